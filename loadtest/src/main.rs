@@ -1,0 +1,3 @@
+//! The measuring tool of hookcast.
+
+fn main() {}

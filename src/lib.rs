@@ -1,0 +1,4 @@
+//! hookcast: webhooks in, Server-Sent Events out.
+
+pub mod limits;
+pub mod message;

@@ -1,0 +1,3 @@
+//! The `hookcast` binary.
+
+fn main() {}

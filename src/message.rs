@@ -1,0 +1,93 @@
+//! What a webhook becomes: the message that ring, log, mirror and frames are about.
+//!
+//! Imported by nearly every module; imports none but `limits`. Never does I/O.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::limits::SESSION_BYTES_MAX;
+
+pub use uuid::Uuid as MessageId;
+
+/// The name of a session: 1 to [`SESSION_BYTES_MAX`] bytes of UTF-8.
+///
+/// Cloning shares the text. A session id is a capability of its holder, so it is never logged and
+/// its `Debug` form shows the length alone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(Arc<str>);
+
+/// A session id longer than [`SESSION_BYTES_MAX`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionTooLong;
+
+impl SessionId {
+    /// Parses a session id; the empty text means that there is none.
+    pub fn parse(text: &str) -> Result<Option<SessionId>, SessionTooLong> {
+        match text.len() {
+            0 => Ok(None),
+            1..=SESSION_BYTES_MAX => Ok(Some(SessionId(text.into()))),
+            _ => Err(SessionTooLong),
+        }
+    }
+
+    /// The text of the id.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SessionId({} bytes)", self.0.len())
+    }
+}
+
+/// A message as it was accepted.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Unique over all nodes.
+    pub id: MessageId,
+    /// When it was accepted, in milliseconds since the Unix epoch.
+    pub timestamp_ms: u64,
+    /// Whom it is for: one session's streams, or every stream.
+    pub session: Option<SessionId>,
+    /// The text as it was sent, not trimmed; never blank.
+    pub content: String,
+}
+
+impl fmt::Debug for Message {
+    /// Leaves the content out: it does not belong in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("id", &self.id)
+            .field("timestamp_ms", &self.timestamp_ms)
+            .field("session", &self.session)
+            .field("content_bytes", &self.content.len())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_1_to_256_bytes_and_empty_means_none() {
+        assert_eq!(SessionId::parse(""), Ok(None));
+        assert_eq!(SessionId::parse(&"x".repeat(257)), Err(SessionTooLong));
+        let longest = SessionId::parse(&"x".repeat(256)).unwrap().unwrap();
+        assert_eq!(longest.as_str().len(), 256);
+    }
+
+    #[test]
+    fn debug_output_shows_neither_content_nor_session() {
+        let message = Message {
+            id: MessageId::nil(),
+            timestamp_ms: 1,
+            session: SessionId::parse("topsecret").unwrap(),
+            content: "private".into(),
+        };
+        let text = format!("{message:?}");
+        assert!(!text.contains("topsecret") && !text.contains("private"), "{text}");
+    }
+}
