@@ -1,4 +1,6 @@
 //! hookcast: webhooks in, Server-Sent Events out.
 
 pub mod limits;
+pub mod log;
 pub mod message;
+pub mod sse;
