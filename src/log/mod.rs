@@ -46,6 +46,13 @@ pub struct Cursor {
     sent_bytes: u32,
 }
 
+impl Cursor {
+    /// How many messages of the view lie between an earlier cursor and this one.
+    pub fn messages_since(&self, earlier: &Cursor) -> u64 {
+        self.seen - earlier.seen
+    }
+}
+
 /// What a new stream has before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CatchUp {
@@ -206,8 +213,8 @@ impl LiveLog {
                 run.end = end;
                 continue;
             }
-            // Two for this run and two for the next, either of which may wrap; one for the caller.
-            if gather.room() < 5 {
+            // Two for this run and two for the next, either of which may wrap; two for the caller.
+            if gather.room() < 6 {
                 self.push_run(&run, gather);
                 return self.cursor_at(view, seq);
             }
