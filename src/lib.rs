@@ -1,4 +1,5 @@
 //! hookcast: webhooks in, Server-Sent Events out.
 
+pub mod config;
 pub mod limits;
 pub mod message;
