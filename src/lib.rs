@@ -1,5 +1,6 @@
 //! hookcast: webhooks in, Server-Sent Events out.
 
+pub mod config;
 pub mod limits;
 pub mod log;
 pub mod message;

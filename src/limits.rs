@@ -3,6 +3,9 @@
 //! Used by all modules; imports none. A bound that an operator may move is a flag in `config`
 //! whose default stands here.
 
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
 /// Messages in the history: what the ring holds, what a new stream is shown at most.
 pub const HISTORY_MESSAGES: usize = 100;
 
@@ -117,3 +120,75 @@ pub const RETRY_AFTER_S: u32 = 5;
 
 /// The part of a drain over which streams are ended; the rest is for their last bytes.
 pub const DRAIN_SPREAD: f64 = 0.8;
+
+// Configuration: the defaults and ranges of the flags.
+
+/// Address that is listened on unless told otherwise: loopback, so nothing is public by accident.
+pub const LISTEN_DEFAULT: &str = "127.0.0.1:3000";
+
+/// Most `--listen` addresses: each costs a listening socket of the reserve below.
+pub const LISTEN_ADDRESSES_MAX: usize = 16;
+
+/// Most shards: far more cores than one accepting thread can feed.
+pub const SHARDS_MAX: usize = 64;
+
+/// Default of `--heartbeat`: a third of the shortest idle timeout met in CDNs and proxies is 3 s
+/// (10 s between two bytes), so 2 s survives one heartbeat that comes late.
+pub const HEARTBEAT_INTERVAL_DEFAULT: &str = "2s";
+/// What `--heartbeat` takes: below 100 ms a phase of the wheel is under 1 ms, above a minute
+/// load balancers close the stream (60 s is a usual idle timeout).
+pub const HEARTBEAT_INTERVAL_RANGE: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(60);
+
+/// The smallest value `--max-body-bytes` takes: room for a short message and a session id.
+pub const BODY_BYTES_MAX_LEAST: usize = 1024;
+
+/// Default of `--keep-alive`: above the 60 s of common load balancers, so that it is they who
+/// close an idle connection and no request is sent into one that is being closed.
+pub const KEEP_ALIVE_DEFAULT: &str = "75s";
+/// What `--keep-alive` takes: some CDNs want their origin to wait for more than 900 s.
+pub const KEEP_ALIVE_RANGE: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(3600);
+
+/// Default of `--drain`: service managers usually wait 10 s (containers) or 90 s (systemd).
+pub const DRAIN_DEFAULT: &str = "5s";
+/// What `--drain` takes; 0 ends every stream at once.
+pub const DRAIN_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(300);
+
+/// Descriptors that are not connections: two per shard for its poll and its waker (128 at the most
+/// shards), 16 listeners, and some 20 for the ring, its lock, the log, signals, the admin address
+/// and the mirror's sockets. The rest, some 90, is for connections beyond the limit that are
+/// accepted only to be told so.
+pub const FILES_RESERVED: u64 = 256;
+
+/// The largest `--max-connections`, and its default where the file limit allows more: the slots of
+/// a million connections take 256 MiB when all are open.
+pub const CONNECTIONS_MAX_LIMIT: usize = 1 << 20;
+
+/// Longest secret in bytes: it has to fit into a request head with other headers beside it.
+pub const SECRET_BYTES_MAX: usize = 4 * 1024;
+
+/// Largest `--kv-ca-file` in bytes: the certificates of all public authorities take 220 KiB.
+pub const CA_FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Default of `--kv-poll`: 60 reads per 5 minutes of the API's 1,200, and 17,280 of the free
+/// plan's 100,000 a day.
+pub const KV_POLL_INTERVAL_DEFAULT: &str = "5s";
+/// What `--kv-poll` takes.
+pub const KV_POLL_INTERVAL_RANGE: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(3600);
+
+/// Default of `--kv-write-interval`.
+pub const KV_WRITE_INTERVAL_DEFAULT: &str = "5s";
+/// What `--kv-write-interval` takes: KV allows one write a second to one key.
+pub const KV_WRITE_INTERVAL_RANGE: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(3600);
+
+/// Default of `--kv-timeout`.
+pub const KV_TIMEOUT_DEFAULT: &str = "10s";
+/// What `--kv-timeout` takes.
+pub const KV_TIMEOUT_RANGE: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(120);
+
+/// The public base URL of Cloudflare's REST API.
+pub const KV_ENDPOINT_DEFAULT: &str = "https://api.cloudflare.com/client/v4";
