@@ -68,3 +68,13 @@ pub const READ_BYTES: usize = 16 * 1024;
 /// The heartbeat interval is cut into this many phases; a stream's slot says which is its own, so
 /// at 20,000 streams and 2 s a phase sends 157 heartbeats every 15.6 ms.
 pub const HEARTBEAT_PHASES: usize = 128;
+
+// The HTTP core.
+
+/// Longest method in bytes: about twice `UPDATEREDIRECTREF`, the longest that is registered
+/// (RFC 9110 section 16.1.1).
+pub const METHOD_BYTES_MAX: usize = 32;
+
+/// A request buffer that grew beyond this is shrunk to it before it is used again: the head of one
+/// request and what one read brings behind it.
+pub const REQUEST_BUFFER_KEEP_BYTES: usize = HEAD_BYTES_MAX + READ_BYTES;
