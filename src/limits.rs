@@ -192,3 +192,13 @@ pub const KV_TIMEOUT_RANGE: RangeInclusive<Duration> =
 
 /// The public base URL of Cloudflare's REST API.
 pub const KV_ENDPOINT_DEFAULT: &str = "https://api.cloudflare.com/client/v4";
+
+// The HTTP core.
+
+/// Longest method in bytes: about twice `UPDATEREDIRECTREF`, the longest that is registered
+/// (RFC 9110 section 16.1.1).
+pub const METHOD_BYTES_MAX: usize = 32;
+
+/// A request buffer that grew beyond this is shrunk to it before it is used again: the head of one
+/// request and what one read brings behind it.
+pub const REQUEST_BUFFER_KEEP_BYTES: usize = HEAD_BYTES_MAX + READ_BYTES;
