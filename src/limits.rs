@@ -68,3 +68,12 @@ pub const READ_BYTES: usize = 16 * 1024;
 /// The heartbeat interval is cut into this many phases; a stream's slot says which is its own, so
 /// at 20,000 streams and 2 s a phase sends 157 heartbeats every 15.6 ms.
 pub const HEARTBEAT_PHASES: usize = 128;
+
+// Ring.
+
+/// How often opening the ring file is tried anew because it was renamed between opening and
+/// locking: each time, another process has completed a rewrite, which it does once per start.
+pub const RING_OPEN_ATTEMPTS: usize = 8;
+
+/// Bytes of zeros written at a time where the file system cannot allocate without writing.
+pub const RING_ZERO_BYTES: usize = 1024 * 1024;
