@@ -6,3 +6,4 @@ pub mod limits;
 pub mod log;
 pub mod message;
 pub mod sse;
+pub mod ring;

@@ -202,3 +202,12 @@ pub const METHOD_BYTES_MAX: usize = 32;
 /// A request buffer that grew beyond this is shrunk to it before it is used again: the head of one
 /// request and what one read brings behind it.
 pub const REQUEST_BUFFER_KEEP_BYTES: usize = HEAD_BYTES_MAX + READ_BYTES;
+
+// Ring.
+
+/// How often opening the ring file is tried anew because it was renamed between opening and
+/// locking: each time, another process has completed a rewrite, which it does once per start.
+pub const RING_OPEN_ATTEMPTS: usize = 8;
+
+/// Bytes of zeros written at a time where the file system cannot allocate without writing.
+pub const RING_ZERO_BYTES: usize = 1024 * 1024;
