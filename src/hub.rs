@@ -6,6 +6,7 @@
 //! waits: when a shard's inbox is full, what is left stays with the caller, who tries again.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use crossbeam_channel::Sender;
 
 use crate::limits::{BATCH_BYTES_MAX, FRAME_OVERHEAD_BYTES_MAX, HISTORY_MESSAGES, LOG_BYTES_MIN};
 use crate::message::{Draft, Message, MessageId, SessionId};
-use crate::ring::{Recovered, Ring, RingError};
+use crate::ring::{Ring, RingError};
 use crate::sse::event_id::Epoch;
 use crate::sse::frame::{self, Chunk};
 
@@ -49,19 +50,29 @@ impl Batch {
         self.frames.iter().map(move |frame| {
             let (bytes, after) = rest.split_at(frame.chunk.bytes as usize);
             rest = after;
-            FrameRef { seq: frame.seq, session: frame.session.as_ref(), bytes, chunk: frame.chunk }
+            FrameRef {
+                seq: frame.seq,
+                session: frame.session.as_ref(),
+                bytes,
+                chunk: frame.chunk,
+            }
         })
     }
 
     fn push(&mut self, epoch: Epoch, seq: u64, message: &Message) -> Chunk {
         let chunk = frame::push_message(&mut self.bytes, epoch, seq, message);
-        self.frames.push(BatchFrame { seq, session: message.session.clone(), chunk });
+        self.frames.push(BatchFrame {
+            seq,
+            session: message.session.clone(),
+            chunk,
+        });
         chunk
     }
 
     fn pop(&mut self) {
         if let Some(frame) = self.frames.pop() {
-            self.bytes.truncate(self.bytes.len() - frame.chunk.bytes as usize);
+            self.bytes
+                .truncate(self.bytes.len() - frame.chunk.bytes as usize);
         }
     }
 }
@@ -133,18 +144,22 @@ struct State {
 }
 
 impl Hub {
-    /// Takes over an opened ring and what was found in it.
+    /// Takes over an opened ring and the history that was found in it, oldest first.
     pub fn new(
         ring: Ring,
-        recovered: Recovered,
+        history: Vec<(u64, Message)>,
         outlets: Vec<Outlet>,
         mirror: Option<Sender<()>>,
     ) -> Hub {
         let epoch = ring.epoch();
         let frame_bytes_max = ring.message_bytes_max() + FRAME_OVERHEAD_BYTES_MAX;
-        let history = recovered.messages.into_iter().map(|(_, message)| Arc::new(message));
+        let history = history.into_iter().map(|(_, message)| Arc::new(message));
         Hub {
-            state: Mutex::new(State { ring, history: history.collect(), ids: MessageIds::new() }),
+            state: Mutex::new(State {
+                ring,
+                history: history.collect(),
+                ids: MessageIds::new(),
+            }),
             outlets,
             mirror,
             epoch,
@@ -191,15 +206,19 @@ impl Hub {
             return;
         }
         let taken = outcomes.len();
-        self.publish_batches(&mut || drafts.pop_front(), |state, draft| {
-            let id = state.ids.next().map_err(NotStored::Entropy);
-            id.map(|id| Message {
-                id,
-                timestamp_ms: unix_ms,
-                session: draft.session,
-                content: draft.content,
-            })
-        }, outcomes);
+        self.publish_batches(
+            &mut || drafts.pop_front(),
+            |state, draft| {
+                let id = state.ids.next().map_err(NotStored::Entropy);
+                id.map(|id| Message {
+                    id,
+                    timestamp_ms: unix_ms,
+                    session: draft.session,
+                    content: draft.content,
+                })
+            },
+            outcomes,
+        );
         if let (Some(mirror), true) = (&self.mirror, outcomes.len() > taken) {
             // A full channel holds a unit already: the mirror will look at the ring all the same.
             let _ = mirror.try_send(());
@@ -217,7 +236,11 @@ impl Hub {
         let mut left = VecDeque::from(messages);
         let mut outcomes = Vec::new();
         loop {
-            self.publish_batches(&mut || left.pop_front(), |_, message| Ok(message), &mut outcomes);
+            self.publish_batches(
+                &mut || left.pop_front(),
+                |_, message| Ok(message),
+                &mut outcomes,
+            );
             if left.is_empty() {
                 return outcomes;
             }
@@ -230,8 +253,8 @@ impl Hub {
     }
 
     /// Writes the ring to disk and marks it as cleanly closed. The last thing in a drain.
-    pub fn close(&self) -> Result<(), RingError> {
-        self.lock().ring.close()
+    pub fn close(&self) -> io::Result<()> {
+        self.lock().ring.sync()
     }
 
     /// Numbers, commits and encodes what `next` yields, and sends it to the shards, a batch at a
@@ -250,7 +273,8 @@ impl Hub {
             while batch.bytes.len() < BATCH_BYTES_MAX
                 && let Some(item) = next()
             {
-                let stored = message(&mut state, item).and_then(|m| self.store(&mut state, &mut batch, m));
+                let stored =
+                    message(&mut state, item).and_then(|m| self.store(&mut state, &mut batch, m));
                 outcomes.push(stored);
             }
             if batch.frames.is_empty() {
@@ -278,11 +302,14 @@ impl Hub {
             batch.pop();
             return Err(NotStored::FrameTooLarge(self.frame_bytes_max));
         }
-        if let Err(error) = state.ring.append(&message) {
+        if let Err(error) = state.append(&message, batch.frames.len() == 1) {
             batch.pop();
             return Err(NotStored::Ring(error));
         }
-        let receipt = Receipt { id: message.id, timestamp_ms: message.timestamp_ms };
+        let receipt = Receipt {
+            id: message.id,
+            timestamp_ms: message.timestamp_ms,
+        };
         if state.history.len() == HISTORY_MESSAGES {
             state.history.pop_front();
         }
@@ -299,7 +326,22 @@ impl Hub {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("a panic under this lock ends the process")
+        self.state
+            .lock()
+            .expect("a panic under this lock ends the process")
+    }
+}
+
+impl State {
+    /// Appends to the ring; `look` first whether the file is still what it was, once per batch. A
+    /// file that somebody has cut or removed is written anew from the history.
+    fn append(&mut self, message: &Message, look: bool) -> Result<u64, RingError> {
+        if look && let Err(error) = self.ring.check() {
+            tracing::warn!(%error, "the ring file was changed from outside; writing it anew");
+            self.ring
+                .repair(self.history.iter().map(|message| &**message))?;
+        }
+        self.ring.append(message)
     }
 }
 
@@ -315,7 +357,10 @@ impl MessageIds {
     const ID_BYTES: usize = 16;
 
     fn new() -> MessageIds {
-        MessageIds { bytes: [0; Self::BYTES], used: Self::BYTES }
+        MessageIds {
+            bytes: [0; Self::BYTES],
+            used: Self::BYTES,
+        }
     }
 
     fn next(&mut self) -> Result<MessageId, getrandom::Error> {

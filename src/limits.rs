@@ -61,6 +61,10 @@ pub const FRAME_OVERHEAD_BYTES_MAX: usize = 512;
 /// acknowledgement waits for at most this many writes (about 0.4 ms at 6 us each).
 pub const SLICE_WRITES: usize = 64;
 
+/// Streams that one slice looks at: passing one that is caught up costs some ns, so this bounds a
+/// slice without writes to some 10 us.
+pub const SLICE_VISITS: usize = 1024;
+
 /// Extents of one gathering write: far below the kernel's `IOV_MAX` of 1024, and small enough to
 /// live on the stack.
 pub const GATHER_EXTENTS_MAX: usize = 64;
@@ -211,3 +215,14 @@ pub const RING_OPEN_ATTEMPTS: usize = 8;
 
 /// Bytes of zeros written at a time where the file system cannot allocate without writing.
 pub const RING_ZERO_BYTES: usize = 1024 * 1024;
+
+/// Connections that the kernel keeps while they wait for accept(2); it cuts this to
+/// `net.core.somaxconn`. A storm of 10,000 clients fills it, and those retry within a second.
+pub const LISTEN_BACKLOG: i32 = 4096;
+
+/// The send buffer of a connection in bytes (`SO_SNDBUF`, which the kernel doubles): what a reader
+/// that has stopped can bind of the kernel's memory.
+pub const SEND_BUFFER_BYTES: usize = 256 * 1024;
+
+/// A socket counts as writable when it has less than this not yet sent (`TCP_NOTSENT_LOWAT`).
+pub const UNSENT_BYTES_LOW: u32 = 128 * 1024;

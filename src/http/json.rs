@@ -8,28 +8,9 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::message::SessionId;
+use crate::message::{Draft, SessionId};
 
 use super::error::ErrorAnswer;
-
-/// A message as it was sent, without the id, time and place in the order that the hub gives it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Draft {
-    /// Whom it is for; none means everyone.
-    pub session: Option<SessionId>,
-    /// The text, not blank.
-    pub content: String,
-}
-
-impl fmt::Debug for Draft {
-    /// Leaves the content out: it does not belong in a log.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Draft")
-            .field("session", &self.session)
-            .field("content_bytes", &self.content.len())
-            .finish()
-    }
-}
 
 /// Reads a webhook's body (RFC 8259).
 ///

@@ -47,4 +47,4 @@ mod cases;
 pub use error::{Allow, ErrorAnswer, Refusal, Status};
 pub use request::{Method, Phase, Progress, Request, RequestReader, Version};
 pub use response::{AllowOrigin, Asset, ReplyTo, Responder};
-pub use route::{Access, Draft, Route, Subscription, View, route};
+pub use route::{Access, Route, Subscription, View, route};

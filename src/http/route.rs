@@ -9,10 +9,9 @@ use std::fmt;
 use percent_encoding::percent_decode_str;
 use subtle::ConstantTimeEq;
 
-use crate::message::SessionId;
+use crate::message::{Draft, SessionId};
 
 use super::error::{Allow, ErrorAnswer};
-pub use super::json::Draft;
 use super::json::parse_draft;
 use super::request::{Method, Request};
 

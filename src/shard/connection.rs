@@ -3,7 +3,7 @@
 //! Owned by the shard. What a state holds is all that the connection costs while it is in it: an
 //! idle connection has no buffer, a stream is a cursor. Never acts by itself.
 
-use crate::http::{Phase, RequestReader, Version};
+use crate::http::{Phase, ReplyTo, RequestReader};
 use crate::shard::stream::Stream;
 
 /// Names a connection. The generation tells it from another one that had the same slot before, so
@@ -23,8 +23,6 @@ pub enum Role {
     Guest,
     /// Over the limit: it is told so, and closed.
     Surplus,
-    /// From the operator's own listener: metrics and health.
-    Admin,
 }
 
 pub(super) const NO_DEADLINE: u64 = u64::MAX;
@@ -49,7 +47,7 @@ pub(super) enum State {
     /// A request is on its way.
     Reading(Box<RequestReader>, Phase),
     /// A whole webhook waits for the hub, at the end of this turn.
-    Publishing(Box<RequestReader>, Exchange),
+    Publishing(Box<RequestReader>, ReplyTo),
     /// The peer has not taken its answer whole.
     Answering(Box<Answering>),
     /// An open SSE response.
@@ -75,13 +73,14 @@ pub(super) enum Then {
     Close,
 }
 
-/// What the answer to a request depends on, once the request itself is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Exchange {
-    pub(super) version: Version,
-    pub(super) keep_alive: bool,
-    /// The index of its origin in the configured list, where one is to be echoed.
-    pub(super) origin: Option<u16>,
+impl Then {
+    pub(super) fn after(to: ReplyTo) -> Then {
+        if to.keep_alive {
+            Then::Continue
+        } else {
+            Then::Close
+        }
+    }
 }
 
 impl<S> Connection<S> {

@@ -14,8 +14,11 @@
 //! - `connection`, `stream`: the state of each.
 //! - `sweep`, `phases`: who is served next, and when what is due.
 
+pub mod accept;
 mod connection;
+pub mod doorbell;
 mod phases;
+pub mod reactor;
 mod requests;
 mod socket;
 mod stream;
@@ -38,7 +41,7 @@ use crate::limits::{
 use crate::log::LiveLog;
 use crate::message::Draft;
 use crate::sse::event_id::Epoch;
-use connection::{Connection, NO_DEADLINE, State};
+use connection::{Connection, State};
 pub use connection::{Role, Token};
 use phases::Phases;
 pub use socket::Socket;
@@ -70,11 +73,17 @@ pub struct Shard<S> {
     /// Slots at or above this one were never used.
     slots_used: usize,
     last_generation: u32,
+    /// Connections over the limit.
+    surplus: usize,
+    /// Connections within it that are gone, since the last look.
+    guests_closed: usize,
     sweep: Sweep,
     heartbeats: Phases,
     patrol: Phases,
     drain: Option<Drain>,
     responder: Responder,
+    /// The second that the responder's date shows.
+    date_s: u64,
     rng: fastrand::Rng,
     /// Webhooks of this turn, and which connection each came from.
     drafts: VecDeque<Draft>,
@@ -89,10 +98,67 @@ pub struct Shard<S> {
     tally: Tally,
 }
 
+/// What the kernel says of a connection's socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Readiness {
+    /// There are bytes to read, or their end.
+    pub readable: bool,
+    /// There is room to write.
+    pub writable: bool,
+    /// The peer has ended its side, or the connection is over.
+    pub hung_up: bool,
+}
+
+/// What has happened in a shard since the last look, in plain numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Whole requests.
+    pub requests: u64,
+    /// Requests that were refused before their end.
+    pub requests_refused: u64,
+    /// Requests that came when the server was full or leaving.
+    pub requests_declined: u64,
+    /// Webhooks that are in the ring.
+    pub webhooks: u64,
+    /// Webhooks that could not be stored.
+    pub webhooks_failed: u64,
+    /// Streams opened.
+    pub streams_opened: u64,
+    /// Streams closed, for whatever reason.
+    pub streams_closed: u64,
+    /// Of these, closed because they took nothing for too long.
+    pub streams_stalled: u64,
+    /// Of these, closed because the log moved on in the middle of a frame.
+    pub streams_torn: u64,
+    /// Gaps that were told.
+    pub gaps: u64,
+    /// Messages written to streams, whole.
+    pub deliveries: u64,
+    /// Bytes written to streams.
+    pub stream_bytes: u64,
+    /// Writes to streams.
+    pub stream_writes: u64,
+}
+
+impl Tally {
+    fn count_write(&mut self, bytes: usize, messages: u64) {
+        self.stream_writes += 1;
+        self.stream_bytes += bytes as u64;
+        self.deliveries += messages;
+    }
+}
+
 /// Streams are ended phase by phase; what is left at the deadline is cut off.
 struct Drain {
     ends: Phases,
     deadline_ms: u64,
+}
+
+impl Drain {
+    fn next_ms(&self, slots: usize) -> u64 {
+        let ends_ms = self.ends.due_ms(slots).unwrap_or(self.deadline_ms);
+        ends_ms.min(self.deadline_ms)
+    }
 }
 
 impl<S: Socket> Shard<S> {
@@ -100,7 +166,7 @@ impl<S: Socket> Shard<S> {
     pub fn new(settings: Arc<Settings>, hub: &Hub, seed: u64, now: Now) -> Shard<S> {
         let heartbeat_interval_ms = settings.heartbeat_interval.as_millis() as u64;
         let (first_seq, history) = hub.history_batch();
-        let responder = Responder::new(settings.allow_origin.clone(), now.unix_ms);
+        let responder = Responder::new(settings.allow_origin.clone(), now.wall());
         let mut shard = Shard {
             settings,
             epoch: hub.epoch(),
@@ -108,11 +174,14 @@ impl<S: Socket> Shard<S> {
             connections: Slab::new(),
             slots_used: 0,
             last_generation: 0,
+            surplus: 0,
+            guests_closed: 0,
             sweep: Sweep::default(),
             heartbeats: Phases::new(HEARTBEAT_PHASES, heartbeat_interval_ms, now.mono_ms),
             patrol: Phases::new(PATROL_PHASES, PATROL_INTERVAL_MS, now.mono_ms),
             drain: None,
             responder,
+            date_s: now.unix_ms / 1000,
             rng: fastrand::Rng::with_seed(seed),
             drafts: VecDeque::new(),
             publishers: VecDeque::new(),
@@ -133,6 +202,7 @@ impl<S: Socket> Shard<S> {
         let generation = self.last_generation;
         let deadline_ms = now.mono_ms + REQUEST_DEADLINE_MS;
         let connection = Connection::new(socket, generation, role, deadline_ms);
+        self.surplus += usize::from(role == Role::Surplus);
         let slot = self.connections.insert(connection);
         self.slots_used = self.slots_used.max(slot + 1);
         Token {
@@ -212,7 +282,10 @@ impl<S: Socket> Shard<S> {
 
     /// Does what is due: heartbeats, deadlines, the ends of streams in a drain.
     pub fn tick(&mut self, now: Now) {
-        self.responder.set_time(now.unix_ms);
+        if now.unix_ms / 1000 != self.date_s {
+            self.date_s = now.unix_ms / 1000;
+            self.responder.set_time(now.wall());
+        }
         let slots = self.slots_used;
         let mut heartbeats = self.heartbeats.clone();
         heartbeats.turn(now.mono_ms, slots, |slot| self.heartbeat(slot));
@@ -221,7 +294,9 @@ impl<S: Socket> Shard<S> {
         patrol.turn(now.mono_ms, slots, |slot| self.check_deadline(slot, now));
         self.patrol = patrol;
         if let Some(mut drain) = self.drain.take() {
-            drain.ends.turn(now.mono_ms, slots, |slot| self.end_stream(slot));
+            drain
+                .ends
+                .turn(now.mono_ms, slots, |slot| self.end_stream(slot));
             if now.mono_ms >= drain.deadline_ms {
                 self.close_all();
             }
@@ -242,8 +317,16 @@ impl<S: Socket> Shard<S> {
         }
         // The hub had no room: the other shards make some every turn.
         let retry_ms = self.has_drafts().then(|| now.mono_ms + 1);
-        let streams = if self.sweep.streams() > 0 { self.slots_used } else { 0 };
-        let slots = if self.connections.is_empty() { 0 } else { self.slots_used };
+        let streams = if self.sweep.streams() > 0 {
+            self.slots_used
+        } else {
+            0
+        };
+        let slots = if self.connections.is_empty() {
+            0
+        } else {
+            self.slots_used
+        };
         let due_ms = [
             retry_ms,
             self.heartbeats.due_ms(streams),
@@ -274,6 +357,21 @@ impl<S: Socket> Shard<S> {
     /// Whether nothing is left to do in a drain.
     pub fn is_drained(&self) -> bool {
         self.drain.is_some() && self.connections.is_empty()
+    }
+
+    /// Takes what has been tallied since the last call.
+    pub fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
+    }
+
+    /// Connections over the limit.
+    pub fn surplus(&self) -> usize {
+        self.surplus
+    }
+
+    /// How many connections within the limit are gone since the last call.
+    pub fn take_closed(&mut self) -> usize {
+        std::mem::take(&mut self.guests_closed)
     }
 
     /// Connections, in whatever state.
@@ -326,8 +424,9 @@ impl<S: Socket> Shard<S> {
             State::Answering(answering) => self.give_reader(answering.reader),
             State::Idle | State::Lingering { .. } => {}
         }
-        if connection.role == Role::Surplus {
-            self.tally.surplus_closed += 1;
+        match connection.role {
+            Role::Guest => self.guests_closed += 1,
+            Role::Surplus => self.surplus -= 1,
         }
         if self.connections.is_empty() {
             self.slots_used = 0;
@@ -351,7 +450,8 @@ impl<S: Socket> Shard<S> {
 
     fn give_reader(&mut self, mut reader: Box<RequestReader>) {
         if self.readers.len() < POOLED_READERS_MAX {
-            reader.reset();
+            let used = std::mem::replace(&mut *reader, RequestReader::new(Vec::new(), 0));
+            *reader = RequestReader::new(used.into_buffer(), self.settings.body_bytes_max);
             self.readers.push(reader);
         }
     }

@@ -84,7 +84,9 @@ mod tests {
             let mut wheel = Phases::new(128, 2000, 0);
             let mut per_quarter = [0; 4];
             for now_ms in 1..=2000 {
-                wheel.turn(now_ms, slots, |_| per_quarter[(now_ms as usize - 1) / 500] += 1);
+                wheel.turn(now_ms, slots, |_| {
+                    per_quarter[(now_ms as usize - 1) / 500] += 1
+                });
             }
             let (least, most) = (
                 per_quarter.iter().min().unwrap(),

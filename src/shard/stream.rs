@@ -50,7 +50,11 @@ pub(super) enum Served {
     /// Nothing was to be sent.
     CaughtUp,
     /// Everything that was offered has gone out. `more` when the offer was not all there is.
-    Wrote { bytes: usize, messages: u64, more: bool },
+    Wrote {
+        bytes: usize,
+        messages: u64,
+        more: bool,
+    },
     /// The socket is full; `bytes` have gone out.
     Blocked { bytes: usize, messages: u64 },
     /// The end has gone out whole.
@@ -63,7 +67,12 @@ pub(super) enum Served {
 
 impl Stream {
     /// A stream that begins at `cursor`, after its own first bytes.
-    pub(super) fn new(view: View, framing: Framing, cursor: Cursor, first_bytes: Vec<u8>) -> Stream {
+    pub(super) fn new(
+        view: View,
+        framing: Framing,
+        cursor: Cursor,
+        first_bytes: Vec<u8>,
+    ) -> Stream {
         Stream {
             view,
             cursor,
@@ -71,7 +80,10 @@ impl Stream {
             lap_index: 0,
             session_previous: NO_SLOT,
             session_next: NO_SLOT,
-            own: Some(Box::new(OwnBytes { bytes: first_bytes, sent: 0 })),
+            own: Some(Box::new(OwnBytes {
+                bytes: first_bytes,
+                sent: 0,
+            })),
             queued: false,
             blocked: false,
             heartbeat_due: false,
@@ -98,7 +110,11 @@ impl Stream {
                 self.cursor = cursor;
                 if missed > 0 {
                     *gaps += 1;
-                    frame::push_gap(self.own.get_or_insert_default().bytes_mut(), self.framing, missed);
+                    frame::push_gap(
+                        self.own.get_or_insert_default().bytes_mut(),
+                        self.framing,
+                        missed,
+                    );
                 }
             }
         }
@@ -146,7 +162,11 @@ impl Stream {
         if ended {
             Served::Ended { bytes, messages }
         } else {
-            Served::Wrote { bytes, messages, more }
+            Served::Wrote {
+                bytes,
+                messages,
+                more,
+            }
         }
     }
 
@@ -193,7 +213,11 @@ impl Stream {
             Transfer::Bytes(bytes) if bytes == offered => Served::Ended { bytes, messages: 0 },
             Transfer::Failed => Served::Failed,
             short => {
-                let bytes = if let Transfer::Bytes(bytes) = short { bytes } else { 0 };
+                let bytes = if let Transfer::Bytes(bytes) = short {
+                    bytes
+                } else {
+                    0
+                };
                 self.blocked = true;
                 self.skip_own(bytes);
                 Served::Blocked { bytes, messages: 0 }

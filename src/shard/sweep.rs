@@ -210,7 +210,9 @@ mod tests {
             while let Some(Candidate::Lapped(slot) | Candidate::Queued(slot)) = sweep.next() {
                 visited.insert(slot);
                 let gone = rng.u32(0..count);
-                if rng.bool() && let Some(index) = index_of[gone as usize].take() {
+                if rng.bool()
+                    && let Some(index) = index_of[gone as usize].take()
+                {
                     if let Some(moved) = sweep.leave(LapKind::Everything, index) {
                         index_of[moved as usize] = Some(index);
                         sweep.enqueue(moved);
@@ -218,7 +220,10 @@ mod tests {
                 }
             }
             for (slot, index) in index_of.iter().enumerate() {
-                assert!(index.is_none() || visited.contains(&(slot as u32)), "slot {slot}");
+                assert!(
+                    index.is_none() || visited.contains(&(slot as u32)),
+                    "slot {slot}"
+                );
             }
         }
     }

@@ -6,16 +6,7 @@
 
 use std::fmt;
 
-/// The ring's own random number, kept in its file. Sequence numbers are comparable within one
-/// epoch only; an id of another epoch says nothing about this ring.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Epoch(pub u64);
-
-impl fmt::Display for Epoch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
+pub use crate::ring::Epoch;
 
 /// The place of a message in the order of one ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -108,11 +108,16 @@ pub fn push_gap(out: &mut Vec<u8>, framing: Framing, missed: u64) {
     });
 }
 
-/// Appends the end of a stream: when to come back, and the last chunk.
-pub fn push_end(out: &mut Vec<u8>, framing: Framing, retry_ms: u64) {
+/// Appends the instruction to wait so long before a reconnect.
+pub fn push_retry(out: &mut Vec<u8>, framing: Framing, retry_ms: u64) {
     push_event(out, framing, |out| {
         push_fmt(out, format_args!("retry: {retry_ms}\n\n"));
     });
+}
+
+/// Appends the end of a stream: when to come back, and the last chunk.
+pub fn push_end(out: &mut Vec<u8>, framing: Framing, retry_ms: u64) {
+    push_retry(out, framing, retry_ms);
     out.extend_from_slice(last_chunk(framing));
 }
 
