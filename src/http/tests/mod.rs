@@ -5,6 +5,8 @@
 mod cases;
 mod reader;
 
+use std::time::SystemTime;
+
 use proptest::prelude::*;
 
 use crate::limits::{HEAD_BYTES_MAX, READ_BYTES};
@@ -12,6 +14,7 @@ use crate::limits::{HEAD_BYTES_MAX, READ_BYTES};
 use self::cases::{Case, cases};
 use super::error::Refusal;
 use super::request::{Phase, Progress, RequestReader, Version};
+use super::response::{AllowOrigin, Responder};
 
 /// The body limit of all cases.
 const BODY_BYTES_MAX: usize = 64;
@@ -163,6 +166,30 @@ fn what_follows_a_good_request_is_read_and_what_follows_a_bad_one_is_not() {
             "byte by byte: {}",
             shown(case)
         );
+    }
+}
+
+/// Whatever is wrong is told in JSON with the status of its kind, and the connection closes.
+#[test]
+fn every_refusal_has_its_answer() {
+    let responder = Responder::new(AllowOrigin::Any, SystemTime::UNIX_EPOCH);
+    let mut refusals: Vec<Refusal> = cases()
+        .iter()
+        .filter_map(|case| case.expected.as_ref().err().copied())
+        .collect();
+    refusals.push(Refusal::TooSlow);
+    for refusal in refusals {
+        let mut out = Vec::new();
+        responder.refusal(None, refusal, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.starts_with(&format!("HTTP/1.1 {} ", refusal.status().code())),
+            "{head}"
+        );
+        assert!(head.contains("\r\nConnection: close\r\n"), "{head}");
+        let json: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(json, serde_json::json!({ "error": refusal.reason() }));
     }
 }
 
