@@ -524,3 +524,28 @@ fn set_once(field: &mut Option<Span>, span: Span, repeated: Refusal) -> Result<(
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What keeps a peer that sends a byte at a time from costing the square of its head: after
+    /// each scan that wants more, every byte there is has been looked at, and the next begins
+    /// behind them.
+    #[test]
+    fn no_byte_is_looked_at_twice() {
+        let head = b"GET /a?b HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n";
+        let mut scanner = HeadScanner::new();
+        for end in 0..head.len() {
+            assert_eq!(scanner.scan(&head[..end]), Ok(None));
+            assert_eq!(scanner.scanned, end);
+        }
+        assert_eq!(scanner.scan(head), Ok(Some(head.len())));
+    }
+
+    /// The memory of a connection that reads a request: a state moves, and is kept for thousands.
+    #[test]
+    fn a_head_is_small() {
+        assert!(size_of::<Head>() <= 80, "{}", size_of::<Head>());
+    }
+}

@@ -42,7 +42,7 @@ pub mod route;
 pub mod target;
 
 #[cfg(test)]
-mod cases;
+mod tests;
 
 pub use error::{Allow, ErrorAnswer, Refusal, Status};
 pub use request::{Method, Phase, Progress, Request, RequestReader, Version};

@@ -5,6 +5,8 @@
 //! what was pipelined behind it. Never reads a socket or a clock: deadlines are kept by the owner,
 //! who asks for the [`Phase`].
 
+use std::fmt;
+
 use crate::limits::{READ_BYTES, REQUEST_BUFFER_KEEP_BYTES};
 
 use super::body::ChunkedDecoder;
@@ -71,6 +73,20 @@ pub struct Request<'a> {
     pub body: &'a [u8],
 }
 
+impl fmt::Debug for Request<'_> {
+    /// Leaves out what does not belong in a log: the query may name a session, a field may be the
+    /// secret, the body is a message.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("method", &self.method)
+            .field("path", &self.path)
+            .field("version", &self.version)
+            .field("keep_alive", &self.keep_alive)
+            .field("body_bytes", &self.body.len())
+            .finish_non_exhaustive()
+    }
+}
+
 /// What [`RequestReader::poll`] has come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
@@ -97,7 +113,6 @@ pub enum Phase {
 /// [`HEAD_BYTES_MAX`](crate::limits::HEAD_BYTES_MAX) + `body_bytes_max` + [`READ_BYTES`] bytes are buffered (and, as a `Vec`
 /// doubles, at most twice that is allocated). It grows with what has come, not with what a
 /// `Content-Length` promises.
-#[derive(Debug)]
 pub struct RequestReader {
     buffer: Vec<u8>,
     /// Where the current request begins. What lies before is answered, and goes with the next push.
@@ -106,16 +121,24 @@ pub struct RequestReader {
     state: State,
 }
 
+impl fmt::Debug for RequestReader {
+    /// Leaves the buffered bytes out, as [`Request`] does.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestReader")
+            .field("state", &self.state)
+            .field("buffered_bytes", &(self.buffer.len() - self.start))
+            .finish_non_exhaustive()
+    }
+}
+
 #[derive(Debug)]
 enum State {
     /// No byte of a request has come; an empty line may precede it (RFC 9112 section 2.2).
     Between,
+    /// The empty line has come, or the head has begun.
     Head(HeadScanner),
     /// The head is whole; `length` bytes of body follow it.
-    Length {
-        head: Head,
-        length: usize,
-    },
+    Length { head: Head, length: usize },
     /// The head is whole; `data_bytes` of body are decoded, and nothing else is buffered.
     Chunked {
         head: Head,
@@ -238,9 +261,10 @@ impl RequestReader {
         }
     }
 
-    /// Bytes buffered now.
-    pub fn buffered_bytes(&self) -> usize {
-        self.buffer.len()
+    /// Bytes buffered now, and bytes allocated for them.
+    #[cfg(test)]
+    pub(super) fn buffer_bytes(&self) -> (usize, usize) {
+        (self.buffer.len(), self.buffer.capacity())
     }
 
     fn pass_empty_line(&mut self) {
