@@ -2,4 +2,5 @@
 
 pub mod config;
 pub mod limits;
+pub mod logging;
 pub mod message;

@@ -143,3 +143,12 @@ pub const KV_TIMEOUT_RANGE: RangeInclusive<Duration> =
 
 /// The public base URL of Cloudflare's REST API.
 pub const KV_ENDPOINT_DEFAULT: &str = "https://api.cloudflare.com/client/v4";
+
+// The log.
+
+/// Bytes of log lines that wait to be written; more are dropped and counted. Some 5,000 lines:
+/// what a slow reader of standard error may fall behind before it misses any.
+pub const LOG_QUEUE_BYTES_MAX: usize = 1024 * 1024;
+
+/// How long the end of the process waits for queued log lines.
+pub const LOG_FLUSH_MS: u64 = 1_000;
