@@ -4,3 +4,4 @@ pub mod config;
 pub mod limits;
 pub mod logging;
 pub mod message;
+pub mod metrics;
