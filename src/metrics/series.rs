@@ -90,7 +90,7 @@ pub(super) const ROUTES: [(Route, &str); 4] = [
 ];
 
 /// The statuses that are told apart; any other counts as the last.
-pub(super) const STATUSES: [(u16, &str); 16] = [
+pub(super) const STATUSES: [(u16, &str); 17] = [
     (200, "200"),
     (204, "204"),
     (304, "304"),
@@ -101,6 +101,7 @@ pub(super) const STATUSES: [(u16, &str); 16] = [
     (408, "408"),
     (413, "413"),
     (414, "414"),
+    (417, "417"),
     (431, "431"),
     (500, "500"),
     (501, "501"),
