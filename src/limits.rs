@@ -226,3 +226,12 @@ pub const SEND_BUFFER_BYTES: usize = 256 * 1024;
 
 /// A socket counts as writable when it has less than this not yet sent (`TCP_NOTSENT_LOWAT`).
 pub const UNSENT_BYTES_LOW: u32 = 128 * 1024;
+
+// The log.
+
+/// Bytes of log lines that wait to be written; more are dropped and counted. Some 5,000 lines:
+/// what a slow reader of standard error may fall behind before it misses any.
+pub const LOG_QUEUE_BYTES_MAX: usize = 1024 * 1024;
+
+/// How long the end of the process waits for queued log lines.
+pub const LOG_FLUSH_MS: u64 = 1_000;

@@ -199,15 +199,15 @@ fn a_file_and_a_variable_are_the_two_ways_to_give_the_secret() {
     std::fs::write(file.path(), "from-file\n").unwrap();
     let path = file.path().to_str().unwrap();
     let secret = |flags: &[&str], variables: &[(&str, &str)]| config(flags, variables).secret;
-    assert!(
-        secret(&["--secret-file", path], &[])
-            .unwrap()
-            .matches(b"from-file")
+    assert_eq!(
+        secret(&["--secret-file", path], &[]).unwrap().expose(),
+        "from-file"
     );
-    assert!(
+    assert_eq!(
         secret(&[], &[("WEBHOOK_SECRET", "from-env")])
             .unwrap()
-            .matches(b"from-env")
+            .expose(),
+        "from-env"
     );
     assert!(secret(&[], &[]).is_none());
     assert!(
