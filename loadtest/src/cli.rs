@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::scenarios::{Scenario, Sizes};
-use crate::server_process::ServerKind;
+use crate::servers::ServerKind;
 
 /// Measures hookcast and its peers: deliveries, latencies, CPU and memory, and checks that every
 /// stream got every message, once, in order.
@@ -42,6 +42,9 @@ pub enum Command {
     Soak(RunArgs),
     /// The built-in server that does the kernel's part alone
     Floor(FloorArgs),
+    /// The backend that Pushpin asks; started beside it
+    #[command(hide = true)]
+    GripBackend(GripBackendArgs),
 }
 
 /// Options of a scenario.
@@ -117,6 +120,14 @@ pub struct FloorArgs {
     pub heartbeat: Duration,
 }
 
+/// Options of Pushpin's backend.
+#[derive(Debug, Args)]
+pub struct GripBackendArgs {
+    /// Interval of heartbeats on every stream; 0s: none
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "0s")]
+    pub heartbeat: Duration,
+}
+
 impl RunArgs {
     /// The sizes given.
     pub fn sizes(&self) -> Sizes {
@@ -147,7 +158,7 @@ impl Command {
             Command::Stalled(args) => (Scenario::Stalled, args),
             Command::Churn(args) => (Scenario::Churn, args),
             Command::Soak(args) => (Scenario::Soak, args),
-            Command::Floor(_) => return None,
+            Command::Floor(_) | Command::GripBackend(_) => return None,
         })
     }
 }

@@ -12,6 +12,7 @@ mod cli;
 mod clock;
 mod control;
 mod floor;
+mod grip_backend;
 mod latency;
 mod load;
 mod outcome;
@@ -24,6 +25,7 @@ mod scanner;
 mod scenarios;
 mod schedule;
 mod server_process;
+mod servers;
 mod streams;
 mod table;
 mod target;
@@ -38,7 +40,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::cli::{Cli, Command, FloorArgs, RunArgs};
 use crate::floor::FloorOptions;
 use crate::scenarios::Scenario;
-use crate::server_process::{ServerKind, ServerOptions, ServerProcess};
+use crate::server_process::ServerProcess;
+use crate::servers::ServerOptions;
 use crate::target::Target;
 
 /// Descriptors for anything but streams: standard streams, epolls, publishers, `/proc` files.
@@ -57,6 +60,9 @@ fn main() -> ExitCode {
     }
     let result = match (&cli.command, cli.command.scenario()) {
         (Command::Floor(args), _) => serve_floor(args, &interrupted),
+        (Command::GripBackend(args), _) => grip_backend::run(args.heartbeat)
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(|error| format!("backend: {error}")),
         (_, Some((scenario, args))) => run_scenario(scenario, args, &interrupted),
         (_, None) => Ok(ExitCode::SUCCESS),
     };
@@ -125,12 +131,7 @@ fn start(args: &RunArgs) -> Result<Option<ServerProcess>, String> {
         heartbeat: args.heartbeat,
         arguments: args.server_arg.clone(),
     };
-    match args.target {
-        ServerKind::Hookcast => server_process::start_hookcast(&options),
-        ServerKind::Floor => server_process::start_floor(&options),
-        other => Err(format!("{} cannot be started yet", other.name())),
-    }
-    .map(Some)
+    servers::start(args.target, &options).map(Some)
 }
 
 fn remote(args: &RunArgs) -> Result<Target, String> {
