@@ -198,7 +198,8 @@ impl Run<'_> {
             format: self.format.clone(),
             count: self.load.streams,
             sessions: self.load.sessions,
-            opening_max: self.load.opening_max,
+            opening_max: self.target.dialect.opening_max(self.load.opening_max),
+            open_retries: self.target.dialect.open_retries(),
             stalled: self.load.stalled,
             churn_per_second: self.load.churn_per_second,
             replayed: self.load.replayed,
@@ -433,6 +434,7 @@ impl Run<'_> {
         outcome.open = seen.open.summary();
         outcome.replay = seen.replay.summary();
         outcome.churned = seen.churned;
+        outcome.reopened = seen.reopened;
         outcome.stalled_closed = seen.stalled_closed;
         outcome.errors.extend(seen.errors);
     }

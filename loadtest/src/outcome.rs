@@ -73,6 +73,8 @@ pub struct Outcome {
     pub machine_busy_percent: f64,
     /// Streams closed and opened again.
     pub churned: u64,
+    /// Streams that failed before messages flowed and were opened again.
+    pub reopened: u64,
     /// Stalled streams, and those of them that the server closed.
     pub stalled: usize,
     /// See [`Outcome::stalled`].

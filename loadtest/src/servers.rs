@@ -255,7 +255,7 @@ stats_connection_ttl=600
 services=condure,zurl,pushpin-proxy,pushpin-handler
 http_port=127.0.0.1:{streams}
 logdir={directory}
-log_level=1
+log_level=2
 client_buffer_size=4096
 client_maxconn={CONNECTIONS_MAX}
 
