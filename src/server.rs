@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::config::{AllowOrigins, Config};
 use crate::http::{Access, AllowOrigin};
 use crate::hub::Hub;
+use crate::metrics::Metrics;
 use crate::ring::{Ring, RingError};
 use crate::shard::Settings;
 use crate::shard::accept::listen;
@@ -65,7 +66,7 @@ impl fmt::Display for ServerError {
 impl std::error::Error for ServerError {}
 
 /// Serves until a signal ends it.
-pub fn run(config: &Config) -> Result<(), ServerError> {
+pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
@@ -100,7 +101,8 @@ pub fn run(config: &Config) -> Result<(), ServerError> {
     let mut threads = Vec::new();
     for (index, reactor) in reactors.into_iter().enumerate() {
         let (settings, hub) = (Arc::clone(&settings), Arc::clone(&hub));
-        let run = move || reactor.run(settings, &hub, clock, fastrand::u64(..));
+        let metrics = Arc::clone(metrics);
+        let run = move || reactor.run(settings, &hub, &metrics, clock, fastrand::u64(..));
         threads.push(spawn(format!("shard {index}"), run)?);
     }
     for address in &addresses {

@@ -46,5 +46,5 @@ mod tests;
 
 pub use error::{Allow, ErrorAnswer, Refusal, Status};
 pub use request::{Method, Phase, Progress, Request, RequestReader, Version};
-pub use response::{AllowOrigin, Asset, ReplyTo, Responder};
+pub use response::{AllowOrigin, ReplyTo, Responder};
 pub use route::{Access, Route, Subscription, View, route};
