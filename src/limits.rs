@@ -61,6 +61,10 @@ pub const FRAME_OVERHEAD_BYTES_MAX: usize = 512;
 /// acknowledgement waits for at most this many writes (about 0.4 ms at 6 us each).
 pub const SLICE_WRITES: usize = 64;
 
+/// Streams that one slice looks at: passing one that is caught up costs some ns, so this bounds a
+/// slice without writes to some 10 us.
+pub const SLICE_VISITS: usize = 1024;
+
 /// Extents of one gathering write: far below the kernel's `IOV_MAX` of 1024, and small enough to
 /// live on the stack.
 pub const GATHER_EXTENTS_MAX: usize = 64;
@@ -71,6 +75,55 @@ pub const READ_BYTES: usize = 16 * 1024;
 /// The heartbeat interval is cut into this many phases; a stream's slot says which is its own, so
 /// at 20,000 streams and 2 s a phase sends 157 heartbeats every 15.6 ms.
 pub const HEARTBEAT_PHASES: usize = 128;
+
+/// A batch of frames is closed when it reaches this many bytes, so an inbox of
+/// [`INBOX_BATCHES_MAX`] holds at most 32 times this and a largest message each.
+pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
+
+/// Batches that a shard may have waiting. It empties its inbox every turn, so this many turns of
+/// the others fit into one of its own; then their webhooks wait.
+pub const INBOX_BATCHES_MAX: usize = 32;
+
+/// Accepted connections that a shard may have waiting; when it has more, shard 0 keeps them.
+pub const ARRIVALS_MAX: usize = 1024;
+
+/// Readiness events taken from the kernel in one call.
+pub const EVENTS_PER_POLL: usize = 1024;
+
+/// Connections accepted between two polls.
+pub const ACCEPTS_PER_TURN: usize = 128;
+
+/// How long to wait after accept(2) found no descriptor or no memory.
+pub const ACCEPT_RETRY_MS: u64 = 100;
+
+/// Reads from one connection before it is somebody else's turn.
+pub const READS_PER_TURN: usize = 16;
+
+/// Connections over `--max-connections` that are let in to be told so; further ones wait in the
+/// listen queue.
+pub const SURPLUS_CONNECTIONS_MAX: usize = 64;
+
+/// Phases in which all slots are looked at for deadlines that have passed, once a second.
+pub const PATROL_PHASES: usize = 8;
+/// See [`PATROL_PHASES`]: a deadline is met up to this much late.
+pub const PATROL_INTERVAL_MS: u64 = 1_000;
+
+/// Parse buffers that are kept for the next request; more are made, and freed, when more requests
+/// are on their way at once.
+pub const POOLED_READERS_MAX: usize = 64;
+
+/// What a new stream is told to wait before it reconnects, jittered so that a restart is not
+/// followed by everyone at once.
+pub const RETRY_MS: std::ops::RangeInclusive<u64> = 1_000..=3_000;
+
+/// What a stream is told when the server is full: 30 s, jittered by a fifth.
+pub const RETRY_FULL_MS: std::ops::RangeInclusive<u64> = 24_000..=36_000;
+
+/// `Retry-After` of a webhook that came when the server was full, in seconds.
+pub const RETRY_AFTER_S: u32 = 5;
+
+/// The part of a drain over which streams are ended; the rest is for their last bytes.
+pub const DRAIN_SPREAD: f64 = 0.8;
 
 // Configuration: the defaults and ranges of the flags.
 
@@ -143,6 +196,36 @@ pub const KV_TIMEOUT_RANGE: RangeInclusive<Duration> =
 
 /// The public base URL of Cloudflare's REST API.
 pub const KV_ENDPOINT_DEFAULT: &str = "https://api.cloudflare.com/client/v4";
+
+// The HTTP core.
+
+/// Longest method in bytes: about twice `UPDATEREDIRECTREF`, the longest that is registered
+/// (RFC 9110 section 16.1.1).
+pub const METHOD_BYTES_MAX: usize = 32;
+
+/// A request buffer that grew beyond this is shrunk to it before it is used again: the head of one
+/// request and what one read brings behind it.
+pub const REQUEST_BUFFER_KEEP_BYTES: usize = HEAD_BYTES_MAX + READ_BYTES;
+
+// Ring.
+
+/// How often opening the ring file is tried anew because it was renamed between opening and
+/// locking: each time, another process has completed a rewrite, which it does once per start.
+pub const RING_OPEN_ATTEMPTS: usize = 8;
+
+/// Bytes of zeros written at a time where the file system cannot allocate without writing.
+pub const RING_ZERO_BYTES: usize = 1024 * 1024;
+
+/// Connections that the kernel keeps while they wait for accept(2); it cuts this to
+/// `net.core.somaxconn`. A storm of 10,000 clients fills it, and those retry within a second.
+pub const LISTEN_BACKLOG: i32 = 4096;
+
+/// The send buffer of a connection in bytes (`SO_SNDBUF`, which the kernel doubles): what a reader
+/// that has stopped can bind of the kernel's memory.
+pub const SEND_BUFFER_BYTES: usize = 256 * 1024;
+
+/// A socket counts as writable when it has less than this not yet sent (`TCP_NOTSENT_LOWAT`).
+pub const UNSENT_BYTES_LOW: u32 = 128 * 1024;
 
 // The log.
 
