@@ -102,6 +102,11 @@ pub fn prepare() {
     LazyLock::force(&WINDOW);
 }
 
+/// Whether there is anything at `path` (without its query).
+pub fn exists(path: &str) -> bool {
+    WINDOW.find(path).is_some()
+}
+
 /// The answer to a `GET` or `HEAD` of `path` (without its query), or `None` if nothing is there.
 ///
 /// `accept_encoding` and `if_none_match` are the request's header fields of these names.
