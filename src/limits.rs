@@ -235,3 +235,9 @@ pub const LOG_QUEUE_BYTES_MAX: usize = 1024 * 1024;
 
 /// How long the end of the process waits for queued log lines.
 pub const LOG_FLUSH_MS: u64 = 1_000;
+
+/// Time for a whole request on the admin address, and for its answer: one waits for the other.
+pub const ADMIN_DEADLINE_MS: u64 = 1_000;
+
+/// Longest body of an admin request in bytes; none needs one.
+pub const ADMIN_BODY_BYTES_MAX: usize = 1024;
