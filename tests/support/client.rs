@@ -68,6 +68,12 @@ impl Connection {
         self.socket.shutdown(Shutdown::Write).unwrap();
     }
 
+    /// The same to a server that may have closed already.
+    pub fn finish_if_open(&mut self) {
+        // The one error there is: not connected any more.
+        let _ = self.socket.shutdown(Shutdown::Write);
+    }
+
     /// Reads the answer to a request that was not HEAD.
     pub fn read_response(&mut self) -> Response {
         self.read_response_to("GET")
