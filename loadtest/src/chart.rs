@@ -46,19 +46,31 @@ pub struct Axes {
 impl Axes {
     /// Linear axes.
     pub fn linear(title: &str, x: &str, y: &str) -> Axes {
-        Axes { title: title.into(), x: x.into(), y: y.into(), x_log: false, y_log: false }
+        Axes {
+            title: title.into(),
+            x: x.into(),
+            y: y.into(),
+            x_log: false,
+            y_log: false,
+        }
     }
 
     /// The same with a logarithmic y axis.
     #[must_use]
     pub fn with_y_log(self) -> Axes {
-        Axes { y_log: true, ..self }
+        Axes {
+            y_log: true,
+            ..self
+        }
     }
 
     /// The same with a logarithmic x axis.
     #[must_use]
     pub fn with_x_log(self) -> Axes {
-        Axes { x_log: true, ..self }
+        Axes {
+            x_log: true,
+            ..self
+        }
     }
 }
 
@@ -97,7 +109,10 @@ fn draw_lines(svg: &mut String, axes: &Axes, lines: &[Line], x: Scale, y: Scale)
         .draw()?;
     for (line, colour) in lines.iter().zip(COLOURS.iter().cycle()) {
         let style = colour.stroke_width(2);
-        let points = line.points.iter().map(|&(px, py)| (x.floor(px), y.floor(py)));
+        let points = line
+            .points
+            .iter()
+            .map(|&(px, py)| (x.floor(px), y.floor(py)));
         chart
             .draw_series(LineSeries::new(points, style))?
             .label(line.name.as_str())
@@ -130,12 +145,16 @@ fn draw_bars(svg: &mut String, title: &str, unit: &str, bars: &[(String, f64)]) 
     const LEFT: i32 = 110;
     const TOP: i32 = 50;
     const RIGHT: i32 = 140;
+    let style = |size: i32| ("sans-serif", size).into_font().color(&TEXT);
     let height = TOP + (BAR + 10) * bars.len() as i32 + 30;
     let root = SVGBackend::with_string(svg, (SIZE.0, height as u32)).into_drawing_area();
     root.fill(&WHITE)?;
-    root.draw(&Text::new(title.to_owned(), (LEFT, 14), ("sans-serif", 18, &TEXT)))?;
+    root.draw(&Text::new(title.to_owned(), (LEFT, 14), style(18)))?;
     let values = || bars.iter().map(|bar| bar.1).filter(|value| *value > 0.0);
-    let (lowest, highest) = (values().fold(f64::MAX, f64::min), values().fold(0.0, f64::max));
+    let (lowest, highest) = (
+        values().fold(f64::MAX, f64::min),
+        values().fold(0.0, f64::max),
+    );
     let log = highest > 30.0 * lowest;
     let share = |value: f64| match value {
         value if value <= 0.0 => 0.0,
@@ -146,15 +165,18 @@ fn draw_bars(svg: &mut String, title: &str, unit: &str, bars: &[(String, f64)]) 
     for (at, ((name, value), colour)) in bars.iter().zip(COLOURS.iter().cycle()).enumerate() {
         let top = TOP + (BAR + 10) * at as i32;
         let right = LEFT + (room * share(*value)) as i32;
-        root.draw(&Rectangle::new([(LEFT, top), (right, top + BAR)], colour.filled()))?;
-        root.draw(&Text::new(name.clone(), (12, top + 9), ("sans-serif", 14, &TEXT)))?;
+        root.draw(&Rectangle::new(
+            [(LEFT, top), (right, top + BAR)],
+            colour.filled(),
+        ))?;
+        root.draw(&Text::new(name.clone(), (12, top + 9), style(14)))?;
         let figure = format!("{} {unit}", short(*value));
-        root.draw(&Text::new(figure, (right + 8, top + 9), ("sans-serif", 14, &TEXT)))?;
+        root.draw(&Text::new(figure, (right + 8, top + 9), style(14)))?;
     }
     if log {
         let note = "logarithmic scale".to_owned();
         let place = (LEFT, height - 22);
-        root.draw(&Text::new(note, place, ("sans-serif", 12, &TEXT)))?;
+        root.draw(&Text::new(note, place, style(12)))?;
     }
     root.present()?;
     Ok(())
@@ -174,7 +196,11 @@ pub fn short(value: f64) -> String {
         size if size >= 0.1 => format!("{scaled:.2}"),
         _ => format!("{scaled:.4}"),
     };
-    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    let text = if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        &text
+    };
     format!("{text}{suffix}")
 }
 
@@ -190,24 +216,41 @@ impl Scale {
     /// An axis that shows all of `values`: whole decades when logarithmic, from zero otherwise.
     fn around(values: impl Iterator<Item = f64>, log: bool) -> Scale {
         let usable = values.filter(|value| value.is_finite() && (!log || *value > 0.0));
-        let (low, high) =
-            usable.fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
+        let (low, high) = usable.fold((f64::MAX, f64::MIN), |(low, high), value| {
+            (low.min(value), high.max(value))
+        });
         if low > high {
-            return Scale { from: 1.0, to: 10.0, log };
+            return Scale {
+                from: 1.0,
+                to: 10.0,
+                log,
+            };
         }
         if log {
             let to = 10_f64.powf(high.log10().ceil());
             let from = 10_f64.powf(low.log10().floor());
-            return Scale { from, to: if to > from { to } else { from * 10.0 }, log };
+            return Scale {
+                from,
+                to: if to > from { to } else { from * 10.0 },
+                log,
+            };
         }
         let from = low.min(0.0);
-        let to = if high > from { high + (high - from) * 0.05 } else { from + 1.0 };
+        let to = if high > from {
+            high + (high - from) * 0.05
+        } else {
+            from + 1.0
+        };
         Scale { from, to, log }
     }
 
     /// A value that can be drawn: on a logarithmic axis zero is its lower end.
     fn floor(self, value: f64) -> f64 {
-        if self.log { value.max(self.from) } else { value }
+        if self.log {
+            value.max(self.from)
+        } else {
+            value
+        }
     }
 }
 
@@ -227,7 +270,9 @@ impl Ranged for Scale {
     fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
         if self.log {
             let decades = (self.to / self.from).log10().round() as i32;
-            return (0..=decades).map(|power| self.from * 10_f64.powi(power)).collect();
+            return (0..=decades)
+                .map(|power| self.from * 10_f64.powi(power))
+                .collect();
         }
         let raw = (self.to - self.from) / hint.max_num_points().clamp(2, 8) as f64;
         let decade = 10_f64.powf(raw.log10().floor());
@@ -255,10 +300,18 @@ mod tests {
 
     #[test]
     fn a_chart_shows_its_names_and_all_its_lines() {
-        let line = |name: &str| Line { name: name.into(), points: vec![(1.0, 5.0), (2.0, 5000.0)] };
-        let axes = Axes::linear("latency", "load", "ms").with_y_log().with_x_log();
+        let line = |name: &str| Line {
+            name: name.into(),
+            points: vec![(1.0, 5.0), (2.0, 5000.0)],
+        };
+        let axes = Axes::linear("latency", "load", "ms")
+            .with_y_log()
+            .with_x_log();
         let svg = lines(&axes, &[line("one"), line("two")]);
-        assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"), "{svg}");
+        assert!(
+            svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"),
+            "{svg}"
+        );
         for text in ["latency", "load", "ms", "one", "two", "10k"] {
             assert!(svg.contains(text), "{text} in {svg}");
         }
@@ -267,7 +320,10 @@ mod tests {
     #[test]
     fn nothing_to_draw_is_a_chart_without_lines() {
         assert!(lines(&Axes::linear("a", "b", "c").with_y_log(), &[]).starts_with("<svg"));
-        let flat = Line { name: "flat".into(), points: vec![(0.0, 0.0), (1.0, 0.0)] };
+        let flat = Line {
+            name: "flat".into(),
+            points: vec![(0.0, 0.0), (1.0, 0.0)],
+        };
         assert!(lines(&Axes::linear("a", "b", "c"), &[flat]).starts_with("<svg"));
         assert!(bars("none", "s", &[]).starts_with("<svg"));
         assert!(bars("zero", "s", &[("x".into(), 0.0)]).starts_with("<svg"));
@@ -283,6 +339,9 @@ mod tests {
     #[test]
     fn numbers_are_short() {
         let texts = [0.0, 0.25, 7.0, 12.5, 999.0, 12_345.0, 5e6, 2.5e9].map(short);
-        assert_eq!(texts, ["0", "0.25", "7", "12.5", "999", "12.3k", "5M", "2.5G"]);
+        assert_eq!(
+            texts,
+            ["0", "0.25", "7", "12.5", "999", "12.3k", "5M", "2.5G"]
+        );
     }
 }

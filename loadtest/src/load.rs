@@ -113,6 +113,7 @@ pub fn run(
             streams: load.streams,
             sessions: load.sessions,
             stalled: load.stalled,
+            replay_messages: load.replayed,
             ..Outcome::default()
         },
     };
@@ -470,8 +471,8 @@ impl Run<'_> {
         let generator = &mut outcome.generator;
         let busiest = generator.reader_percent.max(generator.publisher_percent);
         // A server that is itself out of CPU is not waiting for the generator.
-        generator.saturated =
-            busiest >= SATURATED_PERCENT && server_percent.is_none_or(|cpu| cpu < SATURATED_PERCENT);
+        generator.saturated = busiest >= SATURATED_PERCENT
+            && server_percent.is_none_or(|cpu| cpu < SATURATED_PERCENT);
         if generator.saturated {
             let note = format!(
                 "the generator was at its limit ({busiest:.0} % of a CPU) and the server was not: \
@@ -479,7 +480,10 @@ impl Run<'_> {
             );
             outcome.notes.push(note);
         }
-        if let Some(others) = outcome.others_percent.filter(|&others| others > OTHERS_PERCENT) {
+        if let Some(others) = outcome
+            .others_percent
+            .filter(|&others| others > OTHERS_PERCENT)
+        {
             outcome.notes.push(format!(
                 "{others:.0} % of the machine went to other work: compare with care"
             ));

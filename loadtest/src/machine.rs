@@ -25,11 +25,19 @@ impl Machine {
     pub fn this() -> Machine {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let cpuinfo = read("/proc/cpuinfo");
-        let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"));
+        let model = cpuinfo
+            .lines()
+            .find_map(|line| line.strip_prefix("model name"));
         let meminfo = read("/proc/meminfo");
-        let memory = meminfo.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
+        let memory = meminfo
+            .split_whitespace()
+            .nth(1)
+            .and_then(|kib| kib.parse::<u64>().ok());
         Machine {
-            cpu: model.unwrap_or("unknown CPU").trim_start_matches([' ', '\t', ':']).to_owned(),
+            cpu: model
+                .unwrap_or("unknown CPU")
+                .trim_start_matches([' ', '\t', ':'])
+                .to_owned(),
             cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             memory: memory.unwrap_or(0) * 1024,
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),

@@ -65,6 +65,8 @@ pub struct Outcome {
     pub replay: Option<LatencySummary>,
     /// Seconds from the first connect call until all streams were open.
     pub open_all_s: f64,
+    /// Messages that a new stream was to be shown.
+    pub replay_messages: u32,
     /// Seconds from the first connect call until all streams had the whole replay.
     pub replay_all_s: Option<f64>,
     /// The server's cost; absent when its processes are not known.

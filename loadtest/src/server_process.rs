@@ -7,7 +7,7 @@
 use std::io::{self, BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -109,11 +109,6 @@ impl ServerProcess {
     /// Keeps a process that this one needs.
     pub fn attach(&mut self, companion: ServerProcess) {
         self.companion = Some(Box::new(companion));
-    }
-
-    /// How the process ended, if it has.
-    pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().ok().flatten()
     }
 }
 

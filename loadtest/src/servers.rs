@@ -79,7 +79,7 @@ fn start_hookcast(options: &ServerOptions) -> Result<ServerProcess, String> {
     let program = options
         .program
         .clone()
-        .unwrap_or_else(|| sibling("hookcast"));
+        .unwrap_or_else(|| usual_program(ServerKind::Hookcast));
     let directory = directory()?;
     let mut command = Command::new(program);
     command
@@ -107,7 +107,7 @@ pub fn start_axum(options: &ServerOptions) -> Result<ServerProcess, String> {
     let program = options
         .program
         .clone()
-        .unwrap_or_else(|| sibling("hookcast-peer-axum"));
+        .unwrap_or_else(|| usual_program(ServerKind::Axum));
     let mut command = Command::new(program);
     command
         .args(["--workers", &options.shards.to_string()])
@@ -121,7 +121,7 @@ pub fn start_nchan(options: &ServerOptions) -> Result<ServerProcess, String> {
     let program = options
         .program
         .clone()
-        .unwrap_or_else(|| "/usr/sbin/nginx".into());
+        .unwrap_or_else(|| usual_program(ServerKind::Nchan));
     let files = directory()?;
     let address = free_port()?;
     let config = files.path().join("nginx.conf");
@@ -201,7 +201,7 @@ pub fn start_pushpin(options: &ServerOptions) -> Result<ServerProcess, String> {
     let program = options
         .program
         .clone()
-        .unwrap_or_else(|| "/usr/bin/pushpin".into());
+        .unwrap_or_else(|| usual_program(ServerKind::Pushpin));
     let libdir =
         pushpin_libdir().ok_or("pushpin: its internal.conf is not where Debian puts it")?;
     let own = std::env::current_exe().map_err(|error| error.to_string())?;
@@ -280,16 +280,38 @@ pub fn milliseconds(duration: Duration) -> String {
     format!("{}ms", duration.as_millis())
 }
 
-/// Whether a server can be started here; if not, what to do about it.
-pub fn missing_nchan() -> Option<String> {
-    (!Path::new(NCHAN_MODULE).exists())
-        .then(|| "nchan: not installed; apt-get install nginx libnginx-mod-nchan".into())
+/// The program of a server unless another is named.
+pub fn usual_program(server: ServerKind) -> PathBuf {
+    match server {
+        ServerKind::Hookcast => sibling("hookcast"),
+        ServerKind::Floor => std::env::current_exe().unwrap_or_default(),
+        ServerKind::Axum => sibling("hookcast-peer-axum"),
+        ServerKind::Nchan => "/usr/sbin/nginx".into(),
+        ServerKind::Pushpin => "/usr/bin/pushpin".into(),
+    }
 }
 
-/// See [`missing_nchan`].
-pub fn missing_pushpin() -> Option<String> {
-    (!Path::new("/usr/bin/pushpin").exists() || pushpin_libdir().is_none())
-        .then(|| "pushpin: not installed; apt-get install pushpin".into())
+/// What a server lacks to be started here, and what to do about it.
+pub fn missing(server: ServerKind) -> Option<String> {
+    let program = usual_program(server).exists();
+    match server {
+        ServerKind::Nchan if !program || !Path::new(NCHAN_MODULE).exists() => {
+            Some("nchan is not installed: apt-get install nginx libnginx-mod-nchan".into())
+        }
+        ServerKind::Pushpin if !program || pushpin_libdir().is_none() => {
+            Some("pushpin is not installed: apt-get install pushpin".into())
+        }
+        _ => None,
+    }
+}
+
+/// The packages of this workspace that servers are built from.
+pub fn package(server: ServerKind) -> Option<&'static str> {
+    match server {
+        ServerKind::Hookcast => Some("hookcast"),
+        ServerKind::Axum => Some("hookcast-peer-axum"),
+        ServerKind::Floor | ServerKind::Nchan | ServerKind::Pushpin => None,
+    }
 }
 
 fn pushpin_libdir() -> Option<PathBuf> {

@@ -188,7 +188,9 @@ impl<'a> Reader<'a> {
             self.control
                 .deliveries
                 .store(self.outcome.deliveries, Relaxed);
-            self.control.heartbeats.store(self.outcome.heartbeats, Relaxed);
+            self.control
+                .heartbeats
+                .store(self.outcome.heartbeats, Relaxed);
             self.control.opened.store(self.opened, Relaxed);
             self.control.failed.store(self.failed, Relaxed);
             let total = self.control.total.load(Relaxed);

@@ -45,6 +45,7 @@ const BACKLOG: u32 = 4096;
 
 /// The same contract as hookcast on axum and tokio, for comparison.
 #[derive(Parser)]
+#[command(version)]
 struct Options {
     /// Where to listen
     #[arg(long, default_value = "127.0.0.1:0")]
