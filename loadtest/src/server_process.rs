@@ -74,10 +74,12 @@ impl ServerProcess {
         }
     }
 
-    /// Starts a command that is to listen where `target` says and waits until it does.
+    /// Starts a command that is to listen where `target` says, with `processes` of its own, and
+    /// waits until it does.
     pub fn start_listening(
         mut target: Target,
         mut command: Command,
+        processes: usize,
         directory: TempDir,
     ) -> Result<ServerProcess, String> {
         let log = directory.path().join("stderr.log");
@@ -91,7 +93,9 @@ impl ServerProcess {
         let mut child = command
             .spawn()
             .map_err(|error| format!("{name}: {program} does not start: {error}"))?;
-        if let Err(error) = wait_until_listening(&mut child, &[target.streams, target.publish]) {
+        if let Err(error) =
+            wait_until_ready(&mut child, &[target.streams, target.publish], processes)
+        {
             end(&mut child);
             let log = std::fs::read_to_string(log).unwrap_or_default();
             let tail: Vec<&str> = log.lines().rev().take(TAIL_LINES).collect();
@@ -186,20 +190,29 @@ fn find_address(json: &Value) -> Option<SocketAddr> {
     own.or_else(|| members.values().find_map(find_address))
 }
 
-fn wait_until_listening(child: &mut Child, addresses: &[SocketAddr]) -> Result<(), String> {
+/// A master may listen before it has started the workers whose cost is to be measured.
+fn wait_until_ready(
+    child: &mut Child,
+    addresses: &[SocketAddr],
+    processes: usize,
+) -> Result<(), String> {
     let deadline = Instant::now() + PATIENCE;
-    for address in addresses {
-        while TcpStream::connect_timeout(address, Duration::from_secs(1)).is_err() {
-            if let Ok(Some(status)) = child.try_wait() {
-                return Err(format!("ended at once: {status}"));
-            }
-            if Instant::now() > deadline {
-                return Err(format!("does not listen on {address}"));
-            }
-            std::thread::sleep(Duration::from_millis(10));
+    let listens =
+        |address: &SocketAddr| TcpStream::connect_timeout(address, Duration::from_secs(1)).is_ok();
+    loop {
+        if addresses.iter().all(listens) && proc_stats::family(child.id()).len() >= processes {
+            return Ok(());
         }
+        if let Ok(Some(status)) = child.try_wait() {
+            return Err(format!("ended at once: {status}"));
+        }
+        if Instant::now() > deadline {
+            return Err(format!(
+                "is not ready with {processes} processes on {addresses:?}"
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
-    Ok(())
 }
 
 /// SIGTERM, and SIGKILL if that does not help.
