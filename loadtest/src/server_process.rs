@@ -4,7 +4,7 @@
 //! Used by every scenario that is not given a URL. Servers say where they listen by a JSON line on
 //! stderr that holds an `address`; those that do not are given a port that was free a moment ago.
 
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -190,17 +190,16 @@ fn find_address(json: &Value) -> Option<SocketAddr> {
     own.or_else(|| members.values().find_map(find_address))
 }
 
-/// A master may listen before it has started the workers whose cost is to be measured.
+/// A master may listen before it has started the workers whose cost is to be measured, and a worker
+/// take its memory when it begins.
 fn wait_until_ready(
     child: &mut Child,
     addresses: &[SocketAddr],
     processes: usize,
 ) -> Result<(), String> {
     let deadline = Instant::now() + PATIENCE;
-    let listens =
-        |address: &SocketAddr| TcpStream::connect_timeout(address, Duration::from_secs(1)).is_ok();
     loop {
-        if addresses.iter().all(listens) && proc_stats::family(child.id()).len() >= processes {
+        if addresses.iter().all(answers) && proc_stats::family(child.id()).len() >= processes {
             return Ok(());
         }
         if let Ok(Some(status)) = child.try_wait() {
@@ -213,6 +212,17 @@ fn wait_until_ready(
         }
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Whether a request gets any answer: a connection alone is accepted by the kernel.
+fn answers(address: &SocketAddr) -> bool {
+    let ask = || -> io::Result<usize> {
+        let mut connection = TcpStream::connect_timeout(address, Duration::from_secs(1))?;
+        connection.set_read_timeout(Some(Duration::from_secs(1)))?;
+        connection.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+        connection.read(&mut [0; 64])
+    };
+    ask().is_ok_and(|length| length > 0)
 }
 
 /// SIGTERM, and SIGKILL if that does not help.
