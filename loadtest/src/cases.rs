@@ -237,7 +237,7 @@ fn storm(extent: &Extent) -> Case {
         .iter_mut()
         .filter(|(server, _)| *server == Floor)
     {
-        load.replayed = 0;
+        (load.published_before, load.replayed) = (0, 0);
     }
     case
 }

@@ -80,6 +80,8 @@ pub struct Load {
     /// Streams closed and opened again per second.
     pub churn_per_second: f64,
     /// Messages published before the first stream is opened.
+    pub published_before: u32,
+    /// The last so many of them are shown to every stream when it opens.
     pub replayed: u32,
 }
 
@@ -151,7 +153,7 @@ impl Run<'_> {
             descriptors_start: proc_stats::descriptors(&self.target.pids),
             ..ServerCost::default()
         };
-        if self.load.replayed > 0 {
+        if self.load.published_before > 0 {
             self.publish_history()?;
         }
         let kernel_before = proc_stats::kernel_bytes();
@@ -172,7 +174,7 @@ impl Run<'_> {
         };
         self.control
             .total
-            .store(self.load.replayed + published.sent, Relaxed);
+            .store(self.load.published_before + published.sent, Relaxed);
         self.drain(&readers);
         cost.memory_end = proc_stats::memory_bytes(&self.target.pids);
         cost.memory_max = cost.memory_max.max(cost.memory_open).max(cost.memory_end);
@@ -186,7 +188,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Publishes the messages that streams are to be shown when they open.
+    /// Publishes what streams find when they open.
     fn publish_history(&mut self) -> Result<(), LoadError> {
         let plan = PublisherPlan {
             target: self.target.clone(),
@@ -195,11 +197,11 @@ impl Run<'_> {
             pace: Pace::Closed { connections: 1 },
             first: 0,
             end_ns: u64::MAX,
-            messages_max: self.load.replayed,
+            messages_max: self.load.published_before,
             pipelining: false,
         };
         let outcome = publisher::run(plan, &Control::default())?;
-        if outcome.acked == u64::from(self.load.replayed) {
+        if outcome.acked == u64::from(self.load.published_before) {
             return Ok(());
         }
         Err(LoadError(format!(
@@ -218,6 +220,7 @@ impl Run<'_> {
             open_retries: self.target.dialect.open_retries(),
             stalled: self.load.stalled,
             churn_per_second: self.load.churn_per_second,
+            published_before: self.load.published_before,
             replayed: self.load.replayed,
         };
         let control = Arc::clone(&self.control);
@@ -289,7 +292,7 @@ impl Run<'_> {
             format: self.format.clone(),
             sessions: self.load.sessions,
             pace,
-            first: self.load.replayed,
+            first: self.load.published_before,
             end_ns,
             messages_max: u32::MAX / 2,
             pipelining: self.target.dialect != Dialect::Pushpin,

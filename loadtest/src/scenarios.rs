@@ -62,65 +62,114 @@ const OPENING_MAX: usize = 256;
 /// its retry after a second are the exception.
 const STORM_OPENING_MAX: usize = 2_048;
 
-/// Messages that a storm is shown: what hookcast keeps.
-const REPLAYED: u32 = 100;
+/// Messages published before a soak: with 128 bytes each enough to fill hookcast's live log of
+/// 16 MiB, so that what grows after that is a leak.
+const SOAK_PUBLISHED_BEFORE: u32 = 80_000;
 
-const MESSAGE_BYTES: usize = 128;
+/// Messages that a new stream is shown: what hookcast keeps.
+const REPLAYED: u32 = 100;
 
 impl Scenario {
     /// The load with its defaults, changed by `sizes`.
     pub fn load(self, sizes: &Sizes) -> Load {
-        let (streams, rate, window_s) = match self {
-            Scenario::Fanout => (10_000, Rate::Open(10.0), 10),
-            Scenario::Saturate => (10_000, Rate::Closed(1), 10),
-            Scenario::Ingest => (0, Rate::Closed(64), 10),
-            Scenario::Idle => (15_000, Rate::Idle, 10),
-            Scenario::Storm => (10_000, Rate::Idle, 1),
-            Scenario::Targeted => (10_000, Rate::Open(5_000.0), 10),
-            Scenario::Stalled => (10_000, Rate::Open(20.0), 20),
-            Scenario::Churn => (10_000, Rate::Open(20.0), 20),
-            Scenario::Soak => (5_000, Rate::Open(20.0), 600),
-        };
-        let streams = sizes.streams.unwrap_or(streams);
-        let rate = match rate {
-            Rate::Open(rate) => Rate::Open(sizes.rate.unwrap_or(rate)),
-            Rate::Closed(connections) => Rate::Closed(sizes.connections.unwrap_or(connections)),
-            Rate::Idle => Rate::Idle,
-        };
-        let churn = match self {
-            Scenario::Churn => 500.0,
-            Scenario::Soak => 100.0,
-            _ => 0.0,
-        };
-        let warmup_s = if self == Scenario::Storm { 0 } else { 1 };
-        let opening_max = if self == Scenario::Storm {
-            STORM_OPENING_MAX
-        } else {
-            OPENING_MAX
+        let load = self.defaults();
+        let streams = sizes.streams.unwrap_or(load.streams);
+        let keep_or = |default: f64, size: Option<f64>| {
+            if default > 0.0 {
+                size.unwrap_or(default)
+            } else {
+                default
+            }
         };
         Load {
-            scenario: self.name(),
             streams,
             sessions: match self {
                 Scenario::Targeted => sizes.sessions.unwrap_or(streams as u32),
                 _ => 0,
             },
-            message_bytes: sizes.message_bytes.unwrap_or(MESSAGE_BYTES),
-            rate,
-            warmup: sizes.warmup.unwrap_or(Duration::from_secs(warmup_s)),
-            window: sizes.duration.unwrap_or(Duration::from_secs(window_s)),
-            opening_max: sizes.opening_max.unwrap_or(opening_max).max(1),
+            message_bytes: sizes.message_bytes.unwrap_or(load.message_bytes),
+            rate: match load.rate {
+                Rate::Open(rate) => Rate::Open(sizes.rate.unwrap_or(rate)),
+                Rate::Closed(connections) => Rate::Closed(sizes.connections.unwrap_or(connections)),
+                Rate::Idle => Rate::Idle,
+            },
+            warmup: sizes.warmup.unwrap_or(load.warmup),
+            window: sizes.duration.unwrap_or(load.window),
+            opening_max: sizes.opening_max.unwrap_or(load.opening_max).max(1),
             stalled: if self == Scenario::Stalled {
                 streams / 10
             } else {
                 0
             },
-            churn_per_second: if churn > 0.0 {
-                sizes.churn_per_second.unwrap_or(churn)
-            } else {
-                0.0
+            churn_per_second: keep_or(load.churn_per_second, sizes.churn_per_second),
+            ..load
+        }
+    }
+
+    fn defaults(self) -> Load {
+        let load = Load {
+            scenario: self.name(),
+            streams: 10_000,
+            sessions: 0,
+            message_bytes: 128,
+            rate: Rate::Open(10.0),
+            warmup: Duration::from_secs(1),
+            window: Duration::from_secs(10),
+            opening_max: OPENING_MAX,
+            stalled: 0,
+            churn_per_second: 0.0,
+            published_before: 0,
+            replayed: 0,
+        };
+        match self {
+            Scenario::Fanout => load,
+            Scenario::Saturate => Load {
+                rate: Rate::Closed(1),
+                ..load
             },
-            replayed: if self == Scenario::Storm { REPLAYED } else { 0 },
+            Scenario::Ingest => Load {
+                streams: 0,
+                rate: Rate::Closed(64),
+                ..load
+            },
+            Scenario::Idle => Load {
+                streams: 15_000,
+                rate: Rate::Idle,
+                ..load
+            },
+            Scenario::Storm => Load {
+                rate: Rate::Idle,
+                warmup: Duration::ZERO,
+                window: Duration::from_secs(1),
+                opening_max: STORM_OPENING_MAX,
+                published_before: REPLAYED,
+                replayed: REPLAYED,
+                ..load
+            },
+            Scenario::Targeted => Load {
+                rate: Rate::Open(5_000.0),
+                ..load
+            },
+            Scenario::Stalled => Load {
+                rate: Rate::Open(20.0),
+                window: Duration::from_secs(20),
+                ..load
+            },
+            Scenario::Churn => Load {
+                rate: Rate::Open(20.0),
+                window: Duration::from_secs(20),
+                churn_per_second: 500.0,
+                ..load
+            },
+            Scenario::Soak => Load {
+                streams: 5_000,
+                rate: Rate::Open(20.0),
+                window: Duration::from_secs(600),
+                churn_per_second: 100.0,
+                published_before: SOAK_PUBLISHED_BEFORE,
+                replayed: REPLAYED,
+                ..load
+            },
         }
     }
 
@@ -128,5 +177,37 @@ impl Scenario {
     pub fn name(self) -> String {
         self.to_possible_value()
             .map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_change_what_a_scenario_has_and_nothing_else() {
+        let sizes = Sizes {
+            streams: Some(50),
+            rate: Some(7.0),
+            connections: Some(3),
+            churn_per_second: Some(9.0),
+            ..Sizes::default()
+        };
+        let fanout = Scenario::Fanout.load(&sizes);
+        assert_eq!((fanout.streams, fanout.rate), (50, Rate::Open(7.0)));
+        assert!(fanout.churn_per_second.abs() < f64::EPSILON);
+        assert_eq!(Scenario::Ingest.load(&sizes).rate, Rate::Closed(3));
+        assert_eq!(Scenario::Targeted.load(&sizes).sessions, 50);
+        assert_eq!(Scenario::Stalled.load(&sizes).stalled, 5);
+        assert!((Scenario::Churn.load(&sizes).churn_per_second - 9.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn a_stream_is_never_shown_more_than_was_published() {
+        for scenario in Scenario::value_variants() {
+            let load = scenario.load(&Sizes::default());
+            assert!(load.replayed <= load.published_before, "{scenario:?}");
+            assert_eq!(load.scenario, scenario.name());
+        }
     }
 }

@@ -57,7 +57,9 @@ pub struct StreamsPlan {
     pub stalled: usize,
     /// Streams closed and opened again per second while messages flow.
     pub churn_per_second: f64,
-    /// Messages of this run that were published before, all of which a new stream is to be shown.
+    /// Messages of this run that were published before.
+    pub published_before: u32,
+    /// The last so many of them are shown to a new stream.
     pub replayed: u32,
 }
 
@@ -148,6 +150,7 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn new(plan: StreamsPlan, control: &'a Control) -> io::Result<Reader<'a>> {
         let stride = plan.sessions.max(1);
+        let first = plan.published_before - plan.replayed;
         let streams = (0..plan.count).map(|at| Stream {
             socket: None,
             phase: Phase::Closed,
@@ -157,7 +160,7 @@ impl<'a> Reader<'a> {
             retries_left: plan.open_retries,
             opened_at_ns: 0,
             scanner: Scanner::default(),
-            checker: Checker::from(0, at as u32 % stride, stride),
+            checker: Checker::from(first, at as u32 % stride, stride),
             last_event_id: Vec::new(),
         });
         Ok(Reader {
@@ -391,7 +394,7 @@ impl<'a> Reader<'a> {
             outcome.open.record_ns(now_ns - stream.opened_at_ns);
             stream.phase = Phase::Open;
         }
-        if stream.awaits_replay && stream.checker.reached(plan.replayed) {
+        if stream.awaits_replay && stream.checker.reached(plan.published_before) {
             stream.awaits_replay = false;
             outcome.replay.record_ns(now_ns - stream.opened_at_ns);
         }
@@ -440,14 +443,15 @@ impl<'a> Reader<'a> {
             total => total,
         };
         let stride = self.plan.sessions.max(1);
+        let first = self.plan.published_before - self.plan.replayed;
         for (at, stream) in self
             .streams
             .iter()
             .enumerate()
             .filter(|(_, stream)| !stream.stalled)
         {
-            let due = total.saturating_sub(at as u32 % stride).div_ceil(stride);
-            self.outcome.expected += u64::from(due);
+            let all = Checker::from(first, at as u32 % stride, stride);
+            self.outcome.expected += all.finish(total).missing;
             self.outcome.faults.add(stream.checker.finish(total));
         }
         self.outcome
