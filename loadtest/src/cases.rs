@@ -2,7 +2,7 @@
 //!
 //! Every server of a case gets the same streams, messages and heartbeats. Left out is only what a
 //! server does not do: Pushpin keeps no history to replay and takes many messages a second through
-//! ZeroMQ only (its HTTP control port ends every connection after one), only hookcast has sessions.
+//! `ZeroMQ` only (its HTTP control port ends every connection after one), only hookcast has sessions.
 
 use std::time::Duration;
 

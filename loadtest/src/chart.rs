@@ -160,7 +160,7 @@ fn draw_bars(svg: &mut String, title: &str, bars: &[Bar]) -> DrawResult {
     root.fill(&WHITE)?;
     root.draw(&Text::new(title.to_owned(), (12, 14), style(18)))?;
     let highest = bars.iter().map(|bar| bar.value).fold(0.0, f64::max);
-    let room = f64::from(SIZE.0 as i32 - LEFT - RIGHT);
+    let width = f64::from(SIZE.0 as i32 - LEFT - RIGHT);
     for (at, (bar, colour)) in bars.iter().zip(COLOURS.iter().cycle()).enumerate() {
         let top = TOP + PITCH * at as i32;
         let share = if highest > 0.0 {
@@ -168,7 +168,7 @@ fn draw_bars(svg: &mut String, title: &str, bars: &[Bar]) -> DrawResult {
         } else {
             0.0
         };
-        let right = LEFT + ((room * share) as i32).max(1);
+        let right = LEFT + ((width * share) as i32).max(1);
         root.draw(&Rectangle::new(
             [(LEFT, top), (right, top + THICKNESS)],
             colour.filled(),

@@ -235,15 +235,14 @@ fn worth_a_note(case: &Case, server: ServerKind, round: usize, outcome: &Outcome
 
 /// What the server says of itself.
 fn version(args: &CompareArgs, server: ServerKind) -> String {
-    let (program, flag) = match server {
-        ServerKind::Hookcast => (
-            program(args, server).unwrap_or_else(|| servers::usual_program(server)),
-            "--version",
-        ),
-        ServerKind::Floor => return concat!("built-in, ", env!("CARGO_PKG_VERSION")).into(),
-        ServerKind::Axum => (servers::usual_program(server), "--version"),
-        ServerKind::Nchan => (servers::usual_program(server), "-v"),
-        ServerKind::Pushpin => (servers::usual_program(server), "--version"),
+    if server == ServerKind::Floor {
+        return concat!("built-in, ", env!("CARGO_PKG_VERSION")).into();
+    }
+    let program = program(args, server).unwrap_or_else(|| servers::usual_program(server));
+    let flag = if server == ServerKind::Nchan {
+        "-v"
+    } else {
+        "--version"
     };
     let Ok(output) = Command::new(program).arg(flag).output() else {
         return "unknown".into();

@@ -15,25 +15,23 @@ use crate::table::grouped;
 /// The tables and notes as Markdown, which is also what the terminal shows.
 pub fn markdown(comparison: &Comparison) -> String {
     let mut text = format!("{}\n\n", comparison.machine);
+    let mut add = |part: String| text.push_str(&part);
     for case in &comparison.cases {
-        text += &format!(
-            "**{}**: {}\n\n{}\n",
-            case.key,
-            case.title,
-            case_table(case).markdown()
-        );
+        add(format!("**{}**: {}\n\n", case.key, case.title));
+        add(case_table(case).markdown() + "\n");
     }
     let claims = claims_table(comparison);
     if !claims.rows.is_empty() {
-        text += &format!("**claims**\n\n{}\n", claims.markdown());
+        add(format!("**claims**\n\n{}\n", claims.markdown()));
     }
     for (server, version) in &comparison.versions {
-        text += &format!("- {server}: {version}\n");
+        add(format!("- {server}: {version}\n"));
     }
     for note in &comparison.notes {
-        text += &format!("- note: {note}\n");
+        add(format!("- note: {note}\n"));
     }
-    text + &format!("\n`{}`\n", comparison.command)
+    add(format!("\n`{}`\n", comparison.command));
+    text
 }
 
 /// One self-contained page.

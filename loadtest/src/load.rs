@@ -16,6 +16,7 @@ use crate::payload::PayloadFormat;
 use crate::proc_stats::{self, SchedStat};
 use crate::progress::Progress;
 use crate::publisher::{self, Pace, PublisherOutcome, PublisherPlan};
+use crate::replay;
 use crate::schedule::Schedule;
 use crate::streams::{self, StreamsOutcome, StreamsPlan};
 use crate::target::{Dialect, Target};
@@ -31,6 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A drain takes no longer than this even while it goes on.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
+
+/// Messages that a server with a history keeps.
+const HISTORY_MESSAGES: u64 = 100;
 
 /// How long a server may take to close the descriptors of streams that are gone.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
@@ -168,24 +172,45 @@ impl Run<'_> {
         self.control.window_end_ns.store(window_ns.end, Relaxed);
         let publisher = self.start_publisher(start_ns, window_ns.end)?;
         let (before, after) = self.watch(&window_ns, &mut cost);
-        let published = match publisher {
+        let posted = match publisher {
             Some(publisher) => self.join_publisher(publisher)?,
             None => PublisherOutcome::default(),
         };
         self.control
             .total
-            .store(self.load.published_before + published.sent, Relaxed);
+            .store(self.load.published_before + posted.sent, Relaxed);
         self.drain(&readers);
         cost.memory_end = proc_stats::memory_bytes(&self.target.pids);
         cost.memory_max = cost.memory_max.max(cost.memory_open).max(cost.memory_end);
         let seen = join(readers)??;
         cost.descriptors_end = self.await_closed(cost.descriptors_start);
 
+        if self.load.streams == 0 && self.target.has_history {
+            self.check_history(posted.acked);
+        }
         self.record_window(&before, &after, cost);
-        self.record_published(published);
+        self.record_published(posted);
         self.record_seen(seen);
         self.judge_generator();
         Ok(())
+    }
+
+    /// Without streams nobody has seen the messages: the last of them are to be in the history.
+    fn check_history(&mut self, acked: u64) {
+        let due = acked.min(HISTORY_MESSAGES);
+        match replay::shown(self.target, &self.format) {
+            Ok(shown) => {
+                self.outcome
+                    .figures
+                    .insert("in the history".into(), shown as f64);
+                self.outcome.missing += due.saturating_sub(shown as u64);
+            }
+            Err(error) => {
+                self.outcome
+                    .errors
+                    .insert(format!("the history: {error}"), 1);
+            }
+        }
     }
 
     /// Publishes what streams find when they open.
@@ -450,7 +475,7 @@ impl Run<'_> {
         let outcome = &mut self.outcome;
         outcome.deliveries = seen.deliveries;
         outcome.deliveries_expected = seen.expected;
-        outcome.missing = seen.faults.missing;
+        outcome.missing += seen.faults.missing;
         outcome.duplicate = seen.faults.duplicate;
         outcome.out_of_order = seen.faults.out_of_order;
         outcome.misdelivered = seen.faults.misdelivered;

@@ -37,6 +37,7 @@ mod poll;
 mod proc_stats;
 mod progress;
 mod publisher;
+mod replay;
 mod run_report;
 mod scanner;
 mod scenarios;

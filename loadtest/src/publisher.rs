@@ -255,7 +255,7 @@ impl<'a> Publisher<'a> {
                 Ok(sent) => connection.out_at += sent,
                 Err(rustix::io::Errno::AGAIN) => return Ok(()),
                 Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return self.reconnect(at, error.to_string()),
+                Err(error) => return self.reconnect(at, &error.to_string()),
             }
         }
         connection.out.clear();
@@ -278,7 +278,7 @@ impl<'a> Publisher<'a> {
         loop {
             let socket = &self.connections[at].socket;
             match rustix::net::recv(socket, &mut self.buffer[..], RecvFlags::empty()) {
-                Ok((0, _)) => return self.reconnect(at, "closed by the server".into()),
+                Ok((0, _)) => return self.reconnect(at, "closed by the server"),
                 Ok((length, _)) => {
                     self.connections[at]
                         .input
@@ -290,7 +290,7 @@ impl<'a> Publisher<'a> {
                 }
                 Err(rustix::io::Errno::AGAIN) => return Ok(()),
                 Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return self.reconnect(at, error.to_string()),
+                Err(error) => return self.reconnect(at, &error.to_string()),
             }
         }
     }
@@ -304,11 +304,11 @@ impl<'a> Publisher<'a> {
             let answer = match parse_answer(&connection.input) {
                 Ok(Some(answer)) => answer,
                 Ok(None) => return Ok(()),
-                Err(error) => return self.reconnect(at, error.into()),
+                Err(error) => return self.reconnect(at, error),
             };
             connection.input.drain(..answer.length);
             let Some(due_ns) = connection.waiting.pop_front() else {
-                return self.reconnect(at, "an answer to nothing".into());
+                return self.reconnect(at, "an answer to nothing");
             };
             self.waiting -= 1;
             if (200..300).contains(&answer.status) {
@@ -340,7 +340,7 @@ impl<'a> Publisher<'a> {
     }
 
     /// Replaces a connection that failed; what was on its way counts as failed.
-    fn reconnect(&mut self, at: usize, error: String) -> io::Result<()> {
+    fn reconnect(&mut self, at: usize, error: &str) -> io::Result<()> {
         if !self.connections[at].waiting.is_empty() {
             self.note(format!("{error}, with messages on their way"));
         }

@@ -102,7 +102,9 @@ fn start_floor(options: &ServerOptions) -> Result<ServerProcess, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut command = Command::new(program);
     command.args(["floor", "--heartbeat", &milliseconds(options.heartbeat)]);
-    ServerProcess::start_announcing("floor", command, directory()?)
+    let mut server = ServerProcess::start_announcing("floor", command, directory()?)?;
+    server.target.has_history = false;
+    Ok(server)
 }
 
 /// Starts the axum peer: as many workers as the others have threads.

@@ -151,9 +151,9 @@ fn show(outcomes: &[Outcome], output: &OutputArgs) -> Result<ExitCode, String> {
         };
         println!("{}", json.map_err(|error| error.to_string())?);
     } else {
-        outcomes
-            .iter()
-            .for_each(|outcome| print!("{}", table::describe(outcome)));
+        for outcome in outcomes {
+            print!("{}", table::describe(outcome));
+        }
     }
     let clean = outcomes.iter().all(Outcome::is_clean);
     Ok(if clean {

@@ -1,191 +1,205 @@
-//! Results as text: one measurement as a short list.
-
-use std::fmt::Write;
+//! Results as text: one measurement as a short list of what is worth knowing.
 
 use crate::latency::LatencySummary;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, ServerCost};
+
+/// Names and values, in order.
+type Lines = Vec<(String, String)>;
 
 /// One measurement, several lines.
 pub fn describe(outcome: &Outcome) -> String {
-    let mut text = String::new();
-    let mut line = |name: &str, value: String| {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "  {name:<22} {value}");
+    let mut lines = vec![("load".to_owned(), load(outcome))];
+    add_opening(outcome, &mut lines);
+    add_deliveries(outcome, &mut lines);
+    add_acks(outcome, &mut lines);
+    if let Some(cost) = &outcome.cost {
+        add_cost(outcome, cost, &mut lines);
+    }
+    add_generator(outcome, &mut lines);
+    for (name, value) in &outcome.figures {
+        add(&mut lines, name, format!("{value:.3}"));
+    }
+    for (error, count) in &outcome.errors {
+        add(&mut lines, "error", format!("{count} x {error}"));
+    }
+    for note in &outcome.notes {
+        add(&mut lines, "note", note.clone());
+    }
+    let lines = lines
+        .iter()
+        .map(|(name, value)| format!("  {name:<22} {value}\n"));
+    format!(
+        "{} on {}\n{}",
+        outcome.scenario,
+        outcome.server,
+        lines.collect::<String>()
+    )
+}
+
+fn add(lines: &mut Lines, name: &str, value: String) {
+    lines.push((name.to_owned(), value));
+}
+
+fn load(outcome: &Outcome) -> String {
+    let rate = outcome
+        .rate
+        .map_or_else(String::new, |rate| format!(" at {rate}/s"));
+    format!(
+        "{} streams, {} messages of {} bytes{rate}, window {:.1} s",
+        outcome.streams, outcome.messages, outcome.message_bytes, outcome.window_s,
+    )
+}
+
+fn add_opening(outcome: &Outcome, lines: &mut Lines) {
+    if outcome.streams == 0 {
+        return;
+    }
+    let all = |seconds: f64, each: Option<&LatencySummary>| {
+        format!("all within {seconds:.2} s; {}", latency(each))
     };
-    line(
-        "load",
-        format!(
-            "{} streams, {} messages of {} bytes{}, window {:.1} s",
-            outcome.streams,
-            outcome.messages,
-            outcome.message_bytes,
-            outcome
-                .rate
-                .map_or_else(String::new, |rate| format!(" at {rate}/s")),
-            outcome.window_s,
-        ),
+    add(
+        lines,
+        "open",
+        all(outcome.open_all_s, outcome.open.as_ref()),
     );
-    if outcome.streams > 0 {
-        line(
-            "open",
-            format!(
-                "all within {:.2} s; {}",
-                outcome.open_all_s,
-                latency(outcome.open.as_ref())
-            ),
-        );
+    if let Some(seconds) = outcome.replay_all_s {
+        add(lines, "replay", all(seconds, outcome.replay.as_ref()));
     }
     if outcome.reopened > 0 {
-        line(
+        add(
+            lines,
             "reopened",
             format!("{} streams failed to open at first", outcome.reopened),
         );
     }
-    if let Some(seconds) = outcome.replay_all_s {
-        line(
-            "replay",
-            format!(
-                "all within {seconds:.2} s; {}",
-                latency(outcome.replay.as_ref())
-            ),
+}
+
+fn add_deliveries(outcome: &Outcome, lines: &mut Lines) {
+    if outcome.deliveries_expected == 0 {
+        return;
+    }
+    let rate = grouped(outcome.deliveries_per_second);
+    add(
+        lines,
+        "deliveries",
+        format!("{} in all, {rate} per second", outcome.deliveries),
+    );
+    if outcome.delivery.is_some() {
+        add(
+            lines,
+            "delivery latency",
+            latency(outcome.delivery.as_ref()),
         );
     }
-    if outcome.deliveries_expected > 0 {
-        line(
-            "deliveries",
-            format!(
-                "{} in all, {} per second",
-                outcome.deliveries,
-                grouped(outcome.deliveries_per_second)
-            ),
-        );
-        line("delivery latency", latency(outcome.delivery.as_ref()));
-        line(
-            "check",
-            format!(
-                "{} missing, {} duplicate, {} out of order, {} misdelivered",
-                outcome.missing, outcome.duplicate, outcome.out_of_order, outcome.misdelivered
-            ),
-        );
-    }
-    if outcome.messages > 0 {
-        line(
-            "acks",
-            format!(
-                "{} in all, {} per second",
-                outcome.acked,
-                grouped(outcome.acks_per_second)
-            ),
-        );
-        line("ack latency", latency(outcome.ack.as_ref()));
-    }
+    let check = format!(
+        "{} missing, {} duplicate, {} out of order, {} misdelivered",
+        outcome.missing, outcome.duplicate, outcome.out_of_order, outcome.misdelivered
+    );
+    add(lines, "check", check);
     if outcome.gaps > 0 {
-        line(
-            "gaps",
-            format!("{} events, {} messages", outcome.gaps, outcome.gap_messages),
-        );
+        let gaps = format!("{} events, {} messages", outcome.gaps, outcome.gap_messages);
+        add(lines, "gaps", gaps);
     }
     if outcome.churned > 0 {
-        line(
+        add(
+            lines,
             "churn",
             format!("{} streams closed and opened again", outcome.churned),
         );
     }
     if outcome.stalled > 0 {
-        line(
+        let closed = outcome.stalled_closed;
+        add(
+            lines,
             "stalled",
-            format!(
-                "{} streams, {} closed by the server",
-                outcome.stalled, outcome.stalled_closed
-            ),
+            format!("{} streams, {closed} closed by the server", outcome.stalled),
         );
     }
-    if let Some(cost) = &outcome.cost {
-        let per = |value: Option<f64>, what: &str| {
-            value.map_or_else(String::new, |us| format!(", {us:.2} us per {what}"))
-        };
-        line(
-            "server CPU",
-            format!(
-                "{:.1} % of one{}{}",
-                cost.cpu_percent,
-                per(cost.cpu_us_per_delivery, "delivery"),
-                per(cost.cpu_us_per_ack, "ack"),
-            ),
+}
+
+fn add_acks(outcome: &Outcome, lines: &mut Lines) {
+    if outcome.messages > 0 {
+        let rate = grouped(outcome.acks_per_second);
+        add(
+            lines,
+            "acks",
+            format!("{} in all, {rate} per second", outcome.acked),
         );
-        line(
-            "server memory",
-            format!(
-                "{} before, {} with streams, {} at the end, {} at most",
-                mebibytes(cost.memory_start),
-                mebibytes(cost.memory_open),
-                mebibytes(cost.memory_end),
-                mebibytes(cost.memory_max),
-            ),
-        );
-        if outcome.streams > 0 {
-            let bytes = cost.memory_open.saturating_sub(cost.memory_start) / outcome.streams as u64;
-            let kernel = cost.kernel_open / outcome.streams as i64;
-            line(
-                "per stream",
-                format!("{bytes} bytes; kernel {kernel} bytes, both ends"),
-            );
-        }
+        add(lines, "ack latency", latency(outcome.ack.as_ref()));
     }
-    let generator = &outcome.generator;
-    line(
-        "generator",
-        format!(
-            "reader {:.0} % of one CPU{} (and {:.0} % waiting for one), publisher {:.0} %; machine {:.0} % busy",
-            generator.reader_percent,
-            generator
-                .reader_us_per_delivery
-                .map_or_else(String::new, |us| format!(", {us:.2} us per delivery")),
-            generator.reader_waiting_percent,
-            generator.publisher_percent,
-            outcome.machine_busy_percent,
-        ),
+}
+
+fn add_cost(outcome: &Outcome, cost: &ServerCost, lines: &mut Lines) {
+    let per = |value: Option<f64>, what: &str| {
+        value.map_or_else(String::new, |us| format!(", {us:.2} us per {what}"))
+    };
+    let cpu = format!(
+        "{:.1} % of one{}{}{}",
+        cost.cpu_percent,
+        per(cost.cpu_us_per_delivery, "delivery"),
+        per(cost.cpu_us_per_ack, "ack"),
+        per(cost.cpu_us_per_heartbeat, "heartbeat"),
     );
+    add(lines, "server CPU", cpu);
+    let memory = format!(
+        "{} before, {} with streams, {} at the end, {} at most",
+        mebibytes(cost.memory_start),
+        mebibytes(cost.memory_open),
+        mebibytes(cost.memory_end),
+        mebibytes(cost.memory_max),
+    );
+    add(lines, "server memory", memory);
+    if outcome.streams > 0 {
+        let bytes = cost.memory_open.saturating_sub(cost.memory_start) / outcome.streams as u64;
+        let kernel = cost.kernel_open / outcome.streams as i64;
+        add(
+            lines,
+            "per stream",
+            format!("{bytes} bytes; kernel {kernel} bytes, both ends"),
+        );
+    }
+}
+
+fn add_generator(outcome: &Outcome, lines: &mut Lines) {
+    let generator = &outcome.generator;
+    let per_delivery = generator
+        .reader_us_per_delivery
+        .map_or_else(String::new, |us| format!(", {us:.2} us per delivery"));
+    let cpu = format!(
+        "reader {:.0} % of one CPU{per_delivery} (and {:.0} % waiting for one), publisher {:.0} %; \
+         machine {:.0} % busy",
+        generator.reader_percent,
+        generator.reader_waiting_percent,
+        generator.publisher_percent,
+        outcome.machine_busy_percent,
+    );
+    add(lines, "generator", cpu);
     if let Some(lag) = &generator.schedule_lag {
-        line("schedule lag", latency(Some(lag)));
+        add(lines, "schedule lag", latency(Some(lag)));
     }
-    for (name, value) in &outcome.figures {
-        line(name, format!("{value:.3}"));
-    }
-    for (error, count) in &outcome.errors {
-        line("error", format!("{count} x {error}"));
-    }
-    for note in &outcome.notes {
-        line("note", note.clone());
-    }
-    format!("{} on {}\n{text}", outcome.scenario, outcome.server)
 }
 
 fn latency(summary: Option<&LatencySummary>) -> String {
-    summary.map_or_else(
-        || "none".into(),
-        |summary| {
-            let [p50, p90, p99, max] = [
-                summary.p50_us,
-                summary.p90_us,
-                summary.p99_us,
-                summary.max_us,
-            ]
-            .map(milliseconds);
-            format!("p50 {p50}, p90 {p90}, p99 {p99}, max {max} ms")
-        },
-    )
+    let Some(summary) = summary else {
+        return "none".into();
+    };
+    let [p50, p90, p99, max] = [
+        summary.p50_us,
+        summary.p90_us,
+        summary.p99_us,
+        summary.max_us,
+    ]
+    .map(milliseconds);
+    format!("p50 {p50}, p90 {p90}, p99 {p99}, max {max} ms")
 }
 
 /// Microseconds as milliseconds with three digits that say something.
-pub fn milliseconds(us: u64) -> String {
+fn milliseconds(us: u64) -> String {
     let ms = us as f64 / 1e3;
-    if ms < 10.0 {
-        format!("{ms:.2}")
-    } else if ms < 100.0 {
-        format!("{ms:.1}")
-    } else {
-        format!("{ms:.0}")
+    match ms {
+        ms if ms < 10.0 => format!("{ms:.2}"),
+        ms if ms < 100.0 => format!("{ms:.1}"),
+        ms => format!("{ms:.0}"),
     }
 }
 
@@ -218,5 +232,16 @@ mod tests {
         assert_eq!(milliseconds(1_234), "1.23");
         assert_eq!(milliseconds(12_345), "12.3");
         assert_eq!(milliseconds(123_456), "123");
+    }
+
+    #[test]
+    fn what_was_not_measured_is_not_shown() {
+        let text = describe(&Outcome {
+            scenario: "idle".into(),
+            ..Outcome::default()
+        });
+        for name in ["deliver", "ack", "server CPU", "gaps", "replay"] {
+            assert!(!text.contains(name), "{name} in {text}");
+        }
     }
 }

@@ -57,6 +57,8 @@ pub struct Target {
     pub base_path: String,
     /// Value of `X-Webhook-Secret`, where the server asks for one.
     pub secret: Option<String>,
+    /// Whether it shows a new stream the last 100 messages.
+    pub has_history: bool,
     /// Its processes, empty when not known: then CPU and memory are not measured.
     pub pids: Vec<u32>,
 }
@@ -89,6 +91,7 @@ impl Target {
             host: address.to_string(),
             base_path: String::new(),
             secret: None,
+            has_history: dialect != Dialect::Pushpin,
             pids,
         }
     }
@@ -118,8 +121,8 @@ impl Target {
             ));
         }
         let mut target = Target::local("server", Dialect::Hookcast, address, Vec::new());
-        target.host = authority.to_owned();
-        target.base_path = path.trim_end_matches('/').to_owned();
+        authority.clone_into(&mut target.host);
+        path.trim_end_matches('/').clone_into(&mut target.base_path);
         Ok(target)
     }
 

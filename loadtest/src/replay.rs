@@ -1,0 +1,50 @@
+//! Looks into a server's history from outside: opens a stream and counts what it is shown.
+//!
+//! Used by `load` after messages were taken without any stream being there to see them.
+
+use std::collections::HashSet;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::payload::PayloadFormat;
+use crate::scanner::{Event, Scanner, Shape};
+use crate::target::Target;
+
+/// Without another byte for this long, all has been shown.
+const SILENCE: Duration = Duration::from_millis(300);
+
+/// Bytes after which it is not a replay any more.
+const BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Different messages of the run that a new stream is shown.
+pub fn shown(target: &Target, format: &PayloadFormat) -> io::Result<usize> {
+    let mut connection = TcpStream::connect(target.streams)?;
+    connection.set_read_timeout(Some(SILENCE))?;
+    connection.write_all(&target.stream_request(None, None))?;
+    let mut scanner = Scanner::default();
+    let mut shape = Shape::new(format.clone());
+    let mut numbers = HashSet::new();
+    let mut announced = None;
+    let mut buffer = vec![0; 64 * 1024];
+    let mut bytes = 0;
+    while bytes < BYTES_MAX && announced != Some(numbers.len() as u64) {
+        let length = match connection.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => length,
+            // The kernel's word for a timeout on a blocking socket.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        };
+        bytes += length;
+        let seen = scanner.feed(&buffer[..length], &mut shape, &mut |event| match event {
+            Event::Messages { stamps, .. } => {
+                numbers.extend(stamps.iter().map(|stamp| stamp.number));
+            }
+            Event::Connected { replay } if replay > 0 => announced = Some(replay),
+            _ => {}
+        });
+        seen.map_err(|error| io::Error::other(error.to_string()))?;
+    }
+    Ok(numbers.len())
+}
