@@ -229,8 +229,9 @@ impl Scale {
             };
         }
         if log {
-            let to = 10_f64.powf(high.log10().ceil());
-            let from = 10_f64.powf(low.log10().floor());
+            // What is a hair beyond a power of ten is that power.
+            let to = 10_f64.powf((high.log10() - 1e-6).ceil());
+            let from = 10_f64.powf((low.log10() + 1e-6).floor());
             return Scale {
                 from,
                 to: if to > from { to } else { from * 10.0 },

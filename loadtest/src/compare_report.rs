@@ -139,7 +139,7 @@ fn claims_table(comparison: &Comparison) -> Table {
         };
         Some(vec![
             claim.text.to_owned(),
-            format!("{figure:.2}"),
+            format!("{figure:.3}"),
             claim.bound.to_string(),
             holds.to_owned(),
         ])

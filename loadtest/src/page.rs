@@ -147,7 +147,7 @@ body { margin: 0; background: #f4f5f7; color: #333a45; font: 15px/1.5 system-ui,
 main { max-width: 1240px; margin: 0 auto; padding: 24px; }
 h1 { font-size: 26px; margin: 8px 0; }
 h2 { font-size: 19px; margin: 32px 0 8px; }
-pre { background: #fff; border: 1px solid #e3e6ea; border-radius: 6px; padding: 12px; overflow-x: auto; font-size: 13px; }
+pre { background: #fff; border: 1px solid #e3e6ea; border-radius: 6px; padding: 12px; white-space: pre-wrap; font-size: 13px; }
 .table { overflow-x: auto; }
 table { border-collapse: collapse; background: #fff; border: 1px solid #e3e6ea; margin: 8px 0; }
 th, td { padding: 6px 12px; text-align: right; border-bottom: 1px solid #e3e6ea; white-space: nowrap; font-variant-numeric: tabular-nums; }
