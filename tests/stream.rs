@@ -387,7 +387,7 @@ fn a_resume_passes_over_what_is_for_others() {
     assert_eq!(resumed.contents(50), numbers(0..50));
 }
 
-/// The epoch's order is only as good as the clock of the heartbeats: each stream has its own phase.
+/// Each stream has a phase of the interval as its own.
 #[test]
 fn heartbeats_come_regularly_and_not_all_at_once() {
     let interval = Duration::from_secs(1);
