@@ -18,7 +18,7 @@ const POST: &[u8] = b"POST /api/webhook HTTP/1.1\r\n\
     Accept: */*\r\n\
     Content-Type: application/json\r\n\
     X-Webhook-Secret: correct horse battery staple\r\n\
-    Content-Length: 52\r\n\
+    Content-Length: 53\r\n\
     \r\n\
     {\"message\":\"Deploy finished\",\"sessionId\":\"session-1\"}";
 
@@ -31,7 +31,7 @@ const POST_CHUNKED: &[u8] = b"POST /api/webhook HTTP/1.1\r\n\
     X-Webhook-Secret: correct horse battery staple\r\n\
     Transfer-Encoding: chunked\r\n\
     \r\n\
-    1a\r\n{\"message\":\"Deploy finished\r\n\
+    1b\r\n{\"message\":\"Deploy finished\r\n\
     1a\r\n\",\"sessionId\":\"session-1\"}\r\n\
     0\r\n\r\n";
 
@@ -135,7 +135,7 @@ fn read_only(c: &mut Criterion) {
                 reader.consume();
             });
         });
-        assert!(reader.is_between_requests());
+        assert!(reader.is_between_requests(), "each request came out whole");
     }
     group.finish();
 }

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// One reading of both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
-    /// Milliseconds since the process started; never goes back (CLOCK_MONOTONIC).
+    /// Milliseconds since the process started; never goes back (`CLOCK_MONOTONIC`).
     pub mono_ms: u64,
+    /// The same in microseconds, for measuring.
+    pub mono_us: u64,
     /// Milliseconds since the Unix epoch; may jump when somebody sets the clock.
     pub unix_ms: u64,
 }
@@ -37,8 +39,10 @@ impl Clock {
         let unix = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
+        let mono_us = self.started.elapsed().as_micros() as u64;
         Now {
-            mono_ms: self.started.elapsed().as_millis() as u64,
+            mono_ms: mono_us / 1000,
+            mono_us,
             unix_ms: unix.as_millis() as u64,
         }
     }

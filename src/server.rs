@@ -8,15 +8,18 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::config::{AllowOrigins, Config};
 use crate::http::{Access, AllowOrigin};
 use crate::hub::Hub;
+use crate::metrics::Metrics;
 use crate::ring::{Ring, RingError};
 use crate::shard::Settings;
 use crate::shard::accept::listen;
@@ -41,10 +44,7 @@ impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ServerError::Listen(address, error) => {
-                write!(
-                    f,
-                    "cannot listen on {address}: {error}; --listen takes another address"
-                )
+                write!(f, "cannot listen on {address}: {error}")
             }
             ServerError::Ring(path, error) => {
                 write!(f, "cannot open the ring {}: {error}", path.display())
@@ -65,7 +65,7 @@ impl fmt::Display for ServerError {
 impl std::error::Error for ServerError {}
 
 /// Serves until a signal ends it.
-pub fn run(config: &Config) -> Result<(), ServerError> {
+pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
@@ -95,12 +95,22 @@ pub fn run(config: &Config) -> Result<(), ServerError> {
         .map_err(|error| ServerError::Start("accepting", error))?;
     let hub = Arc::new(Hub::new(ring, recovered.messages, outlets, None));
 
-    await_signals(shards).map_err(|error| ServerError::Start("waiting for signals", error))?;
+    let is_draining = Arc::new(AtomicBool::new(false));
+    if let Some(address) = config.admin {
+        let admin = Admin::new(Arc::clone(metrics), Arc::clone(&is_draining));
+        let address = admin
+            .start(address)
+            .map_err(|error| ServerError::Listen(address, error))?;
+        tracing::info!(%address, "metrics and health");
+    }
+    await_signals(shards, is_draining)
+        .map_err(|error| ServerError::Start("waiting for signals", error))?;
     let settings = Arc::new(settings(config));
     let mut threads = Vec::new();
     for (index, reactor) in reactors.into_iter().enumerate() {
         let (settings, hub) = (Arc::clone(&settings), Arc::clone(&hub));
-        let run = move || reactor.run(settings, &hub, clock, fastrand::u64(..));
+        let metrics = Arc::clone(metrics);
+        let run = move || reactor.run(settings, &hub, &metrics, clock, fastrand::u64(..));
         threads.push(spawn(format!("shard {index}"), run)?);
     }
     for address in &addresses {
@@ -181,16 +191,14 @@ fn spawn<T: Send + 'static>(
 }
 
 /// The first SIGTERM or SIGINT starts the drain, the second ends the process.
-fn await_signals(shards: Vec<ShardHandle>) -> io::Result<()> {
+fn await_signals(shards: Vec<ShardHandle>, is_draining: Arc<AtomicBool>) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     let wait = move || {
-        let mut is_draining = false;
         for _ in &mut signals {
-            if is_draining {
+            if is_draining.swap(true, Ordering::Relaxed) {
                 tracing::warn!("second signal: ending at once");
                 std::process::exit(0);
             }
-            is_draining = true;
             tracing::info!("draining: streams end one by one; a second signal ends at once");
             shards.iter().for_each(ShardHandle::drain);
         }

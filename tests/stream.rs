@@ -422,7 +422,10 @@ fn heartbeats_come_regularly_and_not_all_at_once() {
     assert!(regular >= 60, "{regular} of 64 are regular: {beats:?}");
     let round: Vec<Duration> = beats.iter().map(|times| times[1]).collect();
     let (first, last) = (round.iter().min().unwrap(), round.iter().max().unwrap());
-    assert!(*last > *first + interval / 2, "all within {first:?} to {last:?}");
+    assert!(
+        *last > *first + interval / 2,
+        "all within {first:?} to {last:?}"
+    );
 }
 
 #[test]

@@ -342,12 +342,20 @@ enum Persistence {
     Close,
 }
 
+/// What `Transfer-Encoding` names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TransferCoding {
+    Absent,
+    Chunked,
+    Unknown,
+}
+
 /// What the header fields say, gathered in one pass.
 struct Fields {
     has_host: bool,
     persistence: Persistence,
     content_length: Option<u64>,
-    is_chunked: bool,
+    transfer_coding: TransferCoding,
     expectation: Expectation,
     secret: Option<Span>,
     last_event_id: Option<Span>,
@@ -362,7 +370,7 @@ impl Fields {
             has_host: false,
             persistence: Persistence::OfVersion,
             content_length: None,
-            is_chunked: false,
+            transfer_coding: TransferCoding::Absent,
             expectation: Expectation::None,
             secret: None,
             last_event_id: None,
@@ -464,14 +472,14 @@ impl Fields {
         Ok(())
     }
 
-    /// RFC 9112 section 6.1. One `chunked` is accepted; a well-formed list without `chunked`, or
-    /// with it at its end alone, names a coding that is not implemented (501).
+    /// RFC 9112 section 6.1. A well-formed list in which `chunked` is not repeated and not followed
+    /// by another coding names a coding that is not implemented.
     fn add_transfer_encoding(&mut self, value: &[u8]) -> Result<(), Refusal> {
-        if self.is_chunked {
+        if self.transfer_coding != TransferCoding::Absent {
             return Err(Refusal::TransferEncodingMalformed);
         }
         if value.eq_ignore_ascii_case(b"chunked") {
-            self.is_chunked = true;
+            self.transfer_coding = TransferCoding::Chunked;
             return Ok(());
         }
         let mut codings = value
@@ -485,7 +493,8 @@ impl Fields {
                 return Err(Refusal::TransferEncodingMalformed);
             }
         }
-        Err(Refusal::TransferCodingUnknown)
+        self.transfer_coding = TransferCoding::Unknown;
+        Ok(())
     }
 
     fn check_host(&self, version: Version) -> Result<(), Refusal> {
@@ -505,13 +514,15 @@ impl Fields {
         }
     }
 
-    /// RFC 9112 section 6.3, with both ways at once refused.
+    /// RFC 9112 section 6.3. What makes the length of the body doubtful comes before what is merely
+    /// not implemented.
     fn framing(&self, version: Version) -> Result<Framing, Refusal> {
-        match (self.is_chunked, self.content_length) {
-            (false, length) => Ok(Framing::Length(length.unwrap_or(0))),
-            (true, _) if version == Version::Http10 => Err(Refusal::TransferEncodingInOldVersion),
-            (true, Some(_)) => Err(Refusal::FramingAmbiguous),
-            (true, None) => Ok(Framing::Chunked),
+        match (self.transfer_coding, self.content_length) {
+            (TransferCoding::Absent, length) => Ok(Framing::Length(length.unwrap_or(0))),
+            _ if version == Version::Http10 => Err(Refusal::TransferEncodingInOldVersion),
+            (_, Some(_)) => Err(Refusal::FramingAmbiguous),
+            (TransferCoding::Unknown, None) => Err(Refusal::TransferCodingUnknown),
+            (TransferCoding::Chunked, None) => Ok(Framing::Chunked),
         }
     }
 }

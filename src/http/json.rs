@@ -1,6 +1,6 @@
 //! The webhook's body: a JSON object with a `message` and perhaps a `sessionId`.
 //!
-//! Called by [`route`](super::route). Reads the text once, building nothing of what it does not
+//! Called by [`route`](super::route()). Reads the text once, building nothing of what it does not
 //! use: members that are not known are passed over without recursion, whatever their depth. Never
 //! trims or changes the message.
 

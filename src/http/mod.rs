@@ -4,9 +4,9 @@
 //! clock, or knows what a connection is. The path of a request:
 //!
 //! 1. [`RequestReader`] takes the bytes as they come and finds one whole request ([`request`],
-//!    with [`head`] for the request line and the fields, [`target`] for the target and `Host`,
-//!    [`body`] for chunked framing);
-//! 2. [`route::route`] decides what is asked for ([`json`] reads the webhook's body);
+//!    with `head` for the request line and the fields, `target` for the target and `Host`, `body`
+//!    for chunked framing);
+//! 2. [`route()`] decides what is asked for (`json` reads the webhook's body);
 //! 3. [`Responder`] encodes the answer ([`response`]).
 //!
 //! What is wrong with a request is one of two things ([`error`]): a [`Refusal`] means that it is
@@ -32,19 +32,19 @@
 //! - `Expect: 100-continue` and no other expectation.
 //! - `X-Webhook-Secret`, `Last-Event-ID` and `Origin` at most once each.
 
-pub mod body;
+mod body;
 pub mod error;
-pub mod head;
-pub mod json;
+mod head;
+mod json;
 pub mod request;
 pub mod response;
 pub mod route;
-pub mod target;
+mod target;
 
 #[cfg(test)]
 mod tests;
 
 pub use error::{Allow, ErrorAnswer, Refusal, Status};
 pub use request::{Method, Phase, Progress, Request, RequestReader, Version};
-pub use response::{AllowOrigin, Asset, ReplyTo, Responder};
-pub use route::{Access, Route, Subscription, View, route};
+pub use response::{AllowOrigin, CONTINUE, InvalidOrigin, ReplyTo, Responder};
+pub use route::{Access, Route, Subscription, View, error_before_body, route};

@@ -70,7 +70,7 @@ impl Ring {
         let boot_id = medium.boot_id();
         let plan = match medium.open()? {
             // An empty file holds nothing to salvage, and nothing to keep aside.
-            Some(image) if image.len().is_ok_and(|len| len > 0) => {
+            Some(image) if image.len().map_err(RingError::Storage)? > 0 => {
                 Survey::of(image).plan(wanted, &boot_id)
             }
             _ => Plan::create(wanted),
@@ -126,7 +126,7 @@ impl Ring {
         let report = Report {
             found: plan.found,
             messages: messages.len(),
-            lost_min: plan.lost_min,
+            lost: plan.lost,
             moved_to,
         };
         let ring = Ring {
@@ -305,3 +305,6 @@ fn write_state(storage: &mut dyn Storage, boot_id: &BootId, shut: bool) -> io::R
     storage.write(STATE_OFFSET, boot_id)?;
     storage.write_word(STATE_OFFSET + STATE_WORD, layout::state_word(boot_id, shut))
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,9 +33,10 @@ pub struct Report {
     pub found: Found,
     /// How many messages are left.
     pub messages: usize,
-    /// How many messages are known to be lost; there may be more where [`Found::Damaged`] or
-    /// [`Found::Rebooted`] says so.
-    pub lost_min: u64,
+    /// How many messages are missing, as far as the file tells. A damaged slot in the place of the
+    /// next message counts as one, although it may have been empty; what [`Found::Rebooted`] may
+    /// have cost is not counted.
+    pub lost: u64,
     /// Where the damaged file has been moved to.
     pub moved_to: Option<PathBuf>,
 }
@@ -65,27 +66,22 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let messages = self.messages;
+        let kept = format_args!("{} of {HISTORY_MESSAGES} messages", self.messages);
         match &self.found {
             Found::Nothing => write!(f, "ring created"),
-            Found::Intact => write!(f, "ring intact, {messages} messages"),
-            Found::Grown => {
-                write!(
-                    f,
-                    "ring rewritten for larger messages, {messages} messages kept"
-                )
-            }
+            Found::Intact => write!(f, "ring intact, {kept}"),
+            Found::Grown => write!(f, "ring rewritten for larger messages, {kept}"),
             Found::Rebooted => write!(
                 f,
-                "ring was open when the machine went down: {messages} messages kept, newer ones \
-                 may be lost; event ids begin a new epoch"
+                "ring was in use when the machine went down, {kept}: newer ones may be lost; event \
+                 ids begin a new epoch"
             ),
             Found::Damaged(damage) => {
-                write!(f, "ring damaged ({damage}): {messages} messages kept, ")?;
-                match self.lost_min {
-                    0 => write!(f, "none known to be lost")?,
-                    lost => write!(f, "at least {lost} lost")?,
-                }
+                let lost = self.lost;
+                write!(
+                    f,
+                    "ring damaged ({damage}), {kept} kept, {lost} lost as far as it tells"
+                )?;
                 write!(f, "; event ids begin a new epoch")?;
                 match &self.moved_to {
                     Some(path) => write!(f, "; the damaged file is kept as {}", path.display()),
@@ -143,7 +139,7 @@ pub(super) struct Plan {
     pub next_seq: u64,
     /// The history, with contiguous seqs that end at `next_seq - 1`.
     pub messages: Vec<(u64, Message)>,
-    pub lost_min: u64,
+    pub lost: u64,
 }
 
 /// Whether a file can go on being used.
@@ -165,7 +161,7 @@ impl Plan {
             epoch: None,
             next_seq: SEQ_FIRST,
             messages: Vec::new(),
-            lost_min: 0,
+            lost: 0,
         }
     }
 }
@@ -182,7 +178,7 @@ pub(super) struct Survey {
     pub messages: Vec<(u64, Message)>,
     /// One more than the newest seq that was given away, as far as that can be known.
     pub next_seq: u64,
-    pub lost_min: u64,
+    pub lost: u64,
     pub damage: Option<Damage>,
 }
 
@@ -207,7 +203,7 @@ impl Survey {
             epoch: header.map(|header| header.epoch),
             state: read_state(image),
             next_seq: tally.next_seq,
-            lost_min: tally.lost_min,
+            lost: tally.lost,
             // A wrong length, or a disk that cannot be read, explains what else is wrong.
             damage: header_damage
                 .or_else(|| length_damage(image, header))
@@ -238,7 +234,7 @@ impl Survey {
             epoch: self.epoch.filter(|_| keeps_epoch),
             next_seq: self.next_seq,
             messages: self.messages,
-            lost_min: self.lost_min,
+            lost: self.lost,
         }
     }
 
@@ -409,7 +405,7 @@ fn read_slot(
 /// What the slots amount to.
 struct Tally {
     next_seq: u64,
-    lost_min: u64,
+    lost: u64,
     damaged: bool,
 }
 
@@ -426,18 +422,18 @@ impl Tally {
         let history = next_seq
             .saturating_sub(HISTORY_MESSAGES as u64)
             .max(first_seq)..next_seq;
-        let lost_min = history.clone().filter(|seq| !slots.has(*seq)).count() as u64;
+        let lost = history.clone().filter(|seq| !slots.has(*seq)).count() as u64;
         // All slots but those of the history and the next must never have been used.
         let history_len = history.count();
         let unused = RING_SLOTS - 1 - history_len;
         let next_is_unused = slots.empty.contains(&slot_index(next_seq));
-        let sound = lost_min == 0
+        let sound = lost == 0
             && slots.damaged.is_empty()
             && next_is_fit(slots, first_seq, next_seq)
             && slots.empty.len() == unused + usize::from(next_is_unused);
         Tally {
             next_seq,
-            lost_min,
+            lost,
             damaged: !sound,
         }
     }

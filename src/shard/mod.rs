@@ -35,11 +35,12 @@ use crate::clock::Now;
 use crate::http::{Access, AllowOrigin, RequestReader, Responder};
 use crate::hub::{Batch, Hub, NotStored, Receipt};
 use crate::limits::{
-    DRAIN_SPREAD, HEARTBEAT_PHASES, PATROL_INTERVAL_MS, PATROL_PHASES, POOLED_READERS_MAX,
+    DRAIN_SPREAD_PERCENT, HEARTBEAT_PHASES, PATROL_INTERVAL_MS, PATROL_PHASES, POOLED_READERS_MAX,
     READ_BYTES, REQUEST_DEADLINE_MS,
 };
 use crate::log::LiveLog;
 use crate::message::Draft;
+use crate::metrics::{Counter, Gauge, Tally, Timing};
 use crate::sse::event_id::Epoch;
 use connection::{Connection, State};
 pub use connection::{Role, Token};
@@ -89,8 +90,16 @@ pub struct Shard<S> {
     drafts: VecDeque<Draft>,
     publishers: VecDeque<Token>,
     outcomes: Vec<Result<Receipt, NotStored>>,
+    storage_fails: bool,
+    /// When the sweep that is under way began.
+    sweep_began_us: Option<u64>,
     /// Connections that had more to read when their turn was over.
     unfinished: Vec<Token>,
+    /// Readers for requests to come; boxed, as a connection's state holds them.
+    #[expect(
+        clippy::vec_box,
+        reason = "a connection's state takes the box as it is"
+    )]
     readers: Vec<Box<RequestReader>>,
     read_buffer: Box<[u8]>,
     /// Where answers are put together.
@@ -107,45 +116,6 @@ pub struct Readiness {
     pub writable: bool,
     /// The peer has ended its side, or the connection is over.
     pub hung_up: bool,
-}
-
-/// What has happened in a shard since the last look, in plain numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Tally {
-    /// Whole requests.
-    pub requests: u64,
-    /// Requests that were refused before their end.
-    pub requests_refused: u64,
-    /// Requests that came when the server was full or leaving.
-    pub requests_declined: u64,
-    /// Webhooks that are in the ring.
-    pub webhooks: u64,
-    /// Webhooks that could not be stored.
-    pub webhooks_failed: u64,
-    /// Streams opened.
-    pub streams_opened: u64,
-    /// Streams closed, for whatever reason.
-    pub streams_closed: u64,
-    /// Of these, closed because they took nothing for too long.
-    pub streams_stalled: u64,
-    /// Of these, closed because the log moved on in the middle of a frame.
-    pub streams_torn: u64,
-    /// Gaps that were told.
-    pub gaps: u64,
-    /// Messages written to streams, whole.
-    pub deliveries: u64,
-    /// Bytes written to streams.
-    pub stream_bytes: u64,
-    /// Writes to streams.
-    pub stream_writes: u64,
-}
-
-impl Tally {
-    fn count_write(&mut self, bytes: usize, messages: u64) {
-        self.stream_writes += 1;
-        self.stream_bytes += bytes as u64;
-        self.deliveries += messages;
-    }
 }
 
 /// Streams are ended phase by phase; what is left at the deadline is cut off.
@@ -186,6 +156,8 @@ impl<S: Socket> Shard<S> {
             drafts: VecDeque::new(),
             publishers: VecDeque::new(),
             outcomes: Vec::new(),
+            storage_fails: false,
+            sweep_began_us: None,
             unfinished: Vec::new(),
             readers: Vec::new(),
             read_buffer: vec![0; READ_BYTES].into_boxed_slice(),
@@ -203,6 +175,8 @@ impl<S: Socket> Shard<S> {
         let deadline_ms = now.mono_ms + REQUEST_DEADLINE_MS;
         let connection = Connection::new(socket, generation, role, deadline_ms);
         self.surplus += usize::from(role == Role::Surplus);
+        self.tally.count(Counter::Accepts, 1);
+        self.tally.shift(Gauge::Connections, 1);
         let slot = self.connections.insert(connection);
         self.slots_used = self.slots_used.max(slot + 1);
         Token {
@@ -234,9 +208,8 @@ impl<S: Socket> Shard<S> {
         connection.readable |= readiness.readable || readiness.hung_up;
         match &connection.state {
             State::Idle | State::Reading(..) => self.read_requests(slot, now),
-            State::Publishing(..) => {}
             State::Answering(_) if readiness.writable => self.resume_answer(slot, now),
-            State::Answering(_) => {}
+            State::Publishing(..) | State::Answering(_) => {}
             State::Streaming(_) => self.stream_ready(slot, readiness),
             State::Lingering { .. } => self.linger(slot),
         }
@@ -258,10 +231,12 @@ impl<S: Socket> Shard<S> {
     }
 
     /// Hands the webhooks of this turn to the hub, in one go, and answers them. What the hub has no
-    /// room for stays until the next turn.
-    pub fn publish(&mut self, hub: &Hub, now: Now) {
+    /// room for stays until the next turn. Returns how many were answered.
+    pub fn publish(&mut self, hub: &Hub, now: Now) -> usize {
         hub.publish(&mut self.drafts, now.unix_ms, &mut self.outcomes);
         let mut outcomes = std::mem::take(&mut self.outcomes);
+        let answered = outcomes.len();
+        self.note_storage_fault(&outcomes);
         for outcome in outcomes.drain(..) {
             let publisher = self.publishers.pop_front();
             if let Some(slot) = publisher.and_then(|token| self.slot_of(token)) {
@@ -269,6 +244,7 @@ impl<S: Socket> Shard<S> {
             }
         }
         self.outcomes = outcomes;
+        answered
     }
 
     /// Goes on with connections whose turn was over before their bytes were.
@@ -306,6 +282,15 @@ impl<S: Socket> Shard<S> {
 
     /// One slice of the sweep: up to [`SLICE_WRITES`](crate::limits::SLICE_WRITES) writes.
     pub fn sweep(&mut self, now: Now) {
+        match self.sweep_began_us {
+            None if !self.sweep.is_idle() => self.sweep_began_us = Some(now.mono_us),
+            Some(began_us) if self.sweep.is_idle() => {
+                let took = Duration::from_micros(now.mono_us - began_us);
+                self.tally.observe(Timing::Sweep, took);
+                self.sweep_began_us = None;
+            }
+            _ => {}
+        }
         self.sweep_slice(now);
     }
 
@@ -341,7 +326,7 @@ impl<S: Socket> Shard<S> {
     /// ended one after the other.
     pub fn start_drain(&mut self, now: Now) {
         let drain_ms = self.settings.drain.as_millis() as u64;
-        let spread_ms = (drain_ms as f64 * DRAIN_SPREAD) as u64;
+        let spread_ms = drain_ms * DRAIN_SPREAD_PERCENT / 100;
         self.drain = Some(Drain {
             ends: Phases::new(HEARTBEAT_PHASES, spread_ms.max(1), now.mono_ms),
             deadline_ms: now.mono_ms + drain_ms,
@@ -359,9 +344,9 @@ impl<S: Socket> Shard<S> {
         self.drain.is_some() && self.connections.is_empty()
     }
 
-    /// Takes what has been tallied since the last call.
-    pub fn take_tally(&mut self) -> Tally {
-        std::mem::take(&mut self.tally)
+    /// What has been counted since the last flush.
+    pub fn tally_mut(&mut self) -> &mut Tally {
+        &mut self.tally
     }
 
     /// Connections over the limit.
@@ -407,12 +392,24 @@ impl<S: Socket> Shard<S> {
         }
         match &connection.state {
             State::Reading(..) => self.refuse_slow(slot, now),
-            State::Streaming(_) => {
-                self.tally.streams_stalled += 1;
-                self.close(slot);
-            }
+            State::Streaming(_) => self.close_stream(slot, Counter::StreamsStalled),
             _ => self.close(slot),
         }
+    }
+
+    /// Logs when storing begins to fail and when it works again, not every failure.
+    fn note_storage_fault(&mut self, outcomes: &[Result<Receipt, NotStored>]) {
+        let Some(last) = outcomes.last() else {
+            return;
+        };
+        match (self.storage_fails, last) {
+            (false, Err(error)) => {
+                tracing::error!(%error, "webhooks cannot be stored and are answered with 500");
+            }
+            (true, Ok(_)) => tracing::info!("webhooks can be stored again"),
+            _ => {}
+        }
+        self.storage_fails = last.is_err();
     }
 
     /// The one way in which a connection ends.
@@ -424,6 +421,7 @@ impl<S: Socket> Shard<S> {
             State::Answering(answering) => self.give_reader(answering.reader),
             State::Idle | State::Lingering { .. } => {}
         }
+        self.tally.shift(Gauge::Connections, -1);
         match connection.role {
             Role::Guest => self.guests_closed += 1,
             Role::Surplus => self.surplus -= 1,

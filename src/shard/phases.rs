@@ -8,7 +8,7 @@
 /// A wheel of `PHASES` phases (a power of two), turning once per interval.
 #[derive(Debug, Clone)]
 pub struct Phases {
-    phases: u32,
+    count: u32,
     interval_ms: u64,
     /// When the turning began, and how many phases have passed since.
     started_ms: u64,
@@ -20,7 +20,7 @@ impl Phases {
     pub fn new(phases: usize, interval_ms: u64, now_ms: u64) -> Phases {
         assert!(phases.is_power_of_two() && interval_ms > 0);
         Phases {
-            phases: phases as u32,
+            count: phases as u32,
             interval_ms,
             started_ms: now_ms,
             passed: 0,
@@ -29,8 +29,8 @@ impl Phases {
 
     /// The phase of a slot: 0 to `phases - 1`.
     pub fn phase_of(&self, slot: usize) -> u32 {
-        let rest = slot as u32 & (self.phases - 1);
-        match self.phases.trailing_zeros() {
+        let rest = slot as u32 & (self.count - 1);
+        match self.count.trailing_zeros() {
             0 => 0,
             bits => rest.reverse_bits() >> (u32::BITS - bits),
         }
@@ -39,7 +39,7 @@ impl Phases {
     /// When the next phase is due that one of the slots below `slots` has: a shard with a handful
     /// of connections is woken a handful of times per interval. `None` when there is no slot.
     pub fn due_ms(&self, slots: usize) -> Option<u64> {
-        let phases = u64::from(self.phases);
+        let phases = u64::from(self.count);
         (self.passed..self.passed + phases)
             .find(|&passed| (self.phase_of((passed % phases) as usize) as usize) < slots)
             .map(|passed| self.started_ms + ((passed + 1) * self.interval_ms).div_ceil(phases))
@@ -48,12 +48,12 @@ impl Phases {
     /// Calls `visit` with each slot below `slots` whose phase has become due since the last call.
     /// After a long stall it goes round once, not once for every interval that was missed.
     pub fn turn(&mut self, now_ms: u64, slots: usize, mut visit: impl FnMut(usize)) {
-        let phases = u64::from(self.phases);
+        let phases = u64::from(self.count);
         let due = now_ms.saturating_sub(self.started_ms) * phases / self.interval_ms;
         let first = self.passed.max(due.saturating_sub(phases));
         for passed in first..due {
             let start = self.phase_of((passed % phases) as usize) as usize;
-            for slot in (start..slots).step_by(self.phases as usize) {
+            for slot in (start..slots).step_by(self.count as usize) {
                 visit(slot);
             }
         }
@@ -85,7 +85,7 @@ mod tests {
             let mut per_quarter = [0; 4];
             for now_ms in 1..=2000 {
                 wheel.turn(now_ms, slots, |_| {
-                    per_quarter[(now_ms as usize - 1) / 500] += 1
+                    per_quarter[(now_ms as usize - 1) / 500] += 1;
                 });
             }
             let (least, most) = (

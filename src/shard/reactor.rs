@@ -20,6 +20,7 @@ use crate::hub::{Batch, Hub, Outlet};
 use crate::limits::{
     ACCEPTS_PER_TURN, ARRIVALS_MAX, EVENTS_PER_POLL, INBOX_BATCHES_MAX, SURPLUS_CONNECTIONS_MAX,
 };
+use crate::metrics::{Counter, Metrics, Timing};
 use crate::shard::accept::{Accepted, Listener};
 use crate::shard::doorbell::Doorbell;
 use crate::shard::{Readiness, Role, Settings, Shard, Token};
@@ -146,6 +147,7 @@ impl Reactor {
         mut self,
         settings: Arc<Settings>,
         hub: &Hub,
+        metrics: &Metrics,
         clock: Clock,
         seed: u64,
     ) -> io::Result<()> {
@@ -162,11 +164,16 @@ impl Reactor {
             shard.resume_unfinished(now);
             // The inbox is emptied first, so that the hub finds room in it.
             self.take_batches(&mut shard);
-            shard.publish(hub, now);
+            let answered = shard.publish(hub, now);
+            if answered > 0 {
+                let took = Duration::from_micros(clock.now().mono_us - now.mono_us);
+                (0..answered).for_each(|_| shard.tally_mut().observe(Timing::Publish, took));
+            }
             self.take_batches(&mut shard);
             shard.tick(now);
             shard.sweep(now);
             self.load.fetch_sub(shard.take_closed(), Ordering::Relaxed);
+            shard.tally_mut().flush(metrics);
         }
         Ok(())
     }
@@ -229,6 +236,7 @@ impl Reactor {
                     Accepted::Connection(connection) => self.admit(shard, connection, now),
                     Accepted::Nobody => break,
                     Accepted::Failed(reason) => {
+                        shard.tally_mut().count(Counter::AcceptErrors, 1);
                         if let Some(error) = reason {
                             tracing::warn!(%error, "cannot accept connections for now; raise the limit of open files (ulimit -n, LimitNOFILE=) if this repeats");
                         }

@@ -10,14 +10,15 @@ use std::mem;
 
 use crate::clock::Now;
 use crate::http::response::CONTINUE;
-use crate::http::route::error_before_body;
+use crate::http::route::{STREAM_PATH, WEBHOOK_PATH, error_before_body};
 use crate::http::{ErrorAnswer, Phase, Progress, Refusal, ReplyTo, Request, RequestReader};
-use crate::http::{Route, Version, route};
+use crate::http::{Route, Status, Version, route};
 use crate::hub::{NotStored, Receipt};
 use crate::limits::{
     LINGER_BYTES_MAX, LINGER_MS, READS_PER_TURN, REQUEST_DEADLINE_MS, RETRY_AFTER_S, RETRY_FULL_MS,
     RETRY_MS, STALL_MS,
 };
+use crate::metrics::{Counter, Route as Series};
 use crate::shard::Shard;
 use crate::shard::connection::{Answering, NO_DEADLINE, Role, State, Then};
 use crate::shard::socket::{Socket, Transfer};
@@ -34,6 +35,11 @@ enum Handled {
     /// The connection becomes a stream.
     Subscribed(Subscriber),
 }
+
+/// What a webhook is told when the server is full.
+const FULL: ErrorAnswer = ErrorAnswer::Unavailable {
+    retry_after_s: RETRY_AFTER_S,
+};
 
 /// What a read from the socket came to.
 enum Read {
@@ -103,12 +109,16 @@ impl<S: Socket> Shard<S> {
         self.answer.clear();
         match outcome {
             Ok(Receipt { id, timestamp_ms }) => {
-                self.tally.webhooks += 1;
+                self.tally.count(Counter::MessagesLocal, 1);
+                self.tally.count(Counter::RingAppends, 1);
+                self.tally.count_request(Series::Webhook, 200);
                 self.responder
                     .published(to, *id, *timestamp_ms, &mut self.answer);
             }
             Err(_) => {
-                self.tally.webhooks_failed += 1;
+                self.tally.count(Counter::RingErrors, 1);
+                self.tally.count(Counter::RefusedStorage, 1);
+                self.tally.count_request(Series::Webhook, 500);
                 self.responder
                     .error(to, ErrorAnswer::Internal, &mut self.answer);
             }
@@ -127,6 +137,7 @@ impl<S: Socket> Shard<S> {
         let rest = [IoSlice::new(&answering.bytes[answering.sent..])];
         match Transfer::of(|| connection.socket.write(&rest)) {
             Transfer::Bytes(bytes) => {
+                self.tally.count(Counter::BytesSent, bytes as u64);
                 answering.sent += bytes;
                 connection.deadline_ms = now.mono_ms + STALL_MS;
             }
@@ -200,43 +211,54 @@ impl<S: Socket> Shard<S> {
     }
 
     fn decide(&mut self, slot: usize, request: &Request<'_>) -> Handled {
-        self.tally.requests += 1;
         let is_surplus = self.connections[slot].role == Role::Surplus;
         let is_leaving = is_surplus || self.drain.is_some();
         let mut to = self.responder.reply_to(request);
         to.keep_alive &= !is_leaving;
-        match route(request, &self.settings.access, window::is_asset) {
+        match route(request, &self.settings.access, window::exists) {
             Route::Subscribe(subscription) if subscription.head_only => {
                 to.keep_alive &= to.version == Version::Http11;
+                self.tally.count_request(Series::Stream, 200);
                 self.responder.stream_head(to, &mut self.answer);
             }
             Route::Subscribe(_) if is_leaving => self.decline_stream(to, is_surplus),
             Route::Subscribe(subscription) => {
+                self.tally.count_request(Series::Stream, 200);
                 return Handled::Subscribed(Subscriber::new(subscription, self.epoch, to));
             }
-            _ if is_surplus => {
-                self.tally.requests_declined += 1;
-                let error = ErrorAnswer::Unavailable {
-                    retry_after_s: RETRY_AFTER_S,
-                };
-                self.responder.error(to, error, &mut self.answer);
-            }
+            _ if is_surplus => self.answer_error(to, request, FULL),
             Route::Publish(draft) => {
                 self.drafts.push_back(draft);
                 return Handled::Publishing(to);
             }
-            Route::Status => self.responder.status_ok(to, &mut self.answer),
-            Route::Preflight(allow) => self.responder.preflight(to, allow, &mut self.answer),
+            Route::Status => {
+                self.tally.count_request(Series::Webhook, 200);
+                self.responder.status_ok(to, &mut self.answer);
+            }
+            Route::Preflight(allow) => {
+                self.tally.count_request(Series::of(request.path), 204);
+                self.responder.preflight(to, allow, &mut self.answer);
+            }
             Route::Asset(path) => self.answer_asset(to, path, request),
-            Route::Error(error) => self.responder.error(to, error, &mut self.answer),
+            Route::Error(error) => self.answer_error(to, request, error),
         }
         Handled::Answered(Then::after(to))
     }
 
+    fn answer_error(&mut self, to: ReplyTo, request: &Request<'_>, error: ErrorAnswer) {
+        self.tally.count(Counter::of_error(error), 1);
+        self.tally
+            .count_request(Series::of(request.path), error.status().code());
+        self.responder.error(to, error, &mut self.answer);
+    }
+
     /// Answers a subscription by a stream that ends at once and says when to come back. Anything
-    /// but a 200 would make a browser's EventSource give up for good (HTML standard, 9.2.3).
+    /// but a 200 would make a browser's `EventSource` give up for good (HTML standard, 9.2.3).
     fn decline_stream(&mut self, to: ReplyTo, is_surplus: bool) {
-        self.tally.requests_declined += 1;
+        self.tally.count_request(Series::Stream, 200);
+        if is_surplus {
+            self.tally.count(Counter::RefusedAtLimit, 1);
+        }
         let retry_ms = self
             .rng
             .u64(if is_surplus { RETRY_FULL_MS } else { RETRY_MS });
@@ -246,12 +268,17 @@ impl<S: Socket> Shard<S> {
     }
 
     fn answer_asset(&mut self, to: ReplyTo, path: &str, request: &Request<'_>) {
-        let answer = &mut self.answer;
-        match window::asset(path, request.accept_encoding) {
-            Some(asset) => self
-                .responder
-                .asset(to, request.if_none_match, &asset, answer),
-            None => self.responder.error(to, ErrorAnswer::NotFound, answer),
+        let accept_encoding = request.accept_encoding.and_then(text_of);
+        let if_none_match = request.if_none_match.and_then(text_of);
+        match window::answer(path, accept_encoding, if_none_match) {
+            Some(file) => {
+                let status = if file.not_modified { 304 } else { 200 };
+                self.tally.count_request(Series::Window, status);
+                let (fields, is_known) = (file.headers(), file.not_modified);
+                self.responder
+                    .asset(to, is_known, fields, file.body, &mut self.answer);
+            }
+            None => self.answer_error(to, request, ErrorAnswer::NotFound),
         }
     }
 
@@ -266,15 +293,16 @@ impl<S: Socket> Shard<S> {
             Role::Surplus => Some(ErrorAnswer::Unavailable {
                 retry_after_s: RETRY_AFTER_S,
             }),
-            _ => error_before_body(&head, &self.settings.access, window::is_asset),
+            Role::Guest => error_before_body(&head, &self.settings.access, window::exists),
         };
         self.answer.clear();
         if let Some(error) = error {
             let mut to = self.responder.reply_to(&head);
             to.keep_alive = false;
-            self.responder.error(to, error, &mut self.answer);
+            self.answer_error(to, &head, error);
             return false;
         }
+        let connection = &mut self.connections[slot];
         // 25 bytes do not fit only if the peer has not read what it asked for before.
         let extents = [IoSlice::new(CONTINUE)];
         Transfer::of(|| connection.socket.write(&extents)) == Transfer::Bytes(CONTINUE.len())
@@ -342,6 +370,7 @@ impl<S: Socket> Shard<S> {
                 return None;
             }
         };
+        self.tally.count(Counter::BytesSent, sent as u64);
         if sent == self.answer.len() {
             return self.after_answer(slot, reader, then, now);
         }
@@ -390,7 +419,9 @@ impl<S: Socket> Shard<S> {
     }
 
     fn refuse(&mut self, slot: usize, reader: Box<RequestReader>, refusal: Refusal, now: Now) {
-        self.tally.requests_refused += 1;
+        self.tally.count(Counter::of_refusal(refusal), 1);
+        self.tally
+            .count_request(Series::None, refusal.status().code());
         self.answer.clear();
         self.responder
             .refusal(reader.head().as_ref(), refusal, &mut self.answer);
@@ -413,5 +444,43 @@ impl<S: Socket> Shard<S> {
             bytes_left: LINGER_BYTES_MAX,
         };
         self.linger(slot);
+    }
+}
+
+fn text_of(field: &[u8]) -> Option<&str> {
+    str::from_utf8(field).ok()
+}
+
+impl Series {
+    /// The series of a path; the window's files are one.
+    fn of(path: &str) -> Series {
+        match path {
+            WEBHOOK_PATH => Series::Webhook,
+            STREAM_PATH => Series::Stream,
+            _ if window::exists(path) => Series::Window,
+            _ => Series::None,
+        }
+    }
+}
+
+impl Counter {
+    fn of_refusal(refusal: Refusal) -> Counter {
+        match refusal.status() {
+            Status::RequestTimeout => Counter::RefusedTooSlow,
+            Status::ContentTooLarge | Status::UriTooLong | Status::RequestHeaderFieldsTooLarge => {
+                Counter::RefusedTooLarge
+            }
+            _ => Counter::RefusedMalformed,
+        }
+    }
+
+    fn of_error(error: ErrorAnswer) -> Counter {
+        match error.status() {
+            Status::Unauthorized => Counter::RefusedUnauthorized,
+            Status::NotFound | Status::MethodNotAllowed => Counter::RefusedUnknown,
+            Status::ServiceUnavailable => Counter::RefusedAtLimit,
+            Status::InternalServerError => Counter::RefusedStorage,
+            _ => Counter::RefusedInvalidMessage,
+        }
     }
 }

@@ -44,26 +44,34 @@ pub(super) enum Ending {
     Told,
 }
 
+/// What one write has sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sent {
+    pub(super) bytes: usize,
+    /// Messages of which the last byte has gone out.
+    pub(super) messages: u64,
+    pub(super) heartbeat: bool,
+}
+
 /// What became of serving a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Served {
     /// Nothing was to be sent.
     CaughtUp,
-    /// Everything that was offered has gone out. `more` when the offer was not all there is.
-    Wrote {
-        bytes: usize,
-        messages: u64,
-        more: bool,
-    },
-    /// The socket is full; `bytes` have gone out.
-    Blocked { bytes: usize, messages: u64 },
+    /// Everything that was offered has gone out; `more` when that was not all there is.
+    Wrote(Sent, More),
+    /// The socket is full.
+    Blocked(Sent),
     /// The end has gone out whole.
-    Ended { bytes: usize, messages: u64 },
+    Ended(Sent),
     /// The log has moved on while a frame was half sent: nothing can follow on this connection.
     Torn,
     /// The connection is over.
     Failed,
 }
+
+/// Whether there is more than one write could offer.
+pub(super) type More = bool;
 
 impl Stream {
     /// A stream that begins at `cursor`, after its own first bytes.
@@ -110,11 +118,8 @@ impl Stream {
                 self.cursor = cursor;
                 if missed > 0 {
                     *gaps += 1;
-                    frame::push_gap(
-                        self.own.get_or_insert_default().bytes_mut(),
-                        self.framing,
-                        missed,
-                    );
+                    let own = self.own.get_or_insert_default();
+                    frame::push_gap(&mut own.bytes, self.framing, missed);
                 }
             }
         }
@@ -149,24 +154,27 @@ impl Stream {
                 self.cursor = log.advance(self.view, self.framing, &before, bytes - own_end);
             } else {
                 self.cursor = after;
-                self.keep_rest_of(tail, bytes - frames_end);
+                self.keep_rest_of(&tail, bytes - frames_end);
             }
-            let messages = self.cursor.messages_since(&before);
-            return Served::Blocked { bytes, messages };
+            return Served::Blocked(Sent {
+                bytes,
+                messages: self.cursor.messages_since(&before),
+                heartbeat: false,
+            });
         }
-        let ended = !tail.end.is_empty();
+        let sent = Sent {
+            bytes,
+            messages: after.messages_since(&before),
+            heartbeat: !tail.heartbeat.is_empty(),
+        };
+        let is_end = !tail.end.is_empty();
         self.own = None;
         self.cursor = after;
         self.heartbeat_due &= more;
-        let messages = after.messages_since(&before);
-        if ended {
-            Served::Ended { bytes, messages }
+        if is_end {
+            Served::Ended(sent)
         } else {
-            Served::Wrote {
-                bytes,
-                messages,
-                more,
-            }
+            Served::Wrote(sent, more)
         }
     }
 
@@ -175,16 +183,17 @@ impl Stream {
         if let Ending::Due { retry_ms } = self.ending {
             frame::push_end(&mut end, self.framing, u64::from(retry_ms));
         }
-        let heartbeat: &[u8] = match self.heartbeat_due {
-            true => frame::heartbeat(self.framing),
-            false => b"",
+        let heartbeat: &[u8] = if self.heartbeat_due {
+            frame::heartbeat(self.framing)
+        } else {
+            b""
         };
         Tail { heartbeat, end }
     }
 
     /// Of the tail, `sent` bytes have gone out: what was begun must be finished before anything
     /// else, what was not begun is made anew next time.
-    fn keep_rest_of(&mut self, tail: Tail, sent: usize) {
+    fn keep_rest_of(&mut self, tail: &Tail, sent: usize) {
         self.own = None;
         if sent == 0 {
             return;
@@ -209,20 +218,22 @@ impl Stream {
     fn finish(&mut self, socket: &mut impl Socket) -> Served {
         let left = self.own.as_deref().map_or(&[][..], OwnBytes::left);
         let offered = left.len();
-        match Transfer::of(|| socket.write(&[IoSlice::new(left)])) {
-            Transfer::Bytes(bytes) if bytes == offered => Served::Ended { bytes, messages: 0 },
-            Transfer::Failed => Served::Failed,
-            short => {
-                let bytes = if let Transfer::Bytes(bytes) = short {
-                    bytes
-                } else {
-                    0
-                };
-                self.blocked = true;
-                self.skip_own(bytes);
-                Served::Blocked { bytes, messages: 0 }
-            }
+        let bytes = match Transfer::of(|| socket.write(&[IoSlice::new(left)])) {
+            Transfer::Bytes(bytes) => bytes,
+            Transfer::WouldBlock => 0,
+            Transfer::Failed => return Served::Failed,
+        };
+        let sent = Sent {
+            bytes,
+            messages: 0,
+            heartbeat: false,
+        };
+        if bytes == offered {
+            return Served::Ended(sent);
         }
+        self.blocked = true;
+        self.skip_own(bytes);
+        Served::Blocked(sent)
     }
 }
 
@@ -241,10 +252,6 @@ pub(super) struct OwnBytes {
 }
 
 impl OwnBytes {
-    fn bytes_mut(&mut self) -> &mut Vec<u8> {
-        &mut self.bytes
-    }
-
     fn left(&self) -> &[u8] {
         &self.bytes[self.sent..]
     }

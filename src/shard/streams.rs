@@ -8,9 +8,10 @@ use crate::clock::Now;
 use crate::http::{self, ReplyTo, Subscription, Version};
 use crate::limits::{READS_PER_TURN, RETRY_MS, SLICE_VISITS, SLICE_WRITES, STALL_MS};
 use crate::log::{NO_SLOT, SessionKey, View};
+use crate::metrics::{Counter, Gauge};
 use crate::shard::connection::{NO_DEADLINE, State};
 use crate::shard::socket::{Socket, Transfer};
-use crate::shard::stream::{Ending, Served, Stream};
+use crate::shard::stream::{Ending, Sent, Served, Stream};
 use crate::shard::sweep::{Candidate, LapKind};
 use crate::shard::{Readiness, Shard};
 use crate::sse::event_id::{Epoch, EventId};
@@ -72,7 +73,7 @@ impl<S: Socket> Shard<S> {
             start.replay,
         );
         if start.missed > 0 {
-            self.tally.gaps += 1;
+            self.tally.count(Counter::Gaps, 1);
             frame::push_gap(&mut first_bytes, framing, start.missed);
         }
 
@@ -83,7 +84,7 @@ impl<S: Socket> Shard<S> {
         connection.deadline_ms = NO_DEADLINE;
         connection.state = State::Streaming(stream);
         self.sweep.enqueue(slot as u32);
-        self.tally.streams_opened += 1;
+        self.tally.shift(Gauge::Streams, 1);
         if let View::Session(key) = view {
             self.link_session(slot, key);
         }
@@ -96,7 +97,7 @@ impl<S: Socket> Shard<S> {
             return;
         };
         if readiness.hung_up {
-            return self.close(slot);
+            return self.close_stream(slot, Counter::StreamsEndedByPeer);
         }
         if readiness.writable && stream.blocked {
             stream.blocked = false;
@@ -171,7 +172,7 @@ impl<S: Socket> Shard<S> {
 
     /// Takes a closed stream out of all lists.
     pub(super) fn forget_stream(&mut self, slot: usize, stream: &Stream) {
-        self.tally.streams_closed += 1;
+        self.tally.shift(Gauge::Streams, -1);
         let moved = self.sweep.leave(LapKind::of(stream.view), stream.lap_index);
         if let Some(moved) = moved
             && let Some(other) = self.stream_mut(moved as usize)
@@ -197,37 +198,46 @@ impl<S: Socket> Shard<S> {
             return false;
         }
         let had_deadline = connection.deadline_ms != NO_DEADLINE;
-        match stream.serve(&mut connection.socket, &self.log, &mut self.tally.gaps) {
+        let mut gaps = 0;
+        let served = stream.serve(&mut connection.socket, &self.log, &mut gaps);
+        self.tally.count(Counter::Gaps, gaps);
+        match served {
             Served::CaughtUp => return false,
-            Served::Wrote {
-                bytes,
-                messages,
-                more,
-            } => {
+            Served::Wrote(sent, more) => {
                 connection.deadline_ms = NO_DEADLINE;
-                self.tally.count_write(bytes, messages);
+                self.count_sent(sent);
                 if more {
                     self.enqueue(slot);
                 }
             }
-            Served::Blocked { bytes, messages } => {
+            Served::Blocked(sent) => {
                 // No progress for this long with data pending is the end.
-                if bytes > 0 || !had_deadline {
+                if sent.bytes > 0 || !had_deadline {
                     connection.deadline_ms = now.mono_ms + STALL_MS;
                 }
-                self.tally.count_write(bytes, messages);
+                self.count_sent(sent);
             }
-            Served::Ended { bytes, messages } => {
-                self.tally.count_write(bytes, messages);
+            Served::Ended(sent) => {
+                self.count_sent(sent);
                 self.end_connection(slot, now);
             }
-            Served::Torn => {
-                self.tally.streams_torn += 1;
-                self.close(slot);
-            }
-            Served::Failed => self.close(slot),
+            Served::Torn => self.close_stream(slot, Counter::StreamsOverrun),
+            Served::Failed => self.close_stream(slot, Counter::StreamsEndedByPeer),
         }
         true
+    }
+
+    /// A stream ends without a word, for a reason.
+    pub(super) fn close_stream(&mut self, slot: usize, reason: Counter) {
+        self.tally.count(reason, 1);
+        self.close(slot);
+    }
+
+    fn count_sent(&mut self, sent: Sent) {
+        self.tally.count(Counter::BytesSent, sent.bytes as u64);
+        self.tally.count(Counter::Deliveries, sent.messages);
+        self.tally
+            .count(Counter::Heartbeats, u64::from(sent.heartbeat));
     }
 
     /// The stream has ended in an orderly way: so does the connection.
@@ -236,6 +246,7 @@ impl<S: Socket> Shard<S> {
         if let State::Streaming(stream) = std::mem::replace(state, State::Idle) {
             self.forget_stream(slot, &stream);
         }
+        self.tally.count(Counter::StreamsDrained, 1);
         self.half_close(slot, now);
     }
 
@@ -246,7 +257,9 @@ impl<S: Socket> Shard<S> {
         for _ in 0..READS_PER_TURN {
             match Transfer::of(|| connection.socket.read(&mut self.read_buffer)) {
                 Transfer::Bytes(bytes) if bytes == self.read_buffer.len() => {}
-                Transfer::Bytes(0) | Transfer::Failed => return self.close(slot),
+                Transfer::Bytes(0) | Transfer::Failed => {
+                    return self.close_stream(slot, Counter::StreamsEndedByPeer);
+                }
                 Transfer::Bytes(_) | Transfer::WouldBlock => return,
             }
         }

@@ -212,11 +212,10 @@ mod tests {
                 let gone = rng.u32(0..count);
                 if rng.bool()
                     && let Some(index) = index_of[gone as usize].take()
+                    && let Some(moved) = sweep.leave(LapKind::Everything, index)
                 {
-                    if let Some(moved) = sweep.leave(LapKind::Everything, index) {
-                        index_of[moved as usize] = Some(index);
-                        sweep.enqueue(moved);
-                    }
+                    index_of[moved as usize] = Some(index);
+                    sweep.enqueue(moved);
                 }
             }
             for (slot, index) in index_of.iter().enumerate() {

@@ -1,143 +1,95 @@
-/** The page: brings its parts together. */
+/**
+ * The page: brings its parts together.
+ *
+ * @typedef {import('./feed.js').Entry} Entry
+ */
 
 import './copy.js';
 import { History } from './history.js';
-import { el, gapText, renderEntry } from './render.js';
+import { countOf, el, gapText, renderEntry } from './render.js';
 import { SendPanel, curl } from './send.js';
-import {
-  addressOf,
-  currentSession,
-  forgetSessions,
-  newSession,
-  recentSessions,
-  rememberSession,
-} from './session.js';
+import * as sessions from './session.js';
 import { follow } from './share.js';
 import { Status } from './status.js';
 import { Timeline } from './timeline.js';
 
-/** @typedef {import('./feed.js').Entry} Entry */
-/** @typedef {import('./feed.js').Update} Update */
-
-/** At most one announcement in this time. */
+/** At most one announcement in this time, and the characters of a message in it. */
 const ANNOUNCE_MS = 1_500;
 const ANNOUNCED_CHARS_MAX = 200;
-const EMPTY_HINT = 'They appear here the moment they are sent. Send one to try it.';
 
-const webhookUrl = new URL('api/webhook', document.baseURI).href;
-const streamUrl = new URL('api/webhook/stream', document.baseURI).href;
+/** @type {(id: string) => any} */
+const byId = (id) => document.getElementById(id);
 
-/** @param {string} id */
-const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
-const number = new Intl.NumberFormat();
+// The only scripts that may be started by address: the content security policy sees to whose.
+/** @type {any} */ (globalThis).trustedTypes?.createPolicy('default', { createScriptURL: String });
 
-const session = currentSession();
-const held = new History(session.id);
+const url = new URL('api/webhook', document.baseURI).href;
+const sessionId = sessions.currentSession();
+const held = new History(sessionId);
 const log = byId('log');
 /** @type {Timeline<Entry>} */
-const timeline = new Timeline(log, (entry, before) => renderEntry(entry, before, session.id), showUnread);
+const timeline = new Timeline(log, (entry, before) => renderEntry(entry, before, sessionId), showUnread);
 const status = new Status(byId('status'), () => link?.reconnect());
-const send = new SendPanel(/** @type {HTMLFormElement} */ (byId('send')), {
-  url: webhookUrl,
-  sessionId: session.id,
-  command: byId('send-curl'),
-  answer: byId('answer'),
-});
-
 /** @type {import('./share.js').Link | undefined} */
 let link;
 let onlyMine = false;
 let unread = 0;
 /** The first part of the history is there. */
 let begun = false;
-/** The stream was live, and then interrupted. */
+/** The stream was live and then interrupted: what it replays now is news. */
 let resumed = false;
 /** @type {Entry[]} */
 let announced = [];
-/** @type {ReturnType<typeof setTimeout> | undefined} */
-let announcing;
 
-start();
-
-function start() {
-  listen();
-  showSession();
-  showAll();
-  if (session.error) {
-    status.show({ state: 'refused', reason: 'status', error: session.error });
-    return;
-  }
-  rememberSession(session.id);
-  showRecent();
-  open();
-  addEventListener('pagehide', leave);
-  addEventListener('pageshow', ({ persisted }) => persisted && open());
-  document.addEventListener('visibilitychange', () => {
-    if (document.hidden) held.save();
-    else link?.check();
-    showUnread();
-  });
-  document.addEventListener('resume', () => link?.check());
-  addEventListener('online', () => {
-    if (status.state.state === 'waiting') link?.reconnect();
-    else link?.check();
-  });
-}
+new SendPanel(byId('send'), { url, sessionId, command: byId('send-curl'), answer: byId('answer') });
+sessions.rememberSession(sessionId);
+showSession();
+showAll();
+listen();
+open();
 
 function open() {
-  link ??= follow({ url: streamUrl, sessionId: session.id, saved: () => held.newest() }, update);
+  link = follow({ url: `${url}/stream`, sessionId, saved: () => held.newest() }, onUpdate);
 }
 
 /** An open connection would keep the page out of the browser's back-forward cache. */
 function leave() {
   held.save();
   link?.close();
-  link = undefined;
 }
 
-/** @param {Update} news */
-function update(news) {
-  if (news.type === 'begin') {
-    showState(news.state);
-    // The page was away for longer than the worker remembers.
-    const hole = news.whole || held.entries.length === 0 ? [] : [{ missed: null }];
-    take([...hole, ...news.entries], begun);
-    begun = true;
-  } else if (news.type === 'entries') {
-    take(news.entries, resumed);
-  } else {
-    showState(news.state);
-  }
-}
-
-/** @param {import('./hookcast.js').State} state */
-function showState(state) {
+/** @param {import('./feed.js').Update} update */
+function onUpdate(update) {
+  if (update.type === 'entries') return take(update.entries, resumed);
+  const { state } = update;
   resumed ||= status.state.state === 'live' && state.state !== 'live';
   status.show(state);
-  if (state.state === 'live') byId('empty-hint').textContent = EMPTY_HINT;
+  if (update.type === 'state') return;
+  // Not whole: the page was away for longer than the worker remembers.
+  const hole = update.whole ? [] : [{ missed: null }];
+  take([...hole, ...update.entries], begun);
+  begun = true;
 }
 
 /**
- * Takes entries in. What a stream replays is history at first, and news after an interruption.
  * @param {Entry[]} entries
  * @param {boolean} replayIsNews
  */
 function take(entries, replayIsNews) {
   const { fresh, dropped } = held.add(entries);
-  for (const { message } of fresh) if (message) send.arrived(message.id);
   if (dropped.length > 0) timeline.drop(new Set(dropped));
   const shown = fresh.filter(isShown);
   timeline.append(shown);
   showCount();
-  const news = shown.filter(({ message }) => replayIsNews || !message?.replay);
-  if (begun) announce(news);
+  const news = begun ? shown.filter(({ message }) => replayIsNews || !message?.replay) : [];
   if (document.hidden || !timeline.pinned) unread += news.filter(({ message }) => message).length;
   showUnread();
+  announce(news);
 }
 
 /** @param {Entry} entry */
 function isShown({ message }) {
-  return !onlyMine || !message || message.sessionId === session.id;
+  return !onlyMine || !message || message.sessionId === sessionId;
 }
 
 function showAll() {
@@ -146,81 +98,94 @@ function showAll() {
 }
 
 function showCount() {
-  const messages = held.entries.filter((entry) => entry.message && isShown(entry)).length;
-  byId('count').textContent = messages === 1 ? '1 message' : `${number.format(messages)} messages`;
-  byId('empty').hidden = messages > 0;
+  const count = held.entries.filter((entry) => entry.message && isShown(entry)).length;
+  byId('count').textContent = countOf(count, 'message');
+  byId('empty').hidden = count > 0;
 }
 
-/** In the title while the page is in the background, at the jump button while reading back. */
+/** In the title, for who looks elsewhere; at the jump button, for who reads back. */
 function showUnread() {
   if (!document.hidden && timeline.pinned) unread = 0;
-  document.title = unread > 0 ? `(${number.format(unread)}) hookcast` : 'hookcast';
-  const jump = byId('jump');
-  jump.hidden = timeline.pinned;
-  jump.textContent = unread > 0 ? `${number.format(unread)} new: jump to latest` : 'Jump to latest';
+  document.title = unread > 0 ? `(${unread}) hookcast` : 'hookcast';
+  byId('jump').hidden = timeline.pinned;
+  byId('jump').textContent = unread > 0 ? `${unread} new, jump to latest` : 'Jump to latest';
 }
 
 /**
- * Reads news out. The log itself cannot be the live region: entries that come back into view on
- * scrolling would be read out again.
- * @param {Entry[]} entries
+ * Reads news out. The log cannot be the live region: what scrolls back into view would be read again.
+ * @param {Entry[]} news
  */
-function announce(entries) {
-  if (entries.length === 0) return;
-  announced.push(...entries);
-  announcing ??= setTimeout(() => {
-    announcing = undefined;
-    const { message, missed } = /** @type {Entry} */ (announced.at(-1));
-    const text = message ? message.content.slice(0, ANNOUNCED_CHARS_MAX) : gapText(missed ?? null);
-    const lead = announced.length > 1 ? `${announced.length} new messages, the latest: ` : '';
-    byId('news').replaceChildren(el('p', {}, lead + text));
-    announced = [];
-  }, ANNOUNCE_MS);
+function announce(news) {
+  if (news.length === 0) return;
+  if (announced.length === 0) setTimeout(readOut, ANNOUNCE_MS);
+  announced = announced.concat(news);
+}
+
+function readOut() {
+  const { message, missed } = announced[announced.length - 1];
+  const text = message ? message.content.slice(0, ANNOUNCED_CHARS_MAX) : gapText(missed);
+  const lead = announced.length > 1 ? `${announced.length} new messages, the latest: ` : '';
+  byId('news').replaceChildren(el('p', {}, lead + text));
+  announced = [];
 }
 
 function showSession() {
-  byId('session').textContent = session.id;
-  byId('session-curl').textContent = curl(webhookUrl, { message: 'Only for you', sessionId: session.id });
-  /** @type {HTMLAnchorElement} */ (byId('session-link')).href = addressOf(session.id);
-}
-
-function showRecent() {
-  const others = recentSessions().filter((id) => id !== session.id);
+  byId('session').textContent = sessionId;
+  byId('session-curl').textContent = curl(url, { message: 'Only for you', sessionId });
+  byId('session-link').href = sessions.addressOf(sessionId);
+  const others = sessions.recentSessions().filter((id) => id !== sessionId);
+  const items = others.map((id) => el('li', {}, el('a', { href: sessions.addressOf(id) }, id)));
+  byId('recent').querySelector('ul').replaceChildren(...items);
   byId('recent').hidden = others.length === 0;
-  byId('recent').querySelector('ul')?.replaceChildren(
-    ...others.map((id) => el('li', {}, el('a', { href: addressOf(id) }, id))),
-  );
 }
 
 function listen() {
+  addEventListener('pagehide', leave);
+  addEventListener('pageshow', ({ persisted }) => persisted && open());
+  // Timers may have stood still.
+  document.addEventListener('resume', () => link?.check());
+  document.addEventListener('visibilitychange', () => {
+    if (document.hidden) held.save();
+    else link?.check();
+    showUnread();
+  });
+  addEventListener('online', () => {
+    if (status.state.state === 'waiting') link?.reconnect();
+    else link?.check();
+  });
+
   byId('jump').addEventListener('click', () => {
     timeline.toEnd();
     log.focus({ preventScroll: true });
   });
-  byId('new-session').addEventListener('click', newSession);
-  byId('forget').addEventListener('click', () => {
-    forgetSessions();
-    showRecent();
+  byId('new-session').addEventListener('click', () => {
+    location.search = sessions.addressOf(sessions.makeSession());
   });
-  for (const input of document.querySelectorAll('input[name=filter]')) {
-    input.addEventListener('change', () => {
-      onlyMine = /** @type {HTMLInputElement} */ (input).value === 'mine';
-      showAll();
-    });
-  }
-  const opener = byId('open-panel');
-  opener.addEventListener('click', () => showPanel(opener.ariaExpanded !== 'true'));
+  byId('forget').addEventListener('click', () => {
+    sessions.forgetSessions();
+    showSession();
+  });
+  byId('filter').addEventListener('change', ({ target }) => {
+    onlyMine = target.value === 'mine';
+    showAll();
+  });
+  byId('open-panel').addEventListener('click', () => showPanel(!isPanelOpen()));
   document.addEventListener('keydown', ({ key }) => {
-    if (key === 'Escape' && opener.ariaExpanded === 'true') showPanel(false);
+    if (key === 'Escape' && isPanelOpen()) showPanel(false);
   });
 }
 
-/** On narrow screens the panel opens over the log. */
-function showPanel(/** @type {boolean} */ isOpen) {
-  const opener = byId('open-panel');
-  opener.ariaExpanded = String(isOpen);
-  opener.textContent = isOpen ? 'Close' : 'Send a message';
+function isPanelOpen() {
+  return byId('panel').classList.contains('open');
+}
+
+/**
+ * On a narrow screen the panel opens over the log.
+ * @param {boolean} isOpen
+ */
+function showPanel(isOpen) {
   byId('panel').classList.toggle('open', isOpen);
-  if (isOpen) byId('panel').querySelector('textarea')?.focus();
-  else opener.focus();
+  byId('open-panel').ariaExpanded = isOpen;
+  byId('open-panel').textContent = isOpen ? 'Close' : 'Send a message';
+  byId(isOpen ? 'message' : 'open-panel').focus();
 }

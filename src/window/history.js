@@ -1,22 +1,22 @@
 /**
  * What the page holds: the newest entries of its stream, each message once, in the stream's order.
  * A part of it outlives a reload.
+ *
+ * @typedef {import('./feed.js').Entry} Entry
+ * @typedef {import('./feed.js').Message} Message
  */
 
-/** @typedef {import('./feed.js').Entry} Entry */
-/** @typedef {import('./hookcast.js').Message} Message */
-
-/** Entries held, and the characters of their content in all. */
-export const ENTRIES_MAX = 10_000;
+/** Entries held, and the characters of their messages in all. */
+const ENTRIES_MAX = 10_000;
 const CHARS_MAX = 32 * 1024 * 1024;
-/** What a reload keeps: two full replays, within the few megabytes that browsers store. */
+/** What a reload keeps: two full replays, within the few megabytes that a browser stores. */
 const SAVED_MAX = 200;
 const SAVED_CHARS_MAX = 512 * 1024;
 
 export class History {
   #key;
   /** @type {Entry[]} */ #entries = [];
-  /** @type {Set<string>} */ #ids = new Set();
+  #ids = new Set();
   #chars = 0;
 
   /** @param {string} sessionId */
@@ -30,9 +30,8 @@ export class History {
   }
 
   /**
-   * Adds what is new of `entries` and drops the oldest beyond the bounds.
+   * Adds what is new of `entries`; drops the oldest beyond the bounds.
    * @param {Entry[]} entries
-   * @returns {{ fresh: Entry[], dropped: Entry[] }}
    */
   add(entries) {
     const fresh = entries.filter(({ message }) => !message || !this.#ids.has(message.id));
@@ -40,23 +39,20 @@ export class History {
     return { fresh, dropped: this.#trim() };
   }
 
-  /** The newest messages, oldest first: enough to go on from. */
+  /** The newest messages without a gap between them, oldest first. */
   newest() {
-    /** @type {Message[]} */
     const messages = [];
     let chars = 0;
     for (let i = this.#entries.length - 1; i >= 0 && messages.length < SAVED_MAX; i -= 1) {
       const { message } = this.#entries[i];
-      // What lies before a gap could not be told from a whole history.
-      if (!message) break;
-      chars += message.content.length;
-      if (chars > SAVED_CHARS_MAX) break;
-      messages.push(message);
+      chars += message?.content.length ?? Infinity;
+      if (!message || chars > SAVED_CHARS_MAX) break;
+      messages.unshift(message);
     }
-    return messages.reverse();
+    return messages;
   }
 
-  /** Keeps the newest messages for this tab's next load of the page. */
+  /** Keeps the newest messages for the next load of the page in this tab. */
   save() {
     try {
       sessionStorage.setItem(this.#key, JSON.stringify(this.newest()));
@@ -65,7 +61,6 @@ export class History {
     }
   }
 
-  /** @param {Entry} entry */
   #push(entry) {
     this.#entries.push(entry);
     if (!entry.message) return;
@@ -74,33 +69,23 @@ export class History {
   }
 
   #trim() {
-    let dropped = 0;
-    const left = () => this.#entries.length - dropped;
-    while (left() > ENTRIES_MAX || (this.#chars > CHARS_MAX && left() > 1)) {
-      const { message } = this.#entries[dropped];
-      dropped += 1;
+    let count = 0;
+    while (this.#entries.length - count > ENTRIES_MAX || this.#chars > CHARS_MAX) {
+      const { message } = this.#entries[count];
+      count += 1;
       if (!message) continue;
       this.#ids.delete(message.id);
       this.#chars -= message.content.length;
     }
-    return this.#entries.splice(0, dropped);
+    return this.#entries.splice(0, count);
   }
 }
 
-/**
- * @param {string} key
- * @returns {Message[]}
- */
+/** @returns {Message[]} */
 function load(key) {
   try {
-    const saved = JSON.parse(sessionStorage.getItem(key) ?? '[]');
-    return Array.isArray(saved) ? saved.filter(isMessage) : [];
+    return JSON.parse(sessionStorage.getItem(key) ?? '[]');
   } catch {
     return [];
   }
-}
-
-/** @param {any} value */
-function isMessage(value) {
-  return ['id', 'eventId', 'content'].every((name) => typeof value?.[name] === 'string');
 }

@@ -2,131 +2,112 @@
  * hookcast.js: follows the live stream of a hookcast server, from a page, a worker or Node.
  *
  *     import { connect } from 'https://hooks.example/hookcast.js';
- *
  *     const stream = connect({ sessionId: 'abc' });
  *     stream.on('message', (message) => console.log(message.content));
  *     stream.on('state', ({ state }) => console.log(state));
  *
- * It hands over each message once and in the stream's order, resumes where it stopped, says when
- * something was missed, notices a connection that died without a word, and never gives up on a
+ * Each message comes once and in the stream's order. The stream resumes where it stopped, says when
+ * something was missed, notices a connection that died without a word, and does not give up on a
  * server that may come back.
  *
- * Why `fetch` and not `EventSource`: the server's heartbeats are comments, which an `EventSource`
- * swallows, so a page built on it cannot tell a quiet stream from a dead one (a frozen proxy, a
- * NAT entry that expired, a laptop that slept). An `EventSource` also gives up for good on the first
- * answer that is not a 200, hides that answer, and cannot send the secret. This reader follows the
- * same rules otherwise (HTML standard, section 9.2 "Server-sent events").
- *
- * @module hookcast
+ * It reads with `fetch`, by the rules of an `EventSource` (HTML standard, section 9.2). An
+ * `EventSource` itself swallows the heartbeats, which are comments, and so cannot tell a quiet stream
+ * from a dead one (a frozen proxy, an expired NAT entry, a laptop that slept). It also gives up for
+ * good on an answer that is not a 200, hides that answer, and cannot send the secret.
  */
 
 /**
- * A message as the server sent it.
  * @typedef {object} Message
  * @property {string} id unique over all servers that share a history
  * @property {string} content plain text, never markup
- * @property {number} timestamp when the server accepted it, in milliseconds since the Unix epoch
- * @property {string} [sessionId] the session it was meant for; absent: everyone
- * @property {string} eventId what `lastEventId` takes to resume after this message
- * @property {boolean} replay true if it comes from the history, false if it is news
- */
-
-/**
- * Why a stream is not live.
- * - `lost`: the connection broke, or could not be made
- * - `silent`: it was open but nothing came, not even a heartbeat
- * - `drain`: the server ended it in good order because it is about to stop
- * - `overload`: the server has no room now and said when to come again
- * - `status`: the answer was an error; `status` and `error` tell which
- * @typedef {'lost' | 'silent' | 'drain' | 'overload' | 'status'} Reason
- */
-
-/**
- * - `connecting`: a request is under way
- * - `live`: messages arrive as they are published
- * - `waiting`: the next attempt is made at `retryAt` (milliseconds since the Unix epoch)
- * - `refused`: the server will not serve this request (400, 401, 403); `reconnect` tries again
- * - `closed`: `close` was called, or the server asked to stop (204)
- * @typedef {object} State
- * @property {'connecting' | 'live' | 'waiting' | 'refused' | 'closed'} state
- * @property {Reason} [reason] with `waiting` and `refused`
- * @property {number} [retryAt] with `waiting`
- * @property {number} [status] the HTTP status, with the reason `status`
- * @property {string} [error] the server's own words, with the reason `status`
- */
-
-/**
- * Messages that existed and will not come: `missed` of them, null if nobody can know how many.
+ * @property {number} timestamp when it was accepted, in milliseconds since the Unix epoch
+ * @property {string} [sessionId] the session it is meant for; absent: everyone
+ * @property {string} eventId give it as `lastEventId` to resume after this message
+ * @property {boolean} replay it comes from the history
+ *
  * @typedef {object} Gap
- * @property {number | null} missed
- */
-
-/**
+ * @property {number | null} missed messages that will not come; null: nobody knows how many
+ *
+ * @typedef {object} State
+ * @property {'connecting' | 'live' | 'waiting' | 'refused' | 'closed'} state `refused`: the server
+ *   will not serve this request; only `reconnect` tries again
+ * @property {Reason} [reason] why it is `waiting` or `refused`
+ * @property {number} [retryAt] when `waiting` ends, in milliseconds since the Unix epoch
+ * @property {number} [status] the HTTP status, with the reason `status`
+ * @property {string} [error] the server's words, with the reason `status`
+ *
+ * @typedef {'lost' | 'silent' | 'drain' | 'overload' | 'status'} Reason
+ *   - `lost`: the connection broke or could not be made
+ *   - `silent`: nothing came any more, not even a heartbeat
+ *   - `drain`: the server ended the stream because it stops
+ *   - `overload`: the server has no room now
+ *   - `status`: the answer was an error
+ *
  * @typedef {object} Options
- * @property {string | URL} [url] the stream's address; default: of the server this module is from
+ * @property {string | URL} [url] of the stream; default: at the server this module comes from
  * @property {string} [sessionId] see the messages for this session and for everyone
- * @property {string} [secret] sent as `X-Webhook-Secret`; with it a stream without session sees all
+ * @property {string} [secret] sent as `X-Webhook-Secret`; a stream without session then sees all
  * @property {string} [lastEventId] resume after this event
- * @property {Iterable<string>} [seenIds] ids of messages already held, so that a replay skips them
- * @property {number} [heartbeatIntervalMs] the server's `--heartbeat`; longer ones are learnt
+ * @property {Iterable<string>} [seenIds] ids of messages already held: a replay skips them
+ * @property {number} [heartbeatIntervalMs] the server's `--heartbeat`; a longer one is learnt
+ *
+ * @typedef {{ message: Message, gap: Gap, state: State }} Events
+ *
+ * @typedef {{ reason: Reason, delayMs: number, status?: number, error?: string }} End how an attempt
+ *   ended, and the time to the next
  */
 
-/** @typedef {{ message: Message, gap: Gap, state: State, connected: { replay: number } }} Events */
-
-/** The server's default. Also the least that the watchdog reckons with. */
 const HEARTBEAT_INTERVAL_MS = 2_000;
-/** A connection is dead after this many heartbeat intervals of silence, plus the margin. */
-const SILENT_HEARTBEATS = 3;
-/** What a busy network or machine may add to the last of those intervals. */
+/** Dead is a connection after so many heartbeat intervals of silence, and the margin. */
+const SILENT_INTERVALS = 3;
 const SILENCE_MARGIN_MS = 1_000;
-/** The watchdog's patience doubles up to here if a server sends no heartbeat in time at all. */
-const SILENCE_MS_LIMIT = 180_000;
-/** Time for an answer to begin. The server sends headers and first event at once. */
-const ANSWER_MS_MAX = 10_000;
-/** Wait before the second attempt until a server says otherwise with `retry:`. */
+/** How far the patience with a server that sends no heartbeat in time grows. */
+const SILENCE_MS_MAX = 180_000;
+/** Time for an answer to begin; the server sends headers and first event at once. */
+const ANSWER_MS = 10_000;
+/** The wait before the next attempt, until the server names one with `retry:`. */
 const RETRY_MS = 2_000;
-/** Longest wait that failures add up to. A server may ask for more, up to the second figure. */
+/** How far waits grow by themselves, and how far a server can make them grow. */
 const BACKOFF_MS_MAX = 30_000;
-const RETRY_MS_LIMIT = 600_000;
-/** Ids remembered to drop repeats: 40 full replays of 100. */
+const RETRY_MS_MAX = 600_000;
+/** Ids remembered to drop repeats: 40 full replays. */
 const SEEN_IDS_MAX = 4_096;
-/** Characters of one event. The largest body a server can be set to take, all of it escaped. */
+/** Characters of one event: the largest message a server can be set to take, all of it escaped. */
 const EVENT_CHARS_MAX = 100 * 1024 * 1024;
-/** Statuses that no later attempt will change. Others may be a proxy's, during a deployment. */
-const FINAL_STATUSES = [400, 401, 403];
+/** Answers that waiting does not change. Others may be a proxy's, during a deployment. */
+const REFUSALS = [400, 401, 403];
 
 /**
  * Opens a stream and keeps it open until `close`.
  * @param {Options} [options]
- * @returns {Stream}
  */
 export function connect(options = {}) {
   return new Stream(options);
 }
 
-/** A followed stream. Made by {@link connect}; it connects by itself, and again when it must. */
+/** A followed stream, made by {@link connect}. */
 export class Stream extends EventTarget {
-  /** @type {URL} */ #url;
-  /** @type {string | undefined} */ #secret;
-  /** @type {string | undefined} */ #lastEventId;
-  /** @type {Set<string>} */ #seenIds;
+  #url;
+  #secret;
+  #lastEventId;
+  #seenIds;
+  #watchdog;
   /** @type {State} */ #state = { state: 'connecting' };
   #failures = 0;
   #retryMs = RETRY_MS;
-  #silence;
+  #again = false;
   /** @type {AbortController | undefined} */ #request;
   /** @type {(() => void) | undefined} */ #endWait;
-  #again = false;
 
   /** @param {Options} options */
-  constructor(options) {
+  constructor({ url, sessionId, secret, lastEventId, seenIds, heartbeatIntervalMs }) {
     super();
-    this.#url = new URL(options.url ?? new URL('api/webhook/stream', import.meta.url));
-    if (options.sessionId) this.#url.searchParams.set('sessionId', options.sessionId);
-    this.#secret = options.secret;
-    this.#lastEventId = options.lastEventId;
-    this.#seenIds = new Set(options.seenIds);
-    this.#silence = new Silence(options.heartbeatIntervalMs ?? HEARTBEAT_INTERVAL_MS);
+    this.#url = new URL(url ?? new URL('api/webhook/stream', import.meta.url));
+    if (sessionId) this.#url.searchParams.set('sessionId', sessionId);
+    this.#secret = secret;
+    this.#lastEventId = lastEventId;
+    this.#seenIds = new Set(seenIds);
+    this.#watchdog = new Watchdog(heartbeatIntervalMs ?? HEARTBEAT_INTERVAL_MS);
     // The caller adds its listeners first.
     queueMicrotask(() => this.#run());
   }
@@ -136,35 +117,33 @@ export class Stream extends EventTarget {
     return this.#state;
   }
 
-  /** The id of the last event seen: give it to a later `connect` to resume after it. */
+  /** The id of the last event: a later `connect` resumes after it. */
   get lastEventId() {
     return this.#lastEventId;
   }
 
   /**
-   * Calls `listener` with what each event of this type carries.
+   * Calls `listener` for each event of this type. Returns a function that ends that.
    * @template {keyof Events} T
    * @param {T} type
    * @param {(detail: Events[T]) => void} listener
-   * @returns {() => void} ends the subscription
    */
   on(type, listener) {
-    /** @param {Event} event */
-    const handler = (event) => listener(/** @type {CustomEvent<Events[T]>} */ (event).detail);
+    /** @param {any} event */
+    const handler = (event) => listener(event.detail);
     this.addEventListener(type, handler);
     return () => this.removeEventListener(type, handler);
   }
 
   /** Ends the stream for good. */
   close() {
-    if (this.#state.state === 'closed') return;
+    if (this.#isClosed()) return;
     this.#announce({ state: 'closed' });
     this.#interrupt();
   }
 
   /** Tries now: ends a wait, leaves a refusal, replaces an open connection. */
   reconnect() {
-    if (this.#state.state === 'closed') return;
     if (this.#state.state === 'refused') {
       this.#run();
       return;
@@ -173,13 +152,10 @@ export class Stream extends EventTarget {
     this.#interrupt();
   }
 
-  /**
-   * Looks at the clock now. Timers stand still while a machine sleeps or a page is frozen; who knows
-   * that time may have passed (wake-up, visible again) calls this.
-   */
+  /** Looks at the clock now. For who knows that timers stood still: after sleep, or a freeze. */
   check() {
     if (Date.now() >= (this.#state.retryAt ?? Infinity)) this.#endWait?.();
-    this.#silence.check();
+    this.#watchdog.check();
   }
 
   #interrupt() {
@@ -187,191 +163,161 @@ export class Stream extends EventTarget {
     this.#endWait?.();
   }
 
-  /** Attempt, wait, attempt, until closed or refused. */
+  #isClosed() {
+    return this.#state.state === 'closed';
+  }
+
   async #run() {
     while (!this.#isClosed()) {
       this.#again = false;
       this.#announce({ state: 'connecting' });
       const { delayMs, ...why } = await this.#attempt();
       if (this.#isClosed()) return;
+      // 204 is how a server tells a client to stop (HTML standard, section 9.2.5).
       if (why.status === 204) return this.close();
-      if (why.status && FINAL_STATUSES.includes(why.status)) {
-        return this.#announce({ state: 'refused', ...why });
-      }
+      if (REFUSALS.includes(why.status ?? 0)) return this.#announce({ state: 'refused', ...why });
       if (!this.#again) await this.#wait(delayMs, why);
       if (this.#again) this.#failures = 0;
     }
   }
 
-  // A method, because the state changes while `#run` awaits.
-  #isClosed() {
-    return this.#state.state === 'closed';
-  }
-
-  /**
-   * One request, from its first byte to its end.
-   * @returns {Promise<End>}
-   */
   async #attempt() {
     const request = new AbortController();
-    let silent = false;
     this.#request = request;
-    this.#silence.watch(() => {
+    const url = new URL(this.#url);
+    // Not as a header: that would cost other origins a preflight.
+    if (this.#lastEventId) url.searchParams.set('lastEventId', this.#lastEventId);
+    /** @type {Record<string, string>} */
+    const headers = { Accept: 'text/event-stream' };
+    if (this.#secret) headers['X-Webhook-Secret'] = this.#secret;
+    let silent = false;
+    this.#watchdog.start(() => {
       silent = true;
       request.abort();
     });
     try {
-      const response = await fetch(this.#address(), {
-        headers: this.#headers(),
-        cache: 'no-store',
-        signal: request.signal,
-      });
-      return await this.#read(response);
+      return await this.#read(await fetch(url, { headers, cache: 'no-store', signal: request.signal }));
     } catch {
       return this.#lost(silent ? 'silent' : 'lost');
     } finally {
-      this.#silence.rest();
-      // Frees the connection, whatever the reason for leaving it.
+      this.#watchdog.stop();
       request.abort();
     }
   }
 
-  /** `lastEventId` travels in the address: as a header it would cost other origins a preflight. */
-  #address() {
-    const url = new URL(this.#url);
-    if (this.#lastEventId) url.searchParams.set('lastEventId', this.#lastEventId);
-    return url;
-  }
-
-  #headers() {
-    /** @type {Record<string, string>} */
-    const headers = { Accept: 'text/event-stream' };
-    if (this.#secret) headers['X-Webhook-Secret'] = this.#secret;
-    return headers;
-  }
-
   /**
+   * Reads an answer to its end.
    * @param {Response} response
    * @returns {Promise<End>}
    */
   async #read(response) {
     const type = response.headers.get('content-type') ?? '';
-    if (response.status !== 200 || !/^text\/event-stream\b/i.test(type) || !response.body) {
-      return this.#failed(response);
+    if (response.status !== 200 || !response.body || !type.startsWith('text/event-stream')) {
+      return this.#failed(response, type);
     }
-    const resumed = new Resumption(this.#lastEventId);
-    let connected = false;
-    let replay = 0;
     /** @type {Reason} */
     let reason = 'lost';
+    let connected = false;
+    let replay = 0;
+    // Who knows the epoch of our last event resumes exactly after it, or says what is missing. Any
+    // other server replays what it has; if that begins with news, something may lie between.
+    let seam = epochOf(this.#lastEventId);
 
-    /** @param {StreamEvent} event */
-    const onEvent = (event) => {
-      const data = parseObject(event.data);
-      if (data?.type === 'connected') {
-        connected = true;
-        reason = 'lost';
-        replay = Number(data.replay) || 0;
-        this.#failures = 0;
-        this.#announce({ state: 'live' });
-        this.#dispatch('connected', { replay });
-      } else if (data?.type === 'gap') {
-        resumed.settle();
-        this.#dispatch('gap', { missed: Number.isSafeInteger(data.missed) ? data.missed : null });
-      } else if (data?.type === 'webhook_message') {
-        this.#take(data, event.id, replay-- > 0, resumed);
-      }
-    };
     const parser = new Parser({
-      onEvent,
-      onComment: () => this.#silence.heartbeat(),
-      onRetry: (retryMs) => {
-        this.#retryMs = Math.min(retryMs, RETRY_MS_LIMIT);
-        // A stream begins with one `retry:` and goes on with `connected`. What it ends with, if it
-        // ends after a `retry:`, is either a refusal for lack of room or a farewell.
+      comment: () => this.#watchdog.heartbeat(),
+      retry: (retryMs) => {
+        this.#retryMs = Math.min(retryMs, RETRY_MS_MAX);
+        // If the stream ends after this, it is for lack of room, or a farewell.
         reason = connected ? 'drain' : 'overload';
       },
+      event: (text, eventId) => {
+        const data = parseObject(text);
+        if (data?.type === 'connected') {
+          connected = true;
+          reason = 'lost';
+          replay = data.replay;
+          this.#failures = 0;
+          this.#announce({ state: 'live' });
+        } else if (data?.type === 'gap') {
+          seam = undefined;
+          this.#dispatch('gap', { missed: data.missed ?? null });
+        } else if (data?.type === 'webhook_message') {
+          const repeat = this.#seenIds.has(data.id);
+          const broken = seam !== undefined && seam !== epochOf(eventId) && !repeat;
+          seam = undefined;
+          if (broken) this.#dispatch('gap', { missed: null });
+          this.#lastEventId = eventId;
+          if (!repeat) this.#take(data, eventId, replay > 0);
+          replay -= 1;
+        }
+      },
     });
-
     const reader = response.body.getReader();
     const decoder = new TextDecoder();
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) break;
-      this.#silence.heard();
-      parser.feed(decoder.decode(value, { stream: true }));
+    for (let piece; !(piece = await reader.read()).done; ) {
+      this.#watchdog.heard();
+      parser.feed(decoder.decode(piece.value, { stream: true }));
     }
     return reason === 'lost' ? this.#lost(reason) : { reason, delayMs: this.#retryMs };
   }
 
   /**
-   * Takes one message: remembers where the stream stands, drops repeats, reports a broken seam.
    * @param {Record<string, any>} data
    * @param {string} eventId
    * @param {boolean} replay
-   * @param {Resumption} resumed
    */
-  #take(data, eventId, replay, resumed) {
-    const { id, content, timestamp, sessionId } = data;
+  #take({ id, content, timestamp, sessionId }, eventId, replay) {
     if (typeof id !== 'string' || typeof content !== 'string') return;
-    const repeat = this.#seenIds.has(id);
-    if (resumed.breaksAt(eventId, repeat)) this.#dispatch('gap', { missed: null });
-    this.#lastEventId = eventId;
-    if (repeat) return;
     this.#seenIds.add(id);
     if (this.#seenIds.size > SEEN_IDS_MAX) {
-      this.#seenIds.delete(/** @type {string} */ (this.#seenIds.values().next().value));
+      const [oldest] = this.#seenIds;
+      this.#seenIds.delete(oldest);
     }
-    this.#dispatch('message', { id, content, timestamp, sessionId, eventId, replay });
+    const time = Number(timestamp) || 0;
+    this.#dispatch('message', { id, content, timestamp: time, sessionId, eventId, replay });
   }
 
   /**
-   * A connection that broke: the server's own delay (which it jitters) the first time, then longer
-   * and longer, and spread, so that a crowd does not come back as one.
+   * The first time, the server's own delay, which it jitters. Then ever longer ones, spread, so that
+   * a crowd does not come back as one.
    * @param {Reason} reason
    * @returns {End}
    */
   #lost(reason) {
-    const grown = Math.min(this.#retryMs * 2 ** this.#failures, BACKOFF_MS_MAX);
-    const delayMs = this.#failures === 0 ? this.#retryMs : grown * (0.5 + Math.random() / 2);
+    const grownMs = Math.min(this.#retryMs * 2 ** this.#failures, BACKOFF_MS_MAX);
+    const delayMs = this.#failures === 0 ? this.#retryMs : grownMs * (0.5 + Math.random() / 2);
     this.#failures += 1;
     return { reason, delayMs };
   }
 
   /**
-   * An answer that is not a stream.
-   * @param {Response} response
-   * @returns {Promise<End>}
+   * @param {Response} response not a stream
+   * @param {string} type
    */
-  async #failed(response) {
-    const { delayMs } = this.#lost('status');
-    const askedMs = Number(response.headers.get('retry-after')) * 1_000 || 0;
-    const body = response.headers.get('content-type')?.startsWith('application/json')
-      ? parseObject(await response.text())
-      : undefined;
-    return {
-      reason: 'status',
-      status: response.status,
-      error: typeof body?.error === 'string' ? body.error : response.statusText,
-      // Everyone was given the same figure: spread it.
-      delayMs: Math.max(delayMs, Math.min(askedMs, RETRY_MS_LIMIT) * (1 + Math.random() / 4)),
-    };
+  async #failed(response, type) {
+    const end = this.#lost('status');
+    const askedMs = Math.min(Number(response.headers.get('retry-after')) * 1_000 || 0, RETRY_MS_MAX);
+    // Everyone was told the same figure: spread it.
+    end.delayMs = Math.max(end.delayMs, askedMs * (1 + Math.random() / 4));
+    end.status = response.status;
+    const body = type.startsWith('application/json') && parseObject(await response.text());
+    end.error = String((body && body.error) || response.statusText);
+    return end;
   }
 
   /**
    * @param {number} delayMs
    * @param {Omit<End, 'delayMs'>} why
    */
-  #wait(delayMs, why) {
-    return new Promise((resolve) => {
-      const timer = setTimeout(() => this.#endWait?.(), delayMs);
-      this.#endWait = () => {
-        clearTimeout(timer);
-        this.#endWait = undefined;
-        resolve(undefined);
-      };
+  async #wait(delayMs, why) {
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    let timer;
+    await new Promise((resolve) => {
+      this.#endWait = () => resolve(undefined);
+      timer = setTimeout(this.#endWait, delayMs);
       this.#announce({ state: 'waiting', retryAt: Date.now() + delayMs, ...why });
     });
+    clearTimeout(timer);
   }
 
   /** @param {State} state */
@@ -391,23 +337,17 @@ export class Stream extends EventTarget {
 }
 
 /**
- * How an attempt ended, and how long to wait before the next.
- * @typedef {{ reason: Reason, delayMs: number, status?: number, error?: string }} End
+ * Says when a connection has been silent for too long. By the wall clock, which goes on while a
+ * machine sleeps. A longer heartbeat interval than expected is learnt; until then each alarm doubles
+ * the patience.
  */
-
-/**
- * The watchdog: how long a connection may be silent before it counts as dead.
- *
- * Uses the wall clock, which goes on while the machine sleeps. A server set to rarer heartbeats than
- * expected is learnt from those that arrive; until then each false alarm doubles the patience.
- */
-class Silence {
+class Watchdog {
   #intervalMs;
   #patience = 1;
   #heardAt = 0;
   #heartbeatAt = 0;
   #answered = false;
-  /** @type {(() => void) | undefined} */ #onSilence;
+  /** @type {(() => void) | undefined} */ #alarm;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
 
   /** @param {number} intervalMs */
@@ -415,46 +355,38 @@ class Silence {
     this.#intervalMs = intervalMs;
   }
 
-  /**
-   * Begins to watch a new request.
-   * @param {() => void} onSilence
-   */
-  watch(onSilence) {
-    this.#onSilence = onSilence;
+  /** @param {() => void} alarm */
+  start(alarm) {
+    this.#alarm = alarm;
     this.#heardAt = Date.now();
     this.#heartbeatAt = 0;
     this.#answered = false;
     this.check();
   }
 
-  /** Stops watching. */
-  rest() {
-    this.#onSilence = undefined;
+  stop() {
+    this.#alarm = undefined;
     clearTimeout(this.#timer);
   }
 
-  /** Bytes arrived. */
   heard() {
     this.#answered = true;
     this.#heardAt = Date.now();
   }
 
-  /** A heartbeat arrived: the time since the one before is what this server keeps to. */
   heartbeat() {
-    const now = Date.now();
-    const elapsedMs = now - this.#heartbeatAt;
-    // Anything longer than the limit is not a heartbeat's pace but a machine that slept.
-    if (this.#heartbeatAt && elapsedMs <= this.#limitMs()) {
+    const elapsedMs = Date.now() - this.#heartbeatAt;
+    // More than the limit is not a server's pace but a machine's sleep.
+    if (elapsedMs <= this.#limitMs()) {
       this.#intervalMs = Math.max(this.#intervalMs, elapsedMs);
       this.#patience = 1;
     }
-    this.#heartbeatAt = now;
+    this.#heartbeatAt = Date.now();
   }
 
-  /** Raises the alarm if it is time, else sleeps for what is left. */
   check() {
     clearTimeout(this.#timer);
-    if (!this.#onSilence) return;
+    if (!this.#alarm) return;
     // A clock set back must not stretch the wait.
     this.#heardAt = Math.min(this.#heardAt, Date.now());
     const leftMs = this.#heardAt + this.#limitMs() - Date.now();
@@ -463,89 +395,33 @@ class Silence {
       return;
     }
     if (this.#answered && !this.#heartbeatAt) this.#patience *= 2;
-    this.#onSilence();
+    this.#alarm();
   }
 
   #limitMs() {
-    const limitMs = this.#intervalMs * SILENT_HEARTBEATS * this.#patience + SILENCE_MARGIN_MS;
-    return Math.min(this.#answered ? limitMs : Math.max(limitMs, ANSWER_MS_MAX), SILENCE_MS_LIMIT);
+    const limitMs = this.#intervalMs * SILENT_INTERVALS * this.#patience + SILENCE_MARGIN_MS;
+    return Math.min(this.#answered ? limitMs : Math.max(limitMs, ANSWER_MS), SILENCE_MS_MAX);
   }
 }
 
 /**
- * Watches the seam of a resumed stream. A server that knows our last event resumes exactly after it,
- * or says what is missing. Another server, or one whose history began anew (the part of the event
- * id before the dash differs), replays what it has: if none of that was seen before, nobody knows
- * what lies between.
- */
-class Resumption {
-  #epoch;
-  #open;
-
-  /** @param {string | undefined} lastEventId */
-  constructor(lastEventId) {
-    this.#epoch = epochOf(lastEventId ?? '');
-    this.#open = lastEventId !== undefined;
-  }
-
-  settle() {
-    this.#open = false;
-  }
-
-  /**
-   * True once, at the first event after the seam, if the seam does not hold.
-   * @param {string} eventId
-   * @param {boolean} repeat
-   */
-  breaksAt(eventId, repeat) {
-    const open = this.#open;
-    this.#open = false;
-    return open && !repeat && epochOf(eventId) !== this.#epoch;
-  }
-}
-
-/** @param {string} eventId */
-function epochOf(eventId) {
-  return eventId.slice(0, eventId.lastIndexOf('-'));
-}
-
-/**
- * @param {string} text
- * @returns {Record<string, any> | undefined} undefined if it is not a JSON object
- */
-function parseObject(text) {
-  try {
-    const value = JSON.parse(text);
-    return value !== null && typeof value === 'object' ? value : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-/** @typedef {{ data: string, id: string }} StreamEvent */
-
-/**
- * @typedef {object} ParserEvents
- * @property {(event: StreamEvent) => void} onEvent
- * @property {() => void} onComment
- * @property {(retryMs: number) => void} onRetry
- */
-
-/**
- * Reads an event stream from text in pieces of any size (HTML standard, section 9.2.6). Tells of
- * comments too. The `event` field is read past: hookcast names its events in the data.
+ * Reads an event stream in pieces of any size (HTML standard, section 9.2.6), comments included. The
+ * `event` field is read past: hookcast names its events in the data.
  */
 export class Parser {
-  #events;
+  #on;
   /** @type {string[]} */ #line = [];
-  #afterCr = false;
   /** @type {string[]} */ #data = [];
   #chars = 0;
   #id = '';
+  #afterCr = false;
 
-  /** @param {ParserEvents} events */
-  constructor(events) {
-    this.#events = events;
+  /**
+   * @param {{ event: (data: string, id: string) => void, comment: () => void,
+   *   retry: (ms: number) => void }} on
+   */
+  constructor(on) {
+    this.#on = on;
   }
 
   /** @param {string} text */
@@ -553,7 +429,7 @@ export class Parser {
     if (text === '') return;
     this.#chars += text.length;
     if (this.#chars > EVENT_CHARS_MAX) throw new RangeError('an event is too long');
-    // A CR at the end of the piece before may have been the first half of a CRLF.
+    // A CR at the end of the piece before may have been half of a CRLF.
     let start = this.#afterCr && text.startsWith('\n') ? 1 : 0;
     this.#afterCr = text.endsWith('\r');
     const lineEnd = /\r\n?|\n/g;
@@ -563,29 +439,44 @@ export class Parser {
       this.#line = [];
       this.#field(line);
     }
-    if (start < text.length) this.#line.push(text.slice(start));
+    this.#line.push(text.slice(start));
   }
 
   /** @param {string} line */
   #field(line) {
-    if (line === '') return this.#dispatch();
-    const colon = line.indexOf(':');
-    if (colon === 0) return this.#events.onComment();
-    const name = colon < 0 ? line : line.slice(0, colon);
-    const value = colon < 0 ? '' : line.slice(line[colon + 1] === ' ' ? colon + 2 : colon + 1);
-    if (name === 'data') {
-      this.#data.push(value);
-    } else if (name === 'id' && !value.includes('\0')) {
-      this.#id = value;
-    } else if (name === 'retry' && /^\d+$/.test(value)) {
-      this.#events.onRetry(Number(value));
-    }
+    const [, name, value = ''] = /^([^:]*):? ?(.*)$/s.exec(line) ?? [];
+    if (line === '') this.#dispatch();
+    else if (name === '') this.#on.comment();
+    else if (name === 'data') this.#data.push(value);
+    else if (name === 'id' && !value.includes('\0')) this.#id = value;
+    else if (name === 'retry' && /^\d+$/.test(value)) this.#on.retry(Number(value));
   }
 
   #dispatch() {
     const data = this.#data;
     this.#data = [];
     this.#chars = 0;
-    if (data.length > 0) this.#events.onEvent({ data: data.join('\n'), id: this.#id });
+    if (data.length > 0) this.#on.event(data.join('\n'), this.#id);
+  }
+}
+
+/**
+ * The part before the dash: which history an event id belongs to.
+ * @param {string} [eventId]
+ */
+function epochOf(eventId) {
+  return eventId?.slice(0, eventId.lastIndexOf('-'));
+}
+
+/**
+ * @param {string} text
+ * @returns {Record<string, any> | undefined} undefined if it is not a JSON object
+ */
+function parseObject(text) {
+  try {
+    const value = JSON.parse(text);
+    return value instanceof Object ? value : undefined;
+  } catch {
+    return undefined;
   }
 }

@@ -51,14 +51,14 @@ const REVALIDATE: &str = "no-cache";
 const FOR_GOOD: &str = "public, max-age=31536000, immutable";
 
 /// On every answer: the page may load its own files and talk to its own server, nothing else. Trusted
-/// Types close every way from a string to markup or script; the one policy starts the worker. The
+/// Types close every way from a string to markup or script; the one policy lets scripts of this site be started by address. The
 /// address of the page may hold a session id, so no other site is told of it.
 const SECURITY: [(&str, &str); 4] = [
     (
         "Content-Security-Policy",
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
          connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; \
-         frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types hookcast",
+         frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types default",
     ),
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
@@ -100,6 +100,11 @@ impl Answer {
 /// Hashes and compresses the files: some 5 ms, once. Without it the first [`answer`] does so.
 pub fn prepare() {
     LazyLock::force(&WINDOW);
+}
+
+/// Whether there is anything at `path` (without its query).
+pub fn exists(path: &str) -> bool {
+    WINDOW.find(path).is_some()
 }
 
 /// The answer to a `GET` or `HEAD` of `path` (without its query), or `None` if nothing is there.

@@ -1,9 +1,11 @@
-/** Turns entries into elements. Content only ever becomes text nodes, never markup. */
+/**
+ * Turns entries into elements. Content becomes text nodes, never markup.
+ *
+ * @typedef {import('./feed.js').Entry} Entry
+ * @typedef {import('./feed.js').Message} Message
+ */
 
-/** @typedef {import('./feed.js').Entry} Entry */
-/** @typedef {import('./hookcast.js').Message} Message */
-
-/** Characters shown of a long message, and added at each wish for more. */
+/** Characters shown of a long message, and added each time more is asked for. */
 const PREVIEW_CHARS = 1_500;
 const MORE_CHARS = 64 * 1024;
 
@@ -14,9 +16,13 @@ const exact = new Intl.DateTimeFormat(undefined, {
   ...{ hour: 'numeric', minute: '2-digit', second: '2-digit', fractionalSecondDigits: 3 },
   timeZoneName: 'short',
 });
-const count = new Intl.NumberFormat();
+const { format } = new Intl.NumberFormat();
 
-/** Characters shown of a message that was opened: a block emptied and filled again keeps it so. */
+/** Without spaces, quotes, and the controls that turn the direction of text around. */
+const ADDRESS = /\bhttps?:\/\/[^\s<>"'`\u0000-\u001f\u200e\u200f\u202a-\u202e\u2066-\u2069]+/gi;
+const PAIRS = { ')': '(', ']': '[', '}': '{' };
+
+/** Characters shown of messages that were opened, for when they come back into view. */
 const shownChars = new WeakMap();
 
 /**
@@ -33,160 +39,92 @@ export function el(name, attributes = {}, ...children) {
 }
 
 /**
- * @param {Entry} entry
- * @param {Entry | undefined} before the entry above it
- * @param {string} sessionId of this page
- * @returns {Node}
+ * @param {number} number
+ * @param {string} noun
  */
-export function renderEntry(entry, before, sessionId) {
-  if (!entry.message) return gap(entry.missed);
-  const element = article(entry.message, sessionId);
-  const today = dayOf(entry);
-  if (!today || today === dayOf(before)) return element;
-  const nodes = document.createDocumentFragment();
-  nodes.append(el('h2', { class: 'day' }, el('span', {}, today)), element);
-  return nodes;
+export function countOf(number, noun) {
+  return `${format(number)} ${noun}${number === 1 ? '' : 's'}`;
 }
 
-/** @param {number | null} missed */
+/** @param {number | null} [missed] */
 export function gapText(missed) {
-  if (missed === null) return 'Messages may be missing here';
-  return missed === 1 ? '1 message was missed here' : `${count.format(missed)} messages were missed here`;
-}
-
-/** @param {number | null} missed */
-function gap(missed) {
-  return el('p', { class: 'gap' }, el('span', {}, gapText(missed)));
+  return missed ? `${countOf(missed, 'message')} missed here` : 'Messages may be missing here';
 }
 
 /**
- * @param {Message} message
- * @param {string} sessionId
+ * @param {Entry} entry
+ * @param {Entry | undefined} before the entry above it
+ * @param {string} sessionId of this page
  */
-function article(message, sessionId) {
+export function renderEntry({ message, missed }, before, sessionId) {
+  if (!message) return el('p', { class: 'gap' }, gapText(missed));
+  const nodes = document.createDocumentFragment();
+  const today = dayOf(message);
+  if (today !== dayOf(before?.message)) nodes.append(el('h2', { class: 'day' }, today));
   const mine = message.sessionId === sessionId;
-  const head = el('header', {}, time(message.timestamp));
+  const head = el('header', {}, time(message));
   if (mine) head.append(el('span', { class: 'badge' }, 'only for you'));
-  return el(
-    'article',
-    { class: mine ? 'message mine' : 'message', 'data-id': message.id },
-    head,
-    content(message),
-  );
+  nodes.append(el('article', { class: mine ? 'message mine' : 'message' }, head, content(message)));
+  return nodes;
 }
 
-/** @param {number} timestamp */
-function time(timestamp) {
+function time({ timestamp }) {
   const date = dateOf(timestamp);
-  if (!date) return el('span', {}, 'unknown time');
-  return el(
-    'time',
-    { datetime: date.toISOString(), title: exact.format(date) },
-    clock.format(date),
-  );
+  return el('time', { datetime: date.toISOString(), title: exact.format(date) }, clock.format(date));
+}
+
+function dayOf(message) {
+  return message && day.format(dateOf(message.timestamp));
+}
+
+/** Another writer of the shared history may have put any number there (ECMA-262, time range). */
+function dateOf(timestamp) {
+  return new Date(Math.min(timestamp, 8.64e15));
 }
 
 /** @param {Message} message */
 function content(message) {
   const text = message.content;
-  const shown = Math.min(shownChars.get(message) ?? PREVIEW_CHARS, text.length);
-  const end = wholeCharacter(text, shown);
+  let end = Math.min(shownChars.get(message) ?? PREVIEW_CHARS, text.length);
+  // Not between the halves of a surrogate pair.
+  if (/[\ud800-\udbff]/.test(text[end - 1]) && end < text.length) end -= 1;
   const body = el('div', { class: 'content', dir: 'auto' }, ...linked(text.slice(0, end)));
   if (end === text.length) return body;
-  const rest = count.format(text.length - end);
-  const more = el('button', { type: 'button', class: 'more' }, `Show more (${rest} characters left)`);
+  const left = countOf(text.length - end, 'character');
+  const more = el('button', { type: 'button', class: 'more' }, `Show more (${left})`);
   more.addEventListener('click', () => {
     shownChars.set(message, end + MORE_CHARS);
     const whole = content(message);
-    const next = whole.querySelector('.more');
     body.replaceWith(whole);
-    // The focus goes on to what was opened.
-    if (next instanceof HTMLElement) next.focus();
-    else focusOn(whole);
+    // The focus stays with what was opened.
+    whole.tabIndex = -1;
+    whole.focus({ preventScroll: true });
   });
   body.append('… ', more);
   return body;
 }
 
-/** @param {HTMLElement} element */
-function focusOn(element) {
-  element.tabIndex = -1;
-  element.focus({ preventScroll: true });
-}
-
-/**
- * The nearest end at or before `end` that does not cut a surrogate pair.
- * @param {string} text
- * @param {number} end
- */
-function wholeCharacter(text, end) {
-  const code = text.charCodeAt(end - 1);
-  return end < text.length && code >= 0xd800 && code < 0xdc00 ? end - 1 : end;
-}
-
 /**
  * The text with its web addresses as links.
  * @param {string} text
- * @returns {(Node | string)[]}
  */
-export function linked(text) {
-  /** @type {(Node | string)[]} */
+function linked(text) {
   const parts = [];
   let start = 0;
-  for (const match of text.matchAll(/\bhttps?:\/\/[^\s<>"'`\u0000-\u001f\u200e\u200f\u202a-\u202e\u2066-\u2069]+/gi)) {
+  for (const match of text.matchAll(ADDRESS)) {
     const address = withoutPunctuation(match[0]);
-    const href = parseUrl(address);
-    if (!href) continue;
-    parts.push(text.slice(start, match.index), link(href, address));
+    // A name and password in front of the host serve to deceive.
+    if (!URL.canParse(address) || new URL(address).username) continue;
+    const attributes = { href: address, target: '_blank', rel: 'noopener noreferrer nofollow ugc' };
+    parts.push(text.slice(start, match.index), el('a', attributes, address));
     start = match.index + address.length;
   }
-  parts.push(text.slice(start));
-  return parts;
+  return [...parts, text.slice(start)];
 }
 
-/**
- * @param {string} href
- * @param {string} text
- */
-function link(href, text) {
-  return el('a', { href, target: '_blank', rel: 'noopener noreferrer nofollow ugc' }, text);
-}
-
-/**
- * Leaves out what ends the sentence and not the address: `(see https://a.example/b_(c)).`
- * @param {string} address
- */
+/** Leaves out what ends the sentence and not the address: `(see https://a.example/b_(c)).` */
 function withoutPunctuation(address) {
-  let end = address.length;
-  for (; end > 0; end -= 1) {
-    const last = address[end - 1];
-    if ('.,:;!?…*_~'.includes(last)) continue;
-    const open = { ')': '(', ']': '[', '}': '{' }[last];
-    const part = address.slice(0, end);
-    if (!open || part.split(open).length >= part.split(last).length) break;
-  }
-  return address.slice(0, end);
-}
-
-/** @param {string} address */
-function parseUrl(address) {
-  try {
-    const url = new URL(address);
-    // A name and a password in front of the host serve to deceive.
-    return url.username || url.password ? undefined : url.href;
-  } catch {
-    return undefined;
-  }
-}
-
-/** @param {Entry | undefined} entry */
-function dayOf(entry) {
-  const date = entry?.message && dateOf(entry.message.timestamp);
-  return date && day.format(date);
-}
-
-/** @param {number} timestamp */
-function dateOf(timestamp) {
-  const date = new Date(timestamp);
-  return Number.isNaN(date.getTime()) ? undefined : date;
+  const last = address.at(-1);
+  const unpaired = PAIRS[last] && address.split(PAIRS[last]).length < address.split(last).length;
+  return unpaired || '.,:;!?…*_~'.includes(last) ? withoutPunctuation(address.slice(0, -1)) : address;
 }

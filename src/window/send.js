@@ -1,38 +1,32 @@
-/** The panel that posts a test message and shows the answer and the same request as a command. */
+/** The panel that posts a test message, and shows the answer and the same request as a command. */
 
 import { el } from './render.js';
 
 /** Longer than the server's own deadlines. */
 const ANSWER_MS_MAX = 15_000;
-/** Arrivals remembered, to tell how long a sent message took to come back on the stream. */
-const ARRIVALS_MAX = 200;
 
 /**
- * The command that sends `body`, for a POSIX shell.
+ * The command that posts `body`, for a POSIX shell.
  * @param {string} url
  * @param {object} body
- * @param {boolean} [secret]
+ * @param {boolean} [withSecret]
  */
-export function curl(url, body, secret = false) {
-  const lines = [`curl ${quote(url)}`, `-H 'Content-Type: application/json'`];
-  if (secret) lines.push(`-H "X-Webhook-Secret: $WEBHOOK_SECRET"`);
-  lines.push(`-d ${quote(JSON.stringify(body))}`);
-  return lines.join(' \\\n  ');
+export function curl(url, body, withSecret) {
+  const secret = withSecret ? [`-H "X-Webhook-Secret: $WEBHOOK_SECRET"`] : [];
+  const data = `-d ${quote(JSON.stringify(body))}`;
+  return [`curl ${quote(url)}`, `-H 'Content-Type: application/json'`, ...secret, data].join(' \\\n  ');
 }
 
-/** @param {string} text */
 function quote(text) {
   return `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
 export class SendPanel {
+  #form;
   #url;
   #sessionId;
-  #form;
   #command;
   #answer;
-  /** @type {Map<string, number>} */ #arrivals = new Map();
-  /** @type {{ id: string, sentAt: number, element: HTMLElement } | undefined} */ #sent;
 
   /**
    * @param {HTMLFormElement} form
@@ -49,115 +43,55 @@ export class SendPanel {
       event.preventDefault();
       this.#send();
     });
-    this.#field('message').addEventListener('keydown', (event) => {
-      if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+    form.addEventListener('keydown', ({ key, ctrlKey, metaKey }) => {
+      if (key === 'Enter' && (ctrlKey || metaKey)) form.requestSubmit();
     });
     this.#showCommand();
   }
 
-  /**
-   * A message came in on the stream.
-   * @param {string} id
-   */
-  arrived(id) {
-    this.#arrivals.set(id, performance.now());
-    if (this.#arrivals.size > ARRIVALS_MAX) {
-      this.#arrivals.delete(/** @type {string} */ (this.#arrivals.keys().next().value));
-    }
-    this.#showRoundTrip();
-  }
-
   async #send() {
-    const button = /** @type {HTMLButtonElement} */ (this.#form.querySelector('[type=submit]'));
-    button.disabled = true;
-    const sentAt = performance.now();
+    const { submit, secret } = this.#fields();
+    submit.disabled = true;
+    /** @type {Record<string, string>} */
+    const headers = { 'Content-Type': 'application/json' };
+    if (secret.value) headers['X-Webhook-Secret'] = secret.value;
+    const body = JSON.stringify(this.#body());
+    const signal = AbortSignal.timeout(ANSWER_MS_MAX);
     try {
-      const response = await fetch(this.#url, {
-        method: 'POST',
-        headers: this.#headers(),
-        body: JSON.stringify(this.#body()),
-        signal: AbortSignal.timeout(ANSWER_MS_MAX),
-      });
-      this.#showAnswer(response.status, await response.text(), sentAt);
-    } catch (error) {
-      const late = error instanceof DOMException && error.name === 'TimeoutError';
-      this.#show('bad', late ? 'No answer in time' : 'The server cannot be reached', '');
-    } finally {
-      button.disabled = false;
+      const response = await fetch(this.#url, { method: 'POST', headers, body, signal });
+      const text = await response.text();
+      this.#show(response.ok, `${response.status} ${response.statusText}`, text);
+      if (response.status === 401) this.#askForSecret();
+    } catch {
+      this.#show(false, signal.aborted ? 'No answer in time' : 'The server cannot be reached', '');
     }
+    submit.disabled = false;
   }
 
-  /**
-   * @param {number} status
-   * @param {string} text
-   * @param {number} sentAt
-   */
-  #showAnswer(status, text, sentAt) {
-    const answer = parse(text);
-    if (status === 401) this.#askForSecret();
-    const element = this.#show(status === 200 ? 'good' : 'bad', `${status} ${answer?.error ?? ''}`, text);
-    if (status !== 200) return;
-    this.#sent = { id: answer?.messageId, sentAt, element };
-    this.#showRoundTrip();
-  }
-
-  /**
-   * @param {'good' | 'bad'} kind
-   * @param {string} headline
-   * @param {string} text
-   */
-  #show(kind, headline, text) {
-    const element = el('p', { class: kind }, headline);
-    this.#answer.replaceChildren(element);
+  #show(good, headline, text) {
+    this.#answer.replaceChildren(el('p', { class: good ? 'good' : 'bad' }, headline));
     if (text) this.#answer.append(el('pre', { tabindex: '0', 'aria-label': 'Answer' }, text));
-    return element;
-  }
-
-  #showRoundTrip() {
-    const arrivedAt = this.#sent && this.#arrivals.get(this.#sent.id);
-    if (!this.#sent || !arrivedAt) return;
-    const { sentAt, element } = this.#sent;
-    element.textContent = `200 OK, and on this page after ${Math.round(arrivedAt - sentAt)} ms`;
-    this.#sent = undefined;
   }
 
   #askForSecret() {
-    const field = this.#field('secret');
-    /** @type {HTMLElement} */ (field.closest('label')).hidden = false;
-    field.focus();
+    const { secret } = this.#fields();
+    secret.closest('label').hidden = false;
+    secret.focus();
     this.#showCommand();
   }
 
   #showCommand() {
-    const secret = !(/** @type {HTMLElement} */ (this.#field('secret').closest('label')).hidden);
-    this.#command.textContent = curl(this.#url, this.#body(), secret);
+    const { secret } = this.#fields();
+    this.#command.textContent = curl(this.#url, this.#body(), !secret.closest('label').hidden);
   }
 
   #body() {
-    const message = this.#field('message').value;
-    const mine = new FormData(this.#form).get('to') === 'session';
-    return mine ? { message, sessionId: this.#sessionId } : { message };
+    const { message, to } = this.#fields();
+    return { message: message.value, ...(to.value === 'session' && { sessionId: this.#sessionId }) };
   }
 
-  #headers() {
-    /** @type {Record<string, string>} */
-    const headers = { 'Content-Type': 'application/json' };
-    const secret = this.#field('secret').value;
-    if (secret) headers['X-Webhook-Secret'] = secret;
-    return headers;
-  }
-
-  /** @param {string} name */
-  #field(name) {
-    return /** @type {HTMLInputElement | HTMLTextAreaElement} */ (this.#form.elements.namedItem(name));
-  }
-}
-
-/** @param {string} text */
-function parse(text) {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
+  /** @returns {any} */
+  #fields() {
+    return this.#form.elements;
   }
 }

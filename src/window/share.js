@@ -1,26 +1,20 @@
 /**
  * Follows a session's stream through the shared worker, or with a connection of its own where the
  * browser has no such worker or does not start it.
+ *
+ * @typedef {{ url: string, sessionId: string, saved: () => import('./feed.js').Message[] }} Source
+ *   what to follow, and what the page holds of it when asked
+ * @typedef {{ reconnect: () => void, check: () => void, close: () => void }} Link
  */
 
 import { Feed } from './feed.js';
 
-/** @typedef {import('./feed.js').Saved} Saved */
-/** @typedef {import('./feed.js').Update} Update */
-
-/**
- * What to follow, and what the page holds of it at the time of asking.
- * @typedef {{ url: string, sessionId: string, saved: () => Saved }} Source
- */
-
-/** @typedef {{ reconnect: () => void, check: () => void, close: () => void }} Link */
-
-/** Time for the worker to answer. It comes from the cache, so only a broken one takes this long. */
+/** Time for the worker to answer. It comes from the cache: only a broken one takes this long. */
 const WORKER_MS_MAX = 5_000;
 
 /**
  * @param {Source} source
- * @param {(update: Update) => void} onUpdate
+ * @param {import('./feed.js').Follower} onUpdate
  * @returns {Link}
  */
 export function follow(source, onUpdate) {
@@ -33,11 +27,6 @@ export function follow(source, onUpdate) {
   };
 }
 
-/**
- * @param {Source} source
- * @param {(update: Update) => void} onUpdate
- * @returns {Link}
- */
 function followAlone({ url, sessionId, saved }, onUpdate) {
   const messages = saved();
   const feed = new Feed(url, sessionId, messages);
@@ -45,12 +34,6 @@ function followAlone({ url, sessionId, saved }, onUpdate) {
   return feed;
 }
 
-/**
- * @param {Source} source
- * @param {(update: Update) => void} onUpdate
- * @param {() => void} onFailure the worker did not start
- * @returns {Link | undefined} undefined if there is no such worker here
- */
 function followShared({ url, sessionId, saved }, onUpdate, onFailure) {
   const worker = openWorker();
   if (!worker) return undefined;
@@ -58,9 +41,12 @@ function followShared({ url, sessionId, saved }, onUpdate, onFailure) {
   /** @param {import('./worker.js').Request} request */
   const say = (request) => port.postMessage(request);
   const attach = () => say({ type: 'attach', url, sessionId, saved: saved() });
-  const close = () => {
+  const started = () => {
     clearTimeout(timer);
     worker.onerror = null;
+  };
+  const close = () => {
+    started();
     say({ type: 'detach' });
     port.close();
   };
@@ -71,41 +57,19 @@ function followShared({ url, sessionId, saved }, onUpdate, onFailure) {
   const timer = setTimeout(fail, WORKER_MS_MAX);
   worker.onerror = fail;
   port.onmessage = ({ data }) => {
-    clearTimeout(timer);
-    worker.onerror = null;
+    started();
     if (data.type === 'ping') say({ type: 'pong' });
     else if (data.type === 'dropped') attach();
     else onUpdate(data);
   };
   attach();
-  return {
-    reconnect: () => say({ type: 'reconnect' }),
-    check: () => say({ type: 'check' }),
-    close,
-  };
+  return { reconnect: () => say({ type: 'reconnect' }), check: () => say({ type: 'check' }), close };
 }
 
 function openWorker() {
   try {
-    return new SharedWorker(trusted(new URL('./worker.js', import.meta.url).href), {
-      type: 'module',
-      name: 'hookcast',
-    });
+    return new SharedWorker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'hookcast' });
   } catch {
     return undefined;
   }
 }
-
-/**
- * The policy by which this page may start a script at all (Trusted Types).
- * @param {string} url
- * @returns {any}
- */
-function trusted(url) {
-  const types = /** @type {any} */ (globalThis).trustedTypes;
-  if (!types) return url;
-  policy ??= types.createPolicy('hookcast', { createScriptURL: (/** @type {string} */ u) => u });
-  return policy.createScriptURL(url);
-}
-/** @type {any} */
-let policy;

@@ -1,23 +1,16 @@
-/** The state of the connection, in words that a person understands. */
-
-/** @typedef {import('./hookcast.js').State} State */
-
-/** @param {State} state */
-function because({ reason, status, error }) {
-  if (reason === 'drain') return 'Server is restarting';
-  if (reason === 'overload') return 'Server is full';
-  if (!navigator.onLine) return 'Offline';
-  if (reason === 'status') return `Server answered ${[status, error].filter(Boolean).join(' ')}`;
-  return reason === 'silent' ? 'Connection went silent' : 'Connection lost';
-}
+/**
+ * The state of the connection, in words that a person understands.
+ *
+ * @typedef {import('./hookcast.js').State} State
+ */
 
 export class Status {
   #root;
   #text;
   #countdown;
   #button;
-  /** @type {State} */ #state = { state: 'connecting' };
   #wasLive = false;
+  /** @type {State} */ #state = { state: 'connecting' };
   /** @type {ReturnType<typeof setInterval> | undefined} */ #ticks;
 
   /**
@@ -28,7 +21,7 @@ export class Status {
     this.#root = root;
     this.#text = /** @type {HTMLElement} */ (root.querySelector('[role=status]'));
     this.#countdown = /** @type {HTMLElement} */ (root.querySelector('.countdown'));
-    this.#button = /** @type {HTMLButtonElement} */ (root.querySelector('button'));
+    this.#button = /** @type {HTMLElement} */ (root.querySelector('button'));
     this.#button.addEventListener('click', onReconnect);
     addEventListener('online', () => this.show(this.#state));
     addEventListener('offline', () => this.show(this.#state));
@@ -44,36 +37,35 @@ export class Status {
     this.#wasLive ||= state.state === 'live';
     this.#root.dataset.state = state.state;
     this.#root.dataset.reason = state.reason ?? '';
-    this.#root.dataset.offline = String(!navigator.onLine && state.state !== 'live');
-    const text = this.#words(state);
+    const text = this.#words();
     // The same words again would be read out again.
     if (this.#text.textContent !== text) this.#text.textContent = text;
-    this.#button.hidden = state.state !== 'waiting' && state.state !== 'refused';
+    this.#button.hidden = !state.reason;
     clearInterval(this.#ticks);
-    if (state.state === 'waiting') this.#ticks = setInterval(() => this.#tick(), 1_000);
+    if (state.retryAt) this.#ticks = setInterval(() => this.#tick(), 1_000);
     this.#tick();
   }
 
-  /** @param {State} state */
-  #words(state) {
-    switch (state.state) {
-      case 'live':
-        return 'Live';
-      case 'connecting':
-        return this.#wasLive ? 'Reconnecting…' : 'Connecting…';
-      case 'waiting':
-        return because(state);
-      case 'refused':
-        return `Refused: ${state.error || state.status}`;
-      case 'closed':
-        return 'Closed';
-    }
+  #words() {
+    const { state, status, error } = this.#state;
+    if (state === 'connecting') return this.#wasLive ? 'Reconnecting…' : 'Connecting…';
+    if (state === 'refused') return `Refused: ${error || status}`;
+    return state === 'waiting' ? this.#cause() : { live: 'Live', closed: 'Closed' }[state];
   }
 
-  /** Not part of the status that is read out: nobody wants to hear every second. */
+  #cause() {
+    const { reason, status, error } = this.#state;
+    if (reason === 'drain') return 'Server is restarting';
+    if (reason === 'overload') return 'Server is full';
+    if (!navigator.onLine) return 'Offline';
+    if (reason === 'status') return `Server answered ${status} ${error}`;
+    return reason === 'silent' ? 'Connection went silent' : 'Connection lost';
+  }
+
+  /** Not part of what is read out: nobody wants to hear every second. */
   #tick() {
-    const { state, retryAt = 0 } = this.#state;
-    const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1_000));
-    this.#countdown.textContent = state === 'waiting' ? `reconnecting in ${seconds} s` : '';
+    const { retryAt } = this.#state;
+    const seconds = retryAt && Math.max(0, Math.ceil((retryAt - Date.now()) / 1_000));
+    this.#countdown.textContent = retryAt ? `reconnecting in ${seconds} s` : '';
   }
 }

@@ -1,29 +1,28 @@
-// The theme, before the first paint: not a module, those run too late. Light, dark, or the system's.
+// The theme, before the first paint; modules run too late for that.
 (() => {
-  const key = 'hookcast.theme';
+  const KEY = 'hookcast.theme';
   const themes = ['system', 'light', 'dark'];
-  const root = document.documentElement;
-  let theme = 'system';
+  let theme = themes[0];
   try {
-    theme = localStorage.getItem(key) ?? theme;
+    theme = localStorage.getItem(KEY) ?? theme;
   } catch {
-    // Nothing can be kept here: the system's theme.
+    // Nothing can be kept here.
   }
 
-  const apply = () => {
-    root.dataset.theme = theme;
+  const show = () => {
+    document.documentElement.dataset.theme = theme;
     const button = document.getElementById('theme');
-    if (button) button.textContent = `Theme: ${theme}`;
+    if (button) button.title = button.ariaLabel = `Theme: ${theme}`;
   };
 
-  apply();
+  show();
   addEventListener('DOMContentLoaded', () => {
-    apply();
+    show();
     document.getElementById('theme')?.addEventListener('click', () => {
       theme = themes[(themes.indexOf(theme) + 1) % themes.length];
-      apply();
+      show();
       try {
-        localStorage.setItem(key, theme);
+        localStorage.setItem(KEY, theme);
       } catch {
         // It lasts until the next load.
       }

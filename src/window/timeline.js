@@ -2,41 +2,34 @@
  * A windowed list: of thousands of entries only those near the view are elements of the page.
  *
  * Entries are cut into blocks. A block out of view is emptied and keeps its measured height; one that
- * never was in view has an estimated height. Reading back is undisturbed by what arrives at the
- * end: the browser's scroll anchoring holds the place when heights above it turn out different.
+ * never was in view has an estimated height. What arrives at the end does not move who reads back,
+ * and the browser's scroll anchoring holds the place when a height above turns out different.
  */
 
-/** Entries per block: a few screens, so that three or four blocks are filled at a time. */
+/** Entries per block: a screen or two, so that three or four blocks are filled at a time. */
 const BLOCK_ENTRIES = 40;
-/** Height of an entry in pixels before any was measured. */
+/** The height of an entry in pixels before any was measured. */
 const ENTRY_PX = 72;
-/** So close to the end counts as at the end. */
+/** So near the end counts as at the end. */
 const END_PX = 32;
-/** How far from the view blocks are filled. */
-const MARGIN = '100% 0px';
-
-/**
- * @template T
- * @typedef {{ element: HTMLElement, entries: T[], filled: boolean }} Block
- */
 
 /** @template T */
 export class Timeline {
   #scroller;
   #render;
   #onPinned;
-  /** @type {Block<T>[]} */ #blocks = [];
-  /** @type {WeakMap<Element, Block<T>>} */ #blockOf = new WeakMap();
   #near;
+  /** @type {{ element: HTMLElement, entries: T[], filled: boolean }[]} */ #blocks = [];
+  #blockOf = new WeakMap();
+  /** @type {T[]} */ #pending = [];
   #pinned = true;
   #entryPx = ENTRY_PX;
-  /** @type {T[]} */ #pending = [];
   #frame = 0;
 
   /**
    * @param {HTMLElement} scroller
    * @param {(entry: T, before: T | undefined) => Node} render
-   * @param {(pinned: boolean) => void} onPinned told when the view reaches or leaves the end
+   * @param {() => void} onPinned the view reached or left the end
    */
   constructor(scroller, render, onPinned) {
     this.#scroller = scroller;
@@ -44,13 +37,13 @@ export class Timeline {
     this.#onPinned = onPinned;
     this.#near = new IntersectionObserver((changes) => this.#turn(changes), {
       root: scroller,
-      rootMargin: MARGIN,
+      rootMargin: '100% 0px',
     });
     scroller.addEventListener('scroll', () => this.#scrolled(), { passive: true });
     new ResizeObserver(() => this.#pinned && this.toEnd()).observe(scroller);
   }
 
-  /** True if the view is at the end and stays there. */
+  /** The view is at the end and stays there. */
   get pinned() {
     return this.#pinned;
   }
@@ -60,21 +53,21 @@ export class Timeline {
    * @param {T[]} entries
    */
   append(entries) {
-    for (const entry of entries) this.#pending.push(entry);
+    this.#pending = this.#pending.concat(entries);
     this.#frame ||= requestAnimationFrame(() => this.#flush());
   }
 
   /**
-   * Shows other entries, at their end.
+   * Shows other entries, from their end.
    * @param {T[]} entries
    */
   replace(entries) {
-    for (const block of this.#blocks) this.#near.unobserve(block.element);
+    this.#near.disconnect();
     this.#scroller.replaceChildren();
     this.#blocks = [];
-    this.#pending = entries.slice();
+    this.#pending = entries;
+    this.#pin(true);
     this.#flush();
-    this.toEnd();
   }
 
   /**
@@ -84,9 +77,10 @@ export class Timeline {
   drop(gone) {
     this.#pending = this.#pending.filter((entry) => !gone.has(entry));
     while (this.#blocks.length > 1 && gone.has(/** @type {T} */ (this.#blocks[0].entries.at(-1)))) {
-      const [block] = this.#blocks.splice(0, 1);
-      this.#near.unobserve(block.element);
-      block.element.remove();
+      const { element } = this.#blocks[0];
+      this.#blocks.shift();
+      this.#near.unobserve(element);
+      element.remove();
     }
   }
 
@@ -100,11 +94,10 @@ export class Timeline {
     this.#pin(scrollHeight - scrollTop - clientHeight <= END_PX);
   }
 
-  /** @param {boolean} pinned */
   #pin(pinned) {
     if (pinned === this.#pinned) return;
     this.#pinned = pinned;
-    this.#onPinned(pinned);
+    this.#onPinned();
   }
 
   #flush() {
@@ -112,30 +105,25 @@ export class Timeline {
     this.#frame = 0;
     const entries = this.#pending;
     this.#pending = [];
-    // At the end, the last blocks will be in view; elsewhere the observer fills what comes near.
+    // At the end the last blocks come into view; elsewhere the observer fills what comes near.
     const fillFrom = this.#pinned ? entries.length - 2 * BLOCK_ENTRIES : Infinity;
     entries.forEach((entry, i) => this.#place(entry, i >= fillFrom));
     if (this.#pinned) this.toEnd();
   }
 
-  /**
-   * @param {T} entry
-   * @param {boolean} inView
-   */
   #place(entry, inView) {
     let block = this.#blocks.at(-1);
-    if (!block || block.entries.length >= BLOCK_ENTRIES) block = this.#open(inView);
+    if (!block || block.entries.length >= BLOCK_ENTRIES) block = this.#open();
     block.entries.push(entry);
     if (block.filled) block.element.append(this.#render(entry, this.#before(block, block.entries.length - 1)));
     else if (inView) this.#fill(block);
-    else this.#estimate(block);
+    else this.#setHeight(block, block.entries.length * this.#entryPx);
   }
 
-  /** @param {boolean} filled */
-  #open(filled) {
+  #open() {
     const element = document.createElement('div');
     element.className = 'block';
-    const block = { element, entries: [], filled };
+    const block = { element, entries: [], filled: false };
     this.#blocks.push(block);
     this.#blockOf.set(element, block);
     this.#scroller.append(element);
@@ -143,50 +131,37 @@ export class Timeline {
     return block;
   }
 
-  /** @param {IntersectionObserverEntry[]} changes */
   #turn(changes) {
     for (const { target, isIntersecting, boundingClientRect } of changes) {
       const block = this.#blockOf.get(target);
-      if (!block || !target.isConnected || block.filled === isIntersecting) continue;
+      if (!target.isConnected || block.filled === isIntersecting) continue;
       if (isIntersecting) this.#fill(block);
       else this.#empty(block, boundingClientRect.height);
     }
     if (this.#pinned) this.toEnd();
   }
 
-  /** @param {Block<T>} block */
   #fill(block) {
     block.filled = true;
     block.element.style.blockSize = '';
-    block.element.replaceChildren(
-      ...block.entries.map((entry, i) => this.#render(entry, this.#before(block, i))),
-    );
+    const nodes = block.entries.map((entry, i) => this.#render(entry, this.#before(block, i)));
+    block.element.replaceChildren(...nodes);
   }
 
-  /**
-   * @param {Block<T>} block
-   * @param {number} heightPx
-   */
   #empty(block, heightPx) {
     // The focus must not fall out of the page.
     if (block.element.contains(document.activeElement)) return;
     block.filled = false;
-    block.element.style.blockSize = `${heightPx}px`;
     block.element.replaceChildren();
+    this.#setHeight(block, heightPx);
     this.#entryPx = heightPx / block.entries.length;
   }
 
-  /** @param {Block<T>} block */
-  #estimate(block) {
-    block.element.style.blockSize = `${block.entries.length * this.#entryPx}px`;
+  #setHeight(block, heightPx) {
+    block.element.style.blockSize = `${heightPx}px`;
   }
 
-  /**
-   * @param {Block<T>} block
-   * @param {number} i
-   */
   #before(block, i) {
-    if (i > 0) return block.entries[i - 1];
-    return this.#blocks[this.#blocks.indexOf(block) - 1]?.entries.at(-1);
+    return block.entries[i - 1] ?? this.#blocks[this.#blocks.indexOf(block) - 1]?.entries.at(-1);
   }
 }
