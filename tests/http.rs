@@ -588,7 +588,7 @@ fn head_of_a_stream_subscribes_to_nothing() {
 
 #[test]
 fn an_old_client_gets_its_stream_up_to_the_close() {
-    let mut server = Server::start(&["--drain", "0s"]);
+    let mut server = Server::start(&["--drain", "500ms"]);
     server.publish("a");
     let mut stream = support::EventStream::open_1_0(server.address, "");
     assert_eq!(stream.head.header("transfer-encoding"), None);

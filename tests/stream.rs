@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use support::{Ending, Event, EventStream, PATIENCE, Server, Setup};
+use support::{Event, EventStream, PATIENCE, Server, Setup};
 
 /// Splits an event id into its epoch and its seq.
 fn parse_id(event: &Event) -> (String, u64) {
@@ -566,17 +566,4 @@ fn a_client_that_goes_is_noticed() {
         );
         witness.next_event().unwrap();
     }
-}
-
-#[test]
-fn a_stream_ends_with_its_last_chunk_when_the_server_does() {
-    let mut server = Server::start(&["--drain", "0s"]);
-    let mut stream = server.stream("", "");
-    stream.connected();
-    server.signal(rustix::process::Signal::TERM);
-    let (ending, events) = stream.drain();
-    assert_eq!(ending, Ending::LastChunk);
-    let retry = events.iter().find_map(|event| event.retry_ms);
-    assert!(retry.is_some_and(|ms| ms >= 1000), "{events:?}");
-    assert_eq!(server.wait().code(), Some(0));
 }
