@@ -337,9 +337,13 @@ impl<S: Socket> Shard<S> {
             deadline_ms: now.mono_ms + drain_ms.max(DRAIN_LEAST_MS),
         });
         for slot in 0..self.slots_used {
-            let idle = |connection: &Connection<S>| matches!(connection.state, State::Idle);
-            if self.connections.get(slot).is_some_and(idle) {
-                self.close(slot);
+            let Some(connection) = self.connections.get_mut(slot) else {
+                continue;
+            };
+            if matches!(connection.state, State::Idle) {
+                // A request may have come that no event has told of yet; else this closes it.
+                connection.readable = true;
+                self.read_requests(slot, now);
             }
         }
     }
