@@ -207,9 +207,11 @@ impl<S: Socket> Shard<S> {
         connection.hung_up |= readiness.hung_up;
         connection.readable |= readiness.readable || readiness.hung_up;
         match &connection.state {
-            State::Idle | State::Reading(..) => self.read_requests(slot, now),
+            State::Idle | State::Reading(..) if connection.readable => {
+                self.read_requests(slot, now);
+            }
             State::Answering(_) if readiness.writable => self.resume_answer(slot, now),
-            State::Publishing(..) | State::Answering(_) => {}
+            State::Idle | State::Reading(..) | State::Publishing(..) | State::Answering(_) => {}
             State::Streaming(_) => self.stream_ready(slot, readiness),
             State::Lingering { .. } => self.linger(slot),
         }
