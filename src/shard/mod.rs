@@ -35,8 +35,8 @@ use crate::clock::Now;
 use crate::http::{Access, AllowOrigin, RequestReader, Responder};
 use crate::hub::{Batch, Hub, NotStored, Receipt};
 use crate::limits::{
-    DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT, HEARTBEAT_PHASES, PATROL_INTERVAL_MS, PATROL_PHASES,
-    POOLED_READERS_MAX, READ_BYTES, REQUEST_DEADLINE_MS,
+    DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT, HEARTBEAT_PATIENCE_PHASES, HEARTBEAT_PHASES,
+    PATROL_INTERVAL_MS, PATROL_PHASES, POOLED_READERS_MAX, READ_BYTES, REQUEST_DEADLINE_MS,
 };
 use crate::log::LiveLog;
 use crate::message::Draft;
@@ -79,7 +79,9 @@ pub struct Shard<S> {
     /// Connections within it that are gone, since the last look.
     guests_closed: usize,
     sweep: Sweep,
-    heartbeats: Phases,
+    /// When a stream's heartbeat may go out with a message, and when it goes out by itself.
+    heartbeats_due: Phases,
+    heartbeats_last: Phases,
     patrol: Phases,
     drain: Option<Drain>,
     responder: Responder,
@@ -135,6 +137,9 @@ impl<S: Socket> Shard<S> {
     /// A shard with no connection, and the history in its log. `seed` is for jitter.
     pub fn new(settings: Arc<Settings>, hub: &Hub, seed: u64, now: Now) -> Shard<S> {
         let heartbeat_interval_ms = settings.heartbeat_interval.as_millis() as u64;
+        let patience_ms =
+            heartbeat_interval_ms * HEARTBEAT_PATIENCE_PHASES / HEARTBEAT_PHASES as u64;
+        let last_ms = now.mono_ms + patience_ms;
         let (first_seq, history) = hub.history_batch();
         let responder = Responder::new(settings.allow_origin.clone(), now.wall());
         let mut shard = Shard {
@@ -147,7 +152,8 @@ impl<S: Socket> Shard<S> {
             surplus: 0,
             guests_closed: 0,
             sweep: Sweep::default(),
-            heartbeats: Phases::new(HEARTBEAT_PHASES, heartbeat_interval_ms, now.mono_ms),
+            heartbeats_due: Phases::new(HEARTBEAT_PHASES, heartbeat_interval_ms, now.mono_ms),
+            heartbeats_last: Phases::new(HEARTBEAT_PHASES, heartbeat_interval_ms, last_ms),
             patrol: Phases::new(PATROL_PHASES, PATROL_INTERVAL_MS, now.mono_ms),
             drain: None,
             responder,
@@ -270,9 +276,12 @@ impl<S: Socket> Shard<S> {
             self.responder.set_time(now.wall());
         }
         let slots = self.slots_used;
-        let mut heartbeats = self.heartbeats.clone();
-        heartbeats.turn(now.mono_ms, slots, |slot| self.heartbeat(slot));
-        self.heartbeats = heartbeats;
+        let mut due = self.heartbeats_due.clone();
+        due.turn(now.mono_ms, slots, |slot| self.heartbeat_due(slot));
+        self.heartbeats_due = due;
+        let mut last = self.heartbeats_last.clone();
+        last.turn(now.mono_ms, slots, |slot| self.heartbeat_alone(slot));
+        self.heartbeats_last = last;
         let mut patrol = self.patrol.clone();
         patrol.turn(now.mono_ms, slots, |slot| self.check_deadline(slot, now));
         self.patrol = patrol;
@@ -321,7 +330,7 @@ impl<S: Socket> Shard<S> {
         };
         let due_ms = [
             retry_ms,
-            self.heartbeats.due_ms(streams),
+            self.heartbeats_last.due_ms(streams),
             self.patrol.due_ms(slots),
             self.drain.as_ref().map(|drain| drain.next_ms(slots)),
         ];
