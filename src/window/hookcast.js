@@ -370,8 +370,11 @@ class Watchdog {
   }
 
   heard() {
-    this.#answered = true;
     this.#heardAt = Date.now();
+    if (this.#answered) return;
+    // From here on less time is given.
+    this.#answered = true;
+    this.check();
   }
 
   heartbeat() {
