@@ -33,6 +33,7 @@ const status = new Status(byId('status'), () => link?.reconnect());
 /** @type {import('./share.js').Link | undefined} */
 let link;
 let onlyMine = false;
+let count = 0;
 let unread = 0;
 /** The first part of the history is there. */
 let begun = false;
@@ -77,12 +78,12 @@ function onUpdate(update) {
  */
 function take(entries, replayIsNews) {
   const { fresh, dropped } = held.add(entries);
-  if (dropped.length > 0) timeline.drop(new Set(dropped));
   const shown = fresh.filter(isShown);
   timeline.append(shown);
-  showCount();
+  if (dropped.length > 0) timeline.drop(new Set(dropped));
+  showCount(count + messagesOf(shown) - messagesOf(dropped.filter(isShown)));
   const news = begun ? shown.filter(({ message }) => replayIsNews || !message?.replay) : [];
-  if (document.hidden || !timeline.pinned) unread += news.filter(({ message }) => message).length;
+  if (document.hidden || !timeline.pinned) unread += messagesOf(news);
   showUnread();
   announce(news);
 }
@@ -92,13 +93,20 @@ function isShown({ message }) {
   return !onlyMine || !message || message.sessionId === sessionId;
 }
 
-function showAll() {
-  timeline.replace(held.entries.filter(isShown));
-  showCount();
+/** @param {Entry[]} entries */
+function messagesOf(entries) {
+  return entries.filter(({ message }) => message).length;
 }
 
-function showCount() {
-  const count = held.entries.filter((entry) => entry.message && isShown(entry)).length;
+function showAll() {
+  const shown = held.entries.filter(isShown);
+  timeline.replace(shown);
+  showCount(messagesOf(shown));
+}
+
+/** @param {number} messages */
+function showCount(messages) {
+  count = messages;
   byId('count').textContent = countOf(count, 'message');
   byId('empty').hidden = count > 0;
 }

@@ -379,7 +379,7 @@ describe('the real server', () => {
     await post('during the cut');
     await followed.message('during the cut');
 
-    proxy.freeze();
+    proxy.freezeStreams();
     await post('into the ice');
     await followed.state('waiting', 'silent');
     await followed.message('into the ice');
