@@ -194,6 +194,6 @@ function isPanelOpen() {
 function showPanel(isOpen) {
   byId('panel').classList.toggle('open', isOpen);
   byId('open-panel').ariaExpanded = isOpen;
-  byId('open-panel').textContent = isOpen ? 'Close' : 'Send a message';
+  byId('open-panel').textContent = isOpen ? 'Close' : 'Write';
   byId(isOpen ? 'message' : 'open-panel').focus();
 }

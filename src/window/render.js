@@ -6,7 +6,7 @@
  */
 
 /** Characters shown of a long message, and added each time more is asked for. */
-const PREVIEW_CHARS = 1_500;
+const PREVIEW_CHARS = 1_000;
 const MORE_CHARS = 64 * 1024;
 
 const clock = new Intl.DateTimeFormat(undefined, { timeStyle: 'medium' });
@@ -100,7 +100,7 @@ function content(message) {
     whole.tabIndex = -1;
     whole.focus({ preventScroll: true });
   });
-  body.append('… ', more);
+  body.append('…', more);
   return body;
 }
 
