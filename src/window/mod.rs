@@ -400,4 +400,10 @@ mod tests {
             !PAGE.contains("<style") && !PAGE.contains(" style=") && !PAGE.contains(" onclick")
         );
     }
+
+    #[test]
+    fn the_whole_window_stays_under_60_kib() {
+        let bytes = PAGE.len() + PARTS.iter().map(|(_, _, body)| body.len()).sum::<usize>();
+        assert!(bytes < 60 * 1024, "{bytes} bytes");
+    }
 }

@@ -91,7 +91,7 @@ function content(message) {
   const body = el('div', { class: 'content', dir: 'auto' }, ...linked(text.slice(0, end)));
   if (end === text.length) return body;
   const left = countOf(text.length - end, 'character');
-  const more = el('button', { type: 'button', class: 'more' }, `Show more (${left})`);
+  const more = el('button', { class: 'more' }, `Show more (${left})`);
   more.addEventListener('click', () => {
     shownChars.set(message, end + MORE_CHARS);
     const whole = content(message);

@@ -183,9 +183,9 @@ describe('the window', () => {
     }
     console.table(rounds);
     writeFileSync(`${ARTEFACTS}frames.json`, JSON.stringify(rounds, null, 2));
-    const [first, last] = [rounds[0], rounds.at(-1)];
-    assert.ok(last.elements < 250, `${last.elements} elements`);
-    // By the frame: a slow machine draws fewer of them, each with more news.
-    assert.ok(last.busyMs < 4 * first.busyMs, `${first.busyMs} ms, then ${last.busyMs} ms`);
+    assert.ok(rounds.at(-1).elements < 250, `${rounds.at(-1).elements} elements`);
+    // A cost that grows with what is held shows in all later rounds, a busy machine in some.
+    const later = Math.min(...rounds.slice(2).map(({ busyMs }) => busyMs));
+    assert.ok(later < 3 * rounds[0].busyMs, `${rounds[0].busyMs} ms at first, ${later} ms later`);
   });
 });

@@ -205,7 +205,8 @@ describe('in bad weather, the page', () => {
     await server.kill();
     await restart();
     await server.post('in between');
-    await page.goto(proxy.url);
+    // A connection opened in advance may have been cut with the server; a person would reload.
+    await page.goto(proxy.url).catch(() => page.goto(proxy.url));
     await shows(page, 'in between');
     assert.equal(await page.locator('#count').textContent(), '102 messages');
     assert.equal(await page.locator('.gap').count(), 0);

@@ -40,7 +40,12 @@ describe('the shared worker', () => {
   /** A tab that answers pings, until it is frozen. */
   function tab(t, url, saved = []) {
     const { port1: port, port2 } = new MessageChannel();
-    t.after(() => port.close());
+    t.after(async () => {
+      // Without a goodbye, and time for it to be heard, its stream would go on and the process too.
+      port.postMessage({ type: 'detach' });
+      await new Promise(setImmediate);
+      port.close();
+    });
     onConnect({ ports: [port2] });
     const got = [];
     const waiting = new Set();
