@@ -1,5 +1,6 @@
 //! hookcast: webhooks in, Server-Sent Events out.
 
+pub mod admin;
 pub mod clock;
 pub mod config;
 pub mod http;

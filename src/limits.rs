@@ -122,6 +122,9 @@ pub const RETRY_FULL_MS: std::ops::RangeInclusive<u64> = 24_000..=36_000;
 /// `Retry-After` of a webhook that came when the server was full, in seconds.
 pub const RETRY_AFTER_S: u32 = 5;
 
+/// The shortest drain: also one of 0 s tells every stream when to come back.
+pub const DRAIN_LEAST_MS: u64 = 200;
+
 /// The part of a drain, in percent, over which streams are ended; the rest is for their last bytes.
 pub const DRAIN_SPREAD_PERCENT: u64 = 80;
 
@@ -235,3 +238,9 @@ pub const LOG_QUEUE_BYTES_MAX: usize = 1024 * 1024;
 
 /// How long the end of the process waits for queued log lines.
 pub const LOG_FLUSH_MS: u64 = 1_000;
+
+/// Time for a whole request on the admin address, and for its answer: one waits for the other.
+pub const ADMIN_DEADLINE_MS: u64 = 1_000;
+
+/// Longest body of an admin request in bytes; none needs one.
+pub const ADMIN_BODY_BYTES_MAX: usize = 1024;

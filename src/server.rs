@@ -8,20 +8,22 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::config::{AllowOrigins, Config};
 use crate::http::{Access, AllowOrigin};
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::ring::{Ring, RingError};
-use crate::shard::Settings;
 use crate::shard::accept::listen;
 use crate::shard::reactor::{Reactor, ShardHandle};
+use crate::shard::{Settings, Shard};
 
 /// Why the server could not start, or had to stop.
 #[derive(Debug)]
@@ -42,10 +44,7 @@ impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ServerError::Listen(address, error) => {
-                write!(
-                    f,
-                    "cannot listen on {address}: {error}; --listen takes another address"
-                )
+                write!(f, "cannot listen on {address}: {error}")
             }
             ServerError::Ring(path, error) => {
                 write!(f, "cannot open the ring {}: {error}", path.display())
@@ -83,26 +82,39 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
         .collect();
     let mut reactors = Vec::new();
     let mut outlets = Vec::new();
-    let mut shards = Vec::new();
+    let mut handles = Vec::new();
     for _ in 0..config.shards {
         let (reactor, outlet, handle) =
             Reactor::new().map_err(|error| ServerError::Start("a shard", error))?;
         reactors.push(reactor);
         outlets.push(outlet);
-        shards.push(handle);
+        handles.push(handle);
     }
     reactors[0]
-        .accept_from(listeners, shards.clone(), config.connections_max)
+        .accept_from(listeners, handles.clone(), config.connections_max)
         .map_err(|error| ServerError::Start("accepting", error))?;
     let hub = Arc::new(Hub::new(ring, recovered.messages, outlets, None));
 
-    await_signals(shards).map_err(|error| ServerError::Start("waiting for signals", error))?;
+    let is_draining = Arc::new(AtomicBool::new(false));
+    if let Some(address) = config.admin {
+        let admin = Admin::new(Arc::clone(metrics), Arc::clone(&is_draining));
+        let address = admin
+            .start(address)
+            .map_err(|error| ServerError::Listen(address, error))?;
+        tracing::info!(%address, "metrics and health");
+    }
+    await_signals(handles, is_draining)
+        .map_err(|error| ServerError::Start("waiting for signals", error))?;
     let settings = Arc::new(settings(config));
+    // All logs begin with the same history, so none may be running before the last is made.
+    let shards: Vec<_> = reactors
+        .iter()
+        .map(|_| Shard::new(Arc::clone(&settings), &hub, fastrand::u64(..), clock.now()))
+        .collect();
     let mut threads = Vec::new();
-    for (index, reactor) in reactors.into_iter().enumerate() {
-        let (settings, hub) = (Arc::clone(&settings), Arc::clone(&hub));
-        let metrics = Arc::clone(metrics);
-        let run = move || reactor.run(settings, &hub, &metrics, clock, fastrand::u64(..));
+    for (index, (reactor, shard)) in reactors.into_iter().zip(shards).enumerate() {
+        let (hub, metrics) = (Arc::clone(&hub), Arc::clone(metrics));
+        let run = move || reactor.run(shard, &hub, &metrics, clock);
         threads.push(spawn(format!("shard {index}"), run)?);
     }
     for address in &addresses {
@@ -183,16 +195,14 @@ fn spawn<T: Send + 'static>(
 }
 
 /// The first SIGTERM or SIGINT starts the drain, the second ends the process.
-fn await_signals(shards: Vec<ShardHandle>) -> io::Result<()> {
+fn await_signals(shards: Vec<ShardHandle>, is_draining: Arc<AtomicBool>) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     let wait = move || {
-        let mut is_draining = false;
         for _ in &mut signals {
-            if is_draining {
+            if is_draining.swap(true, Ordering::Relaxed) {
                 tracing::warn!("second signal: ending at once");
                 std::process::exit(0);
             }
-            is_draining = true;
             tracing::info!("draining: streams end one by one; a second signal ends at once");
             shards.iter().for_each(ShardHandle::drain);
         }

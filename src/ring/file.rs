@@ -81,29 +81,20 @@ impl FileMedium {
         })
     }
 
-    /// Makes the file that is to take the place of the one at the path: empty, locked.
+    /// Makes the file that is to take the place of the one at the path: ours alone, empty, locked.
     fn create_new(&self, path: &Path) -> Result<File, RingError> {
         for _ in 0..RING_OPEN_ATTEMPTS {
-            let opened = open_options()
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(path);
-            let file = opened.map_err(|error| self.create_error(error))?;
-            if !file
-                .metadata()
-                .map_err(file_error("create", path))?
-                .is_file()
-            {
-                return Err(RingError::NotAFile {
-                    path: path.to_owned(),
-                });
-            }
-            lock(&file, &self.path)?;
-            if is_at(&file, path)? {
-                // What a crash has left of an earlier attempt.
-                file.set_len(0).map_err(file_error("create", path))?;
-                return Ok(file);
+            self.remove_stale(path)?;
+            match open_options().create_new(true).mode(0o600).open(path) {
+                Ok(file) => {
+                    lock(&file, &self.path)?;
+                    // Before we had the lock, another process may have taken it for stale.
+                    if is_at(&file, path)? {
+                        return Ok(file);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(self.create_error(path, error)),
             }
         }
         Err(RingError::Locked {
@@ -111,12 +102,35 @@ impl FileMedium {
         })
     }
 
-    fn create_error(&self, error: io::Error) -> RingError {
+    /// Removes what a crash has left of an earlier attempt; an error if somebody is still at it.
+    fn remove_stale(&self, path: &Path) -> Result<(), RingError> {
+        match fs::symlink_metadata(path) {
+            // If it is not that nothing is there, creating it will tell.
+            Err(_) => return Ok(()),
+            Ok(metadata) if !metadata.is_file() => {
+                return Err(RingError::NotAFile {
+                    path: path.to_owned(),
+                });
+            }
+            Ok(_) => {}
+        }
+        let file = match open_options().open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            opened => opened.map_err(file_error("clean up", path))?,
+        };
+        lock(&file, &self.path)?;
+        if is_at(&file, path)? {
+            fs::remove_file(path).map_err(file_error("clean up", path))?;
+        }
+        Ok(())
+    }
+
+    fn create_error(&self, path: &Path, error: io::Error) -> RingError {
         match self.path.parent() {
             Some(directory) if !directory.exists() => RingError::NoDirectory {
                 path: directory.to_owned(),
             },
-            _ => file_error("create", &self.path)(error),
+            _ => file_error("create", path)(error),
         }
     }
 
@@ -131,7 +145,11 @@ impl FileMedium {
                 {
                     Ok(())
                 }
-                _ => Err(RingError::Replaced {
+                Some(_) => Err(RingError::Replaced {
+                    path: self.path.clone(),
+                }),
+                // Another process was quicker to make one.
+                None => Err(RingError::Locked {
                     path: self.path.clone(),
                 }),
             },
@@ -160,7 +178,6 @@ impl FileMedium {
             Aside::Drop => None,
         };
         fs::rename(new_path, &self.path).map_err(cannot("replace"))?;
-        self.sync_directory().map_err(cannot("replace"))?;
         Ok((storage, moved_to))
     }
 
@@ -248,6 +265,8 @@ impl Medium for FileMedium {
         match self.put_in_place(&new, &new_path, len, aside, fill) {
             Ok((storage, moved_to)) => {
                 self.file = Some(new);
+                self.sync_directory()
+                    .map_err(file_error("replace", &self.path))?;
                 Ok(Replacement {
                     storage: Box::new(storage),
                     aside: moved_to,

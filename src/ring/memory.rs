@@ -179,11 +179,11 @@ impl Image for MemoryMedium {
     }
 
     fn read(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
-        self.disk()
-            .image
-            .as_deref()
-            .unwrap_or_default()
-            .read(offset, bytes)
+        Image::read(
+            &self.disk().image.as_deref().unwrap_or_default(),
+            offset,
+            bytes,
+        )
     }
 }
 

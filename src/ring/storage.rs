@@ -113,7 +113,7 @@ impl Image for File {
     }
 }
 
-impl Image for [u8] {
+impl Image for &[u8] {
     fn len(&self) -> io::Result<u64> {
         Ok(<[u8]>::len(self) as u64)
     }
