@@ -121,7 +121,7 @@ fn draw_lines(svg: &mut String, axes: &Axes, lines: &[Line], x: Scale, y: Scale)
     if lines.len() > 1 {
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
+            .position(SeriesLabelPosition::LowerRight)
             .background_style(WHITE.mix(0.85))
             .label_font(("sans-serif", 13, &TEXT))
             .draw()?;
@@ -130,53 +130,55 @@ fn draw_lines(svg: &mut String, axes: &Axes, lines: &[Line], x: Scale, y: Scale)
     Ok(())
 }
 
-/// A chart of horizontal bars, each with its figure beside it; on a logarithmic scale from a
-/// tenth of the smallest when they are far apart.
-pub fn bars(title: &str, unit: &str, bars: &[(String, f64)]) -> String {
+/// One bar of a chart.
+pub struct Bar {
+    /// To its left.
+    pub name: String,
+    /// Its length, and the figure to its right.
+    pub value: f64,
+}
+
+/// A chart of horizontal bars, each with its figure beside it. Always linear from zero: a short
+/// bar is a small figure.
+pub fn bars(title: &str, bars: &[Bar]) -> String {
     let mut svg = String::new();
-    draw_bars(&mut svg, title, unit, bars).unwrap_or_else(|error| {
+    draw_bars(&mut svg, title, bars).unwrap_or_else(|error| {
         svg = format!("<p>no chart: {error}</p>");
     });
     svg
 }
 
-fn draw_bars(svg: &mut String, title: &str, unit: &str, bars: &[(String, f64)]) -> DrawResult {
-    const BAR: i32 = 30;
-    const LEFT: i32 = 110;
-    const TOP: i32 = 50;
-    const RIGHT: i32 = 140;
+fn draw_bars(svg: &mut String, title: &str, bars: &[Bar]) -> DrawResult {
+    const THICKNESS: i32 = 26;
+    const PITCH: i32 = 36;
+    const LEFT: i32 = 100;
+    const TOP: i32 = 48;
+    const RIGHT: i32 = 90;
     let style = |size: i32| ("sans-serif", size).into_font().color(&TEXT);
-    let height = TOP + (BAR + 10) * bars.len() as i32 + 30;
+    let height = TOP + PITCH * bars.len() as i32 + 8;
     let root = SVGBackend::with_string(svg, (SIZE.0, height as u32)).into_drawing_area();
     root.fill(&WHITE)?;
-    root.draw(&Text::new(title.to_owned(), (LEFT, 14), style(18)))?;
-    let values = || bars.iter().map(|bar| bar.1).filter(|value| *value > 0.0);
-    let (lowest, highest) = (
-        values().fold(f64::MAX, f64::min),
-        values().fold(0.0, f64::max),
-    );
-    let log = highest > 30.0 * lowest;
-    let share = |value: f64| match value {
-        value if value <= 0.0 => 0.0,
-        value if log => (value / lowest * 10.0).ln() / (highest / lowest * 10.0).ln(),
-        value => value / highest,
-    };
+    root.draw(&Text::new(title.to_owned(), (12, 14), style(18)))?;
+    let highest = bars.iter().map(|bar| bar.value).fold(0.0, f64::max);
     let room = f64::from(SIZE.0 as i32 - LEFT - RIGHT);
-    for (at, ((name, value), colour)) in bars.iter().zip(COLOURS.iter().cycle()).enumerate() {
-        let top = TOP + (BAR + 10) * at as i32;
-        let right = LEFT + (room * share(*value)) as i32;
+    for (at, (bar, colour)) in bars.iter().zip(COLOURS.iter().cycle()).enumerate() {
+        let top = TOP + PITCH * at as i32;
+        let share = if highest > 0.0 {
+            bar.value / highest
+        } else {
+            0.0
+        };
+        let right = LEFT + ((room * share) as i32).max(1);
         root.draw(&Rectangle::new(
-            [(LEFT, top), (right, top + BAR)],
+            [(LEFT, top), (right, top + THICKNESS)],
             colour.filled(),
         ))?;
-        root.draw(&Text::new(name.clone(), (12, top + 9), style(14)))?;
-        let figure = format!("{} {unit}", short(*value));
-        root.draw(&Text::new(figure, (right + 8, top + 9), style(14)))?;
-    }
-    if log {
-        let note = "logarithmic scale".to_owned();
-        let place = (LEFT, height - 22);
-        root.draw(&Text::new(note, place, style(12)))?;
+        root.draw(&Text::new(bar.name.clone(), (12, top + 7), style(14)))?;
+        root.draw(&Text::new(
+            short(bar.value),
+            (right + 8, top + 7),
+            style(14),
+        ))?;
     }
     root.present()?;
     Ok(())
@@ -325,15 +327,35 @@ mod tests {
             points: vec![(0.0, 0.0), (1.0, 0.0)],
         };
         assert!(lines(&Axes::linear("a", "b", "c"), &[flat]).starts_with("<svg"));
-        assert!(bars("none", "s", &[]).starts_with("<svg"));
-        assert!(bars("zero", "s", &[("x".into(), 0.0)]).starts_with("<svg"));
+        assert!(bars("none", &[]).starts_with("<svg"));
+        let zero = Bar {
+            name: "x".into(),
+            value: 0.0,
+        };
+        assert!(bars("zero", &[zero]).starts_with("<svg"));
     }
 
     #[test]
-    fn bars_far_apart_are_logarithmic_and_say_so() {
-        let two = |value: f64| [("a".to_owned(), 1.0), ("b".to_owned(), value)];
-        assert!(bars("t", "x", &two(100.0)).contains("logarithmic"));
-        assert!(!bars("t", "x", &two(10.0)).contains("logarithmic"));
+    fn the_longest_bar_is_the_largest_figure() {
+        let bar = |name: &str, value: f64| Bar {
+            name: name.into(),
+            value,
+        };
+        let svg = bars("figures", &[bar("small", 1.0), bar("large", 4.0)]);
+        let widths: Vec<u32> = svg
+            .split("<rect ")
+            .skip(2)
+            .filter_map(|rect| {
+                rect.split("width=\"")
+                    .nth(1)?
+                    .split('"')
+                    .next()?
+                    .parse()
+                    .ok()
+            })
+            .collect();
+        assert_eq!(widths.len(), 2, "{svg}");
+        assert!(widths[1].abs_diff(4 * widths[0]) <= 4, "{widths:?}");
     }
 
     #[test]

@@ -73,6 +73,16 @@ impl Checker {
         }
     }
 
+    /// Notes the arrival of `count` messages with consecutive numbers from `first` on.
+    #[inline]
+    pub fn arrived_in_a_row(&mut self, first: u32, count: u32) {
+        if self.next == Some(first) && self.stride == 1 {
+            self.next = Some(first + count);
+        } else {
+            (first..first + count).for_each(|number| self.arrived(number));
+        }
+    }
+
     #[cold]
     fn arrived_unexpectedly(&mut self, number: u32) {
         if number % self.stride != self.residue {
@@ -148,6 +158,15 @@ mod tests {
     }
 
     #[test]
+    fn a_row_is_its_numbers() {
+        let mut checker = Checker::from(0, 0, 1);
+        checker.arrived_in_a_row(0, 3);
+        checker.arrived_in_a_row(2, 4);
+        assert_eq!(checker.finish(6).duplicate, 1);
+        assert!(checker.reached(6));
+    }
+
+    #[test]
     fn what_never_comes_is_missing_in_the_middle_and_at_the_end() {
         let faults = after(&mut Checker::from(0, 0, 1), &[0, 3, 4]);
         assert_eq!(
@@ -208,7 +227,7 @@ mod tests {
             let mut arrived = std::collections::HashSet::new();
             let (mut duplicate, mut late, mut highest) = (0, 0, None);
             for &number in &numbers {
-                checker.arrived(number);
+                checker.arrived_in_a_row(number, 1);
                 if !arrived.insert(number) {
                     duplicate += 1;
                 } else if highest > Some(number) {

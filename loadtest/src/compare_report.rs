@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::cases::{GROWTH_SHARES, LADDER_RATES};
-use crate::chart::{Axes, Line, bars, lines};
+use crate::chart::{Axes, Bar, Line, bars, lines};
 use crate::claims::CLAIMS;
 use crate::comparison::{CaseResult, Comparison, Metric, Row};
 use crate::metrics::{CPU_PER_DELIVERY, DELIVERY_P50, DELIVERY_P99};
@@ -159,16 +159,18 @@ fn claims_table(comparison: &Comparison) -> Table {
 fn case_charts(case: &CaseResult) -> Vec<Chart> {
     let mut charts = Vec::new();
     if let Some(&metric) = case.metrics.first() {
-        let figures: Vec<(String, f64)> = case
-            .rows
-            .iter()
-            .filter_map(|row| Some((row.server.to_owned(), row.median(metric)?)))
-            .collect();
+        let bar = |row: &Row| {
+            Some(Bar {
+                name: row.server.into(),
+                value: row.median(metric)?,
+            })
+        };
+        let figures: Vec<Bar> = case.rows.iter().filter_map(bar).collect();
         if figures.len() > 1 {
             let title = format!("{}: {}", case.title, metric.name);
             charts.push(Chart {
                 name: case.key.to_owned(),
-                svg: bars(&title, "", &figures),
+                svg: bars(&title, &figures),
             });
         }
     }
@@ -218,7 +220,7 @@ fn ladder_chart(comparison: &Comparison) -> Option<Chart> {
             line(server, "p99", DELIVERY_P99),
         ]
     });
-    let curves: Vec<Line> = curves.filter(|line| line.points.len() > 1).collect();
+    let curves: Vec<Line> = curves.filter(|line| line.points.len() > 2).collect();
     let axes = Axes::linear(
         "Latency against load",
         "messages per second",
@@ -247,7 +249,7 @@ fn growth_chart(comparison: &Comparison) -> Option<Chart> {
     let curves: Vec<Line> = [ServerKind::Hookcast, ServerKind::Floor]
         .into_iter()
         .map(line)
-        .filter(|line| line.points.len() > 1)
+        .filter(|line| line.points.len() > 2)
         .collect();
     let axes = Axes::linear(
         "Server CPU per delivery against streams",

@@ -56,11 +56,16 @@ impl Default for Control {
 }
 
 impl Control {
+    /// When what is measured is due; empty until it is known.
+    #[inline]
+    pub fn window_ns(&self) -> std::ops::Range<u64> {
+        self.window_start_ns.load(Ordering::Relaxed)..self.window_end_ns.load(Ordering::Relaxed)
+    }
+
     /// Whether what was due at `due_ns` belongs to the measured window.
     #[inline]
     pub fn in_window(&self, due_ns: u64) -> bool {
-        due_ns >= self.window_start_ns.load(Ordering::Relaxed)
-            && due_ns < self.window_end_ns.load(Ordering::Relaxed)
+        self.window_ns().contains(&due_ns)
     }
 
     /// Whether to come to an end.

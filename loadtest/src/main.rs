@@ -1,6 +1,6 @@
 //! The measuring tool of hookcast. `hookcast-load --help` says what it does.
 //!
-//! How it hangs together, from the bottom up: `payload`, `scanner`, `check`, `schedule`, `latency`
+//! How it hangs together, from the bottom up: `payload`, `scanner` with its `history`, `check`, `schedule`, `latency`
 //! know no I/O. `streams` reads, `publisher` writes, `load` runs both against a `target` and makes
 //! an `outcome` of it. `scenarios` are loads with names; `server_process` and `servers` start what
 //! is measured. `single` runs one scenario, `compare` runs `cases` in rounds and makes a
@@ -25,6 +25,7 @@ mod comparison;
 mod control;
 mod floor;
 mod grip_backend;
+mod history;
 mod latency;
 mod load;
 mod machine;

@@ -153,7 +153,7 @@ table { border-collapse: collapse; background: #fff; border: 1px solid #e3e6ea; 
 th, td { padding: 6px 12px; text-align: right; border-bottom: 1px solid #e3e6ea; white-space: nowrap; font-variant-numeric: tabular-nums; }
 th { background: #fafbfc; font-weight: 600; }
 th:first-child, td:first-child { text-align: left; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)); gap: 16px; margin: 12px 0; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 480px), 1fr)); gap: 16px; margin: 12px 0; align-items: start; }
 figure { margin: 0; background: #fff; border: 1px solid #e3e6ea; border-radius: 6px; padding: 8px; }
 figure svg { width: 100%; height: auto; display: block; }
 ";

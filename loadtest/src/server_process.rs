@@ -4,7 +4,7 @@
 //! Used by every scenario that is not given a URL. Servers say where they listen by a JSON line on
 //! stderr that holds an `address`; those that do not are given a port that was free a moment ago.
 
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -74,10 +74,12 @@ impl ServerProcess {
         }
     }
 
-    /// Starts a command that is to listen where `target` says and waits until it does.
+    /// Starts a command that is to listen where `target` says, with `processes` of its own, and
+    /// waits until it does.
     pub fn start_listening(
         mut target: Target,
         mut command: Command,
+        processes: usize,
         directory: TempDir,
     ) -> Result<ServerProcess, String> {
         let log = directory.path().join("stderr.log");
@@ -91,7 +93,9 @@ impl ServerProcess {
         let mut child = command
             .spawn()
             .map_err(|error| format!("{name}: {program} does not start: {error}"))?;
-        if let Err(error) = wait_until_listening(&mut child, &[target.streams, target.publish]) {
+        if let Err(error) =
+            wait_until_ready(&mut child, &[target.streams, target.publish], processes)
+        {
             end(&mut child);
             let log = std::fs::read_to_string(log).unwrap_or_default();
             let tail: Vec<&str> = log.lines().rev().take(TAIL_LINES).collect();
@@ -186,20 +190,39 @@ fn find_address(json: &Value) -> Option<SocketAddr> {
     own.or_else(|| members.values().find_map(find_address))
 }
 
-fn wait_until_listening(child: &mut Child, addresses: &[SocketAddr]) -> Result<(), String> {
+/// A master may listen before it has started the workers whose cost is to be measured, and a worker
+/// take its memory when it begins.
+fn wait_until_ready(
+    child: &mut Child,
+    addresses: &[SocketAddr],
+    processes: usize,
+) -> Result<(), String> {
     let deadline = Instant::now() + PATIENCE;
-    for address in addresses {
-        while TcpStream::connect_timeout(address, Duration::from_secs(1)).is_err() {
-            if let Ok(Some(status)) = child.try_wait() {
-                return Err(format!("ended at once: {status}"));
-            }
-            if Instant::now() > deadline {
-                return Err(format!("does not listen on {address}"));
-            }
-            std::thread::sleep(Duration::from_millis(10));
+    loop {
+        if addresses.iter().all(answers) && proc_stats::family(child.id()).len() >= processes {
+            return Ok(());
         }
+        if let Ok(Some(status)) = child.try_wait() {
+            return Err(format!("ended at once: {status}"));
+        }
+        if Instant::now() > deadline {
+            return Err(format!(
+                "is not ready with {processes} processes on {addresses:?}"
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
-    Ok(())
+}
+
+/// Whether a request gets any answer: a connection alone is accepted by the kernel.
+fn answers(address: &SocketAddr) -> bool {
+    let ask = || -> io::Result<usize> {
+        let mut connection = TcpStream::connect_timeout(address, Duration::from_secs(1))?;
+        connection.set_read_timeout(Some(Duration::from_secs(1)))?;
+        connection.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+        connection.read(&mut [0; 64])
+    };
+    ask().is_ok_and(|length| length > 0)
 }
 
 /// SIGTERM, and SIGKILL if that does not help.

@@ -19,6 +19,9 @@ const CONNECTIONS_MAX: usize = 19_900;
 /// Where Debian puts the module of `libnginx-mod-nchan`.
 const NCHAN_MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
 
+/// Pushpin's own: the runner, condure, zurl, proxy, handler.
+const PUSHPIN_PROCESSES: usize = 5;
+
 /// Where Debian puts what `pushpin.conf` includes.
 const PUSHPIN_LIBDIRS: [&str; 2] = ["/usr/lib/pushpin", "/usr/share/pushpin"];
 
@@ -127,7 +130,6 @@ pub fn start_nchan(options: &ServerOptions) -> Result<ServerProcess, String> {
     let config = files.path().join("nginx.conf");
     let text = nchan_config(address, options, files.path());
     std::fs::write(&config, text).map_err(|error| error.to_string())?;
-    // Workers run as another user and must get at the body files.
     let mut command = Command::new(program);
     command
         .arg("-p")
@@ -136,7 +138,8 @@ pub fn start_nchan(options: &ServerOptions) -> Result<ServerProcess, String> {
         .arg(config)
         .args(["-g", "daemon off;"]);
     let target = Target::local("nchan", Dialect::Nchan, address, Vec::new());
-    ServerProcess::start_listening(target, command, files)
+    // The master and its workers.
+    ServerProcess::start_listening(target, command, 1 + options.shards, files)
 }
 
 /// From Nchan's README: memory storage, `nchan_message_buffer_length` for the history,
@@ -149,7 +152,8 @@ fn nchan_config(address: SocketAddr, options: &ServerOptions, files: &Path) -> S
     } else {
         let seconds = options.heartbeat.as_secs().max(1);
         format!(
-            "nchan_eventsource_ping_comment heartbeat;\n      \
+            "nchan_eventsource_ping_event \"\";\n      \
+             nchan_eventsource_ping_comment heartbeat;\n      \
              nchan_eventsource_ping_interval {seconds};"
         )
     };
@@ -233,7 +237,7 @@ pub fn start_pushpin(options: &ServerOptions) -> Result<ServerProcess, String> {
     command
         .arg("--config")
         .arg(files.path().join("pushpin.conf"));
-    let mut server = ServerProcess::start_listening(target, command, files)?;
+    let mut server = ServerProcess::start_listening(target, command, PUSHPIN_PROCESSES, files)?;
     server.attach(backend);
     Ok(server)
 }

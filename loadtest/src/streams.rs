@@ -20,7 +20,7 @@ use crate::control::{Control, TOTAL_UNKNOWN};
 use crate::latency::Latency;
 use crate::payload::PayloadFormat;
 use crate::poll::{Poll, Readiness};
-use crate::scanner::{Event, ScanError, Scanner, Shape, event_id};
+use crate::scanner::{self, Event, ScanError, Scanner, Shape};
 use crate::target::Target;
 
 /// Bytes of the shared read buffer: more than the kernel hands over at once by default, and an
@@ -352,21 +352,25 @@ impl<'a> Reader<'a> {
             ..
         } = stream;
         let (control, outcome, plan) = (self.control, &mut self.outcome, &self.plan);
+        let window_ns = control.window_ns();
         let mut opened = false;
         scanner.feed(
             &self.buffer[..length],
             &mut self.shape,
             &mut |event| match event {
-                Event::Message { stamp, frame } => {
-                    outcome.deliveries += 1;
-                    checker.arrived(stamp.number);
-                    if control.in_window(stamp.sent_ns) {
-                        outcome
-                            .delivery
-                            .record_ns(now_ns.saturating_sub(stamp.sent_ns));
+                Event::Messages { stamps, bytes } => {
+                    let count = stamps.len() as u32;
+                    outcome.deliveries += u64::from(count);
+                    checker.arrived_in_a_row(stamps[0].number, count);
+                    for stamp in stamps
+                        .iter()
+                        .filter(|stamp| window_ns.contains(&stamp.sent_ns))
+                    {
+                        let latency_ns = now_ns.saturating_sub(stamp.sent_ns);
+                        outcome.delivery.record_ns(latency_ns);
                     }
                     if plan.churn_per_second > 0.0 {
-                        remember_event_id(frame, last_event_id);
+                        remember_event_id(bytes, last_event_id);
                     }
                 }
                 Event::Heartbeat => outcome.heartbeats += 1,
@@ -452,8 +456,8 @@ impl Stream {
     }
 }
 
-fn remember_event_id(frame: &[u8], last_event_id: &mut Vec<u8>) {
-    if let Some(id) = event_id(frame).filter(|id| id.len() <= EVENT_ID_BYTES_MAX) {
+fn remember_event_id(bytes: &[u8], last_event_id: &mut Vec<u8>) {
+    if let Some(id) = scanner::last_event_id(bytes).filter(|id| id.len() <= EVENT_ID_BYTES_MAX) {
         last_event_id.clear();
         last_event_id.extend_from_slice(id);
     }
