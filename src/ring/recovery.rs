@@ -425,11 +425,11 @@ impl Tally {
         let lost = (oldest_kept..next_seq)
             .filter(|seq| !slots.has(*seq))
             .count() as u64;
-        // All slots but those of the history and the next must never have been used.
+        // All slots but those of the history and the next must never have been used; so, where
+        // this holds, none is damaged.
         let unused = HISTORY_MESSAGES as u64 - next_seq.saturating_sub(oldest_kept);
         let next_is_free = slots.free.contains(&slot_index(next_seq));
         let sound = lost == 0
-            && slots.damaged.is_empty()
             && next_is_fit(slots, first_seq, next_seq)
             && slots.free.len() as u64 == unused + u64::from(next_is_free);
         Tally {
