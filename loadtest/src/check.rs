@@ -124,11 +124,6 @@ impl Checker {
         self.next.is_some_and(|next| next >= total)
     }
 
-    /// The next number in order, if the stream has begun.
-    pub fn next(&self) -> Option<u32> {
-        self.next
-    }
-
     /// The faults, given that `total` messages were published.
     pub fn finish(&self, total: u32) -> Faults {
         let mut faults = self.faults;
@@ -204,8 +199,8 @@ mod tests {
 
     #[test]
     fn a_session_that_starts_late_expects_its_next_number() {
-        assert_eq!(Checker::from(5, 1, 3).next(), Some(7));
-        assert_eq!(Checker::from(7, 1, 3).next(), Some(7));
+        assert_eq!(Checker::from(5, 1, 3).next, Some(7));
+        assert_eq!(Checker::from(7, 1, 3).next, Some(7));
     }
 
     #[test]

@@ -108,6 +108,8 @@ struct Stream {
     /// Tells events of this connection from those of its predecessor in this place.
     generation: u32,
     stalled: bool,
+    /// Until it has been shown all that was published before.
+    awaits_replay: bool,
     retries_left: u32,
     opened_at_ns: u64,
     scanner: Scanner,
@@ -151,6 +153,7 @@ impl<'a> Reader<'a> {
             phase: Phase::Closed,
             generation: 0,
             stalled: at < plan.stalled,
+            awaits_replay: plan.replayed > 0,
             retries_left: plan.open_retries,
             opened_at_ns: 0,
             scanner: Scanner::default(),
@@ -388,7 +391,8 @@ impl<'a> Reader<'a> {
             outcome.open.record_ns(now_ns - stream.opened_at_ns);
             stream.phase = Phase::Open;
         }
-        if plan.replayed > 0 && stream.checker.next() == Some(plan.replayed) {
+        if stream.awaits_replay && stream.checker.reached(plan.replayed) {
+            stream.awaits_replay = false;
             outcome.replay.record_ns(now_ns - stream.opened_at_ns);
         }
         Ok(())
