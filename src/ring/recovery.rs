@@ -78,7 +78,7 @@ impl fmt::Display for Report {
             Found::Damaged(damage) => {
                 write!(f, "ring damaged ({damage}), {kept} kept, ")?;
                 match self.lost_max {
-                    Some(0) => write!(f, "none lost")?,
+                    Some(0) => write!(f, "none known to be lost")?,
                     Some(lost) => write!(f, "up to {lost} lost")?,
                     None => write!(f, "what else was in it is unknown")?,
                 }
@@ -425,11 +425,11 @@ impl Tally {
         let lost = (oldest_kept..next_seq)
             .filter(|seq| !slots.has(*seq))
             .count() as u64;
-        // All slots but those of the history and the next must never have been used.
+        // All slots but those of the history and the next must never have been used; so, where
+        // this holds, none is damaged.
         let unused = HISTORY_MESSAGES as u64 - next_seq.saturating_sub(oldest_kept);
         let next_is_free = slots.free.contains(&slot_index(next_seq));
         let sound = lost == 0
-            && slots.damaged.is_empty()
             && next_is_fit(slots, first_seq, next_seq)
             && slots.free.len() as u64 == unused + u64::from(next_is_free);
         Tally {

@@ -186,6 +186,22 @@ fn power_loss_while_nothing_was_unsynced_keeps_all() {
 }
 
 #[test]
+fn the_mark_of_a_clean_close_is_never_on_disk_before_what_it_vouches_for() {
+    let (medium, epoch) = disk_with(10);
+    let (mut ring, _) = open(&medium);
+    ring.append(&message(11, 40)).unwrap();
+    // Only the last of its two syncs fails; of what it would have synced, the kernel had written
+    // the header page back on its own.
+    medium.fail_in(3);
+    assert!(ring.sync().is_err());
+    medium.heal();
+    medium.lose_power(|sector, writes| if sector < 8 { writes } else { 0 });
+    let (ring, recovered) = open(&medium);
+    assert_eq!(numbers(&recovered), last_100(11));
+    assert_eq!(ring.epoch(), epoch);
+}
+
+#[test]
 fn an_append_after_a_clean_close_is_no_longer_closed_on_disk_either() {
     let (medium, epoch) = disk_with(10);
     let (mut ring, _) = open(&medium);

@@ -211,6 +211,52 @@ fn zeros_in_the_place_of_the_newest_and_of_all_that_follow_are_missed() {
     }
 }
 
+/// Puts the slot of a seq as it was in another image in the place of what this one has.
+fn put_slot(image: &mut [u8], seq: u64, other: &[u8]) {
+    let start = PAGE_BYTES + (seq % 101) as usize * 4096;
+    image[start..start + 4096].copy_from_slice(&other[start..start + 4096]);
+}
+
+#[test]
+fn a_next_slot_from_an_earlier_round_is_no_intact_ring() {
+    let ([now, earlier], epoch) = ([300, 150].map(|count| disk_with(count).0.image()), Epoch(1));
+    let mut image = now.clone();
+    assert_eq!(plan(&image).epoch, Some(epoch));
+    put_slot(&mut image, 301, &earlier);
+    let plan = plan(&image);
+    assert_eq!(check_plan(&plan, &originals(300), epoch), last_100(300));
+    assert!(matches!(plan.found, Found::Damaged(Damage::Slots)));
+}
+
+#[test]
+fn a_damaged_slot_further_on_is_no_intact_ring_either() {
+    let (medium, epoch) = disk_with(5);
+    let before = disk_with(3).0.image();
+    let mut image = medium.image();
+    put_slot(&mut image, 4, &before);
+    image[PAGE_BYTES + 5 * 4096 + 70] ^= 1;
+    let plan = plan(&image);
+    assert_eq!(check_plan(&plan, &originals(5), epoch), [1, 2, 3]);
+}
+
+#[test]
+fn a_slot_that_is_open_for_a_later_message_proves_those_before_it() {
+    for count in [3, 50, 130] {
+        let (medium, epoch) = disk_with(count - 1);
+        let before = medium.image();
+        let (mut ring, _) = open(&medium);
+        ring.append(&message(count, 40)).unwrap();
+        medium.fail_in(1);
+        assert!(ring.append(&message(count + 1, 40)).is_err());
+        let mut image = medium.image();
+        put_slot(&mut image, count, &before);
+        let plan = plan(&image);
+        let found = check_plan(&plan, &originals(count), epoch);
+        assert_eq!(found.last(), Some(&(count - 1)));
+        assert_eq!((plan.lost_max, plan.next_seq), (Some(1), count + 1));
+    }
+}
+
 #[test]
 fn a_slot_of_another_ring_is_not_taken_for_ours() {
     let (medium, _) = disk_with(130);
