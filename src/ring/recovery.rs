@@ -78,7 +78,7 @@ impl fmt::Display for Report {
             Found::Damaged(damage) => {
                 write!(f, "ring damaged ({damage}), {kept} kept, ")?;
                 match self.lost_max {
-                    Some(0) => write!(f, "none lost")?,
+                    Some(0) => write!(f, "none known to be lost")?,
                     Some(lost) => write!(f, "up to {lost} lost")?,
                     None => write!(f, "what else was in it is unknown")?,
                 }
