@@ -21,9 +21,9 @@ use crate::http::{Access, AllowOrigin};
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::ring::{Ring, RingError};
-use crate::shard::Settings;
 use crate::shard::accept::listen;
 use crate::shard::reactor::{Reactor, ShardHandle};
+use crate::shard::{Settings, Shard};
 
 /// Why the server could not start, or had to stop.
 #[derive(Debug)]
@@ -82,16 +82,16 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
         .collect();
     let mut reactors = Vec::new();
     let mut outlets = Vec::new();
-    let mut shards = Vec::new();
+    let mut handles = Vec::new();
     for _ in 0..config.shards {
         let (reactor, outlet, handle) =
             Reactor::new().map_err(|error| ServerError::Start("a shard", error))?;
         reactors.push(reactor);
         outlets.push(outlet);
-        shards.push(handle);
+        handles.push(handle);
     }
     reactors[0]
-        .accept_from(listeners, shards.clone(), config.connections_max)
+        .accept_from(listeners, handles.clone(), config.connections_max)
         .map_err(|error| ServerError::Start("accepting", error))?;
     let hub = Arc::new(Hub::new(ring, recovered.messages, outlets, None));
 
@@ -103,14 +103,18 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
             .map_err(|error| ServerError::Listen(address, error))?;
         tracing::info!(%address, "metrics and health");
     }
-    await_signals(shards, is_draining)
+    await_signals(handles, is_draining)
         .map_err(|error| ServerError::Start("waiting for signals", error))?;
     let settings = Arc::new(settings(config));
+    // All logs begin with the same history, so none may be running before the last is made.
+    let shards: Vec<_> = reactors
+        .iter()
+        .map(|_| Shard::new(Arc::clone(&settings), &hub, fastrand::u64(..), clock.now()))
+        .collect();
     let mut threads = Vec::new();
-    for (index, reactor) in reactors.into_iter().enumerate() {
-        let (settings, hub) = (Arc::clone(&settings), Arc::clone(&hub));
-        let metrics = Arc::clone(metrics);
-        let run = move || reactor.run(settings, &hub, &metrics, clock, fastrand::u64(..));
+    for (index, (reactor, shard)) in reactors.into_iter().zip(shards).enumerate() {
+        let (hub, metrics) = (Arc::clone(&hub), Arc::clone(metrics));
+        let run = move || reactor.run(shard, &hub, &metrics, clock);
         threads.push(spawn(format!("shard {index}"), run)?);
     }
     for address in &addresses {

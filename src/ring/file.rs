@@ -232,14 +232,7 @@ impl Medium for FileMedium {
     fn open(&mut self) -> Result<Option<&dyn Image>, RingError> {
         self.file = self.open_locked()?;
         if self.file.is_some() {
-            // What a crash has left of a rewrite: nobody else can be at it while we hold the lock.
-            let new_path = self.new_path();
-            if new_path
-                .symlink_metadata()
-                .is_ok_and(|metadata| metadata.is_file())
-            {
-                fs::remove_file(&new_path).map_err(file_error("clean up after", &self.path))?;
-            }
+            self.remove_stale(&self.new_path())?;
         }
         Ok(self.file.as_ref().map(|file| file as &dyn Image))
     }

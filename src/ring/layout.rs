@@ -44,6 +44,7 @@ pub(super) const SEQ_FIRST: u64 = 1;
 /// 290,000 years; a forged file may claim it tomorrow, and must not make the count overflow.
 pub(super) const SEQ_MAX: u64 = 1 << 63;
 
+const MARK_FREE: u32 = u32::from_le_bytes(*b"FREE");
 const MARK_DONE: u32 = u32::from_le_bytes(*b"DONE");
 const MARK_OPEN: u32 = u32::from_le_bytes(*b"OPEN");
 const MARK_LIVE: u32 = u32::from_le_bytes(*b"LIVE");
@@ -259,7 +260,13 @@ pub(super) fn done_word(crc: u32) -> u64 {
     word(MARK_DONE, crc)
 }
 
-/// The commit word of the slot that the message `seq` will be written to.
+/// The commit word of the slot with this index when it was never used. It is not zero, so that zeros
+/// are damage: they are what a file has that was cut and lengthened, or half copied.
+pub(super) fn free_word(index: usize) -> u64 {
+    word(MARK_FREE, index as u32)
+}
+
+/// The commit word of the slot that the message `seq` is being written to.
 pub(super) fn open_word(seq: u64) -> u64 {
     word(MARK_OPEN, seq as u32)
 }
@@ -271,9 +278,9 @@ fn word(mark: u32, low: u32) -> u64 {
 /// What the head of a slot says before its payload has been looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SlotClaim {
-    /// Nothing was ever written here.
-    Empty,
-    /// The message whose seq has these low 32 bits was going to be written here.
+    /// No message was ever written here.
+    Free,
+    /// The message whose seq has these low 32 bits was being written here.
     Open(u32),
     /// A message is here, if the payload of this length bears it out.
     Done { payload_bytes: usize },
@@ -292,8 +299,8 @@ pub(super) fn slot_claim(
     if mark == MARK_OPEN {
         return SlotClaim::Open(low);
     }
-    if head.iter().all(|byte| *byte == 0) {
-        return SlotClaim::Empty;
+    if word == free_word(index) {
+        return SlotClaim::Free;
     }
     let seq = u64_at(head, 8);
     let content_bytes = u32_at(head, 48) as usize;
@@ -364,4 +371,115 @@ fn u32_at(bytes: &[u8], offset: usize) -> u32 {
 
 fn u64_at(bytes: &[u8], offset: usize) -> u64 {
     u64::from_le_bytes(array_at(bytes, offset))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn geometry() -> Geometry {
+        Geometry::for_payload(100).unwrap()
+    }
+
+    /// The head and the payload of a slot whose checksum holds, whatever is in it.
+    fn forged(change: impl Fn(&mut [u8])) -> ([u8; SLOT_HEAD_BYTES], Vec<u8>) {
+        let session = SessionId::parse("room").unwrap();
+        let id = MessageId::nil();
+        let message = Message {
+            id,
+            timestamp_ms: 1,
+            session,
+            content: "hello".into(),
+        };
+        let mut head = [0; SLOT_HEAD_BYTES];
+        head[8..].copy_from_slice(&SlotHead::new(Epoch(1), 5, &message).bytes);
+        change(&mut head);
+        let payload = b"roomhello".to_vec();
+        let crc = slot_crc(&head[8..], &payload[..4], &payload[4..]);
+        head[..8].copy_from_slice(&done_word(crc).to_le_bytes());
+        (head, payload)
+    }
+
+    #[test]
+    fn a_slot_is_as_large_as_its_message_rounded_up_to_pages() {
+        for (payload_bytes, slot_bytes) in [
+            (0, 4096),
+            (4032, 4096),
+            (4033, 8192),
+            (65_536, 69_632),
+            (BODY_BYTES_MAX_LIMIT, 16_781_312),
+        ] {
+            let geometry = Geometry::for_payload(payload_bytes).unwrap();
+            assert_eq!(geometry.slot_bytes, slot_bytes);
+            assert!(geometry.payload_bytes_max() >= payload_bytes);
+            assert_eq!(
+                Geometry::from_file_bytes(geometry.file_bytes()),
+                Some(geometry)
+            );
+        }
+        assert_eq!(Geometry::for_payload(BODY_BYTES_MAX_LIMIT + 1), None);
+    }
+
+    #[test]
+    fn a_length_that_no_ring_has_tells_no_geometry() {
+        let file_bytes = geometry().file_bytes();
+        for other in [
+            0,
+            1,
+            4095,
+            4096,
+            file_bytes - 1,
+            file_bytes + 1,
+            file_bytes + 101,
+            u64::MAX,
+        ] {
+            assert_eq!(Geometry::from_file_bytes(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_slot_that_claims_what_no_message_has_is_damaged_whatever_its_checksum() {
+        let claim = |change: fn(&mut [u8])| slot_claim(&forged(change).0, 5, geometry());
+        assert_eq!(claim(|_| {}), SlotClaim::Done { payload_bytes: 9 });
+        let lies: [fn(&mut [u8]); 8] = [
+            |head| head[8] = 6,
+            |head| head[8..16].fill(0),
+            |head| head[8..16].fill(0xff),
+            |head| head[48..52].copy_from_slice(&4096_u32.to_le_bytes()),
+            |head| head[48..52].fill(0xff),
+            |head| head[52..54].copy_from_slice(&257_u16.to_le_bytes()),
+            |head| head[54] = 0,
+            |head| head[54] = 3,
+        ];
+        for (nth, lie) in lies.into_iter().enumerate() {
+            assert_eq!(claim(lie), SlotClaim::Damaged, "lie {nth}");
+        }
+        assert_eq!(
+            claim(|head| head[52] = 0),
+            SlotClaim::Damaged,
+            "a flag and no session"
+        );
+    }
+
+    #[test]
+    fn a_text_that_is_not_utf_8_is_no_message() {
+        let (mut head, mut payload) = forged(|_| {});
+        assert_eq!(
+            slot_message(&head, &payload).unwrap().message.content,
+            "hello"
+        );
+        payload[8] = 0xff;
+        assert!(
+            slot_message(&head, &payload).is_none(),
+            "the checksum does not hold"
+        );
+        let crc = slot_crc(&head[8..], &payload[..4], &payload[4..]);
+        head[..8].copy_from_slice(&done_word(crc).to_le_bytes());
+        assert!(slot_message(&head, &payload).is_none());
+    }
+
+    #[test]
+    fn an_epoch_shows_as_16_lower_case_digits() {
+        assert_eq!(Epoch(0xABC).to_string(), "0000000000000abc");
+    }
 }

@@ -6,8 +6,8 @@
 //! sockets of its own.
 //!
 //! A turn: [`Shard::ready`] for every event, [`Shard::publish`] for the webhooks they brought,
-//! [`Shard::deliver`] for the batches the hub sent, [`Shard::tick`] for what is due,
-//! [`Shard::sweep`] for one slice of writes.
+//! [`Shard::deliver`] for the batches the hub sent, [`Shard::answer_webhooks`] for the receipts,
+//! [`Shard::tick`] for what is due, [`Shard::sweep`] for one slice of writes.
 //!
 //! - `requests`: from bytes to answers.
 //! - `streams`: from frames to bytes.
@@ -35,8 +35,8 @@ use crate::clock::Now;
 use crate::http::{Access, AllowOrigin, RequestReader, Responder};
 use crate::hub::{Batch, Hub, NotStored, Receipt};
 use crate::limits::{
-    DRAIN_SPREAD_PERCENT, HEARTBEAT_PHASES, PATROL_INTERVAL_MS, PATROL_PHASES, POOLED_READERS_MAX,
-    READ_BYTES, REQUEST_DEADLINE_MS,
+    DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT, HEARTBEAT_PATIENCE_PHASES, HEARTBEAT_PHASES,
+    PATROL_INTERVAL_MS, PATROL_PHASES, POOLED_READERS_MAX, READ_BYTES, REQUEST_DEADLINE_MS,
 };
 use crate::log::LiveLog;
 use crate::message::Draft;
@@ -79,7 +79,9 @@ pub struct Shard<S> {
     /// Connections within it that are gone, since the last look.
     guests_closed: usize,
     sweep: Sweep,
-    heartbeats: Phases,
+    /// When a stream's heartbeat may go out with a message, and when it goes out by itself.
+    heartbeats_due: Phases,
+    heartbeats_last: Phases,
     patrol: Phases,
     drain: Option<Drain>,
     responder: Responder,
@@ -135,6 +137,9 @@ impl<S: Socket> Shard<S> {
     /// A shard with no connection, and the history in its log. `seed` is for jitter.
     pub fn new(settings: Arc<Settings>, hub: &Hub, seed: u64, now: Now) -> Shard<S> {
         let heartbeat_interval_ms = settings.heartbeat_interval.as_millis() as u64;
+        let patience_ms =
+            heartbeat_interval_ms * HEARTBEAT_PATIENCE_PHASES / HEARTBEAT_PHASES as u64;
+        let last_ms = now.mono_ms + patience_ms;
         let (first_seq, history) = hub.history_batch();
         let responder = Responder::new(settings.allow_origin.clone(), now.wall());
         let mut shard = Shard {
@@ -147,7 +152,8 @@ impl<S: Socket> Shard<S> {
             surplus: 0,
             guests_closed: 0,
             sweep: Sweep::default(),
-            heartbeats: Phases::new(HEARTBEAT_PHASES, heartbeat_interval_ms, now.mono_ms),
+            heartbeats_due: Phases::new(HEARTBEAT_PHASES, heartbeat_interval_ms, now.mono_ms),
+            heartbeats_last: Phases::new(HEARTBEAT_PHASES, heartbeat_interval_ms, last_ms),
             patrol: Phases::new(PATROL_PHASES, PATROL_INTERVAL_MS, now.mono_ms),
             drain: None,
             responder,
@@ -207,9 +213,11 @@ impl<S: Socket> Shard<S> {
         connection.hung_up |= readiness.hung_up;
         connection.readable |= readiness.readable || readiness.hung_up;
         match &connection.state {
-            State::Idle | State::Reading(..) => self.read_requests(slot, now),
+            State::Idle | State::Reading(..) if connection.readable => {
+                self.read_requests(slot, now);
+            }
             State::Answering(_) if readiness.writable => self.resume_answer(slot, now),
-            State::Publishing(..) | State::Answering(_) => {}
+            State::Idle | State::Reading(..) | State::Publishing(..) | State::Answering(_) => {}
             State::Streaming(_) => self.stream_ready(slot, readiness),
             State::Lingering { .. } => self.linger(slot),
         }
@@ -230,13 +238,18 @@ impl<S: Socket> Shard<S> {
         !self.drafts.is_empty()
     }
 
-    /// Hands the webhooks of this turn to the hub, in one go, and answers them. What the hub has no
-    /// room for stays until the next turn. Returns how many were answered.
-    pub fn publish(&mut self, hub: &Hub, now: Now) -> usize {
+    /// Hands the webhooks of this turn to the hub, in one go. What the hub has no room for stays
+    /// until the next turn.
+    pub fn publish(&mut self, hub: &Hub, now: Now) {
         hub.publish(&mut self.drafts, now.unix_ms, &mut self.outcomes);
+        self.note_storage_fault();
+    }
+
+    /// Answers the webhooks that the hub has spoken on, and returns how many. Called when the
+    /// frames it sent have been delivered: who has an answer finds the message in this log.
+    pub fn answer_webhooks(&mut self, now: Now) -> usize {
         let mut outcomes = std::mem::take(&mut self.outcomes);
         let answered = outcomes.len();
-        self.note_storage_fault(&outcomes);
         for outcome in outcomes.drain(..) {
             let publisher = self.publishers.pop_front();
             if let Some(slot) = publisher.and_then(|token| self.slot_of(token)) {
@@ -263,9 +276,12 @@ impl<S: Socket> Shard<S> {
             self.responder.set_time(now.wall());
         }
         let slots = self.slots_used;
-        let mut heartbeats = self.heartbeats.clone();
-        heartbeats.turn(now.mono_ms, slots, |slot| self.heartbeat(slot));
-        self.heartbeats = heartbeats;
+        let mut due = self.heartbeats_due.clone();
+        due.turn(now.mono_ms, slots, |slot| self.heartbeat_due(slot));
+        self.heartbeats_due = due;
+        let mut last = self.heartbeats_last.clone();
+        last.turn(now.mono_ms, slots, |slot| self.heartbeat_alone(slot));
+        self.heartbeats_last = last;
         let mut patrol = self.patrol.clone();
         patrol.turn(now.mono_ms, slots, |slot| self.check_deadline(slot, now));
         self.patrol = patrol;
@@ -314,7 +330,7 @@ impl<S: Socket> Shard<S> {
         };
         let due_ms = [
             retry_ms,
-            self.heartbeats.due_ms(streams),
+            self.heartbeats_last.due_ms(streams),
             self.patrol.due_ms(slots),
             self.drain.as_ref().map(|drain| drain.next_ms(slots)),
         ];
@@ -329,12 +345,16 @@ impl<S: Socket> Shard<S> {
         let spread_ms = drain_ms * DRAIN_SPREAD_PERCENT / 100;
         self.drain = Some(Drain {
             ends: Phases::new(HEARTBEAT_PHASES, spread_ms.max(1), now.mono_ms),
-            deadline_ms: now.mono_ms + drain_ms,
+            deadline_ms: now.mono_ms + drain_ms.max(DRAIN_LEAST_MS),
         });
         for slot in 0..self.slots_used {
-            let idle = |connection: &Connection<S>| matches!(connection.state, State::Idle);
-            if self.connections.get(slot).is_some_and(idle) {
-                self.close(slot);
+            let Some(connection) = self.connections.get_mut(slot) else {
+                continue;
+            };
+            if matches!(connection.state, State::Idle) {
+                // A request may have come that no event has told of yet; else this closes it.
+                connection.readable = true;
+                self.read_requests(slot, now);
             }
         }
     }
@@ -398,8 +418,8 @@ impl<S: Socket> Shard<S> {
     }
 
     /// Logs when storing begins to fail and when it works again, not every failure.
-    fn note_storage_fault(&mut self, outcomes: &[Result<Receipt, NotStored>]) {
-        let Some(last) = outcomes.last() else {
+    fn note_storage_fault(&mut self) {
+        let Some(last) = self.outcomes.last() else {
             return;
         };
         match (self.storage_fails, last) {

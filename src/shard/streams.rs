@@ -149,12 +149,20 @@ impl<S: Socket> Shard<S> {
         }
     }
 
-    /// A heartbeat is due. One that waits for its socket anyway needs none.
-    pub(super) fn heartbeat(&mut self, slot: usize) {
-        if let Some(stream) = self.stream_mut(slot)
-            && !stream.blocked
+    /// A heartbeat is due: it goes out with the next message. A stream that waits for its socket
+    /// has data pending, and needs none.
+    pub(super) fn heartbeat_due(&mut self, slot: usize) {
+        if let Some(stream) = self.stream_mut(slot) {
+            stream.heartbeat_due = !stream.blocked;
+        }
+    }
+
+    /// A heartbeat that no message has taken along goes out alone.
+    pub(super) fn heartbeat_alone(&mut self, slot: usize) {
+        if self
+            .stream_mut(slot)
+            .is_some_and(|stream| stream.heartbeat_due)
         {
-            stream.heartbeat_due = true;
             self.enqueue(slot);
         }
     }

@@ -7,20 +7,20 @@
 import './copy.js';
 import { History } from './history.js';
 import { countOf, el, gapText, renderEntry } from './render.js';
-import { SendPanel, curl } from './send.js';
+import { curl, runSendPanel } from './send.js';
 import * as sessions from './session.js';
 import { follow } from './share.js';
 import { Status } from './status.js';
 import { Timeline } from './timeline.js';
 
-/** At most one announcement in this time, and the characters of a message in it. */
+/** The time between announcements, and the characters of a message in them. */
 const ANNOUNCE_MS = 1_500;
 const ANNOUNCED_CHARS_MAX = 200;
 
 /** @type {(id: string) => any} */
 const byId = (id) => document.getElementById(id);
 
-// The only scripts that may be started by address: the content security policy sees to whose.
+// Trusted Types: scripts may be started by address. The content security policy sees to whose.
 /** @type {any} */ (globalThis).trustedTypes?.createPolicy('default', { createScriptURL: String });
 
 const url = new URL('api/webhook', document.baseURI).href;
@@ -33,6 +33,7 @@ const status = new Status(byId('status'), () => link?.reconnect());
 /** @type {import('./share.js').Link | undefined} */
 let link;
 let onlyMine = false;
+let count = 0;
 let unread = 0;
 /** The first part of the history is there. */
 let begun = false;
@@ -41,7 +42,7 @@ let resumed = false;
 /** @type {Entry[]} */
 let announced = [];
 
-new SendPanel(byId('send'), { url, sessionId, command: byId('send-curl'), answer: byId('answer') });
+runSendPanel(byId('send'), { url, sessionId, command: byId('send-curl'), answer: byId('answer') });
 sessions.rememberSession(sessionId);
 showSession();
 showAll();
@@ -49,7 +50,8 @@ listen();
 open();
 
 function open() {
-  link = follow({ url: `${url}/stream`, sessionId, saved: () => held.newest() }, onUpdate);
+  const source = { url: `${url}/stream`, sessionId, saved: () => held.newest() };
+  follow(source, onUpdate, (opened) => (link = opened));
 }
 
 /** An open connection would keep the page out of the browser's back-forward cache. */
@@ -77,33 +79,37 @@ function onUpdate(update) {
  */
 function take(entries, replayIsNews) {
   const { fresh, dropped } = held.add(entries);
-  if (dropped.length > 0) timeline.drop(new Set(dropped));
   const shown = fresh.filter(isShown);
   timeline.append(shown);
-  showCount();
+  if (dropped.length > 0) timeline.drop(new Set(dropped));
+  showCount(count + messagesOf(shown) - messagesOf(dropped.filter(isShown)));
   const news = begun ? shown.filter(({ message }) => replayIsNews || !message?.replay) : [];
-  if (document.hidden || !timeline.pinned) unread += news.filter(({ message }) => message).length;
+  if (document.hidden || !timeline.pinned) unread += messagesOf(news);
   showUnread();
   announce(news);
 }
 
-/** @param {Entry} entry */
-function isShown({ message }) {
+function isShown(/** @type {Entry} */ { message }) {
   return !onlyMine || !message || message.sessionId === sessionId;
 }
 
-function showAll() {
-  timeline.replace(held.entries.filter(isShown));
-  showCount();
+function messagesOf(/** @type {Entry[]} */ entries) {
+  return entries.filter(({ message }) => message).length;
 }
 
-function showCount() {
-  const count = held.entries.filter((entry) => entry.message && isShown(entry)).length;
+function showAll() {
+  const shown = held.entries.filter(isShown);
+  timeline.replace(shown);
+  showCount(messagesOf(shown));
+}
+
+function showCount(messages) {
+  count = messages;
   byId('count').textContent = countOf(count, 'message');
   byId('empty').hidden = count > 0;
 }
 
-/** In the title, for who looks elsewhere; at the jump button, for who reads back. */
+/** In the title for who looks elsewhere, at the jump button for who reads back. */
 function showUnread() {
   if (!document.hidden && timeline.pinned) unread = 0;
   document.title = unread > 0 ? `(${unread}) hookcast` : 'hookcast';
@@ -111,10 +117,7 @@ function showUnread() {
   byId('jump').textContent = unread > 0 ? `${unread} new, jump to latest` : 'Jump to latest';
 }
 
-/**
- * Reads news out. The log cannot be the live region: what scrolls back into view would be read again.
- * @param {Entry[]} news
- */
+/** Not by the log as the live region: what scrolls back into view would be read again. */
 function announce(news) {
   if (news.length === 0) return;
   if (announced.length === 0) setTimeout(readOut, ANNOUNCE_MS);
@@ -154,22 +157,22 @@ function listen() {
     else link?.check();
   });
 
-  byId('jump').addEventListener('click', () => {
+  byId('jump').onclick = () => {
     timeline.toEnd();
     log.focus({ preventScroll: true });
-  });
-  byId('new-session').addEventListener('click', () => {
+  };
+  byId('new-session').onclick = () => {
     location.search = sessions.addressOf(sessions.makeSession());
-  });
-  byId('forget').addEventListener('click', () => {
+  };
+  byId('forget').onclick = () => {
     sessions.forgetSessions();
     showSession();
-  });
-  byId('filter').addEventListener('change', ({ target }) => {
+  };
+  byId('filter').onchange = ({ target }) => {
     onlyMine = target.value === 'mine';
     showAll();
-  });
-  byId('open-panel').addEventListener('click', () => showPanel(!isPanelOpen()));
+  };
+  byId('open-panel').onclick = () => showPanel(!isPanelOpen());
   document.addEventListener('keydown', ({ key }) => {
     if (key === 'Escape' && isPanelOpen()) showPanel(false);
   });
@@ -179,13 +182,10 @@ function isPanelOpen() {
   return byId('panel').classList.contains('open');
 }
 
-/**
- * On a narrow screen the panel opens over the log.
- * @param {boolean} isOpen
- */
+/** On a narrow screen the panel opens over the log. */
 function showPanel(isOpen) {
   byId('panel').classList.toggle('open', isOpen);
   byId('open-panel').ariaExpanded = isOpen;
-  byId('open-panel').textContent = isOpen ? 'Close' : 'Send a message';
+  byId('open-panel').textContent = isOpen ? 'Close' : 'Write';
   byId(isOpen ? 'message' : 'open-panel').focus();
 }

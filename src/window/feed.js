@@ -19,10 +19,9 @@ const ENTRIES_MAX = 1_000;
 const CHARS_MAX = 8 * 1024 * 1024;
 
 export class Feed {
-  #stream;
+  /** @type {Set<Follower>} */ followers = new Set();
   #entries = [];
   #chars = 0;
-  #followers = new Set();
   #news = [];
 
   /**
@@ -34,14 +33,10 @@ export class Feed {
     for (const message of saved) this.#keep({ message });
     const lastEventId = saved.at(-1)?.eventId;
     const seenIds = saved.map(({ id }) => id);
-    this.#stream = connect({ url, sessionId, lastEventId, seenIds });
-    this.#stream.on('message', (message) => this.#add({ message }));
-    this.#stream.on('gap', ({ missed }) => this.#add({ missed }));
-    this.#stream.on('state', (state) => this.#tell({ type: 'state', state }));
-  }
-
-  get followers() {
-    return this.#followers.size;
+    this.stream = connect({ url, sessionId, lastEventId, seenIds });
+    this.stream.on('message', (message) => this.#add({ message }));
+    this.stream.on('gap', ({ missed }) => this.#add({ missed }));
+    this.stream.on('state', (state) => this.#tell({ type: 'state', state }));
   }
 
   /**
@@ -51,25 +46,9 @@ export class Feed {
   attach(follower, lastEventId) {
     this.#flush();
     const known = this.#entries.findLastIndex(({ message }) => message?.eventId === lastEventId);
-    this.#followers.add(follower);
+    this.followers.add(follower);
     const whole = lastEventId === undefined || known >= 0;
-    follower({ type: 'begin', entries: this.#entries.slice(known + 1), whole, state: this.#stream.state });
-  }
-
-  detach(follower) {
-    this.#followers.delete(follower);
-  }
-
-  close() {
-    this.#stream.close();
-  }
-
-  reconnect() {
-    this.#stream.reconnect();
-  }
-
-  check() {
-    this.#stream.check();
+    follower({ type: 'begin', entries: this.#entries.slice(known + 1), whole, state: this.stream.state });
   }
 
   #add(entry) {
@@ -95,7 +74,7 @@ export class Feed {
   #tell(update) {
     // News before a change of state, as it was on the stream.
     if (update.type === 'state') this.#flush();
-    for (const follower of this.#followers) follower(update);
+    for (const follower of this.followers) follower(update);
   }
 }
 

@@ -10,10 +10,9 @@
  * something was missed, notices a connection that died without a word, and does not give up on a
  * server that may come back.
  *
- * It reads with `fetch`, by the rules of an `EventSource` (HTML standard, section 9.2). An
- * `EventSource` itself swallows the heartbeats, which are comments, and so cannot tell a quiet stream
- * from a dead one (a frozen proxy, an expired NAT entry, a laptop that slept). It also gives up for
- * good on an answer that is not a 200, hides that answer, and cannot send the secret.
+ * It reads with `fetch`, by the rules of `EventSource` (HTML standard, section 9.2). `EventSource`
+ * itself swallows the heartbeats, which are comments: it cannot tell a quiet stream from a dead one.
+ * It also gives up for good on an answer that is not a 200, hides that answer, and sends no secret.
  */
 
 /**
@@ -29,56 +28,53 @@
  * @property {number | null} missed messages that will not come; null: nobody knows how many
  *
  * @typedef {object} State
- * @property {'connecting' | 'live' | 'waiting' | 'refused' | 'closed'} state `refused`: the server
- *   will not serve this request; only `reconnect` tries again
+ * @property {'connecting' | 'live' | 'waiting' | 'refused' | 'closed'} state `refused`: only
+ *   `reconnect` tries again
  * @property {Reason} [reason] why it is `waiting` or `refused`
  * @property {number} [retryAt] when `waiting` ends, in milliseconds since the Unix epoch
- * @property {number} [status] the HTTP status, with the reason `status`
+ * @property {number} [status] of HTTP, with the reason `status`
  * @property {string} [error] the server's words, with the reason `status`
  *
- * @typedef {'lost' | 'silent' | 'drain' | 'overload' | 'status'} Reason
- *   - `lost`: the connection broke or could not be made
- *   - `silent`: nothing came any more, not even a heartbeat
- *   - `drain`: the server ended the stream because it stops
- *   - `overload`: the server has no room now
- *   - `status`: the answer was an error
+ * @typedef {'lost' | 'silent' | 'drain' | 'overload' | 'status'} Reason `lost`: the connection broke;
+ *   `silent`: nothing came, no heartbeat either; `drain`: the server stops; `overload`: it has no
+ *   room now; `status`: the answer was an error
  *
  * @typedef {object} Options
- * @property {string | URL} [url] of the stream; default: at the server this module comes from
+ * @property {string | URL} [url] of the stream; default: where this module comes from
  * @property {string} [sessionId] see the messages for this session and for everyone
- * @property {string} [secret] sent as `X-Webhook-Secret`; a stream without session then sees all
+ * @property {string} [secret] with it a stream without session sees all
  * @property {string} [lastEventId] resume after this event
  * @property {Iterable<string>} [seenIds] ids of messages already held: a replay skips them
  * @property {number} [heartbeatIntervalMs] the server's `--heartbeat`; a longer one is learnt
  *
  * @typedef {{ message: Message, gap: Gap, state: State }} Events
  *
- * @typedef {{ reason: Reason, delayMs: number, status?: number, error?: string }} End how an attempt
- *   ended, and the time to the next
+ * @typedef {{ reason: Reason, delayMs: number, status?: number, error?: string }} End of an attempt,
+ *   and the time to the next
  */
 
 const HEARTBEAT_INTERVAL_MS = 2_000;
-/** Dead is a connection after so many heartbeat intervals of silence, and the margin. */
+/** A connection is dead after so many intervals of silence, and the margin. */
 const SILENT_INTERVALS = 3;
 const SILENCE_MARGIN_MS = 1_000;
-/** How far the patience with a server that sends no heartbeat in time grows. */
+/** How far patience grows. */
 const SILENCE_MS_MAX = 180_000;
 /** Time for an answer to begin; the server sends headers and first event at once. */
 const ANSWER_MS = 10_000;
-/** The wait before the next attempt, until the server names one with `retry:`. */
+/** The wait between attempts, until the server names one with `retry:`. */
 const RETRY_MS = 2_000;
 /** How far waits grow by themselves, and how far a server can make them grow. */
 const BACKOFF_MS_MAX = 30_000;
 const RETRY_MS_MAX = 600_000;
-/** Ids remembered to drop repeats: 40 full replays. */
+/** Ids remembered: 40 full replays. */
 const SEEN_IDS_MAX = 4_096;
-/** Characters of one event: the largest message a server can be set to take, all of it escaped. */
+/** Characters of one event: the largest message a server takes, all of it escaped. */
 const EVENT_CHARS_MAX = 100 * 1024 * 1024;
 /** Answers that waiting does not change. Others may be a proxy's, during a deployment. */
 const REFUSALS = [400, 401, 403];
 
 /**
- * Opens a stream and keeps it open until `close`.
+ * Opens a stream, and keeps it open until `close`.
  * @param {Options} [options]
  */
 export function connect(options = {}) {
@@ -112,7 +108,6 @@ export class Stream extends EventTarget {
     queueMicrotask(() => this.#run());
   }
 
-  /** The state as last announced. */
   get state() {
     return this.#state;
   }
@@ -152,7 +147,7 @@ export class Stream extends EventTarget {
     this.#interrupt();
   }
 
-  /** Looks at the clock now. For who knows that timers stood still: after sleep, or a freeze. */
+  /** Looks at the clock now: for who knows that timers stood still, after sleep or a freeze. */
   check() {
     if (Date.now() >= (this.#state.retryAt ?? Infinity)) this.#endWait?.();
     this.#watchdog.check();
@@ -173,7 +168,7 @@ export class Stream extends EventTarget {
       this.#announce({ state: 'connecting' });
       const { delayMs, ...why } = await this.#attempt();
       if (this.#isClosed()) return;
-      // 204 is how a server tells a client to stop (HTML standard, section 9.2.5).
+      // The way to tell a client to stop (HTML standard, section 9.2.5).
       if (why.status === 204) return this.close();
       if (REFUSALS.includes(why.status ?? 0)) return this.#announce({ state: 'refused', ...why });
       if (!this.#again) await this.#wait(delayMs, why);
@@ -205,12 +200,8 @@ export class Stream extends EventTarget {
     }
   }
 
-  /**
-   * Reads an answer to its end.
-   * @param {Response} response
-   * @returns {Promise<End>}
-   */
-  async #read(response) {
+  /** @returns {Promise<End>} */
+  async #read(/** @type {Response} */ response) {
     const type = response.headers.get('content-type') ?? '';
     if (response.status !== 200 || !response.body || !type.startsWith('text/event-stream')) {
       return this.#failed(response, type);
@@ -219,15 +210,15 @@ export class Stream extends EventTarget {
     let reason = 'lost';
     let connected = false;
     let replay = 0;
-    // Who knows the epoch of our last event resumes exactly after it, or says what is missing. Any
-    // other server replays what it has; if that begins with news, something may lie between.
+    // A server of the same epoch resumes right after our last event, or says what is missing. Any
+    // other replays what it has; if that begins with news, something may lie between.
     let seam = epochOf(this.#lastEventId);
 
     const parser = new Parser({
       comment: () => this.#watchdog.heartbeat(),
       retry: (retryMs) => {
         this.#retryMs = Math.min(retryMs, RETRY_MS_MAX);
-        // If the stream ends after this, it is for lack of room, or a farewell.
+        // If the stream ends after this, it was for lack of room, or a farewell.
         reason = connected ? 'drain' : 'overload';
       },
       event: (text, eventId) => {
@@ -261,40 +252,31 @@ export class Stream extends EventTarget {
     return reason === 'lost' ? this.#lost(reason) : { reason, delayMs: this.#retryMs };
   }
 
-  /**
-   * @param {Record<string, any>} data
-   * @param {string} eventId
-   * @param {boolean} replay
-   */
-  #take({ id, content, timestamp, sessionId }, eventId, replay) {
+  #take(/** @type {any} */ data, /** @type {string} */ eventId, /** @type {boolean} */ replay) {
+    const { id, content, sessionId } = data;
     if (typeof id !== 'string' || typeof content !== 'string') return;
     this.#seenIds.add(id);
     if (this.#seenIds.size > SEEN_IDS_MAX) {
       const [oldest] = this.#seenIds;
       this.#seenIds.delete(oldest);
     }
-    const time = Number(timestamp) || 0;
-    this.#dispatch('message', { id, content, timestamp: time, sessionId, eventId, replay });
+    const timestamp = Number(data.timestamp) || 0;
+    this.#dispatch('message', { id, content, timestamp, sessionId, eventId, replay });
   }
 
   /**
-   * The first time, the server's own delay, which it jitters. Then ever longer ones, spread, so that
-   * a crowd does not come back as one.
-   * @param {Reason} reason
+   * At first the server's own delay, which it jitters. Then ever longer ones, spread, so that a crowd
+   * does not come back as one.
    * @returns {End}
    */
-  #lost(reason) {
+  #lost(/** @type {Reason} */ reason) {
     const grownMs = Math.min(this.#retryMs * 2 ** this.#failures, BACKOFF_MS_MAX);
     const delayMs = this.#failures === 0 ? this.#retryMs : grownMs * (0.5 + Math.random() / 2);
     this.#failures += 1;
     return { reason, delayMs };
   }
 
-  /**
-   * @param {Response} response not a stream
-   * @param {string} type
-   */
-  async #failed(response, type) {
+  async #failed(/** @type {Response} */ response, /** @type {string} */ type) {
     const end = this.#lost('status');
     const askedMs = Math.min(Number(response.headers.get('retry-after')) * 1_000 || 0, RETRY_MS_MAX);
     // Everyone was told the same figure: spread it.
@@ -305,11 +287,7 @@ export class Stream extends EventTarget {
     return end;
   }
 
-  /**
-   * @param {number} delayMs
-   * @param {Omit<End, 'delayMs'>} why
-   */
-  async #wait(delayMs, why) {
+  async #wait(/** @type {number} */ delayMs, /** @type {Omit<End, 'delayMs'>} */ why) {
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     let timer;
     await new Promise((resolve) => {
@@ -320,26 +298,19 @@ export class Stream extends EventTarget {
     clearTimeout(timer);
   }
 
-  /** @param {State} state */
-  #announce(state) {
+  #announce(/** @type {State} */ state) {
     this.#state = state;
     this.#dispatch('state', state);
   }
 
-  /**
-   * @template {keyof Events} T
-   * @param {T} type
-   * @param {Events[T]} detail
-   */
-  #dispatch(type, detail) {
+  #dispatch(/** @type {keyof Events} */ type, /** @type {Events[keyof Events]} */ detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 }
 
 /**
- * Says when a connection has been silent for too long. By the wall clock, which goes on while a
- * machine sleeps. A longer heartbeat interval than expected is learnt; until then each alarm doubles
- * the patience.
+ * Says when a connection was silent for too long, by the wall clock, which goes on while a machine
+ * sleeps. Learns a longer heartbeat interval; until it has, each alarm doubles the patience.
  */
 class Watchdog {
   #intervalMs;
@@ -350,13 +321,11 @@ class Watchdog {
   /** @type {(() => void) | undefined} */ #alarm;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
 
-  /** @param {number} intervalMs */
-  constructor(intervalMs) {
+  constructor(/** @type {number} */ intervalMs) {
     this.#intervalMs = intervalMs;
   }
 
-  /** @param {() => void} alarm */
-  start(alarm) {
+  start(/** @type {() => void} */ alarm) {
     this.#alarm = alarm;
     this.#heardAt = Date.now();
     this.#heartbeatAt = 0;
@@ -370,13 +339,16 @@ class Watchdog {
   }
 
   heard() {
-    this.#answered = true;
     this.#heardAt = Date.now();
+    if (this.#answered) return;
+    // From here on less time is given.
+    this.#answered = true;
+    this.check();
   }
 
   heartbeat() {
     const elapsedMs = Date.now() - this.#heartbeatAt;
-    // More than the limit is not a server's pace but a machine's sleep.
+    // More than the limit is no server's pace, but a machine's sleep.
     if (elapsedMs <= this.#limitMs()) {
       this.#intervalMs = Math.max(this.#intervalMs, elapsedMs);
       this.#patience = 1;
@@ -387,7 +359,7 @@ class Watchdog {
   check() {
     clearTimeout(this.#timer);
     if (!this.#alarm) return;
-    // A clock set back must not stretch the wait.
+    // In case the clock was set back.
     this.#heardAt = Math.min(this.#heardAt, Date.now());
     const leftMs = this.#heardAt + this.#limitMs() - Date.now();
     if (leftMs > 0) {
@@ -405,8 +377,8 @@ class Watchdog {
 }
 
 /**
- * Reads an event stream in pieces of any size (HTML standard, section 9.2.6), comments included. The
- * `event` field is read past: hookcast names its events in the data.
+ * Reads an event stream in pieces of any size (HTML standard, section 9.2.6), comments included, but
+ * not the `event` field: hookcast names its events in the data.
  */
 export class Parser {
   #on;
@@ -416,20 +388,16 @@ export class Parser {
   #id = '';
   #afterCr = false;
 
-  /**
-   * @param {{ event: (data: string, id: string) => void, comment: () => void,
-   *   retry: (ms: number) => void }} on
-   */
+  /** @param {{ event(data: string, id: string): void, comment(): void, retry(ms: number): void }} on */
   constructor(on) {
     this.#on = on;
   }
 
-  /** @param {string} text */
-  feed(text) {
+  feed(/** @type {string} */ text) {
     if (text === '') return;
     this.#chars += text.length;
     if (this.#chars > EVENT_CHARS_MAX) throw new RangeError('an event is too long');
-    // A CR at the end of the piece before may have been half of a CRLF.
+    // The piece before may have ended between CR and LF.
     let start = this.#afterCr && text.startsWith('\n') ? 1 : 0;
     this.#afterCr = text.endsWith('\r');
     const lineEnd = /\r\n?|\n/g;
@@ -442,8 +410,7 @@ export class Parser {
     this.#line.push(text.slice(start));
   }
 
-  /** @param {string} line */
-  #field(line) {
+  #field(/** @type {string} */ line) {
     const [, name, value = ''] = /^([^:]*):? ?(.*)$/s.exec(line) ?? [];
     if (line === '') this.#dispatch();
     else if (name === '') this.#on.comment();
@@ -460,19 +427,12 @@ export class Parser {
   }
 }
 
-/**
- * The part before the dash: which history an event id belongs to.
- * @param {string} [eventId]
- */
-function epochOf(eventId) {
+function epochOf(/** @type {string | undefined} */ eventId) {
   return eventId?.slice(0, eventId.lastIndexOf('-'));
 }
 
-/**
- * @param {string} text
- * @returns {Record<string, any> | undefined} undefined if it is not a JSON object
- */
-function parseObject(text) {
+/** @returns {Record<string, any> | undefined} */
+function parseObject(/** @type {string} */ text) {
   try {
     const value = JSON.parse(text);
     return value instanceof Object ? value : undefined;

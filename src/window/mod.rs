@@ -17,8 +17,12 @@ use std::sync::LazyLock;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-/// What may be had without a hash in its address.
-const PUBLIC: &str = "hookcast.js";
+/// What may be had without a hash in its address: the module for others, and the icon that browsers
+/// ask for when someone looks at an answer of the API.
+const PUBLIC: [(&str, &str); 2] = [
+    ("hookcast.js", "hookcast.js"),
+    ("favicon.ico", "favicon.svg"),
+];
 
 /// The parts of the page, by the name they have below `assets/<hash>/`.
 const PARTS: [(&str, &str, &[u8]); 15] = [
@@ -27,7 +31,7 @@ const PARTS: [(&str, &str, &[u8]); 15] = [
     ("favicon.svg", IMAGE, include_bytes!("favicon.svg")),
     ("feed.js", SCRIPT, include_bytes!("feed.js")),
     ("history.js", SCRIPT, include_bytes!("history.js")),
-    (PUBLIC, SCRIPT, include_bytes!("hookcast.js")),
+    ("hookcast.js", SCRIPT, include_bytes!("hookcast.js")),
     ("render.js", SCRIPT, include_bytes!("render.js")),
     ("send.js", SCRIPT, include_bytes!("send.js")),
     ("session.js", SCRIPT, include_bytes!("session.js")),
@@ -162,8 +166,8 @@ impl Window {
         if path.is_empty() {
             return Some((&self.page, REVALIDATE));
         }
-        if path == PUBLIC {
-            return Some((self.part(PUBLIC)?, REVALIDATE));
+        if let Some((_, name)) = PUBLIC.iter().find(|(address, _)| *address == path) {
+            return Some((self.part(name)?, REVALIDATE));
         }
         let (version, name) = path.strip_prefix("assets/")?.split_once('/')?;
         let cache_control = if version == self.version {
@@ -280,7 +284,12 @@ mod tests {
 
     #[test]
     fn page_and_public_module_are_revalidated_and_so_is_another_versions_address() {
-        for path in ["/", "/hookcast.js", "/assets/0123456789abcdef/app.js"] {
+        for path in [
+            "/",
+            "/hookcast.js",
+            "/favicon.ico",
+            "/assets/0123456789abcdef/app.js",
+        ] {
             assert_eq!(
                 header(&get(path), "Cache-Control"),
                 Some(REVALIDATE),
@@ -390,5 +399,11 @@ mod tests {
         assert!(
             !PAGE.contains("<style") && !PAGE.contains(" style=") && !PAGE.contains(" onclick")
         );
+    }
+
+    #[test]
+    fn the_whole_window_stays_under_60_kib() {
+        let bytes = PAGE.len() + PARTS.iter().map(|(_, _, body)| body.len()).sum::<usize>();
+        assert!(bytes < 60 * 1024, "{bytes} bytes");
     }
 }

@@ -6,14 +6,14 @@
  */
 
 /** Characters shown of a long message, and added each time more is asked for. */
-const PREVIEW_CHARS = 1_500;
+const PREVIEW_CHARS = 1_000;
 const MORE_CHARS = 64 * 1024;
 
 const clock = new Intl.DateTimeFormat(undefined, { timeStyle: 'medium' });
 const day = new Intl.DateTimeFormat(undefined, { dateStyle: 'full' });
 const exact = new Intl.DateTimeFormat(undefined, {
   ...{ year: 'numeric', month: 'long', day: 'numeric' },
-  ...{ hour: 'numeric', minute: '2-digit', second: '2-digit', fractionalSecondDigits: 3 },
+  ...{ hour: '2-digit', minute: '2-digit', second: '2-digit', fractionalSecondDigits: 3 },
   timeZoneName: 'short',
 });
 const { format } = new Intl.NumberFormat();
@@ -91,7 +91,7 @@ function content(message) {
   const body = el('div', { class: 'content', dir: 'auto' }, ...linked(text.slice(0, end)));
   if (end === text.length) return body;
   const left = countOf(text.length - end, 'character');
-  const more = el('button', { type: 'button', class: 'more' }, `Show more (${left})`);
+  const more = el('button', { class: 'more' }, `Show more (${left})`);
   more.addEventListener('click', () => {
     shownChars.set(message, end + MORE_CHARS);
     const whole = content(message);
@@ -100,7 +100,7 @@ function content(message) {
     whole.tabIndex = -1;
     whole.focus({ preventScroll: true });
   });
-  body.append('… ', more);
+  body.append('…', more);
   return body;
 }
 

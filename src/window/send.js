@@ -21,77 +21,49 @@ function quote(text) {
   return `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
-export class SendPanel {
-  #form;
-  #url;
-  #sessionId;
-  #command;
-  #answer;
+/**
+ * @param {any} form
+ * @param {{ url: string, sessionId: string, command: HTMLElement, answer: HTMLElement }} parts
+ */
+export function runSendPanel(form, { url, sessionId, command, answer }) {
+  const { message, to, secret, submit } = form.elements;
+  const secretLabel = secret.closest('label');
+  const body = () => ({ message: message.value, ...(to.value === 'session' && { sessionId }) });
+  const showCommand = () => (command.textContent = curl(url, body(), !secretLabel.hidden));
 
-  /**
-   * @param {HTMLFormElement} form
-   * @param {{ url: string, sessionId: string, command: HTMLElement, answer: HTMLElement }} parts
-   */
-  constructor(form, { url, sessionId, command, answer }) {
-    this.#form = form;
-    this.#url = url;
-    this.#sessionId = sessionId;
-    this.#command = command;
-    this.#answer = answer;
-    form.addEventListener('input', () => this.#showCommand());
-    form.addEventListener('submit', (event) => {
-      event.preventDefault();
-      this.#send();
-    });
-    form.addEventListener('keydown', ({ key, ctrlKey, metaKey }) => {
-      if (key === 'Enter' && (ctrlKey || metaKey)) form.requestSubmit();
-    });
-    this.#showCommand();
-  }
+  const show = (good, headline, text) => {
+    answer.replaceChildren(el('p', { class: good ? 'good' : 'bad' }, headline));
+    if (text) answer.append(el('pre', {}, text));
+  };
 
-  async #send() {
-    const { submit, secret } = this.#fields();
+  const send = async () => {
     submit.disabled = true;
     /** @type {Record<string, string>} */
     const headers = { 'Content-Type': 'application/json' };
     if (secret.value) headers['X-Webhook-Secret'] = secret.value;
-    const body = JSON.stringify(this.#body());
     const signal = AbortSignal.timeout(ANSWER_MS_MAX);
+    const request = { method: 'POST', headers, body: JSON.stringify(body()), signal };
     try {
-      const response = await fetch(this.#url, { method: 'POST', headers, body, signal });
-      const text = await response.text();
-      this.#show(response.ok, `${response.status} ${response.statusText}`, text);
-      if (response.status === 401) this.#askForSecret();
+      const response = await fetch(url, request);
+      show(response.ok, `${response.status} ${response.statusText}`, await response.text());
+      if (response.status === 401) {
+        secretLabel.hidden = false;
+        secret.focus();
+        showCommand();
+      }
     } catch {
-      this.#show(false, signal.aborted ? 'No answer in time' : 'The server cannot be reached', '');
+      show(false, signal.aborted ? 'No answer in time' : 'The server cannot be reached', '');
     }
     submit.disabled = false;
-  }
+  };
 
-  #show(good, headline, text) {
-    this.#answer.replaceChildren(el('p', { class: good ? 'good' : 'bad' }, headline));
-    if (text) this.#answer.append(el('pre', { tabindex: '0', 'aria-label': 'Answer' }, text));
-  }
-
-  #askForSecret() {
-    const { secret } = this.#fields();
-    secret.closest('label').hidden = false;
-    secret.focus();
-    this.#showCommand();
-  }
-
-  #showCommand() {
-    const { secret } = this.#fields();
-    this.#command.textContent = curl(this.#url, this.#body(), !secret.closest('label').hidden);
-  }
-
-  #body() {
-    const { message, to } = this.#fields();
-    return { message: message.value, ...(to.value === 'session' && { sessionId: this.#sessionId }) };
-  }
-
-  /** @returns {any} */
-  #fields() {
-    return this.#form.elements;
-  }
+  form.addEventListener('input', showCommand);
+  form.addEventListener('submit', (event) => {
+    event.preventDefault();
+    send();
+  });
+  form.addEventListener('keydown', ({ key, ctrlKey, metaKey }) => {
+    if (key === 'Enter' && (ctrlKey || metaKey)) form.requestSubmit();
+  });
+  showCommand();
 }

@@ -3,7 +3,7 @@
  * browser has no such worker or does not start it.
  *
  * @typedef {{ url: string, sessionId: string, saved: () => import('./feed.js').Message[] }} Source
- *   what to follow, and what the page holds of it when asked
+ *   `saved`: what the page holds
  * @typedef {{ reconnect: () => void, check: () => void, close: () => void }} Link
  */
 
@@ -15,23 +15,20 @@ const WORKER_MS_MAX = 5_000;
 /**
  * @param {Source} source
  * @param {import('./feed.js').Follower} onUpdate
- * @returns {Link}
+ * @param {(link: Link) => void} onLink told of the link, and again if another takes its place
  */
-export function follow(source, onUpdate) {
-  const alone = () => followAlone(source, onUpdate);
-  let link = followShared(source, onUpdate, () => (link = alone())) ?? alone();
-  return {
-    reconnect: () => link.reconnect(),
-    check: () => link.check(),
-    close: () => link.close(),
-  };
+export function follow(source, onUpdate, onLink) {
+  const alone = () => onLink(followAlone(source, onUpdate));
+  const shared = followShared(source, onUpdate, alone);
+  if (shared) onLink(shared);
+  else alone();
 }
 
 function followAlone({ url, sessionId, saved }, onUpdate) {
   const messages = saved();
   const feed = new Feed(url, sessionId, messages);
   feed.attach(onUpdate, messages.at(-1)?.eventId);
-  return feed;
+  return feed.stream;
 }
 
 function followShared({ url, sessionId, saved }, onUpdate, onFailure) {

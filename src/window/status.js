@@ -14,15 +14,13 @@ export class Status {
   /** @type {ReturnType<typeof setInterval> | undefined} */ #ticks;
 
   /**
-   * @param {HTMLElement} root
+   * @param {any} root
    * @param {() => void} onReconnect
    */
   constructor(root, onReconnect) {
     this.#root = root;
-    this.#text = /** @type {HTMLElement} */ (root.querySelector('[role=status]'));
-    this.#countdown = /** @type {HTMLElement} */ (root.querySelector('.countdown'));
-    this.#button = /** @type {HTMLElement} */ (root.querySelector('button'));
-    this.#button.addEventListener('click', onReconnect);
+    [, this.#text, this.#countdown, this.#button] = root.children;
+    this.#button.onclick = onReconnect;
     addEventListener('online', () => this.show(this.#state));
     addEventListener('offline', () => this.show(this.#state));
   }

@@ -2,12 +2,14 @@
 (() => {
   const KEY = 'hookcast.theme';
   const themes = ['system', 'light', 'dark'];
-  let theme = themes[0];
+  /** @type {Record<string, string>} */
+  let store = {};
   try {
-    theme = localStorage.getItem(KEY) ?? theme;
+    store = localStorage;
   } catch {
     // Nothing can be kept here.
   }
+  let theme = store[KEY] ?? 'system';
 
   const show = () => {
     document.documentElement.dataset.theme = theme;
@@ -20,12 +22,8 @@
     show();
     document.getElementById('theme')?.addEventListener('click', () => {
       theme = themes[(themes.indexOf(theme) + 1) % themes.length];
+      store[KEY] = theme;
       show();
-      try {
-        localStorage.setItem(KEY, theme);
-      } catch {
-        // It lasts until the next load.
-      }
     });
   });
 })();

@@ -1,9 +1,9 @@
 /**
  * A windowed list: of thousands of entries only those near the view are elements of the page.
  *
- * Entries are cut into blocks. A block out of view is emptied and keeps its measured height; one that
- * never was in view has an estimated height. What arrives at the end does not move who reads back,
- * and the browser's scroll anchoring holds the place when a height above turns out different.
+ * A block of entries out of view is emptied and keeps its measured height; one that never was in view
+ * has an estimated height. What arrives at the end does not move who reads back, and the browser's
+ * scroll anchoring holds the place when a height above turns out different.
  */
 
 /** Entries per block: a screen or two, so that three or four blocks are filled at a time. */
@@ -43,7 +43,7 @@ export class Timeline {
     new ResizeObserver(() => this.#pinned && this.toEnd()).observe(scroller);
   }
 
-  /** The view is at the end and stays there. */
+  /** Whether the view is at the end and stays there. */
   get pinned() {
     return this.#pinned;
   }
@@ -105,7 +105,7 @@ export class Timeline {
     this.#frame = 0;
     const entries = this.#pending;
     this.#pending = [];
-    // At the end the last blocks come into view; elsewhere the observer fills what comes near.
+    // At the end these will be in view; elsewhere the observer fills what comes near.
     const fillFrom = this.#pinned ? entries.length - 2 * BLOCK_ENTRIES : Infinity;
     entries.forEach((entry, i) => this.#place(entry, i >= fillFrom));
     if (this.#pinned) this.toEnd();
@@ -115,9 +115,9 @@ export class Timeline {
     let block = this.#blocks.at(-1);
     if (!block || block.entries.length >= BLOCK_ENTRIES) block = this.#open();
     block.entries.push(entry);
-    if (block.filled) block.element.append(this.#render(entry, this.#before(block, block.entries.length - 1)));
+    if (block.filled) block.element.append(this.#render(entry, block.entries.at(-2)));
     else if (inView) this.#fill(block);
-    else this.#setHeight(block, block.entries.length * this.#entryPx);
+    else block.element.style.height = `${block.entries.length * this.#entryPx}px`;
   }
 
   #open() {
@@ -143,7 +143,7 @@ export class Timeline {
 
   #fill(block) {
     block.filled = true;
-    block.element.style.blockSize = '';
+    block.element.style.height = '';
     const nodes = block.entries.map((entry, i) => this.#render(entry, this.#before(block, i)));
     block.element.replaceChildren(...nodes);
   }
@@ -153,12 +153,8 @@ export class Timeline {
     if (block.element.contains(document.activeElement)) return;
     block.filled = false;
     block.element.replaceChildren();
-    this.#setHeight(block, heightPx);
+    block.element.style.height = `${heightPx}px`;
     this.#entryPx = heightPx / block.entries.length;
-  }
-
-  #setHeight(block, heightPx) {
-    block.element.style.blockSize = `${heightPx}px`;
   }
 
   #before(block, i) {

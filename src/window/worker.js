@@ -29,12 +29,12 @@ function attach(port, { url, sessionId, saved }) {
   const follower = (update) => port.postMessage(update);
   const detach = () => {
     clearInterval(pings);
-    feed.detach(follower);
-    // The next message is from a tab that came back.
+    feed.followers.delete(follower);
+    // A tab that comes back attaches again.
     port.onmessage = ({ data }) => data.type === 'attach' && attach(port, data);
-    if (feed.followers > 0 || feeds.get(key) !== feed) return;
+    if (feed.followers.size > 0 || feeds.get(key) !== feed) return;
     feeds.delete(key);
-    feed.close();
+    feed.stream.close();
   };
   const pings = setInterval(() => {
     if (Date.now() - heardAt < TAB_SILENCE_MS_MAX) return port.postMessage({ type: 'ping' });
@@ -45,8 +45,8 @@ function attach(port, { url, sessionId, saved }) {
   port.onmessage = ({ data }) => {
     heardAt = Date.now();
     if (data.type === 'detach') detach();
-    else if (data.type === 'reconnect') feed.reconnect();
-    else if (data.type === 'check') feed.check();
+    else if (data.type === 'reconnect') feed.stream.reconnect();
+    else if (data.type === 'check') feed.stream.check();
   };
   feed.attach(follower, saved.at(-1)?.eventId);
 }

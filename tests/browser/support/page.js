@@ -71,3 +71,9 @@ export function setHidden(page, hidden) {
     document.dispatchEvent(new Event('visibilitychange'));
   }, hidden);
 }
+
+/** Waits until an element has just this text. */
+export async function until(page, locator, text) {
+  const element = await locator.elementHandle();
+  await page.waitForFunction(([e, wanted]) => e.textContent === wanted, [element, text]);
+}

@@ -54,9 +54,10 @@ export class Proxy extends EventEmitter {
     this.#pairs.clear();
   }
 
-  /** Lets nothing through any more on the connections there are, without closing them. */
-  freeze() {
-    for (const { client, server } of this.#pairs) {
+  /** Lets nothing through any more on the streams there are, without closing them. */
+  freezeStreams() {
+    for (const { client, server, stream } of this.#pairs) {
+      if (!stream) continue;
       client.unpipe(server).pause();
       server.unpipe(client).pause();
     }

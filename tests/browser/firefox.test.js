@@ -1,0 +1,83 @@
+/** The main path in Debian's Firefox, driven by WebDriver BiDi. */
+
+import assert from 'node:assert/strict';
+import { after, before, it } from 'node:test';
+import puppeteer from 'puppeteer-core';
+
+import { Proxy } from './support/proxy.js';
+import { Server } from './support/server.js';
+
+let browser;
+let server;
+let proxy;
+
+before(async () => {
+  browser = await puppeteer.launch({
+    browser: 'firefox',
+    executablePath: process.env.FIREFOX ?? '/usr/bin/firefox-esr',
+    headless: true,
+    defaultViewport: { width: 1_280, height: 800 },
+    // No telemetry, updates or captive portal checks from a test.
+    extraPrefsFirefox: {
+      'datareporting.policy.dataSubmissionEnabled': false,
+      'network.captive-portal-service.enabled': false,
+      'network.connectivity-service.enabled': false,
+    },
+  });
+  server = await Server.start(['--drain', '500ms']);
+  proxy = await Proxy.start(server.port);
+});
+after(async () => {
+  await browser?.close();
+  await proxy?.close();
+  await server?.close();
+});
+
+const open = async () => {
+  const page = await browser.newPage();
+  await page.goto(proxy.url);
+  await live(page);
+  return page;
+};
+const live = (page) => page.waitForSelector('#status[data-state=live]');
+const waiting = (page) => page.waitForSelector('#status[data-state=waiting]');
+const texts = (page) => page.$$eval('.content', (all) => all.map(({ textContent }) => textContent));
+const shows = (page, text) =>
+  page.waitForFunction((t) => [...document.querySelectorAll('.content')].some((e) => e.textContent === t), {}, text);
+const restart = async () => {
+  await server.restart();
+  proxy.retarget(server.port);
+};
+
+it('in Firefox: history, news, a test message, a kill, a drain, a reload, two tabs on one stream', async () => {
+  await server.post('history <b>');
+  const page = await open();
+  await server.post('news');
+  await shows(page, 'news');
+  await page.click('[name=submit]');
+  await shows(page, 'Hello from hookcast');
+  await page.waitForFunction(() => document.querySelector('#answer .good')?.textContent === '200 OK');
+
+  await server.kill();
+  await waiting(page);
+  await restart();
+  await server.post('after the kill');
+  await shows(page, 'after the kill');
+  await server.drain();
+  await restart();
+  await server.post('after the drain');
+  await shows(page, 'after the drain');
+
+  await page.reload();
+  await live(page);
+  assert.match(proxy.streamRequests.at(-1), /lastEventId=[0-9a-f]+-\d+/);
+  const all = ['history <b>', 'news', 'Hello from hookcast', 'after the kill', 'after the drain'];
+  await shows(page, all.at(-1));
+  assert.deepEqual(await texts(page), all);
+
+  const second = await open();
+  await server.post('to both');
+  await Promise.all([shows(page, 'to both'), shows(second, 'to both')]);
+  assert.deepEqual(await texts(second), [...all, 'to both']);
+  assert.equal(proxy.openStreams, 1);
+});

@@ -1,0 +1,191 @@
+/**
+ * How the page looks, reads and moves: screenshots and figures for people in artefacts/, and the
+ * checks that a machine can make of them.
+ */
+
+import assert from 'node:assert/strict';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { after, before, describe, it } from 'node:test';
+import axe from 'axe-core';
+
+import { launch, open, shows, state, until } from './support/page.js';
+import { connected, failing, frame, gapFrame, scripted, streaming } from './support/script.js';
+import { Server } from './support/server.js';
+
+const ARTEFACTS = new URL('../../artefacts/', import.meta.url).pathname;
+const WIDTHS = [360, 768, 1280];
+const THEMES = ['light', 'dark'];
+
+/** A day in the life of a stream. */
+const EVENING = Date.parse('2026-03-01T22:40:00Z');
+const CONTENTS = [
+  [`TypeError: x is undefined\n${'    at handler (/srv/app/lib/router.js:118:14)\n'.repeat(60)}`],
+  ['Deployment of api-gateway v2.14.0 started by Ana'],
+  ['Build #4812 passed in 3 min 20 s: https://ci.example.com/builds/4812'],
+  ['Payment received: €1,240.00 from Müller & Söhne GmbH 🎉', { sessionId: 'me' }],
+  ['Disk usage on db-3 is at 81 %\nThreshold: 80 %\nGrowth: 1.2 GB a day'],
+  ['שלום! ההזמנה שלך נשלחה 📦\nOrder 10025 was shipped'],
+  ['مرحبا، تم استلام الدفعة رقم 55'],
+  ['{"event":"order.created","id":"ord_9f2c","total":59.9,"items":[{"sku":"A-100","qty":2},{"sku":"B-7","qty":1}]}'],
+  ['AVeryLongWordWithoutAnySpaces'.repeat(4)],
+  ['Your export is ready', { sessionId: 'me' }],
+  ['👍'],
+];
+const day = CONTENTS.map(([content, more], i) =>
+  frame(`e-${i}`, content, { timestamp: EVENING + i * 500_000, ...more }),
+);
+const DAY = [connected(day.length), ...day.slice(0, 4), gapFrame(412), ...day.slice(4)];
+
+describe('the window', () => {
+  let browser;
+  let server;
+  const report = [];
+  before(async () => {
+    mkdirSync(ARTEFACTS, { recursive: true });
+    browser = await launch();
+    server = await Server.start();
+  });
+  after(async () => {
+    writeFileSync(`${ARTEFACTS}axe.json`, JSON.stringify(report, null, 2));
+    await browser.close();
+    await server.close();
+  });
+
+  /** Opens the page with a stream from a script. */
+  async function view(t, width, theme, ...answers) {
+    const script = await scripted(...answers);
+    const page = await open(browser, 'about:blank', {
+      viewport: { width, height: width < 700 ? 740 : 800 },
+      colorScheme: theme,
+      alone: true,
+    });
+    t.after(async () => {
+      await page.context().close();
+      script.close();
+    });
+    await page.route('**/api/webhook/stream*', (route) => route.continue({ url: script.url }));
+    await page.goto(`${server.url}?sessionId=me`);
+    // The address has another port each time; the pictures should not.
+    await page.evaluate(() => document.fonts.ready);
+    return page;
+  }
+
+  /** Takes a picture and lets axe look for what hinders people. */
+  async function examine(page, name) {
+    await page.screenshot({ path: `${ARTEFACTS}window-${name}.png`, animations: 'disabled' });
+    await page.evaluate(axe.source);
+    const { violations, incomplete, passes } = await page.evaluate(() =>
+      globalThis.axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }),
+    );
+    const brief = (rules) => rules.map(({ id, help, nodes }) => ({ id, help, nodes: nodes.map(({ html }) => html.slice(0, 200)) }));
+    report.push({ name, passes: passes.length, violations: brief(violations), incomplete: brief(incomplete) });
+    assert.deepEqual(brief(violations), []);
+  }
+
+  const pictures = [
+    ['messages', [streaming(...DAY)], (page) => shows(page, '👍')],
+    ['empty', [streaming(connected())], (page) => state(page, 'live')],
+    ['waiting', [failing(502)], (page) => state(page, 'waiting')],
+    [
+      'reading-back',
+      [streaming(connected(80), ...Array.from({ length: 80 }, (_, i) => frame(`e-${i}`, `Message number ${i}`, { timestamp: EVENING + i * 60_000 })))],
+      async (page) => {
+        await shows(page, 'Message number 79');
+        await page.locator('#log').evaluate((log) => (log.scrollTop = 300));
+        await page.locator('#jump').waitFor();
+      },
+    ],
+    [
+      'panel',
+      [streaming(...DAY)],
+      async (page) => {
+        await shows(page, '👍');
+        const opener = page.locator('#open-panel');
+        if (await opener.isVisible()) await opener.click();
+        await page.route('**/api/webhook', (route) =>
+          route.fulfill({ status: 401, contentType: 'application/json', body: '{"error":"Unauthorized"}' }),
+        );
+        await page.getByRole('button', { name: 'Send', exact: true }).click();
+        await page.getByLabel('Secret').waitFor();
+      },
+    ],
+  ];
+  for (const theme of THEMES) {
+    for (const width of WIDTHS) {
+      it(`is accessible and fits at ${width} px, ${theme}`, async (t) => {
+        for (const [what, answers, prepare] of pictures) {
+          const page = await view(t, width, theme, ...answers);
+          await prepare(page);
+          await examine(page, `${what}-${width}-${theme}`);
+          // Nothing sticks out to the side.
+          assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), what);
+        }
+      });
+    }
+  }
+
+  it('can be zoomed to 400 % and read with larger text spacing', async (t) => {
+    // WCAG 2.2, 1.4.10 and 1.4.12: 320 by 256 CSS pixels are 1280 by 1024 at 400 %.
+    const page = await view(t, 320, 'light', streaming(...DAY));
+    await page.setViewportSize({ width: 320, height: 256 });
+    await shows(page, '👍');
+    await page.evaluate(() => {
+      const sheet = new CSSStyleSheet();
+      sheet.replaceSync('* { line-height: 1.5 !important; letter-spacing: .12em !important; word-spacing: .16em !important; }');
+      document.adoptedStyleSheets = [sheet];
+    });
+    await examine(page, 'messages-400-percent');
+    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
+    const height = await page.locator('#log').evaluate((log) => log.clientHeight);
+    assert.ok(height >= 60, `the log is ${height} px high`);
+  });
+
+  it('costs the same for the 5,000th message as for the first ones', async (t) => {
+    const page = await open(browser, server.url);
+    t.after(() => page.context().close());
+    await state(page, 'live');
+    const session = await page.context().newCDPSession(page);
+    await session.send('Performance.enable');
+    await page.evaluate(() => {
+      window.frames_ms = [];
+      let last = performance.now();
+      const note = (now) => {
+        window.frames_ms.push(now - last);
+        last = now;
+        requestAnimationFrame(note);
+      };
+      requestAnimationFrame(note);
+    });
+    const busyMs = async () => {
+      const { metrics } = await session.send('Performance.getMetrics');
+      return metrics.find(({ name }) => name === 'TaskDuration').value * 1_000;
+    };
+    const rounds = [];
+    let posted = 0;
+    for (let round = 0; round < 5; round += 1) {
+      const before = await busyMs();
+      await page.evaluate(() => (window.frames_ms.length = 0));
+      const sender = async () => {
+        while (posted < (round + 1) * 1_000) {
+          posted += 1;
+          await server.post(`Message ${posted} of many, of a common length, to everyone who listens`);
+        }
+      };
+      await Promise.all(Array.from({ length: 8 }, sender));
+      await until(page, page.locator('#count'), `${posted.toLocaleString('en')} messages`);
+      const frames = (await page.evaluate(() => window.frames_ms)).sort((a, b) => a - b);
+      const at = (share) => Number(frames[Math.floor((frames.length - 1) * share)].toFixed(1));
+      rounds.push({
+        ...{ messages: posted, frames: frames.length, busyMs: Math.round((await busyMs()) - before) },
+        ...{ p50Ms: at(0.5), p95Ms: at(0.95), p99Ms: at(0.99), maxMs: at(1) },
+        elements: await page.locator('.message').count(),
+      });
+    }
+    console.table(rounds);
+    writeFileSync(`${ARTEFACTS}frames.json`, JSON.stringify(rounds, null, 2));
+    assert.ok(rounds.at(-1).elements < 250, `${rounds.at(-1).elements} elements`);
+    // A cost that grows with what is held shows in all later rounds, a busy machine in some.
+    const later = Math.min(...rounds.slice(2).map(({ busyMs }) => busyMs));
+    assert.ok(later < 3 * rounds[0].busyMs, `${rounds[0].busyMs} ms at first, ${later} ms later`);
+  });
+});

@@ -1,0 +1,60 @@
+/** A server that follows a script: for what the real one does rarely, or never. */
+
+import http from 'node:http';
+import { once } from 'node:events';
+
+/**
+ * Answers the n-th request for a stream with the n-th of `answers`; further ones with the last.
+ * An answer is a function of request and response.
+ */
+export async function scripted(...answers) {
+  const requests = [];
+  const server = http.createServer((request, response) => {
+    requests.push({ url: request.url, headers: request.headers, at: performance.now() });
+    const answer = answers[Math.min(requests.length, answers.length) - 1];
+    answer(request, response);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address();
+  return {
+    url: `http://127.0.0.1:${port}/api/webhook/stream`,
+    requests,
+    close: () => {
+      server.close();
+      server.closeAllConnections();
+    },
+  };
+}
+
+/** Headers and text of a stream that stays open. */
+export function streaming(...pieces) {
+  return (request, response) => {
+    response.writeHead(200, { 'Content-Type': 'text/event-stream' });
+    for (const piece of pieces) response.write(piece);
+  };
+}
+
+/** A stream that ends in good order. */
+export function ending(...pieces) {
+  return (request, response) => {
+    response.writeHead(200, { 'Content-Type': 'text/event-stream' });
+    response.end(pieces.join(''));
+  };
+}
+
+/** An answer that is not a stream. */
+export function failing(status, headers = {}, body = '') {
+  return (request, response) => response.writeHead(status, headers).end(body);
+}
+
+export const connected = (replay = 0, retryMs = 10) =>
+  `retry: ${retryMs}\ndata: {"type":"connected","timestamp":1,"replay":${replay}}\n\n`;
+
+/** The frame of a message whose id is its content. */
+export const frame = (eventId, content, more = {}) =>
+  `id: ${eventId}\ndata: ${JSON.stringify({ type: 'webhook_message', id: content, content, timestamp: 1, ...more })}\n\n`;
+
+export const gapFrame = (missed) => `data: ${JSON.stringify({ type: 'gap', missed })}\n\n`;
+
+export const HEARTBEAT = ': heartbeat\n\n';

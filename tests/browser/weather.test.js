@@ -1,0 +1,318 @@
+/** What the page makes of bad weather: the server gone, full or draining, the network cut or frozen. */
+
+import assert from 'node:assert/strict';
+import net from 'node:net';
+import { once } from 'node:events';
+import { after, before, beforeEach, describe, it } from 'node:test';
+
+import { launch, open, openIn, setHidden, shows, state, texts, withoutSharedWorker } from './support/page.js';
+import { Proxy } from './support/proxy.js';
+import { Server } from './support/server.js';
+
+const FLAGS = ['--drain', '500ms'];
+
+describe('in bad weather, the page', () => {
+  let browser;
+  let server;
+  let proxy;
+  let page;
+  before(async () => {
+    // The back-forward cache is on in a browser that nobody drives.
+    browser = await launch({ ignoreDefaultArgs: ['--disable-back-forward-cache'] });
+  });
+  after(() => browser.close());
+
+  beforeEach(async (t) => {
+    server = await Server.start(FLAGS);
+    proxy = await Proxy.start(server.port);
+    page = undefined;
+    t.after(async () => {
+      await page?.context().close();
+      await proxy.close();
+      await server.close();
+    });
+  });
+
+  async function live(options) {
+    page = await open(browser, proxy.url, options);
+    await state(page, 'live');
+    return page;
+  }
+
+  const restart = async () => {
+    await server.restart();
+    proxy.retarget(server.port);
+    proxy.pass();
+  };
+  const status = () => page.locator('#status [role=status]').textContent();
+  const reconnectNow = () => page.getByRole('button', { name: 'Reconnect now' }).click();
+
+  it('survives the server being killed, with what was sent meanwhile', async () => {
+    await server.post('before');
+    await live();
+    await shows(page, 'before');
+    proxy.refuse();
+    await server.kill();
+    await state(page, 'waiting', 'lost');
+    assert.equal(await status(), 'Connection lost');
+    assert.match(await page.locator('.countdown').textContent(), /^reconnecting in \d s$/);
+    await restart();
+    await server.post('meanwhile');
+    await state(page, 'live');
+    await server.post('after');
+    await shows(page, 'after');
+    assert.deepEqual(await texts(page), ['before', 'meanwhile', 'after']);
+  });
+
+  it('knows a server that drains, and comes back when it does', async () => {
+    await server.post('before');
+    await live();
+    const gone = server.drain();
+    await state(page, 'waiting', 'drain');
+    assert.equal(await status(), 'Server is restarting');
+    await gone;
+    await restart();
+    await server.post('after');
+    await shows(page, 'after');
+    assert.deepEqual(await texts(page), ['before', 'after']);
+  });
+
+  it('waits for a server that is full, and takes a place when there is one', async () => {
+    await server.close();
+    server = await Server.start([...FLAGS, '--max-connections', '20']);
+    proxy.retarget(server.port);
+    await live();
+    // Take all the places, the page's own too once it has lost it.
+    const crowd = [];
+    const fill = async () => {
+      for (;;) {
+        const socket = net.connect(server.port, '127.0.0.1');
+        socket.on('error', () => {});
+        socket.write('GET /api/webhook/stream HTTP/1.1\r\nHost: x\r\n\r\n');
+        const [bytes] = await once(socket, 'data');
+        if (!bytes.includes('connected')) return socket.destroy();
+        crowd.push(socket);
+      }
+    };
+    await fill();
+    proxy.refuse();
+    proxy.cut();
+    await state(page, 'waiting', 'lost');
+    await fill();
+    proxy.pass();
+    await reconnectNow();
+    await state(page, 'waiting', 'overload');
+    assert.equal(await status(), 'Server is full');
+    assert.match(await page.locator('.countdown').textContent(), /^reconnecting in [23]\d s$/);
+    for (const socket of crowd) socket.destroy();
+    await reconnectNow();
+    await page.waitForFunction(async () => {
+      const { state, reason } = document.getElementById('status').dataset;
+      // A place is free as soon as the server has noticed.
+      if (reason === 'overload') document.querySelector('#status button').click();
+      return state === 'live';
+    });
+  });
+
+  it('survives a cut in the middle of a message', async () => {
+    await live();
+    const long = 'x'.repeat(60_000);
+    await Promise.all([...Array(10).keys()].map((i) => server.post(`${i} ${long}`)));
+    proxy.cut();
+    await state(page, 'waiting', 'lost');
+    await state(page, 'live');
+    await server.post('after');
+    await shows(page, 'after');
+    assert.equal(await page.locator('#count').textContent(), '11 messages');
+  });
+
+  it('notices a stream that froze without a word', async () => {
+    await live();
+    proxy.freezeStreams();
+    await server.post('into the ice');
+    await state(page, 'waiting', 'silent');
+    assert.equal(await status(), 'Connection went silent');
+    await shows(page, 'into the ice');
+    await state(page, 'live');
+  });
+
+  it('comes back from answers that end an EventSource for good', async () => {
+    await live();
+    proxy.answer('HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n');
+    proxy.cut();
+    await state(page, 'waiting', 'status');
+    assert.equal(await status(), 'Server answered 502 Bad Gateway');
+    await server.post('meanwhile');
+    proxy.pass();
+    await reconnectNow();
+    await shows(page, 'meanwhile');
+  });
+
+  it('shows what a long absence cost as a gap', async () => {
+    await server.post('before');
+    await live();
+    await shows(page, 'before');
+    proxy.refuse();
+    proxy.cut();
+    await state(page, 'waiting', 'lost');
+    await server.postAll(Array.from({ length: 105 }, (_, i) => `m${i}`));
+    await server.kill();
+    await restart();
+    await reconnectNow();
+    await shows(page, 'm104');
+    await page.locator('#log').evaluate((log) => (log.scrollTop = 0));
+    await page.locator('.gap').waitFor();
+    assert.deepEqual(await page.locator('.gap').allTextContents(), ['5 messages missed here']);
+    assert.equal(await page.locator('#count').textContent(), '101 messages');
+  });
+
+  it('counts what it missed in the background as unread', async () => {
+    await server.post('read');
+    await live();
+    await shows(page, 'read');
+    await setHidden(page, true);
+    proxy.cut();
+    await server.postAll(['missed 1', 'missed 2']);
+    await page.waitForFunction(() => document.title === '(2) hookcast');
+  });
+
+  it('says that it is offline, and tries at once when it is online', async () => {
+    await live({ alone: true });
+    proxy.refuse();
+    await page.context().setOffline(true);
+    proxy.cut();
+    await state(page, 'waiting');
+    await page.locator('#status').getByText('Offline').waitFor();
+    await server.post('meanwhile');
+    proxy.pass();
+    await page.context().setOffline(false);
+    await shows(page, 'meanwhile');
+  });
+
+  it('resumes after a reload where it was, with its history', async () => {
+    await server.postAll(Array.from({ length: 150 }, (_, i) => `m${i}`));
+    await live();
+    await server.post('last');
+    await shows(page, 'last');
+    assert.equal(await page.locator('#count').textContent(), '101 messages');
+    await page.reload();
+    await state(page, 'live');
+    await shows(page, 'last');
+    assert.match(proxy.streamRequests.at(-1), /lastEventId=[0-9a-f]+-\d+/);
+    assert.equal(await page.locator('#count').textContent(), '101 messages');
+    // Also over a restart of the server in between.
+    await page.goto('about:blank');
+    await server.kill();
+    await restart();
+    await server.post('in between');
+    // A connection opened in advance may have been cut with the server; a person would reload.
+    await page.goto(proxy.url).catch(() => page.goto(proxy.url));
+    await shows(page, 'in between');
+    assert.equal(await page.locator('#count').textContent(), '102 messages');
+    assert.equal(await page.locator('.gap').count(), 0);
+  });
+
+  it('goes on when it is restored from the back-forward cache', async () => {
+    await server.post('before');
+    await live();
+    await shows(page, 'before');
+    await page.evaluate(() => {
+      window.sameDocument = true;
+    });
+    await page.goto(`${server.url}api/webhook`);
+    await proxy.streams(0);
+    await server.post('while away');
+    // The browser fires no load event for a page that it kept.
+    await page.goBack({ waitUntil: 'commit' });
+    await shows(page, 'while away');
+    await state(page, 'live');
+    assert.deepEqual(await texts(page), ['before', 'while away']);
+    assert.ok(await page.evaluate(() => window.sameDocument));
+  });
+
+  it('goes on after it was frozen', async () => {
+    await live();
+    const session = await page.context().newCDPSession(page);
+    await session.send('Page.setWebLifecycleState', { state: 'frozen' });
+    await server.postAll(['one', 'two']);
+    await session.send('Page.setWebLifecycleState', { state: 'active' });
+    await shows(page, 'two');
+    assert.deepEqual(await texts(page), ['one', 'two']);
+  });
+
+  it('shares one connection among ten tabs, as long as one is open', async () => {
+    await server.post('history');
+    await live();
+    const tabs = [page];
+    for (let i = 1; i < 10; i += 1) tabs.push(await openIn(page.context(), proxy.url));
+    await Promise.all(tabs.map((tab) => state(tab, 'live')));
+    await server.post('to all tabs');
+    await Promise.all(tabs.map((tab) => shows(tab, 'to all tabs')));
+    assert.equal(proxy.openStreams, 1);
+    assert.equal(proxy.streamRequests.length, 1);
+    // The tab that opened the stream goes; the others keep it.
+    await tabs.shift().close();
+    await server.post('to the rest');
+    await Promise.all(tabs.map((tab) => shows(tab, 'to the rest')));
+    for (const tab of tabs) assert.deepEqual(await texts(tab), ['history', 'to all tabs', 'to the rest']);
+    assert.equal(proxy.streamRequests.length, 1);
+    // All see its state, and any of them can end the wait.
+    proxy.refuse();
+    proxy.cut();
+    await Promise.all(tabs.map((tab) => state(tab, 'waiting')));
+    proxy.pass();
+    await tabs[3].getByRole('button', { name: 'Reconnect now' }).click();
+    await Promise.all(tabs.map((tab) => state(tab, 'live')));
+    await tabs[0].context().close();
+    page = undefined;
+    await proxy.streams(0);
+  });
+
+  it('gives each session a stream of its own', async () => {
+    await live();
+    const other = await openIn(page.context(), `${proxy.url}?sessionId=other`);
+    await state(other, 'live');
+    await server.post('for the other', { sessionId: 'other' });
+    await server.post('for all');
+    await Promise.all([shows(page, 'for all'), shows(other, 'for all')]);
+    assert.deepEqual(await texts(page), ['for all']);
+    assert.deepEqual(await texts(other), ['for the other', 'for all']);
+    assert.equal(proxy.openStreams, 2);
+  });
+
+  for (const [why, lame] of [
+    ['has no shared worker', withoutSharedWorker],
+    ['may not start one', (context) => context.addInitScript(() => {
+      globalThis.SharedWorker = class {
+        constructor() {
+          throw new DOMException('denied', 'SecurityError');
+        }
+      };
+    })],
+    ['fails to load it', (context) => context.addInitScript(() => {
+      const Real = SharedWorker;
+      globalThis.SharedWorker = function (url, options) {
+        return new Real(new URL('nowhere.js', url), options);
+      };
+    })],
+  ]) {
+    it(`has a connection of its own where the browser ${why}`, async () => {
+      await server.post('history');
+      page = await open(browser, 'about:blank');
+      await lame(page.context());
+      await page.goto(proxy.url);
+      await state(page, 'live');
+      const second = await openIn(page.context(), proxy.url);
+      await state(second, 'live');
+      assert.equal(proxy.openStreams, 2);
+      await server.post('news');
+      await Promise.all([shows(page, 'news'), shows(second, 'news')]);
+      proxy.cut();
+      await state(page, 'waiting');
+      await state(page, 'live');
+      await server.post('again');
+      await shows(page, 'again');
+      assert.deepEqual(await texts(page), ['history', 'news', 'again']);
+    });
+  }
+});

@@ -1,0 +1,173 @@
+/** The shared worker by itself, in Node: the parts of its life that take minutes in a browser. */
+
+import assert from 'node:assert/strict';
+import { before, describe, it } from 'node:test';
+
+import { connected, frame, scripted } from './support/script.js';
+
+describe('the shared worker', () => {
+  let onConnect;
+  before(async () => {
+    globalThis.addEventListener = (type, listener) => {
+      assert.equal(type, 'connect');
+      onConnect = listener;
+    };
+    await import('../../src/window/worker.js');
+  });
+
+  /** A server with one stream, that sends what it is told to. */
+  async function origin(t) {
+    const opened = [];
+    const gone = [];
+    const server = await scripted((request, response) => {
+      response.writeHead(200, { 'Content-Type': 'text/event-stream' });
+      response.write(connected());
+      response.on('close', () => gone.splice(0).forEach((resolve) => resolve()));
+      opened.push(response);
+    });
+    t.after(server.close);
+    let count = 0;
+    return {
+      url: server.url,
+      opened,
+      requests: server.requests,
+      send: (...contents) =>
+        opened.at(-1).write(contents.map((content) => frame(`e-${(count += 1)}`, content)).join('')),
+      abandoned: () => new Promise((resolve) => gone.push(resolve)),
+    };
+  }
+
+  /** A tab that answers pings, until it is frozen. */
+  function tab(t, url, saved = []) {
+    const { port1: port, port2 } = new MessageChannel();
+    t.after(async () => {
+      // Without a goodbye, and time for it to be heard, its stream would go on and the process too.
+      port.postMessage({ type: 'detach' });
+      await new Promise(setImmediate);
+      port.close();
+    });
+    onConnect({ ports: [port2] });
+    const got = [];
+    const waiting = new Set();
+    let frozen = false;
+    port.onmessage = ({ data }) => {
+      if (data.type === 'ping' && !frozen) port.postMessage({ type: 'pong' });
+      got.push(data);
+      for (const check of waiting) check();
+    };
+    const until = (test) =>
+      new Promise((resolve) => {
+        const check = () => {
+          const found = got.findLast(test);
+          if (found) waiting.delete(check), resolve(found);
+        };
+        waiting.add(check);
+        check();
+      });
+    const attach = (held = saved) => port.postMessage({ type: 'attach', url, sessionId: 's', saved: held });
+    attach();
+    return {
+      got,
+      attach,
+      say: (type) => port.postMessage({ type }),
+      freeze: (value) => (frozen = value),
+      type: (type) => until((update) => update.type === type),
+      live: () => until((update) => update.state?.state === 'live'),
+      message: (content) => until((update) => update.entries?.some(({ message }) => message?.content === content)),
+      contents: () => got.flatMap((update) => update.entries ?? []).map(({ message }) => message?.content ?? 'gap'),
+    };
+  }
+
+  it('opens one stream for all tabs and closes it after the last', async (t) => {
+    const server = await origin(t);
+    const first = tab(t, server.url);
+    await first.live();
+    server.send('a', 'b');
+    await first.message('b');
+    // What came in one piece comes as one update.
+    assert.equal(first.got.filter(({ type }) => type === 'entries').length, 1);
+    const second = tab(t, server.url);
+    const { entries, whole, state } = await second.type('begin');
+    assert.deepEqual([entries.length, whole, state.state], [2, true, 'live']);
+    server.send('c');
+    await Promise.all([first.message('c'), second.message('c')]);
+    assert.equal(server.requests.length, 1);
+    const abandoned = server.abandoned();
+    first.say('detach');
+    server.send('d');
+    await second.message('d');
+    second.say('detach');
+    await abandoned;
+    assert.deepEqual(first.contents(), ['a', 'b', 'c']);
+  });
+
+  it('goes on from what the first tab held, and shows that to the second', async (t) => {
+    const server = await origin(t);
+    const saved = ['x', 'y'].map((id, i) => ({ id, content: id, timestamp: 1, eventId: `e-${i}`, replay: false }));
+    const first = tab(t, server.url, saved);
+    await first.live();
+    assert.match(server.requests[0].url, /lastEventId=e-1/);
+    server.send('y', 'z');
+    await first.message('z');
+    assert.deepEqual(first.contents(), ['z']);
+    const second = tab(t, server.url);
+    await second.message('z');
+    assert.deepEqual(second.contents(), ['x', 'y', 'z']);
+  });
+
+  it('drops a tab that does not answer, and takes it back without a hole', async (t) => {
+    t.mock.timers.enable({ apis: ['setInterval', 'Date'], now: Date.now() });
+    const server = await origin(t);
+    const [awake, frozen] = [tab(t, server.url), tab(t, server.url)];
+    await Promise.all([awake.live(), frozen.live()]);
+    server.send('before');
+    await Promise.all([awake.message('before'), frozen.message('before')]);
+    frozen.freeze(true);
+    for (let i = 1; i <= 5; i += 1) {
+      const pings = () => awake.got.filter(({ type }) => type === 'ping').length;
+      t.mock.timers.tick(15_000);
+      while (pings() < i) await new Promise(setImmediate);
+      // The pong is on its way through the same port: once this came back it was heard.
+      server.send(`round ${i}`);
+      await awake.message(`round ${i}`);
+    }
+    await frozen.type('dropped');
+    server.send('unseen');
+    await awake.message('unseen');
+    assert.ok(!awake.got.some(({ type }) => type === 'dropped'));
+    assert.ok(!frozen.contents().includes('unseen'));
+
+    frozen.freeze(false);
+    const held = frozen.got.flatMap((update) => update.entries ?? []).map(({ message }) => message);
+    frozen.attach(held);
+    await frozen.message('unseen');
+    assert.deepEqual(frozen.contents(), awake.contents());
+    assert.equal(frozen.got.findLast(({ type }) => type === 'begin').whole, true);
+    assert.equal(server.requests.length, 1);
+  });
+
+  it('says when a tab was away for longer than it remembers', async (t) => {
+    const server = await origin(t);
+    const first = tab(t, server.url);
+    await first.live();
+    server.send('old');
+    const { entries } = await first.message('old');
+    server.send(...Array.from({ length: 1_000 }, (_, i) => `m${i}`));
+    await first.message('m999');
+    const late = tab(t, server.url, [entries[0].message]);
+    const begin = await late.type('begin');
+    assert.equal(begin.whole, false);
+    assert.equal(begin.entries.length, 1_000);
+  });
+
+  it('keeps no more characters than its bound', async (t) => {
+    const server = await origin(t);
+    const first = tab(t, server.url);
+    await first.live();
+    const megabytes = Array.from({ length: 10 }, (_, i) => `${i}`.repeat(1024 * 1024));
+    server.send(...megabytes);
+    await first.message(megabytes[9]);
+    const begin = await tab(t, server.url).type('begin');
+    assert.deepEqual(begin.entries.map(({ message }) => message.content[0]), [...'23456789']);
+  });
+});
