@@ -59,6 +59,8 @@ pub struct Settings {
     pub body_bytes_max: usize,
     /// Over how long a drain is spread.
     pub drain: Duration,
+    /// Smallest live log in bytes. It is larger where a full history needs more.
+    pub log_bytes_min: usize,
     /// The configured secret.
     pub access: Access,
     /// Whose pages may use the API.
@@ -118,6 +120,17 @@ pub struct Readiness {
     pub hung_up: bool,
 }
 
+/// What connections hold beyond their slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Holdings {
+    /// Readers of requests that are on their way or not answered yet.
+    pub readers: usize,
+    /// Bytes allocated for answers that were not taken whole.
+    pub answer_bytes: usize,
+    /// Bytes allocated for what is a stream's own: its first events, a gap, its end.
+    pub own_bytes: usize,
+}
+
 /// Streams are ended phase by phase; what is left at the deadline is cut off.
 struct Drain {
     ends: Phases,
@@ -136,11 +149,12 @@ impl<S: Socket> Shard<S> {
     pub fn new(settings: Arc<Settings>, hub: &Hub, seed: u64, now: Now) -> Shard<S> {
         let heartbeat_interval_ms = settings.heartbeat_interval.as_millis() as u64;
         let (first_seq, history) = hub.history_batch();
+        let log_bytes = settings.log_bytes_min.max(hub.history_bytes_max());
         let responder = Responder::new(settings.allow_origin.clone(), now.wall());
         let mut shard = Shard {
             settings,
             epoch: hub.epoch(),
-            log: LiveLog::new(first_seq, hub.log_bytes()),
+            log: LiveLog::new(first_seq, log_bytes),
             connections: Slab::new(),
             slots_used: 0,
             last_generation: 0,
@@ -367,6 +381,28 @@ impl<S: Socket> Shard<S> {
     /// Open streams.
     pub fn streams(&self) -> usize {
         self.sweep.streams()
+    }
+
+    /// Sessions that have a stream here or a frame in the live log.
+    pub fn sessions(&self) -> usize {
+        self.log.sessions()
+    }
+
+    /// What the connections hold beyond their slots. Looks at every one of them.
+    pub fn holdings(&self) -> Holdings {
+        let mut holdings = Holdings::default();
+        for (_, connection) in &self.connections {
+            match &connection.state {
+                State::Idle | State::Lingering { .. } => {}
+                State::Reading(..) | State::Publishing(..) => holdings.readers += 1,
+                State::Answering(answering) => {
+                    holdings.readers += 1;
+                    holdings.answer_bytes += answering.bytes.capacity();
+                }
+                State::Streaming(stream) => holdings.own_bytes += stream.own_bytes(),
+            }
+        }
+        holdings
     }
 
     fn slot_of(&self, token: Token) -> Option<usize> {
