@@ -428,7 +428,12 @@ impl<S: Socket> Shard<S> {
         }
         match &connection.state {
             State::Reading(..) => self.refuse_slow(slot, now),
-            State::Streaming(_) => self.close_stream(slot, Counter::StreamsStalled),
+            State::Streaming(stream) if stream.blocked => {
+                self.close_stream(slot, Counter::StreamsStalled);
+            }
+            // Its socket takes bytes again, and the sweep has not come by yet: this thread has
+            // slept longer than the peer.
+            State::Streaming(_) => {}
             _ => self.close(slot),
         }
     }
@@ -490,3 +495,6 @@ impl<S: Socket> Shard<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
