@@ -204,7 +204,12 @@ impl<S: Socket> Shard<S> {
             Handled::Subscribed(subscriber) => {
                 // What is pipelined behind a stream would wait for its end: for ever.
                 self.give_reader(reader);
-                self.subscribe(slot, subscriber, now);
+                if self.connections[slot].hung_up {
+                    // As it would be a moment later: nobody will tell of this end again.
+                    self.close_stream(slot, Counter::StreamsEndedByPeer);
+                } else {
+                    self.subscribe(slot, subscriber, now);
+                }
                 None
             }
         }

@@ -227,3 +227,21 @@ fn a_stream_whose_socket_takes_bytes_again_is_not_stalled() {
     node.turn(&[]);
     assert!(peer.is_closed(), "one that takes nothing is");
 }
+
+/// The end of the peer's side ends its stream, also when it comes with the request: epoll tells of
+/// both at once, and of neither again.
+#[test]
+fn a_stream_of_a_peer_that_has_left_is_not_opened() {
+    let mut node = Node::new();
+    let peer = Peer::with_room(10_000);
+    let token = node.open(&peer);
+    peer.send(STREAM);
+    peer.0.borrow_mut().has_ended = true;
+    let hung_up = Readiness {
+        hung_up: true,
+        ..READABLE
+    };
+    node.turn(&[(token, hung_up)]);
+    assert!(peer.is_closed());
+    assert_eq!((node.shard.streams(), node.shard.connections()), (0, 0));
+}
