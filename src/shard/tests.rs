@@ -245,3 +245,23 @@ fn a_stream_of_a_peer_that_has_left_is_not_opened() {
     assert!(peer.is_closed());
     assert_eq!((node.shard.streams(), node.shard.connections()), (0, 0));
 }
+
+/// A client that pipelines may have filled its socket with answers when it is to be told to go on.
+#[test]
+fn a_100_that_does_not_fit_waits_for_room() {
+    let mut node = Node::new();
+    let peer = Peer::with_room(12);
+    let head = "POST /api/webhook HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n";
+    let token = node.ask(
+        &peer,
+        format!("{head}Content-Length: 15\r\n\r\n").as_bytes(),
+    );
+    assert_eq!(peer.take(), "HTTP/1.1 100");
+    peer.make_room(1000);
+    node.turn(&[(token, WRITABLE)]);
+    assert_eq!(peer.take(), " Continue\r\n\r\n");
+    peer.send(b"{\"message\":\"a\"}");
+    node.turn(&[(token, READABLE)]);
+    assert!(peer.take().starts_with("HTTP/1.1 200 OK\r\n"));
+    assert!(!peer.0.borrow().is_shut);
+}
