@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use crate::limits::{BATCH_BYTES_MAX, FRAME_OVERHEAD_BYTES_MAX, HISTORY_MESSAGES, LOG_BYTES_MIN};
+use crate::limits::{BATCH_BYTES_MAX, FRAME_OVERHEAD_BYTES_MAX, HISTORY_MESSAGES};
 use crate::message::{Draft, Message, MessageId, SessionId};
 use crate::ring::{Ring, RingError};
 use crate::sse::event_id::Epoch;
@@ -172,9 +172,10 @@ impl Hub {
         self.epoch
     }
 
-    /// What a shard's live log needs to hold [`HISTORY_MESSAGES`] frames of any size, in bytes.
-    pub fn log_bytes(&self) -> usize {
-        LOG_BYTES_MIN.max(HISTORY_MESSAGES * self.frame_bytes_max)
+    /// What the frames of [`HISTORY_MESSAGES`] messages of any size take at most, in bytes: a live
+    /// log has to be this large.
+    pub fn history_bytes_max(&self) -> usize {
+        HISTORY_MESSAGES * self.frame_bytes_max
     }
 
     /// The history as a batch, and the seq of its first message: what a shard's live log begins
