@@ -61,6 +61,10 @@ pub const FRAME_OVERHEAD_BYTES_MAX: usize = 512;
 /// acknowledgement waits for at most this many writes (about 0.4 ms at 6 us each).
 pub const SLICE_WRITES: usize = 64;
 
+/// Bytes after which a slice ends as well: streams that are far behind take hundreds of KiB in one
+/// write, and copying this much takes the kernel about 1 ms.
+pub const SLICE_BYTES: usize = 4 * 1024 * 1024;
+
 /// Streams that one slice looks at: passing one that is caught up costs some ns, so this bounds a
 /// slice without writes to some 10 us.
 pub const SLICE_VISITS: usize = 1024;

@@ -1,7 +1,7 @@
 //! Puts the parts together: opens the ring, binds, starts the threads, and waits for their end.
 //!
 //! Called by `main` with a finished configuration. Threads: one per shard, one that waits for
-//! signals, and the mirror's. Never parses a flag, never touches a connection.
+//! signals, and those of the admin address and the mirror. Never parses a flag, never touches a connection.
 
 use std::fmt;
 use std::io;
@@ -9,8 +9,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 
+use crossbeam_channel::bounded;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -112,12 +113,16 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
         .iter()
         .map(|_| Shard::new(Arc::clone(&settings), &hub, fastrand::u64(..), clock.now()))
         .collect();
-    let mut threads = Vec::new();
+    let (ended_sender, ended) = bounded(config.shards);
     for (index, (reactor, shard)) in reactors.into_iter().zip(shards).enumerate() {
         let (hub, metrics) = (Arc::clone(&hub), Arc::clone(metrics));
-        let run = move || reactor.run(shard, &hub, &metrics, clock);
-        threads.push(spawn(format!("shard {index}"), run)?);
+        let ended = ended_sender.clone();
+        spawn(format!("shard {index}"), move || {
+            // The receiver is gone only when the process ends anyway.
+            let _ = ended.send(reactor.run(shard, &hub, &metrics, clock));
+        })?;
     }
+    drop(ended_sender);
     for address in &addresses {
         tracing::info!(
             %address,
@@ -135,11 +140,9 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
         );
     }
 
-    for thread in threads {
-        // A panic does not get here: it ends the process.
-        if let Ok(ended) = thread.join() {
-            ended.map_err(ServerError::Shard)?;
-        }
+    // A shard that cannot go on ends the server: half a server is worse than a restart.
+    for result in ended {
+        result.map_err(ServerError::Shard)?;
     }
     hub.close()
         .map_err(|error| ServerError::Close(config.ring.clone(), error))?;
@@ -186,13 +189,10 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-fn spawn<T: Send + 'static>(
-    name: String,
-    run: impl FnOnce() -> T + Send + 'static,
-) -> Result<JoinHandle<T>, ServerError> {
-    thread::Builder::new()
-        .name(name)
-        .spawn(run)
+fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<(), ServerError> {
+    let thread = thread::Builder::new().name(name).spawn(run);
+    thread
+        .map(drop)
         .map_err(|error| ServerError::Start("a thread", error))
 }
 

@@ -263,6 +263,23 @@ impl LiveLog {
         self.sessions.set_first_slot(key, slot);
     }
 
+    /// Something was sent to a session: its streams are to be walked along. False when they are
+    /// already, or when there are none; true when the caller has to see to it.
+    pub fn begin_walk(&mut self, key: SessionKey) -> bool {
+        self.sessions.begin_walk(key)
+    }
+
+    /// The next stream of a session's walk; none when it is over. A key whose session is gone, or
+    /// whose place another has taken, is no error.
+    pub fn walk_slot(&mut self, key: SessionKey) -> Option<u32> {
+        self.sessions.walk_slot(key)
+    }
+
+    /// The walk has been at `slot`, or that stream leaves the list: `next` follows.
+    pub fn walk_past(&mut self, key: SessionKey, slot: u32, next: u32) {
+        self.sessions.walk_past(key, slot, next);
+    }
+
     /// Sessions with a stream or a frame here.
     pub fn sessions(&self) -> usize {
         self.sessions.len()

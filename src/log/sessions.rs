@@ -24,6 +24,17 @@ pub(super) struct Session {
     pub(super) frames_evicted: u64,
     streams: u32,
     first_slot: u32,
+    walk: Walk,
+}
+
+/// Where the sweep is in a session's list of streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Walk {
+    /// Nobody is behind.
+    Idle,
+    /// This slot is next; at the end of the list the walk begins `again` if something was sent to
+    /// the session meanwhile.
+    At { slot: u32, again: bool },
 }
 
 impl Session {
@@ -86,6 +97,55 @@ impl Sessions {
         self.session_mut(key).first_slot = slot;
     }
 
+    /// Starts a walk along a session's streams, or has the one that is under way begin again.
+    /// Whether it is a new one.
+    pub(super) fn begin_walk(&mut self, key: SessionKey) -> bool {
+        let session = self.session_mut(key);
+        let is_new = session.walk == Walk::Idle && session.first_slot != NO_SLOT;
+        session.walk = match session.walk {
+            Walk::At { slot, .. } => Walk::At { slot, again: true },
+            Walk::Idle if is_new => Walk::At {
+                slot: session.first_slot,
+                again: false,
+            },
+            Walk::Idle => Walk::Idle,
+        };
+        is_new
+    }
+
+    /// The slot that is next in a walk; none when the walk is over, or the session is gone.
+    pub(super) fn walk_slot(&mut self, key: SessionKey) -> Option<u32> {
+        let session = self.table.get_mut(key.0 as usize)?;
+        if let Walk::At {
+            slot: NO_SLOT,
+            again,
+        } = session.walk
+        {
+            session.walk = if again && session.first_slot != NO_SLOT {
+                Walk::At {
+                    slot: session.first_slot,
+                    again: false,
+                }
+            } else {
+                Walk::Idle
+            };
+        }
+        match session.walk {
+            Walk::At { slot, .. } => Some(slot),
+            Walk::Idle => None,
+        }
+    }
+
+    /// A walk that is at `slot` goes on to `next`.
+    pub(super) fn walk_past(&mut self, key: SessionKey, slot: u32, next: u32) {
+        let session = self.session_mut(key);
+        if let Walk::At { slot: at, again } = session.walk
+            && at == slot
+        {
+            session.walk = Walk::At { slot: next, again };
+        }
+    }
+
     pub(super) fn session(&self, key: SessionKey) -> &Session {
         &self.table[key.0 as usize]
     }
@@ -108,6 +168,7 @@ impl Sessions {
             frames_evicted: 0,
             streams: 0,
             first_slot: NO_SLOT,
+            walk: Walk::Idle,
         });
         let key = u32::try_from(key).expect("sessions are bounded by streams and frames");
         self.keys.insert(name.clone(), key);

@@ -1,6 +1,6 @@
 //! Listening sockets, and what to do when accept(2) fails.
 //!
-//! Used by `main` to bind, and by the reactor of shard 0 to accept. Options that accepted sockets
+//! Used by `server` to bind, and by the reactor of shard 0 to accept. Options that accepted sockets
 //! inherit are set here, once, on the listener (tcp(7), socket(7)). Never decides which shard gets
 //! a connection.
 
@@ -44,8 +44,10 @@ pub(super) struct Listener {
     pub(super) socket: TcpListener,
     /// There may be connections waiting.
     ready: bool,
-    /// Not to be asked before this time: there was no descriptor or no memory.
+    /// Not to be asked before this time.
     retry_ms: Option<u64>,
+    /// The last accept(2) found no descriptor or no memory.
+    is_failing: bool,
 }
 
 /// What accept(2) came to.
@@ -63,6 +65,7 @@ impl Listener {
             socket,
             ready: true,
             retry_ms: None,
+            is_failing: false,
         }
     }
 
@@ -94,6 +97,7 @@ impl Listener {
             let error = match self.socket.accept() {
                 Ok((connection, _)) => {
                     self.retry_ms = None;
+                    self.is_failing = false;
                     return Accepted::Connection(connection);
                 }
                 Err(error) => error,
@@ -109,9 +113,9 @@ impl Listener {
                 // EMFILE, ENFILE, ENOBUFS, ENOMEM and whatever else: it may pass, so the listener
                 // stays, and is asked again after a while. Readiness would not be told again.
                 _ => {
-                    let first = self.retry_ms.is_none();
+                    let is_first = !std::mem::replace(&mut self.is_failing, true);
                     self.retry_ms = Some(now_ms + ACCEPT_RETRY_MS);
-                    return Accepted::Failed(first.then_some(error));
+                    return Accepted::Failed(is_first.then_some(error));
                 }
             }
         }

@@ -36,6 +36,8 @@ pub(super) struct Connection<S> {
     pub(super) readable: bool,
     /// The peer has ended its side: reading goes on until the end is reached.
     pub(super) hung_up: bool,
+    /// It is in the shard's list of those who had more to read when their turn was over.
+    pub(super) is_unfinished: bool,
     /// When the state has lasted too long, in monotonic milliseconds.
     pub(super) deadline_ms: u64,
     pub(super) state: State,
@@ -91,6 +93,7 @@ impl<S> Connection<S> {
             role,
             readable: false,
             hung_up: false,
+            is_unfinished: false,
             deadline_ms,
             state: State::Idle,
         }

@@ -95,6 +95,8 @@ pub struct Shard<S> {
     publishers: VecDeque<Token>,
     outcomes: Vec<Result<Receipt, NotStored>>,
     storage_fails: bool,
+    /// The hub left drafts behind, because a shard's inbox was full.
+    hub_was_full: bool,
     /// When the sweep that is under way began.
     sweep_began_us: Option<u64>,
     /// Connections that had more to read when their turn was over.
@@ -177,6 +179,7 @@ impl<S: Socket> Shard<S> {
             publishers: VecDeque::new(),
             outcomes: Vec::new(),
             storage_fails: false,
+            hub_was_full: false,
             sweep_began_us: None,
             unfinished: Vec::new(),
             readers: Vec::new(),
@@ -256,6 +259,7 @@ impl<S: Socket> Shard<S> {
     /// until the next turn.
     pub fn publish(&mut self, hub: &Hub, now: Now) {
         hub.publish(&mut self.drafts, now.unix_ms, &mut self.outcomes);
+        self.hub_was_full = !self.drafts.is_empty();
         self.note_storage_fault();
     }
 
@@ -278,6 +282,7 @@ impl<S: Socket> Shard<S> {
     pub fn resume_unfinished(&mut self, now: Now) {
         for token in std::mem::take(&mut self.unfinished) {
             if let Some(slot) = self.slot_of(token) {
+                self.connections[slot].is_unfinished = false;
                 self.read_requests(slot, now);
             }
         }
@@ -327,11 +332,13 @@ impl<S: Socket> Shard<S> {
     /// How long there is nothing to do unless something becomes ready, in milliseconds; `None` for
     /// as long as that takes.
     pub fn idle_ms(&self, now: Now) -> Option<u64> {
-        if !self.sweep.is_idle() || !self.unfinished.is_empty() {
+        // Webhooks that came with an answer, pipelined behind another, are for the next turn.
+        let has_fresh_drafts = self.has_drafts() && !self.hub_was_full;
+        if !self.sweep.is_idle() || !self.unfinished.is_empty() || has_fresh_drafts {
             return Some(0);
         }
-        // The hub had no room: the other shards make some every turn.
-        let retry_ms = self.has_drafts().then(|| now.mono_ms + 1);
+        // The other shards make room every turn.
+        let retry_ms = self.has_drafts().then_some(now.mono_ms + 1);
         let streams = if self.sweep.streams() > 0 {
             self.slots_used
         } else {

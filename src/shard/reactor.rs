@@ -1,6 +1,6 @@
 //! The thread loop of a shard: polls the kernel, accepts, and drives the shard turn by turn.
 //!
-//! `main` makes one per shard with [`Reactor::new`] and lets each run on a thread of its own. Shard
+//! `server` makes one per shard with [`Reactor::new`] and lets each run on a thread of its own. Shard
 //! 0 has the listeners and hands each connection to the shard that has the fewest. The only module
 //! besides `accept`, `doorbell` and `socket` that knows `mio`. No error of one connection ends the
 //! loop.
@@ -25,7 +25,7 @@ use crate::shard::accept::{Accepted, Listener};
 use crate::shard::doorbell::Doorbell;
 use crate::shard::{Readiness, Role, Shard, Token};
 
-/// What a shard is told by `main` and by shard 0.
+/// What a shard is told by `server` and by shard 0.
 pub enum Errand {
     /// Take in this connection.
     Connection(TcpStream),
@@ -57,16 +57,20 @@ impl ShardHandle {
 
     /// Gives it a connection, or gives that back.
     fn hand(&self, connection: TcpStream) -> Result<(), TcpStream> {
+        // Counted before it is sent: the other side may be done with it before this line's successor.
+        self.load.fetch_add(1, Ordering::Relaxed);
         match self.errands.try_send(Errand::Connection(connection)) {
             Ok(()) => {
-                self.load.fetch_add(1, Ordering::Relaxed);
                 let _ = self.doorbell.ring();
                 Ok(())
             }
-            Err(TrySendError::Full(errand) | TrySendError::Disconnected(errand)) => match errand {
-                Errand::Connection(connection) => Err(connection),
-                Errand::Drain => unreachable!("a connection was sent"),
-            },
+            Err(TrySendError::Full(errand) | TrySendError::Disconnected(errand)) => {
+                self.load.fetch_sub(1, Ordering::Relaxed);
+                match errand {
+                    Errand::Connection(connection) => Err(connection),
+                    Errand::Drain => unreachable!("a connection was sent"),
+                }
+            }
         }
     }
 }
@@ -151,18 +155,18 @@ impl Reactor {
         clock: Clock,
     ) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
-        while !shard.is_drained() {
+        while !(shard.is_drained() && self.errands.is_empty()) {
             self.wait(&shard, &mut events, clock.now())?;
             let now = clock.now();
             // The inbox first: what was answered anywhere before this is seen by who connects now,
             // and the hub finds room.
             self.take_batches(&mut shard);
+            shard.resume_unfinished(now);
             for event in &events {
                 self.dispatch(&mut shard, event, now);
             }
             self.accept(&mut shard, now);
             self.run_errands(&mut shard, now);
-            shard.resume_unfinished(now);
             shard.publish(hub, now);
             self.take_batches(&mut shard);
             let answered = shard.answer_webhooks(now);
@@ -300,7 +304,7 @@ impl Reactor {
     }
 
     fn take_batches(&mut self, shard: &mut Shard<TcpStream>) {
-        while let Ok(batch) = self.batches.try_recv() {
+        for batch in self.batches.try_iter().take(INBOX_BATCHES_MAX) {
             shard.deliver(&batch);
         }
     }

@@ -53,15 +53,25 @@ impl<S: Socket> Shard<S> {
     /// it is somebody else's turn.
     pub(super) fn read_requests(&mut self, slot: usize, now: Now) {
         let state = &mut self.connections[slot].state;
-        // `timed`: what the connection's deadline is for; nothing yet, if it was idle.
-        let (mut reader, mut timed) = match mem::replace(state, State::Idle) {
-            State::Reading(reader, phase) => (reader, Some(phase)),
-            State::Idle => (self.take_reader(), None),
-            busy => {
-                *state = busy;
-                return;
+        match mem::replace(state, State::Idle) {
+            State::Reading(reader, phase) => self.read_on(slot, reader, Some(phase), now),
+            State::Idle => {
+                let reader = self.take_reader();
+                self.read_on(slot, reader, None, now);
             }
-        };
+            busy => *state = busy,
+        }
+    }
+
+    /// The same with the reader at hand. `timed` is what the connection's deadline is for: a phase
+    /// of a request, or, between two requests, none.
+    fn read_on(
+        &mut self,
+        slot: usize,
+        mut reader: Box<RequestReader>,
+        mut timed: Option<Phase>,
+        now: Now,
+    ) {
         for _ in 0..READS_PER_TURN {
             match reader.poll() {
                 Ok(Progress::Complete) => {
@@ -90,7 +100,10 @@ impl<S: Socket> Shard<S> {
                 }
             }
         }
-        self.unfinished.push(self.token_of(slot));
+        let token = self.token_of(slot);
+        if !std::mem::replace(&mut self.connections[slot].is_unfinished, true) {
+            self.unfinished.push(token);
+        }
         self.wait_for_bytes(slot, reader, timed, now);
     }
 
@@ -128,7 +141,7 @@ impl<S: Socket> Shard<S> {
             }
         }
         if let Some(reader) = self.send_answer(slot, reader, Then::after(to), now) {
-            self.go_on(slot, reader, now);
+            self.read_on(slot, reader, None, now);
         }
     }
 
@@ -154,7 +167,7 @@ impl<S: Socket> Shard<S> {
         if let State::Answering(answering) = mem::replace(&mut connection.state, State::Idle) {
             let answered = self.after_answer(slot, answering.reader, answering.then, now);
             if let Some(reader) = answered {
-                self.go_on(slot, reader, now);
+                self.read_on(slot, reader, None, now);
             }
         }
     }
@@ -412,18 +425,6 @@ impl<S: Socket> Shard<S> {
                 None
             }
         }
-    }
-
-    /// After an answer that did not go out in the call that made it.
-    fn go_on(&mut self, slot: usize, reader: Box<RequestReader>, now: Now) {
-        if reader.is_between_requests() && !self.connections[slot].readable {
-            return self.wait_for_bytes(slot, reader, None, now);
-        }
-        let phase = reader.phase();
-        let connection = &mut self.connections[slot];
-        connection.deadline_ms = now.mono_ms + REQUEST_DEADLINE_MS;
-        connection.state = State::Reading(reader, phase);
-        self.read_requests(slot, now);
     }
 
     fn refuse(&mut self, slot: usize, reader: Box<RequestReader>, refusal: Refusal, now: Now) {

@@ -58,8 +58,8 @@ pub(super) struct Sent {
 pub(super) enum Served {
     /// Nothing was to be sent.
     CaughtUp,
-    /// Everything that was offered has gone out; `more` when that was not all there is.
-    Wrote(Sent, More),
+    /// Everything that was offered has gone out; true when that was not all there is.
+    Wrote(Sent, bool),
     /// The socket is full.
     Blocked(Sent),
     /// The end has gone out whole.
@@ -69,9 +69,6 @@ pub(super) enum Served {
     /// The connection is over.
     Failed,
 }
-
-/// Whether there is more than one write could offer.
-pub(super) type More = bool;
 
 impl Stream {
     /// A stream that begins at `cursor`, after its own first bytes.
@@ -115,6 +112,9 @@ impl Stream {
     ) -> Served {
         if self.ending == Ending::Told {
             return self.finish(socket);
+        }
+        if self.has_nothing_to_send(log) {
+            return Served::CaughtUp;
         }
         match log.lag(self.view, &self.cursor) {
             Lag::Within => {}
@@ -181,6 +181,14 @@ impl Stream {
         } else {
             Served::Wrote(sent, more)
         }
+    }
+
+    /// The common case of a visit, told apart before anything is gathered.
+    fn has_nothing_to_send(&self, log: &LiveLog) -> bool {
+        self.cursor.next_seq == log.head_seq()
+            && self.own.is_none()
+            && !self.heartbeat_due
+            && self.ending == Ending::No
     }
 
     fn tail(&self) -> Tail {

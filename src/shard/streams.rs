@@ -6,7 +6,7 @@
 
 use crate::clock::Now;
 use crate::http::{self, ReplyTo, Subscription, Version};
-use crate::limits::{READS_PER_TURN, RETRY_MS, SLICE_VISITS, SLICE_WRITES, STALL_MS};
+use crate::limits::{READS_PER_TURN, RETRY_MS, SLICE_BYTES, SLICE_VISITS, SLICE_WRITES, STALL_MS};
 use crate::log::{NO_SLOT, SessionKey, View};
 use crate::metrics::{Counter, Gauge};
 use crate::shard::connection::{NO_DEADLINE, State};
@@ -114,11 +114,8 @@ impl<S: Socket> Shard<S> {
         match session {
             None => self.sweep.restart(LapKind::Filtered),
             Some(key) => {
-                let mut slot = self.log.first_slot(key);
-                while let Some(stream) = self.stream_mut(slot as usize) {
-                    let next = stream.session_next;
-                    self.enqueue(slot as usize);
-                    slot = next;
+                if self.log.begin_walk(key) {
+                    self.sweep.enqueue_session(key);
                 }
             }
         }
@@ -126,25 +123,42 @@ impl<S: Socket> Shard<S> {
 
     /// Serves streams that are behind, for one slice.
     pub(super) fn sweep_slice(&mut self, now: Now) {
-        let mut writes = 0;
+        let (mut writes, mut bytes) = (0, 0);
         for _ in 0..SLICE_VISITS {
             let Some(candidate) = self.sweep.next() else {
                 return;
             };
-            let slot = match candidate {
-                Candidate::Lapped(slot) => slot as usize,
-                Candidate::Queued(slot) => {
-                    // The slot may have another tenant by now, whose turn this is not.
-                    match self.stream_mut(slot as usize) {
-                        Some(stream) if stream.queued => stream.queued = false,
-                        _ => continue,
-                    }
-                    slot as usize
-                }
+            let Some(slot) = self.slot_of_candidate(candidate) else {
+                continue;
             };
-            writes += usize::from(self.serve(slot, now));
-            if writes == SLICE_WRITES {
+            if let Some(sent_bytes) = self.serve(slot, now) {
+                writes += 1;
+                bytes += sent_bytes;
+            }
+            if writes == SLICE_WRITES || bytes >= SLICE_BYTES {
                 return;
+            }
+        }
+    }
+
+    /// The stream that the sweep means; none if it is gone, or a walk is over.
+    fn slot_of_candidate(&mut self, candidate: Candidate) -> Option<usize> {
+        match candidate {
+            Candidate::Lapped(slot) => Some(slot as usize),
+            Candidate::Queued(slot) => {
+                // The slot may have another tenant by now, whose turn this is not.
+                let stream = self
+                    .stream_mut(slot as usize)
+                    .filter(|stream| stream.queued)?;
+                stream.queued = false;
+                Some(slot as usize)
+            }
+            Candidate::OfSession(key) => {
+                let slot = self.log.walk_slot(key)?;
+                let next = self.stream_mut(slot as usize)?.session_next;
+                self.log.walk_past(key, slot, next);
+                self.sweep.enqueue_session(key);
+                Some(slot as usize)
             }
         }
     }
@@ -194,29 +208,28 @@ impl<S: Socket> Shard<S> {
         }
     }
 
-    /// Sends a stream what it lacks. Whether that took a write.
-    fn serve(&mut self, slot: usize, now: Now) -> bool {
-        let Some(connection) = self.connections.get_mut(slot) else {
-            return false;
-        };
+    /// Sends a stream what it lacks, and tells how many bytes went out if that took a write.
+    fn serve(&mut self, slot: usize, now: Now) -> Option<usize> {
+        let connection = self.connections.get_mut(slot)?;
         let State::Streaming(stream) = &mut connection.state else {
-            return false;
+            return None;
         };
         if stream.blocked {
-            return false;
+            return None;
         }
         let had_deadline = connection.deadline_ms != NO_DEADLINE;
         let mut gaps = 0;
         let served = stream.serve(&mut connection.socket, &self.log, &mut gaps);
         self.tally.count(Counter::Gaps, gaps);
-        match served {
-            Served::CaughtUp => return false,
+        let bytes = match served {
+            Served::CaughtUp => return None,
             Served::Wrote(sent, more) => {
                 connection.deadline_ms = NO_DEADLINE;
                 self.count_sent(sent);
                 if more {
                     self.enqueue(slot);
                 }
+                sent.bytes
             }
             Served::Blocked(sent) => {
                 // No progress for this long with data pending is the end.
@@ -224,15 +237,23 @@ impl<S: Socket> Shard<S> {
                     connection.deadline_ms = now.mono_ms + STALL_MS;
                 }
                 self.count_sent(sent);
+                sent.bytes
             }
             Served::Ended(sent) => {
                 self.count_sent(sent);
                 self.end_connection(slot, now);
+                sent.bytes
             }
-            Served::Torn => self.close_stream(slot, Counter::StreamsOverrun),
-            Served::Failed => self.close_stream(slot, Counter::StreamsEndedByPeer),
-        }
-        true
+            Served::Torn => {
+                self.close_stream(slot, Counter::StreamsOverrun);
+                0
+            }
+            Served::Failed => {
+                self.close_stream(slot, Counter::StreamsEndedByPeer);
+                0
+            }
+        };
+        Some(bytes)
     }
 
     /// A stream ends without a word, for a reason.
@@ -302,6 +323,7 @@ impl<S: Socket> Shard<S> {
 
     fn unlink_session(&mut self, slot: usize, stream: &Stream, key: SessionKey) {
         let (previous, next) = (stream.session_previous, stream.session_next);
+        self.log.walk_past(key, slot as u32, next);
         match self.stream_mut(previous as usize) {
             Some(neighbour) => neighbour.session_next = next,
             None => self.log.set_first_slot(key, next),

@@ -5,11 +5,14 @@
 //! shard stops after a slice of writes to look at its sockets. A stream that the sweep has not
 //! reached yet picks up whatever came in the meantime, in the same single write.
 //!
-//! Two laps, by what their streams may see, and a queue for single streams: those of a targeted
-//! message, new ones, those whose socket takes bytes again, those with a heartbeat due.
-//! Knows slots only: no sockets, no log, no clock.
+//! Two laps, by what their streams may see; sessions that were sent something, whose lists of
+//! streams the shard walks; and a queue for single streams: new ones, those whose socket takes
+//! bytes again, those with a heartbeat due. These four take turns, so that none starves another.
+//! Knows slots and sessions only: no sockets, no log, no clock.
 
 use std::collections::VecDeque;
+
+use crate::log::SessionKey;
 
 /// The place of a stream in its lap, so that leaving is done in constant time.
 pub type LapIndex = u32;
@@ -27,11 +30,11 @@ pub enum LapKind {
 #[derive(Default)]
 pub struct Sweep {
     queue: VecDeque<u32>,
+    sessions: VecDeque<SessionKey>,
     everything: Lap,
     filtered: Lap,
-    /// Whose turn it is when both the queue and a lap have something: they alternate, so neither
-    /// starves the other.
-    queue_next: bool,
+    /// Which of the four sources was asked last.
+    source: u8,
 }
 
 /// What the sweep yields.
@@ -41,7 +44,12 @@ pub enum Candidate {
     Queued(u32),
     /// From a lap.
     Lapped(u32),
+    /// The next stream of this session, if the log's walk has one; then the session goes back into
+    /// the sweep.
+    OfSession(SessionKey),
 }
+
+const SOURCES: u8 = 4;
 
 impl Sweep {
     /// Adds a stream to its lap.
@@ -67,33 +75,35 @@ impl Sweep {
         self.queue.push_back(slot);
     }
 
-    /// Whether anybody may be behind.
-    pub fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.everything.remaining == 0 && self.filtered.remaining == 0
+    /// Puts a session into the sweep, one of whose streams is next in the log's walk.
+    pub fn enqueue_session(&mut self, key: SessionKey) {
+        self.sessions.push_back(key);
     }
 
-    /// The next stream to look at.
+    /// Whether anybody may be behind.
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty()
+            && self.sessions.is_empty()
+            && self.everything.remaining == 0
+            && self.filtered.remaining == 0
+    }
+
+    /// The next stream to look at: from the next source that has one.
     pub fn next(&mut self) -> Option<Candidate> {
-        self.queue_next = !self.queue_next;
-        if self.queue_next {
-            self.next_queued().or_else(|| self.next_lapped())
-        } else {
-            self.next_lapped().or_else(|| self.next_queued())
-        }
+        (0..SOURCES).find_map(|_| {
+            self.source = (self.source + 1) % SOURCES;
+            match self.source {
+                0 => self.everything.next().map(Candidate::Lapped),
+                1 => self.queue.pop_front().map(Candidate::Queued),
+                2 => self.filtered.next().map(Candidate::Lapped),
+                _ => self.sessions.pop_front().map(Candidate::OfSession),
+            }
+        })
     }
 
     /// How many streams there are.
     pub fn streams(&self) -> usize {
         self.everything.slots.len() + self.filtered.slots.len()
-    }
-
-    fn next_queued(&mut self) -> Option<Candidate> {
-        self.queue.pop_front().map(Candidate::Queued)
-    }
-
-    fn next_lapped(&mut self) -> Option<Candidate> {
-        let slot = self.everything.next().or_else(|| self.filtered.next());
-        slot.map(Candidate::Lapped)
     }
 
     fn lap_mut(&mut self, kind: LapKind) -> &mut Lap {
@@ -116,6 +126,8 @@ impl Lap {
     fn join(&mut self, slot: u32) -> LapIndex {
         let index = self.slots.len();
         self.slots.push(slot);
+        // A lap that is under way has one more to pass before it is where it began.
+        self.remaining += usize::from(self.remaining > 0);
         LapIndex::try_from(index).expect("streams are bounded by file descriptors")
     }
 
@@ -149,6 +161,7 @@ mod tests {
         std::iter::from_fn(|| sweep.next())
             .map(|candidate| match candidate {
                 Candidate::Queued(slot) | Candidate::Lapped(slot) => slot,
+                Candidate::OfSession(key) => panic!("{key:?} was never put in"),
             })
             .collect()
     }
@@ -180,6 +193,25 @@ mod tests {
     }
 
     #[test]
+    fn a_busy_lap_does_not_starve_the_other() {
+        let mut sweep = Sweep::default();
+        for slot in 0..100 {
+            sweep.join(LapKind::Everything, slot);
+        }
+        for slot in 100..105 {
+            sweep.join(LapKind::Filtered, slot);
+        }
+        let mut filtered = 0;
+        for _ in 0..20 {
+            sweep.restart(LapKind::Everything);
+            sweep.restart(LapKind::Filtered);
+            let candidate = sweep.next();
+            filtered += usize::from(matches!(candidate, Some(Candidate::Lapped(100..))));
+        }
+        assert!(filtered >= 9, "{filtered}");
+    }
+
+    #[test]
     fn a_targeted_message_leaves_the_filtered_lap_alone() {
         let mut sweep = Sweep::default();
         sweep.join(LapKind::Filtered, 1);
@@ -191,7 +223,7 @@ mod tests {
     /// Joins and leaves at random in the middle of laps: whoever was there at the restart and is
     /// still there is visited, by the lap or by the queue.
     #[test]
-    fn nobody_is_skipped_by_those_who_leave() {
+    fn nobody_is_skipped_by_those_who_come_and_go() {
         let seed = fastrand::u64(..);
         println!("seed {seed}");
         let mut rng = fastrand::Rng::with_seed(seed);
@@ -207,9 +239,16 @@ mod tests {
             }
             sweep.restart(LapKind::Everything);
             let mut visited = HashSet::new();
+            let mut newest = count;
             while let Some(Candidate::Lapped(slot) | Candidate::Queued(slot)) = sweep.next() {
                 visited.insert(slot);
-                let gone = rng.u32(0..count);
+                if rng.u8(0..8) == 0 {
+                    // A new stream is served by the queue; the lap must not end early for it.
+                    index_of.push(Some(sweep.join(LapKind::Everything, newest)));
+                    visited.insert(newest);
+                    newest += 1;
+                }
+                let gone = rng.u32(0..newest);
                 if rng.bool()
                     && let Some(index) = index_of[gone as usize].take()
                     && let Some(moved) = sweep.leave(LapKind::Everything, index)

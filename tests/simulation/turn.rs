@@ -13,7 +13,7 @@ use crate::stream::StreamCheck;
 use crate::world::World;
 
 /// The phases of a turn, in the order in which the reactor calls them.
-const PHASES: usize = 7;
+const PHASES: usize = 8;
 
 /// Turns in a row that may come to nothing: a sweep that finds everybody served, a tick.
 const IDLE_TURNS_MAX: usize = 8;
@@ -56,15 +56,16 @@ impl World {
         for phase in 0..phases {
             let streams = self.node.shards[index].shard.streams();
             match phase {
-                0 => has_news |= self.dispatch(index),
+                0 | 4 => has_news |= self.node.shards[index].take_batches(),
                 1 => self.node.shards[index].shard.resume_unfinished(now),
-                2 | 4 => has_news |= self.node.shards[index].take_batches(),
+                2 => has_news |= self.dispatch(index),
                 3 => {
                     let node = &mut self.node;
-                    has_news |= node.shards[index].shard.publish(&node.hub, now) > 0;
+                    node.shards[index].shard.publish(&node.hub, now);
                     self.observe();
                 }
-                5 => self.node.shards[index].shard.tick(now),
+                5 => has_news |= self.node.shards[index].shard.answer_webhooks(now) > 0,
+                6 => self.node.shards[index].shard.tick(now),
                 _ => self.node.shards[index].shard.sweep(now),
             }
             self.node.shards[index].note_subscribed(streams, now);
