@@ -116,6 +116,10 @@ impl Lap {
     fn join(&mut self, slot: u32) -> LapIndex {
         let index = self.slots.len();
         self.slots.push(slot);
+        if self.remaining > 0 {
+            // The circle is longer by one: so is the way round to who was last.
+            self.remaining += 1;
+        }
         LapIndex::try_from(index).expect("streams are bounded by file descriptors")
     }
 
@@ -188,10 +192,23 @@ mod tests {
         assert_eq!(drain(&mut sweep), [2]);
     }
 
+    #[test]
+    fn one_who_joins_in_the_middle_takes_nobodys_place() {
+        let mut sweep = Sweep::default();
+        for slot in 0..3 {
+            sweep.join(LapKind::Everything, slot);
+        }
+        sweep.restart(LapKind::Everything);
+        assert_eq!(sweep.next(), Some(Candidate::Lapped(0)));
+        sweep.restart(LapKind::Everything);
+        sweep.join(LapKind::Everything, 3);
+        assert_eq!(drain(&mut sweep), [1, 2, 3, 0]);
+    }
+
     /// Joins and leaves at random in the middle of laps: whoever was there at the restart and is
     /// still there is visited, by the lap or by the queue.
     #[test]
-    fn nobody_is_skipped_by_those_who_leave() {
+    fn nobody_is_skipped_by_those_who_come_and_go() {
         let seed = fastrand::u64(..);
         println!("seed {seed}");
         let mut rng = fastrand::Rng::with_seed(seed);
@@ -209,13 +226,19 @@ mod tests {
             let mut visited = HashSet::new();
             while let Some(Candidate::Lapped(slot) | Candidate::Queued(slot)) = sweep.next() {
                 visited.insert(slot);
+                if rng.u8(..4) == 0 {
+                    // New ones are served by the queue, and whether the lap visits them is all one.
+                    sweep.join(LapKind::Everything, count + slot);
+                }
                 let gone = rng.u32(0..count);
                 if rng.bool()
                     && let Some(index) = index_of[gone as usize].take()
                     && let Some(moved) = sweep.leave(LapKind::Everything, index)
                 {
-                    index_of[moved as usize] = Some(index);
                     sweep.enqueue(moved);
+                    if let Some(its) = index_of.get_mut(moved as usize) {
+                        *its = Some(index);
+                    }
                 }
             }
             for (slot, index) in index_of.iter().enumerate() {
