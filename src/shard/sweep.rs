@@ -220,6 +220,19 @@ mod tests {
         assert_eq!(drain(&mut sweep), [2]);
     }
 
+    #[test]
+    fn one_who_joins_in_the_middle_takes_nobodys_place() {
+        let mut sweep = Sweep::default();
+        for slot in 0..3 {
+            sweep.join(LapKind::Everything, slot);
+        }
+        sweep.restart(LapKind::Everything);
+        assert_eq!(sweep.next(), Some(Candidate::Lapped(0)));
+        sweep.restart(LapKind::Everything);
+        sweep.join(LapKind::Everything, 3);
+        assert_eq!(drain(&mut sweep), [1, 2, 3, 0]);
+    }
+
     /// Joins and leaves at random in the middle of laps: whoever was there at the restart and is
     /// still there is visited, by the lap or by the queue.
     #[test]
@@ -253,8 +266,10 @@ mod tests {
                     && let Some(index) = index_of[gone as usize].take()
                     && let Some(moved) = sweep.leave(LapKind::Everything, index)
                 {
-                    index_of[moved as usize] = Some(index);
                     sweep.enqueue(moved);
+                    if let Some(its) = index_of.get_mut(moved as usize) {
+                        *its = Some(index);
+                    }
                 }
             }
             for (slot, index) in index_of.iter().enumerate() {

@@ -251,6 +251,8 @@ impl StreamCheck {
             .filter(|(_, expected)| *expected == replay)
             .map(|(track, _)| *track)
             .collect();
+        self.tracks
+            .dedup_by_key(|track| (track.next_seq, track.gap));
         assert!(
             !self.tracks.is_empty(),
             "{:?} is promised {replay} messages at {unix_ms}, expected: {candidates:?}",
