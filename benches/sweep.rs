@@ -14,6 +14,7 @@ use crossbeam_channel::{Receiver, bounded};
 use hookcast::clock::Now;
 use hookcast::http::{Access, AllowOrigin};
 use hookcast::hub::{Batch, Hub, Outlet, Wake};
+use hookcast::limits::LOG_BYTES_MIN;
 use hookcast::message::Draft;
 use hookcast::ring::Ring;
 use hookcast::shard::{Readiness, Role, Settings, Shard, Socket};
@@ -85,6 +86,7 @@ impl Node {
             keep_alive: Duration::from_secs(75),
             body_bytes_max: 65_536,
             drain: Duration::from_secs(5),
+            log_bytes_min: LOG_BYTES_MIN,
             access: Access::new(None),
             allow_origin: AllowOrigin::Any,
         };

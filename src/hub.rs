@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use crate::limits::{BATCH_BYTES_MAX, FRAME_OVERHEAD_BYTES_MAX, HISTORY_MESSAGES, LOG_BYTES_MIN};
+use crate::limits::{BATCH_BYTES_MAX, FRAME_OVERHEAD_BYTES_MAX, HISTORY_MESSAGES};
 use crate::message::{Draft, Message, MessageId, SessionId};
 use crate::ring::{Ring, RingError};
 use crate::sse::event_id::Epoch;
@@ -172,9 +172,10 @@ impl Hub {
         self.epoch
     }
 
-    /// What a shard's live log needs to hold [`HISTORY_MESSAGES`] frames of any size, in bytes.
-    pub fn log_bytes(&self) -> usize {
-        LOG_BYTES_MIN.max(HISTORY_MESSAGES * self.frame_bytes_max)
+    /// What the frames of [`HISTORY_MESSAGES`] messages of any size take at most, in bytes: a live
+    /// log has to be this large.
+    pub fn history_bytes_max(&self) -> usize {
+        HISTORY_MESSAGES * self.frame_bytes_max
     }
 
     /// The history as a batch, and the seq of its first message: what a shard's live log begins
@@ -254,7 +255,9 @@ impl Hub {
 
     /// Writes the ring to disk and marks it as cleanly closed. The last thing in a drain.
     pub fn close(&self) -> io::Result<()> {
-        self.lock().ring.sync()
+        let mut state = self.lock();
+        state.mend().map_err(io::Error::other)?;
+        state.ring.sync()
     }
 
     /// Numbers, commits and encodes what `next` yields, and sends it to the shards, a batch at a
@@ -333,15 +336,23 @@ impl Hub {
 }
 
 impl State {
-    /// Appends to the ring; `look` first whether the file is still what it was, once per batch. A
-    /// file that somebody has cut or removed is written anew from the history.
+    /// Appends to the ring; `look` first whether the file is still what it was, once per batch.
     fn append(&mut self, message: &Message, look: bool) -> Result<u64, RingError> {
-        if look && let Err(error) = self.ring.check() {
-            tracing::warn!(%error, "the ring file was changed from outside; writing it anew");
-            self.ring
-                .repair(self.history.iter().map(|message| &**message))?;
+        if look {
+            self.mend()?;
         }
         self.ring.append(message)
+    }
+
+    /// Writes the file anew from the history if somebody has cut or removed it: a write to a page
+    /// that is gone would end the process.
+    fn mend(&mut self) -> Result<(), RingError> {
+        let Err(error) = self.ring.check() else {
+            return Ok(());
+        };
+        tracing::warn!(%error, "the ring file was changed from outside; writing it anew");
+        self.ring
+            .repair(self.history.iter().map(|message| &**message))
     }
 }
 
@@ -372,5 +383,36 @@ impl MessageIds {
         random.copy_from_slice(&self.bytes[self.used..self.used + Self::ID_BYTES]);
         self.used += Self::ID_BYTES;
         Ok(uuid::Builder::from_random_bytes(random).into_uuid())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::memory::MemoryMedium;
+
+    /// The mark of a clean close goes to the beginning of the file: where that is gone, the write
+    /// would be the end of the process.
+    #[test]
+    fn a_ring_file_that_was_cut_is_whole_again_when_it_is_closed() {
+        let medium = MemoryMedium::default();
+        let open = || Ring::open_on(Box::new(medium.clone()), 100).unwrap();
+        let (ring, recovered) = open();
+        let hub = Hub::new(ring, recovered.messages, Vec::new(), None);
+        let draft = Draft {
+            session: None,
+            content: "kept".into(),
+        };
+        let mut outcomes = Vec::new();
+        hub.publish(&mut VecDeque::from([draft]), 1, &mut outcomes);
+        assert!(outcomes[0].is_ok());
+        for damage in [|m: &MemoryMedium| m.truncate(100), MemoryMedium::remove] {
+            damage(&medium);
+            hub.close().unwrap();
+        }
+        drop(hub);
+        let (_, recovered) = open();
+        assert!(!recovered.report.is_warning(), "{}", recovered.report);
+        assert_eq!(recovered.messages[0].1.content, "kept");
     }
 }

@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::config::{AllowOrigins, Config};
 use crate::http::{Access, AllowOrigin};
 use crate::hub::Hub;
+use crate::limits::LOG_BYTES_MIN;
 use crate::metrics::Metrics;
 use crate::ring::{Ring, RingError};
 use crate::shard::accept::listen;
@@ -166,6 +167,7 @@ fn settings(config: &Config) -> Settings {
         keep_alive: config.keep_alive,
         body_bytes_max: config.body_bytes_max,
         drain: config.drain,
+        log_bytes_min: LOG_BYTES_MIN,
         access: Access::new(
             config
                 .secret

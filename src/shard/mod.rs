@@ -59,6 +59,8 @@ pub struct Settings {
     pub body_bytes_max: usize,
     /// Over how long a drain is spread.
     pub drain: Duration,
+    /// Smallest live log in bytes. It is larger where a full history needs more.
+    pub log_bytes_min: usize,
     /// The configured secret.
     pub access: Access,
     /// Whose pages may use the API.
@@ -120,6 +122,17 @@ pub struct Readiness {
     pub hung_up: bool,
 }
 
+/// What connections hold beyond their slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Holdings {
+    /// Readers of requests that are on their way or not answered yet.
+    pub readers: usize,
+    /// Bytes allocated for answers that were not taken whole.
+    pub answer_bytes: usize,
+    /// Bytes allocated for what is a stream's own: its first events, a gap, its end.
+    pub own_bytes: usize,
+}
+
 /// Streams are ended phase by phase; what is left at the deadline is cut off.
 struct Drain {
     ends: Phases,
@@ -141,11 +154,12 @@ impl<S: Socket> Shard<S> {
             heartbeat_interval_ms * HEARTBEAT_PATIENCE_PHASES / HEARTBEAT_PHASES as u64;
         let last_ms = now.mono_ms + patience_ms;
         let (first_seq, history) = hub.history_batch();
+        let log_bytes = settings.log_bytes_min.max(hub.history_bytes_max());
         let responder = Responder::new(settings.allow_origin.clone(), now.wall());
         let mut shard = Shard {
             settings,
             epoch: hub.epoch(),
-            log: LiveLog::new(first_seq, hub.log_bytes()),
+            log: LiveLog::new(first_seq, log_bytes),
             connections: Slab::new(),
             slots_used: 0,
             last_generation: 0,
@@ -389,6 +403,28 @@ impl<S: Socket> Shard<S> {
         self.sweep.streams()
     }
 
+    /// Sessions that have a stream here or a frame in the live log.
+    pub fn sessions(&self) -> usize {
+        self.log.sessions()
+    }
+
+    /// What the connections hold beyond their slots. Looks at every one of them.
+    pub fn holdings(&self) -> Holdings {
+        let mut holdings = Holdings::default();
+        for (_, connection) in &self.connections {
+            match &connection.state {
+                State::Idle | State::Lingering { .. } => {}
+                State::Reading(..) | State::Publishing(..) => holdings.readers += 1,
+                State::Answering(answering) => {
+                    holdings.readers += 1;
+                    holdings.answer_bytes += answering.bytes.capacity();
+                }
+                State::Streaming(stream) => holdings.own_bytes += stream.own_bytes(),
+            }
+        }
+        holdings
+    }
+
     fn slot_of(&self, token: Token) -> Option<usize> {
         let slot = token.slot as usize;
         let connection = self.connections.get(slot)?;
@@ -412,7 +448,12 @@ impl<S: Socket> Shard<S> {
         }
         match &connection.state {
             State::Reading(..) => self.refuse_slow(slot, now),
-            State::Streaming(_) => self.close_stream(slot, Counter::StreamsStalled),
+            State::Streaming(stream) if stream.blocked => {
+                self.close_stream(slot, Counter::StreamsStalled);
+            }
+            // Its socket takes bytes again, and the sweep has not come by yet: this thread has
+            // slept longer than the peer.
+            State::Streaming(_) => {}
             _ => self.close(slot),
         }
     }
@@ -474,3 +515,6 @@ impl<S: Socket> Shard<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

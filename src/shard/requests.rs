@@ -71,10 +71,14 @@ impl<S: Socket> Shard<S> {
                     (reader, timed) = (answered, None);
                     continue;
                 }
-                Ok(Progress::WantsContinue) if !self.invite_body(slot, &reader) => {
-                    return self.send_last_answer(slot, reader, now);
+                Ok(Progress::WantsContinue) => {
+                    let then = self.answer_expectation(slot, &reader);
+                    let Some(told) = self.send_answer(slot, reader, then, now) else {
+                        return;
+                    };
+                    (reader, timed) = (told, None);
                 }
-                Ok(_) => {}
+                Ok(Progress::Incomplete) => {}
                 Err(refusal) => return self.refuse(slot, reader, refusal, now),
             }
             match self.read_more(slot, &mut reader) {
@@ -204,7 +208,12 @@ impl<S: Socket> Shard<S> {
             Handled::Subscribed(subscriber) => {
                 // What is pipelined behind a stream would wait for its end: for ever.
                 self.give_reader(reader);
-                self.subscribe(slot, subscriber, now);
+                if self.connections[slot].hung_up {
+                    // As it would be a moment later: nobody will tell of this end again.
+                    self.close_stream(slot, Counter::StreamsEndedByPeer);
+                } else {
+                    self.subscribe(slot, subscriber, now);
+                }
                 None
             }
         }
@@ -282,30 +291,29 @@ impl<S: Socket> Shard<S> {
         }
     }
 
-    /// Lets the peer send its body (RFC 9110 section 10.1.1); false when the answer is known
-    /// without it, and ready in `Shard::answer`, or cannot be sent.
-    fn invite_body(&mut self, slot: usize, reader: &RequestReader) -> bool {
+    /// Tells a peer that waits before it sends its body to go on (RFC 9110 section 10.1.1), or the
+    /// error that it gets whatever the body is. Puts either into `Shard::answer`.
+    fn answer_expectation(&mut self, slot: usize, reader: &RequestReader) -> Then {
+        self.answer.clear();
         let Some(head) = reader.head() else {
-            return true;
+            return Then::Continue;
         };
-        let connection = &mut self.connections[slot];
-        let error = match connection.role {
-            Role::Surplus => Some(ErrorAnswer::Unavailable {
-                retry_after_s: RETRY_AFTER_S,
-            }),
+        let error = match self.connections[slot].role {
+            Role::Surplus => Some(FULL),
             Role::Guest => error_before_body(&head, &self.settings.access, window::exists),
         };
-        self.answer.clear();
-        if let Some(error) = error {
-            let mut to = self.responder.reply_to(&head);
-            to.keep_alive = false;
-            self.answer_error(to, &head, error);
-            return false;
+        match error {
+            Some(error) => {
+                let mut to = self.responder.reply_to(&head);
+                to.keep_alive = false;
+                self.answer_error(to, &head, error);
+                Then::Close
+            }
+            None => {
+                self.answer.extend_from_slice(CONTINUE);
+                Then::Continue
+            }
         }
-        let connection = &mut self.connections[slot];
-        // 25 bytes do not fit only if the peer has not read what it asked for before.
-        let extents = [IoSlice::new(CONTINUE)];
-        Transfer::of(|| connection.socket.write(&extents)) == Transfer::Bytes(CONTINUE.len())
     }
 
     fn read_more(&mut self, slot: usize, reader: &mut RequestReader) -> Read {
@@ -425,10 +433,6 @@ impl<S: Socket> Shard<S> {
         self.answer.clear();
         self.responder
             .refusal(reader.head().as_ref(), refusal, &mut self.answer);
-        self.send_last_answer(slot, reader, now);
-    }
-
-    fn send_last_answer(&mut self, slot: usize, reader: Box<RequestReader>, now: Now) {
         let reader = self.send_answer(slot, reader, Then::Close, now);
         debug_assert!(reader.is_none());
     }

@@ -99,6 +99,11 @@ impl Stream {
         }
     }
 
+    /// Bytes allocated for what is its own.
+    pub(super) fn own_bytes(&self) -> usize {
+        self.own.as_ref().map_or(0, |own| own.bytes.capacity())
+    }
+
     /// Sends all that the stream lacks, in one write: its own bytes, a gap if there is one, the
     /// frames of its view up to the head, a heartbeat if one is due, its end if that has come.
     /// Counts in `gaps` what it had to tell of.

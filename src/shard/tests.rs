@@ -1,0 +1,267 @@
+//! A shard with sockets in memory, turn by turn: what once went wrong, or easily could.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::rc::Rc;
+
+use crossbeam_channel::{Receiver, bounded};
+
+use super::*;
+use crate::hub::{Outlet, Wake};
+use crate::ring::Ring;
+use crate::ring::memory::MemoryMedium;
+
+const STREAM: &[u8] = b"GET /api/webhook/stream HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// Both ends of a connection.
+#[derive(Default)]
+struct Pipe {
+    /// What the shard has not read.
+    sent: Vec<u8>,
+    has_ended: bool,
+    /// How much the shard may still write.
+    room: usize,
+    written: Vec<u8>,
+    is_shut: bool,
+    is_closed: bool,
+}
+
+#[derive(Clone, Default)]
+struct Peer(Rc<RefCell<Pipe>>);
+
+impl Socket for Peer {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut pipe = self.0.borrow_mut();
+        if pipe.sent.is_empty() && !pipe.has_ended {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let count = buffer.len().min(pipe.sent.len());
+        buffer[..count].copy_from_slice(&pipe.sent[..count]);
+        pipe.sent.drain(..count);
+        Ok(count)
+    }
+
+    fn write(&mut self, extents: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut pipe = self.0.borrow_mut();
+        let bytes: Vec<u8> = extents.iter().flat_map(|extent| extent.to_vec()).collect();
+        let count = bytes.len().min(pipe.room);
+        if count == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        pipe.room -= count;
+        pipe.written.extend(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.0.borrow_mut().is_shut = true;
+        Ok(())
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // The test's own handle is the other of two.
+        self.0.borrow_mut().is_closed |= Rc::strong_count(&self.0) == 2;
+    }
+}
+
+impl Peer {
+    fn with_room(room: usize) -> Peer {
+        let peer = Peer::default();
+        peer.0.borrow_mut().room = room;
+        peer
+    }
+
+    fn send(&self, bytes: &[u8]) {
+        self.0.borrow_mut().sent.extend(bytes);
+    }
+
+    fn make_room(&self, bytes: usize) {
+        self.0.borrow_mut().room += bytes;
+    }
+
+    /// What has been written since the last call.
+    fn take(&self) -> String {
+        String::from_utf8(std::mem::take(&mut self.0.borrow_mut().written)).unwrap()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.0.borrow().is_closed
+    }
+}
+
+struct NoWake;
+
+impl Wake for NoWake {
+    fn wake(&self) {}
+}
+
+/// One shard and all that it needs.
+struct Node {
+    hub: Hub,
+    inbox: Receiver<Arc<Batch>>,
+    shard: Shard<Peer>,
+    now: Now,
+}
+
+const READABLE: Readiness = Readiness {
+    readable: true,
+    writable: false,
+    hung_up: false,
+};
+
+const WRITABLE: Readiness = Readiness {
+    readable: false,
+    writable: true,
+    hung_up: false,
+};
+
+impl Node {
+    fn new() -> Node {
+        let medium = Box::new(MemoryMedium::default());
+        let (ring, recovered) = Ring::open_on(medium, 4000).unwrap();
+        let (batches, inbox) = bounded(8);
+        let wake = Arc::new(NoWake);
+        let hub = Hub::new(
+            ring,
+            recovered.messages,
+            vec![Outlet { batches, wake }],
+            None,
+        );
+        let now = Now {
+            mono_ms: 0,
+            mono_us: 0,
+            unix_ms: 1_700_000_000_000,
+        };
+        let settings = Settings {
+            heartbeat_interval: Duration::from_secs(2),
+            keep_alive: Duration::from_secs(75),
+            body_bytes_max: 4000,
+            drain: Duration::from_secs(5),
+            log_bytes_min: 0,
+            access: Access::new(None),
+            allow_origin: AllowOrigin::Any,
+        };
+        let shard = Shard::new(Arc::new(settings), &hub, 1, now);
+        Node {
+            hub,
+            inbox,
+            shard,
+            now,
+        }
+    }
+
+    fn open(&mut self, peer: &Peer) -> Token {
+        self.shard.open(peer.clone(), Role::Guest, self.now)
+    }
+
+    /// Opens a connection and sends `bytes` on it, all in one turn.
+    fn ask(&mut self, peer: &Peer, bytes: &[u8]) -> Token {
+        let token = self.open(peer);
+        peer.send(bytes);
+        self.turn(&[(token, READABLE)]);
+        token
+    }
+
+    /// A turn as the reactor runs it.
+    fn turn(&mut self, events: &[(Token, Readiness)]) {
+        for &(token, readiness) in events {
+            self.shard.ready(token, readiness, self.now);
+        }
+        self.shard.resume_unfinished(self.now);
+        self.take_batches();
+        self.shard.publish(&self.hub, self.now);
+        self.take_batches();
+        self.shard.tick(self.now);
+        self.shard.sweep(self.now);
+    }
+
+    fn take_batches(&mut self) {
+        while let Ok(batch) = self.inbox.try_recv() {
+            self.shard.deliver(&batch);
+        }
+    }
+
+    /// Publishes messages of so many bytes and delivers them, without a turn.
+    fn publish(&mut self, messages: usize, bytes: usize) {
+        let draft = Draft {
+            session: None,
+            content: "x".repeat(bytes),
+        };
+        let mut drafts = VecDeque::from(vec![draft; messages]);
+        let mut outcomes = Vec::new();
+        self.hub
+            .publish(&mut drafts, self.now.unix_ms, &mut outcomes);
+        assert!(drafts.is_empty() && outcomes.iter().all(Result::is_ok));
+        self.take_batches();
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.now.mono_ms += ms;
+        self.now.mono_us += ms * 1000;
+        self.now.unix_ms += ms;
+    }
+}
+
+/// A process that was stopped for a minute finds its sockets writable again: it has to write before
+/// it may say that nobody reads.
+#[test]
+fn a_stream_whose_socket_takes_bytes_again_is_not_stalled() {
+    let mut node = Node::new();
+    let peer = Peer::with_room(700);
+    let token = node.ask(&peer, STREAM);
+    node.publish(1, 1000);
+    node.turn(&[]);
+    assert_eq!(node.shard.streams(), 1);
+    node.pass(60_000);
+    peer.make_room(10_000);
+    node.turn(&[(token, WRITABLE)]);
+    assert!(!peer.is_closed());
+    assert!(peer.take().contains(&"x".repeat(1000)));
+
+    peer.0.borrow_mut().room = 0;
+    node.publish(1, 1000);
+    node.turn(&[]);
+    node.pass(31_000);
+    node.turn(&[]);
+    assert!(peer.is_closed(), "one that takes nothing is");
+}
+
+/// The end of the peer's side ends its stream, also when it comes with the request: epoll tells of
+/// both at once, and of neither again.
+#[test]
+fn a_stream_of_a_peer_that_has_left_is_not_opened() {
+    let mut node = Node::new();
+    let peer = Peer::with_room(10_000);
+    let token = node.open(&peer);
+    peer.send(STREAM);
+    peer.0.borrow_mut().has_ended = true;
+    let hung_up = Readiness {
+        hung_up: true,
+        ..READABLE
+    };
+    node.turn(&[(token, hung_up)]);
+    assert!(peer.is_closed());
+    assert_eq!((node.shard.streams(), node.shard.connections()), (0, 0));
+}
+
+/// A client that pipelines may have filled its socket with answers when it is to be told to go on.
+#[test]
+fn a_100_that_does_not_fit_waits_for_room() {
+    let mut node = Node::new();
+    let peer = Peer::with_room(12);
+    let head = "POST /api/webhook HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n";
+    let token = node.ask(
+        &peer,
+        format!("{head}Content-Length: 15\r\n\r\n").as_bytes(),
+    );
+    assert_eq!(peer.take(), "HTTP/1.1 100");
+    peer.make_room(1000);
+    node.turn(&[(token, WRITABLE)]);
+    assert_eq!(peer.take(), " Continue\r\n\r\n");
+    peer.send(b"{\"message\":\"a\"}");
+    node.turn(&[(token, READABLE)]);
+    assert!(peer.take().starts_with("HTTP/1.1 200 OK\r\n"));
+    assert!(!peer.0.borrow().is_shut);
+}

@@ -1,0 +1,684 @@
+//! One client: what it has asked for, and whether what comes back is a valid answer to that.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use hookcast::limits::{
+    LINGER_MS, PATROL_INTERVAL_MS, REQUEST_DEADLINE_MS, RETRY_FULL_MS, RETRY_MS, STALL_MS,
+};
+use hookcast::shard::{Role, Token};
+use memchr::memmem;
+
+use crate::coverage;
+use crate::kernel::SharedLink;
+use crate::model::Fate;
+use crate::model::Model;
+use crate::node::ShardNode;
+use crate::request::{Expected, Request};
+use crate::stream::{Known, StreamCheck, number, show};
+
+/// Deadlines are looked at in eight phases a second, each rounded up to a millisecond.
+const PATROL_SLACK_MS: u64 = PATROL_INTERVAL_MS + 2;
+
+/// A request that is not answered.
+struct Pending {
+    /// Where it lies in all that the client sends.
+    start: u64,
+    end: u64,
+    /// All but its bytes.
+    request: Request,
+    /// It waits for `100 Continue`.
+    waits: bool,
+    first_read_ms: Option<u64>,
+}
+
+impl Pending {
+    fn is_within(&self, read_bytes: u64) -> bool {
+        !matches!(self.request.expected, Expected::Never) && read_bytes >= self.end
+    }
+}
+
+/// What comes next on a connection.
+enum Mode {
+    Answers,
+    Stream(Box<StreamCheck>),
+    /// Nothing.
+    Over,
+}
+
+pub struct Client {
+    pub number: usize,
+    pub link: SharedLink,
+    pub shard: usize,
+    pub token: Token,
+    pub role: Role,
+    /// It closes when it is told that it is over.
+    is_polite: bool,
+    opened_ms: u64,
+    last_answer_ms: Option<u64>,
+    pending: VecDeque<Pending>,
+    /// All that it has sent or is about to.
+    sent_bytes: u64,
+    held: Option<Vec<u8>>,
+    /// What it has sent last is answered by the end of the connection, or by a stream.
+    pub is_terminal: bool,
+    is_unfinished: bool,
+    mode: Mode,
+    /// What the server wrote and is not whole yet, and the place of its first byte.
+    rest: Vec<u8>,
+    rest_at: u64,
+}
+
+/// What the world knows when a client looks at its answers.
+pub struct Surroundings<'a> {
+    pub model: &'a mut Model,
+    pub node: &'a ShardNode,
+    pub now_ms: u64,
+    pub keep_alive: Duration,
+    /// When the ring was last in a state in which it may fail.
+    pub ring_failed_ms: Option<u64>,
+}
+
+impl Surroundings<'_> {
+    fn known(&self) -> Known<'_> {
+        Known {
+            model: self.model,
+            log: &self.node.log,
+            subscribed: &self.node.subscribed,
+            is_draining: self.node.drain_until_ms.is_some(),
+        }
+    }
+}
+
+impl Client {
+    pub fn new(
+        number: usize,
+        link: SharedLink,
+        shard: usize,
+        token: Token,
+        role: Role,
+        now_ms: u64,
+    ) -> Client {
+        Client {
+            number,
+            link,
+            shard,
+            token,
+            role,
+            is_polite: !number.is_multiple_of(4),
+            opened_ms: now_ms,
+            last_answer_ms: None,
+            pending: VecDeque::new(),
+            sent_bytes: 0,
+            held: None,
+            is_terminal: false,
+            is_unfinished: false,
+            mode: Mode::Answers,
+            rest: Vec::new(),
+            rest_at: 0,
+        }
+    }
+
+    /// Whether a further request may be sent: not while a body is held back, and not where it would
+    /// be taken for the rest of one that is to stay unfinished.
+    pub fn may_ask(&self) -> bool {
+        self.held.is_none() && !self.is_unfinished && self.link.borrow().client_may_send()
+    }
+
+    pub fn ask(&mut self, mut request: Request, model: &mut Model) {
+        if let (true, Expected::Receipt { key }) = (self.is_terminal, request.expected) {
+            // Behind the last request of a connection nothing counts.
+            model.offers[key].fate = Fate::Refused;
+        }
+        let start = self.sent_bytes;
+        self.send(&request.bytes);
+        let is_counted = !self.is_terminal;
+        self.is_unfinished |= matches!(request.expected, Expected::Never);
+        self.is_terminal |= request.closes;
+        if is_counted {
+            let held = request.held.take();
+            let held_bytes = held.as_ref().map_or(0, Vec::len);
+            request.bytes.clear();
+            self.pending.push_back(Pending {
+                start,
+                end: self.sent_bytes + held_bytes as u64,
+                request,
+                waits: held.is_some(),
+                first_read_ms: None,
+            });
+            self.held = held;
+        }
+    }
+
+    /// Sends bytes that are no request.
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.sent_bytes += bytes.len() as u64;
+        self.link.borrow_mut().send(bytes);
+    }
+
+    /// Sends a body without having been asked for it.
+    pub fn lose_patience(&mut self) {
+        if let Some(body) = self.held.take() {
+            self.send(&body);
+        }
+    }
+
+    pub fn stream(&self) -> Option<&StreamCheck> {
+        match &self.mode {
+            Mode::Stream(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
+    /// Whether it is, or may become, a stream.
+    pub fn may_stream(&self) -> bool {
+        let asks = |pending: &Pending| matches!(pending.request.expected, Expected::Stream(_));
+        self.stream().is_some_and(|stream| !stream.is_over()) || self.pending.iter().any(asks)
+    }
+
+    /// Whether a reader may be in use for it.
+    pub fn may_hold_reader(&self) -> bool {
+        matches!(self.mode, Mode::Answers)
+    }
+
+    /// The seq of the last event that the client has taken whole.
+    pub fn last_seq_taken(&self) -> Option<u64> {
+        let taken = self.link.borrow().taken_bytes;
+        let stream = self.stream()?;
+        let whole = stream.ids.partition_point(|(end, _)| *end <= taken);
+        stream.ids[..whole].last().map(|(_, seq)| *seq)
+    }
+
+    /// Whether it is a stream that has begun and not ended.
+    pub fn is_streaming(&self) -> bool {
+        self.stream().is_some_and(|stream| !stream.is_over())
+    }
+
+    /// Whether it is a stream whose client takes everything.
+    pub fn is_well(&self) -> bool {
+        let link = self.link.borrow();
+        self.is_streaming() && link.client_reads && !link.is_short && link.client_may_send()
+    }
+
+    /// The network and the client do all that they can. Whether that was anything.
+    pub fn go_on(&mut self) -> bool {
+        let mut link = self.link.borrow_mut();
+        let mut has_moved = link.deliver(usize::MAX) > 0;
+        if link.client_reads {
+            has_moved |= link.take(usize::MAX) > 0;
+            let is_told = link.server_fin_ms.is_some() && link.is_taken();
+            if is_told && self.is_polite && !link.is_closed && !link.has_ended() {
+                link.close();
+                has_moved = true;
+            }
+        }
+        has_moved
+    }
+
+    // Checks.
+
+    /// Takes what the server has written since, and checks all that is whole.
+    pub fn absorb(&mut self, around: &mut Surroundings<'_>) {
+        let (tap, read_bytes) = {
+            let mut link = self.link.borrow_mut();
+            (std::mem::take(&mut link.tap), link.read_bytes)
+        };
+        for pending in &mut self.pending {
+            if read_bytes > pending.start {
+                pending.first_read_ms.get_or_insert(around.now_ms);
+            }
+        }
+        if tap.is_empty() {
+            return;
+        }
+        self.rest.extend_from_slice(&tap);
+        loop {
+            let used = match &mut self.mode {
+                Mode::Answers => self.take_answer(around),
+                Mode::Stream(stream) => stream.feed(&self.rest, self.rest_at, &around.known()),
+                Mode::Over => panic!("bytes behind the last answer: {}", show(&self.rest)),
+            };
+            self.rest.drain(..used);
+            self.rest_at += used as u64;
+            if used == 0 || self.rest.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Checks the answer at the front, if it is whole, and returns its length; for a stream, that
+    /// of its head.
+    fn take_answer(&mut self, around: &mut Surroundings<'_>) -> usize {
+        let Some(answer) = Answer::parse(&self.rest) else {
+            return 0;
+        };
+        let pending = self.pending.front();
+        let pending =
+            pending.unwrap_or_else(|| panic!("an answer to nothing: {}", show(&self.rest)));
+        if answer.status == 100 {
+            assert!(pending.waits, "nobody waits for 100");
+            coverage::count("100 Continue", 1);
+            self.pending[0].waits = false;
+            self.lose_patience();
+            return answer.head_bytes;
+        }
+        answer.assert_decent(pending.request.is_http10);
+        if let (Expected::Stream(spec), 200, None) =
+            (pending.request.expected, answer.status, answer.length)
+        {
+            answer.assert_stream(pending.request.is_http10);
+            assert!(
+                self.is_whole(pending),
+                "a stream before its request is whole"
+            );
+            coverage::count("streams", 1);
+            coverage::count("streams resumed", u64::from(spec.resume_after.is_some()));
+            self.mode = Mode::Stream(Box::new(StreamCheck::new(spec)));
+            self.pending.clear();
+            return answer.head_bytes;
+        }
+        // A request that is refused before its method is known is answered with a body.
+        let is_head = pending.request.is_head && self.is_whole(pending);
+        let bodiless = is_head || matches!(answer.status, 204 | 304);
+        let body_bytes = if bodiless {
+            0
+        } else {
+            answer.length.expect("an answer has a length")
+        };
+        let end = answer.head_bytes + body_bytes;
+        if self.rest.len() < end {
+            return 0;
+        }
+        let body = &self.rest[answer.head_bytes..end];
+        self.check_answer(pending, &answer, body, around);
+        let may_close = around.node.drain_until_ms.is_some() || self.role == Role::Surplus;
+        let must_close = pending.request.closes;
+        let early = !self.is_whole(pending);
+        assert!(
+            answer.closes || !(must_close || early),
+            "the connection goes on behind {}",
+            answer.status
+        );
+        assert!(
+            !answer.closes || pending.request.closes || early || may_close,
+            "{} closes",
+            answer.status
+        );
+        self.last_answer_ms = Some(around.now_ms);
+        self.pending.pop_front();
+        if answer.closes {
+            self.mode = Mode::Over;
+            self.pending.clear();
+            self.held = None;
+        }
+        end
+    }
+
+    /// Whether the server had read all of a request when it answered.
+    fn is_whole(&self, pending: &Pending) -> bool {
+        pending.is_within(self.link.borrow().read_before_write)
+    }
+
+    fn check_answer(
+        &self,
+        pending: &Pending,
+        answer: &Answer,
+        body: &[u8],
+        around: &mut Surroundings<'_>,
+    ) {
+        let text = str::from_utf8(body).expect("UTF-8");
+        let status = answer.status;
+        if let Expected::Receipt { key } = pending.request.expected
+            && status != 200
+            && status != 500
+        {
+            around.model.offers[key].fate = Fate::Refused;
+        }
+        if status == 408 {
+            assert!(!self.is_whole(pending), "too slow, but it is all there");
+            let began_ms = pending.first_read_ms.expect("it has begun");
+            assert!(
+                around.now_ms >= began_ms + REQUEST_DEADLINE_MS,
+                "408 too early"
+            );
+            return assert_error(text);
+        }
+        let is_surplus = self.role == Role::Surplus;
+        let is_draining = around.node.drain_until_ms.is_some();
+        match pending.request.expected {
+            Expected::Refusal(expected) => {
+                assert_eq!(status, expected);
+                return assert_error(text);
+            }
+            Expected::StreamHead => return assert_eq!(status, 200),
+            Expected::Stream(_) => {
+                assert!(
+                    is_surplus || is_draining,
+                    "a stream is declined: {status} {text}"
+                );
+                let range = if is_surplus { RETRY_FULL_MS } else { RETRY_MS };
+                let retry = text
+                    .strip_prefix("retry: ")
+                    .and_then(|rest| rest.strip_suffix("\n\n"));
+                assert!(
+                    range.contains(&number(retry.expect("when to come back"))),
+                    "{text}"
+                );
+                return assert_eq!(status, 200);
+            }
+            _ if is_surplus => {
+                assert_eq!(status, 503);
+                return assert!(answer.has("Retry-After"));
+            }
+            Expected::Never => panic!("{status} to a request that is not whole"),
+            Expected::Status(_) | Expected::Receipt { .. } => {}
+        }
+        assert!(
+            self.is_whole(pending),
+            "{status} to a request that is not whole: {:?} up to byte {} of {}, {} read",
+            pending.request.expected,
+            pending.end,
+            self.sent_bytes,
+            self.link.borrow().read_before_write,
+        );
+        if let Expected::Status(expected) = pending.request.expected {
+            assert_eq!(status, expected, "{text}");
+            if status >= 400 {
+                assert_eq!(answer.has("Allow"), status == 405);
+                assert_error(text);
+            }
+        }
+        if let Expected::Receipt { key } = pending.request.expected {
+            check_receipt(key, status, text, pending.first_read_ms, around);
+        }
+    }
+
+    /// What the server's letting go of the connection is justified by.
+    pub fn assert_closed_for_a_reason(&self, around: &Surroundings<'_>) {
+        let link = self.link.borrow();
+        let now_ms = around.now_ms;
+        let since = |start_ms: u64, limit_ms: u64| now_ms >= start_ms + limit_ms;
+        let drain_until_ms = around.node.drain_until_ms;
+        let is_overdue = drain_until_ms.is_some_and(|until_ms| now_ms >= until_ms);
+        if link.is_reset() || is_overdue {
+            return;
+        }
+        let is_stalled =
+            link.is_short && !link.has_room() && since(link.stalled_since_ms, STALL_MS);
+        let has_lingered = link
+            .server_fin_ms
+            .is_some_and(|fin_ms| since(fin_ms, LINGER_MS));
+        let is_read_out = link.has_ended() && link.is_read();
+        let is_justified = match &self.mode {
+            Mode::Over => is_stalled || is_read_out || has_lingered,
+            Mode::Stream(stream) if stream.is_over() => is_read_out || has_lingered,
+            Mode::Stream(stream) => {
+                link.has_ended()
+                    || is_stalled
+                    || stream.is_torn(!self.rest.is_empty(), &around.known())
+            }
+            Mode::Answers => {
+                let has_begun = self
+                    .pending
+                    .front()
+                    .is_some_and(|p| p.first_read_ms.is_some());
+                let is_idle = !has_begun && self.rest.is_empty();
+                let keep_alive_ms = around.keep_alive.as_millis() as u64;
+                let is_forgotten = match self.last_answer_ms {
+                    Some(answer_ms) => since(answer_ms, keep_alive_ms),
+                    None => since(self.opened_ms, REQUEST_DEADLINE_MS),
+                };
+                is_read_out
+                    || is_stalled
+                    || (is_idle && (is_forgotten || drain_until_ms.is_some()))
+                    // A stream whose first bytes are still to come.
+                    || (link.has_ended() && self.may_stream())
+            }
+        };
+        assert!(
+            is_justified,
+            "closed without a reason: {}, {} requests not answered, rest {:?}",
+            self.describe(),
+            self.pending.len(),
+            show(&self.rest),
+        );
+    }
+
+    /// What has to be true of a connection when the server has nothing more to do for now.
+    pub fn assert_at_rest(&self, around: &Surroundings<'_>) {
+        let link = self.link.borrow();
+        assert!(
+            !link.is_reset(),
+            "a connection that is no more is kept: {}",
+            self.describe()
+        );
+        assert!(
+            !(link.is_short && link.has_room()),
+            "there is room, and the rest is not sent: {}",
+            self.describe()
+        );
+        self.assert_in_time(around);
+        if link.is_short {
+            return;
+        }
+        assert!(
+            !link.has_ended(),
+            "the peer has gone and is not let go: {}",
+            self.describe()
+        );
+        match &self.mode {
+            Mode::Stream(stream) if stream.is_over() => self.assert_half_closed(),
+            Mode::Over => self.assert_half_closed(),
+            Mode::Stream(stream) => {
+                assert!(self.rest.is_empty(), "half an event: {}", show(&self.rest));
+                assert!(stream.has_begun(), "a stream without its first event");
+                stream.assert_caught_up(&around.known());
+            }
+            Mode::Answers => {
+                assert!(self.rest.is_empty(), "half an answer: {}", show(&self.rest));
+                assert!(link.is_read(), "bytes are not read: {}", self.describe());
+                assert!(link.server_fin_ms.is_none(), "ended without a last answer");
+                if let Some(pending) = self.pending.front() {
+                    let is_seen = !matches!(pending.request.expected, Expected::Refusal(_))
+                        || link.read_bytes < pending.end;
+                    assert!(is_seen, "not refused: {:?}", pending.request.expected);
+                    assert!(
+                        !pending.is_within(link.read_bytes),
+                        "not answered: {:?}",
+                        pending.request.expected
+                    );
+                    let is_invited = !pending.waits || self.held.is_none();
+                    let head_is_read = link.read_bytes >= self.sent_bytes;
+                    assert!(is_invited || !head_is_read, "waits for 100 Continue");
+                }
+            }
+        }
+    }
+
+    fn assert_half_closed(&self) {
+        let has_fin = self.link.borrow().server_fin_ms.is_some();
+        assert!(
+            has_fin,
+            "the last answer is out and our side is open: {}",
+            self.describe()
+        );
+    }
+
+    /// Deadlines have been acted upon.
+    fn assert_in_time(&self, around: &Surroundings<'_>) {
+        let link = self.link.borrow();
+        let late =
+            |start_ms: u64, limit_ms: u64| around.now_ms > start_ms + limit_ms + PATROL_SLACK_MS;
+        let what = if link.is_short {
+            late(link.stalled_since_ms, STALL_MS).then_some("stalled")
+        } else if let Some(fin_ms) = link.server_fin_ms {
+            late(fin_ms, LINGER_MS).then_some("lingers")
+        } else if let Mode::Answers = self.mode {
+            match self
+                .pending
+                .front()
+                .and_then(|pending| pending.first_read_ms)
+            {
+                // The head's deadline, then the body's; they begin when the request before is
+                // answered.
+                Some(read_ms) => {
+                    let begin_ms = read_ms
+                        .max(self.last_answer_ms.unwrap_or(0))
+                        .max(link.stalled_since_ms);
+                    late(begin_ms, 2 * REQUEST_DEADLINE_MS).then_some("is slow")
+                }
+                None => match self.last_answer_ms {
+                    Some(answer_ms) => late(answer_ms, around.keep_alive.as_millis() as u64),
+                    None => late(self.opened_ms, REQUEST_DEADLINE_MS),
+                }
+                .then_some("is idle"),
+            }
+        } else {
+            None
+        };
+        assert!(
+            what.is_none(),
+            "{} {} for too long at {}",
+            self.describe(),
+            what.unwrap_or(""),
+            around.now_ms
+        );
+    }
+
+    pub fn describe(&self) -> String {
+        let mode = match &self.mode {
+            Mode::Answers => "answers",
+            Mode::Stream(stream) if stream.is_over() => "ended stream",
+            Mode::Stream(_) => "stream",
+            Mode::Over => "over",
+        };
+        format!(
+            "client {} ({mode}, {:?}, shard {})",
+            self.number, self.role, self.shard
+        )
+    }
+}
+
+fn check_receipt(
+    key: usize,
+    status: u16,
+    text: &str,
+    read_ms: Option<u64>,
+    around: &mut Surroundings<'_>,
+) {
+    let fate = around.model.offers[key].fate;
+    if status == 500 {
+        assert!(around.ring_failed_ms >= read_ms, "500, but the ring works");
+        assert_eq!(fate, Fate::Open, "refused, and stored all the same");
+        around.model.offers[key].fate = Fate::Refused;
+        return assert_error(text);
+    }
+    assert_eq!(status, 200, "{text}");
+    let Fate::Stored(seq) = fate else {
+        panic!("acknowledged and not stored: {fate:?}");
+    };
+    let stored = around.model.get(seq).expect("it is stored");
+    let expected = format!(
+        "{{\"success\":true,\"messageId\":\"{}\",\"timestamp\":{}}}",
+        stored.id, stored.timestamp_ms
+    );
+    assert_eq!(text, expected);
+}
+
+fn assert_error(text: &str) {
+    if text.is_empty() {
+        return; // The answer to a HEAD.
+    }
+    let value: serde_json::Value = serde_json::from_str(text).expect("an error is JSON");
+    let members = value.as_object().expect("an object");
+    assert!(members.len() == 1 && members["error"].is_string(), "{text}");
+}
+
+/// The head of an answer.
+struct Answer {
+    status: u16,
+    head_bytes: usize,
+    fields: Vec<(String, String)>,
+    length: Option<usize>,
+    closes: bool,
+}
+
+impl Answer {
+    /// Parses the head at the front, once it is whole (RFC 9112 section 2.1).
+    fn parse(bytes: &[u8]) -> Option<Answer> {
+        let head_bytes = memmem::find(bytes, b"\r\n\r\n")? + 4;
+        let head = str::from_utf8(&bytes[..head_bytes - 4]).expect("a head is ASCII");
+        let mut lines = head.split("\r\n");
+        let line = lines.next().unwrap_or_default();
+        let status = line
+            .strip_prefix("HTTP/1.1 ")
+            .and_then(|rest| rest.get(..3)?.parse().ok());
+        let status = status.unwrap_or_else(|| panic!("no status line: {line:?}"));
+        let fields: Vec<(String, String)> = lines
+            .map(|line| {
+                let (name, value) = line
+                    .split_once(": ")
+                    .unwrap_or_else(|| panic!("no field: {line:?}"));
+                assert!(
+                    !name.is_empty()
+                        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+                );
+                assert!(!value.contains(['\r', '\n', '\0']));
+                (name.to_owned(), value.to_owned())
+            })
+            .collect();
+        let mut answer = Answer {
+            status,
+            head_bytes,
+            fields,
+            length: None,
+            closes: false,
+        };
+        answer.length = answer
+            .get("Content-Length")
+            .map(|length| number(length) as usize);
+        answer.closes = answer.get("Connection") == Some("close");
+        Some(answer)
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        let mut found = self
+            .fields
+            .iter()
+            .filter(|(known, _)| known.eq_ignore_ascii_case(name));
+        let value = found.next().map(|(_, value)| value.as_str());
+        assert!(found.next().is_none(), "{name} twice");
+        value
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// What every final answer carries.
+    fn assert_decent(&self, is_http10: bool) {
+        let date = self.get("Date").expect("every answer has a date");
+        assert!(httpdate::parse_http_date(date).is_ok(), "{date}");
+        assert_eq!(self.get("Access-Control-Allow-Origin"), Some("*"));
+        assert!(!(self.has("Content-Length") && self.has("Transfer-Encoding")));
+        assert!(
+            !(is_http10 && self.has("Transfer-Encoding")),
+            "1.0 knows no chunks"
+        );
+        if is_http10 && !self.closes {
+            assert_eq!(self.get("Connection"), Some("keep-alive"));
+        }
+    }
+
+    fn assert_stream(&self, is_http10: bool) {
+        assert_eq!(self.get("Content-Type"), Some("text/event-stream"));
+        assert_eq!(self.get("Cache-Control"), Some("no-store, no-transform"));
+        assert_eq!(self.get("X-Accel-Buffering"), Some("no"));
+        let coding = (!is_http10).then_some("chunked");
+        assert_eq!(self.get("Transfer-Encoding"), coding);
+        assert!(
+            !is_http10 || self.closes,
+            "the end of the connection is the end of the stream"
+        );
+    }
+}

@@ -1,0 +1,215 @@
+//! The server under simulation: ring, hub and shards, without threads, sockets and clocks.
+//!
+//! A shard sleeps until a socket has news, the hub wakes it, or the time comes that it asked for: a
+//! turn that nobody asks for does not happen, so a wake-up that is lost is lost here too.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, bounded, unbounded};
+use hookcast::clock::Now;
+use hookcast::http::{Access, AllowOrigin};
+use hookcast::hub::{Batch, Hub, NotStored, Outlet, Receipt, Wake};
+use hookcast::message::Message;
+use hookcast::metrics::Metrics;
+use hookcast::ring::Ring;
+use hookcast::ring::memory::MemoryMedium;
+use hookcast::shard::{Settings, Shard};
+
+use crate::kernel::SimSocket;
+use crate::model::LogExtent;
+use crate::operation::Profile;
+use crate::request::SECRET;
+use crate::stream::Subscribed;
+
+/// What the kernel's eventfd is to a real shard.
+#[derive(Default)]
+struct Bell(AtomicBool);
+
+impl Wake for Bell {
+    fn wake(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+pub struct ShardNode {
+    pub shard: Shard<SimSocket>,
+    /// Gone with its thread, once the shard is drained.
+    inbox: Option<Receiver<Arc<Batch>>>,
+    bell: Arc<Bell>,
+    /// When it wants to run, if nothing happens before.
+    due_ms: Option<u64>,
+    pub log: LogExtent,
+    pub subscribed: Vec<Subscribed>,
+    pub metrics: Metrics,
+    /// When its drain ends, once it drains.
+    pub drain_until_ms: Option<u64>,
+    /// Connections within the limit that were opened, and those that it has told to be gone.
+    pub guests: usize,
+    pub guests_closed: usize,
+    /// Messages that clients received whole on streams that are gone.
+    pub messages_past: u64,
+}
+
+pub struct Node {
+    pub hub: Hub,
+    pub settings: Arc<Settings>,
+    pub shards: Vec<ShardNode>,
+    /// Every batch, for the model.
+    pub observer: Receiver<Arc<Batch>>,
+}
+
+/// A node that has just started, and the history that it has found.
+pub struct Started {
+    pub node: Node,
+    pub epoch: String,
+    pub first_seq: u64,
+    pub history: Batch,
+}
+
+pub fn settings(profile: &Profile) -> Settings {
+    Settings {
+        heartbeat_interval: Duration::from_millis(profile.heartbeat_ms),
+        keep_alive: Duration::from_millis(profile.keep_alive_ms),
+        body_bytes_max: profile.body_bytes_max,
+        drain: Duration::from_millis(profile.drain_ms),
+        log_bytes_min: profile.log_bytes_min,
+        access: Access::new(profile.has_secret.then_some(SECRET.as_bytes())),
+        allow_origin: AllowOrigin::Any,
+    }
+}
+
+impl Node {
+    /// Opens the ring, as the server does at its start.
+    pub fn start(medium: &MemoryMedium, profile: &Profile, now: Now) -> Started {
+        let medium = Box::new(medium.clone());
+        let (ring, recovered) =
+            Ring::open_on(medium, profile.body_bytes_max).expect("a ring opens");
+        let settings = Arc::new(settings(profile));
+        let mut inboxes = Vec::new();
+        let mut outlets = Vec::new();
+        for _ in 0..profile.shards {
+            let (sender, inbox) = bounded(profile.inbox_batches_max);
+            let bell = Arc::new(Bell::default());
+            outlets.push(Outlet {
+                batches: sender,
+                wake: Arc::clone(&bell) as _,
+            });
+            inboxes.push((inbox, bell));
+        }
+        let (sender, observer) = unbounded();
+        outlets.push(Outlet {
+            batches: sender,
+            wake: Arc::new(Bell::default()),
+        });
+        let hub = Hub::new(ring, recovered.messages, outlets, None);
+        let (first_seq, history) = hub.history_batch();
+        let log_bytes = settings.log_bytes_min.max(hub.history_bytes_max());
+        let shards = inboxes.into_iter().zip(1..).map(|((inbox, bell), seed)| {
+            let mut log = LogExtent::new(first_seq, log_bytes);
+            log.append(&history);
+            ShardNode {
+                shard: Shard::new(Arc::clone(&settings), &hub, seed, now),
+                inbox: Some(inbox),
+                bell,
+                due_ms: None,
+                log,
+                subscribed: Vec::new(),
+                metrics: Metrics::new(Arc::new(AtomicU64::new(0))),
+                drain_until_ms: None,
+                guests: 0,
+                guests_closed: 0,
+                messages_past: 0,
+            }
+        });
+        let shards = shards.collect();
+        let epoch = hub.epoch().to_string();
+        let node = Node {
+            hub,
+            settings,
+            shards,
+            observer,
+        };
+        Started {
+            node,
+            epoch,
+            first_seq,
+            history,
+        }
+    }
+
+    /// Brings messages of other nodes. Does not wait for room.
+    pub fn admit(&self, messages: Vec<Message>) -> Vec<Result<Receipt, NotStored>> {
+        self.hub.admit(messages, Duration::ZERO)
+    }
+}
+
+impl ShardNode {
+    /// Whether its thread would run now, apart from news of sockets.
+    pub fn is_awake(&self, now_ms: u64) -> bool {
+        self.bell.0.load(Ordering::Relaxed) || self.due_ms.is_some_and(|due_ms| due_ms <= now_ms)
+    }
+
+    /// When it will run if nothing happens.
+    pub fn due_ms(&self) -> Option<u64> {
+        self.due_ms
+    }
+
+    pub fn wake_up(&mut self) {
+        self.bell.0.store(false, Ordering::Relaxed);
+        self.due_ms = None;
+    }
+
+    /// The end of a turn.
+    pub fn sleep(&mut self, now: Now) {
+        self.guests_closed += self.shard.take_closed();
+        self.shard.tally_mut().flush(&self.metrics);
+        if self.shard.is_drained() {
+            self.inbox = None;
+            self.due_ms = None;
+            return;
+        }
+        self.due_ms = self.shard.idle_ms(now).map(|idle_ms| now.mono_ms + idle_ms);
+        // After the announcement of its sleep a shard looks into its inbox once more.
+        if self.inbox.as_ref().is_some_and(|inbox| !inbox.is_empty()) {
+            self.bell.wake();
+        }
+    }
+
+    /// Whether its thread has ended.
+    pub fn has_ended(&self) -> bool {
+        self.inbox.is_none()
+    }
+
+    pub fn start_drain(&mut self, now: Now, drain_ms: u64) {
+        self.shard.start_drain(now);
+        self.drain_until_ms = Some(now.mono_ms + drain_ms);
+        self.bell.wake();
+    }
+
+    /// Takes what is in the inbox; whether there was something.
+    pub fn take_batches(&mut self) -> bool {
+        let Some(inbox) = &self.inbox else {
+            return false;
+        };
+        let mut has_taken = false;
+        while let Ok(batch) = inbox.try_recv() {
+            self.shard.deliver(&batch);
+            self.log.append(&batch);
+            has_taken = true;
+        }
+        has_taken
+    }
+
+    /// Notes that a stream has been taken in.
+    pub fn note_subscribed(&mut self, streams_before: usize, now: Now) {
+        if self.shard.streams() > streams_before {
+            self.subscribed.push(Subscribed {
+                unix_ms: now.unix_ms,
+                tail_seq: self.log.tail_seq,
+                head_seq: self.log.head_seq(),
+            });
+        }
+    }
+}

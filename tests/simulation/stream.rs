@@ -1,0 +1,413 @@
+//! What a client of a stream receives, checked byte by byte against the model.
+
+use hookcast::limits::{HISTORY_MESSAGES, RETRY_MS};
+use memchr::memmem;
+
+use crate::coverage;
+use crate::model::{LogExtent, Model, View};
+
+/// What a client asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct StreamSpec {
+    pub view: View,
+    pub is_chunked: bool,
+    /// The seq of its last event id, if that is of the epoch in use.
+    pub resume_after: Option<u64>,
+}
+
+/// When a shard has taken in a stream, and how far its log reached then.
+#[derive(Debug, Clone, Copy)]
+pub struct Subscribed {
+    pub unix_ms: u64,
+    pub tail_seq: u64,
+    pub head_seq: u64,
+}
+
+/// What is known while bytes are checked.
+pub struct Known<'a> {
+    pub model: &'a Model,
+    pub log: &'a LogExtent,
+    pub subscribed: &'a [Subscribed],
+    pub is_draining: bool,
+}
+
+/// Where a stream may stand. There are several of these while it is not clear in which of two
+/// moments of a turn it began.
+#[derive(Debug, Clone, Copy)]
+struct Track {
+    next_seq: u64,
+    /// A gap between these bounds has to come next.
+    gap: Option<(u64, u64)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// `connected` comes first.
+    Fresh,
+    Live,
+    /// It has been told to come back; the last chunk follows.
+    Ending,
+    Over,
+}
+
+pub struct StreamCheck {
+    pub spec: StreamSpec,
+    stage: Stage,
+    tracks: Vec<Track>,
+    /// The head of the log when what is not whole yet was begun.
+    begun_at: Option<u64>,
+    pub messages: u64,
+    pub heartbeats: u64,
+    pub gaps: u64,
+    /// Message events: where each ended in the server's bytes, and its seq.
+    pub ids: Vec<(u64, u64)>,
+}
+
+impl StreamCheck {
+    pub fn new(spec: StreamSpec) -> StreamCheck {
+        StreamCheck {
+            spec,
+            stage: Stage::Fresh,
+            tracks: Vec::new(),
+            begun_at: None,
+            messages: 0,
+            heartbeats: 0,
+            gaps: 0,
+            ids: Vec::new(),
+        }
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.stage == Stage::Over
+    }
+
+    pub fn has_begun(&self) -> bool {
+        self.stage != Stage::Fresh
+    }
+
+    /// Checks what is whole of `bytes`, of which the first is number `offset` of the connection,
+    /// and returns how much that is.
+    pub fn feed(&mut self, bytes: &[u8], offset: u64, known: &Known<'_>) -> usize {
+        let mut used = 0;
+        while let Some(event) = self.next_event(&bytes[used..]) {
+            used += event.bytes;
+            let payload = &bytes[used - event.bytes..][event.payload];
+            self.take(payload, offset + used as u64, known);
+            self.begun_at = None;
+        }
+        if used < bytes.len() {
+            self.begun_at.get_or_insert(known.log.head_seq());
+        }
+        used
+    }
+
+    /// Whether a stream that was closed in the middle of something had to be: the log no longer
+    /// holds the rest of the frame.
+    pub fn is_torn(&self, has_rest: bool, known: &Known<'_>) -> bool {
+        let next = |track: &Track| {
+            known
+                .model
+                .visible(self.spec.view, track.next_seq, u64::MAX)
+                .next()
+        };
+        has_rest
+            && self
+                .tracks
+                .iter()
+                .any(|track| next(track).is_some_and(|seq| seq < known.log.tail_seq))
+    }
+
+    /// Fails unless the stream has received all there is for it.
+    pub fn assert_caught_up(&self, known: &Known<'_>) {
+        let head_seq = known.log.head_seq();
+        assert!(
+            self.is_over()
+                || self
+                    .tracks
+                    .iter()
+                    .any(|track| self.lacks_nothing(*track, head_seq, known)),
+            "a stream is left behind: {:?} {:?}, the log ends at {head_seq}",
+            self.spec,
+            self.tracks,
+        );
+    }
+
+    fn lacks_nothing(&self, track: Track, head_seq: u64, known: &Known<'_>) -> bool {
+        let mut lacking = known
+            .model
+            .visible(self.spec.view, track.next_seq, head_seq);
+        track.gap.is_none() && lacking.next().is_none()
+    }
+
+    fn next_event(&self, bytes: &[u8]) -> Option<Event> {
+        match self.stage {
+            Stage::Over => {
+                assert!(
+                    bytes.is_empty(),
+                    "bytes behind the end of a stream: {}",
+                    show(bytes)
+                );
+                None
+            }
+            Stage::Ending if !self.spec.is_chunked => None,
+            _ if self.spec.is_chunked => chunk(bytes),
+            _ => block(bytes),
+        }
+    }
+
+    fn take(&mut self, payload: &[u8], end: u64, known: &Known<'_>) {
+        let text = str::from_utf8(payload).expect("a stream is UTF-8");
+        if self.stage == Stage::Ending || text.is_empty() {
+            assert!(
+                self.stage == Stage::Ending && text.is_empty(),
+                "a last chunk, and only then"
+            );
+            self.stage = Stage::Over;
+            return;
+        }
+        assert_eq!(
+            text.find("\n\n"),
+            Some(text.len() - 2),
+            "one event: {}",
+            show(payload)
+        );
+        if text.starts_with("retry: ") {
+            self.take_retry(text, known);
+            return;
+        }
+        assert_eq!(
+            self.stage,
+            Stage::Live,
+            "`connected` comes first: {}",
+            show(payload)
+        );
+        if text == ": heartbeat\n\n" {
+            self.heartbeats += 1;
+        } else if let Some(missed) = between(text, "data: {\"type\":\"gap\",\"missed\":", "}\n\n") {
+            self.gaps += 1;
+            self.keep(|track, view| take_gap(track, view, missed, known));
+        } else if let Some(id) = text.strip_prefix("id: ") {
+            let id = id.lines().next().unwrap_or_default();
+            let seq = id.strip_prefix(&format!("{}-", known.model.epoch));
+            let seq: u64 = seq
+                .and_then(|seq| seq.parse().ok())
+                .expect("an event id of this epoch");
+            let stored = known.model.get(seq).expect("a message that was stored");
+            assert!(
+                stored.event == payload,
+                "not the event of {seq}: {}",
+                show(payload)
+            );
+            self.messages += 1;
+            self.ids.push((end, seq));
+            self.keep(|track, view| take_message(track, view, seq, known));
+        } else {
+            panic!("an event that there is not: {}", show(payload));
+        }
+    }
+
+    fn take_retry(&mut self, text: &str, known: &Known<'_>) {
+        let (line, rest) = text.split_once('\n').unwrap_or_default();
+        let retry_ms: u64 = line["retry: ".len()..].parse().expect("a number");
+        assert!(RETRY_MS.contains(&retry_ms), "{line}");
+        if self.stage == Stage::Fresh {
+            self.stage = Stage::Live;
+            return self.take_connected(rest, known);
+        }
+        assert!(known.is_draining && rest == "\n", "nobody drains: {text:?}");
+        let head_seq = self.begun_at.unwrap_or(known.log.head_seq());
+        let is_served = self
+            .tracks
+            .iter()
+            .any(|track| self.lacks_nothing(*track, head_seq, known));
+        assert!(
+            is_served,
+            "a stream ends before it has got what was there: {:?}",
+            self.tracks
+        );
+        self.stage = if self.spec.is_chunked {
+            Stage::Ending
+        } else {
+            Stage::Over
+        };
+    }
+
+    fn take_connected(&mut self, text: &str, known: &Known<'_>) {
+        let start = "data: {\"type\":\"connected\",\"timestamp\":";
+        let (unix_ms, replay) = text
+            .strip_prefix(start)
+            .and_then(|rest| rest.strip_suffix("}\n\n"))
+            .and_then(|rest| rest.split_once(",\"replay\":"))
+            .expect("`connected`");
+        let (unix_ms, replay): (u64, u64) = (number(unix_ms), number(replay));
+        let candidates: Vec<(Track, u64)> = known
+            .subscribed
+            .iter()
+            .filter(|subscribed| subscribed.unix_ms == unix_ms)
+            .map(|subscribed| self.spec.start(*subscribed, known.model))
+            .collect();
+        self.tracks = candidates
+            .iter()
+            .filter(|(_, expected)| *expected == replay)
+            .map(|(track, _)| *track)
+            .collect();
+        assert!(
+            !self.tracks.is_empty(),
+            "{:?} is promised {replay} messages at {unix_ms}, expected: {candidates:?}",
+            self.spec
+        );
+    }
+
+    /// Applies an event to every track and keeps those that it fits.
+    fn keep(&mut self, mut apply: impl FnMut(&mut Track, View) -> Result<(), String>) {
+        let view = self.spec.view;
+        let mut reason = String::new();
+        let before = self.tracks.clone();
+        self.tracks.retain_mut(|track| match apply(track, view) {
+            Ok(()) => true,
+            Err(error) => {
+                reason = error;
+                false
+            }
+        });
+        assert!(
+            !self.tracks.is_empty(),
+            "{reason}; {:?} {before:?}",
+            self.spec
+        );
+    }
+}
+
+impl StreamSpec {
+    /// Where such a stream begins, and how many messages it is promised from history.
+    fn start(&self, at: Subscribed, model: &Model) -> (Track, u64) {
+        let resume_seq = self
+            .resume_after
+            .filter(|seq| *seq < at.head_seq)
+            .map(|seq| seq + 1);
+        let (next_seq, gap) = match resume_seq {
+            Some(seq) if seq < at.tail_seq => {
+                // What is gone is not known by session, so only who sees everything is told exactly.
+                let gone = at.tail_seq - seq;
+                let least = match self.view {
+                    View::Everything => gone,
+                    view => model.visible(view, seq, at.tail_seq).count() as u64,
+                };
+                (at.tail_seq, Some((least, gone)))
+            }
+            Some(seq) => (seq, None),
+            None => {
+                let newest = model.visible(self.view, at.tail_seq, at.head_seq).rev();
+                let oldest = newest.take(HISTORY_MESSAGES).last();
+                (oldest.unwrap_or(at.head_seq), None)
+            }
+        };
+        let replay = model.visible(self.view, next_seq, at.head_seq).count() as u64;
+        (Track { next_seq, gap }, replay)
+    }
+}
+
+fn take_gap(track: &mut Track, view: View, missed: u64, known: &Known<'_>) -> Result<(), String> {
+    if let Some((least, most)) = track.gap.take() {
+        coverage::count("gaps at a resumption", 1);
+        let is_right = (least.max(1)..=most).contains(&missed);
+        return if is_right {
+            Ok(())
+        } else {
+            Err(format!("a gap of {missed} instead of {least} to {most}"))
+        };
+    }
+    let mut skipped = known
+        .model
+        .visible(view, track.next_seq, known.log.tail_seq);
+    let last = missed
+        .checked_sub(1)
+        .and_then(|last| skipped.nth(last as usize));
+    let Some(seq) = last else {
+        return Err(format!(
+            "a gap of {missed}, but the log begins at {}",
+            known.log.tail_seq
+        ));
+    };
+    track.next_seq = seq + 1;
+    Ok(())
+}
+
+fn take_message(track: &mut Track, view: View, seq: u64, known: &Known<'_>) -> Result<(), String> {
+    if track.gap.is_some() {
+        return Err(format!("{seq} comes, and no gap before it"));
+    }
+    let expected = known.model.visible(view, track.next_seq, u64::MAX).next();
+    if expected != Some(seq) {
+        return Err(format!("{seq} comes instead of {expected:?}"));
+    }
+    track.next_seq = seq + 1;
+    Ok(())
+}
+
+/// One event in a stream's bytes.
+struct Event {
+    /// All of it, framing included.
+    bytes: usize,
+    payload: std::ops::Range<usize>,
+}
+
+/// The chunk at the front, once it is whole (RFC 9112 section 7.1).
+fn chunk(bytes: &[u8]) -> Option<Event> {
+    let Some(line_end) = memmem::find(bytes, b"\r\n") else {
+        assert!(
+            bytes.len() < 10,
+            "a chunk size without end: {}",
+            show(bytes)
+        );
+        return None;
+    };
+    let digits = str::from_utf8(&bytes[..line_end]).unwrap_or("?");
+    let is_plain = digits
+        .bytes()
+        .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let size = usize::from_str_radix(digits, 16).ok().filter(|_| is_plain);
+    let size = size.unwrap_or_else(|| panic!("no chunk size: {}", show(bytes)));
+    let payload = line_end + 2..line_end + 2 + size;
+    let end = payload.end + 2;
+    if bytes.len() < end {
+        return None;
+    }
+    assert_eq!(
+        &bytes[payload.end..end],
+        b"\r\n",
+        "a chunk ends: {}",
+        show(bytes)
+    );
+    Some(Event {
+        bytes: end,
+        payload,
+    })
+}
+
+/// The event at the front, once it is whole (HTML standard, 9.2.5): up to the empty line.
+fn block(bytes: &[u8]) -> Option<Event> {
+    let end = memmem::find(bytes, b"\n\n")? + 2;
+    Some(Event {
+        bytes: end,
+        payload: 0..end,
+    })
+}
+
+fn between(text: &str, before: &str, after: &str) -> Option<u64> {
+    text.strip_prefix(before)?.strip_suffix(after).map(number)
+}
+
+/// A decimal number as this server writes it.
+pub fn number(text: &str) -> u64 {
+    let number: u64 = text
+        .parse()
+        .unwrap_or_else(|_| panic!("no number: {text:?}"));
+    assert_eq!(number.to_string(), text);
+    number
+}
+
+/// The beginning of some bytes, for messages.
+pub fn show(bytes: &[u8]) -> String {
+    bytes[..bytes.len().min(200)].escape_ascii().to_string()
+}

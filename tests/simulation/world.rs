@@ -1,0 +1,532 @@
+//! All there is: the node, its clients, the network and the disk, and what happens to them.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use fastrand::Rng;
+use hookcast::clock::Now;
+use hookcast::message::{Message, MessageId, SessionId};
+use hookcast::ring::memory::MemoryMedium;
+use hookcast::shard::Role;
+
+use crate::client::Client;
+use crate::coverage;
+use crate::kernel::{Kernel, Link, SimSocket};
+use crate::model::{Fate, Model, SESSIONS, session_name};
+use crate::node::{Node, Started};
+use crate::operation::{Action, Operation, Profile, pick};
+use crate::request::{self, Request, Resumption, Setting};
+
+/// The wall clock at the start: some day in 2023.
+const UNIX_MS: u64 = 1_700_000_000_000;
+
+/// A bound no run of the network comes near.
+const ALL: usize = usize::MAX;
+
+pub struct World {
+    pub profile: Profile,
+    setting: Setting,
+    pub kernel: Rc<Kernel>,
+    medium: MemoryMedium,
+    pub model: Model,
+    pub node: Node,
+    pub clients: Vec<Client>,
+    clients_ever: usize,
+    pub mono_ms: u64,
+    /// What the wall clock is ahead of the monotonic one.
+    wall_ahead_ms: u64,
+    pub rng: Rng,
+    resumptions: Vec<Resumption>,
+    /// The ring's storage has been told to fail.
+    pub ring_is_failing: bool,
+    pub ring_failed_ms: Option<u64>,
+    /// The ring's file has been cut or removed, and no message stored since.
+    pub ring_is_cut: bool,
+    /// Clients whose streams were ended in an orderly way.
+    pub ended: Vec<usize>,
+}
+
+impl World {
+    pub fn new(profile: &Profile) -> World {
+        let kernel = Kernel::new(profile.mischief);
+        let medium = MemoryMedium::default();
+        let now = Now {
+            mono_ms: 0,
+            mono_us: 0,
+            unix_ms: UNIX_MS,
+        };
+        let Started {
+            node,
+            epoch,
+            first_seq,
+            ..
+        } = Node::start(&medium, profile, now);
+        let mut model = Model::default();
+        model.start(epoch, first_seq);
+        World {
+            profile: profile.clone(),
+            setting: Setting {
+                has_secret: profile.has_secret,
+                body_bytes_max: profile.body_bytes_max,
+                message_bytes_usual: profile.message_bytes_usual,
+            },
+            kernel,
+            medium,
+            model,
+            node,
+            clients: Vec::new(),
+            clients_ever: 0,
+            mono_ms: 0,
+            wall_ahead_ms: UNIX_MS,
+            rng: Rng::with_seed(0),
+            resumptions: Vec::new(),
+            ring_is_failing: false,
+            ring_failed_ms: None,
+            ring_is_cut: false,
+            ended: Vec::new(),
+        }
+    }
+
+    /// Lets everything happen, and then the end. `step` tells how far it has come.
+    pub fn run(&mut self, operations: &[Operation], step: &Cell<usize>) {
+        for (number, operation) in operations.iter().enumerate() {
+            step.set(number);
+            self.reseed(operation.salt);
+            let pause_ms = self.rng.u64(0..=self.profile.step_ms_max);
+            self.pass(pause_ms);
+            self.apply(operation.action);
+        }
+        step.set(operations.len());
+        self.reseed(operations.len() as u64);
+        self.finish();
+    }
+
+    pub fn now(&self) -> Now {
+        Now {
+            mono_ms: self.mono_ms,
+            mono_us: self.mono_ms * 1000,
+            unix_ms: self.mono_ms + self.wall_ahead_ms,
+        }
+    }
+
+    /// Lets time pass.
+    pub fn pass(&mut self, ms: u64) {
+        self.mono_ms += ms;
+        self.kernel.now_ms.set(self.mono_ms);
+    }
+
+    fn reseed(&mut self, salt: u64) {
+        self.rng = Rng::with_seed(salt);
+        self.kernel.reseed(!salt);
+    }
+
+    fn apply(&mut self, action: Action) {
+        match action {
+            Action::Connect => self.connect(),
+            Action::Crowd => self.gather_crowd(),
+            Action::Abandon => self.abandon(),
+            Action::Ask => self.ask(),
+            Action::Pipeline => self.pipeline(),
+            Action::Deliver => {
+                let most = self.some_bytes();
+                self.with_client(|client| client.link.borrow_mut().deliver(most));
+            }
+            Action::Take => {
+                let most = self.some_bytes();
+                self.with_client(|client| client.link.borrow_mut().take(most));
+            }
+            Action::Pause => {
+                self.with_client(|client| client.link.borrow_mut().client_reads ^= true);
+            }
+            Action::HalfClose => self.with_client(|client| client.link.borrow_mut().half_close()),
+            Action::Close => self.with_client(|client| client.link.borrow_mut().close()),
+            Action::Reset => self.with_client(|client| client.link.borrow_mut().reset()),
+            Action::Nudge => self.with_client(|client| client.link.borrow_mut().nudge()),
+            Action::Turn => self.turn_somewhere(),
+            Action::Settle => self.settle(),
+            Action::Rest => {
+                let heartbeat_ms = self.profile.heartbeat_ms;
+                let ms = *pick(&mut self.rng, &[0, 1, 2, 3, 12]) * heartbeat_ms + 50;
+                self.rest(ms);
+            }
+            Action::Freeze => {
+                let ms = *pick(&mut self.rng, &[30, 1500, 11_000, 31_000, 100_000]);
+                self.pass(ms);
+            }
+            Action::SetClock => {
+                let by_ms = *pick(&mut self.rng, &[1, 900, 3_600_000, 86_400_000]);
+                if self.rng.bool() {
+                    self.wall_ahead_ms += by_ms;
+                } else {
+                    self.wall_ahead_ms -= by_ms;
+                }
+            }
+            Action::Admit => self.admit(),
+            Action::FailRing => {
+                self.medium.fail_in(self.rng.u64(0..20));
+                self.ring_is_failing = true;
+            }
+            Action::HealRing => self.heal_ring(),
+            Action::CutRing => self.cut_ring(),
+            Action::Kill => self.kill(),
+            Action::LosePower => self.lose_power(),
+            Action::Restart => self.restart(),
+        }
+    }
+
+    // Clients.
+
+    fn connect(&mut self) {
+        let role = if self.rng.u8(..12) == 0 {
+            Role::Surplus
+        } else {
+            Role::Guest
+        };
+        if let Some(mut client) = self.open(role) {
+            let request = match self.rng.u8(..8) {
+                0..=4 => self.draw_subscription(),
+                5 | 6 => request::webhook(&mut self.rng, &self.setting, &mut self.model),
+                _ => request::other(&mut self.rng, &self.setting),
+            };
+            client.ask(request, &mut self.model);
+            if self.rng.bool() {
+                client.link.borrow_mut().deliver(ALL);
+            }
+            self.clients.push(client);
+        }
+    }
+
+    fn gather_crowd(&mut self) {
+        for _ in 0..self.rng.usize(0..=self.profile.clients_max) {
+            let Some(mut client) = self.open(Role::Guest) else {
+                return;
+            };
+            client.ask(self.draw_subscription(), &mut self.model);
+            client.link.borrow_mut().deliver(ALL);
+            self.clients.push(client);
+        }
+    }
+
+    fn abandon(&mut self) {
+        if let Some(client) = self.open(Role::Guest) {
+            let node = &mut self.node.shards[client.shard];
+            node.shard.abandon(client.token);
+            node.guests_closed += node.shard.take_closed();
+            assert!(client.link.borrow().is_closed, "it is let go");
+        }
+    }
+
+    fn open(&mut self, role: Role) -> Option<Client> {
+        if self.clients.len() >= self.profile.clients_max {
+            return None;
+        }
+        let most = self.profile.buffer_bytes_max;
+        let (receive_max, send_max) = (self.rng.usize(32..=most), self.rng.usize(32..=most));
+        let link = Link::new(&self.kernel, receive_max, send_max);
+        link.borrow_mut().client_reads = self.rng.u8(..8) != 0;
+        let index = self.rng.usize(..self.node.shards.len());
+        let now = self.now();
+        let node = &mut self.node.shards[index];
+        let token = node.shard.open(SimSocket(Rc::clone(&link)), role, now);
+        node.guests += usize::from(role == Role::Guest);
+        self.clients_ever += 1;
+        Some(Client::new(
+            self.clients_ever,
+            link,
+            index,
+            token,
+            role,
+            now.mono_ms,
+        ))
+    }
+
+    fn draw_subscription(&mut self) -> Request {
+        let comes_back = match self.resumptions.len() {
+            0 => None,
+            count if self.rng.bool() => Some(&self.resumptions[self.rng.usize(..count)]),
+            _ => None,
+        };
+        request::subscription(&mut self.rng, &self.setting, &self.model, comes_back)
+    }
+
+    fn ask(&mut self) {
+        let request = match self.rng.u8(..16) {
+            0..=8 => request::webhook(&mut self.rng, &self.setting, &mut self.model),
+            9..=12 => request::other(&mut self.rng, &self.setting),
+            13 => request::bad(&mut self.rng, &self.setting),
+            _ => self.draw_subscription(),
+        };
+        let (salt, goes_past) = (self.rng.u8(..), self.rng.u8(..8) == 0);
+        let asks = |client: &Client| client.may_ask() && (goes_past || !client.is_terminal);
+        let Some(place) = self.some_client(asks) else {
+            return self.with_client(Client::lose_patience);
+        };
+        let client = &mut self.clients[place];
+        if salt < 20 {
+            client.send(b"\r\n");
+        }
+        client.ask(request, &mut self.model);
+        if salt >= 128 {
+            client.link.borrow_mut().deliver(ALL);
+        }
+    }
+
+    fn pipeline(&mut self) {
+        let Some(place) = self.some_client(|client| client.may_ask() && !client.is_terminal) else {
+            return;
+        };
+        for _ in 0..self.rng.usize(1..40) {
+            if !self.clients[place].may_ask() {
+                return;
+            }
+            let request = match self.rng.u8(..32) {
+                0..=15 => request::webhook(&mut self.rng, &self.setting, &mut self.model),
+                16 => request::bad(&mut self.rng, &self.setting),
+                _ => request::other(&mut self.rng, &self.setting),
+            };
+            self.clients[place].ask(request, &mut self.model);
+        }
+    }
+
+    fn some_client(&mut self, is_fit: impl Fn(&Client) -> bool) -> Option<usize> {
+        let fit: Vec<usize> = (0..self.clients.len())
+            .filter(|&place| is_fit(&self.clients[place]))
+            .collect();
+        (!fit.is_empty()).then(|| *pick(&mut self.rng, &fit))
+    }
+
+    fn with_client<T>(&mut self, act: impl FnOnce(&mut Client) -> T) {
+        if let Some(place) = self.some_client(|_| true) {
+            act(&mut self.clients[place]);
+        }
+    }
+
+    fn some_bytes(&mut self) -> usize {
+        *pick(&mut self.rng, &[1, 7, 100, 1000, 20_000, ALL])
+    }
+
+    /// What a client has seen when its connection ends: it may come back for the rest.
+    pub fn remember(&mut self, client: &Client) {
+        if let (Some(stream), Some(seq)) = (client.stream(), client.last_seq_taken()) {
+            self.resumptions.push(Resumption {
+                view: stream.spec.view,
+                epoch: self.model.epoch.clone(),
+                seq,
+            });
+        }
+    }
+
+    // Other nodes and the disk.
+
+    fn admit(&mut self) {
+        let is_flood = self.profile.is_flood;
+        let most = *pick(&mut self.rng, if is_flood { &[100] } else { &[1, 5, 100] });
+        let mut messages = Vec::new();
+        let mut keys = Vec::new();
+        for _ in 0..self.rng.usize(1..=most) {
+            let usual = self.profile.message_bytes_usual;
+            let bytes = self
+                .rng
+                .usize(if is_flood { usual..=usual } else { 1..=usual });
+            let is_plain = is_flood || self.rng.bool();
+            let session = self.rng.bool().then(|| self.rng.usize(..SESSIONS));
+            let id = MessageId::from_u128(self.rng.u128(..));
+            let timestamp_ms = self.rng.u64(..UNIX_MS);
+            let stamp = Some((id.to_string(), timestamp_ms));
+            let key = self
+                .model
+                .offer(session, stamp, |key| request::filler(key, bytes, is_plain));
+            let name = session.map(session_name).unwrap_or_default();
+            messages.push(Message {
+                id,
+                timestamp_ms,
+                session: SessionId::parse(&name).expect("a session's name fits"),
+                content: self.model.offers[key].content.clone(),
+            });
+            keys.push(key);
+        }
+        let outcomes = self.node.admit(messages);
+        self.observe();
+        assert_eq!(outcomes.len(), keys.len(), "an outcome for each message");
+        for (key, outcome) in keys.into_iter().zip(outcomes) {
+            let is_stored = matches!(self.model.offers[key].fate, Fate::Stored(_));
+            assert_eq!(is_stored, outcome.is_ok(), "{outcome:?}");
+            if !is_stored {
+                self.model.offers[key].fate = Fate::Refused;
+            }
+        }
+    }
+
+    /// Lets the model see what the hub has sent.
+    pub fn observe(&mut self) {
+        let unix_ms = self.now().unix_ms;
+        while let Ok(batch) = self.node.observer.try_recv() {
+            self.model.store(&batch, unix_ms);
+            self.ring_is_cut = false;
+        }
+    }
+
+    fn heal_ring(&mut self) {
+        self.medium.heal();
+        self.ring_is_failing = false;
+    }
+
+    fn cut_ring(&mut self) {
+        let bytes = self.medium.image().len();
+        if self.rng.bool() && bytes > 0 {
+            self.medium.truncate(self.rng.usize(..bytes));
+        } else {
+            self.medium.remove();
+        }
+        self.ring_is_cut = true;
+    }
+
+    // The ends of processes.
+
+    fn kill(&mut self) {
+        let index = self.rng.usize(..self.node.shards.len());
+        let phases = self.rng.usize(0..=7);
+        self.run_phases(index, phases);
+        self.lose_clients();
+        self.start();
+    }
+
+    fn lose_power(&mut self) {
+        if self.ring_is_cut {
+            return;
+        }
+        self.lose_clients();
+        let is_late = self.rng.bool();
+        let rng = &mut self.rng;
+        self.medium.lose_power(|_, writes| {
+            if is_late {
+                writes
+            } else {
+                rng.usize(0..=writes)
+            }
+        });
+        self.start();
+    }
+
+    /// All connections break. What the kernel still has of the server's bytes may arrive or not.
+    fn lose_clients(&mut self) {
+        for client in std::mem::take(&mut self.clients) {
+            if self.rng.bool() {
+                client.link.borrow_mut().take(ALL);
+            }
+            self.remember(&client);
+        }
+    }
+
+    fn start(&mut self) {
+        self.heal_ring();
+        let now = self.now();
+        let Started {
+            node,
+            epoch,
+            first_seq,
+            history,
+        } = Node::start(&self.medium, &self.profile, now);
+        self.count_lives();
+        self.node = node;
+        if epoch == self.model.epoch {
+            coverage::count("rings recovered", 1);
+            self.model.check_recovered(first_seq, &history);
+        } else {
+            coverage::count("rings begun anew", 1);
+            self.model.restart(epoch, first_seq, &history);
+        }
+        self.ring_is_cut = false;
+    }
+
+    fn count_lives(&self) {
+        for node in &self.node.shards {
+            coverage::count_all(&node.metrics);
+            coverage::count("messages evicted", node.log.evicted);
+        }
+    }
+
+    fn restart(&mut self) {
+        self.drain();
+        self.heal_ring();
+        self.node.hub.close().expect("the ring is written");
+        let epoch = self.model.epoch.clone();
+        self.start();
+        assert_eq!(self.model.epoch, epoch, "event ids outlive a restart");
+    }
+
+    /// Drains the node, with clients that go on meanwhile.
+    fn drain(&mut self) {
+        let now = self.now();
+        let well: Vec<usize> = self
+            .clients
+            .iter()
+            .filter(|client| client.is_well() && self.profile.drain_ms > 0)
+            .map(|client| client.number)
+            .collect();
+        self.ended.clear();
+        for index in 0..self.node.shards.len() {
+            self.node.shards[index].start_drain(now, self.profile.drain_ms);
+            self.audit(index);
+        }
+        for _ in 0..self.rng.usize(0..20) {
+            let action = *pick(
+                &mut self.rng,
+                &[
+                    Action::Ask,
+                    Action::Deliver,
+                    Action::Take,
+                    Action::Turn,
+                    Action::Turn,
+                ],
+            );
+            self.apply(action);
+        }
+        self.rest(self.profile.drain_ms);
+        let has_ended = self
+            .node
+            .shards
+            .iter()
+            .all(crate::node::ShardNode::has_ended);
+        assert!(
+            has_ended && self.clients.is_empty(),
+            "the drain is over, and not all is"
+        );
+        for number in well {
+            assert!(
+                self.ended.contains(&number),
+                "client {number} was well and not told of the end"
+            );
+        }
+    }
+
+    /// The end: everybody gets what there is, and then either the clients leave or the node does.
+    fn finish(&mut self) {
+        self.heal_ring();
+        for client in &self.clients {
+            client.link.borrow_mut().client_reads = true;
+        }
+        self.settle();
+        let is_waiting = self
+            .clients
+            .iter()
+            .any(|client| client.link.borrow().is_short);
+        assert!(
+            !is_waiting,
+            "everybody takes everything, and the server waits"
+        );
+        if self.rng.bool() {
+            return self.restart();
+        }
+        for client in &self.clients {
+            match self.rng.u8(..3) {
+                0 => client.link.borrow_mut().half_close(),
+                1 => client.link.borrow_mut().close(),
+                _ => client.link.borrow_mut().reset(),
+            }
+        }
+        self.settle();
+        assert!(self.clients.is_empty(), "they have left and are kept");
+        self.count_lives();
+    }
+}
