@@ -27,6 +27,8 @@ pub struct Extent {
     pub window: Duration,
     /// Time under load before the window.
     pub warmup: Duration,
+    /// Heartbeat interval of the servers; zero: none.
+    pub heartbeat: Duration,
     /// Only the cases that the README's table shows.
     pub quick: bool,
 }
@@ -197,10 +199,19 @@ fn ingest(extent: &Extent) -> Case {
     )
 }
 
+/// The window is a whole number of heartbeat intervals: not every server spreads its heartbeats, and
+/// each is to be measured with as many of them.
 fn idle(extent: &Extent) -> Case {
     let streams = extent.streams + extent.streams / 2;
+    let intervals = extent.window.div_duration_f64(extent.heartbeat).ceil();
+    let window = if extent.heartbeat.is_zero() {
+        extent.window
+    } else {
+        extent.heartbeat.mul_f64(intervals)
+    };
     let load = Scenario::Idle.load(&Sizes {
         streams: Some(streams),
+        duration: Some(window),
         ..sizes(extent)
     });
     let title = format!("{streams} idle streams with heartbeats");
@@ -282,6 +293,7 @@ mod tests {
             streams: 10_000,
             window: second,
             warmup: second,
+            heartbeat: 2 * second,
             quick,
         }
     }
@@ -304,6 +316,15 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn idle_is_measured_over_whole_heartbeat_intervals() {
+        let mut extent = extent(true);
+        extent.window = Duration::from_secs(3);
+        assert_eq!(idle(&extent).entries[0].1.window, Duration::from_secs(4));
+        extent.heartbeat = Duration::ZERO;
+        assert_eq!(idle(&extent).entries[0].1.window, Duration::from_secs(3));
     }
 
     #[test]

@@ -207,6 +207,7 @@ mod tests {
             streams: 10_000,
             window: second,
             warmup: second,
+            heartbeat: second,
             quick: false,
         };
         let result = |case: crate::comparison::Case| CaseResult {

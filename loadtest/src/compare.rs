@@ -116,6 +116,7 @@ fn extent(args: &CompareArgs) -> Extent {
         streams: args.streams,
         window: args.duration.unwrap_or(window),
         warmup: args.warmup,
+        heartbeat: args.heartbeat,
         quick: args.quick,
     }
 }

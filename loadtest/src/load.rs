@@ -192,6 +192,10 @@ impl Run<'_> {
         self.record_published(posted);
         self.record_seen(seen);
         self.judge_generator();
+        if self.interrupted.load(Relaxed) {
+            let note = "interrupted: the window is shorter, and nothing was waited for";
+            self.outcome.notes.push(note.into());
+        }
         Ok(())
     }
 
