@@ -173,6 +173,7 @@ impl Node {
         self.take_batches();
         self.shard.publish(&self.hub, self.now);
         self.take_batches();
+        self.shard.answer_webhooks(self.now);
         self.shard.tick(self.now);
         self.shard.sweep(self.now);
     }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use fastrand::Rng;
 use hookcast::clock::Now;
+use hookcast::limits::DRAIN_LEAST_MS;
 use hookcast::message::{Message, MessageId, SessionId};
 use hookcast::ring::memory::MemoryMedium;
 use hookcast::shard::Role;
@@ -458,15 +459,16 @@ impl World {
     /// Drains the node, with clients that go on meanwhile.
     fn drain(&mut self) {
         let now = self.now();
+        let drain_ms = self.profile.drain_ms.max(DRAIN_LEAST_MS);
         let well: Vec<usize> = self
             .clients
             .iter()
-            .filter(|client| client.is_well() && self.profile.drain_ms > 0)
+            .filter(|client| client.is_well())
             .map(|client| client.number)
             .collect();
         self.ended.clear();
         for index in 0..self.node.shards.len() {
-            self.node.shards[index].start_drain(now, self.profile.drain_ms);
+            self.node.shards[index].start_drain(now, drain_ms);
             self.audit(index);
         }
         for _ in 0..self.rng.usize(0..20) {
@@ -482,7 +484,7 @@ impl World {
             );
             self.apply(action);
         }
-        self.rest(self.profile.drain_ms);
+        self.rest(drain_ms);
         let has_ended = self
             .node
             .shards
