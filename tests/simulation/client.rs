@@ -336,7 +336,9 @@ impl Client {
         }
         if status == 408 {
             assert!(!self.is_whole(pending), "too slow, but it is all there");
-            let began_ms = pending.first_read_ms.expect("it has begun");
+            // Half of an empty line before a request is not counted as part of it.
+            let idle_ms = self.last_answer_ms.unwrap_or(self.opened_ms);
+            let began_ms = pending.first_read_ms.unwrap_or(idle_ms);
             assert!(
                 around.now_ms >= began_ms + REQUEST_DEADLINE_MS,
                 "408 too early"
@@ -403,8 +405,10 @@ impl Client {
         if link.is_reset() || is_overdue {
             return;
         }
+        // That there is room counts once epoll has told.
+        let is_told_of_room = link.has_room() && !link.owes_news();
         let is_stalled =
-            link.is_short && !link.has_room() && since(link.stalled_since_ms, STALL_MS);
+            link.is_short && !is_told_of_room && since(link.stalled_since_ms, STALL_MS);
         let has_lingered = link
             .server_fin_ms
             .is_some_and(|fin_ms| since(fin_ms, LINGER_MS));

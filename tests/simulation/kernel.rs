@@ -248,6 +248,11 @@ impl Link {
         self.edge && !self.is_closed
     }
 
+    /// Whether something has changed that epoll has not told yet.
+    pub fn owes_news(&self) -> bool {
+        self.edge
+    }
+
     /// What `epoll_wait(2)` returns for this socket now, if anything.
     pub fn take_event(&mut self) -> Option<Readiness> {
         if !self.has_event() {
