@@ -167,7 +167,7 @@ impl<S: Socket> Shard<S> {
     /// has data pending, and needs none.
     pub(super) fn heartbeat_due(&mut self, slot: usize) {
         if let Some(stream) = self.stream_mut(slot) {
-            stream.heartbeat_due = !stream.blocked;
+            stream.heartbeat_due |= !stream.blocked;
         }
     }
 
