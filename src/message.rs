@@ -88,6 +88,9 @@ mod tests {
             content: "private".into(),
         };
         let text = format!("{message:?}");
-        assert!(!text.contains("topsecret") && !text.contains("private"), "{text}");
+        assert!(
+            !text.contains("topsecret") && !text.contains("private"),
+            "{text}"
+        );
     }
 }

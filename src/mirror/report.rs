@@ -1,0 +1,267 @@
+//! The mirror's log lines: one when something changes, none per retry.
+//!
+//! Called by the mirror thread.
+
+use crate::mirror::core::Condition;
+use crate::mirror::reply::{Failure, FailureKind};
+
+/// A clock that differs from KV's by more than this is worth a line; less may be the network's
+/// doing, and dates come in seconds.
+const CLOCK_DIFFERENCE_MS_MAX: u64 = 5_000;
+
+/// How bad a line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// For the record.
+    Info,
+    /// Something is wrong that the mirror deals with, or that mends itself.
+    Warn,
+    /// An operator is needed.
+    Error,
+}
+
+/// A line for the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    pub level: Level,
+    pub text: String,
+}
+
+/// What was said last, so that it is not said again.
+#[derive(Debug, Default)]
+pub struct Reporter {
+    read: Option<Outcome>,
+    write: Option<Outcome>,
+    condition: Condition,
+    clock_differs: bool,
+    unheld: bool,
+    refused: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Works,
+    /// Whatever mends itself is one state: an outage has many faces.
+    Passing,
+    Failing(FailureKind),
+}
+
+impl Reporter {
+    /// A read came to an end.
+    pub fn read(&mut self, result: Result<(), &Failure>) -> Option<Line> {
+        change(&mut self.read, result, "reading from KV")
+    }
+
+    /// A write came to an end.
+    pub fn write(&mut self, result: Result<(), &Failure>) -> Option<Line> {
+        change(&mut self.write, result, "writing to KV")
+    }
+
+    /// What a read found.
+    pub fn condition(&mut self, condition: Condition) -> Option<Line> {
+        let before = std::mem::replace(&mut self.condition, condition);
+        if std::mem::discriminant(&before) == std::mem::discriminant(&condition) {
+            return None;
+        }
+        Some(match condition {
+            Condition::Good => line(
+                Level::Info,
+                "every entry of the KV value is a message again",
+            ),
+            Condition::Foreign {
+                count,
+                first,
+                fault,
+            } => line(
+                Level::Warn,
+                &format!(
+                    "{count} entries of the KV value are no messages, the first at place {first}: {fault}; \
+                     they are kept while there is room, and not shown"
+                ),
+            ),
+            Condition::Unreadable => line(
+                Level::Error,
+                "the KV value is not a list of messages; nothing is written over it; \
+                 delete the key webhook:messages to start anew",
+            ),
+        })
+    }
+
+    /// How far KV's clock is ahead.
+    pub fn clock(&mut self, ahead_ms: Option<i64>) -> Option<Line> {
+        let differs = ahead_ms.is_some_and(|ms| ms.unsigned_abs() > CLOCK_DIFFERENCE_MS_MAX);
+        if std::mem::replace(&mut self.clock_differs, differs) == differs {
+            return None;
+        }
+        Some(match ahead_ms.filter(|_| differs) {
+            None => line(Level::Info, "this node's clock agrees with KV's again"),
+            Some(ms) => {
+                let way = if ms > 0 { "behind" } else { "ahead of" };
+                let seconds = ms.unsigned_abs() / 1000;
+                line(
+                    Level::Warn,
+                    &format!(
+                        "this node's clock is {seconds} s {way} KV's; \
+                         its messages take a wrong place in the shared history"
+                    ),
+                )
+            }
+        })
+    }
+
+    /// Messages of the shared history that this ring cannot hold.
+    pub fn unheld(&mut self, count: usize) -> Option<Line> {
+        if std::mem::replace(&mut self.unheld, count > 0) == (count > 0) {
+            return None;
+        }
+        Some(match count {
+            0 => line(
+                Level::Info,
+                "the ring holds every message of the shared history again",
+            ),
+            _ => line(
+                Level::Warn,
+                &format!(
+                    "{count} messages of the shared history are larger than this node's \
+                     --max-body-bytes and not shown here"
+                ),
+            ),
+        })
+    }
+
+    /// Whether the ring refused messages.
+    pub fn refused(&mut self, error: Option<&std::io::Error>) -> Option<Line> {
+        if std::mem::replace(&mut self.refused, error.is_some()) == error.is_some() {
+            return None;
+        }
+        Some(match error {
+            None => line(Level::Info, "the ring takes messages from KV again"),
+            Some(error) => line(
+                Level::Error,
+                &format!("the ring does not take messages from KV: {error}"),
+            ),
+        })
+    }
+}
+
+fn change(state: &mut Option<Outcome>, result: Result<(), &Failure>, what: &str) -> Option<Line> {
+    let outcome = match result {
+        Ok(()) => Outcome::Works,
+        Err(failure) => match failure.kind {
+            FailureKind::Unreachable | FailureKind::Timeout | FailureKind::Server => {
+                Outcome::Passing
+            }
+            kind => Outcome::Failing(kind),
+        },
+    };
+    if state.replace(outcome) == Some(outcome) {
+        return None;
+    }
+    let until = match result {
+        Ok(()) => return Some(line(Level::Info, &format!("{what} works"))),
+        Err(failure) => match failure.kind {
+            FailureKind::DailyLimit => "tried again after 00:00 UTC",
+            kind if kind.needs_operator() => "tried again every minute; see hookcast kv-check",
+            _ => "tried again until it works",
+        },
+    };
+    let level = match outcome {
+        Outcome::Failing(kind) if kind.needs_operator() => Level::Error,
+        _ => Level::Warn,
+    };
+    let failure = result.err().map(ToString::to_string).unwrap_or_default();
+    Some(line(
+        level,
+        &format!("{what} fails: {failure}; {until}; the node serves on without"),
+    ))
+}
+
+fn line(level: Level, text: &str) -> Line {
+    Line {
+        level,
+        text: text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mirror::value::Fault;
+
+    fn failure(kind: FailureKind) -> Failure {
+        Failure {
+            kind,
+            retry_after_ms: None,
+            detail: "status 500".into(),
+        }
+    }
+
+    #[test]
+    fn an_outage_is_two_lines_however_long_and_varied_it_is() {
+        let mut reporter = Reporter::default();
+        assert_eq!(reporter.read(Ok(())).unwrap().level, Level::Info);
+        let mut lines = 0;
+        for kind in [
+            FailureKind::Timeout,
+            FailureKind::Server,
+            FailureKind::Unreachable,
+        ] {
+            for _ in 0..100 {
+                lines += usize::from(reporter.read(Err(&failure(kind))).is_some());
+            }
+        }
+        assert_eq!(lines, 1);
+        assert!(reporter.read(Ok(())).is_some());
+        assert!(reporter.read(Ok(())).is_none());
+    }
+
+    #[test]
+    fn what_an_operator_must_mend_is_an_error_and_said_once() {
+        let mut reporter = Reporter::default();
+        let said = reporter
+            .write(Err(&failure(FailureKind::Credentials)))
+            .unwrap();
+        assert_eq!(said.level, Level::Error);
+        assert!(said.text.contains("kv-check"), "{}", said.text);
+        assert!(
+            reporter
+                .write(Err(&failure(FailureKind::Credentials)))
+                .is_none()
+        );
+        let limit = reporter
+            .write(Err(&failure(FailureKind::DailyLimit)))
+            .unwrap();
+        assert!(limit.text.contains("00:00 UTC"), "{}", limit.text);
+    }
+
+    #[test]
+    fn states_of_the_value_are_said_on_change() {
+        let mut reporter = Reporter::default();
+        assert_eq!(reporter.condition(Condition::Good), None);
+        let foreign = |count| Condition::Foreign {
+            count,
+            first: 3,
+            fault: Fault::Id,
+        };
+        assert_eq!(reporter.condition(foreign(1)).unwrap().level, Level::Warn);
+        assert_eq!(reporter.condition(foreign(2)), None);
+        assert_eq!(
+            reporter.condition(Condition::Unreadable).unwrap().level,
+            Level::Error
+        );
+        assert_eq!(
+            reporter.condition(Condition::Good).unwrap().level,
+            Level::Info
+        );
+        assert_eq!(reporter.clock(Some(-4_000)), None);
+        assert!(
+            reporter
+                .clock(Some(-40_000))
+                .unwrap()
+                .text
+                .contains("40 s ahead")
+        );
+        assert!(reporter.clock(Some(100)).is_some());
+        assert!(reporter.unheld(2).is_some() && reporter.unheld(3).is_none());
+    }
+}
