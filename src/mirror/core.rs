@@ -6,8 +6,9 @@
 //! # A cycle
 //!
 //! [`Mirror::begin_read`], the call, [`Mirror::handle_read`] with a fresh view of the ring, which
-//! says what enters the ring; [`Mirror::handle_admitted`] once it has; [`Mirror::begin_write`],
-//! which says what to write if anything; the call, [`Mirror::handle_write`].
+//! says what enters the ring; [`Mirror::handle_admitted`] once it has, with another view of it;
+//! [`Mirror::take_replay`]; [`Mirror::begin_write`], which says what to write if anything; the
+//! call, [`Mirror::handle_write`].
 //!
 //! # When a difference is written
 //!
@@ -32,12 +33,12 @@ use fastrand::Rng;
 
 use crate::limits::{KV_AHEAD_MS_MAX, KV_PROPAGATION_MS, KV_SEEN_HISTORIES, KV_STALE_VALUES};
 use crate::message::{Message, MessageId};
-use crate::mirror::Arrival;
-use crate::mirror::merge::{arrivals, join};
+use crate::mirror::merge::join;
 use crate::mirror::reply::Reply;
 use crate::mirror::schedule::{Pace, Schedule};
 use crate::mirror::seen::Seen;
 use crate::mirror::value::{self, Entry, Fault, Stored};
+use crate::mirror::{Replay, Ring};
 
 /// The two clocks at one moment, in milliseconds.
 #[derive(Debug, Clone, Copy)]
@@ -80,7 +81,7 @@ enum Want {
 pub struct Mirror {
     history_max: usize,
     schedule: Schedule,
-    rng: Rng,
+    jitter: Rng,
     /// The shared history as far as this node knows it, least first.
     history: Vec<Entry>,
     seen: Seen,
@@ -93,15 +94,19 @@ pub struct Mirror {
     clock_ahead_ms: Option<i64>,
     condition: Condition,
     unheld: usize,
+    /// The seq behind the newest message of the ring, as last looked at.
+    next_seq: u64,
+    /// What was said last of what new streams are shown.
+    replay: Replay,
 }
 
 impl Mirror {
-    /// A mirror that knows nothing and whose first read is due at once.
-    pub fn new(pace: Pace, history_max: usize, now: Now, mut rng: Rng) -> Mirror {
-        Mirror {
+    /// The mirror of a process that begins with this ring. Its first read is due at once.
+    pub fn new(pace: Pace, history_max: usize, ring: &Ring, now: Now, mut jitter: Rng) -> Mirror {
+        let mut mirror = Mirror {
             history_max,
-            schedule: Schedule::new(pace, now.mono_ms, rng.fork()),
-            rng,
+            schedule: Schedule::new(pace, now.mono_ms, jitter.fork()),
+            jitter,
             history: Vec::new(),
             seen: Seen::new(history_max * KV_SEEN_HISTORIES),
             values: VecDeque::new(),
@@ -110,7 +115,11 @@ impl Mirror {
             clock_ahead_ms: None,
             condition: Condition::Good,
             unheld: 0,
-        }
+            next_seq: 0,
+            replay: Replay::default(),
+        };
+        mirror.look_at(ring);
+        mirror
     }
 
     /// When the next cycle is due, by the monotonic clock.
@@ -139,16 +148,17 @@ impl Mirror {
         self.schedule.begin_read(now.mono_ms);
     }
 
-    /// Takes what was read and the ring as it is now, and says what to append to the ring.
-    /// `is_held`: whether the ring can hold a message.
+    /// Takes what was read and the ring as it is now, and says what to append to the ring, in the
+    /// order of the history. `can_hold`: whether the ring can hold a message.
     pub fn handle_read(
         &mut self,
         now: Now,
         reply: Reply<Option<Vec<u8>>>,
-        ring: &[Arc<Message>],
-        is_held: impl Fn(&Message) -> bool,
-    ) -> Vec<Arrival> {
+        ring: &Ring,
+        can_hold: impl Fn(&Message) -> bool,
+    ) -> Vec<Arc<Message>> {
         self.note_date(now, reply.date_ms);
+        self.look_at(ring);
         let bytes = match reply.result {
             Ok(bytes) => bytes,
             Err(failure) => {
@@ -159,9 +169,6 @@ impl Mirror {
             }
         };
         self.schedule.handle_read(now.mono_ms);
-        for message in ring {
-            self.seen.note_in_ring(message.id);
-        }
 
         let horizon_ms = self.horizon_ms(now);
         let crowd = |entries| join(entries, self.history_max, horizon_ms);
@@ -170,37 +177,50 @@ impl Mirror {
         for id in entries.iter().filter_map(Entry::id) {
             self.seen.note_asserted(id, now.mono_ms);
         }
-
-        self.extend_history(ring, entries, horizon_ms);
+        self.extend_history(&ring.messages, entries, horizon_ms);
         self.judge(now, stored.as_ref());
-        let arrivals = arrivals(
-            ring,
-            &self.history,
-            self.history_max,
-            |id| self.seen.is_shown(id),
-            &is_held,
-        );
-        let messages = self.history.iter().filter_map(Entry::message);
-        self.unheld = messages.filter(|message| !is_held(message)).count();
         self.seen.end_turn();
-        arrivals
+
+        let (held, unheld): (Vec<_>, Vec<_>) = self
+            .history
+            .iter()
+            .filter_map(Entry::message)
+            .partition(|message| can_hold(message));
+        self.unheld = unheld.len();
+        held.into_iter()
+            .filter(|message| !self.seen.is_shown(message.id))
+            .cloned()
+            .collect()
     }
 
-    /// The arrivals are in the ring. `evicted`: what they pushed out of it, which may be messages
-    /// published since the ring was looked at.
-    pub fn handle_admitted(&mut self, now: Now, arrivals: &[Arrival], evicted: &[Arc<Message>]) {
-        let messages = arrivals
-            .iter()
-            .map(|arrival| &arrival.message)
-            .chain(evicted);
-        for message in messages {
-            self.seen.note_in_ring(message.id);
+    /// Messages were appended to the ring, which is like this now: it may have got others in
+    /// between.
+    pub fn handle_admitted(&mut self, now: Now, admitted: &[Arc<Message>], ring: &Ring) {
+        for message in admitted {
+            self.seen.note_admitted(message.id);
         }
+        self.look_at(ring);
         let horizon_ms = self.horizon_ms(now);
-        self.extend_history(evicted, &[], horizon_ms);
-        if self.lag(evicted) > 0 && self.condition != Condition::Unreadable {
+        self.extend_history(&ring.messages, &[], horizon_ms);
+        if self.condition != Condition::Unreadable && self.lag(ring) > 0 {
             self.want = Want::Write;
         }
+    }
+
+    /// What streams that connect from now on should be shown, if that has changed.
+    pub fn take_replay(&mut self) -> Option<Replay> {
+        let ids = self.history.iter().filter_map(Entry::id);
+        let mut seqs: Vec<u64> = ids.filter_map(|id| self.seen.seq(id)).collect();
+        seqs.sort_unstable();
+        let replay = Replay {
+            seqs,
+            until_seq: self.next_seq,
+        };
+        if replay == self.replay {
+            return None;
+        }
+        self.replay = replay.clone();
+        Some(replay)
     }
 
     /// The value to write now, if one is to be written and one may be.
@@ -249,12 +269,12 @@ impl Mirror {
     }
 
     /// How many messages of the ring KV should hold and was never known to.
-    pub fn lag(&self, ring: &[Arc<Message>]) -> usize {
+    pub fn lag(&self, ring: &Ring) -> usize {
         let never_asserted = |message: &&Arc<Message>| {
             self.seen.asserted_ms(message.id).is_none()
                 && (!self.seen.is_shown(message.id) || self.is_in_history(message.id))
         };
-        ring.iter().filter(never_asserted).count()
+        ring.messages.iter().filter(never_asserted).count()
     }
 
     /// What the last successful read found.
@@ -276,6 +296,13 @@ impl Mirror {
     /// See [`Schedule::calls_left`].
     pub fn calls_left(&self, now: Now) -> usize {
         self.schedule.calls_left(now.mono_ms)
+    }
+
+    fn look_at(&mut self, ring: &Ring) {
+        for (seq, message) in (ring.first_seq..).zip(&ring.messages) {
+            self.seen.note_in_ring(message.id, seq);
+        }
+        self.next_seq = ring.first_seq + ring.messages.len() as u64;
     }
 
     fn is_in_history(&self, id: MessageId) -> bool {
@@ -337,7 +364,7 @@ impl Mirror {
             Some(Some(last_ms)) => Want::WriteFrom(last_ms + KV_PROPAGATION_MS),
             // All of ours are there.
             Some(None) => {
-                let delay_ms = self.rng.u64(KV_PROPAGATION_MS..=KV_PROPAGATION_MS * 2);
+                let delay_ms = self.jitter.u64(KV_PROPAGATION_MS..=KV_PROPAGATION_MS * 2);
                 Want::WriteFrom(
                     *self
                         .mend_others_from_ms

@@ -1,8 +1,6 @@
-//! The merge: what several nodes' histories make together, and what this node's ring lacks of it.
+//! The merge: what several nodes' histories make together.
 //!
-//! Called by the mirror core. Pure functions: no I/O, no clock, no state.
-//!
-//! # The join
+//! Called by the mirror core. A pure function: no I/O, no clock, no state.
 //!
 //! The shared history of some nodes is the greatest 100 entries of the union of theirs, in the order
 //! of [`Entry::rank`]: by time and then by id, which is total and the same on every node whatever
@@ -15,23 +13,11 @@
 //! their share of the value, and those stamped far in the future (which would sit in the history
 //! until that day comes). They rank behind all others. They stay while there is room, for they may
 //! be of use to whoever wrote them; a hundred proper messages push them out.
-//!
-//! # The ring
-//!
-//! A ring holds the last 100 *arrivals*; the shared history is the last 100 by *time*. They differ
-//! where a message reached a node late: a remote message that is older than a local one stands
-//! behind it, and the local one is overwritten first though it is still part of the shared history.
-//! [`arrivals`] mends that. A message that this node never showed arrives [`Audience::Live`]. One
-//! that it has shown and that the ring has lost too early, or is about to lose, is put in once more
-//! for [`Audience::ReplayOnly`]: for those who connect later, and no stream sees it twice.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use crate::limits::KV_VALUE_BYTES_MAX;
-use crate::message::{Message, MessageId};
 use crate::mirror::value::{self, Entry};
-use crate::mirror::{Arrival, Audience};
 
 /// The greatest `history_max` of some entries, one for each identity, least first, that together
 /// fit a KV value. `horizon_ms`: the latest time that is believed.
@@ -60,72 +46,15 @@ pub fn join(
     greatest.into_iter().rev().cloned().collect()
 }
 
-/// What has to be appended to a ring so that it holds every message of `history`.
-///
-/// `ring`: the ring's messages, oldest arrival first. `history`: the shared history, least first;
-/// messages that `is_held` refuses (too large for the ring) are left out. `is_shown`: whether this
-/// node's streams have been shown a message already. The result is in the order of the history.
-pub fn arrivals(
-    ring: &[Arc<Message>],
-    history: &[Entry],
-    history_max: usize,
-    is_shown: impl Fn(MessageId) -> bool,
-    is_held: impl Fn(&Message) -> bool,
-) -> Vec<Arrival> {
-    let wanted: Vec<&Arc<Message>> = history
-        .iter()
-        .filter_map(Entry::message)
-        .filter(|message| is_held(message))
-        .collect();
-    let mut appended: HashSet<MessageId> = wanted
-        .iter()
-        .map(|message| message.id)
-        .filter(|id| !is_shown(*id))
-        .collect();
-
-    // Whatever is appended overwrites as many of the oldest; if one of these is wanted it has to be
-    // appended too. Each round appends one at least, so there are at most `history_max` rounds.
-    loop {
-        let overwritten = (ring.len() + appended.len())
-            .saturating_sub(history_max)
-            .min(ring.len());
-        let staying: HashSet<MessageId> = ring[overwritten..]
-            .iter()
-            .map(|message| message.id)
-            .collect();
-        let before = appended.len();
-        appended.extend(
-            wanted
-                .iter()
-                .map(|message| message.id)
-                .filter(|id| !staying.contains(id)),
-        );
-        if appended.len() == before {
-            break;
-        }
-    }
-
-    let arrival = |message: &Arc<Message>| Arrival {
-        message: Arc::clone(message),
-        audience: if is_shown(message.id) {
-            Audience::ReplayOnly
-        } else {
-            Audience::Live
-        },
-    };
-    wanted
-        .into_iter()
-        .filter(|message| appended.contains(&message.id))
-        .map(arrival)
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proptest::prelude::*;
 
     use super::*;
     use crate::limits::KV_ENTRY_BYTES_MAX;
+    use crate::message::{Message, MessageId};
 
     const HISTORY: usize = 6;
     const HORIZON: u64 = 30;
@@ -195,36 +124,6 @@ mod tests {
                 prop_assert!(!missing || entry.rank(&joined[0], HORIZON).is_lt());
             }
         }
-
-        #[test]
-        fn a_ring_ends_up_with_the_whole_history_and_shows_nothing_twice(
-            ring in prop::collection::vec(0u8..40, 0..=HISTORY),
-            shown in prop::collection::hash_set(0u8..40, 0..20),
-            history in entries(),
-        ) {
-            let mut ring: Vec<Arc<Message>> =
-                ring.into_iter().map(|n| message(u128::from(n), u64::from(n) * 7 % 11 * 4)).collect();
-            ring.sort_by_key(|message| message.id);
-            ring.dedup_by_key(|message| message.id);
-            let history = join2(&history, &[]);
-            let in_ring: HashSet<MessageId> = ring.iter().map(|message| message.id).collect();
-            let is_shown = |id: MessageId| {
-                in_ring.contains(&id) || shown.contains(&(id.as_u128() as u8))
-            };
-
-            let arrivals = arrivals(&ring, &history, HISTORY, is_shown, |_| true);
-
-            ring.extend(arrivals.iter().map(|arrival| Arc::clone(&arrival.message)));
-            let after = &ring[ring.len().saturating_sub(HISTORY)..];
-            for wanted in history.iter().filter_map(Entry::message) {
-                prop_assert!(after.contains(wanted));
-            }
-            let ids: HashSet<MessageId> = after.iter().map(|message| message.id).collect();
-            prop_assert_eq!(ids.len(), after.len());
-            for arrival in &arrivals {
-                prop_assert_eq!(is_shown(arrival.message.id), arrival.audience == Audience::ReplayOnly);
-            }
-        }
     }
 
     #[test]
@@ -290,14 +189,5 @@ mod tests {
         assert_eq!((joined.len(), joined[0].bytes()), (100, KV_ENTRY_BYTES_MAX));
         assert!(joined[0].is_first_class(HORIZON));
         assert!(value::serialise(&joined).len() <= KV_VALUE_BYTES_MAX);
-    }
-
-    #[test]
-    fn a_message_too_large_for_the_ring_stays_in_the_history_alone() {
-        let history = [entry(1, 1), entry(2, 2)];
-        let held = |message: &Message| message.timestamp_ms != 1;
-        let arrivals = arrivals(&[], &history, HISTORY, |_| false, held);
-        assert_eq!(arrivals.len(), 1);
-        assert_eq!(arrivals[0].message.timestamp_ms, 2);
     }
 }

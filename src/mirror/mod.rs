@@ -25,14 +25,15 @@
 //! # Decisions
 //!
 //! - *Older than what a full history holds*: never enters. The union's last 100 do not contain it.
-//! - *A ring evicts by arrival, KV by time*: a message that the ring lost too early is put in again
-//!   for those who connect later ([`Audience::ReplayOnly`]); streams do not see it twice.
+//! - *A ring evicts by arrival, KV by time*: a remote message that is older than a local one stands
+//!   behind it in the ring, which then drops the local one first, though it is still part of the
+//!   shared history. It is not put in again, for then streams would see it twice. But new streams
+//!   are shown the shared history as long as the live log has it ([`Replay`]), so they are shown
+//!   the same 100 on every node.
 //! - *A restart* reads KV before it writes: there is no write without a read before it. It forgets
 //!   what was shown: a message that had left the ring before the restart and is still among KV's
 //!   last 100 goes live once more. Within a process a message goes live once; over a restart at
-//!   least once, and clients know it by its id. Between two syncs the ring holds the whole
-//!   shared history, so this takes a crash in the very interval in which clocks or latency put an
-//!   older message behind a newer one.
+//!   least once, and clients know it by its id.
 //! - *Skewed clocks*: the order is by the publisher's clock. A node that is behind has its messages
 //!   further back in the history, and on a busy day beyond its end: other nodes then never see them.
 //!   The `Date` of KV's answers is the clock all nodes share: a difference of some seconds is
@@ -61,7 +62,6 @@ mod stats;
 mod thread;
 
 use std::fmt;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -129,55 +129,49 @@ impl fmt::Debug for Token {
     }
 }
 
-/// The node's history, as the mirror sees it. The hub implements it.
+/// The node's history, as the mirror sees it: a window on the hub.
 pub trait History: Send + Sync {
-    /// The last 100 messages, oldest arrival first. Called a few times per poll; must not wait for
-    /// anything but a short lock.
-    fn snapshot(&self) -> Vec<Arc<Message>>;
+    /// The messages that the ring holds. Called a few times per cycle; must not wait for anything
+    /// but a short lock.
+    fn ring(&self) -> Ring;
 
     /// Whether the ring can hold a message of this size.
     fn can_hold(&self, message: &Message) -> bool;
 
-    /// Appends messages to the history, in this order, each with a seq of its own, and shows each to
-    /// its [`Audience`]. Every message passes [`History::can_hold`]; there are at most 100.
-    fn admit(&self, arrivals: &[Arrival]) -> Result<Admitted, AdmitError>;
+    /// Appends messages of the shared history to the ring, in this order, and shows them to the
+    /// streams. There are at most 100, and each passes [`History::can_hold`].
+    fn admit(&self, messages: &[Arc<Message>]) -> Admission;
+
+    /// Says what streams that connect from now on are to be shown from before `until_seq`.
+    fn set_replay(&self, replay: Replay);
 }
 
-/// A message that enters the ring from the shared history.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Arrival {
-    /// The message.
-    pub message: Arc<Message>,
-    /// Who gets to see it.
-    pub audience: Audience,
-}
-
-/// Who gets to see an arrival, within what its session allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Audience {
-    /// Every stream: it is new on this node.
-    Live,
-    /// Streams that connect from now on and are shown the history, but none that is open or that
-    /// resumes by an event id: those were shown it when it first came.
-    ReplayOnly,
-}
-
-/// Arrivals are in the ring.
+/// The last messages of a ring.
 #[derive(Debug, Clone, Default)]
-pub struct Admitted {
-    /// The messages that they pushed out of the last 100.
-    pub evicted: Vec<Arc<Message>>,
+pub struct Ring {
+    /// The seq of the first.
+    pub first_seq: u64,
+    /// The oldest arrival first, without holes.
+    pub messages: Vec<Arc<Message>>,
 }
 
-/// The ring refused an arrival.
-#[derive(Debug)]
-pub struct AdmitError {
-    /// How many arrivals before it are in.
+/// What became of messages that were to enter the ring.
+#[derive(Debug, Default)]
+pub struct Admission {
+    /// How many of them are in; the first ones.
     pub admitted: usize,
-    /// What these pushed out of the last 100.
-    pub evicted: Vec<Arc<Message>>,
-    /// Why it was refused.
-    pub error: io::Error,
+    /// Why the others are not.
+    pub refusal: Option<String>,
+}
+
+/// Which messages a new stream is shown: of those numbered before `until_seq` these, and all from
+/// `until_seq` on; 100 at most, so the oldest make way.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Replay {
+    /// The seqs of the shared history, ascending. Some may be further back than the ring reaches.
+    pub seqs: Vec<u64>,
+    /// The seq behind the newest message that was taken into account.
+    pub until_seq: u64,
 }
 
 #[cfg(test)]

@@ -130,15 +130,15 @@ impl Reporter {
     }
 
     /// Whether the ring refused messages.
-    pub fn refused(&mut self, error: Option<&std::io::Error>) -> Option<Line> {
-        if std::mem::replace(&mut self.refused, error.is_some()) == error.is_some() {
+    pub fn refused(&mut self, refusal: Option<&str>) -> Option<Line> {
+        if std::mem::replace(&mut self.refused, refusal.is_some()) == refusal.is_some() {
             return None;
         }
-        Some(match error {
+        Some(match refusal {
             None => line(Level::Info, "the ring takes messages from KV again"),
-            Some(error) => line(
+            Some(refusal) => line(
                 Level::Error,
-                &format!("the ring does not take messages from KV: {error}"),
+                &format!("the ring does not take messages from KV: {refusal}"),
             ),
         })
     }

@@ -13,6 +13,8 @@ struct Mark {
     is_ours: bool,
     /// It has been in the ring, so this node's streams were shown it.
     is_shown: bool,
+    /// Its seq, once it was found there.
+    seq: Option<u64>,
     /// When a value with it was last written or read.
     asserted_ms: Option<u64>,
     /// The last turn it was part of the ring or the history.
@@ -38,8 +40,15 @@ impl Seen {
     }
 
     /// A message is in the ring, and if this is news then because it was published here.
-    pub fn note_in_ring(&mut self, id: MessageId) {
-        self.mark(id, true).is_shown = true;
+    pub fn note_in_ring(&mut self, id: MessageId, seq: u64) {
+        let mark = self.mark(id, true);
+        mark.is_shown = true;
+        mark.seq = Some(seq);
+    }
+
+    /// A message of the shared history has been appended to the ring.
+    pub fn note_admitted(&mut self, id: MessageId) {
+        self.mark(id, false).is_shown = true;
     }
 
     /// A message is in the shared history, and if this is news then because another node or app
@@ -56,6 +65,11 @@ impl Seen {
     /// Whether this node's streams have been shown the message.
     pub fn is_shown(&self, id: MessageId) -> bool {
         self.marks.get(&id).is_some_and(|mark| mark.is_shown)
+    }
+
+    /// The seq of a message that has been found in the ring.
+    pub fn seq(&self, id: MessageId) -> Option<u64> {
+        self.marks.get(&id).and_then(|mark| mark.seq)
     }
 
     /// Whether it is for this node to see that KV holds the message.
@@ -85,6 +99,7 @@ impl Seen {
         let fresh = Mark {
             is_ours,
             is_shown: false,
+            seq: None,
             asserted_ms: None,
             turn: 0,
         };
@@ -105,12 +120,13 @@ mod tests {
     #[test]
     fn who_came_first_vouches_for_a_message() {
         let mut seen = Seen::new(10);
-        seen.note_in_ring(id(1));
+        seen.note_in_ring(id(1), 7);
         seen.note_asserted(id(1), 5);
         seen.note_in_history(id(2));
-        seen.note_in_ring(id(2));
+        seen.note_in_ring(id(2), 8);
         assert!(seen.is_ours(id(1)) && !seen.is_ours(id(2)) && !seen.is_ours(id(3)));
         assert!(seen.is_shown(id(2)) && !seen.is_shown(id(3)));
+        assert_eq!((seen.seq(id(1)), seen.seq(id(3))), (Some(7), None));
         assert_eq!(
             (seen.asserted_ms(id(1)), seen.asserted_ms(id(2))),
             (Some(5), None)
@@ -122,7 +138,7 @@ mod tests {
         let mut seen = Seen::new(10);
         for turn in 0..1000 {
             for n in 0..5 {
-                seen.note_in_ring(id(turn + n));
+                seen.note_in_ring(id(turn + n), 0);
             }
             seen.note_in_history(id(u128::MAX));
             seen.end_turn();
@@ -132,7 +148,7 @@ mod tests {
         assert!(seen.is_shown(id(998)) && !seen.is_shown(id(900)));
 
         for n in 0..50 {
-            seen.note_in_ring(id(n));
+            seen.note_in_ring(id(n), 0);
         }
         seen.end_turn();
         assert_eq!(seen.marks.len(), 50);

@@ -16,7 +16,6 @@ pub struct MirrorStats {
     pub(super) read_failures: [AtomicU64; FailureKind::ALL.len()],
     pub(super) write_failures: [AtomicU64; FailureKind::ALL.len()],
     pub(super) admitted: AtomicU64,
-    pub(super) restored: AtomicU64,
     pub(super) refused: AtomicU64,
     pub(super) lag_messages: AtomicU64,
     pub(super) calls_left: AtomicU64,
@@ -46,8 +45,6 @@ pub struct MirrorSnapshot {
     pub write_failures: Vec<(FailureKind, u64)>,
     /// Counter: messages of others that entered the ring and went live.
     pub admitted: u64,
-    /// Counter: messages put into the ring again for replays.
-    pub restored: u64,
     /// Counter: times the ring refused messages.
     pub refused: u64,
     /// Gauge: messages of the ring that KV should hold and was never known to.
@@ -77,7 +74,6 @@ impl MirrorStats {
             read_failures: Default::default(),
             write_failures: Default::default(),
             admitted: AtomicU64::new(0),
-            restored: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             lag_messages: AtomicU64::new(0),
             calls_left: AtomicU64::new(0),
@@ -105,7 +101,6 @@ impl MirrorStats {
             read_failures: by_kind(&self.read_failures),
             write_failures: by_kind(&self.write_failures),
             admitted: self.admitted.load(Relaxed),
-            restored: self.restored.load(Relaxed),
             refused: self.refused.load(Relaxed),
             lag_messages: self.lag_messages.load(Relaxed),
             calls_left: self.calls_left.load(Relaxed),

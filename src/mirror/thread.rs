@@ -20,7 +20,7 @@ use crate::mirror::reply::{FailureKind, Reply};
 use crate::mirror::report::{Level, Line, Reporter};
 use crate::mirror::schedule::Pace;
 use crate::mirror::stats::MirrorStats;
-use crate::mirror::{Arrival, Audience, History, KEY, MirrorConfig};
+use crate::mirror::{History, KEY, MirrorConfig};
 
 /// Time beyond its deadline that a stopping mirror gets to say how it went.
 const STOP_GRACE: Duration = Duration::from_millis(100);
@@ -153,7 +153,13 @@ impl Worker {
             poll_ms: config.poll.as_millis() as u64,
             write_interval_ms: config.write_interval.as_millis() as u64,
         };
-        let mirror = Mirror::new(pace, HISTORY_MESSAGES, now_since(began), Rng::new());
+        let mirror = Mirror::new(
+            pace,
+            HISTORY_MESSAGES,
+            &history.ring(),
+            now_since(began),
+            Rng::new(),
+        );
         let reporter = Reporter::default();
         Worker {
             config,
@@ -208,8 +214,7 @@ impl Worker {
         if self.is_stopping() {
             return;
         }
-        let ring = self.history.snapshot();
-        self.handle_read(reply, &ring);
+        self.handle_read(reply);
         if let Some(value) = self.mirror.begin_write(self.now()) {
             let reply = self.client.write(KEY, &value, timeout);
             if self.is_stopping() {
@@ -217,10 +222,10 @@ impl Worker {
             }
             self.handle_write(&reply);
         }
-        self.publish_gauges(&ring);
+        self.publish_gauges();
     }
 
-    fn handle_read(&mut self, reply: Reply<Option<Vec<u8>>>, ring: &[Arc<Message>]) {
+    fn handle_read(&mut self, reply: Reply<Option<Vec<u8>>>) {
         match &reply.result {
             Ok(_) => {
                 self.stats.reads.fetch_add(1, Relaxed);
@@ -234,11 +239,14 @@ impl Worker {
         let is_ok = reply.result.is_ok();
 
         let now = self.now();
-        let arrivals = self
+        let history = Arc::clone(&self.history);
+        let ring = history.ring();
+        let news = self
             .mirror
-            .handle_read(now, reply, ring, |message| self.history.can_hold(message));
-        if !arrivals.is_empty() {
-            self.admit(now, &arrivals);
+            .handle_read(now, reply, &ring, |message| history.can_hold(message));
+        self.admit(now, &news);
+        if let Some(replay) = self.mirror.take_replay() {
+            history.set_replay(replay);
         }
 
         if is_ok {
@@ -248,28 +256,25 @@ impl Worker {
         }
     }
 
-    fn admit(&mut self, now: Now, arrivals: &[Arrival]) {
-        let (admitted, evicted, error) = match self.history.admit(arrivals) {
-            Ok(admitted) => (arrivals, admitted.evicted, None),
-            Err(error) => (
-                &arrivals[..error.admitted],
-                error.evicted,
-                Some(error.error),
-            ),
-        };
-        let live = admitted
-            .iter()
-            .filter(|arrival| arrival.audience == Audience::Live)
-            .count();
-        self.stats.admitted.fetch_add(live as u64, Relaxed);
-        self.stats
-            .restored
-            .fetch_add((admitted.len() - live) as u64, Relaxed);
-        self.stats
-            .refused
-            .fetch_add(u64::from(error.is_some()), Relaxed);
-        self.mirror.handle_admitted(now, admitted, &evicted);
-        say(self.reporter.refused(error.as_ref()));
+    /// Puts news into the ring, half a ring at a time and with a look at it in between: so what is
+    /// published meanwhile is seen before it is overwritten.
+    fn admit(&mut self, now: Now, news: &[Arc<Message>]) {
+        for some in news.chunks(HISTORY_MESSAGES / 2) {
+            let admission = self.history.admit(some);
+            self.stats
+                .admitted
+                .fetch_add(admission.admitted as u64, Relaxed);
+            self.stats
+                .refused
+                .fetch_add(u64::from(admission.refusal.is_some()), Relaxed);
+            say(self.reporter.refused(admission.refusal.as_deref()));
+            let ring = self.history.ring();
+            self.mirror
+                .handle_admitted(now, &some[..admission.admitted], &ring);
+            if admission.refusal.is_some() {
+                break;
+            }
+        }
     }
 
     fn handle_write(&mut self, reply: &Reply<()>) {
@@ -289,11 +294,10 @@ impl Worker {
         self.mirror.handle_write(self.now(), reply);
     }
 
-    fn publish_gauges(&self, ring: &[Arc<Message>]) {
+    fn publish_gauges(&self) {
         let stats = &self.stats;
-        stats
-            .lag_messages
-            .store(self.mirror.lag(ring) as u64, Relaxed);
+        let lag = self.mirror.lag(&self.history.ring());
+        stats.lag_messages.store(lag as u64, Relaxed);
         stats
             .calls_left
             .store(self.mirror.calls_left(self.now()) as u64, Relaxed);
@@ -333,7 +337,7 @@ impl Worker {
                 return Stopped::Synced;
             }
         }
-        Stopped::Behind(self.mirror.lag(&self.history.snapshot()))
+        Stopped::Behind(self.mirror.lag(&self.history.ring()))
     }
 
     fn is_stopping(&self) -> bool {

@@ -16,7 +16,6 @@ mod kv;
 mod node;
 mod world;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::world::{Tally, World};
@@ -30,6 +29,16 @@ fn number(variable: &str) -> Option<u64> {
         text.parse()
             .unwrap_or_else(|_| panic!("{variable}={text} is not a number")),
     )
+}
+
+struct NamedOnPanic(u64);
+
+impl Drop for NamedOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("seed {0} failed; this one alone: HOOKCAST_SEED={0}", self.0);
+        }
+    }
 }
 
 #[test]
@@ -51,10 +60,8 @@ fn every_interleaving_converges() {
                         if seed >= seeds.end {
                             return tally;
                         }
-                        match catch_unwind(AssertUnwindSafe(|| World::new(seed).run())) {
-                            Ok(run) => tally.add(&run),
-                            Err(_) => panic!("seed {seed} failed: HOOKCAST_SEED={seed}"),
-                        }
+                        let _named = NamedOnPanic(seed);
+                        tally.add(&World::new(seed).run());
                     }
                 })
             })
@@ -65,7 +72,9 @@ fn every_interleaving_converges() {
             .collect()
     });
     let mut total = Tally::default();
-    tallies.iter().for_each(|tally| total.add(tally));
+    for tally in &tallies {
+        total.add(tally);
+    }
     println!("{count} seeds, all converged: {total:?}");
     total.check_coverage(count);
 }

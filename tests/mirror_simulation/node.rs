@@ -1,13 +1,14 @@
-//! One node of the simulation: a ring that outlives restarts, a mirror that does not, and a stream
-//! that has been open since the process began.
+//! One node of the simulation: a live log as long as the process, of which the ring keeps the last N
+//! over restarts, and a stream that has been open since the process began.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use hookcast::message::{Message, MessageId};
 use hookcast::mirror::core::{Mirror, Now};
+use hookcast::mirror::reply::Failure;
 use hookcast::mirror::schedule::Pace;
-use hookcast::mirror::{Arrival, Audience};
+use hookcast::mirror::{Replay, Ring};
 
 /// What the node is doing.
 #[derive(Clone)]
@@ -23,7 +24,7 @@ pub enum Phase {
     /// Its answer is on its way back.
     ReadAnswered {
         at_ms: u64,
-        value: Result<Option<Vec<u8>>, hookcast::mirror::reply::Failure>,
+        value: Result<Option<Vec<u8>>, Failure>,
     },
     WriteSent {
         at_ms: u64,
@@ -31,24 +32,28 @@ pub enum Phase {
     },
     WriteAnswered {
         at_ms: u64,
-        result: Result<(), hookcast::mirror::reply::Failure>,
+        result: Result<(), Failure>,
     },
 }
 
 pub struct Node {
     pub mirror: Mirror,
     pub phase: Phase,
-    pub ring: VecDeque<Arc<Message>>,
     /// How far the clock on the wall is off.
     pub skew_ms: i64,
     pub content_bytes_max: usize,
     pub last_write_ms: Option<u64>,
+    /// Messages that went live again after a restart.
+    pub repeats_after_restart: u64,
+    pub admitted: u64,
+    history_max: usize,
+    log: Vec<Arc<Message>>,
+    /// The seq of the log's first message.
+    tail_seq: u64,
+    replay: Replay,
     /// What the stream of this process has shown.
     live: HashSet<MessageId>,
-    /// What streams of any process of this node have shown, and of which a restart could repeat.
-    pub ever_live: HashSet<MessageId>,
-    pub repeats_after_restart: u64,
-    history_max: usize,
+    ever_live: HashSet<MessageId>,
 }
 
 impl Node {
@@ -56,14 +61,17 @@ impl Node {
         Node {
             mirror,
             phase: Phase::Idle,
-            ring: VecDeque::new(),
             skew_ms,
             content_bytes_max,
             last_write_ms: None,
+            repeats_after_restart: 0,
+            admitted: 0,
+            history_max,
+            log: Vec::new(),
+            tail_seq: 1,
+            replay: Replay::default(),
             live: HashSet::new(),
             ever_live: HashSet::new(),
-            repeats_after_restart: 0,
-            history_max,
         }
     }
 
@@ -76,8 +84,12 @@ impl Node {
 
     /// The process ends and begins anew: the ring stays, what was known of it goes.
     pub fn restart(&mut self, pace: Pace, now: Now, rng: fastrand::Rng) {
-        self.mirror = Mirror::new(pace, self.history_max, now, rng);
-        self.live = self.ring.iter().map(|message| message.id).collect();
+        let kept = self.ring();
+        self.mirror = Mirror::new(pace, self.history_max, &kept, now, rng);
+        self.tail_seq = kept.first_seq;
+        self.log = kept.messages;
+        self.live = self.log.iter().map(|message| message.id).collect();
+        self.replay = Replay::default();
         self.last_write_ms = None;
     }
 
@@ -97,31 +109,59 @@ impl Node {
         }
     }
 
+    pub fn ring(&self) -> Ring {
+        let first = self.log.len().saturating_sub(self.history_max);
+        Ring {
+            first_seq: self.tail_seq + first as u64,
+            messages: self.log[first..].to_vec(),
+        }
+    }
+
     pub fn can_hold(&self, message: &Message) -> bool {
         message.content.len() <= self.content_bytes_max
     }
 
     pub fn publish(&mut self, message: Arc<Message>) {
         self.show(&message);
-        self.append(message);
+        self.log.push(message);
         self.mirror.handle_publish();
     }
 
-    /// Puts arrivals into the ring; refuses at the `refused_at`th.
-    pub fn admit(&mut self, now: Now, arrivals: &[Arrival], refused_at: usize) {
-        let arrivals = &arrivals[..refused_at.min(arrivals.len())];
-        let mut evicted = Vec::new();
-        for arrival in arrivals {
-            assert!(self.can_hold(&arrival.message));
-            match arrival.audience {
-                Audience::Live => self.show(&arrival.message),
-                Audience::ReplayOnly => assert!(self.live.contains(&arrival.message.id)),
-            }
-            evicted.extend(self.append(Arc::clone(&arrival.message)));
+    /// The mirror's messages enter the ring.
+    pub fn admit(&mut self, now: Now, messages: &[Arc<Message>]) {
+        for message in messages {
+            assert!(self.can_hold(message));
+            self.show(message);
+            self.log.push(Arc::clone(message));
         }
-        // A message may be pushed out by arrivals of which it is one itself, later on.
-        evicted.retain(|out| !self.ring.iter().any(|message| message.id == out.id));
-        self.mirror.handle_admitted(now, arrivals, &evicted);
+        self.admitted += messages.len() as u64;
+        let ring = self.ring();
+        self.mirror.handle_admitted(now, messages, &ring);
+    }
+
+    pub fn take_replay(&mut self) {
+        if let Some(replay) = self.mirror.take_replay() {
+            self.replay = replay;
+        }
+    }
+
+    /// What a stream that connects now is shown: what came after the last word on it, the shared
+    /// history, and if there is room, the newest others.
+    pub fn replay(&self) -> Vec<Arc<Message>> {
+        let numbered: Vec<(u64, &Arc<Message>)> = (self.tail_seq..).zip(&self.log).collect();
+        let is_first = |seq: &u64| *seq >= self.replay.until_seq || self.replay.seqs.contains(seq);
+        let (first, others): (Vec<_>, Vec<_>) =
+            numbered.into_iter().partition(|(seq, _)| is_first(seq));
+        let newest = first
+            .into_iter()
+            .rev()
+            .chain(others.into_iter().rev())
+            .take(self.history_max);
+        newest.map(|(_, message)| Arc::clone(message)).collect()
+    }
+
+    pub fn was_shown(&self, id: MessageId) -> bool {
+        self.ever_live.contains(&id)
     }
 
     fn show(&mut self, message: &Message) {
@@ -133,15 +173,5 @@ impl Node {
         if !self.ever_live.insert(message.id) {
             self.repeats_after_restart += 1;
         }
-    }
-
-    fn append(&mut self, message: Arc<Message>) -> Option<Arc<Message>> {
-        let evicted = if self.ring.len() == self.history_max {
-            self.ring.pop_front()
-        } else {
-            None
-        };
-        self.ring.push_back(message);
-        evicted
     }
 }
