@@ -71,6 +71,8 @@ pub enum Condition {
 /// Whether the value should be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Want {
+    /// The value is not known, or must not be written over.
+    Unknown,
     Nothing,
     Write,
     WriteFrom(u64),
@@ -110,7 +112,7 @@ impl Mirror {
             history: Vec::new(),
             seen: Seen::new(history_max * KV_SEEN_HISTORIES),
             values: VecDeque::new(),
-            want: Want::Nothing,
+            want: Want::Unknown,
             mend_others_from_ms: None,
             clock_ahead_ms: None,
             condition: Condition::Good,
@@ -164,7 +166,7 @@ impl Mirror {
             Err(failure) => {
                 self.schedule
                     .handle_read_failure(now.mono_ms, self.utc_ms(now), &failure);
-                self.want = Want::Nothing;
+                self.want = Want::Unknown;
                 return Vec::new();
             }
         };
@@ -202,7 +204,7 @@ impl Mirror {
         self.look_at(ring);
         let horizon_ms = self.horizon_ms(now);
         self.extend_history(&ring.messages, &[], horizon_ms);
-        if self.condition != Condition::Unreadable && self.lag(ring) > 0 {
+        if self.want != Want::Unknown && self.lag(ring) > 0 {
             self.want = Want::Write;
         }
     }
@@ -226,6 +228,7 @@ impl Mirror {
     /// The value to write now, if one is to be written and one may be.
     pub fn begin_write(&mut self, now: Now) -> Option<Vec<u8>> {
         let is_due = match self.want {
+            Want::Unknown => return None,
             Want::Nothing => false,
             Want::Write => true,
             Want::WriteFrom(from_ms) => now.mono_ms >= from_ms,
@@ -327,7 +330,7 @@ impl Mirror {
     fn judge(&mut self, now: Now, stored: Option<&Stored>) {
         let Some(stored) = stored else {
             self.condition = Condition::Unreadable;
-            self.want = Want::Nothing;
+            self.want = Want::Unknown;
             return;
         };
         self.condition = condition(stored);
@@ -422,3 +425,6 @@ fn condition(stored: &Stored) -> Condition {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -334,10 +334,13 @@ impl Worker {
             let left = deadline.saturating_duration_since(Instant::now());
             self.cycle(left.min(self.config.request_timeout));
             if !self.mirror.write_is_wanted() {
-                return Stopped::Synced;
+                break;
             }
         }
-        Stopped::Behind(self.mirror.lag(&self.history.ring()))
+        match self.mirror.lag(&self.history.ring()) {
+            0 => Stopped::Synced,
+            lag => Stopped::Behind(lag),
+        }
     }
 
     fn is_stopping(&self) -> bool {
