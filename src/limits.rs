@@ -3,6 +3,9 @@
 //! Used by all modules; imports none. A bound that an operator may move is a flag in `config`
 //! whose default stands here.
 
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
 /// Messages in the history: what the ring holds, what a new stream is shown at most.
 pub const HISTORY_MESSAGES: usize = 100;
 
@@ -58,6 +61,10 @@ pub const FRAME_OVERHEAD_BYTES_MAX: usize = 512;
 /// acknowledgement waits for at most this many writes (about 0.4 ms at 6 us each).
 pub const SLICE_WRITES: usize = 64;
 
+/// Streams that one slice looks at: passing one that is caught up costs some ns, so this bounds a
+/// slice without writes to some 10 us.
+pub const SLICE_VISITS: usize = 1024;
+
 /// Extents of one gathering write: far below the kernel's `IOV_MAX` of 1024, and small enough to
 /// live on the stack.
 pub const GATHER_EXTENTS_MAX: usize = 64;
@@ -68,6 +75,172 @@ pub const READ_BYTES: usize = 16 * 1024;
 /// The heartbeat interval is cut into this many phases; a stream's slot says which is its own, so
 /// at 20,000 streams and 2 s a phase sends 157 heartbeats every 15.6 ms.
 pub const HEARTBEAT_PHASES: usize = 128;
+
+/// A batch of frames is closed when it reaches this many bytes, so an inbox of
+/// [`INBOX_BATCHES_MAX`] holds at most 32 times this and a largest message each.
+pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
+
+/// Batches that a shard may have waiting. It empties its inbox every turn, so this many turns of
+/// the others fit into one of its own; then their webhooks wait.
+pub const INBOX_BATCHES_MAX: usize = 32;
+
+/// Accepted connections that a shard may have waiting; when it has more, shard 0 keeps them.
+pub const ARRIVALS_MAX: usize = 1024;
+
+/// Readiness events taken from the kernel in one call.
+pub const EVENTS_PER_POLL: usize = 1024;
+
+/// Connections accepted between two polls.
+pub const ACCEPTS_PER_TURN: usize = 128;
+
+/// How long to wait after accept(2) found no descriptor or no memory.
+pub const ACCEPT_RETRY_MS: u64 = 100;
+
+/// Reads from one connection before it is somebody else's turn.
+pub const READS_PER_TURN: usize = 16;
+
+/// Connections over `--max-connections` that are let in to be told so; further ones wait in the
+/// listen queue.
+pub const SURPLUS_CONNECTIONS_MAX: usize = 64;
+
+/// Phases in which all slots are looked at for deadlines that have passed, once a second.
+pub const PATROL_PHASES: usize = 8;
+/// See [`PATROL_PHASES`]: a deadline is met up to this much late.
+pub const PATROL_INTERVAL_MS: u64 = 1_000;
+
+/// Parse buffers that are kept for the next request; more are made, and freed, when more requests
+/// are on their way at once.
+pub const POOLED_READERS_MAX: usize = 64;
+
+/// What a new stream is told to wait before it reconnects, jittered so that a restart is not
+/// followed by everyone at once.
+pub const RETRY_MS: std::ops::RangeInclusive<u64> = 1_000..=3_000;
+
+/// What a stream is told when the server is full: 30 s, jittered by a fifth.
+pub const RETRY_FULL_MS: std::ops::RangeInclusive<u64> = 24_000..=36_000;
+
+/// `Retry-After` of a webhook that came when the server was full, in seconds.
+pub const RETRY_AFTER_S: u32 = 5;
+
+/// The part of a drain, in percent, over which streams are ended; the rest is for their last bytes.
+pub const DRAIN_SPREAD_PERCENT: u64 = 80;
+
+// Configuration: the defaults and ranges of the flags.
+
+/// Address that is listened on unless told otherwise: loopback, so nothing is public by accident.
+pub const LISTEN_DEFAULT: &str = "127.0.0.1:3000";
+
+/// Most `--listen` addresses: each costs a listening socket of the reserve below.
+pub const LISTEN_ADDRESSES_MAX: usize = 16;
+
+/// Most shards: far more cores than one accepting thread can feed.
+pub const SHARDS_MAX: usize = 64;
+
+/// Default of `--heartbeat`: a third of the shortest idle timeout met in CDNs and proxies is 3 s
+/// (10 s between two bytes), so 2 s survives one heartbeat that comes late.
+pub const HEARTBEAT_INTERVAL_DEFAULT: &str = "2s";
+/// What `--heartbeat` takes: below 100 ms a phase of the wheel is under 1 ms, above a minute
+/// load balancers close the stream (60 s is a usual idle timeout).
+pub const HEARTBEAT_INTERVAL_RANGE: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(60);
+
+/// The smallest value `--max-body-bytes` takes: room for a short message and a session id.
+pub const BODY_BYTES_MAX_LEAST: usize = 1024;
+
+/// Default of `--keep-alive`: above the 60 s of common load balancers, so that it is they who
+/// close an idle connection and no request is sent into one that is being closed.
+pub const KEEP_ALIVE_DEFAULT: &str = "75s";
+/// What `--keep-alive` takes: some CDNs want their origin to wait for more than 900 s.
+pub const KEEP_ALIVE_RANGE: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(3600);
+
+/// Default of `--drain`: service managers usually wait 10 s (containers) or 90 s (systemd).
+pub const DRAIN_DEFAULT: &str = "5s";
+/// What `--drain` takes; 0 ends every stream at once.
+pub const DRAIN_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(300);
+
+/// Descriptors that are not connections: two per shard for its poll and its waker (128 at the most
+/// shards), 16 listeners, and some 20 for the ring, its lock, the log, signals, the admin address
+/// and the mirror's sockets. The rest, some 90, is for connections beyond the limit that are
+/// accepted only to be told so.
+pub const FILES_RESERVED: u64 = 256;
+
+/// The largest `--max-connections`, and its default where the file limit allows more: the slots of
+/// a million connections take 256 MiB when all are open.
+pub const CONNECTIONS_MAX_LIMIT: usize = 1 << 20;
+
+/// Longest secret in bytes: it has to fit into a request head with other headers beside it.
+pub const SECRET_BYTES_MAX: usize = 4 * 1024;
+
+/// Largest `--kv-ca-file` in bytes: the certificates of all public authorities take 220 KiB.
+pub const CA_FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Default of `--kv-poll`: 60 reads per 5 minutes of the API's 1,200, and 17,280 of the free
+/// plan's 100,000 a day.
+pub const KV_POLL_INTERVAL_DEFAULT: &str = "5s";
+/// What `--kv-poll` takes.
+pub const KV_POLL_INTERVAL_RANGE: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(3600);
+
+/// Default of `--kv-write-interval`.
+pub const KV_WRITE_INTERVAL_DEFAULT: &str = "5s";
+/// What `--kv-write-interval` takes: KV allows one write a second to one key.
+pub const KV_WRITE_INTERVAL_RANGE: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(3600);
+
+/// Default of `--kv-timeout`.
+pub const KV_TIMEOUT_DEFAULT: &str = "10s";
+/// What `--kv-timeout` takes.
+pub const KV_TIMEOUT_RANGE: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(120);
+
+/// The public base URL of Cloudflare's REST API.
+pub const KV_ENDPOINT_DEFAULT: &str = "https://api.cloudflare.com/client/v4";
+
+// The HTTP core.
+
+/// Longest method in bytes: about twice `UPDATEREDIRECTREF`, the longest that is registered
+/// (RFC 9110 section 16.1.1).
+pub const METHOD_BYTES_MAX: usize = 32;
+
+/// A request buffer that grew beyond this is shrunk to it before it is used again: the head of one
+/// request and what one read brings behind it.
+pub const REQUEST_BUFFER_KEEP_BYTES: usize = HEAD_BYTES_MAX + READ_BYTES;
+
+// Ring.
+
+/// How often opening the ring file is tried anew because it was renamed between opening and
+/// locking: each time, another process has completed a rewrite, which it does once per start.
+pub const RING_OPEN_ATTEMPTS: usize = 8;
+
+/// Bytes of zeros written at a time where the file system cannot allocate without writing.
+pub const RING_ZERO_BYTES: usize = 1024 * 1024;
+
+/// Connections that the kernel keeps while they wait for accept(2); it cuts this to
+/// `net.core.somaxconn`. A storm of 10,000 clients fills it, and those retry within a second.
+pub const LISTEN_BACKLOG: i32 = 4096;
+
+/// The send buffer of a connection in bytes (`SO_SNDBUF`, which the kernel doubles): what a reader
+/// that has stopped can bind of the kernel's memory.
+pub const SEND_BUFFER_BYTES: usize = 256 * 1024;
+
+/// A socket counts as writable when it has less than this not yet sent (`TCP_NOTSENT_LOWAT`).
+pub const UNSENT_BYTES_LOW: u32 = 128 * 1024;
+
+// The log.
+
+/// Bytes of log lines that wait to be written; more are dropped and counted. Some 5,000 lines:
+/// what a slow reader of standard error may fall behind before it misses any.
+pub const LOG_QUEUE_BYTES_MAX: usize = 1024 * 1024;
+
+/// How long the end of the process waits for queued log lines.
+pub const LOG_FLUSH_MS: u64 = 1_000;
+
+/// Time for a whole request on the admin address, and for its answer: one waits for the other.
+pub const ADMIN_DEADLINE_MS: u64 = 1_000;
+
+/// Longest body of an admin request in bytes; none needs one.
+pub const ADMIN_BODY_BYTES_MAX: usize = 1024;
 
 // --- The KV mirror ---
 

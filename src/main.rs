@@ -1,3 +1,52 @@
-//! The `hookcast` binary.
+//! The `hookcast` binary: reads the configuration, starts the log, runs the server.
 
-fn main() {}
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hookcast::config::{self, Action};
+use hookcast::logging::Log;
+use hookcast::metrics::Metrics;
+use hookcast::server;
+
+/// How long a dying process waits for its last log line.
+const PANIC_LOG_TIME: Duration = Duration::from_millis(200);
+
+fn main() -> ExitCode {
+    let (action, config) = match config::from_command_line() {
+        Ok(parsed) => parsed,
+        Err(code) => return code,
+    };
+    let log = match Log::start(config.log_format, config.log_level) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("hookcast: cannot start the log: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    end_on_panic();
+    match action {
+        Action::Serve => {}
+        Action::KvCheck => return ExitCode::FAILURE,
+    }
+    let metrics = Arc::new(Metrics::new(log.lines_dropped()));
+    match server::run(&config, &metrics) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A panic on any thread ends the process: a server that has lost a thread is worse than one that
+/// is started anew, and the ring outlives it.
+fn end_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        // The log has a thread of its own, which needs a moment to write this.
+        std::thread::sleep(PANIC_LOG_TIME);
+        std::process::abort();
+    }));
+}

@@ -67,6 +67,25 @@ impl fmt::Debug for Message {
     }
 }
 
+/// A message before the hub has given it its id, its time and its place.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// Whom it is for.
+    pub session: Option<SessionId>,
+    /// The text as it was sent.
+    pub content: String,
+}
+
+impl fmt::Debug for Draft {
+    /// Leaves the content out: it does not belong in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Draft")
+            .field("session", &self.session)
+            .field("content_bytes", &self.content.len())
+            .finish()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,91 @@
+//! What an append costs: a message into the memory-mapped ring, beside the same bytes copied to
+//! memory, which is the floor, and written by `pwrite`, which is what a ring without a map would do.
+
+use std::fs::File;
+use std::hint::black_box;
+use std::os::unix::fs::FileExt;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use hookcast::limits::{BODY_BYTES_MAX_DEFAULT, HISTORY_MESSAGES, RING_SLOTS};
+use hookcast::message::{Message, MessageId, SessionId};
+use hookcast::ring::{Found, Ring};
+
+fn message(content_bytes: usize) -> Message {
+    Message {
+        id: MessageId::from_u128(0x1234_5678),
+        timestamp_ms: 1_700_000_000_000,
+        session: SessionId::parse("a-session").unwrap(),
+        content: "x".repeat(content_bytes),
+    }
+}
+
+fn append(criterion: &mut Criterion) {
+    let directory = tempfile::tempdir().unwrap();
+    // The largest that the default limit lets in, next to its session.
+    for content_bytes in [200, 64 * 1024 - 9] {
+        let message = message(content_bytes);
+        let mut group = criterion.benchmark_group(format!("append/{content_bytes} bytes"));
+        group.throughput(Throughput::Bytes(content_bytes as u64));
+
+        let path = directory.path().join(format!("{content_bytes}.ring"));
+        let (mut ring, _) = Ring::open(&path, BODY_BYTES_MAX_DEFAULT).unwrap();
+        group.bench_function("ring", |bencher| {
+            bencher.iter(|| {
+                let expected = ring.next_seq();
+                assert_eq!(ring.append(black_box(&message)).unwrap(), expected);
+            });
+        });
+        group.bench_function("ring, checked before each", |bencher| {
+            bencher.iter(|| {
+                ring.check().unwrap();
+                let expected = ring.next_seq();
+                assert_eq!(ring.append(black_box(&message)).unwrap(), expected);
+            });
+        });
+        let next_seq = ring.next_seq();
+        drop(ring);
+        let (ring, recovered) = Ring::open(&path, BODY_BYTES_MAX_DEFAULT).unwrap();
+        assert!(matches!(recovered.report.found, Found::Intact));
+        assert_eq!(ring.next_seq(), next_seq);
+        assert_eq!(
+            recovered.messages.len(),
+            HISTORY_MESSAGES.min(next_seq as usize - 1)
+        );
+        assert!(
+            recovered
+                .messages
+                .iter()
+                .all(|(_, found)| *found == message)
+        );
+
+        let stride = 64 + content_bytes;
+        let mut memory = vec![0_u8; RING_SLOTS * stride];
+        let mut slot = 0;
+        group.bench_function("copy to memory", |bencher| {
+            bencher.iter(|| {
+                slot = (slot + 1) % RING_SLOTS;
+                let place = &mut memory[slot * stride + 64..][..content_bytes];
+                place.copy_from_slice(black_box(message.content.as_bytes()));
+                black_box(place);
+            });
+        });
+        assert_eq!(
+            memory[slot * stride + 64..][..content_bytes],
+            *message.content.as_bytes()
+        );
+
+        let file = File::create(directory.path().join("pwrite")).unwrap();
+        group.bench_function("pwrite", |bencher| {
+            bencher.iter(|| {
+                slot = (slot + 1) % RING_SLOTS;
+                let bytes = black_box(message.content.as_bytes());
+                file.write_all_at(bytes, (slot * stride) as u64).unwrap();
+            });
+        });
+        assert!(file.metadata().unwrap().len() >= content_bytes as u64);
+        group.finish();
+    }
+}
+
+criterion_group!(benches, append);
+criterion_main!(benches);

@@ -1,0 +1,176 @@
+//! The sweep over sockets in memory: what serving a stream costs without the kernel's part.
+//!
+//! Every stream counts what it takes, and the sums are checked, so the bench is a test too
+//! (`cargo test --benches`).
+
+use std::collections::VecDeque;
+use std::hint::black_box;
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use crossbeam_channel::{Receiver, bounded};
+use hookcast::clock::Now;
+use hookcast::http::{Access, AllowOrigin};
+use hookcast::hub::{Batch, Hub, Outlet, Wake};
+use hookcast::message::Draft;
+use hookcast::ring::Ring;
+use hookcast::shard::{Readiness, Role, Settings, Shard, Socket};
+
+const SUBSCRIBE: &[u8] = b"GET /api/webhook/stream HTTP/1.1\r\nHost: bench\r\n\r\n";
+const CONTENT_BYTES: usize = 128;
+const NOW: Now = Now {
+    mono_ms: 0,
+    mono_us: 0,
+    unix_ms: 1_700_000_000_000,
+};
+
+/// A client that subscribes and takes everything.
+#[derive(Default)]
+struct Sink {
+    asked: bool,
+    taken_bytes: usize,
+    writes: usize,
+}
+
+impl Socket for Sink {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if std::mem::replace(&mut self.asked, true) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        buffer[..SUBSCRIBE.len()].copy_from_slice(SUBSCRIBE);
+        Ok(SUBSCRIBE.len())
+    }
+
+    fn write(&mut self, extents: &[IoSlice<'_>]) -> io::Result<usize> {
+        let bytes = extents.iter().map(|extent| extent.len()).sum();
+        self.taken_bytes += bytes;
+        self.writes += 1;
+        Ok(bytes)
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct NoWake;
+
+impl Wake for NoWake {
+    fn wake(&self) {}
+}
+
+/// A node with one shard and so many streams, all caught up.
+struct Node {
+    hub: Hub,
+    batches: Receiver<Arc<Batch>>,
+    shard: Shard<Sink>,
+    tokens: Vec<hookcast::shard::Token>,
+    _directory: tempfile::TempDir,
+}
+
+impl Node {
+    fn new(streams: usize) -> Node {
+        let directory = tempfile::tempdir().unwrap();
+        let (ring, recovered) = Ring::open(&directory.path().join("ring"), 65_536).unwrap();
+        let (sender, batches) = bounded(64);
+        let outlet = Outlet {
+            batches: sender,
+            wake: Arc::new(NoWake),
+        };
+        let hub = Hub::new(ring, recovered.messages, vec![outlet], None);
+        let settings = Settings {
+            heartbeat_interval: Duration::from_secs(2),
+            keep_alive: Duration::from_secs(75),
+            body_bytes_max: 65_536,
+            drain: Duration::from_secs(5),
+            access: Access::new(None),
+            allow_origin: AllowOrigin::Any,
+        };
+        let mut shard = Shard::new(Arc::new(settings), &hub, 1, NOW);
+        let readable = Readiness {
+            readable: true,
+            ..Readiness::default()
+        };
+        let tokens = (0..streams)
+            .map(|_| {
+                let token = shard.open(Sink::default(), Role::Guest, NOW);
+                shard.ready(token, readable, NOW);
+                token
+            })
+            .collect();
+        let mut node = Node {
+            hub,
+            batches,
+            shard,
+            tokens,
+            _directory: directory,
+        };
+        assert_eq!(node.shard.streams(), streams);
+        node.sweep();
+        node
+    }
+
+    /// Publishes so many messages and returns the bytes of their frames.
+    fn publish(&mut self, messages: usize) -> usize {
+        let draft = Draft {
+            session: None,
+            content: "x".repeat(CONTENT_BYTES),
+        };
+        let mut drafts = VecDeque::from(vec![draft; messages]);
+        let mut outcomes = Vec::new();
+        self.hub.publish(&mut drafts, NOW.unix_ms, &mut outcomes);
+        assert!(drafts.is_empty() && outcomes.iter().all(Result::is_ok));
+        let mut bytes = 0;
+        while let Ok(batch) = self.batches.try_recv() {
+            bytes += batch.frames().map(|frame| frame.bytes.len()).sum::<usize>();
+            self.shard.deliver(&batch);
+        }
+        bytes
+    }
+
+    fn sweep(&mut self) {
+        while self.shard.idle_ms(NOW) == Some(0) {
+            self.shard.sweep(NOW);
+        }
+    }
+
+    fn sinks(&mut self) -> Vec<(usize, usize)> {
+        let mut counts = Vec::new();
+        for &token in &self.tokens {
+            let sink = self.shard.socket_mut(token).expect("no stream is closed");
+            counts.push((sink.taken_bytes, sink.writes));
+        }
+        counts
+    }
+}
+
+fn sweep(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("sweep");
+    for streams in [1, 100, 10_000] {
+        for behind in [1, 50] {
+            let mut node = Node::new(streams);
+            let before = node.sinks();
+            let (mut bytes, mut rounds) = (0, 0);
+            group.throughput(Throughput::Elements((streams * behind) as u64));
+            let id = BenchmarkId::new(format!("{behind} behind"), streams);
+            group.bench_function(id, |bencher| {
+                bencher.iter(|| {
+                    bytes += node.publish(behind);
+                    rounds += 1;
+                    node.sweep();
+                    black_box(node.shard.streams())
+                });
+            });
+            for (before, after) in before.iter().zip(node.sinks()) {
+                assert_eq!(after.0 - before.0, bytes, "every byte to every stream");
+                assert_eq!(after.1 - before.1, rounds, "one write per round");
+            }
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, sweep);
+criterion_main!(benches);

@@ -1,0 +1,242 @@
+//! Whether one stream got every message, once, in order: pure bookkeeping, a few nanoseconds a
+//! message while all is well.
+//!
+//! Fed by `streams` with message numbers; knows no bytes, sockets or clock. Which numbers a stream
+//! is to see is an arithmetic progression: all of them, or every n-th when messages are targeted
+//! at sessions in turn.
+
+/// Faults seen, of one stream or summed over all.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Faults {
+    /// Never arrived.
+    pub missing: u64,
+    /// Arrived again.
+    pub duplicate: u64,
+    /// Arrived after a later one.
+    pub out_of_order: u64,
+    /// Were for another session.
+    pub misdelivered: u64,
+}
+
+impl Faults {
+    /// Adds another stream's.
+    pub fn add(&mut self, other: Faults) {
+        self.missing += other.missing;
+        self.duplicate += other.duplicate;
+        self.out_of_order += other.out_of_order;
+        self.misdelivered += other.misdelivered;
+    }
+}
+
+/// The bookkeeping of one stream.
+#[derive(Debug, Clone)]
+pub struct Checker {
+    /// The next number in order; `None` until a stream that joins midway has seen its first.
+    next: Option<u32>,
+    residue: u32,
+    stride: u32,
+    /// Skipped numbers as half-open ranges, oldest first. Empty on a stream without faults.
+    holes: Vec<(u32, u32)>,
+    faults: Faults,
+}
+
+impl Checker {
+    /// A stream that is to see every number from `first` on that leaves `residue` when divided by
+    /// `stride`.
+    pub fn from(first: u32, residue: u32, stride: u32) -> Checker {
+        assert!(residue < stride, "residue {residue} of {stride}");
+        let next = first + (residue + stride - first % stride) % stride;
+        Checker {
+            next: Some(next),
+            residue,
+            stride,
+            holes: Vec::new(),
+            faults: Faults::default(),
+        }
+    }
+
+    /// A stream that joins while messages flow: its first message sets where it begins.
+    pub fn joining(residue: u32, stride: u32) -> Checker {
+        Checker {
+            next: None,
+            ..Checker::from(0, residue, stride)
+        }
+    }
+
+    /// Notes the arrival of `number`.
+    #[inline]
+    pub fn arrived(&mut self, number: u32) {
+        if self.next == Some(number) {
+            self.next = Some(number + self.stride);
+        } else {
+            self.arrived_unexpectedly(number);
+        }
+    }
+
+    #[cold]
+    fn arrived_unexpectedly(&mut self, number: u32) {
+        if number % self.stride != self.residue {
+            self.faults.misdelivered += 1;
+            return;
+        }
+        match self.next {
+            None => self.next = Some(number + self.stride),
+            Some(next) if number > next => {
+                self.holes.push((next, number));
+                self.faults.missing += u64::from((number - next) / self.stride);
+                self.next = Some(number + self.stride);
+            }
+            Some(_) => self.arrived_late(number),
+        }
+    }
+
+    /// A number behind the cursor: it fills a hole, or was here before.
+    fn arrived_late(&mut self, number: u32) {
+        let Some(at) = self
+            .holes
+            .iter()
+            .position(|&(from, to)| from <= number && number < to)
+        else {
+            self.faults.duplicate += 1;
+            return;
+        };
+        let (from, to) = self.holes.remove(at);
+        let rest = [(from, number), (number + self.stride, to)];
+        for hole in rest.into_iter().rev().filter(|(from, to)| from < to) {
+            self.holes.insert(at, hole);
+        }
+        self.faults.missing -= 1;
+        self.faults.out_of_order += 1;
+    }
+
+    /// Whether every number below `total` that is due has been passed, holes apart.
+    pub fn reached(&self, total: u32) -> bool {
+        self.next.is_some_and(|next| next >= total)
+    }
+
+    /// The next number in order, if the stream has begun.
+    pub fn next(&self) -> Option<u32> {
+        self.next
+    }
+
+    /// The faults, given that `total` messages were published.
+    pub fn finish(&self, total: u32) -> Faults {
+        let mut faults = self.faults;
+        if let Some(next) = self.next.filter(|&next| next < total) {
+            faults.missing += u64::from((total - next).div_ceil(self.stride));
+        }
+        faults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(checker: &mut Checker, numbers: &[u32]) -> Faults {
+        for &number in numbers {
+            checker.arrived(number);
+        }
+        checker.finish(6)
+    }
+
+    #[test]
+    fn all_once_in_order_is_no_fault() {
+        let mut checker = Checker::from(0, 0, 1);
+        assert_eq!(after(&mut checker, &[0, 1, 2, 3, 4, 5]), Faults::default());
+        assert!(checker.reached(6) && !checker.reached(7));
+    }
+
+    #[test]
+    fn what_never_comes_is_missing_in_the_middle_and_at_the_end() {
+        let faults = after(&mut Checker::from(0, 0, 1), &[0, 3, 4]);
+        assert_eq!(
+            faults,
+            Faults {
+                missing: 3,
+                ..Faults::default()
+            }
+        );
+        assert_eq!(Checker::from(0, 0, 1).finish(6).missing, 6);
+    }
+
+    #[test]
+    fn late_is_out_of_order_and_again_is_duplicate() {
+        let faults = after(&mut Checker::from(0, 0, 1), &[0, 4, 2, 2, 1, 3, 3, 5]);
+        assert_eq!(
+            faults,
+            Faults {
+                out_of_order: 3,
+                duplicate: 2,
+                ..Faults::default()
+            }
+        );
+    }
+
+    #[test]
+    fn a_session_sees_its_own_numbers_only() {
+        let mut checker = Checker::from(0, 1, 3);
+        assert_eq!(after(&mut checker, &[1, 4]), Faults::default());
+        assert!(checker.reached(6));
+        checker.arrived(5);
+        assert_eq!(checker.finish(8).misdelivered, 1);
+        assert_eq!(checker.finish(8).missing, 1);
+    }
+
+    #[test]
+    fn a_session_that_starts_late_expects_its_next_number() {
+        assert_eq!(Checker::from(5, 1, 3).next(), Some(7));
+        assert_eq!(Checker::from(7, 1, 3).next(), Some(7));
+    }
+
+    #[test]
+    fn a_joining_stream_begins_where_it_begins() {
+        let mut checker = Checker::joining(0, 1);
+        assert_eq!(checker.finish(6).missing, 0);
+        assert_eq!(after(&mut checker, &[3, 4, 5]), Faults::default());
+        checker.arrived(2);
+        assert_eq!(checker.finish(6).duplicate, 1);
+    }
+
+    #[test]
+    fn random_orders_agree_with_a_plain_model() {
+        let seed = random_seed();
+        let mut random = seed;
+        for _ in 0..200 {
+            let numbers: Vec<u32> = (0..40).map(|_| (step(&mut random) % 24) as u32).collect();
+            let mut checker = Checker::from(0, 0, 1);
+            let mut arrived = std::collections::HashSet::new();
+            let (mut duplicate, mut late, mut highest) = (0, 0, None);
+            for &number in &numbers {
+                checker.arrived(number);
+                if !arrived.insert(number) {
+                    duplicate += 1;
+                } else if highest > Some(number) {
+                    late += 1;
+                }
+                highest = highest.max(Some(number));
+            }
+            let faults = checker.finish(24);
+            let missing = 24 - arrived.len() as u64;
+            let model = Faults {
+                missing,
+                duplicate,
+                out_of_order: late,
+                misdelivered: 0,
+            };
+            assert_eq!(faults, model, "seed {seed}, {numbers:?}");
+        }
+    }
+
+    fn random_seed() -> u64 {
+        use std::hash::{BuildHasher, RandomState};
+        RandomState::new().hash_one(0) | 1
+    }
+
+    fn step(state: &mut u64) -> u64 {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        *state >> 16
+    }
+}

@@ -1,0 +1,160 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::scenarios::{Scenario, Sizes};
+use crate::server_process::ServerKind;
+
+/// Measures hookcast and its peers: deliveries, latencies, CPU and memory, and checks that every
+/// stream got every message, once, in order.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Every message to every stream, at a constant rate
+    Fanout(RunArgs),
+    /// Every message to every stream, one publisher posting again as soon as it is answered
+    Saturate(RunArgs),
+    /// Messages in on many connections, no streams
+    Ingest(RunArgs),
+    /// Open streams and nothing to send: memory and heartbeats
+    Idle(RunArgs),
+    /// Everyone connects at once and is shown the last 100 messages
+    Storm(RunArgs),
+    /// A session for each stream, each message for one session
+    Targeted(RunArgs),
+    /// A tenth of the readers stop reading
+    Stalled(RunArgs),
+    /// Streams come and go, and resume by their last event id
+    Churn(RunArgs),
+    /// Churn for a long time: memory and descriptors must not grow
+    Soak(RunArgs),
+    /// The built-in server that does the kernel's part alone
+    Floor(FloorArgs),
+}
+
+/// Options of a scenario.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Server to start: hookcast, or a peer to see its figures
+    #[arg(long, value_enum, default_value = "hookcast")]
+    pub target: ServerKind,
+    /// Program of the server [default: the one beside this program]
+    #[arg(long, value_name = "PATH", conflicts_with = "url")]
+    pub server: Option<PathBuf>,
+    /// Load this running server instead, as http://host:port[/base]
+    #[arg(long)]
+    pub url: Option<String>,
+    /// Process id of the server behind --url, to measure its CPU and memory
+    #[arg(long, requires = "url")]
+    pub pid: Option<u32>,
+    /// Allow a --url beyond this machine: load only servers that you own
+    #[arg(long)]
+    pub i_own_this_host: bool,
+    /// Sent as X-Webhook-Secret
+    #[arg(long, env = "WEBHOOK_SECRET", hide_env_values = true)]
+    pub secret: Option<String>,
+    /// Threads that serve streams (hookcast --shards, nginx workers, tokio workers)
+    #[arg(long, default_value_t = 1)]
+    pub shards: usize,
+    /// Heartbeat interval of the started server
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "2s")]
+    pub heartbeat: Duration,
+    /// Further argument for the started hookcast; may be given several times
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    pub server_arg: Vec<String>,
+    /// Streams to open [default: by scenario]
+    #[arg(long)]
+    pub streams: Option<usize>,
+    /// Sessions to target in turn [default: one for each stream]
+    #[arg(long)]
+    pub sessions: Option<u32>,
+    /// Bytes of each message's text [default: 128]
+    #[arg(long)]
+    pub message_bytes: Option<usize>,
+    /// Messages per second of a paced scenario [default: by scenario]
+    #[arg(long, value_parser = positive)]
+    pub rate: Option<f64>,
+    /// Publishing connections of a closed loop [default: by scenario]
+    #[arg(long)]
+    pub connections: Option<usize>,
+    /// Length of the measured window [default: by scenario]
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub duration: Option<Duration>,
+    /// Time under load before the window [default: 1s]
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub warmup: Option<Duration>,
+    /// Handshakes under way at once [default: 256, in a storm 2048]
+    #[arg(long)]
+    pub opening_max: Option<usize>,
+    /// Streams closed and opened again per second [default: by scenario]
+    #[arg(long, value_parser = positive)]
+    pub churn_rate: Option<f64>,
+    /// Print the result as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of the floor.
+#[derive(Debug, Args)]
+pub struct FloorArgs {
+    /// Where to listen
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
+    /// Interval of heartbeats on every stream; 0s: none
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "0s")]
+    pub heartbeat: Duration,
+}
+
+impl RunArgs {
+    /// The sizes given.
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            streams: self.streams,
+            sessions: self.sessions,
+            message_bytes: self.message_bytes,
+            rate: self.rate,
+            connections: self.connections,
+            duration: self.duration,
+            warmup: self.warmup,
+            opening_max: self.opening_max,
+            churn_per_second: self.churn_rate,
+        }
+    }
+}
+
+impl Command {
+    /// The scenario and its options, if it is one.
+    pub fn scenario(&self) -> Option<(Scenario, &RunArgs)> {
+        Some(match self {
+            Command::Fanout(args) => (Scenario::Fanout, args),
+            Command::Saturate(args) => (Scenario::Saturate, args),
+            Command::Ingest(args) => (Scenario::Ingest, args),
+            Command::Idle(args) => (Scenario::Idle, args),
+            Command::Storm(args) => (Scenario::Storm, args),
+            Command::Targeted(args) => (Scenario::Targeted, args),
+            Command::Stalled(args) => (Scenario::Stalled, args),
+            Command::Churn(args) => (Scenario::Churn, args),
+            Command::Soak(args) => (Scenario::Soak, args),
+            Command::Floor(_) => return None,
+        })
+    }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(value) if value > 0.0 && value <= 1e6 => Ok(value),
+        _ => Err("not a number above 0, up to 1000000".into()),
+    }
+}

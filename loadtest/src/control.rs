@@ -1,0 +1,67 @@
+//! What the threads of a run tell each other: counters and times as atomics, written by one thread
+//! each, read by the sampler.
+//!
+//! The reading thread stores its counters once a turn, so watching it costs it nothing.
+
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+/// Shared by all threads of a run.
+pub struct Control {
+    /// Streams whose response head has arrived.
+    pub opened: AtomicUsize,
+    /// Streams that failed to open or ended too early.
+    pub failed: AtomicUsize,
+    /// Messages read by all streams.
+    pub deliveries: AtomicU64,
+    /// Streams that have everything; kept only once the total is known.
+    pub complete: AtomicUsize,
+    /// Messages acknowledged.
+    pub acked: AtomicU64,
+    /// Latency is recorded for what was due from here ...
+    pub window_start_ns: AtomicU64,
+    /// ... to here.
+    pub window_end_ns: AtomicU64,
+    /// Messages published in all, `u32::MAX` until the publisher is done.
+    pub total: AtomicU32,
+    /// Everyone is to come to an end now.
+    pub stop: AtomicBool,
+    /// Kernel ids of the threads, 0 until they run.
+    pub streams_tid: AtomicI32,
+    /// See [`Control::streams_tid`].
+    pub publisher_tid: AtomicI32,
+}
+
+/// While [`Control::total`] is not known.
+pub const TOTAL_UNKNOWN: u32 = u32::MAX;
+
+impl Default for Control {
+    fn default() -> Control {
+        Control {
+            opened: AtomicUsize::new(0),
+            failed: AtomicUsize::new(0),
+            deliveries: AtomicU64::new(0),
+            complete: AtomicUsize::new(0),
+            acked: AtomicU64::new(0),
+            window_start_ns: AtomicU64::new(u64::MAX),
+            window_end_ns: AtomicU64::new(u64::MAX),
+            total: AtomicU32::new(TOTAL_UNKNOWN),
+            stop: AtomicBool::new(false),
+            streams_tid: AtomicI32::new(0),
+            publisher_tid: AtomicI32::new(0),
+        }
+    }
+}
+
+impl Control {
+    /// Whether what was due at `due_ns` belongs to the measured window.
+    #[inline]
+    pub fn in_window(&self, due_ns: u64) -> bool {
+        due_ns >= self.window_start_ns.load(Ordering::Relaxed)
+            && due_ns < self.window_end_ns.load(Ordering::Relaxed)
+    }
+
+    /// Whether to come to an end.
+    pub fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,159 @@
+//! The result of one measurement: what `--json` prints, the table shows and the report draws.
+//!
+//! Plain data, filled in by `scenario`; a figure that was not measured is absent, never zero.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::latency::LatencySummary;
+
+/// One measurement of one server.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Outcome {
+    /// `fanout`, `saturate`, ...
+    pub scenario: String,
+    /// Name of the server.
+    pub server: String,
+    /// Streams open.
+    pub streams: usize,
+    /// Sessions that messages were targeted at in turn; 0: none.
+    pub sessions: u32,
+    /// Bytes of each message's text.
+    pub message_bytes: usize,
+    /// Messages per second asked for; absent in a closed loop.
+    pub rate: Option<f64>,
+    /// Seconds of the measured window.
+    pub window_s: f64,
+    /// Messages sent and acknowledged, warm-up included.
+    pub messages: u32,
+    /// See [`Outcome::messages`].
+    pub acked: u64,
+    /// Messages read by all streams, warm-up included.
+    pub deliveries: u64,
+    /// What they should have been.
+    pub deliveries_expected: u64,
+    /// Within the window.
+    pub deliveries_per_second: f64,
+    /// Within the window.
+    pub acks_per_second: f64,
+    /// Never arrived.
+    pub missing: u64,
+    /// Arrived again.
+    pub duplicate: u64,
+    /// Arrived after a later one.
+    pub out_of_order: u64,
+    /// Arrived at another session's stream.
+    pub misdelivered: u64,
+    /// `gap` events.
+    pub gaps: u64,
+    /// Messages lost by the account of `gap` events.
+    pub gap_messages: u64,
+    /// Comments read.
+    pub heartbeats: u64,
+    /// Bytes read by all streams.
+    pub bytes: u64,
+    /// From the intended send time to the read.
+    pub delivery: Option<LatencySummary>,
+    /// From the intended send time to the acknowledgement.
+    pub ack: Option<LatencySummary>,
+    /// From the connect call to the response head.
+    pub open: Option<LatencySummary>,
+    /// From the connect call to the last replayed message.
+    pub replay: Option<LatencySummary>,
+    /// Seconds from the first connect call until all streams were open.
+    pub open_all_s: f64,
+    /// Seconds from the first connect call until all streams had the whole replay.
+    pub replay_all_s: Option<f64>,
+    /// The server's cost; absent when its processes are not known.
+    pub cost: Option<ServerCost>,
+    /// The generator's own cost.
+    pub generator: GeneratorCost,
+    /// Share of all CPUs at work within the window, in percent.
+    pub machine_busy_percent: f64,
+    /// Streams closed and opened again.
+    pub churned: u64,
+    /// Stalled streams, and those of them that the server closed.
+    pub stalled: usize,
+    /// See [`Outcome::stalled`].
+    pub stalled_closed: u64,
+    /// Figures of one scenario alone, by name.
+    pub figures: BTreeMap<String, f64>,
+    /// What went wrong, counted by its text.
+    pub errors: BTreeMap<String, u64>,
+    /// What a reader must know to judge the figures.
+    pub notes: Vec<String>,
+    /// Ten a second.
+    pub series: Vec<Sample>,
+}
+
+/// What the server used.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct ServerCost {
+    /// CPU time within the window in seconds.
+    pub cpu_s: f64,
+    /// The same as a share of one CPU, in percent.
+    pub cpu_percent: f64,
+    /// CPU time per delivery in microseconds; absent without deliveries.
+    pub cpu_us_per_delivery: Option<f64>,
+    /// CPU time per acknowledged message in microseconds; absent without any.
+    pub cpu_us_per_ack: Option<f64>,
+    /// Memory before the first stream, in bytes.
+    pub memory_start: u64,
+    /// Memory with all streams open and idle.
+    pub memory_open: u64,
+    /// Memory at the end, streams still open.
+    pub memory_end: u64,
+    /// Highest memory seen.
+    pub memory_max: u64,
+    /// The kernel's socket and slab memory that the streams brought, both ends, in bytes.
+    pub kernel_open: i64,
+    /// Descriptors before the first stream.
+    pub descriptors_start: u64,
+    /// Descriptors after the last stream was closed; absent when nobody waited for it.
+    pub descriptors_end: Option<u64>,
+}
+
+/// What this tool used, to tell whose limit a figure is.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct GeneratorCost {
+    /// The reading thread's share of one CPU within the window, in percent.
+    pub reader_percent: f64,
+    /// The share of time that it was ready to run and had no CPU.
+    pub reader_waiting_percent: f64,
+    /// Its CPU time per delivery in microseconds.
+    pub reader_us_per_delivery: Option<f64>,
+    /// The publishing thread's share of one CPU.
+    pub publisher_percent: f64,
+    /// See [`GeneratorCost::reader_waiting_percent`].
+    pub publisher_waiting_percent: f64,
+    /// How late messages were sent.
+    pub schedule_lag: Option<LatencySummary>,
+    /// Whether the figures are this tool's limit and not the server's.
+    pub saturated: bool,
+}
+
+/// One point of the time series.
+#[derive(Debug, Clone, Serialize)]
+pub struct Sample {
+    /// Seconds since the window's start; below zero while warming up.
+    pub at_s: f64,
+    /// Since the last sample.
+    pub deliveries_per_second: f64,
+    /// Since the last sample.
+    pub acks_per_second: f64,
+    /// Share of one CPU since the last sample.
+    pub server_cpu_percent: f64,
+    /// Share of one CPU since the last sample, all threads.
+    pub generator_cpu_percent: f64,
+    /// Bytes.
+    pub server_memory: u64,
+}
+
+impl Outcome {
+    /// Whether every stream got what it was to get, and nothing failed.
+    pub fn is_clean(&self) -> bool {
+        self.missing + self.duplicate + self.out_of_order + self.misdelivered == 0
+            && self.errors.is_empty()
+    }
+}

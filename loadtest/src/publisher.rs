@@ -1,0 +1,449 @@
+//! The writing side: one thread that posts messages and times their acknowledgements.
+//!
+//! Open loop: messages are due by a schedule whatever the server does, and go out on one
+//! connection, pipelined, so that their order is certain; latency counts from the due time. Closed
+//! loop: every connection posts its next message when the last one is acknowledged. A thread of its
+//! own, so that acknowledgements do not wait for streams to be read; it raises its priority where
+//! it may, for on a machine whose CPUs are all busy it would otherwise measure the scheduler.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::TcpStream;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use rustix::net::{RecvFlags, SendFlags};
+
+use crate::clock::now_ns;
+use crate::control::Control;
+use crate::latency::Latency;
+use crate::payload::{PayloadFormat, Stamp};
+use crate::poll::{Poll, Readiness};
+use crate::schedule::Schedule;
+use crate::target::{PublishRequest, Target};
+
+/// Requests on their way on one connection of an open loop. Past this the schedule waits, which
+/// counts as latency.
+const PIPELINE_MAX: usize = 256;
+
+/// Bytes read at once; an acknowledgement is a few hundred.
+const READ_BYTES: usize = 16 * 1024;
+
+/// Longest wait before the control block is looked at again.
+const TURN: Duration = Duration::from_millis(20);
+
+/// How long the thread stays after its last message.
+const LINGER_NS: u64 = 50_000_000;
+
+/// Without any acknowledgement for this long the publisher gives up.
+const PATIENCE_NS: u64 = 30_000_000_000;
+
+/// Connections made anew before the publisher gives up.
+const RECONNECTS_MAX: u64 = 1_000;
+
+/// Niceness asked for: above ordinary processes.
+const NICENESS: i32 = -10;
+
+/// When messages are sent.
+#[derive(Debug, Clone, Copy)]
+pub enum Pace {
+    /// By a schedule, on one connection.
+    Open(Schedule),
+    /// Each connection as soon as its last message is acknowledged.
+    Closed {
+        /// How many connections.
+        connections: usize,
+    },
+}
+
+/// What to publish.
+pub struct PublisherPlan {
+    /// Where to.
+    pub target: Target,
+    /// The messages.
+    pub format: PayloadFormat,
+    /// Message `n` goes to session `n % sessions`; 0: to all.
+    pub sessions: u32,
+    /// When.
+    pub pace: Pace,
+    /// Number of the first message.
+    pub first: u32,
+    /// Nothing is sent that is due from here on.
+    pub end_ns: u64,
+    /// Nor more messages than this.
+    pub messages_max: u32,
+    /// Whether the server takes a request before it has answered the last.
+    pub pipelining: bool,
+}
+
+/// What was seen.
+#[derive(Default)]
+pub struct PublisherOutcome {
+    /// Messages sent.
+    pub sent: u32,
+    /// Messages acknowledged with a 2xx.
+    pub acked: u64,
+    /// From the due time to the acknowledgement, within the window.
+    pub ack: Latency,
+    /// How late messages went out after their due time, within the window.
+    pub lag: Latency,
+    /// What went wrong, counted by its text.
+    pub errors: BTreeMap<String, u64>,
+}
+
+/// Publishes until the plan's end and all acknowledgements are in, or `control` says stop.
+pub fn run(plan: PublisherPlan, control: &Control) -> io::Result<PublisherOutcome> {
+    let tid = rustix::thread::gettid();
+    control
+        .publisher_tid
+        .store(tid.as_raw_nonzero().get(), Relaxed);
+    // Needs a privilege; without it acknowledgements show some of the scheduler's delay.
+    let _ = rustix::process::setpriority_process(Some(tid), NICENESS);
+    Publisher::new(plan, control)?.run()
+}
+
+struct Connection {
+    socket: TcpStream,
+    /// Bytes to send, from `out_at` on.
+    out: Vec<u8>,
+    out_at: usize,
+    /// An acknowledgement read in part.
+    input: Vec<u8>,
+    /// Due times of the messages that are to be acknowledged, oldest first.
+    waiting: VecDeque<u64>,
+}
+
+struct Publisher<'a> {
+    plan: PublisherPlan,
+    control: &'a Control,
+    poll: Poll,
+    request: PublishRequest,
+    connections: Vec<Connection>,
+    buffer: Vec<u8>,
+    waiting: usize,
+    heard_ns: u64,
+    reconnects: u64,
+    outcome: PublisherOutcome,
+}
+
+impl<'a> Publisher<'a> {
+    fn new(plan: PublisherPlan, control: &'a Control) -> io::Result<Publisher<'a>> {
+        let count = match plan.pace {
+            Pace::Open(_) => 1,
+            Pace::Closed { connections } => connections,
+        };
+        let poll = Poll::new()?;
+        let mut connections = Vec::with_capacity(count);
+        for at in 0..count {
+            connections.push(connect(&plan.target, &poll, at as u64)?);
+        }
+        let request = plan.target.publish_request(&plan.format, plan.sessions > 0);
+        Ok(Publisher {
+            plan,
+            control,
+            poll,
+            request,
+            connections,
+            buffer: vec![0; READ_BYTES],
+            waiting: 0,
+            heard_ns: now_ns(),
+            reconnects: 0,
+            outcome: PublisherOutcome::default(),
+        })
+    }
+
+    fn run(mut self) -> io::Result<PublisherOutcome> {
+        if let Pace::Closed { .. } = self.plan.pace {
+            for at in 0..self.connections.len() {
+                self.send_now(at)?;
+            }
+        }
+        while !self.control.stopped() {
+            let pause = self.send_due()?;
+            if self.waiting == 0 && self.may_leave(now_ns()) {
+                break;
+            }
+            if now_ns() > self.heard_ns + PATIENCE_NS && self.waiting > 0 {
+                self.note("no acknowledgement for 30 s".into());
+                break;
+            }
+            self.poll.wait(pause)?;
+            for at in 0..self.poll.len() {
+                let readiness = self.poll.get(at);
+                self.handle(readiness)?;
+            }
+            self.control.acked.store(self.outcome.acked, Relaxed);
+        }
+        Ok(self.outcome)
+    }
+
+    fn is_done(&self, now_ns: u64) -> bool {
+        if self.outcome.sent >= self.plan.messages_max {
+            return true;
+        }
+        match self.plan.pace {
+            Pace::Open(schedule) => schedule.due_ns(self.outcome.sent) >= self.plan.end_ns,
+            Pace::Closed { .. } => now_ns >= self.plan.end_ns,
+        }
+    }
+
+    /// A moment after the end, so that the sampler still finds this thread when the window closes.
+    fn may_leave(&self, now_ns: u64) -> bool {
+        self.outcome.sent >= self.plan.messages_max
+            || (self.is_done(now_ns) && now_ns >= self.plan.end_ns + LINGER_NS)
+    }
+
+    /// Sends what is due by the schedule; returns how long nothing will be.
+    fn send_due(&mut self) -> io::Result<Duration> {
+        let Pace::Open(schedule) = self.plan.pace else {
+            return Ok(TURN);
+        };
+        let depth = if self.plan.pipelining {
+            PIPELINE_MAX
+        } else {
+            1
+        };
+        while self.waiting < depth {
+            let now_ns = now_ns();
+            if self.is_done(now_ns) {
+                return Ok(TURN);
+            }
+            let due_ns = schedule.due_ns(self.outcome.sent);
+            if due_ns > now_ns {
+                return Ok(Duration::from_nanos(due_ns - now_ns).min(TURN));
+            }
+            self.send(0, due_ns, now_ns)?;
+        }
+        Ok(TURN)
+    }
+
+    fn send_now(&mut self, at: usize) -> io::Result<()> {
+        let now_ns = now_ns();
+        if self.is_done(now_ns) {
+            Ok(())
+        } else {
+            self.send(at, now_ns, now_ns)
+        }
+    }
+
+    fn send(&mut self, at: usize, due_ns: u64, now_ns: u64) -> io::Result<()> {
+        let number = self.plan.first + self.outcome.sent;
+        let session = number % self.plan.sessions.max(1);
+        let connection = &mut self.connections[at];
+        let stamp = Stamp {
+            number,
+            sent_ns: due_ns,
+        };
+        self.request.write(&mut connection.out, stamp, session);
+        connection.waiting.push_back(due_ns);
+        if self.waiting == 0 {
+            self.heard_ns = now_ns;
+        }
+        self.waiting += 1;
+        self.outcome.sent += 1;
+        if self.control.in_window(due_ns) {
+            self.outcome.lag.record_ns(now_ns - due_ns);
+        }
+        self.flush(at)
+    }
+
+    fn flush(&mut self, at: usize) -> io::Result<()> {
+        let connection = &mut self.connections[at];
+        while connection.out_at < connection.out.len() {
+            let rest = &connection.out[connection.out_at..];
+            match rustix::net::send(&connection.socket, rest, SendFlags::NOSIGNAL) {
+                Ok(sent) => connection.out_at += sent,
+                Err(rustix::io::Errno::AGAIN) => return Ok(()),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return self.reconnect(at, error.to_string()),
+            }
+        }
+        connection.out.clear();
+        connection.out_at = 0;
+        Ok(())
+    }
+
+    fn handle(&mut self, readiness: Readiness) -> io::Result<()> {
+        let at = readiness.token as usize;
+        if readiness.writable {
+            self.flush(at)?;
+        }
+        if readiness.readable || readiness.closed {
+            self.read(at)?;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, at: usize) -> io::Result<()> {
+        loop {
+            let socket = &self.connections[at].socket;
+            match rustix::net::recv(socket, &mut self.buffer[..], RecvFlags::empty()) {
+                Ok((0, _)) => return self.reconnect(at, "closed by the server".into()),
+                Ok((length, _)) => {
+                    self.connections[at]
+                        .input
+                        .extend_from_slice(&self.buffer[..length]);
+                    self.take_acks(at)?;
+                    if length < READ_BYTES {
+                        return Ok(());
+                    }
+                }
+                Err(rustix::io::Errno::AGAIN) => return Ok(()),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return self.reconnect(at, error.to_string()),
+            }
+        }
+    }
+
+    /// Takes all whole answers out of what was read.
+    fn take_acks(&mut self, at: usize) -> io::Result<()> {
+        let now_ns = now_ns();
+        self.heard_ns = now_ns;
+        loop {
+            let connection = &mut self.connections[at];
+            let answer = match parse_answer(&connection.input) {
+                Ok(Some(answer)) => answer,
+                Ok(None) => return Ok(()),
+                Err(error) => return self.reconnect(at, error.into()),
+            };
+            connection.input.drain(..answer.length);
+            let Some(due_ns) = connection.waiting.pop_front() else {
+                return self.reconnect(at, "an answer to nothing".into());
+            };
+            self.waiting -= 1;
+            if (200..300).contains(&answer.status) {
+                self.outcome.acked += 1;
+                if self.control.in_window(due_ns) {
+                    self.outcome.ack.record_ns(now_ns - due_ns);
+                }
+            } else {
+                self.note(format!("a message was answered with {}", answer.status));
+            }
+            if let Pace::Closed { .. } = self.plan.pace {
+                self.send_now(at)?;
+            }
+        }
+    }
+
+    /// Replaces a connection that failed; what was on its way counts as failed.
+    fn reconnect(&mut self, at: usize, error: String) -> io::Result<()> {
+        let lost = self.connections[at].waiting.len();
+        self.waiting -= lost;
+        if lost > 0 {
+            self.note(format!("{error}, with messages on their way"));
+        }
+        self.reconnects += 1;
+        if self.reconnects > RECONNECTS_MAX {
+            return Err(io::Error::other(format!(
+                "too many failed connections: {error}"
+            )));
+        }
+        self.connections[at] = connect(&self.plan.target, &self.poll, at as u64)?;
+        if let Pace::Closed { .. } = self.plan.pace {
+            return self.send_now(at);
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, error: String) {
+        *self.outcome.errors.entry(error).or_default() += 1;
+    }
+}
+
+fn connect(target: &Target, poll: &Poll, token: u64) -> io::Result<Connection> {
+    let socket = TcpStream::connect(target.publish)?;
+    socket.set_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    poll.add(&socket, token)?;
+    Ok(Connection {
+        socket,
+        out: Vec::new(),
+        out_at: 0,
+        input: Vec::new(),
+        waiting: VecDeque::new(),
+    })
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Answer {
+    status: u16,
+    /// Bytes of head and body.
+    length: usize,
+}
+
+/// The first answer in `input`, once it is whole.
+fn parse_answer(input: &[u8]) -> Result<Option<Answer>, &'static str> {
+    let mut fields = [httparse::EMPTY_HEADER; 64];
+    let mut response = httparse::Response::new(&mut fields);
+    let head = match response.parse(input) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(_) => return Err("an answer that is not HTTP"),
+    };
+    let status = response.code.unwrap_or(0);
+    let field = |name: &str| {
+        let field = response
+            .headers
+            .iter()
+            .find(|field| field.name.eq_ignore_ascii_case(name));
+        field.map(|field| field.value)
+    };
+    let body = if let Some(length) = field("content-length") {
+        let length = std::str::from_utf8(length)
+            .ok()
+            .and_then(|text| text.trim().parse().ok());
+        length.ok_or("an answer with a broken Content-Length")?
+    } else if field("transfer-encoding").is_some() {
+        // Acknowledgements are short: the end of the last chunk is looked for, not parsed to.
+        match memchr::memmem::find(&input[head..], b"0\r\n\r\n") {
+            Some(at) => at + 5,
+            None => return Ok(None),
+        }
+    } else if status == 204 || status == 304 {
+        0
+    } else {
+        return Err("an answer without a length");
+    };
+    Ok((input.len() >= head + body).then_some(Answer {
+        status,
+        length: head + body,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_taken_one_by_one_once_whole() {
+        let first = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello".as_slice();
+        let two = [first, b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"].concat();
+        for cut in 0..first.len() {
+            assert_eq!(parse_answer(&two[..cut]), Ok(None), "cut at {cut}");
+        }
+        let answer = parse_answer(&two).unwrap().unwrap();
+        assert_eq!(
+            answer,
+            Answer {
+                status: 200,
+                length: first.len()
+            }
+        );
+        let answer = parse_answer(&two[answer.length..]).unwrap().unwrap();
+        assert_eq!(answer.status, 503);
+    }
+
+    #[test]
+    fn other_ways_of_ending_an_answer() {
+        let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
+        assert_eq!(
+            parse_answer(chunked).unwrap().unwrap().length,
+            chunked.len()
+        );
+        assert_eq!(parse_answer(&chunked[..chunked.len() - 1]), Ok(None));
+        let empty = b"HTTP/1.1 204 No Content\r\n\r\n";
+        assert_eq!(parse_answer(empty).unwrap().unwrap().length, empty.len());
+        assert!(parse_answer(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
+        assert!(parse_answer(b"nonsense\r\n\r\n").is_err());
+    }
+}

@@ -1,0 +1,559 @@
+//! Reads one stream's bytes: response head, chunked framing (RFC 9112 section 7.1), events
+//! (HTML standard, section 9.2.6), and hands over what matters to a load test.
+//!
+//! Made to cost a few nanoseconds an event: nothing is copied while events arrive whole, a chunk is
+//! skipped to its end by its size, and a message is looked for where the last one was. An event that
+//! is split over reads or chunks is put together in a small buffer of the stream's own. Lines are
+//! expected to end in LF, as every server under test ends them. Called by `streams`; knows no
+//! sockets.
+
+use memchr::memmem;
+
+use crate::payload::{PayloadFormat, Stamp};
+
+/// The longest event that is put together from pieces: the longest message and its surroundings.
+const CARRY_BYTES_MAX: usize = 64 * 1024;
+
+/// Header fields in a response head.
+const HEADERS_MAX: usize = 64;
+
+/// What was read.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// The response head: 200, an event stream.
+    Opened,
+    /// The first event of a stream: how many replayed messages the server says will follow.
+    Connected {
+        /// As the server announces it; 0 where it does not.
+        replay: u64,
+    },
+    /// A message of this run, unchanged.
+    Message {
+        /// Its varying fields.
+        stamp: Stamp,
+        /// The whole event, for its id.
+        frame: &'a [u8],
+    },
+    /// A comment.
+    Heartbeat,
+    /// The server says that this many messages were lost to this stream.
+    Gap {
+        /// As the server counts.
+        missed: u64,
+    },
+    /// Anything else: a lone `retry`, messages of another run.
+    Other,
+    /// The response ended in order.
+    Ended,
+}
+
+/// Why a stream cannot be read on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ScanError {
+    /// Not an HTTP response.
+    Head,
+    /// A status other than 200.
+    Status(u16),
+    /// Broken chunked framing.
+    Framing,
+    /// A message of this run with changed or missing bytes.
+    Message,
+    /// A head or an event beyond all bounds.
+    TooLong,
+}
+
+impl std::fmt::Display for ScanError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ScanError::Head => f.write_str("the answer is not an HTTP response"),
+            ScanError::Status(status) => write!(f, "the answer to a stream request is {status}"),
+            ScanError::Framing => f.write_str("broken chunked framing"),
+            ScanError::Message => f.write_str("a message arrived with changed bytes"),
+            ScanError::TooLong => f.write_str("an event or a head is too long"),
+        }
+    }
+}
+
+/// What all streams of a run share: the payload, and where the last message stood in its event,
+/// which is where the next one's is looked for first.
+pub struct Shape {
+    format: PayloadFormat,
+    payload_at: usize,
+}
+
+impl Shape {
+    /// Nothing seen yet.
+    pub fn new(format: PayloadFormat) -> Shape {
+        Shape {
+            format,
+            payload_at: usize::MAX - HEADERS_MAX * CARRY_BYTES_MAX,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    Head,
+    /// In the line of a chunk size; `extension` once past the digits.
+    Size {
+        size: u64,
+        digits: u8,
+        extension: bool,
+    },
+    Data {
+        left: u64,
+    },
+    /// The CR LF after a chunk's data, and how many of them are still to come.
+    DataEnd {
+        left: u8,
+    },
+    /// After the last chunk; `line` counts the bytes of the present trailer line.
+    Trailer {
+        line: u32,
+    },
+    /// Delimited by the end of the connection.
+    Close,
+    Ended,
+}
+
+const SIZE_START: Framing = Framing::Size {
+    size: 0,
+    digits: 0,
+    extension: false,
+};
+
+/// The reading state of one stream.
+pub struct Scanner {
+    framing: Framing,
+    carry: Vec<u8>,
+}
+
+impl Default for Scanner {
+    fn default() -> Scanner {
+        Scanner {
+            framing: Framing::Head,
+            carry: Vec::new(),
+        }
+    }
+}
+
+impl Scanner {
+    /// Takes the next bytes of the stream, in any pieces, and calls `on_event` for each event
+    /// that they complete.
+    pub fn feed(
+        &mut self,
+        mut bytes: &[u8],
+        shape: &mut Shape,
+        on_event: &mut impl FnMut(Event<'_>),
+    ) -> Result<(), ScanError> {
+        while let Some(&first) = bytes.first() {
+            match self.framing {
+                Framing::Head => {
+                    let used = self.head(bytes)?;
+                    bytes = &bytes[used..];
+                    if self.framing != Framing::Head {
+                        on_event(Event::Opened);
+                    }
+                }
+                Framing::Size { .. } => {
+                    bytes = &bytes[1..];
+                    self.size_byte(first)?;
+                }
+                Framing::Data { left } => {
+                    let take = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                    self.body(&bytes[..take], shape, on_event)?;
+                    bytes = &bytes[take..];
+                    self.framing = match left - take as u64 {
+                        0 => Framing::DataEnd { left: 2 },
+                        left => Framing::Data { left },
+                    };
+                }
+                Framing::DataEnd { left } => {
+                    bytes = &bytes[1..];
+                    self.framing = match (left, first) {
+                        (2, b'\r') => Framing::DataEnd { left: 1 },
+                        (1, b'\n') => SIZE_START,
+                        _ => return Err(ScanError::Framing),
+                    };
+                }
+                Framing::Trailer { line } => {
+                    bytes = &bytes[1..];
+                    self.framing = match (first, line) {
+                        (b'\n', 0) => Framing::Ended,
+                        (b'\n', _) => Framing::Trailer { line: 0 },
+                        (b'\r', _) => Framing::Trailer { line },
+                        (_, 4096..) => return Err(ScanError::TooLong),
+                        _ => Framing::Trailer { line: line + 1 },
+                    };
+                    if self.framing == Framing::Ended {
+                        on_event(Event::Ended);
+                    }
+                }
+                Framing::Close => {
+                    self.body(bytes, shape, on_event)?;
+                    return Ok(());
+                }
+                Framing::Ended => return Err(ScanError::Framing),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the connection may end here: after the last chunk, or anywhere in a body without
+    /// chunks.
+    pub fn may_end(&self) -> bool {
+        matches!(self.framing, Framing::Ended | Framing::Close) && self.carry.is_empty()
+    }
+
+    /// Collects the response head; returns how many of `bytes` belong to it.
+    fn head(&mut self, bytes: &[u8]) -> Result<usize, ScanError> {
+        let before = self.carry.len();
+        self.carry.extend_from_slice(bytes);
+        let Some(at) = memmem::find(&self.carry, b"\r\n\r\n") else {
+            return if self.carry.len() > CARRY_BYTES_MAX {
+                Err(ScanError::TooLong)
+            } else {
+                Ok(bytes.len())
+            };
+        };
+        let head = &self.carry[..at + 4];
+        let used = head.len() - before;
+        let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut response = httparse::Response::new(&mut fields);
+        response.parse(head).map_err(|_| ScanError::Head)?;
+        match response.code {
+            Some(200) => {}
+            Some(status) => return Err(ScanError::Status(status)),
+            None => return Err(ScanError::Head),
+        }
+        let chunked = response.headers.iter().any(|field| {
+            field.name.eq_ignore_ascii_case("transfer-encoding")
+                && field.value.eq_ignore_ascii_case(b"chunked")
+        });
+        self.framing = if chunked { SIZE_START } else { Framing::Close };
+        self.carry = Vec::new();
+        Ok(used)
+    }
+
+    #[inline]
+    fn size_byte(&mut self, byte: u8) -> Result<(), ScanError> {
+        let Framing::Size {
+            size,
+            digits,
+            extension,
+        } = self.framing
+        else {
+            return Err(ScanError::Framing);
+        };
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            b'A'..=b'F' => byte - b'A' + 10,
+            b'\n' if digits > 0 && size == 0 => {
+                self.framing = Framing::Trailer { line: 0 };
+                return Ok(());
+            }
+            b'\n' if digits > 0 => {
+                self.framing = Framing::Data { left: size };
+                return Ok(());
+            }
+            b'\r' | b';' | b' ' if digits > 0 => {
+                self.framing = Framing::Size {
+                    size,
+                    digits,
+                    extension: true,
+                };
+                return Ok(());
+            }
+            _ if extension => return Ok(()),
+            _ => return Err(ScanError::Framing),
+        };
+        if !extension {
+            if digits == 15 {
+                return Err(ScanError::Framing);
+            }
+            let size = size << 4 | u64::from(digit);
+            self.framing = Framing::Size {
+                size,
+                digits: digits + 1,
+                extension,
+            };
+        }
+        Ok(())
+    }
+
+    /// Bytes of the body, free of framing.
+    #[inline]
+    fn body(
+        &mut self,
+        mut bytes: &[u8],
+        shape: &mut Shape,
+        on_event: &mut impl FnMut(Event<'_>),
+    ) -> Result<(), ScanError> {
+        if !self.carry.is_empty() {
+            let Some(used) = self.complete_carry(bytes)? else {
+                return Ok(());
+            };
+            let frame = std::mem::take(&mut self.carry);
+            on_event(classify(&frame, shape)?);
+            bytes = &bytes[used..];
+        }
+        while !bytes.is_empty() {
+            let Some(length) = event_length(bytes, shape) else {
+                if bytes.len() > CARRY_BYTES_MAX {
+                    return Err(ScanError::TooLong);
+                }
+                self.carry.extend_from_slice(bytes);
+                return Ok(());
+            };
+            let (frame, rest) = bytes.split_at(length);
+            on_event(classify(frame, shape)?);
+            bytes = rest;
+        }
+        Ok(())
+    }
+
+    /// Adds to the carried piece up to the end of its event; `None` if that is still to come.
+    fn complete_carry(&mut self, bytes: &[u8]) -> Result<Option<usize>, ScanError> {
+        if self.carry.ends_with(b"\n") && bytes.first() == Some(&b'\n') {
+            self.carry.push(b'\n');
+            return Ok(Some(1));
+        }
+        let end = memmem::find(bytes, b"\n\n").map(|at| at + 2);
+        let take = end.unwrap_or(bytes.len());
+        if self.carry.len() + take > CARRY_BYTES_MAX {
+            return Err(ScanError::TooLong);
+        }
+        self.carry.extend_from_slice(&bytes[..take]);
+        Ok(end)
+    }
+}
+
+/// Bytes of the first event, its blank line included; `None` if it does not end here. When a
+/// payload stands where the last one stood, the search begins behind it.
+#[inline]
+fn event_length(bytes: &[u8], shape: &Shape) -> Option<usize> {
+    let behind = if shape.format.is_at(bytes, shape.payload_at) {
+        shape.payload_at + shape.format.message_bytes()
+    } else {
+        0
+    };
+    let tail = bytes.get(behind..)?;
+    let mut from = 0;
+    loop {
+        let line_feed = from + memchr::memchr(b'\n', tail.get(from..)?)?;
+        if *tail.get(line_feed + 1)? == b'\n' {
+            return Some(behind + line_feed + 2);
+        }
+        from = line_feed + 1;
+    }
+}
+
+#[inline]
+fn classify<'a>(frame: &'a [u8], shape: &mut Shape) -> Result<Event<'a>, ScanError> {
+    if !shape.format.is_at(frame, shape.payload_at) {
+        match shape.format.find(frame) {
+            Some(at) => shape.payload_at = at,
+            None => return Ok(classify_other(frame)),
+        }
+    }
+    let stamp = shape
+        .format
+        .read(&frame[shape.payload_at..])
+        .ok_or(ScanError::Message)?;
+    Ok(Event::Message { stamp, frame })
+}
+
+fn classify_other(frame: &[u8]) -> Event<'static> {
+    if memmem::find(frame, br#""type":"connected""#).is_some() {
+        Event::Connected {
+            replay: number_after(frame, br#""replay":"#),
+        }
+    } else if memmem::find(frame, br#""type":"gap""#).is_some() {
+        Event::Gap {
+            missed: number_after(frame, br#""missed":"#),
+        }
+    } else if frame
+        .split(|&byte| byte == b'\n')
+        .all(|line| line.is_empty() || line[0] == b':')
+    {
+        Event::Heartbeat
+    } else {
+        Event::Other
+    }
+}
+
+fn number_after(frame: &[u8], name: &[u8]) -> u64 {
+    let Some(at) = memmem::find(frame, name) else {
+        return 0;
+    };
+    let digits = frame[at + name.len()..]
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit());
+    digits.fold(0, |number: u64, digit| {
+        number
+            .saturating_mul(10)
+            .saturating_add(u64::from(digit - b'0'))
+    })
+}
+
+/// The value of the `id` field of an event, if it has one.
+pub fn event_id(frame: &[u8]) -> Option<&[u8]> {
+    let line = frame
+        .split(|&byte| byte == b'\n')
+        .find(|line| line.starts_with(b"id:"))?;
+    let value = &line[3..];
+    Some(value.strip_prefix(b" ").unwrap_or(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
+                        Transfer-Encoding: chunked\r\n\r\n";
+
+    fn format() -> PayloadFormat {
+        PayloadFormat::new(1, 64)
+    }
+
+    fn message(number: u32) -> String {
+        let mut text = format().blank().to_vec();
+        PayloadFormat::stamp(&mut text, Stamp { number, sent_ns: 5 });
+        let text = String::from_utf8(text).unwrap();
+        format!("id: e-{number}\ndata: {{\"type\":\"webhook_message\",\"content\":\"{text}\"}}\n\n")
+    }
+
+    fn chunk(data: &str) -> String {
+        format!("{:x}\r\n{data}\r\n", data.len())
+    }
+
+    /// Reads `bytes` cut into pieces of `piece` bytes and names what was seen.
+    fn read(bytes: &[u8], piece: usize) -> Result<Vec<String>, ScanError> {
+        let mut scanner = Scanner::default();
+        let mut shape = Shape::new(format());
+        let mut seen = Vec::new();
+        for part in bytes.chunks(piece) {
+            scanner.feed(part, &mut shape, &mut |event| {
+                seen.push(match event {
+                    Event::Message { stamp, frame } => {
+                        let id = String::from_utf8_lossy(event_id(frame).unwrap()).into_owned();
+                        format!("{} {id}", stamp.number)
+                    }
+                    other => format!("{other:?}"),
+                });
+            })?;
+        }
+        Ok(seen)
+    }
+
+    fn conversation() -> (String, Vec<&'static str>) {
+        let connected = "retry: 1500\ndata: {\"type\":\"connected\",\"replay\":2}\n\n";
+        let split = message(8);
+        let (left, right) = split.split_at(70);
+        let text = [
+            HEAD,
+            &chunk(&format!("{connected}{}", message(0))),
+            &chunk(&message(1)),
+            &chunk(": heartbeat\n\n"),
+            &chunk(&[message(2), message(10), message(3)].concat()),
+            &chunk(left),
+            &chunk(right),
+            &chunk("data: {\"type\":\"gap\",\"missed\":17}\n\n"),
+            "5;a=b\r\nretry\r\n",
+            &chunk(": 30000\n\n"),
+            "0\r\n\r\n",
+        ]
+        .concat();
+        let seen = vec![
+            "Opened",
+            "Connected { replay: 2 }",
+            "0 e-0",
+            "1 e-1",
+            "Heartbeat",
+            "2 e-2",
+            "10 e-10",
+            "3 e-3",
+            "8 e-8",
+            "Gap { missed: 17 }",
+            "Other",
+            "Ended",
+        ];
+        (text, seen)
+    }
+
+    #[test]
+    fn a_conversation_reads_the_same_however_it_is_cut() {
+        let (text, seen) = conversation();
+        for piece in 1..=text.len() {
+            assert_eq!(
+                read(text.as_bytes(), piece).unwrap(),
+                seen,
+                "in pieces of {piece}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_chunks_the_body_goes_on_to_the_end() {
+        let text = format!("HTTP/1.0 200 OK\r\n\r\n{}{}", message(0), message(1));
+        for piece in 1..=text.len() {
+            assert_eq!(
+                read(text.as_bytes(), piece).unwrap(),
+                ["Opened", "0 e-0", "1 e-1"]
+            );
+        }
+    }
+
+    #[test]
+    fn faults_of_the_server_are_told_apart() {
+        let refused = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(read(refused.as_bytes(), 9), Err(ScanError::Status(503)));
+        assert_eq!(read(b"hello\r\n\r\n", 99), Err(ScanError::Head));
+        let changed = format!("{HEAD}{}", chunk(&message(0).replace("abc", "abd")));
+        assert_eq!(read(changed.as_bytes(), 99), Err(ScanError::Message));
+        for framing in [
+            "x\r\n",
+            "\r\n",
+            "3\r\nabcd",
+            "0\r\n\r\n5\r\n",
+            "ffffffffffffffff\r\n",
+        ] {
+            let text = format!("{HEAD}{framing}");
+            assert_eq!(
+                read(text.as_bytes(), 99),
+                Err(ScanError::Framing),
+                "{framing:?}"
+            );
+        }
+        let endless = format!("{HEAD}{}", chunk(&"x".repeat(CARRY_BYTES_MAX + 1)));
+        assert_eq!(read(endless.as_bytes(), 1000), Err(ScanError::TooLong));
+        assert_eq!(
+            read(endless.as_bytes(), endless.len()),
+            Err(ScanError::TooLong)
+        );
+    }
+
+    #[test]
+    fn a_message_cut_short_is_a_fault_not_a_wait() {
+        let short = message(0).replace("\"}", "").replace("abcdefghij", "abc");
+        let text = format!("{HEAD}{}{}", chunk(&short), chunk(&message(1)));
+        assert_eq!(read(text.as_bytes(), 10_000), Err(ScanError::Message));
+    }
+
+    #[test]
+    fn it_may_end_after_the_last_chunk_only() {
+        let mut scanner = Scanner::default();
+        let mut shape = Shape::new(format());
+        let mut feed = |scanner: &mut Scanner, text: &str| {
+            scanner
+                .feed(text.as_bytes(), &mut shape, &mut |_| {})
+                .unwrap();
+            scanner.may_end()
+        };
+        assert!(!feed(&mut scanner, HEAD));
+        assert!(!feed(&mut scanner, &chunk(&message(0))));
+        assert!(!feed(&mut scanner, "0\r\n"));
+        assert!(feed(&mut scanner, "\r\n"));
+    }
+}

@@ -1,0 +1,43 @@
+//! When messages are due: an open-loop schedule, which does not wait for the server, so that a
+//! server's pause counts against every message that was due in it (no coordinated omission).
+//!
+//! Pure arithmetic; the clock is the caller's (`publisher`).
+
+use crate::clock::SECOND_NS;
+
+/// Due times at a constant rate.
+#[derive(Debug, Clone, Copy)]
+pub struct Schedule {
+    start_ns: u64,
+    messages_per_second: f64,
+}
+
+impl Schedule {
+    /// The first message is due at `start_ns`.
+    pub fn new(start_ns: u64, messages_per_second: f64) -> Schedule {
+        assert!(messages_per_second > 0.0, "a rate is above zero");
+        Schedule {
+            start_ns,
+            messages_per_second,
+        }
+    }
+
+    /// When message `number` is due: computed from the start, so that nothing drifts.
+    pub fn due_ns(&self, number: u32) -> u64 {
+        let offset = f64::from(number) / self.messages_per_second * SECOND_NS as f64;
+        self.start_ns + offset.round() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn due_times_are_evenly_spaced_and_do_not_drift() {
+        let schedule = Schedule::new(1_000, 3.0);
+        assert_eq!(schedule.due_ns(0), 1_000);
+        assert_eq!(schedule.due_ns(1), 1_000 + 333_333_333);
+        assert_eq!(schedule.due_ns(3_000_000), 1_000 + 1_000_000 * SECOND_NS);
+    }
+}

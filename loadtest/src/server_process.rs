@@ -1,0 +1,324 @@
+//! Starts the server under test as a process of its own, on a free port of loopback, with files in
+//! a directory of its own, and stops it.
+//!
+//! Used by every scenario that is not given a URL. Servers say where they listen by a JSON line on
+//! stderr that holds an `address`; those that do not are given a port that was free a moment ago.
+
+use std::io::{self, BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::proc_stats;
+use crate::target::{Dialect, Target};
+
+/// How long a server may take to start, and to end after SIGTERM.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Lines of stderr kept for an error message.
+const TAIL_LINES: usize = 10;
+
+/// Which server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum ServerKind {
+    /// hookcast itself.
+    Hookcast,
+    /// The built-in server that does the kernel's part alone.
+    Floor,
+    /// A small axum and tokio server (crate `hookcast-peer-axum`).
+    Axum,
+    /// nginx with the Nchan module.
+    Nchan,
+    /// Pushpin with a minimal backend.
+    Pushpin,
+}
+
+impl ServerKind {
+    /// As shown in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            ServerKind::Hookcast => "hookcast",
+            ServerKind::Floor => "floor",
+            ServerKind::Axum => "axum",
+            ServerKind::Nchan => "nchan",
+            ServerKind::Pushpin => "pushpin",
+        }
+    }
+}
+
+/// What a server is started with: the same for all, as far as each can be told.
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    /// The program, where it is not the usual one.
+    pub program: Option<PathBuf>,
+    /// Threads that serve streams.
+    pub shards: usize,
+    /// Interval of heartbeats; zero: none, where a server can do without.
+    pub heartbeat: Duration,
+    /// More arguments, for hookcast alone.
+    pub arguments: Vec<String>,
+}
+
+/// A running server. Stopped when dropped.
+pub struct ServerProcess {
+    child: Child,
+    /// How to speak to it.
+    pub target: Target,
+    /// Its files; removed with it.
+    _directory: TempDir,
+}
+
+impl ServerProcess {
+    /// Waits for a command's start line and takes the address from it.
+    pub fn start_announcing(
+        name: &str,
+        mut command: Command,
+        directory: TempDir,
+    ) -> Result<ServerProcess, String> {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let program = command.get_program().to_string_lossy().into_owned();
+        let mut child = command
+            .spawn()
+            .map_err(|error| format!("{name}: {program} does not start: {error}"))?;
+        let lines = child.stderr.take().map(watch_stderr);
+        let found = lines
+            .ok_or("no stderr".to_owned())
+            .and_then(|lines| announced(&lines));
+        match found {
+            Ok(address) => {
+                let pids = proc_stats::family(child.id());
+                let target = Target::local(name, Dialect::Hookcast, address, pids);
+                Ok(ServerProcess {
+                    child,
+                    target,
+                    _directory: directory,
+                })
+            }
+            Err(error) => {
+                end(&mut child);
+                Err(format!(
+                    "{name}: {program} did not say where it listens: {error}"
+                ))
+            }
+        }
+    }
+
+    /// Starts a command that is to listen where `target` says and waits until it does.
+    pub fn start_listening(
+        mut target: Target,
+        mut command: Command,
+        directory: TempDir,
+    ) -> Result<ServerProcess, String> {
+        let log = directory.path().join("stderr.log");
+        let stderr = std::fs::File::create(&log).map_err(|error| error.to_string())?;
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr);
+        let program = command.get_program().to_string_lossy().into_owned();
+        let name = target.name.clone();
+        let mut child = command
+            .spawn()
+            .map_err(|error| format!("{name}: {program} does not start: {error}"))?;
+        if let Err(error) = wait_until_listening(&mut child, &[target.streams, target.publish]) {
+            end(&mut child);
+            let log = std::fs::read_to_string(log).unwrap_or_default();
+            let tail: Vec<&str> = log.lines().rev().take(TAIL_LINES).collect();
+            return Err(format!("{name}: {program} {error}\n{}", tail.join("\n")));
+        }
+        target.pids = proc_stats::family(child.id());
+        Ok(ServerProcess {
+            child,
+            target,
+            _directory: directory,
+        })
+    }
+
+    /// How the process ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
+/// Starts hookcast.
+pub fn start_hookcast(options: &ServerOptions) -> Result<ServerProcess, String> {
+    let program = options
+        .program
+        .clone()
+        .unwrap_or_else(|| sibling("hookcast"));
+    let directory = directory()?;
+    let mut command = Command::new(program);
+    command
+        .env_clear()
+        .current_dir(directory.path())
+        .args(["--listen", "127.0.0.1:0", "--log-format", "json"])
+        .arg("--ring")
+        .arg(directory.path().join("load.ring"))
+        .args(["--shards", &options.shards.to_string()])
+        .args(["--heartbeat", &milliseconds(options.heartbeat)])
+        .args(&options.arguments);
+    ServerProcess::start_announcing("hookcast", command, directory)
+}
+
+/// Starts the floor: this program again.
+pub fn start_floor(options: &ServerOptions) -> Result<ServerProcess, String> {
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let mut command = Command::new(program);
+    command.args(["floor", "--heartbeat", &milliseconds(options.heartbeat)]);
+    ServerProcess::start_announcing("floor", command, directory()?)
+}
+
+/// A duration as every server's flags read it.
+pub fn milliseconds(duration: Duration) -> String {
+    format!("{}ms", duration.as_millis())
+}
+
+/// A directory for one server's files.
+pub fn directory() -> Result<TempDir, String> {
+    let directory = tempfile::Builder::new().prefix("hookcast-load-").tempdir();
+    directory.map_err(|error| format!("no temporary directory: {error}"))
+}
+
+/// The program of that name beside this one: what cargo builds into one directory.
+pub fn sibling(name: &str) -> PathBuf {
+    let own = std::env::current_exe().unwrap_or_default();
+    let directory = own.parent().unwrap_or(Path::new("."));
+    // Test binaries are one level deeper.
+    let directory = if directory.ends_with("deps") {
+        directory.parent().unwrap_or(directory)
+    } else {
+        directory
+    };
+    directory.join(name)
+}
+
+/// A port of loopback that is free at this moment.
+pub fn free_port() -> Result<SocketAddr, String> {
+    let listener = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    listener.map_err(|error| format!("no free port: {error}"))
+}
+
+/// Reads a child's stderr to its end on a thread of its own, so that it never blocks on it.
+fn watch_stderr(stderr: std::process::ChildStderr) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            // After the start nobody listens; the pipe is emptied all the same.
+            let _ = sender.send(line);
+        }
+    });
+    receiver
+}
+
+fn announced(lines: &mpsc::Receiver<String>) -> Result<SocketAddr, String> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut seen = Vec::new();
+    while seen.len() < 1_000 {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let Ok(line) = lines.recv_timeout(left) else {
+            break;
+        };
+        let json = serde_json::from_str::<Value>(&line).ok();
+        if let Some(address) = json.as_ref().and_then(find_address) {
+            return Ok(address);
+        }
+        seen.push(line);
+    }
+    let tail = seen.len().saturating_sub(TAIL_LINES);
+    Err(if seen.is_empty() {
+        "it said nothing".into()
+    } else {
+        seen[tail..].join("\n")
+    })
+}
+
+/// The first member `address` that is a socket address, at any depth.
+fn find_address(json: &Value) -> Option<SocketAddr> {
+    let members = json.as_object()?;
+    let own = members
+        .get("address")
+        .and_then(|value| value.as_str()?.parse().ok());
+    own.or_else(|| members.values().find_map(find_address))
+}
+
+fn wait_until_listening(child: &mut Child, addresses: &[SocketAddr]) -> Result<(), String> {
+    let deadline = Instant::now() + PATIENCE;
+    for address in addresses {
+        while TcpStream::connect_timeout(address, Duration::from_secs(1)).is_err() {
+            if let Ok(Some(status)) = child.try_wait() {
+                return Err(format!("ended at once: {status}"));
+            }
+            if Instant::now() > deadline {
+                return Err(format!("does not listen on {address}"));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    Ok(())
+}
+
+/// SIGTERM, and SIGKILL if that does not help.
+fn end(child: &mut Child) {
+    let deadline = Instant::now() + PATIENCE;
+    if matches!(child.try_wait(), Ok(Some(_))) || signal(child, Signal::TERM).is_err() {
+        return;
+    }
+    while matches!(child.try_wait(), Ok(None)) {
+        if Instant::now() > deadline {
+            let _ = signal(child, Signal::KILL);
+            let _ = child.wait();
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn signal(child: &Child, signal: Signal) -> io::Result<()> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    kill_process(pid.ok_or(io::ErrorKind::InvalidInput)?, signal)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_found_at_any_depth() {
+        let line =
+            r#"{"level":"INFO","fields":{"message":"listening","address":"127.0.0.1:4000"}}"#;
+        let json = serde_json::from_str(line).unwrap();
+        assert_eq!(find_address(&json), Some("127.0.0.1:4000".parse().unwrap()));
+        let json = serde_json::from_str(r#"{"fields":{"address":"elsewhere"}}"#).unwrap();
+        assert_eq!(find_address(&json), None);
+    }
+
+    #[test]
+    fn a_server_that_does_not_start_says_why() {
+        let start = |program: &str, argument: &str| {
+            let mut command = Command::new(program);
+            command.args(["-c", argument]);
+            ServerProcess::start_announcing("test", command, directory().unwrap())
+                .err()
+                .unwrap()
+        };
+        assert!(start("/nonexistent/server", "").contains("does not start"));
+        assert!(start("sh", "echo broken flag >&2; exit 2").contains("broken flag"));
+        assert!(start("sh", "exit 2").contains("said nothing"));
+    }
+}

@@ -1,0 +1,466 @@
+//! The reading side: one thread that opens up to 20,000 streams, reads them all and checks each.
+//!
+//! Made to cost less than the server does: edge-triggered epoll, one `recv` per readiness into one
+//! shared buffer (a read that does not fill it has emptied the socket, epoll(7)), one clock read
+//! per `recv`, and a scanner that touches a few bytes of each event. Run by `scenario` on a thread
+//! of its own; tells the others what it sees through `control`, and everything else at its end.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use rustix::net::{RecvFlags, SendFlags};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use crate::check::{Checker, Faults};
+use crate::clock::{SECOND_NS, now_ns};
+use crate::control::{Control, TOTAL_UNKNOWN};
+use crate::latency::Latency;
+use crate::payload::PayloadFormat;
+use crate::poll::{Poll, Readiness};
+use crate::scanner::{Event, ScanError, Scanner, Shape, event_id};
+use crate::target::Target;
+
+/// Bytes of the shared read buffer: more than the kernel hands over at once by default, and an
+/// eighth of a level 2 cache.
+const READ_BYTES: usize = 128 * 1024;
+
+/// Streams per source address, well below the 28,000 ports that the kernel picks from.
+const STREAMS_PER_SOURCE: usize = 12_000;
+
+/// Receive buffer of a stream that stalls: the smallest that the kernel grants.
+const STALLED_RECEIVE_BYTES: usize = 2 * 1024;
+
+/// Longest wait before the control block is looked at again.
+const TURN: Duration = Duration::from_millis(20);
+
+/// Bytes of an event id that are kept for a resumption.
+const EVENT_ID_BYTES_MAX: usize = 128;
+
+/// What to open and how to treat it.
+pub struct StreamsPlan {
+    /// Whom to read from.
+    pub target: Target,
+    /// The messages to expect.
+    pub format: PayloadFormat,
+    /// How many streams.
+    pub count: usize,
+    /// Streams of session `i % sessions` expect every `sessions`-th message; 0: no sessions.
+    pub sessions: u32,
+    /// How many handshakes and requests may be under way at once.
+    pub opening_max: usize,
+    /// The first so many streams stop reading once they are open.
+    pub stalled: usize,
+    /// Streams closed and opened again per second while messages flow.
+    pub churn_per_second: f64,
+    /// Messages of this run that were published before, all of which a new stream is to be shown.
+    pub replayed: u32,
+}
+
+/// What was seen.
+#[derive(Default)]
+pub struct StreamsOutcome {
+    /// From the connect call to the response head.
+    pub open: Latency,
+    /// From the connect call to the last replayed message.
+    pub replay: Latency,
+    /// From the intended send time to the read, within the window.
+    pub delivery: Latency,
+    /// Messages read.
+    pub deliveries: u64,
+    /// Messages that were to be read by streams that did not stall.
+    pub expected: u64,
+    /// Bytes read, heads and framing included.
+    pub bytes: u64,
+    /// Comments read.
+    pub heartbeats: u64,
+    /// `gap` events read, and messages lost by their account.
+    pub gaps: u64,
+    /// See [`StreamsOutcome::gaps`].
+    pub gap_messages: u64,
+    /// Over all streams that did not stall.
+    pub faults: Faults,
+    /// Streams closed and opened again.
+    pub churned: u64,
+    /// Stalled streams that the server closed.
+    pub stalled_closed: u64,
+    /// Everything else that went wrong, counted by its text.
+    pub errors: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Closed,
+    Connecting,
+    Requested,
+    Open,
+}
+
+struct Stream {
+    socket: Option<Socket>,
+    phase: Phase,
+    /// Tells events of this connection from those of its predecessor in this place.
+    generation: u32,
+    stalled: bool,
+    opened_at_ns: u64,
+    scanner: Scanner,
+    checker: Checker,
+    last_event_id: Vec<u8>,
+}
+
+/// Opens, reads and checks streams until all have everything, or `control` says stop.
+pub fn run(plan: StreamsPlan, control: &Control) -> io::Result<StreamsOutcome> {
+    control
+        .streams_tid
+        .store(rustix::thread::gettid().as_raw_nonzero().get(), Relaxed);
+    Reader::new(plan, control)?.run()
+}
+
+struct Reader<'a> {
+    plan: StreamsPlan,
+    control: &'a Control,
+    poll: Poll,
+    shape: Shape,
+    buffer: Vec<u8>,
+    streams: Vec<Stream>,
+    /// Streams before this one have been opened.
+    next_to_open: usize,
+    /// Streams opened whose head is still to come.
+    opening: usize,
+    opened: usize,
+    failed: usize,
+    churn_next: usize,
+    churn_due_ns: u64,
+    outcome: StreamsOutcome,
+}
+
+impl<'a> Reader<'a> {
+    fn new(plan: StreamsPlan, control: &'a Control) -> io::Result<Reader<'a>> {
+        let stride = plan.sessions.max(1);
+        let streams = (0..plan.count).map(|at| Stream {
+            socket: None,
+            phase: Phase::Closed,
+            generation: 0,
+            stalled: at < plan.stalled,
+            opened_at_ns: 0,
+            scanner: Scanner::default(),
+            checker: Checker::from(0, at as u32 % stride, stride),
+            last_event_id: Vec::new(),
+        });
+        Ok(Reader {
+            control,
+            poll: Poll::new()?,
+            shape: Shape::new(plan.format.clone()),
+            buffer: vec![0; READ_BYTES],
+            streams: streams.collect(),
+            next_to_open: 0,
+            opening: 0,
+            opened: 0,
+            failed: 0,
+            churn_next: plan.stalled,
+            churn_due_ns: 0,
+            outcome: StreamsOutcome::default(),
+            plan,
+        })
+    }
+
+    fn run(mut self) -> io::Result<StreamsOutcome> {
+        let mut checked_ns = 0;
+        while !self.control.stopped() {
+            self.open_more()?;
+            self.churn()?;
+            self.poll.wait(TURN)?;
+            for at in 0..self.poll.len() {
+                let readiness = self.poll.get(at);
+                self.handle(readiness);
+            }
+            self.control
+                .deliveries
+                .store(self.outcome.deliveries, Relaxed);
+            self.control.opened.store(self.opened, Relaxed);
+            self.control.failed.store(self.failed, Relaxed);
+            let total = self.control.total.load(Relaxed);
+            let now_ns = now_ns();
+            if total != TOTAL_UNKNOWN && now_ns > checked_ns + TURN.as_nanos() as u64 {
+                checked_ns = now_ns;
+                let complete = self
+                    .streams
+                    .iter()
+                    .filter(|stream| stream.is_complete(total));
+                let complete = complete.count();
+                self.control.complete.store(complete, Relaxed);
+                if complete == self.streams.len() {
+                    break;
+                }
+            }
+        }
+        Ok(self.finish())
+    }
+
+    fn open_more(&mut self) -> io::Result<()> {
+        while self.next_to_open < self.streams.len() && self.opening < self.plan.opening_max {
+            self.open(self.next_to_open)?;
+            self.next_to_open += 1;
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, at: usize) -> io::Result<()> {
+        let stream = &mut self.streams[at];
+        stream.opened_at_ns = now_ns();
+        stream.generation = stream.generation.wrapping_add(1);
+        stream.scanner = Scanner::default();
+        stream.phase = Phase::Connecting;
+        let source = self.plan.target.source((at / STREAMS_PER_SOURCE) as u8);
+        let receive_bytes = stream.stalled.then_some(STALLED_RECEIVE_BYTES);
+        let socket = connect(self.plan.target.streams, source, receive_bytes)?;
+        self.poll.add(&socket, token(at, stream.generation))?;
+        stream.socket = Some(socket);
+        self.opening += 1;
+        // A loopback handshake is mostly done when `connect` returns.
+        self.request(at);
+        Ok(())
+    }
+
+    /// Sends the request if the connection is up.
+    fn request(&mut self, at: usize) {
+        let stream = &mut self.streams[at];
+        let Some(socket) = &stream.socket else { return };
+        let session = (self.plan.sessions > 0).then(|| at as u32 % self.plan.sessions);
+        let id = Some(&stream.last_event_id[..]).filter(|id| !id.is_empty());
+        let request = self.plan.target.stream_request(session, id);
+        match rustix::net::send(socket, &request, SendFlags::NOSIGNAL) {
+            Ok(sent) if sent == request.len() => stream.phase = Phase::Requested,
+            Ok(_) => self.fail(at, "a request did not fit into an empty socket".into()),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::NOTCONN) => {}
+            Err(error) => self.fail(at, format!("connect: {error}")),
+        }
+    }
+
+    /// Closes and opens the next few streams in turn, as the rate wants it.
+    fn churn(&mut self) -> io::Result<()> {
+        let flowing = self.control.window_end_ns.load(Relaxed) != u64::MAX
+            && self.control.total.load(Relaxed) == TOTAL_UNKNOWN;
+        if self.plan.churn_per_second <= 0.0 || !flowing {
+            return Ok(());
+        }
+        let now_ns = now_ns();
+        if self.churn_due_ns == 0 {
+            self.churn_due_ns = now_ns;
+        }
+        let interval_ns = (SECOND_NS as f64 / self.plan.churn_per_second) as u64;
+        while self.churn_due_ns <= now_ns && self.opening < self.plan.opening_max {
+            self.churn_due_ns += interval_ns.max(1);
+            let at = self.churn_next;
+            self.churn_next = if at + 1 < self.streams.len() {
+                at + 1
+            } else {
+                self.plan.stalled
+            };
+            if self.streams[at].phase == Phase::Open {
+                self.reopen(at)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn reopen(&mut self, at: usize) -> io::Result<()> {
+        self.outcome.churned += 1;
+        self.opened -= 1;
+        let stream = &mut self.streams[at];
+        stream.socket = None;
+        if stream.last_event_id.is_empty() {
+            // It had seen nothing to resume from: it begins anew, wherever the history begins.
+            let stride = self.plan.sessions.max(1);
+            stream.checker = Checker::joining(at as u32 % stride, stride);
+        }
+        self.open(at)
+    }
+
+    #[inline]
+    fn handle(&mut self, readiness: Readiness) {
+        let (at, generation) = place(readiness.token);
+        let stream = &self.streams[at];
+        if stream.generation != generation || stream.socket.is_none() {
+            return;
+        }
+        if stream.phase == Phase::Connecting && readiness.writable {
+            self.request(at);
+        }
+        let stream = &self.streams[at];
+        if stream.stalled && stream.phase == Phase::Open {
+            if readiness.closed {
+                self.outcome.stalled_closed += 1;
+                self.close(at);
+            }
+        } else if readiness.readable || readiness.closed {
+            self.read(at);
+        }
+    }
+
+    #[inline]
+    fn read(&mut self, at: usize) {
+        loop {
+            let stream = &self.streams[at];
+            let Some(socket) = &stream.socket else { return };
+            match rustix::net::recv(socket, &mut self.buffer[..], RecvFlags::empty()) {
+                Ok((0, _)) => return self.ended(at),
+                Ok((length, _)) => {
+                    self.outcome.bytes += length as u64;
+                    if let Err(error) = self.scan(at, length) {
+                        return self.fail(at, error.to_string());
+                    }
+                    if length < READ_BYTES {
+                        return;
+                    }
+                }
+                Err(rustix::io::Errno::AGAIN) => return,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return self.fail(at, error.to_string()),
+            }
+        }
+    }
+
+    #[inline]
+    fn scan(&mut self, at: usize, length: usize) -> Result<(), ScanError> {
+        let now_ns = now_ns();
+        let stream = &mut self.streams[at];
+        let Stream {
+            scanner,
+            checker,
+            last_event_id,
+            ..
+        } = stream;
+        let (control, outcome, plan) = (self.control, &mut self.outcome, &self.plan);
+        let mut opened = false;
+        scanner.feed(
+            &self.buffer[..length],
+            &mut self.shape,
+            &mut |event| match event {
+                Event::Message { stamp, frame } => {
+                    outcome.deliveries += 1;
+                    checker.arrived(stamp.number);
+                    if control.in_window(stamp.sent_ns) {
+                        outcome
+                            .delivery
+                            .record_ns(now_ns.saturating_sub(stamp.sent_ns));
+                    }
+                    if plan.churn_per_second > 0.0 {
+                        remember_event_id(frame, last_event_id);
+                    }
+                }
+                Event::Heartbeat => outcome.heartbeats += 1,
+                Event::Opened => opened = true,
+                Event::Gap { missed } => {
+                    outcome.gaps += 1;
+                    outcome.gap_messages += missed;
+                }
+                Event::Connected { .. } | Event::Other | Event::Ended => {}
+            },
+        )?;
+        if opened {
+            self.opened += 1;
+            self.opening -= 1;
+            outcome.open.record_ns(now_ns - stream.opened_at_ns);
+            stream.phase = Phase::Open;
+        }
+        if plan.replayed > 0 && stream.checker.next() == Some(plan.replayed) {
+            outcome.replay.record_ns(now_ns - stream.opened_at_ns);
+        }
+        Ok(())
+    }
+
+    /// The server has closed.
+    fn ended(&mut self, at: usize) {
+        let in_order = self.streams[at].scanner.may_end();
+        let how = if in_order {
+            "ended by the server"
+        } else {
+            "cut off by the server"
+        };
+        self.fail(at, how.into());
+    }
+
+    fn fail(&mut self, at: usize, error: String) {
+        *self.outcome.errors.entry(error).or_default() += 1;
+        self.failed += 1;
+        self.close(at);
+    }
+
+    fn close(&mut self, at: usize) {
+        let stream = &mut self.streams[at];
+        match stream.phase {
+            Phase::Connecting | Phase::Requested => self.opening -= 1,
+            Phase::Open => self.opened -= 1,
+            Phase::Closed => {}
+        }
+        stream.phase = Phase::Closed;
+        stream.socket = None;
+    }
+
+    fn finish(mut self) -> StreamsOutcome {
+        let total = match self.control.total.load(Relaxed) {
+            TOTAL_UNKNOWN => 0,
+            total => total,
+        };
+        let stride = self.plan.sessions.max(1);
+        for (at, stream) in self
+            .streams
+            .iter()
+            .enumerate()
+            .filter(|(_, stream)| !stream.stalled)
+        {
+            let due = total.saturating_sub(at as u32 % stride).div_ceil(stride);
+            self.outcome.expected += u64::from(due);
+            self.outcome.faults.add(stream.checker.finish(total));
+        }
+        self.outcome
+    }
+}
+
+impl Stream {
+    fn is_complete(&self, total: u32) -> bool {
+        self.stalled || self.phase == Phase::Closed || self.checker.reached(total)
+    }
+}
+
+fn remember_event_id(frame: &[u8], last_event_id: &mut Vec<u8>) {
+    if let Some(id) = event_id(frame).filter(|id| id.len() <= EVENT_ID_BYTES_MAX) {
+        last_event_id.clear();
+        last_event_id.extend_from_slice(id);
+    }
+}
+
+fn token(at: usize, generation: u32) -> u64 {
+    u64::from(generation) << 32 | at as u64
+}
+
+fn place(token: u64) -> (usize, u32) {
+    ((token & u64::from(u32::MAX)) as usize, (token >> 32) as u32)
+}
+
+fn connect(
+    address: SocketAddr,
+    source: Option<SocketAddr>,
+    receive_bytes: Option<usize>,
+) -> io::Result<Socket> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+    if let Some(source) = source {
+        socket.bind(&SockAddr::from(source))?;
+    }
+    if let Some(bytes) = receive_bytes {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    match socket.connect(&SockAddr::from(address)) {
+        Ok(()) => Ok(socket),
+        Err(error)
+            if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) =>
+        {
+            Ok(socket)
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,49 @@
+//! The time, read once per turn and passed down, so that nothing below a thread loop has a clock.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// One reading of both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds since the process started; never goes back (`CLOCK_MONOTONIC`).
+    pub mono_ms: u64,
+    /// The same in microseconds, for measuring.
+    pub mono_us: u64,
+    /// Milliseconds since the Unix epoch; may jump when somebody sets the clock.
+    pub unix_ms: u64,
+}
+
+impl Now {
+    /// The wall clock's reading.
+    pub fn wall(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(self.unix_ms)
+    }
+}
+
+/// Reads the clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    started: Instant,
+}
+
+impl Clock {
+    /// A clock whose monotonic time starts now.
+    pub fn start() -> Clock {
+        Clock {
+            started: Instant::now(),
+        }
+    }
+
+    /// What time it is. A wall clock before 1970 reads as 1970.
+    pub fn now(&self) -> Now {
+        let unix = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let mono_us = self.started.elapsed().as_micros() as u64;
+        Now {
+            mono_ms: mono_us / 1000,
+            mono_us,
+            unix_ms: unix.as_millis() as u64,
+        }
+    }
+}

@@ -1,0 +1,561 @@
+//! What the operator decided: flags, environment and the files they name, parsed into one typed
+//! [`Config`] before anything is started.
+//!
+//! Called by `main` once; the other modules take their part of the [`Config`] as plain values.
+//! Nothing here listens, connects, logs or writes a file. Each flag is defined once, in `args`:
+//! `--help`, the environment variables and the README's table ([`markdown_table`]) follow from it.
+
+mod args;
+mod error;
+mod secret;
+mod table;
+mod value;
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use self::args::{Args, Subcommands};
+use self::value::{Count, Origin};
+use crate::limits;
+
+pub use self::error::ConfigError;
+pub use self::secret::Secret;
+pub use self::table::markdown_table;
+pub use self::value::{Endpoint, LogFormat, LogLevel};
+
+/// The ring's name unless `--ring` gives another.
+const RING_FILE_DEFAULT: &str = "hookcast.ring";
+
+/// The variables that switch the mirror on: all of them or none.
+const ACCOUNT_VARIABLE: &str = "CLOUDFLARE_ACCOUNT_ID";
+const TOKEN_VARIABLE: &str = "CLOUDFLARE_API_TOKEN";
+const NAMESPACE_VARIABLE: &str = "WEBHOOK_KV";
+
+/// Everything that can be configured, valid and complete.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What to serve on: 1 to [`limits::LISTEN_ADDRESSES_MAX`] addresses; port 0 means any free one.
+    pub listen: Vec<SocketAddr>,
+    /// The ring file.
+    pub ring: PathBuf,
+    /// Reactor threads: 1 to [`limits::SHARDS_MAX`].
+    pub shards: usize,
+    /// Connections served at once, over all shards.
+    pub connections_max: usize,
+    /// Files this process may have open; what [`Config::connections_max`] derives from by default.
+    pub file_limit: u64,
+    /// How long an idle connection is kept between two requests.
+    pub keep_alive: Duration,
+    /// The time over which streams are ended after SIGTERM.
+    pub drain: Duration,
+    /// Longest request body in bytes.
+    pub body_bytes_max: usize,
+    /// Time between two heartbeats on a stream.
+    pub heartbeat_interval: Duration,
+    /// Whose pages may use the API.
+    pub allow_origins: AllowOrigins,
+    /// What webhooks have to send in `X-Webhook-Secret`, if anything.
+    pub secret: Option<Secret>,
+    /// Where metrics and health are served, if at all.
+    pub admin: Option<SocketAddr>,
+    /// The namespace to mirror the ring to, if any.
+    pub kv: Option<KvConfig>,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+    /// The least important lines to log.
+    pub log_level: LogLevel,
+    /// See [`Config::warnings`].
+    warnings: Vec<String>,
+}
+
+/// Which origins a browser's page may come from (CORS).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AllowOrigins {
+    /// Every origin: `*`.
+    Any,
+    /// These and no others, each as a browser sends it in `Origin`; at least one.
+    Exactly(Vec<String>),
+}
+
+/// A Cloudflare KV namespace and how to use it.
+#[derive(Debug, Clone)]
+pub struct KvConfig {
+    /// Base URL of the REST API.
+    pub endpoint: Endpoint,
+    /// The account's id: letters, digits, `-` and `_`, so it can stand in a path as it is.
+    pub account: String,
+    /// The namespace's id, of the same characters.
+    pub namespace: String,
+    /// The bearer token.
+    pub token: Secret,
+    /// Time between two reads.
+    pub poll_interval: Duration,
+    /// Least time between two writes.
+    pub write_interval: Duration,
+    /// Longest time for one call.
+    pub timeout: Duration,
+    /// Certificates in PEM to trust instead of the public authorities.
+    pub ca_pem: Option<Vec<u8>>,
+}
+
+/// What the command line asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Run the server.
+    Serve,
+    /// Check access to the KV namespace; [`Config::kv`] is there.
+    KvCheck,
+}
+
+impl Config {
+    /// What is valid but probably not meant, a sentence each that says what to do about it.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The configuration in one line, without secrets.
+    pub fn summary(&self) -> String {
+        let listen: Vec<String> = self.listen.iter().map(ToString::to_string).collect();
+        format!(
+            "listen {}, ring {}, {} shards, at most {} connections, secret {}, admin {}, kv {}",
+            listen.join(" "),
+            self.ring.display(),
+            self.shards,
+            self.connections_max,
+            if self.secret.is_some() { "set" } else { "none" },
+            self.admin
+                .map_or("off".into(), |address| address.to_string()),
+            self.kv.as_ref().map_or("off", |kv| kv.endpoint.as_str()),
+        )
+    }
+}
+
+/// Reads this process's command line and environment, after raising its file limit.
+///
+/// Help, the version, `--check-config` and errors are answered here; `Err` is then the code to
+/// exit with: 0, or 2 after one line on standard error.
+pub fn from_command_line() -> Result<(Action, Config), ExitCode> {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let environment = Environment::of_process();
+    match parse(&arguments, &environment, raise_file_limit()) {
+        Ok(Parsed {
+            check_only: false,
+            action,
+            config,
+        }) => Ok((action, config)),
+        Ok(Parsed { config, .. }) => {
+            for warning in config.warnings() {
+                eprint_line(&format!("warning: {warning}"));
+            }
+            // A closed standard output is no reason to call the configuration wrong.
+            let _ = writeln!(
+                std::io::stdout(),
+                "hookcast: configuration OK: {}",
+                config.summary()
+            );
+            Err(ExitCode::SUCCESS)
+        }
+        Err(Stop::Help(help)) => {
+            let _ = help.print();
+            Err(ExitCode::SUCCESS)
+        }
+        Err(Stop::Error(error)) => {
+            eprint_line(&error.to_string());
+            Err(ExitCode::from(2))
+        }
+    }
+}
+
+/// Writes a line to standard error; where that is closed, there is nobody to tell.
+fn eprint_line(text: &str) {
+    let _ = writeln!(std::io::stderr(), "hookcast: {text}");
+}
+
+/// Raises the soft limit of open files to the hard one and returns what it is then
+/// (getrlimit(2), `RLIMIT_NOFILE`).
+///
+/// A refusal leaves the limit as it was, which the returned number shows.
+pub fn raise_file_limit() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let current = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    current.unwrap_or(u64::MAX)
+}
+
+/// A command line that was understood.
+struct Parsed {
+    action: Action,
+    /// `--check-config` was given: report and exit.
+    check_only: bool,
+    config: Config,
+}
+
+/// A command line that leads to no configuration.
+enum Stop {
+    /// The text of `--help` or `--version`.
+    Help(clap::Error),
+    Error(ConfigError),
+}
+
+impl From<ConfigError> for Stop {
+    fn from(error: ConfigError) -> Stop {
+        Stop::Error(error)
+    }
+}
+
+/// The variables of a process.
+///
+/// `clap` reads the variables of flags by itself; this is for all others.
+struct Environment(BTreeMap<OsString, OsString>);
+
+impl Environment {
+    fn of_process() -> Environment {
+        Environment(std::env::vars_os().collect())
+    }
+
+    /// A variable's text, if it is set.
+    fn text(&self, name: &str) -> Result<Option<&str>, ConfigError> {
+        let Some(value) = self.0.get(OsStr::new(name)) else {
+            return Ok(None);
+        };
+        match value.to_str() {
+            Some(text) => Ok(Some(text)),
+            None => Err(ConfigError::new(format!("{name} is not UTF-8"))),
+        }
+    }
+}
+
+/// Parses a command line (program name first) for a process that may open `file_limit` files.
+fn parse(
+    arguments: &[OsString],
+    environment: &Environment,
+    file_limit: u64,
+) -> Result<Parsed, Stop> {
+    let understood = Args::command()
+        .try_get_matches_from(arguments)
+        .and_then(|matches| Ok((Args::from_arg_matches(&matches)?, matches)));
+    let (args, matches) = match understood {
+        Ok(understood) => understood,
+        Err(error) if !error.use_stderr() => return Err(Stop::Help(error)),
+        Err(error) => return Err(error::one_line(&error, arguments, environment).into()),
+    };
+    let action = match args.command {
+        None => Action::Serve,
+        Some(Subcommands::KvCheck) => Action::KvCheck,
+    };
+    let check_only = args.check_config;
+    let config = build(args, &matches, environment, file_limit)?;
+    if action == Action::KvCheck && config.kv.is_none() {
+        return Err(ConfigError::new(format!(
+            "kv-check needs {ACCOUNT_VARIABLE}, {TOKEN_VARIABLE} and {NAMESPACE_VARIABLE} in the environment"
+        ))
+        .into());
+    }
+    Ok(Parsed {
+        action,
+        check_only,
+        config,
+    })
+}
+
+/// Settles what depends on more than one flag, on a file or on the machine.
+fn build(
+    args: Args,
+    matches: &ArgMatches,
+    environment: &Environment,
+    file_limit: u64,
+) -> Result<Config, ConfigError> {
+    check_addresses(&args.listen, args.admin)?;
+    let (secret, secret_is_public) = secret(args.secret_file.as_deref(), environment)?;
+    let ring = match matches.value_source("ring") {
+        Some(ValueSource::DefaultValue) => default_ring(environment),
+        _ => args.ring.clone(),
+    };
+    let mut config = Config {
+        ring,
+        shards: shards(args.shards),
+        connections_max: connections_max(args.max_connections, file_limit),
+        file_limit,
+        keep_alive: args.keep_alive,
+        drain: args.drain,
+        body_bytes_max: args.max_body_bytes,
+        heartbeat_interval: args.heartbeat,
+        allow_origins: allow_origins(&args.allow_origin)?,
+        secret,
+        admin: args.admin,
+        kv: kv(&args, environment)?,
+        log_format: args.log_format,
+        log_level: args.log_level,
+        listen: args.listen,
+        warnings: Vec::new(),
+    };
+    if secret_is_public {
+        config
+            .warnings
+            .push("every user of this machine may read --secret-file; chmod o-r it".into());
+    }
+    config
+        .warnings
+        .extend(warnings(&config, matches, environment));
+    Ok(config)
+}
+
+fn check_addresses(listen: &[SocketAddr], admin: Option<SocketAddr>) -> Result<(), ConfigError> {
+    if listen.len() > limits::LISTEN_ADDRESSES_MAX {
+        let most = limits::LISTEN_ADDRESSES_MAX;
+        return Err(ConfigError::new(format!(
+            "--listen takes at most {most} addresses"
+        )));
+    }
+    match admin.filter(|admin| admin.port() != 0 && listen.contains(admin)) {
+        Some(admin) => Err(ConfigError::new(format!(
+            "--admin and --listen are both {admin}"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn shards(count: Count) -> usize {
+    match count {
+        Count::Exactly(shards) => shards,
+        Count::Auto => std::thread::available_parallelism()
+            .map_or(1, NonZero::get)
+            .min(limits::SHARDS_MAX),
+    }
+}
+
+/// Files kept for other uses than connections: never more than half of a low limit.
+fn files_reserved(file_limit: u64) -> u64 {
+    limits::FILES_RESERVED.min(file_limit / 2)
+}
+
+fn connections_max(count: Count, file_limit: u64) -> usize {
+    match count {
+        Count::Exactly(connections) => connections,
+        Count::Auto => usize::try_from(file_limit - files_reserved(file_limit))
+            .unwrap_or(usize::MAX)
+            .clamp(1, limits::CONNECTIONS_MAX_LIMIT),
+    }
+}
+
+/// The ring in the first of the state directories (systemd.exec(5), `StateDirectory=`), else in
+/// the working directory.
+fn default_ring(environment: &Environment) -> PathBuf {
+    environment
+        .0
+        .get(OsStr::new("STATE_DIRECTORY"))
+        .and_then(|directories| std::env::split_paths(directories).next())
+        .unwrap_or_default()
+        .join(RING_FILE_DEFAULT)
+}
+
+fn allow_origins(origins: &[Origin]) -> Result<AllowOrigins, ConfigError> {
+    let exact: Vec<String> = origins
+        .iter()
+        .filter_map(|origin| match origin {
+            Origin::Any => None,
+            Origin::Exact(origin) => Some(origin.clone()),
+        })
+        .collect();
+    match (exact.is_empty(), exact.len() == origins.len()) {
+        (true, _) => Ok(AllowOrigins::Any),
+        (false, true) => Ok(AllowOrigins::Exactly(exact)),
+        (false, false) => Err(ConfigError::new(
+            "--allow-origin * already allows every other origin given",
+        )),
+    }
+}
+
+/// The webhooks' secret, and whether it lies in a file that everyone may read.
+fn secret(
+    file: Option<&Path>,
+    environment: &Environment,
+) -> Result<(Option<Secret>, bool), ConfigError> {
+    match (file, environment.text("WEBHOOK_SECRET")?) {
+        (Some(_), Some(_)) => Err(ConfigError::new(
+            "--secret-file and WEBHOOK_SECRET are both given; keep one of them",
+        )),
+        (Some(file), None) => {
+            Secret::read(file).map(|(secret, is_public)| (Some(secret), is_public))
+        }
+        (None, Some(text)) => Ok((Some(Secret::parse(text, "WEBHOOK_SECRET")?), false)),
+        (None, None) => Ok((None, false)),
+    }
+}
+
+/// The mirror's settings: there when its three variables are; empty ones count as missing.
+fn kv(args: &Args, environment: &Environment) -> Result<Option<KvConfig>, ConfigError> {
+    let variables = [ACCOUNT_VARIABLE, TOKEN_VARIABLE, NAMESPACE_VARIABLE];
+    let mut values = [None; 3];
+    for (value, name) in values.iter_mut().zip(variables) {
+        *value = environment.text(name)?.filter(|text| !text.is_empty());
+    }
+    let [Some(account), Some(token), Some(namespace)] = values else {
+        let (missing, given): (Vec<_>, Vec<_>) = variables
+            .iter()
+            .zip(values)
+            .partition(|(_, value)| value.is_none());
+        if given.is_empty() {
+            return Ok(None);
+        }
+        let names: Vec<&str> = missing.iter().map(|(name, _)| **name).collect();
+        return Err(ConfigError::new(format!(
+            "missing {}: Cloudflare KV needs all three of its variables, or none",
+            names.join(" and ")
+        )));
+    };
+    Ok(Some(KvConfig {
+        endpoint: args.kv_endpoint.clone(),
+        account: kv_id(account, ACCOUNT_VARIABLE)?,
+        namespace: kv_id(namespace, NAMESPACE_VARIABLE)?,
+        token: kv_token(token)?,
+        poll_interval: args.kv_poll,
+        write_interval: args.kv_write_interval,
+        timeout: args.kv_timeout,
+        ca_pem: args.kv_ca_file.as_deref().map(ca_pem).transpose()?,
+    }))
+}
+
+/// A bearer token (RFC 6750 section 2.1): visible ASCII characters.
+fn kv_token(text: &str) -> Result<Secret, ConfigError> {
+    if text.chars().all(|c| c.is_ascii_graphic()) {
+        Secret::parse(text, TOKEN_VARIABLE)
+    } else {
+        Err(ConfigError::new(format!(
+            "{TOKEN_VARIABLE} has a character that no token has"
+        )))
+    }
+}
+
+/// An id that can stand in a URL's path as it is. Cloudflare's are 32 hexadecimal digits.
+fn kv_id(text: &str, name: &str) -> Result<String, ConfigError> {
+    let is_valid = text.len() <= 64
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
+    if is_valid {
+        Ok(text.to_owned())
+    } else {
+        Err(ConfigError::new(format!(
+            "{name} is not an id: up to 64 letters, digits, - and _"
+        )))
+    }
+}
+
+/// Reads the file of `--kv-ca-file`.
+fn ca_pem(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    let invalid =
+        |problem: String| ConfigError::new(format!("--kv-ca-file {} {problem}", path.display()));
+    let mut pem = Vec::new();
+    let bytes_max = limits::CA_FILE_BYTES_MAX;
+    std::fs::File::open(path)
+        .and_then(|file| {
+            std::io::Read::read_to_end(
+                &mut std::io::Read::take(file, bytes_max as u64 + 1),
+                &mut pem,
+            )
+        })
+        .map_err(|error| invalid(format!("cannot be read: {error}")))?;
+    if pem.len() > bytes_max {
+        return Err(invalid(format!("is longer than {bytes_max} bytes")));
+    }
+    let marker = b"-----BEGIN CERTIFICATE-----";
+    if !pem.windows(marker.len()).any(|window| window == marker) {
+        return Err(invalid("has no certificate in PEM form in it".into()));
+    }
+    Ok(pem)
+}
+
+/// See [`Config::warnings`].
+fn warnings(config: &Config, matches: &ArgMatches, environment: &Environment) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let public = config
+        .listen
+        .iter()
+        .find(|address| !address.ip().is_loopback());
+    if let (Some(address), None) = (public, &config.secret) {
+        warnings.push(format!(
+            "listening on {address} with no secret: whoever reaches it can send messages and read all of them; \
+             set --secret-file or WEBHOOK_SECRET"
+        ));
+    }
+    if let Some(admin) = config.admin.filter(|address| !address.ip().is_loopback()) {
+        warnings.push(format!(
+            "--admin {admin} has no access control and can be reached from other machines; use a loopback address"
+        ));
+    }
+    let room = config.file_limit - files_reserved(config.file_limit);
+    if config.connections_max as u64 > room {
+        warnings.push(format!(
+            "--max-connections {} is more than the limit of {} open files leaves room for ({room}); \
+             raise the hard limit (LimitNOFILE= in systemd, ulimit -Hn in a shell)",
+            config.connections_max, config.file_limit
+        ));
+    }
+    if let Some(kv) = config.kv.as_ref().filter(|kv| kv.endpoint.is_exposed()) {
+        warnings.push(format!(
+            "--kv-endpoint {} sends the API token over the network in clear text; use https",
+            kv.endpoint.as_str()
+        ));
+    }
+    if config.kv.is_none() {
+        warnings.extend(kv_flags_given(matches).map(|flag| {
+            format!("{flag} has no effect: {ACCOUNT_VARIABLE}, {TOKEN_VARIABLE} and {NAMESPACE_VARIABLE} are not set")
+        }));
+    }
+    warnings.extend(unknown_variables(environment).map(|name| {
+        format!("{name} is no setting of hookcast and has no effect; see --help for those that are")
+    }));
+    warnings
+}
+
+/// The flags for KV that were given, on the command line or in the environment.
+fn kv_flags_given(matches: &ArgMatches) -> impl Iterator<Item = String> {
+    matches
+        .ids()
+        .map(clap::Id::as_str)
+        .filter(|id| id.starts_with("kv_"))
+        .filter(|id| {
+            matches!(
+                matches.value_source(id),
+                Some(ValueSource::CommandLine | ValueSource::EnvVariable)
+            )
+        })
+        .map(|id| format!("--{}", id.replace('_', "-")))
+}
+
+/// Variables that look like settings and are none: spelling mistakes, mostly. Those that
+/// Kubernetes makes for a service called hookcast are left out.
+fn unknown_variables(environment: &Environment) -> impl Iterator<Item = String> {
+    let known: Vec<OsString> = Args::command()
+        .get_arguments()
+        .filter_map(|argument| argument.get_env().map(OsStr::to_owned))
+        .collect();
+    environment
+        .0
+        .keys()
+        .filter(move |name| !known.contains(name))
+        .filter_map(|name| name.to_str())
+        .filter(|name| name.starts_with("HOOKCAST_"))
+        .filter(|name| !name.starts_with("HOOKCAST_SERVICE_") && !name.starts_with("HOOKCAST_PORT"))
+        .map(|name| name.escape_debug().to_string())
+}
+
+#[cfg(test)]
+mod tests;

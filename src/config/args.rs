@@ -1,0 +1,198 @@
+//! The command line as `clap` sees it: the one definition that parsing, `--help` and the
+//! README's table are made from.
+//!
+//! Values are parsed into their types here; what depends on more than one of them, on a file or on
+//! the machine is settled in the parent module. Never reads a secret: a secret has no flag.
+
+#![expect(
+    clippy::doc_markdown,
+    reason = "the fields' doc comments are the text of --help"
+)]
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use super::value::{self, Count, Endpoint, LogFormat, LogLevel, Origin};
+use crate::limits;
+
+const ABOUT: &str = "Webhooks in, Server-Sent Events out: one small, fast server";
+
+const LONG_ABOUT: &str = "\
+Webhooks in, Server-Sent Events out: one small, fast server.
+
+A message that is sent to POST /api/webhook is stored in a ring of the last 100 and reaches every
+client of GET /api/webhook/stream at once. With three Cloudflare variables set, several nodes share
+one history through a KV namespace.";
+
+const AFTER_HELP: &str = "\
+Only in the environment, because a flag's value shows in the list of processes:
+  WEBHOOK_SECRET         What a sender has to put into X-Webhook-Secret (or use --secret-file)
+  CLOUDFLARE_ACCOUNT_ID  With the next two: share the history through Cloudflare KV
+  CLOUDFLARE_API_TOKEN   A token that may read and write Workers KV
+  WEBHOOK_KV             The id of the KV namespace
+  STATE_DIRECTORY        Where the ring is kept unless --ring says so; systemd sets it
+
+Every other flag has its variable, shown beside it; where both are given, the flag wins. Lists are
+separated by commas. Durations read 2s, 500ms, 1m30s.
+
+Examples:
+  Start it, listen, and send (each in a terminal of its own):
+    hookcast
+    curl -N http://localhost:3000/api/webhook/stream
+    curl http://localhost:3000/api/webhook -d '{\"message\":\"Hello\"}'
+
+  To one session only:
+    curl -N 'http://localhost:3000/api/webhook/stream?sessionId=alice'
+    curl http://localhost:3000/api/webhook -d '{\"message\":\"Hi\",\"sessionId\":\"alice\"}'
+
+  With a secret, on all interfaces, with metrics on loopback:
+    hookcast --listen 0.0.0.0:3000 --secret-file /etc/hookcast/secret --admin 127.0.0.1:9000
+    curl http://localhost:3000/api/webhook -H \"X-Webhook-Secret: $SECRET\" -d '{\"message\":\"Hello\"}'
+    curl http://localhost:9000/metrics
+
+  Try a configuration without starting:
+    hookcast --heartbeat 1s --check-config";
+
+/// The headings of `--help`, in its order.
+const LISTENING: &str = "Listening";
+const MESSAGES: &str = "Messages and streams";
+const ACCESS: &str = "Access";
+const KV: &str = "Cloudflare KV";
+const LOGS: &str = "Logs and metrics";
+
+/// The parsed command line. Where a default depends on the machine, the field says `auto`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hookcast",
+    version,
+    about = ABOUT,
+    long_about = LONG_ABOUT,
+    after_help = "Try --help for examples and for the settings that are variables only.",
+    after_long_help = AFTER_HELP,
+    disable_help_subcommand = true,
+    mut_args(|argument| argument.hide_env_values(true)),
+    max_term_width = 100,
+)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    pub command: Option<Subcommands>,
+
+    /// Address and port to serve; may be repeated, port 0 picks a free one
+    #[arg(long, env = "HOOKCAST_LISTEN", value_name = "ADDRESS:PORT", help_heading = LISTENING)]
+    #[arg(value_delimiter = ',', default_value = limits::LISTEN_DEFAULT, value_parser = value::address)]
+    pub listen: Vec<SocketAddr>,
+
+    /// Threads that serve connections, 1 to 64; auto: one per CPU
+    #[arg(long, env = "HOOKCAST_SHARDS", value_name = "N", help_heading = LISTENING)]
+    #[arg(default_value = "auto", value_parser = value::count(1, limits::SHARDS_MAX))]
+    pub shards: Count,
+
+    /// Connections served at once; auto: what the file limit allows, less a reserve
+    ///
+    /// One more is answered and told when to come back. The server raises its own soft file limit
+    /// to the hard one; for more connections raise the hard one (LimitNOFILE in systemd).
+    #[arg(long, env = "HOOKCAST_MAX_CONNECTIONS", value_name = "N", help_heading = LISTENING)]
+    #[arg(default_value = "auto", value_parser = value::count(1, limits::CONNECTIONS_MAX_LIMIT))]
+    pub max_connections: Count,
+
+    /// How long an idle connection is kept between two requests, 1s to 1h
+    ///
+    /// Behind a proxy or CDN, set it above the time for which that keeps idle connections, so that
+    /// no request is sent into a connection that is being closed: over 60s behind an AWS load
+    /// balancer, over 900s behind Cloudflare.
+    #[arg(long, env = "HOOKCAST_KEEP_ALIVE", value_name = "DURATION", help_heading = LISTENING)]
+    #[arg(default_value = limits::KEEP_ALIVE_DEFAULT)]
+    #[arg(value_parser = value::duration(limits::KEEP_ALIVE_RANGE))]
+    pub keep_alive: Duration,
+
+    /// After SIGTERM, the time over which streams are told to reconnect, 0s to 5m
+    #[arg(long, env = "HOOKCAST_DRAIN", value_name = "DURATION", help_heading = LISTENING)]
+    #[arg(default_value = limits::DRAIN_DEFAULT)]
+    #[arg(value_parser = value::duration(limits::DRAIN_RANGE))]
+    pub drain: Duration,
+
+    /// File of the last 100 messages, made if missing; kept in $STATE_DIRECTORY unless given
+    ///
+    /// The default name is taken relative to $STATE_DIRECTORY where that is set, else to the
+    /// working directory. One process at a time may use a ring.
+    #[arg(long, env = "HOOKCAST_RING", value_name = "PATH", help_heading = MESSAGES)]
+    #[arg(default_value = super::RING_FILE_DEFAULT)]
+    pub ring: PathBuf,
+
+    /// Longest body of a webhook in bytes, 1024 to 16777216
+    #[arg(long, env = "HOOKCAST_MAX_BODY_BYTES", value_name = "BYTES", help_heading = MESSAGES)]
+    #[arg(default_value_t = limits::BODY_BYTES_MAX_DEFAULT)]
+    #[arg(value_parser = value::whole(limits::BODY_BYTES_MAX_LEAST, limits::BODY_BYTES_MAX_LIMIT))]
+    pub max_body_bytes: usize,
+
+    /// Time between two heartbeat comments on a stream, 100ms to 1m
+    #[arg(long, env = "HOOKCAST_HEARTBEAT", value_name = "DURATION", help_heading = MESSAGES)]
+    #[arg(default_value = limits::HEARTBEAT_INTERVAL_DEFAULT)]
+    #[arg(value_parser = value::duration(limits::HEARTBEAT_INTERVAL_RANGE))]
+    pub heartbeat: Duration,
+
+    /// Origin whose pages may use the API, such as https://app.example; may be repeated, * is all
+    #[arg(long, env = "HOOKCAST_ALLOW_ORIGIN", value_name = "ORIGIN", help_heading = ACCESS)]
+    #[arg(value_delimiter = ',', default_value = "*", value_parser = value::origin)]
+    pub allow_origin: Vec<Origin>,
+
+    /// File with the secret that webhooks must send; one trailing newline is ignored
+    #[arg(long, env = "HOOKCAST_SECRET_FILE", value_name = "PATH", help_heading = ACCESS)]
+    pub secret_file: Option<PathBuf>,
+
+    /// Base URL of the KV REST API
+    #[arg(long, env = "HOOKCAST_KV_ENDPOINT", value_name = "URL", help_heading = KV, global = true)]
+    #[arg(default_value = limits::KV_ENDPOINT_DEFAULT, value_parser = value::endpoint)]
+    pub kv_endpoint: Endpoint,
+
+    /// Time between two reads of KV, 1s to 1h
+    #[arg(long, env = "HOOKCAST_KV_POLL", value_name = "DURATION", help_heading = KV, global = true)]
+    #[arg(default_value = limits::KV_POLL_INTERVAL_DEFAULT)]
+    #[arg(value_parser = value::duration(limits::KV_POLL_INTERVAL_RANGE))]
+    pub kv_poll: Duration,
+
+    /// Least time between two writes to KV, 1s to 1h
+    #[arg(long, env = "HOOKCAST_KV_WRITE_INTERVAL", value_name = "DURATION", help_heading = KV)]
+    #[arg(global = true, default_value = limits::KV_WRITE_INTERVAL_DEFAULT)]
+    #[arg(value_parser = value::duration(limits::KV_WRITE_INTERVAL_RANGE))]
+    pub kv_write_interval: Duration,
+
+    /// Longest time for one call to KV, 100ms to 2m
+    #[arg(long, env = "HOOKCAST_KV_TIMEOUT", value_name = "DURATION", help_heading = KV)]
+    #[arg(global = true, default_value = limits::KV_TIMEOUT_DEFAULT)]
+    #[arg(value_parser = value::duration(limits::KV_TIMEOUT_RANGE))]
+    pub kv_timeout: Duration,
+
+    /// PEM file of the authorities to trust for KV instead of the public ones
+    #[arg(long, env = "HOOKCAST_KV_CA_FILE", value_name = "PATH", help_heading = KV, global = true)]
+    pub kv_ca_file: Option<PathBuf>,
+
+    /// Address for metrics and health; has no access control, so keep it private [default: off]
+    #[arg(long, env = "HOOKCAST_ADMIN", value_name = "ADDRESS:PORT", help_heading = LOGS)]
+    #[arg(value_parser = value::address)]
+    pub admin: Option<SocketAddr>,
+
+    /// How log lines are written to standard error
+    #[arg(long, env = "HOOKCAST_LOG_FORMAT", value_name = "FORMAT", help_heading = LOGS)]
+    #[arg(global = true, value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+
+    /// The least important lines to log
+    #[arg(long, env = "HOOKCAST_LOG_LEVEL", value_name = "LEVEL", help_heading = LOGS)]
+    #[arg(global = true, value_enum, default_value = "info")]
+    pub log_level: LogLevel,
+
+    /// Check the configuration, print what it comes to, and exit: 0 if it is valid, else 2
+    #[arg(long)]
+    pub check_config: bool,
+}
+
+/// What to do instead of serving.
+#[derive(Debug, Subcommand)]
+pub(super) enum Subcommands {
+    /// Check access to the Cloudflare KV namespace: account, token, namespace, reading, writing
+    KvCheck,
+}

@@ -1,0 +1,388 @@
+//! Tests of what a command line and an environment come to. What `clap` reads from the environment
+//! by itself is tested on the real binary, in `tests/cli.rs`.
+
+use super::*;
+
+/// Parses flags and variables for a process that may open 20,000 files.
+fn parse_with(flags: &[&str], variables: &[(&str, &str)]) -> Result<Parsed, String> {
+    let arguments: Vec<OsString> = std::iter::once("hookcast")
+        .chain(flags.iter().copied())
+        .map(OsString::from)
+        .collect();
+    let environment = Environment(
+        variables
+            .iter()
+            .map(|(name, value)| (OsString::from(name), OsString::from(value)))
+            .collect(),
+    );
+    parse(&arguments, &environment, 20_000).map_err(|stop| match stop {
+        Stop::Help(help) => panic!("help: {help}"),
+        Stop::Error(error) => error.to_string(),
+    })
+}
+
+fn config(flags: &[&str], variables: &[(&str, &str)]) -> Config {
+    parse_with(flags, variables)
+        .unwrap_or_else(|error| panic!("{error}"))
+        .config
+}
+
+fn error(flags: &[&str], variables: &[(&str, &str)]) -> String {
+    match parse_with(flags, variables) {
+        Ok(_) => panic!("{flags:?} {variables:?} is valid"),
+        Err(error) => error,
+    }
+}
+
+const KV: [(&str, &str); 3] = [
+    ("CLOUDFLARE_ACCOUNT_ID", "0a"),
+    ("CLOUDFLARE_API_TOKEN", "t0ken"),
+    ("WEBHOOK_KV", "0b"),
+];
+
+#[test]
+fn the_definition_of_the_flags_is_consistent() {
+    Args::command().debug_assert();
+}
+
+#[test]
+fn nothing_given_is_a_quiet_server_on_loopback() {
+    let parsed = parse_with(&[], &[]).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((parsed.action, parsed.check_only), (Action::Serve, false));
+    let config = parsed.config;
+    assert_eq!(config.listen, ["127.0.0.1:3000".parse().unwrap()]);
+    assert_eq!(config.ring, Path::new("hookcast.ring"));
+    assert_eq!(config.heartbeat_interval, Duration::from_secs(2));
+    assert_eq!(config.body_bytes_max, 65_536);
+    assert_eq!(config.connections_max, 19_744);
+    assert_eq!(config.keep_alive, Duration::from_secs(75));
+    assert_eq!(config.drain, Duration::from_secs(5));
+    assert_eq!(config.allow_origins, AllowOrigins::Any);
+    assert!(config.secret.is_none() && config.kv.is_none() && config.admin.is_none());
+    assert_eq!(
+        (config.log_format, config.log_level),
+        (LogFormat::Text, LogLevel::Info)
+    );
+    assert!((1..=64).contains(&config.shards));
+    assert!(config.warnings().is_empty());
+}
+
+#[test]
+fn addresses_add_up_and_are_bounded() {
+    let listen = config(
+        &["--listen", "127.0.0.1:0", "--listen", "[::1]:1,127.0.0.2:2"],
+        &[],
+    )
+    .listen;
+    assert_eq!(listen.len(), 3);
+    let many = vec!["127.0.0.1:0"; 17].join(",");
+    assert!(error(&["--listen", &many], &[]).contains("at most 16"));
+    assert!(error(&["--admin", "127.0.0.1:3000"], &[]).contains("--admin and --listen"));
+    config(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"], &[]);
+}
+
+#[test]
+fn the_state_directory_is_for_the_default_ring_alone() {
+    for (flags, directory, expected) in [
+        (
+            &[][..],
+            "/var/lib/hookcast",
+            "/var/lib/hookcast/hookcast.ring",
+        ),
+        (&[], "/var/lib/a:/var/lib/b", "/var/lib/a/hookcast.ring"),
+        (&[], "", "hookcast.ring"),
+        (&["--ring", "other.ring"], "/var/lib/hookcast", "other.ring"),
+        (
+            &["--ring", "hookcast.ring"],
+            "/var/lib/hookcast",
+            "hookcast.ring",
+        ),
+    ] {
+        assert_eq!(
+            config(flags, &[("STATE_DIRECTORY", directory)]).ring,
+            Path::new(expected),
+            "{directory}"
+        );
+    }
+}
+
+#[test]
+fn the_reserve_never_eats_a_low_file_limit() {
+    for (limit, expected) in [
+        (0, 1),
+        (1, 1),
+        (64, 32),
+        (1024, 768),
+        (1 << 30, limits::CONNECTIONS_MAX_LIMIT),
+        (u64::MAX, 1 << 20),
+    ] {
+        assert_eq!(connections_max(Count::Auto, limit), expected, "{limit}");
+    }
+    assert_eq!(connections_max(Count::Exactly(7), 1024), 7);
+}
+
+#[test]
+fn ranges_are_those_that_help_states() {
+    for (flag, good, bad) in [
+        ("--shards", &["1", "64", "auto"][..], &["0", "65", "x"][..]),
+        (
+            "--max-connections",
+            &["1", "1048576", "auto"],
+            &["0", "1048577"],
+        ),
+        ("--keep-alive", &["1s", "1h"], &["0", "999ms", "61m"]),
+        ("--drain", &["0s", "5m"], &["301s", "5"]),
+        (
+            "--max-body-bytes",
+            &["1024", "16777216"],
+            &["1023", "16777217", "64k"],
+        ),
+        ("--heartbeat", &["100ms", "1m"], &["0", "0s", "99ms", "61s"]),
+        ("--kv-poll", &["1s", "1h"], &["0s", "61m"]),
+        ("--kv-write-interval", &["1s", "1h"], &["999ms", "61m"]),
+        ("--kv-timeout", &["100ms", "2m"], &["99ms", "121s"]),
+        ("--log-level", &["error", "trace"], &["off", "WARN", ""]),
+        ("--log-format", &["text", "json"], &["xml"]),
+        ("--listen", &["0.0.0.0:0"], &["", "localhost:3000", ","]),
+        ("--admin", &["127.0.0.1:9000"], &["9000", ""]),
+        (
+            "--allow-origin",
+            &["*", "https://a.example"],
+            &["a.example", "https://a.example/"],
+        ),
+        (
+            "--kv-endpoint",
+            &["http://127.0.0.1:1/v4"],
+            &["127.0.0.1:1"],
+        ),
+    ] {
+        for value in good {
+            config(&[flag, value], &[]);
+        }
+        for value in bad {
+            let message = error(&[flag, value], &[]);
+            assert!(
+                message.contains(flag) && !message.contains('\n'),
+                "{flag} {value}: {message}"
+            );
+        }
+    }
+}
+
+#[test]
+fn errors_are_one_line_whatever_is_quoted() {
+    for flags in [
+        &["--heartbeat", "1s\nhookcast: all is well\x1b[2J"][..],
+        &["--no-such\nflag"],
+        &["--heartbeet", "1s"],
+        &["--ring"],
+        &["--ring", "a", "--ring", "b"],
+        &["stray"],
+        &["kv-chekc"],
+        &["--secret-file", "/no/such\nfile"],
+    ] {
+        let message = error(flags, &[]);
+        assert!(
+            !message.contains(char::is_control) && !message.contains("Usage"),
+            "{message:?}"
+        );
+    }
+    assert!(
+        error(&["--heartbeet", "1s"], &[]).contains("--heartbeat"),
+        "suggests what was meant"
+    );
+}
+
+#[test]
+fn a_file_and_a_variable_are_the_two_ways_to_give_the_secret() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "from-file\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    let secret = |flags: &[&str], variables: &[(&str, &str)]| config(flags, variables).secret;
+    assert_eq!(
+        secret(&["--secret-file", path], &[]).unwrap().expose(),
+        "from-file"
+    );
+    assert_eq!(
+        secret(&[], &[("WEBHOOK_SECRET", "from-env")])
+            .unwrap()
+            .expose(),
+        "from-env"
+    );
+    assert!(secret(&[], &[]).is_none());
+    assert!(
+        error(&["--secret-file", path], &[("WEBHOOK_SECRET", "from-env")]).contains("keep one")
+    );
+    assert!(error(&[], &[("WEBHOOK_SECRET", "")]).contains("WEBHOOK_SECRET is empty"));
+    assert!(
+        error(&["--secret-file", "/no/such/file"], &[]).contains("--secret-file /no/such/file")
+    );
+}
+
+#[test]
+fn the_debug_form_shows_no_secret() {
+    let text = format!(
+        "{:?}",
+        config(&[], &[&KV[..], &[("WEBHOOK_SECRET", "s3cret")]].concat())
+    );
+    assert!(
+        !text.contains("s3cret") && !text.contains("t0ken"),
+        "{text}"
+    );
+}
+
+#[test]
+fn kv_takes_all_three_variables_or_none() {
+    let kv = config(&["--kv-poll", "7s"], &KV).kv.unwrap();
+    assert_eq!(
+        (
+            kv.account.as_str(),
+            kv.namespace.as_str(),
+            kv.token.expose()
+        ),
+        ("0a", "0b", "t0ken")
+    );
+    assert_eq!(kv.endpoint.as_str(), "https://api.cloudflare.com/client/v4");
+    assert_eq!(kv.poll_interval, Duration::from_secs(7));
+    for missing in 0..3 {
+        let mut variables = KV.to_vec();
+        let (name, _) = variables.remove(missing);
+        let absent = error(&[], &variables);
+        variables.push((name, ""));
+        for message in [absent, error(&[], &variables)] {
+            assert!(
+                message.starts_with(&format!("missing {name}:")),
+                "{message}"
+            );
+        }
+    }
+    assert!(
+        config(&[], &[("CLOUDFLARE_API_TOKEN", ""), ("WEBHOOK_KV", "")])
+            .kv
+            .is_none()
+    );
+    for (index, bad) in [
+        (0, "../x"),
+        (0, "a b"),
+        (1, "t0ken\n"),
+        (1, "é"),
+        (2, "a/b"),
+        (2, "é"),
+    ] {
+        let mut variables = KV;
+        variables[index].1 = bad;
+        let message = error(&[], &variables);
+        assert!(
+            message.starts_with(variables[index].0) && !message.contains("t0ken"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn the_ca_file_must_hold_a_certificate() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let flags = ["--kv-ca-file", file.path().to_str().unwrap()];
+    assert!(error(&flags, &KV).contains("no certificate"));
+    std::fs::write(file.path(), "-----BEGIN CERTIFICATE-----\n").unwrap();
+    assert!(config(&flags, &KV).kv.unwrap().ca_pem.is_some());
+    assert!(error(&["--kv-ca-file", "/no/such/file"], &KV).contains("cannot be read"));
+    assert!(error(&["--kv-ca-file", "/dev/zero"], &KV).contains("longer than"));
+}
+
+#[test]
+fn kv_check_takes_the_kv_flags_after_it_and_needs_kv() {
+    let parsed = parse_with(&["kv-check", "--kv-timeout", "3s"], &KV)
+        .unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(parsed.action, Action::KvCheck);
+    assert_eq!(parsed.config.kv.unwrap().timeout, Duration::from_secs(3));
+    let before = config(&["--kv-timeout", "4s", "kv-check"], &KV);
+    assert_eq!(before.kv.unwrap().timeout, Duration::from_secs(4));
+    assert!(error(&["kv-check"], &[]).contains("CLOUDFLARE_ACCOUNT_ID"));
+}
+
+#[test]
+fn origins_are_any_or_a_list() {
+    let origins = |flags: &[&str]| config(flags, &[]).allow_origins;
+    assert_eq!(origins(&["--allow-origin", "*"]), AllowOrigins::Any);
+    assert_eq!(
+        origins(&[
+            "--allow-origin",
+            "https://A.example,https://b.example",
+            "--allow-origin",
+            "http://c:1"
+        ]),
+        AllowOrigins::Exactly(vec![
+            "https://a.example".into(),
+            "https://b.example".into(),
+            "http://c:1".into()
+        ])
+    );
+    assert!(error(&["--allow-origin", "*,https://a.example"], &[]).contains("already allows"));
+}
+
+#[test]
+fn warnings_say_what_is_probably_not_meant() {
+    type Case<'a> = (&'a [&'a str], Vec<(&'a str, &'a str)>, &'a str);
+    let cases: [Case; 6] = [
+        (
+            &["--listen", "127.0.0.1:1,[::]:1"],
+            vec![],
+            "[::]:1 with no secret",
+        ),
+        (&["--admin", "0.0.0.0:9000"], vec![], "no access control"),
+        (
+            &["--max-connections", "19745"],
+            vec![],
+            "leaves room for (19744)",
+        ),
+        (
+            &["--kv-endpoint", "http://10.0.0.1"],
+            KV.to_vec(),
+            "in clear text",
+        ),
+        (&["--kv-poll", "1s"], vec![], "--kv-poll has no effect"),
+        (
+            &[],
+            vec![("HOOKCAST_HEARTBEET", "1s"), ("HOOKCAST_PORT_80_TCP", "x")],
+            "HOOKCAST_HEARTBEET is no setting",
+        ),
+    ];
+    for (flags, variables, expected) in cases {
+        let config = config(flags, &variables);
+        assert!(
+            matches!(config.warnings(), [warning] if warning.contains(expected)),
+            "{:?}",
+            config.warnings()
+        );
+    }
+    let quiet = config(
+        &["--listen", "0.0.0.0:1", "--max-connections", "19744"],
+        &[("WEBHOOK_SECRET", "s3cret")],
+    );
+    assert!(quiet.warnings().is_empty());
+}
+
+#[test]
+fn the_file_limit_is_raised_to_the_hard_one() {
+    let raised = raise_file_limit();
+    let limit = getrlimit(Resource::Nofile);
+    assert_eq!(limit.current, limit.maximum);
+    assert_eq!(limit.maximum.unwrap_or(u64::MAX), raised);
+}
+
+#[test]
+fn the_table_has_a_row_for_every_flag_and_variable() {
+    let table = markdown_table();
+    for cell in [
+        "| `--listen ADDRESS:PORT` | `HOOKCAST_LISTEN` | `127.0.0.1:3000` |",
+        "`--check-config` |  |",
+        "`WEBHOOK_SECRET`",
+    ] {
+        assert!(table.contains(cell), "{cell} in\n{table}");
+    }
+    assert!(
+        table.lines().all(|line| line.matches('|').count() == 5),
+        "{table}"
+    );
+}

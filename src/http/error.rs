@@ -1,0 +1,308 @@
+//! What can be wrong with a request, as values: its status and the words for it.
+//!
+//! Made by the reader and the router, encoded by the responder. Never holds anything the peer sent:
+//! every text is static, so an answer cannot echo input.
+
+use std::fmt;
+
+/// The status codes this server answers with (RFC 9110 section 15, RFC 6585).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are those of the RFC")]
+pub enum Status {
+    Ok = 200,
+    NoContent = 204,
+    NotModified = 304,
+    BadRequest = 400,
+    Unauthorized = 401,
+    NotFound = 404,
+    MethodNotAllowed = 405,
+    RequestTimeout = 408,
+    ContentTooLarge = 413,
+    UriTooLong = 414,
+    ExpectationFailed = 417,
+    RequestHeaderFieldsTooLarge = 431,
+    InternalServerError = 500,
+    NotImplemented = 501,
+    ServiceUnavailable = 503,
+    HttpVersionNotSupported = 505,
+}
+
+impl Status {
+    /// The three-digit code.
+    pub const fn code(self) -> u16 {
+        self as u16
+    }
+
+    /// The status line with its CRLF. Always `HTTP/1.1`: a server answers with its own version,
+    /// also to a 1.0 client (RFC 9110 section 6.2).
+    pub(super) const fn line(self) -> &'static str {
+        match self {
+            Status::Ok => "HTTP/1.1 200 OK\r\n",
+            Status::NoContent => "HTTP/1.1 204 No Content\r\n",
+            Status::NotModified => "HTTP/1.1 304 Not Modified\r\n",
+            Status::BadRequest => "HTTP/1.1 400 Bad Request\r\n",
+            Status::Unauthorized => "HTTP/1.1 401 Unauthorized\r\n",
+            Status::NotFound => "HTTP/1.1 404 Not Found\r\n",
+            Status::MethodNotAllowed => "HTTP/1.1 405 Method Not Allowed\r\n",
+            Status::RequestTimeout => "HTTP/1.1 408 Request Timeout\r\n",
+            Status::ContentTooLarge => "HTTP/1.1 413 Content Too Large\r\n",
+            Status::UriTooLong => "HTTP/1.1 414 URI Too Long\r\n",
+            Status::ExpectationFailed => "HTTP/1.1 417 Expectation Failed\r\n",
+            Status::RequestHeaderFieldsTooLarge => {
+                "HTTP/1.1 431 Request Header Fields Too Large\r\n"
+            }
+            Status::InternalServerError => "HTTP/1.1 500 Internal Server Error\r\n",
+            Status::NotImplemented => "HTTP/1.1 501 Not Implemented\r\n",
+            Status::ServiceUnavailable => "HTTP/1.1 503 Service Unavailable\r\n",
+            Status::HttpVersionNotSupported => "HTTP/1.1 505 HTTP Version Not Supported\r\n",
+        }
+    }
+}
+
+/// Why a request was not read to its end. The answer to it is the last of its connection: nothing
+/// that follows may be taken for a request (RFC 9112 sections 9.6 and 11.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The method is empty or holds a byte that no token has.
+    Method,
+    /// The method is longer than any that exists.
+    MethodTooLong,
+    /// The target is of no form that a server like this is asked in.
+    Target,
+    /// The target is over [`TARGET_BYTES_MAX`](crate::limits::TARGET_BYTES_MAX).
+    TargetTooLong,
+    /// What follows the target is not `HTTP/x.y` and CRLF.
+    Version,
+    /// The version is neither 1.0 nor 1.1.
+    VersionUnsupported,
+    /// A line ends with LF alone.
+    BareLineFeed,
+    /// The head is over [`HEAD_BYTES_MAX`](crate::limits::HEAD_BYTES_MAX).
+    HeadTooLarge,
+    /// There are more than [`HEADERS_MAX`](crate::limits::HEADERS_MAX) header fields.
+    TooManyHeaders,
+    /// A field name is malformed: empty, space before the colon, a folded line, no colon.
+    FieldName,
+    /// A field value holds a control character or a bare CR.
+    FieldValue,
+    /// A 1.1 request without `Host`.
+    HostMissing,
+    /// More than one `Host`.
+    HostRepeated,
+    /// `Host` is not `host[:port]`.
+    HostMalformed,
+    /// More than one `Content-Length`, be they equal or not.
+    ContentLengthRepeated,
+    /// `Content-Length` is not a row of digits.
+    ContentLengthMalformed,
+    /// Both `Content-Length` and `Transfer-Encoding`.
+    FramingAmbiguous,
+    /// `Transfer-Encoding` in an HTTP/1.0 request.
+    TransferEncodingInOldVersion,
+    /// `Transfer-Encoding` is empty, repeated, malformed, or does not end with one `chunked`.
+    TransferEncodingMalformed,
+    /// A transfer coding other than `chunked`.
+    TransferCodingUnknown,
+    /// More than one `X-Webhook-Secret`.
+    SecretRepeated,
+    /// More than one `Last-Event-ID`.
+    LastEventIdRepeated,
+    /// More than one `Origin`.
+    OriginRepeated,
+    /// An expectation other than `100-continue`.
+    ExpectationUnknown,
+    /// The body is over the limit.
+    BodyTooLarge,
+    /// A chunk size is missing, not hexadecimal, or does not fit 64 bits.
+    ChunkSize,
+    /// A chunk extension is malformed.
+    ChunkExtension,
+    /// A chunk-size line is over [`CHUNK_LINE_BYTES_MAX`](crate::limits::CHUNK_LINE_BYTES_MAX).
+    ChunkLineTooLong,
+    /// A chunk's data is not followed by CRLF.
+    ChunkEnd,
+    /// A trailer field is malformed.
+    Trailer,
+    /// The trailer section is over [`TRAILER_BYTES_MAX`](crate::limits::TRAILER_BYTES_MAX), or has
+    /// more than [`HEADERS_MAX`](crate::limits::HEADERS_MAX) fields.
+    TrailerTooLarge,
+    /// The head or the body did not arrive in time. Told by the owner of the connection: the
+    /// reader has no clock.
+    TooSlow,
+}
+
+impl Refusal {
+    /// The status to answer with.
+    pub const fn status(self) -> Status {
+        use Refusal as R;
+        match self {
+            R::TargetTooLong => Status::UriTooLong,
+            R::HeadTooLarge | R::TooManyHeaders | R::TrailerTooLarge => {
+                Status::RequestHeaderFieldsTooLarge
+            }
+            R::BodyTooLarge => Status::ContentTooLarge,
+            R::ExpectationUnknown => Status::ExpectationFailed,
+            R::MethodTooLong | R::TransferCodingUnknown => Status::NotImplemented,
+            R::VersionUnsupported => Status::HttpVersionNotSupported,
+            R::TooSlow => Status::RequestTimeout,
+            R::Method
+            | R::Target
+            | R::Version
+            | R::BareLineFeed
+            | R::FieldName
+            | R::FieldValue
+            | R::HostMissing
+            | R::HostRepeated
+            | R::HostMalformed
+            | R::ContentLengthRepeated
+            | R::ContentLengthMalformed
+            | R::FramingAmbiguous
+            | R::TransferEncodingInOldVersion
+            | R::TransferEncodingMalformed
+            | R::SecretRepeated
+            | R::LastEventIdRepeated
+            | R::OriginRepeated
+            | R::ChunkSize
+            | R::ChunkExtension
+            | R::ChunkLineTooLong
+            | R::ChunkEnd
+            | R::Trailer => Status::BadRequest,
+        }
+    }
+
+    /// What is wrong, for the `error` member of the answer and for the log.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Refusal::Method => "Malformed method",
+            Refusal::MethodTooLong => "Unknown method",
+            Refusal::Target => "Malformed request target",
+            Refusal::TargetTooLong => "Request target too long",
+            Refusal::Version => "Malformed request line",
+            Refusal::VersionUnsupported => "HTTP version not supported",
+            Refusal::BareLineFeed => "Line not ended by CRLF",
+            Refusal::HeadTooLarge => "Request head too large",
+            Refusal::TooManyHeaders => "Too many header fields",
+            Refusal::FieldName => "Malformed header field name",
+            Refusal::FieldValue => "Control character in a header field",
+            Refusal::HostMissing => "Missing Host",
+            Refusal::HostRepeated => "Repeated Host",
+            Refusal::HostMalformed => "Malformed Host",
+            Refusal::ContentLengthRepeated => "Repeated Content-Length",
+            Refusal::ContentLengthMalformed => "Malformed Content-Length",
+            Refusal::FramingAmbiguous => "Both Content-Length and Transfer-Encoding",
+            Refusal::TransferEncodingInOldVersion => "Transfer-Encoding in HTTP/1.0",
+            Refusal::TransferEncodingMalformed => "Malformed Transfer-Encoding",
+            Refusal::TransferCodingUnknown => "Unknown transfer coding",
+            Refusal::SecretRepeated => "Repeated X-Webhook-Secret",
+            Refusal::LastEventIdRepeated => "Repeated Last-Event-ID",
+            Refusal::OriginRepeated => "Repeated Origin",
+            Refusal::ExpectationUnknown => "Unknown expectation",
+            Refusal::BodyTooLarge => "Body too large",
+            Refusal::ChunkSize => "Malformed chunk size",
+            Refusal::ChunkExtension => "Malformed chunk extension",
+            Refusal::ChunkLineTooLong => "Chunk size line too long",
+            Refusal::ChunkEnd => "Chunk not ended by CRLF",
+            Refusal::Trailer => "Malformed trailer field",
+            Refusal::TrailerTooLarge => "Trailer section too large",
+            Refusal::TooSlow => "Request too slow",
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason())
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// The methods of a resource, as the value of `Allow` (RFC 9110 section 10.2.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allow(&'static str);
+
+impl Allow {
+    /// What can be read and written: the webhook.
+    pub const READ_WRITE: Allow = Allow("GET, HEAD, POST, OPTIONS");
+    /// What can only be read: the stream and the chat window.
+    pub const READ: Allow = Allow("GET, HEAD, OPTIONS");
+
+    /// The methods, separated by comma and space.
+    pub const fn as_str(self) -> &'static str {
+        self.0
+    }
+}
+
+/// An error as the answer to a request that was read whole. The connection can go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorAnswer {
+    /// The secret is missing or wrong.
+    Unauthorized,
+    /// No resource has this path.
+    NotFound,
+    /// The resource has other methods.
+    MethodNotAllowed(Allow),
+    /// The body is not one JSON object in UTF-8, or names a member twice.
+    InvalidJson,
+    /// `message` is missing, not a string, or blank.
+    MessageRequired,
+    /// `sessionId` of a body is neither a string nor null.
+    SessionNotText,
+    /// `sessionId` is over [`SESSION_BYTES_MAX`](crate::limits::SESSION_BYTES_MAX).
+    SessionTooLong,
+    /// The query holds a bad percent escape or escapes what is not UTF-8.
+    QueryMalformed,
+    /// The query names `sessionId` or `lastEventId` twice.
+    QueryRepeated,
+    /// The message could not be stored; nothing was delivered.
+    Internal,
+    /// No room now; to be tried again after so many seconds.
+    Unavailable {
+        /// The value of `Retry-After` in seconds.
+        retry_after_s: u32,
+    },
+}
+
+impl ErrorAnswer {
+    /// The status to answer with.
+    pub const fn status(self) -> Status {
+        match self {
+            ErrorAnswer::Unauthorized => Status::Unauthorized,
+            ErrorAnswer::NotFound => Status::NotFound,
+            ErrorAnswer::MethodNotAllowed(_) => Status::MethodNotAllowed,
+            ErrorAnswer::InvalidJson
+            | ErrorAnswer::MessageRequired
+            | ErrorAnswer::SessionNotText
+            | ErrorAnswer::SessionTooLong
+            | ErrorAnswer::QueryMalformed
+            | ErrorAnswer::QueryRepeated => Status::BadRequest,
+            ErrorAnswer::Internal => Status::InternalServerError,
+            ErrorAnswer::Unavailable { .. } => Status::ServiceUnavailable,
+        }
+    }
+
+    /// What is wrong, for the `error` member of the answer.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            ErrorAnswer::Unauthorized => "Unauthorized",
+            ErrorAnswer::NotFound => "Not found",
+            ErrorAnswer::MethodNotAllowed(_) => "Method not allowed",
+            ErrorAnswer::InvalidJson => "Invalid JSON",
+            ErrorAnswer::MessageRequired => "Message is required and must be a non-empty string",
+            ErrorAnswer::SessionNotText => "sessionId must be a string",
+            ErrorAnswer::SessionTooLong => "sessionId must be at most 256 bytes",
+            ErrorAnswer::QueryMalformed => "Malformed query",
+            ErrorAnswer::QueryRepeated => "Repeated query parameter",
+            ErrorAnswer::Internal => "Internal server error",
+            ErrorAnswer::Unavailable { .. } => "Service unavailable",
+        }
+    }
+}
+
+impl fmt::Display for ErrorAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason())
+    }
+}
+
+impl std::error::Error for ErrorAnswer {}

@@ -1,0 +1,344 @@
+//! The webhook's body: a JSON object with a `message` and perhaps a `sessionId`.
+//!
+//! Called by [`route`](super::route()). Reads the text once, building nothing of what it does not
+//! use: members that are not known are passed over without recursion, whatever their depth. Never
+//! trims or changes the message.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use crate::message::{Draft, SessionId};
+
+use super::error::ErrorAnswer;
+
+/// Reads a webhook's body (RFC 8259).
+///
+/// The text must be UTF-8 throughout and one object with nothing but white space around it.
+/// `message` or `sessionId` twice is refused as well: parsers differ in which of the two counts.
+pub fn parse_draft(body: &[u8]) -> Result<Draft, ErrorAnswer> {
+    // Checked here for the whole: serde_json does not look into strings that it passes over.
+    let text = str::from_utf8(body).map_err(|_| ErrorAnswer::InvalidJson)?;
+    let members: Members = serde_json::from_str(text).map_err(|_| ErrorAnswer::InvalidJson)?;
+
+    let content = match members.message {
+        Some(Value::Text(content)) if !is_blank(&content) => content,
+        _ => return Err(ErrorAnswer::MessageRequired),
+    };
+    let session = match members.session_id {
+        None | Some(Value::Null) => None,
+        Some(Value::Text(id)) => SessionId::parse(&id).map_err(|_| ErrorAnswer::SessionTooLong)?,
+        Some(Value::Other) => return Err(ErrorAnswer::SessionNotText),
+    };
+    Ok(Draft { session, content })
+}
+
+/// Whether there is nothing but white space: that of Unicode, and U+FEFF, which ECMAScript counts
+/// as white space too (ECMA-262 section 12.2).
+fn is_blank(text: &str) -> bool {
+    text.chars().all(|c| c.is_whitespace() || c == '\u{feff}')
+}
+
+/// The members that count, as far as they are there.
+#[derive(Default)]
+struct Members {
+    message: Option<Value>,
+    session_id: Option<Value>,
+}
+
+/// A value as far as it matters here.
+enum Value {
+    Text(String),
+    Null,
+    Other,
+}
+
+/// A member's name as far as it matters here.
+enum Name {
+    Message,
+    SessionId,
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Members, D::Error> {
+        deserializer.deserialize_map(MembersVisitor)
+    }
+}
+
+struct MembersVisitor;
+
+impl<'de> Visitor<'de> for MembersVisitor {
+    type Value = Members;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+        let mut members = Members::default();
+        while let Some(name) = map.next_key()? {
+            let member = match name {
+                Name::Message => &mut members.message,
+                Name::SessionId => &mut members.session_id,
+                Name::Other => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            if member.replace(map.next_value()?).is_some() {
+                return Err(A::Error::custom("repeated member"));
+            }
+        }
+        Ok(members)
+    }
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Name, D::Error> {
+        deserializer.deserialize_str(NameVisitor)
+    }
+}
+
+struct NameVisitor;
+
+impl Visitor<'_> for NameVisitor {
+    type Value = Name;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a member name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Name, E> {
+        Ok(match name {
+            "message" => Name::Message,
+            "sessionId" => Name::SessionId,
+            _ => Name::Other,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(ValueVisitor)
+    }
+}
+
+struct ValueVisitor;
+
+impl<'de> Visitor<'de> for ValueVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(Value::Text(text.to_owned()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Value, E> {
+        Ok(Value::Other)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Value, E> {
+        Ok(Value::Other)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Value, E> {
+        Ok(Value::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Value, E> {
+        Ok(Value::Other)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Value::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Value::Other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(body: &str) -> Result<String, ErrorAnswer> {
+        parse_draft(body.as_bytes()).map(|draft| draft.content)
+    }
+
+    #[test]
+    fn a_message_is_taken_as_it_was_sent() {
+        for (body, expected) in [
+            (r#"{"message":"hi"}"#, "hi"),
+            (" \t\r\n{ \"message\" : \" hi\\n\" } \n", " hi\n"),
+            (r#"{"message":"\u00e9\ud83d\ude00\u0000"}"#, "é😀\0"),
+            (r#"{"m\u0065ssage":"hi"}"#, "hi"),
+            (
+                r#"{"a":1e999,"b":[{"message":"no"}],"message":"hi","c":"\ud800"}"#,
+                "hi",
+            ),
+            (
+                r#"{"Message":"no","message":"hi","session":"x","messagE":null}"#,
+                "hi",
+            ),
+            (r#"{"a":1,"a":2,"message":"hi"}"#, "hi"),
+        ] {
+            assert_eq!(content(body).as_deref(), Ok(expected), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_one_object_is_invalid() {
+        for body in [
+            "",
+            " ",
+            "null",
+            "[]",
+            "\"message\"",
+            "1",
+            "{",
+            "{}}",
+            "{} {}",
+            "{}x",
+            "{,}",
+            "hi",
+            r#"{"message":"hi"}x"#,
+            r#"{"message":"hi"},"#,
+            r#"{"message":"hi",}"#,
+            r#"{"message":"hi""#,
+            r#"{"message":"hi"#,
+            r"{'message':'hi'}",
+            r#"{message:"hi"}"#,
+            r#"[{"message":"hi"}]"#,
+            "{\"message\":\"h\ni\"}",
+            r#"{"message":"\x"}"#,
+            r#"{"message":"\ud800"}"#,
+            "\u{feff}{\"message\":\"hi\"}",
+            r#"{"message":"hi","a":[1,]}"#,
+            r#"{"message":"hi","a":01}"#,
+            r#"{"message":"hi","a":NaN}"#,
+            r#"{"message":"hi","a"}"#,
+            r#"{"message":"hi","message":"hi"}"#,
+            r#"{"message":"hi","m\u0065ssage":"no"}"#,
+            r#"{"message":1,"message":"hi"}"#,
+            r#"{"message":"hi","sessionId":"a","sessionId":"b"}"#,
+            r#"{"message":"hi","sessionId":null,"sessionId":"b"}"#,
+            "{\"message\":\"hi\"}\0",
+        ] {
+            assert_eq!(content(body), Err(ErrorAnswer::InvalidJson), "{body}");
+        }
+    }
+
+    #[test]
+    fn invalid_utf8_is_invalid_wherever_it_stands() {
+        for body in [
+            &b"{\"message\":\"\xff\"}"[..],
+            b"{\"message\":\"hi\",\"a\":\"\xff\"}",
+            b"{\"message\":\"hi\",\"\xc3\":1}",
+            b"{\"message\":\"\xed\xa0\x80\"}",
+            b"{\"message\":\"\xc0\x80\"}",
+        ] {
+            assert_eq!(parse_draft(body), Err(ErrorAnswer::InvalidJson), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_required_and_not_blank() {
+        for body in [
+            "{}",
+            r#"{"message":null}"#,
+            r#"{"message":1}"#,
+            r#"{"message":-1.5}"#,
+            r#"{"message":true}"#,
+            r#"{"message":["hi"]}"#,
+            r#"{"message":{"a":["hi"]}}"#,
+            r#"{"message":""}"#,
+            r#"{"message":" \t\r\n"}"#,
+            r#"{"message":"\u00a0\u2003\u3000"}"#,
+            r#"{"message":"\ufeff"}"#,
+            r#"{"message":"\u2028\u0085"}"#,
+            r#"{"sessionId":1}"#,
+        ] {
+            assert_eq!(content(body), Err(ErrorAnswer::MessageRequired), "{body}");
+        }
+        assert_eq!(
+            content(r#"{"message":"\u200b"}"#).as_deref(),
+            Ok("\u{200b}"),
+            "not white space"
+        );
+    }
+
+    #[test]
+    fn a_session_is_a_string_or_absent_and_never_guessed() {
+        let session = |value: &str| {
+            let body = format!(r#"{{"message":"hi","sessionId":{value}}}"#);
+            parse_draft(body.as_bytes())
+                .map(|draft| draft.session.map(|session| session.as_str().to_owned()))
+        };
+        let longest = "x".repeat(256);
+        assert_eq!(session("null"), Ok(None));
+        assert_eq!(session(r#""""#), Ok(None));
+        assert_eq!(session(r#""a b""#), Ok(Some("a b".into())));
+        assert_eq!(session(&format!("{longest:?}")), Ok(Some(longest.clone())));
+        assert_eq!(
+            session(&format!("\"{longest}x\"")),
+            Err(ErrorAnswer::SessionTooLong)
+        );
+        assert_eq!(
+            session(&format!("{:?}", "é".repeat(129))),
+            Err(ErrorAnswer::SessionTooLong)
+        );
+        for value in [
+            "1",
+            "0.5",
+            "-3",
+            "true",
+            "false",
+            "[]",
+            "{}",
+            r#"["a"]"#,
+            r#"{"a":"b"}"#,
+        ] {
+            assert_eq!(session(value), Err(ErrorAnswer::SessionNotText), "{value}");
+        }
+    }
+
+    /// Nesting as deep as a body can have it, in a member that is passed over and in one that is
+    /// looked at.
+    #[test]
+    fn depth_takes_no_stack() {
+        let depth = crate::limits::BODY_BYTES_MAX_LIMIT / 2 - 32;
+        let (open, close) = ("[".repeat(depth), "]".repeat(depth));
+        let body = format!(r#"{{"message":"hi","a":{open}{close}}}"#);
+        assert_eq!(content(&body).as_deref(), Ok("hi"));
+        let body = format!(r#"{{"message":{open}{close}}}"#);
+        assert_eq!(content(&body), Err(ErrorAnswer::MessageRequired));
+        let open = r#"{"a":"#.repeat(depth / 4);
+        let body = format!(
+            r#"{{"message":"hi","sessionId":{open}1{}}}"#,
+            "}".repeat(depth / 4)
+        );
+        assert_eq!(content(&body), Err(ErrorAnswer::SessionNotText));
+        assert_eq!(content(&open), Err(ErrorAnswer::InvalidJson));
+    }
+
+    #[test]
+    fn debug_output_shows_no_content() {
+        let draft = parse_draft(br#"{"message":"private","sessionId":"topsecret"}"#).unwrap();
+        let text = format!("{draft:?}");
+        assert!(
+            !text.contains("private") && !text.contains("topsecret"),
+            "{text}"
+        );
+    }
+}

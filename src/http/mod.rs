@@ -1,0 +1,50 @@
+//! HTTP/1.1 and 1.0 as far as this server speaks it: bytes in, a decision and bytes out.
+//!
+//! Called by the shards, which own the sockets and the time; nothing in here does I/O, reads a
+//! clock, or knows what a connection is. The path of a request:
+//!
+//! 1. [`RequestReader`] takes the bytes as they come and finds one whole request ([`request`],
+//!    with `head` for the request line and the fields, `target` for the target and `Host`, `body`
+//!    for chunked framing);
+//! 2. [`route()`] decides what is asked for (`json` reads the webhook's body);
+//! 3. [`Responder`] encodes the answer ([`response`]).
+//!
+//! What is wrong with a request is one of two things ([`error`]): a [`Refusal`] means that it is
+//! not known where the request ends, or that it is not worth reading on, so the answer is the last
+//! of its connection; an [`ErrorAnswer`] is an ordinary answer and the connection goes on.
+//!
+//! # What is accepted
+//!
+//! Two parsers that read one message differently are what request smuggling is made of. So what
+//! RFC 9110 and RFC 9112 leave open is refused, and the whole of what is accepted is this:
+//!
+//! - At most one empty line (CRLF) before a request line. Every line ends with CRLF.
+//! - `method SP target SP version`, single spaces. The method is a token of at most 32 bytes. The
+//!   version is `HTTP/1.1` or `HTTP/1.0`.
+//! - A target of visible ASCII without `#`: `/path[?query]`, `http://authority[/path][?query]` (or
+//!   `https`), or, for `OPTIONS`, `*`.
+//! - Fields as `name:value`, the name a token, the value without controls other than tab; at most
+//!   [`HEADERS_MAX`](crate::limits::HEADERS_MAX). No folded lines.
+//! - `Host` once (in 1.0 also not at all): empty, or `host[:port]` where the host is a name (percent
+//!   escapes included, no comma) or an IPv6 address in brackets, and the port at most 65535.
+//! - No body, or `Content-Length` once as plain digits, or, in 1.1, `Transfer-Encoding: chunked`
+//!   once; never both. Chunk extensions and trailer fields are checked, and ignored.
+//! - `Expect: 100-continue` and no other expectation.
+//! - `X-Webhook-Secret`, `Last-Event-ID` and `Origin` at most once each.
+
+mod body;
+pub mod error;
+mod head;
+mod json;
+pub mod request;
+pub mod response;
+pub mod route;
+mod target;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::{Allow, ErrorAnswer, Refusal, Status};
+pub use request::{Method, Phase, Progress, Request, RequestReader, Version};
+pub use response::{AllowOrigin, CONTINUE, InvalidOrigin, ReplyTo, Responder};
+pub use route::{Access, Route, Subscription, View, error_before_body, route};

@@ -1,0 +1,124 @@
+//! The sessions that somebody cares about: those with a stream open or a frame in the live log.
+//!
+//! Used by the live log, which files targeted frames here, and through it by the shard, which keeps
+//! a session's streams here. Never holds a session that has neither.
+
+use std::collections::{HashMap, VecDeque};
+
+use slab::Slab;
+
+use crate::message::SessionId;
+
+/// A session in this table, for as long as it is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionKey(u32);
+
+/// The end of a list of slots.
+pub const NO_SLOT: u32 = u32::MAX;
+
+pub(super) struct Session {
+    name: SessionId,
+    /// The seqs of its frames in the log, ascending.
+    pub(super) frames: VecDeque<u64>,
+    /// How many of its frames have left the log while it was in this table.
+    pub(super) frames_evicted: u64,
+    streams: u32,
+    first_slot: u32,
+}
+
+impl Session {
+    /// How many of its frames, counted since it entered this table, come before `seq`.
+    pub(super) fn frames_before(&self, seq: u64) -> u64 {
+        self.frames_evicted + self.frames.partition_point(|&frame| frame < seq) as u64
+    }
+
+    fn is_idle(&self) -> bool {
+        self.streams == 0 && self.frames.is_empty()
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Sessions {
+    keys: HashMap<SessionId, u32>,
+    table: Slab<Session>,
+}
+
+impl Sessions {
+    pub(super) fn find(&self, name: &SessionId) -> Option<SessionKey> {
+        self.keys.get(name).map(|&key| SessionKey(key))
+    }
+
+    /// Files a frame under its session.
+    pub(super) fn push_frame(&mut self, name: &SessionId, seq: u64) -> SessionKey {
+        let key = self.intern(name);
+        self.session_mut(key).frames.push_back(seq);
+        key
+    }
+
+    /// The oldest frame of a session leaves the log.
+    pub(super) fn evict_frame(&mut self, key: SessionKey, seq: u64) {
+        let session = self.session_mut(key);
+        let evicted = session.frames.pop_front();
+        assert_eq!(evicted, Some(seq), "frames leave in the order they came");
+        session.frames_evicted += 1;
+        self.forget_if_idle(key);
+    }
+
+    /// Counts one more stream of a session.
+    pub(super) fn hold(&mut self, name: &SessionId) -> SessionKey {
+        let key = self.intern(name);
+        self.session_mut(key).streams += 1;
+        key
+    }
+
+    /// Counts one stream less. Its slot is out of the list by now.
+    pub(super) fn release(&mut self, key: SessionKey) {
+        let session = self.session_mut(key);
+        session.streams -= 1;
+        self.forget_if_idle(key);
+    }
+
+    pub(super) fn first_slot(&self, key: SessionKey) -> u32 {
+        self.session(key).first_slot
+    }
+
+    pub(super) fn set_first_slot(&mut self, key: SessionKey, slot: u32) {
+        self.session_mut(key).first_slot = slot;
+    }
+
+    pub(super) fn session(&self, key: SessionKey) -> &Session {
+        &self.table[key.0 as usize]
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    fn session_mut(&mut self, key: SessionKey) -> &mut Session {
+        &mut self.table[key.0 as usize]
+    }
+
+    fn intern(&mut self, name: &SessionId) -> SessionKey {
+        if let Some(key) = self.find(name) {
+            return key;
+        }
+        let key = self.table.insert(Session {
+            name: name.clone(),
+            frames: VecDeque::new(),
+            frames_evicted: 0,
+            streams: 0,
+            first_slot: NO_SLOT,
+        });
+        let key = u32::try_from(key).expect("sessions are bounded by streams and frames");
+        self.keys.insert(name.clone(), key);
+        SessionKey(key)
+    }
+
+    fn forget_if_idle(&mut self, key: SessionKey) {
+        if self.session(key).is_idle() {
+            let session = self.table.remove(key.0 as usize);
+            debug_assert_eq!(session.first_slot, NO_SLOT);
+            self.keys.remove(&session.name);
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The live log against a model that keeps every frame ever appended.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const LOG_BYTES: usize = 6_000;
+
+/// A log and all that was ever appended to it.
+struct Pair {
+    log: LiveLog,
+    all: Vec<(Option<SessionId>, Vec<u8>, Chunk)>,
+    first_seq: u64,
+}
+
+impl Pair {
+    fn new(first_seq: u64) -> Pair {
+        Pair {
+            log: LiveLog::new(first_seq, LOG_BYTES),
+            all: Vec::new(),
+            first_seq,
+        }
+    }
+
+    fn append(&mut self, session: Option<&SessionId>, payload_bytes: usize) {
+        let seq = self.log.head_seq();
+        let mut frame = format!("{payload_bytes:x}\r\n").into_bytes();
+        let head_bytes = frame.len() as u8;
+        frame.extend((0..payload_bytes).map(|i| (seq as usize * 7 + i) as u8));
+        frame.extend_from_slice(b"\r\n");
+        let chunk = Chunk {
+            bytes: frame.len() as u32,
+            head_bytes,
+        };
+        self.log.append(seq, session, &frame, chunk);
+        self.all.push((session.cloned(), frame, chunk));
+    }
+
+    fn may_see(&self, viewer: Option<&Viewer>, seq: u64) -> bool {
+        let (session, ..) = &self.all[(seq - self.first_seq) as usize];
+        match (viewer, session) {
+            (None, _) | (_, None) => true,
+            (Some(viewer), Some(session)) => viewer.session.as_ref() == Some(session),
+        }
+    }
+
+    /// What a viewer is to receive from `from` on, and the seqs it is made of.
+    fn expected(&self, viewer: Option<&Viewer>, framing: Framing, from: u64) -> Vec<u8> {
+        (from..self.log.head_seq())
+            .filter(|&seq| self.may_see(viewer, seq))
+            .flat_map(|seq| self.wire(seq, framing))
+            .collect()
+    }
+
+    fn wire(&self, seq: u64, framing: Framing) -> Vec<u8> {
+        let (_, frame, chunk) = &self.all[(seq - self.first_seq) as usize];
+        match framing {
+            Framing::Chunked => frame.clone(),
+            Framing::Bare => frame[usize::from(chunk.head_bytes)..frame.len() - 2].to_vec(),
+        }
+    }
+
+    fn count(&self, viewer: Option<&Viewer>, from: u64, to: u64) -> u64 {
+        (from..to).filter(|&seq| self.may_see(viewer, seq)).count() as u64
+    }
+}
+
+/// A viewer that does not see everything.
+struct Viewer {
+    session: Option<SessionId>,
+}
+
+fn session(name: &str) -> SessionId {
+    SessionId::parse(name).unwrap().unwrap()
+}
+
+fn bytes_of(gather: &Gather<'_>) -> Vec<u8> {
+    gather.extents().iter().flat_map(|e| e.to_vec()).collect()
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Append {
+        session: u8,
+        payload_bytes: usize,
+    },
+    /// Serve the stream, with a socket that takes this many bytes.
+    Serve {
+        takes: usize,
+    },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let append = (0..5_u8, 1..50_usize).prop_map(|(session, payload_bytes)| Step::Append {
+        session,
+        payload_bytes,
+    });
+    let serve = prop_oneof![0..100_usize, Just(usize::MAX)].prop_map(|takes| Step::Serve { takes });
+    prop::collection::vec(prop_oneof![4 => append, 1 => serve], 1..600)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Whatever the interleaving of appends and partial writes: a stream receives the frames of its
+    /// view, whole, in order, each once; what it does not receive it is told the exact number of.
+    #[test]
+    fn a_stream_gets_its_view_or_is_told(
+        steps in steps(),
+        view_kind in 0..3_u8,
+        chunked in any::<bool>(),
+        before in 0..150_usize,
+    ) {
+        let framing = if chunked { Framing::Chunked } else { Framing::Bare };
+        let names: Vec<_> = (0..4).map(|i| session(&format!("s{i}"))).collect();
+        let mut pair = Pair::new(1000);
+        for i in 0..before {
+            pair.append((i % 3 == 0).then(|| &names[i % 4]), 10);
+        }
+
+        let (view, viewer) = match view_kind {
+            0 => (View::Everything, None),
+            1 => (View::Public, Some(Viewer { session: None })),
+            _ => (
+                View::Session(pair.log.hold_session(&names[0])),
+                Some(Viewer { session: Some(names[0].clone()) }),
+            ),
+        };
+        let viewer = viewer.as_ref();
+        let start = pair.log.catch_up(view, None);
+        prop_assert_eq!(start.missed, 0);
+        prop_assert_eq!(
+            start.replay,
+            pair.count(viewer, pair.log.tail_seq(), pair.log.head_seq()).min(100)
+        );
+
+        let mut cursor = start.cursor;
+        let mut received = Vec::new();
+        let mut expected_from = cursor.next_seq;
+        for step in steps {
+            match step {
+                Step::Append { session, payload_bytes } => {
+                    pair.append(names.get(usize::from(session)), payload_bytes);
+                    prop_assert!(pair.log.entries.len() >= 100.min(pair.all.len()));
+                }
+                Step::Serve { takes } => {
+                    match pair.log.lag(view, &cursor) {
+                        Lag::Within => {}
+                        Lag::Torn => {
+                            prop_assert!(cursor.sent_bytes > 0);
+                            return Ok(());
+                        }
+                        Lag::Skips { cursor: ahead, missed } => {
+                            let gone = pair.count(viewer, cursor.next_seq, pair.log.tail_seq());
+                            prop_assert_eq!(missed, gone);
+                            prop_assert!(received.is_empty());
+                            cursor = ahead;
+                            expected_from = ahead.next_seq;
+                        }
+                    }
+                    let mut gather = Gather::new();
+                    let after = pair.log.gather(view, framing, &cursor, &mut gather);
+                    let offered = bytes_of(&gather);
+                    prop_assert_eq!(offered.len(), gather.bytes());
+                    let taken = takes.min(offered.len());
+                    received.extend_from_slice(&offered[..taken]);
+                    cursor = if taken == offered.len() {
+                        after
+                    } else {
+                        pair.log.advance(view, framing, &cursor, taken)
+                    };
+                    let expected = pair.expected(viewer, framing, expected_from);
+                    prop_assert!(expected.starts_with(&received));
+                    if taken == offered.len() && after.next_seq == pair.log.head_seq() {
+                        prop_assert_eq!(&expected, &received);
+                    }
+                    // Start afresh at frame boundaries, so that `received` is one run.
+                    if cursor.sent_bytes == 0 {
+                        received.clear();
+                        expected_from = cursor.next_seq;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Resuming behind any seq gives what followed it, or says that something is gone.
+    #[test]
+    fn a_resume_is_exact(count in 1..400_usize, after in 990..1500_u64) {
+        let mut pair = Pair::new(1000);
+        for _ in 0..count {
+            pair.append(None, 20);
+        }
+        let (tail, head) = (pair.log.tail_seq(), pair.log.head_seq());
+        let resumed = pair.log.catch_up(View::Everything, Some(after));
+        if after >= head {
+            prop_assert_eq!(resumed, pair.log.catch_up(View::Everything, None));
+        } else {
+            prop_assert_eq!(resumed.cursor.next_seq, (after + 1).max(tail));
+            prop_assert_eq!(resumed.missed, tail.saturating_sub(after + 1));
+            prop_assert_eq!(resumed.replay, head - (after + 1).max(tail));
+        }
+    }
+}
+
+#[test]
+fn everything_behind_is_one_write_however_many_frames() {
+    let mut pair = Pair::new(1);
+    let cursor = pair.log.catch_up(View::Everything, None).cursor;
+    for _ in 0..100 {
+        pair.append(None, 50);
+    }
+    let mut gather = Gather::new();
+    let after = pair
+        .log
+        .gather(View::Everything, Framing::Chunked, &cursor, &mut gather);
+    assert_eq!(after.next_seq, pair.log.head_seq());
+    assert!(gather.extents().len() <= 2);
+}
+
+#[test]
+fn a_sessions_replay_reaches_past_a_hundred_messages_of_others() {
+    let mut pair = Pair::new(1);
+    let (mine, other) = (session("mine"), session("other"));
+    pair.append(Some(&mine), 10);
+    for _ in 0..120 {
+        pair.append(Some(&other), 10);
+    }
+    let key = pair.log.hold_session(&mine);
+    let start = pair.log.catch_up(View::Session(key), None);
+    assert_eq!((start.cursor.next_seq, start.replay), (1, 1));
+}
+
+#[test]
+fn a_session_is_forgotten_with_its_last_stream_and_frame() {
+    let mut pair = Pair::new(1);
+    let name = session("gone");
+    pair.append(Some(&name), 40);
+    let key = pair.log.hold_session(&name);
+    pair.log.release_session(key);
+    assert_eq!(pair.log.sessions(), 1);
+    for _ in 0..200 {
+        pair.append(None, 40);
+    }
+    assert_eq!(pair.log.sessions(), 0);
+}
+
+#[test]
+fn more_runs_than_extents_take_more_than_one_write_and_lose_nothing() {
+    let mut pair = Pair::new(1);
+    let (mine, other) = (session("mine"), session("other"));
+    let view = View::Session(pair.log.hold_session(&mine));
+    let mut cursor = pair.log.catch_up(view, None).cursor;
+    for i in 0..200 {
+        pair.append(Some(if i % 2 == 0 { &mine } else { &other }), 5);
+    }
+    let viewer = Viewer {
+        session: Some(mine),
+    };
+    let mut received = Vec::new();
+    let mut writes = 0;
+    while cursor.next_seq < pair.log.head_seq() {
+        let mut gather = Gather::new();
+        cursor = pair
+            .log
+            .gather(view, Framing::Chunked, &cursor, &mut gather);
+        received.extend(bytes_of(&gather));
+        writes += 1;
+    }
+    assert_eq!(received, pair.expected(Some(&viewer), Framing::Chunked, 1));
+    assert!((2..=4).contains(&writes), "{writes}");
+}

@@ -1,0 +1,413 @@
+//! The log: one line per event on standard error, as text or as flat JSON, times in UTC.
+//!
+//! Set up by `main` before anything else starts; every module logs through `tracing`. Logging never
+//! blocks: standard error may be a pipe whose reader is slow or stopped, and a reactor that waits
+//! for it serves nobody. So lines go through a queue to a thread of their own. The queue is bounded
+//! in bytes; a line that finds it full is dropped and counted, and a warning with the count follows
+//! as soon as lines get through again.
+//!
+//! Values come from peers, files and the network. Whatever they hold, an event is one line without
+//! control characters. There is no colour, so nothing in a line is for a terminal to interpret.
+
+use std::io::{self, ErrorKind, Write};
+use std::panic::PanicHookInfo;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use tracing::{Dispatch, Level, error, warn};
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::config::{LogFormat, LogLevel};
+use crate::limits::{LOG_FLUSH_MS, LOG_QUEUE_BYTES_MAX};
+
+/// The running log. Dropping it waits until what is queued is written, for at most [`LOG_FLUSH_MS`].
+#[derive(Debug)]
+pub struct Log {
+    queue: LineQueue,
+}
+
+impl Log {
+    /// Logs to standard error from now on, panics included.
+    ///
+    /// Fails where this process already has a log or no thread can be started.
+    pub fn start(format: LogFormat, level: LogLevel) -> io::Result<Log> {
+        Log::start_on(io::stderr(), format, level)
+    }
+
+    /// Logs to `output`, which may block.
+    pub fn start_on(
+        output: impl Write + Send + 'static,
+        format: LogFormat,
+        level: LogLevel,
+    ) -> io::Result<Log> {
+        let queue = LineQueue::start(output)?;
+        let dispatch = dispatch(queue.clone(), format, level);
+        tracing::dispatcher::set_global_default(dispatch).map_err(io::Error::other)?;
+        std::panic::set_hook(Box::new(log_panic));
+        Ok(Log { queue })
+    }
+
+    /// The number of lines dropped so far; it goes on counting.
+    pub fn lines_dropped(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.queue.lines_dropped)
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.queue.flush(Duration::from_millis(LOG_FLUSH_MS));
+    }
+}
+
+/// Formats events into lines for `queue`. A field called `timestamp`, `level` or `message` would
+/// stand twice in a JSON line, so none is.
+fn dispatch(queue: LineQueue, format: LogFormat, level: LogLevel) -> Dispatch {
+    let level = match level {
+        LogLevel::Error => Level::ERROR,
+        LogLevel::Warn => Level::WARN,
+        LogLevel::Info => Level::INFO,
+        LogLevel::Debug => Level::DEBUG,
+        LogLevel::Trace => Level::TRACE,
+    };
+    let lines = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_target(false)
+        .with_ansi(false)
+        .with_writer(queue);
+    match format {
+        LogFormat::Text => lines.finish().into(),
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).with_current_span(false);
+            lines.with_span_list(false).finish().into()
+        }
+    }
+}
+
+/// Logs where a thread panicked. The text of a panic is left out: that of a slice or a parse error
+/// quotes what it was given, which may be a message.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic
+        .location()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    let thread = thread::current();
+    error!(
+        place,
+        thread = thread.name().unwrap_or_default(),
+        "a thread panicked; please report this"
+    );
+}
+
+/// The way of a line to the thread that writes it.
+#[derive(Debug, Clone)]
+struct LineQueue {
+    sender: Sender<Item>,
+    /// Bytes of the lines that are queued or being written.
+    bytes: Arc<AtomicUsize>,
+    lines_dropped: Arc<AtomicU64>,
+}
+
+/// What goes through the queue.
+#[derive(Debug)]
+enum Item {
+    Line(Vec<u8>),
+    /// All before it is written: say so.
+    Flush(Sender<()>),
+}
+
+impl LineQueue {
+    /// Starts the thread that writes to `output`. It runs as long as the process, since the global
+    /// subscriber keeps a sender.
+    fn start(output: impl Write + Send + 'static) -> io::Result<LineQueue> {
+        let (sender, items) = unbounded();
+        let queue = LineQueue {
+            sender,
+            bytes: Arc::default(),
+            lines_dropped: Arc::default(),
+        };
+        let (bytes, lines_dropped) = (Arc::clone(&queue.bytes), Arc::clone(&queue.lines_dropped));
+        thread::Builder::new()
+            .name("log".into())
+            .spawn(move || write_lines(&items, &bytes, &lines_dropped, output))?;
+        Ok(queue)
+    }
+
+    /// Queues a line, or drops it where the queue is full.
+    fn push(&self, line: Vec<u8>) {
+        let length = line.len();
+        let queued = self.bytes.fetch_add(length, Ordering::Relaxed);
+        // The sending fails only where the writer's thread is gone, which then has nothing to add.
+        if queued + length > LOG_QUEUE_BYTES_MAX || self.sender.send(Item::Line(line)).is_err() {
+            self.bytes.fetch_sub(length, Ordering::Relaxed);
+            self.lines_dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until all lines so far are written, for at most `patience`; says whether they are.
+    fn flush(&self, patience: Duration) -> bool {
+        let (sender, done) = bounded(1);
+        self.sender.send(Item::Flush(sender)).is_ok() && done.recv_timeout(patience).is_ok()
+    }
+}
+
+impl<'a> MakeWriter<'a> for LineQueue {
+    type Writer = &'a LineQueue;
+
+    fn make_writer(&'a self) -> &'a LineQueue {
+        self
+    }
+}
+
+/// `tracing-subscriber` writes each event whole, in one call.
+impl Write for &LineQueue {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        self.push(one_line(event));
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// An event as one line: control characters become `\u00XX`, which is text in a text line and the
+/// same character in a JSON string; the newline at the end stays.
+fn one_line(event: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(event);
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    let mut line = Vec::with_capacity(text.len() + 1);
+    for c in text.chars() {
+        if c.is_control() {
+            // Control characters end at U+009F; writing to memory cannot fail.
+            let _ = write!(line, "\\u{:04x}", u32::from(c));
+        } else {
+            line.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+    }
+    line.push(b'\n');
+    line
+}
+
+/// The writer's thread.
+fn write_lines(
+    items: &Receiver<Item>,
+    bytes: &AtomicUsize,
+    lines_dropped: &AtomicU64,
+    mut output: impl Write,
+) {
+    let mut reported = 0;
+    for item in items {
+        match item {
+            Item::Line(line) => {
+                if write_whole(&mut output, &line).is_err() {
+                    lines_dropped.fetch_add(1, Ordering::Relaxed);
+                    reported += 1;
+                }
+                bytes.fetch_sub(line.len(), Ordering::Relaxed);
+            }
+            // Whoever asked may have stopped waiting.
+            Item::Flush(done) => drop(done.try_send(())),
+        }
+        let dropped = lines_dropped.load(Ordering::Relaxed);
+        if dropped > reported {
+            warn!(
+                lines = dropped - reported,
+                "log lines were dropped: standard error is read too slowly"
+            );
+            reported = dropped;
+        }
+    }
+}
+
+/// Writes all of `line`, also where somebody made the descriptor nonblocking, as happens to a
+/// terminal that is shared with another program. An error loses the line: there is no other place.
+fn write_whole(output: &mut impl Write, mut line: &[u8]) -> io::Result<()> {
+    const RETRY: Duration = Duration::from_millis(10);
+    while !line.is_empty() {
+        match output.write(line) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => line = &line[written..],
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(RETRY),
+            Err(error) => return Err(error),
+        }
+    }
+    output.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Condvar, Mutex};
+
+    use tracing::{debug, info};
+
+    use super::*;
+
+    /// An output that keeps what is written, and can be stopped as a full pipe is.
+    #[derive(Clone, Default)]
+    struct Pipe(Arc<(Mutex<PipeState>, Condvar)>);
+
+    #[derive(Default)]
+    struct PipeState {
+        text: Vec<u8>,
+        stopped: bool,
+    }
+
+    impl Pipe {
+        fn stop(&self, stopped: bool) {
+            self.0.0.lock().unwrap().stopped = stopped;
+            self.0.1.notify_all();
+        }
+
+        fn text(&self) -> String {
+            String::from_utf8(self.0.0.lock().unwrap().text.clone()).unwrap()
+        }
+    }
+
+    impl Write for Pipe {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let state = self.0.0.lock().unwrap();
+            let mut state = self.0.1.wait_while(state, |state| state.stopped).unwrap();
+            // Short writes are allowed, so make them.
+            let length = bytes.len().min(100);
+            state.text.extend_from_slice(&bytes[..length]);
+            Ok(length)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// What `events` logs in a format and at a level.
+    fn logged(format: LogFormat, level: LogLevel, events: impl FnOnce()) -> String {
+        let pipe = Pipe::default();
+        let queue = LineQueue::start(pipe.clone()).unwrap();
+        tracing::dispatcher::with_default(&dispatch(queue.clone(), format, level), events);
+        assert!(queue.flush(LONG));
+        pipe.text()
+    }
+
+    #[test]
+    fn a_json_line_is_one_flat_object() {
+        let text = logged(LogFormat::Json, LogLevel::Info, || {
+            info!(address = %"127.0.0.1:3000", shards = 2, "listening");
+        });
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["message"], "listening");
+        assert_eq!(line["address"], "127.0.0.1:3000");
+        assert_eq!(
+            (&line["shards"], &line["level"]),
+            (&2.into(), &"INFO".into())
+        );
+        let time = line["timestamp"].as_str().unwrap();
+        assert!(
+            humantime::parse_rfc3339(time).is_ok() && time.ends_with('Z'),
+            "{time}"
+        );
+        assert_eq!(line.as_object().unwrap().len(), 5);
+    }
+
+    #[test]
+    fn values_cannot_forge_lines_or_reach_the_terminal() {
+        let evil = "a\r\n2026-01-01T00:00:00Z ERROR forged\u{1b}[2J\u{7f}\u{9b}2J";
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let text = logged(
+                format,
+                LogLevel::Info,
+                || info!(%evil, debug = ?evil, evil, "{evil}"),
+            );
+            assert_eq!(text.lines().count(), 1, "{text:?}");
+            assert!(
+                !text.trim_end_matches('\n').contains(char::is_control),
+                "{text:?}"
+            );
+            if format == LogFormat::Json {
+                let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+                assert_eq!(line["message"], evil);
+            }
+        }
+    }
+
+    #[test]
+    fn less_important_events_are_left_out() {
+        let events = || {
+            debug!("quiet");
+            warn!("loud");
+        };
+        assert!(!logged(LogFormat::Text, LogLevel::Info, events).contains("quiet"));
+        assert!(logged(LogFormat::Text, LogLevel::Debug, events).contains("quiet"));
+        assert!(!logged(LogFormat::Text, LogLevel::Error, events).contains("loud"));
+    }
+
+    #[test]
+    fn a_stopped_reader_costs_lines_and_neither_time_nor_memory() {
+        let pipe = Pipe::default();
+        pipe.stop(true);
+        let queue = LineQueue::start(pipe.clone()).unwrap();
+        let line = vec![b'x'; 1023];
+        let lines = 2 * LOG_QUEUE_BYTES_MAX / 1024;
+        for _ in 0..lines {
+            // Returns although nothing is written: a push that waited would hang here.
+            queue.push([line.as_slice(), b"\n"].concat());
+        }
+        let dropped = queue.lines_dropped.load(Ordering::Relaxed);
+        assert_eq!(dropped as usize, lines - LOG_QUEUE_BYTES_MAX / 1024);
+        assert!(queue.bytes.load(Ordering::Relaxed) <= LOG_QUEUE_BYTES_MAX);
+        assert!(!queue.flush(Duration::from_millis(1)), "nobody reads");
+        pipe.stop(false);
+        assert!(queue.flush(LONG));
+        assert_eq!(
+            pipe.text().lines().count(),
+            lines - dropped as usize,
+            "whole lines"
+        );
+        assert_eq!(queue.bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_closed_output_is_survived_and_counted() {
+        struct Closed;
+        impl Write for Closed {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let queue = LineQueue::start(Closed).unwrap();
+        queue.push(b"lost\n".to_vec());
+        queue.push(b"lost too\n".to_vec());
+        assert!(queue.flush(LONG));
+        assert_eq!(queue.lines_dropped.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn a_nonblocking_output_gets_whole_lines() {
+        struct Reluctant(Pipe, bool);
+        impl Write for Reluctant {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.1 = !self.1;
+                if self.1 {
+                    Err(ErrorKind::WouldBlock.into())
+                } else {
+                    self.0.write(&bytes[..1])
+                }
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let pipe = Pipe::default();
+        let queue = LineQueue::start(Reluctant(pipe.clone(), false)).unwrap();
+        queue.push(b"whole\n".to_vec());
+        assert!(queue.flush(LONG));
+        assert_eq!(pipe.text(), "whole\n");
+    }
+}

@@ -1,0 +1,367 @@
+//! The bytes of a ring file: where everything is, and how it is encoded and checked.
+//!
+//! `FORMAT.md` beside this file is the same as a document. Called by the ring (append), by
+//! recovery (decode) and by whoever writes a file anew. Pure: never does I/O, never panics on
+//! bytes it is given.
+
+use std::fmt;
+
+use crate::limits::{BODY_BYTES_MAX_LIMIT, RING_SLOTS, SESSION_BYTES_MAX};
+use crate::message::{Message, MessageId, SessionId};
+
+/// The first eight bytes of a ring file.
+pub(super) const MAGIC: [u8; 8] = *b"HOOKRING";
+
+/// The version of the format that this code reads and writes.
+pub(super) const VERSION: u32 = 1;
+
+/// The header page, and what slots are aligned to, so that no page, and no sector, is shared by
+/// two slots: the write-back of one slot can never harm another.
+pub(super) const PAGE_BYTES: usize = 4096;
+
+/// The used part of the header: the rest of its page is zero, the state record apart.
+pub(super) const HEADER_BYTES: usize = 44;
+
+/// Where the state record is: in a sector of its own.
+pub(super) const STATE_OFFSET: u64 = 512;
+
+/// The state record: a boot id, then a word that vouches for it.
+pub(super) const STATE_BYTES: usize = 24;
+
+/// Where, within the state record, its word is.
+pub(super) const STATE_WORD: u64 = 16;
+
+/// The head of a slot: the commit word and what describes the payload.
+pub(super) const SLOT_HEAD_BYTES: usize = 64;
+
+/// The commit word at the start of a slot.
+pub(super) const WORD_BYTES: usize = 8;
+
+/// The seq of the very first message: zero never names one.
+pub(super) const SEQ_FIRST: u64 = 1;
+
+/// The largest seq that recovery believes. At a million messages a second it is reached after
+/// 290,000 years; a forged file may claim it tomorrow, and must not make the count overflow.
+pub(super) const SEQ_MAX: u64 = 1 << 63;
+
+const MARK_DONE: u32 = u32::from_le_bytes(*b"DONE");
+const MARK_OPEN: u32 = u32::from_le_bytes(*b"OPEN");
+const MARK_LIVE: u32 = u32::from_le_bytes(*b"LIVE");
+const MARK_SHUT: u32 = u32::from_le_bytes(*b"SHUT");
+
+const FLAG_SESSION: u16 = 1;
+
+/// The ring's own random number: the first half of every event id.
+///
+/// As long as it stays the same, a seq names the same message for ever. It shows as 16 lower-case
+/// hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Epoch(pub u64);
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// Names one run of the kernel (`random(4)`, `/proc/sys/kernel/random/boot_id`): as long as it is
+/// the same, no page that was written to a file has been forgotten.
+pub type BootId = [u8; 16];
+
+/// How large the slots of a file are, and so where each of them is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Geometry {
+    slot_bytes: u32,
+}
+
+impl Geometry {
+    /// The smallest slots that take messages whose content and session are `payload_bytes`
+    /// together; `None` if that is more than any configuration allows.
+    pub fn for_payload(payload_bytes: usize) -> Option<Geometry> {
+        if payload_bytes > BODY_BYTES_MAX_LIMIT {
+            return None;
+        }
+        let slot_bytes = (SLOT_HEAD_BYTES + payload_bytes).next_multiple_of(PAGE_BYTES);
+        Some(Geometry {
+            slot_bytes: slot_bytes as u32,
+        })
+    }
+
+    /// The geometry that a file of this length has, if it is the length of a ring.
+    pub fn from_file_bytes(file_bytes: u64) -> Option<Geometry> {
+        let slots_bytes = file_bytes.checked_sub(PAGE_BYTES as u64)?;
+        if !slots_bytes.is_multiple_of(RING_SLOTS as u64) {
+            return None;
+        }
+        Geometry::from_slot_bytes(u32::try_from(slots_bytes / RING_SLOTS as u64).ok()?)
+    }
+
+    fn from_slot_bytes(slot_bytes: u32) -> Option<Geometry> {
+        let largest = (SLOT_HEAD_BYTES + BODY_BYTES_MAX_LIMIT).next_multiple_of(PAGE_BYTES);
+        let fits = (PAGE_BYTES..=largest).contains(&(slot_bytes as usize));
+        (fits && (slot_bytes as usize).is_multiple_of(PAGE_BYTES))
+            .then_some(Geometry { slot_bytes })
+    }
+
+    /// The length of the file in bytes.
+    pub fn file_bytes(self) -> u64 {
+        PAGE_BYTES as u64 + RING_SLOTS as u64 * u64::from(self.slot_bytes)
+    }
+
+    /// The most bytes that content and session of a message may have together.
+    pub fn payload_bytes_max(self) -> usize {
+        self.slot_bytes as usize - SLOT_HEAD_BYTES
+    }
+
+    /// Where in the file the slot of a seq begins.
+    pub fn slot_offset(self, seq: u64) -> u64 {
+        PAGE_BYTES as u64 + slot_index(seq) as u64 * u64::from(self.slot_bytes)
+    }
+}
+
+/// The slot of a seq.
+pub(super) fn slot_index(seq: u64) -> usize {
+    (seq % RING_SLOTS as u64) as usize
+}
+
+/// What a file says about itself as a whole; written once, when the file is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header {
+    pub geometry: Geometry,
+    pub epoch: Epoch,
+    /// The seq of the first message that was put into this file.
+    pub first_seq: u64,
+}
+
+/// Why a header cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HeaderFault {
+    /// The magic is not there.
+    NotARing,
+    /// It is whole and of another version.
+    Version(u32),
+    /// The checksum or a field's range does not hold.
+    Damaged,
+}
+
+impl Header {
+    pub fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[0..8].copy_from_slice(&MAGIC);
+        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[12..16].copy_from_slice(&(RING_SLOTS as u32).to_le_bytes());
+        bytes[16..20].copy_from_slice(&self.geometry.slot_bytes.to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.epoch.0.to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.first_seq.to_le_bytes());
+        let crc = crc32fast::hash(&bytes[..40]);
+        bytes[40..44].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    pub fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<Header, HeaderFault> {
+        if bytes[0..8] != MAGIC {
+            return Err(HeaderFault::NotARing);
+        }
+        if crc32fast::hash(&bytes[..40]) != u32_at(bytes, 40) {
+            return Err(HeaderFault::Damaged);
+        }
+        let version = u32_at(bytes, 8);
+        if version != VERSION {
+            return Err(HeaderFault::Version(version));
+        }
+        let geometry = Geometry::from_slot_bytes(u32_at(bytes, 16));
+        let first_seq = u64_at(bytes, 32);
+        match geometry {
+            Some(geometry)
+                if u32_at(bytes, 12) as usize == RING_SLOTS
+                    && u32_at(bytes, 20) == 0
+                    && (SEQ_FIRST..=SEQ_MAX).contains(&first_seq) =>
+            {
+                Ok(Header {
+                    geometry,
+                    epoch: Epoch(u64_at(bytes, 24)),
+                    first_seq,
+                })
+            }
+            _ => Err(HeaderFault::Damaged),
+        }
+    }
+}
+
+/// How the file was left by whoever used it last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// In use, or killed, during this run of the kernel.
+    Live(BootId),
+    /// Closed, with everything on disk.
+    Shut,
+    /// The record is torn: it says nothing.
+    Unknown,
+}
+
+/// The state record's boot id and word for a file in use, or closed.
+pub(super) fn state_word(boot_id: &BootId, shut: bool) -> u64 {
+    let mark = if shut { MARK_SHUT } else { MARK_LIVE };
+    word(mark, crc32fast::hash(boot_id))
+}
+
+impl State {
+    pub fn decode(bytes: &[u8; STATE_BYTES]) -> State {
+        let boot_id: BootId = array_at(bytes, 0);
+        match u64_at(bytes, STATE_WORD as usize) {
+            live if live == state_word(&boot_id, false) => State::Live(boot_id),
+            shut if shut == state_word(&boot_id, true) => State::Shut,
+            _ => State::Unknown,
+        }
+    }
+}
+
+/// The head of a slot without its commit word, and the checksum that the commit word will carry.
+pub(super) struct SlotHead {
+    pub bytes: [u8; SLOT_HEAD_BYTES - WORD_BYTES],
+    pub crc: u32,
+}
+
+impl SlotHead {
+    /// Describes a message. The caller has checked that it fits the slot.
+    pub fn new(epoch: Epoch, seq: u64, message: &Message) -> SlotHead {
+        let session = message.session.as_ref().map(SessionId::as_str);
+        debug_assert!(message.content.len() <= BODY_BYTES_MAX_LIMIT);
+        let mut bytes = [0; SLOT_HEAD_BYTES - WORD_BYTES];
+        bytes[0..8].copy_from_slice(&seq.to_le_bytes());
+        bytes[8..16].copy_from_slice(&epoch.0.to_le_bytes());
+        bytes[16..24].copy_from_slice(&message.timestamp_ms.to_le_bytes());
+        bytes[24..40].copy_from_slice(message.id.as_bytes());
+        bytes[40..44].copy_from_slice(&(message.content.len() as u32).to_le_bytes());
+        if let Some(session) = session {
+            bytes[44..46].copy_from_slice(&(session.len() as u16).to_le_bytes());
+            bytes[46..48].copy_from_slice(&FLAG_SESSION.to_le_bytes());
+        }
+        let crc = slot_crc(
+            &bytes,
+            session.unwrap_or("").as_bytes(),
+            message.content.as_bytes(),
+        );
+        SlotHead { bytes, crc }
+    }
+}
+
+fn slot_crc(head: &[u8], session: &[u8], content: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(head);
+    hasher.update(session);
+    hasher.update(content);
+    hasher.finalize()
+}
+
+/// The commit word of a slot that holds a message.
+pub(super) fn done_word(crc: u32) -> u64 {
+    word(MARK_DONE, crc)
+}
+
+/// The commit word of the slot that the message `seq` will be written to.
+pub(super) fn open_word(seq: u64) -> u64 {
+    word(MARK_OPEN, seq as u32)
+}
+
+fn word(mark: u32, low: u32) -> u64 {
+    u64::from(mark) << 32 | u64::from(low)
+}
+
+/// What the head of a slot says before its payload has been looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SlotClaim {
+    /// Nothing was ever written here.
+    Empty,
+    /// The message whose seq has these low 32 bits was going to be written here.
+    Open(u32),
+    /// A message is here, if the payload of this length bears it out.
+    Done { payload_bytes: usize },
+    /// None of these: the slot is damaged.
+    Damaged,
+}
+
+/// Reads the head of the slot with this index; says how much payload must be read to go on.
+pub(super) fn slot_claim(
+    head: &[u8; SLOT_HEAD_BYTES],
+    index: usize,
+    geometry: Geometry,
+) -> SlotClaim {
+    let word = u64_at(head, 0);
+    let (mark, low) = ((word >> 32) as u32, word as u32);
+    if mark == MARK_OPEN {
+        return SlotClaim::Open(low);
+    }
+    if head.iter().all(|byte| *byte == 0) {
+        return SlotClaim::Empty;
+    }
+    let seq = u64_at(head, 8);
+    let content_bytes = u32_at(head, 48) as usize;
+    let session_bytes = usize::from(u16_at(head, 52));
+    let (has_session, flags_known) = match u16_at(head, 54) {
+        0 => (false, true),
+        FLAG_SESSION => (true, true),
+        _ => (false, false),
+    };
+    let payload_bytes = content_bytes.saturating_add(session_bytes);
+    let sane = mark == MARK_DONE
+        && (SEQ_FIRST..=SEQ_MAX).contains(&seq)
+        && slot_index(seq) == index
+        && flags_known
+        && has_session == (session_bytes > 0)
+        && session_bytes <= SESSION_BYTES_MAX
+        && payload_bytes <= geometry.payload_bytes_max();
+    if sane {
+        SlotClaim::Done { payload_bytes }
+    } else {
+        SlotClaim::Damaged
+    }
+}
+
+/// A message as a slot holds it, proven whole.
+pub(super) struct Whole {
+    pub seq: u64,
+    pub epoch: Epoch,
+    pub message: Message,
+}
+
+/// Checks a slot whose head claims [`SlotClaim::Done`]; `None` if the payload does not bear it out.
+pub(super) fn slot_message(head: &[u8; SLOT_HEAD_BYTES], payload: &[u8]) -> Option<Whole> {
+    let session_bytes = usize::from(u16_at(head, 52));
+    let (session, content) = payload.split_at_checked(session_bytes)?;
+    if content.len() != u32_at(head, 48) as usize
+        || u64_at(head, 0) != done_word(slot_crc(&head[WORD_BYTES..], session, content))
+    {
+        return None;
+    }
+    let message = Message {
+        id: MessageId::from_bytes(array_at(head, 32)),
+        timestamp_ms: u64_at(head, 24),
+        session: SessionId::parse(std::str::from_utf8(session).ok()?).ok()?,
+        content: std::str::from_utf8(content).ok()?.to_owned(),
+    };
+    Some(Whole {
+        seq: u64_at(head, 8),
+        epoch: Epoch(u64_at(head, 16)),
+        message,
+    })
+}
+
+/// The field of `N` bytes at an offset that is a constant of the format.
+fn array_at<const N: usize>(bytes: &[u8], offset: usize) -> [u8; N] {
+    let mut field = [0; N];
+    field.copy_from_slice(&bytes[offset..offset + N]);
+    field
+}
+
+fn u16_at(bytes: &[u8], offset: usize) -> u16 {
+    u16::from_le_bytes(array_at(bytes, offset))
+}
+
+fn u32_at(bytes: &[u8], offset: usize) -> u32 {
+    u32::from_le_bytes(array_at(bytes, offset))
+}
+
+fn u64_at(bytes: &[u8], offset: usize) -> u64 {
+    u64::from_le_bytes(array_at(bytes, offset))
+}

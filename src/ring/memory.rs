@@ -1,0 +1,324 @@
+//! A disk in memory that holds one ring, and fails as disks, kernels and power supplies do.
+//!
+//! For tests and simulations: [`MemoryMedium`] is what a [`super::Ring`] is opened on, and a clone
+//! of it is the hand that tears, fails, freezes and pulls the plug. Deterministic: its "random"
+//! numbers are counted, and its boots too. Never touches a file.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::RingError;
+use super::layout::BootId;
+use super::storage::{Aside, Fill, Image, Medium, Replacement, Standing, Storage};
+
+/// What a disk writes or does not write as a whole, in bytes.
+pub const SECTOR_BYTES: usize = 512;
+
+/// A disk in memory; clones are the same disk.
+#[derive(Clone, Default)]
+pub struct MemoryMedium {
+    disk: Arc<Mutex<Disk>>,
+}
+
+/// One write that the ring has made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// Where it begins.
+    pub offset: usize,
+    /// What was written.
+    pub bytes: Vec<u8>,
+    /// Whether it is a word: indivisible, and in order with all others.
+    pub is_word: bool,
+}
+
+#[derive(Default)]
+struct Disk {
+    /// What is there, as the running kernel sees it.
+    image: Option<Vec<u8>>,
+    /// What has certainly reached the disk.
+    synced: Vec<u8>,
+    /// What has been written since.
+    unsynced: Vec<Write>,
+    aside: Vec<Vec<u8>>,
+    /// Which image is in use: a storage of an earlier one is that of a dead process.
+    generation: u64,
+    boots: u64,
+    randoms: u64,
+    /// How many more writes and syncs succeed.
+    failing_in: Option<u64>,
+    is_frozen: bool,
+    is_removed: bool,
+}
+
+impl MemoryMedium {
+    /// A disk with this image of a ring on it, all of it synced.
+    pub fn with_image(image: Vec<u8>) -> MemoryMedium {
+        let medium = MemoryMedium::default();
+        medium.set_image(image);
+        medium
+    }
+
+    /// Replaces the image, all of it synced, as if between two runs: what used the old one fails.
+    pub fn set_image(&self, image: Vec<u8>) {
+        let mut disk = self.disk();
+        disk.synced.clone_from(&image);
+        disk.unsynced.clear();
+        disk.image = Some(image);
+        disk.generation += 1;
+        disk.is_frozen = false;
+        disk.is_removed = false;
+    }
+
+    /// The image as the running kernel sees it: what a process finds after the last was killed.
+    pub fn image(&self) -> Vec<u8> {
+        self.disk().image.clone().unwrap_or_default()
+    }
+
+    /// The writes since the last sync.
+    pub fn unsynced(&self) -> Vec<Write> {
+        self.disk().unsynced.clone()
+    }
+
+    /// The damaged images that were kept aside.
+    pub fn aside(&self) -> Vec<Vec<u8>> {
+        self.disk().aside.clone()
+    }
+
+    /// Lets this many more writes and syncs succeed; then all fail, until [`MemoryMedium::heal`].
+    pub fn fail_in(&self, operations: u64) {
+        self.disk().failing_in = Some(operations);
+    }
+
+    /// Ends what [`MemoryMedium::fail_in`] began.
+    pub fn heal(&self) {
+        self.disk().failing_in = None;
+    }
+
+    /// From now on writes and syncs are said to succeed and leave no trace, as those that a process
+    /// would have made had it not been killed; until the next [`Medium::open`].
+    pub fn freeze(&self) {
+        self.disk().is_frozen = true;
+    }
+
+    /// Cuts the image, as another process may; the ring in use notices if it looks.
+    pub fn truncate(&self, len: usize) {
+        if let Some(image) = &mut self.disk().image {
+            image.truncate(len);
+        }
+    }
+
+    /// Deletes the image, as another process may.
+    pub fn remove(&self) {
+        let mut disk = self.disk();
+        disk.image = None;
+        disk.is_removed = true;
+    }
+
+    /// Restarts the machine in an orderly way: everything written is there, under a new boot id.
+    pub fn reboot(&self) {
+        let image = self.image();
+        self.set_image(image);
+        self.disk().boots += 1;
+    }
+
+    /// Cuts the power and restarts. The kernel writes pages back whenever it likes, and the disk
+    /// divides them into sectors, so each sector is left as it was at some moment since the last
+    /// sync: `choose(sector, writes)` says after how many of the unsynced writes.
+    pub fn lose_power(&self, mut choose: impl FnMut(usize, usize) -> usize) {
+        let (mut image, writes) = {
+            let disk = self.disk();
+            (disk.synced.clone(), disk.unsynced.clone())
+        };
+        let moments = (0..image.len().div_ceil(SECTOR_BYTES))
+            .map(|sector| choose(sector, writes.len()))
+            .collect::<Vec<_>>();
+        for (nth, write) in writes.iter().enumerate() {
+            for (at, byte) in (write.offset..).zip(&write.bytes) {
+                if nth < moments[at / SECTOR_BYTES] {
+                    image[at] = *byte;
+                }
+            }
+        }
+        self.set_image(image);
+        self.disk().boots += 1;
+    }
+
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        // A test that panics while it holds the lock leaves nothing half done.
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn storage(&self) -> MemoryStorage {
+        let disk = self.disk();
+        let len = disk.image.as_ref().map_or(0, Vec::len);
+        MemoryStorage {
+            medium: self.clone(),
+            generation: disk.generation,
+            len,
+        }
+    }
+}
+
+impl Disk {
+    /// Counts one operation; an error if it is one that fails.
+    fn operate(&mut self) -> io::Result<()> {
+        match &mut self.failing_in {
+            Some(0) => Err(io::Error::other("the disk fails, as it was told to")),
+            Some(operations) => {
+                *operations -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Image for MemoryMedium {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.disk().image.as_ref().map_or(0, Vec::len) as u64)
+    }
+
+    fn read(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        Image::read(
+            &self.disk().image.as_deref().unwrap_or_default(),
+            offset,
+            bytes,
+        )
+    }
+}
+
+impl Medium for MemoryMedium {
+    fn open(&mut self) -> Result<Option<&dyn Image>, RingError> {
+        let mut disk = self.disk();
+        disk.is_frozen = false;
+        disk.generation += 1;
+        let is_there = disk.image.is_some();
+        drop(disk);
+        Ok(is_there.then_some(&*self as &dyn Image))
+    }
+
+    fn attach(&mut self, len: u64) -> Result<Box<dyn Storage + Send>, RingError> {
+        let storage = self.storage();
+        debug_assert_eq!(storage.len as u64, len);
+        Ok(Box::new(storage))
+    }
+
+    fn replace(
+        &mut self,
+        len: u64,
+        aside: Aside,
+        fill: Fill<'_>,
+    ) -> Result<Replacement, RingError> {
+        // Written beside the old image, and put in its place at the end: as a rename does it.
+        let beside = MemoryMedium::with_image(vec![0; len as usize]);
+        fill(&mut beside.storage()).map_err(RingError::Storage)?;
+        {
+            let mut disk = self.disk();
+            disk.operate().map_err(RingError::Storage)?;
+            if disk.is_frozen {
+                let storage = MemoryStorage {
+                    len: len as usize,
+                    ..beside.storage()
+                };
+                return Ok(Replacement {
+                    storage: Box::new(storage),
+                    aside: None,
+                });
+            }
+            let old = disk.image.take();
+            disk.aside.extend(old.filter(|_| aside == Aside::Keep));
+        }
+        self.set_image(beside.image());
+        Ok(Replacement {
+            storage: Box::new(self.storage()),
+            aside: None,
+        })
+    }
+
+    fn boot_id(&self) -> BootId {
+        u128::from(self.disk().boots + 1).to_le_bytes()
+    }
+
+    fn random(&mut self) -> io::Result<u64> {
+        let mut disk = self.disk();
+        disk.randoms += 1;
+        Ok(disk.randoms)
+    }
+}
+
+/// The storage of one ring on a [`MemoryMedium`].
+struct MemoryStorage {
+    medium: MemoryMedium,
+    generation: u64,
+    len: usize,
+}
+
+impl MemoryStorage {
+    fn put(&mut self, offset: u64, bytes: &[u8], is_word: bool) -> io::Result<()> {
+        let mut disk = self.medium.disk();
+        disk.operate()?;
+        if disk.is_frozen || disk.generation != self.generation || disk.is_removed {
+            return Ok(());
+        }
+        let offset = offset as usize;
+        let image = disk.image.as_mut().ok_or(io::ErrorKind::NotFound)?;
+        let place = image.get_mut(offset..offset + bytes.len());
+        // Where a map would end the process, a simulation wants to see who did not check.
+        place
+            .expect("write beyond the end: this would be a SIGBUS")
+            .copy_from_slice(bytes);
+        disk.unsynced.push(Write {
+            offset,
+            bytes: bytes.to_vec(),
+            is_word,
+        });
+        Ok(())
+    }
+}
+
+impl Image for MemoryStorage {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.len as u64)
+    }
+
+    fn read(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        self.medium.read(offset, bytes)
+    }
+}
+
+impl Storage for MemoryStorage {
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            Ok(())
+        } else {
+            self.put(offset, bytes, false)
+        }
+    }
+
+    fn write_word(&mut self, offset: u64, word: u64) -> io::Result<()> {
+        debug_assert!(offset.is_multiple_of(8));
+        self.put(offset, &word.to_le_bytes(), true)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let mut disk = self.medium.disk();
+        disk.operate()?;
+        if !disk.is_frozen && disk.generation == self.generation {
+            disk.synced = disk.image.clone().unwrap_or_default();
+            disk.unsynced.clear();
+        }
+        Ok(())
+    }
+
+    fn standing(&self) -> io::Result<Standing> {
+        let disk = self.medium.disk();
+        let len = disk.image.as_ref().map_or(0, Vec::len);
+        Ok(if disk.is_removed {
+            Standing::Removed
+        } else if len < self.len {
+            Standing::Truncated { len: len as u64 }
+        } else {
+            Standing::Sound
+        })
+    }
+}

@@ -1,0 +1,310 @@
+//! The ring: the last [`HISTORY_MESSAGES`](crate::limits::HISTORY_MESSAGES) messages in a
+//! memory-mapped file, so that they survive the process, however it ends.
+//!
+//! The hub owns the one ring of a server: it opens it at the start, appends every message before
+//! anybody is told of it, and syncs it at shutdown. An append is two copies into the page cache and
+//! no system call. The format, and what a crash can and cannot do to it, is in `FORMAT.md`.
+//!
+//! - `layout`: the bytes: where everything is, how it is encoded and checked.
+//! - `storage`: what the bytes are written to: the traits and the memory-mapped file.
+//! - `file`: the file at its path: creating, locking, replacing, keeping a damaged one aside.
+//! - `recovery`: what an image, whole or not, still says.
+//! - [`memory`]: a storage in memory that tears, fails and loses power.
+//!
+//! The ring never sends anything, never looks at a clock, and never starts a thread.
+
+mod error;
+mod file;
+mod layout;
+pub mod memory;
+mod recovery;
+mod storage;
+
+use std::io;
+use std::path::Path;
+
+pub use error::RingError;
+pub use layout::{BootId, Epoch};
+pub use recovery::{Damage, Found, Recovered, Report};
+pub use storage::{Aside, Fill, Image, MappedFile, Medium, Replacement, Standing, Storage};
+
+use crate::limits::{BODY_BYTES_MAX_LIMIT, HISTORY_MESSAGES};
+use crate::message::{Message, SessionId};
+use file::FileMedium;
+use layout::{Geometry, Header, SLOT_HEAD_BYTES, STATE_OFFSET, STATE_WORD, SlotHead, WORD_BYTES};
+use recovery::{Plan, Step, Survey};
+
+/// The last messages, on a storage that outlives the process.
+///
+/// Dropping it leaves the file as a kill would: nothing is lost, but after a power failure the
+/// next start cannot be sure of that. [`Ring::sync`] first is the orderly end.
+pub struct Ring {
+    medium: Box<dyn Medium>,
+    storage: Box<dyn Storage + Send>,
+    geometry: Geometry,
+    epoch: Epoch,
+    next_seq: u64,
+    /// The slot of `next_seq` is marked as the one being written.
+    next_is_open: bool,
+    /// The file is marked as closed.
+    is_shut: bool,
+}
+
+impl Ring {
+    /// Opens the ring at a path, or makes one, for messages of which content and session together
+    /// have up to `content_bytes_max` bytes. A damaged file is salvaged and kept aside: the
+    /// report says so.
+    pub fn open(path: &Path, content_bytes_max: usize) -> Result<(Ring, Recovered), RingError> {
+        Ring::open_on(Box::new(FileMedium::new(path)?), content_bytes_max)
+    }
+
+    /// Opens the ring on any medium; see [`Ring::open`].
+    pub fn open_on(
+        mut medium: Box<dyn Medium>,
+        content_bytes_max: usize,
+    ) -> Result<(Ring, Recovered), RingError> {
+        let wanted = Geometry::for_payload(content_bytes_max).ok_or(RingError::SlotsTooLarge {
+            bytes: content_bytes_max,
+            bytes_max: BODY_BYTES_MAX_LIMIT,
+        })?;
+        let boot_id = medium.boot_id();
+        let plan = match medium.open()? {
+            // An empty file holds nothing to salvage, and nothing to keep aside.
+            Some(image) if image.len().map_err(RingError::Storage)? > 0 => {
+                Survey::of(image).plan(wanted, &boot_id)
+            }
+            _ => Plan::create(wanted),
+        };
+        Ring::carry_out(medium, plan)
+    }
+
+    fn carry_out(mut medium: Box<dyn Medium>, plan: Plan) -> Result<(Ring, Recovered), RingError> {
+        let Plan {
+            geometry,
+            next_seq,
+            messages,
+            ..
+        } = plan;
+        let epoch = match plan.epoch {
+            Some(epoch) => epoch,
+            None => Epoch(medium.random().map_err(RingError::Storage)?),
+        };
+        let (storage, moved_to) = match plan.step {
+            Step::Keep => {
+                let mut storage = medium.attach(geometry.file_bytes())?;
+                // On disk before the first append: else a power failure could leave a file that
+                // has lost messages and claims to be closed.
+                write_state(&mut *storage, &medium.boot_id(), false)
+                    .and_then(|()| storage.sync())
+                    .map_err(RingError::Storage)?;
+                (storage, None)
+            }
+            Step::Rewrite(aside) => {
+                let first_seq = next_seq - messages.len() as u64;
+                let header = Header {
+                    geometry,
+                    epoch,
+                    first_seq,
+                };
+                let history = messages
+                    .iter()
+                    .map(|(_, message)| message)
+                    .collect::<Vec<_>>();
+                let replacement = replace(&mut *medium, &header, &history, aside)?;
+                (replacement.storage, replacement.aside)
+            }
+        };
+        debug_assert!(messages.len() <= HISTORY_MESSAGES);
+        debug_assert!(
+            messages
+                .iter()
+                .rev()
+                .zip(1..)
+                .all(|((seq, _), nth)| seq + nth == next_seq),
+            "seqs are contiguous and end before the next"
+        );
+        let report = Report {
+            found: plan.found,
+            messages: messages.len(),
+            lost: plan.lost,
+            moved_to,
+        };
+        let ring = Ring {
+            medium,
+            storage,
+            geometry,
+            epoch,
+            next_seq,
+            next_is_open: false,
+            is_shut: false,
+        };
+        Ok((ring, Recovered { messages, report }))
+    }
+
+    /// The epoch of every seq that this ring gives; it stays the same until the ring is dropped.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The seq that the next message will get.
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// The most bytes that content and session of a message may have together.
+    pub fn message_bytes_max(&self) -> usize {
+        self.geometry.payload_bytes_max()
+    }
+
+    /// Appends a message and returns its seq; from then on a kill cannot lose it.
+    ///
+    /// On an error nothing has been appended, and the next append gets the same seq.
+    pub fn append(&mut self, message: &Message) -> Result<u64, RingError> {
+        let (bytes, bytes_max) = (payload_bytes(message), self.message_bytes_max());
+        if bytes > bytes_max {
+            return Err(RingError::MessageTooLarge { bytes, bytes_max });
+        }
+        let seq = self.next_seq;
+        let next_was_open = std::mem::replace(&mut self.next_is_open, false);
+        self.ensure_live().map_err(RingError::Storage)?;
+        if !next_was_open {
+            self.open_slot(seq).map_err(RingError::Storage)?;
+        }
+        write_slot(&mut *self.storage, self.geometry, self.epoch, seq, message)
+            .map_err(RingError::Storage)?;
+        self.next_seq += 1;
+        // Beyond its main purpose, an open slot proves to recovery that the one before it was
+        // there. The message counts all the same: if this fails, the next append does it.
+        self.next_is_open = self.open_slot(seq + 1).is_ok();
+        Ok(seq)
+    }
+
+    /// Whether the file is still there and as long as it was. To be asked before a batch of
+    /// appends: on an error an append could end the process with a SIGBUS, or go to a file that
+    /// nobody will ever open again; [`Ring::repair`] is the way on. (Somebody may still cut the
+    /// file between the check and the append: who can do that can also kill the process.)
+    pub fn check(&self) -> Result<(), RingError> {
+        match self.storage.standing().map_err(RingError::Storage)? {
+            Standing::Sound => Ok(()),
+            Standing::Truncated { len } => Err(RingError::Truncated {
+                found: len,
+                expected: self.geometry.file_bytes(),
+            }),
+            Standing::Removed => Err(RingError::Removed),
+        }
+    }
+
+    /// Writes the ring anew after [`Ring::check`] has failed, with this history, oldest first, of
+    /// which the last message is the last that was appended. Epoch and seqs go on as they were.
+    ///
+    /// It is on disk when this returns, so it takes as long as the disk does. On an error the ring
+    /// is what it was before.
+    pub fn repair<'a>(
+        &mut self,
+        history: impl IntoIterator<Item = &'a Message>,
+    ) -> Result<(), RingError> {
+        let mut history = history.into_iter().collect::<Vec<_>>();
+        let surplus = history.len().saturating_sub(HISTORY_MESSAGES);
+        history.drain(..surplus);
+        let Some(first_seq) = self
+            .next_seq
+            .checked_sub(history.len() as u64)
+            .filter(|s| *s > 0)
+        else {
+            debug_assert!(false, "more history than was ever appended");
+            return Err(RingError::Storage(io::ErrorKind::InvalidInput.into()));
+        };
+        let header = Header {
+            geometry: self.geometry,
+            epoch: self.epoch,
+            first_seq,
+        };
+        self.storage = replace(&mut *self.medium, &header, &history, Aside::Drop)?.storage;
+        self.next_is_open = false;
+        self.is_shut = false;
+        Ok(())
+    }
+
+    /// Reads the history back from the storage, with its seqs, oldest first: all of it, unless
+    /// the storage has been damaged meanwhile.
+    pub fn history(&self) -> Vec<(u64, Message)> {
+        Survey::of(&*self.storage).messages
+    }
+
+    /// Returns once every message is on disk, and marks the file as cleanly closed; to be called
+    /// at shutdown. An append after it takes the mark away again, which waits for the disk.
+    pub fn sync(&mut self) -> io::Result<()> {
+        // The mark must not reach the disk before what it vouches for.
+        self.storage.sync()?;
+        self.is_shut = true;
+        write_state(&mut *self.storage, &self.medium.boot_id(), true)?;
+        self.storage.sync()
+    }
+
+    fn ensure_live(&mut self) -> io::Result<()> {
+        if self.is_shut {
+            write_state(&mut *self.storage, &self.medium.boot_id(), false)?;
+            self.storage.sync()?;
+            self.is_shut = false;
+        }
+        Ok(())
+    }
+
+    fn open_slot(&mut self, seq: u64) -> io::Result<()> {
+        self.storage
+            .write_word(self.geometry.slot_offset(seq), layout::open_word(seq))
+    }
+}
+
+fn payload_bytes(message: &Message) -> usize {
+    message.content.len()
+        + message
+            .session
+            .as_ref()
+            .map_or(0, |session| session.as_str().len())
+}
+
+/// Puts a new ring with this history in the place of what the medium has.
+fn replace(
+    medium: &mut dyn Medium,
+    header: &Header,
+    history: &[&Message],
+    aside: Aside,
+) -> Result<Replacement, RingError> {
+    let boot_id = medium.boot_id();
+    medium.replace(header.geometry.file_bytes(), aside, &mut |storage| {
+        storage.write(0, &header.encode())?;
+        write_state(storage, &boot_id, false)?;
+        for (seq, message) in (header.first_seq..).zip(history) {
+            write_slot(storage, header.geometry, header.epoch, seq, message)?;
+        }
+        Ok(())
+    })
+}
+
+/// Writes a message to its slot: first all that it consists of, last the word that makes it count.
+fn write_slot(
+    storage: &mut dyn Storage,
+    geometry: Geometry,
+    epoch: Epoch,
+    seq: u64,
+    message: &Message,
+) -> io::Result<()> {
+    debug_assert!(payload_bytes(message) <= geometry.payload_bytes_max());
+    let offset = geometry.slot_offset(seq);
+    let head = SlotHead::new(epoch, seq, message);
+    let session = message.session.as_ref().map_or("", SessionId::as_str);
+    let payload = offset + SLOT_HEAD_BYTES as u64;
+    storage.write(offset + WORD_BYTES as u64, &head.bytes)?;
+    storage.write(payload, session.as_bytes())?;
+    storage.write(payload + session.len() as u64, message.content.as_bytes())?;
+    storage.write_word(offset, layout::done_word(head.crc))
+}
+
+fn write_state(storage: &mut dyn Storage, boot_id: &BootId, shut: bool) -> io::Result<()> {
+    storage.write(STATE_OFFSET, boot_id)?;
+    storage.write_word(STATE_OFFSET + STATE_WORD, layout::state_word(boot_id, shut))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,356 @@
+//! Files that are not as the ring left them.
+
+use proptest::prelude::*;
+
+use super::super::layout::{Epoch, Geometry, PAGE_BYTES};
+use super::super::memory::MemoryMedium;
+use super::super::recovery::{Plan, Step, Survey};
+use super::super::{Damage, Found, Ring};
+use super::{BYTES_MAX, disk_with, last_100, message, numbers, open, open_image};
+use crate::message::Message;
+
+/// Decides on an image without copying it: the image as the next process, on the same boot, would
+/// find it.
+fn plan(image: &[u8]) -> Plan {
+    let boot_id = 1_u128.to_le_bytes();
+    Survey::of(&image).plan(Geometry::for_payload(BYTES_MAX).unwrap(), &boot_id)
+}
+
+/// The messages that [`disk_with`] appends, from 1 on.
+fn originals(count: u64) -> Vec<Message> {
+    (1..=count).map(|nth| message(nth, 40)).collect()
+}
+
+/// What must hold for any image that was made from a ring of messages 1 to `count` by damaging it:
+/// nothing torn, in order, and under the old epoch only if nothing at all is missing.
+fn check_plan(plan: &Plan, originals: &[Message], epoch: Epoch) -> Vec<u64> {
+    let count = originals.len() as u64;
+    let first_seq = plan.next_seq - plan.messages.len() as u64;
+    let mut found = Vec::new();
+    for (expected, (seq, message)) in (first_seq..).zip(&plan.messages) {
+        let nth = message.id.as_u64_pair().1;
+        assert_eq!(*seq, expected);
+        assert_eq!(*message, originals[nth as usize - 1]);
+        found.push(nth);
+    }
+    assert!(found.is_sorted_by(|one, next| one < next), "{found:?}");
+    match plan.epoch {
+        Some(kept) => {
+            assert_eq!(kept, epoch);
+            assert_eq!(found, last_100(count));
+            assert_eq!(plan.next_seq, count + 1);
+        }
+        None => assert_ne!(plan.step, Step::Keep),
+    }
+    if found != last_100(count) {
+        assert!(
+            matches!(plan.found, Found::Damaged(_)),
+            "a silent loss: {found:?}"
+        );
+    }
+    found
+}
+
+#[test]
+fn any_flipped_bit_costs_at_most_the_message_it_is_in() {
+    for count in [3, 130] {
+        let (medium, epoch) = disk_with(count);
+        let mut image = medium.image();
+        let originals = originals(count);
+        let mut lost_one = 0;
+        for at in 0..image.len() {
+            let flip = 1 << (at % 8);
+            image[at] ^= flip;
+            let plan = plan(&image);
+            let found = check_plan(&plan, &originals, epoch);
+            let missing = last_100(count)
+                .iter()
+                .filter(|nth| !found.contains(nth))
+                .count();
+            assert!(missing <= 1, "byte {at}: {missing} lost");
+            assert!(
+                plan.lost >= missing as u64,
+                "byte {at}: a loss that is not counted"
+            );
+            lost_one += missing;
+            image[at] ^= flip;
+        }
+        // Head, session and content of each message are covered: a flip there is never missed.
+        let covered = last_100(count).len() * (64 + 40);
+        assert!(
+            lost_one >= covered,
+            "{lost_one} flips noticed of at least {covered}"
+        );
+    }
+}
+
+#[test]
+fn any_flipped_bit_of_the_first_and_of_the_newest_slot_is_noticed() {
+    let (medium, epoch) = disk_with(3);
+    let mut image = medium.image();
+    for slot in [1, 3] {
+        for at in slot * 4096 + PAGE_BYTES..slot * 4096 + PAGE_BYTES + 64 + 40 {
+            for bit in 0..8 {
+                image[at] ^= 1 << bit;
+                let plan = plan(&image);
+                let found = check_plan(&plan, &originals(3), epoch);
+                assert_eq!(found.len(), 2, "byte {at} bit {bit}");
+                assert_eq!((plan.lost, plan.next_seq), (1, 4));
+                image[at] ^= 1 << bit;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_cut_at_any_length_keeps_the_slots_before_the_cut() {
+    let (medium, epoch) = disk_with(130);
+    let image = medium.image();
+    let (originals, mut kept) = (originals(130), Vec::new());
+    for len in 0..image.len() {
+        let plan = plan(&image[..len]);
+        let found = check_plan(&plan, &originals, epoch);
+        assert!(matches!(plan.found, Found::Damaged(_)), "{len}");
+        kept.push(found.len());
+    }
+    assert!(kept.is_sorted());
+    assert_eq!(kept[0], 0);
+    // The last slot, 100, holds the leaving message 100-101 or the history's; its end is slack.
+    assert_eq!(*kept.last().unwrap(), 100);
+    assert_eq!(
+        kept[PAGE_BYTES + 50 * 4096],
+        50 - 1,
+        "50 slots, one of which is open"
+    );
+}
+
+#[test]
+fn damage_is_salvaged_into_a_new_file_and_the_old_one_is_kept() {
+    let (medium, epoch) = disk_with(130);
+    let mut image = medium.image();
+    // Messages 50 and 130.
+    image[PAGE_BYTES + 50 * 4096 + 70] ^= 4;
+    image[PAGE_BYTES + 29 * 4096 + 70] ^= 4;
+    medium.set_image(image.clone());
+    let (mut ring, recovered) = open(&medium);
+    let expected = (31..130).filter(|nth| *nth != 50).collect::<Vec<_>>();
+    assert_eq!(numbers(&recovered), expected);
+    assert_eq!(recovered.report.lost, 2);
+    assert_eq!(
+        ring.next_seq(),
+        131,
+        "130 was given away, although it is lost"
+    );
+    assert_ne!(ring.epoch(), epoch);
+    assert_eq!(medium.aside(), [image]);
+    assert!(recovered.report.is_warning());
+    assert_eq!(ring.append(&message(131, 40)).unwrap(), 131);
+    let (_, again) = open(&medium);
+    assert!(
+        matches!(again.report.found, Found::Intact),
+        "{}",
+        again.report
+    );
+    assert_eq!(again.messages.len(), 99);
+}
+
+#[test]
+fn without_a_header_the_slots_speak_for_themselves() {
+    for count in [0, 3, 130] {
+        let (medium, epoch) = disk_with(count);
+        let mut image = medium.image();
+        image[..4096].fill(0);
+        let (ring, recovered) = open_image(&medium, image);
+        assert!(matches!(
+            recovered.report.found,
+            Found::Damaged(Damage::NotARing)
+        ));
+        assert_eq!(numbers(&recovered), last_100(count));
+        assert_ne!(ring.epoch(), epoch);
+        assert_eq!(ring.next_seq(), count + 1);
+    }
+}
+
+#[test]
+fn a_newest_slot_that_was_zeroed_is_missed() {
+    for count in [1, 3, 130] {
+        let (medium, epoch) = disk_with(count);
+        let mut image = medium.image();
+        let slot = PAGE_BYTES + (count as usize % 101) * 4096;
+        image[slot..slot + 4096].fill(0);
+        let plan = plan(&image);
+        let found = check_plan(&plan, &originals(count), epoch);
+        let expected = last_100(count);
+        assert_eq!(found, expected[..expected.len() - 1]);
+        assert_eq!((plan.lost, plan.next_seq), (1, count + 1));
+    }
+}
+
+#[test]
+fn a_slot_of_another_ring_is_not_taken_for_ours() {
+    let (medium, _) = disk_with(130);
+    let mut image = medium.image();
+    // The same slot of a ring that differs in its epoch alone.
+    let other = MemoryMedium::default();
+    drop(open(&other));
+    other.set_image(Vec::new());
+    let (mut ring, _) = open(&other);
+    for nth in 1..=130 {
+        ring.append(&message(nth + 1000, 40)).unwrap();
+    }
+    let slot = PAGE_BYTES + 4096 * 40..PAGE_BYTES + 4096 * 41;
+    image[slot.clone()].copy_from_slice(&other.image()[slot]);
+    let (_, recovered) = open_image(&medium, image.clone());
+    assert_eq!(
+        numbers(&recovered),
+        (31..=130).filter(|nth| *nth != 40).collect::<Vec<_>>()
+    );
+    assert_eq!(recovered.report.lost, 1);
+    // Nor if the header is gone.
+    image[..4096].fill(7);
+    let (_, recovered) = open_image(&medium, image);
+    assert_eq!(
+        numbers(&recovered),
+        (31..=130).filter(|nth| *nth != 40).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn a_file_of_another_version_is_kept_aside() {
+    let (medium, _) = disk_with(0);
+    let mut image = medium.image();
+    image[8] = 2;
+    let crc = crc32fast::hash(&image[..40]);
+    image[40..44].copy_from_slice(&crc.to_le_bytes());
+    medium.set_image(image.clone());
+    let (_, recovered) = open(&medium);
+    assert!(matches!(
+        recovered.report.found,
+        Found::Damaged(Damage::Version(2))
+    ));
+    assert_eq!(medium.aside(), [image]);
+}
+
+#[test]
+fn an_empty_file_is_a_new_ring() {
+    let medium = MemoryMedium::with_image(Vec::new());
+    let (_, recovered) = open(&medium);
+    assert!(matches!(recovered.report.found, Found::Nothing));
+    assert!(medium.aside().is_empty());
+}
+
+#[test]
+fn a_slot_size_that_no_ring_has_is_not_believed() {
+    let (medium, _) = disk_with(3);
+    for slot_bytes in [0_u32, 1, 64, 4095, 4097, 1 << 30, u32::MAX] {
+        let mut image = medium.image();
+        image[16..20].copy_from_slice(&slot_bytes.to_le_bytes());
+        let crc = crc32fast::hash(&image[..40]);
+        image[40..44].copy_from_slice(&crc.to_le_bytes());
+        let (_, recovered) = open_image(&medium, image);
+        assert!(matches!(
+            recovered.report.found,
+            Found::Damaged(Damage::Header)
+        ));
+        assert_eq!(numbers(&recovered), last_100(3));
+    }
+}
+
+#[test]
+fn larger_slots_keep_epoch_seqs_and_messages_and_smaller_ones_are_not_made() {
+    let (medium, epoch) = disk_with(130);
+    let (ring, recovered) = Ring::open_on(Box::new(medium.clone()), 100_000).unwrap();
+    assert!(matches!(recovered.report.found, Found::Grown));
+    assert_eq!(numbers(&recovered), last_100(130));
+    assert_eq!((ring.epoch(), ring.next_seq()), (epoch, 131));
+    assert!(ring.message_bytes_max() >= 100_000);
+    assert!(medium.aside().is_empty());
+    drop(ring);
+    let (mut ring, recovered) = open(&medium);
+    assert!(matches!(recovered.report.found, Found::Intact));
+    assert!(ring.message_bytes_max() >= 100_000);
+    assert_eq!(ring.append(&message(131, 100_000)).unwrap(), 131);
+    assert_eq!(numbers(&open(&medium).1), last_100(131));
+}
+
+/// Something that happens to an image.
+#[derive(Debug, Clone)]
+enum Blow {
+    Bytes(usize, Vec<u8>),
+    Zero(usize, usize),
+    /// One page in the place of another.
+    Copy(usize, usize),
+    Cut(usize),
+    Extend(usize),
+}
+
+fn blow() -> impl Strategy<Value = Blow> {
+    let at = 0_usize..102 * 4096;
+    prop_oneof![
+        (at.clone(), prop::collection::vec(any::<u8>(), 1..64))
+            .prop_map(|(a, b)| Blow::Bytes(a, b)),
+        (at.clone(), 1_usize..10_000).prop_map(|(a, b)| Blow::Zero(a, b)),
+        (0_usize..102, 0_usize..102).prop_map(|(a, b)| Blow::Copy(a, b)),
+        at.prop_map(Blow::Cut),
+        (1_usize..10_000).prop_map(Blow::Extend),
+    ]
+}
+
+fn strike(image: &mut Vec<u8>, blow: &Blow) {
+    let len = image.len();
+    match blow {
+        Blow::Bytes(at, bytes) => {
+            for (byte, new) in image.iter_mut().skip(*at).zip(bytes) {
+                *byte = *new;
+            }
+        }
+        Blow::Zero(at, bytes) => image.iter_mut().skip(*at).take(*bytes).for_each(|b| *b = 0),
+        Blow::Copy(from, to) if (from.max(to) + 1) * 4096 <= len => {
+            image.copy_within(from * 4096..(from + 1) * 4096, to * 4096);
+        }
+        Blow::Copy(..) => {}
+        Blow::Cut(at) => image.truncate(*at),
+        Blow::Extend(bytes) => image.resize(len + bytes, 0x5a),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn whatever_happens_to_a_file_what_is_recovered_is_whole_and_in_order(
+        count in 0_u64..220,
+        blows in prop::collection::vec(blow(), 1..6),
+    ) {
+        let (medium, epoch) = disk_with(count);
+        let mut image = medium.image();
+        for blow in &blows {
+            strike(&mut image, blow);
+        }
+        let planned = check_plan(&plan(&image), &originals(count), epoch);
+        // And the ring that is made of it is whole.
+        medium.set_image(image);
+        let (mut ring, recovered) = open(&medium);
+        prop_assert_eq!(numbers(&recovered), planned.clone());
+        ring.append(&message(9999, 40)).unwrap();
+        let (_, again) = open(&medium);
+        prop_assert!(matches!(again.report.found, Found::Intact), "{}", again.report);
+        prop_assert_eq!(again.messages.len(), (planned.len() + 1).min(100));
+    }
+
+    #[test]
+    fn garbage_is_an_empty_ring_and_never_a_panic(
+        garbage in prop::collection::vec(any::<u8>(), 1..20_000),
+        as_ring_length in any::<bool>(),
+    ) {
+        let mut image = garbage;
+        if as_ring_length {
+            let geometry = Geometry::for_payload(BYTES_MAX).unwrap();
+            let pattern = image.clone();
+            image = pattern.into_iter().cycle().take(geometry.file_bytes() as usize).collect();
+        }
+        let (_, recovered) = open_image(&MemoryMedium::default(), image);
+        prop_assert!(recovered.messages.is_empty());
+        prop_assert!(matches!(recovered.report.found, Found::Damaged(_)));
+    }
+}

@@ -1,0 +1,382 @@
+//! The ring on real files: creating, locking, replacing, links, and what is not a file.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::super::{Damage, Found, Recovered, Ring, RingError};
+use super::{BYTES_MAX, last_100, message, numbers};
+
+fn directory() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("test.ring");
+    (directory, path)
+}
+
+fn open(path: &Path) -> (Ring, Recovered) {
+    Ring::open(path, BYTES_MAX).unwrap()
+}
+
+fn error(path: &Path) -> RingError {
+    match Ring::open(path, BYTES_MAX) {
+        Ok(_) => panic!("{} was opened", path.display()),
+        Err(error) => error,
+    }
+}
+
+fn names(directory: &TempDir) -> Vec<String> {
+    let entries = fs::read_dir(directory.path()).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names = names.collect::<Vec<_>>();
+    names.sort();
+    names
+}
+
+/// A file with messages 1 to `count`.
+fn file_with(path: &Path, count: u64) {
+    let (mut ring, _) = open(path);
+    for nth in 1..=count {
+        ring.append(&message(nth, 40)).unwrap();
+    }
+}
+
+#[test]
+fn a_new_file_is_the_owners_alone_and_all_of_it_is_allocated() {
+    let (directory, path) = directory();
+    let (ring, recovered) = open(&path);
+    assert!(matches!(recovered.report.found, Found::Nothing));
+    let metadata = fs::metadata(&path).unwrap();
+    assert_eq!(metadata.mode() & 0o7777, 0o600);
+    assert_eq!(metadata.len(), 102 * 4096);
+    assert!(metadata.blocks() * 512 >= metadata.len(), "no holes");
+    assert_eq!(names(&directory), ["test.ring"]);
+    ring.check().unwrap();
+}
+
+#[test]
+fn messages_outlive_the_ring_dropped_or_synced() {
+    let (directory, path) = directory();
+    file_with(&path, 130);
+    let (mut ring, recovered) = open(&path);
+    let epoch = ring.epoch();
+    assert!(
+        matches!(recovered.report.found, Found::Intact),
+        "{}",
+        recovered.report
+    );
+    assert_eq!(numbers(&recovered), last_100(130));
+    ring.append(&message(131, 40)).unwrap();
+    ring.sync().unwrap();
+    ring.append(&message(132, 40)).unwrap();
+    assert_eq!(ring.history().len(), 100);
+    drop(ring);
+    let (mut ring, recovered) = open(&path);
+    assert_eq!(numbers(&recovered), last_100(132));
+    ring.sync().unwrap();
+    drop(ring);
+    let (ring, recovered) = open(&path);
+    assert_eq!(numbers(&recovered), last_100(132));
+    assert_eq!(ring.epoch(), epoch);
+    assert_eq!(names(&directory), ["test.ring"]);
+}
+
+#[test]
+fn a_second_handle_is_refused_with_the_files_name_also_after_a_rewrite() {
+    let (_directory, path) = directory();
+    let (ring, _) = open(&path);
+    let told = error(&path);
+    assert!(matches!(told, RingError::Locked { .. }));
+    assert!(told.to_string().contains("test.ring"), "{told}");
+    drop(ring);
+    // The lock is now that of the file that was renamed over the other.
+    let (ring, recovered) = Ring::open(&path, 10_000).unwrap();
+    assert!(matches!(recovered.report.found, Found::Grown));
+    assert!(matches!(error(&path), RingError::Locked { .. }));
+    drop(ring);
+    open(&path);
+}
+
+#[test]
+fn a_file_that_is_just_being_made_is_in_use() {
+    let (_directory, path) = directory();
+    let new_path = path.with_file_name("test.ring.new");
+    let new = File::create(&new_path).unwrap();
+    new.lock().unwrap();
+    assert!(matches!(error(&path), RingError::Locked { .. }));
+    assert!(new_path.exists(), "it is not ours to remove");
+}
+
+#[test]
+fn what_a_crash_left_of_a_rewrite_is_removed() {
+    let (directory, path) = directory();
+    let stale = path.with_file_name("test.ring.new");
+    fs::write(&stale, "half a ring").unwrap();
+    drop(open(&path));
+    assert_eq!(names(&directory), ["test.ring"]);
+    fs::write(&stale, "half a ring").unwrap();
+    drop(open(&path));
+    assert_eq!(names(&directory), ["test.ring"]);
+}
+
+#[test]
+fn a_temporary_name_that_is_no_file_is_an_error_and_not_followed() {
+    let (directory, path) = directory();
+    let victim = directory.path().join("victim");
+    fs::write(&victim, "precious").unwrap();
+    let new_path = path.with_file_name("test.ring.new");
+    symlink(&victim, &new_path).unwrap();
+    let told = error(&path);
+    assert!(told.to_string().contains("test.ring.new"), "{told}");
+    assert_eq!(fs::read(&victim).unwrap(), b"precious");
+}
+
+#[test]
+fn a_damaged_file_is_kept_under_another_name() {
+    let (directory, path) = directory();
+    file_with(&path, 130);
+    let mut image = fs::read(&path).unwrap();
+    image[4096 + 50 * 4096 + 70] ^= 1;
+    fs::write(&path, &image).unwrap();
+    let (ring, recovered) = open(&path);
+    assert_eq!(recovered.messages.len(), 99);
+    let aside = recovered.report.moved_to.as_deref().unwrap();
+    let name = aside.file_name().unwrap().to_str().unwrap().to_owned();
+    let time = name.strip_prefix("test.ring.corrupt-").unwrap();
+    assert!(time.parse::<u64>().unwrap() > 1_700_000_000);
+    assert_eq!(fs::read(aside).unwrap(), image);
+    assert!(
+        recovered.report.to_string().contains(&name),
+        "{}",
+        recovered.report
+    );
+    assert_eq!(names(&directory), ["test.ring", &name]);
+    assert!(matches!(error(&path), RingError::Locked { .. }));
+    drop(ring);
+    assert!(matches!(open(&path).1.report.found, Found::Intact));
+}
+
+#[test]
+fn two_damaged_files_in_one_second_are_both_kept() {
+    let (directory, path) = directory();
+    for nth in 1..=3 {
+        fs::write(&path, format!("not a ring, {nth}")).unwrap();
+        let (_, recovered) = open(&path);
+        assert!(matches!(
+            recovered.report.found,
+            Found::Damaged(Damage::NotARing)
+        ));
+        assert_eq!(names(&directory).len(), nth + 1);
+    }
+}
+
+#[test]
+fn a_truncated_file_is_told_with_its_length_and_salvaged() {
+    let (_directory, path) = directory();
+    file_with(&path, 50);
+    File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_len(4096 * 11)
+        .unwrap();
+    let (_, recovered) = open(&path);
+    assert_eq!(numbers(&recovered), (1..=9).collect::<Vec<_>>());
+    let text = recovered.report.to_string();
+    assert!(
+        text.contains("45056 bytes long instead of 417792"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_link_to_a_ring_stands_for_it_and_stays_a_link() {
+    let (directory, path) = directory();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let target = elsewhere.path().join("target.ring");
+    file_with(&target, 5);
+    symlink(&target, &path).unwrap();
+    let (ring, recovered) = Ring::open(&path, 10_000).unwrap();
+    assert!(matches!(recovered.report.found, Found::Grown));
+    assert_eq!(numbers(&recovered), last_100(5));
+    assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
+    assert!(matches!(error(&target), RingError::Locked { .. }));
+    drop(ring);
+    assert_eq!(numbers(&open(&target).1), last_100(5));
+    assert_eq!(names(&directory), ["test.ring"]);
+}
+
+#[test]
+fn a_dangling_link_is_never_followed() {
+    let (directory, path) = directory();
+    symlink(directory.path().join("nowhere"), &path).unwrap();
+    let told = error(&path);
+    assert!(matches!(told, RingError::DanglingLink { .. }), "{told}");
+    assert!(told.to_string().contains("test.ring"), "{told}");
+    assert_eq!(names(&directory), ["test.ring"]);
+    fs::remove_file(&path).unwrap();
+    symlink(&path, &path).unwrap();
+    assert!(matches!(error(&path), RingError::DanglingLink { .. }));
+}
+
+#[test]
+fn what_is_not_a_file_is_refused() {
+    let (directory, path) = directory();
+    assert!(matches!(
+        error(directory.path()),
+        RingError::NotAFile { .. }
+    ));
+    assert!(matches!(
+        error(Path::new("/dev/null")),
+        RingError::NotAFile { .. }
+    ));
+    let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    assert!(matches!(error(&path), RingError::NotAFile { .. }));
+}
+
+#[test]
+fn a_directory_that_does_not_exist_is_named() {
+    let (directory, _) = directory();
+    let path = directory.path().join("missing/test.ring");
+    let told = error(&path);
+    assert!(matches!(told, RingError::NoDirectory { .. }), "{told}");
+    assert!(
+        told.to_string().contains("/missing does not exist"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_an_error() {
+    // Not even root can make a file here.
+    let told = error(Path::new("/proc/self/test.ring"));
+    assert!(
+        matches!(
+            told,
+            RingError::File {
+                doing: "create",
+                ..
+            }
+        ),
+        "{told:?}"
+    );
+    assert!(told.to_string().contains("/proc/self/test.ring"), "{told}");
+    let (directory, path) = directory();
+    let told = error(&path.join("below-a-file"));
+    assert!(matches!(told, RingError::NoDirectory { .. }), "{told}");
+    fs::write(&path, "").unwrap();
+    let told = error(&path.join("below-a-file"));
+    assert!(matches!(told, RingError::File { .. }), "{told}");
+    drop(directory);
+}
+
+#[test]
+fn a_truncated_file_in_use_is_repaired_and_stays_locked() {
+    let (directory, path) = directory();
+    file_with(&path, 130);
+    let (mut ring, _) = open(&path);
+    let epoch = ring.epoch();
+    File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_len(5000)
+        .unwrap();
+    let told = ring.check().unwrap_err();
+    assert!(
+        matches!(
+            told,
+            RingError::Truncated {
+                found: 5000,
+                expected: 417_792
+            }
+        ),
+        "{told}"
+    );
+    let history = (31..=130).map(|nth| message(nth, 40)).collect::<Vec<_>>();
+    ring.repair(&history).unwrap();
+    ring.check().unwrap();
+    assert_eq!(ring.append(&message(131, 40)).unwrap(), 131);
+    assert!(matches!(error(&path), RingError::Locked { .. }));
+    drop(ring);
+    let (ring, recovered) = open(&path);
+    assert_eq!(numbers(&recovered), last_100(131));
+    assert_eq!(ring.epoch(), epoch);
+    assert_eq!(names(&directory), ["test.ring"]);
+}
+
+#[test]
+fn a_deleted_file_is_made_again_unless_another_is_in_its_place() {
+    let (_directory, path) = directory();
+    file_with(&path, 3);
+    let (mut ring, _) = open(&path);
+    let history = (1..=3).map(|nth| message(nth, 40)).collect::<Vec<_>>();
+    fs::remove_file(&path).unwrap();
+    assert!(matches!(ring.check().unwrap_err(), RingError::Removed));
+    ring.repair(&history).unwrap();
+    ring.check().unwrap();
+    // Now another process makes one there: it must not lose its own.
+    fs::remove_file(&path).unwrap();
+    let (other, _) = open(&path);
+    assert!(matches!(ring.check().unwrap_err(), RingError::Removed));
+    let told = ring.repair(&history).unwrap_err();
+    assert!(matches!(told, RingError::Replaced { .. }), "{told}");
+    other.check().unwrap();
+}
+
+#[test]
+fn another_boot_id_in_the_file_is_a_reboot_unless_it_was_closed() {
+    for was_closed in [false, true] {
+        let (directory, path) = directory();
+        let (mut ring, _) = open(&path);
+        let epoch = ring.epoch();
+        ring.append(&message(1, 40)).unwrap();
+        if was_closed {
+            ring.sync().unwrap();
+        }
+        drop(ring);
+        // As if it had been written during another run of the kernel: the word vouches for it.
+        let mut image = fs::read(&path).unwrap();
+        image[512..528].copy_from_slice(&[7; 16]);
+        let crc = crc32fast::hash(&[7; 16]);
+        image[528..532].copy_from_slice(&crc.to_le_bytes());
+        fs::write(&path, image).unwrap();
+        let (ring, recovered) = open(&path);
+        assert_eq!(numbers(&recovered), [1]);
+        assert_eq!(ring.epoch() == epoch, was_closed);
+        assert_eq!(
+            matches!(recovered.report.found, Found::Rebooted),
+            !was_closed
+        );
+        assert_eq!(names(&directory), ["test.ring"]);
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_is_told_with_the_sizes() {
+    // A quarter of an exabyte is more than any file system here takes; no ring is that large, so
+    // this asks the layer below.
+    let (directory, path) = directory();
+    let mut medium = super::super::file::FileMedium::new(&path).unwrap();
+    let len = 1 << 58;
+    let told =
+        super::super::Medium::replace(&mut medium, len, super::super::Aside::Drop, &mut |_| {
+            unreachable!("nothing to fill")
+        });
+    let Err(told) = told else { panic!("allocated") };
+    match &told {
+        RingError::NoSpace {
+            needed, available, ..
+        } => assert!(needed > available),
+        RingError::File {
+            doing: "allocate", ..
+        } => {}
+        _ => panic!("{told:?}"),
+    }
+    assert!(
+        names(&directory).is_empty(),
+        "nothing is left behind: {:?}",
+        names(&directory)
+    );
+}

@@ -1,0 +1,112 @@
+//! The bytes of a file as `FORMAT.md` has them, put together by hand: a change of the format that
+//! is not a new version fails here.
+
+use super::super::Ring;
+use super::super::memory::MemoryMedium;
+use crate::message::{Message, MessageId, SessionId};
+
+/// CRC-32, bit by bit, from its definition.
+fn crc(bytes: &[u8]) -> [u8; 4] {
+    let mut crc = !0_u32;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg());
+        }
+    }
+    (!crc).to_le_bytes()
+}
+
+/// A page that begins with these parts and is zero after them.
+fn page(parts: &[&[u8]]) -> Vec<u8> {
+    let mut page = parts.concat();
+    assert!(page.len() <= 4096);
+    page.resize(4096, 0);
+    page
+}
+
+fn slot(described: &[&[u8]]) -> Vec<u8> {
+    let described = described.concat();
+    page(&[&crc(&described), b"DONE", &described])
+}
+
+#[test]
+fn a_file_is_byte_for_byte_what_the_document_says() {
+    let medium = MemoryMedium::default();
+    let (mut ring, _) = Ring::open_on(Box::new(medium.clone()), 4032).unwrap();
+    let session = SessionId::parse("room").unwrap();
+    let id = MessageId::from_u128(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff);
+    let content = "h\u{e9}llo".to_owned();
+    ring.append(&Message {
+        id,
+        timestamp_ms: 0x0102_0304,
+        session,
+        content,
+    })
+    .unwrap();
+    let content = "!".to_owned();
+    ring.append(&Message {
+        id,
+        timestamp_ms: 5,
+        session: None,
+        content,
+    })
+    .unwrap();
+    ring.sync().unwrap();
+
+    // The epoch and the boot id of a fresh disk in memory are both 1.
+    let header = [
+        b"HOOKRING".as_slice(),
+        &[1, 0, 0, 0],
+        &[101, 0, 0, 0],
+        &[0, 0x10, 0, 0],
+        &[0; 4],
+        &[1, 0, 0, 0, 0, 0, 0, 0],
+        &[1, 0, 0, 0, 0, 0, 0, 0],
+    ]
+    .concat();
+    let boot_id = [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let id = id.into_bytes();
+    let first = slot(&[
+        &[1, 0, 0, 0, 0, 0, 0, 0],
+        &[1, 0, 0, 0, 0, 0, 0, 0],
+        &[4, 3, 2, 1, 0, 0, 0, 0],
+        &id,
+        &[6, 0, 0, 0],
+        &[4, 0],
+        &[1, 0],
+        &[0; 8],
+        b"roomh\xc3\xa9llo",
+    ]);
+    let second = slot(&[
+        &[2, 0, 0, 0, 0, 0, 0, 0],
+        &[1, 0, 0, 0, 0, 0, 0, 0],
+        &[5, 0, 0, 0, 0, 0, 0, 0],
+        &id,
+        &[1, 0, 0, 0],
+        &[0, 0],
+        &[0, 0],
+        &[0; 8],
+        b"!",
+    ]);
+    let pages = [
+        page(&[
+            &header,
+            &crc(&header),
+            &[0; 468],
+            &boot_id,
+            &crc(&boot_id),
+            b"SHUT",
+        ]),
+        page(&[]),
+        first,
+        second,
+        page(&[&[3, 0, 0, 0], b"OPEN"]),
+    ];
+    let image = medium.image();
+    assert_eq!(image.len(), 4096 * 102);
+    for (nth, page) in pages.iter().enumerate() {
+        assert!(image[nth * 4096..][..4096] == *page, "page {nth}");
+    }
+    assert!(image[5 * 4096..].iter().all(|byte| *byte == 0));
+}

@@ -1,0 +1,153 @@
+//! The ring between processes: a second one is refused, and a killed one loses nothing.
+//!
+//! The other process is this test binary again, told by the environment to run [`child`] alone.
+
+use std::env;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use super::super::{Found, Ring};
+use super::{BYTES_MAX, message, numbers};
+
+const CHILD_PATH: &str = "HOOKCAST_TEST_RING";
+const KILLS: u32 = 50;
+
+/// Not a test of its own: appends to the ring named by the environment until it is killed, and
+/// writes a line for each message only once it is appended.
+#[test]
+fn child() {
+    let Some(path) = env::var_os(CHILD_PATH) else {
+        return;
+    };
+    let mut out = std::io::stdout().lock();
+    match Ring::open(Path::new(&path), BYTES_MAX) {
+        Err(error) => writeln!(out, "\nrefused {error}").unwrap(),
+        Ok((mut ring, _)) => {
+            writeln!(out).unwrap();
+            loop {
+                let nth = ring.next_seq();
+                let seq = ring.append(&message(nth, (nth % 3000) as usize)).unwrap();
+                writeln!(out, "appended {seq}").unwrap();
+            }
+        }
+    }
+}
+
+fn start_child(path: &Path) -> Child {
+    Command::new(env::current_exe().unwrap())
+        .args(["--exact", "ring::tests::process::child", "--nocapture"])
+        .env(CHILD_PATH, path)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn a_second_process_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("test.ring");
+    let (ring, _) = Ring::open(&path, BYTES_MAX).unwrap();
+    let output = start_child(&path).wait_with_output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("\nrefused ring file"), "{text}");
+    assert!(
+        text.contains("test.ring is in use by another process"),
+        "{text}"
+    );
+    drop(ring);
+}
+
+#[test]
+fn a_process_killed_at_any_moment_has_lost_nothing_that_it_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("test.ring");
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut epoch = None;
+    let mut last_told = 0;
+    for kill in 0..KILLS {
+        let mut child = start_child(&path);
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        // How far it has come by the time that it is dead is up to the machine.
+        for _ in 0..random.u32(1..400) {
+            line.clear();
+            lines.read_line(&mut line).unwrap();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let mut rest = String::new();
+        lines.read_to_string(&mut rest).unwrap();
+        let told = line.lines().chain(rest.lines());
+        let told = told.filter_map(|line| line.strip_prefix("appended ")?.parse::<u64>().ok());
+        // The last line may be cut, so only what ends with a newline is sure; a cut number is
+        // smaller than the whole one, and so never more than what was told.
+        last_told = told.max().unwrap_or(0).max(last_told);
+        let (ring, recovered) = Ring::open(&path, BYTES_MAX).unwrap();
+        let found = numbers(&recovered);
+        let newest = found.last().copied().unwrap_or(0);
+        assert!(
+            newest >= last_told,
+            "kill {kill}: {last_told} was told, {newest} is there"
+        );
+        // At most the one that was appended and not yet told.
+        assert!(
+            newest <= last_told + 1,
+            "kill {kill}: {last_told} was told, {newest} is there"
+        );
+        assert_eq!(found, super::last_100(newest), "kill {kill}");
+        assert_eq!(ring.next_seq(), newest + 1);
+        assert_eq!(*epoch.get_or_insert(ring.epoch()), ring.epoch());
+        assert!(
+            matches!(recovered.report.found, Found::Intact | Found::Nothing),
+            "kill {kill}: {}",
+            recovered.report
+        );
+    }
+    assert!(
+        last_told > u64::from(KILLS),
+        "the children hardly got to do anything"
+    );
+}
+
+#[test]
+fn processes_that_take_turns_and_rewrite_the_file_never_lose_each_others_messages() {
+    use std::thread;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("test.ring");
+    // Two threads have two open files each, and so conflict over the lock as two processes do.
+    let appended = thread::scope(|scope| {
+        let take_turns = |own: u64| {
+            let path = &path;
+            move || {
+                let mut seqs = Vec::new();
+                while seqs.len() < 20 {
+                    // Every turn wants larger slots, and so renames a new file over the old one.
+                    let bytes_max = BYTES_MAX + 4096 * seqs.len();
+                    let Ok((mut ring, _)) = Ring::open(path, bytes_max) else {
+                        thread::yield_now();
+                        continue;
+                    };
+                    seqs.push(ring.append(&message(own + seqs.len() as u64, 40)).unwrap());
+                }
+                seqs
+            }
+        };
+        let one = scope.spawn(take_turns(1000));
+        let other = scope.spawn(take_turns(2000));
+        let mut seqs = one.join().unwrap();
+        seqs.extend(other.join().unwrap());
+        seqs
+    });
+    let mut sorted = appended.clone();
+    sorted.sort_unstable();
+    assert_eq!(
+        sorted,
+        (1..=40).collect::<Vec<_>>(),
+        "each seq was given once"
+    );
+    let (_, recovered) = Ring::open(&path, BYTES_MAX).unwrap();
+    assert_eq!(recovered.messages.len(), 40);
+}

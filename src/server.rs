@@ -1,0 +1,208 @@
+//! Puts the parts together: opens the ring, binds, starts the threads, and waits for their end.
+//!
+//! Called by `main` with a finished configuration. Threads: one per shard, one that waits for
+//! signals, and the mirror's. Never parses a flag, never touches a connection.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::admin::Admin;
+use crate::clock::Clock;
+use crate::config::{AllowOrigins, Config};
+use crate::http::{Access, AllowOrigin};
+use crate::hub::Hub;
+use crate::metrics::Metrics;
+use crate::ring::{Ring, RingError};
+use crate::shard::Settings;
+use crate::shard::accept::listen;
+use crate::shard::reactor::{Reactor, ShardHandle};
+
+/// Why the server could not start, or had to stop.
+#[derive(Debug)]
+pub enum ServerError {
+    /// An address could not be listened on.
+    Listen(SocketAddr, io::Error),
+    /// The ring could not be opened.
+    Ring(PathBuf, RingError),
+    /// A thread, a poll or a signal handler could not be made.
+    Start(&'static str, io::Error),
+    /// A shard's poll failed.
+    Shard(io::Error),
+    /// The ring could not be written to disk at the end.
+    Close(PathBuf, io::Error),
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServerError::Listen(address, error) => {
+                write!(f, "cannot listen on {address}: {error}")
+            }
+            ServerError::Ring(path, error) => {
+                write!(f, "cannot open the ring {}: {error}", path.display())
+            }
+            ServerError::Start(what, error) => write!(f, "cannot start {what}: {error}"),
+            ServerError::Shard(error) => write!(f, "a shard cannot poll: {error}"),
+            ServerError::Close(path, error) => {
+                write!(
+                    f,
+                    "cannot write the ring {} to disk: {error}",
+                    path.display()
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for ServerError {}
+
+/// Serves until a signal ends it.
+pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let clock = Clock::start();
+    let (ring, recovered) = Ring::open(&config.ring, config.body_bytes_max)
+        .map_err(|error| ServerError::Ring(config.ring.clone(), error))?;
+    log_ring(config, &recovered.report);
+    let history = recovered.messages.len();
+
+    let listeners = bind(config)?;
+    let addresses: Vec<SocketAddr> = listeners
+        .iter()
+        .filter_map(|l| l.local_addr().ok())
+        .collect();
+    let mut reactors = Vec::new();
+    let mut outlets = Vec::new();
+    let mut shards = Vec::new();
+    for _ in 0..config.shards {
+        let (reactor, outlet, handle) =
+            Reactor::new().map_err(|error| ServerError::Start("a shard", error))?;
+        reactors.push(reactor);
+        outlets.push(outlet);
+        shards.push(handle);
+    }
+    reactors[0]
+        .accept_from(listeners, shards.clone(), config.connections_max)
+        .map_err(|error| ServerError::Start("accepting", error))?;
+    let hub = Arc::new(Hub::new(ring, recovered.messages, outlets, None));
+
+    let is_draining = Arc::new(AtomicBool::new(false));
+    if let Some(address) = config.admin {
+        let admin = Admin::new(Arc::clone(metrics), Arc::clone(&is_draining));
+        let address = admin
+            .start(address)
+            .map_err(|error| ServerError::Listen(address, error))?;
+        tracing::info!(%address, "metrics and health");
+    }
+    await_signals(shards, is_draining)
+        .map_err(|error| ServerError::Start("waiting for signals", error))?;
+    let settings = Arc::new(settings(config));
+    let mut threads = Vec::new();
+    for (index, reactor) in reactors.into_iter().enumerate() {
+        let (settings, hub) = (Arc::clone(&settings), Arc::clone(&hub));
+        let metrics = Arc::clone(metrics);
+        let run = move || reactor.run(settings, &hub, &metrics, clock, fastrand::u64(..));
+        threads.push(spawn(format!("shard {index}"), run)?);
+    }
+    for address in &addresses {
+        tracing::info!(
+            %address,
+            window = %format_args!("http://{address}/"),
+            ring = %config.ring.display(),
+            history,
+            shards = config.shards,
+            connections_max = config.connections_max,
+            body_bytes_max = config.body_bytes_max,
+            file_limit = config.file_limit,
+            secret = config.secret.is_some(),
+            kv = config.kv.is_some(),
+            version = env!("CARGO_PKG_VERSION"),
+            "listening"
+        );
+    }
+
+    for thread in threads {
+        // A panic does not get here: it ends the process.
+        if let Ok(ended) = thread.join() {
+            ended.map_err(ServerError::Shard)?;
+        }
+    }
+    hub.close()
+        .map_err(|error| ServerError::Close(config.ring.clone(), error))?;
+    tracing::info!("drained, ring on disk, bye");
+    Ok(())
+}
+
+fn log_ring(config: &Config, report: &crate::ring::Report) {
+    let ring = config.ring.display();
+    if report.is_warning() {
+        tracing::warn!(%ring, "{report}");
+    } else {
+        tracing::info!(%ring, "{report}");
+    }
+}
+
+fn bind(config: &Config) -> Result<Vec<std::net::TcpListener>, ServerError> {
+    let bind = |&address| listen(address).map_err(|error| ServerError::Listen(address, error));
+    config.listen.iter().map(bind).collect()
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        heartbeat_interval: config.heartbeat_interval,
+        keep_alive: config.keep_alive,
+        body_bytes_max: config.body_bytes_max,
+        drain: config.drain,
+        access: Access::new(
+            config
+                .secret
+                .as_ref()
+                .map(|secret| secret.expose().as_bytes()),
+        ),
+        allow_origin: match &config.allow_origins {
+            AllowOrigins::Any => AllowOrigin::Any,
+            AllowOrigins::Exactly(origins) => AllowOrigin::Listed(
+                origins
+                    .iter()
+                    .map(|origin| origin.as_str().into())
+                    .collect(),
+            ),
+        },
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    name: String,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, ServerError> {
+    thread::Builder::new()
+        .name(name)
+        .spawn(run)
+        .map_err(|error| ServerError::Start("a thread", error))
+}
+
+/// The first SIGTERM or SIGINT starts the drain, the second ends the process.
+fn await_signals(shards: Vec<ShardHandle>, is_draining: Arc<AtomicBool>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let wait = move || {
+        for _ in &mut signals {
+            if is_draining.swap(true, Ordering::Relaxed) {
+                tracing::warn!("second signal: ending at once");
+                std::process::exit(0);
+            }
+            tracing::info!("draining: streams end one by one; a second signal ends at once");
+            shards.iter().for_each(ShardHandle::drain);
+        }
+    };
+    thread::Builder::new().name("signals".into()).spawn(wait)?;
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! Listening sockets, and what to do when accept(2) fails.
+//!
+//! Used by `main` to bind, and by the reactor of shard 0 to accept. Options that accepted sockets
+//! inherit are set here, once, on the listener (tcp(7), socket(7)). Never decides which shard gets
+//! a connection.
+
+use std::io;
+use std::net::SocketAddr;
+
+use mio::net::{TcpListener, TcpStream};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::limits::{ACCEPT_RETRY_MS, LISTEN_BACKLOG, SEND_BUFFER_BYTES, UNSENT_BYTES_LOW};
+
+/// Binds and listens, nonblocking.
+pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // IPv4 has a socket of its own if it is wanted.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_LOW)?;
+    socket.bind(&address.into())?;
+    socket.listen(LISTEN_BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// A listening socket that is never forgotten, although its readiness is told once per edge.
+pub(super) struct Listener {
+    pub(super) socket: TcpListener,
+    /// There may be connections waiting.
+    ready: bool,
+    /// Not to be asked before this time: there was no descriptor or no memory.
+    retry_ms: Option<u64>,
+}
+
+/// What accept(2) came to.
+pub(super) enum Accepted {
+    Connection(TcpStream),
+    /// Nobody waits.
+    Nobody,
+    /// Not possible now; the first failure of a row carries its reason.
+    Failed(Option<io::Error>),
+}
+
+impl Listener {
+    pub(super) fn new(socket: TcpListener) -> Listener {
+        Listener {
+            socket,
+            ready: true,
+            retry_ms: None,
+        }
+    }
+
+    pub(super) fn set_ready(&mut self) {
+        self.ready = true;
+    }
+
+    /// Whether to ask it now.
+    pub(super) fn is_ready(&self, now_ms: u64) -> bool {
+        self.ready && self.retry_ms.is_none_or(|retry_ms| retry_ms <= now_ms)
+    }
+
+    /// When to ask it again.
+    pub(super) fn due_ms(&self) -> Option<u64> {
+        match self.retry_ms {
+            _ if !self.ready => None,
+            None => Some(0),
+            retry_ms => retry_ms,
+        }
+    }
+
+    /// Leaves those who wait where they are for a while.
+    pub(super) fn postpone(&mut self, now_ms: u64) {
+        self.retry_ms = Some(now_ms + ACCEPT_RETRY_MS);
+    }
+
+    pub(super) fn accept(&mut self, now_ms: u64) -> Accepted {
+        loop {
+            let error = match self.socket.accept() {
+                Ok((connection, _)) => {
+                    self.retry_ms = None;
+                    return Accepted::Connection(connection);
+                }
+                Err(error) => error,
+            };
+            match error.kind() {
+                io::ErrorKind::WouldBlock => {
+                    self.ready = false;
+                    self.retry_ms = None;
+                    return Accepted::Nobody;
+                }
+                // The peer gave up while it waited, or a signal came.
+                io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
+                // EMFILE, ENFILE, ENOBUFS, ENOMEM and whatever else: it may pass, so the listener
+                // stays, and is asked again after a while. Readiness would not be told again.
+                _ => {
+                    let first = self.retry_ms.is_none();
+                    self.retry_ms = Some(now_ms + ACCEPT_RETRY_MS);
+                    return Accepted::Failed(first.then_some(error));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,456 @@
+//! A shard: connections, their streams, and a live log of its own, driven turn by turn.
+//!
+//! The reactor (`reactor`) owns the kernel's side: it polls, accepts, and calls the methods here
+//! with what it found and what time it is. Nothing in a shard is shared with another thread, and
+//! nothing here has a clock or knows `mio`, so a bench or a simulation drives it the same way with
+//! sockets of its own.
+//!
+//! A turn: [`Shard::ready`] for every event, [`Shard::publish`] for the webhooks they brought,
+//! [`Shard::deliver`] for the batches the hub sent, [`Shard::tick`] for what is due,
+//! [`Shard::sweep`] for one slice of writes.
+//!
+//! - `requests`: from bytes to answers.
+//! - `streams`: from frames to bytes.
+//! - `connection`, `stream`: the state of each.
+//! - `sweep`, `phases`: who is served next, and when what is due.
+
+pub mod accept;
+mod connection;
+pub mod doorbell;
+mod phases;
+pub mod reactor;
+mod requests;
+mod socket;
+mod stream;
+mod streams;
+mod sweep;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use slab::Slab;
+
+use crate::clock::Now;
+use crate::http::{Access, AllowOrigin, RequestReader, Responder};
+use crate::hub::{Batch, Hub, NotStored, Receipt};
+use crate::limits::{
+    DRAIN_SPREAD_PERCENT, HEARTBEAT_PHASES, PATROL_INTERVAL_MS, PATROL_PHASES, POOLED_READERS_MAX,
+    READ_BYTES, REQUEST_DEADLINE_MS,
+};
+use crate::log::LiveLog;
+use crate::message::Draft;
+use crate::metrics::{Counter, Gauge, Tally, Timing};
+use crate::sse::event_id::Epoch;
+use connection::{Connection, State};
+pub use connection::{Role, Token};
+use phases::Phases;
+pub use socket::Socket;
+use sweep::Sweep;
+
+/// What a shard is configured with; the same for all shards.
+#[derive(Clone)]
+pub struct Settings {
+    /// Time between two heartbeats on a stream.
+    pub heartbeat_interval: Duration,
+    /// How long an idle connection is kept.
+    pub keep_alive: Duration,
+    /// Longest request body in bytes.
+    pub body_bytes_max: usize,
+    /// Over how long a drain is spread.
+    pub drain: Duration,
+    /// The configured secret.
+    pub access: Access,
+    /// Whose pages may use the API.
+    pub allow_origin: AllowOrigin,
+}
+
+/// See the module's description.
+pub struct Shard<S> {
+    settings: Arc<Settings>,
+    epoch: Epoch,
+    log: LiveLog,
+    connections: Slab<Connection<S>>,
+    /// Slots at or above this one were never used.
+    slots_used: usize,
+    last_generation: u32,
+    /// Connections over the limit.
+    surplus: usize,
+    /// Connections within it that are gone, since the last look.
+    guests_closed: usize,
+    sweep: Sweep,
+    heartbeats: Phases,
+    patrol: Phases,
+    drain: Option<Drain>,
+    responder: Responder,
+    /// The second that the responder's date shows.
+    date_s: u64,
+    rng: fastrand::Rng,
+    /// Webhooks of this turn, and which connection each came from.
+    drafts: VecDeque<Draft>,
+    publishers: VecDeque<Token>,
+    outcomes: Vec<Result<Receipt, NotStored>>,
+    storage_fails: bool,
+    /// When the sweep that is under way began.
+    sweep_began_us: Option<u64>,
+    /// Connections that had more to read when their turn was over.
+    unfinished: Vec<Token>,
+    /// Readers for requests to come; boxed, as a connection's state holds them.
+    #[expect(
+        clippy::vec_box,
+        reason = "a connection's state takes the box as it is"
+    )]
+    readers: Vec<Box<RequestReader>>,
+    read_buffer: Box<[u8]>,
+    /// Where answers are put together.
+    answer: Vec<u8>,
+    tally: Tally,
+}
+
+/// What the kernel says of a connection's socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Readiness {
+    /// There are bytes to read, or their end.
+    pub readable: bool,
+    /// There is room to write.
+    pub writable: bool,
+    /// The peer has ended its side, or the connection is over.
+    pub hung_up: bool,
+}
+
+/// Streams are ended phase by phase; what is left at the deadline is cut off.
+struct Drain {
+    ends: Phases,
+    deadline_ms: u64,
+}
+
+impl Drain {
+    fn next_ms(&self, slots: usize) -> u64 {
+        let ends_ms = self.ends.due_ms(slots).unwrap_or(self.deadline_ms);
+        ends_ms.min(self.deadline_ms)
+    }
+}
+
+impl<S: Socket> Shard<S> {
+    /// A shard with no connection, and the history in its log. `seed` is for jitter.
+    pub fn new(settings: Arc<Settings>, hub: &Hub, seed: u64, now: Now) -> Shard<S> {
+        let heartbeat_interval_ms = settings.heartbeat_interval.as_millis() as u64;
+        let (first_seq, history) = hub.history_batch();
+        let responder = Responder::new(settings.allow_origin.clone(), now.wall());
+        let mut shard = Shard {
+            settings,
+            epoch: hub.epoch(),
+            log: LiveLog::new(first_seq, hub.log_bytes()),
+            connections: Slab::new(),
+            slots_used: 0,
+            last_generation: 0,
+            surplus: 0,
+            guests_closed: 0,
+            sweep: Sweep::default(),
+            heartbeats: Phases::new(HEARTBEAT_PHASES, heartbeat_interval_ms, now.mono_ms),
+            patrol: Phases::new(PATROL_PHASES, PATROL_INTERVAL_MS, now.mono_ms),
+            drain: None,
+            responder,
+            date_s: now.unix_ms / 1000,
+            rng: fastrand::Rng::with_seed(seed),
+            drafts: VecDeque::new(),
+            publishers: VecDeque::new(),
+            outcomes: Vec::new(),
+            storage_fails: false,
+            sweep_began_us: None,
+            unfinished: Vec::new(),
+            readers: Vec::new(),
+            read_buffer: vec![0; READ_BYTES].into_boxed_slice(),
+            answer: Vec::new(),
+            tally: Tally::default(),
+        };
+        shard.deliver(&history);
+        shard
+    }
+
+    /// Takes in a connection. The reactor registers `socket` under the token that is returned.
+    pub fn open(&mut self, socket: S, role: Role, now: Now) -> Token {
+        self.last_generation = self.last_generation.wrapping_add(1).max(1);
+        let generation = self.last_generation;
+        let deadline_ms = now.mono_ms + REQUEST_DEADLINE_MS;
+        let connection = Connection::new(socket, generation, role, deadline_ms);
+        self.surplus += usize::from(role == Role::Surplus);
+        self.tally.count(Counter::Accepts, 1);
+        self.tally.shift(Gauge::Connections, 1);
+        let slot = self.connections.insert(connection);
+        self.slots_used = self.slots_used.max(slot + 1);
+        Token {
+            slot: u32::try_from(slot).expect("connections are bounded by file descriptors"),
+            generation,
+        }
+    }
+
+    /// The socket of a connection, for the reactor to register.
+    pub fn socket_mut(&mut self, token: Token) -> Option<&mut S> {
+        let slot = self.slot_of(token)?;
+        Some(&mut self.connections[slot].socket)
+    }
+
+    /// Lets go of a connection that the reactor could not register.
+    pub fn abandon(&mut self, token: Token) {
+        if let Some(slot) = self.slot_of(token) {
+            self.close(slot);
+        }
+    }
+
+    /// What the kernel says of a connection. An event for one that is gone is ignored.
+    pub fn ready(&mut self, token: Token, readiness: Readiness, now: Now) {
+        let Some(slot) = self.slot_of(token) else {
+            return;
+        };
+        let connection = &mut self.connections[slot];
+        connection.hung_up |= readiness.hung_up;
+        connection.readable |= readiness.readable || readiness.hung_up;
+        match &connection.state {
+            State::Idle | State::Reading(..) => self.read_requests(slot, now),
+            State::Answering(_) if readiness.writable => self.resume_answer(slot, now),
+            State::Publishing(..) | State::Answering(_) => {}
+            State::Streaming(_) => self.stream_ready(slot, readiness),
+            State::Lingering { .. } => self.linger(slot),
+        }
+    }
+
+    /// Appends the frames of a batch to the log, and notes who may be behind now.
+    pub fn deliver(&mut self, batch: &Batch) {
+        for frame in batch.frames() {
+            let session = self
+                .log
+                .append(frame.seq, frame.session, frame.bytes, frame.chunk);
+            self.note_behind(session);
+        }
+    }
+
+    /// Whether webhooks of this turn wait to be published.
+    pub fn has_drafts(&self) -> bool {
+        !self.drafts.is_empty()
+    }
+
+    /// Hands the webhooks of this turn to the hub, in one go, and answers them. What the hub has no
+    /// room for stays until the next turn. Returns how many were answered.
+    pub fn publish(&mut self, hub: &Hub, now: Now) -> usize {
+        hub.publish(&mut self.drafts, now.unix_ms, &mut self.outcomes);
+        let mut outcomes = std::mem::take(&mut self.outcomes);
+        let answered = outcomes.len();
+        self.note_storage_fault(&outcomes);
+        for outcome in outcomes.drain(..) {
+            let publisher = self.publishers.pop_front();
+            if let Some(slot) = publisher.and_then(|token| self.slot_of(token)) {
+                self.answer_webhook(slot, &outcome, now);
+            }
+        }
+        self.outcomes = outcomes;
+        answered
+    }
+
+    /// Goes on with connections whose turn was over before their bytes were.
+    pub fn resume_unfinished(&mut self, now: Now) {
+        for token in std::mem::take(&mut self.unfinished) {
+            if let Some(slot) = self.slot_of(token) {
+                self.read_requests(slot, now);
+            }
+        }
+    }
+
+    /// Does what is due: heartbeats, deadlines, the ends of streams in a drain.
+    pub fn tick(&mut self, now: Now) {
+        if now.unix_ms / 1000 != self.date_s {
+            self.date_s = now.unix_ms / 1000;
+            self.responder.set_time(now.wall());
+        }
+        let slots = self.slots_used;
+        let mut heartbeats = self.heartbeats.clone();
+        heartbeats.turn(now.mono_ms, slots, |slot| self.heartbeat(slot));
+        self.heartbeats = heartbeats;
+        let mut patrol = self.patrol.clone();
+        patrol.turn(now.mono_ms, slots, |slot| self.check_deadline(slot, now));
+        self.patrol = patrol;
+        if let Some(mut drain) = self.drain.take() {
+            drain
+                .ends
+                .turn(now.mono_ms, slots, |slot| self.end_stream(slot));
+            if now.mono_ms >= drain.deadline_ms {
+                self.close_all();
+            }
+            self.drain = Some(drain);
+        }
+    }
+
+    /// One slice of the sweep: up to [`SLICE_WRITES`](crate::limits::SLICE_WRITES) writes.
+    pub fn sweep(&mut self, now: Now) {
+        match self.sweep_began_us {
+            None if !self.sweep.is_idle() => self.sweep_began_us = Some(now.mono_us),
+            Some(began_us) if self.sweep.is_idle() => {
+                let took = Duration::from_micros(now.mono_us - began_us);
+                self.tally.observe(Timing::Sweep, took);
+                self.sweep_began_us = None;
+            }
+            _ => {}
+        }
+        self.sweep_slice(now);
+    }
+
+    /// How long there is nothing to do unless something becomes ready, in milliseconds; `None` for
+    /// as long as that takes.
+    pub fn idle_ms(&self, now: Now) -> Option<u64> {
+        if !self.sweep.is_idle() || !self.unfinished.is_empty() {
+            return Some(0);
+        }
+        // The hub had no room: the other shards make some every turn.
+        let retry_ms = self.has_drafts().then(|| now.mono_ms + 1);
+        let streams = if self.sweep.streams() > 0 {
+            self.slots_used
+        } else {
+            0
+        };
+        let slots = if self.connections.is_empty() {
+            0
+        } else {
+            self.slots_used
+        };
+        let due_ms = [
+            retry_ms,
+            self.heartbeats.due_ms(streams),
+            self.patrol.due_ms(slots),
+            self.drain.as_ref().map(|drain| drain.next_ms(slots)),
+        ];
+        let next_ms = due_ms.into_iter().flatten().min()?;
+        Some(next_ms.saturating_sub(now.mono_ms))
+    }
+
+    /// Starts the drain: what is in flight is answered, idle connections are closed, streams are
+    /// ended one after the other.
+    pub fn start_drain(&mut self, now: Now) {
+        let drain_ms = self.settings.drain.as_millis() as u64;
+        let spread_ms = drain_ms * DRAIN_SPREAD_PERCENT / 100;
+        self.drain = Some(Drain {
+            ends: Phases::new(HEARTBEAT_PHASES, spread_ms.max(1), now.mono_ms),
+            deadline_ms: now.mono_ms + drain_ms,
+        });
+        for slot in 0..self.slots_used {
+            let idle = |connection: &Connection<S>| matches!(connection.state, State::Idle);
+            if self.connections.get(slot).is_some_and(idle) {
+                self.close(slot);
+            }
+        }
+    }
+
+    /// Whether nothing is left to do in a drain.
+    pub fn is_drained(&self) -> bool {
+        self.drain.is_some() && self.connections.is_empty()
+    }
+
+    /// What has been counted since the last flush.
+    pub fn tally_mut(&mut self) -> &mut Tally {
+        &mut self.tally
+    }
+
+    /// Connections over the limit.
+    pub fn surplus(&self) -> usize {
+        self.surplus
+    }
+
+    /// How many connections within the limit are gone since the last call.
+    pub fn take_closed(&mut self) -> usize {
+        std::mem::take(&mut self.guests_closed)
+    }
+
+    /// Connections, in whatever state.
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Open streams.
+    pub fn streams(&self) -> usize {
+        self.sweep.streams()
+    }
+
+    fn slot_of(&self, token: Token) -> Option<usize> {
+        let slot = token.slot as usize;
+        let connection = self.connections.get(slot)?;
+        (connection.generation == token.generation).then_some(slot)
+    }
+
+    fn token_of(&self, slot: usize) -> Token {
+        Token {
+            slot: slot as u32,
+            generation: self.connections[slot].generation,
+        }
+    }
+
+    /// Acts on a deadline that has passed: an unfinished request is told so, everything else ends.
+    fn check_deadline(&mut self, slot: usize, now: Now) {
+        let Some(connection) = self.connections.get(slot) else {
+            return;
+        };
+        if now.mono_ms < connection.deadline_ms {
+            return;
+        }
+        match &connection.state {
+            State::Reading(..) => self.refuse_slow(slot, now),
+            State::Streaming(_) => self.close_stream(slot, Counter::StreamsStalled),
+            _ => self.close(slot),
+        }
+    }
+
+    /// Logs when storing begins to fail and when it works again, not every failure.
+    fn note_storage_fault(&mut self, outcomes: &[Result<Receipt, NotStored>]) {
+        let Some(last) = outcomes.last() else {
+            return;
+        };
+        match (self.storage_fails, last) {
+            (false, Err(error)) => {
+                tracing::error!(%error, "webhooks cannot be stored and are answered with 500");
+            }
+            (true, Ok(_)) => tracing::info!("webhooks can be stored again"),
+            _ => {}
+        }
+        self.storage_fails = last.is_err();
+    }
+
+    /// The one way in which a connection ends.
+    fn close(&mut self, slot: usize) {
+        let connection = self.connections.remove(slot);
+        match connection.state {
+            State::Streaming(stream) => self.forget_stream(slot, &stream),
+            State::Reading(reader, _) | State::Publishing(reader, _) => self.give_reader(reader),
+            State::Answering(answering) => self.give_reader(answering.reader),
+            State::Idle | State::Lingering { .. } => {}
+        }
+        self.tally.shift(Gauge::Connections, -1);
+        match connection.role {
+            Role::Guest => self.guests_closed += 1,
+            Role::Surplus => self.surplus -= 1,
+        }
+        if self.connections.is_empty() {
+            self.slots_used = 0;
+        }
+    }
+
+    fn close_all(&mut self) {
+        for slot in 0..self.slots_used {
+            if self.connections.contains(slot) {
+                self.close(slot);
+            }
+        }
+    }
+
+    fn take_reader(&mut self) -> Box<RequestReader> {
+        let body_bytes_max = self.settings.body_bytes_max;
+        self.readers
+            .pop()
+            .unwrap_or_else(|| Box::new(RequestReader::new(Vec::new(), body_bytes_max)))
+    }
+
+    fn give_reader(&mut self, mut reader: Box<RequestReader>) {
+        if self.readers.len() < POOLED_READERS_MAX {
+            let used = std::mem::replace(&mut *reader, RequestReader::new(Vec::new(), 0));
+            *reader = RequestReader::new(used.into_buffer(), self.settings.body_bytes_max);
+            self.readers.push(reader);
+        }
+    }
+}

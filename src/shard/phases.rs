@@ -1,0 +1,123 @@
+//! Spreads a task that every slot needs once per interval evenly over that interval.
+//!
+//! Used by the shard for heartbeats, for deadlines, and to spread the end of all streams over a
+//! drain. A slot's phase is the bit-reversed rest of its number, so any run of slots is spread over
+//! the whole interval, and a slot keeps its phase however many others come and go. Keeps no list
+//! of slots and looks at no clock: the time comes in as milliseconds.
+
+/// A wheel of `PHASES` phases (a power of two), turning once per interval.
+#[derive(Debug, Clone)]
+pub struct Phases {
+    count: u32,
+    interval_ms: u64,
+    /// When the turning began, and how many phases have passed since.
+    started_ms: u64,
+    passed: u64,
+}
+
+impl Phases {
+    /// A wheel that starts to turn at `now_ms`. `phases` is a power of two.
+    pub fn new(phases: usize, interval_ms: u64, now_ms: u64) -> Phases {
+        assert!(phases.is_power_of_two() && interval_ms > 0);
+        Phases {
+            count: phases as u32,
+            interval_ms,
+            started_ms: now_ms,
+            passed: 0,
+        }
+    }
+
+    /// The phase of a slot: 0 to `phases - 1`.
+    pub fn phase_of(&self, slot: usize) -> u32 {
+        let rest = slot as u32 & (self.count - 1);
+        match self.count.trailing_zeros() {
+            0 => 0,
+            bits => rest.reverse_bits() >> (u32::BITS - bits),
+        }
+    }
+
+    /// When the next phase is due that one of the slots below `slots` has: a shard with a handful
+    /// of connections is woken a handful of times per interval. `None` when there is no slot.
+    pub fn due_ms(&self, slots: usize) -> Option<u64> {
+        let phases = u64::from(self.count);
+        (self.passed..self.passed + phases)
+            .find(|&passed| (self.phase_of((passed % phases) as usize) as usize) < slots)
+            .map(|passed| self.started_ms + ((passed + 1) * self.interval_ms).div_ceil(phases))
+    }
+
+    /// Calls `visit` with each slot below `slots` whose phase has become due since the last call.
+    /// After a long stall it goes round once, not once for every interval that was missed.
+    pub fn turn(&mut self, now_ms: u64, slots: usize, mut visit: impl FnMut(usize)) {
+        let phases = u64::from(self.count);
+        let due = now_ms.saturating_sub(self.started_ms) * phases / self.interval_ms;
+        let first = self.passed.max(due.saturating_sub(phases));
+        for passed in first..due {
+            let start = self.phase_of((passed % phases) as usize) as usize;
+            for slot in (start..slots).step_by(self.count as usize) {
+                visit(slot);
+            }
+        }
+        self.passed = due.max(self.passed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_slot_is_visited_once_per_interval_at_its_own_time() {
+        let mut wheel = Phases::new(128, 2000, 500);
+        let mut visits = vec![Vec::new(); 1000];
+        for now_ms in 500..10_500 {
+            wheel.turn(now_ms, visits.len(), |slot| visits[slot].push(now_ms));
+        }
+        for (slot, times) in visits.iter().enumerate() {
+            assert!((4..=5).contains(&times.len()), "slot {slot}: {times:?}");
+            assert!(times.windows(2).all(|pair| pair[1] - pair[0] == 2000));
+        }
+    }
+
+    #[test]
+    fn visits_are_spread_over_the_interval() {
+        for slots in [2, 7, 64, 1000] {
+            let mut wheel = Phases::new(128, 2000, 0);
+            let mut per_quarter = [0; 4];
+            for now_ms in 1..=2000 {
+                wheel.turn(now_ms, slots, |_| {
+                    per_quarter[(now_ms as usize - 1) / 500] += 1;
+                });
+            }
+            let (least, most) = (
+                per_quarter.iter().min().unwrap(),
+                per_quarter.iter().max().unwrap(),
+            );
+            assert!(most - least <= 1 + slots / 64, "{slots}: {per_quarter:?}");
+        }
+    }
+
+    #[test]
+    fn a_stall_is_not_made_up_for() {
+        let mut wheel = Phases::new(128, 2000, 0);
+        let mut visits = 0;
+        wheel.turn(1_000_000, 256, |_| visits += 1);
+        assert_eq!(visits, 256);
+        assert!(wheel.due_ms(256) > Some(1_000_000));
+    }
+
+    #[test]
+    fn the_due_time_is_when_something_happens() {
+        for slots in [1, 3, 200] {
+            let mut wheel = Phases::new(128, 2000, 0);
+            for _ in 0..300 {
+                let due_ms = wheel.due_ms(slots).unwrap();
+                let mut visits = 0;
+                wheel.turn(due_ms - 1, slots, |_| visits += 1);
+                assert_eq!(visits, 0, "too late");
+                wheel.turn(due_ms, slots, |_| visits += 1);
+                assert!(visits > 0, "too early");
+            }
+        }
+        assert_eq!(Phases::new(128, 2000, 0).due_ms(0), None);
+    }
+}

@@ -1,0 +1,331 @@
+//! The thread loop of a shard: polls the kernel, accepts, and drives the shard turn by turn.
+//!
+//! `main` makes one per shard with [`Reactor::new`] and lets each run on a thread of its own. Shard
+//! 0 has the listeners and hands each connection to the shard that has the fewest. The only module
+//! besides `accept`, `doorbell` and `socket` that knows `mio`. No error of one connection ends the
+//! loop.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use mio::event::Event;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Waker};
+
+use crate::clock::{Clock, Now};
+use crate::hub::{Batch, Hub, Outlet};
+use crate::limits::{
+    ACCEPTS_PER_TURN, ARRIVALS_MAX, EVENTS_PER_POLL, INBOX_BATCHES_MAX, SURPLUS_CONNECTIONS_MAX,
+};
+use crate::metrics::{Counter, Metrics, Timing};
+use crate::shard::accept::{Accepted, Listener};
+use crate::shard::doorbell::Doorbell;
+use crate::shard::{Readiness, Role, Settings, Shard, Token};
+
+/// What a shard is told by `main` and by shard 0.
+pub enum Errand {
+    /// Take in this connection.
+    Connection(TcpStream),
+    /// Stop accepting, answer what is in flight, end the streams, return.
+    Drain,
+}
+
+/// A shard as others see it.
+#[derive(Clone)]
+pub struct ShardHandle {
+    errands: Sender<Errand>,
+    doorbell: Arc<Doorbell>,
+    /// Its connections, those on the way to it included.
+    load: Arc<AtomicUsize>,
+}
+
+impl ShardHandle {
+    /// Starts the shard's drain.
+    pub fn drain(&self) {
+        // A shard that has ended needs no drain; a full channel is emptied within a turn.
+        let _ = self.errands.send(Errand::Drain);
+        let _ = self.doorbell.ring();
+    }
+
+    /// Its connections.
+    pub fn load(&self) -> usize {
+        self.load.load(Ordering::Relaxed)
+    }
+
+    /// Gives it a connection, or gives that back.
+    fn hand(&self, connection: TcpStream) -> Result<(), TcpStream> {
+        match self.errands.try_send(Errand::Connection(connection)) {
+            Ok(()) => {
+                self.load.fetch_add(1, Ordering::Relaxed);
+                let _ = self.doorbell.ring();
+                Ok(())
+            }
+            Err(TrySendError::Full(errand) | TrySendError::Disconnected(errand)) => match errand {
+                Errand::Connection(connection) => Err(connection),
+                Errand::Drain => unreachable!("a connection was sent"),
+            },
+        }
+    }
+}
+
+/// See the module's description.
+pub struct Reactor {
+    poll: Poll,
+    doorbell: Arc<Doorbell>,
+    batches: Receiver<Arc<Batch>>,
+    errands: Receiver<Errand>,
+    load: Arc<AtomicUsize>,
+    listeners: Vec<Listener>,
+    door: Door,
+}
+
+/// Who gets in, and where to. Shard 0's.
+#[derive(Default)]
+struct Door {
+    shards: Vec<ShardHandle>,
+    connections_max: usize,
+}
+
+const WAKER: mio::Token = mio::Token(u32::MAX as usize);
+
+impl Reactor {
+    /// A reactor with an empty inbox, what the hub needs of it, and what others do.
+    pub fn new() -> io::Result<(Reactor, Outlet, ShardHandle)> {
+        let poll = Poll::new()?;
+        let doorbell = Arc::new(Doorbell::new(Waker::new(poll.registry(), WAKER)?));
+        let (batch_sender, batches) = bounded(INBOX_BATCHES_MAX);
+        let (errand_sender, errands) = bounded(ARRIVALS_MAX);
+        let load = Arc::new(AtomicUsize::new(0));
+        let outlet = Outlet {
+            batches: batch_sender,
+            wake: Arc::clone(&doorbell) as _,
+        };
+        let handle = ShardHandle {
+            errands: errand_sender,
+            doorbell: Arc::clone(&doorbell),
+            load: Arc::clone(&load),
+        };
+        let reactor = Reactor {
+            poll,
+            doorbell,
+            batches,
+            errands,
+            load,
+            listeners: Vec::new(),
+            door: Door::default(),
+        };
+        Ok((reactor, outlet, handle))
+    }
+
+    /// Makes this the accepting shard: its own handle is the first of `shards`.
+    pub fn accept_from(
+        &mut self,
+        listeners: Vec<std::net::TcpListener>,
+        shards: Vec<ShardHandle>,
+        connections_max: usize,
+    ) -> io::Result<()> {
+        for (index, listener) in listeners.into_iter().enumerate() {
+            let mut socket = TcpListener::from_std(listener);
+            let token = mio::Token(index);
+            self.poll
+                .registry()
+                .register(&mut socket, token, Interest::READABLE)?;
+            self.listeners.push(Listener::new(socket));
+        }
+        self.door = Door {
+            shards,
+            connections_max,
+        };
+        Ok(())
+    }
+
+    /// Runs the shard until it is drained. An error means that the kernel's poll itself failed.
+    pub fn run(
+        mut self,
+        settings: Arc<Settings>,
+        hub: &Hub,
+        metrics: &Metrics,
+        clock: Clock,
+        seed: u64,
+    ) -> io::Result<()> {
+        let mut shard = Shard::new(settings, hub, seed, clock.now());
+        let mut events = Events::with_capacity(EVENTS_PER_POLL);
+        while !shard.is_drained() {
+            self.wait(&shard, &mut events, clock.now())?;
+            let now = clock.now();
+            for event in &events {
+                self.dispatch(&mut shard, event, now);
+            }
+            self.accept(&mut shard, now);
+            self.run_errands(&mut shard, now);
+            shard.resume_unfinished(now);
+            // The inbox is emptied first, so that the hub finds room in it.
+            self.take_batches(&mut shard);
+            let answered = shard.publish(hub, now);
+            if answered > 0 {
+                let took = Duration::from_micros(clock.now().mono_us - now.mono_us);
+                (0..answered).for_each(|_| shard.tally_mut().observe(Timing::Publish, took));
+            }
+            self.take_batches(&mut shard);
+            shard.tick(now);
+            shard.sweep(now);
+            self.load.fetch_sub(shard.take_closed(), Ordering::Relaxed);
+            shard.tally_mut().flush(metrics);
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, shard: &Shard<TcpStream>, events: &mut Events, now: Now) -> io::Result<()> {
+        let accept_ms = self.listeners.iter().filter_map(Listener::due_ms).min();
+        let accept_ms = accept_ms.map(|due_ms| due_ms.saturating_sub(now.mono_ms));
+        let mut idle_ms = [shard.idle_ms(now), accept_ms].into_iter().flatten().min();
+        if idle_ms != Some(0) {
+            self.doorbell.announce_sleep();
+            if !self.batches.is_empty() || !self.errands.is_empty() {
+                idle_ms = Some(0);
+            }
+        }
+        let polled = self.poll.poll(events, idle_ms.map(Duration::from_millis));
+        self.doorbell.wake_up();
+        match polled {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                events.clear();
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn dispatch(&mut self, shard: &mut Shard<TcpStream>, event: &Event, now: Now) {
+        if event.token() == WAKER {
+            return;
+        }
+        match connection_token(event.token()) {
+            Some(token) => {
+                let readiness = Readiness {
+                    readable: event.is_readable(),
+                    writable: event.is_writable(),
+                    hung_up: event.is_read_closed() || event.is_error(),
+                };
+                shard.ready(token, readiness, now);
+            }
+            None => {
+                if let Some(listener) = self.listeners.get_mut(event.token().0) {
+                    listener.set_ready();
+                }
+            }
+        }
+    }
+
+    /// Accepts from every listener that has somebody waiting, for a bounded number of times.
+    fn accept(&mut self, shard: &mut Shard<TcpStream>, now: Now) {
+        for index in 0..self.listeners.len() {
+            for _ in 0..ACCEPTS_PER_TURN {
+                let listener = &mut self.listeners[index];
+                if !listener.is_ready(now.mono_ms) {
+                    break;
+                }
+                if self.door.is_shut(shard.surplus()) {
+                    listener.postpone(now.mono_ms);
+                    break;
+                }
+                match listener.accept(now.mono_ms) {
+                    Accepted::Connection(connection) => self.admit(shard, connection, now),
+                    Accepted::Nobody => break,
+                    Accepted::Failed(reason) => {
+                        shard.tally_mut().count(Counter::AcceptErrors, 1);
+                        if let Some(error) = reason {
+                            tracing::warn!(%error, "cannot accept connections for now; raise the limit of open files (ulimit -n, LimitNOFILE=) if this repeats");
+                        }
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, shard: &mut Shard<TcpStream>, connection: TcpStream, now: Now) {
+        if self.door.is_full() {
+            return self.take_in(shard, connection, Role::Surplus, now);
+        }
+        let emptiest = self.door.shards.iter().skip(1).min_by_key(|s| s.load());
+        let connection = match emptiest {
+            Some(other) if other.load() < self.load.load(Ordering::Relaxed) => {
+                match other.hand(connection) {
+                    Ok(()) => return,
+                    Err(connection) => connection,
+                }
+            }
+            _ => connection,
+        };
+        self.load.fetch_add(1, Ordering::Relaxed);
+        self.take_in(shard, connection, Role::Guest, now);
+    }
+
+    fn take_in(
+        &mut self,
+        shard: &mut Shard<TcpStream>,
+        connection: TcpStream,
+        role: Role,
+        now: Now,
+    ) {
+        let token = shard.open(connection, role, now);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let registered = shard.socket_mut(token).map(|socket| {
+            self.poll
+                .registry()
+                .register(socket, mio_token(token), interest)
+        });
+        if let Some(Err(error)) = registered {
+            tracing::warn!(%error, "cannot watch a connection");
+            shard.abandon(token);
+        }
+    }
+
+    fn run_errands(&mut self, shard: &mut Shard<TcpStream>, now: Now) {
+        while let Ok(errand) = self.errands.try_recv() {
+            match errand {
+                Errand::Connection(connection) => {
+                    self.take_in(shard, connection, Role::Guest, now);
+                }
+                Errand::Drain => {
+                    self.listeners.clear();
+                    shard.start_drain(now);
+                }
+            }
+        }
+    }
+
+    fn take_batches(&mut self, shard: &mut Shard<TcpStream>) {
+        while let Ok(batch) = self.batches.try_recv() {
+            shard.deliver(&batch);
+        }
+    }
+}
+
+impl Door {
+    fn is_full(&self) -> bool {
+        self.shards.iter().map(ShardHandle::load).sum::<usize>() >= self.connections_max
+    }
+
+    /// Whether not even those get in who are only told that it is full.
+    fn is_shut(&self, surplus: usize) -> bool {
+        surplus >= SURPLUS_CONNECTIONS_MAX && self.is_full()
+    }
+}
+
+/// Tokens of connections have their generation, which is never zero, in the upper half.
+fn mio_token(token: Token) -> mio::Token {
+    mio::Token((token.generation as usize) << 32 | token.slot as usize)
+}
+
+fn connection_token(token: mio::Token) -> Option<Token> {
+    let generation = (token.0 >> 32) as u32;
+    (generation > 0).then_some(Token {
+        slot: token.0 as u32,
+        generation,
+    })
+}

@@ -1,0 +1,486 @@
+//! From bytes to answers: reads requests, decides, answers; hands webhooks to the hub's queue and
+//! subscriptions to `streams`.
+//!
+//! Part of the shard. The path of a webhook: `read_requests` → `handle_request` → (the hub, at the
+//! end of the turn) → `answer_webhook` → `send_answer`. One request at a time per connection: what
+//! is pipelined behind it waits in the reader.
+
+use std::io::IoSlice;
+use std::mem;
+
+use crate::clock::Now;
+use crate::http::response::CONTINUE;
+use crate::http::route::{STREAM_PATH, WEBHOOK_PATH, error_before_body};
+use crate::http::{ErrorAnswer, Phase, Progress, Refusal, ReplyTo, Request, RequestReader};
+use crate::http::{Route, Status, Version, route};
+use crate::hub::{NotStored, Receipt};
+use crate::limits::{
+    LINGER_BYTES_MAX, LINGER_MS, READS_PER_TURN, REQUEST_DEADLINE_MS, RETRY_AFTER_S, RETRY_FULL_MS,
+    RETRY_MS, STALL_MS,
+};
+use crate::metrics::{Counter, Route as Series};
+use crate::shard::Shard;
+use crate::shard::connection::{Answering, NO_DEADLINE, Role, State, Then};
+use crate::shard::socket::{Socket, Transfer};
+use crate::shard::streams::Subscriber;
+use crate::sse::frame::{self, Framing};
+use crate::window;
+
+/// What a whole request comes to.
+enum Handled {
+    /// The answer is in `Shard::answer`.
+    Answered(Then),
+    /// The answer will come from the hub.
+    Publishing(ReplyTo),
+    /// The connection becomes a stream.
+    Subscribed(Subscriber),
+}
+
+/// What a webhook is told when the server is full.
+const FULL: ErrorAnswer = ErrorAnswer::Unavailable {
+    retry_after_s: RETRY_AFTER_S,
+};
+
+/// What a read from the socket came to.
+enum Read {
+    Some,
+    None,
+    Over,
+}
+
+impl<S: Socket> Shard<S> {
+    /// Reads and answers requests until the socket has no more bytes, an answer has to wait, or
+    /// it is somebody else's turn.
+    pub(super) fn read_requests(&mut self, slot: usize, now: Now) {
+        let state = &mut self.connections[slot].state;
+        // `timed`: what the connection's deadline is for; nothing yet, if it was idle.
+        let (mut reader, mut timed) = match mem::replace(state, State::Idle) {
+            State::Reading(reader, phase) => (reader, Some(phase)),
+            State::Idle => (self.take_reader(), None),
+            busy => {
+                *state = busy;
+                return;
+            }
+        };
+        for _ in 0..READS_PER_TURN {
+            match reader.poll() {
+                Ok(Progress::Complete) => {
+                    let Some(answered) = self.handle_request(slot, reader, now) else {
+                        return;
+                    };
+                    (reader, timed) = (answered, None);
+                    continue;
+                }
+                Ok(Progress::WantsContinue) if !self.invite_body(slot, &reader) => {
+                    return self.send_last_answer(slot, reader, now);
+                }
+                Ok(_) => {}
+                Err(refusal) => return self.refuse(slot, reader, refusal, now),
+            }
+            match self.read_more(slot, &mut reader) {
+                Read::Some => {}
+                Read::None => return self.wait_for_bytes(slot, reader, timed, now),
+                Read::Over => {
+                    self.give_reader(reader);
+                    return self.close(slot);
+                }
+            }
+        }
+        self.unfinished.push(self.token_of(slot));
+        self.wait_for_bytes(slot, reader, timed, now);
+    }
+
+    /// Answers a webhook, now that the hub has spoken, and goes on with its connection.
+    pub(super) fn answer_webhook(
+        &mut self,
+        slot: usize,
+        outcome: &Result<Receipt, NotStored>,
+        now: Now,
+    ) {
+        let state = &mut self.connections[slot].state;
+        let (reader, to) = match mem::replace(state, State::Idle) {
+            State::Publishing(reader, to) => (reader, to),
+            other => {
+                debug_assert!(false, "only a webhook is published");
+                *state = other;
+                return;
+            }
+        };
+        self.answer.clear();
+        match outcome {
+            Ok(Receipt { id, timestamp_ms }) => {
+                self.tally.count(Counter::MessagesLocal, 1);
+                self.tally.count(Counter::RingAppends, 1);
+                self.tally.count_request(Series::Webhook, 200);
+                self.responder
+                    .published(to, *id, *timestamp_ms, &mut self.answer);
+            }
+            Err(_) => {
+                self.tally.count(Counter::RingErrors, 1);
+                self.tally.count(Counter::RefusedStorage, 1);
+                self.tally.count_request(Series::Webhook, 500);
+                self.responder
+                    .error(to, ErrorAnswer::Internal, &mut self.answer);
+            }
+        }
+        if let Some(reader) = self.send_answer(slot, reader, Then::after(to), now) {
+            self.go_on(slot, reader, now);
+        }
+    }
+
+    /// Goes on with an answer that the socket did not take whole.
+    pub(super) fn resume_answer(&mut self, slot: usize, now: Now) {
+        let connection = &mut self.connections[slot];
+        let State::Answering(answering) = &mut connection.state else {
+            return;
+        };
+        let rest = [IoSlice::new(&answering.bytes[answering.sent..])];
+        match Transfer::of(|| connection.socket.write(&rest)) {
+            Transfer::Bytes(bytes) => {
+                self.tally.count(Counter::BytesSent, bytes as u64);
+                answering.sent += bytes;
+                connection.deadline_ms = now.mono_ms + STALL_MS;
+            }
+            Transfer::WouldBlock => return,
+            Transfer::Failed => return self.close(slot),
+        }
+        if answering.sent < answering.bytes.len() {
+            return;
+        }
+        if let State::Answering(answering) = mem::replace(&mut connection.state, State::Idle) {
+            let answered = self.after_answer(slot, answering.reader, answering.then, now);
+            if let Some(reader) = answered {
+                self.go_on(slot, reader, now);
+            }
+        }
+    }
+
+    /// The head or the body has not come in time.
+    pub(super) fn refuse_slow(&mut self, slot: usize, now: Now) {
+        let state = &mut self.connections[slot].state;
+        if let State::Reading(reader, _) = mem::replace(state, State::Idle) {
+            self.refuse(slot, reader, Refusal::TooSlow, now);
+        }
+    }
+
+    /// Reads and drops what the peer still sends after its last answer.
+    pub(super) fn linger(&mut self, slot: usize) {
+        let connection = &mut self.connections[slot];
+        let State::Lingering { bytes_left } = &mut connection.state else {
+            return;
+        };
+        loop {
+            match Transfer::of(|| connection.socket.read(&mut self.read_buffer)) {
+                Transfer::Bytes(bytes) if bytes > 0 && bytes < *bytes_left => *bytes_left -= bytes,
+                Transfer::WouldBlock => return,
+                Transfer::Bytes(_) | Transfer::Failed => return self.close(slot),
+            }
+        }
+    }
+
+    /// Decides on a whole request and acts on it. Returns the reader when the next request may be
+    /// read straight away.
+    fn handle_request(
+        &mut self,
+        slot: usize,
+        mut reader: Box<RequestReader>,
+        now: Now,
+    ) -> Option<Box<RequestReader>> {
+        self.answer.clear();
+        let handled = match reader.request() {
+            Some(request) => self.decide(slot, &request),
+            None => return Some(reader),
+        };
+        reader.consume();
+        match handled {
+            Handled::Answered(then) => self.send_answer(slot, reader, then, now),
+            Handled::Publishing(to) => {
+                self.publishers.push_back(self.token_of(slot));
+                let connection = &mut self.connections[slot];
+                connection.deadline_ms = NO_DEADLINE;
+                connection.state = State::Publishing(reader, to);
+                None
+            }
+            Handled::Subscribed(subscriber) => {
+                // What is pipelined behind a stream would wait for its end: for ever.
+                self.give_reader(reader);
+                self.subscribe(slot, subscriber, now);
+                None
+            }
+        }
+    }
+
+    fn decide(&mut self, slot: usize, request: &Request<'_>) -> Handled {
+        let is_surplus = self.connections[slot].role == Role::Surplus;
+        let is_leaving = is_surplus || self.drain.is_some();
+        let mut to = self.responder.reply_to(request);
+        to.keep_alive &= !is_leaving;
+        match route(request, &self.settings.access, window::exists) {
+            Route::Subscribe(subscription) if subscription.head_only => {
+                to.keep_alive &= to.version == Version::Http11;
+                self.tally.count_request(Series::Stream, 200);
+                self.responder.stream_head(to, &mut self.answer);
+            }
+            Route::Subscribe(_) if is_leaving => self.decline_stream(to, is_surplus),
+            Route::Subscribe(subscription) => {
+                self.tally.count_request(Series::Stream, 200);
+                return Handled::Subscribed(Subscriber::new(subscription, self.epoch, to));
+            }
+            _ if is_surplus => self.answer_error(to, request, FULL),
+            Route::Publish(draft) => {
+                self.drafts.push_back(draft);
+                return Handled::Publishing(to);
+            }
+            Route::Status => {
+                self.tally.count_request(Series::Webhook, 200);
+                self.responder.status_ok(to, &mut self.answer);
+            }
+            Route::Preflight(allow) => {
+                self.tally.count_request(Series::of(request.path), 204);
+                self.responder.preflight(to, allow, &mut self.answer);
+            }
+            Route::Asset(path) => self.answer_asset(to, path, request),
+            Route::Error(error) => self.answer_error(to, request, error),
+        }
+        Handled::Answered(Then::after(to))
+    }
+
+    fn answer_error(&mut self, to: ReplyTo, request: &Request<'_>, error: ErrorAnswer) {
+        self.tally.count(Counter::of_error(error), 1);
+        self.tally
+            .count_request(Series::of(request.path), error.status().code());
+        self.responder.error(to, error, &mut self.answer);
+    }
+
+    /// Answers a subscription by a stream that ends at once and says when to come back. Anything
+    /// but a 200 would make a browser's `EventSource` give up for good (HTML standard, 9.2.3).
+    fn decline_stream(&mut self, to: ReplyTo, is_surplus: bool) {
+        self.tally.count_request(Series::Stream, 200);
+        if is_surplus {
+            self.tally.count(Counter::RefusedAtLimit, 1);
+        }
+        let retry_ms = self
+            .rng
+            .u64(if is_surplus { RETRY_FULL_MS } else { RETRY_MS });
+        let mut events = Vec::new();
+        frame::push_retry(&mut events, Framing::Bare, retry_ms);
+        self.responder.ended_stream(to, &events, &mut self.answer);
+    }
+
+    fn answer_asset(&mut self, to: ReplyTo, path: &str, request: &Request<'_>) {
+        let accept_encoding = request.accept_encoding.and_then(text_of);
+        let if_none_match = request.if_none_match.and_then(text_of);
+        match window::answer(path, accept_encoding, if_none_match) {
+            Some(file) => {
+                let status = if file.not_modified { 304 } else { 200 };
+                self.tally.count_request(Series::Window, status);
+                let (fields, is_known) = (file.headers(), file.not_modified);
+                self.responder
+                    .asset(to, is_known, fields, file.body, &mut self.answer);
+            }
+            None => self.answer_error(to, request, ErrorAnswer::NotFound),
+        }
+    }
+
+    /// Lets the peer send its body (RFC 9110 section 10.1.1); false when the answer is known
+    /// without it, and ready in `Shard::answer`, or cannot be sent.
+    fn invite_body(&mut self, slot: usize, reader: &RequestReader) -> bool {
+        let Some(head) = reader.head() else {
+            return true;
+        };
+        let connection = &mut self.connections[slot];
+        let error = match connection.role {
+            Role::Surplus => Some(ErrorAnswer::Unavailable {
+                retry_after_s: RETRY_AFTER_S,
+            }),
+            Role::Guest => error_before_body(&head, &self.settings.access, window::exists),
+        };
+        self.answer.clear();
+        if let Some(error) = error {
+            let mut to = self.responder.reply_to(&head);
+            to.keep_alive = false;
+            self.answer_error(to, &head, error);
+            return false;
+        }
+        let connection = &mut self.connections[slot];
+        // 25 bytes do not fit only if the peer has not read what it asked for before.
+        let extents = [IoSlice::new(CONTINUE)];
+        Transfer::of(|| connection.socket.write(&extents)) == Transfer::Bytes(CONTINUE.len())
+    }
+
+    fn read_more(&mut self, slot: usize, reader: &mut RequestReader) -> Read {
+        let connection = &mut self.connections[slot];
+        if !connection.readable {
+            return Read::None;
+        }
+        match Transfer::of(|| connection.socket.read(&mut self.read_buffer)) {
+            Transfer::Bytes(0) | Transfer::Failed => Read::Over,
+            Transfer::Bytes(bytes) => {
+                // A short read means that there is no more, and that more will be a new edge
+                // (epoll(7)); unless what is there is the end.
+                connection.readable = bytes == self.read_buffer.len() || connection.hung_up;
+                reader.push(&self.read_buffer[..bytes]);
+                Read::Some
+            }
+            Transfer::WouldBlock => {
+                connection.readable = false;
+                Read::None
+            }
+        }
+    }
+
+    fn wait_for_bytes(
+        &mut self,
+        slot: usize,
+        reader: Box<RequestReader>,
+        timed: Option<Phase>,
+        now: Now,
+    ) {
+        if reader.is_between_requests() {
+            if self.drain.is_some() {
+                self.close(slot);
+            }
+            return self.give_reader(reader);
+        }
+        let phase = reader.phase();
+        let connection = &mut self.connections[slot];
+        if timed != Some(phase) {
+            connection.deadline_ms = now.mono_ms + REQUEST_DEADLINE_MS;
+        }
+        connection.state = State::Reading(reader, phase);
+    }
+
+    /// Sends what is in `Shard::answer`. Returns the reader when all of it has gone out and the
+    /// next request may follow.
+    fn send_answer(
+        &mut self,
+        slot: usize,
+        reader: Box<RequestReader>,
+        then: Then,
+        now: Now,
+    ) -> Option<Box<RequestReader>> {
+        let connection = &mut self.connections[slot];
+        let extents = [IoSlice::new(&self.answer)];
+        let sent = match Transfer::of(|| connection.socket.write(&extents)) {
+            Transfer::Bytes(bytes) => bytes,
+            Transfer::WouldBlock => 0,
+            Transfer::Failed => {
+                self.give_reader(reader);
+                self.close(slot);
+                return None;
+            }
+        };
+        self.tally.count(Counter::BytesSent, sent as u64);
+        if sent == self.answer.len() {
+            return self.after_answer(slot, reader, then, now);
+        }
+        connection.deadline_ms = now.mono_ms + STALL_MS;
+        let bytes = self.answer[sent..].to_vec();
+        connection.state = State::Answering(Box::new(Answering {
+            bytes,
+            sent: 0,
+            reader,
+            then,
+        }));
+        None
+    }
+
+    fn after_answer(
+        &mut self,
+        slot: usize,
+        reader: Box<RequestReader>,
+        then: Then,
+        now: Now,
+    ) -> Option<Box<RequestReader>> {
+        match then {
+            Then::Continue => {
+                let keep_alive_ms = self.settings.keep_alive.as_millis() as u64;
+                self.connections[slot].deadline_ms = now.mono_ms + keep_alive_ms;
+                Some(reader)
+            }
+            Then::Close => {
+                self.give_reader(reader);
+                self.half_close(slot, now);
+                None
+            }
+        }
+    }
+
+    /// After an answer that did not go out in the call that made it.
+    fn go_on(&mut self, slot: usize, reader: Box<RequestReader>, now: Now) {
+        if reader.is_between_requests() && !self.connections[slot].readable {
+            return self.wait_for_bytes(slot, reader, None, now);
+        }
+        let phase = reader.phase();
+        let connection = &mut self.connections[slot];
+        connection.deadline_ms = now.mono_ms + REQUEST_DEADLINE_MS;
+        connection.state = State::Reading(reader, phase);
+        self.read_requests(slot, now);
+    }
+
+    fn refuse(&mut self, slot: usize, reader: Box<RequestReader>, refusal: Refusal, now: Now) {
+        self.tally.count(Counter::of_refusal(refusal), 1);
+        self.tally
+            .count_request(Series::None, refusal.status().code());
+        self.answer.clear();
+        self.responder
+            .refusal(reader.head().as_ref(), refusal, &mut self.answer);
+        self.send_last_answer(slot, reader, now);
+    }
+
+    fn send_last_answer(&mut self, slot: usize, reader: Box<RequestReader>, now: Now) {
+        let reader = self.send_answer(slot, reader, Then::Close, now);
+        debug_assert!(reader.is_none());
+    }
+
+    /// Ends our side, and leaves the peer some time to read its answer.
+    pub(super) fn half_close(&mut self, slot: usize, now: Now) {
+        let connection = &mut self.connections[slot];
+        if connection.socket.shutdown_write().is_err() {
+            return self.close(slot);
+        }
+        connection.deadline_ms = now.mono_ms + LINGER_MS;
+        connection.state = State::Lingering {
+            bytes_left: LINGER_BYTES_MAX,
+        };
+        self.linger(slot);
+    }
+}
+
+fn text_of(field: &[u8]) -> Option<&str> {
+    str::from_utf8(field).ok()
+}
+
+impl Series {
+    /// The series of a path; the window's files are one.
+    fn of(path: &str) -> Series {
+        match path {
+            WEBHOOK_PATH => Series::Webhook,
+            STREAM_PATH => Series::Stream,
+            _ if window::exists(path) => Series::Window,
+            _ => Series::None,
+        }
+    }
+}
+
+impl Counter {
+    fn of_refusal(refusal: Refusal) -> Counter {
+        match refusal.status() {
+            Status::RequestTimeout => Counter::RefusedTooSlow,
+            Status::ContentTooLarge | Status::UriTooLong | Status::RequestHeaderFieldsTooLarge => {
+                Counter::RefusedTooLarge
+            }
+            _ => Counter::RefusedMalformed,
+        }
+    }
+
+    fn of_error(error: ErrorAnswer) -> Counter {
+        match error.status() {
+            Status::Unauthorized => Counter::RefusedUnauthorized,
+            Status::NotFound | Status::MethodNotAllowed => Counter::RefusedUnknown,
+            Status::ServiceUnavailable => Counter::RefusedAtLimit,
+            Status::InternalServerError => Counter::RefusedStorage,
+            _ => Counter::RefusedInvalidMessage,
+        }
+    }
+}

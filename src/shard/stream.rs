@@ -1,0 +1,258 @@
+//! One open SSE response: a cursor into the live log and the few bytes that are its own.
+//!
+//! Served by the sweep, one gathering write at a time. A stream has no queue: a
+//! slow reader's cursor falls back, and when the log has moved on, skips ahead on a frame boundary
+//! behind a `gap` event. Never copies a frame of the log.
+
+use std::io::IoSlice;
+
+use crate::log::{Cursor, Gather, Lag, LiveLog, NO_SLOT, View};
+use crate::shard::socket::{Socket, Transfer};
+use crate::shard::sweep::LapIndex;
+use crate::sse::frame::{self, Framing};
+
+/// The state of a stream.
+pub struct Stream {
+    pub(super) view: View,
+    pub(super) cursor: Cursor,
+    pub(super) framing: Framing,
+    /// Its place in the sweep's lap.
+    pub(super) lap_index: LapIndex,
+    /// Its neighbours in the list of its session's streams.
+    pub(super) session_previous: u32,
+    pub(super) session_next: u32,
+    /// Own bytes that go out before anything else: the first events of a new stream, or the rest of
+    /// a gap, a heartbeat or the end that the socket did not take whole.
+    pub(super) own: Option<Box<OwnBytes>>,
+    /// It is in the sweep's queue.
+    pub(super) queued: bool,
+    /// The socket took less than was offered; the reactor will tell when it takes more.
+    pub(super) blocked: bool,
+    /// A heartbeat goes out with the next write.
+    pub(super) heartbeat_due: bool,
+    pub(super) ending: Ending,
+}
+
+/// Whether a stream is coming to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// It goes on.
+    No,
+    /// What is pending is sent, then the end: come back in `retry_ms`, and the last chunk.
+    Due { retry_ms: u32 },
+    /// The rest of the end is all there is to send.
+    Told,
+}
+
+/// What one write has sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sent {
+    pub(super) bytes: usize,
+    /// Messages of which the last byte has gone out.
+    pub(super) messages: u64,
+    pub(super) heartbeat: bool,
+}
+
+/// What became of serving a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Served {
+    /// Nothing was to be sent.
+    CaughtUp,
+    /// Everything that was offered has gone out; `more` when that was not all there is.
+    Wrote(Sent, More),
+    /// The socket is full.
+    Blocked(Sent),
+    /// The end has gone out whole.
+    Ended(Sent),
+    /// The log has moved on while a frame was half sent: nothing can follow on this connection.
+    Torn,
+    /// The connection is over.
+    Failed,
+}
+
+/// Whether there is more than one write could offer.
+pub(super) type More = bool;
+
+impl Stream {
+    /// A stream that begins at `cursor`, after its own first bytes.
+    pub(super) fn new(
+        view: View,
+        framing: Framing,
+        cursor: Cursor,
+        first_bytes: Vec<u8>,
+    ) -> Stream {
+        Stream {
+            view,
+            cursor,
+            framing,
+            lap_index: 0,
+            session_previous: NO_SLOT,
+            session_next: NO_SLOT,
+            own: Some(Box::new(OwnBytes {
+                bytes: first_bytes,
+                sent: 0,
+            })),
+            queued: false,
+            blocked: false,
+            heartbeat_due: false,
+            ending: Ending::No,
+        }
+    }
+
+    /// Sends all that the stream lacks, in one write: its own bytes, a gap if there is one, the
+    /// frames of its view up to the head, a heartbeat if one is due, its end if that has come.
+    /// Counts in `gaps` what it had to tell of.
+    pub(super) fn serve(
+        &mut self,
+        socket: &mut impl Socket,
+        log: &LiveLog,
+        gaps: &mut u64,
+    ) -> Served {
+        if self.ending == Ending::Told {
+            return self.finish(socket);
+        }
+        match log.lag(self.view, &self.cursor) {
+            Lag::Within => {}
+            Lag::Torn => return Served::Torn,
+            Lag::Skips { cursor, missed } => {
+                self.cursor = cursor;
+                if missed > 0 {
+                    *gaps += 1;
+                    let own = self.own.get_or_insert_default();
+                    frame::push_gap(&mut own.bytes, self.framing, missed);
+                }
+            }
+        }
+
+        let own = self.own.as_deref().map_or(&[][..], OwnBytes::left);
+        let mut gather = Gather::new();
+        gather.push(own);
+        let after = log.gather(self.view, self.framing, &self.cursor, &mut gather);
+        let frames_end = gather.bytes();
+        let more = after.next_seq < log.head_seq();
+        let tail = if more { Tail::default() } else { self.tail() };
+        gather.push(tail.heartbeat);
+        gather.push(&tail.end);
+        if gather.bytes() == 0 {
+            self.cursor = after;
+            return Served::CaughtUp;
+        }
+
+        let before = self.cursor;
+        let bytes = match Transfer::of(|| socket.write(gather.extents())) {
+            Transfer::Bytes(bytes) => bytes,
+            Transfer::WouldBlock => 0,
+            Transfer::Failed => return Served::Failed,
+        };
+        if bytes < gather.bytes() {
+            let own_end = own.len();
+            self.blocked = true;
+            if bytes < own_end {
+                self.skip_own(bytes);
+            } else if bytes < frames_end {
+                self.own = None;
+                self.cursor = log.advance(self.view, self.framing, &before, bytes - own_end);
+            } else {
+                self.cursor = after;
+                self.keep_rest_of(&tail, bytes - frames_end);
+            }
+            return Served::Blocked(Sent {
+                bytes,
+                messages: self.cursor.messages_since(&before),
+                heartbeat: false,
+            });
+        }
+        let sent = Sent {
+            bytes,
+            messages: after.messages_since(&before),
+            heartbeat: !tail.heartbeat.is_empty(),
+        };
+        let is_end = !tail.end.is_empty();
+        self.own = None;
+        self.cursor = after;
+        self.heartbeat_due &= more;
+        if is_end {
+            Served::Ended(sent)
+        } else {
+            Served::Wrote(sent, more)
+        }
+    }
+
+    fn tail(&self) -> Tail {
+        let mut end = Vec::new();
+        if let Ending::Due { retry_ms } = self.ending {
+            frame::push_end(&mut end, self.framing, u64::from(retry_ms));
+        }
+        let heartbeat: &[u8] = if self.heartbeat_due {
+            frame::heartbeat(self.framing)
+        } else {
+            b""
+        };
+        Tail { heartbeat, end }
+    }
+
+    /// Of the tail, `sent` bytes have gone out: what was begun must be finished before anything
+    /// else, what was not begun is made anew next time.
+    fn keep_rest_of(&mut self, tail: &Tail, sent: usize) {
+        self.own = None;
+        if sent == 0 {
+            return;
+        }
+        self.heartbeat_due = false;
+        if !tail.end.is_empty() {
+            self.ending = Ending::Told;
+        }
+        let bytes = [tail.heartbeat, &tail.end].concat();
+        if sent < bytes.len() {
+            self.own = Some(Box::new(OwnBytes { bytes, sent }));
+        }
+    }
+
+    fn skip_own(&mut self, bytes: usize) {
+        if let Some(own) = &mut self.own {
+            own.sent += bytes;
+        }
+    }
+
+    /// Sends the rest of the end.
+    fn finish(&mut self, socket: &mut impl Socket) -> Served {
+        let left = self.own.as_deref().map_or(&[][..], OwnBytes::left);
+        let offered = left.len();
+        let bytes = match Transfer::of(|| socket.write(&[IoSlice::new(left)])) {
+            Transfer::Bytes(bytes) => bytes,
+            Transfer::WouldBlock => 0,
+            Transfer::Failed => return Served::Failed,
+        };
+        let sent = Sent {
+            bytes,
+            messages: 0,
+            heartbeat: false,
+        };
+        if bytes == offered {
+            return Served::Ended(sent);
+        }
+        self.blocked = true;
+        self.skip_own(bytes);
+        Served::Blocked(sent)
+    }
+}
+
+/// What goes behind the frames of a write.
+#[derive(Default)]
+struct Tail {
+    heartbeat: &'static [u8],
+    end: Vec<u8>,
+}
+
+/// Bytes that belong to one stream alone; some hundred at most.
+#[derive(Default)]
+pub(super) struct OwnBytes {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl OwnBytes {
+    fn left(&self) -> &[u8] {
+        &self.bytes[self.sent..]
+    }
+}

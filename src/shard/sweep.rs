@@ -1,0 +1,229 @@
+//! Which stream is served next.
+//!
+//! Fan-out is not a loop over all streams inside a publish. A publish only says "everyone is
+//! behind", in constant time; the sweep then goes round and yields the streams one by one, and the
+//! shard stops after a slice of writes to look at its sockets. A stream that the sweep has not
+//! reached yet picks up whatever came in the meantime, in the same single write.
+//!
+//! Two laps, by what their streams may see, and a queue for single streams: those of a targeted
+//! message, new ones, those whose socket takes bytes again, those with a heartbeat due.
+//! Knows slots only: no sockets, no log, no clock.
+
+use std::collections::VecDeque;
+
+/// The place of a stream in its lap, so that leaving is done in constant time.
+pub type LapIndex = u32;
+
+/// Which lap a stream belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LapKind {
+    /// Streams that see every message: targeted ones set this lap going, too.
+    Everything,
+    /// Streams that see the untargeted messages, and perhaps one session's.
+    Filtered,
+}
+
+/// The order of service of a shard's streams.
+#[derive(Default)]
+pub struct Sweep {
+    queue: VecDeque<u32>,
+    everything: Lap,
+    filtered: Lap,
+    /// Whose turn it is when both the queue and a lap have something: they alternate, so neither
+    /// starves the other.
+    queue_next: bool,
+}
+
+/// What the sweep yields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Candidate {
+    /// From the queue: valid only if the stream in the slot is marked as queued.
+    Queued(u32),
+    /// From a lap.
+    Lapped(u32),
+}
+
+impl Sweep {
+    /// Adds a stream to its lap.
+    pub fn join(&mut self, kind: LapKind, slot: u32) -> LapIndex {
+        self.lap_mut(kind).join(slot)
+    }
+
+    /// Takes a stream out of its lap. The stream in the slot that is returned has moved to `index`;
+    /// as the sweep may have passed there, the caller enqueues it.
+    pub fn leave(&mut self, kind: LapKind, index: LapIndex) -> Option<u32> {
+        self.lap_mut(kind).leave(index)
+    }
+
+    /// Every stream of a lap may be behind: the sweep goes round once more from where it is.
+    pub fn restart(&mut self, kind: LapKind) {
+        let lap = self.lap_mut(kind);
+        lap.remaining = lap.slots.len();
+    }
+
+    /// Puts a single stream into the queue. The caller keeps a mark in the stream, so that none is
+    /// in it twice.
+    pub fn enqueue(&mut self, slot: u32) {
+        self.queue.push_back(slot);
+    }
+
+    /// Whether anybody may be behind.
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.everything.remaining == 0 && self.filtered.remaining == 0
+    }
+
+    /// The next stream to look at.
+    pub fn next(&mut self) -> Option<Candidate> {
+        self.queue_next = !self.queue_next;
+        if self.queue_next {
+            self.next_queued().or_else(|| self.next_lapped())
+        } else {
+            self.next_lapped().or_else(|| self.next_queued())
+        }
+    }
+
+    /// How many streams there are.
+    pub fn streams(&self) -> usize {
+        self.everything.slots.len() + self.filtered.slots.len()
+    }
+
+    fn next_queued(&mut self) -> Option<Candidate> {
+        self.queue.pop_front().map(Candidate::Queued)
+    }
+
+    fn next_lapped(&mut self) -> Option<Candidate> {
+        let slot = self.everything.next().or_else(|| self.filtered.next());
+        slot.map(Candidate::Lapped)
+    }
+
+    fn lap_mut(&mut self, kind: LapKind) -> &mut Lap {
+        match kind {
+            LapKind::Everything => &mut self.everything,
+            LapKind::Filtered => &mut self.filtered,
+        }
+    }
+}
+
+/// A circle of streams and how many of them are still to be visited.
+#[derive(Default)]
+struct Lap {
+    slots: Vec<u32>,
+    position: usize,
+    remaining: usize,
+}
+
+impl Lap {
+    fn join(&mut self, slot: u32) -> LapIndex {
+        let index = self.slots.len();
+        self.slots.push(slot);
+        LapIndex::try_from(index).expect("streams are bounded by file descriptors")
+    }
+
+    fn leave(&mut self, index: LapIndex) -> Option<u32> {
+        let index = index as usize;
+        self.slots.swap_remove(index);
+        self.remaining = self.remaining.min(self.slots.len());
+        self.slots.get(index).copied()
+    }
+
+    fn next(&mut self) -> Option<u32> {
+        if self.remaining == 0 {
+            return None;
+        }
+        self.remaining -= 1;
+        if self.position >= self.slots.len() {
+            self.position = 0;
+        }
+        let slot = self.slots[self.position];
+        self.position += 1;
+        Some(slot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    fn drain(sweep: &mut Sweep) -> Vec<u32> {
+        std::iter::from_fn(|| sweep.next())
+            .map(|candidate| match candidate {
+                Candidate::Queued(slot) | Candidate::Lapped(slot) => slot,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_restart_in_the_middle_visits_everyone_again_from_there() {
+        let mut sweep = Sweep::default();
+        for slot in 0..10 {
+            sweep.join(LapKind::Everything, slot);
+        }
+        sweep.restart(LapKind::Everything);
+        for slot in 0..4 {
+            assert_eq!(sweep.next(), Some(Candidate::Lapped(slot)));
+        }
+        sweep.restart(LapKind::Everything);
+        assert_eq!(drain(&mut sweep), [4, 5, 6, 7, 8, 9, 0, 1, 2, 3]);
+        assert!(sweep.is_idle());
+    }
+
+    #[test]
+    fn queue_and_laps_take_turns() {
+        let mut sweep = Sweep::default();
+        for slot in 0..3 {
+            sweep.join(LapKind::Filtered, slot);
+            sweep.enqueue(100 + slot);
+        }
+        sweep.restart(LapKind::Filtered);
+        assert_eq!(drain(&mut sweep), [100, 0, 101, 1, 102, 2]);
+    }
+
+    #[test]
+    fn a_targeted_message_leaves_the_filtered_lap_alone() {
+        let mut sweep = Sweep::default();
+        sweep.join(LapKind::Filtered, 1);
+        sweep.join(LapKind::Everything, 2);
+        sweep.restart(LapKind::Everything);
+        assert_eq!(drain(&mut sweep), [2]);
+    }
+
+    /// Joins and leaves at random in the middle of laps: whoever was there at the restart and is
+    /// still there is visited, by the lap or by the queue.
+    #[test]
+    fn nobody_is_skipped_by_those_who_leave() {
+        let seed = fastrand::u64(..);
+        println!("seed {seed}");
+        let mut rng = fastrand::Rng::with_seed(seed);
+        for _ in 0..500 {
+            let mut sweep = Sweep::default();
+            let count = rng.u32(1..40);
+            let mut index_of: Vec<Option<u32>> = (0..count)
+                .map(|slot| Some(sweep.join(LapKind::Everything, slot)))
+                .collect();
+            for _ in 0..rng.u32(0..50) {
+                sweep.restart(LapKind::Everything);
+                sweep.next();
+            }
+            sweep.restart(LapKind::Everything);
+            let mut visited = HashSet::new();
+            while let Some(Candidate::Lapped(slot) | Candidate::Queued(slot)) = sweep.next() {
+                visited.insert(slot);
+                let gone = rng.u32(0..count);
+                if rng.bool()
+                    && let Some(index) = index_of[gone as usize].take()
+                    && let Some(moved) = sweep.leave(LapKind::Everything, index)
+                {
+                    index_of[moved as usize] = Some(index);
+                    sweep.enqueue(moved);
+                }
+            }
+            for (slot, index) in index_of.iter().enumerate() {
+                assert!(
+                    index.is_none() || visited.contains(&(slot as u32)),
+                    "slot {slot}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Frames: the bytes of one event as they go over the wire.
+//!
+//! The hub encodes a message's frame once, with its chunk framing (RFC 9112 section 7.1), and every
+//! stream of every shard is served from those bytes. What is a stream's own (its first events, a
+//! gap, a heartbeat, its end) is encoded here too, in the framing of that stream.
+//! Never sees a socket, a clock or who is allowed to read what.
+
+use std::io::Write as _;
+
+use serde::Serialize;
+
+use crate::message::{Message, SessionId};
+use crate::sse::event_id::{Epoch, EventId};
+
+/// How a response body is delimited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// HTTP/1.1: every event is one chunk.
+    Chunked,
+    /// HTTP/1.0: the bare bytes; the end of the connection is the end of the body.
+    Bare,
+}
+
+/// The heartbeat in both framings: a comment, which clients ignore (HTML standard, 9.2.6).
+pub const fn heartbeat(framing: Framing) -> &'static [u8] {
+    match framing {
+        Framing::Chunked => b"d\r\n: heartbeat\n\n\r\n",
+        Framing::Bare => b": heartbeat\n\n",
+    }
+}
+
+/// The chunk that ends a chunked body; nothing in a bare one.
+pub const fn last_chunk(framing: Framing) -> &'static [u8] {
+    match framing {
+        Framing::Chunked => b"0\r\n\r\n",
+        Framing::Bare => b"",
+    }
+}
+
+/// Where the payload of a chunked frame lies within it: the size line before it is `head_bytes`
+/// long, the line end after it [`CHUNK_TAIL_BYTES`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chunk {
+    /// Bytes of the whole frame, framing included.
+    pub bytes: u32,
+    /// Bytes of the chunk-size line with its CRLF.
+    pub head_bytes: u8,
+}
+
+/// Bytes of the CRLF behind a chunk's data.
+pub const CHUNK_TAIL_BYTES: usize = 2;
+
+/// Room for the chunk-size line while the size is not known: 8 digits and CRLF.
+const CHUNK_HEAD_BYTES_MAX: usize = 10;
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "webhook_message")]
+struct WebhookMessage<'a> {
+    id: uuid::fmt::Hyphenated,
+    content: &'a str,
+    timestamp: u64,
+    #[serde(rename = "sessionId", skip_serializing_if = "Option::is_none")]
+    session: Option<&'a str>,
+}
+
+/// Appends a message's frame, with chunk framing, to `out`.
+pub fn push_message(out: &mut Vec<u8>, epoch: Epoch, seq: u64, message: &Message) -> Chunk {
+    push_chunk(out, |out| {
+        push_fmt(out, format_args!("id: {}\ndata: ", EventId { epoch, seq }));
+        push_json(
+            out,
+            &WebhookMessage {
+                id: message.id.hyphenated(),
+                content: &message.content,
+                timestamp: message.timestamp_ms,
+                session: message.session.as_ref().map(SessionId::as_str),
+            },
+        );
+        out.extend_from_slice(b"\n\n");
+    })
+}
+
+/// Appends the first events of a stream: how long to wait before a reconnect, and what comes next.
+pub fn push_connected(
+    out: &mut Vec<u8>,
+    framing: Framing,
+    retry_ms: u64,
+    timestamp_ms: u64,
+    replay: u64,
+) {
+    push_event(out, framing, |out| {
+        push_fmt(
+            out,
+            format_args!(
+                "retry: {retry_ms}\ndata: {{\"type\":\"connected\",\"timestamp\":{timestamp_ms},\"replay\":{replay}}}\n\n"
+            ),
+        );
+    });
+}
+
+/// Appends the event that tells a stream that messages it might have seen are gone.
+pub fn push_gap(out: &mut Vec<u8>, framing: Framing, missed: u64) {
+    push_event(out, framing, |out| {
+        push_fmt(
+            out,
+            format_args!("data: {{\"type\":\"gap\",\"missed\":{missed}}}\n\n"),
+        );
+    });
+}
+
+/// Appends the instruction to wait so long before a reconnect.
+pub fn push_retry(out: &mut Vec<u8>, framing: Framing, retry_ms: u64) {
+    push_event(out, framing, |out| {
+        push_fmt(out, format_args!("retry: {retry_ms}\n\n"));
+    });
+}
+
+/// Appends the end of a stream: when to come back, and the last chunk.
+pub fn push_end(out: &mut Vec<u8>, framing: Framing, retry_ms: u64) {
+    push_retry(out, framing, retry_ms);
+    out.extend_from_slice(last_chunk(framing));
+}
+
+fn push_event(out: &mut Vec<u8>, framing: Framing, payload: impl FnOnce(&mut Vec<u8>)) {
+    match framing {
+        Framing::Chunked => {
+            push_chunk(out, payload);
+        }
+        Framing::Bare => payload(out),
+    }
+}
+
+/// Appends what `payload` appends, as one chunk. The size line is written last, right-aligned into
+/// the room left for it, and what is left of the room is closed up.
+fn push_chunk(out: &mut Vec<u8>, payload: impl FnOnce(&mut Vec<u8>)) -> Chunk {
+    let start = out.len();
+    out.resize(start + CHUNK_HEAD_BYTES_MAX, 0);
+    payload(out);
+    let payload_bytes = out.len() - start - CHUNK_HEAD_BYTES_MAX;
+    assert!(
+        u32::try_from(payload_bytes).is_ok(),
+        "a frame is under 4 GiB: bodies are bounded"
+    );
+
+    let mut head = [0; CHUNK_HEAD_BYTES_MAX];
+    let head_bytes = chunk_head(&mut head, payload_bytes);
+    out[start..start + head_bytes].copy_from_slice(&head[..head_bytes]);
+    out.copy_within(start + CHUNK_HEAD_BYTES_MAX.., start + head_bytes);
+    out.truncate(start + head_bytes + payload_bytes);
+    out.extend_from_slice(b"\r\n");
+    Chunk {
+        bytes: (out.len() - start) as u32,
+        head_bytes: head_bytes as u8,
+    }
+}
+
+fn chunk_head(head: &mut [u8; CHUNK_HEAD_BYTES_MAX], payload_bytes: usize) -> usize {
+    let mut room = &mut head[..];
+    write!(room, "{payload_bytes:x}\r\n").expect("8 hexadecimal digits and CRLF fit");
+    CHUNK_HEAD_BYTES_MAX - room.len()
+}
+
+fn push_fmt(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("writing to a Vec does not fail");
+}
+
+fn push_json(out: &mut Vec<u8>, value: &impl Serialize) {
+    serde_json::to_writer(out, value).expect("strings and numbers serialise, and a Vec takes them");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::MessageId;
+
+    fn message(content: &str, session: &str) -> Message {
+        Message {
+            id: MessageId::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef),
+            timestamp_ms: 1_700_000_000_123,
+            session: SessionId::parse(session).unwrap(),
+            content: content.into(),
+        }
+    }
+
+    fn payload(frame: &[u8], chunk: Chunk) -> String {
+        let payload = &frame[usize::from(chunk.head_bytes)..frame.len() - CHUNK_TAIL_BYTES];
+        String::from_utf8(payload.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_message_is_one_chunk_with_id_and_data() {
+        let mut out = b"before".to_vec();
+        let chunk = push_message(&mut out, Epoch(0xab), 7, &message("hi", ""));
+        let frame = &out[6..];
+        let expected = "id: 00000000000000ab-7\ndata: {\"type\":\"webhook_message\",\"id\":\"01234567-89ab-cdef-0123-456789abcdef\",\"content\":\"hi\",\"timestamp\":1700000000123}\n\n";
+        assert_eq!(payload(frame, chunk), expected);
+        assert_eq!(frame.len(), chunk.bytes as usize);
+        let head = format!("{:x}\r\n", expected.len());
+        assert!(frame.starts_with(head.as_bytes()) && frame.ends_with(b"\n\n\r\n"));
+    }
+
+    #[test]
+    fn content_cannot_break_out_of_its_line() {
+        let nasty = "a\r\ndata: x\n\nid: 1\u{2028}\u{0}\"\\";
+        let mut out = Vec::new();
+        let chunk = push_message(&mut out, Epoch(1), 1, &message(nasty, "s\n1"));
+        let text = payload(&out, chunk);
+        assert_eq!(
+            text.matches('\n').count(),
+            3,
+            "id line, data line, blank line: {text:?}"
+        );
+        assert!(!text.contains('\r'));
+        let data = text.lines().nth(1).unwrap().strip_prefix("data: ").unwrap();
+        let value: serde_json::Value = serde_json::from_str(data).unwrap();
+        assert_eq!(value["content"], nasty);
+        assert_eq!(value["sessionId"], "s\n1");
+    }
+
+    #[test]
+    fn the_overhead_of_a_frame_is_within_its_bound() {
+        let mut out = Vec::new();
+        let mut message = message("x", &"s".repeat(256));
+        message.timestamp_ms = u64::MAX;
+        push_message(&mut out, Epoch(u64::MAX), u64::MAX, &message);
+        assert!(out.len() - 257 <= crate::limits::FRAME_OVERHEAD_BYTES_MAX);
+    }
+
+    #[test]
+    fn own_events_exist_in_both_framings() {
+        let mut bare = Vec::new();
+        push_connected(&mut bare, Framing::Bare, 1500, 42, 3);
+        assert_eq!(
+            bare,
+            b"retry: 1500\ndata: {\"type\":\"connected\",\"timestamp\":42,\"replay\":3}\n\n"
+        );
+        let mut chunked = Vec::new();
+        push_gap(&mut chunked, Framing::Chunked, 9);
+        assert_eq!(
+            chunked,
+            b"21\r\ndata: {\"type\":\"gap\",\"missed\":9}\n\n\r\n"
+        );
+        let mut end = Vec::new();
+        push_end(&mut end, Framing::Chunked, 30_000);
+        assert_eq!(end, b"e\r\nretry: 30000\n\n\r\n0\r\n\r\n");
+        assert_eq!(heartbeat(Framing::Bare).len(), 0xd);
+    }
+}

@@ -1,0 +1,482 @@
+/**
+ * hookcast.js: follows the live stream of a hookcast server, from a page, a worker or Node.
+ *
+ *     import { connect } from 'https://hooks.example/hookcast.js';
+ *     const stream = connect({ sessionId: 'abc' });
+ *     stream.on('message', (message) => console.log(message.content));
+ *     stream.on('state', ({ state }) => console.log(state));
+ *
+ * Each message comes once and in the stream's order. The stream resumes where it stopped, says when
+ * something was missed, notices a connection that died without a word, and does not give up on a
+ * server that may come back.
+ *
+ * It reads with `fetch`, by the rules of an `EventSource` (HTML standard, section 9.2). An
+ * `EventSource` itself swallows the heartbeats, which are comments, and so cannot tell a quiet stream
+ * from a dead one (a frozen proxy, an expired NAT entry, a laptop that slept). It also gives up for
+ * good on an answer that is not a 200, hides that answer, and cannot send the secret.
+ */
+
+/**
+ * @typedef {object} Message
+ * @property {string} id unique over all servers that share a history
+ * @property {string} content plain text, never markup
+ * @property {number} timestamp when it was accepted, in milliseconds since the Unix epoch
+ * @property {string} [sessionId] the session it is meant for; absent: everyone
+ * @property {string} eventId give it as `lastEventId` to resume after this message
+ * @property {boolean} replay it comes from the history
+ *
+ * @typedef {object} Gap
+ * @property {number | null} missed messages that will not come; null: nobody knows how many
+ *
+ * @typedef {object} State
+ * @property {'connecting' | 'live' | 'waiting' | 'refused' | 'closed'} state `refused`: the server
+ *   will not serve this request; only `reconnect` tries again
+ * @property {Reason} [reason] why it is `waiting` or `refused`
+ * @property {number} [retryAt] when `waiting` ends, in milliseconds since the Unix epoch
+ * @property {number} [status] the HTTP status, with the reason `status`
+ * @property {string} [error] the server's words, with the reason `status`
+ *
+ * @typedef {'lost' | 'silent' | 'drain' | 'overload' | 'status'} Reason
+ *   - `lost`: the connection broke or could not be made
+ *   - `silent`: nothing came any more, not even a heartbeat
+ *   - `drain`: the server ended the stream because it stops
+ *   - `overload`: the server has no room now
+ *   - `status`: the answer was an error
+ *
+ * @typedef {object} Options
+ * @property {string | URL} [url] of the stream; default: at the server this module comes from
+ * @property {string} [sessionId] see the messages for this session and for everyone
+ * @property {string} [secret] sent as `X-Webhook-Secret`; a stream without session then sees all
+ * @property {string} [lastEventId] resume after this event
+ * @property {Iterable<string>} [seenIds] ids of messages already held: a replay skips them
+ * @property {number} [heartbeatIntervalMs] the server's `--heartbeat`; a longer one is learnt
+ *
+ * @typedef {{ message: Message, gap: Gap, state: State }} Events
+ *
+ * @typedef {{ reason: Reason, delayMs: number, status?: number, error?: string }} End how an attempt
+ *   ended, and the time to the next
+ */
+
+const HEARTBEAT_INTERVAL_MS = 2_000;
+/** Dead is a connection after so many heartbeat intervals of silence, and the margin. */
+const SILENT_INTERVALS = 3;
+const SILENCE_MARGIN_MS = 1_000;
+/** How far the patience with a server that sends no heartbeat in time grows. */
+const SILENCE_MS_MAX = 180_000;
+/** Time for an answer to begin; the server sends headers and first event at once. */
+const ANSWER_MS = 10_000;
+/** The wait before the next attempt, until the server names one with `retry:`. */
+const RETRY_MS = 2_000;
+/** How far waits grow by themselves, and how far a server can make them grow. */
+const BACKOFF_MS_MAX = 30_000;
+const RETRY_MS_MAX = 600_000;
+/** Ids remembered to drop repeats: 40 full replays. */
+const SEEN_IDS_MAX = 4_096;
+/** Characters of one event: the largest message a server can be set to take, all of it escaped. */
+const EVENT_CHARS_MAX = 100 * 1024 * 1024;
+/** Answers that waiting does not change. Others may be a proxy's, during a deployment. */
+const REFUSALS = [400, 401, 403];
+
+/**
+ * Opens a stream and keeps it open until `close`.
+ * @param {Options} [options]
+ */
+export function connect(options = {}) {
+  return new Stream(options);
+}
+
+/** A followed stream, made by {@link connect}. */
+export class Stream extends EventTarget {
+  #url;
+  #secret;
+  #lastEventId;
+  #seenIds;
+  #watchdog;
+  /** @type {State} */ #state = { state: 'connecting' };
+  #failures = 0;
+  #retryMs = RETRY_MS;
+  #again = false;
+  /** @type {AbortController | undefined} */ #request;
+  /** @type {(() => void) | undefined} */ #endWait;
+
+  /** @param {Options} options */
+  constructor({ url, sessionId, secret, lastEventId, seenIds, heartbeatIntervalMs }) {
+    super();
+    this.#url = new URL(url ?? new URL('api/webhook/stream', import.meta.url));
+    if (sessionId) this.#url.searchParams.set('sessionId', sessionId);
+    this.#secret = secret;
+    this.#lastEventId = lastEventId;
+    this.#seenIds = new Set(seenIds);
+    this.#watchdog = new Watchdog(heartbeatIntervalMs ?? HEARTBEAT_INTERVAL_MS);
+    // The caller adds its listeners first.
+    queueMicrotask(() => this.#run());
+  }
+
+  /** The state as last announced. */
+  get state() {
+    return this.#state;
+  }
+
+  /** The id of the last event: a later `connect` resumes after it. */
+  get lastEventId() {
+    return this.#lastEventId;
+  }
+
+  /**
+   * Calls `listener` for each event of this type. Returns a function that ends that.
+   * @template {keyof Events} T
+   * @param {T} type
+   * @param {(detail: Events[T]) => void} listener
+   */
+  on(type, listener) {
+    /** @param {any} event */
+    const handler = (event) => listener(event.detail);
+    this.addEventListener(type, handler);
+    return () => this.removeEventListener(type, handler);
+  }
+
+  /** Ends the stream for good. */
+  close() {
+    if (this.#isClosed()) return;
+    this.#announce({ state: 'closed' });
+    this.#interrupt();
+  }
+
+  /** Tries now: ends a wait, leaves a refusal, replaces an open connection. */
+  reconnect() {
+    if (this.#state.state === 'refused') {
+      this.#run();
+      return;
+    }
+    this.#again = true;
+    this.#interrupt();
+  }
+
+  /** Looks at the clock now. For who knows that timers stood still: after sleep, or a freeze. */
+  check() {
+    if (Date.now() >= (this.#state.retryAt ?? Infinity)) this.#endWait?.();
+    this.#watchdog.check();
+  }
+
+  #interrupt() {
+    this.#request?.abort();
+    this.#endWait?.();
+  }
+
+  #isClosed() {
+    return this.#state.state === 'closed';
+  }
+
+  async #run() {
+    while (!this.#isClosed()) {
+      this.#again = false;
+      this.#announce({ state: 'connecting' });
+      const { delayMs, ...why } = await this.#attempt();
+      if (this.#isClosed()) return;
+      // 204 is how a server tells a client to stop (HTML standard, section 9.2.5).
+      if (why.status === 204) return this.close();
+      if (REFUSALS.includes(why.status ?? 0)) return this.#announce({ state: 'refused', ...why });
+      if (!this.#again) await this.#wait(delayMs, why);
+      if (this.#again) this.#failures = 0;
+    }
+  }
+
+  async #attempt() {
+    const request = new AbortController();
+    this.#request = request;
+    const url = new URL(this.#url);
+    // Not as a header: that would cost other origins a preflight.
+    if (this.#lastEventId) url.searchParams.set('lastEventId', this.#lastEventId);
+    /** @type {Record<string, string>} */
+    const headers = { Accept: 'text/event-stream' };
+    if (this.#secret) headers['X-Webhook-Secret'] = this.#secret;
+    let silent = false;
+    this.#watchdog.start(() => {
+      silent = true;
+      request.abort();
+    });
+    try {
+      return await this.#read(await fetch(url, { headers, cache: 'no-store', signal: request.signal }));
+    } catch {
+      return this.#lost(silent ? 'silent' : 'lost');
+    } finally {
+      this.#watchdog.stop();
+      request.abort();
+    }
+  }
+
+  /**
+   * Reads an answer to its end.
+   * @param {Response} response
+   * @returns {Promise<End>}
+   */
+  async #read(response) {
+    const type = response.headers.get('content-type') ?? '';
+    if (response.status !== 200 || !response.body || !type.startsWith('text/event-stream')) {
+      return this.#failed(response, type);
+    }
+    /** @type {Reason} */
+    let reason = 'lost';
+    let connected = false;
+    let replay = 0;
+    // Who knows the epoch of our last event resumes exactly after it, or says what is missing. Any
+    // other server replays what it has; if that begins with news, something may lie between.
+    let seam = epochOf(this.#lastEventId);
+
+    const parser = new Parser({
+      comment: () => this.#watchdog.heartbeat(),
+      retry: (retryMs) => {
+        this.#retryMs = Math.min(retryMs, RETRY_MS_MAX);
+        // If the stream ends after this, it is for lack of room, or a farewell.
+        reason = connected ? 'drain' : 'overload';
+      },
+      event: (text, eventId) => {
+        const data = parseObject(text);
+        if (data?.type === 'connected') {
+          connected = true;
+          reason = 'lost';
+          replay = data.replay;
+          this.#failures = 0;
+          this.#announce({ state: 'live' });
+        } else if (data?.type === 'gap') {
+          seam = undefined;
+          this.#dispatch('gap', { missed: data.missed ?? null });
+        } else if (data?.type === 'webhook_message') {
+          const repeat = this.#seenIds.has(data.id);
+          const broken = seam !== undefined && seam !== epochOf(eventId) && !repeat;
+          seam = undefined;
+          if (broken) this.#dispatch('gap', { missed: null });
+          this.#lastEventId = eventId;
+          if (!repeat) this.#take(data, eventId, replay > 0);
+          replay -= 1;
+        }
+      },
+    });
+    const reader = response.body.getReader();
+    const decoder = new TextDecoder();
+    for (let piece; !(piece = await reader.read()).done; ) {
+      this.#watchdog.heard();
+      parser.feed(decoder.decode(piece.value, { stream: true }));
+    }
+    return reason === 'lost' ? this.#lost(reason) : { reason, delayMs: this.#retryMs };
+  }
+
+  /**
+   * @param {Record<string, any>} data
+   * @param {string} eventId
+   * @param {boolean} replay
+   */
+  #take({ id, content, timestamp, sessionId }, eventId, replay) {
+    if (typeof id !== 'string' || typeof content !== 'string') return;
+    this.#seenIds.add(id);
+    if (this.#seenIds.size > SEEN_IDS_MAX) {
+      const [oldest] = this.#seenIds;
+      this.#seenIds.delete(oldest);
+    }
+    const time = Number(timestamp) || 0;
+    this.#dispatch('message', { id, content, timestamp: time, sessionId, eventId, replay });
+  }
+
+  /**
+   * The first time, the server's own delay, which it jitters. Then ever longer ones, spread, so that
+   * a crowd does not come back as one.
+   * @param {Reason} reason
+   * @returns {End}
+   */
+  #lost(reason) {
+    const grownMs = Math.min(this.#retryMs * 2 ** this.#failures, BACKOFF_MS_MAX);
+    const delayMs = this.#failures === 0 ? this.#retryMs : grownMs * (0.5 + Math.random() / 2);
+    this.#failures += 1;
+    return { reason, delayMs };
+  }
+
+  /**
+   * @param {Response} response not a stream
+   * @param {string} type
+   */
+  async #failed(response, type) {
+    const end = this.#lost('status');
+    const askedMs = Math.min(Number(response.headers.get('retry-after')) * 1_000 || 0, RETRY_MS_MAX);
+    // Everyone was told the same figure: spread it.
+    end.delayMs = Math.max(end.delayMs, askedMs * (1 + Math.random() / 4));
+    end.status = response.status;
+    const body = type.startsWith('application/json') && parseObject(await response.text());
+    end.error = String((body && body.error) || response.statusText);
+    return end;
+  }
+
+  /**
+   * @param {number} delayMs
+   * @param {Omit<End, 'delayMs'>} why
+   */
+  async #wait(delayMs, why) {
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    let timer;
+    await new Promise((resolve) => {
+      this.#endWait = () => resolve(undefined);
+      timer = setTimeout(this.#endWait, delayMs);
+      this.#announce({ state: 'waiting', retryAt: Date.now() + delayMs, ...why });
+    });
+    clearTimeout(timer);
+  }
+
+  /** @param {State} state */
+  #announce(state) {
+    this.#state = state;
+    this.#dispatch('state', state);
+  }
+
+  /**
+   * @template {keyof Events} T
+   * @param {T} type
+   * @param {Events[T]} detail
+   */
+  #dispatch(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}
+
+/**
+ * Says when a connection has been silent for too long. By the wall clock, which goes on while a
+ * machine sleeps. A longer heartbeat interval than expected is learnt; until then each alarm doubles
+ * the patience.
+ */
+class Watchdog {
+  #intervalMs;
+  #patience = 1;
+  #heardAt = 0;
+  #heartbeatAt = 0;
+  #answered = false;
+  /** @type {(() => void) | undefined} */ #alarm;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
+
+  /** @param {number} intervalMs */
+  constructor(intervalMs) {
+    this.#intervalMs = intervalMs;
+  }
+
+  /** @param {() => void} alarm */
+  start(alarm) {
+    this.#alarm = alarm;
+    this.#heardAt = Date.now();
+    this.#heartbeatAt = 0;
+    this.#answered = false;
+    this.check();
+  }
+
+  stop() {
+    this.#alarm = undefined;
+    clearTimeout(this.#timer);
+  }
+
+  heard() {
+    this.#answered = true;
+    this.#heardAt = Date.now();
+  }
+
+  heartbeat() {
+    const elapsedMs = Date.now() - this.#heartbeatAt;
+    // More than the limit is not a server's pace but a machine's sleep.
+    if (elapsedMs <= this.#limitMs()) {
+      this.#intervalMs = Math.max(this.#intervalMs, elapsedMs);
+      this.#patience = 1;
+    }
+    this.#heartbeatAt = Date.now();
+  }
+
+  check() {
+    clearTimeout(this.#timer);
+    if (!this.#alarm) return;
+    // A clock set back must not stretch the wait.
+    this.#heardAt = Math.min(this.#heardAt, Date.now());
+    const leftMs = this.#heardAt + this.#limitMs() - Date.now();
+    if (leftMs > 0) {
+      this.#timer = setTimeout(() => this.check(), leftMs);
+      return;
+    }
+    if (this.#answered && !this.#heartbeatAt) this.#patience *= 2;
+    this.#alarm();
+  }
+
+  #limitMs() {
+    const limitMs = this.#intervalMs * SILENT_INTERVALS * this.#patience + SILENCE_MARGIN_MS;
+    return Math.min(this.#answered ? limitMs : Math.max(limitMs, ANSWER_MS), SILENCE_MS_MAX);
+  }
+}
+
+/**
+ * Reads an event stream in pieces of any size (HTML standard, section 9.2.6), comments included. The
+ * `event` field is read past: hookcast names its events in the data.
+ */
+export class Parser {
+  #on;
+  /** @type {string[]} */ #line = [];
+  /** @type {string[]} */ #data = [];
+  #chars = 0;
+  #id = '';
+  #afterCr = false;
+
+  /**
+   * @param {{ event: (data: string, id: string) => void, comment: () => void,
+   *   retry: (ms: number) => void }} on
+   */
+  constructor(on) {
+    this.#on = on;
+  }
+
+  /** @param {string} text */
+  feed(text) {
+    if (text === '') return;
+    this.#chars += text.length;
+    if (this.#chars > EVENT_CHARS_MAX) throw new RangeError('an event is too long');
+    // A CR at the end of the piece before may have been half of a CRLF.
+    let start = this.#afterCr && text.startsWith('\n') ? 1 : 0;
+    this.#afterCr = text.endsWith('\r');
+    const lineEnd = /\r\n?|\n/g;
+    lineEnd.lastIndex = start;
+    for (let match; (match = lineEnd.exec(text)); start = lineEnd.lastIndex) {
+      const line = this.#line.join('') + text.slice(start, match.index);
+      this.#line = [];
+      this.#field(line);
+    }
+    this.#line.push(text.slice(start));
+  }
+
+  /** @param {string} line */
+  #field(line) {
+    const [, name, value = ''] = /^([^:]*):? ?(.*)$/s.exec(line) ?? [];
+    if (line === '') this.#dispatch();
+    else if (name === '') this.#on.comment();
+    else if (name === 'data') this.#data.push(value);
+    else if (name === 'id' && !value.includes('\0')) this.#id = value;
+    else if (name === 'retry' && /^\d+$/.test(value)) this.#on.retry(Number(value));
+  }
+
+  #dispatch() {
+    const data = this.#data;
+    this.#data = [];
+    this.#chars = 0;
+    if (data.length > 0) this.#on.event(data.join('\n'), this.#id);
+  }
+}
+
+/**
+ * The part before the dash: which history an event id belongs to.
+ * @param {string} [eventId]
+ */
+function epochOf(eventId) {
+  return eventId?.slice(0, eventId.lastIndexOf('-'));
+}
+
+/**
+ * @param {string} text
+ * @returns {Record<string, any> | undefined} undefined if it is not a JSON object
+ */
+function parseObject(text) {
+  try {
+    const value = JSON.parse(text);
+    return value instanceof Object ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}

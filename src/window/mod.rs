@@ -1,0 +1,394 @@
+//! The chat window: the page at `/`, and `hookcast.js` for the pages of others.
+//!
+//! The files beside this one are part of the binary. They are hashed and compressed once, by
+//! [`prepare`] at start or else with the first question. The HTTP layer asks [`answer`] for a path and
+//! writes what it gets; this module never does I/O and knows nothing of connections.
+//!
+//! The page refers to its parts below `assets/<hash>/`, where the hash is that of all files together:
+//! such an address never changes its content and is cached for good, and the modules of one version
+//! import only each other. `/` and `/hookcast.js` are asked for again each time, at the price of a
+//! 304. An address with another version's hash is answered with the files of this one, but not for
+//! good: behind a load balancer, page and parts may come from two versions during an upgrade.
+
+use std::hash::{DefaultHasher, Hasher};
+use std::io::Write;
+use std::sync::LazyLock;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+/// What may be had without a hash in its address.
+const PUBLIC: &str = "hookcast.js";
+
+/// The parts of the page, by the name they have below `assets/<hash>/`.
+const PARTS: [(&str, &str, &[u8]); 15] = [
+    ("app.js", SCRIPT, include_bytes!("app.js")),
+    ("copy.js", SCRIPT, include_bytes!("copy.js")),
+    ("favicon.svg", IMAGE, include_bytes!("favicon.svg")),
+    ("feed.js", SCRIPT, include_bytes!("feed.js")),
+    ("history.js", SCRIPT, include_bytes!("history.js")),
+    (PUBLIC, SCRIPT, include_bytes!("hookcast.js")),
+    ("render.js", SCRIPT, include_bytes!("render.js")),
+    ("send.js", SCRIPT, include_bytes!("send.js")),
+    ("session.js", SCRIPT, include_bytes!("session.js")),
+    ("share.js", SCRIPT, include_bytes!("share.js")),
+    ("status.js", SCRIPT, include_bytes!("status.js")),
+    ("style.css", STYLE, include_bytes!("style.css")),
+    ("theme.js", SCRIPT, include_bytes!("theme.js")),
+    ("timeline.js", SCRIPT, include_bytes!("timeline.js")),
+    ("worker.js", SCRIPT, include_bytes!("worker.js")),
+];
+const PAGE: &str = include_str!("index.html");
+
+const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+const IMAGE: &str = "image/svg+xml";
+
+/// Stored, but asked for again each time (RFC 9111 section 5.2.2.4).
+const REVALIDATE: &str = "no-cache";
+/// The address carries the hash of the content (RFC 8246).
+const FOR_GOOD: &str = "public, max-age=31536000, immutable";
+
+/// On every answer: the page may load its own files and talk to its own server, nothing else. Trusted
+/// Types close every way from a string to markup or script; the one policy lets scripts of this site be started by address. The
+/// address of the page may hold a session id, so no other site is told of it.
+const SECURITY: [(&str, &str); 4] = [
+    (
+        "Content-Security-Policy",
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+         connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; \
+         frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types default",
+    ),
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Referrer-Policy", "no-referrer"),
+];
+
+/// What to send for a path: status, header fields and body.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer {
+    /// What the client holds is still right: status 304, no body.
+    pub not_modified: bool,
+    /// The body, encoded as [`headers`](Answer::headers) say; empty for a 304.
+    pub body: &'static [u8],
+    etag: &'static str,
+    cache_control: &'static str,
+    content_type: &'static str,
+    gzip: bool,
+}
+
+impl Answer {
+    /// The header fields that are the file's own; `Date`, `Content-Length`, CORS and the connection's
+    /// are left to the HTTP layer. A 304 carries what RFC 9110 section 15.4.5 asks for.
+    pub fn headers(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let always = [
+            ("ETag", self.etag),
+            ("Cache-Control", self.cache_control),
+            ("Vary", "Accept-Encoding"),
+        ];
+        let content = (!self.not_modified).then_some(("Content-Type", self.content_type));
+        let coding = (!self.not_modified && self.gzip).then_some(("Content-Encoding", "gzip"));
+        always
+            .into_iter()
+            .chain(content)
+            .chain(coding)
+            .chain(SECURITY)
+    }
+}
+
+/// Hashes and compresses the files: some 5 ms, once. Without it the first [`answer`] does so.
+pub fn prepare() {
+    LazyLock::force(&WINDOW);
+}
+
+/// Whether there is anything at `path` (without its query).
+pub fn exists(path: &str) -> bool {
+    WINDOW.find(path).is_some()
+}
+
+/// The answer to a `GET` or `HEAD` of `path` (without its query), or `None` if nothing is there.
+///
+/// `accept_encoding` and `if_none_match` are the request's header fields of these names.
+pub fn answer(
+    path: &str,
+    accept_encoding: Option<&str>,
+    if_none_match: Option<&str>,
+) -> Option<Answer> {
+    let (file, cache_control) = WINDOW.find(path)?;
+    let gzip = accept_encoding.is_some_and(accepts_gzip);
+    let (etag, body) = if gzip { &file.gzip } else { &file.plain };
+    let not_modified = if_none_match.is_some_and(|tags| any_matches(tags, etag));
+    Some(Answer {
+        not_modified,
+        body: if not_modified { &[] } else { body },
+        etag,
+        cache_control,
+        content_type: file.content_type,
+        gzip,
+    })
+}
+
+static WINDOW: LazyLock<Window> = LazyLock::new(Window::new);
+
+struct Window {
+    version: String,
+    page: File,
+    parts: Vec<File>,
+}
+
+impl Window {
+    fn new() -> Window {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(PAGE.as_bytes());
+        for (name, _, content) in PARTS {
+            hasher.write(name.as_bytes());
+            hasher.write(content);
+        }
+        let version = format!("{:016x}", hasher.finish());
+        // Relative, so that the page works below a path prefix too.
+        let page = PAGE.replace("=\"./", &format!("=\"assets/{version}/"));
+        Window {
+            page: File::new("", HTML, page.into_bytes()),
+            parts: PARTS
+                .map(|(name, kind, body)| File::new(name, kind, body.to_vec()))
+                .into(),
+            version,
+        }
+    }
+
+    fn find(&self, path: &str) -> Option<(&File, &'static str)> {
+        let path = path.strip_prefix('/')?;
+        if path.is_empty() {
+            return Some((&self.page, REVALIDATE));
+        }
+        if path == PUBLIC {
+            return Some((self.part(PUBLIC)?, REVALIDATE));
+        }
+        let (version, name) = path.strip_prefix("assets/")?.split_once('/')?;
+        let cache_control = if version == self.version {
+            FOR_GOOD
+        } else {
+            REVALIDATE
+        };
+        Some((self.part(name)?, cache_control))
+    }
+
+    fn part(&self, name: &str) -> Option<&File> {
+        self.parts.iter().find(|file| file.name == name)
+    }
+}
+
+/// A file in both its forms, each with its entity tag (RFC 9110 section 8.8.3).
+struct File {
+    name: &'static str,
+    content_type: &'static str,
+    plain: (String, Vec<u8>),
+    gzip: (String, Vec<u8>),
+}
+
+impl File {
+    fn new(name: &'static str, content_type: &'static str, body: Vec<u8>) -> File {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(&body);
+        let hash = hasher.finish();
+        File {
+            name,
+            content_type,
+            gzip: (format!("\"{hash:016x}-gzip\""), compress(&body)),
+            plain: (format!("\"{hash:016x}\""), body),
+        }
+    }
+}
+
+/// Compresses with gzip, and with nothing else: brotli takes another eighth off (3 of 24 KiB, on the
+/// first visit alone), but its crate adds 1.1 MB to the binary and 90 ms to the start.
+fn compress(body: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    // Writing to memory cannot fail.
+    encoder
+        .write_all(body)
+        .and_then(|()| encoder.finish())
+        .expect("memory takes every byte")
+}
+
+/// Whether `Accept-Encoding` names gzip, or `*` without naming gzip, at a weight above zero (RFC 9110
+/// section 12.5.3).
+fn accepts_gzip(accept_encoding: &str) -> bool {
+    let mut any = false;
+    for item in accept_encoding.split(',') {
+        let (coding, parameter) = item.split_once(';').unwrap_or((item, ""));
+        let weight = parameter
+            .trim()
+            .strip_prefix(['q', 'Q'])
+            .and_then(|q| q.trim().strip_prefix('='));
+        let refused = weight.is_some_and(|q| q.trim().parse() == Ok(0.0));
+        match coding.trim() {
+            name if name.eq_ignore_ascii_case("gzip") => return !refused,
+            "*" => any = !refused,
+            _ => {}
+        }
+    }
+    any
+}
+
+/// Whether `If-None-Match` holds `etag`, by weak comparison: a proxy that recompresses makes tags weak
+/// (RFC 9110 section 13.1.2).
+fn any_matches(if_none_match: &str, etag: &str) -> bool {
+    if_none_match
+        .split(',')
+        .map(str::trim)
+        .any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    fn header(answer: &Answer, name: &str) -> Option<&'static str> {
+        answer
+            .headers()
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value)
+    }
+
+    fn get(path: &str) -> Answer {
+        answer(path, None, None).unwrap_or_else(|| panic!("nothing at {path}"))
+    }
+
+    fn references(text: &str, before: &str) -> Vec<String> {
+        let ends = |rest: &str| rest.find(['"', '\'']).map(|end| rest[..end].to_owned());
+        text.split(before).skip(1).filter_map(ends).collect()
+    }
+
+    #[test]
+    fn every_reference_of_the_page_and_its_modules_is_served_and_cached_for_good() {
+        let page = String::from_utf8(get("/").body.to_vec()).unwrap();
+        let parts = references(&page, "=\"assets/");
+        assert!(parts.len() > 3, "{parts:?}");
+        for part in &parts {
+            let script = get(&format!("/assets/{part}"));
+            assert_eq!(header(&script, "Cache-Control"), Some(FOR_GOOD), "{part}");
+            let (version, _) = part.split_once('/').unwrap();
+            for import in references(&String::from_utf8_lossy(script.body), "from './") {
+                get(&format!("/assets/{version}/{import}"));
+            }
+        }
+        assert!(!page.contains("\"./"), "a reference without a hash");
+    }
+
+    #[test]
+    fn page_and_public_module_are_revalidated_and_so_is_another_versions_address() {
+        for path in ["/", "/hookcast.js", "/assets/0123456789abcdef/app.js"] {
+            assert_eq!(
+                header(&get(path), "Cache-Control"),
+                Some(REVALIDATE),
+                "{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_else_is_there() {
+        for path in [
+            "",
+            "*",
+            "/index.html",
+            "/app.js",
+            "/assets",
+            "/assets/",
+            "/assets/x",
+            "/assets/x/",
+            "/assets/x/index.html",
+            "/assets/x/../app.js",
+            "/assets/x/mod.rs",
+            "//hookcast.js",
+        ] {
+            assert!(answer(path, None, None).is_none(), "{path}");
+        }
+    }
+
+    #[test]
+    fn gzip_is_sent_to_those_who_accept_it_and_unpacks_to_the_same() {
+        let plain = get("/hookcast.js");
+        let packed = answer("/hookcast.js", Some("br, gzip;q=0.8"), None).unwrap();
+        assert_eq!(header(&packed, "Content-Encoding"), Some("gzip"));
+        assert_eq!(header(&plain, "Content-Encoding"), None);
+        assert_ne!(header(&packed, "ETag"), header(&plain, "ETag"));
+        let mut unpacked = Vec::new();
+        flate2::read::GzDecoder::new(packed.body)
+            .read_to_end(&mut unpacked)
+            .unwrap();
+        assert_eq!(unpacked, plain.body);
+    }
+
+    #[test]
+    fn accept_encoding_is_read_with_its_weights() {
+        for yes in [
+            "gzip",
+            "GZIP",
+            "br,gzip",
+            "gzip ; q=0.001",
+            "*",
+            "identity, *;q=0.5",
+            "gzip, *;q=0",
+        ] {
+            assert!(accepts_gzip(yes), "{yes}");
+        }
+        for no in [
+            "",
+            "br",
+            "gzip;q=0",
+            "gzip; Q=0.000",
+            "*;q=0",
+            "*, gzip;q=0",
+            "gzipped",
+            "identity",
+        ] {
+            assert!(!accepts_gzip(no), "{no}");
+        }
+    }
+
+    #[test]
+    fn a_known_tag_is_answered_with_304_and_no_body() {
+        let etag = header(&get("/"), "ETag").unwrap();
+        for known in [
+            etag.to_owned(),
+            format!("W/{etag}"),
+            format!("\"x\", {etag}"),
+            "*".into(),
+        ] {
+            let answer = answer("/", None, Some(&known)).unwrap();
+            assert!(answer.not_modified && answer.body.is_empty(), "{known}");
+            assert_eq!(header(&answer, "ETag"), Some(etag));
+            assert_eq!(header(&answer, "Content-Type"), None);
+        }
+        // The tag of the other form does not match, nor does anything else.
+        for unknown in ["", "\"x\"", etag.trim_matches('"')] {
+            assert!(
+                !answer("/", None, Some(unknown)).unwrap().not_modified,
+                "{unknown}"
+            );
+        }
+        assert!(!answer("/", Some("gzip"), Some(etag)).unwrap().not_modified);
+    }
+
+    #[test]
+    fn every_answer_is_locked_down() {
+        for path in ["/", "/hookcast.js", "/assets/x/worker.js"] {
+            let policy = header(&get(path), "Content-Security-Policy").unwrap();
+            assert!(
+                policy.contains("default-src 'none'") && !policy.contains("unsafe"),
+                "{policy}"
+            );
+            assert_eq!(
+                header(&get(path), "X-Content-Type-Options"),
+                Some("nosniff")
+            );
+        }
+        assert!(
+            !PAGE.contains("<style") && !PAGE.contains(" style=") && !PAGE.contains(" onclick")
+        );
+    }
+}

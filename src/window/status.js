@@ -1,0 +1,71 @@
+/**
+ * The state of the connection, in words that a person understands.
+ *
+ * @typedef {import('./hookcast.js').State} State
+ */
+
+export class Status {
+  #root;
+  #text;
+  #countdown;
+  #button;
+  #wasLive = false;
+  /** @type {State} */ #state = { state: 'connecting' };
+  /** @type {ReturnType<typeof setInterval> | undefined} */ #ticks;
+
+  /**
+   * @param {HTMLElement} root
+   * @param {() => void} onReconnect
+   */
+  constructor(root, onReconnect) {
+    this.#root = root;
+    this.#text = /** @type {HTMLElement} */ (root.querySelector('[role=status]'));
+    this.#countdown = /** @type {HTMLElement} */ (root.querySelector('.countdown'));
+    this.#button = /** @type {HTMLElement} */ (root.querySelector('button'));
+    this.#button.addEventListener('click', onReconnect);
+    addEventListener('online', () => this.show(this.#state));
+    addEventListener('offline', () => this.show(this.#state));
+  }
+
+  get state() {
+    return this.#state;
+  }
+
+  /** @param {State} state */
+  show(state) {
+    this.#state = state;
+    this.#wasLive ||= state.state === 'live';
+    this.#root.dataset.state = state.state;
+    this.#root.dataset.reason = state.reason ?? '';
+    const text = this.#words();
+    // The same words again would be read out again.
+    if (this.#text.textContent !== text) this.#text.textContent = text;
+    this.#button.hidden = !state.reason;
+    clearInterval(this.#ticks);
+    if (state.retryAt) this.#ticks = setInterval(() => this.#tick(), 1_000);
+    this.#tick();
+  }
+
+  #words() {
+    const { state, status, error } = this.#state;
+    if (state === 'connecting') return this.#wasLive ? 'Reconnecting…' : 'Connecting…';
+    if (state === 'refused') return `Refused: ${error || status}`;
+    return state === 'waiting' ? this.#cause() : { live: 'Live', closed: 'Closed' }[state];
+  }
+
+  #cause() {
+    const { reason, status, error } = this.#state;
+    if (reason === 'drain') return 'Server is restarting';
+    if (reason === 'overload') return 'Server is full';
+    if (!navigator.onLine) return 'Offline';
+    if (reason === 'status') return `Server answered ${status} ${error}`;
+    return reason === 'silent' ? 'Connection went silent' : 'Connection lost';
+  }
+
+  /** Not part of what is read out: nobody wants to hear every second. */
+  #tick() {
+    const { retryAt } = this.#state;
+    const seconds = retryAt && Math.max(0, Math.ceil((retryAt - Date.now()) / 1_000));
+    this.#countdown.textContent = retryAt ? `reconnecting in ${seconds} s` : '';
+  }
+}

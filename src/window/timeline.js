@@ -1,0 +1,167 @@
+/**
+ * A windowed list: of thousands of entries only those near the view are elements of the page.
+ *
+ * Entries are cut into blocks. A block out of view is emptied and keeps its measured height; one that
+ * never was in view has an estimated height. What arrives at the end does not move who reads back,
+ * and the browser's scroll anchoring holds the place when a height above turns out different.
+ */
+
+/** Entries per block: a screen or two, so that three or four blocks are filled at a time. */
+const BLOCK_ENTRIES = 40;
+/** The height of an entry in pixels before any was measured. */
+const ENTRY_PX = 72;
+/** So near the end counts as at the end. */
+const END_PX = 32;
+
+/** @template T */
+export class Timeline {
+  #scroller;
+  #render;
+  #onPinned;
+  #near;
+  /** @type {{ element: HTMLElement, entries: T[], filled: boolean }[]} */ #blocks = [];
+  #blockOf = new WeakMap();
+  /** @type {T[]} */ #pending = [];
+  #pinned = true;
+  #entryPx = ENTRY_PX;
+  #frame = 0;
+
+  /**
+   * @param {HTMLElement} scroller
+   * @param {(entry: T, before: T | undefined) => Node} render
+   * @param {() => void} onPinned the view reached or left the end
+   */
+  constructor(scroller, render, onPinned) {
+    this.#scroller = scroller;
+    this.#render = render;
+    this.#onPinned = onPinned;
+    this.#near = new IntersectionObserver((changes) => this.#turn(changes), {
+      root: scroller,
+      rootMargin: '100% 0px',
+    });
+    scroller.addEventListener('scroll', () => this.#scrolled(), { passive: true });
+    new ResizeObserver(() => this.#pinned && this.toEnd()).observe(scroller);
+  }
+
+  /** The view is at the end and stays there. */
+  get pinned() {
+    return this.#pinned;
+  }
+
+  /**
+   * Adds entries at the end, with the next frame.
+   * @param {T[]} entries
+   */
+  append(entries) {
+    this.#pending = this.#pending.concat(entries);
+    this.#frame ||= requestAnimationFrame(() => this.#flush());
+  }
+
+  /**
+   * Shows other entries, from their end.
+   * @param {T[]} entries
+   */
+  replace(entries) {
+    this.#near.disconnect();
+    this.#scroller.replaceChildren();
+    this.#blocks = [];
+    this.#pending = entries;
+    this.#pin(true);
+    this.#flush();
+  }
+
+  /**
+   * Forgets the oldest entries, by whole blocks.
+   * @param {Set<T>} gone
+   */
+  drop(gone) {
+    this.#pending = this.#pending.filter((entry) => !gone.has(entry));
+    while (this.#blocks.length > 1 && gone.has(/** @type {T} */ (this.#blocks[0].entries.at(-1)))) {
+      const { element } = this.#blocks[0];
+      this.#blocks.shift();
+      this.#near.unobserve(element);
+      element.remove();
+    }
+  }
+
+  toEnd() {
+    this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    this.#pin(true);
+  }
+
+  #scrolled() {
+    const { scrollHeight, scrollTop, clientHeight } = this.#scroller;
+    this.#pin(scrollHeight - scrollTop - clientHeight <= END_PX);
+  }
+
+  #pin(pinned) {
+    if (pinned === this.#pinned) return;
+    this.#pinned = pinned;
+    this.#onPinned();
+  }
+
+  #flush() {
+    cancelAnimationFrame(this.#frame);
+    this.#frame = 0;
+    const entries = this.#pending;
+    this.#pending = [];
+    // At the end the last blocks come into view; elsewhere the observer fills what comes near.
+    const fillFrom = this.#pinned ? entries.length - 2 * BLOCK_ENTRIES : Infinity;
+    entries.forEach((entry, i) => this.#place(entry, i >= fillFrom));
+    if (this.#pinned) this.toEnd();
+  }
+
+  #place(entry, inView) {
+    let block = this.#blocks.at(-1);
+    if (!block || block.entries.length >= BLOCK_ENTRIES) block = this.#open();
+    block.entries.push(entry);
+    if (block.filled) block.element.append(this.#render(entry, this.#before(block, block.entries.length - 1)));
+    else if (inView) this.#fill(block);
+    else this.#setHeight(block, block.entries.length * this.#entryPx);
+  }
+
+  #open() {
+    const element = document.createElement('div');
+    element.className = 'block';
+    const block = { element, entries: [], filled: false };
+    this.#blocks.push(block);
+    this.#blockOf.set(element, block);
+    this.#scroller.append(element);
+    this.#near.observe(element);
+    return block;
+  }
+
+  #turn(changes) {
+    for (const { target, isIntersecting, boundingClientRect } of changes) {
+      const block = this.#blockOf.get(target);
+      if (!target.isConnected || block.filled === isIntersecting) continue;
+      if (isIntersecting) this.#fill(block);
+      else this.#empty(block, boundingClientRect.height);
+    }
+    if (this.#pinned) this.toEnd();
+  }
+
+  #fill(block) {
+    block.filled = true;
+    block.element.style.blockSize = '';
+    const nodes = block.entries.map((entry, i) => this.#render(entry, this.#before(block, i)));
+    block.element.replaceChildren(...nodes);
+  }
+
+  #empty(block, heightPx) {
+    // The focus must not fall out of the page.
+    if (block.element.contains(document.activeElement)) return;
+    block.filled = false;
+    block.element.replaceChildren();
+    this.#setHeight(block, heightPx);
+    this.#entryPx = heightPx / block.entries.length;
+  }
+
+  #setHeight(block, heightPx) {
+    block.element.style.blockSize = `${heightPx}px`;
+  }
+
+  #before(block, i) {
+    return block.entries[i - 1] ?? this.#blocks[this.#blocks.indexOf(block) - 1]?.entries.at(-1);
+  }
+}

@@ -1,0 +1,111 @@
+/**
+ * A TCP proxy that does to connections what networks do: cuts, freezes, refuses, answers in the
+ * server's place.
+ */
+
+import net from 'node:net';
+import { EventEmitter, once } from 'node:events';
+
+export class Proxy extends EventEmitter {
+  #listener = net.createServer({ allowHalfOpen: true }, (client) => this.#accept(client));
+  /** @type {Set<{ client: net.Socket, server: net.Socket, stream: boolean }>} */
+  #pairs = new Set();
+  #targetPort;
+  /** What happens to new connections: 'pass', 'refuse', or the text of an answer. */
+  #mode = 'pass';
+  /** The targets of all stream requests so far. */
+  streamRequests = [];
+
+  static async start(targetPort) {
+    const proxy = new Proxy();
+    proxy.#targetPort = targetPort;
+    proxy.#listener.listen(0, '127.0.0.1');
+    await once(proxy.#listener, 'listening');
+    proxy.port = proxy.#listener.address().port;
+    proxy.url = `http://127.0.0.1:${proxy.port}/`;
+    return proxy;
+  }
+
+  /** Sends new connections to another port. */
+  retarget(port) {
+    this.#targetPort = port;
+  }
+
+  pass() {
+    this.#mode = 'pass';
+  }
+
+  /** Resets new connections. */
+  refuse() {
+    this.#mode = 'refuse';
+  }
+
+  /** Answers every request on new connections with `text`, and closes. */
+  answer(text) {
+    this.#mode = text;
+  }
+
+  /** Resets all connections. */
+  cut() {
+    for (const { client, server } of this.#pairs) {
+      client.resetAndDestroy();
+      server.resetAndDestroy();
+    }
+    this.#pairs.clear();
+  }
+
+  /** Lets nothing through any more on the connections there are, without closing them. */
+  freeze() {
+    for (const { client, server } of this.#pairs) {
+      client.unpipe(server).pause();
+      server.unpipe(client).pause();
+    }
+  }
+
+  /** Streams open now. */
+  get openStreams() {
+    return [...this.#pairs].filter(({ stream }) => stream).length;
+  }
+
+  /** Resolves once there are `count` open streams. */
+  async streams(count) {
+    while (this.openStreams !== count) await once(this, 'change');
+  }
+
+  async close() {
+    this.#listener.close();
+    this.cut();
+  }
+
+  #accept(client) {
+    client.on('error', () => {});
+    if (this.#mode === 'refuse') return client.resetAndDestroy();
+    if (this.#mode !== 'pass') {
+      client.once('data', () => client.end(this.#mode));
+      return;
+    }
+    const server = net.connect({ port: this.#targetPort, host: '127.0.0.1', allowHalfOpen: true });
+    const pair = { client, server, stream: false };
+    this.#pairs.add(pair);
+    client.on('data', (bytes) => this.#note(pair, bytes));
+    client.pipe(server);
+    server.pipe(client);
+    const gone = () => {
+      if (!this.#pairs.delete(pair)) return;
+      client.destroy();
+      server.destroy();
+      this.emit('change');
+    };
+    server.on('error', () => client.resetAndDestroy());
+    client.on('close', gone);
+    server.on('close', gone);
+  }
+
+  #note(pair, bytes) {
+    const [, target] = /^GET (\S*\/stream\S*) /.exec(bytes.toString('latin1', 0, 4_096)) ?? [];
+    if (!target) return;
+    pair.stream = true;
+    this.streamRequests.push(target);
+    this.emit('change');
+  }
+}

@@ -1,0 +1,242 @@
+//! What happens at the limits: of connections, of time, of file descriptors.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use support::{Connection, Ending, EventStream, PATIENCE, Server, Setup};
+
+/// Fills a server up to its limit with connections that have been served once.
+fn fill(server: &Server, connections: usize) -> Vec<Connection> {
+    (0..connections)
+        .map(|_| {
+            let mut connection = server.connect();
+            connection.send_request("GET", "/api/webhook", "", b"");
+            assert_eq!(connection.read_response().status, 200);
+            connection
+        })
+        .collect()
+}
+
+#[test]
+fn at_the_limit_a_webhook_is_told_to_come_back_and_a_stream_to_wait() {
+    let server = Server::start(&["--max-connections", "20", "--shards", "2"]);
+    let mut held = fill(&server, 20);
+
+    let response = server.post(&json!({ "message": "x" }));
+    assert_eq!(response.status, 503, "{response:?}");
+    assert!(
+        response
+            .header("retry-after")
+            .unwrap()
+            .parse::<u32>()
+            .unwrap()
+            > 0
+    );
+    assert_eq!(response.header("access-control-allow-origin"), Some("*"));
+    assert!(!response.error().is_empty());
+
+    // A browser's EventSource gives up for good on any other status.
+    let mut stream = server.stream("", "");
+    let event = stream.next_event().unwrap();
+    let retry = event.retry_ms.unwrap();
+    assert!((15_000..=60_000).contains(&retry), "{retry}");
+    assert_eq!(stream.drain(), (Ending::LastChunk, vec![]));
+
+    // Those that were there go on, and a place that is given up is taken again.
+    held[0].send_request("GET", "/api/webhook", "", b"");
+    assert_eq!(held[0].read_response().status, 200);
+    held.pop();
+    let deadline = Instant::now() + PATIENCE;
+    while server.request("GET", "/api/webhook", "", b"").status != 200 {
+        assert!(Instant::now() < deadline, "the place stays taken");
+    }
+}
+
+#[test]
+fn streams_count_as_connections() {
+    let server = Server::start(&["--max-connections", "10"]);
+    let mut streams: Vec<EventStream> = (0..10).map(|_| server.stream("", "")).collect();
+    for stream in &mut streams {
+        stream.connected();
+    }
+    assert_eq!(server.post(&json!({ "message": "x" })).status, 503);
+    drop(streams);
+    let deadline = Instant::now() + PATIENCE;
+    while server.post(&json!({ "message": "x" })).status != 200 {
+        assert!(Instant::now() < deadline, "the places stay taken");
+    }
+}
+
+/// The deadlines of ten seconds, all waited for at once.
+#[test]
+fn a_request_that_does_not_arrive_in_time_is_answered_with_408() {
+    let server = Server::start(&[]);
+    let partial: [&[u8]; 4] = [
+        b"G",
+        b"POST /api/webhook HTTP/1.1\r\nHost: a\r\n",
+        b"POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length: 15\r\n\r\n{\"message\"",
+        b"POST /api/webhook HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"me",
+    ];
+    let begin = Instant::now();
+    let mut connections: Vec<Connection> = partial
+        .iter()
+        .map(|bytes| {
+            let mut connection = server.connect();
+            connection.send(bytes);
+            connection
+        })
+        .collect();
+    // A byte now and then does not buy more time for a head.
+    let mut trickle = server.connect();
+    trickle.send(b"GET /");
+    trickle
+        .socket
+        .set_read_timeout(Some(Duration::from_millis(500)))
+        .unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"}") && begin.elapsed() < PATIENCE {
+        trickle.send_if_open(b"x");
+        let mut bytes = [0; 1024];
+        if let Ok(length @ 1..) = std::io::Read::read(&mut trickle.socket, &mut bytes) {
+            answer.extend_from_slice(&bytes[..length]);
+        }
+    }
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer:?}");
+    for (connection, bytes) in connections.iter_mut().zip(partial) {
+        let case = String::from_utf8_lossy(bytes);
+        let response = connection.read_response();
+        assert_eq!(
+            (response.status, response.header("connection")),
+            (408, Some("close")),
+            "{case}"
+        );
+        connection.expect_close();
+    }
+    assert!(
+        begin.elapsed() >= Duration::from_secs(9),
+        "not before its time"
+    );
+}
+
+#[test]
+fn an_idle_connection_is_closed_in_silence() {
+    let server = Server::start(&["--keep-alive", "1s"]);
+    let mut connections = fill(&server, 10);
+    let begin = Instant::now();
+    for connection in &mut connections {
+        connection.expect_close();
+    }
+    assert!(begin.elapsed() < PATIENCE);
+    // A stream is not idle, and a connection that is used is not either.
+    let mut stream = server.stream("", "");
+    stream.connected();
+    let mut used = server.connect();
+    while begin.elapsed() < Duration::from_secs(4) {
+        used.send_request("GET", "/api/webhook", "", b"");
+        assert_eq!(used.read_response().status, 200);
+        stream.next_event().unwrap();
+    }
+}
+
+#[test]
+fn a_reader_that_takes_nothing_is_closed_after_its_time() {
+    let server = Server::start(&["--log-level", "debug"]);
+    let mut stuck = server.stream("", "");
+    stuck.connected();
+    let mut witness = server.stream("", "");
+    witness.connected();
+    let filler = "x".repeat(60_000);
+    // More than all buffers of the kernel between the two take.
+    for _ in 0..500 {
+        server.publish(&filler);
+        witness.next();
+    }
+    let files = || {
+        std::fs::read_dir(format!("/proc/{}/fd", server.pid()))
+            .unwrap()
+            .count()
+    };
+    let before = files();
+    let begin = Instant::now();
+    while files() >= before {
+        assert!(
+            begin.elapsed() < Duration::from_secs(90),
+            "the stuck stream stays open"
+        );
+        witness.next_event().unwrap();
+    }
+    assert!(
+        begin.elapsed() > Duration::from_secs(20),
+        "closed after {:?}",
+        begin.elapsed()
+    );
+    server.publish("goes on");
+}
+
+/// Without file descriptors, nobody new can be accepted. The server must serve those it has, spend
+/// no time on trying, and accept again as soon as there are some.
+#[test]
+fn running_out_of_files_is_survived() {
+    let setup = Setup::new(&[
+        "--max-connections",
+        "1000",
+        "--shards",
+        "1",
+        "--heartbeat",
+        "100ms",
+    ]);
+    let server = setup.files_max(64).start();
+    let mut stream = server.stream("", "");
+    stream.connected();
+    // The kernel completes these handshakes; the server can accept only the first of them.
+    let mut waiting: Vec<Connection> = (0..100)
+        .map(|_| {
+            let mut connection = server.connect();
+            connection.send_request("GET", "/api/webhook", "", b"");
+            connection
+        })
+        .collect();
+    let is_served = |connection: &mut Connection| connection.read_response().status == 200;
+    assert!(is_served(&mut waiting[0]));
+    let files = || {
+        std::fs::read_dir(format!("/proc/{}/fd", server.pid()))
+            .unwrap()
+            .count()
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while files() < 64 {
+        assert!(
+            Instant::now() < deadline,
+            "the files are not used up: {}",
+            files()
+        );
+        stream.next_event().unwrap();
+    }
+
+    let ticks = server.cpu_ticks();
+    for _ in 0..30 {
+        assert!(stream.next_event().unwrap().is_heartbeat());
+    }
+    // Three seconds of heartbeats are 300 ticks of one processor; a loop that spins takes them all.
+    let spent = server.cpu_ticks() - ticks;
+    assert!(spent < 100, "{spent} ticks in three seconds");
+    waiting[0].send(
+        b"POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length: 15\r\n\r\n{\"message\":\"x\"}",
+    );
+    assert!(
+        served(&mut waiting[0]),
+        "who is in is served, storing included"
+    );
+
+    // Each that is served makes room for one that waits.
+    for mut connection in waiting.drain(1..) {
+        assert!(is_served(&mut connection));
+    }
+    assert!(
+        server.log().iter().any(|line| line["level"] == "WARN"),
+        "it says what is wrong"
+    );
+}

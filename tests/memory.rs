@@ -1,0 +1,87 @@
+//! What an idle stream costs.
+
+mod support;
+
+use support::{EventStream, Server};
+
+/// Memory of the process itself in bytes: what it wrote to, less files and shared pages.
+fn memory_bytes(server: &Server) -> u64 {
+    server.proc_status("RssAnon:") * 1024
+}
+
+/// Opens streams and reads each until it is idle: connected, and one heartbeat behind it.
+fn open(server: &Server, count: usize) -> Vec<EventStream> {
+    let mut streams: Vec<EventStream> = (0..count).map(|_| server.stream("", "")).collect();
+    for stream in &mut streams {
+        assert_eq!(stream.connected(), 0);
+        assert!(stream.next_event().unwrap().is_heartbeat());
+    }
+    streams
+}
+
+/// A browser's request is far longer than the streams of the other tests.
+#[test]
+fn an_idle_stream_costs_at_most_256_bytes() {
+    const WARM: usize = 1_000;
+    const BYTES_MAX: u64 = 256;
+    // This process and the server hold one descriptor each per stream.
+    let files = usize::try_from(hookcast::config::raise_file_limit()).unwrap_or(usize::MAX);
+    let count = 8_000.min(files.saturating_sub(WARM + 500));
+    assert!(
+        count >= 2_000,
+        "the limit of {files} open files is too low to measure anything"
+    );
+
+    let server = Server::start(&["--shards", "2", "--heartbeat", "1s"]);
+    // Buffers that are shared, and grow once, have grown after these.
+    let warm = open(&server, WARM);
+    let before = memory_bytes(&server);
+    let streams = open(&server, count);
+    let after = memory_bytes(&server);
+    let each = after.saturating_sub(before) / count as u64;
+    println!("{count} streams: {before} to {after} bytes, {each} bytes each");
+    assert!(each <= BYTES_MAX, "{each} bytes per stream");
+    assert!(
+        after > before,
+        "{count} streams cannot cost nothing: the measurement is wrong"
+    );
+
+    // Closing gives the room back to the next ones.
+    drop(streams);
+    let again = open(&server, count);
+    let later = memory_bytes(&server);
+    let growth = later.saturating_sub(after) / count as u64;
+    println!("after closing and opening again: {later} bytes");
+    assert!(
+        growth < 32,
+        "{growth} bytes per stream are kept after its end"
+    );
+    drop((warm, again));
+}
+
+/// Requests leave nothing behind, whatever their size.
+#[test]
+fn served_requests_leave_nothing_behind() {
+    let server = Server::start(&["--shards", "1"]);
+    let body = serde_json::json!({ "message": "x".repeat(60_000) }).to_string();
+    let mut connections: Vec<_> = (0..200).map(|_| server.connect()).collect();
+    let mut round = || {
+        for connection in &mut connections {
+            connection.send_request("POST", "/api/webhook", "", body.as_bytes());
+        }
+        for connection in &mut connections {
+            assert_eq!(connection.read_response().status, 200);
+        }
+    };
+    // The live log and the ring fill up in these.
+    for _ in 0..10 {
+        round();
+    }
+    let before = memory_bytes(&server);
+    for _ in 0..5 {
+        round();
+    }
+    let after = memory_bytes(&server);
+    println!("{before} to {after} bytes over 1,000 webhooks of 60 KB");
+    assert!(after < before + 4 * 1024 * 1024, "{before} to {after}");
+}

@@ -1,0 +1,218 @@
+//! Kills the server under load, again and again, and compares what it still knows with what it had
+//! acknowledged.
+
+mod support;
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use serde_json::json;
+use support::{Connection, PATIENCE, Server};
+
+const KILLS: usize = 60;
+/// Connections that publish side by side, in rounds: none begins a round before all ended the last.
+const PUBLISHERS: usize = 4;
+/// Webhooks that each sends at once in a round.
+const PIPELINED: usize = 4;
+/// So many of the last rounds are certainly among the last 100, with the one that was under way.
+const ROUNDS_SAFE: usize = 100 / (PUBLISHERS * PIPELINED) - 1;
+
+/// A message as its sender knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Sent {
+    content: String,
+    /// There once it was acknowledged.
+    id: Option<String>,
+}
+
+/// Sends rounds until `rounds` are over, then one more that the kill interrupts. Returns what was
+/// sent in each round, by publisher.
+fn publish_and_kill(
+    server: &mut Server,
+    random: &mut fastrand::Rng,
+    next_number: &mut u64,
+) -> Vec<Vec<Sent>> {
+    let mut connections: Vec<Connection> = (0..PUBLISHERS).map(|_| server.connect()).collect();
+    let rounds = random.usize(0..12);
+    let mut history = Vec::new();
+    for round in 0..=rounds {
+        let mut sent = Vec::new();
+        for (publisher, connection) in connections.iter_mut().enumerate() {
+            let mut requests = Vec::new();
+            for _ in 0..PIPELINED {
+                let filler = "x".repeat(random.usize(0..3000));
+                let content = format!("{publisher} {next_number} {filler}");
+                *next_number += 1;
+                let body = json!({ "message": content }).to_string();
+                requests.extend(
+                    format!(
+                        "POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}",
+                        body.len()
+                    )
+                    .into_bytes(),
+                );
+                sent.push(Sent { content, id: None });
+            }
+            connection.send(&requests);
+        }
+        let is_last = round == rounds;
+        if is_last {
+            // Somewhere between the arrival of the first and the answer to the last.
+            let moment = Instant::now() + std::time::Duration::from_micros(random.u64(0..400));
+            while Instant::now() < moment {
+                std::hint::spin_loop();
+            }
+            server.kill();
+        }
+        for (connection, sent) in connections.iter_mut().zip(sent.chunks_mut(PIPELINED)) {
+            acknowledge(connection, sent, is_last);
+        }
+        history.push(sent);
+    }
+    history
+}
+
+/// Reads the answers; those of an interrupted round may be missing from some point on.
+fn acknowledge(connection: &mut Connection, sent: &mut [Sent], may_end: bool) {
+    let answers = if may_end {
+        let bytes = connection.read_to_end();
+        let text = String::from_utf8(bytes).unwrap();
+        text.split("HTTP/1.1 ")
+            .skip(1)
+            .filter_map(id_in_answer)
+            .collect()
+    } else {
+        let ids = sent.iter().map(|_| {
+            connection.read_response().json()["messageId"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        });
+        ids.collect::<Vec<String>>()
+    };
+    for (sent, id) in sent.iter_mut().zip(answers) {
+        sent.id = Some(id);
+    }
+}
+
+/// The message id of an answer that arrived whole.
+fn id_in_answer(answer: &str) -> Option<String> {
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let json: serde_json::Value = serde_json::from_str(body).ok()?;
+    assert!(head.starts_with("200 "), "{answer}");
+    Some(json["messageId"].as_str().unwrap().to_owned())
+}
+
+/// Event id, message id and content of the whole history, oldest first.
+fn history(server: &Server) -> Vec<(String, String, String)> {
+    let mut stream = server.stream("", "");
+    let replay = stream.connected();
+    (0..replay)
+        .map(|_| {
+            let event = stream.next();
+            let id = event.json()["id"].as_str().unwrap().to_owned();
+            (event.id.clone().unwrap(), id, event.content())
+        })
+        .collect()
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_by_kill() {
+    let seed =
+        std::env::var("SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
+    println!("seed {seed}; SEED={seed} runs the same rounds");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let begin = Instant::now();
+    let mut server = Server::start(&["--shards", "2"]);
+    let mut number = 0;
+    let mut known: Vec<(String, String, String)> = Vec::new();
+    let mut acknowledged_in_killed_rounds = 0;
+    for kill in 0..KILLS {
+        let rounds = publish_and_kill(&mut server, &mut random, &mut number);
+        server = server.restart();
+        let found = history(&server);
+        check(&known, &rounds, &found, &format!("kill {kill}"));
+        acknowledged_in_killed_rounds += rounds
+            .last()
+            .unwrap()
+            .iter()
+            .filter(|sent| sent.id.is_some())
+            .count();
+        known = found;
+    }
+    println!(
+        "{KILLS} kills in {:?}, {number} messages sent, {acknowledged_in_killed_rounds} of {} acknowledged in the killed rounds",
+        begin.elapsed(),
+        KILLS * PUBLISHERS * PIPELINED
+    );
+    // If no kill hit the middle of a round, this tested less than it says.
+    assert!(acknowledged_in_killed_rounds < KILLS * PUBLISHERS * PIPELINED);
+    assert!(begin.elapsed() < PATIENCE * 20);
+}
+
+fn check(
+    known: &[(String, String, String)],
+    rounds: &[Vec<Sent>],
+    found: &[(String, String, String)],
+    case: &str,
+) {
+    // Numbered without a hole or a repeat, at most a hundred.
+    assert!(found.len() <= 100, "{case}: {}", found.len());
+    let seq = |event_id: &str| event_id.split_once('-').unwrap().1.parse::<u64>().unwrap();
+    for pair in found.windows(2) {
+        assert_eq!(seq(&pair[0].0) + 1, seq(&pair[1].0), "{case}");
+    }
+    // What was known before stands first, unchanged, as far as it is still among the last hundred.
+    let positions: HashMap<&str, usize> = found
+        .iter()
+        .enumerate()
+        .map(|(position, (_, id, _))| (id.as_str(), position))
+        .collect();
+    assert_eq!(
+        positions.len(),
+        found.len(),
+        "{case}: a message stands twice"
+    );
+    let still_known = known.iter().position(|entry| Some(entry) == found.first());
+    let kept = still_known.map_or(0, |first| known.len() - first);
+    assert_eq!(found[..kept], known[known.len() - kept..], "{case}");
+    assert!(
+        kept > 0 || known.is_empty() || found.len() == 100,
+        "{case}: the old history vanished"
+    );
+    // Everything after that was sent since then, and is whole.
+    let sent: HashMap<&str, &Sent> = rounds
+        .iter()
+        .flatten()
+        .map(|sent| (sent.content.as_str(), sent))
+        .collect();
+    for (_, id, content) in &found[kept..] {
+        let sent = sent
+            .get(content.as_str())
+            .unwrap_or_else(|| panic!("{case}: nobody sent {content:?}"));
+        assert!(
+            sent.id.is_none() || sent.id.as_deref() == Some(id),
+            "{case}: another id"
+        );
+    }
+    // Every acknowledged message of the last rounds is there, and each publisher's are in order.
+    let safe = rounds.len().saturating_sub(ROUNDS_SAFE);
+    for publisher in 0..PUBLISHERS {
+        let own = rounds[safe..]
+            .iter()
+            .flat_map(|round| &round[publisher * PIPELINED..][..PIPELINED]);
+        let mut last = None;
+        for sent in own {
+            let Some(id) = &sent.id else { continue };
+            let position = positions.get(id.as_str());
+            assert!(
+                position.is_some(),
+                "{case}: lost {:?} of {:?}",
+                id,
+                sent.content.get(..12)
+            );
+            assert!(position > last, "{case}: out of order");
+            last = position;
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! A reader of Server-Sent Events that also sees how they were framed.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+
+use super::client::{Connection, Response};
+
+/// An open stream.
+pub struct EventStream {
+    pub connection: Connection,
+    /// The status line and headers.
+    pub head: Response,
+    /// Sizes of the chunks so far; empty where the stream is delimited by its close.
+    pub chunks: Vec<usize>,
+    text: Vec<u8>,
+    ending: Option<Ending>,
+}
+
+/// How a stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// With the last chunk.
+    LastChunk,
+    /// With the end of the connection.
+    Close,
+}
+
+/// What stands between two blank lines (HTML standard, section 9.2.6).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Event {
+    pub id: Option<String>,
+    pub retry_ms: Option<u64>,
+    pub data: Option<String>,
+    pub comments: Vec<String>,
+}
+
+impl Event {
+    fn parse(block: &str) -> Event {
+        let mut event = Event::default();
+        for line in block.trim_end_matches('\n').lines() {
+            match line.split_once(": ") {
+                Some(("", comment)) => event.comments.push(comment.to_owned()),
+                Some(("id", id)) => event.id = Some(id.to_owned()),
+                Some(("retry", ms)) => event.retry_ms = Some(ms.parse().unwrap()),
+                Some(("data", data)) => {
+                    assert!(event.data.is_none(), "data on several lines: {block:?}");
+                    event.data = Some(data.to_owned());
+                }
+                _ => panic!("line {line:?} of {block:?}"),
+            }
+        }
+        event
+    }
+
+    /// The data as JSON.
+    pub fn json(&self) -> Value {
+        let data = self
+            .data
+            .as_deref()
+            .unwrap_or_else(|| panic!("no data in {self:?}"));
+        serde_json::from_str(data).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+
+    /// The content of a message.
+    pub fn content(&self) -> String {
+        let json = self.json();
+        assert_eq!(json["type"], "webhook_message", "{self:?}");
+        json["content"].as_str().unwrap().to_owned()
+    }
+
+    /// The number of missed messages of a gap.
+    pub fn missed(&self) -> u64 {
+        let json = self.json();
+        assert_eq!(json["type"], "gap", "{self:?}");
+        json["missed"].as_u64().unwrap()
+    }
+
+    /// Whether this is a heartbeat and nothing else.
+    pub fn is_heartbeat(&self) -> bool {
+        *self
+            == Event {
+                comments: vec!["heartbeat".into()],
+                ..Event::default()
+            }
+    }
+}
+
+impl EventStream {
+    /// Opens a stream by HTTP/1.1; `query` is empty or begins with `?`, `headers` are whole lines.
+    pub fn open(address: SocketAddr, query: &str, headers: &str) -> EventStream {
+        let mut connection = Connection::open(address);
+        connection.send_request("GET", &format!("/api/webhook/stream{query}"), headers, b"");
+        EventStream::read(connection)
+    }
+
+    /// Opens a stream by HTTP/1.0.
+    pub fn open_1_0(address: SocketAddr, query: &str) -> EventStream {
+        let mut connection = Connection::open(address);
+        connection.send(format!("GET /api/webhook/stream{query} HTTP/1.0\r\n\r\n").as_bytes());
+        EventStream::read(connection)
+    }
+
+    /// Reads the head of a stream that was asked for on `connection`.
+    pub fn read(mut connection: Connection) -> EventStream {
+        let head = connection.read_head();
+        assert_eq!(head.status, 200, "{head:?}");
+        assert_eq!(
+            head.header("content-type"),
+            Some("text/event-stream"),
+            "{head:?}"
+        );
+        EventStream {
+            connection,
+            head,
+            chunks: Vec::new(),
+            text: Vec::new(),
+            ending: None,
+        }
+    }
+
+    /// The next event, heartbeats included; `None` once the stream has ended.
+    ///
+    /// An ending in the middle of an event is a failure where the last chunk said that all was
+    /// sent; where the connection just closed, the torn event is dropped, as a browser does.
+    pub fn next_event(&mut self) -> Option<Event> {
+        let end = loop {
+            if let Some(at) = self.text.windows(2).position(|window| window == b"\n\n") {
+                break at + 2;
+            }
+            if self.ending.is_some() || !self.read_more() {
+                let torn = String::from_utf8_lossy(&self.text);
+                assert!(
+                    torn.is_empty() || self.ending == Some(Ending::Close),
+                    "torn event: {torn:?}"
+                );
+                return None;
+            }
+        };
+        let block: Vec<u8> = self.text.drain(..end).collect();
+        Some(Event::parse(std::str::from_utf8(&block).unwrap()))
+    }
+
+    /// The next event that is no heartbeat; the stream must not end.
+    pub fn next(&mut self) -> Event {
+        loop {
+            let event = self
+                .next_event()
+                .unwrap_or_else(|| panic!("ended: {:?}", self.ending));
+            if !event.is_heartbeat() {
+                return event;
+            }
+        }
+    }
+
+    /// Reads the `connected` event; returns the length of the replay it announces.
+    pub fn connected(&mut self) -> u64 {
+        let event = self.next();
+        assert!(
+            event.retry_ms.is_some_and(|ms| (1000..=3000).contains(&ms)),
+            "{event:?}"
+        );
+        let json = event.json();
+        assert_eq!(json["type"], "connected", "{event:?}");
+        assert!(json["timestamp"].is_u64(), "{event:?}");
+        json["replay"]
+            .as_u64()
+            .unwrap_or_else(|| panic!("no replay in {event:?}"))
+    }
+
+    /// The next `count` messages' contents.
+    pub fn contents(&mut self, count: usize) -> Vec<String> {
+        (0..count).map(|_| self.next().content()).collect()
+    }
+
+    /// Reads past everything to the end; returns how it ended and the events before.
+    pub fn drain(&mut self) -> (Ending, Vec<Event>) {
+        let events = std::iter::from_fn(|| self.next_event()).collect();
+        (self.ending.unwrap(), events)
+    }
+
+    fn read_more(&mut self) -> bool {
+        if self.head.header("transfer-encoding") == Some("chunked") {
+            match self.connection.read_chunk() {
+                Some(chunk) if chunk.is_empty() => self.ending = Some(Ending::LastChunk),
+                Some(chunk) => {
+                    self.chunks.push(chunk.len());
+                    self.text.extend(chunk);
+                }
+                None => self.ending = Some(Ending::Close),
+            }
+        } else {
+            match self.connection.read_some() {
+                Some(bytes) => self.text.extend(bytes),
+                None => self.ending = Some(Ending::Close),
+            }
+        }
+        self.ending.is_none()
+    }
+}

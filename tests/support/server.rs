@@ -1,0 +1,306 @@
+//! A server process: started, observed through its log, stopped by signal.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::PATIENCE;
+use super::client::{Connection, Response};
+use super::events::EventStream;
+
+/// How a server is started.
+#[derive(Clone)]
+pub struct Setup {
+    arguments: Vec<String>,
+    variables: Vec<(String, String)>,
+    files_max: Option<u64>,
+    /// Holds the ring, and outlives every server started from this setup.
+    directory: Arc<TempDir>,
+}
+
+impl Setup {
+    /// A server on a free port of loopback with a new ring, and these flags.
+    pub fn new(arguments: &[&str]) -> Setup {
+        Setup {
+            arguments: arguments.iter().map(ToString::to_string).collect(),
+            variables: Vec::new(),
+            files_max: None,
+            directory: Arc::new(tempfile::tempdir().unwrap()),
+        }
+    }
+
+    /// With a variable in its environment, which is empty otherwise.
+    pub fn variable(mut self, name: &str, value: &str) -> Setup {
+        self.variables.push((name.into(), value.into()));
+        self
+    }
+
+    /// With a secret.
+    pub fn secret(self, secret: &str) -> Setup {
+        self.variable("WEBHOOK_SECRET", secret)
+    }
+
+    /// With a hard limit of open files.
+    pub fn files_max(mut self, files: u64) -> Setup {
+        self.files_max = Some(files);
+        self
+    }
+
+    /// The ring file.
+    pub fn ring(&self) -> PathBuf {
+        self.directory.path().join("test.ring")
+    }
+
+    /// The command, to be run in a way of its own.
+    pub fn command(&self) -> Command {
+        let program = env!("CARGO_BIN_EXE_hookcast");
+        let mut command = match self.files_max {
+            None => Command::new(program),
+            Some(files) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.args([
+                    "-c",
+                    &format!(r#"ulimit -n {files}; exec "$0" "$@""#),
+                    program,
+                ]);
+                shell
+            }
+        };
+        command
+            .args(["--listen", "127.0.0.1:0", "--log-format", "json", "--ring"])
+            .arg(self.ring())
+            .args(&self.arguments)
+            .env_clear()
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .current_dir(self.directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Starts a server and waits until it listens.
+    pub fn start(&self) -> Server {
+        let mut child = self.command().spawn().unwrap();
+        let log = Log::read(child.stderr.take().unwrap());
+        let mut server = Server {
+            child,
+            log,
+            address: ([0, 0, 0, 0], 0).into(),
+            setup: self.clone(),
+        };
+        let listening = server.wait_for_log("listening");
+        let address = listening["address"]
+            .as_str()
+            .expect("the address is a text");
+        server.address = address.parse().expect("the address has a port");
+        server
+    }
+}
+
+/// A running server; killed when dropped.
+pub struct Server {
+    child: Child,
+    log: Log,
+    /// Where it listens.
+    pub address: SocketAddr,
+    setup: Setup,
+}
+
+impl Server {
+    /// Starts a server with these flags.
+    pub fn start(arguments: &[&str]) -> Server {
+        Setup::new(arguments).start()
+    }
+
+    /// Waits for a log line whose message begins like this, from the start of the log.
+    pub fn wait_for_log(&self, message: &str) -> Value {
+        self.log.wait_for(message)
+    }
+
+    /// All lines logged so far.
+    pub fn log(&self) -> Vec<Value> {
+        self.log.lines()
+    }
+
+    /// Opens a connection.
+    pub fn connect(&self) -> Connection {
+        Connection::open(self.address)
+    }
+
+    /// Sends one request on a connection of its own and reads the answer.
+    pub fn request(&self, method: &str, target: &str, headers: &str, body: &[u8]) -> Response {
+        let mut connection = self.connect();
+        connection.send_request(method, target, headers, body);
+        connection.read_response_to(method)
+    }
+
+    /// Sends a webhook.
+    pub fn post(&self, body: &Value) -> Response {
+        self.request("POST", "/api/webhook", "", body.to_string().as_bytes())
+    }
+
+    /// Sends a message to everyone; returns its id.
+    pub fn publish(&self, message: &str) -> String {
+        let response = self.post(&serde_json::json!({ "message": message }));
+        assert_eq!(response.status, 200, "{response:?}");
+        response.json()["messageId"].as_str().unwrap().to_owned()
+    }
+
+    /// Opens a stream; `query` is empty or begins with `?`, `headers` are whole lines.
+    pub fn stream(&self, query: &str, headers: &str) -> EventStream {
+        EventStream::open(self.address, query, headers)
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The number of a line of `/proc/<pid>/status`, for instance `VmRSS`, in its unit there.
+    pub fn proc_status(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// The processor time used so far, of user and kernel, in clock ticks (proc(5), `stat`).
+    pub fn cpu_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        // The name, in parentheses, may hold anything.
+        let fields: Vec<&str> = stat
+            .rsplit_once(')')
+            .unwrap()
+            .1
+            .split_whitespace()
+            .collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for the end of the process.
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.child.try_wait().unwrap() {
+                Some(status) => return status,
+                // There is no wait with a deadline; this polls, and nothing else depends on it.
+                None if Instant::now() < deadline => thread::sleep(Duration::from_millis(2)),
+                None => panic!("the server does not end; its log: {:#?}", self.log()),
+            }
+        }
+    }
+
+    /// Kills the process at once, as a crash would.
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        let status = self.wait();
+        assert_eq!(
+            status.signal(),
+            Some(Signal::KILL.as_raw()),
+            "it had ended before: {status}"
+        );
+    }
+
+    /// Starts another server on the same ring, with the same flags. This one must have ended.
+    pub fn restart(self) -> Server {
+        self.setup.clone().start()
+    }
+
+    /// The setup, to start others like this one on the same ring.
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended; then neither call has anything to do.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("log of the server: {:#?}", self.log.lines());
+        }
+    }
+}
+
+/// The lines that a process writes to standard error, read by a thread as they come.
+#[derive(Clone)]
+struct Log(Arc<(Mutex<LogState>, Condvar)>);
+
+struct LogState {
+    lines: Vec<Value>,
+    ended: bool,
+}
+
+impl Log {
+    fn read(stderr: ChildStderr) -> Log {
+        let log = Log(Arc::new((
+            Mutex::new(LogState {
+                lines: Vec::new(),
+                ended: false,
+            }),
+            Condvar::new(),
+        )));
+        let writer = log.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                // A line that is no JSON is kept too: the configuration's errors are such.
+                let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                writer.0.0.lock().unwrap().lines.push(line);
+                writer.0.1.notify_all();
+            }
+            writer.0.0.lock().unwrap().ended = true;
+            writer.0.1.notify_all();
+        });
+        log
+    }
+
+    fn lines(&self) -> Vec<Value> {
+        self.0.0.lock().unwrap().lines.clone()
+    }
+
+    fn wait_for(&self, message: &str) -> Value {
+        let find = |state: &LogState| {
+            state
+                .lines
+                .iter()
+                .find(|line| {
+                    line["message"]
+                        .as_str()
+                        .is_some_and(|text| text.starts_with(message))
+                })
+                .cloned()
+        };
+        let state = self.0.0.lock().unwrap();
+        let (state, timeout) = self
+            .0
+            .1
+            .wait_timeout_while(state, PATIENCE, |state| {
+                find(state).is_none() && !state.ended
+            })
+            .unwrap();
+        find(&state).unwrap_or_else(|| {
+            let why = if timeout.timed_out() {
+                "too late"
+            } else {
+                "the log ended"
+            };
+            panic!("no line {message:?} ({why}): {:#?}", state.lines)
+        })
+    }
+}
