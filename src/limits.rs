@@ -290,3 +290,12 @@ pub const KV_STALE_VALUES: usize = 16;
 
 /// Most bytes read of an error's body: the JSON envelope is a few hundred; the rest is HTML.
 pub const KV_ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Most bytes of messages that are copied for a new stream because they stand in the log before
+/// others that it is not shown: four of the largest messages at the default limit. They are a
+/// stream's own memory until it has taken them, so older ones beyond this are left out.
+pub const REPLAY_COPY_BYTES_MAX: usize = 256 * 1024;
+
+/// How long the mirror waits for the shards to make room for messages of other nodes. A shard
+/// empties its inbox every turn, so this is hundreds of turns; what finds none is offered again.
+pub const KV_ADMIT_PATIENCE_MS: u64 = 1_000;

@@ -15,7 +15,7 @@ mod sessions;
 use std::collections::VecDeque;
 use std::collections::vec_deque;
 
-use crate::limits::HISTORY_MESSAGES;
+use crate::limits::{HISTORY_MESSAGES, REPLAY_COPY_BYTES_MAX};
 use crate::message::SessionId;
 use crate::sse::frame::{CHUNK_TAIL_BYTES, Chunk, Framing};
 use bytes::ByteRing;
@@ -53,12 +53,27 @@ impl Cursor {
     }
 }
 
+/// Which messages make up the history that several nodes share, as of a moment.
+///
+/// A log is in the order of arrival, the shared history the last [`HISTORY_MESSAGES`] by time. The
+/// two differ by a few where a message reached this node late.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SharedHistory {
+    /// Their seqs, ascending; at most [`HISTORY_MESSAGES`], and some may have left the log.
+    pub seqs: Vec<u64>,
+    /// The seq behind the newest message that was taken into account.
+    pub until_seq: u64,
+}
+
 /// What a new stream has before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CatchUp {
-    /// Where it starts.
+    /// Messages that come first, to be copied: those of the shared history that stand in the log
+    /// before one that is not of it. Mostly none.
+    pub ahead: Vec<u64>,
+    /// Where it starts after them.
     pub cursor: Cursor,
-    /// Messages that follow from history.
+    /// Messages that follow from history, those ahead among them.
     pub replay: u64,
     /// Messages that it should have seen and that are gone. Exact for a stream that sees
     /// everything; an upper bound for others, since what is gone is not known by session.
@@ -99,6 +114,7 @@ pub struct LiveLog {
     broadcasts: VecDeque<u64>,
     broadcasts_evicted: u64,
     sessions: Sessions,
+    shared: SharedHistory,
 }
 
 impl LiveLog {
@@ -112,6 +128,7 @@ impl LiveLog {
             broadcasts: VecDeque::new(),
             broadcasts_evicted: 0,
             sessions: Sessions::default(),
+            shared: SharedHistory::default(),
         }
     }
 
@@ -157,14 +174,23 @@ impl LiveLog {
         entry.session
     }
 
+    /// Sets what new streams are shown of the messages before a seq. Messages from it on are shown
+    /// in any case.
+    pub fn set_shared_history(&mut self, shared: SharedHistory) {
+        self.shared = shared;
+    }
+
     /// Where a new stream begins. Without `resume_after`: at the last [`HISTORY_MESSAGES`] that it
-    /// may see. With it: behind that message, from as far back as the log reaches; a seq that was
-    /// never given out is nonsense and gets the full replay.
+    /// may see, the shared history before others. With it: behind that message, from as far back as
+    /// the log reaches; a seq that was never given out is nonsense and gets the full replay.
     pub fn catch_up(&self, view: View, resume_after: Option<u64>) -> CatchUp {
         let resume = resume_after
             .filter(|&seq| seq < self.head_seq())
             .map(|seq| seq + 1);
-        let start = resume.unwrap_or_else(|| self.history_start(view));
+        let (ahead, start) = match resume {
+            Some(seq) => (Vec::new(), seq),
+            None => self.replay(view),
+        };
         let (next_seq, missed) = match self.tail_seq.checked_sub(start) {
             Some(gone) => (self.tail_seq, gone),
             None => (start, 0),
@@ -172,9 +198,18 @@ impl LiveLog {
         let cursor = self.cursor_at(view, next_seq);
         CatchUp {
             cursor,
-            replay: self.visible_before(view, self.head_seq()) - cursor.seen,
+            replay: ahead.len() as u64 + self.visible_before(view, self.head_seq()) - cursor.seen,
             missed,
+            ahead,
         }
+    }
+
+    /// Appends a copy of a message that is in the log, in a framing.
+    pub fn copy_message(&self, seq: u64, framing: Framing, out: &mut Vec<u8>) {
+        let (start, end) = self.extent(seq, framing);
+        let (first, wrapped) = self.bytes.pieces(start, end);
+        out.extend_from_slice(first);
+        out.extend_from_slice(wrapped);
     }
 
     /// Whether the tail has overtaken a cursor, and where it goes on if so.
@@ -336,6 +371,55 @@ impl LiveLog {
                 let (public_count, own_count) = newest_of_two(&self.broadcasts, own);
                 oldest_of(&self.broadcasts, public_count).min(oldest_of(own, own_count))
             }
+        }
+    }
+
+    /// What a new stream is shown: the seqs to copy ahead, and where its cursor starts.
+    fn replay(&self, view: View) -> (Vec<u64>, u64) {
+        let plain = self.history_start(view);
+        let until = self.shared.until_seq.clamp(self.tail_seq, self.head_seq());
+        let after = self.visible_before(view, self.head_seq()) - self.visible_before(view, until);
+        let room = HISTORY_MESSAGES.saturating_sub(after as usize);
+        let is_shown = |seq: &u64| (self.tail_seq..until).contains(seq) && self.sees(view, *seq);
+        let shared = self.shared.seqs.iter().copied().filter(is_shown);
+        let mut chosen: Vec<u64> = shared.rev().take(room).collect();
+        let others: Vec<u64> = self
+            .visible(view, plain)
+            .take_while(|seq| *seq < until)
+            .filter(|seq| self.shared.seqs.binary_search(seq).is_err())
+            .collect();
+        let fill = others.iter().rev().take(room - chosen.len());
+        chosen.extend(fill);
+        chosen.sort_unstable();
+        // From here on the view has no other messages, so the rest goes by the cursor.
+        let total = self.visible_before(view, until);
+        let is_whole = |&place: &usize| match chosen.get(place) {
+            Some(&seq) => total - self.visible_before(view, seq) == (chosen.len() - place) as u64,
+            None => true,
+        };
+        let place = (0..=chosen.len()).find(is_whole).unwrap_or(chosen.len());
+        let start = chosen.get(place).copied().unwrap_or(until);
+        chosen.truncate(place);
+        self.drop_surplus(&mut chosen);
+        (chosen, start)
+    }
+
+    /// Keeps the newest messages of those to be copied, as far as their bytes are few.
+    fn drop_surplus(&self, ahead: &mut Vec<u64>) {
+        let mut bytes = 0;
+        let fits = |seq: &&u64| {
+            bytes += self.entry(**seq).chunk.bytes as usize;
+            bytes <= REPLAY_COPY_BYTES_MAX
+        };
+        let kept = ahead.iter().rev().take_while(fits).count();
+        ahead.drain(..ahead.len() - kept);
+    }
+
+    fn sees(&self, view: View, seq: u64) -> bool {
+        match (view, self.entry(seq).session) {
+            (View::Everything, _) | (_, None) => true,
+            (View::Public, Some(_)) => false,
+            (View::Session(own), Some(session)) => own == session,
         }
     }
 

@@ -6,12 +6,13 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::config::KvConfig;
 use crate::limits::HISTORY_MESSAGES;
+use crate::mirror::KEY;
 use crate::mirror::cloudflare::Client;
 use crate::mirror::merge::join;
 use crate::mirror::reply::{Failure, FailureKind, Reply};
 use crate::mirror::value::{self, Stored};
-use crate::mirror::{KEY, MirrorConfig};
 
 /// The key that the write is tried on.
 const PROBE_KEY: &str = "hookcast:kv-check";
@@ -62,7 +63,7 @@ const WRITE: &str = "write";
 
 /// Tries settings, connection, token, namespace, reading, the history itself, and writing, in this
 /// order. All is well if no check is [`Verdict::Failed`]. Takes at most three calls.
-pub fn kv_check(config: &MirrorConfig) -> Vec<Check> {
+pub fn kv_check(config: &KvConfig) -> Vec<Check> {
     let client = match Client::new(config) {
         Ok(client) => client,
         Err(error) => {
@@ -75,10 +76,12 @@ pub fn kv_check(config: &MirrorConfig) -> Vec<Check> {
     };
     let settings = format!(
         "namespace {} of account {} at {}",
-        config.namespace, config.account, config.endpoint
+        config.namespace,
+        config.account,
+        config.endpoint.as_str()
     );
     let mut checks = vec![check(SETTINGS, Verdict::Passed, settings)];
-    let reply = client.read(KEY, config.request_timeout);
+    let reply = client.read(KEY, config.timeout);
     if let Err(failure) = &reply.result {
         return with_skipped(failed_read(checks, failure), &[HISTORY, WRITE]);
     }
@@ -89,7 +92,7 @@ pub fn kv_check(config: &MirrorConfig) -> Vec<Check> {
         passed(READ, "the token may read it"),
     ]);
     checks.push(history(&reply));
-    checks.push(write(&client, config.request_timeout));
+    checks.push(write(&client, config.timeout));
     checks
 }
 

@@ -11,17 +11,17 @@
 
 use std::fmt;
 use std::io::{ErrorKind, Read};
-use std::path::PathBuf;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ureq::http::{HeaderMap, HeaderValue, Response, Uri, header};
-use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body, Proxy, RequestBuilder};
 
+use crate::config::KvConfig;
 use crate::limits::{KV_ERROR_BODY_BYTES_MAX, KV_VALUE_BYTES_MAX};
-use crate::mirror::MirrorConfig;
 use crate::mirror::reply::{
     Failure, FailureKind, Reply, classify, date_ms, is_key_not_found, printable,
 };
@@ -33,6 +33,9 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
+/// Least time that an idle connection is kept; the API's end keeps it for some minutes.
+const IDLE_AGE_MIN: Duration = Duration::from_secs(60);
+
 /// A client for one namespace. It keeps one connection alive.
 pub struct Client {
     agent: Agent,
@@ -42,37 +45,23 @@ pub struct Client {
 }
 
 /// Why there can be no client: a setting that cannot work.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientError {
-    /// The endpoint is not an `http` or `https` URL without query and fragment.
-    Endpoint(String),
+    /// The endpoint is not a URL.
+    Endpoint,
     /// The token has characters that no header may carry.
     Token,
-    /// The CA file cannot be read.
-    CaFile(PathBuf, std::io::Error),
-    /// The CA file holds no certificate, or a malformed one.
-    NoCertificate(PathBuf),
+    /// The certificates to trust are malformed, or there are none.
+    Certificates,
 }
 
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ClientError::Endpoint(endpoint) => {
-                write!(
-                    f,
-                    "the KV endpoint {endpoint:?} is not an http:// or https:// URL"
-                )
-            }
-            ClientError::Token => {
-                f.write_str("the KV token is empty or has characters that a header cannot carry")
-            }
-            ClientError::CaFile(path, error) => {
-                write!(f, "cannot read the CA file {}: {error}", path.display())
-            }
-            ClientError::NoCertificate(path) => {
-                write!(f, "the CA file {} holds no PEM certificate", path.display())
-            }
-        }
+        f.write_str(match self {
+            ClientError::Endpoint => "--kv-endpoint is not a URL",
+            ClientError::Token => "the KV token has characters that a header cannot carry",
+            ClientError::Certificates => "--kv-ca-file holds no well-formed PEM certificate",
+        })
     }
 }
 
@@ -104,11 +93,14 @@ impl Interrupt {
 
 impl Client {
     /// A client for the configured namespace. Connects to nothing yet.
-    pub fn new(config: &MirrorConfig) -> Result<Client, ClientError> {
-        let endpoint = parse_endpoint(&config.endpoint)?;
-        let authorization = bearer(&config.token)?;
-        let roots = match &config.ca_file {
-            Some(path) => RootCerts::Specific(Arc::new(read_certificates(path)?)),
+    pub fn new(config: &KvConfig) -> Result<Client, ClientError> {
+        let endpoint: Uri = config
+            .endpoint
+            .as_str()
+            .parse()
+            .map_err(|_| ClientError::Endpoint)?;
+        let roots = match &config.ca_pem {
+            Some(pem) => RootCerts::Specific(Arc::new(certificates(pem)?)),
             None => RootCerts::WebPki,
         };
         let proxy = if is_loopback(&endpoint) {
@@ -121,25 +113,24 @@ impl Client {
             .max_redirects(0)
             .proxy(proxy)
             .user_agent(concat!("hookcast/", env!("CARGO_PKG_VERSION")))
-            .timeout_connect(Some(config.connect_timeout))
-            .timeout_resolve(Some(config.connect_timeout))
             .max_idle_connections(1)
             // Kept over several polls, so that a poll costs no handshake.
-            .max_idle_age(config.poll.saturating_mul(4).max(Duration::from_secs(60)))
+            .max_idle_age(config.poll_interval.saturating_mul(4).max(IDLE_AGE_MIN))
             .tls_config(TlsConfig::builder().root_certs(roots).build())
             .build()
             .new_agent();
         let values_url = format!(
             "{}/accounts/{}/storage/kv/namespaces/{}/values/",
-            config.endpoint.trim_end_matches('/'),
-            utf8_percent_encode(&config.account, SEGMENT),
-            utf8_percent_encode(&config.namespace, SEGMENT),
+            config.endpoint.as_str().trim_end_matches('/'),
+            config.account,
+            config.namespace,
         );
+        let token = config.token.expose().to_owned();
         Ok(Client {
             agent,
             values_url,
-            authorization,
-            token: config.token.reveal().to_owned(),
+            authorization: bearer(&token)?,
+            token,
         })
     }
 
@@ -199,6 +190,8 @@ impl Client {
             .header(header::AUTHORIZATION, self.authorization.clone())
             .config()
             .timeout_global(Some(timeout))
+            // A dead address must leave time for the next one.
+            .timeout_connect(Some(timeout / 2))
             .build()
     }
 
@@ -279,54 +272,30 @@ fn broken(error: &ureq::Error) -> Failure {
     }
 }
 
-fn parse_endpoint(endpoint: &str) -> Result<Uri, ClientError> {
-    let invalid = || ClientError::Endpoint(endpoint.to_owned());
-    let uri: Uri = endpoint.parse().map_err(|_| invalid())?;
-    let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
-    let has_userinfo = uri
-        .authority()
-        .is_some_and(|authority| authority.as_str().contains('@'));
-    if !is_http
-        || uri.host().is_none()
-        || uri.query().is_some()
-        || has_userinfo
-        || endpoint.contains('#')
-    {
-        return Err(invalid());
-    }
-    Ok(uri)
-}
-
 fn is_loopback(endpoint: &Uri) -> bool {
     let host = endpoint.host().unwrap_or_default().trim_matches(['[', ']']);
     host == "localhost"
         || host
-            .parse::<std::net::IpAddr>()
+            .parse::<IpAddr>()
             .is_ok_and(|address| address.is_loopback())
 }
 
-fn bearer(token: &crate::mirror::Token) -> Result<HeaderValue, ClientError> {
-    let is_token =
-        !token.reveal().is_empty() && token.reveal().bytes().all(|byte| byte.is_ascii_graphic());
-    let header = HeaderValue::try_from(format!("Bearer {}", token.reveal()));
-    let mut header = header.ok().filter(|_| is_token).ok_or(ClientError::Token)?;
+fn bearer(token: &str) -> Result<HeaderValue, ClientError> {
+    let mut header =
+        HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| ClientError::Token)?;
     header.set_sensitive(true);
     Ok(header)
 }
 
-fn read_certificates(
-    path: &std::path::Path,
-) -> Result<Vec<ureq::tls::Certificate<'static>>, ClientError> {
-    let pem = std::fs::read(path).map_err(|error| ClientError::CaFile(path.to_owned(), error))?;
-    let malformed = || ClientError::NoCertificate(path.to_owned());
+fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, ClientError> {
     let mut certificates = Vec::new();
-    for item in parse_pem(&pem) {
-        if let PemItem::Certificate(certificate) = item.map_err(|_| malformed())? {
+    for item in parse_pem(pem) {
+        if let PemItem::Certificate(certificate) = item.map_err(|_| ClientError::Certificates)? {
             certificates.push(certificate);
         }
     }
     if certificates.is_empty() {
-        Err(malformed())
+        Err(ClientError::Certificates)
     } else {
         Ok(certificates)
     }

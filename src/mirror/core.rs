@@ -7,7 +7,7 @@
 //!
 //! [`Mirror::begin_read`], the call, [`Mirror::handle_read`] with a fresh view of the ring, which
 //! says what enters the ring; [`Mirror::handle_admitted`] once it has, with another view of it;
-//! [`Mirror::take_replay`]; [`Mirror::begin_write`], which says what to write if anything; the
+//! [`Mirror::shared_history`]; [`Mirror::begin_write`], which says what to write if anything; the
 //! call, [`Mirror::handle_write`].
 //!
 //! # When a difference is written
@@ -31,23 +31,16 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 
+use crate::clock::Now;
+use crate::hub::RingView;
 use crate::limits::{KV_AHEAD_MS_MAX, KV_PROPAGATION_MS, KV_SEEN_HISTORIES, KV_STALE_VALUES};
+use crate::log::SharedHistory;
 use crate::message::{Message, MessageId};
 use crate::mirror::merge::join;
 use crate::mirror::reply::Reply;
 use crate::mirror::schedule::{Pace, Schedule};
 use crate::mirror::seen::Seen;
 use crate::mirror::value::{self, Entry, Fault, Stored};
-use crate::mirror::{Replay, Ring};
-
-/// The two clocks at one moment, in milliseconds.
-#[derive(Debug, Clone, Copy)]
-pub struct Now {
-    /// A monotonic clock, from any beginning.
-    pub mono_ms: u64,
-    /// The clock on the wall, since the Unix epoch.
-    pub wall_ms: u64,
-}
 
 /// What the last successful read found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -95,16 +88,21 @@ pub struct Mirror {
     /// How far KV's clock is ahead of this node's.
     clock_ahead_ms: Option<i64>,
     condition: Condition,
-    unheld: usize,
     /// The seq behind the newest message of the ring, as last looked at.
     next_seq: u64,
-    /// What was said last of what new streams are shown.
-    replay: Replay,
+    /// What the shards were told last.
+    shared: SharedHistory,
 }
 
 impl Mirror {
     /// The mirror of a process that begins with this ring. Its first read is due at once.
-    pub fn new(pace: Pace, history_max: usize, ring: &Ring, now: Now, mut jitter: Rng) -> Mirror {
+    pub fn new(
+        pace: Pace,
+        history_max: usize,
+        ring: &RingView,
+        now: Now,
+        mut jitter: Rng,
+    ) -> Mirror {
         let mut mirror = Mirror {
             history_max,
             schedule: Schedule::new(pace, now.mono_ms, jitter.fork()),
@@ -116,9 +114,8 @@ impl Mirror {
             mend_others_from_ms: None,
             clock_ahead_ms: None,
             condition: Condition::Good,
-            unheld: 0,
             next_seq: 0,
-            replay: Replay::default(),
+            shared: SharedHistory::default(),
         };
         mirror.look_at(ring);
         mirror
@@ -151,13 +148,12 @@ impl Mirror {
     }
 
     /// Takes what was read and the ring as it is now, and says what to append to the ring, in the
-    /// order of the history. `can_hold`: whether the ring can hold a message.
+    /// order of the history.
     pub fn handle_read(
         &mut self,
         now: Now,
         reply: Reply<Option<Vec<u8>>>,
-        ring: &Ring,
-        can_hold: impl Fn(&Message) -> bool,
+        ring: &RingView,
     ) -> Vec<Arc<Message>> {
         self.note_date(now, reply.date_ms);
         self.look_at(ring);
@@ -183,23 +179,18 @@ impl Mirror {
         self.judge(now, stored.as_ref());
         self.seen.end_turn();
 
-        let (held, unheld): (Vec<_>, Vec<_>) = self
-            .history
-            .iter()
-            .filter_map(Entry::message)
-            .partition(|message| can_hold(message));
-        self.unheld = unheld.len();
-        held.into_iter()
-            .filter(|message| !self.seen.is_shown(message.id))
+        let messages = self.history.iter().filter_map(Entry::message);
+        messages
+            .filter(|message| self.seen.is_news(message.id))
             .cloned()
             .collect()
     }
 
     /// Messages were appended to the ring, which is like this now: it may have got others in
     /// between.
-    pub fn handle_admitted(&mut self, now: Now, admitted: &[Arc<Message>], ring: &Ring) {
-        for message in admitted {
-            self.seen.note_admitted(message.id);
+    pub fn handle_admitted(&mut self, now: Now, admitted: &[MessageId], ring: &RingView) {
+        for id in admitted {
+            self.seen.note_admitted(*id);
         }
         self.look_at(ring);
         let horizon_ms = self.horizon_ms(now);
@@ -209,20 +200,27 @@ impl Mirror {
         }
     }
 
-    /// What streams that connect from now on should be shown, if that has changed.
-    pub fn take_replay(&mut self) -> Option<Replay> {
+    /// A message is too large for this node's ring: it is not offered again.
+    pub fn handle_too_large(&mut self, id: MessageId) {
+        self.seen.note_too_large(id);
+    }
+
+    /// What streams that connect from now on should be shown, if that has changed since
+    /// [`Mirror::handle_shared_history`].
+    pub fn shared_history(&self) -> Option<SharedHistory> {
         let ids = self.history.iter().filter_map(Entry::id);
         let mut seqs: Vec<u64> = ids.filter_map(|id| self.seen.seq(id)).collect();
         seqs.sort_unstable();
-        let replay = Replay {
+        let shared = SharedHistory {
             seqs,
             until_seq: self.next_seq,
         };
-        if replay == self.replay {
-            return None;
-        }
-        self.replay = replay.clone();
-        Some(replay)
+        (shared != self.shared).then_some(shared)
+    }
+
+    /// The shards have been told.
+    pub fn handle_shared_history(&mut self, shared: SharedHistory) {
+        self.shared = shared;
     }
 
     /// The value to write now, if one is to be written and one may be.
@@ -272,7 +270,7 @@ impl Mirror {
     }
 
     /// How many messages of the ring KV should hold and was never known to.
-    pub fn lag(&self, ring: &Ring) -> usize {
+    pub fn lag(&self, ring: &RingView) -> usize {
         let never_asserted = |message: &&Arc<Message>| {
             self.seen.asserted_ms(message.id).is_none()
                 && (!self.seen.is_shown(message.id) || self.is_in_history(message.id))
@@ -287,7 +285,8 @@ impl Mirror {
 
     /// Messages of the shared history that the ring cannot hold.
     pub fn unheld(&self) -> usize {
-        self.unheld
+        let ids = self.history.iter().filter_map(Entry::id);
+        ids.filter(|id| self.seen.is_too_large(*id)).count()
     }
 
     /// How far KV's clock is ahead of this node's, within a second; `None` before the first answer
@@ -301,7 +300,7 @@ impl Mirror {
         self.schedule.calls_left(now.mono_ms)
     }
 
-    fn look_at(&mut self, ring: &Ring) {
+    fn look_at(&mut self, ring: &RingView) {
         for (seq, message) in (ring.first_seq..).zip(&ring.messages) {
             self.seen.note_in_ring(message.id, seq);
         }
@@ -393,7 +392,7 @@ impl Mirror {
             self.clock_ahead_ms = Some(
                 date_ms
                     .saturating_add(500)
-                    .wrapping_sub(now.wall_ms)
+                    .wrapping_sub(now.unix_ms)
                     .cast_signed(),
             );
         }
@@ -401,7 +400,7 @@ impl Mirror {
 
     /// The time of day by KV's clock if it is known, else by this node's.
     fn utc_ms(&self, now: Now) -> u64 {
-        now.wall_ms
+        now.unix_ms
             .saturating_add_signed(self.clock_ahead_ms.unwrap_or(0))
     }
 

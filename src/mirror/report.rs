@@ -2,6 +2,7 @@
 //!
 //! Called by the mirror thread.
 
+use crate::hub::NotStored;
 use crate::mirror::core::Condition;
 use crate::mirror::reply::{Failure, FailureKind};
 
@@ -130,7 +131,7 @@ impl Reporter {
     }
 
     /// Whether the ring refused messages.
-    pub fn refused(&mut self, refusal: Option<&str>) -> Option<Line> {
+    pub fn refused(&mut self, refusal: Option<&NotStored>) -> Option<Line> {
         if std::mem::replace(&mut self.refused, refusal.is_some()) == refusal.is_some() {
             return None;
         }

@@ -15,6 +15,8 @@ struct Mark {
     is_shown: bool,
     /// Its seq, once it was found there.
     seq: Option<u64>,
+    /// The ring cannot hold it.
+    is_too_large: bool,
     /// When a value with it was last written or read.
     asserted_ms: Option<u64>,
     /// The last turn it was part of the ring or the history.
@@ -51,6 +53,11 @@ impl Seen {
         self.mark(id, false).is_shown = true;
     }
 
+    /// A message of the shared history cannot be appended to the ring.
+    pub fn note_too_large(&mut self, id: MessageId) {
+        self.mark(id, false).is_too_large = true;
+    }
+
     /// A message is in the shared history, and if this is news then because another node or app
     /// put it there.
     pub fn note_in_history(&mut self, id: MessageId) {
@@ -60,6 +67,16 @@ impl Seen {
     /// A value with this message was read, or written.
     pub fn note_asserted(&mut self, id: MessageId, now_ms: u64) {
         self.mark(id, false).asserted_ms = Some(now_ms);
+    }
+
+    /// Whether a message of the shared history should be appended to the ring.
+    pub fn is_news(&self, id: MessageId) -> bool {
+        !self.is_shown(id) && !self.is_too_large(id)
+    }
+
+    /// Whether the ring cannot hold the message.
+    pub fn is_too_large(&self, id: MessageId) -> bool {
+        self.marks.get(&id).is_some_and(|mark| mark.is_too_large)
     }
 
     /// Whether this node's streams have been shown the message.
@@ -100,6 +117,7 @@ impl Seen {
             is_ours,
             is_shown: false,
             seq: None,
+            is_too_large: false,
             asserted_ms: None,
             turn: 0,
         };

@@ -1,26 +1,29 @@
 //! The mirror's thread: runs cycles when they are due, until it is told to stop.
 //!
 //! Started by `main`. All blocking of the mirror is here: in calls to KV, which are bounded in time,
-//! and in waiting. It takes the hub's lock only through [`History`], and never while it calls.
+//! and in waiting. It takes the hub's lock only for moments, and never while it calls.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, at, bounded, never, select};
 use fastrand::Rng;
 
-use crate::limits::HISTORY_MESSAGES;
+use crate::clock::{Clock, Now};
+use crate::config::KvConfig;
+use crate::hub::Hub;
+use crate::limits::{HISTORY_MESSAGES, KV_ADMIT_PATIENCE_MS};
 use crate::message::Message;
+use crate::mirror::KEY;
 use crate::mirror::cloudflare::{Client, ClientError, Interrupt};
-use crate::mirror::core::{Condition, Mirror, Now};
+use crate::mirror::core::{Condition, Mirror};
 use crate::mirror::reply::{FailureKind, Reply};
 use crate::mirror::report::{Level, Line, Reporter};
 use crate::mirror::schedule::Pace;
 use crate::mirror::stats::MirrorStats;
-use crate::mirror::{History, KEY, MirrorConfig};
 
 /// Time beyond its deadline that a stopping mirror gets to say how it went.
 const STOP_GRACE: Duration = Duration::from_millis(100);
@@ -69,26 +72,39 @@ impl std::error::Error for SpawnError {}
 /// Starts the mirror. `published`: a unit for every turn in which messages were published on this
 /// node; one place is enough, and a full channel loses nothing.
 pub fn spawn(
-    config: MirrorConfig,
-    history: Arc<dyn History>,
+    config: KvConfig,
+    hub: Arc<Hub>,
     published: Receiver<()>,
+    clock: Clock,
 ) -> Result<MirrorHandle, SpawnError> {
     let client = Client::new(&config).map_err(SpawnError::Client)?;
     let interrupt = client.interrupt_handle();
     let stats = Arc::new(MirrorStats::new());
     let (stop, stop_requested) = bounded(1);
     let (report_stopped, stopped) = bounded(1);
-    let worker_stats = Arc::clone(&stats);
+    let pace = Pace {
+        poll_ms: config.poll_interval.as_millis() as u64,
+        write_interval_ms: config.write_interval.as_millis() as u64,
+    };
+    let worker = Worker {
+        mirror: Mirror::new(
+            pace,
+            HISTORY_MESSAGES,
+            &hub.ring_view(),
+            clock.now(),
+            Rng::new(),
+        ),
+        config,
+        client,
+        hub,
+        published,
+        stop: stop_requested,
+        stats: Arc::clone(&stats),
+        reporter: Reporter::default(),
+        clock,
+    };
+    // Nobody waits for it if the handle is gone.
     let run = move || {
-        let worker = Worker::new(
-            config,
-            client,
-            history,
-            published,
-            stop_requested,
-            worker_stats,
-        );
-        // Nobody waits for it if the handle is gone.
         let _ = report_stopped.send(worker.run());
     };
     thread::Builder::new()
@@ -123,15 +139,15 @@ impl MirrorHandle {
 }
 
 struct Worker {
-    config: MirrorConfig,
+    config: KvConfig,
     client: Client,
-    history: Arc<dyn History>,
+    hub: Arc<Hub>,
     published: Receiver<()>,
     stop: Receiver<Instant>,
     stats: Arc<MirrorStats>,
     mirror: Mirror,
     reporter: Reporter,
-    began: Instant,
+    clock: Clock,
 }
 
 enum Due {
@@ -140,44 +156,10 @@ enum Due {
 }
 
 impl Worker {
-    fn new(
-        config: MirrorConfig,
-        client: Client,
-        history: Arc<dyn History>,
-        published: Receiver<()>,
-        stop: Receiver<Instant>,
-        stats: Arc<MirrorStats>,
-    ) -> Worker {
-        let began = Instant::now();
-        let pace = Pace {
-            poll_ms: config.poll.as_millis() as u64,
-            write_interval_ms: config.write_interval.as_millis() as u64,
-        };
-        let mirror = Mirror::new(
-            pace,
-            HISTORY_MESSAGES,
-            &history.ring(),
-            now_since(began),
-            Rng::new(),
-        );
-        let reporter = Reporter::default();
-        Worker {
-            config,
-            client,
-            history,
-            published,
-            stop,
-            stats,
-            mirror,
-            reporter,
-            began,
-        }
-    }
-
     fn run(mut self) -> Stopped {
         loop {
             match self.wait() {
-                Due::Cycle => self.cycle(self.config.request_timeout),
+                Due::Cycle => self.cycle(self.config.timeout),
                 Due::Stop(deadline) => return self.close(deadline),
             }
         }
@@ -238,15 +220,14 @@ impl Worker {
         say(self.reporter.read(reply.result.as_ref().map(|_| ())));
         let is_ok = reply.result.is_ok();
 
-        let now = self.now();
-        let history = Arc::clone(&self.history);
-        let ring = history.ring();
         let news = self
             .mirror
-            .handle_read(now, reply, &ring, |message| history.can_hold(message));
-        self.admit(now, &news);
-        if let Some(replay) = self.mirror.take_replay() {
-            history.set_replay(replay);
+            .handle_read(self.now(), reply, &self.hub.ring_view());
+        self.admit(&news);
+        if let Some(shared) = self.mirror.shared_history()
+            && self.hub.set_shared_history(shared.clone())
+        {
+            self.mirror.handle_shared_history(shared);
         }
 
         if is_ok {
@@ -258,21 +239,32 @@ impl Worker {
 
     /// Puts news into the ring, half a ring at a time and with a look at it in between: so what is
     /// published meanwhile is seen before it is overwritten.
-    fn admit(&mut self, now: Now, news: &[Arc<Message>]) {
+    fn admit(&mut self, news: &[Arc<Message>]) {
         for some in news.chunks(HISTORY_MESSAGES / 2) {
-            let admission = self.history.admit(some);
+            let outcomes = self
+                .hub
+                .admit(some, Duration::from_millis(KV_ADMIT_PATIENCE_MS));
+            let mut admitted = Vec::new();
+            let mut refusal = None;
+            for (message, outcome) in some.iter().zip(outcomes) {
+                match outcome {
+                    Ok(_) => admitted.push(message.id),
+                    Err(error) if error.is_too_large() => self.mirror.handle_too_large(message.id),
+                    Err(error) => refusal = Some(error),
+                }
+            }
             self.stats
                 .admitted
-                .fetch_add(admission.admitted as u64, Relaxed);
+                .fetch_add(admitted.len() as u64, Relaxed);
+            self.mirror
+                .handle_admitted(self.now(), &admitted, &self.hub.ring_view());
             self.stats
                 .refused
-                .fetch_add(u64::from(admission.refusal.is_some()), Relaxed);
-            say(self.reporter.refused(admission.refusal.as_deref()));
-            let ring = self.history.ring();
-            self.mirror
-                .handle_admitted(now, &some[..admission.admitted], &ring);
-            if admission.refusal.is_some() {
-                break;
+                .fetch_add(u64::from(refusal.is_some()), Relaxed);
+            say(self.reporter.refused(refusal.as_ref()));
+            if refusal.is_some() {
+                // What is left is offered again after the next read.
+                return;
             }
         }
     }
@@ -296,7 +288,7 @@ impl Worker {
 
     fn publish_gauges(&self) {
         let stats = &self.stats;
-        let lag = self.mirror.lag(&self.history.ring());
+        let lag = self.mirror.lag(&self.hub.ring_view());
         stats.lag_messages.store(lag as u64, Relaxed);
         stats
             .calls_left
@@ -332,12 +324,12 @@ impl Worker {
             }
             thread::sleep(due.saturating_duration_since(Instant::now()));
             let left = deadline.saturating_duration_since(Instant::now());
-            self.cycle(left.min(self.config.request_timeout));
+            self.cycle(left.min(self.config.timeout));
             if !self.mirror.write_is_wanted() {
                 break;
             }
         }
-        match self.mirror.lag(&self.history.ring()) {
+        match self.mirror.lag(&self.hub.ring_view()) {
             0 => Stopped::Synced,
             lag => Stopped::Behind(lag),
         }
@@ -348,22 +340,15 @@ impl Worker {
     }
 
     fn due(&self) -> Instant {
-        self.began + Duration::from_millis(self.mirror.next_cycle_ms())
+        let left_ms = self
+            .mirror
+            .next_cycle_ms()
+            .saturating_sub(self.now().mono_ms);
+        Instant::now() + Duration::from_millis(left_ms)
     }
 
     fn now(&self) -> Now {
-        now_since(self.began)
-    }
-}
-
-fn now_since(began: Instant) -> Now {
-    // A clock before 1970 is as wrong as one that stands at it.
-    let wall = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Now {
-        mono_ms: began.elapsed().as_millis() as u64,
-        wall_ms: wall.as_millis() as u64,
+        self.clock.now()
     }
 }
 

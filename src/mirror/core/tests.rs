@@ -12,7 +12,7 @@ const PACE: Pace = Pace {
 /// A node: a mirror, and a ring that is as long as the test.
 struct Node {
     mirror: Mirror,
-    ring: Ring,
+    ring: RingView,
     now_ms: u64,
     has_date: bool,
     live: Vec<u128>,
@@ -67,7 +67,7 @@ impl Node {
         self.mirror.handle_publish();
     }
 
-    fn ring(&self) -> Ring {
+    fn ring(&self) -> RingView {
         let first = self.ring.messages.len().saturating_sub(HISTORY_MESSAGES);
         Ring {
             first_seq: 1 + first as u64,
@@ -90,13 +90,12 @@ impl Node {
         self.now_ms = now_ms;
         self.mirror.begin_read(at(now_ms));
         let reply = self.reply(result);
-        let news = self
-            .mirror
-            .handle_read(at(now_ms), reply, &self.ring(), |_| true);
+        let news = self.mirror.handle_read(at(now_ms), reply, &self.ring());
         self.live
             .extend(news.iter().map(|message| message.id.as_u128()));
         self.ring.messages.extend(news.iter().cloned());
-        self.mirror.handle_admitted(at(now_ms), &news, &self.ring());
+        let ids: Vec<MessageId> = news.iter().map(|message| message.id).collect();
+        self.mirror.handle_admitted(at(now_ms), &ids, &self.ring());
         self.mirror.begin_write(at(now_ms))
     }
 
@@ -111,7 +110,8 @@ impl Node {
 fn at(now_ms: u64) -> Now {
     Now {
         mono_ms: now_ms,
-        wall_ms: UTC + now_ms,
+        mono_us: now_ms * 1000,
+        unix_ms: UTC + now_ms,
     }
 }
 
@@ -279,12 +279,12 @@ fn a_node_whose_own_clock_is_wrong_judges_by_the_clock_that_all_share() {
     let mut node = Node::start(&[]);
     let wrong = Now {
         mono_ms: 0,
-        wall_ms: 0,
+        mono_us: 0,
+        unix_ms: 0,
     };
     node.mirror.begin_read(wrong);
     let reply = node.reply(Ok(Some(value(&[message(1, 0)]))));
-    node.mirror
-        .handle_read(wrong, reply, &node.ring(), |_| true);
+    node.mirror.handle_read(wrong, reply, &node.ring());
     assert!(node.mirror.history()[0].is_first_class(node.mirror.horizon_ms(wrong)));
     assert_eq!(node.mirror.clock_ahead_ms(), Some(UTC.cast_signed() + 500));
 }
@@ -315,14 +315,10 @@ fn new_streams_are_shown_the_shared_history() {
     let mut node = Node::start(&[]);
     node.publish(message(1, 500));
     node.cycle(1_000, None);
-    assert_eq!(
-        node.mirror.take_replay(),
-        Some(Replay {
-            seqs: vec![1],
-            until_seq: 2
-        })
-    );
-    assert_eq!(node.mirror.take_replay(), None);
+    let shared = node.mirror.shared_history().unwrap();
+    assert_eq!((&shared.seqs[..], shared.until_seq), (&[1][..], 2));
+    node.mirror.handle_shared_history(shared);
+    assert_eq!(node.mirror.shared_history(), None);
     // A hundred of others, one of them older than ours: it takes a seq, and then loses its place.
     let old = message(2, 400);
     let others: Vec<_> = (0..99).map(|n| message(1000 + n, 2_000)).collect();
@@ -330,9 +326,9 @@ fn new_streams_are_shown_the_shared_history() {
     let mut all = vec![message(1, 500)];
     all.extend(others);
     node.cycle(11_000, Some(&value(&all)));
-    let replay = node.mirror.take_replay().unwrap();
+    let shared = node.mirror.shared_history().unwrap();
     assert_eq!(
-        (replay.seqs.len(), replay.seqs[0], replay.seqs[1]),
+        (shared.seqs.len(), shared.seqs[0], shared.seqs[1]),
         (100, 1, 3)
     );
 }
@@ -342,8 +338,7 @@ fn publishes_between_two_looks_at_the_ring_are_not_lost() {
     let mut node = Node::start(&[]);
     node.mirror.begin_read(at(0));
     let reply = node.reply(Ok(None));
-    node.mirror
-        .handle_read(at(0), reply, &node.ring(), |_| true);
+    node.mirror.handle_read(at(0), reply, &node.ring());
     node.publish(message(1, 0));
     node.mirror.handle_admitted(at(0), &[], &node.ring());
     assert_eq!(written(&node.mirror.begin_write(at(0)).unwrap()), [1]);
@@ -358,4 +353,18 @@ fn a_write_that_failed_is_made_again() {
     assert_eq!(node.mirror.lag(&node.ring()), 1);
     assert!(node.mirror.next_cycle_ms() <= 5_000);
     assert!(node.cycle(5_000, None).is_some());
+}
+
+#[test]
+fn a_message_too_large_for_the_ring_is_kept_for_others_and_not_offered_again() {
+    let mut node = Node::start(&[]);
+    let large = value(&[message(1, 0)]);
+    let reply = node.reply(Ok(Some(large.clone())));
+    node.mirror.begin_read(at(0));
+    assert_eq!(node.mirror.handle_read(at(0), reply, &node.ring()).len(), 1);
+    node.mirror.handle_too_large(MessageId::from_u128(1));
+    assert_eq!(node.mirror.unheld(), 1);
+    node.publish(message(2, 1));
+    assert_eq!(written(&node.cycle(5_000, Some(&large)).unwrap()), [1, 2]);
+    assert_eq!(node.live, []);
 }
