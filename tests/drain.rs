@@ -44,6 +44,28 @@ fn sigterm_ends_streams_one_by_one_and_exits_with_zero() {
 }
 
 #[test]
+fn a_drain_of_no_time_still_ends_streams_as_it_should() {
+    let mut server = Server::start(&["--drain", "0s"]);
+    let mut chunked = server.stream("", "");
+    chunked.connected();
+    let mut until_close = EventStream::open_1_0(server.address, "");
+    until_close.connected();
+    server.signal(Signal::TERM);
+    for (stream, expected) in [
+        (&mut chunked, Ending::LastChunk),
+        (&mut until_close, Ending::Close),
+    ] {
+        let (ending, events) = stream.drain();
+        assert_eq!(ending, expected);
+        assert!(
+            events.iter().any(|event| event.retry_ms.is_some()),
+            "{events:?}"
+        );
+    }
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
 fn a_request_that_is_under_way_is_answered_and_kept() {
     let mut server = Server::start(&["--drain", "5s"]);
     // The stream holds the drain open.
@@ -52,14 +74,14 @@ fn a_request_that_is_under_way_is_answered_and_kept() {
     let mut connection = server.connect();
     let body = json!({ "message": "in flight" }).to_string();
     let head = format!(
-        "POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+        "POST /api/webhook HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    // A first request shows that the connection was accepted.
-    connection.send_request("GET", "/api/webhook", "", b"");
-    assert_eq!(connection.read_response().status, 200);
+    connection.send(head.as_bytes());
+    // The permission shows that the request was begun.
+    assert_eq!(connection.read_head().status, 100);
     let (first, rest) = body.split_at(5);
-    connection.send([head.as_bytes(), first.as_bytes()].concat().as_slice());
+    connection.send(first.as_bytes());
     server.signal(Signal::TERM);
     server.wait_for_log("draining");
     connection.send(rest.as_bytes());

@@ -5,7 +5,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use support::{Connection, Ending, EventStream, PATIENCE, Server, Setup};
+use support::{Connection, EventStream, PATIENCE, Server, Setup};
 
 /// Fills a server up to its limit with connections that have been served once.
 fn fill(server: &Server, connections: usize) -> Vec<Connection> {
@@ -38,11 +38,19 @@ fn at_the_limit_a_webhook_is_told_to_come_back_and_a_stream_to_wait() {
     assert!(!response.error().is_empty());
 
     // A browser's EventSource gives up for good on any other status.
-    let mut stream = server.stream("", "");
-    let event = stream.next_event().unwrap();
-    let retry = event.retry_ms.unwrap();
-    assert!((15_000..=60_000).contains(&retry), "{retry}");
-    assert_eq!(stream.drain(), (Ending::LastChunk, vec![]));
+    let response = server.request("GET", "/api/webhook/stream", "", b"");
+    assert_eq!(
+        response.header("content-type"),
+        Some("text/event-stream"),
+        "{response:?}"
+    );
+    let text = String::from_utf8(response.body).unwrap();
+    let retry = text
+        .strip_prefix("retry: ")
+        .and_then(|rest| rest.strip_suffix("\n\n"))
+        .unwrap();
+    let retry_ms: u64 = retry.parse().unwrap();
+    assert!((15_000..=60_000).contains(&retry_ms), "{text}");
 
     // Those that were there go on, and a place that is given up is taken again.
     held[0].send_request("GET", "/api/webhook", "", b"");
@@ -123,7 +131,7 @@ fn a_request_that_does_not_arrive_in_time_is_answered_with_408() {
 
 #[test]
 fn an_idle_connection_is_closed_in_silence() {
-    let server = Server::start(&["--keep-alive", "1s"]);
+    let server = Server::start(&["--keep-alive", "1s", "--heartbeat", "100ms"]);
     let mut connections = fill(&server, 10);
     let begin = Instant::now();
     for connection in &mut connections {
@@ -227,7 +235,7 @@ fn running_out_of_files_is_survived() {
         b"POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length: 15\r\n\r\n{\"message\":\"x\"}",
     );
     assert!(
-        served(&mut waiting[0]),
+        is_served(&mut waiting[0]),
         "who is in is served, storing included"
     );
 

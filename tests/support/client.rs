@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -116,7 +117,13 @@ impl Connection {
     fn read_body(&mut self, response: &Response) -> Vec<u8> {
         if response.header("transfer-encoding") == Some("chunked") {
             let mut body = Vec::new();
+            let deadline = Instant::now() + PATIENCE;
             loop {
+                assert!(
+                    Instant::now() < deadline,
+                    "no end of {:?}",
+                    String::from_utf8_lossy(&body)
+                );
                 match self.read_chunk() {
                     Some(chunk) if chunk.is_empty() => return body,
                     Some(chunk) => body.extend(chunk),

@@ -1,9 +1,11 @@
 //! A reader of Server-Sent Events that also sees how they were framed.
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use serde_json::Value;
 
+use super::PATIENCE;
 use super::client::{Connection, Response};
 
 /// An open stream.
@@ -143,7 +145,9 @@ impl EventStream {
 
     /// The next event that is no heartbeat; the stream must not end.
     pub fn next(&mut self) -> Event {
+        let deadline = Instant::now() + PATIENCE;
         loop {
+            assert!(Instant::now() < deadline, "nothing but heartbeats");
             let event = self
                 .next_event()
                 .unwrap_or_else(|| panic!("ended: {:?}", self.ending));
