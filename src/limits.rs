@@ -299,3 +299,7 @@ pub const REPLAY_COPY_BYTES_MAX: usize = 256 * 1024;
 /// How long the mirror waits for the shards to make room for messages of other nodes. A shard
 /// empties its inbox every turn, so this is hundreds of turns; what finds none is offered again.
 pub const KV_ADMIT_PATIENCE_MS: u64 = 1_000;
+
+/// Least time for the mirror's last sync when the streams took all of the drain: a read and a write,
+/// which KV answers in some 100 ms, and the distance that two writes have to keep.
+pub const KV_LAST_SYNC_MS_MIN: u64 = 1_500;

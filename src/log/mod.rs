@@ -11,17 +11,19 @@
 mod bytes;
 mod gather;
 mod sessions;
+mod shared;
 
 use std::collections::VecDeque;
 use std::collections::vec_deque;
 
-use crate::limits::{HISTORY_MESSAGES, REPLAY_COPY_BYTES_MAX};
+use crate::limits::HISTORY_MESSAGES;
 use crate::message::SessionId;
 use crate::sse::frame::{CHUNK_TAIL_BYTES, Chunk, Framing};
 use bytes::ByteRing;
 pub use gather::Gather;
 use sessions::Sessions;
 pub use sessions::{NO_SLOT, SessionKey};
+pub use shared::SharedHistory;
 
 /// What a stream may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,18 +53,6 @@ impl Cursor {
     pub fn messages_since(&self, earlier: &Cursor) -> u64 {
         self.seen - earlier.seen
     }
-}
-
-/// Which messages make up the history that several nodes share, as of a moment.
-///
-/// A log is in the order of arrival, the shared history the last [`HISTORY_MESSAGES`] by time. The
-/// two differ by a few where a message reached this node late.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct SharedHistory {
-    /// Their seqs, ascending; at most [`HISTORY_MESSAGES`], and some may have left the log.
-    pub seqs: Vec<u64>,
-    /// The seq behind the newest message that was taken into account.
-    pub until_seq: u64,
 }
 
 /// What a new stream has before it.
@@ -174,12 +164,6 @@ impl LiveLog {
         entry.session
     }
 
-    /// Sets what new streams are shown of the messages before a seq. Messages from it on are shown
-    /// in any case.
-    pub fn set_shared_history(&mut self, shared: SharedHistory) {
-        self.shared = shared;
-    }
-
     /// Where a new stream begins. Without `resume_after`: at the last [`HISTORY_MESSAGES`] that it
     /// may see, the shared history before others. With it: behind that message, from as far back as
     /// the log reaches; a seq that was never given out is nonsense and gets the full replay.
@@ -202,14 +186,6 @@ impl LiveLog {
             missed,
             ahead,
         }
-    }
-
-    /// Appends a copy of a message that is in the log, in a framing.
-    pub fn copy_message(&self, seq: u64, framing: Framing, out: &mut Vec<u8>) {
-        let (start, end) = self.extent(seq, framing);
-        let (first, wrapped) = self.bytes.pieces(start, end);
-        out.extend_from_slice(first);
-        out.extend_from_slice(wrapped);
     }
 
     /// Whether the tail has overtaken a cursor, and where it goes on if so.
@@ -371,55 +347,6 @@ impl LiveLog {
                 let (public_count, own_count) = newest_of_two(&self.broadcasts, own);
                 oldest_of(&self.broadcasts, public_count).min(oldest_of(own, own_count))
             }
-        }
-    }
-
-    /// What a new stream is shown: the seqs to copy ahead, and where its cursor starts.
-    fn replay(&self, view: View) -> (Vec<u64>, u64) {
-        let plain = self.history_start(view);
-        let until = self.shared.until_seq.clamp(self.tail_seq, self.head_seq());
-        let after = self.visible_before(view, self.head_seq()) - self.visible_before(view, until);
-        let room = HISTORY_MESSAGES.saturating_sub(after as usize);
-        let is_shown = |seq: &u64| (self.tail_seq..until).contains(seq) && self.sees(view, *seq);
-        let shared = self.shared.seqs.iter().copied().filter(is_shown);
-        let mut chosen: Vec<u64> = shared.rev().take(room).collect();
-        let others: Vec<u64> = self
-            .visible(view, plain)
-            .take_while(|seq| *seq < until)
-            .filter(|seq| self.shared.seqs.binary_search(seq).is_err())
-            .collect();
-        let fill = others.iter().rev().take(room - chosen.len());
-        chosen.extend(fill);
-        chosen.sort_unstable();
-        // From here on the view has no other messages, so the rest goes by the cursor.
-        let total = self.visible_before(view, until);
-        let is_whole = |&place: &usize| match chosen.get(place) {
-            Some(&seq) => total - self.visible_before(view, seq) == (chosen.len() - place) as u64,
-            None => true,
-        };
-        let place = (0..=chosen.len()).find(is_whole).unwrap_or(chosen.len());
-        let start = chosen.get(place).copied().unwrap_or(until);
-        chosen.truncate(place);
-        self.drop_surplus(&mut chosen);
-        (chosen, start)
-    }
-
-    /// Keeps the newest messages of those to be copied, as far as their bytes are few.
-    fn drop_surplus(&self, ahead: &mut Vec<u64>) {
-        let mut bytes = 0;
-        let fits = |seq: &&u64| {
-            bytes += self.entry(**seq).chunk.bytes as usize;
-            bytes <= REPLAY_COPY_BYTES_MAX
-        };
-        let kept = ahead.iter().rev().take_while(fits).count();
-        ahead.drain(..ahead.len() - kept);
-    }
-
-    fn sees(&self, view: View, seq: u64) -> bool {
-        match (view, self.entry(seq).session) {
-            (View::Everything, _) | (_, None) => true,
-            (View::Public, Some(_)) => false,
-            (View::Session(own), Some(session)) => own == session,
         }
     }
 

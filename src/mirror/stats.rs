@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use crate::metrics::text::{Family, Kind};
 use crate::mirror::reply::FailureKind;
 
 /// Counters and gauges of the mirror.
@@ -32,39 +33,6 @@ const NEVER: u64 = u64::MAX;
 /// No clock was seen.
 const UNKNOWN: i64 = i64::MIN;
 
-/// The state of the mirror at one moment. Counters count from the start of the process.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MirrorSnapshot {
-    /// Counter: reads that succeeded.
-    pub reads: u64,
-    /// Counter: writes that succeeded.
-    pub writes: u64,
-    /// Counters: reads that failed, by kind.
-    pub read_failures: Vec<(FailureKind, u64)>,
-    /// Counters: writes that failed, by kind.
-    pub write_failures: Vec<(FailureKind, u64)>,
-    /// Counter: messages of others that entered the ring and went live.
-    pub admitted: u64,
-    /// Counter: times the ring refused messages.
-    pub refused: u64,
-    /// Gauge: messages of the ring that KV should hold and was never known to.
-    pub lag_messages: u64,
-    /// Gauge: calls left of what KV allows one user in five minutes, were this the only node.
-    pub calls_left: u64,
-    /// Gauge: entries of the KV value that are no messages.
-    pub foreign_entries: u64,
-    /// Gauge: messages of the shared history that this ring cannot hold.
-    pub unheld_messages: u64,
-    /// Gauge: the KV value is no list; nothing is written.
-    pub value_is_unreadable: bool,
-    /// Gauge: the last write was refused because the day's allowance is used up.
-    pub day_is_used_up: bool,
-    /// Gauge: how far KV's clock is ahead of this node's, within a second.
-    pub clock_ahead_ms: Option<i64>,
-    /// Gauge: time since the last call that succeeded; `None` if none has.
-    pub last_success_age: Option<Duration>,
-}
-
 impl MirrorStats {
     pub(super) fn new() -> MirrorStats {
         MirrorStats {
@@ -86,34 +54,79 @@ impl MirrorStats {
         }
     }
 
-    /// All of it, as of now.
-    pub fn snapshot(&self) -> MirrorSnapshot {
-        let by_kind = |counters: &[AtomicU64]| {
-            FailureKind::ALL
-                .into_iter()
-                .zip(counters.iter().map(|counter| counter.load(Relaxed)))
-                .collect()
-        };
-        let last_success_ms = Some(self.last_success_ms.load(Relaxed)).filter(|ms| *ms != NEVER);
-        MirrorSnapshot {
-            reads: self.reads.load(Relaxed),
-            writes: self.writes.load(Relaxed),
-            read_failures: by_kind(&self.read_failures),
-            write_failures: by_kind(&self.write_failures),
-            admitted: self.admitted.load(Relaxed),
-            refused: self.refused.load(Relaxed),
-            lag_messages: self.lag_messages.load(Relaxed),
-            calls_left: self.calls_left.load(Relaxed),
-            foreign_entries: self.foreign_entries.load(Relaxed),
-            unheld_messages: self.unheld_messages.load(Relaxed),
-            value_is_unreadable: self.value_is_unreadable.load(Relaxed),
-            day_is_used_up: self.day_is_used_up.load(Relaxed),
-            clock_ahead_ms: Some(self.clock_ahead_ms.load(Relaxed)).filter(|ms| *ms != UNKNOWN),
-            last_success_age: last_success_ms.map(|ms| {
-                self.since
-                    .elapsed()
-                    .saturating_sub(Duration::from_millis(ms))
-            }),
+    /// Appends all of it to a text in the format of the metrics.
+    pub fn render(&self, text: &mut String) {
+        let calls = [
+            ("read", &self.reads, &self.read_failures),
+            ("write", &self.writes, &self.write_failures),
+        ];
+        let help = "Calls to KV that succeeded.";
+        let mut family = Family::new(text, Kind::Counter, "hookcast_kv_calls_total", help);
+        for (call, succeeded, _) in calls {
+            family.sample("", &format!(r#"call="{call}""#), succeeded.load(Relaxed));
+        }
+        let help = "Calls to KV that failed, by kind.";
+        let mut family = Family::new(text, Kind::Counter, "hookcast_kv_errors_total", help);
+        for (call, _, failed) in calls {
+            for (kind, count) in FailureKind::ALL.into_iter().zip(failed) {
+                let labels = format!(r#"call="{call}",kind="{}""#, kind.label());
+                family.sample("", &labels, count.load(Relaxed));
+            }
+        }
+        self.render_numbers(text);
+        // What is not known is left out: it is not nought.
+        let clock_ahead_ms = self.clock_ahead_ms.load(Relaxed);
+        if clock_ahead_ms != UNKNOWN {
+            let sign = if clock_ahead_ms < 0 { "-" } else { "" };
+            let seconds = Duration::from_millis(clock_ahead_ms.unsigned_abs());
+            let help = "How far KV's clock is ahead of this node's, within a second.";
+            Family::new(text, Kind::Gauge, "hookcast_kv_clock_ahead_seconds", help).sample(
+                "",
+                "",
+                format_args!("{sign}{}", seconds.as_secs_f64()),
+            );
+        }
+        let last_success_ms = self.last_success_ms.load(Relaxed);
+        if last_success_ms != NEVER {
+            let age = self
+                .since
+                .elapsed()
+                .saturating_sub(Duration::from_millis(last_success_ms));
+            let help = "Time since the last call to KV that succeeded.";
+            Family::new(
+                text,
+                Kind::Gauge,
+                "hookcast_kv_last_success_age_seconds",
+                help,
+            )
+            .sample("", "", age.as_secs_f64());
+        }
+    }
+
+    fn render_numbers(&self, text: &mut String) {
+        #[rustfmt::skip]
+        let numbers = [
+            (Kind::Counter, "hookcast_kv_messages_admitted_total", "Messages of others that went live here.", &self.admitted),
+            (Kind::Counter, "hookcast_kv_refusals_total", "Times the ring refused messages from KV.", &self.refused),
+            (Kind::Gauge, "hookcast_kv_lag_messages", "Messages of this node that KV was never known to hold.", &self.lag_messages),
+            (Kind::Gauge, "hookcast_kv_calls_left", "Calls left of what KV allows one user in five minutes, were this the only node.", &self.calls_left),
+            (Kind::Gauge, "hookcast_kv_foreign_entries", "Entries of the KV value that are no messages.", &self.foreign_entries),
+            (Kind::Gauge, "hookcast_kv_unheld_messages", "Messages of the shared history that are too large for this ring.", &self.unheld_messages),
+        ];
+        for (kind, name, help, number) in numbers {
+            Family::new(text, kind, name, help).sample("", "", number.load(Relaxed));
+        }
+        #[rustfmt::skip]
+        let states = [
+            ("hookcast_kv_value_unreadable", "1 while the KV value is no list and nothing is written over it.", &self.value_is_unreadable),
+            ("hookcast_kv_daily_limit_reached", "1 while the day's allowance of writes is used up.", &self.day_is_used_up),
+        ];
+        for (name, help, state) in states {
+            Family::new(text, Kind::Gauge, name, help).sample(
+                "",
+                "",
+                u8::from(state.load(Relaxed)),
+            );
         }
     }
 
@@ -133,23 +146,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_known_is_none_and_not_nought() {
+    fn what_is_not_known_is_left_out_and_not_nought() {
         let stats = MirrorStats::new();
-        let snapshot = stats.snapshot();
-        assert_eq!(
-            (snapshot.last_success_age, snapshot.clock_ahead_ms),
-            (None, None)
-        );
+        let render = || {
+            let mut text = String::new();
+            stats.render(&mut text);
+            text
+        };
+        assert!(!render().contains("clock_ahead") && !render().contains("last_success"));
         stats.note_success();
-        stats.set_clock_ahead(Some(-3));
+        stats.set_clock_ahead(Some(-1500));
         stats.write_failures[FailureKind::DailyLimit.index()].fetch_add(2, Relaxed);
-        let snapshot = stats.snapshot();
-        assert!(snapshot.last_success_age.is_some());
-        assert_eq!(snapshot.clock_ahead_ms, Some(-3));
-        assert!(
-            snapshot
-                .write_failures
-                .contains(&(FailureKind::DailyLimit, 2))
-        );
+        let text = render();
+        for line in [
+            "hookcast_kv_clock_ahead_seconds -1.5\n",
+            "hookcast_kv_errors_total{call=\"write\",kind=\"daily_limit\"} 2\n",
+            "hookcast_kv_last_success_age_seconds 0",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
     }
 }

@@ -4,11 +4,13 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use hookcast::clock::Now;
+use hookcast::hub::RingView;
+use hookcast::log::SharedHistory;
 use hookcast::message::{Message, MessageId};
-use hookcast::mirror::core::{Mirror, Now};
+use hookcast::mirror::core::Mirror;
 use hookcast::mirror::reply::Failure;
 use hookcast::mirror::schedule::Pace;
-use hookcast::mirror::{Replay, Ring};
 
 /// What the node is doing.
 #[derive(Clone)]
@@ -50,7 +52,7 @@ pub struct Node {
     log: Vec<Arc<Message>>,
     /// The seq of the log's first message.
     tail_seq: u64,
-    replay: Replay,
+    shared: SharedHistory,
     /// What the stream of this process has shown.
     live: HashSet<MessageId>,
     ever_live: HashSet<MessageId>,
@@ -69,7 +71,7 @@ impl Node {
             history_max,
             log: Vec::new(),
             tail_seq: 1,
-            replay: Replay::default(),
+            shared: SharedHistory::default(),
             live: HashSet::new(),
             ever_live: HashSet::new(),
         }
@@ -78,7 +80,8 @@ impl Node {
     pub fn now(&self, mono_ms: u64, utc_ms: u64) -> Now {
         Now {
             mono_ms,
-            wall_ms: utc_ms.saturating_add_signed(self.skew_ms),
+            mono_us: mono_ms * 1000,
+            unix_ms: utc_ms.saturating_add_signed(self.skew_ms),
         }
     }
 
@@ -89,7 +92,7 @@ impl Node {
         self.tail_seq = kept.first_seq;
         self.log = kept.messages;
         self.live = self.log.iter().map(|message| message.id).collect();
-        self.replay = Replay::default();
+        self.shared = SharedHistory::default();
         self.last_write_ms = None;
     }
 
@@ -109,9 +112,9 @@ impl Node {
         }
     }
 
-    pub fn ring(&self) -> Ring {
+    pub fn ring(&self) -> RingView {
         let first = self.log.len().saturating_sub(self.history_max);
-        Ring {
+        RingView {
             first_seq: self.tail_seq + first as u64,
             messages: self.log[first..].to_vec(),
         }
@@ -127,21 +130,27 @@ impl Node {
         self.mirror.handle_publish();
     }
 
-    /// The mirror's messages enter the ring.
+    /// The mirror's messages enter the ring, except those that are too large for it.
     pub fn admit(&mut self, now: Now, messages: &[Arc<Message>]) {
+        let mut admitted = Vec::new();
         for message in messages {
-            assert!(self.can_hold(message));
-            self.show(message);
-            self.log.push(Arc::clone(message));
+            if self.can_hold(message) {
+                self.show(message);
+                self.log.push(Arc::clone(message));
+                admitted.push(message.id);
+            } else {
+                self.mirror.handle_too_large(message.id);
+            }
         }
-        self.admitted += messages.len() as u64;
+        self.admitted += admitted.len() as u64;
         let ring = self.ring();
-        self.mirror.handle_admitted(now, messages, &ring);
+        self.mirror.handle_admitted(now, &admitted, &ring);
     }
 
-    pub fn take_replay(&mut self) {
-        if let Some(replay) = self.mirror.take_replay() {
-            self.replay = replay;
+    pub fn take_shared_history(&mut self) {
+        if let Some(shared) = self.mirror.shared_history() {
+            self.shared = shared.clone();
+            self.mirror.handle_shared_history(shared);
         }
     }
 
@@ -149,7 +158,7 @@ impl Node {
     /// history, and if there is room, the newest others.
     pub fn replay(&self) -> Vec<Arc<Message>> {
         let numbered: Vec<(u64, &Arc<Message>)> = (self.tail_seq..).zip(&self.log).collect();
-        let is_first = |seq: &u64| *seq >= self.replay.until_seq || self.replay.seqs.contains(seq);
+        let is_first = |seq: &u64| *seq >= self.shared.until_seq || self.shared.seqs.contains(seq);
         let (first, others): (Vec<_>, Vec<_>) =
             numbered.into_iter().partition(|(seq, _)| is_first(seq));
         let newest = first

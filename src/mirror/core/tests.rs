@@ -48,7 +48,7 @@ fn written(value: &[u8]) -> Vec<u128> {
 
 impl Node {
     fn start(ring: &[Arc<Message>]) -> Node {
-        let ring = Ring {
+        let ring = RingView {
             first_seq: 1,
             messages: ring.to_vec(),
         };
@@ -69,7 +69,7 @@ impl Node {
 
     fn ring(&self) -> RingView {
         let first = self.ring.messages.len().saturating_sub(HISTORY_MESSAGES);
-        Ring {
+        RingView {
             first_seq: 1 + first as u64,
             messages: self.ring.messages[first..].to_vec(),
         }
