@@ -122,6 +122,9 @@ pub const RETRY_FULL_MS: std::ops::RangeInclusive<u64> = 24_000..=36_000;
 /// `Retry-After` of a webhook that came when the server was full, in seconds.
 pub const RETRY_AFTER_S: u32 = 5;
 
+/// The shortest drain: also one of 0 s tells every stream when to come back.
+pub const DRAIN_LEAST_MS: u64 = 200;
+
 /// The part of a drain, in percent, over which streams are ended; the rest is for their last bytes.
 pub const DRAIN_SPREAD_PERCENT: u64 = 80;
 

@@ -25,9 +25,9 @@ use crate::limits::KV_LAST_SYNC_MS_MIN;
 use crate::metrics::Metrics;
 use crate::mirror::{self, MirrorHandle, SpawnError, Stopped};
 use crate::ring::{Ring, RingError};
-use crate::shard::Settings;
 use crate::shard::accept::listen;
 use crate::shard::reactor::{Reactor, ShardHandle};
+use crate::shard::{Settings, Shard};
 
 /// Why the server could not start, or had to stop.
 #[derive(Debug)]
@@ -89,20 +89,26 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
         .collect();
     let mut reactors = Vec::new();
     let mut outlets = Vec::new();
-    let mut shards = Vec::new();
+    let mut handles = Vec::new();
     for _ in 0..config.shards {
         let (reactor, outlet, handle) =
             Reactor::new().map_err(|error| ServerError::Start("a shard", error))?;
         reactors.push(reactor);
         outlets.push(outlet);
-        shards.push(handle);
+        handles.push(handle);
     }
     reactors[0]
-        .accept_from(listeners, shards.clone(), config.connections_max)
+        .accept_from(listeners, handles.clone(), config.connections_max)
         .map_err(|error| ServerError::Start("accepting", error))?;
     let (publish_bell, published) = bounded(1);
     let publish_bell = config.kv.is_some().then_some(publish_bell);
     let hub = Arc::new(Hub::new(ring, recovered.messages, outlets, publish_bell));
+    let settings = Arc::new(settings(config));
+    // All logs begin with the same history, so nothing may publish before the last is made.
+    let shards: Vec<_> = reactors
+        .iter()
+        .map(|_| Shard::new(Arc::clone(&settings), &hub, fastrand::u64(..), clock.now()))
+        .collect();
     let mirror = match config.kv.clone() {
         Some(kv) => Some(
             mirror::spawn(kv, Arc::clone(&hub), published, clock).map_err(ServerError::Mirror)?,
@@ -120,14 +126,12 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
             .map_err(|error| ServerError::Listen(address, error))?;
         tracing::info!(%address, "metrics and health");
     }
-    await_signals(shards, is_draining, Arc::clone(&drain_began))
+    await_signals(handles, is_draining, Arc::clone(&drain_began))
         .map_err(|error| ServerError::Start("waiting for signals", error))?;
-    let settings = Arc::new(settings(config));
     let mut threads = Vec::new();
-    for (index, reactor) in reactors.into_iter().enumerate() {
-        let (settings, hub) = (Arc::clone(&settings), Arc::clone(&hub));
-        let metrics = Arc::clone(metrics);
-        let run = move || reactor.run(settings, &hub, &metrics, clock, fastrand::u64(..));
+    for (index, (reactor, shard)) in reactors.into_iter().zip(shards).enumerate() {
+        let (hub, metrics) = (Arc::clone(&hub), Arc::clone(metrics));
+        let run = move || reactor.run(shard, &hub, &metrics, clock);
         threads.push(spawn(format!("shard {index}"), run)?);
     }
     for address in &addresses {

@@ -82,8 +82,16 @@ fn a_request_that_is_under_way_is_answered_and_kept() {
     assert_eq!(connection.read_head().status, 100);
     let (first, rest) = body.split_at(5);
     connection.send(first.as_bytes());
+    // When these are closed, every shard has begun to drain.
+    let mut idle: Vec<_> = (0..8).map(|_| server.connect()).collect();
+    for connection in &mut idle {
+        connection.send_request("GET", "/api/webhook", "", b"");
+        assert_eq!(connection.read_response().status, 200);
+    }
     server.signal(Signal::TERM);
-    server.wait_for_log("draining");
+    for connection in &mut idle {
+        connection.expect_close();
+    }
     connection.send(rest.as_bytes());
     let response = connection.read_response();
     assert_eq!(response.status, 200, "{response:?}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::scenarios::{Scenario, Sizes};
-use crate::server_process::ServerKind;
+use crate::servers::ServerKind;
 
 /// Measures hookcast and its peers: deliveries, latencies, CPU and memory, and checks that every
 /// stream got every message, once, in order.
@@ -40,8 +40,15 @@ pub enum Command {
     Churn(RunArgs),
     /// Churn for a long time: memory and descriptors must not grow
     Soak(RunArgs),
+    /// Many fan-outs at rising rates: latency against load until it breaks
+    Ladder(LadderArgs),
+    /// hookcast, the floor and the peers, interleaved: medians, ratios, charts
+    Compare(CompareArgs),
     /// The built-in server that does the kernel's part alone
     Floor(FloorArgs),
+    /// The backend that Pushpin asks; started beside it
+    #[command(hide = true)]
+    GripBackend(GripBackendArgs),
 }
 
 /// Options of a scenario.
@@ -101,9 +108,80 @@ pub struct RunArgs {
     /// Streams closed and opened again per second [default: by scenario]
     #[arg(long, value_parser = positive)]
     pub churn_rate: Option<f64>,
-    /// Print the result as JSON on stdout
+    /// Where results go besides the terminal
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Where results go.
+#[derive(Debug, Args)]
+pub struct OutputArgs {
+    /// Print the result as JSON on stdout, instead of text
     #[arg(long)]
     pub json: bool,
+    /// Write a self-contained page with charts
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+}
+
+/// Options of the ladder.
+#[derive(Debug, Args)]
+pub struct LadderArgs {
+    /// Rates in messages per second, rising
+    #[arg(long, value_parser = positive, value_delimiter = ',', default_value = "20,100,500,2000")]
+    pub rates: Vec<f64>,
+    /// As for a fan-out; --rate has no effect
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Options of a comparison.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// The cases of the README's table alone, with short windows: under ten minutes
+    #[arg(long)]
+    pub quick: bool,
+    /// Servers to compare
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "hookcast,floor,axum,nchan,pushpin"
+    )]
+    pub servers: Vec<ServerKind>,
+    /// Cases to run, by key [default: all]
+    #[arg(long, value_name = "CASE", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Rounds; figures are medians over them
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub rounds: u16,
+    /// Streams of the fan-out cases; the others follow
+    #[arg(long, default_value_t = 10_000)]
+    pub streams: usize,
+    /// Length of each measured window [default: 10s, with --quick 3s]
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub duration: Option<Duration>,
+    /// Time under load before each window
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "1s")]
+    pub warmup: Duration,
+    /// Threads that serve streams (hookcast --shards, nginx workers, tokio workers)
+    #[arg(long, default_value_t = 1)]
+    pub shards: usize,
+    /// Heartbeat interval of all servers
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "2s")]
+    pub heartbeat: Duration,
+    /// Program of hookcast [default: the one beside this program]
+    #[arg(long, value_name = "PATH")]
+    pub server: Option<PathBuf>,
+    /// Fail if a peer is not installed, instead of going on without it
+    #[arg(long)]
+    pub require_peers: bool,
+    /// Write the charts as SVG, and the tables as Markdown, into this directory
+    #[arg(long, value_name = "DIR")]
+    pub charts: Option<PathBuf>,
+    /// Where results go besides the terminal
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// Options of the floor.
@@ -112,6 +190,14 @@ pub struct FloorArgs {
     /// Where to listen
     #[arg(long, default_value = "127.0.0.1:0")]
     pub listen: SocketAddr,
+    /// Interval of heartbeats on every stream; 0s: none
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "0s")]
+    pub heartbeat: Duration,
+}
+
+/// Options of Pushpin's backend.
+#[derive(Debug, Args)]
+pub struct GripBackendArgs {
     /// Interval of heartbeats on every stream; 0s: none
     #[arg(long, value_parser = humantime::parse_duration, default_value = "0s")]
     pub heartbeat: Duration,
@@ -147,7 +233,7 @@ impl Command {
             Command::Stalled(args) => (Scenario::Stalled, args),
             Command::Churn(args) => (Scenario::Churn, args),
             Command::Soak(args) => (Scenario::Soak, args),
-            Command::Floor(_) => return None,
+            _ => return None,
         })
     }
 }

@@ -13,6 +13,8 @@ pub struct Control {
     pub failed: AtomicUsize,
     /// Messages read by all streams.
     pub deliveries: AtomicU64,
+    /// Comments read by all streams.
+    pub heartbeats: AtomicU64,
     /// Streams that have everything; kept only once the total is known.
     pub complete: AtomicUsize,
     /// Messages acknowledged.
@@ -40,6 +42,7 @@ impl Default for Control {
             opened: AtomicUsize::new(0),
             failed: AtomicUsize::new(0),
             deliveries: AtomicU64::new(0),
+            heartbeats: AtomicU64::new(0),
             complete: AtomicUsize::new(0),
             acked: AtomicU64::new(0),
             window_start_ns: AtomicU64::new(u64::MAX),

@@ -32,6 +32,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A drain takes no longer than this even while it goes on.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
 
+/// How long a server may take to close the descriptors of streams that are gone.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// From this share of a CPU on a thread has no time left.
+const SATURATED_PERCENT: f64 = 92.0;
+
+/// Work of others, in percent of the machine, that is worth a note. The kernel's own part stays
+/// below it.
+const OTHERS_PERCENT: f64 = 15.0;
+
+/// Lag behind the schedule that is worth a note.
+const LAG_US_MAX: u64 = 2_000;
+
 /// How messages are paced.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Rate {
@@ -100,6 +113,7 @@ pub fn run(
             streams: load.streams,
             sessions: load.sessions,
             stalled: load.stalled,
+            replay_messages: load.replayed,
             ..Outcome::default()
         },
     };
@@ -124,6 +138,7 @@ struct Snapshot {
     server_cpu_ns: u64,
     machine_busy_ns: u64,
     deliveries: u64,
+    heartbeats: u64,
     acked: u64,
     reader: SchedStat,
     publisher: SchedStat,
@@ -162,6 +177,7 @@ impl Run<'_> {
         cost.memory_end = proc_stats::memory_bytes(&self.target.pids);
         cost.memory_max = cost.memory_max.max(cost.memory_open).max(cost.memory_end);
         let seen = join(readers)??;
+        cost.descriptors_end = self.await_closed(cost.descriptors_start);
 
         self.record_window(&before, &after, cost);
         self.record_published(published);
@@ -198,7 +214,8 @@ impl Run<'_> {
             format: self.format.clone(),
             count: self.load.streams,
             sessions: self.load.sessions,
-            opening_max: self.load.opening_max,
+            opening_max: self.target.dialect.opening_max(self.load.opening_max),
+            open_retries: self.target.dialect.open_retries(),
             stalled: self.load.stalled,
             churn_per_second: self.load.churn_per_second,
             replayed: self.load.replayed,
@@ -336,6 +353,7 @@ impl Run<'_> {
             server_cpu_ns: proc_stats::cpu_ns(&self.target.pids),
             machine_busy_ns: proc_stats::machine_busy_ns(),
             deliveries: self.control.deliveries.load(Relaxed),
+            heartbeats: self.control.heartbeats.load(Relaxed),
             acked: self.control.acked.load(Relaxed),
             reader: proc_stats::thread(self.control.streams_tid.load(Relaxed)),
             publisher: proc_stats::thread(self.control.publisher_tid.load(Relaxed)),
@@ -375,6 +393,7 @@ impl Run<'_> {
     fn record_window(&mut self, before: &Snapshot, after: &Snapshot, mut cost: ServerCost) {
         let span_ns = (after.at_ns - before.at_ns).max(1);
         let deliveries = after.deliveries - before.deliveries;
+        let heartbeats = after.heartbeats - before.heartbeats;
         let acked = after.acked - before.acked;
         let per = |ns: u64, count: u64| (count > 0).then(|| ns as f64 / 1e3 / count as f64);
         let percent = |ns: u64| 100.0 * ns as f64 / span_ns as f64;
@@ -383,16 +402,23 @@ impl Run<'_> {
         cost.cpu_percent = percent(cpu_ns);
         cost.cpu_us_per_delivery = per(cpu_ns, deliveries);
         cost.cpu_us_per_ack = per(cpu_ns, acked);
+        let idle = deliveries == 0 && acked == 0;
+        cost.cpu_us_per_heartbeat = per(cpu_ns, heartbeats).filter(|_| idle);
         let reader = after.reader.since(before.reader);
         let publisher = after.publisher.since(before.publisher);
         let outcome = &mut self.outcome;
-        outcome.cost = (!self.target.pids.is_empty()).then_some(cost);
         outcome.window_s = seconds(span_ns);
         outcome.deliveries_per_second = per_second(deliveries, span_ns);
+        outcome.heartbeats_per_second = per_second(heartbeats, span_ns);
         outcome.acks_per_second = per_second(acked, span_ns);
-        let cpus = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        outcome.machine_busy_percent =
-            percent(after.machine_busy_ns.saturating_sub(before.machine_busy_ns)) / cpus as f64;
+        let cpus = thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
+        let busy_ns = after.machine_busy_ns.saturating_sub(before.machine_busy_ns);
+        outcome.machine_busy_percent = percent(busy_ns) / cpus;
+        if !self.target.pids.is_empty() {
+            let known_ns = cpu_ns + reader.run_ns + publisher.run_ns;
+            outcome.others_percent = Some(percent(busy_ns.saturating_sub(known_ns)) / cpus);
+            outcome.cost = Some(cost);
+        }
         outcome.generator = GeneratorCost {
             reader_percent: percent(reader.run_ns),
             reader_waiting_percent: percent(reader.wait_ns),
@@ -433,28 +459,55 @@ impl Run<'_> {
         outcome.open = seen.open.summary();
         outcome.replay = seen.replay.summary();
         outcome.churned = seen.churned;
+        outcome.reopened = seen.reopened;
         outcome.stalled_closed = seen.stalled_closed;
         outcome.errors.extend(seen.errors);
     }
 
-    /// Says so when the figures are this tool's and not the server's.
+    /// Says so when the figures are this tool's, or somebody else's, and not the server's.
     fn judge_generator(&mut self) {
-        let server_percent = self.outcome.cost.as_ref().map(|cost| cost.cpu_percent);
-        let generator = &mut self.outcome.generator;
-        let reader = generator.reader_percent + generator.reader_waiting_percent;
-        let busiest = reader.max(generator.publisher_percent);
-        // A server that is itself out of CPU is not waiting for the reader.
-        generator.saturated = busiest >= 95.0 && server_percent.is_none_or(|cpu| cpu < 90.0);
+        let outcome = &mut self.outcome;
+        let server_percent = outcome.cost.as_ref().map(|cost| cost.cpu_percent);
+        let generator = &mut outcome.generator;
+        let busiest = generator.reader_percent.max(generator.publisher_percent);
+        // A server that is itself out of CPU is not waiting for the generator.
+        generator.saturated = busiest >= SATURATED_PERCENT
+            && server_percent.is_none_or(|cpu| cpu < SATURATED_PERCENT);
         if generator.saturated {
-            let note = "the generator had no CPU left: its limit, not the server's".to_owned();
-            self.outcome.notes.push(note);
+            let note = format!(
+                "the generator was at its limit ({busiest:.0} % of a CPU) and the server was not: \
+                 the figures are the generator's"
+            );
+            outcome.notes.push(note);
         }
-        let lag = self.outcome.generator.schedule_lag.as_ref();
-        if let Some(lag) = lag.filter(|lag| lag.p99_us > 1_000) {
-            self.outcome.notes.push(format!(
-                "messages went out late: p99 {:.1} ms behind schedule (latencies count from the schedule)",
+        if let Some(others) = outcome
+            .others_percent
+            .filter(|&others| others > OTHERS_PERCENT)
+        {
+            outcome.notes.push(format!(
+                "{others:.0} % of the machine went to other work: compare with care"
+            ));
+        }
+        let lag = outcome.generator.schedule_lag.as_ref();
+        if let Some(lag) = lag.filter(|lag| lag.p99_us > LAG_US_MAX) {
+            outcome.notes.push(format!(
+                "messages went out late, p99 {:.1} ms behind schedule; latencies count from the \
+                 schedule",
                 lag.p99_us as f64 / 1e3
             ));
+        }
+    }
+
+    /// Waits a moment for the server to notice that its streams are gone; returns the descriptors
+    /// that it has open then.
+    fn await_closed(&self, descriptors_start: u64) -> u64 {
+        let end_ns = now_ns() + CLOSE_PATIENCE.as_nanos() as u64;
+        loop {
+            let descriptors = proc_stats::descriptors(&self.target.pids);
+            if descriptors <= descriptors_start || now_ns() > end_ns {
+                return descriptors;
+            }
+            thread::sleep(LOOK_INTERVAL);
         }
     }
 }

@@ -49,8 +49,10 @@ pub struct Outcome {
     pub gaps: u64,
     /// Messages lost by the account of `gap` events.
     pub gap_messages: u64,
-    /// Comments read.
+    /// Comments read, in all and within the window.
     pub heartbeats: u64,
+    /// See [`Outcome::heartbeats`].
+    pub heartbeats_per_second: f64,
     /// Bytes read by all streams.
     pub bytes: u64,
     /// From the intended send time to the read.
@@ -63,6 +65,8 @@ pub struct Outcome {
     pub replay: Option<LatencySummary>,
     /// Seconds from the first connect call until all streams were open.
     pub open_all_s: f64,
+    /// Messages that a new stream was to be shown.
+    pub replay_messages: u32,
     /// Seconds from the first connect call until all streams had the whole replay.
     pub replay_all_s: Option<f64>,
     /// The server's cost; absent when its processes are not known.
@@ -71,8 +75,13 @@ pub struct Outcome {
     pub generator: GeneratorCost,
     /// Share of all CPUs at work within the window, in percent.
     pub machine_busy_percent: f64,
+    /// The part of it that neither the server nor this tool used, the kernel's own work included;
+    /// absent when the server's part is not known.
+    pub others_percent: Option<f64>,
     /// Streams closed and opened again.
     pub churned: u64,
+    /// Streams that failed before messages flowed and were opened again.
+    pub reopened: u64,
     /// Stalled streams, and those of them that the server closed.
     pub stalled: usize,
     /// See [`Outcome::stalled`].
@@ -96,6 +105,8 @@ pub struct ServerCost {
     pub cpu_percent: f64,
     /// CPU time per delivery in microseconds; absent without deliveries.
     pub cpu_us_per_delivery: Option<f64>,
+    /// CPU time per heartbeat in microseconds, where nothing but heartbeats was sent.
+    pub cpu_us_per_heartbeat: Option<f64>,
     /// CPU time per acknowledged message in microseconds; absent without any.
     pub cpu_us_per_ack: Option<f64>,
     /// Memory before the first stream, in bytes.
@@ -110,8 +121,8 @@ pub struct ServerCost {
     pub kernel_open: i64,
     /// Descriptors before the first stream.
     pub descriptors_start: u64,
-    /// Descriptors after the last stream was closed; absent when nobody waited for it.
-    pub descriptors_end: Option<u64>,
+    /// Descriptors a moment after the last stream was closed.
+    pub descriptors_end: u64,
 }
 
 /// What this tool used, to tell whose limit a figure is.

@@ -319,17 +319,29 @@ impl<'a> Publisher<'a> {
             } else {
                 self.note(format!("a message was answered with {}", answer.status));
             }
+            if answer.closes {
+                // Pushpin's control port ends every connection after one answer.
+                self.replace(at)?;
+            }
             if let Pace::Closed { .. } = self.plan.pace {
                 self.send_now(at)?;
+            }
+            if answer.closes {
+                return Ok(());
             }
         }
     }
 
+    /// Puts a new connection in the place of an old one; what was on its way there is given up.
+    fn replace(&mut self, at: usize) -> io::Result<()> {
+        self.waiting -= self.connections[at].waiting.len();
+        self.connections[at] = connect(&self.plan.target, &self.poll, at as u64)?;
+        Ok(())
+    }
+
     /// Replaces a connection that failed; what was on its way counts as failed.
     fn reconnect(&mut self, at: usize, error: String) -> io::Result<()> {
-        let lost = self.connections[at].waiting.len();
-        self.waiting -= lost;
-        if lost > 0 {
+        if !self.connections[at].waiting.is_empty() {
             self.note(format!("{error}, with messages on their way"));
         }
         self.reconnects += 1;
@@ -338,7 +350,7 @@ impl<'a> Publisher<'a> {
                 "too many failed connections: {error}"
             )));
         }
-        self.connections[at] = connect(&self.plan.target, &self.poll, at as u64)?;
+        self.replace(at)?;
         if let Pace::Closed { .. } = self.plan.pace {
             return self.send_now(at);
         }
@@ -369,6 +381,8 @@ struct Answer {
     status: u16,
     /// Bytes of head and body.
     length: usize,
+    /// The server ends the connection after this answer.
+    closes: bool,
 }
 
 /// The first answer in `input`, once it is whole.
@@ -404,9 +418,12 @@ fn parse_answer(input: &[u8]) -> Result<Option<Answer>, &'static str> {
     } else {
         return Err("an answer without a length");
     };
-    Ok((input.len() >= head + body).then_some(Answer {
+    let closes = field("connection").is_some_and(|value| value.eq_ignore_ascii_case(b"close"));
+    let length = head + body;
+    Ok((input.len() >= length).then_some(Answer {
         status,
-        length: head + body,
+        length,
+        closes,
     }))
 }
 
@@ -426,7 +443,8 @@ mod tests {
             answer,
             Answer {
                 status: 200,
-                length: first.len()
+                length: first.len(),
+                closes: false,
             }
         );
         let answer = parse_answer(&two[answer.length..]).unwrap().unwrap();
@@ -441,6 +459,8 @@ mod tests {
             chunked.len()
         );
         assert_eq!(parse_answer(&chunked[..chunked.len() - 1]), Ok(None));
+        let last = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+        assert!(parse_answer(last).unwrap().unwrap().closes);
         let empty = b"HTTP/1.1 204 No Content\r\n\r\n";
         assert_eq!(parse_answer(empty).unwrap().unwrap().length, empty.len());
         assert!(parse_answer(b"HTTP/1.1 200 OK\r\n\r\n").is_err());

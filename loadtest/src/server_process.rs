@@ -7,7 +7,7 @@
 use std::io::{self, BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -24,47 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Lines of stderr kept for an error message.
 const TAIL_LINES: usize = 10;
 
-/// Which server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-pub enum ServerKind {
-    /// hookcast itself.
-    Hookcast,
-    /// The built-in server that does the kernel's part alone.
-    Floor,
-    /// A small axum and tokio server (crate `hookcast-peer-axum`).
-    Axum,
-    /// nginx with the Nchan module.
-    Nchan,
-    /// Pushpin with a minimal backend.
-    Pushpin,
-}
-
-impl ServerKind {
-    /// As shown in results.
-    pub fn name(self) -> &'static str {
-        match self {
-            ServerKind::Hookcast => "hookcast",
-            ServerKind::Floor => "floor",
-            ServerKind::Axum => "axum",
-            ServerKind::Nchan => "nchan",
-            ServerKind::Pushpin => "pushpin",
-        }
-    }
-}
-
-/// What a server is started with: the same for all, as far as each can be told.
-#[derive(Debug, Clone)]
-pub struct ServerOptions {
-    /// The program, where it is not the usual one.
-    pub program: Option<PathBuf>,
-    /// Threads that serve streams.
-    pub shards: usize,
-    /// Interval of heartbeats; zero: none, where a server can do without.
-    pub heartbeat: Duration,
-    /// More arguments, for hookcast alone.
-    pub arguments: Vec<String>,
-}
-
 /// A running server. Stopped when dropped.
 pub struct ServerProcess {
     child: Child,
@@ -72,6 +31,8 @@ pub struct ServerProcess {
     pub target: Target,
     /// Its files; removed with it.
     _directory: TempDir,
+    /// A process that it needs, stopped after it.
+    companion: Option<Box<ServerProcess>>,
 }
 
 impl ServerProcess {
@@ -101,6 +62,7 @@ impl ServerProcess {
                     child,
                     target,
                     _directory: directory,
+                    companion: None,
                 })
             }
             Err(error) => {
@@ -140,12 +102,13 @@ impl ServerProcess {
             child,
             target,
             _directory: directory,
+            companion: None,
         })
     }
 
-    /// How the process ended, if it has.
-    pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().ok().flatten()
+    /// Keeps a process that this one needs.
+    pub fn attach(&mut self, companion: ServerProcess) {
+        self.companion = Some(Box::new(companion));
     }
 }
 
@@ -153,39 +116,6 @@ impl Drop for ServerProcess {
     fn drop(&mut self) {
         end(&mut self.child);
     }
-}
-
-/// Starts hookcast.
-pub fn start_hookcast(options: &ServerOptions) -> Result<ServerProcess, String> {
-    let program = options
-        .program
-        .clone()
-        .unwrap_or_else(|| sibling("hookcast"));
-    let directory = directory()?;
-    let mut command = Command::new(program);
-    command
-        .env_clear()
-        .current_dir(directory.path())
-        .args(["--listen", "127.0.0.1:0", "--log-format", "json"])
-        .arg("--ring")
-        .arg(directory.path().join("load.ring"))
-        .args(["--shards", &options.shards.to_string()])
-        .args(["--heartbeat", &milliseconds(options.heartbeat)])
-        .args(&options.arguments);
-    ServerProcess::start_announcing("hookcast", command, directory)
-}
-
-/// Starts the floor: this program again.
-pub fn start_floor(options: &ServerOptions) -> Result<ServerProcess, String> {
-    let program = std::env::current_exe().map_err(|error| error.to_string())?;
-    let mut command = Command::new(program);
-    command.args(["floor", "--heartbeat", &milliseconds(options.heartbeat)]);
-    ServerProcess::start_announcing("floor", command, directory()?)
-}
-
-/// A duration as every server's flags read it.
-pub fn milliseconds(duration: Duration) -> String {
-    format!("{}ms", duration.as_millis())
 }
 
 /// A directory for one server's files.

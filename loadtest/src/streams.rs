@@ -51,6 +51,8 @@ pub struct StreamsPlan {
     pub sessions: u32,
     /// How many handshakes and requests may be under way at once.
     pub opening_max: usize,
+    /// How often a stream that fails before messages flow is opened again.
+    pub open_retries: u32,
     /// The first so many streams stop reading once they are open.
     pub stalled: usize,
     /// Streams closed and opened again per second while messages flow.
@@ -84,6 +86,8 @@ pub struct StreamsOutcome {
     pub faults: Faults,
     /// Streams closed and opened again.
     pub churned: u64,
+    /// Streams that failed before messages flowed and were opened again.
+    pub reopened: u64,
     /// Stalled streams that the server closed.
     pub stalled_closed: u64,
     /// Everything else that went wrong, counted by its text.
@@ -104,6 +108,7 @@ struct Stream {
     /// Tells events of this connection from those of its predecessor in this place.
     generation: u32,
     stalled: bool,
+    retries_left: u32,
     opened_at_ns: u64,
     scanner: Scanner,
     checker: Checker,
@@ -127,6 +132,8 @@ struct Reader<'a> {
     streams: Vec<Stream>,
     /// Streams before this one have been opened.
     next_to_open: usize,
+    /// Streams that failed and are to be opened again.
+    to_reopen: Vec<usize>,
     /// Streams opened whose head is still to come.
     opening: usize,
     opened: usize,
@@ -144,6 +151,7 @@ impl<'a> Reader<'a> {
             phase: Phase::Closed,
             generation: 0,
             stalled: at < plan.stalled,
+            retries_left: plan.open_retries,
             opened_at_ns: 0,
             scanner: Scanner::default(),
             checker: Checker::from(0, at as u32 % stride, stride),
@@ -156,6 +164,7 @@ impl<'a> Reader<'a> {
             buffer: vec![0; READ_BYTES],
             streams: streams.collect(),
             next_to_open: 0,
+            to_reopen: Vec::new(),
             opening: 0,
             opened: 0,
             failed: 0,
@@ -179,6 +188,9 @@ impl<'a> Reader<'a> {
             self.control
                 .deliveries
                 .store(self.outcome.deliveries, Relaxed);
+            self.control
+                .heartbeats
+                .store(self.outcome.heartbeats, Relaxed);
             self.control.opened.store(self.opened, Relaxed);
             self.control.failed.store(self.failed, Relaxed);
             let total = self.control.total.load(Relaxed);
@@ -200,6 +212,12 @@ impl<'a> Reader<'a> {
     }
 
     fn open_more(&mut self) -> io::Result<()> {
+        while self.opening < self.plan.opening_max {
+            let Some(at) = self.to_reopen.pop() else {
+                break;
+            };
+            self.open(at)?;
+        }
         while self.next_to_open < self.streams.len() && self.opening < self.plan.opening_max {
             self.open(self.next_to_open)?;
             self.next_to_open += 1;
@@ -384,6 +402,14 @@ impl<'a> Reader<'a> {
     }
 
     fn fail(&mut self, at: usize, error: String) {
+        let flowing = self.control.window_end_ns.load(Relaxed) != u64::MAX;
+        if self.streams[at].retries_left > 0 && !flowing {
+            self.streams[at].retries_left -= 1;
+            self.outcome.reopened += 1;
+            self.close(at);
+            self.to_reopen.push(at);
+            return;
+        }
         *self.outcome.errors.entry(error).or_default() += 1;
         self.failed += 1;
         self.close(at);

@@ -35,6 +35,12 @@ pub fn describe(outcome: &Outcome) -> String {
             ),
         );
     }
+    if outcome.reopened > 0 {
+        line(
+            "reopened",
+            format!("{} streams failed to open at first", outcome.reopened),
+        );
+    }
     if let Some(seconds) = outcome.replay_all_s {
         line(
             "replay",

@@ -19,6 +19,27 @@ pub enum Dialect {
     Pushpin,
 }
 
+impl Dialect {
+    /// How many of the wanted handshakes under way at once it takes. Pushpin answers some requests
+    /// of a burst with 502 before it has asked its backend, so it is spared bursts.
+    pub fn opening_max(self, wanted: usize) -> usize {
+        if self == Dialect::Pushpin {
+            wanted.min(PUSHPIN_OPENING_MAX)
+        } else {
+            wanted
+        }
+    }
+
+    /// How often a stream that fails before messages flow is opened again; counted in the result.
+    pub fn open_retries(self) -> u32 {
+        if self == Dialect::Pushpin {
+            PUSHPIN_OPEN_RETRIES
+        } else {
+            0
+        }
+    }
+}
+
 /// A server under load.
 #[derive(Debug, Clone)]
 pub struct Target {
@@ -46,6 +67,10 @@ const EVENT_BEFORE: &str =
 const EVENT_AFTER: &str = r#"","timestamp":1700000000000}"#;
 /// The channel at Nchan and Pushpin.
 pub const CHANNEL: &str = "webhook";
+/// See [`Dialect::opening_max`].
+const PUSHPIN_OPENING_MAX: usize = 16;
+/// See [`Dialect::open_retries`].
+const PUSHPIN_OPEN_RETRIES: u32 = 20;
 const SESSION_DIGITS: usize = 8;
 
 /// The name of the session number `number`: of constant width.

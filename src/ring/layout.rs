@@ -44,6 +44,7 @@ pub(super) const SEQ_FIRST: u64 = 1;
 /// 290,000 years; a forged file may claim it tomorrow, and must not make the count overflow.
 pub(super) const SEQ_MAX: u64 = 1 << 63;
 
+const MARK_FREE: u32 = u32::from_le_bytes(*b"FREE");
 const MARK_DONE: u32 = u32::from_le_bytes(*b"DONE");
 const MARK_OPEN: u32 = u32::from_le_bytes(*b"OPEN");
 const MARK_LIVE: u32 = u32::from_le_bytes(*b"LIVE");
@@ -259,7 +260,13 @@ pub(super) fn done_word(crc: u32) -> u64 {
     word(MARK_DONE, crc)
 }
 
-/// The commit word of the slot that the message `seq` will be written to.
+/// The commit word of the slot with this index when it was never used. It is not zero, so that zeros
+/// are damage: they are what a file has that was cut and lengthened, or half copied.
+pub(super) fn free_word(index: usize) -> u64 {
+    word(MARK_FREE, index as u32)
+}
+
+/// The commit word of the slot that the message `seq` is being written to.
 pub(super) fn open_word(seq: u64) -> u64 {
     word(MARK_OPEN, seq as u32)
 }
@@ -271,9 +278,9 @@ fn word(mark: u32, low: u32) -> u64 {
 /// What the head of a slot says before its payload has been looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SlotClaim {
-    /// Nothing was ever written here.
-    Empty,
-    /// The message whose seq has these low 32 bits was going to be written here.
+    /// No message was ever written here.
+    Free,
+    /// The message whose seq has these low 32 bits was being written here.
     Open(u32),
     /// A message is here, if the payload of this length bears it out.
     Done { payload_bytes: usize },
@@ -292,8 +299,8 @@ pub(super) fn slot_claim(
     if mark == MARK_OPEN {
         return SlotClaim::Open(low);
     }
-    if head.iter().all(|byte| *byte == 0) {
-        return SlotClaim::Empty;
+    if word == free_word(index) {
+        return SlotClaim::Free;
     }
     let seq = u64_at(head, 8);
     let content_bytes = u32_at(head, 48) as usize;

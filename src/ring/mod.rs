@@ -28,7 +28,7 @@ pub use layout::{BootId, Epoch};
 pub use recovery::{Damage, Found, Recovered, Report};
 pub use storage::{Aside, Fill, Image, MappedFile, Medium, Replacement, Standing, Storage};
 
-use crate::limits::{BODY_BYTES_MAX_LIMIT, HISTORY_MESSAGES};
+use crate::limits::{BODY_BYTES_MAX_LIMIT, HISTORY_MESSAGES, RING_SLOTS};
 use crate::message::{Message, SessionId};
 use file::FileMedium;
 use layout::{Geometry, Header, SLOT_HEAD_BYTES, STATE_OFFSET, STATE_WORD, SlotHead, WORD_BYTES};
@@ -44,8 +44,6 @@ pub struct Ring {
     geometry: Geometry,
     epoch: Epoch,
     next_seq: u64,
-    /// The slot of `next_seq` is marked as the one being written.
-    next_is_open: bool,
     /// The file is marked as closed.
     is_shut: bool,
 }
@@ -126,7 +124,7 @@ impl Ring {
         let report = Report {
             found: plan.found,
             messages: messages.len(),
-            lost: plan.lost,
+            lost_max: plan.lost_max,
             moved_to,
         };
         let ring = Ring {
@@ -135,7 +133,6 @@ impl Ring {
             geometry,
             epoch,
             next_seq,
-            next_is_open: false,
             is_shut: false,
         };
         Ok((ring, Recovered { messages, report }))
@@ -164,18 +161,11 @@ impl Ring {
         if bytes > bytes_max {
             return Err(RingError::MessageTooLarge { bytes, bytes_max });
         }
-        let seq = self.next_seq;
-        let next_was_open = std::mem::replace(&mut self.next_is_open, false);
         self.ensure_live().map_err(RingError::Storage)?;
-        if !next_was_open {
-            self.open_slot(seq).map_err(RingError::Storage)?;
-        }
+        let seq = self.next_seq;
         write_slot(&mut *self.storage, self.geometry, self.epoch, seq, message)
             .map_err(RingError::Storage)?;
         self.next_seq += 1;
-        // Beyond its main purpose, an open slot proves to recovery that the one before it was
-        // there. The message counts all the same: if this fails, the next append does it.
-        self.next_is_open = self.open_slot(seq + 1).is_ok();
         Ok(seq)
     }
 
@@ -220,7 +210,6 @@ impl Ring {
             first_seq,
         };
         self.storage = replace(&mut *self.medium, &header, &history, Aside::Drop)?.storage;
-        self.next_is_open = false;
         self.is_shut = false;
         Ok(())
     }
@@ -249,11 +238,6 @@ impl Ring {
         }
         Ok(())
     }
-
-    fn open_slot(&mut self, seq: u64) -> io::Result<()> {
-        self.storage
-            .write_word(self.geometry.slot_offset(seq), layout::open_word(seq))
-    }
 }
 
 fn payload_bytes(message: &Message) -> usize {
@@ -275,6 +259,10 @@ fn replace(
     medium.replace(header.geometry.file_bytes(), aside, &mut |storage| {
         storage.write(0, &header.encode())?;
         write_state(storage, &boot_id, false)?;
+        for index in 0..RING_SLOTS {
+            let offset = header.geometry.slot_offset(index as u64);
+            storage.write_word(offset, layout::free_word(index))?;
+        }
         for (seq, message) in (header.first_seq..).zip(history) {
             write_slot(storage, header.geometry, header.epoch, seq, message)?;
         }
@@ -282,7 +270,8 @@ fn replace(
     })
 }
 
-/// Writes a message to its slot: first all that it consists of, last the word that makes it count.
+/// Writes a message to its slot: first the word that says so, then all that it consists of, last
+/// the word that makes it count. Until then it may be written again from the start.
 fn write_slot(
     storage: &mut dyn Storage,
     geometry: Geometry,
@@ -295,6 +284,7 @@ fn write_slot(
     let head = SlotHead::new(epoch, seq, message);
     let session = message.session.as_ref().map_or("", SessionId::as_str);
     let payload = offset + SLOT_HEAD_BYTES as u64;
+    storage.write_word(offset, layout::open_word(seq))?;
     storage.write(offset + WORD_BYTES as u64, &head.bytes)?;
     storage.write(payload, session.as_bytes())?;
     storage.write(payload + session.len() as u64, message.content.as_bytes())?;

@@ -33,10 +33,9 @@ pub struct Report {
     pub found: Found,
     /// How many messages are left.
     pub messages: usize,
-    /// How many messages are missing, as far as the file tells. A damaged slot in the place of the
-    /// next message counts as one, although it may have been empty; what [`Found::Rebooted`] may
-    /// have cost is not counted.
-    pub lost: u64,
+    /// How many messages may have been lost at most: one for every slot in the way that is damaged.
+    /// `None` if nobody can tell. What [`Found::Rebooted`] may have cost is not counted.
+    pub lost_max: Option<u64>,
     /// Where the damaged file has been moved to.
     pub moved_to: Option<PathBuf>,
 }
@@ -77,11 +76,12 @@ impl fmt::Display for Report {
                  ids begin a new epoch"
             ),
             Found::Damaged(damage) => {
-                let lost = self.lost;
-                write!(
-                    f,
-                    "ring damaged ({damage}), {kept} kept, {lost} lost as far as it tells"
-                )?;
+                write!(f, "ring damaged ({damage}), {kept} kept, ")?;
+                match self.lost_max {
+                    Some(0) => write!(f, "none lost")?,
+                    Some(lost) => write!(f, "up to {lost} lost")?,
+                    None => write!(f, "what else was in it is unknown")?,
+                }
                 write!(f, "; event ids begin a new epoch")?;
                 match &self.moved_to {
                     Some(path) => write!(f, "; the damaged file is kept as {}", path.display()),
@@ -139,7 +139,7 @@ pub(super) struct Plan {
     pub next_seq: u64,
     /// The history, with contiguous seqs that end at `next_seq - 1`.
     pub messages: Vec<(u64, Message)>,
-    pub lost: u64,
+    pub lost_max: Option<u64>,
 }
 
 /// Whether a file can go on being used.
@@ -161,7 +161,7 @@ impl Plan {
             epoch: None,
             next_seq: SEQ_FIRST,
             messages: Vec::new(),
-            lost: 0,
+            lost_max: Some(0),
         }
     }
 }
@@ -178,7 +178,7 @@ pub(super) struct Survey {
     pub messages: Vec<(u64, Message)>,
     /// One more than the newest seq that was given away, as far as that can be known.
     pub next_seq: u64,
-    pub lost: u64,
+    pub lost_max: Option<u64>,
     pub damage: Option<Damage>,
 }
 
@@ -203,7 +203,7 @@ impl Survey {
             epoch: header.map(|header| header.epoch),
             state: read_state(image),
             next_seq: tally.next_seq,
-            lost: tally.lost,
+            lost_max: geometry.map(|_| tally.lost),
             // A wrong length, or a disk that cannot be read, explains what else is wrong.
             damage: header_damage
                 .or_else(|| length_damage(image, header))
@@ -234,7 +234,7 @@ impl Survey {
             epoch: self.epoch.filter(|_| keeps_epoch),
             next_seq: self.next_seq,
             messages: self.messages,
-            lost: self.lost,
+            lost_max: self.lost_max,
         }
     }
 
@@ -311,8 +311,8 @@ struct Slots {
     whole: Vec<Whole>,
     /// Open slots: index and low bits of the seq to come.
     open: Vec<(usize, u32)>,
-    /// How many have never been written.
-    empty: Vec<usize>,
+    /// Those that have never been used.
+    free: Vec<usize>,
     /// Those that are none of these.
     damaged: Vec<usize>,
     /// The first error of the disk.
@@ -326,7 +326,7 @@ impl Slots {
             match read_slot(image, geometry, index, &mut payload) {
                 Ok(Slot::Whole(whole)) => self.whole.push(whole),
                 Ok(Slot::Open(low)) => self.open.push((index, low)),
-                Ok(Slot::Empty) => self.empty.push(index),
+                Ok(Slot::Free) => self.free.push(index),
                 Ok(Slot::Damaged) => self.damaged.push(index),
                 Err(error) => {
                     self.damaged.push(index);
@@ -377,7 +377,7 @@ impl Slots {
 enum Slot {
     Whole(Whole),
     Open(u32),
-    Empty,
+    Free,
     Damaged,
 }
 
@@ -391,7 +391,7 @@ fn read_slot(
     let mut head = [0; SLOT_HEAD_BYTES];
     image.read(offset, &mut head)?;
     match slot_claim(&head, index, geometry) {
-        SlotClaim::Empty => Ok(Slot::Empty),
+        SlotClaim::Free => Ok(Slot::Free),
         SlotClaim::Open(low) => Ok(Slot::Open(low)),
         SlotClaim::Damaged => Ok(Slot::Damaged),
         SlotClaim::Done { payload_bytes } => {
@@ -419,18 +419,19 @@ impl Tally {
             .last()
             .map_or(first_seq, |newest| newest.seq + 1);
         let next_seq = after_newest + lost_after(slots, after_newest);
-        let history = next_seq
+        let oldest_kept = next_seq
             .saturating_sub(HISTORY_MESSAGES as u64)
-            .max(first_seq)..next_seq;
-        let lost = history.clone().filter(|seq| !slots.has(*seq)).count() as u64;
+            .max(first_seq);
+        let lost = (oldest_kept..next_seq)
+            .filter(|seq| !slots.has(*seq))
+            .count() as u64;
         // All slots but those of the history and the next must never have been used.
-        let history_len = history.count();
-        let unused = RING_SLOTS - 1 - history_len;
-        let next_is_unused = slots.empty.contains(&slot_index(next_seq));
+        let unused = HISTORY_MESSAGES as u64 - next_seq.saturating_sub(oldest_kept);
+        let next_is_free = slots.free.contains(&slot_index(next_seq));
         let sound = lost == 0
             && slots.damaged.is_empty()
             && next_is_fit(slots, first_seq, next_seq)
-            && slots.empty.len() == unused + usize::from(next_is_unused);
+            && slots.free.len() as u64 == unused + u64::from(next_is_free);
         Tally {
             next_seq,
             lost,
@@ -439,35 +440,37 @@ impl Tally {
     }
 }
 
-/// How many messages after the newest whole one there must have been.
-///
-/// A slot is opened for a message only once the one before it is there, so an open slot tells the
-/// newest seq even if that slot itself is damaged. Failing that, a damaged slot in the next place
-/// was probably the newest.
+/// How many messages after the newest whole one there may have been: any damaged slot in the way
+/// may have held one, and a slot that is open for a later message proves that those before it were
+/// there.
 fn lost_after(slots: &Slots, after_newest: u64) -> u64 {
-    let opened = slots
+    let seqs = after_newest..after_newest + RING_SLOTS as u64;
+    let damaged = seqs
+        .take_while(|seq| slots.damaged.contains(&slot_index(*seq)))
+        .count() as u64;
+    let open = slots
         .open
         .iter()
         .map(|(_, low)| u64::from(low.wrapping_sub(after_newest as u32)));
-    let ahead = opened
-        .filter(|ahead| (1..RING_SLOTS as u64).contains(ahead))
-        .max();
-    let next_is_damaged = slots.damaged.contains(&slot_index(after_newest));
-    ahead.unwrap_or(u64::from(next_is_damaged))
+    let ahead = open
+        .filter(|ahead| *ahead < RING_SLOTS as u64)
+        .max()
+        .unwrap_or(0);
+    damaged.max(ahead)
 }
 
 /// Whether the slot of the next message is in one of the states that a killed process leaves: open
-/// for it, never used, or still the message that is now leaving the history.
+/// for it, never used, or still the message that left the history last.
 fn next_is_fit(slots: &Slots, first_seq: u64, next_seq: u64) -> bool {
     let index = slot_index(next_seq);
-    let is_leaving = |seq: u64| seq >= first_seq && slots.has(seq);
+    let is_there = |seq: u64| seq >= first_seq && slots.has(seq);
     slots
         .open
         .iter()
         .all(|open| *open == (index, next_seq as u32))
         && (slots.open.len() == 1
-            || slots.empty.contains(&index)
+            || slots.free.contains(&index)
             || next_seq
                 .checked_sub(RING_SLOTS as u64)
-                .is_some_and(is_leaving))
+                .is_some_and(is_there))
 }

@@ -6,11 +6,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::limits::{ACCEPT_RETRY_MS, LISTEN_BACKLOG, SEND_BUFFER_BYTES, UNSENT_BYTES_LOW};
+use crate::limits::{
+    ACCEPT_RETRY_MS, LISTEN_BACKLOG, SEND_BUFFER_BYTES, STALL_MS, UNSENT_BYTES_LOW,
+};
 
 /// Binds and listens, nonblocking.
 pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
@@ -28,6 +31,9 @@ pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.set_tcp_notsent_lowat(UNSENT_BYTES_LOW)?;
+    // A peer that has vanished acknowledges no heartbeat: without this the kernel goes on trying
+    // for a quarter of an hour.
+    socket.set_tcp_user_timeout(Some(Duration::from_millis(STALL_MS)))?;
     socket.bind(&address.into())?;
     socket.listen(LISTEN_BACKLOG)?;
     Ok(socket.into())

@@ -6,8 +6,8 @@
 //! sockets of its own.
 //!
 //! A turn: [`Shard::ready`] for every event, [`Shard::publish`] for the webhooks they brought,
-//! [`Shard::deliver`] for the batches the hub sent, [`Shard::tick`] for what is due,
-//! [`Shard::sweep`] for one slice of writes.
+//! [`Shard::deliver`] for the batches the hub sent, [`Shard::answer_webhooks`] for the receipts,
+//! [`Shard::tick`] for what is due, [`Shard::sweep`] for one slice of writes.
 //!
 //! - `requests`: from bytes to answers.
 //! - `streams`: from frames to bytes.
@@ -35,8 +35,8 @@ use crate::clock::Now;
 use crate::http::{Access, AllowOrigin, RequestReader, Responder};
 use crate::hub::{Batch, Hub, NotStored, Receipt};
 use crate::limits::{
-    DRAIN_SPREAD_PERCENT, HEARTBEAT_PHASES, PATROL_INTERVAL_MS, PATROL_PHASES, POOLED_READERS_MAX,
-    READ_BYTES, REQUEST_DEADLINE_MS,
+    DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT, HEARTBEAT_PHASES, PATROL_INTERVAL_MS, PATROL_PHASES,
+    POOLED_READERS_MAX, READ_BYTES, REQUEST_DEADLINE_MS,
 };
 use crate::log::LiveLog;
 use crate::message::Draft;
@@ -207,9 +207,11 @@ impl<S: Socket> Shard<S> {
         connection.hung_up |= readiness.hung_up;
         connection.readable |= readiness.readable || readiness.hung_up;
         match &connection.state {
-            State::Idle | State::Reading(..) => self.read_requests(slot, now),
+            State::Idle | State::Reading(..) if connection.readable => {
+                self.read_requests(slot, now);
+            }
             State::Answering(_) if readiness.writable => self.resume_answer(slot, now),
-            State::Publishing(..) | State::Answering(_) => {}
+            State::Idle | State::Reading(..) | State::Publishing(..) | State::Answering(_) => {}
             State::Streaming(_) => self.stream_ready(slot, readiness),
             State::Lingering { .. } => self.linger(slot),
         }
@@ -233,13 +235,18 @@ impl<S: Socket> Shard<S> {
         !self.drafts.is_empty()
     }
 
-    /// Hands the webhooks of this turn to the hub, in one go, and answers them. What the hub has no
-    /// room for stays until the next turn. Returns how many were answered.
-    pub fn publish(&mut self, hub: &Hub, now: Now) -> usize {
+    /// Hands the webhooks of this turn to the hub, in one go. What the hub has no room for stays
+    /// until the next turn.
+    pub fn publish(&mut self, hub: &Hub, now: Now) {
         hub.publish(&mut self.drafts, now.unix_ms, &mut self.outcomes);
+        self.note_storage_fault();
+    }
+
+    /// Answers the webhooks that the hub has spoken on, and returns how many. Called when the
+    /// frames it sent have been delivered: who has an answer finds the message in this log.
+    pub fn answer_webhooks(&mut self, now: Now) -> usize {
         let mut outcomes = std::mem::take(&mut self.outcomes);
         let answered = outcomes.len();
-        self.note_storage_fault(&outcomes);
         for outcome in outcomes.drain(..) {
             let publisher = self.publishers.pop_front();
             if let Some(slot) = publisher.and_then(|token| self.slot_of(token)) {
@@ -332,12 +339,16 @@ impl<S: Socket> Shard<S> {
         let spread_ms = drain_ms * DRAIN_SPREAD_PERCENT / 100;
         self.drain = Some(Drain {
             ends: Phases::new(HEARTBEAT_PHASES, spread_ms.max(1), now.mono_ms),
-            deadline_ms: now.mono_ms + drain_ms,
+            deadline_ms: now.mono_ms + drain_ms.max(DRAIN_LEAST_MS),
         });
         for slot in 0..self.slots_used {
-            let idle = |connection: &Connection<S>| matches!(connection.state, State::Idle);
-            if self.connections.get(slot).is_some_and(idle) {
-                self.close(slot);
+            let Some(connection) = self.connections.get_mut(slot) else {
+                continue;
+            };
+            if matches!(connection.state, State::Idle) {
+                // A request may have come that no event has told of yet; else this closes it.
+                connection.readable = true;
+                self.read_requests(slot, now);
             }
         }
     }
@@ -401,8 +412,8 @@ impl<S: Socket> Shard<S> {
     }
 
     /// Logs when storing begins to fail and when it works again, not every failure.
-    fn note_storage_fault(&mut self, outcomes: &[Result<Receipt, NotStored>]) {
-        let Some(last) = outcomes.last() else {
+    fn note_storage_fault(&mut self) {
+        let Some(last) = self.outcomes.last() else {
             return;
         };
         match (self.storage_fails, last) {

@@ -23,7 +23,7 @@ use crate::limits::{
 use crate::metrics::{Counter, Metrics, Timing};
 use crate::shard::accept::{Accepted, Listener};
 use crate::shard::doorbell::Doorbell;
-use crate::shard::{Readiness, Role, Settings, Shard, Token};
+use crate::shard::{Readiness, Role, Shard, Token};
 
 /// What a shard is told by `main` and by shard 0.
 pub enum Errand {
@@ -145,31 +145,31 @@ impl Reactor {
     /// Runs the shard until it is drained. An error means that the kernel's poll itself failed.
     pub fn run(
         mut self,
-        settings: Arc<Settings>,
+        mut shard: Shard<TcpStream>,
         hub: &Hub,
         metrics: &Metrics,
         clock: Clock,
-        seed: u64,
     ) -> io::Result<()> {
-        let mut shard = Shard::new(settings, hub, seed, clock.now());
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         while !shard.is_drained() {
             self.wait(&shard, &mut events, clock.now())?;
             let now = clock.now();
+            // The inbox first: what was answered anywhere before this is seen by who connects now,
+            // and the hub finds room.
+            self.take_batches(&mut shard);
             for event in &events {
                 self.dispatch(&mut shard, event, now);
             }
             self.accept(&mut shard, now);
             self.run_errands(&mut shard, now);
             shard.resume_unfinished(now);
-            // The inbox is emptied first, so that the hub finds room in it.
+            shard.publish(hub, now);
             self.take_batches(&mut shard);
-            let answered = shard.publish(hub, now);
+            let answered = shard.answer_webhooks(now);
             if answered > 0 {
                 let took = Duration::from_micros(clock.now().mono_us - now.mono_us);
                 (0..answered).for_each(|_| shard.tally_mut().observe(Timing::Publish, took));
             }
-            self.take_batches(&mut shard);
             shard.tick(now);
             shard.sweep(now);
             self.load.fetch_sub(shard.take_closed(), Ordering::Relaxed);

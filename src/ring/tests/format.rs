@@ -98,15 +98,34 @@ fn a_file_is_byte_for_byte_what_the_document_says() {
             &crc(&boot_id),
             b"SHUT",
         ]),
-        page(&[]),
+        page(&[&[0; 4], b"FREE"]),
         first,
         second,
-        page(&[&[3, 0, 0, 0], b"OPEN"]),
     ];
     let image = medium.image();
     assert_eq!(image.len(), 4096 * 102);
-    for (nth, page) in pages.iter().enumerate() {
-        assert!(image[nth * 4096..][..4096] == *page, "page {nth}");
+    for (nth, expected) in pages.iter().enumerate() {
+        assert!(image[nth * 4096..][..4096] == **expected, "page {nth}");
     }
-    assert!(image[5 * 4096..].iter().all(|byte| *byte == 0));
+    for index in 3..101_u8 {
+        let expected = page(&[&[index, 0, 0, 0], b"FREE"]);
+        assert!(
+            image[(1 + usize::from(index)) * 4096..][..4096] == *expected,
+            "slot {index}"
+        );
+    }
+
+    // A slot being written.
+    medium.fail_in(4);
+    let content = "?".to_owned();
+    assert!(
+        ring.append(&Message {
+            id: MessageId::nil(),
+            timestamp_ms: 6,
+            session: None,
+            content
+        })
+        .is_err()
+    );
+    assert_eq!(medium.image()[4 * 4096..][..8], *b"\x03\0\0\0OPEN");
 }

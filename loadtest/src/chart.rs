@@ -1,0 +1,347 @@
+//! Charts as SVG text, drawn by plotters: for the report and the README.
+//!
+//! Knows numbers and names, nothing of measurements.
+
+use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
+use plotters::prelude::*;
+
+/// Pixels of a chart.
+const SIZE: (u32, u32) = (760, 380);
+
+const TEXT: RGBColor = RGBColor(0x33, 0x3a, 0x45);
+const GRID: RGBColor = RGBColor(0xe3, 0xe6, 0xea);
+
+/// Distinguishable with the usual kinds of colour blindness (Okabe and Ito).
+const COLOURS: [RGBColor; 6] = [
+    RGBColor(0x00, 0x72, 0xb2),
+    RGBColor(0xd5, 0x5e, 0x00),
+    RGBColor(0x00, 0x9e, 0x73),
+    RGBColor(0xcc, 0x79, 0xa7),
+    RGBColor(0xe6, 0x9f, 0x00),
+    RGBColor(0x56, 0xb4, 0xe9),
+];
+
+/// One line of a chart.
+pub struct Line {
+    /// For the legend.
+    pub name: String,
+    /// In order of x.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// What the axes say.
+pub struct Axes {
+    /// Above the chart.
+    pub title: String,
+    /// Below it.
+    pub x: String,
+    /// To its left.
+    pub y: String,
+    /// Logarithmic axes, for values over several decades.
+    pub x_log: bool,
+    /// See [`Axes::x_log`].
+    pub y_log: bool,
+}
+
+impl Axes {
+    /// Linear axes.
+    pub fn linear(title: &str, x: &str, y: &str) -> Axes {
+        Axes {
+            title: title.into(),
+            x: x.into(),
+            y: y.into(),
+            x_log: false,
+            y_log: false,
+        }
+    }
+
+    /// The same with a logarithmic y axis.
+    #[must_use]
+    pub fn with_y_log(self) -> Axes {
+        Axes {
+            y_log: true,
+            ..self
+        }
+    }
+
+    /// The same with a logarithmic x axis.
+    #[must_use]
+    pub fn with_x_log(self) -> Axes {
+        Axes {
+            x_log: true,
+            ..self
+        }
+    }
+}
+
+/// A line chart. Without any point to draw, an empty one.
+pub fn lines(axes: &Axes, lines: &[Line]) -> String {
+    let points = || lines.iter().flat_map(|line| &line.points);
+    let x = Scale::around(points().map(|point| point.0), axes.x_log);
+    let y = Scale::around(points().map(|point| point.1), axes.y_log);
+    let mut svg = String::new();
+    draw_lines(&mut svg, axes, lines, x, y).unwrap_or_else(|error| {
+        // Drawing into memory fails on figures that cannot be drawn alone.
+        svg = format!("<p>no chart: {error}</p>");
+    });
+    svg
+}
+
+type DrawResult = Result<(), Box<dyn std::error::Error>>;
+
+fn draw_lines(svg: &mut String, axes: &Axes, lines: &[Line], x: Scale, y: Scale) -> DrawResult {
+    let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
+    root.fill(&WHITE)?;
+    let mut chart = ChartBuilder::on(&root)
+        .caption(&axes.title, ("sans-serif", 18, &TEXT))
+        .margin(12)
+        .x_label_area_size(40)
+        .y_label_area_size(70)
+        .build_cartesian_2d(x, y)?;
+    chart
+        .configure_mesh()
+        .x_desc(&axes.x)
+        .y_desc(&axes.y)
+        .axis_style(GRID)
+        .bold_line_style(GRID)
+        .light_line_style(TRANSPARENT)
+        .label_style(("sans-serif", 13, &TEXT))
+        .draw()?;
+    for (line, colour) in lines.iter().zip(COLOURS.iter().cycle()) {
+        let style = colour.stroke_width(2);
+        let points = line
+            .points
+            .iter()
+            .map(|&(px, py)| (x.floor(px), y.floor(py)));
+        chart
+            .draw_series(LineSeries::new(points, style))?
+            .label(line.name.as_str())
+            .legend(move |(left, top)| PathElement::new([(left, top), (left + 18, top)], style));
+    }
+    if lines.len() > 1 {
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperLeft)
+            .background_style(WHITE.mix(0.85))
+            .label_font(("sans-serif", 13, &TEXT))
+            .draw()?;
+    }
+    root.present()?;
+    Ok(())
+}
+
+/// A chart of horizontal bars, each with its figure beside it; on a logarithmic scale from a
+/// tenth of the smallest when they are far apart.
+pub fn bars(title: &str, unit: &str, bars: &[(String, f64)]) -> String {
+    let mut svg = String::new();
+    draw_bars(&mut svg, title, unit, bars).unwrap_or_else(|error| {
+        svg = format!("<p>no chart: {error}</p>");
+    });
+    svg
+}
+
+fn draw_bars(svg: &mut String, title: &str, unit: &str, bars: &[(String, f64)]) -> DrawResult {
+    const BAR: i32 = 30;
+    const LEFT: i32 = 110;
+    const TOP: i32 = 50;
+    const RIGHT: i32 = 140;
+    let style = |size: i32| ("sans-serif", size).into_font().color(&TEXT);
+    let height = TOP + (BAR + 10) * bars.len() as i32 + 30;
+    let root = SVGBackend::with_string(svg, (SIZE.0, height as u32)).into_drawing_area();
+    root.fill(&WHITE)?;
+    root.draw(&Text::new(title.to_owned(), (LEFT, 14), style(18)))?;
+    let values = || bars.iter().map(|bar| bar.1).filter(|value| *value > 0.0);
+    let (lowest, highest) = (
+        values().fold(f64::MAX, f64::min),
+        values().fold(0.0, f64::max),
+    );
+    let log = highest > 30.0 * lowest;
+    let share = |value: f64| match value {
+        value if value <= 0.0 => 0.0,
+        value if log => (value / lowest * 10.0).ln() / (highest / lowest * 10.0).ln(),
+        value => value / highest,
+    };
+    let room = f64::from(SIZE.0 as i32 - LEFT - RIGHT);
+    for (at, ((name, value), colour)) in bars.iter().zip(COLOURS.iter().cycle()).enumerate() {
+        let top = TOP + (BAR + 10) * at as i32;
+        let right = LEFT + (room * share(*value)) as i32;
+        root.draw(&Rectangle::new(
+            [(LEFT, top), (right, top + BAR)],
+            colour.filled(),
+        ))?;
+        root.draw(&Text::new(name.clone(), (12, top + 9), style(14)))?;
+        let figure = format!("{} {unit}", short(*value));
+        root.draw(&Text::new(figure, (right + 8, top + 9), style(14)))?;
+    }
+    if log {
+        let note = "logarithmic scale".to_owned();
+        let place = (LEFT, height - 22);
+        root.draw(&Text::new(note, place, style(12)))?;
+    }
+    root.present()?;
+    Ok(())
+}
+
+/// A number as an axis shows it: three digits and a suffix.
+pub fn short(value: f64) -> String {
+    let (scaled, suffix) = match value.abs() {
+        size if size >= 1e9 => (value / 1e9, "G"),
+        size if size >= 1e6 => (value / 1e6, "M"),
+        size if size >= 1e4 => (value / 1e3, "k"),
+        _ => (value, ""),
+    };
+    let text = match scaled.abs() {
+        size if size >= 100.0 || size == 0.0 => format!("{scaled:.0}"),
+        size if size >= 10.0 => format!("{scaled:.1}"),
+        size if size >= 0.1 => format!("{scaled:.2}"),
+        _ => format!("{scaled:.4}"),
+    };
+    let text = if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        &text
+    };
+    format!("{text}{suffix}")
+}
+
+/// An axis over positive and negative numbers, or a logarithmic one over positive ones.
+#[derive(Clone, Copy)]
+struct Scale {
+    from: f64,
+    to: f64,
+    log: bool,
+}
+
+impl Scale {
+    /// An axis that shows all of `values`: whole decades when logarithmic, from zero otherwise.
+    fn around(values: impl Iterator<Item = f64>, log: bool) -> Scale {
+        let usable = values.filter(|value| value.is_finite() && (!log || *value > 0.0));
+        let (low, high) = usable.fold((f64::MAX, f64::MIN), |(low, high), value| {
+            (low.min(value), high.max(value))
+        });
+        if low > high {
+            return Scale {
+                from: 1.0,
+                to: 10.0,
+                log,
+            };
+        }
+        if log {
+            let to = 10_f64.powf(high.log10().ceil());
+            let from = 10_f64.powf(low.log10().floor());
+            return Scale {
+                from,
+                to: if to > from { to } else { from * 10.0 },
+                log,
+            };
+        }
+        let from = low.min(0.0);
+        let to = if high > from {
+            high + (high - from) * 0.05
+        } else {
+            from + 1.0
+        };
+        Scale { from, to, log }
+    }
+
+    /// A value that can be drawn: on a logarithmic axis zero is its lower end.
+    fn floor(self, value: f64) -> f64 {
+        if self.log {
+            value.max(self.from)
+        } else {
+            value
+        }
+    }
+}
+
+impl Ranged for Scale {
+    type FormatOption = NoDefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
+        let share = if self.log {
+            (value.max(self.from) / self.from).ln() / (self.to / self.from).ln()
+        } else {
+            (value - self.from) / (self.to - self.from)
+        };
+        limit.0 + (share * f64::from(limit.1 - limit.0)).round() as i32
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
+        if self.log {
+            let decades = (self.to / self.from).log10().round() as i32;
+            return (0..=decades)
+                .map(|power| self.from * 10_f64.powi(power))
+                .collect();
+        }
+        let raw = (self.to - self.from) / hint.max_num_points().clamp(2, 8) as f64;
+        let decade = 10_f64.powf(raw.log10().floor());
+        let step = [1.0, 2.0, 5.0, 10.0].map(|digit| digit * decade);
+        let step = step.into_iter().find(|step| *step >= raw).unwrap_or(raw);
+        let first = (self.from / step).ceil() as i64;
+        let last = (self.to / step).floor() as i64;
+        (first..=last).map(|at| at as f64 * step).collect()
+    }
+
+    fn range(&self) -> std::ops::Range<f64> {
+        self.from..self.to
+    }
+}
+
+impl ValueFormatter<f64> for Scale {
+    fn format_ext(&self, value: &f64) -> String {
+        short(*value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chart_shows_its_names_and_all_its_lines() {
+        let line = |name: &str| Line {
+            name: name.into(),
+            points: vec![(1.0, 5.0), (2.0, 5000.0)],
+        };
+        let axes = Axes::linear("latency", "load", "ms")
+            .with_y_log()
+            .with_x_log();
+        let svg = lines(&axes, &[line("one"), line("two")]);
+        assert!(
+            svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"),
+            "{svg}"
+        );
+        for text in ["latency", "load", "ms", "one", "two", "10k"] {
+            assert!(svg.contains(text), "{text} in {svg}");
+        }
+    }
+
+    #[test]
+    fn nothing_to_draw_is_a_chart_without_lines() {
+        assert!(lines(&Axes::linear("a", "b", "c").with_y_log(), &[]).starts_with("<svg"));
+        let flat = Line {
+            name: "flat".into(),
+            points: vec![(0.0, 0.0), (1.0, 0.0)],
+        };
+        assert!(lines(&Axes::linear("a", "b", "c"), &[flat]).starts_with("<svg"));
+        assert!(bars("none", "s", &[]).starts_with("<svg"));
+        assert!(bars("zero", "s", &[("x".into(), 0.0)]).starts_with("<svg"));
+    }
+
+    #[test]
+    fn bars_far_apart_are_logarithmic_and_say_so() {
+        let two = |value: f64| [("a".to_owned(), 1.0), ("b".to_owned(), value)];
+        assert!(bars("t", "x", &two(100.0)).contains("logarithmic"));
+        assert!(!bars("t", "x", &two(10.0)).contains("logarithmic"));
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        let texts = [0.0, 0.25, 7.0, 12.5, 999.0, 12_345.0, 5e6, 2.5e9].map(short);
+        assert_eq!(
+            texts,
+            ["0", "0.25", "7", "12.5", "999", "12.3k", "5M", "2.5G"]
+        );
+    }
+}

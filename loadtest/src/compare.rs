@@ -1,0 +1,258 @@
+//! Runs a comparison: every case, every server in it, in interleaved rounds, each measurement with
+//! a server of its own that is started for it and stopped after it.
+//!
+//! Interleaved, because a machine changes its pace within minutes; what is compared is measured
+//! close together, and the order changes from round to round. Called by `main`.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::cases::{Extent, cases};
+use crate::cli::CompareArgs;
+use crate::compare_report;
+use crate::comparison::{Case, CaseResult, Comparison, Row};
+use crate::load::{self, Load};
+use crate::machine::Machine;
+use crate::outcome::Outcome;
+use crate::servers::{self, ServerKind, ServerOptions};
+use crate::{single, workspace};
+
+/// Rounds in which a server takes part that needs many times as long as the others to open its
+/// streams and to catch up, while a comparison is to be quick.
+const SLOW_ROUNDS_QUICK: usize = 1;
+
+/// Runs the comparison that the command line asks for, and writes and prints it.
+pub fn run_and_show(args: &CompareArgs, interrupted: &Arc<AtomicBool>) -> Result<ExitCode, String> {
+    let comparison = run(args, interrupted)?;
+    let failed = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
+    if let Some(path) = &args.output.report {
+        std::fs::write(path, compare_report::page(&comparison))
+            .map_err(|error| failed(path, error))?;
+    }
+    if let Some(path) = &args.charts {
+        compare_report::write_charts(&comparison, path).map_err(|error| failed(path, error))?;
+    }
+    if args.output.json {
+        let json = serde_json::to_string_pretty(&comparison);
+        println!("{}", json.map_err(|error| error.to_string())?);
+    } else {
+        print!("{}", compare_report::markdown(&comparison));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run(args: &CompareArgs, interrupted: &Arc<AtomicBool>) -> Result<Comparison, String> {
+    let mut notes = Vec::new();
+    let servers = available(args, &mut notes)?;
+    let mut cases = cases(&extent(args));
+    if !args.only.is_empty() {
+        let unknown = args
+            .only
+            .iter()
+            .find(|key| !cases.iter().any(|case| case.key == **key));
+        if let Some(key) = unknown {
+            let keys: Vec<&str> = cases.iter().map(|case| case.key).collect();
+            return Err(format!(
+                "no case {key:?} here; there are {}",
+                keys.join(", ")
+            ));
+        }
+        cases.retain(|case| args.only.iter().any(|key| key == case.key));
+    }
+    for (_, load) in cases.iter().flat_map(|case| &case.entries) {
+        single::check_room(load)?;
+    }
+    let own = servers
+        .iter()
+        .filter(|&&server| program(args, server).is_none());
+    workspace::build(
+        &own.filter_map(|&server| servers::package(server))
+            .collect::<Vec<_>>(),
+    )?;
+    for case in &mut cases {
+        case.entries.retain(|(server, _)| servers.contains(server));
+    }
+    if args.quick && servers.contains(&ServerKind::Pushpin) {
+        notes.push(format!(
+            "--quick: pushpin takes part in {SLOW_ROUNDS_QUICK} of the rounds"
+        ));
+    }
+    let mut results: Vec<CaseResult> = cases.iter().map(empty_result).collect();
+    'rounds: for round in 0..usize::from(args.rounds) {
+        for (case, result) in cases.iter().zip(&mut results) {
+            run_round(args, case, round, result, &mut notes, interrupted);
+            if interrupted.load(Relaxed) {
+                notes.push("interrupted: what was measured until then".into());
+                break 'rounds;
+            }
+        }
+    }
+    Ok(Comparison {
+        machine: Machine::this(),
+        versions: servers
+            .iter()
+            .map(|&server| (server.name(), version(args, server)))
+            .collect(),
+        command: std::env::args()
+            .skip(1)
+            .fold("hookcast-load".into(), |all, arg| all + " " + &arg),
+        cases: results,
+        notes,
+    })
+}
+
+fn extent(args: &CompareArgs) -> Extent {
+    let window = if args.quick {
+        Duration::from_secs(3)
+    } else {
+        Duration::from_secs(10)
+    };
+    Extent {
+        streams: args.streams,
+        window: args.duration.unwrap_or(window),
+        warmup: args.warmup,
+        quick: args.quick,
+    }
+}
+
+/// The servers asked for that can be started here; a note for each that cannot.
+fn available(args: &CompareArgs, notes: &mut Vec<String>) -> Result<Vec<ServerKind>, String> {
+    let mut servers = Vec::new();
+    for &server in &args.servers {
+        match servers::missing(server) {
+            None => servers.push(server),
+            Some(missing) if args.require_peers => return Err(missing),
+            Some(missing) => {
+                eprintln!("{missing}");
+                notes.push(missing);
+            }
+        }
+    }
+    Ok(servers)
+}
+
+fn empty_result(case: &Case) -> CaseResult {
+    let row = |entry: &(ServerKind, Load)| Row {
+        server: entry.0.name(),
+        rounds: BTreeMap::new(),
+    };
+    CaseResult {
+        key: case.key,
+        title: case.title.clone(),
+        rows: case.entries.iter().map(row).collect(),
+        metrics: case.metrics,
+    }
+}
+
+fn run_round(
+    args: &CompareArgs,
+    case: &Case,
+    round: usize,
+    result: &mut CaseResult,
+    notes: &mut Vec<String>,
+    interrupted: &Arc<AtomicBool>,
+) {
+    let count = case.entries.len();
+    for turn in 0..count {
+        let at = (turn + round) % count;
+        let (server, load) = &case.entries[at];
+        let slow = *server == ServerKind::Pushpin;
+        if args.quick && slow && round >= SLOW_ROUNDS_QUICK {
+            continue;
+        }
+        eprintln!(
+            "round {} of {}: {} on {}",
+            round + 1,
+            args.rounds,
+            case.key,
+            server.name()
+        );
+        match measure(args, case, *server, load, interrupted) {
+            Ok(outcome) => {
+                notes.extend(worth_a_note(case, *server, round, &outcome));
+                result.rows[at].rounds.insert(round, outcome);
+            }
+            Err(error) => {
+                let note = format!("{} on {}: {error}", case.key, server.name());
+                eprintln!("{note}");
+                notes.push(note);
+            }
+        }
+        if interrupted.load(Relaxed) {
+            return;
+        }
+    }
+}
+
+fn measure(
+    args: &CompareArgs,
+    case: &Case,
+    server: ServerKind,
+    load: &Load,
+    interrupted: &Arc<AtomicBool>,
+) -> Result<Outcome, String> {
+    let options = ServerOptions {
+        program: program(args, server),
+        shards: if case.shards > 0 {
+            case.shards
+        } else {
+            args.shards
+        },
+        heartbeat: args.heartbeat,
+        arguments: Vec::new(),
+    };
+    let process = servers::start(server, &options)?;
+    load::run(load, &process.target, interrupted).map_err(|error| error.0)
+}
+
+fn program(args: &CompareArgs, server: ServerKind) -> Option<PathBuf> {
+    args.server
+        .clone()
+        .filter(|_| server == ServerKind::Hookcast)
+}
+
+/// What a reader of the medians should know of one measurement.
+fn worth_a_note(case: &Case, server: ServerKind, round: usize, outcome: &Outcome) -> Vec<String> {
+    let place = format!("{} on {}, round {}", case.key, server.name(), round + 1);
+    let notes = outcome.notes.iter().map(|note| format!("{place}: {note}"));
+    let errors = outcome
+        .errors
+        .iter()
+        .map(|(error, count)| format!("{place}: {count} x {error}"));
+    let reopened = (outcome.reopened > 0).then(|| {
+        format!(
+            "{place}: {} streams had to be opened again",
+            outcome.reopened
+        )
+    });
+    notes.chain(errors).chain(reopened).collect()
+}
+
+/// What the server says of itself.
+fn version(args: &CompareArgs, server: ServerKind) -> String {
+    let (program, flag) = match server {
+        ServerKind::Hookcast => (
+            program(args, server).unwrap_or_else(|| servers::usual_program(server)),
+            "--version",
+        ),
+        ServerKind::Floor => return concat!("built-in, ", env!("CARGO_PKG_VERSION")).into(),
+        ServerKind::Axum => (servers::usual_program(server), "--version"),
+        ServerKind::Nchan => (servers::usual_program(server), "-v"),
+        ServerKind::Pushpin => (servers::usual_program(server), "--version"),
+    };
+    let Ok(output) = Command::new(program).arg(flag).output() else {
+        return "unknown".into();
+    };
+    let said = if output.stdout.is_empty() {
+        output.stderr
+    } else {
+        output.stdout
+    };
+    let said = String::from_utf8_lossy(&said);
+    said.lines().next().unwrap_or("unknown").trim().to_owned()
+}

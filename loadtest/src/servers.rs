@@ -1,0 +1,322 @@
+//! Starts the servers under load: hookcast, the floor, and the peers that hookcast is compared with,
+//! each as its own documentation recommends for this work: one channel, many subscribers, the last
+//! 100 messages for newcomers.
+//!
+//! Used by `main` and `compare`. Where a peer lacks something (Pushpin keeps no history, its
+//! backend would), the comparison leaves that scenario out for it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::server_process::{ServerProcess, directory, free_port, sibling};
+use crate::target::{CHANNEL, Dialect, Target};
+
+/// Connections a peer is allowed.
+const CONNECTIONS_MAX: usize = 19_900;
+
+/// Where Debian puts the module of `libnginx-mod-nchan`.
+const NCHAN_MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
+
+/// Where Debian puts what `pushpin.conf` includes.
+const PUSHPIN_LIBDIRS: [&str; 2] = ["/usr/lib/pushpin", "/usr/share/pushpin"];
+
+/// Which server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum ServerKind {
+    /// hookcast itself.
+    Hookcast,
+    /// The built-in server that does the kernel's part alone.
+    Floor,
+    /// A small axum and tokio server (crate `hookcast-peer-axum`).
+    Axum,
+    /// nginx with the Nchan module.
+    Nchan,
+    /// Pushpin with a minimal backend.
+    Pushpin,
+}
+
+impl ServerKind {
+    /// As shown in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            ServerKind::Hookcast => "hookcast",
+            ServerKind::Floor => "floor",
+            ServerKind::Axum => "axum",
+            ServerKind::Nchan => "nchan",
+            ServerKind::Pushpin => "pushpin",
+        }
+    }
+}
+
+/// What a server is started with: the same for all, as far as each can be told.
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    /// The program, where it is not the usual one.
+    pub program: Option<PathBuf>,
+    /// Threads that serve streams.
+    pub shards: usize,
+    /// Interval of heartbeats; zero: none, where a server can do without.
+    pub heartbeat: Duration,
+    /// More arguments, for hookcast alone.
+    pub arguments: Vec<String>,
+}
+
+/// Starts a server.
+pub fn start(kind: ServerKind, options: &ServerOptions) -> Result<ServerProcess, String> {
+    match kind {
+        ServerKind::Hookcast => start_hookcast(options),
+        ServerKind::Floor => start_floor(options),
+        ServerKind::Axum => start_axum(options),
+        ServerKind::Nchan => start_nchan(options),
+        ServerKind::Pushpin => start_pushpin(options),
+    }
+}
+
+/// Starts hookcast.
+fn start_hookcast(options: &ServerOptions) -> Result<ServerProcess, String> {
+    let program = options
+        .program
+        .clone()
+        .unwrap_or_else(|| usual_program(ServerKind::Hookcast));
+    let directory = directory()?;
+    let mut command = Command::new(program);
+    command
+        .env_clear()
+        .current_dir(directory.path())
+        .args(["--listen", "127.0.0.1:0", "--log-format", "json"])
+        .arg("--ring")
+        .arg(directory.path().join("load.ring"))
+        .args(["--shards", &options.shards.to_string()])
+        .args(["--heartbeat", &milliseconds(options.heartbeat)])
+        .args(&options.arguments);
+    ServerProcess::start_announcing("hookcast", command, directory)
+}
+
+/// Starts the floor: this program again.
+fn start_floor(options: &ServerOptions) -> Result<ServerProcess, String> {
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let mut command = Command::new(program);
+    command.args(["floor", "--heartbeat", &milliseconds(options.heartbeat)]);
+    ServerProcess::start_announcing("floor", command, directory()?)
+}
+
+/// Starts the axum peer: as many workers as the others have threads.
+pub fn start_axum(options: &ServerOptions) -> Result<ServerProcess, String> {
+    let program = options
+        .program
+        .clone()
+        .unwrap_or_else(|| usual_program(ServerKind::Axum));
+    let mut command = Command::new(program);
+    command
+        .args(["--workers", &options.shards.to_string()])
+        .args(["--heartbeat", &milliseconds(options.heartbeat)]);
+    ServerProcess::start_announcing("axum", command, directory()?)
+}
+
+/// Starts nginx with Nchan: as many workers as the others have threads, no access log, messages
+/// in memory.
+pub fn start_nchan(options: &ServerOptions) -> Result<ServerProcess, String> {
+    let program = options
+        .program
+        .clone()
+        .unwrap_or_else(|| usual_program(ServerKind::Nchan));
+    let files = directory()?;
+    let address = free_port()?;
+    let config = files.path().join("nginx.conf");
+    let text = nchan_config(address, options, files.path());
+    std::fs::write(&config, text).map_err(|error| error.to_string())?;
+    // Workers run as another user and must get at the body files.
+    let mut command = Command::new(program);
+    command
+        .arg("-p")
+        .arg(files.path())
+        .arg("-c")
+        .arg(config)
+        .args(["-g", "daemon off;"]);
+    let target = Target::local("nchan", Dialect::Nchan, address, Vec::new());
+    ServerProcess::start_listening(target, command, files)
+}
+
+/// From Nchan's README: memory storage, `nchan_message_buffer_length` for the history,
+/// `nchan_subscriber_first_message oldest` for the replay, comments as pings. From nginx's: one
+/// worker per thread, `worker_connections` for all streams.
+fn nchan_config(address: SocketAddr, options: &ServerOptions, files: &Path) -> String {
+    let directory = files.display();
+    let heartbeat = if options.heartbeat.is_zero() {
+        String::new()
+    } else {
+        let seconds = options.heartbeat.as_secs().max(1);
+        format!(
+            "nchan_eventsource_ping_comment heartbeat;\n      \
+             nchan_eventsource_ping_interval {seconds};"
+        )
+    };
+    format!(
+        "load_module {NCHAN_MODULE};
+worker_processes {workers};
+worker_rlimit_nofile {CONNECTIONS_MAX};
+pid {directory}/nginx.pid;
+error_log {directory}/error.log warn;
+events {{
+  worker_connections {CONNECTIONS_MAX};
+  multi_accept on;
+}}
+http {{
+  access_log off;
+  tcp_nodelay on;
+  keepalive_timeout 1h;
+  keepalive_requests 1000000000;
+  client_body_temp_path {directory}/body;
+  proxy_temp_path {directory}/proxy;
+  fastcgi_temp_path {directory}/fastcgi;
+  uwsgi_temp_path {directory}/uwsgi;
+  scgi_temp_path {directory}/scgi;
+  nchan_shared_memory_size 256M;
+  nchan_message_buffer_length 100;
+  nchan_message_timeout 0;
+  server {{
+    listen {address} backlog=4096;
+    location = /pub {{
+      nchan_publisher http;
+      nchan_channel_id {CHANNEL};
+    }}
+    location = /sub {{
+      nchan_subscriber eventsource;
+      nchan_channel_id {CHANNEL};
+      nchan_subscriber_first_message oldest;
+      nchan_subscriber_timeout 0;
+      {heartbeat}
+    }}
+  }}
+}}
+",
+        workers = options.shards,
+    )
+}
+
+/// Starts Pushpin, its zurl, and the backend it asks.
+pub fn start_pushpin(options: &ServerOptions) -> Result<ServerProcess, String> {
+    let program = options
+        .program
+        .clone()
+        .unwrap_or_else(|| usual_program(ServerKind::Pushpin));
+    let libdir =
+        pushpin_libdir().ok_or("pushpin: its internal.conf is not where Debian puts it")?;
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    let mut command = Command::new(own);
+    command.args([
+        "grip-backend",
+        "--heartbeat",
+        &milliseconds(options.heartbeat),
+    ]);
+    let backend = ServerProcess::start_announcing("pushpin's backend", command, directory()?)?;
+
+    let files = directory()?;
+    let mut target = Target::local("pushpin", Dialect::Pushpin, free_port()?, Vec::new());
+    target.publish = free_port()?;
+    let write = |name: &str, text: String| {
+        let path = files.path().join(name);
+        std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    let internal = std::fs::read_to_string(libdir.join("internal.conf"));
+    let internal = internal.map_err(|error| format!("{}: {error}", libdir.display()))?;
+    // Debian runs one zurl for the machine; this Pushpin starts its own.
+    write(
+        "internal.conf",
+        internal.replace("/var/run/zurl/", "{rundir}/{ipc_prefix}"),
+    )?;
+    write("routes", format!("* {}\n", backend.target.streams))?;
+    write("pushpin.conf", pushpin_config(&target, files.path()))?;
+    let mut command = Command::new(program);
+    command
+        .arg("--config")
+        .arg(files.path().join("pushpin.conf"));
+    let mut server = ServerProcess::start_listening(target, command, files)?;
+    server.attach(backend);
+    Ok(server)
+}
+
+/// From the `pushpin.conf` of Debian and of the project's description of a million connections:
+/// its defaults, all streams allowed, and the limits on message rate lifted, which would drop most
+/// of a broadcast to this many.
+fn pushpin_config(target: &Target, files: &Path) -> String {
+    let directory = files.display();
+    let (streams, publish) = (target.streams.port(), target.publish.port());
+    format!(
+        "[global]
+include={directory}/internal.conf
+rundir={directory}
+ipc_prefix=p-
+stats_connection_ttl=600
+
+[runner]
+services=condure,zurl,pushpin-proxy,pushpin-handler
+http_port=127.0.0.1:{streams}
+logdir={directory}
+log_level=2
+client_buffer_size=4096
+client_maxconn={CONNECTIONS_MAX}
+
+[proxy]
+routesfile={directory}/routes
+updates_check=off
+
+[handler]
+push_in_spec=ipc://{{rundir}}/{{ipc_prefix}}push
+push_in_sub_specs=ipc://{{rundir}}/{{ipc_prefix}}push-sub
+push_in_http_addr=127.0.0.1
+push_in_http_port={publish}
+command_spec=ipc://{{rundir}}/{{ipc_prefix}}command
+message_rate=0
+message_hwm=0
+"
+    )
+}
+
+/// A duration as every server's flags read it.
+pub fn milliseconds(duration: Duration) -> String {
+    format!("{}ms", duration.as_millis())
+}
+
+/// The program of a server unless another is named.
+pub fn usual_program(server: ServerKind) -> PathBuf {
+    match server {
+        ServerKind::Hookcast => sibling("hookcast"),
+        ServerKind::Floor => std::env::current_exe().unwrap_or_default(),
+        ServerKind::Axum => sibling("hookcast-peer-axum"),
+        ServerKind::Nchan => "/usr/sbin/nginx".into(),
+        ServerKind::Pushpin => "/usr/bin/pushpin".into(),
+    }
+}
+
+/// What a server lacks to be started here, and what to do about it.
+pub fn missing(server: ServerKind) -> Option<String> {
+    let program = usual_program(server).exists();
+    match server {
+        ServerKind::Nchan if !program || !Path::new(NCHAN_MODULE).exists() => {
+            Some("nchan is not installed: apt-get install nginx libnginx-mod-nchan".into())
+        }
+        ServerKind::Pushpin if !program || pushpin_libdir().is_none() => {
+            Some("pushpin is not installed: apt-get install pushpin".into())
+        }
+        _ => None,
+    }
+}
+
+/// The packages of this workspace that servers are built from.
+pub fn package(server: ServerKind) -> Option<&'static str> {
+    match server {
+        ServerKind::Hookcast => Some("hookcast"),
+        ServerKind::Axum => Some("hookcast-peer-axum"),
+        ServerKind::Floor | ServerKind::Nchan | ServerKind::Pushpin => None,
+    }
+}
+
+fn pushpin_libdir() -> Option<PathBuf> {
+    let candidates = PUSHPIN_LIBDIRS.iter().map(PathBuf::from);
+    candidates
+        .into_iter()
+        .find(|path| path.join("internal.conf").exists())
+}

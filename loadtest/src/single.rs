@@ -1,0 +1,231 @@
+//! Runs one scenario against one server, started for it or already running, and shows the result.
+//!
+//! Called by `main`. Each measurement of a scenario gets a freshly started server, so that none
+//! pays for what another left behind.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use crate::cli::{LadderArgs, OutputArgs, RunArgs};
+use crate::load::{self, Load};
+use crate::outcome::{Outcome, Sample};
+use crate::proc_stats;
+use crate::run_report;
+use crate::scenarios::Scenario;
+use crate::server_process::ServerProcess;
+use crate::servers::{self, ServerOptions};
+use crate::table;
+use crate::target::Target;
+use crate::workspace;
+
+/// Descriptors for anything but streams: standard streams, epolls, publishers, `/proc` files.
+const DESCRIPTORS_RESERVED: usize = 200;
+
+/// Exit code when a stream did not get what it was to get; 1 is for runs that could not be made.
+const EXIT_UNCLEAN: u8 = 3;
+
+/// Runs a scenario.
+pub fn scenario(
+    scenario: Scenario,
+    args: &RunArgs,
+    interrupted: &Arc<AtomicBool>,
+) -> Result<ExitCode, String> {
+    let load = scenario.load(&args.sizes());
+    let mut loads = vec![load.clone()];
+    if scenario == Scenario::Stalled {
+        // What the healthy readers are held against: the same with everyone reading.
+        loads.insert(
+            0,
+            Load {
+                stalled: 0,
+                scenario: "healthy".into(),
+                ..load
+            },
+        );
+    }
+    let mut outcomes = measure(&loads, args, interrupted)?;
+    match scenario {
+        Scenario::Stalled => add_stalled_figures(&mut outcomes),
+        Scenario::Soak => outcomes.iter_mut().for_each(add_soak_figures),
+        _ => {}
+    }
+    show(&outcomes, &args.output)
+}
+
+/// Runs fan-outs at rising rates.
+pub fn ladder(args: &LadderArgs, interrupted: &Arc<AtomicBool>) -> Result<ExitCode, String> {
+    let sizes = |rate: &f64| crate::scenarios::Sizes {
+        rate: Some(*rate),
+        ..args.run.sizes()
+    };
+    let loads: Vec<Load> = args
+        .rates
+        .iter()
+        .map(|rate| Scenario::Fanout.load(&sizes(rate)))
+        .collect();
+    let outcomes = measure(&loads, &args.run, interrupted)?;
+    show(&outcomes, &args.run.output)
+}
+
+fn measure(
+    loads: &[Load],
+    args: &RunArgs,
+    interrupted: &Arc<AtomicBool>,
+) -> Result<Vec<Outcome>, String> {
+    for load in loads {
+        check_room(load)?;
+    }
+    if args.url.is_none() && args.server.is_none() {
+        workspace::build(
+            &servers::package(args.target)
+                .into_iter()
+                .collect::<Vec<_>>(),
+        )?;
+    }
+    let mut outcomes = Vec::new();
+    for load in loads {
+        let server = start(args)?;
+        let target = match &server {
+            Some(server) => server.target.clone(),
+            None => remote(args)?,
+        };
+        if load.sessions > 0 && !target.has_sessions() {
+            return Err(format!("{} has no sessions to target", target.name));
+        }
+        outcomes.push(load::run(load, &target, interrupted).map_err(|error| error.0)?);
+        if interrupted.load(Relaxed) {
+            break;
+        }
+    }
+    Ok(outcomes)
+}
+
+/// Says so now if the streams will not fit, instead of failing in the middle.
+pub fn check_room(load: &Load) -> Result<(), String> {
+    let limit = crate::raise_descriptor_limit();
+    let room = limit.saturating_sub(DESCRIPTORS_RESERVED);
+    if load.streams <= room {
+        return Ok(());
+    }
+    Err(format!(
+        "{} streams do not fit: this process may open {limit} descriptors, which leaves {room} for \
+         streams (the hard limit: ulimit -Hn)",
+        load.streams
+    ))
+}
+
+fn start(args: &RunArgs) -> Result<Option<ServerProcess>, String> {
+    if args.url.is_some() {
+        return Ok(None);
+    }
+    if let Some(missing) = servers::missing(args.target) {
+        return Err(missing);
+    }
+    let options = ServerOptions {
+        program: args.server.clone(),
+        shards: args.shards,
+        heartbeat: args.heartbeat,
+        arguments: args.server_arg.clone(),
+    };
+    servers::start(args.target, &options).map(Some)
+}
+
+fn remote(args: &RunArgs) -> Result<Target, String> {
+    let url = args.url.as_deref().unwrap_or_default();
+    let mut target = Target::parse(url, args.i_own_this_host)?;
+    target.secret.clone_from(&args.secret);
+    target.pids = args.pid.map(proc_stats::family).unwrap_or_default();
+    Ok(target)
+}
+
+fn show(outcomes: &[Outcome], output: &OutputArgs) -> Result<ExitCode, String> {
+    if let Some(path) = &output.report {
+        let page = run_report::page(outcomes);
+        std::fs::write(path, page).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    if output.json {
+        let json = match outcomes {
+            [outcome] => serde_json::to_string_pretty(outcome),
+            several => serde_json::to_string_pretty(several),
+        };
+        println!("{}", json.map_err(|error| error.to_string())?);
+    } else {
+        outcomes
+            .iter()
+            .for_each(|outcome| print!("{}", table::describe(outcome)));
+    }
+    let clean = outcomes.iter().all(Outcome::is_clean);
+    Ok(if clean {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(EXIT_UNCLEAN)
+    })
+}
+
+/// How much the stalled readers cost the healthy ones, within this run.
+fn add_stalled_figures(outcomes: &mut [Outcome]) {
+    let [healthy, stalled] = outcomes else { return };
+    let p99 = |outcome: &Outcome| {
+        outcome
+            .delivery
+            .as_ref()
+            .map(|latency| latency.p99_us as f64)
+    };
+    if let Some((healthy, with_stalled)) = p99(healthy).zip(p99(stalled)) {
+        let figures = &mut stalled.figures;
+        figures.insert(
+            "p99 by the healthy's".into(),
+            with_stalled / healthy.max(1.0),
+        );
+    }
+}
+
+/// Whether anything grows: the slope of memory over the second half, and descriptors left behind.
+fn add_soak_figures(outcome: &mut Outcome) {
+    let Some(cost) = &outcome.cost else { return };
+    let left = cost.descriptors_end as f64 - cost.descriptors_start as f64;
+    outcome.figures.insert("descriptors left".into(), left);
+    let half = &outcome.series[outcome.series.len() / 2..];
+    if let Some(slope) = memory_slope_bytes_per_second(half) {
+        outcome
+            .figures
+            .insert("memory slope (KiB/min)".into(), slope * 60.0 / 1024.0);
+    }
+}
+
+/// Least squares through the memory of the samples.
+fn memory_slope_bytes_per_second(samples: &[Sample]) -> Option<f64> {
+    let count = samples.len() as f64;
+    let mean = |of: fn(&Sample) -> f64| samples.iter().map(of).sum::<f64>() / count;
+    let (mean_s, mean_bytes) = (mean(|s| s.at_s), mean(|s| s.server_memory as f64));
+    let spread: f64 = samples.iter().map(|s| (s.at_s - mean_s).powi(2)).sum();
+    let product = |s: &Sample| (s.at_s - mean_s) * (s.server_memory as f64 - mean_bytes);
+    (spread > 0.0).then(|| samples.iter().map(product).sum::<f64>() / spread)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples(memory: fn(u64) -> u64) -> Vec<Sample> {
+        let sample = |at: u64| Sample {
+            at_s: at as f64,
+            deliveries_per_second: 0.0,
+            acks_per_second: 0.0,
+            server_cpu_percent: 0.0,
+            generator_cpu_percent: 0.0,
+            server_memory: memory(at),
+        };
+        (0..100).map(sample).collect()
+    }
+
+    #[test]
+    fn a_slope_is_seen_and_a_flat_line_has_none() {
+        let slope = memory_slope_bytes_per_second(&samples(|at| 1_000_000 + 512 * at)).unwrap();
+        assert!((slope - 512.0).abs() < 1e-6, "{slope}");
+        let slope = memory_slope_bytes_per_second(&samples(|at| 1_000 + at % 2)).unwrap();
+        assert!(slope.abs() < 0.01, "{slope}");
+        assert_eq!(memory_slope_bytes_per_second(&[]), None);
+    }
+}
