@@ -157,18 +157,19 @@ impl Mirror {
     ) -> Vec<Arc<Message>> {
         self.note_date(now, reply.date_ms);
         self.look_at(ring);
+        let horizon_ms = self.horizon_ms(now);
         let bytes = match reply.result {
             Ok(bytes) => bytes,
             Err(failure) => {
                 self.schedule
                     .handle_read_failure(now.mono_ms, self.utc_ms(now), &failure);
+                self.extend_history(&ring.messages, &[], horizon_ms);
                 self.want = Want::Unknown;
                 return Vec::new();
             }
         };
         self.schedule.handle_read(now.mono_ms);
 
-        let horizon_ms = self.horizon_ms(now);
         let crowd = |entries| join(entries, self.history_max, horizon_ms);
         let stored = value::parse(bytes.as_deref(), 4 * self.history_max, &crowd).ok();
         let entries = stored.as_ref().map_or(&[][..], |stored| &stored.entries);
@@ -271,11 +272,11 @@ impl Mirror {
 
     /// How many messages of the ring KV should hold and was never known to.
     pub fn lag(&self, ring: &RingView) -> usize {
-        let never_asserted = |message: &&Arc<Message>| {
-            self.seen.asserted_ms(message.id).is_none()
-                && (!self.seen.is_shown(message.id) || self.is_in_history(message.id))
-        };
-        ring.messages.iter().filter(never_asserted).count()
+        let never_asserted = |id: &MessageId| self.seen.asserted_ms(*id).is_none();
+        // What the mirror has not looked at yet counts too.
+        let belongs = |id: &MessageId| !self.seen.is_shown(*id) || self.is_in_history(*id);
+        let ids = ring.messages.iter().map(|message| message.id);
+        ids.filter(never_asserted).filter(belongs).count()
     }
 
     /// What the last successful read found.

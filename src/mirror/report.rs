@@ -1,4 +1,5 @@
-//! The mirror's log lines: one when something changes, none per retry.
+//! The mirror's log lines: one when something changes, none per retry, and none for a failure that
+//! the next tries mend.
 //!
 //! Called by the mirror thread.
 
@@ -9,6 +10,10 @@ use crate::mirror::reply::{Failure, FailureKind};
 /// A clock that differs from KV's by more than this is worth a line; less may be the network's
 /// doing, and dates come in seconds.
 const CLOCK_DIFFERENCE_MS_MAX: u64 = 5_000;
+
+/// Failures in a row that make an outage: some seconds of it. Fewer are not said, for nodes that
+/// write within the same second are refused in turns all the time.
+const FAILURES_UNTIL_SAID: u32 = 3;
 
 /// How bad a line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,12 +36,20 @@ pub struct Line {
 /// What was said last, so that it is not said again.
 #[derive(Debug, Default)]
 pub struct Reporter {
-    read: Option<Outcome>,
-    write: Option<Outcome>,
+    reads: Calls,
+    writes: Calls,
     condition: Condition,
     clock_differs: bool,
     unheld: bool,
     refused: bool,
+}
+
+/// One sort of calls.
+#[derive(Debug, Default)]
+struct Calls {
+    said: Option<Outcome>,
+    /// How many have failed in a row in a way that may pass.
+    failed: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,15 +60,30 @@ enum Outcome {
     Failing(FailureKind),
 }
 
+impl Outcome {
+    fn of(result: Result<(), &Failure>) -> Outcome {
+        match result.map_err(|failure| failure.kind) {
+            Ok(()) => Outcome::Works,
+            Err(
+                FailureKind::Unreachable
+                | FailureKind::Timeout
+                | FailureKind::Server
+                | FailureKind::RateLimited,
+            ) => Outcome::Passing,
+            Err(kind) => Outcome::Failing(kind),
+        }
+    }
+}
+
 impl Reporter {
     /// A read came to an end.
     pub fn read(&mut self, result: Result<(), &Failure>) -> Option<Line> {
-        change(&mut self.read, result, "reading from KV")
+        self.reads.change(result, "reading from KV")
     }
 
     /// A write came to an end.
     pub fn write(&mut self, result: Result<(), &Failure>) -> Option<Line> {
-        change(&mut self.write, result, "writing to KV")
+        self.writes.change(result, "writing to KV")
     }
 
     /// What a read found.
@@ -145,36 +173,33 @@ impl Reporter {
     }
 }
 
-fn change(state: &mut Option<Outcome>, result: Result<(), &Failure>, what: &str) -> Option<Line> {
-    let outcome = match result {
-        Ok(()) => Outcome::Works,
-        Err(failure) => match failure.kind {
-            FailureKind::Unreachable | FailureKind::Timeout | FailureKind::Server => {
-                Outcome::Passing
-            }
-            kind => Outcome::Failing(kind),
-        },
-    };
-    if state.replace(outcome) == Some(outcome) {
-        return None;
+impl Calls {
+    fn change(&mut self, result: Result<(), &Failure>, what: &str) -> Option<Line> {
+        let outcome = Outcome::of(result);
+        self.failed = if outcome == Outcome::Passing {
+            self.failed + 1
+        } else {
+            0
+        };
+        let may_pass_unsaid = (1..FAILURES_UNTIL_SAID).contains(&self.failed);
+        if may_pass_unsaid || self.said == Some(outcome) {
+            return None;
+        }
+        self.said = Some(outcome);
+        let Err(failure) = result else {
+            return Some(line(Level::Info, &format!("{what} works")));
+        };
+        let (level, until) = match failure.kind {
+            FailureKind::DailyLimit => (Level::Warn, "tried again after 00:00 UTC"),
+            kind if kind.needs_operator() => (
+                Level::Error,
+                "tried again every minute; see hookcast kv-check",
+            ),
+            _ => (Level::Warn, "tried again until it works"),
+        };
+        let text = format!("{what} fails: {failure}; {until}; the node serves on without");
+        Some(line(level, &text))
     }
-    let until = match result {
-        Ok(()) => return Some(line(Level::Info, &format!("{what} works"))),
-        Err(failure) => match failure.kind {
-            FailureKind::DailyLimit => "tried again after 00:00 UTC",
-            kind if kind.needs_operator() => "tried again every minute; see hookcast kv-check",
-            _ => "tried again until it works",
-        },
-    };
-    let level = match outcome {
-        Outcome::Failing(kind) if kind.needs_operator() => Level::Error,
-        _ => Level::Warn,
-    };
-    let failure = result.err().map(ToString::to_string).unwrap_or_default();
-    Some(line(
-        level,
-        &format!("{what} fails: {failure}; {until}; the node serves on without"),
-    ))
 }
 
 fn line(level: Level, text: &str) -> Line {
@@ -214,6 +239,20 @@ mod tests {
         assert_eq!(lines, 1);
         assert!(reporter.read(Ok(())).is_some());
         assert!(reporter.read(Ok(())).is_none());
+    }
+
+    #[test]
+    fn failures_that_the_next_try_mends_are_not_worth_a_line() {
+        let mut reporter = Reporter::default();
+        assert!(reporter.write(Ok(())).is_some());
+        for _ in 0..10 {
+            assert!(
+                reporter
+                    .write(Err(&failure(FailureKind::RateLimited)))
+                    .is_none()
+            );
+            assert!(reporter.write(Ok(())).is_none());
+        }
     }
 
     #[test]

@@ -14,7 +14,10 @@
 //!   one before, whether that succeeded or not.
 //! - A failed read or write delays the next one of its sort: exponential back-off with full jitter
 //!   (a delay drawn from nought to a bound that doubles up to a minute), or a minute at once where
-//!   only an operator can mend it. `Retry-After`, and 429 as such, hold back both sorts.
+//!   only an operator can mend it. `Retry-After` holds back both sorts, and so does a read's 429: the
+//!   user has made too many calls.
+//! - A write's 429 mostly means that another node wrote within the same second. It was no write, so
+//!   the next try waits for that second and the jitter, and not for the interval.
 //! - The daily limit holds back its sort until 00:00 UTC and up to a minute more.
 //! - No cycle begins unless two more calls fit what KV allows one user in five minutes.
 
@@ -168,7 +171,14 @@ impl Schedule {
     pub fn handle_write_failure(&mut self, now_ms: u64, utc_ms: u64, failure: &Failure) {
         let delay_ms = self.delay_ms(self.write_failures, utc_ms, failure);
         self.write_failures += 1;
-        self.hold_back(Sort::Write, now_ms, delay_ms, failure);
+        let mut from_ms = now_ms;
+        if failure.kind == FailureKind::RateLimited {
+            // It was no write, so the interval does not count; somebody's second does.
+            self.write_from_ms = now_ms;
+            self.write_cycle_from_ms = now_ms;
+            from_ms += failure.retry_after_ms.map_or(KV_WRITE_GAP_MS_MIN, |_| 0);
+        }
+        self.hold_back(Sort::Write, from_ms, delay_ms, failure);
     }
 
     /// The process is about to end: the last cycle is due at once, and its write as soon as KV
@@ -209,7 +219,8 @@ impl Schedule {
         let from_ms = now_ms + delay_ms;
         let is_daily = failure.kind == FailureKind::DailyLimit;
         let is_asked = is_daily || failure.retry_after_ms.is_some();
-        let is_for_both = !is_daily && (is_asked || failure.kind == FailureKind::RateLimited);
+        let is_users = sort == Sort::Read && failure.kind == FailureKind::RateLimited;
+        let is_for_both = !is_daily && (is_asked || is_users);
         if is_for_both || sort == Sort::Read {
             self.read_from_ms = self.read_from_ms.max(from_ms);
             self.read_asked_ms = if is_asked {
@@ -401,6 +412,24 @@ mod tests {
         schedule.begin_write(0);
         schedule.handle_write_failure(0, UTC, &asked);
         assert!((90_000..=91_000).contains(&schedule.next_cycle_ms()));
+    }
+
+    #[test]
+    fn a_refused_write_is_tried_again_after_the_second_and_not_the_interval() {
+        for seed in 0..100 {
+            let mut schedule = Schedule::new(PACE, 0, Rng::with_seed(seed));
+            read(&mut schedule, 0);
+            schedule.want_write();
+            schedule.begin_write(0);
+            schedule.handle_write_failure(10, UTC, &failure(FailureKind::RateLimited));
+            assert!(
+                (1_210..=2_010).contains(&schedule.next_cycle_ms()),
+                "{schedule:?}"
+            );
+            let next_ms = schedule.next_cycle_ms();
+            read(&mut schedule, next_ms);
+            assert!(schedule.may_write(2_010));
+        }
     }
 
     #[test]

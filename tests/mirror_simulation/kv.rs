@@ -21,6 +21,13 @@ impl Kv {
         self.versions.push((now_ms, value));
     }
 
+    /// Whether the last write was long enough ago: one a second to one key.
+    pub fn takes_write(&self, now_ms: u64) -> bool {
+        self.versions
+            .last()
+            .is_none_or(|(written_ms, _)| now_ms >= written_ms + 1_000)
+    }
+
     pub fn latest(&self) -> Option<&[u8]> {
         self.versions.last().and_then(|(_, value)| value.as_deref())
     }

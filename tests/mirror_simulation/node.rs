@@ -45,6 +45,8 @@ pub struct Node {
     pub skew_ms: i64,
     pub content_bytes_max: usize,
     pub last_write_ms: Option<u64>,
+    /// The one before it, should the last one be refused.
+    pub write_before_ms: Option<u64>,
     /// Messages that went live again after a restart.
     pub repeats_after_restart: u64,
     pub admitted: u64,
@@ -66,6 +68,7 @@ impl Node {
             skew_ms,
             content_bytes_max,
             last_write_ms: None,
+            write_before_ms: None,
             repeats_after_restart: 0,
             admitted: 0,
             history_max,

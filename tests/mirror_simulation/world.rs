@@ -10,7 +10,7 @@ use hookcast::limits::{KV_AHEAD_MS_MAX, KV_WRITE_GAP_MS_MIN};
 use hookcast::message::{Message, MessageId};
 use hookcast::mirror::core::Mirror;
 use hookcast::mirror::merge::join;
-use hookcast::mirror::reply::Reply;
+use hookcast::mirror::reply::{Failure, FailureKind, Reply};
 use hookcast::mirror::schedule::Pace;
 use hookcast::mirror::value::{self, Entry};
 
@@ -32,6 +32,7 @@ pub struct Tally {
     writes: u64,
     overwrites: u64,
     lost_writes: u64,
+    refused_writes: u64,
     failures: u64,
     restarts: u64,
     live: u64,
@@ -46,6 +47,7 @@ impl Tally {
         self.writes += other.writes;
         self.overwrites += other.overwrites;
         self.lost_writes += other.lost_writes;
+        self.refused_writes += other.refused_writes;
         self.failures += other.failures;
         self.restarts += other.restarts;
         self.live += other.live;
@@ -63,6 +65,7 @@ impl Tally {
             ("writes", self.writes),
             ("overwrites", self.overwrites),
             ("lost writes", self.lost_writes),
+            ("refused writes", self.refused_writes),
             ("failures", self.failures),
             ("restarts", self.restarts),
             ("live arrivals", self.live),
@@ -367,18 +370,20 @@ impl World {
                 };
             }
             Phase::WriteAnswered { result, .. } => {
+                if result
+                    .as_ref()
+                    .is_err_and(|failure| failure.kind == FailureKind::RateLimited)
+                {
+                    // It was no write.
+                    node.last_write_ms = node.write_before_ms;
+                }
                 let reply = self.reply(result);
                 self.nodes[index].mirror.handle_write(now, &reply);
             }
         }
     }
 
-    fn take_read(
-        &mut self,
-        index: usize,
-        value: Result<Option<Vec<u8>>, hookcast::mirror::reply::Failure>,
-        later_ms: u64,
-    ) {
+    fn take_read(&mut self, index: usize, value: Result<Option<Vec<u8>>, Failure>, later_ms: u64) {
         let reply = self.reply(value);
         let node = &mut self.nodes[index];
         let now = node.now(self.now_ms, utc(self.now_ms));
@@ -418,13 +423,15 @@ impl World {
         assert!(ids.is_subset(&self.all), "a ring holds what is no message");
 
         if let Some(value) = node.mirror.begin_write(now) {
-            if let Some(last_ms) = node.last_write_ms.replace(self.now_ms) {
+            if let Some(last_ms) = node.last_write_ms {
                 let gap_ms = self.pace.write_interval_ms.max(KV_WRITE_GAP_MS_MIN);
                 assert!(
                     self.now_ms - last_ms >= gap_ms,
                     "two writes within the interval"
                 );
             }
+            let before_ms = node.last_write_ms.replace(self.now_ms);
+            node.write_before_ms = before_ms;
             node.phase = Phase::WriteSent {
                 at_ms: later_ms,
                 value,
@@ -433,9 +440,18 @@ impl World {
     }
 
     /// KV takes a write, or says that it did, or says that it did not, which need not be true.
-    fn take_write(&mut self, value: Vec<u8>) -> Result<(), hookcast::mirror::reply::Failure> {
+    fn take_write(&mut self, value: Vec<u8>) -> Result<(), Failure> {
         self.tally.writes += 1;
         self.last_write_ms = self.now_ms;
+        if !self.kv.takes_write(self.now_ms) {
+            self.tally.refused_writes += 1;
+            let detail = "one write a second".to_owned();
+            return Err(Failure {
+                kind: FailureKind::RateLimited,
+                retry_after_ms: None,
+                detail,
+            });
+        }
         if self.rng.f64() < self.fails {
             self.tally.failures += 1;
             if self.rng.bool() {
@@ -459,7 +475,7 @@ impl World {
         Ok(())
     }
 
-    fn reply<T>(&self, result: Result<T, hookcast::mirror::reply::Failure>) -> Reply<T> {
+    fn reply<T>(&self, result: Result<T, Failure>) -> Reply<T> {
         let date_ms = self.has_date.then(|| utc(self.now_ms) / 1000 * 1000);
         Reply { result, date_ms }
     }

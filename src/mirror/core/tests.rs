@@ -147,6 +147,7 @@ fn nothing_is_written_before_something_was_read() {
     assert!(node.read(10, Err(failure(FailureKind::Server))).is_none());
     assert!(node.mirror.begin_write(at(20)).is_none());
     assert!(node.mirror.write_is_wanted());
+    assert_eq!(node.mirror.lag(&node.ring()), 1);
     assert_eq!(written(&node.cycle(5_000, Some(b"[]")).unwrap()), [1]);
 }
 
