@@ -82,6 +82,8 @@ pub struct Mirror {
     seen: Seen,
     /// Fingerprints of values read or written, the oldest first.
     values: VecDeque<u64>,
+    /// The fingerprint of a value that is to be written over.
+    unanswered_value: Option<u64>,
     want: Want,
     /// When to mend what others should have mended; drawn when first noticed.
     mend_others_from_ms: Option<u64>,
@@ -110,6 +112,7 @@ impl Mirror {
             history: Vec::new(),
             seen: Seen::new(history_max * KV_SEEN_HISTORIES),
             values: VecDeque::new(),
+            unanswered_value: None,
             want: Want::Unknown,
             mend_others_from_ms: None,
             clock_ahead_ms: None,
@@ -254,6 +257,9 @@ impl Mirror {
                 self.schedule.handle_write();
                 self.want = Want::Nothing;
                 self.mend_others_from_ms = None;
+                if let Some(value) = self.unanswered_value.take() {
+                    self.note_value(value);
+                }
                 for id in self.history.iter().filter_map(Entry::id) {
                     self.seen.note_asserted(id, now.mono_ms);
                 }
@@ -335,15 +341,18 @@ impl Mirror {
         };
         self.condition = condition(stored);
         let is_known = self.values.contains(&stored.fingerprint);
-        self.note_value(stored.fingerprint);
         let is_whole = stored.count == stored.entries.len() && stored.entries == self.history;
-        self.want = if is_whole {
-            Want::Nothing
-        } else {
-            self.want_for(now, stored, is_known)
-        };
         if is_whole {
+            self.want = Want::Nothing;
             self.mend_others_from_ms = None;
+        } else {
+            self.want = self.want_for(now, stored, is_known);
+        }
+        if self.want == Want::Write {
+            // It is answered by a write, however many reads there are until then.
+            self.unanswered_value = Some(stored.fingerprint);
+        } else {
+            self.note_value(stored.fingerprint);
         }
     }
 

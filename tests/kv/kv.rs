@@ -296,6 +296,29 @@ impl<'a> World<'a> {
     }
 }
 
+impl Drop for World<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let calls = self.calls();
+            let begin_ms = calls.first().map_or(0, |call| call.at_ms);
+            for Call {
+                at_ms,
+                token,
+                is_write,
+                status,
+            } in calls
+            {
+                let what = if is_write { "write" } else { "read" };
+                eprintln!(
+                    "{:>7} ms  {token:<8} {what:<5} {status:?}",
+                    at_ms - begin_ms
+                );
+            }
+            eprintln!("KV: {:?}", self.value());
+        }
+    }
+}
+
 fn own_authorization() -> String {
     format!("Authorization: Bearer {OWN_TOKEN}\r\n")
 }

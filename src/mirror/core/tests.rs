@@ -181,6 +181,24 @@ fn a_write_of_somebody_who_did_not_know_ours_is_answered_at_once() {
 }
 
 #[test]
+fn a_lost_write_is_made_good_though_its_loss_is_seen_before_the_next_may_begin() {
+    let mut node = Node::start(&[message(1, 0)]);
+    assert!(node.cycle(0, None).is_some());
+    let theirs = value(&[message(2, 10)]);
+    node.cycle(5_000, Some(&theirs)).unwrap();
+    // Written over by one who knows less; seen twice within the write interval.
+    let less = value(&[message(2, 10), message(3, 20)]);
+    assert_eq!(node.cycle(8_000, Some(&less)), None);
+    assert_eq!(node.cycle(9_900, Some(&less)), None);
+    assert_eq!(
+        written(&node.cycle(10_000, Some(&less)).unwrap()),
+        [1, 2, 3]
+    );
+    // Now it is an old acquaintance.
+    assert_eq!(node.cycle(15_000, Some(&less)), None);
+}
+
+#[test]
 fn what_others_brought_is_mended_after_a_minute_or_two() {
     let mut node = Node::start(&[]);
     let both = value(&[message(1, 0), message(2, 1)]);
