@@ -16,19 +16,26 @@ use crate::http::{
 };
 use crate::limits::{ACCEPT_RETRY_MS, ADMIN_BODY_BYTES_MAX, ADMIN_DEADLINE_MS};
 use crate::metrics::Metrics;
+use crate::mirror::MirrorStats;
 
 /// What the admin address tells.
 #[derive(Clone)]
 pub struct Admin {
     metrics: Arc<Metrics>,
+    mirror: Option<Arc<MirrorStats>>,
     is_draining: Arc<AtomicBool>,
 }
 
 impl Admin {
-    /// An admin that tells of these metrics, and that the server is ready until `is_draining`.
-    pub fn new(metrics: Arc<Metrics>, is_draining: Arc<AtomicBool>) -> Admin {
+    /// An admin that tells of these metrics, those of the mirror if there is one, and that the server is ready until `is_draining`.
+    pub fn new(
+        metrics: Arc<Metrics>,
+        mirror: Option<Arc<MirrorStats>>,
+        is_draining: Arc<AtomicBool>,
+    ) -> Admin {
         Admin {
             metrics,
+            mirror,
             is_draining,
         }
     }
@@ -86,7 +93,13 @@ impl Admin {
             responder.asset(to, false, fields, body.as_bytes(), out);
         };
         match request.path {
-            "/metrics" => text(Metrics::CONTENT_TYPE, &self.metrics.render(), out),
+            "/metrics" => {
+                let mut body = self.metrics.render();
+                if let Some(mirror) = &self.mirror {
+                    mirror.render(&mut body);
+                }
+                text(Metrics::CONTENT_TYPE, &body, out);
+            }
             "/healthz" => text(PLAIN, "ok\n", out),
             "/readyz" if self.is_draining.load(Ordering::Relaxed) => {
                 let error = ErrorAnswer::Unavailable { retry_after_s: 1 };

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use crate::limits::{BATCH_BYTES_MAX, FRAME_OVERHEAD_BYTES_MAX, HISTORY_MESSAGES};
+use crate::log::SharedHistory;
 use crate::message::{Draft, Message, MessageId, SessionId};
 use crate::ring::{Ring, RingError};
 use crate::sse::event_id::Epoch;
@@ -23,6 +24,7 @@ use crate::sse::frame::{self, Chunk};
 pub struct Batch {
     bytes: Vec<u8>,
     frames: Vec<BatchFrame>,
+    shared_history: Option<SharedHistory>,
 }
 
 struct BatchFrame {
@@ -57,6 +59,11 @@ impl Batch {
                 chunk: frame.chunk,
             }
         })
+    }
+
+    /// What new streams are to be shown from now on, if that has changed.
+    pub fn shared_history(&self) -> Option<&SharedHistory> {
+        self.shared_history.as_ref()
     }
 
     fn push(&mut self, epoch: Epoch, seq: u64, message: &Message) -> Chunk {
@@ -111,6 +118,25 @@ impl std::fmt::Display for NotStored {
 }
 
 impl std::error::Error for NotStored {}
+
+impl NotStored {
+    /// Whether it will not fit another time either.
+    pub fn is_too_large(&self) -> bool {
+        matches!(
+            self,
+            NotStored::FrameTooLarge(_) | NotStored::Ring(RingError::MessageTooLarge { .. })
+        )
+    }
+}
+
+/// The messages that the ring holds.
+#[derive(Debug, Clone, Default)]
+pub struct RingView {
+    /// The seq of the first.
+    pub first_seq: u64,
+    /// The oldest first, without holes.
+    pub messages: Vec<Arc<Message>>,
+}
 
 /// Wakes a thread that waits for what was put into its inbox; does nothing when it is awake.
 pub trait Wake: Send + Sync {
@@ -190,9 +216,13 @@ impl Hub {
         (first_seq, batch)
     }
 
-    /// The messages that the ring holds, oldest first.
-    pub fn history(&self) -> Vec<Arc<Message>> {
-        self.lock().history.iter().cloned().collect()
+    /// The messages that the ring holds.
+    pub fn ring_view(&self) -> RingView {
+        let state = self.lock();
+        RingView {
+            first_seq: state.ring.next_seq() - state.history.len() as u64,
+            messages: state.history.iter().cloned().collect(),
+        }
     }
 
     /// Publishes webhooks, in order. For every draft that it takes from the front of `drafts` it
@@ -211,11 +241,13 @@ impl Hub {
             &mut || drafts.pop_front(),
             |state, draft| {
                 let id = state.ids.next().map_err(NotStored::Entropy);
-                id.map(|id| Message {
-                    id,
-                    timestamp_ms: unix_ms,
-                    session: draft.session,
-                    content: draft.content,
+                id.map(|id| {
+                    Arc::new(Message {
+                        id,
+                        timestamp_ms: unix_ms,
+                        session: draft.session,
+                        content: draft.content,
+                    })
                 })
             },
             outcomes,
@@ -230,11 +262,11 @@ impl Hub {
     /// up to `patience` in all for shards to make room, so this is not for a shard's thread.
     pub fn admit(
         &self,
-        messages: Vec<Message>,
+        messages: &[Arc<Message>],
         patience: Duration,
     ) -> Vec<Result<Receipt, NotStored>> {
         let deadline = Instant::now() + patience;
-        let mut left = VecDeque::from(messages);
+        let mut left: VecDeque<Arc<Message>> = messages.iter().cloned().collect();
         let mut outcomes = Vec::new();
         loop {
             self.publish_batches(
@@ -253,6 +285,22 @@ impl Hub {
         }
     }
 
+    /// Tells the shards what new streams are to be shown. False when a shard has no room for it;
+    /// then it is to be said again.
+    pub fn set_shared_history(&self, shared: SharedHistory) -> bool {
+        let state = self.lock();
+        if self.outlets.iter().any(|outlet| outlet.batches.is_full()) {
+            return false;
+        }
+        self.send(Batch {
+            shared_history: Some(shared),
+            ..Batch::default()
+        });
+        drop(state);
+        self.outlets.iter().for_each(|outlet| outlet.wake.wake());
+        true
+    }
+
     /// Writes the ring to disk and marks it as cleanly closed. The last thing in a drain.
     pub fn close(&self) -> io::Result<()> {
         let mut state = self.lock();
@@ -265,7 +313,7 @@ impl Hub {
     fn publish_batches<T>(
         &self,
         next: &mut dyn FnMut() -> Option<T>,
-        mut message: impl FnMut(&mut State, T) -> Result<Message, NotStored>,
+        mut message: impl FnMut(&mut State, T) -> Result<Arc<Message>, NotStored>,
         outcomes: &mut Vec<Result<Receipt, NotStored>>,
     ) {
         let mut state = self.lock();
@@ -298,7 +346,7 @@ impl Hub {
         &self,
         state: &mut State,
         batch: &mut Batch,
-        message: Message,
+        message: Arc<Message>,
     ) -> Result<Receipt, NotStored> {
         let chunk = batch.push(self.epoch, state.ring.next_seq(), &message);
         if chunk.bytes as usize > self.frame_bytes_max {
@@ -316,7 +364,7 @@ impl Hub {
         if state.history.len() == HISTORY_MESSAGES {
             state.history.pop_front();
         }
-        state.history.push_back(Arc::new(message));
+        state.history.push_back(message);
         Ok(receipt)
     }
 

@@ -10,6 +10,7 @@ pub mod log;
 pub mod logging;
 pub mod message;
 pub mod metrics;
+pub mod mirror;
 pub mod ring;
 pub mod server;
 pub mod shard;

@@ -252,3 +252,65 @@ pub const ADMIN_DEADLINE_MS: u64 = 1_000;
 
 /// Longest body of an admin request in bytes; none needs one.
 pub const ADMIN_BODY_BYTES_MAX: usize = 1024;
+
+// --- The KV mirror ---
+
+/// Largest value KV holds in bytes (Cloudflare's limits page).
+pub const KV_VALUE_BYTES_MAX: usize = 25 * 1024 * 1024;
+
+/// Largest first-class entry of the KV value in bytes of JSON: a full history of such entries, with
+/// its brackets and commas, still fits a value. It is 256 KiB less 2; a message that came in a body
+/// of the default limit is at most 64 KiB and its fixed fields.
+pub const KV_ENTRY_BYTES_MAX: usize =
+    (KV_VALUE_BYTES_MAX - (HISTORY_MESSAGES + 1)) / HISTORY_MESSAGES;
+
+/// An entry stamped further ahead of the KV's own clock than this ranks behind every other: well
+/// beyond an unsynchronised clock's drift, and below a mistaken time zone.
+pub const KV_AHEAD_MS_MAX: u64 = 10 * 60 * 1000;
+
+/// The time KV may take to show a write (Cloudflare: "60 seconds or more").
+pub const KV_PROPAGATION_MS: u64 = 60_000;
+
+/// Calls one user may make in [`KV_CALLS_WINDOW_MS`]; one more and all are refused for as long.
+pub const KV_CALLS_MAX: usize = 1_200;
+/// See [`KV_CALLS_MAX`].
+pub const KV_CALLS_WINDOW_MS: u64 = 5 * 60 * 1000;
+
+/// Shortest time between two writes of one key: KV refuses more than one a second.
+pub const KV_WRITE_GAP_MS_MIN: u64 = 1_000;
+
+/// First and longest upper bound of the back-off after a failed call; the delay itself is drawn
+/// below it (full jitter), but never under [`KV_BACKOFF_MS_MIN`]. A minute at most, so that an
+/// outage's end is noticed soon; a minute always after an error that only an operator can mend.
+pub const KV_BACKOFF_MS_BASE: u64 = 1_000;
+/// See [`KV_BACKOFF_MS_BASE`].
+pub const KV_BACKOFF_MS_MIN: u64 = 200;
+/// See [`KV_BACKOFF_MS_BASE`].
+pub const KV_BACKOFF_MS_MAX: u64 = 60_000;
+
+/// The longest `Retry-After` that is believed: the API's own block lasts five minutes.
+pub const KV_RETRY_AFTER_MS_MAX: u64 = 60 * 60 * 1000;
+
+/// How many histories' worth of message ids the mirror remembers having shown. Ids are forgotten
+/// oldest first and never while their message is in the shared history, so the rest is reserve.
+pub const KV_SEEN_HISTORIES: usize = 10;
+
+/// How many earlier values the mirror recognises, by a hash, when KV answers stale: a minute of
+/// polls at the default interval, and four more.
+pub const KV_STALE_VALUES: usize = 16;
+
+/// Most bytes read of an error's body: the JSON envelope is a few hundred; the rest is HTML.
+pub const KV_ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Most bytes of messages that are copied for a new stream because they stand in the log before
+/// others that it is not shown: four of the largest messages at the default limit. They are a
+/// stream's own memory until it has taken them, so older ones beyond this are left out.
+pub const REPLAY_COPY_BYTES_MAX: usize = 256 * 1024;
+
+/// How long the mirror waits for the shards to make room for messages of other nodes. A shard
+/// empties its inbox every turn, so this is hundreds of turns; what finds none is offered again.
+pub const KV_ADMIT_PATIENCE_MS: u64 = 1_000;
+
+/// Least time for the mirror's last sync when the streams took all of the drain: a read and a write,
+/// which KV answers in some 100 ms, and the distance that two writes have to keep.
+pub const KV_LAST_SYNC_MS_MIN: u64 = 1_500;

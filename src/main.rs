@@ -1,12 +1,14 @@
 //! The `hookcast` binary: reads the configuration, starts the log, runs the server.
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookcast::config::{self, Action};
+use hookcast::config::{self, Action, KvConfig};
 use hookcast::logging::Log;
 use hookcast::metrics::Metrics;
+use hookcast::mirror::{self, Verdict};
 use hookcast::server;
 
 /// How long a dying process waits for its last log line.
@@ -25,9 +27,8 @@ fn main() -> ExitCode {
         }
     };
     end_on_panic();
-    match action {
-        Action::Serve => {}
-        Action::KvCheck => return ExitCode::FAILURE,
+    if let (Action::KvCheck, Some(kv)) = (action, &config.kv) {
+        return kv_check(kv);
     }
     let metrics = Arc::new(Metrics::new(log.lines_dropped()));
     match server::run(&config, &metrics) {
@@ -36,6 +37,21 @@ fn main() -> ExitCode {
             tracing::error!("{error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Tries the KV settings and prints how it went, a line per check.
+fn kv_check(config: &KvConfig) -> ExitCode {
+    let checks = mirror::kv_check(config);
+    let mut out = std::io::stdout().lock();
+    for check in &checks {
+        // Where standard output is closed, the exit code still tells.
+        let _ = writeln!(out, "{check}");
+    }
+    if checks.iter().any(|check| check.verdict == Verdict::Failed) {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
     }
 }
 

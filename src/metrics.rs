@@ -11,7 +11,7 @@
 //! time, under a lock, where a flush has a turn's worth.
 
 mod series;
-mod text;
+pub(crate) mod text;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};

@@ -7,9 +7,10 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -20,8 +21,9 @@ use crate::clock::Clock;
 use crate::config::{AllowOrigins, Config};
 use crate::http::{Access, AllowOrigin};
 use crate::hub::Hub;
-use crate::limits::LOG_BYTES_MIN;
+use crate::limits::{KV_LAST_SYNC_MS_MIN, LOG_BYTES_MIN};
 use crate::metrics::Metrics;
+use crate::mirror::{self, MirrorHandle, SpawnError, Stopped};
 use crate::ring::{Ring, RingError};
 use crate::shard::accept::listen;
 use crate::shard::reactor::{Reactor, ShardHandle};
@@ -38,6 +40,8 @@ pub enum ServerError {
     Start(&'static str, io::Error),
     /// A shard's poll failed.
     Shard(io::Error),
+    /// The mirror could not be started.
+    Mirror(SpawnError),
     /// The ring could not be written to disk at the end.
     Close(PathBuf, io::Error),
 }
@@ -53,6 +57,7 @@ impl fmt::Display for ServerError {
             }
             ServerError::Start(what, error) => write!(f, "cannot start {what}: {error}"),
             ServerError::Shard(error) => write!(f, "a shard cannot poll: {error}"),
+            ServerError::Mirror(error) => write!(f, "cannot mirror to KV: {error}"),
             ServerError::Close(path, error) => {
                 write!(
                     f,
@@ -95,24 +100,34 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
     reactors[0]
         .accept_from(listeners, handles.clone(), config.connections_max)
         .map_err(|error| ServerError::Start("accepting", error))?;
-    let hub = Arc::new(Hub::new(ring, recovered.messages, outlets, None));
+    let (publish_bell, published) = bounded(1);
+    let publish_bell = config.kv.is_some().then_some(publish_bell);
+    let hub = Arc::new(Hub::new(ring, recovered.messages, outlets, publish_bell));
+    let settings = Arc::new(settings(config));
+    // All logs begin with the same history, so nothing may publish before the last is made.
+    let shards: Vec<_> = reactors
+        .iter()
+        .map(|_| Shard::new(Arc::clone(&settings), &hub, fastrand::u64(..), clock.now()))
+        .collect();
+    let mirror = match config.kv.clone() {
+        Some(kv) => Some(
+            mirror::spawn(kv, Arc::clone(&hub), published, clock).map_err(ServerError::Mirror)?,
+        ),
+        None => None,
+    };
 
     let is_draining = Arc::new(AtomicBool::new(false));
+    let drain_began = Arc::new(OnceLock::new());
     if let Some(address) = config.admin {
-        let admin = Admin::new(Arc::clone(metrics), Arc::clone(&is_draining));
+        let mirror = mirror.as_ref().map(MirrorHandle::stats);
+        let admin = Admin::new(Arc::clone(metrics), mirror, Arc::clone(&is_draining));
         let address = admin
             .start(address)
             .map_err(|error| ServerError::Listen(address, error))?;
         tracing::info!(%address, "metrics and health");
     }
-    await_signals(handles, is_draining)
+    await_signals(handles, is_draining, Arc::clone(&drain_began))
         .map_err(|error| ServerError::Start("waiting for signals", error))?;
-    let settings = Arc::new(settings(config));
-    // All logs begin with the same history, so none may be running before the last is made.
-    let shards: Vec<_> = reactors
-        .iter()
-        .map(|_| Shard::new(Arc::clone(&settings), &hub, fastrand::u64(..), clock.now()))
-        .collect();
     let (ended_sender, ended) = bounded(config.shards);
     for (index, (reactor, shard)) in reactors.into_iter().zip(shards).enumerate() {
         let (hub, metrics) = (Arc::clone(&hub), Arc::clone(metrics));
@@ -144,10 +159,27 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
     for result in ended {
         result.map_err(ServerError::Shard)?;
     }
+    if let Some(mirror) = mirror {
+        let began = drain_began.get().copied().unwrap_or_else(Instant::now);
+        stop_mirror(mirror, began + config.drain);
+    }
     hub.close()
         .map_err(|error| ServerError::Close(config.ring.clone(), error))?;
     tracing::info!("drained, ring on disk, bye");
     Ok(())
+}
+
+/// Gives the mirror what is left of the drain, and a moment at least, for its last sync.
+fn stop_mirror(mirror: MirrorHandle, drain_ends: Instant) {
+    let moment = Instant::now() + Duration::from_millis(KV_LAST_SYNC_MS_MIN);
+    match mirror.stop(drain_ends.max(moment)) {
+        Stopped::Synced => tracing::info!("KV holds this node's history"),
+        Stopped::Behind(messages) => tracing::warn!(
+            messages,
+            "KV lacks messages of this node; they are in the ring and follow at the next start"
+        ),
+        Stopped::Overdue => tracing::warn!("the last sync with KV did not end in time"),
+    }
 }
 
 fn log_ring(config: &Config, report: &crate::ring::Report) {
@@ -197,7 +229,11 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<(), Server
 }
 
 /// The first SIGTERM or SIGINT starts the drain, the second ends the process.
-fn await_signals(shards: Vec<ShardHandle>, is_draining: Arc<AtomicBool>) -> io::Result<()> {
+fn await_signals(
+    shards: Vec<ShardHandle>,
+    is_draining: Arc<AtomicBool>,
+    drain_began: Arc<OnceLock<Instant>>,
+) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     let wait = move || {
         for _ in &mut signals {
@@ -205,6 +241,7 @@ fn await_signals(shards: Vec<ShardHandle>, is_draining: Arc<AtomicBool>) -> io::
                 tracing::warn!("second signal: ending at once");
                 std::process::exit(0);
             }
+            drain_began.get_or_init(Instant::now);
             tracing::info!("draining: streams end one by one; a second signal ends at once");
             shards.iter().for_each(ShardHandle::drain);
         }

@@ -11,6 +11,7 @@
 mod bytes;
 mod gather;
 mod sessions;
+mod shared;
 
 use std::collections::VecDeque;
 use std::collections::vec_deque;
@@ -22,6 +23,7 @@ use bytes::ByteRing;
 pub use gather::Gather;
 use sessions::Sessions;
 pub use sessions::{NO_SLOT, SessionKey};
+pub use shared::SharedHistory;
 
 /// What a stream may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,11 +56,14 @@ impl Cursor {
 }
 
 /// What a new stream has before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CatchUp {
-    /// Where it starts.
+    /// Messages that come first, to be copied: those of the shared history that stand in the log
+    /// before one that is not of it. Mostly none.
+    pub ahead: Vec<u64>,
+    /// Where it starts after them.
     pub cursor: Cursor,
-    /// Messages that follow from history.
+    /// Messages that follow from history, those ahead among them.
     pub replay: u64,
     /// Messages that it should have seen and that are gone. Exact for a stream that sees
     /// everything; an upper bound for others, since what is gone is not known by session.
@@ -99,6 +104,7 @@ pub struct LiveLog {
     broadcasts: VecDeque<u64>,
     broadcasts_evicted: u64,
     sessions: Sessions,
+    shared: SharedHistory,
 }
 
 impl LiveLog {
@@ -112,6 +118,7 @@ impl LiveLog {
             broadcasts: VecDeque::new(),
             broadcasts_evicted: 0,
             sessions: Sessions::default(),
+            shared: SharedHistory::default(),
         }
     }
 
@@ -158,13 +165,16 @@ impl LiveLog {
     }
 
     /// Where a new stream begins. Without `resume_after`: at the last [`HISTORY_MESSAGES`] that it
-    /// may see. With it: behind that message, from as far back as the log reaches; a seq that was
-    /// never given out is nonsense and gets the full replay.
+    /// may see, the shared history before others. With it: behind that message, from as far back as
+    /// the log reaches; a seq that was never given out is nonsense and gets the full replay.
     pub fn catch_up(&self, view: View, resume_after: Option<u64>) -> CatchUp {
         let resume = resume_after
             .filter(|&seq| seq < self.head_seq())
             .map(|seq| seq + 1);
-        let start = resume.unwrap_or_else(|| self.history_start(view));
+        let (ahead, start) = match resume {
+            Some(seq) => (Vec::new(), seq),
+            None => self.replay(view),
+        };
         let (next_seq, missed) = match self.tail_seq.checked_sub(start) {
             Some(gone) => (self.tail_seq, gone),
             None => (start, 0),
@@ -172,8 +182,9 @@ impl LiveLog {
         let cursor = self.cursor_at(view, next_seq);
         CatchUp {
             cursor,
-            replay: self.visible_before(view, self.head_seq()) - cursor.seen,
+            replay: ahead.len() as u64 + self.visible_before(view, self.head_seq()) - cursor.seen,
             missed,
+            ahead,
         }
     }
 

@@ -7,21 +7,21 @@ use std::fmt::{Display, Write};
 
 /// What a family's samples mean.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Counter,
     Gauge,
     Histogram,
 }
 
 /// The samples of one name.
-pub(super) struct Family<'a> {
+pub(crate) struct Family<'a> {
     text: &'a mut String,
     name: &'a str,
 }
 
 impl<'a> Family<'a> {
     /// Begins a family: its help and its type.
-    pub(super) fn new(text: &'a mut String, kind: Kind, name: &'a str, help: &str) -> Family<'a> {
+    pub(crate) fn new(text: &'a mut String, kind: Kind, name: &'a str, help: &str) -> Family<'a> {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
@@ -34,7 +34,7 @@ impl<'a> Family<'a> {
 
     /// Adds a sample; `suffix` is for the parts of a histogram, `labels` are `name="value"` joined
     /// by commas, or nothing.
-    pub(super) fn sample(&mut self, suffix: &str, labels: &str, value: impl Display) {
+    pub(crate) fn sample(&mut self, suffix: &str, labels: &str, value: impl Display) {
         let name = self.name;
         let _ = match labels {
             "" => writeln!(self.text, "{name}{suffix} {value}"),

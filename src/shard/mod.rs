@@ -248,6 +248,9 @@ impl<S: Socket> Shard<S> {
                 .append(frame.seq, frame.session, frame.bytes, frame.chunk);
             self.note_behind(session);
         }
+        if let Some(shared) = batch.shared_history() {
+            self.log.set_shared_history(shared.clone());
+        }
     }
 
     /// Whether webhooks of this turn wait to be published.

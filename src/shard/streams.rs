@@ -76,6 +76,9 @@ impl<S: Socket> Shard<S> {
             self.tally.count(Counter::Gaps, 1);
             frame::push_gap(&mut first_bytes, framing, start.missed);
         }
+        for &seq in &start.ahead {
+            self.log.copy_message(seq, framing, &mut first_bytes);
+        }
 
         let mut stream = Stream::new(view, framing, start.cursor, first_bytes);
         stream.lap_index = self.sweep.join(LapKind::of(view), slot as u32);

@@ -141,7 +141,8 @@ impl Node {
 
     /// Brings messages of other nodes. Does not wait for room.
     pub fn admit(&self, messages: Vec<Message>) -> Vec<Result<Receipt, NotStored>> {
-        self.hub.admit(messages, Duration::ZERO)
+        let messages: Vec<Arc<Message>> = messages.into_iter().map(Arc::new).collect();
+        self.hub.admit(&messages, Duration::ZERO)
     }
 }
 

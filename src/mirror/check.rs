@@ -1,0 +1,228 @@
+//! `hookcast kv-check`: tries the mirror's settings step by step and says in words what is wrong.
+//!
+//! Called by `main`, which prints the result. Touches the history only to read it; the write is
+//! tried on a key of its own, which is deleted again.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::config::KvConfig;
+use crate::limits::HISTORY_MESSAGES;
+use crate::mirror::KEY;
+use crate::mirror::cloudflare::Client;
+use crate::mirror::merge::join;
+use crate::mirror::reply::{Failure, FailureKind, Reply};
+use crate::mirror::value::{self, Stored};
+
+/// The key that the write is tried on.
+const PROBE_KEY: &str = "hookcast:kv-check";
+
+/// How a check went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// As it should be.
+    Passed,
+    /// It works, but there is something to know.
+    Noted,
+    /// It does not work.
+    Failed,
+    /// Not tried, because an earlier check failed.
+    Skipped,
+}
+
+/// One check and its result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// What was checked: a word or two.
+    pub subject: &'static str,
+    /// How it went.
+    pub verdict: Verdict,
+    /// The result as a sentence, with what to do about it.
+    pub words: String,
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = match self.verdict {
+            Verdict::Passed => "ok",
+            Verdict::Noted => "note",
+            Verdict::Failed => "FAILED",
+            Verdict::Skipped => "skipped",
+        };
+        write!(f, "{:<12} {mark:<8} {}", self.subject, self.words)
+    }
+}
+
+const SETTINGS: &str = "settings";
+const CONNECTION: &str = "connection";
+const TOKEN: &str = "token";
+const NAMESPACE: &str = "namespace";
+const READ: &str = "read";
+const HISTORY: &str = "history";
+const WRITE: &str = "write";
+
+/// Tries settings, connection, token, namespace, reading, the history itself, and writing, in this
+/// order. All is well if no check is [`Verdict::Failed`]. Takes at most three calls.
+pub fn kv_check(config: &KvConfig) -> Vec<Check> {
+    let client = match Client::new(config) {
+        Ok(client) => client,
+        Err(error) => {
+            let failed = check(SETTINGS, Verdict::Failed, error.to_string());
+            return with_skipped(
+                vec![failed],
+                &[CONNECTION, TOKEN, NAMESPACE, READ, HISTORY, WRITE],
+            );
+        }
+    };
+    let settings = format!(
+        "namespace {} of account {} at {}",
+        config.namespace,
+        config.account,
+        config.endpoint.as_str()
+    );
+    let mut checks = vec![check(SETTINGS, Verdict::Passed, settings)];
+    let reply = client.read(KEY, config.timeout);
+    if let Err(failure) = &reply.result {
+        return with_skipped(failed_read(checks, failure), &[HISTORY, WRITE]);
+    }
+    checks.extend([
+        passed(CONNECTION, "the endpoint answers"),
+        passed(TOKEN, "the token is accepted"),
+        passed(NAMESPACE, "the namespace exists"),
+        passed(READ, "the token may read it"),
+    ]);
+    checks.push(history(&reply));
+    checks.push(write(&client, config.timeout));
+    checks
+}
+
+/// A failed read says how far it got: what came before the fault works.
+fn failed_read(mut checks: Vec<Check>, failure: &Failure) -> Vec<Check> {
+    let steps = [CONNECTION, TOKEN, NAMESPACE, READ];
+    let culprit = match failure.kind {
+        FailureKind::Unreachable | FailureKind::Timeout | FailureKind::Unexpected => CONNECTION,
+        FailureKind::Credentials => TOKEN,
+        FailureKind::Namespace => NAMESPACE,
+        FailureKind::Server | FailureKind::RateLimited | FailureKind::DailyLimit => READ,
+    };
+    let at = steps.iter().position(|step| *step == culprit).unwrap_or(0);
+    // A server in trouble says nothing about token and namespace, so no step is called good that
+    // the answer did not prove.
+    if culprit != CONNECTION {
+        checks.push(passed(CONNECTION, "the endpoint answers"));
+    }
+    if culprit == NAMESPACE {
+        checks.push(passed(TOKEN, "the token is accepted"));
+    }
+    checks.push(check(
+        culprit,
+        Verdict::Failed,
+        format!("{failure}; {}", advice(failure.kind)),
+    ));
+    with_skipped(checks, &steps[at + 1..])
+}
+
+fn advice(kind: FailureKind) -> &'static str {
+    match kind {
+        FailureKind::Unreachable => {
+            "check --kv-endpoint, --kv-ca-file, name resolution, the firewall and the proxy variables"
+        }
+        FailureKind::Timeout => "check the network's way out, or raise --kv-timeout",
+        FailureKind::Server => {
+            "nothing is wrong here; try again later, see www.cloudflarestatus.com"
+        }
+        FailureKind::RateLimited => {
+            "the token's user makes more than 1,200 calls in five minutes; wait five minutes, \
+             then run fewer nodes on it or raise --kv-poll"
+        }
+        FailureKind::DailyLimit => "wait for 00:00 UTC, or use the paid plan",
+        FailureKind::Credentials => {
+            "CLOUDFLARE_API_TOKEN needs the permission Workers KV Storage: Edit \
+             for the account in CLOUDFLARE_ACCOUNT_ID"
+        }
+        FailureKind::Namespace => {
+            "WEBHOOK_KV must be the id of a namespace (32 hexadecimal digits, not its name) \
+             of the account in CLOUDFLARE_ACCOUNT_ID"
+        }
+        FailureKind::Unexpected => {
+            "check --kv-endpoint: this does not look like the Cloudflare API"
+        }
+    }
+}
+
+fn history(reply: &Reply<Option<Vec<u8>>>) -> Check {
+    let bytes = reply.result.as_ref().ok().and_then(Option::as_deref);
+    let size = bytes.map_or(0, <[u8]>::len);
+    let crowd = |entries| join(entries, HISTORY_MESSAGES, u64::MAX);
+    match value::parse(bytes, 4 * HISTORY_MESSAGES, &crowd) {
+        Err(value::Unreadable) => check(
+            HISTORY,
+            Verdict::Failed,
+            format!(
+                "the key {KEY} holds {size} bytes that are not a list of messages, and nothing will be \
+                 written over them; delete the key to start anew"
+            ),
+        ),
+        Ok(Stored {
+            foreign: 0, count, ..
+        }) => passed(
+            HISTORY,
+            &format!("the key {KEY} holds {count} messages in {size} bytes"),
+        ),
+        Ok(Stored {
+            foreign,
+            count,
+            first_fault,
+            ..
+        }) => {
+            let first = first_fault
+                .map(|(place, fault)| format!("; the first is at place {place}: {fault}"))
+                .unwrap_or_default();
+            let words = format!(
+                "{foreign} of {count} entries of the key {KEY} are no messages and will not be shown{first}"
+            );
+            check(HISTORY, Verdict::Noted, words)
+        }
+    }
+}
+
+fn write(client: &Client, timeout: Duration) -> Check {
+    if let Err(failure) = client
+        .write(PROBE_KEY, b"written by hookcast kv-check", timeout)
+        .result
+    {
+        let words = format!("{failure}; {}", advice(failure.kind));
+        return check(WRITE, Verdict::Failed, words);
+    }
+    match client.delete(PROBE_KEY, timeout).result {
+        Ok(()) => passed(
+            WRITE,
+            &format!("the token may write it (tried on the key {PROBE_KEY})"),
+        ),
+        Err(failure) => check(
+            WRITE,
+            Verdict::Noted,
+            format!(
+                "the token may write it, but the key {PROBE_KEY} could not be deleted: {failure}"
+            ),
+        ),
+    }
+}
+
+fn check(subject: &'static str, verdict: Verdict, words: String) -> Check {
+    Check {
+        subject,
+        verdict,
+        words,
+    }
+}
+
+fn passed(subject: &'static str, words: &str) -> Check {
+    check(subject, Verdict::Passed, words.to_owned())
+}
+
+fn with_skipped(mut checks: Vec<Check>, subjects: &[&'static str]) -> Vec<Check> {
+    let skipped = |subject: &&'static str| check(subject, Verdict::Skipped, "not tried".into());
+    checks.extend(subjects.iter().map(skipped));
+    checks
+}

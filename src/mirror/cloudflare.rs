@@ -1,0 +1,302 @@
+//! A blocking client of the Cloudflare KV REST API: read, write and delete one value.
+//!
+//! Called by the mirror thread and by the `kv-check` command. Every call is bounded in time and
+//! bytes and ends in a [`Reply`]; no answer, however odd, is an error of this program. The token is
+//! in the `Authorization` header and nowhere else: not in a `Debug` form, not in a failure's text,
+//! and no redirect is followed that could carry it elsewhere.
+//!
+//! The proxy variables of the environment (`ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY`, in this order,
+//! and `NO_PROXY`) are honoured, as in other tools of an operator behind an egress proxy, except
+//! for an endpoint on this very machine.
+
+use std::fmt;
+use std::io::{ErrorKind, Read};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use ureq::http::{HeaderMap, HeaderValue, Response, Uri, header};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::{Agent, Body, Proxy, RequestBuilder};
+
+use crate::config::KvConfig;
+use crate::limits::{KV_ERROR_BODY_BYTES_MAX, KV_VALUE_BYTES_MAX};
+use crate::mirror::reply::{
+    Failure, FailureKind, Reply, classify, date_ms, is_key_not_found, printable,
+};
+
+/// What needs no escape in a path segment (RFC 3986 section 2.3).
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// Least time that an idle connection is kept; the API's end keeps it for some minutes.
+const IDLE_AGE_MIN: Duration = Duration::from_secs(60);
+
+/// A client for one namespace. It keeps one connection alive.
+pub struct Client {
+    agent: Agent,
+    values_url: String,
+    authorization: HeaderValue,
+    token: String,
+}
+
+/// Why there can be no client: a setting that cannot work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientError {
+    /// The endpoint is not a URL.
+    Endpoint,
+    /// The token has characters that no header may carry.
+    Token,
+    /// The certificates to trust are malformed, or there are none.
+    Certificates,
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ClientError::Endpoint => "--kv-endpoint is not a URL",
+            ClientError::Token => "the KV token has characters that a header cannot carry",
+            ClientError::Certificates => "--kv-ca-file holds no well-formed PEM certificate",
+        })
+    }
+}
+
+impl std::error::Error for ClientError {}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("values_url", &self.values_url)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Cuts a client's calls short from another thread.
+pub struct Interrupt(Agent);
+
+impl fmt::Debug for Interrupt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Interrupt")
+    }
+}
+
+impl Interrupt {
+    /// Fails the call in flight, if any, and all later ones.
+    pub fn interrupt(self) {
+        self.0.shutdown();
+    }
+}
+
+impl Client {
+    /// A client for the configured namespace. Connects to nothing yet.
+    pub fn new(config: &KvConfig) -> Result<Client, ClientError> {
+        let endpoint: Uri = config
+            .endpoint
+            .as_str()
+            .parse()
+            .map_err(|_| ClientError::Endpoint)?;
+        let roots = match &config.ca_pem {
+            Some(pem) => RootCerts::Specific(Arc::new(certificates(pem)?)),
+            None => RootCerts::WebPki,
+        };
+        let proxy = if is_loopback(&endpoint) {
+            None
+        } else {
+            Proxy::try_from_env()
+        };
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(proxy)
+            .user_agent(concat!("hookcast/", env!("CARGO_PKG_VERSION")))
+            .max_idle_connections(1)
+            // Kept over several polls, so that a poll costs no handshake.
+            .max_idle_age(config.poll_interval.saturating_mul(4).max(IDLE_AGE_MIN))
+            .tls_config(TlsConfig::builder().root_certs(roots).build())
+            .build()
+            .new_agent();
+        let values_url = format!(
+            "{}/accounts/{}/storage/kv/namespaces/{}/values/",
+            config.endpoint.as_str().trim_end_matches('/'),
+            config.account,
+            config.namespace,
+        );
+        let token = config.token.expose().to_owned();
+        Ok(Client {
+            agent,
+            values_url,
+            authorization: bearer(&token)?,
+            token,
+        })
+    }
+
+    /// What can interrupt this client's calls.
+    pub fn interrupt_handle(&self) -> Interrupt {
+        Interrupt(self.agent.clone())
+    }
+
+    /// Reads a value; `None` if there is no such key.
+    pub fn read(&self, key: &str, timeout: Duration) -> Reply<Option<Vec<u8>>> {
+        let outcome = self
+            .authorized(self.agent.get(self.url(key)), timeout)
+            .call();
+        self.reply(outcome, |response| match response.status().as_u16() {
+            200..=299 => {
+                let body = response
+                    .body_mut()
+                    .with_config()
+                    .limit(KV_VALUE_BYTES_MAX as u64);
+                body.read_to_vec().map(Some).map_err(|error| broken(&error))
+            }
+            status => match error_body(response) {
+                body if is_key_not_found(status, &body) => Ok(None),
+                body => Err(failure(status, response.headers(), &body)),
+            },
+        })
+    }
+
+    /// Writes a value; it replaces what was there.
+    pub fn write(&self, key: &str, value: &[u8], timeout: Duration) -> Reply<()> {
+        let request = self
+            .agent
+            .put(self.url(key))
+            .content_type("application/octet-stream");
+        let outcome = self.authorized(request, timeout).send(value);
+        self.reply(outcome, accepted)
+    }
+
+    /// Deletes a value, if there is one.
+    pub fn delete(&self, key: &str, timeout: Duration) -> Reply<()> {
+        let outcome = self
+            .authorized(self.agent.delete(self.url(key)), timeout)
+            .call();
+        self.reply(outcome, accepted)
+    }
+
+    fn url(&self, key: &str) -> String {
+        format!("{}{}", self.values_url, utf8_percent_encode(key, SEGMENT))
+    }
+
+    fn authorized<Any>(
+        &self,
+        request: RequestBuilder<Any>,
+        timeout: Duration,
+    ) -> RequestBuilder<Any> {
+        request
+            .header(header::AUTHORIZATION, self.authorization.clone())
+            .config()
+            .timeout_global(Some(timeout))
+            // A dead address must leave time for the next one.
+            .timeout_connect(Some(timeout / 2))
+            .build()
+    }
+
+    fn reply<T>(
+        &self,
+        outcome: Result<Response<Body>, ureq::Error>,
+        interpret: impl FnOnce(&mut Response<Body>) -> Result<T, Failure>,
+    ) -> Reply<T> {
+        match outcome {
+            Ok(mut response) => {
+                let date_ms = response_date_ms(response.headers());
+                Reply {
+                    result: self.without_token(interpret(&mut response)),
+                    date_ms,
+                }
+            }
+            Err(error) => Reply {
+                result: self.without_token(Err(broken(&error))),
+                date_ms: None,
+            },
+        }
+    }
+
+    /// No answer should quote the token; this makes sure.
+    fn without_token<T>(&self, result: Result<T, Failure>) -> Result<T, Failure> {
+        result.map_err(|mut failure| {
+            failure.detail = failure.detail.replace(&self.token, "[token]");
+            failure
+        })
+    }
+}
+
+/// The outcome of a call whose answer's body does not matter.
+fn accepted(response: &mut Response<Body>) -> Result<(), Failure> {
+    let status = response.status().as_u16();
+    // The body is read in any case: only then can the connection be used again.
+    let body = error_body(response);
+    match status {
+        200..=299 => Ok(()),
+        _ => Err(failure(status, response.headers(), &body)),
+    }
+}
+
+fn failure(status: u16, headers: &HeaderMap, body: &[u8]) -> Failure {
+    let retry_after = headers
+        .get(header::RETRY_AFTER)
+        .and_then(|value| value.to_str().ok());
+    classify(status, retry_after, body, response_date_ms(headers))
+}
+
+fn response_date_ms(headers: &HeaderMap) -> Option<u64> {
+    date_ms(headers.get(header::DATE)?.to_str().ok()?)
+}
+
+/// The beginning of an answer's body, as far as it comes: the status is what counts.
+fn error_body(response: &mut Response<Body>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut body = response
+        .body_mut()
+        .as_reader()
+        .take(KV_ERROR_BODY_BYTES_MAX as u64);
+    let _the_rest_is_missing = body.read_to_end(&mut bytes);
+    bytes
+}
+
+/// A call that brought no whole answer.
+fn broken(error: &ureq::Error) -> Failure {
+    let kind = match error {
+        ureq::Error::Timeout(_) => FailureKind::Timeout,
+        ureq::Error::BodyExceedsLimit(_) => FailureKind::Unexpected,
+        ureq::Error::Io(error) if error.kind() == ErrorKind::TimedOut => FailureKind::Timeout,
+        _ => FailureKind::Unreachable,
+    };
+    Failure {
+        kind,
+        retry_after_ms: None,
+        detail: printable(&error.to_string()),
+    }
+}
+
+fn is_loopback(endpoint: &Uri) -> bool {
+    let host = endpoint.host().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost"
+        || host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+fn bearer(token: &str) -> Result<HeaderValue, ClientError> {
+    let mut header =
+        HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| ClientError::Token)?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, ClientError> {
+    let mut certificates = Vec::new();
+    for item in parse_pem(pem) {
+        if let PemItem::Certificate(certificate) = item.map_err(|_| ClientError::Certificates)? {
+            certificates.push(certificate);
+        }
+    }
+    if certificates.is_empty() {
+        Err(ClientError::Certificates)
+    } else {
+        Ok(certificates)
+    }
+}

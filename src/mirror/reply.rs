@@ -1,0 +1,291 @@
+//! What a call to KV came to, as a value.
+//!
+//! Made by the client (`cloudflare`), acted upon by the mirror core. Pure: the classification of an
+//! answer takes a status, a header and a body, and cannot fail on any of them.
+
+use std::fmt;
+
+use serde::Deserialize;
+
+use crate::limits::KV_RETRY_AFTER_MS_MAX;
+
+/// What a call came to.
+#[derive(Debug, Clone)]
+pub struct Reply<T> {
+    /// The result or what went wrong.
+    pub result: Result<T, Failure>,
+    /// The `Date` of the answer in milliseconds since the Unix epoch: the clock that all nodes
+    /// share. Its resolution is a second.
+    pub date_ms: Option<u64>,
+}
+
+/// Why a call failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What kind of failure, for counters and decisions.
+    pub kind: FailureKind,
+    /// `Retry-After`, if the answer had one that makes sense, at most [`KV_RETRY_AFTER_MS_MAX`].
+    pub retry_after_ms: Option<u64>,
+    /// Status, code and message in one short line of printable text.
+    pub detail: String,
+}
+
+/// The kinds of failure, by what is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FailureKind {
+    /// No connection: name resolution, TCP, TLS, or it broke.
+    Unreachable,
+    /// No answer in time.
+    Timeout,
+    /// The server is in trouble (5xx).
+    Server,
+    /// Too many calls (429).
+    RateLimited,
+    /// The day's allowance is used up (code 10048).
+    DailyLimit,
+    /// The token is missing, malformed, wrong or lacks the permission (400, 401, 403).
+    Credentials,
+    /// There is no such account or namespace (404 other than of the key).
+    Namespace,
+    /// Any other answer: not what this API says.
+    Unexpected,
+}
+
+impl FailureKind {
+    /// All kinds, in the order of [`FailureKind::index`].
+    pub const ALL: [FailureKind; 8] = [
+        FailureKind::Unreachable,
+        FailureKind::Timeout,
+        FailureKind::Server,
+        FailureKind::RateLimited,
+        FailureKind::DailyLimit,
+        FailureKind::Credentials,
+        FailureKind::Namespace,
+        FailureKind::Unexpected,
+    ];
+
+    /// The name as a metric's label.
+    pub fn label(self) -> &'static str {
+        match self {
+            FailureKind::Unreachable => "unreachable",
+            FailureKind::Timeout => "timeout",
+            FailureKind::Server => "server",
+            FailureKind::RateLimited => "rate_limited",
+            FailureKind::DailyLimit => "daily_limit",
+            FailureKind::Credentials => "credentials",
+            FailureKind::Namespace => "namespace",
+            FailureKind::Unexpected => "unexpected",
+        }
+    }
+
+    /// The position in [`FailureKind::ALL`].
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// Whether only an operator can mend it.
+    pub fn needs_operator(self) -> bool {
+        matches!(
+            self,
+            FailureKind::Credentials | FailureKind::Namespace | FailureKind::Unexpected
+        )
+    }
+}
+
+impl fmt::Display for FailureKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FailureKind::Unreachable => "KV cannot be reached",
+            FailureKind::Timeout => "KV does not answer in time",
+            FailureKind::Server => "KV is in trouble",
+            FailureKind::RateLimited => "too many calls",
+            FailureKind::DailyLimit => "the day's allowance is used up",
+            FailureKind::Credentials => "the token is not accepted",
+            FailureKind::Namespace => "there is no such account or namespace",
+            FailureKind::Unexpected => "the answer is not one of this API",
+        })
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.kind, self.detail)
+    }
+}
+
+/// Code of the API: the key does not exist.
+const KEY_NOT_FOUND: u32 = 10009;
+/// Code of the API: the free plan's daily limit is reached.
+const DAILY_LIMIT: u32 = 10048;
+
+/// Most characters of an answer's message that a [`Failure`] quotes.
+const QUOTE_CHARS_MAX: usize = 160;
+
+/// Whether a not-ok answer means that the key does not exist, which is no failure.
+pub fn is_key_not_found(status: u16, body: &[u8]) -> bool {
+    status == 404 && first_error(body).is_some_and(|error| error.code == KEY_NOT_FOUND)
+}
+
+/// Classifies an answer other than 2xx: by its status first and its code second, and whatever its
+/// body is.
+pub fn classify(
+    status: u16,
+    retry_after: Option<&str>,
+    body: &[u8],
+    now_ms: Option<u64>,
+) -> Failure {
+    let error = first_error(body);
+    let code = error.as_ref().map(|error| error.code);
+    let kind = match (status, code) {
+        (400.., Some(DAILY_LIMIT)) => FailureKind::DailyLimit,
+        (429, _) => FailureKind::RateLimited,
+        (400 | 401 | 403, _) => FailureKind::Credentials,
+        (404, Some(_)) => FailureKind::Namespace,
+        (408, _) => FailureKind::Timeout,
+        (500.., _) => FailureKind::Server,
+        _ => FailureKind::Unexpected,
+    };
+    let detail = match error {
+        Some(error) => format!(
+            "status {status}, code {}: {}",
+            error.code,
+            printable(&error.message)
+        ),
+        None => format!("status {status}, and a body that is no API answer"),
+    };
+    Failure {
+        kind,
+        retry_after_ms: retry_after_ms(retry_after, now_ms),
+        detail,
+    }
+}
+
+/// `Retry-After` as seconds or as a date (RFC 9110 section 10.2.3).
+fn retry_after_ms(value: Option<&str>, now_ms: Option<u64>) -> Option<u64> {
+    let value = value?.trim();
+    let wait_ms = match value.parse::<u64>() {
+        Ok(seconds) => seconds.saturating_mul(1000),
+        Err(_) => date_ms(value)?.saturating_sub(now_ms?),
+    };
+    Some(wait_ms.min(KV_RETRY_AFTER_MS_MAX))
+}
+
+/// An HTTP date (RFC 9110 section 5.6.7) in milliseconds since the Unix epoch.
+pub fn date_ms(value: &str) -> Option<u64> {
+    let date = httpdate::parse_http_date(value).ok()?;
+    let since_epoch = date.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(since_epoch.as_millis() as u64)
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    errors: Vec<ApiError>,
+}
+
+#[derive(Deserialize)]
+struct ApiError {
+    code: u32,
+    #[serde(default)]
+    message: String,
+}
+
+fn first_error(body: &[u8]) -> Option<ApiError> {
+    serde_json::from_slice::<Envelope>(body)
+        .ok()?
+        .errors
+        .into_iter()
+        .next()
+}
+
+/// A bounded quote of foreign text, without what could disturb a log or a terminal.
+pub fn printable(text: &str) -> String {
+    let safe = |c: char| if c.is_control() { ' ' } else { c };
+    let mut quote: String = text.chars().take(QUOTE_CHARS_MAX).map(safe).collect();
+    if text.chars().nth(QUOTE_CHARS_MAX).is_some() {
+        quote.push('…');
+    }
+    quote
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn envelope(code: u32) -> Vec<u8> {
+        format!(r#"{{"success":false,"errors":[{{"code":{code},"message":"m"}}],"result":null}}"#)
+            .into_bytes()
+    }
+
+    fn kind(status: u16, body: &[u8]) -> FailureKind {
+        classify(status, None, body, None).kind
+    }
+
+    #[test]
+    fn status_decides_first_and_code_second() {
+        let html = b"<html><h1>502</h1></html>";
+        for (status, body, expected) in [
+            (400, envelope(6003), FailureKind::Credentials),
+            (401, envelope(10000), FailureKind::Credentials),
+            (403, envelope(10000), FailureKind::Credentials),
+            (403, html.to_vec(), FailureKind::Credentials),
+            (404, envelope(10013), FailureKind::Namespace),
+            (404, envelope(10011), FailureKind::Namespace),
+            (404, envelope(7003), FailureKind::Namespace),
+            (404, html.to_vec(), FailureKind::Unexpected),
+            (429, envelope(971), FailureKind::RateLimited),
+            (429, html.to_vec(), FailureKind::RateLimited),
+            (429, envelope(10048), FailureKind::DailyLimit),
+            (403, envelope(10048), FailureKind::DailyLimit),
+            (500, envelope(10001), FailureKind::Server),
+            (502, html.to_vec(), FailureKind::Server),
+            (530, vec![], FailureKind::Server),
+            (302, vec![], FailureKind::Unexpected),
+            (413, vec![0xff, 0], FailureKind::Unexpected),
+        ] {
+            assert_eq!(kind(status, &body), expected, "{status} {body:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_keys_own_code_means_an_empty_history() {
+        assert!(is_key_not_found(404, &envelope(10009)));
+        assert!(!is_key_not_found(404, &envelope(10013)));
+        assert!(!is_key_not_found(404, b"<html>not found"));
+        assert!(!is_key_not_found(404, br#"{"errors":[]}"#));
+        assert!(!is_key_not_found(410, &envelope(10009)));
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_and_bounded() {
+        let read =
+            |value: &str| classify(429, Some(value), b"", Some(784_111_777_000)).retry_after_ms;
+        assert_eq!(read("7"), Some(7_000));
+        assert_eq!(read(" 0 "), Some(0));
+        assert_eq!(read("Sun, 06 Nov 1994 08:49:57 GMT"), Some(20_000));
+        assert_eq!(read("Sun, 06 Nov 1994 08:00:00 GMT"), Some(0));
+        assert_eq!(read("99999999999999999999"), None);
+        assert_eq!(read("18446744073709551615"), Some(KV_RETRY_AFTER_MS_MAX));
+        assert_eq!(read("soon"), None);
+        assert_eq!(classify(429, None, b"", None).retry_after_ms, None);
+    }
+
+    #[test]
+    fn an_answers_text_is_quoted_safely() {
+        let body = format!(
+            r#"{{"errors":[{{"code":1,"message":"a\u001b[2J\nb{}"}}]}}"#,
+            "x".repeat(100_000)
+        );
+        let detail = classify(500, None, body.as_bytes(), None).detail;
+        assert!(
+            detail.len() < 300 && !detail.contains(['\u{1b}', '\n']),
+            "{detail}"
+        );
+    }
+
+    #[test]
+    fn the_index_of_a_kind_is_its_place() {
+        for (index, kind) in FailureKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind.index(), index);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What the mirror counts, for the metrics endpoint.
+//!
+//! Written by the mirror thread, read by whoever renders metrics, without locks.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use crate::metrics::text::{Family, Kind};
+use crate::mirror::reply::FailureKind;
+
+/// Counters and gauges of the mirror.
+#[derive(Debug)]
+pub struct MirrorStats {
+    since: Instant,
+    pub(super) reads: AtomicU64,
+    pub(super) writes: AtomicU64,
+    pub(super) read_failures: [AtomicU64; FailureKind::ALL.len()],
+    pub(super) write_failures: [AtomicU64; FailureKind::ALL.len()],
+    pub(super) admitted: AtomicU64,
+    pub(super) refused: AtomicU64,
+    pub(super) lag_messages: AtomicU64,
+    pub(super) calls_left: AtomicU64,
+    pub(super) foreign_entries: AtomicU64,
+    pub(super) unheld_messages: AtomicU64,
+    pub(super) value_is_unreadable: AtomicBool,
+    pub(super) day_is_used_up: AtomicBool,
+    clock_ahead_ms: AtomicI64,
+    last_success_ms: AtomicU64,
+}
+
+/// Neither a clock's nor a call's time.
+const NEVER: u64 = u64::MAX;
+/// No clock was seen.
+const UNKNOWN: i64 = i64::MIN;
+
+impl MirrorStats {
+    pub(super) fn new() -> MirrorStats {
+        MirrorStats {
+            since: Instant::now(),
+            reads: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
+            read_failures: Default::default(),
+            write_failures: Default::default(),
+            admitted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            lag_messages: AtomicU64::new(0),
+            calls_left: AtomicU64::new(0),
+            foreign_entries: AtomicU64::new(0),
+            unheld_messages: AtomicU64::new(0),
+            value_is_unreadable: AtomicBool::new(false),
+            day_is_used_up: AtomicBool::new(false),
+            clock_ahead_ms: AtomicI64::new(UNKNOWN),
+            last_success_ms: AtomicU64::new(NEVER),
+        }
+    }
+
+    /// Appends all of it to a text in the format of the metrics.
+    pub fn render(&self, text: &mut String) {
+        let calls = [
+            ("read", &self.reads, &self.read_failures),
+            ("write", &self.writes, &self.write_failures),
+        ];
+        let help = "Calls to KV that succeeded.";
+        let mut family = Family::new(text, Kind::Counter, "hookcast_kv_calls_total", help);
+        for (call, succeeded, _) in calls {
+            family.sample("", &format!(r#"call="{call}""#), succeeded.load(Relaxed));
+        }
+        let help = "Calls to KV that failed, by kind.";
+        let mut family = Family::new(text, Kind::Counter, "hookcast_kv_errors_total", help);
+        for (call, _, failed) in calls {
+            for (kind, count) in FailureKind::ALL.into_iter().zip(failed) {
+                let labels = format!(r#"call="{call}",kind="{}""#, kind.label());
+                family.sample("", &labels, count.load(Relaxed));
+            }
+        }
+        self.render_numbers(text);
+        // What is not known is left out: it is not nought.
+        let clock_ahead_ms = self.clock_ahead_ms.load(Relaxed);
+        if clock_ahead_ms != UNKNOWN {
+            let sign = if clock_ahead_ms < 0 { "-" } else { "" };
+            let seconds = Duration::from_millis(clock_ahead_ms.unsigned_abs());
+            let help = "How far KV's clock is ahead of this node's, within a second.";
+            Family::new(text, Kind::Gauge, "hookcast_kv_clock_ahead_seconds", help).sample(
+                "",
+                "",
+                format_args!("{sign}{}", seconds.as_secs_f64()),
+            );
+        }
+        let last_success_ms = self.last_success_ms.load(Relaxed);
+        if last_success_ms != NEVER {
+            let age = self
+                .since
+                .elapsed()
+                .saturating_sub(Duration::from_millis(last_success_ms));
+            let help = "Time since the last call to KV that succeeded.";
+            Family::new(
+                text,
+                Kind::Gauge,
+                "hookcast_kv_last_success_age_seconds",
+                help,
+            )
+            .sample("", "", age.as_secs_f64());
+        }
+    }
+
+    fn render_numbers(&self, text: &mut String) {
+        #[rustfmt::skip]
+        let numbers = [
+            (Kind::Counter, "hookcast_kv_messages_admitted_total", "Messages of others that went live here.", &self.admitted),
+            (Kind::Counter, "hookcast_kv_refusals_total", "Times the ring refused messages from KV.", &self.refused),
+            (Kind::Gauge, "hookcast_kv_lag_messages", "Messages of this node that KV was never known to hold.", &self.lag_messages),
+            (Kind::Gauge, "hookcast_kv_calls_left", "Calls left of what KV allows one user in five minutes, were this the only node.", &self.calls_left),
+            (Kind::Gauge, "hookcast_kv_foreign_entries", "Entries of the KV value that are no messages.", &self.foreign_entries),
+            (Kind::Gauge, "hookcast_kv_unheld_messages", "Messages of the shared history that are too large for this ring.", &self.unheld_messages),
+        ];
+        for (kind, name, help, number) in numbers {
+            Family::new(text, kind, name, help).sample("", "", number.load(Relaxed));
+        }
+        #[rustfmt::skip]
+        let states = [
+            ("hookcast_kv_value_unreadable", "1 while the KV value is no list and nothing is written over it.", &self.value_is_unreadable),
+            ("hookcast_kv_daily_limit_reached", "1 while the day's allowance of writes is used up.", &self.day_is_used_up),
+        ];
+        for (name, help, state) in states {
+            Family::new(text, Kind::Gauge, name, help).sample(
+                "",
+                "",
+                u8::from(state.load(Relaxed)),
+            );
+        }
+    }
+
+    pub(super) fn note_success(&self) {
+        self.last_success_ms
+            .store(self.since.elapsed().as_millis() as u64, Relaxed);
+    }
+
+    pub(super) fn set_clock_ahead(&self, ahead_ms: Option<i64>) {
+        self.clock_ahead_ms
+            .store(ahead_ms.unwrap_or(UNKNOWN), Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_is_left_out_and_not_nought() {
+        let stats = MirrorStats::new();
+        let render = || {
+            let mut text = String::new();
+            stats.render(&mut text);
+            text
+        };
+        assert!(!render().contains("clock_ahead") && !render().contains("last_success"));
+        stats.note_success();
+        stats.set_clock_ahead(Some(-1500));
+        stats.write_failures[FailureKind::DailyLimit.index()].fetch_add(2, Relaxed);
+        let text = render();
+        for line in [
+            "hookcast_kv_clock_ahead_seconds -1.5\n",
+            "hookcast_kv_errors_total{call=\"write\",kind=\"daily_limit\"} 2\n",
+            "hookcast_kv_last_success_age_seconds 0",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! The mirror's thread: runs cycles when they are due, until it is told to stop.
+//!
+//! Started by `main`. All blocking of the mirror is here: in calls to KV, which are bounded in time,
+//! and in waiting. It takes the hub's lock only for moments, and never while it calls.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, at, bounded, never, select};
+use fastrand::Rng;
+
+use crate::clock::{Clock, Now};
+use crate::config::KvConfig;
+use crate::hub::Hub;
+use crate::limits::{HISTORY_MESSAGES, KV_ADMIT_PATIENCE_MS};
+use crate::message::Message;
+use crate::mirror::KEY;
+use crate::mirror::cloudflare::{Client, ClientError, Interrupt};
+use crate::mirror::core::{Condition, Mirror};
+use crate::mirror::reply::{FailureKind, Reply};
+use crate::mirror::report::{Level, Line, Reporter};
+use crate::mirror::schedule::Pace;
+use crate::mirror::stats::MirrorStats;
+
+/// Time beyond its deadline that a stopping mirror gets to say how it went.
+const STOP_GRACE: Duration = Duration::from_millis(100);
+
+/// The running mirror.
+#[derive(Debug)]
+pub struct MirrorHandle {
+    stats: Arc<MirrorStats>,
+    stop: Sender<Instant>,
+    stopped: Receiver<Stopped>,
+    interrupt: Interrupt,
+}
+
+/// How the mirror ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// KV holds all of this node's history that it should.
+    Synced,
+    /// KV lacks this many of this node's messages; they are in the ring and follow at the next
+    /// start.
+    Behind(usize),
+    /// It did not end in time; its thread is left behind.
+    Overdue,
+}
+
+/// Why the mirror could not be started.
+#[derive(Debug)]
+pub enum SpawnError {
+    /// A setting cannot work.
+    Client(ClientError),
+    /// There is no thread to be had.
+    Thread(std::io::Error),
+}
+
+impl fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SpawnError::Client(error) => error.fmt(f),
+            SpawnError::Thread(error) => write!(f, "cannot start the mirror's thread: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for SpawnError {}
+
+/// Starts the mirror. `published`: a unit for every turn in which messages were published on this
+/// node; one place is enough, and a full channel loses nothing.
+pub fn spawn(
+    config: KvConfig,
+    hub: Arc<Hub>,
+    published: Receiver<()>,
+    clock: Clock,
+) -> Result<MirrorHandle, SpawnError> {
+    let client = Client::new(&config).map_err(SpawnError::Client)?;
+    let interrupt = client.interrupt_handle();
+    let stats = Arc::new(MirrorStats::new());
+    let (stop, stop_requested) = bounded(1);
+    let (report_stopped, stopped) = bounded(1);
+    let pace = Pace {
+        poll_ms: config.poll_interval.as_millis() as u64,
+        write_interval_ms: config.write_interval.as_millis() as u64,
+    };
+    let worker = Worker {
+        mirror: Mirror::new(
+            pace,
+            HISTORY_MESSAGES,
+            &hub.ring_view(),
+            clock.now(),
+            Rng::new(),
+        ),
+        config,
+        client,
+        hub,
+        published,
+        stop: stop_requested,
+        stats: Arc::clone(&stats),
+        reporter: Reporter::default(),
+        clock,
+    };
+    // Nobody waits for it if the handle is gone.
+    let run = move || {
+        let _ = report_stopped.send(worker.run());
+    };
+    thread::Builder::new()
+        .name("mirror".into())
+        .spawn(run)
+        .map_err(SpawnError::Thread)?;
+    Ok(MirrorHandle {
+        stats,
+        stop,
+        stopped,
+        interrupt,
+    })
+}
+
+impl MirrorHandle {
+    /// The mirror's counters and gauges; they outlive the handle.
+    pub fn stats(&self) -> Arc<MirrorStats> {
+        Arc::clone(&self.stats)
+    }
+
+    /// Stops the mirror after a last sync, at `deadline` at the latest. A call in flight is cut
+    /// short, for it may hang, and made again. Publishes must have ended.
+    pub fn stop(self, deadline: Instant) -> Stopped {
+        // A worker that is gone leaves the other channel closed, which is looked at next.
+        let _ = self.stop.send(deadline);
+        self.interrupt.interrupt();
+        match self.stopped.recv_deadline(deadline + STOP_GRACE) {
+            Ok(stopped) => stopped,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Stopped::Overdue,
+        }
+    }
+}
+
+struct Worker {
+    config: KvConfig,
+    client: Client,
+    hub: Arc<Hub>,
+    published: Receiver<()>,
+    stop: Receiver<Instant>,
+    stats: Arc<MirrorStats>,
+    mirror: Mirror,
+    reporter: Reporter,
+    clock: Clock,
+}
+
+enum Due {
+    Cycle,
+    Stop(Instant),
+}
+
+impl Worker {
+    fn run(mut self) -> Stopped {
+        loop {
+            match self.wait() {
+                Due::Cycle => self.cycle(self.config.timeout),
+                Due::Stop(deadline) => return self.close(deadline),
+            }
+        }
+    }
+
+    fn wait(&mut self) -> Due {
+        loop {
+            // Publishes are no news while a write is wanted anyway.
+            let is_news = !self.mirror.write_is_wanted();
+            let published = if is_news {
+                self.published.clone()
+            } else {
+                never()
+            };
+            select! {
+                // A handle that was dropped cannot ask for a last sync.
+                recv(self.stop) -> deadline => return Due::Stop(deadline.unwrap_or_else(|_| Instant::now())),
+                recv(published) -> unit => match unit {
+                    Ok(()) => self.mirror.handle_publish(),
+                    Err(_) => self.published = never(),
+                },
+                recv(at(self.due())) -> _ => return Due::Cycle,
+            }
+        }
+    }
+
+    /// One read, and one write if it is called for.
+    fn cycle(&mut self, timeout: Duration) {
+        if self.published.try_recv().is_ok() {
+            self.mirror.handle_publish();
+        }
+        self.mirror.begin_read(self.now());
+        let reply = self.client.read(KEY, timeout);
+        if self.is_stopping() {
+            return;
+        }
+        self.handle_read(reply);
+        if let Some(value) = self.mirror.begin_write(self.now()) {
+            let reply = self.client.write(KEY, &value, timeout);
+            if self.is_stopping() {
+                return;
+            }
+            self.handle_write(&reply);
+        }
+        self.publish_gauges();
+    }
+
+    fn handle_read(&mut self, reply: Reply<Option<Vec<u8>>>) {
+        match &reply.result {
+            Ok(_) => {
+                self.stats.reads.fetch_add(1, Relaxed);
+                self.stats.note_success();
+            }
+            Err(failure) => {
+                self.stats.read_failures[failure.kind.index()].fetch_add(1, Relaxed);
+            }
+        }
+        say(self.reporter.read(reply.result.as_ref().map(|_| ())));
+        let is_ok = reply.result.is_ok();
+
+        let news = self
+            .mirror
+            .handle_read(self.now(), reply, &self.hub.ring_view());
+        self.admit(&news);
+        if let Some(shared) = self.mirror.shared_history()
+            && self.hub.set_shared_history(shared.clone())
+        {
+            self.mirror.handle_shared_history(shared);
+        }
+
+        if is_ok {
+            say(self.reporter.condition(self.mirror.condition()));
+            say(self.reporter.unheld(self.mirror.unheld()));
+            say(self.reporter.clock(self.mirror.clock_ahead_ms()));
+        }
+    }
+
+    /// Puts news into the ring, half a ring at a time and with a look at it in between: so what is
+    /// published meanwhile is seen before it is overwritten.
+    fn admit(&mut self, news: &[Arc<Message>]) {
+        for some in news.chunks(HISTORY_MESSAGES / 2) {
+            let outcomes = self
+                .hub
+                .admit(some, Duration::from_millis(KV_ADMIT_PATIENCE_MS));
+            let mut admitted = Vec::new();
+            let mut refusal = None;
+            for (message, outcome) in some.iter().zip(outcomes) {
+                match outcome {
+                    Ok(_) => admitted.push(message.id),
+                    Err(error) if error.is_too_large() => self.mirror.handle_too_large(message.id),
+                    Err(error) => refusal = Some(error),
+                }
+            }
+            self.stats
+                .admitted
+                .fetch_add(admitted.len() as u64, Relaxed);
+            self.mirror
+                .handle_admitted(self.now(), &admitted, &self.hub.ring_view());
+            self.stats
+                .refused
+                .fetch_add(u64::from(refusal.is_some()), Relaxed);
+            say(self.reporter.refused(refusal.as_ref()));
+            if refusal.is_some() {
+                // What is left is offered again after the next read.
+                return;
+            }
+        }
+    }
+
+    fn handle_write(&mut self, reply: &Reply<()>) {
+        match &reply.result {
+            Ok(()) => {
+                self.stats.writes.fetch_add(1, Relaxed);
+                self.stats.note_success();
+            }
+            Err(failure) => {
+                self.stats.write_failures[failure.kind.index()].fetch_add(1, Relaxed);
+            }
+        }
+        let is_limit =
+            matches!(&reply.result, Err(failure) if failure.kind == FailureKind::DailyLimit);
+        self.stats.day_is_used_up.store(is_limit, Relaxed);
+        say(self.reporter.write(reply.result.as_ref().copied()));
+        self.mirror.handle_write(self.now(), reply);
+    }
+
+    fn publish_gauges(&self) {
+        let stats = &self.stats;
+        let lag = self.mirror.lag(&self.hub.ring_view());
+        stats.lag_messages.store(lag as u64, Relaxed);
+        stats
+            .calls_left
+            .store(self.mirror.calls_left(self.now()) as u64, Relaxed);
+        stats
+            .unheld_messages
+            .store(self.mirror.unheld() as u64, Relaxed);
+        stats.set_clock_ahead(self.mirror.clock_ahead_ms());
+        let condition = self.mirror.condition();
+        let foreign = if let Condition::Foreign { count, .. } = condition {
+            count as u64
+        } else {
+            0
+        };
+        stats.foreign_entries.store(foreign, Relaxed);
+        stats
+            .value_is_unreadable
+            .store(condition == Condition::Unreadable, Relaxed);
+    }
+
+    /// The last sync: cycles until nothing is to be written or there is no time left.
+    fn close(mut self, deadline: Instant) -> Stopped {
+        // The calls of the client so far were interrupted for good.
+        match Client::new(&self.config) {
+            Ok(client) => self.client = client,
+            Err(error) => tracing::warn!("no last sync with KV: {error}"),
+        }
+        self.mirror.begin_closing(self.now());
+        loop {
+            let due = self.due();
+            if due >= deadline {
+                break;
+            }
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            let left = deadline.saturating_duration_since(Instant::now());
+            self.cycle(left.min(self.config.timeout));
+            if !self.mirror.write_is_wanted() {
+                break;
+            }
+        }
+        match self.mirror.lag(&self.hub.ring_view()) {
+            0 => Stopped::Synced,
+            lag => Stopped::Behind(lag),
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        !self.stop.is_empty()
+    }
+
+    fn due(&self) -> Instant {
+        let left_ms = self
+            .mirror
+            .next_cycle_ms()
+            .saturating_sub(self.now().mono_ms);
+        Instant::now() + Duration::from_millis(left_ms)
+    }
+
+    fn now(&self) -> Now {
+        self.clock.now()
+    }
+}
+
+fn say(line: Option<Line>) {
+    let Some(Line { level, text }) = line else {
+        return;
+    };
+    match level {
+        Level::Info => tracing::info!("{text}"),
+        Level::Warn => tracing::warn!("{text}"),
+        Level::Error => tracing::error!("{text}"),
+    }
+}

@@ -1,0 +1,324 @@
+//! The KV: a process of miniflare, and worlds of their own in it, one for each test.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde_json::{Value, json};
+
+use crate::support::{Connection, PATIENCE, Response, Server, Setup};
+
+/// The only account there is.
+pub const ACCOUNT: &str = "test-account";
+/// The token of the tests themselves.
+const OWN_TOKEN: &str = "own-token";
+/// The key of the history.
+const KEY: &str = "webhook%3Amessages";
+
+/// Whether the tests run at the length of the defaults.
+pub fn is_full() -> bool {
+    std::env::var_os("KV_FULL").is_some()
+}
+
+/// One of two values: for a short run, and for one at full length.
+pub fn short_or_full<T>(short: T, full: T) -> T {
+    if is_full() { full } else { short }
+}
+
+/// Looks until something is so, which must not take longer than `patience`.
+pub fn wait_for<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "never happened: {what}");
+        // Nothing tells of a change in another process; this looks again.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A process of miniflare.
+pub struct Kv {
+    child: Child,
+    /// Its end is the process's.
+    _stdin: Option<ChildStdin>,
+    pub url: String,
+    pub address: SocketAddr,
+}
+
+impl Kv {
+    /// The one that most tests share.
+    pub fn shared() -> &'static Kv {
+        static SHARED: OnceLock<Kv> = OnceLock::new();
+        SHARED.get_or_init(|| Kv::start(&json!({})))
+    }
+
+    /// Starts one; see `server.js` for the options.
+    pub fn start(options: &Value) -> Kv {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kv");
+        let mut child = Command::new("node")
+            .arg("server.js")
+            .arg(options.to_string())
+            .current_dir(directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            // A group of its own, for workerd is a process of its own.
+            .process_group(0)
+            .spawn()
+            .expect("Node runs; tests/run kv installs the modules");
+        let mut url = String::new();
+        let stdout = child.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut url).unwrap();
+        let url = url.trim_end().trim_end_matches('/').to_owned();
+        let (_, address) = url
+            .split_once("//")
+            .unwrap_or_else(|| panic!("no URL: {url:?}"));
+        let address = address.parse().unwrap();
+        Kv {
+            _stdin: child.stdin.take(),
+            child,
+            url,
+            address,
+        }
+    }
+
+    /// Sends one request.
+    pub fn request(&self, method: &str, target: &str, headers: &str, body: &[u8]) -> Response {
+        let mut connection = Connection::open(self.address);
+        connection.send_request(method, target, headers, body);
+        connection.read_response_to(method)
+    }
+
+    /// Ends it as an outage would.
+    pub fn kill(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Kv {
+    fn drop(&mut self) {
+        let group = Pid::from_child(&self.child);
+        // It may have ended; then neither call has anything to do.
+        let _ = kill_process_group(group, Signal::KILL);
+        let _ = self.child.wait();
+    }
+}
+
+/// A namespace of its own.
+pub struct World<'a> {
+    pub kv: &'a Kv,
+    pub namespace: String,
+}
+
+/// A call to the API.
+#[derive(Debug, Clone)]
+pub struct Call {
+    pub at_ms: u64,
+    pub token: String,
+    pub is_write: bool,
+    pub status: Option<u64>,
+}
+
+/// What a world that lets these tokens read and write has to be told.
+pub fn open_to(tokens: &[&str]) -> Value {
+    let mut rights = serde_json::Map::new();
+    for token in tokens.iter().chain(&[OWN_TOKEN]) {
+        rights.insert((*token).to_owned(), json!({ "read": true, "write": true }));
+    }
+    json!({ "tokens": rights })
+}
+
+impl<'a> World<'a> {
+    /// A new namespace of the shared KV, for these tokens.
+    pub fn new(tokens: &[&str]) -> World<'static> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let namespace = format!("namespace-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        World::named(Kv::shared(), &namespace, tokens)
+    }
+
+    /// A namespace by name.
+    pub fn named(kv: &'a Kv, namespace: &str, tokens: &[&str]) -> World<'a> {
+        let world = World {
+            kv,
+            namespace: namespace.to_owned(),
+        };
+        world.tell(&open_to(tokens));
+        world
+    }
+
+    /// Tells it how to behave; see `rest.js`.
+    pub fn tell(&self, what: &Value) {
+        let target = format!("/control/{}", self.namespace);
+        let response = self
+            .kv
+            .request("PUT", &target, "", what.to_string().as_bytes());
+        assert_eq!(response.status, 200, "{response:?}");
+    }
+
+    /// How it behaves now.
+    pub fn state(&self) -> Value {
+        self.kv
+            .request("GET", &format!("/control/{}", self.namespace), "", b"")
+            .json()
+    }
+
+    /// All calls of nodes so far, oldest first.
+    pub fn calls(&self) -> Vec<Call> {
+        let calls = self
+            .kv
+            .request(
+                "GET",
+                &format!("/control/{}/calls", self.namespace),
+                "",
+                b"",
+            )
+            .json();
+        let calls = calls.as_array().unwrap().iter().map(|call| Call {
+            at_ms: call["at"].as_u64().unwrap(),
+            token: call["token"].as_str().unwrap().to_owned(),
+            is_write: call["method"] == "PUT",
+            status: call["status"].as_u64(),
+        });
+        calls.filter(|call| call.token != OWN_TOKEN).collect()
+    }
+
+    /// The writes among them.
+    pub fn writes(&self) -> Vec<Call> {
+        self.calls()
+            .into_iter()
+            .filter(|call| call.is_write)
+            .collect()
+    }
+
+    /// Waits until a token has had this many more answers to reads.
+    pub fn wait_for_reads(&self, token: &str, more: usize) {
+        let reads = || {
+            let calls = self.calls();
+            calls
+                .iter()
+                .filter(|call| call.token == token && !call.is_write && call.status.is_some())
+                .count()
+        };
+        let enough = reads() + more;
+        wait_for(PATIENCE * 3, "more reads", || {
+            (reads() >= enough).then_some(())
+        });
+    }
+
+    /// The value as text; nothing where there is no such key.
+    pub fn value(&self) -> Option<String> {
+        let response = self
+            .kv
+            .request("GET", &self.value_target(), &own_authorization(), b"");
+        (response.status == 200).then(|| String::from_utf8(response.body).unwrap())
+    }
+
+    /// The value as a list; empty where there is none.
+    pub fn history(&self) -> Vec<Value> {
+        self.value()
+            .map_or(Vec::new(), |text| serde_json::from_str(&text).unwrap())
+    }
+
+    /// The contents of the history.
+    pub fn contents(&self) -> Vec<String> {
+        let content = |entry: &Value| entry["content"].as_str().unwrap_or_default().to_owned();
+        self.history().iter().map(content).collect()
+    }
+
+    /// Waits until the history is these contents, in any order.
+    pub fn wait_for_contents(&self, expected: &[String]) {
+        let mut expected = expected.to_vec();
+        expected.sort();
+        let mut found = Vec::new();
+        let deadline = Instant::now() + PATIENCE * 3;
+        while found != expected {
+            assert!(
+                Instant::now() < deadline,
+                "KV has {found:?} and not {expected:?}"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+            found = self.contents();
+            found.sort();
+        }
+    }
+
+    /// Replaces the value.
+    pub fn put(&self, value: &str) {
+        self.tell(&json!({ "write_gap_ms": 0 }));
+        let response = self.kv.request(
+            "PUT",
+            &self.value_target(),
+            &own_authorization(),
+            value.as_bytes(),
+        );
+        assert_eq!(response.status, 200, "{response:?}");
+        self.tell(&json!({ "write_gap_ms": 1000 }));
+    }
+
+    /// Deletes the key.
+    pub fn delete(&self) {
+        let response = self
+            .kv
+            .request("DELETE", &self.value_target(), &own_authorization(), b"");
+        assert_eq!(response.status, 200, "{response:?}");
+    }
+
+    /// How a node is started on it: a read and a write a second, or at the defaults.
+    pub fn setup(&self, token: &str, arguments: &[&str]) -> Setup {
+        let pace: &[&str] = short_or_full(&["--kv-poll", "1s", "--kv-write-interval", "1s"], &[]);
+        self.setup_at(token, &[pace, arguments].concat())
+    }
+
+    /// How a node is started on it, with no flags but these.
+    pub fn setup_at(&self, token: &str, arguments: &[&str]) -> Setup {
+        let fixed = ["--shards", "1", "--kv-endpoint", &self.kv.url];
+        Setup::new(&[&fixed, arguments].concat())
+            .variable("CLOUDFLARE_ACCOUNT_ID", ACCOUNT)
+            .variable("CLOUDFLARE_API_TOKEN", token)
+            .variable("WEBHOOK_KV", &self.namespace)
+    }
+
+    /// Starts a node on it.
+    pub fn node(&self, token: &str) -> Server {
+        self.setup(token, &[]).start()
+    }
+
+    fn value_target(&self) -> String {
+        let namespace = &self.namespace;
+        format!("/accounts/{ACCOUNT}/storage/kv/namespaces/{namespace}/values/{KEY}")
+    }
+}
+
+impl Drop for World<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let calls = self.calls();
+            let begin_ms = calls.first().map_or(0, |call| call.at_ms);
+            for Call {
+                at_ms,
+                token,
+                is_write,
+                status,
+            } in calls
+            {
+                let what = if is_write { "write" } else { "read" };
+                eprintln!(
+                    "{:>7} ms  {token:<8} {what:<5} {status:?}",
+                    at_ms - begin_ms
+                );
+            }
+            eprintln!("KV: {:?}", self.value());
+        }
+    }
+}
+
+fn own_authorization() -> String {
+    format!("Authorization: Bearer {OWN_TOKEN}\r\n")
+}

@@ -1,0 +1,225 @@
+//! KV hangs, fails or is gone, and the node is ended or killed meanwhile.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::kv::{Kv, World, short_or_full, wait_for};
+use crate::support::{Connection, PATIENCE};
+
+/// With a call to KV hanging, webhooks are answered and streamed, and memory stays as it is.
+#[test]
+fn a_hanging_kv_touches_neither_webhooks_nor_streams_nor_memory() {
+    let world = World::new(&["node"]);
+    let node = world.setup("node", &["--kv-timeout", "60s"]).start();
+    let mut stream = node.stream("", "");
+    stream.connected();
+    let mut connection = node.connect();
+    let body = json!({ "message": "x".repeat(1_000) }).to_string();
+    let round = |connection: &mut Connection, stream: &mut crate::support::EventStream| {
+        let mut acknowledged = Vec::new();
+        let mut delivered = Vec::new();
+        for _ in 0..2_000 {
+            let begin = Instant::now();
+            connection.send_request("POST", "/api/webhook", "", body.as_bytes());
+            assert_eq!(connection.read_response().status, 200);
+            acknowledged.push(begin.elapsed());
+            stream.next();
+            delivered.push(begin.elapsed());
+        }
+        acknowledged.sort();
+        delivered.sort();
+        [
+            acknowledged[1_000],
+            acknowledged[1_980],
+            delivered[1_000],
+            delivered[1_980],
+        ]
+    };
+    // As many as fill the live log, so that what memory grows later is not the log's.
+    for _ in 0..10 {
+        round(&mut connection, &mut stream);
+    }
+    let healthy = round(&mut connection, &mut stream);
+
+    world.tell(&json!({ "fault": { "hang_ms": 30_000 } }));
+    wait_for(PATIENCE, "a hanging call", || {
+        (world.state()["hanging"] == 1).then_some(())
+    });
+    let before_kib = node.proc_status("VmRSS");
+    let hanging = round(&mut connection, &mut stream);
+    for _ in 0..5 {
+        round(&mut connection, &mut stream);
+    }
+    let after_kib = node.proc_status("VmRSS");
+    // All of that has happened during one and the same call.
+    assert_eq!(world.state()["hanging"], 1);
+    println!("acknowledged p50, p99; delivered p50, p99: healthy {healthy:?}, hanging {hanging:?}");
+    println!("memory before and after 12,000 messages: {before_kib} KiB, {after_kib} KiB");
+    assert!(
+        after_kib < before_kib + 2_048,
+        "{before_kib} KiB before, {after_kib} KiB after"
+    );
+    world.tell(&json!({ "fault": null }));
+}
+
+/// KV is gone for a while and comes back: the last hundred arrive, without anybody doing anything.
+#[test]
+fn after_an_outage_the_last_hundred_arrive() {
+    let directory = tempfile::tempdir().unwrap();
+    let port = |kv: &Kv| kv.address.port();
+    let options = |port: u16| json!({ "port": port, "persist": directory.path() });
+    let kv = Kv::start(&options(0));
+    let world = World::named(&kv, "outage", &["a", "b"]);
+    let (a, b) = (world.node("a"), world.node("b"));
+    let mut on_b = b.stream("", "");
+    on_b.connected();
+    a.publish("before");
+    assert_eq!(on_b.contents(1), ["before"]);
+
+    let same_port = port(&kv);
+    drop(world);
+    kv.kill();
+    let begin = Instant::now();
+    let outage = Duration::from_secs(short_or_full(3, 60));
+    let mut posted = Vec::new();
+    while begin.elapsed() < outage || posted.len() < 150 {
+        let content = format!("during {}", posted.len());
+        a.publish(&content);
+        posted.push(content);
+        std::thread::sleep(outage / 200);
+    }
+    a.wait_for_log("reading from KV fails");
+    let kv = Kv::start(&options(same_port));
+    let back = Instant::now();
+    let world = World::named(&kv, "outage", &["a", "b"]);
+    let last: HashSet<String> = posted[posted.len() - 100..].iter().cloned().collect();
+    wait_for(Duration::from_secs(150), "the last hundred in KV", || {
+        (world.contents().into_iter().collect::<HashSet<_>>() == last).then_some(())
+    });
+    println!(
+        "{} messages in an outage of {outage:?}; KV has the last 100 {:?} after its end",
+        posted.len(),
+        back.elapsed()
+    );
+    let mut seen = HashSet::new();
+    wait_for(
+        Duration::from_secs(150),
+        "the last hundred on the other node",
+        || {
+            // Heartbeats too: they keep the wait within its own bound.
+            let event = on_b.next_event().expect("the stream goes on");
+            if !event.is_heartbeat() {
+                seen.insert(event.content());
+            }
+            last.is_subset(&seen).then_some(())
+        },
+    );
+    println!(
+        "the other node's stream has them after {:?}",
+        back.elapsed()
+    );
+    a.wait_for_log("reading from KV works");
+    let lines = |start: &str| {
+        let log = a.log();
+        log.iter()
+            .filter(|line| {
+                line["message"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .starts_with(start)
+            })
+            .count()
+    };
+    assert_eq!(
+        lines("reading from KV"),
+        3,
+        "works, fails, works: {:?}",
+        a.log()
+    );
+}
+
+#[test]
+fn a_last_sync_brings_what_was_just_published() {
+    let world = World::new(&["node"]);
+    let mut node = world
+        .setup_at("node", &["--kv-poll", "1h", "--kv-write-interval", "1h"])
+        .start();
+    node.publish("first");
+    world.wait_for_contents(&["first".into()]);
+    // The next write would be due in an hour.
+    node.publish("last words");
+    node.signal(Signal::TERM);
+    assert_eq!(node.wait().code(), Some(0));
+    node.wait_for_log("KV holds this node's history");
+    assert_eq!(world.contents(), ["first", "last words"]);
+}
+
+#[test]
+fn a_hanging_kv_does_not_hold_up_the_end() {
+    let world = World::new(&["node"]);
+    world.tell(&json!({ "fault": { "hang_ms": 60_000 } }));
+    let mut node = world
+        .setup("node", &["--kv-timeout", "2m", "--drain", "1s"])
+        .start();
+    node.publish("unheard");
+    wait_for(PATIENCE, "a hanging call", || {
+        (world.state()["hanging"] == 1).then_some(())
+    });
+    node.signal(Signal::TERM);
+    // The call would have hung for longer than this waits.
+    assert_eq!(node.wait().code(), Some(0));
+    let log = format!("{:?}", node.log());
+    assert!(
+        log.contains("KV lacks messages") || log.contains("did not end in time"),
+        "{log}"
+    );
+
+    // What was not said is said after the restart.
+    world.tell(&json!({ "fault": null }));
+    let _node = node.restart();
+    world.wait_for_contents(&["unheard".into()]);
+}
+
+#[test]
+fn a_node_that_was_killed_reads_before_it_writes_and_repeats_nothing() {
+    let world = World::new(&["a", "b"]);
+    let mut a = world.node("a");
+    let b = world.node("b");
+    let mut on_b = b.stream("", "");
+    on_b.connected();
+    a.publish("before");
+    assert_eq!(on_b.contents(1), ["before"]);
+    a.publish("unwritten");
+    a.kill();
+    b.publish("meanwhile");
+    let has_meanwhile = || world.contents().contains(&"meanwhile".into()).then_some(());
+    wait_for(PATIENCE, "the other's message in KV", has_meanwhile);
+    let before = world.calls().len();
+
+    let a = a.restart();
+    let mut on_a = a.stream("", "");
+    let replayed = on_a.connected();
+    let mut contents = on_a.contents(usize::try_from(replayed).unwrap());
+    let calls = wait_for(PATIENCE, "a call of the restarted node", || {
+        let calls: Vec<_> = world.calls().split_off(before);
+        calls.iter().any(|call| call.token == "a").then_some(calls)
+    });
+    assert!(
+        !calls
+            .iter()
+            .find(|call| call.token == "a")
+            .unwrap()
+            .is_write,
+        "{calls:?}"
+    );
+    if replayed == 2 {
+        contents.extend(on_a.contents(1));
+    }
+    contents.sort();
+    assert_eq!(contents, ["before", "meanwhile", "unwritten"]);
+    assert_eq!(on_b.contents(2), ["meanwhile", "unwritten"]);
+    world.wait_for_contents(&["before".into(), "meanwhile".into(), "unwritten".into()]);
+}
