@@ -74,6 +74,7 @@ fn what_is_wrong_is_named_with_what_to_do() {
     let elsewhere = World {
         kv: world.kv,
         namespace: "nowhere".into(),
+        endpoint: world.kv.url.clone(),
     };
     let (code, text) = kv_check(&elsewhere, "good", &[]);
     assert_eq!(code, 1, "{text}");

@@ -1,12 +1,12 @@
 //! The KV: a process of miniflare, and worlds of their own in it, one for each test.
 
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -111,10 +111,57 @@ impl Drop for Kv {
     }
 }
 
+/// A way to a KV that can be cut: an address that stays while what is behind it comes and goes.
+pub struct Relay {
+    pub url: String,
+    target: Arc<Mutex<Option<SocketAddr>>>,
+}
+
+impl Relay {
+    /// A way to this KV.
+    pub fn to(kv: &Kv) -> Relay {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let target = Arc::new(Mutex::new(Some(kv.address)));
+        let relay = Relay {
+            url,
+            target: Arc::clone(&target),
+        };
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let address = *target.lock().unwrap();
+                // With nobody behind it the connection is closed at once.
+                if let Some(server) = address.and_then(|address| TcpStream::connect(address).ok()) {
+                    pass_on(&client, &server);
+                    pass_on(&server, &client);
+                }
+            }
+        });
+        relay
+    }
+
+    /// Leads to another KV from now on, or nowhere.
+    pub fn lead_to(&self, kv: Option<&Kv>) {
+        *self.target.lock().unwrap() = kv.map(|kv| kv.address);
+    }
+}
+
+/// Copies what comes from one socket to the other, on a thread of its own, until either ends.
+fn pass_on(from: &TcpStream, to: &TcpStream) {
+    let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut from, &mut to);
+        let _ = to.shutdown(Shutdown::Both);
+        let _ = from.shutdown(Shutdown::Both);
+    });
+}
+
 /// A namespace of its own.
 pub struct World<'a> {
     pub kv: &'a Kv,
     pub namespace: String,
+    /// Where nodes find it.
+    pub endpoint: String,
 }
 
 /// A call to the API.
@@ -148,6 +195,7 @@ impl<'a> World<'a> {
         let world = World {
             kv,
             namespace: namespace.to_owned(),
+            endpoint: kv.url.clone(),
         };
         world.tell(&open_to(tokens));
         world
@@ -278,7 +326,7 @@ impl<'a> World<'a> {
 
     /// How a node is started on it, with no flags but these.
     pub fn setup_at(&self, token: &str, arguments: &[&str]) -> Setup {
-        let fixed = ["--shards", "1", "--kv-endpoint", &self.kv.url];
+        let fixed = ["--shards", "1", "--kv-endpoint", &self.endpoint];
         Setup::new(&[&fixed, arguments].concat())
             .variable("CLOUDFLARE_ACCOUNT_ID", ACCOUNT)
             .variable("CLOUDFLARE_API_TOKEN", token)

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::kv::{Kv, World, short_or_full, wait_for};
+use crate::kv::{Kv, Relay, World, short_or_full, wait_for};
 use crate::support::{Connection, PATIENCE};
 
 /// With a call to KV hanging, webhooks are answered and streamed, and memory stays as it is.
@@ -69,17 +69,18 @@ fn a_hanging_kv_touches_neither_webhooks_nor_streams_nor_memory() {
 #[test]
 fn after_an_outage_the_last_hundred_arrive() {
     let directory = tempfile::tempdir().unwrap();
-    let port = |kv: &Kv| kv.address.port();
-    let options = |port: u16| json!({ "port": port, "persist": directory.path() });
-    let kv = Kv::start(&options(0));
-    let world = World::named(&kv, "outage", &["a", "b"]);
+    let options = json!({ "persist": directory.path() });
+    let kv = Kv::start(&options);
+    let relay = Relay::to(&kv);
+    let mut world = World::named(&kv, "outage", &["a", "b"]);
+    world.endpoint.clone_from(&relay.url);
     let (a, b) = (world.node("a"), world.node("b"));
     let mut on_b = b.stream("", "");
     on_b.connected();
     a.publish("before");
     assert_eq!(on_b.contents(1), ["before"]);
 
-    let same_port = port(&kv);
+    relay.lead_to(None);
     drop(world);
     kv.kill();
     let begin = Instant::now();
@@ -92,9 +93,10 @@ fn after_an_outage_the_last_hundred_arrive() {
         std::thread::sleep(outage / 200);
     }
     a.wait_for_log("reading from KV fails");
-    let kv = Kv::start(&options(same_port));
-    let back = Instant::now();
+    let kv = Kv::start(&options);
     let world = World::named(&kv, "outage", &["a", "b"]);
+    relay.lead_to(Some(&kv));
+    let back = Instant::now();
     let last: HashSet<String> = posted[posted.len() - 100..].iter().cloned().collect();
     wait_for(Duration::from_secs(150), "the last hundred in KV", || {
         (world.contents().into_iter().collect::<HashSet<_>>() == last).then_some(())

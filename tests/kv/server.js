@@ -1,6 +1,6 @@
 // Starts the KV for the tests and prints its URL; ends when its standard input does.
 //
-//   node server.js '{"port": 0, "persist": "<directory>", "key": "<PEM file>", "cert": "<PEM file>", "worlds": {}}'
+//   node server.js '{"persist": "<directory>", "key": "<PEM file>", "cert": "<PEM file>", "worlds": {}}'
 
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -23,7 +23,7 @@ const tls = options.key && {
 
 const miniflare = new Miniflare({
   host: "127.0.0.1",
-  port: options.port ?? 0,
+  port: 0,
   kvPersist: options.persist ?? false,
   ...tls,
   workers: [

@@ -280,6 +280,7 @@ fn a_certificate_of_a_private_authority_is_trusted_if_told_so_and_else_not() {
     let world = World {
         kv: &kv,
         namespace: "private".into(),
+        endpoint: kv.url.clone(),
     };
     let trusting = |token| world.setup(token, &["--kv-ca-file", &ca]).start();
     let (a, b) = (trusting("token-a"), trusting("token-b"));
