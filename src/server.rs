@@ -109,12 +109,14 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
         .iter()
         .map(|_| Shard::new(Arc::clone(&settings), &hub, fastrand::u64(..), clock.now()))
         .collect();
-    let mirror = match config.kv.clone() {
-        Some(kv) => Some(
-            mirror::spawn(kv, Arc::clone(&hub), published, clock).map_err(ServerError::Mirror)?,
-        ),
-        None => None,
-    };
+    let start_mirror =
+        |kv| mirror::spawn(kv, Arc::clone(&hub), published, Arc::clone(metrics), clock);
+    let mirror = config
+        .kv
+        .clone()
+        .map(start_mirror)
+        .transpose()
+        .map_err(ServerError::Mirror)?;
 
     let is_draining = Arc::new(AtomicBool::new(false));
     let drain_began = Arc::new(OnceLock::new());

@@ -1,6 +1,6 @@
 //! The mirror: one history for several nodes and for a Pages app, by way of Cloudflare KV.
 //!
-//! Started by `main` if KV is configured, on a thread of its own. It reads one key of a KV
+//! Started by `server` if KV is configured, on a thread of its own. It reads one key of a KV
 //! namespace every few seconds, merges it with the ring, hands new messages to the hub and writes
 //! the merge where KV lacks something. It never touches a shard or a socket of a client, and
 //! nothing waits for it: the hub tells it of publishes through a channel that may be full, and what
@@ -19,8 +19,8 @@
 //! The shared history is the last 100 messages *by time and id* of all that any node knows (see
 //! `merge`). A node keeps it in memory and only ever adds to it, so stale answers and lost writes
 //! cost time and no message; each node goes on asserting its own messages until it has read them
-//! back (see `core`). When nobody publishes, all nodes, their rings and KV hold the same 100, and
-//! nobody writes.
+//! back (see `core`). When nobody publishes, all nodes and KV hold the same 100, each node shows them
+//! to new streams, and nobody writes.
 //!
 //! # Decisions
 //!

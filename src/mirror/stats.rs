@@ -16,8 +16,6 @@ pub struct MirrorStats {
     pub(super) writes: AtomicU64,
     pub(super) read_failures: [AtomicU64; FailureKind::ALL.len()],
     pub(super) write_failures: [AtomicU64; FailureKind::ALL.len()],
-    pub(super) admitted: AtomicU64,
-    pub(super) refused: AtomicU64,
     pub(super) lag_messages: AtomicU64,
     pub(super) calls_left: AtomicU64,
     pub(super) foreign_entries: AtomicU64,
@@ -41,8 +39,6 @@ impl MirrorStats {
             writes: AtomicU64::new(0),
             read_failures: Default::default(),
             write_failures: Default::default(),
-            admitted: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
             lag_messages: AtomicU64::new(0),
             calls_left: AtomicU64::new(0),
             foreign_entries: AtomicU64::new(0),
@@ -106,15 +102,13 @@ impl MirrorStats {
     fn render_numbers(&self, text: &mut String) {
         #[rustfmt::skip]
         let numbers = [
-            (Kind::Counter, "hookcast_kv_messages_admitted_total", "Messages of others that went live here.", &self.admitted),
-            (Kind::Counter, "hookcast_kv_refusals_total", "Times the ring refused messages from KV.", &self.refused),
-            (Kind::Gauge, "hookcast_kv_lag_messages", "Messages of this node that KV was never known to hold.", &self.lag_messages),
-            (Kind::Gauge, "hookcast_kv_calls_left", "Calls left of what KV allows one user in five minutes, were this the only node.", &self.calls_left),
-            (Kind::Gauge, "hookcast_kv_foreign_entries", "Entries of the KV value that are no messages.", &self.foreign_entries),
-            (Kind::Gauge, "hookcast_kv_unheld_messages", "Messages of the shared history that are too large for this ring.", &self.unheld_messages),
+            ("hookcast_kv_lag_messages", "Messages of this node that KV was never known to hold.", &self.lag_messages),
+            ("hookcast_kv_calls_left", "Calls left of what KV allows one user in five minutes, were this the only node.", &self.calls_left),
+            ("hookcast_kv_foreign_entries", "Entries of the KV value that are no messages.", &self.foreign_entries),
+            ("hookcast_kv_unheld_messages", "Messages of the shared history that are too large for this ring.", &self.unheld_messages),
         ];
-        for (kind, name, help, number) in numbers {
-            Family::new(text, kind, name, help).sample("", "", number.load(Relaxed));
+        for (name, help, number) in numbers {
+            Family::new(text, Kind::Gauge, name, help).sample("", "", number.load(Relaxed));
         }
         #[rustfmt::skip]
         let states = [

@@ -1,6 +1,6 @@
 //! The mirror's thread: runs cycles when they are due, until it is told to stop.
 //!
-//! Started by `main`. All blocking of the mirror is here: in calls to KV, which are bounded in time,
+//! Started by `server`. All blocking of the mirror is here: in calls to KV, which are bounded in time,
 //! and in waiting. It takes the hub's lock only for moments, and never while it calls.
 
 use std::fmt;
@@ -17,6 +17,7 @@ use crate::config::KvConfig;
 use crate::hub::Hub;
 use crate::limits::{HISTORY_MESSAGES, KV_ADMIT_PATIENCE_MS};
 use crate::message::Message;
+use crate::metrics::{Counter, Metrics, Tally};
 use crate::mirror::KEY;
 use crate::mirror::cloudflare::{Client, ClientError, Interrupt};
 use crate::mirror::core::{Condition, Mirror};
@@ -75,6 +76,7 @@ pub fn spawn(
     config: KvConfig,
     hub: Arc<Hub>,
     published: Receiver<()>,
+    metrics: Arc<Metrics>,
     clock: Clock,
 ) -> Result<MirrorHandle, SpawnError> {
     let client = Client::new(&config).map_err(SpawnError::Client)?;
@@ -101,6 +103,8 @@ pub fn spawn(
         stop: stop_requested,
         stats: Arc::clone(&stats),
         reporter: Reporter::default(),
+        metrics,
+        tally: Tally::new(),
         clock,
     };
     // Nobody waits for it if the handle is gone.
@@ -147,6 +151,9 @@ struct Worker {
     stats: Arc<MirrorStats>,
     mirror: Mirror,
     reporter: Reporter,
+    /// The server's metrics, for what the mirror does to the ring.
+    metrics: Arc<Metrics>,
+    tally: Tally,
     clock: Clock,
 }
 
@@ -253,14 +260,14 @@ impl Worker {
                     Err(error) => refusal = Some(error),
                 }
             }
-            self.stats
-                .admitted
-                .fetch_add(admitted.len() as u64, Relaxed);
+            let count = admitted.len() as u64;
+            self.tally.count(Counter::MessagesRemote, count);
+            self.tally.count(Counter::RingAppends, count);
+            self.tally
+                .count(Counter::RingErrors, u64::from(refusal.is_some()));
+            self.tally.flush(&self.metrics);
             self.mirror
                 .handle_admitted(self.now(), &admitted, &self.hub.ring_view());
-            self.stats
-                .refused
-                .fetch_add(u64::from(refusal.is_some()), Relaxed);
             say(self.reporter.refused(refusal.as_ref()));
             if refusal.is_some() {
                 // What is left is offered again after the next read.
