@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::kv::World;
+use crate::kv::{World, own_rights};
 
 /// Runs it: the exit code and what it printed.
 fn kv_check(world: &World<'_>, token: &str, arguments: &[&str]) -> (i32, String) {
@@ -48,7 +48,7 @@ fn what_is_wrong_is_named_with_what_to_do() {
     let world = World::new(&["good"]);
     let rights = |read, write| json!({ "read": read, "write": write });
     world.tell(&json!({ "tokens": {
-        "good": rights(true, true), "reader": rights(true, false), "own-token": rights(true, true),
+        "good": rights(true, true), "reader": rights(true, false), "own-token": own_rights(),
     } }));
     for (token, arguments, subject, words) in [
         ("unknown", &[][..], "token", "Workers KV Storage: Edit"),

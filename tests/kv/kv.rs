@@ -175,10 +175,11 @@ pub struct Call {
 
 /// What a world that lets these tokens read and write has to be told.
 pub fn open_to(tokens: &[&str]) -> Value {
-    let mut rights = serde_json::Map::new();
-    for token in tokens.iter().chain(&[OWN_TOKEN]) {
-        rights.insert((*token).to_owned(), json!({ "read": true, "write": true }));
-    }
+    let mut rights: serde_json::Map<String, Value> = tokens
+        .iter()
+        .map(|token| ((*token).to_owned(), json!({ "read": true, "write": true })))
+        .collect();
+    rights.insert(OWN_TOKEN.to_owned(), own_rights());
     json!({ "tokens": rights })
 }
 
@@ -365,6 +366,11 @@ impl Drop for World<'_> {
             eprintln!("KV: {:?}", self.value());
         }
     }
+}
+
+/// What the tests' own token may do: everything, as often as they like.
+pub fn own_rights() -> Value {
+    json!({ "read": true, "write": true, "unlimited": true })
 }
 
 fn own_authorization() -> String {

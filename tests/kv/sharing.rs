@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::kv::{Kv, World, open_to, wait_for};
+use crate::kv::{Kv, World, open_to, own_rights, wait_for};
 use crate::support::{EventStream, PATIENCE, Server};
 
 /// A node and a stream on it that has been opened before anything happens.
@@ -209,7 +209,7 @@ fn a_node_whose_reads_are_stale_agrees_in_the_end() {
     world.tell(&json!({ "tokens": {
         "fresh": { "read": true, "write": true },
         "stale": { "read": true, "write": true, "stale_ms": 4_000 },
-        "own-token": { "read": true, "write": true },
+        "own-token": own_rights(),
     } }));
     let (fresh, mut on_fresh) = node_with_stream(&world, "fresh");
     let (stale, mut on_stale) = node_with_stream(&world, "stale");

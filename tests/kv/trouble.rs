@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::kv::{World, wait_for};
+use crate::kv::{World, own_rights, wait_for};
 use crate::support::PATIENCE;
 
 const UUID: &str = "10000000-0000-4000-8000-000000000000";
@@ -84,7 +84,7 @@ fn a_token_without_the_right_to_write_still_brings_in_what_others_write() {
     let world = World::new(&["node"]);
     world.tell(&json!({ "tokens": {
         "node": { "read": true, "write": false },
-        "own-token": { "read": true, "write": true },
+        "own-token": own_rights(),
     } }));
     let node = world.node("node");
     let mut stream = node.stream("", "");
