@@ -111,6 +111,11 @@ describe('the parser', () => {
   });
 });
 
+/** Lets everything happen that needs no further time. */
+async function settle() {
+  for (let turn = 0; turn < 20; turn += 1) await new Promise(setImmediate);
+}
+
 describe('a scripted stream', () => {
   it('resumes after the last event and drops repeats', async (t) => {
     const server = await script(
@@ -142,6 +147,20 @@ describe('a scripted stream', () => {
     followed.stream.on('message', (message) => replay.push([message.content, message.replay]));
     await followed.message('c');
     assert.deepEqual(replay, [['b', true], ['c', false]]);
+  });
+
+  it('puts characters together that arrive in parts', async (t) => {
+    const bytes = Buffer.from(frame('e-2', 'ü😀ش'));
+    const cut = bytes.indexOf('😀') + 2;
+    let response;
+    const server = await script(t, (request, answer) => {
+      response = answer;
+      streaming(connected(), frame('e-1', 'a'), bytes.subarray(0, cut))(request, answer);
+    });
+    const followed = follow(t, { url: server.url });
+    await followed.message('a');
+    response.write(bytes.subarray(cut));
+    await followed.message('ü😀ش');
   });
 
   it('passes on a gap', async (t) => {
@@ -268,6 +287,7 @@ describe('a scripted stream', () => {
     const followed = follow(t, { url: server.url });
     await request;
     t.mock.timers.tick(9_999);
+    await settle();
     assert.deepEqual(followed.states(), ['connecting']);
     t.mock.timers.tick(1);
     await followed.state('waiting', 'silent');
@@ -298,6 +318,7 @@ describe('a scripted stream', () => {
     const { followed, later } = await clocked(t);
     for (let i = 0; i < 5; i += 1) await later(2_000, HEARTBEAT);
     t.mock.timers.tick(6_999);
+    await settle();
     assert.equal(followed.stream.state.state, 'live');
     t.mock.timers.tick(1);
     await followed.state('waiting', 'silent');
@@ -307,14 +328,19 @@ describe('a scripted stream', () => {
     const { followed, later } = await clocked(t);
     // Within the limit at first, then within what was learnt.
     for (const ms of [6_000, 6_000, 6_000, 15_000]) await later(ms, HEARTBEAT);
-    t.mock.timers.tick(18_999);
+    // Three of the longest pause there was, and the margin.
+    t.mock.timers.tick(45_999);
+    await settle();
     assert.equal(followed.stream.state.state, 'live');
+    t.mock.timers.tick(1);
+    await followed.state('waiting', 'silent');
   });
 
   it('grows patient with a server whose first heartbeat never comes in time', async (t) => {
     const { followed } = await clocked(t);
     for (const [i, limit] of [7_000, 13_000, 25_000].entries()) {
       t.mock.timers.tick(limit - 1);
+      await settle();
       assert.equal(followed.stream.state.state, 'live', `after ${limit - 1}`);assert.equal(followed.stream.state.state, 'live', `after ${limit - 1}`);
       t.mock.timers.tick(1);
       await followed.times(i + 1, 'waiting');

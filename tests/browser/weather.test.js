@@ -178,10 +178,11 @@ describe('in bad weather, the page', () => {
 
   it('says that it is offline, and tries at once when it is online', async () => {
     await live({ alone: true });
-    proxy.refuse();
-    await page.context().setOffline(true);
+    // Without the event it would wait for minutes.
+    proxy.answer('HTTP/1.1 503 Busy\r\nRetry-After: 300\r\nContent-Length: 0\r\nConnection: close\r\n\r\n');
     proxy.cut();
-    await state(page, 'waiting');
+    await state(page, 'waiting', 'status');
+    await page.context().setOffline(true);
     await page.locator('#status').getByText('Offline').waitFor();
     await server.post('meanwhile');
     proxy.pass();
@@ -293,6 +294,15 @@ describe('in bad weather, the page', () => {
       const Real = SharedWorker;
       globalThis.SharedWorker = function (url, options) {
         return new Real(new URL('nowhere.js', url), options);
+      };
+      // It is told so, and does not have to wait.
+      const { setTimeout } = globalThis;
+      globalThis.setTimeout = (action, ms) => (ms === 5_000 ? 0 : setTimeout(action, ms));
+    })],
+    ['starts one that does not answer', (context) => context.addInitScript(() => {
+      const Real = SharedWorker;
+      globalThis.SharedWorker = function (url, options) {
+        return new Real(new URL('hookcast.js', url), options);
       };
     })],
   ]) {
