@@ -76,6 +76,7 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
+    crate::window::prepare();
     let clock = Clock::start();
     let (ring, recovered) = Ring::open(&config.ring, config.body_bytes_max)
         .map_err(|error| ServerError::Ring(config.ring.clone(), error))?;
