@@ -124,6 +124,7 @@ impl World {
         match action {
             Action::Connect => self.connect(),
             Action::Crowd => self.gather_crowd(),
+            Action::Scatter => self.scatter(),
             Action::Abandon => self.abandon(),
             Action::Ask => self.ask(),
             Action::Pipeline => self.pipeline(),
@@ -207,6 +208,15 @@ impl World {
         }
     }
 
+    fn scatter(&mut self) {
+        let share = self.rng.u8(1..128);
+        for client in &self.clients {
+            if self.rng.u8(..) < share {
+                client.link.borrow_mut().close();
+            }
+        }
+    }
+
     fn abandon(&mut self) {
         if let Some(client) = self.open(Role::Guest) {
             let node = &mut self.node.shards[client.shard];
@@ -263,7 +273,7 @@ impl World {
         };
         let client = &mut self.clients[place];
         if salt < 20 {
-            client.send(b"\r\n");
+            client.send_empty_line();
         }
         client.ask(request, &mut self.model);
         if salt >= 128 {
@@ -275,11 +285,13 @@ impl World {
         let Some(place) = self.some_client(|client| client.may_ask() && !client.is_terminal) else {
             return;
         };
+        let is_plain = self.rng.u8(..3) == 0;
         for _ in 0..self.rng.usize(1..40) {
             if !self.clients[place].may_ask() {
                 return;
             }
             let request = match self.rng.u8(..32) {
+                _ if is_plain => request::status(),
                 0..=15 => request::webhook(&mut self.rng, &self.setting, &mut self.model),
                 16 => request::bad(&mut self.rng, &self.setting),
                 _ => request::other(&mut self.rng, &self.setting),
@@ -468,6 +480,12 @@ impl World {
         for index in 0..self.node.shards.len() {
             self.node.shards[index].start_drain(now, self.profile.drain_ms);
             self.audit(index);
+        }
+        if self.rng.bool() {
+            // Those who did not read have much to read now.
+            for client in &self.clients {
+                client.link.borrow_mut().client_reads = true;
+            }
         }
         for _ in 0..self.rng.usize(0..20) {
             let action = *pick(
