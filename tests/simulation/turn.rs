@@ -14,7 +14,7 @@ use crate::stream::StreamCheck;
 use crate::world::World;
 
 /// The phases of a turn, in the order in which the reactor calls them.
-const PHASES: usize = 7;
+pub const PHASES: usize = 7;
 
 /// Turns in a row that may come to nothing: a sweep that finds everybody served, a tick.
 const IDLE_TURNS_MAX: usize = 8;
