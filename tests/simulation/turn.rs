@@ -14,7 +14,7 @@ use crate::stream::StreamCheck;
 use crate::world::World;
 
 /// The phases of a turn, in the order in which the reactor calls them.
-pub const PHASES: usize = 7;
+const PHASES: usize = 7;
 
 /// Turns in a row that may come to nothing: a sweep that finds everybody served, a tick.
 const IDLE_TURNS_MAX: usize = 8;
@@ -39,6 +39,12 @@ impl World {
         let node = &self.node.shards[index];
         let has_event = |client: &Client| client.shard == index && client.link.borrow().has_event();
         !node.has_ended() && (node.is_awake(self.mono_ms) || self.clients.iter().any(has_event))
+    }
+
+    /// Runs a part of a turn, or all of it: what a process does before it is killed.
+    pub fn run_in_part(&mut self, index: usize) {
+        let phases = self.rng.usize(0..=PHASES);
+        self.run_phases(index, phases);
     }
 
     /// Runs a turn up to a phase: a process may be killed behind any. Whether anything came of it.

@@ -16,7 +16,6 @@ use crate::model::{Fate, Model, SESSIONS, session_name};
 use crate::node::{Node, Started};
 use crate::operation::{Action, Operation, Profile, pick};
 use crate::request::{self, Request, Resumption, Setting};
-use crate::turn::PHASES;
 
 /// The wall clock at the start: some day in 2023.
 const UNIX_MS: u64 = 1_700_000_000_000;
@@ -398,8 +397,7 @@ impl World {
 
     fn kill(&mut self) {
         let index = self.rng.usize(..self.node.shards.len());
-        let phases = self.rng.usize(0..=PHASES);
-        self.run_phases(index, phases);
+        self.run_in_part(index);
         self.lose_clients();
         self.start();
     }
