@@ -1,12 +1,11 @@
 //! One client: what it has asked for, and whether what comes back is a valid answer to that.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use hookcast::limits::{
     LINGER_MS, PATROL_INTERVAL_MS, REQUEST_DEADLINE_MS, RETRY_FULL_MS, RETRY_MS, STALL_MS,
 };
-use hookcast::shard::{Role, Token};
+use hookcast::shard::{Role, Settings, Token};
 use memchr::memmem;
 
 use crate::coverage;
@@ -52,8 +51,6 @@ pub struct Client {
     pub shard: usize,
     pub token: Token,
     pub role: Role,
-    /// It closes when it is told that it is over.
-    is_polite: bool,
     opened_ms: u64,
     last_answer_ms: Option<u64>,
     pending: VecDeque<Pending>,
@@ -63,6 +60,7 @@ pub struct Client {
     /// What it has sent last is answered by the end of the connection, or by a stream.
     pub is_terminal: bool,
     is_unfinished: bool,
+    sends_empty_lines: bool,
     mode: Mode,
     /// What the server wrote and is not whole yet, and the place of its first byte.
     rest: Vec<u8>,
@@ -74,7 +72,7 @@ pub struct Surroundings<'a> {
     pub model: &'a mut Model,
     pub node: &'a ShardNode,
     pub now_ms: u64,
-    pub keep_alive: Duration,
+    pub settings: &'a Settings,
     /// When the ring was last in a state in which it may fail.
     pub ring_failed_ms: Option<u64>,
 }
@@ -105,7 +103,6 @@ impl Client {
             shard,
             token,
             role,
-            is_polite: !number.is_multiple_of(4),
             opened_ms: now_ms,
             last_answer_ms: None,
             pending: VecDeque::new(),
@@ -113,6 +110,7 @@ impl Client {
             held: None,
             is_terminal: false,
             is_unfinished: false,
+            sends_empty_lines: false,
             mode: Mode::Answers,
             rest: Vec::new(),
             rest_at: 0,
@@ -150,8 +148,23 @@ impl Client {
         }
     }
 
+    /// Whether nothing of a request has been read that is not answered, nor half an empty line.
+    fn is_idle(&self) -> bool {
+        let has_begun = self
+            .pending
+            .front()
+            .is_some_and(|p| p.first_read_ms.is_some());
+        !has_begun && !self.sends_empty_lines
+    }
+
+    /// Sends an empty line, which may stand before a request.
+    pub fn send_empty_line(&mut self) {
+        self.sends_empty_lines = true;
+        self.send(b"\r\n");
+    }
+
     /// Sends bytes that are no request.
-    pub fn send(&mut self, bytes: &[u8]) {
+    fn send(&mut self, bytes: &[u8]) {
         self.sent_bytes += bytes.len() as u64;
         self.link.borrow_mut().send(bytes);
     }
@@ -202,12 +215,14 @@ impl Client {
 
     /// The network and the client do all that they can. Whether that was anything.
     pub fn go_on(&mut self) -> bool {
+        // Most close when they are told that it is over.
+        let is_polite = !self.number.is_multiple_of(4);
         let mut link = self.link.borrow_mut();
         let mut has_moved = link.deliver(usize::MAX) > 0;
         if link.client_reads {
             has_moved |= link.take(usize::MAX) > 0;
             let is_told = link.server_fin_ms.is_some() && link.is_taken();
-            if is_told && self.is_polite && !link.is_closed && !link.has_ended() {
+            if is_told && is_polite && !link.is_closed && !link.has_ended() {
                 link.close();
                 has_moved = true;
             }
@@ -273,7 +288,7 @@ impl Client {
             );
             coverage::count("streams", 1);
             coverage::count("streams resumed", u64::from(spec.resume_after.is_some()));
-            self.mode = Mode::Stream(Box::new(StreamCheck::new(spec)));
+            self.mode = Mode::Stream(Box::new(StreamCheck::new(spec, around.now_ms)));
             self.pending.clear();
             return answer.head_bytes;
         }
@@ -427,7 +442,7 @@ impl Client {
                     .front()
                     .is_some_and(|p| p.first_read_ms.is_some());
                 let is_idle = !has_begun && self.rest.is_empty();
-                let keep_alive_ms = around.keep_alive.as_millis() as u64;
+                let keep_alive_ms = around.settings.keep_alive.as_millis() as u64;
                 let is_forgotten = match self.last_answer_ms {
                     Some(answer_ms) => since(answer_ms, keep_alive_ms),
                     None => since(self.opened_ms, REQUEST_DEADLINE_MS),
@@ -477,11 +492,19 @@ impl Client {
                 assert!(self.rest.is_empty(), "half an event: {}", show(&self.rest));
                 assert!(stream.has_begun(), "a stream without its first event");
                 stream.assert_caught_up(&around.known());
+                let heartbeat_ms = around.settings.heartbeat_interval.as_millis() as u64;
+                stream.assert_calm(around.now_ms, heartbeat_ms);
             }
             Mode::Answers => {
                 assert!(self.rest.is_empty(), "half an answer: {}", show(&self.rest));
                 assert!(link.is_read(), "bytes are not read: {}", self.describe());
                 assert!(link.server_fin_ms.is_none(), "ended without a last answer");
+                let is_draining = around.node.drain_until_ms.is_some();
+                assert!(
+                    !(is_draining && self.is_idle()),
+                    "idle in a drain: {}",
+                    self.describe()
+                );
                 if let Some(pending) = self.pending.front() {
                     let is_seen = !matches!(pending.request.expected, Expected::Refusal(_))
                         || link.read_bytes < pending.end;
@@ -532,7 +555,9 @@ impl Client {
                     late(begin_ms, 2 * REQUEST_DEADLINE_MS).then_some("is slow")
                 }
                 None => match self.last_answer_ms {
-                    Some(answer_ms) => late(answer_ms, around.keep_alive.as_millis() as u64),
+                    Some(answer_ms) => {
+                        late(answer_ms, around.settings.keep_alive.as_millis() as u64)
+                    }
                     None => late(self.opened_ms, REQUEST_DEADLINE_MS),
                 }
                 .then_some("is idle"),

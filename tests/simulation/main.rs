@@ -28,7 +28,7 @@ mod world;
 use std::time::{Duration, Instant};
 
 /// Seeds of a plain `cargo test`.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 3_000;
 
 #[test]
 fn every_message_reaches_those_who_may_see_it_and_nobody_else() {

@@ -15,7 +15,7 @@ use hookcast::message::Message;
 use hookcast::metrics::Metrics;
 use hookcast::ring::Ring;
 use hookcast::ring::memory::MemoryMedium;
-use hookcast::shard::{Settings, Shard};
+use hookcast::shard::{Settings, Shard, Token};
 
 use crate::kernel::SimSocket;
 use crate::model::LogExtent;
@@ -48,6 +48,8 @@ pub struct ShardNode {
     /// Connections within the limit that were opened, and those that it has told to be gone.
     pub guests: usize,
     pub guests_closed: usize,
+    /// The names of connections that are gone: epoll may still have news of them.
+    pub gone: Vec<Token>,
     /// Messages that clients received whole on streams that are gone.
     pub messages_past: u64,
 }
@@ -120,6 +122,7 @@ impl Node {
                 drain_until_ms: None,
                 guests: 0,
                 guests_closed: 0,
+                gone: Vec::new(),
                 messages_past: 0,
             }
         });

@@ -17,6 +17,8 @@ pub struct Profile {
     pub clients_max: usize,
     /// Other nodes send so much that logs evict.
     pub is_flood: bool,
+    /// Clients come and go in crowds.
+    pub is_crowd: bool,
     /// Up to how large messages mostly are.
     pub message_bytes_usual: usize,
     /// Bounds of the buffers of a connection.
@@ -35,6 +37,8 @@ pub enum Action {
     Connect,
     /// Many clients connect for streams.
     Crowd,
+    /// Many clients leave at once.
+    Scatter,
     /// The server cannot watch a connection that it has accepted.
     Abandon,
     /// A client asks for something more.
@@ -81,6 +85,7 @@ pub enum Action {
 const WEIGHTS: &[(Action, u32)] = &[
     (Action::Connect, 60),
     (Action::Crowd, 2),
+    (Action::Scatter, 1),
     (Action::Abandon, 1),
     (Action::Ask, 90),
     (Action::Pipeline, 10),
@@ -132,7 +137,7 @@ impl Profile {
         };
         let (buffers, messages): (&[usize], &[usize]) = match style {
             Style::Plain => (&[64, 1000, 6000, 60_000], &[100, 400, 2000]),
-            Style::Crowd => (&[1000, 60_000], &[100]),
+            Style::Crowd => (&[6000, 60_000], &[100]),
             Style::Flood => (&[6000, 60_000], &[3500]),
         };
         Profile {
@@ -150,6 +155,7 @@ impl Profile {
                 rng.usize(2..=12)
             },
             is_flood: style == Style::Flood,
+            is_crowd: style == Style::Crowd,
             message_bytes_usual: *pick(rng, messages),
             buffer_bytes_max: *pick(rng, buffers),
             mischief: *pick(rng, &[0, 4, 60]),
@@ -168,6 +174,7 @@ pub fn draw(seed: u64) -> (Profile, Vec<Operation>) {
         .iter()
         .map(|(action, weight)| match action {
             Action::Admit if profile.is_flood => weight * 8,
+            Action::Admit | Action::Crowd | Action::Scatter if profile.is_crowd => weight * 8,
             Action::Kill | Action::LosePower | Action::Restart if profile.is_flood => 0,
             _ => weight * pick(&mut rng, &[0, 1, 1, 1, 4]),
         })

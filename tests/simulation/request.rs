@@ -114,6 +114,18 @@ pub fn webhook(rng: &mut Rng, setting: &Setting, model: &mut Model) -> Request {
     request
 }
 
+/// The smallest request that there is.
+pub fn status() -> Request {
+    Request {
+        bytes: Head::new("GET /api/webhook", false).end(),
+        held: None,
+        expected: Expected::Status(200),
+        is_http10: false,
+        is_head: false,
+        closes: false,
+    }
+}
+
 /// Draws a request that is answered and is not a webhook that counts.
 pub fn other(rng: &mut Rng, setting: &Setting) -> Request {
     let long = "s".repeat(257);

@@ -58,13 +58,14 @@ pub struct StreamCheck {
     begun_at: Option<u64>,
     pub messages: u64,
     pub heartbeats: u64,
+    began_ms: u64,
     pub gaps: u64,
     /// Message events: where each ended in the server's bytes, and its seq.
     pub ids: Vec<(u64, u64)>,
 }
 
 impl StreamCheck {
-    pub fn new(spec: StreamSpec) -> StreamCheck {
+    pub fn new(spec: StreamSpec, now_ms: u64) -> StreamCheck {
         StreamCheck {
             spec,
             stage: Stage::Fresh,
@@ -72,6 +73,7 @@ impl StreamCheck {
             begun_at: None,
             messages: 0,
             heartbeats: 0,
+            began_ms: now_ms,
             gaps: 0,
             ids: Vec::new(),
         }
@@ -129,6 +131,17 @@ impl StreamCheck {
             "a stream is left behind: {:?} {:?}, the log ends at {head_seq}",
             self.spec,
             self.tracks,
+        );
+    }
+
+    /// Heartbeats come once per interval and not more often, whatever else is sent.
+    pub fn assert_calm(&self, now_ms: u64, heartbeat_ms: u64) {
+        let most = (now_ms - self.began_ms) / heartbeat_ms + 2;
+        assert!(
+            self.heartbeats <= most,
+            "{} heartbeats since {}",
+            self.heartbeats,
+            self.began_ms
         );
     }
 

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use hookcast::metrics::{Counter, Gauge};
-use hookcast::shard::{Holdings, Role};
+use hookcast::shard::{Holdings, Readiness, Role};
 
 use crate::client::{Client, Surroundings};
 use crate::coverage;
 use crate::model::View;
 use crate::node::ShardNode;
+use crate::operation::pick;
 use crate::stream::StreamCheck;
 use crate::world::World;
 
@@ -38,6 +39,12 @@ impl World {
         let node = &self.node.shards[index];
         let has_event = |client: &Client| client.shard == index && client.link.borrow().has_event();
         !node.has_ended() && (node.is_awake(self.mono_ms) || self.clients.iter().any(has_event))
+    }
+
+    /// Runs a part of a turn, or all of it: what a process does before it is killed.
+    pub fn run_in_part(&mut self, index: usize) {
+        let phases = self.rng.usize(0..=PHASES);
+        self.run_phases(index, phases);
     }
 
     /// Runs a turn up to a phase: a process may be killed behind any. Whether anything came of it.
@@ -80,6 +87,7 @@ impl World {
     /// Tells the shard what `epoll_wait(2)` would; in any order.
     fn dispatch(&mut self, index: usize) -> bool {
         let now = self.now();
+        self.tell_of_the_gone(index);
         let start = self.rng.usize(..self.clients.len().max(1));
         let (before, after) = self.clients.split_at(start);
         let mut has_news = false;
@@ -100,6 +108,28 @@ impl World {
         has_news
     }
 
+    /// Now and then, news of a connection that is gone, and whose slot may have another.
+    fn tell_of_the_gone(&mut self, index: usize) {
+        let now = self.now();
+        let node = &mut self.node.shards[index];
+        if node.gone.is_empty() || self.rng.u8(..8) > 0 {
+            return;
+        }
+        let token = *pick(&mut self.rng, &node.gone);
+        let readiness = Readiness {
+            readable: self.rng.bool(),
+            writable: self.rng.bool(),
+            hung_up: self.rng.bool(),
+        };
+        let progress = self.kernel.progress();
+        node.shard.ready(token, readiness, now);
+        assert_eq!(
+            self.kernel.progress(),
+            progress,
+            "stale news are acted upon"
+        );
+    }
+
     /// Checks what a shard has written, and which connections it has let go of.
     pub fn audit(&mut self, index: usize) {
         let mut place = 0;
@@ -112,7 +142,7 @@ impl World {
                 model: &mut self.model,
                 node: &self.node.shards[index],
                 now_ms: self.mono_ms,
-                keep_alive: self.node.settings.keep_alive,
+                settings: &self.node.settings,
                 ring_failed_ms: self.ring_failed_ms,
             };
             let client = &mut self.clients[place];
@@ -123,6 +153,7 @@ impl World {
             }
             client.assert_closed_for_a_reason(&around);
             let client = self.clients.swap_remove(place);
+            self.node.shards[index].gone.push(client.token);
             let stream = client.stream();
             self.node.shards[index].messages_past += stream.map_or(0, |stream| stream.messages);
             if stream.is_some_and(StreamCheck::is_over) {
@@ -232,7 +263,7 @@ impl World {
                 model: &mut self.model,
                 node: &self.node.shards[client.shard],
                 now_ms: self.mono_ms,
-                keep_alive: self.node.settings.keep_alive,
+                settings: &self.node.settings,
                 ring_failed_ms: self.ring_failed_ms,
             };
             client.assert_at_rest(&around);

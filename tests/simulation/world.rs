@@ -125,6 +125,7 @@ impl World {
         match action {
             Action::Connect => self.connect(),
             Action::Crowd => self.gather_crowd(),
+            Action::Scatter => self.scatter(),
             Action::Abandon => self.abandon(),
             Action::Ask => self.ask(),
             Action::Pipeline => self.pipeline(),
@@ -208,6 +209,15 @@ impl World {
         }
     }
 
+    fn scatter(&mut self) {
+        let share = self.rng.u8(1..128);
+        for client in &self.clients {
+            if self.rng.u8(..) < share {
+                client.link.borrow_mut().close();
+            }
+        }
+    }
+
     fn abandon(&mut self) {
         if let Some(client) = self.open(Role::Guest) {
             let node = &mut self.node.shards[client.shard];
@@ -264,7 +274,7 @@ impl World {
         };
         let client = &mut self.clients[place];
         if salt < 20 {
-            client.send(b"\r\n");
+            client.send_empty_line();
         }
         client.ask(request, &mut self.model);
         if salt >= 128 {
@@ -276,11 +286,13 @@ impl World {
         let Some(place) = self.some_client(|client| client.may_ask() && !client.is_terminal) else {
             return;
         };
+        let is_plain = self.rng.u8(..3) == 0;
         for _ in 0..self.rng.usize(1..40) {
             if !self.clients[place].may_ask() {
                 return;
             }
             let request = match self.rng.u8(..32) {
+                _ if is_plain => request::status(),
                 0..=15 => request::webhook(&mut self.rng, &self.setting, &mut self.model),
                 16 => request::bad(&mut self.rng, &self.setting),
                 _ => request::other(&mut self.rng, &self.setting),
@@ -386,8 +398,7 @@ impl World {
 
     fn kill(&mut self) {
         let index = self.rng.usize(..self.node.shards.len());
-        let phases = self.rng.usize(0..=7);
-        self.run_phases(index, phases);
+        self.run_in_part(index);
         self.lose_clients();
         self.start();
     }
@@ -470,6 +481,12 @@ impl World {
         for index in 0..self.node.shards.len() {
             self.node.shards[index].start_drain(now, drain_ms);
             self.audit(index);
+        }
+        if self.rng.bool() {
+            // Those who did not read have much to read now.
+            for client in &self.clients {
+                client.link.borrow_mut().client_reads = true;
+            }
         }
         for _ in 0..self.rng.usize(0..20) {
             let action = *pick(
