@@ -585,7 +585,8 @@ impl World {
             }
         }
         self.settle();
-        assert!(self.clients.is_empty(), "they have left and are kept");
+        let kept: Vec<String> = self.clients.iter().map(Client::describe).collect();
+        assert!(kept.is_empty(), "they have left and are kept: {kept:?}");
         self.count_lives();
     }
 }
