@@ -285,8 +285,12 @@ impl<S: Socket> Shard<S> {
     pub fn resume_unfinished(&mut self, now: Now) {
         for token in std::mem::take(&mut self.unfinished) {
             if let Some(slot) = self.slot_of(token) {
-                self.connections[slot].is_unfinished = false;
-                self.read_requests(slot, now);
+                let connection = &mut self.connections[slot];
+                connection.is_unfinished = false;
+                match connection.state {
+                    State::Streaming(_) => self.drop_input(slot),
+                    _ => self.read_requests(slot, now),
+                }
             }
         }
     }
@@ -445,6 +449,14 @@ impl<S: Socket> Shard<S> {
         Token {
             slot: slot as u32,
             generation: self.connections[slot].generation,
+        }
+    }
+
+    /// Its turn is over before its bytes are: [`Shard::resume_unfinished`] goes on with them.
+    fn go_on_later(&mut self, slot: usize) {
+        let token = self.token_of(slot);
+        if !std::mem::replace(&mut self.connections[slot].is_unfinished, true) {
+            self.unfinished.push(token);
         }
     }
 

@@ -100,10 +100,7 @@ impl<S: Socket> Shard<S> {
                 }
             }
         }
-        let token = self.token_of(slot);
-        if !std::mem::replace(&mut self.connections[slot].is_unfinished, true) {
-            self.unfinished.push(token);
-        }
+        self.go_on_later(slot);
         self.wait_for_bytes(slot, reader, timed, now);
     }
 

@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, bounded};
 
 use super::*;
 use crate::hub::{Outlet, Wake};
+use crate::limits::READS_PER_TURN;
 use crate::ring::Ring;
 use crate::ring::memory::MemoryMedium;
 
@@ -245,6 +246,41 @@ fn a_stream_of_a_peer_that_has_left_is_not_opened() {
     node.turn(&[(token, hung_up)]);
     assert!(peer.is_closed());
     assert_eq!((node.shard.streams(), node.shard.connections()), (0, 0));
+}
+
+/// What a peer sends to its stream is dropped, all of it: where it fills the socket, the end of the
+/// peer's side stands behind it.
+#[test]
+fn what_is_sent_to_a_stream_is_read_to_its_end() {
+    let mut node = Node::new();
+    let peer = Peer::with_room(10_000);
+    let token = node.ask(&peer, STREAM);
+    peer.send(&vec![b'x'; 3 * READS_PER_TURN * READ_BYTES]);
+    peer.0.borrow_mut().has_ended = true;
+    node.turn(&[(token, READABLE)]);
+    assert_eq!(node.shard.idle_ms(node.now), Some(0));
+    node.turn(&[]);
+    node.turn(&[]);
+    assert!(peer.is_closed(), "it has said that it leaves");
+}
+
+/// Readiness is told once. Bytes that come while a webhook waits for the hub belong to the stream
+/// that is asked for behind it.
+#[test]
+fn what_came_before_a_stream_began_is_read_too() {
+    let mut node = Node::new();
+    let peer = Peer::with_room(10_000);
+    let token = node.open(&peer);
+    peer.send(
+        b"POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length: 15\r\n\r\n{\"message\":\"a\"}",
+    );
+    peer.send(STREAM);
+    node.shard.ready(token, READABLE, node.now);
+    peer.send(b"x");
+    node.shard.ready(token, READABLE, node.now);
+    node.turn(&[]);
+    assert_eq!(node.shard.streams(), 1);
+    assert!(peer.0.borrow().sent.is_empty(), "it is left unread");
 }
 
 /// A client that pipelines may have filled its socket with answers when it is to be told to go on.
