@@ -87,6 +87,11 @@ impl<S: Socket> Shard<S> {
         connection.deadline_ms = NO_DEADLINE;
         connection.state = State::Streaming(stream);
         self.sweep.enqueue(slot as u32);
+        let opened = match subscriber.resume_after {
+            Some(_) => Counter::StreamsResumed,
+            None => Counter::StreamsReplayed,
+        };
+        self.tally.count(opened, 1);
         self.tally.shift(Gauge::Streams, 1);
         if let View::Session(key) = view {
             self.link_session(slot, key);

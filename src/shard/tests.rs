@@ -8,7 +8,8 @@ use crossbeam_channel::{Receiver, bounded};
 
 use super::*;
 use crate::hub::{Outlet, Wake};
-use crate::limits::READS_PER_TURN;
+use crate::limits::{READS_PER_TURN, SLICE_WRITES};
+use crate::metrics::Metrics;
 use crate::ring::Ring;
 use crate::ring::memory::MemoryMedium;
 
@@ -177,6 +178,7 @@ impl Node {
         self.shard.answer_webhooks(self.now);
         self.shard.tick(self.now);
         self.shard.sweep(self.now);
+        self.shard.end_sweep(self.now);
     }
 
     fn take_batches(&mut self) {
@@ -301,4 +303,33 @@ fn a_100_that_does_not_fit_waits_for_room() {
     node.turn(&[(token, READABLE)]);
     assert!(peer.take().starts_with("HTTP/1.1 200 OK\r\n"));
     assert!(!peer.0.borrow().is_shut);
+}
+
+/// What passes before the next turn, in which nobody is behind, is no part of a sweep.
+#[test]
+fn the_time_of_a_sweep_ends_with_its_last_slice() {
+    let mut node = Node::new();
+    let peers: Vec<Peer> = (0..=SLICE_WRITES)
+        .map(|_| Peer::with_room(10_000))
+        .collect();
+    for peer in &peers {
+        node.ask(peer, STREAM);
+    }
+    *node.shard.tally_mut() = Tally::new();
+    node.publish(1, 10);
+    node.turn(&[]);
+    assert!(node.shard.is_sweeping());
+    node.pass(3);
+    node.turn(&[]);
+    assert!(!node.shard.is_sweeping());
+    // Before the first heartbeat.
+    node.pass(100);
+    node.turn(&[]);
+    let metrics = Metrics::new(Arc::default());
+    node.shard.tally_mut().flush(&metrics);
+    let text = crate::metrics::encode(&metrics.gather());
+    assert!(
+        text.contains("hookcast_sweep_seconds_sum 0.003\nhookcast_sweep_seconds_count 1\n"),
+        "{text}"
+    );
 }
