@@ -49,6 +49,8 @@ pub enum Counter {
     RingAppends,
     /// A message could not be committed to the ring.
     RingErrors,
+    /// The disk failed to take a commit.
+    RingSyncErrors,
 }
 
 /// A level that rises and falls. Each is a row of [`GAUGES`], at its own position.
@@ -58,6 +60,8 @@ pub enum Gauge {
     Connections,
     /// Open streams.
     Streams,
+    /// Webhooks that were read and not yet answered.
+    WebhooksWaiting,
 }
 
 /// A distribution of durations. Each is a row of [`HISTOGRAMS`], at its own position.
@@ -67,6 +71,8 @@ pub enum Timing {
     Sweep,
     /// From the last byte of a webhook read to its answer written.
     Publish,
+    /// Of one commit, the wait for the disk.
+    RingSync,
 }
 
 /// Where a request was routed to; the label `route` of the requests.
@@ -114,7 +120,7 @@ pub(super) const STATUSES: [(u16, &str); 17] = [
 pub(super) type Row<T> = (T, &'static str, &'static str, &'static str);
 
 #[rustfmt::skip]
-pub(super) const COUNTERS: [Row<Counter>; 22] = [
+pub(super) const COUNTERS: [Row<Counter>; 23] = [
     (Counter::Accepts, "hookcast_accepts_total", "", "Connections accepted."),
     (Counter::AcceptErrors, "hookcast_accept_errors_total", "", "Failures to accept a connection."),
     (Counter::MessagesLocal, "hookcast_messages_total", r#"source="local""#, "Messages accepted, by where they came from."),
@@ -137,18 +143,21 @@ pub(super) const COUNTERS: [Row<Counter>; 22] = [
     (Counter::RefusedStorage, "hookcast_refused_total", r#"reason="storage""#, ""),
     (Counter::RingAppends, "hookcast_ring_appends_total", "", "Messages committed to the ring."),
     (Counter::RingErrors, "hookcast_ring_errors_total", "", "Messages that the ring could not take."),
+    (Counter::RingSyncErrors, "hookcast_ring_sync_errors_total", "", "Commits that the disk failed to take."),
 ];
 
 #[rustfmt::skip]
-pub(super) const GAUGES: [Row<Gauge>; 2] = [
+pub(super) const GAUGES: [Row<Gauge>; 3] = [
     (Gauge::Connections, "hookcast_connections", "", "Open connections, streams included."),
     (Gauge::Streams, "hookcast_streams", "", "Open streams."),
+    (Gauge::WebhooksWaiting, "hookcast_webhooks_waiting", "", "Webhooks read and not yet answered."),
 ];
 
 #[rustfmt::skip]
-pub(super) const TIMINGS: [Row<Timing>; 2] = [
+pub(super) const TIMINGS: [Row<Timing>; 3] = [
     (Timing::Sweep, "hookcast_sweep_seconds", "", "Duration of a sweep over the streams that are behind."),
     (Timing::Publish, "hookcast_publish_seconds", "", "Time from a webhook read to its answer written."),
+    (Timing::RingSync, "hookcast_ring_sync_seconds", "", "Time that a commit waited for the disk."),
 ];
 
 /// Upper bounds of the buckets in nanoseconds, and as the label `le` states them in seconds: from

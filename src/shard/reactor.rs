@@ -20,7 +20,7 @@ use crate::hub::{Batch, Hub, Outlet};
 use crate::limits::{
     ACCEPTS_PER_TURN, ARRIVALS_MAX, EVENTS_PER_POLL, INBOX_BATCHES_MAX, SURPLUS_CONNECTIONS_MAX,
 };
-use crate::metrics::{Counter, Metrics, Timing};
+use crate::metrics::{Counter, Metrics};
 use crate::shard::accept::{Accepted, Listener};
 use crate::shard::doorbell::Doorbell;
 use crate::shard::{Readiness, Role, Shard, Token};
@@ -171,8 +171,7 @@ impl Reactor {
             self.take_batches(&mut shard);
             let answered = shard.answer_webhooks(now);
             if answered > 0 {
-                let took = Duration::from_micros(clock.now().mono_us - now.mono_us);
-                (0..answered).for_each(|_| shard.tally_mut().observe(Timing::Publish, took));
+                shard.observe_answers(clock.now());
             }
             shard.tick(now);
             shard.sweep(now);
