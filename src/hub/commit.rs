@@ -150,15 +150,14 @@ impl Committer {
     /// Commits until the hub is closed, then closes the ring and tells the hub how that went.
     pub fn run(mut self, hub: &Hub, metrics: &Metrics, clock: Clock) {
         while hub.await_queued() {
-            self.commit(hub, || clock.now());
-            self.tally.flush(metrics);
+            self.commit(hub, metrics, || clock.now());
         }
         let closed = self.close(hub);
         hub.report_closed(closed);
     }
 
     /// Makes one commit of what is queued. False if nothing was, or a shard's inbox is full.
-    pub fn commit(&mut self, hub: &Hub, clock: impl Fn() -> Now) -> bool {
+    pub fn commit(&mut self, hub: &Hub, metrics: &Metrics, clock: impl Fn() -> Now) -> bool {
         let Some(taken) = hub.take_queued(self.ring.unsynced_max()) else {
             return false;
         };
@@ -184,6 +183,8 @@ impl Committer {
             });
             self.rewind(hub);
         }
+        // Before anybody is told: who has an answer finds its commit counted.
+        self.tally.flush(metrics);
         hub.show(group.batch, group.messages, group.outcomes);
         true
     }

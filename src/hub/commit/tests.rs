@@ -30,6 +30,7 @@ struct Node {
     committer: Committer,
     sender: SenderId,
     inbox: Receiver<Arc<Batch>>,
+    metrics: Metrics,
     /// Contents that were published and have no outcome yet, in order.
     unanswered: VecDeque<String>,
     acknowledged: Vec<(MessageId, String)>,
@@ -61,6 +62,7 @@ impl Node {
             committer,
             sender,
             inbox,
+            metrics: Metrics::new(Arc::default()),
             unanswered: VecDeque::new(),
             acknowledged: Vec::new(),
             refused: 0,
@@ -100,7 +102,7 @@ impl Node {
             mono_us: self.now_ms * 1000,
             unix_ms: 1,
         };
-        let committed = self.committer.commit(&self.hub, || now);
+        let committed = self.committer.commit(&self.hub, &self.metrics, || now);
         self.listen();
         committed
     }
@@ -314,9 +316,9 @@ fn threads_publish_admit_and_close_while_it_runs() {
         committer,
         inbox,
         sender,
+        metrics,
         ..
     } = Node::start(medium.clone());
-    let metrics = Metrics::new(Arc::default());
     std::thread::scope(|scope| {
         let (hub, metrics) = (&hub, &metrics);
         scope.spawn(|| committer.run(hub, metrics, Clock::start()));

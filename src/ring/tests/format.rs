@@ -1,8 +1,8 @@
 //! The bytes of a file as `FORMAT.md` has them, put together by hand: a change of the format that
 //! is not a new version fails here.
 
-use super::super::{Found, Ring};
 use super::super::memory::MemoryMedium;
+use super::super::{Found, Ring};
 use super::{disk_with, last_100, message, numbers, open};
 use crate::message::{Message, MessageId, SessionId};
 
