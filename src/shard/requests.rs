@@ -19,10 +19,10 @@ use crate::limits::{
     RETRY_MS, STALL_MS,
 };
 use crate::metrics::{Counter, Endpoint};
-use crate::shard::Shard;
 use crate::shard::connection::{Answering, NO_DEADLINE, Role, State, Then};
 use crate::shard::socket::{Socket, Transfer};
 use crate::shard::streams::Subscriber;
+use crate::shard::{Publisher, Shard};
 use crate::sse::frame::{self, Framing};
 use crate::window;
 
@@ -209,7 +209,10 @@ impl<S: Socket> Shard<S> {
         match handled {
             Handled::Answered(then) => self.send_answer(slot, reader, then, now),
             Handled::Publishing(to) => {
-                self.publishers.push_back(self.token_of(slot));
+                self.publishers.push_back(Publisher {
+                    token: self.token_of(slot),
+                    read_us: now.mono_us,
+                });
                 let connection = &mut self.connections[slot];
                 connection.deadline_ms = NO_DEADLINE;
                 connection.state = State::Publishing(reader, to);

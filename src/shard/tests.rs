@@ -195,8 +195,9 @@ impl Node {
         };
         let mut drafts = VecDeque::from(vec![draft; messages]);
         let mut outcomes = Vec::new();
+        let sender = self.hub.new_sender();
         self.hub
-            .publish(&mut drafts, self.now.unix_ms, &mut outcomes);
+            .publish(sender, &mut drafts, self.now.unix_ms, &mut outcomes);
         assert!(drafts.is_empty() && outcomes.iter().all(Result::is_ok));
         self.take_batches();
     }
