@@ -314,3 +314,13 @@ pub const KV_ADMIT_PATIENCE_MS: u64 = 1_000;
 /// Least time for the mirror's last sync when the streams took all of the drain: a read and a write,
 /// which KV answers in some 100 ms, and the distance that two writes have to keep.
 pub const KV_LAST_SYNC_MS_MIN: u64 = 1_500;
+
+// The history by request.
+
+/// Longest time in seconds that a request for the history may wait for a message: below the 30 s
+/// after which the first CDNs give up on a first byte.
+pub const HISTORY_WAIT_S_MAX: u64 = 25;
+
+/// Bytes of messages after which an answer with history ends, unless it would be empty: a client
+/// that does not read binds as much of our memory, for [`STALL_MS`]. A hundred messages of 10 KiB.
+pub const HISTORY_ANSWER_BYTES_MAX: usize = 1024 * 1024;

@@ -269,9 +269,9 @@ impl Responder {
         put_body(to, &[events], out);
     }
 
-    /// A file with its own header fields, or 304 without a body if the client has it already (RFC
-    /// 9110 section 15.4.5).
-    pub fn asset<'a>(
+    /// A body with header fields of its own, or 304 without it if the client has it already (RFC 9110
+    /// section 15.4.5).
+    pub fn representation<'a>(
         &self,
         to: ReplyTo,
         is_known: bool,
@@ -648,7 +648,7 @@ mod tests {
     fn an_asset_or_that_the_client_has_it() {
         let fields = [("ETag", "\"abc\""), ("Content-Type", "text/css")];
         let send = |to, is_known| {
-            encoded(|responder, out| responder.asset(to, is_known, fields, b"page", out))
+            encoded(|responder, out| responder.representation(to, is_known, fields, b"page", out))
         };
         let full = send(to_get(), false);
         assert_eq!(

@@ -76,15 +76,18 @@ pub enum Route {
     Webhook,
     /// `/api/webhook/stream`
     Stream,
+    /// `/api/webhook/messages`
+    Messages,
     /// `/`
     Window,
     /// No known path, or a head that could not be read.
     None,
 }
 
-pub(super) const ROUTES: [(Route, &str); 4] = [
+pub(super) const ROUTES: [(Route, &str); 5] = [
     (Route::Webhook, "/api/webhook"),
     (Route::Stream, "/api/webhook/stream"),
+    (Route::Messages, "/api/webhook/messages"),
     (Route::Window, "/"),
     (Route::None, "none"),
 ];

@@ -10,7 +10,7 @@ use std::mem;
 
 use crate::clock::Now;
 use crate::http::response::CONTINUE;
-use crate::http::route::{STREAM_PATH, WEBHOOK_PATH, error_before_body};
+use crate::http::route::{MESSAGES_PATH, STREAM_PATH, WEBHOOK_PATH, error_before_body};
 use crate::http::{ErrorAnswer, Phase, Progress, Refusal, ReplyTo, Request, RequestReader};
 use crate::http::{Route, Status, Version, route};
 use crate::hub::{NotStored, Receipt};
@@ -21,6 +21,7 @@ use crate::limits::{
 use crate::metrics::{Counter, Route as Series};
 use crate::shard::Shard;
 use crate::shard::connection::{Answering, NO_DEADLINE, Role, State, Then};
+use crate::shard::history::HistoryRequest;
 use crate::shard::socket::{Socket, Transfer};
 use crate::shard::streams::Subscriber;
 use crate::sse::frame::{self, Framing};
@@ -34,6 +35,8 @@ enum Handled {
     Publishing(ReplyTo),
     /// The connection becomes a stream.
     Subscribed(Subscriber),
+    /// The history is to be sent, or waited for.
+    History(HistoryRequest),
 }
 
 /// What a webhook is told when the server is full.
@@ -65,7 +68,7 @@ impl<S: Socket> Shard<S> {
 
     /// The same with the reader at hand. `timed` is what the connection's deadline is for: a phase
     /// of a request, or, between two requests, none.
-    fn read_on(
+    pub(super) fn read_on(
         &mut self,
         slot: usize,
         mut reader: Box<RequestReader>,
@@ -218,6 +221,7 @@ impl<S: Socket> Shard<S> {
                 connection.state = State::Publishing(reader, to);
                 None
             }
+            Handled::History(request) => self.read_history(slot, reader, request, now),
             Handled::Subscribed(subscriber) => {
                 // What is pipelined behind a stream would wait for its end: for ever.
                 self.give_reader(reader);
@@ -252,6 +256,11 @@ impl<S: Socket> Shard<S> {
             Route::Publish(draft) => {
                 self.drafts.push_back(draft);
                 return Handled::Publishing(to);
+            }
+            Route::History(query) => {
+                let known = request.if_none_match.and_then(text_of);
+                let request = HistoryRequest::new(query, known, self.epoch, to);
+                return Handled::History(request);
             }
             Route::Status => {
                 self.tally.count_request(Series::Webhook, 200);
@@ -298,7 +307,7 @@ impl<S: Socket> Shard<S> {
                 self.tally.count_request(Series::Window, status);
                 let (fields, is_known) = (file.headers(), file.not_modified);
                 self.responder
-                    .asset(to, is_known, fields, file.body, &mut self.answer);
+                    .representation(to, is_known, fields, file.body, &mut self.answer);
             }
             None => self.answer_error(to, request, ErrorAnswer::NotFound),
         }
@@ -373,7 +382,7 @@ impl<S: Socket> Shard<S> {
 
     /// Sends what is in `Shard::answer`. Returns the reader when all of it has gone out and the
     /// next request may follow.
-    fn send_answer(
+    pub(super) fn send_answer(
         &mut self,
         slot: usize,
         reader: Box<RequestReader>,
@@ -462,6 +471,7 @@ impl Series {
         match path {
             WEBHOOK_PATH => Series::Webhook,
             STREAM_PATH => Series::Stream,
+            MESSAGES_PATH => Series::Messages,
             _ if window::exists(path) => Series::Window,
             _ => Series::None,
         }

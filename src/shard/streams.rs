@@ -10,6 +10,7 @@ use crate::limits::{READS_PER_TURN, RETRY_MS, SLICE_BYTES, SLICE_VISITS, SLICE_W
 use crate::log::{NO_SLOT, SessionKey, View};
 use crate::metrics::{Counter, Gauge};
 use crate::shard::connection::{NO_DEADLINE, State};
+use crate::shard::place::Place;
 use crate::shard::socket::{Socket, Transfer};
 use crate::shard::stream::{Ending, Sent, Served, Stream};
 use crate::shard::sweep::{Candidate, LapKind};
@@ -55,11 +56,7 @@ impl<S: Socket> Shard<S> {
             Version::Http11 => Framing::Chunked,
             Version::Http10 => Framing::Bare,
         };
-        let view = match subscriber.view {
-            http::View::Everything => View::Everything,
-            http::View::Public => View::Public,
-            http::View::Session(name) => View::Session(self.log.hold_session(&name)),
-        };
+        let view = self.hold_view(&subscriber.view);
         let start = self.log.catch_up(view, subscriber.resume_after);
 
         let mut first_bytes = Vec::new();
@@ -80,14 +77,37 @@ impl<S: Socket> Shard<S> {
             self.log.copy_message(seq, framing, &mut first_bytes);
         }
 
-        let mut stream = Stream::new(view, framing, start.cursor, first_bytes);
-        stream.lap_index = self.sweep.join(LapKind::of(view), slot as u32);
-        stream.queued = true;
         let connection = &mut self.connections[slot];
         connection.deadline_ms = NO_DEADLINE;
+        let stream = Stream::new(view, framing, start.cursor, first_bytes);
         connection.state = State::Streaming(stream);
-        self.sweep.enqueue(slot as u32);
         self.tally.shift(Gauge::Streams, 1);
+        self.take_place(slot, view);
+        self.enqueue(slot);
+    }
+
+    /// A view as the log knows it; one of a session counts until [`Shard::release_view`].
+    pub(super) fn hold_view(&mut self, view: &http::View) -> View {
+        match view {
+            http::View::Everything => View::Everything,
+            http::View::Public => View::Public,
+            http::View::Session(name) => View::Session(self.log.hold_session(name)),
+        }
+    }
+
+    pub(super) fn release_view(&mut self, view: View) {
+        if let View::Session(key) = view {
+            self.log.release_session(key);
+        }
+    }
+
+    /// Puts a connection, whose state has a place for a view that is held, among those that messages
+    /// of this view wake.
+    pub(super) fn take_place(&mut self, slot: usize, view: View) {
+        let lap_index = self.sweep.join(LapKind::of(view), slot as u32);
+        if let Some(place) = self.place_mut(slot) {
+            place.lap_index = lap_index;
+        }
         if let View::Session(key) = view {
             self.link_session(slot, key);
         }
@@ -150,15 +170,13 @@ impl<S: Socket> Shard<S> {
             Candidate::Lapped(slot) => Some(slot as usize),
             Candidate::Queued(slot) => {
                 // The slot may have another tenant by now, whose turn this is not.
-                let stream = self
-                    .stream_mut(slot as usize)
-                    .filter(|stream| stream.queued)?;
-                stream.queued = false;
+                let place = self.place_mut(slot as usize).filter(|place| place.queued)?;
+                place.queued = false;
                 Some(slot as usize)
             }
             Candidate::OfSession(key) => {
                 let slot = self.log.walk_slot(key)?;
-                let next = self.stream_mut(slot as usize)?.session_next;
+                let next = self.place_mut(slot as usize)?.session_next;
                 self.log.walk_past(key, slot, next);
                 self.sweep.enqueue_session(key);
                 Some(slot as usize)
@@ -184,8 +202,14 @@ impl<S: Socket> Shard<S> {
         }
     }
 
-    /// A stream's turn to end has come.
-    pub(super) fn end_stream(&mut self, slot: usize) {
+    /// A stream's turn to end has come, or that of a request that waits.
+    pub(super) fn end_stream(&mut self, slot: usize, now: Now) {
+        if matches!(
+            self.connections.get(slot).map(|c| &c.state),
+            Some(State::Waiting(_))
+        ) {
+            return self.end_wait(slot, now);
+        }
         let retry_ms = self.rng.u64(RETRY_MS) as u32;
         if let Some(stream) = self.stream_mut(slot)
             && stream.ending == Ending::No
@@ -198,16 +222,22 @@ impl<S: Socket> Shard<S> {
     /// Takes a closed stream out of all lists.
     pub(super) fn forget_stream(&mut self, slot: usize, stream: &Stream) {
         self.tally.shift(Gauge::Streams, -1);
-        let moved = self.sweep.leave(LapKind::of(stream.view), stream.lap_index);
+        self.forget_place(slot, &stream.place);
+    }
+
+    /// Takes a place, which no state holds any more, out of all lists, and releases its view.
+    pub(super) fn forget_place(&mut self, slot: usize, place: &Place) {
+        let moved = self.sweep.leave(LapKind::of(place.view), place.lap_index);
         if let Some(moved) = moved
-            && let Some(other) = self.stream_mut(moved as usize)
+            && let Some(other) = self.place_mut(moved as usize)
         {
-            other.lap_index = stream.lap_index;
+            other.lap_index = place.lap_index;
             // It may have moved to where the sweep has already been.
             self.enqueue(moved as usize);
         }
-        if let View::Session(key) = stream.view {
-            self.unlink_session(slot, stream, key);
+        if let View::Session(key) = place.view {
+            self.unlink_session(slot, place, key);
+            self.log.release_session(key);
         }
     }
 
@@ -215,6 +245,7 @@ impl<S: Socket> Shard<S> {
     fn serve(&mut self, slot: usize, now: Now) -> Option<usize> {
         let connection = self.connections.get_mut(slot)?;
         let State::Streaming(stream) = &mut connection.state else {
+            self.wake_waiting(slot, now);
             return None;
         };
         if stream.blocked {
@@ -298,10 +329,10 @@ impl<S: Socket> Shard<S> {
     }
 
     fn enqueue(&mut self, slot: usize) {
-        if let Some(stream) = self.stream_mut(slot)
-            && !stream.queued
+        if let Some(place) = self.place_mut(slot)
+            && !place.queued
         {
-            stream.queued = true;
+            place.queued = true;
             self.sweep.enqueue(slot as u32);
         }
     }
@@ -313,28 +344,31 @@ impl<S: Socket> Shard<S> {
         }
     }
 
+    fn place_mut(&mut self, slot: usize) -> Option<&mut Place> {
+        self.connections.get_mut(slot)?.state.place_mut()
+    }
+
     fn link_session(&mut self, slot: usize, key: SessionKey) {
         let first = self.log.first_slot(key);
-        if let Some(neighbour) = self.stream_mut(first as usize) {
+        if let Some(neighbour) = self.place_mut(first as usize) {
             neighbour.session_previous = slot as u32;
         }
-        if let Some(stream) = self.stream_mut(slot) {
-            stream.session_next = first;
+        if let Some(place) = self.place_mut(slot) {
+            place.session_next = first;
         }
         self.log.set_first_slot(key, slot as u32);
     }
 
-    fn unlink_session(&mut self, slot: usize, stream: &Stream, key: SessionKey) {
-        let (previous, next) = (stream.session_previous, stream.session_next);
+    fn unlink_session(&mut self, slot: usize, place: &Place, key: SessionKey) {
+        let (previous, next) = (place.session_previous, place.session_next);
         self.log.walk_past(key, slot as u32, next);
-        match self.stream_mut(previous as usize) {
+        match self.place_mut(previous as usize) {
             Some(neighbour) => neighbour.session_next = next,
             None => self.log.set_first_slot(key, next),
         }
-        if let Some(neighbour) = self.stream_mut(next as usize) {
+        if let Some(neighbour) = self.place_mut(next as usize) {
             neighbour.session_previous = previous;
         }
         debug_assert!(previous != NO_SLOT || self.log.first_slot(key) != slot as u32);
-        self.log.release_session(key);
     }
 }

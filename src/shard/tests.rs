@@ -266,3 +266,51 @@ fn a_100_that_does_not_fit_waits_for_room() {
     assert!(peer.take().starts_with("HTTP/1.1 200 OK\r\n"));
     assert!(!peer.0.borrow().is_shut);
 }
+
+const WAIT: &[u8] = b"GET /api/webhook/messages?wait=25 HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// What waits has a place among the streams, and leaves the places of others as they were.
+#[test]
+fn a_request_that_waits_is_woken_like_a_stream_and_holds_nothing_else() {
+    let mut node = Node::new();
+    let peers: Vec<Peer> = (0..5).map(|_| Peer::with_room(10_000)).collect();
+    for (index, peer) in peers.iter().enumerate() {
+        node.ask(peer, if index % 2 == 0 { WAIT } else { STREAM });
+    }
+    assert_eq!((node.shard.streams(), node.shard.connections()), (2, 5));
+    assert_eq!(node.shard.holdings().readers, 0);
+    assert_eq!(peers[0].take(), "");
+    node.publish(1, 10);
+    node.turn(&[]);
+    for peer in &peers {
+        assert!(peer.take().contains("xxxxxxxxxx"));
+    }
+    // A second message finds the streams alone.
+    node.publish(1, 10);
+    node.turn(&[]);
+    for (index, peer) in peers.iter().enumerate() {
+        assert_eq!(peer.take().contains("xxxxxxxxxx"), index % 2 == 1);
+    }
+}
+
+#[test]
+fn a_wait_ends_in_time_and_closes_with_its_connection() {
+    let mut node = Node::new();
+    let (peer, leaver) = (Peer::with_room(10_000), Peer::with_room(10_000));
+    node.ask(&peer, WAIT);
+    let token = node.ask(&leaver, WAIT);
+    leaver.0.borrow_mut().has_ended = true;
+    let hung_up = Readiness {
+        hung_up: true,
+        ..READABLE
+    };
+    node.turn(&[(token, hung_up)]);
+    assert!(leaver.is_closed());
+    node.pass(24_000);
+    node.turn(&[]);
+    assert_eq!(peer.take(), "");
+    node.pass(2_000);
+    node.turn(&[]);
+    assert!(peer.take().contains("\"messages\":[]"));
+    assert!(!peer.is_closed());
+}
