@@ -251,11 +251,25 @@ impl Responder {
     }
 
     /// The head of a stream: chunked for 1.1; for 1.0 the stream ends with the connection, whatever
-    /// `to` says. The rest of the answer is the stream, or for a `HEAD` nothing.
-    pub fn stream_head(&self, mut to: ReplyTo, out: &mut Vec<u8>) {
+    /// `to` says. A shared cache may give the stream to others for `shared_s` seconds. The rest of
+    /// the answer is the stream, or for a `HEAD` nothing.
+    pub fn stream_head(&self, mut to: ReplyTo, shared_s: Option<u64>, out: &mut Vec<u8>) {
         to.keep_alive &= to.version == Version::Http11;
         self.begin(to, Status::Ok, out);
-        put(out, &[STREAM_FIELDS]);
+        let mut digits = itoa::Buffer::new();
+        match shared_s.map(|seconds| digits.format(seconds)) {
+            None => put(out, &[STREAM_FIELDS, PRIVATE_FIELDS]),
+            // One that presents a secret must not be given a stream of those that did not.
+            Some(seconds) => put(
+                out,
+                &[
+                    STREAM_FIELDS,
+                    "Cache-Control: public, max-age=0, s-maxage=",
+                    seconds,
+                    ", no-transform\r\nVary: X-Webhook-Secret\r\n",
+                ],
+            ),
+        }
         if to.version == Version::Http11 {
             put(out, &["Transfer-Encoding: chunked\r\n"]);
         }
@@ -265,7 +279,7 @@ impl Responder {
     /// A stream that is over at once: these events are all of it.
     pub fn ended_stream(&self, to: ReplyTo, events: &[u8], out: &mut Vec<u8>) {
         self.begin(to, Status::Ok, out);
-        put(out, &[STREAM_FIELDS]);
+        put(out, &[STREAM_FIELDS, PRIVATE_FIELDS]);
         put_body(to, &[events], out);
     }
 
@@ -334,9 +348,10 @@ const DATE_SECONDS_MAX: u64 = 253_402_300_799;
 
 /// The type exactly as written: some clients compare it byte by byte. `no-transform` and
 /// `X-Accel-Buffering` keep proxies from collecting events before they pass them on.
-const STREAM_FIELDS: &str = "Content-Type: text/event-stream\r\n\
-    Cache-Control: no-store, no-transform\r\n\
-    X-Accel-Buffering: no\r\n";
+const STREAM_FIELDS: &str = "Content-Type: text/event-stream\r\nX-Accel-Buffering: no\r\n";
+
+/// A stream that is for its client alone.
+const PRIVATE_FIELDS: &str = "Cache-Control: no-store, no-transform\r\n";
 
 fn put<T: AsRef<[u8]>>(out: &mut Vec<u8>, parts: &[T]) {
     for part in parts {
@@ -407,8 +422,8 @@ mod tests {
     const BEGIN: &str = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nAccess-Control-Allow-Origin: *\r\n";
     const JSON: &str = "Content-Type: application/json\r\nCache-Control: no-store\r\n\
         X-Content-Type-Options: nosniff\r\n";
-    const STREAM: &str = "Content-Type: text/event-stream\r\n\
-        Cache-Control: no-store, no-transform\r\nX-Accel-Buffering: no\r\n";
+    const STREAM: &str = "Content-Type: text/event-stream\r\nX-Accel-Buffering: no\r\n\
+        Cache-Control: no-store, no-transform\r\n";
 
     #[test]
     fn a_receipt_byte_by_byte() {
@@ -550,7 +565,7 @@ mod tests {
     fn a_stream_is_chunked_for_1_1_and_ends_with_the_connection_for_1_0() {
         let head = |version, keep_alive| {
             let to = responder().reply_to(&request(Method::Get, version, keep_alive));
-            encoded(|responder, out| responder.stream_head(to, out))
+            encoded(|responder, out| responder.stream_head(to, None, out))
         };
         let chunked =
             format!("HTTP/1.1 200 OK\r\n{BEGIN}{STREAM}Transfer-Encoding: chunked\r\n\r\n");

@@ -81,10 +81,11 @@ pub enum View {
     Session(SessionId),
 }
 
-/// The configured secret, if there is one.
+/// The configured secret, if there is one, and what may be seen without one.
 #[derive(Clone, Default)]
 pub struct Access {
     secret: Option<Box<[u8]>>,
+    is_fanned_out: bool,
 }
 
 /// How what a request presents relates to the secret.
@@ -102,6 +103,16 @@ impl Access {
     pub fn new(secret: Option<&[u8]>) -> Access {
         Access {
             secret: secret.map(Box::from),
+            is_fanned_out: false,
+        }
+    }
+
+    /// The same where a shared cache stands in front: what anyone may be given from it is only what
+    /// is for everyone, with or without a secret configured.
+    pub fn fanned_out(self) -> Access {
+        Access {
+            is_fanned_out: true,
+            ..self
         }
     }
 
@@ -157,8 +168,8 @@ fn decide<'a>(
     Ok(match admit(request, access, is_asset)? {
         Action::Publish => Route::Publish(parse_draft(request.body)?),
         Action::Status => Route::Status,
-        Action::Subscribe(standing) => Route::Subscribe(subscription(request, standing)?),
-        Action::ReadHistory(standing) => Route::History(history_query(request, standing)?),
+        Action::Subscribe(standing) => Route::Subscribe(subscription(request, access, standing)?),
+        Action::ReadHistory(standing) => Route::History(history_query(request, access, standing)?),
         Action::Preflight(allow) => Route::Preflight(allow),
         Action::Asset => Route::Asset(request.path),
     })
@@ -209,10 +220,11 @@ fn admit(
 /// `Last-Event-ID` header, which a browser sends when it reconnects, is newer than the parameter.
 fn subscription<'a>(
     request: &Request<'a>,
+    access: &Access,
     standing: Standing,
 ) -> Result<Subscription<'a>, ErrorAnswer> {
     let parameters = Parameters::parse(request.query.unwrap_or_default())?;
-    let (view, is_public) = view(request, &parameters, standing)?;
+    let (view, is_public) = view(request, access, &parameters, standing)?;
     let last_event_id = request
         .last_event_id
         .map(String::from_utf8_lossy)
@@ -229,10 +241,11 @@ fn subscription<'a>(
 
 fn history_query<'a>(
     request: &Request<'a>,
+    access: &Access,
     standing: Standing,
 ) -> Result<HistoryQuery<'a>, ErrorAnswer> {
     let parameters = Parameters::parse(request.query.unwrap_or_default())?;
-    let (view, is_public) = view(request, &parameters, standing)?;
+    let (view, is_public) = view(request, access, &parameters, standing)?;
     let limit = match parameters.limit {
         None => HISTORY_MESSAGES,
         Some(text) => whole(&text)
@@ -259,6 +272,7 @@ fn history_query<'a>(
 /// without having presented a secret, be it needed or not.
 fn view(
     request: &Request<'_>,
+    access: &Access,
     parameters: &Parameters<'_>,
     standing: Standing,
 ) -> Result<(View, bool), ErrorAnswer> {
@@ -269,6 +283,7 @@ fn view(
     let is_public = session.is_none() && request.secret.is_none();
     let view = match (session, standing) {
         (Some(session), _) => View::Session(session),
+        (None, Standing::Open) if is_public && access.is_fanned_out => View::Public,
         (None, Standing::Open | Standing::Right) => View::Everything,
         (None, Standing::Missing | Standing::Wrong) => View::Public,
     };
@@ -553,6 +568,22 @@ mod tests {
                 Err(ErrorAnswer::Unauthorized)
             );
         }
+    }
+
+    #[test]
+    fn fanned_out_only_session_or_secret_show_what_is_not_for_everyone() {
+        let open = open().fanned_out();
+        let guarded = guarded().fanned_out();
+        let of_session = "/api/webhook/stream?sessionId=a";
+        assert_eq!(view(&open, STREAM_PATH, None), Ok(View::Public));
+        assert_eq!(view(&open, STREAM_PATH, Some(b"x")), Ok(View::Everything));
+        assert_eq!(view(&open, of_session, None), Ok(session("a")));
+        assert_eq!(view(&guarded, STREAM_PATH, None), Ok(View::Public));
+        assert_eq!(
+            view(&guarded, STREAM_PATH, Some(SECRET)),
+            Ok(View::Everything)
+        );
+        assert_eq!(history(&open, "", None).0, View::Public);
     }
 
     #[test]

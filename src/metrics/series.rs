@@ -29,6 +29,8 @@ pub enum Counter {
     StreamsOverrun,
     /// A stream was ended by the drain.
     StreamsDrained,
+    /// A stream that a cache shares among clients reached the end of its life.
+    StreamsExpired,
     /// A request was refused: not HTTP as this server understands it.
     RefusedMalformed,
     /// A request was refused: its body, head or target is too long.
@@ -117,7 +119,7 @@ pub(super) const STATUSES: [(u16, &str); 17] = [
 pub(super) type Row<T> = (T, &'static str, &'static str, &'static str);
 
 #[rustfmt::skip]
-pub(super) const COUNTERS: [Row<Counter>; 22] = [
+pub(super) const COUNTERS: [Row<Counter>; 23] = [
     (Counter::Accepts, "hookcast_accepts_total", "", "Connections accepted."),
     (Counter::AcceptErrors, "hookcast_accept_errors_total", "", "Failures to accept a connection."),
     (Counter::MessagesLocal, "hookcast_messages_total", r#"source="local""#, "Messages accepted, by where they came from."),
@@ -130,6 +132,7 @@ pub(super) const COUNTERS: [Row<Counter>; 22] = [
     (Counter::StreamsStalled, "hookcast_streams_closed_total", r#"reason="stalled""#, ""),
     (Counter::StreamsOverrun, "hookcast_streams_closed_total", r#"reason="overrun""#, ""),
     (Counter::StreamsDrained, "hookcast_streams_closed_total", r#"reason="drain""#, ""),
+    (Counter::StreamsExpired, "hookcast_streams_closed_total", r#"reason="life""#, ""),
     (Counter::RefusedMalformed, "hookcast_refused_total", r#"reason="malformed""#, "Requests refused, by reason."),
     (Counter::RefusedTooLarge, "hookcast_refused_total", r#"reason="too_large""#, ""),
     (Counter::RefusedTooSlow, "hookcast_refused_total", r#"reason="too_slow""#, ""),

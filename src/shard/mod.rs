@@ -38,8 +38,9 @@ use crate::clock::Now;
 use crate::http::{Access, AllowOrigin, RequestReader, Responder};
 use crate::hub::{Batch, Hub, NotStored, Receipt};
 use crate::limits::{
-    DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT, HEARTBEAT_PATIENCE_PHASES, HEARTBEAT_PHASES,
-    PATROL_INTERVAL_MS, PATROL_PHASES, POOLED_READERS_MAX, READ_BYTES, REQUEST_DEADLINE_MS,
+    DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT, FANOUT_RETRY_MS, HEARTBEAT_PATIENCE_PHASES,
+    HEARTBEAT_PHASES, PATROL_INTERVAL_MS, PATROL_PHASES, POOLED_READERS_MAX, READ_BYTES,
+    REQUEST_DEADLINE_MS,
 };
 use crate::log::LiveLog;
 use crate::message::Draft;
@@ -62,6 +63,8 @@ pub struct Settings {
     pub body_bytes_max: usize,
     /// Over how long a drain is spread.
     pub drain: Duration,
+    /// The longest life of a stream that a shared cache may give to many clients, if that is so.
+    pub fanout_life: Option<Duration>,
     /// Smallest live log in bytes. It is larger where a full history needs more.
     pub log_bytes_min: usize,
     /// The configured secret.
@@ -469,6 +472,11 @@ impl<S: Socket> Shard<S> {
         let Some(connection) = self.connections.get(slot) else {
             return;
         };
+        if let State::Streaming(stream) = &connection.state
+            && now.mono_ms >= stream.life_ends_ms
+        {
+            return self.tell_end(slot, FANOUT_RETRY_MS);
+        }
         if now.mono_ms < connection.deadline_ms {
             return;
         }

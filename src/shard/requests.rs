@@ -245,12 +245,15 @@ impl<S: Socket> Shard<S> {
             Route::Subscribe(subscription) if subscription.head_only => {
                 to.keep_alive &= to.version == Version::Http11;
                 self.tally.count_request(Series::Stream, 200);
-                self.responder.stream_head(to, &mut self.answer);
+                let shared_ms = self.shared_ms(&subscription, to);
+                self.answer_stream_head(to, shared_ms);
             }
             Route::Subscribe(_) if is_leaving => self.decline_stream(to, is_surplus),
             Route::Subscribe(subscription) => {
                 self.tally.count_request(Series::Stream, 200);
-                return Handled::Subscribed(Subscriber::new(subscription, self.epoch, to));
+                let shared_ms = self.shared_ms(&subscription, to);
+                let subscriber = Subscriber::new(subscription, self.epoch, shared_ms, to);
+                return Handled::Subscribed(subscriber);
             }
             _ if is_surplus => self.answer_error(to, request, FULL),
             Route::Publish(draft) => {

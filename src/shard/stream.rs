@@ -7,6 +7,7 @@
 use std::io::IoSlice;
 
 use crate::log::{Cursor, Gather, Lag, LiveLog, View};
+use crate::shard::connection::NO_DEADLINE;
 use crate::shard::place::Place;
 use crate::shard::socket::{Socket, Transfer};
 use crate::sse::frame::{self, Framing};
@@ -24,6 +25,8 @@ pub struct Stream {
     /// A heartbeat goes out with the next write.
     pub(super) heartbeat_due: bool,
     pub(super) ending: Ending,
+    /// When a stream that is shared by a cache ends, in monotonic milliseconds; else never.
+    pub(super) life_ends_ms: u64,
 }
 
 /// Whether a stream is coming to its end.
@@ -70,6 +73,7 @@ impl Stream {
         framing: Framing,
         cursor: Cursor,
         first_bytes: Vec<u8>,
+        life_ends_ms: u64,
     ) -> Stream {
         Stream {
             place: Place::new(view),
@@ -82,7 +86,13 @@ impl Stream {
             blocked: false,
             heartbeat_due: false,
             ending: Ending::No,
+            life_ends_ms,
         }
+    }
+
+    /// Whether a cache may give it to many clients, and keep what ended in good order.
+    pub(super) fn is_shared(&self) -> bool {
+        self.life_ends_ms != NO_DEADLINE
     }
 
     /// Bytes allocated for what is its own.

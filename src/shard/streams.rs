@@ -4,9 +4,14 @@
 //! Part of the shard. The path of a frame: `note_behind` (as it enters the log) → `sweep_slice` →
 //! `serve`. Nothing here loops over all streams for one message.
 
+use std::ops::RangeInclusive;
+
 use crate::clock::Now;
 use crate::http::{self, ReplyTo, Subscription, Version};
-use crate::limits::{READS_PER_TURN, RETRY_MS, SLICE_BYTES, SLICE_VISITS, SLICE_WRITES, STALL_MS};
+use crate::limits::{
+    FANOUT_LIFE_LEAST_PERCENT, FANOUT_RETRY_MS, READS_PER_TURN, RETRY_MS, SLICE_BYTES,
+    SLICE_VISITS, SLICE_WRITES, STALL_MS,
+};
 use crate::log::{NO_SLOT, SessionKey, View};
 use crate::metrics::{Counter, Gauge};
 use crate::shard::connection::{NO_DEADLINE, State};
@@ -23,20 +28,39 @@ pub(super) struct Subscriber {
     view: http::View,
     /// The message to resume after, if the stream's last event id is one of ours.
     resume_after: Option<u64>,
+    /// How long it lives, if a cache may give it to many clients.
+    shared_ms: Option<u64>,
     to: ReplyTo,
 }
 
 impl Subscriber {
-    pub(super) fn new(subscription: Subscription<'_>, epoch: Epoch, to: ReplyTo) -> Subscriber {
+    /// A stream that is shared begins with all of the history whatever its first client has: those
+    /// who join it later have something else.
+    pub(super) fn new(
+        subscription: Subscription<'_>,
+        epoch: Epoch,
+        shared_ms: Option<u64>,
+        mut to: ReplyTo,
+    ) -> Subscriber {
         let id = subscription
             .last_event_id
+            .filter(|_| shared_ms.is_none())
             .and_then(|id| EventId::parse(id.as_bytes()));
+        // Its connection ends with it, which is soon: say so.
+        to.keep_alive &= shared_ms.is_none();
         Subscriber {
             view: subscription.view,
             resume_after: id.filter(|id| id.epoch == epoch).map(|id| id.seq),
+            shared_ms,
             to,
         }
     }
+}
+
+/// For how many seconds a cache may give out a stream of this life: never until its end, or it would
+/// play a recording to clients that come back at once, again and again.
+fn shared_s(life_ms: u64) -> u64 {
+    (life_ms / 1000).saturating_sub(1)
 }
 
 impl LapKind {
@@ -60,8 +84,13 @@ impl<S: Socket> Shard<S> {
         let start = self.log.catch_up(view, subscriber.resume_after);
 
         let mut first_bytes = Vec::new();
-        self.responder.stream_head(subscriber.to, &mut first_bytes);
-        let retry_ms = self.rng.u64(RETRY_MS);
+        let shared_ms = subscriber.shared_ms;
+        self.responder
+            .stream_head(subscriber.to, shared_ms.map(shared_s), &mut first_bytes);
+        let retry_ms = self.rng.u64(match shared_ms {
+            Some(_) => FANOUT_RETRY_MS,
+            None => RETRY_MS,
+        });
         frame::push_connected(
             &mut first_bytes,
             framing,
@@ -79,11 +108,32 @@ impl<S: Socket> Shard<S> {
 
         let connection = &mut self.connections[slot];
         connection.deadline_ms = NO_DEADLINE;
-        let stream = Stream::new(view, framing, start.cursor, first_bytes);
+        let life_ends_ms = shared_ms.map_or(NO_DEADLINE, |life_ms| now.mono_ms + life_ms);
+        let stream = Stream::new(view, framing, start.cursor, first_bytes, life_ends_ms);
         connection.state = State::Streaming(stream);
         self.tally.shift(Gauge::Streams, 1);
         self.take_place(slot, view);
         self.enqueue(slot);
+    }
+
+    /// How long a stream that is asked for now may be shared by a cache, if it may at all. In HTTP/1.0
+    /// an end in good order looks like any other, so a cache could keep what was cut off.
+    pub(super) fn shared_ms(
+        &mut self,
+        subscription: &Subscription<'_>,
+        to: ReplyTo,
+    ) -> Option<u64> {
+        let is_shared = subscription.is_public && to.version == Version::Http11;
+        let life = self.settings.fanout_life.filter(|_| is_shared)?;
+        let longest_ms = life.as_millis() as u64;
+        let shortest_ms = longest_ms * FANOUT_LIFE_LEAST_PERCENT / 100;
+        Some(self.rng.u64(shortest_ms..=longest_ms))
+    }
+
+    /// Appends the head of a stream to `Shard::answer`: all there is for a `HEAD`.
+    pub(super) fn answer_stream_head(&mut self, to: ReplyTo, shared_ms: Option<u64>) {
+        self.responder
+            .stream_head(to, shared_ms.map(shared_s), &mut self.answer);
     }
 
     /// A view as the log knows it; one of a session counts until [`Shard::release_view`].
@@ -210,7 +260,20 @@ impl<S: Socket> Shard<S> {
         ) {
             return self.end_wait(slot, now);
         }
-        let retry_ms = self.rng.u64(RETRY_MS) as u32;
+        // Cut off: what ends in good order before its time would be kept by a cache, and played to
+        // clients that come back at once.
+        if self
+            .stream_mut(slot)
+            .is_some_and(|stream| stream.is_shared())
+        {
+            return self.close_stream(slot, Counter::StreamsDrained);
+        }
+        self.tell_end(slot, RETRY_MS);
+    }
+
+    /// A stream is told to come back, and ends.
+    pub(super) fn tell_end(&mut self, slot: usize, retry_ms: RangeInclusive<u64>) {
+        let retry_ms = self.rng.u64(retry_ms) as u32;
         if let Some(stream) = self.stream_mut(slot)
             && stream.ending == Ending::No
         {
@@ -307,9 +370,16 @@ impl<S: Socket> Shard<S> {
     fn end_connection(&mut self, slot: usize, now: Now) {
         let state = &mut self.connections[slot].state;
         if let State::Streaming(stream) = std::mem::replace(state, State::Idle) {
+            self.tally.count(
+                if stream.is_shared() {
+                    Counter::StreamsExpired
+                } else {
+                    Counter::StreamsDrained
+                },
+                1,
+            );
             self.forget_stream(slot, &stream);
         }
-        self.tally.count(Counter::StreamsDrained, 1);
         self.half_close(slot, now);
     }
 
