@@ -245,13 +245,9 @@ fn settings(config: &Config) -> Settings {
         keep_alive: config.keep_alive,
         body_bytes_max: config.body_bytes_max,
         drain: config.drain,
+        fanout_life: config.fanout_life,
         log_bytes_min: LOG_BYTES_MIN,
-        access: Access::new(
-            config
-                .secret
-                .as_ref()
-                .map(|secret| secret.expose().as_bytes()),
-        ),
+        access: access(config),
         allow_origin: match &config.allow_origins {
             AllowOrigins::Any => AllowOrigin::Any,
             AllowOrigins::Exactly(origins) => AllowOrigin::Listed(
@@ -261,6 +257,15 @@ fn settings(config: &Config) -> Settings {
                     .collect(),
             ),
         },
+    }
+}
+
+fn access(config: &Config) -> Access {
+    let secret = config.secret.as_ref();
+    let access = Access::new(secret.map(|secret| secret.expose().as_bytes()));
+    match config.fanout_life {
+        Some(_) => access.fanned_out(),
+        None => access,
     }
 }
 

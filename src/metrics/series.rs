@@ -36,6 +36,8 @@ pub enum Counter {
     StreamsOverrun,
     /// A stream was ended by the drain.
     StreamsDrained,
+    /// A stream that a cache shares among clients reached the end of its life.
+    StreamsExpired,
     /// A request was refused: not HTTP as this server understands it.
     RefusedMalformed,
     /// A request was refused: its body, head or target is too long.
@@ -98,15 +100,18 @@ pub enum Endpoint {
     Webhook,
     /// `/api/webhook/stream`
     Stream,
+    /// `/api/webhook/messages`
+    Messages,
     /// `/`, and the other files of the chat window.
     Window,
     /// No known path, or a head that could not be read.
     None,
 }
 
-pub(super) const ENDPOINTS: [(Endpoint, &str); 4] = [
+pub(super) const ENDPOINTS: [(Endpoint, &str); 5] = [
     (Endpoint::Webhook, "/api/webhook"),
     (Endpoint::Stream, "/api/webhook/stream"),
+    (Endpoint::Messages, "/api/webhook/messages"),
     (Endpoint::Window, "/"),
     (Endpoint::None, "none"),
 ];
@@ -150,7 +155,7 @@ pub(super) type Label = Option<(&'static str, &'static str)>;
 pub(super) type Row<T> = (T, &'static str, Label, &'static str);
 
 #[rustfmt::skip]
-pub(super) const COUNTERS: [Row<Counter>; 27] = [
+pub(super) const COUNTERS: [Row<Counter>; 28] = [
     (Counter::Accepts, "hookcast_accepts_total", None, "Connections accepted."),
     (Counter::AcceptErrors, "hookcast_accept_errors_total", None, "Failures to accept a connection."),
     (Counter::MessagesLocal, "hookcast_messages_total", Some(("source", "local")), "Messages accepted, by where they came from."),
@@ -166,6 +171,7 @@ pub(super) const COUNTERS: [Row<Counter>; 27] = [
     (Counter::StreamsStalled, "hookcast_streams_closed_total", Some(("reason", "stalled")), ""),
     (Counter::StreamsOverrun, "hookcast_streams_closed_total", Some(("reason", "overrun")), ""),
     (Counter::StreamsDrained, "hookcast_streams_closed_total", Some(("reason", "drain")), ""),
+    (Counter::StreamsExpired, "hookcast_streams_closed_total", Some(("reason", "life")), ""),
     (Counter::RefusedMalformed, "hookcast_refused_total", Some(("reason", "malformed")), "Requests refused, by reason."),
     (Counter::RefusedTooLarge, "hookcast_refused_total", Some(("reason", "too_large")), ""),
     (Counter::RefusedTooSlow, "hookcast_refused_total", Some(("reason", "too_slow")), ""),
