@@ -300,6 +300,14 @@ impl World {
             };
             self.clients[place].ask(request, &mut self.model);
         }
+        if self.rng.bool() && !self.clients[place].is_terminal && self.clients[place].may_ask() {
+            // A stream, and something behind it that nobody will answer.
+            let request = self.draw_subscription();
+            self.clients[place].ask(request, &mut self.model);
+            for _ in 0..self.rng.usize(0..40) {
+                self.clients[place].ask(request::status(), &mut self.model);
+            }
+        }
     }
 
     fn some_client(&mut self, is_fit: impl Fn(&Client) -> bool) -> Option<usize> {
