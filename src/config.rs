@@ -64,6 +64,8 @@ pub struct Config {
     pub body_bytes_max: usize,
     /// Time between two heartbeats on a stream.
     pub heartbeat_interval: Duration,
+    /// The longest life of a stream that a CDN may give to many clients, if it may.
+    pub fanout_life: Option<Duration>,
     /// Whose pages may use the API.
     pub allow_origins: AllowOrigins,
     /// What webhooks have to send in `X-Webhook-Secret`, if anything.
@@ -298,6 +300,7 @@ fn build(
         drain: args.drain,
         body_bytes_max: args.max_body_bytes,
         heartbeat_interval: args.heartbeat,
+        fanout_life: args.cdn_fanout,
         allow_origins: allow_origins(&args.allow_origin)?,
         secret,
         admin: args.admin,

@@ -337,3 +337,28 @@ pub const KV_ADMIT_PATIENCE_MS: u64 = 1_000;
 /// Least time for the mirror's last sync when the streams took all of the drain: a read and a write,
 /// which KV answers in some 100 ms, and the distance that two writes have to keep.
 pub const KV_LAST_SYNC_MS_MIN: u64 = 1_500;
+
+// The history by request.
+
+/// Longest time in seconds that a request for the history may wait for a message: below the 30 s
+/// after which the first CDNs give up on a first byte.
+pub const HISTORY_WAIT_S_MAX: u64 = 25;
+
+/// Bytes of messages after which an answer with history ends, unless it would be empty: a client
+/// that does not read binds as much of our memory, for [`STALL_MS`]. A hundred messages of 10 KiB.
+pub const HISTORY_ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
+// Streams that a shared cache gives to many clients.
+
+/// What `--cdn-fanout` takes. Below 5 s the reconnects outweigh the streams; a stream of ten minutes
+/// at 100 messages of 300 bytes a second stays below the 20 MB that the smallest caches hold.
+pub const FANOUT_LIFE_RANGE: RangeInclusive<Duration> =
+    Duration::from_secs(5)..=Duration::from_secs(600);
+
+/// The shortest life of such a stream in percent of the longest, so that the streams of several
+/// caches do not end together.
+pub const FANOUT_LIFE_LEAST_PERCENT: u64 = 80;
+
+/// What such a stream is told to wait before it reconnects: little, since the cache makes one
+/// request of all that come, and everything that is sent meanwhile is late by as much.
+pub const FANOUT_RETRY_MS: RangeInclusive<u64> = 250..=750;

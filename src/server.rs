@@ -23,7 +23,7 @@ use crate::config::{AllowOrigins, Config, Durability};
 use crate::http::{Access, AllowOrigin};
 use crate::hub::Hub;
 use crate::limits::{KV_LAST_SYNC_MS_MIN, LOG_BYTES_MIN};
-use crate::metrics::Metrics;
+use crate::metrics::{Gauge, Metrics, Tally};
 use crate::mirror::{self, MirrorHandle, SpawnError, Stopped};
 use crate::ring::{Ring, RingError};
 use crate::shard::accept::listen;
@@ -79,6 +79,7 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
     }
     crate::window::prepare();
     let clock = Clock::start();
+    tell_limits(config, metrics);
     let open = match config.durability {
         Durability::Process => Ring::open,
         Durability::Disk => Ring::open_for_commits,
@@ -87,6 +88,7 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
         .map_err(|error| ServerError::Ring(config.ring.clone(), error))?;
     log_ring(config, &recovered.report);
     let history = recovered.messages.len();
+    let ring_stats = ring.stats();
 
     let listeners = bind(config)?;
     let addresses: Vec<SocketAddr> = listeners
@@ -145,7 +147,12 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
     let drain_began = Arc::new(OnceLock::new());
     if let Some(address) = config.admin {
         let mirror = mirror.as_ref().map(MirrorHandle::stats);
-        let admin = Admin::new(Arc::clone(metrics), mirror, Arc::clone(&is_draining));
+        let admin = Admin::new(
+            Arc::clone(metrics),
+            ring_stats,
+            mirror,
+            Arc::clone(&is_draining),
+        );
         let address = admin
             .start(address)
             .map_err(|error| ServerError::Listen(address, error))?;
@@ -207,6 +214,17 @@ fn stop_mirror(mirror: MirrorHandle, drain_ends: Instant) {
     }
 }
 
+/// What the levels in the metrics are to be compared with.
+fn tell_limits(config: &Config, metrics: &Metrics) {
+    let mut tally = Tally::new();
+    tally.shift(
+        Gauge::ConnectionsMax,
+        config.connections_max.cast_signed() as i64,
+    );
+    tally.shift(Gauge::Shards, config.shards.cast_signed() as i64);
+    tally.flush(metrics);
+}
+
 fn log_ring(config: &Config, report: &crate::ring::Report) {
     let ring = config.ring.display();
     if report.is_warning() {
@@ -227,13 +245,9 @@ fn settings(config: &Config) -> Settings {
         keep_alive: config.keep_alive,
         body_bytes_max: config.body_bytes_max,
         drain: config.drain,
+        fanout_life: config.fanout_life,
         log_bytes_min: LOG_BYTES_MIN,
-        access: Access::new(
-            config
-                .secret
-                .as_ref()
-                .map(|secret| secret.expose().as_bytes()),
-        ),
+        access: access(config),
         allow_origin: match &config.allow_origins {
             AllowOrigins::Any => AllowOrigin::Any,
             AllowOrigins::Exactly(origins) => AllowOrigin::Listed(
@@ -243,6 +257,15 @@ fn settings(config: &Config) -> Settings {
                     .collect(),
             ),
         },
+    }
+}
+
+fn access(config: &Config) -> Access {
+    let secret = config.secret.as_ref();
+    let access = Access::new(secret.map(|secret| secret.expose().as_bytes()));
+    match config.fanout_life {
+        Some(_) => access.fanned_out(),
+        None => access,
     }
 }
 

@@ -142,6 +142,15 @@ pub(super) struct Args {
     #[arg(value_parser = value::duration(limits::HEARTBEAT_INTERVAL_RANGE))]
     pub heartbeat: Duration,
 
+    /// Let a CDN give one stream to many clients; each lives this long at most, 5s to 10m [default: off]
+    ///
+    /// Streams without sessionId and secret become cacheable for a little less than their life, show
+    /// only what is for everyone, and always begin with the whole history. A CDN that collapses
+    /// requests then opens one stream for all its clients. See the README before turning it on.
+    #[arg(long, env = "HOOKCAST_CDN_FANOUT", value_name = "LIFE", help_heading = MESSAGES)]
+    #[arg(value_parser = value::duration(limits::FANOUT_LIFE_RANGE))]
+    pub cdn_fanout: Option<Duration>,
+
     /// Origin whose pages may use the API, such as https://app.example; may be repeated, * is all
     #[arg(long, env = "HOOKCAST_ALLOW_ORIGIN", value_name = "ORIGIN", help_heading = ACCESS)]
     #[arg(value_delimiter = ',', default_value = "*", value_parser = value::origin)]

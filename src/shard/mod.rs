@@ -11,13 +11,16 @@
 //!
 //! - `requests`: from bytes to answers.
 //! - `streams`: from frames to bytes.
-//! - `connection`, `stream`: the state of each.
+//! - `history`: the same for requests, which may wait for a frame.
+//! - `connection`, `stream`, `place`: the state of each.
 //! - `sweep`, `phases`: who is served next, and when what is due.
 
 pub mod accept;
 mod connection;
 pub mod doorbell;
+mod history;
 mod phases;
+mod place;
 pub mod reactor;
 mod requests;
 mod socket;
@@ -35,8 +38,9 @@ use crate::clock::Now;
 use crate::http::{Access, AllowOrigin, RequestReader, Responder};
 use crate::hub::{Batch, Hub, NotStored, Receipt, SenderId};
 use crate::limits::{
-    DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT, HEARTBEAT_PATIENCE_PHASES, HEARTBEAT_PHASES,
-    PATROL_INTERVAL_MS, PATROL_PHASES, POOLED_READERS_MAX, READ_BYTES, REQUEST_DEADLINE_MS,
+    DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT, FANOUT_RETRY_MS, HEARTBEAT_PATIENCE_PHASES,
+    HEARTBEAT_PHASES, PATROL_INTERVAL_MS, PATROL_PHASES, POOLED_READERS_MAX, READ_BYTES,
+    REQUEST_DEADLINE_MS,
 };
 use crate::log::LiveLog;
 use crate::message::Draft;
@@ -59,6 +63,8 @@ pub struct Settings {
     pub body_bytes_max: usize,
     /// Over how long a drain is spread.
     pub drain: Duration,
+    /// The longest life of a stream that a shared cache may give to many clients, if that is so.
+    pub fanout_life: Option<Duration>,
     /// Smallest live log in bytes. It is larger where a full history needs more.
     pub log_bytes_min: usize,
     /// The configured secret.
@@ -81,6 +87,8 @@ pub struct Shard<S> {
     /// Connections within it that are gone, since the last look.
     guests_closed: usize,
     sweep: Sweep,
+    /// Requests for the history that wait. They have a place in the sweep, as streams have.
+    waiting: usize,
     /// When a stream's heartbeat may go out with a message, and when it goes out by itself.
     heartbeats_due: Phases,
     heartbeats_last: Phases,
@@ -182,6 +190,7 @@ impl<S: Socket> Shard<S> {
             surplus: 0,
             guests_closed: 0,
             sweep: Sweep::default(),
+            waiting: 0,
             heartbeats_due: Phases::new(HEARTBEAT_PHASES, heartbeat_interval_ms, now.mono_ms),
             heartbeats_last: Phases::new(HEARTBEAT_PHASES, heartbeat_interval_ms, last_ms),
             patrol: Phases::new(PATROL_PHASES, PATROL_INTERVAL_MS, now.mono_ms),
@@ -252,6 +261,9 @@ impl<S: Socket> Shard<S> {
             }
             State::Answering(_) if readiness.writable => self.resume_answer(slot, now),
             State::Idle | State::Reading(..) | State::Publishing(..) | State::Answering(_) => {}
+            // Whoever has ended its side may still read; if not, the answer will show it.
+            State::Waiting(_) if connection.hung_up => self.end_wait(slot, now),
+            State::Waiting(_) => {}
             State::Streaming(_) => self.stream_ready(slot, readiness),
             State::Lingering { .. } => self.linger(slot),
         }
@@ -288,6 +300,8 @@ impl<S: Socket> Shard<S> {
             &mut self.outcomes,
         );
         self.hub_was_full = !self.drafts.is_empty();
+        self.tally
+            .count(Counter::PublishWaits, u64::from(self.hub_was_full));
     }
 
     /// Answers the webhooks that the hub has spoken on, and returns how many. Called when the
@@ -326,8 +340,12 @@ impl<S: Socket> Shard<S> {
     pub fn resume_unfinished(&mut self, now: Now) {
         for token in std::mem::take(&mut self.unfinished) {
             if let Some(slot) = self.slot_of(token) {
-                self.connections[slot].is_unfinished = false;
-                self.read_requests(slot, now);
+                let connection = &mut self.connections[slot];
+                connection.is_unfinished = false;
+                match connection.state {
+                    State::Streaming(_) => self.drop_input(slot),
+                    _ => self.read_requests(slot, now),
+                }
             }
         }
     }
@@ -348,29 +366,42 @@ impl<S: Socket> Shard<S> {
         let mut patrol = self.patrol.clone();
         patrol.turn(now.mono_ms, slots, |slot| self.check_deadline(slot, now));
         self.patrol = patrol;
-        if let Some(mut drain) = self.drain.take() {
-            drain
-                .ends
-                .turn(now.mono_ms, slots, |slot| self.end_stream(slot));
-            if now.mono_ms >= drain.deadline_ms {
+        if let Some(mut ends) = self.drain.as_ref().map(|drain| drain.ends.clone()) {
+            ends.turn(now.mono_ms, slots, |slot| self.end_stream(slot, now));
+            if let Some(drain) = &mut self.drain {
+                drain.ends = ends;
+            }
+            if self
+                .drain
+                .as_ref()
+                .is_some_and(|drain| now.mono_ms >= drain.deadline_ms)
+            {
                 self.close_all();
             }
-            self.drain = Some(drain);
         }
     }
 
     /// One slice of the sweep: up to [`SLICE_WRITES`](crate::limits::SLICE_WRITES) writes.
     pub fn sweep(&mut self, now: Now) {
-        match self.sweep_began_us {
-            None if !self.sweep.is_idle() => self.sweep_began_us = Some(now.mono_us),
-            Some(began_us) if self.sweep.is_idle() => {
-                let took = Duration::from_micros(now.mono_us - began_us);
-                self.tally.observe(Timing::Sweep, took);
-                self.sweep_began_us = None;
-            }
-            _ => {}
+        if self.sweep_began_us.is_none() && !self.sweep.is_idle() {
+            self.sweep_began_us = Some(now.mono_us);
         }
         self.sweep_slice(now);
+    }
+
+    /// Whether a sweep has been under way since the last [`Shard::end_sweep`].
+    pub fn is_sweeping(&self) -> bool {
+        self.sweep_began_us.is_some()
+    }
+
+    /// Counts how long the sweep took, if the slice before this was its last.
+    pub fn end_sweep(&mut self, now: Now) {
+        if self.sweep.is_idle()
+            && let Some(began_us) = self.sweep_began_us.take()
+        {
+            let took = Duration::from_micros(now.mono_us.saturating_sub(began_us));
+            self.tally.observe(Timing::Sweep, took);
+        }
     }
 
     /// How long there is nothing to do unless something becomes ready, in milliseconds; `None` for
@@ -383,7 +414,7 @@ impl<S: Socket> Shard<S> {
         }
         // The other shards make room every turn.
         let retry_ms = self.has_drafts().then_some(now.mono_ms + 1);
-        let streams = if self.sweep.streams() > 0 {
+        let streams = if self.streams() > 0 {
             self.slots_used
         } else {
             0
@@ -451,7 +482,7 @@ impl<S: Socket> Shard<S> {
 
     /// Open streams.
     pub fn streams(&self) -> usize {
-        self.sweep.streams()
+        self.sweep.streams() - self.waiting
     }
 
     /// Sessions that have a stream here or a frame in the live log.
@@ -469,6 +500,9 @@ impl<S: Socket> Shard<S> {
                 State::Answering(answering) => {
                     holdings.readers += 1;
                     holdings.answer_bytes += answering.bytes.capacity();
+                }
+                State::Waiting(waiting) => {
+                    holdings.readers += usize::from(waiting.reader.is_some());
                 }
                 State::Streaming(stream) => holdings.own_bytes += stream.own_bytes(),
             }
@@ -489,16 +523,30 @@ impl<S: Socket> Shard<S> {
         }
     }
 
+    /// Its turn is over before its bytes are: [`Shard::resume_unfinished`] goes on with them.
+    fn go_on_later(&mut self, slot: usize) {
+        let token = self.token_of(slot);
+        if !std::mem::replace(&mut self.connections[slot].is_unfinished, true) {
+            self.unfinished.push(token);
+        }
+    }
+
     /// Acts on a deadline that has passed: an unfinished request is told so, everything else ends.
     fn check_deadline(&mut self, slot: usize, now: Now) {
         let Some(connection) = self.connections.get(slot) else {
             return;
         };
+        if let State::Streaming(stream) = &connection.state
+            && now.mono_ms >= stream.life_ends_ms
+        {
+            return self.tell_end(slot, FANOUT_RETRY_MS);
+        }
         if now.mono_ms < connection.deadline_ms {
             return;
         }
         match &connection.state {
             State::Reading(..) => self.refuse_slow(slot, now),
+            State::Waiting(_) => self.end_wait(slot, now),
             State::Streaming(stream) if stream.blocked => {
                 self.close_stream(slot, Counter::StreamsStalled);
             }
@@ -531,6 +579,14 @@ impl<S: Socket> Shard<S> {
             State::Streaming(stream) => self.forget_stream(slot, &stream),
             State::Reading(reader, _) | State::Publishing(reader, _) => self.give_reader(reader),
             State::Answering(answering) => self.give_reader(answering.reader),
+            State::Waiting(waiting) => {
+                self.waiting -= 1;
+                self.forget_place(slot, &waiting.place);
+                waiting
+                    .reader
+                    .into_iter()
+                    .for_each(|reader| self.give_reader(reader));
+            }
             State::Idle | State::Lingering { .. } => {}
         }
         self.tally.shift(Gauge::Connections, -1);

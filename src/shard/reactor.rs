@@ -20,7 +20,7 @@ use crate::hub::{Batch, Hub, Outlet};
 use crate::limits::{
     ACCEPTS_PER_TURN, ARRIVALS_MAX, EVENTS_PER_POLL, INBOX_BATCHES_MAX, SURPLUS_CONNECTIONS_MAX,
 };
-use crate::metrics::{Counter, Metrics};
+use crate::metrics::{Counter, Metrics, Timing};
 use crate::shard::accept::{Accepted, Listener};
 use crate::shard::doorbell::Doorbell;
 use crate::shard::{Readiness, Role, Shard, Token};
@@ -167,7 +167,12 @@ impl Reactor {
             }
             self.accept(&mut shard, now);
             self.run_errands(&mut shard, now);
-            shard.publish(hub, now);
+            if shard.has_drafts() {
+                let began = clock.now();
+                shard.publish(hub, now);
+                let took = clock.now().since(began);
+                shard.tally_mut().observe(Timing::Append, took);
+            }
             self.take_batches(&mut shard);
             let answered = shard.answer_webhooks(now);
             if answered > 0 {
@@ -175,6 +180,9 @@ impl Reactor {
             }
             shard.tick(now);
             shard.sweep(now);
+            if shard.is_sweeping() {
+                shard.end_sweep(clock.now());
+            }
             self.load.fetch_sub(shard.take_closed(), Ordering::Relaxed);
             shard.tally_mut().flush(metrics);
         }

@@ -438,8 +438,7 @@ fn threads_publish_admit_and_close_while_it_runs() {
     assert_eq!((ring.next_seq(), recovered.messages.len()), (551, 100));
     assert!(!recovered.report.is_warning());
     assert!(
-        metrics
-            .render()
+        crate::metrics::family::encode(&metrics.gather())
             .contains("hookcast_ring_sync_seconds_count")
     );
 }
