@@ -8,7 +8,6 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,10 +21,11 @@ use crate::clock::Clock;
 use crate::config::{AllowOrigins, Config, Durability};
 use crate::http::{Access, AllowOrigin};
 use crate::hub::Hub;
+use crate::lifecycle::Lifecycle;
 use crate::limits::{KV_LAST_SYNC_MS_MIN, LOG_BYTES_MIN};
 use crate::metrics::{Gauge, Metrics, Tally};
 use crate::mirror::{self, MirrorHandle, SpawnError, Stopped};
-use crate::ring::{Ring, RingError};
+use crate::ring::{Recovered, Ring, RingError};
 use crate::shard::accept::listen;
 use crate::shard::reactor::{Reactor, ShardHandle};
 use crate::shard::{Settings, Shard};
@@ -78,15 +78,17 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
         tracing::warn!("{warning}");
     }
     crate::window::prepare();
+    let lifecycle = Arc::new(Lifecycle::new());
+    let admin = Admin::new(Arc::clone(metrics), Arc::clone(&lifecycle));
+    if let Some(address) = config.admin {
+        let address = admin
+            .start(address)
+            .map_err(|error| ServerError::Listen(address, error))?;
+        tracing::info!(%address, "metrics and health");
+    }
     let clock = Clock::start();
     tell_limits(config, metrics);
-    let open = match config.durability {
-        Durability::Process => Ring::open,
-        Durability::Disk => Ring::open_for_commits,
-    };
-    let (ring, recovered) = open(&config.ring, config.body_bytes_max)
-        .map_err(|error| ServerError::Ring(config.ring.clone(), error))?;
-    log_ring(config, &recovered.report);
+    let (ring, recovered) = open_ring(config)?;
     let history = recovered.messages.len();
     let ring_stats = ring.stats();
 
@@ -110,14 +112,11 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
         .map_err(|error| ServerError::Start("accepting", error))?;
     let (publish_bell, published) = bounded(1);
     let publish_bell = config.kv.is_some().then_some(publish_bell);
+    let messages = recovered.messages;
     let (hub, committer) = match config.durability {
-        Durability::Process => (
-            Hub::new(ring, recovered.messages, outlets, publish_bell),
-            None,
-        ),
+        Durability::Process => (Hub::new(ring, messages, outlets, publish_bell), None),
         Durability::Disk => {
-            let (hub, committer) =
-                Hub::with_commits(ring, recovered.messages, outlets, publish_bell);
+            let (hub, committer) = Hub::with_commits(ring, messages, outlets, publish_bell);
             (hub, Some(committer))
         }
     };
@@ -131,7 +130,7 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
     if let Some(committer) = committer {
         let (hub, metrics) = (Arc::clone(&hub), Arc::clone(metrics));
         spawn("commit".into(), move || {
-            committer.run(&hub, &metrics, clock)
+            committer.run(&hub, &metrics, clock);
         })?;
     }
     let start_mirror =
@@ -143,22 +142,10 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
         .transpose()
         .map_err(ServerError::Mirror)?;
 
-    let is_draining = Arc::new(AtomicBool::new(false));
+    admin.tell_of(ring_stats, mirror.as_ref().map(MirrorHandle::stats));
+
     let drain_began = Arc::new(OnceLock::new());
-    if let Some(address) = config.admin {
-        let mirror = mirror.as_ref().map(MirrorHandle::stats);
-        let admin = Admin::new(
-            Arc::clone(metrics),
-            ring_stats,
-            mirror,
-            Arc::clone(&is_draining),
-        );
-        let address = admin
-            .start(address)
-            .map_err(|error| ServerError::Listen(address, error))?;
-        tracing::info!(%address, "metrics and health");
-    }
-    await_signals(handles, is_draining, Arc::clone(&drain_began))
+    await_signals(handles, Arc::clone(&lifecycle), Arc::clone(&drain_began))
         .map_err(|error| ServerError::Start("waiting for signals", error))?;
     let (ended_sender, ended) = bounded(config.shards);
     for (index, (reactor, shard)) in reactors.into_iter().zip(shards).enumerate() {
@@ -170,22 +157,8 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
         })?;
     }
     drop(ended_sender);
-    for address in &addresses {
-        tracing::info!(
-            %address,
-            window = %format_args!("http://{address}/"),
-            ring = %config.ring.display(),
-            history,
-            shards = config.shards,
-            connections_max = config.connections_max,
-            body_bytes_max = config.body_bytes_max,
-            file_limit = config.file_limit,
-            secret = config.secret.is_some(),
-            kv = config.kv.is_some(),
-            version = env!("CARGO_PKG_VERSION"),
-            "listening"
-        );
-    }
+    lifecycle.set_ready();
+    log_listening(config, &addresses, history);
 
     // A shard that cannot go on ends the server: half a server is worse than a restart.
     for result in ended {
@@ -199,6 +172,17 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
         .map_err(|error| ServerError::Close(config.ring.clone(), error))?;
     tracing::info!("drained, ring on disk, bye");
     Ok(())
+}
+
+fn open_ring(config: &Config) -> Result<(Ring, Recovered), ServerError> {
+    let open = match config.durability {
+        Durability::Process => Ring::open,
+        Durability::Disk => Ring::open_for_commits,
+    };
+    let (ring, recovered) = open(&config.ring, config.body_bytes_max)
+        .map_err(|error| ServerError::Ring(config.ring.clone(), error))?;
+    log_ring(config, &recovered.report);
+    Ok((ring, recovered))
 }
 
 /// Gives the mirror what is left of the drain, and a moment at least, for its last sync.
@@ -231,6 +215,26 @@ fn log_ring(config: &Config, report: &crate::ring::Report) {
         tracing::warn!(%ring, "{report}");
     } else {
         tracing::info!(%ring, "{report}");
+    }
+}
+
+/// One line for each address.
+fn log_listening(config: &Config, addresses: &[SocketAddr], history: usize) {
+    for address in addresses {
+        tracing::info!(
+            %address,
+            window = %format_args!("http://{address}/"),
+            ring = %config.ring.display(),
+            history,
+            shards = config.shards,
+            connections_max = config.connections_max,
+            body_bytes_max = config.body_bytes_max,
+            file_limit = config.file_limit,
+            secret = config.secret.is_some(),
+            kv = config.kv.is_some(),
+            version = env!("CARGO_PKG_VERSION"),
+            "listening"
+        );
     }
 }
 
@@ -279,13 +283,13 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<(), Server
 /// The first SIGTERM or SIGINT starts the drain, the second ends the process.
 fn await_signals(
     shards: Vec<ShardHandle>,
-    is_draining: Arc<AtomicBool>,
+    lifecycle: Arc<Lifecycle>,
     drain_began: Arc<OnceLock<Instant>>,
 ) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     let wait = move || {
         for _ in &mut signals {
-            if is_draining.swap(true, Ordering::Relaxed) {
+            if !lifecycle.start_drain() {
                 tracing::warn!("second signal: ending at once");
                 std::process::exit(0);
             }
