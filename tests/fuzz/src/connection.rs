@@ -128,6 +128,7 @@ impl Node {
             log_bytes_min: 0,
             access: Access::new(has_secret.then_some(b"open sesame")),
             allow_origin: AllowOrigin::Any,
+            fanout_life: None,
         };
         let shard = Shard::new(Arc::new(settings), &hub, 1, now);
         Node {
