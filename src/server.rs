@@ -25,7 +25,7 @@ use crate::lifecycle::Lifecycle;
 use crate::limits::{KV_LAST_SYNC_MS_MIN, LOG_BYTES_MIN};
 use crate::metrics::{Gauge, Metrics, Tally};
 use crate::mirror::{self, MirrorHandle, SpawnError, Stopped};
-use crate::ring::{Ring, RingError};
+use crate::ring::{Recovered, Ring, RingError};
 use crate::shard::accept::listen;
 use crate::shard::reactor::{Reactor, ShardHandle};
 use crate::shard::{Settings, Shard};
@@ -88,13 +88,7 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
     }
     let clock = Clock::start();
     tell_limits(config, metrics);
-    let open = match config.durability {
-        Durability::Process => Ring::open,
-        Durability::Disk => Ring::open_for_commits,
-    };
-    let (ring, recovered) = open(&config.ring, config.body_bytes_max)
-        .map_err(|error| ServerError::Ring(config.ring.clone(), error))?;
-    log_ring(config, &recovered.report);
+    let (ring, recovered) = open_ring(config)?;
     let history = recovered.messages.len();
     let ring_stats = ring.stats();
 
@@ -118,14 +112,11 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
         .map_err(|error| ServerError::Start("accepting", error))?;
     let (publish_bell, published) = bounded(1);
     let publish_bell = config.kv.is_some().then_some(publish_bell);
+    let messages = recovered.messages;
     let (hub, committer) = match config.durability {
-        Durability::Process => (
-            Hub::new(ring, recovered.messages, outlets, publish_bell),
-            None,
-        ),
+        Durability::Process => (Hub::new(ring, messages, outlets, publish_bell), None),
         Durability::Disk => {
-            let (hub, committer) =
-                Hub::with_commits(ring, recovered.messages, outlets, publish_bell);
+            let (hub, committer) = Hub::with_commits(ring, messages, outlets, publish_bell);
             (hub, Some(committer))
         }
     };
@@ -139,7 +130,7 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
     if let Some(committer) = committer {
         let (hub, metrics) = (Arc::clone(&hub), Arc::clone(metrics));
         spawn("commit".into(), move || {
-            committer.run(&hub, &metrics, clock)
+            committer.run(&hub, &metrics, clock);
         })?;
     }
     let start_mirror =
@@ -167,22 +158,7 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
     }
     drop(ended_sender);
     lifecycle.set_ready();
-    for address in &addresses {
-        tracing::info!(
-            %address,
-            window = %format_args!("http://{address}/"),
-            ring = %config.ring.display(),
-            history,
-            shards = config.shards,
-            connections_max = config.connections_max,
-            body_bytes_max = config.body_bytes_max,
-            file_limit = config.file_limit,
-            secret = config.secret.is_some(),
-            kv = config.kv.is_some(),
-            version = env!("CARGO_PKG_VERSION"),
-            "listening"
-        );
-    }
+    log_listening(config, &addresses, history);
 
     // A shard that cannot go on ends the server: half a server is worse than a restart.
     for result in ended {
@@ -196,6 +172,17 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
         .map_err(|error| ServerError::Close(config.ring.clone(), error))?;
     tracing::info!("drained, ring on disk, bye");
     Ok(())
+}
+
+fn open_ring(config: &Config) -> Result<(Ring, Recovered), ServerError> {
+    let open = match config.durability {
+        Durability::Process => Ring::open,
+        Durability::Disk => Ring::open_for_commits,
+    };
+    let (ring, recovered) = open(&config.ring, config.body_bytes_max)
+        .map_err(|error| ServerError::Ring(config.ring.clone(), error))?;
+    log_ring(config, &recovered.report);
+    Ok((ring, recovered))
 }
 
 /// Gives the mirror what is left of the drain, and a moment at least, for its last sync.
@@ -228,6 +215,26 @@ fn log_ring(config: &Config, report: &crate::ring::Report) {
         tracing::warn!(%ring, "{report}");
     } else {
         tracing::info!(%ring, "{report}");
+    }
+}
+
+/// One line for each address.
+fn log_listening(config: &Config, addresses: &[SocketAddr], history: usize) {
+    for address in addresses {
+        tracing::info!(
+            %address,
+            window = %format_args!("http://{address}/"),
+            ring = %config.ring.display(),
+            history,
+            shards = config.shards,
+            connections_max = config.connections_max,
+            body_bytes_max = config.body_bytes_max,
+            file_limit = config.file_limit,
+            secret = config.secret.is_some(),
+            kv = config.kv.is_some(),
+            version = env!("CARGO_PKG_VERSION"),
+            "listening"
+        );
     }
 }
 

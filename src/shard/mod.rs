@@ -321,7 +321,7 @@ impl<S: Socket> Shard<S> {
             }
         }
         self.outcomes = outcomes;
-        let waiting = self.publishers.len() as i64;
+        let waiting = i64::try_from(self.publishers.len()).unwrap_or(i64::MAX);
         self.tally
             .shift(Gauge::WebhooksWaiting, waiting - self.waiting_told);
         self.waiting_told = waiting;
