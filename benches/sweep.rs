@@ -123,7 +123,12 @@ impl Node {
         };
         let mut drafts = VecDeque::from(vec![draft; messages]);
         let mut outcomes = Vec::new();
-        self.hub.publish(&mut drafts, NOW.unix_ms, &mut outcomes);
+        self.hub.publish(
+            self.hub.new_sender(),
+            &mut drafts,
+            NOW.unix_ms,
+            &mut outcomes,
+        );
         assert!(drafts.is_empty() && outcomes.iter().all(Result::is_ok));
         let mut bytes = 0;
         while let Ok(batch) = self.batches.try_recv() {

@@ -31,7 +31,7 @@ use crate::limits;
 pub use self::error::ConfigError;
 pub use self::secret::Secret;
 pub use self::table::markdown_table;
-pub use self::value::{Endpoint, LogFormat, LogLevel};
+pub use self::value::{Durability, Endpoint, LogFormat, LogLevel};
 
 /// The ring's name unless `--ring` gives another.
 const RING_FILE_DEFAULT: &str = "hookcast.ring";
@@ -48,6 +48,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// The ring file.
     pub ring: PathBuf,
+    /// What an acknowledged message outlives.
+    pub durability: Durability,
     /// Reactor threads: 1 to [`limits::SHARDS_MAX`].
     pub shards: usize,
     /// Connections served at once, over all shards.
@@ -320,6 +322,7 @@ fn build(
         admin: args.admin,
         kv: kv(&args, environment)?,
         doctor: doctor(&args)?,
+        durability: args.durability,
         log_format: args.log_format,
         log_level: args.log_level,
         listen: args.listen,

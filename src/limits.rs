@@ -9,9 +9,13 @@ use std::time::Duration;
 /// Messages in the history: what the ring holds, what a new stream is shown at most.
 pub const HISTORY_MESSAGES: usize = 100;
 
-/// Slots in the ring file: one more than the history, so that the slot being overwritten is never
-/// one of the last [`HISTORY_MESSAGES`].
-pub const RING_SLOTS: usize = HISTORY_MESSAGES + 1;
+/// Fewest slots in the ring file: one more than the history, so that the slot being overwritten is
+/// never one of the last [`HISTORY_MESSAGES`].
+pub const RING_SLOTS_MIN: usize = HISTORY_MESSAGES + 1;
+
+/// Most slots: so many messages can be on their way to the disk, none of them in the place of one of
+/// the last [`HISTORY_MESSAGES`] that are there already.
+pub const RING_SLOTS_MAX: usize = HISTORY_MESSAGES + COMMIT_MESSAGES_MAX;
 
 /// Default limit of a request body in bytes (`--max-body-bytes`).
 pub const BODY_BYTES_MAX_DEFAULT: usize = 64 * 1024;
@@ -226,6 +230,25 @@ pub const RING_OPEN_ATTEMPTS: usize = 8;
 
 /// Bytes of zeros written at a time where the file system cannot allocate without writing.
 pub const RING_ZERO_BYTES: usize = 1024 * 1024;
+
+/// Messages that one commit to disk takes at most (`--durability disk`). A solid-state disk syncs
+/// this many scattered pages in about 1 ms, and the next commit is made up meanwhile: some 100,000
+/// messages a second. Each costs a slot of the ring file.
+pub const COMMIT_MESSAGES_MAX: usize = 128;
+
+/// Bytes of slots that a ring file has for messages on their way to the disk: what the most of them
+/// take at the default limit of a body, and room for 4 of the largest.
+pub const COMMIT_SLOTS_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Bytes of messages that may wait for their commit, in all; then webhooks wait unread with their
+/// shard. Also the most messages, by what one takes at least.
+pub const COMMIT_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// See [`COMMIT_QUEUE_BYTES_MAX`]: what a message in the queue counts beside its text.
+pub const COMMIT_QUEUE_MESSAGE_BYTES: usize = 256;
+
+/// How long commits are refused outright after one has failed and the ring could not be written
+/// anew: a disk in trouble is tried once a second.
+pub const COMMIT_RETRY_MS: u64 = 1_000;
 
 /// Connections that the kernel keeps while they wait for accept(2); it cuts this to
 /// `net.core.somaxconn`. A storm of 10,000 clients fills it, and those retry within a second.

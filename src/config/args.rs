@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use super::value::{self, Count, Endpoint, LogFormat, LogLevel, Origin};
+use super::value::{self, Count, Durability, Endpoint, LogFormat, LogLevel, Origin};
 use crate::limits;
 
 const ABOUT: &str = "Webhooks in, Server-Sent Events out: one small, fast server";
@@ -121,6 +121,14 @@ pub(super) struct Args {
     #[arg(long, env = "HOOKCAST_RING", value_name = "PATH", help_heading = MESSAGES)]
     #[arg(default_value = super::RING_FILE_DEFAULT)]
     pub ring: PathBuf,
+
+    /// What an acknowledged message outlives: the process, or a power failure too
+    ///
+    /// With disk, a message is neither acknowledged nor shown before it is on disk; all that come
+    /// while the disk is busy are one write. The ring file takes about twice the space.
+    #[arg(long, env = "HOOKCAST_DURABILITY", value_name = "LEVEL", help_heading = MESSAGES)]
+    #[arg(value_enum, default_value = "process")]
+    pub durability: Durability,
 
     /// Longest body of a webhook in bytes, 1024 to 16777216
     #[arg(long, env = "HOOKCAST_MAX_BODY_BYTES", value_name = "BYTES", help_heading = MESSAGES)]

@@ -13,6 +13,8 @@ mod gather;
 mod page;
 mod sessions;
 mod shared;
+#[cfg(test)]
+mod shared_tests;
 
 use std::collections::VecDeque;
 use std::collections::vec_deque;

@@ -10,7 +10,7 @@ use crate::clock::Now;
 use crate::http::{self, HistoryQuery, ReplyTo, RequestReader, etag};
 use crate::limits::HISTORY_ANSWER_BYTES_MAX;
 use crate::log::{Cursor, Page, View};
-use crate::metrics::Route as Series;
+use crate::metrics::Endpoint;
 use crate::shard::Shard;
 use crate::shard::connection::{State, Then};
 use crate::shard::place::Place;
@@ -222,7 +222,7 @@ impl<S: Socket> Shard<S> {
     /// be served to the next wait at once, and the client would ask as fast as it can.
     fn answer_history(&mut self, request: &HistoryRequest, encoded: &Encoded) {
         let status = if encoded.is_known { 304 } else { 200 };
-        self.tally.count_request(Series::Messages, status);
+        self.tally.count_request(Endpoint::Messages, status);
         let is_shared = request.is_public && !(encoded.is_idle && request.wait_ms > 0);
         let cache_control = if is_shared { PUBLIC } else { PRIVATE };
         let fields = [

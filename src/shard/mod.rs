@@ -36,7 +36,7 @@ use slab::Slab;
 
 use crate::clock::Now;
 use crate::http::{Access, AllowOrigin, RequestReader, Responder};
-use crate::hub::{Batch, Hub, NotStored, Receipt};
+use crate::hub::{Batch, Hub, NotStored, Receipt, SenderId};
 use crate::limits::{
     DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT, FANOUT_RETRY_MS, HEARTBEAT_PATIENCE_PHASES,
     HEARTBEAT_PHASES, PATROL_INTERVAL_MS, PATROL_PHASES, POOLED_READERS_MAX, READ_BYTES,
@@ -100,8 +100,14 @@ pub struct Shard<S> {
     rng: fastrand::Rng,
     /// Webhooks of this turn, and which connection each came from.
     drafts: VecDeque<Draft>,
-    publishers: VecDeque<Token>,
+    publishers: VecDeque<Publisher>,
     outcomes: Vec<Result<Receipt, NotStored>>,
+    /// What the hub knows this shard by when it brings outcomes later.
+    sender: SenderId,
+    /// When the webhooks were read that this turn has answered, in monotonic microseconds.
+    answered_us: Vec<u64>,
+    /// How many publishers the metrics know of.
+    waiting_told: i64,
     storage_fails: bool,
     /// The hub left drafts behind, because a shard's inbox was full.
     hub_was_full: bool,
@@ -119,6 +125,14 @@ pub struct Shard<S> {
     /// Where answers are put together.
     answer: Vec<u8>,
     tally: Tally,
+}
+
+/// Where a webhook came from.
+#[derive(Debug, Clone, Copy)]
+struct Publisher {
+    token: Token,
+    /// When it was read, in monotonic microseconds.
+    read_us: u64,
 }
 
 /// What the kernel says of a connection's socket.
@@ -187,6 +201,9 @@ impl<S: Socket> Shard<S> {
             drafts: VecDeque::new(),
             publishers: VecDeque::new(),
             outcomes: Vec::new(),
+            sender: hub.new_sender(),
+            answered_us: Vec::new(),
+            waiting_told: 0,
             storage_fails: false,
             hub_was_full: false,
             sweep_began_us: None,
@@ -255,7 +272,8 @@ impl<S: Socket> Shard<S> {
         }
     }
 
-    /// Appends the frames of a batch to the log, and notes who may be behind now.
+    /// Appends the frames of a batch to the log, and notes who may be behind now, and which of this
+    /// shard's webhooks are on disk.
     pub fn deliver(&mut self, batch: &Batch) {
         for frame in batch.frames() {
             let session = self
@@ -263,6 +281,8 @@ impl<S: Socket> Shard<S> {
                 .append(frame.seq, frame.session, frame.bytes, frame.chunk);
             self.note_behind(session);
         }
+        self.outcomes
+            .extend(batch.outcomes_for(self.sender).cloned());
         if let Some(shared) = batch.shared_history() {
             self.log.set_shared_history(shared.clone());
         }
@@ -276,32 +296,59 @@ impl<S: Socket> Shard<S> {
     /// Hands the webhooks of this turn to the hub, in one go. What the hub has no room for stays
     /// until the next turn.
     pub fn publish(&mut self, hub: &Hub, now: Now) {
-        hub.publish(&mut self.drafts, now.unix_ms, &mut self.outcomes);
+        hub.publish(
+            self.sender,
+            &mut self.drafts,
+            now.unix_ms,
+            &mut self.outcomes,
+        );
         self.hub_was_full = !self.drafts.is_empty();
-        self.note_storage_fault();
+        self.tally
+            .count(Counter::PublishWaits, u64::from(self.hub_was_full));
     }
 
     /// Answers the webhooks that the hub has spoken on, and returns how many. Called when the
     /// frames it sent have been delivered: who has an answer finds the message in this log.
     pub fn answer_webhooks(&mut self, now: Now) -> usize {
+        self.note_storage_fault();
         let mut outcomes = std::mem::take(&mut self.outcomes);
         let answered = outcomes.len();
         for outcome in outcomes.drain(..) {
-            let publisher = self.publishers.pop_front();
-            if let Some(slot) = publisher.and_then(|token| self.slot_of(token)) {
+            let Some(Publisher { token, read_us }) = self.publishers.pop_front() else {
+                debug_assert!(false, "an outcome of nobody's webhook");
+                break;
+            };
+            self.answered_us.push(read_us);
+            if let Some(slot) = self.slot_of(token) {
                 self.answer_webhook(slot, &outcome, now);
             }
         }
         self.outcomes = outcomes;
+        let waiting = self.publishers.len() as i64;
+        self.tally
+            .shift(Gauge::WebhooksWaiting, waiting - self.waiting_told);
+        self.waiting_told = waiting;
         answered
+    }
+
+    /// Counts how long the webhooks took that were answered since the last call.
+    pub fn observe_answers(&mut self, now: Now) {
+        for read_us in self.answered_us.drain(..) {
+            let took = Duration::from_micros(now.mono_us - read_us);
+            self.tally.observe(Timing::Publish, took);
+        }
     }
 
     /// Goes on with connections whose turn was over before their bytes were.
     pub fn resume_unfinished(&mut self, now: Now) {
         for token in std::mem::take(&mut self.unfinished) {
             if let Some(slot) = self.slot_of(token) {
-                self.connections[slot].is_unfinished = false;
-                self.read_requests(slot, now);
+                let connection = &mut self.connections[slot];
+                connection.is_unfinished = false;
+                match connection.state {
+                    State::Streaming(_) => self.drop_input(slot),
+                    _ => self.read_requests(slot, now),
+                }
             }
         }
     }
@@ -339,16 +386,25 @@ impl<S: Socket> Shard<S> {
 
     /// One slice of the sweep: up to [`SLICE_WRITES`](crate::limits::SLICE_WRITES) writes.
     pub fn sweep(&mut self, now: Now) {
-        match self.sweep_began_us {
-            None if !self.sweep.is_idle() => self.sweep_began_us = Some(now.mono_us),
-            Some(began_us) if self.sweep.is_idle() => {
-                let took = Duration::from_micros(now.mono_us - began_us);
-                self.tally.observe(Timing::Sweep, took);
-                self.sweep_began_us = None;
-            }
-            _ => {}
+        if self.sweep_began_us.is_none() && !self.sweep.is_idle() {
+            self.sweep_began_us = Some(now.mono_us);
         }
         self.sweep_slice(now);
+    }
+
+    /// Whether a sweep has been under way since the last [`Shard::end_sweep`].
+    pub fn is_sweeping(&self) -> bool {
+        self.sweep_began_us.is_some()
+    }
+
+    /// Counts how long the sweep took, if the slice before this was its last.
+    pub fn end_sweep(&mut self, now: Now) {
+        if self.sweep.is_idle()
+            && let Some(began_us) = self.sweep_began_us.take()
+        {
+            let took = Duration::from_micros(now.mono_us.saturating_sub(began_us));
+            self.tally.observe(Timing::Sweep, took);
+        }
     }
 
     /// How long there is nothing to do unless something becomes ready, in milliseconds; `None` for
@@ -467,6 +523,14 @@ impl<S: Socket> Shard<S> {
         Token {
             slot: slot as u32,
             generation: self.connections[slot].generation,
+        }
+    }
+
+    /// Its turn is over before its bytes are: [`Shard::resume_unfinished`] goes on with them.
+    fn go_on_later(&mut self, slot: usize) {
+        let token = self.token_of(slot);
+        if !std::mem::replace(&mut self.connections[slot].is_unfinished, true) {
+            self.unfinished.push(token);
         }
     }
 
