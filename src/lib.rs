@@ -8,6 +8,7 @@ pub mod config;
 pub mod doctor;
 pub mod http;
 pub mod hub;
+pub mod lifecycle;
 pub mod limits;
 pub mod log;
 pub mod logging;

@@ -8,7 +8,6 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,6 +21,7 @@ use crate::clock::Clock;
 use crate::config::{AllowOrigins, Config, Durability};
 use crate::http::{Access, AllowOrigin};
 use crate::hub::Hub;
+use crate::lifecycle::Lifecycle;
 use crate::limits::{KV_LAST_SYNC_MS_MIN, LOG_BYTES_MIN};
 use crate::metrics::{Gauge, Metrics, Tally};
 use crate::mirror::{self, MirrorHandle, SpawnError, Stopped};
@@ -78,6 +78,14 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
         tracing::warn!("{warning}");
     }
     crate::window::prepare();
+    let lifecycle = Arc::new(Lifecycle::new());
+    let admin = Admin::new(Arc::clone(metrics), Arc::clone(&lifecycle));
+    if let Some(address) = config.admin {
+        let address = admin
+            .start(address)
+            .map_err(|error| ServerError::Listen(address, error))?;
+        tracing::info!(%address, "metrics and health");
+    }
     let clock = Clock::start();
     tell_limits(config, metrics);
     let open = match config.durability {
@@ -143,22 +151,10 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
         .transpose()
         .map_err(ServerError::Mirror)?;
 
-    let is_draining = Arc::new(AtomicBool::new(false));
+    admin.tell_of(ring_stats, mirror.as_ref().map(MirrorHandle::stats));
+
     let drain_began = Arc::new(OnceLock::new());
-    if let Some(address) = config.admin {
-        let mirror = mirror.as_ref().map(MirrorHandle::stats);
-        let admin = Admin::new(
-            Arc::clone(metrics),
-            ring_stats,
-            mirror,
-            Arc::clone(&is_draining),
-        );
-        let address = admin
-            .start(address)
-            .map_err(|error| ServerError::Listen(address, error))?;
-        tracing::info!(%address, "metrics and health");
-    }
-    await_signals(handles, is_draining, Arc::clone(&drain_began))
+    await_signals(handles, Arc::clone(&lifecycle), Arc::clone(&drain_began))
         .map_err(|error| ServerError::Start("waiting for signals", error))?;
     let (ended_sender, ended) = bounded(config.shards);
     for (index, (reactor, shard)) in reactors.into_iter().zip(shards).enumerate() {
@@ -170,6 +166,7 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
         })?;
     }
     drop(ended_sender);
+    lifecycle.set_ready();
     for address in &addresses {
         tracing::info!(
             %address,
@@ -279,13 +276,13 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<(), Server
 /// The first SIGTERM or SIGINT starts the drain, the second ends the process.
 fn await_signals(
     shards: Vec<ShardHandle>,
-    is_draining: Arc<AtomicBool>,
+    lifecycle: Arc<Lifecycle>,
     drain_began: Arc<OnceLock<Instant>>,
 ) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     let wait = move || {
         for _ in &mut signals {
-            if is_draining.swap(true, Ordering::Relaxed) {
+            if !lifecycle.start_drain() {
                 tracing::warn!("second signal: ending at once");
                 std::process::exit(0);
             }
