@@ -5,7 +5,7 @@ mod support;
 
 use rustix::process::Signal;
 use serde_json::json;
-use support::{Ending, EventStream, Server, Setup};
+use support::{Ending, Event, EventStream, Server, Setup};
 
 const SECRET: &str = "X-Webhook-Secret: s3cret\r\n";
 
@@ -133,10 +133,7 @@ fn a_drain_cuts_shared_streams_off() {
     for stream in &mut shared {
         let (ending, events) = stream.drain();
         assert_eq!(ending, Ending::Close, "no last chunk: no cache may keep it");
-        assert!(
-            events.iter().all(|event| event.is_heartbeat()),
-            "{events:?}"
-        );
+        assert!(events.iter().all(Event::is_heartbeat), "{events:?}");
     }
     assert_eq!(private.drain().0, Ending::LastChunk);
     assert_eq!(server.wait().code(), Some(0));

@@ -260,10 +260,13 @@ impl<S: Socket> Shard<S> {
                 self.read_requests(slot, now);
             }
             State::Answering(_) if readiness.writable => self.resume_answer(slot, now),
-            State::Idle | State::Reading(..) | State::Publishing(..) | State::Answering(_) => {}
             // Whoever has ended its side may still read; if not, the answer will show it.
             State::Waiting(_) if connection.hung_up => self.end_wait(slot, now),
-            State::Waiting(_) => {}
+            State::Idle
+            | State::Reading(..)
+            | State::Publishing(..)
+            | State::Answering(_)
+            | State::Waiting(_) => {}
             State::Streaming(_) => self.stream_ready(slot, readiness),
             State::Lingering { .. } => self.linger(slot),
         }
