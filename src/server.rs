@@ -1,7 +1,8 @@
 //! Puts the parts together: opens the ring, binds, starts the threads, and waits for their end.
 //!
 //! Called by `main` with a finished configuration. Threads: one per shard, one that waits for
-//! signals, and those of the admin address and the mirror. Never parses a flag, never touches a connection.
+//! signals, one that waits for the disk if that is asked for, and those of the admin address and
+//! the mirror. Never parses a flag, never touches a connection.
 
 use std::fmt;
 use std::io;
@@ -18,11 +19,11 @@ use signal_hook::iterator::Signals;
 
 use crate::admin::Admin;
 use crate::clock::Clock;
-use crate::config::{AllowOrigins, Config};
+use crate::config::{AllowOrigins, Config, Durability};
 use crate::http::{Access, AllowOrigin};
 use crate::hub::Hub;
 use crate::limits::{KV_LAST_SYNC_MS_MIN, LOG_BYTES_MIN};
-use crate::metrics::Metrics;
+use crate::metrics::{Gauge, Metrics, Tally};
 use crate::mirror::{self, MirrorHandle, SpawnError, Stopped};
 use crate::ring::{Ring, RingError};
 use crate::shard::accept::listen;
@@ -78,10 +79,16 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
     }
     crate::window::prepare();
     let clock = Clock::start();
-    let (ring, recovered) = Ring::open(&config.ring, config.body_bytes_max)
+    tell_limits(config, metrics);
+    let open = match config.durability {
+        Durability::Process => Ring::open,
+        Durability::Disk => Ring::open_for_commits,
+    };
+    let (ring, recovered) = open(&config.ring, config.body_bytes_max)
         .map_err(|error| ServerError::Ring(config.ring.clone(), error))?;
     log_ring(config, &recovered.report);
     let history = recovered.messages.len();
+    let ring_stats = ring.stats();
 
     let listeners = bind(config)?;
     let addresses: Vec<SocketAddr> = listeners
@@ -103,13 +110,30 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
         .map_err(|error| ServerError::Start("accepting", error))?;
     let (publish_bell, published) = bounded(1);
     let publish_bell = config.kv.is_some().then_some(publish_bell);
-    let hub = Arc::new(Hub::new(ring, recovered.messages, outlets, publish_bell));
+    let (hub, committer) = match config.durability {
+        Durability::Process => (
+            Hub::new(ring, recovered.messages, outlets, publish_bell),
+            None,
+        ),
+        Durability::Disk => {
+            let (hub, committer) =
+                Hub::with_commits(ring, recovered.messages, outlets, publish_bell);
+            (hub, Some(committer))
+        }
+    };
+    let hub = Arc::new(hub);
     let settings = Arc::new(settings(config));
     // All logs begin with the same history, so nothing may publish before the last is made.
     let shards: Vec<_> = reactors
         .iter()
         .map(|_| Shard::new(Arc::clone(&settings), &hub, fastrand::u64(..), clock.now()))
         .collect();
+    if let Some(committer) = committer {
+        let (hub, metrics) = (Arc::clone(&hub), Arc::clone(metrics));
+        spawn("commit".into(), move || {
+            committer.run(&hub, &metrics, clock)
+        })?;
+    }
     let start_mirror =
         |kv| mirror::spawn(kv, Arc::clone(&hub), published, Arc::clone(metrics), clock);
     let mirror = config
@@ -123,7 +147,12 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
     let drain_began = Arc::new(OnceLock::new());
     if let Some(address) = config.admin {
         let mirror = mirror.as_ref().map(MirrorHandle::stats);
-        let admin = Admin::new(Arc::clone(metrics), mirror, Arc::clone(&is_draining));
+        let admin = Admin::new(
+            Arc::clone(metrics),
+            ring_stats,
+            mirror,
+            Arc::clone(&is_draining),
+        );
         let address = admin
             .start(address)
             .map_err(|error| ServerError::Listen(address, error))?;
@@ -185,6 +214,17 @@ fn stop_mirror(mirror: MirrorHandle, drain_ends: Instant) {
     }
 }
 
+/// What the levels in the metrics are to be compared with.
+fn tell_limits(config: &Config, metrics: &Metrics) {
+    let mut tally = Tally::new();
+    tally.shift(
+        Gauge::ConnectionsMax,
+        config.connections_max.cast_signed() as i64,
+    );
+    tally.shift(Gauge::Shards, config.shards.cast_signed() as i64);
+    tally.flush(metrics);
+}
+
 fn log_ring(config: &Config, report: &crate::ring::Report) {
     let ring = config.ring.display();
     if report.is_warning() {
@@ -205,13 +245,9 @@ fn settings(config: &Config) -> Settings {
         keep_alive: config.keep_alive,
         body_bytes_max: config.body_bytes_max,
         drain: config.drain,
+        fanout_life: config.fanout_life,
         log_bytes_min: LOG_BYTES_MIN,
-        access: Access::new(
-            config
-                .secret
-                .as_ref()
-                .map(|secret| secret.expose().as_bytes()),
-        ),
+        access: access(config),
         allow_origin: match &config.allow_origins {
             AllowOrigins::Any => AllowOrigin::Any,
             AllowOrigins::Exactly(origins) => AllowOrigin::Listed(
@@ -221,6 +257,15 @@ fn settings(config: &Config) -> Settings {
                     .collect(),
             ),
         },
+    }
+}
+
+fn access(config: &Config) -> Access {
+    let secret = config.secret.as_ref();
+    let access = Access::new(secret.map(|secret| secret.expose().as_bytes()));
+    match config.fanout_life {
+        Some(_) => access.fanned_out(),
+        None => access,
     }
 }
 

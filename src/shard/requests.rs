@@ -10,7 +10,7 @@ use std::mem;
 
 use crate::clock::Now;
 use crate::http::response::CONTINUE;
-use crate::http::route::{STREAM_PATH, WEBHOOK_PATH, error_before_body};
+use crate::http::route::{MESSAGES_PATH, STREAM_PATH, WEBHOOK_PATH, error_before_body};
 use crate::http::{ErrorAnswer, Phase, Progress, Refusal, ReplyTo, Request, RequestReader};
 use crate::http::{Route, Status, Version, route};
 use crate::hub::{NotStored, Receipt};
@@ -18,11 +18,12 @@ use crate::limits::{
     LINGER_BYTES_MAX, LINGER_MS, READS_PER_TURN, REQUEST_DEADLINE_MS, RETRY_AFTER_S, RETRY_FULL_MS,
     RETRY_MS, STALL_MS,
 };
-use crate::metrics::{Counter, Route as Series};
-use crate::shard::Shard;
+use crate::metrics::{Counter, Endpoint};
 use crate::shard::connection::{Answering, NO_DEADLINE, Role, State, Then};
+use crate::shard::history::HistoryRequest;
 use crate::shard::socket::{Socket, Transfer};
 use crate::shard::streams::Subscriber;
+use crate::shard::{Publisher, Shard};
 use crate::sse::frame::{self, Framing};
 use crate::window;
 
@@ -34,6 +35,8 @@ enum Handled {
     Publishing(ReplyTo),
     /// The connection becomes a stream.
     Subscribed(Subscriber),
+    /// The history is to be sent, or waited for.
+    History(HistoryRequest),
 }
 
 /// What a webhook is told when the server is full.
@@ -65,7 +68,7 @@ impl<S: Socket> Shard<S> {
 
     /// The same with the reader at hand. `timed` is what the connection's deadline is for: a phase
     /// of a request, or, between two requests, none.
-    fn read_on(
+    pub(super) fn read_on(
         &mut self,
         slot: usize,
         mut reader: Box<RequestReader>,
@@ -125,14 +128,14 @@ impl<S: Socket> Shard<S> {
             Ok(Receipt { id, timestamp_ms }) => {
                 self.tally.count(Counter::MessagesLocal, 1);
                 self.tally.count(Counter::RingAppends, 1);
-                self.tally.count_request(Series::Webhook, 200);
+                self.tally.count_request(Endpoint::Webhook, 200);
                 self.responder
                     .published(to, *id, *timestamp_ms, &mut self.answer);
             }
             Err(_) => {
                 self.tally.count(Counter::RingErrors, 1);
                 self.tally.count(Counter::RefusedStorage, 1);
-                self.tally.count_request(Series::Webhook, 500);
+                self.tally.count_request(Endpoint::Webhook, 500);
                 self.responder
                     .error(to, ErrorAnswer::Internal, &mut self.answer);
             }
@@ -209,12 +212,16 @@ impl<S: Socket> Shard<S> {
         match handled {
             Handled::Answered(then) => self.send_answer(slot, reader, then, now),
             Handled::Publishing(to) => {
-                self.publishers.push_back(self.token_of(slot));
+                self.publishers.push_back(Publisher {
+                    token: self.token_of(slot),
+                    read_us: now.mono_us,
+                });
                 let connection = &mut self.connections[slot];
                 connection.deadline_ms = NO_DEADLINE;
                 connection.state = State::Publishing(reader, to);
                 None
             }
+            Handled::History(request) => self.read_history(slot, reader, request, now),
             Handled::Subscribed(subscriber) => {
                 // What is pipelined behind a stream would wait for its end: for ever.
                 self.give_reader(reader);
@@ -237,25 +244,33 @@ impl<S: Socket> Shard<S> {
         match route(request, &self.settings.access, window::exists) {
             Route::Subscribe(subscription) if subscription.head_only => {
                 to.keep_alive &= to.version == Version::Http11;
-                self.tally.count_request(Series::Stream, 200);
-                self.responder.stream_head(to, &mut self.answer);
+                self.tally.count_request(Endpoint::Stream, 200);
+                let shared_ms = self.shared_ms(&subscription, to);
+                self.answer_stream_head(to, shared_ms);
             }
             Route::Subscribe(_) if is_leaving => self.decline_stream(to, is_surplus),
             Route::Subscribe(subscription) => {
-                self.tally.count_request(Series::Stream, 200);
-                return Handled::Subscribed(Subscriber::new(subscription, self.epoch, to));
+                self.tally.count_request(Endpoint::Stream, 200);
+                let shared_ms = self.shared_ms(&subscription, to);
+                let subscriber = Subscriber::new(subscription, self.epoch, shared_ms, to);
+                return Handled::Subscribed(subscriber);
             }
             _ if is_surplus => self.answer_error(to, request, FULL),
             Route::Publish(draft) => {
                 self.drafts.push_back(draft);
                 return Handled::Publishing(to);
             }
+            Route::History(query) => {
+                let known = request.if_none_match.and_then(text_of);
+                let request = HistoryRequest::new(query, known, self.epoch, to);
+                return Handled::History(request);
+            }
             Route::Status => {
-                self.tally.count_request(Series::Webhook, 200);
+                self.tally.count_request(Endpoint::Webhook, 200);
                 self.responder.status_ok(to, &mut self.answer);
             }
             Route::Preflight(allow) => {
-                self.tally.count_request(Series::of(request.path), 204);
+                self.tally.count_request(Endpoint::of(request.path), 204);
                 self.responder.preflight(to, allow, &mut self.answer);
             }
             Route::Asset(path) => self.answer_asset(to, path, request),
@@ -267,14 +282,14 @@ impl<S: Socket> Shard<S> {
     fn answer_error(&mut self, to: ReplyTo, request: &Request<'_>, error: ErrorAnswer) {
         self.tally.count(Counter::of_error(error), 1);
         self.tally
-            .count_request(Series::of(request.path), error.status().code());
+            .count_request(Endpoint::of(request.path), error.status().code());
         self.responder.error(to, error, &mut self.answer);
     }
 
     /// Answers a subscription by a stream that ends at once and says when to come back. Anything
     /// but a 200 would make a browser's `EventSource` give up for good (HTML standard, 9.2.3).
     fn decline_stream(&mut self, to: ReplyTo, is_surplus: bool) {
-        self.tally.count_request(Series::Stream, 200);
+        self.tally.count_request(Endpoint::Stream, 200);
         if is_surplus {
             self.tally.count(Counter::RefusedAtLimit, 1);
         }
@@ -292,10 +307,10 @@ impl<S: Socket> Shard<S> {
         match window::answer(path, accept_encoding, if_none_match) {
             Some(file) => {
                 let status = if file.not_modified { 304 } else { 200 };
-                self.tally.count_request(Series::Window, status);
+                self.tally.count_request(Endpoint::Window, status);
                 let (fields, is_known) = (file.headers(), file.not_modified);
                 self.responder
-                    .asset(to, is_known, fields, file.body, &mut self.answer);
+                    .representation(to, is_known, fields, file.body, &mut self.answer);
             }
             None => self.answer_error(to, request, ErrorAnswer::NotFound),
         }
@@ -337,6 +352,7 @@ impl<S: Socket> Shard<S> {
                 // A short read means that there is no more, and that more will be a new edge
                 // (epoll(7)); unless what is there is the end.
                 connection.readable = bytes == self.read_buffer.len() || connection.hung_up;
+                self.tally.count(Counter::BytesReceived, bytes as u64);
                 reader.push(&self.read_buffer[..bytes]);
                 Read::Some
             }
@@ -370,7 +386,7 @@ impl<S: Socket> Shard<S> {
 
     /// Sends what is in `Shard::answer`. Returns the reader when all of it has gone out and the
     /// next request may follow.
-    fn send_answer(
+    pub(super) fn send_answer(
         &mut self,
         slot: usize,
         reader: Box<RequestReader>,
@@ -427,7 +443,7 @@ impl<S: Socket> Shard<S> {
     fn refuse(&mut self, slot: usize, reader: Box<RequestReader>, refusal: Refusal, now: Now) {
         self.tally.count(Counter::of_refusal(refusal), 1);
         self.tally
-            .count_request(Series::None, refusal.status().code());
+            .count_request(Endpoint::None, refusal.status().code());
         self.answer.clear();
         self.responder
             .refusal(reader.head().as_ref(), refusal, &mut self.answer);
@@ -453,14 +469,15 @@ fn text_of(field: &[u8]) -> Option<&str> {
     str::from_utf8(field).ok()
 }
 
-impl Series {
-    /// The series of a path; the window's files are one.
-    fn of(path: &str) -> Series {
+impl Endpoint {
+    /// What a path is counted as; the window's files are one.
+    fn of(path: &str) -> Endpoint {
         match path {
-            WEBHOOK_PATH => Series::Webhook,
-            STREAM_PATH => Series::Stream,
-            _ if window::exists(path) => Series::Window,
-            _ => Series::None,
+            WEBHOOK_PATH => Endpoint::Webhook,
+            STREAM_PATH => Endpoint::Stream,
+            MESSAGES_PATH => Endpoint::Messages,
+            _ if window::exists(path) => Endpoint::Window,
+            _ => Endpoint::None,
         }
     }
 }

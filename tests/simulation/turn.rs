@@ -76,7 +76,11 @@ impl World {
                 }
                 5 => has_news |= self.node.shards[index].shard.answer_webhooks(now) > 0,
                 6 => self.node.shards[index].shard.tick(now),
-                _ => self.node.shards[index].shard.sweep(now),
+                _ => {
+                    let shard = &mut self.node.shards[index].shard;
+                    shard.sweep(now);
+                    shard.end_sweep(now);
+                }
             }
             self.node.shards[index].note_subscribed(streams, now);
             self.audit(index);

@@ -2,7 +2,7 @@
 //! what is recovered was put in, is whole and in order; and the ring goes on.
 
 use arbitrary::{Result, Unstructured};
-use hookcast::limits::{HISTORY_MESSAGES, RING_SLOTS};
+use hookcast::limits::{HISTORY_MESSAGES, RING_SLOTS_MIN};
 use hookcast::message::{Message, MessageId, SessionId};
 use hookcast::ring::memory::MemoryMedium;
 use hookcast::ring::{Found, Recovered, Ring};
@@ -55,7 +55,7 @@ fn first_image(input: &mut Unstructured<'_>) -> Result<Vec<u8>> {
 
 /// Does something to an image; whether that makes up a message that nobody has sent.
 fn damage(image: &mut Vec<u8>, input: &mut Unstructured<'_>) -> Result<bool> {
-    let slot = 4096 + usize::from(input.arbitrary::<u8>()?) % RING_SLOTS * SLOT_BYTES;
+    let slot = 4096 + usize::from(input.arbitrary::<u8>()?) % RING_SLOTS_MIN * SLOT_BYTES;
     match input.int_in_range(0..=7)? {
         0 => {
             let length = input.int_in_range(0..=image.len() + 5000)?;
@@ -65,7 +65,7 @@ fn damage(image: &mut Vec<u8>, input: &mut Unstructured<'_>) -> Result<bool> {
         2 => patch(image, slot + input.int_in_range(0..=63)?, input)?,
         3 => patch(image, slot + input.int_in_range(0..=SLOT_BYTES)?, input)?,
         4 => {
-            let other = 4096 + usize::from(input.arbitrary::<u8>()?) % RING_SLOTS * SLOT_BYTES;
+            let other = 4096 + usize::from(input.arbitrary::<u8>()?) % RING_SLOTS_MIN * SLOT_BYTES;
             if slot.max(other) + SLOT_BYTES <= image.len() {
                 image.copy_within(slot..slot + SLOT_BYTES, other);
             }
