@@ -125,6 +125,7 @@ impl Node {
             keep_alive: Duration::from_secs(75),
             body_bytes_max: BODY_BYTES_MAX,
             drain: Duration::from_secs(5),
+            fanout_life: None,
             log_bytes_min: 0,
             access: Access::new(has_secret.then_some(b"open sesame")),
             allow_origin: AllowOrigin::Any,
@@ -200,6 +201,7 @@ impl Node {
         self.shard.answer_webhooks(self.now);
         self.shard.tick(self.now);
         self.shard.sweep(self.now);
+        self.shard.end_sweep(self.now);
     }
 
     fn take_batches(&mut self) {
