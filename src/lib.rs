@@ -11,6 +11,7 @@ pub mod logging;
 pub mod message;
 pub mod metrics;
 pub mod mirror;
+pub mod proxy_protocol;
 pub mod ring;
 pub mod server;
 pub mod shard;

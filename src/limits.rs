@@ -123,6 +123,10 @@ pub const POOLED_READERS_MAX: usize = 64;
 /// What a new stream is told to wait before it reconnects, jittered so that a restart is not
 /// followed by everyone at once.
 pub const RETRY_MS: std::ops::RangeInclusive<u64> = 1_000..=3_000;
+const _: () = assert!(
+    *RETRY_MS.end() <= u16::MAX as u64,
+    "a stream keeps it in 16 bits"
+);
 
 /// What a stream is told when the server is full: 30 s, jittered by a fifth.
 pub const RETRY_FULL_MS: std::ops::RangeInclusive<u64> = 24_000..=36_000;
@@ -314,3 +318,34 @@ pub const KV_ADMIT_PATIENCE_MS: u64 = 1_000;
 /// Least time for the mirror's last sync when the streams took all of the drain: a read and a write,
 /// which KV answers in some 100 ms, and the distance that two writes have to keep.
 pub const KV_LAST_SYNC_MS_MIN: u64 = 1_500;
+
+// --- Listeners and clients ---
+
+/// Permissions of a Unix socket unless `+mode=` says so: its owner and its group, which the proxy
+/// in front joins.
+pub const UNIX_MODE_DEFAULT: u32 = 0o660;
+
+/// Longest path of a Unix socket in bytes: `sun_path` has 108, the last a NUL (unix(7)).
+pub const UNIX_PATH_BYTES_MAX: usize = 107;
+
+/// An idle connection is probed after this long without a word from its peer, and then every
+/// [`KEEPALIVE_INTERVAL_S`] (tcp(7), `TCP_KEEPIDLE`, `TCP_KEEPINTVL`): one whose peer has vanished
+/// ends within a minute and a half even where `--keep-alive` is an hour. Streams have heartbeats.
+pub const KEEPALIVE_IDLE_S: u64 = 60;
+/// See [`KEEPALIVE_IDLE_S`]; three probes go out before `TCP_USER_TIMEOUT`, the time of
+/// [`STALL_MS`], ends it.
+pub const KEEPALIVE_INTERVAL_S: u64 = 10;
+
+/// Longest PROXY protocol header that is read: version 2 with two Unix addresses is 232 bytes, and
+/// what load balancers add (ids, TLS names) some hundred.
+pub const PROXY_HEADER_BYTES_MAX: usize = 2048;
+
+/// The largest value `--max-connections-per-ip` takes: all there may be.
+pub const CONNECTIONS_PER_ADDRESS_MAX_LIMIT: usize = CONNECTIONS_MAX_LIMIT;
+
+/// Connections of one address over its limit that are let in to be told so; more are closed at
+/// once. A browser's six, and two more.
+pub const ADDRESS_SURPLUS_MAX: u32 = 8;
+
+/// Most `--trusted-proxy` networks: the public lists of CDNs have some twenty to some hundred.
+pub const TRUSTED_PROXIES_MAX: usize = 1024;

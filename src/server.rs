@@ -5,7 +5,6 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -18,22 +17,24 @@ use signal_hook::iterator::Signals;
 
 use crate::admin::Admin;
 use crate::clock::Clock;
-use crate::config::{AllowOrigins, Config};
+use crate::config::{AllowOrigins, Config, Listen, ListenAddress};
 use crate::http::{Access, AllowOrigin};
 use crate::hub::Hub;
 use crate::limits::{KV_LAST_SYNC_MS_MIN, LOG_BYTES_MIN};
 use crate::metrics::Metrics;
 use crate::mirror::{self, MirrorHandle, SpawnError, Stopped};
 use crate::ring::{Ring, RingError};
-use crate::shard::accept::listen;
+use crate::shard::accept::{self, Bound, BoundSocket, SocketFile};
+use crate::shard::client::Clients;
 use crate::shard::reactor::{Reactor, ShardHandle};
+use crate::shard::wire::Layers;
 use crate::shard::{Settings, Shard};
 
 /// Why the server could not start, or had to stop.
 #[derive(Debug)]
 pub enum ServerError {
     /// An address could not be listened on.
-    Listen(SocketAddr, io::Error),
+    Listen(String, io::Error),
     /// The ring could not be opened.
     Ring(PathBuf, RingError),
     /// A thread, a poll or a signal handler could not be made.
@@ -83,11 +84,7 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
     log_ring(config, &recovered.report);
     let history = recovered.messages.len();
 
-    let listeners = bind(config)?;
-    let addresses: Vec<SocketAddr> = listeners
-        .iter()
-        .filter_map(|l| l.local_addr().ok())
-        .collect();
+    let (listeners, listening) = bind(config)?;
     let mut reactors = Vec::new();
     let mut outlets = Vec::new();
     let mut handles = Vec::new();
@@ -126,7 +123,7 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
         let admin = Admin::new(Arc::clone(metrics), mirror, Arc::clone(&is_draining));
         let address = admin
             .start(address)
-            .map_err(|error| ServerError::Listen(address, error))?;
+            .map_err(|error| ServerError::Listen(address.to_string(), error))?;
         tracing::info!(%address, "metrics and health");
     }
     await_signals(handles, is_draining, Arc::clone(&drain_began))
@@ -141,10 +138,11 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
         })?;
     }
     drop(ended_sender);
-    for address in &addresses {
+    for address in &listening.addresses {
         tracing::info!(
-            %address,
-            window = %format_args!("http://{address}/"),
+            address = %address.address,
+            options = %address,
+            window = window_url(address),
             ring = %config.ring.display(),
             history,
             shards = config.shards,
@@ -194,9 +192,58 @@ fn log_ring(config: &Config, report: &crate::ring::Report) {
     }
 }
 
-fn bind(config: &Config) -> Result<Vec<std::net::TcpListener>, ServerError> {
-    let bind = |&address| listen(address).map_err(|error| ServerError::Listen(address, error));
-    config.listen.iter().map(bind).collect()
+/// What is listened on, and the files that go with the server.
+#[derive(Default)]
+struct Listening {
+    /// As bound: with the port that was free, and the options.
+    addresses: Vec<Listen>,
+    files: Vec<SocketFile>,
+}
+
+fn bind(config: &Config) -> Result<(Vec<Bound>, Listening), ServerError> {
+    let clients = Arc::new(clients(config));
+    let mut listeners = Vec::new();
+    let mut listening = Listening::default();
+    for listen in &config.listen {
+        let failed = |error| ServerError::Listen(listen.address.to_string(), error);
+        let mut address = listen.clone();
+        let socket = match &listen.address {
+            ListenAddress::Tcp(wanted) => {
+                let socket = accept::listen(*wanted).map_err(failed)?;
+                address.address = ListenAddress::Tcp(socket.local_addr().map_err(failed)?);
+                BoundSocket::Tcp(socket)
+            }
+            ListenAddress::Unix { path, mode } => {
+                let (socket, file) = accept::listen_unix(path, *mode).map_err(failed)?;
+                listening.files.push(file);
+                BoundSocket::Unix(socket)
+            }
+        };
+        listening.addresses.push(address);
+        let layers = Layers {
+            proxy: listen.proxy,
+            clients: Arc::clone(&clients),
+        };
+        listeners.push(Bound { socket, layers });
+    }
+    Ok((listeners, listening))
+}
+
+fn clients(config: &Config) -> Clients {
+    let has_unix = config.listen.iter().any(|l| l.socket_address().is_none());
+    let has_proxies = has_unix || !config.trusted_proxies.is_empty();
+    Clients::new(
+        config.trusted_proxies.clone(),
+        has_proxies.then(|| config.client_address_header.as_str().to_owned()),
+        config.connections_per_address_max,
+    )
+}
+
+/// Where a browser finds the chat window.
+fn window_url(listen: &Listen) -> Option<String> {
+    let scheme = if listen.tls { "https" } else { "http" };
+    let address = listen.socket_address()?;
+    Some(format!("{scheme}://{address}/"))
 }
 
 fn settings(config: &Config) -> Settings {

@@ -43,6 +43,8 @@ pub enum Counter {
     RefusedInvalidMessage,
     /// A request was refused: as many connections as allowed are open.
     RefusedAtLimit,
+    /// A connection was closed: its listener is for trusted proxies, and its peer is none.
+    RefusedNoProxy,
     /// A webhook was refused: the ring could not take its message.
     RefusedStorage,
     /// A message was committed to the ring.
@@ -114,7 +116,7 @@ pub(super) const STATUSES: [(u16, &str); 17] = [
 pub(super) type Row<T> = (T, &'static str, &'static str, &'static str);
 
 #[rustfmt::skip]
-pub(super) const COUNTERS: [Row<Counter>; 22] = [
+pub(super) const COUNTERS: [Row<Counter>; 23] = [
     (Counter::Accepts, "hookcast_accepts_total", "", "Connections accepted."),
     (Counter::AcceptErrors, "hookcast_accept_errors_total", "", "Failures to accept a connection."),
     (Counter::MessagesLocal, "hookcast_messages_total", r#"source="local""#, "Messages accepted, by where they came from."),
@@ -134,6 +136,7 @@ pub(super) const COUNTERS: [Row<Counter>; 22] = [
     (Counter::RefusedUnknown, "hookcast_refused_total", r#"reason="unknown""#, ""),
     (Counter::RefusedInvalidMessage, "hookcast_refused_total", r#"reason="invalid_message""#, ""),
     (Counter::RefusedAtLimit, "hookcast_refused_total", r#"reason="at_limit""#, ""),
+    (Counter::RefusedNoProxy, "hookcast_refused_total", r#"reason="no_proxy""#, ""),
     (Counter::RefusedStorage, "hookcast_refused_total", r#"reason="storage""#, ""),
     (Counter::RingAppends, "hookcast_ring_appends_total", "", "Messages committed to the ring."),
     (Counter::RingErrors, "hookcast_ring_errors_total", "", "Messages that the ring could not take."),

@@ -13,8 +13,10 @@
 //! - `streams`: from frames to bytes.
 //! - `connection`, `stream`: the state of each.
 //! - `sweep`, `phases`: who is served next, and when what is due.
+//! - `socket`: what a shard needs of a connection; `wire`, `client`: what the reactor gives it.
 
 pub mod accept;
+pub mod client;
 mod connection;
 pub mod doorbell;
 mod phases;
@@ -24,6 +26,7 @@ mod socket;
 mod stream;
 mod streams;
 mod sweep;
+pub mod wire;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -233,7 +233,8 @@ impl<S: Socket> Shard<S> {
     }
 
     fn decide(&mut self, slot: usize, request: &Request<'_>) -> Handled {
-        let is_surplus = self.connections[slot].role == Role::Surplus;
+        let connection = &mut self.connections[slot];
+        let is_surplus = connection.role == Role::Surplus || !connection.socket.admit(request.head);
         let is_leaving = is_surplus || self.drain.is_some();
         let mut to = self.responder.reply_to(request);
         to.keep_alive &= !is_leaving;
@@ -248,7 +249,7 @@ impl<S: Socket> Shard<S> {
                 self.tally.count_request(Series::Stream, 200);
                 return Handled::Subscribed(Subscriber::new(subscription, self.epoch, to));
             }
-            _ if is_surplus => self.answer_error(to, request, FULL),
+            _ if is_surplus => self.answer_error(slot, to, request, FULL),
             Route::Publish(draft) => {
                 self.drafts.push_back(draft);
                 return Handled::Publishing(to);
@@ -261,13 +262,23 @@ impl<S: Socket> Shard<S> {
                 self.tally.count_request(Series::of(request.path), 204);
                 self.responder.preflight(to, allow, &mut self.answer);
             }
-            Route::Asset(path) => self.answer_asset(to, path, request),
-            Route::Error(error) => self.answer_error(to, request, error),
+            Route::Asset(path) => self.answer_asset(slot, to, path, request),
+            Route::Error(error) => self.answer_error(slot, to, request, error),
         }
         Handled::Answered(Then::after(to))
     }
 
-    fn answer_error(&mut self, to: ReplyTo, request: &Request<'_>, error: ErrorAnswer) {
+    fn answer_error(
+        &mut self,
+        slot: usize,
+        to: ReplyTo,
+        request: &Request<'_>,
+        error: ErrorAnswer,
+    ) {
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            let client = self.connections[slot].socket.client();
+            tracing::debug!(%client, status = error.status().code(), "request answered by an error");
+        }
         self.tally.count(Counter::of_error(error), 1);
         self.tally
             .count_request(Series::of(request.path), error.status().code());
@@ -289,7 +300,7 @@ impl<S: Socket> Shard<S> {
         self.responder.ended_stream(to, &events, &mut self.answer);
     }
 
-    fn answer_asset(&mut self, to: ReplyTo, path: &str, request: &Request<'_>) {
+    fn answer_asset(&mut self, slot: usize, to: ReplyTo, path: &str, request: &Request<'_>) {
         let accept_encoding = request.accept_encoding.and_then(text_of);
         let if_none_match = request.if_none_match.and_then(text_of);
         match window::answer(path, accept_encoding, if_none_match) {
@@ -300,7 +311,7 @@ impl<S: Socket> Shard<S> {
                 self.responder
                     .asset(to, is_known, fields, file.body, &mut self.answer);
             }
-            None => self.answer_error(to, request, ErrorAnswer::NotFound),
+            None => self.answer_error(slot, to, request, ErrorAnswer::NotFound),
         }
     }
 
@@ -311,15 +322,17 @@ impl<S: Socket> Shard<S> {
         let Some(head) = reader.head() else {
             return Then::Continue;
         };
-        let error = match self.connections[slot].role {
+        let connection = &mut self.connections[slot];
+        let error = match connection.role {
             Role::Surplus => Some(FULL),
+            Role::Guest if !connection.socket.admit(head.head) => Some(FULL),
             Role::Guest => error_before_body(&head, &self.settings.access, window::exists),
         };
         match error {
             Some(error) => {
                 let mut to = self.responder.reply_to(&head);
                 to.keep_alive = false;
-                self.answer_error(to, &head, error);
+                self.answer_error(slot, to, &head, error);
                 Then::Close
             }
             None => {
@@ -416,7 +429,9 @@ impl<S: Socket> Shard<S> {
         match then {
             Then::Continue => {
                 let keep_alive_ms = self.settings.keep_alive.as_millis() as u64;
-                self.connections[slot].deadline_ms = now.mono_ms + keep_alive_ms;
+                let connection = &mut self.connections[slot];
+                connection.deadline_ms = now.mono_ms + keep_alive_ms;
+                connection.socket.end_request();
                 Some(reader)
             }
             Then::Close => {
@@ -428,6 +443,10 @@ impl<S: Socket> Shard<S> {
     }
 
     fn refuse(&mut self, slot: usize, reader: Box<RequestReader>, refusal: Refusal, now: Now) {
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            let client = self.connections[slot].socket.client();
+            tracing::debug!(%client, status = refusal.status().code(), "request refused");
+        }
         self.tally.count(Counter::of_refusal(refusal), 1);
         self.tally
             .count_request(Series::None, refusal.status().code());

@@ -186,7 +186,7 @@ impl<S: Socket> Shard<S> {
 
     /// A stream's turn to end has come.
     pub(super) fn end_stream(&mut self, slot: usize) {
-        let retry_ms = self.rng.u64(RETRY_MS) as u32;
+        let retry_ms = self.rng.u64(RETRY_MS) as u16;
         if let Some(stream) = self.stream_mut(slot)
             && stream.ending == Ending::No
         {
