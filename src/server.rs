@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::config::{AllowOrigins, Config, Listen, ListenAddress};
 use crate::http::{Access, AllowOrigin};
 use crate::hub::Hub;
-use crate::limits::{KV_LAST_SYNC_MS_MIN, LOG_BYTES_MIN};
+use crate::limits::{KV_LAST_SYNC_MS_MIN, LOG_BYTES_MIN, held_bytes_max};
 use crate::metrics::Metrics;
 use crate::mirror::{self, MirrorHandle, SpawnError, Stopped};
 use crate::ring::{Ring, RingError};
@@ -251,6 +251,7 @@ fn settings(config: &Config) -> Settings {
         heartbeat_interval: config.heartbeat_interval,
         keep_alive: config.keep_alive,
         body_bytes_max: config.body_bytes_max,
+        held_bytes_max: held_bytes_max(config.shards, config.body_bytes_max),
         drain: config.drain,
         log_bytes_min: LOG_BYTES_MIN,
         access: Access::new(

@@ -255,6 +255,16 @@ impl RequestReader {
         self.start == self.buffer.len() && matches!(self.state, State::Between | State::Head(_))
     }
 
+    /// Bytes allocated for what is buffered.
+    pub fn held_bytes(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// Allocates no more than is needed for what is buffered.
+    pub fn shrink(&mut self) {
+        self.buffer.shrink_to_fit();
+    }
+
     /// What the request lacks.
     pub fn phase(&self) -> Phase {
         match self.state {

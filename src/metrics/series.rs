@@ -45,6 +45,8 @@ pub enum Counter {
     RefusedAtLimit,
     /// A connection was closed: its listener is for trusted proxies, and its peer is none.
     RefusedNoProxy,
+    /// A request was refused, or an answer given up: too much is being held for others.
+    RefusedOverload,
     /// A webhook was refused: the ring could not take its message.
     RefusedStorage,
     /// A message was committed to the ring.
@@ -116,7 +118,7 @@ pub(super) const STATUSES: [(u16, &str); 17] = [
 pub(super) type Row<T> = (T, &'static str, &'static str, &'static str);
 
 #[rustfmt::skip]
-pub(super) const COUNTERS: [Row<Counter>; 23] = [
+pub(super) const COUNTERS: [Row<Counter>; 24] = [
     (Counter::Accepts, "hookcast_accepts_total", "", "Connections accepted."),
     (Counter::AcceptErrors, "hookcast_accept_errors_total", "", "Failures to accept a connection."),
     (Counter::MessagesLocal, "hookcast_messages_total", r#"source="local""#, "Messages accepted, by where they came from."),
@@ -137,6 +139,7 @@ pub(super) const COUNTERS: [Row<Counter>; 23] = [
     (Counter::RefusedInvalidMessage, "hookcast_refused_total", r#"reason="invalid_message""#, ""),
     (Counter::RefusedAtLimit, "hookcast_refused_total", r#"reason="at_limit""#, ""),
     (Counter::RefusedNoProxy, "hookcast_refused_total", r#"reason="no_proxy""#, ""),
+    (Counter::RefusedOverload, "hookcast_refused_total", r#"reason="overload""#, ""),
     (Counter::RefusedStorage, "hookcast_refused_total", r#"reason="storage""#, ""),
     (Counter::RingAppends, "hookcast_ring_appends_total", "", "Messages committed to the ring."),
     (Counter::RingErrors, "hookcast_ring_errors_total", "", "Messages that the ring could not take."),

@@ -60,6 +60,8 @@ pub struct Settings {
     pub keep_alive: Duration,
     /// Longest request body in bytes.
     pub body_bytes_max: usize,
+    /// Bytes that the connections of a shard may hold together; see [`Holdings`].
+    pub held_bytes_max: usize,
     /// Over how long a drain is spread.
     pub drain: Duration,
     /// Smallest live log in bytes. It is larger where a full history needs more.
@@ -81,6 +83,8 @@ pub struct Shard<S> {
     last_generation: u32,
     /// Connections over the limit.
     surplus: usize,
+    /// What the connections hold together, as [`State::held_bytes`] has it.
+    held_bytes: usize,
     /// Connections within it that are gone, since the last look.
     guests_closed: usize,
     sweep: Sweep,
@@ -169,6 +173,7 @@ impl<S: Socket> Shard<S> {
             slots_used: 0,
             last_generation: 0,
             surplus: 0,
+            held_bytes: 0,
             guests_closed: 0,
             sweep: Sweep::default(),
             heartbeats_due: Phases::new(HEARTBEAT_PHASES, heartbeat_interval_ms, now.mono_ms),
@@ -424,7 +429,9 @@ impl<S: Socket> Shard<S> {
     /// What the connections hold beyond their slots. Looks at every one of them.
     pub fn holdings(&self) -> Holdings {
         let mut holdings = Holdings::default();
+        let mut held_bytes = 0;
         for (_, connection) in &self.connections {
+            held_bytes += connection.state.held_bytes();
             match &connection.state {
                 State::Idle | State::Lingering { .. } => {}
                 State::Reading(..) | State::Publishing(..) => holdings.readers += 1,
@@ -435,7 +442,26 @@ impl<S: Socket> Shard<S> {
                 State::Streaming(stream) => holdings.own_bytes += stream.own_bytes(),
             }
         }
+        debug_assert_eq!(held_bytes, self.held_bytes);
         holdings
+    }
+
+    /// Puts a connection into a state, and counts what it holds there.
+    fn set_state(&mut self, slot: usize, state: State) {
+        self.held_bytes += state.held_bytes();
+        self.connections[slot].state = state;
+    }
+
+    /// Takes a connection out of its state.
+    fn take_state(&mut self, slot: usize) -> State {
+        let state = std::mem::replace(&mut self.connections[slot].state, State::Idle);
+        self.held_bytes -= state.held_bytes();
+        state
+    }
+
+    /// Whether so many more bytes may be held.
+    fn has_room_for(&self, bytes: usize) -> bool {
+        self.held_bytes + bytes <= self.settings.held_bytes_max
     }
 
     fn slot_of(&self, token: Token) -> Option<usize> {
@@ -489,6 +515,7 @@ impl<S: Socket> Shard<S> {
     /// The one way in which a connection ends.
     fn close(&mut self, slot: usize) {
         let connection = self.connections.remove(slot);
+        self.held_bytes -= connection.state.held_bytes();
         match connection.state {
             State::Streaming(stream) => self.forget_stream(slot, &stream),
             State::Reading(reader, _) | State::Publishing(reader, _) => self.give_reader(reader),

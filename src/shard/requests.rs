@@ -6,7 +6,6 @@
 //! is pipelined behind it waits in the reader.
 
 use std::io::IoSlice;
-use std::mem;
 
 use crate::clock::Now;
 use crate::http::response::CONTINUE;
@@ -16,7 +15,7 @@ use crate::http::{Route, Status, Version, route};
 use crate::hub::{NotStored, Receipt};
 use crate::limits::{
     LINGER_BYTES_MAX, LINGER_MS, READS_PER_TURN, REQUEST_DEADLINE_MS, RETRY_AFTER_S, RETRY_FULL_MS,
-    RETRY_MS, STALL_MS,
+    RETRY_MS, SMALL_REQUEST_BYTES_MAX, STALL_MS,
 };
 use crate::metrics::{Counter, Route as Series};
 use crate::shard::Shard;
@@ -52,14 +51,13 @@ impl<S: Socket> Shard<S> {
     /// Reads and answers requests until the socket has no more bytes, an answer has to wait, or
     /// it is somebody else's turn.
     pub(super) fn read_requests(&mut self, slot: usize, now: Now) {
-        let state = &mut self.connections[slot].state;
-        match mem::replace(state, State::Idle) {
+        match self.take_state(slot) {
             State::Reading(reader, phase) => self.read_on(slot, reader, Some(phase), now),
             State::Idle => {
                 let reader = self.take_reader();
                 self.read_on(slot, reader, None, now);
             }
-            busy => *state = busy,
+            busy => self.set_state(slot, busy),
         }
     }
 
@@ -114,12 +112,11 @@ impl<S: Socket> Shard<S> {
         outcome: &Result<Receipt, NotStored>,
         now: Now,
     ) {
-        let state = &mut self.connections[slot].state;
-        let (reader, to) = match mem::replace(state, State::Idle) {
+        let (reader, to) = match self.take_state(slot) {
             State::Publishing(reader, to) => (reader, to),
             other => {
                 debug_assert!(false, "only a webhook is published");
-                *state = other;
+                self.set_state(slot, other);
                 return;
             }
         };
@@ -164,7 +161,7 @@ impl<S: Socket> Shard<S> {
         if answering.sent < answering.bytes.len() {
             return;
         }
-        if let State::Answering(answering) = mem::replace(&mut connection.state, State::Idle) {
+        if let State::Answering(answering) = self.take_state(slot) {
             let answered = self.after_answer(slot, answering.reader, answering.then, now);
             if let Some(reader) = answered {
                 self.read_on(slot, reader, None, now);
@@ -174,8 +171,7 @@ impl<S: Socket> Shard<S> {
 
     /// The head or the body has not come in time.
     pub(super) fn refuse_slow(&mut self, slot: usize, now: Now) {
-        let state = &mut self.connections[slot].state;
-        if let State::Reading(reader, _) = mem::replace(state, State::Idle) {
+        if let State::Reading(reader, _) = self.take_state(slot) {
             self.refuse(slot, reader, Refusal::TooSlow, now);
         }
     }
@@ -213,9 +209,8 @@ impl<S: Socket> Shard<S> {
             Handled::Answered(then) => self.send_answer(slot, reader, then, now),
             Handled::Publishing(to) => {
                 self.publishers.push_back(self.token_of(slot));
-                let connection = &mut self.connections[slot];
-                connection.deadline_ms = NO_DEADLINE;
-                connection.state = State::Publishing(reader, to);
+                self.connections[slot].deadline_ms = NO_DEADLINE;
+                self.set_state(slot, State::Publishing(reader, to));
                 None
             }
             Handled::Subscribed(subscriber) => {
@@ -366,7 +361,7 @@ impl<S: Socket> Shard<S> {
     fn wait_for_bytes(
         &mut self,
         slot: usize,
-        reader: Box<RequestReader>,
+        mut reader: Box<RequestReader>,
         timed: Option<Phase>,
         now: Now,
     ) {
@@ -376,12 +371,19 @@ impl<S: Socket> Shard<S> {
             }
             return self.give_reader(reader);
         }
+        if !self.has_room_for(reader.held_bytes()) {
+            // What came in one piece was never held, and what is small always may be.
+            reader.shrink();
+            if reader.held_bytes() > SMALL_REQUEST_BYTES_MAX {
+                return self.refuse(slot, reader, Refusal::Overloaded, now);
+            }
+        }
         let phase = reader.phase();
         let connection = &mut self.connections[slot];
         if timed != Some(phase) {
             connection.deadline_ms = now.mono_ms + REQUEST_DEADLINE_MS;
         }
-        connection.state = State::Reading(reader, phase);
+        self.set_state(slot, State::Reading(reader, phase));
     }
 
     /// Sends what is in `Shard::answer`. Returns the reader when all of it has gone out and the
@@ -409,13 +411,21 @@ impl<S: Socket> Shard<S> {
             return self.after_answer(slot, reader, then, now);
         }
         connection.deadline_ms = now.mono_ms + STALL_MS;
-        let bytes = self.answer[sent..].to_vec();
-        connection.state = State::Answering(Box::new(Answering {
-            bytes,
+        let rest = &self.answer[sent..];
+        if !self.has_room_for(rest.len() + reader.held_bytes()) {
+            // It reads nothing, and there is no room to wait for it.
+            self.tally.count(Counter::RefusedOverload, 1);
+            self.give_reader(reader);
+            self.close(slot);
+            return None;
+        }
+        let answering = Answering {
+            bytes: rest.to_vec(),
             sent: 0,
             reader,
             then,
-        }));
+        };
+        self.set_state(slot, State::Answering(Box::new(answering)));
         None
     }
 
@@ -491,6 +501,7 @@ impl Counter {
     fn of_refusal(refusal: Refusal) -> Counter {
         match refusal.status() {
             Status::RequestTimeout => Counter::RefusedTooSlow,
+            Status::ServiceUnavailable => Counter::RefusedOverload,
             Status::ContentTooLarge | Status::UriTooLong | Status::RequestHeaderFieldsTooLarge => {
                 Counter::RefusedTooLarge
             }

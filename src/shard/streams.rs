@@ -6,7 +6,10 @@
 
 use crate::clock::Now;
 use crate::http::{self, ReplyTo, Subscription, Version};
-use crate::limits::{READS_PER_TURN, RETRY_MS, SLICE_BYTES, SLICE_VISITS, SLICE_WRITES, STALL_MS};
+use crate::limits::{
+    READS_PER_TURN, REPLAY_COPY_BYTES_MAX, RETRY_MS, SLICE_BYTES, SLICE_VISITS, SLICE_WRITES,
+    STALL_MS,
+};
 use crate::log::{NO_SLOT, SessionKey, View};
 use crate::metrics::{Counter, Gauge};
 use crate::shard::connection::{NO_DEADLINE, State};
@@ -60,7 +63,12 @@ impl<S: Socket> Shard<S> {
             http::View::Public => View::Public,
             http::View::Session(name) => View::Session(self.log.hold_session(&name)),
         };
-        let start = self.log.catch_up(view, subscriber.resume_after);
+        let mut start = self.log.catch_up(view, subscriber.resume_after);
+        if !self.has_room_for(REPLAY_COPY_BYTES_MAX) {
+            // The oldest are left out, as they are where their copies are too large.
+            start.replay -= start.ahead.len() as u64;
+            start.ahead.clear();
+        }
 
         let mut first_bytes = Vec::new();
         self.responder.stream_head(subscriber.to, &mut first_bytes);
@@ -83,9 +91,8 @@ impl<S: Socket> Shard<S> {
         let mut stream = Stream::new(view, framing, start.cursor, first_bytes);
         stream.lap_index = self.sweep.join(LapKind::of(view), slot as u32);
         stream.queued = true;
-        let connection = &mut self.connections[slot];
-        connection.deadline_ms = NO_DEADLINE;
-        connection.state = State::Streaming(stream);
+        self.connections[slot].deadline_ms = NO_DEADLINE;
+        self.set_state(slot, State::Streaming(stream));
         self.sweep.enqueue(slot as u32);
         self.tally.shift(Gauge::Streams, 1);
         if let View::Session(key) = view {
@@ -222,7 +229,9 @@ impl<S: Socket> Shard<S> {
         }
         let had_deadline = connection.deadline_ms != NO_DEADLINE;
         let mut gaps = 0;
+        let own_bytes = stream.own_bytes();
         let served = stream.serve(&mut connection.socket, &self.log, &mut gaps);
+        self.held_bytes = self.held_bytes - own_bytes + stream.own_bytes();
         self.tally.count(Counter::Gaps, gaps);
         let bytes = match served {
             Served::CaughtUp => return None,
@@ -274,8 +283,7 @@ impl<S: Socket> Shard<S> {
 
     /// The stream has ended in an orderly way: so does the connection.
     fn end_connection(&mut self, slot: usize, now: Now) {
-        let state = &mut self.connections[slot].state;
-        if let State::Streaming(stream) = std::mem::replace(state, State::Idle) {
+        if let State::Streaming(stream) = self.take_state(slot) {
             self.forget_stream(slot, &stream);
         }
         self.tally.count(Counter::StreamsDrained, 1);
