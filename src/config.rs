@@ -61,6 +61,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Where these proxies name the client.
     pub client_address_header: HeaderName,
+    /// What TLS listeners are set up with; there if there is one.
+    pub tls: Option<TlsFiles>,
     /// Files this process may have open; what [`Config::connections_max`] derives from by default.
     pub file_limit: u64,
     /// How long an idle connection is kept between two requests.
@@ -85,6 +87,17 @@ pub struct Config {
     pub log_level: LogLevel,
     /// See [`Config::warnings`].
     warnings: Vec<String>,
+}
+
+/// The PEM files of TLS listeners.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate, then the chain up to, but without, the root.
+    pub cert: PathBuf,
+    /// Its private key (PKCS #8, PKCS #1 or SEC 1).
+    pub key: PathBuf,
+    /// Authorities, of which every client must have a certificate; none asks for none.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// Which origins a browser's page may come from (CORS).
@@ -291,6 +304,7 @@ fn build(
     file_limit: u64,
 ) -> Result<Config, ConfigError> {
     check_addresses(&args)?;
+    let tls = tls(&args)?;
     let (secret, secret_is_public) = secret(args.secret_file.as_deref(), environment)?;
     let ring = match matches.value_source("ring") {
         Some(ValueSource::DefaultValue) => default_ring(environment),
@@ -304,6 +318,7 @@ fn build(
         connections_per_address_max: args.max_connections_per_ip.map(|most| most as u32),
         trusted_proxies: args.trusted_proxy,
         client_address_header: args.client_address_header,
+        tls,
         file_limit,
         keep_alive: args.keep_alive,
         drain: args.drain,
@@ -360,6 +375,25 @@ fn check_addresses(args: &Args) -> Result<(), ConfigError> {
             "--admin and --listen are both {admin}"
         ))),
         None => Ok(()),
+    }
+}
+
+/// The files for the listeners with `+tls`, if there are any.
+fn tls(args: &Args) -> Result<Option<TlsFiles>, ConfigError> {
+    let listen = args.listen.iter().find(|listen| listen.tls);
+    match (&args.tls_cert, &args.tls_key, listen) {
+        (Some(cert), Some(key), Some(_)) => Ok(Some(TlsFiles {
+            cert: cert.clone(),
+            key: key.clone(),
+            client_ca: args.tls_client_ca.clone(),
+        })),
+        (None, None, None) => Ok(None),
+        (_, _, Some(listen)) => Err(ConfigError::new(format!(
+            "--listen {listen} needs --tls-cert and --tls-key"
+        ))),
+        (_, _, None) => Err(ConfigError::new(
+            "--tls-cert is for listeners with TLS, and there is none: write --listen ADDRESS:PORT+tls",
+        )),
     }
 }
 

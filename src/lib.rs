@@ -16,4 +16,5 @@ pub mod ring;
 pub mod server;
 pub mod shard;
 pub mod sse;
+pub mod tls;
 pub mod window;

@@ -369,6 +369,11 @@ pub const fn held_bytes_max(shards: usize, body_bytes_max: usize) -> usize {
     if part > two { part } else { two }
 }
 
+/// Bytes of webhooks that wait for the hub, and of their readers, after which a shard reads no
+/// further requests until the hub has taken them: so many come in a turn when thousands of large ones
+/// are sent at once, and they stay where they are when the hub has no room.
+pub const PUBLISHING_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// What one connection adds at most to that: its slot and its places in the lists (some 150 bytes),
 /// a small request that has not come whole, its reader.
 pub const CONNECTION_BYTES_MAX: usize = SMALL_REQUEST_BYTES_MAX + 1024;
@@ -384,8 +389,8 @@ pub const BASE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// The most memory that the process takes, whatever its peers do; the ring, which is a file, and the
 /// kernel's socket buffers come on top.
 ///
-/// Each shard has its live log, and may be working on a turn's worth of requests. The inboxes share
-/// their batches. The mirror's values, if there is one, are in the base.
+/// Each shard has its live log, and the webhooks of a turn with the frames that are made of the last.
+/// The inboxes share their batches. The mirror's values, if there is one, are in the base.
 pub const fn memory_bytes_max(
     shards: usize,
     connections: usize,
@@ -401,7 +406,11 @@ pub const fn memory_bytes_max(
     };
     let inbox_bytes = INBOX_BATCHES_MAX * (BATCH_BYTES_MAX + frame_bytes_max);
     BASE_BYTES_MAX
-        + shards * (log_bytes + held_bytes_max(shards, body_bytes_max))
+        + shards
+            * (log_bytes
+                + held_bytes_max(shards, body_bytes_max)
+                + PUBLISHING_BYTES_MAX
+                + 2 * frame_bytes_max)
         + inbox_bytes
         + (connections + SURPLUS_CONNECTIONS_MAX) * CONNECTION_BYTES_MAX
         + tls_connections * TLS_CONNECTION_BYTES_MAX

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::admin::Admin;
@@ -29,12 +29,15 @@ use crate::shard::client::Clients;
 use crate::shard::reactor::{Reactor, ShardHandle};
 use crate::shard::wire::Layers;
 use crate::shard::{Settings, Shard};
+use crate::tls::{Tls, TlsError};
 
 /// Why the server could not start, or had to stop.
 #[derive(Debug)]
 pub enum ServerError {
     /// An address could not be listened on.
     Listen(String, io::Error),
+    /// A certificate, a key or an authority could not be loaded.
+    Tls(TlsError),
     /// The ring could not be opened.
     Ring(PathBuf, RingError),
     /// A thread, a poll or a signal handler could not be made.
@@ -53,6 +56,7 @@ impl fmt::Display for ServerError {
             ServerError::Listen(address, error) => {
                 write!(f, "cannot listen on {address}: {error}")
             }
+            ServerError::Tls(error) => write!(f, "cannot set up TLS: {error}"),
             ServerError::Ring(path, error) => {
                 write!(f, "cannot open the ring {}: {error}", path.display())
             }
@@ -84,7 +88,9 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
     log_ring(config, &recovered.report);
     let history = recovered.messages.len();
 
-    let (listeners, listening) = bind(config)?;
+    let tls = config.tls.clone().map(Tls::load).transpose();
+    let tls = tls.map_err(ServerError::Tls)?.map(Arc::new);
+    let (listeners, listening) = bind(config, tls.as_ref())?;
     let mut reactors = Vec::new();
     let mut outlets = Vec::new();
     let mut handles = Vec::new();
@@ -126,7 +132,7 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
             .map_err(|error| ServerError::Listen(address.to_string(), error))?;
         tracing::info!(%address, "metrics and health");
     }
-    await_signals(handles, is_draining, Arc::clone(&drain_began))
+    await_signals(handles, tls, is_draining, Arc::clone(&drain_began))
         .map_err(|error| ServerError::Start("waiting for signals", error))?;
     let (ended_sender, ended) = bounded(config.shards);
     for (index, (reactor, shard)) in reactors.into_iter().zip(shards).enumerate() {
@@ -200,7 +206,7 @@ struct Listening {
     files: Vec<SocketFile>,
 }
 
-fn bind(config: &Config) -> Result<(Vec<Bound>, Listening), ServerError> {
+fn bind(config: &Config, tls: Option<&Arc<Tls>>) -> Result<(Vec<Bound>, Listening), ServerError> {
     let clients = Arc::new(clients(config));
     let mut listeners = Vec::new();
     let mut listening = Listening::default();
@@ -222,6 +228,7 @@ fn bind(config: &Config) -> Result<(Vec<Bound>, Listening), ServerError> {
         listening.addresses.push(address);
         let layers = Layers {
             proxy: listen.proxy,
+            tls: tls.filter(|_| listen.tls).cloned(),
             clients: Arc::clone(&clients),
         };
         listeners.push(Bound { socket, layers });
@@ -279,15 +286,33 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<(), Server
         .map_err(|error| ServerError::Start("a thread", error))
 }
 
-/// The first SIGTERM or SIGINT starts the drain, the second ends the process.
+fn reload(tls: &Tls) {
+    match tls.reload() {
+        Ok(()) => tracing::info!("new connections get the new certificate"),
+        Err(error) => tracing::error!(%error, "the certificate stays the one it was"),
+    }
+}
+
+/// The first SIGTERM or SIGINT starts the drain, the second ends the process. Where TLS is spoken,
+/// SIGHUP loads its files anew.
 fn await_signals(
     shards: Vec<ShardHandle>,
+    tls: Option<Arc<Tls>>,
     is_draining: Arc<AtomicBool>,
     drain_began: Arc<OnceLock<Instant>>,
 ) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    if tls.is_some() {
+        signals.add_signal(SIGHUP)?;
+    }
     let wait = move || {
-        for _ in &mut signals {
+        for signal in &mut signals {
+            if signal == SIGHUP {
+                if let Some(tls) = &tls {
+                    reload(tls);
+                }
+                continue;
+            }
             if is_draining.swap(true, Ordering::Relaxed) {
                 tracing::warn!("second signal: ending at once");
                 std::process::exit(0);

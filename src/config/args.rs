@@ -127,6 +127,21 @@ pub(super) struct Args {
     #[arg(help_heading = LISTENING, default_value = "X-Forwarded-For", value_parser = value::header_name)]
     pub client_address_header: HeaderName,
 
+    /// PEM file of the certificate, and its chain, for listeners with +tls; read again on SIGHUP
+    #[arg(long, env = "HOOKCAST_TLS_CERT", value_name = "PATH", help_heading = LISTENING)]
+    #[arg(requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// PEM file of the private key of --tls-cert; read again on SIGHUP
+    #[arg(long, env = "HOOKCAST_TLS_KEY", value_name = "PATH", help_heading = LISTENING)]
+    #[arg(requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+
+    /// PEM file of authorities of which TLS clients must have a certificate (authenticated pulls)
+    #[arg(long, env = "HOOKCAST_TLS_CLIENT_CA", value_name = "PATH", help_heading = LISTENING)]
+    #[arg(requires = "tls_cert")]
+    pub tls_client_ca: Option<PathBuf>,
+
     /// How long an idle connection is kept between two requests, 1s to 1h
     ///
     /// Behind a proxy or CDN, set it above the time for which that keeps idle connections, so that

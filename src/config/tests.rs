@@ -85,6 +85,29 @@ fn addresses_add_up_and_are_bounded() {
 }
 
 #[test]
+fn tls_takes_a_listener_a_certificate_and_a_key() {
+    let (listen, cert, key) = (
+        &["--listen", "127.0.0.1:0+tls"][..],
+        &["--tls-cert", "c"][..],
+        &["--tls-key", "k"][..],
+    );
+    let tls = config(&[listen, cert, key].concat(), &[]).tls.unwrap();
+    assert_eq!((tls.cert, tls.client_ca), ("c".into(), None));
+    let ca = &["--tls-client-ca", "a"][..];
+    assert!(
+        config(&[listen, cert, key, ca].concat(), &[])
+            .tls
+            .unwrap()
+            .client_ca
+            .is_some()
+    );
+    assert!(error(listen, &[]).contains("needs --tls-cert"));
+    assert!(error(&[listen, cert].concat(), &[]).contains("--tls-key"));
+    assert!(error(&[listen, ca].concat(), &[]).contains("--tls-cert"));
+    assert!(error(&[cert, key].concat(), &[]).contains("+tls"));
+}
+
+#[test]
 fn who_expects_a_proxy_says_which() {
     let listen = &["--listen", "127.0.0.1:0+proxy"][..];
     assert!(error(listen, &[]).contains("--trusted-proxy"));

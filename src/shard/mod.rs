@@ -13,7 +13,8 @@
 //! - `streams`: from frames to bytes.
 //! - `connection`, `stream`: the state of each.
 //! - `sweep`, `phases`: who is served next, and when what is due.
-//! - `socket`: what a shard needs of a connection; `wire`, `client`: what the reactor gives it.
+//! - `socket`: what a shard needs of a connection; `wire`, `tls`, `client`: what the reactor
+//!   gives it.
 
 pub mod accept;
 pub mod client;
@@ -26,6 +27,7 @@ mod socket;
 mod stream;
 mod streams;
 mod sweep;
+mod tls;
 pub mod wire;
 
 use std::collections::VecDeque;
@@ -39,7 +41,8 @@ use crate::http::{Access, AllowOrigin, RequestReader, Responder};
 use crate::hub::{Batch, Hub, NotStored, Receipt};
 use crate::limits::{
     DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT, HEARTBEAT_PATIENCE_PHASES, HEARTBEAT_PHASES,
-    PATROL_INTERVAL_MS, PATROL_PHASES, POOLED_READERS_MAX, READ_BYTES, REQUEST_DEADLINE_MS,
+    PATROL_INTERVAL_MS, PATROL_PHASES, POOLED_READERS_MAX, PUBLISHING_BYTES_MAX, READ_BYTES,
+    REQUEST_DEADLINE_MS,
 };
 use crate::log::LiveLog;
 use crate::message::Draft;
@@ -101,6 +104,8 @@ pub struct Shard<S> {
     drafts: VecDeque<Draft>,
     publishers: VecDeque<Token>,
     outcomes: Vec<Result<Receipt, NotStored>>,
+    /// Bytes of these webhooks and of the readers that hold what follows them.
+    publishing_bytes: usize,
     storage_fails: bool,
     /// The hub left drafts behind, because a shard's inbox was full.
     hub_was_full: bool,
@@ -186,6 +191,7 @@ impl<S: Socket> Shard<S> {
             drafts: VecDeque::new(),
             publishers: VecDeque::new(),
             outcomes: Vec::new(),
+            publishing_bytes: 0,
             storage_fails: false,
             hub_was_full: false,
             sweep_began_us: None,
@@ -235,6 +241,12 @@ impl<S: Socket> Shard<S> {
             return;
         };
         let connection = &mut self.connections[slot];
+        if readiness.writable && connection.socket.handle_writable().is_err() {
+            return match connection.state {
+                State::Streaming(_) => self.close_stream(slot, Counter::StreamsEndedByPeer),
+                _ => self.close(slot),
+            };
+        }
         connection.hung_up |= readiness.hung_up;
         connection.readable |= readiness.readable || readiness.hung_up;
         match &connection.state {
@@ -271,6 +283,9 @@ impl<S: Socket> Shard<S> {
     pub fn publish(&mut self, hub: &Hub, now: Now) {
         hub.publish(&mut self.drafts, now.unix_ms, &mut self.outcomes);
         self.hub_was_full = !self.drafts.is_empty();
+        if !self.hub_was_full {
+            self.publishing_bytes = 0;
+        }
         self.note_storage_fault();
     }
 
@@ -345,7 +360,10 @@ impl<S: Socket> Shard<S> {
     pub fn idle_ms(&self, now: Now) -> Option<u64> {
         // Webhooks that came with an answer, pipelined behind another, are for the next turn.
         let has_fresh_drafts = self.has_drafts() && !self.hub_was_full;
-        if !self.sweep.is_idle() || !self.unfinished.is_empty() || has_fresh_drafts {
+        // Who waits for the hub with them would only be put off again.
+        let is_put_off = self.hub_was_full && self.publishing_bytes > PUBLISHING_BYTES_MAX;
+        let has_unfinished = !self.unfinished.is_empty() && !is_put_off;
+        if !self.sweep.is_idle() || has_unfinished || has_fresh_drafts {
             return Some(0);
         }
         // The other shards make room every turn.

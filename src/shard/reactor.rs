@@ -17,7 +17,8 @@ use mio::{Events, Interest, Poll, Waker};
 use crate::clock::{Clock, Now};
 use crate::hub::{Batch, Hub, Outlet};
 use crate::limits::{
-    ACCEPTS_PER_TURN, ARRIVALS_MAX, EVENTS_PER_POLL, INBOX_BATCHES_MAX, SURPLUS_CONNECTIONS_MAX,
+    ACCEPTS_PER_TURN, ARRIVALS_MAX, EVENTS_PER_POLL, HANDSHAKES_PER_SLICE, INBOX_BATCHES_MAX,
+    SURPLUS_CONNECTIONS_MAX,
 };
 use crate::metrics::{Counter, Metrics, Timing};
 use crate::shard::accept::{Accepted, Bound, Listener};
@@ -158,8 +159,14 @@ impl Reactor {
             // and the hub finds room.
             self.take_batches(&mut shard);
             shard.resume_unfinished(now);
+            let mut handshakes = 0;
             for event in &events {
-                self.dispatch(&mut shard, event, now);
+                handshakes += usize::from(self.dispatch(&mut shard, event, now));
+                if handshakes == HANDSHAKES_PER_SLICE {
+                    // A flood of handshakes does not hold up the streams.
+                    shard.sweep(clock.now());
+                    handshakes = 0;
+                }
             }
             self.accept(&mut shard, now);
             self.run_errands(&mut shard, now);
@@ -199,9 +206,10 @@ impl Reactor {
         }
     }
 
-    fn dispatch(&mut self, shard: &mut Shard<Wire>, event: &Event, now: Now) {
+    /// Acts on an event. Returns whether that was a step of a TLS handshake.
+    fn dispatch(&mut self, shard: &mut Shard<Wire>, event: &Event, now: Now) -> bool {
         if event.token() == WAKER {
-            return;
+            return false;
         }
         match connection_token(event.token()) {
             Some(token) => {
@@ -210,12 +218,17 @@ impl Reactor {
                     writable: event.is_writable(),
                     hung_up: event.is_read_closed() || event.is_error(),
                 };
+                let is_handshake = shard
+                    .socket_mut(token)
+                    .is_some_and(|socket| socket.is_handshaking());
                 shard.ready(token, readiness, now);
+                is_handshake
             }
             None => {
                 if let Some(listener) = self.listeners.get_mut(event.token().0) {
                     listener.set_ready();
                 }
+                false
             }
         }
     }
@@ -326,6 +339,7 @@ impl Unwanted {
         match self {
             Unwanted::NoProxy => Counter::RefusedNoProxy,
             Unwanted::Over => Counter::RefusedAtLimit,
+            Unwanted::NoSession => Counter::AcceptErrors,
         }
     }
 }

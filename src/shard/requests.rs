@@ -14,8 +14,8 @@ use crate::http::{ErrorAnswer, Phase, Progress, Refusal, ReplyTo, Request, Reque
 use crate::http::{Route, Status, Version, route};
 use crate::hub::{NotStored, Receipt};
 use crate::limits::{
-    LINGER_BYTES_MAX, LINGER_MS, READS_PER_TURN, REQUEST_DEADLINE_MS, RETRY_AFTER_S, RETRY_FULL_MS,
-    RETRY_MS, SMALL_REQUEST_BYTES_MAX, STALL_MS,
+    LINGER_BYTES_MAX, LINGER_MS, PUBLISHING_BYTES_MAX, READS_PER_TURN, REQUEST_DEADLINE_MS,
+    RETRY_AFTER_S, RETRY_FULL_MS, RETRY_MS, SMALL_REQUEST_BYTES_MAX, STALL_MS,
 };
 use crate::metrics::{Counter, Route as Series};
 use crate::shard::Shard;
@@ -51,6 +51,9 @@ impl<S: Socket> Shard<S> {
     /// Reads and answers requests until the socket has no more bytes, an answer has to wait, or
     /// it is somebody else's turn.
     pub(super) fn read_requests(&mut self, slot: usize, now: Now) {
+        if self.publishing_bytes > PUBLISHING_BYTES_MAX {
+            return self.read_later(slot);
+        }
         match self.take_state(slot) {
             State::Reading(reader, phase) => self.read_on(slot, reader, Some(phase), now),
             State::Idle => {
@@ -98,11 +101,16 @@ impl<S: Socket> Shard<S> {
                 }
             }
         }
+        self.read_later(slot);
+        self.wait_for_bytes(slot, reader, timed, now);
+    }
+
+    /// Leaves the rest of what has come for the next turn.
+    fn read_later(&mut self, slot: usize) {
         let token = self.token_of(slot);
         if !std::mem::replace(&mut self.connections[slot].is_unfinished, true) {
             self.unfinished.push(token);
         }
-        self.wait_for_bytes(slot, reader, timed, now);
     }
 
     /// Answers a webhook, now that the hub has spoken, and goes on with its connection.
@@ -210,6 +218,7 @@ impl<S: Socket> Shard<S> {
             Handled::Publishing(to) => {
                 self.publishers.push_back(self.token_of(slot));
                 self.connections[slot].deadline_ms = NO_DEADLINE;
+                self.publishing_bytes += reader.held_bytes();
                 self.set_state(slot, State::Publishing(reader, to));
                 None
             }
@@ -246,6 +255,7 @@ impl<S: Socket> Shard<S> {
             }
             _ if is_surplus => self.answer_error(slot, to, request, FULL),
             Route::Publish(draft) => {
+                self.publishing_bytes += draft.content.len();
                 self.drafts.push_back(draft);
                 return Handled::Publishing(to);
             }

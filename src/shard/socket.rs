@@ -21,6 +21,11 @@ pub trait Socket {
     /// Ends our side; the peer's may go on (shutdown(2)).
     fn shutdown_write(&mut self) -> io::Result<()>;
 
+    /// There is room to write: sends what the socket itself held back.
+    fn handle_writable(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// A request with this head has come. Returns whether its client may have another connection.
     fn admit(&mut self, _head: &[u8]) -> bool {
         true

@@ -337,3 +337,38 @@ fn answers_that_nobody_takes_are_bounded_together() {
     node.shard.close_all();
     assert_eq!((node.shard.held_bytes, node.shard.connections()), (0, 0));
 }
+
+/// 3,000 webhooks of 3,000 bytes, all there at once, take more than may wait for the hub.
+#[test]
+fn a_burst_of_webhooks_is_read_no_faster_than_the_hub_takes_it() {
+    let mut node = Node::new();
+    let body = format!("{{\"message\":\"{}\"}}", "x".repeat(3500));
+    let head = "POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length:";
+    let request = format!("{head} {}\r\n\r\n{body}", body.len());
+    let peers: Vec<(Peer, Token)> = (0..3000)
+        .map(|_| {
+            let peer = Peer::with_room(1000);
+            let token = node.open(&peer);
+            peer.send(request.as_bytes());
+            (peer, token)
+        })
+        .collect();
+    for (_, token) in &peers {
+        node.shard.ready(*token, READABLE, node.now);
+    }
+    let waiting = node.shard.drafts.len();
+    assert!(
+        (1500..3000).contains(&waiting),
+        "{waiting} are read at once"
+    );
+    for _ in 0..100 {
+        node.turn(&[]);
+    }
+    for (peer, _) in &peers {
+        assert!(peer.take().starts_with("HTTP/1.1 200 "));
+    }
+    assert_eq!(
+        (node.shard.drafts.len(), node.shard.publishing_bytes),
+        (0, 0)
+    );
+}

@@ -17,6 +17,8 @@ use crate::limits::PROXY_HEADER_BYTES_MAX;
 use crate::proxy_protocol;
 use crate::shard::client::{Claim, Client, Clients, Place};
 use crate::shard::socket::Socket;
+use crate::shard::tls::{TlsSession, Transport};
+use crate::tls::Tls;
 
 /// See the module's description.
 pub enum Wire {
@@ -36,6 +38,12 @@ pub enum Stream {
 
 /// A connection with more to it than HTTP.
 pub struct Layered {
+    base: Base,
+    tls: Option<Box<TlsSession>>,
+}
+
+/// What lies below TLS, if there is any: the bytes behind the PROXY header, and who sends them.
+struct Base {
     stream: Stream,
     clients: Arc<Clients>,
     /// What has come of the PROXY header; none where there is none to come any more.
@@ -57,6 +65,8 @@ pub struct Layered {
 pub struct Layers {
     /// With a PROXY header.
     pub proxy: bool,
+    /// Then with TLS.
+    pub tls: Option<Arc<Tls>>,
     /// The rules by which clients are told apart.
     pub clients: Arc<Clients>,
 }
@@ -68,6 +78,8 @@ pub enum Unwanted {
     NoProxy,
     /// Its address holds more connections than it may, and some of them are being told so.
     Over,
+    /// TLS could not be set up for it.
+    NoSession,
 }
 
 impl Layers {
@@ -89,10 +101,17 @@ impl Layers {
         };
         let is_over = place.as_ref().is_some_and(|(_, is_over)| *is_over);
         let place = place.map(|(place, _)| place);
-        if !self.proxy && !is_proxied && place.is_none() {
+        let tls = match &self.tls {
+            None => None,
+            Some(tls) => match TlsSession::new(tls.current()) {
+                Ok(session) => Some(Box::new(session)),
+                Err(_) => return Err((Unwanted::NoSession, stream)),
+            },
+        };
+        if !self.proxy && !is_proxied && place.is_none() && tls.is_none() {
             return Ok(Wire::Plain(stream));
         }
-        Ok(Wire::Layered(Box::new(Layered {
+        let base = Base {
             stream,
             clients: Arc::clone(clients),
             prelude: self.proxy.then(Vec::new),
@@ -101,7 +120,8 @@ impl Layers {
             named: None,
             place,
             is_over,
-        })))
+        };
+        Ok(Wire::Layered(Box::new(Layered { base, tls })))
     }
 }
 
@@ -116,39 +136,107 @@ impl Socket for Wire {
     fn write(&mut self, extents: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Wire::Plain(stream) => stream.write(extents),
-            Wire::Layered(layered) => layered.stream.write(extents),
+            Wire::Layered(layered) => layered.write(extents),
         }
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
         match self {
             Wire::Plain(stream) => stream.shutdown_write(),
-            Wire::Layered(layered) => layered.stream.shutdown_write(),
+            Wire::Layered(layered) => layered.shutdown_write(),
         }
     }
 
-    fn admit(&mut self, fields: &[u8]) -> bool {
+    fn handle_writable(&mut self) -> io::Result<()> {
+        match self {
+            Wire::Plain(_) => Ok(()),
+            Wire::Layered(layered) => layered.handle_writable(),
+        }
+    }
+
+    fn admit(&mut self, head: &[u8]) -> bool {
         match self {
             Wire::Plain(_) => true,
-            Wire::Layered(layered) => layered.admit(fields),
+            Wire::Layered(layered) => layered.base.admit(head),
         }
     }
 
     fn end_request(&mut self) {
         if let Wire::Layered(layered) = self {
-            layered.end_request();
+            layered.base.end_request();
         }
     }
 
     fn client(&self) -> Client {
         match self {
             Wire::Plain(stream) => stream.peer(),
-            Wire::Layered(layered) => layered.client(),
+            Wire::Layered(layered) => layered.base.client(),
         }
     }
 }
 
 impl Layered {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.tls {
+            None => self.base.read(buffer),
+            Some(tls) => {
+                let read = tls.read(&mut self.base, buffer);
+                if let Err(error) = &read
+                    && error.kind() == io::ErrorKind::InvalidData
+                {
+                    tracing::debug!(client = %self.base.client(), %error, "TLS failed");
+                }
+                read
+            }
+        }
+    }
+
+    fn write(&mut self, extents: &[IoSlice<'_>]) -> io::Result<usize> {
+        match &mut self.tls {
+            None => self.base.stream.write(extents),
+            Some(tls) => tls.write(&mut self.base, extents),
+        }
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        match &mut self.tls {
+            None => self.base.stream.shutdown_write(),
+            Some(tls) => tls.close_write(&mut self.base),
+        }
+    }
+
+    fn handle_writable(&mut self) -> io::Result<()> {
+        let Some(tls) = &mut self.tls else {
+            return Ok(());
+        };
+        match tls.flush(&mut self.base) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            other => other,
+        }
+    }
+}
+
+impl Transport for Base {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.stream.shutdown_write()
+    }
+}
+
+impl Write for Base {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.write(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, extents: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.stream.write(extents)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Read for Base {
     /// Reads past the PROXY header.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while let Some(prelude) = &mut self.prelude {
@@ -176,7 +264,9 @@ impl Layered {
         }
         self.stream.read(buffer)
     }
+}
 
+impl Base {
     /// Fills the buffer up behind `count` bytes that are there: a read that is short means to the
     /// shard that the kernel has no more.
     fn read_behind(&mut self, buffer: &mut [u8], count: usize) -> io::Result<usize> {
@@ -273,10 +363,21 @@ impl Stream {
 }
 
 impl Wire {
+    /// Whether a TLS handshake goes on, whose next step may take long.
+    pub fn is_handshaking(&self) -> bool {
+        match self {
+            Wire::Plain(_) => false,
+            Wire::Layered(layered) => {
+                let tls = layered.tls.as_ref();
+                tls.is_some_and(|tls| tls.is_handshaking())
+            }
+        }
+    }
+
     fn stream_mut(&mut self) -> &mut Stream {
         match self {
             Wire::Plain(stream) => stream,
-            Wire::Layered(layered) => &mut layered.stream,
+            Wire::Layered(layered) => &mut layered.base.stream,
         }
     }
 }
