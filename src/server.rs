@@ -21,7 +21,7 @@ use crate::config::{AllowOrigins, Config, Listen, ListenAddress};
 use crate::http::{Access, AllowOrigin};
 use crate::hub::Hub;
 use crate::limits::{KV_LAST_SYNC_MS_MIN, LOG_BYTES_MIN, held_bytes_max};
-use crate::metrics::Metrics;
+use crate::metrics::{Gauge, Metrics, Tally};
 use crate::mirror::{self, MirrorHandle, SpawnError, Stopped};
 use crate::ring::{Ring, RingError};
 use crate::shard::accept::{self, Bound, BoundSocket, SocketFile};
@@ -83,10 +83,12 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
     }
     crate::window::prepare();
     let clock = Clock::start();
+    tell_limits(config, metrics);
     let (ring, recovered) = Ring::open(&config.ring, config.body_bytes_max)
         .map_err(|error| ServerError::Ring(config.ring.clone(), error))?;
     log_ring(config, &recovered.report);
     let history = recovered.messages.len();
+    let ring_stats = ring.stats();
 
     let tls = config.tls.clone().map(Tls::load).transpose();
     let tls = tls.map_err(ServerError::Tls)?.map(Arc::new);
@@ -126,7 +128,12 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
     let drain_began = Arc::new(OnceLock::new());
     if let Some(address) = config.admin {
         let mirror = mirror.as_ref().map(MirrorHandle::stats);
-        let admin = Admin::new(Arc::clone(metrics), mirror, Arc::clone(&is_draining));
+        let admin = Admin::new(
+            Arc::clone(metrics),
+            ring_stats,
+            mirror,
+            Arc::clone(&is_draining),
+        );
         let address = admin
             .start(address)
             .map_err(|error| ServerError::Listen(address.to_string(), error))?;
@@ -187,6 +194,17 @@ fn stop_mirror(mirror: MirrorHandle, drain_ends: Instant) {
         ),
         Stopped::Overdue => tracing::warn!("the last sync with KV did not end in time"),
     }
+}
+
+/// What the levels in the metrics are to be compared with.
+fn tell_limits(config: &Config, metrics: &Metrics) {
+    let mut tally = Tally::new();
+    tally.shift(
+        Gauge::ConnectionsMax,
+        config.connections_max.cast_signed() as i64,
+    );
+    tally.shift(Gauge::Shards, config.shards.cast_signed() as i64);
+    tally.flush(metrics);
 }
 
 fn log_ring(config: &Config, report: &crate::ring::Report) {

@@ -12,6 +12,8 @@ mod bytes;
 mod gather;
 mod sessions;
 mod shared;
+#[cfg(test)]
+mod shared_tests;
 
 use std::collections::VecDeque;
 use std::collections::vec_deque;
