@@ -95,7 +95,7 @@ impl Admin {
                 ("Content-Type", content_type),
                 ("Cache-Control", "no-store"),
             ];
-            responder.asset(to, false, fields, body.as_bytes(), out);
+            responder.representation(to, false, fields, body.as_bytes(), out);
         };
         match request.path {
             "/metrics" => {

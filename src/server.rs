@@ -1,7 +1,8 @@
 //! Puts the parts together: opens the ring, binds, starts the threads, and waits for their end.
 //!
 //! Called by `main` with a finished configuration. Threads: one per shard, one that waits for
-//! signals, and those of the admin address and the mirror. Never parses a flag, never touches a connection.
+//! signals, one that waits for the disk if that is asked for, and those of the admin address and
+//! the mirror. Never parses a flag, never touches a connection.
 
 use std::fmt;
 use std::io;
@@ -17,7 +18,7 @@ use signal_hook::iterator::Signals;
 
 use crate::admin::Admin;
 use crate::clock::Clock;
-use crate::config::{AllowOrigins, Config, Listen, ListenAddress};
+use crate::config::{AllowOrigins, Config, Durability, Listen, ListenAddress};
 use crate::http::{Access, AllowOrigin};
 use crate::hub::Hub;
 use crate::limits::{KV_LAST_SYNC_MS_MIN, LOG_BYTES_MIN, held_bytes_max};
@@ -84,7 +85,11 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
     crate::window::prepare();
     let clock = Clock::start();
     tell_limits(config, metrics);
-    let (ring, recovered) = Ring::open(&config.ring, config.body_bytes_max)
+    let open = match config.durability {
+        Durability::Process => Ring::open,
+        Durability::Disk => Ring::open_for_commits,
+    };
+    let (ring, recovered) = open(&config.ring, config.body_bytes_max)
         .map_err(|error| ServerError::Ring(config.ring.clone(), error))?;
     log_ring(config, &recovered.report);
     let history = recovered.messages.len();
@@ -108,13 +113,30 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
         .map_err(|error| ServerError::Start("accepting", error))?;
     let (publish_bell, published) = bounded(1);
     let publish_bell = config.kv.is_some().then_some(publish_bell);
-    let hub = Arc::new(Hub::new(ring, recovered.messages, outlets, publish_bell));
+    let (hub, committer) = match config.durability {
+        Durability::Process => (
+            Hub::new(ring, recovered.messages, outlets, publish_bell),
+            None,
+        ),
+        Durability::Disk => {
+            let (hub, committer) =
+                Hub::with_commits(ring, recovered.messages, outlets, publish_bell);
+            (hub, Some(committer))
+        }
+    };
+    let hub = Arc::new(hub);
     let settings = Arc::new(settings(config));
     // All logs begin with the same history, so nothing may publish before the last is made.
     let shards: Vec<_> = reactors
         .iter()
         .map(|_| Shard::new(Arc::clone(&settings), &hub, fastrand::u64(..), clock.now()))
         .collect();
+    if let Some(committer) = committer {
+        let (hub, metrics) = (Arc::clone(&hub), Arc::clone(metrics));
+        spawn("commit".into(), move || {
+            committer.run(&hub, &metrics, clock)
+        })?;
+    }
     let start_mirror =
         |kv| mirror::spawn(kv, Arc::clone(&hub), published, Arc::clone(metrics), clock);
     let mirror = config
@@ -278,13 +300,9 @@ fn settings(config: &Config) -> Settings {
         body_bytes_max: config.body_bytes_max,
         held_bytes_max: held_bytes_max(config.shards, config.body_bytes_max),
         drain: config.drain,
+        fanout_life: config.fanout_life,
         log_bytes_min: LOG_BYTES_MIN,
-        access: Access::new(
-            config
-                .secret
-                .as_ref()
-                .map(|secret| secret.expose().as_bytes()),
-        ),
+        access: access(config),
         allow_origin: match &config.allow_origins {
             AllowOrigins::Any => AllowOrigin::Any,
             AllowOrigins::Exactly(origins) => AllowOrigin::Listed(
@@ -294,6 +312,15 @@ fn settings(config: &Config) -> Settings {
                     .collect(),
             ),
         },
+    }
+}
+
+fn access(config: &Config) -> Access {
+    let secret = config.secret.as_ref();
+    let access = Access::new(secret.map(|secret| secret.expose().as_bytes()));
+    match config.fanout_life {
+        Some(_) => access.fanned_out(),
+        None => access,
     }
 }
 

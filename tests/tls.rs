@@ -371,7 +371,7 @@ fn what_is_no_handshake_ends_and_one_that_stalls_has_its_deadline() {
         endless.extend([22, 3, 3, 4, 0]);
         endless.resize(endless.len() + 1024, 0);
     }
-    let mut closed = |bytes: &[u8]| {
+    let closed = |bytes: &[u8]| {
         let mut connection = Connection::open(pair.address);
         connection.send_if_open(bytes);
         connection.read_to_end()

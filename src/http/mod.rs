@@ -36,6 +36,7 @@
 
 mod body;
 pub mod error;
+pub mod etag;
 mod forwarded;
 mod head;
 mod json;
@@ -51,4 +52,4 @@ pub use error::{Allow, ErrorAnswer, Refusal, Status};
 pub use forwarded::named_client;
 pub use request::{Method, Phase, Progress, Request, RequestReader, Version};
 pub use response::{AllowOrigin, CONTINUE, InvalidOrigin, ReplyTo, Responder};
-pub use route::{Access, Route, Subscription, View, error_before_body, route};
+pub use route::{Access, HistoryQuery, Route, Subscription, View, error_before_body, route};
