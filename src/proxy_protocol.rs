@@ -1,5 +1,5 @@
 //! The PROXY protocol, versions 1 and 2: what a proxy says of its client before the client's bytes
-//! (HAProxy's `proxy-protocol.txt`, sections 2.1 and 2.2).
+//! (`proxy-protocol.txt` of `HAProxy`, sections 2.1 and 2.2).
 //!
 //! Used by the sockets of listeners that are told to expect it. Bytes in, an address out: knows no
 //! socket and no clock, and keeps nothing. What is not exactly as specified is refused, as the
@@ -119,12 +119,8 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     let client = match family {
         _ if is_local => None,
         // TCP or UDP over IPv4: two addresses and two ports; over IPv6 likewise.
-        0x11 | 0x12 if length >= 12 => {
-            first(addresses).map(|a| IpAddr::V4(Ipv4Addr::from_octets(a)))
-        }
-        0x21 | 0x22 if length >= 36 => {
-            first(addresses).map(|a| IpAddr::V6(Ipv6Addr::from_octets(a)))
-        }
+        0x11 | 0x12 if length >= 12 => first::<4>(addresses).map(IpAddr::from),
+        0x21 | 0x22 if length >= 36 => first::<16>(addresses).map(IpAddr::from),
         // Unspecified, or Unix sockets: two paths.
         0x00 => None,
         0x31 | 0x32 if length >= 216 => None,

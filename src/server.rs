@@ -173,23 +173,7 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
         })?;
     }
     drop(ended_sender);
-    for address in &listening.addresses {
-        tracing::info!(
-            address = %address.address,
-            options = %address,
-            window = window_url(address),
-            ring = %config.ring.display(),
-            history,
-            shards = config.shards,
-            connections_max = config.connections_max,
-            body_bytes_max = config.body_bytes_max,
-            file_limit = config.file_limit,
-            secret = config.secret.is_some(),
-            kv = config.kv.is_some(),
-            version = env!("CARGO_PKG_VERSION"),
-            "listening"
-        );
-    }
+    log_listening(config, &listening, history);
 
     // A shard that cannot go on ends the server: half a server is worse than a restart.
     for result in ended {
@@ -284,6 +268,25 @@ fn clients(config: &Config) -> Clients {
         has_proxies.then(|| config.client_address_header.as_str().to_owned()),
         config.connections_per_address_max,
     )
+}
+
+fn log_listening(config: &Config, listening: &Listening, history: usize) {
+    for address in &listening.addresses {
+        tracing::info!(
+            address = %address.address,
+            window = window_url(address),
+            ring = %config.ring.display(),
+            history,
+            shards = config.shards,
+            connections_max = config.connections_max,
+            body_bytes_max = config.body_bytes_max,
+            file_limit = config.file_limit,
+            secret = config.secret.is_some(),
+            kv = config.kv.is_some(),
+            version = env!("CARGO_PKG_VERSION"),
+            "listening"
+        );
+    }
 }
 
 /// Where a browser finds the chat window.

@@ -6,7 +6,7 @@
 //!
 //! A proxy appends the address that it was reached from, so a list is read from its right end: what
 //! stands left of the first address that is no trusted proxy may have been written by anybody.
-//! Several lines of a field are one list (RFC 9110 section 5.3), which HAProxy makes use of.
+//! Several lines of a field are one list (RFC 9110 section 5.3), which `HAProxy` makes use of.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -33,7 +33,7 @@ type Places = HashMap<Origin, u32>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Origin {
     V4([u8; 4]),
-    V6([u8; 8]),
+    V6(u64),
 }
 
 impl Origin {
@@ -41,8 +41,8 @@ impl Origin {
         match address.to_canonical() {
             IpAddr::V4(address) => Origin::V4(address.octets()),
             IpAddr::V6(address) => {
-                let [a, b, c, d, e, f, g, h, ..] = address.octets();
-                Origin::V6([a, b, c, d, e, f, g, h])
+                // The upper half: a shift by 64 bits leaves nothing else.
+                Origin::V6((address.to_bits() >> 64) as u64)
             }
         }
     }
