@@ -252,7 +252,7 @@ impl Hub {
         let mut state = self.lock();
         if state.queue().is_some() {
             let made = |state: &mut State, draft| state.message_of(draft, unix_ms);
-            self.queue(&mut state, drafts, made, &Origin::Shard(sender));
+            Hub::queue(&mut state, drafts, made, &Origin::Shard(sender));
             drop(state);
             self.queued.notify_one();
             return;
@@ -285,7 +285,7 @@ impl Hub {
         loop {
             let mut state = self.lock();
             if state.queue().is_some() {
-                self.queue(&mut state, &mut left, |_, message| Ok(message), &origin);
+                Hub::queue(&mut state, &mut left, |_, message| Ok(message), &origin);
                 drop(state);
                 self.queued.notify_one();
             } else {
@@ -379,7 +379,6 @@ impl Hub {
 
     /// Leaves messages for the next commit, as far as there is room.
     fn queue<T>(
-        &self,
         state: &mut State,
         items: &mut VecDeque<T>,
         mut message: impl FnMut(&mut State, T) -> Result<Arc<Message>, NotStored>,
@@ -445,9 +444,9 @@ impl Hub {
         if let Some(queue) = state.queue() {
             queue.next_seq += messages.len() as u64;
         }
-        messages
-            .into_iter()
-            .for_each(|message| state.remember(message));
+        for message in messages {
+            state.remember(message);
+        }
         self.send(batch);
         drop(state);
         self.wake_shards();

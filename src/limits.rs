@@ -274,8 +274,12 @@ pub const LOG_QUEUE_BYTES_MAX: usize = 1024 * 1024;
 /// How long the end of the process waits for queued log lines.
 pub const LOG_FLUSH_MS: u64 = 1_000;
 
-/// Time for a whole request on the admin address, and for its answer: one waits for the other.
+/// Time for a whole request on the admin address, and for its answer: a thread serves one at a time.
 pub const ADMIN_DEADLINE_MS: u64 = 1_000;
+
+/// Threads of the admin address: a health check is answered at once while a scraper, a browser that
+/// connects ahead of its next request, and one more are waited for.
+pub const ADMIN_THREADS: usize = 4;
 
 /// Longest body of an admin request in bytes; none needs one.
 pub const ADMIN_BODY_BYTES_MAX: usize = 1024;

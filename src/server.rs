@@ -7,7 +7,6 @@
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,10 +20,11 @@ use crate::clock::Clock;
 use crate::config::{AllowOrigins, Config, Durability, Listen, ListenAddress};
 use crate::http::{Access, AllowOrigin};
 use crate::hub::Hub;
+use crate::lifecycle::Lifecycle;
 use crate::limits::{KV_LAST_SYNC_MS_MIN, LOG_BYTES_MIN, held_bytes_max};
 use crate::metrics::{Gauge, Metrics, Tally};
 use crate::mirror::{self, MirrorHandle, SpawnError, Stopped};
-use crate::ring::{Ring, RingError};
+use crate::ring::{Recovered, Ring, RingError};
 use crate::shard::accept::{self, Bound, BoundSocket, SocketFile};
 use crate::shard::client::Clients;
 use crate::shard::reactor::{Reactor, ShardHandle};
@@ -83,14 +83,17 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
         tracing::warn!("{warning}");
     }
     crate::window::prepare();
+    let lifecycle = Arc::new(Lifecycle::new());
+    let admin = Admin::new(Arc::clone(metrics), Arc::clone(&lifecycle));
+    if let Some(address) = config.admin {
+        let address = admin
+            .start(address)
+            .map_err(|error| ServerError::Listen(address.to_string(), error))?;
+        tracing::info!(%address, "metrics and health");
+    }
     let clock = Clock::start();
     tell_limits(config, metrics);
-    let open = match config.durability {
-        Durability::Process => Ring::open,
-        Durability::Disk => Ring::open_for_commits,
-    };
-    let (ring, recovered) = open(&config.ring, config.body_bytes_max)
-        .map_err(|error| ServerError::Ring(config.ring.clone(), error))?;
+    let (ring, recovered) = open_ring(config)?;
     log_ring(config, &recovered.report);
     let history = recovered.messages.len();
     let ring_stats = ring.stats();
@@ -134,7 +137,7 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
     if let Some(committer) = committer {
         let (hub, metrics) = (Arc::clone(&hub), Arc::clone(metrics));
         spawn("commit".into(), move || {
-            committer.run(&hub, &metrics, clock)
+            committer.run(&hub, &metrics, clock);
         })?;
     }
     let start_mirror =
@@ -146,23 +149,16 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
         .transpose()
         .map_err(ServerError::Mirror)?;
 
-    let is_draining = Arc::new(AtomicBool::new(false));
+    admin.tell_of(ring_stats, mirror.as_ref().map(MirrorHandle::stats));
+
     let drain_began = Arc::new(OnceLock::new());
-    if let Some(address) = config.admin {
-        let mirror = mirror.as_ref().map(MirrorHandle::stats);
-        let admin = Admin::new(
-            Arc::clone(metrics),
-            ring_stats,
-            mirror,
-            Arc::clone(&is_draining),
-        );
-        let address = admin
-            .start(address)
-            .map_err(|error| ServerError::Listen(address.to_string(), error))?;
-        tracing::info!(%address, "metrics and health");
-    }
-    await_signals(handles, tls, is_draining, Arc::clone(&drain_began))
-        .map_err(|error| ServerError::Start("waiting for signals", error))?;
+    await_signals(
+        handles,
+        tls,
+        Arc::clone(&lifecycle),
+        Arc::clone(&drain_began),
+    )
+    .map_err(|error| ServerError::Start("waiting for signals", error))?;
     let (ended_sender, ended) = bounded(config.shards);
     for (index, (reactor, shard)) in reactors.into_iter().zip(shards).enumerate() {
         let (hub, metrics) = (Arc::clone(&hub), Arc::clone(metrics));
@@ -173,6 +169,7 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
         })?;
     }
     drop(ended_sender);
+    lifecycle.set_ready();
     log_listening(config, &listening, history);
 
     // A shard that cannot go on ends the server: half a server is worse than a restart.
@@ -211,6 +208,15 @@ fn tell_limits(config: &Config, metrics: &Metrics) {
     );
     tally.shift(Gauge::Shards, config.shards.cast_signed() as i64);
     tally.flush(metrics);
+}
+
+fn open_ring(config: &Config) -> Result<(Ring, Recovered), ServerError> {
+    let open = match config.durability {
+        Durability::Process => Ring::open,
+        Durability::Disk => Ring::open_for_commits,
+    };
+    open(&config.ring, config.body_bytes_max)
+        .map_err(|error| ServerError::Ring(config.ring.clone(), error))
 }
 
 fn log_ring(config: &Config, report: &crate::ring::Report) {
@@ -346,7 +352,7 @@ fn reload(tls: &Tls) {
 fn await_signals(
     shards: Vec<ShardHandle>,
     tls: Option<Arc<Tls>>,
-    is_draining: Arc<AtomicBool>,
+    lifecycle: Arc<Lifecycle>,
     drain_began: Arc<OnceLock<Instant>>,
 ) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
@@ -361,7 +367,7 @@ fn await_signals(
                 }
                 continue;
             }
-            if is_draining.swap(true, Ordering::Relaxed) {
+            if !lifecycle.start_drain() {
                 tracing::warn!("second signal: ending at once");
                 std::process::exit(0);
             }

@@ -108,10 +108,11 @@ fn a_unix_socket_has_its_mode_and_goes_with_the_server() {
     let sent: Vec<String> = (0..50)
         .map(|i| format!("{i}{}", "x".repeat(60_000)))
         .collect();
-    sent.iter()
-        .for_each(|message| drop(server.publish(message)));
+    for message in &sent {
+        server.publish(message);
+    }
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let (mut seen, mut bytes) = (Vec::new(), [0; 65_536]);
+    let (mut seen, mut bytes) = (Vec::new(), vec![0; 65_536]);
     while !String::from_utf8_lossy(&seen).contains(&sent[49]) {
         let count = stream.read(&mut bytes).unwrap();
         assert!(count > 0);

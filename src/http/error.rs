@@ -231,6 +231,8 @@ impl Allow {
     pub const READ_WRITE: Allow = Allow("GET, HEAD, POST, OPTIONS");
     /// What can only be read: the stream, the history and the chat window.
     pub const READ: Allow = Allow("GET, HEAD, OPTIONS");
+    /// What is for no page of another origin, and so answers no `OPTIONS`: the admin address.
+    pub const READ_ALONE: Allow = Allow("GET, HEAD");
 
     /// The methods, separated by comma and space.
     pub const fn as_str(self) -> &'static str {

@@ -299,20 +299,27 @@ impl Responder {
         body: &[u8],
         out: &mut Vec<u8>,
     ) {
-        let status = if is_known {
-            Status::NotModified
-        } else {
-            Status::Ok
-        };
-        self.begin(to, status, out);
-        for (name, value) in fields {
-            put(out, &[name, ": ", value, "\r\n"]);
-        }
         if is_known {
+            self.begin(to, Status::NotModified, out);
+            put_fields(fields, out);
             put(out, &["\r\n"]);
         } else {
-            put_body(to, &[body], out);
+            self.document(to, Status::Ok, fields, body, out);
         }
+    }
+
+    /// Any other answer, with its own header fields, none of which may come from a peer.
+    pub fn document<'a>(
+        &self,
+        to: ReplyTo,
+        status: Status,
+        fields: impl IntoIterator<Item = (&'a str, &'a str)>,
+        body: &[u8],
+        out: &mut Vec<u8>,
+    ) {
+        self.begin(to, status, out);
+        put_fields(fields, out);
+        put_body(to, &[body], out);
     }
 
     fn json(&self, to: ReplyTo, status: Status, fields: &[&str], body: &[&str], out: &mut Vec<u8>) {
@@ -362,6 +369,12 @@ const PRIVATE_FIELDS: &str = "Cache-Control: no-store, no-transform\r\n";
 fn put<T: AsRef<[u8]>>(out: &mut Vec<u8>, parts: &[T]) {
     for part in parts {
         out.extend_from_slice(part.as_ref());
+    }
+}
+
+fn put_fields<'a>(fields: impl IntoIterator<Item = (&'a str, &'a str)>, out: &mut Vec<u8>) {
+    for (name, value) in fields {
+        put(out, &[name, ": ", value, "\r\n"]);
     }
 }
 

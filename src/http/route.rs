@@ -109,6 +109,7 @@ impl Access {
 
     /// The same where a shared cache stands in front: what anyone may be given from it is only what
     /// is for everyone, with or without a secret configured.
+    #[must_use]
     pub fn fanned_out(self) -> Access {
         Access {
             is_fanned_out: true,

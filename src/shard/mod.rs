@@ -279,10 +279,13 @@ impl<S: Socket> Shard<S> {
                 self.read_requests(slot, now);
             }
             State::Answering(_) if readiness.writable => self.resume_answer(slot, now),
-            State::Idle | State::Reading(..) | State::Publishing(..) | State::Answering(_) => {}
             // Whoever has ended its side may still read; if not, the answer will show it.
             State::Waiting(_) if connection.hung_up => self.end_wait(slot, now),
-            State::Waiting(_) => {}
+            State::Idle
+            | State::Reading(..)
+            | State::Publishing(..)
+            | State::Answering(_)
+            | State::Waiting(_) => {}
             State::Streaming(_) => self.stream_ready(slot, readiness),
             State::Lingering { .. } => self.linger(slot),
         }
@@ -343,7 +346,7 @@ impl<S: Socket> Shard<S> {
             }
         }
         self.outcomes = outcomes;
-        let waiting = self.publishers.len() as i64;
+        let waiting = i64::try_from(self.publishers.len()).unwrap_or(i64::MAX);
         self.tally
             .shift(Gauge::WebhooksWaiting, waiting - self.waiting_told);
         self.waiting_told = waiting;

@@ -228,7 +228,7 @@ impl<S: Socket> Shard<S> {
                     // As it would be a moment later: nobody will tell of this end again.
                     self.close_stream(slot, Counter::StreamsEndedByPeer);
                 } else {
-                    self.subscribe(slot, subscriber, now);
+                    self.subscribe(slot, &subscriber, now);
                 }
                 None
             }

@@ -75,7 +75,7 @@ impl LapKind {
 impl<S: Socket> Shard<S> {
     /// Turns a connection into a stream. Nothing is sent yet: the sweep sends the head, the first
     /// events and the replay in one write.
-    pub(super) fn subscribe(&mut self, slot: usize, subscriber: Subscriber, now: Now) {
+    pub(super) fn subscribe(&mut self, slot: usize, subscriber: &Subscriber, now: Now) {
         let framing = match subscriber.to.version {
             Version::Http11 => Framing::Chunked,
             Version::Http10 => Framing::Bare,
