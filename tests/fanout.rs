@@ -134,7 +134,7 @@ fn a_drain_cuts_shared_streams_off() {
         let (ending, events) = stream.drain();
         assert_eq!(ending, Ending::Close, "no last chunk: no cache may keep it");
         assert!(
-            events.iter().all(|event| event.is_heartbeat()),
+            events.iter().all(support::Event::is_heartbeat),
             "{events:?}"
         );
     }
