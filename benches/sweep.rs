@@ -86,6 +86,7 @@ impl Node {
             keep_alive: Duration::from_secs(75),
             body_bytes_max: 65_536,
             drain: Duration::from_secs(5),
+            held_bytes_max: hookcast::limits::HELD_BYTES_MAX,
             fanout_life: None,
             log_bytes_min: LOG_BYTES_MIN,
             access: Access::new(None),

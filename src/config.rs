@@ -7,6 +7,7 @@
 
 mod args;
 mod error;
+mod listen;
 mod secret;
 mod table;
 mod value;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use ipnet::IpNet;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use self::args::{Args, Subcommands};
@@ -29,9 +31,10 @@ use self::value::{Count, Origin};
 use crate::limits;
 
 pub use self::error::ConfigError;
+pub use self::listen::{Listen, ListenAddress};
 pub use self::secret::Secret;
 pub use self::table::markdown_table;
-pub use self::value::{Durability, Endpoint, LogFormat, LogLevel};
+pub use self::value::{Durability, Endpoint, HeaderName, LogFormat, LogLevel};
 
 /// The ring's name unless `--ring` gives another.
 const RING_FILE_DEFAULT: &str = "hookcast.ring";
@@ -44,8 +47,8 @@ const NAMESPACE_VARIABLE: &str = "WEBHOOK_KV";
 /// Everything that can be configured, valid and complete.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// What to serve on: 1 to [`limits::LISTEN_ADDRESSES_MAX`] addresses; port 0 means any free one.
-    pub listen: Vec<SocketAddr>,
+    /// What to serve on: 1 to [`limits::LISTEN_ADDRESSES_MAX`] addresses.
+    pub listen: Vec<Listen>,
     /// The ring file.
     pub ring: PathBuf,
     /// What an acknowledged message outlives.
@@ -54,6 +57,14 @@ pub struct Config {
     pub shards: usize,
     /// Connections served at once, over all shards.
     pub connections_max: usize,
+    /// Connections that one client address may have, if that is limited.
+    pub connections_per_address_max: Option<u32>,
+    /// Whose word on who their client is counts; at most [`limits::TRUSTED_PROXIES_MAX`].
+    pub trusted_proxies: Vec<IpNet>,
+    /// Where these proxies name the client.
+    pub client_address_header: HeaderName,
+    /// What TLS listeners are set up with; there if there is one.
+    pub tls: Option<TlsFiles>,
     /// Files this process may have open; what [`Config::connections_max`] derives from by default.
     pub file_limit: u64,
     /// How long an idle connection is kept between two requests.
@@ -82,6 +93,17 @@ pub struct Config {
     pub log_level: LogLevel,
     /// See [`Config::warnings`].
     warnings: Vec<String>,
+}
+
+/// The PEM files of TLS listeners.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate, then the chain up to, but without, the root.
+    pub cert: PathBuf,
+    /// Its private key (PKCS #8, PKCS #1 or SEC 1).
+    pub key: PathBuf,
+    /// Authorities, of which every client must have a certificate; none asks for none.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// Which origins a browser's page may come from (CORS).
@@ -301,16 +323,23 @@ fn build(
     environment: &Environment,
     file_limit: u64,
 ) -> Result<Config, ConfigError> {
-    check_addresses(&args.listen, args.admin)?;
+    check_addresses(&args)?;
+    let tls = tls(&args)?;
     let (secret, secret_is_public) = secret(args.secret_file.as_deref(), environment)?;
     let ring = match matches.value_source("ring") {
         Some(ValueSource::DefaultValue) => default_ring(environment),
         _ => args.ring.clone(),
     };
+    let kv = kv(&args, environment)?;
+    let doctor = doctor(&args)?;
     let mut config = Config {
         ring,
         shards: shards(args.shards),
         connections_max: connections_max(args.max_connections, file_limit),
+        connections_per_address_max: args.max_connections_per_ip.map(|most| most as u32),
+        trusted_proxies: args.trusted_proxy,
+        client_address_header: args.client_address_header,
+        tls,
         file_limit,
         keep_alive: args.keep_alive,
         drain: args.drain,
@@ -320,8 +349,8 @@ fn build(
         allow_origins: allow_origins(&args.allow_origin)?,
         secret,
         admin: args.admin,
-        kv: kv(&args, environment)?,
-        doctor: doctor(&args)?,
+        doctor,
+        kv,
         durability: args.durability,
         log_format: args.log_format,
         log_level: args.log_level,
@@ -339,18 +368,56 @@ fn build(
     Ok(config)
 }
 
-fn check_addresses(listen: &[SocketAddr], admin: Option<SocketAddr>) -> Result<(), ConfigError> {
+fn check_addresses(args: &Args) -> Result<(), ConfigError> {
+    let listen = &args.listen;
     if listen.len() > limits::LISTEN_ADDRESSES_MAX {
         let most = limits::LISTEN_ADDRESSES_MAX;
         return Err(ConfigError::new(format!(
             "--listen takes at most {most} addresses"
         )));
     }
-    match admin.filter(|admin| admin.port() != 0 && listen.contains(admin)) {
+    if args.trusted_proxy.len() > limits::TRUSTED_PROXIES_MAX {
+        let most = limits::TRUSTED_PROXIES_MAX;
+        return Err(ConfigError::new(format!(
+            "--trusted-proxy takes at most {most} networks"
+        )));
+    }
+    let is_tcp = |listen: &Listen| listen.socket_address().is_some();
+    let untold = listen
+        .iter()
+        .find(|l| l.proxy && is_tcp(l) && args.trusted_proxy.is_empty());
+    if let Some(listen) = untold {
+        return Err(ConfigError::new(format!(
+            "--listen {listen} expects a proxy: name its network with --trusted-proxy"
+        )));
+    }
+    let is_taken = |admin: &SocketAddr| {
+        admin.port() != 0 && listen.iter().any(|l| l.socket_address() == Some(*admin))
+    };
+    match args.admin.filter(is_taken) {
         Some(admin) => Err(ConfigError::new(format!(
             "--admin and --listen are both {admin}"
         ))),
         None => Ok(()),
+    }
+}
+
+/// The files for the listeners with `+tls`, if there are any.
+fn tls(args: &Args) -> Result<Option<TlsFiles>, ConfigError> {
+    let listen = args.listen.iter().find(|listen| listen.tls);
+    match (&args.tls_cert, &args.tls_key, listen) {
+        (Some(cert), Some(key), Some(_)) => Ok(Some(TlsFiles {
+            cert: cert.clone(),
+            key: key.clone(),
+            client_ca: args.tls_client_ca.clone(),
+        })),
+        (None, None, None) => Ok(None),
+        (_, _, Some(listen)) => Err(ConfigError::new(format!(
+            "--listen {listen} needs --tls-cert and --tls-key"
+        ))),
+        (_, _, None) => Err(ConfigError::new(
+            "--tls-cert is for listeners with TLS, and there is none: write --listen ADDRESS:PORT+tls",
+        )),
     }
 }
 
@@ -530,6 +597,7 @@ fn warnings(config: &Config, matches: &ArgMatches, environment: &Environment) ->
     let public = config
         .listen
         .iter()
+        .filter_map(Listen::socket_address)
         .find(|address| !address.ip().is_loopback());
     if let (Some(address), None) = (public, &config.secret) {
         warnings.push(format!(

@@ -6,35 +6,39 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::admin::Admin;
 use crate::clock::Clock;
-use crate::config::{AllowOrigins, Config, Durability};
+use crate::config::{AllowOrigins, Config, Durability, Listen, ListenAddress};
 use crate::http::{Access, AllowOrigin};
 use crate::hub::Hub;
 use crate::lifecycle::Lifecycle;
-use crate::limits::{KV_LAST_SYNC_MS_MIN, LOG_BYTES_MIN};
+use crate::limits::{KV_LAST_SYNC_MS_MIN, LOG_BYTES_MIN, held_bytes_max};
 use crate::metrics::{Gauge, Metrics, Tally};
 use crate::mirror::{self, MirrorHandle, SpawnError, Stopped};
 use crate::ring::{Recovered, Ring, RingError};
-use crate::shard::accept::listen;
+use crate::shard::accept::{self, Bound, BoundSocket, SocketFile};
+use crate::shard::client::Clients;
 use crate::shard::reactor::{Reactor, ShardHandle};
+use crate::shard::wire::Layers;
 use crate::shard::{Settings, Shard};
+use crate::tls::{Tls, TlsError};
 
 /// Why the server could not start, or had to stop.
 #[derive(Debug)]
 pub enum ServerError {
     /// An address could not be listened on.
-    Listen(SocketAddr, io::Error),
+    Listen(String, io::Error),
+    /// A certificate, a key or an authority could not be loaded.
+    Tls(TlsError),
     /// The ring could not be opened.
     Ring(PathBuf, RingError),
     /// A thread, a poll or a signal handler could not be made.
@@ -53,6 +57,7 @@ impl fmt::Display for ServerError {
             ServerError::Listen(address, error) => {
                 write!(f, "cannot listen on {address}: {error}")
             }
+            ServerError::Tls(error) => write!(f, "cannot set up TLS: {error}"),
             ServerError::Ring(path, error) => {
                 write!(f, "cannot open the ring {}: {error}", path.display())
             }
@@ -83,7 +88,7 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
     if let Some(address) = config.admin {
         let address = admin
             .start(address)
-            .map_err(|error| ServerError::Listen(address, error))?;
+            .map_err(|error| ServerError::Listen(address.to_string(), error))?;
         tracing::info!(%address, "metrics and health");
     }
     let clock = Clock::start();
@@ -92,11 +97,9 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
     let history = recovered.messages.len();
     let ring_stats = ring.stats();
 
-    let listeners = bind(config)?;
-    let addresses: Vec<SocketAddr> = listeners
-        .iter()
-        .filter_map(|l| l.local_addr().ok())
-        .collect();
+    let tls = config.tls.clone().map(Tls::load).transpose();
+    let tls = tls.map_err(ServerError::Tls)?.map(Arc::new);
+    let (listeners, listening) = bind(config, tls.as_ref())?;
     let mut reactors = Vec::new();
     let mut outlets = Vec::new();
     let mut handles = Vec::new();
@@ -145,8 +148,13 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
     admin.tell_of(ring_stats, mirror.as_ref().map(MirrorHandle::stats));
 
     let drain_began = Arc::new(OnceLock::new());
-    await_signals(handles, Arc::clone(&lifecycle), Arc::clone(&drain_began))
-        .map_err(|error| ServerError::Start("waiting for signals", error))?;
+    await_signals(
+        handles,
+        tls,
+        Arc::clone(&lifecycle),
+        Arc::clone(&drain_began),
+    )
+    .map_err(|error| ServerError::Start("waiting for signals", error))?;
     let (ended_sender, ended) = bounded(config.shards);
     for (index, (reactor, shard)) in reactors.into_iter().zip(shards).enumerate() {
         let (hub, metrics) = (Arc::clone(&hub), Arc::clone(metrics));
@@ -158,7 +166,7 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
     }
     drop(ended_sender);
     lifecycle.set_ready();
-    log_listening(config, &addresses, history);
+    log_listening(config, &listening, history);
 
     // A shard that cannot go on ends the server: half a server is worse than a restart.
     for result in ended {
@@ -218,12 +226,59 @@ fn log_ring(config: &Config, report: &crate::ring::Report) {
     }
 }
 
-/// One line for each address.
-fn log_listening(config: &Config, addresses: &[SocketAddr], history: usize) {
-    for address in addresses {
+/// What is listened on, and the files that go with the server.
+#[derive(Default)]
+struct Listening {
+    /// As bound: with the port that was free, and the options.
+    addresses: Vec<Listen>,
+    files: Vec<SocketFile>,
+}
+
+fn bind(config: &Config, tls: Option<&Arc<Tls>>) -> Result<(Vec<Bound>, Listening), ServerError> {
+    let clients = Arc::new(clients(config));
+    let mut listeners = Vec::new();
+    let mut listening = Listening::default();
+    for listen in &config.listen {
+        let failed = |error| ServerError::Listen(listen.address.to_string(), error);
+        let mut address = listen.clone();
+        let socket = match &listen.address {
+            ListenAddress::Tcp(wanted) => {
+                let socket = accept::listen(*wanted).map_err(failed)?;
+                address.address = ListenAddress::Tcp(socket.local_addr().map_err(failed)?);
+                BoundSocket::Tcp(socket)
+            }
+            ListenAddress::Unix { path, mode } => {
+                let (socket, file) = accept::listen_unix(path, *mode).map_err(failed)?;
+                listening.files.push(file);
+                BoundSocket::Unix(socket)
+            }
+        };
+        listening.addresses.push(address);
+        let layers = Layers {
+            proxy: listen.proxy,
+            tls: tls.filter(|_| listen.tls).cloned(),
+            clients: Arc::clone(&clients),
+        };
+        listeners.push(Bound { socket, layers });
+    }
+    Ok((listeners, listening))
+}
+
+fn clients(config: &Config) -> Clients {
+    let has_unix = config.listen.iter().any(|l| l.socket_address().is_none());
+    let has_proxies = has_unix || !config.trusted_proxies.is_empty();
+    Clients::new(
+        config.trusted_proxies.clone(),
+        has_proxies.then(|| config.client_address_header.as_str().to_owned()),
+        config.connections_per_address_max,
+    )
+}
+
+fn log_listening(config: &Config, listening: &Listening, history: usize) {
+    for address in &listening.addresses {
         tracing::info!(
-            %address,
-            window = %format_args!("http://{address}/"),
+            address = %address.address,
+            window = window_url(address),
             ring = %config.ring.display(),
             history,
             shards = config.shards,
@@ -238,9 +293,11 @@ fn log_listening(config: &Config, addresses: &[SocketAddr], history: usize) {
     }
 }
 
-fn bind(config: &Config) -> Result<Vec<std::net::TcpListener>, ServerError> {
-    let bind = |&address| listen(address).map_err(|error| ServerError::Listen(address, error));
-    config.listen.iter().map(bind).collect()
+/// Where a browser finds the chat window.
+fn window_url(listen: &Listen) -> Option<String> {
+    let scheme = if listen.tls { "https" } else { "http" };
+    let address = listen.socket_address()?;
+    Some(format!("{scheme}://{address}/"))
 }
 
 fn settings(config: &Config) -> Settings {
@@ -248,6 +305,7 @@ fn settings(config: &Config) -> Settings {
         heartbeat_interval: config.heartbeat_interval,
         keep_alive: config.keep_alive,
         body_bytes_max: config.body_bytes_max,
+        held_bytes_max: held_bytes_max(config.shards, config.body_bytes_max),
         drain: config.drain,
         fanout_life: config.fanout_life,
         log_bytes_min: LOG_BYTES_MIN,
@@ -280,15 +338,33 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<(), Server
         .map_err(|error| ServerError::Start("a thread", error))
 }
 
-/// The first SIGTERM or SIGINT starts the drain, the second ends the process.
+fn reload(tls: &Tls) {
+    match tls.reload() {
+        Ok(()) => tracing::info!("new connections get the new certificate"),
+        Err(error) => tracing::error!(%error, "the certificate stays the one it was"),
+    }
+}
+
+/// The first SIGTERM or SIGINT starts the drain, the second ends the process. Where TLS is spoken,
+/// SIGHUP loads its files anew.
 fn await_signals(
     shards: Vec<ShardHandle>,
+    tls: Option<Arc<Tls>>,
     lifecycle: Arc<Lifecycle>,
     drain_began: Arc<OnceLock<Instant>>,
 ) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    if tls.is_some() {
+        signals.add_signal(SIGHUP)?;
+    }
     let wait = move || {
-        for _ in &mut signals {
+        for signal in &mut signals {
+            if signal == SIGHUP {
+                if let Some(tls) = &tls {
+                    reload(tls);
+                }
+                continue;
+            }
             if !lifecycle.start_drain() {
                 tracing::warn!("second signal: ending at once");
                 std::process::exit(0);

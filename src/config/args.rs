@@ -14,8 +14,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use ipnet::IpNet;
 
-use super::value::{self, Count, Durability, Endpoint, LogFormat, LogLevel, Origin};
+use super::listen::{self, Listen};
+use super::value::{self, Count, Durability, Endpoint, HeaderName, LogFormat, LogLevel, Origin};
 use crate::limits;
 
 const ABOUT: &str = "Webhooks in, Server-Sent Events out: one small, fast server";
@@ -80,10 +82,15 @@ pub(super) struct Args {
     #[command(subcommand)]
     pub command: Option<Subcommands>,
 
-    /// Address and port to serve; may be repeated, port 0 picks a free one
-    #[arg(long, env = "HOOKCAST_LISTEN", value_name = "ADDRESS:PORT", help_heading = LISTENING)]
-    #[arg(value_delimiter = ',', default_value = limits::LISTEN_DEFAULT, value_parser = value::address)]
-    pub listen: Vec<SocketAddr>,
+    /// Where to serve: ADDRESS:PORT or unix:PATH, with +proxy, +tls, +mode=660; may be repeated
+    ///
+    /// Port 0 picks a free one. [::]:PORT is IPv6 alone; give 0.0.0.0:PORT too for both. Behind the
+    /// address, +proxy expects the PROXY protocol from --trusted-proxy, +tls speaks TLS with
+    /// --tls-cert; +mode=660 sets the permissions of a Unix socket. A Unix socket's file that a
+    /// dead server left behind is replaced, and removed at the end.
+    #[arg(long, env = "HOOKCAST_LISTEN", value_name = "ADDRESS", help_heading = LISTENING)]
+    #[arg(value_delimiter = ',', default_value = limits::LISTEN_DEFAULT, value_parser = listen::listen)]
+    pub listen: Vec<Listen>,
 
     /// Threads that serve connections, 1 to 64; auto: one per CPU
     #[arg(long, env = "HOOKCAST_SHARDS", value_name = "N", help_heading = LISTENING)]
@@ -97,6 +104,43 @@ pub(super) struct Args {
     #[arg(long, env = "HOOKCAST_MAX_CONNECTIONS", value_name = "N", help_heading = LISTENING)]
     #[arg(default_value = "auto", value_parser = value::count(1, limits::CONNECTIONS_MAX_LIMIT))]
     pub max_connections: Count,
+
+    /// Connections that one client address may have; one more is told to come back [default: no limit]
+    ///
+    /// An IPv6 client counts by its /64 network. Behind --trusted-proxy, the client that the proxy
+    /// names is counted: by the PROXY protocol for its connection, by a header for as long as its
+    /// request or stream lasts.
+    #[arg(long, env = "HOOKCAST_MAX_CONNECTIONS_PER_IP", value_name = "N", help_heading = LISTENING)]
+    #[arg(value_parser = value::whole(1, limits::CONNECTIONS_PER_ADDRESS_MAX_LIMIT))]
+    pub max_connections_per_ip: Option<usize>,
+
+    /// Network of proxies that are believed when they name their client; may be repeated
+    #[arg(long, env = "HOOKCAST_TRUSTED_PROXY", value_name = "CIDR", help_heading = LISTENING)]
+    #[arg(value_delimiter = ',', value_parser = value::network)]
+    pub trusted_proxy: Vec<IpNet>,
+
+    /// Header in which trusted proxies name their client, such as CF-Connecting-IP or Forwarded
+    ///
+    /// Of a list, the rightmost address that is no trusted proxy is the client. From anybody else
+    /// the header is ignored.
+    #[arg(long, env = "HOOKCAST_CLIENT_ADDRESS_HEADER", value_name = "NAME")]
+    #[arg(help_heading = LISTENING, default_value = "X-Forwarded-For", value_parser = value::header_name)]
+    pub client_address_header: HeaderName,
+
+    /// PEM file of the certificate, and its chain, for listeners with +tls; read again on SIGHUP
+    #[arg(long, env = "HOOKCAST_TLS_CERT", value_name = "PATH", help_heading = LISTENING)]
+    #[arg(requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// PEM file of the private key of --tls-cert; read again on SIGHUP
+    #[arg(long, env = "HOOKCAST_TLS_KEY", value_name = "PATH", help_heading = LISTENING)]
+    #[arg(requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+
+    /// PEM file of authorities of which TLS clients must have a certificate (authenticated pulls)
+    #[arg(long, env = "HOOKCAST_TLS_CLIENT_CA", value_name = "PATH", help_heading = LISTENING)]
+    #[arg(requires = "tls_cert")]
+    pub tls_client_ca: Option<PathBuf>,
 
     /// How long an idle connection is kept between two requests, 1s to 1h
     ///

@@ -129,6 +129,9 @@ pub enum Refusal {
     /// The head or the body did not arrive in time. Told by the owner of the connection: the
     /// reader has no clock.
     TooSlow,
+    /// It has not come in one piece, and as much is being read for others as memory is meant for.
+    /// Told by the owner, as well.
+    Overloaded,
 }
 
 impl Refusal {
@@ -145,6 +148,7 @@ impl Refusal {
             R::MethodTooLong | R::TransferCodingUnknown => Status::NotImplemented,
             R::VersionUnsupported => Status::HttpVersionNotSupported,
             R::TooSlow => Status::RequestTimeout,
+            R::Overloaded => Status::ServiceUnavailable,
             R::Method
             | R::Target
             | R::Version
@@ -205,6 +209,7 @@ impl Refusal {
             Refusal::Trailer => "Malformed trailer field",
             Refusal::TrailerTooLarge => "Trailer section too large",
             Refusal::TooSlow => "Request too slow",
+            Refusal::Overloaded => "Service unavailable",
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::limits::RETRY_AFTER_S;
 use crate::message::MessageId;
 
 use super::error::{Allow, ErrorAnswer, Refusal, Status};
@@ -230,7 +231,12 @@ impl Responder {
             ..head.map_or(unknown, |head| self.reply_to(head))
         };
         let body = ["{\"error\":\"", refusal.reason(), "\"}"];
-        self.json(to, refusal.status(), &[], &body, out);
+        let mut digits = itoa::Buffer::new();
+        let fields: &[&str] = match refusal {
+            Refusal::Overloaded => &["Retry-After: ", digits.format(RETRY_AFTER_S), "\r\n"],
+            _ => &[],
+        };
+        self.json(to, refusal.status(), fields, &body, out);
     }
 
     /// The answer to `OPTIONS`: the methods, and what a page of another origin may send (Fetch
@@ -410,6 +416,7 @@ mod tests {
             origin: None,
             if_none_match: None,
             accept_encoding: None,
+            head: b"",
             body: b"",
         }
     }

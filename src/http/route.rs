@@ -376,6 +376,7 @@ mod tests {
             origin: None,
             if_none_match: None,
             accept_encoding: None,
+            head: b"",
             body: b"",
         }
     }

@@ -40,8 +40,10 @@ pub enum View {
     Session(SessionKey),
 }
 
-/// Where a stream stands in the log. Plain data; valid only with the view it was made for.
+/// Where a stream stands in the log. Plain data; valid only with the view it was made for. Packed,
+/// because every stream has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(Rust, packed(4))]
 pub struct Cursor {
     /// The first message that was not sent whole.
     pub next_seq: u64,

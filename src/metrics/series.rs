@@ -52,6 +52,10 @@ pub enum Counter {
     RefusedInvalidMessage,
     /// A request was refused: as many connections as allowed are open.
     RefusedAtLimit,
+    /// A connection was closed: its listener is for trusted proxies, and its peer is none.
+    RefusedNoProxy,
+    /// A request was refused, or an answer given up: too much is being held for others.
+    RefusedOverload,
     /// A webhook was refused: the ring could not take its message.
     RefusedStorage,
     /// A message was committed to the ring.
@@ -155,7 +159,7 @@ pub(super) type Label = Option<(&'static str, &'static str)>;
 pub(super) type Row<T> = (T, &'static str, Label, &'static str);
 
 #[rustfmt::skip]
-pub(super) const COUNTERS: [Row<Counter>; 28] = [
+pub(super) const COUNTERS: [Row<Counter>; 30] = [
     (Counter::Accepts, "hookcast_accepts_total", None, "Connections accepted."),
     (Counter::AcceptErrors, "hookcast_accept_errors_total", None, "Failures to accept a connection."),
     (Counter::MessagesLocal, "hookcast_messages_total", Some(("source", "local")), "Messages accepted, by where they came from."),
@@ -179,6 +183,8 @@ pub(super) const COUNTERS: [Row<Counter>; 28] = [
     (Counter::RefusedUnknown, "hookcast_refused_total", Some(("reason", "unknown")), ""),
     (Counter::RefusedInvalidMessage, "hookcast_refused_total", Some(("reason", "invalid_message")), ""),
     (Counter::RefusedAtLimit, "hookcast_refused_total", Some(("reason", "at_limit")), ""),
+    (Counter::RefusedNoProxy, "hookcast_refused_total", Some(("reason", "no_proxy")), ""),
+    (Counter::RefusedOverload, "hookcast_refused_total", Some(("reason", "overload")), ""),
     (Counter::RefusedStorage, "hookcast_refused_total", Some(("reason", "storage")), ""),
     (Counter::RingAppends, "hookcast_ring_appends_total", None, "Messages committed to the ring."),
     (Counter::RingErrors, "hookcast_ring_errors_total", None, "Messages that the ring could not take."),

@@ -5,15 +5,37 @@
 //! a connection.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mio::net::{TcpListener, TcpStream};
-use socket2::{Domain, Protocol, Socket, Type};
+use mio::event::Source;
+use mio::net::{TcpListener, UnixListener};
+use mio::{Interest, Registry, Token};
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::limits::{
-    ACCEPT_RETRY_MS, LISTEN_BACKLOG, SEND_BUFFER_BYTES, STALL_MS, UNSENT_BYTES_LOW,
+    ACCEPT_RETRY_MS, KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, LISTEN_BACKLOG, SEND_BUFFER_BYTES,
+    STALL_MS, UNSENT_BYTES_LOW,
 };
+use crate::shard::wire::{Layers, Stream};
+
+/// A socket that listens, and how the connections it brings begin.
+pub struct Bound {
+    /// Listening and nonblocking.
+    pub socket: BoundSocket,
+    /// See [`Layers`].
+    pub layers: Layers,
+}
+
+/// See [`Bound`].
+pub enum BoundSocket {
+    /// From [`listen`].
+    Tcp(std::net::TcpListener),
+    /// From [`listen_unix`].
+    Unix(std::os::unix::net::UnixListener),
+}
 
 /// Binds and listens, nonblocking.
 pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
@@ -34,14 +56,88 @@ pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     // A peer that has vanished acknowledges no heartbeat: without this the kernel goes on trying
     // for a quarter of an hour.
     socket.set_tcp_user_timeout(Some(Duration::from_millis(STALL_MS)))?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(KEEPALIVE_IDLE_S))
+        .with_interval(Duration::from_secs(KEEPALIVE_INTERVAL_S));
+    socket.set_tcp_keepalive(&keepalive)?;
     socket.bind(&address.into())?;
     socket.listen(LISTEN_BACKLOG)?;
     Ok(socket.into())
 }
 
+/// The file of a Unix socket; removed when dropped, unless another has taken its place.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let is_ours = std::fs::symlink_metadata(&self.path)
+            .is_ok_and(|file| (file.dev(), file.ino()) == (self.device, self.inode));
+        if is_ours && let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove the socket");
+        }
+    }
+}
+
+/// Binds a Unix socket with these permissions and listens, nonblocking. A socket that nobody listens
+/// on any more is replaced; anything else at the path is an error.
+pub fn listen_unix(
+    path: &Path,
+    mode: u32,
+) -> io::Result<(std::os::unix::net::UnixListener, SocketFile)> {
+    let address = SockAddr::unix(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    match socket.bind(&address) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            remove_stale(path, &address)?;
+            socket.bind(&address)?;
+        }
+        bound => bound?,
+    }
+    let file = std::fs::symlink_metadata(path)?;
+    let file = SocketFile {
+        path: path.to_owned(),
+        device: file.dev(),
+        inode: file.ino(),
+    };
+    // Before it listens nobody can connect, so the permissions are there in time.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    socket.listen(LISTEN_BACKLOG)?;
+    Ok((socket.into(), file))
+}
+
+/// Removes a socket file that a dead server has left behind.
+fn remove_stale(path: &Path, address: &SockAddr) -> io::Result<()> {
+    if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
+        let message = "the file is there, and is no socket";
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+    }
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // One that listens may have its queue full: that is alive too.
+    probe.set_nonblocking(true)?;
+    match probe.connect(address) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            tracing::info!(path = %path.display(), "replacing the socket of a server that is gone");
+            std::fs::remove_file(path)
+        }
+        Ok(()) => Err(io::ErrorKind::AddrInUse.into()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(io::ErrorKind::AddrInUse.into())
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// A listening socket that is never forgotten, although its readiness is told once per edge.
 pub(super) struct Listener {
-    pub(super) socket: TcpListener,
+    socket: ListeningSocket,
+    pub(super) layers: Layers,
     /// There may be connections waiting.
     ready: bool,
     /// Not to be asked before this time.
@@ -50,9 +146,30 @@ pub(super) struct Listener {
     is_failing: bool,
 }
 
+enum ListeningSocket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl ListeningSocket {
+    fn accept(&self) -> io::Result<(Stream, Option<IpAddr>)> {
+        match self {
+            ListeningSocket::Tcp(listener) => {
+                let (stream, peer) = listener.accept()?;
+                Ok((Stream::Tcp(stream), Some(peer.ip())))
+            }
+            ListeningSocket::Unix(listener) => {
+                let (stream, _) = listener.accept()?;
+                Ok((Stream::Unix(stream), None))
+            }
+        }
+    }
+}
+
 /// What accept(2) came to.
 pub(super) enum Accepted {
-    Connection(TcpStream),
+    /// A connection, and its peer's address if it has one.
+    Connection(Stream, Option<IpAddr>),
     /// Nobody waits.
     Nobody,
     /// Not possible now; the first failure of a row carries its reason.
@@ -60,13 +177,27 @@ pub(super) enum Accepted {
 }
 
 impl Listener {
-    pub(super) fn new(socket: TcpListener) -> Listener {
-        Listener {
+    /// Takes in a socket that listens, to be watched under a token.
+    pub(super) fn new(bound: Bound, registry: &Registry, token: Token) -> io::Result<Listener> {
+        let socket = match bound.socket {
+            BoundSocket::Tcp(socket) => {
+                let mut socket = TcpListener::from_std(socket);
+                socket.register(registry, token, Interest::READABLE)?;
+                ListeningSocket::Tcp(socket)
+            }
+            BoundSocket::Unix(socket) => {
+                let mut socket = UnixListener::from_std(socket);
+                socket.register(registry, token, Interest::READABLE)?;
+                ListeningSocket::Unix(socket)
+            }
+        };
+        Ok(Listener {
             socket,
+            layers: bound.layers,
             ready: true,
             retry_ms: None,
             is_failing: false,
-        }
+        })
     }
 
     pub(super) fn set_ready(&mut self) {
@@ -95,9 +226,9 @@ impl Listener {
     pub(super) fn accept(&mut self, now_ms: u64) -> Accepted {
         loop {
             let error = match self.socket.accept() {
-                Ok((connection, _)) => {
+                Ok((connection, peer)) => {
                     self.recover();
-                    return Accepted::Connection(connection);
+                    return Accepted::Connection(connection, peer);
                 }
                 Err(error) => error,
             };

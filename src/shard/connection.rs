@@ -100,6 +100,21 @@ impl Then {
     }
 }
 
+impl State {
+    /// Bytes allocated for what the connection is doing, beyond its slot.
+    pub(super) fn held_bytes(&self) -> usize {
+        match self {
+            State::Idle | State::Lingering { .. } => 0,
+            State::Reading(reader, _) | State::Publishing(reader, _) => reader.held_bytes(),
+            State::Answering(answering) => {
+                answering.bytes.capacity() + answering.reader.held_bytes()
+            }
+            State::Waiting(waiting) => waiting.held_bytes(),
+            State::Streaming(stream) => stream.own_bytes(),
+        }
+    }
+}
+
 impl<S> Connection<S> {
     pub(super) fn new(socket: S, generation: u32, role: Role, deadline_ms: u64) -> Connection<S> {
         Connection {

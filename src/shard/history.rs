@@ -4,8 +4,6 @@
 //! (`wait`, with a place among the streams → woken by a message, a deadline or the drain →
 //! `end_wait`) → `send_answer`. A request that waits costs its place and its few parameters.
 
-use std::mem;
-
 use crate::clock::Now;
 use crate::http::{self, HistoryQuery, ReplyTo, RequestReader, etag};
 use crate::limits::HISTORY_ANSWER_BYTES_MAX;
@@ -46,6 +44,17 @@ pub(super) struct Waiting {
     request: HistoryRequest,
     /// There only if something is pipelined behind the request.
     pub(super) reader: Option<Box<RequestReader>>,
+}
+
+impl Waiting {
+    /// Bytes allocated for it.
+    pub(super) fn held_bytes(&self) -> usize {
+        let tags = self.request.if_none_match.as_ref();
+        let reader = self.reader.as_ref();
+        size_of::<Waiting>()
+            + tags.map_or(0, |tags| tags.len())
+            + reader.map_or(0, |reader| reader.held_bytes())
+    }
 }
 
 /// An answer's body and what is to be known of it.
@@ -99,7 +108,9 @@ impl<S: Socket> Shard<S> {
     ) -> Option<Box<RequestReader>> {
         let view = self.hold_view(&request.view);
         let encoded = self.encode_history(view, &request);
-        let may_wait = request.wait_ms > 0 && self.drain.is_none();
+        let tags_bytes = request.if_none_match.as_ref().map_or(0, |tags| tags.len());
+        let has_room = self.has_room_for(reader.held_bytes() + tags_bytes);
+        let may_wait = request.wait_ms > 0 && self.drain.is_none() && has_room;
         if encoded.is_idle && may_wait && !self.connections[slot].hung_up {
             self.wait(slot, view, reader, request, now);
             return None;
@@ -111,11 +122,10 @@ impl<S: Socket> Shard<S> {
 
     /// There is something to tell, or it is time to say that there is not.
     pub(super) fn end_wait(&mut self, slot: usize, now: Now) {
-        let state = &mut self.connections[slot].state;
-        let mut waiting = match mem::replace(state, State::Idle) {
+        let mut waiting = match self.take_state(slot) {
             State::Waiting(waiting) => *waiting,
             other => {
-                *state = other;
+                self.set_state(slot, other);
                 return;
             }
         };
@@ -154,14 +164,14 @@ impl<S: Socket> Shard<S> {
         } else {
             Some(reader)
         };
-        let connection = &mut self.connections[slot];
-        connection.deadline_ms = now.mono_ms + request.wait_ms;
-        connection.state = State::Waiting(Box::new(Waiting {
+        self.connections[slot].deadline_ms = now.mono_ms + request.wait_ms;
+        let waiting = Waiting {
             place: Place::new(view),
             end: self.log.end(view),
             request,
             reader,
-        }));
+        };
+        self.set_state(slot, State::Waiting(Box::new(waiting)));
         self.waiting += 1;
         self.take_place(slot, view);
     }

@@ -14,8 +14,11 @@
 //! - `history`: the same for requests, which may wait for a frame.
 //! - `connection`, `stream`, `place`: the state of each.
 //! - `sweep`, `phases`: who is served next, and when what is due.
+//! - `socket`: what a shard needs of a connection; `wire`, `tls`, `client`: what the reactor
+//!   gives it.
 
 pub mod accept;
+pub mod client;
 mod connection;
 pub mod doorbell;
 mod history;
@@ -27,6 +30,8 @@ mod socket;
 mod stream;
 mod streams;
 mod sweep;
+mod tls;
+pub mod wire;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -39,8 +44,8 @@ use crate::http::{Access, AllowOrigin, RequestReader, Responder};
 use crate::hub::{Batch, Hub, NotStored, Receipt, SenderId};
 use crate::limits::{
     DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT, FANOUT_RETRY_MS, HEARTBEAT_PATIENCE_PHASES,
-    HEARTBEAT_PHASES, PATROL_INTERVAL_MS, PATROL_PHASES, POOLED_READERS_MAX, READ_BYTES,
-    REQUEST_DEADLINE_MS,
+    HEARTBEAT_PHASES, PATROL_INTERVAL_MS, PATROL_PHASES, POOLED_READERS_MAX, PUBLISHING_BYTES_MAX,
+    READ_BYTES, REQUEST_DEADLINE_MS,
 };
 use crate::log::LiveLog;
 use crate::message::Draft;
@@ -61,6 +66,8 @@ pub struct Settings {
     pub keep_alive: Duration,
     /// Longest request body in bytes.
     pub body_bytes_max: usize,
+    /// Bytes that the connections of a shard may hold together; see [`Holdings`].
+    pub held_bytes_max: usize,
     /// Over how long a drain is spread.
     pub drain: Duration,
     /// The longest life of a stream that a shared cache may give to many clients, if that is so.
@@ -84,6 +91,8 @@ pub struct Shard<S> {
     last_generation: u32,
     /// Connections over the limit.
     surplus: usize,
+    /// What the connections hold together, as [`State::held_bytes`] has it.
+    held_bytes: usize,
     /// Connections within it that are gone, since the last look.
     guests_closed: usize,
     sweep: Sweep,
@@ -102,6 +111,8 @@ pub struct Shard<S> {
     drafts: VecDeque<Draft>,
     publishers: VecDeque<Publisher>,
     outcomes: Vec<Result<Receipt, NotStored>>,
+    /// Bytes of these webhooks and of the readers that hold what follows them.
+    publishing_bytes: usize,
     /// What the hub knows this shard by when it brings outcomes later.
     sender: SenderId,
     /// When the webhooks were read that this turn has answered, in monotonic microseconds.
@@ -188,6 +199,7 @@ impl<S: Socket> Shard<S> {
             slots_used: 0,
             last_generation: 0,
             surplus: 0,
+            held_bytes: 0,
             guests_closed: 0,
             sweep: Sweep::default(),
             waiting: 0,
@@ -201,6 +213,7 @@ impl<S: Socket> Shard<S> {
             drafts: VecDeque::new(),
             publishers: VecDeque::new(),
             outcomes: Vec::new(),
+            publishing_bytes: 0,
             sender: hub.new_sender(),
             answered_us: Vec::new(),
             waiting_told: 0,
@@ -253,6 +266,12 @@ impl<S: Socket> Shard<S> {
             return;
         };
         let connection = &mut self.connections[slot];
+        if readiness.writable && connection.socket.handle_writable().is_err() {
+            return match connection.state {
+                State::Streaming(_) => self.close_stream(slot, Counter::StreamsEndedByPeer),
+                _ => self.close(slot),
+            };
+        }
         connection.hung_up |= readiness.hung_up;
         connection.readable |= readiness.readable || readiness.hung_up;
         match &connection.state {
@@ -303,6 +322,9 @@ impl<S: Socket> Shard<S> {
             &mut self.outcomes,
         );
         self.hub_was_full = !self.drafts.is_empty();
+        if !self.hub_was_full {
+            self.publishing_bytes = 0;
+        }
         self.tally
             .count(Counter::PublishWaits, u64::from(self.hub_was_full));
     }
@@ -412,7 +434,10 @@ impl<S: Socket> Shard<S> {
     pub fn idle_ms(&self, now: Now) -> Option<u64> {
         // Webhooks that came with an answer, pipelined behind another, are for the next turn.
         let has_fresh_drafts = self.has_drafts() && !self.hub_was_full;
-        if !self.sweep.is_idle() || !self.unfinished.is_empty() || has_fresh_drafts {
+        // Who waits for the hub with them would only be put off again.
+        let is_put_off = self.hub_was_full && self.publishing_bytes > PUBLISHING_BYTES_MAX;
+        let has_unfinished = !self.unfinished.is_empty() && !is_put_off;
+        if !self.sweep.is_idle() || has_unfinished || has_fresh_drafts {
             return Some(0);
         }
         // The other shards make room every turn.
@@ -496,7 +521,9 @@ impl<S: Socket> Shard<S> {
     /// What the connections hold beyond their slots. Looks at every one of them.
     pub fn holdings(&self) -> Holdings {
         let mut holdings = Holdings::default();
+        let mut held_bytes = 0;
         for (_, connection) in &self.connections {
+            held_bytes += connection.state.held_bytes();
             match &connection.state {
                 State::Idle | State::Lingering { .. } => {}
                 State::Reading(..) | State::Publishing(..) => holdings.readers += 1,
@@ -510,7 +537,26 @@ impl<S: Socket> Shard<S> {
                 State::Streaming(stream) => holdings.own_bytes += stream.own_bytes(),
             }
         }
+        debug_assert_eq!(held_bytes, self.held_bytes);
         holdings
+    }
+
+    /// Puts a connection into a state, and counts what it holds there.
+    fn set_state(&mut self, slot: usize, state: State) {
+        self.held_bytes += state.held_bytes();
+        self.connections[slot].state = state;
+    }
+
+    /// Takes a connection out of its state.
+    fn take_state(&mut self, slot: usize) -> State {
+        let state = std::mem::replace(&mut self.connections[slot].state, State::Idle);
+        self.held_bytes -= state.held_bytes();
+        state
+    }
+
+    /// Whether so many more bytes may be held.
+    fn has_room_for(&self, bytes: usize) -> bool {
+        self.held_bytes + bytes <= self.settings.held_bytes_max
     }
 
     fn slot_of(&self, token: Token) -> Option<usize> {
@@ -578,6 +624,7 @@ impl<S: Socket> Shard<S> {
     /// The one way in which a connection ends.
     fn close(&mut self, slot: usize) {
         let connection = self.connections.remove(slot);
+        self.held_bytes -= connection.state.held_bytes();
         match connection.state {
             State::Streaming(stream) => self.forget_stream(slot, &stream),
             State::Reading(reader, _) | State::Publishing(reader, _) => self.give_reader(reader),

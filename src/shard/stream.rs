@@ -35,7 +35,7 @@ pub(super) enum Ending {
     /// It goes on.
     No,
     /// What is pending is sent, then the end: come back in `retry_ms`, and the last chunk.
-    Due { retry_ms: u32 },
+    Due { retry_ms: u16 },
     /// The rest of the end is all there is to send.
     Told,
 }

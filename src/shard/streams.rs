@@ -9,8 +9,8 @@ use std::ops::RangeInclusive;
 use crate::clock::Now;
 use crate::http::{self, ReplyTo, Subscription, Version};
 use crate::limits::{
-    FANOUT_LIFE_LEAST_PERCENT, FANOUT_RETRY_MS, READS_PER_TURN, RETRY_MS, SLICE_BYTES,
-    SLICE_VISITS, SLICE_WRITES, STALL_MS,
+    FANOUT_LIFE_LEAST_PERCENT, FANOUT_RETRY_MS, READS_PER_TURN, REPLAY_COPY_BYTES_MAX, RETRY_MS,
+    SLICE_BYTES, SLICE_VISITS, SLICE_WRITES, STALL_MS,
 };
 use crate::log::{NO_SLOT, SessionKey, View};
 use crate::metrics::{Counter, Gauge};
@@ -81,7 +81,12 @@ impl<S: Socket> Shard<S> {
             Version::Http10 => Framing::Bare,
         };
         let view = self.hold_view(&subscriber.view);
-        let start = self.log.catch_up(view, subscriber.resume_after);
+        let mut start = self.log.catch_up(view, subscriber.resume_after);
+        if !self.has_room_for(REPLAY_COPY_BYTES_MAX) {
+            // The oldest are left out, as they are where their copies are too large.
+            start.replay -= start.ahead.len() as u64;
+            start.ahead.clear();
+        }
 
         let mut first_bytes = Vec::new();
         let shared_ms = subscriber.shared_ms;
@@ -106,11 +111,10 @@ impl<S: Socket> Shard<S> {
             self.log.copy_message(seq, framing, &mut first_bytes);
         }
 
-        let connection = &mut self.connections[slot];
-        connection.deadline_ms = NO_DEADLINE;
+        self.connections[slot].deadline_ms = NO_DEADLINE;
         let life_ends_ms = shared_ms.map_or(NO_DEADLINE, |life_ms| now.mono_ms + life_ms);
         let stream = Stream::new(view, framing, start.cursor, first_bytes, life_ends_ms);
-        connection.state = State::Streaming(stream);
+        self.set_state(slot, State::Streaming(stream));
         let opened = match subscriber.resume_after {
             Some(_) => Counter::StreamsResumed,
             None => Counter::StreamsReplayed,
@@ -282,7 +286,7 @@ impl<S: Socket> Shard<S> {
 
     /// A stream is told to come back, and ends.
     pub(super) fn tell_end(&mut self, slot: usize, retry_ms: RangeInclusive<u64>) {
-        let retry_ms = self.rng.u64(retry_ms) as u32;
+        let retry_ms = self.rng.u64(retry_ms) as u16;
         if let Some(stream) = self.stream_mut(slot)
             && stream.ending == Ending::No
         {
@@ -325,7 +329,9 @@ impl<S: Socket> Shard<S> {
         }
         let had_deadline = connection.deadline_ms != NO_DEADLINE;
         let mut gaps = 0;
+        let own_bytes = stream.own_bytes();
         let served = stream.serve(&mut connection.socket, &self.log, &mut gaps);
+        self.held_bytes = self.held_bytes - own_bytes + stream.own_bytes();
         self.tally.count(Counter::Gaps, gaps);
         let bytes = match served {
             Served::CaughtUp => return None,
@@ -377,8 +383,7 @@ impl<S: Socket> Shard<S> {
 
     /// The stream has ended in an orderly way: so does the connection.
     fn end_connection(&mut self, slot: usize, now: Now) {
-        let state = &mut self.connections[slot].state;
-        if let State::Streaming(stream) = std::mem::replace(state, State::Idle) {
+        if let State::Streaming(stream) = self.take_state(slot) {
             self.tally.count(
                 if stream.is_shared() {
                     Counter::StreamsExpired

@@ -146,6 +146,7 @@ impl Node {
             keep_alive: Duration::from_secs(75),
             body_bytes_max: 4000,
             drain: Duration::from_secs(5),
+            held_bytes_max: 20_000,
             fanout_life: None,
             log_bytes_min: 0,
             access: Access::new(None),
@@ -311,6 +312,111 @@ fn a_100_that_does_not_fit_waits_for_room() {
     node.turn(&[(token, READABLE)]);
     assert!(peer.take().starts_with("HTTP/1.1 200 OK\r\n"));
     assert!(!peer.0.borrow().is_shut);
+}
+
+/// 20,000 bytes are for all connections of the node: slow uploads take them up, and give them back.
+#[test]
+fn slow_uploads_are_bounded_together_and_what_comes_in_one_piece_is_served() {
+    let mut node = Node::new();
+    let content = "x".repeat(3000);
+    let body = format!("{{\"message\":\"{content}\"}}");
+    let head = "POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length:";
+    let request = format!("{head} {}\r\n\r\n{body}", body.len());
+    let (most, last) = request.split_at(request.len() - 1);
+    let mut answers = Vec::new();
+    let mut slow = Vec::new();
+    for _ in 0..20 {
+        let peer = Peer::with_room(10_000);
+        let token = node.ask(&peer, most.as_bytes());
+        answers.push(peer.take());
+        slow.push((peer, token));
+    }
+    let admitted = answers.iter().filter(|answer| answer.is_empty()).count();
+    assert!((3..=6).contains(&admitted), "{answers:?}");
+    let refused = &answers[19];
+    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
+    assert!(
+        refused.contains("\r\nRetry-After: ") && refused.contains("close"),
+        "{refused}"
+    );
+
+    // In one piece; and small, in two.
+    let whole = Peer::with_room(10_000);
+    node.ask(&whole, request.as_bytes());
+    assert!(whole.take().starts_with("HTTP/1.1 200 "));
+    let small = Peer::with_room(10_000);
+    let token = node.ask(&small, b"GET /api/webhook HTTP/1.1\r\n");
+    assert_eq!(small.take(), "");
+    small.send(b"Host: a\r\n\r\n");
+    node.turn(&[(token, READABLE)]);
+    assert!(small.take().starts_with("HTTP/1.1 200 "));
+
+    // Those that were let in are served, and then there is room again.
+    for (peer, token) in slow.iter().take(admitted) {
+        peer.send(last.as_bytes());
+        node.turn(&[(*token, READABLE)]);
+        assert!(peer.take().starts_with("HTTP/1.1 200 "));
+    }
+    let later = Peer::with_room(10_000);
+    node.ask(&later, most.as_bytes());
+    assert_eq!(later.take(), "");
+    node.shard.holdings();
+}
+
+/// Peers that ask and read nothing.
+#[test]
+fn answers_that_nobody_takes_are_bounded_together() {
+    let mut node = Node::new();
+    let peers: Vec<Peer> = (0..20)
+        .map(|_| {
+            let peer = Peer::with_room(0);
+            node.ask(&peer, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+            peer
+        })
+        .collect();
+    let closed = peers.iter().filter(|peer| peer.is_closed()).count();
+    assert!(
+        closed > 0,
+        "20 pages of the window were held in 20,000 bytes"
+    );
+    assert!(node.shard.holdings().answer_bytes <= 20_000);
+    node.shard.close_all();
+    assert_eq!((node.shard.held_bytes, node.shard.connections()), (0, 0));
+}
+
+/// 3,000 webhooks of 3,000 bytes, all there at once, take more than may wait for the hub.
+#[test]
+fn a_burst_of_webhooks_is_read_no_faster_than_the_hub_takes_it() {
+    let mut node = Node::new();
+    let body = format!("{{\"message\":\"{}\"}}", "x".repeat(3500));
+    let head = "POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length:";
+    let request = format!("{head} {}\r\n\r\n{body}", body.len());
+    let peers: Vec<(Peer, Token)> = (0..3000)
+        .map(|_| {
+            let peer = Peer::with_room(1000);
+            let token = node.open(&peer);
+            peer.send(request.as_bytes());
+            (peer, token)
+        })
+        .collect();
+    for (_, token) in &peers {
+        node.shard.ready(*token, READABLE, node.now);
+    }
+    let waiting = node.shard.drafts.len();
+    assert!(
+        (1500..3000).contains(&waiting),
+        "{waiting} are read at once"
+    );
+    for _ in 0..100 {
+        node.turn(&[]);
+    }
+    for (peer, _) in &peers {
+        assert!(peer.take().starts_with("HTTP/1.1 200 "));
+    }
+    assert_eq!(
+        (node.shard.drafts.len(), node.shard.publishing_bytes),
+        (0, 0)
+    );
 }
 
 /// What passes before the next turn, in which nobody is behind, is no part of a sweep.

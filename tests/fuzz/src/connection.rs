@@ -125,11 +125,11 @@ impl Node {
             keep_alive: Duration::from_secs(75),
             body_bytes_max: BODY_BYTES_MAX,
             drain: Duration::from_secs(5),
+            held_bytes_max: hookcast::limits::HELD_BYTES_MAX,
             fanout_life: None,
             log_bytes_min: 0,
             access: Access::new(has_secret.then_some(b"open sesame")),
             allow_origin: AllowOrigin::Any,
-            fanout_life: None,
         };
         let shard = Shard::new(Arc::new(settings), &hub, 1, now);
         Node {
