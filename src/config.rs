@@ -31,7 +31,7 @@ use crate::limits;
 pub use self::error::ConfigError;
 pub use self::secret::Secret;
 pub use self::table::markdown_table;
-pub use self::value::{Endpoint, LogFormat, LogLevel};
+pub use self::value::{Durability, Endpoint, LogFormat, LogLevel};
 
 /// The ring's name unless `--ring` gives another.
 const RING_FILE_DEFAULT: &str = "hookcast.ring";
@@ -48,6 +48,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// The ring file.
     pub ring: PathBuf,
+    /// What an acknowledged message outlives.
+    pub durability: Durability,
     /// Reactor threads: 1 to [`limits::SHARDS_MAX`].
     pub shards: usize,
     /// Connections served at once, over all shards.
@@ -62,6 +64,8 @@ pub struct Config {
     pub body_bytes_max: usize,
     /// Time between two heartbeats on a stream.
     pub heartbeat_interval: Duration,
+    /// The longest life of a stream that a CDN may give to many clients, if it may.
+    pub fanout_life: Option<Duration>,
     /// Whose pages may use the API.
     pub allow_origins: AllowOrigins,
     /// What webhooks have to send in `X-Webhook-Secret`, if anything.
@@ -296,10 +300,12 @@ fn build(
         drain: args.drain,
         body_bytes_max: args.max_body_bytes,
         heartbeat_interval: args.heartbeat,
+        fanout_life: args.cdn_fanout,
         allow_origins: allow_origins(&args.allow_origin)?,
         secret,
         admin: args.admin,
         kv: kv(&args, environment)?,
+        durability: args.durability,
         log_format: args.log_format,
         log_level: args.log_level,
         listen: args.listen,

@@ -9,9 +9,13 @@ use std::time::Duration;
 /// Messages in the history: what the ring holds, what a new stream is shown at most.
 pub const HISTORY_MESSAGES: usize = 100;
 
-/// Slots in the ring file: one more than the history, so that the slot being overwritten is never
-/// one of the last [`HISTORY_MESSAGES`].
-pub const RING_SLOTS: usize = HISTORY_MESSAGES + 1;
+/// Fewest slots in the ring file: one more than the history, so that the slot being overwritten is
+/// never one of the last [`HISTORY_MESSAGES`].
+pub const RING_SLOTS_MIN: usize = HISTORY_MESSAGES + 1;
+
+/// Most slots: so many messages can be on their way to the disk, none of them in the place of one of
+/// the last [`HISTORY_MESSAGES`] that are there already.
+pub const RING_SLOTS_MAX: usize = HISTORY_MESSAGES + COMMIT_MESSAGES_MAX;
 
 /// Default limit of a request body in bytes (`--max-body-bytes`).
 pub const BODY_BYTES_MAX_DEFAULT: usize = 64 * 1024;
@@ -227,6 +231,25 @@ pub const RING_OPEN_ATTEMPTS: usize = 8;
 /// Bytes of zeros written at a time where the file system cannot allocate without writing.
 pub const RING_ZERO_BYTES: usize = 1024 * 1024;
 
+/// Messages that one commit to disk takes at most (`--durability disk`). A solid-state disk syncs
+/// this many scattered pages in about 1 ms, and the next commit is made up meanwhile: some 100,000
+/// messages a second. Each costs a slot of the ring file.
+pub const COMMIT_MESSAGES_MAX: usize = 128;
+
+/// Bytes of slots that a ring file has for messages on their way to the disk: what the most of them
+/// take at the default limit of a body, and room for 4 of the largest.
+pub const COMMIT_SLOTS_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Bytes of messages that may wait for their commit, in all; then webhooks wait unread with their
+/// shard. Also the most messages, by what one takes at least.
+pub const COMMIT_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// See [`COMMIT_QUEUE_BYTES_MAX`]: what a message in the queue counts beside its text.
+pub const COMMIT_QUEUE_MESSAGE_BYTES: usize = 256;
+
+/// How long commits are refused outright after one has failed and the ring could not be written
+/// anew: a disk in trouble is tried once a second.
+pub const COMMIT_RETRY_MS: u64 = 1_000;
+
 /// Connections that the kernel keeps while they wait for accept(2); it cuts this to
 /// `net.core.somaxconn`. A storm of 10,000 clients fills it, and those retry within a second.
 pub const LISTEN_BACKLOG: i32 = 4096;
@@ -318,3 +341,28 @@ pub const KV_ADMIT_PATIENCE_MS: u64 = 1_000;
 /// Least time for the mirror's last sync when the streams took all of the drain: a read and a write,
 /// which KV answers in some 100 ms, and the distance that two writes have to keep.
 pub const KV_LAST_SYNC_MS_MIN: u64 = 1_500;
+
+// The history by request.
+
+/// Longest time in seconds that a request for the history may wait for a message: below the 30 s
+/// after which the first CDNs give up on a first byte.
+pub const HISTORY_WAIT_S_MAX: u64 = 25;
+
+/// Bytes of messages after which an answer with history ends, unless it would be empty: a client
+/// that does not read binds as much of our memory, for [`STALL_MS`]. A hundred messages of 10 KiB.
+pub const HISTORY_ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
+// Streams that a shared cache gives to many clients.
+
+/// What `--cdn-fanout` takes. Below 5 s the reconnects outweigh the streams; a stream of ten minutes
+/// at 100 messages of 300 bytes a second stays below the 20 MB that the smallest caches hold.
+pub const FANOUT_LIFE_RANGE: RangeInclusive<Duration> =
+    Duration::from_secs(5)..=Duration::from_secs(600);
+
+/// The shortest life of such a stream in percent of the longest, so that the streams of several
+/// caches do not end together.
+pub const FANOUT_LIFE_LEAST_PERCENT: u64 = 80;
+
+/// What such a stream is told to wait before it reconnects: little, since the cache makes one
+/// request of all that come, and everything that is sent meanwhile is late by as much.
+pub const FANOUT_RETRY_MS: RangeInclusive<u64> = 250..=750;

@@ -1,7 +1,8 @@
 //! Puts the parts together: opens the ring, binds, starts the threads, and waits for their end.
 //!
 //! Called by `main` with a finished configuration. Threads: one per shard, one that waits for
-//! signals, and those of the admin address and the mirror. Never parses a flag, never touches a connection.
+//! signals, one that waits for the disk if that is asked for, and those of the admin address and
+//! the mirror. Never parses a flag, never touches a connection.
 
 use std::fmt;
 use std::io;
@@ -17,14 +18,14 @@ use signal_hook::iterator::Signals;
 
 use crate::admin::Admin;
 use crate::clock::Clock;
-use crate::config::{AllowOrigins, Config};
+use crate::config::{AllowOrigins, Config, Durability};
 use crate::http::{Access, AllowOrigin};
 use crate::hub::Hub;
 use crate::lifecycle::Lifecycle;
 use crate::limits::{KV_LAST_SYNC_MS_MIN, LOG_BYTES_MIN};
 use crate::metrics::{Gauge, Metrics, Tally};
 use crate::mirror::{self, MirrorHandle, SpawnError, Stopped};
-use crate::ring::{Ring, RingError};
+use crate::ring::{Recovered, Ring, RingError};
 use crate::shard::accept::listen;
 use crate::shard::reactor::{Reactor, ShardHandle};
 use crate::shard::{Settings, Shard};
@@ -78,18 +79,9 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
     }
     crate::window::prepare();
     let lifecycle = Arc::new(Lifecycle::new());
-    let admin = Admin::new(Arc::clone(metrics), Arc::clone(&lifecycle));
-    if let Some(address) = config.admin {
-        let address = admin
-            .start(address)
-            .map_err(|error| ServerError::Listen(address, error))?;
-        tracing::info!(%address, "metrics and health");
-    }
+    let admin = start_admin(config, metrics, &lifecycle)?;
     let clock = Clock::start();
-    tell_limits(config, metrics);
-    let (ring, recovered) = Ring::open(&config.ring, config.body_bytes_max)
-        .map_err(|error| ServerError::Ring(config.ring.clone(), error))?;
-    log_ring(config, &recovered.report);
+    let (ring, recovered) = open_ring(config)?;
     let history = recovered.messages.len();
     let ring_stats = ring.stats();
 
@@ -113,13 +105,30 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
         .map_err(|error| ServerError::Start("accepting", error))?;
     let (publish_bell, published) = bounded(1);
     let publish_bell = config.kv.is_some().then_some(publish_bell);
-    let hub = Arc::new(Hub::new(ring, recovered.messages, outlets, publish_bell));
+    let (hub, committer) = match config.durability {
+        Durability::Process => (
+            Hub::new(ring, recovered.messages, outlets, publish_bell),
+            None,
+        ),
+        Durability::Disk => {
+            let (hub, committer) =
+                Hub::with_commits(ring, recovered.messages, outlets, publish_bell);
+            (hub, Some(committer))
+        }
+    };
+    let hub = Arc::new(hub);
     let settings = Arc::new(settings(config));
     // All logs begin with the same history, so nothing may publish before the last is made.
     let shards: Vec<_> = reactors
         .iter()
         .map(|_| Shard::new(Arc::clone(&settings), &hub, fastrand::u64(..), clock.now()))
         .collect();
+    if let Some(committer) = committer {
+        let (hub, metrics) = (Arc::clone(&hub), Arc::clone(metrics));
+        spawn("commit".into(), move || {
+            committer.run(&hub, &metrics, clock);
+        })?;
+    }
     let start_mirror =
         |kv| mirror::spawn(kv, Arc::clone(&hub), published, Arc::clone(metrics), clock);
     let mirror = config
@@ -130,7 +139,6 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
         .map_err(ServerError::Mirror)?;
 
     admin.tell_of(ring_stats, mirror.as_ref().map(MirrorHandle::stats));
-
     let drain_began = Arc::new(OnceLock::new());
     await_signals(handles, Arc::clone(&lifecycle), Arc::clone(&drain_began))
         .map_err(|error| ServerError::Start("waiting for signals", error))?;
@@ -146,20 +154,7 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
     drop(ended_sender);
     lifecycle.set_ready();
     for address in &addresses {
-        tracing::info!(
-            %address,
-            window = %format_args!("http://{address}/"),
-            ring = %config.ring.display(),
-            history,
-            shards = config.shards,
-            connections_max = config.connections_max,
-            body_bytes_max = config.body_bytes_max,
-            file_limit = config.file_limit,
-            secret = config.secret.is_some(),
-            kv = config.kv.is_some(),
-            version = env!("CARGO_PKG_VERSION"),
-            "listening"
-        );
+        log_listening(config, *address, history);
     }
 
     // A shard that cannot go on ends the server: half a server is worse than a restart.
@@ -189,8 +184,12 @@ fn stop_mirror(mirror: MirrorHandle, drain_ends: Instant) {
     }
 }
 
-/// What the levels in the metrics are to be compared with.
-fn tell_limits(config: &Config, metrics: &Metrics) {
+/// The admin address first of all, so that it can tell of the start.
+fn start_admin(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    lifecycle: &Arc<Lifecycle>,
+) -> Result<Admin, ServerError> {
     let mut tally = Tally::new();
     tally.shift(
         Gauge::ConnectionsMax,
@@ -198,6 +197,25 @@ fn tell_limits(config: &Config, metrics: &Metrics) {
     );
     tally.shift(Gauge::Shards, config.shards.cast_signed() as i64);
     tally.flush(metrics);
+    let admin = Admin::new(Arc::clone(metrics), Arc::clone(lifecycle));
+    if let Some(address) = config.admin {
+        let address = admin
+            .start(address)
+            .map_err(|error| ServerError::Listen(address, error))?;
+        tracing::info!(%address, "metrics and health");
+    }
+    Ok(admin)
+}
+
+fn open_ring(config: &Config) -> Result<(Ring, Recovered), ServerError> {
+    let open = match config.durability {
+        Durability::Process => Ring::open,
+        Durability::Disk => Ring::open_for_commits,
+    };
+    let (ring, recovered) = open(&config.ring, config.body_bytes_max)
+        .map_err(|error| ServerError::Ring(config.ring.clone(), error))?;
+    log_ring(config, &recovered.report);
+    Ok((ring, recovered))
 }
 
 fn log_ring(config: &Config, report: &crate::ring::Report) {
@@ -207,6 +225,23 @@ fn log_ring(config: &Config, report: &crate::ring::Report) {
     } else {
         tracing::info!(%ring, "{report}");
     }
+}
+
+fn log_listening(config: &Config, address: SocketAddr, history: usize) {
+    tracing::info!(
+        %address,
+        window = %format_args!("http://{address}/"),
+        ring = %config.ring.display(),
+        history,
+        shards = config.shards,
+        connections_max = config.connections_max,
+        body_bytes_max = config.body_bytes_max,
+        file_limit = config.file_limit,
+        secret = config.secret.is_some(),
+        kv = config.kv.is_some(),
+        version = env!("CARGO_PKG_VERSION"),
+        "listening"
+    );
 }
 
 fn bind(config: &Config) -> Result<Vec<std::net::TcpListener>, ServerError> {
@@ -220,13 +255,9 @@ fn settings(config: &Config) -> Settings {
         keep_alive: config.keep_alive,
         body_bytes_max: config.body_bytes_max,
         drain: config.drain,
+        fanout_life: config.fanout_life,
         log_bytes_min: LOG_BYTES_MIN,
-        access: Access::new(
-            config
-                .secret
-                .as_ref()
-                .map(|secret| secret.expose().as_bytes()),
-        ),
+        access: access(config),
         allow_origin: match &config.allow_origins {
             AllowOrigins::Any => AllowOrigin::Any,
             AllowOrigins::Exactly(origins) => AllowOrigin::Listed(
@@ -236,6 +267,15 @@ fn settings(config: &Config) -> Settings {
                     .collect(),
             ),
         },
+    }
+}
+
+fn access(config: &Config) -> Access {
+    let secret = config.secret.as_ref();
+    let access = Access::new(secret.map(|secret| secret.expose().as_bytes()));
+    match config.fanout_life {
+        Some(_) => access.fanned_out(),
+        None => access,
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use super::value::{self, Count, Endpoint, LogFormat, LogLevel, Origin};
+use super::value::{self, Count, Durability, Endpoint, LogFormat, LogLevel, Origin};
 use crate::limits;
 
 const ABOUT: &str = "Webhooks in, Server-Sent Events out: one small, fast server";
@@ -122,6 +122,14 @@ pub(super) struct Args {
     #[arg(default_value = super::RING_FILE_DEFAULT)]
     pub ring: PathBuf,
 
+    /// What an acknowledged message outlives: the process, or a power failure too
+    ///
+    /// With disk, a message is neither acknowledged nor shown before it is on disk; all that come
+    /// while the disk is busy are one write. The ring file takes about twice the space.
+    #[arg(long, env = "HOOKCAST_DURABILITY", value_name = "LEVEL", help_heading = MESSAGES)]
+    #[arg(value_enum, default_value = "process")]
+    pub durability: Durability,
+
     /// Longest body of a webhook in bytes, 1024 to 16777216
     #[arg(long, env = "HOOKCAST_MAX_BODY_BYTES", value_name = "BYTES", help_heading = MESSAGES)]
     #[arg(default_value_t = limits::BODY_BYTES_MAX_DEFAULT)]
@@ -133,6 +141,15 @@ pub(super) struct Args {
     #[arg(default_value = limits::HEARTBEAT_INTERVAL_DEFAULT)]
     #[arg(value_parser = value::duration(limits::HEARTBEAT_INTERVAL_RANGE))]
     pub heartbeat: Duration,
+
+    /// Let a CDN give one stream to many clients; each lives this long at most, 5s to 10m [default: off]
+    ///
+    /// Streams without sessionId and secret become cacheable for a little less than their life, show
+    /// only what is for everyone, and always begin with the whole history. A CDN that collapses
+    /// requests then opens one stream for all its clients. See the README before turning it on.
+    #[arg(long, env = "HOOKCAST_CDN_FANOUT", value_name = "LIFE", help_heading = MESSAGES)]
+    #[arg(value_parser = value::duration(limits::FANOUT_LIFE_RANGE))]
+    pub cdn_fanout: Option<Duration>,
 
     /// Origin whose pages may use the API, such as https://app.example; may be repeated, * is all
     #[arg(long, env = "HOOKCAST_ALLOW_ORIGIN", value_name = "ORIGIN", help_heading = ACCESS)]

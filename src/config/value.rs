@@ -18,6 +18,15 @@ pub(super) enum Count {
     Exactly(usize),
 }
 
+/// What an acknowledged message outlives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Durability {
+    /// The process, however it ends
+    Process,
+    /// The machine: every message is on disk before anybody is told of it
+    Disk,
+}
+
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {

@@ -224,7 +224,7 @@ pub struct Allow(&'static str);
 impl Allow {
     /// What can be read and written: the webhook.
     pub const READ_WRITE: Allow = Allow("GET, HEAD, POST, OPTIONS");
-    /// What can only be read: the stream and the chat window.
+    /// What can only be read: the stream, the history and the chat window.
     pub const READ: Allow = Allow("GET, HEAD, OPTIONS");
     /// What is for no page of another origin, and so answers no `OPTIONS`: the admin address.
     pub const READ_ALONE: Allow = Allow("GET, HEAD");
@@ -254,8 +254,12 @@ pub enum ErrorAnswer {
     SessionTooLong,
     /// The query holds a bad percent escape or escapes what is not UTF-8.
     QueryMalformed,
-    /// The query names `sessionId` or `lastEventId` twice.
+    /// The query names a parameter twice.
     QueryRepeated,
+    /// `limit` is not a number from 1 to [`HISTORY_MESSAGES`](crate::limits::HISTORY_MESSAGES).
+    LimitOutOfRange,
+    /// `wait` is not a number of seconds up to [`HISTORY_WAIT_S_MAX`](crate::limits::HISTORY_WAIT_S_MAX).
+    WaitOutOfRange,
     /// The message could not be stored; nothing was delivered.
     Internal,
     /// No room now; to be tried again after so many seconds.
@@ -277,7 +281,9 @@ impl ErrorAnswer {
             | ErrorAnswer::SessionNotText
             | ErrorAnswer::SessionTooLong
             | ErrorAnswer::QueryMalformed
-            | ErrorAnswer::QueryRepeated => Status::BadRequest,
+            | ErrorAnswer::QueryRepeated
+            | ErrorAnswer::LimitOutOfRange
+            | ErrorAnswer::WaitOutOfRange => Status::BadRequest,
             ErrorAnswer::Internal => Status::InternalServerError,
             ErrorAnswer::Unavailable { .. } => Status::ServiceUnavailable,
         }
@@ -295,6 +301,8 @@ impl ErrorAnswer {
             ErrorAnswer::SessionTooLong => "sessionId must be at most 256 bytes",
             ErrorAnswer::QueryMalformed => "Malformed query",
             ErrorAnswer::QueryRepeated => "Repeated query parameter",
+            ErrorAnswer::LimitOutOfRange => "limit must be a number from 1 to 100",
+            ErrorAnswer::WaitOutOfRange => "wait must be a number of seconds from 0 to 25",
             ErrorAnswer::Internal => "Internal server error",
             ErrorAnswer::Unavailable { .. } => "Service unavailable",
         }

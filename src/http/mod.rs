@@ -34,6 +34,7 @@
 
 mod body;
 pub mod error;
+pub mod etag;
 mod head;
 mod json;
 pub mod request;
@@ -47,4 +48,4 @@ mod tests;
 pub use error::{Allow, ErrorAnswer, Refusal, Status};
 pub use request::{Method, Phase, Progress, Request, RequestReader, Version};
 pub use response::{AllowOrigin, CONTINUE, InvalidOrigin, ReplyTo, Responder};
-pub use route::{Access, Route, Subscription, View, error_before_body, route};
+pub use route::{Access, HistoryQuery, Route, Subscription, View, error_before_body, route};

@@ -10,8 +10,11 @@
 
 mod bytes;
 mod gather;
+mod page;
 mod sessions;
 mod shared;
+#[cfg(test)]
+mod shared_tests;
 
 use std::collections::VecDeque;
 use std::collections::vec_deque;
@@ -21,6 +24,7 @@ use crate::message::SessionId;
 use crate::sse::frame::{CHUNK_TAIL_BYTES, Chunk, Framing};
 use bytes::ByteRing;
 pub use gather::Gather;
+pub use page::Page;
 use sessions::Sessions;
 pub use sessions::{NO_SLOT, SessionKey};
 pub use shared::SharedHistory;

@@ -46,6 +46,8 @@ struct Disk {
     randoms: u64,
     /// How many more writes and syncs succeed.
     failing_in: Option<u64>,
+    /// How many more writes and syncs leave a trace, where that is bounded.
+    freezing_in: Option<u64>,
     is_frozen: bool,
     is_removed: bool,
 }
@@ -66,6 +68,7 @@ impl MemoryMedium {
         disk.image = Some(image);
         disk.generation += 1;
         disk.is_frozen = false;
+        disk.freezing_in = None;
         disk.is_removed = false;
     }
 
@@ -97,7 +100,12 @@ impl MemoryMedium {
     /// From now on writes and syncs are said to succeed and leave no trace, as those that a process
     /// would have made had it not been killed; until the next [`Medium::open`].
     pub fn freeze(&self) {
-        self.disk().is_frozen = true;
+        self.freeze_in(0);
+    }
+
+    /// The same after this many more writes and syncs: a process that is killed between two of them.
+    pub fn freeze_in(&self, operations: u64) {
+        self.disk().freezing_in = Some(operations);
     }
 
     /// Cuts the image, as another process may; the ring in use notices if it looks.
@@ -124,21 +132,30 @@ impl MemoryMedium {
     /// Cuts the power and restarts. The kernel writes pages back whenever it likes, and the disk
     /// divides them into sectors, so each sector is left as it was at some moment since the last
     /// sync: `choose(sector, writes)` says after how many of the unsynced writes.
-    pub fn lose_power(&self, mut choose: impl FnMut(usize, usize) -> usize) {
-        let (mut image, writes) = {
-            let disk = self.disk();
-            (disk.synced.clone(), disk.unsynced.clone())
-        };
+    pub fn lose_power(&self, choose: impl FnMut(usize, usize) -> usize) {
+        let image = self.image_without_power(choose);
+        self.lose_power_to(image);
+    }
+
+    /// The image that [`MemoryMedium::lose_power`] would leave; nothing happens to the disk.
+    pub fn image_without_power(&self, mut choose: impl FnMut(usize, usize) -> usize) -> Vec<u8> {
+        let disk = self.disk();
+        let mut image = disk.synced.clone();
         let moments = (0..image.len().div_ceil(SECTOR_BYTES))
-            .map(|sector| choose(sector, writes.len()))
+            .map(|sector| choose(sector, disk.unsynced.len()))
             .collect::<Vec<_>>();
-        for (nth, write) in writes.iter().enumerate() {
+        for (nth, write) in disk.unsynced.iter().enumerate() {
             for (at, byte) in (write.offset..).zip(&write.bytes) {
                 if nth < moments[at / SECTOR_BYTES] {
                     image[at] = *byte;
                 }
             }
         }
+        image
+    }
+
+    /// Restarts the machine after a power failure that has left this image.
+    pub fn lose_power_to(&self, image: Vec<u8>) {
         self.set_image(image);
         self.disk().boots += 1;
     }
@@ -162,6 +179,11 @@ impl MemoryMedium {
 impl Disk {
     /// Counts one operation; an error if it is one that fails.
     fn operate(&mut self) -> io::Result<()> {
+        match &mut self.freezing_in {
+            Some(0) => self.is_frozen = true,
+            Some(operations) => *operations -= 1,
+            None => {}
+        }
         match &mut self.failing_in {
             Some(0) => Err(io::Error::other("the disk fails, as it was told to")),
             Some(operations) => {
@@ -191,6 +213,7 @@ impl Medium for MemoryMedium {
     fn open(&mut self) -> Result<Option<&dyn Image>, RingError> {
         let mut disk = self.disk();
         disk.is_frozen = false;
+        disk.freezing_in = None;
         disk.generation += 1;
         let is_there = disk.image.is_some();
         drop(disk);
@@ -308,6 +331,10 @@ impl Storage for MemoryStorage {
             disk.unsynced.clear();
         }
         Ok(())
+    }
+
+    fn sync_data(&mut self) -> io::Result<()> {
+        self.sync()
     }
 
     fn standing(&self) -> io::Result<Standing> {

@@ -11,13 +11,16 @@
 //!
 //! - `requests`: from bytes to answers.
 //! - `streams`: from frames to bytes.
-//! - `connection`, `stream`: the state of each.
+//! - `history`: the same for requests, which may wait for a frame.
+//! - `connection`, `stream`, `place`: the state of each.
 //! - `sweep`, `phases`: who is served next, and when what is due.
 
 pub mod accept;
 mod connection;
 pub mod doorbell;
+mod history;
 mod phases;
+mod place;
 pub mod reactor;
 mod requests;
 mod socket;
@@ -33,10 +36,11 @@ use slab::Slab;
 
 use crate::clock::Now;
 use crate::http::{Access, AllowOrigin, RequestReader, Responder};
-use crate::hub::{Batch, Hub, NotStored, Receipt};
+use crate::hub::{Batch, Hub, NotStored, Receipt, SenderId};
 use crate::limits::{
-    DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT, HEARTBEAT_PATIENCE_PHASES, HEARTBEAT_PHASES,
-    PATROL_INTERVAL_MS, PATROL_PHASES, POOLED_READERS_MAX, READ_BYTES, REQUEST_DEADLINE_MS,
+    DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT, FANOUT_RETRY_MS, HEARTBEAT_PATIENCE_PHASES,
+    HEARTBEAT_PHASES, PATROL_INTERVAL_MS, PATROL_PHASES, POOLED_READERS_MAX, READ_BYTES,
+    REQUEST_DEADLINE_MS,
 };
 use crate::log::LiveLog;
 use crate::message::Draft;
@@ -59,6 +63,8 @@ pub struct Settings {
     pub body_bytes_max: usize,
     /// Over how long a drain is spread.
     pub drain: Duration,
+    /// The longest life of a stream that a shared cache may give to many clients, if that is so.
+    pub fanout_life: Option<Duration>,
     /// Smallest live log in bytes. It is larger where a full history needs more.
     pub log_bytes_min: usize,
     /// The configured secret.
@@ -81,6 +87,8 @@ pub struct Shard<S> {
     /// Connections within it that are gone, since the last look.
     guests_closed: usize,
     sweep: Sweep,
+    /// Requests for the history that wait. They have a place in the sweep, as streams have.
+    waiting: usize,
     /// When a stream's heartbeat may go out with a message, and when it goes out by itself.
     heartbeats_due: Phases,
     heartbeats_last: Phases,
@@ -92,8 +100,14 @@ pub struct Shard<S> {
     rng: fastrand::Rng,
     /// Webhooks of this turn, and which connection each came from.
     drafts: VecDeque<Draft>,
-    publishers: VecDeque<Token>,
+    publishers: VecDeque<Publisher>,
     outcomes: Vec<Result<Receipt, NotStored>>,
+    /// What the hub knows this shard by when it brings outcomes later.
+    sender: SenderId,
+    /// When the webhooks were read that this turn has answered, in monotonic microseconds.
+    answered_us: Vec<u64>,
+    /// How many publishers the metrics know of.
+    waiting_told: i64,
     storage_fails: bool,
     /// The hub left drafts behind, because a shard's inbox was full.
     hub_was_full: bool,
@@ -111,6 +125,14 @@ pub struct Shard<S> {
     /// Where answers are put together.
     answer: Vec<u8>,
     tally: Tally,
+}
+
+/// Where a webhook came from.
+#[derive(Debug, Clone, Copy)]
+struct Publisher {
+    token: Token,
+    /// When it was read, in monotonic microseconds.
+    read_us: u64,
 }
 
 /// What the kernel says of a connection's socket.
@@ -168,6 +190,7 @@ impl<S: Socket> Shard<S> {
             surplus: 0,
             guests_closed: 0,
             sweep: Sweep::default(),
+            waiting: 0,
             heartbeats_due: Phases::new(HEARTBEAT_PHASES, heartbeat_interval_ms, now.mono_ms),
             heartbeats_last: Phases::new(HEARTBEAT_PHASES, heartbeat_interval_ms, last_ms),
             patrol: Phases::new(PATROL_PHASES, PATROL_INTERVAL_MS, now.mono_ms),
@@ -178,6 +201,9 @@ impl<S: Socket> Shard<S> {
             drafts: VecDeque::new(),
             publishers: VecDeque::new(),
             outcomes: Vec::new(),
+            sender: hub.new_sender(),
+            answered_us: Vec::new(),
+            waiting_told: 0,
             storage_fails: false,
             hub_was_full: false,
             sweep_began_us: None,
@@ -234,13 +260,20 @@ impl<S: Socket> Shard<S> {
                 self.read_requests(slot, now);
             }
             State::Answering(_) if readiness.writable => self.resume_answer(slot, now),
-            State::Idle | State::Reading(..) | State::Publishing(..) | State::Answering(_) => {}
+            // Whoever has ended its side may still read; if not, the answer will show it.
+            State::Waiting(_) if connection.hung_up => self.end_wait(slot, now),
+            State::Idle
+            | State::Reading(..)
+            | State::Publishing(..)
+            | State::Answering(_)
+            | State::Waiting(_) => {}
             State::Streaming(_) => self.stream_ready(slot, readiness),
             State::Lingering { .. } => self.linger(slot),
         }
     }
 
-    /// Appends the frames of a batch to the log, and notes who may be behind now.
+    /// Appends the frames of a batch to the log, and notes who may be behind now, and which of this
+    /// shard's webhooks are on disk.
     pub fn deliver(&mut self, batch: &Batch) {
         for frame in batch.frames() {
             let session = self
@@ -248,6 +281,8 @@ impl<S: Socket> Shard<S> {
                 .append(frame.seq, frame.session, frame.bytes, frame.chunk);
             self.note_behind(session);
         }
+        self.outcomes
+            .extend(batch.outcomes_for(self.sender).cloned());
         if let Some(shared) = batch.shared_history() {
             self.log.set_shared_history(shared.clone());
         }
@@ -261,34 +296,59 @@ impl<S: Socket> Shard<S> {
     /// Hands the webhooks of this turn to the hub, in one go. What the hub has no room for stays
     /// until the next turn.
     pub fn publish(&mut self, hub: &Hub, now: Now) {
-        hub.publish(&mut self.drafts, now.unix_ms, &mut self.outcomes);
+        hub.publish(
+            self.sender,
+            &mut self.drafts,
+            now.unix_ms,
+            &mut self.outcomes,
+        );
         self.hub_was_full = !self.drafts.is_empty();
         self.tally
             .count(Counter::PublishWaits, u64::from(self.hub_was_full));
-        self.note_storage_fault();
     }
 
     /// Answers the webhooks that the hub has spoken on, and returns how many. Called when the
     /// frames it sent have been delivered: who has an answer finds the message in this log.
     pub fn answer_webhooks(&mut self, now: Now) -> usize {
+        self.note_storage_fault();
         let mut outcomes = std::mem::take(&mut self.outcomes);
         let answered = outcomes.len();
         for outcome in outcomes.drain(..) {
-            let publisher = self.publishers.pop_front();
-            if let Some(slot) = publisher.and_then(|token| self.slot_of(token)) {
+            let Some(Publisher { token, read_us }) = self.publishers.pop_front() else {
+                debug_assert!(false, "an outcome of nobody's webhook");
+                break;
+            };
+            self.answered_us.push(read_us);
+            if let Some(slot) = self.slot_of(token) {
                 self.answer_webhook(slot, &outcome, now);
             }
         }
         self.outcomes = outcomes;
+        let waiting = self.publishers.len().cast_signed() as i64;
+        self.tally
+            .shift(Gauge::WebhooksWaiting, waiting - self.waiting_told);
+        self.waiting_told = waiting;
         answered
+    }
+
+    /// Counts how long the webhooks took that were answered since the last call.
+    pub fn observe_answers(&mut self, now: Now) {
+        for read_us in self.answered_us.drain(..) {
+            let took = Duration::from_micros(now.mono_us - read_us);
+            self.tally.observe(Timing::Publish, took);
+        }
     }
 
     /// Goes on with connections whose turn was over before their bytes were.
     pub fn resume_unfinished(&mut self, now: Now) {
         for token in std::mem::take(&mut self.unfinished) {
             if let Some(slot) = self.slot_of(token) {
-                self.connections[slot].is_unfinished = false;
-                self.read_requests(slot, now);
+                let connection = &mut self.connections[slot];
+                connection.is_unfinished = false;
+                match connection.state {
+                    State::Streaming(_) => self.drop_input(slot),
+                    _ => self.read_requests(slot, now),
+                }
             }
         }
     }
@@ -300,23 +360,23 @@ impl<S: Socket> Shard<S> {
             self.responder.set_time(now.wall());
         }
         let slots = self.slots_used;
-        let mut due = self.heartbeats_due.clone();
-        due.turn(now.mono_ms, slots, |slot| self.heartbeat_due(slot));
-        self.heartbeats_due = due;
-        let mut last = self.heartbeats_last.clone();
-        last.turn(now.mono_ms, slots, |slot| self.heartbeat_alone(slot));
-        self.heartbeats_last = last;
-        let mut patrol = self.patrol.clone();
-        patrol.turn(now.mono_ms, slots, |slot| self.check_deadline(slot, now));
-        self.patrol = patrol;
-        if let Some(mut drain) = self.drain.take() {
-            drain
-                .ends
-                .turn(now.mono_ms, slots, |slot| self.end_stream(slot));
-            if now.mono_ms >= drain.deadline_ms {
+        for slot in self.heartbeats_due.turn(now.mono_ms, slots) {
+            self.heartbeat_due(slot);
+        }
+        for slot in self.heartbeats_last.turn(now.mono_ms, slots) {
+            self.heartbeat_alone(slot);
+        }
+        for slot in self.patrol.turn(now.mono_ms, slots) {
+            self.check_deadline(slot, now);
+        }
+        if let Some(drain) = &mut self.drain {
+            let is_over = now.mono_ms >= drain.deadline_ms;
+            for slot in drain.ends.turn(now.mono_ms, slots) {
+                self.end_stream(slot, now);
+            }
+            if is_over {
                 self.close_all();
             }
-            self.drain = Some(drain);
         }
     }
 
@@ -353,7 +413,7 @@ impl<S: Socket> Shard<S> {
         }
         // The other shards make room every turn.
         let retry_ms = self.has_drafts().then_some(now.mono_ms + 1);
-        let streams = if self.sweep.streams() > 0 {
+        let streams = if self.streams() > 0 {
             self.slots_used
         } else {
             0
@@ -421,7 +481,7 @@ impl<S: Socket> Shard<S> {
 
     /// Open streams.
     pub fn streams(&self) -> usize {
-        self.sweep.streams()
+        self.sweep.streams() - self.waiting
     }
 
     /// Sessions that have a stream here or a frame in the live log.
@@ -439,6 +499,9 @@ impl<S: Socket> Shard<S> {
                 State::Answering(answering) => {
                     holdings.readers += 1;
                     holdings.answer_bytes += answering.bytes.capacity();
+                }
+                State::Waiting(waiting) => {
+                    holdings.readers += usize::from(waiting.reader.is_some());
                 }
                 State::Streaming(stream) => holdings.own_bytes += stream.own_bytes(),
             }
@@ -459,16 +522,30 @@ impl<S: Socket> Shard<S> {
         }
     }
 
+    /// Its turn is over before its bytes are: [`Shard::resume_unfinished`] goes on with them.
+    fn go_on_later(&mut self, slot: usize) {
+        let token = self.token_of(slot);
+        if !std::mem::replace(&mut self.connections[slot].is_unfinished, true) {
+            self.unfinished.push(token);
+        }
+    }
+
     /// Acts on a deadline that has passed: an unfinished request is told so, everything else ends.
     fn check_deadline(&mut self, slot: usize, now: Now) {
         let Some(connection) = self.connections.get(slot) else {
             return;
         };
+        if let State::Streaming(stream) = &connection.state
+            && now.mono_ms >= stream.life_ends_ms
+        {
+            return self.tell_end(slot, FANOUT_RETRY_MS);
+        }
         if now.mono_ms < connection.deadline_ms {
             return;
         }
         match &connection.state {
             State::Reading(..) => self.refuse_slow(slot, now),
+            State::Waiting(_) => self.end_wait(slot, now),
             State::Streaming(stream) if stream.blocked => {
                 self.close_stream(slot, Counter::StreamsStalled);
             }
@@ -501,6 +578,14 @@ impl<S: Socket> Shard<S> {
             State::Streaming(stream) => self.forget_stream(slot, &stream),
             State::Reading(reader, _) | State::Publishing(reader, _) => self.give_reader(reader),
             State::Answering(answering) => self.give_reader(answering.reader),
+            State::Waiting(waiting) => {
+                self.waiting -= 1;
+                self.forget_place(slot, &waiting.place);
+                waiting
+                    .reader
+                    .into_iter()
+                    .for_each(|reader| self.give_reader(reader));
+            }
             State::Idle | State::Lingering { .. } => {}
         }
         self.tally.shift(Gauge::Connections, -1);

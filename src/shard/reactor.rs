@@ -176,9 +176,7 @@ impl Reactor {
             self.take_batches(&mut shard);
             let answered = shard.answer_webhooks(now);
             if answered > 0 {
-                let took = clock.now().since(now);
-                let tally = shard.tally_mut();
-                tally.observe_times(Timing::Publish, took, answered as u64);
+                shard.observe_answers(clock.now());
             }
             shard.tick(now);
             shard.sweep(now);

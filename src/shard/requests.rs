@@ -10,7 +10,7 @@ use std::mem;
 
 use crate::clock::Now;
 use crate::http::response::CONTINUE;
-use crate::http::route::{STREAM_PATH, WEBHOOK_PATH, error_before_body};
+use crate::http::route::{MESSAGES_PATH, STREAM_PATH, WEBHOOK_PATH, error_before_body};
 use crate::http::{ErrorAnswer, Phase, Progress, Refusal, ReplyTo, Request, RequestReader};
 use crate::http::{Route, Status, Version, route};
 use crate::hub::{NotStored, Receipt};
@@ -19,10 +19,11 @@ use crate::limits::{
     RETRY_MS, STALL_MS,
 };
 use crate::metrics::{Counter, Endpoint};
-use crate::shard::Shard;
 use crate::shard::connection::{Answering, NO_DEADLINE, Role, State, Then};
+use crate::shard::history::HistoryRequest;
 use crate::shard::socket::{Socket, Transfer};
 use crate::shard::streams::Subscriber;
+use crate::shard::{Publisher, Shard};
 use crate::sse::frame::{self, Framing};
 use crate::window;
 
@@ -34,6 +35,8 @@ enum Handled {
     Publishing(ReplyTo),
     /// The connection becomes a stream.
     Subscribed(Subscriber),
+    /// The history is to be sent, or waited for.
+    History(HistoryRequest),
 }
 
 /// What a webhook is told when the server is full.
@@ -65,7 +68,7 @@ impl<S: Socket> Shard<S> {
 
     /// The same with the reader at hand. `timed` is what the connection's deadline is for: a phase
     /// of a request, or, between two requests, none.
-    fn read_on(
+    pub(super) fn read_on(
         &mut self,
         slot: usize,
         mut reader: Box<RequestReader>,
@@ -100,10 +103,7 @@ impl<S: Socket> Shard<S> {
                 }
             }
         }
-        let token = self.token_of(slot);
-        if !std::mem::replace(&mut self.connections[slot].is_unfinished, true) {
-            self.unfinished.push(token);
-        }
+        self.go_on_later(slot);
         self.wait_for_bytes(slot, reader, timed, now);
     }
 
@@ -212,12 +212,16 @@ impl<S: Socket> Shard<S> {
         match handled {
             Handled::Answered(then) => self.send_answer(slot, reader, then, now),
             Handled::Publishing(to) => {
-                self.publishers.push_back(self.token_of(slot));
+                self.publishers.push_back(Publisher {
+                    token: self.token_of(slot),
+                    read_us: now.mono_us,
+                });
                 let connection = &mut self.connections[slot];
                 connection.deadline_ms = NO_DEADLINE;
                 connection.state = State::Publishing(reader, to);
                 None
             }
+            Handled::History(request) => self.read_history(slot, reader, request, now),
             Handled::Subscribed(subscriber) => {
                 // What is pipelined behind a stream would wait for its end: for ever.
                 self.give_reader(reader);
@@ -225,7 +229,7 @@ impl<S: Socket> Shard<S> {
                     // As it would be a moment later: nobody will tell of this end again.
                     self.close_stream(slot, Counter::StreamsEndedByPeer);
                 } else {
-                    self.subscribe(slot, subscriber, now);
+                    self.subscribe(slot, &subscriber, now);
                 }
                 None
             }
@@ -241,17 +245,25 @@ impl<S: Socket> Shard<S> {
             Route::Subscribe(subscription) if subscription.head_only => {
                 to.keep_alive &= to.version == Version::Http11;
                 self.tally.count_request(Endpoint::Stream, 200);
-                self.responder.stream_head(to, &mut self.answer);
+                let shared_ms = self.shared_ms(&subscription, to);
+                self.answer_stream_head(to, shared_ms);
             }
             Route::Subscribe(_) if is_leaving => self.decline_stream(to, is_surplus),
             Route::Subscribe(subscription) => {
                 self.tally.count_request(Endpoint::Stream, 200);
-                return Handled::Subscribed(Subscriber::new(subscription, self.epoch, to));
+                let shared_ms = self.shared_ms(&subscription, to);
+                let subscriber = Subscriber::new(subscription, self.epoch, shared_ms, to);
+                return Handled::Subscribed(subscriber);
             }
             _ if is_surplus => self.answer_error(to, request, FULL),
             Route::Publish(draft) => {
                 self.drafts.push_back(draft);
                 return Handled::Publishing(to);
+            }
+            Route::History(query) => {
+                let known = request.if_none_match.and_then(text_of);
+                let request = HistoryRequest::new(query, known, self.epoch, to);
+                return Handled::History(request);
             }
             Route::Status => {
                 self.tally.count_request(Endpoint::Webhook, 200);
@@ -298,7 +310,7 @@ impl<S: Socket> Shard<S> {
                 self.tally.count_request(Endpoint::Window, status);
                 let (fields, is_known) = (file.headers(), file.not_modified);
                 self.responder
-                    .asset(to, is_known, fields, file.body, &mut self.answer);
+                    .representation(to, is_known, fields, file.body, &mut self.answer);
             }
             None => self.answer_error(to, request, ErrorAnswer::NotFound),
         }
@@ -374,7 +386,7 @@ impl<S: Socket> Shard<S> {
 
     /// Sends what is in `Shard::answer`. Returns the reader when all of it has gone out and the
     /// next request may follow.
-    fn send_answer(
+    pub(super) fn send_answer(
         &mut self,
         slot: usize,
         reader: Box<RequestReader>,
@@ -463,6 +475,7 @@ impl Endpoint {
         match path {
             WEBHOOK_PATH => Endpoint::Webhook,
             STREAM_PATH => Endpoint::Stream,
+            MESSAGES_PATH => Endpoint::Messages,
             _ if window::exists(path) => Endpoint::Window,
             _ => Endpoint::None,
         }

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, bounded};
 
 use super::*;
 use crate::hub::{Outlet, Wake};
-use crate::limits::SLICE_WRITES;
+use crate::limits::{READS_PER_TURN, SLICE_WRITES};
 use crate::metrics::Metrics;
 use crate::ring::Ring;
 use crate::ring::memory::MemoryMedium;
@@ -121,6 +121,11 @@ const WRITABLE: Readiness = Readiness {
 
 impl Node {
     fn new() -> Node {
+        Node::with(|_| {})
+    }
+
+    /// With other settings.
+    fn with(set: impl FnOnce(&mut Settings)) -> Node {
         let medium = Box::new(MemoryMedium::default());
         let (ring, recovered) = Ring::open_on(medium, 4000).unwrap();
         let (batches, inbox) = bounded(8);
@@ -136,15 +141,17 @@ impl Node {
             mono_us: 0,
             unix_ms: 1_700_000_000_000,
         };
-        let settings = Settings {
+        let mut settings = Settings {
             heartbeat_interval: Duration::from_secs(2),
             keep_alive: Duration::from_secs(75),
             body_bytes_max: 4000,
             drain: Duration::from_secs(5),
+            fanout_life: None,
             log_bytes_min: 0,
             access: Access::new(None),
             allow_origin: AllowOrigin::Any,
         };
+        set(&mut settings);
         let shard = Shard::new(Arc::new(settings), &hub, 1, now);
         Node {
             hub,
@@ -195,8 +202,9 @@ impl Node {
         };
         let mut drafts = VecDeque::from(vec![draft; messages]);
         let mut outcomes = Vec::new();
+        let sender = self.hub.new_sender();
         self.hub
-            .publish(&mut drafts, self.now.unix_ms, &mut outcomes);
+            .publish(sender, &mut drafts, self.now.unix_ms, &mut outcomes);
         assert!(drafts.is_empty() && outcomes.iter().all(Result::is_ok));
         self.take_batches();
     }
@@ -250,6 +258,41 @@ fn a_stream_of_a_peer_that_has_left_is_not_opened() {
     assert_eq!((node.shard.streams(), node.shard.connections()), (0, 0));
 }
 
+/// What a peer sends to its stream is dropped, all of it: where it fills the socket, the end of the
+/// peer's side stands behind it.
+#[test]
+fn what_is_sent_to_a_stream_is_read_to_its_end() {
+    let mut node = Node::new();
+    let peer = Peer::with_room(10_000);
+    let token = node.ask(&peer, STREAM);
+    peer.send(&vec![b'x'; 3 * READS_PER_TURN * READ_BYTES]);
+    peer.0.borrow_mut().has_ended = true;
+    node.turn(&[(token, READABLE)]);
+    assert_eq!(node.shard.idle_ms(node.now), Some(0));
+    node.turn(&[]);
+    node.turn(&[]);
+    assert!(peer.is_closed(), "it has said that it leaves");
+}
+
+/// Readiness is told once. Bytes that come while a webhook waits for the hub belong to the stream
+/// that is asked for behind it.
+#[test]
+fn what_came_before_a_stream_began_is_read_too() {
+    let mut node = Node::new();
+    let peer = Peer::with_room(10_000);
+    let token = node.open(&peer);
+    peer.send(
+        b"POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length: 15\r\n\r\n{\"message\":\"a\"}",
+    );
+    peer.send(STREAM);
+    node.shard.ready(token, READABLE, node.now);
+    peer.send(b"x");
+    node.shard.ready(token, READABLE, node.now);
+    node.turn(&[]);
+    assert_eq!(node.shard.streams(), 1);
+    assert!(peer.0.borrow().sent.is_empty(), "it is left unread");
+}
+
 /// A client that pipelines may have filled its socket with answers when it is to be told to go on.
 #[test]
 fn a_100_that_does_not_fit_waits_for_room() {
@@ -297,4 +340,112 @@ fn the_time_of_a_sweep_ends_with_its_last_slice() {
         text.contains("hookcast_sweep_seconds_sum 0.003\nhookcast_sweep_seconds_count 1\n"),
         "{text}"
     );
+}
+
+const WAIT: &[u8] = b"GET /api/webhook/messages?wait=25 HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// What waits has a place among the streams, and leaves the places of others as they were.
+#[test]
+fn a_request_that_waits_is_woken_like_a_stream_and_holds_nothing_else() {
+    let mut node = Node::new();
+    let peers: Vec<Peer> = (0..5).map(|_| Peer::with_room(10_000)).collect();
+    for (index, peer) in peers.iter().enumerate() {
+        node.ask(peer, if index % 2 == 0 { WAIT } else { STREAM });
+    }
+    assert_eq!((node.shard.streams(), node.shard.connections()), (2, 5));
+    assert_eq!(node.shard.holdings().readers, 0);
+    assert_eq!(peers[0].take(), "");
+    node.publish(1, 10);
+    node.turn(&[]);
+    for peer in &peers {
+        assert!(peer.take().contains("xxxxxxxxxx"));
+    }
+    // A second message finds the streams alone.
+    node.publish(1, 10);
+    node.turn(&[]);
+    for (index, peer) in peers.iter().enumerate() {
+        assert_eq!(peer.take().contains("xxxxxxxxxx"), index % 2 == 1);
+    }
+}
+
+#[test]
+fn a_wait_ends_in_time_and_closes_with_its_connection() {
+    let mut node = Node::new();
+    let (peer, leaver) = (Peer::with_room(10_000), Peer::with_room(10_000));
+    node.ask(&peer, WAIT);
+    let token = node.ask(&leaver, WAIT);
+    leaver.0.borrow_mut().has_ended = true;
+    let hung_up = Readiness {
+        hung_up: true,
+        ..READABLE
+    };
+    node.turn(&[(token, hung_up)]);
+    assert!(leaver.is_closed());
+    node.pass(24_000);
+    node.turn(&[]);
+    assert_eq!(peer.take(), "");
+    node.pass(2_000);
+    node.turn(&[]);
+    assert!(peer.take().contains("\"messages\":[]"));
+    assert!(!peer.is_closed());
+}
+
+fn fanned_out() -> Node {
+    Node::with(|settings| {
+        settings.fanout_life = Some(Duration::from_secs(10));
+        settings.access = Access::new(None).fanned_out();
+    })
+}
+
+/// The life in seconds that the head of a shared stream gives a cache.
+fn shared_s(text: &str) -> u64 {
+    let (_, rest) = text.split_once("s-maxage=").expect(text);
+    rest.split_once(',').unwrap().0.parse().unwrap()
+}
+
+/// What a cache may still give out must not have ended: it would be a recording.
+#[test]
+fn a_shared_stream_outlives_its_freshness_and_ends_in_good_order_by_its_life() {
+    let mut node = fanned_out();
+    let peers: Vec<Peer> = (0..50).map(|_| Peer::with_room(10_000)).collect();
+    let mut fresh_s = Vec::new();
+    for peer in &peers {
+        node.ask(peer, STREAM);
+        fresh_s.push(shared_s(&peer.take()));
+    }
+    assert!(fresh_s.iter().all(|s| (7..=9).contains(s)), "{fresh_s:?}");
+    assert!(
+        fresh_s.iter().any(|s| *s != fresh_s[0]),
+        "spread: {fresh_s:?}"
+    );
+    for second in 1..=11 {
+        node.pass(1000);
+        node.turn(&[]);
+        node.turn(&[]);
+        for (peer, fresh_s) in peers.iter().zip(&fresh_s) {
+            let has_ended = peer.take().ends_with("0\r\n\r\n");
+            assert!(
+                !has_ended || second > *fresh_s,
+                "after {second} s: {fresh_s}"
+            );
+        }
+    }
+    assert_eq!(node.shard.streams(), 0);
+}
+
+#[test]
+fn a_shared_stream_is_cut_off_by_a_drain_and_others_are_not() {
+    let mut node = fanned_out();
+    let (shared, private) = (Peer::with_room(10_000), Peer::with_room(10_000));
+    node.ask(&shared, STREAM);
+    let head = "GET /api/webhook/stream?sessionId=a HTTP/1.1\r\nHost: a\r\n\r\n";
+    node.ask(&private, head.as_bytes());
+    shared.take();
+    assert!(private.take().contains("no-store"));
+    node.shard.start_drain(node.now);
+    node.pass(4000);
+    node.turn(&[]);
+    assert_eq!(shared.take(), "");
+    assert!(shared.is_closed());
+    assert!(private.take().ends_with("0\r\n\r\n"));
 }

@@ -246,18 +246,21 @@ impl<'a> World<'a> {
             .collect()
     }
 
-    /// Waits until a token has had this many more answers to reads.
-    pub fn wait_for_reads(&self, token: &str, more: usize) {
-        let reads = || {
+    /// Waits until each of these tokens has had this many more answers to reads.
+    pub fn wait_for_reads(&self, tokens: &[&str], more: usize) {
+        let reads = || -> Vec<usize> {
             let calls = self.calls();
-            calls
-                .iter()
-                .filter(|call| call.token == token && !call.is_write && call.status.is_some())
-                .count()
+            let reads_of = |token: &&str| {
+                let is_read =
+                    |call: &&Call| call.token == *token && !call.is_write && call.status.is_some();
+                calls.iter().filter(is_read).count()
+            };
+            tokens.iter().map(reads_of).collect()
         };
-        let enough = reads() + more;
+        let before = reads();
         wait_for(PATIENCE * 3, "more reads", || {
-            (reads() >= enough).then_some(())
+            let is_enough = |(now, before): (&usize, &usize)| *now >= before + more;
+            reads().iter().zip(&before).all(is_enough).then_some(())
         });
     }
 

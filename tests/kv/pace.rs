@@ -80,7 +80,7 @@ fn an_isolated_message_is_written_at_once_and_once() {
 fn retry_after_is_heeded() {
     let world = World::new(&["node"]);
     let node = world.node("node");
-    world.wait_for_reads("node", 1);
+    world.wait_for_reads(&["node"], 1);
     world.tell(&json!({ "fault": { "status": 429, "code": 971, "retry_after": 4, "times": 1 } }));
     let refused_ms = wait_for(PATIENCE, "the refusal", || {
         let calls = world.calls();
@@ -102,7 +102,7 @@ fn the_daily_limit_stops_writes_and_reads_go_on() {
     let node = world.node("node");
     let mut stream = node.stream("", "");
     stream.connected();
-    world.wait_for_reads("node", 1);
+    world.wait_for_reads(&["node"], 1);
     world.tell(&json!({ "daily_writes": 0 }));
     node.publish("too late today");
     let line = node.wait_for_log("writing to KV fails");
@@ -119,6 +119,6 @@ fn the_daily_limit_stops_writes_and_reads_go_on() {
     world.tell(&json!({ "daily_writes": null }));
     world.put(r#"[{"id":"10000000-0000-4000-8000-000000000000","content":"from elsewhere","timestamp":1}]"#);
     assert_eq!(stream.contents(1), ["from elsewhere"]);
-    world.wait_for_reads("node", 5);
+    world.wait_for_reads(&["node"], 5);
     assert_eq!(world.writes().len(), 1);
 }

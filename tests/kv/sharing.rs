@@ -95,13 +95,9 @@ fn three_nodes_show_every_message_once_and_then_are_silent() {
     assert!(history.is_sorted_by_key(order), "{history:?}");
 
     // All have to have read that before it counts; then ten polls, or a minute at the defaults.
-    for token in tokens {
-        world.wait_for_reads(token, 2);
-    }
+    world.wait_for_reads(&tokens, 2);
     let writes = world.writes().len();
-    for token in tokens {
-        world.wait_for_reads(token, 12);
-    }
+    world.wait_for_reads(&tokens, 12);
     assert_eq!(world.writes().len(), writes, "written though all agree");
     println!("{writes} writes in all, none in the 12 polls since");
 
@@ -127,7 +123,7 @@ fn new_streams_are_shown_the_same_hundred_on_every_node() {
             node.publish(&format!("{round}.{n}"));
             posted += 1;
         }
-        world.wait_for_reads("a", 1);
+        world.wait_for_reads(&["a"], 1);
     }
     a.publish("end of a");
     b.publish("end of b");
@@ -143,9 +139,7 @@ fn new_streams_are_shown_the_same_hundred_on_every_node() {
             .then_some(())
     };
     wait_for(PATIENCE, "both ends in KV", has_ends);
-    for token in ["a", "b"] {
-        world.wait_for_reads(token, 2);
-    }
+    world.wait_for_reads(&["a", "b"], 2);
     let in_kv = sorted(world.contents());
     assert_eq!((in_kv.len(), posted), (100, 150));
     assert_eq!(sorted(replay(&a)), in_kv);

@@ -13,7 +13,7 @@ fn answers_of_every_sort_are_survived_and_said_once() {
     let node = world.node("node");
     let mut stream = node.stream("", "");
     stream.connected();
-    world.wait_for_reads("node", 1);
+    world.wait_for_reads(&["node"], 1);
     for fault in [
         json!({ "status": 502 }),
         json!({ "status": 500, "text": "" }),
@@ -26,7 +26,7 @@ fn answers_of_every_sort_are_survived_and_said_once() {
         wait_for(PATIENCE, "the fault's answer", || {
             world.state()["fault"].is_null().then_some(())
         });
-        world.wait_for_reads("node", 1);
+        world.wait_for_reads(&["node"], 1);
     }
     node.publish("still here");
     assert_eq!(stream.contents(1), ["still here"]);
@@ -40,7 +40,7 @@ fn a_value_that_is_no_list_is_not_written_over() {
     let node = world.node("node");
     node.wait_for_log("the KV value is not a list of messages");
     node.publish("waits");
-    world.wait_for_reads("node", 4);
+    world.wait_for_reads(&["node"], 4);
     assert_eq!(world.value().unwrap(), "<!DOCTYPE html>");
     assert!(world.writes().is_empty());
     world.delete();

@@ -27,7 +27,7 @@ const SILENT_MS: u64 = 3 * 60_000;
 /// What a run, or all of them, went through.
 #[derive(Debug, Default, Clone)]
 pub struct Tally {
-    steps: u64,
+    pub steps: u64,
     messages: u64,
     writes: u64,
     overwrites: u64,

@@ -76,6 +76,7 @@ pub fn settings(profile: &Profile) -> Settings {
         keep_alive: Duration::from_millis(profile.keep_alive_ms),
         body_bytes_max: profile.body_bytes_max,
         drain: Duration::from_millis(profile.drain_ms),
+        fanout_life: None,
         log_bytes_min: profile.log_bytes_min,
         access: Access::new(profile.has_secret.then_some(SECRET.as_bytes())),
         allow_origin: AllowOrigin::Any,

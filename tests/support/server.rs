@@ -38,6 +38,12 @@ impl Setup {
         }
     }
 
+    /// With these flags instead.
+    pub fn arguments(mut self, arguments: &[&str]) -> Setup {
+        self.arguments = arguments.iter().map(ToString::to_string).collect();
+        self
+    }
+
     /// With a variable in its environment, which is empty otherwise.
     pub fn variable(mut self, name: &str, value: &str) -> Setup {
         self.variables.push((name.into(), value.into()));

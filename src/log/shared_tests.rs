@@ -1,0 +1,263 @@
+//! The shared history against a plain model: a list of messages in the order of arrival, and the
+//! order of time that the nodes share.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::limits::REPLAY_COPY_BYTES_MAX;
+
+/// A message as the model knows it.
+struct Sent {
+    seq: u64,
+    /// Where it stands in the order that the nodes share; ties go to the earlier arrival.
+    time: u64,
+    session: Option<SessionId>,
+    /// As it is on the wire, chunk framing included.
+    frame: Vec<u8>,
+    chunk: Chunk,
+}
+
+/// A log, and what a plain list makes of the same events.
+struct Pair {
+    log: LiveLog,
+    arrived: Vec<Sent>,
+    /// The seqs of the shared history, as the mirror last told it.
+    shared: Vec<u64>,
+    /// The seq behind the last arrival at that time.
+    until_seq: u64,
+}
+
+impl Pair {
+    fn new(log_bytes: usize) -> Pair {
+        Pair {
+            log: LiveLog::new(FIRST_SEQ, log_bytes),
+            arrived: Vec::new(),
+            shared: Vec::new(),
+            until_seq: 0,
+        }
+    }
+
+    fn append(&mut self, session: Option<&SessionId>, payload_bytes: usize, late: u64) {
+        let seq = self.log.head_seq();
+        let mut frame = format!("{payload_bytes:x}\r\n").into_bytes();
+        let head_bytes = frame.len() as u8;
+        frame.extend((0..payload_bytes).map(|i| (seq as usize * 7 + i) as u8));
+        frame.extend_from_slice(b"\r\n");
+        let chunk = Chunk {
+            bytes: frame.len() as u32,
+            head_bytes,
+        };
+        self.log.append(seq, session, &frame, chunk);
+        self.arrived.push(Sent {
+            seq,
+            time: seq.saturating_sub(late),
+            session: session.cloned(),
+            frame,
+            chunk,
+        });
+    }
+
+    /// The mirror looks at all that has arrived: the last by time are the shared history, but for
+    /// some, which KV has lost or other nodes' messages have pushed out.
+    fn share(&mut self, lacks_every: usize) {
+        let mut by_time: Vec<&Sent> = self.arrived.iter().collect();
+        by_time.sort_by_key(|sent| (sent.time, sent.seq));
+        let newest = by_time.iter().rev().take(HISTORY_MESSAGES).rev();
+        let kept = newest
+            .enumerate()
+            .filter(|(place, _)| lacks_every == 0 || place % lacks_every != 0);
+        self.shared = kept.map(|(_, sent)| sent.seq).collect();
+        self.shared.sort_unstable();
+        self.until_seq = self.log.head_seq();
+        self.log.set_shared_history(SharedHistory {
+            seqs: self.shared.clone(),
+            until_seq: self.until_seq,
+        });
+    }
+
+    /// What a new stream is to be shown, and how many of it by copies.
+    fn expected(&self, viewer: &Viewer) -> (Vec<&Sent>, usize) {
+        let seen: Vec<&Sent> = self
+            .arrived
+            .iter()
+            .filter(|sent| sent.seq >= self.log.tail_seq() && viewer.may_see(sent))
+            .collect();
+        let last_arrivals = seen.len().saturating_sub(HISTORY_MESSAGES);
+        // News first, then what is shared, then others of the last arrivals; of each, the newest.
+        let mut ranked: Vec<(u8, &Sent)> = seen
+            .iter()
+            .enumerate()
+            .filter_map(|(place, sent)| {
+                let rank = match self.shared.contains(&sent.seq) {
+                    _ if sent.seq >= self.until_seq => 2,
+                    true => 1,
+                    false if place >= last_arrivals => 0,
+                    false => return None,
+                };
+                Some((rank, *sent))
+            })
+            .collect();
+        ranked.sort_by_key(|(rank, sent)| (*rank, sent.seq));
+        let first = ranked.len().saturating_sub(HISTORY_MESSAGES);
+        let mut shown: Vec<&Sent> = ranked[first..].iter().map(|(_, sent)| *sent).collect();
+        shown.sort_by_key(|sent| sent.seq);
+
+        // Where nothing is left out up to the head, the cursor does it; the rest is copied.
+        let seqs_alike = |(a, b): &(&&Sent, &&Sent)| a.seq == b.seq;
+        let by_cursor = shown.iter().rev().zip(seen.iter().rev());
+        let copied = shown.len() - by_cursor.take_while(seqs_alike).count();
+        let mut bytes = 0;
+        let fitting = shown[..copied].iter().rev().take_while(|sent| {
+            bytes += sent.frame.len();
+            bytes <= REPLAY_COPY_BYTES_MAX
+        });
+        let kept = fitting.count();
+        shown.drain(..copied - kept);
+        (shown, kept)
+    }
+
+    /// A stream is opened: what it is sent is compared with what the model says, byte by byte.
+    fn check(&mut self, viewer: &Viewer, framing: Framing) -> Result<(), TestCaseError> {
+        let view = match viewer {
+            Viewer::Everything => View::Everything,
+            Viewer::Public => View::Public,
+            Viewer::Session(name) => View::Session(self.log.hold_session(name)),
+        };
+        let start = self.log.catch_up(view, None);
+        let (shown, copied) = self.expected(viewer);
+        let copied_seqs: Vec<u64> = shown[..copied].iter().map(|sent| sent.seq).collect();
+        prop_assert_eq!(&start.ahead, &copied_seqs);
+        prop_assert_eq!(start.replay, shown.len() as u64);
+        prop_assert_eq!(start.missed, 0);
+
+        let mut bytes = Vec::new();
+        for &seq in &start.ahead {
+            self.log.copy_message(seq, framing, &mut bytes);
+        }
+        let mut cursor = start.cursor;
+        while cursor.next_seq < self.log.head_seq() {
+            let mut gather = Gather::new();
+            cursor = self.log.gather(view, framing, &cursor, &mut gather);
+            bytes.extend(gather.extents().iter().flat_map(|extent| extent.to_vec()));
+        }
+        let wire: Vec<&[u8]> = shown.iter().map(|sent| sent.wire(framing)).collect();
+        prop_assert!(bytes == wire.concat(), "the bytes are others");
+        if let View::Session(key) = view {
+            self.log.release_session(key);
+        }
+        Ok(())
+    }
+}
+
+impl Sent {
+    fn wire(&self, framing: Framing) -> &[u8] {
+        match framing {
+            Framing::Chunked => &self.frame,
+            Framing::Bare => &self.frame[usize::from(self.chunk.head_bytes)..self.frame.len() - 2],
+        }
+    }
+}
+
+enum Viewer {
+    Everything,
+    Public,
+    Session(SessionId),
+}
+
+impl Viewer {
+    fn may_see(&self, sent: &Sent) -> bool {
+        match (self, &sent.session) {
+            (Viewer::Everything, _) | (_, None) => true,
+            (Viewer::Public, Some(_)) => false,
+            (Viewer::Session(own), Some(session)) => own == session,
+        }
+    }
+}
+
+const FIRST_SEQ: u64 = 1_000;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Append {
+        session: u8,
+        payload_bytes: usize,
+        /// By how many places it comes later than its time says.
+        late: u64,
+    },
+    Share {
+        lacks_every: usize,
+    },
+    Check {
+        viewer: u8,
+        chunked: bool,
+    },
+}
+
+fn steps(payload_bytes: std::ops::Range<usize>, count: usize) -> impl Strategy<Value = Vec<Step>> {
+    let late = prop_oneof![4 => Just(0), 2 => 0..10_u64, 1 => 0..160_u64];
+    let append =
+        (0..6_u8, payload_bytes, late).prop_map(|(session, payload_bytes, late)| Step::Append {
+            session,
+            payload_bytes,
+            late,
+        });
+    let share = prop_oneof![2 => Just(0), 1 => 1..40_usize]
+        .prop_map(|lacks_every| Step::Share { lacks_every });
+    let check =
+        (0..4_u8, any::<bool>()).prop_map(|(viewer, chunked)| Step::Check { viewer, chunked });
+    let step = prop_oneof![40 => append, 2 => share, 3 => check];
+    prop::collection::vec(step, 1..count)
+}
+
+fn run(steps: Vec<Step>, log_bytes: usize) -> Result<(), TestCaseError> {
+    let names: Vec<SessionId> = ["a", "b"]
+        .map(|name| SessionId::parse(name).unwrap().unwrap())
+        .into();
+    let mut pair = Pair::new(log_bytes);
+    for step in steps {
+        match step {
+            // Of six, four are for everybody.
+            Step::Append {
+                session,
+                payload_bytes,
+                late,
+            } => pair.append(names.get(usize::from(session)), payload_bytes, late),
+            Step::Share { lacks_every } => pair.share(lacks_every),
+            Step::Check { viewer, chunked } => {
+                let viewer = match viewer {
+                    0 => Viewer::Everything,
+                    1 => Viewer::Public,
+                    own => Viewer::Session(names[usize::from(own) - 2].clone()),
+                };
+                let framing = if chunked {
+                    Framing::Chunked
+                } else {
+                    Framing::Bare
+                };
+                pair.check(&viewer, framing)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Whatever arrives in whatever order, and whenever the mirror looks: a new stream is shown
+    /// what the model says, in the order of arrival, each message once and whole.
+    #[test]
+    fn a_new_stream_is_shown_what_the_model_says(steps in steps(1..50, 500)) {
+        run(steps, 6_000)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// The same where copies come to more bytes than a stream may hold of its own.
+    #[test]
+    fn copies_are_the_newest_that_fit(steps in steps(1..20_000, 300)) {
+        run(steps, 100 * 21_000)?;
+    }
+}
