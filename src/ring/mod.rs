@@ -1,8 +1,9 @@
 //! The ring: the last [`HISTORY_MESSAGES`](crate::limits::HISTORY_MESSAGES) messages in a
 //! memory-mapped file, so that they survive the process, however it ends.
 //!
-//! The hub owns the one ring of a server: it opens it at the start, appends every message before
-//! anybody is told of it, and syncs it at shutdown. An append is two copies into the page cache and
+//! The hub, or its committer, owns the one ring of a server: every message is appended before
+//! anybody is told of it, and synced before that too where it is to outlive the machine; else the
+//! ring is synced at shutdown. An append is two copies into the page cache and
 //! no system call. The format, and what a crash can and cannot do to it, is in `FORMAT.md`.
 //!
 //! - `layout`: the bytes: where everything is, how it is encoded and checked.

@@ -96,8 +96,7 @@ impl Listener {
         loop {
             let error = match self.socket.accept() {
                 Ok((connection, _)) => {
-                    self.retry_ms = None;
-                    self.is_failing = false;
+                    self.recover();
                     return Accepted::Connection(connection);
                 }
                 Err(error) => error,
@@ -105,7 +104,7 @@ impl Listener {
             match error.kind() {
                 io::ErrorKind::WouldBlock => {
                     self.ready = false;
-                    self.retry_ms = None;
+                    self.recover();
                     return Accepted::Nobody;
                 }
                 // The peer gave up while it waited, or a signal came.
@@ -118,6 +117,14 @@ impl Listener {
                     return Accepted::Failed(is_first.then_some(error));
                 }
             }
+        }
+    }
+
+    /// It works, or works again.
+    fn recover(&mut self) {
+        self.retry_ms = None;
+        if std::mem::take(&mut self.is_failing) {
+            tracing::info!("connections are accepted again");
         }
     }
 }

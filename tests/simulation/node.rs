@@ -17,11 +17,11 @@ use hookcast::ring::Ring;
 use hookcast::ring::memory::MemoryMedium;
 use hookcast::shard::{Settings, Shard, Token};
 
-use crate::kernel::SimSocket;
-use crate::model::LogExtent;
-use crate::operation::Profile;
-use crate::request::SECRET;
-use crate::stream::Subscribed;
+use super::kernel::SimSocket;
+use super::model::LogExtent;
+use super::operation::Profile;
+use super::request::SECRET;
+use super::stream::Subscribed;
 
 /// What the kernel's eventfd is to a real shard.
 #[derive(Default)]
