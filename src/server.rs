@@ -84,15 +84,8 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
     }
     crate::window::prepare();
     let lifecycle = Arc::new(Lifecycle::new());
-    let admin = Admin::new(Arc::clone(metrics), Arc::clone(&lifecycle));
-    if let Some(address) = config.admin {
-        let address = admin
-            .start(address)
-            .map_err(|error| ServerError::Listen(address.to_string(), error))?;
-        tracing::info!(%address, "metrics and health");
-    }
+    let admin = start_admin(config, metrics, &lifecycle)?;
     let clock = Clock::start();
-    tell_limits(config, metrics);
     let (ring, recovered) = open_ring(config)?;
     let history = recovered.messages.len();
     let ring_stats = ring.stats();
@@ -146,7 +139,6 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
         .map_err(ServerError::Mirror)?;
 
     admin.tell_of(ring_stats, mirror.as_ref().map(MirrorHandle::stats));
-
     let drain_began = Arc::new(OnceLock::new());
     await_signals(
         handles,
@@ -206,8 +198,12 @@ fn stop_mirror(mirror: MirrorHandle, drain_ends: Instant) {
     }
 }
 
-/// What the levels in the metrics are to be compared with.
-fn tell_limits(config: &Config, metrics: &Metrics) {
+/// The admin address first of all, so that it can tell of the start.
+fn start_admin(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    lifecycle: &Arc<Lifecycle>,
+) -> Result<Admin, ServerError> {
     let mut tally = Tally::new();
     tally.shift(
         Gauge::ConnectionsMax,
@@ -215,6 +211,14 @@ fn tell_limits(config: &Config, metrics: &Metrics) {
     );
     tally.shift(Gauge::Shards, config.shards.cast_signed() as i64);
     tally.flush(metrics);
+    let admin = Admin::new(Arc::clone(metrics), Arc::clone(lifecycle));
+    if let Some(address) = config.admin {
+        let address = admin
+            .start(address)
+            .map_err(|error| ServerError::Listen(address.to_string(), error))?;
+        tracing::info!(%address, "metrics and health");
+    }
+    Ok(admin)
 }
 
 fn log_ring(config: &Config, report: &crate::ring::Report) {

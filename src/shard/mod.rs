@@ -382,25 +382,21 @@ impl<S: Socket> Shard<S> {
             self.responder.set_time(now.wall());
         }
         let slots = self.slots_used;
-        let mut due = self.heartbeats_due.clone();
-        due.turn(now.mono_ms, slots, |slot| self.heartbeat_due(slot));
-        self.heartbeats_due = due;
-        let mut last = self.heartbeats_last.clone();
-        last.turn(now.mono_ms, slots, |slot| self.heartbeat_alone(slot));
-        self.heartbeats_last = last;
-        let mut patrol = self.patrol.clone();
-        patrol.turn(now.mono_ms, slots, |slot| self.check_deadline(slot, now));
-        self.patrol = patrol;
-        if let Some(mut ends) = self.drain.as_ref().map(|drain| drain.ends.clone()) {
-            ends.turn(now.mono_ms, slots, |slot| self.end_stream(slot, now));
-            if let Some(drain) = &mut self.drain {
-                drain.ends = ends;
+        for slot in self.heartbeats_due.turn(now.mono_ms, slots) {
+            self.heartbeat_due(slot);
+        }
+        for slot in self.heartbeats_last.turn(now.mono_ms, slots) {
+            self.heartbeat_alone(slot);
+        }
+        for slot in self.patrol.turn(now.mono_ms, slots) {
+            self.check_deadline(slot, now);
+        }
+        if let Some(drain) = &mut self.drain {
+            let is_over = now.mono_ms >= drain.deadline_ms;
+            for slot in drain.ends.turn(now.mono_ms, slots) {
+                self.end_stream(slot, now);
             }
-            if self
-                .drain
-                .as_ref()
-                .is_some_and(|drain| now.mono_ms >= drain.deadline_ms)
-            {
+            if is_over {
                 self.close_all();
             }
         }
