@@ -85,6 +85,8 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// The namespace to mirror the ring to, if any.
     pub kv: Option<KvConfig>,
+    /// What to examine, if that is asked for.
+    pub doctor: Option<DoctorConfig>,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// The least important lines to log.
@@ -134,6 +136,17 @@ pub struct KvConfig {
     pub ca_pem: Option<Vec<u8>>,
 }
 
+/// A public address to examine.
+#[derive(Debug, Clone)]
+pub struct DoctorConfig {
+    /// Base URL of the server as clients see it.
+    pub url: Endpoint,
+    /// How long to watch a stream.
+    pub watch: Duration,
+    /// Certificates in PEM to trust instead of the public authorities.
+    pub ca_pem: Option<Vec<u8>>,
+}
+
 /// What the command line asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -141,6 +154,8 @@ pub enum Action {
     Serve,
     /// Check access to the KV namespace; [`Config::kv`] is there.
     KvCheck,
+    /// Examine a public address; [`Config::doctor`] is there.
+    Doctor,
 }
 
 impl Config {
@@ -281,9 +296,10 @@ fn parse(
         Err(error) if !error.use_stderr() => return Err(Stop::Help(error)),
         Err(error) => return Err(error::one_line(&error, arguments, environment).into()),
     };
-    let action = match args.command {
+    let action = match &args.command {
         None => Action::Serve,
         Some(Subcommands::KvCheck) => Action::KvCheck,
+        Some(Subcommands::Doctor(_)) => Action::Doctor,
     };
     let check_only = args.check_config;
     let config = build(args, &matches, environment, file_limit)?;
@@ -315,6 +331,7 @@ fn build(
         _ => args.ring.clone(),
     };
     let kv = kv(&args, environment)?;
+    let doctor = doctor(&args)?;
     let mut config = Config {
         ring,
         shards: shards(args.shards),
@@ -332,6 +349,7 @@ fn build(
         allow_origins: allow_origins(&args.allow_origin)?,
         secret,
         admin: args.admin,
+        doctor,
         kv,
         durability: args.durability,
         log_format: args.log_format,
@@ -500,7 +518,26 @@ fn kv(args: &Args, environment: &Environment) -> Result<Option<KvConfig>, Config
         poll_interval: args.kv_poll,
         write_interval: args.kv_write_interval,
         timeout: args.kv_timeout,
-        ca_pem: args.kv_ca_file.as_deref().map(ca_pem).transpose()?,
+        ca_pem: args
+            .kv_ca_file
+            .as_deref()
+            .map(|path| ca_pem(path, "--kv-ca-file"))
+            .transpose()?,
+    }))
+}
+
+fn doctor(args: &Args) -> Result<Option<DoctorConfig>, ConfigError> {
+    let Some(Subcommands::Doctor(doctor)) = &args.command else {
+        return Ok(None);
+    };
+    Ok(Some(DoctorConfig {
+        url: doctor.url.clone(),
+        watch: doctor.watch,
+        ca_pem: doctor
+            .ca_file
+            .as_deref()
+            .map(|path| ca_pem(path, "--ca-file"))
+            .transpose()?,
     }))
 }
 
@@ -530,10 +567,10 @@ fn kv_id(text: &str, name: &str) -> Result<String, ConfigError> {
     }
 }
 
-/// Reads the file of `--kv-ca-file`.
-fn ca_pem(path: &Path) -> Result<Vec<u8>, ConfigError> {
+/// Reads the file of a flag that names certificates.
+fn ca_pem(path: &Path, flag: &str) -> Result<Vec<u8>, ConfigError> {
     let invalid =
-        |problem: String| ConfigError::new(format!("--kv-ca-file {} {problem}", path.display()));
+        |problem: String| ConfigError::new(format!("{flag} {} {problem}", path.display()));
     let mut pem = Vec::new();
     let bytes_max = limits::CA_FILE_BYTES_MAX;
     std::fs::File::open(path)

@@ -252,7 +252,7 @@ impl Hub {
         let mut state = self.lock();
         if state.queue().is_some() {
             let made = |state: &mut State, draft| state.message_of(draft, unix_ms);
-            Hub::queue(&mut state, drafts, made, &Origin::Shard(sender));
+            state.queue_all(drafts, made, &Origin::Shard(sender));
             drop(state);
             self.queued.notify_one();
             return;
@@ -285,7 +285,7 @@ impl Hub {
         loop {
             let mut state = self.lock();
             if state.queue().is_some() {
-                Hub::queue(&mut state, &mut left, |_, message| Ok(message), &origin);
+                state.queue_all(&mut left, |_, message| Ok(message), &origin);
                 drop(state);
                 self.queued.notify_one();
             } else {
@@ -374,26 +374,6 @@ impl Hub {
         drop(state);
         if sent {
             self.wake_shards();
-        }
-    }
-
-    /// Leaves messages for the next commit, as far as there is room.
-    fn queue<T>(
-        state: &mut State,
-        items: &mut VecDeque<T>,
-        mut message: impl FnMut(&mut State, T) -> Result<Arc<Message>, NotStored>,
-        origin: &Origin,
-    ) {
-        while state.queue().is_some_and(|queue| queue.has_room())
-            && let Some(item) = items.pop_front()
-        {
-            let queued = Queued {
-                message: message(state, item),
-                origin: origin.clone(),
-            };
-            if let Some(queue) = state.queue() {
-                queue.push(queued);
-            }
         }
     }
 
@@ -549,6 +529,26 @@ impl State {
         match &mut self.store {
             Store::Ring(_) => None,
             Store::Queue(queue) => Some(queue),
+        }
+    }
+
+    /// Leaves messages for the next commit, as far as there is room.
+    fn queue_all<T>(
+        &mut self,
+        items: &mut VecDeque<T>,
+        mut message: impl FnMut(&mut State, T) -> Result<Arc<Message>, NotStored>,
+        origin: &Origin,
+    ) {
+        while self.queue().is_some_and(|queue| queue.has_room())
+            && let Some(item) = items.pop_front()
+        {
+            let queued = Queued {
+                message: message(self, item),
+                origin: origin.clone(),
+            };
+            if let Some(queue) = self.queue() {
+                queue.push(queued);
+            }
         }
     }
 

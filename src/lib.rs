@@ -1,8 +1,11 @@
 //! hookcast: webhooks in, Server-Sent Events out.
 
 pub mod admin;
+pub mod check;
+pub mod client;
 pub mod clock;
 pub mod config;
+pub mod doctor;
 pub mod http;
 pub mod hub;
 pub mod lifecycle;

@@ -371,6 +371,34 @@ pub const FANOUT_LIFE_LEAST_PERCENT: u64 = 80;
 /// request of all that come, and everything that is sent meanwhile is late by as much.
 pub const FANOUT_RETRY_MS: RangeInclusive<u64> = 250..=750;
 
+// `hookcast doctor`.
+
+/// Default of `doctor --watch`: seven heartbeats.
+pub const DOCTOR_WATCH_DEFAULT: &str = "15s";
+/// What `doctor --watch` takes: less shows no rhythm; some CDNs cut streams after minutes.
+pub const DOCTOR_WATCH_RANGE: RangeInclusive<Duration> =
+    Duration::from_secs(5)..=Duration::from_secs(600);
+
+/// Messages that the doctor posts: enough for a median, few beside a history of 100.
+pub const DOCTOR_MESSAGES: usize = 4;
+
+/// How long the doctor waits for an answer, or for the beginning of a stream.
+pub const DOCTOR_PATIENCE_MS: u64 = 5_000;
+
+/// An event that comes this long after its post's answer was held back: between continents, half a
+/// second is what distance and handshakes may take.
+pub const DOCTOR_HELD_BACK_MS: u64 = 1_000;
+
+/// An event that always comes this much later than the answer to its post is delayed: both take
+/// the same way back.
+pub const DOCTOR_DELAYED_MS: u64 = 100;
+
+/// Bytes of a stream that the doctor reads before it has seen enough.
+pub const DOCTOR_STREAM_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Longest line of a stream that the doctor takes in, in bytes; longer ones are passed over in parts.
+pub const DOCTOR_LINE_BYTES_MAX: u64 = 1024 * 1024;
+
 // --- Listeners and clients ---
 
 /// Permissions of a Unix socket unless `+mode=` says so: its owner and its group, which the proxy

@@ -94,7 +94,6 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
     let clock = Clock::start();
     tell_limits(config, metrics);
     let (ring, recovered) = open_ring(config)?;
-    log_ring(config, &recovered.report);
     let history = recovered.messages.len();
     let ring_stats = ring.stats();
 
@@ -116,14 +115,11 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
         .map_err(|error| ServerError::Start("accepting", error))?;
     let (publish_bell, published) = bounded(1);
     let publish_bell = config.kv.is_some().then_some(publish_bell);
+    let messages = recovered.messages;
     let (hub, committer) = match config.durability {
-        Durability::Process => (
-            Hub::new(ring, recovered.messages, outlets, publish_bell),
-            None,
-        ),
+        Durability::Process => (Hub::new(ring, messages, outlets, publish_bell), None),
         Durability::Disk => {
-            let (hub, committer) =
-                Hub::with_commits(ring, recovered.messages, outlets, publish_bell);
+            let (hub, committer) = Hub::with_commits(ring, messages, outlets, publish_bell);
             (hub, Some(committer))
         }
     };
@@ -186,6 +182,17 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
     Ok(())
 }
 
+fn open_ring(config: &Config) -> Result<(Ring, Recovered), ServerError> {
+    let open = match config.durability {
+        Durability::Process => Ring::open,
+        Durability::Disk => Ring::open_for_commits,
+    };
+    let (ring, recovered) = open(&config.ring, config.body_bytes_max)
+        .map_err(|error| ServerError::Ring(config.ring.clone(), error))?;
+    log_ring(config, &recovered.report);
+    Ok((ring, recovered))
+}
+
 /// Gives the mirror what is left of the drain, and a moment at least, for its last sync.
 fn stop_mirror(mirror: MirrorHandle, drain_ends: Instant) {
     let moment = Instant::now() + Duration::from_millis(KV_LAST_SYNC_MS_MIN);
@@ -208,15 +215,6 @@ fn tell_limits(config: &Config, metrics: &Metrics) {
     );
     tally.shift(Gauge::Shards, config.shards.cast_signed() as i64);
     tally.flush(metrics);
-}
-
-fn open_ring(config: &Config) -> Result<(Ring, Recovered), ServerError> {
-    let open = match config.durability {
-        Durability::Process => Ring::open,
-        Durability::Disk => Ring::open_for_commits,
-    };
-    open(&config.ring, config.body_bytes_max)
-        .map_err(|error| ServerError::Ring(config.ring.clone(), error))
 }
 
 fn log_ring(config: &Config, report: &crate::ring::Report) {

@@ -201,7 +201,7 @@ pub(super) struct Args {
     pub allow_origin: Vec<Origin>,
 
     /// File with the secret that webhooks must send; one trailing newline is ignored
-    #[arg(long, env = "HOOKCAST_SECRET_FILE", value_name = "PATH", help_heading = ACCESS)]
+    #[arg(long, env = "HOOKCAST_SECRET_FILE", value_name = "PATH", help_heading = ACCESS, global = true)]
     pub secret_file: Option<PathBuf>,
 
     /// Base URL of the KV REST API
@@ -256,4 +256,29 @@ pub(super) struct Args {
 pub(super) enum Subcommands {
     /// Check access to the Cloudflare KV namespace: account, token, namespace, reading, writing
     KvCheck,
+
+    /// Examine a public address: what proxies and CDNs on the way do to posts and streams
+    ///
+    /// Opens streams and posts four messages through the address, to a session of its own whose name
+    /// nobody knows: only streams that see everything show them, and they take places in the
+    /// history. Says in words what is wrong and which setting mends it. Needs the secret of the
+    /// webhooks, if there is one, in WEBHOOK_SECRET or --secret-file. Exits with 0 if all is well.
+    Doctor(DoctorArgs),
+}
+
+/// What `doctor` takes.
+#[derive(Debug, clap::Args)]
+pub(super) struct DoctorArgs {
+    /// The public address, such as https://hooks.example
+    #[arg(value_name = "URL", value_parser = value::public_url)]
+    pub url: Endpoint,
+
+    /// How long to watch a stream, 5s to 10m
+    #[arg(long, value_name = "DURATION", default_value = limits::DOCTOR_WATCH_DEFAULT)]
+    #[arg(value_parser = value::duration(limits::DOCTOR_WATCH_RANGE))]
+    pub watch: Duration,
+
+    /// PEM file of the authorities to trust instead of the public ones
+    #[arg(long, value_name = "PATH")]
+    pub ca_file: Option<PathBuf>,
 }

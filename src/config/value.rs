@@ -193,11 +193,20 @@ pub(super) fn origin(text: &str) -> Result<Origin, String> {
 pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
     const EXPECTED: &str = "must be a base URL such as https://api.cloudflare.com/client/v4, \
                             without user, query or fragment";
+    base_url(text).ok_or_else(|| EXPECTED.into())
+}
+
+/// Reads the public address of a server.
+pub(super) fn public_url(text: &str) -> Result<Endpoint, String> {
+    const EXPECTED: &str =
+        "must be a URL such as https://hooks.example, without user, query or fragment";
+    base_url(text).ok_or_else(|| EXPECTED.into())
+}
+
+fn base_url(text: &str) -> Option<Endpoint> {
     let text = text.trim().trim_end_matches('/');
-    match UrlParts::split(text) {
-        Some(url) if matches!(url.scheme, "http" | "https") => Ok(Endpoint(text.to_owned())),
-        _ => Err(EXPECTED.into()),
-    }
+    let url = UrlParts::split(text)?;
+    matches!(url.scheme, "http" | "https").then(|| Endpoint(text.to_owned()))
 }
 
 /// The parts of `scheme://authority/path`.

@@ -11,6 +11,7 @@ mod accept;
 mod audience;
 mod calls;
 mod clock;
+mod durability;
 mod ring;
 mod slow;
 #[path = "../support/mod.rs"]

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
 use rustix::process::Signal;
 
 use crate::audience::Audience;
-use crate::support::{Server, Setup};
+use crate::support::{PATIENCE, Server, Setup};
 use crate::tracer::{Fault, from_the_start};
 
 /// Starts with faults, and expects one line that says why it does not, and nothing left behind.
@@ -232,4 +233,31 @@ fn a_disk_that_is_full() {
     server.kill();
     let server = setup.start();
     audience.expect_history(&server);
+}
+
+/// A disk that fails under `--durability disk`: webhooks get a 500 and are shown to nobody, those who
+/// listen are served, and when the disk works again so does all the rest.
+#[test]
+fn eio_when_a_commit_is_synced() {
+    let mut server = Server::start(&["--shards", "2", "--durability", "disk"]);
+    let mut audience = Audience::of(&server);
+    let calls = ["msync", "fsync", "fdatasync"];
+    let faults = calls.map(|call| format!("{call}:error=EIO"));
+    let faults = faults.each_ref().map(String::as_str);
+    let fault = Fault::inject(&server, &calls.join(","), &faults);
+    for _ in 0..5 {
+        assert_eq!(audience.try_to_publish(), 500);
+        assert_eq!(server.request("GET", "/api/webhook", "", b"").status, 200);
+    }
+    server.wait_for_log("webhooks cannot be stored");
+    assert!(fault.end().failures() > 0);
+    let deadline = Instant::now() + PATIENCE;
+    while audience.try_to_publish() != 200 {
+        assert!(Instant::now() < deadline, "it does not recover");
+    }
+    audience.expect_service();
+    server.wait_for_log("webhooks can be stored again");
+    audience.expect_history(&server);
+    server.kill();
+    audience.expect_history(&server.restart());
 }

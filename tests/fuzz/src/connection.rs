@@ -201,6 +201,7 @@ impl Node {
         self.shard.answer_webhooks(self.now);
         self.shard.tick(self.now);
         self.shard.sweep(self.now);
+        self.shard.end_sweep(self.now);
     }
 
     fn take_batches(&mut self) {
