@@ -125,7 +125,6 @@ impl Node {
             keep_alive: Duration::from_secs(75),
             body_bytes_max: BODY_BYTES_MAX,
             drain: Duration::from_secs(5),
-            fanout_life: None,
             log_bytes_min: 0,
             access: Access::new(has_secret.then_some(b"open sesame")),
             allow_origin: AllowOrigin::Any,
