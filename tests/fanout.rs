@@ -133,10 +133,7 @@ fn a_drain_cuts_shared_streams_off() {
     for stream in &mut shared {
         let (ending, events) = stream.drain();
         assert_eq!(ending, Ending::Close, "no last chunk: no cache may keep it");
-        assert!(
-            events.iter().all(support::Event::is_heartbeat),
-            "{events:?}"
-        );
+        assert!(events.iter().all(Event::is_heartbeat), "{events:?}");
     }
     assert_eq!(private.drain().0, Ending::LastChunk);
     assert_eq!(server.wait().code(), Some(0));
