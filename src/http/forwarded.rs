@@ -19,13 +19,20 @@ pub fn named_client(
     is_proxy: impl Fn(IpAddr) -> bool,
 ) -> Option<IpAddr> {
     let mut client = None;
+    let is_standard = header == "forwarded";
     for value in lines(head, header).rev() {
-        for element in elements(value).into_iter().rev() {
+        // Quotes mean something in the standard field alone.
+        let elements = if is_standard {
+            split_unquoted(value, b',')
+        } else {
+            value.split(|&byte| byte == b',').collect()
+        };
+        for element in elements.into_iter().rev() {
             let Ok(text) = str::from_utf8(element) else {
                 return client;
             };
             let text = text.trim_matches([' ', '\t']);
-            let address = if header == "forwarded" {
+            let address = if is_standard {
                 forwarded_for(text).and_then(address)
             } else {
                 address(text)
@@ -54,28 +61,34 @@ fn lines<'a>(head: &'a [u8], name: &str) -> impl DoubleEndedIterator<Item = &'a 
     })
 }
 
-/// The elements of a list; a comma inside quotes separates nothing.
-fn elements(value: &[u8]) -> Vec<&[u8]> {
+/// Splits a value of `Forwarded`; a separator inside quotes separates nothing (RFC 7239 section 4).
+/// Where a quote is never closed, its writer is no proxy, and it must not swallow what the proxies
+/// behind it have appended: then every separator counts.
+fn split_unquoted(value: &[u8], separator: u8) -> Vec<&[u8]> {
     let mut is_quoted = false;
     let mut is_escaped = false;
-    value
-        .split(move |&byte| {
+    let parts = value
+        .split(|&byte| {
             match byte {
                 _ if is_escaped => is_escaped = false,
                 b'\\' if is_quoted => is_escaped = true,
                 b'"' => is_quoted = !is_quoted,
-                b',' => return !is_quoted,
-                _ => {}
+                _ => return byte == separator && !is_quoted,
             }
             false
         })
-        .collect()
+        .collect();
+    if is_quoted {
+        return value.split(|&byte| byte == separator).collect();
+    }
+    parts
 }
 
 /// The node that an element of `Forwarded` was reached from (RFC 7239 section 5.2).
 fn forwarded_for(element: &str) -> Option<&str> {
-    let node = element.split(';').find_map(|pair| {
-        let (name, value) = pair.split_once('=')?;
+    let pairs = split_unquoted(element.as_bytes(), b';');
+    let node = pairs.into_iter().find_map(|pair| {
+        let (name, value) = str::from_utf8(pair).ok()?.split_once('=')?;
         let name = name.trim_matches([' ', '\t']);
         name.eq_ignore_ascii_case("for").then_some(value)
     })?;
@@ -141,6 +154,13 @@ mod tests {
                 "X-Forwarded-For: 192.0.2.1, unknown, 10.0.0.1\r\n",
                 Some("10.0.0.1"),
             ),
+            // A quote of the client's does not swallow what the proxy appends.
+            ("X-Forwarded-For: \", 192.0.2.1\r\n", Some("192.0.2.1")),
+            (
+                "X-Forwarded-For: 6.6.6.6\", 192.0.2.1\r\n",
+                Some("192.0.2.1"),
+            ),
+            ("X-Forwarded-For: \"6.6.6.6, 192.0.2.1\"\r\n", None),
             ("X-Forwarded-For:\r\n", None),
             ("Host: a\r\n", None),
             ("X-Forwarded-Forty: 192.0.2.1\r\n", None),
@@ -187,6 +207,16 @@ mod tests {
                 "for=6.6.6.6;ext=\"\\\",\", for=192.0.2.1",
                 Some("192.0.2.1"),
             ),
+            // A quote that the client has left open does not swallow what the proxy appends.
+            ("for=6.6.6.6;a=\", for=192.0.2.1", Some("192.0.2.1")),
+            ("for=6.6.6.6;a=\"\\, for=192.0.2.1", Some("192.0.2.1")),
+            (
+                "for=6.6.6.6;a=\"x, for=\"[2001:db8::1]:80\";proto=http",
+                Some("2001:db8::1"),
+            ),
+            ("a=\"b\", for=\", for=192.0.2.1", Some("192.0.2.1")),
+            // Nor does a host name that the client has chosen.
+            ("host=\"a;for=6.6.6.6;b\";for=192.0.2.1", Some("192.0.2.1")),
             ("for=192.0.2.1, for=_hidden", None),
             ("for=unknown", None),
             ("for=\"192.0.2.1", None),
