@@ -356,6 +356,11 @@ pub const HISTORY_WAIT_S_MAX: u64 = 25;
 /// that does not read binds as much of our memory, for [`STALL_MS`]. A hundred messages of 10 KiB.
 pub const HISTORY_ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
+/// Bytes of history that are encoded for requests between two slices of the sweep: as much as a slice
+/// may send. A request costs a hundred bytes and its answer a MiB to make (about 2 ms), so a flood of
+/// them, pipelined `HEAD`s above all, would keep the streams waiting.
+pub const HISTORY_SLICE_BYTES: usize = SLICE_BYTES;
+
 // Streams that a shared cache gives to many clients.
 
 /// What `--cdn-fanout` takes. Below 5 s the reconnects outweigh the streams; a stream of ten minutes

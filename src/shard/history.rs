@@ -6,7 +6,7 @@
 
 use crate::clock::Now;
 use crate::http::{self, HistoryQuery, ReplyTo, RequestReader, etag};
-use crate::limits::HISTORY_ANSWER_BYTES_MAX;
+use crate::limits::{HISTORY_ANSWER_BYTES_MAX, HISTORY_SLICE_BYTES};
 use crate::log::{Cursor, Page, View};
 use crate::metrics::Endpoint;
 use crate::shard::Shard;
@@ -141,13 +141,23 @@ impl<S: Socket> Shard<S> {
         }
     }
 
-    /// The sweep has come to a request that waits: something may have come.
-    pub(super) fn wake_waiting(&mut self, slot: usize, now: Now) {
-        if let Some(State::Waiting(waiting)) = self.connections.get(slot).map(|c| &c.state)
-            && self.log.has_news(waiting.place.view, &waiting.end)
-        {
-            self.end_wait(slot, now);
+    /// The sweep has come to a request that waits: something may have come. Tells how many bytes
+    /// the answer took to make, if there was one.
+    pub(super) fn wake_waiting(&mut self, slot: usize, now: Now) -> Option<usize> {
+        let State::Waiting(waiting) = &self.connections.get(slot)?.state else {
+            return None;
+        };
+        if !self.log.has_news(waiting.place.view, &waiting.end) {
+            return None;
         }
+        let before = self.history_bytes;
+        self.end_wait(slot, now);
+        Some(self.history_bytes - before)
+    }
+
+    /// Whether no more histories are to be encoded before streams have been served.
+    pub(super) fn is_history_put_off(&self) -> bool {
+        self.history_bytes >= HISTORY_SLICE_BYTES
     }
 
     fn wait(
@@ -185,6 +195,7 @@ impl<S: Socket> Shard<S> {
             .log
             .page(view, after, request.limit, HISTORY_ANSWER_BYTES_MAX);
         let body = self.encode_page(&page, after, request.since);
+        self.history_bytes += body.len();
         let etag = etag::of(&body);
         let known = request.if_none_match.as_deref();
         let is_known = known.is_some_and(|tags| etag::any_matches(tags, &etag));

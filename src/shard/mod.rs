@@ -117,6 +117,8 @@ pub struct Shard<S> {
     sender: SenderId,
     /// When the webhooks were read that this turn has answered, in monotonic microseconds.
     answered_us: Vec<u64>,
+    /// Bytes of history that were encoded since the last slice of the sweep.
+    history_bytes: usize,
     /// How many publishers the metrics know of.
     waiting_told: i64,
     storage_fails: bool,
@@ -216,6 +218,7 @@ impl<S: Socket> Shard<S> {
             publishing_bytes: 0,
             sender: hub.new_sender(),
             answered_us: Vec::new(),
+            history_bytes: 0,
             waiting_told: 0,
             storage_fails: false,
             hub_was_full: false,
@@ -363,7 +366,10 @@ impl<S: Socket> Shard<S> {
 
     /// Goes on with connections whose turn was over before their bytes were.
     pub fn resume_unfinished(&mut self, now: Now) {
-        for token in std::mem::take(&mut self.unfinished) {
+        let mut unfinished = std::mem::take(&mut self.unfinished);
+        // There may be histories for a few of them alone: nobody is always the last.
+        self.rng.shuffle(&mut unfinished);
+        for token in unfinished {
             if let Some(slot) = self.slot_of(token) {
                 let connection = &mut self.connections[slot];
                 connection.is_unfinished = false;
@@ -408,6 +414,7 @@ impl<S: Socket> Shard<S> {
             self.sweep_began_us = Some(now.mono_us);
         }
         self.sweep_slice(now);
+        self.history_bytes = 0;
     }
 
     /// Whether a sweep has been under way since the last [`Shard::end_sweep`].

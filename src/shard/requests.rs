@@ -207,6 +207,12 @@ impl<S: Socket> Shard<S> {
             Some(request) => self.decide(slot, &request),
             None => return Some(reader),
         };
+        if matches!(handled, Handled::History(_)) && self.is_history_put_off() {
+            // It stays in the reader until streams have been served.
+            self.go_on_later(slot);
+            self.wait_for_bytes(slot, reader, None, now);
+            return None;
+        }
         reader.consume();
         match handled {
             Handled::Answered(then) => self.send_answer(slot, reader, then, now),

@@ -317,12 +317,12 @@ impl<S: Socket> Shard<S> {
         }
     }
 
-    /// Sends a stream what it lacks, and tells how many bytes went out if that took a write.
+    /// Sends a stream what it lacks, and tells how many bytes went out if that took a write; a request
+    /// that waits gets its answer likewise.
     fn serve(&mut self, slot: usize, now: Now) -> Option<usize> {
         let connection = self.connections.get_mut(slot)?;
         let State::Streaming(stream) = &mut connection.state else {
-            self.wake_waiting(slot, now);
-            return None;
+            return self.wake_waiting(slot, now);
         };
         if stream.blocked {
             return None;

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, bounded};
 
 use super::*;
 use crate::hub::{Outlet, Wake};
-use crate::limits::{READS_PER_TURN, SLICE_WRITES};
+use crate::limits::{HISTORY_SLICE_BYTES, READS_PER_TURN, SLICE_BYTES, SLICE_WRITES};
 use crate::metrics::Metrics;
 use crate::ring::Ring;
 use crate::ring::memory::MemoryMedium;
@@ -446,6 +446,85 @@ fn the_time_of_a_sweep_ends_with_its_last_slice() {
         text.contains("hookcast_sweep_seconds_sum 0.003\nhookcast_sweep_seconds_count 1\n"),
         "{text}"
     );
+}
+
+/// How many answers a peer got.
+fn answers(peer: &Peer) -> usize {
+    peer.take().matches("HTTP/1.1 ").count()
+}
+
+/// A request of a hundred bytes may cost a MiB to answer: streams, and webhooks, do not wait for all
+/// that a flood asks for.
+#[test]
+fn a_flood_of_requests_for_the_history_leaves_room_for_streams_and_webhooks() {
+    let mut node = Node::with(|settings| settings.held_bytes_max = 1 << 24);
+    node.publish(100, 3000);
+    let head = b"HEAD /api/webhook/messages HTTP/1.1\r\nHost: a\r\n\r\n".repeat(5);
+    let flood: Vec<Peer> = (0..40).map(|_| Peer::with_room(10_000)).collect();
+    for peer in &flood {
+        let token = node.open(peer);
+        peer.send(&head);
+        node.shard.ready(token, READABLE, node.now);
+    }
+    let most = HISTORY_SLICE_BYTES / (100 * 3000) + 1;
+    let mut answered: Vec<usize> = flood.iter().map(answers).collect();
+    assert!((1..=most).contains(&answered.iter().sum()), "{answered:?}");
+    // Another is served meanwhile.
+    let body = b"{\"message\":\"x\"}";
+    let sender = Peer::with_room(1000);
+    let post = format!(
+        "POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    node.ask(&sender, &[post.as_bytes(), body].concat());
+    assert!(sender.take().starts_with("HTTP/1.1 200 "));
+    // And everyone is served in the end.
+    for _ in 0..200 * 2 / most {
+        node.turn(&[]);
+        assert!(node.shard.history_bytes == 0);
+    }
+    for (peer, answered) in flood.iter().zip(&mut answered) {
+        *answered += answers(peer);
+    }
+    assert_eq!(answered, [5; 40]);
+}
+
+/// Nor does the sweep answer all at once who waited for a message.
+#[test]
+fn a_crowd_that_waits_is_answered_in_slices() {
+    let mut node = Node::with(|settings| settings.held_bytes_max = 1 << 24);
+    node.publish(100, 3000);
+    let first = Peer::with_room(1 << 20);
+    node.ask(
+        &first,
+        b"GET /api/webhook/messages HTTP/1.1\r\nHost: a\r\n\r\n",
+    );
+    let text = first.take();
+    let etag = text
+        .split("ETag: ")
+        .nth(1)
+        .unwrap()
+        .split('\r')
+        .next()
+        .unwrap();
+    let wait = format!(
+        "GET /api/webhook/messages?wait=25 HTTP/1.1\r\nHost: a\r\nIf-None-Match: {etag}\r\n\r\n"
+    );
+    let crowd: Vec<Peer> = (0..40).map(|_| Peer::with_room(1 << 20)).collect();
+    for peer in &crowd {
+        node.ask(peer, wait.as_bytes());
+    }
+    assert!(crowd.iter().all(|peer| answers(peer) == 0));
+    node.publish(1, 3000);
+    node.turn(&[]);
+    let answered: usize = crowd.iter().map(answers).sum();
+    let most = SLICE_BYTES / (100 * 3000) + 1;
+    assert!((1..=most).contains(&answered), "{answered} at once");
+    for _ in 0..10 {
+        node.turn(&[]);
+    }
+    let later: usize = crowd.iter().map(answers).sum();
+    assert_eq!(answered + later, 40);
 }
 
 const WAIT: &[u8] = b"GET /api/webhook/messages?wait=25 HTTP/1.1\r\nHost: a\r\n\r\n";
