@@ -53,6 +53,7 @@ fn a_stream_begins_with_its_headers_and_connected_in_one_send() {
     assert_eq!(head.header("content-type"), Some("text/event-stream"));
     assert_eq!(head.header("cache-control"), Some("no-store, no-transform"));
     assert_eq!(head.header("x-accel-buffering"), Some("no"));
+    assert_eq!(head.header("x-content-type-options"), Some("nosniff"));
     assert_eq!(head.header("transfer-encoding"), Some("chunked"));
     assert_eq!(head.header("access-control-allow-origin"), Some("*"));
     assert!(head.header("date").is_some() && head.header("content-length").is_none());

@@ -361,7 +361,7 @@ const DATE_SECONDS_MAX: u64 = 253_402_300_799;
 
 /// The type exactly as written: some clients compare it byte by byte. `no-transform` and
 /// `X-Accel-Buffering` keep proxies from collecting events before they pass them on.
-const STREAM_FIELDS: &str = "Content-Type: text/event-stream\r\nX-Accel-Buffering: no\r\n";
+const STREAM_FIELDS: &str = "Content-Type: text/event-stream\r\nX-Accel-Buffering: no\r\nX-Content-Type-Options: nosniff\r\n";
 
 /// A stream that is for its client alone.
 const PRIVATE_FIELDS: &str = "Cache-Control: no-store, no-transform\r\n";
@@ -442,7 +442,7 @@ mod tests {
     const BEGIN: &str = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nAccess-Control-Allow-Origin: *\r\n";
     const JSON: &str = "Content-Type: application/json\r\nCache-Control: no-store\r\n\
         X-Content-Type-Options: nosniff\r\n";
-    const STREAM: &str = "Content-Type: text/event-stream\r\nX-Accel-Buffering: no\r\n\
+    const STREAM: &str = "Content-Type: text/event-stream\r\nX-Accel-Buffering: no\r\nX-Content-Type-Options: nosniff\r\n\
         Cache-Control: no-store, no-transform\r\n";
 
     #[test]
