@@ -468,6 +468,24 @@ pub const CONNECTION_BYTES_MAX: usize = SMALL_REQUEST_BYTES_MAX + 1024;
 pub const TLS_CONNECTION_BYTES_MAX: usize =
     8 * 1024 + 2 * TLS_HANDSHAKE_BYTES_MAX + 2 * TLS_BUFFER_BYTES;
 
+/// Bytes of the smallest frame, and what the log's index takes for one at most: its place, the place
+/// in its session's list, and the session, when it is of a session of its own. A flood of such messages
+/// takes 230 bytes each, the hash map's spare room included.
+pub const FRAME_BYTES_MIN: usize = 160;
+/// See [`FRAME_BYTES_MIN`].
+pub const FRAME_INDEX_BYTES_MAX: usize = 256;
+
+/// The most memory that a shard's live log takes, its index included.
+pub const fn log_bytes_max(body_bytes_max: usize) -> usize {
+    let history_bytes = HISTORY_MESSAGES * (2 * body_bytes_max + FRAME_OVERHEAD_BYTES_MAX);
+    let frames_bytes = if history_bytes > LOG_BYTES_MIN {
+        history_bytes
+    } else {
+        LOG_BYTES_MIN
+    };
+    frames_bytes + frames_bytes / FRAME_BYTES_MIN * FRAME_INDEX_BYTES_MAX
+}
+
 /// What the server itself needs: threads, the log's queue, the window, the pooled buffers.
 pub const BASE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
@@ -483,16 +501,10 @@ pub const fn memory_bytes_max(
     body_bytes_max: usize,
 ) -> usize {
     let frame_bytes_max = 2 * body_bytes_max + FRAME_OVERHEAD_BYTES_MAX;
-    let history_bytes = HISTORY_MESSAGES * frame_bytes_max;
-    let log_bytes = if history_bytes > LOG_BYTES_MIN {
-        history_bytes
-    } else {
-        LOG_BYTES_MIN
-    };
     let inbox_bytes = INBOX_BATCHES_MAX * (BATCH_BYTES_MAX + frame_bytes_max);
     BASE_BYTES_MAX
         + shards
-            * (log_bytes
+            * (log_bytes_max(body_bytes_max)
                 + held_bytes_max(shards, body_bytes_max)
                 + PUBLISHING_BYTES_MAX
                 + 2 * frame_bytes_max)

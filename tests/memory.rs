@@ -97,3 +97,38 @@ fn served_requests_leave_nothing_behind() {
         "{before} to {after}: 26 bytes a request or more"
     );
 }
+
+/// Small messages, each to a session of its own: what a log knows of each is more than its bytes.
+#[test]
+fn a_flood_of_sessions_stays_within_the_bound() {
+    const CONNECTIONS: usize = 32;
+    const BATCH: usize = 100;
+    let server = Server::start(&["--shards", "1"]);
+    let mut connections: Vec<_> = (0..CONNECTIONS).map(|_| server.connect()).collect();
+    let before = memory_bytes(&server);
+    let frames = hookcast::limits::LOG_BYTES_MIN / 150;
+    let mut most = 0;
+    for round in 0..=frames / (CONNECTIONS * BATCH) {
+        for (index, connection) in connections.iter_mut().enumerate() {
+            let first = (round * CONNECTIONS + index) * BATCH;
+            let posts: String = (first..first + BATCH)
+                .map(|session| {
+                    let body = format!(r#"{{"message":"x","sessionId":"{session:x}"}}"#);
+                    let length = body.len();
+                    format!("POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}")
+                })
+                .collect();
+            connection.send(posts.as_bytes());
+        }
+        for connection in &mut connections {
+            for _ in 0..BATCH {
+                assert_eq!(connection.read_response().status, 200);
+            }
+        }
+        most = most.max(memory_bytes(&server));
+    }
+    let bound = hookcast::limits::log_bytes_max(hookcast::limits::BODY_BYTES_MAX_DEFAULT) as u64;
+    let grown = most - before;
+    println!("{frames} sessions: {grown} bytes of {bound}");
+    assert!(grown < bound, "{grown} bytes of {bound}");
+}
