@@ -36,6 +36,28 @@ impl fmt::Display for Check {
             Verdict::Failed => "FAILED",
             Verdict::Skipped => "skipped",
         };
-        write!(f, "{:<12} {mark:<8} {}", self.subject, self.words)
+        // The words may quote what a server has answered, which is not to reach the terminal as
+        // anything but text.
+        let safe = |c: char| if c.is_control() { ' ' } else { c };
+        let words: String = self.words.chars().map(safe).collect();
+        write!(f, "{:<12} {mark:<8} {words}", self.subject)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_answers_is_text_to_the_terminal() {
+        let check = Check {
+            subject: "http",
+            verdict: Verdict::Noted,
+            words: "via \u{1b}[2J\u{9b}2J\r\nFAILED é".into(),
+        };
+        assert_eq!(
+            check.to_string(),
+            "http         note     via  [2J 2J  FAILED é"
+        );
     }
 }
