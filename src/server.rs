@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -227,6 +228,11 @@ fn log_ring(config: &Config, report: &crate::ring::Report) {
         tracing::warn!(%ring, "{report}");
     } else {
         tracing::info!(%ring, "{report}");
+    }
+    // One that is made here is for its owner alone; a copy has the mode of any file.
+    let is_exposed = |file: std::fs::Metadata| file.permissions().mode() & 0o006 != 0;
+    if std::fs::metadata(&config.ring).is_ok_and(is_exposed) {
+        tracing::warn!(%ring, "every user of this machine may read or write the ring; chmod o-rw it");
     }
 }
 

@@ -2,11 +2,12 @@
 
 mod support;
 
-use std::fs::File;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use support::Setup;
+use support::{Server, Setup};
 
 /// The lines that a server which cannot start writes to a file, with `JOURNAL_STREAM` naming the
 /// file's inode or one beside it.
@@ -105,4 +106,29 @@ fn neither_secrets_nor_control_characters_enter_the_log() {
         assert!(fields.values().all(is_clean), "{text}");
     }
     assert!(log.len() >= 3, "{log:?}");
+}
+
+/// A ring that was copied into place has the mode of any file, and what is sent to sessions is in it.
+#[test]
+fn a_ring_that_everyone_may_read_is_warned_of() {
+    let warning = "every user of this machine may read or write the ring";
+    let mut server = Server::start(&[]);
+    let ring = server.setup().ring();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&ring), 0o600);
+    assert!(
+        !server
+            .log()
+            .iter()
+            .any(|line| line.to_string().contains(warning))
+    );
+    std::fs::set_permissions(&ring, Permissions::from_mode(0o604)).unwrap();
+    server.kill();
+    let server = server.restart();
+    server.wait_for_log(warning);
+    assert_eq!(
+        mode(&ring),
+        0o604,
+        "whose file it is decides who may read it"
+    );
 }
