@@ -94,8 +94,8 @@ impl Admin {
             }
             Err(refusal) => responder.refusal(reader.head().as_ref(), refusal, &mut answer),
         }
-        connection.set_write_timeout(Some(Duration::from_millis(ADMIN_DEADLINE_MS)))?;
-        connection.write_all(&answer)?;
+        let deadline = Instant::now() + Duration::from_millis(ADMIN_DEADLINE_MS);
+        write_answer(&mut connection, &answer, deadline)?;
         connection.shutdown(Shutdown::Write)
     }
 
@@ -169,6 +169,28 @@ fn answer_page(to: ReplyTo, responder: &Responder, out: &mut Vec<u8>) {
     ];
     let fields = own.into_iter().chain(ALWAYS);
     responder.document(to, Status::Ok, fields, page.as_bytes(), out);
+}
+
+/// Writes an answer before a deadline. One that takes it byte by byte would else keep its thread.
+fn write_answer(
+    connection: &mut TcpStream,
+    mut answer: &[u8],
+    deadline: Instant,
+) -> io::Result<()> {
+    while !answer.is_empty() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        connection.set_write_timeout(Some(left))?;
+        match connection.write(answer) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(bytes) => answer = &answer[bytes..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Reads one request. `Err` outside means that there is nobody to answer.

@@ -1,6 +1,7 @@
 //! The admin address as its users see it, and what the files for operators say of its metrics.
 
 use std::collections::BTreeSet;
+use std::sync::mpsc::{self, TryRecvError};
 
 use serde_json::Value;
 
@@ -73,6 +74,27 @@ fn a_client_that_says_nothing_delays_no_health_check() {
         let error = (&mut &*connection).read(&mut [0]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "still open");
     }
+}
+
+/// It makes progress all the time, and would do so for many seconds.
+#[test]
+fn an_answer_that_is_taken_byte_by_byte_is_cut_off() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut connection, _) = listener.accept().unwrap();
+    let (end, ended) = mpsc::channel::<()>();
+    let reader = thread::spawn(move || {
+        let mut buffer = [0; 1024];
+        while ended.try_recv() == Err(TryRecvError::Empty) {
+            assert!(peer.read(&mut buffer).unwrap() > 0);
+            thread::sleep(Duration::from_millis(1));
+        }
+    });
+    let answer = vec![b'x'; 16 << 20];
+    let deadline = Instant::now() + Duration::from_millis(100);
+    assert!(write_answer(&mut connection, &answer, deadline).is_err());
+    drop(end);
+    reader.join().unwrap();
 }
 
 #[test]
