@@ -5,7 +5,7 @@ mod support;
 
 use rustix::process::Signal;
 use serde_json::json;
-use support::{Ending, EventStream, Server, Setup};
+use support::{Ending, Event, EventStream, Server, Setup};
 
 const SECRET: &str = "X-Webhook-Secret: s3cret\r\n";
 
