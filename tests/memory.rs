@@ -111,14 +111,14 @@ fn a_flood_of_sessions_stays_within_the_bound() {
     for round in 0..=frames / (CONNECTIONS * BATCH) {
         for (index, connection) in connections.iter_mut().enumerate() {
             let first = (round * CONNECTIONS + index) * BATCH;
-            let posts: String = (first..first + BATCH)
+            let posts: Vec<String> = (first..first + BATCH)
                 .map(|session| {
                     let body = format!(r#"{{"message":"x","sessionId":"{session:x}"}}"#);
                     let length = body.len();
                     format!("POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}")
                 })
                 .collect();
-            connection.send(posts.as_bytes());
+            connection.send(posts.concat().as_bytes());
         }
         for connection in &mut connections {
             for _ in 0..BATCH {
