@@ -5,11 +5,13 @@
 //! Uses the HTTP core with a blocking socket and short deadlines. Never serves anything public.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
+
+use mio::{Events, Interest, Poll, Waker};
 
 use crate::http::{
     Allow, AllowOrigin, ErrorAnswer, Method, Progress, Refusal, Request, RequestReader, Responder,
@@ -26,6 +28,23 @@ pub struct Admin {
     is_draining: Arc<AtomicBool>,
 }
 
+/// The running admin.
+#[derive(Debug)]
+pub struct AdminHandle {
+    waker: Waker,
+}
+
+impl AdminHandle {
+    /// Lets it accept no further connection.
+    pub fn stop(&self) {
+        // An eventfd that cannot be written to is one that is full, which wakes as well.
+        let _ = self.waker.wake();
+    }
+}
+
+const STOP: mio::Token = mio::Token(0);
+const ARRIVAL: mio::Token = mio::Token(1);
+
 impl Admin {
     /// An admin that tells of these metrics, those of the mirror if there is one, and that the server is ready until `is_draining`.
     pub fn new(
@@ -40,21 +59,40 @@ impl Admin {
         }
     }
 
-    /// Listens, and serves on a thread of its own until the process ends. Returns the address.
-    pub fn start(self, address: SocketAddr) -> io::Result<SocketAddr> {
-        let listener = TcpListener::bind(address)?;
-        let address = listener.local_addr()?;
+    /// Serves on a thread of its own until the process ends or it is told to stop.
+    pub fn start(self, listener: TcpListener) -> io::Result<AdminHandle> {
+        listener.set_nonblocking(true)?;
+        let mut poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), STOP)?;
+        let mut listener = mio::net::TcpListener::from_std(listener);
+        poll.registry()
+            .register(&mut listener, ARRIVAL, Interest::READABLE)?;
         thread::Builder::new()
             .name("admin".into())
-            .spawn(move || self.serve(&listener))?;
-        Ok(address)
+            .spawn(move || self.serve(&mut poll, &mut listener))?;
+        Ok(AdminHandle { waker })
     }
 
-    fn serve(&self, listener: &TcpListener) {
+    fn serve(&self, poll: &mut Poll, listener: &mut mio::net::TcpListener) {
+        let mut events = Events::with_capacity(2);
+        loop {
+            // An interruption, or no memory for a moment; the next look tells.
+            let _ = poll.poll(&mut events, None);
+            if events.iter().any(|event| event.token() == STOP) {
+                // The socket may live on in another process, which serves it now.
+                let _ = poll.registry().deregister(listener);
+                return;
+            }
+            self.serve_all(listener);
+        }
+    }
+
+    fn serve_all(&self, listener: &mio::net::TcpListener) {
         loop {
             match listener.accept() {
                 // A peer that hangs up or is too slow is its own loss.
-                Ok((connection, _)) => drop(self.serve_one(connection)),
+                Ok((connection, _)) => drop(self.serve_one(connection.into())),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // No descriptor, most likely: the shards say so, and it passes.
                 Err(_) => thread::sleep(Duration::from_millis(ACCEPT_RETRY_MS)),
             }
@@ -62,6 +100,7 @@ impl Admin {
     }
 
     fn serve_one(&self, mut connection: TcpStream) -> io::Result<()> {
+        connection.set_nonblocking(false)?;
         let deadline = Instant::now() + Duration::from_millis(ADMIN_DEADLINE_MS);
         let responder = Responder::new(AllowOrigin::Listed(Vec::new()), SystemTime::now());
         let mut reader = RequestReader::new(Vec::new(), ADMIN_BODY_BYTES_MAX);

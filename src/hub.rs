@@ -163,10 +163,19 @@ pub struct Hub {
 }
 
 struct State {
-    ring: Ring,
+    custody: Custody,
     /// What the ring holds, oldest first.
     history: VecDeque<Arc<Message>>,
     ids: MessageIds,
+}
+
+/// Who holds the ring.
+enum Custody {
+    Ours(Ring),
+    /// Another process, which goes on from this seq. Nothing is published here.
+    Released {
+        next_seq: u64,
+    },
 }
 
 impl Hub {
@@ -182,7 +191,7 @@ impl Hub {
         let history = history.into_iter().map(|(_, message)| Arc::new(message));
         Hub {
             state: Mutex::new(State {
-                ring,
+                custody: Custody::Ours(ring),
                 history: history.collect(),
                 ids: MessageIds::new(),
             }),
@@ -208,7 +217,7 @@ impl Hub {
     /// with. Called before the first message is published.
     pub fn history_batch(&self) -> (u64, Batch) {
         let state = self.lock();
-        let first_seq = state.ring.next_seq() - state.history.len() as u64;
+        let first_seq = state.next_seq() - state.history.len() as u64;
         let mut batch = Batch::default();
         for (seq, message) in (first_seq..).zip(&state.history) {
             batch.push(self.epoch, seq, message);
@@ -220,7 +229,7 @@ impl Hub {
     pub fn ring_view(&self) -> RingView {
         let state = self.lock();
         RingView {
-            first_seq: state.ring.next_seq() - state.history.len() as u64,
+            first_seq: state.next_seq() - state.history.len() as u64,
             messages: state.history.iter().cloned().collect(),
         }
     }
@@ -301,11 +310,48 @@ impl Hub {
         true
     }
 
-    /// Writes the ring to disk and marks it as cleanly closed. The last thing in a drain.
+    /// Writes the ring to disk and marks it as cleanly closed. The last thing in a drain. Nothing
+    /// happens to a ring that was released.
     pub fn close(&self) -> io::Result<()> {
+        self.lock().close()
+    }
+
+    /// Closes the ring and unlocks it, so that another process may open it. Until
+    /// [`Hub::take_back`] drafts stay where they are. On an error the ring is kept.
+    pub fn release(&self) -> io::Result<()> {
         let mut state = self.lock();
-        state.mend().map_err(io::Error::other)?;
-        state.ring.sync()
+        state.close()?;
+        let next_seq = state.next_seq();
+        state.custody = Custody::Released { next_seq };
+        Ok(())
+    }
+
+    /// Goes on with the ring, opened again, after [`Hub::release`]. What another process has appended
+    /// to it meanwhile goes to the streams. It has to be the ring of this hub's epoch.
+    pub fn take_back(&self, ring: Ring, history: Vec<(u64, Message)>) {
+        assert_eq!(ring.epoch(), self.epoch, "the caller has looked");
+        let mut state = self.lock();
+        let known_seq = state.next_seq();
+        state.custody = Custody::Ours(ring);
+        let mut batch = Batch::default();
+        for (seq, message) in history {
+            if seq >= known_seq {
+                batch.push(self.epoch, seq, &message);
+                state.remember(Arc::new(message));
+            }
+        }
+        let has_news = !batch.frames.is_empty();
+        if has_news {
+            // They empty their inboxes every turn, and only the holder of the lock fills them.
+            while self.outlets.iter().any(|outlet| outlet.batches.is_full()) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            self.send(batch);
+        }
+        drop(state);
+        if has_news {
+            self.outlets.iter().for_each(|outlet| outlet.wake.wake());
+        }
     }
 
     /// Numbers, commits and encodes what `next` yields, and sends it to the shards, a batch at a
@@ -319,7 +365,7 @@ impl Hub {
         let mut state = self.lock();
         let mut sent = false;
         // Only the holder of the lock sends, so room that is seen here stays.
-        while !self.outlets.iter().any(|outlet| outlet.batches.is_full()) {
+        while state.has_ring() && !self.outlets.iter().any(|outlet| outlet.batches.is_full()) {
             let mut batch = Batch::default();
             while batch.bytes.len() < BATCH_BYTES_MAX
                 && let Some(item) = next()
@@ -348,7 +394,7 @@ impl Hub {
         batch: &mut Batch,
         message: Arc<Message>,
     ) -> Result<Receipt, NotStored> {
-        let chunk = batch.push(self.epoch, state.ring.next_seq(), &message);
+        let chunk = batch.push(self.epoch, state.next_seq(), &message);
         if chunk.bytes as usize > self.frame_bytes_max {
             batch.pop();
             return Err(NotStored::FrameTooLarge(self.frame_bytes_max));
@@ -361,10 +407,7 @@ impl Hub {
             id: message.id,
             timestamp_ms: message.timestamp_ms,
         };
-        if state.history.len() == HISTORY_MESSAGES {
-            state.history.pop_front();
-        }
-        state.history.push_back(message);
+        state.remember(message);
         Ok(receipt)
     }
 
@@ -384,23 +427,55 @@ impl Hub {
 }
 
 impl State {
+    fn next_seq(&self) -> u64 {
+        match &self.custody {
+            Custody::Ours(ring) => ring.next_seq(),
+            Custody::Released { next_seq } => *next_seq,
+        }
+    }
+
+    fn has_ring(&self) -> bool {
+        matches!(self.custody, Custody::Ours(_))
+    }
+
+    fn remember(&mut self, message: Arc<Message>) {
+        if self.history.len() == HISTORY_MESSAGES {
+            self.history.pop_front();
+        }
+        self.history.push_back(message);
+    }
+
+    fn close(&mut self) -> io::Result<()> {
+        self.mend().map_err(io::Error::other)?;
+        match &mut self.custody {
+            Custody::Ours(ring) => ring.sync(),
+            Custody::Released { .. } => Ok(()),
+        }
+    }
+
     /// Appends to the ring; `look` first whether the file is still what it was, once per batch.
     fn append(&mut self, message: &Message, look: bool) -> Result<u64, RingError> {
         if look {
             self.mend()?;
         }
-        self.ring.append(message)
+        match &mut self.custody {
+            Custody::Ours(ring) => ring.append(message),
+            // Not reached: publishing looks first.
+            Custody::Released { .. } => Err(RingError::Removed),
+        }
     }
 
     /// Writes the file anew from the history if somebody has cut or removed it: a write to a page
     /// that is gone would end the process.
     fn mend(&mut self) -> Result<(), RingError> {
-        let Err(error) = self.ring.check() else {
+        let Custody::Ours(ring) = &mut self.custody else {
+            return Ok(());
+        };
+        let Err(error) = ring.check() else {
             return Ok(());
         };
         tracing::warn!(%error, "the ring file was changed from outside; writing it anew");
-        self.ring
-            .repair(self.history.iter().map(|message| &**message))
+        ring.repair(self.history.iter().map(|message| &**message))
     }
 }
 

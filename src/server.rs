@@ -1,39 +1,53 @@
 //! Puts the parts together: opens the ring, binds, starts the threads, and waits for their end.
 //!
-//! Called by `main` with a finished configuration. Threads: one per shard, one that waits for
-//! signals, and those of the admin address and the mirror. Never parses a flag, never touches a connection.
+//! Called by `main` with a finished configuration and what was passed on to this process. Threads: one
+//! per shard, those that wait for signals (`control`), and those of the admin address, the mirror, the
+//! watchdog and a predecessor's connections. Never parses a flag, never touches a connection.
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::config::{AllowOrigins, Config};
+use crate::control::Control;
+use crate::handover::predecessor::Predecessor;
 use crate::http::{Access, AllowOrigin};
 use crate::hub::Hub;
+use crate::inherit::Sockets;
 use crate::limits::{KV_LAST_SYNC_MS_MIN, LOG_BYTES_MIN};
 use crate::metrics::Metrics;
 use crate::mirror::{self, MirrorHandle, SpawnError, Stopped};
 use crate::ring::{Ring, RingError};
-use crate::shard::accept::listen;
+use crate::service;
+use crate::shard::accept::{adopt, listen};
 use crate::shard::reactor::{Reactor, ShardHandle};
 use crate::shard::{Settings, Shard};
+
+/// What was passed on to this process.
+#[derive(Debug, Default)]
+pub struct Heritage {
+    /// Listening sockets, to be used in place of binding.
+    pub sockets: Sockets,
+    /// The server that this one takes over from: it holds the ring until it is asked for it.
+    pub predecessor: Option<Predecessor>,
+}
 
 /// Why the server could not start, or had to stop.
 #[derive(Debug)]
 pub enum ServerError {
     /// An address could not be listened on.
     Listen(SocketAddr, io::Error),
+    /// The predecessor did not let go of the ring.
+    Predecessor(io::Error),
     /// The ring could not be opened.
     Ring(PathBuf, RingError),
     /// A thread, a poll or a signal handler could not be made.
@@ -51,6 +65,9 @@ impl fmt::Display for ServerError {
         match self {
             ServerError::Listen(address, error) => {
                 write!(f, "cannot listen on {address}: {error}")
+            }
+            ServerError::Predecessor(error) => {
+                write!(f, "cannot take over from the running server: {error}")
             }
             ServerError::Ring(path, error) => {
                 write!(f, "cannot open the ring {}: {error}", path.display())
@@ -72,22 +89,29 @@ impl fmt::Display for ServerError {
 impl std::error::Error for ServerError {}
 
 /// Serves until a signal ends it.
-pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
+pub fn run(config: &Config, metrics: &Arc<Metrics>, heritage: Heritage) -> Result<(), ServerError> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
     crate::window::prepare();
     let clock = Clock::start();
+    let Heritage {
+        sockets,
+        predecessor,
+    } = heritage;
+    if let Some(predecessor) = &predecessor {
+        predecessor.await_ring().map_err(ServerError::Predecessor)?;
+    }
     let (ring, recovered) = Ring::open(&config.ring, config.body_bytes_max)
         .map_err(|error| ServerError::Ring(config.ring.clone(), error))?;
     log_ring(config, &recovered.report);
     let history = recovered.messages.len();
 
-    let listeners = bind(config)?;
-    let addresses: Vec<SocketAddr> = listeners
-        .iter()
-        .filter_map(|l| l.local_addr().ok())
-        .collect();
+    let sockets = bind(config, sockets)?;
+    let addresses = sockets.addresses();
+    let to_pass_on = sockets
+        .try_clone()
+        .map_err(|error| ServerError::Start("listening", error))?;
     let mut reactors = Vec::new();
     let mut outlets = Vec::new();
     let mut handles = Vec::new();
@@ -99,7 +123,7 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
         handles.push(handle);
     }
     reactors[0]
-        .accept_from(listeners, handles.clone(), config.connections_max)
+        .accept_from(sockets.serving, handles.clone(), config.connections_max)
         .map_err(|error| ServerError::Start("accepting", error))?;
     let (publish_bell, published) = bounded(1);
     let publish_bell = config.kv.is_some().then_some(publish_bell);
@@ -121,15 +145,29 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
 
     let is_draining = Arc::new(AtomicBool::new(false));
     let drain_began = Arc::new(OnceLock::new());
-    if let Some(address) = config.admin {
+    let start_admin = |socket: TcpListener| {
+        let address = socket.local_addr()?;
         let mirror = mirror.as_ref().map(MirrorHandle::stats);
-        let admin = Admin::new(Arc::clone(metrics), mirror, Arc::clone(&is_draining));
-        let address = admin
-            .start(address)
-            .map_err(|error| ServerError::Listen(address, error))?;
+        let handle =
+            Admin::new(Arc::clone(metrics), mirror, Arc::clone(&is_draining)).start(socket)?;
         tracing::info!(%address, "metrics and health");
-    }
-    await_signals(handles, is_draining, Arc::clone(&drain_began))
+        Ok(handle)
+    };
+    let admin = sockets
+        .admin
+        .map(start_admin)
+        .transpose()
+        .map_err(|error| ServerError::Start("the admin address", error))?;
+    let control = Control {
+        shards: handles.clone(),
+        hub: Arc::clone(&hub),
+        ring: (config.ring.clone(), config.body_bytes_max),
+        admin,
+        is_draining,
+        drain_began: Arc::clone(&drain_began),
+    };
+    control
+        .start(to_pass_on)
         .map_err(|error| ServerError::Start("waiting for signals", error))?;
     let (ended_sender, ended) = bounded(config.shards);
     for (index, (reactor, shard)) in reactors.into_iter().zip(shards).enumerate() {
@@ -141,6 +179,8 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
         })?;
     }
     drop(ended_sender);
+    service::start_watchdog(handles.clone())
+        .map_err(|error| ServerError::Start("the watchdog", error))?;
     for address in &addresses {
         tracing::info!(
             %address,
@@ -158,6 +198,12 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
         );
     }
 
+    match predecessor {
+        Some(predecessor) => spawn("predecessor".into(), move || {
+            inherit(&predecessor, &handles)
+        })?,
+        None => service::ready(),
+    }
     // A shard that cannot go on ends the server: half a server is worse than a restart.
     for result in ended {
         result.map_err(ServerError::Shard)?;
@@ -194,9 +240,46 @@ fn log_ring(config: &Config, report: &crate::ring::Report) {
     }
 }
 
-fn bind(config: &Config) -> Result<Vec<std::net::TcpListener>, ServerError> {
+/// Binds what was not passed on. Sockets that were take the place of `--listen` and `--admin`.
+fn bind(config: &Config, passed: Sockets) -> Result<Sockets, ServerError> {
     let bind = |&address| listen(address).map_err(|error| ServerError::Listen(address, error));
-    config.listen.iter().map(bind).collect()
+    let serving = if passed.serving.is_empty() {
+        config.listen.iter().map(bind).collect::<Result<_, _>>()?
+    } else {
+        let adopted = passed.serving.into_iter().map(adopt);
+        adopted
+            .collect::<io::Result<_>>()
+            .map_err(|error| ServerError::Start("listening on a passed socket", error))?
+    };
+    let admin = match (passed.admin, config.admin) {
+        (Some(socket), _) => Some(socket),
+        (None, Some(address)) => {
+            Some(TcpListener::bind(address).map_err(|error| ServerError::Listen(address, error))?)
+        }
+        (None, None) => None,
+    };
+    Ok(Sockets { serving, admin })
+}
+
+/// Begins to serve in the place of the predecessor, and takes its connections as it gives them away.
+fn inherit(predecessor: &Predecessor, shards: &[ShardHandle]) {
+    let mut connections: u64 = 0;
+    let mut take_all = || {
+        predecessor.take_over()?;
+        while let Some(inherited) = predecessor.next_connection()? {
+            let emptiest = shards.iter().min_by_key(|shard| shard.load());
+            if let Some(shard) = emptiest {
+                let connection = mio::net::TcpStream::from_std(inherited.connection);
+                shard.inherit(connection, inherited.bytes);
+                connections += 1;
+            }
+        }
+        io::Result::Ok(())
+    };
+    match take_all() {
+        Ok(()) => tracing::info!(connections, "the predecessor has ended"),
+        Err(error) => tracing::warn!(%error, connections, "the predecessor is lost"),
+    }
 }
 
 fn settings(config: &Config) -> Settings {
@@ -229,26 +312,4 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<(), Server
     thread
         .map(drop)
         .map_err(|error| ServerError::Start("a thread", error))
-}
-
-/// The first SIGTERM or SIGINT starts the drain, the second ends the process.
-fn await_signals(
-    shards: Vec<ShardHandle>,
-    is_draining: Arc<AtomicBool>,
-    drain_began: Arc<OnceLock<Instant>>,
-) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    let wait = move || {
-        for _ in &mut signals {
-            if is_draining.swap(true, Ordering::Relaxed) {
-                tracing::warn!("second signal: ending at once");
-                std::process::exit(0);
-            }
-            drain_began.get_or_init(Instant::now);
-            tracing::info!("draining: streams end one by one; a second signal ends at once");
-            shards.iter().for_each(ShardHandle::drain);
-        }
-    };
-    thread::Builder::new().name("signals".into()).spawn(wait)?;
-    Ok(())
 }

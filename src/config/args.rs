@@ -195,4 +195,16 @@ pub(super) struct Args {
 pub(super) enum Subcommands {
     /// Check access to the Cloudflare KV namespace: account, token, namespace, reading, writing
     KvCheck,
+
+    /// Print the man page, in roff
+    #[command(hide = true)]
+    Man,
+
+    /// Print the completions of a shell
+    #[command(hide = true)]
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
 }

@@ -5,18 +5,18 @@
 //! a connection.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use mio::net::{TcpListener, TcpStream};
-use socket2::{Domain, Protocol, Socket, Type};
+use mio::net::TcpStream;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::limits::{
     ACCEPT_RETRY_MS, LISTEN_BACKLOG, SEND_BUFFER_BYTES, STALL_MS, UNSENT_BYTES_LOW,
 };
 
 /// Binds and listens, nonblocking.
-pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -27,21 +27,34 @@ pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
         // IPv4 has a socket of its own if it is wanted.
         socket.set_only_v6(true)?;
     }
+    set_options(&socket)?;
+    socket.bind(&address.into())?;
+    socket.listen(LISTEN_BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Makes a socket that was passed to us, and listens already, what [`listen`] makes.
+pub fn adopt(socket: TcpListener) -> io::Result<TcpListener> {
+    let passed = SockRef::from(&socket);
+    set_options(&passed)?;
+    // On a socket that listens this sets the length of its queue anew (listen(2)).
+    passed.listen(LISTEN_BACKLOG)?;
+    Ok(socket)
+}
+
+fn set_options(socket: &Socket) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.set_tcp_notsent_lowat(UNSENT_BYTES_LOW)?;
     // A peer that has vanished acknowledges no heartbeat: without this the kernel goes on trying
     // for a quarter of an hour.
-    socket.set_tcp_user_timeout(Some(Duration::from_millis(STALL_MS)))?;
-    socket.bind(&address.into())?;
-    socket.listen(LISTEN_BACKLOG)?;
-    Ok(socket.into())
+    socket.set_tcp_user_timeout(Some(Duration::from_millis(STALL_MS)))
 }
 
 /// A listening socket that is never forgotten, although its readiness is told once per edge.
 pub(super) struct Listener {
-    pub(super) socket: TcpListener,
+    pub(super) socket: mio::net::TcpListener,
     /// There may be connections waiting.
     ready: bool,
     /// Not to be asked before this time.
@@ -60,7 +73,7 @@ pub(super) enum Accepted {
 }
 
 impl Listener {
-    pub(super) fn new(socket: TcpListener) -> Listener {
+    pub(super) fn new(socket: mio::net::TcpListener) -> Listener {
         Listener {
             socket,
             ready: true,

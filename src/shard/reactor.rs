@@ -7,7 +7,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -16,6 +16,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Waker};
 
 use crate::clock::{Clock, Now};
+use crate::handover::successor::Heir;
 use crate::hub::{Batch, Hub, Outlet};
 use crate::limits::{
     ACCEPTS_PER_TURN, ARRIVALS_MAX, EVENTS_PER_POLL, INBOX_BATCHES_MAX, SURPLUS_CONNECTIONS_MAX,
@@ -29,8 +30,16 @@ use crate::shard::{Readiness, Role, Shard, Token};
 pub enum Errand {
     /// Take in this connection.
     Connection(TcpStream),
+    /// Take in this connection of a predecessor, and these bytes of its current request.
+    Inherited(TcpStream, Vec<u8>),
     /// Stop accepting, answer what is in flight, end the streams, return.
     Drain,
+    /// Read no further request; tell when nothing needs the ring any more.
+    Hold(Sender<()>),
+    /// Go on after a hold: there is no successor after all.
+    Resume,
+    /// Stop accepting, give the connections to the successor, end the streams, return.
+    Depart(Arc<Heir>),
 }
 
 /// A shard as others see it.
@@ -40,13 +49,49 @@ pub struct ShardHandle {
     doorbell: Arc<Doorbell>,
     /// Its connections, those on the way to it included.
     load: Arc<AtomicUsize>,
+    turns: Arc<AtomicU64>,
 }
 
 impl ShardHandle {
     /// Starts the shard's drain.
     pub fn drain(&self) {
-        // A shard that has ended needs no drain; a full channel is emptied within a turn.
-        let _ = self.errands.send(Errand::Drain);
+        self.tell(Errand::Drain);
+    }
+
+    /// Lets the shard read no further request. A unit comes when nothing of it needs the ring.
+    pub fn hold(&self, held: Sender<()>) {
+        self.tell(Errand::Hold(held));
+    }
+
+    /// Ends a hold.
+    pub fn resume(&self) {
+        self.tell(Errand::Resume);
+    }
+
+    /// Lets the shard give its connections to a successor, and drain.
+    pub fn depart(&self, heir: Arc<Heir>) {
+        self.tell(Errand::Depart(heir));
+    }
+
+    /// Gives it a connection of a predecessor.
+    pub fn inherit(&self, connection: TcpStream, bytes: Vec<u8>) {
+        self.load.fetch_add(1, Ordering::Relaxed);
+        self.tell(Errand::Inherited(connection, bytes));
+    }
+
+    /// How many turns it has made.
+    pub fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Relaxed)
+    }
+
+    /// Wakes it for a turn, if it sleeps.
+    pub fn nudge(&self) {
+        let _ = self.doorbell.ring();
+    }
+
+    fn tell(&self, errand: Errand) {
+        // A shard that has ended needs nothing; a full channel is emptied within a turn.
+        let _ = self.errands.send(errand);
         let _ = self.doorbell.ring();
     }
 
@@ -68,7 +113,7 @@ impl ShardHandle {
                 self.load.fetch_sub(1, Ordering::Relaxed);
                 match errand {
                     Errand::Connection(connection) => Err(connection),
-                    Errand::Drain => unreachable!("a connection was sent"),
+                    _ => unreachable!("a connection was sent"),
                 }
             }
         }
@@ -82,8 +127,13 @@ pub struct Reactor {
     batches: Receiver<Arc<Batch>>,
     errands: Receiver<Errand>,
     load: Arc<AtomicUsize>,
+    turns: Arc<AtomicU64>,
     listeners: Vec<Listener>,
     door: Door,
+    /// To be told when nothing needs the ring any more.
+    held: Option<Sender<()>>,
+    /// Who gets the connections.
+    heir: Option<Arc<Heir>>,
 }
 
 /// Who gets in, and where to. Shard 0's.
@@ -103,6 +153,7 @@ impl Reactor {
         let (batch_sender, batches) = bounded(INBOX_BATCHES_MAX);
         let (errand_sender, errands) = bounded(ARRIVALS_MAX);
         let load = Arc::new(AtomicUsize::new(0));
+        let turns = Arc::new(AtomicU64::new(0));
         let outlet = Outlet {
             batches: batch_sender,
             wake: Arc::clone(&doorbell) as _,
@@ -111,6 +162,7 @@ impl Reactor {
             errands: errand_sender,
             doorbell: Arc::clone(&doorbell),
             load: Arc::clone(&load),
+            turns: Arc::clone(&turns),
         };
         let reactor = Reactor {
             poll,
@@ -118,8 +170,11 @@ impl Reactor {
             batches,
             errands,
             load,
+            turns,
             listeners: Vec::new(),
             door: Door::default(),
+            held: None,
+            heir: None,
         };
         Ok((reactor, outlet, handle))
     }
@@ -157,6 +212,7 @@ impl Reactor {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         while !(shard.is_drained() && self.errands.is_empty()) {
             self.wait(&shard, &mut events, clock.now())?;
+            self.turns.fetch_add(1, Ordering::Relaxed);
             let now = clock.now();
             // The inbox first: what was answered anywhere before this is seen by who connects now,
             // and the hub finds room.
@@ -174,8 +230,15 @@ impl Reactor {
                 let took = Duration::from_micros(clock.now().mono_us - now.mono_us);
                 (0..answered).for_each(|_| shard.tally_mut().observe(Timing::Publish, took));
             }
+            if !shard.has_drafts()
+                && let Some(held) = self.held.take()
+            {
+                // Whoever asked may have given up.
+                let _ = held.send(());
+            }
             shard.tick(now);
             shard.sweep(now);
+            self.give_away(&mut shard);
             self.load.fetch_sub(shard.take_closed(), Ordering::Relaxed);
             shard.tally_mut().flush(metrics);
         }
@@ -253,7 +316,8 @@ impl Reactor {
 
     fn admit(&mut self, shard: &mut Shard<TcpStream>, connection: TcpStream, now: Now) {
         if self.door.is_full() {
-            return self.take_in(shard, connection, Role::Surplus, now);
+            self.take_in(shard, connection, Role::Surplus, now);
+            return;
         }
         let emptiest = self.door.shards.iter().skip(1).min_by_key(|s| s.load());
         let connection = match emptiest {
@@ -275,7 +339,7 @@ impl Reactor {
         connection: TcpStream,
         role: Role,
         now: Now,
-    ) {
+    ) -> Token {
         let token = shard.open(connection, role, now);
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registered = shard.socket_mut(token).map(|socket| {
@@ -287,6 +351,7 @@ impl Reactor {
             tracing::warn!(%error, "cannot watch a connection");
             shard.abandon(token);
         }
+        token
     }
 
     fn run_errands(&mut self, shard: &mut Shard<TcpStream>, now: Now) {
@@ -295,10 +360,47 @@ impl Reactor {
                 Errand::Connection(connection) => {
                     self.take_in(shard, connection, Role::Guest, now);
                 }
+                Errand::Inherited(connection, bytes) => {
+                    let token = self.take_in(shard, connection, Role::Guest, now);
+                    shard.go_on_with(token, bytes, now);
+                }
                 Errand::Drain => {
-                    self.listeners.clear();
+                    self.stop_accepting();
                     shard.start_drain(now);
                 }
+                Errand::Hold(held) => {
+                    shard.hold();
+                    self.held = Some(held);
+                }
+                Errand::Resume => shard.resume(now),
+                Errand::Depart(heir) => {
+                    self.stop_accepting();
+                    self.heir = Some(heir);
+                    shard.depart(now);
+                }
+            }
+        }
+    }
+
+    /// A listening socket may live on in another process: closing ours would not end the poll's
+    /// interest in it (epoll(7)).
+    fn stop_accepting(&mut self) {
+        for mut listener in self.listeners.drain(..) {
+            let _ = self.poll.registry().deregister(&mut listener.socket);
+        }
+    }
+
+    /// Sends connections to the successor.
+    fn give_away(&mut self, shard: &mut Shard<TcpStream>) {
+        for mut departure in shard.take_departures() {
+            // As with listening sockets.
+            let _ = self.poll.registry().deregister(&mut departure.socket);
+            let given = match &self.heir {
+                Some(heir) => heir.give(&departure.socket, &departure.bytes),
+                None => Err(io::ErrorKind::NotConnected.into()),
+            };
+            if let Err(error) = given {
+                tracing::warn!(%error, "a connection is lost: the successor does not take it");
             }
         }
     }

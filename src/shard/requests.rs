@@ -19,10 +19,10 @@ use crate::limits::{
     RETRY_MS, STALL_MS,
 };
 use crate::metrics::{Counter, Route as Series};
-use crate::shard::Shard;
 use crate::shard::connection::{Answering, NO_DEADLINE, Role, State, Then};
 use crate::shard::socket::{Socket, Transfer};
 use crate::shard::streams::Subscriber;
+use crate::shard::{Intake, Shard};
 use crate::sse::frame::{self, Framing};
 use crate::window;
 
@@ -63,6 +63,11 @@ impl<S: Socket> Shard<S> {
         }
     }
 
+    /// The same with a reader that holds bytes from elsewhere.
+    pub(super) fn read_from(&mut self, slot: usize, reader: Box<RequestReader>, now: Now) {
+        self.read_on(slot, reader, None, now);
+    }
+
     /// The same with the reader at hand. `timed` is what the connection's deadline is for: a phase
     /// of a request, or, between two requests, none.
     fn read_on(
@@ -73,7 +78,19 @@ impl<S: Socket> Shard<S> {
         now: Now,
     ) {
         for _ in 0..READS_PER_TURN {
+            match self.intake {
+                Intake::Open => {}
+                Intake::Held => return self.wait_for_bytes(slot, reader, timed, now),
+                Intake::Departing => {
+                    if let Some(bytes) = reader.unanswered() {
+                        self.give_reader(reader);
+                        return self.leave(slot, bytes);
+                    }
+                }
+            }
             match reader.poll() {
+                // It is whole now, and leaves with the next look.
+                Ok(Progress::Complete) if self.intake == Intake::Departing => continue,
                 Ok(Progress::Complete) => {
                     let Some(answered) = self.handle_request(slot, reader, now) else {
                         return;
