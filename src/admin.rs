@@ -17,13 +17,15 @@ use crate::http::{
     Allow, AllowOrigin, ErrorAnswer, Method, Progress, Refusal, Request, RequestReader, Responder,
 };
 use crate::limits::{ACCEPT_RETRY_MS, ADMIN_BODY_BYTES_MAX, ADMIN_DEADLINE_MS};
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 use crate::mirror::MirrorStats;
+use crate::ring::RingStats;
 
 /// What the admin address tells.
 #[derive(Clone)]
 pub struct Admin {
     metrics: Arc<Metrics>,
+    ring: Arc<RingStats>,
     mirror: Option<Arc<MirrorStats>>,
     is_draining: Arc<AtomicBool>,
 }
@@ -46,14 +48,17 @@ const STOP: mio::Token = mio::Token(0);
 const ARRIVAL: mio::Token = mio::Token(1);
 
 impl Admin {
-    /// An admin that tells of these metrics, those of the mirror if there is one, and that the server is ready until `is_draining`.
+    /// An admin that tells of these metrics, those of the ring, those of the mirror if there is one,
+    /// and that the server is ready until `is_draining`.
     pub fn new(
         metrics: Arc<Metrics>,
+        ring: Arc<RingStats>,
         mirror: Option<Arc<MirrorStats>>,
         is_draining: Arc<AtomicBool>,
     ) -> Admin {
         Admin {
             metrics,
+            ring,
             mirror,
             is_draining,
         }
@@ -133,11 +138,10 @@ impl Admin {
         };
         match request.path {
             "/metrics" => {
-                let mut body = self.metrics.render();
-                if let Some(mirror) = &self.mirror {
-                    mirror.render(&mut body);
-                }
-                text(Metrics::CONTENT_TYPE, &body, out);
+                let mut families = self.metrics.gather();
+                families.extend(self.ring.gather());
+                families.extend(self.mirror.iter().flat_map(|mirror| mirror.gather()));
+                text(metrics::CONTENT_TYPE, &metrics::encode(&families), out);
             }
             "/healthz" => text(PLAIN, "ok\n", out),
             "/readyz" if self.is_draining.load(Ordering::Relaxed) => {

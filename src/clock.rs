@@ -14,6 +14,11 @@ pub struct Now {
 }
 
 impl Now {
+    /// The time since an earlier reading, by the monotonic clock.
+    pub fn since(&self, earlier: Now) -> Duration {
+        Duration::from_micros(self.mono_us.saturating_sub(earlier.mono_us))
+    }
+
     /// The wall clock's reading.
     pub fn wall(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(self.unix_ms)

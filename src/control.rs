@@ -108,7 +108,7 @@ impl Control {
                     std::process::exit(0);
                 }
                 (Event::HandOver, Stage::Serving) => {
-                    stage = match self.prepare(sockets.as_ref(), sender) {
+                    stage = match prepare(sockets.as_ref(), sender) {
                         Ok(()) => Stage::Preparing,
                         Err(error) => {
                             tracing::error!(%error, "cannot hand over; serving on");
@@ -141,21 +141,6 @@ impl Control {
     fn begin_drain(&self) {
         self.is_draining.store(true, Ordering::Relaxed);
         self.drain_began.get_or_init(Instant::now);
-    }
-
-    /// Starts a successor on a thread of its own, since that may take its time.
-    fn prepare(&self, sockets: Option<&Sockets>, sender: &Sender<Event>) -> io::Result<()> {
-        let sockets = sockets.ok_or(io::ErrorKind::NotConnected)?.try_clone()?;
-        let sender = sender.clone();
-        tracing::info!("handing over: starting the successor");
-        service::reloading();
-        let prepare = move || {
-            let _ = sender.send(Event::Prepared(Successor::start(&sockets)));
-        };
-        thread::Builder::new()
-            .name("successor".into())
-            .spawn(prepare)
-            .map(drop)
     }
 
     /// Gives the ring to the successor, and if it serves then, the connections; else all is as it
@@ -232,6 +217,21 @@ impl Control {
             }
         }
     }
+}
+
+/// Starts a successor on a thread of its own, since that may take its time.
+fn prepare(sockets: Option<&Sockets>, sender: &Sender<Event>) -> io::Result<()> {
+    let sockets = sockets.ok_or(io::ErrorKind::NotConnected)?.try_clone()?;
+    let sender = sender.clone();
+    tracing::info!("handing over: starting the successor");
+    service::reloading();
+    let prepare = move || {
+        let _ = sender.send(Event::Prepared(Successor::start(&sockets)));
+    };
+    thread::Builder::new()
+        .name("successor".into())
+        .spawn(prepare)
+        .map(drop)
 }
 
 fn end(why: &str) -> ! {

@@ -63,13 +63,13 @@ impl std::error::Error for InheritError {}
 /// from now on, and the variables are gone.
 pub fn from_environment() -> Result<Sockets, InheritError> {
     let count = env::var("LISTEN_FDS").unwrap_or_default();
-    let is_sound = |count: &usize| *count <= LISTEN_ADDRESSES_MAX + 1;
     // Without a number of its own a process is not meant: descriptors are no place to guess.
     if count.is_empty() || env::var_os("LISTEN_PID").is_none() {
         return Ok(Sockets::default());
     }
-    if count.parse().ok().filter(is_sound).is_none() {
-        return Err(InheritError::Count(count));
+    match count.parse::<usize>() {
+        Ok(count) if count <= LISTEN_ADDRESSES_MAX + 1 => {}
+        _ => return Err(InheritError::Count(count)),
     }
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let names: Vec<&str> = names.split(':').collect();

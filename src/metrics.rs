@@ -2,28 +2,34 @@
 //!
 //! Each shard counts into a [`Tally`] of its own, plain integers, and flushes it into the shared
 //! [`Metrics`] once per turn: counting costs an addition, and the shards meet in the same cache
-//! lines only at flushes. The admin thread calls [`Metrics::render`]. Nothing here does I/O but the
-//! look at `/proc/self` when rendering.
+//! lines only at flushes. The admin thread calls [`Metrics::gather`] and [`encode`]. Nothing here does
+//! I/O but the look at `/proc/self` when gathering.
 //!
-//! Every series is a row of a table below, so their number is fixed: no label takes its value from
-//! a peer. The official client library (prometheus-client 0.25) does not fit: it writes `OpenMetrics`
-//! alone, which `promtool check metrics` does not read, and its histograms take one observation at a
-//! time, under a lock, where a flush has a turn's worth.
+//! - `series`: what there is, as tables.
+//! - `family`: samples and their text, by way of the `prometheus` crate.
+//! - `process`: what the kernel tells of this process.
+//!
+//! Of that crate only the encoder is used. Its histograms take one observation at a time, where a
+//! flush has a turn's worth, and its counters are atomics shared by all shards. (prometheus-client,
+//! the other library there is, writes `OpenMetrics` alone, which the `promtool check metrics` of
+//! Debian 12 does not read.)
 
+pub(crate) mod family;
+mod process;
 mod series;
-pub(crate) mod text;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-pub use self::series::{Counter, Gauge, Route, Timing};
+pub use self::family::{CONTENT_TYPE, MetricFamily, encode};
+pub use self::series::{Counter, Endpoint, Gauge, Timing};
 
-use self::series::{BUCKETS, COUNTERS, GAUGES, ROUTES, Row, STATUSES, TIMINGS};
-use self::text::{Family, Kind};
+use self::family::{Labels, counter, counters, gauges, histogram};
+use self::series::{BUCKETS, COUNTERS, ENDPOINTS, EXPECTED, GAUGES, Row, STATUSES, TIMINGS};
 
-/// The requests by route and status.
-type Requests<T> = [[T; STATUSES.len()]; ROUTES.len()];
+/// The requests by endpoint and status.
+type Requests<T> = [[T; STATUSES.len()]; ENDPOINTS.len()];
 
 /// The durations of one [`Timing`].
 #[derive(Debug, Default)]
@@ -59,21 +65,26 @@ impl Tally {
     }
 
     /// Counts an answered request.
-    pub fn count_request(&mut self, route: Route, status: u16) {
+    pub fn count_request(&mut self, endpoint: Endpoint, status: u16) {
         let other = STATUSES.len() - 1;
         let column = STATUSES
             .iter()
             .position(|&(known, _)| known == status)
             .unwrap_or(other);
-        self.requests[route as usize][column] += 1;
+        self.requests[endpoint as usize][column] += 1;
     }
 
     /// Counts a duration.
     pub fn observe(&mut self, timing: Timing, duration: Duration) {
+        self.observe_times(timing, duration, 1);
+    }
+
+    /// Counts a duration that so many events have in common.
+    pub fn observe_times(&mut self, timing: Timing, duration: Duration, times: u64) {
         let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let histogram = &mut self.timings[timing as usize];
-        histogram.buckets[BUCKETS.partition_point(|&(bound_ns, _)| bound_ns < ns)] += 1;
-        histogram.sum_ns = histogram.sum_ns.saturating_add(ns);
+        histogram.buckets[BUCKETS.partition_point(|&(bound_ns, _)| bound_ns < ns)] += times;
+        histogram.sum_ns = histogram.sum_ns.saturating_add(ns.saturating_mul(times));
     }
 
     /// Adds everything to `metrics` and starts again at nothing.
@@ -121,9 +132,6 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// The content type of [`Metrics::render`]'s text.
-    pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
     /// Totals of nothing yet; `log_lines_dropped` is counted by the log.
     pub fn new(log_lines_dropped: Arc<AtomicU64>) -> Metrics {
         Metrics {
@@ -146,141 +154,73 @@ impl Metrics {
         self.gauges[gauge as usize].load(Ordering::Relaxed)
     }
 
-    /// All metrics in the text format, this process's open files and memory among them.
-    pub fn render(&self) -> String {
-        let mut text = String::with_capacity(16 * 1024);
-        self.render_build(&mut text);
-        render_rows(&mut text, Kind::Counter, &COUNTERS, |counter| {
-            self.total(counter)
-        });
-        render_rows(&mut text, Kind::Gauge, &GAUGES, |gauge| self.level(gauge));
-        self.render_requests(&mut text);
-        for (timing, name, _, help) in TIMINGS {
-            render_histogram(&mut text, name, help, &self.timings[timing as usize]);
-        }
-        self.render_process(&mut text);
-        text
+    /// Everything counted here, and what the kernel tells of this process.
+    pub fn gather(&self) -> Vec<MetricFamily> {
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        let mut families = vec![
+            gauges(
+                "hookcast_build_info",
+                "The version that runs; always 1.",
+                [(&version[..], 1.0)],
+            ),
+            counter(
+                "hookcast_log_lines_dropped_total",
+                "Log lines lost because standard error was read too slowly or is closed.",
+                self.log_lines_dropped.load(Ordering::Relaxed),
+            ),
+        ];
+        families.extend(of_rows(&COUNTERS, counters, |row| self.total(row)));
+        #[expect(clippy::cast_precision_loss, reason = "levels are far below 2^53")]
+        families.extend(of_rows(&GAUGES, gauges, |row| self.level(row) as f64));
+        families.push(self.requests());
+        families.extend(TIMINGS.map(|(timing, name, _, help)| {
+            of_histogram(name, help, &self.timings[timing as usize])
+        }));
+        let started = self.started.duration_since(UNIX_EPOCH);
+        families.extend(process::families(started.unwrap_or_default().as_secs()));
+        families
     }
 
-    fn render_build(&self, text: &mut String) {
-        Family::new(
-            text,
-            Kind::Gauge,
-            "hookcast_build_info",
-            "The version that runs; always 1.",
-        )
-        .sample(
-            "",
-            concat!("version=\"", env!("CARGO_PKG_VERSION"), "\""),
-            1,
-        );
-        let dropped = self.log_lines_dropped.load(Ordering::Relaxed);
-        let help = "Log lines lost because standard error was read too slowly or is closed.";
-        Family::new(
-            text,
-            Kind::Counter,
-            "hookcast_log_lines_dropped_total",
-            help,
-        )
-        .sample("", "", dropped);
-    }
-
-    /// Every route with every status would be mostly zeros; a pair appears once it has happened.
-    fn render_requests(&self, text: &mut String) {
-        let help = "Requests answered, by route and status.";
-        let mut family = Family::new(text, Kind::Counter, "hookcast_requests_total", help);
-        for (route, route_label) in ROUTES {
-            for ((_, status_label), total) in STATUSES.iter().zip(&self.requests[route as usize]) {
+    fn requests(&self) -> MetricFamily {
+        let mut shown = Vec::new();
+        for (endpoint, route) in ENDPOINTS {
+            let totals = &self.requests[endpoint as usize];
+            for ((status, label), total) in STATUSES.into_iter().zip(totals) {
                 let total = total.load(Ordering::Relaxed);
-                if total > 0 {
-                    family.sample(
-                        "",
-                        &format!(r#"route="{route_label}",status="{status_label}""#),
-                        total,
-                    );
+                if total > 0 || EXPECTED.contains(&(endpoint, status)) {
+                    shown.push(([("route", route), ("status", label)], total));
                 }
             }
         }
-    }
-
-    /// The names are those of every Prometheus client; what `/proc` does not tell is left out.
-    fn render_process(&self, text: &mut String) {
-        if let Some(files) = open_files() {
-            Family::new(
-                text,
-                Kind::Gauge,
-                "process_open_fds",
-                "Open file descriptors.",
-            )
-            .sample("", "", files);
-        }
-        if let Some(bytes) = resident_bytes() {
-            Family::new(
-                text,
-                Kind::Gauge,
-                "process_resident_memory_bytes",
-                "Resident memory in bytes.",
-            )
-            .sample("", "", bytes);
-        }
-        let started = self
-            .started
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs();
-        let help = "Start of the process in seconds since the Unix epoch.";
-        Family::new(text, Kind::Gauge, "process_start_time_seconds", help).sample("", "", started);
+        counters(
+            "hookcast_requests_total",
+            "Requests answered, by route and status.",
+            shown.iter().map(|(labels, total)| (&labels[..], *total)),
+        )
     }
 }
 
-/// Writes rows that stand together by name as families.
-fn render_rows<T: Copy, V: std::fmt::Display>(
-    text: &mut String,
-    kind: Kind,
-    rows: &[Row<T>],
+/// Rows that stand together by name as families.
+fn of_rows<T: Copy, V>(
+    rows: &'static [Row<T>],
+    family: fn(&str, &str, Vec<(Labels<'static>, V)>) -> MetricFamily,
     value: impl Fn(T) -> V,
-) {
-    for family in rows.chunk_by(|(_, a, ..), (_, b, ..)| a == b) {
-        let (_, name, _, help) = family[0];
-        let mut lines = Family::new(text, kind, name, help);
-        for &(row, _, labels, _) in family {
-            lines.sample("", labels, value(row));
-        }
-    }
+) -> impl Iterator<Item = MetricFamily> {
+    rows.chunk_by(|(_, a, ..), (_, b, ..)| a == b)
+        .map(move |rows| {
+            let (_, name, _, help) = rows[0];
+            let sample = |(row, _, label, _): &'static Row<T>| (label.as_slice(), value(*row));
+            family(name, help, rows.iter().map(sample).collect())
+        })
 }
 
-fn render_histogram(text: &mut String, name: &str, help: &str, histogram: &Histogram<AtomicU64>) {
-    let mut family = Family::new(text, Kind::Histogram, name, help);
-    let bounds = BUCKETS.iter().map(|(_, bound)| *bound).chain(["+Inf"]);
-    let mut count = 0;
-    for (bound, bucket) in bounds.zip(&histogram.buckets) {
-        count += bucket.load(Ordering::Relaxed);
-        family.sample("_bucket", &format!(r#"le="{bound}""#), count);
-    }
-    let sum = Duration::from_nanos(histogram.sum_ns.load(Ordering::Relaxed));
-    family.sample("_sum", "", sum.as_secs_f64());
-    family.sample("_count", "", count);
-}
-
-/// Open file descriptors of this process, less the one that counts them (proc(5), `/proc/self/fd`).
-fn open_files() -> Option<usize> {
-    std::fs::read_dir("/proc/self/fd")
-        .ok()
-        .map(|files| files.count().saturating_sub(1))
-}
-
-/// Resident memory of this process in bytes (proc(5), `VmRSS`, which is in KiB).
-fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim()
-        .strip_suffix(" kB")?
-        .trim()
-        .parse::<u64>()
-        .ok()
-        .map(|kib| kib * 1024)
+fn of_histogram(name: &str, help: &str, timing: &Histogram<AtomicU64>) -> MetricFamily {
+    let [buckets @ .., above] = &timing.buckets;
+    let observed = buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed));
+    let bounds = BUCKETS.iter().map(|(_, bound_s)| *bound_s);
+    let sum = Duration::from_nanos(timing.sum_ns.load(Ordering::Relaxed));
+    let above = above.load(Ordering::Relaxed);
+    histogram(name, help, bounds.zip(observed), above, sum.as_secs_f64())
 }
 
 #[cfg(test)]
@@ -291,7 +231,11 @@ mod tests {
         Metrics::new(Arc::new(AtomicU64::new(0)))
     }
 
-    /// The value of a series in a rendered text.
+    fn text_of(metrics: &Metrics) -> String {
+        encode(&metrics.gather())
+    }
+
+    /// The value of a series in a text.
     fn value(text: &str, series: &str) -> Option<String> {
         text.lines().find_map(|line| {
             line.strip_prefix(series)?
@@ -311,12 +255,15 @@ mod tests {
         for (position, (timing, ..)) in TIMINGS.iter().enumerate() {
             assert_eq!(*timing as usize, position);
         }
-        for (position, (route, _)) in ROUTES.iter().enumerate() {
-            assert_eq!(*route as usize, position);
+        for (position, (endpoint, _)) in ENDPOINTS.iter().enumerate() {
+            assert_eq!(*endpoint as usize, position);
         }
         assert!(BUCKETS.is_sorted());
-        for (ns, label) in BUCKETS {
-            assert_eq!(Duration::from_nanos(ns).as_secs_f64().to_string(), label);
+        for (ns, bound_s) in BUCKETS {
+            assert_eq!(Duration::from_nanos(ns), Duration::from_secs_f64(bound_s));
+        }
+        for (_, status) in EXPECTED {
+            assert!(STATUSES.iter().any(|(known, _)| *known == status));
         }
     }
 
@@ -335,7 +282,7 @@ mod tests {
         assert_eq!(metrics.total(Counter::Deliveries), 14);
         assert_eq!(metrics.level(Gauge::Streams), 2);
         assert_eq!(
-            value(&metrics.render(), "hookcast_streams").as_deref(),
+            value(&text_of(&metrics), "hookcast_streams").as_deref(),
             Some("2")
         );
     }
@@ -344,12 +291,12 @@ mod tests {
     fn requests_are_told_apart_by_route_and_known_status() {
         let metrics = metrics();
         let mut tally = Tally::new();
-        tally.count_request(Route::Webhook, 200);
-        tally.count_request(Route::None, 404);
-        tally.count_request(Route::None, 418);
-        tally.count_request(Route::None, 999);
+        tally.count_request(Endpoint::Webhook, 200);
+        tally.count_request(Endpoint::None, 404);
+        tally.count_request(Endpoint::None, 418);
+        tally.count_request(Endpoint::None, 999);
         tally.flush(&metrics);
-        let text = metrics.render();
+        let text = text_of(&metrics);
         for (series, expected) in [
             (
                 r#"hookcast_requests_total{route="/api/webhook",status="200"}"#,
@@ -363,7 +310,11 @@ mod tests {
                 r#"hookcast_requests_total{route="none",status="other"}"#,
                 Some("2"),
             ),
-            (r#"hookcast_requests_total{route="/",status="200"}"#, None),
+            (
+                r#"hookcast_requests_total{route="/",status="200"}"#,
+                Some("0"),
+            ),
+            (r#"hookcast_requests_total{route="/",status="405"}"#, None),
         ] {
             assert_eq!(value(&text, series).as_deref(), expected, "{series}");
         }
@@ -382,7 +333,7 @@ mod tests {
             tally.observe(Timing::Publish, duration);
         }
         tally.flush(&metrics);
-        let text = metrics.render();
+        let text = text_of(&metrics);
         for (bound, expected) in [
             ("0.00001", "1"),
             ("0.00005", "2"),
@@ -404,19 +355,26 @@ mod tests {
     }
 
     #[test]
-    fn the_process_is_described() {
+    fn what_many_have_in_common_counts_for_each() {
+        let metrics = metrics();
+        let mut tally = Tally::new();
+        tally.observe_times(Timing::Append, Duration::from_millis(250), 4);
+        tally.flush(&metrics);
+        let text = text_of(&metrics);
+        let number = |series| value(&text, series);
+        assert_eq!(
+            number("hookcast_append_seconds_count").as_deref(),
+            Some("4")
+        );
+        assert_eq!(number("hookcast_append_seconds_sum").as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn lost_log_lines_and_the_version_are_told() {
         let dropped = Arc::new(AtomicU64::new(0));
         let metrics = Metrics::new(Arc::clone(&dropped));
         dropped.store(3, Ordering::Relaxed);
-        let held: Vec<_> = (0..50)
-            .map(|_| std::fs::File::open("/dev/null").unwrap())
-            .collect();
-        let text = metrics.render();
-        let number = |series| value(&text, series).unwrap().parse::<f64>().unwrap();
-        assert!(number("process_open_fds") > 50.0);
-        drop(held);
-        assert!(number("process_resident_memory_bytes") > 100_000.0);
-        assert!(number("process_start_time_seconds") > 1.6e9);
+        let text = text_of(&metrics);
         assert_eq!(
             value(&text, "hookcast_log_lines_dropped_total").as_deref(),
             Some("3")

@@ -13,7 +13,8 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Receiver, bounded};
+use mio::net::TcpStream;
 
 use crate::admin::Admin;
 use crate::clock::Clock;
@@ -24,7 +25,7 @@ use crate::http::{Access, AllowOrigin};
 use crate::hub::Hub;
 use crate::inherit::Sockets;
 use crate::limits::{KV_LAST_SYNC_MS_MIN, LOG_BYTES_MIN};
-use crate::metrics::Metrics;
+use crate::metrics::{Gauge, Metrics, Tally};
 use crate::mirror::{self, MirrorHandle, SpawnError, Stopped};
 use crate::ring::{Ring, RingError};
 use crate::service;
@@ -95,6 +96,7 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>, heritage: Heritage) -> Resul
     }
     crate::window::prepare();
     let clock = Clock::start();
+    tell_limits(config, metrics);
     let Heritage {
         sockets,
         predecessor,
@@ -106,22 +108,18 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>, heritage: Heritage) -> Resul
         .map_err(|error| ServerError::Ring(config.ring.clone(), error))?;
     log_ring(config, &recovered.report);
     let history = recovered.messages.len();
+    let ring_stats = ring.stats();
 
     let sockets = bind(config, sockets)?;
     let addresses = sockets.addresses();
     let to_pass_on = sockets
         .try_clone()
         .map_err(|error| ServerError::Start("listening", error))?;
-    let mut reactors = Vec::new();
-    let mut outlets = Vec::new();
-    let mut handles = Vec::new();
-    for _ in 0..config.shards {
-        let (reactor, outlet, handle) =
-            Reactor::new().map_err(|error| ServerError::Start("a shard", error))?;
-        reactors.push(reactor);
-        outlets.push(outlet);
-        handles.push(handle);
-    }
+    let made: Vec<_> = (0..config.shards)
+        .map(|_| Reactor::new())
+        .collect::<io::Result<_>>()
+        .map_err(|error| ServerError::Start("a shard", error))?;
+    let (mut reactors, outlets, handles): (Vec<_>, Vec<_>, Vec<_>) = made.into_iter().collect();
     reactors[0]
         .accept_from(sockets.serving, handles.clone(), config.connections_max)
         .map_err(|error| ServerError::Start("accepting", error))?;
@@ -148,8 +146,13 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>, heritage: Heritage) -> Resul
     let start_admin = |socket: TcpListener| {
         let address = socket.local_addr()?;
         let mirror = mirror.as_ref().map(MirrorHandle::stats);
-        let handle =
-            Admin::new(Arc::clone(metrics), mirror, Arc::clone(&is_draining)).start(socket)?;
+        let admin = Admin::new(
+            Arc::clone(metrics),
+            ring_stats,
+            mirror,
+            Arc::clone(&is_draining),
+        );
+        let handle = admin.start(socket)?;
         tracing::info!(%address, "metrics and health");
         Ok(handle)
     };
@@ -169,19 +172,56 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>, heritage: Heritage) -> Resul
     control
         .start(to_pass_on)
         .map_err(|error| ServerError::Start("waiting for signals", error))?;
-    let (ended_sender, ended) = bounded(config.shards);
+    let ended = run_shards(reactors, shards, &hub, metrics, clock)?;
+    service::start_watchdog(handles.clone())
+        .map_err(|error| ServerError::Start("the watchdog", error))?;
+    log_listening(config, &addresses, history);
+    match predecessor {
+        Some(predecessor) => spawn("predecessor".into(), move || {
+            inherit(&predecessor, &handles);
+        })?,
+        None => service::ready(),
+    }
+    // A shard that cannot go on ends the server: half a server is worse than a restart.
+    for result in ended {
+        result.map_err(ServerError::Shard)?;
+    }
+    if let Some(mirror) = mirror {
+        let began = drain_began.get().copied().unwrap_or_else(Instant::now);
+        stop_mirror(mirror, began + config.drain);
+    }
+    close(config, &hub)
+}
+
+/// Runs each shard on a thread of its own; what is returned yields how each has ended.
+fn run_shards(
+    reactors: Vec<Reactor>,
+    shards: Vec<Shard<TcpStream>>,
+    hub: &Arc<Hub>,
+    metrics: &Arc<Metrics>,
+    clock: Clock,
+) -> Result<Receiver<io::Result<()>>, ServerError> {
+    let (ended_sender, ended) = bounded(shards.len());
     for (index, (reactor, shard)) in reactors.into_iter().zip(shards).enumerate() {
-        let (hub, metrics) = (Arc::clone(&hub), Arc::clone(metrics));
+        let (hub, metrics) = (Arc::clone(hub), Arc::clone(metrics));
         let ended = ended_sender.clone();
         spawn(format!("shard {index}"), move || {
             // The receiver is gone only when the process ends anyway.
             let _ = ended.send(reactor.run(shard, &hub, &metrics, clock));
         })?;
     }
-    drop(ended_sender);
-    service::start_watchdog(handles.clone())
-        .map_err(|error| ServerError::Start("the watchdog", error))?;
-    for address in &addresses {
+    Ok(ended)
+}
+
+fn close(config: &Config, hub: &Hub) -> Result<(), ServerError> {
+    hub.close()
+        .map_err(|error| ServerError::Close(config.ring.clone(), error))?;
+    tracing::info!("drained, ring on disk, bye");
+    Ok(())
+}
+
+fn log_listening(config: &Config, addresses: &[SocketAddr], history: usize) {
+    for address in addresses {
         tracing::info!(
             %address,
             window = %format_args!("http://{address}/"),
@@ -197,25 +237,6 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>, heritage: Heritage) -> Resul
             "listening"
         );
     }
-
-    match predecessor {
-        Some(predecessor) => spawn("predecessor".into(), move || {
-            inherit(&predecessor, &handles)
-        })?,
-        None => service::ready(),
-    }
-    // A shard that cannot go on ends the server: half a server is worse than a restart.
-    for result in ended {
-        result.map_err(ServerError::Shard)?;
-    }
-    if let Some(mirror) = mirror {
-        let began = drain_began.get().copied().unwrap_or_else(Instant::now);
-        stop_mirror(mirror, began + config.drain);
-    }
-    hub.close()
-        .map_err(|error| ServerError::Close(config.ring.clone(), error))?;
-    tracing::info!("drained, ring on disk, bye");
-    Ok(())
 }
 
 /// Gives the mirror what is left of the drain, and a moment at least, for its last sync.
@@ -229,6 +250,17 @@ fn stop_mirror(mirror: MirrorHandle, drain_ends: Instant) {
         ),
         Stopped::Overdue => tracing::warn!("the last sync with KV did not end in time"),
     }
+}
+
+/// What the levels in the metrics are to be compared with.
+fn tell_limits(config: &Config, metrics: &Metrics) {
+    let mut tally = Tally::new();
+    tally.shift(
+        Gauge::ConnectionsMax,
+        config.connections_max.cast_signed() as i64,
+    );
+    tally.shift(Gauge::Shards, config.shards.cast_signed() as i64);
+    tally.flush(metrics);
 }
 
 fn log_ring(config: &Config, report: &crate::ring::Report) {
@@ -269,7 +301,7 @@ fn inherit(predecessor: &Predecessor, shards: &[ShardHandle]) {
         while let Some(inherited) = predecessor.next_connection()? {
             let emptiest = shards.iter().min_by_key(|shard| shard.load());
             if let Some(shard) = emptiest {
-                let connection = mio::net::TcpStream::from_std(inherited.connection);
+                let connection = TcpStream::from_std(inherited.connection);
                 shard.inherit(connection, inherited.bytes);
                 connections += 1;
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use hookcast::metrics::{Counter, Gauge, Metrics, Route, Tally, Timing};
+use hookcast::metrics::{Counter, Endpoint, Gauge, Metrics, Tally, Timing, encode};
 
 /// `tests/run` installs the tool and sets `REQUIRE_TOOLS`, so that there this test cannot pass
 /// without it.
@@ -16,8 +16,8 @@ fn promtool_finds_nothing_to_criticise() {
     let mut tally = Tally::new();
     tally.count(Counter::Accepts, 3);
     tally.shift(Gauge::Streams, 2);
-    tally.count_request(Route::Webhook, 200);
-    tally.count_request(Route::None, 999);
+    tally.count_request(Endpoint::Webhook, 200);
+    tally.count_request(Endpoint::None, 999);
     tally.observe(Timing::Publish, Duration::from_millis(3));
     tally.flush(&metrics);
 
@@ -39,7 +39,7 @@ fn promtool_finds_nothing_to_criticise() {
         .stdin
         .take()
         .unwrap()
-        .write_all(metrics.render().as_bytes())
+        .write_all(encode(&metrics.gather()).as_bytes())
         .unwrap();
     let output = promtool.wait_with_output().unwrap();
     let said = [output.stdout, output.stderr].concat();

@@ -133,8 +133,8 @@ impl Load {
                 Manner::Chunked => {
                     let (first, second) = body.split_at(7);
                     let chunk = |text: &str| format!("{:x}\r\n{text}\r\n", text.len());
-                    let begin = request(&chunk(first), "Transfer-Encoding: chunked\r\n");
-                    kept.send(begin.as_bytes());
+                    let head = request(&chunk(first), "Transfer-Encoding: chunked\r\n");
+                    kept.send(head.as_bytes());
                     thread::sleep(PACE);
                     kept.send(format!("{}0\r\n\r\n", chunk(second)).as_bytes());
                     kept.read_response()

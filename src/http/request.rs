@@ -188,7 +188,6 @@ impl RequestReader {
     pub fn unanswered(&self) -> Option<Vec<u8>> {
         let unread = &self.buffer[self.start..];
         match &self.state {
-            State::Between | State::Head(_) | State::Length { .. } => Some(unread.to_vec()),
             State::Complete {
                 head,
                 body_bytes,
@@ -205,7 +204,9 @@ impl RequestReader {
                 bytes.extend_from_slice(&unread[*end..]);
                 Some(bytes)
             }
-            State::Complete { .. } => Some(unread.to_vec()),
+            State::Between | State::Head(_) | State::Length { .. } | State::Complete { .. } => {
+                Some(unread.to_vec())
+            }
             State::Chunked { .. } | State::Refused { .. } => None,
         }
     }

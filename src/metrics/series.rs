@@ -1,6 +1,7 @@
 //! The series: what is counted, and under which names and labels it is exposed.
 //!
-//! To add one, add a variant and, at the same position, its row.
+//! To add one, add a variant and, at the same position, its row. No label takes its value from a
+//! peer, so the number of series is fixed.
 
 /// An event that is counted. Each is a row of [`COUNTERS`], at its own position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,10 +18,16 @@ pub enum Counter {
     Deliveries,
     /// Bytes written to sockets.
     BytesSent,
+    /// Bytes of requests read.
+    BytesReceived,
     /// A heartbeat was written to a stream.
     Heartbeats,
     /// A stream was told that it missed messages.
     Gaps,
+    /// A stream was opened that is shown the history.
+    StreamsReplayed,
+    /// A stream was opened that goes on behind the last event that its client has.
+    StreamsResumed,
     /// A stream ended because its client closed it or the connection broke.
     StreamsEndedByPeer,
     /// A stream was closed because it took no byte for too long.
@@ -49,6 +56,8 @@ pub enum Counter {
     RingAppends,
     /// A message could not be committed to the ring.
     RingErrors,
+    /// Webhooks waited for another turn, because a shard's inbox was full.
+    PublishWaits,
 }
 
 /// A level that rises and falls. Each is a row of [`GAUGES`], at its own position.
@@ -58,35 +67,42 @@ pub enum Gauge {
     Connections,
     /// Open streams.
     Streams,
+    /// The most connections that are served at once; set once.
+    ConnectionsMax,
+    /// Threads that serve connections; set once.
+    Shards,
 }
 
-/// A distribution of durations. Each is a row of [`HISTOGRAMS`], at its own position.
+/// A distribution of durations. Each is a row of [`TIMINGS`], at its own position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timing {
     /// From the first stream of a sweep served to the last.
     Sweep,
     /// From the last byte of a webhook read to its answer written.
     Publish,
+    /// The hub's part of the webhooks of a turn: its lock, the commit to the ring, the encoding.
+    Append,
 }
 
-/// Where a request was routed to; the label `route` of the requests.
+/// What a request was for; the label `route` of the requests. Each is a row of [`ENDPOINTS`], at
+/// its own position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Route {
+pub enum Endpoint {
     /// `/api/webhook`
     Webhook,
     /// `/api/webhook/stream`
     Stream,
-    /// `/`
+    /// `/`, and the other files of the chat window.
     Window,
     /// No known path, or a head that could not be read.
     None,
 }
 
-pub(super) const ROUTES: [(Route, &str); 4] = [
-    (Route::Webhook, "/api/webhook"),
-    (Route::Stream, "/api/webhook/stream"),
-    (Route::Window, "/"),
-    (Route::None, "none"),
+pub(super) const ENDPOINTS: [(Endpoint, &str); 4] = [
+    (Endpoint::Webhook, "/api/webhook"),
+    (Endpoint::Stream, "/api/webhook/stream"),
+    (Endpoint::Window, "/"),
+    (Endpoint::None, "none"),
 ];
 
 /// The statuses that are told apart; any other counts as the last.
@@ -110,60 +126,81 @@ pub(super) const STATUSES: [(u16, &str); 17] = [
     (0, "other"),
 ];
 
-/// Name, labels, help. Rows of one name stand together; the help stands in the first.
-pub(super) type Row<T> = (T, &'static str, &'static str, &'static str);
+/// The pairs that are there from the start: what goes well, and what an alert asks for. Any other
+/// appears once it has happened, as most never do.
+pub(super) const EXPECTED: [(Endpoint, u16); 6] = [
+    (Endpoint::Webhook, 200),
+    (Endpoint::Webhook, 401),
+    (Endpoint::Webhook, 500),
+    (Endpoint::Webhook, 503),
+    (Endpoint::Stream, 200),
+    (Endpoint::Window, 200),
+];
+
+/// A label's name and value, for families that have one.
+pub(super) type Label = Option<(&'static str, &'static str)>;
+
+/// Name, label, help. Rows of one name stand together; the help stands in the first.
+pub(super) type Row<T> = (T, &'static str, Label, &'static str);
 
 #[rustfmt::skip]
-pub(super) const COUNTERS: [Row<Counter>; 22] = [
-    (Counter::Accepts, "hookcast_accepts_total", "", "Connections accepted."),
-    (Counter::AcceptErrors, "hookcast_accept_errors_total", "", "Failures to accept a connection."),
-    (Counter::MessagesLocal, "hookcast_messages_total", r#"source="local""#, "Messages accepted, by where they came from."),
-    (Counter::MessagesRemote, "hookcast_messages_total", r#"source="remote""#, ""),
-    (Counter::Deliveries, "hookcast_deliveries_total", "", "Messages written whole to a stream."),
-    (Counter::BytesSent, "hookcast_sent_bytes_total", "", "Bytes written to sockets."),
-    (Counter::Heartbeats, "hookcast_heartbeats_total", "", "Heartbeats written to streams."),
-    (Counter::Gaps, "hookcast_gaps_total", "", "Streams told that they missed messages."),
-    (Counter::StreamsEndedByPeer, "hookcast_streams_closed_total", r#"reason="peer""#, "Streams closed, by reason."),
-    (Counter::StreamsStalled, "hookcast_streams_closed_total", r#"reason="stalled""#, ""),
-    (Counter::StreamsOverrun, "hookcast_streams_closed_total", r#"reason="overrun""#, ""),
-    (Counter::StreamsDrained, "hookcast_streams_closed_total", r#"reason="drain""#, ""),
-    (Counter::RefusedMalformed, "hookcast_refused_total", r#"reason="malformed""#, "Requests refused, by reason."),
-    (Counter::RefusedTooLarge, "hookcast_refused_total", r#"reason="too_large""#, ""),
-    (Counter::RefusedTooSlow, "hookcast_refused_total", r#"reason="too_slow""#, ""),
-    (Counter::RefusedUnauthorized, "hookcast_refused_total", r#"reason="unauthorized""#, ""),
-    (Counter::RefusedUnknown, "hookcast_refused_total", r#"reason="unknown""#, ""),
-    (Counter::RefusedInvalidMessage, "hookcast_refused_total", r#"reason="invalid_message""#, ""),
-    (Counter::RefusedAtLimit, "hookcast_refused_total", r#"reason="at_limit""#, ""),
-    (Counter::RefusedStorage, "hookcast_refused_total", r#"reason="storage""#, ""),
-    (Counter::RingAppends, "hookcast_ring_appends_total", "", "Messages committed to the ring."),
-    (Counter::RingErrors, "hookcast_ring_errors_total", "", "Messages that the ring could not take."),
+pub(super) const COUNTERS: [Row<Counter>; 26] = [
+    (Counter::Accepts, "hookcast_accepts_total", None, "Connections accepted."),
+    (Counter::AcceptErrors, "hookcast_accept_errors_total", None, "Failures to accept a connection."),
+    (Counter::MessagesLocal, "hookcast_messages_total", Some(("source", "local")), "Messages accepted, by where they came from."),
+    (Counter::MessagesRemote, "hookcast_messages_total", Some(("source", "remote")), ""),
+    (Counter::Deliveries, "hookcast_deliveries_total", None, "Messages written whole to a stream."),
+    (Counter::BytesSent, "hookcast_sent_bytes_total", None, "Bytes written to sockets."),
+    (Counter::BytesReceived, "hookcast_received_bytes_total", None, "Bytes of requests read."),
+    (Counter::Heartbeats, "hookcast_heartbeats_total", None, "Heartbeats written to streams."),
+    (Counter::Gaps, "hookcast_gaps_total", None, "Streams told that they missed messages."),
+    (Counter::StreamsReplayed, "hookcast_streams_opened_total", Some(("start", "replay")), "Streams opened, by what they begin with: the history, or what follows the client's last event."),
+    (Counter::StreamsResumed, "hookcast_streams_opened_total", Some(("start", "resume")), ""),
+    (Counter::StreamsEndedByPeer, "hookcast_streams_closed_total", Some(("reason", "peer")), "Streams closed, by reason."),
+    (Counter::StreamsStalled, "hookcast_streams_closed_total", Some(("reason", "stalled")), ""),
+    (Counter::StreamsOverrun, "hookcast_streams_closed_total", Some(("reason", "overrun")), ""),
+    (Counter::StreamsDrained, "hookcast_streams_closed_total", Some(("reason", "drain")), ""),
+    (Counter::RefusedMalformed, "hookcast_refused_total", Some(("reason", "malformed")), "Requests refused, by reason."),
+    (Counter::RefusedTooLarge, "hookcast_refused_total", Some(("reason", "too_large")), ""),
+    (Counter::RefusedTooSlow, "hookcast_refused_total", Some(("reason", "too_slow")), ""),
+    (Counter::RefusedUnauthorized, "hookcast_refused_total", Some(("reason", "unauthorized")), ""),
+    (Counter::RefusedUnknown, "hookcast_refused_total", Some(("reason", "unknown")), ""),
+    (Counter::RefusedInvalidMessage, "hookcast_refused_total", Some(("reason", "invalid_message")), ""),
+    (Counter::RefusedAtLimit, "hookcast_refused_total", Some(("reason", "at_limit")), ""),
+    (Counter::RefusedStorage, "hookcast_refused_total", Some(("reason", "storage")), ""),
+    (Counter::RingAppends, "hookcast_ring_appends_total", None, "Messages committed to the ring."),
+    (Counter::RingErrors, "hookcast_ring_errors_total", None, "Messages that the ring could not take."),
+    (Counter::PublishWaits, "hookcast_publish_waits_total", None, "Turns in which webhooks waited because a shard's inbox was full."),
 ];
 
 #[rustfmt::skip]
-pub(super) const GAUGES: [Row<Gauge>; 2] = [
-    (Gauge::Connections, "hookcast_connections", "", "Open connections, streams included."),
-    (Gauge::Streams, "hookcast_streams", "", "Open streams."),
+pub(super) const GAUGES: [Row<Gauge>; 4] = [
+    (Gauge::Connections, "hookcast_connections", None, "Open connections, streams included."),
+    (Gauge::Streams, "hookcast_streams", None, "Open streams."),
+    (Gauge::ConnectionsMax, "hookcast_connections_max", None, "The most connections that are served at once."),
+    (Gauge::Shards, "hookcast_shards", None, "Threads that serve connections."),
 ];
 
 #[rustfmt::skip]
-pub(super) const TIMINGS: [Row<Timing>; 2] = [
-    (Timing::Sweep, "hookcast_sweep_seconds", "", "Duration of a sweep over the streams that are behind."),
-    (Timing::Publish, "hookcast_publish_seconds", "", "Time from a webhook read to its answer written."),
+pub(super) const TIMINGS: [Row<Timing>; 3] = [
+    (Timing::Sweep, "hookcast_sweep_seconds", None, "Duration of a sweep over the streams that are behind."),
+    (Timing::Publish, "hookcast_publish_seconds", None, "Time from a webhook read to its answer written."),
+    (Timing::Append, "hookcast_append_seconds", None, "Time in which the webhooks of a turn get into the ring, the wait for the hub included."),
 ];
 
-/// Upper bounds of the buckets in nanoseconds, and as the label `le` states them in seconds: from
-/// a sweep over a few streams to an acknowledgement that took far too long.
-pub(super) const BUCKETS: [(u64, &str); 12] = [
-    (10_000, "0.00001"),
-    (50_000, "0.00005"),
-    (100_000, "0.0001"),
-    (250_000, "0.00025"),
-    (500_000, "0.0005"),
-    (1_000_000, "0.001"),
-    (2_500_000, "0.0025"),
-    (5_000_000, "0.005"),
-    (10_000_000, "0.01"),
-    (50_000_000, "0.05"),
-    (250_000_000, "0.25"),
-    (1_000_000_000, "1"),
+/// Upper bounds of the buckets in nanoseconds and in seconds: from a sweep over a few streams to an
+/// acknowledgement that took far too long.
+pub(super) const BUCKETS: [(u64, f64); 12] = [
+    (10_000, 0.000_01),
+    (50_000, 0.000_05),
+    (100_000, 0.000_1),
+    (250_000, 0.000_25),
+    (500_000, 0.000_5),
+    (1_000_000, 0.001),
+    (2_500_000, 0.002_5),
+    (5_000_000, 0.005),
+    (10_000_000, 0.01),
+    (50_000_000, 0.05),
+    (250_000_000, 0.25),
+    (1_000_000_000, 1.0),
 ];

@@ -5,7 +5,8 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use crate::metrics::text::{Family, Kind};
+use crate::metrics::MetricFamily;
+use crate::metrics::family::{counters, float, gauge};
 use crate::mirror::reply::FailureKind;
 
 /// Counters and gauges of the mirror.
@@ -50,56 +51,67 @@ impl MirrorStats {
         }
     }
 
-    /// Appends all of it to a text in the format of the metrics.
-    pub fn render(&self, text: &mut String) {
+    /// All of it as families.
+    pub fn gather(&self) -> Vec<MetricFamily> {
         let calls = [
             ("read", &self.reads, &self.read_failures),
             ("write", &self.writes, &self.write_failures),
         ];
-        let help = "Calls to KV that succeeded.";
-        let mut family = Family::new(text, Kind::Counter, "hookcast_kv_calls_total", help);
-        for (call, succeeded, _) in calls {
-            family.sample("", &format!(r#"call="{call}""#), succeeded.load(Relaxed));
-        }
-        let help = "Calls to KV that failed, by kind.";
-        let mut family = Family::new(text, Kind::Counter, "hookcast_kv_errors_total", help);
-        for (call, _, failed) in calls {
-            for (kind, count) in FailureKind::ALL.into_iter().zip(failed) {
-                let labels = format!(r#"call="{call}",kind="{}""#, kind.label());
-                family.sample("", &labels, count.load(Relaxed));
-            }
-        }
-        self.render_numbers(text);
+        let succeeded = calls.map(|(call, succeeded, _)| ([("call", call)], succeeded));
+        let failed: Vec<_> = calls
+            .into_iter()
+            .flat_map(|(call, _, failed)| {
+                let kinds = FailureKind::ALL.into_iter().zip(failed);
+                kinds.map(move |(kind, count)| ([("call", call), ("kind", kind.label())], count))
+            })
+            .collect();
+        let mut families = vec![
+            counters(
+                "hookcast_kv_calls_total",
+                "Calls to KV that succeeded.",
+                succeeded
+                    .iter()
+                    .map(|(l, count)| (&l[..], count.load(Relaxed))),
+            ),
+            counters(
+                "hookcast_kv_errors_total",
+                "Calls to KV that failed, by kind.",
+                failed
+                    .iter()
+                    .map(|(l, count)| (&l[..], count.load(Relaxed))),
+            ),
+        ];
+        families.extend(self.numbers());
         // What is not known is left out: it is not nought.
         let clock_ahead_ms = self.clock_ahead_ms.load(Relaxed);
         if clock_ahead_ms != UNKNOWN {
-            let sign = if clock_ahead_ms < 0 { "-" } else { "" };
-            let seconds = Duration::from_millis(clock_ahead_ms.unsigned_abs());
-            let help = "How far KV's clock is ahead of this node's, within a second.";
-            Family::new(text, Kind::Gauge, "hookcast_kv_clock_ahead_seconds", help).sample(
-                "",
-                "",
-                format_args!("{sign}{}", seconds.as_secs_f64()),
-            );
+            let ahead_s = Duration::from_millis(clock_ahead_ms.unsigned_abs()).as_secs_f64();
+            families.push(gauge(
+                "hookcast_kv_clock_ahead_seconds",
+                "How far KV's clock is ahead of this node's, within a second.",
+                if clock_ahead_ms < 0 {
+                    -ahead_s
+                } else {
+                    ahead_s
+                },
+            ));
         }
         let last_success_ms = self.last_success_ms.load(Relaxed);
         if last_success_ms != NEVER {
-            let age = self
-                .since
-                .elapsed()
-                .saturating_sub(Duration::from_millis(last_success_ms));
-            let help = "Time since the last call to KV that succeeded.";
-            Family::new(
-                text,
-                Kind::Gauge,
+            let last_success = Duration::from_millis(last_success_ms);
+            families.push(gauge(
                 "hookcast_kv_last_success_age_seconds",
-                help,
-            )
-            .sample("", "", age.as_secs_f64());
+                "Time since the last call to KV that succeeded.",
+                self.since
+                    .elapsed()
+                    .saturating_sub(last_success)
+                    .as_secs_f64(),
+            ));
         }
+        families
     }
 
-    fn render_numbers(&self, text: &mut String) {
+    fn numbers(&self) -> impl Iterator<Item = MetricFamily> {
         #[rustfmt::skip]
         let numbers = [
             ("hookcast_kv_lag_messages", "Messages of this node that KV was never known to hold.", &self.lag_messages),
@@ -107,21 +119,15 @@ impl MirrorStats {
             ("hookcast_kv_foreign_entries", "Entries of the KV value that are no messages.", &self.foreign_entries),
             ("hookcast_kv_unheld_messages", "Messages of the shared history that are too large for this ring.", &self.unheld_messages),
         ];
-        for (name, help, number) in numbers {
-            Family::new(text, Kind::Gauge, name, help).sample("", "", number.load(Relaxed));
-        }
         #[rustfmt::skip]
         let states = [
             ("hookcast_kv_value_unreadable", "1 while the KV value is no list and nothing is written over it.", &self.value_is_unreadable),
             ("hookcast_kv_daily_limit_reached", "1 while the day's allowance of writes is used up.", &self.day_is_used_up),
         ];
-        for (name, help, state) in states {
-            Family::new(text, Kind::Gauge, name, help).sample(
-                "",
-                "",
-                u8::from(state.load(Relaxed)),
-            );
-        }
+        let numbers = numbers.map(|(name, help, n)| (name, help, n.load(Relaxed)));
+        let states = states.map(|(name, help, is)| (name, help, u64::from(is.load(Relaxed))));
+        let all = numbers.into_iter().chain(states);
+        all.map(|(name, help, number)| gauge(name, help, float(number)))
     }
 
     pub(super) fn note_success(&self) {
@@ -138,15 +144,12 @@ impl MirrorStats {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics;
 
     #[test]
     fn what_is_not_known_is_left_out_and_not_nought() {
         let stats = MirrorStats::new();
-        let render = || {
-            let mut text = String::new();
-            stats.render(&mut text);
-            text
-        };
+        let render = || metrics::encode(&stats.gather());
         assert!(!render().contains("clock_ahead") && !render().contains("last_success"));
         stats.note_success();
         stats.set_clock_ahead(Some(-1500));

@@ -46,6 +46,8 @@ struct Disk {
     randoms: u64,
     /// How many more writes and syncs succeed.
     failing_in: Option<u64>,
+    /// How many more writes and syncs leave a trace, where that is bounded.
+    freezing_in: Option<u64>,
     is_frozen: bool,
     is_removed: bool,
 }
@@ -66,6 +68,7 @@ impl MemoryMedium {
         disk.image = Some(image);
         disk.generation += 1;
         disk.is_frozen = false;
+        disk.freezing_in = None;
         disk.is_removed = false;
     }
 
@@ -97,7 +100,12 @@ impl MemoryMedium {
     /// From now on writes and syncs are said to succeed and leave no trace, as those that a process
     /// would have made had it not been killed; until the next [`Medium::open`].
     pub fn freeze(&self) {
-        self.disk().is_frozen = true;
+        self.freeze_in(0);
+    }
+
+    /// The same after this many more writes and syncs: a process that is killed between two of them.
+    pub fn freeze_in(&self, operations: u64) {
+        self.disk().freezing_in = Some(operations);
     }
 
     /// Cuts the image, as another process may; the ring in use notices if it looks.
@@ -162,6 +170,11 @@ impl MemoryMedium {
 impl Disk {
     /// Counts one operation; an error if it is one that fails.
     fn operate(&mut self) -> io::Result<()> {
+        match &mut self.freezing_in {
+            Some(0) => self.is_frozen = true,
+            Some(operations) => *operations -= 1,
+            None => {}
+        }
         match &mut self.failing_in {
             Some(0) => Err(io::Error::other("the disk fails, as it was told to")),
             Some(operations) => {
@@ -191,6 +204,7 @@ impl Medium for MemoryMedium {
     fn open(&mut self) -> Result<Option<&dyn Image>, RingError> {
         let mut disk = self.disk();
         disk.is_frozen = false;
+        disk.freezing_in = None;
         disk.generation += 1;
         let is_there = disk.image.is_some();
         drop(disk);

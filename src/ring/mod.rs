@@ -9,6 +9,7 @@
 //! - `storage`: what the bytes are written to: the traits and the memory-mapped file.
 //! - `file`: the file at its path: creating, locking, replacing, keeping a damaged one aside.
 //! - `recovery`: what an image, whole or not, still says.
+//! - `stats`: what it holds, for the metrics.
 //! - [`memory`]: a storage in memory that tears, fails and loses power.
 //!
 //! The ring never sends anything, never looks at a clock, and never starts a thread.
@@ -18,14 +19,17 @@ mod file;
 mod layout;
 pub mod memory;
 mod recovery;
+mod stats;
 mod storage;
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 pub use error::RingError;
 pub use layout::{BootId, Epoch};
 pub use recovery::{Damage, Found, Recovered, Report};
+pub use stats::RingStats;
 pub use storage::{Aside, Fill, Image, MappedFile, Medium, Replacement, Standing, Storage};
 
 use crate::limits::{BODY_BYTES_MAX_LIMIT, HISTORY_MESSAGES, RING_SLOTS};
@@ -46,6 +50,7 @@ pub struct Ring {
     next_seq: u64,
     /// The file is marked as closed.
     is_shut: bool,
+    stats: Arc<RingStats>,
 }
 
 impl Ring {
@@ -134,6 +139,11 @@ impl Ring {
             epoch,
             next_seq,
             is_shut: false,
+            stats: Arc::new(RingStats::new(
+                geometry.file_bytes(),
+                messages.len(),
+                next_seq,
+            )),
         };
         Ok((ring, Recovered { messages, report }))
     }
@@ -146,6 +156,11 @@ impl Ring {
     /// The seq that the next message will get.
     pub fn next_seq(&self) -> u64 {
         self.next_seq
+    }
+
+    /// What it holds, for whoever tells the operator; goes on being kept up to date.
+    pub fn stats(&self) -> Arc<RingStats> {
+        Arc::clone(&self.stats)
     }
 
     /// The most bytes that content and session of a message may have together.
@@ -166,6 +181,7 @@ impl Ring {
         write_slot(&mut *self.storage, self.geometry, self.epoch, seq, message)
             .map_err(RingError::Storage)?;
         self.next_seq += 1;
+        self.stats.note_append(self.next_seq);
         Ok(seq)
     }
 
@@ -209,7 +225,9 @@ impl Ring {
             epoch: self.epoch,
             first_seq,
         };
-        self.storage = replace(&mut *self.medium, &header, &history, Aside::Drop)?.storage;
+        let replaced = replace(&mut *self.medium, &header, &history, Aside::Drop);
+        self.stats.note_repair(replaced.is_ok());
+        self.storage = replaced?.storage;
         self.is_shut = false;
         Ok(())
     }

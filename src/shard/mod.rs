@@ -288,6 +288,8 @@ impl<S: Socket> Shard<S> {
     pub fn publish(&mut self, hub: &Hub, now: Now) {
         hub.publish(&mut self.drafts, now.unix_ms, &mut self.outcomes);
         self.hub_was_full = !self.drafts.is_empty();
+        self.tally
+            .count(Counter::PublishWaits, u64::from(self.hub_was_full));
         self.note_storage_fault();
     }
 
@@ -310,8 +312,12 @@ impl<S: Socket> Shard<S> {
     pub fn resume_unfinished(&mut self, now: Now) {
         for token in std::mem::take(&mut self.unfinished) {
             if let Some(slot) = self.slot_of(token) {
-                self.connections[slot].is_unfinished = false;
-                self.read_requests(slot, now);
+                let connection = &mut self.connections[slot];
+                connection.is_unfinished = false;
+                match connection.state {
+                    State::Streaming(_) => self.drop_input(slot),
+                    _ => self.read_requests(slot, now),
+                }
             }
         }
     }
@@ -345,16 +351,25 @@ impl<S: Socket> Shard<S> {
 
     /// One slice of the sweep: up to [`SLICE_WRITES`](crate::limits::SLICE_WRITES) writes.
     pub fn sweep(&mut self, now: Now) {
-        match self.sweep_began_us {
-            None if !self.sweep.is_idle() => self.sweep_began_us = Some(now.mono_us),
-            Some(began_us) if self.sweep.is_idle() => {
-                let took = Duration::from_micros(now.mono_us - began_us);
-                self.tally.observe(Timing::Sweep, took);
-                self.sweep_began_us = None;
-            }
-            _ => {}
+        if self.sweep_began_us.is_none() && !self.sweep.is_idle() {
+            self.sweep_began_us = Some(now.mono_us);
         }
         self.sweep_slice(now);
+    }
+
+    /// Whether a sweep has been under way since the last [`Shard::end_sweep`].
+    pub fn is_sweeping(&self) -> bool {
+        self.sweep_began_us.is_some()
+    }
+
+    /// Counts how long the sweep took, if the slice before this was its last.
+    pub fn end_sweep(&mut self, now: Now) {
+        if self.sweep.is_idle()
+            && let Some(began_us) = self.sweep_began_us.take()
+        {
+            let took = Duration::from_micros(now.mono_us.saturating_sub(began_us));
+            self.tally.observe(Timing::Sweep, took);
+        }
     }
 
     /// How long there is nothing to do unless something becomes ready, in milliseconds; `None` for
@@ -521,6 +536,14 @@ impl<S: Socket> Shard<S> {
         Token {
             slot: slot as u32,
             generation: self.connections[slot].generation,
+        }
+    }
+
+    /// Its turn is over before its bytes are: [`Shard::resume_unfinished`] goes on with them.
+    fn go_on_later(&mut self, slot: usize) {
+        let token = self.token_of(slot);
+        if !std::mem::replace(&mut self.connections[slot].is_unfinished, true) {
+            self.unfinished.push(token);
         }
     }
 

@@ -223,12 +223,18 @@ impl Reactor {
             }
             self.accept(&mut shard, now);
             self.run_errands(&mut shard, now);
-            shard.publish(hub, now);
+            if shard.has_drafts() {
+                let began = clock.now();
+                shard.publish(hub, now);
+                let took = clock.now().since(began);
+                shard.tally_mut().observe(Timing::Append, took);
+            }
             self.take_batches(&mut shard);
             let answered = shard.answer_webhooks(now);
             if answered > 0 {
-                let took = Duration::from_micros(clock.now().mono_us - now.mono_us);
-                (0..answered).for_each(|_| shard.tally_mut().observe(Timing::Publish, took));
+                let took = clock.now().since(now);
+                let tally = shard.tally_mut();
+                tally.observe_times(Timing::Publish, took, answered as u64);
             }
             if !shard.has_drafts()
                 && let Some(held) = self.held.take()
@@ -238,6 +244,9 @@ impl Reactor {
             }
             shard.tick(now);
             shard.sweep(now);
+            if shard.is_sweeping() {
+                shard.end_sweep(clock.now());
+            }
             self.give_away(&mut shard);
             self.load.fetch_sub(shard.take_closed(), Ordering::Relaxed);
             shard.tally_mut().flush(metrics);

@@ -18,7 +18,7 @@ use crate::limits::{
     LINGER_BYTES_MAX, LINGER_MS, READS_PER_TURN, REQUEST_DEADLINE_MS, RETRY_AFTER_S, RETRY_FULL_MS,
     RETRY_MS, STALL_MS,
 };
-use crate::metrics::{Counter, Route as Series};
+use crate::metrics::{Counter, Endpoint};
 use crate::shard::connection::{Answering, NO_DEADLINE, Role, State, Then};
 use crate::shard::socket::{Socket, Transfer};
 use crate::shard::streams::Subscriber;
@@ -117,10 +117,7 @@ impl<S: Socket> Shard<S> {
                 }
             }
         }
-        let token = self.token_of(slot);
-        if !std::mem::replace(&mut self.connections[slot].is_unfinished, true) {
-            self.unfinished.push(token);
-        }
+        self.go_on_later(slot);
         self.wait_for_bytes(slot, reader, timed, now);
     }
 
@@ -145,14 +142,14 @@ impl<S: Socket> Shard<S> {
             Ok(Receipt { id, timestamp_ms }) => {
                 self.tally.count(Counter::MessagesLocal, 1);
                 self.tally.count(Counter::RingAppends, 1);
-                self.tally.count_request(Series::Webhook, 200);
+                self.tally.count_request(Endpoint::Webhook, 200);
                 self.responder
                     .published(to, *id, *timestamp_ms, &mut self.answer);
             }
             Err(_) => {
                 self.tally.count(Counter::RingErrors, 1);
                 self.tally.count(Counter::RefusedStorage, 1);
-                self.tally.count_request(Series::Webhook, 500);
+                self.tally.count_request(Endpoint::Webhook, 500);
                 self.responder
                     .error(to, ErrorAnswer::Internal, &mut self.answer);
             }
@@ -257,12 +254,12 @@ impl<S: Socket> Shard<S> {
         match route(request, &self.settings.access, window::exists) {
             Route::Subscribe(subscription) if subscription.head_only => {
                 to.keep_alive &= to.version == Version::Http11;
-                self.tally.count_request(Series::Stream, 200);
+                self.tally.count_request(Endpoint::Stream, 200);
                 self.responder.stream_head(to, &mut self.answer);
             }
             Route::Subscribe(_) if is_leaving => self.decline_stream(to, is_surplus),
             Route::Subscribe(subscription) => {
-                self.tally.count_request(Series::Stream, 200);
+                self.tally.count_request(Endpoint::Stream, 200);
                 return Handled::Subscribed(Subscriber::new(subscription, self.epoch, to));
             }
             _ if is_surplus => self.answer_error(to, request, FULL),
@@ -271,11 +268,11 @@ impl<S: Socket> Shard<S> {
                 return Handled::Publishing(to);
             }
             Route::Status => {
-                self.tally.count_request(Series::Webhook, 200);
+                self.tally.count_request(Endpoint::Webhook, 200);
                 self.responder.status_ok(to, &mut self.answer);
             }
             Route::Preflight(allow) => {
-                self.tally.count_request(Series::of(request.path), 204);
+                self.tally.count_request(Endpoint::of(request.path), 204);
                 self.responder.preflight(to, allow, &mut self.answer);
             }
             Route::Asset(path) => self.answer_asset(to, path, request),
@@ -287,14 +284,14 @@ impl<S: Socket> Shard<S> {
     fn answer_error(&mut self, to: ReplyTo, request: &Request<'_>, error: ErrorAnswer) {
         self.tally.count(Counter::of_error(error), 1);
         self.tally
-            .count_request(Series::of(request.path), error.status().code());
+            .count_request(Endpoint::of(request.path), error.status().code());
         self.responder.error(to, error, &mut self.answer);
     }
 
     /// Answers a subscription by a stream that ends at once and says when to come back. Anything
     /// but a 200 would make a browser's `EventSource` give up for good (HTML standard, 9.2.3).
     fn decline_stream(&mut self, to: ReplyTo, is_surplus: bool) {
-        self.tally.count_request(Series::Stream, 200);
+        self.tally.count_request(Endpoint::Stream, 200);
         if is_surplus {
             self.tally.count(Counter::RefusedAtLimit, 1);
         }
@@ -312,7 +309,7 @@ impl<S: Socket> Shard<S> {
         match window::answer(path, accept_encoding, if_none_match) {
             Some(file) => {
                 let status = if file.not_modified { 304 } else { 200 };
-                self.tally.count_request(Series::Window, status);
+                self.tally.count_request(Endpoint::Window, status);
                 let (fields, is_known) = (file.headers(), file.not_modified);
                 self.responder
                     .asset(to, is_known, fields, file.body, &mut self.answer);
@@ -357,6 +354,7 @@ impl<S: Socket> Shard<S> {
                 // A short read means that there is no more, and that more will be a new edge
                 // (epoll(7)); unless what is there is the end.
                 connection.readable = bytes == self.read_buffer.len() || connection.hung_up;
+                self.tally.count(Counter::BytesReceived, bytes as u64);
                 reader.push(&self.read_buffer[..bytes]);
                 Read::Some
             }
@@ -447,7 +445,7 @@ impl<S: Socket> Shard<S> {
     fn refuse(&mut self, slot: usize, reader: Box<RequestReader>, refusal: Refusal, now: Now) {
         self.tally.count(Counter::of_refusal(refusal), 1);
         self.tally
-            .count_request(Series::None, refusal.status().code());
+            .count_request(Endpoint::None, refusal.status().code());
         self.answer.clear();
         self.responder
             .refusal(reader.head().as_ref(), refusal, &mut self.answer);
@@ -473,14 +471,14 @@ fn text_of(field: &[u8]) -> Option<&str> {
     str::from_utf8(field).ok()
 }
 
-impl Series {
-    /// The series of a path; the window's files are one.
-    fn of(path: &str) -> Series {
+impl Endpoint {
+    /// What a path is counted as; the window's files are one.
+    fn of(path: &str) -> Endpoint {
         match path {
-            WEBHOOK_PATH => Series::Webhook,
-            STREAM_PATH => Series::Stream,
-            _ if window::exists(path) => Series::Window,
-            _ => Series::None,
+            WEBHOOK_PATH => Endpoint::Webhook,
+            STREAM_PATH => Endpoint::Stream,
+            _ if window::exists(path) => Endpoint::Window,
+            _ => Endpoint::None,
         }
     }
 }

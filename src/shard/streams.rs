@@ -87,9 +87,18 @@ impl<S: Socket> Shard<S> {
         connection.deadline_ms = NO_DEADLINE;
         connection.state = State::Streaming(stream);
         self.sweep.enqueue(slot as u32);
+        let opened = match subscriber.resume_after {
+            Some(_) => Counter::StreamsResumed,
+            None => Counter::StreamsReplayed,
+        };
+        self.tally.count(opened, 1);
         self.tally.shift(Gauge::Streams, 1);
         if let View::Session(key) = view {
             self.link_session(slot, key);
+        }
+        if self.connections[slot].readable {
+            // It was told of while the connection did something else, and will not be again.
+            self.drop_input(slot);
         }
     }
 
@@ -283,18 +292,23 @@ impl<S: Socket> Shard<S> {
     }
 
     /// A stream's client has nothing to say; what it sends all the same is dropped.
-    fn drop_input(&mut self, slot: usize) {
+    pub(super) fn drop_input(&mut self, slot: usize) {
         let connection = &mut self.connections[slot];
-        // What a flood leaves unread is its own problem: more of it is a new edge.
         for _ in 0..READS_PER_TURN {
             match Transfer::of(|| connection.socket.read(&mut self.read_buffer)) {
                 Transfer::Bytes(bytes) if bytes == self.read_buffer.len() => {}
                 Transfer::Bytes(0) | Transfer::Failed => {
                     return self.close_stream(slot, Counter::StreamsEndedByPeer);
                 }
-                Transfer::Bytes(_) | Transfer::WouldBlock => return,
+                Transfer::Bytes(_) | Transfer::WouldBlock => {
+                    connection.readable = false;
+                    return;
+                }
             }
         }
+        // A peer whose bytes fill its socket can send no more, and so not its end either: no edge
+        // would follow.
+        self.go_on_later(slot);
     }
 
     fn enqueue(&mut self, slot: usize) {

@@ -351,9 +351,11 @@ impl Client {
         }
         if status == 408 {
             assert!(!self.is_whole(pending), "too slow, but it is all there");
-            // Half of an empty line before a request is not counted as part of it.
+            // Half of an empty line before a request is not counted as part of it here; for the
+            // server the request begins with it.
             let idle_ms = self.last_answer_ms.unwrap_or(self.opened_ms);
-            let began_ms = pending.first_read_ms.unwrap_or(idle_ms);
+            let read_ms = pending.first_read_ms.filter(|_| !self.sends_empty_lines);
+            let began_ms = read_ms.unwrap_or(idle_ms);
             assert!(
                 around.now_ms >= began_ms + REQUEST_DEADLINE_MS,
                 "408 too early"
@@ -490,6 +492,7 @@ impl Client {
             Mode::Over => self.assert_half_closed(),
             Mode::Stream(stream) => {
                 assert!(self.rest.is_empty(), "half an event: {}", show(&self.rest));
+                assert!(link.is_read(), "bytes are not read: {}", self.describe());
                 assert!(stream.has_begun(), "a stream without its first event");
                 stream.assert_caught_up(&around.known());
                 let heartbeat_ms = around.settings.heartbeat_interval.as_millis() as u64;
@@ -582,8 +585,11 @@ impl Client {
             Mode::Over => "over",
         };
         format!(
-            "client {} ({mode}, {:?}, shard {})",
-            self.number, self.role, self.shard
+            "client {} ({mode}, {:?}, shard {}, {:?})",
+            self.number,
+            self.role,
+            self.shard,
+            self.link.borrow()
         )
     }
 }

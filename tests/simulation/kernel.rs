@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 
@@ -114,6 +115,25 @@ pub struct Link {
     pub is_short: bool,
     /// Since when the server's writes come to nothing.
     pub stalled_since_ms: u64,
+}
+
+impl fmt::Debug for Link {
+    /// Leaves the bytes out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("flight", &self.flight.len())
+            .field("fin_sent", &self.fin_sent)
+            .field("received", &self.received.len())
+            .field("fin_received", &self.fin_received)
+            .field("unsent", &self.unsent)
+            .field("send_max", &self.send_max)
+            .field("is_reset", &self.is_reset)
+            .field("server_fin_ms", &self.server_fin_ms)
+            .field("is_short", &self.is_short)
+            .field("edge", &self.edge)
+            .field("wants_room", &self.wants_room)
+            .finish_non_exhaustive()
+    }
 }
 
 pub type SharedLink = Rc<RefCell<Link>>;

@@ -8,6 +8,8 @@
 //! - `SIM_SEED=7 cargo test --test simulation` runs one seed.
 //! - `SIM_SEEDS=100000` runs so many from the first, `SIM_SECONDS=600` as many as fit, from one
 //!   that is drawn and printed.
+//! - `SIM_SURVEY=500` runs so many and says how many fail and why, which is for breaking the server
+//!   on purpose: see `MUTANTS.md`.
 //!
 //! The parts: `operation` says what may happen, `world` lets it happen, `turn` runs the shards as
 //! the reactor does and checks, `kernel` is the sockets, `client` and `stream` check what is
@@ -43,6 +45,9 @@ fn every_message_reaches_those_who_may_see_it_and_nobody_else() {
         run::check(seed);
         return coverage::report(false);
     }
+    if let Some(seeds) = number("SIM_SURVEY") {
+        return survey(seeds);
+    }
     let Some(seconds) = number("SIM_SECONDS") else {
         let seeds = number("SIM_SEEDS").unwrap_or(SEEDS);
         (0..seeds).for_each(run::check);
@@ -57,4 +62,19 @@ fn every_message_reaches_those_who_may_see_it_and_nobody_else() {
         seed += 1;
     }
     coverage::report(false);
+}
+
+/// How many seeds fail, and the reasons of the first few.
+fn survey(seeds: u64) {
+    let mut failed = 0;
+    for seed in 0..seeds {
+        if let Err(reason) = run::verdict(seed) {
+            failed += 1;
+            if failed <= 3 {
+                println!("seed {seed}: {reason}");
+            }
+        }
+    }
+    println!("{failed} of {seeds} seeds fail");
+    assert_eq!(failed, 0);
 }

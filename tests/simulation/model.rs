@@ -125,9 +125,10 @@ impl Model {
         })
     }
 
-    /// A batch of newly stored messages. `unix_ms` is when those of this node were accepted.
-    pub fn store(&mut self, batch: &Batch, unix_ms: u64) {
-        for frame in batch.frames() {
+    /// A batch of newly stored messages, those before `end`. `unix_ms` is when those of this node
+    /// were accepted.
+    pub fn store(&mut self, batch: &Batch, end: u64, unix_ms: u64) {
+        for frame in batch.frames().filter(|frame| frame.seq < end) {
             assert_eq!(frame.seq, self.head_seq(), "seqs have no holes");
             let stored = self.read_frame(&frame);
             let offer = &mut self.offers[stored.key];

@@ -46,6 +46,12 @@ pub fn check(seed: u64) {
     );
 }
 
+/// Runs a seed and tells how it fails, if it does, as it stands.
+pub fn verdict(seed: u64) -> Result<(), String> {
+    let (profile, operations) = operation::draw(seed);
+    run(&profile, &operations).map_err(|failure| failure.reason)
+}
+
 fn run(profile: &Profile, operations: &[Operation]) -> Result<(), Failure> {
     catch_quietly();
     let step = Cell::new(0);

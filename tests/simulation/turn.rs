@@ -16,6 +16,9 @@ use crate::world::World;
 /// The phases of a turn, in the order in which the reactor calls them.
 const PHASES: usize = 8;
 
+/// Those that come before the hub is given the webhooks of the turn.
+pub const PHASES_BEFORE_PUBLISH: usize = 3;
+
 /// Turns in a row that may come to nothing: a sweep that finds everybody served, a tick.
 const IDLE_TURNS_MAX: usize = 8;
 
@@ -73,7 +76,11 @@ impl World {
                 }
                 5 => has_news |= self.node.shards[index].shard.answer_webhooks(now) > 0,
                 6 => self.node.shards[index].shard.tick(now),
-                _ => self.node.shards[index].shard.sweep(now),
+                _ => {
+                    let shard = &mut self.node.shards[index].shard;
+                    shard.sweep(now);
+                    shard.end_sweep(now);
+                }
             }
             self.node.shards[index].note_subscribed(streams, now);
             self.audit(index);

@@ -17,6 +17,7 @@ use crate::model::{Fate, Model, SESSIONS, session_name};
 use crate::node::{Node, Started};
 use crate::operation::{Action, Operation, Profile, pick};
 use crate::request::{self, Request, Resumption, Setting};
+use crate::turn::PHASES_BEFORE_PUBLISH;
 
 /// The wall clock at the start: some day in 2023.
 const UNIX_MS: u64 = 1_700_000_000_000;
@@ -331,7 +332,8 @@ impl World {
 
     // Other nodes and the disk.
 
-    fn admit(&mut self) {
+    /// Messages of other nodes, and their keys.
+    fn draw_messages(&mut self) -> (Vec<Message>, Vec<usize>) {
         let is_flood = self.profile.is_flood;
         let most = *pick(&mut self.rng, if is_flood { &[100] } else { &[1, 5, 100] });
         let mut messages = Vec::new();
@@ -358,6 +360,11 @@ impl World {
             });
             keys.push(key);
         }
+        (messages, keys)
+    }
+
+    fn admit(&mut self) {
+        let (messages, keys) = self.draw_messages();
         let outcomes = self.node.admit(messages);
         self.observe();
         assert_eq!(outcomes.len(), keys.len(), "an outcome for each message");
@@ -374,7 +381,7 @@ impl World {
     pub fn observe(&mut self) {
         let unix_ms = self.now().unix_ms;
         while let Ok(batch) = self.node.observer.try_recv() {
-            self.model.store(&batch, unix_ms);
+            self.model.store(&batch, u64::MAX, unix_ms);
             self.ring_is_cut = false;
         }
     }
@@ -398,9 +405,36 @@ impl World {
 
     fn kill(&mut self) {
         let index = self.rng.usize(..self.node.shards.len());
-        self.run_in_part(index);
+        if self.rng.bool() {
+            self.run_in_part(index);
+        } else {
+            self.append_in_part(index);
+        }
         self.lose_clients();
+        let epoch = self.model.epoch.clone();
+        let was_cut = self.ring_is_cut;
         self.start();
+        assert!(
+            was_cut || self.model.epoch == epoch,
+            "event ids outlive a kill"
+        );
+    }
+
+    /// The process dies while it writes messages to its ring: some are there, and nobody has been
+    /// told of any.
+    fn append_in_part(&mut self, index: usize) {
+        self.run_phases(index, PHASES_BEFORE_PUBLISH);
+        self.medium.freeze_in(self.rng.u64(0..20));
+        coverage::count("kills in an append", 1);
+        let now = self.now();
+        let node = &mut self.node;
+        let shard = &mut node.shards[index].shard;
+        if shard.has_drafts() {
+            shard.publish(&node.hub, now);
+        } else {
+            let (messages, _) = self.draw_messages();
+            self.node.admit(messages);
+        }
     }
 
     fn lose_power(&mut self) {
@@ -433,6 +467,8 @@ impl World {
     fn start(&mut self) {
         self.heal_ring();
         let now = self.now();
+        // What was cut short while it was being written, and nobody has heard of.
+        let unseen: Vec<_> = self.node.observer.try_iter().collect();
         let Started {
             node,
             epoch,
@@ -443,6 +479,10 @@ impl World {
         self.node = node;
         if epoch == self.model.epoch {
             coverage::count("rings recovered", 1);
+            let head_seq = first_seq + history.frames().count() as u64;
+            for batch in unseen {
+                self.model.store(&batch, head_seq, now.unix_ms);
+            }
             self.model.check_recovered(first_seq, &history);
         } else {
             coverage::count("rings begun anew", 1);
@@ -545,7 +585,8 @@ impl World {
             }
         }
         self.settle();
-        assert!(self.clients.is_empty(), "they have left and are kept");
+        let kept: Vec<String> = self.clients.iter().map(Client::describe).collect();
+        assert!(kept.is_empty(), "they have left and are kept: {kept:?}");
         self.count_lives();
     }
 }

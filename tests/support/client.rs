@@ -83,15 +83,19 @@ impl Connection {
     /// Reads the answer to a request by this method, interim ones (1xx) left out.
     pub fn read_response_to(&mut self, method: &str) -> Response {
         loop {
-            let mut response = self.read_head();
-            if (100..200).contains(&response.status) {
-                continue;
+            let head = self.read_head();
+            if !(100..200).contains(&head.status) {
+                return self.read_rest(head, method);
             }
-            if method != "HEAD" && response.status != 204 && response.status != 304 {
-                response.body = self.read_body(&response);
-            }
-            return response;
         }
+    }
+
+    /// Reads the body that follows the head of the answer to a request by this method.
+    pub fn read_rest(&mut self, mut response: Response, method: &str) -> Response {
+        if method != "HEAD" && response.status != 204 && response.status != 304 {
+            response.body = self.read_body(&response);
+        }
+        response
     }
 
     /// Reads a status line and the headers, and leaves the body unread.

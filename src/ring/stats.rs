@@ -1,0 +1,111 @@
+//! What the ring holds, for the metrics.
+//!
+//! Written by the ring's owner, read by whoever renders metrics, without locks: a ring whose disk
+//! hangs must still be seen to.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::limits::HISTORY_MESSAGES;
+use crate::metrics::MetricFamily;
+use crate::metrics::family::{counters, float, gauge};
+
+/// Levels and counters of a ring.
+#[derive(Debug)]
+pub struct RingStats {
+    file_bytes: u64,
+    messages: AtomicU64,
+    next_seq: AtomicU64,
+    repairs: AtomicU64,
+    failed_repairs: AtomicU64,
+}
+
+impl RingStats {
+    pub(super) fn new(file_bytes: u64, messages: usize, next_seq: u64) -> RingStats {
+        RingStats {
+            file_bytes,
+            messages: AtomicU64::new(messages as u64),
+            next_seq: AtomicU64::new(next_seq),
+            repairs: AtomicU64::new(0),
+            failed_repairs: AtomicU64::new(0),
+        }
+    }
+
+    /// Only the ring's owner writes, so no read-modify-write is needed.
+    pub(super) fn note_append(&self, next_seq: u64) {
+        let messages = self.messages.load(Relaxed) + 1;
+        self.messages
+            .store(messages.min(HISTORY_MESSAGES as u64), Relaxed);
+        self.next_seq.store(next_seq, Relaxed);
+    }
+
+    pub(super) fn note_repair(&self, is_done: bool) {
+        let count = if is_done {
+            &self.repairs
+        } else {
+            &self.failed_repairs
+        };
+        count.fetch_add(1, Relaxed);
+    }
+
+    /// All of it as families.
+    pub fn gather(&self) -> Vec<MetricFamily> {
+        #[rustfmt::skip]
+        let levels = [
+            ("hookcast_ring_messages", "Messages in the ring.", self.messages.load(Relaxed)),
+            ("hookcast_ring_last_seq", "The number of the last message, the second part of its event id; 0 before the first.", self.next_seq.load(Relaxed) - 1),
+            ("hookcast_ring_file_bytes", "Size of the ring's file in bytes.", self.file_bytes),
+        ];
+        let repairs = [
+            ([("result", "done")], self.repairs.load(Relaxed)),
+            ([("result", "failed")], self.failed_repairs.load(Relaxed)),
+        ];
+        let levels = levels.map(|(name, help, level)| gauge(name, help, float(level)));
+        let repairs = counters(
+            "hookcast_ring_repairs_total",
+            "Times the ring was written anew because its file was changed from outside.",
+            repairs.iter().map(|(labels, count)| (&labels[..], *count)),
+        );
+        levels.into_iter().chain([repairs]).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::message::{Message, MessageId};
+    use crate::metrics;
+    use crate::ring::Ring;
+    use crate::ring::memory::MemoryMedium;
+
+    #[test]
+    fn the_ring_is_told_as_it_is() {
+        let medium = MemoryMedium::default();
+        let (mut ring, _) = Ring::open_on(Box::new(medium.clone()), 100).unwrap();
+        let stats = ring.stats();
+        let told = |line: &str| {
+            let text = metrics::encode(&stats.gather());
+            assert!(text.lines().any(|told| told == line), "{line} in {text}");
+        };
+        told("hookcast_ring_messages 0");
+        told("hookcast_ring_last_seq 0");
+        let message = Message {
+            id: MessageId::from_u128(1),
+            timestamp_ms: 1,
+            session: None,
+            content: "x".into(),
+        };
+        for _ in 0..130 {
+            ring.append(&message).unwrap();
+        }
+        told("hookcast_ring_messages 100");
+        told("hookcast_ring_last_seq 130");
+        medium.remove();
+        assert!(ring.check().is_err());
+        ring.repair([&message; 100]).unwrap();
+        told(r#"hookcast_ring_repairs_total{result="done"} 1"#);
+        told(r#"hookcast_ring_repairs_total{result="failed"} 0"#);
+        drop(ring);
+        let (ring, _) = Ring::open_on(Box::new(medium), 100).unwrap();
+        let text = metrics::encode(&ring.stats().gather());
+        assert!(text.contains("\nhookcast_ring_last_seq 130\n"), "{text}");
+    }
+}

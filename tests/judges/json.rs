@@ -1,0 +1,133 @@
+//! The JSON corpus (`json/bodies.table`) against the real server: each body once with its length
+//! and once in chunks cut at random, all on one connection. What is accepted has to come back on a
+//! stream exactly, and what is refused must not show there.
+
+use std::path::Path;
+
+use crate::corpus::unescape;
+use crate::seed;
+use crate::support::{Connection, EventStream, Server};
+
+const INVALID: &str = "Invalid JSON";
+const NO_MESSAGE: &str = "Message is required and must be a non-empty string";
+
+struct Case {
+    name: String,
+    body: Vec<u8>,
+    outcome: Outcome,
+}
+
+enum Outcome {
+    /// Accepted; this comes back.
+    Content(String),
+    /// Refused with this reason.
+    Refused(&'static str),
+}
+
+impl Case {
+    fn parse(line: &str) -> Case {
+        let (name, rest) = line.split_once(' ').expect("a name");
+        let (kind, _) = rest.trim_start().split_once(' ').expect("a kind");
+        // The bytes may begin with spaces, so their column is fixed.
+        let rest = &rest.trim_start()["value  ".len()..];
+        let (bytes, verdict) = match rest.rsplit_once(" => ") {
+            Some((bytes, verdict)) => (bytes, Some(verdict)),
+            None => (rest, None),
+        };
+        let text = |verdict: &str| String::from_utf8(unescape(verdict)).unwrap();
+        let outcome = match (&name[..2], kind, verdict) {
+            ("y_", "value", None) => Outcome::Content("m".into()),
+            ("i_", _, Some("400")) | ("n_" | "o_", _, None) => Outcome::Refused(INVALID),
+            ("y_" | "i_", _, Some(content)) => Outcome::Content(text(content)),
+            ("m_", _, None) => Outcome::Refused(NO_MESSAGE),
+            _ => panic!("no outcome: {line}"),
+        };
+        let (before, after) = match kind {
+            "value" => (&br#"{"message":"m","x":"#[..], &b"}"[..]),
+            "text" => (&br#"{"message":"#[..], &b"}"[..]),
+            "body" => (&b""[..], &b""[..]),
+            _ => panic!("no such kind: {line}"),
+        };
+        Case {
+            name: name.into(),
+            body: [before, &unescape(bytes), after].concat(),
+            outcome,
+        }
+    }
+
+    /// What is wrong with what the server did, if anything.
+    fn judge(
+        &self,
+        request: &[u8],
+        wire: &mut Connection,
+        stream: &mut EventStream,
+    ) -> Option<String> {
+        wire.send(request);
+        let answer = wire.read_response();
+        match (&self.outcome, answer.status) {
+            (Outcome::Content(content), 200) => {
+                let came_back = stream.next().content();
+                (came_back != *content).then(|| format!("{came_back:?} came back"))
+            }
+            (Outcome::Refused(reason), 400) => {
+                (answer.error() != *reason).then(|| format!("refused as {:?}", answer.error()))
+            }
+            _ => Some(format!("answered {answer:?}")),
+        }
+    }
+}
+
+fn with_length(body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let head = format!("POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+    [head.as_bytes(), body].concat()
+}
+
+fn in_chunks(body: &[u8], rng: &mut fastrand::Rng) -> Vec<u8> {
+    let head = "POST /api/webhook HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let mut request = head.as_bytes().to_vec();
+    let mut rest = body;
+    while !rest.is_empty() {
+        let (chunk, after) = rest.split_at(rng.usize(1..=rest.len()));
+        request.extend(format!("{:x}\r\n", chunk.len()).as_bytes());
+        request.extend(chunk);
+        request.extend(b"\r\n");
+        rest = after;
+    }
+    request.extend(b"0\r\n\r\n");
+    request
+}
+
+#[test]
+fn json_is_what_rfc_8259_says() {
+    let mut rng = fastrand::Rng::with_seed(seed());
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/judges/json/bodies.table");
+    let table = std::fs::read_to_string(path).unwrap();
+    let lines = table
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let cases: Vec<Case> = lines.map(Case::parse).collect();
+
+    let server = Server::start(&[]);
+    let mut stream = server.stream("", "");
+    stream.connected();
+    let mut wire = server.connect();
+    let mut failed = Vec::new();
+    for case in &cases {
+        for request in [with_length(&case.body), in_chunks(&case.body, &mut rng)] {
+            if let Some(wrong) = case.judge(&request, &mut wire, &mut stream) {
+                failed.push(format!("{}: {wrong}", case.name));
+                // The connection may have been closed, which is wrong for every body.
+                wire = server.connect();
+            }
+        }
+    }
+    server.publish("the end");
+    assert_eq!(
+        stream.next().content(),
+        "the end",
+        "more came than was accepted"
+    );
+    assert!(failed.is_empty(), "{} failed: {failed:#?}", failed.len());
+    println!("{} bodies, 2 deliveries each", cases.len());
+}
