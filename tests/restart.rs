@@ -162,18 +162,21 @@ impl Load {
                 .map(|(id, _)| format!("Last-Event-ID: {id}\r\n"));
             let began = Instant::now();
             let mut stream = EventStream::open(self.address, "", &header.unwrap_or_default());
-            stream.connected();
-            let waited = began.elapsed();
-            self.note_wait(|(_, stream)| *stream = waited.max(*stream));
-            if std::mem::take(&mut is_first) {
-                all_open.wait();
-            }
             while let Some(event) = stream.next_event() {
                 retry_ms = event.retry_ms.unwrap_or(retry_ms);
-                if event.data.is_some() {
-                    let content = event.content();
-                    received.push((event.id.unwrap(), content));
+                // A server that drains already says when to come back, and no more than that.
+                if event.data.is_none() {
+                    continue;
                 }
+                if event.json()["type"] == "connected" {
+                    self.note_wait(|(_, stream)| *stream = began.elapsed().max(*stream));
+                    if std::mem::take(&mut is_first) {
+                        all_open.wait();
+                    }
+                    continue;
+                }
+                let content = event.content();
+                received.push((event.id.unwrap(), content));
                 if received
                     .last()
                     .is_some_and(|(_, content)| content == "last")

@@ -444,6 +444,15 @@ impl<S: Socket> Shard<S> {
         self.read_all_requests(now);
     }
 
+    /// Looks at a connection that came when this shard was about to end: it leaves, or is answered
+    /// and closed, and does not stay for the rest of the drain.
+    pub fn see_out(&mut self, token: Token, now: Now) {
+        if let Some(slot) = self.slot_of(token).filter(|_| self.drain.is_some()) {
+            self.connections[slot].readable = true;
+            self.read_requests(slot, now);
+        }
+    }
+
     /// Connections that have left since the last call.
     pub fn take_departures(&mut self) -> Vec<Departure<S>> {
         std::mem::take(&mut self.departures)

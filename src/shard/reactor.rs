@@ -367,7 +367,8 @@ impl Reactor {
         while let Ok(errand) = self.errands.try_recv() {
             match errand {
                 Errand::Connection(connection) => {
-                    self.take_in(shard, connection, Role::Guest, now);
+                    let token = self.take_in(shard, connection, Role::Guest, now);
+                    shard.see_out(token, now);
                 }
                 Errand::Inherited(connection, bytes) => {
                     let token = self.take_in(shard, connection, Role::Guest, now);
