@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::os::unix::fs::FileExt;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use hookcast::limits::{BODY_BYTES_MAX_DEFAULT, HISTORY_MESSAGES, RING_SLOTS};
+use hookcast::limits::{BODY_BYTES_MAX_DEFAULT, HISTORY_MESSAGES, RING_SLOTS_MIN};
 use hookcast::message::{Message, MessageId, SessionId};
 use hookcast::ring::{Found, Ring};
 
@@ -59,11 +59,11 @@ fn append(criterion: &mut Criterion) {
         );
 
         let stride = 64 + content_bytes;
-        let mut memory = vec![0_u8; RING_SLOTS * stride];
+        let mut memory = vec![0_u8; RING_SLOTS_MIN * stride];
         let mut slot = 0;
         group.bench_function("copy to memory", |bencher| {
             bencher.iter(|| {
-                slot = (slot + 1) % RING_SLOTS;
+                slot = (slot + 1) % RING_SLOTS_MIN;
                 let place = &mut memory[slot * stride + 64..][..content_bytes];
                 place.copy_from_slice(black_box(message.content.as_bytes()));
                 black_box(place);
@@ -77,7 +77,7 @@ fn append(criterion: &mut Criterion) {
         let file = File::create(directory.path().join("pwrite")).unwrap();
         group.bench_function("pwrite", |bencher| {
             bencher.iter(|| {
-                slot = (slot + 1) % RING_SLOTS;
+                slot = (slot + 1) % RING_SLOTS_MIN;
                 let bytes = black_box(message.content.as_bytes());
                 file.write_all_at(bytes, (slot * stride) as u64).unwrap();
             });

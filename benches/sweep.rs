@@ -86,6 +86,8 @@ impl Node {
             keep_alive: Duration::from_secs(75),
             body_bytes_max: 65_536,
             drain: Duration::from_secs(5),
+            held_bytes_max: hookcast::limits::HELD_BYTES_MAX,
+            fanout_life: None,
             log_bytes_min: LOG_BYTES_MIN,
             access: Access::new(None),
             allow_origin: AllowOrigin::Any,
@@ -122,7 +124,12 @@ impl Node {
         };
         let mut drafts = VecDeque::from(vec![draft; messages]);
         let mut outcomes = Vec::new();
-        self.hub.publish(&mut drafts, NOW.unix_ms, &mut outcomes);
+        self.hub.publish(
+            self.hub.new_sender(),
+            &mut drafts,
+            NOW.unix_ms,
+            &mut outcomes,
+        );
         assert!(drafts.is_empty() && outcomes.iter().all(Result::is_ok));
         let mut bytes = 0;
         while let Ok(batch) = self.batches.try_recv() {

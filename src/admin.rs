@@ -1,23 +1,32 @@
-//! Metrics and health on an address of their own (`--admin`), for the operator alone.
+//! Metrics, health and a page with live figures on an address of their own (`--admin`), for the
+//! operator alone.
 //!
-//! Started by `server` as a thread that serves one connection after the other, one request each, so
-//! that rendering the metrics, which counts 20,000 descriptors if need be, never delays a stream.
-//! Uses the HTTP core with a blocking socket and short deadlines. Never serves anything public.
+//! Started by `server` before anything else, so that it can tell of the start. A few threads serve
+//! one connection after the other, one request each: rendering the metrics, which counts 20,000
+//! descriptors if need be, never delays a stream, and a scraper that is slow does not delay a health
+//! check. Uses the HTTP core with blocking sockets and short deadlines. Never serves anything
+//! public, and never waits for a lock that is held while a disk is waited for.
+
+mod page;
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::{Events, Interest, Poll, Waker};
 
 use crate::http::{
-    Allow, AllowOrigin, ErrorAnswer, Method, Progress, Refusal, Request, RequestReader, Responder,
+    Allow, AllowOrigin, ErrorAnswer, Method, Progress, Refusal, ReplyTo, Request, RequestReader,
+    Responder, Status,
 };
-use crate::limits::{ACCEPT_RETRY_MS, ADMIN_BODY_BYTES_MAX, ADMIN_DEADLINE_MS};
-use crate::metrics::{self, Metrics};
+use crate::lifecycle::{Lifecycle, Stage};
+use crate::limits::{ACCEPT_RETRY_MS, ADMIN_BODY_BYTES_MAX, ADMIN_DEADLINE_MS, ADMIN_THREADS};
+use crate::metrics::family::gauges;
+use crate::metrics::{self, MetricFamily, Metrics};
 use crate::mirror::MirrorStats;
 use crate::ring::RingStats;
 
@@ -25,67 +34,72 @@ use crate::ring::RingStats;
 #[derive(Clone)]
 pub struct Admin {
     metrics: Arc<Metrics>,
+    lifecycle: Arc<Lifecycle>,
+    parts: Arc<OnceLock<Parts>>,
+    /// Those of its threads, once there are any.
+    wakers: Arc<OnceLock<Vec<Waker>>>,
+}
+
+/// What there is to tell of once it has been started.
+struct Parts {
     ring: Arc<RingStats>,
     mirror: Option<Arc<MirrorStats>>,
-    is_draining: Arc<AtomicBool>,
-}
-
-/// The running admin.
-#[derive(Debug)]
-pub struct AdminHandle {
-    waker: Waker,
-}
-
-impl AdminHandle {
-    /// Lets it accept no further connection.
-    pub fn stop(&self) {
-        // An eventfd that cannot be written to is one that is full, which wakes as well.
-        let _ = self.waker.wake();
-    }
 }
 
 const STOP: mio::Token = mio::Token(0);
 const ARRIVAL: mio::Token = mio::Token(1);
 
 impl Admin {
-    /// An admin that tells of these metrics, those of the ring, those of the mirror if there is one,
-    /// and that the server is ready until `is_draining`.
-    pub fn new(
-        metrics: Arc<Metrics>,
-        ring: Arc<RingStats>,
-        mirror: Option<Arc<MirrorStats>>,
-        is_draining: Arc<AtomicBool>,
-    ) -> Admin {
+    /// An admin that tells of these metrics, and whether the server is ready.
+    pub fn new(metrics: Arc<Metrics>, lifecycle: Arc<Lifecycle>) -> Admin {
         Admin {
             metrics,
-            ring,
-            mirror,
-            is_draining,
+            lifecycle,
+            parts: Arc::default(),
+            wakers: Arc::default(),
         }
     }
 
-    /// Serves on a thread of its own until the process ends or it is told to stop.
-    pub fn start(self, listener: TcpListener) -> io::Result<AdminHandle> {
-        listener.set_nonblocking(true)?;
-        let mut poll = Poll::new()?;
-        let waker = Waker::new(poll.registry(), STOP)?;
-        let mut listener = mio::net::TcpListener::from_std(listener);
-        poll.registry()
-            .register(&mut listener, ARRIVAL, Interest::READABLE)?;
-        thread::Builder::new()
-            .name("admin".into())
-            .spawn(move || self.serve(&mut poll, &mut listener))?;
-        Ok(AdminHandle { waker })
+    /// Tells of the ring from now on, and of the mirror if there is one. To be called once.
+    pub fn tell_of(&self, ring: Arc<RingStats>, mirror: Option<Arc<MirrorStats>>) {
+        let is_first = self.parts.set(Parts { ring, mirror }).is_ok();
+        debug_assert!(is_first, "there is one ring");
     }
 
-    fn serve(&self, poll: &mut Poll, listener: &mut mio::net::TcpListener) {
+    /// Serves on threads of its own until the process ends or [`Admin::stop`]. To be called once.
+    pub fn start(&self, listener: &TcpListener) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        let mut wakers = Vec::new();
+        for index in 0..ADMIN_THREADS {
+            let poll = Poll::new()?;
+            wakers.push(Waker::new(poll.registry(), STOP)?);
+            let mut listener = mio::net::TcpListener::from_std(listener.try_clone()?);
+            poll.registry()
+                .register(&mut listener, ARRIVAL, Interest::READABLE)?;
+            let admin = self.clone();
+            thread::Builder::new()
+                .name(format!("admin {index}"))
+                .spawn(move || admin.serve(poll, &listener))?;
+        }
+        let is_first = self.wakers.set(wakers).is_ok();
+        debug_assert!(is_first, "it serves one address");
+        Ok(())
+    }
+
+    /// Accepts no further connection: the socket may live on in another process, which serves it.
+    pub fn stop(&self) {
+        for waker in self.wakers.get().into_iter().flatten() {
+            // An eventfd that cannot be written to is one that is full, which wakes as well.
+            let _ = waker.wake();
+        }
+    }
+
+    fn serve(&self, mut poll: Poll, listener: &mio::net::TcpListener) {
         let mut events = Events::with_capacity(2);
         loop {
             // An interruption, or no memory for a moment; the next look tells.
             let _ = poll.poll(&mut events, None);
             if events.iter().any(|event| event.token() == STOP) {
-                // The socket may live on in another process, which serves it now.
-                let _ = poll.registry().deregister(listener);
                 return;
             }
             self.serve_all(listener);
@@ -126,35 +140,74 @@ impl Admin {
     fn answer(&self, request: &Request<'_>, responder: &Responder, out: &mut Vec<u8>) {
         let mut to = responder.reply_to(request);
         to.keep_alive = false;
-        if !matches!(request.method, Method::Get | Method::Head) {
-            return responder.error(to, ErrorAnswer::MethodNotAllowed(Allow::READ), out);
+        if !matches!(request.path, "/" | "/metrics" | "/healthz" | "/readyz") {
+            return responder.error(to, ErrorAnswer::NotFound, out);
         }
-        let text = |content_type, body: &str, out| {
-            let fields = [
-                ("Content-Type", content_type),
-                ("Cache-Control", "no-store"),
-            ];
-            responder.asset(to, false, fields, body.as_bytes(), out);
+        if !matches!(request.method, Method::Get | Method::Head) {
+            return responder.error(to, ErrorAnswer::MethodNotAllowed(Allow::READ_ALONE), out);
+        }
+        let text = |status, content_type, body: &str, out| {
+            let fields = [("Content-Type", content_type)].into_iter().chain(ALWAYS);
+            responder.document(to, status, fields, body.as_bytes(), out);
         };
         match request.path {
             "/metrics" => {
-                let mut families = self.metrics.gather();
-                families.extend(self.ring.gather());
-                families.extend(self.mirror.iter().flat_map(|mirror| mirror.gather()));
-                text(metrics::CONTENT_TYPE, &metrics::encode(&families), out);
+                let body = metrics::encode(&self.gather());
+                text(Status::Ok, metrics::CONTENT_TYPE, &body, out);
             }
-            "/healthz" => text(PLAIN, "ok\n", out),
-            "/readyz" if self.is_draining.load(Ordering::Relaxed) => {
-                let error = ErrorAnswer::Unavailable { retry_after_s: 1 };
-                responder.error(to, error, out);
+            "/healthz" => text(Status::Ok, PLAIN, "ok\n", out),
+            "/readyz" => {
+                let stage = self.lifecycle.stage();
+                let status = match stage {
+                    Stage::Ready => Status::Ok,
+                    Stage::Starting | Stage::Draining => Status::ServiceUnavailable,
+                };
+                text(status, PLAIN, &format!("{}\n", stage.label()), out);
             }
-            "/readyz" => text(PLAIN, "ready\n", out),
-            _ => responder.error(to, ErrorAnswer::NotFound, out),
+            _ => answer_page(to, responder, out),
         }
+    }
+
+    fn gather(&self) -> Vec<MetricFamily> {
+        let now = self.lifecycle.stage();
+        let stages = Stage::ALL.map(|stage| ([("stage", stage.label())], stage == now));
+        let mut families = self.metrics.gather();
+        families.push(gauges(
+            "hookcast_stage",
+            "1 for the stage of the process's life that it is in, 0 for the others.",
+            stages
+                .iter()
+                .map(|(labels, is_now)| (&labels[..], f64::from(u8::from(*is_now)))),
+        ));
+        if let Some(parts) = self.parts.get() {
+            families.extend(parts.ring.gather());
+            families.extend(parts.mirror.iter().flat_map(|mirror| mirror.gather()));
+        }
+        families
     }
 }
 
 const PLAIN: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+
+/// On every answer: it is of this moment, and what it says it is.
+const ALWAYS: [(&str, &str); 2] = [
+    ("Cache-Control", "no-store"),
+    ("X-Content-Type-Options", "nosniff"),
+];
+
+fn answer_page(to: ReplyTo, responder: &Responder, out: &mut Vec<u8>) {
+    let Ok((page, policy)) = page::with_nonce() else {
+        return responder.error(to, ErrorAnswer::Internal, out);
+    };
+    let own = [
+        ("Content-Type", HTML),
+        ("Content-Security-Policy", &*policy),
+        ("Referrer-Policy", "no-referrer"),
+    ];
+    let fields = own.into_iter().chain(ALWAYS);
+    responder.document(to, Status::Ok, fields, page.as_bytes(), out);
+}
 
 /// Reads one request. `Err` outside means that there is nobody to answer.
 fn read_request(

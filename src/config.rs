@@ -8,6 +8,7 @@
 mod args;
 mod document;
 mod error;
+mod listen;
 mod secret;
 mod table;
 mod value;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use ipnet::IpNet;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use self::args::{Args, Subcommands};
@@ -30,9 +32,10 @@ use self::value::{Count, Origin};
 use crate::limits;
 
 pub use self::error::ConfigError;
+pub use self::listen::{Listen, ListenAddress};
 pub use self::secret::Secret;
 pub use self::table::markdown_table;
-pub use self::value::{Endpoint, LogFormat, LogLevel};
+pub use self::value::{Durability, Endpoint, HeaderName, LogFormat, LogLevel};
 
 /// The ring's name unless `--ring` gives another.
 const RING_FILE_DEFAULT: &str = "hookcast.ring";
@@ -45,14 +48,24 @@ const NAMESPACE_VARIABLE: &str = "WEBHOOK_KV";
 /// Everything that can be configured, valid and complete.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// What to serve on: 1 to [`limits::LISTEN_ADDRESSES_MAX`] addresses; port 0 means any free one.
-    pub listen: Vec<SocketAddr>,
+    /// What to serve on: 1 to [`limits::LISTEN_ADDRESSES_MAX`] addresses.
+    pub listen: Vec<Listen>,
     /// The ring file.
     pub ring: PathBuf,
+    /// What an acknowledged message outlives.
+    pub durability: Durability,
     /// Reactor threads: 1 to [`limits::SHARDS_MAX`].
     pub shards: usize,
     /// Connections served at once, over all shards.
     pub connections_max: usize,
+    /// Connections that one client address may have, if that is limited.
+    pub connections_per_address_max: Option<u32>,
+    /// Whose word on who their client is counts; at most [`limits::TRUSTED_PROXIES_MAX`].
+    pub trusted_proxies: Vec<IpNet>,
+    /// Where these proxies name the client.
+    pub client_address_header: HeaderName,
+    /// What TLS listeners are set up with; there if there is one.
+    pub tls: Option<TlsFiles>,
     /// Files this process may have open; what [`Config::connections_max`] derives from by default.
     pub file_limit: u64,
     /// How long an idle connection is kept between two requests.
@@ -63,6 +76,8 @@ pub struct Config {
     pub body_bytes_max: usize,
     /// Time between two heartbeats on a stream.
     pub heartbeat_interval: Duration,
+    /// The longest life of a stream that a CDN may give to many clients, if it may.
+    pub fanout_life: Option<Duration>,
     /// Whose pages may use the API.
     pub allow_origins: AllowOrigins,
     /// What webhooks have to send in `X-Webhook-Secret`, if anything.
@@ -71,12 +86,25 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// The namespace to mirror the ring to, if any.
     pub kv: Option<KvConfig>,
+    /// What to examine, if that is asked for.
+    pub doctor: Option<DoctorConfig>,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// The least important lines to log.
     pub log_level: LogLevel,
     /// See [`Config::warnings`].
     warnings: Vec<String>,
+}
+
+/// The PEM files of TLS listeners.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate, then the chain up to, but without, the root.
+    pub cert: PathBuf,
+    /// Its private key (PKCS #8, PKCS #1 or SEC 1).
+    pub key: PathBuf,
+    /// Authorities, of which every client must have a certificate; none asks for none.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// Which origins a browser's page may come from (CORS).
@@ -109,6 +137,17 @@ pub struct KvConfig {
     pub ca_pem: Option<Vec<u8>>,
 }
 
+/// A public address to examine.
+#[derive(Debug, Clone)]
+pub struct DoctorConfig {
+    /// Base URL of the server as clients see it.
+    pub url: Endpoint,
+    /// How long to watch a stream.
+    pub watch: Duration,
+    /// Certificates in PEM to trust instead of the public authorities.
+    pub ca_pem: Option<Vec<u8>>,
+}
+
 /// What the command line asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -116,6 +155,8 @@ pub enum Action {
     Serve,
     /// Check access to the KV namespace; [`Config::kv`] is there.
     KvCheck,
+    /// Examine a public address; [`Config::doctor`] is there.
+    Doctor,
 }
 
 impl Config {
@@ -265,13 +306,14 @@ fn parse(
         Err(error) if !error.use_stderr() => return Err(Stop::Help(error)),
         Err(error) => return Err(error::one_line(&error, arguments, environment).into()),
     };
-    let action = match args.command {
+    let action = match &args.command {
         None => Action::Serve,
         Some(Subcommands::KvCheck) => Action::KvCheck,
         Some(Subcommands::Man) => return Err(Stop::Document(document::man_page())),
         Some(Subcommands::Completions { shell }) => {
-            return Err(Stop::Document(document::completions(shell)));
+            return Err(Stop::Document(document::completions(*shell)));
         }
+        Some(Subcommands::Doctor(_)) => Action::Doctor,
     };
     let check_only = args.check_config;
     let config = build(args, &matches, environment, file_limit)?;
@@ -295,25 +337,35 @@ fn build(
     environment: &Environment,
     file_limit: u64,
 ) -> Result<Config, ConfigError> {
-    check_addresses(&args.listen, args.admin)?;
+    check_addresses(&args)?;
+    let tls = tls(&args)?;
     let (secret, secret_is_public) = secret(args.secret_file.as_deref(), environment)?;
     let ring = match matches.value_source("ring") {
         Some(ValueSource::DefaultValue) => default_ring(environment),
         _ => args.ring.clone(),
     };
+    let kv = kv(&args, environment)?;
+    let doctor = doctor(&args)?;
     let mut config = Config {
         ring,
         shards: shards(args.shards),
         connections_max: connections_max(args.max_connections, file_limit),
+        connections_per_address_max: args.max_connections_per_ip.map(|most| most as u32),
+        trusted_proxies: args.trusted_proxy,
+        client_address_header: args.client_address_header,
+        tls,
         file_limit,
         keep_alive: args.keep_alive,
         drain: args.drain,
         body_bytes_max: args.max_body_bytes,
         heartbeat_interval: args.heartbeat,
+        fanout_life: args.cdn_fanout,
         allow_origins: allow_origins(&args.allow_origin)?,
         secret,
         admin: args.admin,
-        kv: kv(&args, environment)?,
+        doctor,
+        kv,
+        durability: args.durability,
         log_format: args.log_format,
         log_level: args.log_level,
         listen: args.listen,
@@ -330,18 +382,56 @@ fn build(
     Ok(config)
 }
 
-fn check_addresses(listen: &[SocketAddr], admin: Option<SocketAddr>) -> Result<(), ConfigError> {
+fn check_addresses(args: &Args) -> Result<(), ConfigError> {
+    let listen = &args.listen;
     if listen.len() > limits::LISTEN_ADDRESSES_MAX {
         let most = limits::LISTEN_ADDRESSES_MAX;
         return Err(ConfigError::new(format!(
             "--listen takes at most {most} addresses"
         )));
     }
-    match admin.filter(|admin| admin.port() != 0 && listen.contains(admin)) {
+    if args.trusted_proxy.len() > limits::TRUSTED_PROXIES_MAX {
+        let most = limits::TRUSTED_PROXIES_MAX;
+        return Err(ConfigError::new(format!(
+            "--trusted-proxy takes at most {most} networks"
+        )));
+    }
+    let is_tcp = |listen: &Listen| listen.socket_address().is_some();
+    let untold = listen
+        .iter()
+        .find(|l| l.proxy && is_tcp(l) && args.trusted_proxy.is_empty());
+    if let Some(listen) = untold {
+        return Err(ConfigError::new(format!(
+            "--listen {listen} expects a proxy: name its network with --trusted-proxy"
+        )));
+    }
+    let is_taken = |admin: &SocketAddr| {
+        admin.port() != 0 && listen.iter().any(|l| l.socket_address() == Some(*admin))
+    };
+    match args.admin.filter(is_taken) {
         Some(admin) => Err(ConfigError::new(format!(
             "--admin and --listen are both {admin}"
         ))),
         None => Ok(()),
+    }
+}
+
+/// The files for the listeners with `+tls`, if there are any.
+fn tls(args: &Args) -> Result<Option<TlsFiles>, ConfigError> {
+    let listen = args.listen.iter().find(|listen| listen.tls);
+    match (&args.tls_cert, &args.tls_key, listen) {
+        (Some(cert), Some(key), Some(_)) => Ok(Some(TlsFiles {
+            cert: cert.clone(),
+            key: key.clone(),
+            client_ca: args.tls_client_ca.clone(),
+        })),
+        (None, None, None) => Ok(None),
+        (_, _, Some(listen)) => Err(ConfigError::new(format!(
+            "--listen {listen} needs --tls-cert and --tls-key"
+        ))),
+        (_, _, None) => Err(ConfigError::new(
+            "--tls-cert is for listeners with TLS, and there is none: write --listen ADDRESS:PORT+tls",
+        )),
     }
 }
 
@@ -442,7 +532,26 @@ fn kv(args: &Args, environment: &Environment) -> Result<Option<KvConfig>, Config
         poll_interval: args.kv_poll,
         write_interval: args.kv_write_interval,
         timeout: args.kv_timeout,
-        ca_pem: args.kv_ca_file.as_deref().map(ca_pem).transpose()?,
+        ca_pem: args
+            .kv_ca_file
+            .as_deref()
+            .map(|path| ca_pem(path, "--kv-ca-file"))
+            .transpose()?,
+    }))
+}
+
+fn doctor(args: &Args) -> Result<Option<DoctorConfig>, ConfigError> {
+    let Some(Subcommands::Doctor(doctor)) = &args.command else {
+        return Ok(None);
+    };
+    Ok(Some(DoctorConfig {
+        url: doctor.url.clone(),
+        watch: doctor.watch,
+        ca_pem: doctor
+            .ca_file
+            .as_deref()
+            .map(|path| ca_pem(path, "--ca-file"))
+            .transpose()?,
     }))
 }
 
@@ -472,10 +581,10 @@ fn kv_id(text: &str, name: &str) -> Result<String, ConfigError> {
     }
 }
 
-/// Reads the file of `--kv-ca-file`.
-fn ca_pem(path: &Path) -> Result<Vec<u8>, ConfigError> {
+/// Reads the file of a flag that names certificates.
+fn ca_pem(path: &Path, flag: &str) -> Result<Vec<u8>, ConfigError> {
     let invalid =
-        |problem: String| ConfigError::new(format!("--kv-ca-file {} {problem}", path.display()));
+        |problem: String| ConfigError::new(format!("{flag} {} {problem}", path.display()));
     let mut pem = Vec::new();
     let bytes_max = limits::CA_FILE_BYTES_MAX;
     std::fs::File::open(path)
@@ -502,6 +611,7 @@ fn warnings(config: &Config, matches: &ArgMatches, environment: &Environment) ->
     let public = config
         .listen
         .iter()
+        .filter_map(Listen::socket_address)
         .find(|address| !address.ip().is_loopback());
     if let (Some(address), None) = (public, &config.secret) {
         warnings.push(format!(

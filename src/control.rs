@@ -1,28 +1,29 @@
 //! What signals do: SIGTERM and SIGINT drain, a second one ends at once, SIGUSR2 hands over to a
-//! successor.
+//! successor, SIGHUP loads the certificate anew.
 //!
 //! Started by `server` as a thread that waits for signals and for news of a successor. Decides, and
 //! tells the shards, the hub and the service manager; never touches a connection.
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR2};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
 
-use crate::admin::AdminHandle;
+use crate::admin::Admin;
 use crate::handover::successor::{SuccessionError, Successor};
 use crate::hub::Hub;
 use crate::inherit::Sockets;
+use crate::lifecycle::Lifecycle;
 use crate::limits::{HANDOVER_RING_MS, LOG_FLUSH_MS, RING_RETRY_MS};
 use crate::ring::Ring;
 use crate::service;
 use crate::shard::reactor::ShardHandle;
+use crate::tls::Tls;
 
 /// All that is under control.
 pub struct Control {
@@ -32,10 +33,12 @@ pub struct Control {
     pub hub: Arc<Hub>,
     /// Where its ring is, and for bodies of which size, should it come back from a successor.
     pub ring: (PathBuf, usize),
-    /// The admin address, if there is one.
-    pub admin: Option<AdminHandle>,
-    /// Set when the server is about to end: it is not ready any more.
-    pub is_draining: Arc<AtomicBool>,
+    /// The admin address.
+    pub admin: Admin,
+    /// The certificate, where TLS is spoken.
+    pub tls: Option<Arc<Tls>>,
+    /// Told when the server is about to end: it is not ready any more.
+    pub lifecycle: Arc<Lifecycle>,
     /// Set to when that began.
     pub drain_began: Arc<OnceLock<Instant>>,
 }
@@ -43,6 +46,7 @@ pub struct Control {
 enum Event {
     Terminate,
     HandOver,
+    Reload,
     /// A successor has all but the ring, or there is none.
     Prepared(Result<Successor, SuccessionError>),
 }
@@ -63,12 +67,16 @@ impl Control {
     /// when there can be none any more.
     pub fn start(self, sockets: Sockets) -> io::Result<()> {
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR2])?;
+        if self.tls.is_some() {
+            signals.add_signal(SIGHUP)?;
+        }
         let (event_sender, events) = bounded(8);
         let from_signals = event_sender.clone();
         let listen = move || {
             for signal in &mut signals {
                 let event = match signal {
                     SIGUSR2 => Event::HandOver,
+                    SIGHUP => Event::Reload,
                     _ => Event::Terminate,
                 };
                 // The receiver is gone only when the process ends anyway.
@@ -107,6 +115,12 @@ impl Control {
                     tracing::warn!("second signal: ending at once");
                     std::process::exit(0);
                 }
+                (Event::Reload, _) => self.tls.iter().for_each(|tls| reload(tls)),
+                (Event::HandOver, Stage::Serving) if !self.hub.can_release() => {
+                    tracing::error!(
+                        "cannot hand over with --durability disk; serving on (restart it instead)"
+                    );
+                }
                 (Event::HandOver, Stage::Serving) => {
                     stage = match prepare(sockets.as_ref(), sender) {
                         Ok(()) => Stage::Preparing,
@@ -139,7 +153,7 @@ impl Control {
     }
 
     fn begin_drain(&self) {
-        self.is_draining.store(true, Ordering::Relaxed);
+        self.lifecycle.start_drain();
         self.drain_began.get_or_init(Instant::now);
     }
 
@@ -167,9 +181,7 @@ impl Control {
             "handed over: the successor serves, the streams of this process end one by one"
         );
         self.begin_drain();
-        if let Some(admin) = &self.admin {
-            admin.stop();
-        }
+        self.admin.stop();
         match successor.into_heir() {
             Ok(heir) => {
                 let heir = Arc::new(heir);
@@ -216,6 +228,13 @@ impl Control {
                 Err(_) => thread::sleep(Duration::from_millis(RING_RETRY_MS)),
             }
         }
+    }
+}
+
+fn reload(tls: &Tls) {
+    match tls.reload() {
+        Ok(()) => tracing::info!("new connections get the new certificate"),
+        Err(error) => tracing::error!(%error, "the certificate stays the one it was"),
     }
 }
 

@@ -2,87 +2,32 @@
 //!
 //! Shards bring the webhooks of a turn, the mirror brings messages of other nodes; both get them
 //! numbered, committed to the ring, encoded once, and sent to every shard, in that order and under
-//! one lock, so the order of appends is the order everywhere. Never touches a socket and never
-//! waits: when a shard's inbox is full, what is left stays with the caller, who tries again.
+//! one lock, so the order of appends is the order everywhere. Where a commit is to wait for the disk,
+//! they are queued instead, and [`commit`] does the same with them on its own thread. Never touches
+//! a socket and never waits for one: when a shard's inbox is full, what is left stays with the
+//! caller, who tries again.
+
+mod batch;
+mod commit;
+mod ids;
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Sender, bounded};
 
+pub use self::batch::{Batch, FrameRef, SenderId};
+pub use self::commit::Committer;
+use self::commit::{CommitQueue, Origin, Queued};
+use self::ids::MessageIds;
 use crate::limits::{BATCH_BYTES_MAX, FRAME_OVERHEAD_BYTES_MAX, HISTORY_MESSAGES};
 use crate::log::SharedHistory;
-use crate::message::{Draft, Message, MessageId, SessionId};
+use crate::message::{Draft, Message, MessageId};
 use crate::ring::{Ring, RingError};
 use crate::sse::event_id::Epoch;
-use crate::sse::frame::{self, Chunk};
-
-/// The frames of one turn, shared by all shards.
-#[derive(Default)]
-pub struct Batch {
-    bytes: Vec<u8>,
-    frames: Vec<BatchFrame>,
-    shared_history: Option<SharedHistory>,
-}
-
-struct BatchFrame {
-    seq: u64,
-    session: Option<SessionId>,
-    chunk: Chunk,
-}
-
-/// One frame of a batch.
-pub struct FrameRef<'a> {
-    /// The message's number.
-    pub seq: u64,
-    /// The session it is for.
-    pub session: Option<&'a SessionId>,
-    /// Its bytes, chunk framing included.
-    pub bytes: &'a [u8],
-    /// Where the payload lies in them.
-    pub chunk: Chunk,
-}
-
-impl Batch {
-    /// The frames in the order of their seqs.
-    pub fn frames(&self) -> impl Iterator<Item = FrameRef<'_>> {
-        let mut rest = self.bytes.as_slice();
-        self.frames.iter().map(move |frame| {
-            let (bytes, after) = rest.split_at(frame.chunk.bytes as usize);
-            rest = after;
-            FrameRef {
-                seq: frame.seq,
-                session: frame.session.as_ref(),
-                bytes,
-                chunk: frame.chunk,
-            }
-        })
-    }
-
-    /// What new streams are to be shown from now on, if that has changed.
-    pub fn shared_history(&self) -> Option<&SharedHistory> {
-        self.shared_history.as_ref()
-    }
-
-    fn push(&mut self, epoch: Epoch, seq: u64, message: &Message) -> Chunk {
-        let chunk = frame::push_message(&mut self.bytes, epoch, seq, message);
-        self.frames.push(BatchFrame {
-            seq,
-            session: message.session.clone(),
-            chunk,
-        });
-        chunk
-    }
-
-    fn pop(&mut self) {
-        if let Some(frame) = self.frames.pop() {
-            self.bytes
-                .truncate(self.bytes.len() - frame.chunk.bytes as usize);
-        }
-    }
-}
 
 /// What a sender is told of a message that is in the ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,11 +38,20 @@ pub struct Receipt {
     pub timestamp_ms: u64,
 }
 
+impl Receipt {
+    fn of(message: &Message) -> Receipt {
+        Receipt {
+            id: message.id,
+            timestamp_ms: message.timestamp_ms,
+        }
+    }
+}
+
 /// Why a message is not in the ring. Nothing of it was delivered.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum NotStored {
-    /// The ring could not take it.
-    Ring(RingError),
+    /// The ring could not take it, or the disk.
+    Ring(Arc<RingError>),
     /// The kernel gave no random bytes for its id.
     Entropy(getrandom::Error),
     /// Its frame would be larger than this many bytes.
@@ -122,10 +76,11 @@ impl std::error::Error for NotStored {}
 impl NotStored {
     /// Whether it will not fit another time either.
     pub fn is_too_large(&self) -> bool {
-        matches!(
-            self,
-            NotStored::FrameTooLarge(_) | NotStored::Ring(RingError::MessageTooLarge { .. })
-        )
+        match self {
+            NotStored::FrameTooLarge(_) => true,
+            NotStored::Ring(error) => matches!(**error, RingError::MessageTooLarge { .. }),
+            NotStored::Entropy(_) | NotStored::Busy => false,
+        }
     }
 }
 
@@ -152,6 +107,8 @@ pub struct Outlet {
     pub wake: Arc<dyn Wake>,
 }
 
+const NO_PANIC: &str = "a panic under this lock ends the process";
+
 /// See the module's description.
 pub struct Hub {
     state: Mutex<State>,
@@ -160,22 +117,28 @@ pub struct Hub {
     mirror: Option<Sender<()>>,
     epoch: Epoch,
     frame_bytes_max: usize,
+    senders: AtomicU32,
+    /// Told when something is queued for a commit, and when the hub is being closed.
+    queued: Condvar,
+    /// Told when the ring is closed.
+    closed: Condvar,
 }
 
 struct State {
-    custody: Custody,
-    /// What the ring holds, oldest first.
+    store: Store,
+    /// What the ring holds and was shown, oldest first.
     history: VecDeque<Arc<Message>>,
     ids: MessageIds,
 }
 
-/// Who holds the ring.
-enum Custody {
-    Ours(Ring),
-    /// Another process, which goes on from this seq. Nothing is published here.
-    Released {
-        next_seq: u64,
-    },
+/// Where messages go.
+enum Store {
+    /// Into the ring, at once: a kill cannot lose them.
+    Ring(Ring),
+    /// To the next commit: a power failure cannot lose them.
+    Queue(CommitQueue),
+    /// Nowhere: another process holds the ring and goes on from this seq.
+    Released { next_seq: u64 },
 }
 
 impl Hub {
@@ -186,20 +149,61 @@ impl Hub {
         outlets: Vec<Outlet>,
         mirror: Option<Sender<()>>,
     ) -> Hub {
-        let epoch = ring.epoch();
-        let frame_bytes_max = ring.message_bytes_max() + FRAME_OVERHEAD_BYTES_MAX;
-        let history = history.into_iter().map(|(_, message)| Arc::new(message));
+        let (epoch, message_bytes_max) = (ring.epoch(), ring.message_bytes_max());
+        let hub = Hub::with_store(Store::Ring(ring), epoch, message_bytes_max);
+        hub.connected_to(history, outlets, mirror)
+    }
+
+    /// The same where messages wait for the disk: nothing is published before the committer, whom
+    /// the caller gives a thread, has committed it. The ring is best opened for commits.
+    pub fn with_commits(
+        ring: Ring,
+        history: Vec<(u64, Message)>,
+        outlets: Vec<Outlet>,
+        mirror: Option<Sender<()>>,
+    ) -> (Hub, Committer) {
+        let (epoch, message_bytes_max) = (ring.epoch(), ring.message_bytes_max());
+        let store = Store::Queue(CommitQueue::new(ring.next_seq()));
+        let hub = Hub::with_store(store, epoch, message_bytes_max);
+        let hub = hub.connected_to(history, outlets, mirror);
+        (hub, Committer::new(ring))
+    }
+
+    fn with_store(store: Store, epoch: Epoch, message_bytes_max: usize) -> Hub {
         Hub {
             state: Mutex::new(State {
-                custody: Custody::Ours(ring),
-                history: history.collect(),
+                store,
+                history: VecDeque::new(),
                 ids: MessageIds::new(),
             }),
+            outlets: Vec::new(),
+            mirror: None,
+            epoch,
+            frame_bytes_max: message_bytes_max + FRAME_OVERHEAD_BYTES_MAX,
+            senders: AtomicU32::new(0),
+            queued: Condvar::new(),
+            closed: Condvar::new(),
+        }
+    }
+
+    fn connected_to(
+        self,
+        history: Vec<(u64, Message)>,
+        outlets: Vec<Outlet>,
+        mirror: Option<Sender<()>>,
+    ) -> Hub {
+        let history = history.into_iter().map(|(_, message)| Arc::new(message));
+        self.lock().history = history.collect();
+        Hub {
             outlets,
             mirror,
-            epoch,
-            frame_bytes_max,
+            ..self
         }
+    }
+
+    /// A name for one who publishes.
+    pub fn new_sender(&self) -> SenderId {
+        SenderId(self.senders.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The epoch of the event ids that this hub gives out.
@@ -217,7 +221,7 @@ impl Hub {
     /// with. Called before the first message is published.
     pub fn history_batch(&self) -> (u64, Batch) {
         let state = self.lock();
-        let first_seq = state.next_seq() - state.history.len() as u64;
+        let first_seq = state.first_seq();
         let mut batch = Batch::default();
         for (seq, message) in (first_seq..).zip(&state.history) {
             batch.push(self.epoch, seq, message);
@@ -229,15 +233,17 @@ impl Hub {
     pub fn ring_view(&self) -> RingView {
         let state = self.lock();
         RingView {
-            first_seq: state.next_seq() - state.history.len() as u64,
+            first_seq: state.first_seq(),
             messages: state.history.iter().cloned().collect(),
         }
     }
 
-    /// Publishes webhooks, in order. For every draft that it takes from the front of `drafts` it
-    /// appends an outcome to `outcomes`; drafts that are left found a shard's inbox full.
+    /// Publishes webhooks, in order. Drafts that are left in `drafts` found no room. For every one
+    /// that it takes it appends an outcome to `outcomes`, or, where messages wait for the disk, a
+    /// batch will bring that to `sender`.
     pub fn publish(
         &self,
+        sender: SenderId,
         drafts: &mut VecDeque<Draft>,
         unix_ms: u64,
         outcomes: &mut Vec<Result<Receipt, NotStored>>,
@@ -245,30 +251,29 @@ impl Hub {
         if drafts.is_empty() {
             return;
         }
+        let mut state = self.lock();
+        if state.queue().is_some() {
+            let made = |state: &mut State, draft| state.message_of(draft, unix_ms);
+            state.queue_all(drafts, made, &Origin::Shard(sender));
+            drop(state);
+            self.queued.notify_one();
+            return;
+        }
         let taken = outcomes.len();
         self.publish_batches(
+            state,
             &mut || drafts.pop_front(),
-            |state, draft| {
-                let id = state.ids.next().map_err(NotStored::Entropy);
-                id.map(|id| {
-                    Arc::new(Message {
-                        id,
-                        timestamp_ms: unix_ms,
-                        session: draft.session,
-                        content: draft.content,
-                    })
-                })
-            },
+            |state, draft| state.message_of(draft, unix_ms),
             outcomes,
         );
-        if let (Some(mirror), true) = (&self.mirror, outcomes.len() > taken) {
-            // A full channel holds a unit already: the mirror will look at the ring all the same.
-            let _ = mirror.try_send(());
+        if outcomes.len() > taken {
+            self.tell_mirror();
         }
     }
 
     /// Publishes messages of other nodes, in order, and tells of each whether it was stored. Waits
-    /// up to `patience` in all for shards to make room, so this is not for a shard's thread.
+    /// up to `patience` in all for shards to make room, and for the disk where messages do, so this
+    /// is not for a shard's thread.
     pub fn admit(
         &self,
         messages: &[Arc<Message>],
@@ -277,28 +282,39 @@ impl Hub {
         let deadline = Instant::now() + patience;
         let mut left: VecDeque<Arc<Message>> = messages.iter().cloned().collect();
         let mut outcomes = Vec::new();
+        let (sender, committed) = bounded(messages.len());
+        let origin = Origin::Waiting(sender);
         loop {
-            self.publish_batches(
-                &mut || left.pop_front(),
-                |_, message| Ok(message),
-                &mut outcomes,
-            );
-            if left.is_empty() {
-                return outcomes;
+            let mut state = self.lock();
+            if state.queue().is_some() {
+                state.queue_all(&mut left, |_, message| Ok(message), &origin);
+                drop(state);
+                self.queued.notify_one();
+            } else {
+                self.publish_batches(
+                    state,
+                    &mut || left.pop_front(),
+                    |_, message| Ok(message),
+                    &mut outcomes,
+                );
             }
-            if Instant::now() >= deadline {
-                outcomes.extend(left.drain(..).map(|_| Err(NotStored::Busy)));
-                return outcomes;
+            if left.is_empty() || Instant::now() >= deadline {
+                break;
             }
             std::thread::sleep(Duration::from_millis(1));
         }
+        // Ends when the committer has let go of the last of them.
+        drop(origin);
+        outcomes.extend(committed);
+        outcomes.extend(left.drain(..).map(|_| Err(NotStored::Busy)));
+        outcomes
     }
 
     /// Tells the shards what new streams are to be shown. False when a shard has no room for it;
     /// then it is to be said again.
     pub fn set_shared_history(&self, shared: SharedHistory) -> bool {
         let state = self.lock();
-        if self.outlets.iter().any(|outlet| outlet.batches.is_full()) {
+        if self.is_full() {
             return false;
         }
         self.send(Batch {
@@ -306,24 +322,60 @@ impl Hub {
             ..Batch::default()
         });
         drop(state);
-        self.outlets.iter().for_each(|outlet| outlet.wake.wake());
+        self.wake_shards();
         true
     }
 
-    /// Writes the ring to disk and marks it as cleanly closed. The last thing in a drain. Nothing
-    /// happens to a ring that was released.
+    /// Writes the ring to disk and marks it as cleanly closed, after the commits that are on their
+    /// way. The last thing in a drain. Nothing happens to a ring that was released.
     pub fn close(&self) -> io::Result<()> {
-        self.lock().close()
+        let mut state = self.lock();
+        let State { store, history, .. } = &mut *state;
+        match store {
+            Store::Ring(ring) => {
+                mend(ring, &*history).map_err(io::Error::other)?;
+                return ring.sync();
+            }
+            Store::Released { .. } => return Ok(()),
+            Store::Queue(queue) => queue.begin_closing(),
+        }
+        self.queued.notify_one();
+        loop {
+            if let Some(closed) = state.queue().and_then(|queue| queue.closed.take()) {
+                return closed;
+            }
+            state = self.closed.wait(state).expect(NO_PANIC);
+        }
+    }
+
+    /// Whether the ring can be given to another process: not where commits wait for the disk, since
+    /// the committer holds it then.
+    pub fn can_release(&self) -> bool {
+        self.lock().queue().is_none()
+    }
+
+    /// Whether another process has the ring.
+    pub fn is_released(&self) -> bool {
+        matches!(self.lock().store, Store::Released { .. })
     }
 
     /// Closes the ring and unlocks it, so that another process may open it. Until
-    /// [`Hub::take_back`] drafts stay where they are. On an error the ring is kept.
+    /// [`Hub::take_back`] drafts stay where they are. On an error the ring is kept;
+    /// [`io::ErrorKind::Unsupported`] is that of [`Hub::can_release`].
     pub fn release(&self) -> io::Result<()> {
         let mut state = self.lock();
-        state.close()?;
-        let next_seq = state.next_seq();
-        state.custody = Custody::Released { next_seq };
-        Ok(())
+        let State { store, history, .. } = &mut *state;
+        match store {
+            Store::Ring(ring) => {
+                mend(ring, &*history).map_err(io::Error::other)?;
+                ring.sync()?;
+                let next_seq = ring.next_seq();
+                *store = Store::Released { next_seq };
+                Ok(())
+            }
+            Store::Released { .. } => Ok(()),
+            Store::Queue(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     /// Goes on with the ring, opened again, after [`Hub::release`]. What another process has appended
@@ -332,7 +384,7 @@ impl Hub {
         assert_eq!(ring.epoch(), self.epoch, "the caller has looked");
         let mut state = self.lock();
         let known_seq = state.next_seq();
-        state.custody = Custody::Ours(ring);
+        state.store = Store::Ring(ring);
         let mut batch = Batch::default();
         for (seq, message) in history {
             if seq >= known_seq {
@@ -343,14 +395,14 @@ impl Hub {
         let has_news = !batch.frames.is_empty();
         if has_news {
             // They empty their inboxes every turn, and only the holder of the lock fills them.
-            while self.outlets.iter().any(|outlet| outlet.batches.is_full()) {
+            while self.is_full() {
                 std::thread::sleep(Duration::from_millis(1));
             }
             self.send(batch);
         }
         drop(state);
         if has_news {
-            self.outlets.iter().for_each(|outlet| outlet.wake.wake());
+            self.wake_shards();
         }
     }
 
@@ -358,14 +410,14 @@ impl Hub {
     /// time, until nothing is left or an inbox is full.
     fn publish_batches<T>(
         &self,
+        mut state: MutexGuard<'_, State>,
         next: &mut dyn FnMut() -> Option<T>,
         mut message: impl FnMut(&mut State, T) -> Result<Arc<Message>, NotStored>,
         outcomes: &mut Vec<Result<Receipt, NotStored>>,
     ) {
-        let mut state = self.lock();
         let mut sent = false;
         // Only the holder of the lock sends, so room that is seen here stays.
-        while state.has_ring() && !self.outlets.iter().any(|outlet| outlet.batches.is_full()) {
+        while matches!(state.store, Store::Ring(_)) && !self.is_full() {
             let mut batch = Batch::default();
             while batch.bytes.len() < BATCH_BYTES_MAX
                 && let Some(item) = next()
@@ -382,8 +434,78 @@ impl Hub {
         }
         drop(state);
         if sent {
-            self.outlets.iter().for_each(|outlet| outlet.wake.wake());
+            self.wake_shards();
         }
+    }
+
+    /// Waits until something is to be committed; false when nothing is and nothing will be.
+    fn await_queued(&self) -> bool {
+        let mut state = self.lock();
+        loop {
+            match state.queue() {
+                Some(queue) if queue.has_queued() && !self.is_full() => return true,
+                Some(queue) if queue.has_queued() => {
+                    // The shards make room every turn, and tell nobody.
+                    let retry = Duration::from_millis(1);
+                    state = self.queued.wait_timeout(state, retry).expect(NO_PANIC).0;
+                }
+                Some(queue) if !queue.is_closing() => {
+                    state = self.queued.wait(state).expect(NO_PANIC);
+                }
+                _ => return false,
+            }
+        }
+    }
+
+    /// Shows messages that are on disk now, and tells their senders, and those of others, what
+    /// became of them. Waits for shards to make room.
+    fn show(
+        &self,
+        mut batch: Batch,
+        messages: Vec<Arc<Message>>,
+        outcomes: Vec<(Origin, Result<Receipt, NotStored>)>,
+    ) {
+        let mut has_local = false;
+        let mut waiting = Vec::new();
+        for (origin, outcome) in outcomes {
+            match origin {
+                Origin::Shard(sender) => {
+                    has_local |= outcome.is_ok();
+                    batch.outcomes.push((sender, outcome));
+                }
+                Origin::Waiting(sender) => waiting.push((sender, outcome)),
+            }
+        }
+        let mut state = self.lock();
+        while self.is_full() {
+            drop(state);
+            std::thread::sleep(Duration::from_millis(1));
+            state = self.lock();
+        }
+        if let Some(queue) = state.queue() {
+            queue.next_seq += messages.len() as u64;
+        }
+        for message in messages {
+            state.remember(message);
+        }
+        self.send(batch);
+        drop(state);
+        self.wake_shards();
+        for (sender, outcome) in waiting {
+            // As many fit as were asked for; who no longer waits does not want to know.
+            let _ = sender.try_send(outcome);
+        }
+        if has_local {
+            self.tell_mirror();
+        }
+    }
+
+    /// Tells who closes the hub how it went.
+    fn report_closed(&self, closed: io::Result<()>) {
+        if let Some(queue) = self.lock().queue() {
+            queue.closed = Some(closed);
+        }
+        self.closed.notify_all();
     }
 
     /// Encodes first, commits last: what cannot be delivered is not stored, and what cannot be
@@ -394,21 +516,50 @@ impl Hub {
         batch: &mut Batch,
         message: Arc<Message>,
     ) -> Result<Receipt, NotStored> {
-        let chunk = batch.push(self.epoch, state.next_seq(), &message);
+        let State { store, history, .. } = &mut *state;
+        let Store::Ring(ring) = store else {
+            return Err(NotStored::Busy);
+        };
+        self.encode(batch, ring.next_seq(), &message)?;
+        // Whether the file is still what it was is looked at once per batch.
+        let looked = if batch.frames.len() == 1 {
+            mend(ring, &*history)
+        } else {
+            Ok(())
+        };
+        if let Err(error) = looked.and_then(|()| ring.append(&message)) {
+            batch.pop();
+            return Err(NotStored::Ring(Arc::new(error)));
+        }
+        let receipt = Receipt::of(&message);
+        state.remember(message);
+        Ok(receipt)
+    }
+
+    /// Appends the frame of a message to a batch, unless it is too large.
+    fn encode(&self, batch: &mut Batch, seq: u64, message: &Message) -> Result<(), NotStored> {
+        let chunk = batch.push(self.epoch, seq, message);
         if chunk.bytes as usize > self.frame_bytes_max {
             batch.pop();
             return Err(NotStored::FrameTooLarge(self.frame_bytes_max));
         }
-        if let Err(error) = state.append(&message, batch.frames.len() == 1) {
-            batch.pop();
-            return Err(NotStored::Ring(error));
+        Ok(())
+    }
+
+    /// Whether a shard's inbox is.
+    fn is_full(&self) -> bool {
+        self.outlets.iter().any(|outlet| outlet.batches.is_full())
+    }
+
+    fn wake_shards(&self) {
+        self.outlets.iter().for_each(|outlet| outlet.wake.wake());
+    }
+
+    fn tell_mirror(&self) {
+        if let Some(mirror) = &self.mirror {
+            // A full channel holds a unit already: the mirror will look at the ring all the same.
+            let _ = mirror.try_send(());
         }
-        let receipt = Receipt {
-            id: message.id,
-            timestamp_ms: message.timestamp_ms,
-        };
-        state.remember(message);
-        Ok(receipt)
     }
 
     fn send(&self, batch: Batch) {
@@ -420,22 +571,61 @@ impl Hub {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state
-            .lock()
-            .expect("a panic under this lock ends the process")
+        self.state.lock().expect(NO_PANIC)
     }
 }
 
 impl State {
+    /// The seq of the first message of the history.
+    fn first_seq(&self) -> u64 {
+        self.next_seq() - self.history.len() as u64
+    }
+
+    /// The seq behind the newest message of the history.
     fn next_seq(&self) -> u64 {
-        match &self.custody {
-            Custody::Ours(ring) => ring.next_seq(),
-            Custody::Released { next_seq } => *next_seq,
+        match &self.store {
+            Store::Ring(ring) => ring.next_seq(),
+            Store::Queue(queue) => queue.next_seq,
+            Store::Released { next_seq } => *next_seq,
         }
     }
 
-    fn has_ring(&self) -> bool {
-        matches!(self.custody, Custody::Ours(_))
+    /// The queue, where messages wait for the disk.
+    fn queue(&mut self) -> Option<&mut CommitQueue> {
+        match &mut self.store {
+            Store::Ring(_) | Store::Released { .. } => None,
+            Store::Queue(queue) => Some(queue),
+        }
+    }
+
+    /// Leaves messages for the next commit, as far as there is room.
+    fn queue_all<T>(
+        &mut self,
+        items: &mut VecDeque<T>,
+        mut message: impl FnMut(&mut State, T) -> Result<Arc<Message>, NotStored>,
+        origin: &Origin,
+    ) {
+        while self.queue().is_some_and(|queue| queue.has_room())
+            && let Some(item) = items.pop_front()
+        {
+            let queued = Queued {
+                message: message(self, item),
+                origin: origin.clone(),
+            };
+            if let Some(queue) = self.queue() {
+                queue.push(queued);
+            }
+        }
+    }
+
+    fn message_of(&mut self, draft: Draft, unix_ms: u64) -> Result<Arc<Message>, NotStored> {
+        let id = self.ids.next().map_err(NotStored::Entropy)?;
+        Ok(Arc::new(Message {
+            id,
+            timestamp_ms: unix_ms,
+            session: draft.session,
+            content: draft.content,
+        }))
     }
 
     fn remember(&mut self, message: Arc<Message>) {
@@ -444,69 +634,19 @@ impl State {
         }
         self.history.push_back(message);
     }
-
-    fn close(&mut self) -> io::Result<()> {
-        self.mend().map_err(io::Error::other)?;
-        match &mut self.custody {
-            Custody::Ours(ring) => ring.sync(),
-            Custody::Released { .. } => Ok(()),
-        }
-    }
-
-    /// Appends to the ring; `look` first whether the file is still what it was, once per batch.
-    fn append(&mut self, message: &Message, look: bool) -> Result<u64, RingError> {
-        if look {
-            self.mend()?;
-        }
-        match &mut self.custody {
-            Custody::Ours(ring) => ring.append(message),
-            // Not reached: publishing looks first.
-            Custody::Released { .. } => Err(RingError::Removed),
-        }
-    }
-
-    /// Writes the file anew from the history if somebody has cut or removed it: a write to a page
-    /// that is gone would end the process.
-    fn mend(&mut self) -> Result<(), RingError> {
-        let Custody::Ours(ring) = &mut self.custody else {
-            return Ok(());
-        };
-        let Err(error) = ring.check() else {
-            return Ok(());
-        };
-        tracing::warn!(%error, "the ring file was changed from outside; writing it anew");
-        ring.repair(self.history.iter().map(|message| &**message))
-    }
 }
 
-/// Random (version 4) ids, a page of the kernel's random bytes at a time: a system call for each
-/// would cost more than the rest of a publish.
-struct MessageIds {
-    bytes: [u8; MessageIds::BYTES],
-    used: usize,
-}
-
-impl MessageIds {
-    const BYTES: usize = 4096;
-    const ID_BYTES: usize = 16;
-
-    fn new() -> MessageIds {
-        MessageIds {
-            bytes: [0; Self::BYTES],
-            used: Self::BYTES,
-        }
-    }
-
-    fn next(&mut self) -> Result<MessageId, getrandom::Error> {
-        if self.used == Self::BYTES {
-            getrandom::fill(&mut self.bytes)?;
-            self.used = 0;
-        }
-        let mut random = [0; Self::ID_BYTES];
-        random.copy_from_slice(&self.bytes[self.used..self.used + Self::ID_BYTES]);
-        self.used += Self::ID_BYTES;
-        Ok(uuid::Builder::from_random_bytes(random).into_uuid())
-    }
+/// Writes the ring's file anew from the history if somebody has cut or removed it: a write to a page
+/// that is gone would end the process.
+fn mend<'a>(
+    ring: &mut Ring,
+    history: impl IntoIterator<Item = &'a Arc<Message>>,
+) -> Result<(), RingError> {
+    let Err(error) = ring.check() else {
+        return Ok(());
+    };
+    tracing::warn!(%error, "the ring file was changed from outside; writing it anew");
+    ring.repair(history.into_iter().map(|message| &**message))
 }
 
 #[cfg(test)]
@@ -527,7 +667,12 @@ mod tests {
             content: "kept".into(),
         };
         let mut outcomes = Vec::new();
-        hub.publish(&mut VecDeque::from([draft]), 1, &mut outcomes);
+        hub.publish(
+            hub.new_sender(),
+            &mut VecDeque::from([draft]),
+            1,
+            &mut outcomes,
+        );
         assert!(outcomes[0].is_ok());
         for damage in [|m: &MemoryMedium| m.truncate(100), MemoryMedium::remove] {
             damage(&medium);

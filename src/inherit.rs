@@ -8,10 +8,10 @@
 use std::env;
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 
 use listenfd::ListenFd;
-use socket2::SockRef;
+use socket2::Socket;
 
 use crate::limits::LISTEN_ADDRESSES_MAX;
 
@@ -22,9 +22,28 @@ pub const ADMIN_NAME: &str = "admin";
 #[derive(Debug, Default)]
 pub struct Sockets {
     /// What to serve on, in place of `--listen` if there is any.
-    pub serving: Vec<TcpListener>,
+    pub serving: Vec<Passed>,
     /// What to serve metrics and health on, in place of `--admin`.
     pub admin: Option<TcpListener>,
+}
+
+/// A listening socket to serve on, TCP or Unix.
+#[derive(Debug)]
+pub struct Passed {
+    /// The socket.
+    pub socket: Socket,
+    /// What is spoken on it, as a predecessor says. Of a service manager's, `--listen` says it, by
+    /// the address.
+    pub spoken: Option<Spoken>,
+}
+
+/// What is spoken on a socket before HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Spoken {
+    /// A PROXY protocol header.
+    pub proxy: bool,
+    /// TLS.
+    pub tls: bool,
 }
 
 /// Why passed sockets are of no use.
@@ -81,29 +100,30 @@ pub fn from_environment() -> Result<Sockets, InheritError> {
         let Some(socket) = passed.take_tcp_listener(index).map_err(failed)? else {
             continue;
         };
-        sockets.add(name == ADMIN_NAME, socket).map_err(failed)?;
+        let added = match name {
+            ADMIN_NAME => sockets.add_admin(socket.into()),
+            _ => sockets.add_serving(socket.into(), None),
+        };
+        added.map_err(failed)?;
     }
     Ok(sockets)
 }
 
 impl Sockets {
-    /// Files a socket under what it is for.
-    pub fn add(&mut self, is_admin: bool, socket: TcpListener) -> io::Result<()> {
-        if !SockRef::from(&socket).is_listener()? {
-            return Err(io::Error::other("it does not listen"));
-        }
-        if !is_admin {
-            self.serving.push(socket);
-        } else if self.admin.replace(socket).is_some() {
-            return Err(io::Error::other("there can be one admin socket"));
-        }
+    /// Takes a socket to serve on.
+    pub fn add_serving(&mut self, socket: Socket, spoken: Option<Spoken>) -> io::Result<()> {
+        check_listening(&socket)?;
+        self.serving.push(Passed { socket, spoken });
         Ok(())
     }
 
-    /// The addresses to serve on, for those that are told of them.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        let address = |socket: &TcpListener| socket.local_addr().ok();
-        self.serving.iter().filter_map(address).collect()
+    /// Takes the admin address's socket.
+    pub fn add_admin(&mut self, socket: Socket) -> io::Result<()> {
+        check_listening(&socket)?;
+        match self.admin.replace(socket.into()) {
+            None => Ok(()),
+            Some(_) => Err(io::Error::other("there can be one admin socket")),
+        }
     }
 
     /// The same sockets once more, to be passed on.
@@ -112,7 +132,7 @@ impl Sockets {
             serving: self
                 .serving
                 .iter()
-                .map(TcpListener::try_clone)
+                .map(Passed::try_clone)
                 .collect::<io::Result<_>>()?,
             admin: self
                 .admin
@@ -120,5 +140,38 @@ impl Sockets {
                 .map(TcpListener::try_clone)
                 .transpose()?,
         })
+    }
+}
+
+impl Passed {
+    fn try_clone(&self) -> io::Result<Passed> {
+        let (socket, spoken) = (self.socket.try_clone()?, self.spoken);
+        Ok(Passed { socket, spoken })
+    }
+}
+
+fn check_listening(socket: &Socket) -> io::Result<()> {
+    if socket.is_listener()? {
+        Ok(())
+    } else {
+        Err(io::Error::other("it does not listen"))
+    }
+}
+
+impl Spoken {
+    /// As it is sent to a successor.
+    pub fn to_bytes(self) -> [u8; 2] {
+        [u8::from(self.proxy), u8::from(self.tls)]
+    }
+
+    /// What a predecessor has sent, if that is anything.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Spoken> {
+        match bytes {
+            [proxy @ 0..=1, tls @ 0..=1] => Some(Spoken {
+                proxy: *proxy == 1,
+                tls: *tls == 1,
+            }),
+            _ => None,
+        }
     }
 }

@@ -9,9 +9,13 @@ use std::time::Duration;
 /// Messages in the history: what the ring holds, what a new stream is shown at most.
 pub const HISTORY_MESSAGES: usize = 100;
 
-/// Slots in the ring file: one more than the history, so that the slot being overwritten is never
-/// one of the last [`HISTORY_MESSAGES`].
-pub const RING_SLOTS: usize = HISTORY_MESSAGES + 1;
+/// Fewest slots in the ring file: one more than the history, so that the slot being overwritten is
+/// never one of the last [`HISTORY_MESSAGES`].
+pub const RING_SLOTS_MIN: usize = HISTORY_MESSAGES + 1;
+
+/// Most slots: so many messages can be on their way to the disk, none of them in the place of one of
+/// the last [`HISTORY_MESSAGES`] that are there already.
+pub const RING_SLOTS_MAX: usize = HISTORY_MESSAGES + COMMIT_MESSAGES_MAX;
 
 /// Default limit of a request body in bytes (`--max-body-bytes`).
 pub const BODY_BYTES_MAX_DEFAULT: usize = 64 * 1024;
@@ -123,6 +127,10 @@ pub const POOLED_READERS_MAX: usize = 64;
 /// What a new stream is told to wait before it reconnects, jittered so that a restart is not
 /// followed by everyone at once.
 pub const RETRY_MS: std::ops::RangeInclusive<u64> = 1_000..=3_000;
+const _: () = assert!(
+    *RETRY_MS.end() <= u16::MAX as u64,
+    "a stream keeps it in 16 bits"
+);
 
 /// What a stream is told when the server is full: 30 s, jittered by a fifth.
 pub const RETRY_FULL_MS: std::ops::RangeInclusive<u64> = 24_000..=36_000;
@@ -227,6 +235,25 @@ pub const RING_OPEN_ATTEMPTS: usize = 8;
 /// Bytes of zeros written at a time where the file system cannot allocate without writing.
 pub const RING_ZERO_BYTES: usize = 1024 * 1024;
 
+/// Messages that one commit to disk takes at most (`--durability disk`). A solid-state disk syncs
+/// this many scattered pages in about 1 ms, and the next commit is made up meanwhile: some 100,000
+/// messages a second. Each costs a slot of the ring file.
+pub const COMMIT_MESSAGES_MAX: usize = 128;
+
+/// Bytes of slots that a ring file has for messages on their way to the disk: what the most of them
+/// take at the default limit of a body, and room for 4 of the largest.
+pub const COMMIT_SLOTS_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Bytes of messages that may wait for their commit, in all; then webhooks wait unread with their
+/// shard. Also the most messages, by what one takes at least.
+pub const COMMIT_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// See [`COMMIT_QUEUE_BYTES_MAX`]: what a message in the queue counts beside its text.
+pub const COMMIT_QUEUE_MESSAGE_BYTES: usize = 256;
+
+/// How long commits are refused outright after one has failed and the ring could not be written
+/// anew: a disk in trouble is tried once a second.
+pub const COMMIT_RETRY_MS: u64 = 1_000;
+
 /// Connections that the kernel keeps while they wait for accept(2); it cuts this to
 /// `net.core.somaxconn`. A storm of 10,000 clients fills it, and those retry within a second.
 pub const LISTEN_BACKLOG: i32 = 4096;
@@ -247,8 +274,12 @@ pub const LOG_QUEUE_BYTES_MAX: usize = 1024 * 1024;
 /// How long the end of the process waits for queued log lines.
 pub const LOG_FLUSH_MS: u64 = 1_000;
 
-/// Time for a whole request on the admin address, and for its answer: one waits for the other.
+/// Time for a whole request on the admin address, and for its answer: a thread serves one at a time.
 pub const ADMIN_DEADLINE_MS: u64 = 1_000;
+
+/// Threads of the admin address: a health check is answered at once while a scraper, a browser that
+/// connects ahead of its next request, and one more are waited for.
+pub const ADMIN_THREADS: usize = 4;
 
 /// Longest body of an admin request in bytes; none needs one.
 pub const ADMIN_BODY_BYTES_MAX: usize = 1024;
@@ -344,3 +375,174 @@ pub const WATCHDOG_LOOKS: u32 = 4;
 
 /// The shortest watchdog interval that is kept, in microseconds: 100 ms, far below any sensible one.
 pub const WATCHDOG_USEC_MIN: u64 = 100_000;
+
+// The history by request.
+
+/// Longest time in seconds that a request for the history may wait for a message: below the 30 s
+/// after which the first CDNs give up on a first byte.
+pub const HISTORY_WAIT_S_MAX: u64 = 25;
+
+/// Bytes of messages after which an answer with history ends, unless it would be empty: a client
+/// that does not read binds as much of our memory, for [`STALL_MS`]. A hundred messages of 10 KiB.
+pub const HISTORY_ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
+// Streams that a shared cache gives to many clients.
+
+/// What `--cdn-fanout` takes. Below 5 s the reconnects outweigh the streams; a stream of ten minutes
+/// at 100 messages of 300 bytes a second stays below the 20 MB that the smallest caches hold.
+pub const FANOUT_LIFE_RANGE: RangeInclusive<Duration> =
+    Duration::from_secs(5)..=Duration::from_secs(600);
+
+/// The shortest life of such a stream in percent of the longest, so that the streams of several
+/// caches do not end together.
+pub const FANOUT_LIFE_LEAST_PERCENT: u64 = 80;
+
+/// What such a stream is told to wait before it reconnects: little, since the cache makes one
+/// request of all that come, and everything that is sent meanwhile is late by as much.
+pub const FANOUT_RETRY_MS: RangeInclusive<u64> = 250..=750;
+
+// `hookcast doctor`.
+
+/// Default of `doctor --watch`: seven heartbeats.
+pub const DOCTOR_WATCH_DEFAULT: &str = "15s";
+/// What `doctor --watch` takes: less shows no rhythm; some CDNs cut streams after minutes.
+pub const DOCTOR_WATCH_RANGE: RangeInclusive<Duration> =
+    Duration::from_secs(5)..=Duration::from_secs(600);
+
+/// Messages that the doctor posts: enough for a median, few beside a history of 100.
+pub const DOCTOR_MESSAGES: usize = 4;
+
+/// How long the doctor waits for an answer, or for the beginning of a stream.
+pub const DOCTOR_PATIENCE_MS: u64 = 5_000;
+
+/// An event that comes this long after its post's answer was held back: between continents, half a
+/// second is what distance and handshakes may take.
+pub const DOCTOR_HELD_BACK_MS: u64 = 1_000;
+
+/// An event that always comes this much later than the answer to its post is delayed: both take
+/// the same way back.
+pub const DOCTOR_DELAYED_MS: u64 = 100;
+
+/// Bytes of a stream that the doctor reads before it has seen enough.
+pub const DOCTOR_STREAM_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Longest line of a stream that the doctor takes in, in bytes; longer ones are passed over in parts.
+pub const DOCTOR_LINE_BYTES_MAX: u64 = 1024 * 1024;
+
+// --- Listeners and clients ---
+
+/// Permissions of a Unix socket unless `+mode=` says so: its owner and its group, which the proxy
+/// in front joins.
+pub const UNIX_MODE_DEFAULT: u32 = 0o660;
+
+/// Longest path of a Unix socket in bytes: `sun_path` has 108, the last a NUL (unix(7)).
+pub const UNIX_PATH_BYTES_MAX: usize = 107;
+
+/// An idle connection is probed after this long without a word from its peer, and then every
+/// [`KEEPALIVE_INTERVAL_S`] (tcp(7), `TCP_KEEPIDLE`, `TCP_KEEPINTVL`): one whose peer has vanished
+/// ends within a minute and a half even where `--keep-alive` is an hour. Streams have heartbeats.
+pub const KEEPALIVE_IDLE_S: u64 = 60;
+/// See [`KEEPALIVE_IDLE_S`]; three probes go out before `TCP_USER_TIMEOUT`, the time of
+/// [`STALL_MS`], ends it.
+pub const KEEPALIVE_INTERVAL_S: u64 = 10;
+
+/// Longest PROXY protocol header that is read: version 2 with two Unix addresses is 232 bytes, and
+/// what load balancers add (ids, TLS names) some hundred.
+pub const PROXY_HEADER_BYTES_MAX: usize = 2048;
+
+/// The largest value `--max-connections-per-ip` takes: all there may be.
+pub const CONNECTIONS_PER_ADDRESS_MAX_LIMIT: usize = CONNECTIONS_MAX_LIMIT;
+
+/// Connections of one address over its limit that are let in to be told so; more are closed at
+/// once. A browser's six, and two more.
+pub const ADDRESS_SURPLUS_MAX: u32 = 8;
+
+/// Most `--trusted-proxy` networks: the public lists of CDNs have some twenty to some hundred.
+pub const TRUSTED_PROXIES_MAX: usize = 1024;
+
+// --- Memory under load ---
+
+/// Bytes of requests that have not come whole, of answers that were not taken whole, and of what is
+/// a stream's own, over all connections: 1,000 uploads of the default size at once. A request over
+/// that is answered with 503, unless it is small ([`SMALL_REQUEST_BYTES_MAX`]) or comes in one piece.
+pub const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What a request that has not come whole may hold whatever others hold: the head that a browser
+/// sends, with a cookie.
+pub const SMALL_REQUEST_BYTES_MAX: usize = 2 * 1024;
+
+/// The part of [`HELD_BYTES_MAX`] that is one shard's. Each has room for two requests of the largest
+/// size, twice over, since a buffer doubles as it grows.
+pub const fn held_bytes_max(shards: usize, body_bytes_max: usize) -> usize {
+    let two = 4 * (HEAD_BYTES_MAX + body_bytes_max + READ_BYTES);
+    let part = HELD_BYTES_MAX / shards;
+    if part > two { part } else { two }
+}
+
+/// Bytes of webhooks that wait for the hub, and of their readers, after which a shard reads no
+/// further requests until the hub has taken them: so many come in a turn when thousands of large ones
+/// are sent at once, and they stay where they are when the hub has no room.
+pub const PUBLISHING_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// What one connection adds at most to that: its slot and its places in the lists (some 150 bytes),
+/// a small request that has not come whole, its reader.
+pub const CONNECTION_BYTES_MAX: usize = SMALL_REQUEST_BYTES_MAX + 1024;
+
+/// What a TLS connection adds: keys and state (some 4 KiB), what of a handshake or a record has come
+/// (as much again while a buffer grows), and ciphertext that waits.
+pub const TLS_CONNECTION_BYTES_MAX: usize =
+    8 * 1024 + 2 * TLS_HANDSHAKE_BYTES_MAX + 2 * TLS_BUFFER_BYTES;
+
+/// What the server itself needs: threads, the log's queue, the window, the pooled buffers.
+pub const BASE_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// The most memory that the process takes, whatever its peers do; the ring, which is a file, and the
+/// kernel's socket buffers come on top.
+///
+/// Each shard has its live log, and the webhooks of a turn with the frames that are made of the last.
+/// The inboxes share their batches. The mirror's values, if there is one, are in the base.
+pub const fn memory_bytes_max(
+    shards: usize,
+    connections: usize,
+    tls_connections: usize,
+    body_bytes_max: usize,
+) -> usize {
+    let frame_bytes_max = 2 * body_bytes_max + FRAME_OVERHEAD_BYTES_MAX;
+    let history_bytes = HISTORY_MESSAGES * frame_bytes_max;
+    let log_bytes = if history_bytes > LOG_BYTES_MIN {
+        history_bytes
+    } else {
+        LOG_BYTES_MIN
+    };
+    let inbox_bytes = INBOX_BATCHES_MAX * (BATCH_BYTES_MAX + frame_bytes_max);
+    BASE_BYTES_MAX
+        + shards
+            * (log_bytes
+                + held_bytes_max(shards, body_bytes_max)
+                + PUBLISHING_BYTES_MAX
+                + 2 * frame_bytes_max)
+        + inbox_bytes
+        + (connections + SURPLUS_CONNECTIONS_MAX) * CONNECTION_BYTES_MAX
+        + tls_connections * TLS_CONNECTION_BYTES_MAX
+}
+
+// --- TLS at the origin ---
+
+/// Longest PEM file of a certificate, a key or authorities in bytes: a chain is some 10 KiB, a list
+/// of public authorities 220 KiB.
+pub const TLS_FILE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Ciphertext of one connection that waits for its socket, in bytes: two records. The kernel's send
+/// buffer keeps the line busy; this only has to fill it up.
+pub const TLS_BUFFER_BYTES: usize = 32 * 1024;
+
+/// Bytes that a peer may send in a handshake: a hello is under 2 KiB, a client's chain of
+/// certificates some 6 KiB.
+pub const TLS_HANDSHAKE_BYTES_MAX: usize = 32 * 1024;
+
+/// Reads in a row that bring nothing but protocol: a handshake's flight takes up to eight of 4 KiB.
+pub const TLS_READS_WITHOUT_CONTENT_MAX: usize = 16;
+
+/// Steps of TLS handshakes between two slices of the sweep. A signature takes 0.03 ms (ECDSA
+/// P-256) to 0.7 ms (RSA 2048), so streams wait for 3 ms at most before it is their turn again.
+pub const HANDSHAKES_PER_SLICE: usize = 4;

@@ -8,6 +8,9 @@
 //!
 //! Values come from peers, files and the network. Whatever they hold, an event is one line without
 //! control characters. There is no colour, so nothing in a line is for a terminal to interpret.
+//! Where standard error is the journal's, each line begins with its priority (`journal`).
+
+mod journal;
 
 use std::io::{self, ErrorKind, Write};
 use std::panic::PanicHookInfo;
@@ -17,7 +20,7 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use tracing::{Dispatch, Level, error, warn};
+use tracing::{Dispatch, Level, Metadata, error, warn};
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::{LogFormat, LogLevel};
@@ -34,7 +37,9 @@ impl Log {
     ///
     /// Fails where this process already has a log or no thread can be started.
     pub fn start(format: LogFormat, level: LogLevel) -> io::Result<Log> {
-        Log::start_on(io::stderr(), format, level)
+        let variable = std::env::var_os("JOURNAL_STREAM");
+        let has_priorities = journal::is_behind(io::stderr(), variable.as_deref());
+        Log::start_with(io::stderr(), format, level, has_priorities)
     }
 
     /// Logs to `output`, which may block.
@@ -43,8 +48,21 @@ impl Log {
         format: LogFormat,
         level: LogLevel,
     ) -> io::Result<Log> {
+        Log::start_with(output, format, level, false)
+    }
+
+    fn start_with(
+        output: impl Write + Send + 'static,
+        format: LogFormat,
+        level: LogLevel,
+        has_priorities: bool,
+    ) -> io::Result<Log> {
         let queue = LineQueue::start(output)?;
-        let dispatch = dispatch(queue.clone(), format, level);
+        let lines = Lines {
+            queue: queue.clone(),
+            has_priorities,
+        };
+        let dispatch = dispatch(lines, format, level);
         tracing::dispatcher::set_global_default(dispatch).map_err(io::Error::other)?;
         std::panic::set_hook(Box::new(log_panic));
         Ok(Log { queue })
@@ -62,9 +80,9 @@ impl Drop for Log {
     }
 }
 
-/// Formats events into lines for `queue`. A field called `timestamp`, `level` or `message` would
+/// Formats events into lines. A field called `timestamp`, `level` or `message` would
 /// stand twice in a JSON line, so none is.
-fn dispatch(queue: LineQueue, format: LogFormat, level: LogLevel) -> Dispatch {
+fn dispatch(lines: Lines, format: LogFormat, level: LogLevel) -> Dispatch {
     let level = match level {
         LogLevel::Error => Level::ERROR,
         LogLevel::Warn => Level::WARN,
@@ -72,16 +90,17 @@ fn dispatch(queue: LineQueue, format: LogFormat, level: LogLevel) -> Dispatch {
         LogLevel::Debug => Level::DEBUG,
         LogLevel::Trace => Level::TRACE,
     };
-    let lines = tracing_subscriber::fmt()
+    let subscriber = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_target(false)
         .with_ansi(false)
-        .with_writer(queue);
+        .with_writer(lines);
     match format {
-        LogFormat::Text => lines.finish().into(),
+        LogFormat::Text => subscriber.finish().into(),
         LogFormat::Json => {
-            let lines = lines.json().flatten_event(true).with_current_span(false);
-            lines.with_span_list(false).finish().into()
+            let flat = subscriber.json().flatten_event(true);
+            let flat = flat.with_current_span(false).with_span_list(false);
+            flat.finish().into()
         }
     }
 }
@@ -153,18 +172,41 @@ impl LineQueue {
     }
 }
 
-impl<'a> MakeWriter<'a> for LineQueue {
-    type Writer = &'a LineQueue;
+/// Makes lines of events.
+struct Lines {
+    queue: LineQueue,
+    has_priorities: bool,
+}
 
-    fn make_writer(&'a self) -> &'a LineQueue {
-        self
+/// The line of one event.
+struct Line<'a> {
+    queue: &'a LineQueue,
+    prefix: &'static str,
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line {
+            queue: &self.queue,
+            prefix: "",
+        }
+    }
+
+    fn make_writer_for(&'a self, event: &Metadata<'_>) -> Line<'a> {
+        let mut line = self.make_writer();
+        if self.has_priorities {
+            line.prefix = journal::prefix(*event.level());
+        }
+        line
     }
 }
 
 /// `tracing-subscriber` writes each event whole, in one call.
-impl Write for &LineQueue {
+impl Write for Line<'_> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        self.push(one_line(event));
+        self.queue.push(one_line(self.prefix, event));
         Ok(event.len())
     }
 
@@ -173,12 +215,13 @@ impl Write for &LineQueue {
     }
 }
 
-/// An event as one line: control characters become `\u00XX`, which is text in a text line and the
+/// An event as one line behind a prefix: control characters become `\u00XX`, which is text in a text line and the
 /// same character in a JSON string; the newline at the end stays.
-fn one_line(event: &[u8]) -> Vec<u8> {
+fn one_line(prefix: &str, event: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(event);
     let text = text.strip_suffix('\n').unwrap_or(&text);
-    let mut line = Vec::with_capacity(text.len() + 1);
+    let mut line = Vec::with_capacity(prefix.len() + text.len() + 1);
+    line.extend_from_slice(prefix.as_bytes());
     for c in text.chars() {
         if c.is_control() {
             // Control characters end at U+009F; writing to memory cannot fail.
@@ -286,9 +329,22 @@ mod tests {
 
     /// What `events` logs in a format and at a level.
     fn logged(format: LogFormat, level: LogLevel, events: impl FnOnce()) -> String {
+        logged_with(false, format, level, events)
+    }
+
+    fn logged_with(
+        has_priorities: bool,
+        format: LogFormat,
+        level: LogLevel,
+        events: impl FnOnce(),
+    ) -> String {
         let pipe = Pipe::default();
         let queue = LineQueue::start(pipe.clone()).unwrap();
-        tracing::dispatcher::with_default(&dispatch(queue.clone(), format, level), events);
+        let lines = Lines {
+            queue: queue.clone(),
+            has_priorities,
+        };
+        tracing::dispatcher::with_default(&dispatch(lines, format, level), events);
         assert!(queue.flush(LONG));
         pipe.text()
     }
@@ -331,6 +387,22 @@ mod tests {
                 let line: serde_json::Value = serde_json::from_str(&text).unwrap();
                 assert_eq!(line["message"], evil);
             }
+        }
+    }
+
+    #[test]
+    fn the_journal_gets_priorities() {
+        let events = || {
+            error!("broken\n<0>forged");
+            warn!("odd");
+            info!("fine");
+            debug!("detail");
+        };
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let text = logged_with(true, format, LogLevel::Trace, events);
+            let priorities: Vec<&str> = text.lines().map(|line| &line[..3]).collect();
+            assert_eq!(priorities, ["<3>", "<4>", "<6>", "<7>"]);
+            assert!(!logged(format, LogLevel::Trace, events).starts_with('<'));
         }
     }
 

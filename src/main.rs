@@ -5,12 +5,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookcast::config::{self, Action, KvConfig};
+use hookcast::check::{Check, Verdict};
+use hookcast::config::{self, Action};
+use hookcast::doctor;
 use hookcast::handover::predecessor;
 use hookcast::inherit::{self, InheritError};
 use hookcast::logging::Log;
 use hookcast::metrics::Metrics;
-use hookcast::mirror::{self, Verdict};
+use hookcast::mirror;
 use hookcast::server::{self, Heritage};
 
 /// How long a dying process waits for its last log line.
@@ -37,8 +39,13 @@ fn main() -> ExitCode {
         }
     };
     end_on_panic();
-    if let (Action::KvCheck, Some(kv)) = (action, &config.kv) {
-        return kv_check(kv);
+    match (action, &config.kv, &config.doctor) {
+        (Action::KvCheck, Some(kv), _) => return report(&mirror::kv_check(kv)),
+        (Action::Doctor, _, Some(patient)) => {
+            let _ = writeln!(std::io::stdout(), "{}", doctor::announcement(patient));
+            return report(&doctor::examine(patient, config.secret.as_ref()));
+        }
+        _ => {}
     }
     let metrics = Arc::new(Metrics::new(log.lines_dropped()));
     match server::run(&config, &metrics, heritage) {
@@ -64,11 +71,10 @@ fn heritage() -> Result<Heritage, InheritError> {
     })
 }
 
-/// Tries the KV settings and prints how it went, a line per check.
-fn kv_check(config: &KvConfig) -> ExitCode {
-    let checks = mirror::kv_check(config);
+/// Prints how checks went, a line for each.
+fn report(checks: &[Check]) -> ExitCode {
     let mut out = std::io::stdout().lock();
-    for check in &checks {
+    for check in checks {
         // Where standard output is closed, the exit code still tells.
         let _ = writeln!(out, "{check}");
     }

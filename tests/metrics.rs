@@ -1,4 +1,4 @@
-//! The exposition of the metrics, judged by Prometheus's own tool.
+//! The exposition of the metrics and the alert rules, judged by Prometheus's own tool.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -8,8 +8,35 @@ use std::time::Duration;
 
 use hookcast::metrics::{Counter, Endpoint, Gauge, Metrics, Tally, Timing, encode};
 
-/// `tests/run` installs the tool and sets `REQUIRE_TOOLS`, so that there this test cannot pass
-/// without it.
+/// What `promtool` says, given these arguments and this input, and whether it is content.
+///
+/// `tests/run` installs the tool and sets `REQUIRE_TOOLS`, so that there no test can pass without
+/// it; elsewhere there is `None`.
+fn promtool(arguments: &[&str], input: &str) -> Option<(bool, String)> {
+    let promtool = Command::new("promtool")
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut promtool = match promtool {
+        Ok(promtool) => promtool,
+        Err(error) if std::env::var_os("REQUIRE_TOOLS").is_none() => {
+            eprintln!("not checked: promtool (Debian package prometheus) cannot be run: {error}");
+            return None;
+        }
+        Err(error) => panic!("promtool: {error}"),
+    };
+    let mut stdin = promtool.stdin.take().unwrap();
+    stdin.write_all(input.as_bytes()).unwrap();
+    drop(stdin);
+    let output = promtool.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    Some((output.status.success(), said))
+}
+
 #[test]
 fn promtool_finds_nothing_to_criticise() {
     let metrics = Metrics::new(Arc::new(AtomicU64::new(0)));
@@ -20,32 +47,20 @@ fn promtool_finds_nothing_to_criticise() {
     tally.count_request(Endpoint::None, 999);
     tally.observe(Timing::Publish, Duration::from_millis(3));
     tally.flush(&metrics);
+    let text = encode(&metrics.gather());
+    if let Some((is_content, said)) = promtool(&["check", "metrics"], &text) {
+        assert!(is_content && said.is_empty(), "{said}");
+    }
+}
 
-    let promtool = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut promtool = match promtool {
-        Ok(promtool) => promtool,
-        Err(error) if std::env::var_os("REQUIRE_TOOLS").is_none() => {
-            eprintln!("not checked: promtool (Debian package prometheus) cannot be run: {error}");
-            return;
+#[test]
+fn the_alert_rules_are_valid_and_fire_when_they_should() {
+    for arguments in [
+        ["check", "rules", "src/packaging/alerts.yml"],
+        ["test", "rules", "tests/prometheus/alerts_test.yml"],
+    ] {
+        if let Some((is_content, said)) = promtool(&arguments, "") {
+            assert!(is_content && said.contains("SUCCESS"), "{said}");
         }
-        Err(error) => panic!("promtool: {error}"),
-    };
-    promtool
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(encode(&metrics.gather()).as_bytes())
-        .unwrap();
-    let output = promtool.wait_with_output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    assert!(
-        output.status.success() && said.is_empty(),
-        "{}",
-        String::from_utf8_lossy(&said)
-    );
+    }
 }

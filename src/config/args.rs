@@ -14,8 +14,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use ipnet::IpNet;
 
-use super::value::{self, Count, Endpoint, LogFormat, LogLevel, Origin};
+use super::listen::{self, Listen};
+use super::value::{self, Count, Durability, Endpoint, HeaderName, LogFormat, LogLevel, Origin};
 use crate::limits;
 
 const ABOUT: &str = "Webhooks in, Server-Sent Events out: one small, fast server";
@@ -80,10 +82,15 @@ pub(super) struct Args {
     #[command(subcommand)]
     pub command: Option<Subcommands>,
 
-    /// Address and port to serve; may be repeated, port 0 picks a free one
-    #[arg(long, env = "HOOKCAST_LISTEN", value_name = "ADDRESS:PORT", help_heading = LISTENING)]
-    #[arg(value_delimiter = ',', default_value = limits::LISTEN_DEFAULT, value_parser = value::address)]
-    pub listen: Vec<SocketAddr>,
+    /// Where to serve: ADDRESS:PORT or unix:PATH, with +proxy, +tls, +mode=660; may be repeated
+    ///
+    /// Port 0 picks a free one. [::]:PORT is IPv6 alone; give 0.0.0.0:PORT too for both. Behind the
+    /// address, +proxy expects the PROXY protocol from --trusted-proxy, +tls speaks TLS with
+    /// --tls-cert; +mode=660 sets the permissions of a Unix socket. A Unix socket's file that a
+    /// dead server left behind is replaced, and removed at the end.
+    #[arg(long, env = "HOOKCAST_LISTEN", value_name = "ADDRESS", help_heading = LISTENING)]
+    #[arg(value_delimiter = ',', default_value = limits::LISTEN_DEFAULT, value_parser = listen::listen)]
+    pub listen: Vec<Listen>,
 
     /// Threads that serve connections, 1 to 64; auto: one per CPU
     #[arg(long, env = "HOOKCAST_SHARDS", value_name = "N", help_heading = LISTENING)]
@@ -97,6 +104,43 @@ pub(super) struct Args {
     #[arg(long, env = "HOOKCAST_MAX_CONNECTIONS", value_name = "N", help_heading = LISTENING)]
     #[arg(default_value = "auto", value_parser = value::count(1, limits::CONNECTIONS_MAX_LIMIT))]
     pub max_connections: Count,
+
+    /// Connections that one client address may have; one more is told to come back [default: no limit]
+    ///
+    /// An IPv6 client counts by its /64 network. Behind --trusted-proxy, the client that the proxy
+    /// names is counted: by the PROXY protocol for its connection, by a header for as long as its
+    /// request or stream lasts.
+    #[arg(long, env = "HOOKCAST_MAX_CONNECTIONS_PER_IP", value_name = "N", help_heading = LISTENING)]
+    #[arg(value_parser = value::whole(1, limits::CONNECTIONS_PER_ADDRESS_MAX_LIMIT))]
+    pub max_connections_per_ip: Option<usize>,
+
+    /// Network of proxies that are believed when they name their client; may be repeated
+    #[arg(long, env = "HOOKCAST_TRUSTED_PROXY", value_name = "CIDR", help_heading = LISTENING)]
+    #[arg(value_delimiter = ',', value_parser = value::network)]
+    pub trusted_proxy: Vec<IpNet>,
+
+    /// Header in which trusted proxies name their client, such as CF-Connecting-IP or Forwarded
+    ///
+    /// Of a list, the rightmost address that is no trusted proxy is the client. From anybody else
+    /// the header is ignored.
+    #[arg(long, env = "HOOKCAST_CLIENT_ADDRESS_HEADER", value_name = "NAME")]
+    #[arg(help_heading = LISTENING, default_value = "X-Forwarded-For", value_parser = value::header_name)]
+    pub client_address_header: HeaderName,
+
+    /// PEM file of the certificate, and its chain, for listeners with +tls; read again on SIGHUP
+    #[arg(long, env = "HOOKCAST_TLS_CERT", value_name = "PATH", help_heading = LISTENING)]
+    #[arg(requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// PEM file of the private key of --tls-cert; read again on SIGHUP
+    #[arg(long, env = "HOOKCAST_TLS_KEY", value_name = "PATH", help_heading = LISTENING)]
+    #[arg(requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+
+    /// PEM file of authorities of which TLS clients must have a certificate (authenticated pulls)
+    #[arg(long, env = "HOOKCAST_TLS_CLIENT_CA", value_name = "PATH", help_heading = LISTENING)]
+    #[arg(requires = "tls_cert")]
+    pub tls_client_ca: Option<PathBuf>,
 
     /// How long an idle connection is kept between two requests, 1s to 1h
     ///
@@ -122,6 +166,14 @@ pub(super) struct Args {
     #[arg(default_value = super::RING_FILE_DEFAULT)]
     pub ring: PathBuf,
 
+    /// What an acknowledged message outlives: the process, or a power failure too
+    ///
+    /// With disk, a message is neither acknowledged nor shown before it is on disk; all that come
+    /// while the disk is busy are one write. The ring file takes about twice the space.
+    #[arg(long, env = "HOOKCAST_DURABILITY", value_name = "LEVEL", help_heading = MESSAGES)]
+    #[arg(value_enum, default_value = "process")]
+    pub durability: Durability,
+
     /// Longest body of a webhook in bytes, 1024 to 16777216
     #[arg(long, env = "HOOKCAST_MAX_BODY_BYTES", value_name = "BYTES", help_heading = MESSAGES)]
     #[arg(default_value_t = limits::BODY_BYTES_MAX_DEFAULT)]
@@ -134,13 +186,22 @@ pub(super) struct Args {
     #[arg(value_parser = value::duration(limits::HEARTBEAT_INTERVAL_RANGE))]
     pub heartbeat: Duration,
 
+    /// Let a CDN give one stream to many clients; each lives this long at most, 5s to 10m [default: off]
+    ///
+    /// Streams without sessionId and secret become cacheable for a little less than their life, show
+    /// only what is for everyone, and always begin with the whole history. A CDN that collapses
+    /// requests then opens one stream for all its clients. See the README before turning it on.
+    #[arg(long, env = "HOOKCAST_CDN_FANOUT", value_name = "LIFE", help_heading = MESSAGES)]
+    #[arg(value_parser = value::duration(limits::FANOUT_LIFE_RANGE))]
+    pub cdn_fanout: Option<Duration>,
+
     /// Origin whose pages may use the API, such as https://app.example; may be repeated, * is all
     #[arg(long, env = "HOOKCAST_ALLOW_ORIGIN", value_name = "ORIGIN", help_heading = ACCESS)]
     #[arg(value_delimiter = ',', default_value = "*", value_parser = value::origin)]
     pub allow_origin: Vec<Origin>,
 
     /// File with the secret that webhooks must send; one trailing newline is ignored
-    #[arg(long, env = "HOOKCAST_SECRET_FILE", value_name = "PATH", help_heading = ACCESS)]
+    #[arg(long, env = "HOOKCAST_SECRET_FILE", value_name = "PATH", help_heading = ACCESS, global = true)]
     pub secret_file: Option<PathBuf>,
 
     /// Base URL of the KV REST API
@@ -207,4 +268,28 @@ pub(super) enum Subcommands {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
+    /// Examine a public address: what proxies and CDNs on the way do to posts and streams
+    ///
+    /// Opens streams and posts four messages through the address, to a session of its own whose name
+    /// nobody knows: only streams that see everything show them, and they take places in the
+    /// history. Says in words what is wrong and which setting mends it. Needs the secret of the
+    /// webhooks, if there is one, in WEBHOOK_SECRET or --secret-file. Exits with 0 if all is well.
+    Doctor(DoctorArgs),
+}
+
+/// What `doctor` takes.
+#[derive(Debug, clap::Args)]
+pub(super) struct DoctorArgs {
+    /// The public address, such as https://hooks.example
+    #[arg(value_name = "URL", value_parser = value::public_url)]
+    pub url: Endpoint,
+
+    /// How long to watch a stream, 5s to 10m
+    #[arg(long, value_name = "DURATION", default_value = limits::DOCTOR_WATCH_DEFAULT)]
+    #[arg(value_parser = value::duration(limits::DOCTOR_WATCH_RANGE))]
+    pub watch: Duration,
+
+    /// PEM file of the authorities to trust instead of the public ones
+    #[arg(long, value_name = "PATH")]
+    pub ca_file: Option<PathBuf>,
 }

@@ -51,7 +51,10 @@ fn nothing_given_is_a_quiet_server_on_loopback() {
     let parsed = parse_with(&[], &[]).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((parsed.action, parsed.check_only), (Action::Serve, false));
     let config = parsed.config;
-    assert_eq!(config.listen, ["127.0.0.1:3000".parse().unwrap()]);
+    assert_eq!(
+        config.listen,
+        [Listen::tcp("127.0.0.1:3000".parse().unwrap())]
+    );
     assert_eq!(config.ring, Path::new("hookcast.ring"));
     assert_eq!(config.heartbeat_interval, Duration::from_secs(2));
     assert_eq!(config.body_bytes_max, 65_536);
@@ -80,6 +83,45 @@ fn addresses_add_up_and_are_bounded() {
     assert!(error(&["--listen", &many], &[]).contains("at most 16"));
     assert!(error(&["--admin", "127.0.0.1:3000"], &[]).contains("--admin and --listen"));
     config(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"], &[]);
+}
+
+#[test]
+fn tls_takes_a_listener_a_certificate_and_a_key() {
+    let (listen, cert, key) = (
+        &["--listen", "127.0.0.1:0+tls"][..],
+        &["--tls-cert", "c"][..],
+        &["--tls-key", "k"][..],
+    );
+    let tls = config(&[listen, cert, key].concat(), &[]).tls.unwrap();
+    assert_eq!((tls.cert, tls.client_ca), ("c".into(), None));
+    let ca = &["--tls-client-ca", "a"][..];
+    assert!(
+        config(&[listen, cert, key, ca].concat(), &[])
+            .tls
+            .unwrap()
+            .client_ca
+            .is_some()
+    );
+    assert!(error(listen, &[]).contains("needs --tls-cert"));
+    assert!(error(&[listen, cert].concat(), &[]).contains("--tls-key"));
+    assert!(error(&[listen, ca].concat(), &[]).contains("--tls-cert"));
+    assert!(error(&[cert, key].concat(), &[]).contains("+tls"));
+}
+
+#[test]
+fn who_expects_a_proxy_says_which() {
+    let listen = &["--listen", "127.0.0.1:0+proxy"][..];
+    assert!(error(listen, &[]).contains("--trusted-proxy"));
+    let trusted = config(
+        &[listen, &["--trusted-proxy", "10.0.0.0/8,::1"]].concat(),
+        &[],
+    );
+    assert_eq!(trusted.trusted_proxies.len(), 2);
+    assert_eq!(trusted.client_address_header.as_str(), "x-forwarded-for");
+    // Who may open a Unix socket is settled by its mode.
+    config(&["--listen", "unix:/run/a+proxy"], &[]);
+    let many = vec!["10.0.0.1"; limits::TRUSTED_PROXIES_MAX + 1].join(",");
+    assert!(error(&["--trusted-proxy", &many], &[]).contains("at most"));
 }
 
 #[test]
@@ -144,7 +186,18 @@ fn ranges_are_those_that_help_states() {
         ("--kv-timeout", &["100ms", "2m"], &["99ms", "121s"]),
         ("--log-level", &["error", "trace"], &["off", "WARN", ""]),
         ("--log-format", &["text", "json"], &["xml"]),
-        ("--listen", &["0.0.0.0:0"], &["", "localhost:3000", ","]),
+        (
+            "--listen",
+            &["0.0.0.0:0", "unix:/a+mode=600"],
+            &["", "localhost:3000", ",", "0.0.0.0:0+x"],
+        ),
+        (
+            "--max-connections-per-ip",
+            &["1", "1048576"],
+            &["0", "auto"],
+        ),
+        ("--trusted-proxy", &["10.0.0.0/8"], &["10.0.0.0/40", ""]),
+        ("--client-address-header", &["Forwarded"], &["a b", ""]),
         ("--admin", &["127.0.0.1:9000"], &["9000", ""]),
         (
             "--allow-origin",
@@ -376,7 +429,7 @@ fn the_file_limit_is_raised_to_the_hard_one() {
 fn the_table_has_a_row_for_every_flag_and_variable() {
     let table = markdown_table();
     for cell in [
-        "| `--listen ADDRESS:PORT` | `HOOKCAST_LISTEN` | `127.0.0.1:3000` |",
+        "| `--listen ADDRESS` | `HOOKCAST_LISTEN` | `127.0.0.1:3000` |",
         "`--check-config` |  |",
         "`WEBHOOK_SECRET`",
     ] {

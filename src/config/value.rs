@@ -3,11 +3,12 @@
 //! Pure: text in, a typed value or a message out. The messages say what is expected; `clap` puts
 //! the flag's name before them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use ipnet::IpNet;
 
 /// A number that the operator gives, or that is derived from the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +17,15 @@ pub(super) enum Count {
     Auto,
     /// As given, within the flag's range.
     Exactly(usize),
+}
+
+/// What an acknowledged message outlives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Durability {
+    /// The process, however it ends
+    Process,
+    /// The machine: every message is on disk before anybody is told of it
+    Disk,
 }
 
 /// How log lines are written.
@@ -79,6 +89,39 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
             ""
         };
         format!("must be an IP address and a port, such as 127.0.0.1:3000 or [::1]:3000{hint}")
+    })
+}
+
+/// The name of a header field, in lower case: a token (RFC 9110 section 5.6.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeaderName(String);
+
+impl HeaderName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Reads the name of a header field.
+pub(super) fn header_name(text: &str) -> Result<HeaderName, String> {
+    let text = text.trim();
+    let is_token = text
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
+    if is_token && !text.is_empty() {
+        Ok(HeaderName(text.to_ascii_lowercase()))
+    } else {
+        Err("must be the name of a header, such as X-Forwarded-For or CF-Connecting-IP".into())
+    }
+}
+
+/// Reads a network such as `10.0.0.0/8`, or a single address.
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    let single = text.parse::<IpAddr>().map(IpNet::from);
+    single.or_else(|_| text.parse()).map_err(|_| {
+        "must be a network such as 10.0.0.0/8 or 2001:db8::/32, or an address".to_owned()
     })
 }
 
@@ -150,11 +193,20 @@ pub(super) fn origin(text: &str) -> Result<Origin, String> {
 pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
     const EXPECTED: &str = "must be a base URL such as https://api.cloudflare.com/client/v4, \
                             without user, query or fragment";
+    base_url(text).ok_or_else(|| EXPECTED.into())
+}
+
+/// Reads the public address of a server.
+pub(super) fn public_url(text: &str) -> Result<Endpoint, String> {
+    const EXPECTED: &str =
+        "must be a URL such as https://hooks.example, without user, query or fragment";
+    base_url(text).ok_or_else(|| EXPECTED.into())
+}
+
+fn base_url(text: &str) -> Option<Endpoint> {
     let text = text.trim().trim_end_matches('/');
-    match UrlParts::split(text) {
-        Some(url) if matches!(url.scheme, "http" | "https") => Ok(Endpoint(text.to_owned())),
-        _ => Err(EXPECTED.into()),
-    }
+    let url = UrlParts::split(text)?;
+    matches!(url.scheme, "http" | "https").then(|| Endpoint(text.to_owned()))
 }
 
 /// The parts of `scheme://authority/path`.
@@ -318,6 +370,29 @@ mod tests {
                 Err("must be a whole number from 1 to 64 or auto".into()),
                 "{text:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_network_may_be_one_address() {
+        for (text, expected) in [
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("192.0.2.1", "192.0.2.1/32"),
+            (" ::1 ", "::1/128"),
+            ("2001:db8::/32", "2001:db8::/32"),
+        ] {
+            assert_eq!(network(text).unwrap().to_string(), expected);
+        }
+        for text in ["", "10.0.0.0/33", "10.0.0/8", "example.com", "10.0.0.0/"] {
+            assert!(network(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_header_has_a_token_for_a_name() {
+        assert_eq!(header_name(" X-Real-IP ").unwrap().as_str(), "x-real-ip");
+        for name in ["", "a b", "a:", "é", "a\r\nb"] {
+            assert!(header_name(name).is_err(), "{name:?}");
         }
     }
 

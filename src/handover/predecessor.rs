@@ -4,13 +4,12 @@
 //! Called by `main` at the start and by `server` as it goes on. Blocks. Never opens the ring itself.
 
 use std::io;
-use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use super::channel::{Kind, Message};
 use super::{Channel, PROTOCOL, VARIABLE};
-use crate::inherit::{InheritError, Sockets};
+use crate::inherit::{InheritError, Sockets, Spoken};
 use crate::limits::HANDOVER_PREPARE_MS;
 
 /// The server that this process takes over from.
@@ -22,8 +21,8 @@ pub struct Predecessor {
 /// A connection that a predecessor has given away.
 #[derive(Debug)]
 pub struct Inherited {
-    /// The connection, nonblocking.
-    pub connection: TcpStream,
+    /// The connection's descriptor.
+    pub connection: OwnedFd,
     /// What was read of its current request.
     pub bytes: Vec<u8>,
 }
@@ -48,10 +47,18 @@ fn take_sockets() -> io::Result<(Predecessor, Sockets)> {
     loop {
         match channel.receive()? {
             Some(Message {
-                kind: kind @ (Kind::Serving | Kind::Admin),
+                kind: Kind::Serving,
+                fd: Some(fd),
+                bytes,
+            }) => {
+                let spoken = Spoken::from_bytes(&bytes).ok_or(io::ErrorKind::InvalidData)?;
+                sockets.add_serving(fd.into(), Some(spoken))?;
+            }
+            Some(Message {
+                kind: Kind::Admin,
                 fd: Some(fd),
                 ..
-            }) => sockets.add(kind == Kind::Admin, TcpListener::from(fd))?,
+            }) => sockets.add_admin(fd.into())?,
             Some(Message {
                 kind: Kind::SocketsSent,
                 ..
@@ -91,7 +98,7 @@ impl Predecessor {
                 fd: Some(fd),
                 bytes,
             }) => Ok(Some(Inherited {
-                connection: TcpStream::from(fd),
+                connection: fd,
                 bytes,
             })),
             Some(_) => Err(io::ErrorKind::InvalidData.into()),

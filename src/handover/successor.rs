@@ -8,7 +8,6 @@ use std::env;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
-use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -98,12 +97,12 @@ impl Successor {
     fn prepare(&self, sockets: &Sockets) -> io::Result<()> {
         let channel = self.channel()?;
         channel.set_patience(Duration::from_millis(HANDOVER_PREPARE_MS))?;
-        let pass = |kind, socket: &TcpListener| channel.send(kind, Some(socket.as_fd()), &[]);
-        for socket in &sockets.serving {
-            pass(Kind::Serving, socket)?;
+        for passed in &sockets.serving {
+            let spoken = passed.spoken.unwrap_or_default().to_bytes();
+            channel.send(Kind::Serving, Some(passed.socket.as_fd()), &spoken)?;
         }
         if let Some(socket) = &sockets.admin {
-            pass(Kind::Admin, socket)?;
+            channel.send(Kind::Admin, Some(socket.as_fd()), &[])?;
         }
         channel.say(Kind::SocketsSent)?;
         channel.expect(Kind::Prepared)

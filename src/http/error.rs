@@ -129,6 +129,9 @@ pub enum Refusal {
     /// The head or the body did not arrive in time. Told by the owner of the connection: the
     /// reader has no clock.
     TooSlow,
+    /// It has not come in one piece, and as much is being read for others as memory is meant for.
+    /// Told by the owner, as well.
+    Overloaded,
 }
 
 impl Refusal {
@@ -145,6 +148,7 @@ impl Refusal {
             R::MethodTooLong | R::TransferCodingUnknown => Status::NotImplemented,
             R::VersionUnsupported => Status::HttpVersionNotSupported,
             R::TooSlow => Status::RequestTimeout,
+            R::Overloaded => Status::ServiceUnavailable,
             R::Method
             | R::Target
             | R::Version
@@ -205,6 +209,7 @@ impl Refusal {
             Refusal::Trailer => "Malformed trailer field",
             Refusal::TrailerTooLarge => "Trailer section too large",
             Refusal::TooSlow => "Request too slow",
+            Refusal::Overloaded => "Service unavailable",
         }
     }
 }
@@ -224,8 +229,10 @@ pub struct Allow(&'static str);
 impl Allow {
     /// What can be read and written: the webhook.
     pub const READ_WRITE: Allow = Allow("GET, HEAD, POST, OPTIONS");
-    /// What can only be read: the stream and the chat window.
+    /// What can only be read: the stream, the history and the chat window.
     pub const READ: Allow = Allow("GET, HEAD, OPTIONS");
+    /// What is for no page of another origin, and so answers no `OPTIONS`: the admin address.
+    pub const READ_ALONE: Allow = Allow("GET, HEAD");
 
     /// The methods, separated by comma and space.
     pub const fn as_str(self) -> &'static str {
@@ -252,8 +259,12 @@ pub enum ErrorAnswer {
     SessionTooLong,
     /// The query holds a bad percent escape or escapes what is not UTF-8.
     QueryMalformed,
-    /// The query names `sessionId` or `lastEventId` twice.
+    /// The query names a parameter twice.
     QueryRepeated,
+    /// `limit` is not a number from 1 to [`HISTORY_MESSAGES`](crate::limits::HISTORY_MESSAGES).
+    LimitOutOfRange,
+    /// `wait` is not a number of seconds up to [`HISTORY_WAIT_S_MAX`](crate::limits::HISTORY_WAIT_S_MAX).
+    WaitOutOfRange,
     /// The message could not be stored; nothing was delivered.
     Internal,
     /// No room now; to be tried again after so many seconds.
@@ -275,7 +286,9 @@ impl ErrorAnswer {
             | ErrorAnswer::SessionNotText
             | ErrorAnswer::SessionTooLong
             | ErrorAnswer::QueryMalformed
-            | ErrorAnswer::QueryRepeated => Status::BadRequest,
+            | ErrorAnswer::QueryRepeated
+            | ErrorAnswer::LimitOutOfRange
+            | ErrorAnswer::WaitOutOfRange => Status::BadRequest,
             ErrorAnswer::Internal => Status::InternalServerError,
             ErrorAnswer::Unavailable { .. } => Status::ServiceUnavailable,
         }
@@ -293,6 +306,8 @@ impl ErrorAnswer {
             ErrorAnswer::SessionTooLong => "sessionId must be at most 256 bytes",
             ErrorAnswer::QueryMalformed => "Malformed query",
             ErrorAnswer::QueryRepeated => "Repeated query parameter",
+            ErrorAnswer::LimitOutOfRange => "limit must be a number from 1 to 100",
+            ErrorAnswer::WaitOutOfRange => "wait must be a number of seconds from 0 to 25",
             ErrorAnswer::Internal => "Internal server error",
             ErrorAnswer::Unavailable { .. } => "Service unavailable",
         }

@@ -9,6 +9,8 @@
 //! 2. [`route()`] decides what is asked for (`json` reads the webhook's body);
 //! 3. [`Responder`] encodes the answer ([`response`]).
 //!
+//! Beside it, [`named_client`] reads who the client is from what a proxy says.
+//!
 //! What is wrong with a request is one of two things ([`error`]): a [`Refusal`] means that it is
 //! not known where the request ends, or that it is not worth reading on, so the answer is the last
 //! of its connection; an [`ErrorAnswer`] is an ordinary answer and the connection goes on.
@@ -34,6 +36,8 @@
 
 mod body;
 pub mod error;
+pub mod etag;
+mod forwarded;
 mod head;
 mod json;
 pub mod request;
@@ -45,6 +49,7 @@ mod target;
 mod tests;
 
 pub use error::{Allow, ErrorAnswer, Refusal, Status};
+pub use forwarded::named_client;
 pub use request::{Method, Phase, Progress, Request, RequestReader, Version};
 pub use response::{AllowOrigin, CONTINUE, InvalidOrigin, ReplyTo, Responder};
-pub use route::{Access, Route, Subscription, View, error_before_body, route};
+pub use route::{Access, HistoryQuery, Route, Subscription, View, error_before_body, route};

@@ -69,6 +69,8 @@ pub struct Request<'a> {
     pub if_none_match: Option<&'a [u8]>,
     /// `Accept-Encoding`; absent if sent in several lines.
     pub accept_encoding: Option<&'a [u8]>,
+    /// The whole head as it came, for fields that an operator chooses.
+    pub head: &'a [u8],
     /// The body, without its framing.
     pub body: &'a [u8],
 }
@@ -293,6 +295,16 @@ impl RequestReader {
         self.start == self.buffer.len() && matches!(self.state, State::Between | State::Head(_))
     }
 
+    /// Bytes allocated for what is buffered.
+    pub fn held_bytes(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// Allocates no more than is needed for what is buffered.
+    pub fn shrink(&mut self) {
+        self.buffer.shrink_to_fit();
+    }
+
     /// What the request lacks.
     pub fn phase(&self) -> Phase {
         match self.state {
@@ -444,6 +456,7 @@ impl RequestReader {
             origin: field(head.origin),
             if_none_match: field(head.if_none_match),
             accept_encoding: field(head.accept_encoding),
+            head: &request[..head.bytes],
             body: &request[head.bytes..head.bytes + body_bytes],
         }
     }

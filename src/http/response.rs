@@ -6,6 +6,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::limits::RETRY_AFTER_S;
 use crate::message::MessageId;
 
 use super::error::{Allow, ErrorAnswer, Refusal, Status};
@@ -230,7 +231,12 @@ impl Responder {
             ..head.map_or(unknown, |head| self.reply_to(head))
         };
         let body = ["{\"error\":\"", refusal.reason(), "\"}"];
-        self.json(to, refusal.status(), &[], &body, out);
+        let mut digits = itoa::Buffer::new();
+        let fields: &[&str] = match refusal {
+            Refusal::Overloaded => &["Retry-After: ", digits.format(RETRY_AFTER_S), "\r\n"],
+            _ => &[],
+        };
+        self.json(to, refusal.status(), fields, &body, out);
     }
 
     /// The answer to `OPTIONS`: the methods, and what a page of another origin may send (Fetch
@@ -251,11 +257,25 @@ impl Responder {
     }
 
     /// The head of a stream: chunked for 1.1; for 1.0 the stream ends with the connection, whatever
-    /// `to` says. The rest of the answer is the stream, or for a `HEAD` nothing.
-    pub fn stream_head(&self, mut to: ReplyTo, out: &mut Vec<u8>) {
+    /// `to` says. A shared cache may give the stream to others for `shared_s` seconds. The rest of
+    /// the answer is the stream, or for a `HEAD` nothing.
+    pub fn stream_head(&self, mut to: ReplyTo, shared_s: Option<u64>, out: &mut Vec<u8>) {
         to.keep_alive &= to.version == Version::Http11;
         self.begin(to, Status::Ok, out);
-        put(out, &[STREAM_FIELDS]);
+        let mut digits = itoa::Buffer::new();
+        match shared_s.map(|seconds| digits.format(seconds)) {
+            None => put(out, &[STREAM_FIELDS, PRIVATE_FIELDS]),
+            // One that presents a secret must not be given a stream of those that did not.
+            Some(seconds) => put(
+                out,
+                &[
+                    STREAM_FIELDS,
+                    "Cache-Control: public, max-age=0, s-maxage=",
+                    seconds,
+                    ", no-transform\r\nVary: X-Webhook-Secret\r\n",
+                ],
+            ),
+        }
         if to.version == Version::Http11 {
             put(out, &["Transfer-Encoding: chunked\r\n"]);
         }
@@ -265,13 +285,13 @@ impl Responder {
     /// A stream that is over at once: these events are all of it.
     pub fn ended_stream(&self, to: ReplyTo, events: &[u8], out: &mut Vec<u8>) {
         self.begin(to, Status::Ok, out);
-        put(out, &[STREAM_FIELDS]);
+        put(out, &[STREAM_FIELDS, PRIVATE_FIELDS]);
         put_body(to, &[events], out);
     }
 
-    /// A file with its own header fields, or 304 without a body if the client has it already (RFC
-    /// 9110 section 15.4.5).
-    pub fn asset<'a>(
+    /// A body with header fields of its own, or 304 without it if the client has it already (RFC 9110
+    /// section 15.4.5).
+    pub fn representation<'a>(
         &self,
         to: ReplyTo,
         is_known: bool,
@@ -279,20 +299,27 @@ impl Responder {
         body: &[u8],
         out: &mut Vec<u8>,
     ) {
-        let status = if is_known {
-            Status::NotModified
-        } else {
-            Status::Ok
-        };
-        self.begin(to, status, out);
-        for (name, value) in fields {
-            put(out, &[name, ": ", value, "\r\n"]);
-        }
         if is_known {
+            self.begin(to, Status::NotModified, out);
+            put_fields(fields, out);
             put(out, &["\r\n"]);
         } else {
-            put_body(to, &[body], out);
+            self.document(to, Status::Ok, fields, body, out);
         }
+    }
+
+    /// Any other answer, with its own header fields, none of which may come from a peer.
+    pub fn document<'a>(
+        &self,
+        to: ReplyTo,
+        status: Status,
+        fields: impl IntoIterator<Item = (&'a str, &'a str)>,
+        body: &[u8],
+        out: &mut Vec<u8>,
+    ) {
+        self.begin(to, status, out);
+        put_fields(fields, out);
+        put_body(to, &[body], out);
     }
 
     fn json(&self, to: ReplyTo, status: Status, fields: &[&str], body: &[&str], out: &mut Vec<u8>) {
@@ -334,13 +361,20 @@ const DATE_SECONDS_MAX: u64 = 253_402_300_799;
 
 /// The type exactly as written: some clients compare it byte by byte. `no-transform` and
 /// `X-Accel-Buffering` keep proxies from collecting events before they pass them on.
-const STREAM_FIELDS: &str = "Content-Type: text/event-stream\r\n\
-    Cache-Control: no-store, no-transform\r\n\
-    X-Accel-Buffering: no\r\n";
+const STREAM_FIELDS: &str = "Content-Type: text/event-stream\r\nX-Accel-Buffering: no\r\n";
+
+/// A stream that is for its client alone.
+const PRIVATE_FIELDS: &str = "Cache-Control: no-store, no-transform\r\n";
 
 fn put<T: AsRef<[u8]>>(out: &mut Vec<u8>, parts: &[T]) {
     for part in parts {
         out.extend_from_slice(part.as_ref());
+    }
+}
+
+fn put_fields<'a>(fields: impl IntoIterator<Item = (&'a str, &'a str)>, out: &mut Vec<u8>) {
+    for (name, value) in fields {
+        put(out, &[name, ": ", value, "\r\n"]);
     }
 }
 
@@ -382,6 +416,7 @@ mod tests {
             origin: None,
             if_none_match: None,
             accept_encoding: None,
+            head: b"",
             body: b"",
         }
     }
@@ -407,8 +442,8 @@ mod tests {
     const BEGIN: &str = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nAccess-Control-Allow-Origin: *\r\n";
     const JSON: &str = "Content-Type: application/json\r\nCache-Control: no-store\r\n\
         X-Content-Type-Options: nosniff\r\n";
-    const STREAM: &str = "Content-Type: text/event-stream\r\n\
-        Cache-Control: no-store, no-transform\r\nX-Accel-Buffering: no\r\n";
+    const STREAM: &str = "Content-Type: text/event-stream\r\nX-Accel-Buffering: no\r\n\
+        Cache-Control: no-store, no-transform\r\n";
 
     #[test]
     fn a_receipt_byte_by_byte() {
@@ -550,7 +585,7 @@ mod tests {
     fn a_stream_is_chunked_for_1_1_and_ends_with_the_connection_for_1_0() {
         let head = |version, keep_alive| {
             let to = responder().reply_to(&request(Method::Get, version, keep_alive));
-            encoded(|responder, out| responder.stream_head(to, out))
+            encoded(|responder, out| responder.stream_head(to, None, out))
         };
         let chunked =
             format!("HTTP/1.1 200 OK\r\n{BEGIN}{STREAM}Transfer-Encoding: chunked\r\n\r\n");
@@ -648,7 +683,7 @@ mod tests {
     fn an_asset_or_that_the_client_has_it() {
         let fields = [("ETag", "\"abc\""), ("Content-Type", "text/css")];
         let send = |to, is_known| {
-            encoded(|responder, out| responder.asset(to, is_known, fields, b"page", out))
+            encoded(|responder, out| responder.representation(to, is_known, fields, b"page", out))
         };
         let full = send(to_get(), false);
         assert_eq!(

@@ -9,6 +9,7 @@ use std::fmt;
 use percent_encoding::percent_decode_str;
 use subtle::ConstantTimeEq;
 
+use crate::limits::{HISTORY_MESSAGES, HISTORY_WAIT_S_MAX};
 use crate::message::{Draft, SessionId};
 
 use super::error::{Allow, ErrorAnswer};
@@ -19,6 +20,8 @@ use super::request::{Method, Request};
 pub const WEBHOOK_PATH: &str = "/api/webhook";
 /// Where streams go out.
 pub const STREAM_PATH: &str = "/api/webhook/stream";
+/// Where the history is asked for.
+pub const MESSAGES_PATH: &str = "/api/webhook/messages";
 
 /// What is to be done for a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub enum Route<'a> {
     Status,
     /// Open a stream; for a `HEAD`, send its head alone.
     Subscribe(Subscription<'a>),
+    /// Send the history, or what has come since an event; perhaps wait for something to come.
+    History(HistoryQuery<'a>),
     /// Answer a CORS preflight or another `OPTIONS` with the methods there are.
     Preflight(Allow),
     /// Send the file of this path.
@@ -42,10 +47,27 @@ pub enum Route<'a> {
 pub struct Subscription<'a> {
     /// Which messages it may see.
     pub view: View,
+    /// Whether everyone who asks the same may be given the same answer.
+    pub is_public: bool,
     /// The id to resume after, as it was sent; not empty, and perhaps nonsense.
     pub last_event_id: Option<Cow<'a, str>>,
     /// A `HEAD` request: the headers are all there is.
     pub head_only: bool,
+}
+
+/// Which part of the history is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryQuery<'a> {
+    /// Which messages it may show.
+    pub view: View,
+    /// Whether everyone who asks the same may be given the same answer.
+    pub is_public: bool,
+    /// The event id to go on behind, as it was sent; not empty, and perhaps nonsense.
+    pub since: Option<Cow<'a, str>>,
+    /// Most messages in the answer: 1 to [`HISTORY_MESSAGES`].
+    pub limit: usize,
+    /// How long the answer may wait for something to tell, in seconds.
+    pub wait_s: u64,
 }
 
 /// Which messages a stream may see. All of them see the messages that are for everyone.
@@ -59,10 +81,11 @@ pub enum View {
     Session(SessionId),
 }
 
-/// The configured secret, if there is one.
+/// The configured secret, if there is one, and what may be seen without one.
 #[derive(Clone, Default)]
 pub struct Access {
     secret: Option<Box<[u8]>>,
+    is_fanned_out: bool,
 }
 
 /// How what a request presents relates to the secret.
@@ -80,6 +103,17 @@ impl Access {
     pub fn new(secret: Option<&[u8]>) -> Access {
         Access {
             secret: secret.map(Box::from),
+            is_fanned_out: false,
+        }
+    }
+
+    /// The same where a shared cache stands in front: what anyone may be given from it is only what
+    /// is for everyone, with or without a secret configured.
+    #[must_use]
+    pub fn fanned_out(self) -> Access {
+        Access {
+            is_fanned_out: true,
+            ..self
         }
     }
 
@@ -135,7 +169,8 @@ fn decide<'a>(
     Ok(match admit(request, access, is_asset)? {
         Action::Publish => Route::Publish(parse_draft(request.body)?),
         Action::Status => Route::Status,
-        Action::Subscribe(standing) => Route::Subscribe(subscription(request, standing)?),
+        Action::Subscribe(standing) => Route::Subscribe(subscription(request, access, standing)?),
+        Action::ReadHistory(standing) => Route::History(history_query(request, access, standing)?),
         Action::Preflight(allow) => Route::Preflight(allow),
         Action::Asset => Route::Asset(request.path),
     })
@@ -146,6 +181,7 @@ enum Action {
     Publish,
     Status,
     Subscribe(Standing),
+    ReadHistory(Standing),
     Preflight(Allow),
     Asset,
 }
@@ -168,7 +204,13 @@ fn admit(
             Standing::Wrong => Err(ErrorAnswer::Unauthorized),
             standing => Ok(Action::Subscribe(standing)),
         },
-        (path, _) if path != STREAM_PATH && !is_asset(path) => Err(ErrorAnswer::NotFound),
+        (MESSAGES_PATH, Method::Get | Method::Head) => match access.standing(request.secret) {
+            Standing::Wrong => Err(ErrorAnswer::Unauthorized),
+            standing => Ok(Action::ReadHistory(standing)),
+        },
+        (path, _) if path != STREAM_PATH && path != MESSAGES_PATH && !is_asset(path) => {
+            Err(ErrorAnswer::NotFound)
+        }
         (_, Method::Options) => Ok(Action::Preflight(Allow::READ)),
         (_, Method::Get | Method::Head) => Ok(Action::Asset),
         (_, Method::Post | Method::Other) => Err(ErrorAnswer::MethodNotAllowed(Allow::READ)),
@@ -179,18 +221,11 @@ fn admit(
 /// `Last-Event-ID` header, which a browser sends when it reconnects, is newer than the parameter.
 fn subscription<'a>(
     request: &Request<'a>,
+    access: &Access,
     standing: Standing,
 ) -> Result<Subscription<'a>, ErrorAnswer> {
     let parameters = Parameters::parse(request.query.unwrap_or_default())?;
-    let session = match parameters.session_id {
-        Some(id) => SessionId::parse(&id).map_err(|_| ErrorAnswer::SessionTooLong)?,
-        None => None,
-    };
-    let view = match (session, standing) {
-        (Some(session), _) => View::Session(session),
-        (None, Standing::Open | Standing::Right) => View::Everything,
-        (None, Standing::Missing | Standing::Wrong) => View::Public,
-    };
+    let (view, is_public) = view(request, access, &parameters, standing)?;
     let last_event_id = request
         .last_event_id
         .map(String::from_utf8_lossy)
@@ -199,16 +234,77 @@ fn subscription<'a>(
         .filter(|id| !id.is_empty());
     Ok(Subscription {
         view,
+        is_public,
         last_event_id,
         head_only: request.method == Method::Head,
     })
 }
 
-/// The parameters of a stream's query.
+fn history_query<'a>(
+    request: &Request<'a>,
+    access: &Access,
+    standing: Standing,
+) -> Result<HistoryQuery<'a>, ErrorAnswer> {
+    let parameters = Parameters::parse(request.query.unwrap_or_default())?;
+    let (view, is_public) = view(request, access, &parameters, standing)?;
+    let limit = match parameters.limit {
+        None => HISTORY_MESSAGES,
+        Some(text) => whole(&text)
+            .map(|limit| limit as usize)
+            .filter(|limit| (1..=HISTORY_MESSAGES).contains(limit))
+            .ok_or(ErrorAnswer::LimitOutOfRange)?,
+    };
+    let wait_s = match parameters.wait {
+        None => 0,
+        Some(text) => whole(&text)
+            .filter(|wait_s| *wait_s <= HISTORY_WAIT_S_MAX)
+            .ok_or(ErrorAnswer::WaitOutOfRange)?,
+    };
+    Ok(HistoryQuery {
+        view,
+        is_public,
+        since: parameters.since.filter(|id| !id.is_empty()),
+        limit,
+        wait_s,
+    })
+}
+
+/// What may be seen, and whether that is so for everyone who asks the same: without a session and
+/// without having presented a secret, be it needed or not.
+fn view(
+    request: &Request<'_>,
+    access: &Access,
+    parameters: &Parameters<'_>,
+    standing: Standing,
+) -> Result<(View, bool), ErrorAnswer> {
+    let session = match &parameters.session_id {
+        Some(id) => SessionId::parse(id).map_err(|_| ErrorAnswer::SessionTooLong)?,
+        None => None,
+    };
+    let is_public = session.is_none() && request.secret.is_none();
+    let view = match (session, standing) {
+        (Some(session), _) => View::Session(session),
+        (None, Standing::Open) if is_public && access.is_fanned_out => View::Public,
+        (None, Standing::Open | Standing::Right) => View::Everything,
+        (None, Standing::Missing | Standing::Wrong) => View::Public,
+    };
+    Ok((view, is_public))
+}
+
+/// A number of at most four digits and nothing else.
+fn whole(text: &str) -> Option<u64> {
+    let is_whole = (1..=4).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    is_whole.then(|| text.parse().ok()).flatten()
+}
+
+/// The parameters of a query; a resource passes over those that are not its own.
 #[derive(Default)]
 struct Parameters<'a> {
     session_id: Option<Cow<'a, str>>,
     last_event_id: Option<Cow<'a, str>>,
+    since: Option<Cow<'a, str>>,
+    limit: Option<Cow<'a, str>>,
+    wait: Option<Cow<'a, str>>,
 }
 
 impl<'a> Parameters<'a> {
@@ -223,6 +319,9 @@ impl<'a> Parameters<'a> {
             let parameter = match &*name {
                 "sessionId" => &mut parameters.session_id,
                 "lastEventId" => &mut parameters.last_event_id,
+                "since" => &mut parameters.since,
+                "limit" => &mut parameters.limit,
+                "wait" => &mut parameters.wait,
                 _ => continue,
             };
             if parameter.replace(value).is_some() {
@@ -277,6 +376,7 @@ mod tests {
             origin: None,
             if_none_match: None,
             accept_encoding: None,
+            head: b"",
             body: b"",
         }
     }
@@ -329,6 +429,13 @@ mod tests {
                 Route::Preflight(Allow::READ),
             ),
             (Post, "/api/webhook/stream", not_allowed(Allow::READ)),
+            (
+                Options,
+                "/api/webhook/messages",
+                Route::Preflight(Allow::READ),
+            ),
+            (Post, "/api/webhook/messages", not_allowed(Allow::READ)),
+            (Other, "/api/webhook/messages", not_allowed(Allow::READ)),
             (Other, "/api/webhook/stream", not_allowed(Allow::READ)),
             (Get, "/", Route::Asset("/")),
             (Head, "/", Route::Asset("/")),
@@ -347,6 +454,7 @@ mod tests {
             "/api",
             "/api/webhook/",
             "/api/webhook/stream/",
+            "/api/webhook/messages/",
             "//api/webhook",
             "/API/webhook",
             "/api/%77ebhook",
@@ -369,6 +477,7 @@ mod tests {
         for (method, head_only) in [(Method::Get, false), (Method::Head, true)] {
             let expected = Subscription {
                 view: View::Everything,
+                is_public: true,
                 last_event_id: None,
                 head_only,
             };
@@ -464,6 +573,22 @@ mod tests {
     }
 
     #[test]
+    fn fanned_out_only_session_or_secret_show_what_is_not_for_everyone() {
+        let open = open().fanned_out();
+        let guarded = guarded().fanned_out();
+        let of_session = "/api/webhook/stream?sessionId=a";
+        assert_eq!(view(&open, STREAM_PATH, None), Ok(View::Public));
+        assert_eq!(view(&open, STREAM_PATH, Some(b"x")), Ok(View::Everything));
+        assert_eq!(view(&open, of_session, None), Ok(session("a")));
+        assert_eq!(view(&guarded, STREAM_PATH, None), Ok(View::Public));
+        assert_eq!(
+            view(&guarded, STREAM_PATH, Some(SECRET)),
+            Ok(View::Everything)
+        );
+        assert_eq!(history(&open, "", None).0, View::Public);
+    }
+
+    #[test]
     fn the_query_is_decoded_strictly() {
         let of_query = |query: &str| view(&open(), &format!("{STREAM_PATH}?{query}"), None);
         let longest = "x".repeat(256);
@@ -509,6 +634,70 @@ mod tests {
             ),
         ] {
             assert_eq!(of_query(query), Err(error), "{query}");
+        }
+    }
+
+    fn history(access: &Access, query: &str, secret: Option<&[u8]>) -> (View, bool, String) {
+        let target = format!("{MESSAGES_PATH}?{query}");
+        let request = Request {
+            secret,
+            ..request(Method::Get, &target)
+        };
+        match route(&request, access, is_asset) {
+            Route::History(query) => {
+                let since = query.since.unwrap_or_default();
+                let rest = format!("{since} {} {}", query.limit, query.wait_s);
+                (query.view, query.is_public, rest)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_history_shows_what_a_stream_shows_and_is_public_without_session_and_secret() {
+        let all = "since=a-1&limit=7&wait=25";
+        assert_eq!(
+            history(&open(), "", None),
+            (View::Everything, true, " 100 0".into())
+        );
+        assert_eq!(
+            history(&open(), all, Some(b"any")),
+            (View::Everything, false, "a-1 7 25".into())
+        );
+        for (secret, expected) in [(None, View::Public), (Some(SECRET), View::Everything)] {
+            let (view, is_public, _) = history(&guarded(), "since=&lastEventId=x", secret);
+            assert_eq!((view, is_public), (expected, secret.is_none()));
+            let (view, is_public, _) = history(&guarded(), "sessionId=a", secret);
+            assert_eq!((view, is_public), (session("a"), false));
+        }
+    }
+
+    #[test]
+    fn a_bad_query_of_the_history_is_refused() {
+        for (query, secret, error) in [
+            ("", Some(&b"wrong"[..]), ErrorAnswer::Unauthorized),
+            ("limit=0", None, ErrorAnswer::LimitOutOfRange),
+            ("limit=101", None, ErrorAnswer::LimitOutOfRange),
+            ("limit=", None, ErrorAnswer::LimitOutOfRange),
+            ("limit=-1", None, ErrorAnswer::LimitOutOfRange),
+            ("wait=26", None, ErrorAnswer::WaitOutOfRange),
+            ("wait=1.5", None, ErrorAnswer::WaitOutOfRange),
+            (
+                "wait=99999999999999999999",
+                None,
+                ErrorAnswer::WaitOutOfRange,
+            ),
+            ("wait=1&wait=1", None, ErrorAnswer::QueryRepeated),
+            ("since=a&since=b", None, ErrorAnswer::QueryRepeated),
+            ("since=%", None, ErrorAnswer::QueryMalformed),
+        ] {
+            let target = format!("{MESSAGES_PATH}?{query}");
+            let request = Request {
+                secret,
+                ..request(Method::Get, &target)
+            };
+            let routed = route(&request, &guarded(), is_asset);
+            assert_eq!(routed, Route::Error(error), "{query}");
         }
     }
 

@@ -10,6 +10,7 @@
 
 mod bytes;
 mod gather;
+mod page;
 mod sessions;
 mod shared;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use crate::message::SessionId;
 use crate::sse::frame::{CHUNK_TAIL_BYTES, Chunk, Framing};
 use bytes::ByteRing;
 pub use gather::Gather;
+pub use page::Page;
 use sessions::Sessions;
 pub use sessions::{NO_SLOT, SessionKey};
 pub use shared::SharedHistory;
@@ -38,8 +40,10 @@ pub enum View {
     Session(SessionKey),
 }
 
-/// Where a stream stands in the log. Plain data; valid only with the view it was made for.
+/// Where a stream stands in the log. Plain data; valid only with the view it was made for. Packed,
+/// because every stream has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(Rust, packed(4))]
 pub struct Cursor {
     /// The first message that was not sent whole.
     pub next_seq: u64,

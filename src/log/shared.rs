@@ -147,7 +147,8 @@ mod tests {
         share(&mut log, shared.clone());
         assert_eq!(shown(&log, View::Everything), shared);
         assert_eq!(shown(&log, View::Public), shared);
-        assert_eq!(log.catch_up(View::Everything, None).cursor.next_seq, 71);
+        let cursor = log.catch_up(View::Everything, None).cursor;
+        assert_eq!({ cursor.next_seq }, 71);
         // What is new pushes the oldest out, and a resume is as it ever was.
         let new = append(&mut log, None, 10);
         assert_eq!(shown(&log, View::Everything)[..2], [50, 51]);

@@ -214,7 +214,7 @@ fn everything_behind_is_one_write_however_many_frames() {
     let after = pair
         .log
         .gather(View::Everything, Framing::Chunked, &cursor, &mut gather);
-    assert_eq!(after.next_seq, pair.log.head_seq());
+    assert_eq!({ after.next_seq }, pair.log.head_seq());
     assert!(gather.extents().len() <= 2);
 }
 

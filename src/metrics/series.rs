@@ -36,6 +36,8 @@ pub enum Counter {
     StreamsOverrun,
     /// A stream was ended by the drain.
     StreamsDrained,
+    /// A stream that a cache shares among clients reached the end of its life.
+    StreamsExpired,
     /// A request was refused: not HTTP as this server understands it.
     RefusedMalformed,
     /// A request was refused: its body, head or target is too long.
@@ -50,6 +52,10 @@ pub enum Counter {
     RefusedInvalidMessage,
     /// A request was refused: as many connections as allowed are open.
     RefusedAtLimit,
+    /// A connection was closed: its listener is for trusted proxies, and its peer is none.
+    RefusedNoProxy,
+    /// A request was refused, or an answer given up: too much is being held for others.
+    RefusedOverload,
     /// A webhook was refused: the ring could not take its message.
     RefusedStorage,
     /// A message was committed to the ring.
@@ -58,6 +64,8 @@ pub enum Counter {
     RingErrors,
     /// Webhooks waited for another turn, because a shard's inbox was full.
     PublishWaits,
+    /// The disk failed to take a commit.
+    RingSyncErrors,
 }
 
 /// A level that rises and falls. Each is a row of [`GAUGES`], at its own position.
@@ -71,6 +79,8 @@ pub enum Gauge {
     ConnectionsMax,
     /// Threads that serve connections; set once.
     Shards,
+    /// Webhooks that were read and not yet answered.
+    WebhooksWaiting,
 }
 
 /// A distribution of durations. Each is a row of [`TIMINGS`], at its own position.
@@ -82,6 +92,8 @@ pub enum Timing {
     Publish,
     /// The hub's part of the webhooks of a turn: its lock, the commit to the ring, the encoding.
     Append,
+    /// Of one commit, the wait for the disk.
+    RingSync,
 }
 
 /// What a request was for; the label `route` of the requests. Each is a row of [`ENDPOINTS`], at
@@ -92,15 +104,18 @@ pub enum Endpoint {
     Webhook,
     /// `/api/webhook/stream`
     Stream,
+    /// `/api/webhook/messages`
+    Messages,
     /// `/`, and the other files of the chat window.
     Window,
     /// No known path, or a head that could not be read.
     None,
 }
 
-pub(super) const ENDPOINTS: [(Endpoint, &str); 4] = [
+pub(super) const ENDPOINTS: [(Endpoint, &str); 5] = [
     (Endpoint::Webhook, "/api/webhook"),
     (Endpoint::Stream, "/api/webhook/stream"),
+    (Endpoint::Messages, "/api/webhook/messages"),
     (Endpoint::Window, "/"),
     (Endpoint::None, "none"),
 ];
@@ -144,7 +159,7 @@ pub(super) type Label = Option<(&'static str, &'static str)>;
 pub(super) type Row<T> = (T, &'static str, Label, &'static str);
 
 #[rustfmt::skip]
-pub(super) const COUNTERS: [Row<Counter>; 26] = [
+pub(super) const COUNTERS: [Row<Counter>; 30] = [
     (Counter::Accepts, "hookcast_accepts_total", None, "Connections accepted."),
     (Counter::AcceptErrors, "hookcast_accept_errors_total", None, "Failures to accept a connection."),
     (Counter::MessagesLocal, "hookcast_messages_total", Some(("source", "local")), "Messages accepted, by where they came from."),
@@ -160,6 +175,7 @@ pub(super) const COUNTERS: [Row<Counter>; 26] = [
     (Counter::StreamsStalled, "hookcast_streams_closed_total", Some(("reason", "stalled")), ""),
     (Counter::StreamsOverrun, "hookcast_streams_closed_total", Some(("reason", "overrun")), ""),
     (Counter::StreamsDrained, "hookcast_streams_closed_total", Some(("reason", "drain")), ""),
+    (Counter::StreamsExpired, "hookcast_streams_closed_total", Some(("reason", "life")), ""),
     (Counter::RefusedMalformed, "hookcast_refused_total", Some(("reason", "malformed")), "Requests refused, by reason."),
     (Counter::RefusedTooLarge, "hookcast_refused_total", Some(("reason", "too_large")), ""),
     (Counter::RefusedTooSlow, "hookcast_refused_total", Some(("reason", "too_slow")), ""),
@@ -167,25 +183,30 @@ pub(super) const COUNTERS: [Row<Counter>; 26] = [
     (Counter::RefusedUnknown, "hookcast_refused_total", Some(("reason", "unknown")), ""),
     (Counter::RefusedInvalidMessage, "hookcast_refused_total", Some(("reason", "invalid_message")), ""),
     (Counter::RefusedAtLimit, "hookcast_refused_total", Some(("reason", "at_limit")), ""),
+    (Counter::RefusedNoProxy, "hookcast_refused_total", Some(("reason", "no_proxy")), ""),
+    (Counter::RefusedOverload, "hookcast_refused_total", Some(("reason", "overload")), ""),
     (Counter::RefusedStorage, "hookcast_refused_total", Some(("reason", "storage")), ""),
     (Counter::RingAppends, "hookcast_ring_appends_total", None, "Messages committed to the ring."),
     (Counter::RingErrors, "hookcast_ring_errors_total", None, "Messages that the ring could not take."),
     (Counter::PublishWaits, "hookcast_publish_waits_total", None, "Turns in which webhooks waited because a shard's inbox was full."),
+    (Counter::RingSyncErrors, "hookcast_ring_sync_errors_total", None, "Commits that the disk failed to take."),
 ];
 
 #[rustfmt::skip]
-pub(super) const GAUGES: [Row<Gauge>; 4] = [
+pub(super) const GAUGES: [Row<Gauge>; 5] = [
     (Gauge::Connections, "hookcast_connections", None, "Open connections, streams included."),
     (Gauge::Streams, "hookcast_streams", None, "Open streams."),
     (Gauge::ConnectionsMax, "hookcast_connections_max", None, "The most connections that are served at once."),
     (Gauge::Shards, "hookcast_shards", None, "Threads that serve connections."),
+    (Gauge::WebhooksWaiting, "hookcast_webhooks_waiting", None, "Webhooks read and not yet answered."),
 ];
 
 #[rustfmt::skip]
-pub(super) const TIMINGS: [Row<Timing>; 3] = [
+pub(super) const TIMINGS: [Row<Timing>; 4] = [
     (Timing::Sweep, "hookcast_sweep_seconds", None, "Duration of a sweep over the streams that are behind."),
     (Timing::Publish, "hookcast_publish_seconds", None, "Time from a webhook read to its answer written."),
     (Timing::Append, "hookcast_append_seconds", None, "Time in which the webhooks of a turn get into the ring, the wait for the hub included."),
+    (Timing::RingSync, "hookcast_ring_sync_seconds", None, "Time that a commit waited for the disk."),
 ];
 
 /// Upper bounds of the buckets in nanoseconds and in seconds: from a sweep over a few streams to an

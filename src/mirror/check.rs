@@ -3,9 +3,9 @@
 //! Called by `main`, which prints the result. Touches the history only to read it; the write is
 //! tried on a key of its own, which is deleted again.
 
-use std::fmt;
 use std::time::Duration;
 
+use crate::check::{Check, Verdict};
 use crate::config::KvConfig;
 use crate::limits::HISTORY_MESSAGES;
 use crate::mirror::KEY;
@@ -16,42 +16,6 @@ use crate::mirror::value::{self, Stored};
 
 /// The key that the write is tried on.
 const PROBE_KEY: &str = "hookcast:kv-check";
-
-/// How a check went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// As it should be.
-    Passed,
-    /// It works, but there is something to know.
-    Noted,
-    /// It does not work.
-    Failed,
-    /// Not tried, because an earlier check failed.
-    Skipped,
-}
-
-/// One check and its result.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Check {
-    /// What was checked: a word or two.
-    pub subject: &'static str,
-    /// How it went.
-    pub verdict: Verdict,
-    /// The result as a sentence, with what to do about it.
-    pub words: String,
-}
-
-impl fmt::Display for Check {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mark = match self.verdict {
-            Verdict::Passed => "ok",
-            Verdict::Noted => "note",
-            Verdict::Failed => "FAILED",
-            Verdict::Skipped => "skipped",
-        };
-        write!(f, "{:<12} {mark:<8} {}", self.subject, self.words)
-    }
-}
 
 const SETTINGS: &str = "settings";
 const CONNECTION: &str = "connection";

@@ -11,15 +11,13 @@
 
 use std::fmt;
 use std::io::{ErrorKind, Read};
-use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ureq::http::{HeaderMap, HeaderValue, Response, Uri, header};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::{Agent, Body, Proxy, RequestBuilder};
+use ureq::{Agent, Body, RequestBuilder};
 
+use crate::client;
 use crate::config::KvConfig;
 use crate::limits::{KV_ERROR_BODY_BYTES_MAX, KV_VALUE_BYTES_MAX};
 use crate::mirror::reply::{
@@ -99,24 +97,11 @@ impl Client {
             .as_str()
             .parse()
             .map_err(|_| ClientError::Endpoint)?;
-        let roots = match &config.ca_pem {
-            Some(pem) => RootCerts::Specific(Arc::new(certificates(pem)?)),
-            None => RootCerts::WebPki,
-        };
-        let proxy = if is_loopback(&endpoint) {
-            None
-        } else {
-            Proxy::try_from_env()
-        };
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .proxy(proxy)
-            .user_agent(concat!("hookcast/", env!("CARGO_PKG_VERSION")))
+        let agent = client::config(&endpoint, config.ca_pem.as_deref())
+            .map_err(|_| ClientError::Certificates)?
             .max_idle_connections(1)
             // Kept over several polls, so that a poll costs no handshake.
             .max_idle_age(config.poll_interval.saturating_mul(4).max(IDLE_AGE_MIN))
-            .tls_config(TlsConfig::builder().root_certs(roots).build())
             .build()
             .new_agent();
         let values_url = format!(
@@ -272,31 +257,9 @@ fn broken(error: &ureq::Error) -> Failure {
     }
 }
 
-fn is_loopback(endpoint: &Uri) -> bool {
-    let host = endpoint.host().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost"
-        || host
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
-}
-
 fn bearer(token: &str) -> Result<HeaderValue, ClientError> {
     let mut header =
         HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| ClientError::Token)?;
     header.set_sensitive(true);
     Ok(header)
-}
-
-fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, ClientError> {
-    let mut certificates = Vec::new();
-    for item in parse_pem(pem) {
-        if let PemItem::Certificate(certificate) = item.map_err(|_| ClientError::Certificates)? {
-            certificates.push(certificate);
-        }
-    }
-    if certificates.is_empty() {
-        Err(ClientError::Certificates)
-    } else {
-        Ok(certificates)
-    }
 }

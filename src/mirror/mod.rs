@@ -62,7 +62,7 @@ mod report;
 mod stats;
 mod thread;
 
-pub use self::check::{Check, Verdict, kv_check};
+pub use self::check::kv_check;
 pub use self::cloudflare::ClientError;
 pub use self::stats::MirrorStats;
 pub use self::thread::{MirrorHandle, SpawnError, Stopped, spawn};

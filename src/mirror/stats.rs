@@ -33,7 +33,7 @@ const NEVER: u64 = u64::MAX;
 const UNKNOWN: i64 = i64::MIN;
 
 impl MirrorStats {
-    pub(super) fn new() -> MirrorStats {
+    pub(crate) fn new() -> MirrorStats {
         MirrorStats {
             since: Instant::now(),
             reads: AtomicU64::new(0),
@@ -130,12 +130,12 @@ impl MirrorStats {
         all.map(|(name, help, number)| gauge(name, help, float(number)))
     }
 
-    pub(super) fn note_success(&self) {
+    pub(crate) fn note_success(&self) {
         self.last_success_ms
             .store(self.since.elapsed().as_millis() as u64, Relaxed);
     }
 
-    pub(super) fn set_clock_ahead(&self, ahead_ms: Option<i64>) {
+    pub(crate) fn set_clock_ahead(&self, ahead_ms: Option<i64>) {
         self.clock_ahead_ms
             .store(ahead_ms.unwrap_or(UNKNOWN), Relaxed);
     }

@@ -76,6 +76,8 @@ pub enum RingError {
     },
     /// The storage did not take what was written to it.
     Storage(io::Error),
+    /// The disk did not take what was committed to it.
+    Unsynced(io::Error),
 }
 
 impl fmt::Display for RingError {
@@ -141,6 +143,7 @@ impl fmt::Display for RingError {
                 write!(f, "cannot {doing} ring file {}: {source}", path.display())
             }
             RingError::Storage(source) => write!(f, "cannot write to the ring: {source}"),
+            RingError::Unsynced(source) => write!(f, "cannot write the ring to disk: {source}"),
         }
     }
 }
@@ -148,7 +151,9 @@ impl fmt::Display for RingError {
 impl std::error::Error for RingError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            RingError::File { source, .. } | RingError::Storage(source) => Some(source),
+            RingError::File { source, .. }
+            | RingError::Storage(source)
+            | RingError::Unsynced(source) => Some(source),
             _ => None,
         }
     }

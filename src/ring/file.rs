@@ -302,12 +302,18 @@ fn open_options() -> OpenOptions {
 }
 
 fn lock(file: &File, path: &Path) -> Result<(), RingError> {
-    match file.try_lock() {
-        Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(RingError::Locked {
-            path: path.to_owned(),
-        }),
-        Err(TryLockError::Error(error)) => Err(file_error("lock", path)(error)),
+    loop {
+        return match file.try_lock() {
+            Ok(()) => Ok(()),
+            Err(TryLockError::WouldBlock) => Err(RingError::Locked {
+                path: path.to_owned(),
+            }),
+            // Where the lock is kept by a server, asking it can be interrupted (flock(2)).
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => {
+                continue;
+            }
+            Err(TryLockError::Error(error)) => Err(file_error("lock", path)(error)),
+        };
     }
 }
 

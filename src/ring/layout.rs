@@ -6,7 +6,9 @@
 
 use std::fmt;
 
-use crate::limits::{BODY_BYTES_MAX_LIMIT, RING_SLOTS, SESSION_BYTES_MAX};
+use crate::limits::{
+    BODY_BYTES_MAX_LIMIT, HISTORY_MESSAGES, RING_SLOTS_MAX, RING_SLOTS_MIN, SESSION_BYTES_MAX,
+};
 use crate::message::{Message, MessageId, SessionId};
 
 /// The first eight bytes of a ring file.
@@ -69,44 +71,67 @@ impl fmt::Display for Epoch {
 /// the same, no page that was written to a file has been forgotten.
 pub type BootId = [u8; 16];
 
-/// How large the slots of a file are, and so where each of them is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// How many slots a file has and how large they are, and so where each of them is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Geometry {
+    slots: u32,
     slot_bytes: u32,
 }
 
 impl Geometry {
     /// The smallest slots that take messages whose content and session are `payload_bytes`
-    /// together; `None` if that is more than any configuration allows.
-    pub fn for_payload(payload_bytes: usize) -> Option<Geometry> {
+    /// together, and enough of them that `unsynced_max` messages can be appended before one of the
+    /// 100 before these is overwritten; `None` if either is more than any configuration asks for.
+    pub fn for_payload(payload_bytes: usize, unsynced_max: usize) -> Option<Geometry> {
         if payload_bytes > BODY_BYTES_MAX_LIMIT {
             return None;
         }
         let slot_bytes = (SLOT_HEAD_BYTES + payload_bytes).next_multiple_of(PAGE_BYTES);
-        Some(Geometry {
+        Geometry::new(HISTORY_MESSAGES + unsynced_max, slot_bytes)
+    }
+
+    /// The geometries that a file of this length can have: mostly one or none.
+    pub fn all_of_file_bytes(file_bytes: u64) -> impl Iterator<Item = Geometry> {
+        let slots_bytes = file_bytes.saturating_sub(PAGE_BYTES as u64);
+        (RING_SLOTS_MIN..=RING_SLOTS_MAX)
+            .filter(move |slots| slots_bytes.is_multiple_of(*slots as u64))
+            .filter_map(move |slots| {
+                Geometry::new(slots, usize::try_from(slots_bytes / slots as u64).ok()?)
+            })
+    }
+
+    fn new(slots: usize, slot_bytes: usize) -> Option<Geometry> {
+        let largest = (SLOT_HEAD_BYTES + BODY_BYTES_MAX_LIMIT).next_multiple_of(PAGE_BYTES);
+        let fits = (RING_SLOTS_MIN..=RING_SLOTS_MAX).contains(&slots)
+            && (PAGE_BYTES..=largest).contains(&slot_bytes)
+            && slot_bytes.is_multiple_of(PAGE_BYTES);
+        fits.then_some(Geometry {
+            slots: slots as u32,
             slot_bytes: slot_bytes as u32,
         })
     }
 
-    /// The geometry that a file of this length has, if it is the length of a ring.
-    pub fn from_file_bytes(file_bytes: u64) -> Option<Geometry> {
-        let slots_bytes = file_bytes.checked_sub(PAGE_BYTES as u64)?;
-        if !slots_bytes.is_multiple_of(RING_SLOTS as u64) {
-            return None;
-        }
-        Geometry::from_slot_bytes(u32::try_from(slots_bytes / RING_SLOTS as u64).ok()?)
+    /// Whether a file like this does for who wants one like `other`.
+    pub fn covers(self, other: Geometry) -> bool {
+        self.slots >= other.slots && self.slot_bytes >= other.slot_bytes
     }
 
-    fn from_slot_bytes(slot_bytes: u32) -> Option<Geometry> {
-        let largest = (SLOT_HEAD_BYTES + BODY_BYTES_MAX_LIMIT).next_multiple_of(PAGE_BYTES);
-        let fits = (PAGE_BYTES..=largest).contains(&(slot_bytes as usize));
-        (fits && (slot_bytes as usize).is_multiple_of(PAGE_BYTES))
-            .then_some(Geometry { slot_bytes })
+    /// The smallest that covers both.
+    pub fn join(self, other: Geometry) -> Geometry {
+        Geometry {
+            slots: self.slots.max(other.slots),
+            slot_bytes: self.slot_bytes.max(other.slot_bytes),
+        }
+    }
+
+    /// How many slots there are.
+    pub fn slots(self) -> usize {
+        self.slots as usize
     }
 
     /// The length of the file in bytes.
     pub fn file_bytes(self) -> u64 {
-        PAGE_BYTES as u64 + RING_SLOTS as u64 * u64::from(self.slot_bytes)
+        PAGE_BYTES as u64 + u64::from(self.slots) * u64::from(self.slot_bytes)
     }
 
     /// The most bytes that content and session of a message may have together.
@@ -114,15 +139,15 @@ impl Geometry {
         self.slot_bytes as usize - SLOT_HEAD_BYTES
     }
 
+    /// The slot of a seq.
+    pub fn slot_index(self, seq: u64) -> usize {
+        (seq % u64::from(self.slots)) as usize
+    }
+
     /// Where in the file the slot of a seq begins.
     pub fn slot_offset(self, seq: u64) -> u64 {
-        PAGE_BYTES as u64 + slot_index(seq) as u64 * u64::from(self.slot_bytes)
+        PAGE_BYTES as u64 + self.slot_index(seq) as u64 * u64::from(self.slot_bytes)
     }
-}
-
-/// The slot of a seq.
-pub(super) fn slot_index(seq: u64) -> usize {
-    (seq % RING_SLOTS as u64) as usize
 }
 
 /// What a file says about itself as a whole; written once, when the file is made.
@@ -150,7 +175,7 @@ impl Header {
         let mut bytes = [0; HEADER_BYTES];
         bytes[0..8].copy_from_slice(&MAGIC);
         bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
-        bytes[12..16].copy_from_slice(&(RING_SLOTS as u32).to_le_bytes());
+        bytes[12..16].copy_from_slice(&self.geometry.slots.to_le_bytes());
         bytes[16..20].copy_from_slice(&self.geometry.slot_bytes.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.epoch.0.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.first_seq.to_le_bytes());
@@ -170,13 +195,11 @@ impl Header {
         if version != VERSION {
             return Err(HeaderFault::Version(version));
         }
-        let geometry = Geometry::from_slot_bytes(u32_at(bytes, 16));
+        let geometry = Geometry::new(u32_at(bytes, 12) as usize, u32_at(bytes, 16) as usize);
         let first_seq = u64_at(bytes, 32);
         match geometry {
             Some(geometry)
-                if u32_at(bytes, 12) as usize == RING_SLOTS
-                    && u32_at(bytes, 20) == 0
-                    && (SEQ_FIRST..=SEQ_MAX).contains(&first_seq) =>
+                if u32_at(bytes, 20) == 0 && (SEQ_FIRST..=SEQ_MAX).contains(&first_seq) =>
             {
                 Ok(Header {
                     geometry,
@@ -313,7 +336,7 @@ pub(super) fn slot_claim(
     let payload_bytes = content_bytes.saturating_add(session_bytes);
     let sane = mark == MARK_DONE
         && (SEQ_FIRST..=SEQ_MAX).contains(&seq)
-        && slot_index(seq) == index
+        && geometry.slot_index(seq) == index
         && flags_known
         && has_session == (session_bytes > 0)
         && session_bytes <= SESSION_BYTES_MAX
@@ -378,7 +401,7 @@ mod tests {
     use super::*;
 
     fn geometry() -> Geometry {
-        Geometry::for_payload(100).unwrap()
+        Geometry::for_payload(100, 1).unwrap()
     }
 
     /// The head and the payload of a slot whose checksum holds, whatever is in it.
@@ -409,15 +432,15 @@ mod tests {
             (65_536, 69_632),
             (BODY_BYTES_MAX_LIMIT, 16_781_312),
         ] {
-            let geometry = Geometry::for_payload(payload_bytes).unwrap();
+            let geometry = Geometry::for_payload(payload_bytes, 1).unwrap();
             assert_eq!(geometry.slot_bytes, slot_bytes);
             assert!(geometry.payload_bytes_max() >= payload_bytes);
-            assert_eq!(
-                Geometry::from_file_bytes(geometry.file_bytes()),
-                Some(geometry)
-            );
+            let mut guesses = Geometry::all_of_file_bytes(geometry.file_bytes());
+            assert!(guesses.any(|guess| guess == geometry));
         }
-        assert_eq!(Geometry::for_payload(BODY_BYTES_MAX_LIMIT + 1), None);
+        assert_eq!(Geometry::for_payload(BODY_BYTES_MAX_LIMIT + 1, 1), None);
+        assert_eq!(Geometry::for_payload(1, 0), None);
+        assert_eq!(Geometry::for_payload(1, RING_SLOTS_MAX), None);
     }
 
     #[test]
@@ -433,7 +456,7 @@ mod tests {
             file_bytes + 101,
             u64::MAX,
         ] {
-            assert_eq!(Geometry::from_file_bytes(other), None, "{other}");
+            assert_eq!(Geometry::all_of_file_bytes(other).next(), None, "{other}");
         }
     }
 

@@ -132,21 +132,30 @@ impl MemoryMedium {
     /// Cuts the power and restarts. The kernel writes pages back whenever it likes, and the disk
     /// divides them into sectors, so each sector is left as it was at some moment since the last
     /// sync: `choose(sector, writes)` says after how many of the unsynced writes.
-    pub fn lose_power(&self, mut choose: impl FnMut(usize, usize) -> usize) {
-        let (mut image, writes) = {
-            let disk = self.disk();
-            (disk.synced.clone(), disk.unsynced.clone())
-        };
+    pub fn lose_power(&self, choose: impl FnMut(usize, usize) -> usize) {
+        let image = self.image_without_power(choose);
+        self.lose_power_to(image);
+    }
+
+    /// The image that [`MemoryMedium::lose_power`] would leave; nothing happens to the disk.
+    pub fn image_without_power(&self, mut choose: impl FnMut(usize, usize) -> usize) -> Vec<u8> {
+        let disk = self.disk();
+        let mut image = disk.synced.clone();
         let moments = (0..image.len().div_ceil(SECTOR_BYTES))
-            .map(|sector| choose(sector, writes.len()))
+            .map(|sector| choose(sector, disk.unsynced.len()))
             .collect::<Vec<_>>();
-        for (nth, write) in writes.iter().enumerate() {
+        for (nth, write) in disk.unsynced.iter().enumerate() {
             for (at, byte) in (write.offset..).zip(&write.bytes) {
                 if nth < moments[at / SECTOR_BYTES] {
                     image[at] = *byte;
                 }
             }
         }
+        image
+    }
+
+    /// Restarts the machine after a power failure that has left this image.
+    pub fn lose_power_to(&self, image: Vec<u8>) {
         self.set_image(image);
         self.disk().boots += 1;
     }
@@ -322,6 +331,10 @@ impl Storage for MemoryStorage {
             disk.unsynced.clear();
         }
         Ok(())
+    }
+
+    fn sync_data(&mut self) -> io::Result<()> {
+        self.sync()
     }
 
     fn standing(&self) -> io::Result<Standing> {

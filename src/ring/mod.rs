@@ -1,8 +1,9 @@
 //! The ring: the last [`HISTORY_MESSAGES`](crate::limits::HISTORY_MESSAGES) messages in a
 //! memory-mapped file, so that they survive the process, however it ends.
 //!
-//! The hub owns the one ring of a server: it opens it at the start, appends every message before
-//! anybody is told of it, and syncs it at shutdown. An append is two copies into the page cache and
+//! The hub, or its committer, owns the one ring of a server: every message is appended before
+//! anybody is told of it, and synced before that too where it is to outlive the machine; else the
+//! ring is synced at shutdown. An append is two copies into the page cache and
 //! no system call. The format, and what a crash can and cannot do to it, is in `FORMAT.md`.
 //!
 //! - `layout`: the bytes: where everything is, how it is encoded and checked.
@@ -32,7 +33,9 @@ pub use recovery::{Damage, Found, Recovered, Report};
 pub use stats::RingStats;
 pub use storage::{Aside, Fill, Image, MappedFile, Medium, Replacement, Standing, Storage};
 
-use crate::limits::{BODY_BYTES_MAX_LIMIT, HISTORY_MESSAGES, RING_SLOTS};
+use crate::limits::{
+    BODY_BYTES_MAX_LIMIT, COMMIT_MESSAGES_MAX, COMMIT_SLOTS_BYTES_MAX, HISTORY_MESSAGES,
+};
 use crate::message::{Message, SessionId};
 use file::FileMedium;
 use layout::{Geometry, Header, SLOT_HEAD_BYTES, STATE_OFFSET, STATE_WORD, SlotHead, WORD_BYTES};
@@ -61,15 +64,40 @@ impl Ring {
         Ring::open_on(Box::new(FileMedium::new(path)?), content_bytes_max)
     }
 
-    /// Opens the ring on any medium; see [`Ring::open`].
-    pub fn open_on(
-        mut medium: Box<dyn Medium>,
+    /// The same with room for commits of [`unsynced_wanted`] messages; see [`Ring::commit`].
+    pub fn open_for_commits(
+        path: &Path,
         content_bytes_max: usize,
     ) -> Result<(Ring, Recovered), RingError> {
-        let wanted = Geometry::for_payload(content_bytes_max).ok_or(RingError::SlotsTooLarge {
-            bytes: content_bytes_max,
-            bytes_max: BODY_BYTES_MAX_LIMIT,
-        })?;
+        let unsynced_max = unsynced_wanted(content_bytes_max);
+        Ring::open_with(
+            Box::new(FileMedium::new(path)?),
+            content_bytes_max,
+            unsynced_max,
+        )
+    }
+
+    /// Opens the ring on any medium; see [`Ring::open`].
+    pub fn open_on(
+        medium: Box<dyn Medium>,
+        content_bytes_max: usize,
+    ) -> Result<(Ring, Recovered), RingError> {
+        Ring::open_with(medium, content_bytes_max, 1)
+    }
+
+    /// Opens the ring on any medium, with [`Ring::unsynced_max`] at least as large as asked for: at
+    /// most [`COMMIT_MESSAGES_MAX`](crate::limits::COMMIT_MESSAGES_MAX).
+    pub fn open_with(
+        mut medium: Box<dyn Medium>,
+        content_bytes_max: usize,
+        unsynced_max: usize,
+    ) -> Result<(Ring, Recovered), RingError> {
+        let wanted = Geometry::for_payload(content_bytes_max, unsynced_max).ok_or(
+            RingError::SlotsTooLarge {
+                bytes: content_bytes_max,
+                bytes_max: BODY_BYTES_MAX_LIMIT,
+            },
+        )?;
         let boot_id = medium.boot_id();
         let plan = match medium.open()? {
             // An empty file holds nothing to salvage, and nothing to keep aside.
@@ -168,6 +196,13 @@ impl Ring {
         self.geometry.payload_bytes_max()
     }
 
+    /// How many messages may have been appended since the last [`Ring::commit`] without one of the
+    /// last 100 of that commit having been overwritten: a power failure keeps those 100 whatever
+    /// becomes of the newer ones.
+    pub fn unsynced_max(&self) -> usize {
+        self.geometry.slots() - HISTORY_MESSAGES
+    }
+
     /// Appends a message and returns its seq; from then on a kill cannot lose it.
     ///
     /// On an error nothing has been appended, and the next append gets the same seq.
@@ -232,6 +267,33 @@ impl Ring {
         Ok(())
     }
 
+    /// Returns once every message is on disk: from then on a power failure cannot lose one of the
+    /// last 100, as long as no more than [`Ring::unsynced_max`] follow before the next commit.
+    ///
+    /// After an error nobody knows what is on disk, and the kernel may hold what is not for clean
+    /// (fsync(2)): [`Ring::rewind`] is the way on.
+    pub fn commit(&mut self) -> io::Result<()> {
+        self.storage.sync_data()
+    }
+
+    /// Writes the ring anew with this history, oldest first, and gives the seqs from `next_seq` on
+    /// again, as if the messages that had them were never appended. Epoch and other seqs stay.
+    ///
+    /// It is on disk when this returns. On an error the ring is what it was before.
+    pub fn rewind<'a>(
+        &mut self,
+        next_seq: u64,
+        history: impl IntoIterator<Item = &'a Message>,
+    ) -> Result<(), RingError> {
+        debug_assert!(next_seq <= self.next_seq, "a seq was never given");
+        let last_seq = std::mem::replace(&mut self.next_seq, next_seq);
+        let rewound = self.repair(history);
+        if rewound.is_err() {
+            self.next_seq = last_seq;
+        }
+        rewound
+    }
+
     /// Reads the history back from the storage, with its seqs, oldest first: all of it, unless
     /// the storage has been damaged meanwhile.
     pub fn history(&self) -> Vec<(u64, Message)> {
@@ -258,6 +320,12 @@ impl Ring {
     }
 }
 
+/// How many messages a commit can be of where messages have up to this many bytes: each takes a slot
+/// of the file.
+pub fn unsynced_wanted(content_bytes_max: usize) -> usize {
+    (COMMIT_SLOTS_BYTES_MAX / content_bytes_max.max(1)).clamp(4, COMMIT_MESSAGES_MAX)
+}
+
 fn payload_bytes(message: &Message) -> usize {
     message.content.len()
         + message
@@ -277,7 +345,7 @@ fn replace(
     medium.replace(header.geometry.file_bytes(), aside, &mut |storage| {
         storage.write(0, &header.encode())?;
         write_state(storage, &boot_id, false)?;
-        for index in 0..RING_SLOTS {
+        for index in 0..header.geometry.slots() {
             let offset = header.geometry.slot_offset(index as u64);
             storage.write_word(offset, layout::free_word(index))?;
         }

@@ -10,10 +10,10 @@ use std::path::PathBuf;
 
 use super::layout::{
     BootId, Epoch, Geometry, HEADER_BYTES, Header, HeaderFault, SEQ_FIRST, SLOT_HEAD_BYTES,
-    STATE_BYTES, STATE_OFFSET, SlotClaim, State, Whole, slot_claim, slot_index, slot_message,
+    STATE_BYTES, STATE_OFFSET, SlotClaim, State, Whole, slot_claim, slot_message,
 };
 use super::storage::{Aside, Image};
-use crate::limits::{HISTORY_MESSAGES, RING_SLOTS};
+use crate::limits::HISTORY_MESSAGES;
 use crate::message::Message;
 
 /// What [`super::Ring::open`] found.
@@ -34,7 +34,8 @@ pub struct Report {
     /// How many messages are left.
     pub messages: usize,
     /// How many messages may have been lost at most: one for every slot in the way that is damaged.
-    /// `None` if nobody can tell. What [`Found::Rebooted`] may have cost is not counted.
+    /// `None` if nobody can tell, as when the machine went down and left a damaged file. What
+    /// [`Found::Rebooted`] may have cost is not counted.
     pub lost_max: Option<u64>,
     /// Where the damaged file has been moved to.
     pub moved_to: Option<PathBuf>,
@@ -189,27 +190,39 @@ impl Survey {
             Ok(header) => (Some(header), None),
             Err(damage) => (None, Some(damage)),
         };
-        let geometry = header
-            .map(|header| header.geometry)
-            .or_else(|| guess_geometry(image));
-        let mut slots = Slots::default();
-        if let Some(geometry) = geometry {
-            slots.read(image, geometry);
-        }
-        slots.keep_one_epoch(header.map(|header| header.epoch));
+        let slots = match header {
+            Some(header) => Some(Slots::read(image, header.geometry, Some(header.epoch))),
+            None => guess_slots(image),
+        };
+        let Some(mut slots) = slots else {
+            return Survey::of_nothing(read_state(image), header_damage);
+        };
         let tally = Tally::of(&slots, header.map(|header| header.first_seq));
         Survey {
-            geometry,
+            geometry: Some(slots.geometry),
             epoch: header.map(|header| header.epoch),
             state: read_state(image),
             next_seq: tally.next_seq,
-            lost_max: geometry.map(|_| tally.lost),
+            lost_max: Some(tally.lost),
             // A wrong length, or a disk that cannot be read, explains what else is wrong.
             damage: header_damage
                 .or_else(|| length_damage(image, header))
                 .or_else(|| slots.error.take().map(Damage::Unreadable))
                 .or_else(|| tally.damaged.then_some(Damage::Slots)),
             messages: slots.into_messages(),
+        }
+    }
+
+    /// What an image says whose slots cannot even be told from each other.
+    fn of_nothing(state: State, damage: Option<Damage>) -> Survey {
+        Survey {
+            geometry: None,
+            epoch: None,
+            state,
+            messages: Vec::new(),
+            next_seq: SEQ_FIRST,
+            lost_max: None,
+            damage,
         }
     }
 
@@ -230,7 +243,7 @@ impl Survey {
             found,
             geometry: self
                 .geometry
-                .map_or(wanted, |geometry| geometry.max(wanted)),
+                .map_or(wanted, |geometry| geometry.join(wanted)),
             epoch: self.epoch.filter(|_| keeps_epoch),
             next_seq: self.next_seq,
             messages: self.messages,
@@ -240,19 +253,27 @@ impl Survey {
 
     fn verdict(&mut self, wanted: Geometry, boot_id: &BootId) -> Found {
         if let Some(damage) = self.damage.take() {
+            if self.may_have_forgotten(boot_id) {
+                // Slots that look untouched may have held messages that never reached the disk.
+                self.lost_max = None;
+            }
             return Found::Damaged(damage);
         }
-        let nothing_forgotten = match self.state {
-            State::Shut => true,
-            State::Live(last) => last == *boot_id,
-            State::Unknown => false,
-        };
-        if !nothing_forgotten {
+        if self.may_have_forgotten(boot_id) {
             Found::Rebooted
-        } else if self.geometry < Some(wanted) {
-            Found::Grown
-        } else {
+        } else if self.geometry.is_some_and(|found| found.covers(wanted)) {
             Found::Intact
+        } else {
+            Found::Grown
+        }
+    }
+
+    /// Whether the file was in use when the machine went down, for all that it says.
+    fn may_have_forgotten(&self, boot_id: &BootId) -> bool {
+        match self.state {
+            State::Shut => false,
+            State::Live(last) => last != *boot_id,
+            State::Unknown => true,
         }
     }
 
@@ -298,15 +319,17 @@ fn length_damage(image: &dyn Image, header: Option<Header>) -> Option<Damage> {
     }
 }
 
-/// Without a usable header, the length still tells how large the slots are: every slot proves
-/// itself and its place, so a wrong guess finds nothing.
-fn guess_geometry(image: &dyn Image) -> Option<Geometry> {
-    Geometry::from_file_bytes(image.len().ok()?)
+/// Without a usable header, the length still tells how many slots there can be and how large they
+/// are: every slot proves itself and its place, so a wrong guess finds nothing.
+fn guess_slots(image: &dyn Image) -> Option<Slots> {
+    Geometry::all_of_file_bytes(image.len().ok()?)
+        .map(|geometry| Slots::read(image, geometry, None))
+        .max_by_key(|slots| slots.whole.len())
 }
 
 /// All that is in the slots.
-#[derive(Default)]
 struct Slots {
+    geometry: Geometry,
     /// Whole messages, by seq once they are all read.
     whole: Vec<Whole>,
     /// Open slots: index and low bits of the seq to come.
@@ -320,23 +343,34 @@ struct Slots {
 }
 
 impl Slots {
-    fn read(&mut self, image: &dyn Image, geometry: Geometry) {
+    /// Reads all slots; `epoch` is that of the header, if it is known.
+    fn read(image: &dyn Image, geometry: Geometry, epoch: Option<Epoch>) -> Slots {
+        let mut slots = Slots {
+            geometry,
+            whole: Vec::new(),
+            open: Vec::new(),
+            free: Vec::new(),
+            damaged: Vec::new(),
+            error: None,
+        };
         let mut payload = Vec::new();
-        for index in 0..RING_SLOTS {
+        for index in 0..geometry.slots() {
             match read_slot(image, geometry, index, &mut payload) {
-                Ok(Slot::Whole(whole)) => self.whole.push(whole),
-                Ok(Slot::Open(low)) => self.open.push((index, low)),
-                Ok(Slot::Free) => self.free.push(index),
-                Ok(Slot::Damaged) => self.damaged.push(index),
+                Ok(Slot::Whole(whole)) => slots.whole.push(whole),
+                Ok(Slot::Open(low)) => slots.open.push((index, low)),
+                Ok(Slot::Free) => slots.free.push(index),
+                Ok(Slot::Damaged) => slots.damaged.push(index),
                 Err(error) => {
-                    self.damaged.push(index);
+                    slots.damaged.push(index);
                     if error.kind() != io::ErrorKind::UnexpectedEof {
-                        self.error.get_or_insert(error);
+                        slots.error.get_or_insert(error);
                     }
                 }
             }
         }
-        self.whole.sort_unstable_by_key(|whole| whole.seq);
+        slots.whole.sort_unstable_by_key(|whole| whole.seq);
+        slots.keep_one_epoch(epoch);
+        slots
     }
 
     /// Drops slots of another epoch than the file's, which can only be some other file's remains
@@ -353,7 +387,7 @@ impl Slots {
             return;
         };
         for foreign in self.whole.extract_if(.., |whole| whole.epoch != epoch) {
-            self.damaged.push(slot_index(foreign.seq));
+            self.damaged.push(self.geometry.slot_index(foreign.seq));
         }
     }
 
@@ -364,7 +398,7 @@ impl Slots {
     }
 
     fn into_messages(self) -> Vec<(u64, Message)> {
-        // One slot more than the history: the oldest may be on its way out.
+        // There are more slots than the history has messages: the oldest are on their way out.
         let surplus = self.whole.len().saturating_sub(HISTORY_MESSAGES);
         self.whole
             .into_iter()
@@ -419,17 +453,18 @@ impl Tally {
             .last()
             .map_or(first_seq, |newest| newest.seq + 1);
         let next_seq = after_newest + lost_after(slots, after_newest);
-        let oldest_kept = next_seq
-            .saturating_sub(HISTORY_MESSAGES as u64)
-            .max(first_seq);
-        let lost = (oldest_kept..next_seq)
-            .filter(|seq| !slots.has(*seq))
-            .count() as u64;
-        // All slots but those of the history and the next must never have been used; so, where
-        // this holds, none is damaged.
-        let unused = HISTORY_MESSAGES as u64 - next_seq.saturating_sub(oldest_kept);
-        let next_is_free = slots.free.contains(&slot_index(next_seq));
-        let sound = lost == 0
+        let missing = |count: usize| {
+            let oldest = next_seq.saturating_sub(count as u64).max(first_seq);
+            (oldest..next_seq).filter(|seq| !slots.has(*seq)).count() as u64
+        };
+        let lost = missing(HISTORY_MESSAGES);
+        // Each slot but the next has the message that was last written to it, or was never used;
+        // so, where this holds, none is damaged.
+        let others = slots.geometry.slots() - 1;
+        let used = next_seq.saturating_sub(first_seq).min(others as u64);
+        let unused = others as u64 - used;
+        let next_is_free = slots.free.contains(&slots.geometry.slot_index(next_seq));
+        let sound = missing(others) == 0
             && next_is_fit(slots, first_seq, next_seq)
             && slots.free.len() as u64 == unused + u64::from(next_is_free);
         Tally {
@@ -444,25 +479,23 @@ impl Tally {
 /// may have held one, and a slot that is open for a later message proves that those before it were
 /// there.
 fn lost_after(slots: &Slots, after_newest: u64) -> u64 {
-    let seqs = after_newest..after_newest + RING_SLOTS as u64;
+    let slots_count = slots.geometry.slots() as u64;
+    let seqs = after_newest..after_newest + slots_count;
     let damaged = seqs
-        .take_while(|seq| slots.damaged.contains(&slot_index(*seq)))
+        .take_while(|seq| slots.damaged.contains(&slots.geometry.slot_index(*seq)))
         .count() as u64;
     let open = slots
         .open
         .iter()
         .map(|(_, low)| u64::from(low.wrapping_sub(after_newest as u32)));
-    let ahead = open
-        .filter(|ahead| *ahead < RING_SLOTS as u64)
-        .max()
-        .unwrap_or(0);
+    let ahead = open.filter(|ahead| *ahead < slots_count).max().unwrap_or(0);
     damaged.max(ahead)
 }
 
 /// Whether the slot of the next message is in one of the states that a killed process leaves: open
 /// for it, never used, or still the message that left the history last.
 fn next_is_fit(slots: &Slots, first_seq: u64, next_seq: u64) -> bool {
-    let index = slot_index(next_seq);
+    let index = slots.geometry.slot_index(next_seq);
     let is_there = |seq: u64| seq >= first_seq && slots.has(seq);
     slots
         .open
@@ -471,6 +504,6 @@ fn next_is_fit(slots: &Slots, first_seq: u64, next_seq: u64) -> bool {
         && (slots.open.len() == 1
             || slots.free.contains(&index)
             || next_seq
-                .checked_sub(RING_SLOTS as u64)
+                .checked_sub(slots.geometry.slots() as u64)
                 .is_some_and(is_there))
 }

@@ -41,6 +41,9 @@ pub trait Storage: Image {
     /// Returns once everything written is on disk.
     fn sync(&mut self) -> io::Result<()>;
 
+    /// The same without what only describes the file, such as its times: a commit.
+    fn sync_data(&mut self) -> io::Result<()>;
+
     /// Whether the storage is still what it was when it was opened.
     fn standing(&self) -> io::Result<Standing>;
 }
@@ -214,6 +217,11 @@ impl Storage for MappedFile {
     fn sync(&mut self) -> io::Result<()> {
         self.map.flush()?;
         self.file.sync_all()
+    }
+
+    /// On Linux msync(2) of a whole map is fdatasync(2) of the file.
+    fn sync_data(&mut self) -> io::Result<()> {
+        self.map.flush()
     }
 
     fn standing(&self) -> io::Result<Standing> {

@@ -5,18 +5,40 @@
 //! a connection.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mio::net::TcpStream;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use mio::event::Source;
+use mio::net::{TcpListener, UnixListener};
+use mio::{Interest, Registry, Token};
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::limits::{
-    ACCEPT_RETRY_MS, LISTEN_BACKLOG, SEND_BUFFER_BYTES, STALL_MS, UNSENT_BYTES_LOW,
+    ACCEPT_RETRY_MS, KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, LISTEN_BACKLOG, SEND_BUFFER_BYTES,
+    STALL_MS, UNSENT_BYTES_LOW,
 };
+use crate::shard::wire::{Layers, Stream};
+
+/// A socket that listens, and how the connections it brings begin.
+pub struct Bound {
+    /// Listening and nonblocking.
+    pub socket: BoundSocket,
+    /// See [`Layers`].
+    pub layers: Layers,
+}
+
+/// See [`Bound`].
+pub enum BoundSocket {
+    /// From [`listen`].
+    Tcp(std::net::TcpListener),
+    /// From [`listen_unix`].
+    Unix(std::os::unix::net::UnixListener),
+}
 
 /// Binds and listens, nonblocking.
-pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -33,13 +55,20 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Makes a socket that was passed to us, and listens already, what [`listen`] makes.
-pub fn adopt(socket: TcpListener) -> io::Result<TcpListener> {
-    let passed = SockRef::from(&socket);
-    set_options(&passed)?;
+/// Makes a socket that was passed to us, and listens already, what [`listen`] and [`listen_unix`]
+/// make. The file of a Unix socket is not ours before that is said.
+pub fn adopt(socket: Socket) -> io::Result<(BoundSocket, Option<SocketFile>)> {
     // On a socket that listens this sets the length of its queue anew (listen(2)).
-    passed.listen(LISTEN_BACKLOG)?;
-    Ok(socket)
+    socket.listen(LISTEN_BACKLOG)?;
+    let address = socket.local_addr()?;
+    if !address.is_unix() {
+        set_options(&socket)?;
+        return Ok((BoundSocket::Tcp(socket.into()), None));
+    }
+    set_unix_options(&socket)?;
+    // Without its file nobody finds it, but those who wait in it are served.
+    let file = address.as_pathname().map(SocketFile::at);
+    Ok((BoundSocket::Unix(socket.into()), file.and_then(Result::ok)))
 }
 
 fn set_options(socket: &Socket) -> io::Result<()> {
@@ -49,12 +78,108 @@ fn set_options(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_notsent_lowat(UNSENT_BYTES_LOW)?;
     // A peer that has vanished acknowledges no heartbeat: without this the kernel goes on trying
     // for a quarter of an hour.
-    socket.set_tcp_user_timeout(Some(Duration::from_millis(STALL_MS)))
+    socket.set_tcp_user_timeout(Some(Duration::from_millis(STALL_MS)))?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(KEEPALIVE_IDLE_S))
+        .with_interval(Duration::from_secs(KEEPALIVE_INTERVAL_S));
+    socket.set_tcp_keepalive(&keepalive)
+}
+
+fn set_unix_options(socket: &Socket) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)
+}
+
+/// The file of a Unix socket; if it is ours, it is removed when dropped, unless another has taken
+/// its place.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+    is_ours: bool,
+}
+
+impl SocketFile {
+    fn at(path: &Path) -> io::Result<SocketFile> {
+        let file = std::fs::symlink_metadata(path)?;
+        Ok(SocketFile {
+            path: path.to_owned(),
+            device: file.dev(),
+            inode: file.ino(),
+            is_ours: false,
+        })
+    }
+
+    /// Says whether it goes with this process, or with another that has the socket.
+    pub fn set_ours(&mut self, is_ours: bool) {
+        self.is_ours = is_ours;
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let is_there = std::fs::symlink_metadata(&self.path)
+            .is_ok_and(|file| (file.dev(), file.ino()) == (self.device, self.inode));
+        if self.is_ours
+            && is_there
+            && let Err(error) = std::fs::remove_file(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove the socket");
+        }
+    }
+}
+
+/// Binds a Unix socket with these permissions and listens, nonblocking. A socket that nobody listens
+/// on any more is replaced; anything else at the path is an error.
+pub fn listen_unix(
+    path: &Path,
+    mode: u32,
+) -> io::Result<(std::os::unix::net::UnixListener, SocketFile)> {
+    let address = SockAddr::unix(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    set_unix_options(&socket)?;
+    match socket.bind(&address) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            remove_stale(path, &address)?;
+            socket.bind(&address)?;
+        }
+        bound => bound?,
+    }
+    let mut file = SocketFile::at(path)?;
+    file.set_ours(true);
+    // Before it listens nobody can connect, so the permissions are there in time.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    socket.listen(LISTEN_BACKLOG)?;
+    Ok((socket.into(), file))
+}
+
+/// Removes a socket file that a dead server has left behind.
+fn remove_stale(path: &Path, address: &SockAddr) -> io::Result<()> {
+    if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
+        let message = "the file is there, and is no socket";
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+    }
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // One that listens may have its queue full: that is alive too.
+    probe.set_nonblocking(true)?;
+    match probe.connect(address) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            tracing::info!(path = %path.display(), "replacing the socket of a server that is gone");
+            std::fs::remove_file(path)
+        }
+        Ok(()) => Err(io::ErrorKind::AddrInUse.into()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(io::ErrorKind::AddrInUse.into())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// A listening socket that is never forgotten, although its readiness is told once per edge.
 pub(super) struct Listener {
-    pub(super) socket: mio::net::TcpListener,
+    socket: ListeningSocket,
+    pub(super) layers: Layers,
     /// There may be connections waiting.
     ready: bool,
     /// Not to be asked before this time.
@@ -63,9 +188,30 @@ pub(super) struct Listener {
     is_failing: bool,
 }
 
+enum ListeningSocket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl ListeningSocket {
+    fn accept(&self) -> io::Result<(Stream, Option<IpAddr>)> {
+        match self {
+            ListeningSocket::Tcp(listener) => {
+                let (stream, peer) = listener.accept()?;
+                Ok((Stream::Tcp(stream), Some(peer.ip())))
+            }
+            ListeningSocket::Unix(listener) => {
+                let (stream, _) = listener.accept()?;
+                Ok((Stream::Unix(stream), None))
+            }
+        }
+    }
+}
+
 /// What accept(2) came to.
 pub(super) enum Accepted {
-    Connection(TcpStream),
+    /// A connection, and its peer's address if it has one.
+    Connection(Stream, Option<IpAddr>),
     /// Nobody waits.
     Nobody,
     /// Not possible now; the first failure of a row carries its reason.
@@ -73,12 +219,34 @@ pub(super) enum Accepted {
 }
 
 impl Listener {
-    pub(super) fn new(socket: mio::net::TcpListener) -> Listener {
-        Listener {
+    /// Takes in a socket that listens, to be watched under a token.
+    pub(super) fn new(bound: Bound, registry: &Registry, token: Token) -> io::Result<Listener> {
+        let socket = match bound.socket {
+            BoundSocket::Tcp(socket) => {
+                let mut socket = TcpListener::from_std(socket);
+                socket.register(registry, token, Interest::READABLE)?;
+                ListeningSocket::Tcp(socket)
+            }
+            BoundSocket::Unix(socket) => {
+                let mut socket = UnixListener::from_std(socket);
+                socket.register(registry, token, Interest::READABLE)?;
+                ListeningSocket::Unix(socket)
+            }
+        };
+        Ok(Listener {
             socket,
+            layers: bound.layers,
             ready: true,
             retry_ms: None,
             is_failing: false,
+        })
+    }
+
+    /// Ends the poll's interest in it.
+    pub(super) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match &mut self.socket {
+            ListeningSocket::Tcp(socket) => socket.deregister(registry),
+            ListeningSocket::Unix(socket) => socket.deregister(registry),
         }
     }
 
@@ -108,17 +276,16 @@ impl Listener {
     pub(super) fn accept(&mut self, now_ms: u64) -> Accepted {
         loop {
             let error = match self.socket.accept() {
-                Ok((connection, _)) => {
-                    self.retry_ms = None;
-                    self.is_failing = false;
-                    return Accepted::Connection(connection);
+                Ok((connection, peer)) => {
+                    self.recover();
+                    return Accepted::Connection(connection, peer);
                 }
                 Err(error) => error,
             };
             match error.kind() {
                 io::ErrorKind::WouldBlock => {
                     self.ready = false;
-                    self.retry_ms = None;
+                    self.recover();
                     return Accepted::Nobody;
                 }
                 // The peer gave up while it waited, or a signal came.
@@ -131,6 +298,14 @@ impl Listener {
                     return Accepted::Failed(is_first.then_some(error));
                 }
             }
+        }
+    }
+
+    /// It works, or works again.
+    fn recover(&mut self) {
+        self.retry_ms = None;
+        if std::mem::take(&mut self.is_failing) {
+            tracing::info!("connections are accepted again");
         }
     }
 }

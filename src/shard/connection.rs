@@ -4,6 +4,8 @@
 //! idle connection has no buffer, a stream is a cursor. Never acts by itself.
 
 use crate::http::{Phase, ReplyTo, RequestReader};
+use crate::shard::history::Waiting;
+use crate::shard::place::Place;
 use crate::shard::stream::Stream;
 
 /// Names a connection. The generation tells it from another one that had the same slot before, so
@@ -52,11 +54,24 @@ pub(super) enum State {
     Publishing(Box<RequestReader>, ReplyTo),
     /// The peer has not taken its answer whole.
     Answering(Box<Answering>),
+    /// A request for the history waits for a message.
+    Waiting(Box<Waiting>),
     /// An open SSE response.
     Streaming(Stream),
     /// Our side is ended; what the peer still sends is read and dropped for a while, so that a
     /// reset does not eat the answer (RFC 9112 section 9.6).
     Lingering { bytes_left: usize },
+}
+
+impl State {
+    /// Its place among those that a message wakes.
+    pub(super) fn place_mut(&mut self) -> Option<&mut Place> {
+        match self {
+            State::Streaming(stream) => Some(&mut stream.place),
+            State::Waiting(waiting) => Some(&mut waiting.place),
+            _ => None,
+        }
+    }
 }
 
 pub(super) struct Answering {
@@ -81,6 +96,21 @@ impl Then {
             Then::Continue
         } else {
             Then::Close
+        }
+    }
+}
+
+impl State {
+    /// Bytes allocated for what the connection is doing, beyond its slot.
+    pub(super) fn held_bytes(&self) -> usize {
+        match self {
+            State::Idle | State::Lingering { .. } => 0,
+            State::Reading(reader, _) | State::Publishing(reader, _) => reader.held_bytes(),
+            State::Answering(answering) => {
+                answering.bytes.capacity() + answering.reader.held_bytes()
+            }
+            State::Waiting(waiting) => waiting.held_bytes(),
+            State::Streaming(stream) => stream.own_bytes(),
         }
     }
 }

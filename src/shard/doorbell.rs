@@ -39,19 +39,29 @@ impl Doorbell {
         self.asleep.store(false, Ordering::Relaxed);
     }
 
-    /// Rings, and says if it could not.
+    /// Rings, and says if it could not. Then the thread still counts as asleep, and the next to
+    /// ring tries again.
     pub fn ring(&self) -> io::Result<()> {
         fence(Ordering::SeqCst);
-        if self.asleep.swap(false, Ordering::Relaxed) {
-            self.waker.wake()?;
+        if !self.asleep.swap(false, Ordering::Relaxed) {
+            return Ok(());
         }
-        Ok(())
+        loop {
+            match self.waker.wake() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.asleep.store(true, Ordering::Relaxed);
+                    return Err(error);
+                }
+                Ok(()) => return Ok(()),
+            }
+        }
     }
 }
 
 impl Wake for Doorbell {
     fn wake(&self) {
-        // An eventfd that cannot be written to is one that is full, which wakes as well.
+        // An eventfd that is full wakes as well, and no other error is known (eventfd(2)).
         let _ = self.ring();
     }
 }

@@ -11,19 +11,27 @@
 //!
 //! - `requests`: from bytes to answers.
 //! - `streams`: from frames to bytes.
-//! - `connection`, `stream`: the state of each.
+//! - `history`: the same for requests, which may wait for a frame.
+//! - `connection`, `stream`, `place`: the state of each.
 //! - `sweep`, `phases`: who is served next, and when what is due.
+//! - `socket`: what a shard needs of a connection; `wire`, `tls`, `client`: what the reactor
+//!   gives it.
 
 pub mod accept;
+pub mod client;
 mod connection;
 pub mod doorbell;
+mod history;
 mod phases;
+mod place;
 pub mod reactor;
 mod requests;
 mod socket;
 mod stream;
 mod streams;
 mod sweep;
+mod tls;
+pub mod wire;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,10 +41,11 @@ use slab::Slab;
 
 use crate::clock::Now;
 use crate::http::{Access, AllowOrigin, RequestReader, Responder};
-use crate::hub::{Batch, Hub, NotStored, Receipt};
+use crate::hub::{Batch, Hub, NotStored, Receipt, SenderId};
 use crate::limits::{
-    DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT, HEARTBEAT_PATIENCE_PHASES, HEARTBEAT_PHASES,
-    PATROL_INTERVAL_MS, PATROL_PHASES, POOLED_READERS_MAX, READ_BYTES, REQUEST_DEADLINE_MS,
+    DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT, FANOUT_RETRY_MS, HEARTBEAT_PATIENCE_PHASES,
+    HEARTBEAT_PHASES, PATROL_INTERVAL_MS, PATROL_PHASES, POOLED_READERS_MAX, PUBLISHING_BYTES_MAX,
+    READ_BYTES, REQUEST_DEADLINE_MS,
 };
 use crate::log::LiveLog;
 use crate::message::Draft;
@@ -57,8 +66,12 @@ pub struct Settings {
     pub keep_alive: Duration,
     /// Longest request body in bytes.
     pub body_bytes_max: usize,
+    /// Bytes that the connections of a shard may hold together; see [`Holdings`].
+    pub held_bytes_max: usize,
     /// Over how long a drain is spread.
     pub drain: Duration,
+    /// The longest life of a stream that a shared cache may give to many clients, if that is so.
+    pub fanout_life: Option<Duration>,
     /// Smallest live log in bytes. It is larger where a full history needs more.
     pub log_bytes_min: usize,
     /// The configured secret.
@@ -78,9 +91,13 @@ pub struct Shard<S> {
     last_generation: u32,
     /// Connections over the limit.
     surplus: usize,
+    /// What the connections hold together, as [`State::held_bytes`] has it.
+    held_bytes: usize,
     /// Connections within it that are gone, since the last look.
     guests_closed: usize,
     sweep: Sweep,
+    /// Requests for the history that wait. They have a place in the sweep, as streams have.
+    waiting: usize,
     /// When a stream's heartbeat may go out with a message, and when it goes out by itself.
     heartbeats_due: Phases,
     heartbeats_last: Phases,
@@ -95,8 +112,16 @@ pub struct Shard<S> {
     rng: fastrand::Rng,
     /// Webhooks of this turn, and which connection each came from.
     drafts: VecDeque<Draft>,
-    publishers: VecDeque<Token>,
+    publishers: VecDeque<Publisher>,
     outcomes: Vec<Result<Receipt, NotStored>>,
+    /// Bytes of these webhooks and of the readers that hold what follows them.
+    publishing_bytes: usize,
+    /// What the hub knows this shard by when it brings outcomes later.
+    sender: SenderId,
+    /// When the webhooks were read that this turn has answered, in monotonic microseconds.
+    answered_us: Vec<u64>,
+    /// How many publishers the metrics know of.
+    waiting_told: i64,
     storage_fails: bool,
     /// The hub left drafts behind, because a shard's inbox was full.
     hub_was_full: bool,
@@ -114,6 +139,14 @@ pub struct Shard<S> {
     /// Where answers are put together.
     answer: Vec<u8>,
     tally: Tally,
+}
+
+/// Where a webhook came from.
+#[derive(Debug, Clone, Copy)]
+struct Publisher {
+    token: Token,
+    /// When it was read, in monotonic microseconds.
+    read_us: u64,
 }
 
 /// What the kernel says of a connection's socket.
@@ -189,8 +222,10 @@ impl<S: Socket> Shard<S> {
             slots_used: 0,
             last_generation: 0,
             surplus: 0,
+            held_bytes: 0,
             guests_closed: 0,
             sweep: Sweep::default(),
+            waiting: 0,
             heartbeats_due: Phases::new(HEARTBEAT_PHASES, heartbeat_interval_ms, now.mono_ms),
             heartbeats_last: Phases::new(HEARTBEAT_PHASES, heartbeat_interval_ms, last_ms),
             patrol: Phases::new(PATROL_PHASES, PATROL_INTERVAL_MS, now.mono_ms),
@@ -203,6 +238,10 @@ impl<S: Socket> Shard<S> {
             drafts: VecDeque::new(),
             publishers: VecDeque::new(),
             outcomes: Vec::new(),
+            publishing_bytes: 0,
+            sender: hub.new_sender(),
+            answered_us: Vec::new(),
+            waiting_told: 0,
             storage_fails: false,
             hub_was_full: false,
             sweep_began_us: None,
@@ -252,6 +291,12 @@ impl<S: Socket> Shard<S> {
             return;
         };
         let connection = &mut self.connections[slot];
+        if readiness.writable && connection.socket.handle_writable().is_err() {
+            return match connection.state {
+                State::Streaming(_) => self.close_stream(slot, Counter::StreamsEndedByPeer),
+                _ => self.close(slot),
+            };
+        }
         connection.hung_up |= readiness.hung_up;
         connection.readable |= readiness.readable || readiness.hung_up;
         match &connection.state {
@@ -259,13 +304,20 @@ impl<S: Socket> Shard<S> {
                 self.read_requests(slot, now);
             }
             State::Answering(_) if readiness.writable => self.resume_answer(slot, now),
-            State::Idle | State::Reading(..) | State::Publishing(..) | State::Answering(_) => {}
+            // Whoever has ended its side may still read; if not, the answer will show it.
+            State::Waiting(_) if connection.hung_up => self.end_wait(slot, now),
+            State::Idle
+            | State::Reading(..)
+            | State::Publishing(..)
+            | State::Answering(_)
+            | State::Waiting(_) => {}
             State::Streaming(_) => self.stream_ready(slot, readiness),
             State::Lingering { .. } => self.linger(slot),
         }
     }
 
-    /// Appends the frames of a batch to the log, and notes who may be behind now.
+    /// Appends the frames of a batch to the log, and notes who may be behind now, and which of this
+    /// shard's webhooks are on disk.
     pub fn deliver(&mut self, batch: &Batch) {
         for frame in batch.frames() {
             let session = self
@@ -273,6 +325,8 @@ impl<S: Socket> Shard<S> {
                 .append(frame.seq, frame.session, frame.bytes, frame.chunk);
             self.note_behind(session);
         }
+        self.outcomes
+            .extend(batch.outcomes_for(self.sender).cloned());
         if let Some(shared) = batch.shared_history() {
             self.log.set_shared_history(shared.clone());
         }
@@ -286,26 +340,50 @@ impl<S: Socket> Shard<S> {
     /// Hands the webhooks of this turn to the hub, in one go. What the hub has no room for stays
     /// until the next turn.
     pub fn publish(&mut self, hub: &Hub, now: Now) {
-        hub.publish(&mut self.drafts, now.unix_ms, &mut self.outcomes);
+        hub.publish(
+            self.sender,
+            &mut self.drafts,
+            now.unix_ms,
+            &mut self.outcomes,
+        );
         self.hub_was_full = !self.drafts.is_empty();
+        if !self.hub_was_full {
+            self.publishing_bytes = 0;
+        }
         self.tally
             .count(Counter::PublishWaits, u64::from(self.hub_was_full));
-        self.note_storage_fault();
     }
 
     /// Answers the webhooks that the hub has spoken on, and returns how many. Called when the
     /// frames it sent have been delivered: who has an answer finds the message in this log.
     pub fn answer_webhooks(&mut self, now: Now) -> usize {
+        self.note_storage_fault();
         let mut outcomes = std::mem::take(&mut self.outcomes);
         let answered = outcomes.len();
         for outcome in outcomes.drain(..) {
-            let publisher = self.publishers.pop_front();
-            if let Some(slot) = publisher.and_then(|token| self.slot_of(token)) {
+            let Some(Publisher { token, read_us }) = self.publishers.pop_front() else {
+                debug_assert!(false, "an outcome of nobody's webhook");
+                break;
+            };
+            self.answered_us.push(read_us);
+            if let Some(slot) = self.slot_of(token) {
                 self.answer_webhook(slot, &outcome, now);
             }
         }
         self.outcomes = outcomes;
+        let waiting = i64::try_from(self.publishers.len()).unwrap_or(i64::MAX);
+        self.tally
+            .shift(Gauge::WebhooksWaiting, waiting - self.waiting_told);
+        self.waiting_told = waiting;
         answered
+    }
+
+    /// Counts how long the webhooks took that were answered since the last call.
+    pub fn observe_answers(&mut self, now: Now) {
+        for read_us in self.answered_us.drain(..) {
+            let took = Duration::from_micros(now.mono_us - read_us);
+            self.tally.observe(Timing::Publish, took);
+        }
     }
 
     /// Goes on with connections whose turn was over before their bytes were.
@@ -329,23 +407,23 @@ impl<S: Socket> Shard<S> {
             self.responder.set_time(now.wall());
         }
         let slots = self.slots_used;
-        let mut due = self.heartbeats_due.clone();
-        due.turn(now.mono_ms, slots, |slot| self.heartbeat_due(slot));
-        self.heartbeats_due = due;
-        let mut last = self.heartbeats_last.clone();
-        last.turn(now.mono_ms, slots, |slot| self.heartbeat_alone(slot));
-        self.heartbeats_last = last;
-        let mut patrol = self.patrol.clone();
-        patrol.turn(now.mono_ms, slots, |slot| self.check_deadline(slot, now));
-        self.patrol = patrol;
-        if let Some(mut drain) = self.drain.take() {
-            drain
-                .ends
-                .turn(now.mono_ms, slots, |slot| self.end_stream(slot));
-            if now.mono_ms >= drain.deadline_ms {
+        for slot in self.heartbeats_due.turn(now.mono_ms, slots) {
+            self.heartbeat_due(slot);
+        }
+        for slot in self.heartbeats_last.turn(now.mono_ms, slots) {
+            self.heartbeat_alone(slot);
+        }
+        for slot in self.patrol.turn(now.mono_ms, slots) {
+            self.check_deadline(slot, now);
+        }
+        if let Some(drain) = &mut self.drain {
+            let is_over = now.mono_ms >= drain.deadline_ms;
+            for slot in drain.ends.turn(now.mono_ms, slots) {
+                self.end_stream(slot, now);
+            }
+            if is_over {
                 self.close_all();
             }
-            self.drain = Some(drain);
         }
     }
 
@@ -377,12 +455,15 @@ impl<S: Socket> Shard<S> {
     pub fn idle_ms(&self, now: Now) -> Option<u64> {
         // Webhooks that came with an answer, pipelined behind another, are for the next turn.
         let has_fresh_drafts = self.has_drafts() && !self.hub_was_full;
-        if !self.sweep.is_idle() || !self.unfinished.is_empty() || has_fresh_drafts {
+        // Who waits for the hub with them would only be put off again.
+        let is_put_off = self.hub_was_full && self.publishing_bytes > PUBLISHING_BYTES_MAX;
+        let has_unfinished = !self.unfinished.is_empty() && !is_put_off;
+        if !self.sweep.is_idle() || has_unfinished || has_fresh_drafts {
             return Some(0);
         }
         // The other shards make room every turn.
         let retry_ms = self.has_drafts().then_some(now.mono_ms + 1);
-        let streams = if self.sweep.streams() > 0 {
+        let streams = if self.streams() > 0 {
             self.slots_used
         } else {
             0
@@ -436,8 +517,9 @@ impl<S: Socket> Shard<S> {
         self.read_all_requests(now);
     }
 
-    /// Goes on after [`Shard::hold`] by giving away every connection that is no stream, at once or
-    /// when it has its answer ([`Shard::take_departures`]), and ends the streams like a drain.
+    /// Goes on after [`Shard::hold`] by giving away every connection that is no stream and
+    /// [`can_leave`](Socket::can_leave), at once or when it has its answer
+    /// ([`Shard::take_departures`]), and ends all others like a drain.
     pub fn depart(&mut self, now: Now) {
         self.intake = Intake::Departing;
         self.start_drain(now);
@@ -510,7 +592,7 @@ impl<S: Socket> Shard<S> {
 
     /// Open streams.
     pub fn streams(&self) -> usize {
-        self.sweep.streams()
+        self.sweep.streams() - self.waiting
     }
 
     /// Sessions that have a stream here or a frame in the live log.
@@ -521,7 +603,9 @@ impl<S: Socket> Shard<S> {
     /// What the connections hold beyond their slots. Looks at every one of them.
     pub fn holdings(&self) -> Holdings {
         let mut holdings = Holdings::default();
+        let mut held_bytes = 0;
         for (_, connection) in &self.connections {
+            held_bytes += connection.state.held_bytes();
             match &connection.state {
                 State::Idle | State::Lingering { .. } => {}
                 State::Reading(..) | State::Publishing(..) => holdings.readers += 1,
@@ -529,10 +613,32 @@ impl<S: Socket> Shard<S> {
                     holdings.readers += 1;
                     holdings.answer_bytes += answering.bytes.capacity();
                 }
+                State::Waiting(waiting) => {
+                    holdings.readers += usize::from(waiting.reader.is_some());
+                }
                 State::Streaming(stream) => holdings.own_bytes += stream.own_bytes(),
             }
         }
+        debug_assert_eq!(held_bytes, self.held_bytes);
         holdings
+    }
+
+    /// Puts a connection into a state, and counts what it holds there.
+    fn set_state(&mut self, slot: usize, state: State) {
+        self.held_bytes += state.held_bytes();
+        self.connections[slot].state = state;
+    }
+
+    /// Takes a connection out of its state.
+    fn take_state(&mut self, slot: usize) -> State {
+        let state = std::mem::replace(&mut self.connections[slot].state, State::Idle);
+        self.held_bytes -= state.held_bytes();
+        state
+    }
+
+    /// Whether so many more bytes may be held.
+    fn has_room_for(&self, bytes: usize) -> bool {
+        self.held_bytes + bytes <= self.settings.held_bytes_max
     }
 
     fn slot_of(&self, token: Token) -> Option<usize> {
@@ -561,6 +667,11 @@ impl<S: Socket> Shard<S> {
         let Some(connection) = self.connections.get(slot) else {
             return;
         };
+        if let State::Streaming(stream) = &connection.state
+            && now.mono_ms >= stream.life_ends_ms
+        {
+            return self.tell_end(slot, FANOUT_RETRY_MS);
+        }
         if now.mono_ms < connection.deadline_ms {
             return;
         }
@@ -568,6 +679,7 @@ impl<S: Socket> Shard<S> {
             // It was us who did not read.
             State::Idle | State::Reading(..) if self.intake == Intake::Held => {}
             State::Reading(..) => self.refuse_slow(slot, now),
+            State::Waiting(_) => self.end_wait(slot, now),
             State::Streaming(stream) if stream.blocked => {
                 self.close_stream(slot, Counter::StreamsStalled);
             }
@@ -600,10 +712,19 @@ impl<S: Socket> Shard<S> {
 
     fn take_out(&mut self, slot: usize) -> Connection<S> {
         let mut connection = self.connections.remove(slot);
+        self.held_bytes -= connection.state.held_bytes();
         match std::mem::replace(&mut connection.state, State::Idle) {
             State::Streaming(stream) => self.forget_stream(slot, &stream),
             State::Reading(reader, _) | State::Publishing(reader, _) => self.give_reader(reader),
             State::Answering(answering) => self.give_reader(answering.reader),
+            State::Waiting(waiting) => {
+                self.waiting -= 1;
+                self.forget_place(slot, &waiting.place);
+                waiting
+                    .reader
+                    .into_iter()
+                    .for_each(|reader| self.give_reader(reader));
+            }
             State::Idle | State::Lingering { .. } => {}
         }
         self.tally.shift(Gauge::Connections, -1);

@@ -45,19 +45,18 @@ impl Phases {
             .map(|passed| self.started_ms + ((passed + 1) * self.interval_ms).div_ceil(phases))
     }
 
-    /// Calls `visit` with each slot below `slots` whose phase has become due since the last call.
-    /// After a long stall it goes round once, not once for every interval that was missed.
-    pub fn turn(&mut self, now_ms: u64, slots: usize, mut visit: impl FnMut(usize)) {
+    /// The slots below `slots` whose phase has become due since the last call. After a long stall
+    /// it goes round once, not once for every interval that was missed.
+    pub fn turn(&mut self, now_ms: u64, slots: usize) -> impl Iterator<Item = usize> + use<> {
         let phases = u64::from(self.count);
         let due = now_ms.saturating_sub(self.started_ms) * phases / self.interval_ms;
         let first = self.passed.max(due.saturating_sub(phases));
-        for passed in first..due {
-            let start = self.phase_of((passed % phases) as usize) as usize;
-            for slot in (start..slots).step_by(self.count as usize) {
-                visit(slot);
-            }
-        }
         self.passed = due.max(self.passed);
+        let wheel = self.clone();
+        (first..due).flat_map(move |passed| {
+            let start = wheel.phase_of((passed % phases) as usize) as usize;
+            (start..slots).step_by(wheel.count as usize)
+        })
     }
 }
 
@@ -70,7 +69,9 @@ mod tests {
         let mut wheel = Phases::new(128, 2000, 500);
         let mut visits = vec![Vec::new(); 1000];
         for now_ms in 500..10_500 {
-            wheel.turn(now_ms, visits.len(), |slot| visits[slot].push(now_ms));
+            for slot in wheel.turn(now_ms, visits.len()) {
+                visits[slot].push(now_ms);
+            }
         }
         for (slot, times) in visits.iter().enumerate() {
             assert!((4..=5).contains(&times.len()), "slot {slot}: {times:?}");
@@ -84,9 +85,7 @@ mod tests {
             let mut wheel = Phases::new(128, 2000, 0);
             let mut per_quarter = [0; 4];
             for now_ms in 1..=2000 {
-                wheel.turn(now_ms, slots, |_| {
-                    per_quarter[(now_ms as usize - 1) / 500] += 1;
-                });
+                per_quarter[(now_ms as usize - 1) / 500] += wheel.turn(now_ms, slots).count();
             }
             let (least, most) = (
                 per_quarter.iter().min().unwrap(),
@@ -99,9 +98,7 @@ mod tests {
     #[test]
     fn a_stall_is_not_made_up_for() {
         let mut wheel = Phases::new(128, 2000, 0);
-        let mut visits = 0;
-        wheel.turn(1_000_000, 256, |_| visits += 1);
-        assert_eq!(visits, 256);
+        assert_eq!(wheel.turn(1_000_000, 256).count(), 256);
         assert!(wheel.due_ms(256) > Some(1_000_000));
     }
 
@@ -111,11 +108,8 @@ mod tests {
             let mut wheel = Phases::new(128, 2000, 0);
             for _ in 0..300 {
                 let due_ms = wheel.due_ms(slots).unwrap();
-                let mut visits = 0;
-                wheel.turn(due_ms - 1, slots, |_| visits += 1);
-                assert_eq!(visits, 0, "too late");
-                wheel.turn(due_ms, slots, |_| visits += 1);
-                assert!(visits > 0, "too early");
+                assert_eq!(wheel.turn(due_ms - 1, slots).count(), 0, "too late");
+                assert!(wheel.turn(due_ms, slots).count() > 0, "too early");
             }
         }
         assert_eq!(Phases::new(128, 2000, 0).due_ms(0), None);

@@ -2,7 +2,7 @@
 //!
 //! `server` makes one per shard with [`Reactor::new`] and lets each run on a thread of its own. Shard
 //! 0 has the listeners and hands each connection to the shard that has the fewest. The only module
-//! besides `accept`, `doorbell` and `socket` that knows `mio`. No error of one connection ends the
+//! besides `accept`, `doorbell` and `wire` that knows `mio`. No error of one connection ends the
 //! loop.
 
 use std::io;
@@ -12,26 +12,27 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use mio::event::Event;
-use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Waker};
 
 use crate::clock::{Clock, Now};
 use crate::handover::successor::Heir;
 use crate::hub::{Batch, Hub, Outlet};
 use crate::limits::{
-    ACCEPTS_PER_TURN, ARRIVALS_MAX, EVENTS_PER_POLL, INBOX_BATCHES_MAX, SURPLUS_CONNECTIONS_MAX,
+    ACCEPTS_PER_TURN, ARRIVALS_MAX, EVENTS_PER_POLL, HANDSHAKES_PER_SLICE, INBOX_BATCHES_MAX,
+    SURPLUS_CONNECTIONS_MAX,
 };
 use crate::metrics::{Counter, Metrics, Timing};
-use crate::shard::accept::{Accepted, Listener};
+use crate::shard::accept::{Accepted, Bound, Listener};
 use crate::shard::doorbell::Doorbell;
+use crate::shard::wire::{Unwanted, Wire};
 use crate::shard::{Readiness, Role, Shard, Token};
 
 /// What a shard is told by `server` and by shard 0.
 pub enum Errand {
     /// Take in this connection.
-    Connection(TcpStream),
+    Connection(Wire),
     /// Take in this connection of a predecessor, and these bytes of its current request.
-    Inherited(TcpStream, Vec<u8>),
+    Inherited(Wire, Vec<u8>),
     /// Stop accepting, answer what is in flight, end the streams, return.
     Drain,
     /// Read no further request; tell when nothing needs the ring any more.
@@ -74,7 +75,7 @@ impl ShardHandle {
     }
 
     /// Gives it a connection of a predecessor.
-    pub fn inherit(&self, connection: TcpStream, bytes: Vec<u8>) {
+    pub fn inherit(&self, connection: Wire, bytes: Vec<u8>) {
         self.load.fetch_add(1, Ordering::Relaxed);
         self.tell(Errand::Inherited(connection, bytes));
     }
@@ -101,7 +102,7 @@ impl ShardHandle {
     }
 
     /// Gives it a connection, or gives that back.
-    fn hand(&self, connection: TcpStream) -> Result<(), TcpStream> {
+    fn hand(&self, connection: Wire) -> Result<(), Wire> {
         // Counted before it is sent: the other side may be done with it before this line's successor.
         self.load.fetch_add(1, Ordering::Relaxed);
         match self.errands.try_send(Errand::Connection(connection)) {
@@ -182,17 +183,13 @@ impl Reactor {
     /// Makes this the accepting shard: its own handle is the first of `shards`.
     pub fn accept_from(
         &mut self,
-        listeners: Vec<std::net::TcpListener>,
+        listeners: Vec<Bound>,
         shards: Vec<ShardHandle>,
         connections_max: usize,
     ) -> io::Result<()> {
-        for (index, listener) in listeners.into_iter().enumerate() {
-            let mut socket = TcpListener::from_std(listener);
-            let token = mio::Token(index);
-            self.poll
-                .registry()
-                .register(&mut socket, token, Interest::READABLE)?;
-            self.listeners.push(Listener::new(socket));
+        for (index, bound) in listeners.into_iter().enumerate() {
+            let listener = Listener::new(bound, self.poll.registry(), mio::Token(index))?;
+            self.listeners.push(listener);
         }
         self.door = Door {
             shards,
@@ -204,7 +201,7 @@ impl Reactor {
     /// Runs the shard until it is drained. An error means that the kernel's poll itself failed.
     pub fn run(
         mut self,
-        mut shard: Shard<TcpStream>,
+        mut shard: Shard<Wire>,
         hub: &Hub,
         metrics: &Metrics,
         clock: Clock,
@@ -218,8 +215,14 @@ impl Reactor {
             // and the hub finds room.
             self.take_batches(&mut shard);
             shard.resume_unfinished(now);
+            let mut handshakes = 0;
             for event in &events {
-                self.dispatch(&mut shard, event, now);
+                handshakes += usize::from(self.dispatch(&mut shard, event, now));
+                if handshakes == HANDSHAKES_PER_SLICE {
+                    // A flood of handshakes does not hold up the streams.
+                    shard.sweep(clock.now());
+                    handshakes = 0;
+                }
             }
             self.accept(&mut shard, now);
             self.run_errands(&mut shard, now);
@@ -232,9 +235,7 @@ impl Reactor {
             self.take_batches(&mut shard);
             let answered = shard.answer_webhooks(now);
             if answered > 0 {
-                let took = clock.now().since(now);
-                let tally = shard.tally_mut();
-                tally.observe_times(Timing::Publish, took, answered as u64);
+                shard.observe_answers(clock.now());
             }
             if !shard.has_drafts()
                 && let Some(held) = self.held.take()
@@ -254,7 +255,7 @@ impl Reactor {
         Ok(())
     }
 
-    fn wait(&mut self, shard: &Shard<TcpStream>, events: &mut Events, now: Now) -> io::Result<()> {
+    fn wait(&mut self, shard: &Shard<Wire>, events: &mut Events, now: Now) -> io::Result<()> {
         let accept_ms = self.listeners.iter().filter_map(Listener::due_ms).min();
         let accept_ms = accept_ms.map(|due_ms| due_ms.saturating_sub(now.mono_ms));
         let mut idle_ms = [shard.idle_ms(now), accept_ms].into_iter().flatten().min();
@@ -275,9 +276,10 @@ impl Reactor {
         }
     }
 
-    fn dispatch(&mut self, shard: &mut Shard<TcpStream>, event: &Event, now: Now) {
+    /// Acts on an event. Returns whether that was a step of a TLS handshake.
+    fn dispatch(&mut self, shard: &mut Shard<Wire>, event: &Event, now: Now) -> bool {
         if event.token() == WAKER {
-            return;
+            return false;
         }
         match connection_token(event.token()) {
             Some(token) => {
@@ -286,18 +288,23 @@ impl Reactor {
                     writable: event.is_writable(),
                     hung_up: event.is_read_closed() || event.is_error(),
                 };
+                let is_handshake = shard
+                    .socket_mut(token)
+                    .is_some_and(|socket| socket.is_handshaking());
                 shard.ready(token, readiness, now);
+                is_handshake
             }
             None => {
                 if let Some(listener) = self.listeners.get_mut(event.token().0) {
                     listener.set_ready();
                 }
+                false
             }
         }
     }
 
     /// Accepts from every listener that has somebody waiting, for a bounded number of times.
-    fn accept(&mut self, shard: &mut Shard<TcpStream>, now: Now) {
+    fn accept(&mut self, shard: &mut Shard<Wire>, now: Now) {
         for index in 0..self.listeners.len() {
             for _ in 0..ACCEPTS_PER_TURN {
                 let listener = &mut self.listeners[index];
@@ -309,7 +316,12 @@ impl Reactor {
                     break;
                 }
                 match listener.accept(now.mono_ms) {
-                    Accepted::Connection(connection) => self.admit(shard, connection, now),
+                    Accepted::Connection(stream, peer) => {
+                        match listener.layers.wrap(stream, peer) {
+                            Ok(connection) => self.admit(shard, connection, now),
+                            Err((why, _closed)) => shard.tally_mut().count(why.counter(), 1),
+                        }
+                    }
                     Accepted::Nobody => break,
                     Accepted::Failed(reason) => {
                         shard.tally_mut().count(Counter::AcceptErrors, 1);
@@ -323,7 +335,7 @@ impl Reactor {
         }
     }
 
-    fn admit(&mut self, shard: &mut Shard<TcpStream>, connection: TcpStream, now: Now) {
+    fn admit(&mut self, shard: &mut Shard<Wire>, connection: Wire, now: Now) {
         if self.door.is_full() {
             self.take_in(shard, connection, Role::Surplus, now);
             return;
@@ -344,8 +356,8 @@ impl Reactor {
 
     fn take_in(
         &mut self,
-        shard: &mut Shard<TcpStream>,
-        connection: TcpStream,
+        shard: &mut Shard<Wire>,
+        connection: Wire,
         role: Role,
         now: Now,
     ) -> Token {
@@ -363,7 +375,7 @@ impl Reactor {
         token
     }
 
-    fn run_errands(&mut self, shard: &mut Shard<TcpStream>, now: Now) {
+    fn run_errands(&mut self, shard: &mut Shard<Wire>, now: Now) {
         while let Ok(errand) = self.errands.try_recv() {
             match errand {
                 Errand::Connection(connection) => {
@@ -396,12 +408,12 @@ impl Reactor {
     /// interest in it (epoll(7)).
     fn stop_accepting(&mut self) {
         for mut listener in self.listeners.drain(..) {
-            let _ = self.poll.registry().deregister(&mut listener.socket);
+            let _ = listener.deregister(self.poll.registry());
         }
     }
 
     /// Sends connections to the successor.
-    fn give_away(&mut self, shard: &mut Shard<TcpStream>) {
+    fn give_away(&mut self, shard: &mut Shard<Wire>) {
         for mut departure in shard.take_departures() {
             // As with listening sockets.
             let _ = self.poll.registry().deregister(&mut departure.socket);
@@ -415,7 +427,7 @@ impl Reactor {
         }
     }
 
-    fn take_batches(&mut self, shard: &mut Shard<TcpStream>) {
+    fn take_batches(&mut self, shard: &mut Shard<Wire>) {
         for batch in self.batches.try_iter().take(INBOX_BATCHES_MAX) {
             shard.deliver(&batch);
         }
@@ -436,6 +448,16 @@ impl Door {
 /// Tokens of connections have their generation, which is never zero, in the upper half.
 fn mio_token(token: Token) -> mio::Token {
     mio::Token((token.generation as usize) << 32 | token.slot as usize)
+}
+
+impl Unwanted {
+    fn counter(self) -> Counter {
+        match self {
+            Unwanted::NoProxy => Counter::RefusedNoProxy,
+            Unwanted::Over => Counter::RefusedAtLimit,
+            Unwanted::NoSession => Counter::AcceptErrors,
+        }
+    }
 }
 
 fn connection_token(token: mio::Token) -> Option<Token> {

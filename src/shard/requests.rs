@@ -6,23 +6,23 @@
 //! is pipelined behind it waits in the reader.
 
 use std::io::IoSlice;
-use std::mem;
 
 use crate::clock::Now;
 use crate::http::response::CONTINUE;
-use crate::http::route::{STREAM_PATH, WEBHOOK_PATH, error_before_body};
+use crate::http::route::{MESSAGES_PATH, STREAM_PATH, WEBHOOK_PATH, error_before_body};
 use crate::http::{ErrorAnswer, Phase, Progress, Refusal, ReplyTo, Request, RequestReader};
 use crate::http::{Route, Status, Version, route};
 use crate::hub::{NotStored, Receipt};
 use crate::limits::{
-    LINGER_BYTES_MAX, LINGER_MS, READS_PER_TURN, REQUEST_DEADLINE_MS, RETRY_AFTER_S, RETRY_FULL_MS,
-    RETRY_MS, STALL_MS,
+    LINGER_BYTES_MAX, LINGER_MS, PUBLISHING_BYTES_MAX, READS_PER_TURN, REQUEST_DEADLINE_MS,
+    RETRY_AFTER_S, RETRY_FULL_MS, RETRY_MS, SMALL_REQUEST_BYTES_MAX, STALL_MS,
 };
 use crate::metrics::{Counter, Endpoint};
 use crate::shard::connection::{Answering, NO_DEADLINE, Role, State, Then};
+use crate::shard::history::HistoryRequest;
 use crate::shard::socket::{Socket, Transfer};
 use crate::shard::streams::Subscriber;
-use crate::shard::{Intake, Shard};
+use crate::shard::{Intake, Publisher, Shard};
 use crate::sse::frame::{self, Framing};
 use crate::window;
 
@@ -34,9 +34,11 @@ enum Handled {
     Publishing(ReplyTo),
     /// The connection becomes a stream.
     Subscribed(Subscriber),
+    /// The history is to be sent, or waited for.
+    History(HistoryRequest),
 }
 
-/// What a webhook is told when the server is full.
+/// What a webhook is told when the server is full, or has given the ring away.
 const FULL: ErrorAnswer = ErrorAnswer::Unavailable {
     retry_after_s: RETRY_AFTER_S,
 };
@@ -52,25 +54,31 @@ impl<S: Socket> Shard<S> {
     /// Reads and answers requests until the socket has no more bytes, an answer has to wait, or
     /// it is somebody else's turn.
     pub(super) fn read_requests(&mut self, slot: usize, now: Now) {
-        let state = &mut self.connections[slot].state;
-        match mem::replace(state, State::Idle) {
+        if self.publishing_bytes > PUBLISHING_BYTES_MAX {
+            return self.go_on_later(slot);
+        }
+        match self.take_state(slot) {
             State::Reading(reader, phase) => self.read_on(slot, reader, Some(phase), now),
             State::Idle => {
                 let reader = self.take_reader();
                 self.read_on(slot, reader, None, now);
             }
-            busy => *state = busy,
+            busy => self.set_state(slot, busy),
         }
     }
 
     /// The same with a reader that holds bytes from elsewhere.
     pub(super) fn read_from(&mut self, slot: usize, reader: Box<RequestReader>, now: Now) {
+        if self.publishing_bytes > PUBLISHING_BYTES_MAX {
+            self.go_on_later(slot);
+            return self.wait_for_bytes(slot, reader, None, now);
+        }
         self.read_on(slot, reader, None, now);
     }
 
     /// The same with the reader at hand. `timed` is what the connection's deadline is for: a phase
     /// of a request, or, between two requests, none.
-    fn read_on(
+    pub(super) fn read_on(
         &mut self,
         slot: usize,
         mut reader: Box<RequestReader>,
@@ -82,7 +90,9 @@ impl<S: Socket> Shard<S> {
                 Intake::Open => {}
                 Intake::Held => return self.wait_for_bytes(slot, reader, timed, now),
                 Intake::Departing => {
-                    if let Some(bytes) = reader.unanswered() {
+                    if self.can_leave(slot)
+                        && let Some(bytes) = reader.unanswered()
+                    {
                         self.give_reader(reader);
                         return self.leave(slot, bytes);
                     }
@@ -90,7 +100,11 @@ impl<S: Socket> Shard<S> {
             }
             match reader.poll() {
                 // It is whole now, and leaves with the next look.
-                Ok(Progress::Complete) if self.intake == Intake::Departing => continue,
+                Ok(Progress::Complete)
+                    if self.intake == Intake::Departing && self.can_leave(slot) =>
+                {
+                    continue;
+                }
                 Ok(Progress::Complete) => {
                     let Some(answered) = self.handle_request(slot, reader, now) else {
                         return;
@@ -121,6 +135,10 @@ impl<S: Socket> Shard<S> {
         self.wait_for_bytes(slot, reader, timed, now);
     }
 
+    fn can_leave(&self, slot: usize) -> bool {
+        self.connections[slot].socket.can_leave()
+    }
+
     /// Answers a webhook, now that the hub has spoken, and goes on with its connection.
     pub(super) fn answer_webhook(
         &mut self,
@@ -128,12 +146,11 @@ impl<S: Socket> Shard<S> {
         outcome: &Result<Receipt, NotStored>,
         now: Now,
     ) {
-        let state = &mut self.connections[slot].state;
-        let (reader, to) = match mem::replace(state, State::Idle) {
+        let (reader, to) = match self.take_state(slot) {
             State::Publishing(reader, to) => (reader, to),
             other => {
                 debug_assert!(false, "only a webhook is published");
-                *state = other;
+                self.set_state(slot, other);
                 return;
             }
         };
@@ -178,7 +195,7 @@ impl<S: Socket> Shard<S> {
         if answering.sent < answering.bytes.len() {
             return;
         }
-        if let State::Answering(answering) = mem::replace(&mut connection.state, State::Idle) {
+        if let State::Answering(answering) = self.take_state(slot) {
             let answered = self.after_answer(slot, answering.reader, answering.then, now);
             if let Some(reader) = answered {
                 self.read_on(slot, reader, None, now);
@@ -188,8 +205,7 @@ impl<S: Socket> Shard<S> {
 
     /// The head or the body has not come in time.
     pub(super) fn refuse_slow(&mut self, slot: usize, now: Now) {
-        let state = &mut self.connections[slot].state;
-        if let State::Reading(reader, _) = mem::replace(state, State::Idle) {
+        if let State::Reading(reader, _) = self.take_state(slot) {
             self.refuse(slot, reader, Refusal::TooSlow, now);
         }
     }
@@ -226,12 +242,16 @@ impl<S: Socket> Shard<S> {
         match handled {
             Handled::Answered(then) => self.send_answer(slot, reader, then, now),
             Handled::Publishing(to) => {
-                self.publishers.push_back(self.token_of(slot));
-                let connection = &mut self.connections[slot];
-                connection.deadline_ms = NO_DEADLINE;
-                connection.state = State::Publishing(reader, to);
+                self.publishers.push_back(Publisher {
+                    token: self.token_of(slot),
+                    read_us: now.mono_us,
+                });
+                self.connections[slot].deadline_ms = NO_DEADLINE;
+                self.publishing_bytes += reader.held_bytes();
+                self.set_state(slot, State::Publishing(reader, to));
                 None
             }
+            Handled::History(request) => self.read_history(slot, reader, request, now),
             Handled::Subscribed(subscriber) => {
                 // What is pipelined behind a stream would wait for its end: for ever.
                 self.give_reader(reader);
@@ -239,7 +259,7 @@ impl<S: Socket> Shard<S> {
                     // As it would be a moment later: nobody will tell of this end again.
                     self.close_stream(slot, Counter::StreamsEndedByPeer);
                 } else {
-                    self.subscribe(slot, subscriber, now);
+                    self.subscribe(slot, &subscriber, now);
                 }
                 None
             }
@@ -247,7 +267,8 @@ impl<S: Socket> Shard<S> {
     }
 
     fn decide(&mut self, slot: usize, request: &Request<'_>) -> Handled {
-        let is_surplus = self.connections[slot].role == Role::Surplus;
+        let connection = &mut self.connections[slot];
+        let is_surplus = connection.role == Role::Surplus || !connection.socket.admit(request.head);
         let is_leaving = is_surplus || self.drain.is_some();
         let mut to = self.responder.reply_to(request);
         to.keep_alive &= !is_leaving;
@@ -255,17 +276,30 @@ impl<S: Socket> Shard<S> {
             Route::Subscribe(subscription) if subscription.head_only => {
                 to.keep_alive &= to.version == Version::Http11;
                 self.tally.count_request(Endpoint::Stream, 200);
-                self.responder.stream_head(to, &mut self.answer);
+                let shared_ms = self.shared_ms(&subscription, to);
+                self.answer_stream_head(to, shared_ms);
             }
             Route::Subscribe(_) if is_leaving => self.decline_stream(to, is_surplus),
             Route::Subscribe(subscription) => {
                 self.tally.count_request(Endpoint::Stream, 200);
-                return Handled::Subscribed(Subscriber::new(subscription, self.epoch, to));
+                let shared_ms = self.shared_ms(&subscription, to);
+                let subscriber = Subscriber::new(subscription, self.epoch, shared_ms, to);
+                return Handled::Subscribed(subscriber);
             }
-            _ if is_surplus => self.answer_error(to, request, FULL),
+            _ if is_surplus => self.answer_error(slot, to, request, FULL),
+            // The ring is the successor's, and this connection cannot be.
+            Route::Publish(_) if self.intake == Intake::Departing => {
+                self.answer_error(slot, to, request, FULL);
+            }
             Route::Publish(draft) => {
+                self.publishing_bytes += draft.content.len();
                 self.drafts.push_back(draft);
                 return Handled::Publishing(to);
+            }
+            Route::History(query) => {
+                let known = request.if_none_match.and_then(text_of);
+                let request = HistoryRequest::new(query, known, self.epoch, to);
+                return Handled::History(request);
             }
             Route::Status => {
                 self.tally.count_request(Endpoint::Webhook, 200);
@@ -275,13 +309,23 @@ impl<S: Socket> Shard<S> {
                 self.tally.count_request(Endpoint::of(request.path), 204);
                 self.responder.preflight(to, allow, &mut self.answer);
             }
-            Route::Asset(path) => self.answer_asset(to, path, request),
-            Route::Error(error) => self.answer_error(to, request, error),
+            Route::Asset(path) => self.answer_asset(slot, to, path, request),
+            Route::Error(error) => self.answer_error(slot, to, request, error),
         }
         Handled::Answered(Then::after(to))
     }
 
-    fn answer_error(&mut self, to: ReplyTo, request: &Request<'_>, error: ErrorAnswer) {
+    fn answer_error(
+        &mut self,
+        slot: usize,
+        to: ReplyTo,
+        request: &Request<'_>,
+        error: ErrorAnswer,
+    ) {
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            let client = self.connections[slot].socket.client();
+            tracing::debug!(%client, status = error.status().code(), "request answered by an error");
+        }
         self.tally.count(Counter::of_error(error), 1);
         self.tally
             .count_request(Endpoint::of(request.path), error.status().code());
@@ -303,7 +347,7 @@ impl<S: Socket> Shard<S> {
         self.responder.ended_stream(to, &events, &mut self.answer);
     }
 
-    fn answer_asset(&mut self, to: ReplyTo, path: &str, request: &Request<'_>) {
+    fn answer_asset(&mut self, slot: usize, to: ReplyTo, path: &str, request: &Request<'_>) {
         let accept_encoding = request.accept_encoding.and_then(text_of);
         let if_none_match = request.if_none_match.and_then(text_of);
         match window::answer(path, accept_encoding, if_none_match) {
@@ -312,9 +356,9 @@ impl<S: Socket> Shard<S> {
                 self.tally.count_request(Endpoint::Window, status);
                 let (fields, is_known) = (file.headers(), file.not_modified);
                 self.responder
-                    .asset(to, is_known, fields, file.body, &mut self.answer);
+                    .representation(to, is_known, fields, file.body, &mut self.answer);
             }
-            None => self.answer_error(to, request, ErrorAnswer::NotFound),
+            None => self.answer_error(slot, to, request, ErrorAnswer::NotFound),
         }
     }
 
@@ -325,15 +369,17 @@ impl<S: Socket> Shard<S> {
         let Some(head) = reader.head() else {
             return Then::Continue;
         };
-        let error = match self.connections[slot].role {
+        let connection = &mut self.connections[slot];
+        let error = match connection.role {
             Role::Surplus => Some(FULL),
+            Role::Guest if !connection.socket.admit(head.head) => Some(FULL),
             Role::Guest => error_before_body(&head, &self.settings.access, window::exists),
         };
         match error {
             Some(error) => {
                 let mut to = self.responder.reply_to(&head);
                 to.keep_alive = false;
-                self.answer_error(to, &head, error);
+                self.answer_error(slot, to, &head, error);
                 Then::Close
             }
             None => {
@@ -368,7 +414,7 @@ impl<S: Socket> Shard<S> {
     fn wait_for_bytes(
         &mut self,
         slot: usize,
-        reader: Box<RequestReader>,
+        mut reader: Box<RequestReader>,
         timed: Option<Phase>,
         now: Now,
     ) {
@@ -378,17 +424,24 @@ impl<S: Socket> Shard<S> {
             }
             return self.give_reader(reader);
         }
+        if !self.has_room_for(reader.held_bytes()) {
+            // What came in one piece was never held, and what is small always may be.
+            reader.shrink();
+            if reader.held_bytes() > SMALL_REQUEST_BYTES_MAX {
+                return self.refuse(slot, reader, Refusal::Overloaded, now);
+            }
+        }
         let phase = reader.phase();
         let connection = &mut self.connections[slot];
         if timed != Some(phase) {
             connection.deadline_ms = now.mono_ms + REQUEST_DEADLINE_MS;
         }
-        connection.state = State::Reading(reader, phase);
+        self.set_state(slot, State::Reading(reader, phase));
     }
 
     /// Sends what is in `Shard::answer`. Returns the reader when all of it has gone out and the
     /// next request may follow.
-    fn send_answer(
+    pub(super) fn send_answer(
         &mut self,
         slot: usize,
         reader: Box<RequestReader>,
@@ -411,13 +464,21 @@ impl<S: Socket> Shard<S> {
             return self.after_answer(slot, reader, then, now);
         }
         connection.deadline_ms = now.mono_ms + STALL_MS;
-        let bytes = self.answer[sent..].to_vec();
-        connection.state = State::Answering(Box::new(Answering {
-            bytes,
+        let rest = &self.answer[sent..];
+        if !self.has_room_for(rest.len() + reader.held_bytes()) {
+            // It reads nothing, and there is no room to wait for it.
+            self.tally.count(Counter::RefusedOverload, 1);
+            self.give_reader(reader);
+            self.close(slot);
+            return None;
+        }
+        let answering = Answering {
+            bytes: rest.to_vec(),
             sent: 0,
             reader,
             then,
-        }));
+        };
+        self.set_state(slot, State::Answering(Box::new(answering)));
         None
     }
 
@@ -431,7 +492,9 @@ impl<S: Socket> Shard<S> {
         match then {
             Then::Continue => {
                 let keep_alive_ms = self.settings.keep_alive.as_millis() as u64;
-                self.connections[slot].deadline_ms = now.mono_ms + keep_alive_ms;
+                let connection = &mut self.connections[slot];
+                connection.deadline_ms = now.mono_ms + keep_alive_ms;
+                connection.socket.end_request();
                 Some(reader)
             }
             Then::Close => {
@@ -443,6 +506,10 @@ impl<S: Socket> Shard<S> {
     }
 
     fn refuse(&mut self, slot: usize, reader: Box<RequestReader>, refusal: Refusal, now: Now) {
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            let client = self.connections[slot].socket.client();
+            tracing::debug!(%client, status = refusal.status().code(), "request refused");
+        }
         self.tally.count(Counter::of_refusal(refusal), 1);
         self.tally
             .count_request(Endpoint::None, refusal.status().code());
@@ -477,6 +544,7 @@ impl Endpoint {
         match path {
             WEBHOOK_PATH => Endpoint::Webhook,
             STREAM_PATH => Endpoint::Stream,
+            MESSAGES_PATH => Endpoint::Messages,
             _ if window::exists(path) => Endpoint::Window,
             _ => Endpoint::None,
         }
@@ -487,6 +555,7 @@ impl Counter {
     fn of_refusal(refusal: Refusal) -> Counter {
         match refusal.status() {
             Status::RequestTimeout => Counter::RefusedTooSlow,
+            Status::ServiceUnavailable => Counter::RefusedOverload,
             Status::ContentTooLarge | Status::UriTooLong | Status::RequestHeaderFieldsTooLarge => {
                 Counter::RefusedTooLarge
             }

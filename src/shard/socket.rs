@@ -1,14 +1,16 @@
-//! What a shard needs of a socket, and the one it gets from the kernel.
+//! What a shard needs of a socket.
 //!
-//! The shard is generic over this trait, so that benches and simulations drive it with sockets of
-//! their own. Never blocks: every call returns `WouldBlock` instead.
+//! The shard is generic over this trait: the reactor gives it the kernel's (`wire`), benches and
+//! simulations sockets of their own. Never blocks: every call returns `WouldBlock` instead.
 
-use std::io::{self, IoSlice, Read, Write};
-use std::net::Shutdown;
+use std::io::{self, IoSlice};
 
-use mio::net::TcpStream;
+use crate::shard::client::Client;
 
 /// A nonblocking byte stream.
+///
+/// A read or write that is short has met the end of what the kernel has or takes now: that there is
+/// more will be told.
 pub trait Socket {
     /// Reads what is there: `Ok(0)` is the end of the peer's bytes.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
@@ -18,23 +20,28 @@ pub trait Socket {
 
     /// Ends our side; the peer's may go on (shutdown(2)).
     fn shutdown_write(&mut self) -> io::Result<()>;
-}
 
-impl Socket for TcpStream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        Read::read(self, buffer)
+    /// There is room to write: sends what the socket itself held back.
+    fn handle_writable(&mut self) -> io::Result<()> {
+        Ok(())
     }
 
-    fn write(&mut self, extents: &[IoSlice<'_>]) -> io::Result<usize> {
-        match extents {
-            // send(2) of one extent is cheaper than writev(2) of one.
-            [one] => Write::write(self, one),
-            many => Write::write_vectored(self, many),
-        }
+    /// A request with this head has come. Returns whether its client may have another connection.
+    fn admit(&mut self, _head: &[u8]) -> bool {
+        true
     }
 
-    fn shutdown_write(&mut self) -> io::Result<()> {
-        self.shutdown(Shutdown::Write)
+    /// The request is answered, and the connection goes on.
+    fn end_request(&mut self) {}
+
+    /// Whether another process could go on with its descriptor alone.
+    fn can_leave(&self) -> bool {
+        true
+    }
+
+    /// Who is at the other end, for the log.
+    fn client(&self) -> Client {
+        Client::Unknown
     }
 }
 

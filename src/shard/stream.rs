@@ -6,31 +6,27 @@
 
 use std::io::IoSlice;
 
-use crate::log::{Cursor, Gather, Lag, LiveLog, NO_SLOT, View};
+use crate::log::{Cursor, Gather, Lag, LiveLog, View};
+use crate::shard::connection::NO_DEADLINE;
+use crate::shard::place::Place;
 use crate::shard::socket::{Socket, Transfer};
-use crate::shard::sweep::LapIndex;
 use crate::sse::frame::{self, Framing};
 
 /// The state of a stream.
 pub struct Stream {
-    pub(super) view: View,
+    pub(super) place: Place,
     pub(super) cursor: Cursor,
     pub(super) framing: Framing,
-    /// Its place in the sweep's lap.
-    pub(super) lap_index: LapIndex,
-    /// Its neighbours in the list of its session's streams.
-    pub(super) session_previous: u32,
-    pub(super) session_next: u32,
     /// Own bytes that go out before anything else: the first events of a new stream, or the rest of
     /// a gap, a heartbeat or the end that the socket did not take whole.
     pub(super) own: Option<Box<OwnBytes>>,
-    /// It is in the sweep's queue.
-    pub(super) queued: bool,
     /// The socket took less than was offered; the reactor will tell when it takes more.
     pub(super) blocked: bool,
     /// A heartbeat goes out with the next write.
     pub(super) heartbeat_due: bool,
     pub(super) ending: Ending,
+    /// When a stream that is shared by a cache ends, in monotonic milliseconds; else never.
+    pub(super) life_ends_ms: u64,
 }
 
 /// Whether a stream is coming to its end.
@@ -39,7 +35,7 @@ pub(super) enum Ending {
     /// It goes on.
     No,
     /// What is pending is sent, then the end: come back in `retry_ms`, and the last chunk.
-    Due { retry_ms: u32 },
+    Due { retry_ms: u16 },
     /// The rest of the end is all there is to send.
     Told,
 }
@@ -77,23 +73,26 @@ impl Stream {
         framing: Framing,
         cursor: Cursor,
         first_bytes: Vec<u8>,
+        life_ends_ms: u64,
     ) -> Stream {
         Stream {
-            view,
+            place: Place::new(view),
             cursor,
             framing,
-            lap_index: 0,
-            session_previous: NO_SLOT,
-            session_next: NO_SLOT,
             own: Some(Box::new(OwnBytes {
                 bytes: first_bytes,
                 sent: 0,
             })),
-            queued: false,
             blocked: false,
             heartbeat_due: false,
             ending: Ending::No,
+            life_ends_ms,
         }
+    }
+
+    /// Whether a cache may give it to many clients, and keep what ended in good order.
+    pub(super) fn is_shared(&self) -> bool {
+        self.life_ends_ms != NO_DEADLINE
     }
 
     /// Bytes allocated for what is its own.
@@ -116,7 +115,7 @@ impl Stream {
         if self.has_nothing_to_send(log) {
             return Served::CaughtUp;
         }
-        match log.lag(self.view, &self.cursor) {
+        match log.lag(self.place.view, &self.cursor) {
             Lag::Within => {}
             Lag::Torn => return Served::Torn,
             Lag::Skips { cursor, missed } => {
@@ -132,7 +131,7 @@ impl Stream {
         let own = self.own.as_deref().map_or(&[][..], OwnBytes::left);
         let mut gather = Gather::new();
         gather.push(own);
-        let after = log.gather(self.view, self.framing, &self.cursor, &mut gather);
+        let after = log.gather(self.place.view, self.framing, &self.cursor, &mut gather);
         let frames_end = gather.bytes();
         let more = after.next_seq < log.head_seq();
         let tail = if more { Tail::default() } else { self.tail() };
@@ -156,7 +155,7 @@ impl Stream {
                 self.skip_own(bytes);
             } else if bytes < frames_end {
                 self.own = None;
-                self.cursor = log.advance(self.view, self.framing, &before, bytes - own_end);
+                self.cursor = log.advance(self.place.view, self.framing, &before, bytes - own_end);
             } else {
                 self.cursor = after;
                 self.keep_rest_of(&tail, bytes - frames_end);

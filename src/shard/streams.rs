@@ -4,12 +4,18 @@
 //! Part of the shard. The path of a frame: `note_behind` (as it enters the log) → `sweep_slice` →
 //! `serve`. Nothing here loops over all streams for one message.
 
+use std::ops::RangeInclusive;
+
 use crate::clock::Now;
 use crate::http::{self, ReplyTo, Subscription, Version};
-use crate::limits::{READS_PER_TURN, RETRY_MS, SLICE_BYTES, SLICE_VISITS, SLICE_WRITES, STALL_MS};
+use crate::limits::{
+    FANOUT_LIFE_LEAST_PERCENT, FANOUT_RETRY_MS, READS_PER_TURN, REPLAY_COPY_BYTES_MAX, RETRY_MS,
+    SLICE_BYTES, SLICE_VISITS, SLICE_WRITES, STALL_MS,
+};
 use crate::log::{NO_SLOT, SessionKey, View};
 use crate::metrics::{Counter, Gauge};
 use crate::shard::connection::{NO_DEADLINE, State};
+use crate::shard::place::Place;
 use crate::shard::socket::{Socket, Transfer};
 use crate::shard::stream::{Ending, Sent, Served, Stream};
 use crate::shard::sweep::{Candidate, LapKind};
@@ -22,20 +28,39 @@ pub(super) struct Subscriber {
     view: http::View,
     /// The message to resume after, if the stream's last event id is one of ours.
     resume_after: Option<u64>,
+    /// How long it lives, if a cache may give it to many clients.
+    shared_ms: Option<u64>,
     to: ReplyTo,
 }
 
 impl Subscriber {
-    pub(super) fn new(subscription: Subscription<'_>, epoch: Epoch, to: ReplyTo) -> Subscriber {
+    /// A stream that is shared begins with all of the history whatever its first client has: those
+    /// who join it later have something else.
+    pub(super) fn new(
+        subscription: Subscription<'_>,
+        epoch: Epoch,
+        shared_ms: Option<u64>,
+        mut to: ReplyTo,
+    ) -> Subscriber {
         let id = subscription
             .last_event_id
+            .filter(|_| shared_ms.is_none())
             .and_then(|id| EventId::parse(id.as_bytes()));
+        // Its connection ends with it, which is soon: say so.
+        to.keep_alive &= shared_ms.is_none();
         Subscriber {
             view: subscription.view,
             resume_after: id.filter(|id| id.epoch == epoch).map(|id| id.seq),
+            shared_ms,
             to,
         }
     }
+}
+
+/// For how many seconds a cache may give out a stream of this life: never until its end, or it would
+/// play a recording to clients that come back at once, again and again.
+fn shared_s(life_ms: u64) -> u64 {
+    (life_ms / 1000).saturating_sub(1)
 }
 
 impl LapKind {
@@ -50,21 +75,27 @@ impl LapKind {
 impl<S: Socket> Shard<S> {
     /// Turns a connection into a stream. Nothing is sent yet: the sweep sends the head, the first
     /// events and the replay in one write.
-    pub(super) fn subscribe(&mut self, slot: usize, subscriber: Subscriber, now: Now) {
+    pub(super) fn subscribe(&mut self, slot: usize, subscriber: &Subscriber, now: Now) {
         let framing = match subscriber.to.version {
             Version::Http11 => Framing::Chunked,
             Version::Http10 => Framing::Bare,
         };
-        let view = match subscriber.view {
-            http::View::Everything => View::Everything,
-            http::View::Public => View::Public,
-            http::View::Session(name) => View::Session(self.log.hold_session(&name)),
-        };
-        let start = self.log.catch_up(view, subscriber.resume_after);
+        let view = self.hold_view(&subscriber.view);
+        let mut start = self.log.catch_up(view, subscriber.resume_after);
+        if !self.has_room_for(REPLAY_COPY_BYTES_MAX) {
+            // The oldest are left out, as they are where their copies are too large.
+            start.replay -= start.ahead.len() as u64;
+            start.ahead.clear();
+        }
 
         let mut first_bytes = Vec::new();
-        self.responder.stream_head(subscriber.to, &mut first_bytes);
-        let retry_ms = self.rng.u64(RETRY_MS);
+        let shared_ms = subscriber.shared_ms;
+        self.responder
+            .stream_head(subscriber.to, shared_ms.map(shared_s), &mut first_bytes);
+        let retry_ms = self.rng.u64(match shared_ms {
+            Some(_) => FANOUT_RETRY_MS,
+            None => RETRY_MS,
+        });
         frame::push_connected(
             &mut first_bytes,
             framing,
@@ -80,19 +111,62 @@ impl<S: Socket> Shard<S> {
             self.log.copy_message(seq, framing, &mut first_bytes);
         }
 
-        let mut stream = Stream::new(view, framing, start.cursor, first_bytes);
-        stream.lap_index = self.sweep.join(LapKind::of(view), slot as u32);
-        stream.queued = true;
-        let connection = &mut self.connections[slot];
-        connection.deadline_ms = NO_DEADLINE;
-        connection.state = State::Streaming(stream);
-        self.sweep.enqueue(slot as u32);
+        self.connections[slot].deadline_ms = NO_DEADLINE;
+        let life_ends_ms = shared_ms.map_or(NO_DEADLINE, |life_ms| now.mono_ms + life_ms);
+        let stream = Stream::new(view, framing, start.cursor, first_bytes, life_ends_ms);
+        self.set_state(slot, State::Streaming(stream));
         let opened = match subscriber.resume_after {
             Some(_) => Counter::StreamsResumed,
             None => Counter::StreamsReplayed,
         };
         self.tally.count(opened, 1);
         self.tally.shift(Gauge::Streams, 1);
+        self.take_place(slot, view);
+        self.enqueue(slot);
+    }
+
+    /// How long a stream that is asked for now may be shared by a cache, if it may at all. In HTTP/1.0
+    /// an end in good order looks like any other, so a cache could keep what was cut off.
+    pub(super) fn shared_ms(
+        &mut self,
+        subscription: &Subscription<'_>,
+        to: ReplyTo,
+    ) -> Option<u64> {
+        let is_shared = subscription.is_public && to.version == Version::Http11;
+        let life = self.settings.fanout_life.filter(|_| is_shared)?;
+        let longest_ms = life.as_millis() as u64;
+        let shortest_ms = longest_ms * FANOUT_LIFE_LEAST_PERCENT / 100;
+        Some(self.rng.u64(shortest_ms..=longest_ms))
+    }
+
+    /// Appends the head of a stream to `Shard::answer`: all there is for a `HEAD`.
+    pub(super) fn answer_stream_head(&mut self, to: ReplyTo, shared_ms: Option<u64>) {
+        self.responder
+            .stream_head(to, shared_ms.map(shared_s), &mut self.answer);
+    }
+
+    /// A view as the log knows it; one of a session counts until [`Shard::release_view`].
+    pub(super) fn hold_view(&mut self, view: &http::View) -> View {
+        match view {
+            http::View::Everything => View::Everything,
+            http::View::Public => View::Public,
+            http::View::Session(name) => View::Session(self.log.hold_session(name)),
+        }
+    }
+
+    pub(super) fn release_view(&mut self, view: View) {
+        if let View::Session(key) = view {
+            self.log.release_session(key);
+        }
+    }
+
+    /// Puts a connection, whose state has a place for a view that is held, among those that messages
+    /// of this view wake.
+    pub(super) fn take_place(&mut self, slot: usize, view: View) {
+        let lap_index = self.sweep.join(LapKind::of(view), slot as u32);
+        if let Some(place) = self.place_mut(slot) {
+            place.lap_index = lap_index;
+        }
         if let View::Session(key) = view {
             self.link_session(slot, key);
         }
@@ -159,15 +233,13 @@ impl<S: Socket> Shard<S> {
             Candidate::Lapped(slot) => Some(slot as usize),
             Candidate::Queued(slot) => {
                 // The slot may have another tenant by now, whose turn this is not.
-                let stream = self
-                    .stream_mut(slot as usize)
-                    .filter(|stream| stream.queued)?;
-                stream.queued = false;
+                let place = self.place_mut(slot as usize).filter(|place| place.queued)?;
+                place.queued = false;
                 Some(slot as usize)
             }
             Candidate::OfSession(key) => {
                 let slot = self.log.walk_slot(key)?;
-                let next = self.stream_mut(slot as usize)?.session_next;
+                let next = self.place_mut(slot as usize)?.session_next;
                 self.log.walk_past(key, slot, next);
                 self.sweep.enqueue_session(key);
                 Some(slot as usize)
@@ -193,9 +265,28 @@ impl<S: Socket> Shard<S> {
         }
     }
 
-    /// A stream's turn to end has come.
-    pub(super) fn end_stream(&mut self, slot: usize) {
-        let retry_ms = self.rng.u64(RETRY_MS) as u32;
+    /// A stream's turn to end has come, or that of a request that waits.
+    pub(super) fn end_stream(&mut self, slot: usize, now: Now) {
+        if matches!(
+            self.connections.get(slot).map(|c| &c.state),
+            Some(State::Waiting(_))
+        ) {
+            return self.end_wait(slot, now);
+        }
+        // Cut off: what ends in good order before its time would be kept by a cache, and played to
+        // clients that come back at once.
+        if self
+            .stream_mut(slot)
+            .is_some_and(|stream| stream.is_shared())
+        {
+            return self.close_stream(slot, Counter::StreamsDrained);
+        }
+        self.tell_end(slot, RETRY_MS);
+    }
+
+    /// A stream is told to come back, and ends.
+    pub(super) fn tell_end(&mut self, slot: usize, retry_ms: RangeInclusive<u64>) {
+        let retry_ms = self.rng.u64(retry_ms) as u16;
         if let Some(stream) = self.stream_mut(slot)
             && stream.ending == Ending::No
         {
@@ -207,16 +298,22 @@ impl<S: Socket> Shard<S> {
     /// Takes a closed stream out of all lists.
     pub(super) fn forget_stream(&mut self, slot: usize, stream: &Stream) {
         self.tally.shift(Gauge::Streams, -1);
-        let moved = self.sweep.leave(LapKind::of(stream.view), stream.lap_index);
+        self.forget_place(slot, &stream.place);
+    }
+
+    /// Takes a place, which no state holds any more, out of all lists, and releases its view.
+    pub(super) fn forget_place(&mut self, slot: usize, place: &Place) {
+        let moved = self.sweep.leave(LapKind::of(place.view), place.lap_index);
         if let Some(moved) = moved
-            && let Some(other) = self.stream_mut(moved as usize)
+            && let Some(other) = self.place_mut(moved as usize)
         {
-            other.lap_index = stream.lap_index;
+            other.lap_index = place.lap_index;
             // It may have moved to where the sweep has already been.
             self.enqueue(moved as usize);
         }
-        if let View::Session(key) = stream.view {
-            self.unlink_session(slot, stream, key);
+        if let View::Session(key) = place.view {
+            self.unlink_session(slot, place, key);
+            self.log.release_session(key);
         }
     }
 
@@ -224,6 +321,7 @@ impl<S: Socket> Shard<S> {
     fn serve(&mut self, slot: usize, now: Now) -> Option<usize> {
         let connection = self.connections.get_mut(slot)?;
         let State::Streaming(stream) = &mut connection.state else {
+            self.wake_waiting(slot, now);
             return None;
         };
         if stream.blocked {
@@ -231,7 +329,9 @@ impl<S: Socket> Shard<S> {
         }
         let had_deadline = connection.deadline_ms != NO_DEADLINE;
         let mut gaps = 0;
+        let own_bytes = stream.own_bytes();
         let served = stream.serve(&mut connection.socket, &self.log, &mut gaps);
+        self.held_bytes = self.held_bytes - own_bytes + stream.own_bytes();
         self.tally.count(Counter::Gaps, gaps);
         let bytes = match served {
             Served::CaughtUp => return None,
@@ -283,11 +383,17 @@ impl<S: Socket> Shard<S> {
 
     /// The stream has ended in an orderly way: so does the connection.
     fn end_connection(&mut self, slot: usize, now: Now) {
-        let state = &mut self.connections[slot].state;
-        if let State::Streaming(stream) = std::mem::replace(state, State::Idle) {
+        if let State::Streaming(stream) = self.take_state(slot) {
+            self.tally.count(
+                if stream.is_shared() {
+                    Counter::StreamsExpired
+                } else {
+                    Counter::StreamsDrained
+                },
+                1,
+            );
             self.forget_stream(slot, &stream);
         }
-        self.tally.count(Counter::StreamsDrained, 1);
         self.half_close(slot, now);
     }
 
@@ -312,10 +418,10 @@ impl<S: Socket> Shard<S> {
     }
 
     fn enqueue(&mut self, slot: usize) {
-        if let Some(stream) = self.stream_mut(slot)
-            && !stream.queued
+        if let Some(place) = self.place_mut(slot)
+            && !place.queued
         {
-            stream.queued = true;
+            place.queued = true;
             self.sweep.enqueue(slot as u32);
         }
     }
@@ -327,28 +433,31 @@ impl<S: Socket> Shard<S> {
         }
     }
 
+    fn place_mut(&mut self, slot: usize) -> Option<&mut Place> {
+        self.connections.get_mut(slot)?.state.place_mut()
+    }
+
     fn link_session(&mut self, slot: usize, key: SessionKey) {
         let first = self.log.first_slot(key);
-        if let Some(neighbour) = self.stream_mut(first as usize) {
+        if let Some(neighbour) = self.place_mut(first as usize) {
             neighbour.session_previous = slot as u32;
         }
-        if let Some(stream) = self.stream_mut(slot) {
-            stream.session_next = first;
+        if let Some(place) = self.place_mut(slot) {
+            place.session_next = first;
         }
         self.log.set_first_slot(key, slot as u32);
     }
 
-    fn unlink_session(&mut self, slot: usize, stream: &Stream, key: SessionKey) {
-        let (previous, next) = (stream.session_previous, stream.session_next);
+    fn unlink_session(&mut self, slot: usize, place: &Place, key: SessionKey) {
+        let (previous, next) = (place.session_previous, place.session_next);
         self.log.walk_past(key, slot as u32, next);
-        match self.stream_mut(previous as usize) {
+        match self.place_mut(previous as usize) {
             Some(neighbour) => neighbour.session_next = next,
             None => self.log.set_first_slot(key, next),
         }
-        if let Some(neighbour) = self.stream_mut(next as usize) {
+        if let Some(neighbour) = self.place_mut(next as usize) {
             neighbour.session_previous = previous;
         }
         debug_assert!(previous != NO_SLOT || self.log.first_slot(key) != slot as u32);
-        self.log.release_session(key);
     }
 }

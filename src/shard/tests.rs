@@ -126,6 +126,8 @@ pub(crate) fn settings() -> Settings {
         keep_alive: Duration::from_secs(75),
         body_bytes_max: 4000,
         drain: Duration::from_secs(5),
+        held_bytes_max: 20_000,
+        fanout_life: None,
         log_bytes_min: 0,
         access: Access::new(None),
         allow_origin: AllowOrigin::Any,
@@ -134,6 +136,11 @@ pub(crate) fn settings() -> Settings {
 
 impl Node {
     fn new() -> Node {
+        Node::with(|_| {})
+    }
+
+    /// With other settings.
+    fn with(set: impl FnOnce(&mut Settings)) -> Node {
         let medium = Box::new(MemoryMedium::default());
         let (ring, recovered) = Ring::open_on(medium, 4000).unwrap();
         let (batches, inbox) = bounded(8);
@@ -149,7 +156,9 @@ impl Node {
             mono_us: 0,
             unix_ms: 1_700_000_000_000,
         };
-        let shard = Shard::new(Arc::new(settings()), &hub, 1, now);
+        let mut settings = settings();
+        set(&mut settings);
+        let shard = Shard::new(Arc::new(settings), &hub, 1, now);
         Node {
             hub,
             inbox,
@@ -199,8 +208,9 @@ impl Node {
         };
         let mut drafts = VecDeque::from(vec![draft; messages]);
         let mut outcomes = Vec::new();
+        let sender = self.hub.new_sender();
         self.hub
-            .publish(&mut drafts, self.now.unix_ms, &mut outcomes);
+            .publish(sender, &mut drafts, self.now.unix_ms, &mut outcomes);
         assert!(drafts.is_empty() && outcomes.iter().all(Result::is_ok));
         self.take_batches();
     }
@@ -309,6 +319,111 @@ fn a_100_that_does_not_fit_waits_for_room() {
     assert!(!peer.0.borrow().is_shut);
 }
 
+/// 20,000 bytes are for all connections of the node: slow uploads take them up, and give them back.
+#[test]
+fn slow_uploads_are_bounded_together_and_what_comes_in_one_piece_is_served() {
+    let mut node = Node::new();
+    let content = "x".repeat(3000);
+    let body = format!("{{\"message\":\"{content}\"}}");
+    let head = "POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length:";
+    let request = format!("{head} {}\r\n\r\n{body}", body.len());
+    let (most, last) = request.split_at(request.len() - 1);
+    let mut answers = Vec::new();
+    let mut slow = Vec::new();
+    for _ in 0..20 {
+        let peer = Peer::with_room(10_000);
+        let token = node.ask(&peer, most.as_bytes());
+        answers.push(peer.take());
+        slow.push((peer, token));
+    }
+    let admitted = answers.iter().filter(|answer| answer.is_empty()).count();
+    assert!((3..=6).contains(&admitted), "{answers:?}");
+    let refused = &answers[19];
+    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
+    assert!(
+        refused.contains("\r\nRetry-After: ") && refused.contains("close"),
+        "{refused}"
+    );
+
+    // In one piece; and small, in two.
+    let whole = Peer::with_room(10_000);
+    node.ask(&whole, request.as_bytes());
+    assert!(whole.take().starts_with("HTTP/1.1 200 "));
+    let small = Peer::with_room(10_000);
+    let token = node.ask(&small, b"GET /api/webhook HTTP/1.1\r\n");
+    assert_eq!(small.take(), "");
+    small.send(b"Host: a\r\n\r\n");
+    node.turn(&[(token, READABLE)]);
+    assert!(small.take().starts_with("HTTP/1.1 200 "));
+
+    // Those that were let in are served, and then there is room again.
+    for (peer, token) in slow.iter().take(admitted) {
+        peer.send(last.as_bytes());
+        node.turn(&[(*token, READABLE)]);
+        assert!(peer.take().starts_with("HTTP/1.1 200 "));
+    }
+    let later = Peer::with_room(10_000);
+    node.ask(&later, most.as_bytes());
+    assert_eq!(later.take(), "");
+    node.shard.holdings();
+}
+
+/// Peers that ask and read nothing.
+#[test]
+fn answers_that_nobody_takes_are_bounded_together() {
+    let mut node = Node::new();
+    let peers: Vec<Peer> = (0..20)
+        .map(|_| {
+            let peer = Peer::with_room(0);
+            node.ask(&peer, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+            peer
+        })
+        .collect();
+    let closed = peers.iter().filter(|peer| peer.is_closed()).count();
+    assert!(
+        closed > 0,
+        "20 pages of the window were held in 20,000 bytes"
+    );
+    assert!(node.shard.holdings().answer_bytes <= 20_000);
+    node.shard.close_all();
+    assert_eq!((node.shard.held_bytes, node.shard.connections()), (0, 0));
+}
+
+/// 3,000 webhooks of 3,000 bytes, all there at once, take more than may wait for the hub.
+#[test]
+fn a_burst_of_webhooks_is_read_no_faster_than_the_hub_takes_it() {
+    let mut node = Node::new();
+    let body = format!("{{\"message\":\"{}\"}}", "x".repeat(3500));
+    let head = "POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length:";
+    let request = format!("{head} {}\r\n\r\n{body}", body.len());
+    let peers: Vec<(Peer, Token)> = (0..3000)
+        .map(|_| {
+            let peer = Peer::with_room(1000);
+            let token = node.open(&peer);
+            peer.send(request.as_bytes());
+            (peer, token)
+        })
+        .collect();
+    for (_, token) in &peers {
+        node.shard.ready(*token, READABLE, node.now);
+    }
+    let waiting = node.shard.drafts.len();
+    assert!(
+        (1500..3000).contains(&waiting),
+        "{waiting} are read at once"
+    );
+    for _ in 0..100 {
+        node.turn(&[]);
+    }
+    for (peer, _) in &peers {
+        assert!(peer.take().starts_with("HTTP/1.1 200 "));
+    }
+    assert_eq!(
+        (node.shard.drafts.len(), node.shard.publishing_bytes),
+        (0, 0)
+    );
+}
+
 /// What passes before the next turn, in which nobody is behind, is no part of a sweep.
 #[test]
 fn the_time_of_a_sweep_ends_with_its_last_slice() {
@@ -336,4 +451,112 @@ fn the_time_of_a_sweep_ends_with_its_last_slice() {
         text.contains("hookcast_sweep_seconds_sum 0.003\nhookcast_sweep_seconds_count 1\n"),
         "{text}"
     );
+}
+
+const WAIT: &[u8] = b"GET /api/webhook/messages?wait=25 HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// What waits has a place among the streams, and leaves the places of others as they were.
+#[test]
+fn a_request_that_waits_is_woken_like_a_stream_and_holds_nothing_else() {
+    let mut node = Node::new();
+    let peers: Vec<Peer> = (0..5).map(|_| Peer::with_room(10_000)).collect();
+    for (index, peer) in peers.iter().enumerate() {
+        node.ask(peer, if index % 2 == 0 { WAIT } else { STREAM });
+    }
+    assert_eq!((node.shard.streams(), node.shard.connections()), (2, 5));
+    assert_eq!(node.shard.holdings().readers, 0);
+    assert_eq!(peers[0].take(), "");
+    node.publish(1, 10);
+    node.turn(&[]);
+    for peer in &peers {
+        assert!(peer.take().contains("xxxxxxxxxx"));
+    }
+    // A second message finds the streams alone.
+    node.publish(1, 10);
+    node.turn(&[]);
+    for (index, peer) in peers.iter().enumerate() {
+        assert_eq!(peer.take().contains("xxxxxxxxxx"), index % 2 == 1);
+    }
+}
+
+#[test]
+fn a_wait_ends_in_time_and_closes_with_its_connection() {
+    let mut node = Node::new();
+    let (peer, leaver) = (Peer::with_room(10_000), Peer::with_room(10_000));
+    node.ask(&peer, WAIT);
+    let token = node.ask(&leaver, WAIT);
+    leaver.0.borrow_mut().has_ended = true;
+    let hung_up = Readiness {
+        hung_up: true,
+        ..READABLE
+    };
+    node.turn(&[(token, hung_up)]);
+    assert!(leaver.is_closed());
+    node.pass(24_000);
+    node.turn(&[]);
+    assert_eq!(peer.take(), "");
+    node.pass(2_000);
+    node.turn(&[]);
+    assert!(peer.take().contains("\"messages\":[]"));
+    assert!(!peer.is_closed());
+}
+
+fn fanned_out() -> Node {
+    Node::with(|settings| {
+        settings.fanout_life = Some(Duration::from_secs(10));
+        settings.access = Access::new(None).fanned_out();
+    })
+}
+
+/// The life in seconds that the head of a shared stream gives a cache.
+fn shared_s(text: &str) -> u64 {
+    let (_, rest) = text.split_once("s-maxage=").expect(text);
+    rest.split_once(',').unwrap().0.parse().unwrap()
+}
+
+/// What a cache may still give out must not have ended: it would be a recording.
+#[test]
+fn a_shared_stream_outlives_its_freshness_and_ends_in_good_order_by_its_life() {
+    let mut node = fanned_out();
+    let peers: Vec<Peer> = (0..50).map(|_| Peer::with_room(10_000)).collect();
+    let mut fresh_s = Vec::new();
+    for peer in &peers {
+        node.ask(peer, STREAM);
+        fresh_s.push(shared_s(&peer.take()));
+    }
+    assert!(fresh_s.iter().all(|s| (7..=9).contains(s)), "{fresh_s:?}");
+    assert!(
+        fresh_s.iter().any(|s| *s != fresh_s[0]),
+        "spread: {fresh_s:?}"
+    );
+    for second in 1..=11 {
+        node.pass(1000);
+        node.turn(&[]);
+        node.turn(&[]);
+        for (peer, fresh_s) in peers.iter().zip(&fresh_s) {
+            let has_ended = peer.take().ends_with("0\r\n\r\n");
+            assert!(
+                !has_ended || second > *fresh_s,
+                "after {second} s: {fresh_s}"
+            );
+        }
+    }
+    assert_eq!(node.shard.streams(), 0);
+}
+
+#[test]
+fn a_shared_stream_is_cut_off_by_a_drain_and_others_are_not() {
+    let mut node = fanned_out();
+    let (shared, private) = (Peer::with_room(10_000), Peer::with_room(10_000));
+    node.ask(&shared, STREAM);
+    let head = "GET /api/webhook/stream?sessionId=a HTTP/1.1\r\nHost: a\r\n\r\n";
+    node.ask(&private, head.as_bytes());
+    shared.take();
+    assert!(private.take().contains("no-store"));
+    node.shard.start_drain(node.now);
+    node.pass(4000);
+    node.turn(&[]);
+    assert_eq!(shared.take(), "");
+    assert!(shared.is_closed());
+    assert!(private.take().ends_with("0\r\n\r\n"));
 }

@@ -80,6 +80,27 @@ pub fn push_message(out: &mut Vec<u8>, epoch: Epoch, seq: u64, message: &Message
     })
 }
 
+/// Appends a message's event as a JSON object: what its `data` holds, and its event id as the first
+/// member, `eventId`. `event` is the payload of a frame that [`push_message`] made.
+pub fn push_entry(out: &mut Vec<u8>, event: &[u8]) {
+    let parts = event
+        .strip_prefix(b"id: ")
+        .zip(memchr::memchr(b'\n', event))
+        .and_then(|(rest, line_end)| {
+            let (id, data) = rest.split_at_checked(line_end - b"id: ".len())?;
+            let object = data.strip_prefix(b"\ndata: {")?.strip_suffix(b"\n\n")?;
+            Some((id, object))
+        });
+    let Some((id, object)) = parts else {
+        debug_assert!(false, "a message's event has an id and an object");
+        return;
+    };
+    out.extend_from_slice(b"{\"eventId\":\"");
+    out.extend_from_slice(id);
+    out.extend_from_slice(b"\",");
+    out.extend_from_slice(object);
+}
+
 /// Appends the first events of a stream: how long to wait before a reconnect, and what comes next.
 pub fn push_connected(
     out: &mut Vec<u8>,
@@ -197,6 +218,24 @@ mod tests {
         assert_eq!(frame.len(), chunk.bytes as usize);
         let head = format!("{:x}\r\n", expected.len());
         assert!(frame.starts_with(head.as_bytes()) && frame.ends_with(b"\n\n\r\n"));
+    }
+
+    #[test]
+    fn an_entry_is_the_event_with_its_id() {
+        let mut out = Vec::new();
+        let chunk = push_message(&mut out, Epoch(0xab), 7, &message("a\n\"{", "s"));
+        let mut entry = b"before".to_vec();
+        push_entry(&mut entry, payload(&out, chunk).as_bytes());
+        let entry: serde_json::Value = serde_json::from_slice(&entry[6..]).unwrap();
+        let expected = serde_json::json!({
+            "eventId": "00000000000000ab-7",
+            "type": "webhook_message",
+            "id": "01234567-89ab-cdef-0123-456789abcdef",
+            "content": "a\n\"{",
+            "timestamp": 1_700_000_000_123_u64,
+            "sessionId": "s",
+        });
+        assert_eq!(entry, expected);
     }
 
     #[test]

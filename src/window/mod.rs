@@ -17,6 +17,8 @@ use std::sync::LazyLock;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use crate::http::etag;
+
 /// What may be had without a hash in its address: the module for others, and the icon that browsers
 /// ask for when someone looks at an answer of the API.
 const PUBLIC: [(&str, &str); 2] = [
@@ -121,12 +123,12 @@ pub fn answer(
 ) -> Option<Answer> {
     let (file, cache_control) = WINDOW.find(path)?;
     let gzip = accept_encoding.is_some_and(accepts_gzip);
-    let (etag, body) = if gzip { &file.gzip } else { &file.plain };
-    let not_modified = if_none_match.is_some_and(|tags| any_matches(tags, etag));
+    let (tag, body) = if gzip { &file.gzip } else { &file.plain };
+    let not_modified = if_none_match.is_some_and(|tags| etag::any_matches(tags, tag));
     Some(Answer {
         not_modified,
         body: if not_modified { &[] } else { body },
-        etag,
+        etag: tag,
         cache_control,
         content_type: file.content_type,
         gzip,
@@ -234,15 +236,6 @@ fn accepts_gzip(accept_encoding: &str) -> bool {
         }
     }
     any
-}
-
-/// Whether `If-None-Match` holds `etag`, by weak comparison: a proxy that recompresses makes tags weak
-/// (RFC 9110 section 13.1.2).
-fn any_matches(if_none_match: &str, etag: &str) -> bool {
-    if_none_match
-        .split(',')
-        .map(str::trim)
-        .any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag)
 }
 
 #[cfg(test)]

@@ -122,12 +122,12 @@ fn json_is_what_rfc_8259_says() {
             }
         }
     }
+    assert!(failed.is_empty(), "{} failed: {failed:#?}", failed.len());
     server.publish("the end");
     assert_eq!(
         stream.next().content(),
         "the end",
         "more came than was accepted"
     );
-    assert!(failed.is_empty(), "{} failed: {failed:#?}", failed.len());
     println!("{} bodies, 2 deliveries each", cases.len());
 }

@@ -8,13 +8,13 @@ use hookcast::limits::{
 use hookcast::shard::{Role, Settings, Token};
 use memchr::memmem;
 
-use crate::coverage;
-use crate::kernel::SharedLink;
-use crate::model::Fate;
-use crate::model::Model;
-use crate::node::ShardNode;
-use crate::request::{Expected, Request};
-use crate::stream::{Known, StreamCheck, number, show};
+use super::coverage;
+use super::kernel::SharedLink;
+use super::model::Fate;
+use super::model::Model;
+use super::node::ShardNode;
+use super::request::{Expected, Request};
+use super::stream::{Known, StreamCheck, number, show};
 
 /// Deadlines are looked at in eight phases a second, each rounded up to a millisecond.
 const PATROL_SLACK_MS: u64 = PATROL_INTERVAL_MS + 2;

@@ -17,11 +17,11 @@ use hookcast::ring::Ring;
 use hookcast::ring::memory::MemoryMedium;
 use hookcast::shard::{Settings, Shard, Token};
 
-use crate::kernel::SimSocket;
-use crate::model::LogExtent;
-use crate::operation::Profile;
-use crate::request::SECRET;
-use crate::stream::Subscribed;
+use super::kernel::SimSocket;
+use super::model::LogExtent;
+use super::operation::Profile;
+use super::request::SECRET;
+use super::stream::Subscribed;
 
 /// What the kernel's eventfd is to a real shard.
 #[derive(Default)]
@@ -76,6 +76,8 @@ pub fn settings(profile: &Profile) -> Settings {
         keep_alive: Duration::from_millis(profile.keep_alive_ms),
         body_bytes_max: profile.body_bytes_max,
         drain: Duration::from_millis(profile.drain_ms),
+        held_bytes_max: hookcast::limits::HELD_BYTES_MAX,
+        fanout_life: None,
         log_bytes_min: profile.log_bytes_min,
         access: Access::new(profile.has_secret.then_some(SECRET.as_bytes())),
         allow_origin: AllowOrigin::Any,

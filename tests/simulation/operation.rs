@@ -82,7 +82,7 @@ pub enum Action {
     Restart,
 }
 
-const WEIGHTS: &[(Action, u32)] = &[
+pub const WEIGHTS: &[(Action, u32)] = &[
     (Action::Connect, 60),
     (Action::Crowd, 2),
     (Action::Scatter, 1),
@@ -129,7 +129,7 @@ enum Style {
 }
 
 impl Profile {
-    fn draw(rng: &mut Rng) -> Profile {
+    pub fn draw(rng: &mut Rng) -> Profile {
         let style = match rng.u8(..16) {
             0 => Style::Crowd,
             1..=3 => Style::Flood,

@@ -2,8 +2,8 @@
 
 use fastrand::Rng;
 
-use crate::model::{Model, SESSIONS, View, session_name};
-use crate::stream::StreamSpec;
+use super::model::{Model, SESSIONS, View, session_name};
+use super::stream::StreamSpec;
 
 pub const SECRET: &str = "open sesame";
 

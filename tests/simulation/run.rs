@@ -4,9 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
-use crate::coverage;
-use crate::operation::{self, Operation, Profile};
-use crate::world::World;
+use super::coverage;
+use super::operation::{self, Operation, Profile};
+use super::world::World;
 
 /// How many runs are spent on making a failure shorter.
 const ATTEMPTS_MAX: usize = 400;

@@ -3,8 +3,8 @@
 use hookcast::limits::{HISTORY_MESSAGES, RETRY_MS};
 use memchr::memmem;
 
-use crate::coverage;
-use crate::model::{LogExtent, Model, View};
+use super::coverage;
+use super::model::{LogExtent, Model, View};
 
 /// What a client asked for.
 #[derive(Debug, Clone, Copy)]

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use hookcast::metrics::{Counter, Gauge};
 use hookcast::shard::{Holdings, Readiness, Role};
 
-use crate::client::{Client, Surroundings};
-use crate::coverage;
-use crate::model::View;
-use crate::node::ShardNode;
-use crate::operation::pick;
-use crate::stream::StreamCheck;
-use crate::world::World;
+use super::client::{Client, Surroundings};
+use super::coverage;
+use super::model::View;
+use super::node::ShardNode;
+use super::operation::pick;
+use super::stream::StreamCheck;
+use super::world::World;
 
 /// The phases of a turn, in the order in which the reactor calls them.
 const PHASES: usize = 8;

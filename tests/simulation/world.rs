@@ -10,14 +10,14 @@ use hookcast::message::{Message, MessageId, SessionId};
 use hookcast::ring::memory::MemoryMedium;
 use hookcast::shard::Role;
 
-use crate::client::Client;
-use crate::coverage;
-use crate::kernel::{Kernel, Link, SimSocket};
-use crate::model::{Fate, Model, SESSIONS, session_name};
-use crate::node::{Node, Started};
-use crate::operation::{Action, Operation, Profile, pick};
-use crate::request::{self, Request, Resumption, Setting};
-use crate::turn::PHASES_BEFORE_PUBLISH;
+use super::client::Client;
+use super::coverage;
+use super::kernel::{Kernel, Link, SimSocket};
+use super::model::{Fate, Model, SESSIONS, session_name};
+use super::node::{Node, Started};
+use super::operation::{Action, Operation, Profile, pick};
+use super::request::{self, Request, Resumption, Setting};
+use super::turn::PHASES_BEFORE_PUBLISH;
 
 /// The wall clock at the start: some day in 2023.
 const UNIX_MS: u64 = 1_700_000_000_000;
@@ -300,6 +300,14 @@ impl World {
             };
             self.clients[place].ask(request, &mut self.model);
         }
+        if self.rng.bool() && !self.clients[place].is_terminal && self.clients[place].may_ask() {
+            // A stream, and something behind it that nobody will answer.
+            let request = self.draw_subscription();
+            self.clients[place].ask(request, &mut self.model);
+            for _ in 0..self.rng.usize(0..40) {
+                self.clients[place].ask(request::status(), &mut self.model);
+            }
+        }
     }
 
     fn some_client(&mut self, is_fit: impl Fn(&Client) -> bool) -> Option<usize> {
@@ -345,7 +353,8 @@ impl World {
                 .usize(if is_flood { usual..=usual } else { 1..=usual });
             let is_plain = is_flood || self.rng.bool();
             let session = self.rng.bool().then(|| self.rng.usize(..SESSIONS));
-            let id = MessageId::from_u128(self.rng.u128(..));
+            let nth = self.model.offers.len() as u64;
+            let id = MessageId::from_u64_pair(self.rng.u64(..), nth);
             let timestamp_ms = self.rng.u64(..UNIX_MS);
             let stamp = Some((id.to_string(), timestamp_ms));
             let key = self
@@ -546,7 +555,7 @@ impl World {
             .node
             .shards
             .iter()
-            .all(crate::node::ShardNode::has_ended);
+            .all(super::node::ShardNode::has_ended);
         assert!(
             has_ended && self.clients.is_empty(),
             "the drain is over, and not all is"

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,10 @@ pub struct Setup {
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
     files_max: Option<u64>,
+    /// What runs it, such as a tracer; empty for nothing.
+    wrapper: Vec<String>,
+    /// Where the ring is, if not in the directory.
+    ring: Option<PathBuf>,
     /// Holds the ring, and outlives every server started from this setup.
     directory: Arc<TempDir>,
 }
@@ -34,8 +38,16 @@ impl Setup {
             arguments: arguments.iter().map(ToString::to_string).collect(),
             variables: Vec::new(),
             files_max: None,
+            wrapper: Vec::new(),
+            ring: None,
             directory: Arc::new(tempfile::tempdir().unwrap()),
         }
+    }
+
+    /// With these flags instead.
+    pub fn arguments(mut self, arguments: &[&str]) -> Setup {
+        self.arguments = arguments.iter().map(ToString::to_string).collect();
+        self
     }
 
     /// With a variable in its environment, which is empty otherwise.
@@ -55,17 +67,35 @@ impl Setup {
         self
     }
 
+    /// Run by another program, which must keep the process id it is started with.
+    pub fn under(mut self, wrapper: &[&str]) -> Setup {
+        self.wrapper = wrapper.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// With the ring at another path.
+    pub fn ring_at(mut self, path: PathBuf) -> Setup {
+        self.ring = Some(path);
+        self
+    }
+
     /// The ring file.
     pub fn ring(&self) -> PathBuf {
-        self.directory.path().join("test.ring")
+        let own = || self.directory.path().join("test.ring");
+        self.ring.clone().unwrap_or_else(own)
     }
 
     /// The command, to be run in a way of its own.
     pub fn command(&self) -> Command {
         let program = env!("CARGO_BIN_EXE_hookcast");
-        let mut command = match self.files_max {
-            None => Command::new(program),
-            Some(files) => {
+        let mut command = match (self.files_max, self.wrapper.split_first()) {
+            (None, None) => Command::new(program),
+            (None, Some((wrapper, arguments))) => {
+                let mut wrapper = Command::new(wrapper);
+                wrapper.args(arguments).arg(program);
+                wrapper
+            }
+            (Some(files), _) => {
                 let mut shell = Command::new("/bin/sh");
                 shell.args([
                     "-c",
@@ -271,7 +301,9 @@ impl Log {
     }
 
     fn lines(&self) -> Vec<Value> {
-        self.0.0.lock().unwrap().lines.clone()
+        // A test that fails while it waits for a line leaves the lock poisoned.
+        let state = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.lines.clone()
     }
 
     fn wait_for(&self, message: &str) -> Value {

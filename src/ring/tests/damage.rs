@@ -13,7 +13,7 @@ use crate::message::Message;
 /// find it.
 fn plan(image: &[u8]) -> Plan {
     let boot_id = 1_u128.to_le_bytes();
-    Survey::of(&image).plan(Geometry::for_payload(BYTES_MAX).unwrap(), &boot_id)
+    Survey::of(&image).plan(Geometry::for_payload(BYTES_MAX, 1).unwrap(), &boot_id)
 }
 
 /// The messages that [`disk_with`] appends, from 1 on.
@@ -414,7 +414,7 @@ proptest! {
     ) {
         let mut image = garbage;
         if as_ring_length {
-            let geometry = Geometry::for_payload(BYTES_MAX).unwrap();
+            let geometry = Geometry::for_payload(BYTES_MAX, 1).unwrap();
             let pattern = image.clone();
             image = pattern.into_iter().cycle().take(geometry.file_bytes() as usize).collect();
         }

@@ -1,8 +1,9 @@
 //! The bytes of a file as `FORMAT.md` has them, put together by hand: a change of the format that
 //! is not a new version fails here.
 
-use super::super::Ring;
 use super::super::memory::MemoryMedium;
+use super::super::{Found, Ring};
+use super::{disk_with, last_100, message, numbers, open};
 use crate::message::{Message, MessageId, SessionId};
 
 /// CRC-32, bit by bit, from its definition.
@@ -128,4 +129,72 @@ fn a_file_is_byte_for_byte_what_the_document_says() {
         .is_err()
     );
     assert_eq!(medium.image()[4 * 4096..][..8], *b"\x03\0\0\0OPEN");
+}
+
+#[test]
+fn a_ring_for_commits_has_a_slot_for_each_message_on_its_way() {
+    let medium = MemoryMedium::default();
+    let (mut ring, _) = Ring::open_with(Box::new(medium.clone()), 4032, 128).unwrap();
+    assert_eq!(ring.unsynced_max(), 128);
+    let image = medium.image();
+    assert_eq!(image.len(), 4096 * (1 + 228));
+    assert_eq!(image[12..16], 228_u32.to_le_bytes());
+    for nth in 1..=500 {
+        ring.append(&message(nth, 40)).unwrap();
+    }
+    let offset = 4096 * (1 + 500 % 228);
+    assert_eq!(
+        medium.image()[offset + 8..offset + 16],
+        500_u64.to_le_bytes()
+    );
+    // Who needs fewer uses it as it is; who needs more gets more, under the same epoch.
+    let epoch = ring.epoch();
+    for (unsynced_max, found, has) in [(1, 228, 128), (128, 228, 128)] {
+        let (ring, recovered) =
+            Ring::open_with(Box::new(medium.clone()), 4032, unsynced_max).unwrap();
+        assert!(matches!(recovered.report.found, Found::Intact));
+        assert_eq!(medium.image().len(), 4096 * (1 + found));
+        assert_eq!((ring.unsynced_max(), ring.epoch()), (has, epoch));
+        assert_eq!(numbers(&recovered), last_100(500));
+    }
+    let (medium, epoch) = disk_with(150);
+    let (ring, recovered) = Ring::open_with(Box::new(medium.clone()), 4032, 9).unwrap();
+    assert!(matches!(recovered.report.found, Found::Grown));
+    assert_eq!((ring.unsynced_max(), ring.epoch()), (9, epoch));
+    assert_eq!(numbers(&recovered), last_100(150));
+}
+
+#[test]
+fn without_its_header_the_number_of_its_slots_is_found_out() {
+    let medium = MemoryMedium::default();
+    let (mut ring, _) = Ring::open_with(Box::new(medium.clone()), 9000, 128).unwrap();
+    for nth in 1..=300 {
+        ring.append(&message(nth, 40)).unwrap();
+    }
+    let mut image = medium.image();
+    image[..44].fill(0);
+    medium.set_image(image);
+    let (ring, recovered) = Ring::open_with(Box::new(medium.clone()), 9000, 128).unwrap();
+    assert!(matches!(recovered.report.found, Found::Damaged(_)));
+    assert_eq!(numbers(&recovered), last_100(300));
+    assert_eq!(ring.unsynced_max(), 128);
+}
+
+#[test]
+fn a_rewound_ring_gives_seqs_again_and_forgets_what_had_them() {
+    let (medium, epoch) = disk_with(130);
+    let (mut ring, _) = open(&medium);
+    for nth in 131..=140 {
+        ring.append(&message(nth, 40)).unwrap();
+    }
+    let history = last_100(130).into_iter().map(|nth| message(nth, 40));
+    let history = history.collect::<Vec<_>>();
+    ring.rewind(131, &history).unwrap();
+    assert!(medium.unsynced().is_empty(), "it is on disk");
+    assert_eq!(ring.append(&message(141, 40)).unwrap(), 131);
+    let (ring, recovered) = open(&medium);
+    let mut expected = last_100(130)[1..].to_vec();
+    expected.push(141);
+    assert_eq!(numbers(&recovered), expected);
+    assert_eq!(ring.epoch(), epoch);
 }

@@ -40,7 +40,9 @@ export class Server {
       child.once('exit', () => reject(new Error(`the server did not start:\n${lines.join('\n')}`)));
       createInterface(child.stderr).on('line', (line) => {
         lines.push(line);
-        const found = listening(line);
+        const admin = addressIn(line, 'metrics and health');
+        if (admin) this.adminUrl = `http://${admin}/`;
+        const found = addressIn(line, 'listening');
         if (found) resolve(found);
       });
     });
@@ -89,11 +91,11 @@ export class Server {
   }
 }
 
-function listening(line) {
+function addressIn(line, message) {
   try {
     const entry = JSON.parse(line);
     const fields = { ...entry, ...entry.fields };
-    return fields.message === 'listening' && String(fields.address);
+    return fields.message === message && String(fields.address);
   } catch {
     return undefined;
   }

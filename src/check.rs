@@ -1,0 +1,41 @@
+//! What a command that examines something reports: a line per check, in words.
+//!
+//! Made by `kv-check` (`mirror`) and by `doctor`, printed by `main`. Never does I/O.
+
+use std::fmt;
+
+/// How a check went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// As it should be.
+    Passed,
+    /// It works, but there is something to know.
+    Noted,
+    /// It does not work.
+    Failed,
+    /// Not tried, because an earlier check failed.
+    Skipped,
+}
+
+/// One check and its result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// What was checked: a word or two.
+    pub subject: &'static str,
+    /// How it went.
+    pub verdict: Verdict,
+    /// The result as a sentence, with what to do about it.
+    pub words: String,
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = match self.verdict {
+            Verdict::Passed => "ok",
+            Verdict::Noted => "note",
+            Verdict::Failed => "FAILED",
+            Verdict::Skipped => "skipped",
+        };
+        write!(f, "{:<12} {mark:<8} {}", self.subject, self.words)
+    }
+}

@@ -1,0 +1,200 @@
+//! Who the client is, by what proxies say in a header field.
+//!
+//! Used by the sockets of connections that come from a trusted proxy. Looks at the field lines of a
+//! head that was parsed and found sound; decides by a rule that is the caller's which addresses are
+//! proxies. Never looks at a connection.
+//!
+//! A proxy appends the address that it was reached from, so a list is read from its right end: what
+//! stands left of the first address that is no trusted proxy may have been written by anybody.
+//! Several lines of a field are one list (RFC 9110 section 5.3), which `HAProxy` makes use of.
+
+use std::net::{IpAddr, SocketAddr};
+
+/// The client, by the field `header` (its name in lower case) of a head that came from a proxy: the
+/// last address in the list that is none of a proxy, or the first if all are. None where the field
+/// is missing or its last element is no address.
+pub fn named_client(
+    header: &str,
+    head: &[u8],
+    is_proxy: impl Fn(IpAddr) -> bool,
+) -> Option<IpAddr> {
+    let mut client = None;
+    for value in lines(head, header).rev() {
+        for element in elements(value).into_iter().rev() {
+            let Ok(text) = str::from_utf8(element) else {
+                return client;
+            };
+            let text = text.trim_matches([' ', '\t']);
+            let address = if header == "forwarded" {
+                forwarded_for(text).and_then(address)
+            } else {
+                address(text)
+            };
+            match address {
+                // An empty element is none (RFC 9110 section 5.6.1.2).
+                None if text.is_empty() => {}
+                // Nothing can be said of what stands left of this.
+                None => return client,
+                Some(address) if is_proxy(address) => client = Some(address),
+                Some(address) => return Some(address),
+            }
+        }
+    }
+    client
+}
+
+/// The values of a field, line by line.
+fn lines<'a>(head: &'a [u8], name: &str) -> impl DoubleEndedIterator<Item = &'a [u8]> {
+    head.split(|&byte| byte == b'\n').filter_map(move |line| {
+        let (line_name, value) = line.split_at_checked(name.len())?;
+        let value = value.strip_prefix(b":")?;
+        line_name
+            .eq_ignore_ascii_case(name.as_bytes())
+            .then_some(value.strip_suffix(b"\r").unwrap_or(value))
+    })
+}
+
+/// The elements of a list; a comma inside quotes separates nothing.
+fn elements(value: &[u8]) -> Vec<&[u8]> {
+    let mut is_quoted = false;
+    let mut is_escaped = false;
+    value
+        .split(move |&byte| {
+            match byte {
+                _ if is_escaped => is_escaped = false,
+                b'\\' if is_quoted => is_escaped = true,
+                b'"' => is_quoted = !is_quoted,
+                b',' => return !is_quoted,
+                _ => {}
+            }
+            false
+        })
+        .collect()
+}
+
+/// The node that an element of `Forwarded` was reached from (RFC 7239 section 5.2).
+fn forwarded_for(element: &str) -> Option<&str> {
+    let node = element.split(';').find_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        let name = name.trim_matches([' ', '\t']);
+        name.eq_ignore_ascii_case("for").then_some(value)
+    })?;
+    let node = node.trim_matches([' ', '\t']);
+    match node.strip_prefix('"') {
+        Some(quoted) => quoted.strip_suffix('"'),
+        None => Some(node),
+    }
+}
+
+/// An address, with or without a port; an IPv6 one with or without brackets.
+fn address(text: &str) -> Option<IpAddr> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Some(address);
+    }
+    if let Some(bare) = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
+        return bare.parse().ok().map(IpAddr::V6);
+    }
+    text.parse::<SocketAddr>().ok().map(|address| address.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(name: &str, fields: &str) -> Option<String> {
+        let is_proxy = |address: IpAddr| address.to_string().starts_with("10.");
+        let client = named_client(&name.to_ascii_lowercase(), fields.as_bytes(), is_proxy);
+        client.map(|address| address.to_string())
+    }
+
+    #[test]
+    fn the_rightmost_address_that_is_no_proxy_is_the_client() {
+        for (fields, expected) in [
+            ("X-Forwarded-For: 192.0.2.1\r\n", Some("192.0.2.1")),
+            ("x-forwarded-for:192.0.2.1,10.0.0.1\r\n", Some("192.0.2.1")),
+            ("X-Forwarded-For: 6.6.6.6, 192.0.2.1\r\n", Some("192.0.2.1")),
+            (
+                "X-Forwarded-For: junk, 192.0.2.1 , 10.0.0.1\r\n",
+                Some("192.0.2.1"),
+            ),
+            // Two lines are one list, in their order.
+            (
+                "X-Forwarded-For: 6.6.6.6\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\n",
+                Some("192.0.2.1"),
+            ),
+            (
+                "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-For: 10.0.0.1\r\n",
+                Some("192.0.2.1"),
+            ),
+            ("X-Forwarded-For: 10.0.0.2, 10.0.0.1\r\n", Some("10.0.0.2")),
+            ("X-Forwarded-For: , 192.0.2.1, ,\r\n", Some("192.0.2.1")),
+            ("X-Forwarded-For: 2001:db8::1\r\n", Some("2001:db8::1")),
+            (
+                "X-Forwarded-For: [2001:db8::1]:443\r\n",
+                Some("2001:db8::1"),
+            ),
+            ("X-Forwarded-For: [2001:db8::1]\r\n", Some("2001:db8::1")),
+            ("X-Forwarded-For: 192.0.2.1:5000\r\n", Some("192.0.2.1")),
+            // What cannot be read ends the search: left of it anything may stand.
+            ("X-Forwarded-For: 192.0.2.1, unknown\r\n", None),
+            (
+                "X-Forwarded-For: 192.0.2.1, unknown, 10.0.0.1\r\n",
+                Some("10.0.0.1"),
+            ),
+            ("X-Forwarded-For:\r\n", None),
+            ("Host: a\r\n", None),
+            ("X-Forwarded-Forty: 192.0.2.1\r\n", None),
+            ("X-Forwarded-For: \u{fffd}\r\n", None),
+            ("", None),
+        ] {
+            assert_eq!(
+                client("X-Forwarded-For", fields).as_deref(),
+                expected,
+                "{fields}"
+            );
+        }
+        assert_eq!(
+            client(
+                "CF-Connecting-IP",
+                "CF-Connecting-IP: 192.0.2.7\r\nX-Forwarded-For: 6.6.6.6\r\n"
+            )
+            .as_deref(),
+            Some("192.0.2.7")
+        );
+    }
+
+    #[test]
+    fn the_standard_field_is_read_by_its_own_grammar() {
+        for (value, expected) in [
+            ("for=192.0.2.1", Some("192.0.2.1")),
+            (
+                "For=\"[2001:db8:cafe::17]:4711\"",
+                Some("2001:db8:cafe::17"),
+            ),
+            (
+                "for=192.0.2.43, for=10.0.0.1;proto=https",
+                Some("192.0.2.43"),
+            ),
+            (
+                "by=10.0.0.1 ; for=\"192.0.2.1:80\" ;proto=http",
+                Some("192.0.2.1"),
+            ),
+            (
+                "for=6.6.6.6, for=192.0.2.1;host=\"a,for=7.7.7.7\"",
+                Some("192.0.2.1"),
+            ),
+            (
+                "for=6.6.6.6;ext=\"\\\",\", for=192.0.2.1",
+                Some("192.0.2.1"),
+            ),
+            ("for=192.0.2.1, for=_hidden", None),
+            ("for=unknown", None),
+            ("for=\"192.0.2.1", None),
+            ("proto=https", None),
+            ("192.0.2.1", None),
+        ] {
+            let fields = format!("Host: a\r\nForwarded: {value}\r\n");
+            assert_eq!(client("Forwarded", &fields).as_deref(), expected, "{value}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! A batch: what the hub sends to every shard at once.
+//!
+//! Made by the hub and by the committer, read by the shards. Never changes once it was sent.
+
+use super::{NotStored, Receipt};
+use crate::log::SharedHistory;
+use crate::message::{Message, SessionId};
+use crate::sse::event_id::Epoch;
+use crate::sse::frame::{self, Chunk};
+
+/// The frames of one turn, shared by all shards.
+#[derive(Default)]
+pub struct Batch {
+    pub(super) bytes: Vec<u8>,
+    pub(super) frames: Vec<BatchFrame>,
+    pub(super) shared_history: Option<SharedHistory>,
+    /// What became of webhooks that waited for a commit, in their senders' order.
+    pub(super) outcomes: Vec<(SenderId, Result<Receipt, NotStored>)>,
+}
+
+/// Names a shard to the hub, so that it finds its outcomes in a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SenderId(pub(super) u32);
+
+pub(super) struct BatchFrame {
+    seq: u64,
+    session: Option<SessionId>,
+    chunk: Chunk,
+}
+
+/// One frame of a batch.
+pub struct FrameRef<'a> {
+    /// The message's number.
+    pub seq: u64,
+    /// The session it is for.
+    pub session: Option<&'a SessionId>,
+    /// Its bytes, chunk framing included.
+    pub bytes: &'a [u8],
+    /// Where the payload lies in them.
+    pub chunk: Chunk,
+}
+
+impl Batch {
+    /// The frames in the order of their seqs.
+    pub fn frames(&self) -> impl Iterator<Item = FrameRef<'_>> {
+        let mut rest = self.bytes.as_slice();
+        self.frames.iter().map(move |frame| {
+            let (bytes, after) = rest.split_at(frame.chunk.bytes as usize);
+            rest = after;
+            FrameRef {
+                seq: frame.seq,
+                session: frame.session.as_ref(),
+                bytes,
+                chunk: frame.chunk,
+            }
+        })
+    }
+
+    /// What new streams are to be shown from now on, if that has changed.
+    pub fn shared_history(&self) -> Option<&SharedHistory> {
+        self.shared_history.as_ref()
+    }
+
+    /// What became of webhooks of this sender that had to wait for the disk, in their order. Their
+    /// messages are in this batch or an earlier one.
+    pub fn outcomes_for(
+        &self,
+        sender: SenderId,
+    ) -> impl Iterator<Item = &Result<Receipt, NotStored>> {
+        let own = self.outcomes.iter().filter(move |(to, _)| *to == sender);
+        own.map(|(_, outcome)| outcome)
+    }
+
+    pub(super) fn push(&mut self, epoch: Epoch, seq: u64, message: &Message) -> Chunk {
+        let chunk = frame::push_message(&mut self.bytes, epoch, seq, message);
+        self.frames.push(BatchFrame {
+            seq,
+            session: message.session.clone(),
+            chunk,
+        });
+        chunk
+    }
+
+    pub(super) fn pop(&mut self) {
+        if let Some(frame) = self.frames.pop() {
+            self.bytes
+                .truncate(self.bytes.len() - frame.chunk.bytes as usize);
+        }
+    }
+}

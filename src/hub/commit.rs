@@ -1,0 +1,278 @@
+//! Group commit: a message reaches the disk before anybody is told of it (`--durability disk`).
+//!
+//! Shards and the mirror leave messages in the hub's [`CommitQueue`] and go on with their turns. The
+//! [`Committer`], on a thread of its own, has the ring to itself: it takes what is queued, appends
+//! it, waits for the disk once, and only then gives it to the hub to be shown to the streams and
+//! acknowledged to its senders. So nothing that a stream has seen or a sender was told goes away
+//! when the power does; the messages that come meanwhile are the next commit. When the disk fails,
+//! the ring is written anew without what it did not take: that was shown to nobody, its senders get
+//! an error, its seqs are given again. The only code of the hub that waits for a disk.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+
+use super::{Batch, Hub, NotStored, Receipt, SenderId, mend};
+use crate::clock::{Clock, Now};
+use crate::limits::{
+    BATCH_BYTES_MAX, COMMIT_QUEUE_BYTES_MAX, COMMIT_QUEUE_MESSAGE_BYTES, COMMIT_RETRY_MS,
+};
+use crate::message::Message;
+use crate::metrics::{Counter, Metrics, Tally, Timing};
+use crate::ring::{Ring, RingError};
+
+/// Who is told what became of a message.
+#[derive(Clone)]
+pub(super) enum Origin {
+    /// A shard, through the batch that shows the message.
+    Shard(SenderId),
+    /// Somebody who waits for it.
+    Waiting(Sender<Result<Receipt, NotStored>>),
+}
+
+/// A message that waits for its commit. One that could not even be made waits as well, so that
+/// outcomes keep the order of what they are of.
+pub(super) struct Queued {
+    pub(super) message: Result<Arc<Message>, NotStored>,
+    pub(super) origin: Origin,
+}
+
+impl Queued {
+    fn bytes(&self) -> usize {
+        let text = |message: &Arc<Message>| message.content.len();
+        COMMIT_QUEUE_MESSAGE_BYTES + self.message.as_ref().map_or(0, text)
+    }
+}
+
+/// What the next commits are made of.
+#[derive(Default)]
+pub(super) struct CommitQueue {
+    queued: VecDeque<Queued>,
+    bytes: usize,
+    /// The seq behind the newest message that was committed.
+    pub(super) next_seq: u64,
+    is_closing: bool,
+    /// How the close of the ring went, once it has.
+    pub(super) closed: Option<io::Result<()>>,
+}
+
+impl CommitQueue {
+    pub(super) fn new(next_seq: u64) -> CommitQueue {
+        CommitQueue {
+            next_seq,
+            ..CommitQueue::default()
+        }
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.bytes < COMMIT_QUEUE_BYTES_MAX && !self.is_closing
+    }
+
+    pub(super) fn push(&mut self, queued: Queued) {
+        self.bytes += queued.bytes();
+        self.queued.push_back(queued);
+    }
+
+    /// Takes nothing more; what is there is committed, then the ring is closed.
+    pub(super) fn begin_closing(&mut self) {
+        self.is_closing = true;
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.is_closing
+    }
+
+    pub(super) fn has_queued(&self) -> bool {
+        !self.queued.is_empty()
+    }
+
+    fn take(&mut self, messages_max: usize) -> Vec<Queued> {
+        let mut bytes = 0;
+        let mut taken = Vec::new();
+        while taken.len() < messages_max && bytes < BATCH_BYTES_MAX {
+            let Some(queued) = self.queued.pop_front() else {
+                break;
+            };
+            bytes += queued.bytes();
+            taken.push(queued);
+        }
+        self.bytes -= bytes;
+        taken
+    }
+}
+
+/// Why nothing can be committed at the moment.
+struct Fault {
+    error: Arc<RingError>,
+    /// When the ring was last tried to be written anew, in monotonic milliseconds.
+    tried_ms: u64,
+}
+
+/// The owner of the ring where commits wait for the disk.
+pub struct Committer {
+    ring: Ring,
+    /// The disk has failed a commit, and the ring holds messages that were refused.
+    fault: Option<Fault>,
+    tally: Tally,
+}
+
+/// What a commit has come to so far.
+#[derive(Default)]
+struct Group {
+    batch: Batch,
+    messages: Vec<Arc<Message>>,
+    outcomes: Vec<(Origin, Result<Receipt, NotStored>)>,
+}
+
+impl Group {
+    /// Nothing of it is on disk.
+    fn fail(&mut self, error: &Arc<RingError>) {
+        self.batch = Batch::default();
+        self.messages.clear();
+        for (_, outcome) in self.outcomes.iter_mut().filter(|(_, o)| o.is_ok()) {
+            *outcome = Err(NotStored::Ring(Arc::clone(error)));
+        }
+    }
+}
+
+impl Committer {
+    pub(super) fn new(ring: Ring) -> Committer {
+        Committer {
+            ring,
+            fault: None,
+            tally: Tally::new(),
+        }
+    }
+
+    /// Commits until the hub is closed, then closes the ring and tells the hub how that went.
+    pub fn run(mut self, hub: &Hub, metrics: &Metrics, clock: Clock) {
+        while hub.await_queued() {
+            self.commit(hub, metrics, || clock.now());
+        }
+        let closed = self.close(hub);
+        hub.report_closed(closed);
+    }
+
+    /// Makes one commit of what is queued. False if nothing was, or a shard's inbox is full.
+    pub fn commit(&mut self, hub: &Hub, metrics: &Metrics, clock: impl Fn() -> Now) -> bool {
+        let Some(taken) = hub.take_queued(self.ring.unsynced_max()) else {
+            return false;
+        };
+        let readied = self.make_ready(hub, clock().mono_ms);
+        let mut group = Group::default();
+        for Queued { message, origin } in taken {
+            let stored = match &readied {
+                Ok(()) => message.and_then(|message| self.append(hub, &mut group, message)),
+                Err(error) => Err(NotStored::Ring(Arc::clone(error))),
+            };
+            group.outcomes.push((origin, stored));
+        }
+        if !group.messages.is_empty()
+            && let Err(error) = self.sync(&clock)
+        {
+            let error = Arc::new(RingError::Unsynced(error));
+            tracing::error!(%error, "a commit has failed; writing the ring anew without it");
+            self.tally.count(Counter::RingSyncErrors, 1);
+            group.fail(&error);
+            self.fault = Some(Fault {
+                error,
+                tried_ms: clock().mono_ms,
+            });
+            self.rewind(hub);
+        }
+        // Before anybody is told: who has an answer finds its commit counted.
+        self.tally.flush(metrics);
+        hub.show(group.batch, group.messages, group.outcomes);
+        true
+    }
+
+    /// Commits what is still queued and marks the ring as cleanly closed.
+    pub fn close(&mut self, hub: &Hub) -> io::Result<()> {
+        if let Some(fault) = &self.fault {
+            // What is in the file is not what was acknowledged: no mark may vouch for it.
+            let error = Arc::clone(&fault.error);
+            if !self.rewind(hub) {
+                return Err(io::Error::other(error.to_string()));
+            }
+        }
+        mend(&mut self.ring, &hub.ring_view().messages).map_err(io::Error::other)?;
+        self.ring.sync()
+    }
+
+    /// Sees that the ring is what it should be before it is appended to.
+    fn make_ready(&mut self, hub: &Hub, now_ms: u64) -> Result<(), Arc<RingError>> {
+        if let Some(fault) = &mut self.fault {
+            let error = Arc::clone(&fault.error);
+            let is_too_soon = now_ms < fault.tried_ms + COMMIT_RETRY_MS;
+            fault.tried_ms = if is_too_soon { fault.tried_ms } else { now_ms };
+            if is_too_soon || !self.rewind(hub) {
+                return Err(error);
+            }
+        }
+        match self.ring.check() {
+            Ok(()) => Ok(()),
+            Err(_) => mend(&mut self.ring, &hub.ring_view().messages).map_err(Arc::new),
+        }
+    }
+
+    /// Takes back everything that is in the ring and was not shown; whether that went well.
+    fn rewind(&mut self, hub: &Hub) -> bool {
+        let view = hub.ring_view();
+        let next_seq = view.first_seq + view.messages.len() as u64;
+        let history = view.messages.iter().map(|message| &**message);
+        match self.ring.rewind(next_seq, history) {
+            Ok(()) => {
+                self.fault = None;
+                tracing::info!("the ring is written anew and on disk");
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "the ring cannot be written anew; webhooks are refused until it can");
+                false
+            }
+        }
+    }
+
+    /// Encodes first, appends last, as every publish does.
+    fn append(
+        &mut self,
+        hub: &Hub,
+        group: &mut Group,
+        message: Arc<Message>,
+    ) -> Result<Receipt, NotStored> {
+        hub.encode(&mut group.batch, self.ring.next_seq(), &message)?;
+        if let Err(error) = self.ring.append(&message) {
+            group.batch.pop();
+            return Err(NotStored::Ring(Arc::new(error)));
+        }
+        let receipt = Receipt::of(&message);
+        group.messages.push(message);
+        Ok(receipt)
+    }
+
+    fn sync(&mut self, clock: &impl Fn() -> Now) -> io::Result<()> {
+        let began_us = clock().mono_us;
+        let synced = self.ring.commit();
+        let took = Duration::from_micros(clock().mono_us - began_us);
+        self.tally.observe(Timing::RingSync, took);
+        synced
+    }
+}
+
+impl Hub {
+    /// Takes what the next commit is of; `None` if nothing waits, or a shard has no room for it.
+    fn take_queued(&self, messages_max: usize) -> Option<Vec<Queued>> {
+        let mut state = self.lock();
+        if self.is_full() {
+            return None;
+        }
+        let taken = state.queue()?.take(messages_max);
+        (!taken.is_empty()).then_some(taken)
+    }
+}
+
+#[cfg(test)]
+mod tests;

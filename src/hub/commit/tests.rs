@@ -1,0 +1,444 @@
+//! The committer on a disk in memory, step by step, against the two promises: what was told or shown
+//! is on disk, and what was refused was shown to nobody.
+
+use std::collections::HashMap;
+
+use crossbeam_channel::{Receiver, bounded};
+
+use super::*;
+use crate::hub::{Outlet, Wake};
+use crate::limits::HISTORY_MESSAGES;
+use crate::message::{Draft, MessageId};
+use crate::ring::Recovered;
+use crate::ring::memory::MemoryMedium;
+
+const BYTES_MAX: usize = 4000;
+
+/// Word, head, content, word: there is no session.
+const WRITES_PER_MESSAGE: u64 = 4;
+
+struct NoWake;
+
+impl Wake for NoWake {
+    fn wake(&self) {}
+}
+
+/// A hub that commits to a disk in memory, and what its one sender and one shard know.
+struct Node {
+    medium: MemoryMedium,
+    hub: Hub,
+    committer: Committer,
+    sender: SenderId,
+    inbox: Receiver<Arc<Batch>>,
+    metrics: Metrics,
+    /// Contents that were published and have no outcome yet, in order.
+    unanswered: VecDeque<String>,
+    acknowledged: Vec<(MessageId, String)>,
+    refused: Vec<String>,
+    /// Seqs of the frames that were shown, in order.
+    shown: Vec<u64>,
+    now_ms: u64,
+    /// How many different contents there were.
+    contents: u64,
+}
+
+fn open(medium: &MemoryMedium) -> (Ring, Recovered) {
+    Ring::open_with(Box::new(medium.clone()), BYTES_MAX, 128).unwrap()
+}
+
+impl Node {
+    fn start(medium: MemoryMedium) -> Node {
+        let (ring, recovered) = open(&medium);
+        let (batches, inbox) = bounded(8);
+        let outlet = Outlet {
+            batches,
+            wake: Arc::new(NoWake),
+        };
+        let (hub, committer) = Hub::with_commits(ring, recovered.messages, vec![outlet], None);
+        let sender = hub.new_sender();
+        Node {
+            medium,
+            hub,
+            committer,
+            sender,
+            inbox,
+            metrics: Metrics::new(Arc::default()),
+            unanswered: VecDeque::new(),
+            acknowledged: Vec::new(),
+            refused: Vec::new(),
+            shown: Vec::new(),
+            now_ms: 0,
+            contents: 0,
+        }
+    }
+
+    fn publish(&mut self, messages: usize) {
+        let mut drafts = VecDeque::new();
+        for _ in 0..messages {
+            self.contents += 1;
+            let content = format!(
+                "{} {}",
+                self.contents,
+                "x".repeat(self.contents as usize % 900)
+            );
+            self.unanswered.push_back(content.clone());
+            drafts.push_back(Draft {
+                session: None,
+                content,
+            });
+        }
+        let mut outcomes = Vec::new();
+        self.hub.publish(self.sender, &mut drafts, 1, &mut outcomes);
+        assert!(
+            drafts.is_empty() && outcomes.is_empty(),
+            "nobody is told yet"
+        );
+    }
+
+    /// One commit, and what it lets the shard know.
+    fn commit(&mut self) -> bool {
+        let now = Now {
+            mono_ms: self.now_ms,
+            mono_us: self.now_ms * 1000,
+            unix_ms: 1,
+        };
+        let committed = self.committer.commit(&self.hub, &self.metrics, || now);
+        self.listen();
+        committed
+    }
+
+    fn listen(&mut self) {
+        while let Ok(batch) = self.inbox.try_recv() {
+            self.shown.extend(batch.frames().map(|frame| frame.seq));
+            for outcome in batch.outcomes_for(self.sender) {
+                let content = self.unanswered.pop_front().unwrap();
+                match outcome {
+                    Ok(receipt) => self.acknowledged.push((receipt.id, content)),
+                    Err(_) => self.refused.push(content),
+                }
+            }
+        }
+        assert!(self.shown.is_sorted_by(|one, next| one + 1 == *next));
+        assert_eq!(self.shown.len(), self.acknowledged.len());
+    }
+
+    /// Every acknowledged message of the last 100 is in a history, in order, and once; what else is
+    /// there is newer.
+    fn check_recovered(&self, recovered: &Recovered) {
+        let found: Vec<_> = recovered
+            .messages
+            .iter()
+            .map(|(_, message)| (message.id, message.content.clone()))
+            .collect();
+        let places: HashMap<_, _> = found.iter().zip(0..).collect();
+        assert_eq!(places.len(), found.len());
+        // Those behind the last acknowledged one were on their way, and there may be a whole history.
+        let newest = self.acknowledged.last().and_then(|last| places.get(last));
+        let newer = newest.map_or(found.len(), |newest| found.len() - 1 - newest);
+        let kept = (HISTORY_MESSAGES - newer).min(self.acknowledged.len());
+        let own = &self.acknowledged[self.acknowledged.len() - kept..];
+        let end = found.len() - newer;
+        assert!(end >= kept, "{} of {kept} are left", found.len());
+        assert_eq!(&found[end - kept..end], own);
+        assert!(
+            found[end..]
+                .iter()
+                .all(|one| !self.acknowledged.contains(one))
+        );
+        if self.committer.fault.is_none() {
+            assert!(newer <= self.unanswered.len());
+            let is_refused = |(_, content): &(MessageId, String)| self.refused.contains(content);
+            assert!(!found.iter().any(is_refused), "what was refused is back");
+        }
+    }
+}
+
+#[test]
+fn nobody_is_told_of_a_message_before_it_is_on_disk() {
+    let mut node = Node::start(MemoryMedium::default());
+    node.publish(5);
+    node.listen();
+    assert!(node.shown.is_empty() && node.hub.ring_view().messages.is_empty());
+    assert!(node.commit());
+    assert_eq!(node.acknowledged.len(), 5);
+    assert!(
+        node.medium.unsynced().is_empty(),
+        "one sync for all of them"
+    );
+    assert_eq!(node.hub.ring_view().messages.len(), 5);
+    assert!(!node.commit(), "nothing is left");
+}
+
+#[test]
+fn a_commit_takes_no_more_than_the_ring_has_slots_to_spare() {
+    let mut node = Node::start(MemoryMedium::default());
+    node.publish(300);
+    for committed in [128, 256, 300] {
+        assert!(node.commit());
+        assert_eq!(node.acknowledged.len(), committed);
+    }
+    assert!(!node.commit());
+}
+
+#[test]
+fn a_power_failure_takes_nothing_that_was_acknowledged() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    for _ in 0..60 {
+        let mut node = Node::start(MemoryMedium::default());
+        for _ in 0..random.usize(1..8) {
+            node.publish(random.usize(..130));
+            node.commit();
+        }
+        // Its sync fails, and so does the new file: the writes of this commit are what is torn.
+        node.publish(random.usize(1..200));
+        let before = node.medium.unsynced().len();
+        assert_eq!(before, 0);
+        node.medium.fail_in(random.u64(..600));
+        node.commit();
+        let late = random.bool();
+        let torn = node.medium.image_without_power(|_, writes| {
+            if late && random.u8(..4) > 0 {
+                writes
+            } else {
+                random.usize(..=writes)
+            }
+        });
+        let medium = MemoryMedium::default();
+        medium.lose_power_to(torn);
+        let (_, recovered) = open(&medium);
+        // It may hold any that were on their way.
+        node.unanswered.extend((0..200).map(|_| String::new()));
+        node.check_recovered(&recovered);
+    }
+}
+
+impl Node {
+    /// The next life on the same disk, which begins with what has been recovered.
+    fn next_life(self) -> Node {
+        let (ring, recovered) = open(&self.medium);
+        self.check_recovered(&recovered);
+        drop(ring);
+        let mut next = Node::start(self.medium);
+        next.contents = self.contents;
+        for (seq, message) in recovered.messages {
+            next.shown.push(seq);
+            next.acknowledged.push((message.id, message.content));
+        }
+        next
+    }
+
+    fn take_step(mut self, random: &mut fastrand::Rng) -> Node {
+        match random.u8(..14) {
+            0..=4 => self.publish(random.usize(..60)),
+            5..=8 => {
+                self.commit();
+            }
+            9 => self.medium.fail_in(random.u64(..400)),
+            10 | 11 => {
+                self.medium.heal();
+                self.now_ms += random.u64(..1500);
+            }
+            12 => {
+                self.medium.heal();
+                while self.commit() {}
+                self.committer.close(&self.hub).unwrap();
+                self.medium.reboot();
+                return self.next_life();
+            }
+            _ => {
+                if random.bool() {
+                    // In the middle of a commit: as far as it comes.
+                    self.medium.fail_in(random.u64(..400));
+                    self.commit();
+                }
+                self.medium.heal();
+                if random.bool() {
+                    let image = self
+                        .medium
+                        .image_without_power(|_, writes| random.usize(..=writes));
+                    self.medium.lose_power_to(image);
+                }
+                return self.next_life();
+            }
+        }
+        self
+    }
+}
+
+#[test]
+fn whatever_happens_what_was_acknowledged_is_there_and_what_was_refused_is_not() {
+    let seed = fastrand::u64(..);
+    let (mut acknowledged, mut refused) = (0, 0);
+    for walk in 0..300 {
+        let seed = seed.wrapping_add(walk);
+        println!("seed {seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut node = Node::start(MemoryMedium::default());
+        for _ in 0..random.usize(5..80) {
+            node = node.take_step(&mut random);
+        }
+        acknowledged += node.acknowledged.len();
+        refused += node.refused.len();
+    }
+    assert!(
+        acknowledged > 1000 && refused > 1000,
+        "{acknowledged} {refused}"
+    );
+}
+
+#[test]
+fn what_the_disk_did_not_take_is_refused_shown_to_nobody_and_gone() {
+    let mut node = Node::start(MemoryMedium::default());
+    node.publish(120);
+    node.commit();
+    node.publish(30);
+    // The writes succeed, the sync and the new file do not; a second later the new file does.
+    let writes = 30 * WRITES_PER_MESSAGE;
+    node.medium.fail_in(writes);
+    assert!(node.commit());
+    assert!(node.committer.fault.is_some());
+    node.medium.heal();
+    assert!(
+        node.committer
+            .make_ready(&node.hub, COMMIT_RETRY_MS)
+            .is_ok()
+    );
+    assert_eq!((node.acknowledged.len(), node.refused.len()), (120, 30));
+    assert_eq!(node.shown.last(), Some(&120));
+    assert_eq!(node.hub.ring_view().messages.len(), 100);
+    let (ring, recovered) = open(&node.medium);
+    node.check_recovered(&recovered);
+    assert_eq!(ring.next_seq(), 121, "seqs that nobody saw are given again");
+}
+
+#[test]
+fn a_disk_that_stays_broken_is_tried_once_a_second_and_works_again_when_it_does() {
+    let mut node = Node::start(MemoryMedium::default());
+    node.publish(3);
+    node.commit();
+    node.publish(1);
+    node.medium.fail_in(WRITES_PER_MESSAGE);
+    node.commit();
+    assert_eq!(node.refused.len(), 1);
+    node.medium.heal();
+    node.publish(1);
+    node.commit();
+    assert_eq!(node.refused.len(), 2, "too soon to try");
+    node.now_ms += COMMIT_RETRY_MS;
+    node.publish(2);
+    node.commit();
+    assert_eq!((node.refused.len(), node.acknowledged.len()), (2, 5));
+    let (_, recovered) = open(&node.medium);
+    node.check_recovered(&recovered);
+    assert_eq!(recovered.messages.last().unwrap().0, 5);
+}
+
+#[test]
+fn a_close_commits_what_waits_and_marks_no_file_that_holds_what_was_refused() {
+    let mut node = Node::start(MemoryMedium::default());
+    node.publish(2);
+    node.commit();
+    node.publish(1);
+    node.medium.fail_in(WRITES_PER_MESSAGE);
+    node.commit();
+    assert!(node.committer.close(&node.hub).is_err());
+    node.medium.heal();
+    node.committer.close(&node.hub).unwrap();
+    node.medium.reboot();
+    let (_, recovered) = open(&node.medium);
+    assert!(!recovered.report.is_warning(), "{}", recovered.report);
+    node.check_recovered(&recovered);
+    assert_eq!(recovered.messages.len(), 2);
+}
+
+#[test]
+fn a_message_that_does_not_fit_is_refused_in_its_place() {
+    let mut node = Node::start(MemoryMedium::default());
+    node.publish(1);
+    let mut drafts = VecDeque::from([Draft {
+        session: None,
+        content: "x".repeat(70_000),
+    }]);
+    node.unanswered.push_back("too large".into());
+    node.hub
+        .publish(node.sender, &mut drafts, 1, &mut Vec::new());
+    node.publish(1);
+    node.commit();
+    assert_eq!((node.acknowledged.len(), node.refused.len()), (2, 1));
+    assert!(node.unanswered.is_empty());
+    assert!(node.acknowledged[1].1.starts_with("2 "));
+}
+
+#[test]
+fn a_queue_is_bounded() {
+    let node = Node::start(MemoryMedium::default());
+    let content = "x".repeat(BYTES_MAX);
+    let draft = Draft {
+        session: None,
+        content,
+    };
+    let mut drafts = VecDeque::from(vec![draft; 10_000]);
+    node.hub
+        .publish(node.sender, &mut drafts, 1, &mut Vec::new());
+    let queued = COMMIT_QUEUE_BYTES_MAX.div_ceil(BYTES_MAX + COMMIT_QUEUE_MESSAGE_BYTES);
+    assert_eq!(drafts.len(), 10_000 - queued);
+}
+
+#[test]
+fn threads_publish_admit_and_close_while_it_runs() {
+    let medium = MemoryMedium::default();
+    let Node {
+        hub,
+        committer,
+        inbox,
+        sender,
+        metrics,
+        ..
+    } = Node::start(medium.clone());
+    std::thread::scope(|scope| {
+        let (hub, metrics) = (&hub, &metrics);
+        scope.spawn(|| committer.run(hub, metrics, Clock::start()));
+        let publisher = scope.spawn(|| {
+            let draft = Draft {
+                session: None,
+                content: "local".into(),
+            };
+            let mut drafts = VecDeque::from(vec![draft; 500]);
+            hub.publish(sender, &mut drafts, 1, &mut Vec::new());
+            let mut answered = 0;
+            while answered < 500 {
+                let batch = inbox.recv().unwrap();
+                answered += batch.outcomes_for(sender).filter(|o| o.is_ok()).count();
+            }
+            // Room for the batches of the others.
+            inbox
+        });
+        let remote: Vec<_> = (0..50)
+            .map(|nth| {
+                Arc::new(Message {
+                    id: MessageId::from_u128(nth),
+                    timestamp_ms: 1,
+                    session: None,
+                    content: "remote".into(),
+                })
+            })
+            .collect();
+        let outcomes = hub.admit(&remote, Duration::from_secs(60));
+        assert_eq!(outcomes.len(), 50);
+        assert!(outcomes.iter().all(Result::is_ok));
+        let held = hub.ring_view().messages;
+        assert!(held.len() >= 50, "they are shown when that is said");
+        drop(publisher.join().unwrap());
+        hub.close().unwrap();
+    });
+    medium.reboot();
+    let (ring, recovered) = open(&medium);
+    assert_eq!((ring.next_seq(), recovered.messages.len()), (551, 100));
+    assert!(!recovered.report.is_warning());
+    assert!(
+        crate::metrics::family::encode(&metrics.gather())
+            .contains("hookcast_ring_sync_seconds_count")
+    );
+}

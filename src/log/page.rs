@@ -1,0 +1,157 @@
+//! A page of the history: which messages one answer to a request holds.
+//!
+//! Used by the shard for clients that ask again and again instead of keeping a stream. What a page
+//! shows is what a stream would be shown, less what an answer has no room for.
+
+use super::{Cursor, LiveLog, View};
+
+/// The messages of one answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Their seqs in the order in which they are shown.
+    pub seqs: Vec<u64>,
+    /// It goes on behind the message that was named; else it is the history from its start.
+    pub is_resumed: bool,
+    /// Messages behind the one named that are gone; exact for a view of everything, else at most so
+    /// many.
+    pub missed: u64,
+    /// More messages follow.
+    pub more: bool,
+}
+
+impl LiveLog {
+    /// Without `after`, or with one that was never given out: the newest messages of what a new
+    /// stream is shown. With it: the first that came behind that message. At most `count_max`
+    /// messages (at least 1), and when there is more than one, at most `bytes_max` of frames.
+    pub fn page(&self, view: View, after: Option<u64>, count_max: usize, bytes_max: usize) -> Page {
+        let is_resumed = after.is_some_and(|seq| seq < self.head_seq());
+        let catch_up = self.catch_up(view, after);
+        let seqs = catch_up.ahead.iter().copied();
+        let seqs = seqs.chain(self.visible(view, catch_up.cursor.next_seq));
+        let mut bytes = 0;
+        let mut fits = |seq: &u64| {
+            let is_first = bytes == 0;
+            bytes += self.entry(*seq).chunk.bytes as usize;
+            is_first || bytes <= bytes_max
+        };
+        if is_resumed {
+            let seqs: Vec<u64> = seqs.take(count_max).take_while(&mut fits).collect();
+            return Page {
+                more: (seqs.len() as u64) < catch_up.replay,
+                seqs,
+                is_resumed,
+                missed: catch_up.missed,
+            };
+        }
+        let mut seqs: Vec<u64> = seqs.collect();
+        let newest = seqs.iter().rev().take(count_max);
+        let shown = newest.take_while(|seq| fits(seq)).count();
+        seqs.drain(..seqs.len() - shown);
+        Page {
+            seqs,
+            is_resumed,
+            missed: 0,
+            more: false,
+        }
+    }
+
+    /// Where a view stands that has been shown all there is.
+    pub fn end(&self, view: View) -> Cursor {
+        self.cursor_at(view, self.head_seq())
+    }
+
+    /// Whether messages of the view have come behind a cursor.
+    pub fn has_news(&self, view: View, cursor: &Cursor) -> bool {
+        self.end(view).messages_since(cursor) > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::SessionId;
+    use crate::sse::frame::Chunk;
+
+    const FRAME_BYTES: usize = 100;
+
+    /// A log of `messages`, every third of which is for session "a".
+    fn log(messages: u64) -> LiveLog {
+        let mut log = LiveLog::new(1, 200 * FRAME_BYTES);
+        let session = SessionId::parse("a").unwrap();
+        let chunk = Chunk {
+            bytes: FRAME_BYTES as u32,
+            head_bytes: 4,
+        };
+        for seq in 1..=messages {
+            let session = session.as_ref().filter(|_| seq % 3 == 0);
+            log.append(seq, session, &[b'x'; FRAME_BYTES], chunk);
+        }
+        log
+    }
+
+    fn page(log: &LiveLog, view: View, after: Option<u64>, count_max: usize) -> Page {
+        log.page(view, after, count_max, usize::MAX)
+    }
+
+    #[test]
+    fn without_a_message_to_follow_it_is_the_newest() {
+        let log = log(150);
+        let newest = page(&log, View::Everything, None, 100);
+        assert_eq!(newest.seqs, (51..151).collect::<Vec<_>>());
+        assert!(!newest.is_resumed && !newest.more && newest.missed == 0);
+        assert_eq!(page(&log, View::Public, None, 2).seqs, [148, 149]);
+        let unknown = page(&log, View::Everything, Some(151), 1);
+        assert_eq!((unknown.seqs, unknown.is_resumed), (vec![150], false));
+    }
+
+    #[test]
+    fn page_by_page_is_everything_once() {
+        let log = log(150);
+        let (mut seen, mut after) = (Vec::new(), 9);
+        loop {
+            let page = page(&log, View::Public, Some(after), 7);
+            assert!(page.is_resumed && page.missed == 0);
+            seen.extend(page.seqs.iter().copied());
+            after = *page.seqs.last().unwrap();
+            if !page.more {
+                break;
+            }
+        }
+        let expected: Vec<u64> = (10..151).filter(|seq| seq % 3 != 0).collect();
+        assert_eq!(seen, expected);
+        assert!(page(&log, View::Public, Some(150), 7).seqs.is_empty());
+    }
+
+    #[test]
+    fn what_has_left_the_log_is_missed() {
+        let log = log(350);
+        let page = page(&log, View::Everything, Some(100), 2);
+        assert_eq!((page.seqs, page.missed), (vec![151, 152], 50));
+        assert!(page.more);
+    }
+
+    #[test]
+    fn bytes_bound_a_page_but_never_empty_it() {
+        let log = log(150);
+        let newest = log.page(View::Everything, None, 100, 3 * FRAME_BYTES + 1);
+        assert_eq!(newest.seqs, [148, 149, 150]);
+        let next = log.page(View::Everything, Some(10), 100, 3 * FRAME_BYTES);
+        assert_eq!((next.seqs, next.more), (vec![11, 12, 13], true));
+        assert_eq!(log.page(View::Everything, Some(10), 100, 1).seqs, [11]);
+    }
+
+    #[test]
+    fn news_is_what_the_view_may_see() {
+        let mut log = log(149);
+        let end = log.end(View::Public);
+        let everything = log.end(View::Everything);
+        let session = SessionId::parse("a").unwrap();
+        let chunk = Chunk {
+            bytes: FRAME_BYTES as u32,
+            head_bytes: 4,
+        };
+        log.append(150, session.as_ref(), &[b'x'; FRAME_BYTES], chunk);
+        assert!(!log.has_news(View::Public, &end));
+        assert!(log.has_news(View::Everything, &everything));
+    }
+}

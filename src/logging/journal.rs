@@ -1,0 +1,58 @@
+//! Priorities for the journal of systemd.
+//!
+//! Where standard error goes to the journal, a line may begin with its priority as `<N>`
+//! (sd-daemon(3)), which the journal takes off and files the line under: `journalctl -p err` works.
+//! systemd tells by `JOURNAL_STREAM` which file its journal is behind (systemd.exec(5)); a process
+//! whose standard error is another one, redirected since, must not write such prefixes.
+
+use std::ffi::OsStr;
+use std::os::fd::AsFd;
+
+use rustix::fs::fstat;
+use tracing::Level;
+
+/// Whether `output` is what `JOURNAL_STREAM`, given as `variable`, names by device and inode.
+pub(super) fn is_behind(output: impl AsFd, variable: Option<&OsStr>) -> bool {
+    let named = variable.and_then(OsStr::to_str).and_then(parse);
+    match (named, fstat(output)) {
+        (Some(named), Ok(file)) => named == (file.st_dev, file.st_ino),
+        _ => false,
+    }
+}
+
+/// `device:inode`, both decimal.
+fn parse(variable: &str) -> Option<(u64, u64)> {
+    let (device, inode) = variable.split_once(':')?;
+    Some((device.parse().ok()?, inode.parse().ok()?))
+}
+
+/// The priority of a level, as a prefix (syslog(3)).
+pub(super) fn prefix(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "<3>",
+        Level::WARN => "<4>",
+        Level::INFO => "<6>",
+        Level::DEBUG | Level::TRACE => "<7>",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn the_journal_is_known_by_device_and_inode() {
+        let file = tempfile::tempfile().unwrap();
+        let is = file.metadata().unwrap();
+        let named = |text: String| is_behind(&file, Some(OsStr::new(&text)));
+        assert!(named(format!("{}:{}", is.dev(), is.ino())));
+        assert!(!named(format!("{}:{}", is.dev(), is.ino() + 1)));
+        assert!(!named(format!("{}:{}", is.dev() + 1, is.ino())));
+        for nonsense in ["", ":", "1", "1:2:3", "a:b", "-1:2"] {
+            assert!(!named(nonsense.into()), "{nonsense}");
+        }
+        assert!(!is_behind(&file, None));
+    }
+}

@@ -1,0 +1,267 @@
+//! The PROXY protocol, versions 1 and 2: what a proxy says of its client before the client's bytes
+//! (`proxy-protocol.txt` of `HAProxy`, sections 2.1 and 2.2).
+//!
+//! Used by the sockets of listeners that are told to expect it. Bytes in, an address out: knows no
+//! socket and no clock, and keeps nothing. What is not exactly as specified is refused, as the
+//! specification demands: a receiver that guesses lets a client pass for somebody else.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::limits::PROXY_HEADER_BYTES_MAX;
+
+/// The first 12 bytes of version 2: no HTTP request and no TLS handshake begins like this.
+const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
+
+/// Longest header of version 1, its CRLF included (section 2.1).
+const V1_BYTES_MAX: usize = 107;
+
+/// Bytes of version 2 before the addresses.
+const V2_FIXED_BYTES: usize = 16;
+
+/// A header that is whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Its length: the client's own bytes begin there.
+    pub bytes: usize,
+    /// The client. None where the proxy speaks for itself (a health check), or does not know: the
+    /// connection's own address stands then.
+    pub client: Option<IpAddr>,
+}
+
+/// These bytes are no header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Malformed;
+
+/// Looks for a header at the start of `bytes`, all that has come so far; `None` while it is not
+/// whole. Never needs more than [`PROXY_HEADER_BYTES_MAX`] bytes to decide.
+pub fn parse(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
+    if starts_alike(bytes, SIGNATURE) {
+        parse_v2(bytes)
+    } else if starts_alike(bytes, b"PROXY ") {
+        parse_v1(bytes)
+    } else {
+        Err(Malformed)
+    }
+}
+
+/// Whether both are the same as far as the shorter goes.
+fn starts_alike(bytes: &[u8], expected: &[u8]) -> bool {
+    bytes.iter().zip(expected).all(|(a, b)| a == b)
+}
+
+fn parse_v1(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
+    let window = &bytes[..bytes.len().min(V1_BYTES_MAX)];
+    let Some(line_bytes) = memchr::memchr(b'\n', window) else {
+        return if window.len() == V1_BYTES_MAX {
+            Err(Malformed)
+        } else {
+            Ok(None)
+        };
+    };
+    let line = window[..line_bytes].strip_suffix(b"\r").ok_or(Malformed)?;
+    let line = str::from_utf8(line).map_err(|_| Malformed)?;
+    let header = |client| {
+        Ok(Some(Header {
+            bytes: line_bytes + 1,
+            client,
+        }))
+    };
+    let mut words = line.split(' ').skip(1);
+    let family = words.next().ok_or(Malformed)?;
+    if family == "UNKNOWN" {
+        // What follows is to be ignored.
+        return header(None);
+    }
+    let mut word = || words.next().ok_or(Malformed);
+    let (source, destination, ports) = (word()?, word()?, [word()?, word()?]);
+    let has_ports = ports.iter().all(|port| is_port(port));
+    let client = match family {
+        "TCP4" => both::<Ipv4Addr>(source, destination).map(IpAddr::V4),
+        "TCP6" => both::<Ipv6Addr>(source, destination).map(IpAddr::V6),
+        _ => None,
+    };
+    match client {
+        Some(client) if has_ports && words.next().is_none() => header(Some(client)),
+        _ => Err(Malformed),
+    }
+}
+
+/// The first of two addresses, if both are of the family.
+fn both<A: std::str::FromStr>(source: &str, destination: &str) -> Option<A> {
+    destination.parse::<A>().ok()?;
+    source.parse().ok()
+}
+
+/// A decimal number without leading zeros, up to 65535.
+fn is_port(text: &str) -> bool {
+    text.parse::<u16>()
+        .is_ok_and(|port| port.to_string() == text)
+}
+
+fn parse_v2(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
+    let Some((fixed, rest)) = bytes.split_first_chunk::<V2_FIXED_BYTES>() else {
+        return Ok(None);
+    };
+    let [.., version_and_command, family, high, low] = *fixed;
+    let length = usize::from(u16::from_be_bytes([high, low]));
+    if version_and_command >> 4 != 2 || V2_FIXED_BYTES + length > PROXY_HEADER_BYTES_MAX {
+        return Err(Malformed);
+    }
+    let is_local = match version_and_command & 0xF {
+        0 => true,
+        1 => false,
+        _ => return Err(Malformed),
+    };
+    let Some(addresses) = rest.get(..length) else {
+        return Ok(None);
+    };
+    // Behind the addresses, within the length, stand fields (TLV) that are not needed here.
+    let client = match family {
+        _ if is_local => None,
+        // TCP or UDP over IPv4: two addresses and two ports; over IPv6 likewise.
+        0x11 | 0x12 if length >= 12 => first::<4>(addresses).map(IpAddr::from),
+        0x21 | 0x22 if length >= 36 => first::<16>(addresses).map(IpAddr::from),
+        // Unspecified, or Unix sockets: two paths.
+        0x00 => None,
+        0x31 | 0x32 if length >= 216 => None,
+        _ => return Err(Malformed),
+    };
+    Ok(Some(Header {
+        bytes: V2_FIXED_BYTES + length,
+        client,
+    }))
+}
+
+fn first<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
+    bytes.first_chunk().copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v2(version_and_command: u8, family: u8, addresses: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(addresses.len()).unwrap().to_be_bytes();
+        [
+            &SIGNATURE[..],
+            &[version_and_command, family],
+            &length,
+            addresses,
+        ]
+        .concat()
+    }
+
+    const V4: [u8; 12] = [192, 0, 2, 1, 198, 51, 100, 2, 0x30, 0x39, 0x0B, 0xB8];
+
+    fn v6() -> Vec<u8> {
+        let source: Ipv6Addr = "2001:db8::1".parse().unwrap();
+        [&source.octets()[..], &[0; 16], &[1, 2, 3, 4]].concat()
+    }
+
+    fn sound() -> Vec<(Vec<u8>, Option<&'static str>)> {
+        let with_fields = [&V4[..], &[0x04, 0, 2, 0, 0], &[0x20, 0, 1, 7]].concat();
+        vec![
+            (
+                b"PROXY TCP4 192.0.2.1 198.51.100.2 12345 3000\r\n".to_vec(),
+                Some("192.0.2.1"),
+            ),
+            (
+                b"PROXY TCP4 192.0.2.1 198.51.100.2 0 65535\r\n".to_vec(),
+                Some("192.0.2.1"),
+            ),
+            (
+                b"PROXY TCP6 2001:db8::1 ::1 1 2\r\n".to_vec(),
+                Some("2001:db8::1"),
+            ),
+            (b"PROXY UNKNOWN\r\n".to_vec(), None),
+            (
+                format!(
+                    "PROXY UNKNOWN {0} {0} 65535 65535\r\n",
+                    ["ffff"; 8].join(":")
+                )
+                .into_bytes(),
+                None,
+            ),
+            (v2(0x21, 0x11, &V4), Some("192.0.2.1")),
+            (v2(0x21, 0x12, &V4), Some("192.0.2.1")),
+            (v2(0x21, 0x21, &v6()), Some("2001:db8::1")),
+            (v2(0x21, 0x11, &with_fields), Some("192.0.2.1")),
+            (v2(0x20, 0x00, &[]), None),
+            (v2(0x20, 0x11, &V4), None),
+            (v2(0x20, 0x11, &[]), None),
+            (v2(0x21, 0x00, &[]), None),
+            (v2(0x21, 0x00, &[1, 2, 3]), None),
+            (v2(0x21, 0x31, &[0; 216]), None),
+            (
+                v2(0x21, 0x21, &vec![9; PROXY_HEADER_BYTES_MAX - 16]),
+                Some("909:909:909:909:909:909:909:909"),
+            ),
+        ]
+    }
+
+    #[test]
+    fn a_sound_header_is_read_however_its_bytes_are_cut_and_what_follows_is_left() {
+        for (header, client) in sound() {
+            let expected = Header {
+                bytes: header.len(),
+                client: client.map(|address| address.parse().unwrap()),
+            };
+            for cut in 0..header.len() {
+                assert_eq!(parse(&header[..cut]), Ok(None), "{cut} of {header:?}");
+            }
+            for rest in [&b""[..], b"G", b"GET / HTTP/1.1\r\n\r\n", &[0; 5000]] {
+                let bytes = [&header, rest].concat();
+                assert_eq!(parse(&bytes), Ok(Some(expected)), "{header:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_as_specified_is_refused() {
+        let mut cases: Vec<Vec<u8>> = [
+            "GET / HTTP/1.1\r\n",
+            "proxy TCP4 192.0.2.1 198.51.100.2 1 2\r\n",
+            "PROXY  TCP4 192.0.2.1 198.51.100.2 1 2\r\n",
+            "PROXY TCP4 192.0.2.1 198.51.100.2 1 2\n",
+            "PROXY TCP4 192.0.2.1 198.51.100.2 1 2 \r\n",
+            "PROXY TCP4 192.0.2.1 198.51.100.2 1\r\n",
+            "PROXY TCP4 192.0.2.1 198.51.100.2 1 65536\r\n",
+            "PROXY TCP4 192.0.2.1 198.51.100.2 01 2\r\n",
+            "PROXY TCP4 192.0.2.1 198.51.100.2 +1 2\r\n",
+            "PROXY TCP4 192.0.2.1 ::1 1 2\r\n",
+            "PROXY TCP4 2001:db8::1 ::1 1 2\r\n",
+            "PROXY TCP6 192.0.2.1 198.51.100.2 1 2\r\n",
+            "PROXY TCP4 192.0.2.256 198.51.100.2 1 2\r\n",
+            "PROXY UDP4 192.0.2.1 198.51.100.2 1 2\r\n",
+            "PROXY \r\n",
+            "\r\n\r\n\0\r\nQUIX\n",
+            "\x16\x03\x01",
+        ]
+        .iter()
+        .map(|text| text.as_bytes().to_vec())
+        .collect();
+        cases.push([&b"PROXY UNKNOWN "[..], &[b'x'; 100]].concat());
+        cases.push(v2(0x11, 0x11, &V4));
+        cases.push(v2(0x22, 0x11, &V4));
+        cases.push(v2(0x21, 0x11, &V4[..11]));
+        cases.push(v2(0x21, 0x21, &v6()[..35]));
+        cases.push(v2(0x21, 0x31, &[0; 215]));
+        cases.push(v2(0x21, 0x13, &V4));
+        cases.push(v2(0x21, 0x41, &V4));
+        cases.push(v2(0x21, 0x00, &vec![0; PROXY_HEADER_BYTES_MAX - 15]));
+        for bytes in cases {
+            assert_eq!(parse(&bytes), Err(Malformed), "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn the_bound_is_enough_to_decide() {
+        for start in [&b"PROXY "[..], &v2(0x21, 0x11, &[])[..14]] {
+            for filler in [b' ', b'x', 0, 0xFF] {
+                let mut bytes = start.to_vec();
+                bytes.resize(PROXY_HEADER_BYTES_MAX, filler);
+                assert_ne!(parse(&bytes), Ok(None), "{start:?} {filler}");
+            }
+        }
+    }
+}

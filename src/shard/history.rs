@@ -1,0 +1,256 @@
+//! The history by request: answers at once, or when there is something to tell.
+//!
+//! Part of the shard, for clients that no stream reaches. The path of a request: `read_history` →
+//! (`wait`, with a place among the streams → woken by a message, a deadline or the drain →
+//! `end_wait`) → `send_answer`. A request that waits costs its place and its few parameters.
+
+use crate::clock::Now;
+use crate::http::{self, HistoryQuery, ReplyTo, RequestReader, etag};
+use crate::limits::HISTORY_ANSWER_BYTES_MAX;
+use crate::log::{Cursor, Page, View};
+use crate::metrics::Endpoint;
+use crate::shard::Shard;
+use crate::shard::connection::{State, Then};
+use crate::shard::place::Place;
+use crate::shard::socket::Socket;
+use crate::sse::event_id::{Epoch, EventId};
+use crate::sse::frame::{self, Framing};
+
+/// A request for the history, free of its bytes.
+pub(super) struct HistoryRequest {
+    view: http::View,
+    is_public: bool,
+    since: Since,
+    limit: usize,
+    wait_ms: u64,
+    if_none_match: Option<Box<str>>,
+    to: ReplyTo,
+}
+
+/// What a request goes on from.
+#[derive(Clone, Copy)]
+enum Since {
+    Start,
+    /// An event id of another ring, or nonsense.
+    Unknown,
+    Seq(u64),
+}
+
+/// A request that waits for something to tell.
+pub(super) struct Waiting {
+    pub(super) place: Place,
+    /// Behind what there was when it began to wait.
+    end: Cursor,
+    request: HistoryRequest,
+    /// There only if something is pipelined behind the request.
+    pub(super) reader: Option<Box<RequestReader>>,
+}
+
+impl Waiting {
+    /// Bytes allocated for it.
+    pub(super) fn held_bytes(&self) -> usize {
+        let tags = self.request.if_none_match.as_ref();
+        let reader = self.reader.as_ref();
+        size_of::<Waiting>()
+            + tags.map_or(0, |tags| tags.len())
+            + reader.map_or(0, |reader| reader.held_bytes())
+    }
+}
+
+/// An answer's body and what is to be known of it.
+struct Encoded {
+    body: Vec<u8>,
+    etag: String,
+    /// The client has this very body.
+    is_known: bool,
+    /// It tells nothing new.
+    is_idle: bool,
+}
+
+/// What everyone may see is the same for everyone: a shared cache in front takes a crowd that polls
+/// off this server, and is at most a second late.
+const PUBLIC: &str = "public, max-age=0, s-maxage=1";
+const PRIVATE: &str = "private, no-store";
+
+impl HistoryRequest {
+    pub(super) fn new(
+        query: HistoryQuery<'_>,
+        if_none_match: Option<&str>,
+        epoch: Epoch,
+        to: ReplyTo,
+    ) -> HistoryRequest {
+        let since = match query.since.map(|id| EventId::parse(id.as_bytes())) {
+            None => Since::Start,
+            Some(Some(id)) if id.epoch == epoch => Since::Seq(id.seq),
+            Some(_) => Since::Unknown,
+        };
+        HistoryRequest {
+            view: query.view,
+            is_public: query.is_public,
+            since,
+            limit: query.limit,
+            wait_ms: query.wait_s * 1000,
+            if_none_match: if_none_match.map(Box::from),
+            to,
+        }
+    }
+}
+
+impl<S: Socket> Shard<S> {
+    /// Answers a request for the history, or lets it wait. Returns the reader when the next request
+    /// may follow.
+    pub(super) fn read_history(
+        &mut self,
+        slot: usize,
+        reader: Box<RequestReader>,
+        request: HistoryRequest,
+        now: Now,
+    ) -> Option<Box<RequestReader>> {
+        let view = self.hold_view(&request.view);
+        let encoded = self.encode_history(view, &request);
+        let tags_bytes = request.if_none_match.as_ref().map_or(0, |tags| tags.len());
+        let has_room = self.has_room_for(reader.held_bytes() + tags_bytes);
+        let may_wait = request.wait_ms > 0 && self.drain.is_none() && has_room;
+        if encoded.is_idle && may_wait && !self.connections[slot].hung_up {
+            self.wait(slot, view, reader, request, now);
+            return None;
+        }
+        self.release_view(view);
+        self.answer_history(&request, &encoded);
+        self.send_answer(slot, reader, Then::after(request.to), now)
+    }
+
+    /// There is something to tell, or it is time to say that there is not.
+    pub(super) fn end_wait(&mut self, slot: usize, now: Now) {
+        let mut waiting = match self.take_state(slot) {
+            State::Waiting(waiting) => *waiting,
+            other => {
+                self.set_state(slot, other);
+                return;
+            }
+        };
+        waiting.request.to.keep_alive &= self.drain.is_none();
+        let encoded = self.encode_history(waiting.place.view, &waiting.request);
+        self.forget_place(slot, &waiting.place);
+        self.waiting -= 1;
+        self.answer_history(&waiting.request, &encoded);
+        let reader = waiting.reader.unwrap_or_else(|| self.take_reader());
+        let then = Then::after(waiting.request.to);
+        if let Some(reader) = self.send_answer(slot, reader, then, now) {
+            self.read_on(slot, reader, None, now);
+        }
+    }
+
+    /// The sweep has come to a request that waits: something may have come.
+    pub(super) fn wake_waiting(&mut self, slot: usize, now: Now) {
+        if let Some(State::Waiting(waiting)) = self.connections.get(slot).map(|c| &c.state)
+            && self.log.has_news(waiting.place.view, &waiting.end)
+        {
+            self.end_wait(slot, now);
+        }
+    }
+
+    fn wait(
+        &mut self,
+        slot: usize,
+        view: View,
+        reader: Box<RequestReader>,
+        request: HistoryRequest,
+        now: Now,
+    ) {
+        let reader = if reader.is_between_requests() {
+            self.give_reader(reader);
+            None
+        } else {
+            Some(reader)
+        };
+        self.connections[slot].deadline_ms = now.mono_ms + request.wait_ms;
+        let waiting = Waiting {
+            place: Place::new(view),
+            end: self.log.end(view),
+            request,
+            reader,
+        };
+        self.set_state(slot, State::Waiting(Box::new(waiting)));
+        self.waiting += 1;
+        self.take_place(slot, view);
+    }
+
+    fn encode_history(&mut self, view: View, request: &HistoryRequest) -> Encoded {
+        let after = match request.since {
+            Since::Start | Since::Unknown => None,
+            Since::Seq(seq) => Some(seq),
+        };
+        let page = self
+            .log
+            .page(view, after, request.limit, HISTORY_ANSWER_BYTES_MAX);
+        let body = self.encode_page(&page, after, request.since);
+        let etag = etag::of(&body);
+        let known = request.if_none_match.as_deref();
+        let is_known = known.is_some_and(|tags| etag::any_matches(tags, &etag));
+        let has_reset = !page.is_resumed && !matches!(request.since, Since::Start);
+        Encoded {
+            body,
+            etag,
+            is_known,
+            is_idle: is_known || (page.seqs.is_empty() && page.missed == 0 && !has_reset),
+        }
+    }
+
+    fn encode_page(&self, page: &Page, after: Option<u64>, since: Since) -> Vec<u8> {
+        let mut body = b"{\"messages\":[".to_vec();
+        let mut event = Vec::new();
+        for (index, &seq) in page.seqs.iter().enumerate() {
+            if index > 0 {
+                body.push(b',');
+            }
+            event.clear();
+            self.log.copy_message(seq, Framing::Bare, &mut event);
+            frame::push_entry(&mut body, &event);
+        }
+        let last = page.seqs.last().copied();
+        let last = last.or(after.filter(|_| page.is_resumed));
+        let last_event_id = match last.map(|seq| EventId {
+            epoch: self.epoch,
+            seq,
+        }) {
+            Some(id) => format!("\"{id}\""),
+            None => "null".into(),
+        };
+        let (missed, more) = (page.missed, page.more);
+        let reset = !page.is_resumed && !matches!(since, Since::Start);
+        body.extend_from_slice(
+            format!(
+                "],\"lastEventId\":{last_event_id},\"reset\":{reset},\"missed\":{missed},\"more\":{more}}}"
+            )
+            .as_bytes(),
+        );
+        body
+    }
+
+    /// Puts the answer into `Shard::answer`. An empty one after a wait is not to be stored: it would
+    /// be served to the next wait at once, and the client would ask as fast as it can.
+    fn answer_history(&mut self, request: &HistoryRequest, encoded: &Encoded) {
+        let status = if encoded.is_known { 304 } else { 200 };
+        self.tally.count_request(Endpoint::Messages, status);
+        let is_shared = request.is_public && !(encoded.is_idle && request.wait_ms > 0);
+        let cache_control = if is_shared { PUBLIC } else { PRIVATE };
+        let fields = [
+            ("ETag", encoded.etag.as_str()),
+            ("Cache-Control", cache_control),
+            // One that presents a secret must not be given what was stored for one that did not.
+            ("Vary", "X-Webhook-Secret"),
+            ("X-Content-Type-Options", "nosniff"),
+        ];
+        let content = (!encoded.is_known).then_some(("Content-Type", "application/json"));
+        let fields = fields.into_iter().chain(content);
+        self.answer.clear();
+        self.responder.representation(
+            request.to,
+            encoded.is_known,
+            fields,
+            &encoded.body,
+            &mut self.answer,
+        );
+    }
+}

@@ -1,0 +1,176 @@
+//! TLS between a connection's bytes and HTTP: rustls, driven by the readiness of the socket.
+//!
+//! Used by `wire` for the connections of TLS listeners. What the shard writes is encrypted for this
+//! one connection: the frames in the live log are shared, their ciphertext is not. At most
+//! [`TLS_BUFFER_BYTES`] of it wait for the socket; what does not fit is not taken, as by a socket
+//! that is full. Never blocks, and never looks at the plaintext.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::sync::Arc;
+
+use rustls::{ServerConfig, ServerConnection};
+
+use crate::limits::{
+    GATHER_EXTENTS_MAX, TLS_BUFFER_BYTES, TLS_HANDSHAKE_BYTES_MAX, TLS_READS_WITHOUT_CONTENT_MAX,
+};
+
+/// What lies below: ciphertext in and out, nonblocking.
+pub(super) trait Transport: Read + Write {
+    /// Ends our side.
+    fn shutdown_write(&mut self) -> io::Result<()>;
+}
+
+/// The TLS side of a connection.
+pub(super) struct TlsSession {
+    connection: ServerConnection,
+    /// Ciphertext read before the handshake was over.
+    handshake_bytes: usize,
+    /// Our side ends once everything has gone out.
+    is_closing: bool,
+}
+
+impl TlsSession {
+    pub(super) fn new(config: Arc<ServerConfig>) -> Result<TlsSession, rustls::Error> {
+        let mut connection = ServerConnection::new(config)?;
+        connection.set_buffer_limit(Some(TLS_BUFFER_BYTES));
+        Ok(TlsSession {
+            connection,
+            handshake_bytes: 0,
+            is_closing: false,
+        })
+    }
+
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.connection.is_handshaking()
+    }
+
+    /// Reads what has come, until the buffer is full or the transport has no more.
+    pub(super) fn read(
+        &mut self,
+        transport: &mut impl Transport,
+        buffer: &mut [u8],
+    ) -> io::Result<usize> {
+        let mut count = 0;
+        let mut reads = 0;
+        loop {
+            match self.connection.reader().read(&mut buffer[count..]) {
+                Ok(0) => return Ok(count),
+                Ok(bytes) => {
+                    count += bytes;
+                    reads = 0;
+                    if count == buffer.len() {
+                        return Ok(count);
+                    }
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // Ended without a word: what has come may be cut short.
+                Err(_) if count > 0 => return Ok(count),
+                Err(error) => return Err(error),
+            }
+            // Records without content would keep this thread here for as long as they come.
+            reads += 1;
+            if reads > TLS_READS_WITHOUT_CONTENT_MAX {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            match self.take_in(transport) {
+                Ok(()) => {}
+                Err(_) if count > 0 => return Ok(count),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Reads once from the transport, and answers what belongs to the protocol.
+    fn take_in(&mut self, transport: &mut impl Transport) -> io::Result<()> {
+        let was_handshaking = self.connection.is_handshaking();
+        let bytes = self.connection.read_tls(transport)?;
+        if was_handshaking {
+            self.handshake_bytes += bytes;
+            if self.handshake_bytes > TLS_HANDSHAKE_BYTES_MAX {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+        }
+        let processed = self.connection.process_new_packets();
+        let flushed = match self.flush(transport) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            other => other,
+        };
+        match processed {
+            // The peer has been told by an alert, as far as there was room.
+            Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+            Ok(_) if bytes == 0 && self.connection.is_handshaking() => {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            }
+            Ok(_) => flushed,
+        }
+    }
+
+    /// Takes as much of the extents as the transport and the buffer have room for.
+    pub(super) fn write(
+        &mut self,
+        transport: &mut impl Transport,
+        extents: &[IoSlice<'_>],
+    ) -> io::Result<usize> {
+        let offered: usize = extents.iter().map(|extent| extent.len()).sum();
+        let mut taken = 0;
+        loop {
+            match self.flush(transport) {
+                Ok(()) if taken < offered => {}
+                Ok(()) => return Ok(taken),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && taken > 0 => {
+                    return Ok(taken);
+                }
+                Err(error) => return Err(error),
+            }
+            let mut rest = [IoSlice::new(&[]); GATHER_EXTENTS_MAX];
+            let length = skip(extents, taken, &mut rest);
+            let bytes = self.connection.writer().write_vectored(&rest[..length])?;
+            if bytes == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            taken += bytes;
+        }
+    }
+
+    /// Sends what waits. `WouldBlock` means that some still does.
+    pub(super) fn flush(&mut self, transport: &mut impl Transport) -> io::Result<()> {
+        while self.connection.wants_write() {
+            match self.connection.write_tls(transport) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if std::mem::take(&mut self.is_closing) {
+            transport.shutdown_write()?;
+        }
+        Ok(())
+    }
+
+    /// Says that nothing more comes (RFC 8446 section 6.1), and ends our side when that has gone out.
+    pub(super) fn close_write(&mut self, transport: &mut impl Transport) -> io::Result<()> {
+        self.connection.send_close_notify();
+        self.is_closing = true;
+        match self.flush(transport) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// Fills `rest` with what lies behind the first `taken` bytes of the extents, and returns how many
+/// extents that makes.
+fn skip<'a>(extents: &'a [IoSlice<'_>], mut taken: usize, rest: &mut [IoSlice<'a>]) -> usize {
+    let mut length = 0;
+    for extent in extents {
+        let skipped = taken.min(extent.len());
+        taken -= skipped;
+        if skipped < extent.len() && length < rest.len() {
+            rest[length] = IoSlice::new(&extent[skipped..]);
+            length += 1;
+        }
+    }
+    length
+}

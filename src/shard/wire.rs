@@ -1,0 +1,465 @@
+//! A connection as it comes from the kernel: TCP or a Unix socket, and the layers that its listener
+//! puts between the bytes and HTTP.
+//!
+//! The reactor makes them, the shard uses them as [`Socket`] and knows nothing of all this. A plain
+//! connection is its descriptor: the rest is behind one box that only connections have which need it
+//! (a PROXY header, TLS, a place to be counted, a proxy that names clients). Never blocks.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{IpAddr, Shutdown};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use mio::event::Source;
+use mio::net::{TcpStream, UnixStream};
+use mio::{Interest, Registry, Token};
+use socket2::{Domain, SockRef};
+
+use crate::limits::PROXY_HEADER_BYTES_MAX;
+use crate::proxy_protocol;
+use crate::shard::client::{Claim, Client, Clients, Place};
+use crate::shard::socket::Socket;
+use crate::shard::tls::{TlsSession, Transport};
+use crate::tls::Tls;
+
+/// See the module's description.
+pub enum Wire {
+    /// Nothing but HTTP, straight from the kernel.
+    Plain(Stream),
+    /// With something in between.
+    Layered(Box<Layered>),
+}
+
+/// A connected socket of the kernel.
+pub enum Stream {
+    /// tcp(7)
+    Tcp(TcpStream),
+    /// unix(7)
+    Unix(UnixStream),
+}
+
+/// A connection with more to it than HTTP.
+pub struct Layered {
+    base: Base,
+    tls: Option<Box<TlsSession>>,
+}
+
+/// What lies below TLS, if there is any: the bytes behind the PROXY header, and who sends them.
+struct Base {
+    stream: Stream,
+    clients: Arc<Clients>,
+    /// What has come of the PROXY header; none where there is none to come any more.
+    prelude: Option<Vec<u8>>,
+    /// Who is at the other end, as far as is known: the peer, then who the PROXY header names.
+    client: Option<IpAddr>,
+    /// Requests name their clients, since the other end is a trusted proxy.
+    is_proxied: bool,
+    /// The client of the request that is being served, by its header.
+    named: Option<IpAddr>,
+    /// Held for the connection, or for the request.
+    place: Option<Place>,
+    /// There was no place.
+    is_over: bool,
+}
+
+/// How the connections of a listener begin.
+#[derive(Clone)]
+pub struct Layers {
+    /// With a PROXY header.
+    pub proxy: bool,
+    /// Then with TLS.
+    pub tls: Option<Arc<Tls>>,
+    /// The rules by which clients are told apart.
+    pub clients: Arc<Clients>,
+}
+
+/// Why a connection is not taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unwanted {
+    /// Its listener is for proxies, and its peer is none that is trusted.
+    NoProxy,
+    /// Its address holds more connections than it may, and some of them are being told so.
+    Over,
+    /// TLS could not be set up for it.
+    NoSession,
+}
+
+impl Layers {
+    /// What a new connection is to the shard. `peer` is its address, none for a Unix socket: who
+    /// may open that was settled by the file's mode, and is trusted like a proxy.
+    pub fn wrap(&self, stream: Stream, peer: Option<IpAddr>) -> Result<Wire, (Unwanted, Stream)> {
+        let clients = &self.clients;
+        let is_proxy = peer.is_none_or(|address| clients.is_proxy(address));
+        if self.proxy && !is_proxy {
+            return Err((Unwanted::NoProxy, stream));
+        }
+        let is_proxied = is_proxy && clients.has_header();
+        let is_counted = !is_proxy && clients.has_limit();
+        let place = match peer.filter(|_| is_counted).map(|peer| clients.claim(peer)) {
+            Some(Claim::Refused) => return Err((Unwanted::Over, stream)),
+            Some(Claim::Granted(place)) => Some((place, false)),
+            Some(Claim::Over(place)) => Some((place, true)),
+            Some(Claim::Unlimited) | None => None,
+        };
+        let is_over = place.as_ref().is_some_and(|(_, is_over)| *is_over);
+        let place = place.map(|(place, _)| place);
+        let tls = match &self.tls {
+            None => None,
+            Some(tls) => match TlsSession::new(tls.current()) {
+                Ok(session) => Some(Box::new(session)),
+                Err(_) => return Err((Unwanted::NoSession, stream)),
+            },
+        };
+        if !self.proxy && !is_proxied && place.is_none() && tls.is_none() {
+            return Ok(Wire::Plain(stream));
+        }
+        let base = Base {
+            stream,
+            clients: Arc::clone(clients),
+            prelude: self.proxy.then(Vec::new),
+            client: peer,
+            is_proxied,
+            named: None,
+            place,
+            is_over,
+        };
+        Ok(Wire::Layered(Box::new(Layered { base, tls })))
+    }
+}
+
+impl Socket for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Wire::Plain(stream) => stream.read(buffer),
+            Wire::Layered(layered) => layered.read(buffer),
+        }
+    }
+
+    fn write(&mut self, extents: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Wire::Plain(stream) => stream.write(extents),
+            Wire::Layered(layered) => layered.write(extents),
+        }
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        match self {
+            Wire::Plain(stream) => stream.shutdown_write(),
+            Wire::Layered(layered) => layered.shutdown_write(),
+        }
+    }
+
+    fn handle_writable(&mut self) -> io::Result<()> {
+        match self {
+            Wire::Plain(_) => Ok(()),
+            Wire::Layered(layered) => layered.handle_writable(),
+        }
+    }
+
+    fn admit(&mut self, head: &[u8]) -> bool {
+        match self {
+            Wire::Plain(_) => true,
+            Wire::Layered(layered) => layered.base.admit(head),
+        }
+    }
+
+    fn end_request(&mut self) {
+        if let Wire::Layered(layered) = self {
+            layered.base.end_request();
+        }
+    }
+
+    fn can_leave(&self) -> bool {
+        match self {
+            Wire::Plain(_) => true,
+            Wire::Layered(layered) => layered.tls.is_none() && layered.base.can_leave(),
+        }
+    }
+
+    fn client(&self) -> Client {
+        match self {
+            Wire::Plain(stream) => stream.peer(),
+            Wire::Layered(layered) => layered.base.client(),
+        }
+    }
+}
+
+impl Layered {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.tls {
+            None => self.base.read(buffer),
+            Some(tls) => {
+                let read = tls.read(&mut self.base, buffer);
+                if let Err(error) = &read
+                    && error.kind() == io::ErrorKind::InvalidData
+                {
+                    tracing::debug!(client = %self.base.client(), %error, "TLS failed");
+                }
+                read
+            }
+        }
+    }
+
+    fn write(&mut self, extents: &[IoSlice<'_>]) -> io::Result<usize> {
+        match &mut self.tls {
+            None => self.base.stream.write(extents),
+            Some(tls) => tls.write(&mut self.base, extents),
+        }
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        match &mut self.tls {
+            None => self.base.stream.shutdown_write(),
+            Some(tls) => tls.close_write(&mut self.base),
+        }
+    }
+
+    fn handle_writable(&mut self) -> io::Result<()> {
+        let Some(tls) = &mut self.tls else {
+            return Ok(());
+        };
+        match tls.flush(&mut self.base) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            other => other,
+        }
+    }
+}
+
+impl Transport for Base {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.stream.shutdown_write()
+    }
+}
+
+impl Write for Base {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.write(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, extents: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.stream.write(extents)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Read for Base {
+    /// Reads past the PROXY header.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(prelude) = &mut self.prelude {
+            let count = self.stream.read(buffer)?;
+            if count == 0 {
+                return Ok(0);
+            }
+            let before = prelude.len();
+            let looked_at = count.min(PROXY_HEADER_BYTES_MAX - before);
+            prelude.extend_from_slice(&buffer[..looked_at]);
+            match proxy_protocol::parse(prelude) {
+                Ok(None) if prelude.len() < PROXY_HEADER_BYTES_MAX => {}
+                Ok(Some(header)) => {
+                    self.prelude = None;
+                    self.meet(header.client)?;
+                    // Of what came with the header, the rest is the client's.
+                    let start = header.bytes - before;
+                    buffer.copy_within(start..count, 0);
+                    return self.read_behind(buffer, count - start);
+                }
+                Ok(None) | Err(proxy_protocol::Malformed) => {
+                    return Err(io::ErrorKind::InvalidData.into());
+                }
+            }
+        }
+        self.stream.read(buffer)
+    }
+}
+
+impl Base {
+    /// Fills the buffer up behind `count` bytes that are there: a read that is short means to the
+    /// shard that the kernel has no more.
+    fn read_behind(&mut self, buffer: &mut [u8], count: usize) -> io::Result<usize> {
+        match self.stream.read(&mut buffer[count..]) {
+            Ok(more) => Ok(count + more),
+            Err(_) if count > 0 => Ok(count),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The PROXY header has said who the client is: it may be a proxy in turn.
+    fn meet(&mut self, client: Option<IpAddr>) -> io::Result<()> {
+        let Some(client) = client else {
+            // The proxy itself: it is not counted, and what its requests say is believed.
+            return Ok(());
+        };
+        self.client = Some(client);
+        self.is_proxied = self.clients.is_proxy(client) && self.clients.has_header();
+        if !self.clients.is_proxy(client) {
+            match self.clients.claim(client) {
+                Claim::Unlimited => {}
+                Claim::Granted(place) => self.place = Some(place),
+                Claim::Over(place) => {
+                    self.place = Some(place);
+                    self.is_over = true;
+                }
+                Claim::Refused => return Err(io::ErrorKind::ConnectionRefused.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn admit(&mut self, fields: &[u8]) -> bool {
+        if self.is_proxied {
+            self.end_request();
+            self.named = self.clients.named(fields);
+            match self.named.map(|client| self.clients.claim(client)) {
+                Some(Claim::Over(_) | Claim::Refused) => return false,
+                Some(Claim::Granted(place)) => self.place = Some(place),
+                Some(Claim::Unlimited) | None => {}
+            }
+        }
+        !self.is_over
+    }
+
+    /// Whether [`Layers::wrap`] makes the same of its descriptor: not of one whose PROXY header has
+    /// been read, nor of one that is only let in to be told that it is one too many.
+    fn can_leave(&self) -> bool {
+        let is_its_peer = self.stream.address().is_ok_and(|peer| peer == self.client);
+        self.prelude.is_none() && is_its_peer && !self.is_over
+    }
+
+    /// The place of a client that a header named is for its request alone.
+    fn end_request(&mut self) {
+        if self.is_proxied {
+            self.named = None;
+            self.place = None;
+        }
+    }
+
+    fn client(&self) -> Client {
+        match self.named.or(self.client) {
+            Some(address) => Client::Address(address),
+            None => self.stream.peer(),
+        }
+    }
+}
+
+impl Stream {
+    /// The connected socket behind a descriptor, which becomes nonblocking.
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Stream> {
+        let socket = SockRef::from(&fd);
+        socket.set_nonblocking(true)?;
+        let domain = socket.domain()?;
+        Ok(if domain == Domain::UNIX {
+            Stream::Unix(UnixStream::from_std(fd.into()))
+        } else {
+            Stream::Tcp(TcpStream::from_std(fd.into()))
+        })
+    }
+
+    /// The peer's address; none for a Unix socket.
+    pub fn address(&self) -> io::Result<Option<IpAddr>> {
+        match self {
+            Stream::Tcp(stream) => stream.peer_addr().map(|peer| Some(peer.ip())),
+            Stream::Unix(_) => Ok(None),
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => Read::read(stream, buffer),
+            Stream::Unix(stream) => Read::read(stream, buffer),
+        }
+    }
+
+    fn write(&mut self, extents: &[IoSlice<'_>]) -> io::Result<usize> {
+        match (self, extents) {
+            // send(2) of one extent is cheaper than writev(2) of one.
+            (Stream::Tcp(stream), [one]) => Write::write(stream, one),
+            (Stream::Tcp(stream), many) => Write::write_vectored(stream, many),
+            (Stream::Unix(stream), many) => Write::write_vectored(stream, many),
+        }
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+
+    fn peer(&self) -> Client {
+        match self {
+            Stream::Tcp(stream) => stream
+                .peer_addr()
+                .map_or(Client::Unknown, |peer| Client::Address(peer.ip())),
+            Stream::Unix(_) => Client::Local,
+        }
+    }
+}
+
+impl Wire {
+    /// Whether a TLS handshake goes on, whose next step may take long.
+    pub fn is_handshaking(&self) -> bool {
+        match self {
+            Wire::Plain(_) => false,
+            Wire::Layered(layered) => {
+                let tls = layered.tls.as_ref();
+                tls.is_some_and(|tls| tls.is_handshaking())
+            }
+        }
+    }
+
+    fn stream_mut(&mut self) -> &mut Stream {
+        match self {
+            Wire::Plain(stream) => stream,
+            Wire::Layered(layered) => &mut layered.base.stream,
+        }
+    }
+}
+
+impl AsFd for Wire {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        let stream = match self {
+            Wire::Plain(stream) => stream,
+            Wire::Layered(layered) => &layered.base.stream,
+        };
+        match stream {
+            Stream::Tcp(stream) => stream.as_fd(),
+            Stream::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
+impl Source for Wire {
+    fn register(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interests: Interest,
+    ) -> io::Result<()> {
+        match self.stream_mut() {
+            Stream::Tcp(stream) => stream.register(registry, token, interests),
+            Stream::Unix(stream) => stream.register(registry, token, interests),
+        }
+    }
+
+    fn reregister(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interests: Interest,
+    ) -> io::Result<()> {
+        match self.stream_mut() {
+            Stream::Tcp(stream) => stream.reregister(registry, token, interests),
+            Stream::Unix(stream) => stream.reregister(registry, token, interests),
+        }
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match self.stream_mut() {
+            Stream::Tcp(stream) => stream.deregister(registry),
+            Stream::Unix(stream) => stream.deregister(registry),
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! The ring file on a disk that is full, broken or odd.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use rustix::process::Signal;
+
+use crate::audience::Audience;
+use crate::support::{PATIENCE, Server, Setup};
+use crate::tracer::{Fault, from_the_start};
+
+/// Starts with faults, and expects one line that says why it does not, and nothing left behind.
+/// Without them it starts.
+fn expect_no_start(call: &str, fault: &str, said: &str) {
+    let setup = Setup::new(&[]);
+    let directory = setup.ring().parent().unwrap().to_owned();
+    let trace = tempfile::NamedTempFile::new().unwrap();
+    let trace = trace.path().to_str().unwrap();
+    let wrapper = from_the_start(trace, call, &[fault]);
+    let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+    let output = setup.clone().under(&wrapper).command().output().unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{fault}: {log}");
+    assert!(log.contains(said), "{fault}: {log}");
+    assert!(!log.contains("panicked"), "{fault}: {log}");
+    let left: Vec<_> = std::fs::read_dir(&directory).unwrap().collect();
+    assert!(left.is_empty(), "{fault}: {left:?}");
+    setup.start().publish("now it works");
+}
+
+#[test]
+fn enospc_when_it_is_allocated() {
+    expect_no_start("fallocate", "fallocate:error=ENOSPC", "bytes");
+}
+
+#[test]
+fn enospc_when_it_is_written_where_there_is_no_fallocate() {
+    let trace = tempfile::NamedTempFile::new().unwrap();
+    let setup = Setup::new(&[]);
+    let wrapper = from_the_start(
+        trace.path().to_str().unwrap(),
+        "fallocate,pwrite64",
+        &[
+            "fallocate:error=EOPNOTSUPP",
+            "pwrite64:error=ENOSPC:when=2+",
+        ],
+    );
+    let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+    let output = setup.clone().under(&wrapper).command().output().unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(!setup.ring().exists() && !log.contains("panicked"), "{log}");
+    setup.start().publish("now it works");
+}
+
+#[test]
+fn eio_when_it_is_synced() {
+    expect_no_start("msync", "msync:error=EIO", "Input/output error");
+    expect_no_start("fsync", "fsync:error=EIO:when=1", "Input/output error");
+}
+
+#[test]
+fn enomem_when_it_is_mapped() {
+    let setup = Setup::new(&[]);
+    // The map of the ring is the one that is shared: by its place among the calls it cannot be
+    // told apart, by its descriptor it can.
+    let trace = tempfile::NamedTempFile::new().unwrap();
+    let mut wrapper = from_the_start(
+        trace.path().to_str().unwrap(),
+        "mmap",
+        &["mmap:error=ENOMEM"],
+    );
+    let new = format!("{}.new", setup.ring().display());
+    wrapper.extend(["-P".into(), new]);
+    let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+    let output = setup.clone().under(&wrapper).command().output().unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains("Cannot allocate memory"), "{log}");
+    setup.start().publish("now it works");
+}
+
+#[test]
+fn no_thread_can_be_started() {
+    let setup = Setup::new(&[]);
+    let trace = tempfile::NamedTempFile::new().unwrap();
+    let wrapper = from_the_start(
+        trace.path().to_str().unwrap(),
+        "clone3,clone",
+        &["clone3:error=EAGAIN", "clone:error=EAGAIN"],
+    );
+    let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+    let output = setup.clone().under(&wrapper).command().output().unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(
+        log.contains("temporarily unavailable") && !log.contains("panicked"),
+        "{log}"
+    );
+    setup.start().publish("now it works");
+}
+
+/// A file system without fallocate(2), and calls that are interrupted: the ring is made all the same.
+#[test]
+fn odd_but_no_fault() {
+    let trace = tempfile::NamedTempFile::new().unwrap();
+    for faults in [
+        &[
+            "fallocate:error=EOPNOTSUPP",
+            "pwrite64:error=EINTR:when=1+2",
+        ][..],
+        &["fallocate:error=EINTR:when=1..3"],
+        &["openat:error=EINTR:when=5+2", "flock:error=EINTR:when=1"],
+    ] {
+        let setup = Setup::new(&[]);
+        let calls = "fallocate,pwrite64,openat,flock";
+        let wrapper = from_the_start(trace.path().to_str().unwrap(), calls, faults);
+        let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+        let mut server = setup.clone().under(&wrapper).start();
+        server.publish("kept");
+        server.kill();
+        let server = setup.start();
+        assert_eq!(server.stream("", "").connected(), 1, "{faults:?}");
+    }
+}
+
+/// A bad disk at the end: the log and the exit status say so, and what reached the page cache is
+/// there at the next start.
+#[test]
+fn eio_when_it_is_closed() {
+    let mut server = Server::start(&["--drain", "0s"]);
+    let audience = Audience::of(&server);
+    let fault = Fault::inject(
+        &server,
+        "msync,fsync",
+        &["msync:error=EIO", "fsync:error=EIO"],
+    );
+    server.signal(Signal::TERM);
+    let status = server.wait();
+    assert_eq!(status.code(), Some(1), "{:#?}", server.log());
+    assert!(fault.end().failures() > 0);
+    let log = serde_json::to_string(&server.log()).unwrap();
+    assert!(log.contains("to disk: Input/output error"), "{log}");
+    let server = server.restart();
+    audience.expect_history(&server);
+}
+
+/// A disk that cannot be read at the start: the server says so, and starts with what it can read.
+/// The file is kept, for whoever can.
+#[test]
+fn eio_when_it_is_read() {
+    let mut server = Server::start(&[]);
+    Audience::of(&server);
+    server.kill();
+    let setup = server.setup().clone();
+    let before = std::fs::read(setup.ring()).unwrap();
+    let trace = tempfile::NamedTempFile::new().unwrap();
+    let fault = "pread64:error=EIO:when=3+";
+    let mut wrapper = from_the_start(trace.path().to_str().unwrap(), "pread64", &[fault]);
+    wrapper.extend(["-P".into(), setup.ring().display().to_string()]);
+    let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+    let server = setup.under(&wrapper).start();
+    let line = server.wait_for_log("ring damaged");
+    let message = line["message"].as_str().unwrap();
+    assert!(message.contains("Input/output error"), "{line}");
+    let aside = message
+        .rsplit_once(" kept as ")
+        .expect("where it is kept")
+        .1;
+    assert!(std::fs::read(aside).unwrap() == before, "it was changed");
+    server.publish("it goes on");
+}
+
+/// A file system of its own, that small.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new(size: &str) -> SmallDisk {
+        let directory = tempfile::tempdir().unwrap();
+        let option = format!("size={size}");
+        mount(&["-t", "tmpfs", "-o", &option, "none"], directory.path());
+        SmallDisk(directory)
+    }
+
+    fn resize(&self, size: &str) {
+        mount(&["-o", &format!("remount,size={size}")], self.0.path());
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let status = Command::new("umount")
+            .arg("--lazy")
+            .arg(self.0.path())
+            .status();
+        assert!(std::thread::panicking() || status.is_ok_and(|status| status.success()));
+    }
+}
+
+fn mount(arguments: &[&str], path: &Path) {
+    let status = Command::new("mount")
+        .args(arguments)
+        .arg(path)
+        .status()
+        .unwrap();
+    assert!(
+        status.success(),
+        "this test has to mount a tmpfs: run it as root"
+    );
+}
+
+/// The real thing: no room for the ring; and, once it is made, a disk that fills up beside it.
+#[test]
+fn a_disk_that_is_full() {
+    let disk = SmallDisk::new("1m");
+    let ring = disk.0.path().join("ring");
+    let setup = Setup::new(&["--shards", "2"]).ring_at(ring);
+    let output = setup.command().output().unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains("bytes"), "{log}");
+    assert_eq!(std::fs::read_dir(disk.0.path()).unwrap().count(), 0);
+
+    disk.resize("20m");
+    let mut server = setup.start();
+    let filler = std::fs::write(disk.0.path().join("filler"), vec![1; 30 << 20]);
+    assert_eq!(filler.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    let mut audience = Audience::of(&server);
+    for _ in 0..60 {
+        audience.expect_service();
+    }
+    server.kill();
+    let server = setup.start();
+    audience.expect_history(&server);
+}
+
+/// A disk that fails under `--durability disk`: webhooks get a 500 and are shown to nobody, those who
+/// listen are served, and when the disk works again so does all the rest.
+#[test]
+fn eio_when_a_commit_is_synced() {
+    let mut server = Server::start(&["--shards", "2", "--durability", "disk"]);
+    let mut audience = Audience::of(&server);
+    let calls = ["msync", "fsync", "fdatasync"];
+    let faults = calls.map(|call| format!("{call}:error=EIO"));
+    let faults = faults.each_ref().map(String::as_str);
+    let fault = Fault::inject(&server, &calls.join(","), &faults);
+    for _ in 0..5 {
+        assert_eq!(audience.try_to_publish(), 500);
+        assert_eq!(server.request("GET", "/api/webhook", "", b"").status, 200);
+    }
+    server.wait_for_log("webhooks cannot be stored");
+    assert!(fault.end().failures() > 0);
+    let deadline = Instant::now() + PATIENCE;
+    while audience.try_to_publish() != 200 {
+        assert!(Instant::now() < deadline, "it does not recover");
+    }
+    audience.expect_service();
+    server.wait_for_log("webhooks can be stored again");
+    audience.expect_history(&server);
+    server.kill();
+    audience.expect_history(&server.restart());
+}

@@ -1,0 +1,92 @@
+/** Processes of a test: started in a directory of their own, ended by pid. */
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+/** Longest wait for anything: reaching it means that the thing does not happen. */
+export const PATIENCE_MS = 30_000;
+
+/** A port that nobody listens on. */
+export async function freePort() {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address();
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+/** Asks `probe` again and again until it is truthy, and returns that. */
+export async function until(what, probe, patienceMs = PATIENCE_MS) {
+  const deadline = Date.now() + patienceMs;
+  for (;;) {
+    const value = await probe();
+    if (value) return value;
+    if (Date.now() > deadline) throw new Error(`not within ${patienceMs} ms: ${what}`);
+    await sleep(10);
+  }
+}
+
+/** A running program with a directory of its own. */
+export class Process {
+  #child;
+  #log = '';
+
+  constructor() {
+    this.directory = mkdtempSync(join(tmpdir(), 'hookcast-fronting-'));
+    // Some of the programs read their files as another user.
+    chmodSync(this.directory, 0o755);
+  }
+
+  get log() {
+    return this.#log;
+  }
+
+  start(program, args, env = {}) {
+    const child = spawn(program, args, {
+      cwd: this.directory,
+      env: { PATH: `${process.env.PATH}:/usr/sbin`, HOME: this.directory, ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => (this.#log += data));
+    child.once('error', (error) => (this.#log += error));
+    this.#child = child;
+  }
+
+  /** Waits until something listens on a port, for as long as the program runs. */
+  async listens(port) {
+    await until(`${this.#child.spawnargs.join(' ')} listens on ${port}`, async () => {
+      if (this.#hasEnded) throw new Error(`ended at its start: ${this.#log}`);
+      const socket = connect(port, '127.0.0.1');
+      const outcome = new Promise((resolve) => {
+        socket.once('connect', () => resolve(true)).once('error', () => resolve(false));
+      });
+      const listens = await outcome;
+      socket.destroy();
+      return listens;
+    });
+  }
+
+  async end(signal = 'SIGTERM') {
+    if (!this.#child || this.#hasEnded) return;
+    const exit = once(this.#child, 'exit');
+    this.#child.kill(signal);
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), PATIENCE_MS);
+    await exit;
+    clearTimeout(timer);
+  }
+
+  async close(signal) {
+    await this.end(signal);
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+
+  get #hasEnded() {
+    return this.#child.exitCode !== null || this.#child.signalCode !== null;
+  }
+}

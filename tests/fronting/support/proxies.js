@@ -1,0 +1,96 @@
+/**
+ * The proxies, each with the configuration that the README recommends: the file beside this
+ * directory, word for word but for its two ports.
+ */
+
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { freePort, Process } from './process.js';
+
+/** The recommended configuration of a proxy. */
+export function recommended(file) {
+  return readFileSync(new URL(`../${file}`, import.meta.url), 'utf8');
+}
+
+const nginxMain = (directory) => `
+daemon off; user root; worker_processes 1; pid ${directory}/nginx.pid; error_log stderr warn;
+events { worker_connections 4096; }
+http {
+    access_log off;
+    client_body_temp_path ${directory}/body; proxy_temp_path ${directory}/proxy;
+    fastcgi_temp_path ${directory}/fastcgi; uwsgi_temp_path ${directory}/uwsgi; scgi_temp_path ${directory}/scgi;
+    include ${directory}/hookcast.conf;
+}`;
+
+/** By name: the file of the configuration, and how to start the program with it. */
+const KINDS = {
+  nginx: {
+    file: 'nginx.conf',
+    start(proxy, config) {
+      proxy.write('hookcast.conf', config);
+      proxy.process.start('nginx', ['-c', proxy.write('nginx.conf', nginxMain(proxy.directory)), '-e', 'stderr']);
+    },
+  },
+  varnish: {
+    file: 'varnish.vcl',
+    start(proxy, config) {
+      const vcl = proxy.write('hookcast.vcl', config);
+      const instance = join(proxy.directory, 'instance');
+      proxy.process.start('varnishd', ['-F', '-n', instance, '-a', `:${proxy.port}`, '-f', vcl, '-s', 'malloc,64m']);
+    },
+  },
+  haproxy: {
+    file: 'haproxy.cfg',
+    start(proxy, config) {
+      proxy.process.start('haproxy', ['-db', '-f', proxy.write('haproxy.cfg', config)]);
+    },
+  },
+  caddy: {
+    file: 'Caddyfile',
+    start(proxy, config) {
+      const file = proxy.write('Caddyfile', `{\n\tadmin off\n}\n${config}`);
+      proxy.process.start('caddy', ['run', '--adapter', 'caddyfile', '--config', file]);
+    },
+  },
+};
+
+export const PROXIES = Object.keys(KINDS);
+
+/** The configuration file of a proxy. */
+export const fileOf = (name) => KINDS[name].file;
+
+export class Proxy {
+  process = new Process();
+
+  /** Starts a proxy in front of `originPort`. `change` may break its configuration. */
+  static async start(name, originPort, change = (config) => config) {
+    const proxy = new Proxy();
+    proxy.name = name;
+    proxy.port = await freePort();
+    const config = change(recommended(KINDS[name].file))
+      .replaceAll('8080', proxy.port)
+      .replaceAll('3000', originPort);
+    KINDS[name].start(proxy, config);
+    await proxy.process.listens(proxy.port);
+    return proxy;
+  }
+
+  get directory() {
+    return this.process.directory;
+  }
+
+  get url() {
+    return `http://127.0.0.1:${this.port}`;
+  }
+
+  write(name, text) {
+    const path = join(this.directory, name);
+    writeFileSync(path, text);
+    return path;
+  }
+
+  async close() {
+    await this.process.close();
+  }
+}

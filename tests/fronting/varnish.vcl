@@ -1,0 +1,31 @@
+# varnishd -a :8080 -f /etc/varnish/hookcast.vcl
+vcl 4.1;
+
+backend default {
+    .host = "127.0.0.1";
+    .port = "3000";
+    .first_byte_timeout = 60s;
+    .between_bytes_timeout = 30s;
+}
+
+sub vcl_recv {
+    if (req.url ~ "^/api/webhook") {
+        # A request with cookies would be passed on, one by one.
+        unset req.http.Cookie;
+    }
+}
+
+sub vcl_backend_response {
+    set beresp.do_stream = true;
+    set beresp.do_gzip = false;
+    # What has ended must not be played again.
+    set beresp.grace = 0s;
+    set beresp.keep = 0s;
+    if (beresp.http.Cache-Control ~ "private|no-store") {
+        # Remembered for a second, not for two minutes as the built-in code has it: with
+        # --cdn-fanout the next answer at this address may be one to share.
+        set beresp.ttl = 1s;
+        set beresp.uncacheable = true;
+        return (deliver);
+    }
+}

@@ -1,0 +1,231 @@
+//! Any bytes on a connection of a whole shard: what comes back does not depend on how the bytes
+//! were cut, nor on how much the socket takes at a time; and when the peer leaves, nothing is kept.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arbitrary::Unstructured;
+use crossbeam_channel::{Receiver, bounded};
+use hookcast::clock::Now;
+use hookcast::http::{Access, AllowOrigin};
+use hookcast::hub::{Batch, Hub, Outlet, Wake};
+use hookcast::ring::Ring;
+use hookcast::ring::memory::MemoryMedium;
+use hookcast::shard::{Holdings, Readiness, Role, Settings, Shard, Socket, Token};
+use memchr::memmem;
+
+const BODY_BYTES_MAX: usize = 600;
+
+/// More turns than any input needs: each takes or brings a byte at least.
+const TURNS_MAX: usize = 300_000;
+
+pub fn run(bytes: &[u8]) {
+    let mut input = Unstructured::new(bytes);
+    let (Ok(has_secret), Ok(cuts)) = (input.arbitrary::<bool>(), input.arbitrary::<[u8; 4]>())
+    else {
+        return;
+    };
+    let bytes = input.take_rest();
+    let whole = Node::new(has_secret).converse(bytes, [0; 4]);
+    let parts = Node::new(has_secret).converse(bytes, cuts);
+    // Whoever waits for 100 is answered sooner than one who does not.
+    let waits = bytes.to_ascii_lowercase();
+    if memmem::find(&waits, b"expect").is_none() {
+        assert!(
+            whole == parts,
+            "cut by {cuts:?}: {}\n\ninstead of: {}",
+            parts.escape_ascii(),
+            whole.escape_ascii()
+        );
+    }
+}
+
+/// Both ends of a connection.
+#[derive(Default)]
+struct Pipe {
+    sent: Vec<u8>,
+    has_ended: bool,
+    room: usize,
+    /// A write found no room.
+    is_short: bool,
+    written: Vec<u8>,
+}
+
+#[derive(Clone, Default)]
+struct Peer(Rc<RefCell<Pipe>>);
+
+impl Socket for Peer {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut pipe = self.0.borrow_mut();
+        if pipe.sent.is_empty() && !pipe.has_ended {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let count = buffer.len().min(pipe.sent.len());
+        buffer[..count].copy_from_slice(&pipe.sent[..count]);
+        pipe.sent.drain(..count);
+        Ok(count)
+    }
+
+    fn write(&mut self, extents: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut pipe = self.0.borrow_mut();
+        let before = pipe.room;
+        for extent in extents {
+            let count = extent.len().min(pipe.room);
+            pipe.written.extend_from_slice(&extent[..count]);
+            pipe.room -= count;
+            pipe.is_short |= count < extent.len();
+        }
+        match before - pipe.room {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            count => Ok(count),
+        }
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct NoWake;
+
+impl Wake for NoWake {
+    fn wake(&self) {}
+}
+
+/// One shard and all that it needs.
+struct Node {
+    hub: Hub,
+    inbox: Receiver<Arc<Batch>>,
+    shard: Shard<Peer>,
+    now: Now,
+}
+
+impl Node {
+    fn new(has_secret: bool) -> Node {
+        let medium = Box::new(MemoryMedium::default());
+        let (ring, recovered) = Ring::open_on(medium, BODY_BYTES_MAX).expect("an empty disk");
+        let (batches, inbox) = bounded(8);
+        let wake = Arc::new(NoWake);
+        let hub = Hub::new(
+            ring,
+            recovered.messages,
+            vec![Outlet { batches, wake }],
+            None,
+        );
+        let now = Now {
+            mono_ms: 0,
+            mono_us: 0,
+            unix_ms: 1_700_000_000_000,
+        };
+        let settings = Settings {
+            heartbeat_interval: Duration::from_secs(2),
+            keep_alive: Duration::from_secs(75),
+            body_bytes_max: BODY_BYTES_MAX,
+            drain: Duration::from_secs(5),
+            held_bytes_max: hookcast::limits::HELD_BYTES_MAX,
+            fanout_life: None,
+            log_bytes_min: 0,
+            access: Access::new(has_secret.then_some(b"open sesame")),
+            allow_origin: AllowOrigin::Any,
+        };
+        let shard = Shard::new(Arc::new(settings), &hub, 1, now);
+        Node {
+            hub,
+            inbox,
+            shard,
+            now,
+        }
+    }
+
+    /// Sends the bytes, cut into pieces of these sizes (0: at once), with as much room for answers
+    /// each time, and returns all that came back, without what is random.
+    fn converse(mut self, bytes: &[u8], cuts: [u8; 4]) -> Vec<u8> {
+        let peer = Peer::default();
+        let token = self.shard.open(peer.clone(), Role::Guest, self.now);
+        let mut sizes = cuts.iter().cycle();
+        let mut rest = bytes;
+        for _ in 0..TURNS_MAX {
+            let size = match sizes.next() {
+                Some(0) | None => usize::MAX,
+                Some(size) => usize::from(*size),
+            };
+            let (piece, after) = rest.split_at(size.min(rest.len()));
+            rest = after;
+            let readiness = {
+                let mut pipe = peer.0.borrow_mut();
+                pipe.sent.extend_from_slice(piece);
+                let was_short = std::mem::take(&mut pipe.is_short);
+                pipe.room = size.clamp(16, usize::MAX / 2);
+                Readiness {
+                    readable: !piece.is_empty(),
+                    writable: was_short,
+                    hung_up: false,
+                }
+            };
+            self.turn(token, readiness);
+            let is_quiet = self.shard.idle_ms(self.now) != Some(0) && !self.shard.has_drafts();
+            if rest.is_empty() && is_quiet && !peer.0.borrow().is_short {
+                self.leave(token, &peer);
+                return without_ids(&peer.0.borrow().written);
+            }
+        }
+        panic!("it does not come to an end");
+    }
+
+    /// The peer leaves, and nothing of it is kept.
+    fn leave(&mut self, token: Token, peer: &Peer) {
+        let written = peer.0.borrow().written.clone();
+        peer.0.borrow_mut().has_ended = true;
+        let readiness = Readiness {
+            readable: true,
+            writable: true,
+            hung_up: true,
+        };
+        self.turn(token, readiness);
+        assert_eq!(self.shard.connections(), 0, "it has left");
+        assert_eq!(self.shard.streams(), 0);
+        assert_eq!(self.shard.holdings(), Holdings::default());
+        assert_eq!(peer.0.borrow().written, written, "to nobody");
+    }
+
+    /// A turn as the reactor runs it.
+    fn turn(&mut self, token: Token, readiness: Readiness) {
+        self.take_batches();
+        self.shard.resume_unfinished(self.now);
+        self.shard.ready(token, readiness, self.now);
+        self.shard.publish(&self.hub, self.now);
+        self.take_batches();
+        self.shard.answer_webhooks(self.now);
+        self.shard.tick(self.now);
+        self.shard.sweep(self.now);
+        self.shard.end_sweep(self.now);
+    }
+
+    fn take_batches(&mut self) {
+        while let Ok(batch) = self.inbox.try_recv() {
+            self.shard.deliver(&batch);
+        }
+    }
+}
+
+/// Replaces what looks like a message id.
+fn without_ids(bytes: &[u8]) -> Vec<u8> {
+    const LENGTH: usize = 36;
+    let mut bytes = bytes.to_vec();
+    for at in 0..bytes.len().saturating_sub(LENGTH - 1) {
+        let is_id = bytes[at..at + LENGTH]
+            .iter()
+            .enumerate()
+            .all(|(place, b)| match place {
+                8 | 13 | 18 | 23 => *b == b'-',
+                _ => b.is_ascii_hexdigit(),
+            });
+        if is_id {
+            bytes[at..at + LENGTH].fill(b'#');
+        }
+    }
+    bytes
+}

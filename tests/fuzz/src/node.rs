@@ -1,0 +1,36 @@
+//! A whole node in the simulation of `tests/simulation`, with the operations made up by the fuzzer:
+//! connects, partial reads and writes, resets, slow readers, failing disks, kills.
+
+use std::cell::Cell;
+
+use arbitrary::{Result, Unstructured};
+use fastrand::Rng;
+
+use crate::simulation::operation::{Operation, Profile, WEIGHTS};
+use crate::simulation::world::World;
+
+/// Longer runs find what many shorter ones do, later.
+const OPERATIONS_MAX: usize = 150;
+
+pub fn run(bytes: &[u8]) {
+    let mut input = Unstructured::new(bytes);
+    let Ok(seed) = input.arbitrary::<u16>() else {
+        return;
+    };
+    let profile = Profile::draw(&mut Rng::with_seed(u64::from(seed)));
+    let operations = std::iter::from_fn(|| draw(&mut input).ok());
+    let operations: Vec<Operation> = operations.take(OPERATIONS_MAX).collect();
+    World::new(&profile).run(&operations, &Cell::new(0));
+}
+
+/// Three bytes each, so that one that is added or left out leaves the others as they are.
+fn draw(input: &mut Unstructured<'_>) -> Result<Operation> {
+    if input.len() < 3 {
+        return Err(arbitrary::Error::NotEnoughData);
+    }
+    let (kind, salt) = (input.arbitrary::<u8>()?, input.arbitrary::<u16>()?);
+    Ok(Operation {
+        action: WEIGHTS[usize::from(kind) % WEIGHTS.len()].0,
+        salt: u64::from(salt),
+    })
+}

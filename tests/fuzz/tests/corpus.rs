@@ -1,0 +1,27 @@
+//! Replays the corpus: what fuzzing has found stays found.
+
+use std::fs;
+use std::path::Path;
+
+use hookcast_fuzz::TARGETS;
+
+#[test]
+fn every_input_of_the_corpus_passes() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+    for (name, target) in TARGETS {
+        let directory = corpus.join(name);
+        let entries = fs::read_dir(&directory)
+            .unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+        let mut inputs = 0;
+        for entry in entries {
+            let path = entry.expect("a directory is read").path();
+            let bytes = fs::read(&path).expect("a file is read");
+            // The name of the input comes before what the panic prints.
+            println!("{}", path.display());
+            target(&bytes);
+            inputs += 1;
+        }
+        assert!(inputs > 0, "no inputs for {name}");
+        println!("{inputs} inputs for {name}");
+    }
+}

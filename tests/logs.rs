@@ -1,0 +1,108 @@
+//! What a whole server writes to its log, and what it keeps to itself.
+
+mod support;
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::process::{Command, Stdio};
+
+use support::Setup;
+
+/// The lines that a server which cannot start writes to a file, with `JOURNAL_STREAM` naming the
+/// file's inode or one beside it.
+fn lines_of_a_failed_start(inode_off_by: u64) -> Vec<String> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("stderr");
+    let file = File::create(&path).unwrap();
+    let is = file.metadata().unwrap();
+    let status = Command::new(env!("CARGO_BIN_EXE_hookcast"))
+        .args(["--listen", "0.0.0.0:0", "--ring", "/nowhere/at/all"])
+        .env_clear()
+        .env(
+            "JOURNAL_STREAM",
+            format!("{}:{}", is.dev(), is.ino() + inode_off_by),
+        )
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(file)
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(1));
+    let text = std::fs::read_to_string(&path).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn lines_for_the_journal_begin_with_their_priority() {
+    let lines = lines_of_a_failed_start(0);
+    let with = |word: &str| lines.iter().find(|line| line.contains(word));
+    // Reachable without a secret is a warning, a ring that cannot be opened an error.
+    assert!(
+        with("secret").is_some_and(|line| line.starts_with("<4>")),
+        "{lines:?}"
+    );
+    assert!(
+        with("/nowhere").is_some_and(|line| line.starts_with("<3>")),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn lines_for_anything_else_have_no_priority() {
+    let lines = lines_of_a_failed_start(1);
+    assert!(!lines.is_empty());
+    assert!(lines.iter().all(|line| !line.starts_with('<')), "{lines:?}");
+}
+
+/// Whatever a peer sends, right or wrong: neither the secret, nor a message, nor a session, nor
+/// control characters get into the log, at its most talkative.
+#[test]
+fn neither_secrets_nor_control_characters_enter_the_log() {
+    let secret = "sesame-open-4711";
+    let server = Setup::new(&["--log-level", "trace"]).secret(secret).start();
+    let right = format!("X-Webhook-Secret: {secret}\r\n");
+    let body = br#"{"message":"whispered-words\u001b[2J","sessionId":"hidden-session"}"#;
+    assert_eq!(
+        server.request("POST", "/api/webhook", &right, body).status,
+        200
+    );
+    let wrong = "X-Webhook-Secret: guessed-secret\r\n";
+    assert_eq!(
+        server.request("POST", "/api/webhook", wrong, body).status,
+        401
+    );
+    let stream = server.stream(
+        "?sessionId=hidden-session",
+        "Last-Event-ID: \u{9b}31mred\r\n",
+    );
+    drop(stream);
+    for bytes in [
+        &b"GET /\x1b[31m HTTP/1.1\r\nHost: a\r\n\r\n"[..],
+        b"GET / HTTP/1.1\r\nHost: a\r\nX-Evil: \x1b]0;title\x07\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\rX-Split: 1\r\n\r\n",
+        b"\x00\x01\x02\x1b\r\n\r\n",
+        b"GET /%0d%0aX-Injected:%201 HTTP/1.1\r\nHost: a\r\n\r\n",
+    ] {
+        let mut connection = server.connect();
+        connection.send(bytes);
+        assert!(connection.read_response().status >= 400);
+    }
+    server.signal(rustix::process::Signal::TERM);
+    server.wait_for_log("drained");
+    let log = server.log();
+    for line in &log {
+        // A line that is no JSON of its own would have been cut in two.
+        let fields = line.as_object().unwrap_or_else(|| panic!("{line:?}"));
+        let text = line.to_string();
+        for kept in [secret, "whispered", "hidden-session", "guessed", "Injected"] {
+            assert!(!text.contains(kept), "{kept} in {text}");
+        }
+        let is_clean = |value: &serde_json::Value| {
+            value
+                .as_str()
+                .is_none_or(|text| !text.contains(char::is_control))
+        };
+        assert!(fields.values().all(is_clean), "{text}");
+    }
+    assert!(log.len() >= 3, "{log:?}");
+}

@@ -1,0 +1,476 @@
+//! TLS listeners, asked by rustls as the client.
+
+mod support;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustix::process::Signal;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned};
+use support::{Connection, PATIENCE, Server, Setup};
+use tempfile::TempDir;
+
+/// An authority and what it has signed, as files.
+struct Authority {
+    directory: TempDir,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Authority {
+        let directory = tempfile::tempdir().unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).unwrap();
+        std::fs::write(directory.path().join("ca.pem"), certificate.pem()).unwrap();
+        Authority {
+            directory,
+            issuer: Issuer::new(params, key),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Writes a certificate and its key.
+    fn sign(&self, name: &str) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["localhost".into()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        std::fs::write(self.path(&format!("{name}.pem")), certificate.pem()).unwrap();
+        std::fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
+    }
+
+    /// Trusts this authority, and shows a certificate if it is asked to.
+    fn client(&self, own: Option<(&Authority, &str)>) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate(&self.path("ca.pem"))).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut config = match own {
+            None => builder.with_no_client_auth(),
+            Some((signer, name)) => {
+                let chain = vec![certificate(&signer.path(&format!("{name}.pem")))];
+                let key = PrivateKeyDer::from_pem_file(signer.path(&format!("{name}.key")));
+                builder.with_client_auth_cert(chain, key.unwrap()).unwrap()
+            }
+        };
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Arc::new(config)
+    }
+}
+
+fn certificate(path: &Path) -> CertificateDer<'static> {
+    CertificateDer::from_pem_file(path).unwrap()
+}
+
+/// A server with a plain listener, at its address, and one with TLS.
+struct Pair {
+    server: Server,
+    address: SocketAddr,
+    authority: Authority,
+}
+
+impl Pair {
+    fn start(options: &str, flags: &[&str]) -> Pair {
+        let authority = Authority::new();
+        authority.sign("server");
+        let listen = format!("127.0.0.1:0+tls{options}");
+        let (cert, key) = (authority.path("server.pem"), authority.path("server.key"));
+        let tls = [
+            "--listen",
+            &listen,
+            "--tls-cert",
+            cert.to_str().unwrap(),
+            "--tls-key",
+            key.to_str().unwrap(),
+        ];
+        let server = Server::start(&[&tls, flags].concat());
+        let address = tls_address(&server);
+        Pair {
+            server,
+            address,
+            authority,
+        }
+    }
+
+    fn connect(&self, config: &Arc<ClientConfig>) -> Client {
+        Client::on(TcpStream::connect(self.address).unwrap(), config)
+    }
+
+    fn open(&self) -> Client {
+        self.connect(&self.authority.client(None))
+    }
+}
+
+/// The second address that the server tells of.
+fn tls_address(server: &Server) -> SocketAddr {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let log = server.log();
+        let mut listening = log.iter().filter(|line| line["message"] == "listening");
+        if let Some(line) = listening.nth(1) {
+            assert!(line["window"].as_str().unwrap().starts_with("https://"));
+            return line["address"].as_str().unwrap().parse().unwrap();
+        }
+        assert!(Instant::now() < deadline, "{log:?}");
+        server.request("GET", "/api/webhook", "", b"");
+    }
+}
+
+const STATUS: &str = "GET /api/webhook HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const STREAM: &str = "GET /api/webhook/stream HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+struct Client {
+    stream: StreamOwned<ClientConnection, TcpStream>,
+    seen: Vec<u8>,
+}
+
+impl Client {
+    fn on(socket: TcpStream, config: &Arc<ClientConfig>) -> Client {
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_write_timeout(Some(PATIENCE)).unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let connection = ClientConnection::new(Arc::clone(config), name).unwrap();
+        Client {
+            stream: StreamOwned::new(connection, socket),
+            seen: Vec::new(),
+        }
+    }
+
+    fn send(&mut self, text: &str) {
+        self.stream.write_all(text.as_bytes()).unwrap();
+        self.stream.flush().unwrap();
+    }
+
+    /// Reads until this has come, and drops everything up to its end.
+    fn read_to(&mut self, text: &str) {
+        let mut bytes = vec![0; 64 * 1024];
+        let mut from = 0;
+        loop {
+            let found = self.seen[from..]
+                .windows(text.len())
+                .position(|window| window == text.as_bytes());
+            if let Some(at) = found {
+                self.seen.drain(..from + at + text.len());
+                return;
+            }
+            from = self.seen.len().saturating_sub(text.len());
+            let count = self.stream.read(&mut bytes).unwrap();
+            assert!(count > 0, "{text:?} did not come before the end");
+            self.seen.extend_from_slice(&bytes[..count]);
+        }
+    }
+
+    fn is_served(&mut self) -> bool {
+        let asked = self.stream.write_all(STATUS.as_bytes());
+        let mut bytes = [0; 1024];
+        asked.is_ok()
+            && match self.stream.read(&mut bytes) {
+                Ok(count) => bytes[..count].starts_with(b"HTTP/1.1 200 "),
+                Err(_) => false,
+            }
+    }
+}
+
+#[test]
+fn requests_and_streams_are_as_without_it() {
+    let pair = Pair::start("", &["--shards", "2"]);
+    let mut client = pair.open();
+    let body = format!(r#"{{"message":"{}"}}"#, "z".repeat(60_000));
+    let post = format!(
+        "POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    client.send(&post.repeat(3));
+    for _ in 0..3 {
+        client.read_to("HTTP/1.1 200 OK\r\n");
+        client.read_to(r#""success":true"#);
+    }
+    assert_eq!(client.stream.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
+    assert!(client.is_served());
+
+    let mut plain = pair.server.stream("", "");
+    let mut stream = pair.open();
+    stream.send(STREAM);
+    stream.read_to("text/event-stream");
+    stream.read_to(r#""replay":3}"#);
+    for message in ["first", "second"] {
+        pair.server.publish(message);
+        stream.read_to(message);
+    }
+    stream.read_to(": heartbeat");
+    plain.connected();
+    assert_eq!(plain.contents(5)[4], "second");
+}
+
+/// More than the kernel's buffers take, for a reader that begins late: every write is short.
+#[test]
+fn a_slow_reader_gets_every_byte() {
+    let pair = Pair::start("", &["--shards", "1"]);
+    let mut stream = pair.open();
+    stream.send(STREAM);
+    stream.read_to("connected");
+    for number in 0..120 {
+        pair.server
+            .publish(&format!("<{number}>{}", "x".repeat(60_000)));
+    }
+    let filler = "x".repeat(60_000);
+    for number in 0..120 {
+        stream.read_to(&format!("<{number}>{filler}\""));
+    }
+    pair.server.publish("live again");
+    stream.read_to("live again");
+}
+
+#[test]
+fn a_drain_ends_streams_with_a_last_chunk_and_a_close_notify() {
+    let mut pair = Pair::start("", &["--drain", "0s"]);
+    let mut stream = pair.open();
+    stream.send(STREAM);
+    stream.read_to("connected");
+    pair.server.signal(Signal::TERM);
+    stream.read_to("\r\n0\r\n\r\n");
+    // An end without close_notify would be an error.
+    assert_eq!(stream.stream.read(&mut [0; 10]).unwrap(), 0);
+    drop(stream);
+    assert!(pair.server.wait().success());
+}
+
+#[test]
+fn sessions_are_resumed() {
+    let pair = Pair::start("", &[]);
+    let config = pair.authority.client(None);
+    for expected in [HandshakeKind::Full, HandshakeKind::Resumed] {
+        let mut client = pair.connect(&config);
+        assert!(client.is_served());
+        assert_eq!(client.stream.conn.handshake_kind(), Some(expected));
+    }
+}
+
+#[test]
+fn only_clients_of_the_authority_get_in_where_one_is_named() {
+    let clients = Authority::new();
+    clients.sign("edge");
+    let strangers = Authority::new();
+    strangers.sign("edge");
+    let ca = clients.path("ca.pem");
+    let pair = Pair::start("", &["--tls-client-ca", ca.to_str().unwrap()]);
+    let with = |signer| pair.authority.client(Some((signer, "edge")));
+    assert!(pair.connect(&with(&clients)).is_served());
+    assert!(!pair.connect(&with(&strangers)).is_served());
+    assert!(!pair.open().is_served());
+    // A ticket of an admitted client is as good as its certificate.
+    let config = with(&clients);
+    assert!((0..2).all(|_| pair.connect(&config).is_served()));
+}
+
+fn copy(authority: &Authority, from: &str, to: &str) {
+    for kind in ["pem", "key"] {
+        let read = std::fs::read(authority.path(&format!("{from}.{kind}"))).unwrap();
+        std::fs::write(authority.path(&format!("{to}.{kind}")), read).unwrap();
+    }
+}
+
+#[test]
+fn a_new_certificate_is_taken_on_sighup_and_a_bad_one_is_not() {
+    let pair = Pair::start("", &[]);
+    let seen = || {
+        let mut client = pair.open();
+        assert!(client.is_served());
+        client.stream.conn.peer_certificates().unwrap()[0].clone()
+    };
+    let (old, other) = (seen(), Authority::new());
+    let mut stream = pair.open();
+    stream.send(STREAM);
+    stream.read_to("connected");
+
+    std::fs::write(pair.authority.path("server.pem"), "garbage").unwrap();
+    pair.server.signal(Signal::HUP);
+    let line = pair.server.wait_for_log("the certificate stays");
+    assert!(
+        line["error"].as_str().unwrap().contains("server.pem"),
+        "{line}"
+    );
+    assert_eq!(seen(), old);
+
+    pair.authority.sign("next");
+    copy(&pair.authority, "next", "server");
+    pair.server.signal(Signal::HUP);
+    pair.server.wait_for_log("new connections get");
+    assert_eq!(seen(), certificate(&pair.authority.path("next.pem")));
+    assert_ne!(seen(), old);
+    pair.server.publish("still here");
+    stream.read_to("still here");
+    drop(other);
+}
+
+#[test]
+fn what_cannot_be_loaded_is_told_at_the_start() {
+    let authority = Authority::new();
+    authority.sign("a");
+    authority.sign("b");
+    for (cert, key, expected) in [
+        ("nowhere.pem", "a.key", "nowhere.pem cannot be read"),
+        ("a.key", "a.key", "has no certificate"),
+        ("a.pem", "a.pem", "has no private key"),
+        ("a.pem", "b.key", "certificate and key"),
+    ] {
+        let (cert, key) = (authority.path(cert), authority.path(key));
+        let setup = Setup::new(&[
+            "--listen",
+            "127.0.0.1:0+tls",
+            "--tls-cert",
+            cert.to_str().unwrap(),
+            "--tls-key",
+            key.to_str().unwrap(),
+        ]);
+        let output = setup.command().output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+#[test]
+fn a_proxy_header_comes_before_the_handshake() {
+    let pair = Pair::start(
+        "+proxy",
+        &["--trusted-proxy", "127.0.0.1", "--log-level", "debug"],
+    );
+    let mut socket = TcpStream::connect(pair.address).unwrap();
+    socket
+        .write_all(b"PROXY TCP4 192.0.2.9 127.0.0.1 1 2\r\n")
+        .unwrap();
+    let mut client = Client::on(socket, &pair.authority.client(None));
+    client.send("GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.read_to("HTTP/1.1 404 ");
+    let line = pair.server.wait_for_log("request answered by an error");
+    assert_eq!(line["client"], "192.0.2.9");
+    assert!(!pair.open().is_served(), "no header");
+}
+
+#[test]
+fn what_is_no_handshake_ends_and_one_that_stalls_has_its_deadline() {
+    let pair = Pair::start("", &[]);
+    // A handshake message that claims 60 KB, in records of 1 KB.
+    let mut endless = vec![22, 3, 3, 4, 0, 1, 0, 0xEA, 0x60];
+    endless.resize(5 + 1024, 0);
+    for _ in 0..60 {
+        endless.extend([22, 3, 3, 4, 0]);
+        endless.resize(endless.len() + 1024, 0);
+    }
+    let closed = |bytes: &[u8]| {
+        let mut connection = Connection::open(pair.address);
+        connection.send_if_open(bytes);
+        connection.read_to_end()
+    };
+    closed(b"GET /api/webhook HTTP/1.1\r\nHost: a\r\n\r\n");
+    closed(&[0; 1000]);
+    closed(&endless[..50_000]);
+    // These two wait for ten seconds, side by side.
+    let mut silent = Connection::open(pair.address);
+    let answer = closed(&endless[..1029]);
+    assert!(answer.is_empty(), "{answer:?}");
+    silent.expect_close();
+    assert!(pair.open().is_served());
+}
+
+/// Hellos that are never answered, again and again, while streams are served.
+#[test]
+fn a_flood_of_handshakes_is_survived() {
+    let pair = Pair::start("", &["--shards", "2"]);
+    let config = pair.authority.client(None);
+    let mut stream = pair.open();
+    stream.send(STREAM);
+    stream.read_to("connected");
+    let mut plain = pair.server.stream("", "");
+    plain.connected();
+    let mut held = Vec::new();
+    for round in 0..20 {
+        for _ in 0..20 {
+            let name = ServerName::try_from("localhost").unwrap();
+            let mut client = ClientConnection::new(Arc::clone(&config), name).unwrap();
+            let mut socket = TcpStream::connect(pair.address).unwrap();
+            client.write_tls(&mut socket).unwrap();
+            held.push(socket);
+        }
+        if round % 2 == 0 {
+            held.clear();
+        }
+        let message = format!("round {round}");
+        pair.server.publish(&message);
+        stream.read_to(&message);
+        assert_eq!(plain.next().content(), message);
+    }
+    assert!(pair.open().is_served());
+}
+
+#[test]
+fn an_idle_tls_stream_costs_what_the_readme_says() {
+    const STREAMS: u64 = 400;
+    const BYTES_MAX: u64 = 12 * 1024;
+    let pair = Pair::start("", &["--shards", "1", "--heartbeat", "1s"]);
+    let config = pair.authority.client(None);
+    let open = || {
+        let mut streams: Vec<Client> = (0..STREAMS).map(|_| pair.connect(&config)).collect();
+        for stream in &mut streams {
+            stream.send(STREAM);
+        }
+        for stream in &mut streams {
+            stream.read_to("connected");
+            stream.read_to(": heartbeat");
+        }
+        streams
+    };
+    let warm = open();
+    let before = pair.server.proc_status("RssAnon:") * 1024;
+    let streams = open();
+    let after = pair.server.proc_status("RssAnon:") * 1024;
+    let each = after.saturating_sub(before) / STREAMS;
+    println!("{STREAMS} streams: {before} to {after} bytes, {each} bytes each");
+    assert!((1..=BYTES_MAX).contains(&each), "{each} bytes per stream");
+    drop((warm, streams));
+}
+
+/// What the peer's kernel did not take is kept for it, and not more.
+#[test]
+fn tls_readers_that_stop_hold_little() {
+    const STREAMS: u64 = 50;
+    let pair = Pair::start("", &["--shards", "1"]);
+    let config = pair.authority.client(None);
+    let mut streams: Vec<Client> = (0..STREAMS).map(|_| pair.connect(&config)).collect();
+    for stream in &mut streams {
+        stream.send(STREAM);
+        stream.read_to("connected");
+    }
+    let mut witness = pair.server.stream("", "");
+    witness.connected();
+    let before = pair.server.proc_status("RssAnon:") * 1024;
+    let filler = "x".repeat(60_000);
+    for _ in 0..200 {
+        pair.server.publish(&filler);
+        witness.next();
+    }
+    let after = pair.server.proc_status("RssAnon:") * 1024;
+    let log = hookcast::limits::LOG_BYTES_MIN as u64;
+    let bound = STREAMS * hookcast::limits::TLS_CONNECTION_BYTES_MAX as u64;
+    println!("{before} to {after} bytes");
+    assert!(
+        after < before + log + bound + (8 << 20),
+        "{before} to {after}"
+    );
+    let stalled = streams[0].stream.sock.peek(&mut [0; 1]);
+    assert!(!matches!(&stalled, Err(error) if error.kind() == ErrorKind::WouldBlock));
+}
