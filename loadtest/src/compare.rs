@@ -204,7 +204,7 @@ fn measure(
         } else {
             args.shards
         },
-        heartbeat: args.heartbeat,
+        heartbeat: case.heartbeat.unwrap_or(args.heartbeat),
         arguments: Vec::new(),
     };
     let process = servers::start(server, &options)?;

@@ -4,6 +4,7 @@
 //! Pure data and arithmetic; `compare` fills it, `compare_report` shows it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -33,6 +34,8 @@ pub struct Case {
     pub entries: Vec<(ServerKind, Load)>,
     /// Threads that serve streams; 0: what the command line says.
     pub shards: usize,
+    /// Heartbeat interval; none: what the command line says.
+    pub heartbeat: Option<Duration>,
     /// Columns; the first is the one that ratios are given of.
     pub metrics: &'static [Metric],
 }
