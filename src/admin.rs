@@ -12,10 +12,12 @@ mod page;
 mod tests;
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
+
+use mio::{Events, Interest, Poll, Waker};
 
 use crate::http::{
     Allow, AllowOrigin, ErrorAnswer, Method, Progress, Refusal, ReplyTo, Request, RequestReader,
@@ -34,6 +36,8 @@ pub struct Admin {
     metrics: Arc<Metrics>,
     lifecycle: Arc<Lifecycle>,
     parts: Arc<OnceLock<Parts>>,
+    /// Those of its threads, once there are any.
+    wakers: Arc<OnceLock<Vec<Waker>>>,
 }
 
 /// What there is to tell of once it has been started.
@@ -42,6 +46,9 @@ struct Parts {
     mirror: Option<Arc<MirrorStats>>,
 }
 
+const STOP: mio::Token = mio::Token(0);
+const ARRIVAL: mio::Token = mio::Token(1);
+
 impl Admin {
     /// An admin that tells of these metrics, and whether the server is ready.
     pub fn new(metrics: Arc<Metrics>, lifecycle: Arc<Lifecycle>) -> Admin {
@@ -49,6 +56,7 @@ impl Admin {
             metrics,
             lifecycle,
             parts: Arc::default(),
+            wakers: Arc::default(),
         }
     }
 
@@ -58,23 +66,52 @@ impl Admin {
         debug_assert!(is_first, "there is one ring");
     }
 
-    /// Listens, and serves on threads of its own until the process ends. Returns the address.
-    pub fn start(&self, address: SocketAddr) -> io::Result<SocketAddr> {
-        let listener = Arc::new(TcpListener::bind(address)?);
+    /// Serves on threads of its own until the process ends or [`Admin::stop`]. To be called once.
+    pub fn start(&self, listener: &TcpListener) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        let mut wakers = Vec::new();
         for index in 0..ADMIN_THREADS {
-            let (admin, listener) = (self.clone(), Arc::clone(&listener));
+            let poll = Poll::new()?;
+            wakers.push(Waker::new(poll.registry(), STOP)?);
+            let mut listener = mio::net::TcpListener::from_std(listener.try_clone()?);
+            poll.registry()
+                .register(&mut listener, ARRIVAL, Interest::READABLE)?;
+            let admin = self.clone();
             thread::Builder::new()
                 .name(format!("admin {index}"))
-                .spawn(move || admin.serve(&listener))?;
+                .spawn(move || admin.serve(poll, &listener))?;
         }
-        listener.local_addr()
+        let is_first = self.wakers.set(wakers).is_ok();
+        debug_assert!(is_first, "it serves one address");
+        Ok(())
     }
 
-    fn serve(&self, listener: &TcpListener) {
+    /// Accepts no further connection: the socket may live on in another process, which serves it.
+    pub fn stop(&self) {
+        for waker in self.wakers.get().into_iter().flatten() {
+            // An eventfd that cannot be written to is one that is full, which wakes as well.
+            let _ = waker.wake();
+        }
+    }
+
+    fn serve(&self, mut poll: Poll, listener: &mio::net::TcpListener) {
+        let mut events = Events::with_capacity(2);
+        loop {
+            // An interruption, or no memory for a moment; the next look tells.
+            let _ = poll.poll(&mut events, None);
+            if events.iter().any(|event| event.token() == STOP) {
+                return;
+            }
+            self.serve_all(listener);
+        }
+    }
+
+    fn serve_all(&self, listener: &mio::net::TcpListener) {
         loop {
             match listener.accept() {
                 // A peer that hangs up or is too slow is its own loss.
-                Ok((connection, _)) => drop(self.serve_one(connection)),
+                Ok((connection, _)) => drop(self.serve_one(connection.into())),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // No descriptor, most likely: the shards say so, and it passes.
                 Err(_) => thread::sleep(Duration::from_millis(ACCEPT_RETRY_MS)),
             }
@@ -82,6 +119,7 @@ impl Admin {
     }
 
     fn serve_one(&self, mut connection: TcpStream) -> io::Result<()> {
+        connection.set_nonblocking(false)?;
         let deadline = Instant::now() + Duration::from_millis(ADMIN_DEADLINE_MS);
         let responder = Responder::new(AllowOrigin::Listed(Vec::new()), SystemTime::now());
         let mut reader = RequestReader::new(Vec::new(), ADMIN_BODY_BYTES_MAX);

@@ -6,6 +6,7 @@
 //! `--help`, the environment variables and the README's table ([`markdown_table`]) follow from it.
 
 mod args;
+mod document;
 mod error;
 mod listen;
 mod secret;
@@ -210,6 +211,13 @@ pub fn from_command_line() -> Result<(Action, Config), ExitCode> {
             let _ = help.print();
             Err(ExitCode::SUCCESS)
         }
+        Err(Stop::Document(document)) => match std::io::stdout().write_all(&document) {
+            Ok(()) => Err(ExitCode::SUCCESS),
+            Err(error) => {
+                eprint_line(&format!("cannot write it: {error}"));
+                Err(ExitCode::FAILURE)
+            }
+        },
         Err(Stop::Error(error)) => {
             eprint_line(&error.to_string());
             Err(ExitCode::from(2))
@@ -251,6 +259,8 @@ struct Parsed {
 enum Stop {
     /// The text of `--help` or `--version`.
     Help(clap::Error),
+    /// The man page or completions.
+    Document(Vec<u8>),
     Error(ConfigError),
 }
 
@@ -299,6 +309,10 @@ fn parse(
     let action = match &args.command {
         None => Action::Serve,
         Some(Subcommands::KvCheck) => Action::KvCheck,
+        Some(Subcommands::Man) => return Err(Stop::Document(document::man_page())),
+        Some(Subcommands::Completions { shell }) => {
+            return Err(Stop::Document(document::completions(*shell)));
+        }
         Some(Subcommands::Doctor(_)) => Action::Doctor,
     };
     let check_only = args.check_config;

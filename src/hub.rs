@@ -137,6 +137,8 @@ enum Store {
     Ring(Ring),
     /// To the next commit: a power failure cannot lose them.
     Queue(CommitQueue),
+    /// Nowhere: another process holds the ring and goes on from this seq.
+    Released { next_seq: u64 },
 }
 
 impl Hub {
@@ -325,7 +327,7 @@ impl Hub {
     }
 
     /// Writes the ring to disk and marks it as cleanly closed, after the commits that are on their
-    /// way. The last thing in a drain.
+    /// way. The last thing in a drain. Nothing happens to a ring that was released.
     pub fn close(&self) -> io::Result<()> {
         let mut state = self.lock();
         let State { store, history, .. } = &mut *state;
@@ -334,6 +336,7 @@ impl Hub {
                 mend(ring, &*history).map_err(io::Error::other)?;
                 return ring.sync();
             }
+            Store::Released { .. } => return Ok(()),
             Store::Queue(queue) => queue.begin_closing(),
         }
         self.queued.notify_one();
@@ -342,6 +345,64 @@ impl Hub {
                 return closed;
             }
             state = self.closed.wait(state).expect(NO_PANIC);
+        }
+    }
+
+    /// Whether the ring can be given to another process: not where commits wait for the disk, since
+    /// the committer holds it then.
+    pub fn can_release(&self) -> bool {
+        self.lock().queue().is_none()
+    }
+
+    /// Whether another process has the ring.
+    pub fn is_released(&self) -> bool {
+        matches!(self.lock().store, Store::Released { .. })
+    }
+
+    /// Closes the ring and unlocks it, so that another process may open it. Until
+    /// [`Hub::take_back`] drafts stay where they are. On an error the ring is kept;
+    /// [`io::ErrorKind::Unsupported`] is that of [`Hub::can_release`].
+    pub fn release(&self) -> io::Result<()> {
+        let mut state = self.lock();
+        let State { store, history, .. } = &mut *state;
+        match store {
+            Store::Ring(ring) => {
+                mend(ring, &*history).map_err(io::Error::other)?;
+                ring.sync()?;
+                let next_seq = ring.next_seq();
+                *store = Store::Released { next_seq };
+                Ok(())
+            }
+            Store::Released { .. } => Ok(()),
+            Store::Queue(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Goes on with the ring, opened again, after [`Hub::release`]. What another process has appended
+    /// to it meanwhile goes to the streams. It has to be the ring of this hub's epoch.
+    pub fn take_back(&self, ring: Ring, history: Vec<(u64, Message)>) {
+        assert_eq!(ring.epoch(), self.epoch, "the caller has looked");
+        let mut state = self.lock();
+        let known_seq = state.next_seq();
+        state.store = Store::Ring(ring);
+        let mut batch = Batch::default();
+        for (seq, message) in history {
+            if seq >= known_seq {
+                batch.push(self.epoch, seq, &message);
+                state.remember(Arc::new(message));
+            }
+        }
+        let has_news = !batch.frames.is_empty();
+        if has_news {
+            // They empty their inboxes every turn, and only the holder of the lock fills them.
+            while self.is_full() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            self.send(batch);
+        }
+        drop(state);
+        if has_news {
+            self.wake_shards();
         }
     }
 
@@ -356,7 +417,7 @@ impl Hub {
     ) {
         let mut sent = false;
         // Only the holder of the lock sends, so room that is seen here stays.
-        while !self.is_full() {
+        while matches!(state.store, Store::Ring(_)) && !self.is_full() {
             let mut batch = Batch::default();
             while batch.bytes.len() < BATCH_BYTES_MAX
                 && let Some(item) = next()
@@ -517,17 +578,22 @@ impl Hub {
 impl State {
     /// The seq of the first message of the history.
     fn first_seq(&self) -> u64 {
-        let next_seq = match &self.store {
+        self.next_seq() - self.history.len() as u64
+    }
+
+    /// The seq behind the newest message of the history.
+    fn next_seq(&self) -> u64 {
+        match &self.store {
             Store::Ring(ring) => ring.next_seq(),
             Store::Queue(queue) => queue.next_seq,
-        };
-        next_seq - self.history.len() as u64
+            Store::Released { next_seq } => *next_seq,
+        }
     }
 
     /// The queue, where messages wait for the disk.
     fn queue(&mut self) -> Option<&mut CommitQueue> {
         match &mut self.store {
-            Store::Ring(_) => None,
+            Store::Ring(_) | Store::Released { .. } => None,
             Store::Queue(queue) => Some(queue),
         }
     }

@@ -346,6 +346,36 @@ pub const KV_ADMIT_PATIENCE_MS: u64 = 1_000;
 /// which KV answers in some 100 ms, and the distance that two writes have to keep.
 pub const KV_LAST_SYNC_MS_MIN: u64 = 1_500;
 
+// --- Handing over to a successor ---
+
+/// How long a successor may take until it has everything but the ring. It reads its configuration
+/// and the files that this names; the predecessor serves on meanwhile, so it may be long.
+pub const HANDOVER_PREPARE_MS: u64 = 30_000;
+
+/// How long a successor may take to open the ring and begin to serve; webhooks wait meanwhile.
+/// It takes as long as two writes of 7 MB to disk, some ten milliseconds; a disk that is busy may
+/// take seconds.
+pub const HANDOVER_RING_MS: u64 = 10_000;
+
+/// Time between two attempts to open the ring again after a successor has failed.
+pub const RING_RETRY_MS: u64 = 50;
+
+/// How long a predecessor waits for its successor to take a connection.
+pub const HANDOVER_SEND_MS: u64 = 5_000;
+
+/// Most bytes that are handed over with a connection: a request of the largest size, and what was
+/// read behind it.
+pub const HANDOVER_BYTES_MAX: usize = HEAD_BYTES_MAX + BODY_BYTES_MAX_LIMIT + 2 * READ_BYTES;
+
+// --- The service manager ---
+
+/// Looks of the watchdog in the manager's interval: it is fed at least twice, as
+/// `sd_watchdog_enabled(3)` recommends, although a look may find a shard still asleep.
+pub const WATCHDOG_LOOKS: u32 = 4;
+
+/// The shortest watchdog interval that is kept, in microseconds: 100 ms, far below any sensible one.
+pub const WATCHDOG_USEC_MIN: u64 = 100_000;
+
 // The history by request.
 
 /// Longest time in seconds that a request for the history may wait for a message: below the 30 s

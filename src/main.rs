@@ -8,10 +8,12 @@ use std::time::Duration;
 use hookcast::check::{Check, Verdict};
 use hookcast::config::{self, Action};
 use hookcast::doctor;
+use hookcast::handover::predecessor;
+use hookcast::inherit::{self, InheritError};
 use hookcast::logging::Log;
 use hookcast::metrics::Metrics;
 use hookcast::mirror;
-use hookcast::server;
+use hookcast::server::{self, Heritage};
 
 /// How long a dying process waits for its last log line.
 const PANIC_LOG_TIME: Duration = Duration::from_millis(200);
@@ -20,6 +22,14 @@ fn main() -> ExitCode {
     let (action, config) = match config::from_command_line() {
         Ok(parsed) => parsed,
         Err(code) => return code,
+    };
+    // Before there is a second thread: this changes the environment.
+    let heritage = match heritage() {
+        Ok(heritage) => heritage,
+        Err(error) => {
+            eprintln!("hookcast: {error}");
+            return ExitCode::FAILURE;
+        }
     };
     let log = match Log::start(config.log_format, config.log_level) {
         Ok(log) => log,
@@ -38,13 +48,27 @@ fn main() -> ExitCode {
         _ => {}
     }
     let metrics = Arc::new(Metrics::new(log.lines_dropped()));
-    match server::run(&config, &metrics) {
+    match server::run(&config, &metrics, heritage) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// What a predecessor passes on, or else a service manager.
+fn heritage() -> Result<Heritage, InheritError> {
+    Ok(match predecessor::find()? {
+        Some((predecessor, sockets)) => Heritage {
+            sockets,
+            predecessor: Some(predecessor),
+        },
+        None => Heritage {
+            sockets: inherit::from_environment()?,
+            predecessor: None,
+        },
+    })
 }
 
 /// Prints how checks went, a line for each.

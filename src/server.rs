@@ -1,37 +1,51 @@
 //! Puts the parts together: opens the ring, binds, starts the threads, and waits for their end.
 //!
-//! Called by `main` with a finished configuration. Threads: one per shard, one that waits for
-//! signals, one that waits for the disk if that is asked for, and those of the admin address and
-//! the mirror. Never parses a flag, never touches a connection.
+//! Called by `main` with a finished configuration and what was passed on to this process. Threads: one
+//! per shard, those that wait for signals (`control`), one that waits for the disk if that is asked
+//! for, and those of the admin address, the mirror, the watchdog and a predecessor's connections.
+//! Never parses a flag, never touches a connection.
+
+mod listening;
 
 use std::fmt;
 use std::io;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::bounded;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use crossbeam_channel::{Receiver, bounded};
 
 use crate::admin::Admin;
 use crate::clock::Clock;
-use crate::config::{AllowOrigins, Config, Durability, Listen, ListenAddress};
+use crate::config::{AllowOrigins, Config, Durability};
+use crate::control::Control;
+use crate::handover::predecessor::{Inherited, Predecessor};
 use crate::http::{Access, AllowOrigin};
-use crate::hub::Hub;
+use crate::hub::{Committer, Hub, Outlet};
+use crate::inherit::Sockets;
 use crate::lifecycle::Lifecycle;
 use crate::limits::{KV_LAST_SYNC_MS_MIN, LOG_BYTES_MIN, held_bytes_max};
 use crate::metrics::{Gauge, Metrics, Tally};
 use crate::mirror::{self, MirrorHandle, SpawnError, Stopped};
 use crate::ring::{Recovered, Ring, RingError};
-use crate::shard::accept::{self, Bound, BoundSocket, SocketFile};
+use crate::service;
 use crate::shard::client::Clients;
 use crate::shard::reactor::{Reactor, ShardHandle};
-use crate::shard::wire::Layers;
+use crate::shard::wire::{Layers, Stream, Wire};
 use crate::shard::{Settings, Shard};
 use crate::tls::{Tls, TlsError};
+
+/// What was passed on to this process.
+#[derive(Debug, Default)]
+pub struct Heritage {
+    /// Listening sockets, to be used in place of binding.
+    pub sockets: Sockets,
+    /// The server that this one takes over from: it holds the ring until it is asked for it.
+    pub predecessor: Option<Predecessor>,
+}
 
 /// Why the server could not start, or had to stop.
 #[derive(Debug)]
@@ -40,6 +54,8 @@ pub enum ServerError {
     Listen(String, io::Error),
     /// A certificate, a key or an authority could not be loaded.
     Tls(TlsError),
+    /// The predecessor did not let go of the ring.
+    Predecessor(io::Error),
     /// The ring could not be opened.
     Ring(PathBuf, RingError),
     /// A thread, a poll or a signal handler could not be made.
@@ -59,6 +75,9 @@ impl fmt::Display for ServerError {
                 write!(f, "cannot listen on {address}: {error}")
             }
             ServerError::Tls(error) => write!(f, "cannot set up TLS: {error}"),
+            ServerError::Predecessor(error) => {
+                write!(f, "cannot take over from the running server: {error}")
+            }
             ServerError::Ring(path, error) => {
                 write!(f, "cannot open the ring {}: {error}", path.display())
             }
@@ -79,100 +98,175 @@ impl fmt::Display for ServerError {
 impl std::error::Error for ServerError {}
 
 /// Serves until a signal ends it.
-pub fn run(config: &Config, metrics: &Arc<Metrics>) -> Result<(), ServerError> {
+pub fn run(config: &Config, metrics: &Arc<Metrics>, heritage: Heritage) -> Result<(), ServerError> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
     crate::window::prepare();
     let lifecycle = Arc::new(Lifecycle::new());
-    let admin = start_admin(config, metrics, &lifecycle)?;
     let clock = Clock::start();
+    let Heritage {
+        sockets,
+        predecessor,
+    } = heritage;
+    tell_limits(config, metrics);
+    let admin = Admin::new(Arc::clone(metrics), Arc::clone(&lifecycle));
+    let admin_socket = listening::bind_admin(config, sockets.admin)?;
+    if predecessor.is_none() {
+        // First of all, so that it can tell of the start. A predecessor's answers until we serve.
+        start_admin(&admin, admin_socket.as_ref())?;
+    }
+    let tls = config.tls.clone().map(Tls::load).transpose();
+    let tls = tls.map_err(ServerError::Tls)?.map(Arc::new);
+    if let Some(predecessor) = &predecessor {
+        predecessor.await_ring().map_err(ServerError::Predecessor)?;
+    }
     let (ring, recovered) = open_ring(config)?;
     let history = recovered.messages.len();
     let ring_stats = ring.stats();
 
-    let tls = config.tls.clone().map(Tls::load).transpose();
-    let tls = tls.map_err(ServerError::Tls)?.map(Arc::new);
-    let (listeners, listening) = bind(config, tls.as_ref())?;
-    let mut reactors = Vec::new();
-    let mut outlets = Vec::new();
-    let mut handles = Vec::new();
-    for _ in 0..config.shards {
-        let (reactor, outlet, handle) =
-            Reactor::new().map_err(|error| ServerError::Start("a shard", error))?;
-        reactors.push(reactor);
-        outlets.push(outlet);
-        handles.push(handle);
-    }
-    reactors[0]
+    let clients = Arc::new(listening::clients(config));
+    let (listeners, mut listening) =
+        listening::bind(config, sockets.serving, tls.as_ref(), &clients)?;
+    let Reactors {
+        mut threads,
+        outlets,
+        handles,
+    } = make_reactors(config).map_err(|error| ServerError::Start("a shard", error))?;
+    threads[0]
         .accept_from(listeners, handles.clone(), config.connections_max)
         .map_err(|error| ServerError::Start("accepting", error))?;
     let (publish_bell, published) = bounded(1);
     let publish_bell = config.kv.is_some().then_some(publish_bell);
-    let messages = recovered.messages;
     let (hub, committer) = match config.durability {
-        Durability::Process => (Hub::new(ring, messages, outlets, publish_bell), None),
+        Durability::Process => (
+            Hub::new(ring, recovered.messages, outlets, publish_bell),
+            None,
+        ),
         Durability::Disk => {
-            let (hub, committer) = Hub::with_commits(ring, messages, outlets, publish_bell);
+            let (hub, committer) =
+                Hub::with_commits(ring, recovered.messages, outlets, publish_bell);
             (hub, Some(committer))
         }
     };
     let hub = Arc::new(hub);
     let settings = Arc::new(settings(config));
     // All logs begin with the same history, so nothing may publish before the last is made.
-    let shards: Vec<_> = reactors
+    let shards: Vec<_> = threads
         .iter()
         .map(|_| Shard::new(Arc::clone(&settings), &hub, fastrand::u64(..), clock.now()))
         .collect();
     if let Some(committer) = committer {
-        let (hub, metrics) = (Arc::clone(&hub), Arc::clone(metrics));
-        spawn("commit".into(), move || {
-            committer.run(&hub, &metrics, clock);
-        })?;
+        start_commits(committer, &hub, metrics, clock)?;
     }
     let start_mirror =
         |kv| mirror::spawn(kv, Arc::clone(&hub), published, Arc::clone(metrics), clock);
-    let mirror = config
-        .kv
-        .clone()
-        .map(start_mirror)
-        .transpose()
-        .map_err(ServerError::Mirror)?;
+    let mirror = config.kv.clone().map(start_mirror).transpose();
+    let mirror = mirror.map_err(ServerError::Mirror)?;
 
     admin.tell_of(ring_stats, mirror.as_ref().map(MirrorHandle::stats));
     let drain_began = Arc::new(OnceLock::new());
-    await_signals(
-        handles,
+    let control = Control {
+        shards: handles.clone(),
+        hub: Arc::clone(&hub),
+        ring: (config.ring.clone(), config.body_bytes_max),
+        admin: admin.clone(),
         tls,
-        Arc::clone(&lifecycle),
-        Arc::clone(&drain_began),
-    )
-    .map_err(|error| ServerError::Start("waiting for signals", error))?;
-    let (ended_sender, ended) = bounded(config.shards);
+        lifecycle: Arc::clone(&lifecycle),
+        drain_began: Arc::clone(&drain_began),
+    };
+    let to_pass_on = listening.take_sockets(admin_socket.as_ref());
+    to_pass_on
+        .and_then(|sockets| control.start(sockets))
+        .map_err(|error| ServerError::Start("waiting for signals", error))?;
+    let ended = run_shards(threads, shards, &hub, metrics, clock)?;
+    service::start_watchdog(handles.clone())
+        .map_err(|error| ServerError::Start("the watchdog", error))?;
+    lifecycle.set_ready();
+    match predecessor {
+        Some(predecessor) => {
+            start_admin(&admin, admin_socket.as_ref())?;
+            predecessor.take_over().map_err(ServerError::Predecessor)?;
+            listening.set_files_ours(true);
+            spawn("predecessor".into(), move || {
+                inherit(&predecessor, &handles, &clients);
+            })?;
+        }
+        None => service::ready(),
+    }
+    listening.log(config, history);
+    // A shard that cannot go on ends the server: half a server is worse than a restart.
+    let ended: io::Result<()> = ended.into_iter().collect();
+    if hub.is_released() {
+        listening.set_files_ours(false);
+    }
+    ended.map_err(ServerError::Shard)?;
+    let drain_began = drain_began.get().copied().unwrap_or_else(Instant::now);
+    close(config, &hub, mirror, drain_began + config.drain)
+}
+
+fn close(
+    config: &Config,
+    hub: &Hub,
+    mirror: Option<MirrorHandle>,
+    drain_ends: Instant,
+) -> Result<(), ServerError> {
+    if let Some(mirror) = mirror {
+        stop_mirror(mirror, drain_ends);
+    }
+    hub.close()
+        .map_err(|error| ServerError::Close(config.ring.clone(), error))?;
+    tracing::info!("drained, ring on disk, bye");
+    Ok(())
+}
+
+fn start_commits(
+    committer: Committer,
+    hub: &Arc<Hub>,
+    metrics: &Arc<Metrics>,
+    clock: Clock,
+) -> Result<(), ServerError> {
+    let (hub, metrics) = (Arc::clone(hub), Arc::clone(metrics));
+    spawn("commit".into(), move || {
+        committer.run(&hub, &metrics, clock);
+    })
+}
+
+/// The shards' threads to be, and what others need of them.
+struct Reactors {
+    threads: Vec<Reactor>,
+    outlets: Vec<Outlet>,
+    handles: Vec<ShardHandle>,
+}
+
+fn make_reactors(config: &Config) -> io::Result<Reactors> {
+    let made: io::Result<Vec<_>> = (0..config.shards).map(|_| Reactor::new()).collect();
+    let (threads, outlets, handles) = made?.into_iter().collect();
+    Ok(Reactors {
+        threads,
+        outlets,
+        handles,
+    })
+}
+
+/// Runs each shard on a thread of its own; what is returned yields how each has ended.
+fn run_shards(
+    reactors: Vec<Reactor>,
+    shards: Vec<Shard<Wire>>,
+    hub: &Arc<Hub>,
+    metrics: &Arc<Metrics>,
+    clock: Clock,
+) -> Result<Receiver<io::Result<()>>, ServerError> {
+    let (ended_sender, ended) = bounded(shards.len());
     for (index, (reactor, shard)) in reactors.into_iter().zip(shards).enumerate() {
-        let (hub, metrics) = (Arc::clone(&hub), Arc::clone(metrics));
+        let (hub, metrics) = (Arc::clone(hub), Arc::clone(metrics));
         let ended = ended_sender.clone();
         spawn(format!("shard {index}"), move || {
             // The receiver is gone only when the process ends anyway.
             let _ = ended.send(reactor.run(shard, &hub, &metrics, clock));
         })?;
     }
-    drop(ended_sender);
-    lifecycle.set_ready();
-    log_listening(config, &listening, history);
-
-    // A shard that cannot go on ends the server: half a server is worse than a restart.
-    for result in ended {
-        result.map_err(ServerError::Shard)?;
-    }
-    if let Some(mirror) = mirror {
-        let began = drain_began.get().copied().unwrap_or_else(Instant::now);
-        stop_mirror(mirror, began + config.drain);
-    }
-    hub.close()
-        .map_err(|error| ServerError::Close(config.ring.clone(), error))?;
-    tracing::info!("drained, ring on disk, bye");
-    Ok(())
+    Ok(ended)
 }
 
 fn open_ring(config: &Config) -> Result<(Ring, Recovered), ServerError> {
@@ -199,12 +293,7 @@ fn stop_mirror(mirror: MirrorHandle, drain_ends: Instant) {
     }
 }
 
-/// The admin address first of all, so that it can tell of the start.
-fn start_admin(
-    config: &Config,
-    metrics: &Arc<Metrics>,
-    lifecycle: &Arc<Lifecycle>,
-) -> Result<Admin, ServerError> {
+fn tell_limits(config: &Config, metrics: &Metrics) {
     let mut tally = Tally::new();
     tally.shift(
         Gauge::ConnectionsMax,
@@ -212,14 +301,19 @@ fn start_admin(
     );
     tally.shift(Gauge::Shards, config.shards.cast_signed() as i64);
     tally.flush(metrics);
-    let admin = Admin::new(Arc::clone(metrics), Arc::clone(lifecycle));
-    if let Some(address) = config.admin {
-        let address = admin
-            .start(address)
-            .map_err(|error| ServerError::Listen(address.to_string(), error))?;
-        tracing::info!(%address, "metrics and health");
-    }
-    Ok(admin)
+}
+
+fn start_admin(admin: &Admin, socket: Option<&TcpListener>) -> Result<(), ServerError> {
+    let Some(socket) = socket else {
+        return Ok(());
+    };
+    let start = || {
+        admin.start(socket)?;
+        socket.local_addr()
+    };
+    let address = start().map_err(|error| ServerError::Start("the admin address", error))?;
+    tracing::info!(%address, "metrics and health");
+    Ok(())
 }
 
 fn log_ring(config: &Config, report: &crate::ring::Report) {
@@ -236,78 +330,45 @@ fn log_ring(config: &Config, report: &crate::ring::Report) {
     }
 }
 
-/// What is listened on, and the files that go with the server.
-#[derive(Default)]
-struct Listening {
-    /// As bound: with the port that was free, and the options.
-    addresses: Vec<Listen>,
-    files: Vec<SocketFile>,
-}
-
-fn bind(config: &Config, tls: Option<&Arc<Tls>>) -> Result<(Vec<Bound>, Listening), ServerError> {
-    let clients = Arc::new(clients(config));
-    let mut listeners = Vec::new();
-    let mut listening = Listening::default();
-    for listen in &config.listen {
-        let failed = |error| ServerError::Listen(listen.address.to_string(), error);
-        let mut address = listen.clone();
-        let socket = match &listen.address {
-            ListenAddress::Tcp(wanted) => {
-                let socket = accept::listen(*wanted).map_err(failed)?;
-                address.address = ListenAddress::Tcp(socket.local_addr().map_err(failed)?);
-                BoundSocket::Tcp(socket)
-            }
-            ListenAddress::Unix { path, mode } => {
-                let (socket, file) = accept::listen_unix(path, *mode).map_err(failed)?;
-                listening.files.push(file);
-                BoundSocket::Unix(socket)
-            }
-        };
-        listening.addresses.push(address);
-        let layers = Layers {
-            proxy: listen.proxy,
-            tls: tls.filter(|_| listen.tls).cloned(),
-            clients: Arc::clone(&clients),
-        };
-        listeners.push(Bound { socket, layers });
-    }
-    Ok((listeners, listening))
-}
-
-fn clients(config: &Config) -> Clients {
-    let has_unix = config.listen.iter().any(|l| l.socket_address().is_none());
-    let has_proxies = has_unix || !config.trusted_proxies.is_empty();
-    Clients::new(
-        config.trusted_proxies.clone(),
-        has_proxies.then(|| config.client_address_header.as_str().to_owned()),
-        config.connections_per_address_max,
-    )
-}
-
-fn log_listening(config: &Config, listening: &Listening, history: usize) {
-    for address in &listening.addresses {
-        tracing::info!(
-            address = %address.address,
-            window = window_url(address),
-            ring = %config.ring.display(),
-            history,
-            shards = config.shards,
-            connections_max = config.connections_max,
-            body_bytes_max = config.body_bytes_max,
-            file_limit = config.file_limit,
-            secret = config.secret.is_some(),
-            kv = config.kv.is_some(),
-            version = env!("CARGO_PKG_VERSION"),
-            "listening"
-        );
+/// Takes the predecessor's connections as it gives them away.
+fn inherit(predecessor: &Predecessor, shards: &[ShardHandle], clients: &Arc<Clients>) {
+    let mut connections: u64 = 0;
+    let mut take_all = || {
+        while let Some(inherited) = predecessor.next_connection()? {
+            connections += u64::from(take_in(inherited, shards, clients)?);
+        }
+        io::Result::Ok(())
+    };
+    match take_all() {
+        Ok(()) => tracing::info!(connections, "the predecessor has ended"),
+        Err(error) => tracing::warn!(%error, connections, "the predecessor is lost"),
     }
 }
 
-/// Where a browser finds the chat window.
-fn window_url(listen: &Listen) -> Option<String> {
-    let scheme = if listen.tls { "https" } else { "http" };
-    let address = listen.socket_address()?;
-    Some(format!("{scheme}://{address}/"))
+/// Gives a connection to the emptiest shard; false if it may not come in. It has neither TLS nor a
+/// PROXY header, or it would not have left its predecessor.
+fn take_in(
+    inherited: Inherited,
+    shards: &[ShardHandle],
+    clients: &Arc<Clients>,
+) -> io::Result<bool> {
+    let layers = Layers {
+        proxy: false,
+        tls: None,
+        clients: Arc::clone(clients),
+    };
+    let stream = Stream::from_fd(inherited.connection)?;
+    // Its peer may have hung up meanwhile.
+    let wire = stream
+        .address()
+        .ok()
+        .and_then(|peer| layers.wrap(stream, peer).ok());
+    let emptiest = shards.iter().min_by_key(|shard| shard.load());
+    let (Some(wire), Some(shard)) = (wire, emptiest) else {
+        return Ok(false);
+    };
+    shard.inherit(wire, inherited.bytes);
+    Ok(true)
 }
 
 fn settings(config: &Config) -> Settings {
@@ -346,44 +407,4 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<(), Server
     thread
         .map(drop)
         .map_err(|error| ServerError::Start("a thread", error))
-}
-
-fn reload(tls: &Tls) {
-    match tls.reload() {
-        Ok(()) => tracing::info!("new connections get the new certificate"),
-        Err(error) => tracing::error!(%error, "the certificate stays the one it was"),
-    }
-}
-
-/// The first SIGTERM or SIGINT starts the drain, the second ends the process. Where TLS is spoken,
-/// SIGHUP loads its files anew.
-fn await_signals(
-    shards: Vec<ShardHandle>,
-    tls: Option<Arc<Tls>>,
-    lifecycle: Arc<Lifecycle>,
-    drain_began: Arc<OnceLock<Instant>>,
-) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    if tls.is_some() {
-        signals.add_signal(SIGHUP)?;
-    }
-    let wait = move || {
-        for signal in &mut signals {
-            if signal == SIGHUP {
-                if let Some(tls) = &tls {
-                    reload(tls);
-                }
-                continue;
-            }
-            if !lifecycle.start_drain() {
-                tracing::warn!("second signal: ending at once");
-                std::process::exit(0);
-            }
-            drain_began.get_or_init(Instant::now);
-            tracing::info!("draining: streams end one by one; a second signal ends at once");
-            shards.iter().for_each(ShardHandle::drain);
-        }
-    };
-    thread::Builder::new().name("signals".into()).spawn(wait)?;
-    Ok(())
 }

@@ -1,6 +1,7 @@
 //! The admin address as its users see it, and what the files for operators say of its metrics.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::mpsc::{self, TryRecvError};
 
 use serde_json::Value;
@@ -14,7 +15,9 @@ use crate::ring::memory::MemoryMedium;
 fn start() -> (Admin, SocketAddr) {
     let metrics = Arc::new(Metrics::new(Arc::default()));
     let admin = Admin::new(metrics, Arc::new(Lifecycle::new()));
-    let address = admin.start(([127, 0, 0, 1], 0).into()).unwrap();
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    admin.start(&listener).unwrap();
     (admin, address)
 }
 

@@ -257,6 +257,17 @@ pub(super) enum Subcommands {
     /// Check access to the Cloudflare KV namespace: account, token, namespace, reading, writing
     KvCheck,
 
+    /// Print the man page, in roff
+    #[command(hide = true)]
+    Man,
+
+    /// Print the completions of a shell
+    #[command(hide = true)]
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
     /// Examine a public address: what proxies and CDNs on the way do to posts and streams
     ///
     /// Opens streams and posts four messages through the address, to a session of its own whose name

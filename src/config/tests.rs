@@ -17,6 +17,7 @@ fn parse_with(flags: &[&str], variables: &[(&str, &str)]) -> Result<Parsed, Stri
     );
     parse(&arguments, &environment, 20_000).map_err(|stop| match stop {
         Stop::Help(help) => panic!("help: {help}"),
+        Stop::Document(_) => panic!("a document"),
         Stop::Error(error) => error.to_string(),
     })
 }

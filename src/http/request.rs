@@ -173,6 +173,46 @@ impl RequestReader {
         }
     }
 
+    /// A reader that has been pushed these bytes, to be polled: what [`RequestReader::unanswered`]
+    /// gave in another process.
+    pub fn resume(bytes: Vec<u8>, body_bytes_max: usize) -> RequestReader {
+        RequestReader {
+            buffer: bytes,
+            start: 0,
+            body_bytes_max,
+            state: State::Between,
+        }
+    }
+
+    /// The bytes from which another reader can go on: the current request as far as it was read,
+    /// and what is pipelined behind it. None for now in the middle of a chunked body, whose framing
+    /// is gone, until that is whole; none at all after a refusal.
+    pub fn unanswered(&self) -> Option<Vec<u8>> {
+        let unread = &self.buffer[self.start..];
+        match &self.state {
+            State::Complete {
+                head,
+                body_bytes,
+                end,
+            } if head.framing == Framing::Chunked => {
+                let (head_bytes, body) = unread.split_at(head.bytes);
+                let mut bytes = head_bytes.to_vec();
+                if *body_bytes > 0 {
+                    bytes.extend_from_slice(format!("{body_bytes:x}\r\n").as_bytes());
+                    bytes.extend_from_slice(&body[..*body_bytes]);
+                    bytes.extend_from_slice(b"\r\n");
+                }
+                bytes.extend_from_slice(b"0\r\n\r\n");
+                bytes.extend_from_slice(&unread[*end..]);
+                Some(bytes)
+            }
+            State::Between | State::Head(_) | State::Length { .. } | State::Complete { .. } => {
+                Some(unread.to_vec())
+            }
+            State::Chunked { .. } | State::Refused { .. } => None,
+        }
+    }
+
     /// Gives the buffer back, empty, and shrunk to [`REQUEST_BUFFER_KEEP_BYTES`] if it grew beyond
     /// that.
     pub fn into_buffer(mut self) -> Vec<u8> {

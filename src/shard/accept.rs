@@ -49,6 +49,29 @@ pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
         // IPv4 has a socket of its own if it is wanted.
         socket.set_only_v6(true)?;
     }
+    set_options(&socket)?;
+    socket.bind(&address.into())?;
+    socket.listen(LISTEN_BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Makes a socket that was passed to us, and listens already, what [`listen`] and [`listen_unix`]
+/// make. The file of a Unix socket is not ours before that is said.
+pub fn adopt(socket: Socket) -> io::Result<(BoundSocket, Option<SocketFile>)> {
+    // On a socket that listens this sets the length of its queue anew (listen(2)).
+    socket.listen(LISTEN_BACKLOG)?;
+    let address = socket.local_addr()?;
+    if !address.is_unix() {
+        set_options(&socket)?;
+        return Ok((BoundSocket::Tcp(socket.into()), None));
+    }
+    set_unix_options(&socket)?;
+    // Without its file nobody finds it, but those who wait in it are served.
+    let file = address.as_pathname().map(SocketFile::at);
+    Ok((BoundSocket::Unix(socket.into()), file.and_then(Result::ok)))
+}
+
+fn set_options(socket: &Socket) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
@@ -59,25 +82,49 @@ pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let keepalive = TcpKeepalive::new()
         .with_time(Duration::from_secs(KEEPALIVE_IDLE_S))
         .with_interval(Duration::from_secs(KEEPALIVE_INTERVAL_S));
-    socket.set_tcp_keepalive(&keepalive)?;
-    socket.bind(&address.into())?;
-    socket.listen(LISTEN_BACKLOG)?;
-    Ok(socket.into())
+    socket.set_tcp_keepalive(&keepalive)
 }
 
-/// The file of a Unix socket; removed when dropped, unless another has taken its place.
+fn set_unix_options(socket: &Socket) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)
+}
+
+/// The file of a Unix socket; if it is ours, it is removed when dropped, unless another has taken
+/// its place.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
     device: u64,
     inode: u64,
+    is_ours: bool,
+}
+
+impl SocketFile {
+    fn at(path: &Path) -> io::Result<SocketFile> {
+        let file = std::fs::symlink_metadata(path)?;
+        Ok(SocketFile {
+            path: path.to_owned(),
+            device: file.dev(),
+            inode: file.ino(),
+            is_ours: false,
+        })
+    }
+
+    /// Says whether it goes with this process, or with another that has the socket.
+    pub fn set_ours(&mut self, is_ours: bool) {
+        self.is_ours = is_ours;
+    }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let is_ours = std::fs::symlink_metadata(&self.path)
+        let is_there = std::fs::symlink_metadata(&self.path)
             .is_ok_and(|file| (file.dev(), file.ino()) == (self.device, self.inode));
-        if is_ours && let Err(error) = std::fs::remove_file(&self.path) {
+        if self.is_ours
+            && is_there
+            && let Err(error) = std::fs::remove_file(&self.path)
+        {
             tracing::warn!(path = %self.path.display(), %error, "cannot remove the socket");
         }
     }
@@ -91,8 +138,7 @@ pub fn listen_unix(
 ) -> io::Result<(std::os::unix::net::UnixListener, SocketFile)> {
     let address = SockAddr::unix(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    set_unix_options(&socket)?;
     match socket.bind(&address) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             remove_stale(path, &address)?;
@@ -100,12 +146,8 @@ pub fn listen_unix(
         }
         bound => bound?,
     }
-    let file = std::fs::symlink_metadata(path)?;
-    let file = SocketFile {
-        path: path.to_owned(),
-        device: file.dev(),
-        inode: file.ino(),
-    };
+    let mut file = SocketFile::at(path)?;
+    file.set_ours(true);
     // Before it listens nobody can connect, so the permissions are there in time.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     socket.listen(LISTEN_BACKLOG)?;
@@ -198,6 +240,14 @@ impl Listener {
             retry_ms: None,
             is_failing: false,
         })
+    }
+
+    /// Ends the poll's interest in it.
+    pub(super) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match &mut self.socket {
+            ListeningSocket::Tcp(socket) => socket.deregister(registry),
+            ListeningSocket::Unix(socket) => socket.deregister(registry),
+        }
     }
 
     pub(super) fn set_ready(&mut self) {

@@ -103,6 +103,9 @@ pub struct Shard<S> {
     heartbeats_last: Phases,
     patrol: Phases,
     drain: Option<Drain>,
+    intake: Intake,
+    /// Connections that are to go to the successor.
+    departures: Vec<Departure<S>>,
     responder: Responder,
     /// The second that the responder's date shows.
     date_s: u64,
@@ -170,6 +173,26 @@ pub struct Holdings {
     pub own_bytes: usize,
 }
 
+/// Whether requests are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Intake {
+    /// They are.
+    Open,
+    /// Not for now: the ring is on its way to a successor. What arrives waits in its socket.
+    Held,
+    /// Not here any more: the successor answers them.
+    Departing,
+}
+
+/// A connection that goes to the successor, and the bytes of its current request that were read.
+#[derive(Debug)]
+pub struct Departure<S> {
+    /// Its socket.
+    pub socket: S,
+    /// What a reader there goes on from.
+    pub bytes: Vec<u8>,
+}
+
 /// Streams are ended phase by phase; what is left at the deadline is cut off.
 struct Drain {
     ends: Phases,
@@ -209,6 +232,8 @@ impl<S: Socket> Shard<S> {
             heartbeats_last: Phases::new(HEARTBEAT_PHASES, heartbeat_interval_ms, last_ms),
             patrol: Phases::new(PATROL_PHASES, PATROL_INTERVAL_MS, now.mono_ms),
             drain: None,
+            intake: Intake::Open,
+            departures: Vec::new(),
             responder,
             date_s: now.unix_ms / 1000,
             rng: fastrand::Rng::with_seed(seed),
@@ -486,6 +511,67 @@ impl<S: Socket> Shard<S> {
         }
     }
 
+    /// Reads no further request until [`Shard::resume`] or [`Shard::depart`]. Webhooks that were read
+    /// are still published; when there are none left ([`Shard::has_drafts`]), nothing of this shard
+    /// needs the ring.
+    pub fn hold(&mut self) {
+        self.intake = Intake::Held;
+    }
+
+    /// Goes on after [`Shard::hold`] as if nothing had been.
+    pub fn resume(&mut self, now: Now) {
+        self.intake = Intake::Open;
+        self.read_all_requests(now);
+    }
+
+    /// Goes on after [`Shard::hold`] by giving away every connection that is no stream and
+    /// [`can_leave`](Socket::can_leave), at once or when it has its answer
+    /// ([`Shard::take_departures`]), and ends all others like a drain.
+    pub fn depart(&mut self, now: Now) {
+        self.intake = Intake::Departing;
+        self.start_drain(now);
+        self.read_all_requests(now);
+    }
+
+    /// Looks at a connection that came when this shard was about to end: it leaves, or is answered
+    /// and closed, and does not stay for the rest of the drain.
+    pub fn see_out(&mut self, token: Token, now: Now) {
+        if let Some(slot) = self.slot_of(token).filter(|_| self.drain.is_some()) {
+            self.connections[slot].readable = true;
+            self.read_requests(slot, now);
+        }
+    }
+
+    /// Connections that have left since the last call.
+    pub fn take_departures(&mut self) -> Vec<Departure<S>> {
+        std::mem::take(&mut self.departures)
+    }
+
+    /// Goes on with the bytes of a request that were read before the connection came here.
+    pub fn go_on_with(&mut self, token: Token, bytes: Vec<u8>, now: Now) {
+        if let Some(slot) = self.slot_of(token) {
+            self.connections[slot].readable = true;
+            let reader = RequestReader::resume(bytes, self.settings.body_bytes_max);
+            self.read_from(slot, Box::new(reader), now);
+        }
+    }
+
+    fn read_all_requests(&mut self, now: Now) {
+        for slot in 0..self.slots_used {
+            if let Some(connection) = self.connections.get_mut(slot) {
+                // No event tells of what came while nobody looked.
+                connection.readable = true;
+                self.read_requests(slot, now);
+            }
+        }
+    }
+
+    /// Takes a connection out that goes to the successor.
+    fn leave(&mut self, slot: usize, bytes: Vec<u8>) {
+        let socket = self.take_out(slot).socket;
+        self.departures.push(Departure { socket, bytes });
+    }
+
     /// Whether nothing is left to do in a drain.
     pub fn is_drained(&self) -> bool {
         self.drain.is_some() && self.connections.is_empty()
@@ -597,6 +683,8 @@ impl<S: Socket> Shard<S> {
             return;
         }
         match &connection.state {
+            // It was us who did not read.
+            State::Idle | State::Reading(..) if self.intake == Intake::Held => {}
             State::Reading(..) => self.refuse_slow(slot, now),
             State::Waiting(_) => self.end_wait(slot, now),
             State::Streaming(stream) if stream.blocked => {
@@ -626,9 +714,13 @@ impl<S: Socket> Shard<S> {
 
     /// The one way in which a connection ends.
     fn close(&mut self, slot: usize) {
-        let connection = self.connections.remove(slot);
+        self.take_out(slot);
+    }
+
+    fn take_out(&mut self, slot: usize) -> Connection<S> {
+        let mut connection = self.connections.remove(slot);
         self.held_bytes -= connection.state.held_bytes();
-        match connection.state {
+        match std::mem::replace(&mut connection.state, State::Idle) {
             State::Streaming(stream) => self.forget_stream(slot, &stream),
             State::Reading(reader, _) | State::Publishing(reader, _) => self.give_reader(reader),
             State::Answering(answering) => self.give_reader(answering.reader),
@@ -650,6 +742,7 @@ impl<S: Socket> Shard<S> {
         if self.connections.is_empty() {
             self.slots_used = 0;
         }
+        connection
     }
 
     fn close_all(&mut self) {
@@ -677,4 +770,4 @@ impl<S: Socket> Shard<S> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -7,7 +7,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -15,6 +15,7 @@ use mio::event::Event;
 use mio::{Events, Interest, Poll, Waker};
 
 use crate::clock::{Clock, Now};
+use crate::handover::successor::Heir;
 use crate::hub::{Batch, Hub, Outlet};
 use crate::limits::{
     ACCEPTS_PER_TURN, ARRIVALS_MAX, EVENTS_PER_POLL, HANDSHAKES_PER_SLICE, INBOX_BATCHES_MAX,
@@ -30,8 +31,16 @@ use crate::shard::{Readiness, Role, Shard, Token};
 pub enum Errand {
     /// Take in this connection.
     Connection(Wire),
+    /// Take in this connection of a predecessor, and these bytes of its current request.
+    Inherited(Wire, Vec<u8>),
     /// Stop accepting, answer what is in flight, end the streams, return.
     Drain,
+    /// Read no further request; tell when nothing needs the ring any more.
+    Hold(Sender<()>),
+    /// Go on after a hold: there is no successor after all.
+    Resume,
+    /// Stop accepting, give the connections to the successor, end the streams, return.
+    Depart(Arc<Heir>),
 }
 
 /// A shard as others see it.
@@ -41,13 +50,49 @@ pub struct ShardHandle {
     doorbell: Arc<Doorbell>,
     /// Its connections, those on the way to it included.
     load: Arc<AtomicUsize>,
+    turns: Arc<AtomicU64>,
 }
 
 impl ShardHandle {
     /// Starts the shard's drain.
     pub fn drain(&self) {
-        // A shard that has ended needs no drain; a full channel is emptied within a turn.
-        let _ = self.errands.send(Errand::Drain);
+        self.tell(Errand::Drain);
+    }
+
+    /// Lets the shard read no further request. A unit comes when nothing of it needs the ring.
+    pub fn hold(&self, held: Sender<()>) {
+        self.tell(Errand::Hold(held));
+    }
+
+    /// Ends a hold.
+    pub fn resume(&self) {
+        self.tell(Errand::Resume);
+    }
+
+    /// Lets the shard give its connections to a successor, and drain.
+    pub fn depart(&self, heir: Arc<Heir>) {
+        self.tell(Errand::Depart(heir));
+    }
+
+    /// Gives it a connection of a predecessor.
+    pub fn inherit(&self, connection: Wire, bytes: Vec<u8>) {
+        self.load.fetch_add(1, Ordering::Relaxed);
+        self.tell(Errand::Inherited(connection, bytes));
+    }
+
+    /// How many turns it has made.
+    pub fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Relaxed)
+    }
+
+    /// Wakes it for a turn, if it sleeps.
+    pub fn nudge(&self) {
+        let _ = self.doorbell.ring();
+    }
+
+    fn tell(&self, errand: Errand) {
+        // A shard that has ended needs nothing; a full channel is emptied within a turn.
+        let _ = self.errands.send(errand);
         let _ = self.doorbell.ring();
     }
 
@@ -69,7 +114,7 @@ impl ShardHandle {
                 self.load.fetch_sub(1, Ordering::Relaxed);
                 match errand {
                     Errand::Connection(connection) => Err(connection),
-                    Errand::Drain => unreachable!("a connection was sent"),
+                    _ => unreachable!("a connection was sent"),
                 }
             }
         }
@@ -83,8 +128,13 @@ pub struct Reactor {
     batches: Receiver<Arc<Batch>>,
     errands: Receiver<Errand>,
     load: Arc<AtomicUsize>,
+    turns: Arc<AtomicU64>,
     listeners: Vec<Listener>,
     door: Door,
+    /// To be told when nothing needs the ring any more.
+    held: Option<Sender<()>>,
+    /// Who gets the connections.
+    heir: Option<Arc<Heir>>,
 }
 
 /// Who gets in, and where to. Shard 0's.
@@ -104,6 +154,7 @@ impl Reactor {
         let (batch_sender, batches) = bounded(INBOX_BATCHES_MAX);
         let (errand_sender, errands) = bounded(ARRIVALS_MAX);
         let load = Arc::new(AtomicUsize::new(0));
+        let turns = Arc::new(AtomicU64::new(0));
         let outlet = Outlet {
             batches: batch_sender,
             wake: Arc::clone(&doorbell) as _,
@@ -112,6 +163,7 @@ impl Reactor {
             errands: errand_sender,
             doorbell: Arc::clone(&doorbell),
             load: Arc::clone(&load),
+            turns: Arc::clone(&turns),
         };
         let reactor = Reactor {
             poll,
@@ -119,8 +171,11 @@ impl Reactor {
             batches,
             errands,
             load,
+            turns,
             listeners: Vec::new(),
             door: Door::default(),
+            held: None,
+            heir: None,
         };
         Ok((reactor, outlet, handle))
     }
@@ -154,6 +209,7 @@ impl Reactor {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         while !(shard.is_drained() && self.errands.is_empty()) {
             self.wait(&shard, &mut events, clock.now())?;
+            self.turns.fetch_add(1, Ordering::Relaxed);
             let now = clock.now();
             // The inbox first: what was answered anywhere before this is seen by who connects now,
             // and the hub finds room.
@@ -181,11 +237,18 @@ impl Reactor {
             if answered > 0 {
                 shard.observe_answers(clock.now());
             }
+            if !shard.has_drafts()
+                && let Some(held) = self.held.take()
+            {
+                // Whoever asked may have given up.
+                let _ = held.send(());
+            }
             shard.tick(now);
             shard.sweep(now);
             if shard.is_sweeping() {
                 shard.end_sweep(clock.now());
             }
+            self.give_away(&mut shard);
             self.load.fetch_sub(shard.take_closed(), Ordering::Relaxed);
             shard.tally_mut().flush(metrics);
         }
@@ -274,7 +337,8 @@ impl Reactor {
 
     fn admit(&mut self, shard: &mut Shard<Wire>, connection: Wire, now: Now) {
         if self.door.is_full() {
-            return self.take_in(shard, connection, Role::Surplus, now);
+            self.take_in(shard, connection, Role::Surplus, now);
+            return;
         }
         let emptiest = self.door.shards.iter().skip(1).min_by_key(|s| s.load());
         let connection = match emptiest {
@@ -290,7 +354,13 @@ impl Reactor {
         self.take_in(shard, connection, Role::Guest, now);
     }
 
-    fn take_in(&mut self, shard: &mut Shard<Wire>, connection: Wire, role: Role, now: Now) {
+    fn take_in(
+        &mut self,
+        shard: &mut Shard<Wire>,
+        connection: Wire,
+        role: Role,
+        now: Now,
+    ) -> Token {
         let token = shard.open(connection, role, now);
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registered = shard.socket_mut(token).map(|socket| {
@@ -302,18 +372,57 @@ impl Reactor {
             tracing::warn!(%error, "cannot watch a connection");
             shard.abandon(token);
         }
+        token
     }
 
     fn run_errands(&mut self, shard: &mut Shard<Wire>, now: Now) {
         while let Ok(errand) = self.errands.try_recv() {
             match errand {
                 Errand::Connection(connection) => {
-                    self.take_in(shard, connection, Role::Guest, now);
+                    let token = self.take_in(shard, connection, Role::Guest, now);
+                    shard.see_out(token, now);
+                }
+                Errand::Inherited(connection, bytes) => {
+                    let token = self.take_in(shard, connection, Role::Guest, now);
+                    shard.go_on_with(token, bytes, now);
                 }
                 Errand::Drain => {
-                    self.listeners.clear();
+                    self.stop_accepting();
                     shard.start_drain(now);
                 }
+                Errand::Hold(held) => {
+                    shard.hold();
+                    self.held = Some(held);
+                }
+                Errand::Resume => shard.resume(now),
+                Errand::Depart(heir) => {
+                    self.stop_accepting();
+                    self.heir = Some(heir);
+                    shard.depart(now);
+                }
+            }
+        }
+    }
+
+    /// A listening socket may live on in another process: closing ours would not end the poll's
+    /// interest in it (epoll(7)).
+    fn stop_accepting(&mut self) {
+        for mut listener in self.listeners.drain(..) {
+            let _ = listener.deregister(self.poll.registry());
+        }
+    }
+
+    /// Sends connections to the successor.
+    fn give_away(&mut self, shard: &mut Shard<Wire>) {
+        for mut departure in shard.take_departures() {
+            // As with listening sockets.
+            let _ = self.poll.registry().deregister(&mut departure.socket);
+            let given = match &self.heir {
+                Some(heir) => heir.give(&departure.socket, &departure.bytes),
+                None => Err(io::ErrorKind::NotConnected.into()),
+            };
+            if let Err(error) = given {
+                tracing::warn!(%error, "a connection is lost: the successor does not take it");
             }
         }
     }

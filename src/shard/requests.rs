@@ -22,7 +22,7 @@ use crate::shard::connection::{Answering, NO_DEADLINE, Role, State, Then};
 use crate::shard::history::HistoryRequest;
 use crate::shard::socket::{Socket, Transfer};
 use crate::shard::streams::Subscriber;
-use crate::shard::{Publisher, Shard};
+use crate::shard::{Intake, Publisher, Shard};
 use crate::sse::frame::{self, Framing};
 use crate::window;
 
@@ -38,7 +38,7 @@ enum Handled {
     History(HistoryRequest),
 }
 
-/// What a webhook is told when the server is full.
+/// What a webhook is told when the server is full, or has given the ring away.
 const FULL: ErrorAnswer = ErrorAnswer::Unavailable {
     retry_after_s: RETRY_AFTER_S,
 };
@@ -67,6 +67,15 @@ impl<S: Socket> Shard<S> {
         }
     }
 
+    /// The same with a reader that holds bytes from elsewhere.
+    pub(super) fn read_from(&mut self, slot: usize, reader: Box<RequestReader>, now: Now) {
+        if self.publishing_bytes > PUBLISHING_BYTES_MAX {
+            self.go_on_later(slot);
+            return self.wait_for_bytes(slot, reader, None, now);
+        }
+        self.read_on(slot, reader, None, now);
+    }
+
     /// The same with the reader at hand. `timed` is what the connection's deadline is for: a phase
     /// of a request, or, between two requests, none.
     pub(super) fn read_on(
@@ -77,7 +86,25 @@ impl<S: Socket> Shard<S> {
         now: Now,
     ) {
         for _ in 0..READS_PER_TURN {
+            match self.intake {
+                Intake::Open => {}
+                Intake::Held => return self.wait_for_bytes(slot, reader, timed, now),
+                Intake::Departing => {
+                    if self.can_leave(slot)
+                        && let Some(bytes) = reader.unanswered()
+                    {
+                        self.give_reader(reader);
+                        return self.leave(slot, bytes);
+                    }
+                }
+            }
             match reader.poll() {
+                // It is whole now, and leaves with the next look.
+                Ok(Progress::Complete)
+                    if self.intake == Intake::Departing && self.can_leave(slot) =>
+                {
+                    continue;
+                }
                 Ok(Progress::Complete) => {
                     let Some(answered) = self.handle_request(slot, reader, now) else {
                         return;
@@ -106,6 +133,10 @@ impl<S: Socket> Shard<S> {
         }
         self.go_on_later(slot);
         self.wait_for_bytes(slot, reader, timed, now);
+    }
+
+    fn can_leave(&self, slot: usize) -> bool {
+        self.connections[slot].socket.can_leave()
     }
 
     /// Answers a webhook, now that the hub has spoken, and goes on with its connection.
@@ -262,6 +293,10 @@ impl<S: Socket> Shard<S> {
                 return Handled::Subscribed(subscriber);
             }
             _ if is_surplus => self.answer_error(slot, to, request, FULL),
+            // The ring is the successor's, and this connection cannot be.
+            Route::Publish(_) if self.intake == Intake::Departing => {
+                self.answer_error(slot, to, request, FULL);
+            }
             Route::Publish(draft) => {
                 self.publishing_bytes += draft.content.len();
                 self.drafts.push_back(draft);

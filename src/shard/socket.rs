@@ -34,6 +34,11 @@ pub trait Socket {
     /// The request is answered, and the connection goes on.
     fn end_request(&mut self) {}
 
+    /// Whether another process could go on with its descriptor alone.
+    fn can_leave(&self) -> bool {
+        true
+    }
+
     /// Who is at the other end, for the log.
     fn client(&self) -> Client {
         Client::Unknown

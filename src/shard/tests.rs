@@ -119,6 +119,21 @@ const WRITABLE: Readiness = Readiness {
     hung_up: false,
 };
 
+/// Plain ones, with a log that is as small as it can be.
+pub(crate) fn settings() -> Settings {
+    Settings {
+        heartbeat_interval: Duration::from_secs(2),
+        keep_alive: Duration::from_secs(75),
+        body_bytes_max: 4000,
+        drain: Duration::from_secs(5),
+        held_bytes_max: 20_000,
+        fanout_life: None,
+        log_bytes_min: 0,
+        access: Access::new(None),
+        allow_origin: AllowOrigin::Any,
+    }
+}
+
 impl Node {
     fn new() -> Node {
         Node::with(|_| {})
@@ -141,17 +156,7 @@ impl Node {
             mono_us: 0,
             unix_ms: 1_700_000_000_000,
         };
-        let mut settings = Settings {
-            heartbeat_interval: Duration::from_secs(2),
-            keep_alive: Duration::from_secs(75),
-            body_bytes_max: 4000,
-            drain: Duration::from_secs(5),
-            held_bytes_max: 20_000,
-            fanout_life: None,
-            log_bytes_min: 0,
-            access: Access::new(None),
-            allow_origin: AllowOrigin::Any,
-        };
+        let mut settings = settings();
         set(&mut settings);
         let shard = Shard::new(Arc::new(settings), &hub, 1, now);
         Node {

@@ -7,11 +7,13 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{IpAddr, Shutdown};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
+use socket2::{Domain, SockRef};
 
 use crate::limits::PROXY_HEADER_BYTES_MAX;
 use crate::proxy_protocol;
@@ -167,6 +169,13 @@ impl Socket for Wire {
         }
     }
 
+    fn can_leave(&self) -> bool {
+        match self {
+            Wire::Plain(_) => true,
+            Wire::Layered(layered) => layered.tls.is_none() && layered.base.can_leave(),
+        }
+    }
+
     fn client(&self) -> Client {
         match self {
             Wire::Plain(stream) => stream.peer(),
@@ -312,6 +321,13 @@ impl Base {
         !self.is_over
     }
 
+    /// Whether [`Layers::wrap`] makes the same of its descriptor: not of one whose PROXY header has
+    /// been read, nor of one that is only let in to be told that it is one too many.
+    fn can_leave(&self) -> bool {
+        let is_its_peer = self.stream.address().is_ok_and(|peer| peer == self.client);
+        self.prelude.is_none() && is_its_peer && !self.is_over
+    }
+
     /// The place of a client that a header named is for its request alone.
     fn end_request(&mut self) {
         if self.is_proxied {
@@ -329,6 +345,26 @@ impl Base {
 }
 
 impl Stream {
+    /// The connected socket behind a descriptor, which becomes nonblocking.
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Stream> {
+        let socket = SockRef::from(&fd);
+        socket.set_nonblocking(true)?;
+        let domain = socket.domain()?;
+        Ok(if domain == Domain::UNIX {
+            Stream::Unix(UnixStream::from_std(fd.into()))
+        } else {
+            Stream::Tcp(TcpStream::from_std(fd.into()))
+        })
+    }
+
+    /// The peer's address; none for a Unix socket.
+    pub fn address(&self) -> io::Result<Option<IpAddr>> {
+        match self {
+            Stream::Tcp(stream) => stream.peer_addr().map(|peer| Some(peer.ip())),
+            Stream::Unix(_) => Ok(None),
+        }
+    }
+
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Stream::Tcp(stream) => Read::read(stream, buffer),
@@ -378,6 +414,19 @@ impl Wire {
         match self {
             Wire::Plain(stream) => stream,
             Wire::Layered(layered) => &mut layered.base.stream,
+        }
+    }
+}
+
+impl AsFd for Wire {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        let stream = match self {
+            Wire::Plain(stream) => stream,
+            Wire::Layered(layered) => &layered.base.stream,
+        };
+        match stream {
+            Stream::Tcp(stream) => stream.as_fd(),
+            Stream::Unix(stream) => stream.as_fd(),
         }
     }
 }

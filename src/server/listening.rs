@@ -1,0 +1,225 @@
+//! What is listened on: sockets that are bound, and sockets that were passed on.
+//!
+//! Used by `server` at the start. Says what is spoken on each ([`Layers`]), and keeps what goes with
+//! them: the same sockets once more for a successor, and the files of Unix sockets. Never accepts.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use socket2::Socket;
+
+use super::ServerError;
+use crate::config::{Config, Listen, ListenAddress};
+use crate::inherit::{Passed, Sockets, Spoken};
+use crate::shard::accept::{self, Bound, BoundSocket, SocketFile};
+use crate::shard::client::Clients;
+use crate::shard::wire::Layers;
+use crate::tls::Tls;
+
+/// See the module's description.
+pub(super) struct Listening {
+    /// As bound: with the port that was free, and the options.
+    addresses: Vec<Listen>,
+    files: Vec<SocketFile>,
+    /// The sockets, for a successor.
+    serving: Vec<Passed>,
+}
+
+/// Binds what `--listen` says, unless sockets were passed, which take its place.
+pub(super) fn bind(
+    config: &Config,
+    passed: Vec<Passed>,
+    tls: Option<&Arc<Tls>>,
+    clients: &Arc<Clients>,
+) -> Result<(Vec<Bound>, Listening), ServerError> {
+    let mut listening = Listening {
+        addresses: Vec::new(),
+        files: Vec::new(),
+        serving: Vec::new(),
+    };
+    let sockets = if passed.is_empty() {
+        let bind = |listen: &Listen| listening.bind(listen);
+        config.listen.iter().map(bind).collect::<Result<_, _>>()?
+    } else {
+        listening.adopt_all(config, passed)?
+    };
+    let mut listeners = Vec::new();
+    for (socket, address) in sockets.into_iter().zip(&listening.addresses) {
+        if address.tls && tls.is_none() {
+            let error = io::Error::other("it is for TLS, and there is no certificate");
+            return Err(ServerError::Listen(address.address.to_string(), error));
+        }
+        let layers = Layers {
+            proxy: address.proxy,
+            tls: tls.filter(|_| address.tls).cloned(),
+            clients: Arc::clone(clients),
+        };
+        listeners.push(Bound { socket, layers });
+    }
+    Ok((listeners, listening))
+}
+
+/// The admin address's socket: the one that was passed, or a new one.
+pub(super) fn bind_admin(
+    config: &Config,
+    passed: Option<TcpListener>,
+) -> Result<Option<TcpListener>, ServerError> {
+    match (passed, config.admin) {
+        (Some(socket), _) => Ok(Some(socket)),
+        (None, Some(address)) => TcpListener::bind(address)
+            .map(Some)
+            .map_err(|error| ServerError::Listen(address.to_string(), error)),
+        (None, None) => Ok(None),
+    }
+}
+
+/// Who is trusted to say for whom it speaks, as configured.
+pub(super) fn clients(config: &Config) -> Clients {
+    let has_unix = config.listen.iter().any(|l| l.socket_address().is_none());
+    let has_proxies = has_unix || !config.trusted_proxies.is_empty();
+    Clients::new(
+        config.trusted_proxies.clone(),
+        has_proxies.then(|| config.client_address_header.as_str().to_owned()),
+        config.connections_per_address_max,
+    )
+}
+
+impl Listening {
+    fn bind(&mut self, listen: &Listen) -> Result<BoundSocket, ServerError> {
+        let failed = |error| ServerError::Listen(listen.address.to_string(), error);
+        let mut address = listen.clone();
+        let socket = match &listen.address {
+            ListenAddress::Tcp(wanted) => {
+                let socket = accept::listen(*wanted).map_err(failed)?;
+                address.address = ListenAddress::Tcp(socket.local_addr().map_err(failed)?);
+                BoundSocket::Tcp(socket)
+            }
+            ListenAddress::Unix { path, mode } => {
+                let (socket, file) = accept::listen_unix(path, *mode).map_err(failed)?;
+                self.files.push(file);
+                BoundSocket::Unix(socket)
+            }
+        };
+        self.keep(&socket, address).map_err(failed)?;
+        Ok(socket)
+    }
+
+    fn adopt_all(
+        &mut self,
+        config: &Config,
+        passed: Vec<Passed>,
+    ) -> Result<Vec<BoundSocket>, ServerError> {
+        let is_of_manager = passed.iter().all(|passed| passed.spoken.is_none());
+        let adopt = |passed| self.adopt(config, passed);
+        let sockets = passed
+            .into_iter()
+            .map(adopt)
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(|error| ServerError::Start("listening on a passed socket", error))?;
+        // Else clients would find in plain text, or not at all, what was to be there.
+        let is_missing = |listen: &&Listen| {
+            let is_plain = listen.socket_address().is_some() && !listen.tls && !listen.proxy;
+            !is_plain && !self.addresses.contains(listen)
+        };
+        match config.listen.iter().find(is_missing) {
+            Some(missing) if is_of_manager => Err(ServerError::Listen(
+                missing.to_string(),
+                io::Error::other(
+                    "sockets were passed to this process in place of --listen, and none has this address",
+                ),
+            )),
+            _ => Ok(sockets),
+        }
+    }
+
+    fn adopt(&mut self, config: &Config, passed: Passed) -> io::Result<BoundSocket> {
+        let address = address_of(&passed.socket)?;
+        let mut configured = config.listen.iter();
+        let configured = configured.find(|listen| listen.address == address);
+        let spoken = passed.spoken.unwrap_or_else(|| Spoken {
+            proxy: configured.is_some_and(|listen| listen.proxy),
+            tls: configured.is_some_and(|listen| listen.tls),
+        });
+        let (socket, file) = accept::adopt(passed.socket)?;
+        self.files.extend(file);
+        let listen = Listen {
+            address,
+            proxy: spoken.proxy,
+            tls: spoken.tls,
+        };
+        self.keep(&socket, listen)?;
+        Ok(socket)
+    }
+
+    fn keep(&mut self, socket: &BoundSocket, address: Listen) -> io::Result<()> {
+        let socket: Socket = match socket {
+            BoundSocket::Tcp(socket) => socket.try_clone()?.into(),
+            BoundSocket::Unix(socket) => socket.try_clone()?.into(),
+        };
+        let spoken = Some(Spoken {
+            proxy: address.proxy,
+            tls: address.tls,
+        });
+        self.serving.push(Passed { socket, spoken });
+        self.addresses.push(address);
+        Ok(())
+    }
+
+    /// What a successor gets.
+    pub(super) fn take_sockets(&mut self, admin: Option<&TcpListener>) -> io::Result<Sockets> {
+        Ok(Sockets {
+            serving: std::mem::take(&mut self.serving),
+            admin: admin.map(TcpListener::try_clone).transpose()?,
+        })
+    }
+
+    /// Says whether the files of Unix sockets go with this process, or with a predecessor or a
+    /// successor.
+    pub(super) fn set_files_ours(&mut self, are_ours: bool) {
+        for file in &mut self.files {
+            file.set_ours(are_ours);
+        }
+    }
+
+    pub(super) fn log(&self, config: &Config, history: usize) {
+        for address in &self.addresses {
+            tracing::info!(
+                address = %address.address,
+                window = window_url(address),
+                ring = %config.ring.display(),
+                history,
+                shards = config.shards,
+                connections_max = config.connections_max,
+                body_bytes_max = config.body_bytes_max,
+                file_limit = config.file_limit,
+                secret = config.secret.is_some(),
+                kv = config.kv.is_some(),
+                version = env!("CARGO_PKG_VERSION"),
+                "listening"
+            );
+        }
+    }
+}
+
+fn address_of(socket: &Socket) -> io::Result<ListenAddress> {
+    let address = socket.local_addr()?;
+    if let Some(address) = address.as_socket() {
+        return Ok(ListenAddress::Tcp(address));
+    }
+    let path = address.as_pathname().unwrap_or(Path::new(""));
+    let mode = std::fs::symlink_metadata(path).map_or(0, |file| file.permissions().mode() & 0o777);
+    Ok(ListenAddress::Unix {
+        path: path.to_owned(),
+        mode,
+    })
+}
+
+/// Where a browser finds the chat window.
+fn window_url(listen: &Listen) -> Option<String> {
+    let scheme = if listen.tls { "https" } else { "http" };
+    let address = listen.socket_address()?;
+    Some(format!("{scheme}://{address}/"))
+}

@@ -1,0 +1,463 @@
+//! Restarts under load, by both ways: the server hands over to a successor on SIGUSR2, or a
+//! supervisor holds the listening socket and starts one server after the other. Nobody is refused,
+//! no answer is anything but 200, no message is lost, none comes twice.
+//!
+//! `RESTARTS=200 cargo test --test restart -- --nocapture` restarts more often than 20 times.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Barrier, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use support::{Connection, Ending, EventStream, PATIENCE, Server, Setup};
+
+const STREAMS: usize = 12;
+/// Time between two webhooks of a publisher. With four of them this is some 130 a second, so that a
+/// stream that is away for a moment never misses more than the hundred that outlive a restart.
+const PACE: Duration = Duration::from_millis(30);
+/// Clients wait a part of what they are told to, so that the test is short.
+const HASTE: u64 = 10;
+
+fn restarts() -> usize {
+    std::env::var("RESTARTS").map_or(20, |text| text.parse().unwrap())
+}
+
+fn signal(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
+}
+
+fn request(body: &str, headers: &str) -> String {
+    format!("POST /api/webhook HTTP/1.1\r\nHost: a\r\n{headers}\r\n{body}")
+}
+
+/// What publishers and streams have seen, while servers come and go behind one address.
+struct Load {
+    address: SocketAddr,
+    stop: AtomicBool,
+    /// Contents in the order of a publisher's answers, by publisher.
+    acknowledged: Mutex<BTreeMap<usize, Vec<String>>>,
+    /// The longest that a webhook waited for its answer, and a stream for its first event.
+    waits: Mutex<(Duration, Duration)>,
+    /// What each stream has received: event id and content.
+    received: Mutex<Vec<Vec<(String, String)>>>,
+    reconnects: Mutex<usize>,
+}
+
+/// How a publisher uses connections.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// Another one for each webhook.
+    Anew,
+    /// One for all, kept from the first server to the last.
+    KeptAlive,
+    /// The same with chunked bodies, in pieces.
+    Chunked,
+    /// The same, where the head comes long before the body.
+    Halting,
+}
+
+impl Load {
+    fn new(address: SocketAddr) -> Load {
+        Load {
+            address,
+            stop: AtomicBool::new(false),
+            acknowledged: Mutex::default(),
+            waits: Mutex::default(),
+            received: Mutex::default(),
+            reconnects: Mutex::new(0),
+        }
+    }
+
+    /// Runs publishers and streams until `restart_all` returns, then checks.
+    fn run(&self, manners: &[Manner], restart_all: impl FnOnce()) {
+        let all_open = Barrier::new(STREAMS + 1);
+        thread::scope(|scope| {
+            for _ in 0..STREAMS {
+                scope.spawn(|| self.stream(&all_open));
+            }
+            all_open.wait();
+            let publishers: Vec<_> = manners
+                .iter()
+                .enumerate()
+                .map(|(publisher, &manner)| scope.spawn(move || self.publish(publisher, manner)))
+                .collect();
+            restart_all();
+            self.stop.store(true, Relaxed);
+            for publisher in publishers {
+                publisher.join().unwrap();
+            }
+            let mut last = Connection::open(self.address);
+            let body = json!({ "message": "last" }).to_string();
+            last.send_request("POST", "/api/webhook", "", body.as_bytes());
+            assert_eq!(last.read_response().status, 200);
+        });
+        self.check();
+    }
+
+    fn publish(&self, publisher: usize, manner: Manner) {
+        let mut kept = Connection::open(self.address);
+        let mut number = 0;
+        while !self.stop.load(Relaxed) {
+            let content = format!("{publisher}/{number}");
+            number += 1;
+            let body = json!({ "message": content }).to_string();
+            let length = format!("Content-Length: {}\r\n", body.len());
+            let began = Instant::now();
+            let response = match manner {
+                Manner::Anew => {
+                    let mut connection = Connection::open(self.address);
+                    connection.send(request(&body, &length).as_bytes());
+                    connection.read_response()
+                }
+                Manner::KeptAlive => {
+                    kept.send(request(&body, &length).as_bytes());
+                    kept.read_response()
+                }
+                Manner::Halting => {
+                    let whole = request(&body, &length);
+                    let (head, rest) = whole.split_at(whole.len() - 5);
+                    kept.send(head.as_bytes());
+                    thread::sleep(PACE);
+                    kept.send(rest.as_bytes());
+                    kept.read_response()
+                }
+                Manner::Chunked => {
+                    let (first, second) = body.split_at(7);
+                    let chunk = |text: &str| format!("{:x}\r\n{text}\r\n", text.len());
+                    let head = request(&chunk(first), "Transfer-Encoding: chunked\r\n");
+                    kept.send(head.as_bytes());
+                    thread::sleep(PACE);
+                    kept.send(format!("{}0\r\n\r\n", chunk(second)).as_bytes());
+                    kept.read_response()
+                }
+            };
+            assert_eq!(response.status, 200, "{response:?}");
+            let waited = began.elapsed();
+            self.note_wait(|(webhook, _)| *webhook = waited.max(*webhook));
+            let mut acknowledged = self.acknowledged.lock().unwrap();
+            acknowledged.entry(publisher).or_default().push(content);
+            drop(acknowledged);
+            // The pace of the load; nothing is concluded from it.
+            thread::sleep(PACE);
+        }
+    }
+
+    /// An `EventSource`: comes back when its stream ends, with the last id it has seen.
+    fn stream(&self, all_open: &Barrier) {
+        let mut received: Vec<(String, String)> = Vec::new();
+        let mut retry_ms = 0;
+        let mut is_first = true;
+        loop {
+            let header = received
+                .last()
+                .map(|(id, _)| format!("Last-Event-ID: {id}\r\n"));
+            let began = Instant::now();
+            let mut stream = EventStream::open(self.address, "", &header.unwrap_or_default());
+            while let Some(event) = stream.next_event() {
+                retry_ms = event.retry_ms.unwrap_or(retry_ms);
+                // A server that drains already says when to come back, and no more than that.
+                if event.data.is_none() {
+                    continue;
+                }
+                if event.json()["type"] == "connected" {
+                    self.note_wait(|(_, stream)| *stream = began.elapsed().max(*stream));
+                    if std::mem::take(&mut is_first) {
+                        all_open.wait();
+                    }
+                    continue;
+                }
+                let content = event.content();
+                received.push((event.id.unwrap(), content));
+                if received
+                    .last()
+                    .is_some_and(|(_, content)| content == "last")
+                {
+                    self.received.lock().unwrap().push(received);
+                    return;
+                }
+            }
+            let (ending, _) = stream.drain();
+            // One that is declined is over at once, and says its length.
+            let is_declined = stream.head.header("content-length").is_some();
+            assert!(
+                is_declined || ending == Ending::LastChunk,
+                "a stream was cut off"
+            );
+            *self.reconnects.lock().unwrap() += 1;
+            thread::sleep(Duration::from_millis(retry_ms / HASTE));
+        }
+    }
+
+    fn note_wait(&self, note: impl FnOnce(&mut (Duration, Duration))) {
+        note(&mut self.waits.lock().unwrap());
+    }
+
+    fn check(&self) {
+        let acknowledged = self.acknowledged.lock().unwrap();
+        let total: usize = acknowledged.values().map(Vec::len).sum();
+        let received = self.received.lock().unwrap();
+        assert_eq!(received.len(), STREAMS);
+        for stream in received.iter() {
+            assert_eq!(stream, &received[0], "streams differ");
+        }
+        let seqs = received[0].iter().map(|(id, _)| {
+            let (_, seq) = id.split_once('-').unwrap();
+            seq.parse::<u64>().unwrap()
+        });
+        assert!(
+            seqs.eq(1..=total as u64 + 1),
+            "event ids have holes or begin anew"
+        );
+        for (publisher, contents) in acknowledged.iter() {
+            let prefix = format!("{publisher}/");
+            let seen: Vec<&String> = received[0]
+                .iter()
+                .map(|(_, content)| content)
+                .filter(|content| content.starts_with(&prefix))
+                .collect();
+            assert!(seen.iter().copied().eq(contents), "publisher {publisher}");
+        }
+        let (webhook, stream) = *self.waits.lock().unwrap();
+        let reconnects = *self.reconnects.lock().unwrap();
+        println!(
+            "{total} webhooks, each once on {STREAMS} streams, which came back {reconnects} times; \
+             longest wait of a webhook {webhook:?}, of a stream {stream:?}"
+        );
+    }
+}
+
+/// A server and its successors, which share its log.
+struct Dynasty {
+    first: Server,
+    pid: u32,
+}
+
+impl Dynasty {
+    fn found(first: Server) -> Dynasty {
+        let pid = first.pid();
+        Dynasty { first, pid }
+    }
+
+    /// Waits for the nth line that begins like this.
+    fn wait_for_log(&self, message: &str, nth: usize) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let log = self.first.log();
+            let is_it = |line: &&Value| {
+                let text = line["message"].as_str();
+                text.is_some_and(|text| text.starts_with(message))
+            };
+            if let Some(line) = log.iter().filter(is_it).nth(nth) {
+                return line.clone();
+            }
+            assert!(Instant::now() < deadline, "no {message:?} {nth}: {log:#?}");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Lets the server hand over for the nth time, and waits until its end.
+    fn hand_over(&mut self, nth: usize) -> u64 {
+        signal(self.pid, Signal::USR2);
+        let line = self.wait_for_log("handed over", nth);
+        self.pid = u32::try_from(line["pid"].as_u64().unwrap()).unwrap();
+        self.wait_for_log("the predecessor has ended", nth);
+        line["paused_ms"].as_u64().unwrap()
+    }
+}
+
+impl Drop for Dynasty {
+    fn drop(&mut self) {
+        if self.pid != self.first.pid() {
+            signal(self.pid, Signal::KILL);
+        }
+    }
+}
+
+#[test]
+fn a_server_hands_over_to_its_successor_and_nobody_notices() {
+    let server = Server::start(&["--drain", "300ms", "--shards", "2"]);
+    let address = server.address;
+    let mut dynasty = Dynasty::found(server);
+    let load = Load::new(address);
+    let manners = [
+        Manner::Anew,
+        Manner::KeptAlive,
+        Manner::Chunked,
+        Manner::Halting,
+    ];
+    let mut pauses_ms = Vec::new();
+    load.run(&manners, || {
+        for nth in 0..restarts() {
+            pauses_ms.push(dynasty.hand_over(nth));
+        }
+    });
+    pauses_ms.sort_unstable();
+    println!(
+        "{} handovers; webhooks were held for {} ms at the median, {} ms at most",
+        pauses_ms.len(),
+        pauses_ms[pauses_ms.len() / 2],
+        pauses_ms.last().unwrap()
+    );
+}
+
+/// Starts a server on sockets that a supervisor holds: as `systemd` does, from descriptor 3 on.
+fn start_on(setup: &Setup, listeners: &[(&str, &TcpListener)]) -> std::process::Child {
+    let fd = |index: usize| Stdio::from(OwnedFd::from(listeners[index].1.try_clone().unwrap()));
+    let names: Vec<&str> = listeners.iter().map(|(name, _)| *name).collect();
+    let plain = setup.command();
+    let mut command = Command::new("/bin/sh");
+    // The shell knows its process id, which is the server's, too.
+    let (redirections, count) = match listeners.len() {
+        1 => ("3<&0 0</dev/null", 1),
+        _ => ("3<&0 4<&1 0</dev/null 1>&2", 2),
+    };
+    command
+        .arg("-c")
+        .arg(format!(
+            r#"LISTEN_PID=$$ LISTEN_FDS={count} exec "$0" "$@" {redirections}"#
+        ))
+        .arg(plain.get_program())
+        .args(plain.get_args())
+        .env_clear()
+        .env("LISTEN_FDNAMES", names.join(":"))
+        .stdin(fd(0))
+        .stderr(Stdio::null());
+    if listeners.len() > 1 {
+        command.stdout(fd(1));
+    }
+    command.spawn().unwrap()
+}
+
+fn wait_for_end(child: &mut std::process::Child) -> std::process::ExitStatus {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        assert!(Instant::now() < deadline, "it does not end");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn with_a_supervisor_that_holds_the_socket_connections_wait_for_the_next_server() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let setup = Setup::new(&["--drain", "300ms", "--shards", "2", "--log-level", "error"]);
+    let mut server = start_on(&setup, &[("web", &listener)]);
+    let load = Load::new(address);
+    load.run(&[Manner::Anew, Manner::Anew], || {
+        for _ in 0..restarts() {
+            // It serves when it answers.
+            let mut probe = Connection::open(address);
+            probe.send_request("GET", "/api/webhook", "", b"");
+            assert_eq!(probe.read_response().status, 200);
+            signal(server.id(), Signal::TERM);
+            assert_eq!(wait_for_end(&mut server).code(), Some(0));
+            server = start_on(&setup, &[("web", &listener)]);
+        }
+    });
+    signal(server.id(), Signal::TERM);
+    wait_for_end(&mut server);
+}
+
+#[test]
+fn the_admin_socket_is_known_by_its_name() {
+    let web = TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = TcpListener::bind("127.0.0.1:0").unwrap();
+    let setup = Setup::new(&["--drain", "0s"]);
+    let mut server = start_on(&setup, &[("admin", &admin), ("web", &web)]);
+    let get = |listener: &TcpListener, path: &str| {
+        let mut connection = Connection::open(listener.local_addr().unwrap());
+        connection.send_request("GET", path, "", b"");
+        connection.read_response().status
+    };
+    assert_eq!(get(&admin, "/healthz"), 200);
+    assert_eq!(
+        (get(&web, "/healthz"), get(&web, "/api/webhook")),
+        (404, 200)
+    );
+    signal(server.id(), Signal::TERM);
+    assert_eq!(wait_for_end(&mut server).code(), Some(0));
+}
+
+#[test]
+fn sockets_that_are_passed_get_the_options_of_our_own() {
+    let web = TcpListener::bind("127.0.0.1:0").unwrap();
+    let passed = socket2::SockRef::from(&web);
+    assert!(!passed.tcp_nodelay().unwrap());
+    let setup = Setup::new(&["--drain", "0s"]);
+    let mut server = start_on(&setup, &[("web", &web)]);
+    let mut connection = Connection::open(web.local_addr().unwrap());
+    connection.send_request("GET", "/api/webhook", "", b"");
+    assert_eq!(connection.read_response().status, 200);
+    // They belong to the socket, which is ours as much as the server's.
+    assert!(passed.tcp_nodelay().unwrap());
+    assert!(passed.tcp_user_timeout().unwrap().is_some());
+    assert_eq!(passed.send_buffer_size().unwrap(), 2 * 256 * 1024);
+    signal(server.id(), Signal::TERM);
+    wait_for_end(&mut server);
+}
+
+#[test]
+fn a_successor_that_fails_is_told_of_and_the_server_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let secret = directory.path().join("secret");
+    std::fs::write(&secret, "s").unwrap();
+    let arguments = ["--secret-file", secret.to_str().unwrap()];
+    let server = Server::start(&arguments);
+    let publish = |message: &str| {
+        let body = json!({ "message": message }).to_string();
+        let header = "X-Webhook-Secret: s\r\n";
+        let response = server.request("POST", "/api/webhook", header, body.as_bytes());
+        assert_eq!(response.status, 200);
+    };
+    let mut kept = server.connect();
+    let mut stream = server.stream("", "X-Webhook-Secret: s\r\n");
+    stream.connected();
+    publish("before");
+    // Its configuration is bad: it ends at once.
+    std::fs::remove_file(&secret).unwrap();
+    server.signal(Signal::USR2);
+    server.wait_for_log("the successor failed; serving on");
+    publish("after");
+    assert_eq!(stream.contents(2), ["before", "after"]);
+    kept.send_request("GET", "/api/webhook", "", b"");
+    assert_eq!(kept.read_response().status, 200);
+}
+
+/// The successor comes as far as the ring, and cannot open it: the ring goes back.
+#[test]
+fn a_successor_that_cannot_open_the_ring_gives_it_back() {
+    let server = Server::start(&["--shards", "2"]);
+    let mut kept = server.connect();
+    let mut stream = server.stream("", "");
+    stream.connected();
+    let first = server.publish("before");
+    // Whoever makes the ring anew has to have this name for it.
+    let ring = server.setup().ring();
+    let in_the_way = ring.with_extension("ring.new");
+    std::fs::create_dir(&in_the_way).unwrap();
+    server.signal(Signal::USR2);
+    // The failed successor and we have both seen it; without it we can open the ring.
+    server.wait_for_log("cannot open the ring");
+    drop(std::fs::remove_dir(&in_the_way));
+    let line = server.wait_for_log("the successor failed; serving on");
+    assert!(line["error"].as_str().unwrap().contains("served"), "{line}");
+    server.publish("after");
+    assert_eq!(stream.contents(2), ["before", "after"]);
+    kept.send_request("GET", "/api/webhook", "", b"");
+    assert_eq!(kept.read_response().status, 200);
+    let mut again = server.stream("", "");
+    assert_eq!(again.connected(), 2);
+    assert_eq!(again.next().json()["id"], first.as_str());
+}

@@ -1,0 +1,139 @@
+//! What a service manager is told, by a fake one's socket (`sd_notify(3)`), and the watchdog.
+
+mod support;
+
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+
+use rustix::process::{Pid, Signal, kill_process};
+use support::{PATIENCE, Server, Setup};
+use tempfile::TempDir;
+
+/// The socket that a manager listens on.
+struct Manager {
+    socket: UnixDatagram,
+    path: PathBuf,
+    _directory: TempDir,
+}
+
+impl Manager {
+    fn new() -> Manager {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Manager {
+            socket,
+            path,
+            _directory: directory,
+        }
+    }
+
+    fn setup(&self, arguments: &[&str]) -> Setup {
+        Setup::new(arguments).variable("NOTIFY_SOCKET", self.path.to_str().unwrap())
+    }
+
+    /// The next message, line by line.
+    fn next(&self) -> Vec<String> {
+        let mut bytes = [0; 1024];
+        let length = self.socket.recv(&mut bytes).unwrap();
+        let text = std::str::from_utf8(&bytes[..length]).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// The next that is not for the watchdog.
+    fn next_state(&self) -> Vec<String> {
+        loop {
+            let lines = self.next();
+            if lines != ["WATCHDOG=1"] {
+                return lines;
+            }
+        }
+    }
+}
+
+#[test]
+fn ready_is_said_when_it_answers_and_stopping_when_it_drains() {
+    let manager = Manager::new();
+    let mut server = manager.setup(&[]).start();
+    assert_eq!(manager.next(), ["READY=1"]);
+    assert_eq!(server.request("GET", "/api/webhook", "", b"").status, 200);
+    server.signal(Signal::TERM);
+    assert_eq!(manager.next(), ["STOPPING=1"]);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+/// No connection, no stream: the shards sleep, and are asked all the same.
+#[test]
+fn the_watchdog_of_an_idle_server_is_fed() {
+    let manager = Manager::new();
+    let setup = manager.setup(&["--shards", "3"]);
+    let server = setup.variable("WATCHDOG_USEC", "200000").start();
+    assert_eq!(manager.next(), ["READY=1"]);
+    for _ in 0..5 {
+        assert_eq!(manager.next(), ["WATCHDOG=1"]);
+    }
+    // A process that is stopped feeds nobody.
+    server.signal(Signal::STOP);
+    let empty_within = std::time::Duration::from_millis(600);
+    manager.socket.set_read_timeout(Some(empty_within)).unwrap();
+    let mut bytes = [0; 64];
+    // What was sent before it stopped may still be there.
+    while manager.socket.recv(&mut bytes).is_ok() {}
+    manager.socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    server.signal(Signal::CONT);
+    assert_eq!(manager.next(), ["WATCHDOG=1"]);
+}
+
+#[test]
+fn the_watchdog_of_another_process_is_left_alone() {
+    let manager = Manager::new();
+    let setup = manager.setup(&[]);
+    let setup = setup.variable("WATCHDOG_USEC", "100000");
+    let mut server = setup.variable("WATCHDOG_PID", "1").start();
+    assert_eq!(manager.next(), ["READY=1"]);
+    server.signal(Signal::TERM);
+    assert_eq!(manager.next(), ["STOPPING=1"]);
+    server.wait();
+}
+
+#[test]
+fn the_manager_learns_who_the_successor_is_from_its_predecessor() {
+    let manager = Manager::new();
+    let setup = manager.setup(&["--drain", "0s"]);
+    let setup = setup.variable("WATCHDOG_USEC", "200000");
+    let mut server: Server = setup.start();
+    assert_eq!(manager.next_state(), ["READY=1"]);
+    server.signal(Signal::USR2);
+    let reloading = manager.next_state();
+    assert_eq!(reloading[0], "RELOADING=1");
+    assert!(reloading[1].starts_with("MONOTONIC_USEC="), "{reloading:?}");
+    let pid = server.wait_for_log("handed over")["pid"].as_u64().unwrap();
+    assert_eq!(
+        manager.next_state(),
+        [format!("MAINPID={pid}"), "READY=1".into()]
+    );
+    assert_eq!(server.wait().code(), Some(0));
+    // Nobody but the successor is left to feed the watchdog.
+    assert_eq!(manager.next(), ["WATCHDOG=1"]);
+    assert_eq!(manager.next(), ["WATCHDOG=1"]);
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    assert_eq!(manager.next_state(), ["STOPPING=1"]);
+}
+
+#[test]
+fn a_reload_that_fails_is_over_for_the_manager_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let secret = directory.path().join("secret");
+    std::fs::write(&secret, "s").unwrap();
+    let manager = Manager::new();
+    let server = manager
+        .setup(&["--secret-file", secret.to_str().unwrap()])
+        .start();
+    assert_eq!(manager.next(), ["READY=1"]);
+    std::fs::remove_file(&secret).unwrap();
+    server.signal(Signal::USR2);
+    assert_eq!(manager.next()[0], "RELOADING=1");
+    assert_eq!(manager.next(), ["READY=1"]);
+}
