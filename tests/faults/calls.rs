@@ -6,7 +6,9 @@ use crate::audience::Audience;
 use crate::support::{Server, Setup};
 use crate::tracer::Fault;
 
-/// Every other call of each kind is interrupted, on every thread.
+/// Every other of the first fifteen calls of each kind is interrupted, on every thread. Not for ever: a
+/// tracer that lets go in the middle of a call that it has just put aside makes it an ENOSYS, which
+/// no kernel answers there.
 #[test]
 fn eintr_everywhere() {
     let server = Server::start(&["--shards", "2"]);
@@ -23,7 +25,7 @@ fn eintr_everywhere() {
     let all = [&calls[..5], &also[..4]].concat();
     let faults: Vec<String> = all
         .iter()
-        .map(|call| format!("{call}:error=EINTR:when=1+2"))
+        .map(|call| format!("{call}:error=EINTR:when=1..15+2"))
         .collect();
     let faults: Vec<&str> = faults.iter().map(String::as_str).collect();
     let fault = Fault::inject(
