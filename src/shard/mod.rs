@@ -9,7 +9,7 @@
 //! [`Shard::deliver`] for the batches the hub sent, [`Shard::answer_webhooks`] for the receipts,
 //! [`Shard::tick`] for what is due, [`Shard::sweep`] for one slice of writes.
 //!
-//! - `requests`: from bytes to answers.
+//! - `requests`: from bytes to decisions; `answers`: from there to bytes.
 //! - `streams`: from frames to bytes.
 //! - `history`: the same for requests, which may wait for a frame.
 //! - `connection`, `stream`, `place`: the state of each.
@@ -18,6 +18,7 @@
 //!   gives it.
 
 pub mod accept;
+mod answers;
 pub mod client;
 mod connection;
 pub mod doorbell;
