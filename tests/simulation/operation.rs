@@ -173,7 +173,7 @@ impl Profile {
             mischief: *pick(rng, &[0, 4, 60]),
             first_shard_bias: *pick(rng, &[0, 230]),
             step_ms_max: *pick(rng, &[0, 1, 20]),
-            commit_messages_max: *pick(rng, &[None, None, Some(4), Some(16), Some(128)]),
+            commit_messages_max: *pick(rng, &[None, None, None, Some(4), Some(16), Some(128)]),
             fanout_life_ms: *pick(rng, &[None, None, None, Some(5_000), Some(60_000)]),
             has_shared_history: rng.u8(..4) == 0,
         }
@@ -193,6 +193,7 @@ pub fn draw(seed: u64) -> (Profile, Vec<Operation>) {
             Action::Kill | Action::LosePower | Action::Restart if profile.is_flood => 0,
             Action::Commit if profile.commit_messages_max.is_none() => 0,
             Action::Share if !profile.has_shared_history => 0,
+            Action::Admit if profile.has_shared_history => weight * 4,
             Action::LosePower if profile.commit_messages_max.is_some() => weight * 4,
             _ => weight * pick(&mut rng, &[0, 1, 1, 1, 4]),
         })

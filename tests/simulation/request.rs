@@ -313,7 +313,7 @@ pub fn subscription(
 fn draw_view(rng: &mut Rng, setting: &Setting) -> View {
     match rng.u8(..4) {
         0 if setting.has_secret => View::Public,
-        0 | 1 if setting.is_fanned_out => View::Public,
+        0 if setting.is_fanned_out => View::Public,
         0 | 1 => View::Everything,
         _ => View::Session(rng.usize(..SESSIONS)),
     }

@@ -168,7 +168,10 @@ impl World {
             Action::Rest => {
                 let heartbeat_ms = self.profile.heartbeat_ms;
                 let ms = *pick(&mut self.rng, &[0, 1, 2, 3, 12]) * heartbeat_ms + 50;
-                self.rest(ms);
+                // Often as long as it takes streams of a short life to end by themselves.
+                let lives_ms = self.profile.fanout_life_ms.map(|life_ms| life_ms + 1_100);
+                let lives_ms = lives_ms.filter(|ms| *ms < 10_000 && self.rng.bool());
+                self.rest(lives_ms.unwrap_or(ms));
             }
             Action::Freeze => {
                 let ms = *pick(&mut self.rng, &[30, 1500, 11_000, 31_000, 100_000]);
