@@ -232,7 +232,8 @@ pub const REQUEST_BUFFER_KEEP_BYTES: usize = HEAD_BYTES_MAX + READ_BYTES;
 /// locking: each time, another process has completed a rewrite, which it does once per start.
 pub const RING_OPEN_ATTEMPTS: usize = 8;
 
-/// Bytes of zeros written at a time where the file system cannot allocate without writing.
+/// Bytes written at a time where the file system cannot allocate without writing zeros, and where a
+/// ring that was not closed is written once more before commits go to it.
 pub const RING_ZERO_BYTES: usize = 1024 * 1024;
 
 /// Messages that one commit to disk takes at most (`--durability disk`). A solid-state disk syncs

@@ -561,8 +561,10 @@ impl<S: Socket> Shard<S> {
         if let State::Streaming(stream) = &connection.state
             && now.mono_ms >= stream.life_ends_ms
         {
-            return self.tell_end(slot, FANOUT_RETRY_MS);
+            // Who takes nothing does not take the end either: its deadline still holds.
+            self.tell_end(slot, FANOUT_RETRY_MS);
         }
+        let connection = &self.connections[slot];
         if now.mono_ms < connection.deadline_ms {
             return;
         }

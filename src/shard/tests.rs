@@ -623,6 +623,21 @@ fn a_shared_stream_outlives_its_freshness_and_ends_in_good_order_by_its_life() {
     assert_eq!(node.shard.streams(), 0);
 }
 
+/// Its end is told once, and its peer may never take it.
+#[test]
+fn a_shared_stream_that_takes_nothing_is_closed_though_its_life_is_over() {
+    let mut node = fanned_out();
+    let peer = Peer::with_room(700);
+    node.ask(&peer, STREAM);
+    node.publish(1, 1000);
+    node.turn(&[]);
+    for _ in 0..32 {
+        node.pass(1000);
+        node.turn(&[]);
+    }
+    assert!(peer.is_closed(), "it has taken nothing for 32 s");
+}
+
 #[test]
 fn a_shared_stream_is_cut_off_by_a_drain_and_others_are_not() {
     let mut node = fanned_out();
