@@ -182,9 +182,6 @@ impl<S: Socket> Shard<S> {
         let State::Streaming(stream) = &mut connection.state else {
             return;
         };
-        if readiness.hung_up {
-            return self.close_stream(slot, Counter::StreamsEndedByPeer);
-        }
         if readiness.writable && stream.blocked {
             stream.blocked = false;
             self.enqueue(slot);

@@ -184,7 +184,9 @@ impl Node {
         for &(token, readiness) in events {
             self.shard.ready(token, readiness, self.now);
         }
-        self.shard.resume_unfinished(self.now);
+        for _ in 0..self.shard.unfinished() {
+            self.shard.resume_next(self.now);
+        }
         self.take_batches();
         self.shard.publish(&self.hub, self.now);
         self.take_batches();

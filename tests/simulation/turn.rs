@@ -1,5 +1,6 @@
 //! Turns, and what is checked after each and when everything is at rest.
 
+use hookcast::clock::Now;
 use std::collections::BTreeSet;
 
 use hookcast::limits::REPLAY_COPY_BYTES_MAX;
@@ -72,6 +73,15 @@ impl World {
         self.run_phases(index, phases);
     }
 
+    /// Goes on with connections that have more to read, as many as there is time for: one at least.
+    fn resume_some(&mut self, index: usize, now: Now) {
+        let shard = &mut self.node.shards[index].shard;
+        let unfinished = shard.unfinished();
+        for _ in 0..unfinished.min(self.rng.usize(1..=unfinished.max(1))) {
+            shard.resume_next(now);
+        }
+    }
+
     /// Runs a turn up to a phase: a process may be killed behind any. Whether anything came of it.
     pub fn run_phases(&mut self, index: usize, phases: usize) -> bool {
         if self.node.shards[index].has_ended() {
@@ -87,8 +97,8 @@ impl World {
             let streams = self.node.shards[index].shard.streams();
             match phase {
                 0 | 4 => has_news |= self.node.shards[index].take_batches(),
-                1 => self.node.shards[index].shard.resume_unfinished(now),
-                2 => has_news |= self.dispatch(index),
+                1 => has_news |= self.dispatch(index),
+                2 => self.resume_some(index, now),
                 3 => {
                     let node = &mut self.node;
                     self.accepted_ms.insert(now.unix_ms);
