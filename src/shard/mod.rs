@@ -43,9 +43,9 @@ use crate::clock::Now;
 use crate::http::{Access, AllowOrigin, RequestReader, Responder};
 use crate::hub::{Batch, Hub, NotStored, Receipt, SenderId};
 use crate::limits::{
-    DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT, FANOUT_RETRY_MS, HEARTBEAT_PATIENCE_PHASES,
-    HEARTBEAT_PHASES, PATROL_INTERVAL_MS, PATROL_PHASES, POOLED_READERS_MAX, PUBLISHING_BYTES_MAX,
-    READ_BYTES, REQUEST_DEADLINE_MS,
+    DRAIN_IDLE_MS, DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT, FANOUT_RETRY_MS,
+    HEARTBEAT_PATIENCE_PHASES, HEARTBEAT_PHASES, PATROL_INTERVAL_MS, PATROL_PHASES,
+    POOLED_READERS_MAX, PUBLISHING_BYTES_MAX, READ_BYTES, REQUEST_DEADLINE_MS,
 };
 use crate::log::LiveLog;
 use crate::message::Draft;
@@ -196,13 +196,16 @@ pub struct Departure<S> {
 /// Streams are ended phase by phase; what is left at the deadline is cut off.
 struct Drain {
     ends: Phases,
+    /// From when on connections without a request are closed; none when they have been.
+    idle_ends_ms: Option<u64>,
     deadline_ms: u64,
 }
 
 impl Drain {
     fn next_ms(&self, slots: usize) -> u64 {
         let ends_ms = self.ends.due_ms(slots).unwrap_or(self.deadline_ms);
-        ends_ms.min(self.deadline_ms)
+        let idle_ends_ms = self.idle_ends_ms.unwrap_or(self.deadline_ms);
+        ends_ms.min(idle_ends_ms).min(self.deadline_ms)
     }
 }
 
@@ -424,8 +427,15 @@ impl<S: Socket> Shard<S> {
         }
         if let Some(drain) = &mut self.drain {
             let is_over = now.mono_ms >= drain.deadline_ms;
+            let is_idle_over = drain
+                .idle_ends_ms
+                .is_some_and(|ends_ms| now.mono_ms >= ends_ms);
+            drain.idle_ends_ms = drain.idle_ends_ms.filter(|_| !is_idle_over);
             for slot in drain.ends.turn(now.mono_ms, slots) {
                 self.end_stream(slot, now);
+            }
+            if is_idle_over {
+                self.close_idle(now);
             }
             if is_over {
                 self.close_all();
@@ -490,15 +500,30 @@ impl<S: Socket> Shard<S> {
         Some(next_ms.saturating_sub(now.mono_ms))
     }
 
-    /// Starts the drain: what is in flight is answered, idle connections are closed, streams are
-    /// ended one after the other.
+    /// Starts the drain: what is in flight, or comes within a moment, is answered, connections
+    /// without a request are closed then, streams are ended one after the other.
     pub fn start_drain(&mut self, now: Now) {
         let drain_ms = self.settings.drain.as_millis() as u64;
         let spread_ms = drain_ms * DRAIN_SPREAD_PERCENT / 100;
+        // Where webhooks can be taken no more, whoever waits to send one is better off without us.
+        let idle_ms = match self.intake {
+            Intake::Departing => 0,
+            Intake::Open | Intake::Held => DRAIN_IDLE_MS.min(spread_ms),
+        };
         self.drain = Some(Drain {
             ends: Phases::new(HEARTBEAT_PHASES, spread_ms.max(1), now.mono_ms),
+            idle_ends_ms: Some(now.mono_ms + idle_ms),
             deadline_ms: now.mono_ms + drain_ms.max(DRAIN_LEAST_MS),
         });
+    }
+
+    /// Whether connections without a request are to be closed.
+    fn closes_idle(&self) -> bool {
+        let drain = self.drain.as_ref();
+        drain.is_some_and(|drain| drain.idle_ends_ms.is_none())
+    }
+
+    fn close_idle(&mut self, now: Now) {
         for slot in 0..self.slots_used {
             let Some(connection) = self.connections.get_mut(slot) else {
                 continue;

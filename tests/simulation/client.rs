@@ -419,6 +419,8 @@ impl Client {
         let since = |start_ms: u64, limit_ms: u64| now_ms >= start_ms + limit_ms;
         let drain_until_ms = around.node.drain_until_ms;
         let is_overdue = drain_until_ms.is_some_and(|until_ms| now_ms >= until_ms);
+        let idle_until_ms = around.node.idle_until_ms;
+        let is_idle_over = idle_until_ms.is_some_and(|until_ms| now_ms >= until_ms);
         if link.is_reset() || is_overdue {
             return;
         }
@@ -451,7 +453,7 @@ impl Client {
                 };
                 is_read_out
                     || is_stalled
-                    || (is_idle && (is_forgotten || drain_until_ms.is_some()))
+                    || (is_idle && (is_forgotten || is_idle_over))
                     // A stream whose first bytes are still to come.
                     || (link.has_ended() && self.may_stream())
             }
@@ -502,9 +504,10 @@ impl Client {
                 assert!(self.rest.is_empty(), "half an answer: {}", show(&self.rest));
                 assert!(link.is_read(), "bytes are not read: {}", self.describe());
                 assert!(link.server_fin_ms.is_none(), "ended without a last answer");
-                let is_draining = around.node.drain_until_ms.is_some();
+                let idle_until_ms = around.node.idle_until_ms;
+                let is_idle_over = idle_until_ms.is_some_and(|until_ms| around.now_ms >= until_ms);
                 assert!(
-                    !(is_draining && self.is_idle()),
+                    !(is_idle_over && self.is_idle()),
                     "idle in a drain: {}",
                     self.describe()
                 );

@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, bounded, unbounded};
 use hookcast::clock::Now;
 use hookcast::http::{Access, AllowOrigin};
 use hookcast::hub::{Batch, Hub, NotStored, Outlet, Receipt, Wake};
+use hookcast::limits::{DRAIN_IDLE_MS, DRAIN_SPREAD_PERCENT};
 use hookcast::message::Message;
 use hookcast::metrics::Metrics;
 use hookcast::ring::Ring;
@@ -45,6 +46,8 @@ pub struct ShardNode {
     pub metrics: Metrics,
     /// When its drain ends, once it drains.
     pub drain_until_ms: Option<u64>,
+    /// Until when connections without a request stay, once it drains.
+    pub idle_until_ms: Option<u64>,
     /// Connections within the limit that were opened, and those that it has told to be gone.
     pub guests: usize,
     pub guests_closed: usize,
@@ -122,6 +125,7 @@ impl Node {
                 subscribed: Vec::new(),
                 metrics: Metrics::new(Arc::new(AtomicU64::new(0))),
                 drain_until_ms: None,
+                idle_until_ms: None,
                 guests: 0,
                 guests_closed: 0,
                 gone: Vec::new(),
@@ -191,6 +195,8 @@ impl ShardNode {
     pub fn start_drain(&mut self, now: Now, drain_ms: u64) {
         self.shard.start_drain(now);
         self.drain_until_ms = Some(now.mono_ms + drain_ms);
+        let spread_ms = drain_ms * DRAIN_SPREAD_PERCENT / 100;
+        self.idle_until_ms = Some(now.mono_ms + DRAIN_IDLE_MS.min(spread_ms));
         self.bell.wake();
     }
 
