@@ -419,8 +419,6 @@ impl Client {
         let since = |start_ms: u64, limit_ms: u64| now_ms >= start_ms + limit_ms;
         let drain_until_ms = around.node.drain_until_ms;
         let is_overdue = drain_until_ms.is_some_and(|until_ms| now_ms >= until_ms);
-        let idle_until_ms = around.node.idle_until_ms;
-        let is_idle_over = idle_until_ms.is_some_and(|until_ms| now_ms >= until_ms);
         if link.is_reset() || is_overdue {
             return;
         }
@@ -453,7 +451,7 @@ impl Client {
                 };
                 is_read_out
                     || is_stalled
-                    || (is_idle && (is_forgotten || is_idle_over))
+                    || (is_idle && (is_forgotten || drain_until_ms.is_some()))
                     // A stream whose first bytes are still to come.
                     || (link.has_ended() && self.may_stream())
             }
