@@ -1,0 +1,61 @@
+//! Why a server does not start, or ends.
+//!
+//! Made by `server` and its parts, printed by `main`.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use crate::mirror::SpawnError;
+use crate::ring::RingError;
+use crate::tls::TlsError;
+
+/// Why the server could not start, or had to stop.
+#[derive(Debug)]
+pub enum ServerError {
+    /// An address could not be listened on.
+    Listen(String, io::Error),
+    /// A certificate, a key or an authority could not be loaded.
+    Tls(TlsError),
+    /// The predecessor did not let go of the ring.
+    Predecessor(io::Error),
+    /// The ring could not be opened.
+    Ring(PathBuf, RingError),
+    /// A thread, a poll or a signal handler could not be made.
+    Start(&'static str, io::Error),
+    /// A shard's poll failed.
+    Shard(io::Error),
+    /// The mirror could not be started.
+    Mirror(SpawnError),
+    /// The ring could not be written to disk at the end.
+    Close(PathBuf, io::Error),
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServerError::Listen(address, error) => {
+                write!(f, "cannot listen on {address}: {error}")
+            }
+            ServerError::Tls(error) => write!(f, "cannot set up TLS: {error}"),
+            ServerError::Predecessor(error) => {
+                write!(f, "cannot take over from the running server: {error}")
+            }
+            ServerError::Ring(path, error) => {
+                write!(f, "cannot open the ring {}: {error}", path.display())
+            }
+            ServerError::Start(what, error) => write!(f, "cannot start {what}: {error}"),
+            ServerError::Shard(error) => write!(f, "a shard cannot poll: {error}"),
+            ServerError::Mirror(error) => write!(f, "cannot mirror to KV: {error}"),
+            ServerError::Close(path, error) => {
+                write!(
+                    f,
+                    "cannot write the ring {} to disk: {error}",
+                    path.display()
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for ServerError {}
