@@ -151,6 +151,11 @@ pub const DRAIN_LEAST_MS: u64 = 200;
 /// The part of a drain, in percent, over which streams are ended; the rest is for their last bytes.
 pub const DRAIN_SPREAD_PERCENT: u64 = 80;
 
+/// How long a drain leaves a connection open that has no request: one may be on its way, from a proxy
+/// that keeps connections or on a connection that is new, and closing would lose it without an
+/// answer. Some round trips around the earth; no longer than the streams are given to end.
+pub const DRAIN_IDLE_MS: u64 = 500;
+
 // Configuration: the defaults and ranges of the flags.
 
 /// Address that is listened on unless told otherwise: loopback, so nothing is public by accident.

@@ -410,8 +410,15 @@ impl<S: Socket> Shard<S> {
         }
         if let Some(drain) = &mut self.drain {
             let is_over = now.mono_ms >= drain.deadline_ms;
+            let is_idle_over = drain
+                .idle_ends_ms
+                .is_some_and(|ends_ms| now.mono_ms >= ends_ms);
+            drain.idle_ends_ms = drain.idle_ends_ms.filter(|_| !is_idle_over);
             for slot in drain.ends.turn(now.mono_ms, slots) {
                 self.end_stream(slot, now);
+            }
+            if is_idle_over {
+                self.close_idle(now);
             }
             if is_over {
                 self.close_all();

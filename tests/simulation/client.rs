@@ -526,9 +526,10 @@ impl Client {
                 assert!(self.rest.is_empty(), "half an answer: {}", show(&self.rest));
                 assert!(link.is_read(), "bytes are not read: {}", self.describe());
                 assert!(link.server_fin_ms.is_none(), "ended without a last answer");
-                let is_draining = around.node.drain_until_ms.is_some();
+                let idle_until_ms = around.node.idle_until_ms;
+                let is_idle_over = idle_until_ms.is_some_and(|until_ms| around.now_ms >= until_ms);
                 assert!(
-                    !(is_draining && self.is_idle()),
+                    !(is_idle_over && self.is_idle()),
                     "idle in a drain: {}",
                     self.describe()
                 );

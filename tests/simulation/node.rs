@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, bounded, unbounded};
 use hookcast::clock::Now;
 use hookcast::http::{Access, AllowOrigin};
 use hookcast::hub::{Batch, Committer, Hub, NotStored, Outlet, Receipt, Wake};
+use hookcast::limits::{DRAIN_IDLE_MS, DRAIN_SPREAD_PERCENT};
 use hookcast::message::Message;
 use hookcast::metrics::{self, Metrics};
 use hookcast::ring::memory::MemoryMedium;
@@ -60,6 +61,8 @@ pub struct ShardNode {
     pub metrics: Metrics,
     /// When its drain ends, once it drains.
     pub drain_until_ms: Option<u64>,
+    /// Until when connections without a request stay, once it drains.
+    pub idle_until_ms: Option<u64>,
     /// Connections within the limit that were opened, and those that it has told to be gone.
     pub guests: usize,
     pub guests_closed: usize,
@@ -166,6 +169,7 @@ impl Node {
                 subscribed: Vec::new(),
                 metrics: Metrics::new(Arc::new(AtomicU64::new(0))),
                 drain_until_ms: None,
+                idle_until_ms: None,
                 guests: 0,
                 guests_closed: 0,
                 gone: Vec::new(),
@@ -320,6 +324,8 @@ impl ShardNode {
     pub fn start_drain(&mut self, now: Now, drain_ms: u64) {
         self.shard.start_drain(now);
         self.drain_until_ms = Some(now.mono_ms + drain_ms);
+        let spread_ms = drain_ms * DRAIN_SPREAD_PERCENT / 100;
+        self.idle_until_ms = Some(now.mono_ms + DRAIN_IDLE_MS.min(spread_ms));
         self.bell.wake();
     }
 
