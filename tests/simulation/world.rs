@@ -401,9 +401,7 @@ impl World {
     fn admit(&mut self) {
         let (messages, keys) = self.draw_messages();
         let now = self.now();
-        if self.node.has_commits() {
-            self.note_failing();
-        }
+        self.note_failing();
         let outcomes = self.node.admit(messages, now);
         if self.node.has_commits() {
             self.is_disk_failing |= self.ring_is_failing;
