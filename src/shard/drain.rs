@@ -60,7 +60,7 @@ impl<S: Socket> Shard<S> {
             Intake::Open | Intake::Held => DRAIN_IDLE_MS.min(spread_ms),
         };
         self.drain = Some(Drain {
-            ends: Phases::new(HEARTBEAT_PHASES, spread_ms.max(1), now.mono_ms),
+            ends: Phases::new(HEARTBEAT_PHASES, 1, spread_ms.max(1), now.mono_ms),
             idle_ends_ms: Some(now.mono_ms + idle_ms),
             deadline_ms: now.mono_ms + drain_ms.max(DRAIN_LEAST_MS),
         });

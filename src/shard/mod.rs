@@ -47,8 +47,9 @@ use crate::clock::Now;
 use crate::http::{Access, AllowOrigin, RequestReader, Responder};
 use crate::hub::{Batch, Hub, NotStored, Receipt, SenderId};
 use crate::limits::{
-    FANOUT_RETRY_MS, HEARTBEAT_PATIENCE_PHASES, HEARTBEAT_PHASES, PATROL_INTERVAL_MS,
-    PATROL_PHASES, POOLED_READERS_MAX, PUBLISHING_BYTES_MAX, READ_BYTES, REQUEST_DEADLINE_MS,
+    FANOUT_RETRY_MS, HEARTBEAT_PATIENCE_PHASES, HEARTBEAT_PHASES, HEARTBEAT_RUN,
+    PATROL_INTERVAL_MS, PATROL_PHASES, POOLED_READERS_MAX, PUBLISHING_BYTES_MAX, READ_BYTES,
+    REQUEST_DEADLINE_MS,
 };
 use crate::log::LiveLog;
 use crate::message::Draft;
@@ -200,9 +201,19 @@ impl<S: Socket> Shard<S> {
             guests_closed: 0,
             sweep: Sweep::default(),
             waiting: 0,
-            heartbeats_due: Phases::new(HEARTBEAT_PHASES, heartbeat_interval_ms, now.mono_ms),
-            heartbeats_last: Phases::new(HEARTBEAT_PHASES, heartbeat_interval_ms, last_ms),
-            patrol: Phases::new(PATROL_PHASES, PATROL_INTERVAL_MS, now.mono_ms),
+            heartbeats_due: Phases::new(
+                HEARTBEAT_PHASES,
+                HEARTBEAT_RUN,
+                heartbeat_interval_ms,
+                now.mono_ms,
+            ),
+            heartbeats_last: Phases::new(
+                HEARTBEAT_PHASES,
+                HEARTBEAT_RUN,
+                heartbeat_interval_ms,
+                last_ms,
+            ),
+            patrol: Phases::new(PATROL_PHASES, 1, PATROL_INTERVAL_MS, now.mono_ms),
             drain: None,
             intake: Intake::Open,
             departures: Vec::new(),
