@@ -7,8 +7,9 @@
 //!
 //! Two laps, by what their streams may see; sessions that were sent something, whose lists of
 //! streams the shard walks; and a queue for single streams: new ones, those whose socket takes
-//! bytes again, those with a heartbeat due. These four take turns, so that none starves another.
-//! Knows slots and sessions only: no sockets, no log, no clock.
+//! bytes again, those with a heartbeat due. These four take turns, so that none starves another. A
+//! request that waits for a message counts as a stream here. Driven by `fanout`. Knows slots and
+//! sessions only: no sockets, no log, no clock.
 
 use std::collections::VecDeque;
 
