@@ -1,9 +1,9 @@
 //! The thread loop of a shard: polls the kernel, accepts, and drives the shard turn by turn.
 //!
 //! `server` makes one per shard with [`Reactor::new`] and lets each run on a thread of its own. Shard
-//! 0 has the listeners and hands each connection to the shard that has the fewest. The only module
-//! besides `accept`, `doorbell` and `wire` that knows `mio`. No error of one connection ends the
-//! loop.
+//! 0 has the listeners and hands each connection to the shard that has the fewest. Of the shard's
+//! modules only this one, `accept`, `doorbell` and `wire` know `mio`. No error of one connection ends
+//! the loop.
 
 use std::io;
 use std::sync::Arc;
@@ -209,50 +209,31 @@ impl Reactor {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         while !(shard.is_drained() && self.errands.is_empty()) {
             self.wait(&shard, &mut events, clock.now())?;
-            self.turns.fetch_add(1, Ordering::Relaxed);
-            let now = clock.now();
-            // The inbox first: what was answered anywhere before this is seen by who connects now,
-            // and the hub finds room.
-            self.take_batches(&mut shard);
-            shard.resume_unfinished(now);
-            let mut handshakes = 0;
-            for event in &events {
-                handshakes += usize::from(self.dispatch(&mut shard, event, now));
-                if handshakes == HANDSHAKES_PER_SLICE {
-                    // A flood of handshakes does not hold up the streams.
-                    shard.sweep(clock.now());
-                    handshakes = 0;
-                }
-            }
-            self.accept(&mut shard, now);
-            self.run_errands(&mut shard, now);
-            if shard.has_drafts() {
-                let began = clock.now();
-                shard.publish(hub, now);
-                let took = clock.now().since(began);
-                shard.tally_mut().observe(Timing::Append, took);
-            }
-            self.take_batches(&mut shard);
-            let answered = shard.answer_webhooks(now);
-            if answered > 0 {
-                shard.observe_answers(clock.now());
-            }
-            if !shard.has_drafts()
-                && let Some(held) = self.held.take()
-            {
-                // Whoever asked may have given up.
-                let _ = held.send(());
-            }
-            shard.tick(now);
-            shard.sweep(now);
-            if shard.is_sweeping() {
-                shard.end_sweep(clock.now());
-            }
-            self.give_away(&mut shard);
-            self.load.fetch_sub(shard.take_closed(), Ordering::Relaxed);
+            self.turn(&mut shard, &events, hub, clock);
             shard.tally_mut().flush(metrics);
         }
         Ok(())
+    }
+
+    /// One turn: what came in, then the webhooks among it, then what is due, then a slice of writes.
+    fn turn(&mut self, shard: &mut Shard<Wire>, events: &Events, hub: &Hub, clock: Clock) {
+        self.turns.fetch_add(1, Ordering::Relaxed);
+        let now = clock.now();
+        // The inbox first: what was answered anywhere before this is seen by who connects now,
+        // and the hub finds room.
+        self.take_batches(shard);
+        shard.resume_unfinished(now);
+        self.dispatch_all(shard, events, now, clock);
+        self.accept(shard, now);
+        self.run_errands(shard, now);
+        publish(shard, hub, now, clock);
+        self.take_batches(shard);
+        answer_webhooks(shard, now, clock);
+        self.tell_held(shard);
+        shard.tick(now);
+        sweep(shard, now, clock);
+        self.give_away(shard);
+        self.load.fetch_sub(shard.take_closed(), Ordering::Relaxed);
     }
 
     fn wait(&mut self, shard: &Shard<Wire>, events: &mut Events, now: Now) -> io::Result<()> {
@@ -273,6 +254,18 @@ impl Reactor {
                 Ok(())
             }
             other => other,
+        }
+    }
+
+    fn dispatch_all(&mut self, shard: &mut Shard<Wire>, events: &Events, now: Now, clock: Clock) {
+        let mut handshakes = 0;
+        for event in events {
+            handshakes += usize::from(self.dispatch(shard, event, now));
+            if handshakes == HANDSHAKES_PER_SLICE {
+                // A flood of handshakes does not hold up the streams.
+                shard.sweep(clock.now());
+                handshakes = 0;
+            }
         }
     }
 
@@ -404,6 +397,16 @@ impl Reactor {
         }
     }
 
+    /// Tells whoever has asked for a hold when nothing of the shard needs the ring any more.
+    fn tell_held(&mut self, shard: &Shard<Wire>) {
+        if !shard.has_drafts()
+            && let Some(held) = self.held.take()
+        {
+            // Whoever asked may have given up.
+            let _ = held.send(());
+        }
+    }
+
     /// A listening socket may live on in another process: closing ours would not end the poll's
     /// interest in it (epoll(7)).
     fn stop_accepting(&mut self) {
@@ -442,6 +445,30 @@ impl Door {
     /// Whether not even those get in who are only told that it is full.
     fn is_shut(&self, surplus: usize) -> bool {
         surplus >= SURPLUS_CONNECTIONS_MAX && self.is_full()
+    }
+}
+
+/// Publishes the webhooks of the turn, and counts how long that took.
+fn publish(shard: &mut Shard<Wire>, hub: &Hub, now: Now, clock: Clock) {
+    if shard.has_drafts() {
+        let began = clock.now();
+        shard.publish(hub, now);
+        let took = clock.now().since(began);
+        shard.tally_mut().observe(Timing::Append, took);
+    }
+}
+
+/// Answers what the hub has spoken on, and counts how long it all took.
+fn answer_webhooks(shard: &mut Shard<Wire>, now: Now, clock: Clock) {
+    if shard.answer_webhooks(now) > 0 {
+        shard.observe_answers(clock.now());
+    }
+}
+
+fn sweep(shard: &mut Shard<Wire>, now: Now, clock: Clock) {
+    shard.sweep(now);
+    if shard.is_sweeping() {
+        shard.end_sweep(clock.now());
     }
 }
 
