@@ -287,7 +287,9 @@ fn parse(
     let action = match &args.command {
         None => Action::Serve,
         Some(Subcommands::KvCheck) => Action::KvCheck,
-        Some(Subcommands::Man) => return Err(Stop::Document(document::man_page())),
+        Some(Subcommands::Man { command }) => {
+            return Err(Stop::Document(document::man_page(command.as_deref())));
+        }
         Some(Subcommands::Completions { shell }) => {
             return Err(Stop::Document(document::completions(*shell)));
         }

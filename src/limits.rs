@@ -102,14 +102,21 @@ pub const ARRIVALS_MAX: usize = 1024;
 /// Readiness events taken from the kernel in one call.
 pub const EVENTS_PER_POLL: usize = 1024;
 
-/// Connections accepted between two polls.
-pub const ACCEPTS_PER_TURN: usize = 128;
+/// Time that a shard works on connections before it publishes what they brought and serves a slice of
+/// streams, in microseconds; and the same while streams wait, which is then about a quarter of a slice's
+/// own time. Each thing that is done for a connection in one go takes some ten microseconds, a handshake
+/// or a long history up to a few milliseconds.
+pub const WORK_SLICE_US: u64 = 500;
+/// See [`WORK_SLICE_US`].
+pub const WORK_SLICE_BEHIND_US: u64 = 100;
 
 /// How long to wait after accept(2) found no descriptor or no memory.
 pub const ACCEPT_RETRY_MS: u64 = 100;
 
-/// Reads from one connection before it is somebody else's turn.
-pub const READS_PER_TURN: usize = 16;
+/// Reads from one connection, or requests of it, before it is somebody else's turn. Who has more goes
+/// on when those who have just come had their turn, for [`WORK_SLICE_US`] between two polls. An ordinary
+/// request takes a read, itself, and a look for the next.
+pub const READS_PER_TURN: usize = 3;
 
 /// Connections over `--max-connections` that are let in to be told so; further ones wait in the
 /// listen queue.
@@ -143,6 +150,11 @@ pub const DRAIN_LEAST_MS: u64 = 200;
 
 /// The part of a drain, in percent, over which streams are ended; the rest is for their last bytes.
 pub const DRAIN_SPREAD_PERCENT: u64 = 80;
+
+/// How long a drain leaves a connection open that has no request: one may be on its way, from a proxy
+/// that keeps connections or on a connection that is new, and closing would lose it without an
+/// answer. Some round trips around the earth; no longer than the streams are given to end.
+pub const DRAIN_IDLE_MS: u64 = 500;
 
 // Configuration: the defaults and ranges of the flags.
 
@@ -232,7 +244,8 @@ pub const REQUEST_BUFFER_KEEP_BYTES: usize = HEAD_BYTES_MAX + READ_BYTES;
 /// locking: each time, another process has completed a rewrite, which it does once per start.
 pub const RING_OPEN_ATTEMPTS: usize = 8;
 
-/// Bytes of zeros written at a time where the file system cannot allocate without writing.
+/// Bytes written at a time where the file system cannot allocate without writing zeros, and where a
+/// ring that was not closed is written once more before commits go to it.
 pub const RING_ZERO_BYTES: usize = 1024 * 1024;
 
 /// Messages that one commit to disk takes at most (`--durability disk`). A solid-state disk syncs
@@ -559,7 +572,3 @@ pub const TLS_HANDSHAKE_BYTES_MAX: usize = 32 * 1024;
 
 /// Reads in a row that bring nothing but protocol: a handshake's flight takes up to eight of 4 KiB.
 pub const TLS_READS_WITHOUT_CONTENT_MAX: usize = 16;
-
-/// Steps of TLS handshakes between two slices of the sweep. A signature takes 0.03 ms (ECDSA
-/// P-256) to 0.7 ms (RSA 2048), so streams wait for 3 ms at most before it is their turn again.
-pub const HANDSHAKES_PER_SLICE: usize = 4;

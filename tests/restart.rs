@@ -7,8 +7,10 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Barrier, Mutex};
@@ -460,4 +462,84 @@ fn a_successor_that_cannot_open_the_ring_gives_it_back() {
     let mut again = server.stream("", "");
     assert_eq!(again.connected(), 2);
     assert_eq!(again.next().json()["id"], first.as_str());
+}
+
+#[test]
+fn where_messages_wait_for_the_disk_handing_over_is_refused() {
+    let server = Server::start(&["--durability", "disk"]);
+    let mut stream = server.stream("", "");
+    stream.connected();
+    server.publish("before");
+    server.signal(Signal::USR2);
+    server.wait_for_log("cannot hand over with --durability disk");
+    server.publish("after");
+    assert_eq!(stream.contents(2), ["before", "after"]);
+}
+
+const STATUS: &[u8] = b"GET /api/webhook HTTP/1.1\r\nHost: a\r\n\r\n";
+
+fn is_answered(socket: &mut UnixStream) -> bool {
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.write_all(STATUS).unwrap();
+    let mut answer = [0; 12];
+    socket.read_exact(&mut answer).unwrap();
+    let mut rest = [0; 4096];
+    assert!(socket.read(&mut rest).unwrap() > 0);
+    &answer == b"HTTP/1.1 200"
+}
+
+#[test]
+fn a_unix_socket_and_its_connections_are_handed_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.sock");
+    let listen = format!("unix:{}", path.display());
+    let server = Server::start(&["--listen", &listen, "--drain", "0s"]);
+    let mut kept = UnixStream::connect(&path).unwrap();
+    assert!(is_answered(&mut kept));
+    let mut dynasty = Dynasty::found(server);
+    dynasty.hand_over(0);
+    assert_eq!(dynasty.first.wait().code(), Some(0));
+    // The file goes with the successor, not with the predecessor.
+    assert!(path.exists());
+    assert!(is_answered(&mut kept));
+    assert!(is_answered(&mut UnixStream::connect(&path).unwrap()));
+    dynasty.hand_over(1);
+    assert!(is_answered(&mut kept));
+    assert!(is_answered(&mut UnixStream::connect(&path).unwrap()));
+    assert!(path.exists());
+}
+
+#[test]
+fn a_socket_for_proxies_stays_one() {
+    let flags = [
+        "--listen",
+        "127.0.0.1:0+proxy",
+        "--trusted-proxy",
+        "127.0.0.1",
+        "--drain",
+        "0s",
+    ];
+    let mut dynasty = Dynasty::found(Server::start(&flags));
+    let proxied = dynasty.wait_for_log("listening", 1);
+    let address: SocketAddr = proxied["address"].as_str().unwrap().parse().unwrap();
+    let ask = |with_header: bool| {
+        let mut connection = Connection::open(address);
+        if with_header {
+            connection.send(b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 2000\r\n");
+        }
+        connection.send(STATUS);
+        connection
+    };
+    let mut kept = ask(true);
+    assert_eq!(kept.read_response().status, 200);
+    // From a trusted proxy, by the plain socket: nothing was read of it that is not HTTP.
+    let mut plain = dynasty.first.connect();
+    plain.send(STATUS);
+    assert_eq!(plain.read_response().status, 200);
+    dynasty.hand_over(0);
+    kept.expect_close();
+    plain.send(STATUS);
+    assert_eq!(plain.read_response().status, 200);
+    assert_eq!(ask(true).read_response().status, 200);
+    ask(false).expect_close();
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::attack::Kind;
 use crate::scenarios::{Scenario, Sizes};
 use crate::servers::ServerKind;
 
@@ -42,6 +43,8 @@ pub enum Command {
     Soak(RunArgs),
     /// Many fan-outs at rising rates: latency against load until it breaks
     Ladder(LadderArgs),
+    /// Healthy streams' latency under floods, slow uploads and readers that read nothing
+    Overload(OverloadArgs),
     /// hookcast, the floor and the peers, interleaved: medians, ratios, charts
     Compare(CompareArgs),
     /// The built-in server that does the kernel's part alone
@@ -133,6 +136,55 @@ pub struct LadderArgs {
     /// As for a fan-out; --rate has no effect
     #[command(flatten)]
     pub run: RunArgs,
+}
+
+/// Options of the overload.
+#[derive(Debug, Args)]
+pub struct OverloadArgs {
+    /// Healthy streams
+    #[arg(long, default_value_t = 100)]
+    pub streams: usize,
+    /// Connections that the server takes beyond these; the attackers hold up to half as many more
+    #[arg(long, default_value_t = 1_000)]
+    pub connections: usize,
+    /// Messages per second
+    #[arg(long, value_parser = positive, default_value = "100")]
+    pub rate: f64,
+    /// Bytes of each message's text [default: 128]
+    #[arg(long)]
+    pub message_bytes: Option<usize>,
+    /// What the attackers do, a thread for each
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "connect,touch,upload,unread,stall,request"
+    )]
+    pub attacks: Vec<Kind>,
+    /// Rounds of quiet, attack and busy loops; figures are medians over them
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub rounds: u16,
+    /// Length of each measured window
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "5s")]
+    pub duration: Duration,
+    /// Server on the first CPU, attackers and clients on the second
+    #[arg(long)]
+    pub pin: bool,
+    /// Threads of the server that serve streams
+    #[arg(long, default_value_t = 1)]
+    pub shards: usize,
+    /// Heartbeat interval of the server
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "2s")]
+    pub heartbeat: Duration,
+    /// Program of hookcast [default: the one beside this program]
+    #[arg(long, value_name = "PATH")]
+    pub server: Option<PathBuf>,
+    /// Further argument for hookcast; may be given several times
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    pub server_arg: Vec<String>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of a comparison.

@@ -105,6 +105,17 @@ pub fn run(
     target: &Target,
     interrupted: &Arc<AtomicBool>,
 ) -> Result<Outcome, LoadError> {
+    run_with(load, target, interrupted, &mut |_| {})
+}
+
+/// The same, and calls `begin` when all streams are open and the publisher has its connection, before
+/// the window.
+pub fn run_with(
+    load: &Load,
+    target: &Target,
+    interrupted: &Arc<AtomicBool>,
+    begin: &mut dyn FnMut(&Control),
+) -> Result<Outcome, LoadError> {
     let run_id = (std::process::id() << 12) ^ (now_ns() / 1_000) as u32;
     let mut run = Run {
         load,
@@ -123,7 +134,7 @@ pub fn run(
             ..Outcome::default()
         },
     };
-    let result = run.measure();
+    let result = run.measure(begin);
     run.control.stop.store(true, Relaxed);
     result.map(|()| run.outcome)
 }
@@ -151,7 +162,7 @@ struct Snapshot {
 }
 
 impl Run<'_> {
-    fn measure(&mut self) -> Result<(), LoadError> {
+    fn measure(&mut self, begin: &mut dyn FnMut(&Control)) -> Result<(), LoadError> {
         let mut cost = ServerCost {
             memory_start: proc_stats::memory_bytes(&self.target.pids),
             descriptors_start: proc_stats::descriptors(&self.target.pids),
@@ -171,6 +182,10 @@ impl Run<'_> {
         self.control.window_start_ns.store(window_ns.start, Relaxed);
         self.control.window_end_ns.store(window_ns.end, Relaxed);
         let publisher = self.start_publisher(start_ns, window_ns.end)?;
+        if publisher.is_some() {
+            self.await_first_ack(window_ns.start);
+        }
+        begin(&self.control);
         let (before, after) = self.watch(&window_ns, &mut cost);
         let posted = match publisher {
             Some(publisher) => self.join_publisher(publisher)?,
@@ -331,6 +346,13 @@ impl Run<'_> {
             .name("publisher".into())
             .spawn(move || publisher::run(plan, &control))?;
         Ok(Some(publisher))
+    }
+
+    /// Waits until the publisher has been answered once, but not into the window.
+    fn await_first_ack(&self, window_start_ns: u64) {
+        while self.control.acked.load(Relaxed) == 0 && now_ns() < window_start_ns {
+            thread::sleep(LOOK_INTERVAL);
+        }
     }
 
     /// Samples until the window's end; returns what was read at its two ends.

@@ -4,7 +4,8 @@
 //! know no I/O. `streams` reads, `publisher` writes, `load` runs both against a `target` and makes
 //! an `outcome` of it. `scenarios` are loads with names; `server_process` and `servers` start what
 //! is measured. `single` runs one scenario, `compare` runs `cases` in rounds and makes a
-//! `comparison`; `run_report` and `compare_report` show them.
+//! `comparison`; `run_report` and `compare_report` show them. `overload` runs a load while `attack`
+//! goes on.
 
 #![allow(
     clippy::cast_precision_loss,
@@ -13,6 +14,7 @@
     reason = "figures are shown with three digits; nothing here comes near 2^52"
 )]
 
+mod attack;
 mod cases;
 mod chart;
 mod check;
@@ -31,6 +33,7 @@ mod load;
 mod machine;
 mod metrics;
 mod outcome;
+mod overload;
 mod page;
 mod payload;
 mod poll;
@@ -80,6 +83,7 @@ fn run(command: &Command, interrupted: &Arc<AtomicBool>) -> Result<ExitCode, Str
     }
     match command {
         Command::Ladder(args) => single::ladder(args, interrupted),
+        Command::Overload(args) => overload::run(args, interrupted),
         Command::Compare(args) => compare::run_and_show(args, interrupted),
         Command::Floor(args) => serve_floor(args, interrupted),
         Command::GripBackend(args) => grip_backend::run(args.heartbeat)

@@ -31,6 +31,20 @@ pub fn cpu_ns(pids: &[u32]) -> u64 {
     pids.iter().map(|&pid| process_cpu_ns(pid)).sum()
 }
 
+/// Time that threads of processes were ready to run and had no CPU, in nanoseconds.
+pub fn waiting_ns(pids: &[u32]) -> u64 {
+    let of_task = |pid: u32, task: u32| {
+        schedstat(&format!("/proc/{pid}/task/{task}/schedstat")).map_or(0, |stat| stat.wait_ns)
+    };
+    let of_process = |&pid: &u32| {
+        tasks(pid)
+            .into_iter()
+            .map(|task| of_task(pid, task))
+            .sum::<u64>()
+    };
+    pids.iter().map(of_process).sum()
+}
+
 fn process_cpu_ns(pid: u32) -> u64 {
     let times: Option<u64> = tasks(pid)
         .into_iter()

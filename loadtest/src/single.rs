@@ -23,7 +23,7 @@ use crate::workspace;
 const DESCRIPTORS_RESERVED: usize = 200;
 
 /// Exit code when a stream did not get what it was to get; 1 is for runs that could not be made.
-const EXIT_UNCLEAN: u8 = 3;
+pub const EXIT_UNCLEAN: u8 = 3;
 
 /// Runs a scenario.
 pub fn scenario(

@@ -262,7 +262,11 @@ pub(super) enum Subcommands {
 
     /// Print the man page, in roff
     #[command(hide = true)]
-    Man,
+    Man {
+        /// The command whose page it is, instead of hookcast itself
+        #[arg(value_parser = ["kv-check", "doctor"])]
+        command: Option<String>,
+    },
 
     /// Print the completions of a shell
     #[command(hide = true)]

@@ -124,6 +124,11 @@ impl Geometry {
         }
     }
 
+    /// Whether more than one message may wait for the disk at a time.
+    pub fn has_room_for_commits(self) -> bool {
+        self.slots() > RING_SLOTS_MIN
+    }
+
     /// How many slots there are.
     pub fn slots(self) -> usize {
         self.slots as usize

@@ -4,11 +4,12 @@
 //! of it is the hand that tears, fails, freezes and pulls the plug. Deterministic: its "random"
 //! numbers are counted, and its boots too. Never touches a file.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::RingError;
-use super::layout::BootId;
+use super::layout::{BootId, PAGE_BYTES};
 use super::storage::{Aside, Fill, Image, Medium, Replacement, Standing, Storage};
 
 /// What a disk writes or does not write as a whole, in bytes.
@@ -39,6 +40,8 @@ struct Disk {
     synced: Vec<u8>,
     /// What has been written since.
     unsynced: Vec<Write>,
+    /// How many of these a sync has failed on.
+    forgotten: usize,
     aside: Vec<Vec<u8>>,
     /// Which image is in use: a storage of an earlier one is that of a dead process.
     generation: u64,
@@ -65,6 +68,7 @@ impl MemoryMedium {
         let mut disk = self.disk();
         disk.synced.clone_from(&image);
         disk.unsynced.clear();
+        disk.forgotten = 0;
         disk.image = Some(image);
         disk.generation += 1;
         disk.is_frozen = false;
@@ -82,12 +86,18 @@ impl MemoryMedium {
         self.disk().unsynced.clone()
     }
 
+    /// Whether there are any.
+    pub fn has_unsynced(&self) -> bool {
+        !self.disk().unsynced.is_empty()
+    }
+
     /// The damaged images that were kept aside.
     pub fn aside(&self) -> Vec<Vec<u8>> {
         self.disk().aside.clone()
     }
 
-    /// Lets this many more writes and syncs succeed; then all fail, until [`MemoryMedium::heal`].
+    /// Lets this many more writes and syncs succeed; then all fail, until [`MemoryMedium::heal`]. What
+    /// a sync has failed on may be on disk or not, and a later one says nothing of it (fsync(2)).
     pub fn fail_in(&self, operations: u64) {
         self.disk().failing_in = Some(operations);
     }
@@ -192,6 +202,52 @@ impl Disk {
             }
             None => Ok(()),
         }
+    }
+}
+
+impl Disk {
+    /// What was written since the last sync is on disk. Of what a sync has failed on only the pages
+    /// that were written again are: the kernel holds the others for clean (fsync(2)).
+    fn write_back(&mut self) {
+        let image = self.image.as_deref().unwrap_or_default();
+        if self.synced.len() != image.len() {
+            self.synced = image.to_vec();
+            self.unsynced.clear();
+            self.forgotten = 0;
+            return;
+        }
+        let fresh = self.unsynced.split_off(self.forgotten);
+        let pages: BTreeSet<usize> = fresh.iter().flat_map(Write::pages).collect();
+        for page in &pages {
+            let start = page * PAGE_BYTES;
+            let end = image.len().min(start + PAGE_BYTES);
+            self.synced[start..end].copy_from_slice(&image[start..end]);
+        }
+        let unknown = self.unsynced.drain(..).flat_map(Write::by_page);
+        self.unsynced = unknown
+            .filter(|write| !pages.contains(&(write.offset / PAGE_BYTES)))
+            .collect();
+        self.forgotten = self.unsynced.len();
+    }
+}
+
+impl Write {
+    fn pages(&self) -> std::ops::RangeInclusive<usize> {
+        self.offset / PAGE_BYTES..=(self.offset + self.bytes.len() - 1) / PAGE_BYTES
+    }
+
+    /// Its parts, each within a page.
+    fn by_page(self) -> impl Iterator<Item = Write> {
+        self.pages().map(move |page| {
+            let end = self.offset + self.bytes.len();
+            let from = self.offset.max(page * PAGE_BYTES);
+            let until = end.min((page + 1) * PAGE_BYTES);
+            Write {
+                offset: from,
+                bytes: self.bytes[from - self.offset..until - self.offset].to_vec(),
+                is_word: self.is_word,
+            }
+        })
     }
 }
 
@@ -325,12 +381,14 @@ impl Storage for MemoryStorage {
 
     fn sync(&mut self) -> io::Result<()> {
         let mut disk = self.medium.disk();
-        disk.operate()?;
+        let synced = disk.operate();
         if !disk.is_frozen && disk.generation == self.generation {
-            disk.synced = disk.image.clone().unwrap_or_default();
-            disk.unsynced.clear();
+            match synced {
+                Ok(()) => disk.write_back(),
+                Err(_) => disk.forgotten = disk.unsynced.len(),
+            }
         }
-        Ok(())
+        synced
     }
 
     fn sync_data(&mut self) -> io::Result<()> {

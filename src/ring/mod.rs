@@ -35,6 +35,7 @@ pub use storage::{Aside, Fill, Image, MappedFile, Medium, Replacement, Standing,
 
 use crate::limits::{
     BODY_BYTES_MAX_LIMIT, COMMIT_MESSAGES_MAX, COMMIT_SLOTS_BYTES_MAX, HISTORY_MESSAGES,
+    RING_ZERO_BYTES,
 };
 use crate::message::{Message, SessionId};
 use file::FileMedium;
@@ -53,6 +54,8 @@ pub struct Ring {
     next_seq: u64,
     /// The file is marked as closed.
     is_shut: bool,
+    /// A sync has failed: nobody knows what is on disk, and a further one would not tell.
+    is_in_doubt: bool,
     stats: Arc<RingStats>,
 }
 
@@ -121,8 +124,11 @@ impl Ring {
             None => Epoch(medium.random().map_err(RingError::Storage)?),
         };
         let (storage, moved_to) = match plan.step {
-            Step::Keep => {
+            Step::Keep | Step::Renew => {
                 let mut storage = medium.attach(geometry.file_bytes())?;
+                if plan.step == Step::Renew {
+                    renew(&mut *storage).map_err(RingError::Storage)?;
+                }
                 // On disk before the first append: else a power failure could leave a file that
                 // has lost messages and claims to be closed.
                 write_state(&mut *storage, &medium.boot_id(), false)
@@ -167,6 +173,7 @@ impl Ring {
             epoch,
             next_seq,
             is_shut: false,
+            is_in_doubt: false,
             stats: Arc::new(RingStats::new(
                 geometry.file_bytes(),
                 messages.len(),
@@ -264,6 +271,7 @@ impl Ring {
         self.stats.note_repair(replaced.is_ok());
         self.storage = replaced?.storage;
         self.is_shut = false;
+        self.is_in_doubt = false;
         Ok(())
     }
 
@@ -273,7 +281,9 @@ impl Ring {
     /// After an error nobody knows what is on disk, and the kernel may hold what is not for clean
     /// (fsync(2)): [`Ring::rewind`] is the way on.
     pub fn commit(&mut self) -> io::Result<()> {
-        self.storage.sync_data()
+        let synced = self.storage.sync_data();
+        self.is_in_doubt |= synced.is_err();
+        synced
     }
 
     /// Writes the ring anew with this history, oldest first, and gives the seqs from `next_seq` on
@@ -303,17 +313,28 @@ impl Ring {
     /// Returns once every message is on disk, and marks the file as cleanly closed; to be called
     /// at shutdown. An append after it takes the mark away again, which waits for the disk.
     pub fn sync(&mut self) -> io::Result<()> {
+        if self.is_in_doubt {
+            renew(&mut *self.storage)?;
+        }
         // The mark must not reach the disk before what it vouches for.
-        self.storage.sync()?;
+        self.sync_storage()?;
         self.is_shut = true;
         write_state(&mut *self.storage, &self.medium.boot_id(), true)?;
-        self.storage.sync()
+        self.sync_storage()
+    }
+
+    fn sync_storage(&mut self) -> io::Result<()> {
+        let synced = self.storage.sync();
+        self.is_in_doubt = synced.is_err();
+        synced
     }
 
     fn ensure_live(&mut self) -> io::Result<()> {
         if self.is_shut {
             write_state(&mut *self.storage, &self.medium.boot_id(), false)?;
-            self.storage.sync()?;
+            let synced = self.storage.sync();
+            self.is_in_doubt |= synced.is_err();
+            synced?;
             self.is_shut = false;
         }
         Ok(())
@@ -354,6 +375,20 @@ fn replace(
         }
         Ok(())
     })
+}
+
+/// Writes every byte once more, so that the next sync takes all of it to the disk.
+fn renew(storage: &mut dyn Storage) -> io::Result<()> {
+    let mut bytes = vec![0; RING_ZERO_BYTES];
+    let end = storage.len()?;
+    let mut offset = 0;
+    while offset < end {
+        let count = RING_ZERO_BYTES.min((end - offset) as usize);
+        storage.read(offset, &mut bytes[..count])?;
+        storage.write(offset, &bytes[..count])?;
+        offset += count as u64;
+    }
+    Ok(())
 }
 
 /// Writes a message to its slot: first the word that says so, then all that it consists of, last

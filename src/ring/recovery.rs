@@ -148,6 +148,8 @@ pub(super) struct Plan {
 pub(super) enum Step {
     /// It can.
     Keep,
+    /// It can, once every page of it is written to disk again, whatever the kernel says of it.
+    Renew,
     /// It is to be written anew.
     Rewrite(Aside),
 }
@@ -230,6 +232,7 @@ impl Survey {
     pub fn plan(mut self, wanted: Geometry, boot_id: &BootId) -> Plan {
         let found = self.verdict(wanted, boot_id);
         let (step, keeps_epoch) = match &found {
+            Found::Intact if self.is_to_be_renewed(wanted) => (Step::Renew, true),
             Found::Intact => (Step::Keep, true),
             Found::Grown => (Step::Rewrite(Aside::Drop), true),
             Found::Rebooted | Found::Nothing => (Step::Rewrite(Aside::Drop), false),
@@ -275,6 +278,13 @@ impl Survey {
             State::Live(last) => last != *boot_id,
             State::Unknown => true,
         }
+    }
+
+    /// Where messages wait for the disk, all that is shown has to be there. Of a process that did not
+    /// close the ring nobody knows whether a sync had failed: then the kernel holds for clean what
+    /// never reached the disk, and no further sync would write it (fsync(2)).
+    fn is_to_be_renewed(&self, wanted: Geometry) -> bool {
+        wanted.has_room_for_commits() && self.state != State::Shut
     }
 
     /// Gives the messages contiguous seqs that end where the old ones did, so that seqs never run

@@ -5,7 +5,9 @@
 
 use crate::clock::Now;
 use crate::http::RequestReader;
-use crate::limits::{DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT, HEARTBEAT_PHASES, RETRY_MS};
+use crate::limits::{
+    DRAIN_IDLE_MS, DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT, HEARTBEAT_PHASES, RETRY_MS,
+};
 use crate::metrics::Counter;
 use crate::shard::connection::State;
 use crate::shard::phases::Phases;
@@ -35,6 +37,8 @@ pub struct Departure<S> {
 /// Streams are ended phase by phase; what is left at the deadline is cut off.
 pub(super) struct Drain {
     pub(super) ends: Phases,
+    /// From when on connections without a request are closed; none when they have been.
+    pub(super) idle_ends_ms: Option<u64>,
     pub(super) deadline_ms: u64,
 }
 
@@ -42,20 +46,36 @@ impl Drain {
     /// When there is something to do for it, at the latest.
     pub(super) fn next_ms(&self, slots: usize) -> u64 {
         let ends_ms = self.ends.due_ms(slots).unwrap_or(self.deadline_ms);
-        ends_ms.min(self.deadline_ms)
+        let idle_ends_ms = self.idle_ends_ms.unwrap_or(self.deadline_ms);
+        ends_ms.min(idle_ends_ms).min(self.deadline_ms)
     }
 }
 
 impl<S: Socket> Shard<S> {
-    /// Starts the drain: what is in flight is answered, idle connections are closed, streams are
-    /// ended one after the other.
+    /// Starts the drain: what is in flight, or comes within a moment, is answered, connections
+    /// without a request are closed then, streams are ended one after the other.
     pub fn start_drain(&mut self, now: Now) {
         let drain_ms = self.settings.drain.as_millis() as u64;
         let spread_ms = drain_ms * DRAIN_SPREAD_PERCENT / 100;
+        // Where webhooks can be taken no more, whoever waits to send one is better off without us.
+        let idle_ms = match self.intake {
+            Intake::Departing => 0,
+            Intake::Open | Intake::Held => DRAIN_IDLE_MS.min(spread_ms),
+        };
         self.drain = Some(Drain {
             ends: Phases::new(HEARTBEAT_PHASES, spread_ms.max(1), now.mono_ms),
+            idle_ends_ms: Some(now.mono_ms + idle_ms),
             deadline_ms: now.mono_ms + drain_ms.max(DRAIN_LEAST_MS),
         });
+    }
+
+    /// Whether connections without a request are to be closed.
+    pub(super) fn closes_idle(&self) -> bool {
+        let drain = self.drain.as_ref();
+        drain.is_some_and(|drain| drain.idle_ends_ms.is_none())
+    }
+
+    pub(super) fn close_idle(&mut self, now: Now) {
         for slot in 0..self.slots_used {
             let Some(connection) = self.connections.get_mut(slot) else {
                 continue;

@@ -4,9 +4,10 @@
 //! with what it found and what time it is. Nothing in a [`Shard`] is shared with another thread, has a
 //! clock or knows `mio`, so a bench or a simulation drives it the same way with sockets of its own.
 //!
-//! A turn: [`Shard::ready`] for every event, [`Shard::publish`] for the webhooks they brought,
-//! [`Shard::deliver`] for the batches the hub sent, [`Shard::answer_webhooks`] for the receipts,
-//! [`Shard::tick`] for what is due, [`Shard::sweep`] for one slice of writes.
+//! A turn: [`Shard::ready`] for every event, [`Shard::resume_next`] for who had more to read,
+//! [`Shard::publish`] for the webhooks they brought, [`Shard::deliver`] for the batches the hub sent,
+//! [`Shard::answer_webhooks`] for the receipts, [`Shard::tick`] for what is due, [`Shard::sweep`] for
+//! one slice of writes. In a turn that takes long, all from `publish` on comes several times.
 //!
 //! The parts. Calls run from here downwards, and a part that is done with a connection returns what
 //! is to follow; only `close`, the end of every connection, is called from anywhere.
@@ -139,8 +140,8 @@ pub struct Shard<S> {
     hub_was_full: bool,
     /// When the sweep that is under way began.
     sweep_began_us: Option<u64>,
-    /// Connections that had more to read when their turn was over.
-    unfinished: Vec<Token>,
+    /// Connections that had more to read when their turn was over, or whose end was told of.
+    unfinished: VecDeque<Token>,
     /// Readers for requests to come; boxed, as a connection's state holds them.
     #[expect(
         clippy::vec_box,
@@ -225,7 +226,7 @@ impl<S: Socket> Shard<S> {
             storage_fails: false,
             hub_was_full: false,
             sweep_began_us: None,
-            unfinished: Vec::new(),
+            unfinished: VecDeque::new(),
             readers: Vec::new(),
             read_buffer: vec![0; READ_BYTES].into_boxed_slice(),
             answer: Vec::new(),
@@ -279,6 +280,10 @@ impl<S: Socket> Shard<S> {
         }
         connection.hung_up |= readiness.hung_up;
         connection.readable |= readiness.readable || readiness.hung_up;
+        if readiness.hung_up && !matches!(connection.state, State::Waiting(_)) {
+            // Ends come by the hundred when a crowd leaves: whoever wants something goes first.
+            return self.go_on_later(slot);
+        }
         match &connection.state {
             State::Idle | State::Reading(..) if connection.readable => {
                 self.read_requests(slot, now);
@@ -370,20 +375,33 @@ impl<S: Socket> Shard<S> {
         }
     }
 
-    /// Goes on with connections whose turn was over before their bytes were.
-    pub fn resume_unfinished(&mut self, now: Now) {
-        let mut unfinished = std::mem::take(&mut self.unfinished);
-        // There may be histories for a few of them alone: nobody is always the last.
-        self.rng.shuffle(&mut unfinished);
-        for token in unfinished {
-            if let Some(slot) = self.slot_of(token) {
-                let connection = &mut self.connections[slot];
-                connection.is_unfinished = false;
-                match connection.state {
-                    State::Streaming(_) => self.drop_input(slot),
-                    _ => self.read_requests(slot, now),
-                }
+    /// How many connections' turns were over before their bytes were, or whose peers have ended them.
+    pub fn unfinished(&self) -> usize {
+        self.unfinished.len()
+    }
+
+    /// Goes on with the one of them that has waited longest; if it is not done then, it is the last.
+    pub fn resume_next(&mut self, now: Now) {
+        let Some(slot) = self
+            .unfinished
+            .pop_front()
+            .and_then(|token| self.slot_of(token))
+        else {
+            return;
+        };
+        let connection = &mut self.connections[slot];
+        connection.is_unfinished = false;
+        match connection.state {
+            State::Streaming(_) if connection.hung_up => {
+                self.close_stream(slot, Counter::StreamsEndedByPeer);
             }
+            State::Streaming(_) => self.drop_input(slot),
+            State::Lingering { .. } => self.linger(slot),
+            State::Answering(_) => {
+                let answered = self.resume_answer(slot, now);
+                self.read_next(slot, answered, now);
+            }
+            _ => self.read_requests(slot, now),
         }
     }
 
@@ -405,8 +423,15 @@ impl<S: Socket> Shard<S> {
         }
         if let Some(drain) = &mut self.drain {
             let is_over = now.mono_ms >= drain.deadline_ms;
+            let is_idle_over = drain
+                .idle_ends_ms
+                .is_some_and(|ends_ms| now.mono_ms >= ends_ms);
+            drain.idle_ends_ms = drain.idle_ends_ms.filter(|_| !is_idle_over);
             for slot in drain.ends.turn(now.mono_ms, slots) {
                 self.end_stream(slot, now);
+            }
+            if is_idle_over {
+                self.close_idle(now);
             }
             if is_over {
                 self.close_all();
@@ -421,6 +446,11 @@ impl<S: Socket> Shard<S> {
         }
         self.sweep_slice(now);
         self.history_bytes = 0;
+    }
+
+    /// Whether streams wait to be served.
+    pub fn is_behind(&self) -> bool {
+        !self.sweep.is_idle()
     }
 
     /// Whether a sweep has been under way since the last [`Shard::end_sweep`].
@@ -555,11 +585,11 @@ impl<S: Socket> Shard<S> {
         }
     }
 
-    /// Its turn is over before its bytes are: [`Shard::resume_unfinished`] goes on with them.
+    /// Its turn is over before its bytes are: [`Shard::resume_next`] goes on with them.
     fn go_on_later(&mut self, slot: usize) {
         let token = self.token_of(slot);
         if !std::mem::replace(&mut self.connections[slot].is_unfinished, true) {
-            self.unfinished.push(token);
+            self.unfinished.push_back(token);
         }
     }
 
@@ -571,8 +601,10 @@ impl<S: Socket> Shard<S> {
         if let State::Streaming(stream) = &connection.state
             && now.mono_ms >= stream.life_ends_ms
         {
-            return self.tell_end(slot, FANOUT_RETRY_MS);
+            // Who takes nothing does not take the end either: its deadline still holds.
+            self.tell_end(slot, FANOUT_RETRY_MS);
         }
+        let connection = &self.connections[slot];
         if now.mono_ms < connection.deadline_ms {
             return;
         }

@@ -18,8 +18,8 @@ use crate::clock::{Clock, Now};
 use crate::handover::successor::Heir;
 use crate::hub::{Batch, Hub, Outlet};
 use crate::limits::{
-    ACCEPTS_PER_TURN, ARRIVALS_MAX, EVENTS_PER_POLL, HANDSHAKES_PER_SLICE, INBOX_BATCHES_MAX,
-    SURPLUS_CONNECTIONS_MAX,
+    ARRIVALS_MAX, EVENTS_PER_POLL, INBOX_BATCHES_MAX, SURPLUS_CONNECTIONS_MAX,
+    WORK_SLICE_BEHIND_US, WORK_SLICE_US,
 };
 use crate::metrics::{Counter, Metrics, Timing};
 use crate::shard::accept::{Accepted, Bound, Listener};
@@ -144,6 +144,33 @@ struct Door {
     connections_max: usize,
 }
 
+/// Time for connections, until it is the streams' turn.
+struct Slice {
+    now: Now,
+    ends_us: u64,
+}
+
+impl Slice {
+    /// Short while streams wait.
+    fn begin(shard: &Shard<Wire>, now: Now) -> Slice {
+        let slice_us = if shard.is_behind() {
+            WORK_SLICE_BEHIND_US
+        } else {
+            WORK_SLICE_US
+        };
+        Slice {
+            now,
+            ends_us: now.mono_us + slice_us,
+        }
+    }
+
+    fn is_over(&self, now: Now) -> bool {
+        now.mono_us >= self.ends_us
+    }
+}
+
+const WORK_SLICE: Duration = Duration::from_micros(WORK_SLICE_US);
+
 const WAKER: mio::Token = mio::Token(u32::MAX as usize);
 
 impl Reactor {
@@ -215,23 +242,23 @@ impl Reactor {
         Ok(())
     }
 
-    /// One turn: what came in, then the webhooks among it, then what is due, then a slice of writes.
+    /// One turn: what others have sent, what the kernel tells, who asks for something; and at its end,
+    /// and in between when that takes long, what the streams wait for.
     fn turn(&mut self, shard: &mut Shard<Wire>, events: &Events, hub: &Hub, clock: Clock) {
         self.turns.fetch_add(1, Ordering::Relaxed);
-        let now = clock.now();
         // The inbox first: what was answered anywhere before this is seen by who connects now,
         // and the hub finds room.
         self.take_batches(shard);
-        shard.resume_unfinished(now);
-        self.dispatch_all(shard, events, now, clock);
-        self.accept(shard, now);
-        self.run_errands(shard, now);
-        publish(shard, hub, now, clock);
-        self.take_batches(shard);
-        answer_webhooks(shard, now, clock);
+        let mut slice = Slice::begin(shard, clock.now());
+        for event in events {
+            self.dispatch(shard, event, slice.now);
+            self.pause(shard, hub, clock, &mut slice);
+        }
+        self.accept(shard, hub, clock, &mut slice);
+        self.resume_unfinished(shard, hub, clock, &mut slice);
+        self.run_errands(shard, hub, clock, &mut slice);
+        self.serve(shard, hub, clock, clock.now());
         self.tell_held(shard);
-        shard.tick(now);
-        sweep(shard, now, clock);
         self.give_away(shard);
         self.load.fetch_sub(shard.take_closed(), Ordering::Relaxed);
     }
@@ -257,22 +284,31 @@ impl Reactor {
         }
     }
 
-    fn dispatch_all(&mut self, shard: &mut Shard<Wire>, events: &Events, now: Now, clock: Clock) {
-        let mut handshakes = 0;
-        for event in events {
-            handshakes += usize::from(self.dispatch(shard, event, now));
-            if handshakes == HANDSHAKES_PER_SLICE {
-                // A flood of handshakes does not hold up the streams.
-                shard.sweep(clock.now());
-                handshakes = 0;
-            }
+    /// Serves the streams if it is time for that: whatever connections want, and however many, streams
+    /// wait for one slice of it.
+    fn pause(&mut self, shard: &mut Shard<Wire>, hub: &Hub, clock: Clock, slice: &mut Slice) {
+        let now = clock.now();
+        if slice.is_over(now) {
+            self.serve(shard, hub, clock, now);
+            *slice = Slice::begin(shard, clock.now());
+        } else {
+            slice.now = now;
         }
     }
 
-    /// Acts on an event. Returns whether that was a step of a TLS handshake.
-    fn dispatch(&mut self, shard: &mut Shard<Wire>, event: &Event, now: Now) -> bool {
+    /// Publishes what has come, answers it, does what is due, and serves a slice of streams.
+    fn serve(&mut self, shard: &mut Shard<Wire>, hub: &Hub, clock: Clock, now: Now) {
+        publish(shard, hub, now, clock);
+        self.take_batches(shard);
+        answer_webhooks(shard, now, clock);
+        shard.tick(now);
+        sweep(shard, now, clock);
+    }
+
+    /// Acts on an event.
+    fn dispatch(&mut self, shard: &mut Shard<Wire>, event: &Event, now: Now) {
         if event.token() == WAKER {
-            return false;
+            return;
         }
         match connection_token(event.token()) {
             Some(token) => {
@@ -281,25 +317,41 @@ impl Reactor {
                     writable: event.is_writable(),
                     hung_up: event.is_read_closed() || event.is_error(),
                 };
-                let is_handshake = shard
-                    .socket_mut(token)
-                    .is_some_and(|socket| socket.is_handshaking());
                 shard.ready(token, readiness, now);
-                is_handshake
             }
             None => {
                 if let Some(listener) = self.listeners.get_mut(event.token().0) {
                     listener.set_ready();
                 }
-                false
             }
         }
     }
 
-    /// Accepts from every listener that has somebody waiting, for a bounded number of times.
-    fn accept(&mut self, shard: &mut Shard<Wire>, now: Now) {
+    /// Goes on with connections that had more to read, for as long as a slice; with one at least.
+    fn resume_unfinished(
+        &mut self,
+        shard: &mut Shard<Wire>,
+        hub: &Hub,
+        clock: Clock,
+        slice: &mut Slice,
+    ) {
+        let began = slice.now;
+        for _ in 0..shard.unfinished() {
+            shard.resume_next(slice.now);
+            self.pause(shard, hub, clock, slice);
+            if slice.now.since(began) >= WORK_SLICE {
+                break;
+            }
+        }
+    }
+
+    /// Accepts from every listener that has somebody waiting, for as long as a slice; one from each at
+    /// least.
+    fn accept(&mut self, shard: &mut Shard<Wire>, hub: &Hub, clock: Clock, slice: &mut Slice) {
         for index in 0..self.listeners.len() {
-            for _ in 0..ACCEPTS_PER_TURN {
+            let began = slice.now;
+            while slice.now.since(began) < WORK_SLICE {
+                let now = slice.now;
                 let listener = &mut self.listeners[index];
                 if !listener.is_ready(now.mono_ms) {
                     break;
@@ -324,6 +376,7 @@ impl Reactor {
                         break;
                     }
                 }
+                self.pause(shard, hub, clock, slice);
             }
         }
     }
@@ -368,8 +421,9 @@ impl Reactor {
         token
     }
 
-    fn run_errands(&mut self, shard: &mut Shard<Wire>, now: Now) {
+    fn run_errands(&mut self, shard: &mut Shard<Wire>, hub: &Hub, clock: Clock, slice: &mut Slice) {
         while let Ok(errand) = self.errands.try_recv() {
+            let now = slice.now;
             match errand {
                 Errand::Connection(connection) => {
                     let token = self.take_in(shard, connection, Role::Guest, now);
@@ -394,6 +448,7 @@ impl Reactor {
                     shard.depart(now);
                 }
             }
+            self.pause(shard, hub, clock, slice);
         }
     }
 
@@ -448,7 +503,7 @@ impl Door {
     }
 }
 
-/// Publishes the webhooks of the turn, and counts how long that took.
+/// Publishes the webhooks that have come, and counts how long that took.
 fn publish(shard: &mut Shard<Wire>, hub: &Hub, now: Now, clock: Clock) {
     if shard.has_drafts() {
         let began = clock.now();

@@ -311,7 +311,7 @@ impl<S: Socket> Shard<S> {
         now: Now,
     ) {
         if reader.is_between_requests() {
-            if self.drain.is_some() {
+            if self.closes_idle() {
                 self.close(slot);
             }
             return self.give_reader(reader);

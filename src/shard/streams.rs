@@ -78,8 +78,12 @@ impl<S: Socket> Shard<S> {
 
         let mut first_bytes = Vec::new();
         let shared_ms = subscriber.shared_ms;
+        // The connection ends with the stream, and is told so: a proxy that took it for one to keep
+        // would send a webhook on it just when it is closed.
+        let mut to = subscriber.to;
+        to.keep_alive = false;
         self.responder
-            .stream_head(subscriber.to, shared_ms.map(shared_s), &mut first_bytes);
+            .stream_head(to, shared_ms.map(shared_s), &mut first_bytes);
         let retry_ms = self.rng.u64(match shared_ms {
             Some(_) => FANOUT_RETRY_MS,
             None => RETRY_MS,
@@ -143,9 +147,6 @@ impl<S: Socket> Shard<S> {
         let State::Streaming(stream) = &mut connection.state else {
             return;
         };
-        if readiness.hung_up {
-            return self.close_stream(slot, Counter::StreamsEndedByPeer);
-        }
         if readiness.writable && stream.blocked {
             stream.blocked = false;
             self.enqueue(slot);

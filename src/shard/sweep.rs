@@ -7,7 +7,8 @@
 //!
 //! Two laps, by what their streams may see; sessions that were sent something, whose lists of
 //! streams the shard walks; and a queue for single streams: new ones, those whose socket takes
-//! bytes again, those with a heartbeat due. These four take turns, so that none starves another. A
+//! bytes again, those with a heartbeat due. These take turns, so that none starves another; the queue
+//! has one turn in five: what a flood of new streams is shown does not hold up what is new to all. A
 //! request that waits for a message counts as a stream here. Driven by `fanout`. Knows slots and
 //! sessions only: no sockets, no log, no clock.
 
@@ -34,7 +35,9 @@ pub struct Sweep {
     sessions: VecDeque<SessionKey>,
     everything: Lap,
     filtered: Lap,
-    /// Which of the four sources was asked last.
+    /// Whose turn it was last.
+    turn: u8,
+    /// Which source of streams that are behind was asked last.
     source: u8,
 }
 
@@ -50,7 +53,8 @@ pub enum Candidate {
     OfSession(SessionKey),
 }
 
-const SOURCES: u8 = 4;
+/// Turns until all have had theirs, the last of them the queue's.
+const TURNS: u8 = 5;
 
 impl Sweep {
     /// Adds a stream to its lap.
@@ -91,12 +95,25 @@ impl Sweep {
 
     /// The next stream to look at: from the next source that has one.
     pub fn next(&mut self) -> Option<Candidate> {
+        self.turn = (self.turn + 1) % TURNS;
+        if self.turn == 0
+            && let Some(slot) = self.queue.pop_front()
+        {
+            return Some(Candidate::Queued(slot));
+        }
+        let behind = self.next_behind();
+        behind.or_else(|| self.queue.pop_front().map(Candidate::Queued))
+    }
+
+    /// The next stream that a message has left behind: from the next of those three sources that has
+    /// one.
+    fn next_behind(&mut self) -> Option<Candidate> {
+        const SOURCES: u8 = 3;
         (0..SOURCES).find_map(|_| {
             self.source = (self.source + 1) % SOURCES;
             match self.source {
                 0 => self.everything.next().map(Candidate::Lapped),
-                1 => self.queue.pop_front().map(Candidate::Queued),
-                2 => self.filtered.next().map(Candidate::Lapped),
+                1 => self.filtered.next().map(Candidate::Lapped),
                 _ => self.sessions.pop_front().map(Candidate::OfSession),
             }
         })
@@ -183,14 +200,17 @@ mod tests {
     }
 
     #[test]
-    fn queue_and_laps_take_turns() {
+    fn the_queue_has_one_turn_in_five() {
         let mut sweep = Sweep::default();
-        for slot in 0..3 {
+        for slot in 0..6 {
             sweep.join(LapKind::Filtered, slot);
-            sweep.enqueue(100 + slot);
+        }
+        for slot in 100..104 {
+            sweep.enqueue(slot);
         }
         sweep.restart(LapKind::Filtered);
-        assert_eq!(drain(&mut sweep), [100, 0, 101, 1, 102, 2]);
+        let served = drain(&mut sweep);
+        assert_eq!(served, [0, 1, 2, 3, 100, 4, 5, 101, 102, 103]);
     }
 
     #[test]

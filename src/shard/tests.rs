@@ -8,7 +8,9 @@ use crossbeam_channel::{Receiver, bounded};
 
 use super::*;
 use crate::hub::{Outlet, Wake};
-use crate::limits::{HISTORY_SLICE_BYTES, READS_PER_TURN, SLICE_BYTES, SLICE_WRITES};
+use crate::limits::{
+    DRAIN_IDLE_MS, HISTORY_SLICE_BYTES, READS_PER_TURN, SLICE_BYTES, SLICE_WRITES,
+};
 use crate::metrics::Metrics;
 use crate::ring::Ring;
 use crate::ring::memory::MemoryMedium;
@@ -184,7 +186,9 @@ impl Node {
         for &(token, readiness) in events {
             self.shard.ready(token, readiness, self.now);
         }
-        self.shard.resume_unfinished(self.now);
+        for _ in 0..self.shard.unfinished() {
+            self.shard.resume_next(self.now);
+        }
         self.take_batches();
         self.shard.publish(&self.hub, self.now);
         self.take_batches();
@@ -651,6 +655,21 @@ fn a_shared_stream_outlives_its_freshness_and_ends_in_good_order_by_its_life() {
     assert_eq!(node.shard.streams(), 0);
 }
 
+/// Its end is told once, and its peer may never take it.
+#[test]
+fn a_shared_stream_that_takes_nothing_is_closed_though_its_life_is_over() {
+    let mut node = fanned_out();
+    let peer = Peer::with_room(700);
+    node.ask(&peer, STREAM);
+    node.publish(1, 1000);
+    node.turn(&[]);
+    for _ in 0..32 {
+        node.pass(1000);
+        node.turn(&[]);
+    }
+    assert!(peer.is_closed(), "it has taken nothing for 32 s");
+}
+
 #[test]
 fn a_shared_stream_is_cut_off_by_a_drain_and_others_are_not() {
     let mut node = fanned_out();
@@ -666,4 +685,49 @@ fn a_shared_stream_is_cut_off_by_a_drain_and_others_are_not() {
     assert_eq!(shared.take(), "");
     assert!(shared.is_closed());
     assert!(private.take().ends_with("0\r\n\r\n"));
+}
+
+/// A proxy sends a request on a connection that it has kept, or has just opened, while the drain
+/// begins: neither side can know.
+#[test]
+fn a_request_that_crosses_the_beginning_of_a_drain_is_answered() {
+    let mut node = Node::new();
+    let (kept, fresh, unused) = (
+        Peer::with_room(10_000),
+        Peer::with_room(10_000),
+        Peer::with_room(10_000),
+    );
+    let status = b"GET /api/webhook HTTP/1.1\r\nHost: a\r\n\r\n";
+    let kept_token = node.ask(&kept, status);
+    node.ask(&unused, status);
+    let fresh_token = node.open(&fresh);
+    kept.take();
+    node.shard.start_drain(node.now);
+    node.turn(&[]);
+    node.pass(DRAIN_IDLE_MS - 1);
+    node.turn(&[]);
+    let webhook =
+        "POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length: 15\r\n\r\n{\"message\":\"a\"}";
+    for (peer, token) in [(&kept, kept_token), (&fresh, fresh_token)] {
+        assert!(!peer.is_closed());
+        peer.send(webhook.as_bytes());
+        node.turn(&[(token, READABLE)]);
+        let answer = peer.take();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(answer.contains("Connection: close\r\n"), "{answer}");
+    }
+    assert!(!unused.is_closed());
+    assert_eq!(node.shard.idle_ms(node.now), Some(1));
+    node.pass(1);
+    node.turn(&[]);
+    assert!(unused.is_closed());
+}
+
+/// Else a proxy sends a webhook on the connection of a stream that has ended, while we close it.
+#[test]
+fn a_stream_says_that_its_connection_ends_with_it() {
+    let mut node = Node::new();
+    let peer = Peer::with_room(10_000);
+    node.ask(&peer, STREAM);
+    assert!(peer.take().contains("Connection: close\r\n"));
 }

@@ -40,10 +40,6 @@ impl TlsSession {
         })
     }
 
-    pub(super) fn is_handshaking(&self) -> bool {
-        self.connection.is_handshaking()
-    }
-
     /// Reads what has come, until the buffer is full or the transport has no more.
     pub(super) fn read(
         &mut self,

@@ -399,17 +399,6 @@ impl Stream {
 }
 
 impl Wire {
-    /// Whether a TLS handshake goes on, whose next step may take long.
-    pub fn is_handshaking(&self) -> bool {
-        match self {
-            Wire::Plain(_) => false,
-            Wire::Layered(layered) => {
-                let tls = layered.tls.as_ref();
-                tls.is_some_and(|tls| tls.is_handshaking())
-            }
-        }
-    }
-
     fn stream_mut(&mut self) -> &mut Stream {
         match self {
             Wire::Plain(stream) => stream,

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use hookcast::limits::{
-    LINGER_MS, PATROL_INTERVAL_MS, REQUEST_DEADLINE_MS, RETRY_FULL_MS, RETRY_MS, STALL_MS,
+    COMMIT_RETRY_MS, LINGER_MS, PATROL_INTERVAL_MS, REQUEST_DEADLINE_MS, RETRY_FULL_MS, RETRY_MS,
+    STALL_MS,
 };
 use hookcast::shard::{Role, Settings, Token};
 use memchr::memmem;
@@ -18,6 +19,9 @@ use super::stream::{Known, StreamCheck, number, show};
 
 /// Deadlines are looked at in eight phases a second, each rounded up to a millisecond.
 const PATROL_SLACK_MS: u64 = PATROL_INTERVAL_MS + 2;
+
+/// A ring that could not be written anew is tried again so much later.
+const RETRY_SLACK_MS: u64 = COMMIT_RETRY_MS;
 
 /// A request that is not answered.
 struct Pending {
@@ -75,6 +79,8 @@ pub struct Surroundings<'a> {
     pub settings: &'a Settings,
     /// When the ring was last in a state in which it may fail.
     pub ring_failed_ms: Option<u64>,
+    /// Messages wait for the disk.
+    pub has_commits: bool,
 }
 
 impl Surroundings<'_> {
@@ -84,6 +90,11 @@ impl Surroundings<'_> {
             log: &self.node.log,
             subscribed: &self.node.subscribed,
             is_draining: self.node.drain_until_ms.is_some(),
+            now_ms: self.now_ms,
+            fanout_life_ms: self
+                .settings
+                .fanout_life
+                .map_or(0, |life| life.as_millis() as u64),
         }
     }
 }
@@ -189,6 +200,12 @@ impl Client {
         self.stream().is_some_and(|stream| !stream.is_over()) || self.pending.iter().any(asks)
     }
 
+    /// Whether it is a stream that a cache may give to many, or may become one.
+    pub fn may_be_shared(&self) -> bool {
+        let asks = |pending: &Pending| matches!(pending.request.expected, Expected::Stream(spec) if spec.is_shared);
+        self.stream().is_some_and(|stream| stream.spec.is_shared) || self.pending.iter().any(asks)
+    }
+
     /// Whether a reader may be in use for it.
     pub fn may_hold_reader(&self) -> bool {
         matches!(self.mode, Mode::Answers)
@@ -281,14 +298,16 @@ impl Client {
         if let (Expected::Stream(spec), 200, None) =
             (pending.request.expected, answer.status, answer.length)
         {
-            answer.assert_stream(pending.request.is_http10);
+            let shared_s = answer.assert_stream(pending.request.is_http10, spec.is_shared);
             assert!(
                 self.is_whole(pending),
                 "a stream before its request is whole"
             );
             coverage::count("streams", 1);
             coverage::count("streams resumed", u64::from(spec.resume_after.is_some()));
-            self.mode = Mode::Stream(Box::new(StreamCheck::new(spec, around.now_ms)));
+            coverage::count("streams shared by a cache", u64::from(spec.is_shared));
+            let stream = StreamCheck::new(spec, shared_s, around.now_ms);
+            self.mode = Mode::Stream(Box::new(stream));
             self.pending.clear();
             return answer.head_bytes;
         }
@@ -434,8 +453,11 @@ impl Client {
             Mode::Over => is_stalled || is_read_out || has_lingered,
             Mode::Stream(stream) if stream.is_over() => is_read_out || has_lingered,
             Mode::Stream(stream) => {
+                let is_cut_off = stream.spec.is_shared && drain_until_ms.is_some();
+                coverage::count("shared streams cut off by a drain", u64::from(is_cut_off));
                 link.has_ended()
                     || is_stalled
+                    || is_cut_off
                     || stream.is_torn(!self.rest.is_empty(), &around.known())
             }
             Mode::Answers => {
@@ -454,6 +476,7 @@ impl Client {
                     || (is_idle && (is_forgotten || drain_until_ms.is_some()))
                     // A stream whose first bytes are still to come.
                     || (link.has_ended() && self.may_stream())
+                    || (self.may_be_shared() && drain_until_ms.is_some())
             }
         };
         assert!(
@@ -495,6 +518,7 @@ impl Client {
                 assert!(link.is_read(), "bytes are not read: {}", self.describe());
                 assert!(stream.has_begun(), "a stream without its first event");
                 stream.assert_caught_up(&around.known());
+                stream.assert_alive(PATROL_SLACK_MS, &around.known());
                 let heartbeat_ms = around.settings.heartbeat_interval.as_millis() as u64;
                 stream.assert_calm(around.now_ms, heartbeat_ms);
             }
@@ -502,9 +526,10 @@ impl Client {
                 assert!(self.rest.is_empty(), "half an answer: {}", show(&self.rest));
                 assert!(link.is_read(), "bytes are not read: {}", self.describe());
                 assert!(link.server_fin_ms.is_none(), "ended without a last answer");
-                let is_draining = around.node.drain_until_ms.is_some();
+                let idle_until_ms = around.node.idle_until_ms;
+                let is_idle_over = idle_until_ms.is_some_and(|until_ms| around.now_ms >= until_ms);
                 assert!(
-                    !(is_draining && self.is_idle()),
+                    !(is_idle_over && self.is_idle()),
                     "idle in a drain: {}",
                     self.describe()
                 );
@@ -603,9 +628,16 @@ fn check_receipt(
 ) {
     let fate = around.model.offers[key].fate;
     if status == 500 {
-        assert!(around.ring_failed_ms >= read_ms, "500, but the ring works");
+        let fails_until_ms = around
+            .ring_failed_ms
+            .map(|failed_ms| failed_ms + RETRY_SLACK_MS);
+        assert!(fails_until_ms >= read_ms, "500, but the ring works");
         assert_eq!(fate, Fate::Open, "refused, and stored all the same");
-        around.model.offers[key].fate = Fate::Refused;
+        around.model.offers[key].fate = if around.has_commits {
+            Fate::Failed
+        } else {
+            Fate::Refused
+        };
         return assert_error(text);
     }
     assert_eq!(status, 200, "{text}");
@@ -705,9 +737,18 @@ impl Answer {
         }
     }
 
-    fn assert_stream(&self, is_http10: bool) {
+    /// Returns for how many seconds a cache may give it out.
+    fn assert_stream(&self, is_http10: bool, is_shared: bool) -> u64 {
         assert_eq!(self.get("Content-Type"), Some("text/event-stream"));
-        assert_eq!(self.get("Cache-Control"), Some("no-store, no-transform"));
+        let cache = self.get("Cache-Control").expect("who may keep it");
+        let shared_s = cache
+            .strip_prefix("public, max-age=0, s-maxage=")
+            .and_then(|rest| rest.strip_suffix(", no-transform"))
+            .map(number);
+        assert_eq!(shared_s.is_some(), is_shared, "{cache}");
+        assert!(is_shared || cache == "no-store, no-transform", "{cache}");
+        assert_eq!(self.get("Vary"), is_shared.then_some("X-Webhook-Secret"));
+        assert!(!is_shared || self.closes, "its life is short");
         assert_eq!(self.get("X-Accel-Buffering"), Some("no"));
         let coding = (!is_http10).then_some("chunked");
         assert_eq!(self.get("Transfer-Encoding"), coding);
@@ -715,5 +756,6 @@ impl Answer {
             !is_http10 || self.closes,
             "the end of the connection is the end of the stream"
         );
+        shared_s.unwrap_or(0)
     }
 }

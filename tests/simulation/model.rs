@@ -4,12 +4,17 @@
 //! The model learns the order of the messages where the shards learn it, from the hub's batches,
 //! and checks every frame against what was offered. It keeps every message for ever.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+
+use std::rc::Rc;
 
 use hookcast::hub::{Batch, FrameRef};
 use hookcast::limits::HISTORY_MESSAGES;
+use hookcast::log::SharedHistory;
 use hookcast::message::SessionId;
 use hookcast::sse::frame::CHUNK_TAIL_BYTES;
+
+use super::coverage;
 
 /// Which messages a stream may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +56,9 @@ pub enum Fate {
     Stored(u64),
     /// Its sender was told that it is not.
     Refused,
+    /// The same, because the disk did not take it. It may be there after a kill, as long as the disk
+    /// does not work again.
+    Failed,
     /// A power failure took it.
     Lost,
 }
@@ -72,6 +80,17 @@ pub struct Stored {
     pub timestamp_ms: u64,
     /// The event, without chunk framing.
     pub event: Vec<u8>,
+    /// How long it is with chunk framing.
+    pub frame_bytes: usize,
+}
+
+/// What is known of the ring when a process or the machine ends.
+#[derive(Debug, Clone, Copy)]
+pub struct Crash {
+    /// Messages before this one were on disk.
+    pub durable_seq: u64,
+    /// The disk fails commits, and has not worked since.
+    pub is_disk_failing: bool,
 }
 
 #[derive(Default)]
@@ -102,6 +121,11 @@ impl Model {
         key
     }
 
+    /// The seq of the oldest message that is known.
+    pub fn first_seq(&self) -> u64 {
+        self.first_seq
+    }
+
     /// The seq of the next message.
     pub fn head_seq(&self) -> u64 {
         self.first_seq + self.stored.len() as u64
@@ -125,10 +149,10 @@ impl Model {
         })
     }
 
-    /// A batch of newly stored messages, those before `end`. `unix_ms` is when those of this node
-    /// were accepted.
-    pub fn store(&mut self, batch: &Batch, end: u64, unix_ms: u64) {
-        for frame in batch.frames().filter(|frame| frame.seq < end) {
+    /// A batch of newly stored messages. Those of this node were accepted at one of the times of the
+    /// wall clock in `accepted_ms`.
+    pub fn store(&mut self, batch: &Batch, accepted_ms: &BTreeSet<u64>) {
+        for frame in batch.frames() {
             assert_eq!(frame.seq, self.head_seq(), "seqs have no holes");
             let stored = self.read_frame(&frame);
             let offer = &mut self.offers[stored.key];
@@ -143,14 +167,25 @@ impl Model {
                 Some((id, timestamp_ms)) => {
                     assert_eq!((id, *timestamp_ms), (&stored.id, stored.timestamp_ms));
                 }
-                None => assert_eq!(stored.timestamp_ms, unix_ms, "accepted now"),
+                None => assert!(accepted_ms.contains(&stored.timestamp_ms), "accepted then"),
             }
             self.stored.push(stored);
         }
     }
 
-    /// What a ring says after a crash of the process: all that was stored, as far as it reaches.
-    pub fn check_recovered(&self, first_seq: u64, history: &Batch) {
+    /// What a ring says after a crash of the process: all that was stored, as far as it reaches, and
+    /// maybe something behind it that nobody was told of.
+    pub fn check_recovered(&mut self, first_seq: u64, history: &Batch, crash: Crash) {
+        let head_seq = self.head_seq();
+        if first_seq > head_seq {
+            // So much was on its way to the disk that it fills the whole history.
+            self.stored.clear();
+            self.first_seq = first_seq;
+        }
+        for frame in history.frames().filter(|frame| frame.seq >= head_seq) {
+            let stored = self.read_frame(&frame);
+            self.take_back(stored, frame.seq, crash);
+        }
         let kept = HISTORY_MESSAGES.min(self.stored.len()) as u64;
         assert_eq!(
             first_seq,
@@ -171,30 +206,62 @@ impl Model {
         assert_eq!(seqs.next(), None, "the newest messages are missing");
     }
 
-    /// What a ring says after a power failure: some of what was stored, in order, under a new
-    /// epoch and with new seqs.
-    pub fn restart(&mut self, epoch: String, first_seq: u64, history: &Batch) {
+    /// A message is in the ring that nobody was shown.
+    fn take_back(&mut self, stored: Stored, seq: u64, crash: Crash) {
+        match self.offers[stored.key].fate {
+            Fate::Open => {}
+            Fate::Failed if crash.is_disk_failing => {
+                coverage::count("refused messages that are back", 1);
+            }
+            fate => panic!("message {} was {fate:?} and is in the ring", stored.key),
+        }
+        assert_eq!(seq, self.head_seq(), "seqs have no holes");
+        self.offers[stored.key].fate = Fate::Stored(seq);
+        self.stored.push(stored);
+    }
+
+    /// What a ring says after a power failure: of what was stored, in order, at least what was on
+    /// disk, and maybe something behind it that nobody was told of; under a new epoch and with new
+    /// seqs.
+    pub fn restart(&mut self, epoch: String, first_seq: u64, history: &Batch, crash: Crash) {
         assert_ne!(epoch, self.epoch, "seqs may be given out again");
         self.epoch = epoch;
+        let (before_seq, head_seq) = (self.first_seq, self.head_seq());
         let before = std::mem::take(&mut self.stored);
         for message in &before {
             self.offers[message.key].fate = Fate::Lost;
         }
         self.first_seq = first_seq;
         let mut newest = None;
+        let mut newer = 0;
         for frame in history.frames() {
-            assert_eq!(frame.seq, self.head_seq(), "seqs have no holes");
             let stored = self.read_frame(&frame);
-            let place = before.iter().position(|message| message.id == stored.id);
+            let Some(place) = before.iter().position(|message| message.id == stored.id) else {
+                newer += 1;
+                self.take_back(stored, frame.seq, crash);
+                continue;
+            };
             assert!(
-                place.is_some() && place > newest,
+                newer == 0 && Some(place) > newest,
                 "message {} is out of order",
                 stored.key
             );
-            newest = place;
+            assert_eq!(frame.seq, self.head_seq(), "seqs have no holes");
+            newest = Some(place);
             self.offers[stored.key].fate = Fate::Stored(frame.seq);
             self.stored.push(stored);
         }
+        let kept = (HISTORY_MESSAGES - newer) as u64;
+        let oldest = head_seq.saturating_sub(kept).max(before_seq);
+        for seq in oldest..crash.durable_seq {
+            let key = before[(seq - before_seq) as usize].key;
+            let fate = self.offers[key].fate;
+            assert_ne!(fate, Fate::Lost, "message {key} was on disk and is lost");
+        }
+        coverage::count(
+            "messages kept for being on disk",
+            crash.durable_seq.saturating_sub(oldest),
+        );
     }
 
     /// A ring that is new.
@@ -242,6 +309,7 @@ impl Model {
             id,
             timestamp_ms,
             event: event.to_vec(),
+            frame_bytes: frame.bytes.len(),
         }
     }
 }
@@ -257,6 +325,8 @@ pub struct LogExtent {
     bytes: usize,
     frames: VecDeque<usize>,
     pub tail_seq: u64,
+    /// What new streams are shown.
+    pub shared: Rc<SharedHistory>,
     /// How many frames have left it.
     pub evicted: u64,
 }
@@ -268,11 +338,15 @@ impl LogExtent {
             bytes: 0,
             frames: VecDeque::new(),
             tail_seq: first_seq,
+            shared: Rc::default(),
             evicted: 0,
         }
     }
 
     pub fn append(&mut self, batch: &Batch) {
+        if let Some(shared) = batch.shared_history() {
+            self.shared = Rc::new(shared.clone());
+        }
         for frame in batch.frames() {
             assert_eq!(frame.seq, self.head_seq(), "a shard gets every message");
             self.bytes += frame.bytes.len();

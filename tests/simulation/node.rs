@@ -3,6 +3,8 @@
 //! A shard sleeps until a socket has news, the hub wakes it, or the time comes that it asked for: a
 //! turn that nobody asks for does not happen, so a wake-up that is lost is lost here too.
 
+use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,11 +12,12 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, bounded, unbounded};
 use hookcast::clock::Now;
 use hookcast::http::{Access, AllowOrigin};
-use hookcast::hub::{Batch, Hub, NotStored, Outlet, Receipt, Wake};
+use hookcast::hub::{Batch, Committer, Hub, NotStored, Outlet, Receipt, Wake};
+use hookcast::limits::{DRAIN_IDLE_MS, DRAIN_SPREAD_PERCENT};
 use hookcast::message::Message;
-use hookcast::metrics::Metrics;
-use hookcast::ring::Ring;
+use hookcast::metrics::{self, Metrics};
 use hookcast::ring::memory::MemoryMedium;
+use hookcast::ring::{Ring, RingStats};
 use hookcast::shard::{Settings, Shard, Token};
 
 use super::kernel::SimSocket;
@@ -33,6 +36,19 @@ impl Wake for Bell {
     }
 }
 
+/// Rung when a batch goes out: looks whether the disk has all of the ring at that moment.
+struct Witness {
+    medium: MemoryMedium,
+    saw_unsynced: AtomicBool,
+}
+
+impl Wake for Witness {
+    fn wake(&self) {
+        let has_unsynced = self.medium.has_unsynced();
+        self.saw_unsynced.store(has_unsynced, Ordering::Relaxed);
+    }
+}
+
 pub struct ShardNode {
     pub shard: Shard<SimSocket>,
     /// Gone with its thread, once the shard is drained.
@@ -45,21 +61,33 @@ pub struct ShardNode {
     pub metrics: Metrics,
     /// When its drain ends, once it drains.
     pub drain_until_ms: Option<u64>,
+    /// Until when connections without a request stay, once it drains.
+    pub idle_until_ms: Option<u64>,
     /// Connections within the limit that were opened, and those that it has told to be gone.
     pub guests: usize,
     pub guests_closed: usize,
     /// The names of connections that are gone: epoll may still have news of them.
     pub gone: Vec<Token>,
-    /// Messages that clients received whole on streams that are gone.
+    /// Messages that clients received whole on streams that are gone, and of these the copies.
     pub messages_past: u64,
+    pub copies_past: u64,
 }
 
 pub struct Node {
-    pub hub: Hub,
+    pub hub: Arc<Hub>,
+    /// Has the ring, where messages wait for the disk.
+    committer: Option<Committer>,
+    /// The committer's.
+    pub metrics: Metrics,
+    pub ring_stats: Arc<RingStats>,
     pub settings: Arc<Settings>,
     pub shards: Vec<ShardNode>,
     /// Every batch, for the model.
-    pub observer: Receiver<Arc<Batch>>,
+    observer: Receiver<Arc<Batch>>,
+    observed: Vec<Arc<Batch>>,
+    witness: Arc<Witness>,
+    /// What it does leaves no trace any more.
+    pub is_dying: bool,
 }
 
 /// A node that has just started, and the history that it has found.
@@ -71,15 +99,19 @@ pub struct Started {
 }
 
 pub fn settings(profile: &Profile) -> Settings {
+    let access = Access::new(profile.has_secret.then_some(SECRET.as_bytes()));
     Settings {
         heartbeat_interval: Duration::from_millis(profile.heartbeat_ms),
         keep_alive: Duration::from_millis(profile.keep_alive_ms),
         body_bytes_max: profile.body_bytes_max,
         drain: Duration::from_millis(profile.drain_ms),
         held_bytes_max: hookcast::limits::HELD_BYTES_MAX,
-        fanout_life: None,
+        fanout_life: profile.fanout_life_ms.map(Duration::from_millis),
         log_bytes_min: profile.log_bytes_min,
-        access: Access::new(profile.has_secret.then_some(SECRET.as_bytes())),
+        access: match profile.fanout_life_ms {
+            Some(_) => access.fanned_out(),
+            None => access,
+        },
         allow_origin: AllowOrigin::Any,
     }
 }
@@ -87,9 +119,14 @@ pub fn settings(profile: &Profile) -> Settings {
 impl Node {
     /// Opens the ring, as the server does at its start.
     pub fn start(medium: &MemoryMedium, profile: &Profile, now: Now) -> Started {
-        let medium = Box::new(medium.clone());
-        let (ring, recovered) =
-            Ring::open_on(medium, profile.body_bytes_max).expect("a ring opens");
+        let opened = match profile.commit_messages_max {
+            None => Ring::open_on(Box::new(medium.clone()), profile.body_bytes_max),
+            Some(messages) => {
+                Ring::open_with(Box::new(medium.clone()), profile.body_bytes_max, messages)
+            }
+        };
+        let (ring, recovered) = opened.expect("a ring opens");
+        let ring_stats = ring.stats();
         let settings = Arc::new(settings(profile));
         let mut inboxes = Vec::new();
         let mut outlets = Vec::new();
@@ -103,11 +140,21 @@ impl Node {
             inboxes.push((inbox, bell));
         }
         let (sender, observer) = unbounded();
+        let witness = Arc::new(Witness {
+            medium: medium.clone(),
+            saw_unsynced: AtomicBool::new(false),
+        });
         outlets.push(Outlet {
             batches: sender,
-            wake: Arc::new(Bell::default()),
+            wake: Arc::clone(&witness) as _,
         });
-        let hub = Hub::new(ring, recovered.messages, outlets, None);
+        let (hub, committer) = if profile.commit_messages_max.is_some() {
+            let (hub, committer) = Hub::with_commits(ring, recovered.messages, outlets, None);
+            (hub, Some(committer))
+        } else {
+            (Hub::new(ring, recovered.messages, outlets, None), None)
+        };
+        let hub = Arc::new(hub);
         let (first_seq, history) = hub.history_batch();
         let log_bytes = settings.log_bytes_min.max(hub.history_bytes_max());
         let shards = inboxes.into_iter().zip(1..).map(|((inbox, bell), seed)| {
@@ -122,19 +169,27 @@ impl Node {
                 subscribed: Vec::new(),
                 metrics: Metrics::new(Arc::new(AtomicU64::new(0))),
                 drain_until_ms: None,
+                idle_until_ms: None,
                 guests: 0,
                 guests_closed: 0,
                 gone: Vec::new(),
                 messages_past: 0,
+                copies_past: 0,
             }
         });
         let shards = shards.collect();
         let epoch = hub.epoch().to_string();
         let node = Node {
             hub,
+            committer,
+            metrics: Metrics::new(Arc::default()),
+            ring_stats,
             settings,
             shards,
             observer,
+            observed: Vec::new(),
+            witness,
+            is_dying: false,
         };
         Started {
             node,
@@ -144,10 +199,88 @@ impl Node {
         }
     }
 
-    /// Brings messages of other nodes. Does not wait for room.
-    pub fn admit(&self, messages: Vec<Message>) -> Vec<Result<Receipt, NotStored>> {
+    /// Whether messages wait for the disk.
+    pub fn has_commits(&self) -> bool {
+        self.committer.is_some()
+    }
+
+    /// Makes one commit of what is queued; whether there was something and room to show it.
+    pub fn commit(&mut self, now: Now) -> bool {
+        let Some(committer) = &mut self.committer else {
+            return false;
+        };
+        let has_committed = committer.commit(&self.hub, &self.metrics, || now);
+        self.note_batches();
+        has_committed
+    }
+
+    /// What the hub has sent since the last call.
+    pub fn take_observed(&mut self) -> Vec<Arc<Batch>> {
+        self.note_batches();
+        std::mem::take(&mut self.observed)
+    }
+
+    fn note_batches(&mut self) {
+        let batches: Vec<_> = self.observer.try_iter().collect();
+        let is_shown = batches.iter().any(|batch| batch.frames().next().is_some());
+        let saw_unsynced = self.witness.saw_unsynced.load(Ordering::Relaxed);
+        assert!(
+            !(self.has_commits() && is_shown && saw_unsynced) || self.is_dying,
+            "messages are shown before they are on disk"
+        );
+        self.observed.extend(batches);
+    }
+
+    /// Brings messages of other nodes. Does not wait for room, but for the disk.
+    pub fn admit(&mut self, messages: Vec<Message>, now: Now) -> Vec<Result<Receipt, NotStored>> {
         let messages: Vec<Arc<Message>> = messages.into_iter().map(Arc::new).collect();
-        self.hub.admit(&messages, Duration::ZERO)
+        if !self.has_commits() {
+            return self.hub.admit(&messages, Duration::ZERO);
+        }
+        // What waits is committed first, so that what is queued when makes no difference.
+        while self.make_room() | self.commit(now) {}
+        // The mirror's thread waits until the committer's has let go of the last message.
+        let (queued, all_queued) = bounded(1);
+        let hub = Arc::clone(&self.hub);
+        let mirror = std::thread::spawn(move || {
+            let outcomes = hub.admit(&messages, Duration::ZERO);
+            let _ = queued.send(());
+            outcomes
+        });
+        while all_queued.try_recv().is_err() {
+            self.commit(now);
+            self.make_room();
+            std::thread::yield_now();
+        }
+        mirror.join().expect("the mirror does not panic")
+    }
+
+    /// The shards look into their inboxes.
+    fn make_room(&mut self) -> bool {
+        let mut has_made_room = false;
+        for shard in &mut self.shards {
+            has_made_room |= shard.take_batches();
+        }
+        has_made_room
+    }
+
+    /// Closes the ring, at the end of a drain.
+    pub fn close(&mut self, now: Now) -> io::Result<()> {
+        while self.commit(now) {}
+        match &mut self.committer {
+            Some(committer) => committer.close(&self.hub),
+            None => self.hub.close(),
+        }
+    }
+
+    /// How often the ring's file was written anew because it was cut, and how often in vain.
+    pub fn repairs(&self) -> [u64; 2] {
+        let text = metrics::encode(&self.ring_stats.gather());
+        ["done", "failed"].map(|result| {
+            let name = format!("hookcast_ring_repairs_total{{result=\"{result}\"}} ");
+            let count = text.lines().find_map(|line| line.strip_prefix(&name));
+            count.and_then(|count| count.parse().ok()).unwrap_or(0)
+        })
     }
 }
 
@@ -191,6 +324,8 @@ impl ShardNode {
     pub fn start_drain(&mut self, now: Now, drain_ms: u64) {
         self.shard.start_drain(now);
         self.drain_until_ms = Some(now.mono_ms + drain_ms);
+        let spread_ms = drain_ms * DRAIN_SPREAD_PERCENT / 100;
+        self.idle_until_ms = Some(now.mono_ms + DRAIN_IDLE_MS.min(spread_ms));
         self.bell.wake();
     }
 
@@ -212,7 +347,9 @@ impl ShardNode {
     pub fn note_subscribed(&mut self, streams_before: usize, now: Now) {
         if self.shard.streams() > streams_before {
             self.subscribed.push(Subscribed {
+                mono_ms: now.mono_ms,
                 unix_ms: now.unix_ms,
+                shared: Rc::clone(&self.log.shared),
                 tail_seq: self.log.tail_seq,
                 head_seq: self.log.head_seq(),
             });

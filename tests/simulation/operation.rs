@@ -29,6 +29,12 @@ pub struct Profile {
     pub first_shard_bias: u8,
     /// Most milliseconds from one operation to the next.
     pub step_ms_max: u64,
+    /// Of how many messages a commit is at most, where messages wait for the disk.
+    pub commit_messages_max: Option<usize>,
+    /// How long a stream lives that a cache gives to many clients.
+    pub fanout_life_ms: Option<u64>,
+    /// There is a history that several nodes share.
+    pub has_shared_history: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +65,10 @@ pub enum Action {
     Nudge,
     /// A shard runs, if it is awake.
     Turn,
+    /// What is queued is committed to disk.
+    Commit,
+    /// The mirror says what new streams are shown.
+    Share,
     /// Everybody goes on until nobody has anything to do.
     Settle,
     /// The same for some time.
@@ -97,6 +107,8 @@ pub const WEIGHTS: &[(Action, u32)] = &[
     (Action::Reset, 8),
     (Action::Nudge, 10),
     (Action::Turn, 250),
+    (Action::Commit, 60),
+    (Action::Share, 20),
     (Action::Settle, 30),
     (Action::Rest, 4),
     (Action::Freeze, 4),
@@ -161,6 +173,9 @@ impl Profile {
             mischief: *pick(rng, &[0, 4, 60]),
             first_shard_bias: *pick(rng, &[0, 230]),
             step_ms_max: *pick(rng, &[0, 1, 20]),
+            commit_messages_max: *pick(rng, &[None, None, None, Some(4), Some(16), Some(128)]),
+            fanout_life_ms: *pick(rng, &[None, None, None, Some(5_000), Some(60_000)]),
+            has_shared_history: rng.u8(..4) == 0,
         }
     }
 }
@@ -176,6 +191,10 @@ pub fn draw(seed: u64) -> (Profile, Vec<Operation>) {
             Action::Admit if profile.is_flood => weight * 8,
             Action::Admit | Action::Crowd | Action::Scatter if profile.is_crowd => weight * 8,
             Action::Kill | Action::LosePower | Action::Restart if profile.is_flood => 0,
+            Action::Commit if profile.commit_messages_max.is_none() => 0,
+            Action::Share if !profile.has_shared_history => 0,
+            Action::Admit if profile.has_shared_history => weight * 4,
+            Action::LosePower if profile.commit_messages_max.is_some() => weight * 4,
             _ => weight * pick(&mut rng, &[0, 1, 1, 1, 4]),
         })
         .collect();

@@ -39,6 +39,8 @@ pub enum Expected {
 /// What requests depend on.
 pub struct Setting {
     pub has_secret: bool,
+    /// A cache stands in front: what anyone may be given is only what is for everyone.
+    pub is_fanned_out: bool,
     pub body_bytes_max: usize,
     /// Up to how large messages mostly are, in bytes.
     pub message_bytes_usual: usize,
@@ -275,16 +277,24 @@ pub fn subscription(
     let mark = if query.is_empty() { "" } else { "?" };
     let line = format!("{method} /api/webhook/stream{mark}{}", query.join("&"));
     let mut head = Head::new(&line, is_http10);
-    if setting.has_secret && (view == View::Everything || (view != View::Public && rng.bool())) {
+    let presents = match view {
+        View::Everything => setting.has_secret || setting.is_fanned_out,
+        View::Public => false,
+        View::Session(_) => setting.has_secret && rng.bool(),
+    };
+    if presents {
         head.field("X-Webhook-Secret", SECRET);
     }
     if let Some(id) = header {
         head.field("Last-Event-ID", &id);
     }
+    let is_shared = setting.is_fanned_out && view == View::Public && !is_http10;
     let spec = StreamSpec {
         view,
         is_chunked: !is_http10,
-        resume_after,
+        // Those who join it later have seen something else.
+        resume_after: resume_after.filter(|_| !is_shared),
+        is_shared,
     };
     Request {
         bytes: head.end(),
@@ -303,6 +313,7 @@ pub fn subscription(
 fn draw_view(rng: &mut Rng, setting: &Setting) -> View {
     match rng.u8(..4) {
         0 if setting.has_secret => View::Public,
+        0 if setting.is_fanned_out => View::Public,
         0 | 1 => View::Everything,
         _ => View::Session(rng.usize(..SESSIONS)),
     }

@@ -1,6 +1,12 @@
 //! What a client of a stream receives, checked byte by byte against the model.
 
-use hookcast::limits::{HISTORY_MESSAGES, RETRY_MS};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use hookcast::limits::{
+    FANOUT_LIFE_LEAST_PERCENT, FANOUT_RETRY_MS, HISTORY_MESSAGES, REPLAY_COPY_BYTES_MAX, RETRY_MS,
+};
+use hookcast::log::SharedHistory;
 use memchr::memmem;
 
 use super::coverage;
@@ -13,12 +19,17 @@ pub struct StreamSpec {
     pub is_chunked: bool,
     /// The seq of its last event id, if that is of the epoch in use.
     pub resume_after: Option<u64>,
+    /// A cache may give it to many clients.
+    pub is_shared: bool,
 }
 
 /// When a shard has taken in a stream, and how far its log reached then.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Subscribed {
+    pub mono_ms: u64,
     pub unix_ms: u64,
+    /// What it shows new streams.
+    pub shared: Rc<SharedHistory>,
     pub tail_seq: u64,
     pub head_seq: u64,
 }
@@ -29,12 +40,19 @@ pub struct Known<'a> {
     pub log: &'a LogExtent,
     pub subscribed: &'a [Subscribed],
     pub is_draining: bool,
+    pub now_ms: u64,
+    /// The longest life of a stream that is shared.
+    pub fanout_life_ms: u64,
 }
 
 /// Where a stream may stand. There are several of these while it is not clear in which of two
 /// moments of a turn it began.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Track {
+    /// When it began.
+    began_ms: u64,
+    /// Messages that come before all others: of the shared history.
+    ahead: VecDeque<u64>,
     next_seq: u64,
     /// A gap between these bounds has to come next.
     gap: Option<(u64, u64)>,
@@ -56,24 +74,33 @@ pub struct StreamCheck {
     tracks: Vec<Track>,
     /// The head of the log when what is not whole yet was begun.
     begun_at: Option<u64>,
+    /// The same of a heartbeat, if that came last.
+    heartbeat_at: Option<u64>,
+    /// Messages received, and how many of these may be copies that came ahead.
     pub messages: u64,
+    pub copies: u64,
     pub heartbeats: u64,
     began_ms: u64,
+    /// For how many seconds a cache may give it out.
+    shared_s: u64,
     pub gaps: u64,
     /// Message events: where each ended in the server's bytes, and its seq.
     pub ids: Vec<(u64, u64)>,
 }
 
 impl StreamCheck {
-    pub fn new(spec: StreamSpec, now_ms: u64) -> StreamCheck {
+    pub fn new(spec: StreamSpec, shared_s: u64, now_ms: u64) -> StreamCheck {
         StreamCheck {
             spec,
             stage: Stage::Fresh,
             tracks: Vec::new(),
             begun_at: None,
+            heartbeat_at: None,
             messages: 0,
+            copies: 0,
             heartbeats: 0,
             began_ms: now_ms,
+            shared_s,
             gaps: 0,
             ids: Vec::new(),
         }
@@ -127,7 +154,7 @@ impl StreamCheck {
                 || self
                     .tracks
                     .iter()
-                    .any(|track| self.lacks_nothing(*track, head_seq, known)),
+                    .any(|track| self.lacks_nothing(track, head_seq, known)),
             "a stream is left behind: {:?} {:?}, the log ends at {head_seq}",
             self.spec,
             self.tracks,
@@ -145,11 +172,31 @@ impl StreamCheck {
         );
     }
 
-    fn lacks_nothing(&self, track: Track, head_seq: u64, known: &Known<'_>) -> bool {
+    /// A stream that is shared has its life and no more.
+    pub fn assert_alive(&self, slack_ms: u64, known: &Known<'_>) {
+        let is_old =
+            |track: &Track| known.now_ms > track.began_ms + known.fanout_life_ms + slack_ms;
+        assert!(
+            !(self.spec.is_shared && !self.is_over() && self.tracks.iter().all(is_old)),
+            "a shared stream outlives itself: {:?}",
+            self.tracks
+        );
+    }
+
+    /// Whether the life of a stream that is shared may be over: not before a cache has stopped
+    /// giving it out.
+    fn may_expire(&self, known: &Known<'_>) -> bool {
+        let least_ms = known.fanout_life_ms * FANOUT_LIFE_LEAST_PERCENT / 100;
+        let least_ms = least_ms.max((self.shared_s + 1) * 1000);
+        let is_old = |track: &Track| known.now_ms >= track.began_ms + least_ms;
+        self.spec.is_shared && self.tracks.iter().any(is_old)
+    }
+
+    fn lacks_nothing(&self, track: &Track, head_seq: u64, known: &Known<'_>) -> bool {
         let mut lacking = known
             .model
             .visible(self.spec.view, track.next_seq, head_seq);
-        track.gap.is_none() && lacking.next().is_none()
+        track.ahead.is_empty() && track.gap.is_none() && lacking.next().is_none()
     }
 
     fn next_event(&self, bytes: &[u8]) -> Option<Event> {
@@ -194,8 +241,12 @@ impl StreamCheck {
             "`connected` comes first: {}",
             show(payload)
         );
+        let heartbeat_at = self.heartbeat_at.take();
         if text == ": heartbeat\n\n" {
             self.heartbeats += 1;
+            self.heartbeat_at = heartbeat_at
+                .or(self.begun_at)
+                .or(Some(known.log.head_seq()));
         } else if let Some(missed) = between(text, "data: {\"type\":\"gap\",\"missed\":", "}\n\n") {
             self.gaps += 1;
             self.keep(|track, view| take_gap(track, view, missed, known));
@@ -213,7 +264,13 @@ impl StreamCheck {
             );
             self.messages += 1;
             self.ids.push((end, seq));
+            let is_ahead = |track: &Track| track.ahead.front() == Some(&seq);
+            let may_be_copy = self.tracks.iter().any(is_ahead);
             self.keep(|track, view| take_message(track, view, seq, known));
+            if may_be_copy {
+                self.copies += 1;
+                coverage::count("messages of the shared history that came ahead", 1);
+            }
         } else {
             panic!("an event that there is not: {}", show(payload));
         }
@@ -222,17 +279,34 @@ impl StreamCheck {
     fn take_retry(&mut self, text: &str, known: &Known<'_>) {
         let (line, rest) = text.split_once('\n').unwrap_or_default();
         let retry_ms: u64 = line["retry: ".len()..].parse().expect("a number");
-        assert!(RETRY_MS.contains(&retry_ms), "{line}");
+        let range = if self.spec.is_shared {
+            FANOUT_RETRY_MS
+        } else {
+            RETRY_MS
+        };
+        assert!(range.contains(&retry_ms), "{line}");
         if self.stage == Stage::Fresh {
             self.stage = Stage::Live;
             return self.take_connected(rest, known);
         }
-        assert!(known.is_draining && rest == "\n", "nobody drains: {text:?}");
-        let head_seq = self.begun_at.unwrap_or(known.log.head_seq());
+        assert_eq!(rest, "\n");
+        if self.spec.is_shared {
+            assert!(
+                self.may_expire(known),
+                "the end comes too early: {:?}",
+                self.tracks
+            );
+            coverage::count("shared streams that lived out their life", 1);
+        } else {
+            assert!(known.is_draining, "nobody drains: {text:?}");
+        }
+        // With a heartbeat that is due the end goes out in one, and so is as old.
+        let begun_at = self.heartbeat_at.or(self.begun_at);
+        let head_seq = begun_at.unwrap_or(known.log.head_seq());
         let is_served = self
             .tracks
             .iter()
-            .any(|track| self.lacks_nothing(*track, head_seq, known));
+            .any(|track| self.lacks_nothing(track, head_seq, known));
         assert!(
             is_served,
             "a stream ends before it has got what was there: {:?}",
@@ -257,15 +331,14 @@ impl StreamCheck {
             .subscribed
             .iter()
             .filter(|subscribed| subscribed.unix_ms == unix_ms)
-            .map(|subscribed| self.spec.start(*subscribed, known.model))
+            .map(|subscribed| self.spec.start(subscribed, known.model))
             .collect();
         self.tracks = candidates
             .iter()
             .filter(|(_, expected)| *expected == replay)
-            .map(|(track, _)| *track)
+            .map(|(track, _)| track.clone())
             .collect();
-        self.tracks
-            .dedup_by_key(|track| (track.next_seq, track.gap));
+        self.tracks.dedup();
         assert!(
             !self.tracks.is_empty(),
             "{:?} is promised {replay} messages at {unix_ms}, expected: {candidates:?}",
@@ -295,11 +368,12 @@ impl StreamCheck {
 
 impl StreamSpec {
     /// Where such a stream begins, and how many messages it is promised from history.
-    fn start(&self, at: Subscribed, model: &Model) -> (Track, u64) {
+    fn start(&self, at: &Subscribed, model: &Model) -> (Track, u64) {
         let resume_seq = self
             .resume_after
             .filter(|seq| *seq < at.head_seq)
             .map(|seq| seq + 1);
+        let mut ahead = VecDeque::new();
         let (next_seq, gap) = match resume_seq {
             Some(seq) if seq < at.tail_seq => {
                 // What is gone is not known by session, so only who sees everything is told exactly.
@@ -312,17 +386,65 @@ impl StreamSpec {
             }
             Some(seq) => (seq, None),
             None => {
-                let newest = model.visible(self.view, at.tail_seq, at.head_seq).rev();
-                let oldest = newest.take(HISTORY_MESSAGES).last();
-                (oldest.unwrap_or(at.head_seq), None)
+                let next_seq;
+                (ahead, next_seq) = self.replay(at, model);
+                (next_seq, None)
             }
         };
-        let replay = model.visible(self.view, next_seq, at.head_seq).count() as u64;
-        (Track { next_seq, gap }, replay)
+        let by_cursor = model.visible(self.view, next_seq, at.head_seq).count();
+        let replay = (ahead.len() + by_cursor) as u64;
+        let track = Track {
+            began_ms: at.mono_ms,
+            ahead,
+            next_seq,
+            gap,
+        };
+        (track, replay)
+    }
+
+    /// The history as a new stream is shown it: what comes ahead, and where the rest begins. News
+    /// first, then what is shared, then others of the last arrivals; of each, the newest.
+    fn replay(&self, at: &Subscribed, model: &Model) -> (VecDeque<u64>, u64) {
+        let seen: Vec<u64> = model.visible(self.view, at.tail_seq, at.head_seq).collect();
+        let last_arrivals = seen.len().saturating_sub(HISTORY_MESSAGES);
+        let rank = |(place, &seq): (usize, &u64)| {
+            if seq >= at.shared.until_seq {
+                Some((2, seq))
+            } else if at.shared.seqs.contains(&seq) {
+                Some((1, seq))
+            } else {
+                (place >= last_arrivals).then_some((0, seq))
+            }
+        };
+        let mut ranked: Vec<(u8, u64)> = seen.iter().enumerate().filter_map(rank).collect();
+        ranked.sort_unstable();
+        let surplus = ranked.len().saturating_sub(HISTORY_MESSAGES);
+        let mut shown: VecDeque<u64> = ranked[surplus..].iter().map(|(_, seq)| *seq).collect();
+        shown.make_contiguous().sort_unstable();
+        // Where nothing is left out up to the head it is not copied.
+        let mut next_seq = at.head_seq;
+        for seq in seen.iter().rev() {
+            if shown.back() != Some(seq) {
+                break;
+            }
+            shown.pop_back();
+            next_seq = *seq;
+        }
+        let mut bytes = 0;
+        let fits = |seq: &&u64| {
+            bytes += model.get(**seq).map_or(0, |stored| stored.frame_bytes);
+            bytes <= REPLAY_COPY_BYTES_MAX
+        };
+        let kept = shown.iter().rev().take_while(fits).count();
+        shown.drain(..shown.len() - kept);
+        (shown, next_seq)
     }
 }
 
 fn take_gap(track: &mut Track, view: View, missed: u64, known: &Known<'_>) -> Result<(), String> {
+    if let Some(seq) = track.ahead.front() {
+        return Err(format!("a gap, and {seq} not before it"));
+    }
     if let Some((least, most)) = track.gap.take() {
         coverage::count("gaps at a resumption", 1);
         let is_right = (least.max(1)..=most).contains(&missed);
@@ -351,6 +473,13 @@ fn take_gap(track: &mut Track, view: View, missed: u64, known: &Known<'_>) -> Re
 fn take_message(track: &mut Track, view: View, seq: u64, known: &Known<'_>) -> Result<(), String> {
     if track.gap.is_some() {
         return Err(format!("{seq} comes, and no gap before it"));
+    }
+    if let Some(ahead) = track.ahead.pop_front() {
+        return if ahead == seq {
+            Ok(())
+        } else {
+            Err(format!("{seq} comes instead of {ahead}, which is ahead"))
+        };
     }
     let expected = known.model.visible(view, track.next_seq, u64::MAX).next();
     if expected != Some(seq) {

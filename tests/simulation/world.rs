@@ -1,19 +1,23 @@
 //! All there is: the node, its clients, the network and the disk, and what happens to them.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use fastrand::Rng;
 use hookcast::clock::Now;
-use hookcast::limits::DRAIN_LEAST_MS;
+use hookcast::hub::NotStored;
+use hookcast::limits::{DRAIN_LEAST_MS, HISTORY_MESSAGES};
+use hookcast::log::SharedHistory;
 use hookcast::message::{Message, MessageId, SessionId};
+use hookcast::metrics::Counter;
 use hookcast::ring::memory::MemoryMedium;
 use hookcast::shard::Role;
 
 use super::client::Client;
 use super::coverage;
 use super::kernel::{Kernel, Link, SimSocket};
-use super::model::{Fate, Model, SESSIONS, session_name};
+use super::model::{Crash, Fate, Model, SESSIONS, session_name};
 use super::node::{Node, Started};
 use super::operation::{Action, Operation, Profile, pick};
 use super::request::{self, Request, Resumption, Setting};
@@ -42,6 +46,12 @@ pub struct World {
     /// The ring's storage has been told to fail.
     pub ring_is_failing: bool,
     pub ring_failed_ms: Option<u64>,
+    /// A commit has failed, and none succeeded since: the ring may hold what was refused.
+    pub is_disk_failing: bool,
+    /// Messages before this one are on disk.
+    durable_seq: u64,
+    /// The times of the wall clock at which webhooks were accepted.
+    pub accepted_ms: BTreeSet<u64>,
     /// The ring's file has been cut or removed, and no message stored since.
     pub ring_is_cut: bool,
     /// Clients whose streams were ended in an orderly way.
@@ -69,6 +79,7 @@ impl World {
             profile: profile.clone(),
             setting: Setting {
                 has_secret: profile.has_secret,
+                is_fanned_out: profile.fanout_life_ms.is_some(),
                 body_bytes_max: profile.body_bytes_max,
                 message_bytes_usual: profile.message_bytes_usual,
             },
@@ -84,6 +95,9 @@ impl World {
             resumptions: Vec::new(),
             ring_is_failing: false,
             ring_failed_ms: None,
+            is_disk_failing: false,
+            durable_seq: 0,
+            accepted_ms: BTreeSet::new(),
             ring_is_cut: false,
             ended: Vec::new(),
         }
@@ -146,11 +160,18 @@ impl World {
             Action::Reset => self.with_client(|client| client.link.borrow_mut().reset()),
             Action::Nudge => self.with_client(|client| client.link.borrow_mut().nudge()),
             Action::Turn => self.turn_somewhere(),
+            Action::Commit => {
+                self.commit();
+            }
+            Action::Share => self.share(),
             Action::Settle => self.settle(),
             Action::Rest => {
                 let heartbeat_ms = self.profile.heartbeat_ms;
                 let ms = *pick(&mut self.rng, &[0, 1, 2, 3, 12]) * heartbeat_ms + 50;
-                self.rest(ms);
+                // Often as long as it takes streams of a short life to end by themselves.
+                let lives_ms = self.profile.fanout_life_ms.map(|life_ms| life_ms + 1_100);
+                let lives_ms = lives_ms.filter(|ms| *ms < 10_000 && self.rng.bool());
+                self.rest(lives_ms.unwrap_or(ms));
             }
             Action::Freeze => {
                 let ms = *pick(&mut self.rng, &[30, 1500, 11_000, 31_000, 100_000]);
@@ -374,24 +395,63 @@ impl World {
 
     fn admit(&mut self) {
         let (messages, keys) = self.draw_messages();
-        let outcomes = self.node.admit(messages);
+        let now = self.now();
+        if self.node.has_commits() {
+            self.note_failing();
+        }
+        let outcomes = self.node.admit(messages, now);
+        if self.node.has_commits() {
+            self.is_disk_failing |= self.ring_is_failing;
+        }
         self.observe();
         assert_eq!(outcomes.len(), keys.len(), "an outcome for each message");
         for (key, outcome) in keys.into_iter().zip(outcomes) {
             let is_stored = matches!(self.model.offers[key].fate, Fate::Stored(_));
             assert_eq!(is_stored, outcome.is_ok(), "{outcome:?}");
             if !is_stored {
-                self.model.offers[key].fate = Fate::Refused;
+                self.model.offers[key].fate = match outcome {
+                    Err(NotStored::Ring(_)) if self.node.has_commits() => Fate::Failed,
+                    _ => Fate::Refused,
+                };
             }
         }
     }
 
+    /// The mirror says which messages are the history that several nodes share: most of the last
+    /// ones, and some that came earlier.
+    fn share(&mut self) {
+        let head_seq = self.model.head_seq();
+        let until_seq = head_seq - self.rng.u64(0..4).min(head_seq);
+        let oldest = until_seq.saturating_sub(*pick(&mut self.rng, &[50, 103, 140]));
+        let lacks = *pick(&mut self.rng, &[0, 1, 10, 128]);
+        let known = oldest.max(self.model.first_seq())..until_seq;
+        let mut seqs: Vec<u64> = known.filter(|_| self.rng.u8(..) >= lacks).collect();
+        let surplus = seqs.len().saturating_sub(HISTORY_MESSAGES);
+        seqs.drain(..surplus);
+        let is_told = self
+            .node
+            .hub
+            .set_shared_history(SharedHistory { seqs, until_seq });
+        coverage::count("shared histories told", u64::from(is_told));
+        self.observe();
+    }
+
     /// Lets the model see what the hub has sent.
     pub fn observe(&mut self) {
-        let unix_ms = self.now().unix_ms;
-        while let Ok(batch) = self.node.observer.try_recv() {
-            self.model.store(&batch, u64::MAX, unix_ms);
-            self.ring_is_cut = false;
+        for batch in self.node.take_observed() {
+            if batch.frames().next().is_none() {
+                continue;
+            }
+            if self.ring_is_cut {
+                // It was written anew first.
+                self.durable_seq = self.model.head_seq();
+                self.ring_is_cut = false;
+            }
+            self.model.store(&batch, &self.accepted_ms);
+            if self.node.has_commits() {
+                self.durable_seq = self.model.head_seq();
+                self.is_disk_failing &= self.ring_is_failing;
+            }
         }
     }
 
@@ -408,6 +468,11 @@ impl World {
             self.medium.remove();
         }
         self.ring_is_cut = true;
+        if self.rng.u8(..3) == 0 {
+            // Nor can it be written anew.
+            self.medium.fail_in(0);
+            self.ring_is_failing = true;
+        }
     }
 
     // The ends of processes.
@@ -432,6 +497,9 @@ impl World {
     /// The process dies while it writes messages to its ring: some are there, and nobody has been
     /// told of any.
     fn append_in_part(&mut self, index: usize) {
+        if self.node.has_commits() {
+            return self.commit_in_part(index);
+        }
         self.run_phases(index, PHASES_BEFORE_PUBLISH);
         self.medium.freeze_in(self.rng.u64(0..20));
         coverage::count("kills in an append", 1);
@@ -442,13 +510,32 @@ impl World {
             shard.publish(&node.hub, now);
         } else {
             let (messages, _) = self.draw_messages();
-            self.node.admit(messages);
+            self.node.admit(messages, now);
         }
+    }
+
+    /// The same in the middle of a commit.
+    fn commit_in_part(&mut self, index: usize) {
+        self.run_phases(index, PHASES_BEFORE_PUBLISH + 1);
+        self.node.is_dying = true;
+        let most = *pick(&mut self.rng, &[10, 50, 700]);
+        self.medium.freeze_in(self.rng.u64(0..most));
+        self.is_disk_failing |= self.ring_is_failing;
+        let now = self.now();
+        if self.rng.bool() || !self.node.commit(now) {
+            let (messages, _) = self.draw_messages();
+            self.node.admit(messages, now);
+        }
+        coverage::count("ends in the middle of a commit", 1);
     }
 
     fn lose_power(&mut self) {
         if self.ring_is_cut {
             return;
+        }
+        if self.node.has_commits() && self.rng.bool() {
+            let index = self.rng.usize(..self.node.shards.len());
+            self.commit_in_part(index);
         }
         self.lose_clients();
         let is_late = self.rng.bool();
@@ -476,8 +563,7 @@ impl World {
     fn start(&mut self) {
         self.heal_ring();
         let now = self.now();
-        // What was cut short while it was being written, and nobody has heard of.
-        let unseen: Vec<_> = self.node.observer.try_iter().collect();
+        // What the dead process has done since is not seen: nobody was told of it.
         let Started {
             node,
             epoch,
@@ -486,18 +572,24 @@ impl World {
         } = Node::start(&self.medium, &self.profile, now);
         self.count_lives();
         self.node = node;
+        let crash = Crash {
+            durable_seq: if self.ring_is_cut {
+                0
+            } else {
+                self.durable_seq
+            },
+            is_disk_failing: self.is_disk_failing,
+        };
         if epoch == self.model.epoch {
             coverage::count("rings recovered", 1);
-            let head_seq = first_seq + history.frames().count() as u64;
-            for batch in unseen {
-                self.model.store(&batch, head_seq, now.unix_ms);
-            }
-            self.model.check_recovered(first_seq, &history);
+            self.model.check_recovered(first_seq, &history, crash);
         } else {
             coverage::count("rings begun anew", 1);
-            self.model.restart(epoch, first_seq, &history);
+            self.model.restart(epoch, first_seq, &history, crash);
         }
         self.ring_is_cut = false;
+        self.is_disk_failing = false;
+        self.durable_seq = self.model.head_seq();
     }
 
     fn count_lives(&self) {
@@ -505,12 +597,18 @@ impl World {
             coverage::count_all(&node.metrics);
             coverage::count("messages evicted", node.log.evicted);
         }
+        let errors = self.node.metrics.total(Counter::RingSyncErrors);
+        coverage::count("commits that the disk failed", errors);
+        let [done, failed] = self.node.repairs();
+        coverage::count("rings written anew", done);
+        coverage::count("rings that could not be written anew", failed);
     }
 
     fn restart(&mut self) {
         self.drain();
         self.heal_ring();
-        self.node.hub.close().expect("the ring is written");
+        let now = self.now();
+        self.node.close(now).expect("the ring is written");
         let epoch = self.model.epoch.clone();
         self.start();
         assert_eq!(self.model.epoch, epoch, "event ids outlive a restart");
@@ -523,7 +621,7 @@ impl World {
         let well: Vec<usize> = self
             .clients
             .iter()
-            .filter(|client| client.is_well())
+            .filter(|client| client.is_well() && !client.may_be_shared())
             .map(|client| client.number)
             .collect();
         self.ended.clear();

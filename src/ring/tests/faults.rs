@@ -53,6 +53,47 @@ fn a_failed_sync_is_an_error_and_no_clean_close() {
     assert_ne!(open(&medium).0.epoch(), epoch);
 }
 
+/// The kernel holds for clean what a sync has failed on, so the sync at the next start would say that
+/// messages are on disk which are not.
+#[test]
+fn where_messages_wait_for_the_disk_a_ring_that_was_not_closed_is_written_once_more() {
+    let (medium, _) = disk_with(10);
+    let open_for_commits = || Ring::open_with(Box::new(medium.clone()), 100, 5).unwrap();
+    let (mut ring, _) = open_for_commits();
+    ring.append(&message(11, 40)).unwrap();
+    medium.fail_in(0);
+    assert!(ring.commit().is_err());
+    medium.heal();
+    drop(ring);
+    let (ring, recovered) = open_for_commits();
+    assert!(matches!(recovered.report.found, Found::Intact));
+    assert_eq!(numbers(&recovered), last_100(11), "a kill keeps it");
+    drop(ring);
+    medium.lose_power(|_, _| 0);
+    let (mut ring, recovered) = open_for_commits();
+    assert_eq!(numbers(&recovered), last_100(11), "it was shown");
+    ring.sync().unwrap();
+    drop(ring);
+    assert!(matches!(open_for_commits().1.report.found, Found::Intact));
+}
+
+/// As above, within one process: the first close fails, the second must not vouch for it.
+#[test]
+fn a_close_after_a_failed_sync_vouches_for_nothing_that_is_not_on_disk() {
+    let (medium, epoch) = disk_with(10);
+    let (mut ring, _) = open(&medium);
+    ring.append(&message(11, 40)).unwrap();
+    medium.fail_in(0);
+    assert!(ring.sync().is_err());
+    medium.heal();
+    ring.sync().unwrap();
+    drop(ring);
+    medium.lose_power(|_, _| 0);
+    let (ring, recovered) = open(&medium);
+    assert_eq!(numbers(&recovered), last_100(11));
+    assert_eq!(ring.epoch(), epoch);
+}
+
 #[test]
 fn an_open_that_fails_on_the_way_leaves_the_old_file() {
     let (medium, _) = disk_with(10);

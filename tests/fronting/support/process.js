@@ -72,6 +72,10 @@ export class Process {
     });
   }
 
+  get pid() {
+    return this.#child.pid;
+  }
+
   async end(signal = 'SIGTERM') {
     if (!this.#child || this.#hasEnded) return;
     const exit = once(this.#child, 'exit');

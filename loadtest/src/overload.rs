@@ -1,0 +1,329 @@
+//! The overload scenario: what floods, slow uploads and readers that read nothing do to streams that
+//! behave.
+//!
+//! Called by `main`. Each round measures the same fan-out on a fresh server three times: quiet, under
+//! attack, and beside busy loops that take as much CPU as the attackers just did but leave the server
+//! alone. What the attack adds to the busy loops is the server's own doing; what those add to the
+//! quiet is the machine's, on which attackers, clients and server share the CPUs.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Instant;
+
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_setaffinity};
+use serde::Serialize;
+
+use crate::attack::{Crowd, Deeds};
+use crate::cli::OverloadArgs;
+use crate::control::Control;
+use crate::latency::LatencySummary;
+use crate::load::{self, Load, Rate};
+use crate::outcome::Outcome;
+use crate::proc_stats;
+use crate::scenarios::{Scenario, Sizes};
+use crate::server_process::ServerProcess;
+use crate::servers::{self, ServerKind, ServerOptions};
+use crate::single::{EXIT_UNCLEAN, check_room};
+use crate::workspace;
+
+/// Niceness of the thread that reads the streams: those who behave are elsewhere, and their latency
+/// is not to show that this machine is full of attackers.
+const READER_NICENESS: i32 = -10;
+
+/// What goes on beside the healthy streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beside {
+    Nothing,
+    Attackers,
+    BusyLoops,
+}
+
+/// The figure of how long the server was ready to run and had no CPU, in percent of the time.
+const WAITED: &str = "server waited for a CPU (%)";
+
+const ORDER: [Beside; 3] = [Beside::Nothing, Beside::Attackers, Beside::BusyLoops];
+
+/// What came of one of the three, as medians over the rounds.
+#[derive(Debug, Serialize)]
+struct Figures {
+    beside: &'static str,
+    p50_us: f64,
+    p99_us: f64,
+    p999_us: f64,
+    ack_p99_us: f64,
+    server_cpu_percent: f64,
+    server_waited_percent: f64,
+    beside_cpu_percent: f64,
+    memory_max: u64,
+    blows: u64,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Report {
+    streams: usize,
+    connections: usize,
+    rounds: u16,
+    pinned: bool,
+    figures: Vec<Figures>,
+    p99_attacked_by_quiet: f64,
+    p99_attacked_by_busy: f64,
+    faults: u64,
+}
+
+/// Runs all rounds and shows what came of them.
+pub fn run(args: &OverloadArgs, interrupted: &Arc<AtomicBool>) -> Result<ExitCode, String> {
+    let sizes = Sizes {
+        streams: Some(args.streams),
+        rate: Some(args.rate),
+        duration: Some(args.duration),
+        message_bytes: args.message_bytes,
+        ..Sizes::default()
+    };
+    let load = Load {
+        scenario: "overload".into(),
+        ..Scenario::Fanout.load(&sizes)
+    };
+    debug_assert!(matches!(load.rate, Rate::Open(_)));
+    check_room(&Load {
+        streams: load.streams + args.connections * 2,
+        ..load.clone()
+    })?;
+    if args.server.is_none() {
+        workspace::build(&Vec::from_iter(servers::package(ServerKind::Hookcast)))?;
+    }
+    let mut seen: [Vec<(Outcome, Deeds)>; 3] = Default::default();
+    for _ in 0..args.rounds {
+        let mut deeds = Deeds::default();
+        for (beside, seen) in ORDER.into_iter().zip(&mut seen) {
+            let (outcome, done) = measure(&load, args, beside, &deeds, interrupted)?;
+            if beside == Beside::Attackers {
+                deeds = done.clone();
+            }
+            seen.push((outcome, done));
+            if interrupted.load(Relaxed) {
+                return Err("interrupted".into());
+            }
+        }
+    }
+    show(&report(args, &seen), args.json)
+}
+
+fn measure(
+    load: &Load,
+    args: &OverloadArgs,
+    beside: Beside,
+    attackers: &Deeds,
+    interrupted: &Arc<AtomicBool>,
+) -> Result<(Outcome, Deeds), String> {
+    let server = start(args)?;
+    let mut crowd = None;
+    let mut begin = |control: &Control| {
+        let reader = Pid::from_raw(control.streams_tid.load(Relaxed));
+        // Needs a privilege, as with the publisher.
+        let _ = rustix::process::setpriority_process(reader, READER_NICENESS);
+        crowd = match beside {
+            Beside::Nothing => None,
+            Beside::Attackers => Some(Crowd::attack(
+                server.target.streams,
+                &args.attacks,
+                args.connections,
+            )),
+            Beside::BusyLoops => Some(Crowd::busy(&attackers.cpu_shares)),
+        };
+    };
+    let began = Instant::now();
+    let outcome = load::run_with(load, &server.target, interrupted, &mut begin);
+    let waited_ns = proc_stats::waiting_ns(&server.target.pids) as f64;
+    let waited = waited_ns / began.elapsed().as_nanos() as f64;
+    let deeds = crowd.map(Crowd::stop).unwrap_or_default();
+    let mut outcome = outcome.map_err(|error| error.0)?;
+    outcome.figures.insert(WAITED.into(), 100.0 * waited);
+    Ok((outcome, deeds))
+}
+
+/// With `--pin`, the server has the first CPU and everybody else the second.
+fn start(args: &OverloadArgs) -> Result<ServerProcess, String> {
+    // One for the publisher.
+    let connections = args.streams + 1 + args.connections;
+    let mut arguments = vec!["--max-connections".into(), connections.to_string()];
+    arguments.extend(args.server_arg.iter().cloned());
+    let options = ServerOptions {
+        program: args.server.clone(),
+        shards: args.shards,
+        heartbeat: args.heartbeat,
+        arguments,
+    };
+    if args.pin {
+        pin_to(0)?;
+    }
+    let server = servers::start(ServerKind::Hookcast, &options)?;
+    if args.pin {
+        pin_to(1)?;
+    }
+    Ok(server)
+}
+
+/// Threads and processes inherit it.
+fn pin_to(cpu: usize) -> Result<(), String> {
+    let mut cpus = CpuSet::new();
+    cpus.set(cpu);
+    sched_setaffinity(None, &cpus).map_err(|error| format!("cannot pin to CPU {cpu}: {error}"))
+}
+
+fn report(args: &OverloadArgs, seen: &[Vec<(Outcome, Deeds)>; 3]) -> Report {
+    let figures: Vec<Figures> = ["quiet", "attack", "busy loops"]
+        .into_iter()
+        .zip(seen)
+        .map(|(beside, seen)| figures(beside, seen))
+        .collect();
+    let ratio = |by: usize| figures[1].p99_us / figures[by].p99_us.max(1.0);
+    let fault = |outcome: &Outcome| {
+        outcome.missing
+            + outcome.duplicate
+            + outcome.out_of_order
+            + outcome.misdelivered
+            + outcome.gaps
+            + outcome.errors.values().sum::<u64>()
+    };
+    Report {
+        streams: args.streams,
+        connections: args.connections,
+        rounds: args.rounds,
+        pinned: args.pin,
+        p99_attacked_by_quiet: ratio(0),
+        p99_attacked_by_busy: ratio(2),
+        faults: seen
+            .iter()
+            .flatten()
+            .map(|(outcome, _)| fault(outcome))
+            .sum(),
+        figures,
+    }
+}
+
+fn figures(beside: &'static str, seen: &[(Outcome, Deeds)]) -> Figures {
+    let over_rounds = |of: &dyn Fn(&Outcome, &Deeds) -> f64| {
+        median(
+            seen.iter()
+                .map(|(outcome, deeds)| of(outcome, deeds))
+                .collect(),
+        )
+    };
+    let delivery = |of: fn(&LatencySummary) -> u64| {
+        over_rounds(&|outcome, _| outcome.delivery.as_ref().map_or(f64::NAN, |l| of(l) as f64))
+    };
+    Figures {
+        beside,
+        p50_us: delivery(|latency| latency.p50_us),
+        p99_us: delivery(|latency| latency.p99_us),
+        p999_us: delivery(|latency| latency.p999_us),
+        ack_p99_us: over_rounds(&|outcome, _| {
+            outcome
+                .ack
+                .as_ref()
+                .map_or(f64::NAN, |ack| ack.p99_us as f64)
+        }),
+        server_cpu_percent: over_rounds(&|outcome, _| {
+            outcome
+                .cost
+                .as_ref()
+                .map_or(f64::NAN, |cost| cost.cpu_percent)
+        }),
+        server_waited_percent: over_rounds(&|outcome, _| {
+            outcome.figures.get(WAITED).copied().unwrap_or(f64::NAN)
+        }),
+        beside_cpu_percent: over_rounds(&|_, deeds| 100.0 * deeds.cpu_shares.iter().sum::<f64>()),
+        memory_max: seen
+            .iter()
+            .filter_map(|(outcome, _)| Some(outcome.cost.as_ref()?.memory_max))
+            .max()
+            .unwrap_or(0),
+        blows: seen.iter().map(|(_, deeds)| deeds.blows).sum(),
+    }
+}
+
+/// The middle one; of an even count the mean of the two in the middle.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => f64::NAN,
+        count if count % 2 == 1 => values[middle],
+        _ => f64::midpoint(values[middle - 1], values[middle]),
+    }
+}
+
+fn show(report: &Report, json: bool) -> Result<ExitCode, String> {
+    if json {
+        let text = serde_json::to_string_pretty(report).map_err(|error| error.to_string())?;
+        println!("{text}");
+    } else {
+        print!("{}", describe(report));
+    }
+    Ok(if report.faults == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(EXIT_UNCLEAN)
+    })
+}
+
+fn describe(report: &Report) -> String {
+    let pinned = if report.pinned {
+        ", server and the rest each on a CPU of its own"
+    } else {
+        ""
+    };
+    let mut text = format!(
+        "overload: {} healthy streams, {} further connections, {} rounds{pinned}; ms, medians\n\
+         {:<12}{:>8}{:>8}{:>8}{:>9}{:>12}{:>12}{:>12}{:>10}{:>10}\n",
+        report.streams,
+        report.connections,
+        report.rounds,
+        "",
+        "p50",
+        "p99",
+        "p99.9",
+        "ack p99",
+        "server CPU",
+        "waited",
+        "beside CPU",
+        "MiB max",
+        "blows",
+    );
+    for row in &report.figures {
+        let ms = |us: f64| format!("{:.2}", us / 1e3);
+        text += &format!(
+            "{:<12}{:>8}{:>8}{:>8}{:>9}{:>10.0} %{:>10.0} %{:>10.0} %{:>10.1}{:>10}\n",
+            row.beside,
+            ms(row.p50_us),
+            ms(row.p99_us),
+            ms(row.p999_us),
+            ms(row.ack_p99_us),
+            row.server_cpu_percent,
+            row.server_waited_percent,
+            row.beside_cpu_percent,
+            row.memory_max as f64 / f64::from(1 << 20),
+            row.blows,
+        );
+    }
+    text += &format!(
+        "p99 under attack: {:.2} x quiet, {:.2} x busy loops; {} faults\n",
+        report.p99_attacked_by_quiet, report.p99_attacked_by_busy, report.faults
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert!((median(vec![3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
+        assert!((median(vec![4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < f64::EPSILON);
+        assert!(median(Vec::new()).is_nan());
+    }
+}
