@@ -12,6 +12,7 @@ use crate::limits::{
     FANOUT_LIFE_LEAST_PERCENT, FANOUT_RETRY_MS, READS_PER_TURN, REPLAY_COPY_BYTES_MAX, RETRY_MS,
     STALL_MS,
 };
+use crate::log::CatchUp;
 use crate::metrics::{Counter, Gauge};
 use crate::shard::connection::{NO_DEADLINE, State};
 use crate::shard::socket::{Socket, Transfer};
@@ -43,8 +44,9 @@ impl Subscriber {
             .last_event_id
             .filter(|_| shared_ms.is_none())
             .and_then(|id| EventId::parse(id.as_bytes()));
-        // Its connection ends with it, which is soon: say so.
-        to.keep_alive &= shared_ms.is_none();
+        // The connection ends with the stream, and is told so: a proxy that took it for one to keep
+        // would send a webhook on it just when it is closed.
+        to.keep_alive = false;
         Subscriber {
             view: subscription.view,
             resume_after: id.filter(|id| id.epoch == epoch).map(|id| id.seq),
@@ -76,14 +78,39 @@ impl<S: Socket> Shard<S> {
             start.ahead.clear();
         }
 
+        let first_bytes = self.first_bytes(subscriber, framing, &start, now);
+        self.connections[slot].deadline_ms = NO_DEADLINE;
+        let life_ends_ms = subscriber
+            .shared_ms
+            .map_or(NO_DEADLINE, |life_ms| now.mono_ms + life_ms);
+        let stream = Stream::new(view, framing, start.cursor, first_bytes, life_ends_ms);
+        self.set_state(slot, State::Streaming(stream));
+        let opened = match subscriber.resume_after {
+            Some(_) => Counter::StreamsResumed,
+            None => Counter::StreamsReplayed,
+        };
+        self.tally.count(opened, 1);
+        self.tally.shift(Gauge::Streams, 1);
+        self.take_place(slot, view);
+        if self.connections[slot].readable {
+            // It was told of while the connection did something else, and will not be again.
+            self.drop_input(slot);
+        }
+        self.enqueue(slot);
+    }
+
+    /// What a stream begins with: its head, its first events, and what is to be copied of the replay.
+    fn first_bytes(
+        &mut self,
+        subscriber: &Subscriber,
+        framing: Framing,
+        start: &CatchUp,
+        now: Now,
+    ) -> Vec<u8> {
         let mut first_bytes = Vec::new();
         let shared_ms = subscriber.shared_ms;
-        // The connection ends with the stream, and is told so: a proxy that took it for one to keep
-        // would send a webhook on it just when it is closed.
-        let mut to = subscriber.to;
-        to.keep_alive = false;
         self.responder
-            .stream_head(to, shared_ms.map(shared_s), &mut first_bytes);
+            .stream_head(subscriber.to, shared_ms.map(shared_s), &mut first_bytes);
         let retry_ms = self.rng.u64(match shared_ms {
             Some(_) => FANOUT_RETRY_MS,
             None => RETRY_MS,
@@ -102,23 +129,7 @@ impl<S: Socket> Shard<S> {
         for &seq in &start.ahead {
             self.log.copy_message(seq, framing, &mut first_bytes);
         }
-
-        self.connections[slot].deadline_ms = NO_DEADLINE;
-        let life_ends_ms = shared_ms.map_or(NO_DEADLINE, |life_ms| now.mono_ms + life_ms);
-        let stream = Stream::new(view, framing, start.cursor, first_bytes, life_ends_ms);
-        self.set_state(slot, State::Streaming(stream));
-        let opened = match subscriber.resume_after {
-            Some(_) => Counter::StreamsResumed,
-            None => Counter::StreamsReplayed,
-        };
-        self.tally.count(opened, 1);
-        self.tally.shift(Gauge::Streams, 1);
-        self.take_place(slot, view);
-        if self.connections[slot].readable {
-            // It was told of while the connection did something else, and will not be again.
-            self.drop_input(slot);
-        }
-        self.enqueue(slot);
+        first_bytes
     }
 
     /// How long a stream that is asked for now may be shared by a cache, if it may at all. In HTTP/1.0
