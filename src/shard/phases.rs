@@ -31,11 +31,6 @@ impl Phases {
         }
     }
 
-    /// The phase of a slot: 0 to `phases - 1`.
-    pub fn phase_of(&self, slot: usize) -> u32 {
-        self.reversed((slot / self.run) as u64) as u32
-    }
-
     /// The rest of a number by the phases, its bits in the opposite order. Its own inverse.
     fn reversed(&self, number: u64) -> usize {
         let rest = number as u32 & (self.count - 1);
