@@ -274,9 +274,11 @@ pub const COMMIT_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// See [`COMMIT_QUEUE_BYTES_MAX`]: what a message in the queue counts beside its text.
 pub const COMMIT_QUEUE_MESSAGE_BYTES: usize = 256;
 
-/// How long commits are refused outright after one has failed and the ring could not be written
-/// anew: a disk in trouble is tried once a second.
-pub const COMMIT_RETRY_MS: u64 = 1_000;
+/// How long webhooks are refused outright after the ring could not be written anew the first time;
+/// twice as long after each further time. Long enough that a try of some megabytes is little of it.
+pub const RING_REPAIR_MS_MIN: u64 = 250;
+/// The longest that gets: how much later than the disk webhooks work again at most.
+pub const RING_REPAIR_MS_MAX: u64 = 8_000;
 
 /// Connections that the kernel keeps while they wait for accept(2); it cuts this to
 /// `net.core.somaxconn`. A storm of 10,000 clients fills it, and those retry within a second.
