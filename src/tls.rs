@@ -1,7 +1,7 @@
 //! The certificate, key and authorities of TLS listeners: from files to what a handshake needs, at
 //! the start and again on SIGHUP.
 //!
-//! `server` loads it and reloads it; the accepting shard takes the newest for each connection. TLS
+//! `server` loads it, `control` reloads it; the accepting shard takes the newest for each connection. TLS
 //! 1.3 and 1.2 by rustls with ring, as the mirror's client has it. Never touches a connection.
 
 use std::fmt;
