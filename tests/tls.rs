@@ -5,7 +5,7 @@ mod support;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -403,4 +403,59 @@ fn tls_readers_that_stop_hold_little() {
     );
     let stalled = streams[0].stream.sock.peek(&mut [0; 1]);
     assert!(!matches!(&stalled, Err(error) if error.kind() == ErrorKind::WouldBlock));
+}
+
+/// Runs the doctor against localhost, with the authority's certificate as `--ca-file`.
+fn doctor(scheme: &str, address: SocketAddr, authority: &Authority) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_hookcast"))
+        .arg("doctor")
+        .arg(format!("{scheme}://localhost:{}", address.port()))
+        .args(["--watch", "5s", "--ca-file"])
+        .arg(authority.path("ca.pem"))
+        .env_clear()
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn the_doctor_finds_nothing_wrong_with_tls() {
+    let pair = Pair::start("", &["--shards", "1"]);
+    let output = doctor("https", pair.address, &pair.authority);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(
+        !text.contains("FAILED") && !text.contains(" note "),
+        "{text}"
+    );
+    for subject in ["post", "buffering", "heartbeat", "resume", "history"] {
+        let is_fine = |line: &str| line.starts_with(subject) && line.contains(" ok ");
+        assert!(text.lines().any(is_fine), "{subject}: {text}");
+    }
+}
+
+#[test]
+fn the_doctor_says_in_words_what_is_wrong_with_a_certificate() {
+    let pair = Pair::start("", &["--shards", "1"]);
+    let told = |output: Output| {
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        text
+    };
+    let text = told(doctor("https", pair.address, &Authority::new()));
+    assert!(
+        text.contains("no authority that is trusted here has signed it"),
+        "{text}"
+    );
+    let text = told(doctor("https", pair.server.address, &pair.authority));
+    assert!(text.contains("does not speak TLS"), "{text}");
+    told(doctor("http", pair.address, &pair.authority));
+
+    pair.authority.sign_for("other.example", "server");
+    pair.server.signal(Signal::HUP);
+    pair.server.wait_for_log("new connections get");
+    let text = told(doctor("https", pair.address, &pair.authority));
+    assert!(
+        text.contains("another name than localhost") && text.contains("other.example"),
+        "{text}"
+    );
 }
