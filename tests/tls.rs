@@ -459,3 +459,14 @@ fn the_doctor_says_in_words_what_is_wrong_with_a_certificate() {
         "{text}"
     );
 }
+
+/// An end without `close_notify` would be an error to its reader.
+#[test]
+fn an_idle_connection_is_closed_with_a_close_notify() {
+    let mut pair = Pair::start("", &["--drain", "0s"]);
+    let mut client = pair.open();
+    assert!(client.is_served());
+    pair.server.signal(Signal::TERM);
+    assert_eq!(client.stream.read(&mut [0; 1024]).unwrap(), 0);
+    assert!(pair.server.wait().success());
+}
