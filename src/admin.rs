@@ -1,7 +1,8 @@
 //! Metrics, health and a page with live figures on an address of their own (`--admin`), for the
 //! operator alone.
 //!
-//! Started by `server` before anything else, so that it can tell of the start. A few threads serve
+//! Started by `server` before anything else, so that it can tell of the start; in a successor, only
+//! when that serves, as the predecessor's answers until then. A few threads serve
 //! one connection after the other, one request each: rendering the metrics, which counts 20,000
 //! descriptors if need be, never delays a stream, and a scraper that is slow does not delay a health
 //! check. Uses the HTTP core with blocking sockets and short deadlines. Never serves anything

@@ -8,10 +8,12 @@
 mod args;
 mod document;
 mod error;
+mod kv;
 mod listen;
 mod secret;
 mod table;
 mod value;
+mod warnings;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -28,10 +30,12 @@ use ipnet::IpNet;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use self::args::{Args, Subcommands};
+use self::kv::{ACCOUNT_VARIABLE, NAMESPACE_VARIABLE, TOKEN_VARIABLE};
 use self::value::{Count, Origin};
 use crate::limits;
 
 pub use self::error::ConfigError;
+pub use self::kv::KvConfig;
 pub use self::listen::{Listen, ListenAddress};
 pub use self::secret::Secret;
 pub use self::table::markdown_table;
@@ -39,11 +43,6 @@ pub use self::value::{Durability, Endpoint, HeaderName, LogFormat, LogLevel};
 
 /// The ring's name unless `--ring` gives another.
 const RING_FILE_DEFAULT: &str = "hookcast.ring";
-
-/// The variables that switch the mirror on: all of them or none.
-const ACCOUNT_VARIABLE: &str = "CLOUDFLARE_ACCOUNT_ID";
-const TOKEN_VARIABLE: &str = "CLOUDFLARE_API_TOKEN";
-const NAMESPACE_VARIABLE: &str = "WEBHOOK_KV";
 
 /// Everything that can be configured, valid and complete.
 #[derive(Debug, Clone)]
@@ -114,27 +113,6 @@ pub enum AllowOrigins {
     Any,
     /// These and no others, each as a browser sends it in `Origin`; at least one.
     Exactly(Vec<String>),
-}
-
-/// A Cloudflare KV namespace and how to use it.
-#[derive(Debug, Clone)]
-pub struct KvConfig {
-    /// Base URL of the REST API.
-    pub endpoint: Endpoint,
-    /// The account's id: letters, digits, `-` and `_`, so it can stand in a path as it is.
-    pub account: String,
-    /// The namespace's id, of the same characters.
-    pub namespace: String,
-    /// The bearer token.
-    pub token: Secret,
-    /// Time between two reads.
-    pub poll_interval: Duration,
-    /// Least time between two writes.
-    pub write_interval: Duration,
-    /// Longest time for one call.
-    pub timeout: Duration,
-    /// Certificates in PEM to trust instead of the public authorities.
-    pub ca_pem: Option<Vec<u8>>,
 }
 
 /// A public address to examine.
@@ -333,7 +311,7 @@ fn build(
         Some(ValueSource::DefaultValue) => default_ring(environment),
         _ => args.ring.clone(),
     };
-    let kv = kv(&args, environment)?;
+    let kv = kv::settings(&args, environment)?;
     let doctor = doctor(&args)?;
     let mut config = Config {
         ring,
@@ -367,7 +345,7 @@ fn build(
     }
     config
         .warnings
-        .extend(warnings(&config, matches, environment));
+        .extend(warnings::of(&config, matches, environment));
     Ok(config)
 }
 
@@ -492,43 +470,6 @@ fn secret(
     }
 }
 
-/// The mirror's settings: there when its three variables are; empty ones count as missing.
-fn kv(args: &Args, environment: &Environment) -> Result<Option<KvConfig>, ConfigError> {
-    let variables = [ACCOUNT_VARIABLE, TOKEN_VARIABLE, NAMESPACE_VARIABLE];
-    let mut values = [None; 3];
-    for (value, name) in values.iter_mut().zip(variables) {
-        *value = environment.text(name)?.filter(|text| !text.is_empty());
-    }
-    let [Some(account), Some(token), Some(namespace)] = values else {
-        let (missing, given): (Vec<_>, Vec<_>) = variables
-            .iter()
-            .zip(values)
-            .partition(|(_, value)| value.is_none());
-        if given.is_empty() {
-            return Ok(None);
-        }
-        let names: Vec<&str> = missing.iter().map(|(name, _)| **name).collect();
-        return Err(ConfigError::new(format!(
-            "missing {}: Cloudflare KV needs all three of its variables, or none",
-            names.join(" and ")
-        )));
-    };
-    Ok(Some(KvConfig {
-        endpoint: args.kv_endpoint.clone(),
-        account: kv_id(account, ACCOUNT_VARIABLE)?,
-        namespace: kv_id(namespace, NAMESPACE_VARIABLE)?,
-        token: kv_token(token)?,
-        poll_interval: args.kv_poll,
-        write_interval: args.kv_write_interval,
-        timeout: args.kv_timeout,
-        ca_pem: args
-            .kv_ca_file
-            .as_deref()
-            .map(|path| ca_pem(path, "--kv-ca-file"))
-            .transpose()?,
-    }))
-}
-
 fn doctor(args: &Args) -> Result<Option<DoctorConfig>, ConfigError> {
     let Some(Subcommands::Doctor(doctor)) = &args.command else {
         return Ok(None);
@@ -542,32 +483,6 @@ fn doctor(args: &Args) -> Result<Option<DoctorConfig>, ConfigError> {
             .map(|path| ca_pem(path, "--ca-file"))
             .transpose()?,
     }))
-}
-
-/// A bearer token (RFC 6750 section 2.1): visible ASCII characters.
-fn kv_token(text: &str) -> Result<Secret, ConfigError> {
-    if text.chars().all(|c| c.is_ascii_graphic()) {
-        Secret::parse(text, TOKEN_VARIABLE)
-    } else {
-        Err(ConfigError::new(format!(
-            "{TOKEN_VARIABLE} has a character that no token has"
-        )))
-    }
-}
-
-/// An id that can stand in a URL's path as it is. Cloudflare's are 32 hexadecimal digits.
-fn kv_id(text: &str, name: &str) -> Result<String, ConfigError> {
-    let is_valid = text.len() <= 64
-        && text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
-    if is_valid {
-        Ok(text.to_owned())
-    } else {
-        Err(ConfigError::new(format!(
-            "{name} is not an id: up to 64 letters, digits, - and _"
-        )))
-    }
 }
 
 /// Reads the file of a flag that names certificates.
@@ -592,82 +507,6 @@ fn ca_pem(path: &Path, flag: &str) -> Result<Vec<u8>, ConfigError> {
         return Err(invalid("has no certificate in PEM form in it".into()));
     }
     Ok(pem)
-}
-
-/// See [`Config::warnings`].
-fn warnings(config: &Config, matches: &ArgMatches, environment: &Environment) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let public = config
-        .listen
-        .iter()
-        .filter_map(Listen::socket_address)
-        .find(|address| !address.ip().is_loopback());
-    if let (Some(address), None) = (public, &config.secret) {
-        warnings.push(format!(
-            "listening on {address} with no secret: whoever reaches it can send messages and read all of them; \
-             set --secret-file or WEBHOOK_SECRET"
-        ));
-    }
-    if let Some(admin) = config.admin.filter(|address| !address.ip().is_loopback()) {
-        warnings.push(format!(
-            "--admin {admin} has no access control and can be reached from other machines; use a loopback address"
-        ));
-    }
-    let room = config.file_limit - files_reserved(config.file_limit);
-    if config.connections_max as u64 > room {
-        warnings.push(format!(
-            "--max-connections {} is more than the limit of {} open files leaves room for ({room}); \
-             raise the hard limit (LimitNOFILE= in systemd, ulimit -Hn in a shell)",
-            config.connections_max, config.file_limit
-        ));
-    }
-    if let Some(kv) = config.kv.as_ref().filter(|kv| kv.endpoint.is_exposed()) {
-        warnings.push(format!(
-            "--kv-endpoint {} sends the API token over the network in clear text; use https",
-            kv.endpoint.as_str()
-        ));
-    }
-    if config.kv.is_none() {
-        warnings.extend(kv_flags_given(matches).map(|flag| {
-            format!("{flag} has no effect: {ACCOUNT_VARIABLE}, {TOKEN_VARIABLE} and {NAMESPACE_VARIABLE} are not set")
-        }));
-    }
-    warnings.extend(unknown_variables(environment).map(|name| {
-        format!("{name} is no setting of hookcast and has no effect; see --help for those that are")
-    }));
-    warnings
-}
-
-/// The flags for KV that were given, on the command line or in the environment.
-fn kv_flags_given(matches: &ArgMatches) -> impl Iterator<Item = String> {
-    matches
-        .ids()
-        .map(clap::Id::as_str)
-        .filter(|id| id.starts_with("kv_"))
-        .filter(|id| {
-            matches!(
-                matches.value_source(id),
-                Some(ValueSource::CommandLine | ValueSource::EnvVariable)
-            )
-        })
-        .map(|id| format!("--{}", id.replace('_', "-")))
-}
-
-/// Variables that look like settings and are none: spelling mistakes, mostly. Those that
-/// Kubernetes makes for a service called hookcast are left out.
-fn unknown_variables(environment: &Environment) -> impl Iterator<Item = String> {
-    let known: Vec<OsString> = Args::command()
-        .get_arguments()
-        .filter_map(|argument| argument.get_env().map(OsStr::to_owned))
-        .collect();
-    environment
-        .0
-        .keys()
-        .filter(move |name| !known.contains(name))
-        .filter_map(|name| name.to_str())
-        .filter(|name| name.starts_with("HOOKCAST_"))
-        .filter(|name| !name.starts_with("HOOKCAST_SERVICE_") && !name.starts_with("HOOKCAST_PORT"))
-        .map(|name| name.escape_debug().to_string())
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 mod batch;
 mod commit;
 mod ids;
+mod repair;
 
 use std::collections::VecDeque;
 use std::io;
@@ -23,6 +24,7 @@ pub use self::batch::{Batch, FrameRef, SenderId};
 pub use self::commit::Committer;
 use self::commit::{CommitQueue, Origin, Queued};
 use self::ids::MessageIds;
+use self::repair::Repairs;
 use crate::limits::{BATCH_BYTES_MAX, FRAME_OVERHEAD_BYTES_MAX, HISTORY_MESSAGES};
 use crate::log::SharedHistory;
 use crate::message::{Draft, Message, MessageId};
@@ -129,6 +131,7 @@ struct State {
     /// What the ring holds and was shown, oldest first.
     history: VecDeque<Arc<Message>>,
     ids: MessageIds,
+    repairs: Repairs,
 }
 
 /// Where messages go.
@@ -175,6 +178,7 @@ impl Hub {
                 store,
                 history: VecDeque::new(),
                 ids: MessageIds::new(),
+                repairs: Repairs::default(),
             }),
             outlets: Vec::new(),
             mirror: None,
@@ -264,6 +268,7 @@ impl Hub {
             state,
             &mut || drafts.pop_front(),
             |state, draft| state.message_of(draft, unix_ms),
+            unix_ms,
             outcomes,
         );
         if outcomes.len() > taken {
@@ -277,6 +282,7 @@ impl Hub {
     pub fn admit(
         &self,
         messages: &[Arc<Message>],
+        unix_ms: u64,
         patience: Duration,
     ) -> Vec<Result<Receipt, NotStored>> {
         let deadline = Instant::now() + patience;
@@ -295,6 +301,7 @@ impl Hub {
                     state,
                     &mut || left.pop_front(),
                     |_, message| Ok(message),
+                    unix_ms,
                     &mut outcomes,
                 );
             }
@@ -330,10 +337,17 @@ impl Hub {
     /// way. The last thing in a drain. Nothing happens to a ring that was released.
     pub fn close(&self) -> io::Result<()> {
         let mut state = self.lock();
-        let State { store, history, .. } = &mut *state;
+        let State {
+            store,
+            history,
+            repairs,
+            ..
+        } = &mut *state;
         match store {
             Store::Ring(ring) => {
-                mend(ring, &*history).map_err(io::Error::other)?;
+                repairs
+                    .mend_now(ring, &*history)
+                    .map_err(io::Error::other)?;
                 return ring.sync();
             }
             Store::Released { .. } => return Ok(()),
@@ -364,10 +378,17 @@ impl Hub {
     /// [`io::ErrorKind::Unsupported`] is that of [`Hub::can_release`].
     pub fn release(&self) -> io::Result<()> {
         let mut state = self.lock();
-        let State { store, history, .. } = &mut *state;
+        let State {
+            store,
+            history,
+            repairs,
+            ..
+        } = &mut *state;
         match store {
             Store::Ring(ring) => {
-                mend(ring, &*history).map_err(io::Error::other)?;
+                repairs
+                    .mend_now(ring, &*history)
+                    .map_err(io::Error::other)?;
                 ring.sync()?;
                 let next_seq = ring.next_seq();
                 *store = Store::Released { next_seq };
@@ -413,6 +434,7 @@ impl Hub {
         mut state: MutexGuard<'_, State>,
         next: &mut dyn FnMut() -> Option<T>,
         mut message: impl FnMut(&mut State, T) -> Result<Arc<Message>, NotStored>,
+        unix_ms: u64,
         outcomes: &mut Vec<Result<Receipt, NotStored>>,
     ) {
         let mut sent = false;
@@ -422,8 +444,8 @@ impl Hub {
             while batch.bytes.len() < BATCH_BYTES_MAX
                 && let Some(item) = next()
             {
-                let stored =
-                    message(&mut state, item).and_then(|m| self.store(&mut state, &mut batch, m));
+                let stored = message(&mut state, item)
+                    .and_then(|m| self.store(&mut state, &mut batch, m, unix_ms));
                 outcomes.push(stored);
             }
             if batch.frames.is_empty() {
@@ -515,22 +537,29 @@ impl Hub {
         state: &mut State,
         batch: &mut Batch,
         message: Arc<Message>,
+        unix_ms: u64,
     ) -> Result<Receipt, NotStored> {
-        let State { store, history, .. } = &mut *state;
+        let State {
+            store,
+            history,
+            repairs,
+            ..
+        } = &mut *state;
         let Store::Ring(ring) = store else {
             return Err(NotStored::Busy);
         };
         self.encode(batch, ring.next_seq(), &message)?;
         // Whether the file is still what it was is looked at once per batch.
         let looked = if batch.frames.len() == 1 {
-            mend(ring, &*history)
+            repairs.mend(ring, &*history, unix_ms)
         } else {
             Ok(())
         };
-        if let Err(error) = looked.and_then(|()| ring.append(&message)) {
+        if let Err(error) = looked.and_then(|()| ring.append(&message).map_err(Arc::new)) {
             batch.pop();
-            return Err(NotStored::Ring(Arc::new(error)));
+            return Err(NotStored::Ring(error));
         }
+        repairs.note_success();
         let receipt = Receipt::of(&message);
         state.remember(message);
         Ok(receipt)
@@ -634,19 +663,6 @@ impl State {
         }
         self.history.push_back(message);
     }
-}
-
-/// Writes the ring's file anew from the history if somebody has cut or removed it: a write to a page
-/// that is gone would end the process.
-fn mend<'a>(
-    ring: &mut Ring,
-    history: impl IntoIterator<Item = &'a Arc<Message>>,
-) -> Result<(), RingError> {
-    let Err(error) = ring.check() else {
-        return Ok(());
-    };
-    tracing::warn!(%error, "the ring file was changed from outside; writing it anew");
-    ring.repair(history.into_iter().map(|message| &**message))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! How far the process is in its life, for those who ask whether to send it work.
 //!
-//! Moved on by `server`, read by the admin address. Goes one way only.
+//! Moved on by `server` and `control`, read by the admin address. Goes one way only.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 

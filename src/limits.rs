@@ -77,12 +77,23 @@ pub const SLICE_VISITS: usize = 1024;
 /// live on the stack.
 pub const GATHER_EXTENTS_MAX: usize = 64;
 
+/// Up to so many bytes of several extents are joined on the stack and sent with send(2), which costs
+/// less than writev(2) by more than the copy: a heartbeat that rides along with a message of the
+/// usual size.
+pub const JOINED_WRITE_BYTES_MAX: usize = 1024;
+
 /// Bytes read from one socket in one call.
 pub const READ_BYTES: usize = 16 * 1024;
 
 /// The heartbeat interval is cut into this many phases; a stream's slot says which is its own, so
 /// at 20,000 streams and 2 s a phase sends 157 heartbeats every 15.6 ms.
 pub const HEARTBEAT_PHASES: usize = 128;
+
+/// Streams in a row that share a heartbeat's phase. What the kernel holds of sockets that were
+/// accepted one after the other lies close together: writing to them in that order costs a tenth
+/// less than picking every 128th (README, Benchmarks). Small, so that a thousand streams fill half
+/// of the phases.
+pub const HEARTBEAT_RUN: usize = 16;
 
 /// Phases that a heartbeat waits for a message to ride along with before it goes out alone: 125 ms
 /// at 2 s, which at ten messages a second is every heartbeat.
@@ -263,9 +274,11 @@ pub const COMMIT_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// See [`COMMIT_QUEUE_BYTES_MAX`]: what a message in the queue counts beside its text.
 pub const COMMIT_QUEUE_MESSAGE_BYTES: usize = 256;
 
-/// How long commits are refused outright after one has failed and the ring could not be written
-/// anew: a disk in trouble is tried once a second.
-pub const COMMIT_RETRY_MS: u64 = 1_000;
+/// How long webhooks are refused outright after the ring could not be written anew the first time;
+/// twice as long after each further time. Long enough that a try of some megabytes is little of it.
+pub const RING_REPAIR_MS_MIN: u64 = 250;
+/// The longest that gets: how much later than the disk webhooks work again at most.
+pub const RING_REPAIR_MS_MAX: u64 = 8_000;
 
 /// Connections that the kernel keeps while they wait for accept(2); it cuts this to
 /// `net.core.somaxconn`. A storm of 10,000 clients fills it, and those retry within a second.

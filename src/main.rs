@@ -1,4 +1,5 @@
-//! The `hookcast` binary: reads the configuration, starts the log, runs the server.
+//! The `hookcast` binary: reads the configuration, starts the log, and runs the server or one of the
+//! commands that examine something.
 
 use std::io::Write;
 use std::process::ExitCode;

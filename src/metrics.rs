@@ -1,8 +1,9 @@
 //! What the server counts, and its exposition in the Prometheus text format (version 0.0.4).
 //!
-//! Each shard counts into a [`Tally`] of its own, plain integers, and flushes it into the shared
-//! [`Metrics`] once per turn: counting costs an addition, and the shards meet in the same cache
-//! lines only at flushes. The admin thread calls [`Metrics::gather`] and [`encode`]. Nothing here does
+//! Whoever counts, a shard above all, does so into a [`Tally`] of its own, plain integers, and flushes
+//! it into the shared [`Metrics`], a shard once per turn: counting costs an addition, and the shards
+//! meet in the same cache lines only at flushes. The admin address calls [`Metrics::gather`] and
+//! [`encode`]. Nothing here does
 //! I/O but the look at `/proc/self` when gathering.
 //!
 //! - `series`: what there is, as tables.

@@ -166,7 +166,7 @@ impl Kind {
                     "POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"
                 );
                 socket.write_all(head.as_bytes())?;
-                socket.write_all(&[b'x'; UPLOAD_BYTES])?;
+                socket.write_all(&vec![b'x'; UPLOAD_BYTES])?;
             }
             Kind::Unread => {
                 let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(2 * PIPELINED);

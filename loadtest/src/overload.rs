@@ -6,6 +6,7 @@
 //! alone. What the attack adds to the busy loops is the server's own doing; what those add to the
 //! quiet is the machine's, on which attackers, clients and server share the CPUs.
 
+use std::fmt::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -120,7 +121,7 @@ fn measure(
 ) -> Result<(Outcome, Deeds), String> {
     let server = start(args)?;
     let mut crowd = None;
-    let mut begin = |control: &Control| {
+    let mut bring_crowd = |control: &Control| {
         let reader = Pid::from_raw(control.streams_tid.load(Relaxed));
         // Needs a privilege, as with the publisher.
         let _ = rustix::process::setpriority_process(reader, READER_NICENESS);
@@ -135,7 +136,7 @@ fn measure(
         };
     };
     let began = Instant::now();
-    let outcome = load::run_with(load, &server.target, interrupted, &mut begin);
+    let outcome = load::run_with(load, &server.target, interrupted, &mut bring_crowd);
     let waited_ns = proc_stats::waiting_ns(&server.target.pids) as f64;
     let waited = waited_ns / began.elapsed().as_nanos() as f64;
     let deeds = crowd.map(Crowd::stop).unwrap_or_default();
@@ -295,8 +296,10 @@ fn describe(report: &Report) -> String {
     );
     for row in &report.figures {
         let ms = |us: f64| format!("{:.2}", us / 1e3);
-        text += &format!(
-            "{:<12}{:>8}{:>8}{:>8}{:>9}{:>10.0} %{:>10.0} %{:>10.0} %{:>10.1}{:>10}\n",
+        // Writing to a String does not fail.
+        let _ = writeln!(
+            text,
+            "{:<12}{:>8}{:>8}{:>8}{:>9}{:>10.0} %{:>10.0} %{:>10.0} %{:>10.1}{:>10}",
             row.beside,
             ms(row.p50_us),
             ms(row.p99_us),
@@ -309,8 +312,9 @@ fn describe(report: &Report) -> String {
             row.blows,
         );
     }
-    text += &format!(
-        "p99 under attack: {:.2} x quiet, {:.2} x busy loops; {} faults\n",
+    let _ = writeln!(
+        text,
+        "p99 under attack: {:.2} x quiet, {:.2} x busy loops; {} faults",
         report.p99_attacked_by_quiet, report.p99_attacked_by_busy, report.faults
     );
     text

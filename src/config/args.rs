@@ -195,7 +195,10 @@ pub(super) struct Args {
     #[arg(value_parser = value::duration(limits::FANOUT_LIFE_RANGE))]
     pub cdn_fanout: Option<Duration>,
 
-    /// Origin whose pages may use the API, such as https://app.example; may be repeated, * is all
+    /// Origin whose pages may read answers, such as https://app.example; may be repeated, * is all
+    ///
+    /// Other pages are refused by the browser, which does send a simple POST from any page and keeps
+    /// only its answer back: what keeps webhooks out is a secret.
     #[arg(long, env = "HOOKCAST_ALLOW_ORIGIN", value_name = "ORIGIN", help_heading = ACCESS)]
     #[arg(value_delimiter = ',', default_value = "*", value_parser = value::origin)]
     pub allow_origin: Vec<Origin>,

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use clap::CommandFactory;
 
 use super::args::Args;
-use super::{ACCOUNT_VARIABLE, NAMESPACE_VARIABLE, TOKEN_VARIABLE};
+use super::kv::{ACCOUNT_VARIABLE, NAMESPACE_VARIABLE, TOKEN_VARIABLE};
 
 /// Settings that have no flag: secrets, and what the service manager sets.
 const VARIABLES_ALONE: [(&str, &str); 5] = [

@@ -11,7 +11,7 @@ use std::ops::Range;
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, METHOD_BYTES_MAX, TARGET_BYTES_MAX};
 
 use super::error::Refusal;
-use super::request::{Method, Version};
+use super::request_line::{Method, Version};
 use super::target;
 
 /// Finds the end of a head (RFC 9112 section 2.2, but with CRLF as the only end of a line).

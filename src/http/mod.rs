@@ -6,7 +6,8 @@
 //! 1. [`RequestReader`] takes the bytes as they come and finds one whole request ([`request`],
 //!    with `head` for the request line and the fields, `target` for the target and `Host`, `body`
 //!    for chunked framing);
-//! 2. [`route()`] decides what is asked for (`json` reads the webhook's body);
+//! 2. [`route()`] decides what is asked for (`query` and `access` for who may see what, `json` for the
+//!    webhook's body);
 //! 3. [`Responder`] encodes the answer ([`response`]).
 //!
 //! Beside it, [`named_client`] reads who the client is from what a proxy says.
@@ -34,13 +35,16 @@
 //! - `Expect: 100-continue` and no other expectation.
 //! - `X-Webhook-Secret`, `Last-Event-ID` and `Origin` at most once each.
 
+mod access;
 mod body;
 pub mod error;
 pub mod etag;
 mod forwarded;
 mod head;
 mod json;
+mod query;
 pub mod request;
+mod request_line;
 pub mod response;
 pub mod route;
 mod target;
@@ -48,8 +52,10 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+pub use access::Access;
 pub use error::{Allow, ErrorAnswer, Refusal, Status};
 pub use forwarded::named_client;
-pub use request::{Method, Phase, Progress, Request, RequestReader, Version};
-pub use response::{AllowOrigin, CONTINUE, InvalidOrigin, ReplyTo, Responder};
-pub use route::{Access, HistoryQuery, Route, Subscription, View, error_before_body, route};
+pub use request::{Phase, Progress, Request, RequestReader};
+pub use request_line::{Method, Version};
+pub use response::{AllowOrigin, CONTINUE, ReplyTo, Responder};
+pub use route::{HistoryQuery, Route, Subscription, View, error_before_body, route};

@@ -12,39 +12,7 @@ use crate::limits::{READ_BYTES, REQUEST_BUFFER_KEEP_BYTES};
 use super::body::ChunkedDecoder;
 use super::error::Refusal;
 use super::head::{Expectation, Framing, Head, HeadScanner, Span};
-
-/// The methods this server tells apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are those of RFC 9110 section 9.3")]
-pub enum Method {
-    Get,
-    Head,
-    Post,
-    Options,
-    /// Every other token; methods are case-sensitive.
-    Other,
-}
-
-impl Method {
-    pub(super) fn of(token: &str) -> Method {
-        match token {
-            "GET" => Method::Get,
-            "HEAD" => Method::Head,
-            "POST" => Method::Post,
-            "OPTIONS" => Method::Options,
-            _ => Method::Other,
-        }
-    }
-}
-
-/// The protocol version of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Version {
-    /// HTTP/1.0.
-    Http10,
-    /// HTTP/1.1.
-    Http11,
-}
+use super::request_line::{Method, Version};
 
 /// A request that is read whole, in the reader's buffer.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -15,11 +15,10 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
-use super::{Batch, Hub, NotStored, Receipt, SenderId, mend};
+use super::repair::Repairs;
+use super::{Batch, Hub, NotStored, Receipt, SenderId};
 use crate::clock::{Clock, Now};
-use crate::limits::{
-    BATCH_BYTES_MAX, COMMIT_QUEUE_BYTES_MAX, COMMIT_QUEUE_MESSAGE_BYTES, COMMIT_RETRY_MS,
-};
+use crate::limits::{BATCH_BYTES_MAX, COMMIT_QUEUE_BYTES_MAX, COMMIT_QUEUE_MESSAGE_BYTES};
 use crate::message::Message;
 use crate::metrics::{Counter, Metrics, Tally, Timing};
 use crate::ring::{Ring, RingError};
@@ -104,18 +103,14 @@ impl CommitQueue {
     }
 }
 
-/// Why nothing can be committed at the moment.
-struct Fault {
-    error: Arc<RingError>,
-    /// When the ring was last tried to be written anew, in monotonic milliseconds.
-    tried_ms: u64,
-}
-
 /// The owner of the ring where commits wait for the disk.
 pub struct Committer {
     ring: Ring,
     /// The disk has failed a commit, and the ring holds messages that were refused.
-    fault: Option<Fault>,
+    holds_refused: bool,
+    /// In trouble from a commit that failed, or a repair, until a commit succeeds. By the monotonic
+    /// clock.
+    repairs: Repairs,
     tally: Tally,
 }
 
@@ -142,7 +137,8 @@ impl Committer {
     pub(super) fn new(ring: Ring) -> Committer {
         Committer {
             ring,
-            fault: None,
+            holds_refused: false,
+            repairs: Repairs::default(),
             tally: Tally::new(),
         }
     }
@@ -170,18 +166,11 @@ impl Committer {
             };
             group.outcomes.push((origin, stored));
         }
-        if !group.messages.is_empty()
-            && let Err(error) = self.sync(&clock)
-        {
-            let error = Arc::new(RingError::Unsynced(error));
-            tracing::error!(%error, "a commit has failed; writing the ring anew without it");
-            self.tally.count(Counter::RingSyncErrors, 1);
-            group.fail(&error);
-            self.fault = Some(Fault {
-                error,
-                tried_ms: clock().mono_ms,
-            });
-            self.rewind(hub);
+        if !group.messages.is_empty() {
+            match self.sync(&clock) {
+                Ok(()) => self.repairs.note_success(),
+                Err(error) => self.fail(hub, &mut group, error, clock().mono_ms),
+            }
         }
         // Before anybody is told: who has an answer finds its commit counted.
         self.tally.flush(metrics);
@@ -191,49 +180,58 @@ impl Committer {
 
     /// Commits what is still queued and marks the ring as cleanly closed.
     pub fn close(&mut self, hub: &Hub) -> io::Result<()> {
-        if let Some(fault) = &self.fault {
+        if self.holds_refused {
             // What is in the file is not what was acknowledged: no mark may vouch for it.
-            let error = Arc::clone(&fault.error);
-            if !self.rewind(hub) {
-                return Err(io::Error::other(error.to_string()));
-            }
+            self.rewind(hub).map_err(io::Error::other)?;
         }
-        mend(&mut self.ring, &hub.ring_view().messages).map_err(io::Error::other)?;
+        self.repairs
+            .mend_now(&mut self.ring, &hub.ring_view().messages)
+            .map_err(io::Error::other)?;
         self.ring.sync()
+    }
+
+    /// Nothing of the group is on disk. The first time in a row the ring is written anew at once;
+    /// where that does not help, with the next commit that is due.
+    fn fail(&mut self, hub: &Hub, group: &mut Group, error: io::Error, now_ms: u64) {
+        let error = Arc::new(RingError::Unsynced(error));
+        self.tally.count(Counter::RingSyncErrors, 1);
+        group.fail(&error);
+        self.holds_refused = true;
+        let is_first = !self.repairs.is_in_trouble();
+        let what =
+            "a commit has failed; webhooks are refused until the ring is written anew without it";
+        self.repairs.note_failure(&error, now_ms, what);
+        if is_first {
+            // If it fails, it is tried again when it is due.
+            let _ = self.rewind(hub);
+        }
     }
 
     /// Sees that the ring is what it should be before it is appended to.
     fn make_ready(&mut self, hub: &Hub, now_ms: u64) -> Result<(), Arc<RingError>> {
-        if let Some(fault) = &mut self.fault {
-            let error = Arc::clone(&fault.error);
-            let is_too_soon = now_ms < fault.tried_ms + COMMIT_RETRY_MS;
-            fault.tried_ms = if is_too_soon { fault.tried_ms } else { now_ms };
-            if is_too_soon || !self.rewind(hub) {
-                return Err(error);
-            }
+        if self.holds_refused {
+            return match self.repairs.refusal(now_ms) {
+                Some(error) => Err(error),
+                None => self
+                    .rewind(hub)
+                    .map_err(|error| self.repairs.note_unrepaired(error, now_ms)),
+            };
         }
-        match self.ring.check() {
-            Ok(()) => Ok(()),
-            Err(_) => mend(&mut self.ring, &hub.ring_view().messages).map_err(Arc::new),
+        if self.ring.check().is_ok() {
+            return Ok(());
         }
+        let history = hub.ring_view().messages;
+        self.repairs.mend(&mut self.ring, &history, now_ms)
     }
 
-    /// Takes back everything that is in the ring and was not shown; whether that went well.
-    fn rewind(&mut self, hub: &Hub) -> bool {
+    /// Takes back everything that is in the ring and was not shown.
+    fn rewind(&mut self, hub: &Hub) -> Result<(), RingError> {
         let view = hub.ring_view();
         let next_seq = view.first_seq + view.messages.len() as u64;
         let history = view.messages.iter().map(|message| &**message);
-        match self.ring.rewind(next_seq, history) {
-            Ok(()) => {
-                self.fault = None;
-                tracing::info!("the ring is written anew and on disk");
-                true
-            }
-            Err(error) => {
-                tracing::error!(%error, "the ring cannot be written anew; webhooks are refused until it can");
-                false
-            }
-        }
+        self.ring.rewind(next_seq, history)?;
+        self.holds_refused = false;
+        Ok(())
     }
 
     /// Encodes first, appends last, as every publish does.

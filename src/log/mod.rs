@@ -7,6 +7,11 @@
 //! What a stream may see is its [`View`]. Untargeted frames ("broadcasts") are listed apart, and so
 //! are the frames of each session, so that neither finding nor counting the frames of a view looks
 //! at a frame outside it: the cost of a targeted message does not grow with the other sessions.
+//!
+//! - `bytes`: the byte ring; `sessions`: the frames of each session.
+//! - `gather`: what one write takes of both.
+//! - `page`: the same for who asks instead of keeping a stream.
+//! - `shared`: what a new stream begins with where several nodes share a history.
 
 mod bytes;
 mod gather;

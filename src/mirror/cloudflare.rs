@@ -4,10 +4,7 @@
 //! bytes and ends in a [`Reply`]; no answer, however odd, is an error of this program. The token is
 //! in the `Authorization` header and nowhere else: not in a `Debug` form, not in a failure's text,
 //! and no redirect is followed that could carry it elsewhere.
-//!
-//! The proxy variables of the environment (`ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY`, in this order,
-//! and `NO_PROXY`) are honoured, as in other tools of an operator behind an egress proxy, except
-//! for an endpoint on this very machine.
+//! Whom it trusts and which proxies it takes is the matter of [`client`](crate::client).
 
 use std::fmt;
 use std::io::{ErrorKind, Read};

@@ -248,9 +248,8 @@ impl Worker {
     /// published meanwhile is seen before it is overwritten.
     fn admit(&mut self, news: &[Arc<Message>]) {
         for some in news.chunks(HISTORY_MESSAGES / 2) {
-            let outcomes = self
-                .hub
-                .admit(some, Duration::from_millis(KV_ADMIT_PATIENCE_MS));
+            let patience = Duration::from_millis(KV_ADMIT_PATIENCE_MS);
+            let outcomes = self.hub.admit(some, self.now().unix_ms, patience);
             let mut admitted = Vec::new();
             let mut refusal = None;
             for (message, outcome) in some.iter().zip(outcomes) {

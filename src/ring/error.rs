@@ -1,4 +1,6 @@
 //! Why a ring cannot be opened, or cannot take a message.
+//!
+//! Told to operators as it stands: each error says what to do, where there is something to be done.
 
 use std::fmt;
 use std::io;

@@ -3,8 +3,8 @@
 //!
 //! The hub, or its committer, owns the one ring of a server: every message is appended before
 //! anybody is told of it, and synced before that too where it is to outlive the machine; else the
-//! ring is synced at shutdown. An append is two copies into the page cache and
-//! no system call. The format, and what a crash can and cannot do to it, is in `FORMAT.md`.
+//! ring is synced at shutdown. An append is two copies into the page cache and no system call. The
+//! format, and what a crash can and cannot do to it, is in `FORMAT.md`.
 //!
 //! - `layout`: the bytes: where everything is, how it is encoded and checked.
 //! - `storage`: what the bytes are written to: the traits and the memory-mapped file.

@@ -12,6 +12,7 @@ use super::layout::{
     BootId, Epoch, Geometry, HEADER_BYTES, Header, HeaderFault, SEQ_FIRST, SLOT_HEAD_BYTES,
     STATE_BYTES, STATE_OFFSET, SlotClaim, State, Whole, slot_claim, slot_message,
 };
+use super::payload_bytes;
 use super::storage::{Aside, Image};
 use crate::limits::HISTORY_MESSAGES;
 use crate::message::Message;
@@ -241,17 +242,29 @@ impl Survey {
         if !keeps_epoch {
             self.renumber();
         }
+        let geometry = match &found {
+            Found::Damaged(_) => self.geometry_for_salvaged(wanted),
+            _ => self.geometry.map_or(wanted, |found| found.join(wanted)),
+        };
         Plan {
             step,
             found,
-            geometry: self
-                .geometry
-                .map_or(wanted, |geometry| geometry.join(wanted)),
+            geometry,
             epoch: self.epoch.filter(|_| keeps_epoch),
             next_seq: self.next_seq,
             messages: self.messages,
             lost_max: self.lost_max,
         }
+    }
+
+    /// How large a file takes what is left of a damaged one. That one's own sizes do not count: nobody
+    /// vouches for them, and they may ask for gigabytes.
+    fn geometry_for_salvaged(&self, wanted: Geometry) -> Geometry {
+        let largest = self.messages.iter().map(|(_, found)| payload_bytes(found));
+        largest
+            .max()
+            .and_then(|largest| Geometry::for_payload(largest, 1))
+            .map_or(wanted, |needed| needed.join(wanted))
     }
 
     fn verdict(&mut self, wanted: Geometry, boot_id: &BootId) -> Found {

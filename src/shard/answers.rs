@@ -3,7 +3,8 @@
 //!
 //! Part of the shard, called by `requests` and `history`, and when the hub has spoken or a socket has
 //! room again. What a socket does not take at once waits in the connection. Never decides what a
-//! request comes to; streams are the matter of `streams`.
+//! request comes to, and never reads the next one: whoever gets a reader back does. Streams are the
+//! matter of `streams`.
 
 use std::io::IoSlice;
 
@@ -27,19 +28,20 @@ pub(super) const FULL: ErrorAnswer = ErrorAnswer::Unavailable {
 };
 
 impl<S: Socket> Shard<S> {
-    /// Answers a webhook, now that the hub has spoken, and goes on with its connection.
+    /// Answers a webhook, now that the hub has spoken. Returns the reader when the next request may
+    /// follow.
     pub(super) fn answer_webhook(
         &mut self,
         slot: usize,
         outcome: &Result<Receipt, NotStored>,
         now: Now,
-    ) {
+    ) -> Option<Box<RequestReader>> {
         let (reader, to) = match self.take_state(slot) {
             State::Publishing(reader, to) => (reader, to),
             other => {
                 debug_assert!(false, "only a webhook is published");
                 self.set_state(slot, other);
-                return;
+                return None;
             }
         };
         self.answer.clear();
@@ -59,9 +61,7 @@ impl<S: Socket> Shard<S> {
                     .error(to, ErrorAnswer::Internal, &mut self.answer);
             }
         }
-        if let Some(reader) = self.send_answer(slot, reader, Then::after(to), now) {
-            self.read_on(slot, reader, None, now);
-        }
+        self.send_answer(slot, reader, Then::after(to), now)
     }
 
     pub(super) fn answer_error(
@@ -71,10 +71,7 @@ impl<S: Socket> Shard<S> {
         request: &Request<'_>,
         error: ErrorAnswer,
     ) {
-        if tracing::enabled!(tracing::Level::DEBUG) {
-            let client = self.connections[slot].socket.client();
-            tracing::debug!(%client, status = error.status().code(), "request answered by an error");
-        }
+        self.log_error(slot, error.status(), "request answered by an error");
         self.tally.count(Counter::of_error(error), 1);
         self.tally
             .count_request(Endpoint::of(request.path), error.status().code());
@@ -124,10 +121,7 @@ impl<S: Socket> Shard<S> {
         refusal: Refusal,
         now: Now,
     ) {
-        if tracing::enabled!(tracing::Level::DEBUG) {
-            let client = self.connections[slot].socket.client();
-            tracing::debug!(%client, status = refusal.status().code(), "request refused");
-        }
+        self.log_error(slot, refusal.status(), "request refused");
         self.tally.count(Counter::of_refusal(refusal), 1);
         self.tally
             .count_request(Endpoint::None, refusal.status().code());
@@ -136,6 +130,13 @@ impl<S: Socket> Shard<S> {
             .refusal(reader.head().as_ref(), refusal, &mut self.answer);
         let reader = self.send_answer(slot, reader, Then::Close, now);
         debug_assert!(reader.is_none());
+    }
+
+    fn log_error(&self, slot: usize, status: Status, what: &str) {
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            let client = self.connections[slot].socket.client();
+            tracing::debug!(%client, status = status.code(), "{what}");
+        }
     }
 
     /// Sends what is in `Shard::answer`. Returns the reader when all of it has gone out and the
@@ -181,11 +182,12 @@ impl<S: Socket> Shard<S> {
         None
     }
 
-    /// Goes on with an answer that the socket did not take whole.
-    pub(super) fn resume_answer(&mut self, slot: usize, now: Now) {
+    /// Goes on with an answer that the socket did not take whole. Returns the reader when the next
+    /// request may follow.
+    pub(super) fn resume_answer(&mut self, slot: usize, now: Now) -> Option<Box<RequestReader>> {
         let connection = &mut self.connections[slot];
         let State::Answering(answering) = &mut connection.state else {
-            return;
+            return None;
         };
         let rest = [IoSlice::new(&answering.bytes[answering.sent..])];
         match Transfer::of(|| connection.socket.write(&rest)) {
@@ -194,18 +196,19 @@ impl<S: Socket> Shard<S> {
                 answering.sent += bytes;
                 connection.deadline_ms = now.mono_ms + STALL_MS;
             }
-            Transfer::WouldBlock => return,
-            Transfer::Failed => return self.close(slot),
-        }
-        if answering.sent < answering.bytes.len() {
-            return;
-        }
-        if let State::Answering(answering) = self.take_state(slot) {
-            let answered = self.after_answer(slot, answering.reader, answering.then, now);
-            if let Some(reader) = answered {
-                self.read_on(slot, reader, None, now);
+            Transfer::WouldBlock => return None,
+            Transfer::Failed => {
+                self.close(slot);
+                return None;
             }
         }
+        if answering.sent < answering.bytes.len() {
+            return None;
+        }
+        let State::Answering(answered) = self.take_state(slot) else {
+            return None;
+        };
+        self.after_answer(slot, answered.reader, answered.then, now)
     }
 
     fn after_answer(
@@ -243,6 +246,7 @@ impl<S: Socket> Shard<S> {
         };
         self.linger(slot);
     }
+
     /// Reads and drops what the peer still sends after its last answer.
     pub(super) fn linger(&mut self, slot: usize) {
         let connection = &mut self.connections[slot];

@@ -4,9 +4,9 @@
 //! idle connection has no buffer, a stream is a cursor. Never acts by itself.
 
 use crate::http::{Phase, ReplyTo, RequestReader};
-use crate::shard::history::Waiting;
 use crate::shard::place::Place;
 use crate::shard::stream::Stream;
+use crate::shard::waiting::Waiting;
 
 /// Names a connection. The generation tells it from another one that had the same slot before, so
 /// that a stale event or receipt is ignored.

@@ -5,7 +5,10 @@
 
 use crate::clock::Now;
 use crate::http::RequestReader;
-use crate::limits::{DRAIN_IDLE_MS, DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT, HEARTBEAT_PHASES};
+use crate::limits::{
+    DRAIN_IDLE_MS, DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT, HEARTBEAT_PHASES, RETRY_MS,
+};
+use crate::metrics::Counter;
 use crate::shard::connection::State;
 use crate::shard::phases::Phases;
 use crate::shard::socket::Socket;
@@ -60,7 +63,7 @@ impl<S: Socket> Shard<S> {
             Intake::Open | Intake::Held => DRAIN_IDLE_MS.min(spread_ms),
         };
         self.drain = Some(Drain {
-            ends: Phases::new(HEARTBEAT_PHASES, spread_ms.max(1), now.mono_ms),
+            ends: Phases::new(HEARTBEAT_PHASES, 1, spread_ms.max(1), now.mono_ms),
             idle_ends_ms: Some(now.mono_ms + idle_ms),
             deadline_ms: now.mono_ms + drain_ms.max(DRAIN_LEAST_MS),
         });
@@ -140,10 +143,21 @@ impl<S: Socket> Shard<S> {
         }
     }
 
-    /// Takes a connection out that goes to the successor.
-    pub(super) fn leave(&mut self, slot: usize, bytes: Vec<u8>) {
-        let socket = self.take_out(slot).socket;
-        self.departures.push(Departure { socket, bytes });
+    /// A stream's turn to end has come, or that of a request that waits.
+    pub(super) fn end_stream(&mut self, slot: usize, now: Now) {
+        let Some(connection) = self.connections.get(slot) else {
+            return;
+        };
+        match &connection.state {
+            State::Waiting(_) => self.end_wait(slot, now),
+            // Cut off: what ends in good order before its time would be kept by a cache, and played
+            // to clients that come back at once.
+            State::Streaming(stream) if stream.is_shared() => {
+                self.close_stream(slot, Counter::StreamsDrained);
+            }
+            State::Streaming(_) => self.tell_end(slot, RETRY_MS),
+            _ => {}
+        }
     }
 
     /// Whether nothing is left to do in a drain.

@@ -1,61 +1,21 @@
 //! The history by request: answers at once, or when there is something to tell.
 //!
-//! Part of the shard, for clients that no stream reaches. The path of a request: `read_history` →
-//! (`wait`, with a place among the streams → woken by a message, a deadline or the drain →
-//! `end_wait`) → `send_answer`. A request that waits costs its place and its few parameters.
+//! Part of the shard, called by `requests`, for clients that no stream reaches. The path of a request:
+//! `read_history` → (`wait`, with a place among the streams → woken by a message, a deadline or the
+//! drain → `answer_waiting`) → `send_answer`. Never reads a request, and never wakes one by itself.
 
 use crate::clock::Now;
-use crate::http::{self, HistoryQuery, ReplyTo, RequestReader, etag};
+use crate::http::{RequestReader, etag};
 use crate::limits::{HISTORY_ANSWER_BYTES_MAX, HISTORY_SLICE_BYTES};
-use crate::log::{Cursor, Page, View};
+use crate::log::{Page, View};
 use crate::metrics::Endpoint;
 use crate::shard::Shard;
 use crate::shard::connection::{State, Then};
 use crate::shard::place::Place;
 use crate::shard::socket::Socket;
-use crate::sse::event_id::{Epoch, EventId};
+use crate::shard::waiting::{HistoryRequest, Since, Waiting};
+use crate::sse::event_id::EventId;
 use crate::sse::frame::{self, Framing};
-
-/// A request for the history, free of its bytes.
-pub(super) struct HistoryRequest {
-    view: http::View,
-    is_public: bool,
-    since: Since,
-    limit: usize,
-    wait_ms: u64,
-    if_none_match: Option<Box<str>>,
-    to: ReplyTo,
-}
-
-/// What a request goes on from.
-#[derive(Clone, Copy)]
-enum Since {
-    Start,
-    /// An event id of another ring, or nonsense.
-    Unknown,
-    Seq(u64),
-}
-
-/// A request that waits for something to tell.
-pub(super) struct Waiting {
-    pub(super) place: Place,
-    /// Behind what there was when it began to wait.
-    end: Cursor,
-    request: HistoryRequest,
-    /// There only if something is pipelined behind the request.
-    pub(super) reader: Option<Box<RequestReader>>,
-}
-
-impl Waiting {
-    /// Bytes allocated for it.
-    pub(super) fn held_bytes(&self) -> usize {
-        let tags = self.request.if_none_match.as_ref();
-        let reader = self.reader.as_ref();
-        size_of::<Waiting>()
-            + tags.map_or(0, |tags| tags.len())
-            + reader.map_or(0, |reader| reader.held_bytes())
-    }
-}
 
 /// An answer's body and what is to be known of it.
 struct Encoded {
@@ -71,30 +31,6 @@ struct Encoded {
 /// off this server, and is at most a second late.
 const PUBLIC: &str = "public, max-age=0, s-maxage=1";
 const PRIVATE: &str = "private, no-store";
-
-impl HistoryRequest {
-    pub(super) fn new(
-        query: HistoryQuery<'_>,
-        if_none_match: Option<&str>,
-        epoch: Epoch,
-        to: ReplyTo,
-    ) -> HistoryRequest {
-        let since = match query.since.map(|id| EventId::parse(id.as_bytes())) {
-            None => Since::Start,
-            Some(Some(id)) if id.epoch == epoch => Since::Seq(id.seq),
-            Some(_) => Since::Unknown,
-        };
-        HistoryRequest {
-            view: query.view,
-            is_public: query.is_public,
-            since,
-            limit: query.limit,
-            wait_ms: query.wait_s * 1000,
-            if_none_match: if_none_match.map(Box::from),
-            to,
-        }
-    }
-}
 
 impl<S: Socket> Shard<S> {
     /// Answers a request for the history, or lets it wait. Returns the reader when the next request
@@ -120,13 +56,14 @@ impl<S: Socket> Shard<S> {
         self.send_answer(slot, reader, Then::after(request.to), now)
     }
 
-    /// There is something to tell, or it is time to say that there is not.
-    pub(super) fn end_wait(&mut self, slot: usize, now: Now) {
+    /// Answers a request that waits: there is something to tell, or it is time to say that there is
+    /// not. Returns the reader when the next request may follow.
+    pub(super) fn answer_waiting(&mut self, slot: usize, now: Now) -> Option<Box<RequestReader>> {
         let mut waiting = match self.take_state(slot) {
             State::Waiting(waiting) => *waiting,
             other => {
                 self.set_state(slot, other);
-                return;
+                return None;
             }
         };
         waiting.request.to.keep_alive &= self.drain.is_none();
@@ -136,23 +73,12 @@ impl<S: Socket> Shard<S> {
         self.answer_history(&waiting.request, &encoded);
         let reader = waiting.reader.unwrap_or_else(|| self.take_reader());
         let then = Then::after(waiting.request.to);
-        if let Some(reader) = self.send_answer(slot, reader, then, now) {
-            self.read_on(slot, reader, None, now);
-        }
+        self.send_answer(slot, reader, then, now)
     }
 
-    /// The sweep has come to a request that waits: something may have come. Tells how many bytes
-    /// the answer took to make, if there was one.
-    pub(super) fn wake_waiting(&mut self, slot: usize, now: Now) -> Option<usize> {
-        let State::Waiting(waiting) = &self.connections.get(slot)?.state else {
-            return None;
-        };
-        if !self.log.has_news(waiting.place.view, &waiting.end) {
-            return None;
-        }
-        let before = self.history_bytes;
-        self.end_wait(slot, now);
-        Some(self.history_bytes - before)
+    /// Whether something has come that a request waits for.
+    pub(super) fn has_news(&self, waiting: &Waiting) -> bool {
+        self.log.has_news(waiting.place.view, &waiting.end)
     }
 
     /// Whether no more histories are to be encoded before streams have been served.

@@ -1,21 +1,25 @@
 //! A shard: connections, their streams, and a live log of its own, driven turn by turn.
 //!
 //! The reactor (`reactor`) owns the kernel's side: it polls, accepts, and calls the methods here
-//! with what it found and what time it is. Nothing in a shard is shared with another thread, and
-//! nothing here has a clock or knows `mio`, so a bench or a simulation drives it the same way with
-//! sockets of its own.
+//! with what it found and what time it is. Nothing in a [`Shard`] is shared with another thread, has a
+//! clock or knows `mio`, so a bench or a simulation drives it the same way with sockets of its own.
 //!
 //! A turn: [`Shard::ready`] for every event, [`Shard::resume_next`] for who had more to read,
 //! [`Shard::publish`] for the webhooks they brought, [`Shard::deliver`] for the batches the hub sent,
 //! [`Shard::answer_webhooks`] for the receipts, [`Shard::tick`] for what is due, [`Shard::sweep`] for
 //! one slice of writes. In a turn that takes long, all from `publish` on comes several times.
 //!
-//! - `requests`: from bytes to decisions; `answers`: from there to bytes.
-//! - `streams`: from frames to bytes.
-//! - `history`: the same for requests, which may wait for a frame.
-//! - `connection`, `stream`, `place`: the state of each.
-//! - `sweep`, `phases`: who is served next, and when what is due.
+//! The parts. Calls run from here downwards, and a part that is done with a connection returns what
+//! is to follow; only `close`, the end of every connection, is called from anywhere.
+//!
 //! - `drain`: how it ends, also in favour of a successor.
+//! - `fanout`: from a message to the connections that it concerns.
+//! - `requests`: from bytes to decisions.
+//! - `streams`: from frames to bytes; `history`: the same for requests, which may wait for a frame.
+//! - `answers`: from decisions to bytes.
+//! - `place`: the lists of those whom a message wakes.
+//! - `connection`, `stream`, `waiting`: the state of each.
+//! - `sweep`, `phases`: who is served next, and when what is due.
 //! - `socket`: what a shard needs of a connection; `wire`, `tls`, `client`: what the reactor
 //!   gives it.
 
@@ -25,6 +29,7 @@ pub mod client;
 mod connection;
 pub mod doorbell;
 mod drain;
+mod fanout;
 mod history;
 mod phases;
 mod place;
@@ -35,6 +40,7 @@ mod stream;
 mod streams;
 mod sweep;
 mod tls;
+mod waiting;
 pub mod wire;
 
 use std::collections::VecDeque;
@@ -47,8 +53,9 @@ use crate::clock::Now;
 use crate::http::{Access, AllowOrigin, RequestReader, Responder};
 use crate::hub::{Batch, Hub, NotStored, Receipt, SenderId};
 use crate::limits::{
-    FANOUT_RETRY_MS, HEARTBEAT_PATIENCE_PHASES, HEARTBEAT_PHASES, PATROL_INTERVAL_MS,
-    PATROL_PHASES, POOLED_READERS_MAX, PUBLISHING_BYTES_MAX, READ_BYTES, REQUEST_DEADLINE_MS,
+    FANOUT_RETRY_MS, HEARTBEAT_PATIENCE_PHASES, HEARTBEAT_PHASES, HEARTBEAT_RUN,
+    PATROL_INTERVAL_MS, PATROL_PHASES, POOLED_READERS_MAX, PUBLISHING_BYTES_MAX, READ_BYTES,
+    REQUEST_DEADLINE_MS,
 };
 use crate::log::LiveLog;
 use crate::message::Draft;
@@ -200,9 +207,19 @@ impl<S: Socket> Shard<S> {
             guests_closed: 0,
             sweep: Sweep::default(),
             waiting: 0,
-            heartbeats_due: Phases::new(HEARTBEAT_PHASES, heartbeat_interval_ms, now.mono_ms),
-            heartbeats_last: Phases::new(HEARTBEAT_PHASES, heartbeat_interval_ms, last_ms),
-            patrol: Phases::new(PATROL_PHASES, PATROL_INTERVAL_MS, now.mono_ms),
+            heartbeats_due: Phases::new(
+                HEARTBEAT_PHASES,
+                HEARTBEAT_RUN,
+                heartbeat_interval_ms,
+                now.mono_ms,
+            ),
+            heartbeats_last: Phases::new(
+                HEARTBEAT_PHASES,
+                HEARTBEAT_RUN,
+                heartbeat_interval_ms,
+                last_ms,
+            ),
+            patrol: Phases::new(PATROL_PHASES, 1, PATROL_INTERVAL_MS, now.mono_ms),
             drain: None,
             intake: Intake::Open,
             departures: Vec::new(),
@@ -282,7 +299,10 @@ impl<S: Socket> Shard<S> {
             State::Idle | State::Reading(..) if connection.readable => {
                 self.read_requests(slot, now);
             }
-            State::Answering(_) if readiness.writable => self.resume_answer(slot, now),
+            State::Answering(_) if readiness.writable => {
+                let answered = self.resume_answer(slot, now);
+                self.read_next(slot, answered, now);
+            }
             // Whoever has ended its side may still read; if not, the answer will show it.
             State::Waiting(_) if connection.hung_up => self.end_wait(slot, now),
             State::Idle
@@ -346,7 +366,8 @@ impl<S: Socket> Shard<S> {
             };
             self.answered_us.push(read_us);
             if let Some(slot) = self.slot_of(token) {
-                self.answer_webhook(slot, &outcome, now);
+                let answered = self.answer_webhook(slot, &outcome, now);
+                self.read_next(slot, answered, now);
             }
         }
         self.outcomes = outcomes;
@@ -387,7 +408,10 @@ impl<S: Socket> Shard<S> {
             }
             State::Streaming(_) => self.drop_input(slot),
             State::Lingering { .. } => self.linger(slot),
-            State::Answering(_) => self.resume_answer(slot, now),
+            State::Answering(_) => {
+                let answered = self.resume_answer(slot, now);
+                self.read_next(slot, answered, now);
+            }
             _ => self.read_requests(slot, now),
         }
     }
@@ -625,9 +649,15 @@ impl<S: Socket> Shard<S> {
         self.storage_fails = last.is_err();
     }
 
-    /// The one way in which a connection ends.
+    /// The one way in which a connection ends here; the other way out is [`Shard::leave`].
     fn close(&mut self, slot: usize) {
         self.take_out(slot);
+    }
+
+    /// Takes out a connection that goes to the successor.
+    fn leave(&mut self, slot: usize, bytes: Vec<u8>) {
+        let socket = self.take_out(slot).socket;
+        self.departures.push(Departure { socket, bytes });
     }
 
     fn take_out(&mut self, slot: usize) -> Connection<S> {

@@ -1,10 +1,14 @@
 //! The place of a connection among those that a message wakes.
 //!
-//! Held by streams and by requests that wait for a message. Kept by `streams`: in the lap of the
-//! view, and in the list of the session if the view has one.
+//! Part of the shard. Held by streams and by requests that wait for a message, and kept here: in the
+//! lap of the view, and in the list of the session if the view has one. Never serves anybody:
+//! `fanout` does.
 
-use crate::log::{NO_SLOT, View};
-use crate::shard::sweep::LapIndex;
+use crate::http;
+use crate::log::{NO_SLOT, SessionKey, View};
+use crate::shard::Shard;
+use crate::shard::socket::Socket;
+use crate::shard::sweep::{LapIndex, LapKind};
 
 /// See the module's description.
 pub(super) struct Place {
@@ -28,5 +32,97 @@ impl Place {
             session_next: NO_SLOT,
             queued: false,
         }
+    }
+}
+
+impl LapKind {
+    fn of(view: View) -> LapKind {
+        match view {
+            View::Everything => LapKind::Everything,
+            View::Public | View::Session(_) => LapKind::Filtered,
+        }
+    }
+}
+
+impl<S: Socket> Shard<S> {
+    /// A view as the log knows it; one of a session counts until [`Shard::release_view`].
+    pub(super) fn hold_view(&mut self, view: &http::View) -> View {
+        match view {
+            http::View::Everything => View::Everything,
+            http::View::Public => View::Public,
+            http::View::Session(name) => View::Session(self.log.hold_session(name)),
+        }
+    }
+
+    pub(super) fn release_view(&mut self, view: View) {
+        if let View::Session(key) = view {
+            self.log.release_session(key);
+        }
+    }
+
+    /// Puts a connection, whose state has a place for a view that is held, among those that messages
+    /// of this view wake.
+    pub(super) fn take_place(&mut self, slot: usize, view: View) {
+        let lap_index = self.sweep.join(LapKind::of(view), slot as u32);
+        if let Some(place) = self.place_mut(slot) {
+            place.lap_index = lap_index;
+        }
+        if let View::Session(key) = view {
+            self.link_session(slot, key);
+        }
+    }
+
+    /// Takes a place, which no state holds any more, out of all lists, and releases its view.
+    pub(super) fn forget_place(&mut self, slot: usize, place: &Place) {
+        let moved = self.sweep.leave(LapKind::of(place.view), place.lap_index);
+        if let Some(moved) = moved
+            && let Some(other) = self.place_mut(moved as usize)
+        {
+            other.lap_index = place.lap_index;
+            // It may have moved to where the sweep has already been.
+            self.enqueue(moved as usize);
+        }
+        if let View::Session(key) = place.view {
+            self.unlink_session(slot, place, key);
+            self.log.release_session(key);
+        }
+    }
+
+    /// Puts a connection into the sweep's queue.
+    pub(super) fn enqueue(&mut self, slot: usize) {
+        if let Some(place) = self.place_mut(slot)
+            && !place.queued
+        {
+            place.queued = true;
+            self.sweep.enqueue(slot as u32);
+        }
+    }
+
+    pub(super) fn place_mut(&mut self, slot: usize) -> Option<&mut Place> {
+        self.connections.get_mut(slot)?.state.place_mut()
+    }
+
+    fn link_session(&mut self, slot: usize, key: SessionKey) {
+        let first = self.log.first_slot(key);
+        if let Some(neighbour) = self.place_mut(first as usize) {
+            neighbour.session_previous = slot as u32;
+        }
+        if let Some(place) = self.place_mut(slot) {
+            place.session_next = first;
+        }
+        self.log.set_first_slot(key, slot as u32);
+    }
+
+    fn unlink_session(&mut self, slot: usize, place: &Place, key: SessionKey) {
+        let (previous, next) = (place.session_previous, place.session_next);
+        self.log.walk_past(key, slot as u32, next);
+        match self.place_mut(previous as usize) {
+            Some(neighbour) => neighbour.session_next = next,
+            None => self.log.set_first_slot(key, next),
+        }
+        if let Some(neighbour) = self.place_mut(next as usize) {
+            neighbour.session_previous = previous;
+        }
+        debug_assert!(previous != NO_SLOT || self.log.first_slot(key) != slot as u32);
     }
 }

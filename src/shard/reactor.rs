@@ -1,9 +1,9 @@
 //! The thread loop of a shard: polls the kernel, accepts, and drives the shard turn by turn.
 //!
 //! `server` makes one per shard with [`Reactor::new`] and lets each run on a thread of its own. Shard
-//! 0 has the listeners and hands each connection to the shard that has the fewest. The only module
-//! besides `accept`, `doorbell` and `wire` that knows `mio`. No error of one connection ends the
-//! loop.
+//! 0 has the listeners and hands each connection to the shard that has the fewest. Of the shard's
+//! modules only this one, `accept`, `doorbell` and `wire` know `mio`. No error of one connection ends
+//! the loop.
 
 use std::io;
 use std::sync::Arc;
@@ -236,30 +236,31 @@ impl Reactor {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         while !(shard.is_drained() && self.errands.is_empty()) {
             self.wait(&shard, &mut events, clock.now())?;
-            self.turns.fetch_add(1, Ordering::Relaxed);
-            // The inbox first: what was answered anywhere before this is seen by who connects now,
-            // and the hub finds room.
-            self.take_batches(&mut shard);
-            let mut slice = Slice::begin(&shard, clock.now());
-            for event in &events {
-                self.dispatch(&mut shard, event, slice.now);
-                self.pause(&mut shard, hub, clock, &mut slice);
-            }
-            self.accept(&mut shard, hub, clock, &mut slice);
-            self.resume_unfinished(&mut shard, hub, clock, &mut slice);
-            self.run_errands(&mut shard, hub, clock, &mut slice);
-            self.serve(&mut shard, hub, clock, clock.now());
-            if !shard.has_drafts()
-                && let Some(held) = self.held.take()
-            {
-                // Whoever asked may have given up.
-                let _ = held.send(());
-            }
-            self.give_away(&mut shard);
-            self.load.fetch_sub(shard.take_closed(), Ordering::Relaxed);
+            self.turn(&mut shard, &events, hub, clock);
             shard.tally_mut().flush(metrics);
         }
         Ok(())
+    }
+
+    /// One turn: what others have sent, what the kernel tells, who asks for something; and at its end,
+    /// and in between when that takes long, what the streams wait for.
+    fn turn(&mut self, shard: &mut Shard<Wire>, events: &Events, hub: &Hub, clock: Clock) {
+        self.turns.fetch_add(1, Ordering::Relaxed);
+        // The inbox first: what was answered anywhere before this is seen by who connects now,
+        // and the hub finds room.
+        self.take_batches(shard);
+        let mut slice = Slice::begin(shard, clock.now());
+        for event in events {
+            self.dispatch(shard, event, slice.now);
+            self.pause(shard, hub, clock, &mut slice);
+        }
+        self.accept(shard, hub, clock, &mut slice);
+        self.resume_unfinished(shard, hub, clock, &mut slice);
+        self.run_errands(shard, hub, clock, &mut slice);
+        self.serve(shard, hub, clock, clock.now());
+        self.tell_held(shard);
+        self.give_away(shard);
+        self.load.fetch_sub(shard.take_closed(), Ordering::Relaxed);
     }
 
     fn wait(&mut self, shard: &Shard<Wire>, events: &mut Events, now: Now) -> io::Result<()> {
@@ -297,22 +298,11 @@ impl Reactor {
 
     /// Publishes what has come, answers it, does what is due, and serves a slice of streams.
     fn serve(&mut self, shard: &mut Shard<Wire>, hub: &Hub, clock: Clock, now: Now) {
-        if shard.has_drafts() {
-            let began = clock.now();
-            shard.publish(hub, now);
-            let took = clock.now().since(began);
-            shard.tally_mut().observe(Timing::Append, took);
-        }
+        publish(shard, hub, now, clock);
         self.take_batches(shard);
-        let answered = shard.answer_webhooks(now);
-        if answered > 0 {
-            shard.observe_answers(clock.now());
-        }
+        answer_webhooks(shard, now, clock);
         shard.tick(now);
-        shard.sweep(now);
-        if shard.is_sweeping() {
-            shard.end_sweep(clock.now());
-        }
+        sweep(shard, now, clock);
     }
 
     /// Acts on an event.
@@ -462,6 +452,16 @@ impl Reactor {
         }
     }
 
+    /// Tells whoever has asked for a hold when nothing of the shard needs the ring any more.
+    fn tell_held(&mut self, shard: &Shard<Wire>) {
+        if !shard.has_drafts()
+            && let Some(held) = self.held.take()
+        {
+            // Whoever asked may have given up.
+            let _ = held.send(());
+        }
+    }
+
     /// A listening socket may live on in another process: closing ours would not end the poll's
     /// interest in it (epoll(7)).
     fn stop_accepting(&mut self) {
@@ -500,6 +500,30 @@ impl Door {
     /// Whether not even those get in who are only told that it is full.
     fn is_shut(&self, surplus: usize) -> bool {
         surplus >= SURPLUS_CONNECTIONS_MAX && self.is_full()
+    }
+}
+
+/// Publishes the webhooks that have come, and counts how long that took.
+fn publish(shard: &mut Shard<Wire>, hub: &Hub, now: Now, clock: Clock) {
+    if shard.has_drafts() {
+        let began = clock.now();
+        shard.publish(hub, now);
+        let took = clock.now().since(began);
+        shard.tally_mut().observe(Timing::Append, took);
+    }
+}
+
+/// Answers what the hub has spoken on, and counts how long it all took.
+fn answer_webhooks(shard: &mut Shard<Wire>, now: Now, clock: Clock) {
+    if shard.answer_webhooks(now) > 0 {
+        shard.observe_answers(clock.now());
+    }
+}
+
+fn sweep(shard: &mut Shard<Wire>, now: Now, clock: Clock) {
+    shard.sweep(now);
+    if shard.is_sweeping() {
+        shard.end_sweep(clock.now());
     }
 }
 

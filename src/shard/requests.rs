@@ -1,9 +1,9 @@
-//! From bytes to decisions: reads requests and decides on them; hands webhooks to the hub's queue,
-//! subscriptions to `streams`, and all others to `answers`.
+//! From bytes to decisions: reads requests and decides on them; queues webhooks for the hub, hands
+//! subscriptions to `streams`, questions for the history to `history`, and all others to `answers`.
 //!
 //! Part of the shard. The path of a webhook: `read_requests` → `handle_request` → (the hub, at the
-//! end of the turn) → `answer_webhook` → `send_answer`. One request at a time per connection: what
-//! is pipelined behind it waits in the reader.
+//! end of the turn) → `answer_webhook` → `send_answer` → `read_next`. One request at a time per
+//! connection: what is pipelined behind it waits in the reader. Never writes to a socket.
 
 use crate::clock::Now;
 use crate::http::response::CONTINUE;
@@ -16,9 +16,9 @@ use crate::limits::{
 use crate::metrics::{Counter, Endpoint};
 use crate::shard::answers::{FULL, text_of};
 use crate::shard::connection::{NO_DEADLINE, Role, State, Then};
-use crate::shard::history::HistoryRequest;
 use crate::shard::socket::{Socket, Transfer};
 use crate::shard::streams::Subscriber;
+use crate::shard::waiting::HistoryRequest;
 use crate::shard::{Intake, Publisher, Shard};
 use crate::window;
 
@@ -67,9 +67,27 @@ impl<S: Socket> Shard<S> {
         self.read_on(slot, reader, None, now);
     }
 
-    /// The same with the reader at hand. `timed` is what the connection's deadline is for: a phase
+    /// The same behind an answer: with the reader that it gave back, if it did.
+    pub(super) fn read_next(
+        &mut self,
+        slot: usize,
+        answered: Option<Box<RequestReader>>,
+        now: Now,
+    ) {
+        if let Some(reader) = answered {
+            self.read_on(slot, reader, None, now);
+        }
+    }
+
+    /// Ends the wait of a request for the history, if that is what the connection does.
+    pub(super) fn end_wait(&mut self, slot: usize, now: Now) {
+        let answered = self.answer_waiting(slot, now);
+        self.read_next(slot, answered, now);
+    }
+
+    /// Reads and answers on, with the reader at hand. `timed` is what the connection's deadline is for: a phase
     /// of a request, or, between two requests, none.
-    pub(super) fn read_on(
+    fn read_on(
         &mut self,
         slot: usize,
         mut reader: Box<RequestReader>,
@@ -77,25 +95,18 @@ impl<S: Socket> Shard<S> {
         now: Now,
     ) {
         for _ in 0..READS_PER_TURN {
-            match self.intake {
-                Intake::Open => {}
-                Intake::Held => return self.wait_for_bytes(slot, reader, timed, now),
-                Intake::Departing => {
-                    if self.can_leave(slot)
-                        && let Some(bytes) = reader.unanswered()
-                    {
-                        self.give_reader(reader);
-                        return self.leave(slot, bytes);
-                    }
-                }
+            if self.intake == Intake::Held {
+                return self.wait_for_bytes(slot, reader, timed, now);
+            }
+            if self.may_leave(slot)
+                && let Some(bytes) = reader.unanswered()
+            {
+                self.give_reader(reader);
+                return self.leave(slot, bytes);
             }
             match reader.poll() {
                 // It is whole now, and leaves with the next look.
-                Ok(Progress::Complete)
-                    if self.intake == Intake::Departing && self.can_leave(slot) =>
-                {
-                    continue;
-                }
+                Ok(Progress::Complete) if self.may_leave(slot) => continue,
                 Ok(Progress::Complete) => {
                     let Some(answered) = self.handle_request(slot, reader, now) else {
                         return;
@@ -126,8 +137,9 @@ impl<S: Socket> Shard<S> {
         self.wait_for_bytes(slot, reader, timed, now);
     }
 
-    fn can_leave(&self, slot: usize) -> bool {
-        self.connections[slot].socket.can_leave()
+    /// Whether a connection goes to the successor as soon as it has no answer to wait for.
+    fn may_leave(&self, slot: usize) -> bool {
+        self.intake == Intake::Departing && self.connections[slot].socket.can_leave()
     }
 
     /// The head or the body has not come in time.
@@ -159,28 +171,37 @@ impl<S: Socket> Shard<S> {
         reader.consume();
         match handled {
             Handled::Answered(then) => self.send_answer(slot, reader, then, now),
+            Handled::History(request) => self.read_history(slot, reader, request, now),
             Handled::Publishing(to) => {
-                self.publishers.push_back(Publisher {
-                    token: self.token_of(slot),
-                    read_us: now.mono_us,
-                });
-                self.connections[slot].deadline_ms = NO_DEADLINE;
-                self.publishing_bytes += reader.held_bytes();
-                self.set_state(slot, State::Publishing(reader, to));
+                self.wait_for_hub(slot, reader, to, now);
                 None
             }
-            Handled::History(request) => self.read_history(slot, reader, request, now),
             Handled::Subscribed(subscriber) => {
                 // What is pipelined behind a stream would wait for its end: for ever.
                 self.give_reader(reader);
-                if self.connections[slot].hung_up {
-                    // As it would be a moment later: nobody will tell of this end again.
-                    self.close_stream(slot, Counter::StreamsEndedByPeer);
-                } else {
-                    self.subscribe(slot, &subscriber, now);
-                }
+                self.begin_stream(slot, &subscriber, now);
                 None
             }
+        }
+    }
+
+    /// The draft of a webhook is among this turn's; its outcome will come in the same order.
+    fn wait_for_hub(&mut self, slot: usize, reader: Box<RequestReader>, to: ReplyTo, now: Now) {
+        self.publishers.push_back(Publisher {
+            token: self.token_of(slot),
+            read_us: now.mono_us,
+        });
+        self.connections[slot].deadline_ms = NO_DEADLINE;
+        self.publishing_bytes += reader.held_bytes();
+        self.set_state(slot, State::Publishing(reader, to));
+    }
+
+    fn begin_stream(&mut self, slot: usize, subscriber: &Subscriber, now: Now) {
+        if self.connections[slot].hung_up {
+            // As it would be a moment later: nobody will tell of this end again.
+            self.close_stream(slot, Counter::StreamsEndedByPeer);
+        } else {
+            self.subscribe(slot, subscriber, now);
         }
     }
 

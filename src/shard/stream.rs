@@ -1,8 +1,8 @@
 //! One open SSE response: a cursor into the live log and the few bytes that are its own.
 //!
-//! Served by the sweep, one gathering write at a time. A stream has no queue: a
-//! slow reader's cursor falls back, and when the log has moved on, skips ahead on a frame boundary
-//! behind a `gap` event. Never copies a frame of the log.
+//! Kept and served by `streams`, one gathering write at a time. A stream has no queue: a slow reader's
+//! cursor falls back, and when the log has moved on, skips ahead on a frame boundary behind a `gap`
+//! event. Never copies a frame of the log.
 
 use std::io::IoSlice;
 
@@ -120,11 +120,8 @@ impl Stream {
             Lag::Torn => return Served::Torn,
             Lag::Skips { cursor, missed } => {
                 self.cursor = cursor;
-                if missed > 0 {
-                    *gaps += 1;
-                    let own = self.own.get_or_insert_default();
-                    frame::push_gap(&mut own.bytes, self.framing, missed);
-                }
+                *gaps += u64::from(missed > 0);
+                self.tell_gap(missed);
             }
         }
 
@@ -142,43 +139,68 @@ impl Stream {
             return Served::CaughtUp;
         }
 
-        let before = self.cursor;
-        let bytes = match Transfer::of(|| socket.write(gather.extents())) {
+        let sent = match Transfer::of(|| socket.write(gather.extents())) {
             Transfer::Bytes(bytes) => bytes,
             Transfer::WouldBlock => 0,
             Transfer::Failed => return Served::Failed,
         };
-        if bytes < gather.bytes() {
-            let own_end = own.len();
-            self.blocked = true;
-            if bytes < own_end {
-                self.skip_own(bytes);
-            } else if bytes < frames_end {
-                self.own = None;
-                self.cursor = log.advance(self.place.view, self.framing, &before, bytes - own_end);
-            } else {
-                self.cursor = after;
-                self.keep_rest_of(&tail, bytes - frames_end);
-            }
-            return Served::Blocked(Sent {
-                bytes,
-                messages: self.cursor.messages_since(&before),
-                heartbeat: false,
-            });
+        let offered = Offered {
+            own_end: own.len(),
+            frames_end,
+            end: gather.bytes(),
+            after,
+            more,
+        };
+        if sent < offered.end {
+            self.keep_rest(log, &offered, &tail, sent)
+        } else {
+            self.keep_nothing(&offered, &tail)
         }
+    }
+
+    /// The socket has taken all that was offered.
+    fn keep_nothing(&mut self, offered: &Offered, tail: &Tail) -> Served {
         let sent = Sent {
-            bytes,
-            messages: after.messages_since(&before),
+            bytes: offered.end,
+            messages: offered.after.messages_since(&self.cursor),
             heartbeat: !tail.heartbeat.is_empty(),
         };
-        let is_end = !tail.end.is_empty();
         self.own = None;
-        self.cursor = after;
-        self.heartbeat_due &= more;
-        if is_end {
-            Served::Ended(sent)
+        self.cursor = offered.after;
+        self.heartbeat_due &= offered.more;
+        if tail.end.is_empty() {
+            Served::Wrote(sent, offered.more)
         } else {
-            Served::Wrote(sent, more)
+            Served::Ended(sent)
+        }
+    }
+
+    /// The socket has taken only so many bytes of what was offered.
+    fn keep_rest(&mut self, log: &LiveLog, offered: &Offered, tail: &Tail, sent: usize) -> Served {
+        let before = self.cursor;
+        self.blocked = true;
+        if sent < offered.own_end {
+            self.skip_own(sent);
+        } else if sent < offered.frames_end {
+            self.own = None;
+            let frame_bytes = sent - offered.own_end;
+            self.cursor = log.advance(self.place.view, self.framing, &before, frame_bytes);
+        } else {
+            self.cursor = offered.after;
+            self.keep_rest_of(tail, sent - offered.frames_end);
+        }
+        Served::Blocked(Sent {
+            bytes: sent,
+            messages: self.cursor.messages_since(&before),
+            heartbeat: false,
+        })
+    }
+
+    /// Puts a gap among its own bytes, if messages are missing.
+    fn tell_gap(&mut self, missed: u64) {
+        if missed > 0 {
+            let own = self.own.get_or_insert_default();
+            frame::push_gap(&mut own.bytes, self.framing, missed);
         }
     }
 
@@ -247,6 +269,17 @@ impl Stream {
         self.skip_own(bytes);
         Served::Blocked(sent)
     }
+}
+
+/// Where the parts of one write end, in bytes, and what follows if all of it is taken.
+struct Offered {
+    own_end: usize,
+    frames_end: usize,
+    end: usize,
+    /// The cursor behind its frames.
+    after: Cursor,
+    /// The log has more than fits one write.
+    more: bool,
 }
 
 /// What goes behind the frames of a write.

@@ -1,8 +1,8 @@
-//! From frames to bytes: opens streams, keeps track of who is behind, serves them slice by slice,
-//! ends them.
+//! The streams of a shard: opens them, serves one when it is its turn, ends them.
 //!
-//! Part of the shard. The path of a frame: `note_behind` (as it enters the log) → `sweep_slice` →
-//! `serve`. Nothing here loops over all streams for one message.
+//! Part of the shard. `requests` opens them, `fanout` says whose turn it is, and the kernel what became
+//! of their sockets. What a stream itself keeps and writes is the matter of `stream`. Nothing here
+//! loops over all streams.
 
 use std::ops::RangeInclusive;
 
@@ -10,15 +10,13 @@ use crate::clock::Now;
 use crate::http::{self, ReplyTo, Subscription, Version};
 use crate::limits::{
     FANOUT_LIFE_LEAST_PERCENT, FANOUT_RETRY_MS, READS_PER_TURN, REPLAY_COPY_BYTES_MAX, RETRY_MS,
-    SLICE_BYTES, SLICE_VISITS, SLICE_WRITES, STALL_MS,
+    STALL_MS,
 };
-use crate::log::{NO_SLOT, SessionKey, View};
+use crate::log::CatchUp;
 use crate::metrics::{Counter, Gauge};
 use crate::shard::connection::{NO_DEADLINE, State};
-use crate::shard::place::Place;
 use crate::shard::socket::{Socket, Transfer};
 use crate::shard::stream::{Ending, Sent, Served, Stream};
-use crate::shard::sweep::{Candidate, LapKind};
 use crate::shard::{Readiness, Shard};
 use crate::sse::event_id::{Epoch, EventId};
 use crate::sse::frame::{self, Framing};
@@ -46,8 +44,9 @@ impl Subscriber {
             .last_event_id
             .filter(|_| shared_ms.is_none())
             .and_then(|id| EventId::parse(id.as_bytes()));
-        // Its connection ends with it, which is soon: say so.
-        to.keep_alive &= shared_ms.is_none();
+        // The connection ends with the stream, and is told so: a proxy that took it for one to keep
+        // would send a webhook on it just when it is closed.
+        to.keep_alive = false;
         Subscriber {
             view: subscription.view,
             resume_after: id.filter(|id| id.epoch == epoch).map(|id| id.seq),
@@ -61,15 +60,6 @@ impl Subscriber {
 /// play a recording to clients that come back at once, again and again.
 fn shared_s(life_ms: u64) -> u64 {
     (life_ms / 1000).saturating_sub(1)
-}
-
-impl LapKind {
-    fn of(view: View) -> LapKind {
-        match view {
-            View::Everything => LapKind::Everything,
-            View::Public | View::Session(_) => LapKind::Filtered,
-        }
-    }
 }
 
 impl<S: Socket> Shard<S> {
@@ -88,14 +78,39 @@ impl<S: Socket> Shard<S> {
             start.ahead.clear();
         }
 
+        let first_bytes = self.first_bytes(subscriber, framing, &start, now);
+        self.connections[slot].deadline_ms = NO_DEADLINE;
+        let life_ends_ms = subscriber
+            .shared_ms
+            .map_or(NO_DEADLINE, |life_ms| now.mono_ms + life_ms);
+        let stream = Stream::new(view, framing, start.cursor, first_bytes, life_ends_ms);
+        self.set_state(slot, State::Streaming(stream));
+        let opened = match subscriber.resume_after {
+            Some(_) => Counter::StreamsResumed,
+            None => Counter::StreamsReplayed,
+        };
+        self.tally.count(opened, 1);
+        self.tally.shift(Gauge::Streams, 1);
+        self.take_place(slot, view);
+        if self.connections[slot].readable {
+            // It was told of while the connection did something else, and will not be again.
+            self.drop_input(slot);
+        }
+        self.enqueue(slot);
+    }
+
+    /// What a stream begins with: its head, its first events, and what is to be copied of the replay.
+    fn first_bytes(
+        &mut self,
+        subscriber: &Subscriber,
+        framing: Framing,
+        start: &CatchUp,
+        now: Now,
+    ) -> Vec<u8> {
         let mut first_bytes = Vec::new();
         let shared_ms = subscriber.shared_ms;
-        // The connection ends with the stream, and is told so: a proxy that took it for one to keep
-        // would send a webhook on it just when it is closed.
-        let mut to = subscriber.to;
-        to.keep_alive = false;
         self.responder
-            .stream_head(to, shared_ms.map(shared_s), &mut first_bytes);
+            .stream_head(subscriber.to, shared_ms.map(shared_s), &mut first_bytes);
         let retry_ms = self.rng.u64(match shared_ms {
             Some(_) => FANOUT_RETRY_MS,
             None => RETRY_MS,
@@ -114,19 +129,7 @@ impl<S: Socket> Shard<S> {
         for &seq in &start.ahead {
             self.log.copy_message(seq, framing, &mut first_bytes);
         }
-
-        self.connections[slot].deadline_ms = NO_DEADLINE;
-        let life_ends_ms = shared_ms.map_or(NO_DEADLINE, |life_ms| now.mono_ms + life_ms);
-        let stream = Stream::new(view, framing, start.cursor, first_bytes, life_ends_ms);
-        self.set_state(slot, State::Streaming(stream));
-        let opened = match subscriber.resume_after {
-            Some(_) => Counter::StreamsResumed,
-            None => Counter::StreamsReplayed,
-        };
-        self.tally.count(opened, 1);
-        self.tally.shift(Gauge::Streams, 1);
-        self.take_place(slot, view);
-        self.enqueue(slot);
+        first_bytes
     }
 
     /// How long a stream that is asked for now may be shared by a cache, if it may at all. In HTTP/1.0
@@ -149,37 +152,6 @@ impl<S: Socket> Shard<S> {
             .stream_head(to, shared_ms.map(shared_s), &mut self.answer);
     }
 
-    /// A view as the log knows it; one of a session counts until [`Shard::release_view`].
-    pub(super) fn hold_view(&mut self, view: &http::View) -> View {
-        match view {
-            http::View::Everything => View::Everything,
-            http::View::Public => View::Public,
-            http::View::Session(name) => View::Session(self.log.hold_session(name)),
-        }
-    }
-
-    pub(super) fn release_view(&mut self, view: View) {
-        if let View::Session(key) = view {
-            self.log.release_session(key);
-        }
-    }
-
-    /// Puts a connection, whose state has a place for a view that is held, among those that messages
-    /// of this view wake.
-    pub(super) fn take_place(&mut self, slot: usize, view: View) {
-        let lap_index = self.sweep.join(LapKind::of(view), slot as u32);
-        if let Some(place) = self.place_mut(slot) {
-            place.lap_index = lap_index;
-        }
-        if let View::Session(key) = view {
-            self.link_session(slot, key);
-        }
-        if self.connections[slot].readable {
-            // It was told of while the connection did something else, and will not be again.
-            self.drop_input(slot);
-        }
-    }
-
     /// The kernel has news of a stream's socket.
     pub(super) fn stream_ready(&mut self, slot: usize, readiness: Readiness) {
         let connection = &mut self.connections[slot];
@@ -192,59 +164,6 @@ impl<S: Socket> Shard<S> {
         }
         if readiness.readable {
             self.drop_input(slot);
-        }
-    }
-
-    /// A frame has entered the log: whoever may see it may be behind.
-    pub(super) fn note_behind(&mut self, session: Option<SessionKey>) {
-        self.sweep.restart(LapKind::Everything);
-        match session {
-            None => self.sweep.restart(LapKind::Filtered),
-            Some(key) => {
-                if self.log.begin_walk(key) {
-                    self.sweep.enqueue_session(key);
-                }
-            }
-        }
-    }
-
-    /// Serves streams that are behind, for one slice.
-    pub(super) fn sweep_slice(&mut self, now: Now) {
-        let (mut writes, mut bytes) = (0, 0);
-        for _ in 0..SLICE_VISITS {
-            let Some(candidate) = self.sweep.next() else {
-                return;
-            };
-            let Some(slot) = self.slot_of_candidate(candidate) else {
-                continue;
-            };
-            if let Some(sent_bytes) = self.serve(slot, now) {
-                writes += 1;
-                bytes += sent_bytes;
-            }
-            if writes == SLICE_WRITES || bytes >= SLICE_BYTES {
-                return;
-            }
-        }
-    }
-
-    /// The stream that the sweep means; none if it is gone, or a walk is over.
-    fn slot_of_candidate(&mut self, candidate: Candidate) -> Option<usize> {
-        match candidate {
-            Candidate::Lapped(slot) => Some(slot as usize),
-            Candidate::Queued(slot) => {
-                // The slot may have another tenant by now, whose turn this is not.
-                let place = self.place_mut(slot as usize).filter(|place| place.queued)?;
-                place.queued = false;
-                Some(slot as usize)
-            }
-            Candidate::OfSession(key) => {
-                let slot = self.log.walk_slot(key)?;
-                let next = self.place_mut(slot as usize)?.session_next;
-                self.log.walk_past(key, slot, next);
-                self.sweep.enqueue_session(key);
-                Some(slot as usize)
-            }
         }
     }
 
@@ -266,25 +185,6 @@ impl<S: Socket> Shard<S> {
         }
     }
 
-    /// A stream's turn to end has come, or that of a request that waits.
-    pub(super) fn end_stream(&mut self, slot: usize, now: Now) {
-        if matches!(
-            self.connections.get(slot).map(|c| &c.state),
-            Some(State::Waiting(_))
-        ) {
-            return self.end_wait(slot, now);
-        }
-        // Cut off: what ends in good order before its time would be kept by a cache, and played to
-        // clients that come back at once.
-        if self
-            .stream_mut(slot)
-            .is_some_and(|stream| stream.is_shared())
-        {
-            return self.close_stream(slot, Counter::StreamsDrained);
-        }
-        self.tell_end(slot, RETRY_MS);
-    }
-
     /// A stream is told to come back, and ends.
     pub(super) fn tell_end(&mut self, slot: usize, retry_ms: RangeInclusive<u64>) {
         let retry_ms = self.rng.u64(retry_ms) as u16;
@@ -302,28 +202,11 @@ impl<S: Socket> Shard<S> {
         self.forget_place(slot, &stream.place);
     }
 
-    /// Takes a place, which no state holds any more, out of all lists, and releases its view.
-    pub(super) fn forget_place(&mut self, slot: usize, place: &Place) {
-        let moved = self.sweep.leave(LapKind::of(place.view), place.lap_index);
-        if let Some(moved) = moved
-            && let Some(other) = self.place_mut(moved as usize)
-        {
-            other.lap_index = place.lap_index;
-            // It may have moved to where the sweep has already been.
-            self.enqueue(moved as usize);
-        }
-        if let View::Session(key) = place.view {
-            self.unlink_session(slot, place, key);
-            self.log.release_session(key);
-        }
-    }
-
-    /// Sends a stream what it lacks, and tells how many bytes went out if that took a write; a request
-    /// that waits gets its answer likewise.
-    fn serve(&mut self, slot: usize, now: Now) -> Option<usize> {
+    /// Sends a stream what it lacks, and tells how many bytes went out if that took a write.
+    pub(super) fn serve_stream(&mut self, slot: usize, now: Now) -> Option<usize> {
         let connection = self.connections.get_mut(slot)?;
         let State::Streaming(stream) = &mut connection.state else {
-            return self.wake_waiting(slot, now);
+            return None;
         };
         if stream.blocked {
             return None;
@@ -418,47 +301,10 @@ impl<S: Socket> Shard<S> {
         self.go_on_later(slot);
     }
 
-    fn enqueue(&mut self, slot: usize) {
-        if let Some(place) = self.place_mut(slot)
-            && !place.queued
-        {
-            place.queued = true;
-            self.sweep.enqueue(slot as u32);
-        }
-    }
-
     fn stream_mut(&mut self, slot: usize) -> Option<&mut Stream> {
         match &mut self.connections.get_mut(slot)?.state {
             State::Streaming(stream) => Some(stream),
             _ => None,
         }
-    }
-
-    fn place_mut(&mut self, slot: usize) -> Option<&mut Place> {
-        self.connections.get_mut(slot)?.state.place_mut()
-    }
-
-    fn link_session(&mut self, slot: usize, key: SessionKey) {
-        let first = self.log.first_slot(key);
-        if let Some(neighbour) = self.place_mut(first as usize) {
-            neighbour.session_previous = slot as u32;
-        }
-        if let Some(place) = self.place_mut(slot) {
-            place.session_next = first;
-        }
-        self.log.set_first_slot(key, slot as u32);
-    }
-
-    fn unlink_session(&mut self, slot: usize, place: &Place, key: SessionKey) {
-        let (previous, next) = (place.session_previous, place.session_next);
-        self.log.walk_past(key, slot as u32, next);
-        match self.place_mut(previous as usize) {
-            Some(neighbour) => neighbour.session_next = next,
-            None => self.log.set_first_slot(key, next),
-        }
-        if let Some(neighbour) = self.place_mut(next as usize) {
-            neighbour.session_previous = previous;
-        }
-        debug_assert!(previous != NO_SLOT || self.log.first_slot(key) != slot as u32);
     }
 }

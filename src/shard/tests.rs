@@ -584,6 +584,34 @@ fn a_wait_ends_in_time_and_closes_with_its_connection() {
     assert!(!peer.is_closed());
 }
 
+/// Nobody reads on while a request waits: what came before it began to is the next request, not
+/// something to be dropped as on a stream.
+#[test]
+fn what_came_before_a_wait_began_is_answered_behind_it() {
+    let mut node = Node::new();
+    let peer = Peer::with_room(10_000);
+    let token = node.open(&peer);
+    peer.send(
+        b"POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length: 15\r\n\r\n{\"message\":\"a\"}",
+    );
+    peer.send(
+        b"GET /api/webhook/messages?sessionId=b&limit=1&wait=25 HTTP/1.1\r\nHost: a\r\nIf-None-Match: *\r\n\r\n",
+    );
+    node.shard.ready(token, READABLE, node.now);
+    peer.send(b"GET /api/webhook HTTP/1.1\r\nHost: a\r\n\r\n");
+    node.shard.ready(token, READABLE, node.now);
+    node.turn(&[]);
+    assert_eq!(answers(&peer), 1, "of the webhook");
+    node.pass(26_000);
+    node.turn(&[]);
+    assert_eq!(
+        answers(&peer),
+        2,
+        "of the wait, and of what stood behind it"
+    );
+    assert!(!peer.is_closed());
+}
+
 fn fanned_out() -> Node {
     Node::with(|settings| {
         settings.fanout_life = Some(Duration::from_secs(10));

@@ -15,7 +15,7 @@ use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, SockRef};
 
-use crate::limits::PROXY_HEADER_BYTES_MAX;
+use crate::limits::{JOINED_WRITE_BYTES_MAX, PROXY_HEADER_BYTES_MAX};
 use crate::proxy_protocol;
 use crate::shard::client::{Claim, Client, Clients, Place};
 use crate::shard::socket::Socket;
@@ -353,6 +353,10 @@ impl Base {
     }
 }
 
+fn extents_bytes(extents: &[IoSlice<'_>]) -> usize {
+    extents.iter().map(|extent| extent.len()).sum()
+}
+
 impl Stream {
     /// The connected socket behind a descriptor, which becomes nonblocking.
     pub fn from_fd(fd: OwnedFd) -> io::Result<Stream> {
@@ -383,8 +387,16 @@ impl Stream {
 
     fn write(&mut self, extents: &[IoSlice<'_>]) -> io::Result<usize> {
         match (self, extents) {
-            // send(2) of one extent is cheaper than writev(2) of one.
+            // send(2) is cheaper than writev(2), by more than a copy of little costs.
             (Stream::Tcp(stream), [one]) => Write::write(stream, one),
+            (Stream::Tcp(stream), few) if extents_bytes(few) <= JOINED_WRITE_BYTES_MAX => {
+                let mut joined = [0; JOINED_WRITE_BYTES_MAX];
+                let end = few.iter().fold(0, |at, extent| {
+                    joined[at..at + extent.len()].copy_from_slice(extent);
+                    at + extent.len()
+                });
+                Write::write(stream, &joined[..end])
+            }
             (Stream::Tcp(stream), many) => Write::write_vectored(stream, many),
             (Stream::Unix(stream), many) => Write::write_vectored(stream, many),
         }

@@ -1,8 +1,8 @@
 //! The chat window: the page at `/`, and `hookcast.js` for the pages of others.
 //!
 //! The files beside this one are part of the binary. They are hashed and compressed once, by
-//! [`prepare`] at start or else with the first question. The HTTP layer asks [`answer`] for a path and
-//! writes what it gets; this module never does I/O and knows nothing of connections.
+//! [`prepare`] at start or else with the first question. The shards ask [`answer`] for a path and
+//! send what they get; this module never does I/O and knows nothing of connections.
 //!
 //! The page refers to its parts below `assets/<hash>/`, where the hash is that of all files together:
 //! such an address never changes its content and is cached for good, and the modules of one version

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use hookcast::limits::{
-    COMMIT_RETRY_MS, LINGER_MS, PATROL_INTERVAL_MS, REQUEST_DEADLINE_MS, RETRY_FULL_MS, RETRY_MS,
-    STALL_MS,
+    LINGER_MS, PATROL_INTERVAL_MS, REQUEST_DEADLINE_MS, RETRY_FULL_MS, RETRY_MS,
+    RING_REPAIR_MS_MAX, STALL_MS,
 };
 use hookcast::shard::{Role, Settings, Token};
 use memchr::memmem;
@@ -20,8 +20,8 @@ use super::stream::{Known, StreamCheck, number, show};
 /// Deadlines are looked at in eight phases a second, each rounded up to a millisecond.
 const PATROL_SLACK_MS: u64 = PATROL_INTERVAL_MS + 2;
 
-/// A ring that could not be written anew is tried again so much later.
-const RETRY_SLACK_MS: u64 = COMMIT_RETRY_MS;
+/// A ring that could not be written anew is tried again at most so much later.
+pub const RETRY_SLACK_MS: u64 = RING_REPAIR_MS_MAX;
 
 /// A request that is not answered.
 struct Pending {

@@ -235,7 +235,7 @@ impl Node {
     pub fn admit(&mut self, messages: Vec<Message>, now: Now) -> Vec<Result<Receipt, NotStored>> {
         let messages: Vec<Arc<Message>> = messages.into_iter().map(Arc::new).collect();
         if !self.has_commits() {
-            return self.hub.admit(&messages, Duration::ZERO);
+            return self.hub.admit(&messages, now.unix_ms, Duration::ZERO);
         }
         // What waits is committed first, so that what is queued when makes no difference.
         while self.make_room() | self.commit(now) {}
@@ -243,7 +243,7 @@ impl Node {
         let (queued, all_queued) = bounded(1);
         let hub = Arc::clone(&self.hub);
         let mirror = std::thread::spawn(move || {
-            let outcomes = hub.admit(&messages, Duration::ZERO);
+            let outcomes = hub.admit(&messages, now.unix_ms, Duration::ZERO);
             let _ = queued.send(());
             outcomes
         });

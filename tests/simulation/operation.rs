@@ -5,6 +5,10 @@ use fastrand::Rng;
 
 /// What a run is like. Each seed has its own, so that what is rare in one is common in another.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "settings that have nothing to do with each other"
+)]
 pub struct Profile {
     pub shards: usize,
     pub inbox_batches_max: usize,

@@ -75,10 +75,13 @@ impl World {
 
     /// Goes on with connections that have more to read, as many as there is time for: one at least.
     fn resume_some(&mut self, index: usize, now: Now) {
-        let shard = &mut self.node.shards[index].shard;
-        let unfinished = shard.unfinished();
+        let node = &mut self.node.shards[index];
+        let unfinished = node.shard.unfinished();
         for _ in 0..unfinished.min(self.rng.usize(1..=unfinished.max(1))) {
-            shard.resume_next(now);
+            // One may end where another begins: noted one by one.
+            let streams = node.shard.streams();
+            node.shard.resume_next(now);
+            node.note_subscribed(streams, now);
         }
     }
 

@@ -14,7 +14,7 @@ use hookcast::metrics::Counter;
 use hookcast::ring::memory::MemoryMedium;
 use hookcast::shard::Role;
 
-use super::client::Client;
+use super::client::{Client, RETRY_SLACK_MS};
 use super::coverage;
 use super::kernel::{Kernel, Link, SimSocket};
 use super::model::{Crash, Fate, Model, SESSIONS, session_name};
@@ -183,6 +183,11 @@ impl World {
                     self.wall_ahead_ms += by_ms;
                 } else {
                     self.wall_ahead_ms -= by_ms;
+                    // A ring in trouble is tried again by that clock, which may now take longer.
+                    let in_trouble = |ms: u64| ms + RETRY_SLACK_MS >= self.mono_ms;
+                    if self.ring_failed_ms.is_some_and(in_trouble) {
+                        self.ring_failed_ms = Some(self.mono_ms);
+                    }
                 }
             }
             Action::Admit => self.admit(),

@@ -13,11 +13,34 @@ use crate::limits::{HEAD_BYTES_MAX, READ_BYTES};
 
 use self::cases::{Case, cases};
 use super::error::Refusal;
-use super::request::{Phase, Progress, RequestReader, Version};
+use super::request::{Phase, Progress, Request, RequestReader};
+use super::request_line::{Method, Version};
 use super::response::{AllowOrigin, Responder};
 
 /// The body limit of all cases.
 const BODY_BYTES_MAX: usize = 64;
+
+/// A request with this head line in HTTP/1.1, and with no field or body that matters.
+pub(super) fn request(method: Method, target: &str) -> Request<'_> {
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    };
+    Request {
+        method,
+        path,
+        query,
+        version: Version::Http11,
+        keep_alive: true,
+        secret: None,
+        last_event_id: None,
+        origin: None,
+        if_none_match: None,
+        accept_encoding: None,
+        head: b"",
+        body: b"",
+    }
+}
 
 /// What a reader made of some bytes: the requests, and then how it stood.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, METHOD_BYTES_MAX, READ_BYTES, TARGET_BYTES_MAX};
 
 use super::super::error::Refusal;
-use super::super::request::{Method, Phase, Progress, RequestReader};
+use super::super::request::{Phase, Progress, RequestReader};
+use super::super::request_line::Method;
 use super::cases::{chunked, get, post};
 use super::{BODY_BYTES_MAX, End, read};
 

@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use crossbeam_channel::{Receiver, bounded};
 
 use super::*;
+use crate::hub::repair::tests::{log_of, repairs, tries_max};
 use crate::hub::{Outlet, Wake};
-use crate::limits::HISTORY_MESSAGES;
+use crate::limits::{HISTORY_MESSAGES, RING_REPAIR_MS_MAX, RING_REPAIR_MS_MIN};
 use crate::message::{Draft, MessageId};
 use crate::ring::Recovered;
 use crate::ring::memory::MemoryMedium;
@@ -145,7 +146,7 @@ impl Node {
                 .iter()
                 .all(|one| !self.acknowledged.contains(one))
         );
-        if self.committer.fault.is_none() {
+        if !self.committer.holds_refused {
             assert!(newer <= self.unanswered.len());
             let is_refused = |(_, content): &(MessageId, String)| self.refused.contains(content);
             assert!(!found.iter().any(is_refused), "what was refused is back");
@@ -294,15 +295,15 @@ fn what_the_disk_did_not_take_is_refused_shown_to_nobody_and_gone() {
     node.publish(120);
     node.commit();
     node.publish(30);
-    // The writes succeed, the sync and the new file do not; a second later the new file does.
+    // The writes succeed, the sync and the new file do not; a little later the new file does.
     let writes = 30 * WRITES_PER_MESSAGE;
     node.medium.fail_in(writes);
     assert!(node.commit());
-    assert!(node.committer.fault.is_some());
+    assert!(node.committer.holds_refused);
     node.medium.heal();
     assert!(
         node.committer
-            .make_ready(&node.hub, COMMIT_RETRY_MS)
+            .make_ready(&node.hub, RING_REPAIR_MS_MIN)
             .is_ok()
     );
     assert_eq!((node.acknowledged.len(), node.refused.len()), (120, 30));
@@ -314,7 +315,7 @@ fn what_the_disk_did_not_take_is_refused_shown_to_nobody_and_gone() {
 }
 
 #[test]
-fn a_disk_that_stays_broken_is_tried_once_a_second_and_works_again_when_it_does() {
+fn a_disk_that_failed_is_tried_again_after_a_while_and_works_again_when_it_does() {
     let mut node = Node::start(MemoryMedium::default());
     node.publish(3);
     node.commit();
@@ -326,13 +327,67 @@ fn a_disk_that_stays_broken_is_tried_once_a_second_and_works_again_when_it_does(
     node.publish(1);
     node.commit();
     assert_eq!(node.refused.len(), 2, "too soon to try");
-    node.now_ms += COMMIT_RETRY_MS;
+    node.now_ms += RING_REPAIR_MS_MIN;
     node.publish(2);
     node.commit();
     assert_eq!((node.refused.len(), node.acknowledged.len()), (2, 5));
     let (_, recovered) = open(&node.medium);
     node.check_recovered(&recovered);
     assert_eq!(recovered.messages.last().unwrap().0, 5);
+}
+
+/// Publishes one message every 10 ms for as long, on a disk that takes so many writes and syncs of each
+/// commit; what was logged.
+fn stay_broken(node: &mut Node, ms: u64, operations: u64) -> Vec<String> {
+    let end_ms = node.now_ms + ms;
+    log_of(|| {
+        while node.now_ms < end_ms {
+            node.publish(1);
+            node.medium.fail_in(operations);
+            node.commit();
+            node.now_ms += 10;
+        }
+    })
+}
+
+#[test]
+fn a_disk_that_stays_broken_is_tried_ever_more_seldom_and_soon_enough() {
+    const BROKEN_MS: u64 = 120_000;
+    // The ring cannot be written anew; or it can, and then the sync of the commit fails again.
+    for operations in [0, 1 + WRITES_PER_MESSAGE] {
+        let mut node = Node::start(MemoryMedium::default());
+        let stats = node.committer.ring.stats();
+        node.publish(3);
+        node.commit();
+        node.publish(1);
+        node.medium.fail_in(WRITES_PER_MESSAGE);
+        let mut log = log_of(|| {
+            node.commit();
+        });
+        log.extend(stay_broken(&mut node, BROKEN_MS, operations));
+        assert_eq!(node.acknowledged.len(), 3, "{operations}");
+        let tries = repairs(&stats).iter().sum::<u64>();
+        let (least, most) = (BROKEN_MS / RING_REPAIR_MS_MAX, tries_max(BROKEN_MS));
+        assert!(
+            (least..=most).contains(&tries),
+            "{tries} of {least} to {most}"
+        );
+        assert_eq!(log.len(), 1, "{log:#?}");
+        node.medium.heal();
+        let healed_ms = node.now_ms;
+        let log = log_of(|| {
+            while node.acknowledged.len() == 3 {
+                node.publish(1);
+                node.commit();
+                node.now_ms += 10;
+            }
+        });
+        assert!(node.now_ms <= healed_ms + RING_REPAIR_MS_MAX + 10);
+        assert_eq!(log.len(), 1, "{log:#?}");
+        let (_, recovered) = open(&node.medium);
+        node.check_recovered(&recovered);
+        assert_eq!(recovered.messages.last().unwrap().0, 4);
+    }
 }
 
 #[test]
@@ -425,7 +480,7 @@ fn threads_publish_admit_and_close_while_it_runs() {
                 })
             })
             .collect();
-        let outcomes = hub.admit(&remote, Duration::from_secs(60));
+        let outcomes = hub.admit(&remote, 1, Duration::from_secs(60));
         assert_eq!(outcomes.len(), 50);
         assert!(outcomes.iter().all(Result::is_ok));
         let held = hub.ring_view().messages;

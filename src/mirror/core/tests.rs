@@ -1,3 +1,5 @@
+//! A mirror step by step, against a KV that is as stale and as forgetful as the real one may be.
+
 use super::*;
 use crate::limits::HISTORY_MESSAGES;
 use crate::mirror::reply::{Failure, FailureKind};

@@ -7,6 +7,7 @@ use super::super::memory::MemoryMedium;
 use super::super::recovery::{Plan, Step, Survey};
 use super::super::{Damage, Found, Ring};
 use super::{BYTES_MAX, disk_with, last_100, message, numbers, open, open_image};
+use crate::limits::BODY_BYTES_MAX_LIMIT;
 use crate::message::Message;
 
 /// Decides on an image without copying it: the image as the next process, on the same boot, would
@@ -315,15 +316,61 @@ fn a_slot_size_that_no_ring_has_is_not_believed() {
     let (medium, _) = disk_with(3);
     for slot_bytes in [0_u32, 1, 64, 4095, 4097, 1 << 30, u32::MAX] {
         let mut image = medium.image();
-        image[16..20].copy_from_slice(&slot_bytes.to_le_bytes());
-        let crc = crc32fast::hash(&image[..40]);
-        image[40..44].copy_from_slice(&crc.to_le_bytes());
+        resize(&mut image, 101, slot_bytes);
         let (_, recovered) = open_image(&medium, image);
         assert!(matches!(
             recovered.report.found,
             Found::Damaged(Damage::Header)
         ));
         assert_eq!(numbers(&recovered), last_100(3));
+    }
+}
+
+/// A header whose checksum holds, with other sizes.
+fn resize(image: &mut [u8], slots: u32, slot_bytes: u32) {
+    image[12..16].copy_from_slice(&slots.to_le_bytes());
+    image[16..20].copy_from_slice(&slot_bytes.to_le_bytes());
+    let crc = crc32fast::hash(&image[..40]);
+    image[40..44].copy_from_slice(&crc.to_le_bytes());
+}
+
+#[test]
+fn a_damaged_header_that_asks_for_huge_slots_does_not_get_them() {
+    let largest = (64 + BODY_BYTES_MAX_LIMIT).next_multiple_of(PAGE_BYTES) as u32;
+    let wanted = Geometry::for_payload(BYTES_MAX, 1).unwrap();
+    // Message 101 is in the first slot, which begins where it did.
+    let (medium, _) = disk_with(130);
+    let mut image = medium.image();
+    resize(&mut image, 101, largest);
+    let (mut ring, recovered) = open_image(&medium, image.clone());
+    assert!(matches!(
+        recovered.report.found,
+        Found::Damaged(Damage::Length { .. })
+    ));
+    assert_eq!(numbers(&recovered), [101]);
+    assert_eq!(medium.image().len() as u64, wanted.file_bytes());
+    assert_eq!(medium.aside(), [image]);
+    let next_seq = ring.next_seq();
+    assert_eq!(ring.append(&message(131, 40)).unwrap(), next_seq);
+    assert_eq!(numbers(&open(&medium).1), [101, 131]);
+}
+
+#[test]
+fn a_damaged_file_with_larger_slots_keeps_only_what_its_messages_need() {
+    for (content_bytes, needed_bytes) in [(40, BYTES_MAX), (9000, 9000)] {
+        let medium = MemoryMedium::default();
+        let (mut ring, _) = Ring::open_with(Box::new(medium.clone()), 100_000, 20).unwrap();
+        for nth in 1..=130 {
+            ring.append(&message(nth, content_bytes)).unwrap();
+        }
+        let mut image = medium.image();
+        image[..PAGE_BYTES].fill(0);
+        let (ring, recovered) = open_image(&medium, image);
+        assert!(matches!(recovered.report.found, Found::Damaged(_)));
+        assert_eq!(numbers(&recovered), last_100(130));
+        let needed = Geometry::for_payload(needed_bytes, 1).unwrap();
+        assert_eq!(medium.image().len() as u64, needed.file_bytes());
+        assert!(ring.message_bytes_max() >= content_bytes);
     }
 }
 

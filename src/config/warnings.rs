@@ -1,0 +1,88 @@
+//! What is valid but probably not meant, in words: see [`Config::warnings`].
+//!
+//! Made when the configuration is built. Never refuses anything.
+
+use std::ffi::{OsStr, OsString};
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory};
+
+use super::args::Args;
+use super::kv::{ACCOUNT_VARIABLE, NAMESPACE_VARIABLE, TOKEN_VARIABLE};
+use super::{Config, Environment, Listen, files_reserved};
+
+/// A sentence each, that says what to do about it.
+pub(super) fn of(config: &Config, matches: &ArgMatches, environment: &Environment) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let public = config
+        .listen
+        .iter()
+        .filter_map(Listen::socket_address)
+        .find(|address| !address.ip().is_loopback());
+    if let (Some(address), None) = (public, &config.secret) {
+        warnings.push(format!(
+            "listening on {address} with no secret: whoever reaches it can send messages and read all of them; \
+             set --secret-file or WEBHOOK_SECRET"
+        ));
+    }
+    if let Some(admin) = config.admin.filter(|address| !address.ip().is_loopback()) {
+        warnings.push(format!(
+            "--admin {admin} has no access control and can be reached from other machines; use a loopback address"
+        ));
+    }
+    let room = config.file_limit - files_reserved(config.file_limit);
+    if config.connections_max as u64 > room {
+        warnings.push(format!(
+            "--max-connections {} is more than the limit of {} open files leaves room for ({room}); \
+             raise the hard limit (LimitNOFILE= in systemd, ulimit -Hn in a shell)",
+            config.connections_max, config.file_limit
+        ));
+    }
+    if let Some(kv) = config.kv.as_ref().filter(|kv| kv.endpoint.is_exposed()) {
+        warnings.push(format!(
+            "--kv-endpoint {} sends the API token over the network in clear text; use https",
+            kv.endpoint.as_str()
+        ));
+    }
+    if config.kv.is_none() {
+        warnings.extend(kv_flags_given(matches).map(|flag| {
+            format!("{flag} has no effect: {ACCOUNT_VARIABLE}, {TOKEN_VARIABLE} and {NAMESPACE_VARIABLE} are not set")
+        }));
+    }
+    warnings.extend(unknown_variables(environment).map(|name| {
+        format!("{name} is no setting of hookcast and has no effect; see --help for those that are")
+    }));
+    warnings
+}
+
+/// The flags for KV that were given, on the command line or in the environment.
+fn kv_flags_given(matches: &ArgMatches) -> impl Iterator<Item = String> {
+    matches
+        .ids()
+        .map(clap::Id::as_str)
+        .filter(|id| id.starts_with("kv_"))
+        .filter(|id| {
+            matches!(
+                matches.value_source(id),
+                Some(ValueSource::CommandLine | ValueSource::EnvVariable)
+            )
+        })
+        .map(|id| format!("--{}", id.replace('_', "-")))
+}
+
+/// Variables that look like settings and are none: spelling mistakes, mostly. Those that
+/// Kubernetes makes for a service called hookcast are left out.
+fn unknown_variables(environment: &Environment) -> impl Iterator<Item = String> {
+    let known: Vec<OsString> = Args::command()
+        .get_arguments()
+        .filter_map(|argument| argument.get_env().map(OsStr::to_owned))
+        .collect();
+    environment
+        .0
+        .keys()
+        .filter(move |name| !known.contains(name))
+        .filter_map(|name| name.to_str())
+        .filter(|name| name.starts_with("HOOKCAST_"))
+        .filter(|name| !name.starts_with("HOOKCAST_SERVICE_") && !name.starts_with("HOOKCAST_PORT"))
+        .map(|name| name.escape_debug().to_string())
+}

@@ -1,0 +1,65 @@
+//! The query of a request, decoded.
+//!
+//! Used by `route`, which says what each parameter may be. Never guesses at what a query means.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+use super::error::ErrorAnswer;
+
+/// The parameters of a query; a resource passes over those that are not its own.
+#[derive(Default)]
+pub(super) struct Parameters<'a> {
+    pub(super) session_id: Option<Cow<'a, str>>,
+    pub(super) last_event_id: Option<Cow<'a, str>>,
+    pub(super) since: Option<Cow<'a, str>>,
+    pub(super) limit: Option<Cow<'a, str>>,
+    pub(super) wait: Option<Cow<'a, str>>,
+}
+
+impl<'a> Parameters<'a> {
+    /// Parses a query as browsers write it (URL standard, application/x-www-form-urlencoded), but
+    /// strictly: what that standard would guess at is an error. Names that are not known are
+    /// decoded, too, and passed over.
+    pub(super) fn parse(query: &'a str) -> Result<Parameters<'a>, ErrorAnswer> {
+        let mut parameters = Parameters::default();
+        for pair in query.split('&') {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (name, value) = (decode(name)?, decode(value)?);
+            let parameter = match &*name {
+                "sessionId" => &mut parameters.session_id,
+                "lastEventId" => &mut parameters.last_event_id,
+                "since" => &mut parameters.since,
+                "limit" => &mut parameters.limit,
+                "wait" => &mut parameters.wait,
+                _ => continue,
+            };
+            if parameter.replace(value).is_some() {
+                return Err(ErrorAnswer::QueryRepeated);
+            }
+        }
+        Ok(parameters)
+    }
+}
+
+/// Decodes `+` and percent escapes; a percent sign without two hexadecimal digits, and what does
+/// not decode to UTF-8, is an error.
+fn decode(text: &str) -> Result<Cow<'_, str>, ErrorAnswer> {
+    let is_escaped = |escape: &[u8]| matches!(escape, [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
+    if !text
+        .split('%')
+        .skip(1)
+        .all(|escape| is_escaped(escape.as_bytes()))
+    {
+        return Err(ErrorAnswer::QueryMalformed);
+    }
+    if !text.contains(['%', '+']) {
+        return Ok(Cow::Borrowed(text));
+    }
+    let spaced = text.replace('+', " ");
+    match percent_decode_str(&spaced).decode_utf8() {
+        Ok(decoded) => Ok(Cow::Owned(decoded.into_owned())),
+        Err(_) => Err(ErrorAnswer::QueryMalformed),
+    }
+}

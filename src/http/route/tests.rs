@@ -1,0 +1,378 @@
+//! What is asked for by which method, path, query and secret.
+
+use super::*;
+use crate::http::tests::request;
+
+const SECRET: &[u8] = b"s3cret";
+
+fn is_asset(path: &str) -> bool {
+    path == "/"
+}
+
+fn open() -> Access {
+    Access::new(None)
+}
+
+fn guarded() -> Access {
+    Access::new(Some(SECRET))
+}
+
+/// What a stream at this target shows to whom presents this secret.
+fn view(access: &Access, target: &str, secret: Option<&[u8]>) -> Result<View, ErrorAnswer> {
+    match route(
+        &Request {
+            secret,
+            ..request(Method::Get, target)
+        },
+        access,
+        is_asset,
+    ) {
+        Route::Subscribe(subscription) => Ok(subscription.view),
+        Route::Error(error) => Err(error),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn session(id: &str) -> View {
+    View::Session(SessionId::parse(id).unwrap().unwrap())
+}
+
+#[test]
+fn each_path_has_its_methods() {
+    use Method::{Get, Head, Options, Other, Post};
+    let not_allowed = |allow| Route::Error(ErrorAnswer::MethodNotAllowed(allow));
+    for (method, path, expected) in [
+        (Get, "/api/webhook", Route::Status),
+        (Head, "/api/webhook?a", Route::Status),
+        (Options, "/api/webhook", Route::Preflight(Allow::READ_WRITE)),
+        (Post, "/api/webhook", Route::Error(ErrorAnswer::InvalidJson)),
+        (Other, "/api/webhook", not_allowed(Allow::READ_WRITE)),
+        (
+            Options,
+            "/api/webhook/stream",
+            Route::Preflight(Allow::READ),
+        ),
+        (Post, "/api/webhook/stream", not_allowed(Allow::READ)),
+        (
+            Options,
+            "/api/webhook/messages",
+            Route::Preflight(Allow::READ),
+        ),
+        (Post, "/api/webhook/messages", not_allowed(Allow::READ)),
+        (Other, "/api/webhook/messages", not_allowed(Allow::READ)),
+        (Other, "/api/webhook/stream", not_allowed(Allow::READ)),
+        (Get, "/", Route::Asset("/")),
+        (Head, "/", Route::Asset("/")),
+        (Options, "/", Route::Preflight(Allow::READ)),
+        (Post, "/", not_allowed(Allow::READ)),
+        (Other, "/", not_allowed(Allow::READ)),
+        (Options, "*", Route::Preflight(Allow::READ_WRITE)),
+    ] {
+        assert_eq!(
+            route(&request(method, path), &open(), is_asset),
+            expected,
+            "{path}"
+        );
+    }
+    for path in [
+        "/api",
+        "/api/webhook/",
+        "/api/webhook/stream/",
+        "/api/webhook/messages/",
+        "//api/webhook",
+        "/API/webhook",
+        "/api/%77ebhook",
+        "/api/webhooks",
+        "/x",
+    ] {
+        for method in [Get, Head, Post, Options, Other] {
+            let expected = Route::Error(ErrorAnswer::NotFound);
+            assert_eq!(
+                route(&request(method, path), &open(), is_asset),
+                expected,
+                "{path}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_stream_by_head_or_get() {
+    for (method, head_only) in [(Method::Get, false), (Method::Head, true)] {
+        let expected = Subscription {
+            view: View::Everything,
+            is_public: true,
+            last_event_id: None,
+            head_only,
+        };
+        assert_eq!(
+            route(&request(method, STREAM_PATH), &open(), is_asset),
+            Route::Subscribe(expected)
+        );
+    }
+}
+
+#[test]
+fn publishing_takes_the_secret_before_the_body_is_looked_at() {
+    let publish = |access: &Access, secret: Option<&'static [u8]>, body: &'static [u8]| {
+        route(
+            &Request {
+                secret,
+                body,
+                ..request(Method::Post, WEBHOOK_PATH)
+            },
+            access,
+            is_asset,
+        )
+    };
+    let body = br#"{"message":"hi","sessionId":"s"}"#;
+    let draft = Draft {
+        session: SessionId::parse("s").unwrap(),
+        content: "hi".into(),
+    };
+    let unauthorized = Route::Error(ErrorAnswer::Unauthorized);
+
+    assert_eq!(publish(&open(), None, body), Route::Publish(draft.clone()));
+    assert_eq!(
+        publish(&open(), Some(b"any"), body),
+        Route::Publish(draft.clone())
+    );
+    assert_eq!(
+        publish(&guarded(), Some(SECRET), body),
+        Route::Publish(draft)
+    );
+    assert_eq!(
+        publish(&guarded(), Some(SECRET), b"{"),
+        Route::Error(ErrorAnswer::InvalidJson)
+    );
+    for wrong in [
+        None,
+        Some(&b""[..]),
+        Some(b"s3cre"),
+        Some(b"s3crets"),
+        Some(b"S3CRET"),
+    ] {
+        assert_eq!(publish(&guarded(), wrong, body), unauthorized, "{wrong:?}");
+        assert_eq!(publish(&guarded(), wrong, b"{"), unauthorized, "{wrong:?}");
+    }
+}
+
+#[test]
+fn without_a_secret_a_stream_sees_everything_or_its_session() {
+    assert_eq!(view(&open(), STREAM_PATH, None), Ok(View::Everything));
+    assert_eq!(
+        view(&open(), STREAM_PATH, Some(b"any")),
+        Ok(View::Everything)
+    );
+    assert_eq!(
+        view(&open(), "/api/webhook/stream?sessionId=a", None),
+        Ok(session("a"))
+    );
+    assert_eq!(
+        view(&open(), "/api/webhook/stream?sessionId=", None),
+        Ok(View::Everything)
+    );
+}
+
+#[test]
+fn with_a_secret_a_stream_sees_what_it_may() {
+    let of_session = "/api/webhook/stream?sessionId=a";
+    assert_eq!(view(&guarded(), STREAM_PATH, None), Ok(View::Public));
+    assert_eq!(
+        view(&guarded(), STREAM_PATH, Some(SECRET)),
+        Ok(View::Everything)
+    );
+    assert_eq!(view(&guarded(), of_session, None), Ok(session("a")));
+    assert_eq!(view(&guarded(), of_session, Some(SECRET)), Ok(session("a")));
+    for target in [STREAM_PATH, of_session, "/api/webhook/stream?%"] {
+        assert_eq!(
+            view(&guarded(), target, Some(b"wrong")),
+            Err(ErrorAnswer::Unauthorized)
+        );
+        assert_eq!(
+            view(&guarded(), target, Some(b"")),
+            Err(ErrorAnswer::Unauthorized)
+        );
+    }
+}
+
+#[test]
+fn fanned_out_only_session_or_secret_show_what_is_not_for_everyone() {
+    let open = open().fanned_out();
+    let guarded = guarded().fanned_out();
+    let of_session = "/api/webhook/stream?sessionId=a";
+    assert_eq!(view(&open, STREAM_PATH, None), Ok(View::Public));
+    assert_eq!(view(&open, STREAM_PATH, Some(b"x")), Ok(View::Everything));
+    assert_eq!(view(&open, of_session, None), Ok(session("a")));
+    assert_eq!(view(&guarded, STREAM_PATH, None), Ok(View::Public));
+    assert_eq!(
+        view(&guarded, STREAM_PATH, Some(SECRET)),
+        Ok(View::Everything)
+    );
+    assert_eq!(history(&open, "", None).0, View::Public);
+}
+
+#[test]
+fn the_query_is_decoded_strictly() {
+    let of_query = |query: &str| view(&open(), &format!("{STREAM_PATH}?{query}"), None);
+    let longest = "x".repeat(256);
+    for (query, expected) in [
+        ("", View::Everything),
+        ("&&", View::Everything),
+        ("sessionId", View::Everything),
+        ("a=b&sessionId=c", session("c")),
+        ("sessionId=a%20b", session("a b")),
+        ("sessionId=a+b", session("a b")),
+        ("sessionId=a%2Bb%2bc", session("a+b+c")),
+        ("sessionId=%26%3D%25", session("&=%")),
+        ("sessionId=a=b", session("a=b")),
+        ("sessionId=%C3%A9", session("é")),
+        ("session%49d=a", session("a")),
+        ("sessionid=a", View::Everything),
+        (&format!("sessionId={longest}"), session(&longest)),
+    ] {
+        assert_eq!(of_query(query), Ok(expected), "{query}");
+    }
+    for (query, error) in [
+        ("sessionId=%", ErrorAnswer::QueryMalformed),
+        ("sessionId=%4", ErrorAnswer::QueryMalformed),
+        ("sessionId=%4g", ErrorAnswer::QueryMalformed),
+        ("sessionId=%+1", ErrorAnswer::QueryMalformed),
+        ("sessionId=%%41", ErrorAnswer::QueryMalformed),
+        ("sessionId=%FF", ErrorAnswer::QueryMalformed),
+        ("sessionId=%C3", ErrorAnswer::QueryMalformed),
+        ("sessionId=%ED%A0%80", ErrorAnswer::QueryMalformed),
+        ("other=%zz", ErrorAnswer::QueryMalformed),
+        ("%zz=a", ErrorAnswer::QueryMalformed),
+        ("sessionId=a&sessionId=a", ErrorAnswer::QueryRepeated),
+        ("sessionId=&sessionId=a", ErrorAnswer::QueryRepeated),
+        ("sessionId=a&session%49d=b", ErrorAnswer::QueryRepeated),
+        ("lastEventId=1&lastEventId=1", ErrorAnswer::QueryRepeated),
+        (
+            &format!("sessionId={longest}x"),
+            ErrorAnswer::SessionTooLong,
+        ),
+        (
+            &format!("sessionId={}", "%C3%A9".repeat(129)),
+            ErrorAnswer::SessionTooLong,
+        ),
+    ] {
+        assert_eq!(of_query(query), Err(error), "{query}");
+    }
+}
+
+fn history(access: &Access, query: &str, secret: Option<&[u8]>) -> (View, bool, String) {
+    let target = format!("{MESSAGES_PATH}?{query}");
+    let request = Request {
+        secret,
+        ..request(Method::Get, &target)
+    };
+    match route(&request, access, is_asset) {
+        Route::History(query) => {
+            let since = query.since.unwrap_or_default();
+            let rest = format!("{since} {} {}", query.limit, query.wait_s);
+            (query.view, query.is_public, rest)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_history_shows_what_a_stream_shows_and_is_public_without_session_and_secret() {
+    let all = "since=a-1&limit=7&wait=25";
+    assert_eq!(
+        history(&open(), "", None),
+        (View::Everything, true, " 100 0".into())
+    );
+    assert_eq!(
+        history(&open(), all, Some(b"any")),
+        (View::Everything, false, "a-1 7 25".into())
+    );
+    for (secret, expected) in [(None, View::Public), (Some(SECRET), View::Everything)] {
+        let (view, is_public, _) = history(&guarded(), "since=&lastEventId=x", secret);
+        assert_eq!((view, is_public), (expected, secret.is_none()));
+        let (view, is_public, _) = history(&guarded(), "sessionId=a", secret);
+        assert_eq!((view, is_public), (session("a"), false));
+    }
+}
+
+#[test]
+fn a_bad_query_of_the_history_is_refused() {
+    for (query, secret, error) in [
+        ("", Some(&b"wrong"[..]), ErrorAnswer::Unauthorized),
+        ("limit=0", None, ErrorAnswer::LimitOutOfRange),
+        ("limit=101", None, ErrorAnswer::LimitOutOfRange),
+        ("limit=", None, ErrorAnswer::LimitOutOfRange),
+        ("limit=-1", None, ErrorAnswer::LimitOutOfRange),
+        ("wait=26", None, ErrorAnswer::WaitOutOfRange),
+        ("wait=1.5", None, ErrorAnswer::WaitOutOfRange),
+        (
+            "wait=99999999999999999999",
+            None,
+            ErrorAnswer::WaitOutOfRange,
+        ),
+        ("wait=1&wait=1", None, ErrorAnswer::QueryRepeated),
+        ("since=a&since=b", None, ErrorAnswer::QueryRepeated),
+        ("since=%", None, ErrorAnswer::QueryMalformed),
+    ] {
+        let target = format!("{MESSAGES_PATH}?{query}");
+        let request = Request {
+            secret,
+            ..request(Method::Get, &target)
+        };
+        let routed = route(&request, &guarded(), is_asset);
+        assert_eq!(routed, Route::Error(error), "{query}");
+    }
+}
+
+#[test]
+fn the_header_wins_over_the_parameter() {
+    let id = |header: Option<&'static [u8]>, query: &str| {
+        let target = format!("{STREAM_PATH}?{query}");
+        let request = Request {
+            last_event_id: header,
+            ..request(Method::Get, &target)
+        };
+        match route(&request, &open(), is_asset) {
+            Route::Subscribe(subscription) => subscription.last_event_id.map(Cow::into_owned),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(id(None, ""), None);
+    assert_eq!(id(None, "lastEventId="), None);
+    assert_eq!(id(Some(b""), ""), None);
+    assert_eq!(id(None, "lastEventId=a-1").as_deref(), Some("a-1"));
+    assert_eq!(id(Some(b""), "lastEventId=a-1").as_deref(), Some("a-1"));
+    assert_eq!(id(Some(b"b-2"), "lastEventId=a-1").as_deref(), Some("b-2"));
+    assert_eq!(
+        id(Some(b"\xff"), "lastEventId=a-1").as_deref(),
+        Some("\u{fffd}")
+    );
+}
+
+#[test]
+fn errors_that_need_no_body_are_known_before_it() {
+    let before =
+        |method, path, access: &Access| error_before_body(&request(method, path), access, is_asset);
+    assert_eq!(before(Method::Post, WEBHOOK_PATH, &open()), None);
+    assert_eq!(
+        before(Method::Post, WEBHOOK_PATH, &guarded()),
+        Some(ErrorAnswer::Unauthorized)
+    );
+    assert_eq!(
+        before(Method::Post, "/x", &open()),
+        Some(ErrorAnswer::NotFound)
+    );
+    assert_eq!(
+        before(Method::Post, "/", &open()),
+        Some(ErrorAnswer::MethodNotAllowed(Allow::READ))
+    );
+}
+
+#[test]
+fn debug_output_shows_no_secret() {
+    assert_eq!(
+        format!("{:?} {:?}", guarded(), open()),
+        "Access(secret) Access(open)"
+    );
+}

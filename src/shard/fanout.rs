@@ -1,0 +1,82 @@
+//! From a message to the connections that it concerns, slice by slice.
+//!
+//! Part of the shard. The path of a frame: `note_behind` (as it enters the log) → `sweep_slice` →
+//! `serve`, and from there to the stream (`streams`) or the request that waits (`requests`). Nothing
+//! here loops over all connections for one message.
+
+use crate::clock::Now;
+use crate::limits::{SLICE_BYTES, SLICE_VISITS, SLICE_WRITES};
+use crate::log::SessionKey;
+use crate::shard::Shard;
+use crate::shard::connection::State;
+use crate::shard::socket::Socket;
+use crate::shard::sweep::{Candidate, LapKind};
+
+impl<S: Socket> Shard<S> {
+    /// A frame has entered the log: whoever may see it may be behind.
+    pub(super) fn note_behind(&mut self, session: Option<SessionKey>) {
+        self.sweep.restart(LapKind::Everything);
+        match session {
+            None => self.sweep.restart(LapKind::Filtered),
+            Some(key) => {
+                if self.log.begin_walk(key) {
+                    self.sweep.enqueue_session(key);
+                }
+            }
+        }
+    }
+
+    /// Serves connections that are behind, for one slice.
+    pub(super) fn sweep_slice(&mut self, now: Now) {
+        let (mut writes, mut bytes) = (0, 0);
+        for _ in 0..SLICE_VISITS {
+            let Some(candidate) = self.sweep.next() else {
+                return;
+            };
+            let Some(slot) = self.slot_of_candidate(candidate) else {
+                continue;
+            };
+            if let Some(sent_bytes) = self.serve(slot, now) {
+                writes += 1;
+                bytes += sent_bytes;
+            }
+            if writes == SLICE_WRITES || bytes >= SLICE_BYTES {
+                return;
+            }
+        }
+    }
+
+    /// The connection that the sweep means; none if it is gone, or a walk is over.
+    fn slot_of_candidate(&mut self, candidate: Candidate) -> Option<usize> {
+        match candidate {
+            Candidate::Lapped(slot) => Some(slot as usize),
+            Candidate::Queued(slot) => {
+                // The slot may have another tenant by now, whose turn this is not.
+                let place = self.place_mut(slot as usize).filter(|place| place.queued)?;
+                place.queued = false;
+                Some(slot as usize)
+            }
+            Candidate::OfSession(key) => {
+                let slot = self.log.walk_slot(key)?;
+                let next = self.place_mut(slot as usize)?.session_next;
+                self.log.walk_past(key, slot, next);
+                self.sweep.enqueue_session(key);
+                Some(slot as usize)
+            }
+        }
+    }
+
+    /// Sends a stream what it lacks, or answers a request that waits if there is something to tell.
+    /// Tells how many bytes that came to if there was anything to do.
+    fn serve(&mut self, slot: usize, now: Now) -> Option<usize> {
+        match &self.connections.get(slot)?.state {
+            State::Streaming(_) => self.serve_stream(slot, now),
+            State::Waiting(waiting) if self.has_news(waiting) => {
+                let before = self.history_bytes;
+                self.end_wait(slot, now);
+                Some(self.history_bytes - before)
+            }
+            _ => None,
+        }
+    }
+}
