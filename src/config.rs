@@ -135,6 +135,8 @@ pub enum Action {
     KvCheck,
     /// Examine a public address; [`Config::doctor`] is there.
     Doctor,
+    /// Report what the configuration comes to (`--check-config`), whatever else is asked for.
+    CheckConfig,
 }
 
 impl Config {
@@ -162,29 +164,13 @@ impl Config {
 
 /// Reads this process's command line and environment, after raising its file limit.
 ///
-/// Help, the version, `--check-config` and errors are answered here; `Err` is then the code to
+/// Help, the version and errors are answered here; `Err` is then the code to
 /// exit with: 0, or 2 after one line on standard error.
 pub fn from_command_line() -> Result<(Action, Config), ExitCode> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let environment = Environment::of_process();
     match parse(&arguments, &environment, raise_file_limit()) {
-        Ok(Parsed {
-            check_only: false,
-            action,
-            config,
-        }) => Ok((action, config)),
-        Ok(Parsed { config, .. }) => {
-            for warning in config.warnings() {
-                eprint_line(&format!("warning: {warning}"));
-            }
-            // A closed standard output is no reason to call the configuration wrong.
-            let _ = writeln!(
-                std::io::stdout(),
-                "hookcast: configuration OK: {}",
-                config.summary()
-            );
-            Err(ExitCode::SUCCESS)
-        }
+        Ok(Parsed { action, config }) => Ok((action, config)),
         Err(Stop::Help(help)) => {
             let _ = help.print();
             Err(ExitCode::SUCCESS)
@@ -228,8 +214,6 @@ pub fn raise_file_limit() -> u64 {
 /// A command line that was understood.
 struct Parsed {
     action: Action,
-    /// `--check-config` was given: report and exit.
-    check_only: bool,
     config: Config,
 }
 
@@ -304,8 +288,11 @@ fn parse(
         .into());
     }
     Ok(Parsed {
-        action,
-        check_only,
+        action: if check_only {
+            Action::CheckConfig
+        } else {
+            action
+        },
         config,
     })
 }

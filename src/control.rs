@@ -233,7 +233,12 @@ impl Control {
 
 fn reload(tls: &Tls) {
     match tls.reload() {
-        Ok(()) => tracing::info!("new connections get the new certificate"),
+        Ok(()) => {
+            if let Some(warning) = tls.warning() {
+                tracing::warn!("{warning}");
+            }
+            tracing::info!("new connections get the new certificate");
+        }
         Err(error) => tracing::error!(%error, "the certificate stays the one it was"),
     }
 }

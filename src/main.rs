@@ -7,14 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookcast::check::{Check, Verdict};
-use hookcast::config::{self, Action};
+use hookcast::config::{self, Action, Config};
 use hookcast::doctor;
 use hookcast::handover::predecessor;
 use hookcast::inherit::{self, InheritError};
 use hookcast::logging::Log;
 use hookcast::metrics::Metrics;
 use hookcast::mirror;
-use hookcast::server::{self, Heritage};
+use hookcast::server::{self, Heritage, ServerError};
+use hookcast::tls::Tls;
 
 /// How long a dying process waits for its last log line.
 const PANIC_LOG_TIME: Duration = Duration::from_millis(200);
@@ -24,18 +25,21 @@ fn main() -> ExitCode {
         Ok(parsed) => parsed,
         Err(code) => return code,
     };
+    if action == Action::CheckConfig {
+        return check_config(&config);
+    }
     // Before there is a second thread: this changes the environment.
     let heritage = match heritage() {
         Ok(heritage) => heritage,
         Err(error) => {
-            eprintln!("hookcast: {error}");
+            eprint_line(&error.to_string());
             return ExitCode::FAILURE;
         }
     };
     let log = match Log::start(config.log_format, config.log_level) {
         Ok(log) => log,
         Err(error) => {
-            eprintln!("hookcast: cannot start the log: {error}");
+            eprint_line(&format!("cannot start the log: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -56,6 +60,33 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says what the configuration comes to. The files of TLS are a part of it that only loading tells.
+fn check_config(config: &Config) -> ExitCode {
+    let tls = match config.tls.clone().map(Tls::load).transpose() {
+        Ok(tls) => tls,
+        Err(error) => {
+            eprint_line(&ServerError::Tls(error).to_string());
+            return ExitCode::from(2);
+        }
+    };
+    let tls_warning = tls.and_then(|tls| tls.warning());
+    for warning in config.warnings().iter().chain(&tls_warning) {
+        eprint_line(&format!("warning: {warning}"));
+    }
+    // A closed standard output is no reason to call the configuration wrong.
+    let _ = writeln!(
+        std::io::stdout(),
+        "hookcast: configuration OK: {}",
+        config.summary()
+    );
+    ExitCode::SUCCESS
+}
+
+/// Writes a line to standard error; where that is closed, there is nobody to tell.
+fn eprint_line(text: &str) {
+    let _ = writeln!(std::io::stderr(), "hookcast: {text}");
 }
 
 /// What a predecessor passes on, or else a service manager.

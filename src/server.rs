@@ -265,7 +265,11 @@ fn tell_limits(config: &Config, metrics: &Metrics) {
 
 fn load_tls(config: &Config) -> Result<Option<Arc<Tls>>, ServerError> {
     let tls = config.tls.clone().map(Tls::load).transpose();
-    Ok(tls.map_err(ServerError::Tls)?.map(Arc::new))
+    let tls = tls.map_err(ServerError::Tls)?;
+    if let Some(warning) = tls.as_ref().and_then(Tls::warning) {
+        tracing::warn!("{warning}");
+    }
+    Ok(tls.map(Arc::new))
 }
 
 /// The ring, and what was in it.

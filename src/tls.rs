@@ -1,11 +1,13 @@
 //! The certificate, key and authorities of TLS listeners: from files to what a handshake needs, at
 //! the start and again on SIGHUP.
 //!
-//! `server` loads it, `control` reloads it; the accepting shard takes the newest for each connection. TLS
-//! 1.3 and 1.2 by rustls with ring, as the mirror's client has it. Never touches a connection.
+//! `server` loads it, `control` reloads it, the accepting shard takes the newest for each
+//! connection; `main` loads it for `--check-config`. TLS 1.3 and 1.2 by rustls with ring, as the
+//! mirror's client has it. Never touches a connection.
 
 use std::fmt;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -74,6 +76,18 @@ impl Tls {
         let config = Arc::new(server_config(&self.files)?);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = config;
         Ok(())
+    }
+
+    /// What is to be said of a key that others than its owner and group have access to.
+    pub fn warning(&self) -> Option<String> {
+        let key = &self.files.key;
+        let mode = std::fs::metadata(key).ok()?.permissions().mode();
+        (mode & 0o007 != 0).then(|| {
+            format!(
+                "every user of this machine has access to --tls-key {}; chmod o-rwx it",
+                key.display()
+            )
+        })
     }
 
     /// What a new connection is set up with.

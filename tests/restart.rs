@@ -8,7 +8,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use support::tls::{Authority, Client, STREAM};
 use support::{Connection, Ending, EventStream, PATIENCE, Server, Setup};
 
 const STREAMS: usize = 12;
@@ -542,4 +543,86 @@ fn a_socket_for_proxies_stays_one() {
     assert_eq!(plain.read_response().status, 200);
     assert_eq!(ask(true).read_response().status, 200);
     ask(false).expect_close();
+}
+
+#[test]
+fn a_socket_with_tls_is_handed_over_and_idle_connections_are_told_of_their_end() {
+    let authority = Authority::new();
+    authority.sign("server");
+    let (cert, key) = (authority.path("server.pem"), authority.path("server.key"));
+    let mut dynasty = Dynasty::found(Server::start(&[
+        "--listen",
+        "127.0.0.1:0+tls",
+        "--tls-cert",
+        cert.to_str().unwrap(),
+        "--tls-key",
+        key.to_str().unwrap(),
+        "--drain",
+        "0s",
+    ]));
+    let listening = dynasty.wait_for_log("listening", 1);
+    let address: SocketAddr = listening["address"].as_str().unwrap().parse().unwrap();
+    let config = authority.client(None);
+    let open = || Client::on(TcpStream::connect(address).unwrap(), &config);
+    for nth in 0..2 {
+        let mut idle = open();
+        assert!(idle.is_served());
+        let mut stream = open();
+        stream.send(STREAM);
+        stream.read_to("connected");
+        dynasty.hand_over(nth);
+        // Ends without close_notify would be errors.
+        assert_eq!(idle.stream.read(&mut [0; 1024]).unwrap(), 0);
+        stream.read_to("\r\n0\r\n\r\n");
+        assert_eq!(stream.stream.read(&mut [0; 1024]).unwrap(), 0);
+        assert!(open().is_served());
+    }
+}
+
+/// What is spoken on a supervisor's socket is what `--listen` says of its address.
+#[test]
+fn a_supervisors_sockets_speak_tls_and_the_proxy_protocol() {
+    let authority = Authority::new();
+    authority.sign("server");
+    let (cert, key) = (authority.path("server.pem"), authority.path("server.key"));
+    let (tls, proxy) = (
+        TcpListener::bind("127.0.0.1:0").unwrap(),
+        TcpListener::bind("127.0.0.1:0").unwrap(),
+    );
+    let (tls_address, proxy_address) = (tls.local_addr().unwrap(), proxy.local_addr().unwrap());
+    let setup = Setup::new(&[
+        "--listen",
+        &format!("{tls_address}+tls"),
+        "--listen",
+        &format!("{proxy_address}+proxy"),
+        "--trusted-proxy",
+        "127.0.0.1",
+        "--tls-cert",
+        cert.to_str().unwrap(),
+        "--tls-key",
+        key.to_str().unwrap(),
+        "--drain",
+        "0s",
+    ]);
+    let ask = |header: &[u8]| {
+        let mut connection = Connection::open(proxy_address);
+        connection.send_if_open(header);
+        connection.send_if_open(STATUS);
+        connection
+    };
+    // The second server finds the same sockets.
+    for _ in 0..2 {
+        let mut server = start_on(&setup, &[("web", &tls), ("behind", &proxy)]);
+        let socket = TcpStream::connect(tls_address).unwrap();
+        assert!(Client::on(socket, &authority.client(None)).is_served());
+        let header = b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 2000\r\n";
+        assert_eq!(ask(header).read_response().status, 200);
+        let refused = ask(b"").read_to_end();
+        assert!(!refused.starts_with(b"HTTP/1.1 200"), "{refused:?}");
+        let mut plain = Connection::open(tls_address);
+        plain.send_if_open(STATUS);
+        assert!(!plain.read_to_end().starts_with(b"HTTP/1.1 "));
+        signal(server.id(), Signal::TERM);
+        assert_eq!(wait_for_end(&mut server).code(), Some(0));
+    }
 }

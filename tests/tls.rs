@@ -4,76 +4,16 @@ mod support;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Instant;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustix::process::Signal;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, HandshakeKind};
+use support::tls::{Authority, Client, STREAM, certificate};
 use support::{Connection, PATIENCE, Server, Setup};
-use tempfile::TempDir;
-
-/// An authority and what it has signed, as files.
-struct Authority {
-    directory: TempDir,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Authority {
-        let directory = tempfile::tempdir().unwrap();
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec![]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let certificate = params.self_signed(&key).unwrap();
-        std::fs::write(directory.path().join("ca.pem"), certificate.pem()).unwrap();
-        Authority {
-            directory,
-            issuer: Issuer::new(params, key),
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    /// Writes a certificate and its key.
-    fn sign(&self, name: &str) {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["localhost".into()]).unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        std::fs::write(self.path(&format!("{name}.pem")), certificate.pem()).unwrap();
-        std::fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
-    }
-
-    /// Trusts this authority, and shows a certificate if it is asked to.
-    fn client(&self, own: Option<(&Authority, &str)>) -> Arc<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        roots.add(certificate(&self.path("ca.pem"))).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots);
-        let mut config = match own {
-            None => builder.with_no_client_auth(),
-            Some((signer, name)) => {
-                let chain = vec![certificate(&signer.path(&format!("{name}.pem")))];
-                let key = PrivateKeyDer::from_pem_file(signer.path(&format!("{name}.key")));
-                builder.with_client_auth_cert(chain, key.unwrap()).unwrap()
-            }
-        };
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Arc::new(config)
-    }
-}
-
-fn certificate(path: &Path) -> CertificateDer<'static> {
-    CertificateDer::from_pem_file(path).unwrap()
-}
 
 /// A server with a plain listener, at its address, and one with TLS.
 struct Pair {
@@ -126,61 +66,6 @@ fn tls_address(server: &Server) -> SocketAddr {
         }
         assert!(Instant::now() < deadline, "{log:?}");
         server.request("GET", "/api/webhook", "", b"");
-    }
-}
-
-const STATUS: &str = "GET /api/webhook HTTP/1.1\r\nHost: localhost\r\n\r\n";
-const STREAM: &str = "GET /api/webhook/stream HTTP/1.1\r\nHost: localhost\r\n\r\n";
-
-struct Client {
-    stream: StreamOwned<ClientConnection, TcpStream>,
-    seen: Vec<u8>,
-}
-
-impl Client {
-    fn on(socket: TcpStream, config: &Arc<ClientConfig>) -> Client {
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket.set_write_timeout(Some(PATIENCE)).unwrap();
-        let name = ServerName::try_from("localhost").unwrap();
-        let connection = ClientConnection::new(Arc::clone(config), name).unwrap();
-        Client {
-            stream: StreamOwned::new(connection, socket),
-            seen: Vec::new(),
-        }
-    }
-
-    fn send(&mut self, text: &str) {
-        self.stream.write_all(text.as_bytes()).unwrap();
-        self.stream.flush().unwrap();
-    }
-
-    /// Reads until this has come, and drops everything up to its end.
-    fn read_to(&mut self, text: &str) {
-        let mut bytes = vec![0; 64 * 1024];
-        let mut from = 0;
-        loop {
-            let found = self.seen[from..]
-                .windows(text.len())
-                .position(|window| window == text.as_bytes());
-            if let Some(at) = found {
-                self.seen.drain(..from + at + text.len());
-                return;
-            }
-            from = self.seen.len().saturating_sub(text.len());
-            let count = self.stream.read(&mut bytes).unwrap();
-            assert!(count > 0, "{text:?} did not come before the end");
-            self.seen.extend_from_slice(&bytes[..count]);
-        }
-    }
-
-    fn is_served(&mut self) -> bool {
-        let asked = self.stream.write_all(STATUS.as_bytes());
-        let mut bytes = [0; 1024];
-        asked.is_ok()
-            && match self.stream.read(&mut bytes) {
-                Ok(count) => bytes[..count].starts_with(b"HTTP/1.1 200 "),
-                Err(_) => false,
-            }
     }
 }
 
@@ -340,7 +225,52 @@ fn what_cannot_be_loaded_is_told_at_the_start() {
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{text}");
         assert!(text.contains(expected), "{text}");
+        let output = setup.command().arg("--check-config").output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.starts_with("hookcast: cannot set up TLS: ") && text.contains(expected));
+        assert_eq!(
+            (text.lines().count(), output.stdout.as_slice()),
+            (1, &b""[..])
+        );
     }
+}
+
+#[test]
+fn a_key_that_everyone_may_read_is_warned_of() {
+    const WARNING: &str = "has access to --tls-key";
+    let pair = Pair::start("", &[]);
+    let key = pair.authority.path("server.key");
+    let set_mode = |mode| std::fs::set_permissions(&key, PermissionsExt::from_mode(mode)).unwrap();
+    let warnings = || {
+        let log = pair.server.log();
+        let warns = |line: &&serde_json::Value| line["message"].as_str().unwrap().contains(WARNING);
+        log.iter().filter(warns).count()
+    };
+    let check = || {
+        let cert = pair.authority.path("server.pem");
+        let output = Command::new(env!("CARGO_BIN_EXE_hookcast"))
+            .args(["--check-config", "--listen", "127.0.0.1:0+tls"])
+            .args(["--tls-cert".as_ref(), cert.as_os_str()])
+            .args(["--tls-key".as_ref(), key.as_os_str()])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let at_start = warnings();
+    set_mode(0o640);
+    assert_eq!(check(), "");
+    set_mode(0o644);
+    let text = check();
+    assert!(
+        text.starts_with("hookcast: warning: ") && text.contains(WARNING),
+        "{text}"
+    );
+    assert!(text.contains("chmod o-rwx"), "{text}");
+    pair.server.signal(Signal::HUP);
+    pair.server.wait_for_log("new connections get");
+    assert_eq!(warnings(), at_start + 1);
 }
 
 #[test]
@@ -473,4 +403,70 @@ fn tls_readers_that_stop_hold_little() {
     );
     let stalled = streams[0].stream.sock.peek(&mut [0; 1]);
     assert!(!matches!(&stalled, Err(error) if error.kind() == ErrorKind::WouldBlock));
+}
+
+/// Runs the doctor against localhost, with the authority's certificate as `--ca-file`.
+fn doctor(scheme: &str, address: SocketAddr, authority: &Authority) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_hookcast"))
+        .arg("doctor")
+        .arg(format!("{scheme}://localhost:{}", address.port()))
+        .args(["--watch", "5s", "--ca-file"])
+        .arg(authority.path("ca.pem"))
+        .env_clear()
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn the_doctor_finds_nothing_wrong_with_tls() {
+    let pair = Pair::start("", &["--shards", "1"]);
+    let output = doctor("https", pair.address, &pair.authority);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(
+        !text.contains("FAILED") && !text.contains(" note "),
+        "{text}"
+    );
+    for subject in ["post", "buffering", "heartbeat", "resume", "history"] {
+        let is_fine = |line: &str| line.starts_with(subject) && line.contains(" ok ");
+        assert!(text.lines().any(is_fine), "{subject}: {text}");
+    }
+}
+
+#[test]
+fn the_doctor_says_in_words_what_is_wrong_with_a_certificate() {
+    let pair = Pair::start("", &["--shards", "1"]);
+    let told = |output: Output| {
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        text
+    };
+    let text = told(doctor("https", pair.address, &Authority::new()));
+    assert!(
+        text.contains("no authority that is trusted here has signed it"),
+        "{text}"
+    );
+    let text = told(doctor("https", pair.server.address, &pair.authority));
+    assert!(text.contains("does not speak TLS"), "{text}");
+    told(doctor("http", pair.address, &pair.authority));
+
+    pair.authority.sign_for("other.example", "server");
+    pair.server.signal(Signal::HUP);
+    pair.server.wait_for_log("new connections get");
+    let text = told(doctor("https", pair.address, &pair.authority));
+    assert!(
+        text.contains("another name than localhost") && text.contains("other.example"),
+        "{text}"
+    );
+}
+
+/// An end without `close_notify` would be an error to its reader.
+#[test]
+fn an_idle_connection_is_closed_with_a_close_notify() {
+    let mut pair = Pair::start("", &["--drain", "0s"]);
+    let mut client = pair.open();
+    assert!(client.is_served());
+    pair.server.signal(Signal::TERM);
+    assert_eq!(client.stream.read(&mut [0; 1024]).unwrap(), 0);
+    assert!(pair.server.wait().success());
 }

@@ -49,7 +49,7 @@ fn the_definition_of_the_flags_is_consistent() {
 #[test]
 fn nothing_given_is_a_quiet_server_on_loopback() {
     let parsed = parse_with(&[], &[]).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!((parsed.action, parsed.check_only), (Action::Serve, false));
+    assert_eq!(parsed.action, Action::Serve);
     let config = parsed.config;
     assert_eq!(
         config.listen,

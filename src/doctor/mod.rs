@@ -6,6 +6,7 @@
 //! what is examined is an address.
 
 pub mod diagnosis;
+mod fault;
 mod stream;
 pub mod visit;
 

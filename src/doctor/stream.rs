@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
+use super::fault;
 use super::visit::Head;
 use crate::limits::{DOCTOR_LINE_BYTES_MAX, DOCTOR_STREAM_BYTES_MAX};
 
@@ -52,7 +53,7 @@ impl Reading {
         thread::spawn(move || {
             let end = match request.call() {
                 Ok(response) => read(response, &sender),
-                Err(error) => Err(error.to_string()),
+                Err(error) => Err(fault::words(&error)),
             };
             // Nobody listens when the visit is over.
             let _ = sender.send((Instant::now(), Happening::End(end)));

@@ -10,6 +10,7 @@ use serde_json::Value;
 use ureq::http::{Response, Uri};
 use ureq::{Agent, Body};
 
+use super::fault;
 use super::stream::{Happening, Reading};
 use crate::client;
 use crate::config::{DoctorConfig, Secret};
@@ -191,7 +192,7 @@ impl<'a> Visitor<'a> {
         request
             .call()
             .map(answer)
-            .map_err(|error| error.to_string())
+            .map_err(|error| fault::words(&error))
     }
 
     fn read_stream(&self, last_event_id: Option<&str>, time: Duration) -> Reading {
@@ -216,7 +217,7 @@ impl<'a> Visitor<'a> {
         let answered = Instant::now();
         let answer = match outcome {
             Ok(response) => Ok((answered - began, answer(response))),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(fault::words(&error)),
         };
         let is_accepted = matches!(&answer, Ok((_, answer)) if answer.head.status == 200);
         let mut post = Post {

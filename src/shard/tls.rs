@@ -154,6 +154,15 @@ impl TlsSession {
             other => other,
         }
     }
+
+    /// The last thing that is done: says so to a peer that has not been told, which may be gone. In a
+    /// handshake there is nothing yet that could be cut short.
+    pub(super) fn take_leave(&mut self, transport: &mut impl Transport) {
+        if !self.connection.is_handshaking() {
+            self.connection.send_close_notify();
+            let _ = self.flush(transport);
+        }
+    }
 }
 
 /// Fills `rest` with what lies behind the first `taken` bytes of the extents, and returns how many

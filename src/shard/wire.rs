@@ -225,6 +225,15 @@ impl Layered {
     }
 }
 
+impl Drop for Layered {
+    /// However a connection ends, its peer is told that this is the end, if there is room for it.
+    fn drop(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.take_leave(&mut self.base);
+        }
+    }
+}
+
 impl Transport for Base {
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.stream.shutdown_write()

@@ -4,7 +4,10 @@
  */
 
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
 import { ask } from './support/client.js';
@@ -15,10 +18,10 @@ import { PROXIES, Proxy } from './support/proxies.js';
 const SECRET = 'correct horse';
 
 /** Runs the doctor; returns its exit status and the lines of its report. */
-function doctor(url, env = { WEBHOOK_SECRET: SECRET }) {
+function doctor(url, env = { WEBHOOK_SECRET: SECRET }, flags = []) {
   return new Promise((resolve) => {
     const options = { env: { PATH: process.env.PATH, ...env } };
-    execFile(BINARY, ['doctor', url, '--watch', '7s'], options, (error, stdout, stderr) => {
+    execFile(BINARY, ['doctor', url, '--watch', '7s', ...flags], options, (error, stdout, stderr) => {
       resolve({ status: error ? error.code : 0, text: stdout + stderr });
     });
   });
@@ -69,6 +72,15 @@ const BROKEN = {
   },
 };
 
+/** A certificate for a name, signed by itself, and its key: files in a directory. */
+function certificate(directory, name) {
+  const path = (kind) => join(directory, `${name}.${kind}`);
+  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', path('key')];
+  const names = ['-subj', `/CN=${name}`, '-addext', `subjectAltName=DNS:${name}`, '-addext', 'basicConstraints=CA:FALSE'];
+  execFileSync('openssl', ['req', '-x509', '-days', '2', ...key, ...names, '-out', path('pem')], { stdio: 'pipe' });
+  return { pem: path('pem'), key: path('key') };
+}
+
 // It waits most of the time, so several go at once.
 describe('doctor', { concurrency: 4 }, () => {
   let origin;
@@ -109,6 +121,43 @@ describe('doctor', { concurrency: 4 }, () => {
       assert.match(text, words);
     });
   }
+
+  describe('nginx with TLS and HTTP/2', { concurrency: 3 }, () => {
+    const directory = mkdtempSync(join(tmpdir(), 'hookcast-fronting-'));
+    after(() => rmSync(directory, { recursive: true }));
+    const own = certificate(directory, 'localhost');
+    const other = certificate(directory, 'other.example');
+
+    /** The doctor through it, with one certificate to show and one to trust. */
+    async function examinedWith({ pem, key }, trusted) {
+      const listen = `listen 8080 ssl http2; ssl_certificate ${pem}; ssl_certificate_key ${key};`;
+      const proxy = await Proxy.start('nginx', origin.port, (config) => config.replace('listen 8080;', listen));
+      try {
+        return await doctor(`https://localhost:${proxy.port}`, undefined, trusted ? ['--ca-file', trusted.pem] : []);
+      } finally {
+        await proxy.close();
+      }
+    }
+
+    test('is good', async () => {
+      const { status, text } = await examinedWith(own, own);
+      console.log(`\n--- nginx with TLS and HTTP/2\n${text}`);
+      assert.equal(status, 0, text);
+      assert.deepEqual([...subjects(text, 'FAILED'), ...subjects(text, 'note')], []);
+    });
+
+    test('with a certificate that nobody vouches for', async () => {
+      const { status, text } = await examinedWith(own);
+      assert.equal(status, 1, text);
+      assert.match(text, /address +FAILED .*no authority that is trusted here has signed it.*--ca-file/);
+    });
+
+    test('with a certificate for another name', async () => {
+      const { status, text } = await examinedWith(other, other);
+      assert.equal(status, 1, text);
+      assert.match(text, /address +FAILED .*another name than localhost.*other\.example/);
+    });
+  });
 
   test('the server itself is good, without its secret it is not', async () => {
     const good = await doctor(origin.url);

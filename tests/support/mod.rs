@@ -10,6 +10,7 @@
 pub mod client;
 pub mod events;
 pub mod server;
+pub mod tls;
 
 use std::time::Duration;
 
