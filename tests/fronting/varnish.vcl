@@ -1,3 +1,4 @@
+# hookcast --heartbeat 1s
 # varnishd -a :8080 -f /etc/varnish/hookcast.vcl
 vcl 4.1;
 
