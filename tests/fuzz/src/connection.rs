@@ -194,10 +194,10 @@ impl Node {
     /// A turn as the reactor runs it.
     fn turn(&mut self, token: Token, readiness: Readiness) {
         self.take_batches();
+        self.shard.ready(token, readiness, self.now);
         for _ in 0..self.shard.unfinished() {
             self.shard.resume_next(self.now);
         }
-        self.shard.ready(token, readiness, self.now);
         self.shard.publish(&self.hub, self.now);
         self.take_batches();
         self.shard.answer_webhooks(self.now);
