@@ -366,6 +366,16 @@ mod tests {
     }
 
     #[test]
+    fn a_number_in_an_unknown_field_is_the_same_at_every_reading() {
+        for number in ["233333333333333333333333", "0.1", "1e300", "5e-324"] {
+            let text = format!(r#"[{{"id":"{ID}","content":"x","timestamp":5,"n":{number}}}]"#);
+            let first = stored(&text);
+            let again = stored(std::str::from_utf8(&serialise(&first.entries)).unwrap());
+            assert_eq!(again.entries, first.entries, "{number}");
+        }
+    }
+
+    #[test]
     fn entries_that_are_no_messages_are_carried_word_for_word() {
         let text = r#"[ 1, {"id": "not-a-uuid", "content":"x","timestamp":1} ,"\ud800",[[]]]"#;
         let value = stored(text);
