@@ -21,7 +21,7 @@
 //! Two parsers that read one message differently are what request smuggling is made of. So what
 //! RFC 9110 and RFC 9112 leave open is refused, and the whole of what is accepted is this:
 //!
-//! - At most one empty line (CRLF) before a request line. Every line ends with CRLF.
+//! - Empty lines (CRLF) before a request line are passed over. Every line ends with CRLF.
 //! - `method SP target SP version`, single spaces. The method is a token of at most 32 bytes. The
 //!   version is `HTTP/1.1` or `HTTP/1.0`.
 //! - A target of visible ASCII without `#`: `/path[?query]`, `http://authority[/path][?query]` (or

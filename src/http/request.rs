@@ -103,9 +103,9 @@ impl fmt::Debug for RequestReader {
 
 #[derive(Debug)]
 enum State {
-    /// No byte of a request has come; an empty line may precede it (RFC 9112 section 2.2).
+    /// No byte of a request has come; empty lines may precede it (RFC 9112 section 2.2).
     Between,
-    /// The empty line has come, or the head has begun.
+    /// The head has begun.
     Head(HeadScanner),
     /// The head is whole; `length` bytes of body follow it.
     Length { head: Head, length: usize },
@@ -209,7 +209,7 @@ impl RequestReader {
     /// yet, it says the same again.
     pub fn poll(&mut self) -> Result<Progress, Refusal> {
         if matches!(self.state, State::Between) {
-            self.pass_empty_line();
+            self.pass_empty_lines();
         }
         match &self.state {
             State::Between => Ok(Progress::Incomplete),
@@ -260,7 +260,7 @@ impl RequestReader {
 
     /// Whether nothing of a further request has come: the connection is idle.
     pub fn is_between_requests(&self) -> bool {
-        self.start == self.buffer.len() && matches!(self.state, State::Between | State::Head(_))
+        self.start == self.buffer.len() && matches!(self.state, State::Between)
     }
 
     /// Bytes allocated for what is buffered.
@@ -287,14 +287,16 @@ impl RequestReader {
         (self.buffer.len(), self.buffer.capacity())
     }
 
-    fn pass_empty_line(&mut self) {
-        match &self.buffer[self.start..] {
-            [] | [b'\r'] => return,
-            [b'\r', b'\n', ..] => self.start += 2,
-            _ => {}
+    /// However many they are: a connection that is idle has no reader, and so nothing that could
+    /// count them.
+    fn pass_empty_lines(&mut self) {
+        while self.buffer[self.start..].starts_with(b"\r\n") {
+            self.start += 2;
         }
-        self.state = State::Head(HeadScanner::new());
         self.drop_answered();
+        if !matches!(self.buffer[self.start..], [] | [b'\r']) {
+            self.state = State::Head(HeadScanner::new());
+        }
     }
 
     /// Empties the buffer where that takes no copying.

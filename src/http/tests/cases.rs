@@ -92,7 +92,7 @@ fn request_lines() -> Vec<Case> {
         bad("9112 3", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".as_slice(), R::Method),
         bad("9112 2.2", line("\nGET / HTTP/1.1"), R::Method),
         good("9112 2.2", line("\r\nGET / HTTP/1.1"), PLAIN),
-        bad("9112 2.2", line("\r\n\r\nGET / HTTP/1.1"), R::Method),
+        good("9112 2.2", line("\r\n\r\nGET / HTTP/1.1"), PLAIN),
         bad("9112 2.2", line("\rGET / HTTP/1.1"), R::Method),
         bad("9112 2.2", line("\r\n\nGET / HTTP/1.1"), R::Method),
         bad("9112 2.2", line(" GET / HTTP/1.1"), R::Method),
