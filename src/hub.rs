@@ -344,12 +344,7 @@ impl Hub {
             ..
         } = &mut *state;
         match store {
-            Store::Ring(ring) => {
-                repairs
-                    .mend_now(ring, &*history)
-                    .map_err(io::Error::other)?;
-                return ring.sync();
-            }
+            Store::Ring(ring) => return repairs.close(ring, &*history),
             Store::Released { .. } => return Ok(()),
             Store::Queue(queue) => queue.begin_closing(),
         }
@@ -386,10 +381,7 @@ impl Hub {
         } = &mut *state;
         match store {
             Store::Ring(ring) => {
-                repairs
-                    .mend_now(ring, &*history)
-                    .map_err(io::Error::other)?;
-                ring.sync()?;
+                repairs.close(ring, &*history)?;
                 let next_seq = ring.next_seq();
                 *store = Store::Released { next_seq };
                 Ok(())

@@ -85,11 +85,7 @@ pub const STORM_SECONDS: Metric = Metric {
 pub const FAULTS: Metric = Metric {
     name: "faults",
     digits: 0,
-    of: |outcome| {
-        let faults =
-            outcome.missing + outcome.duplicate + outcome.out_of_order + outcome.misdelivered;
-        Some((faults + outcome.errors.values().sum::<u64>()) as f64)
-    },
+    of: |outcome| Some(outcome.faults() as f64),
 };
 /// Growth of the server's memory from open streams to its highest.
 pub const MEMORY_GROWTH: Metric = Metric {

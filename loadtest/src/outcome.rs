@@ -164,7 +164,15 @@ pub struct Sample {
 impl Outcome {
     /// Whether every stream got what it was to get, and nothing failed.
     pub fn is_clean(&self) -> bool {
-        self.missing + self.duplicate + self.out_of_order + self.misdelivered == 0
-            && self.errors.is_empty()
+        self.faults() == 0 && self.errors.is_empty()
+    }
+
+    /// Messages missing, again, out of order or with somebody else, and what failed.
+    pub fn faults(&self) -> u64 {
+        self.missing
+            + self.duplicate
+            + self.out_of_order
+            + self.misdelivered
+            + self.errors.values().sum::<u64>()
     }
 }

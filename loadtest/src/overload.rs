@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use crate::attack::{Crowd, Deeds};
 use crate::cli::OverloadArgs;
+use crate::comparison::median;
 use crate::control::Control;
 use crate::latency::LatencySummary;
 use crate::load::{self, Load, Rate};
@@ -181,14 +182,6 @@ fn report(args: &OverloadArgs, seen: &[Vec<(Outcome, Deeds)>; 3]) -> Report {
         .map(|(beside, seen)| figures(beside, seen))
         .collect();
     let ratio = |by: usize| figures[1].p99_us / figures[by].p99_us.max(1.0);
-    let fault = |outcome: &Outcome| {
-        outcome.missing
-            + outcome.duplicate
-            + outcome.out_of_order
-            + outcome.misdelivered
-            + outcome.gaps
-            + outcome.errors.values().sum::<u64>()
-    };
     Report {
         streams: args.streams,
         connections: args.connections,
@@ -199,7 +192,7 @@ fn report(args: &OverloadArgs, seen: &[Vec<(Outcome, Deeds)>; 3]) -> Report {
         faults: seen
             .iter()
             .flatten()
-            .map(|(outcome, _)| fault(outcome))
+            .map(|(outcome, _)| outcome.faults() + outcome.gaps)
             .sum(),
         figures,
     }
@@ -207,11 +200,8 @@ fn report(args: &OverloadArgs, seen: &[Vec<(Outcome, Deeds)>; 3]) -> Report {
 
 fn figures(beside: &'static str, seen: &[(Outcome, Deeds)]) -> Figures {
     let over_rounds = |of: &dyn Fn(&Outcome, &Deeds) -> f64| {
-        median(
-            seen.iter()
-                .map(|(outcome, deeds)| of(outcome, deeds))
-                .collect(),
-        )
+        let seen = seen.iter().map(|(outcome, deeds)| of(outcome, deeds));
+        median(seen.collect()).unwrap_or(f64::NAN)
     };
     let delivery = |of: fn(&LatencySummary) -> u64| {
         over_rounds(&|outcome, _| outcome.delivery.as_ref().map_or(f64::NAN, |l| of(l) as f64))
@@ -243,17 +233,6 @@ fn figures(beside: &'static str, seen: &[(Outcome, Deeds)]) -> Figures {
             .max()
             .unwrap_or(0),
         blows: seen.iter().map(|(_, deeds)| deeds.blows).sum(),
-    }
-}
-
-/// The middle one; of an even count the mean of the two in the middle.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => f64::NAN,
-        count if count % 2 == 1 => values[middle],
-        _ => f64::midpoint(values[middle - 1], values[middle]),
     }
 }
 
@@ -318,16 +297,4 @@ fn describe(report: &Report) -> String {
         report.p99_attacked_by_quiet, report.p99_attacked_by_busy, report.faults
     );
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_median_is_in_the_middle() {
-        assert!((median(vec![3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
-        assert!((median(vec![4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < f64::EPSILON);
-        assert!(median(Vec::new()).is_nan());
-    }
 }

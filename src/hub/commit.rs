@@ -185,9 +185,7 @@ impl Committer {
             self.rewind(hub).map_err(io::Error::other)?;
         }
         self.repairs
-            .mend_now(&mut self.ring, &hub.ring_view().messages)
-            .map_err(io::Error::other)?;
-        self.ring.sync()
+            .close(&mut self.ring, &hub.ring_view().messages)
     }
 
     /// Nothing of the group is on disk. The first time in a row the ring is written anew at once;

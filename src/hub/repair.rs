@@ -4,6 +4,7 @@
 //! out, further each time, and webhooks are refused in between. Used by the hub and by its committer,
 //! each with its own clock: the time comes in as a value.
 
+use std::io;
 use std::sync::Arc;
 
 use crate::limits::{RING_REPAIR_MS_MAX, RING_REPAIR_MS_MIN};
@@ -80,8 +81,18 @@ impl Repairs {
             .map_err(|error| self.note_unrepaired(error, now_ms))
     }
 
-    /// The same whenever it was tried last: for the last thing that is done with a ring.
-    pub(super) fn mend_now<'a>(
+    /// The last thing that is done with a ring: sees that its file is whole, whenever that was tried
+    /// last, writes it to disk and marks it as cleanly closed.
+    pub(super) fn close<'a>(
+        &self,
+        ring: &mut Ring,
+        history: impl IntoIterator<Item = &'a Arc<Message>>,
+    ) -> io::Result<()> {
+        self.mend_now(ring, history).map_err(io::Error::other)?;
+        ring.sync()
+    }
+
+    fn mend_now<'a>(
         &self,
         ring: &mut Ring,
         history: impl IntoIterator<Item = &'a Arc<Message>>,
@@ -107,7 +118,6 @@ impl Repairs {
 #[cfg(test)]
 pub(in crate::hub) mod tests {
     use std::collections::VecDeque;
-    use std::io;
     use std::sync::Mutex;
 
     use super::*;

@@ -299,10 +299,7 @@ impl<S: Socket> Shard<S> {
             State::Idle | State::Reading(..) if connection.readable => {
                 self.read_requests(slot, now);
             }
-            State::Answering(_) if readiness.writable => {
-                let answered = self.resume_answer(slot, now);
-                self.read_next(slot, answered, now);
-            }
+            State::Answering(_) if readiness.writable => self.answer_on(slot, now),
             // Whoever has ended its side may still read; if not, the answer will show it.
             State::Waiting(_) if connection.hung_up => self.end_wait(slot, now),
             State::Idle
@@ -408,10 +405,7 @@ impl<S: Socket> Shard<S> {
             }
             State::Streaming(_) => self.drop_input(slot),
             State::Lingering { .. } => self.linger(slot),
-            State::Answering(_) => {
-                let answered = self.resume_answer(slot, now);
-                self.read_next(slot, answered, now);
-            }
+            State::Answering(_) => self.answer_on(slot, now),
             _ => self.read_requests(slot, now),
         }
     }

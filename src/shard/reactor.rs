@@ -257,7 +257,7 @@ impl Reactor {
         self.accept(shard, hub, clock, &mut slice);
         self.resume_unfinished(shard, hub, clock, &mut slice);
         self.run_errands(shard, hub, clock, &mut slice);
-        self.serve(shard, hub, clock, clock.now());
+        self.serve(shard, hub, clock, slice.now);
         self.tell_held(shard);
         self.give_away(shard);
         self.load.fetch_sub(shard.take_closed(), Ordering::Relaxed);

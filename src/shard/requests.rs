@@ -79,6 +79,12 @@ impl<S: Socket> Shard<S> {
         }
     }
 
+    /// Goes on with an answer that the socket did not take whole, and behind it.
+    pub(super) fn answer_on(&mut self, slot: usize, now: Now) {
+        let answered = self.resume_answer(slot, now);
+        self.read_next(slot, answered, now);
+    }
+
     /// Ends the wait of a request for the history, if that is what the connection does.
     pub(super) fn end_wait(&mut self, slot: usize, now: Now) {
         let answered = self.answer_waiting(slot, now);

@@ -2,7 +2,7 @@
 
 use super::super::memory::MemoryMedium;
 use super::super::{Found, Ring, RingError};
-use super::{disk_with, last_100, message, nth, numbers, open};
+use super::{Epoch, disk_with, last_100, message, nth, numbers, open};
 
 #[test]
 fn a_failed_append_counts_for_nothing_and_the_next_takes_its_place() {
@@ -41,14 +41,20 @@ fn a_failed_append_counts_for_nothing_and_the_next_takes_its_place() {
     }
 }
 
-#[test]
-fn a_failed_sync_is_an_error_and_no_clean_close() {
+/// Message 11 is appended, and the disk has failed to take it; it works again.
+fn with_a_sync_that_failed() -> (MemoryMedium, Epoch, Ring) {
     let (medium, epoch) = disk_with(10);
     let (mut ring, _) = open(&medium);
     ring.append(&message(11, 40)).unwrap();
     medium.fail_in(0);
     assert!(ring.sync().is_err());
     medium.heal();
+    (medium, epoch, ring)
+}
+
+#[test]
+fn a_failed_sync_is_an_error_and_no_clean_close() {
+    let (medium, epoch, _ring) = with_a_sync_that_failed();
     medium.reboot();
     assert_ne!(open(&medium).0.epoch(), epoch);
 }
@@ -80,12 +86,7 @@ fn where_messages_wait_for_the_disk_a_ring_that_was_not_closed_is_written_once_m
 /// As above, within one process: the first close fails, the second must not vouch for it.
 #[test]
 fn a_close_after_a_failed_sync_vouches_for_nothing_that_is_not_on_disk() {
-    let (medium, epoch) = disk_with(10);
-    let (mut ring, _) = open(&medium);
-    ring.append(&message(11, 40)).unwrap();
-    medium.fail_in(0);
-    assert!(ring.sync().is_err());
-    medium.heal();
+    let (medium, epoch, mut ring) = with_a_sync_that_failed();
     ring.sync().unwrap();
     drop(ring);
     medium.lose_power(|_, _| 0);
