@@ -7,12 +7,11 @@
 //! quiet is the machine's, on which attackers, clients and server share the CPUs.
 
 use std::fmt::Write;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
-use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::Serialize;
 
@@ -30,9 +29,9 @@ use crate::servers::{self, ServerKind, ServerOptions};
 use crate::single::{EXIT_UNCLEAN, check_room};
 use crate::workspace;
 
-/// Niceness of the thread that reads the streams: those who behave are elsewhere, and their latency
-/// is not to show that this machine is full of attackers.
-const READER_NICENESS: i32 = -10;
+/// Priority (sched(7)) of the threads that publish and that read the streams: those who behave are
+/// elsewhere, and their latency is not to show that this machine is full of attackers.
+const FIFO_PRIORITY: &str = "1";
 
 /// What goes on beside the healthy streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,10 +121,12 @@ fn measure(
 ) -> Result<(Outcome, Deeds), String> {
     let server = start(args)?;
     let mut crowd = None;
+    let mut is_first = true;
     let mut bring_crowd = |control: &Control| {
-        let reader = Pid::from_raw(control.streams_tid.load(Relaxed));
-        // Needs a privilege, as with the publisher.
-        let _ = rustix::process::setpriority_process(reader, READER_NICENESS);
+        // Both run by now (`run_with`).
+        for tid in [&control.streams_tid, &control.publisher_tid] {
+            is_first &= put_first(tid.load(Relaxed));
+        }
         crowd = match beside {
             Beside::Nothing => None,
             Beside::Attackers => Some(Crowd::attack(
@@ -143,7 +144,21 @@ fn measure(
     let deeds = crowd.map(Crowd::stop).unwrap_or_default();
     let mut outcome = outcome.map_err(|error| error.0)?;
     outcome.figures.insert(WAITED.into(), 100.0 * waited);
+    if !is_first {
+        eprintln!(
+            "no real-time priority here (chrt, CAP_SYS_NICE): latencies include waits of the load's own threads for a CPU"
+        );
+    }
     Ok((outcome, deeds))
+}
+
+/// Lets a thread run whenever it is ready; returns whether that was allowed.
+fn put_first(tid: i32) -> bool {
+    let chrt = Command::new("chrt")
+        .args(["--fifo", "--pid", FIFO_PRIORITY, &tid.to_string()])
+        .stderr(Stdio::null())
+        .status();
+    chrt.is_ok_and(|status| status.success())
 }
 
 /// With `--pin`, the server has the first CPU and everybody else the second.
