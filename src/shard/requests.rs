@@ -204,7 +204,7 @@ impl<S: Socket> Shard<S> {
 
     fn begin_stream(&mut self, slot: usize, subscriber: &Subscriber, now: Now) {
         if self.connections[slot].hung_up {
-            // As it would be a moment later: nobody will tell of this end again.
+            // As it would be a moment later, behind an answer that nobody wants.
             self.close_stream(slot, Counter::StreamsEndedByPeer);
         } else {
             self.subscribe(slot, subscriber, now);
