@@ -115,7 +115,8 @@ fn flood_with_sessions(server: &Server, messages: usize) -> u64 {
             let first = (round * CONNECTIONS + index) * BATCH;
             let posts: Vec<String> = (first..first + BATCH)
                 .map(|session| {
-                    let body = format!(r#"{{"message":"x","sessionId":"{session:x}"}}"#);
+                    // Of this length names cost the most for what they add to the frame.
+                    let body = format!(r#"{{"message":"x","sessionId":"{session:012x}"}}"#);
                     let length = body.len();
                     format!("POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}")
                 })

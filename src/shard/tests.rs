@@ -11,6 +11,7 @@ use crate::hub::{Outlet, Wake};
 use crate::limits::{
     DRAIN_IDLE_MS, HISTORY_SLICE_BYTES, READS_PER_TURN, SLICE_BYTES, SLICE_WRITES,
 };
+use crate::log::SharedHistory;
 use crate::metrics::Metrics;
 use crate::ring::Ring;
 use crate::ring::memory::MemoryMedium;
@@ -267,6 +268,35 @@ fn a_stream_of_a_peer_that_has_left_is_not_opened() {
     assert!(peer.is_closed());
     assert_eq!(peer.take(), "", "nothing begins that has ended");
     assert_eq!((node.shard.streams(), node.shard.connections()), (0, 0));
+}
+
+/// Where the order that the nodes share is not that of arrival, the first messages of a stream are copies
+/// of its own: in its framing, which in HTTP/1.0 is none.
+#[test]
+fn what_is_copied_for_a_stream_has_its_framing() {
+    let mut node = Node::with(|settings| settings.held_bytes_max = 1 << 20);
+    node.publish(130, 10);
+    // All that stands before 41 is copied.
+    let seqs: Vec<u64> = (29..131).filter(|seq| ![40, 41].contains(seq)).collect();
+    assert!(node.hub.set_shared_history(SharedHistory {
+        seqs,
+        until_seq: 131,
+    }));
+    node.take_batches();
+    for is_chunked in [true, false] {
+        let peer = Peer::with_room(100_000);
+        let version = if is_chunked { "1.1" } else { "1.0" };
+        let request = format!("GET /api/webhook/stream HTTP/{version}\r\nHost: a\r\n\r\n");
+        node.ask(&peer, request.as_bytes());
+        let answer = peer.take();
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        let is_message = |event: &&str| match event.trim_start().split_once("\r\n") {
+            Some((_, event)) => is_chunked && event.starts_with("id: "),
+            None => !is_chunked && event.starts_with("id: "),
+        };
+        let messages = body.split_inclusive("\n\n").filter(is_message);
+        assert_eq!(messages.count(), 100, "{body}");
+    }
 }
 
 /// What a peer sends to its stream is dropped, all of it: where it fills the socket, the end of the
