@@ -315,6 +315,26 @@ fn what_the_disk_did_not_take_is_refused_shown_to_nobody_and_gone() {
 }
 
 #[test]
+fn after_a_disk_has_failed_once_the_next_commit_finds_the_ring_written_anew() {
+    let mut node = Node::start(MemoryMedium::default());
+    let stats = node.committer.ring.stats();
+    node.publish(2);
+    node.commit();
+    node.publish(1);
+    // Its writes succeed, its sync does not.
+    node.medium.fail_once_in(WRITES_PER_MESSAGE);
+    node.commit();
+    assert_eq!(node.refused.len(), 1);
+    assert_eq!(repairs(&stats), [1, 0], "at once");
+    node.publish(1);
+    node.commit();
+    assert_eq!((node.refused.len(), node.acknowledged.len()), (1, 3));
+    let (_, recovered) = open(&node.medium);
+    node.check_recovered(&recovered);
+    assert_eq!(recovered.messages.last().unwrap().0, 3);
+}
+
+#[test]
 fn a_disk_that_failed_is_tried_again_after_a_while_and_works_again_when_it_does() {
     let mut node = Node::start(MemoryMedium::default());
     node.publish(3);
