@@ -266,7 +266,7 @@ fn a_stream_of_a_peer_that_has_left_is_not_opened() {
     };
     node.turn(&[(token, hung_up)]);
     assert!(peer.is_closed());
-    assert_eq!(peer.take(), "", "nothing begins that has ended");
+    assert_eq!(peer.take(), "", "it is told nothing");
     assert_eq!((node.shard.streams(), node.shard.connections()), (0, 0));
 }
 
