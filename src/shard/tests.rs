@@ -12,6 +12,7 @@ use crate::limits::{
     DRAIN_IDLE_MS, HISTORY_SLICE_BYTES, READS_PER_TURN, SLICE_BYTES, SLICE_WRITES,
 };
 use crate::log::SharedHistory;
+use crate::message::SessionId;
 use crate::metrics::Metrics;
 use crate::ring::Ring;
 use crate::ring::memory::MemoryMedium;
@@ -207,8 +208,13 @@ impl Node {
 
     /// Publishes messages of so many bytes and delivers them, without a turn.
     fn publish(&mut self, messages: usize, bytes: usize) {
+        self.publish_to(None, messages, bytes);
+    }
+
+    /// The same, to a session.
+    fn publish_to(&mut self, session: Option<&str>, messages: usize, bytes: usize) {
         let draft = Draft {
-            session: None,
+            session: session.and_then(|name| SessionId::parse(name).unwrap()),
             content: "x".repeat(bytes),
         };
         let mut drafts = VecDeque::from(vec![draft; messages]);
@@ -641,6 +647,30 @@ fn what_came_before_a_wait_began_is_answered_behind_it() {
         "of the wait, and of what stood behind it"
     );
     assert!(!peer.is_closed());
+}
+
+/// The walk along a session's streams takes two slices, and a message comes between them.
+#[test]
+fn a_message_that_comes_while_a_session_is_walked_along_reaches_all_of_it() {
+    let mut node = Node::new();
+    let request = b"GET /api/webhook/stream?sessionId=a HTTP/1.1\r\nHost: a\r\n\r\n";
+    let peers: Vec<Peer> = (0..SLICE_WRITES + 10)
+        .map(|_| Peer::with_room(10_000))
+        .collect();
+    for peer in &peers {
+        node.ask(peer, request);
+        peer.take();
+    }
+    node.publish_to(Some("a"), 1, 100);
+    node.turn(&[]);
+    assert!(node.shard.is_behind(), "the walk is not over");
+    node.publish_to(Some("a"), 1, 100);
+    while node.shard.is_behind() {
+        node.turn(&[]);
+    }
+    for peer in &peers {
+        assert_eq!(peer.take().matches("id: ").count(), 2);
+    }
 }
 
 fn fanned_out() -> Node {
