@@ -178,8 +178,8 @@ fn what_peers_can_make_it_hold_is_more_than_half_of_the_bound_and_less_than_the_
     most = most.max(memory_while_reading(&server));
     let uploads = most;
     // Heads that stop before their end, and are small enough to be held all the same.
-    let head = format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: {}", "x".repeat(1_900));
-    held.extend((UPLOADS..connections).map(|_| begin(&server, head.as_bytes())));
+    let request = format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: {}", "x".repeat(1_900));
+    held.extend((UPLOADS..connections).map(|_| begin(&server, request.as_bytes())));
     most = most.max(memory_while_reading(&server));
 
     let bound = memory_bytes_max(SHARDS, connections, 0, BODY_BYTES_MAX_DEFAULT) as u64;
