@@ -524,14 +524,25 @@ pub const CONNECTION_BYTES_MAX: usize = SMALL_REQUEST_BYTES_MAX + 1024;
 pub const TLS_CONNECTION_BYTES_MAX: usize =
     8 * 1024 + 2 * TLS_HANDSHAKE_BYTES_MAX + 2 * TLS_BUFFER_BYTES;
 
-/// Bytes of the smallest frame, and what the log's index takes for one at most: its place, the place
-/// in its session's list, and the session, when it is of a session of its own. A flood of such messages
-/// takes 230 bytes each, the hash map's spare room included.
+/// Bytes of the smallest frame that is of a session.
 pub const FRAME_BYTES_MIN: usize = 160;
-/// See [`FRAME_BYTES_MIN`].
-pub const FRAME_INDEX_BYTES_MAX: usize = 256;
 
-/// The most memory that a shard's live log takes, its index included.
+/// What the log's index has for a frame in bytes: its place.
+pub const LOG_ENTRY_BYTES: usize = 32;
+
+/// What the log's index has for a session in bytes: its record, and a bucket of the hash map that finds
+/// it by its name.
+pub const LOG_SESSION_BYTES: usize = 72;
+/// See [`LOG_SESSION_BYTES`]: a pointer to the name, its length, the record's place, a control byte.
+pub const LOG_SESSION_BUCKET_BYTES: usize = 25;
+
+/// What a session with one frame has allocated for itself, in bytes: its name, and the list of its
+/// frames, which has room for four. A name of more than 24 bytes takes more, and so does its frame.
+pub const LOG_SESSION_OWN_BYTES: usize = 64 + 48;
+
+/// The most memory that a shard's live log takes, its index included. That is largest when every
+/// message is small and to a session of its own. Its tables double as they grow; the hash map is at most
+/// seven eighths full, and doubles at half of that where names come and go.
 pub const fn log_bytes_max(body_bytes_max: usize) -> usize {
     let history_bytes = HISTORY_MESSAGES * (2 * body_bytes_max + FRAME_OVERHEAD_BYTES_MAX);
     let frames_bytes = if history_bytes > LOG_BYTES_MIN {
@@ -539,7 +550,11 @@ pub const fn log_bytes_max(body_bytes_max: usize) -> usize {
     } else {
         LOG_BYTES_MIN
     };
-    frames_bytes + frames_bytes / FRAME_BYTES_MIN * FRAME_INDEX_BYTES_MAX
+    let frames = frames_bytes / FRAME_BYTES_MIN;
+    frames_bytes
+        + frames.next_power_of_two() * (LOG_ENTRY_BYTES + LOG_SESSION_BYTES)
+        + (frames * 16 / 7).next_power_of_two() * LOG_SESSION_BUCKET_BYTES
+        + frames * LOG_SESSION_OWN_BYTES
 }
 
 /// What the server itself needs: threads, the log's queue, the window, the pooled buffers.

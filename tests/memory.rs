@@ -1,8 +1,14 @@
-//! What an idle stream costs.
+//! What an idle stream costs, and what all that is held costs at most.
 
 mod support;
 
-use support::{EventStream, Server};
+use std::time::Instant;
+
+use hookcast::limits::{
+    BODY_BYTES_MAX_DEFAULT, FRAME_BYTES_MIN, HELD_BYTES_MAX, LOG_BYTES_MIN, log_bytes_max,
+    memory_bytes_max,
+};
+use support::{Connection, EventStream, PATIENCE, Server};
 
 /// Memory of the process itself in bytes: what it wrote to, less files and shared pages.
 fn memory_bytes(server: &Server) -> u64 {
@@ -98,22 +104,19 @@ fn served_requests_leave_nothing_behind() {
     );
 }
 
-/// Small messages, each to a session of its own: what a log knows of each is more than its bytes.
-#[test]
-fn a_flood_of_sessions_stays_within_the_bound() {
+/// Publishes small messages, each to a session of its own, and tells the most memory that the server had.
+fn flood_with_sessions(server: &Server, messages: usize) -> u64 {
     const CONNECTIONS: usize = 32;
     const BATCH: usize = 100;
-    let server = Server::start(&["--shards", "1"]);
     let mut connections: Vec<_> = (0..CONNECTIONS).map(|_| server.connect()).collect();
-    let before = memory_bytes(&server);
-    let frames = hookcast::limits::LOG_BYTES_MIN / 150;
     let mut most = 0;
-    for round in 0..=frames / (CONNECTIONS * BATCH) {
+    for round in 0..messages.div_ceil(CONNECTIONS * BATCH) {
         for (index, connection) in connections.iter_mut().enumerate() {
             let first = (round * CONNECTIONS + index) * BATCH;
             let posts: Vec<String> = (first..first + BATCH)
                 .map(|session| {
-                    let body = format!(r#"{{"message":"x","sessionId":"{session:x}"}}"#);
+                    // Of this length names cost the most for what they add to the frame.
+                    let body = format!(r#"{{"message":"x","sessionId":"{session:012x}"}}"#);
                     let length = body.len();
                     format!("POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}")
                 })
@@ -125,10 +128,96 @@ fn a_flood_of_sessions_stays_within_the_bound() {
                 assert_eq!(connection.read_response().status, 200);
             }
         }
-        most = most.max(memory_bytes(&server));
+        most = most.max(memory_bytes(server));
     }
-    let bound = hookcast::limits::log_bytes_max(hookcast::limits::BODY_BYTES_MAX_DEFAULT) as u64;
+    most
+}
+
+/// What a log knows of each small message is more than its bytes. Twice as many as it has room for.
+#[test]
+fn a_flood_of_sessions_fills_more_than_half_of_the_bound_and_less_than_the_whole() {
+    let server = Server::start(&["--shards", "1"]);
+    let before = memory_bytes(&server);
+    let most = flood_with_sessions(&server, 2 * LOG_BYTES_MIN / FRAME_BYTES_MIN);
+    let bound = log_bytes_max(BODY_BYTES_MAX_DEFAULT) as u64;
     let grown = most - before;
-    println!("{frames} sessions: {grown} bytes of {bound}");
+    println!("{grown} bytes of {bound}");
     assert!(grown < bound, "{grown} bytes of {bound}");
+    assert!(
+        grown > bound / 2,
+        "{grown} bytes of {bound}: it is too high"
+    );
+}
+
+/// The figures of `limits` would be worth nothing if they were far above what can happen. The webhooks of
+/// a turn and the inboxes, 68 MiB, are not filled: no peer can hold them full.
+#[test]
+fn what_peers_can_make_it_hold_is_more_than_half_of_the_bound_and_less_than_the_whole() {
+    const SHARDS: usize = 2;
+    /// Four times what may be held together: more than the whole of the figure.
+    const UPLOADS: usize = 4 * HELD_BYTES_MAX / BODY_BYTES_MAX_DEFAULT;
+    let files = usize::try_from(hookcast::config::raise_file_limit()).unwrap_or(usize::MAX);
+    let connections = 8_000.min(files.saturating_sub(500));
+    assert!(
+        connections > UPLOADS + 500,
+        "the limit of {files} open files is too low for the uploads"
+    );
+    let shards = SHARDS.to_string();
+    let connections_max = connections.to_string();
+    let server = Server::start(&["--shards", &shards, "--max-connections", &connections_max]);
+
+    // The logs, and as much again, so that they have to let go of the oldest.
+    let mut most = flood_with_sessions(&server, 2 * LOG_BYTES_MIN / FRAME_BYTES_MIN);
+    let logs = most;
+    // Uploads that stop before their last byte: the larger part is refused.
+    let body = vec![b'x'; 60_000];
+    let mut upload =
+        b"POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length: 60001\r\n\r\n".to_vec();
+    upload.extend(body);
+    let mut held: Vec<_> = (0..UPLOADS).map(|_| begin(&server, &upload)).collect();
+    most = most.max(memory_while_reading(&server));
+    let uploads = most;
+    // Heads that stop before their end, and are small enough to be held all the same.
+    let request = format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: {}", "x".repeat(1_900));
+    held.extend((UPLOADS..connections).map(|_| begin(&server, request.as_bytes())));
+    most = most.max(memory_while_reading(&server));
+
+    let bound = memory_bytes_max(SHARDS, connections, 0, BODY_BYTES_MAX_DEFAULT) as u64;
+    println!("{most} bytes of {bound}: {logs} with the logs, {uploads} with the uploads");
+    assert!(most < bound, "{most} bytes of {bound}");
+    assert!(most > bound / 2, "{most} bytes of {bound}: it is too high");
+}
+
+/// A connection that sends these bytes and leaves it at that. The server may have refused it meanwhile.
+fn begin(server: &Server, bytes: &[u8]) -> Connection {
+    let mut connection = server.connect();
+    connection.send_if_open(bytes);
+    connection
+}
+
+/// The most memory of a server until it has read everything that has come.
+fn memory_while_reading(server: &Server) -> u64 {
+    let deadline = Instant::now() + PATIENCE;
+    let mut most = 0;
+    loop {
+        let unread = unread_bytes(server.address.port());
+        most = most.max(memory_bytes(server));
+        if unread == 0 {
+            return most;
+        }
+        assert!(Instant::now() < deadline, "{unread} bytes are not read");
+    }
+}
+
+/// What has come for a local port of IPv4 and was not read, of all its connections (proc(5),
+/// `/proc/net/tcp`).
+fn unread_bytes(port: u16) -> u64 {
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = format!(":{port:04X}");
+    let unread = sockets.lines().skip(1).filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let queues = fields[1].ends_with(&port).then(|| fields[4])?;
+        Some(u64::from_str_radix(queues.split_once(':')?.1, 16).unwrap())
+    });
+    unread.sum()
 }

@@ -248,6 +248,23 @@ pub(in crate::hub) mod tests {
     }
 
     #[test]
+    fn what_is_refused_in_between_is_told_of_the_last_try() {
+        let mut repairs = Repairs::default();
+        assert!(repairs.refusal(0).is_none());
+        let errors = [
+            RingError::Removed,
+            RingError::Storage(io::Error::other("x")),
+        ]
+        .map(Arc::new);
+        repairs.note_failure(&errors[0], 0, "");
+        assert!(Arc::ptr_eq(&repairs.refusal(1).unwrap(), &errors[0]));
+        repairs.note_failure(&errors[1], 2, "");
+        assert!(Arc::ptr_eq(&repairs.refusal(3).unwrap(), &errors[1]));
+        repairs.note_success();
+        assert!(repairs.refusal(4).is_none());
+    }
+
+    #[test]
     fn a_clock_that_was_set_back_does_not_put_a_try_off() {
         let node = start();
         node.medium.remove();

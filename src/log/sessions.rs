@@ -48,6 +48,11 @@ impl Session {
     }
 }
 
+/// Bytes that the table has for each: a slab's entry is the value or the next that is free, which find
+/// room in the value's own niche.
+#[cfg(test)]
+pub(super) const RECORD_BYTES: usize = size_of::<Result<Session, usize>>();
+
 #[derive(Default)]
 pub(super) struct Sessions {
     keys: HashMap<SessionId, u32>,

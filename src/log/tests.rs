@@ -6,6 +6,29 @@ use super::*;
 
 const LOG_BYTES: usize = 6_000;
 
+/// What the bound of the memory is derived from.
+#[test]
+fn a_frame_takes_as_much_of_the_index_as_is_reckoned_with() {
+    use crate::limits::{
+        FRAME_BYTES_MIN, LOG_ENTRY_BYTES, LOG_SESSION_BUCKET_BYTES, LOG_SESSION_BYTES,
+    };
+    use crate::message::{Message, MessageId};
+    use crate::sse::event_id::Epoch;
+    use crate::sse::frame::push_message;
+
+    assert_eq!(size_of::<Entry>(), LOG_ENTRY_BYTES);
+    assert_eq!(sessions::RECORD_BYTES, LOG_SESSION_BYTES);
+    assert_eq!(size_of::<(SessionId, u32)>() + 1, LOG_SESSION_BUCKET_BYTES);
+    let smallest = Message {
+        id: MessageId::from_u128(0),
+        timestamp_ms: 1_700_000_000_000,
+        session: SessionId::parse("x").unwrap(),
+        content: String::new(),
+    };
+    let chunk = push_message(&mut Vec::new(), Epoch(0), 1, &smallest);
+    assert!(chunk.bytes as usize >= FRAME_BYTES_MIN, "{chunk:?}");
+}
+
 /// A log and all that was ever appended to it.
 struct Pair {
     log: LiveLog,

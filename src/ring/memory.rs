@@ -49,6 +49,8 @@ struct Disk {
     randoms: u64,
     /// How many more writes and syncs succeed.
     failing_in: Option<u64>,
+    /// Whether only the one after these fails.
+    fails_once: bool,
     /// How many more writes and syncs leave a trace, where that is bounded.
     freezing_in: Option<u64>,
     is_frozen: bool,
@@ -99,7 +101,16 @@ impl MemoryMedium {
     /// Lets this many more writes and syncs succeed; then all fail, until [`MemoryMedium::heal`]. What
     /// a sync has failed on may be on disk or not, and a later one says nothing of it (fsync(2)).
     pub fn fail_in(&self, operations: u64) {
-        self.disk().failing_in = Some(operations);
+        let mut disk = self.disk();
+        disk.failing_in = Some(operations);
+        disk.fails_once = false;
+    }
+
+    /// Lets this many more writes and syncs succeed; then one fails.
+    pub fn fail_once_in(&self, operations: u64) {
+        let mut disk = self.disk();
+        disk.failing_in = Some(operations);
+        disk.fails_once = true;
     }
 
     /// Ends what [`MemoryMedium::fail_in`] began.
@@ -195,7 +206,10 @@ impl Disk {
             None => {}
         }
         match &mut self.failing_in {
-            Some(0) => Err(io::Error::other("the disk fails, as it was told to")),
+            Some(0) => {
+                self.failing_in = self.failing_in.filter(|_| !self.fails_once);
+                Err(io::Error::other("the disk fails, as it was told to"))
+            }
             Some(operations) => {
                 *operations -= 1;
                 Ok(())

@@ -185,7 +185,7 @@ impl<S: Socket> Shard<S> {
             Handled::Subscribed(subscriber) => {
                 // What is pipelined behind a stream would wait for its end: for ever.
                 self.give_reader(reader);
-                self.begin_stream(slot, &subscriber, now);
+                self.subscribe(slot, &subscriber, now);
                 None
             }
         }
@@ -200,15 +200,6 @@ impl<S: Socket> Shard<S> {
         self.connections[slot].deadline_ms = NO_DEADLINE;
         self.publishing_bytes += reader.held_bytes();
         self.set_state(slot, State::Publishing(reader, to));
-    }
-
-    fn begin_stream(&mut self, slot: usize, subscriber: &Subscriber, now: Now) {
-        if self.connections[slot].hung_up {
-            // As it would be a moment later: nobody will tell of this end again.
-            self.close_stream(slot, Counter::StreamsEndedByPeer);
-        } else {
-            self.subscribe(slot, subscriber, now);
-        }
     }
 
     fn decide(&mut self, slot: usize, request: &Request<'_>) -> Handled {

@@ -93,7 +93,8 @@ impl<S: Socket> Shard<S> {
         self.tally.shift(Gauge::Streams, 1);
         self.take_place(slot, view);
         if self.connections[slot].readable {
-            // It was told of while the connection did something else, and will not be again.
+            // It was told of while the connection did something else, and will not be again: bytes, or
+            // that the peer has left.
             self.drop_input(slot);
         }
         self.enqueue(slot);

@@ -11,6 +11,8 @@ use crate::hub::{Outlet, Wake};
 use crate::limits::{
     DRAIN_IDLE_MS, HISTORY_SLICE_BYTES, READS_PER_TURN, SLICE_BYTES, SLICE_WRITES,
 };
+use crate::log::SharedHistory;
+use crate::message::SessionId;
 use crate::metrics::Metrics;
 use crate::ring::Ring;
 use crate::ring::memory::MemoryMedium;
@@ -206,8 +208,13 @@ impl Node {
 
     /// Publishes messages of so many bytes and delivers them, without a turn.
     fn publish(&mut self, messages: usize, bytes: usize) {
+        self.publish_to(None, messages, bytes);
+    }
+
+    /// The same, to a session.
+    fn publish_to(&mut self, session: Option<&str>, messages: usize, bytes: usize) {
         let draft = Draft {
-            session: None,
+            session: session.and_then(|name| SessionId::parse(name).unwrap()),
             content: "x".repeat(bytes),
         };
         let mut drafts = VecDeque::from(vec![draft; messages]);
@@ -265,7 +272,37 @@ fn a_stream_of_a_peer_that_has_left_is_not_opened() {
     };
     node.turn(&[(token, hung_up)]);
     assert!(peer.is_closed());
+    assert_eq!(peer.take(), "", "it is told nothing");
     assert_eq!((node.shard.streams(), node.shard.connections()), (0, 0));
+}
+
+/// Where the order that the nodes share is not that of arrival, the first messages of a stream are copies
+/// of its own: in its framing, which in HTTP/1.0 is none.
+#[test]
+fn what_is_copied_for_a_stream_has_its_framing() {
+    let mut node = Node::with(|settings| settings.held_bytes_max = 1 << 20);
+    node.publish(130, 10);
+    // All that stands before 41 is copied.
+    let seqs: Vec<u64> = (29..131).filter(|seq| ![40, 41].contains(seq)).collect();
+    assert!(node.hub.set_shared_history(SharedHistory {
+        seqs,
+        until_seq: 131,
+    }));
+    node.take_batches();
+    for is_chunked in [true, false] {
+        let peer = Peer::with_room(100_000);
+        let version = if is_chunked { "1.1" } else { "1.0" };
+        let request = format!("GET /api/webhook/stream HTTP/{version}\r\nHost: a\r\n\r\n");
+        node.ask(&peer, request.as_bytes());
+        let answer = peer.take();
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        let is_message = |event: &&str| match event.trim_start().split_once("\r\n") {
+            Some((_, event)) => is_chunked && event.starts_with("id: "),
+            None => !is_chunked && event.starts_with("id: "),
+        };
+        let messages = body.split_inclusive("\n\n").filter(is_message);
+        assert_eq!(messages.count(), 100, "{body}");
+    }
 }
 
 /// What a peer sends to its stream is dropped, all of it: where it fills the socket, the end of the
@@ -610,6 +647,30 @@ fn what_came_before_a_wait_began_is_answered_behind_it() {
         "of the wait, and of what stood behind it"
     );
     assert!(!peer.is_closed());
+}
+
+/// The walk along a session's streams takes two slices, and a message comes between them.
+#[test]
+fn a_message_that_comes_while_a_session_is_walked_along_reaches_all_of_it() {
+    let mut node = Node::new();
+    let request = b"GET /api/webhook/stream?sessionId=a HTTP/1.1\r\nHost: a\r\n\r\n";
+    let peers: Vec<Peer> = (0..SLICE_WRITES + 10)
+        .map(|_| Peer::with_room(10_000))
+        .collect();
+    for peer in &peers {
+        node.ask(peer, request);
+        peer.take();
+    }
+    node.publish_to(Some("a"), 1, 100);
+    node.turn(&[]);
+    assert!(node.shard.is_behind(), "the walk is not over");
+    node.publish_to(Some("a"), 1, 100);
+    while node.shard.is_behind() {
+        node.turn(&[]);
+    }
+    for peer in &peers {
+        assert_eq!(peer.take().matches("id: ").count(), 2);
+    }
 }
 
 fn fanned_out() -> Node {

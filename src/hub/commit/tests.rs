@@ -315,6 +315,26 @@ fn what_the_disk_did_not_take_is_refused_shown_to_nobody_and_gone() {
 }
 
 #[test]
+fn after_a_disk_has_failed_once_the_next_commit_finds_the_ring_written_anew() {
+    let mut node = Node::start(MemoryMedium::default());
+    let stats = node.committer.ring.stats();
+    node.publish(2);
+    node.commit();
+    node.publish(1);
+    // Its writes succeed, its sync does not.
+    node.medium.fail_once_in(WRITES_PER_MESSAGE);
+    node.commit();
+    assert_eq!(node.refused.len(), 1);
+    assert_eq!(repairs(&stats), [1, 0], "at once");
+    node.publish(1);
+    node.commit();
+    assert_eq!((node.refused.len(), node.acknowledged.len()), (1, 3));
+    let (_, recovered) = open(&node.medium);
+    node.check_recovered(&recovered);
+    assert_eq!(recovered.messages.last().unwrap().0, 3);
+}
+
+#[test]
 fn a_disk_that_failed_is_tried_again_after_a_while_and_works_again_when_it_does() {
     let mut node = Node::start(MemoryMedium::default());
     node.publish(3);
@@ -439,6 +459,90 @@ fn a_queue_is_bounded() {
         .publish(node.sender, &mut drafts, 1, &mut Vec::new());
     let queued = COMMIT_QUEUE_BYTES_MAX.div_ceil(BYTES_MAX + COMMIT_QUEUE_MESSAGE_BYTES);
     assert_eq!(drafts.len(), 10_000 - queued);
+}
+
+/// How long a thread may take for what it does at once: reaching it means that it never does.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A committer that sleeps is woken by each that leaves something for it. Whether it sleeps already is
+/// up to the machine: now and then it does.
+#[test]
+fn what_is_queued_wakes_the_committer() {
+    let Node {
+        hub,
+        committer,
+        inbox,
+        sender,
+        metrics,
+        ..
+    } = Node::start(MemoryMedium::default());
+    std::thread::scope(|scope| {
+        let (hub, metrics) = (&hub, &metrics);
+        scope.spawn(|| committer.run(hub, metrics, Clock::start()));
+        let mut woken = true;
+        for nth in 0..200 {
+            let message = Message {
+                id: MessageId::from_u128(nth),
+                timestamp_ms: 1,
+                session: None,
+                content: "x".into(),
+            };
+            let (done, told) = bounded(1);
+            if nth % 2 == 0 {
+                let (session, content) = (None, message.content);
+                let mut drafts = VecDeque::from([Draft { session, content }]);
+                hub.publish(sender, &mut drafts, 1, &mut Vec::new());
+            } else {
+                scope.spawn(move || {
+                    let outcomes = hub.admit(&[Arc::new(message)], 1, PATIENCE);
+                    // Nobody listens any more where this has taken too long.
+                    let _ = done.send(outcomes.iter().all(Result::is_ok));
+                });
+            }
+            woken &= inbox.recv_timeout(PATIENCE).is_ok();
+            woken &= nth % 2 == 0 || told.recv_timeout(PATIENCE) == Ok(true);
+            if !woken {
+                break;
+            }
+        }
+        // First, so that the threads end whatever has been seen.
+        hub.close().unwrap();
+        assert!(woken, "something waits, and the committer sleeps");
+    });
+}
+
+#[test]
+fn what_is_queued_when_a_close_begins_is_committed() {
+    let Node {
+        hub,
+        committer,
+        inbox,
+        sender,
+        metrics,
+        medium,
+        ..
+    } = Node::start(MemoryMedium::default());
+    let draft = Draft {
+        session: None,
+        content: "x".into(),
+    };
+    let mut drafts = VecDeque::from(vec![draft; 300]);
+    hub.publish(sender, &mut drafts, 1, &mut Vec::new());
+    std::thread::scope(|scope| {
+        let (hub, metrics) = (&hub, &metrics);
+        let closer = scope.spawn(|| hub.close());
+        while !hub.lock().queue().is_some_and(|queue| queue.is_closing()) {
+            std::thread::yield_now();
+        }
+        committer.run(hub, metrics, Clock::start());
+        closer.join().unwrap().unwrap();
+    });
+    let shown: usize = inbox.try_iter().map(|batch| batch.frames().count()).sum();
+    assert_eq!(shown, 300);
+    medium.reboot();
+    let (ring, recovered) = open(&medium);
+    assert_eq!((ring.next_seq(), recovered.messages.len()), (301, 100));
+    assert!(!recovered.report.is_warning(), "{}", recovered.report);
 }
 
 #[test]

@@ -357,10 +357,13 @@ fn a_damaged_header_that_asks_for_huge_slots_does_not_get_them() {
 
 #[test]
 fn a_damaged_file_with_larger_slots_keeps_only_what_its_messages_need() {
-    for (content_bytes, needed_bytes) in [(40, BYTES_MAX), (9000, 9000)] {
+    // One message is larger than the others, or would be too large with its session alone.
+    let session_bytes = "s120".len();
+    for largest_bytes in [40, 9000, BYTES_MAX] {
         let medium = MemoryMedium::default();
         let (mut ring, _) = Ring::open_with(Box::new(medium.clone()), 100_000, 20).unwrap();
         for nth in 1..=130 {
+            let content_bytes = if nth == 120 { largest_bytes } else { 40 };
             ring.append(&message(nth, content_bytes)).unwrap();
         }
         let mut image = medium.image();
@@ -368,10 +371,24 @@ fn a_damaged_file_with_larger_slots_keeps_only_what_its_messages_need() {
         let (ring, recovered) = open_image(&medium, image);
         assert!(matches!(recovered.report.found, Found::Damaged(_)));
         assert_eq!(numbers(&recovered), last_100(130));
+        let needed_bytes = BYTES_MAX.max(largest_bytes + session_bytes);
         let needed = Geometry::for_payload(needed_bytes, 1).unwrap();
         assert_eq!(medium.image().len() as u64, needed.file_bytes());
-        assert!(ring.message_bytes_max() >= content_bytes);
+        assert!(ring.message_bytes_max() >= needed_bytes);
     }
+}
+
+#[test]
+fn what_replaces_a_damaged_file_is_as_large_as_is_wanted() {
+    let (medium, _) = disk_with(130);
+    let mut image = medium.image();
+    image[..PAGE_BYTES].fill(0);
+    medium.set_image(image);
+    let (_, recovered) = Ring::open_with(Box::new(medium.clone()), 9000, 20).unwrap();
+    assert!(matches!(recovered.report.found, Found::Damaged(_)));
+    assert_eq!(numbers(&recovered), last_100(130));
+    let wanted = Geometry::for_payload(9000, 20).unwrap();
+    assert_eq!(medium.image().len() as u64, wanted.file_bytes());
 }
 
 #[test]
