@@ -388,20 +388,22 @@ fn a_resume_passes_over_what_is_for_others() {
     assert_eq!(resumed.contents(50), numbers(0..50));
 }
 
-/// Each stream has a phase of the interval as its own.
+/// Neighbours share a phase of the interval, and there are enough here for several.
 #[test]
 fn heartbeats_come_regularly_and_not_all_at_once() {
+    const STREAMS: usize = 160;
+    const BEATS: usize = 4;
     let interval = Duration::from_secs(1);
     let server = Server::start(&["--heartbeat", "1s", "--shards", "2"]);
     let begin = Instant::now();
-    let streams: Vec<EventStream> = (0..64).map(|_| server.stream("", "")).collect();
+    let streams: Vec<EventStream> = (0..STREAMS).map(|_| server.stream("", "")).collect();
     let beats: Vec<Vec<Duration>> = thread::scope(|scope| {
         let readers: Vec<_> = streams
             .into_iter()
             .map(|mut stream| {
                 scope.spawn(move || {
                     stream.connected();
-                    (0..3)
+                    (0..BEATS)
                         .map(|_| {
                             assert!(stream.next_event().unwrap().is_heartbeat());
                             begin.elapsed()
@@ -415,18 +417,23 @@ fn heartbeats_come_regularly_and_not_all_at_once() {
             .map(|reader| reader.join().unwrap())
             .collect()
     });
-    // Two beats of one stream are an interval apart; a loaded machine may delay one of them.
+    // From one to the next but one are two intervals; a loaded machine may delay one of them.
     let regular = beats
         .iter()
         .filter(|times| times[2] >= times[0] + interval)
         .count();
-    assert!(regular >= 60, "{regular} of 64 are regular: {beats:?}");
-    let round: Vec<Duration> = beats.iter().map(|times| times[1]).collect();
-    let (first, last) = (round.iter().min().unwrap(), round.iter().max().unwrap());
     assert!(
-        *last > *first + interval / 2,
-        "all within {first:?} to {last:?}"
+        regular >= STREAMS * 9 / 10,
+        "{regular} of {STREAMS} are regular: {beats:?}"
     );
+    // A stall of the machine brings the beats of one round together, not those of all.
+    let spread = |round: usize| {
+        let times = || beats.iter().map(|times| times[round]);
+        times().max().unwrap().abs_diff(times().min().unwrap())
+    };
+    let spreads: Vec<Duration> = (1..BEATS).map(spread).collect();
+    let is_wide = |spread: &Duration| *spread > interval / 2;
+    assert!(spreads.iter().any(is_wide), "rounds within {spreads:?}");
 }
 
 #[test]

@@ -79,10 +79,7 @@ impl Stream {
             place: Place::new(view),
             cursor,
             framing,
-            own: Some(Box::new(OwnBytes {
-                bytes: first_bytes,
-                sent: 0,
-            })),
+            own: Some(OwnBytes::boxed(first_bytes, 0)),
             blocked: false,
             heartbeat_due: false,
             ending: Ending::No,
@@ -120,8 +117,10 @@ impl Stream {
             Lag::Torn => return Served::Torn,
             Lag::Skips { cursor, missed } => {
                 self.cursor = cursor;
-                *gaps += u64::from(missed > 0);
-                self.tell_gap(missed);
+                if missed > 0 {
+                    let own = self.own.get_or_insert_default();
+                    *gaps += u64::from(own.tell_gap(self.framing, missed));
+                }
             }
         }
 
@@ -196,14 +195,6 @@ impl Stream {
         })
     }
 
-    /// Puts a gap among its own bytes, if messages are missing.
-    fn tell_gap(&mut self, missed: u64) {
-        if missed > 0 {
-            let own = self.own.get_or_insert_default();
-            frame::push_gap(&mut own.bytes, self.framing, missed);
-        }
-    }
-
     /// The common case of a visit, told apart before anything is gathered.
     fn has_nothing_to_send(&self, log: &LiveLog) -> bool {
         self.cursor.next_seq == log.head_seq()
@@ -238,7 +229,7 @@ impl Stream {
         }
         let bytes = [tail.heartbeat, &tail.end].concat();
         if sent < bytes.len() {
-            self.own = Some(Box::new(OwnBytes { bytes, sent }));
+            self.own = Some(OwnBytes::boxed(bytes, sent));
         }
     }
 
@@ -289,15 +280,91 @@ struct Tail {
     end: Vec<u8>,
 }
 
-/// Bytes that belong to one stream alone; some hundred at most.
+/// Bytes that belong to one stream alone: its first events, and a gap or two behind them however
+/// often it falls back.
 #[derive(Default)]
 pub(super) struct OwnBytes {
     bytes: Vec<u8>,
     sent: usize,
+    gap: Option<Gap>,
+}
+
+/// The gap that ends a stream's own bytes.
+#[derive(Clone, Copy)]
+struct Gap {
+    begin: usize,
+    missed: u64,
 }
 
 impl OwnBytes {
+    fn boxed(bytes: Vec<u8>, sent: usize) -> Box<OwnBytes> {
+        Box::new(OwnBytes {
+            bytes,
+            sent,
+            gap: None,
+        })
+    }
+
     fn left(&self) -> &[u8] {
         &self.bytes[self.sent..]
+    }
+
+    /// Tells of so many missed messages at the end. A gap that stands there and is not begun tells
+    /// of these as well: else a reader that takes a few bytes between two gaps would let them pile
+    /// up. Whether it is one gap more.
+    fn tell_gap(&mut self, framing: Framing, missed: u64) -> bool {
+        let earlier = self.gap.filter(|gap| self.sent <= gap.begin);
+        match earlier {
+            Some(gap) => self.bytes.truncate(gap.begin),
+            None => drop(self.bytes.drain(..std::mem::take(&mut self.sent))),
+        }
+        let gap = Gap {
+            begin: self.bytes.len(),
+            missed: missed + earlier.map_or(0, |gap| gap.missed),
+        };
+        frame::push_gap(&mut self.bytes, framing, gap.missed);
+        self.gap = Some(gap);
+        earlier.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is told of gaps in so many bytes.
+    fn gaps(bytes: &[u8]) -> Vec<u64> {
+        let text = String::from_utf8_lossy(bytes);
+        let numbers = text.split("\"missed\":").skip(1);
+        numbers
+            .map(|rest| rest.split('}').next().unwrap().parse().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_gap_that_is_not_begun_tells_of_what_is_missed_after_it() {
+        let mut own = OwnBytes::boxed(b"first".to_vec(), 0);
+        assert!(own.tell_gap(Framing::Chunked, 3));
+        own.sent = 5;
+        assert!(!own.tell_gap(Framing::Chunked, 4));
+        assert_eq!(gaps(own.left()), [7]);
+        own.sent += 1;
+        assert!(own.tell_gap(Framing::Chunked, 5));
+        assert_eq!(gaps(own.left()), [7, 5]);
+    }
+
+    #[test]
+    fn gaps_do_not_pile_up_before_a_reader_that_takes_a_few_bytes_between_them() {
+        let mut own = OwnBytes::default();
+        let (mut taken, mut told) = (Vec::new(), 0);
+        for missed in 1..=10_000 {
+            own.tell_gap(Framing::Chunked, missed);
+            told += missed;
+            taken.push(own.left()[0]);
+            own.sent += 1;
+            assert!(own.bytes.capacity() < 512, "{} bytes", own.bytes.capacity());
+        }
+        taken.extend_from_slice(own.left());
+        assert_eq!(gaps(&taken).iter().sum::<u64>(), told);
     }
 }

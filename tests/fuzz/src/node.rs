@@ -6,7 +6,7 @@ use std::cell::Cell;
 use arbitrary::{Result, Unstructured};
 use fastrand::Rng;
 
-use crate::simulation::operation::{Operation, Profile, WEIGHTS};
+use crate::simulation::operation::{Action, Operation, Profile, WEIGHTS};
 use crate::simulation::world::World;
 
 /// Longer runs find what many shorter ones do, later.
@@ -17,9 +17,11 @@ pub fn run(bytes: &[u8]) {
     let Ok(seed) = input.arbitrary::<u16>() else {
         return;
     };
-    let profile = Profile::draw(&mut Rng::with_seed(u64::from(seed)));
+    let mut profile = Profile::draw(&mut Rng::with_seed(u64::from(seed)));
     let operations = std::iter::from_fn(|| draw(&mut input).ok());
     let operations: Vec<Operation> = operations.take(OPERATIONS_MAX).collect();
+    // The model allows streams what they copy of it.
+    profile.has_shared_history |= operations.iter().any(|one| one.action == Action::Share);
     World::new(&profile).run(&operations, &Cell::new(0));
 }
 
