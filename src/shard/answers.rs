@@ -17,7 +17,7 @@ use crate::limits::{
 };
 use crate::metrics::{Counter, Endpoint};
 use crate::shard::Shard;
-use crate::shard::connection::{Answering, State, Then};
+use crate::shard::connection::{Answering, Role, State, Then};
 use crate::shard::socket::{Socket, Transfer};
 use crate::sse::frame::{self, Framing};
 use crate::window;
@@ -223,6 +223,9 @@ impl<S: Socket> Shard<S> {
                 let keep_alive_ms = self.settings.keep_alive.as_millis() as u64;
                 let connection = &mut self.connections[slot];
                 connection.deadline_ms = now.mono_ms + keep_alive_ms;
+                if connection.role == Role::Guest {
+                    connection.role = Role::Regular;
+                }
                 connection.socket.end_request();
                 Some(reader)
             }

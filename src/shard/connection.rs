@@ -23,6 +23,8 @@ pub struct Token {
 pub enum Role {
     /// Within the limit of connections.
     Guest,
+    /// The same, and has been answered before.
+    Regular,
     /// Over the limit: it is told so, and closed.
     Surplus,
 }

@@ -21,7 +21,7 @@
 //! - `connection`, `stream`, `waiting`: the state of each.
 //! - `sweep`, `phases`: who is served next, and when what is due.
 //! - `socket`: what a shard needs of a connection; `wire`, `tls`, `client`: what the reactor
-//!   gives it.
+//!   gives it; `watch`: in which order the kernel tells of it.
 
 pub mod accept;
 mod answers;
@@ -41,6 +41,7 @@ mod streams;
 mod sweep;
 mod tls;
 mod waiting;
+mod watch;
 pub mod wire;
 
 use std::collections::VecDeque;
@@ -268,6 +269,14 @@ impl<S: Socket> Shard<S> {
     pub fn socket_mut(&mut self, token: Token) -> Option<&mut S> {
         let slot = self.slot_of(token)?;
         Some(&mut self.connections[slot].socket)
+    }
+
+    /// Whether this is somebody who was answered and may now come for more.
+    pub fn is_regular(&self, token: Token) -> bool {
+        self.slot_of(token).is_some_and(|slot| {
+            let connection = &self.connections[slot];
+            connection.role == Role::Regular && matches!(connection.state, State::Idle)
+        })
     }
 
     /// Lets go of a connection that the reactor could not register.
@@ -673,7 +682,7 @@ impl<S: Socket> Shard<S> {
         }
         self.tally.shift(Gauge::Connections, -1);
         match connection.role {
-            Role::Guest => self.guests_closed += 1,
+            Role::Guest | Role::Regular => self.guests_closed += 1,
             Role::Surplus => self.surplus -= 1,
         }
         if self.connections.is_empty() {

@@ -2,7 +2,7 @@
 //!
 //! `server` makes one per shard with [`Reactor::new`] and lets each run on a thread of its own. Shard
 //! 0 has the listeners and hands each connection to the shard that has the fewest. Of the shard's
-//! modules only this one, `accept`, `doorbell` and `wire` know `mio`. No error of one connection ends
+//! modules only this one, `accept`, `doorbell`, `watch` and `wire` know `mio`. No error of one connection ends
 //! the loop.
 
 use std::io;
@@ -12,18 +12,18 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use mio::event::Event;
-use mio::{Events, Interest, Poll, Waker};
 
 use crate::clock::{Clock, Now};
 use crate::handover::successor::Heir;
 use crate::hub::{Batch, Hub, Outlet};
 use crate::limits::{
-    ARRIVALS_MAX, EVENTS_PER_POLL, INBOX_BATCHES_MAX, SURPLUS_CONNECTIONS_MAX,
+    ARRIVALS_MAX, EVENTS_PER_POLL, INBOX_BATCHES_MAX, REGULARS_PER_LOOK, SURPLUS_CONNECTIONS_MAX,
     WORK_SLICE_BEHIND_US, WORK_SLICE_US,
 };
 use crate::metrics::{Counter, Metrics, Timing};
 use crate::shard::accept::{Accepted, Bound, Listener};
 use crate::shard::doorbell::Doorbell;
+use crate::shard::watch::{Ready, Watch};
 use crate::shard::wire::{Unwanted, Wire};
 use crate::shard::{Readiness, Role, Shard, Token};
 
@@ -123,7 +123,9 @@ impl ShardHandle {
 
 /// See the module's description.
 pub struct Reactor {
-    poll: Poll,
+    watch: Watch,
+    /// Regulars who are ready after a slice.
+    interim: Ready,
     doorbell: Arc<Doorbell>,
     batches: Receiver<Arc<Batch>>,
     errands: Receiver<Errand>,
@@ -171,13 +173,11 @@ impl Slice {
 
 const WORK_SLICE: Duration = Duration::from_micros(WORK_SLICE_US);
 
-const WAKER: mio::Token = mio::Token(u32::MAX as usize);
-
 impl Reactor {
     /// A reactor with an empty inbox, what the hub needs of it, and what others do.
     pub fn new() -> io::Result<(Reactor, Outlet, ShardHandle)> {
-        let poll = Poll::new()?;
-        let doorbell = Arc::new(Doorbell::new(Waker::new(poll.registry(), WAKER)?));
+        let watch = Watch::new()?;
+        let doorbell = Arc::new(Doorbell::new(watch.waker()?));
         let (batch_sender, batches) = bounded(INBOX_BATCHES_MAX);
         let (errand_sender, errands) = bounded(ARRIVALS_MAX);
         let load = Arc::new(AtomicUsize::new(0));
@@ -193,7 +193,8 @@ impl Reactor {
             turns: Arc::clone(&turns),
         };
         let reactor = Reactor {
-            poll,
+            watch,
+            interim: Ready::with_room(REGULARS_PER_LOOK),
             doorbell,
             batches,
             errands,
@@ -215,7 +216,7 @@ impl Reactor {
         connections_max: usize,
     ) -> io::Result<()> {
         for (index, bound) in listeners.into_iter().enumerate() {
-            let listener = Listener::new(bound, self.poll.registry(), mio::Token(index))?;
+            let listener = Listener::new(bound, self.watch.registry(), mio::Token(index))?;
             self.listeners.push(listener);
         }
         self.door = Door {
@@ -233,10 +234,12 @@ impl Reactor {
         metrics: &Metrics,
         clock: Clock,
     ) -> io::Result<()> {
-        let mut events = Events::with_capacity(EVENTS_PER_POLL);
+        let mut regulars = Ready::with_room(EVENTS_PER_POLL);
+        let mut newcomers = Ready::with_room(EVENTS_PER_POLL);
         while !(shard.is_drained() && self.errands.is_empty()) {
-            self.wait(&shard, &mut events, clock.now())?;
-            self.turn(&mut shard, &events, hub, clock);
+            self.wait(&shard, &mut regulars, clock.now())?;
+            self.watch.look_for_newcomers(&mut newcomers)?;
+            self.turn(&mut shard, &regulars, &newcomers, hub, clock);
             shard.tally_mut().flush(metrics);
         }
         Ok(())
@@ -244,14 +247,26 @@ impl Reactor {
 
     /// One turn: what others have sent, what the kernel tells, who asks for something; and at its end,
     /// and in between when that takes long, what the streams wait for.
-    fn turn(&mut self, shard: &mut Shard<Wire>, events: &Events, hub: &Hub, clock: Clock) {
+    fn turn(
+        &mut self,
+        shard: &mut Shard<Wire>,
+        regulars: &Ready,
+        newcomers: &Ready,
+        hub: &Hub,
+        clock: Clock,
+    ) {
         self.turns.fetch_add(1, Ordering::Relaxed);
         // The inbox first: what was answered anywhere before this is seen by who connects now,
         // and the hub finds room.
         self.take_batches(shard);
         let mut slice = Slice::begin(shard, clock.now());
-        for event in events {
-            self.dispatch(shard, event, slice.now);
+        for event in regulars.iter() {
+            dispatch(shard, &mut self.listeners, event, slice.now);
+            self.pause(shard, hub, clock, &mut slice);
+        }
+        for event in newcomers.iter() {
+            self.promote(shard, event);
+            dispatch(shard, &mut self.listeners, event, slice.now);
             self.pause(shard, hub, clock, &mut slice);
         }
         self.accept(shard, hub, clock, &mut slice);
@@ -263,7 +278,7 @@ impl Reactor {
         self.load.fetch_sub(shard.take_closed(), Ordering::Relaxed);
     }
 
-    fn wait(&mut self, shard: &Shard<Wire>, events: &mut Events, now: Now) -> io::Result<()> {
+    fn wait(&mut self, shard: &Shard<Wire>, regulars: &mut Ready, now: Now) -> io::Result<()> {
         let accept_ms = self.listeners.iter().filter_map(Listener::due_ms).min();
         let accept_ms = accept_ms.map(|due_ms| due_ms.saturating_sub(now.mono_ms));
         let mut idle_ms = [shard.idle_ms(now), accept_ms].into_iter().flatten().min();
@@ -273,26 +288,48 @@ impl Reactor {
                 idle_ms = Some(0);
             }
         }
-        let polled = self.poll.poll(events, idle_ms.map(Duration::from_millis));
+        let polled = self
+            .watch
+            .wait(regulars, idle_ms.map(Duration::from_millis));
         self.doorbell.wake_up();
-        match polled {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                events.clear();
-                Ok(())
-            }
-            other => other,
+        polled
+    }
+
+    /// Lets somebody who comes again be among the regulars from now on.
+    fn promote(&mut self, shard: &mut Shard<Wire>, event: &Event) {
+        let Some(token) = connection_token(event.token()).filter(|&token| shard.is_regular(token))
+        else {
+            return;
+        };
+        let promoted = shard
+            .socket_mut(token)
+            .map(|socket| self.watch.promote(socket, event.token()));
+        if let Some(Err(error)) = promoted {
+            tracing::warn!(%error, "cannot watch a connection");
+            shard.abandon(token);
         }
     }
 
-    /// Serves the streams if it is time for that: whatever connections want, and however many, streams
-    /// wait for one slice of it.
+    /// Hears some regulars, and serves the streams, if it is time for that: whatever connections want,
+    /// and however many, these wait for one slice of it.
     fn pause(&mut self, shard: &mut Shard<Wire>, hub: &Hub, clock: Clock, slice: &mut Slice) {
         let now = clock.now();
         if slice.is_over(now) {
+            self.hear_regulars(shard, now);
             self.serve(shard, hub, clock, now);
             *slice = Slice::begin(shard, clock.now());
         } else {
             slice.now = now;
+        }
+    }
+
+    fn hear_regulars(&mut self, shard: &mut Shard<Wire>, now: Now) {
+        let looked = self.watch.wait(&mut self.interim, Some(Duration::ZERO));
+        // The wait at the turn's end fails as well, and ends the loop.
+        if looked.is_ok() {
+            for event in self.interim.iter() {
+                dispatch(shard, &mut self.listeners, event, now);
+            }
         }
     }
 
@@ -303,28 +340,6 @@ impl Reactor {
         answer_webhooks(shard, now, clock);
         shard.tick(now);
         sweep(shard, now, clock);
-    }
-
-    /// Acts on an event.
-    fn dispatch(&mut self, shard: &mut Shard<Wire>, event: &Event, now: Now) {
-        if event.token() == WAKER {
-            return;
-        }
-        match connection_token(event.token()) {
-            Some(token) => {
-                let readiness = Readiness {
-                    readable: event.is_readable(),
-                    writable: event.is_writable(),
-                    hung_up: event.is_read_closed() || event.is_error(),
-                };
-                shard.ready(token, readiness, now);
-            }
-            None => {
-                if let Some(listener) = self.listeners.get_mut(event.token().0) {
-                    listener.set_ready();
-                }
-            }
-        }
     }
 
     /// Goes on with connections that had more to read, for as long as a slice; with one at least.
@@ -408,12 +423,9 @@ impl Reactor {
         now: Now,
     ) -> Token {
         let token = shard.open(connection, role, now);
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        let registered = shard.socket_mut(token).map(|socket| {
-            self.poll
-                .registry()
-                .register(socket, mio_token(token), interest)
-        });
+        let registered = shard
+            .socket_mut(token)
+            .map(|socket| self.watch.add(socket, mio_token(token)));
         if let Some(Err(error)) = registered {
             tracing::warn!(%error, "cannot watch a connection");
             shard.abandon(token);
@@ -466,15 +478,15 @@ impl Reactor {
     /// interest in it (epoll(7)).
     fn stop_accepting(&mut self) {
         for mut listener in self.listeners.drain(..) {
-            let _ = listener.deregister(self.poll.registry());
+            let _ = listener.deregister(self.watch.registry());
         }
     }
 
     /// Sends connections to the successor.
     fn give_away(&mut self, shard: &mut Shard<Wire>) {
-        for mut departure in shard.take_departures() {
+        for departure in shard.take_departures() {
             // As with listening sockets.
-            let _ = self.poll.registry().deregister(&mut departure.socket);
+            self.watch.remove(&departure.socket);
             let given = match &self.heir {
                 Some(heir) => heir.give(&departure.socket, &departure.bytes),
                 None => Err(io::ErrorKind::NotConnected.into()),
@@ -500,6 +512,25 @@ impl Door {
     /// Whether not even those get in who are only told that it is full.
     fn is_shut(&self, surplus: usize) -> bool {
         surplus >= SURPLUS_CONNECTIONS_MAX && self.is_full()
+    }
+}
+
+/// Acts on an event.
+fn dispatch(shard: &mut Shard<Wire>, listeners: &mut [Listener], event: &Event, now: Now) {
+    match connection_token(event.token()) {
+        Some(token) => {
+            let readiness = Readiness {
+                readable: event.is_readable(),
+                writable: event.is_writable(),
+                hung_up: event.is_read_closed() || event.is_error(),
+            };
+            shard.ready(token, readiness, now);
+        }
+        None => {
+            if let Some(listener) = listeners.get_mut(event.token().0) {
+                listener.set_ready();
+            }
+        }
     }
 }
 

@@ -261,8 +261,10 @@ impl<S: Socket> Shard<S> {
         let connection = &mut self.connections[slot];
         let error = match connection.role {
             Role::Surplus => Some(FULL),
-            Role::Guest if !connection.socket.admit(head.head) => Some(FULL),
-            Role::Guest => error_before_body(&head, &self.settings.access, window::exists),
+            Role::Guest | Role::Regular if !connection.socket.admit(head.head) => Some(FULL),
+            Role::Guest | Role::Regular => {
+                error_before_body(&head, &self.settings.access, window::exists)
+            }
         };
         match error {
             Some(error) => {

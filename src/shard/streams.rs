@@ -291,6 +291,10 @@ impl<S: Socket> Shard<S> {
                 Transfer::Bytes(0) | Transfer::Failed => {
                     return self.close_stream(slot, Counter::StreamsEndedByPeer);
                 }
+                // The end of its side was told of, and is right behind these bytes.
+                Transfer::Bytes(_) if connection.hung_up => {
+                    return self.close_stream(slot, Counter::StreamsEndedByPeer);
+                }
                 Transfer::Bytes(_) | Transfer::WouldBlock => {
                     connection.readable = false;
                     return;

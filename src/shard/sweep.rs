@@ -68,9 +68,14 @@ impl Sweep {
         self.lap_mut(kind).leave(index)
     }
 
-    /// Every stream of a lap may be behind: the sweep goes round once more from where it is.
+    /// Every stream of a lap may be behind: the sweep goes round once more from where it is; if
+    /// nobody waits, from those who have been there longest, as a crowd of newcomers may be up to no
+    /// good.
     pub fn restart(&mut self, kind: LapKind) {
         let lap = self.lap_mut(kind);
+        if lap.remaining == 0 {
+            lap.position = 0;
+        }
         lap.remaining = lap.slots.len();
     }
 
@@ -182,6 +187,16 @@ mod tests {
                 Candidate::OfSession(key) => panic!("{key:?} was never put in"),
             })
             .collect()
+    }
+
+    #[test]
+    fn those_who_have_been_there_longest_go_first() {
+        let mut sweep = Sweep::default();
+        for slot in 0..10 {
+            sweep.join(LapKind::Everything, slot);
+            sweep.restart(LapKind::Everything);
+            assert!(drain(&mut sweep).into_iter().eq(0..=slot));
+        }
     }
 
     #[test]

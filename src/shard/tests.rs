@@ -340,6 +340,30 @@ fn what_came_before_a_stream_began_is_read_too() {
     assert!(peer.0.borrow().sent.is_empty(), "it is left unread");
 }
 
+/// The end of the peer's side is told of once as well, and may stand behind bytes that the stream drops.
+#[test]
+fn a_peer_that_left_before_its_stream_began_is_let_go() {
+    let mut node = Node::new();
+    let peer = Peer::with_room(10_000);
+    let token = node.open(&peer);
+    peer.send(
+        b"POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length: 15\r\n\r\n{\"message\":\"a\"}",
+    );
+    peer.send(STREAM);
+    node.shard.ready(token, READABLE, node.now);
+    peer.send(b"x");
+    peer.0.borrow_mut().has_ended = true;
+    let hung_up = Readiness {
+        hung_up: true,
+        ..READABLE
+    };
+    node.shard.ready(token, hung_up, node.now);
+    for _ in 0..4 {
+        node.turn(&[]);
+    }
+    assert!(peer.is_closed(), "nothing will tell of it again");
+}
+
 /// A client that pipelines may have filled its socket with answers when it is to be told to go on.
 #[test]
 fn a_100_that_does_not_fit_waits_for_room() {

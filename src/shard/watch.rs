@@ -1,0 +1,250 @@
+//! Which sockets the kernel watches for a shard: two sets, one inside the other.
+//!
+//! Used by the reactor. A crowd that comes, asks and leaves fills the kernel's list of who is ready, and
+//! whoever is in it is told of in its order (epoll(7)). So newcomers have a list of their own, and who
+//! has been answered once and comes again is in the other, which is looked at in between. Knows no
+//! connection, only sockets and their tokens.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+use mio::event::{Event, Source};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
+
+const WAKER: Token = Token(u32::MAX as usize);
+const NEWCOMERS: Token = Token(u32::MAX as usize - 1);
+
+/// See the module's description.
+pub struct Watch {
+    regulars: Poll,
+    newcomers: Poll,
+    /// There may be newcomers who were not told of yet.
+    newcomers_ready: bool,
+}
+
+/// Events of one look.
+pub struct Ready {
+    events: Events,
+    room: usize,
+}
+
+impl Ready {
+    /// Room for so many events. What does not fit comes with the next look.
+    pub fn with_room(room: usize) -> Ready {
+        Ready {
+            events: Events::with_capacity(room),
+            room,
+        }
+    }
+
+    /// Those of sockets.
+    pub fn iter(&self) -> impl Iterator<Item = &Event> {
+        let is_socket = |event: &&Event| ![WAKER, NEWCOMERS].contains(&event.token());
+        self.events.iter().filter(is_socket)
+    }
+}
+
+impl Watch {
+    /// Watches nothing yet.
+    pub fn new() -> io::Result<Watch> {
+        let (regulars, newcomers) = (Poll::new()?, Poll::new()?);
+        regulars.registry().register(
+            &mut SourceFd(&newcomers.as_raw_fd()),
+            NEWCOMERS,
+            Interest::READABLE,
+        )?;
+        Ok(Watch {
+            regulars,
+            newcomers,
+            newcomers_ready: false,
+        })
+    }
+
+    /// What ends a wait.
+    pub fn waker(&self) -> io::Result<Waker> {
+        Waker::new(self.regulars.registry(), WAKER)
+    }
+
+    /// For listening sockets.
+    pub fn registry(&self) -> &Registry {
+        self.regulars.registry()
+    }
+
+    /// Watches the socket of a newcomer.
+    pub fn add(&self, socket: &mut impl Source, token: Token) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.newcomers.registry().register(socket, token, interest)
+    }
+
+    /// Watches it among the regulars from now on. After an error it is watched no more.
+    pub fn promote(&self, socket: &mut impl Source, token: Token) -> io::Result<()> {
+        self.newcomers.registry().deregister(socket)?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.regulars.registry().register(socket, token, interest)
+    }
+
+    /// Watches it no more.
+    pub fn remove(&self, socket: &impl AsFd) {
+        let fd = socket.as_fd().as_raw_fd();
+        for poll in [&self.newcomers, &self.regulars] {
+            // It is in one of them.
+            let _ = poll.registry().deregister(&mut SourceFd(&fd));
+        }
+    }
+
+    /// Waits for anything; then it is told of regulars.
+    pub fn wait(&mut self, ready: &mut Ready, timeout: Option<Duration>) -> io::Result<()> {
+        let timeout = if self.newcomers_ready {
+            Some(Duration::ZERO)
+        } else {
+            timeout
+        };
+        match self.regulars.poll(&mut ready.events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                ready.events.clear();
+                Ok(())
+            }
+            polled => {
+                self.newcomers_ready |= ready.events.iter().any(|event| event.token() == NEWCOMERS);
+                polled
+            }
+        }
+    }
+
+    /// Tells of newcomers, if any are ready.
+    pub fn look_for_newcomers(&mut self, ready: &mut Ready) -> io::Result<()> {
+        ready.events.clear();
+        if !self.newcomers_ready {
+            return Ok(());
+        }
+        match self.newcomers.poll(&mut ready.events, Some(Duration::ZERO)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                ready.events.clear();
+                Ok(())
+            }
+            polled => {
+                self.newcomers_ready = ready.events.iter().count() == ready.room;
+                polled
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mio::net::UnixStream;
+    use std::io::Write;
+
+    const NOBODY: [usize; 0] = [];
+
+    fn tokens(ready: &Ready) -> Vec<usize> {
+        ready.iter().map(|event| event.token().0).collect()
+    }
+
+    /// A watch and what it sees.
+    struct Seen {
+        watch: Watch,
+        ready: Ready,
+    }
+
+    impl Seen {
+        fn new() -> Seen {
+            Seen {
+                watch: Watch::new().unwrap(),
+                ready: Ready::with_room(1000),
+            }
+        }
+
+        /// A newcomer, of whom nothing is left to tell, and its peer.
+        fn newcomer(&mut self, token: usize) -> (UnixStream, UnixStream) {
+            let (mut socket, peer) = UnixStream::pair().unwrap();
+            self.watch.add(&mut socket, Token(token)).unwrap();
+            assert_eq!(self.regulars(), NOBODY);
+            assert_eq!(self.newcomers(), [token], "it may write");
+            (socket, peer)
+        }
+
+        fn regulars(&mut self) -> Vec<usize> {
+            let soon = Some(Duration::ZERO);
+            self.watch.wait(&mut self.ready, soon).unwrap();
+            tokens(&self.ready)
+        }
+
+        fn newcomers(&mut self) -> Vec<usize> {
+            self.watch.look_for_newcomers(&mut self.ready).unwrap();
+            tokens(&self.ready)
+        }
+    }
+
+    #[test]
+    fn newcomers_end_a_wait_and_are_told_of_apart() {
+        let mut seen = Seen::new();
+        let (_socket, mut peer) = seen.newcomer(7);
+        for _ in 0..3 {
+            peer.write_all(b"x").unwrap();
+            seen.watch.wait(&mut seen.ready, None).unwrap();
+            assert_eq!(tokens(&seen.ready), NOBODY);
+            assert_eq!(seen.newcomers(), [7]);
+            assert_eq!(seen.newcomers(), NOBODY);
+        }
+    }
+
+    #[test]
+    fn a_regular_is_told_of_though_a_crowd_of_newcomers_was_first() {
+        let mut seen = Seen::new();
+        let (mut regular, mut peer) = seen.newcomer(1);
+        seen.watch.promote(&mut regular, Token(1)).unwrap();
+        assert_eq!(seen.regulars(), [1], "it may write");
+        let mut crowd: Vec<_> = (2..200).map(|_| UnixStream::pair().unwrap()).collect();
+        for ((socket, _), token) in crowd.iter_mut().zip(2..) {
+            seen.watch.add(socket, Token(token)).unwrap();
+        }
+        peer.write_all(b"x").unwrap();
+        assert_eq!(seen.regulars(), [1]);
+        assert_eq!(seen.newcomers().len(), crowd.len());
+    }
+
+    #[test]
+    fn what_came_before_a_promotion_is_told_of_after_it() {
+        let mut seen = Seen::new();
+        let (mut socket, mut peer) = seen.newcomer(1);
+        peer.write_all(b"x").unwrap();
+        seen.watch.promote(&mut socket, Token(1)).unwrap();
+        assert_eq!(seen.regulars(), [1]);
+    }
+
+    /// More newcomers than a look has room for: the wait that follows does not sleep.
+    #[test]
+    fn no_newcomer_is_forgotten() {
+        let mut seen = Seen::new();
+        let mut crowd: Vec<_> = (0..seen.ready.room + 5)
+            .map(|_| UnixStream::pair().unwrap())
+            .collect();
+        for ((socket, _), token) in crowd.iter_mut().zip(0..) {
+            seen.watch.add(socket, Token(token)).unwrap();
+        }
+        let mut told = 0;
+        while told < crowd.len() {
+            seen.watch.wait(&mut seen.ready, None).unwrap();
+            told += seen.newcomers().len();
+        }
+        assert_eq!(told, crowd.len());
+    }
+
+    #[test]
+    fn who_is_removed_is_not_told_of() {
+        let mut seen = Seen::new();
+        let (guest, mut guest_peer) = seen.newcomer(1);
+        let (mut regular, mut regular_peer) = seen.newcomer(2);
+        seen.watch.promote(&mut regular, Token(2)).unwrap();
+        seen.watch.remove(&guest);
+        seen.watch.remove(&regular);
+        guest_peer.write_all(b"x").unwrap();
+        regular_peer.write_all(b"x").unwrap();
+        assert_eq!(seen.regulars(), NOBODY);
+        assert_eq!(seen.newcomers(), NOBODY);
+    }
+}
