@@ -145,10 +145,10 @@ impl Node {
         }
     }
 
-    fn sinks(&mut self) -> Vec<(usize, usize)> {
+    fn sinks(&self) -> Vec<(usize, usize)> {
         let mut counts = Vec::new();
         for &token in &self.tokens {
-            let sink = self.shard.socket_mut(token).expect("no stream is closed");
+            let sink = self.shard.socket(token).expect("no stream is closed");
             counts.push((sink.taken_bytes, sink.writes));
         }
         counts

@@ -266,9 +266,9 @@ impl<S: Socket> Shard<S> {
     }
 
     /// The socket of a connection, for the reactor to register.
-    pub fn socket_mut(&mut self, token: Token) -> Option<&mut S> {
+    pub fn socket(&self, token: Token) -> Option<&S> {
         let slot = self.slot_of(token)?;
-        Some(&mut self.connections[slot].socket)
+        Some(&self.connections[slot].socket)
     }
 
     /// Whether this is somebody who was answered and may now come for more.

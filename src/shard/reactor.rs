@@ -296,17 +296,14 @@ impl Reactor {
     }
 
     /// Lets somebody who comes again be among the regulars from now on.
-    fn promote(&mut self, shard: &mut Shard<Wire>, event: &Event) {
+    fn promote(&self, shard: &Shard<Wire>, event: &Event) {
         let Some(token) = connection_token(event.token()).filter(|&token| shard.is_regular(token))
         else {
             return;
         };
-        let promoted = shard
-            .socket_mut(token)
-            .map(|socket| self.watch.promote(socket, event.token()));
-        if let Some(Err(error)) = promoted {
-            tracing::warn!(%error, "cannot watch a connection");
-            shard.abandon(token);
+        if let Some(socket) = shard.socket(token) {
+            // Where the kernel refuses, the next time it comes is as good.
+            let _ = self.watch.promote(socket, event.token());
         }
     }
 
@@ -424,7 +421,7 @@ impl Reactor {
     ) -> Token {
         let token = shard.open(connection, role, now);
         let registered = shard
-            .socket_mut(token)
+            .socket(token)
             .map(|socket| self.watch.add(socket, mio_token(token)));
         if let Some(Err(error)) = registered {
             tracing::warn!(%error, "cannot watch a connection");

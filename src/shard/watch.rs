@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-use mio::event::{Event, Source};
+use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
@@ -73,25 +73,22 @@ impl Watch {
     }
 
     /// Watches the socket of a newcomer.
-    pub fn add(&self, socket: &mut impl Source, token: Token) -> io::Result<()> {
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.newcomers.registry().register(socket, token, interest)
+    pub fn add(&self, socket: &impl AsFd, token: Token) -> io::Result<()> {
+        register(&self.newcomers, socket, token)
     }
 
-    /// Watches it among the regulars from now on. After an error it is watched no more.
-    pub fn promote(&self, socket: &mut impl Source, token: Token) -> io::Result<()> {
-        self.newcomers.registry().deregister(socket)?;
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.regulars.registry().register(socket, token, interest)
+    /// Watches it among the regulars from now on. After an error it is a newcomer still.
+    pub fn promote(&self, socket: &impl AsFd, token: Token) -> io::Result<()> {
+        // First where it comes to, which may need memory (epoll_ctl(2)), then where it leaves.
+        register(&self.regulars, socket, token)?;
+        deregister(&self.newcomers, socket);
+        Ok(())
     }
 
     /// Watches it no more.
     pub fn remove(&self, socket: &impl AsFd) {
-        let fd = socket.as_fd().as_raw_fd();
-        for poll in [&self.newcomers, &self.regulars] {
-            // It is in one of them.
-            let _ = poll.registry().deregister(&mut SourceFd(&fd));
-        }
+        deregister(&self.newcomers, socket);
+        deregister(&self.regulars, socket);
     }
 
     /// Waits for anything; then it is told of regulars.
@@ -132,6 +129,19 @@ impl Watch {
     }
 }
 
+fn register(poll: &Poll, socket: &impl AsFd, token: Token) -> io::Result<()> {
+    let interest = Interest::READABLE | Interest::WRITABLE;
+    poll.registry()
+        .register(&mut SourceFd(&socket.as_fd().as_raw_fd()), token, interest)
+}
+
+fn deregister(poll: &Poll, socket: &impl AsFd) {
+    // All that can be wrong is that it is not there (epoll_ctl(2)).
+    let _ = poll
+        .registry()
+        .deregister(&mut SourceFd(&socket.as_fd().as_raw_fd()));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,8 +170,8 @@ mod tests {
 
         /// A newcomer, of whom nothing is left to tell, and its peer.
         fn newcomer(&mut self, token: usize) -> (UnixStream, UnixStream) {
-            let (mut socket, peer) = UnixStream::pair().unwrap();
-            self.watch.add(&mut socket, Token(token)).unwrap();
+            let (socket, peer) = UnixStream::pair().unwrap();
+            self.watch.add(&socket, Token(token)).unwrap();
             assert_eq!(self.regulars(), NOBODY);
             assert_eq!(self.newcomers(), [token], "it may write");
             (socket, peer)
@@ -195,11 +205,11 @@ mod tests {
     #[test]
     fn a_regular_is_told_of_though_a_crowd_of_newcomers_was_first() {
         let mut seen = Seen::new();
-        let (mut regular, mut peer) = seen.newcomer(1);
-        seen.watch.promote(&mut regular, Token(1)).unwrap();
+        let (regular, mut peer) = seen.newcomer(1);
+        seen.watch.promote(&regular, Token(1)).unwrap();
         assert_eq!(seen.regulars(), [1], "it may write");
-        let mut crowd: Vec<_> = (2..200).map(|_| UnixStream::pair().unwrap()).collect();
-        for ((socket, _), token) in crowd.iter_mut().zip(2..) {
+        let crowd: Vec<_> = (2..200).map(|_| UnixStream::pair().unwrap()).collect();
+        for ((socket, _), token) in crowd.iter().zip(2..) {
             seen.watch.add(socket, Token(token)).unwrap();
         }
         peer.write_all(b"x").unwrap();
@@ -210,20 +220,34 @@ mod tests {
     #[test]
     fn what_came_before_a_promotion_is_told_of_after_it() {
         let mut seen = Seen::new();
-        let (mut socket, mut peer) = seen.newcomer(1);
+        let (socket, mut peer) = seen.newcomer(1);
         peer.write_all(b"x").unwrap();
-        seen.watch.promote(&mut socket, Token(1)).unwrap();
+        seen.watch.promote(&socket, Token(1)).unwrap();
         assert_eq!(seen.regulars(), [1]);
+    }
+
+    #[test]
+    fn who_cannot_be_promoted_stays_a_newcomer() {
+        let mut seen = Seen::new();
+        let (socket, mut peer) = seen.newcomer(1);
+        // The kernel refuses a second entry of the same.
+        register(&seen.watch.regulars, &socket, Token(2)).unwrap();
+        assert_eq!(seen.regulars(), [2]);
+        assert!(seen.watch.promote(&socket, Token(1)).is_err());
+        deregister(&seen.watch.regulars, &socket);
+        peer.write_all(b"x").unwrap();
+        assert_eq!(seen.regulars(), NOBODY);
+        assert_eq!(seen.newcomers(), [1]);
     }
 
     /// More newcomers than a look has room for: the wait that follows does not sleep.
     #[test]
     fn no_newcomer_is_forgotten() {
         let mut seen = Seen::new();
-        let mut crowd: Vec<_> = (0..seen.ready.room + 5)
+        let crowd: Vec<_> = (0..seen.ready.room + 5)
             .map(|_| UnixStream::pair().unwrap())
             .collect();
-        for ((socket, _), token) in crowd.iter_mut().zip(0..) {
+        for ((socket, _), token) in crowd.iter().zip(0..) {
             seen.watch.add(socket, Token(token)).unwrap();
         }
         let mut told = 0;
@@ -238,8 +262,8 @@ mod tests {
     fn who_is_removed_is_not_told_of() {
         let mut seen = Seen::new();
         let (guest, mut guest_peer) = seen.newcomer(1);
-        let (mut regular, mut regular_peer) = seen.newcomer(2);
-        seen.watch.promote(&mut regular, Token(2)).unwrap();
+        let (regular, mut regular_peer) = seen.newcomer(2);
+        seen.watch.promote(&regular, Token(2)).unwrap();
         seen.watch.remove(&guest);
         seen.watch.remove(&regular);
         guest_peer.write_all(b"x").unwrap();

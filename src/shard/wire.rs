@@ -10,9 +10,7 @@ use std::net::{IpAddr, Shutdown};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
-use mio::{Interest, Registry, Token};
 use socket2::{Domain, SockRef};
 
 use crate::limits::{JOINED_WRITE_BYTES_MAX, PROXY_HEADER_BYTES_MAX};
@@ -419,15 +417,6 @@ impl Stream {
     }
 }
 
-impl Wire {
-    fn stream_mut(&mut self) -> &mut Stream {
-        match self {
-            Wire::Plain(stream) => stream,
-            Wire::Layered(layered) => &mut layered.base.stream,
-        }
-    }
-}
-
 impl AsFd for Wire {
     fn as_fd(&self) -> BorrowedFd<'_> {
         let stream = match self {
@@ -437,39 +426,6 @@ impl AsFd for Wire {
         match stream {
             Stream::Tcp(stream) => stream.as_fd(),
             Stream::Unix(stream) => stream.as_fd(),
-        }
-    }
-}
-
-impl Source for Wire {
-    fn register(
-        &mut self,
-        registry: &Registry,
-        token: Token,
-        interests: Interest,
-    ) -> io::Result<()> {
-        match self.stream_mut() {
-            Stream::Tcp(stream) => stream.register(registry, token, interests),
-            Stream::Unix(stream) => stream.register(registry, token, interests),
-        }
-    }
-
-    fn reregister(
-        &mut self,
-        registry: &Registry,
-        token: Token,
-        interests: Interest,
-    ) -> io::Result<()> {
-        match self.stream_mut() {
-            Stream::Tcp(stream) => stream.reregister(registry, token, interests),
-            Stream::Unix(stream) => stream.reregister(registry, token, interests),
-        }
-    }
-
-    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        match self.stream_mut() {
-            Stream::Tcp(stream) => stream.deregister(registry),
-            Stream::Unix(stream) => stream.deregister(registry),
         }
     }
 }
