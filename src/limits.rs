@@ -110,17 +110,26 @@ pub const INBOX_BATCHES_MAX: usize = 32;
 /// Accepted connections that a shard may have waiting; when it has more, shard 0 keeps them.
 pub const ARRIVALS_MAX: usize = 1024;
 
-/// Readiness events taken from the kernel in one call.
-pub const EVENTS_PER_POLL: usize = 1024;
+/// Regulars that the kernel tells of at once. They are served in their order, so this bounds nothing but
+/// the memory for events.
+pub const REGULARS_PER_TURN: usize = 1024;
 
-/// Regulars looked at after each slice of work for newcomers; the rest of them waits for the turn's end.
-/// An ordinary webhook takes some ten microseconds.
-pub const REGULARS_PER_LOOK: usize = 16;
+/// So many newcomers are heard in a turn, and so many who were not done go on: few, as a turn is over
+/// before errands and those who are to be accepted are looked at.
+pub const NEWCOMERS_PER_TURN: usize = 64;
+
+/// Connections accepted in a turn from each listener. Fewer than are heard: a crowd had better wait in
+/// the kernel's queue than be let in to stand in ours, and in the way of those who are in.
+pub const ACCEPTS_PER_TURN: usize = 6;
+
+/// Regulars that the kernel tells of at once between two slices of work for newcomers. It is asked again
+/// until a slice of that is over, too.
+pub const REGULARS_PER_LOOK: usize = 8;
 
 /// Time that a shard works on connections before it hears regulars, publishes what came and serves a
 /// slice of streams, in microseconds; and the same while streams wait, which is then about an eighth of
-/// a slice's own time. A look at regulars takes a microsecond. Each thing that is done for a connection in one go takes some ten microseconds, a handshake
-/// or a long history up to a few milliseconds.
+/// what a slice of theirs takes. Each thing that is done for a connection in one go takes some ten
+/// microseconds, a handshake or a long history up to a few milliseconds.
 pub const WORK_SLICE_US: u64 = 200;
 /// See [`WORK_SLICE_US`].
 pub const WORK_SLICE_BEHIND_US: u64 = 50;
@@ -129,8 +138,8 @@ pub const WORK_SLICE_BEHIND_US: u64 = 50;
 pub const ACCEPT_RETRY_MS: u64 = 100;
 
 /// Reads from one connection, or requests of it, before it is somebody else's turn. Who has more goes
-/// on when those who have just come had their turn, for [`WORK_SLICE_US`] between two polls. An ordinary
-/// request takes a read, itself, and a look for the next.
+/// on when those who have just come had their turn. An ordinary request takes a read, itself, and a look
+/// for the next.
 pub const READS_PER_TURN: usize = 3;
 
 /// Connections over `--max-connections` that are let in to be told so; further ones wait in the
@@ -205,11 +214,14 @@ pub const DRAIN_DEFAULT: &str = "5s";
 /// What `--drain` takes; 0 ends every stream at once.
 pub const DRAIN_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(300);
 
-/// Descriptors that are not connections: two per shard for its poll and its waker (128 at the most
-/// shards), 16 listeners, and some 20 for the ring, its lock, the log, signals, the admin address
-/// and the mirror's sockets. The rest, some 90, is for connections beyond the limit that are
-/// accepted only to be told so.
-pub const FILES_RESERVED: u64 = 256;
+/// Descriptors that are not connections: three per shard for what it watches and its waker, the
+/// listeners, and some 20 for the ring, its lock, the log, signals, the admin address and the mirror's
+/// sockets. The rest, some 90 at the most shards and listeners, is for connections beyond the limit
+/// that are accepted only to be told so.
+pub const FILES_RESERVED: u64 = 320;
+const _: () = assert!(
+    FILES_RESERVED as usize >= 3 * SHARDS_MAX + LISTEN_ADDRESSES_MAX + 20 + SURPLUS_CONNECTIONS_MAX
+);
 
 /// The largest `--max-connections`, and its default where the file limit allows more: the slots of
 /// a million connections take 256 MiB when all are open.

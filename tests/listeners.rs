@@ -366,14 +366,24 @@ fn by_a_proxy_header_it_is_the_client_that_is_counted() {
 fn the_kernel_watches_over_connections() {
     let server = Server::start(&[]);
     let idle = server.connect();
-    let port = format!(":{:04X}", idle.socket.local_addr().unwrap().port());
+    let port_of = |address: SocketAddr| format!(":{:04X}", address.port());
+    // Its place on the server's side: a client's port alone may be that of another connection as well.
+    let place = (
+        port_of(idle.socket.peer_addr().unwrap()),
+        port_of(idle.socket.local_addr().unwrap()),
+    );
     let deadline = Instant::now() + PATIENCE;
     // The field `tr` of /proc/net/tcp is 02 where a keepalive timer runs.
     let timer = || {
         let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
         let line = table.lines().find(|line| {
-            let remote = line.split_whitespace().nth(2);
-            remote.is_some_and(|remote| remote.ends_with(&port))
+            let mut addresses = line.split_whitespace().skip(1);
+            let mut ends_with = |port: &str| {
+                addresses
+                    .next()
+                    .is_some_and(|address| address.ends_with(port))
+            };
+            ends_with(&place.0) && ends_with(&place.1)
         });
         line.map(|line| line.split_whitespace().nth(5).unwrap()[..2].to_owned())
     };

@@ -1,4 +1,4 @@
-//! Attackers: floods of connections and of requests, uploads that stop, readers that read nothing; and
+//! Attackers: floods of connections and of requests, new and kept, uploads that stop, readers that read nothing; and
 //! busy loops that take as much CPU as they do and leave the server alone.
 //!
 //! Used by `overload` alone. Each attacker is a thread with blocking sockets, as a cheap tool of
@@ -25,6 +25,10 @@ const CONNECT: Duration = Duration::from_secs(1);
 const UPLOAD_BYTES: usize = 60_000;
 /// Requests sent in one go.
 const PIPELINED: usize = 50;
+/// How often that is done on a connection that is kept.
+const ROUNDS: usize = 100;
+/// A request that costs the attacker next to nothing.
+const ORDINARY: &str = "GET /api/webhook HTTP/1.1\r\nHost: a\r\n\r\n";
 /// Period of a busy loop's work and rest.
 const BUSY_PERIOD: Duration = Duration::from_millis(1);
 
@@ -43,6 +47,8 @@ pub enum Kind {
     Stall,
     /// Requests as fast as they are answered, half of them nonsense.
     Request,
+    /// The same without nonsense, on connections that are kept.
+    Reuse,
 }
 
 /// Threads at work until stopped.
@@ -148,7 +154,7 @@ impl Kind {
     /// Those who gain nothing by holding their connections let go of them.
     fn held_max(self, held_max: usize) -> usize {
         match self {
-            Kind::Touch | Kind::Request => 0,
+            Kind::Touch | Kind::Request | Kind::Reuse => 0,
             Kind::Connect | Kind::Upload | Kind::Unread | Kind::Stall => held_max,
         }
     }
@@ -177,16 +183,25 @@ impl Kind {
                 socket.write_all(b"GET /api/webhook/stream HTTP/1.1\r\nHost: a\r\n\r\n")?;
             }
             Kind::Request => {
-                for request in [
-                    "GET /api/webhook HTTP/1.1\r\nHost: a\r\n\r\n",
-                    "nonsense\r\n\r\n",
-                ] {
-                    socket.write_all(request.repeat(PIPELINED).as_bytes())?;
-                    let _ = socket.read(&mut [0; 16_384])?;
+                ask(&mut socket, ORDINARY)?;
+                ask(&mut socket, "nonsense\r\n\r\n")?;
+            }
+            Kind::Reuse => {
+                for _ in 0..ROUNDS {
+                    ask(&mut socket, ORDINARY)?;
                 }
             }
         }
         Ok(socket)
+    }
+}
+
+/// Sends a request many times over and reads what answers there are.
+fn ask(socket: &mut TcpStream, request: &str) -> io::Result<()> {
+    socket.write_all(request.repeat(PIPELINED).as_bytes())?;
+    match socket.read(&mut [0; 16_384])? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
     }
 }
 

@@ -158,7 +158,7 @@ pub struct OverloadArgs {
         long,
         value_enum,
         value_delimiter = ',',
-        default_value = "connect,touch,upload,unread,stall,request"
+        default_value = "connect,touch,upload,unread,stall,request,reuse"
     )]
     pub attacks: Vec<Kind>,
     /// Rounds of quiet, attack and busy loops; figures are medians over them

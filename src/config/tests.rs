@@ -58,7 +58,7 @@ fn nothing_given_is_a_quiet_server_on_loopback() {
     assert_eq!(config.ring, Path::new("hookcast.ring"));
     assert_eq!(config.heartbeat_interval, Duration::from_secs(2));
     assert_eq!(config.body_bytes_max, 65_536);
-    assert_eq!(config.connections_max, 19_744);
+    assert_eq!(config.connections_max, 19_680);
     assert_eq!(config.keep_alive, Duration::from_secs(75));
     assert_eq!(config.drain, Duration::from_secs(5));
     assert_eq!(config.allow_origins, AllowOrigins::Any);
@@ -155,7 +155,7 @@ fn the_reserve_never_eats_a_low_file_limit() {
         (0, 1),
         (1, 1),
         (64, 32),
-        (1024, 768),
+        (1024, 704),
         (1 << 30, limits::CONNECTIONS_MAX_LIMIT),
         (u64::MAX, 1 << 20),
     ] {
@@ -388,7 +388,7 @@ fn warnings_say_what_is_probably_not_meant() {
         (
             &["--max-connections", "19745"],
             vec![],
-            "leaves room for (19744)",
+            "leaves room for (19680)",
         ),
         (
             &["--kv-endpoint", "http://10.0.0.1"],
@@ -411,7 +411,7 @@ fn warnings_say_what_is_probably_not_meant() {
         );
     }
     let quiet = config(
-        &["--listen", "0.0.0.0:1", "--max-connections", "19744"],
+        &["--listen", "0.0.0.0:1", "--max-connections", "19680"],
         &[("WEBHOOK_SECRET", "s3cret")],
     );
     assert!(quiet.warnings().is_empty());

@@ -52,6 +52,10 @@ impl<S: Socket> Shard<S> {
                 self.tally.count_request(Endpoint::Webhook, 200);
                 self.responder
                     .published(to, *id, *timestamp_ms, &mut self.answer);
+                let role = &mut self.connections[slot].role;
+                if *role == Role::Guest {
+                    *role = Role::Regular;
+                }
             }
             Err(_) => {
                 self.tally.count(Counter::RingErrors, 1);
@@ -223,9 +227,6 @@ impl<S: Socket> Shard<S> {
                 let keep_alive_ms = self.settings.keep_alive.as_millis() as u64;
                 let connection = &mut self.connections[slot];
                 connection.deadline_ms = now.mono_ms + keep_alive_ms;
-                if connection.role == Role::Guest {
-                    connection.role = Role::Regular;
-                }
                 connection.socket.end_request();
                 Some(reader)
             }

@@ -23,7 +23,7 @@ pub struct Token {
 pub enum Role {
     /// Within the limit of connections.
     Guest,
-    /// The same, and has been answered before.
+    /// The same, and a webhook of it was stored.
     Regular,
     /// Over the limit: it is told so, and closed.
     Surplus,

@@ -271,7 +271,7 @@ impl<S: Socket> Shard<S> {
         Some(&self.connections[slot].socket)
     }
 
-    /// Whether this is somebody who was answered and may now come for more.
+    /// Whether this is somebody who has brought a webhook and may now come with the next.
     pub fn is_regular(&self, token: Token) -> bool {
         self.slot_of(token).is_some_and(|slot| {
             let connection = &self.connections[slot];

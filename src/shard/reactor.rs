@@ -17,8 +17,8 @@ use crate::clock::{Clock, Now};
 use crate::handover::successor::Heir;
 use crate::hub::{Batch, Hub, Outlet};
 use crate::limits::{
-    ARRIVALS_MAX, EVENTS_PER_POLL, INBOX_BATCHES_MAX, REGULARS_PER_LOOK, SURPLUS_CONNECTIONS_MAX,
-    WORK_SLICE_BEHIND_US, WORK_SLICE_US,
+    ACCEPTS_PER_TURN, ARRIVALS_MAX, INBOX_BATCHES_MAX, NEWCOMERS_PER_TURN, REGULARS_PER_LOOK,
+    REGULARS_PER_TURN, SURPLUS_CONNECTIONS_MAX, WORK_SLICE_BEHIND_US, WORK_SLICE_US,
 };
 use crate::metrics::{Counter, Metrics, Timing};
 use crate::shard::accept::{Accepted, Bound, Listener};
@@ -154,24 +154,25 @@ struct Slice {
 
 impl Slice {
     /// Short while streams wait.
-    fn begin(shard: &Shard<Wire>, now: Now) -> Slice {
+    fn begin(shard: &Shard<Wire>, clock: Clock) -> Slice {
         let slice_us = if shard.is_behind() {
             WORK_SLICE_BEHIND_US
         } else {
             WORK_SLICE_US
         };
+        let now = clock.now();
         Slice {
             now,
             ends_us: now.mono_us + slice_us,
         }
     }
 
-    fn is_over(&self, now: Now) -> bool {
-        now.mono_us >= self.ends_us
+    /// Reads the clock.
+    fn is_over(&mut self, clock: Clock) -> bool {
+        self.now = clock.now();
+        self.now.mono_us >= self.ends_us
     }
 }
-
-const WORK_SLICE: Duration = Duration::from_micros(WORK_SLICE_US);
 
 impl Reactor {
     /// A reactor with an empty inbox, what the hub needs of it, and what others do.
@@ -234,8 +235,8 @@ impl Reactor {
         metrics: &Metrics,
         clock: Clock,
     ) -> io::Result<()> {
-        let mut regulars = Ready::with_room(EVENTS_PER_POLL);
-        let mut newcomers = Ready::with_room(EVENTS_PER_POLL);
+        let mut regulars = Ready::with_room(REGULARS_PER_TURN);
+        let mut newcomers = Ready::with_room(NEWCOMERS_PER_TURN);
         while !(shard.is_drained() && self.errands.is_empty()) {
             self.wait(&shard, &mut regulars, clock.now())?;
             self.watch.look_for_newcomers(&mut newcomers)?;
@@ -259,10 +260,12 @@ impl Reactor {
         // The inbox first: what was answered anywhere before this is seen by who connects now,
         // and the hub finds room.
         self.take_batches(shard);
-        let mut slice = Slice::begin(shard, clock.now());
+        let mut slice = Slice::begin(shard, clock);
         for event in regulars.iter() {
             dispatch(shard, &mut self.listeners, event, slice.now);
-            self.pause(shard, hub, clock, &mut slice);
+            if slice.is_over(clock) {
+                slice = self.next_slice(shard, hub, clock);
+            }
         }
         for event in newcomers.iter() {
             self.promote(shard, event);
@@ -307,25 +310,35 @@ impl Reactor {
         }
     }
 
-    /// Hears some regulars, and serves the streams, if it is time for that: whatever connections want,
-    /// and however many, these wait for one slice of it.
+    /// Hears regulars, and serves the streams, if it is time for that: whatever newcomers want, and
+    /// however many, these wait for one slice of it.
     fn pause(&mut self, shard: &mut Shard<Wire>, hub: &Hub, clock: Clock, slice: &mut Slice) {
-        let now = clock.now();
-        if slice.is_over(now) {
-            self.hear_regulars(shard, now);
-            self.serve(shard, hub, clock, now);
-            *slice = Slice::begin(shard, clock.now());
-        } else {
-            slice.now = now;
+        if slice.is_over(clock) {
+            self.hear_regulars(shard, clock);
+            *slice = self.next_slice(shard, hub, clock);
         }
     }
 
-    fn hear_regulars(&mut self, shard: &mut Shard<Wire>, now: Now) {
-        let looked = self.watch.wait(&mut self.interim, Some(Duration::ZERO));
-        // The wait at the turn's end fails as well, and ends the loop.
-        if looked.is_ok() {
+    /// Serves the streams between two slices.
+    fn next_slice(&mut self, shard: &mut Shard<Wire>, hub: &Hub, clock: Clock) -> Slice {
+        self.serve(shard, hub, clock, clock.now());
+        Slice::begin(shard, clock)
+    }
+
+    /// Hears regulars for a slice, a few at a time.
+    fn hear_regulars(&mut self, shard: &mut Shard<Wire>, clock: Clock) {
+        let mut slice = Slice::begin(shard, clock);
+        while !slice.is_over(clock) {
+            let looked = self.watch.wait(&mut self.interim, Some(Duration::ZERO));
+            if looked.is_err() {
+                // The wait at the turn's end fails as well, and ends the loop.
+                break;
+            }
             for event in self.interim.iter() {
-                dispatch(shard, &mut self.listeners, event, now);
+                dispatch(shard, &mut self.listeners, event, slice.now);
+            }
+            if !self.interim.is_full() {
+                break;
             }
         }
     }
@@ -339,7 +352,7 @@ impl Reactor {
         sweep(shard, now, clock);
     }
 
-    /// Goes on with connections that had more to read, for as long as a slice; with one at least.
+    /// Goes on with connections that had more to read.
     fn resume_unfinished(
         &mut self,
         shard: &mut Shard<Wire>,
@@ -347,48 +360,49 @@ impl Reactor {
         clock: Clock,
         slice: &mut Slice,
     ) {
-        let began = slice.now;
-        for _ in 0..shard.unfinished() {
+        for _ in 0..shard.unfinished().min(NEWCOMERS_PER_TURN) {
             shard.resume_next(slice.now);
             self.pause(shard, hub, clock, slice);
-            if slice.now.since(began) >= WORK_SLICE {
-                break;
+        }
+    }
+
+    /// Accepts from every listener that has somebody waiting.
+    fn accept(&mut self, shard: &mut Shard<Wire>, hub: &Hub, clock: Clock, slice: &mut Slice) {
+        for index in 0..self.listeners.len() {
+            for _ in 0..ACCEPTS_PER_TURN {
+                if !self.accept_one(index, shard, slice.now) {
+                    break;
+                }
+                self.pause(shard, hub, clock, slice);
             }
         }
     }
 
-    /// Accepts from every listener that has somebody waiting, for as long as a slice; one from each at
-    /// least.
-    fn accept(&mut self, shard: &mut Shard<Wire>, hub: &Hub, clock: Clock, slice: &mut Slice) {
-        for index in 0..self.listeners.len() {
-            let began = slice.now;
-            while slice.now.since(began) < WORK_SLICE {
-                let now = slice.now;
-                let listener = &mut self.listeners[index];
-                if !listener.is_ready(now.mono_ms) {
-                    break;
+    /// Accepts somebody. Whether there may be more.
+    fn accept_one(&mut self, index: usize, shard: &mut Shard<Wire>, now: Now) -> bool {
+        let listener = &mut self.listeners[index];
+        if !listener.is_ready(now.mono_ms) {
+            return false;
+        }
+        if self.door.is_shut(shard.surplus()) {
+            listener.postpone(now.mono_ms);
+            return false;
+        }
+        match listener.accept(now.mono_ms) {
+            Accepted::Connection(stream, peer) => {
+                match listener.layers.wrap(stream, peer) {
+                    Ok(connection) => self.admit(shard, connection, now),
+                    Err((why, _closed)) => shard.tally_mut().count(why.counter(), 1),
                 }
-                if self.door.is_shut(shard.surplus()) {
-                    listener.postpone(now.mono_ms);
-                    break;
+                true
+            }
+            Accepted::Nobody => false,
+            Accepted::Failed(reason) => {
+                shard.tally_mut().count(Counter::AcceptErrors, 1);
+                if let Some(error) = reason {
+                    tracing::warn!(%error, "cannot accept connections for now; raise the limit of open files (ulimit -n, LimitNOFILE=) if this repeats");
                 }
-                match listener.accept(now.mono_ms) {
-                    Accepted::Connection(stream, peer) => {
-                        match listener.layers.wrap(stream, peer) {
-                            Ok(connection) => self.admit(shard, connection, now),
-                            Err((why, _closed)) => shard.tally_mut().count(why.counter(), 1),
-                        }
-                    }
-                    Accepted::Nobody => break,
-                    Accepted::Failed(reason) => {
-                        shard.tally_mut().count(Counter::AcceptErrors, 1);
-                        if let Some(error) = reason {
-                            tracing::warn!(%error, "cannot accept connections for now; raise the limit of open files (ulimit -n, LimitNOFILE=) if this repeats");
-                        }
-                        break;
-                    }
-                }
-                self.pause(shard, hub, clock, slice);
+                false
             }
         }
     }
@@ -577,3 +591,6 @@ fn connection_token(token: mio::Token) -> Option<Token> {
         generation,
     })
 }
+
+#[cfg(test)]
+mod tests;

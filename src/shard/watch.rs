@@ -2,8 +2,9 @@
 //!
 //! Used by the reactor. A crowd that comes, asks and leaves fills the kernel's list of who is ready, and
 //! whoever is in it is told of in its order (epoll(7)). So newcomers have a list of their own, and who
-//! has been answered once and comes again is in the other, which is looked at in between. Knows no
-//! connection, only sockets and their tokens.
+//! has brought a webhook and comes with the next is in the other, which is looked at in between. Streams
+//! stay among the newcomers: one that takes what it is sent has no events. Knows no connection, only
+//! sockets and their tokens.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -27,7 +28,6 @@ pub struct Watch {
 /// Events of one look.
 pub struct Ready {
     events: Events,
-    room: usize,
 }
 
 impl Ready {
@@ -35,8 +35,12 @@ impl Ready {
     pub fn with_room(room: usize) -> Ready {
         Ready {
             events: Events::with_capacity(room),
-            room,
         }
+    }
+
+    /// Whether there may be more than what was told of.
+    pub fn is_full(&self) -> bool {
+        self.events.iter().count() >= self.events.capacity()
     }
 
     /// Those of sockets.
@@ -122,7 +126,7 @@ impl Watch {
                 Ok(())
             }
             polled => {
-                self.newcomers_ready = ready.events.iter().count() == ready.room;
+                self.newcomers_ready = ready.is_full();
                 polled
             }
         }
@@ -244,7 +248,7 @@ mod tests {
     #[test]
     fn no_newcomer_is_forgotten() {
         let mut seen = Seen::new();
-        let crowd: Vec<_> = (0..seen.ready.room + 5)
+        let crowd: Vec<_> = (0..seen.ready.events.capacity() + 5)
             .map(|_| UnixStream::pair().unwrap())
             .collect();
         for ((socket, _), token) in crowd.iter().zip(0..) {
