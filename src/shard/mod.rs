@@ -55,8 +55,8 @@ use crate::http::{Access, AllowOrigin, RequestReader, Responder};
 use crate::hub::{Batch, Hub, NotStored, Receipt, SenderId};
 use crate::limits::{
     FANOUT_RETRY_MS, HEARTBEAT_PATIENCE_PHASES, HEARTBEAT_PHASES, HEARTBEAT_RUN,
-    PATROL_INTERVAL_MS, PATROL_PHASES, POOLED_READERS_MAX, PUBLISHING_BYTES_MAX, READ_BYTES,
-    REQUEST_DEADLINE_MS,
+    PATROL_INTERVAL_MS, PATROL_PHASES, PATROL_RUN, POOLED_READERS_MAX, PUBLISHING_BYTES_MAX,
+    READ_BYTES, REQUEST_DEADLINE_MS,
 };
 use crate::log::LiveLog;
 use crate::message::Draft;
@@ -220,7 +220,7 @@ impl<S: Socket> Shard<S> {
                 heartbeat_interval_ms,
                 last_ms,
             ),
-            patrol: Phases::new(PATROL_PHASES, 1, PATROL_INTERVAL_MS, now.mono_ms),
+            patrol: Phases::new(PATROL_PHASES, PATROL_RUN, PATROL_INTERVAL_MS, now.mono_ms),
             drain: None,
             intake: Intake::Open,
             departures: Vec::new(),
