@@ -52,6 +52,7 @@ const SATURATE_METRICS: &[Metric] = &[
 const INGEST_METRICS: &[Metric] = &[ACKS, CPU_PER_ACK, ACK_P99, FAULTS];
 const IDLE_METRICS: &[Metric] = &[BYTES_PER_STREAM, CPU_PER_HEARTBEAT, HEARTBEATS, FAULTS];
 const STORM_METRICS: &[Metric] = &[STORM_SECONDS, FAULTS];
+const TLS_METRICS: &[Metric] = &[CPU_PER_DELIVERY, BYTES_PER_STREAM, DELIVERY_P99, FAULTS];
 const STALLED_METRICS: &[Metric] = &[DELIVERY_P99, MEMORY_GROWTH, CPU_PER_DELIVERY, FAULTS];
 
 /// Rates of the ladder, in messages per second; the first is the one that latencies are held
@@ -125,6 +126,8 @@ pub fn cases(extent: &Extent) -> Vec<Case> {
         targeted("targeted-tenth", 0.1, extent),
         healthy(extent),
         stalled(extent),
+        plain(extent),
+        over_tls(extent),
     ]);
     cases
 }
@@ -155,6 +158,7 @@ fn case(
         entries,
         shards: 0,
         heartbeat: None,
+        tls: false,
         metrics,
     }
 }
@@ -288,6 +292,32 @@ fn healthy(extent: &Extent) -> Case {
     };
     let title = format!("{} streams, all reading", load.streams);
     case("healthy", title, &[Hookcast], &load, STALLED_METRICS)
+}
+
+/// Few enough streams that no CPU is full while the reader decrypts.
+fn over_tls(extent: &Extent) -> Case {
+    let extent = Extent {
+        streams: (extent.streams / 5).max(1),
+        ..extent.clone()
+    };
+    let case = fanout("tls", 10.0, &[Hookcast], &extent);
+    Case {
+        title: format!("{}, over TLS", case.title),
+        tls: true,
+        metrics: TLS_METRICS,
+        ..case
+    }
+}
+
+/// The measure of `tls`: the same without.
+fn plain(extent: &Extent) -> Case {
+    let case = over_tls(extent);
+    Case {
+        key: "plain",
+        title: case.title.replace("over TLS", "plain"),
+        tls: false,
+        ..case
+    }
 }
 
 #[cfg(test)]

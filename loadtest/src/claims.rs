@@ -160,6 +160,16 @@ pub const CLAIMS: &[Claim] = &[
         figure: |all| all.median(("stalled", Hookcast), MEMORY_GROWTH),
         bound: Bound::AtMost(16.0),
     },
+    Claim {
+        text: "TLS: CPU per delivery, by that without",
+        figure: |all| all.ratio(("tls", Hookcast), ("plain", Hookcast), CPU_PER_DELIVERY),
+        bound: Bound::AtMost(2.0),
+    },
+    Claim {
+        text: "TLS: bytes of memory per stream",
+        figure: |all| all.median(("tls", Hookcast), BYTES_PER_STREAM),
+        bound: Bound::AtMost(12_288.0),
+    },
 ];
 
 #[cfg(test)]

@@ -81,6 +81,9 @@ pub struct RunArgs {
     /// Heartbeat interval of the started server
     #[arg(long, value_parser = humantime::parse_duration, default_value = "2s")]
     pub heartbeat: Duration,
+    /// Streams over TLS, with a certificate made for the run; posts stay plain (hookcast alone)
+    #[arg(long, conflicts_with = "url")]
+    pub tls: bool,
     /// Further argument for the started hookcast; may be given several times
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     pub server_arg: Vec<String>,

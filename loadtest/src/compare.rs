@@ -205,6 +205,7 @@ fn measure(
             args.shards
         },
         heartbeat: case.heartbeat.unwrap_or(args.heartbeat),
+        tls: case.tls,
         arguments: Vec::new(),
     };
     let process = servers::start(server, &options)?;

@@ -36,6 +36,8 @@ pub struct Case {
     pub shards: usize,
     /// Heartbeat interval; none: what the command line says.
     pub heartbeat: Option<Duration>,
+    /// Streams over TLS.
+    pub tls: bool,
     /// Columns; the first is the one that ratios are given of.
     pub metrics: &'static [Metric],
 }

@@ -51,6 +51,7 @@ mod single;
 mod streams;
 mod table;
 mod target;
+mod tls;
 mod workspace;
 
 use std::process::ExitCode;

@@ -171,6 +171,7 @@ fn start(args: &OverloadArgs) -> Result<ServerProcess, String> {
         program: args.server.clone(),
         shards: args.shards,
         heartbeat: args.heartbeat,
+        tls: false,
         arguments,
     };
     if args.pin {

@@ -36,10 +36,12 @@ pub struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Waits for a command's start line and takes the address from it.
+    /// Waits for a command's start lines, one for each of its `listeners`, and takes the addresses from
+    /// them: posts go to the first, streams are opened on the last.
     pub fn start_announcing(
         name: &str,
         mut command: Command,
+        listeners: usize,
         directory: TempDir,
     ) -> Result<ServerProcess, String> {
         command
@@ -53,11 +55,12 @@ impl ServerProcess {
         let lines = child.stderr.take().map(watch_stderr);
         let found = lines
             .ok_or("no stderr".to_owned())
-            .and_then(|lines| announced(&lines));
+            .and_then(|lines| announced(&lines, listeners));
         match found {
-            Ok(address) => {
+            Ok((first, last)) => {
                 let pids = proc_stats::family(child.id());
-                let target = Target::local(name, Dialect::Hookcast, address, pids);
+                let mut target = Target::local(name, Dialect::Hookcast, first, pids);
+                target.streams = last;
                 Ok(ServerProcess {
                     child,
                     target,
@@ -159,9 +162,14 @@ fn watch_stderr(stderr: std::process::ChildStderr) -> mpsc::Receiver<String> {
     receiver
 }
 
-fn announced(lines: &mpsc::Receiver<String>) -> Result<SocketAddr, String> {
+/// The first and the last of `count` addresses.
+fn announced(
+    lines: &mpsc::Receiver<String>,
+    count: usize,
+) -> Result<(SocketAddr, SocketAddr), String> {
     let deadline = Instant::now() + PATIENCE;
     let mut seen = Vec::new();
+    let mut addresses = Vec::new();
     while seen.len() < 1_000 {
         let left = deadline.saturating_duration_since(Instant::now());
         let Ok(line) = lines.recv_timeout(left) else {
@@ -169,7 +177,10 @@ fn announced(lines: &mpsc::Receiver<String>) -> Result<SocketAddr, String> {
         };
         let json = serde_json::from_str::<Value>(&line).ok();
         if let Some(address) = json.as_ref().and_then(find_address) {
-            return Ok(address);
+            addresses.push(address);
+            if addresses.len() >= count {
+                return Ok((addresses[0], address));
+            }
         }
         seen.push(line);
     }
@@ -266,7 +277,7 @@ mod tests {
         let start = |program: &str, argument: &str| {
             let mut command = Command::new(program);
             command.args(["-c", argument]);
-            ServerProcess::start_announcing("test", command, directory().unwrap())
+            ServerProcess::start_announcing("test", command, 1, directory().unwrap())
                 .err()
                 .unwrap()
         };

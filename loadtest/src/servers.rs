@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::server_process::{ServerProcess, directory, free_port, sibling};
 use crate::target::{CHANNEL, Dialect, Target};
+use crate::tls;
 
 /// Connections a peer is allowed.
 const CONNECTIONS_MAX: usize = 19_900;
@@ -62,6 +63,8 @@ pub struct ServerOptions {
     pub shards: usize,
     /// Interval of heartbeats; zero: none, where a server can do without.
     pub heartbeat: Duration,
+    /// Streams over TLS, for hookcast alone.
+    pub tls: bool,
     /// More arguments, for hookcast alone.
     pub arguments: Vec<String>,
 }
@@ -94,7 +97,19 @@ fn start_hookcast(options: &ServerOptions) -> Result<ServerProcess, String> {
         .args(["--shards", &options.shards.to_string()])
         .args(["--heartbeat", &milliseconds(options.heartbeat)])
         .args(&options.arguments);
-    ServerProcess::start_announcing("hookcast", command, directory)
+    if !options.tls {
+        return ServerProcess::start_announcing("hookcast", command, 1, directory);
+    }
+    let made = tls::certificate(directory.path())?;
+    command
+        .args(["--listen", "127.0.0.1:0+tls"])
+        .arg("--tls-cert")
+        .arg(made.chain)
+        .arg("--tls-key")
+        .arg(made.key);
+    let mut server = ServerProcess::start_announcing("hookcast", command, 2, directory)?;
+    server.target.tls = Some(made.client);
+    Ok(server)
 }
 
 /// Starts the floor: this program again.
@@ -102,7 +117,7 @@ fn start_floor(options: &ServerOptions) -> Result<ServerProcess, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut command = Command::new(program);
     command.args(["floor", "--heartbeat", &milliseconds(options.heartbeat)]);
-    let mut server = ServerProcess::start_announcing("floor", command, directory()?)?;
+    let mut server = ServerProcess::start_announcing("floor", command, 1, directory()?)?;
     server.target.has_history = false;
     Ok(server)
 }
@@ -117,7 +132,7 @@ pub fn start_axum(options: &ServerOptions) -> Result<ServerProcess, String> {
     command
         .args(["--workers", &options.shards.to_string()])
         .args(["--heartbeat", &milliseconds(options.heartbeat)]);
-    ServerProcess::start_announcing("axum", command, directory()?)
+    ServerProcess::start_announcing("axum", command, 1, directory()?)
 }
 
 /// Starts nginx with Nchan: as many workers as the others have threads, no access log, messages
@@ -217,7 +232,7 @@ pub fn start_pushpin(options: &ServerOptions) -> Result<ServerProcess, String> {
         "--heartbeat",
         &milliseconds(options.heartbeat),
     ]);
-    let backend = ServerProcess::start_announcing("pushpin's backend", command, directory()?)?;
+    let backend = ServerProcess::start_announcing("pushpin's backend", command, 1, directory()?)?;
 
     let files = directory()?;
     let mut target = Target::local("pushpin", Dialect::Pushpin, free_port()?, Vec::new());

@@ -14,7 +14,7 @@ use crate::proc_stats;
 use crate::run_report;
 use crate::scenarios::Scenario;
 use crate::server_process::ServerProcess;
-use crate::servers::{self, ServerOptions};
+use crate::servers::{self, ServerKind, ServerOptions};
 use crate::table;
 use crate::target::Target;
 use crate::workspace;
@@ -119,6 +119,12 @@ fn start(args: &RunArgs) -> Result<Option<ServerProcess>, String> {
     if args.url.is_some() {
         return Ok(None);
     }
+    if args.tls && args.target != ServerKind::Hookcast {
+        return Err(format!(
+            "--tls is for hookcast, not for {}",
+            args.target.name()
+        ));
+    }
     if let Some(missing) = servers::missing(args.target) {
         return Err(missing);
     }
@@ -126,6 +132,7 @@ fn start(args: &RunArgs) -> Result<Option<ServerProcess>, String> {
         program: args.server.clone(),
         shards: args.shards,
         heartbeat: args.heartbeat,
+        tls: args.tls,
         arguments: args.server_arg.clone(),
     };
     servers::start(args.target, &options).map(Some)

@@ -8,10 +8,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendFlags};
+use rustls::ClientConfig;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::check::{Checker, Faults};
@@ -22,6 +24,7 @@ use crate::payload::PayloadFormat;
 use crate::poll::{Poll, Readiness};
 use crate::scanner::{self, Event, ScanError, Scanner, Shape};
 use crate::target::Target;
+use crate::tls::TlsStream;
 
 /// Bytes of the shared read buffer: more than the kernel hands over at once by default, and an
 /// eighth of a level 2 cache.
@@ -106,6 +109,7 @@ enum Phase {
 
 struct Stream {
     socket: Option<Socket>,
+    tls: Option<Box<TlsStream>>,
     phase: Phase,
     /// Tells events of this connection from those of its predecessor in this place.
     generation: u32,
@@ -133,6 +137,8 @@ struct Reader<'a> {
     poll: Poll,
     shape: Shape,
     buffer: Vec<u8>,
+    /// What `buffer` says, where a stream is encrypted.
+    plain: Vec<u8>,
     streams: Vec<Stream>,
     /// Streams before this one have been opened.
     next_to_open: usize,
@@ -153,6 +159,7 @@ impl<'a> Reader<'a> {
         let first = plan.published_before - plan.replayed;
         let streams = (0..plan.count).map(|at| Stream {
             socket: None,
+            tls: None,
             phase: Phase::Closed,
             generation: 0,
             stalled: at < plan.stalled,
@@ -168,6 +175,7 @@ impl<'a> Reader<'a> {
             poll: Poll::new()?,
             shape: Shape::new(plan.format.clone()),
             buffer: vec![0; READ_BYTES],
+            plain: Vec::new(),
             streams: streams.collect(),
             next_to_open: 0,
             to_reopen: Vec::new(),
@@ -254,7 +262,13 @@ impl<'a> Reader<'a> {
         let Some(socket) = &stream.socket else { return };
         let session = (self.plan.sessions > 0).then(|| at as u32 % self.plan.sessions);
         let id = Some(&stream.last_event_id[..]).filter(|id| !id.is_empty());
-        let request = self.plan.target.stream_request(session, id);
+        let mut request = self.plan.target.stream_request(session, id);
+        if let Some(config) = &self.plan.target.tls {
+            match begin_tls(config, &mut request) {
+                Ok(tls) => stream.tls = Some(tls),
+                Err(error) => return self.fail(at, format!("TLS: {error}")),
+            }
+        }
         match rustix::net::send(socket, &request, SendFlags::NOSIGNAL) {
             Ok(sent) if sent == request.len() => stream.phase = Phase::Requested,
             Ok(_) => self.fail(at, "a request did not fit into an empty socket".into()),
@@ -333,6 +347,9 @@ impl<'a> Reader<'a> {
                 Ok((0, _)) => return self.ended(at),
                 Ok((length, _)) => {
                     self.outcome.bytes += length as u64;
+                    if let Err(error) = self.decrypt(at, length) {
+                        return self.fail(at, format!("TLS: {error}"));
+                    }
                     if let Err(error) = self.scan(at, length) {
                         return self.fail(at, error.to_string());
                     }
@@ -347,6 +364,24 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Takes what an encrypted stream's bytes say, and sends what TLS has to say to them.
+    #[inline]
+    fn decrypt(&mut self, at: usize, length: usize) -> io::Result<()> {
+        let stream = &mut self.streams[at];
+        let Some((tls, socket)) = stream.tls.as_mut().zip(stream.socket.as_ref()) else {
+            return Ok(());
+        };
+        self.plain.clear();
+        tls.incoming(&self.buffer[..length], &mut self.plain)?;
+        let mut out = Vec::new();
+        tls.outgoing(&mut out)?;
+        // Handshakes alone answer, with a few hundred bytes.
+        if !out.is_empty() && rustix::net::send(socket, &out, SendFlags::NOSIGNAL)? < out.len() {
+            return Err(io::Error::other("a handshake did not fit into its socket"));
+        }
+        Ok(())
+    }
+
     #[inline]
     fn scan(&mut self, at: usize, length: usize) -> Result<(), ScanError> {
         let now_ns = now_ns();
@@ -355,39 +390,40 @@ impl<'a> Reader<'a> {
             scanner,
             checker,
             last_event_id,
+            tls,
             ..
         } = stream;
+        let bytes = match tls {
+            None => &self.buffer[..length],
+            Some(_) => &self.plain[..],
+        };
         let (control, outcome, plan) = (self.control, &mut self.outcome, &self.plan);
         let window_ns = control.window_ns();
         let mut opened = false;
-        scanner.feed(
-            &self.buffer[..length],
-            &mut self.shape,
-            &mut |event| match event {
-                Event::Messages { stamps, bytes } => {
-                    let count = stamps.len() as u32;
-                    outcome.deliveries += u64::from(count);
-                    checker.arrived_in_a_row(stamps[0].number, count);
-                    for stamp in stamps
-                        .iter()
-                        .filter(|stamp| window_ns.contains(&stamp.sent_ns))
-                    {
-                        let latency_ns = now_ns.saturating_sub(stamp.sent_ns);
-                        outcome.delivery.record_ns(latency_ns);
-                    }
-                    if plan.churn_per_second > 0.0 {
-                        remember_event_id(bytes, last_event_id);
-                    }
+        scanner.feed(bytes, &mut self.shape, &mut |event| match event {
+            Event::Messages { stamps, bytes } => {
+                let count = stamps.len() as u32;
+                outcome.deliveries += u64::from(count);
+                checker.arrived_in_a_row(stamps[0].number, count);
+                for stamp in stamps
+                    .iter()
+                    .filter(|stamp| window_ns.contains(&stamp.sent_ns))
+                {
+                    let latency_ns = now_ns.saturating_sub(stamp.sent_ns);
+                    outcome.delivery.record_ns(latency_ns);
                 }
-                Event::Heartbeat => outcome.heartbeats += 1,
-                Event::Opened => opened = true,
-                Event::Gap { missed } => {
-                    outcome.gaps += 1;
-                    outcome.gap_messages += missed;
+                if plan.churn_per_second > 0.0 {
+                    remember_event_id(bytes, last_event_id);
                 }
-                Event::Connected { .. } | Event::Other | Event::Ended => {}
-            },
-        )?;
+            }
+            Event::Heartbeat => outcome.heartbeats += 1,
+            Event::Opened => opened = true,
+            Event::Gap { missed } => {
+                outcome.gaps += 1;
+                outcome.gap_messages += missed;
+            }
+            Event::Connected { .. } | Event::Other | Event::Ended => {}
+        })?;
         if opened {
             self.opened += 1;
             self.opening -= 1;
@@ -435,6 +471,7 @@ impl<'a> Reader<'a> {
         }
         stream.phase = Phase::Closed;
         stream.socket = None;
+        stream.tls = None;
     }
 
     fn finish(mut self) -> StreamsOutcome {
@@ -462,6 +499,14 @@ impl Stream {
     fn is_complete(&self, total: u32) -> bool {
         self.stalled || self.phase == Phase::Closed || self.checker.reached(total)
     }
+}
+
+/// Makes `request` the first bytes of a handshake, after which it follows.
+fn begin_tls(config: &Arc<ClientConfig>, request: &mut Vec<u8>) -> io::Result<Box<TlsStream>> {
+    let mut tls = TlsStream::new(config, request)?;
+    request.clear();
+    tls.outgoing(request)?;
+    Ok(Box::new(tls))
 }
 
 fn remember_event_id(bytes: &[u8], last_event_id: &mut Vec<u8>) {

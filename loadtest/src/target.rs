@@ -5,6 +5,9 @@
 //! everywhere. Used by `scenario`; does no I/O but resolving a name.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+
+use rustls::ClientConfig;
 
 use crate::payload::{PayloadFormat, Stamp, write_hex};
 
@@ -53,6 +56,8 @@ pub struct Target {
     pub publish: SocketAddr,
     /// Value of the `Host` field.
     pub host: String,
+    /// How its streams are encrypted, if they are; posts are not.
+    pub tls: Option<Arc<ClientConfig>>,
     /// Path before `/api/webhook`.
     pub base_path: String,
     /// Value of `X-Webhook-Secret`, where the server asks for one.
@@ -89,6 +94,7 @@ impl Target {
             streams: address,
             publish: address,
             host: address.to_string(),
+            tls: None,
             base_path: String::new(),
             secret: None,
             has_history: dialect != Dialect::Pushpin,
@@ -100,7 +106,7 @@ impl Target {
     /// this tool is a denial of service when pointed at someone else's server.
     pub fn parse(url: &str, any_host: bool) -> Result<Target, String> {
         let rest = url.strip_prefix("http://").ok_or_else(|| {
-            format!("{url}: only http:// is spoken; put a TLS proxy's plain side to the test")
+            format!("{url}: only http:// is spoken; put the plain side to the test")
         })?;
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let bare_ipv6 = authority.ends_with(']');

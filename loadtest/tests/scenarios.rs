@@ -187,6 +187,8 @@ fn what_cannot_be_run_is_refused_with_its_reason() {
         large.contains("do not fit") && large.contains("ulimit"),
         "{large}"
     );
+    let other = refused("fanout --target floor --tls --streams 1");
+    assert!(other.contains("--tls is for hookcast"), "{other}");
     let gone = refused("fanout --server /nonexistent/hookcast --streams 1");
     assert!(gone.contains("does not start"), "{gone}");
     let case = refused("compare --only nonsense");

@@ -1,0 +1,136 @@
+//! TLS for streams: the certificate that a server is started with, and the client's side of a stream.
+//!
+//! `servers` makes the certificate, `streams` reads through [`TlsStream`]. Posts stay plain, so that what
+//! differs from a run without TLS is the delivery. Never verifies another's certificate: servers elsewhere
+//! are loaded without TLS.
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+/// Name in the certificate.
+const HOST: &str = "localhost";
+
+/// A certificate for one run, and how its clients know it.
+pub struct Certificate {
+    /// The certificate, PEM.
+    pub chain: PathBuf,
+    /// Its key, PEM, for the owner's eyes.
+    pub key: PathBuf,
+    /// Trusts this certificate and no other.
+    pub client: Arc<ClientConfig>,
+}
+
+/// Makes a certificate and writes it into `directory`.
+pub fn certificate(directory: &Path) -> Result<Certificate, String> {
+    let made = rcgen::generate_simple_self_signed([HOST.to_owned()]);
+    let made = made.map_err(|error| format!("no certificate: {error}"))?;
+    let write = |name: &str, pem: String| {
+        let path = directory.join(name);
+        let written = std::fs::write(&path, pem);
+        written.map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok::<_, String>(path)
+    };
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(made.cert.der().clone())
+        .map_err(|error| format!("own certificate: {error}"))?;
+    let client = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Certificate {
+        chain: write("certificate.pem", made.cert.pem())?,
+        key: write("key.pem", made.signing_key.serialize_pem())?,
+        client: Arc::new(client),
+    })
+}
+
+/// One stream's TLS, without its socket.
+pub struct TlsStream {
+    connection: ClientConnection,
+}
+
+impl TlsStream {
+    /// Begins a handshake that will be followed by `request`.
+    pub fn new(config: &Arc<ClientConfig>, request: &[u8]) -> io::Result<TlsStream> {
+        let name = ServerName::try_from(HOST).map_err(io::Error::other)?;
+        let connection = ClientConnection::new(Arc::clone(config), name);
+        let mut connection = connection.map_err(io::Error::other)?;
+        connection.writer().write_all(request)?;
+        Ok(TlsStream { connection })
+    }
+
+    /// Appends what is to be sent now to `out`.
+    pub fn outgoing(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
+        while self.connection.wants_write() {
+            self.connection.write_tls(out)?;
+        }
+        Ok(())
+    }
+
+    /// Takes what came, and appends what it says to `plain`.
+    pub fn incoming(&mut self, mut came: &[u8], plain: &mut Vec<u8>) -> io::Result<()> {
+        while !came.is_empty() {
+            self.connection.read_tls(&mut came)?;
+            let state = self.connection.process_new_packets();
+            let mut left = state.map_err(io::Error::other)?.plaintext_bytes_to_read();
+            while left > 0 {
+                let at = plain.len();
+                plain.resize(at + left, 0);
+                left -= self.connection.reader().read(&mut plain[at..])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use rustls::{ServerConfig, ServerConnection};
+
+    /// Bytes go over in pieces, as sockets bring them.
+    #[test]
+    fn a_request_goes_over_and_an_answer_of_many_records_comes_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let made = certificate(directory.path()).unwrap();
+        let chain = vec![CertificateDer::from_pem_file(&made.chain).unwrap()];
+        let key = PrivateKeyDer::from_pem_file(&made.key).unwrap();
+        let config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        let mut server = ServerConnection::new(Arc::new(config)).unwrap();
+        let mut client = TlsStream::new(&made.client, b"request").unwrap();
+        let answer: Vec<u8> = (0..60_000u32).map(|at| at as u8).collect();
+        let (mut asked, mut plain, mut answered) = (Vec::new(), Vec::new(), 0);
+        for _ in 0..2_000 {
+            let mut out = Vec::new();
+            client.outgoing(&mut out).unwrap();
+            let mut out = &out[..];
+            while !out.is_empty() {
+                server.read_tls(&mut out).unwrap();
+                server.process_new_packets().unwrap();
+            }
+            let _ = server.reader().read_to_end(&mut asked);
+            if !asked.is_empty() {
+                answered += server.writer().write(&answer[answered..]).unwrap();
+            }
+            let mut back = Vec::new();
+            while server.wants_write() {
+                server.write_tls(&mut back).unwrap();
+            }
+            for piece in back.chunks(777) {
+                client.incoming(piece, &mut plain).unwrap();
+            }
+        }
+        assert_eq!(asked, b"request");
+        assert_eq!(plain, answer);
+        assert!(client.incoming(b"no record at all", &mut plain).is_err());
+    }
+}
