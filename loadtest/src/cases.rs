@@ -126,8 +126,8 @@ pub fn cases(extent: &Extent) -> Vec<Case> {
         targeted("targeted-tenth", 0.1, extent),
         healthy(extent),
         stalled(extent),
-        plain(extent),
-        over_tls(extent),
+        encryption("plain", false, extent),
+        encryption("tls", true, extent),
     ]);
     cases
 }
@@ -294,28 +294,19 @@ fn healthy(extent: &Extent) -> Case {
     case("healthy", title, &[Hookcast], &load, STALLED_METRICS)
 }
 
-/// Few enough streams that no CPU is full while the reader decrypts.
-fn over_tls(extent: &Extent) -> Case {
+/// A fan-out over TLS, or its measure, the same without: to few enough streams that no CPU is full while
+/// the reader decrypts.
+fn encryption(key: &'static str, tls: bool, extent: &Extent) -> Case {
     let extent = Extent {
         streams: (extent.streams / 5).max(1),
         ..extent.clone()
     };
-    let case = fanout("tls", 10.0, &[Hookcast], &extent);
+    let case = fanout(key, 10.0, &[Hookcast], &extent);
+    let how = if tls { "over TLS" } else { "plain" };
     Case {
-        title: format!("{}, over TLS", case.title),
-        tls: true,
+        title: format!("{}, {how}", case.title),
+        tls,
         metrics: TLS_METRICS,
-        ..case
-    }
-}
-
-/// The measure of `tls`: the same without.
-fn plain(extent: &Extent) -> Case {
-    let case = over_tls(extent);
-    Case {
-        key: "plain",
-        title: case.title.replace("over TLS", "plain"),
-        tls: false,
         ..case
     }
 }

@@ -106,7 +106,7 @@ impl Target {
     /// this tool is a denial of service when pointed at someone else's server.
     pub fn parse(url: &str, any_host: bool) -> Result<Target, String> {
         let rest = url.strip_prefix("http://").ok_or_else(|| {
-            format!("{url}: only http:// is spoken; put the plain side to the test")
+            format!("{url}: only http:// is spoken; put a TLS proxy's plain side to the test")
         })?;
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let bare_ipv6 = authority.ends_with(']');

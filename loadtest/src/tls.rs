@@ -71,17 +71,15 @@ impl TlsStream {
         Ok(())
     }
 
-    /// Takes what came, and appends what it says to `plain`.
+    /// Takes what came, and appends what it says to `plain`. What comes behind the server's end of TLS
+    /// is not looked at.
     pub fn incoming(&mut self, mut came: &[u8], plain: &mut Vec<u8>) -> io::Result<()> {
-        while !came.is_empty() {
-            self.connection.read_tls(&mut came)?;
+        while !came.is_empty() && self.connection.read_tls(&mut came)? > 0 {
             let state = self.connection.process_new_packets();
-            let mut left = state.map_err(io::Error::other)?.plaintext_bytes_to_read();
-            while left > 0 {
-                let at = plain.len();
-                plain.resize(at + left, 0);
-                left -= self.connection.reader().read(&mut plain[at..])?;
-            }
+            let bytes = state.map_err(io::Error::other)?.plaintext_bytes_to_read();
+            let at = plain.len();
+            plain.resize(at + bytes, 0);
+            self.connection.reader().read_exact(&mut plain[at..])?;
         }
         Ok(())
     }
@@ -94,9 +92,8 @@ mod tests {
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
     use rustls::{ServerConfig, ServerConnection};
 
-    /// Bytes go over in pieces, as sockets bring them.
-    #[test]
-    fn a_request_goes_over_and_an_answer_of_many_records_comes_back() {
+    /// A client that has asked, and the server that it asked.
+    fn pair() -> (TlsStream, ServerConnection) {
         let directory = tempfile::tempdir().unwrap();
         let made = certificate(directory.path()).unwrap();
         let chain = vec![CertificateDer::from_pem_file(&made.chain).unwrap()];
@@ -105,32 +102,64 @@ mod tests {
             .with_no_client_auth()
             .with_single_cert(chain, key)
             .unwrap();
-        let mut server = ServerConnection::new(Arc::new(config)).unwrap();
-        let mut client = TlsStream::new(&made.client, b"request").unwrap();
+        let server = ServerConnection::new(Arc::new(config)).unwrap();
+        (TlsStream::new(&made.client, b"request").unwrap(), server)
+    }
+
+    fn to_server(client: &mut TlsStream, server: &mut ServerConnection) {
+        let mut out = Vec::new();
+        client.outgoing(&mut out).unwrap();
+        let mut out = &out[..];
+        while !out.is_empty() {
+            server.read_tls(&mut out).unwrap();
+            server.process_new_packets().unwrap();
+        }
+    }
+
+    fn from_server(server: &mut ServerConnection) -> Vec<u8> {
+        let mut back = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut back).unwrap();
+        }
+        back
+    }
+
+    /// Bytes go over in pieces, as sockets bring them.
+    #[test]
+    fn a_request_goes_over_and_an_answer_of_many_records_comes_back() {
+        let (mut client, mut server) = pair();
         let answer: Vec<u8> = (0..60_000u32).map(|at| at as u8).collect();
         let (mut asked, mut plain, mut answered) = (Vec::new(), Vec::new(), 0);
         for _ in 0..2_000 {
-            let mut out = Vec::new();
-            client.outgoing(&mut out).unwrap();
-            let mut out = &out[..];
-            while !out.is_empty() {
-                server.read_tls(&mut out).unwrap();
-                server.process_new_packets().unwrap();
-            }
+            to_server(&mut client, &mut server);
             let _ = server.reader().read_to_end(&mut asked);
             if !asked.is_empty() {
                 answered += server.writer().write(&answer[answered..]).unwrap();
             }
-            let mut back = Vec::new();
-            while server.wants_write() {
-                server.write_tls(&mut back).unwrap();
-            }
-            for piece in back.chunks(777) {
+            for piece in from_server(&mut server).chunks(777) {
                 client.incoming(piece, &mut plain).unwrap();
             }
         }
         assert_eq!(asked, b"request");
         assert_eq!(plain, answer);
         assert!(client.incoming(b"no record at all", &mut plain).is_err());
+    }
+
+    #[test]
+    fn bytes_behind_the_end_of_tls_are_not_waited_on_for_ever() {
+        let (mut client, mut server) = pair();
+        let mut plain = Vec::new();
+        while server.is_handshaking() {
+            to_server(&mut client, &mut server);
+            let back = from_server(&mut server);
+            client.incoming(&back, &mut plain).unwrap();
+        }
+        server.writer().write_all(b"the last").unwrap();
+        server.send_close_notify();
+        client
+            .incoming(&from_server(&mut server), &mut plain)
+            .unwrap();
+        client.incoming(b"and more", &mut plain).unwrap();
+        assert_eq!(plain, b"the last");
     }
 }
