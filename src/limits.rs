@@ -127,12 +127,18 @@ pub const ACCEPTS_PER_TURN: usize = 6;
 pub const REGULARS_PER_LOOK: usize = 8;
 
 /// Time that a shard works on connections before it hears regulars, publishes what came and serves a
-/// slice of streams, in microseconds; and the same while streams wait, which is then about an eighth of
-/// what a slice of theirs takes. Each thing that is done for a connection in one go takes some ten
-/// microseconds, a handshake or a long history up to a few milliseconds.
-pub const WORK_SLICE_US: u64 = 200;
-/// See [`WORK_SLICE_US`].
+/// slice of streams, in microseconds. Each thing that is done for a connection in one go takes some ten
+/// microseconds, a handshake or a long history up to a few milliseconds; looking for regulars takes one.
+pub const WORK_SLICE_US: u64 = 80;
+
+/// The same while a sweep goes on: about an eighth of what a slice of streams takes, so that those who
+/// come get in although streams never cease to be behind.
 pub const WORK_SLICE_BEHIND_US: u64 = 50;
+
+/// A sweep that is younger than this is not held up: between two of its slices one thing is done for
+/// connections, and no more. So some 250 streams are served in one go, and no crowd of newcomers comes
+/// between them; a sweep over thousands of streams is older nearly all the time.
+pub const SWEEP_YOUNG_US: u64 = 2_000;
 
 /// How long to wait after accept(2) found no descriptor or no memory.
 pub const ACCEPT_RETRY_MS: u64 = 100;

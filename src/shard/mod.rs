@@ -462,9 +462,11 @@ impl<S: Socket> Shard<S> {
         self.history_bytes = 0;
     }
 
-    /// Whether streams wait to be served.
-    pub fn is_behind(&self) -> bool {
-        !self.sweep.is_idle()
+    /// For how long streams have waited to be served, in microseconds: since the sweep began that is
+    /// under way, or since now.
+    pub fn behind_us(&self, now: Now) -> Option<u64> {
+        let began_us = self.sweep_began_us.unwrap_or(now.mono_us);
+        (!self.sweep.is_idle()).then(|| now.mono_us.saturating_sub(began_us))
     }
 
     /// Whether a sweep has been under way since the last [`Shard::end_sweep`].

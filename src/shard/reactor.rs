@@ -18,7 +18,8 @@ use crate::handover::successor::Heir;
 use crate::hub::{Batch, Hub, Outlet};
 use crate::limits::{
     ACCEPTS_PER_TURN, ARRIVALS_MAX, INBOX_BATCHES_MAX, NEWCOMERS_PER_TURN, REGULARS_PER_LOOK,
-    REGULARS_PER_TURN, SURPLUS_CONNECTIONS_MAX, WORK_SLICE_BEHIND_US, WORK_SLICE_US,
+    REGULARS_PER_TURN, SURPLUS_CONNECTIONS_MAX, SWEEP_YOUNG_US, WORK_SLICE_BEHIND_US,
+    WORK_SLICE_US,
 };
 use crate::metrics::{Counter, Metrics, Timing};
 use crate::shard::accept::{Accepted, Bound, Listener};
@@ -153,14 +154,14 @@ struct Slice {
 }
 
 impl Slice {
-    /// Short while streams wait.
+    /// Short while streams wait, and over with the first thing done if they began to just now.
     fn begin(shard: &Shard<Wire>, clock: Clock) -> Slice {
-        let slice_us = if shard.is_behind() {
-            WORK_SLICE_BEHIND_US
-        } else {
-            WORK_SLICE_US
-        };
         let now = clock.now();
+        let slice_us = match shard.behind_us(now) {
+            None => WORK_SLICE_US,
+            Some(..SWEEP_YOUNG_US) => 0,
+            Some(SWEEP_YOUNG_US..) => WORK_SLICE_BEHIND_US,
+        };
         Slice {
             now,
             ends_us: now.mono_us + slice_us,
@@ -325,10 +326,10 @@ impl Reactor {
         Slice::begin(shard, clock)
     }
 
-    /// Hears regulars for a slice, a few at a time.
+    /// Hears regulars for a slice, a few at a time, and these at least.
     fn hear_regulars(&mut self, shard: &mut Shard<Wire>, clock: Clock) {
         let mut slice = Slice::begin(shard, clock);
-        while !slice.is_over(clock) {
+        loop {
             let looked = self.watch.wait(&mut self.interim, Some(Duration::ZERO));
             if looked.is_err() {
                 // The wait at the turn's end fails as well, and ends the loop.
@@ -337,7 +338,7 @@ impl Reactor {
             for event in self.interim.iter() {
                 dispatch(shard, &mut self.listeners, event, slice.now);
             }
-            if !self.interim.is_full() {
+            if !self.interim.is_full() || slice.is_over(clock) {
                 break;
             }
         }

@@ -5,11 +5,13 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use super::*;
+use crate::limits::SLICE_WRITES;
 use crate::ring::Ring;
 use crate::ring::memory::MemoryMedium;
 use crate::shard::tests::settings;
 use crate::shard::wire::Stream;
 
+const SUBSCRIBE: &[u8] = b"GET /api/webhook/stream HTTP/1.1\r\nHost: a\r\n\r\n";
 const ASK: &[u8] = b"GET /api/webhook HTTP/1.1\r\nHost: a\r\n\r\n";
 
 fn webhook(content_bytes: usize) -> Vec<u8> {
@@ -89,6 +91,40 @@ impl Node {
         }
     }
 
+    /// A regular, and more streams than one slice serves, all of them behind by a message.
+    fn with_streams_behind() -> (Node, UnixStream, Vec<UnixStream>) {
+        let mut node = Node::new();
+        let (_, mut regular) = node.connect();
+        for _ in 0..2 {
+            node.ask(&mut regular, &webhook(1));
+        }
+        let streams = (0..=SLICE_WRITES).map(|_| {
+            let mut peer = node.connect().1;
+            node.ask(&mut peer, SUBSCRIBE);
+            peer
+        });
+        let streams = streams.collect();
+        while node.shard.behind_us(node.clock.now()).is_some() {
+            node.look();
+            node.turn();
+        }
+        let (_, mut other) = node.connect();
+        other.write_all(&webhook(1)).unwrap();
+        node.look();
+        for event in node.newcomers.iter() {
+            let listeners = &mut node.reactor.listeners;
+            dispatch(&mut node.shard, listeners, event, node.clock.now());
+        }
+        publish(&mut node.shard, &node.hub, node.clock.now(), node.clock);
+        node.reactor.take_batches(&mut node.shard);
+        (node, regular, streams)
+    }
+
+    fn slice_us(&self) -> u64 {
+        let slice = Slice::begin(&self.shard, self.clock);
+        slice.ends_us - slice.now.mono_us
+    }
+
     fn is_told_of_as_regular(&self, token: Token) -> bool {
         let mut tokens = self.regulars.iter().map(Event::token);
         tokens.any(|told| told == mio_token(token))
@@ -154,4 +190,38 @@ fn a_regular_is_heard_amid_a_crowd() {
     regular.write_all(&webhook(1)).unwrap();
     node.turn();
     assert!(is_answered(&mut regular));
+}
+
+/// What is left of time for newcomers after the first slice of a sweep that began at this time.
+fn slice_us_of_sweep(began_us: impl Fn(Now) -> u64) -> u64 {
+    let (mut node, _regular, _streams) = Node::with_streams_behind();
+    assert_eq!(node.slice_us(), 0, "it has not begun");
+    // It begins with the process, and is to be older than a young sweep.
+    while node.clock.now().mono_us < SWEEP_YOUNG_US {
+        std::hint::spin_loop();
+    }
+    let now = node.clock.now();
+    let mono_us = began_us(now);
+    node.shard.sweep(Now { mono_us, ..now });
+    let slice_us = node.slice_us();
+    node.shard.sweep(now);
+    assert_eq!(node.slice_us(), WORK_SLICE_US, "nobody is behind any more");
+    slice_us
+}
+
+#[test]
+fn newcomers_do_not_hold_up_a_young_sweep_and_have_their_part_of_an_older_one() {
+    // In the future, so that it stays young however long this thread is kept waiting.
+    assert_eq!(slice_us_of_sweep(|now| now.mono_us + 1_000_000), 0);
+    let old_us = slice_us_of_sweep(|now| now.mono_us - SWEEP_YOUNG_US);
+    assert_eq!(old_us, WORK_SLICE_BEHIND_US);
+}
+
+#[test]
+fn regulars_are_heard_between_the_slices_of_a_young_sweep() {
+    let (mut node, mut regular, _streams) = Node::with_streams_behind();
+    node.shard.sweep(node.clock.now());
+    regular.write_all(&webhook(1)).unwrap();
+    node.reactor.hear_regulars(&mut node.shard, node.clock);
+    assert!(node.shard.has_drafts());
 }
