@@ -113,8 +113,9 @@ impl Entry {
                 .is_some_and(|message| message.timestamp_ms <= horizon_ms)
     }
 
-    /// The order of the history, the same on every node: by class, time and id, and by text where
-    /// two entries claim the same id.
+    /// The order of the history, the same on every node: by class, time and id; and where two entries
+    /// claim the same id, by length before text. So the one to which somebody has added fields is
+    /// greater than what a node that knows the message from its ring alone makes of it.
     pub fn rank(&self, other: &Entry, horizon_ms: u64) -> Ordering {
         let key = |entry: &Entry| {
             let place = entry
@@ -125,6 +126,7 @@ impl Entry {
         };
         key(self)
             .cmp(&key(other))
+            .then_with(|| self.bytes().cmp(&other.bytes()))
             .then_with(|| self.json.cmp(&other.json))
     }
 }
@@ -179,6 +181,8 @@ pub enum Fault {
     Timestamp,
     /// `sessionId` is no text, or too long.
     Session,
+    /// Its other fields would not be read again as they are written.
+    Unrepeatable,
 }
 
 impl fmt::Display for Fault {
@@ -189,6 +193,7 @@ impl fmt::Display for Fault {
             Fault::Content => "its content is missing, not a text, or blank",
             Fault::Timestamp => "its timestamp is not an integer of milliseconds",
             Fault::Session => "its sessionId is not a text of at most 256 bytes",
+            Fault::Unrepeatable => "its other fields cannot be written back as they are",
         })
     }
 }
@@ -289,7 +294,18 @@ fn parse_message(json: &str) -> Result<Entry, Fault> {
         session,
         content,
     };
-    Ok(Entry::with_rest(Arc::new(message), &fields))
+    let entry = Entry::with_rest(Arc::new(message), &fields);
+    if !fields.is_empty() && !is_read_the_same(&entry.json) {
+        return Err(Fault::Unrepeatable);
+    }
+    Ok(entry)
+}
+
+/// Whether a form that this module writes is read as it was written. A name that the JSON library keeps
+/// for itself is not, once its order makes it the first of an object.
+fn is_read_the_same(json: &str) -> bool {
+    let again = serde_json::from_str(json).and_then(|value: Value| serde_json::to_string(&value));
+    again.is_ok_and(|again| again == json)
 }
 
 /// Writes a value. The caller has seen to it that it fits [`KV_VALUE_BYTES_MAX`] (see
@@ -363,6 +379,18 @@ mod tests {
         assert_eq!(entry(&more).id(), entry(&plain).id());
         let text = String::from_utf8(serialise(&[entry(&more)])).unwrap();
         assert!(text.contains(r#""author":{"n":[1]}"#), "{text}");
+    }
+
+    /// `serde_json` gives a meaning of its own to this name where it is the first of an object, and in the
+    /// form that is written here it is.
+    #[test]
+    fn what_would_not_be_read_again_as_it_is_written_is_carried_word_for_word() {
+        let text = format!(
+            r#"[{{"id":"{ID}","content":"x","timestamp":5,"f":{{"a":1,"$serde_json::private::RawValue":"1"}}}}]"#
+        );
+        let first = stored(&text);
+        assert_eq!(first.first_fault, Some((0, Fault::Unrepeatable)));
+        assert_eq!(String::from_utf8(serialise(&first.entries)).unwrap(), text);
     }
 
     #[test]

@@ -389,3 +389,27 @@ fn a_message_too_large_for_the_ring_is_kept_for_others_and_not_offered_again() {
     assert_eq!(written(&node.cycle(5_000, Some(&large)).unwrap()), [1, 2]);
     assert_eq!(node.live, []);
 }
+
+/// The ring does not know the fields that others have added, and a node that has just begun knows nothing
+/// but its ring.
+#[test]
+fn a_restart_does_not_take_back_what_others_have_added_to_a_message() {
+    let known = [message(1, 0), message(2, 1)];
+    let text = String::from_utf8(value(&known)).unwrap();
+    for (place, added) in [
+        (
+            r#""content":"message 1""#,
+            r#""author":"ana","content":"message 1""#,
+        ),
+        (r#","timestamp":"#, r#","tags":[],"timestamp":"#),
+        ("}]", r#","title":"b"}]"#),
+    ] {
+        let theirs = text.replacen(place, added, 1);
+        assert_ne!(theirs, text);
+        let mut node = Node::start(&known);
+        for cycle in 0..60 {
+            let written = node.cycle(cycle * PACE.poll_ms, Some(theirs.as_bytes()));
+            assert_eq!(written, None, "in cycle {cycle}");
+        }
+    }
+}
