@@ -219,10 +219,10 @@ impl Control {
         let deadline = Instant::now() + Duration::from_millis(HANDOVER_RING_MS);
         loop {
             match Ring::open(path, *body_bytes_max) {
-                Ok((ring, recovered)) if ring.epoch() == self.hub.epoch() => {
+                Ok((ring, recovered)) if self.hub.can_take_back(&ring, &recovered.messages) => {
                     return self.hub.take_back(ring, recovered.messages);
                 }
-                Ok(_) => end("it is another one now"),
+                Ok(_) => end("it is another one now, or more has come than it holds"),
                 Err(error) if Instant::now() >= deadline => end(&error.to_string()),
                 // What kept the successor from it may pass.
                 Err(_) => thread::sleep(Duration::from_millis(RING_RETRY_MS)),

@@ -391,10 +391,18 @@ impl Hub {
         }
     }
 
+    /// Whether a ring goes on from where this hub has released it: it is of the same epoch, and holds
+    /// all that another process has appended meanwhile, of which the streams of this one know nothing.
+    pub fn can_take_back(&self, ring: &Ring, history: &[(u64, Message)]) -> bool {
+        let known_seq = self.lock().next_seq();
+        let oldest_seq = history.first().map_or(ring.next_seq(), |(seq, _)| *seq);
+        ring.epoch() == self.epoch && ring.next_seq() >= known_seq && oldest_seq <= known_seq
+    }
+
     /// Goes on with the ring, opened again, after [`Hub::release`]. What another process has appended
-    /// to it meanwhile goes to the streams. It has to be the ring of this hub's epoch.
+    /// to it meanwhile goes to the streams. [`Hub::can_take_back`] has to be true of it.
     pub fn take_back(&self, ring: Ring, history: Vec<(u64, Message)>) {
-        assert_eq!(ring.epoch(), self.epoch, "the caller has looked");
+        assert!(self.can_take_back(&ring, &history), "the caller has looked");
         let mut state = self.lock();
         let known_seq = state.next_seq();
         state.store = Store::Ring(ring);
@@ -690,5 +698,59 @@ mod tests {
         let (_, recovered) = open();
         assert!(!recovered.report.is_warning(), "{}", recovered.report);
         assert_eq!(recovered.messages[0].1.content, "kept");
+    }
+
+    /// A successor that has stored messages, and then failed. What its streams were shown of them has to
+    /// reach those of this process without a hole.
+    #[test]
+    fn a_ring_is_taken_back_with_all_that_came_meanwhile_or_not_at_all() {
+        for (appended, can) in [
+            (0, true),
+            (HISTORY_MESSAGES, true),
+            (HISTORY_MESSAGES + 1, false),
+        ] {
+            let medium = MemoryMedium::default();
+            let open = || Ring::open_on(Box::new(medium.clone()), 100).unwrap();
+            let (ring, recovered) = open();
+            let (batches, inbox) = crossbeam_channel::bounded(8);
+            let wake = Arc::new(NoWake);
+            let hub = Hub::new(
+                ring,
+                recovered.messages,
+                vec![Outlet { batches, wake }],
+                None,
+            );
+            hub.release().unwrap();
+            let (mut ring, _) = open();
+            for _ in 0..appended {
+                let message = Message {
+                    id: MessageId::from_u128(1),
+                    timestamp_ms: 1,
+                    session: None,
+                    content: "x".into(),
+                };
+                ring.append(&message).unwrap();
+            }
+            drop(ring);
+            let (ring, recovered) = open();
+            assert_eq!(
+                hub.can_take_back(&ring, &recovered.messages),
+                can,
+                "{appended}"
+            );
+            if can {
+                hub.take_back(ring, recovered.messages);
+                let seqs = inbox
+                    .try_iter()
+                    .flat_map(|batch| batch.frames().map(|frame| frame.seq).collect::<Vec<_>>());
+                assert!(seqs.eq(1..=appended as u64));
+            }
+        }
+    }
+
+    struct NoWake;
+
+    impl Wake for NoWake {
+        fn wake(&self) {}
     }
 }

@@ -73,19 +73,13 @@ impl Predecessor {
     /// Says that everything is there but the ring, and waits until that is free. It is, too, when the
     /// predecessor is gone: then nobody holds it.
     pub fn await_ring(&self) -> io::Result<()> {
-        let gone = |error: io::Error| match error.kind() {
-            io::ErrorKind::UnexpectedEof
-            | io::ErrorKind::BrokenPipe
-            | io::ErrorKind::ConnectionReset => Ok(()),
-            _ => Err(error),
-        };
         self.channel.say(Kind::Prepared).or_else(gone)?;
         self.channel.expect(Kind::RingFree).or_else(gone)
     }
 
-    /// Says that this process serves now.
+    /// Says that this process serves now. It goes on if there is nobody left to hear it.
     pub fn take_over(&self) -> io::Result<()> {
-        self.channel.say(Kind::Begun)?;
+        self.channel.say(Kind::Begun).or_else(gone)?;
         self.channel.set_endless_patience()
     }
 
@@ -103,5 +97,32 @@ impl Predecessor {
             })),
             Some(_) => Err(io::ErrorKind::InvalidData.into()),
         }
+    }
+}
+
+/// That the predecessor is gone is no failure of this process.
+fn gone(error: io::Error) -> io::Result<()> {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::ConnectionReset => Ok(()),
+        _ => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_predecessor_may_end_at_any_time() {
+        let (channel, theirs) = Channel::pair().unwrap();
+        let predecessor = Predecessor { channel };
+        theirs.say(Kind::RingFree).unwrap();
+        predecessor.await_ring().unwrap();
+        drop(theirs);
+        predecessor.await_ring().unwrap();
+        predecessor.take_over().unwrap();
+        assert!(matches!(predecessor.next_connection(), Ok(None)));
     }
 }

@@ -32,8 +32,11 @@ pub struct Successor {
 }
 
 /// Where connections of a server go that has a successor.
+///
+/// There is no channel any more once it has failed: what is left of a message in it would be taken
+/// for the beginning of the next.
 #[derive(Debug)]
-pub struct Heir(Mutex<Channel>);
+pub struct Heir(Mutex<Option<Channel>>);
 
 /// Why there is no successor.
 #[derive(Debug)]
@@ -128,7 +131,7 @@ impl Successor {
     pub fn into_heir(mut self) -> io::Result<Heir> {
         let channel = self.channel.take().ok_or(io::ErrorKind::NotConnected)?;
         channel.set_patience(Duration::from_millis(HANDOVER_SEND_MS))?;
-        Ok(Heir(Mutex::new(channel)))
+        Ok(Heir(Mutex::new(Some(channel))))
     }
 
     fn channel(&self) -> io::Result<&Channel> {
@@ -150,13 +153,18 @@ impl Drop for Successor {
 
 impl Heir {
     /// Gives a connection away, with the bytes of its current request that were read. On an error it
-    /// is lost.
+    /// is lost, and so are those that follow.
     pub fn give(&self, connection: impl AsFd, bytes: &[u8]) -> io::Result<()> {
-        let channel = self
+        let mut channel = self
             .0
             .lock()
             .expect("a panic under this lock ends the process");
-        channel.send(Kind::Connection, Some(connection.as_fd()), bytes)
+        let open = channel.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        let given = open.send(Kind::Connection, Some(connection.as_fd()), bytes);
+        if given.is_err() {
+            *channel = None;
+        }
+        given
     }
 }
 
@@ -172,4 +180,27 @@ fn program() -> PathBuf {
 
 fn has_directory(path: &Path) -> bool {
     path.components().count() > 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    /// The next connection's bytes would become part of the request that was cut off.
+    #[test]
+    fn a_message_that_was_cut_off_is_the_last() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        ours.set_patience(Duration::from_millis(1)).unwrap();
+        let heir = Heir(Mutex::new(Some(ours)));
+        let (connection, _peer) = UnixStream::pair().unwrap();
+        let bytes = vec![b'x'; crate::limits::HANDOVER_BYTES_MAX];
+        // More than the channel holds, and nobody receives.
+        while heir.give(&connection, &bytes).is_ok() {}
+        let error = heir.give(&connection, b"y").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotConnected);
+        while let Ok(Some(message)) = theirs.receive() {
+            assert!(message.bytes.iter().all(|&byte| byte == b'x'));
+        }
+    }
 }
