@@ -263,6 +263,11 @@ impl RequestReader {
         self.start == self.buffer.len() && matches!(self.state, State::Between)
     }
 
+    /// Whether there is something of a request: half an empty line in front of one is not.
+    pub fn has_begun(&self) -> bool {
+        !matches!(self.state, State::Between)
+    }
+
     /// Bytes allocated for what is buffered.
     pub fn held_bytes(&self) -> usize {
         self.buffer.capacity()

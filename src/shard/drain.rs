@@ -6,7 +6,8 @@
 use crate::clock::Now;
 use crate::http::RequestReader;
 use crate::limits::{
-    DRAIN_IDLE_MS, DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT, HEARTBEAT_PHASES, RETRY_MS,
+    DRAIN_IDLE_MS, DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT, HEARTBEAT_PHASES, REQUEST_DEADLINE_MS,
+    RETRY_MS,
 };
 use crate::metrics::Counter;
 use crate::shard::connection::State;
@@ -95,9 +96,15 @@ impl<S: Socket> Shard<S> {
         self.intake = Intake::Held;
     }
 
-    /// Goes on after [`Shard::hold`] as if nothing had been.
+    /// Goes on after [`Shard::hold`] as if nothing had been: who could not be heard meanwhile is not late.
     pub fn resume(&mut self, now: Now) {
         self.intake = Intake::Open;
+        let deadline_ms = now.mono_ms + REQUEST_DEADLINE_MS;
+        for (_, connection) in &mut self.connections {
+            if matches!(connection.state, State::Idle | State::Reading(..)) {
+                connection.deadline_ms = connection.deadline_ms.max(deadline_ms);
+            }
+        }
         self.read_all_requests(now);
     }
 

@@ -335,6 +335,8 @@ impl Reactor {
                 // The wait at the turn's end fails as well, and ends the loop.
                 break;
             }
+            // As at the turn's beginning: whoever was shown a message elsewhere may ask for what follows.
+            self.take_batches(shard);
             for event in self.interim.iter() {
                 dispatch(shard, &mut self.listeners, event, slice.now);
             }

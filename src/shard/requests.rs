@@ -325,7 +325,13 @@ impl<S: Socket> Shard<S> {
         let phase = reader.phase();
         let connection = &mut self.connections[slot];
         if timed != Some(phase) {
-            connection.deadline_ms = now.mono_ms + REQUEST_DEADLINE_MS;
+            let deadline_ms = now.mono_ms + REQUEST_DEADLINE_MS;
+            connection.deadline_ms = if reader.has_begun() {
+                deadline_ms
+            } else {
+                // Or half an empty line now and then would keep a connection for ever.
+                deadline_ms.min(connection.deadline_ms)
+            };
         }
         self.set_state(slot, State::Reading(reader, phase));
     }

@@ -1,11 +1,13 @@
 //! A reactor with sockets of the kernel, turn by turn: who is heard when.
 
+use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use super::*;
 use crate::limits::SLICE_WRITES;
+use crate::message::Draft;
 use crate::ring::Ring;
 use crate::ring::memory::MemoryMedium;
 use crate::shard::tests::settings;
@@ -224,4 +226,30 @@ fn regulars_are_heard_between_the_slices_of_a_young_sweep() {
     regular.write_all(&webhook(1)).unwrap();
     node.reactor.hear_regulars(&mut node.shard, node.clock);
     assert!(node.shard.has_drafts());
+}
+
+/// Two shards: what the other has stored, and told its sender of, lies in the inbox of this one.
+#[test]
+fn a_regular_is_heard_when_what_others_have_stored_is_known() {
+    let mut node = Node::new();
+    let (_, mut regular) = node.connect();
+    for _ in 0..2 {
+        node.ask(&mut regular, &webhook(1));
+    }
+    let mut drafts = VecDeque::from([Draft {
+        session: None,
+        content: "elsewhere".into(),
+    }]);
+    let mut outcomes = Vec::new();
+    let other = node.hub.new_sender();
+    node.hub.publish(other, &mut drafts, 1, &mut outcomes);
+    assert!(outcomes[0].is_ok());
+    let id = format!("{}-3", node.hub.epoch());
+    let ask = format!("GET /api/webhook/messages?since={id} HTTP/1.1\r\nHost: a\r\n\r\n");
+    regular.write_all(ask.as_bytes()).unwrap();
+    node.reactor.hear_regulars(&mut node.shard, node.clock);
+    let mut answer = [0; 4096];
+    let length = regular.read(&mut answer).unwrap();
+    let answer = String::from_utf8_lossy(&answer[..length]);
+    assert!(answer.contains(r#""reset":false"#), "{answer}");
 }

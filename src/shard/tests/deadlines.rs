@@ -1,0 +1,69 @@
+//! How long a connection may take, and what puts that off.
+
+use super::*;
+
+/// Bytes of an upload that one turn of a connection does not read whole.
+const UPLOAD_BYTES: usize = 2 * READS_PER_TURN * READ_BYTES;
+
+#[test]
+fn half_an_empty_line_now_and_then_does_not_keep_a_connection() {
+    let mut node = Node::new();
+    let peer = Peer::with_room(10_000);
+    let token = node.open(&peer);
+    let mut passed_ms = 0;
+    for half in [b"\r", b"\n"].iter().cycle() {
+        node.pass(REQUEST_DEADLINE_MS / 2 - 1);
+        passed_ms += REQUEST_DEADLINE_MS / 2 - 1;
+        peer.send(*half);
+        node.turn(&[(token, READABLE)]);
+        // What is late may be looked for a second later.
+        if passed_ms > REQUEST_DEADLINE_MS + PATROL_INTERVAL_MS {
+            break;
+        }
+    }
+    assert!(peer.0.borrow().is_shut || peer.is_closed());
+}
+
+#[test]
+fn an_empty_line_takes_no_time_from_the_request_behind_it() {
+    let mut node = Node::new();
+    let peer = Peer::with_room(10_000);
+    let token = node.open(&peer);
+    for bytes in [b"\r".as_slice(), b"\n", b"GET /api/webhook HTTP/1.1\r\n"] {
+        node.pass(REQUEST_DEADLINE_MS / 4);
+        peer.send(bytes);
+        node.turn(&[(token, READABLE)]);
+    }
+    node.pass(REQUEST_DEADLINE_MS - 1);
+    peer.send(b"Host: a\r\n\r\n");
+    node.turn(&[(token, READABLE)]);
+    assert!(peer.take().starts_with("HTTP/1.1 200 "));
+}
+
+/// A hand-over that fails may take longer than a request may.
+#[test]
+fn who_was_not_heard_while_the_shard_held_is_not_late() {
+    let mut node = Node::with(|settings| {
+        settings.body_bytes_max = 2 * UPLOAD_BYTES;
+        settings.held_bytes_max = 1 << 20;
+    });
+    let peer = Peer::with_room(10_000);
+    let body = format!(r#"{{"message":"x"{}}}"#, " ".repeat(UPLOAD_BYTES));
+    let head = format!(
+        "POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let token = node.ask(&peer, head.as_bytes());
+    node.shard.hold();
+    peer.send(body.as_bytes());
+    node.turn(&[(token, READABLE)]);
+    node.pass(3 * REQUEST_DEADLINE_MS);
+    node.shard.resume(node.now);
+    node.shard.tick(node.now);
+    assert_eq!(peer.take(), "", "there is more to read");
+    while node.shard.unfinished() > 0 {
+        node.turn(&[]);
+    }
+    let answer = peer.take();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
