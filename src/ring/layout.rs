@@ -83,10 +83,8 @@ impl Geometry {
     /// together, and enough of them that `unsynced_max` messages can be appended before one of the
     /// 100 before these is overwritten; `None` if either is more than any configuration asks for.
     pub fn for_payload(payload_bytes: usize, unsynced_max: usize) -> Option<Geometry> {
-        if payload_bytes > BODY_BYTES_MAX_LIMIT {
-            return None;
-        }
-        let slot_bytes = (SLOT_HEAD_BYTES + payload_bytes).next_multiple_of(PAGE_BYTES);
+        let bytes = payload_bytes.checked_add(SLOT_HEAD_BYTES)?;
+        let slot_bytes = bytes.checked_next_multiple_of(PAGE_BYTES)?;
         Geometry::new(HISTORY_MESSAGES + unsynced_max, slot_bytes)
     }
 
@@ -443,7 +441,11 @@ mod tests {
             let mut guesses = Geometry::all_of_file_bytes(geometry.file_bytes());
             assert!(guesses.any(|guess| guess == geometry));
         }
-        assert_eq!(Geometry::for_payload(BODY_BYTES_MAX_LIMIT + 1, 1), None);
+        // Whatever a slot can hold has to find room in another file.
+        let largest = Geometry::for_payload(BODY_BYTES_MAX_LIMIT, 1).unwrap();
+        let most_bytes = largest.payload_bytes_max();
+        assert_eq!(Geometry::for_payload(most_bytes, 1), Some(largest));
+        assert_eq!(Geometry::for_payload(most_bytes + 1, 1), None);
         assert_eq!(Geometry::for_payload(1, 0), None);
         assert_eq!(Geometry::for_payload(1, RING_SLOTS_MAX), None);
     }

@@ -400,7 +400,10 @@ fn write_slot(
     seq: u64,
     message: &Message,
 ) -> io::Result<()> {
-    debug_assert!(payload_bytes(message) <= geometry.payload_bytes_max());
+    if payload_bytes(message) > geometry.payload_bytes_max() {
+        // It would go on in the next slot.
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
     let offset = geometry.slot_offset(seq);
     let head = SlotHead::new(epoch, seq, message);
     let session = message.session.as_ref().map_or("", SessionId::as_str);
