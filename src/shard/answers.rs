@@ -164,7 +164,7 @@ impl<S: Socket> Shard<S> {
             }
         };
         self.tally.count(Counter::BytesSent, sent as u64);
-        if sent == self.answer.len() {
+        if sent == self.answer.len() && !connection.socket.has_unsent() {
             return self.after_answer(slot, reader, then, now);
         }
         connection.deadline_ms = now.mono_ms + STALL_MS;
@@ -193,20 +193,23 @@ impl<S: Socket> Shard<S> {
         let State::Answering(answering) = &mut connection.state else {
             return None;
         };
-        let rest = [IoSlice::new(&answering.bytes[answering.sent..])];
-        match Transfer::of(|| connection.socket.write(&rest)) {
-            Transfer::Bytes(bytes) => {
-                self.tally.count(Counter::BytesSent, bytes as u64);
-                answering.sent += bytes;
-                connection.deadline_ms = now.mono_ms + STALL_MS;
-            }
-            Transfer::WouldBlock => return None,
-            Transfer::Failed => {
-                self.close(slot);
-                return None;
+        let rest = &answering.bytes[answering.sent..];
+        if !rest.is_empty() {
+            match Transfer::of(|| connection.socket.write(&[IoSlice::new(rest)])) {
+                Transfer::Bytes(bytes) => {
+                    self.tally.count(Counter::BytesSent, bytes as u64);
+                    answering.sent += bytes;
+                    connection.deadline_ms = now.mono_ms + STALL_MS;
+                }
+                Transfer::WouldBlock => return None,
+                Transfer::Failed => {
+                    self.close(slot);
+                    return None;
+                }
             }
         }
-        if answering.sent < answering.bytes.len() {
+        // What the socket took and could not send yet would be lost if the connection ended now.
+        if answering.sent < answering.bytes.len() || connection.socket.has_unsent() {
             return None;
         }
         let State::Answering(answered) = self.take_state(slot) else {

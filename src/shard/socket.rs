@@ -26,6 +26,11 @@ pub trait Socket {
         Ok(())
     }
 
+    /// Whether the socket itself holds back some of what it took: there will be room to write.
+    fn has_unsent(&self) -> bool {
+        false
+    }
+
     /// A request with this head has come. Returns whether its client may have another connection.
     fn admit(&mut self, _head: &[u8]) -> bool {
         true

@@ -129,6 +129,11 @@ impl TlsSession {
         }
     }
 
+    /// Whether something is encrypted and not sent.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.connection.wants_write()
+    }
+
     /// Sends what waits. `WouldBlock` means that some still does.
     pub(super) fn flush(&mut self, transport: &mut impl Transport) -> io::Result<()> {
         while self.connection.wants_write() {

@@ -154,6 +154,13 @@ impl Socket for Wire {
         }
     }
 
+    fn has_unsent(&self) -> bool {
+        match self {
+            Wire::Plain(_) => false,
+            Wire::Layered(layered) => layered.tls.as_ref().is_some_and(|tls| tls.has_unsent()),
+        }
+    }
+
     fn admit(&mut self, head: &[u8]) -> bool {
         match self {
             Wire::Plain(_) => true,

@@ -1,6 +1,9 @@
 //! How long a connection may take, and what puts that off.
 
 use super::*;
+use crate::limits::{LINGER_MS, STALL_MS};
+
+const ASK: &[u8] = b"GET /api/webhook HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// Bytes of an upload that one turn of a connection does not read whole.
 const UPLOAD_BYTES: usize = 2 * READS_PER_TURN * READ_BYTES;
@@ -66,4 +69,38 @@ fn who_was_not_heard_while_the_shard_held_is_not_late() {
     }
     let answer = peer.take();
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+/// With TLS: the last part of an answer is encrypted, and the kernel has no room for it.
+#[test]
+fn an_answer_that_the_socket_holds_back_is_not_over() {
+    let ask = b"GET /api/webhook HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    for keeps in [false, true] {
+        let mut node = Node::new();
+        let peer = Peer::with_room(10_000);
+        peer.0.borrow_mut().held_back = 2;
+        let token = node.ask(&peer, if keeps { ASK } else { ask });
+        assert!(peer.take().starts_with("HTTP/1.1 200 "));
+        if keeps {
+            node.shard.start_drain(node.now);
+        }
+        node.pass(LINGER_MS + DRAIN_IDLE_MS + PATROL_INTERVAL_MS);
+        for events in [&[][..], &[(token, WRITABLE)]] {
+            node.turn(events);
+            assert!(!peer.0.borrow().is_shut && !peer.is_closed());
+        }
+        node.turn(&[(token, WRITABLE)]);
+        assert!(peer.0.borrow().is_shut || peer.is_closed());
+    }
+}
+
+#[test]
+fn a_peer_that_never_takes_what_the_socket_holds_back_is_let_go() {
+    let mut node = Node::new();
+    let peer = Peer::with_room(10_000);
+    peer.0.borrow_mut().held_back = 1;
+    node.ask(&peer, ASK);
+    node.pass(STALL_MS + PATROL_INTERVAL_MS);
+    node.turn(&[]);
+    assert!(peer.is_closed());
 }
