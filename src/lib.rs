@@ -63,7 +63,9 @@ pub mod handover;
 pub mod http;
 pub mod hub;
 pub mod inherit;
+pub mod json_text;
 pub mod lifecycle;
+
 pub mod limits;
 pub mod log;
 pub mod logging;
