@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::fs::OpenOptions;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -128,6 +129,22 @@ pub struct OutputArgs {
     /// Write a self-contained page with charts
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+}
+
+impl OutputArgs {
+    /// Fails now if the report cannot be written later: a run may take many minutes.
+    pub fn check(&self) -> Result<(), String> {
+        let Some(path) = &self.report else {
+            return Ok(());
+        };
+        let is_new = !path.exists();
+        let opened = OpenOptions::new().append(true).create(true).open(path);
+        opened.map_err(|error| format!("--report {}: {error}", path.display()))?;
+        if is_new {
+            let _ = std::fs::remove_file(path);
+        }
+        Ok(())
+    }
 }
 
 /// Options of the ladder.
