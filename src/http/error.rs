@@ -265,6 +265,8 @@ pub enum ErrorAnswer {
     LimitOutOfRange,
     /// `wait` is not a number of seconds up to [`HISTORY_WAIT_S_MAX`](crate::limits::HISTORY_WAIT_S_MAX).
     WaitOutOfRange,
+    /// The message is within the limit of a body, but its event is over that of a frame.
+    MessageTooLarge,
     /// The message could not be stored; nothing was delivered.
     Internal,
     /// No room now; to be tried again after so many seconds.
@@ -289,6 +291,7 @@ impl ErrorAnswer {
             | ErrorAnswer::QueryRepeated
             | ErrorAnswer::LimitOutOfRange
             | ErrorAnswer::WaitOutOfRange => Status::BadRequest,
+            ErrorAnswer::MessageTooLarge => Status::ContentTooLarge,
             ErrorAnswer::Internal => Status::InternalServerError,
             ErrorAnswer::Unavailable { .. } => Status::ServiceUnavailable,
         }
@@ -308,6 +311,9 @@ impl ErrorAnswer {
             ErrorAnswer::QueryRepeated => "Repeated query parameter",
             ErrorAnswer::LimitOutOfRange => "limit must be a number from 1 to 100",
             ErrorAnswer::WaitOutOfRange => "wait must be a number of seconds from 0 to 25",
+            ErrorAnswer::MessageTooLarge => {
+                "Message too large: U+0085, U+2028 and U+2029 take six bytes each"
+            }
             ErrorAnswer::Internal => "Internal server error",
             ErrorAnswer::Unavailable { .. } => "Service unavailable",
         }

@@ -57,6 +57,13 @@ impl<S: Socket> Shard<S> {
                     *role = Role::Regular;
                 }
             }
+            Err(error) if error.is_too_large() => {
+                let error = ErrorAnswer::MessageTooLarge;
+                self.tally.count(Counter::of_error(error), 1);
+                self.tally
+                    .count_request(Endpoint::Webhook, error.status().code());
+                self.responder.error(to, error, &mut self.answer);
+            }
             Err(_) => {
                 self.tally.count(Counter::RingErrors, 1);
                 self.tally.count(Counter::RefusedStorage, 1);
@@ -304,6 +311,7 @@ impl Counter {
             Status::Unauthorized => Counter::RefusedUnauthorized,
             Status::NotFound | Status::MethodNotAllowed => Counter::RefusedUnknown,
             Status::ServiceUnavailable => Counter::RefusedAtLimit,
+            Status::ContentTooLarge => Counter::RefusedTooLarge,
             Status::InternalServerError => Counter::RefusedStorage,
             _ => Counter::RefusedInvalidMessage,
         }

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::message::{Message, SessionId};
 use crate::sse::event_id::{Epoch, EventId};
+use crate::sse::json;
 
 /// How a response body is delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +68,7 @@ struct WebhookMessage<'a> {
 pub fn push_message(out: &mut Vec<u8>, epoch: Epoch, seq: u64, message: &Message) -> Chunk {
     push_chunk(out, |out| {
         push_fmt(out, format_args!("id: {}\ndata: ", EventId { epoch, seq }));
-        push_json(
+        json::push_line(
             out,
             &WebhookMessage {
                 id: message.id.hyphenated(),
@@ -185,10 +186,6 @@ fn push_fmt(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     out.write_fmt(text).expect("writing to a Vec does not fail");
 }
 
-fn push_json(out: &mut Vec<u8>, value: &impl Serialize) {
-    serde_json::to_writer(out, value).expect("strings and numbers serialise, and a Vec takes them");
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,20 +237,22 @@ mod tests {
 
     #[test]
     fn content_cannot_break_out_of_its_line() {
-        let nasty = "a\r\ndata: x\n\nid: 1\u{2028}\u{0}\"\\";
+        let nasty = "a\r\ndata: x\n\nid: 1\u{2028}id: 2\u{2029}\u{85}\u{85}data: y\u{0}\"\\";
         let mut out = Vec::new();
-        let chunk = push_message(&mut out, Epoch(1), 1, &message(nasty, "s\n1"));
+        let chunk = push_message(&mut out, Epoch(1), 1, &message(nasty, "s\n\u{85}1\u{2028}"));
         let text = payload(&out, chunk);
         assert_eq!(
             text.matches('\n').count(),
             3,
             "id line, data line, blank line: {text:?}"
         );
-        assert!(!text.contains('\r'));
+        // Where Python's `str.splitlines` ends lines.
+        let ends = ['\r', '\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}'];
+        assert!(!text.contains(ends), "{text:?}");
         let data = text.lines().nth(1).unwrap().strip_prefix("data: ").unwrap();
         let value: serde_json::Value = serde_json::from_str(data).unwrap();
         assert_eq!(value["content"], nasty);
-        assert_eq!(value["sessionId"], "s\n1");
+        assert_eq!(value["sessionId"], "s\n\u{85}1\u{2028}");
     }
 
     #[test]
