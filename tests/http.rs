@@ -578,7 +578,7 @@ fn head_of_a_stream_subscribes_to_nothing() {
     let head = connection.read_response_to("HEAD");
     assert_eq!(
         (head.status, head.header("content-type")),
-        (200, Some("text/event-stream"))
+        (200, Some("text/event-stream; charset=utf-8"))
     );
     server.publish("x");
     connection.send_request("GET", "/api/webhook", "", b"");

@@ -50,7 +50,10 @@ fn a_stream_begins_with_its_headers_and_connected_in_one_send() {
 
     let mut stream = server.stream("", "");
     let head = &stream.head;
-    assert_eq!(head.header("content-type"), Some("text/event-stream"));
+    assert_eq!(
+        head.header("content-type"),
+        Some("text/event-stream; charset=utf-8")
+    );
     assert_eq!(head.header("cache-control"), Some("no-store, no-transform"));
     assert_eq!(head.header("x-accel-buffering"), Some("no"));
     assert_eq!(head.header("x-content-type-options"), Some("nosniff"));

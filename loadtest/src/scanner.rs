@@ -512,7 +512,7 @@ pub fn last_event_id(bytes: &[u8]) -> Option<&[u8]> {
 mod tests {
     use super::*;
 
-    const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
+    const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\
                         Transfer-Encoding: chunked\r\n\r\n";
 
     fn format() -> PayloadFormat {

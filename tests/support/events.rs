@@ -109,7 +109,7 @@ impl EventStream {
         assert_eq!(head.status, 200, "{head:?}");
         assert_eq!(
             head.header("content-type"),
-            Some("text/event-stream"),
+            Some("text/event-stream; charset=utf-8"),
             "{head:?}"
         );
         EventStream {

@@ -40,7 +40,7 @@ fn encoded(encode: impl FnOnce(&Responder, &mut Vec<u8>)) -> String {
 const BEGIN: &str = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nAccess-Control-Allow-Origin: *\r\n";
 const JSON: &str = "Content-Type: application/json\r\nCache-Control: no-store\r\n\
     X-Content-Type-Options: nosniff\r\n";
-const STREAM: &str = "Content-Type: text/event-stream\r\nX-Accel-Buffering: no\r\nX-Content-Type-Options: nosniff\r\n\
+const STREAM: &str = "Content-Type: text/event-stream; charset=utf-8\r\nX-Accel-Buffering: no\r\nX-Content-Type-Options: nosniff\r\n\
     Cache-Control: no-store, no-transform\r\n";
 
 #[test]

@@ -230,7 +230,7 @@ async fn stream(State(hub): State<Arc<Hub>>, headers: HeaderMap) -> Response {
         heartbeat,
     };
     let headers = [
-        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
         (header::CACHE_CONTROL, "no-store, no-transform"),
     ];
     (headers, Body::from_stream(events)).into_response()
