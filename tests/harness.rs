@@ -67,7 +67,7 @@ fn an_answer_to_head_has_no_body() {
 }
 
 const EVENTS: &str = "retry: 1234\ndata: {\"type\":\"connected\",\"timestamp\":1,\"replay\":1}\n\n\
-    : heartbeat\n\nid: 0a-1\ndata: {\"type\":\"webhook_message\",\"content\":\"x\\ny\"}\n\n\
+    : heartbeat\nid: 0a-1\ndata: {\"type\":\"webhook_message\",\"content\":\"x\\ny\"}\n\n\
     data: {\"type\":\"gap\",\"missed\":7}\n\n";
 
 /// Reads [`EVENTS`].

@@ -22,11 +22,15 @@ pub enum Framing {
     Bare,
 }
 
-/// The heartbeat in both framings: a comment, which clients ignore (HTML standard, 9.2.6).
+/// The heartbeat in both framings: a comment line, which clients ignore (HTML standard, 9.2.6).
+///
+/// No blank line follows it. Several clients dispatch an empty event at a blank line once they have
+/// seen an id (Python: httpx-sse, sseclient-py, the decoder of `openai`). The line can stand alone
+/// because every other frame ends with a blank line: the next event begins on a line of its own.
 pub const fn heartbeat(framing: Framing) -> &'static [u8] {
     match framing {
-        Framing::Chunked => b"d\r\n: heartbeat\n\n\r\n",
-        Framing::Bare => b": heartbeat\n\n",
+        Framing::Chunked => b"c\r\n: heartbeat\n\r\n",
+        Framing::Bare => b": heartbeat\n",
     }
 }
 
@@ -281,6 +285,12 @@ mod tests {
         let mut end = Vec::new();
         push_end(&mut end, Framing::Chunked, 30_000);
         assert_eq!(end, b"e\r\nretry: 30000\n\n\r\n0\r\n\r\n");
-        assert_eq!(heartbeat(Framing::Bare).len(), 0xd);
+    }
+
+    #[test]
+    fn a_heartbeat_is_one_line_in_both_framings() {
+        assert_eq!(heartbeat(Framing::Bare), b": heartbeat\n");
+        assert_eq!(heartbeat(Framing::Chunked), b"c\r\n: heartbeat\n\r\n");
+        assert_eq!(heartbeat(Framing::Bare).len(), 0xc);
     }
 }

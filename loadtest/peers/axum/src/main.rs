@@ -264,7 +264,7 @@ impl Stream for Events {
             return Poll::Pending;
         };
         ready!(heartbeat.poll_tick(context));
-        Poll::Ready(Some(Ok(Bytes::from_static(b": heartbeat\n\n"))))
+        Poll::Ready(Some(Ok(Bytes::from_static(b": heartbeat\n"))))
     }
 }
 
