@@ -290,7 +290,6 @@ impl Model {
         let timestamp_ms = tail[..digits].parse().expect("a number");
 
         let offer = &self.offers[key];
-        let json = |text: &str| serde_json::to_string(text).expect("text is JSON");
         let session = offer.session.map(session_name);
         assert_eq!(frame.session.map(SessionId::as_str), session.as_deref());
         let session = session.map_or(String::new(), |name| {
@@ -313,6 +312,7 @@ impl Model {
         }
     }
 }
+
 /// A text as JSON without what some clients take for the end of a line.
 pub fn one_line(text: &str) -> String {
     let json = serde_json::to_string(text).expect("text is JSON");
@@ -320,7 +320,6 @@ pub fn one_line(text: &str) -> String {
         .replace('\u{2028}', "\\u2028")
         .replace('\u{2029}', "\\u2029")
 }
-
 
 fn event_of<'a>(frame: &FrameRef<'a>) -> &'a [u8] {
     let head_bytes = usize::from(frame.chunk.head_bytes);

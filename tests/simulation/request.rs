@@ -144,6 +144,8 @@ pub fn other(rng: &mut Rng, setting: &Setting) -> Request {
         ("POST /api/webhook/stream", "", 405),
         ("GET /api/webhook/stream?sessionId=%zz", "", 400),
         ("GET /api/webhook/stream?sessionId=a&sessionId=b", "", 400),
+        ("GET /api/webhook/stream?session_id=a", "", 400),
+        ("GET /api/webhook/", "", 200),
     ];
     let session_too_long = format!("{{\"message\":\"x\",\"sessionId\":\"{long}\"}}");
     let bodies = [
@@ -152,6 +154,7 @@ pub fn other(rng: &mut Rng, setting: &Setting) -> Request {
         "{\"message\":\" \\t\"}",
         "{\"message\":1}",
         "{\"message\":\"x\",\"sessionId\":7}",
+        "{\"message\":\"x\",\"session_id\":\"a\"}",
         "{\"message\":\"x\"} x",
         &session_too_long,
     ];
