@@ -99,7 +99,9 @@ fn status_window_and_preflight_are_answered() {
             Some(methods)
         );
         let allowed = preflight.header("access-control-allow-headers").unwrap();
-        assert_eq!(allowed, "Content-Type, X-Webhook-Secret, Last-Event-ID");
+        let known = "Authorization, Cache-Control, Content-Type, Last-Event-ID, X-Requested-With, \
+            X-Webhook-Secret, traceparent, *";
+        assert_eq!(allowed, known);
         assert!(
             preflight
                 .header("access-control-max-age")
