@@ -32,6 +32,18 @@ fn frame(criterion: &mut Criterion) {
         ("128 bytes", message("x".repeat(128), "")),
         ("128 bytes, session", message("x".repeat(128), "a-session")),
         ("4 KiB of escapes", message("\"\n".repeat(2048), "")),
+        (
+            "4 KiB of prose",
+            message("a plain sentence, and another. ".repeat(132), ""),
+        ),
+        (
+            "4 KiB of typography",
+            message("“naïve” — it’s 5 °C… ".repeat(128), ""),
+        ),
+        (
+            "4 KiB of separators",
+            message("\u{2028}\u{85}".repeat(820), ""),
+        ),
     ];
     for (name, message) in cases {
         let mut out = Vec::new();

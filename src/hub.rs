@@ -216,9 +216,12 @@ impl Hub {
     }
 
     /// What the frames of [`HISTORY_MESSAGES`] messages of any size take at most, in bytes: a live
-    /// log has to be this large.
+    /// log has to be this large. A ring that an earlier version has written may hold messages that
+    /// would be too large today, because fewer characters were escaped.
     pub fn history_bytes_max(&self) -> usize {
-        HISTORY_MESSAGES * self.frame_bytes_max
+        let (_, history) = self.history_batch();
+        let held_bytes_max = history.frames().map(|frame| frame.bytes.len()).max();
+        HISTORY_MESSAGES * self.frame_bytes_max.max(held_bytes_max.unwrap_or(0))
     }
 
     /// The history as a batch, and the seq of its first message: what a shard's live log begins

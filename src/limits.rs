@@ -59,6 +59,11 @@ pub const LOG_BYTES_MIN: usize = 16 * 1024 * 1024;
 
 /// What the encoded event of a message adds to its JSON-escaped content and session: the event id
 /// (16 + 1 + 20 digits), field names, the message id, the timestamp, the chunk framing; rounded up.
+///
+/// Escaped content is no longer than it was in its body, with one exception: U+0085, U+2028 and U+2029
+/// come as 2 or 3 bytes and take 6. A log for the worst of these bodies would be three times as large
+/// for everyone. So the hub bounds a frame by a slot of the ring and this overhead, and a webhook whose
+/// frame is larger gets a 413.
 pub const FRAME_OVERHEAD_BYTES_MAX: usize = 512;
 
 /// Writes of one slice of the sweep. Between two slices the sockets are polled, so an

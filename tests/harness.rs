@@ -67,7 +67,7 @@ fn an_answer_to_head_has_no_body() {
 }
 
 const EVENTS: &str = "retry: 1234\ndata: {\"type\":\"connected\",\"timestamp\":1,\"replay\":1}\n\n\
-    : heartbeat\n\nid: 0a-1\ndata: {\"type\":\"webhook_message\",\"content\":\"x\\ny\"}\n\n\
+    : heartbeat\nid: 0a-1\ndata: {\"type\":\"webhook_message\",\"content\":\"x\\ny\"}\n\n\
     data: {\"type\":\"gap\",\"missed\":7}\n\n";
 
 /// Reads [`EVENTS`].
@@ -84,8 +84,7 @@ fn expect_events(stream: &mut EventStream) {
 
 #[test]
 fn events_are_read_whatever_their_chunks() {
-    let head =
-        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n";
     for at in 1..EVENTS.len() {
         let (a, b) = EVENTS.split_at(at);
         let chunks = format!(
@@ -106,7 +105,9 @@ fn events_are_read_whatever_their_chunks() {
 
 #[test]
 fn events_are_read_up_to_the_close() {
-    let text = format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n{EVENTS}: torn");
+    let text = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\r\n{EVENTS}: torn"
+    );
     for pieces in splits(text.as_bytes()) {
         let mut stream = EventStream::open_1_0(peer(pieces), "");
         expect_events(&mut stream);
@@ -117,7 +118,7 @@ fn events_are_read_up_to_the_close() {
 #[test]
 #[should_panic(expected = "torn event")]
 fn a_last_chunk_in_the_middle_of_an_event_is_a_failure() {
-    let text = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n\
+    let text = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n\
         5\r\ndata:\r\n0\r\n\r\n";
     EventStream::open(peer(vec![text.as_bytes().to_vec()]), "", "").drain();
 }

@@ -41,7 +41,7 @@ fn at_the_limit_a_webhook_is_told_to_come_back_and_a_stream_to_wait() {
     let response = server.request("GET", "/api/webhook/stream", "", b"");
     assert_eq!(
         response.header("content-type"),
-        Some("text/event-stream"),
+        Some("text/event-stream; charset=utf-8"),
         "{response:?}"
     );
     let text = String::from_utf8(response.body).unwrap();

@@ -27,12 +27,12 @@ const READ_BYTES: usize = 64 * 1024;
 /// hookcast does it: neighbours are cheaper to write to.
 const HEARTBEAT_PHASES: u64 = 128;
 const HEARTBEAT_RUN: usize = 16;
-const STREAM_HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
+const STREAM_HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\
     Cache-Control: no-store, no-transform\r\nTransfer-Encoding: chunked\r\n\r\n\
     45\r\nretry: 2000\ndata: {\"type\":\"connected\",\"timestamp\":1700000000000   }\n\n\r\n";
 const ACK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 93\r\n\r\n\
     {\"success\":true,\"messageId\":\"00000000-0000-4000-8000-000000000000\",\"timestamp\":1700000000000}";
-const HEARTBEAT: &[u8] = b"d\r\n: heartbeat\n\n\r\n";
+const HEARTBEAT: &[u8] = b"c\r\n: heartbeat\n\r\n";
 
 /// What the floor is asked to do.
 pub struct FloorOptions {

@@ -35,7 +35,7 @@ fn answer(heartbeat: Duration) -> String {
         )
     };
     format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nGrip-Hold: stream\r\n\
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nGrip-Hold: stream\r\n\
          Grip-Channel: {CHANNEL}\r\n{keep_alive}Content-Length: {}\r\n\r\n{body}",
         body.len()
     )

@@ -24,7 +24,9 @@ const HISTORY: &str = "history";
 const UNBUFFER: &str = "nginx: proxy_http_version 1.1 and proxy_buffering off, and do not ignore X-Accel-Buffering; \
      Varnish: set beresp.do_stream = true; a CDN: streaming on, or exempt this path from transformation and \
      inspection of bodies";
-const UNCOMPRESS: &str = "nginx: gzip off; Varnish: set beresp.do_gzip = false; a CDN: no compression for text/event-stream";
+const UNCOMPRESS: &str = "nginx: gzip off; Apache: SetEnvIf Request_URI \"^/api/webhook\" no-gzip, where SetOutputFilter \
+     or AddOutputFilterByType DEFLATE is on; Varnish: set beresp.do_gzip = false; a CDN: no compression for \
+     text/event-stream";
 const FORWARD: &str =
     "forward all request headers and the query string of /api/webhook to the server";
 
@@ -213,13 +215,7 @@ fn compression(head: &Head) -> Check {
 
 fn headers(head: &Head) -> Check {
     let mut faults = Vec::new();
-    match head.field("content-type") {
-        Some("text/event-stream") => {}
-        Some(other) => faults.push(format!(
-            "Content-Type is {other:?} instead of text/event-stream: browsers may refuse it; do not rewrite it"
-        )),
-        None => faults.push("Content-Type is missing: browsers refuse the stream".into()),
-    }
+    faults.extend(content_type(head.field("content-type")));
     let cache_control = head.field("cache-control").unwrap_or_default();
     let is_missing = |directive: &&str| {
         let mut given = cache_control.split(',').map(str::trim);
@@ -251,6 +247,31 @@ fn headers(head: &Head) -> Check {
         0 => passed(HEADERS, "as the server sends them".into()),
         _ => check(HEADERS, Verdict::Failed, faults.join(". Also: ")),
     }
+}
+
+/// What is wrong with the type of a stream. Its parameters may be written in several ways.
+fn content_type(value: Option<&str>) -> Option<String> {
+    let Some(value) = value else {
+        return Some("Content-Type is missing: browsers refuse the stream".into());
+    };
+    let mut parts = value.split(';').map(str::trim);
+    let media_type = parts.next().unwrap_or_default();
+    if !media_type.eq_ignore_ascii_case("text/event-stream") {
+        return Some(format!(
+            "Content-Type is {value:?} instead of text/event-stream: browsers may refuse it; do not rewrite it"
+        ));
+    }
+    let is_utf_8 = |parameter: &str| {
+        let (name, charset) = parameter.split_once('=').unwrap_or_default();
+        name.eq_ignore_ascii_case("charset")
+            && charset.trim_matches('"').eq_ignore_ascii_case("utf-8")
+    };
+    (!parts.any(is_utf_8)).then(|| {
+        format!(
+            "Content-Type is {value:?} and lacks charset=utf-8: clients on Python's requests read Latin-1; do not \
+             rewrite it"
+        )
+    })
 }
 
 fn heartbeat(stream: &StreamSeen) -> Check {
@@ -433,7 +454,7 @@ mod tests {
     }
 
     const STREAM_FIELDS: [(&str, &str); 3] = [
-        ("content-type", "text/event-stream"),
+        ("content-type", "text/event-stream; charset=utf-8"),
         ("cache-control", "no-store, no-transform"),
         ("access-control-allow-origin", "*"),
     ];
@@ -511,6 +532,12 @@ mod tests {
             "gzip off",
         );
         one_fault(
+            |visit| fields(visit).push(("content-encoding".into(), "gzip".into())),
+            COMPRESSION,
+            Failed,
+            "Apache: SetEnvIf",
+        );
+        one_fault(
             |visit| fields(visit)[1].1 = "public".into(),
             HEADERS,
             Failed,
@@ -558,6 +585,28 @@ mod tests {
             Failed,
             "cache",
         );
+    }
+
+    #[test]
+    fn a_type_is_compared_as_a_type() {
+        for good in [
+            "text/event-stream; charset=utf-8",
+            "text/event-stream;charset=UTF-8",
+            "Text/Event-Stream; x=y ; Charset=\"utf-8\"",
+        ] {
+            assert_eq!(content_type(Some(good)), None, "{good}");
+        }
+        for (bad, expected) in [
+            (None, "missing"),
+            (Some(""), "instead of"),
+            (Some("text/event-streams"), "instead of"),
+            (Some("text/event-stream"), "Latin-1"),
+            (Some("text/event-stream; charset=iso-8859-1"), "Latin-1"),
+            (Some("text/event-stream; charset"), "Latin-1"),
+        ] {
+            let fault = content_type(bad).unwrap_or_default();
+            assert!(fault.contains(expected), "{bad:?}: {fault}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@
 use std::io::IoSlice;
 
 use crate::clock::Now;
-use crate::http::route::{MESSAGES_PATH, STREAM_PATH, WEBHOOK_PATH};
+use crate::http::route::{MESSAGES_PATH, STREAM_PATH, WEBHOOK_PATH, canonical};
 use crate::http::{ErrorAnswer, Refusal, ReplyTo, Request, RequestReader, Status};
 use crate::hub::{NotStored, Receipt};
 use crate::limits::{
@@ -56,6 +56,13 @@ impl<S: Socket> Shard<S> {
                 if *role == Role::Guest {
                     *role = Role::Regular;
                 }
+            }
+            Err(error) if error.is_too_large() => {
+                let error = ErrorAnswer::MessageTooLarge;
+                self.tally.count(Counter::of_error(error), 1);
+                self.tally
+                    .count_request(Endpoint::Webhook, error.status().code());
+                self.responder.error(to, error, &mut self.answer);
             }
             Err(_) => {
                 self.tally.count(Counter::RingErrors, 1);
@@ -277,7 +284,7 @@ pub(super) fn text_of(field: &[u8]) -> Option<&str> {
 impl Endpoint {
     /// What a path is counted as; the window's files are one.
     pub(super) fn of(path: &str) -> Endpoint {
-        match path {
+        match canonical(path) {
             WEBHOOK_PATH => Endpoint::Webhook,
             STREAM_PATH => Endpoint::Stream,
             MESSAGES_PATH => Endpoint::Messages,
@@ -304,6 +311,7 @@ impl Counter {
             Status::Unauthorized => Counter::RefusedUnauthorized,
             Status::NotFound | Status::MethodNotAllowed => Counter::RefusedUnknown,
             Status::ServiceUnavailable => Counter::RefusedAtLimit,
+            Status::ContentTooLarge => Counter::RefusedTooLarge,
             Status::InternalServerError => Counter::RefusedStorage,
             _ => Counter::RefusedInvalidMessage,
         }

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::message::{Message, SessionId};
 use crate::sse::event_id::{Epoch, EventId};
+use crate::sse::json;
 
 /// How a response body is delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,11 +22,15 @@ pub enum Framing {
     Bare,
 }
 
-/// The heartbeat in both framings: a comment, which clients ignore (HTML standard, 9.2.6).
+/// The heartbeat in both framings: a comment line, which clients ignore (HTML standard, 9.2.6).
+///
+/// No blank line follows it. Several clients dispatch an empty event at a blank line once they have
+/// seen an id (Python: httpx-sse, sseclient-py, the decoder of `openai`). The line can stand alone
+/// because every other frame ends with a blank line: the next event begins on a line of its own.
 pub const fn heartbeat(framing: Framing) -> &'static [u8] {
     match framing {
-        Framing::Chunked => b"d\r\n: heartbeat\n\n\r\n",
-        Framing::Bare => b": heartbeat\n\n",
+        Framing::Chunked => b"c\r\n: heartbeat\n\r\n",
+        Framing::Bare => b": heartbeat\n",
     }
 }
 
@@ -67,7 +72,7 @@ struct WebhookMessage<'a> {
 pub fn push_message(out: &mut Vec<u8>, epoch: Epoch, seq: u64, message: &Message) -> Chunk {
     push_chunk(out, |out| {
         push_fmt(out, format_args!("id: {}\ndata: ", EventId { epoch, seq }));
-        push_json(
+        json::push_line(
             out,
             &WebhookMessage {
                 id: message.id.hyphenated(),
@@ -185,10 +190,6 @@ fn push_fmt(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     out.write_fmt(text).expect("writing to a Vec does not fail");
 }
 
-fn push_json(out: &mut Vec<u8>, value: &impl Serialize) {
-    serde_json::to_writer(out, value).expect("strings and numbers serialise, and a Vec takes them");
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,20 +241,22 @@ mod tests {
 
     #[test]
     fn content_cannot_break_out_of_its_line() {
-        let nasty = "a\r\ndata: x\n\nid: 1\u{2028}\u{0}\"\\";
+        let nasty = "a\r\ndata: x\n\nid: 1\u{2028}id: 2\u{2029}\u{85}\u{85}data: y\u{0}\"\\";
         let mut out = Vec::new();
-        let chunk = push_message(&mut out, Epoch(1), 1, &message(nasty, "s\n1"));
+        let chunk = push_message(&mut out, Epoch(1), 1, &message(nasty, "s\n\u{85}1\u{2028}"));
         let text = payload(&out, chunk);
         assert_eq!(
             text.matches('\n').count(),
             3,
             "id line, data line, blank line: {text:?}"
         );
-        assert!(!text.contains('\r'));
+        // Where Python's `str.splitlines` ends lines.
+        let ends = ['\r', '\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}'];
+        assert!(!text.contains(ends), "{text:?}");
         let data = text.lines().nth(1).unwrap().strip_prefix("data: ").unwrap();
         let value: serde_json::Value = serde_json::from_str(data).unwrap();
         assert_eq!(value["content"], nasty);
-        assert_eq!(value["sessionId"], "s\n1");
+        assert_eq!(value["sessionId"], "s\n\u{85}1\u{2028}");
     }
 
     #[test]
@@ -282,6 +285,12 @@ mod tests {
         let mut end = Vec::new();
         push_end(&mut end, Framing::Chunked, 30_000);
         assert_eq!(end, b"e\r\nretry: 30000\n\n\r\n0\r\n\r\n");
-        assert_eq!(heartbeat(Framing::Bare).len(), 0xd);
+    }
+
+    #[test]
+    fn a_heartbeat_is_one_line_in_both_framings() {
+        assert_eq!(heartbeat(Framing::Bare), b": heartbeat\n");
+        assert_eq!(heartbeat(Framing::Chunked), b"c\r\n: heartbeat\n\r\n");
+        assert_eq!(heartbeat(Framing::Bare).len(), 0xc);
     }
 }

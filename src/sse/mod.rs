@@ -5,3 +5,4 @@
 
 pub mod event_id;
 pub mod frame;
+mod json;

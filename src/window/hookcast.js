@@ -384,7 +384,8 @@ export class Parser {
   #on;
   /** @type {string[]} */ #line = [];
   /** @type {string[]} */ #data = [];
-  #chars = 0;
+  #lineChars = 0;
+  #dataChars = 0;
   #id = '';
   #afterCr = false;
 
@@ -395,8 +396,6 @@ export class Parser {
 
   feed(/** @type {string} */ text) {
     if (text === '') return;
-    this.#chars += text.length;
-    if (this.#chars > EVENT_CHARS_MAX) throw new RangeError('an event is too long');
     // The piece before may have ended between CR and LF.
     let start = this.#afterCr && text.startsWith('\n') ? 1 : 0;
     this.#afterCr = text.endsWith('\r');
@@ -405,24 +404,33 @@ export class Parser {
     for (let match; (match = lineEnd.exec(text)); start = lineEnd.lastIndex) {
       const line = this.#line.join('') + text.slice(start, match.index);
       this.#line = [];
+      this.#lineChars = 0;
       this.#field(line);
     }
     this.#line.push(text.slice(start));
+    this.#lineChars += text.length - start;
+    // Comments do not count: between two events there may be any number of them.
+    if (this.#dataChars + this.#lineChars > EVENT_CHARS_MAX) throw new RangeError('an event is too long');
   }
 
   #field(/** @type {string} */ line) {
     const [, name, value = ''] = /^([^:]*):? ?(.*)$/s.exec(line) ?? [];
     if (line === '') this.#dispatch();
     else if (name === '') this.#on.comment();
-    else if (name === 'data') this.#data.push(value);
+    else if (name === 'data') this.#append(value);
     else if (name === 'id' && !value.includes('\0')) this.#id = value;
     else if (name === 'retry' && /^\d+$/.test(value)) this.#on.retry(Number(value));
+  }
+
+  #append(/** @type {string} */ value) {
+    this.#data.push(value);
+    this.#dataChars += value.length + 1;
   }
 
   #dispatch() {
     const data = this.#data;
     this.#data = [];
-    this.#chars = 0;
+    this.#dataChars = 0;
     if (data.length > 0) this.#on.event(data.join('\n'), this.#id);
   }
 }

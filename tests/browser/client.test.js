@@ -108,6 +108,16 @@ describe('the parser', () => {
     assert.throws(() => {
       for (let i = 0; i < 26; i += 1) parser.feed(piece);
     }, RangeError);
+    const lines = new Parser({ event: () => {}, comment: () => {}, retry: () => {} });
+    assert.throws(() => {
+      for (let i = 0; i < 26; i += 1) lines.feed(`data:${piece}\n`);
+    }, RangeError);
+  });
+
+  it('takes any number of comments between two events', () => {
+    const parser = new Parser({ event: () => {}, comment: () => {}, retry: () => {} });
+    const comment = `:${'x'.repeat(4 * 1024 * 1024)}\n`;
+    for (let i = 0; i < 52; i += 1) parser.feed(comment);
   });
 });
 

@@ -47,7 +47,7 @@ describe('the window', () => {
       });
     });
     await page.route('**/api/webhook/stream*', (route) =>
-      route.fulfill({ contentType: 'text/event-stream', body: connected(frames.length, 60_000) + frames.join('') }),
+      route.fulfill({ contentType: 'text/event-stream; charset=utf-8', body: connected(frames.length, 60_000) + frames.join('') }),
     );
     await page.goto(server.url);
     await state(page, 'waiting');

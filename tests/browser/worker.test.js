@@ -20,7 +20,7 @@ describe('the shared worker', () => {
     const opened = [];
     const gone = [];
     const server = await scripted((request, response) => {
-      response.writeHead(200, { 'Content-Type': 'text/event-stream' });
+      response.writeHead(200, { 'Content-Type': 'text/event-stream; charset=utf-8' });
       response.write(connected());
       response.on('close', () => gone.splice(0).forEach((resolve) => resolve()));
       opened.push(response);

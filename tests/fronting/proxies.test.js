@@ -149,7 +149,7 @@ const CHECKS = {
   async 'HEAD of a stream'({ proxy, origin }) {
     const answer = await ask(proxy.url, { method: 'HEAD', path: '/api/webhook/stream' });
     assert.equal(answer.status, 200);
-    assert.equal(answer.headers['content-type'], 'text/event-stream');
+    assert.equal(answer.headers['content-type'], 'text/event-stream; charset=utf-8');
     assert.equal(answer.text, '');
     await noStreams(origin);
     return 'head alone';
@@ -171,7 +171,7 @@ const CHECKS = {
   async 'headers of a stream'({ proxy }) {
     const stream = await Stream.open(proxy.url, { headers: { 'Accept-Encoding': 'gzip, br' } });
     stream.close();
-    assert.equal(stream.headers['content-type'], 'text/event-stream');
+    assert.equal(stream.headers['content-type'], 'text/event-stream; charset=utf-8');
     assert.equal(stream.headers['cache-control'], 'no-store, no-transform');
     assert.equal(stream.headers['content-encoding'], undefined);
     return 'as sent, not compressed';

@@ -739,7 +739,10 @@ impl Answer {
 
     /// Returns for how many seconds a cache may give it out.
     fn assert_stream(&self, is_http10: bool, is_shared: bool) -> u64 {
-        assert_eq!(self.get("Content-Type"), Some("text/event-stream"));
+        assert_eq!(
+            self.get("Content-Type"),
+            Some("text/event-stream; charset=utf-8")
+        );
         let cache = self.get("Cache-Control").expect("who may keep it");
         let shared_s = cache
             .strip_prefix("public, max-age=0, s-maxage=")

@@ -226,9 +226,9 @@ impl StreamCheck {
             return;
         }
         assert_eq!(
-            text.find("\n\n"),
-            Some(text.len() - 2),
-            "one event: {}",
+            block(payload).map(|event| event.bytes),
+            Some(payload.len()),
+            "one event, or one comment: {}",
             show(payload)
         );
         if text.starts_with("retry: ") {
@@ -242,7 +242,7 @@ impl StreamCheck {
             show(payload)
         );
         let heartbeat_at = self.heartbeat_at.take();
-        if text == ": heartbeat\n\n" {
+        if text == ": heartbeat\n" {
             self.heartbeats += 1;
             self.heartbeat_at = heartbeat_at
                 .or(self.begun_at)
@@ -529,9 +529,14 @@ fn chunk(bytes: &[u8]) -> Option<Event> {
     })
 }
 
-/// The event at the front, once it is whole (HTML standard, 9.2.5): up to the empty line.
+/// The event at the front, once it is whole (HTML standard, 9.2.5): up to the empty line. A comment
+/// is a line.
 fn block(bytes: &[u8]) -> Option<Event> {
-    let end = memmem::find(bytes, b"\n\n")? + 2;
+    let end = if bytes.starts_with(b":") {
+        memchr::memchr(b'\n', bytes)? + 1
+    } else {
+        memmem::find(bytes, b"\n\n")? + 2
+    };
     Some(Event {
         bytes: end,
         payload: 0..end,

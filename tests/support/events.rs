@@ -28,7 +28,8 @@ pub enum Ending {
     Close,
 }
 
-/// What stands between two blank lines (HTML standard, section 9.2.6).
+/// What stands between two blank lines, or a comment line in front of it (HTML standard, section
+/// 9.2.6).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Event {
     pub id: Option<String>,
@@ -37,8 +38,19 @@ pub struct Event {
     pub comments: Vec<String>,
 }
 
+/// Where the first unit of `text` ends: a comment line, or an event with its blank line. A blank
+/// line behind a comment is a unit of its own, which [`Event::parse`] refuses.
+fn unit_end(text: &[u8]) -> Option<usize> {
+    if text.starts_with(b":") || text.starts_with(b"\n") {
+        return text.iter().position(|&byte| byte == b'\n').map(|at| at + 1);
+    }
+    let blank_line = text.windows(2).position(|window| window == b"\n\n");
+    blank_line.map(|at| at + 2)
+}
+
 impl Event {
     fn parse(block: &str) -> Event {
+        assert_ne!(block, "\n", "a blank line that ends no event");
         let mut event = Event::default();
         for line in block.trim_end_matches('\n').lines() {
             match line.split_once(": ") {
@@ -109,7 +121,7 @@ impl EventStream {
         assert_eq!(head.status, 200, "{head:?}");
         assert_eq!(
             head.header("content-type"),
-            Some("text/event-stream"),
+            Some("text/event-stream; charset=utf-8"),
             "{head:?}"
         );
         EventStream {
@@ -127,8 +139,8 @@ impl EventStream {
     /// sent; where the connection just closed, the torn event is dropped, as a browser does.
     pub fn next_event(&mut self) -> Option<Event> {
         let end = loop {
-            if let Some(at) = self.text.windows(2).position(|window| window == b"\n\n") {
-                break at + 2;
+            if let Some(end) = unit_end(&self.text) {
+                break end;
             }
             if self.ending.is_some() || !self.read_more() {
                 let torn = String::from_utf8_lossy(&self.text);

@@ -30,7 +30,7 @@ export async function scripted(...answers) {
 /** Headers and text of a stream that stays open. */
 export function streaming(...pieces) {
   return (request, response) => {
-    response.writeHead(200, { 'Content-Type': 'text/event-stream' });
+    response.writeHead(200, { 'Content-Type': 'text/event-stream; charset=utf-8' });
     for (const piece of pieces) response.write(piece);
   };
 }
@@ -38,7 +38,7 @@ export function streaming(...pieces) {
 /** A stream that ends in good order. */
 export function ending(...pieces) {
   return (request, response) => {
-    response.writeHead(200, { 'Content-Type': 'text/event-stream' });
+    response.writeHead(200, { 'Content-Type': 'text/event-stream; charset=utf-8' });
     response.end(pieces.join(''));
   };
 }
@@ -57,4 +57,4 @@ export const frame = (eventId, content, more = {}) =>
 
 export const gapFrame = (missed) => `data: ${JSON.stringify({ type: 'gap', missed })}\n\n`;
 
-export const HEARTBEAT = ': heartbeat\n\n';
+export const HEARTBEAT = ': heartbeat\n';

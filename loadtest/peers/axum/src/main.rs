@@ -230,7 +230,7 @@ async fn stream(State(hub): State<Arc<Hub>>, headers: HeaderMap) -> Response {
         heartbeat,
     };
     let headers = [
-        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
         (header::CACHE_CONTROL, "no-store, no-transform"),
     ];
     (headers, Body::from_stream(events)).into_response()
@@ -264,7 +264,7 @@ impl Stream for Events {
             return Poll::Pending;
         };
         ready!(heartbeat.poll_tick(context));
-        Poll::Ready(Some(Ok(Bytes::from_static(b": heartbeat\n\n"))))
+        Poll::Ready(Some(Ok(Bytes::from_static(b": heartbeat\n"))))
     }
 }
 
