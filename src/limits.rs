@@ -317,6 +317,12 @@ pub const SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// A socket counts as writable when it has less than this not yet sent (`TCP_NOTSENT_LOWAT`).
 pub const UNSENT_BYTES_LOW: u32 = 128 * 1024;
 
+/// How far the clock may be set back while the times of new messages stand still instead. As much as KV's
+/// clock may be passed ([`KV_AHEAD_MS_MAX`]): what is stamped further ahead ranks behind all others
+/// anyway, so following the clock keeps the order then, and standing still would put new messages behind
+/// all others too.
+pub const CLOCK_SET_BACK_MS_MAX: u64 = KV_AHEAD_MS_MAX;
+
 // The log.
 
 /// Bytes of log lines that wait to be written; more are dropped and counted. Some 5,000 lines:
