@@ -193,7 +193,7 @@ impl Calls {
             FailureKind::DailyLimit => (Level::Warn, "tried again after 00:00 UTC"),
             kind if kind.needs_operator() => (
                 Level::Error,
-                "tried again every minute; see hookcast kv-check",
+                "tried again within a minute; see hookcast kv-check",
             ),
             _ => (Level::Warn, "tried again until it works"),
         };
