@@ -322,6 +322,12 @@ pub const SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// A socket counts as writable when it has less than this not yet sent (`TCP_NOTSENT_LOWAT`).
 pub const UNSENT_BYTES_LOW: u32 = 128 * 1024;
 
+/// How far the clock may be set back while the times of new messages stand still instead. As much as KV's
+/// clock may be passed ([`KV_AHEAD_MS_MAX`]): what is stamped further ahead ranks behind all others
+/// anyway, so following the clock keeps the order then, and standing still would put new messages behind
+/// all others too.
+pub const CLOCK_SET_BACK_MS_MAX: u64 = KV_AHEAD_MS_MAX;
+
 // The log.
 
 /// Bytes of log lines that wait to be written; more are dropped and counted. Some 5,000 lines:
@@ -346,11 +352,26 @@ pub const ADMIN_BODY_BYTES_MAX: usize = 1024;
 /// Largest value KV holds in bytes (Cloudflare's limits page).
 pub const KV_VALUE_BYTES_MAX: usize = 25 * 1024 * 1024;
 
-/// Largest first-class entry of the KV value in bytes of JSON: a full history of such entries, with
-/// its brackets and commas, still fits a value. It is 256 KiB less 2; a message that came in a body
-/// of the default limit is at most 64 KiB and its fixed fields.
+/// Largest message in the KV value, in bytes of its JSON: a full history of such entries, with its
+/// brackets and commas, still fits a value. It is 256 KiB less 2; a message that came in a body of the
+/// default limit is at most 64 KiB and its fixed fields. A larger entry is not looked into.
 pub const KV_ENTRY_BYTES_MAX: usize =
     (KV_VALUE_BYTES_MAX - (HISTORY_MESSAGES + 1)) / HISTORY_MESSAGES;
+
+/// What the mirror takes at most in bytes: four values, and sixteen entries. Entries are never longer
+/// than the text they are read from.
+///
+/// - While a value is read: the history (one), the value's bytes (one), and what is made of them, which is
+///   entries (one) and the stack of a parser that passes over nesting, a byte for each open bracket in a
+///   buffer that doubles (two if no bracket is closed, which makes no entry; else one).
+/// - After that: the history that was, and the entries; the new history shares both (two).
+/// - When new messages go live: the history, and their contents (two). Then the hub has them.
+/// - While a value is written: the history, and the value (two).
+/// - While one entry is read: its members, 32 bytes for five of its text in a list that doubles, and its
+///   content and its new text, twice each (sixteen entries).
+///
+/// Between two cycles it keeps the history, one value at most, and what the allocator keeps of the rest.
+pub const KV_MEMORY_BYTES_MAX: usize = 4 * KV_VALUE_BYTES_MAX + 16 * KV_ENTRY_BYTES_MAX;
 
 /// An entry stamped further ahead of the KV's own clock than this ranks behind every other: well
 /// beyond an unsynchronised clock's drift, and below a mistaken time zone.
@@ -369,7 +390,7 @@ pub const KV_WRITE_GAP_MS_MIN: u64 = 1_000;
 
 /// First and longest upper bound of the back-off after a failed call; the delay itself is drawn
 /// below it (full jitter), but never under [`KV_BACKOFF_MS_MIN`]. A minute at most, so that an
-/// outage's end is noticed soon; a minute always after an error that only an operator can mend.
+/// outage's end is noticed soon.
 pub const KV_BACKOFF_MS_BASE: u64 = 1_000;
 /// See [`KV_BACKOFF_MS_BASE`].
 pub const KV_BACKOFF_MS_MIN: u64 = 200;
@@ -595,7 +616,7 @@ pub const BASE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// kernel's socket buffers come on top.
 ///
 /// Each shard has its live log, and the webhooks of a turn with the frames that are made of the last.
-/// The inboxes share their batches. The mirror's values, if there is one, are in the base.
+/// The inboxes share their batches. A mirror, if there is one, adds [`KV_MEMORY_BYTES_MAX`].
 pub const fn memory_bytes_max(
     shards: usize,
     connections: usize,

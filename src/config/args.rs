@@ -34,7 +34,7 @@ Only in the environment, because a flag's value shows in the list of processes:
   WEBHOOK_SECRET         What a sender has to put into X-Webhook-Secret (or use --secret-file)
   CLOUDFLARE_ACCOUNT_ID  With the next two: share the history through Cloudflare KV
   CLOUDFLARE_API_TOKEN   A token that may read and write Workers KV
-  WEBHOOK_KV             The id of the KV namespace
+  WEBHOOK_KV             The id of the KV namespace: 32 hexadecimal digits
   STATE_DIRECTORY        Where the ring is kept unless --ring says so; systemd sets it
 
 Every other flag has its variable, shown beside it; where both are given, the flag wins. Lists are

@@ -36,9 +36,9 @@ fn error(flags: &[&str], variables: &[(&str, &str)]) -> String {
 }
 
 const KV: [(&str, &str); 3] = [
-    ("CLOUDFLARE_ACCOUNT_ID", "0a"),
+    ("CLOUDFLARE_ACCOUNT_ID", "023e105f4ecef8ad9ca31a8372d0c353"),
     ("CLOUDFLARE_API_TOKEN", "t0ken"),
-    ("WEBHOOK_KV", "0b"),
+    ("WEBHOOK_KV", "0F2AC74B498B48028CB68387C421E279"),
 ];
 
 #[test]
@@ -294,7 +294,7 @@ fn kv_takes_all_three_variables_or_none() {
             kv.namespace.as_str(),
             kv.token.expose()
         ),
-        ("0a", "0b", "t0ken")
+        (KV[0].1, KV[2].1, "t0ken")
     );
     assert_eq!(kv.endpoint.as_str(), "https://api.cloudflare.com/client/v4");
     assert_eq!(kv.poll_interval, Duration::from_secs(7));
@@ -317,11 +317,17 @@ fn kv_takes_all_three_variables_or_none() {
     );
     for (index, bad) in [
         (0, "../x"),
-        (0, "a b"),
+        (0, "me@example.com"),
+        (0, "023e105f4ecef8ad9ca31a8372d0c35"),
+        (0, "023e105f4ecef8ad9ca31a8372d0c3530"),
+        (0, "023e105f4ecef8ad9ca31a8372d0c35g"),
+        (0, "023e105f4ecef8ad9ca31a8372d0c3é"),
+        (0, "t0ken"),
         (1, "t0ken\n"),
         (1, "é"),
-        (2, "a/b"),
-        (2, "é"),
+        (2, "WEBHOOK_KV"),
+        (2, "0f2ac74b-498b-4802-8cb6-8387c421e279"),
+        (2, " 0f2ac74b498b48028cb68387c421e279"),
     ] {
         let mut variables = KV;
         variables[index].1 = bad;
