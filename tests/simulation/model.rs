@@ -297,10 +297,10 @@ impl Model {
             format!(",\"sessionId\":{}", json(&name))
         });
         let expected = format!(
-            "id: {}-{}\ndata: {{\"type\":\"webhook_message\",\"id\":\"{id}\",\"content\":{},\"timestamp\":{timestamp_ms}{session}}}\n\n",
+            "data: {{\"type\":\"webhook_message\",\"id\":\"{id}\",\"content\":{},\"timestamp\":{timestamp_ms}{session}}}\nid: {}-{}\n\n",
+            json(&offer.content),
             self.epoch,
             frame.seq,
-            json(&offer.content),
         );
         assert_eq!(text, expected, "message {key} is not what was offered");
         Stored {

@@ -250,7 +250,7 @@ impl StreamCheck {
         } else if let Some(missed) = between(text, "data: {\"type\":\"gap\",\"missed\":", "}\n\n") {
             self.gaps += 1;
             self.keep(|track, view| take_gap(track, view, missed, known));
-        } else if let Some(id) = text.strip_prefix("id: ") {
+        } else if let Some((_, id)) = text.split_once("\nid: ") {
             let id = id.lines().next().unwrap_or_default();
             let seq = id.strip_prefix(&format!("{}-", known.model.epoch));
             let seq: u64 = seq
