@@ -97,3 +97,50 @@ fn a_ring_of_an_earlier_version_is_shown_whole() {
     server.publish("next");
     assert_eq!(stream.next().content(), "next");
 }
+
+/// What `--help` and the README promise to clients whose lines are bounded.
+#[test]
+fn with_60000_bytes_of_body_every_line_is_below_64_kib() {
+    let server = Server::start(&["--max-body-bytes", "60000"]);
+    let mut stream = server.connect();
+    stream.send_request("GET", "/api/webhook/stream", "", b"");
+    stream.read_head();
+    let session = "\u{2028}".repeat(85);
+    let body = |content: &str| json!({ "message": content, "sessionId": session }).to_string();
+    let room = 60_000 - body("").len();
+    let contents = ["x".repeat(room), "\u{e9}".repeat(room / 2)];
+    // The most separators that are taken.
+    let (mut taken, mut refused) = (1_000, 60_000 / 2);
+    while refused - taken > 1 {
+        let content = format!("x{}", "\u{85}".repeat((taken + refused) / 2));
+        match server.post(&json!({ "message": content })).status {
+            200 => taken = (taken + refused) / 2,
+            status => {
+                assert_eq!(status, 413);
+                refused = (taken + refused) / 2;
+            }
+        }
+    }
+    for content in &contents {
+        let response = server.request("POST", "/api/webhook", "", body(content).as_bytes());
+        assert_eq!(response.status, 200, "{response:?}");
+    }
+    server.publish("the end");
+    let mut longest_bytes = 0;
+    let mut line = Vec::new();
+    loop {
+        let chunk = stream.read_chunk().unwrap();
+        let is_last = memchr::memmem::find(&chunk, b"the end").is_some();
+        for piece in chunk.split_inclusive(|&byte| byte == b'\n') {
+            line.extend_from_slice(piece);
+            if line.ends_with(b"\n") {
+                longest_bytes = longest_bytes.max(line.len());
+                line.clear();
+            }
+        }
+        if is_last {
+            break;
+        }
+    }
+    assert!((60_000..65_536).contains(&longest_bytes), "{longest_bytes}");
+}

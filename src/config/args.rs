@@ -175,6 +175,10 @@ pub(super) struct Args {
     pub durability: Durability,
 
     /// Longest body of a webhook in bytes, 1024 to 16777216
+    ///
+    /// An event's data is one line, about as long as the body. A client that reads lines into a
+    /// fixed buffer cannot take the longest: Go's bufio.Scanner has 64 KiB unless Buffer says more.
+    /// With 60000 every line is shorter than that.
     #[arg(long, env = "HOOKCAST_MAX_BODY_BYTES", value_name = "BYTES", help_heading = MESSAGES)]
     #[arg(default_value_t = limits::BODY_BYTES_MAX_DEFAULT)]
     #[arg(value_parser = value::whole(limits::BODY_BYTES_MAX_LEAST, limits::BODY_BYTES_MAX_LIMIT))]
@@ -198,7 +202,8 @@ pub(super) struct Args {
     /// Origin whose pages may read answers, such as https://app.example; may be repeated, * is all
     ///
     /// Other pages are refused by the browser, which does send a simple POST from any page and keeps
-    /// only its answer back: what keeps webhooks out is a secret.
+    /// only its answer back: what keeps webhooks out is a secret. Pages of an origin that is named
+    /// may send credentials, such as the cookie of a proxy's log-in; with * the browser refuses that.
     #[arg(long, env = "HOOKCAST_ALLOW_ORIGIN", value_name = "ORIGIN", help_heading = ACCESS)]
     #[arg(value_delimiter = ',', default_value = "*", value_parser = value::origin)]
     pub allow_origin: Vec<Origin>,

@@ -24,7 +24,9 @@ const HISTORY: &str = "history";
 const UNBUFFER: &str = "nginx: proxy_http_version 1.1 and proxy_buffering off, and do not ignore X-Accel-Buffering; \
      Varnish: set beresp.do_stream = true; a CDN: streaming on, or exempt this path from transformation and \
      inspection of bodies";
-const UNCOMPRESS: &str = "nginx: gzip off; Varnish: set beresp.do_gzip = false; a CDN: no compression for text/event-stream";
+const UNCOMPRESS: &str = "nginx: gzip off; Apache: SetEnvIf Request_URI \"^/api/webhook\" no-gzip, where SetOutputFilter \
+     or AddOutputFilterByType DEFLATE is on; Varnish: set beresp.do_gzip = false; a CDN: no compression for \
+     text/event-stream";
 const FORWARD: &str =
     "forward all request headers and the query string of /api/webhook to the server";
 
@@ -528,6 +530,12 @@ mod tests {
             COMPRESSION,
             Failed,
             "gzip off",
+        );
+        one_fault(
+            |visit| fields(visit).push(("content-encoding".into(), "gzip".into())),
+            COMPRESSION,
+            Failed,
+            "Apache: SetEnvIf",
         );
         one_fault(
             |visit| fields(visit)[1].1 = "public".into(),

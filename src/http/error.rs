@@ -19,6 +19,7 @@ pub enum Status {
     RequestTimeout = 408,
     ContentTooLarge = 413,
     UriTooLong = 414,
+    UnsupportedMediaType = 415,
     ExpectationFailed = 417,
     RequestHeaderFieldsTooLarge = 431,
     InternalServerError = 500,
@@ -47,6 +48,7 @@ impl Status {
             Status::RequestTimeout => "HTTP/1.1 408 Request Timeout\r\n",
             Status::ContentTooLarge => "HTTP/1.1 413 Content Too Large\r\n",
             Status::UriTooLong => "HTTP/1.1 414 URI Too Long\r\n",
+            Status::UnsupportedMediaType => "HTTP/1.1 415 Unsupported Media Type\r\n",
             Status::ExpectationFailed => "HTTP/1.1 417 Expectation Failed\r\n",
             Status::RequestHeaderFieldsTooLarge => {
                 "HTTP/1.1 431 Request Header Fields Too Large\r\n"
@@ -249,7 +251,11 @@ pub enum ErrorAnswer {
     NotFound,
     /// The resource has other methods.
     MethodNotAllowed(Allow),
-    /// The body is not one JSON object in UTF-8, or names a member twice.
+    /// The body has a content coding: it would have to be decoded before it is bounded.
+    ContentEncoding,
+    /// The body is not UTF-8.
+    NotUtf8,
+    /// The body is not one JSON object, or names a member twice.
     InvalidJson,
     /// `message` is missing, not a string, or blank.
     MessageRequired,
@@ -257,6 +263,12 @@ pub enum ErrorAnswer {
     SessionNotText,
     /// `sessionId` is over [`SESSION_BYTES_MAX`](crate::limits::SESSION_BYTES_MAX).
     SessionTooLong,
+    /// A body or a query has a name that is nearly `sessionId`.
+    SessionMisspelled,
+    /// The query of a webhook names a session, which the body has to do.
+    SessionInQuery,
+    /// A query has a name that is nearly `lastEventId`.
+    LastEventIdMisspelled,
     /// The query holds a bad percent escape or escapes what is not UTF-8.
     QueryMalformed,
     /// The query names a parameter twice.
@@ -283,7 +295,12 @@ impl ErrorAnswer {
             ErrorAnswer::Unauthorized => Status::Unauthorized,
             ErrorAnswer::NotFound => Status::NotFound,
             ErrorAnswer::MethodNotAllowed(_) => Status::MethodNotAllowed,
-            ErrorAnswer::InvalidJson
+            ErrorAnswer::ContentEncoding => Status::UnsupportedMediaType,
+            ErrorAnswer::NotUtf8
+            | ErrorAnswer::InvalidJson
+            | ErrorAnswer::SessionMisspelled
+            | ErrorAnswer::SessionInQuery
+            | ErrorAnswer::LastEventIdMisspelled
             | ErrorAnswer::MessageRequired
             | ErrorAnswer::SessionNotText
             | ErrorAnswer::SessionTooLong
@@ -303,10 +320,15 @@ impl ErrorAnswer {
             ErrorAnswer::Unauthorized => "Unauthorized",
             ErrorAnswer::NotFound => "Not found",
             ErrorAnswer::MethodNotAllowed(_) => "Method not allowed",
+            ErrorAnswer::ContentEncoding => "Content-Encoding is not supported: send plain JSON",
+            ErrorAnswer::NotUtf8 => "Body is not UTF-8",
             ErrorAnswer::InvalidJson => "Invalid JSON",
             ErrorAnswer::MessageRequired => "Message is required and must be a non-empty string",
             ErrorAnswer::SessionNotText => "sessionId must be a string",
             ErrorAnswer::SessionTooLong => "sessionId must be at most 256 bytes",
+            ErrorAnswer::SessionMisspelled => "Unknown name: did you mean sessionId?",
+            ErrorAnswer::SessionInQuery => "sessionId belongs in the body of a webhook",
+            ErrorAnswer::LastEventIdMisspelled => "Unknown name: did you mean lastEventId?",
             ErrorAnswer::QueryMalformed => "Malformed query",
             ErrorAnswer::QueryRepeated => "Repeated query parameter",
             ErrorAnswer::LimitOutOfRange => "limit must be a number from 1 to 100",

@@ -234,6 +234,8 @@ pub(super) struct Head {
     pub keep_alive: bool,
     pub framing: Framing,
     pub expectation: Expectation,
+    /// The body has a content coding other than `identity`.
+    pub is_encoded: bool,
     pub path: Span,
     pub query: Option<Span>,
     pub secret: Option<Span>,
@@ -279,6 +281,7 @@ impl Head {
             keep_alive: fields.keep_alive(version),
             framing: fields.framing(version)?,
             expectation: fields.expectation,
+            is_encoded: fields.is_encoded,
             path: in_head(parts.path),
             query: parts.query.map(in_head),
             secret: fields.secret,
@@ -357,6 +360,7 @@ struct Fields {
     content_length: Option<u64>,
     transfer_coding: TransferCoding,
     expectation: Expectation,
+    is_encoded: bool,
     secret: Option<Span>,
     last_event_id: Option<Span>,
     origin: Option<Span>,
@@ -372,6 +376,7 @@ impl Fields {
             content_length: None,
             transfer_coding: TransferCoding::Absent,
             expectation: Expectation::None,
+            is_encoded: false,
             secret: None,
             last_event_id: None,
             origin: None,
@@ -410,6 +415,10 @@ impl Fields {
             14 if is("content-length") => self.add_content_length(value),
             15 if is("accept-encoding") => {
                 self.accept_encoding.add(span);
+                Ok(())
+            }
+            16 if is("content-encoding") => {
+                self.add_content_encoding(value);
                 Ok(())
             }
             16 if is("x-webhook-secret") => {
@@ -470,6 +479,15 @@ impl Fields {
         });
         self.content_length = Some(length);
         Ok(())
+    }
+
+    /// RFC 9110 section 8.4. `identity` is no coding for this field, but some senders say it.
+    fn add_content_encoding(&mut self, value: &[u8]) {
+        let mut codings = value
+            .split(|&byte| byte == b',')
+            .map(<[u8]>::trim_ascii)
+            .filter(|coding| !coding.is_empty());
+        self.is_encoded |= codings.any(|coding| !coding.eq_ignore_ascii_case(b"identity"));
     }
 
     /// RFC 9112 section 6.1. A well-formed list in which `chunked` is not repeated and not followed

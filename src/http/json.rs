@@ -1,25 +1,35 @@
 //! The webhook's body: a JSON object with a `message` and perhaps a `sessionId`.
 //!
 //! Called by [`route`](super::route()). Reads the text once, building nothing of what it does not
-//! use: members that are not known are passed over without recursion, whatever their depth. Never
-//! trims or changes the message.
+//! use: members that are not known are passed over without recursion, whatever their depth. A text
+//! that JSON allows and Rust's strings do not, because an escape names half a surrogate pair, is read
+//! once more. Never trims or changes the message, but for such halves.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
+use crate::json_text;
 use crate::message::{Draft, SessionId};
 
 use super::error::ErrorAnswer;
+use super::spelling;
 
 /// Reads a webhook's body (RFC 8259).
 ///
-/// The text must be UTF-8 throughout and one object with nothing but white space around it.
-/// `message` or `sessionId` twice is refused as well: parsers differ in which of the two counts.
+/// The text must be UTF-8 throughout and one object with nothing but white space around it, and perhaps
+/// a byte order mark before it. `message` or `sessionId` twice is refused: parsers differ in which of
+/// the two counts. So is a name that is nearly `sessionId`, which would send to everyone what was meant
+/// for one session.
 pub fn parse_draft(body: &[u8]) -> Result<Draft, ErrorAnswer> {
     // Checked here for the whole: serde_json does not look into strings that it passes over.
-    let text = str::from_utf8(body).map_err(|_| ErrorAnswer::InvalidJson)?;
-    let members: Members = serde_json::from_str(text).map_err(|_| ErrorAnswer::InvalidJson)?;
+    let text = str::from_utf8(body).map_err(|_| ErrorAnswer::NotUtf8)?;
+    let members = read_members(text.strip_prefix('\u{feff}').unwrap_or(text))?;
+    if members.is_misspelled {
+        return Err(ErrorAnswer::SessionMisspelled);
+    }
 
     let content = match members.message {
         Some(Value::Text(content)) if !is_blank(&content) => content,
@@ -39,11 +49,24 @@ fn is_blank(text: &str) -> bool {
     text.chars().all(|c| c.is_whitespace() || c == '\u{feff}')
 }
 
+fn read_members(text: &str) -> Result<Members<Value>, ErrorAnswer> {
+    serde_json::from_str(text).or_else(|_| {
+        let members: Members<&RawValue> =
+            serde_json::from_str(text).map_err(|_| ErrorAnswer::InvalidJson)?;
+        Ok(Members {
+            message: members.message.map(Value::of),
+            session_id: members.session_id.map(Value::of),
+            is_misspelled: members.is_misspelled,
+        })
+    })
+}
+
 /// The members that count, as far as they are there.
-#[derive(Default)]
-struct Members {
-    message: Option<Value>,
-    session_id: Option<Value>,
+struct Members<V> {
+    message: Option<V>,
+    session_id: Option<V>,
+    /// There is one whose name is nearly `sessionId`.
+    is_misspelled: bool,
 }
 
 /// A value as far as it matters here.
@@ -53,35 +76,51 @@ enum Value {
     Other,
 }
 
+impl Value {
+    fn of(json: &RawValue) -> Value {
+        match json_text::decode(json) {
+            Some(text) => Value::Text(text.into_owned()),
+            None if json.get() == "null" => Value::Null,
+            None => Value::Other,
+        }
+    }
+}
+
 /// A member's name as far as it matters here.
 enum Name {
     Message,
     SessionId,
+    Misspelled,
     Other,
 }
 
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Members, D::Error> {
-        deserializer.deserialize_map(MembersVisitor)
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for Members<V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Members<V>, D::Error> {
+        deserializer.deserialize_map(MembersVisitor(PhantomData))
     }
 }
 
-struct MembersVisitor;
+struct MembersVisitor<V>(PhantomData<V>);
 
-impl<'de> Visitor<'de> for MembersVisitor {
-    type Value = Members;
+impl<'de, V: Deserialize<'de>> Visitor<'de> for MembersVisitor<V> {
+    type Value = Members<V>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-        let mut members = Members::default();
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<V>, A::Error> {
+        let mut members = Members {
+            message: None,
+            session_id: None,
+            is_misspelled: false,
+        };
         while let Some(name) = map.next_key()? {
             let member = match name {
                 Name::Message => &mut members.message,
                 Name::SessionId => &mut members.session_id,
-                Name::Other => {
+                Name::Misspelled | Name::Other => {
+                    members.is_misspelled |= matches!(name, Name::Misspelled);
                     map.next_value::<IgnoredAny>()?;
                     continue;
                 }
@@ -95,8 +134,9 @@ impl<'de> Visitor<'de> for MembersVisitor {
 }
 
 impl<'de> Deserialize<'de> for Name {
+    /// As bytes, since a name may hold half a surrogate pair, too.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Name, D::Error> {
-        deserializer.deserialize_str(NameVisitor)
+        deserializer.deserialize_bytes(NameVisitor)
     }
 }
 
@@ -109,10 +149,11 @@ impl Visitor<'_> for NameVisitor {
         f.write_str("a member name")
     }
 
-    fn visit_str<E>(self, name: &str) -> Result<Name, E> {
+    fn visit_bytes<E>(self, name: &[u8]) -> Result<Name, E> {
         Ok(match name {
-            "message" => Name::Message,
-            "sessionId" => Name::SessionId,
+            b"message" => Name::Message,
+            b"sessionId" => Name::SessionId,
+            _ if spelling::is_nearly(name, "sessionId") => Name::Misspelled,
             _ => Name::Other,
         })
     }
@@ -191,6 +232,8 @@ mod tests {
                 r#"{"Message":"no","message":"hi","session":"x","messagE":null}"#,
                 "hi",
             ),
+            (r#"{"\ud800":1,"message":"hi"}"#, "hi"),
+            ("\u{feff}{\"message\":\"\u{feff}hi\"}", "\u{feff}hi"),
             (r#"{"a":1,"a":2,"message":"hi"}"#, "hi"),
         ] {
             assert_eq!(content(body).as_deref(), Ok(expected), "{body}");
@@ -222,8 +265,15 @@ mod tests {
             r#"[{"message":"hi"}]"#,
             "{\"message\":\"h\ni\"}",
             r#"{"message":"\x"}"#,
-            r#"{"message":"\ud800"}"#,
-            "\u{feff}{\"message\":\"hi\"}",
+            "\u{feff}",
+            "\u{feff}\u{feff}{\"message\":\"hi\"}",
+            " \u{feff}{\"message\":\"hi\"}",
+            "{\"message\":\"hi\"}\u{feff}",
+            r#"{"message":"\ud800","message":"hi"}"#,
+            r#"{"message":"\ud800"} x"#,
+            r#"{"message":"\ud800","a":01}"#,
+            r#"{"message":"\ud80"}"#,
+            r#"{"message":"\ud800\x"}"#,
             r#"{"message":"hi","a":[1,]}"#,
             r#"{"message":"hi","a":01}"#,
             r#"{"message":"hi","a":NaN}"#,
@@ -240,15 +290,105 @@ mod tests {
     }
 
     #[test]
-    fn invalid_utf8_is_invalid_wherever_it_stands() {
+    fn half_a_surrogate_pair_is_replaced() {
+        let both = |body: &str| {
+            parse_draft(body.as_bytes()).map(|draft| {
+                let session = draft.session.map(|session| session.as_str().to_owned());
+                (draft.content, session)
+            })
+        };
+        let of = |content: &str, session: &str| {
+            let session = (!session.is_empty()).then(|| session.to_owned());
+            Ok((content.to_owned(), session))
+        };
+        for (body, expected) in [
+            (r#"{"message":"\ud83d"}"#, of("\u{fffd}", "")),
+            (
+                r#" {"message":"a\ud83d\ud83d\ude00\n","sessionId":"\ude00b"} "#,
+                of("a\u{fffd}😀\n", "\u{fffd}b"),
+            ),
+            (
+                r#"{"sessionId":null,"message":"\udc00"}"#,
+                of("\u{fffd}", ""),
+            ),
+            (
+                r#"{"message":"x","sessionId":"\ud800","a":[{}]}"#,
+                of("x", "\u{fffd}"),
+            ),
+            (r#"{"message":"\ud800","sessionId":""}"#, of("\u{fffd}", "")),
+        ] {
+            assert_eq!(both(body), expected, "{body}");
+        }
+        let long = format!(
+            r#"{{"message":"x","sessionId":"\ud800{}"}}"#,
+            "x".repeat(254)
+        );
+        for (body, error) in [
+            (
+                r#"{"message":"\ud800","sessionId":1}"#,
+                ErrorAnswer::SessionNotText,
+            ),
+            (
+                r#"{"message":1,"sessionId":"\ud800"}"#,
+                ErrorAnswer::MessageRequired,
+            ),
+            (
+                r#"{"message":"\ud800","session_id":"a"}"#,
+                ErrorAnswer::SessionMisspelled,
+            ),
+            (&long, ErrorAnswer::SessionTooLong),
+        ] {
+            assert_eq!(both(body), Err(error), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_nearly_that_of_the_session_is_refused_whatever_its_value() {
+        for name in [
+            "session_id",
+            "sessionID",
+            "SessionId",
+            "session-id",
+            "sessionid",
+            "sesionId",
+            r"\u0073ession_id",
+        ] {
+            for value in [r#""a""#, "null", r#""""#, "1", r#"{"b":[]}"#] {
+                for body in [
+                    format!(r#"{{"message":"hi","{name}":{value}}}"#),
+                    format!(r#"{{"{name}":{value},"message":"hi","sessionId":"a"}}"#),
+                    format!(r#"{{"{name}":{value}}}"#),
+                ] {
+                    assert_eq!(
+                        content(&body),
+                        Err(ErrorAnswer::SessionMisspelled),
+                        "{body}"
+                    );
+                }
+            }
+        }
+        for body in [
+            r#"{"message":"hi","a":{"session_id":"b"}}"#,
+            r#"{"message":"hi","a":["session_id"]}"#,
+            r#"{"message":"hi","session":"b"}"#,
+        ] {
+            assert_eq!(content(body).as_deref(), Ok("hi"), "{body}");
+        }
+    }
+
+    #[test]
+    fn invalid_utf8_is_said_wherever_it_stands() {
         for body in [
             &b"{\"message\":\"\xff\"}"[..],
             b"{\"message\":\"hi\",\"a\":\"\xff\"}",
             b"{\"message\":\"hi\",\"\xc3\":1}",
             b"{\"message\":\"\xed\xa0\x80\"}",
             b"{\"message\":\"\xc0\x80\"}",
+            b"\xff\xfe{\0}\0",
+            b"\xef\xbb{\"message\":\"hi\"}",
+            b"\xff",
         ] {
-            assert_eq!(parse_draft(body), Err(ErrorAnswer::InvalidJson), "{body:?}");
+            assert_eq!(parse_draft(body), Err(ErrorAnswer::NotUtf8), "{body:?}");
         }
     }
 

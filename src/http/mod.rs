@@ -7,7 +7,7 @@
 //!    with `head` for the request line and the fields, `target` for the target and `Host`, `body`
 //!    for chunked framing);
 //! 2. [`route()`] decides what is asked for (`query` and `access` for who may see what, `json` for the
-//!    webhook's body);
+//!    webhook's body, `spelling` for names that are nearly right);
 //! 3. [`Responder`] encodes the answer ([`response`]).
 //!
 //! Beside it, [`named_client`] reads who the client is from what a proxy says.
@@ -47,6 +47,7 @@ pub mod request;
 mod request_line;
 pub mod response;
 pub mod route;
+mod spelling;
 mod target;
 
 #[cfg(test)]

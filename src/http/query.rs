@@ -7,6 +7,10 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 
 use super::error::ErrorAnswer;
+use super::spelling;
+
+const SESSION_ID: &str = "sessionId";
+const LAST_EVENT_ID: &str = "lastEventId";
 
 /// The parameters of a query; a resource passes over those that are not its own.
 #[derive(Default)]
@@ -21,19 +25,23 @@ pub(super) struct Parameters<'a> {
 impl<'a> Parameters<'a> {
     /// Parses a query as browsers write it (URL standard, application/x-www-form-urlencoded), but
     /// strictly: what that standard would guess at is an error. Names that are not known are
-    /// decoded, too, and passed over.
+    /// decoded, too, and passed over, unless they are nearly those of a session or an event id: a
+    /// stream would miss what is for its session, or what lies behind that event, and not know.
     pub(super) fn parse(query: &'a str) -> Result<Parameters<'a>, ErrorAnswer> {
         let mut parameters = Parameters::default();
         for pair in query.split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (name, value) = (decode(name)?, decode(value)?);
             let parameter = match &*name {
-                "sessionId" => &mut parameters.session_id,
-                "lastEventId" => &mut parameters.last_event_id,
+                SESSION_ID => &mut parameters.session_id,
+                LAST_EVENT_ID => &mut parameters.last_event_id,
                 "since" => &mut parameters.since,
                 "limit" => &mut parameters.limit,
                 "wait" => &mut parameters.wait,
-                _ => continue,
+                other => {
+                    check_spelling(other)?;
+                    continue;
+                }
             };
             if parameter.replace(value).is_some() {
                 return Err(ErrorAnswer::QueryRepeated);
@@ -41,6 +49,30 @@ impl<'a> Parameters<'a> {
         }
         Ok(parameters)
     }
+}
+
+/// An error if the query of a webhook names a session, in whatever spelling: it would be ignored
+/// there, and the message go to everyone. Nothing else in such a query matters.
+pub(super) fn check_no_session(query: &str) -> Result<(), ErrorAnswer> {
+    let names = query
+        .split('&')
+        .map(|pair| pair.split('=').next().unwrap_or_default());
+    for name in names.filter_map(|name| decode(name).ok()) {
+        if name == SESSION_ID || spelling::is_nearly(name.as_bytes(), SESSION_ID) {
+            return Err(ErrorAnswer::SessionInQuery);
+        }
+    }
+    Ok(())
+}
+
+fn check_spelling(name: &str) -> Result<(), ErrorAnswer> {
+    if spelling::is_nearly(name.as_bytes(), SESSION_ID) {
+        return Err(ErrorAnswer::SessionMisspelled);
+    }
+    if spelling::is_nearly(name.as_bytes(), LAST_EVENT_ID) {
+        return Err(ErrorAnswer::LastEventIdMisspelled);
+    }
+    Ok(())
 }
 
 /// Decodes `+` and percent escapes; a percent sign without two hexadecimal digits, and what does

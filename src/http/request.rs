@@ -33,6 +33,8 @@ pub struct Request<'a> {
     pub last_event_id: Option<&'a [u8]>,
     /// `Origin`.
     pub origin: Option<&'a [u8]>,
+    /// Whether the body has a content coding (`Content-Encoding`) other than `identity`.
+    pub is_encoded: bool,
     /// `If-None-Match`; absent if sent in several lines.
     pub if_none_match: Option<&'a [u8]>,
     /// `Accept-Encoding`; absent if sent in several lines.
@@ -429,6 +431,7 @@ impl RequestReader {
             secret: field(head.secret),
             last_event_id: field(head.last_event_id),
             origin: field(head.origin),
+            is_encoded: head.is_encoded,
             if_none_match: field(head.if_none_match),
             accept_encoding: field(head.accept_encoding),
             head: &request[..head.bytes],

@@ -19,6 +19,17 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// How long a browser may remember the answer to a preflight, in seconds.
 const PREFLIGHT_AGE_S: &str = "86400";
 
+/// The header fields that a page of another origin may send: what clients of event streams and
+/// senders of webhooks are known to add, and any other. The star covers neither `Authorization` nor
+/// requests with credentials (Fetch standard, "CORS-preflight fetch"), so the known ones are named.
+/// None of them gives a page more than a client without a browser has.
+const PREFLIGHT_HEADERS: &str = "Authorization, Cache-Control, Content-Type, Last-Event-ID, \
+    X-Requested-With, X-Webhook-Secret, traceparent, *";
+
+/// Lets pages of other origins read `Retry-After` (Fetch standard, "CORS-safelisted response-header
+/// name").
+const EXPOSE_RETRY_AFTER: &str = "Access-Control-Expose-Headers: Retry-After\r\n";
+
 /// Which web pages may read the answers (`--allow-origin`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AllowOrigin {
@@ -69,7 +80,8 @@ impl Responder {
                     [
                         "Access-Control-Allow-Origin: ",
                         &**origin,
-                        "\r\nVary: Origin\r\n",
+                        // Such a page may be behind the same log-in of a proxy as this server.
+                        "\r\nAccess-Control-Allow-Credentials: true\r\nVary: Origin\r\n",
                     ]
                     .concat()
                     .into_bytes()
@@ -147,9 +159,14 @@ impl Responder {
             // A 401 must name a scheme (RFC 9110 section 15.5.2); this one makes no browser ask.
             ErrorAnswer::Unauthorized => &["WWW-Authenticate: X-Webhook-Secret\r\n"],
             ErrorAnswer::MethodNotAllowed(allow) => &["Allow: ", allow.as_str(), "\r\n"],
-            ErrorAnswer::Unavailable { retry_after_s } => {
-                &["Retry-After: ", digits.format(retry_after_s), "\r\n"]
-            }
+            ErrorAnswer::Unavailable { retry_after_s } => &[
+                "Retry-After: ",
+                digits.format(retry_after_s),
+                "\r\n",
+                EXPOSE_RETRY_AFTER,
+            ],
+            // What would be accepted instead (RFC 9110 section 15.5.16).
+            ErrorAnswer::ContentEncoding => &["Accept-Encoding: identity\r\n"],
             _ => &[],
         };
         self.json(
@@ -176,7 +193,12 @@ impl Responder {
         let body = ["{\"error\":\"", refusal.reason(), "\"}"];
         let mut digits = itoa::Buffer::new();
         let fields: &[&str] = match refusal {
-            Refusal::Overloaded => &["Retry-After: ", digits.format(RETRY_AFTER_S), "\r\n"],
+            Refusal::Overloaded => &[
+                "Retry-After: ",
+                digits.format(RETRY_AFTER_S),
+                "\r\n",
+                EXPOSE_RETRY_AFTER,
+            ],
             _ => &[],
         };
         self.json(to, refusal.status(), fields, &body, out);
@@ -191,8 +213,9 @@ impl Responder {
             allow.as_str(),
             "\r\nAccess-Control-Allow-Methods: ",
             allow.as_str(),
-            "\r\nAccess-Control-Allow-Headers: Content-Type, X-Webhook-Secret, Last-Event-ID\r\n",
-            "Access-Control-Max-Age: ",
+            "\r\nAccess-Control-Allow-Headers: ",
+            PREFLIGHT_HEADERS,
+            "\r\nAccess-Control-Max-Age: ",
             PREFLIGHT_AGE_S,
             "\r\n\r\n",
         ];

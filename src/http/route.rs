@@ -12,7 +12,7 @@ use crate::message::{Draft, SessionId};
 use super::access::{Access, Standing};
 use super::error::{Allow, ErrorAnswer};
 use super::json::parse_draft;
-use super::query::Parameters;
+use super::query::{Parameters, check_no_session};
 use super::request::Request;
 use super::request_line::Method;
 
@@ -22,6 +22,14 @@ pub const WEBHOOK_PATH: &str = "/api/webhook";
 pub const STREAM_PATH: &str = "/api/webhook/stream";
 /// Where the history is asked for.
 pub const MESSAGES_PATH: &str = "/api/webhook/messages";
+
+/// The path by which a resource is known: that of the API may have a slash behind it.
+pub fn canonical(path: &str) -> &str {
+    match path.strip_suffix('/') {
+        Some(resource @ (WEBHOOK_PATH | STREAM_PATH | MESSAGES_PATH)) => resource,
+        _ => path,
+    }
+}
 
 /// What is to be done for a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,11 +139,11 @@ fn admit(
     access: &Access,
     is_asset: impl Fn(&str) -> bool,
 ) -> Result<Action, ErrorAnswer> {
-    match (request.path, request.method) {
+    match (canonical(request.path), request.method) {
         ("*" | WEBHOOK_PATH, Method::Options) => Ok(Action::Preflight(Allow::READ_WRITE)),
         (WEBHOOK_PATH, Method::Get | Method::Head) => Ok(Action::Status),
         (WEBHOOK_PATH, Method::Post) => match access.standing(request.secret) {
-            Standing::Open | Standing::Right => Ok(Action::Publish),
+            Standing::Open | Standing::Right => check_webhook(request),
             Standing::Wrong | Standing::Missing => Err(ErrorAnswer::Unauthorized),
         },
         (WEBHOOK_PATH, Method::Other) => Err(ErrorAnswer::MethodNotAllowed(Allow::READ_WRITE)),
@@ -155,6 +163,15 @@ fn admit(
         (_, Method::Get | Method::Head) => Ok(Action::Asset),
         (_, Method::Post | Method::Other) => Err(ErrorAnswer::MethodNotAllowed(Allow::READ)),
     }
+}
+
+/// What is to be said about a webhook before its body has come.
+fn check_webhook(request: &Request<'_>) -> Result<Action, ErrorAnswer> {
+    if request.is_encoded {
+        return Err(ErrorAnswer::ContentEncoding);
+    }
+    check_no_session(request.query.unwrap_or_default())?;
+    Ok(Action::Publish)
 }
 
 /// A session's name is what lets its streams see its messages, so it needs no secret. The

@@ -121,7 +121,7 @@ pub(super) const ENDPOINTS: [(Endpoint, &str); 5] = [
 ];
 
 /// The statuses that are told apart; any other counts as the last.
-pub(super) const STATUSES: [(u16, &str); 17] = [
+pub(super) const STATUSES: [(u16, &str); 18] = [
     (200, "200"),
     (204, "204"),
     (304, "304"),
@@ -132,6 +132,7 @@ pub(super) const STATUSES: [(u16, &str); 17] = [
     (408, "408"),
     (413, "413"),
     (414, "414"),
+    (415, "415"),
     (417, "417"),
     (431, "431"),
     (500, "500"),

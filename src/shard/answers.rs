@@ -9,7 +9,7 @@
 use std::io::IoSlice;
 
 use crate::clock::Now;
-use crate::http::route::{MESSAGES_PATH, STREAM_PATH, WEBHOOK_PATH};
+use crate::http::route::{MESSAGES_PATH, STREAM_PATH, WEBHOOK_PATH, canonical};
 use crate::http::{ErrorAnswer, Refusal, ReplyTo, Request, RequestReader, Status};
 use crate::hub::{NotStored, Receipt};
 use crate::limits::{
@@ -284,7 +284,7 @@ pub(super) fn text_of(field: &[u8]) -> Option<&str> {
 impl Endpoint {
     /// What a path is counted as; the window's files are one.
     pub(super) fn of(path: &str) -> Endpoint {
-        match path {
+        match canonical(path) {
             WEBHOOK_PATH => Endpoint::Webhook,
             STREAM_PATH => Endpoint::Stream,
             MESSAGES_PATH => Endpoint::Messages,

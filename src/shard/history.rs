@@ -174,6 +174,7 @@ impl<S: Socket> Shard<S> {
         let cache_control = if is_shared { PUBLIC } else { PRIVATE };
         let fields = [
             ("ETag", encoded.etag.as_str()),
+            ("Access-Control-Expose-Headers", "ETag"),
             ("Cache-Control", cache_control),
             // One that presents a secret must not be given what was stored for one that did not.
             ("Vary", "X-Webhook-Secret"),

@@ -63,6 +63,23 @@ const BROKEN = {
     failed: ['headers', 'resume', 'history'],
     words: /forward all request headers/,
   },
+  // Seen: mod_deflate heeds no-transform as little, and waits for 8 KiB.
+  'Apache with SetOutputFilter DEFLATE': {
+    proxy: 'apache',
+    change: (config) => config.replace('# here', '<Location />\nSetOutputFilter DEFLATE\n</Location>'),
+    failed: ['buffering', 'compression', 'heartbeat'],
+    words: /Apache: SetEnvIf Request_URI "\^\/api\/webhook" no-gzip/,
+  },
+  'Apache with SetOutputFilter DEFLATE and the remedy': {
+    proxy: 'apache',
+    change: (config) =>
+      config.replace(
+        '# here',
+        '<Location />\nSetOutputFilter DEFLATE\n</Location>\nSetEnvIf Request_URI "^/api/webhook" no-gzip',
+      ),
+    failed: [],
+    words: /compression +ok/,
+  },
   'HAProxy without http-no-delay': {
     proxy: 'haproxy',
     change: (config) => config.replace('option http-no-delay', '#'),

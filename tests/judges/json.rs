@@ -9,6 +9,7 @@ use crate::seed;
 use crate::support::{Connection, EventStream, Server};
 
 const INVALID: &str = "Invalid JSON";
+const NOT_UTF8: &str = "Body is not UTF-8";
 const NO_MESSAGE: &str = "Message is required and must be a non-empty string";
 
 struct Case {
@@ -21,7 +22,7 @@ enum Outcome {
     /// Accepted; this comes back.
     Content(String),
     /// Refused with this reason.
-    Refused(&'static str),
+    Refused(String),
 }
 
 impl Case {
@@ -35,22 +36,28 @@ impl Case {
             None => (rest, None),
         };
         let text = |verdict: &str| String::from_utf8(unescape(verdict)).unwrap();
-        let outcome = match (&name[..2], kind, verdict) {
-            ("y_", "value", None) => Outcome::Content("m".into()),
-            ("i_", _, Some("400")) | ("n_" | "o_", _, None) => Outcome::Refused(INVALID),
-            ("y_" | "i_", _, Some(content)) => Outcome::Content(text(content)),
-            ("m_", _, None) => Outcome::Refused(NO_MESSAGE),
-            _ => panic!("no outcome: {line}"),
-        };
         let (before, after) = match kind {
             "value" => (&br#"{"message":"m","x":"#[..], &b"}"[..]),
             "text" => (&br#"{"message":"#[..], &b"}"[..]),
             "body" => (&b""[..], &b""[..]),
             _ => panic!("no such kind: {line}"),
         };
+        let body = [before, &unescape(bytes), after].concat();
+        let is_utf8 = str::from_utf8(&body).is_ok();
+        let invalid = if is_utf8 { INVALID } else { NOT_UTF8 };
+        let outcome = match (&name[..2], kind, verdict) {
+            ("y_", "value", None) => Outcome::Content("m".into()),
+            ("i_", _, Some("400")) | ("n_" | "o_", _, None) => Outcome::Refused(invalid.into()),
+            ("i_", _, Some(verdict)) if verdict.starts_with("400 ") => {
+                Outcome::Refused(verdict["400 ".len()..].into())
+            }
+            ("y_" | "i_", _, Some(content)) => Outcome::Content(text(content)),
+            ("m_", _, None) => Outcome::Refused(NO_MESSAGE.into()),
+            _ => panic!("no outcome: {line}"),
+        };
         Case {
             name: name.into(),
-            body: [before, &unescape(bytes), after].concat(),
+            body,
             outcome,
         }
     }

@@ -290,15 +290,14 @@ impl Model {
         let timestamp_ms = tail[..digits].parse().expect("a number");
 
         let offer = &self.offers[key];
-        let json = |text: &str| serde_json::to_string(text).expect("text is JSON");
         let session = offer.session.map(session_name);
         assert_eq!(frame.session.map(SessionId::as_str), session.as_deref());
         let session = session.map_or(String::new(), |name| {
-            format!(",\"sessionId\":{}", json(&name))
+            format!(",\"sessionId\":{}", one_line(&name))
         });
         let expected = format!(
             "data: {{\"type\":\"webhook_message\",\"id\":\"{id}\",\"content\":{},\"timestamp\":{timestamp_ms}{session}}}\nid: {}-{}\n\n",
-            json(&offer.content),
+            one_line(&offer.content),
             self.epoch,
             frame.seq,
         );
@@ -312,6 +311,14 @@ impl Model {
             frame_bytes: frame.bytes.len(),
         }
     }
+}
+
+/// A text as JSON without what some clients take for the end of a line.
+pub fn one_line(text: &str) -> String {
+    let json = serde_json::to_string(text).expect("text is JSON");
+    json.replace('\u{85}', "\\u0085")
+        .replace('\u{2028}', "\\u2028")
+        .replace('\u{2029}', "\\u2029")
 }
 
 fn event_of<'a>(frame: &FrameRef<'a>) -> &'a [u8] {

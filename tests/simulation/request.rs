@@ -2,7 +2,7 @@
 
 use fastrand::Rng;
 
-use super::model::{Model, SESSIONS, View, session_name};
+use super::model::{Model, SESSIONS, View, one_line, session_name};
 use super::stream::StreamSpec;
 
 pub const SECRET: &str = "open sesame";
@@ -65,18 +65,19 @@ pub fn webhook(rng: &mut Rng, setting: &Setting, model: &mut Model) -> Request {
     let is_plain = rng.bool();
     let key = model.offer(session, None, |key| {
         let mut content = filler(key, bytes_max, is_plain);
-        // Escapes in the body count as well.
-        while body_of(&content, session).len() > setting.body_bytes_max {
+        // Escapes count as well, those of the event too: else the event may be over its limit.
+        while body_of(&content, session, one_line).len() > setting.body_bytes_max {
             let half = content.len() / 2;
             cut(&mut content, half.max(format!("m{key}:").len()));
         }
         if bytes_max == setting.body_bytes_max {
-            let room = setting.body_bytes_max - body_of(&content, session).len();
+            let room = setting.body_bytes_max - body_of(&content, session, one_line).len();
             content.extend(std::iter::repeat_n('x', room));
         }
         content
     });
-    let body = body_of(&model.offers[key].content, session);
+    let json: fn(&str) -> String = if key % 2 == 0 { one_line } else { plain };
+    let body = body_of(&model.offers[key].content, session, json);
     let is_http10 = rng.u8(..8) == 0;
     let asks_to_close = rng.u8(..16) == 0;
     let mut request = Request {
@@ -143,6 +144,8 @@ pub fn other(rng: &mut Rng, setting: &Setting) -> Request {
         ("POST /api/webhook/stream", "", 405),
         ("GET /api/webhook/stream?sessionId=%zz", "", 400),
         ("GET /api/webhook/stream?sessionId=a&sessionId=b", "", 400),
+        ("GET /api/webhook/stream?session_id=a", "", 400),
+        ("GET /api/webhook/", "", 200),
     ];
     let session_too_long = format!("{{\"message\":\"x\",\"sessionId\":\"{long}\"}}");
     let bodies = [
@@ -151,6 +154,7 @@ pub fn other(rng: &mut Rng, setting: &Setting) -> Request {
         "{\"message\":\" \\t\"}",
         "{\"message\":1}",
         "{\"message\":\"x\",\"sessionId\":7}",
+        "{\"message\":\"x\",\"session_id\":\"a\"}",
         "{\"message\":\"x\"} x",
         &session_too_long,
     ];
@@ -335,7 +339,7 @@ fn draw_id(rng: &mut Rng, model: &Model) -> Option<(bool, u64, String)> {
 pub fn filler(key: usize, bytes_max: usize, is_plain: bool) -> String {
     const PLAIN: &str = "the quick brown fox jumps over the lazy dog ";
     const HARD: &str =
-        "\n\r\n\ndata: x\u{0}\u{1f}\"\\/\u{7f}\u{e9}\u{2028}\u{1f600}\u{feff} id: 1 ";
+        "\n\r\n\ndata: x\u{0}\u{1f}\"\\/\u{7f}\u{e9}\u{2028}\u{85}\u{2029}\u{1f600}\u{feff} id: 1 ";
     let mut content = format!("m{key}:");
     let pattern = if is_plain { PLAIN } else { HARD };
     while content.len() < bytes_max {
@@ -351,8 +355,11 @@ fn cut(text: &mut String, bytes_max: usize) {
     text.truncate(end.unwrap_or(0));
 }
 
-fn body_of(content: &str, session: Option<usize>) -> String {
-    let json = |text: &str| serde_json::to_string(text).expect("text is JSON");
+fn plain(text: &str) -> String {
+    serde_json::to_string(text).expect("text is JSON")
+}
+
+fn body_of(content: &str, session: Option<usize>, json: fn(&str) -> String) -> String {
     match session {
         None => format!("{{\"message\":{}}}", json(content)),
         Some(index) => {

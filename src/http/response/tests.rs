@@ -105,6 +105,21 @@ fn errors_carry_what_their_status_asks_for() {
             "Retry-After: 30",
         ),
         (
+            ErrorAnswer::Unavailable { retry_after_s: 30 },
+            "503 Service Unavailable",
+            "Access-Control-Expose-Headers: Retry-After",
+        ),
+        (
+            ErrorAnswer::ContentEncoding,
+            "415 Unsupported Media Type",
+            "Accept-Encoding: identity",
+        ),
+        (
+            ErrorAnswer::MessageTooLarge,
+            "413 Content Too Large",
+            "Cache-Control: no-store",
+        ),
+        (
             ErrorAnswer::Internal,
             "500 Internal Server Error",
             "Cache-Control: no-store",
@@ -133,7 +148,15 @@ fn every_reason_stands_in_json_as_it_is() {
         ErrorAnswer::Unauthorized,
         ErrorAnswer::NotFound,
         ErrorAnswer::MethodNotAllowed(Allow::READ),
+        ErrorAnswer::ContentEncoding,
+        ErrorAnswer::NotUtf8,
         ErrorAnswer::InvalidJson,
+        ErrorAnswer::SessionMisspelled,
+        ErrorAnswer::SessionInQuery,
+        ErrorAnswer::LastEventIdMisspelled,
+        ErrorAnswer::LimitOutOfRange,
+        ErrorAnswer::WaitOutOfRange,
+        ErrorAnswer::MessageTooLarge,
         ErrorAnswer::MessageRequired,
         ErrorAnswer::SessionNotText,
         ErrorAnswer::SessionTooLong,
@@ -172,7 +195,8 @@ fn a_preflight_has_no_length() {
         format!(
             "HTTP/1.1 204 No Content\r\n{BEGIN}Allow: GET, HEAD, OPTIONS\r\n\
              Access-Control-Allow-Methods: GET, HEAD, OPTIONS\r\n\
-             Access-Control-Allow-Headers: Content-Type, X-Webhook-Secret, Last-Event-ID\r\n\
+             Access-Control-Allow-Headers: Authorization, Cache-Control, Content-Type, \
+             Last-Event-ID, X-Requested-With, X-Webhook-Secret, traceparent, *\r\n\
              Access-Control-Max-Age: 86400\r\n\r\n"
         )
     );
@@ -218,6 +242,9 @@ fn a_listed_origin_is_echoed_and_any_other_is_not() {
         responder.status_ok(responder.reply_to(&request), &mut out);
         let text = String::from_utf8(out).unwrap();
         assert!(text.contains("\r\nVary: Origin\r\n"), "{text}");
+        let credentials = "\r\nAccess-Control-Allow-Credentials: true\r\n";
+        let is_allowed = text.contains("\r\nAccess-Control-Allow-Origin: ");
+        assert_eq!(text.contains(credentials), is_allowed, "{text}");
         text.lines()
             .find_map(|line| line.strip_prefix("Access-Control-Allow-Origin: "))
             .map(str::to_owned)

@@ -67,6 +67,24 @@ fn each_path_has_its_methods() {
         (Post, "/", not_allowed(Allow::READ)),
         (Other, "/", not_allowed(Allow::READ)),
         (Options, "*", Route::Preflight(Allow::READ_WRITE)),
+        (Get, "/api/webhook/", Route::Status),
+        (
+            Post,
+            "/api/webhook/",
+            Route::Error(ErrorAnswer::InvalidJson),
+        ),
+        (Other, "/api/webhook/", not_allowed(Allow::READ_WRITE)),
+        (
+            Options,
+            "/api/webhook/",
+            Route::Preflight(Allow::READ_WRITE),
+        ),
+        (Post, "/api/webhook/stream/", not_allowed(Allow::READ)),
+        (
+            Options,
+            "/api/webhook/messages/",
+            Route::Preflight(Allow::READ),
+        ),
     ] {
         assert_eq!(
             route(&request(method, path), &open(), is_asset),
@@ -76,9 +94,12 @@ fn each_path_has_its_methods() {
     }
     for path in [
         "/api",
-        "/api/webhook/",
-        "/api/webhook/stream/",
-        "/api/webhook/messages/",
+        "/api/webhook//",
+        "/api/webhook/stream//",
+        "/api/webhook/./",
+        "/api/",
+        "/x/",
+        "//",
         "//api/webhook",
         "/API/webhook",
         "/api/%77ebhook",
@@ -105,10 +126,12 @@ fn a_stream_by_head_or_get() {
             last_event_id: None,
             head_only,
         };
-        assert_eq!(
-            route(&request(method, STREAM_PATH), &open(), is_asset),
-            Route::Subscribe(expected)
-        );
+        for path in [STREAM_PATH, "/api/webhook/stream/"] {
+            assert_eq!(
+                route(&request(method, path), &open(), is_asset),
+                Route::Subscribe(expected.clone())
+            );
+        }
     }
 }
 
@@ -155,6 +178,39 @@ fn publishing_takes_the_secret_before_the_body_is_looked_at() {
         assert_eq!(publish(&guarded(), wrong, body), unauthorized, "{wrong:?}");
         assert_eq!(publish(&guarded(), wrong, b"{"), unauthorized, "{wrong:?}");
     }
+}
+
+#[test]
+fn a_webhook_that_is_encoded_or_names_its_session_in_the_query_is_refused_by_its_head() {
+    let before = |target: &str, is_encoded, access: &Access| {
+        let head = Request {
+            is_encoded,
+            ..request(Method::Post, target)
+        };
+        error_before_body(&head, access, is_asset)
+    };
+    let in_query = Some(ErrorAnswer::SessionInQuery);
+    for (query, expected) in [
+        ("sessionId=a", in_query),
+        ("a=b&session_id=c", in_query),
+        ("session%49d", in_query),
+        ("%zz&SessionId=a", in_query),
+        ("", None),
+        ("a=sessionId&session=x", None),
+        ("%zz&%FF=a", None),
+    ] {
+        let target = format!("{WEBHOOK_PATH}?{query}");
+        assert_eq!(before(&target, false, &open()), expected, "{query}");
+    }
+    let encoded = Some(ErrorAnswer::ContentEncoding);
+    assert_eq!(before(WEBHOOK_PATH, true, &open()), encoded);
+    let unauthorized = Some(ErrorAnswer::Unauthorized);
+    assert_eq!(before(WEBHOOK_PATH, true, &guarded()), unauthorized);
+    let get = Request {
+        is_encoded: true,
+        ..request(Method::Get, WEBHOOK_PATH)
+    };
+    assert_eq!(error_before_body(&get, &open(), is_asset), None);
 }
 
 #[test]
@@ -228,7 +284,7 @@ fn the_query_is_decoded_strictly() {
         ("sessionId=a=b", session("a=b")),
         ("sessionId=%C3%A9", session("é")),
         ("session%49d=a", session("a")),
-        ("sessionid=a", View::Everything),
+        ("session=a", View::Everything),
         (&format!("sessionId={longest}"), session(&longest)),
     ] {
         assert_eq!(of_query(query), Ok(expected), "{query}");
@@ -248,6 +304,12 @@ fn the_query_is_decoded_strictly() {
         ("sessionId=&sessionId=a", ErrorAnswer::QueryRepeated),
         ("sessionId=a&session%49d=b", ErrorAnswer::QueryRepeated),
         ("lastEventId=1&lastEventId=1", ErrorAnswer::QueryRepeated),
+        ("sessionid=a", ErrorAnswer::SessionMisspelled),
+        ("sessionId=a&session_id=a", ErrorAnswer::SessionMisspelled),
+        ("SessionID=", ErrorAnswer::SessionMisspelled),
+        ("session%2Did", ErrorAnswer::SessionMisspelled),
+        ("lastEventID=1", ErrorAnswer::LastEventIdMisspelled),
+        ("Last-Event-ID=1", ErrorAnswer::LastEventIdMisspelled),
         (
             &format!("sessionId={longest}x"),
             ErrorAnswer::SessionTooLong,
@@ -314,6 +376,7 @@ fn a_bad_query_of_the_history_is_refused() {
         ("wait=1&wait=1", None, ErrorAnswer::QueryRepeated),
         ("since=a&since=b", None, ErrorAnswer::QueryRepeated),
         ("since=%", None, ErrorAnswer::QueryMalformed),
+        ("session_id=a", None, ErrorAnswer::SessionMisspelled),
     ] {
         let target = format!("{MESSAGES_PATH}?{query}");
         let request = Request {

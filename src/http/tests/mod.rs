@@ -35,6 +35,7 @@ pub(super) fn request(method: Method, target: &str) -> Request<'_> {
         secret: None,
         last_event_id: None,
         origin: None,
+        is_encoded: false,
         if_none_match: None,
         accept_encoding: None,
         head: b"",

@@ -23,7 +23,20 @@ http {
     include ${directory}/hookcast.conf;
 }`;
 
-/** By name: the file of the configuration, and how to start the program with it. */
+const APACHE = `
+ServerRoot DIRECTORY
+PidFile DIRECTORY/pid
+ErrorLog DIRECTORY/error.log
+ServerName localhost
+Listen 127.0.0.1:8080
+${['mpm_event', 'authz_core', 'proxy', 'proxy_http', 'filter', 'deflate', 'setenvif']
+  .map((name) => `LoadModule ${name}_module /usr/lib/apache2/modules/mod_${name}.so`)
+  .join('\n')}
+ProxyPass / http://127.0.0.1:3000/
+# here
+`;
+
+/** By name: the configuration or its file, and how to start the program with it. */
 const KINDS = {
   nginx: {
     file: 'nginx.conf',
@@ -53,9 +66,18 @@ const KINDS = {
       proxy.process.start('caddy', ['run', '--adapter', 'caddyfile', '--config', file]);
     },
   },
+  // Not recommended: here for what people have in their servers already.
+  apache: {
+    config: APACHE,
+    start(proxy, config) {
+      const text = config.replaceAll('DIRECTORY', proxy.directory);
+      proxy.process.start('apache2', ['-D', 'FOREGROUND', '-f', proxy.write('apache.conf', text)]);
+    },
+  },
 };
 
-export const PROXIES = Object.keys(KINDS);
+/** Those that the README recommends a configuration for. */
+export const PROXIES = Object.keys(KINDS).filter((name) => KINDS[name].file);
 
 /** The configuration file of a proxy. */
 export const fileOf = (name) => KINDS[name].file;
@@ -68,7 +90,8 @@ export class Proxy {
     const proxy = new Proxy();
     proxy.name = name;
     proxy.port = await freePort();
-    const config = change(recommended(KINDS[name].file))
+    const { file, config: text = recommended(file) } = KINDS[name];
+    const config = change(text)
       .replaceAll('8080', proxy.port)
       .replaceAll('3000', originPort);
     KINDS[name].start(proxy, config);

@@ -7,10 +7,14 @@ use serde_json::Value;
 
 pub fn run(body: &[u8]) {
     let outcome = publish(body);
+    let Ok(text) = str::from_utf8(body) else {
+        return assert_eq!(outcome, Err(ErrorAnswer::NotUtf8));
+    };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // The server passes over members that it does not know without building them, so it takes some
-    // that this reader has no room for (numbers beyond a double, half surrogates); and it refuses
+    // that this reader has no room for (numbers beyond a double); and it refuses
     // a member that counts and comes twice, of which this reader takes the last.
-    let Ok(value) = serde_json::from_slice::<Value>(body) else {
+    let Ok(value) = serde_json::from_str::<Value>(&without_halves(text)) else {
         return;
     };
     let Value::Object(members) = value else {
@@ -21,6 +25,9 @@ pub fn run(body: &[u8]) {
             is_repeated(body, "message") || is_repeated(body, "sessionId"),
             "an object is refused"
         );
+    }
+    if members.keys().any(|name| is_nearly_session_id(name)) {
+        return assert_eq!(outcome, Err(ErrorAnswer::SessionMisspelled));
     }
     let content = match members.get("message") {
         Some(Value::String(content)) if !is_blank(content) => content,
@@ -37,6 +44,66 @@ pub fn run(body: &[u8]) {
     let draft = outcome.expect("a webhook is refused");
     assert_eq!(draft.content, *content);
     assert_eq!(draft.session.as_ref().map_or("", |id| id.as_str()), session);
+}
+
+/// The text with every escape of half a surrogate pair made that of U+FFFD. Backslashes that are no
+/// part of a string are no JSON, whatever becomes of them.
+fn without_halves(text: &str) -> String {
+    let unit_at = |at: usize| {
+        let digits = text.get(at..at + 6)?.strip_prefix("\\u")?;
+        let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_hex
+            .then(|| u32::from_str_radix(digits, 16).ok())
+            .flatten()
+    };
+    let mut out = String::new();
+    let mut at = 0;
+    while let Some(c) = text[at..].chars().next() {
+        let step = match (unit_at(at), unit_at(at + 6)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
+            (Some(0xd800..=0xdfff), _) => {
+                out.push_str("\\ufffd");
+                at += 6;
+                continue;
+            }
+            (Some(_), _) => 6,
+            (None, _) if c == '\\' => 1 + text[at + 1..].chars().next().map_or(0, char::len_utf8),
+            (None, _) => c.len_utf8(),
+        };
+        out.push_str(&text[at..at + step]);
+        at += step;
+    }
+    out
+}
+
+/// By the table of edit distances, swaps of neighbours included, over the letters of both names.
+fn is_nearly_session_id(name: &str) -> bool {
+    if name == "sessionId" || name.len() > 32 {
+        return false;
+    }
+    let kept = |byte: &u8| byte.is_ascii_alphanumeric() || !byte.is_ascii();
+    let a: Vec<u8> = name
+        .bytes()
+        .filter(kept)
+        .map(|b| b.to_ascii_lowercase())
+        .collect();
+    let b = b"sessionid";
+    let mut edits = vec![vec![0_usize; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            edits[i][j] = if i == 0 || j == 0 {
+                i.max(j)
+            } else {
+                let replaced = edits[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                let mut least = replaced.min(edits[i - 1][j] + 1).min(edits[i][j - 1] + 1);
+                if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                    least = least.min(edits[i - 2][j - 2] + 1);
+                }
+                least
+            };
+        }
+    }
+    edits[a.len()][b.len()] <= 1
 }
 
 /// Sends a body on the way that the server's connections take it.
