@@ -108,21 +108,30 @@ pub fn push_entry(out: &mut Vec<u8>, event: &[u8]) {
     out.extend_from_slice(object);
 }
 
-/// Appends the first events of a stream: how long to wait before a reconnect, and what comes next.
+/// Appends the first event of a stream: how long to wait before a reconnect, and what comes next.
+///
+/// `place` is the id that the stream begins behind, if it can be resumed there. Without it a client
+/// that has seen no message has no id to come back with. Some clients forget the id that they had at
+/// an event without one (crates.io: eventsource-client, reqwest-eventsource).
 pub fn push_connected(
     out: &mut Vec<u8>,
     framing: Framing,
     retry_ms: u64,
     timestamp_ms: u64,
     replay: u64,
+    place: Option<EventId>,
 ) {
     push_event(out, framing, |out| {
         push_fmt(
             out,
             format_args!(
-                "retry: {retry_ms}\ndata: {{\"type\":\"connected\",\"timestamp\":{timestamp_ms},\"replay\":{replay}}}\n\n"
+                "retry: {retry_ms}\ndata: {{\"type\":\"connected\",\"timestamp\":{timestamp_ms},\"replay\":{replay}}}\n"
             ),
         );
+        if let Some(id) = place {
+            push_fmt(out, format_args!("id: {id}\n"));
+        }
+        out.push(b'\n');
     });
 }
 
@@ -273,10 +282,20 @@ mod tests {
     #[test]
     fn own_events_exist_in_both_framings() {
         let mut bare = Vec::new();
-        push_connected(&mut bare, Framing::Bare, 1500, 42, 3);
+        push_connected(&mut bare, Framing::Bare, 1500, 42, 3, None);
         assert_eq!(
             bare,
             b"retry: 1500\ndata: {\"type\":\"connected\",\"timestamp\":42,\"replay\":3}\n\n"
+        );
+        let place = EventId {
+            epoch: Epoch(0xab),
+            seq: 6,
+        };
+        bare.clear();
+        push_connected(&mut bare, Framing::Bare, 1500, 42, 0, Some(place));
+        assert_eq!(
+            bare,
+            b"retry: 1500\ndata: {\"type\":\"connected\",\"timestamp\":42,\"replay\":0}\nid: 00000000000000ab-6\n\n"
         );
         let mut chunked = Vec::new();
         push_gap(&mut chunked, Framing::Chunked, 9);

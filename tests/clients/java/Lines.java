@@ -6,6 +6,7 @@ import java.net.http.HttpResponse.BodyHandlers;
 /** The loop over lines that people write around the JDK's HTTP client. */
 class Lines {
     private static String id = "";
+    private static String data = "";
 
     public static void main(String[] args) throws Exception {
         var request = HttpRequest.newBuilder(URI.create(args[0])).header("Accept", "text/event-stream");
@@ -23,7 +24,11 @@ class Lines {
 
     private static void line(String line) {
         if (line.startsWith("id: ")) id = line.substring(4);
-        if (line.startsWith("data: ")) print("{\"data\":" + quoted(line.substring(6)) + ",\"id\":" + quoted(id) + "}");
+        if (line.startsWith("data: ")) data = line.substring(6);
+        if (line.isEmpty() && !data.isEmpty()) {
+            print("{\"data\":" + quoted(data) + ",\"id\":" + quoted(id) + "}");
+            data = "";
+        }
     }
 
     private static void print(String line) {

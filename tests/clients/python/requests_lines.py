@@ -9,12 +9,16 @@ def listen():
     headers = {"Accept": "text/event-stream", **report.HEADERS}
     with requests.get(report.URL, headers=headers, stream=True) as response:
         response.raise_for_status()
-        event_id = ""
+        event_id, data = "", []
         for line in response.iter_lines(decode_unicode=True):
-            if line.startswith("id:"):
-                event_id = line[3:].strip()
-            if line.startswith("data:"):
-                report.event(line[5:].strip(), event_id)
+            name, _, value = line.partition(": ")
+            if name == "id":
+                event_id = value
+            elif name == "data":
+                data.append(value)
+            elif line == "" and data:
+                report.event("\n".join(data), event_id)
+                data = []
 
 
 report.run(listen)

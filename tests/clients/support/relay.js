@@ -7,7 +7,7 @@ import { EventEmitter, once } from 'node:events';
 import net from 'node:net';
 
 /** Cuts a stream right behind its `connected` event. */
-export const afterConnected = (text) => endOf(text, /"type":"connected"[^\n]*\n\n\r\n/);
+export const afterConnected = (text) => endOf(text, /"type":"connected"[^\n]*\n(id: [^\n]*\n)?\n\r\n/);
 
 /** Cuts a stream in the middle of `marker`. */
 export const inside = (marker) => (text) => endOf(text, new RegExp(marker.slice(0, marker.length / 2)));

@@ -19,15 +19,18 @@ func main() {
 	}
 	response, err := http.DefaultClient.Do(request)
 	check(err)
-	id := ""
+	id, data := "", ""
 	scanner := bufio.NewScanner(response.Body)
 	for scanner.Scan() {
-		line := scanner.Text()
-		if strings.HasPrefix(line, "id: ") {
-			id = strings.TrimPrefix(line, "id: ")
-		}
-		if strings.HasPrefix(line, "data: ") {
-			out.Encode(map[string]string{"data": strings.TrimPrefix(line, "data: "), "id": id})
+		name, value, _ := strings.Cut(scanner.Text(), ": ")
+		switch {
+		case name == "id":
+			id = value
+		case name == "data":
+			data = value
+		case scanner.Text() == "" && data != "":
+			out.Encode(map[string]string{"data": data, "id": id})
+			data = ""
 		}
 	}
 	check(scanner.Err())
