@@ -282,7 +282,9 @@ struct Watch<'a> {
     seen: StreamSeen,
     /// By content: when it came, and its event id.
     messages: HashMap<String, (Duration, Option<String>)>,
+    /// Of the event that is being read: its id, and its message with the time it came.
     event_id: Option<String>,
+    message: Option<(Duration, String)>,
 }
 
 impl Watch<'_> {
@@ -292,6 +294,7 @@ impl Watch<'_> {
             seen: StreamSeen::default(),
             messages: HashMap::new(),
             event_id: None,
+            message: None,
         }
     }
 
@@ -308,7 +311,12 @@ impl Watch<'_> {
     }
 
     fn take_line(&mut self, at: Duration, line: &str) {
-        if line.starts_with(':') {
+        if line.is_empty() {
+            let event_id = self.event_id.take();
+            if let Some((at, content)) = self.message.take() {
+                self.messages.insert(content, (at, event_id));
+            }
+        } else if line.starts_with(':') {
             self.seen.heartbeats.push(at);
         } else if let Some(id) = line.strip_prefix("id: ") {
             self.event_id = Some(id.to_owned());
@@ -317,8 +325,7 @@ impl Watch<'_> {
             if data["type"] == "connected" {
                 self.seen.connected = Some(at);
             } else if let Some(content) = data["content"].as_str() {
-                let event = (at, self.event_id.take());
-                self.messages.insert(content.to_owned(), event);
+                self.message = Some((at, content.to_owned()));
             }
         }
     }

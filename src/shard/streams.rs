@@ -24,6 +24,8 @@ use crate::sse::frame::{self, Framing};
 /// A subscription, free of its request's bytes.
 pub(super) struct Subscriber {
     view: http::View,
+    /// The ring's.
+    epoch: Epoch,
     /// The message to resume after, if the stream's last event id is one of ours.
     resume_after: Option<u64>,
     /// How long it lives, if a cache may give it to many clients.
@@ -49,6 +51,7 @@ impl Subscriber {
         to.keep_alive = false;
         Subscriber {
             view: subscription.view,
+            epoch,
             resume_after: id.filter(|id| id.epoch == epoch).map(|id| id.seq),
             shared_ms,
             to,
@@ -122,6 +125,10 @@ impl<S: Socket> Shard<S> {
             retry_ms,
             now.unix_ms,
             start.replay,
+            start.after.map(|seq| EventId {
+                epoch: subscriber.epoch,
+                seq,
+            }),
         );
         if start.missed > 0 {
             self.tally.count(Counter::Gaps, 1);

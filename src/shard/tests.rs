@@ -310,9 +310,10 @@ fn what_is_copied_for_a_stream_has_its_framing() {
         node.ask(&peer, request.as_bytes());
         let answer = peer.take();
         let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        let message = "data: {\"type\":\"webhook_message\"";
         let is_message = |event: &&str| match event.trim_start().split_once("\r\n") {
-            Some((_, event)) => is_chunked && event.starts_with("id: "),
-            None => !is_chunked && event.starts_with("id: "),
+            Some((_, event)) => is_chunked && event.starts_with(message),
+            None => !is_chunked && event.starts_with(message),
         };
         let messages = body.split_inclusive("\n\n").filter(is_message);
         assert_eq!(messages.count(), 100, "{body}");

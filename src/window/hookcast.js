@@ -227,6 +227,8 @@ export class Stream extends EventTarget {
           connected = true;
           reason = 'lost';
           replay = data.replay;
+          // Where it begins: the place to come back to before the first message.
+          if (eventId) this.#lastEventId = eventId;
           this.#failures = 0;
           this.#announce({ state: 'live' });
         } else if (data?.type === 'gap') {

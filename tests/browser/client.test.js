@@ -142,6 +142,13 @@ describe('a scripted stream', () => {
     assert.equal(followed.stream.lastEventId, 'e-3');
   });
 
+  it('resumes behind `connected` where no message came', async (t) => {
+    const server = await script(t, ending(connected(0, 10, 'e-7')), streaming(connected(1, 10, 'e-7'), frame('e-8', 'a')));
+    const followed = follow(t, { url: server.url });
+    await followed.message('a');
+    assert.match(server.requests[1].url, /lastEventId=e-7/);
+  });
+
   it('goes on from what a caller held before', async (t) => {
     const server = await script(t, streaming(connected(2), frame('f-8', 'a'), frame('f-9', 'b')));
     const followed = follow(t, { url: server.url, lastEventId: 'e-1', seenIds: ['a'] });

@@ -311,10 +311,10 @@ impl Model {
             format!(",\"sessionId\":{}", one_line(&name))
         });
         let expected = format!(
-            "id: {}-{}\ndata: {{\"type\":\"webhook_message\",\"id\":\"{id}\",\"content\":{},\"timestamp\":{timestamp_ms}{session}}}\n\n",
+            "data: {{\"type\":\"webhook_message\",\"id\":\"{id}\",\"content\":{},\"timestamp\":{timestamp_ms}{session}}}\nid: {}-{}\n\n",
+            one_line(&offer.content),
             self.epoch,
             frame.seq,
-            one_line(&offer.content),
         );
         assert_eq!(text, expected, "message {key} is not what was offered");
         Stored {
