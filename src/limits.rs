@@ -240,6 +240,10 @@ pub const CONNECTIONS_MAX_LIMIT: usize = 1 << 20;
 /// Longest secret in bytes: it has to fit into a request head with other headers beside it.
 pub const SECRET_BYTES_MAX: usize = 4 * 1024;
 
+/// Most characters of a server's or a variable's text that one of ours quotes: two lines of a
+/// terminal.
+pub const FOREIGN_TEXT_CHARS_MAX: usize = 160;
+
 /// Largest `--kv-ca-file` in bytes: the certificates of all public authorities take 220 KiB.
 pub const CA_FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
