@@ -10,11 +10,15 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use rustls::pki_types::CertificateDer;
 use ureq::config::ConfigBuilder;
 use ureq::http::Uri;
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::typestate::AgentScope;
 use ureq::{Agent, Proxy};
+
+use crate::foreign_text::Secrets;
+use crate::pem;
 
 /// The certificates to trust are malformed, or there are none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +47,13 @@ pub fn config(
         .tls_config(TlsConfig::builder().root_certs(roots).build()))
 }
 
+/// What of a client's no text may show: its secret, and the passwords of its proxies.
+pub fn secrets(secret: Option<&str>) -> Secrets {
+    Secrets::default()
+        .with(secret.unwrap_or_default())
+        .with_proxies(|name| std::env::var(name).ok())
+}
+
 fn is_loopback(endpoint: &Uri) -> bool {
     let host = endpoint.host().unwrap_or_default().trim_matches(['[', ']']);
     host == "localhost"
@@ -52,15 +63,7 @@ fn is_loopback(endpoint: &Uri) -> bool {
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, BadCertificates> {
-    let mut certificates = Vec::new();
-    for item in parse_pem(pem) {
-        if let PemItem::Certificate(certificate) = item.map_err(|_| BadCertificates)? {
-            certificates.push(certificate);
-        }
-    }
-    if certificates.is_empty() {
-        Err(BadCertificates)
-    } else {
-        Ok(certificates)
-    }
+    let certificates = pem::authorities(pem).map_err(|_| BadCertificates)?;
+    let owned = |der: &CertificateDer<'_>| Certificate::from_der(der).to_owned();
+    Ok(certificates.iter().map(owned).collect())
 }
