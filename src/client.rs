@@ -13,9 +13,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use rustls::pki_types::CertificateDer;
 use ureq::config::ConfigBuilder;
 use ureq::http::Uri;
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::typestate::AgentScope;
 use ureq::{Agent, Proxy, ProxyProtocol};
 
@@ -31,6 +32,9 @@ const PROXY_VARIABLES: [&str; 6] = [
 
 /// The variables that list hosts to be called directly, the first that counts first, as in curl.
 const NO_PROXY_VARIABLES: [&str; 2] = ["no_proxy", "NO_PROXY"];
+
+use crate::foreign_text::Secrets;
+use crate::pem;
 
 /// The certificates to trust are malformed, or there are none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +57,13 @@ pub fn config(
         .proxy(proxy)
         .user_agent(concat!("hookcast/", env!("CARGO_PKG_VERSION")))
         .tls_config(TlsConfig::builder().root_certs(roots).build()))
+}
+
+/// What of a client's no text may show: its secret, and the passwords of its proxies.
+pub fn secrets(secret: Option<&str>) -> Secrets {
+    Secrets::default()
+        .with(secret.unwrap_or_default())
+        .with_proxies(|name| std::env::var(name).ok())
 }
 
 /// The proxy for an address, if it is to be called through one.
@@ -149,17 +160,9 @@ fn network(part: &str) -> (&str, u32) {
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, BadCertificates> {
-    let mut certificates = Vec::new();
-    for item in parse_pem(pem) {
-        if let PemItem::Certificate(certificate) = item.map_err(|_| BadCertificates)? {
-            certificates.push(certificate);
-        }
-    }
-    if certificates.is_empty() {
-        Err(BadCertificates)
-    } else {
-        Ok(certificates)
-    }
+    let certificates = pem::authorities(pem).map_err(|_| BadCertificates)?;
+    let owned = |der: &CertificateDer<'_>| Certificate::from_der(der).to_owned();
+    Ok(certificates.iter().map(owned).collect())
 }
 
 #[cfg(test)]

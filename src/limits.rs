@@ -245,6 +245,10 @@ pub const CONNECTIONS_MAX_LIMIT: usize = 1 << 20;
 /// Longest secret in bytes: it has to fit into a request head with other headers beside it.
 pub const SECRET_BYTES_MAX: usize = 4 * 1024;
 
+/// Most characters of a server's or a variable's text that one of ours quotes: two lines of a
+/// terminal.
+pub const FOREIGN_TEXT_CHARS_MAX: usize = 160;
+
 /// Largest `--kv-ca-file` in bytes: the certificates of all public authorities take 220 KiB.
 pub const CA_FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -508,6 +512,17 @@ pub const DOCTOR_DELAYED_MS: u64 = 100;
 
 /// Bytes of a stream that the doctor reads before it has seen enough.
 pub const DOCTOR_STREAM_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Most heartbeats of a stream that the doctor writes down: the longest watch at the shortest interval,
+/// [`HEARTBEAT_INTERVAL_RANGE`].
+pub const DOCTOR_HEARTBEATS_MAX: usize = 6_000;
+
+/// What a stream has brought and the doctor has not looked at yet, in events: more than come while a
+/// message is posted, at the shortest interval. The reading waits while there are as many.
+pub const DOCTOR_EVENTS_QUEUED_MAX: usize = 256;
+
+/// Longest event id that the doctor keeps, in bytes; hookcast's have 37 at most.
+pub const DOCTOR_EVENT_ID_BYTES_MAX: usize = 256;
 
 /// Longest line of a stream that the doctor takes in, in bytes; longer ones are passed over in parts.
 pub const DOCTOR_LINE_BYTES_MAX: u64 = 1024 * 1024;

@@ -266,7 +266,7 @@ fn tell_limits(config: &Config, metrics: &Metrics) {
 fn load_tls(config: &Config) -> Result<Option<Arc<Tls>>, ServerError> {
     let tls = config.tls.clone().map(Tls::load).transpose();
     let tls = tls.map_err(ServerError::Tls)?;
-    if let Some(warning) = tls.as_ref().and_then(Tls::warning) {
+    for warning in tls.iter().flat_map(Tls::warnings) {
         tracing::warn!("{warning}");
     }
     Ok(tls.map(Arc::new))

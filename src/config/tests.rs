@@ -343,8 +343,26 @@ fn kv_takes_all_three_variables_or_none() {
 fn the_ca_file_must_hold_a_certificate() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let flags = ["--kv-ca-file", file.path().to_str().unwrap()];
-    assert!(error(&flags, &KV).contains("no certificate"));
-    std::fs::write(file.path(), "-----BEGIN CERTIFICATE-----\n").unwrap();
+    assert!(error(&flags, &KV).contains("is empty"));
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["kv.example".into()]).unwrap();
+    let pem = params.self_signed(&key).unwrap().pem();
+    for (text, expected) in [
+        (key.serialize_pem(), "no certificate"),
+        ("-----BEGIN CERTIFICATE-----\n".into(), "cut off"),
+        (
+            [pem.trim_end(); 2].concat(),
+            "-----END and the next -----BEGIN",
+        ),
+    ] {
+        std::fs::write(file.path(), &text).unwrap();
+        let message = error(&flags, &KV);
+        assert!(
+            message.starts_with("--kv-ca-file") && message.contains(expected),
+            "{message}"
+        );
+    }
+    std::fs::write(file.path(), pem).unwrap();
     assert!(config(&flags, &KV).kv.unwrap().ca_pem.is_some());
     assert!(error(&["--kv-ca-file", "/no/such/file"], &KV).contains("cannot be read"));
     assert!(error(&["--kv-ca-file", "/dev/zero"], &KV).contains("longer than"));
@@ -359,6 +377,34 @@ fn kv_check_takes_the_kv_flags_after_it_and_needs_kv() {
     let before = config(&["--kv-timeout", "4s", "kv-check"], &KV);
     assert_eq!(before.kv.unwrap().timeout, Duration::from_secs(4));
     assert!(error(&["kv-check"], &[]).contains("CLOUDFLARE_ACCOUNT_ID"));
+}
+
+#[test]
+fn doctor_sends_a_secret_only_where_nobody_reads_it() {
+    let secret = &[("WEBHOOK_SECRET", "s3cret")];
+    let url = "http://hooks.example";
+    assert!(error(&["doctor", url], secret).contains("--send-secret-unencrypted"));
+    config(&["doctor", url], &[]);
+    config(&["doctor", url, "--send-secret-unencrypted"], secret);
+    config(&["doctor", "https://hooks.example"], secret);
+    config(&["doctor", "http://127.0.0.1:3000"], secret);
+}
+
+#[test]
+fn pem_in_place_of_its_path_is_not_shown() {
+    let pem = "-----BEGIN PRIVATE KEY-----\nMIIs3cret";
+    let (listen, file) = (["--listen", "127.0.0.1:0+tls"], ["--tls-cert", "c"]);
+    let message = error(&[listen, file, ["--tls-key", pem]].concat(), &[]);
+    assert!(
+        message.contains("[secret]") && !message.contains("MII"),
+        "{message}"
+    );
+    let pem = format!("--tls-key={pem}");
+    let message = error(&[&listen[..], &file, &[&pem]].concat(), &[]);
+    assert!(
+        message.starts_with("--tls-key takes the path") && !message.contains("s3"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -384,7 +430,7 @@ fn origins_are_any_or_a_list() {
 #[test]
 fn warnings_say_what_is_probably_not_meant() {
     type Case<'a> = (&'a [&'a str], Vec<(&'a str, &'a str)>, &'a str);
-    let cases: [Case; 6] = [
+    let cases: [Case; 9] = [
         (
             &["--listen", "127.0.0.1:1,[::]:1"],
             vec![],
@@ -402,6 +448,13 @@ fn warnings_say_what_is_probably_not_meant() {
             "in clear text",
         ),
         (&["--kv-poll", "1s"], vec![], "--kv-poll has no effect"),
+        (
+            &[],
+            vec![("WEBHOOK_SECRET", "\u{feff}s3cret")],
+            "the secret of the webhooks has a byte order mark",
+        ),
+        (&[], vec![("WEBHOOK_SECRET", "s3 cret")], "white space"),
+        (&[], vec![("WEBHOOK_SECRET", "s3crét")], "outside ASCII"),
         (
             &[],
             vec![("HOOKCAST_HEARTBEET", "1s"), ("HOOKCAST_PORT_80_TCP", "x")],

@@ -9,7 +9,7 @@ use clap::{ArgMatches, CommandFactory};
 
 use super::args::Args;
 use super::kv::{ACCOUNT_VARIABLE, NAMESPACE_VARIABLE, TOKEN_VARIABLE};
-use super::{Config, Environment, Listen, files_reserved};
+use super::{Config, Environment, Listen, Secret, files_reserved};
 
 /// A sentence each, that says what to do about it.
 pub(super) fn of(config: &Config, matches: &ArgMatches, environment: &Environment) -> Vec<String> {
@@ -38,6 +38,8 @@ pub(super) fn of(config: &Config, matches: &ArgMatches, environment: &Environmen
             config.connections_max, config.file_limit
         ));
     }
+    let oddity = config.secret.as_ref().and_then(Secret::oddity);
+    warnings.extend(oddity.map(|oddity| format!("the secret of the webhooks {oddity}")));
     if let Some(kv) = config.kv.as_ref().filter(|kv| kv.endpoint.is_exposed()) {
         warnings.push(format!(
             "--kv-endpoint {} sends the API token over the network in clear text; use https",

@@ -2,8 +2,8 @@
 //!
 //! Called by the mirror thread and by the `kv-check` command. Every call is bounded in time and
 //! bytes and ends in a [`Reply`]; no answer, however odd, is an error of this program. The token is
-//! in the `Authorization` header and nowhere else: not in a `Debug` form, not in a failure's text,
-//! and no redirect is followed that could carry it elsewhere.
+//! in the `Authorization` header and nowhere else: not in a `Debug` form, not in a failure's text
+//! even if the server sends it back, and no redirect is followed that could carry it elsewhere.
 //! Whom it trusts and which proxies it takes is the matter of [`client`](crate::client).
 
 use std::fmt;
@@ -16,10 +16,10 @@ use ureq::{Agent, Body, RequestBuilder};
 
 use crate::client;
 use crate::config::KvConfig;
+use crate::foreign_text::{Secrets, quote};
 use crate::limits::{KV_ERROR_BODY_BYTES_MAX, KV_VALUE_BYTES_MAX};
 use crate::mirror::reply::{
-    Failure, FailureKind, Reply, TokenState, classify, date_ms, is_key_not_found, printable,
-    token_state,
+    Failure, FailureKind, Reply, TokenState, classify, date_ms, is_key_not_found, token_state,
 };
 
 /// What needs no escape in a path segment (RFC 3986 section 2.3).
@@ -39,7 +39,8 @@ pub struct Client {
     token_urls: [String; 2],
     values_url: String,
     authorization: HeaderValue,
-    token: String,
+    /// What a server may send back: the token, a proxy's password.
+    secrets: Secrets,
 }
 
 /// Why there can be no client: a setting that cannot work.
@@ -110,7 +111,7 @@ impl Client {
             "{account_url}/storage/kv/namespaces/{}/values/",
             config.namespace,
         );
-        let token = config.token.expose().to_owned();
+        let token = config.token.expose();
         Ok(Client {
             agent,
             token_urls: [
@@ -118,8 +119,8 @@ impl Client {
                 format!("{account_url}/tokens/verify"),
             ],
             values_url,
-            authorization: bearer(&token)?,
-            token,
+            authorization: bearer(token)?,
+            secrets: client::secrets(Some(token)),
         })
     }
 
@@ -208,23 +209,21 @@ impl Client {
             Ok(mut response) => {
                 let date_ms = response_date_ms(response.headers());
                 Reply {
-                    result: self.without_token(interpret(&mut response)),
+                    result: interpret(&mut response).map_err(|failure| self.quoted(failure)),
                     date_ms,
                 }
             }
             Err(error) => Reply {
-                result: self.without_token(Err(broken(&error))),
+                result: Err(self.quoted(broken(&error))),
                 date_ms: None,
             },
         }
     }
 
-    /// No answer should quote the token; this makes sure.
-    fn without_token<T>(&self, result: Result<T, Failure>) -> Result<T, Failure> {
-        result.map_err(|mut failure| {
-            failure.detail = failure.detail.replace(&self.token, "[token]");
-            failure
-        })
+    /// Makes a quote of what the server, or an error about it, said.
+    fn quoted(&self, mut failure: Failure) -> Failure {
+        failure.detail = quote(&failure.detail, &self.secrets);
+        failure
     }
 }
 
@@ -286,7 +285,7 @@ fn broken(error: &ureq::Error) -> Failure {
     Failure {
         kind,
         retry_after_ms: None,
-        detail: printable(&error.to_string()),
+        detail: error.to_string(),
     }
 }
 

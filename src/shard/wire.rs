@@ -13,6 +13,7 @@ use std::sync::Arc;
 use mio::net::{TcpStream, UnixStream};
 use socket2::{Domain, SockRef};
 
+use crate::foreign_text::{Secrets, quote};
 use crate::limits::{JOINED_WRITE_BYTES_MAX, PROXY_HEADER_BYTES_MAX};
 use crate::proxy_protocol;
 use crate::shard::client::{Claim, Client, Clients, Place};
@@ -198,7 +199,8 @@ impl Layered {
                 if let Err(error) = &read
                     && error.kind() == io::ErrorKind::InvalidData
                 {
-                    tracing::debug!(client = %self.base.client(), %error, "TLS failed");
+                    let error = quote(&error.to_string(), &Secrets::default());
+                    tracing::debug!(client = %self.base.client(), error, "TLS failed");
                 }
                 read
             }

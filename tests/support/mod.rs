@@ -9,6 +9,7 @@
 
 pub mod client;
 pub mod events;
+pub mod peer;
 pub mod server;
 pub mod tls;
 
