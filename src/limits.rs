@@ -566,6 +566,12 @@ pub const LOG_SESSION_BUCKET_BYTES: usize = 25;
 /// frames, which has room for four. A name of more than 24 bytes takes more, and so does its frame.
 pub const LOG_SESSION_OWN_BYTES: usize = 64 + 48;
 
+/// How many times as many places as frames a session's list has at most. It is shrunk to half of that:
+/// as many frames come or go before the next change, so each costs a copy or two of itself.
+pub const SESSION_FRAMES_SPREAD: usize = 4;
+/// The fewest places: what a `VecDeque` of numbers begins with.
+pub const SESSION_FRAMES_LEAST: usize = 4;
+
 /// The most memory that a shard's live log takes, its index included. That is largest when every
 /// message is small and to a session of its own. Its tables double as they grow; the hash map is at most
 /// seven eighths full, and doubles at half of that where names come and go.
