@@ -438,10 +438,19 @@ pub const HISTORY_WAIT_S_MAX: u64 = 25;
 /// that does not read binds as much of our memory, for [`STALL_MS`]. A hundred messages of 10 KiB.
 pub const HISTORY_ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
-/// Bytes of history that are encoded for requests between two slices of the sweep: as much as a slice
-/// may send. A request costs a hundred bytes and its answer a MiB to make (about 2 ms), so a flood of
-/// them, pipelined `HEAD`s above all, would keep the streams waiting.
-pub const HISTORY_SLICE_BYTES: usize = SLICE_BYTES;
+/// Bytes of answers with history that a turn makes for requests as they come, and again for those that
+/// were put off or have waited for a message. A request costs its client a hundred bytes and the server
+/// up to a MiB (some 0.5 ms), so a flood of them would make turns long: new connections and large
+/// uploads have to wait for a turn or two. Streams and priority sockets are served in between.
+pub const HISTORY_TURN_BYTES: usize = HISTORY_ANSWER_BYTES_MAX;
+
+/// Requests that wait and are looked at, without an answer, before streams may have their turn: some
+/// 0.1 us each.
+pub const WAITS_PER_LOOK: usize = 64;
+
+/// The buffer for answers is given up where a page of the history made it larger than this: the files of
+/// the chat window fit.
+pub const ANSWER_KEEP_BYTES: usize = 128 * 1024;
 
 // Streams that a shared cache gives to many clients.
 
