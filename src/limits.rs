@@ -468,10 +468,19 @@ pub const HISTORY_WAIT_S_MAX: u64 = 25;
 /// that does not read binds as much of our memory, for [`STALL_MS`]. A hundred messages of 10 KiB.
 pub const HISTORY_ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
-/// Bytes of history that are encoded for requests between two slices of the sweep: as much as a slice
-/// may send. A request costs a hundred bytes and its answer a MiB to make (about 2 ms), so a flood of
-/// them, pipelined `HEAD`s above all, would keep the streams waiting.
-pub const HISTORY_SLICE_BYTES: usize = SLICE_BYTES;
+/// Bytes of answers with history that a turn makes for requests as they come, and again for those that
+/// were put off or have waited for a message. A request costs its client a hundred bytes and the server
+/// up to a MiB (some 0.5 ms), so a flood of them would make turns long: new connections and large
+/// uploads have to wait for a turn or two. Streams and priority sockets are served in between.
+pub const HISTORY_TURN_BYTES: usize = HISTORY_ANSWER_BYTES_MAX;
+
+/// Requests that wait and are looked at, without an answer, before streams may have their turn: some
+/// 0.1 us each.
+pub const WAITS_PER_LOOK: usize = 64;
+
+/// The buffer for answers is given up where a page of the history made it larger than this: the files of
+/// the chat window fit.
+pub const ANSWER_KEEP_BYTES: usize = 128 * 1024;
 
 // Streams that a shared cache gives to many clients.
 
@@ -606,6 +615,12 @@ pub const LOG_SESSION_BUCKET_BYTES: usize = 25;
 /// What a session with one frame has allocated for itself, in bytes: its name, and the list of its
 /// frames, which has room for four. A name of more than 24 bytes takes more, and so does its frame.
 pub const LOG_SESSION_OWN_BYTES: usize = 64 + 48;
+
+/// How many times as many places as frames a session's list has at most. It is shrunk to half of that:
+/// as many frames come or go before the next change, so each costs a copy or two of itself.
+pub const SESSION_FRAMES_SPREAD: usize = 4;
+/// The fewest places: what a `VecDeque` of numbers begins with.
+pub const SESSION_FRAMES_LEAST: usize = 4;
 
 /// The most memory that a shard's live log takes, its index included. That is largest when every
 /// message is small and to a session of its own. Its tables double as they grow; the hash map is at most

@@ -173,6 +173,12 @@ pub struct OverloadArgs {
     /// Bytes of each message's text [default: 128]
     #[arg(long)]
     pub message_bytes: Option<usize>,
+    /// Messages published before the first stream is opened: what requests for the history get
+    #[arg(long, default_value_t = 0)]
+    pub history: u32,
+    /// Let the attackers be there before the streams, not after them
+    #[arg(long)]
+    pub attack_first: bool,
     /// What the attackers do, a thread for each
     #[arg(
         long,

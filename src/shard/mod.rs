@@ -4,10 +4,12 @@
 //! with what it found and what time it is. Nothing in a [`Shard`] is shared with another thread, has a
 //! clock or knows `mio`, so a bench or a simulation drives it the same way with sockets of its own.
 //!
-//! A turn: [`Shard::ready`] for every event, [`Shard::resume_next`] for who had more to read,
+//! A turn: [`Shard::ready`] for every event, [`Shard::resume_next`] for connections that had more to
+//! read, [`Shard::answer_next_history`] for requests that were put off or have waited,
 //! [`Shard::publish`] for the webhooks they brought, [`Shard::deliver`] for the batches the hub sent,
 //! [`Shard::answer_webhooks`] for the receipts, [`Shard::tick`] for what is due, [`Shard::sweep`] for
-//! one slice of writes. In a turn that takes long, all from `publish` on comes several times.
+//! one slice of writes, [`Shard::end_turn`]. In a turn that takes long, all from `publish` to `sweep`
+//! comes several times.
 //!
 //! The parts. Calls run from here downwards, and a part that is done with a connection returns what
 //! is to follow; only `close`, the end of every connection, is called from anywhere.
@@ -17,7 +19,8 @@
 //! - `requests`: from bytes to decisions.
 //! - `streams`: from frames to bytes; `history`: the same for requests, which may wait for a frame.
 //! - `answers`: from decisions to bytes.
-//! - `place`: the lists of those whom a message wakes.
+//! - `pages`: what requests for the history are answered with.
+//! - `place`: the lists of the connections that a message concerns.
 //! - `connection`, `stream`, `waiting`: the state of each.
 //! - `sweep`, `phases`: who is served next, and when what is due.
 //! - `socket`: what a shard needs of a connection; `wire`, `tls`, `client`: what the reactor
@@ -31,6 +34,7 @@ pub mod doorbell;
 mod drain;
 mod fanout;
 mod history;
+mod pages;
 mod phases;
 mod place;
 pub mod reactor;
@@ -66,6 +70,7 @@ use connection::{Connection, State};
 pub use connection::{Role, Token};
 pub use drain::Departure;
 use drain::{Drain, Intake};
+use pages::Encoded;
 use phases::Phases;
 pub use socket::Socket;
 use sweep::Sweep;
@@ -108,9 +113,10 @@ pub struct Shard<S> {
     held_bytes: usize,
     /// Connections within it that are gone, since the last look.
     guests_closed: usize,
+    /// Streams that are behind.
     sweep: Sweep,
-    /// Requests for the history that wait. They have a place in the sweep, as streams have.
-    waiting: usize,
+    /// Requests for the history that wait, and may be answered now.
+    waits: Sweep,
     /// When a stream's heartbeat may go out with a message, and when it goes out by itself.
     heartbeats_due: Phases,
     heartbeats_last: Phases,
@@ -133,8 +139,14 @@ pub struct Shard<S> {
     sender: SenderId,
     /// When the webhooks were read that this turn has answered, in monotonic microseconds.
     answered_us: Vec<u64>,
-    /// Bytes of history that were encoded since the last slice of the sweep.
+    /// Bytes of answers with history that were made in this turn.
     history_bytes: usize,
+    /// Connections whose next request is for the history, and was put off.
+    put_off: VecDeque<Token>,
+    /// Whose turn it was last: of requests that wait, or of those that were put off.
+    is_turn_of_waits: bool,
+    /// The page of the history that was encoded last.
+    encoded: Encoded,
     /// How many publishers the metrics know of.
     waiting_told: i64,
     storage_fails: bool,
@@ -207,7 +219,7 @@ impl<S: Socket> Shard<S> {
             held_bytes: 0,
             guests_closed: 0,
             sweep: Sweep::default(),
-            waiting: 0,
+            waits: Sweep::default(),
             heartbeats_due: Phases::new(
                 HEARTBEAT_PHASES,
                 HEARTBEAT_RUN,
@@ -234,6 +246,9 @@ impl<S: Socket> Shard<S> {
             sender: hub.new_sender(),
             answered_us: Vec::new(),
             history_bytes: 0,
+            put_off: VecDeque::new(),
+            is_turn_of_waits: false,
+            encoded: Encoded::default(),
             waiting_told: 0,
             storage_fails: false,
             hub_was_full: false,
@@ -309,8 +324,8 @@ impl<S: Socket> Shard<S> {
                 self.read_requests(slot, now);
             }
             State::Answering(_) if readiness.writable => self.answer_on(slot, now),
-            // Whoever has ended its side may still read; if not, the answer will show it.
-            State::Waiting(_) if connection.hung_up => self.end_wait(slot, now),
+            // A peer that has ended its side may still read; if not, the answer will show it.
+            State::Waiting(_) if connection.hung_up => self.wake(slot),
             State::Idle
             | State::Reading(..)
             | State::Publishing(..)
@@ -330,6 +345,7 @@ impl<S: Socket> Shard<S> {
                 .append(frame.seq, frame.session, frame.bytes, frame.chunk);
             self.note_behind(session);
         }
+        self.encoded.forget();
         self.outcomes
             .extend(batch.outcomes_for(self.sender).cloned());
         if let Some(shared) = batch.shared_history() {
@@ -399,11 +415,14 @@ impl<S: Socket> Shard<S> {
 
     /// Goes on with the one of them that has waited longest; if it is not done then, it is the last.
     pub fn resume_next(&mut self, now: Now) {
-        let Some(slot) = self
-            .unfinished
-            .pop_front()
-            .and_then(|token| self.slot_of(token))
-        else {
+        if let Some(token) = self.unfinished.pop_front() {
+            self.take_up(token, now);
+        }
+    }
+
+    /// Goes on with a connection that was left for later.
+    fn take_up(&mut self, token: Token, now: Now) {
+        let Some(slot) = self.slot_of(token) else {
             return;
         };
         let connection = &mut self.connections[slot];
@@ -442,7 +461,7 @@ impl<S: Socket> Shard<S> {
                 .is_some_and(|ends_ms| now.mono_ms >= ends_ms);
             drain.idle_ends_ms = drain.idle_ends_ms.filter(|_| !is_idle_over);
             for slot in drain.ends.turn(now.mono_ms, slots) {
-                self.end_stream(slot, now);
+                self.end_stream(slot);
             }
             if is_idle_over {
                 self.close_idle(now);
@@ -459,6 +478,10 @@ impl<S: Socket> Shard<S> {
             self.sweep_began_us = Some(now.mono_us);
         }
         self.sweep_slice(now);
+    }
+
+    /// Ends a turn: the next may make as much history again.
+    pub fn end_turn(&mut self) {
         self.history_bytes = 0;
     }
 
@@ -492,7 +515,7 @@ impl<S: Socket> Shard<S> {
         // Who waits for the hub with them would only be put off again.
         let is_put_off = self.hub_was_full && self.publishing_bytes > PUBLISHING_BYTES_MAX;
         let has_unfinished = !self.unfinished.is_empty() && !is_put_off;
-        if !self.sweep.is_idle() || has_unfinished || has_fresh_drafts {
+        if !self.sweep.is_idle() || has_unfinished || has_fresh_drafts || self.has_history_work() {
             return Some(0);
         }
         // The other shards make room every turn.
@@ -539,7 +562,7 @@ impl<S: Socket> Shard<S> {
 
     /// Open streams.
     pub fn streams(&self) -> usize {
-        self.sweep.streams() - self.waiting
+        self.sweep.members()
     }
 
     /// Sessions that have a stream here or a frame in the live log.
@@ -628,7 +651,7 @@ impl<S: Socket> Shard<S> {
             // It was us who did not read.
             State::Idle | State::Reading(..) if self.intake == Intake::Held => {}
             State::Reading(..) => self.refuse_slow(slot, now),
-            State::Waiting(_) => self.end_wait(slot, now),
+            State::Waiting(_) => self.wake(slot),
             State::Streaming(stream) if stream.blocked => {
                 self.close_stream(slot, Counter::StreamsStalled);
             }
@@ -673,7 +696,6 @@ impl<S: Socket> Shard<S> {
             State::Reading(reader, _) | State::Publishing(reader, _) => self.give_reader(reader),
             State::Answering(answering) => self.give_reader(answering.reader),
             State::Waiting(waiting) => {
-                self.waiting -= 1;
                 self.forget_place(slot, &waiting.place);
                 waiting
                     .reader

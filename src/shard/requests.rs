@@ -169,8 +169,8 @@ impl<S: Socket> Shard<S> {
             None => return Some(reader),
         };
         if matches!(handled, Handled::History(_)) && self.is_history_put_off() {
-            // It stays in the reader until streams have been served.
-            self.go_on_later(slot);
+            // It stays in the reader until others of its kind have had their turn.
+            self.put_off_history(slot);
             self.wait_for_bytes(slot, reader, None, now);
             return None;
         }

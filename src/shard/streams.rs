@@ -15,6 +15,7 @@ use crate::limits::{
 use crate::log::CatchUp;
 use crate::metrics::{Counter, Gauge};
 use crate::shard::connection::{NO_DEADLINE, State};
+use crate::shard::place::Holder;
 use crate::shard::socket::{Socket, Transfer};
 use crate::shard::stream::{Ending, Sent, Served, Stream};
 use crate::shard::{Readiness, Shard};
@@ -94,7 +95,7 @@ impl<S: Socket> Shard<S> {
         };
         self.tally.count(opened, 1);
         self.tally.shift(Gauge::Streams, 1);
-        self.take_place(slot, view);
+        self.take_place(slot, view, Holder::Stream);
         if self.connections[slot].readable {
             // It was told of while the connection did something else, and will not be again: bytes, or
             // that the peer has left.
