@@ -72,7 +72,7 @@ fn check_config(config: &Config) -> ExitCode {
         }
     };
     let tls_warning = tls.and_then(|tls| tls.warning());
-    for warning in config.warnings().iter().chain(&tls_warning) {
+    for warning in config.warnings().into_iter().chain(tls_warning) {
         eprint_line(&format!("warning: {warning}"));
     }
     // A closed standard output is no reason to call the configuration wrong.

@@ -63,6 +63,7 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>, heritage: Heritage) -> Resul
         sockets,
         predecessor,
     } = heritage;
+    warn(config, &sockets);
     let start = Start::begin(config, metrics, sockets.admin)?;
     if predecessor.is_none() {
         // First of all, so that it can tell of the start. A predecessor's answers until we serve.
@@ -106,9 +107,6 @@ impl<'a> Start<'a> {
         metrics: &'a Arc<Metrics>,
         admin_socket: Option<TcpListener>,
     ) -> Result<Start<'a>, ServerError> {
-        for warning in config.warnings() {
-            tracing::warn!("{warning}");
-        }
         crate::window::prepare();
         tell_limits(config, metrics);
         let lifecycle = Arc::new(Lifecycle::new());
@@ -255,6 +253,14 @@ impl<'a> Start<'a> {
             })?;
         }
         Ok(ended)
+    }
+}
+
+/// Warns of what is probably not meant. Where sockets were passed, it is their addresses that count.
+fn warn(config: &Config, passed: &Sockets) {
+    let (listen, admin) = listening::addresses(config, passed);
+    for warning in config.warnings_on(&listen, admin) {
+        tracing::warn!("{warning}");
     }
 }
 
