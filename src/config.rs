@@ -97,7 +97,7 @@ pub struct Config {
     pub log_format: LogFormat,
     /// The least important lines to log.
     pub log_level: LogLevel,
-    /// See [`Config::warnings`].
+    /// See [`Config::warnings`]; those that concern no address.
     warnings: Vec<String>,
 }
 
@@ -147,8 +147,15 @@ pub enum Action {
 
 impl Config {
     /// What is valid but probably not meant, a sentence each that says what to do about it.
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings_on(&self.listen, self.admin)
+    }
+
+    /// The same for a process that listens elsewhere than configured: on sockets that were passed.
+    pub fn warnings_on(&self, listen: &[Listen], admin: Option<SocketAddr>) -> Vec<String> {
+        let mut warnings = warnings::of_addresses(listen, admin, self.secret.is_some());
+        warnings.extend_from_slice(&self.warnings);
+        warnings
     }
 
     /// The configuration in one line, without secrets.

@@ -290,6 +290,13 @@ pub const REQUEST_BUFFER_KEEP_BYTES: usize = HEAD_BYTES_MAX + READ_BYTES;
 /// locking: each time, another process has completed a rewrite, which it does once per start.
 pub const RING_OPEN_ATTEMPTS: usize = 8;
 
+/// Symbolic links on the way to the ring file: as many as the kernel follows (`path_resolution(7)`).
+pub const RING_PATH_LINKS_MAX: usize = 40;
+
+/// Time between two examinations of the ring file while webhooks arrive. One takes about 100 reads
+/// of a few bytes; a message that is acknowledged in between may be in a file that has lost its name.
+pub const RING_EXAMINE_MS: u64 = 1_000;
+
 /// Bytes written at a time where the file system cannot allocate without writing zeros, and where a
 /// ring that was not closed is written once more before commits go to it.
 pub const RING_ZERO_BYTES: usize = 1024 * 1024;

@@ -180,7 +180,9 @@ fn check_config_reports_and_does_nothing() {
     );
     assert!(!text.contains("s3cret"), "{text}");
     assert!(
-        outcome.stderr.starts_with("hookcast: warning: --admin"),
+        outcome
+            .stderr
+            .starts_with("hookcast: warning: the admin address 0.0.0.0:9000"),
         "{}",
         outcome.stderr
     );

@@ -464,7 +464,7 @@ fn warnings_say_what_is_probably_not_meant() {
     for (flags, variables, expected) in cases {
         let config = config(flags, &variables);
         assert!(
-            matches!(config.warnings(), [warning] if warning.contains(expected)),
+            matches!(&config.warnings()[..], [warning] if warning.contains(expected)),
             "{:?}",
             config.warnings()
         );
@@ -474,6 +474,26 @@ fn warnings_say_what_is_probably_not_meant() {
         &[("WEBHOOK_SECRET", "s3cret")],
     );
     assert!(quiet.warnings().is_empty());
+}
+
+/// A service manager's sockets take the place of `--listen` and `--admin`.
+#[test]
+fn warnings_follow_the_addresses_that_are_listened_on() {
+    let config = config(&["--listen", "0.0.0.0:1", "--admin", "[::]:2"], &[]);
+    assert_eq!(config.warnings().len(), 2);
+    let on = |listen: &str, admin: &str| {
+        let listen = Listen::tcp(listen.parse().unwrap());
+        config.warnings_on(&[listen], admin.parse().ok())
+    };
+    assert!(on("127.0.0.1:1", "").is_empty());
+    assert!(on("[::1]:1", "[::ffff:127.0.0.1]:2").is_empty());
+    assert!(on("[::ffff:127.0.0.1]:1", "127.8.9.10:2").is_empty());
+    let told = on("192.0.2.1:3", "192.0.2.1:4");
+    assert!(told[0].contains("192.0.2.1:3 with no secret"), "{told:?}");
+    assert!(
+        told[1].contains("192.0.2.1:4 has no access control"),
+        "{told:?}"
+    );
 }
 
 #[test]

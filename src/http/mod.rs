@@ -55,7 +55,7 @@ mod tests;
 
 pub use access::Access;
 pub use error::{Allow, ErrorAnswer, Refusal, Status};
-pub use forwarded::named_client;
+pub use forwarded::{field_lines, named_client};
 pub use request::{Phase, Progress, Request, RequestReader};
 pub use request_line::{Method, Version};
 pub use response::{AllowOrigin, CONTINUE, ReplyTo, Responder};

@@ -49,6 +49,8 @@ struct Base {
     clients: Arc<Clients>,
     /// What has come of the PROXY header; none where there is none to come any more.
     prelude: Option<Vec<u8>>,
+    /// The connection began with a PROXY header, or is to.
+    has_prelude: bool,
     /// Who is at the other end, as far as is known: the peer, then who the PROXY header names.
     client: Option<IpAddr>,
     /// Requests name their clients, since the other end is a trusted proxy.
@@ -116,6 +118,7 @@ impl Layers {
             stream,
             clients: Arc::clone(clients),
             prelude: self.proxy.then(Vec::new),
+            has_prelude: self.proxy,
             client: peer,
             is_proxied,
             named: None,
@@ -302,10 +305,14 @@ impl Base {
         }
     }
 
-    /// The PROXY header has said who the client is: it may be a proxy in turn.
+    /// The PROXY header has named the client, which may be a proxy in turn, or nobody.
+    ///
+    /// A proxy that speaks this protocol passes bytes on and adds no header fields. So where it names
+    /// no client, the fields are the unknown client's own, and are not believed: the connection
+    /// counts as the proxy's.
     fn meet(&mut self, client: Option<IpAddr>) -> io::Result<()> {
         let Some(client) = client else {
-            // The proxy itself: it is not counted, and what its requests say is believed.
+            self.is_proxied = false;
             return Ok(());
         };
         self.client = Some(client);
@@ -337,11 +344,10 @@ impl Base {
         !self.is_over
     }
 
-    /// Whether [`Layers::wrap`] makes the same of its descriptor: not of one whose PROXY header has
-    /// been read, nor of one that is only let in to be told that it is one too many.
+    /// Whether [`Layers::wrap`] makes the same of its descriptor: not of one that began with a PROXY
+    /// header, whatever that said, nor of one that is only let in to be told that it is one too many.
     fn can_leave(&self) -> bool {
-        let is_its_peer = self.stream.address().is_ok_and(|peer| peer == self.client);
-        self.prelude.is_none() && is_its_peer && !self.is_over
+        !self.has_prelude && !self.is_over
     }
 
     /// The place of a client that a header named is for its request alone.
