@@ -10,7 +10,7 @@ use std::io::IoSlice;
 
 use crate::clock::Now;
 use crate::http::route::{MESSAGES_PATH, STREAM_PATH, WEBHOOK_PATH};
-use crate::http::{ErrorAnswer, Refusal, ReplyTo, Request, RequestReader, Status};
+use crate::http::{ErrorAnswer, Phase, Refusal, ReplyTo, Request, RequestReader, Status};
 use crate::hub::{NotStored, Receipt};
 use crate::limits::{
     LINGER_BYTES_MAX, LINGER_MS, RETRY_AFTER_S, RETRY_FULL_MS, RETRY_MS, STALL_MS,
@@ -227,10 +227,10 @@ impl<S: Socket> Shard<S> {
     ) -> Option<Box<RequestReader>> {
         match then {
             Then::Continue => {
-                let keep_alive_ms = self.settings.keep_alive.as_millis() as u64;
-                let connection = &mut self.connections[slot];
-                connection.deadline_ms = now.mono_ms + keep_alive_ms;
-                connection.socket.end_request();
+                // The body of a request that was told to go on, or has its answer, is still to come.
+                if reader.phase() == Phase::Head {
+                    self.end_request(slot, now);
+                }
                 Some(reader)
             }
             Then::Close => {
@@ -241,9 +241,18 @@ impl<S: Socket> Shard<S> {
         }
     }
 
+    /// A request is answered and read to its end, and the connection goes on.
+    pub(super) fn end_request(&mut self, slot: usize, now: Now) {
+        let keep_alive_ms = self.settings.keep_alive.as_millis() as u64;
+        let connection = &mut self.connections[slot];
+        connection.deadline_ms = now.mono_ms + keep_alive_ms;
+        connection.socket.end_request();
+    }
+
     /// Ends our side, and leaves the peer some time to read its answer.
     pub(super) fn half_close(&mut self, slot: usize, now: Now) {
         let connection = &mut self.connections[slot];
+        connection.socket.end_request();
         if connection.socket.shutdown_write().is_err() {
             return self.close(slot);
         }
