@@ -130,3 +130,26 @@ fn a_body_that_does_not_come_ends_the_connection_in_silence() {
     connection.socket.set_read_timeout(Some(PATIENCE)).unwrap();
     connection.expect_close();
 }
+
+/// 600 uploads that nobody may make would take 36 MB.
+#[test]
+fn no_body_is_kept_for_a_request_that_is_refused() {
+    const UPLOADS: usize = 600;
+    let server = server();
+    let body = vec![b'x'; 60_000];
+    let upload = |(line, fields, status): (&str, &str, u16)| {
+        let mut connection = server.connect();
+        let head = head(line, &format!("{fields}Content-Length: 60001\r\n\r\n"));
+        connection.send(&[head.as_bytes(), &body].concat());
+        assert_eq!(connection.read_response().status, status);
+        connection
+    };
+    // What is kept for reuse is there after these.
+    let mut held: Vec<Connection> = DECIDED.into_iter().map(upload).collect();
+    let before_kb = server.proc_status("RssAnon:");
+    held.extend(DECIDED.into_iter().cycle().take(UPLOADS).map(upload));
+    wait_until_read(server.address.port());
+    let grown_kb = server.proc_status("RssAnon:").saturating_sub(before_kb);
+    println!("{grown_kb} KiB for {UPLOADS} uploads");
+    assert!(grown_kb < 8 * 1024, "{grown_kb} KiB");
+}

@@ -310,7 +310,7 @@ impl RequestReader {
                 (used_bytes, *left == 0)
             }
             Rest::Chunked(decoder) => match decoder.decode(come) {
-                Ok(decoded) if decoded.is_done => (decoded.used_bytes, true),
+                Ok(end) if end.is_done => (end.used_bytes, true),
                 Ok(_) => (come.len(), false),
                 Err(refusal) => return self.refuse(None, refusal).map(|_| true),
             },

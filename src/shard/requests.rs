@@ -12,7 +12,8 @@ use crate::http::{
     ErrorAnswer, Phase, Progress, Refusal, ReplyTo, Request, RequestReader, Route, Version, route,
 };
 use crate::limits::{
-    PUBLISHING_BYTES_MAX, READS_PER_TURN, REQUEST_DEADLINE_MS, SMALL_REQUEST_BYTES_MAX,
+    PUBLISHING_BYTES_MAX, READS_PER_TURN, REQUEST_BUFFER_KEEP_BYTES, REQUEST_DEADLINE_MS,
+    SMALL_REQUEST_BYTES_MAX,
 };
 use crate::metrics::{Counter, Endpoint};
 use crate::shard::answers::{FULL, text_of};
@@ -47,22 +48,26 @@ impl<S: Socket> Shard<S> {
     /// it is somebody else's turn.
     pub(super) fn read_requests(&mut self, slot: usize, now: Now) {
         if self.publishing_bytes > PUBLISHING_BYTES_MAX {
-            return self.go_on_later(slot);
+            return self.put_off(slot, now);
         }
-        match self.take_state(slot) {
-            State::Reading(reader, phase) => self.read_on(slot, reader, Some(phase), now),
+        match self.connections[slot].state {
             State::Idle => {
                 let reader = self.take_reader();
                 self.read_on(slot, reader, None, now);
             }
-            busy => self.set_state(slot, busy),
+            State::Reading(..) => {
+                if let State::Reading(reader, phase) = self.take_state(slot) {
+                    self.read_on(slot, reader, Some(phase), now);
+                }
+            }
+            _ => {}
         }
     }
 
     /// The same with a reader that holds bytes from elsewhere.
     pub(super) fn read_from(&mut self, slot: usize, reader: Box<RequestReader>, now: Now) {
         if self.publishing_bytes > PUBLISHING_BYTES_MAX {
-            self.go_on_later(slot);
+            self.put_off(slot, now);
             return self.wait_for_bytes(slot, reader, None, now);
         }
         self.read_on(slot, reader, None, now);
@@ -90,6 +95,14 @@ impl<S: Socket> Shard<S> {
     pub(super) fn end_wait(&mut self, slot: usize, now: Now) {
         let answered = self.answer_waiting(slot, now);
         self.read_next(slot, answered, now);
+    }
+
+    /// Reads a connection later, when the hub has taken more webhooks. That takes no time from its request.
+    fn put_off(&mut self, slot: usize, now: Now) {
+        let connection = &mut self.connections[slot];
+        let deadline_ms = now.mono_ms + REQUEST_DEADLINE_MS;
+        connection.deadline_ms = connection.deadline_ms.max(deadline_ms);
+        self.go_on_later(slot);
     }
 
     /// Reads and answers on, with the reader at hand. `timed` is what the connection's deadline is for: a phase
@@ -215,14 +228,20 @@ impl<S: Socket> Shard<S> {
     }
 
     /// The draft of a webhook is among this turn's; its outcome will come in the same order.
-    fn wait_for_hub(&mut self, slot: usize, reader: Box<RequestReader>, to: ReplyTo, now: Now) {
-        self.publishers.push_back(Publisher {
+    fn wait_for_hub(&mut self, slot: usize, mut reader: Box<RequestReader>, to: ReplyTo, now: Now) {
+        if reader.held_bytes() > REQUEST_BUFFER_KEEP_BYTES {
+            reader.shrink();
+        }
+        let draft_bytes = self.drafts.back().map_or(0, |draft| draft.content.len());
+        let publisher = Publisher {
             token: self.token_of(slot),
             read_us: now.mono_us,
-        });
+            bytes: draft_bytes + reader.held_bytes(),
+        };
+        self.publishing_bytes += publisher.bytes;
+        self.publishers.push_back(publisher);
         self.connections[slot].deadline_ms = NO_DEADLINE;
-        self.publishing_bytes += reader.held_bytes();
-        self.set_state(slot, State::Publishing(reader, to));
+        self.set_state(slot, State::Publishing(reader, to), now);
     }
 
     fn decide(&mut self, slot: usize, request: &Request<'_>) -> Handled {
@@ -251,7 +270,6 @@ impl<S: Socket> Shard<S> {
                 self.answer_error(slot, to, request, FULL);
             }
             Route::Publish(draft) => {
-                self.publishing_bytes += draft.content.len();
                 self.drafts.push_back(draft);
                 return Handled::Publishing(to);
             }
@@ -375,10 +393,13 @@ impl<S: Socket> Shard<S> {
             }
             return self.give_reader(reader);
         }
-        if !self.has_room_for(reader.held_bytes()) {
-            // What came in one piece was never held, and what is small always may be.
+        // What is small always has room: not because of what its buffer once held.
+        if reader.unanswered_bytes() <= SMALL_REQUEST_BYTES_MAX {
             reader.shrink();
-            if reader.held_bytes() > SMALL_REQUEST_BYTES_MAX {
+        }
+        if !self.make_room(slot, reader.held_bytes(), now) {
+            reader.shrink();
+            if !self.make_room(slot, reader.held_bytes(), now) {
                 return self.refuse(slot, reader, Refusal::Overloaded, now);
             }
         }
@@ -393,6 +414,6 @@ impl<S: Socket> Shard<S> {
                 deadline_ms.min(connection.deadline_ms)
             };
         }
-        self.set_state(slot, State::Reading(reader, phase));
+        self.set_state(slot, State::Reading(reader, phase), now);
     }
 }

@@ -150,7 +150,7 @@ impl Client {
             model.offers[key].fate = Fate::Refused;
         }
         let start = self.sent_bytes;
-        let head_bytes = memmem::find(&request.bytes, b"\r\n\r\n").map_or(0, |at| at + 4);
+        let blank_line = memmem::find(&request.bytes, b"\r\n\r\n");
         self.send(&request.bytes);
         let is_counted = !self.is_terminal;
         self.is_unfinished |= matches!(request.expected, Expected::Never);
@@ -161,7 +161,7 @@ impl Client {
             request.bytes.clear();
             self.pending.push_back(Pending {
                 start,
-                head_end: start + head_bytes as u64,
+                head_end: start + blank_line.map_or(0, |at| at as u64 + 4),
                 end: self.sent_bytes + held_bytes as u64,
                 request,
                 waits: held.is_some(),
