@@ -577,13 +577,24 @@ pub const TRUSTED_PROXIES_MAX: usize = 1024;
 // --- Memory under load ---
 
 /// Bytes of requests that have not come whole, of answers that were not taken whole, and of what is
-/// a stream's own, over all connections: 1,000 uploads of the default size at once. A request over
-/// that is answered with 503, unless it is small ([`SMALL_REQUEST_BYTES_MAX`]) or comes in one piece.
+/// a stream's own, over all connections: 1,000 uploads of the default size at once. Each client is
+/// sure of an equal part. Connections that hold little ([`SMALL_REQUEST_BYTES_MAX`]) are not counted.
 pub const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// What a request that has not come whole may hold whatever others hold: the head that a browser
-/// sends, with a cookie.
+/// What a connection may hold whatever others hold: the head that a browser sends, with a cookie.
 pub const SMALL_REQUEST_BYTES_MAX: usize = 2 * 1024;
+
+/// What a connection that holds more counts beside that: its places in four B-trees, which take 24 to
+/// 64 bytes each and twice as much in nodes that are half full.
+pub const SHARE_ENTRY_BYTES: usize = 320;
+
+/// How long a connection has to have made no progress to end in favour of another of the same client.
+/// Longer than two lost packets stop a healthy connection (RFC 6298: 1 s at first).
+pub const SHARE_STALLED_MS_MIN: u64 = 2_000;
+
+/// Connections that one other may end at once to have room: about 1 ms of work. Each frees
+/// [`SMALL_REQUEST_BYTES_MAX`] at least, so these are enough for an upload of the default size.
+pub const SHARE_ENDED_MAX: usize = 64;
 
 /// The part of [`HELD_BYTES_MAX`] that is one shard's. Each has room for two requests of the largest
 /// size, twice over, since a buffer doubles as it grows.

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         }
     };
     if action != Action::Serve {
-        print_warnings(config.warnings());
+        print_warnings(&config.warnings());
     }
     let log = match Log::start(config.log_format, config.log_level) {
         Ok(log) => log,

@@ -51,7 +51,7 @@ impl<S: Socket> Shard<S> {
         let view = self.hold_view(&request.view);
         let answer = self.look_up(view, &request);
         let tags_bytes = request.if_none_match.as_ref().map_or(0, |tags| tags.len());
-        let has_room = self.has_room_for(reader.held_bytes() + tags_bytes);
+        let has_room = self.make_room(slot, reader.held_bytes() + tags_bytes, now);
         let may_wait = request.wait_ms > 0 && self.drain.is_none() && has_room;
         if answer.is_idle && may_wait && !self.connections[slot].hung_up {
             self.wait(slot, view, reader, request, now);
@@ -68,7 +68,7 @@ impl<S: Socket> Shard<S> {
         let mut waiting = match self.take_state(slot) {
             State::Waiting(waiting) => *waiting,
             other => {
-                self.set_state(slot, other);
+                self.set_state(slot, other, now);
                 return None;
             }
         };
@@ -177,7 +177,7 @@ impl<S: Socket> Shard<S> {
             request,
             reader,
         };
-        self.set_state(slot, State::Waiting(Box::new(waiting)));
+        self.set_state(slot, State::Waiting(Box::new(waiting)), now);
         self.take_place(slot, view, Holder::Wait);
     }
 

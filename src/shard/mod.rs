@@ -20,7 +20,8 @@
 //! - `streams`: from frames to bytes; `history`: the same for requests, which may wait for a frame.
 //! - `answers`: from decisions to bytes.
 //! - `pages`: what requests for the history are answered with.
-//! - `place`: the lists of the connections that a message concerns.
+//! - `place`: the lists of the connections that a message concerns; `shares`: what connections hold, by
+//!   client.
 //! - `connection`, `stream`, `waiting`: the state of each.
 //! - `sweep`, `phases`: who is served next, and when what is due.
 //! - `socket`: what a shard needs of a connection; `wire`, `tls`, `client`: what the reactor
@@ -39,6 +40,7 @@ mod phases;
 mod place;
 pub mod reactor;
 mod requests;
+mod shares;
 mod socket;
 mod stream;
 mod streams;
@@ -60,7 +62,7 @@ use crate::hub::{Batch, Hub, NotStored, Receipt, SenderId};
 use crate::limits::{
     FANOUT_RETRY_MS, HEARTBEAT_PATIENCE_PHASES, HEARTBEAT_PHASES, HEARTBEAT_RUN,
     PATROL_INTERVAL_MS, PATROL_PHASES, PATROL_RUN, POOLED_READERS_MAX, PUBLISHING_BYTES_MAX,
-    READ_BYTES, REQUEST_DEADLINE_MS,
+    READ_BYTES, REQUEST_DEADLINE_MS, SMALL_REQUEST_BYTES_MAX,
 };
 use crate::log::LiveLog;
 use crate::message::Draft;
@@ -72,6 +74,7 @@ pub use drain::Departure;
 use drain::{Drain, Intake};
 use pages::Encoded;
 use phases::Phases;
+use shares::Shares;
 pub use socket::Socket;
 use sweep::Sweep;
 
@@ -109,8 +112,8 @@ pub struct Shard<S> {
     last_generation: u32,
     /// Connections over the limit.
     surplus: usize,
-    /// What the connections hold together, as [`State::held_bytes`] has it.
-    held_bytes: usize,
+    /// What the connections hold, as [`State::held_bytes`] has it.
+    shares: Shares,
     /// Connections within it that are gone, since the last look.
     guests_closed: usize,
     /// Streams that are behind.
@@ -133,7 +136,7 @@ pub struct Shard<S> {
     drafts: VecDeque<Draft>,
     publishers: VecDeque<Publisher>,
     outcomes: Vec<Result<Receipt, NotStored>>,
-    /// Bytes of these webhooks and of the readers that hold what follows them.
+    /// Bytes of the webhooks that are not answered, and of their readers.
     publishing_bytes: usize,
     /// What the hub knows this shard by when it brings outcomes later.
     sender: SenderId,
@@ -174,6 +177,8 @@ struct Publisher {
     token: Token,
     /// When it was read, in monotonic microseconds.
     read_us: u64,
+    /// What it counts in [`Shard::publishing_bytes`].
+    bytes: usize,
 }
 
 /// What the kernel says of a connection's socket.
@@ -208,6 +213,7 @@ impl<S: Socket> Shard<S> {
         let (first_seq, history) = hub.history_batch();
         let log_bytes = settings.log_bytes_min.max(hub.history_bytes_max());
         let responder = Responder::new(settings.allow_origin.clone(), now.wall());
+        let shares = Shares::new(settings.held_bytes_max);
         let mut shard = Shard {
             settings,
             epoch: hub.epoch(),
@@ -216,7 +222,7 @@ impl<S: Socket> Shard<S> {
             slots_used: 0,
             last_generation: 0,
             surplus: 0,
-            held_bytes: 0,
+            shares,
             guests_closed: 0,
             sweep: Sweep::default(),
             waits: Sweep::default(),
@@ -368,9 +374,6 @@ impl<S: Socket> Shard<S> {
             &mut self.outcomes,
         );
         self.hub_was_full = !self.drafts.is_empty();
-        if !self.hub_was_full {
-            self.publishing_bytes = 0;
-        }
         self.tally
             .count(Counter::PublishWaits, u64::from(self.hub_was_full));
     }
@@ -382,10 +385,12 @@ impl<S: Socket> Shard<S> {
         let mut outcomes = std::mem::take(&mut self.outcomes);
         let answered = outcomes.len();
         for outcome in outcomes.drain(..) {
-            let Some(Publisher { token, read_us }) = self.publishers.pop_front() else {
+            let Some(publisher) = self.publishers.pop_front() else {
                 debug_assert!(false, "an outcome of nobody's webhook");
                 break;
             };
+            let Publisher { token, read_us, .. } = publisher;
+            self.publishing_bytes -= publisher.bytes;
             self.answered_us.push(read_us);
             if let Some(slot) = self.slot_of(token) {
                 let answered = self.answer_webhook(slot, &outcome, now);
@@ -512,8 +517,8 @@ impl<S: Socket> Shard<S> {
     pub fn idle_ms(&self, now: Now) -> Option<u64> {
         // Webhooks that came with an answer, pipelined behind another, are for the next turn.
         let has_fresh_drafts = self.has_drafts() && !self.hub_was_full;
-        // Who waits for the hub with them would only be put off again.
-        let is_put_off = self.hub_was_full && self.publishing_bytes > PUBLISHING_BYTES_MAX;
+        // Connections that are not read before the hub has spoken would only be put off again.
+        let is_put_off = self.publishing_bytes > PUBLISHING_BYTES_MAX;
         let has_unfinished = !self.unfinished.is_empty() && !is_put_off;
         if !self.sweep.is_idle() || has_unfinished || has_fresh_drafts || self.has_history_work() {
             return Some(0);
@@ -573,14 +578,18 @@ impl<S: Socket> Shard<S> {
     /// What the connections hold beyond their slots. Looks at every one of them.
     pub fn holdings(&self) -> Holdings {
         let mut holdings = Holdings::default();
-        let mut held_bytes = 0;
-        for (_, connection) in &self.connections {
-            held_bytes += connection.state.held_bytes();
+        let mut holding = 0;
+        for (slot, connection) in &self.connections {
+            let held_bytes = connection.state.held_bytes();
+            let is_small = held_bytes <= SMALL_REQUEST_BYTES_MAX;
+            let counted_bytes = if is_small { 0 } else { held_bytes };
+            debug_assert_eq!(self.shares.held_bytes(slot), counted_bytes);
+            holding += usize::from(!is_small);
             match &connection.state {
                 State::Idle | State::Lingering { .. } => {}
                 State::Reading(..) | State::Publishing(..) => holdings.readers += 1,
                 State::Answering(answering) => {
-                    holdings.readers += 1;
+                    holdings.readers += usize::from(answering.reader.is_some());
                     holdings.answer_bytes += answering.bytes.capacity();
                 }
                 State::Waiting(waiting) => {
@@ -589,26 +598,28 @@ impl<S: Socket> Shard<S> {
                 State::Streaming(stream) => holdings.own_bytes += stream.own_bytes(),
             }
         }
-        debug_assert_eq!(held_bytes, self.held_bytes);
+        debug_assert_eq!(self.shares.connections(), holding);
         holdings
     }
 
-    /// Puts a connection into a state, and counts what it holds there.
-    fn set_state(&mut self, slot: usize, state: State) {
-        self.held_bytes += state.held_bytes();
+    /// Puts a connection, which was idle, into a state, and reports what it holds there.
+    fn set_state(&mut self, slot: usize, state: State, now: Now) {
         self.connections[slot].state = state;
+        self.note_held(slot, now);
     }
 
     /// Takes a connection out of its state.
     fn take_state(&mut self, slot: usize) -> State {
         let state = std::mem::replace(&mut self.connections[slot].state, State::Idle);
-        self.held_bytes -= state.held_bytes();
+        self.release_held(slot, &state);
         state
     }
 
-    /// Whether so many more bytes may be held.
-    fn has_room_for(&self, bytes: usize) -> bool {
-        self.held_bytes + bytes <= self.settings.held_bytes_max
+    /// What a connection held in a state, it holds no more.
+    fn release_held(&mut self, slot: usize, state: &State) {
+        if state.held_bytes() > SMALL_REQUEST_BYTES_MAX {
+            self.shares.release(slot as u32);
+        }
     }
 
     fn slot_of(&self, token: Token) -> Option<usize> {
@@ -690,19 +701,23 @@ impl<S: Socket> Shard<S> {
 
     fn take_out(&mut self, slot: usize) -> Connection<S> {
         let mut connection = self.connections.remove(slot);
-        self.held_bytes -= connection.state.held_bytes();
-        match std::mem::replace(&mut connection.state, State::Idle) {
-            State::Streaming(stream) => self.forget_stream(slot, &stream),
-            State::Reading(reader, _) | State::Publishing(reader, _) => self.give_reader(reader),
-            State::Answering(answering) => self.give_reader(answering.reader),
+        let state = std::mem::replace(&mut connection.state, State::Idle);
+        self.release_held(slot, &state);
+        let reader = match state {
+            State::Streaming(stream) => {
+                self.forget_stream(slot, &stream);
+                None
+            }
+            State::Reading(reader, _) | State::Publishing(reader, _) => Some(reader),
+            State::Answering(answering) => answering.reader,
             State::Waiting(waiting) => {
                 self.forget_place(slot, &waiting.place);
-                waiting
-                    .reader
-                    .into_iter()
-                    .for_each(|reader| self.give_reader(reader));
+                waiting.reader
             }
-            State::Idle | State::Lingering { .. } => {}
+            State::Idle | State::Lingering { .. } => None,
+        };
+        if let Some(reader) = reader {
+            self.give_reader(reader);
         }
         self.tally.shift(Gauge::Connections, -1);
         match connection.role {

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use crossbeam_channel::{Receiver, bounded};
@@ -16,9 +17,11 @@ use crate::message::SessionId;
 use crate::metrics::Metrics;
 use crate::ring::Ring;
 use crate::ring::memory::MemoryMedium;
+use crate::shard::client::Client;
 
 mod deadlines;
 mod polls;
+mod shares;
 
 const STREAM: &[u8] = b"GET /api/webhook/stream HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -35,6 +38,8 @@ struct Pipe {
     is_closed: bool,
     /// What was written stays in the socket, as encrypted bytes may, until there was room so often.
     held_back: u32,
+    /// Where it comes from, if a test has several clients.
+    address: Option<IpAddr>,
 }
 
 #[derive(Clone, Default)]
@@ -77,6 +82,11 @@ impl Socket for Peer {
 
     fn has_unsent(&self) -> bool {
         self.0.borrow().held_back > 0
+    }
+
+    fn client(&self) -> Client {
+        let address = self.0.borrow().address;
+        address.map_or(Client::Unknown, Client::Address)
     }
 }
 
@@ -456,6 +466,11 @@ fn slow_uploads_are_bounded_together_and_what_comes_in_one_piece_is_served() {
     node.shard.holdings();
 }
 
+/// How many answers a peer got.
+fn answers(peer: &Peer) -> usize {
+    peer.take().matches("HTTP/1.1 ").count()
+}
+
 /// Peers that ask and read nothing.
 #[test]
 fn answers_that_nobody_takes_are_bounded_together() {
@@ -474,7 +489,10 @@ fn answers_that_nobody_takes_are_bounded_together() {
     );
     assert!(node.shard.holdings().answer_bytes <= 20_000);
     node.shard.close_all();
-    assert_eq!((node.shard.held_bytes, node.shard.connections()), (0, 0));
+    assert_eq!(
+        (node.shard.shares.connections(), node.shard.connections()),
+        (0, 0)
+    );
 }
 
 /// 3,000 webhooks of 3,000 bytes, all there at once, take more than may wait for the hub.

@@ -57,6 +57,8 @@ struct Base {
     is_proxied: bool,
     /// The client of the request that is being served, by its header.
     named: Option<IpAddr>,
+    /// That request has been let in.
+    is_admitted: bool,
     /// Held for the connection, or for the request.
     place: Option<Place>,
     /// There was no place.
@@ -122,6 +124,7 @@ impl Layers {
             client: peer,
             is_proxied,
             named: None,
+            is_admitted: false,
             place,
             is_over,
         };
@@ -332,14 +335,15 @@ impl Base {
     }
 
     fn admit(&mut self, fields: &[u8]) -> bool {
-        if self.is_proxied {
-            self.end_request();
+        // Its place is claimed once, when the head is whole, and kept until the request ends.
+        if self.is_proxied && !self.is_admitted {
             self.named = self.clients.named(fields);
             match self.named.map(|client| self.clients.claim(client)) {
                 Some(Claim::Over(_) | Claim::Refused) => return false,
                 Some(Claim::Granted(place)) => self.place = Some(place),
                 Some(Claim::Unlimited) | None => {}
             }
+            self.is_admitted = true;
         }
         !self.is_over
     }
@@ -354,6 +358,7 @@ impl Base {
     fn end_request(&mut self) {
         if self.is_proxied {
             self.named = None;
+            self.is_admitted = false;
             self.place = None;
         }
     }

@@ -15,11 +15,6 @@ fn node_with_history() -> Node {
     node
 }
 
-/// How many answers a peer got.
-fn answers(peer: &Peer) -> usize {
-    peer.take().matches("HTTP/1.1 ").count()
-}
-
 fn all_answers(peers: &[Peer]) -> usize {
     peers.iter().map(answers).sum()
 }
