@@ -285,13 +285,13 @@ fn with_a_limit_one_address_takes_no_more_than_its_connections() {
         connections.collect::<Vec<_>>()
     };
     let (first, second) = (full("127.0.0.2"), full("127.0.0.3"));
-    let served = |connections: &[(Connection, u16)]| {
+    let answered = |connections: &[(Connection, u16)]| {
         let statuses = connections.iter().map(|(_, status)| *status);
         statuses.filter(|status| *status == 200).count()
     };
     // Eight of the silent ones were let in to be told that they are too many, and are told so when
     // they ask.
-    assert_eq!(served(&first) + served(&second), 60 - 20 - 8);
+    assert_eq!(answered(&first) + answered(&second), 60 - 20 - 8);
     let refused = full("127.0.0.4");
     assert!(refused.iter().all(|(_, status)| *status == 503));
     drop(silent);
