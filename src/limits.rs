@@ -604,13 +604,13 @@ pub const fn held_bytes_max(shards: usize, body_bytes_max: usize) -> usize {
     if part > two { part } else { two }
 }
 
-/// Bytes of webhooks that wait for the hub, and of their readers, after which a shard reads no
-/// further requests until the hub has taken them: so many come in a turn when thousands of large ones
-/// are sent at once, and they stay where they are when the hub has no room.
+/// Bytes of webhooks that are not answered, and of their readers, after which a shard reads no further
+/// requests until the hub has stored some: so many come in a turn when thousands of large ones are
+/// sent at once, and with `--durability disk` they wait for the disk.
 pub const PUBLISHING_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// What one connection adds at most to that: its slot and its places in the lists (some 150 bytes),
-/// a small request that has not come whole, its reader.
+/// What one connection adds at most to that: its slot and its places in the lists (some 150 bytes), a
+/// small request, answer or beginning of a stream, its reader.
 pub const CONNECTION_BYTES_MAX: usize = SMALL_REQUEST_BYTES_MAX + 1024;
 
 /// What a TLS connection adds: keys and state (some 4 KiB), what of a handshake or a record has come

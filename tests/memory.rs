@@ -8,6 +8,7 @@ use hookcast::limits::{
     BODY_BYTES_MAX_DEFAULT, FRAME_BYTES_MIN, HELD_BYTES_MAX, LOG_BYTES_MIN, log_bytes_max,
     memory_bytes_max,
 };
+use support::loopback::unread_bytes;
 use support::{Connection, EventStream, PATIENCE, Server};
 
 /// Memory of the process itself in bytes: what it wrote to, less files and shared pages.
@@ -247,17 +248,4 @@ fn memory_while_reading(server: &Server) -> u64 {
         }
         assert!(Instant::now() < deadline, "{unread} bytes are not read");
     }
-}
-
-/// What has come for a local port of IPv4 and was not read, of all its connections (proc(5),
-/// `/proc/net/tcp`).
-fn unread_bytes(port: u16) -> u64 {
-    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let port = format!(":{port:04X}");
-    let unread = sockets.lines().skip(1).filter_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let queues = fields[1].ends_with(&port).then(|| fields[4])?;
-        Some(u64::from_str_radix(queues.split_once(':')?.1, 16).unwrap())
-    });
-    unread.sum()
 }

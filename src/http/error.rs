@@ -246,7 +246,8 @@ impl Allow {
     }
 }
 
-/// An error as the answer to a request that was read whole. The connection can go on.
+/// An error as the answer to a request that was read whole, or of which the head alone decides. The
+/// connection can go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorAnswer {
     /// The secret is missing or wrong.

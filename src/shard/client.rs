@@ -231,6 +231,16 @@ mod tests {
     }
 
     #[test]
+    fn a_client_is_an_address_or_a_network_or_whoever_is_not_named() {
+        let key = |text: &str| ClientKey::of(Client::Address(ip(text)));
+        assert_eq!(key("::ffff:192.0.2.1"), key("192.0.2.1"));
+        assert_ne!(key("192.0.2.1"), key("192.0.2.2"));
+        assert_eq!(key("2001:db8:0:1::1"), key("2001:db8:0:1:ffff::2"));
+        assert_ne!(key("2001:db8:0:1::1"), key("2001:db8:0:2::1"));
+        assert_ne!(ClientKey::of(Client::Local), ClientKey::of(Client::Unknown));
+    }
+
+    #[test]
     fn without_a_limit_nothing_is_counted() {
         let clients = Clients::default();
         assert!(matches!(clients.claim(ip("192.0.2.1")), Claim::Unlimited));

@@ -345,7 +345,8 @@ impl Client {
         let may_close = around.node.drain_until_ms.is_some() || self.role == Role::Surplus;
         let must_close = pending.request.closes;
         // It says nothing of what follows the body.
-        let is_skipped = !self.is_whole(pending) && pending.is_decided_by_head();
+        let is_skipped =
+            !self.is_whole(pending) && pending.is_decided_by_head() && answer.status != 408;
         let early = !self.is_whole(pending) && !is_skipped;
         assert!(
             answer.closes || !(must_close || early),
