@@ -57,4 +57,4 @@ export const frame = (eventId, content, more = {}) =>
 
 export const gapFrame = (missed) => `data: ${JSON.stringify({ type: 'gap', missed })}\n\n`;
 
-export const HEARTBEAT = ': heartbeat\n\n';
+export const HEARTBEAT = ': heartbeat\n';
