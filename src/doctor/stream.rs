@@ -109,7 +109,7 @@ fn read(
             Ok(length) => bytes += length as u64,
             Err(error) => return Err(quote(&error.to_string(), secrets)),
         }
-        let Some(happening) = lines.take(line.trim_ascii_end()) else {
+        let Some(happening) = lines.take(without_end(&line)) else {
             continue;
         };
         if sender.send((Instant::now(), happening)).is_err() {
@@ -119,11 +119,18 @@ fn read(
     Err(format!("more than {DOCTOR_STREAM_BYTES_MAX} bytes came"))
 }
 
+/// A line without `\n` or `\r\n`.
+fn without_end(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
 /// The lines of a stream, of which most are nothing that is waited for.
 #[derive(Default)]
 struct Lines {
-    /// That of the event whose data follow.
+    /// Of the event that is being read: its id, and the number of its message.
     event_id: Option<String>,
+    number: Option<usize>,
 }
 
 /// What is looked at of an event's data.
@@ -137,6 +144,11 @@ struct Data<'a> {
 
 impl Lines {
     fn take(&mut self, line: &[u8]) -> Option<Happening> {
+        if line.is_empty() {
+            let event_id = self.event_id.take();
+            let number = self.number.take()?;
+            return Some(Happening::Message(number, event_id));
+        }
         if line.starts_with(b":") {
             return Some(Happening::Heartbeat);
         }
@@ -150,8 +162,8 @@ impl Lines {
         if data.kind == "connected" {
             return Some(Happening::Connected);
         }
-        let number = number_of(&data.content)?;
-        Some(Happening::Message(number, self.event_id.take()))
+        self.number = number_of(&data.content);
+        None
     }
 }
 
@@ -188,18 +200,23 @@ mod tests {
                 content(number)
             )
         };
-        take("id: 1-1");
-        let Some(Happening::Message(1, Some(id))) = take(&message(1)) else {
-            panic!("the first message");
-        };
-        assert_eq!(id, "1-1");
+        // The id may stand before the data or behind them; a comment ends no event.
+        for lines in [
+            ["id: 1-1", &message(1), ": heartbeat"],
+            [&message(1), ": heartbeat", "id: 1-1"],
+        ] {
+            assert_eq!(lines.iter().filter_map(|line| take(line)).count(), 1);
+            let Some(Happening::Message(1, Some(id))) = take("") else {
+                panic!("no message: {lines:?}");
+            };
+            assert_eq!(id, "1-1");
+        }
         take(&format!(
             "id: {}",
             "x".repeat(DOCTOR_EVENT_ID_BYTES_MAX + 1)
         ));
-        assert!(matches!(
-            take(&message(4)),
-            Some(Happening::Message(4, None))
-        ));
+        take(&message(4));
+        assert!(matches!(take(""), Some(Happening::Message(4, None))));
+        assert!(take("").is_none());
     }
 }
