@@ -109,7 +109,7 @@ fn read(
             Ok(length) => bytes += length as u64,
             Err(error) => return Err(quote(&error.to_string(), secrets)),
         }
-        let Some(happening) = lines.take(line.trim_ascii_end()) else {
+        let Some(happening) = lines.take(without_end(&line)) else {
             continue;
         };
         if sender.send((Instant::now(), happening)).is_err() {
@@ -119,10 +119,16 @@ fn read(
     Err(format!("more than {DOCTOR_STREAM_BYTES_MAX} bytes came"))
 }
 
+/// A line without `\n` or `\r\n`.
+fn without_end(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
 /// The lines of a stream, of which most are nothing that is waited for.
 #[derive(Default)]
 struct Lines {
-    /// Of the event that is being read: its id, and its message. They come in either order.
+    /// Of the event that is being read: its id, and the number of its message.
     event_id: Option<String>,
     number: Option<usize>,
 }
@@ -140,7 +146,8 @@ impl Lines {
     fn take(&mut self, line: &[u8]) -> Option<Happening> {
         if line.is_empty() {
             let event_id = self.event_id.take();
-            return Some(Happening::Message(self.number.take()?, event_id));
+            let number = self.number.take()?;
+            return Some(Happening::Message(number, event_id));
         }
         if line.starts_with(b":") {
             return Some(Happening::Heartbeat);
@@ -193,11 +200,14 @@ mod tests {
                 content(number)
             )
         };
-        let id = "id: 1-1";
-        for lines in [[id, &message(1)], [&message(1), id]] {
-            assert!(lines.iter().all(|line| take(line).is_none()));
+        // The id may stand before the data or behind them; a comment ends no event.
+        for lines in [
+            ["id: 1-1", &message(1), ": heartbeat"],
+            [&message(1), ": heartbeat", "id: 1-1"],
+        ] {
+            assert_eq!(lines.iter().filter_map(|line| take(line)).count(), 1);
             let Some(Happening::Message(1, Some(id))) = take("") else {
-                panic!("the first message");
+                panic!("no message: {lines:?}");
             };
             assert_eq!(id, "1-1");
         }
@@ -207,5 +217,6 @@ mod tests {
         ));
         take(&message(4));
         assert!(matches!(take(""), Some(Happening::Message(4, None))));
+        assert!(take("").is_none());
     }
 }
