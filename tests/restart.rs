@@ -545,7 +545,11 @@ fn a_socket_for_proxies_stays_one() {
     plain.send(STATUS);
     assert_eq!(plain.read_response().status, 200);
     dynasty.hand_over(0);
-    kept.iter_mut().for_each(Connection::expect_close);
+    for connection in &mut kept {
+        connection.send_if_open(STATUS);
+        let answer = connection.read_to_end();
+        assert!(!answer.starts_with(b"HTTP/1.1 200"), "{answer:?}");
+    }
     plain.send(STATUS);
     assert_eq!(plain.read_response().status, 200);
     assert_eq!(ask(header).read_response().status, 200);

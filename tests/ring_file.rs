@@ -24,10 +24,7 @@ fn names(directory: &Path) -> Vec<String> {
 
 /// Starts in vain: what was said last, as one line.
 fn failure(setup: &Setup) -> String {
-    let output = setup.command().output().unwrap();
-    let log = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{log}");
-    assert!(!log.contains("panicked"), "{log}");
+    let log = setup.start_in_vain();
     let last = log.lines().last().unwrap();
     let line: Value = serde_json::from_str(last).unwrap();
     assert_eq!(line["level"], "ERROR", "{log}");

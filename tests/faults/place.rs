@@ -18,15 +18,6 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// Starts in vain, and returns what was said.
-fn failure(setup: &Setup) -> String {
-    let output = setup.command().output().unwrap();
-    let log = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{log}");
-    assert!(!log.contains("panicked"), "{log}");
-    log
-}
-
 /// A file that is mounted on another, as `docker run -v ./ring:/data/ring` does it: in a namespace of
 /// the server's own, so that it ends with the server.
 struct BindMount {
@@ -66,7 +57,7 @@ impl BindMount {
 
     fn expect_refusal(&self, flags: &[&str]) {
         let before = fs::read(&self.source).unwrap();
-        let log = failure(&self.setup(flags));
+        let log = self.setup(flags).start_in_vain();
         assert!(
             log.contains("mount its directory instead"),
             "{flags:?}: {log}"
@@ -156,7 +147,7 @@ impl Drop for Unmappable {
 fn a_file_system_without_shared_maps() {
     let disk = Unmappable::new();
     let setup = Setup::new(&[]).ring_at(disk.mounted.path().join("ring"));
-    let log = failure(&setup);
+    let log = setup.start_in_vain();
     assert!(log.contains("no shared memory maps"), "{log}");
     // What was removed while it was open goes when the file system hears of its end.
     let deadline = Instant::now() + PATIENCE;
@@ -169,7 +160,7 @@ fn a_file_system_without_shared_maps() {
     server.publish("kept");
     server.kill();
     fs::copy(server.setup().ring(), disk.source.path().join("ring")).unwrap();
-    let log = failure(&setup);
+    let log = setup.start_in_vain();
     assert!(log.contains("no shared memory maps"), "{log}");
     assert_eq!(names(disk.source.path()), ["ring"]);
 }
@@ -185,7 +176,7 @@ fn it_is_known_before_space_is_taken() {
         let mut wrapper = from_the_start(path, "mmap,fallocate", &[&fault]);
         wrapper.extend(["-P".into(), format!("{}.new", setup.ring().display())]);
         let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
-        let log = failure(&setup.clone().under(&wrapper));
+        let log = setup.clone().under(&wrapper).start_in_vain();
         assert!(log.contains("no shared memory maps"), "{log}");
         let calls = fs::read_to_string(path).unwrap();
         assert!(
@@ -201,7 +192,7 @@ fn a_file_system_that_is_read_only() {
     let disk = SmallDisk::new("20m");
     mount(&["-o", "remount,ro"], disk.path());
     let setup = Setup::new(&[]).ring_at(disk.path().join("ring"));
-    let log = failure(&setup);
+    let log = setup.start_in_vain();
     assert!(
         log.contains("choose a place that can be written to"),
         "{log}"
@@ -211,7 +202,7 @@ fn a_file_system_that_is_read_only() {
     server.publish("kept");
     server.kill();
     mount(&["-o", "remount,ro"], disk.path());
-    let log = failure(&setup);
+    let log = setup.start_in_vain();
     assert!(
         log.contains("choose a place that can be written to"),
         "{log}"
@@ -244,7 +235,7 @@ fn a_rename_that_fails() {
         let trace = tempfile::NamedTempFile::new().unwrap();
         let wrapper = from_the_start(trace.path().to_str().unwrap(), calls, &faults);
         let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
-        let log = failure(&setup.clone().under(&wrapper));
+        let log = setup.clone().under(&wrapper).start_in_vain();
         assert!(log.contains("Input/output error"), "{fault}: {log}");
         assert_eq!(names(setup.ring().parent().unwrap()), ["test.ring"]);
         assert_eq!(fs::read(setup.ring()).unwrap(), b"not a ring");
@@ -300,7 +291,7 @@ fn a_link_of_another_user() {
     symlink(&victim, &link).unwrap();
     lchown(&link, Some(STRANGER), None).unwrap();
     let setup = Setup::new(&[]).ring_at(link.clone());
-    let log = failure(&setup);
+    let log = setup.start_in_vain();
     assert!(log.contains("belongs to user 65533"), "{log}");
     assert_eq!(fs::read(&victim).unwrap(), b"precious");
     assert_eq!(names(directory.path()), ["ring", "victim"]);

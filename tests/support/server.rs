@@ -118,6 +118,29 @@ impl Setup {
         command
     }
 
+    /// Starts a server that is to end by itself with an error, and returns its log.
+    pub fn start_in_vain(&self) -> String {
+        let mut child = self.command().spawn().unwrap();
+        let log = Log::read(child.stderr.take().unwrap());
+        let mut server = Server {
+            child,
+            log,
+            address: ([0, 0, 0, 0], 0).into(),
+            setup: self.clone(),
+        };
+        let status = server.wait();
+        server.log.wait_for_end();
+        let lines = server
+            .log()
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>();
+        let text = lines.join("\n");
+        assert_eq!(status.code(), Some(1), "{text}");
+        assert!(!text.contains("panicked"), "{text}");
+        text
+    }
+
     /// Starts a server and waits until it listens.
     pub fn start(&self) -> Server {
         let mut child = self.command().spawn().unwrap();
@@ -304,6 +327,17 @@ impl Log {
         // A test that fails while it waits for a line leaves the lock poisoned.
         let state = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.lines.clone()
+    }
+
+    /// Waits until all lines of a process that has ended are there.
+    fn wait_for_end(&self) {
+        let state = self.0.0.lock().unwrap();
+        let (_state, timeout) = self
+            .0
+            .1
+            .wait_timeout_while(state, PATIENCE, |state| !state.ended)
+            .unwrap();
+        assert!(!timeout.timed_out(), "its log has no end");
     }
 
     fn wait_for(&self, message: &str) -> Value {
