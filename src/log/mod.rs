@@ -79,6 +79,9 @@ pub struct CatchUp {
     /// Messages that it should have seen and that are gone. Exact for a stream that sees
     /// everything; an upper bound for others, since what is gone is not known by session.
     pub missed: u64,
+    /// The seq that it begins behind, if resuming there shows the same: it resumes, or there is
+    /// nothing to replay. A replay need not be all that follows a seq.
+    pub after: Option<u64>,
 }
 
 /// What became of a cursor whose messages were overtaken by the log's tail.
@@ -191,10 +194,13 @@ impl LiveLog {
             None => (start, 0),
         };
         let cursor = self.cursor_at(view, next_seq);
+        let replay = ahead.len() as u64 + self.visible_before(view, self.head_seq()) - cursor.seen;
+        let end = (replay == 0).then_some(self.head_seq());
         CatchUp {
             cursor,
-            replay: ahead.len() as u64 + self.visible_before(view, self.head_seq()) - cursor.seen,
+            replay,
             missed,
+            after: resume.or(end).and_then(|seq| seq.checked_sub(1)),
             ahead,
         }
     }

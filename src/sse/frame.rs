@@ -57,11 +57,14 @@ pub const CHUNK_TAIL_BYTES: usize = 2;
 const CHUNK_HEAD_BYTES_MAX: usize = 10;
 
 /// Appends a message's frame, with chunk framing, to `out`.
+///
+/// The id follows the data. Some clients take an id as soon as they read its line (npm: eventsource 2,
+/// fetch-event-source), and resume behind the message if the connection breaks inside it.
 pub fn push_message(out: &mut Vec<u8>, epoch: Epoch, seq: u64, message: &Message) -> Chunk {
     push_chunk(out, |out| {
-        push_fmt(out, format_args!("id: {}\ndata: ", EventId { epoch, seq }));
+        out.extend_from_slice(b"data: ");
         push_object(out, message);
-        out.extend_from_slice(b"\n\n");
+        push_fmt(out, format_args!("\nid: {}\n\n", EventId { epoch, seq }));
     })
 }
 
@@ -88,12 +91,11 @@ fn push_object(out: &mut Vec<u8>, message: &Message) {
 /// member, `eventId`. `event` is the payload of a frame that [`push_message`] made.
 pub fn push_entry(out: &mut Vec<u8>, event: &[u8]) {
     let parts = event
-        .strip_prefix(b"id: ")
+        .strip_prefix(b"data: {")
         .zip(memchr::memchr(b'\n', event))
         .and_then(|(rest, line_end)| {
-            let (id, data) = rest.split_at_checked(line_end - b"id: ".len())?;
-            let object = data.strip_prefix(b"\ndata: {")?.strip_suffix(b"\n\n")?;
-            Some((id, object))
+            let (object, id) = rest.split_at_checked(line_end - b"data: {".len())?;
+            Some((id.strip_prefix(b"\nid: ")?.strip_suffix(b"\n\n")?, object))
         });
     let Some((id, object)) = parts else {
         debug_assert!(false, "a message's event has an id and an object");
@@ -105,21 +107,30 @@ pub fn push_entry(out: &mut Vec<u8>, event: &[u8]) {
     out.extend_from_slice(object);
 }
 
-/// Appends the first events of a stream: how long to wait before a reconnect, and what comes next.
+/// Appends the first event of a stream: how long to wait before a reconnect, and what comes next.
+///
+/// `place` is the id that the stream begins behind, if it can be resumed there. Without it a client
+/// that has seen no message has no id to come back with. Some clients forget the id that they had at
+/// an event without one (crates.io: eventsource-client, reqwest-eventsource).
 pub fn push_connected(
     out: &mut Vec<u8>,
     framing: Framing,
     retry_ms: u64,
     timestamp_ms: u64,
     replay: u64,
+    place: Option<EventId>,
 ) {
     push_event(out, framing, |out| {
         push_fmt(
             out,
             format_args!(
-                "retry: {retry_ms}\ndata: {{\"type\":\"connected\",\"timestamp\":{timestamp_ms},\"replay\":{replay}}}\n\n"
+                "retry: {retry_ms}\ndata: {{\"type\":\"connected\",\"timestamp\":{timestamp_ms},\"replay\":{replay}}}\n"
             ),
         );
+        if let Some(id) = place {
+            push_fmt(out, format_args!("id: {id}\n"));
+        }
+        out.push(b'\n');
     });
 }
 
@@ -213,7 +224,7 @@ mod tests {
         let mut out = b"before".to_vec();
         let chunk = push_message(&mut out, Epoch(0xab), 7, &message("hi", ""));
         let frame = &out[6..];
-        let expected = "id: 00000000000000ab-7\ndata: {\"type\":\"webhook_message\",\"id\":\"01234567-89ab-cdef-0123-456789abcdef\",\"content\":\"hi\",\"timestamp\":1700000000123}\n\n";
+        let expected = "data: {\"type\":\"webhook_message\",\"id\":\"01234567-89ab-cdef-0123-456789abcdef\",\"content\":\"hi\",\"timestamp\":1700000000123}\nid: 00000000000000ab-7\n\n";
         assert_eq!(payload(frame, chunk), expected);
         assert_eq!(frame.len(), chunk.bytes as usize);
         let head = format!("{:x}\r\n", expected.len());
@@ -247,12 +258,12 @@ mod tests {
         assert_eq!(
             text.matches('\n').count(),
             3,
-            "id line, data line, blank line: {text:?}"
+            "data line, id line, blank line: {text:?}"
         );
         // Where Python's `str.splitlines` ends lines.
         let ends = ['\r', '\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}'];
         assert!(!text.contains(ends), "{text:?}");
-        let data = text.lines().nth(1).unwrap().strip_prefix("data: ").unwrap();
+        let data = text.lines().next().unwrap().strip_prefix("data: ").unwrap();
         let value: serde_json::Value = serde_json::from_str(data).unwrap();
         assert_eq!(value["content"], nasty);
         assert_eq!(value["sessionId"], "s\n\u{85}1\u{2028}");
@@ -270,10 +281,20 @@ mod tests {
     #[test]
     fn own_events_exist_in_both_framings() {
         let mut bare = Vec::new();
-        push_connected(&mut bare, Framing::Bare, 1500, 42, 3);
+        push_connected(&mut bare, Framing::Bare, 1500, 42, 3, None);
         assert_eq!(
             bare,
             b"retry: 1500\ndata: {\"type\":\"connected\",\"timestamp\":42,\"replay\":3}\n\n"
+        );
+        let place = EventId {
+            epoch: Epoch(0xab),
+            seq: 6,
+        };
+        bare.clear();
+        push_connected(&mut bare, Framing::Bare, 1500, 42, 0, Some(place));
+        assert_eq!(
+            bare,
+            b"retry: 1500\ndata: {\"type\":\"connected\",\"timestamp\":42,\"replay\":0}\nid: 00000000000000ab-6\n\n"
         );
         let mut chunked = Vec::new();
         push_gap(&mut chunked, Framing::Chunked, 9);

@@ -250,7 +250,7 @@ impl StreamCheck {
         } else if let Some(missed) = between(text, "data: {\"type\":\"gap\",\"missed\":", "}\n\n") {
             self.gaps += 1;
             self.keep(|track, view| take_gap(track, view, missed, known));
-        } else if let Some(id) = text.strip_prefix("id: ") {
+        } else if let Some((_, id)) = text.split_once("\nid: ") {
             let id = id.lines().next().unwrap_or_default();
             let seq = id.strip_prefix(&format!("{}-", known.model.epoch));
             let seq: u64 = seq
@@ -321,27 +321,33 @@ impl StreamCheck {
 
     fn take_connected(&mut self, text: &str, known: &Known<'_>) {
         let start = "data: {\"type\":\"connected\",\"timestamp\":";
-        let (unix_ms, replay) = text
+        let (data, place) = text.split_once('\n').expect("`connected` is a line");
+        let (unix_ms, replay) = data
             .strip_prefix(start)
-            .and_then(|rest| rest.strip_suffix("}\n\n"))
+            .and_then(|rest| rest.strip_suffix('}'))
             .and_then(|rest| rest.split_once(",\"replay\":"))
             .expect("`connected`");
         let (unix_ms, replay): (u64, u64) = (number(unix_ms), number(replay));
-        let candidates: Vec<(Track, u64)> = known
+        let candidates: Vec<(Track, u64, Option<u64>)> = known
             .subscribed
             .iter()
             .filter(|subscribed| subscribed.unix_ms == unix_ms)
-            .map(|subscribed| self.spec.start(subscribed, known.model))
+            .map(|subscribed| {
+                let (track, replay) = self.spec.start(subscribed, known.model);
+                (track, replay, self.spec.place(subscribed, replay))
+            })
             .collect();
+        let id = |seq: u64| format!("id: {}-{seq}\n", known.model.epoch);
         self.tracks = candidates
             .iter()
-            .filter(|(_, expected)| *expected == replay)
-            .map(|(track, _)| track.clone())
+            .filter(|(_, expected, _)| *expected == replay)
+            .filter(|(_, _, seq)| place == format!("{}\n", seq.map_or(String::new(), id)))
+            .map(|(track, ..)| track.clone())
             .collect();
         self.tracks.dedup();
         assert!(
             !self.tracks.is_empty(),
-            "{:?} is promised {replay} messages at {unix_ms}, expected: {candidates:?}",
+            "{:?} is promised {replay} messages at {unix_ms} behind {place:?}, expected: {candidates:?}",
             self.spec
         );
     }
@@ -400,6 +406,13 @@ impl StreamSpec {
             gap,
         };
         (track, replay)
+    }
+
+    /// The seq that such a stream is told it begins behind.
+    fn place(&self, at: &Subscribed, replay: u64) -> Option<u64> {
+        self.resume_after
+            .filter(|seq| *seq < at.head_seq)
+            .or((replay == 0).then_some(at.head_seq - 1))
     }
 
     /// The history as a new stream is shown it: what comes ahead, and where the rest begins. News

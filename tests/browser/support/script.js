@@ -48,8 +48,8 @@ export function failing(status, headers = {}, body = '') {
   return (request, response) => response.writeHead(status, headers).end(body);
 }
 
-export const connected = (replay = 0, retryMs = 10) =>
-  `retry: ${retryMs}\ndata: {"type":"connected","timestamp":1,"replay":${replay}}\n\n`;
+export const connected = (replay = 0, retryMs = 10, eventId = '') =>
+  `retry: ${retryMs}\ndata: {"type":"connected","timestamp":1,"replay":${replay}}\n${eventId && `id: ${eventId}\n`}\n`;
 
 /** The frame of a message whose id is its content. */
 export const frame = (eventId, content, more = {}) =>

@@ -1,0 +1,16 @@
+"""aiohttp-sse-client2: reconnects when a stream ends in good order, and raises when it breaks."""
+
+import asyncio
+
+from aiohttp_sse_client2 import client
+
+import report
+
+
+async def listen():
+    async with client.EventSource(report.URL, headers=dict(report.HEADERS), timeout=None) as source:
+        async for event in source:
+            report.event(event.data, event.last_event_id)
+
+
+report.run(lambda: asyncio.run(listen()))

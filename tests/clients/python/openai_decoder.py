@@ -1,0 +1,15 @@
+"""The decoder of openai's package, over httpx: one connection, and no content type is checked."""
+
+import httpx
+from openai._streaming import SSEDecoder
+
+import report
+
+
+def listen():
+    with httpx.stream("GET", report.URL, headers=report.HEADERS, timeout=None) as response:
+        for event in SSEDecoder().iter_bytes(response.iter_bytes()):
+            report.event(event.data, event.id)
+
+
+report.run(listen)

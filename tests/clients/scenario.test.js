@@ -1,0 +1,58 @@
+/** Each client through each check; what is seen must be what the table in README.md says. */
+
+import assert from 'node:assert/strict';
+import { after, describe, test } from 'node:test';
+
+import { CHECKS, run } from './support/checks.js';
+import { CLIENTS } from './support/clients.js';
+import { explained, keyOf, readTable, writeTable } from './support/table.js';
+
+/** Checks at a time, but for `full`, which is half a minute of waiting and runs beside them. */
+const AT_A_TIME = 4;
+
+const table = readTable();
+const seen = new Map(CLIENTS.map((client) => [keyOf(client), {}]));
+const writes = Boolean(process.env.WRITE_TABLE);
+
+describe('clients', { concurrency: true }, () => {
+  for (const check of Object.keys(CHECKS).reverse()) {
+    for (const client of CLIENTS) test(`${keyOf(client)}: ${check}`, () => judge(client, check));
+  }
+});
+
+after(() => writes && writeTable(CLIENTS, Object.keys(CHECKS), seen));
+
+test('the table has a row for each client, and no other', () => {
+  if (!writes) assert.deepEqual([...table.keys()], CLIENTS.map(keyOf));
+});
+
+test('the README explains the words of the table', () => {
+  const words = [...table.values()].flatMap((cells) => Object.values(cells)).flatMap((cell) => cell.split(', '));
+  const kinds = words.map((word) => word.replace(/ \d+$/, '').replace(/^not .*/, 'not'));
+  for (const kind of new Set(kinds)) assert.ok(explained().includes(kind), kind);
+});
+
+async function judge(client, check) {
+  const place = check === 'full' ? () => {} : await takePlace();
+  try {
+    const { outcome, cause } = await run(check, client.command);
+    seen.get(keyOf(client))[check] = outcome;
+    if (!writes) assert.equal(outcome, table.get(keyOf(client))?.[check], cause);
+  } finally {
+    place();
+  }
+}
+
+const waiting = [];
+let taken = 0;
+
+/** Waits for one of the places; returns the function that frees it. */
+async function takePlace() {
+  if (taken === AT_A_TIME) await new Promise((resolve) => waiting.push(resolve));
+  else taken += 1;
+  return () => {
+    const next = waiting.shift();
+    if (next) next();
+    else taken -= 1;
+  };
+}
