@@ -1,0 +1,130 @@
+/** Pages of other origins in Chromium and Firefox: what their clients send is let through. */
+
+import assert from 'node:assert/strict';
+import http from 'node:http';
+import { once } from 'node:events';
+import { after, before, describe, it } from 'node:test';
+import puppeteer from 'puppeteer-core';
+
+import { launch } from './support/page.js';
+import { Server } from './support/server.js';
+
+/** Headers that clients add to a stream or a webhook. `X-Own` stands for any other. */
+const HEADERS = {
+  // eventsource 2, and hls-like pollers.
+  'Cache-Control': 'no-cache',
+  // fetch-event-source and polyfills, which resume by it.
+  'Last-Event-ID': '0000000000000000-1',
+  // Behind a gateway that wants a log-in.
+  Authorization: 'Bearer x',
+  // OpenTelemetry.
+  traceparent: '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01',
+  // jQuery and others.
+  'X-Requested-With': 'XMLHttpRequest',
+  'Content-Type': 'application/json',
+  'X-Own': 'x',
+};
+
+const firefox = () =>
+  puppeteer.launch({
+    browser: 'firefox',
+    executablePath: process.env.FIREFOX ?? '/usr/bin/firefox-esr',
+    headless: true,
+  });
+
+for (const [name, start] of Object.entries({ Chromium: launch, Firefox: firefox })) {
+  describe(name, () => {
+    let browser;
+    let pages;
+    let page;
+    let origin;
+
+    before(async () => {
+      pages = http.createServer((_, response) => response.setHeader('Content-Type', 'text/html').end('<!doctype html>'));
+      pages.listen(0, '127.0.0.1');
+      await once(pages, 'listening');
+      origin = `http://127.0.0.1:${pages.address().port}`;
+      browser = await start();
+      page = await browser.newPage();
+      await page.goto(origin);
+    });
+    after(async () => {
+      await browser?.close();
+      pages?.close();
+      pages?.closeAllConnections();
+    });
+
+    /** Posts a message and reads its event, by fetch; returns the content, or what went wrong. */
+    const roundTrip = (url, init) =>
+      page.evaluate(
+        async ([url, init]) => {
+          try {
+            const stream = await fetch(`${url}/stream`, init);
+            const body = JSON.stringify({ message: 'through' });
+            const posted = await fetch(url, { ...init, method: 'POST', body });
+            if (!posted.ok) return `posted: ${posted.status}`;
+            const reader = stream.body.pipeThrough(new TextDecoderStream()).getReader();
+            let text = '';
+            for (let piece; !text.includes('"through"') && !(piece = await reader.read()).done; ) text += piece.value;
+            await reader.cancel();
+            return /"content":"([^"]*)"/.exec(text)?.[1];
+          } catch (error) {
+            return String(error);
+          }
+        },
+        [`${url}api/webhook`, init],
+      );
+
+    /** Opens an EventSource; returns how that went. */
+    const subscribe = (url, init) =>
+      page.evaluate(
+        ([url, init]) =>
+          new Promise((resolve) => {
+            const source = new EventSource(url, init);
+            source.onmessage = ({ data }) => {
+              source.close();
+              resolve(JSON.parse(data).type);
+            };
+            source.onerror = () => resolve(`error ${source.readyState}`);
+          }),
+        [`${url}api/webhook/stream`, init],
+      );
+
+    it('any page may send what clients send, without credentials', async (t) => {
+      const server = await Server.start();
+      t.after(() => server.close());
+      assert.equal(await roundTrip(server.url, { headers: HEADERS }), 'through');
+      assert.equal(await subscribe(server.url, {}), 'connected');
+      assert.match(await subscribe(server.url, { withCredentials: true }), /^error/);
+    });
+
+    it('a page of a named origin may send credentials as well, and no other page', async (t) => {
+      const server = await Server.start(['--allow-origin', origin]);
+      t.after(() => server.close());
+      // With credentials a star names no header.
+      const { 'X-Own': _, ...headers } = HEADERS;
+      assert.equal(await roundTrip(server.url, { headers, credentials: 'include' }), 'through');
+      assert.equal(await subscribe(server.url, { withCredentials: true }), 'connected');
+
+      const other = await Server.start(['--allow-origin', 'https://a.example']);
+      t.after(() => other.close());
+      assert.match(await roundTrip(other.url, { headers }), /Error/);
+      assert.match(await subscribe(other.url, {}), /^error/);
+    });
+
+    it('a page reads how long it is to wait, and the tag of a history', async (t) => {
+      const server = await Server.start(['--max-connections', '1']);
+      t.after(() => server.close());
+      const held = await fetch(new URL('api/webhook/stream', server.url));
+      t.after(() => held.body.cancel());
+      const read = (target, field, init = {}) =>
+        page.evaluate(async ([url, field, init]) => (await fetch(url, init)).headers.get(field), [target, field, init]);
+      const post = { method: 'POST', body: '{"message":"x"}' };
+      assert.equal(await read(`${server.url}api/webhook`, 'retry-after', post), '5');
+
+      const roomy = await Server.start();
+      t.after(() => roomy.close());
+      assert.match(await read(`${roomy.url}api/webhook/messages`, 'etag'), /^"/);
+    });
+  });
+}
