@@ -102,6 +102,9 @@ for (const [name, launchBrowser] of Object.entries(BROWSERS)) {
       const boxes = await boxesOf(page);
       for (const { top, above } of boxes) assert.ok(above <= top - 3.5, 'the time and the badge are out of reach');
       for (const link of await linksOf(page)) checkLink(link);
+      for (const { line, height, overflow } of await page.evaluate(measureStacks)) {
+        assert.ok(Math.abs(height - line) < 1 && overflow.startsWith('clip'), `${height} px, ${overflow}`);
+      }
       const wide = await page.evaluate(() => document.getElementById('log').scrollWidth - document.getElementById('log').clientWidth);
       assert.ok(wide <= 0, `${wide} px too wide`);
       assert.deepEqual(await changes(page, boxes, hideContents), []);
@@ -210,6 +213,15 @@ async function measureTime([text, count]) {
   if (log.querySelector('.content').textContent !== text) throw new Error('it is not all there');
   log.replaceChildren();
   return ms;
+}
+
+/** In the page: letters under many marks, which stay in their line. */
+function measureStacks() {
+  return Array.from(document.querySelectorAll('.stack'), (stack) => ({
+    line: parseFloat(getComputedStyle(stack.parentElement).lineHeight),
+    height: stack.getBoundingClientRect().height,
+    overflow: getComputedStyle(stack).overflow,
+  }));
 }
 
 /** In the page: each link, and where the characters of its beginning stand. */

@@ -303,6 +303,24 @@ describe('the window', () => {
     await page.goto(`${server.url}?sessionId=${'x'.repeat(300)}`);
     await state(page, 'refused');
     assert.match(await page.getByRole('status').first().textContent(), /^Refused: .*sessionId/);
+    // A link to a session is anybody's: a name of thousands of letters is shown in part.
+    await page.goto(`${server.url}?sessionId=${encodeURIComponent(`x${'😀'.repeat(500)}`)}`);
+    await state(page, 'refused');
+    assert.equal((await command('#session')).length, 299);
+  });
+
+  it('shows the beginning of long answers', async () => {
+    page = await open(browser, 'about:blank', { alone: true });
+    await page.route('**/api/webhook/stream*', (route) =>
+      route.fulfill({ status: 400, contentType: 'application/json', body: JSON.stringify({ error: 'no '.repeat(50_000) }) }),
+    );
+    await page.route('**/api/webhook', (route) => route.fulfill({ status: 502, body: '<p>'.repeat(50_000) }));
+    await page.goto(server.url);
+    await state(page, 'refused');
+    assert.equal((await page.getByRole('status').first().textContent()).length, 300);
+    await page.getByRole('button', { name: 'Send', exact: true }).click();
+    await page.locator('#answer pre').waitFor();
+    assert.equal((await command('#answer pre')).length, 4_000);
   });
 
   it('shows commands that work in a shell, and copies them', async () => {
@@ -430,6 +448,9 @@ describe('the window', () => {
     await until(page, news, 'hear this');
     await server.postAll(['one', 'two', 'three']);
     await until(page, news, '3 new messages, the latest: three');
+    // Not the half of a letter at the end.
+    await server.post(`${'x'.repeat(199)}😀`);
+    await until(page, news, 'x'.repeat(199));
   });
 
   it('follows the theme of the system, or the one chosen, kept over a reload', async () => {
