@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::json;
-use support::{Ending, EventStream, Server};
+use support::{Ending, Event, EventStream, Server};
 
 #[test]
 fn sigterm_ends_streams_one_by_one_and_exits_with_zero() {
@@ -30,10 +30,7 @@ fn sigterm_ends_streams_one_by_one_and_exits_with_zero() {
             .collect();
         assert_eq!(events.len(), 2, "{events:?}");
         assert_eq!(events[0].content(), "last");
-        assert!(
-            events[1].data.is_none() && events[1].id.is_none(),
-            "{events:?}"
-        );
+        assert!(events[1].is_end() && events[1].id.is_none(), "{events:?}");
         retries.insert(events[1].retry_ms.unwrap());
     }
     assert!(
@@ -57,10 +54,7 @@ fn a_drain_of_no_time_still_ends_streams_as_it_should() {
     ] {
         let (ending, events) = stream.drain();
         assert_eq!(ending, expected);
-        assert!(
-            events.iter().any(|event| event.retry_ms.is_some()),
-            "{events:?}"
-        );
+        assert!(events.iter().any(Event::is_end), "{events:?}");
     }
     assert_eq!(server.wait().code(), Some(0));
 }

@@ -47,7 +47,7 @@ fn at_the_limit_a_webhook_is_told_to_come_back_and_a_stream_to_wait() {
     let text = String::from_utf8(response.body).unwrap();
     let retry = text
         .strip_prefix("retry: ")
-        .and_then(|rest| rest.strip_suffix("\n\n"))
+        .and_then(|rest| rest.strip_suffix("\ndata: {\"type\":\"end\"}\n\n"))
         .unwrap();
     let retry_ms: u64 = retry.parse().unwrap();
     assert!((15_000..=60_000).contains(&retry_ms), "{text}");

@@ -167,8 +167,7 @@ impl Load {
             let mut stream = EventStream::open(self.address, "", &header.unwrap_or_default());
             while let Some(event) = stream.next_event() {
                 retry_ms = event.retry_ms.unwrap_or(retry_ms);
-                // A server that drains already says when to come back, and no more than that.
-                if event.data.is_none() {
+                if event.is_heartbeat() || event.is_end() {
                     continue;
                 }
                 if event.json()["type"] == "connected" {

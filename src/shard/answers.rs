@@ -10,7 +10,9 @@ use std::io::IoSlice;
 
 use crate::clock::Now;
 use crate::http::route::{MESSAGES_PATH, STREAM_PATH, WEBHOOK_PATH, canonical};
-use crate::http::{ErrorAnswer, Phase, Refusal, ReplyTo, Request, RequestReader, Status};
+use crate::http::{
+    ErrorAnswer, Phase, Refusal, ReplyTo, Request, RequestReader, Status, Subscription,
+};
 use crate::hub::{NotStored, Receipt};
 use crate::limits::{
     LINGER_BYTES_MAX, LINGER_MS, RETRY_AFTER_S, RETRY_FULL_MS, RETRY_MS, STALL_MS,
@@ -19,6 +21,7 @@ use crate::metrics::{Counter, Endpoint};
 use crate::shard::Shard;
 use crate::shard::connection::{Answering, Role, State, Then};
 use crate::shard::socket::{Socket, Transfer};
+use crate::sse::event_id::EventId;
 use crate::sse::frame::{self, Framing};
 use crate::window;
 
@@ -91,7 +94,12 @@ impl<S: Socket> Shard<S> {
 
     /// Answers a subscription by a stream that ends at once and says when to come back. Anything
     /// but a 200 would make a browser's `EventSource` give up for good (HTML standard, 9.2.3).
-    pub(super) fn decline_stream(&mut self, to: ReplyTo, is_surplus: bool) {
+    pub(super) fn decline_stream(
+        &mut self,
+        subscription: &Subscription<'_>,
+        to: ReplyTo,
+        is_surplus: bool,
+    ) {
         self.tally.count_request(Endpoint::Stream, 200);
         if is_surplus {
             self.tally.count(Counter::RefusedAtLimit, 1);
@@ -99,8 +107,10 @@ impl<S: Socket> Shard<S> {
         let retry_ms = self
             .rng
             .u64(if is_surplus { RETRY_FULL_MS } else { RETRY_MS });
+        let place = subscription.last_event_id.as_deref();
+        let place = place.and_then(|id| EventId::parse(id.as_bytes()));
         let mut events = Vec::new();
-        frame::push_retry(&mut events, Framing::Bare, retry_ms);
+        frame::push_farewell(&mut events, Framing::Bare, retry_ms, place);
         self.responder.ended_stream(to, &events, &mut self.answer);
     }
 

@@ -257,7 +257,9 @@ impl<S: Socket> Shard<S> {
                 let shared_ms = self.shared_ms(&subscription, to);
                 self.answer_stream_head(to, shared_ms);
             }
-            Route::Subscribe(_) if is_leaving => self.decline_stream(to, is_surplus),
+            Route::Subscribe(subscription) if is_leaving => {
+                self.decline_stream(&subscription, to, is_surplus);
+            }
             Route::Subscribe(subscription) => {
                 self.tally.count_request(Endpoint::Stream, 200);
                 let shared_ms = self.shared_ms(&subscription, to);

@@ -127,10 +127,7 @@ pub fn push_connected(
                 "retry: {retry_ms}\ndata: {{\"type\":\"connected\",\"timestamp\":{timestamp_ms},\"replay\":{replay}}}\n"
             ),
         );
-        if let Some(id) = place {
-            push_fmt(out, format_args!("id: {id}\n"));
-        }
-        out.push(b'\n');
+        push_place(out, place);
     });
 }
 
@@ -144,17 +141,34 @@ pub fn push_gap(out: &mut Vec<u8>, framing: Framing, missed: u64) {
     });
 }
 
-/// Appends the instruction to wait so long before a reconnect.
-pub fn push_retry(out: &mut Vec<u8>, framing: Framing, retry_ms: u64) {
+/// Appends the last event of a stream: how long to wait before a reconnect.
+///
+/// It has data, because some clients pass over a `retry` without (crates.io: eventsource-client,
+/// reqwest-eventsource), and others dispatch it as an empty event, on which a caller's JSON parser
+/// fails (Python: httpx-sse, openai, sseclient; npm: fetch-event-source; Go: donovanhide/eventsource).
+/// `place` is the client's own id where the stream has had none, for those that would forget it.
+pub fn push_farewell(out: &mut Vec<u8>, framing: Framing, retry_ms: u64, place: Option<EventId>) {
     push_event(out, framing, |out| {
-        push_fmt(out, format_args!("retry: {retry_ms}\n\n"));
+        push_fmt(
+            out,
+            format_args!("retry: {retry_ms}\ndata: {{\"type\":\"end\"}}\n"),
+        );
+        push_place(out, place);
     });
 }
 
-/// Appends the end of a stream: when to come back, and the last chunk.
+/// Appends the end of a stream: its last event, and the last chunk.
 pub fn push_end(out: &mut Vec<u8>, framing: Framing, retry_ms: u64) {
-    push_retry(out, framing, retry_ms);
+    push_farewell(out, framing, retry_ms, None);
     out.extend_from_slice(last_chunk(framing));
+}
+
+/// Ends an event: its id, if it has one, and the blank line.
+fn push_place(out: &mut Vec<u8>, place: Option<EventId>) {
+    if let Some(id) = place {
+        push_fmt(out, format_args!("id: {id}\n"));
+    }
+    out.push(b'\n');
 }
 
 fn push_event(out: &mut Vec<u8>, framing: Framing, payload: impl FnOnce(&mut Vec<u8>)) {
@@ -304,7 +318,16 @@ mod tests {
         );
         let mut end = Vec::new();
         push_end(&mut end, Framing::Chunked, 30_000);
-        assert_eq!(end, b"e\r\nretry: 30000\n\n\r\n0\r\n\r\n");
+        assert_eq!(
+            end,
+            b"23\r\nretry: 30000\ndata: {\"type\":\"end\"}\n\n\r\n0\r\n\r\n"
+        );
+        bare.clear();
+        push_farewell(&mut bare, Framing::Bare, 30_000, Some(place));
+        assert_eq!(
+            bare,
+            b"retry: 30000\ndata: {\"type\":\"end\"}\nid: 00000000000000ab-6\n\n"
+        );
     }
 
     #[test]

@@ -414,19 +414,22 @@ impl Client {
                 return assert_error(text);
             }
             Expected::StreamHead => return assert_eq!(status, 200),
-            Expected::Stream(_) => {
+            Expected::Stream(spec) => {
                 assert!(
                     is_surplus || is_draining,
                     "a stream is declined: {status} {text}"
                 );
                 let range = if is_surplus { RETRY_FULL_MS } else { RETRY_MS };
-                let retry = text
+                let (retry, place) = text
                     .strip_prefix("retry: ")
-                    .and_then(|rest| rest.strip_suffix("\n\n"));
-                assert!(
-                    range.contains(&number(retry.expect("when to come back"))),
-                    "{text}"
-                );
+                    .and_then(|rest| rest.split_once("\ndata: {\"type\":\"end\"}\n"))
+                    .expect("when to come back");
+                assert!(range.contains(&number(retry)), "{text}");
+                // It is given back the id that it came with.
+                match spec.resume_after {
+                    Some(seq) => assert!(place.ends_with(&format!("-{seq}\n\n")), "{text}"),
+                    None => assert!(place == "\n" || place.starts_with("id: "), "{text}"),
+                }
                 return assert_eq!(status, 200);
             }
             _ if is_surplus => {

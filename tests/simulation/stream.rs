@@ -289,7 +289,7 @@ impl StreamCheck {
             self.stage = Stage::Live;
             return self.take_connected(rest, known);
         }
-        assert_eq!(rest, "\n");
+        assert_eq!(rest, "data: {\"type\":\"end\"}\n\n");
         if self.spec.is_shared {
             assert!(
                 self.may_expire(known),

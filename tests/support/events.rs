@@ -90,6 +90,11 @@ impl Event {
         json["missed"].as_u64().unwrap()
     }
 
+    /// Whether this says that the stream ends.
+    pub fn is_end(&self) -> bool {
+        self.data.as_deref() == Some("{\"type\":\"end\"}") && self.retry_ms.is_some()
+    }
+
     /// Whether this is a heartbeat and nothing else.
     pub fn is_heartbeat(&self) -> bool {
         *self
