@@ -31,7 +31,7 @@ fn answer(heartbeat: Duration) -> String {
     } else {
         let seconds = heartbeat.as_secs().max(1);
         format!(
-            "Grip-Keep-Alive: : heartbeat\\n\\n; format=cstring; mode=interval; timeout={seconds}\r\n"
+            "Grip-Keep-Alive: : heartbeat\\n; format=cstring; mode=interval; timeout={seconds}\r\n"
         )
     };
     format!(
