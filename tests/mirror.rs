@@ -213,6 +213,13 @@ fn a_burst_keeps_its_order_in_kv_on_other_nodes_and_after_a_restart() {
     assert_eq!(Kv::contents(&kv.lock()), last);
     kv.wait_for_reads(4);
     assert_eq!(replay(&other), last);
+
+    // The order of the ids alone is the same: a list of UUIDs sorts as the messages were made.
+    let entries: Vec<Value> = serde_json::from_slice(&kv.lock().value).unwrap();
+    let id = |entry: &Value| uuid::Uuid::parse_str(entry["id"].as_str().unwrap()).unwrap();
+    let ids: Vec<uuid::Uuid> = entries.iter().map(id).collect();
+    assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
+    assert!(ids.iter().all(|id| id.get_version_num() == 7), "{ids:?}");
 }
 
 /// A list of entries that take as many bytes as KV holds.
