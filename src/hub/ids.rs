@@ -4,7 +4,7 @@
 //!
 //! The shared history is ordered by time and then by id, on every node and in KV. So the times that a
 //! node gives out never fall, and its ids rise: the order of its messages is that of their seqs
-//! wherever they are merged. An id is a UUIDv7 (RFC 9562 section 5.7): the message's time in 48 bits, a
+//! wherever they are merged. An id is a UUID of version 7 (RFC 9562 section 5.7): the message's time in 48 bits, a
 //! counter of 42 bits (section 6.2, method 1), and 32 random bits, so that no id tells the next.
 //!
 //! # Where the clock does not rise
@@ -86,22 +86,25 @@ impl Stamps {
     }
 
     fn begin(&mut self, time_ms: u64, random: StampRandom) {
-        let [a, b, c, d, e, f, ..] = random;
-        let seed = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+        let mut seed = [0; 8];
+        seed.copy_from_slice(&random[..8]);
         self.last_ms = time_ms;
-        self.counter = seed & (Self::COUNTER_MAX >> 1);
+        self.counter = u64::from_be_bytes(seed) & (Self::COUNTER_MAX >> 1);
     }
 
     fn id(&self, random: StampRandom) -> MessageId {
         const TIME_BITS: u32 = 48;
         const VERSION: u128 = 7;
         const VARIANT: u128 = 0b10;
-        let [.., a, b, c, d] = random;
-        let tail = u128::from(u32::from_be_bytes([a, b, c, d]));
+        let mut tail = [0; 4];
+        tail.copy_from_slice(&random[8..]);
+        let tail = u128::from(u32::from_be_bytes(tail));
         let time_ms = u128::from(self.last_ms & ((1 << TIME_BITS) - 1));
         let high = u128::from(self.counter >> Self::COUNTER_LOW_BITS);
         let low = u128::from(self.counter & ((1 << Self::COUNTER_LOW_BITS) - 1));
-        let id = time_ms << 80 | VERSION << 76 | high << 64 | VARIANT << 62 | low << 32 | tail;
+        let high = (time_ms << 80) | (VERSION << 76) | (high << 64);
+        let low = (VARIANT << 62) | (low << 32) | tail;
+        let id = high | low;
         MessageId::from_u128(id)
     }
 }

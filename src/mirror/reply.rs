@@ -165,18 +165,15 @@ pub fn classify(
 ) -> Failure {
     let error = first_error(body);
     let code = error.as_ref().map(|error| error.code);
-    let kind = match (status, code) {
-        (400.., Some(DAILY_LIMIT)) => FailureKind::DailyLimit,
+    let by_code = code.and_then(|code| kind_by_code(status, code));
+    let kind = by_code.unwrap_or(match (status, code) {
         (429, _) => FailureKind::RateLimited,
-        (400..=499, Some(NO_SUCH_OBJECT)) => FailureKind::Account,
-        (400..=499, Some(NAMESPACE_MALFORMED | NAMESPACE_NOT_FOUND)) => FailureKind::Namespace,
-        (400..=499, Some(NO_SUCH_ROUTE)) => FailureKind::Unexpected,
         (400 | 401 | 403, _) => FailureKind::Credentials,
         (404, Some(_)) => FailureKind::Namespace,
         (408, _) => FailureKind::Timeout,
         (500.., _) => FailureKind::Server,
         _ => FailureKind::Unexpected,
-    };
+    });
     let detail = match error {
         Some(error) => format!("status {status}, code {}: {}", error.code, error.message),
         None => format!("status {status}, and a body that is no API answer"),
@@ -185,6 +182,18 @@ pub fn classify(
         kind,
         retry_after_ms: retry_after_ms(retry_after, now_ms),
         detail,
+    }
+}
+
+/// What a code says whatever the status of the refusal.
+fn kind_by_code(status: u16, code: u32) -> Option<FailureKind> {
+    let is_refusal = (400..500).contains(&status) && status != 429;
+    match code {
+        DAILY_LIMIT if status >= 400 => Some(FailureKind::DailyLimit),
+        NO_SUCH_OBJECT if is_refusal => Some(FailureKind::Account),
+        NAMESPACE_MALFORMED | NAMESPACE_NOT_FOUND if is_refusal => Some(FailureKind::Namespace),
+        NO_SUCH_ROUTE if is_refusal => Some(FailureKind::Unexpected),
+        _ => None,
     }
 }
 

@@ -42,7 +42,7 @@ pub struct Reporter {
     condition: Condition,
     clock_differs: bool,
     unheld: bool,
-    unshared: bool,
+    unshared: usize,
     refused: bool,
 }
 
@@ -162,7 +162,7 @@ impl Reporter {
 
     /// Messages of the ring that are too large to be shared.
     pub fn unshared(&mut self, count: usize) -> Option<Line> {
-        let is_news = std::mem::replace(&mut self.unshared, count > 0) != (count > 0);
+        let is_news = std::mem::replace(&mut self.unshared, count) == 0;
         let text = format!(
             "{count} messages of this node take more than {} KiB in KV and are not shared",
             KV_ENTRY_BYTES_MAX.div_ceil(1024)

@@ -16,8 +16,8 @@
 //! # What it costs
 //!
 //! Beside its bytes, a value of n bytes takes at most n bytes of entries, since no entry is longer than
-//! its text, or up to 2 n bytes while nesting is passed over, a byte and its reserve for each open
-//! bracket. See [`KV_MEMORY_BYTES_MAX`](crate::limits::KV_MEMORY_BYTES_MAX).
+//! its text. While nesting is passed over, each open bracket takes a byte of a buffer that doubles: at
+//! most n bytes, or 2 n if no bracket is closed, which makes no entry. See [`KV_MEMORY_BYTES_MAX`](crate::limits::KV_MEMORY_BYTES_MAX).
 
 use std::borrow::Borrow;
 use std::collections::HashSet;
