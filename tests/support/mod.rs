@@ -9,6 +9,7 @@
 
 pub mod client;
 pub mod events;
+pub mod memory;
 pub mod server;
 pub mod tls;
 
