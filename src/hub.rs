@@ -450,7 +450,7 @@ impl Hub {
         // Only the holder of the lock sends, so room that is seen here stays.
         while matches!(state.store, Store::Ring(_)) && !self.is_full() {
             let mut batch = Batch::default();
-            while batch.bytes.len() < BATCH_BYTES_MAX
+            while batch.held_bytes() < BATCH_BYTES_MAX
                 && let Some(item) = next()
             {
                 let stored = message(&mut state, item)

@@ -104,7 +104,7 @@ pub const HEARTBEAT_RUN: usize = 16;
 /// at 2 s, which at ten messages a second is every heartbeat.
 pub const HEARTBEAT_PATIENCE_PHASES: u64 = 8;
 
-/// A batch of frames is closed when it reaches this many bytes, so an inbox of
+/// A batch of frames is closed when it and its index reach this many bytes, so an inbox of
 /// [`INBOX_BATCHES_MAX`] holds at most 32 times this and a largest message each.
 pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
@@ -575,6 +575,8 @@ pub const ADDRESS_SURPLUS_MAX: u32 = 8;
 pub const TRUSTED_PROXIES_MAX: usize = 1024;
 
 // --- Memory under load ---
+//
+// `limits/MEMORY.md` lists every collection that a peer, a file or KV can grow, with what bounds it.
 
 /// Bytes of requests that have not come whole, of answers that were not taken whole, and of what is
 /// a stream's own, over all connections: 1,000 uploads of the default size at once. Each client is
@@ -609,8 +611,8 @@ pub const fn held_bytes_max(shards: usize, body_bytes_max: usize) -> usize {
 /// sent at once, and with `--durability disk` they wait for the disk.
 pub const PUBLISHING_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// What one connection adds at most to that: its slot and its places in the lists (some 150 bytes), a
-/// small request, answer or beginning of a stream, its reader.
+/// What one connection adds at most to that: a small request, answer or beginning of a stream, its
+/// reader, its slot, and its places in the lists of the shard, which double as they grow.
 pub const CONNECTION_BYTES_MAX: usize = SMALL_REQUEST_BYTES_MAX + 1024;
 
 /// What a TLS connection adds: keys and state (some 4 KiB), what of a handshake or a record has come
@@ -618,11 +620,20 @@ pub const CONNECTION_BYTES_MAX: usize = SMALL_REQUEST_BYTES_MAX + 1024;
 pub const TLS_CONNECTION_BYTES_MAX: usize =
     8 * 1024 + 2 * TLS_HANDSHAKE_BYTES_MAX + 2 * TLS_BUFFER_BYTES;
 
+/// The largest frame of a message, in bytes: JSON escapes may double a body.
+pub const fn frame_bytes_max(body_bytes_max: usize) -> usize {
+    2 * body_bytes_max + FRAME_OVERHEAD_BYTES_MAX
+}
+
 /// Bytes of the smallest frame that is of a session.
 pub const FRAME_BYTES_MIN: usize = 160;
+/// The same of one without a session.
+pub const BROADCAST_BYTES_MIN: usize = 144;
 
 /// What the log's index has for a frame in bytes: its place.
 pub const LOG_ENTRY_BYTES: usize = 32;
+/// What it has in addition for a frame without a session: its seq.
+pub const LOG_BROADCAST_BYTES: usize = 8;
 
 /// What the log's index has for a session in bytes: its record, and a bucket of the hash map that finds
 /// it by its name.
@@ -640,45 +651,74 @@ pub const SESSION_FRAMES_SPREAD: usize = 4;
 /// The fewest places: what a `VecDeque` of numbers begins with.
 pub const SESSION_FRAMES_LEAST: usize = 4;
 
-/// The most memory that a shard's live log takes, its index included. That is largest when every
-/// message is small and to a session of its own. Its tables double as they grow; the hash map is at most
-/// seven eighths full, and doubles at half of that where names come and go.
+/// The most memory that a shard's live log takes, its index included. Its tables stay as large as they
+/// ever were, so each counts with the messages that make it largest: small ones without a session, then
+/// small ones to a session each. They double as they grow; the hash map is at most seven eighths full,
+/// and doubles at half of that where names come and go.
 pub const fn log_bytes_max(body_bytes_max: usize) -> usize {
-    let history_bytes = HISTORY_MESSAGES * (2 * body_bytes_max + FRAME_OVERHEAD_BYTES_MAX);
+    let history_bytes = HISTORY_MESSAGES * frame_bytes_max(body_bytes_max);
     let frames_bytes = if history_bytes > LOG_BYTES_MIN {
         history_bytes
     } else {
         LOG_BYTES_MIN
     };
+    let broadcasts = frames_bytes / BROADCAST_BYTES_MIN;
     let frames = frames_bytes / FRAME_BYTES_MIN;
     frames_bytes
-        + frames.next_power_of_two() * (LOG_ENTRY_BYTES + LOG_SESSION_BYTES)
+        + broadcasts.next_power_of_two() * (LOG_ENTRY_BYTES + LOG_BROADCAST_BYTES)
+        + frames.next_power_of_two() * LOG_SESSION_BYTES
         + (frames * 16 / 7).next_power_of_two() * LOG_SESSION_BUCKET_BYTES
         + frames * LOG_SESSION_OWN_BYTES
 }
 
-/// What the server itself needs: threads, the log's queue, the window, the pooled buffers.
-pub const BASE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// What a message in memory takes beside its content: its fields, and its session's name.
+pub const MESSAGE_OWN_BYTES_MAX: usize = 256 + SESSION_BYTES_MAX;
+
+/// What a shard has for itself whatever it serves: the pool of readers, its events, its channels, its
+/// thread's stack.
+pub const SHARD_BYTES_MAX: usize =
+    POOLED_READERS_MAX * REQUEST_BUFFER_KEEP_BYTES + ANSWER_KEEP_BYTES + 1024 * 1024;
+
+/// What a shard needs to answer with a page of the history: the page as it is kept, its answer, and the
+/// message that is being copied.
+pub const fn pages_bytes_max(body_bytes_max: usize) -> usize {
+    let frame = frame_bytes_max(body_bytes_max);
+    let page = if frame > HISTORY_ANSWER_BYTES_MAX {
+        frame
+    } else {
+        HISTORY_ANSWER_BYTES_MAX
+    };
+    // The kilobyte is for the head, and for what stands around the messages.
+    2 * (page + 1024) + frame
+}
+
+/// What the server itself needs: threads, the queue of its log, the chat window; and the queue of
+/// messages that wait for the disk.
+pub const BASE_BYTES_MAX: usize = 8 * 1024 * 1024 + COMMIT_QUEUE_BYTES_MAX;
 
 /// The most memory that the process takes, whatever its peers do; the ring, which is a file, and the
 /// kernel's socket buffers come on top.
 ///
-/// Each shard has its live log, and the webhooks of a turn with the frames that are made of the last.
-/// The inboxes share their batches. A mirror, if there is one, adds [`KV_MEMORY_BYTES_MAX`].
+/// The hub has the history as messages. Each shard has its live log, what its connections hold, and the
+/// webhooks of a turn with the frames that are made of the last. The inboxes share their batches. A
+/// mirror, if there is one, adds [`KV_MEMORY_BYTES_MAX`].
 pub const fn memory_bytes_max(
     shards: usize,
     connections: usize,
     tls_connections: usize,
     body_bytes_max: usize,
 ) -> usize {
-    let frame_bytes_max = 2 * body_bytes_max + FRAME_OVERHEAD_BYTES_MAX;
-    let inbox_bytes = INBOX_BATCHES_MAX * (BATCH_BYTES_MAX + frame_bytes_max);
+    let frame = frame_bytes_max(body_bytes_max);
+    let inbox_bytes = INBOX_BATCHES_MAX * (BATCH_BYTES_MAX + frame);
     BASE_BYTES_MAX
+        + HISTORY_MESSAGES * (body_bytes_max + MESSAGE_OWN_BYTES_MAX)
         + shards
-            * (log_bytes_max(body_bytes_max)
+            * (SHARD_BYTES_MAX
+                + log_bytes_max(body_bytes_max)
+                + pages_bytes_max(body_bytes_max)
                 + held_bytes_max(shards, body_bytes_max)
                 + PUBLISHING_BYTES_MAX
-                + 2 * frame_bytes_max)
+                + 2 * frame)
         + inbox_bytes
         + (connections + SURPLUS_CONNECTIONS_MAX) * CONNECTION_BYTES_MAX
         + tls_connections * TLS_CONNECTION_BYTES_MAX

@@ -81,6 +81,11 @@ impl Batch {
         chunk
     }
 
+    /// Bytes of its frames and of their index.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.bytes.len() + self.frames.len() * size_of::<BatchFrame>()
+    }
+
     pub(super) fn pop(&mut self) {
         if let Some(frame) = self.frames.pop() {
             self.bytes

@@ -41,7 +41,13 @@ pub(super) struct Queued {
 
 impl Queued {
     fn bytes(&self) -> usize {
-        let text = |message: &Arc<Message>| message.content.len();
+        let text = |message: &Arc<Message>| {
+            let session = message
+                .session
+                .as_ref()
+                .map_or(0, |name| name.as_str().len());
+            message.content.len() + session
+        };
         COMMIT_QUEUE_MESSAGE_BYTES + self.message.as_ref().map_or(0, text)
     }
 }

@@ -11,7 +11,8 @@ const LOG_BYTES: usize = 6_000;
 #[test]
 fn a_frame_takes_as_much_of_the_index_as_is_reckoned_with() {
     use crate::limits::{
-        FRAME_BYTES_MIN, LOG_ENTRY_BYTES, LOG_SESSION_BUCKET_BYTES, LOG_SESSION_BYTES,
+        BROADCAST_BYTES_MIN, FRAME_BYTES_MIN, LOG_BROADCAST_BYTES, LOG_ENTRY_BYTES,
+        LOG_SESSION_BUCKET_BYTES, LOG_SESSION_BYTES,
     };
     use crate::message::{Message, MessageId};
     use crate::sse::event_id::Epoch;
@@ -28,6 +29,14 @@ fn a_frame_takes_as_much_of_the_index_as_is_reckoned_with() {
     };
     let chunk = push_message(&mut Vec::new(), Epoch(0), 1, &smallest);
     assert!(chunk.bytes as usize >= FRAME_BYTES_MIN, "{chunk:?}");
+    let smallest = Message {
+        session: None,
+        ..smallest
+    };
+    let chunk = push_message(&mut Vec::new(), Epoch(0), 1, &smallest);
+    assert!(chunk.bytes as usize >= BROADCAST_BYTES_MIN, "{chunk:?}");
+    let seqs: VecDeque<u64> = VecDeque::from([0]);
+    assert_eq!(size_of_val(&seqs[0]), LOG_BROADCAST_BYTES);
 }
 
 /// Sessions that are held by a stream and had the whole log, one after the other.

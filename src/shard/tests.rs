@@ -265,6 +265,34 @@ impl Node {
     }
 }
 
+/// What the bound of the memory is derived from: beside a small request, what is there once for each
+/// connection.
+#[test]
+fn a_connection_takes_no_more_than_is_reckoned_with() {
+    use crate::limits::{
+        CONNECTION_BYTES_MAX, LOG_SESSION_BUCKET_BYTES, LOG_SESSION_BYTES, LOG_SESSION_OWN_BYTES,
+        SMALL_REQUEST_BYTES_MAX,
+    };
+    /// What the allocator adds to each piece at most.
+    const PIECE: usize = 16;
+    // Places in queues of slots or tokens: lap, sweep, unfinished, put off, answered.
+    let queues = 2 * size_of::<u32>() + 2 * size_of::<Token>() + size_of::<u64>();
+    let webhook =
+        size_of::<Draft>() + size_of::<Publisher>() + size_of::<Result<Receipt, NotStored>>();
+    let slot = size_of::<Connection<wire::Wire>>();
+    let layers = size_of::<wire::Layered>() + PIECE;
+    let reader = size_of::<RequestReader>() + 2 * PIECE;
+    let session = LOG_SESSION_BYTES + 4 * LOG_SESSION_BUCKET_BYTES + LOG_SESSION_OWN_BYTES;
+    let each = slot + layers + reader + session + 2 * (queues + webhook);
+    println!(
+        "{slot} bytes for the slot, {layers} for layers, {reader} for the reader, {each} in all"
+    );
+    assert!(
+        each <= CONNECTION_BYTES_MAX - SMALL_REQUEST_BYTES_MAX,
+        "{each}"
+    );
+}
+
 /// A process that was stopped for a minute finds its sockets writable again: it has to write before
 /// it may say that nobody reads.
 #[test]

@@ -277,6 +277,8 @@ impl Read for Base {
             }
             let before = prelude.len();
             let looked_at = count.min(PROXY_HEADER_BYTES_MAX - before);
+            // A `Vec` that doubles would hold twice the longest header.
+            prelude.reserve_exact(looked_at);
             prelude.extend_from_slice(&buffer[..looked_at]);
             match proxy_protocol::parse(prelude) {
                 Ok(None) if prelude.len() < PROXY_HEADER_BYTES_MAX => {}

@@ -10,6 +10,7 @@
 pub mod client;
 pub mod events;
 pub mod loopback;
+pub mod memory;
 pub mod peer;
 pub mod server;
 pub mod tls;

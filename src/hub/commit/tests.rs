@@ -24,6 +24,25 @@ impl Wake for NoWake {
     fn wake(&self) {}
 }
 
+/// A session's name may be larger than its message.
+#[test]
+fn a_message_in_the_queue_counts_all_that_it_takes() {
+    let message = |session: &str, content: &str| Queued {
+        message: Ok(Arc::new(Message {
+            id: MessageId::from_u128(0),
+            timestamp_ms: 0,
+            session: crate::message::SessionId::parse(session).unwrap(),
+            content: content.into(),
+        })),
+        origin: Origin::Shard(SenderId(0)),
+    };
+    let own = message("", "").bytes();
+    // The queue doubles as it grows; an `Arc` has two counts before what it holds.
+    assert!(own >= 2 * size_of::<Queued>() + size_of::<Message>() + 16);
+    assert_eq!(message("", "12345").bytes(), own + 5);
+    assert_eq!(message(&"x".repeat(256), "x").bytes(), own + 257);
+}
+
 /// A hub that commits to a disk in memory, and what its one sender and one shard know.
 struct Node {
     medium: MemoryMedium,
