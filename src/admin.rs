@@ -8,6 +8,7 @@
 //! check. Uses the HTTP core with blocking sockets and short deadlines. Never serves anything
 //! public, and never waits for a lock that is held while a disk is waited for.
 
+mod gate;
 mod page;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use mio::{Events, Interest, Poll, Waker};
 
+use self::gate::Gate;
 use crate::http::{
     Allow, AllowOrigin, ErrorAnswer, Method, Progress, Refusal, ReplyTo, Request, RequestReader,
     Responder, Status,
@@ -70,6 +72,7 @@ impl Admin {
     /// Serves on threads of its own until the process ends or [`Admin::stop`]. To be called once.
     pub fn start(&self, listener: &TcpListener) -> io::Result<()> {
         listener.set_nonblocking(true)?;
+        let gate = Gate::of(listener.local_addr()?.ip());
         let mut wakers = Vec::new();
         for index in 0..ADMIN_THREADS {
             let poll = Poll::new()?;
@@ -80,7 +83,7 @@ impl Admin {
             let admin = self.clone();
             thread::Builder::new()
                 .name(format!("admin {index}"))
-                .spawn(move || admin.serve(poll, &listener))?;
+                .spawn(move || admin.serve(poll, &listener, gate))?;
         }
         let is_first = self.wakers.set(wakers).is_ok();
         debug_assert!(is_first, "it serves one address");
@@ -95,7 +98,7 @@ impl Admin {
         }
     }
 
-    fn serve(&self, mut poll: Poll, listener: &mio::net::TcpListener) {
+    fn serve(&self, mut poll: Poll, listener: &mio::net::TcpListener, gate: Gate) {
         let mut events = Events::with_capacity(2);
         loop {
             // An interruption, or no memory for a moment; the next look tells.
@@ -103,15 +106,15 @@ impl Admin {
             if events.iter().any(|event| event.token() == STOP) {
                 return;
             }
-            self.serve_all(listener);
+            self.serve_all(listener, gate);
         }
     }
 
-    fn serve_all(&self, listener: &mio::net::TcpListener) {
+    fn serve_all(&self, listener: &mio::net::TcpListener, gate: Gate) {
         loop {
             match listener.accept() {
                 // A peer that hangs up or is too slow is its own loss.
-                Ok((connection, _)) => drop(self.serve_one(connection.into())),
+                Ok((connection, _)) => drop(self.serve_one(connection.into(), gate)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // No descriptor, most likely: the shards say so, and it passes.
                 Err(_) => thread::sleep(Duration::from_millis(ACCEPT_RETRY_MS)),
@@ -119,7 +122,7 @@ impl Admin {
         }
     }
 
-    fn serve_one(&self, mut connection: TcpStream) -> io::Result<()> {
+    fn serve_one(&self, mut connection: TcpStream, gate: Gate) -> io::Result<()> {
         connection.set_nonblocking(false)?;
         let deadline = Instant::now() + Duration::from_millis(ADMIN_DEADLINE_MS);
         let responder = Responder::new(AllowOrigin::Listed(Vec::new()), SystemTime::now());
@@ -128,7 +131,7 @@ impl Admin {
         match read_request(&mut connection, &mut reader, deadline)? {
             Ok(()) => {
                 if let Some(request) = reader.request() {
-                    self.answer(&request, &responder, &mut answer);
+                    self.answer(&request, gate, &responder, &mut answer);
                 }
             }
             Err(refusal) => responder.refusal(reader.head().as_ref(), refusal, &mut answer),
@@ -138,9 +141,19 @@ impl Admin {
         connection.shutdown(Shutdown::Write)
     }
 
-    fn answer(&self, request: &Request<'_>, responder: &Responder, out: &mut Vec<u8>) {
+    fn answer(&self, request: &Request<'_>, gate: Gate, responder: &Responder, out: &mut Vec<u8>) {
         let mut to = responder.reply_to(request);
         to.keep_alive = false;
+        if let Err(refused) = gate.examine(request.head) {
+            let fields = [("Content-Type", JSON)].into_iter().chain(ALWAYS);
+            return responder.document(
+                to,
+                refused.status(),
+                fields,
+                refused.body().as_bytes(),
+                out,
+            );
+        }
         if !matches!(request.path, "/" | "/metrics" | "/healthz" | "/readyz") {
             return responder.error(to, ErrorAnswer::NotFound, out);
         }
@@ -189,6 +202,7 @@ impl Admin {
 }
 
 const PLAIN: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
 
 /// On every answer: it is of this moment, and what it says it is.

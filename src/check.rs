@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::foreign_text::escape;
+
 /// How a check went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -36,10 +38,7 @@ impl fmt::Display for Check {
             Verdict::Failed => "FAILED",
             Verdict::Skipped => "skipped",
         };
-        // The words may quote what a server has answered, which is not to reach the terminal as
-        // anything but text.
-        let safe = |c: char| if c.is_control() { ' ' } else { c };
-        let words: String = self.words.chars().map(safe).collect();
+        let words = escape(&self.words);
         write!(f, "{:<12} {mark:<8} {words}", self.subject)
     }
 }
@@ -53,11 +52,11 @@ mod tests {
         let check = Check {
             subject: "http",
             verdict: Verdict::Noted,
-            words: "via \u{1b}[2J\u{9b}2J\r\nFAILED é".into(),
+            words: "via \u{1b}[2J\u{202e}\r\nFAILED é".into(),
         };
         assert_eq!(
             check.to_string(),
-            "http         note     via  [2J 2J  FAILED é"
+            "http         note     via \\u{1b}[2J\\u{202e}\\u{d}\\u{a}FAILED é"
         );
     }
 }

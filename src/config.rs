@@ -10,6 +10,7 @@ mod document;
 mod error;
 mod kv;
 mod listen;
+mod pem_files;
 mod secret;
 mod table;
 mod value;
@@ -31,7 +32,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use self::args::{Args, Subcommands};
 use self::kv::{ACCOUNT_VARIABLE, NAMESPACE_VARIABLE, TOKEN_VARIABLE};
+use self::pem_files::{ca_pem, tls};
 use self::value::{Count, Origin};
+use crate::foreign_text::{Secrets, escape};
 use crate::limits;
 
 pub use self::error::ConfigError;
@@ -40,6 +43,9 @@ pub use self::listen::{Listen, ListenAddress};
 pub use self::secret::Secret;
 pub use self::table::markdown_table;
 pub use self::value::{Durability, Endpoint, HeaderName, LogFormat, LogLevel};
+
+/// The variable with the secret of the webhooks.
+const SECRET_VARIABLE: &str = "WEBHOOK_SECRET";
 
 /// The ring's name unless `--ring` gives another.
 const RING_FILE_DEFAULT: &str = "hookcast.ring";
@@ -91,7 +97,7 @@ pub struct Config {
     pub log_format: LogFormat,
     /// The least important lines to log.
     pub log_level: LogLevel,
-    /// See [`Config::warnings`].
+    /// See [`Config::warnings`]; those that concern no address.
     warnings: Vec<String>,
 }
 
@@ -141,8 +147,15 @@ pub enum Action {
 
 impl Config {
     /// What is valid but probably not meant, a sentence each that says what to do about it.
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings_on(&self.listen, self.admin)
+    }
+
+    /// The same for a process that listens elsewhere than configured: on sockets that were passed.
+    pub fn warnings_on(&self, listen: &[Listen], admin: Option<SocketAddr>) -> Vec<String> {
+        let mut warnings = warnings::of_addresses(listen, admin, self.secret.is_some());
+        warnings.extend_from_slice(&self.warnings);
+        warnings
     }
 
     /// The configuration in one line, without secrets.
@@ -189,9 +202,9 @@ pub fn from_command_line() -> Result<(Action, Config), ExitCode> {
     }
 }
 
-/// Writes a line to standard error; where that is closed, there is nobody to tell.
+/// Writes a line to standard error. Where that is closed, the exit code still tells.
 fn eprint_line(text: &str) {
-    let _ = writeln!(std::io::stderr(), "hookcast: {text}");
+    let _ = writeln!(std::io::stderr(), "hookcast: {}", escape(text));
 }
 
 /// Raises the soft limit of open files to the hard one and returns what it is then
@@ -252,6 +265,19 @@ impl Environment {
             None => Err(ConfigError::new(format!("{name} is not UTF-8"))),
         }
     }
+
+    /// What of them no text may show, as far as that is known before they are understood.
+    fn secrets(&self) -> Secrets {
+        let lossy = |name: &str| {
+            let value = self.0.get(OsStr::new(name))?;
+            Some(value.to_string_lossy().into_owned())
+        };
+        [SECRET_VARIABLE, TOKEN_VARIABLE]
+            .into_iter()
+            .filter_map(lossy)
+            .fold(Secrets::default(), |secrets, secret| secrets.with(&secret))
+            .with_proxies(lossy)
+    }
 }
 
 /// Parses a command line (program name first) for a process that may open `file_limit` files.
@@ -266,7 +292,7 @@ fn parse(
     let (args, matches) = match understood {
         Ok(understood) => understood,
         Err(error) if !error.use_stderr() => return Err(Stop::Help(error)),
-        Err(error) => return Err(error::one_line(&error, arguments, environment).into()),
+        Err(error) => return Err(error::one_line(error, arguments, environment).into()),
     };
     let action = match &args.command {
         None => Action::Serve,
@@ -312,7 +338,7 @@ fn build(
         _ => args.ring.clone(),
     };
     let kv = kv::settings(&args, environment)?;
-    let doctor = doctor(&args)?;
+    let doctor = doctor(&args, secret.is_some())?;
     let mut config = Config {
         ring,
         shards: shards(args.shards),
@@ -383,25 +409,6 @@ fn check_addresses(args: &Args) -> Result<(), ConfigError> {
     }
 }
 
-/// The files for the listeners with `+tls`, if there are any.
-fn tls(args: &Args) -> Result<Option<TlsFiles>, ConfigError> {
-    let listen = args.listen.iter().find(|listen| listen.tls);
-    match (&args.tls_cert, &args.tls_key, listen) {
-        (Some(cert), Some(key), Some(_)) => Ok(Some(TlsFiles {
-            cert: cert.clone(),
-            key: key.clone(),
-            client_ca: args.tls_client_ca.clone(),
-        })),
-        (None, None, None) => Ok(None),
-        (_, _, Some(listen)) => Err(ConfigError::new(format!(
-            "--listen {listen} needs --tls-cert and --tls-key"
-        ))),
-        (_, _, None) => Err(ConfigError::new(
-            "--tls-cert is for listeners with TLS, and there is none: write --listen ADDRESS:PORT+tls",
-        )),
-    }
-}
-
 fn shards(count: Count) -> usize {
     match count {
         Count::Exactly(shards) => shards,
@@ -458,22 +465,29 @@ fn secret(
     file: Option<&Path>,
     environment: &Environment,
 ) -> Result<(Option<Secret>, bool), ConfigError> {
-    match (file, environment.text("WEBHOOK_SECRET")?) {
+    match (file, environment.text(SECRET_VARIABLE)?) {
         (Some(_), Some(_)) => Err(ConfigError::new(
             "--secret-file and WEBHOOK_SECRET are both given; keep one of them",
         )),
         (Some(file), None) => {
             Secret::read(file).map(|(secret, is_public)| (Some(secret), is_public))
         }
-        (None, Some(text)) => Ok((Some(Secret::parse(text, "WEBHOOK_SECRET")?), false)),
+        (None, Some(text)) => Ok((Some(Secret::parse(text, SECRET_VARIABLE)?), false)),
         (None, None) => Ok((None, false)),
     }
 }
 
-fn doctor(args: &Args) -> Result<Option<DoctorConfig>, ConfigError> {
+fn doctor(args: &Args, has_secret: bool) -> Result<Option<DoctorConfig>, ConfigError> {
     let Some(Subcommands::Doctor(doctor)) = &args.command else {
         return Ok(None);
     };
+    if has_secret && doctor.url.is_exposed() && !doctor.send_secret_unencrypted {
+        return Err(ConfigError::new(format!(
+            "doctor would send the secret to {} where everyone on the way can read it; use https://, \
+             leave the secret out, or give --send-secret-unencrypted",
+            doctor.url.as_str()
+        )));
+    }
     Ok(Some(DoctorConfig {
         url: doctor.url.clone(),
         watch: doctor.watch,
@@ -483,30 +497,6 @@ fn doctor(args: &Args) -> Result<Option<DoctorConfig>, ConfigError> {
             .map(|path| ca_pem(path, "--ca-file"))
             .transpose()?,
     }))
-}
-
-/// Reads the file of a flag that names certificates.
-fn ca_pem(path: &Path, flag: &str) -> Result<Vec<u8>, ConfigError> {
-    let invalid =
-        |problem: String| ConfigError::new(format!("{flag} {} {problem}", path.display()));
-    let mut pem = Vec::new();
-    let bytes_max = limits::CA_FILE_BYTES_MAX;
-    std::fs::File::open(path)
-        .and_then(|file| {
-            std::io::Read::read_to_end(
-                &mut std::io::Read::take(file, bytes_max as u64 + 1),
-                &mut pem,
-            )
-        })
-        .map_err(|error| invalid(format!("cannot be read: {error}")))?;
-    if pem.len() > bytes_max {
-        return Err(invalid(format!("is longer than {bytes_max} bytes")));
-    }
-    let marker = b"-----BEGIN CERTIFICATE-----";
-    if !pem.windows(marker.len()).any(|window| window == marker) {
-        return Err(invalid("has no certificate in PEM form in it".into()));
-    }
-    Ok(pem)
 }
 
 #[cfg(test)]

@@ -234,7 +234,7 @@ impl Control {
 fn reload(tls: &Tls) {
     match tls.reload() {
         Ok(()) => {
-            if let Some(warning) = tls.warning() {
+            for warning in tls.warnings() {
                 tracing::warn!("{warning}");
             }
             tracing::info!("new connections get the new certificate");

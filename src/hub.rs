@@ -24,6 +24,7 @@ pub use self::batch::{Batch, FrameRef, SenderId};
 pub use self::commit::Committer;
 use self::commit::{CommitQueue, Origin, Queued};
 use self::ids::MessageIds;
+pub use self::ids::{Stamp, StampRandom, Stamps};
 use self::repair::Repairs;
 use crate::limits::{BATCH_BYTES_MAX, FRAME_OVERHEAD_BYTES_MAX, HISTORY_MESSAGES};
 use crate::log::SharedHistory;
@@ -196,8 +197,12 @@ impl Hub {
         outlets: Vec<Outlet>,
         mirror: Option<Sender<()>>,
     ) -> Hub {
-        let history = history.into_iter().map(|(_, message)| Arc::new(message));
-        self.lock().history = history.collect();
+        let mut state = self.lock();
+        for (_, message) in history {
+            state.ids.go_on_after([message.timestamp_ms]);
+            state.history.push_back(Arc::new(message));
+        }
+        drop(state);
         Hub {
             outlets,
             mirror,
@@ -412,6 +417,7 @@ impl Hub {
         let mut batch = Batch::default();
         for (seq, message) in history {
             if seq >= known_seq {
+                state.ids.go_on_after([message.timestamp_ms]);
                 batch.push(self.epoch, seq, &message);
                 state.remember(Arc::new(message));
             }
@@ -651,10 +657,10 @@ impl State {
     }
 
     fn message_of(&mut self, draft: Draft, unix_ms: u64) -> Result<Arc<Message>, NotStored> {
-        let id = self.ids.next().map_err(NotStored::Entropy)?;
+        let Stamp { timestamp_ms, id } = self.ids.next(unix_ms).map_err(NotStored::Entropy)?;
         Ok(Arc::new(Message {
             id,
-            timestamp_ms: unix_ms,
+            timestamp_ms,
             session: draft.session,
             content: draft.content,
         }))
@@ -749,6 +755,51 @@ mod tests {
                 assert!(seqs.eq(1..=appended as u64));
             }
         }
+    }
+
+    /// Ids and times of a node rise with seq, whatever its clock does and whichever process has the ring.
+    #[test]
+    fn messages_sort_as_they_were_published_over_restarts_and_hand_overs() {
+        let medium = MemoryMedium::default();
+        let open = || Ring::open_on(Box::new(medium.clone()), 100).unwrap();
+        let hub = || {
+            let (ring, recovered) = open();
+            Hub::new(ring, recovered.messages, Vec::new(), None)
+        };
+        let publish = |hub: &Hub, unix_ms: u64| {
+            let draft = Draft {
+                session: None,
+                content: "x".into(),
+            };
+            let mut drafts = VecDeque::from(vec![draft; 3]);
+            let mut outcomes = Vec::new();
+            hub.publish(hub.new_sender(), &mut drafts, unix_ms, &mut outcomes);
+            assert!(outcomes.iter().all(Result::is_ok));
+        };
+        let predecessor = hub();
+        publish(&predecessor, 1_000);
+        publish(&predecessor, 990);
+        predecessor.release().unwrap();
+        let successor = hub();
+        publish(&successor, 980);
+        // It fails, and the predecessor goes on.
+        drop(successor);
+        let (ring, recovered) = open();
+        predecessor.take_back(ring, recovered.messages);
+        publish(&predecessor, 985);
+        predecessor.close().unwrap();
+        drop(predecessor);
+        publish(&hub(), 970);
+
+        let (_, recovered) = open();
+        let stamps: Vec<_> = recovered
+            .messages
+            .iter()
+            .map(|(_, m)| (m.timestamp_ms, m.id))
+            .collect();
+        assert_eq!(stamps.len(), 15);
+        assert!(stamps.is_sorted_by(|a, b| a < b && a.1 < b.1), "{stamps:?}");
+        assert_eq!((stamps[0].0, stamps[14].0), (1_000, 1_003));
     }
 
     struct NoWake;

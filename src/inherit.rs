@@ -13,6 +13,7 @@ use std::net::TcpListener;
 use listenfd::ListenFd;
 use socket2::Socket;
 
+use crate::foreign_text::{Secrets, quote};
 use crate::limits::LISTEN_ADDRESSES_MAX;
 
 /// The name of the admin address's socket (`FileDescriptorName=` in systemd.socket(5)).
@@ -88,15 +89,16 @@ pub fn from_environment() -> Result<Sockets, InheritError> {
     }
     match count.parse::<usize>() {
         Ok(count) if count <= LISTEN_ADDRESSES_MAX + 1 => {}
-        _ => return Err(InheritError::Count(count)),
+        _ => return Err(InheritError::Count(quote(&count, &Secrets::default()))),
     }
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let names: Vec<&str> = names.split(':').collect();
+    let shown = |name: &str| quote(name, &Secrets::default());
     let mut passed = ListenFd::from_env();
     let mut sockets = Sockets::default();
     for index in 0..passed.len() {
         let name = names.get(index).copied().unwrap_or_default();
-        let failed = |error| InheritError::Socket(format!("{index} ({name:?})"), error);
+        let failed = |error| InheritError::Socket(format!("{index} ({})", shown(name)), error);
         let Some(socket) = passed.take_tcp_listener(index).map_err(failed)? else {
             continue;
         };

@@ -245,6 +245,10 @@ pub const CONNECTIONS_MAX_LIMIT: usize = 1 << 20;
 /// Longest secret in bytes: it has to fit into a request head with other headers beside it.
 pub const SECRET_BYTES_MAX: usize = 4 * 1024;
 
+/// Most characters of a server's or a variable's text that one of ours quotes: two lines of a
+/// terminal.
+pub const FOREIGN_TEXT_CHARS_MAX: usize = 160;
+
 /// Largest `--kv-ca-file` in bytes: the certificates of all public authorities take 220 KiB.
 pub const CA_FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -286,6 +290,13 @@ pub const REQUEST_BUFFER_KEEP_BYTES: usize = HEAD_BYTES_MAX + READ_BYTES;
 /// locking: each time, another process has completed a rewrite, which it does once per start.
 pub const RING_OPEN_ATTEMPTS: usize = 8;
 
+/// Symbolic links on the way to the ring file: as many as the kernel follows (`path_resolution(7)`).
+pub const RING_PATH_LINKS_MAX: usize = 40;
+
+/// Time between two examinations of the ring file while webhooks arrive. One takes about 100 reads
+/// of a few bytes; a message that is acknowledged in between may be in a file that has lost its name.
+pub const RING_EXAMINE_MS: u64 = 1_000;
+
 /// Bytes written at a time where the file system cannot allocate without writing zeros, and where a
 /// ring that was not closed is written once more before commits go to it.
 pub const RING_ZERO_BYTES: usize = 1024 * 1024;
@@ -322,6 +333,12 @@ pub const SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// A socket counts as writable when it has less than this not yet sent (`TCP_NOTSENT_LOWAT`).
 pub const UNSENT_BYTES_LOW: u32 = 128 * 1024;
 
+/// How far the clock may be set back while the times of new messages stand still instead. As much as KV's
+/// clock may be passed ([`KV_AHEAD_MS_MAX`]): what is stamped further ahead ranks behind all others
+/// anyway, so following the clock keeps the order then, and standing still would put new messages behind
+/// all others too.
+pub const CLOCK_SET_BACK_MS_MAX: u64 = KV_AHEAD_MS_MAX;
+
 // The log.
 
 /// Bytes of log lines that wait to be written; more are dropped and counted. Some 5,000 lines:
@@ -346,11 +363,26 @@ pub const ADMIN_BODY_BYTES_MAX: usize = 1024;
 /// Largest value KV holds in bytes (Cloudflare's limits page).
 pub const KV_VALUE_BYTES_MAX: usize = 25 * 1024 * 1024;
 
-/// Largest first-class entry of the KV value in bytes of JSON: a full history of such entries, with
-/// its brackets and commas, still fits a value. It is 256 KiB less 2; a message that came in a body
-/// of the default limit is at most 64 KiB and its fixed fields.
+/// Largest message in the KV value, in bytes of its JSON: a full history of such entries, with its
+/// brackets and commas, still fits a value. It is 256 KiB less 2; a message that came in a body of the
+/// default limit is at most 64 KiB and its fixed fields. A larger entry is not looked into.
 pub const KV_ENTRY_BYTES_MAX: usize =
     (KV_VALUE_BYTES_MAX - (HISTORY_MESSAGES + 1)) / HISTORY_MESSAGES;
+
+/// What the mirror takes at most in bytes: four values, and sixteen entries. Entries are never longer
+/// than the text they are read from.
+///
+/// - While a value is read: the history (one), the value's bytes (one), and what is made of them, which is
+///   entries (one) and the stack of a parser that passes over nesting, a byte for each open bracket in a
+///   buffer that doubles (two if no bracket is closed, which makes no entry; else one).
+/// - After that: the history that was, and the entries; the new history shares both (two).
+/// - When new messages go live: the history, and their contents (two). Then the hub has them.
+/// - While a value is written: the history, and the value (two).
+/// - While one entry is read: its members, 32 bytes for five of its text in a list that doubles, and its
+///   content and its new text, twice each (sixteen entries).
+///
+/// Between two cycles it keeps the history, one value at most, and what the allocator keeps of the rest.
+pub const KV_MEMORY_BYTES_MAX: usize = 4 * KV_VALUE_BYTES_MAX + 16 * KV_ENTRY_BYTES_MAX;
 
 /// An entry stamped further ahead of the KV's own clock than this ranks behind every other: well
 /// beyond an unsynchronised clock's drift, and below a mistaken time zone.
@@ -369,7 +401,7 @@ pub const KV_WRITE_GAP_MS_MIN: u64 = 1_000;
 
 /// First and longest upper bound of the back-off after a failed call; the delay itself is drawn
 /// below it (full jitter), but never under [`KV_BACKOFF_MS_MIN`]. A minute at most, so that an
-/// outage's end is noticed soon; a minute always after an error that only an operator can mend.
+/// outage's end is noticed soon.
 pub const KV_BACKOFF_MS_BASE: u64 = 1_000;
 /// See [`KV_BACKOFF_MS_BASE`].
 pub const KV_BACKOFF_MS_MIN: u64 = 200;
@@ -443,10 +475,19 @@ pub const HISTORY_WAIT_S_MAX: u64 = 25;
 /// that does not read binds as much of our memory, for [`STALL_MS`]. A hundred messages of 10 KiB.
 pub const HISTORY_ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
-/// Bytes of history that are encoded for requests between two slices of the sweep: as much as a slice
-/// may send. A request costs a hundred bytes and its answer a MiB to make (about 2 ms), so a flood of
-/// them, pipelined `HEAD`s above all, would keep the streams waiting.
-pub const HISTORY_SLICE_BYTES: usize = SLICE_BYTES;
+/// Bytes of answers with history that a turn makes for requests as they come, and again for those that
+/// were put off or have waited for a message. A request costs its client a hundred bytes and the server
+/// up to a MiB (some 0.5 ms), so a flood of them would make turns long: new connections and large
+/// uploads have to wait for a turn or two. Streams and priority sockets are served in between.
+pub const HISTORY_TURN_BYTES: usize = HISTORY_ANSWER_BYTES_MAX;
+
+/// Requests that wait and are looked at, without an answer, before streams may have their turn: some
+/// 0.1 us each.
+pub const WAITS_PER_LOOK: usize = 64;
+
+/// The buffer for answers is given up where a page of the history made it larger than this: the files of
+/// the chat window fit.
+pub const ANSWER_KEEP_BYTES: usize = 128 * 1024;
 
 // Streams that a shared cache gives to many clients.
 
@@ -488,6 +529,17 @@ pub const DOCTOR_DELAYED_MS: u64 = 100;
 /// Bytes of a stream that the doctor reads before it has seen enough.
 pub const DOCTOR_STREAM_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
+/// Most heartbeats of a stream that the doctor writes down: the longest watch at the shortest interval,
+/// [`HEARTBEAT_INTERVAL_RANGE`].
+pub const DOCTOR_HEARTBEATS_MAX: usize = 6_000;
+
+/// What a stream has brought and the doctor has not looked at yet, in events: more than come while a
+/// message is posted, at the shortest interval. The reading waits while there are as many.
+pub const DOCTOR_EVENTS_QUEUED_MAX: usize = 256;
+
+/// Longest event id that the doctor keeps, in bytes; hookcast's have 37 at most.
+pub const DOCTOR_EVENT_ID_BYTES_MAX: usize = 256;
+
 /// Longest line of a stream that the doctor takes in, in bytes; longer ones are passed over in parts.
 pub const DOCTOR_LINE_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -525,13 +577,24 @@ pub const TRUSTED_PROXIES_MAX: usize = 1024;
 // --- Memory under load ---
 
 /// Bytes of requests that have not come whole, of answers that were not taken whole, and of what is
-/// a stream's own, over all connections: 1,000 uploads of the default size at once. A request over
-/// that is answered with 503, unless it is small ([`SMALL_REQUEST_BYTES_MAX`]) or comes in one piece.
+/// a stream's own, over all connections: 1,000 uploads of the default size at once. Each client is
+/// sure of an equal part. Connections that hold little ([`SMALL_REQUEST_BYTES_MAX`]) are not counted.
 pub const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// What a request that has not come whole may hold whatever others hold: the head that a browser
-/// sends, with a cookie.
+/// What a connection may hold whatever others hold: the head that a browser sends, with a cookie.
 pub const SMALL_REQUEST_BYTES_MAX: usize = 2 * 1024;
+
+/// What a connection that holds more counts beside that: its places in four B-trees, which take 24 to
+/// 64 bytes each and twice as much in nodes that are half full.
+pub const SHARE_ENTRY_BYTES: usize = 320;
+
+/// How long a connection has to have made no progress to end in favour of another of the same client.
+/// Longer than two lost packets stop a healthy connection (RFC 6298: 1 s at first).
+pub const SHARE_STALLED_MS_MIN: u64 = 2_000;
+
+/// Connections that one other may end at once to have room: about 1 ms of work. Each frees
+/// [`SMALL_REQUEST_BYTES_MAX`] at least, so these are enough for an upload of the default size.
+pub const SHARE_ENDED_MAX: usize = 64;
 
 /// The part of [`HELD_BYTES_MAX`] that is one shard's. Each has room for two requests of the largest
 /// size, twice over, since a buffer doubles as it grows.
@@ -541,13 +604,13 @@ pub const fn held_bytes_max(shards: usize, body_bytes_max: usize) -> usize {
     if part > two { part } else { two }
 }
 
-/// Bytes of webhooks that wait for the hub, and of their readers, after which a shard reads no
-/// further requests until the hub has taken them: so many come in a turn when thousands of large ones
-/// are sent at once, and they stay where they are when the hub has no room.
+/// Bytes of webhooks that are not answered, and of their readers, after which a shard reads no further
+/// requests until the hub has stored some: so many come in a turn when thousands of large ones are
+/// sent at once, and with `--durability disk` they wait for the disk.
 pub const PUBLISHING_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// What one connection adds at most to that: its slot and its places in the lists (some 150 bytes),
-/// a small request that has not come whole, its reader.
+/// What one connection adds at most to that: its slot and its places in the lists (some 150 bytes), a
+/// small request, answer or beginning of a stream, its reader.
 pub const CONNECTION_BYTES_MAX: usize = SMALL_REQUEST_BYTES_MAX + 1024;
 
 /// What a TLS connection adds: keys and state (some 4 KiB), what of a handshake or a record has come
@@ -570,6 +633,12 @@ pub const LOG_SESSION_BUCKET_BYTES: usize = 25;
 /// What a session with one frame has allocated for itself, in bytes: its name, and the list of its
 /// frames, which has room for four. A name of more than 24 bytes takes more, and so does its frame.
 pub const LOG_SESSION_OWN_BYTES: usize = 64 + 48;
+
+/// How many times as many places as frames a session's list has at most. It is shrunk to half of that:
+/// as many frames come or go before the next change, so each costs a copy or two of itself.
+pub const SESSION_FRAMES_SPREAD: usize = 4;
+/// The fewest places: what a `VecDeque` of numbers begins with.
+pub const SESSION_FRAMES_LEAST: usize = 4;
 
 /// The most memory that a shard's live log takes, its index included. That is largest when every
 /// message is small and to a session of its own. Its tables double as they grow; the hash map is at most
@@ -595,7 +664,7 @@ pub const BASE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// kernel's socket buffers come on top.
 ///
 /// Each shard has its live log, and the webhooks of a turn with the frames that are made of the last.
-/// The inboxes share their batches. The mirror's values, if there is one, are in the base.
+/// The inboxes share their batches. A mirror, if there is one, adds [`KV_MEMORY_BYTES_MAX`].
 pub const fn memory_bytes_max(
     shards: usize,
     connections: usize,

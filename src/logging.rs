@@ -6,8 +6,9 @@
 //! in bytes; a line that finds it full is dropped and counted, and a warning with the count follows
 //! as soon as lines get through again.
 //!
-//! Values come from peers, files and the network. Whatever they hold, an event is one line without
-//! control characters. There is no colour, so nothing in a line is for a terminal to interpret.
+//! Values come from peers, files and the network. Whatever they hold, an event is one line, in which
+//! control characters, and those that change the direction or the lines of a text, are escaped. There
+//! is no colour, so nothing in a line is for a terminal to interpret.
 //! Where standard error is the journal's, each line begins with its priority (`journal`).
 
 mod journal;
@@ -24,6 +25,7 @@ use tracing::{Dispatch, Level, Metadata, error, warn};
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::{LogFormat, LogLevel};
+use crate::foreign_text::is_plain;
 use crate::limits::{LOG_FLUSH_MS, LOG_QUEUE_BYTES_MAX};
 
 /// The running log. Dropping it waits until what is queued is written, for at most [`LOG_FLUSH_MS`].
@@ -215,19 +217,21 @@ impl Write for Line<'_> {
     }
 }
 
-/// An event as one line behind a prefix: control characters become `\u00XX`, which is text in a text line and the
-/// same character in a JSON string; the newline at the end stays.
+/// An event as one line behind a prefix. A character that is not [plain](is_plain) becomes `\uXXXX`,
+/// which is text in a text line and the same character in a JSON string; the newline at the end stays.
 fn one_line(prefix: &str, event: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(event);
     let text = text.strip_suffix('\n').unwrap_or(&text);
     let mut line = Vec::with_capacity(prefix.len() + text.len() + 1);
     line.extend_from_slice(prefix.as_bytes());
     for c in text.chars() {
-        if c.is_control() {
-            // Control characters end at U+009F; writing to memory cannot fail.
-            let _ = write!(line, "\\u{:04x}", u32::from(c));
-        } else {
+        if is_plain(c) {
             line.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                // Writing to memory cannot fail.
+                let _ = write!(line, "\\u{unit:04x}");
+            }
         }
     }
     line.push(b'\n');
@@ -371,7 +375,7 @@ mod tests {
 
     #[test]
     fn values_cannot_forge_lines_or_reach_the_terminal() {
-        let evil = "a\r\n2026-01-01T00:00:00Z ERROR forged\u{1b}[2J\u{7f}\u{9b}2J";
+        let evil = "a\r\n2026-01-01T00:00:00Z ERROR forged\u{1b}[2J\u{7f}\u{9b}2J\u{202e}\u{2028}\u{e0041}";
         for format in [LogFormat::Text, LogFormat::Json] {
             let text = logged(
                 format,
@@ -380,7 +384,7 @@ mod tests {
             );
             assert_eq!(text.lines().count(), 1, "{text:?}");
             assert!(
-                !text.trim_end_matches('\n').contains(char::is_control),
+                text.trim_end_matches('\n').chars().all(is_plain),
                 "{text:?}"
             );
             if format == LogFormat::Json {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use hookcast::check::{Check, Verdict};
 use hookcast::config::{self, Action, Config};
 use hookcast::doctor;
+use hookcast::foreign_text::escape;
 use hookcast::handover::predecessor;
 use hookcast::inherit::{self, InheritError};
 use hookcast::logging::Log;
@@ -36,6 +37,9 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if action != Action::Serve {
+        print_warnings(&config.warnings());
+    }
     let log = match Log::start(config.log_format, config.log_level) {
         Ok(log) => log,
         Err(error) => {
@@ -71,22 +75,27 @@ fn check_config(config: &Config) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let tls_warning = tls.and_then(|tls| tls.warning());
-    for warning in config.warnings().iter().chain(&tls_warning) {
-        eprint_line(&format!("warning: {warning}"));
-    }
+    let tls_warnings = tls.map(|tls| tls.warnings()).unwrap_or_default();
+    print_warnings(config.warnings().iter().chain(&tls_warnings));
     // A closed standard output is no reason to call the configuration wrong.
     let _ = writeln!(
         std::io::stdout(),
         "hookcast: configuration OK: {}",
-        config.summary()
+        escape(&config.summary())
     );
     ExitCode::SUCCESS
 }
 
-/// Writes a line to standard error; where that is closed, there is nobody to tell.
+/// Prints what is valid but probably not meant. A server logs it instead.
+fn print_warnings<'a>(warnings: impl IntoIterator<Item = &'a String>) {
+    for warning in warnings {
+        eprint_line(&format!("warning: {warning}"));
+    }
+}
+
+/// Writes a line to standard error. Where that is closed, the exit code still tells.
 fn eprint_line(text: &str) {
-    let _ = writeln!(std::io::stderr(), "hookcast: {text}");
+    let _ = writeln!(std::io::stderr(), "hookcast: {}", escape(text));
 }
 
 /// What a predecessor passes on, or else a service manager.

@@ -45,9 +45,10 @@ impl fmt::Debug for SessionId {
 /// A message as it was accepted.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Unique over all nodes.
+    /// Unique over all nodes. Those of one node sort as they were made.
     pub id: MessageId,
-    /// When it was accepted, in milliseconds since the Unix epoch.
+    /// When it was accepted, in milliseconds since the Unix epoch. Never falls from one message of a
+    /// node to its next, unless its clock is set back by minutes.
     pub timestamp_ms: u64,
     /// Whom it is for: one session's streams, or every stream.
     pub session: Option<SessionId>,

@@ -23,8 +23,8 @@ const V2_FIXED_BYTES: usize = 16;
 pub struct Header {
     /// Its length: the client's own bytes begin there.
     pub bytes: usize,
-    /// The client. None where the proxy speaks for itself (a health check), or does not know: the
-    /// connection's own address stands then.
+    /// The client. None where the proxy speaks for itself (`LOCAL`, a health check), or names no IP
+    /// address (`UNKNOWN`, unspecified, a Unix socket): the connection's own address stands then.
     pub client: Option<IpAddr>,
 }
 
@@ -159,7 +159,15 @@ mod tests {
     }
 
     fn sound() -> Vec<(Vec<u8>, Option<&'static str>)> {
-        let with_fields = [&V4[..], &[0x04, 0, 2, 0, 0], &[0x20, 0, 1, 7]].concat();
+        // A no-op, TLS and a type for experiments; then fields that are cut, and no field at all.
+        let with_fields = [
+            &V4[..],
+            &[0x04, 0, 2, 0, 0],
+            &[0x20, 0, 1, 7],
+            &[0xF7, 0, 0],
+        ]
+        .concat();
+        let with_cut_field = [&V4[..], &[0xEA, 0xFF, 0xFF, 1]].concat();
         vec![
             (
                 b"PROXY TCP4 192.0.2.1 198.51.100.2 12345 3000\r\n".to_vec(),
@@ -186,6 +194,8 @@ mod tests {
             (v2(0x21, 0x12, &V4), Some("192.0.2.1")),
             (v2(0x21, 0x21, &v6()), Some("2001:db8::1")),
             (v2(0x21, 0x11, &with_fields), Some("192.0.2.1")),
+            (v2(0x21, 0x11, &with_cut_field), Some("192.0.2.1")),
+            (v2(0x20, 0x7F, b"junk"), None),
             (v2(0x20, 0x00, &[]), None),
             (v2(0x20, 0x11, &V4), None),
             (v2(0x20, 0x11, &[]), None),
@@ -233,6 +243,12 @@ mod tests {
             "PROXY TCP6 192.0.2.1 198.51.100.2 1 2\r\n",
             "PROXY TCP4 192.0.2.256 198.51.100.2 1 2\r\n",
             "PROXY UDP4 192.0.2.1 198.51.100.2 1 2\r\n",
+            // Zones mean something on one machine alone; brackets are for URLs.
+            "PROXY TCP6 fe80::1%eth0 fe80::2 1 2\r\n",
+            "PROXY TCP6 fe80::1 fe80::2%1 1 2\r\n",
+            "PROXY TCP6 [2001:db8::1] [::1] 1 2\r\n",
+            "PROXY TCP4 192.0.2.01 198.51.100.2 1 2\r\n",
+            "PROXY UNKNOWNS\r\n",
             "PROXY \r\n",
             "\r\n\r\n\0\r\nQUIX\n",
             "\x16\x03\x01",

@@ -37,7 +37,7 @@ use crate::lifecycle::Lifecycle;
 use crate::limits::KV_LAST_SYNC_MS_MIN;
 use crate::metrics::{Gauge, Metrics, Tally};
 use crate::mirror::{self, MirrorHandle, Stopped};
-use crate::ring::{Recovered, Report, Ring};
+use crate::ring::{self, Made, Recovered, Report, Ring};
 use crate::service;
 use crate::shard::Shard;
 use crate::shard::accept::Bound;
@@ -63,17 +63,19 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>, heritage: Heritage) -> Resul
         sockets,
         predecessor,
     } = heritage;
+    warn(config, &sockets);
     let start = Start::begin(config, metrics, sockets.admin)?;
     if predecessor.is_none() {
         // First of all, so that it can tell of the start. A predecessor's answers until we serve.
         start.open_admin()?;
     }
+    // What may be missing or taken comes before the ring: a start that fails leaves no file behind.
     let tls = load_tls(config)?;
+    let doors = Doors::open(config, sockets.serving, tls)?;
     if let Some(predecessor) = &predecessor {
         predecessor.await_ring().map_err(ServerError::Predecessor)?;
     }
     let store = open_store(config)?;
-    let doors = Doors::open(config, sockets.serving, tls)?;
     let mut server = start.start_threads(store, doors)?;
     start.lifecycle.set_ready();
     match predecessor {
@@ -99,15 +101,12 @@ struct Start<'a> {
 }
 
 impl<'a> Start<'a> {
-    /// What costs nothing and nobody sees but the log; and the admin address, if it can be had.
+    /// What costs nothing; and the admin address, if it can be had.
     fn begin(
         config: &'a Config,
         metrics: &'a Arc<Metrics>,
         admin_socket: Option<TcpListener>,
     ) -> Result<Start<'a>, ServerError> {
-        for warning in config.warnings() {
-            tracing::warn!("{warning}");
-        }
         crate::window::prepare();
         tell_limits(config, metrics);
         let lifecycle = Arc::new(Lifecycle::new());
@@ -137,17 +136,17 @@ impl<'a> Start<'a> {
     /// Starts all that runs: the shards are the last, when there is everything that they need.
     fn start_threads(&self, store: Store, doors: Doors) -> Result<Server, ServerError> {
         let Doors {
-            listeners,
+            reactors,
             mut listening,
             clients,
             tls,
         } = doors;
+        let (store, made) = store.take_made();
         let history = store.recovered.messages.len();
         let ring_stats = store.ring.stats();
         let (publish_bell, published) = bounded(1);
         let publish_bell = self.config.kv.is_some().then_some(publish_bell);
 
-        let reactors = Reactors::make(self.config, listeners)?;
         let (hub, committer) = make_hub(self.config, store, reactors.outlets, publish_bell);
         // All logs begin with the same history, so nothing may publish before the last is made.
         let shards = self.make_shards(&hub);
@@ -161,6 +160,10 @@ impl<'a> Start<'a> {
         let drain_began = to_pass_on
             .and_then(|sockets| self.start_control(sockets, &reactors.handles, &hub, tls))
             .map_err(|error| ServerError::Start("waiting for signals", error))?;
+        if let Some(made) = made {
+            // From here on it may hold messages that were acknowledged.
+            made.keep();
+        }
         let ended = self.run_shards(reactors.threads, shards, &hub)?;
         service::start_watchdog(reactors.handles.clone())
             .map_err(|error| ServerError::Start("the watchdog", error))?;
@@ -253,6 +256,14 @@ impl<'a> Start<'a> {
     }
 }
 
+/// Warns of what is probably not meant. Where sockets were passed, it is their addresses that count.
+fn warn(config: &Config, passed: &Sockets) {
+    let (listen, admin) = listening::addresses(config, passed);
+    for warning in config.warnings_on(&listen, admin) {
+        tracing::warn!("{warning}");
+    }
+}
+
 fn tell_limits(config: &Config, metrics: &Metrics) {
     let mut tally = Tally::new();
     tally.shift(
@@ -266,7 +277,7 @@ fn tell_limits(config: &Config, metrics: &Metrics) {
 fn load_tls(config: &Config) -> Result<Option<Arc<Tls>>, ServerError> {
     let tls = config.tls.clone().map(Tls::load).transpose();
     let tls = tls.map_err(ServerError::Tls)?;
-    if let Some(warning) = tls.as_ref().and_then(Tls::warning) {
+    for warning in tls.iter().flat_map(Tls::warnings) {
         tracing::warn!("{warning}");
     }
     Ok(tls.map(Arc::new))
@@ -276,6 +287,14 @@ fn load_tls(config: &Config) -> Result<Option<Arc<Tls>>, ServerError> {
 struct Store {
     ring: Ring,
     recovered: Recovered,
+}
+
+impl Store {
+    /// Splits off the file, if it was made by this start.
+    fn take_made(mut self) -> (Store, Option<Made>) {
+        let made = self.ring.take_made();
+        (self, made)
+    }
 }
 
 fn open_store(config: &Config) -> Result<Store, ServerError> {
@@ -301,11 +320,18 @@ fn log_ring(config: &Config, report: &Report) {
     if std::fs::metadata(&config.ring).is_ok_and(is_exposed) {
         tracing::warn!(%ring, "every user of this machine may read or write the ring; chmod o-rw it");
     }
+    if ring::is_mounted_alone(&config.ring) {
+        tracing::warn!(
+            %ring,
+            "the ring is a mount point: a new file cannot take its place, as it must after a power \
+             failure, after damage, and for larger messages; mount its directory instead of the file"
+        );
+    }
 }
 
-/// Where connections come in.
+/// Where connections come in, and what will serve them.
 struct Doors {
-    listeners: Vec<Bound>,
+    reactors: Reactors,
     listening: Listening,
     clients: Arc<Clients>,
     tls: Option<Arc<Tls>>,
@@ -320,7 +346,7 @@ impl Doors {
         let clients = Arc::new(listening::clients(config));
         let (listeners, listening) = listening::bind(config, passed, tls.as_ref(), &clients)?;
         Ok(Doors {
-            listeners,
+            reactors: Reactors::make(config, listeners)?,
             listening,
             clients,
             tls,

@@ -5,53 +5,25 @@
 //! connection; `main` loads it for `--check-config`. TLS 1.3 and 1.2 by rustls with ring, as the
 //! mirror's client has it. Never touches a connection.
 
-use std::fmt;
+mod error;
+mod key;
+
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, UNIX_EPOCH};
 
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{CertificateError, Error, RootCertStore, ServerConfig};
 
+pub use self::error::TlsError;
 use crate::config::TlsFiles;
 use crate::limits::TLS_FILE_BYTES_MAX;
-
-/// Why the files cannot be used.
-#[derive(Debug)]
-pub enum TlsError {
-    /// A file cannot be read.
-    Read(PathBuf, std::io::Error),
-    /// A file holds nothing usable.
-    Pem(PathBuf, &'static str, pem::Error),
-    /// The key does not belong to the certificate, or one of them is not supported.
-    Pair(rustls::Error),
-    /// The authorities cannot be used.
-    ClientCa(PathBuf, rustls::Error),
-    /// The same of all of them together.
-    ClientVerifier(VerifierBuilderError),
-}
-
-impl fmt::Display for TlsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            TlsError::Read(path, error) => write!(f, "{} cannot be read: {error}", path.display()),
-            TlsError::Pem(path, what, pem::Error::NoItemsFound) => {
-                write!(f, "{} has no {what} in PEM form in it", path.display())
-            }
-            TlsError::Pem(path, _, error) => write!(f, "{} is malformed: {error}", path.display()),
-            TlsError::Pair(error) => write!(f, "certificate and key cannot be used: {error}"),
-            TlsError::ClientCa(path, error) => {
-                write!(f, "{} cannot be used: {error}", path.display())
-            }
-            TlsError::ClientVerifier(error) => write!(f, "--tls-client-ca cannot be used: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for TlsError {}
+use crate::pem;
 
 /// What new connections are set up with; replaced as a whole.
 #[derive(Debug)]
@@ -78,16 +50,28 @@ impl Tls {
         Ok(())
     }
 
-    /// What is to be said of a key that others than its owner and group have access to.
-    pub fn warning(&self) -> Option<String> {
-        let key = &self.files.key;
-        let mode = std::fs::metadata(key).ok()?.permissions().mode();
-        (mode & 0o007 != 0).then(|| {
-            format!(
+    /// What works and is probably not meant, a sentence each. Reads the files.
+    pub fn warnings(&self) -> Vec<String> {
+        let TlsFiles { cert, key, .. } = &self.files;
+        let mut warnings = Vec::new();
+        if is_public(key) {
+            warnings.push(format!(
                 "every user of this machine has access to --tls-key {}; chmod o-rwx it",
                 key.display()
-            )
-        })
+            ));
+        }
+        let has_key = |path: &Path| read(path).is_ok_and(|pem| pem::has_private_key(&pem));
+        if cert != key && is_public(cert) && has_key(cert) {
+            warnings.push(format!(
+                "every user of this machine has access to --tls-cert {}, which has a private key in it; remove it",
+                cert.display()
+            ));
+        }
+        warnings.extend(out_of_time(cert, "--tls-cert"));
+        if let Some(authorities) = &self.files.client_ca {
+            warnings.extend(out_of_time(authorities, "--tls-client-ca"));
+        }
+        warnings
     }
 
     /// What a new connection is set up with.
@@ -98,14 +82,11 @@ impl Tls {
 }
 
 fn server_config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
-    let chain = certificates(&files.cert)?;
-    let pem = read(&files.key)?;
-    let key = PrivateKeyDer::from_pem_slice(&pem)
-        .map_err(|error| TlsError::Pem(files.key.clone(), "private key", error))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let certified = certified_key(files, &provider)?;
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(TlsError::Pair)?;
+        .map_err(TlsError::Other)?;
     let builder = match &files.client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => {
@@ -121,24 +102,93 @@ fn server_config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut config = builder
-        .with_single_cert(chain, key)
-        .map_err(TlsError::Pair)?;
+    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // Sessions are resumed by tickets that the client keeps, so they cost no memory here. The key
     // is new with every load: a ticket must not outlive the authority that let its client in.
-    config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(TlsError::Pair)?;
+    config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(TlsError::Other)?;
     Ok(config)
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let malformed = |error| TlsError::Pem(path.to_owned(), "certificate", error);
-    let pem = read(path)?;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    match certificates {
-        Ok(none) if none.is_empty() => Err(malformed(pem::Error::NoItemsFound)),
-        other => other.map_err(malformed),
+/// The certificate with its chain, and the first key of the key's file that belongs to it.
+fn certified_key(files: &TlsFiles, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+    let chain = certificates(&files.cert)?;
+    let pem = read(&files.key)?;
+    let keys = pem::private_keys(&pem).map_err(|fault| TlsError::Pem(files.key.clone(), fault))?;
+    let mut first_error = None;
+    for key in keys {
+        let kind = key::kind(&key);
+        let error = match CertifiedKey::from_der(chain.clone(), key, provider) {
+            Ok(certified) => return Ok(certified),
+            Err(Error::InconsistentKeys(_)) => {
+                TlsError::Mismatch(files.cert.clone(), files.key.clone())
+            }
+            Err(Error::InvalidCertificate(error)) => {
+                TlsError::Certificate(files.cert.clone(), error)
+            }
+            // What rustls says of it is the same for all kinds.
+            Err(_) => TlsError::Key(files.key.clone(), kind),
+        };
+        first_error.get_or_insert(error);
     }
+    Err(first_error.unwrap_or_else(|| TlsError::Mismatch(files.cert.clone(), files.key.clone())))
+}
+
+/// What is to be said of the certificates in a file whose time is over or has not come.
+fn out_of_time(path: &Path, flag: &str) -> Vec<String> {
+    let certificates = certificates(path).unwrap_or_default();
+    let is_one = certificates.len() == 1;
+    let of = |(index, certificate)| {
+        let problem = time_problem(certificate)?;
+        let which = match index {
+            _ if is_one => "the certificate".into(),
+            index => format!("certificate {}", index + 1),
+        };
+        let path = path.display();
+        Some(format!(
+            "{which} in {flag} {path} {problem}: clients refuse it, unless the clock here is wrong"
+        ))
+    };
+    certificates.iter().enumerate().filter_map(of).collect()
+}
+
+/// Says whether a certificate is valid now. The only public way to ask is to verify it; its dates are
+/// looked at before its signature, which has nobody to be verified by.
+fn time_problem(certificate: &CertificateDer<'_>) -> Option<String> {
+    let parsed = ParsedCertificate::try_from(certificate).ok()?;
+    let nobody = RootCertStore::empty();
+    let verified = rustls::client::verify_server_cert_signed_by_trust_anchor(
+        &parsed,
+        &nobody,
+        &[],
+        UnixTime::now(),
+        rustls::crypto::ring::default_provider()
+            .signature_verification_algorithms
+            .all,
+    );
+    match verified {
+        Err(Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
+            Some(format!("expired on {}", date(not_after)))
+        }
+        Err(Error::InvalidCertificate(CertificateError::NotValidYetContext {
+            not_before, ..
+        })) => Some(format!("is not valid before {}", date(not_before))),
+        _ => None,
+    }
+}
+
+fn date(time: UnixTime) -> String {
+    let time = UNIX_EPOCH + Duration::from_secs(time.as_secs());
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    pem::chain(&read(path)?).map_err(|fault| TlsError::Pem(path.to_owned(), fault))
+}
+
+/// Whether others than a file's owner and group have access to it.
+fn is_public(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o007 != 0)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {

@@ -47,6 +47,29 @@ fn hookcast(arguments: &[&str], variables: &[(&str, &[u8])]) -> Outcome {
     }
 }
 
+/// What a server logs, the commands that examine something print.
+#[test]
+fn commands_print_the_warnings() {
+    let id = &b"0123456789abcdef0123456789abcdef"[..];
+    let variables = [
+        ("CLOUDFLARE_ACCOUNT_ID", id),
+        ("CLOUDFLARE_API_TOKEN", b"token"),
+        ("WEBHOOK_KV", id),
+        ("HOOKCAST_KV_ENDPOINT", b"http://kv.invalid"),
+        ("WEBHOOK_SECRET", b"two words"),
+    ];
+    for command in [&["kv-check"][..], &["doctor", "https://doctor.invalid"]] {
+        let outcome = hookcast(command, &variables);
+        assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
+        let warns = |words| {
+            let mut lines = outcome.stderr.lines();
+            lines.any(|line| line.starts_with("hookcast: warning: ") && line.contains(words))
+        };
+        assert!(warns("in clear text"), "{}", outcome.stderr);
+        assert!(warns("white space"), "{}", outcome.stderr);
+    }
+}
+
 #[test]
 fn help_documents_every_setting_and_shows_no_value() {
     let secret = b"hunter2".as_slice();
@@ -157,7 +180,9 @@ fn check_config_reports_and_does_nothing() {
     );
     assert!(!text.contains("s3cret"), "{text}");
     assert!(
-        outcome.stderr.starts_with("hookcast: warning: --admin"),
+        outcome
+            .stderr
+            .starts_with("hookcast: warning: the admin address 0.0.0.0:9000"),
         "{}",
         outcome.stderr
     );

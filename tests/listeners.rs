@@ -219,6 +219,82 @@ fn a_proxy_header_names_the_client_however_it_is_cut() {
     }
 }
 
+/// Version 2: a command, a family, and what follows.
+fn v2(command: u8, family: u8, addresses: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(addresses.len()).unwrap().to_be_bytes();
+    let fixed = b"\r\n\r\n\0\r\nQUIT\n";
+    [&fixed[..], &[command, family], &length, addresses].concat()
+}
+
+/// Such a proxy passes bytes on: header fields are the client's own.
+#[test]
+fn a_proxy_header_that_names_no_client_lets_no_client_name_itself() {
+    let forged = "X-Forwarded-For: 6.6.6.6\r\n";
+    let v4 = [192, 0, 2, 9, 127, 0, 0, 1, 3, 232, 11, 184];
+    for header in [
+        b"PROXY UNKNOWN\r\n".to_vec(),
+        b"PROXY UNKNOWN 192.0.2.9 127.0.0.1 1 2\r\n".to_vec(),
+        // LOCAL, with and without addresses; unspecified; a Unix socket.
+        v2(0x20, 0x00, &[]),
+        v2(0x20, 0x11, &v4),
+        v2(0x21, 0x00, &[]),
+        v2(0x21, 0x31, &[0; 216]),
+    ] {
+        let (server, address) = proxy_listener(&["--max-connections-per-ip", "1"]);
+        let open = || {
+            let mut connection = Connection::open(address);
+            connection.send(&header);
+            connection
+        };
+        // They count as the proxy's own: neither under the address they claim, nor at all.
+        let mut streams: Vec<EventStream> = (0..3)
+            .map(|_| {
+                let mut connection = open();
+                connection.send_request("GET", "/api/webhook/stream", forged, b"");
+                EventStream::read(connection)
+            })
+            .collect();
+        for stream in &mut streams {
+            stream.connected();
+        }
+        assert_eq!(
+            get(&mut open(), "/nowhere", forged).status,
+            404,
+            "{header:?}"
+        );
+        assert_eq!(logged_client(&server), "127.0.0.1", "{header:?}");
+    }
+    // A Unix socket is trusted, and so are its fields; not those behind a PROXY header.
+    let directory = tempfile::tempdir().unwrap();
+    for (options, header, expected) in [
+        ("", "", "6.6.6.6"),
+        ("+proxy", "PROXY UNKNOWN\r\n", "unix"),
+        (
+            "+proxy",
+            "PROXY TCP4 192.0.2.9 127.0.0.1 1 2\r\n",
+            "192.0.2.9",
+        ),
+    ] {
+        let path = directory.path().join("a.sock");
+        let listen = format!("unix:{}{options}", path.display());
+        let server = Server::start(&["--listen", &listen, "--log-level", "debug"]);
+        let request = format!("{header}GET /nowhere HTTP/1.0\r\nHost: a\r\n{forged}\r\n");
+        assert!(ask_unix(&path, &request).starts_with("HTTP/1.1 404 "));
+        assert_eq!(logged_client(&server), expected, "{options} {header}");
+    }
+}
+
+/// A CDN in front of a load balancer that passes bytes on: the fields are the CDN's.
+#[test]
+fn a_proxy_header_that_names_a_trusted_proxy_passes_the_word_to_it() {
+    let (server, address) = proxy_listener(&["--trusted-proxy", "192.0.2.9"]);
+    let mut connection = Connection::open(address);
+    connection.send(V1);
+    let named = "X-Forwarded-For: 6.6.6.6, 198.51.100.7\r\n";
+    assert_eq!(get(&mut connection, "/nowhere", named).status, 404);
+    assert_eq!(logged_client(&server), "198.51.100.7");
+}
+
 #[test]
 fn behind_a_proxy_header_everything_is_as_ever() {
     let (server, address) = proxy_listener(&[]);
@@ -316,8 +392,15 @@ fn an_address_may_have_so_many_connections() {
     }
     assert_eq!(closed_at_once, 22);
     drop((streams, silent));
+    // Until the server has noticed, a new connection may be closed at once.
+    let is_served = || {
+        let mut connection = server.connect();
+        connection.send_if_open(STATUS.as_bytes());
+        let answer = connection.read_some().unwrap_or_default();
+        answer.starts_with(b"HTTP/1.1 200 ")
+    };
     let deadline = Instant::now() + PATIENCE;
-    while get(&mut server.connect(), "/api/webhook", "").status != 200 {
+    while !is_served() {
         assert!(Instant::now() < deadline, "the places stay taken");
     }
 }

@@ -8,11 +8,17 @@ use hookcast::limits::{
     BODY_BYTES_MAX_DEFAULT, FRAME_BYTES_MIN, HELD_BYTES_MAX, LOG_BYTES_MIN, log_bytes_max,
     memory_bytes_max,
 };
+use support::loopback::unread_bytes;
 use support::{Connection, EventStream, PATIENCE, Server};
 
 /// Memory of the process itself in bytes: what it wrote to, less files and shared pages.
 fn memory_bytes(server: &Server) -> u64 {
     server.proc_status("RssAnon:") * 1024
+}
+
+/// The most memory that the process ever had in bytes, files and shared pages included.
+fn peak_bytes(server: &Server) -> u64 {
+    server.proc_status("VmHWM:") * 1024
 }
 
 /// Opens streams and reads each until it is idle: connected, and one heartbeat behind it.
@@ -106,6 +112,14 @@ fn served_requests_leave_nothing_behind() {
 
 /// Publishes small messages, each to a session of its own, and tells the most memory that the server had.
 fn flood_with_sessions(server: &Server, messages: usize) -> u64 {
+    // Of this length names cost the most for what they add to the frame.
+    flood(server, messages, |number| {
+        format!(r#"{{"message":"x","sessionId":"{number:012x}"}}"#)
+    })
+}
+
+/// Publishes so many webhooks with bodies by their number, and tells the most memory that the server had.
+fn flood(server: &Server, messages: usize, body: impl Fn(usize) -> String) -> u64 {
     const CONNECTIONS: usize = 32;
     const BATCH: usize = 100;
     let mut connections: Vec<_> = (0..CONNECTIONS).map(|_| server.connect()).collect();
@@ -114,9 +128,8 @@ fn flood_with_sessions(server: &Server, messages: usize) -> u64 {
         for (index, connection) in connections.iter_mut().enumerate() {
             let first = (round * CONNECTIONS + index) * BATCH;
             let posts: Vec<String> = (first..first + BATCH)
-                .map(|session| {
-                    // Of this length names cost the most for what they add to the frame.
-                    let body = format!(r#"{{"message":"x","sessionId":"{session:012x}"}}"#);
+                .map(|number| {
+                    let body = body(number);
                     let length = body.len();
                     format!("POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}")
                 })
@@ -131,6 +144,34 @@ fn flood_with_sessions(server: &Server, messages: usize) -> u64 {
         most = most.max(memory_bytes(server));
     }
     most
+}
+
+/// Each session in turn has most of the log to itself, and keeps a stream when its messages are gone.
+#[test]
+fn a_session_that_a_stream_holds_gives_back_what_its_messages_took() {
+    const SESSIONS: usize = 6;
+    const MESSAGES: usize = 80_000;
+    /// Far less than the lists of four sessions took, 640 kB each.
+    const BYTES_MAX: u64 = 1024 * 1024;
+    let server = Server::start(&["--shards", "1", "--max-connections", "300"]);
+    let mut streams = Vec::new();
+    let mut before = 0;
+    for session in 0..SESSIONS {
+        flood(&server, MESSAGES, |_| {
+            format!(r#"{{"message":"x","sessionId":"held {session}"}}"#)
+        });
+        let mut stream = server.stream(&format!("?sessionId=held%20{session}"), "");
+        assert_eq!(stream.connected(), 100);
+        stream.contents(100);
+        streams.push(stream);
+        if session == 1 {
+            // The log is full.
+            before = peak_bytes(&server);
+        }
+    }
+    let after = peak_bytes(&server);
+    println!("{before} to {after} bytes");
+    assert!(after < before + BYTES_MAX, "{before} to {after} bytes");
 }
 
 /// What a log knows of each small message is more than its bytes. Twice as many as it has room for.
@@ -207,17 +248,4 @@ fn memory_while_reading(server: &Server) -> u64 {
         }
         assert!(Instant::now() < deadline, "{unread} bytes are not read");
     }
-}
-
-/// What has come for a local port of IPv4 and was not read, of all its connections (proc(5),
-/// `/proc/net/tcp`).
-fn unread_bytes(port: u16) -> u64 {
-    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let port = format!(":{port:04X}");
-    let unread = sockets.lines().skip(1).filter_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let queues = fields[1].ends_with(&port).then(|| fields[4])?;
-        Some(u64::from_str_radix(queues.split_once(':')?.1, 16).unwrap())
-    });
-    unread.sum()
 }

@@ -1,9 +1,14 @@
-//! What a service manager is told, by a fake one's socket (`sd_notify(3)`), and the watchdog.
+//! What a service manager is told, by a fake one's socket (`sd_notify(3)`), the watchdog, and the
+//! warnings about sockets that a manager passes (`sd_listen_fds(3)`).
 
 mod support;
 
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
 use support::{PATIENCE, Server, Setup};
@@ -136,4 +141,63 @@ fn a_reload_that_fails_is_over_for_the_manager_too() {
     server.signal(Signal::USR2);
     assert_eq!(manager.next()[0], "RELOADING=1");
     assert_eq!(manager.next(), ["READY=1"]);
+}
+
+/// Starts a server on two sockets that a manager passes, and returns its warnings up to the moment
+/// when it listens.
+fn warnings_on(setup: Setup, web: &TcpListener, admin: &TcpListener) -> Vec<String> {
+    let fd = |listener: &TcpListener| Stdio::from(OwnedFd::from(listener.try_clone().unwrap()));
+    // The shell knows its process id, which is the server's, too.
+    let pass = r#"LISTEN_PID=$$ LISTEN_FDS=2 exec "$0" "$@" 3<&0 4<&1 0</dev/null 1>&2"#;
+    let setup = setup.variable("LISTEN_FDNAMES", "web:admin");
+    let setup = setup.under(&["/bin/sh", "-c", pass]);
+    let mut server = setup
+        .command()
+        .stdin(fd(web))
+        .stdout(fd(admin))
+        .spawn()
+        .unwrap();
+    let log = BufReader::new(server.stderr.take().unwrap());
+    let mut warnings = Vec::new();
+    let mut listens = false;
+    for line in log.lines() {
+        let line: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
+        let message = line["message"].as_str().unwrap().to_owned();
+        listens |= message == "listening";
+        if line["level"] == "WARN" {
+            warnings.push(message);
+        } else if listens {
+            break;
+        }
+    }
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert!(listens, "{warnings:?}");
+    warnings
+}
+
+/// As the package runs: the addresses are those of the sockets, and `--listen` is not used.
+#[test]
+fn passed_sockets_are_warned_of_by_their_own_addresses() {
+    let public = || TcpListener::bind("0.0.0.0:0").unwrap();
+    let private = || TcpListener::bind("127.0.0.1:0").unwrap();
+    let (web, admin) = (public(), public());
+    let warnings = warnings_on(Setup::new(&[]), &web, &admin);
+    let expected = [
+        format!("listening on {} with no secret", web.local_addr().unwrap()),
+        format!(
+            "the admin address {} has no access control",
+            admin.local_addr().unwrap()
+        ),
+    ];
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    for (warning, expected) in warnings.iter().zip(&expected) {
+        assert!(warning.starts_with(expected), "{warning}");
+    }
+    let warnings = warnings_on(Setup::new(&[]).secret("s3cret"), &public(), &private());
+    assert!(warnings.is_empty(), "{warnings:?}");
+    // What is configured and not used is not warned of.
+    let unused = Setup::new(&["--listen", "0.0.0.0:0", "--admin", "0.0.0.0:0"]);
+    let warnings = warnings_on(unused, &private(), &private());
+    assert!(warnings.is_empty(), "{warnings:?}");
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 
+use crate::polls::{self, Known};
 use crate::proc_stats;
 
 /// How long an attacker waits for the server at one step.
@@ -49,6 +50,10 @@ pub enum Kind {
     Request,
     /// The same without nonsense, on connections that are kept.
     Reuse,
+    /// Long polls that say they have whatever there is, and ask again once answered.
+    Poll,
+    /// Long polls for the whole history, each for another number of messages.
+    Pages,
 }
 
 /// Threads at work until stopped.
@@ -62,7 +67,7 @@ pub struct Crowd {
 /// What a crowd did.
 #[derive(Debug, Clone, Default)]
 pub struct Deeds {
-    /// Connections made to harm; none for busy loops.
+    /// Connections made to harm, and long polls answered; none for busy loops.
     pub blows: u64,
     /// Each thread's part of one CPU.
     pub cpu_shares: Vec<f64>,
@@ -85,6 +90,10 @@ impl Crowd {
         let held_max = connections * 3 / 2 / kinds.len().max(1);
         for &kind in kinds {
             let blows = Arc::clone(&crowd.blows);
+            if let Some(known) = kind.known() {
+                crowd.add(move |is_over| polls::run(address, known, held_max, is_over, &blows));
+                continue;
+            }
             crowd.add(move |is_over| {
                 let mut held = Vec::new();
                 while !is_over.load(Relaxed) {
@@ -151,11 +160,22 @@ impl Crowd {
 }
 
 impl Kind {
+    /// What polls of this kind say that they have; none if these are no polls.
+    fn known(self) -> Option<Known> {
+        match self {
+            Kind::Poll => Some(Known::Anything),
+            Kind::Pages => Some(Known::LastPage),
+            _ => None,
+        }
+    }
+
     /// Those who gain nothing by holding their connections let go of them.
     fn held_max(self, held_max: usize) -> usize {
         match self {
             Kind::Touch | Kind::Request | Kind::Reuse => 0,
             Kind::Connect | Kind::Upload | Kind::Unread | Kind::Stall => held_max,
+            // These have a loop of their own.
+            Kind::Poll | Kind::Pages => held_max,
         }
     }
 
@@ -165,7 +185,7 @@ impl Kind {
         socket.set_read_timeout(Some(STEP))?;
         socket.set_write_timeout(Some(STEP))?;
         match self {
-            Kind::Connect | Kind::Touch => {}
+            Kind::Connect | Kind::Touch | Kind::Poll | Kind::Pages => {}
             Kind::Upload => {
                 let length = UPLOAD_BYTES + 1;
                 let head = format!(

@@ -41,6 +41,14 @@ pub struct Axes {
     pub x_log: bool,
     /// See [`Axes::x_log`].
     pub y_log: bool,
+    /// The x axis is a [`percentile_place`] and is labelled with percentiles.
+    pub x_percentiles: bool,
+}
+
+/// Where a quantile below 1 stands on an axis of percentiles: 2 for the median, 10 for p90, 100 for
+/// p99, so that on a logarithmic axis each further nine takes the same width.
+pub fn percentile_place(quantile: f64) -> f64 {
+    1.0 / (1.0 - quantile)
 }
 
 impl Axes {
@@ -52,6 +60,7 @@ impl Axes {
             y: y.into(),
             x_log: false,
             y_log: false,
+            x_percentiles: false,
         }
     }
 
@@ -72,12 +81,24 @@ impl Axes {
             ..self
         }
     }
+
+    /// The same with a logarithmic x axis of percentiles.
+    #[must_use]
+    pub fn with_x_percentiles(self) -> Axes {
+        Axes {
+            x_percentiles: true,
+            ..self.with_x_log()
+        }
+    }
 }
 
 /// A line chart. Without any point to draw, an empty one.
 pub fn lines(axes: &Axes, lines: &[Line]) -> String {
     let points = || lines.iter().flat_map(|line| &line.points);
-    let x = Scale::around(points().map(|point| point.0), axes.x_log);
+    let x = Scale {
+        percentiles: axes.x_percentiles,
+        ..Scale::around(points().map(|point| point.0), axes.x_log)
+    };
     let y = Scale::around(points().map(|point| point.1), axes.y_log);
     let mut svg = String::new();
     draw_lines(&mut svg, axes, lines, x, y).unwrap_or_else(|error| {
@@ -212,6 +233,8 @@ struct Scale {
     from: f64,
     to: f64,
     log: bool,
+    /// Labelled with percentiles; see [`percentile_place`].
+    percentiles: bool,
 }
 
 impl Scale {
@@ -226,6 +249,7 @@ impl Scale {
                 from: 1.0,
                 to: 10.0,
                 log,
+                percentiles: false,
             };
         }
         if log {
@@ -236,6 +260,7 @@ impl Scale {
                 from,
                 to: if to > from { to } else { from * 10.0 },
                 log,
+                percentiles: false,
             };
         }
         let from = low.min(0.0);
@@ -244,7 +269,12 @@ impl Scale {
         } else {
             from + 1.0
         };
-        Scale { from, to, log }
+        Scale {
+            from,
+            to,
+            log,
+            percentiles: false,
+        }
     }
 
     /// A value that can be drawn: on a logarithmic axis zero is its lower end.
@@ -273,9 +303,11 @@ impl Ranged for Scale {
     fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
         if self.log {
             let decades = (self.to / self.from).log10().round() as i32;
-            return (0..=decades)
-                .map(|power| self.from * 10_f64.powi(power))
-                .collect();
+            let decades = (0..=decades).map(|power| self.from * 10_f64.powi(power));
+            // The median stands between two decades, and is what most readers look for.
+            let median = percentile_place(0.5);
+            let shows_median = self.percentiles && (self.from..self.to).contains(&median);
+            return decades.chain(shows_median.then_some(median)).collect();
         }
         let raw = (self.to - self.from) / hint.max_num_points().clamp(2, 8) as f64;
         let decade = 10_f64.powf(raw.log10().floor());
@@ -293,8 +325,18 @@ impl Ranged for Scale {
 
 impl ValueFormatter<f64> for Scale {
     fn format_ext(&self, value: &f64) -> String {
+        if self.percentiles {
+            return percentile_label(*value);
+        }
         short(*value)
     }
+}
+
+/// `p50`, `p99.9`: a place as a percentile, with as many digits as it has nines.
+fn percentile_label(place: f64) -> String {
+    let percent = format!("{:.6}", 100.0 - 100.0 / place);
+    let percent = percent.trim_end_matches('0').trim_end_matches('.');
+    format!("p{percent}")
 }
 
 #[cfg(test)]
@@ -318,6 +360,23 @@ mod tests {
         for text in ["latency", "load", "ms", "one", "two", "10k"] {
             assert!(svg.contains(text), "{text} in {svg}");
         }
+    }
+
+    #[test]
+    fn an_axis_of_percentiles_is_labelled_with_them() {
+        let axes = Axes::linear("latency", "percentile", "ms").with_x_percentiles();
+        let quantiles = [0.0, 0.5, 0.9, 0.99, 0.999];
+        let points = quantiles.map(|quantile| (percentile_place(quantile), 1.0));
+        let line = Line {
+            name: "one".into(),
+            points: points.to_vec(),
+        };
+        let svg = lines(&axes, &[line]);
+        let labels: Vec<&str> = svg.lines().filter(|text| text.starts_with('p')).collect();
+        for label in ["p0", "p50", "p90", "p99", "p99.9"] {
+            assert!(labels.contains(&label), "{label} in {labels:?}");
+        }
+        assert_eq!(percentile_label(percentile_place(0.99999)), "p99.999");
     }
 
     #[test]

@@ -21,6 +21,14 @@ pub struct Claim {
     pub bound: Bound,
 }
 
+/// The claims whose figure was measured and is beyond its bound.
+pub fn missed(comparison: &Comparison) -> Vec<&'static Claim> {
+    let is_missed = |claim: &&Claim| {
+        (claim.figure)(comparison).is_some_and(|figure| !claim.bound.holds(figure))
+    };
+    CLAIMS.iter().filter(is_missed).collect()
+}
+
 /// On which side of a bound a figure is to be.
 #[derive(Debug, Clone, Copy)]
 pub enum Bound {
@@ -241,5 +249,9 @@ mod tests {
         for claim in CLAIMS {
             assert!((claim.figure)(&comparison).is_some(), "{}", claim.text);
         }
+        // All servers alike: no ratio reaches its bound, and nothing was lost.
+        let missed: Vec<_> = missed(&comparison).iter().map(|claim| claim.text).collect();
+        assert!(missed.contains(&"saturate: deliveries/s, by the floor's"));
+        assert!(!missed.contains(&"fanout at 500/s: missing, repeated or reordered messages"));
     }
 }

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::fs::OpenOptions;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -130,6 +131,22 @@ pub struct OutputArgs {
     pub report: Option<PathBuf>,
 }
 
+impl OutputArgs {
+    /// Fails now if the report cannot be written later: a run may take many minutes.
+    pub fn check(&self) -> Result<(), String> {
+        let Some(path) = &self.report else {
+            return Ok(());
+        };
+        let is_new = !path.exists();
+        let opened = OpenOptions::new().append(true).create(true).open(path);
+        opened.map_err(|error| format!("--report {}: {error}", path.display()))?;
+        if is_new {
+            let _ = std::fs::remove_file(path);
+        }
+        Ok(())
+    }
+}
+
 /// Options of the ladder.
 #[derive(Debug, Args)]
 pub struct LadderArgs {
@@ -156,6 +173,12 @@ pub struct OverloadArgs {
     /// Bytes of each message's text [default: 128]
     #[arg(long)]
     pub message_bytes: Option<usize>,
+    /// Messages published before the first stream is opened: what requests for the history get
+    #[arg(long, default_value_t = 0)]
+    pub history: u32,
+    /// Let the attackers be there before the streams, not after them
+    #[arg(long)]
+    pub attack_first: bool,
     /// What the attackers do, a thread for each
     #[arg(
         long,

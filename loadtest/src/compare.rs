@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::cases::{Extent, cases};
+use crate::claims::missed as missed_claims;
 use crate::cli::CompareArgs;
 use crate::compare_report;
 use crate::comparison::{Case, CaseResult, Comparison, Row};
@@ -26,8 +27,16 @@ use crate::{single, workspace};
 /// streams and to catch up, while a comparison is to be quick.
 const SLOW_ROUNDS_QUICK: usize = 1;
 
+/// Exit code when a claim was measured and missed.
+const EXIT_CLAIM_MISSED: u8 = 4;
+
 /// Runs the comparison that the command line asks for, and writes and prints it.
 pub fn run_and_show(args: &CompareArgs, interrupted: &Arc<AtomicBool>) -> Result<ExitCode, String> {
+    args.output.check()?;
+    if let Some(path) = &args.charts {
+        std::fs::create_dir_all(path)
+            .map_err(|error| format!("--charts {}: {error}", path.display()))?;
+    }
     let comparison = run(args, interrupted)?;
     let failed = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
     if let Some(path) = &args.output.report {
@@ -43,7 +52,15 @@ pub fn run_and_show(args: &CompareArgs, interrupted: &Arc<AtomicBool>) -> Result
     } else {
         print!("{}", compare_report::markdown(&comparison));
     }
-    Ok(ExitCode::SUCCESS)
+    let missed = missed_claims(&comparison);
+    for claim in &missed {
+        eprintln!("missed: {}, which is to be {}", claim.text, claim.bound);
+    }
+    Ok(if missed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(EXIT_CLAIM_MISSED)
+    })
 }
 
 fn run(args: &CompareArgs, interrupted: &Arc<AtomicBool>) -> Result<Comparison, String> {

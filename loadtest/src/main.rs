@@ -37,6 +37,7 @@ mod overload;
 mod page;
 mod payload;
 mod poll;
+mod polls;
 mod proc_stats;
 mod progress;
 mod publisher;

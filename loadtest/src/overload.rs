@@ -10,7 +10,8 @@ use std::fmt::Write;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::Serialize;
@@ -23,7 +24,7 @@ use crate::latency::LatencySummary;
 use crate::load::{self, Load, Rate};
 use crate::outcome::Outcome;
 use crate::proc_stats;
-use crate::scenarios::{Scenario, Sizes};
+use crate::scenarios::{REPLAYED, Scenario, Sizes};
 use crate::server_process::ServerProcess;
 use crate::servers::{self, ServerKind, ServerOptions};
 use crate::single::{EXIT_UNCLEAN, check_room};
@@ -32,6 +33,9 @@ use crate::workspace;
 /// Priority (sched(7)) of the threads that publish and that read the streams: those who behave are
 /// elsewhere, and their latency is not to show that this machine is full of attackers.
 const FIFO_PRIORITY: &str = "1";
+
+/// How long attackers have to connect where they come first. Some thousand connections take less.
+const ARRIVAL: Duration = Duration::from_secs(2);
 
 /// What goes on beside the healthy streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +89,8 @@ pub fn run(args: &OverloadArgs, interrupted: &Arc<AtomicBool>) -> Result<ExitCod
     };
     let load = Load {
         scenario: "overload".into(),
+        published_before: args.history,
+        replayed: args.history.min(REPLAYED),
         ..Scenario::Fanout.load(&sizes)
     };
     debug_assert!(matches!(load.rate, Rate::Open(_)));
@@ -120,22 +126,29 @@ fn measure(
     interrupted: &Arc<AtomicBool>,
 ) -> Result<(Outcome, Deeds), String> {
     let server = start(args)?;
+    let bring = || match beside {
+        Beside::Nothing => None,
+        Beside::Attackers => Some(Crowd::attack(
+            server.target.streams,
+            &args.attacks,
+            args.connections,
+        )),
+        Beside::BusyLoops => Some(Crowd::busy(&attackers.cpu_shares)),
+    };
     let mut crowd = None;
+    if args.attack_first {
+        crowd = bring();
+        thread::sleep(ARRIVAL);
+    }
     let mut is_first = true;
     let mut bring_crowd = |control: &Control| {
         // Both run by now (`run_with`).
         for tid in [&control.streams_tid, &control.publisher_tid] {
             is_first &= put_first(tid.load(Relaxed));
         }
-        crowd = match beside {
-            Beside::Nothing => None,
-            Beside::Attackers => Some(Crowd::attack(
-                server.target.streams,
-                &args.attacks,
-                args.connections,
-            )),
-            Beside::BusyLoops => Some(Crowd::busy(&attackers.cpu_shares)),
-        };
+        if !args.attack_first {
+            crowd = bring();
+        }
     };
     let began = Instant::now();
     let outcome = load::run_with(load, &server.target, interrupted, &mut bring_crowd);
@@ -164,7 +177,11 @@ fn put_first(tid: i32) -> bool {
 /// With `--pin`, the server has the first CPU and everybody else the second.
 fn start(args: &OverloadArgs) -> Result<ServerProcess, String> {
     // One for the publisher.
-    let connections = args.streams + 1 + args.connections;
+    let mut connections = args.streams + 1 + args.connections;
+    if args.attack_first {
+        // They hold half as many more, and are not to take the places of the streams.
+        connections += args.connections;
+    }
     let mut arguments = vec!["--max-connections".into(), connections.to_string()];
     arguments.extend(args.server_arg.iter().cloned());
     let options = ServerOptions {

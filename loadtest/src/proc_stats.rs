@@ -25,6 +25,11 @@ pub fn family(pid: u32) -> Vec<u32> {
     pids
 }
 
+/// Whether there is a process with this id.
+pub fn is_running(pid: u32) -> bool {
+    std::path::Path::new(&format!("/proc/{pid}/stat")).exists()
+}
+
 /// CPU time used by processes so far, in nanoseconds, user and system: from the scheduler's own
 /// count where the kernel offers it, else in clock ticks of 10 ms.
 pub fn cpu_ns(pids: &[u32]) -> u64 {

@@ -1,6 +1,6 @@
 //! The page and the charts of single runs: latency percentiles, and what happened over time.
 
-use crate::chart::{Axes, Line, lines};
+use crate::chart::{Axes, Line, lines, percentile_place};
 use crate::latency::LatencySummary;
 use crate::machine::Machine;
 use crate::outcome::{Outcome, Sample};
@@ -69,16 +69,15 @@ fn percentile_chart(outcome: &Outcome) -> String {
 
 /// Axes on which percentiles up to p99.99 are told apart.
 pub fn percentile_axes(title: &str) -> Axes {
-    let x = "1 / (1 - quantile): 2 is the median, 10 is p90, 100 is p99, 1000 is p99.9";
-    Axes::linear(title, x, "milliseconds")
-        .with_x_log()
+    Axes::linear(title, "percentile", "milliseconds")
+        .with_x_percentiles()
         .with_y_log()
 }
 
 /// A latency distribution on those axes.
 pub fn percentile_line(name: &str, summary: &LatencySummary) -> Line {
     let points = summary.curve.iter().filter(|(quantile, _)| *quantile < 1.0);
-    let points = points.map(|&(quantile, us)| (1.0 / (1.0 - quantile), us as f64 / 1e3));
+    let points = points.map(|&(quantile, us)| (percentile_place(quantile), us as f64 / 1e3));
     Line {
         name: name.to_owned(),
         points: points.collect(),

@@ -67,7 +67,7 @@ const STORM_OPENING_MAX: usize = 2_048;
 const SOAK_PUBLISHED_BEFORE: u32 = 80_000;
 
 /// Messages that a new stream is shown: what hookcast keeps.
-const REPLAYED: u32 = 100;
+pub const REPLAYED: u32 = 100;
 
 impl Scenario {
     /// The load with its defaults, changed by `sizes`.

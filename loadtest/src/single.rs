@@ -76,6 +76,7 @@ fn measure(
     for load in loads {
         check_room(load)?;
     }
+    args.output.check()?;
     if args.url.is_none() && args.server.is_none() {
         workspace::build(
             &servers::package(args.target)
@@ -142,7 +143,12 @@ fn remote(args: &RunArgs) -> Result<Target, String> {
     let url = args.url.as_deref().unwrap_or_default();
     let mut target = Target::parse(url, args.i_own_this_host)?;
     target.secret.clone_from(&args.secret);
-    target.pids = args.pid.map(proc_stats::family).unwrap_or_default();
+    if let Some(pid) = args.pid {
+        if !proc_stats::is_running(pid) {
+            return Err(format!("--pid {pid}: there is no such process"));
+        }
+        target.pids = proc_stats::family(pid);
+    }
     Ok(target)
 }
 

@@ -191,6 +191,14 @@ fn what_cannot_be_run_is_refused_with_its_reason() {
     assert!(other.contains("--tls is for hookcast"), "{other}");
     let gone = refused("fanout --server /nonexistent/hookcast --streams 1");
     assert!(gone.contains("does not start"), "{gone}");
+    let report = refused("fanout --target floor --streams 1 --report /nonexistent/report.html");
+    assert!(report.contains("/nonexistent/report.html"), "{report}");
+    assert!(!report.contains("streams open"), "{report}");
+    let charts = refused("compare --servers floor --only fanout --charts /dev/null/charts");
+    assert!(charts.contains("--charts /dev/null/charts"), "{charts}");
+    // The kernel's largest process id is 2^22.
+    let pid = refused("fanout --url http://127.0.0.1:9 --pid 4194305");
+    assert!(pid.contains("no such process"), "{pid}");
     let case = refused("compare --only nonsense");
     assert!(
         case.contains("fanout") && case.contains("nonsense"),

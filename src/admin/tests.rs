@@ -36,10 +36,37 @@ fn complete() -> Admin {
 /// The whole answer to a request line.
 fn ask(address: SocketAddr, request_line: &str) -> String {
     let mut connection = TcpStream::connect(address).unwrap();
-    write!(connection, "{request_line} HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    write!(
+        connection,
+        "{request_line} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    )
+    .unwrap();
     let mut answer = String::new();
     connection.read_to_string(&mut answer).unwrap();
     answer
+}
+
+/// By DNS rebinding a page's own name leads here, and the browser lets the page read the answer.
+#[test]
+fn a_page_that_was_rebound_reads_nothing() {
+    let (_admin, address) = start();
+    for path in ["/metrics", "/healthz", "/readyz", "/", "/nowhere"] {
+        let mut connection = TcpStream::connect(address).unwrap();
+        write!(
+            connection,
+            "GET {path} HTTP/1.1\r\nHost: evil.example:9000\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 421 "), "{answer}");
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        let body: Value = serde_json::from_str(body).unwrap();
+        assert!(
+            body["error"].as_str().unwrap().contains("localhost"),
+            "{body}"
+        );
+    }
 }
 
 #[test]

@@ -34,7 +34,7 @@ Only in the environment, because a flag's value shows in the list of processes:
   WEBHOOK_SECRET         What a sender has to put into X-Webhook-Secret (or use --secret-file)
   CLOUDFLARE_ACCOUNT_ID  With the next two: share the history through Cloudflare KV
   CLOUDFLARE_API_TOKEN   A token that may read and write Workers KV
-  WEBHOOK_KV             The id of the KV namespace
+  WEBHOOK_KV             The id of the KV namespace: 32 hexadecimal digits
   STATE_DIRECTORY        Where the ring is kept unless --ring says so; systemd sets it
 
 Every other flag has its variable, shown beside it; where both are given, the flag wins. Lists are
@@ -285,7 +285,8 @@ pub(super) enum Subcommands {
     /// Opens streams and posts four messages through the address, to a session of its own whose name
     /// nobody knows: only streams that see everything show them, and they take places in the
     /// history. Says in words what is wrong and which setting mends it. Needs the secret of the
-    /// webhooks, if there is one, in WEBHOOK_SECRET or --secret-file. Exits with 0 if all is well.
+    /// webhooks, if there is one, in WEBHOOK_SECRET or --secret-file, and sends it to this address alone:
+    /// by https, or to this machine. Exits with 0 if all is well.
     Doctor(DoctorArgs),
 }
 
@@ -304,4 +305,8 @@ pub(super) struct DoctorArgs {
     /// PEM file of the authorities to trust instead of the public ones
     #[arg(long, value_name = "PATH")]
     pub ca_file: Option<PathBuf>,
+
+    /// Send the secret by plain http:// to another machine, where everyone on the way can read it
+    #[arg(long)]
+    pub send_secret_unencrypted: bool,
 }

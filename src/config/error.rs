@@ -8,24 +8,16 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::Environment;
 use super::args::Args;
+use crate::foreign_text::{Secrets, escape, quote};
 
 /// Why there is no configuration: one line that names the flag or variable; never a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError(String);
 
 impl ConfigError {
-    /// Takes a message, whose control characters are escaped: it may quote what a file or a
-    /// variable holds.
+    /// Takes a message, which is escaped: it may hold a path.
     pub(super) fn new(message: impl AsRef<str>) -> ConfigError {
-        let mut line = String::new();
-        for c in message.as_ref().chars() {
-            if c.is_control() {
-                line.extend(c.escape_default());
-            } else {
-                line.push(c);
-            }
-        }
-        ConfigError(line)
+        ConfigError(escape(message.as_ref()))
     }
 }
 
@@ -39,14 +31,16 @@ impl std::error::Error for ConfigError {}
 
 /// Cuts an error of `clap` down to one line, and names the variable where that is the culprit.
 pub(super) fn one_line(
-    error: &clap::Error,
+    mut error: clap::Error,
     arguments: &[OsString],
     environment: &Environment,
 ) -> ConfigError {
     if error.kind() == ErrorKind::InvalidUtf8 {
         return not_utf8(arguments, environment);
     }
+    let variable = variable_at_fault(&error, arguments);
     // The paragraphs are the message, hints, the usage, and where to find help.
+    hide_values(&mut error, &environment.secrets());
     let text = error.render().to_string();
     let lines: Vec<&str> = text
         .lines()
@@ -56,10 +50,35 @@ pub(super) fn one_line(
         .collect();
     let line = lines.join("; ");
     let line = line.strip_prefix("error: ").unwrap_or(&line);
-    match variable_at_fault(error, arguments) {
+    match variable {
         Some(variable) => ConfigError::new(format!("{variable}: {line}")),
         None => ConfigError::new(line),
     }
+}
+
+/// Puts quotes in the place of what was typed or set.
+fn hide_values(error: &mut clap::Error, secrets: &Secrets) {
+    for kind in [
+        ContextKind::InvalidArg,
+        ContextKind::InvalidValue,
+        ContextKind::InvalidSubcommand,
+    ] {
+        let Some(ContextValue::String(value)) = error.get(kind) else {
+            continue;
+        };
+        let shown = quote(after_user(value), secrets);
+        if shown != *value {
+            error.insert(kind, ContextValue::String(shown));
+            // A hint repeats the value.
+            error.remove(ContextKind::Suggested);
+        }
+    }
+}
+
+/// The value without what stands before an `@`: nothing that is refused has one, but for a URL with
+/// a password.
+fn after_user(value: &str) -> &str {
+    value.rfind('@').map_or(value, |at| &value[at..])
 }
 
 /// The variable whose value was refused, unless the flag itself was given.
@@ -97,7 +116,8 @@ fn not_utf8(arguments: &[OsString], environment: &Environment) -> ConfigError {
         .iter()
         .find(|argument| argument.to_str().is_none())
     {
-        return ConfigError::new(format!("argument {} is not UTF-8", argument.display()));
+        let shown = quote(&argument.to_string_lossy(), &environment.secrets());
+        return ConfigError::new(format!("argument {shown} is not UTF-8"));
     }
     let variable = Args::command()
         .get_arguments()

@@ -18,9 +18,9 @@ pub(super) const NAMESPACE_VARIABLE: &str = "WEBHOOK_KV";
 pub struct KvConfig {
     /// Base URL of the REST API.
     pub endpoint: Endpoint,
-    /// The account's id: letters, digits, `-` and `_`, so it can stand in a path as it is.
+    /// The account's id: 32 hexadecimal digits, so it can stand in a path as it is.
     pub account: String,
-    /// The namespace's id, of the same characters.
+    /// The namespace's id, the same.
     pub namespace: String,
     /// The bearer token.
     pub token: Secret,
@@ -85,17 +85,18 @@ fn kv_token(text: &str) -> Result<Secret, ConfigError> {
     }
 }
 
-/// An id that can stand in a URL's path as it is. Cloudflare's are 32 hexadecimal digits.
+/// An id of Cloudflare's. The value is not quoted: it may be the token, under the wrong name.
 fn kv_id(text: &str, name: &str) -> Result<String, ConfigError> {
-    let is_valid = text.len() <= 64
-        && text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
-    if is_valid {
-        Ok(text.to_owned())
-    } else {
-        Err(ConfigError::new(format!(
-            "{name} is not an id: up to 64 letters, digits, - and _"
-        )))
+    const DIGITS: usize = 32;
+    if text.len() == DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(text.to_owned());
     }
+    let hint = if name == NAMESPACE_VARIABLE {
+        "the id of a KV namespace, not its name and not that of a binding"
+    } else {
+        "the id of a Cloudflare account"
+    };
+    Err(ConfigError::new(format!(
+        "{name} must be {hint}: {DIGITS} hexadecimal digits"
+    )))
 }

@@ -5,12 +5,13 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::ConfigError;
 use crate::limits::SECRET_BYTES_MAX;
+use crate::pem;
 
 /// A secret that can be sent in a header: 1 to [`SECRET_BYTES_MAX`] bytes of UTF-8 with no control
 /// characters and no white space at its ends.
@@ -21,6 +22,24 @@ impl Secret {
     /// The secret itself, for where it has to be sent.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// What is odd about it, if senders may not send it as it is written here.
+    pub(super) fn oddity(&self) -> Option<&'static str> {
+        let text = &*self.0;
+        if text.contains('\u{feff}') {
+            Some(
+                "has a byte order mark in it, which senders would have to send too; save its file without one",
+            )
+        } else if text.contains(char::is_whitespace) {
+            Some("has white space in it; is it one secret and nothing else?")
+        } else if !text.is_ascii() {
+            Some(
+                "has characters outside ASCII in it, which senders encode in different ways; use letters and digits",
+            )
+        } else {
+            None
+        }
     }
 
     /// Takes the value of `source` (a variable's or flag's name, for the message).
@@ -41,8 +60,21 @@ impl Secret {
 
     /// Reads a secret from a file, less one trailing newline; says whether everyone may read it.
     pub(super) fn read(path: &Path) -> Result<(Secret, bool), ConfigError> {
-        let source = format!("--secret-file {}", path.display());
-        let failed = |error| ConfigError::new(format!("{source} cannot be read: {error}"));
+        // What is no path may be the secret itself, by mistake.
+        let source = if is_path(path) {
+            format!("--secret-file {}", path.display())
+        } else {
+            "--secret-file".to_owned()
+        };
+        let failed = |error: io::Error| {
+            let hint = match error.kind() {
+                ErrorKind::NotFound | ErrorKind::InvalidFilename => {
+                    "; it takes the path of a file, not the secret itself"
+                }
+                _ => "",
+            };
+            ConfigError::new(format!("{source} cannot be read: {error}{hint}"))
+        };
         let file = File::open(path).map_err(failed)?;
         let is_public = file.metadata().map_err(failed)?.permissions().mode() & 0o004 != 0;
         // The newline, and one byte more to tell that it is too long.
@@ -56,6 +88,15 @@ impl Secret {
         let text = text.strip_suffix('\r').unwrap_or(text);
         Secret::parse(text, &source).map(|secret| (secret, is_public))
     }
+}
+
+/// Whether this is a path and nothing else: it says where it begins, or there is such a file.
+fn is_path(path: &Path) -> bool {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let has_beginning = ["/", "./", "../", "~/"]
+        .iter()
+        .any(|beginning| bytes.starts_with(beginning.as_bytes()));
+    (has_beginning && !pem::is_in_place_of_path(path)) || path.exists()
 }
 
 impl fmt::Debug for Secret {
@@ -73,6 +114,46 @@ mod tests {
         let secret = Secret::parse("s3cret", "X").unwrap();
         assert_eq!(secret.expose(), "s3cret");
         assert_eq!(format!("{:?}", Some(secret)), "Some(Secret(..))");
+    }
+
+    #[test]
+    fn a_secret_that_may_not_arrive_as_it_is_written_is_odd() {
+        for (text, expected) in [
+            ("s3cret-/+=!", None),
+            ("\u{feff}s3cret", Some("byte order mark")),
+            ("s3 cret", Some("white space")),
+            ("s3\u{a0}cret", Some("white space")),
+            ("s3crét", Some("outside ASCII")),
+            ("\u{200b}s3cret", Some("outside ASCII")),
+        ] {
+            let oddity = Secret::parse(text, "X").unwrap().oddity();
+            assert_eq!(oddity.is_some(), expected.is_some(), "{text}");
+            assert!(
+                oddity
+                    .unwrap_or_default()
+                    .contains(expected.unwrap_or_default())
+            );
+        }
+    }
+
+    #[test]
+    fn a_secret_in_place_of_a_path_is_not_shown() {
+        for text in [
+            "s3cret+/x==",
+            "s3cret",
+            &"s3cret".repeat(100),
+            "/-----BEGIN s3cret",
+        ] {
+            let error = Secret::read(Path::new(text)).unwrap_err().to_string();
+            assert!(
+                !error.contains("s3") && error.contains("not the secret itself"),
+                "{error}"
+            );
+        }
+        for path in ["/no/such/file", "./no-such", "../no-such"] {
+            let error = Secret::read(Path::new(path)).unwrap_err().to_string();
+            assert!(error.contains(path), "{error}");
+        }
     }
 
     #[test]

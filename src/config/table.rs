@@ -18,7 +18,10 @@ const VARIABLES_ALONE: [(&str, &str); 5] = [
         "With the next two: share the history through Cloudflare KV",
     ),
     (TOKEN_VARIABLE, "A token that may read and write Workers KV"),
-    (NAMESPACE_VARIABLE, "The id of the KV namespace"),
+    (
+        NAMESPACE_VARIABLE,
+        "The id of the KV namespace: 32 hexadecimal digits",
+    ),
     (
         "STATE_DIRECTORY",
         "Where the ring is kept unless `--ring` says so; systemd sets it",

@@ -36,9 +36,9 @@ fn error(flags: &[&str], variables: &[(&str, &str)]) -> String {
 }
 
 const KV: [(&str, &str); 3] = [
-    ("CLOUDFLARE_ACCOUNT_ID", "0a"),
+    ("CLOUDFLARE_ACCOUNT_ID", "023e105f4ecef8ad9ca31a8372d0c353"),
     ("CLOUDFLARE_API_TOKEN", "t0ken"),
-    ("WEBHOOK_KV", "0b"),
+    ("WEBHOOK_KV", "0F2AC74B498B48028CB68387C421E279"),
 ];
 
 #[test]
@@ -294,7 +294,7 @@ fn kv_takes_all_three_variables_or_none() {
             kv.namespace.as_str(),
             kv.token.expose()
         ),
-        ("0a", "0b", "t0ken")
+        (KV[0].1, KV[2].1, "t0ken")
     );
     assert_eq!(kv.endpoint.as_str(), "https://api.cloudflare.com/client/v4");
     assert_eq!(kv.poll_interval, Duration::from_secs(7));
@@ -317,11 +317,17 @@ fn kv_takes_all_three_variables_or_none() {
     );
     for (index, bad) in [
         (0, "../x"),
-        (0, "a b"),
+        (0, "me@example.com"),
+        (0, "023e105f4ecef8ad9ca31a8372d0c35"),
+        (0, "023e105f4ecef8ad9ca31a8372d0c3530"),
+        (0, "023e105f4ecef8ad9ca31a8372d0c35g"),
+        (0, "023e105f4ecef8ad9ca31a8372d0c3é"),
+        (0, "t0ken"),
         (1, "t0ken\n"),
         (1, "é"),
-        (2, "a/b"),
-        (2, "é"),
+        (2, "WEBHOOK_KV"),
+        (2, "0f2ac74b-498b-4802-8cb6-8387c421e279"),
+        (2, " 0f2ac74b498b48028cb68387c421e279"),
     ] {
         let mut variables = KV;
         variables[index].1 = bad;
@@ -337,8 +343,26 @@ fn kv_takes_all_three_variables_or_none() {
 fn the_ca_file_must_hold_a_certificate() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let flags = ["--kv-ca-file", file.path().to_str().unwrap()];
-    assert!(error(&flags, &KV).contains("no certificate"));
-    std::fs::write(file.path(), "-----BEGIN CERTIFICATE-----\n").unwrap();
+    assert!(error(&flags, &KV).contains("is empty"));
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["kv.example".into()]).unwrap();
+    let pem = params.self_signed(&key).unwrap().pem();
+    for (text, expected) in [
+        (key.serialize_pem(), "no certificate"),
+        ("-----BEGIN CERTIFICATE-----\n".into(), "cut off"),
+        (
+            [pem.trim_end(); 2].concat(),
+            "-----END and the next -----BEGIN",
+        ),
+    ] {
+        std::fs::write(file.path(), &text).unwrap();
+        let message = error(&flags, &KV);
+        assert!(
+            message.starts_with("--kv-ca-file") && message.contains(expected),
+            "{message}"
+        );
+    }
+    std::fs::write(file.path(), pem).unwrap();
     assert!(config(&flags, &KV).kv.unwrap().ca_pem.is_some());
     assert!(error(&["--kv-ca-file", "/no/such/file"], &KV).contains("cannot be read"));
     assert!(error(&["--kv-ca-file", "/dev/zero"], &KV).contains("longer than"));
@@ -353,6 +377,34 @@ fn kv_check_takes_the_kv_flags_after_it_and_needs_kv() {
     let before = config(&["--kv-timeout", "4s", "kv-check"], &KV);
     assert_eq!(before.kv.unwrap().timeout, Duration::from_secs(4));
     assert!(error(&["kv-check"], &[]).contains("CLOUDFLARE_ACCOUNT_ID"));
+}
+
+#[test]
+fn doctor_sends_a_secret_only_where_nobody_reads_it() {
+    let secret = &[("WEBHOOK_SECRET", "s3cret")];
+    let url = "http://hooks.example";
+    assert!(error(&["doctor", url], secret).contains("--send-secret-unencrypted"));
+    config(&["doctor", url], &[]);
+    config(&["doctor", url, "--send-secret-unencrypted"], secret);
+    config(&["doctor", "https://hooks.example"], secret);
+    config(&["doctor", "http://127.0.0.1:3000"], secret);
+}
+
+#[test]
+fn pem_in_place_of_its_path_is_not_shown() {
+    let pem = "-----BEGIN PRIVATE KEY-----\nMIIs3cret";
+    let (listen, file) = (["--listen", "127.0.0.1:0+tls"], ["--tls-cert", "c"]);
+    let message = error(&[listen, file, ["--tls-key", pem]].concat(), &[]);
+    assert!(
+        message.contains("[secret]") && !message.contains("MII"),
+        "{message}"
+    );
+    let pem = format!("--tls-key={pem}");
+    let message = error(&[&listen[..], &file, &[&pem]].concat(), &[]);
+    assert!(
+        message.starts_with("--tls-key takes the path") && !message.contains("s3"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -378,7 +430,7 @@ fn origins_are_any_or_a_list() {
 #[test]
 fn warnings_say_what_is_probably_not_meant() {
     type Case<'a> = (&'a [&'a str], Vec<(&'a str, &'a str)>, &'a str);
-    let cases: [Case; 6] = [
+    let cases: [Case; 9] = [
         (
             &["--listen", "127.0.0.1:1,[::]:1"],
             vec![],
@@ -398,6 +450,13 @@ fn warnings_say_what_is_probably_not_meant() {
         (&["--kv-poll", "1s"], vec![], "--kv-poll has no effect"),
         (
             &[],
+            vec![("WEBHOOK_SECRET", "\u{feff}s3cret")],
+            "the secret of the webhooks has a byte order mark",
+        ),
+        (&[], vec![("WEBHOOK_SECRET", "s3 cret")], "white space"),
+        (&[], vec![("WEBHOOK_SECRET", "s3crét")], "outside ASCII"),
+        (
+            &[],
             vec![("HOOKCAST_HEARTBEET", "1s"), ("HOOKCAST_PORT_80_TCP", "x")],
             "HOOKCAST_HEARTBEET is no setting",
         ),
@@ -405,7 +464,7 @@ fn warnings_say_what_is_probably_not_meant() {
     for (flags, variables, expected) in cases {
         let config = config(flags, &variables);
         assert!(
-            matches!(config.warnings(), [warning] if warning.contains(expected)),
+            matches!(&config.warnings()[..], [warning] if warning.contains(expected)),
             "{:?}",
             config.warnings()
         );
@@ -415,6 +474,26 @@ fn warnings_say_what_is_probably_not_meant() {
         &[("WEBHOOK_SECRET", "s3cret")],
     );
     assert!(quiet.warnings().is_empty());
+}
+
+/// A service manager's sockets take the place of `--listen` and `--admin`.
+#[test]
+fn warnings_follow_the_addresses_that_are_listened_on() {
+    let config = config(&["--listen", "0.0.0.0:1", "--admin", "[::]:2"], &[]);
+    assert_eq!(config.warnings().len(), 2);
+    let on = |listen: &str, admin: &str| {
+        let listen = Listen::tcp(listen.parse().unwrap());
+        config.warnings_on(&[listen], admin.parse().ok())
+    };
+    assert!(on("127.0.0.1:1", "").is_empty());
+    assert!(on("[::1]:1", "[::ffff:127.0.0.1]:2").is_empty());
+    assert!(on("[::ffff:127.0.0.1]:1", "127.8.9.10:2").is_empty());
+    let told = on("192.0.2.1:3", "192.0.2.1:4");
+    assert!(told[0].contains("192.0.2.1:3 with no secret"), "{told:?}");
+    assert!(
+        told[1].contains("192.0.2.1:4 has no access control"),
+        "{told:?}"
+    );
 }
 
 #[test]

@@ -1,35 +1,45 @@
 //! What is valid but probably not meant, in words: see [`Config::warnings`].
 //!
-//! Made when the configuration is built. Never refuses anything.
+//! Made when the configuration is built, and for the addresses when these are known. Never refuses
+//! anything.
 
 use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory};
 
 use super::args::Args;
 use super::kv::{ACCOUNT_VARIABLE, NAMESPACE_VARIABLE, TOKEN_VARIABLE};
-use super::{Config, Environment, Listen, files_reserved};
+use super::{Config, Environment, Listen, Secret, files_reserved};
+
+/// Addresses that can be reached from other machines, without what should guard them.
+pub(super) fn of_addresses(
+    listen: &[Listen],
+    admin: Option<SocketAddr>,
+    has_secret: bool,
+) -> Vec<String> {
+    let is_public = |address: &SocketAddr| !address.ip().to_canonical().is_loopback();
+    let public = listen.iter().filter_map(Listen::socket_address);
+    let mut warnings = Vec::new();
+    if let Some(address) = public.filter(|_| !has_secret).find(is_public) {
+        warnings.push(format!(
+            "listening on {address} with no secret: every client that reaches it can send messages and \
+             read all of them; set --secret-file or WEBHOOK_SECRET"
+        ));
+    }
+    if let Some(admin) = admin.filter(is_public) {
+        warnings.push(format!(
+            "the admin address {admin} has no access control and can be reached from other machines; use \
+             a loopback address"
+        ));
+    }
+    warnings
+}
 
 /// A sentence each, that says what to do about it.
 pub(super) fn of(config: &Config, matches: &ArgMatches, environment: &Environment) -> Vec<String> {
     let mut warnings = Vec::new();
-    let public = config
-        .listen
-        .iter()
-        .filter_map(Listen::socket_address)
-        .find(|address| !address.ip().is_loopback());
-    if let (Some(address), None) = (public, &config.secret) {
-        warnings.push(format!(
-            "listening on {address} with no secret: whoever reaches it can send messages and read all of them; \
-             set --secret-file or WEBHOOK_SECRET"
-        ));
-    }
-    if let Some(admin) = config.admin.filter(|address| !address.ip().is_loopback()) {
-        warnings.push(format!(
-            "--admin {admin} has no access control and can be reached from other machines; use a loopback address"
-        ));
-    }
     let room = config.file_limit - files_reserved(config.file_limit);
     if config.connections_max as u64 > room {
         warnings.push(format!(
@@ -38,6 +48,8 @@ pub(super) fn of(config: &Config, matches: &ArgMatches, environment: &Environmen
             config.connections_max, config.file_limit
         ));
     }
+    let oddity = config.secret.as_ref().and_then(Secret::oddity);
+    warnings.extend(oddity.map(|oddity| format!("the secret of the webhooks {oddity}")));
     if let Some(kv) = config.kv.as_ref().filter(|kv| kv.endpoint.is_exposed()) {
         warnings.push(format!(
             "--kv-endpoint {} sends the API token over the network in clear text; use https",

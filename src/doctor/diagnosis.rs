@@ -1,12 +1,13 @@
 //! From what was seen at an address to words, each fault with the setting that mends it.
 //!
 //! Used by the doctor. Pure: looks at a [`Visit`] and at nothing else, so every fault can be tested
-//! without a network.
+//! without a network. Prints what a server sent as a quote alone.
 
 use std::time::Duration;
 
 use super::visit::{Head, Post, Resumed, StreamSeen, Visit};
 use crate::check::{Check, Verdict};
+use crate::foreign_text::{ForeignText, Secrets};
 use crate::limits::{DOCTOR_DELAYED_MS, DOCTOR_HELD_BACK_MS, DOCTOR_PATIENCE_MS};
 
 const ADDRESS: &str = "address";
@@ -31,19 +32,25 @@ const FORWARD: &str =
     "forward all request headers and the query string of /api/webhook to the server";
 
 /// Says what was found, in the order in which it is best mended.
-pub fn diagnose(visit: &Visit) -> Vec<Check> {
+pub fn diagnose(visit: &Visit, secrets: &Secrets) -> Vec<Check> {
     let Some(stream) = &visit.stream else {
         let failed = check(ADDRESS, Verdict::Failed, unreachable(visit));
         return with_skipped(vec![failed], &[HTTP, POST, BUFFERING, HEARTBEAT, CUT]);
     };
     let mut checks = vec![passed(ADDRESS, "the server answers".into())];
-    checks.extend(visit.status.as_ref().ok().map(|answer| http(&answer.head)));
+    checks.extend(
+        visit
+            .status
+            .as_ref()
+            .ok()
+            .map(|answer| http(&answer.head, secrets)),
+    );
     checks.push(post(&visit.posts, visit.has_secret));
     checks.push(buffering(stream, &visit.posts));
     checks.extend(delay(&visit.posts));
     if let Some((_, head)) = &stream.head {
-        checks.push(compression(head));
-        checks.push(headers(head));
+        checks.push(compression(head, secrets));
+        checks.push(headers(head, secrets));
         checks.push(heartbeat(stream));
         checks.push(cut(stream));
     }
@@ -66,10 +73,10 @@ fn unreachable(visit: &Visit) -> String {
 }
 
 /// Who answered, and by which version.
-fn http(head: &Head) -> Check {
+fn http(head: &Head, secrets: &Secrets) -> Check {
     let by: Vec<String> = ["server", "via", "x-cache", "cf-ray", "x-served-by"]
         .iter()
-        .filter_map(|name| head.field(name).map(|value| format!("{name}: {value}")))
+        .filter_map(|name| Some(format!("{name}: {}", head.field(name)?.quote(secrets))))
         .collect();
     let by = match by.len() {
         0 => "no proxy names itself".into(),
@@ -81,7 +88,7 @@ fn http(head: &Head) -> Check {
             format!("{words}. In HTTP/1.0 every answer ends its connection; switch it to 1.1.");
         return check(HTTP, Verdict::Noted, words);
     }
-    if head.field("age").is_some_and(|age| age != "0") {
+    if head.field("age").is_some_and(|age| age.as_str() != "0") {
         let words = format!(
             "{words}. The answer comes from a cache though it says no-store: let the cache respect the \
              origin's Cache-Control."
@@ -197,28 +204,29 @@ fn delay(posts: &[Post]) -> Option<Check> {
     })
 }
 
-fn compression(head: &Head) -> Check {
+fn compression(head: &Head, secrets: &Secrets) -> Check {
     match head
         .field("content-encoding")
-        .filter(|coding| *coding != "identity")
+        .filter(|coding| coding.as_str() != "identity")
     {
         None => passed(COMPRESSION, "none, as asked by no-transform".into()),
         Some(coding) => check(
             COMPRESSION,
             Verdict::Failed,
             format!(
-                "the stream is compressed ({coding}), which holds events back until a block is full: {UNCOMPRESS}."
+                "the stream is compressed ({}), which holds events back until a block is full: {UNCOMPRESS}.",
+                coding.quote(secrets)
             ),
         ),
     }
 }
 
-fn headers(head: &Head) -> Check {
+fn headers(head: &Head, secrets: &Secrets) -> Check {
     let mut faults = Vec::new();
-    faults.extend(content_type(head.field("content-type")));
-    let cache_control = head.field("cache-control").unwrap_or_default();
+    faults.extend(content_type(head.field("content-type"), secrets));
+    let cache_control = head.field("cache-control").cloned().unwrap_or_default();
     let is_missing = |directive: &&str| {
-        let mut given = cache_control.split(',').map(str::trim);
+        let mut given = cache_control.as_str().split(',').map(str::trim);
         !given.any(|given| given == *directive)
     };
     let missing: Vec<&str> = ["no-store", "no-transform"]
@@ -227,9 +235,10 @@ fn headers(head: &Head) -> Check {
         .collect();
     if !missing.is_empty() {
         faults.push(format!(
-            "Cache-Control is {cache_control:?} and lacks {}: caches between may keep or change the stream; let \
+            "Cache-Control is \"{}\" and lacks {}: caches between may keep or change the stream; let \
              the origin's Cache-Control through (nginx: no proxy_hide_header, no expires; a CDN: respect origin \
              headers)",
+            cache_control.quote(secrets),
             missing.join(" and ")
         ));
     }
@@ -250,15 +259,16 @@ fn headers(head: &Head) -> Check {
 }
 
 /// What is wrong with the type of a stream. Its parameters may be written in several ways.
-fn content_type(value: Option<&str>) -> Option<String> {
+fn content_type(value: Option<&ForeignText>, secrets: &Secrets) -> Option<String> {
     let Some(value) = value else {
         return Some("Content-Type is missing: browsers refuse the stream".into());
     };
-    let mut parts = value.split(';').map(str::trim);
+    let mut parts = value.as_str().split(';').map(str::trim);
     let media_type = parts.next().unwrap_or_default();
+    let quoted = value.quote(secrets);
     if !media_type.eq_ignore_ascii_case("text/event-stream") {
         return Some(format!(
-            "Content-Type is {value:?} instead of text/event-stream: browsers may refuse it; do not rewrite it"
+            "Content-Type is \"{quoted}\" instead of text/event-stream: browsers may refuse it; do not rewrite it"
         ));
     }
     let is_utf_8 = |parameter: &str| {
@@ -268,7 +278,7 @@ fn content_type(value: Option<&str>) -> Option<String> {
     };
     (!parts.any(is_utf_8)).then(|| {
         format!(
-            "Content-Type is {value:?} and lacks charset=utf-8: clients on Python's requests read Latin-1; do not \
+            "Content-Type is \"{quoted}\" and lacks charset=utf-8: clients on Python's requests read Latin-1; do not \
              rewrite it"
         )
     })
@@ -356,11 +366,15 @@ fn history(visit: &Visit) -> Option<Check> {
     let history = visit.history.as_ref()?;
     Some(match history {
         Ok(answer) if answer.head.status == 200 => {
-            let shown = answer.body.matches("hookcast doctor, message").count();
+            let shown = answer
+                .body
+                .as_str()
+                .matches("hookcast doctor, message")
+                .count();
             let is_private = answer
                 .head
                 .field("cache-control")
-                .is_some_and(|value| value.contains("no-store"));
+                .is_some_and(|value| value.as_str().contains("no-store"));
             if !is_private {
                 let words = "a session's history came without no-store: a cache may show it to others; let the \
                              origin's Cache-Control through";
@@ -423,6 +437,11 @@ fn with_skipped(mut checks: Vec<Check>, subjects: &[&'static str]) -> Vec<Check>
 mod tests {
     use super::super::visit::Answer;
     use super::*;
+    use crate::foreign_text::{ForeignText, is_plain};
+
+    fn text(text: &str) -> ForeignText {
+        text.to_owned().into()
+    }
 
     fn head(fields: &[(&str, &str)]) -> Head {
         let fields = fields.iter();
@@ -430,7 +449,7 @@ mod tests {
             status: 200,
             version: "HTTP/1.1".into(),
             fields: fields
-                .map(|(name, value)| ((*name).into(), (*value).into()))
+                .map(|(name, value)| ((*name).into(), text(value)))
                 .collect(),
         }
     }
@@ -441,7 +460,7 @@ mod tests {
                 status,
                 ..head(fields)
             },
-            body: "hookcast doctor, message 1".into(),
+            body: text("hookcast doctor, message 1"),
         }
     }
 
@@ -479,7 +498,7 @@ mod tests {
 
     /// The verdicts that are not "passed", and the words of them.
     fn faults(visit: &Visit) -> Vec<(&'static str, Verdict, String)> {
-        diagnose(visit)
+        diagnose(visit, &Secrets::default())
             .into_iter()
             .filter(|check| check.verdict != Verdict::Passed)
             .map(|check| (check.subject, check.verdict, check.words))
@@ -500,14 +519,14 @@ mod tests {
         visit.stream.as_mut().unwrap()
     }
 
-    fn fields(visit: &mut Visit) -> &mut Vec<(String, String)> {
+    fn fields(visit: &mut Visit) -> &mut Vec<(String, ForeignText)> {
         &mut stream(visit).head.as_mut().unwrap().1.fields
     }
 
     #[test]
     fn a_good_address_has_no_fault() {
         assert_eq!(faults(&healthy()), []);
-        assert!(diagnose(&healthy()).len() >= 9);
+        assert!(diagnose(&healthy(), &Secrets::default()).len() >= 9);
     }
 
     #[test]
@@ -526,25 +545,25 @@ mod tests {
             "option http-no-delay",
         );
         one_fault(
-            |visit| fields(visit).push(("content-encoding".into(), "gzip".into())),
+            |visit| fields(visit).push(("content-encoding".into(), text("gzip"))),
             COMPRESSION,
             Failed,
             "gzip off",
         );
         one_fault(
-            |visit| fields(visit).push(("content-encoding".into(), "gzip".into())),
+            |visit| fields(visit).push(("content-encoding".into(), text("gzip"))),
             COMPRESSION,
             Failed,
             "Apache: SetEnvIf",
         );
         one_fault(
-            |visit| fields(visit)[1].1 = "public".into(),
+            |visit| fields(visit)[1].1 = text("public"),
             HEADERS,
             Failed,
             "lacks no-store",
         );
         one_fault(
-            |visit| fields(visit)[0].1 = "text/plain".into(),
+            |visit| fields(visit)[0].1 = text("text/plain"),
             HEADERS,
             Failed,
             "text/event-stream",
@@ -587,14 +606,47 @@ mod tests {
         );
     }
 
+    /// Every header that is printed, and what it is printed for.
+    #[test]
+    fn a_secret_that_a_server_sends_back_is_not_printed() {
+        let evil = format!(
+            "{}\u{202e}\u{1b}[2Js3cret-4711 czNjcmV0LTQ3MTE= s3cret%2D4711",
+            "x".repeat(150)
+        );
+        let names = [
+            "server",
+            "via",
+            "x-cache",
+            "cf-ray",
+            "x-served-by",
+            "age",
+            "content-type",
+            "content-encoding",
+            "cache-control",
+        ];
+        for evil in [&evil, &evil[150..]] {
+            let fields = names.map(|name| (name, evil));
+            let mut visit = healthy();
+            visit.status = Ok(answer(200, &fields));
+            stream(&mut visit).head = Some((Duration::ZERO, head(&fields)));
+            visit.history = Some(Ok(answer(200, &fields)));
+            for check in diagnose(&visit, &Secrets::default().with("s3cret-4711")) {
+                let words = &check.words;
+                assert!(!words.contains("s3c") && !words.contains("czN"), "{words}");
+                assert!(words.chars().all(is_plain), "{words}");
+            }
+        }
+    }
+
     #[test]
     fn a_type_is_compared_as_a_type() {
+        let none = Secrets::default();
         for good in [
             "text/event-stream; charset=utf-8",
             "text/event-stream;charset=UTF-8",
             "Text/Event-Stream; x=y ; Charset=\"utf-8\"",
         ] {
-            assert_eq!(content_type(Some(good)), None, "{good}");
+            assert_eq!(content_type(Some(&text(good)), &none), None, "{good}");
         }
         for (bad, expected) in [
             (None, "missing"),
@@ -604,7 +656,7 @@ mod tests {
             (Some("text/event-stream; charset=iso-8859-1"), "Latin-1"),
             (Some("text/event-stream; charset"), "Latin-1"),
         ] {
-            let fault = content_type(bad).unwrap_or_default();
+            let fault = content_type(bad.map(text).as_ref(), &none).unwrap_or_default();
             assert!(fault.contains(expected), "{bad:?}: {fault}");
         }
     }

@@ -7,20 +7,25 @@ use rustls::CertificateError as Certificate;
 use rustls::{AlertDescription, Error as Tls, InvalidMessage};
 use ureq::Error;
 
-/// Says what went wrong.
-pub(super) fn words(error: &Error) -> String {
+use crate::foreign_text::{Secrets, quote};
+
+/// Says what went wrong, without secrets.
+pub(super) fn words(error: &Error, secrets: &Secrets) -> String {
     let tls = match error {
         Error::Rustls(tls) => Some(tls),
         Error::Io(io) => io.get_ref().and_then(|inner| inner.downcast_ref::<Tls>()),
         _ => None,
     };
-    tls.map_or_else(|| error.to_string(), words_of_tls)
+    match tls {
+        Some(tls) => words_of_tls(tls, secrets),
+        None => quote(&error.to_string(), secrets),
+    }
 }
 
-fn words_of_tls(error: &Tls) -> String {
+fn words_of_tls(error: &Tls, secrets: &Secrets) -> String {
     match error {
         Tls::InvalidCertificate(fault) => {
-            format!("the certificate is not valid: {}", certificate(fault))
+            format!("the certificate is not valid: {}", certificate(fault, secrets))
         }
         Tls::InvalidMessage(InvalidMessage::InvalidContentType) => {
             "what listens there does not speak TLS; is it http:// instead of https://?".into()
@@ -30,11 +35,11 @@ fn words_of_tls(error: &Tls) -> String {
              that has one"
                 .into()
         }
-        other => format!("TLS: {other}"),
+        other => quote(&format!("TLS: {other}"), secrets),
     }
 }
 
-fn certificate(fault: &Certificate) -> String {
+fn certificate(fault: &Certificate, secrets: &Secrets) -> String {
     match fault {
         // An authority that was made anew has the name of the old one, and another key.
         Certificate::UnknownIssuer | Certificate::BadSignature => {
@@ -49,7 +54,7 @@ fn certificate(fault: &Certificate) -> String {
         } => format!(
             "it is for another name than {}: {}",
             expected.to_str(),
-            names(presented)
+            names(presented, secrets)
         ),
         Certificate::Expired | Certificate::ExpiredContext { .. } => {
             "it has expired, or the clock here is wrong".into()
@@ -57,16 +62,16 @@ fn certificate(fault: &Certificate) -> String {
         Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
             "its time has not come, or the clock here is wrong".into()
         }
-        other => other.to_string(),
+        other => quote(&other.to_string(), secrets),
     }
 }
 
 /// The names in a certificate: `DnsName("hooks.example")` as rustls has them.
-fn names(presented: &[String]) -> String {
+fn names(presented: &[String], secrets: &Secrets) -> String {
     if presented.is_empty() {
         "none at all".into()
     } else {
-        presented.join(", ")
+        quote(&presented.join(", "), secrets)
     }
 }
 
@@ -75,6 +80,25 @@ mod tests {
     use std::io;
 
     use super::*;
+
+    fn words(error: &Error) -> String {
+        super::words(error, &Secrets::default())
+    }
+
+    #[test]
+    fn what_a_certificate_says_is_a_quote() {
+        let fault = Certificate::NotValidForNameContext {
+            expected: "a.example".try_into().unwrap(),
+            presented: vec!["DnsName(\"s3cret\u{202e}\")".into(); 100],
+        };
+        let error = Error::Rustls(Tls::InvalidCertificate(fault));
+        let text = super::words(&error, &Secrets::default().with("s3cret"));
+        assert!(!text.contains("s3") && !text.contains('\u{202e}'), "{text}");
+        assert!(
+            text.contains("[secret]") && text.chars().count() < 300,
+            "{text}"
+        );
+    }
 
     #[test]
     fn what_is_wrong_with_a_certificate_is_said_with_what_to_do() {
@@ -95,7 +119,7 @@ mod tests {
             expected: "a.example".try_into().unwrap(),
             presented: vec![],
         };
-        let text = certificate(&fault);
+        let text = certificate(&fault, &Secrets::default());
         assert!(text.ends_with("than a.example: none at all"), "{text}");
     }
 

@@ -11,6 +11,7 @@ mod stream;
 pub mod visit;
 
 use crate::check::Check;
+use crate::client;
 use crate::config::{DoctorConfig, Secret};
 use crate::limits::DOCTOR_MESSAGES;
 
@@ -26,5 +27,6 @@ pub fn announcement(config: &DoctorConfig) -> String {
 
 /// Goes to the address, watches, and says what it found. All is well if no check has failed.
 pub fn examine(config: &DoctorConfig, secret: Option<&Secret>) -> Vec<Check> {
-    diagnosis::diagnose(&visit::visit(config, secret))
+    let secrets = client::secrets(secret.map(Secret::expose));
+    diagnosis::diagnose(&visit::visit(config, secret, &secrets), &secrets)
 }

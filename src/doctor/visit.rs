@@ -3,10 +3,8 @@
 //! Used by the doctor. Opens two streams, posts a few messages to a session that nobody else knows,
 //! asks for the history. Writes down what came when; judges nothing.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use ureq::http::{Response, Uri};
 use ureq::{Agent, Body};
 
@@ -14,8 +12,11 @@ use super::fault;
 use super::stream::{Happening, Reading};
 use crate::client;
 use crate::config::{DoctorConfig, Secret};
+use crate::foreign_text::{ForeignText, Secrets};
 use crate::http::route::{MESSAGES_PATH, STREAM_PATH, WEBHOOK_PATH};
-use crate::limits::{DOCTOR_HELD_BACK_MS, DOCTOR_MESSAGES, DOCTOR_PATIENCE_MS};
+use crate::limits::{
+    DOCTOR_HEARTBEATS_MAX, DOCTOR_HELD_BACK_MS, DOCTOR_MESSAGES, DOCTOR_PATIENCE_MS,
+};
 use crate::message::MessageId;
 
 /// What was seen. What could not be done says why.
@@ -43,7 +44,7 @@ pub struct Head {
     /// `HTTP/1.1`, for instance.
     pub version: String,
     /// Names in lower case.
-    pub fields: Vec<(String, String)>,
+    pub fields: Vec<(String, ForeignText)>,
 }
 
 /// An answer with its body.
@@ -51,8 +52,8 @@ pub struct Head {
 pub struct Answer {
     /// Its head.
     pub head: Head,
-    /// The beginning of its body.
-    pub body: String,
+    /// Its body, if that is not too long.
+    pub body: ForeignText,
 }
 
 /// What was seen of a stream. Times count from when it was asked for.
@@ -94,7 +95,7 @@ pub enum Resumed {
 
 impl Head {
     pub(super) fn of(response: &Response<Body>) -> Head {
-        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned().into();
         let fields = response.headers().iter();
         Head {
             status: response.status().as_u16(),
@@ -106,9 +107,9 @@ impl Head {
     }
 
     /// The value of a field, by its name in lower case.
-    pub fn field(&self, name: &str) -> Option<&str> {
+    pub fn field(&self, name: &str) -> Option<&ForeignText> {
         let found = self.fields.iter().find(|(other, _)| other == name);
-        found.map(|(_, value)| value.as_str())
+        found.map(|(_, value)| value)
     }
 }
 
@@ -117,8 +118,8 @@ const BODY_BYTES_MAX: u64 = 256 * 1024;
 
 const PATIENCE: Duration = Duration::from_millis(DOCTOR_PATIENCE_MS);
 
-/// Goes there.
-pub fn visit(config: &DoctorConfig, secret: Option<&Secret>) -> Visit {
+/// Goes there. The errors in the result are quotes without `secrets`.
+pub fn visit(config: &DoctorConfig, secret: Option<&Secret>, secrets: &Secrets) -> Visit {
     let mut visit = Visit {
         status: Err(String::new()),
         stream: None,
@@ -127,7 +128,7 @@ pub fn visit(config: &DoctorConfig, secret: Option<&Secret>) -> Visit {
         history: None,
         has_secret: secret.is_some(),
     };
-    let visitor = match Visitor::new(config, secret) {
+    let visitor = match Visitor::new(config, secret, secrets) {
         Ok(visitor) => visitor,
         Err(why) => {
             visit.status = Err(why);
@@ -167,11 +168,16 @@ struct Visitor<'a> {
     agent: Agent,
     base: &'a str,
     secret: Option<&'a Secret>,
+    secrets: &'a Secrets,
     session: String,
 }
 
 impl<'a> Visitor<'a> {
-    fn new(config: &'a DoctorConfig, secret: Option<&'a Secret>) -> Result<Visitor<'a>, String> {
+    fn new(
+        config: &'a DoctorConfig,
+        secret: Option<&'a Secret>,
+        secrets: &'a Secrets,
+    ) -> Result<Visitor<'a>, String> {
         let base = config.url.as_str();
         let address: Uri = base.parse().map_err(|error| format!("{error}"))?;
         let settings = client::config(&address, config.ca_pem.as_deref())
@@ -182,6 +188,7 @@ impl<'a> Visitor<'a> {
             agent: settings.build().new_agent(),
             base,
             secret,
+            secrets,
             session: format!("doctor-{}", MessageId::from_bytes(random).simple()),
         })
     }
@@ -192,12 +199,12 @@ impl<'a> Visitor<'a> {
         request
             .call()
             .map(answer)
-            .map_err(|error| fault::words(&error))
+            .map_err(|error| fault::words(&error, self.secrets))
     }
 
     fn read_stream(&self, last_event_id: Option<&str>, time: Duration) -> Reading {
         let url = format!("{}{STREAM_PATH}?sessionId={}", self.base, self.session);
-        Reading::begin(&self.agent, &url, last_event_id, time)
+        Reading::begin(&self.agent, &url, last_event_id, time, self.secrets)
     }
 
     /// Posts a message and waits for its event.
@@ -217,7 +224,7 @@ impl<'a> Visitor<'a> {
         let answered = Instant::now();
         let answer = match outcome {
             Ok(response) => Ok((answered - began, answer(response))),
-            Err(error) => Err(fault::words(&error)),
+            Err(error) => Err(fault::words(&error, self.secrets)),
         };
         let is_accepted = matches!(&answer, Ok((_, answer)) if answer.head.status == 200);
         let mut post = Post {
@@ -227,8 +234,8 @@ impl<'a> Visitor<'a> {
         };
         if is_accepted {
             let deadline = answered + 3 * Duration::from_millis(DOCTOR_HELD_BACK_MS);
-            watch.until(deadline, |watch| watch.messages.contains_key(&message));
-            if let Some((at, event_id)) = watch.messages.get(&message) {
+            watch.until(deadline, |watch| watch.message(number).is_some());
+            if let Some((at, event_id)) = watch.message(number) {
                 let at = watch.reading.began + *at;
                 post.arrived = Some(at.saturating_duration_since(answered));
                 post.event_id.clone_from(event_id);
@@ -246,13 +253,12 @@ impl<'a> Visitor<'a> {
         }
         let reading = self.read_stream(Some(id), PATIENCE);
         let mut watch = Watch::new(&reading);
-        let (first, last) = (content(1), content(arrived));
         watch.until(Instant::now() + PATIENCE, |watch| {
-            watch.messages.contains_key(&last)
+            watch.message(arrived).is_some()
         });
-        Some(if watch.messages.contains_key(&first) {
+        Some(if watch.message(1).is_some() {
             Resumed::FromStart
-        } else if watch.messages.contains_key(&last) {
+        } else if watch.message(arrived).is_some() {
             Resumed::Behind
         } else {
             Resumed::Nothing
@@ -260,9 +266,14 @@ impl<'a> Visitor<'a> {
     }
 }
 
-/// The content of a message that is posted.
-fn content(number: usize) -> String {
+/// The content of a message that is posted, numbered from 1.
+pub(super) fn content(number: usize) -> String {
     format!("hookcast doctor, message {number}")
+}
+
+/// The number of a message that is posted, by its content.
+pub(super) fn number_of(text: &str) -> Option<usize> {
+    (1..=DOCTOR_MESSAGES).find(|number| content(*number) == text)
 }
 
 fn answer(response: Response<Body>) -> Answer {
@@ -272,7 +283,7 @@ fn answer(response: Response<Body>) -> Answer {
     Answer {
         head,
         // A body that breaks off or is too long shows in what it lacks.
-        body: body.read_to_string().unwrap_or_default(),
+        body: body.read_to_string().unwrap_or_default().into(),
     }
 }
 
@@ -280,11 +291,8 @@ fn answer(response: Response<Body>) -> Answer {
 struct Watch<'a> {
     reading: &'a Reading,
     seen: StreamSeen,
-    /// By content: when it came, and its event id.
-    messages: HashMap<String, (Duration, Option<String>)>,
-    /// Of the event that is being read: its id, and its message with the time it came.
-    event_id: Option<String>,
-    message: Option<(Duration, String)>,
+    /// By number, less 1: when a message came first, and its event id.
+    messages: [Option<(Duration, Option<String>)>; DOCTOR_MESSAGES],
 }
 
 impl Watch<'_> {
@@ -292,10 +300,12 @@ impl Watch<'_> {
         Watch {
             reading,
             seen: StreamSeen::default(),
-            messages: HashMap::new(),
-            event_id: None,
-            message: None,
+            messages: [const { None }; DOCTOR_MESSAGES],
         }
+    }
+
+    fn message(&self, number: usize) -> Option<&(Duration, Option<String>)> {
+        self.messages.get(number - 1)?.as_ref()
     }
 
     /// Watches until `is_enough`, the end of the stream, or the deadline.
@@ -303,30 +313,26 @@ impl Watch<'_> {
         while self.seen.end.is_none() && !is_enough(self) {
             match self.reading.next(deadline) {
                 None => return,
-                Some((at, Happening::Head(head))) => self.seen.head = Some((at, head)),
-                Some((at, Happening::Line(line))) => self.take_line(at, &line),
-                Some((at, Happening::End(end))) => self.seen.end = Some((at, end)),
+                Some((at, happening)) => self.take(at, happening),
             }
         }
     }
 
-    fn take_line(&mut self, at: Duration, line: &str) {
-        if line.is_empty() {
-            let event_id = self.event_id.take();
-            if let Some((at, content)) = self.message.take() {
-                self.messages.insert(content, (at, event_id));
+    fn take(&mut self, at: Duration, happening: Happening) {
+        match happening {
+            Happening::Head(head) => self.seen.head = Some((at, head)),
+            Happening::Connected => self.seen.connected = Some(at),
+            Happening::Heartbeat if self.seen.heartbeats.len() == DOCTOR_HEARTBEATS_MAX => {
+                let words = format!("more than {DOCTOR_HEARTBEATS_MAX} comments came");
+                self.seen.end = Some((at, Err(words)));
             }
-        } else if line.starts_with(':') {
-            self.seen.heartbeats.push(at);
-        } else if let Some(id) = line.strip_prefix("id: ") {
-            self.event_id = Some(id.to_owned());
-        } else if let Some(data) = line.strip_prefix("data: ") {
-            let data: Value = serde_json::from_str(data).unwrap_or_default();
-            if data["type"] == "connected" {
-                self.seen.connected = Some(at);
-            } else if let Some(content) = data["content"].as_str() {
-                self.message = Some((at, content.to_owned()));
+            Happening::Heartbeat => self.seen.heartbeats.push(at),
+            Happening::Message(number, event_id) => {
+                if let Some(message) = self.messages.get_mut(number - 1) {
+                    message.get_or_insert((at, event_id));
+                }
             }
+            Happening::End(end) => self.seen.end = Some((at, end)),
         }
     }
 

@@ -14,6 +14,7 @@ pub enum Status {
     NotModified = 304,
     BadRequest = 400,
     Unauthorized = 401,
+    Forbidden = 403,
     NotFound = 404,
     MethodNotAllowed = 405,
     RequestTimeout = 408,
@@ -21,6 +22,7 @@ pub enum Status {
     UriTooLong = 414,
     UnsupportedMediaType = 415,
     ExpectationFailed = 417,
+    MisdirectedRequest = 421,
     RequestHeaderFieldsTooLarge = 431,
     InternalServerError = 500,
     NotImplemented = 501,
@@ -43,6 +45,7 @@ impl Status {
             Status::NotModified => "HTTP/1.1 304 Not Modified\r\n",
             Status::BadRequest => "HTTP/1.1 400 Bad Request\r\n",
             Status::Unauthorized => "HTTP/1.1 401 Unauthorized\r\n",
+            Status::Forbidden => "HTTP/1.1 403 Forbidden\r\n",
             Status::NotFound => "HTTP/1.1 404 Not Found\r\n",
             Status::MethodNotAllowed => "HTTP/1.1 405 Method Not Allowed\r\n",
             Status::RequestTimeout => "HTTP/1.1 408 Request Timeout\r\n",
@@ -50,6 +53,7 @@ impl Status {
             Status::UriTooLong => "HTTP/1.1 414 URI Too Long\r\n",
             Status::UnsupportedMediaType => "HTTP/1.1 415 Unsupported Media Type\r\n",
             Status::ExpectationFailed => "HTTP/1.1 417 Expectation Failed\r\n",
+            Status::MisdirectedRequest => "HTTP/1.1 421 Misdirected Request\r\n",
             Status::RequestHeaderFieldsTooLarge => {
                 "HTTP/1.1 431 Request Header Fields Too Large\r\n"
             }
@@ -242,7 +246,8 @@ impl Allow {
     }
 }
 
-/// An error as the answer to a request that was read whole. The connection can go on.
+/// An error as the answer to a request that was read whole, or of which the head alone decides. The
+/// connection can go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorAnswer {
     /// The secret is missing or wrong.

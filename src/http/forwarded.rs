@@ -20,7 +20,7 @@ pub fn named_client(
 ) -> Option<IpAddr> {
     let mut client = None;
     let is_standard = header == "forwarded";
-    for value in lines(head, header).rev() {
+    for value in field_lines(head, header).rev() {
         // Quotes mean something in the standard field alone.
         let elements = if is_standard {
             split_unquoted(value, b',')
@@ -50,8 +50,8 @@ pub fn named_client(
     client
 }
 
-/// The values of a field, line by line.
-fn lines<'a>(head: &'a [u8], name: &str) -> impl DoubleEndedIterator<Item = &'a [u8]> {
+/// The values of a field in a sound head, line by line, with the white space around them.
+pub fn field_lines<'a>(head: &'a [u8], name: &str) -> impl DoubleEndedIterator<Item = &'a [u8]> {
     head.split(|&byte| byte == b'\n').filter_map(move |line| {
         let (line_name, value) = line.split_at_checked(name.len())?;
         let value = value.strip_prefix(b":")?;

@@ -14,7 +14,8 @@
 //!
 //! What is wrong with a request is one of two things ([`error`]): a [`Refusal`] means that it is
 //! not known where the request ends, or that it is not worth reading on, so the answer is the last
-//! of its connection; an [`ErrorAnswer`] is an ordinary answer and the connection goes on.
+//! of its connection; an [`ErrorAnswer`] is an ordinary answer and the connection goes on. Where the
+//! head alone decides on one ([`error_before_body`]), the body is dropped as it comes.
 //!
 //! # What is accepted
 //!
@@ -55,7 +56,7 @@ mod tests;
 
 pub use access::Access;
 pub use error::{Allow, ErrorAnswer, Refusal, Status};
-pub use forwarded::named_client;
+pub use forwarded::{field_lines, named_client};
 pub use request::{Phase, Progress, Request, RequestReader};
 pub use request_line::{Method, Version};
 pub use response::{AllowOrigin, CONTINUE, ReplyTo, Responder};

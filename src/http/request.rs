@@ -123,11 +123,23 @@ enum State {
         body_bytes: usize,
         end: usize,
     },
+    /// The request is answered; so much of its body is still to come, and is dropped.
+    Skipping(Rest),
     /// Nothing more is read. The head is there if it was sound.
     Refused {
         head: Option<Head>,
         refusal: Refusal,
+        /// It was whole and sound before the body was refused.
+        is_of_body: bool,
     },
+}
+
+/// The rest of a body.
+#[derive(Debug)]
+enum Rest {
+    /// So many bytes.
+    Length(usize),
+    Chunked(ChunkedDecoder),
 }
 
 impl RequestReader {
@@ -156,7 +168,7 @@ impl RequestReader {
 
     /// The bytes from which another reader can go on: the current request as far as it was read,
     /// and what is pipelined behind it. None for now in the middle of a chunked body, whose framing
-    /// is gone, until that is whole; none at all after a refusal.
+    /// is gone, and of one that is passed over, until that is whole; none at all after a refusal.
     pub fn unanswered(&self) -> Option<Vec<u8>> {
         let unread = &self.buffer[self.start..];
         match &self.state {
@@ -179,7 +191,7 @@ impl RequestReader {
             State::Between | State::Head(_) | State::Length { .. } | State::Complete { .. } => {
                 Some(unread.to_vec())
             }
-            State::Chunked { .. } | State::Refused { .. } => None,
+            State::Chunked { .. } | State::Skipping(_) | State::Refused { .. } => None,
         }
     }
 
@@ -214,7 +226,7 @@ impl RequestReader {
             self.pass_empty_lines();
         }
         match &self.state {
-            State::Between => Ok(Progress::Incomplete),
+            State::Between | State::Skipping(_) => Ok(Progress::Incomplete),
             State::Head(_) => self.poll_head(),
             State::Length { .. } => Ok(self.poll_length()),
             State::Chunked { .. } => self.poll_chunked(),
@@ -240,13 +252,77 @@ impl RequestReader {
     /// be answered by an error need not send its body first.
     pub fn head(&self) -> Option<Request<'_>> {
         let head = match &self.state {
-            State::Between | State::Head(_) => return None,
+            State::Between | State::Head(_) | State::Skipping(_) => return None,
             State::Length { head, .. }
             | State::Chunked { head, .. }
             | State::Complete { head, .. } => head,
             State::Refused { head, .. } => head.as_ref()?,
         };
         Some(self.view(head, 0))
+    }
+
+    /// The head of a request whose body was refused. What it decides comes first: in smaller pieces,
+    /// the head would have been answered before the fault was there.
+    pub fn head_of_refused_body(&self) -> Option<Request<'_>> {
+        match &self.state {
+            State::Refused {
+                is_of_body: true, ..
+            } => self.head(),
+            _ => None,
+        }
+    }
+
+    /// Lets go of a request of which the head is whole and the body is not: the rest of it is
+    /// dropped as it comes ([`RequestReader::skip`]). To be called when the request is answered.
+    pub fn skip_body(&mut self) {
+        let state = std::mem::replace(&mut self.state, State::Between);
+        let rest = match state {
+            State::Length { head, length } => {
+                let come = self.buffer.len() - self.start - head.bytes;
+                Rest::Length(length - come)
+            }
+            State::Chunked { decoder, .. } => Rest::Chunked(decoder),
+            other => {
+                debug_assert!(false, "no body to skip");
+                self.state = other;
+                return;
+            }
+        };
+        self.state = State::Skipping(rest);
+        self.buffer.clear();
+        self.start = 0;
+    }
+
+    /// Whether the rest of a body is being dropped.
+    pub fn is_skipping(&self) -> bool {
+        matches!(self.state, State::Skipping(_))
+    }
+
+    /// Drops what was pushed of such a body. Returns whether that was the end of it: the next poll
+    /// is for the next request. After an error nothing more is read, and nothing is to be answered.
+    pub fn skip(&mut self) -> Result<bool, Refusal> {
+        let State::Skipping(rest) = &mut self.state else {
+            return Ok(false);
+        };
+        let come = &mut self.buffer[self.start..];
+        let (used_bytes, is_over) = match rest {
+            Rest::Length(left) => {
+                let used_bytes = come.len().min(*left);
+                *left -= used_bytes;
+                (used_bytes, *left == 0)
+            }
+            Rest::Chunked(decoder) => match decoder.decode(come) {
+                Ok(end) if end.is_done => (end.used_bytes, true),
+                Ok(_) => (come.len(), false),
+                Err(refusal) => return self.refuse(None, refusal).map(|_| true),
+            },
+        };
+        self.start += used_bytes;
+        self.drop_answered();
+        if is_over {
+            self.state = State::Between;
+        }
+        Ok(is_over)
     }
 
     /// Lets go of the request that is whole; what was pipelined behind it stays for the next poll.
@@ -275,8 +351,14 @@ impl RequestReader {
         self.buffer.capacity()
     }
 
-    /// Allocates no more than is needed for what is buffered.
+    /// Bytes that are buffered and not answered.
+    pub fn unanswered_bytes(&self) -> usize {
+        self.buffer.len() - self.start
+    }
+
+    /// Allocates no more than is needed for what is buffered and not answered.
     pub fn shrink(&mut self) {
+        self.buffer.drain(..std::mem::take(&mut self.start));
         self.buffer.shrink_to_fit();
     }
 
@@ -389,7 +471,13 @@ impl RequestReader {
         let decoded_end = self.start + head.bytes + *data_bytes;
         let decoded = match decoder.decode(&mut self.buffer[decoded_end..]) {
             Ok(decoded) => decoded,
-            Err(refusal) => return self.refuse(Some(head), refusal),
+            Err(refusal) => {
+                let refused = self.refuse(Some(head), refusal);
+                if let State::Refused { is_of_body, .. } = &mut self.state {
+                    *is_of_body = true;
+                }
+                return refused;
+            }
         };
         *data_bytes += decoded.data_bytes;
         if decoded.is_done {
@@ -408,7 +496,11 @@ impl RequestReader {
     }
 
     fn refuse(&mut self, head: Option<Head>, refusal: Refusal) -> Result<Progress, Refusal> {
-        self.state = State::Refused { head, refusal };
+        self.state = State::Refused {
+            head,
+            refusal,
+            is_of_body: false,
+        };
         Err(refusal)
     }
 

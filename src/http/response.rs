@@ -274,6 +274,19 @@ impl Responder {
         }
     }
 
+    /// The head of a representation alone, as the answer to `HEAD`: its body need not be there.
+    pub fn representation_head<'a>(
+        &self,
+        to: ReplyTo,
+        fields: impl IntoIterator<Item = (&'a str, &'a str)>,
+        body_bytes: usize,
+        out: &mut Vec<u8>,
+    ) {
+        self.begin(to, Status::Ok, out);
+        put_fields(fields, out);
+        put_length(body_bytes, out);
+    }
+
     /// Any other answer, with its own header fields, none of which may come from a peer.
     pub fn document<'a>(
         &self,
@@ -347,15 +360,17 @@ fn put_fields<'a>(fields: impl IntoIterator<Item = (&'a str, &'a str)>, out: &mu
 
 /// Ends a head with the length of the body, and puts the body behind it unless it is left out.
 fn put_body<T: AsRef<[u8]>>(to: ReplyTo, body: &[T], out: &mut Vec<u8>) {
-    let length: usize = body.iter().map(|part| part.as_ref().len()).sum();
-    let mut digits = itoa::Buffer::new();
-    put(
-        out,
-        &["Content-Length: ", digits.format(length), "\r\n\r\n"],
-    );
+    put_length(body.iter().map(|part| part.as_ref().len()).sum(), out);
     if !to.head_only {
         put(out, body);
     }
+}
+
+/// Ends a head with the length of the body.
+fn put_length(body_bytes: usize, out: &mut Vec<u8>) {
+    let mut digits = itoa::Buffer::new();
+    let length = digits.format(body_bytes);
+    put(out, &["Content-Length: ", length, "\r\n\r\n"]);
 }
 
 #[cfg(test)]

@@ -98,9 +98,9 @@ pub fn route<'a>(
     decide(request, access, is_asset).unwrap_or_else(Route::Error)
 }
 
-/// The error that awaits a request whatever its body may be, told from its head. For a client that
-/// waits for `100 Continue`: it gets this error instead, and need not send the body (RFC 9110
-/// section 10.1.1).
+/// The error that awaits a request whatever its body may be, told from its head. It is the answer as
+/// soon as the head is there, also to a client that waits for `100 Continue` (RFC 9110 section
+/// 10.1.1): no body is buffered for it.
 pub fn error_before_body(
     head: &Request<'_>,
     access: &Access,

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
-use super::repair::Repairs;
+use super::repair::{Repairs, tell_aside};
 use super::{Batch, Hub, NotStored, Receipt, SenderId};
 use crate::clock::{Clock, Now};
 use crate::limits::{BATCH_BYTES_MAX, COMMIT_QUEUE_BYTES_MAX, COMMIT_QUEUE_MESSAGE_BYTES};
@@ -215,7 +215,7 @@ impl Committer {
                     .map_err(|error| self.repairs.note_unrepaired(error, now_ms)),
             };
         }
-        if self.ring.check().is_ok() {
+        if self.repairs.is_sound(&self.ring, now_ms) {
             return Ok(());
         }
         let history = hub.ring_view().messages;
@@ -227,7 +227,7 @@ impl Committer {
         let view = hub.ring_view();
         let next_seq = view.first_seq + view.messages.len() as u64;
         let history = view.messages.iter().map(|message| &**message);
-        self.ring.rewind(next_seq, history)?;
+        tell_aside(self.ring.rewind(next_seq, history)?.as_deref());
         self.holds_refused = false;
         Ok(())
     }

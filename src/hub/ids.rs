@@ -1,33 +1,304 @@
-//! The ids of messages that are published here.
+//! The ids and times of messages that are published here.
+//!
+//! Called by the hub, under its lock. Never reads a clock.
+//!
+//! The shared history is ordered by time and then by id, on every node and in KV. So the times that a
+//! node gives out never fall, and its ids rise: the order of its messages is that of their seqs
+//! wherever they are merged. An id is a UUIDv7 (RFC 9562 section 5.7): the message's time in 48 bits, a
+//! counter of 42 bits (section 6.2, method 1), and 32 random bits, so that no id tells the next.
+//!
+//! # Where the clock does not rise
+//!
+//! - *Messages of the same millisecond*: the counter rises. It begins at a random number in the lower
+//!   half of its range, so at least 2^41 messages follow; then the time goes on to the next millisecond.
+//! - *The clock was set back, or another shard read it earlier*: the time stands still until the clock
+//!   has caught up, for up to [`CLOCK_SET_BACK_MS_MAX`].
+//! - *It was set back further*: the time follows it, for a clock that was wrong by so much has been put
+//!   right. The messages before are then so far ahead of KV's clock that they rank behind all others
+//!   (see the mirror), and so behind those that follow.
+//! - *A restart, or a hand-over*: the time goes on a millisecond behind the latest in the ring. What the
+//!   counter was is not stored.
 
+use crate::limits::CLOCK_SET_BACK_MS_MAX;
 use crate::message::MessageId;
 
-/// Random (version 4) ids, a page of the kernel's random bytes at a time: a system call for each
-/// would cost more than the rest of a publish.
+/// What the hub gives a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stamp {
+    /// Its time, in milliseconds since the Unix epoch.
+    pub timestamp_ms: u64,
+    /// Its id.
+    pub id: MessageId,
+}
+
+/// The stamps of one node, each greater than the one before. Without I/O.
+#[derive(Debug, Default)]
+pub struct Stamps {
+    last_ms: u64,
+    counter: u64,
+    /// Times of messages in the ring that were stamped by another process, or another node. Which of
+    /// them are believed depends on the clock, so they wait for the next reading of it.
+    found_ms: Vec<u64>,
+}
+
+/// Random bytes for one stamp.
+pub type StampRandom = [u8; 12];
+
+impl Stamps {
+    const COUNTER_BITS: u32 = 42;
+    const COUNTER_MAX: u64 = (1 << Self::COUNTER_BITS) - 1;
+    /// Bits of the counter behind the UUID's variant.
+    const COUNTER_LOW_BITS: u32 = 30;
+
+    /// Makes every following stamp greater than those of messages with these times.
+    pub fn go_on_after(&mut self, times_ms: impl IntoIterator<Item = u64>) {
+        self.found_ms.extend(times_ms);
+    }
+
+    /// The next stamp. `unix_ms`: what the clock says.
+    pub fn next(&mut self, unix_ms: u64, random: StampRandom) -> Stamp {
+        self.skip_found(unix_ms);
+        let is_set_back = unix_ms.saturating_add(CLOCK_SET_BACK_MS_MAX) < self.last_ms;
+        if unix_ms > self.last_ms || is_set_back {
+            self.begin(unix_ms, random);
+        } else if self.counter < Self::COUNTER_MAX {
+            self.counter += 1;
+        } else {
+            self.begin(self.last_ms.saturating_add(1), random);
+        }
+        Stamp {
+            timestamp_ms: self.last_ms,
+            id: self.id(random),
+        }
+    }
+
+    /// A millisecond is used up if a message of it is found.
+    fn skip_found(&mut self, unix_ms: u64) {
+        let latest_ms = unix_ms.saturating_add(CLOCK_SET_BACK_MS_MAX);
+        let is_believed = |time_ms: &u64| *time_ms <= latest_ms;
+        let found_ms = std::mem::take(&mut self.found_ms);
+        if let Some(found_ms) = found_ms.into_iter().filter(is_believed).max()
+            && found_ms >= self.last_ms
+        {
+            self.last_ms = found_ms;
+            self.counter = Self::COUNTER_MAX;
+        }
+    }
+
+    fn begin(&mut self, time_ms: u64, random: StampRandom) {
+        let [a, b, c, d, e, f, ..] = random;
+        let seed = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+        self.last_ms = time_ms;
+        self.counter = seed & (Self::COUNTER_MAX >> 1);
+    }
+
+    fn id(&self, random: StampRandom) -> MessageId {
+        const TIME_BITS: u32 = 48;
+        const VERSION: u128 = 7;
+        const VARIANT: u128 = 0b10;
+        let [.., a, b, c, d] = random;
+        let tail = u128::from(u32::from_be_bytes([a, b, c, d]));
+        let time_ms = u128::from(self.last_ms & ((1 << TIME_BITS) - 1));
+        let high = u128::from(self.counter >> Self::COUNTER_LOW_BITS);
+        let low = u128::from(self.counter & ((1 << Self::COUNTER_LOW_BITS) - 1));
+        let id = time_ms << 80 | VERSION << 76 | high << 64 | VARIANT << 62 | low << 32 | tail;
+        MessageId::from_u128(id)
+    }
+}
+
+/// Stamps with the kernel's random bytes, a page of them at a time: a system call for each would cost
+/// more than the rest of a publish.
 pub(super) struct MessageIds {
+    stamps: Stamps,
     bytes: [u8; MessageIds::BYTES],
     used: usize,
 }
 
 impl MessageIds {
-    const BYTES: usize = 4096;
-    const ID_BYTES: usize = 16;
+    const BYTES: usize = 341 * size_of::<StampRandom>();
 
     pub(super) fn new() -> MessageIds {
         MessageIds {
+            stamps: Stamps::default(),
             bytes: [0; Self::BYTES],
             used: Self::BYTES,
         }
     }
 
-    pub(super) fn next(&mut self) -> Result<MessageId, getrandom::Error> {
+    /// See [`Stamps::go_on_after`].
+    pub(super) fn go_on_after(&mut self, times_ms: impl IntoIterator<Item = u64>) {
+        self.stamps.go_on_after(times_ms);
+    }
+
+    pub(super) fn next(&mut self, unix_ms: u64) -> Result<Stamp, getrandom::Error> {
         if self.used == Self::BYTES {
             getrandom::fill(&mut self.bytes)?;
             self.used = 0;
         }
-        let mut random = [0; Self::ID_BYTES];
-        random.copy_from_slice(&self.bytes[self.used..self.used + Self::ID_BYTES]);
-        self.used += Self::ID_BYTES;
-        Ok(uuid::Builder::from_random_bytes(random).into_uuid())
+        let mut random = StampRandom::default();
+        let end = self.used + random.len();
+        random.copy_from_slice(&self.bytes[self.used..end]);
+        self.used = end;
+        Ok(self.stamps.next(unix_ms, random))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use fastrand::Rng;
+
+    use super::*;
+
+    const NOW_MS: u64 = 1_800_000_000_000;
+
+    struct Node {
+        stamps: Stamps,
+        rng: Rng,
+    }
+
+    impl Node {
+        fn new(seed: u64) -> Node {
+            Node {
+                stamps: Stamps::default(),
+                rng: Rng::with_seed(seed),
+            }
+        }
+
+        fn next(&mut self, unix_ms: u64) -> Stamp {
+            let mut random = StampRandom::default();
+            self.rng.fill(&mut random);
+            self.stamps.next(unix_ms, random)
+        }
+    }
+
+    #[test]
+    fn an_id_is_a_uuid_of_version_7_and_of_its_time() {
+        let mut node = Node::new(1);
+        for unix_ms in [0, 1, NOW_MS, NOW_MS, (1 << 48) - 1] {
+            let Stamp { timestamp_ms, id } = node.next(unix_ms);
+            assert_eq!(timestamp_ms, unix_ms);
+            assert_eq!(id.get_version_num(), 7);
+            assert_eq!(id.get_variant(), uuid::Variant::RFC4122);
+            assert_eq!(id.as_u128() >> 80, u128::from(unix_ms));
+        }
+    }
+
+    /// Ten million in one millisecond: more than the server can take in a second.
+    #[test]
+    fn messages_of_one_millisecond_keep_its_time_and_their_order() {
+        let mut node = Node::new(2);
+        let mut last = node.next(NOW_MS);
+        for _ in 0..10_000_000 {
+            let next = node.next(NOW_MS);
+            assert!(next.id > last.id && next.timestamp_ms == NOW_MS);
+            last = next;
+        }
+    }
+
+    #[test]
+    fn a_counter_that_is_used_up_takes_the_next_millisecond() {
+        let mut node = Node::new(3);
+        let first = node.next(NOW_MS);
+        node.stamps.counter = Stamps::COUNTER_MAX - 1;
+        let last = node.next(NOW_MS);
+        let over = node.next(NOW_MS);
+        assert_eq!((last.timestamp_ms, over.timestamp_ms), (NOW_MS, NOW_MS + 1));
+        assert!(first < last && last < over && last.id < over.id);
+        // The clock has not got there yet.
+        let next = node.next(NOW_MS);
+        assert!(next > over && next.timestamp_ms == NOW_MS + 1);
+        assert!(node.next(NOW_MS + 2).timestamp_ms == NOW_MS + 2);
+    }
+
+    #[test]
+    fn a_clock_set_back_stops_the_time_and_far_back_takes_it_along() {
+        let mut node = Node::new(4);
+        let before = node.next(NOW_MS);
+        let during = node.next(NOW_MS - CLOCK_SET_BACK_MS_MAX);
+        assert!(during > before && during.timestamp_ms == NOW_MS);
+        let far = node.next(NOW_MS - CLOCK_SET_BACK_MS_MAX - 1);
+        assert_eq!(far.timestamp_ms, NOW_MS - CLOCK_SET_BACK_MS_MAX - 1);
+        // A clock that was years ahead does not bind the node to them.
+        node.next(NOW_MS + 1_000_000_000_000);
+        assert_eq!(node.next(NOW_MS).timestamp_ms, NOW_MS);
+    }
+
+    #[test]
+    fn a_restart_goes_on_behind_what_the_ring_holds() {
+        for found_ms in [
+            NOW_MS - 1,
+            NOW_MS,
+            NOW_MS + 1,
+            NOW_MS + CLOCK_SET_BACK_MS_MAX,
+        ] {
+            let mut before = Node::new(5);
+            let last = before.next(found_ms);
+            let mut node = Node::new(6);
+            // Those of other nodes may be of a year in which nothing is believed.
+            node.stamps.go_on_after([7, last.timestamp_ms, u64::MAX]);
+            let stamp = node.next(NOW_MS);
+            assert!(stamp > last && stamp.id > last.id, "{found_ms}");
+            assert_eq!(stamp.timestamp_ms, NOW_MS.max(found_ms + 1));
+        }
+    }
+
+    #[test]
+    fn what_a_successor_has_stamped_is_behind_its_predecessor_that_goes_on() {
+        let mut predecessor = Node::new(7);
+        let first = predecessor.next(NOW_MS);
+        let mut successor = Node::new(8);
+        successor.stamps.go_on_after([first.timestamp_ms]);
+        let theirs: Vec<Stamp> = (0..3).map(|_| successor.next(NOW_MS)).collect();
+        let times = theirs.iter().map(|stamp| stamp.timestamp_ms);
+        predecessor.stamps.go_on_after(times);
+        let next = predecessor.next(NOW_MS);
+        assert!(first < theirs[0] && theirs[2] < next);
+    }
+
+    #[test]
+    fn every_walk_of_the_clock_gives_rising_stamps() {
+        for seed in 0..200 {
+            let mut rng = Rng::with_seed(seed);
+            let mut node = Node::new(seed);
+            let (mut unix_ms, mut last) = (NOW_MS, node.next(NOW_MS));
+            let mut ring = vec![last.timestamp_ms];
+            for _ in 0..1_000 {
+                unix_ms = match rng.u8(..20) {
+                    0 => unix_ms - rng.u64(..CLOCK_SET_BACK_MS_MAX / 100),
+                    1 => unix_ms + rng.u64(..10_000),
+                    2..=5 => unix_ms + 1,
+                    _ => unix_ms,
+                };
+                if rng.u8(..50) == 0 {
+                    node.stamps = Stamps::default();
+                    node.stamps.go_on_after(ring.iter().copied());
+                }
+                let next = node.next(unix_ms);
+                assert!(next > last && next.id > last.id, "seed {seed}");
+                ring.push(next.timestamp_ms);
+                if ring.len() > 100 {
+                    ring.remove(0);
+                }
+                last = next;
+            }
+        }
+    }
+
+    #[test]
+    fn an_id_does_not_tell_the_next_one() {
+        let mut node = Node::new(9);
+        let tails: HashSet<u32> = (0..1_000)
+            .map(|_| node.next(NOW_MS).id.as_u128() as u32)
+            .collect();
+        assert!(tails.len() > 990, "{}", tails.len());
+        let seeds: HashSet<u64> = (1..1_000)
+            .map(|ms| {
+                node.next(NOW_MS + ms);
+                node.stamps.counter
+            })
+            .collect();
+        assert!(seeds.len() > 990, "{}", seeds.len());
     }
 }

@@ -1,13 +1,17 @@
-//! When a ring in trouble is tried to be written anew, and what the log says of it.
+//! When the ring's file is examined, when a ring in trouble is written anew, and what the log says of
+//! it.
 //!
-//! A disk that is full or broken fails every try, and each writes the whole ring: so tries are spaced
-//! out, further each time, and webhooks are refused in between. Used by the hub and by its committer,
-//! each with its own clock: the time comes in as a value.
+//! Before each batch one system call tells whether the file is still there. Now and then the path is
+//! followed as well, and the contents are compared: another program may have moved the file, put
+//! another in its place, or written into it. A disk that is full or broken fails every repair, and
+//! each writes the whole ring. So repairs are spaced out, further each time, and webhooks are refused
+//! in between. Used by the hub and by its committer, each with its own clock: the time is a value.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::limits::{RING_REPAIR_MS_MAX, RING_REPAIR_MS_MIN};
+use crate::limits::{RING_EXAMINE_MS, RING_REPAIR_MS_MAX, RING_REPAIR_MS_MIN};
 use crate::message::Message;
 use crate::ring::{Ring, RingError};
 
@@ -15,6 +19,9 @@ use crate::ring::{Ring, RingError};
 #[derive(Default)]
 pub(super) struct Repairs {
     trouble: Option<Trouble>,
+    examined_ms: Option<u64>,
+    /// The last examination found a fault, which is not repaired yet.
+    is_unsound: bool,
 }
 
 /// The last try has failed.
@@ -63,15 +70,32 @@ impl Repairs {
         }
     }
 
-    /// Writes the ring's file anew from the history, oldest first, if somebody has cut or removed it:
-    /// a write to a page that is gone would end the process.
+    /// Whether the ring's file is what it should be, as far as that is known at this time.
+    pub(super) fn is_sound(&mut self, ring: &Ring, now_ms: u64) -> bool {
+        if ring.check().is_err() {
+            return false;
+        }
+        let is_recent = |examined_ms: u64| {
+            (examined_ms..examined_ms.saturating_add(RING_EXAMINE_MS)).contains(&now_ms)
+        };
+        // Once a fault is known, every batch waits for its end.
+        if self.is_unsound || !self.examined_ms.is_some_and(is_recent) {
+            self.examined_ms = Some(now_ms);
+            self.is_unsound = ring.examine().is_err();
+        }
+        !self.is_unsound
+    }
+
+    /// Writes the ring's file anew from the history, oldest first, if it was cut, removed, replaced or
+    /// overwritten: a write to a page that is gone would end the process, and a file without its name
+    /// is not found at the next start.
     pub(super) fn mend<'a>(
         &mut self,
         ring: &mut Ring,
         history: impl IntoIterator<Item = &'a Arc<Message>>,
         now_ms: u64,
     ) -> Result<(), Arc<RingError>> {
-        if ring.check().is_ok() {
+        if self.is_sound(ring, now_ms) {
             return Ok(());
         }
         if let Some(error) = self.refusal(now_ms) {
@@ -81,10 +105,10 @@ impl Repairs {
             .map_err(|error| self.note_unrepaired(error, now_ms))
     }
 
-    /// The last thing that is done with a ring: sees that its file is whole, whenever that was tried
-    /// last, writes it to disk and marks it as cleanly closed.
+    /// The last thing that is done with a ring: sees that its file is whole and in place, whenever
+    /// that was tried last, writes it to disk and marks it as cleanly closed.
     pub(super) fn close<'a>(
-        &self,
+        &mut self,
         ring: &mut Ring,
         history: impl IntoIterator<Item = &'a Arc<Message>>,
     ) -> io::Result<()> {
@@ -93,17 +117,19 @@ impl Repairs {
     }
 
     fn mend_now<'a>(
-        &self,
+        &mut self,
         ring: &mut Ring,
         history: impl IntoIterator<Item = &'a Arc<Message>>,
     ) -> Result<(), RingError> {
-        let Err(error) = ring.check() else {
-            return Ok(());
-        };
-        if !self.is_in_trouble() {
-            tracing::warn!(%error, "the ring file was changed from outside; writing it anew");
+        if let Err(error) = ring.examine() {
+            if !self.is_in_trouble() {
+                tracing::warn!(%error, "the ring file was changed from outside; writing it anew");
+            }
+            let aside = ring.repair(history.into_iter().map(|message| &**message))?;
+            tell_aside(aside.as_deref());
         }
-        ring.repair(history.into_iter().map(|message| &**message))
+        self.is_unsound = false;
+        Ok(())
     }
 
     /// Notes that the ring could not be written anew.
@@ -112,6 +138,14 @@ impl Repairs {
         let what = "the ring cannot be written anew; webhooks are refused until it can";
         self.note_failure(&error, now_ms, what);
         error
+    }
+}
+
+/// Says where another program's file, or what it has written into ours, is kept.
+pub(super) fn tell_aside(aside: Option<&Path>) {
+    if let Some(path) = aside {
+        let kept = path.display();
+        tracing::warn!(%kept, "what another program has put in the ring's place is kept");
     }
 }
 
@@ -272,6 +306,59 @@ pub(in crate::hub) mod tests {
         assert!(!node.publish(10_000_000));
         node.medium.heal();
         assert!(node.publish(0));
+    }
+
+    /// What every batch is asked costs one system call; the rest is examined now and then.
+    #[test]
+    fn a_ring_that_was_overwritten_is_soon_written_anew_with_all_that_was_acknowledged() {
+        let node = start();
+        assert!(node.publish(0));
+        let older = node.medium.image();
+        assert!(node.publish(1));
+        node.medium.overwrite(older.clone());
+        let log = log_of(|| {
+            for ms in [2, RING_EXAMINE_MS - 1] {
+                assert!(node.publish(ms), "{ms} ms");
+            }
+            assert_eq!(repairs(&node.stats), [0, 0]);
+            assert!(node.publish(RING_EXAMINE_MS));
+            assert_eq!(repairs(&node.stats), [1, 0]);
+            assert!(node.publish(2 * RING_EXAMINE_MS));
+        });
+        assert_eq!(repairs(&node.stats), [1, 0]);
+        assert_eq!(log.len(), 1, "{log:#?}");
+        assert!(log[0].contains("overwritten"), "{log:#?}");
+        assert_eq!(node.medium.aside().len(), 1);
+        let shown = node.hub.ring_view().messages;
+        // As after a kill: what is in the file is what counts.
+        let (_, recovered) = Ring::open_on(Box::new(node.medium.clone()), 100).unwrap();
+        assert!(!recovered.report.is_warning(), "{}", recovered.report);
+        let kept = recovered.messages.iter().map(|(_, message)| message);
+        assert!(kept.eq(shown.iter().map(|message| &**message)));
+    }
+
+    /// While it cannot be written anew no webhook is taken, whenever it was examined last.
+    #[test]
+    fn an_overwritten_ring_that_cannot_be_written_anew_takes_nothing() {
+        let node = start();
+        let image = node.medium.image();
+        assert!(node.publish(0));
+        let whole = node.medium.image();
+        node.medium.overwrite(image);
+        node.medium.fail_in(0);
+        for ms in RING_EXAMINE_MS..RING_EXAMINE_MS + RING_REPAIR_MS_MIN {
+            assert!(!node.publish(ms), "{ms} ms");
+        }
+        assert_eq!(repairs(&node.stats), [0, 1]);
+        // It was put back: nothing has to be repaired.
+        node.medium.heal();
+        node.medium.overwrite(whole);
+        assert!(node.publish(RING_EXAMINE_MS + RING_REPAIR_MS_MIN / 2));
+        assert_eq!(repairs(&node.stats), [0, 1]);
+        // And at the end, whenever that is.
+        node.medium.overwrite(Vec::from(*b"other"));
+        node.hub.close().unwrap();
+        assert_eq!(repairs(&node.stats), [1, 1]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! shows is what a stream would be shown, less what an answer has no room for.
 
 use super::{Cursor, LiveLog, View};
+use crate::sse::frame::Framing;
 
 /// The messages of one answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +54,13 @@ impl LiveLog {
             missed: 0,
             more: false,
         }
+    }
+
+    /// Bytes of a message's event, without the framing of chunks: as many as its entry in a page has
+    /// ([`push_entry`](crate::sse::frame::push_entry)).
+    pub fn event_bytes(&self, seq: u64) -> usize {
+        let (start, end) = self.extent(seq, Framing::Bare);
+        (end - start) as usize
     }
 
     /// Where a view stands that has been shown all there is.

@@ -1,12 +1,14 @@
-//! The sessions that somebody cares about: those with a stream open or a frame in the live log.
+//! The sessions that have a stream open or a frame in the live log.
 //!
 //! Used by the live log, which files targeted frames here, and through it by the shard, which keeps
-//! a session's streams here. Never holds a session that has neither.
+//! a session's streams here. Never holds a session that has neither, nor much more room for a
+//! session's frames than they take.
 
 use std::collections::{HashMap, VecDeque};
 
 use slab::Slab;
 
+use crate::limits::{SESSION_FRAMES_LEAST, SESSION_FRAMES_SPREAD};
 use crate::message::SessionId;
 
 /// A session in this table, for as long as it is held.
@@ -43,6 +45,15 @@ impl Session {
         self.frames_evicted + self.frames.partition_point(|&frame| frame < seq) as u64
     }
 
+    /// Gives back room that frames had which are gone: a stream may hold the session for ever.
+    fn shrink_frames(&mut self) {
+        let (room, frames) = (self.frames.capacity(), self.frames.len());
+        if room > SESSION_FRAMES_LEAST.max(frames * SESSION_FRAMES_SPREAD) {
+            self.frames
+                .shrink_to(SESSION_FRAMES_LEAST.max(frames * SESSION_FRAMES_SPREAD / 2));
+        }
+    }
+
     fn is_idle(&self) -> bool {
         self.streams == 0 && self.frames.is_empty()
     }
@@ -77,6 +88,7 @@ impl Sessions {
         let evicted = session.frames.pop_front();
         assert_eq!(evicted, Some(seq), "frames leave in the order they came");
         session.frames_evicted += 1;
+        session.shrink_frames();
         self.forget_if_idle(key);
     }
 

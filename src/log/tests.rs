@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::limits::{SESSION_FRAMES_LEAST, SESSION_FRAMES_SPREAD};
 
 const LOG_BYTES: usize = 6_000;
 
@@ -27,6 +28,29 @@ fn a_frame_takes_as_much_of_the_index_as_is_reckoned_with() {
     };
     let chunk = push_message(&mut Vec::new(), Epoch(0), 1, &smallest);
     assert!(chunk.bytes as usize >= FRAME_BYTES_MIN, "{chunk:?}");
+}
+
+/// Sessions that are held by a stream and had the whole log, one after the other.
+#[test]
+fn the_index_of_a_held_session_shrinks_with_its_frames() {
+    let mut pair = Pair::new(1);
+    let names: Vec<SessionId> = (0..20).map(|i| session(&format!("held {i}"))).collect();
+    let keys: Vec<SessionKey> = names
+        .iter()
+        .map(|name| pair.log.hold_session(name))
+        .collect();
+    for name in &names {
+        for _ in 0..2_000 {
+            pair.append(Some(name), 1);
+        }
+    }
+    let frames = pair.log.entries.len();
+    let most: usize = keys
+        .iter()
+        .map(|&key| pair.log.sessions.session(key).frames.capacity())
+        .sum();
+    let bound = SESSION_FRAMES_SPREAD * frames + names.len() * SESSION_FRAMES_LEAST;
+    assert!(most <= bound, "room for {most} frames, {frames} are there");
 }
 
 /// A log and all that was ever appended to it.

@@ -66,6 +66,8 @@ pub enum Counter {
     PublishWaits,
     /// The disk failed to take a commit.
     RingSyncErrors,
+    /// A page of the history was encoded for a request.
+    HistoryEncodings,
 }
 
 /// A level that rises and falls. Each is a row of [`GAUGES`], at its own position.
@@ -160,7 +162,7 @@ pub(super) type Label = Option<(&'static str, &'static str)>;
 pub(super) type Row<T> = (T, &'static str, Label, &'static str);
 
 #[rustfmt::skip]
-pub(super) const COUNTERS: [Row<Counter>; 30] = [
+pub(super) const COUNTERS: [Row<Counter>; 31] = [
     (Counter::Accepts, "hookcast_accepts_total", None, "Connections accepted."),
     (Counter::AcceptErrors, "hookcast_accept_errors_total", None, "Failures to accept a connection."),
     (Counter::MessagesLocal, "hookcast_messages_total", Some(("source", "local")), "Messages accepted, by where they came from."),
@@ -191,6 +193,7 @@ pub(super) const COUNTERS: [Row<Counter>; 30] = [
     (Counter::RingErrors, "hookcast_ring_errors_total", None, "Messages that the ring could not take."),
     (Counter::PublishWaits, "hookcast_publish_waits_total", None, "Turns in which webhooks waited because a shard's inbox was full."),
     (Counter::RingSyncErrors, "hookcast_ring_sync_errors_total", None, "Commits that the disk failed to take."),
+    (Counter::HistoryEncodings, "hookcast_history_encodings_total", None, "Pages of the history encoded for requests; further requests for the same page are served from the last one."),
 ];
 
 #[rustfmt::skip]

@@ -11,7 +11,7 @@ use crate::limits::HISTORY_MESSAGES;
 use crate::mirror::KEY;
 use crate::mirror::cloudflare::Client;
 use crate::mirror::merge::join;
-use crate::mirror::reply::{Failure, FailureKind, Reply};
+use crate::mirror::reply::{Failure, FailureKind, Reply, TokenState};
 use crate::mirror::value::{self, Stored};
 
 /// The key that the write is tried on.
@@ -20,13 +20,14 @@ const PROBE_KEY: &str = "hookcast:kv-check";
 const SETTINGS: &str = "settings";
 const CONNECTION: &str = "connection";
 const TOKEN: &str = "token";
+const ACCOUNT: &str = "account";
 const NAMESPACE: &str = "namespace";
 const READ: &str = "read";
 const HISTORY: &str = "history";
 const WRITE: &str = "write";
 
-/// Tries settings, connection, token, namespace, reading, the history itself, and writing, in this
-/// order. All is well if no check is [`Verdict::Failed`]. Takes at most three calls.
+/// Tries settings, connection, token, account, namespace, reading, the history itself, and writing, in
+/// this order. All is well if no check is [`Verdict::Failed`]. Takes at most three calls.
 pub fn kv_check(config: &KvConfig) -> Vec<Check> {
     let client = match Client::new(config) {
         Ok(client) => client,
@@ -34,7 +35,7 @@ pub fn kv_check(config: &KvConfig) -> Vec<Check> {
             let failed = check(SETTINGS, Verdict::Failed, error.to_string());
             return with_skipped(
                 vec![failed],
-                &[CONNECTION, TOKEN, NAMESPACE, READ, HISTORY, WRITE],
+                &[CONNECTION, TOKEN, ACCOUNT, NAMESPACE, READ, HISTORY, WRITE],
             );
         }
     };
@@ -47,43 +48,77 @@ pub fn kv_check(config: &KvConfig) -> Vec<Check> {
     let mut checks = vec![check(SETTINGS, Verdict::Passed, settings)];
     let reply = client.read(KEY, config.timeout);
     if let Err(failure) = &reply.result {
-        return with_skipped(failed_read(checks, failure), &[HISTORY, WRITE]);
+        let token = || client.token_state(config.timeout);
+        return with_skipped(failed_read(checks, failure, token), &[HISTORY, WRITE]);
     }
     checks.extend([
         passed(CONNECTION, "the endpoint answers"),
         passed(TOKEN, "the token is accepted"),
+        passed(ACCOUNT, "the account exists"),
         passed(NAMESPACE, "the namespace exists"),
         passed(READ, "the token may read it"),
     ]);
     checks.push(history(&reply));
+    drop(reply);
     checks.push(write(&client, config.timeout));
     checks
 }
 
-/// A failed read says how far it got: what came before the fault works.
-fn failed_read(mut checks: Vec<Check>, failure: &Failure) -> Vec<Check> {
-    let steps = [CONNECTION, TOKEN, NAMESPACE, READ];
+/// A failed read says how far it got: what came before the fault works. `token`: what the API says of
+/// the token itself.
+fn failed_read(
+    mut checks: Vec<Check>,
+    failure: &Failure,
+    token: impl FnOnce() -> TokenState,
+) -> Vec<Check> {
+    let steps = [CONNECTION, TOKEN, ACCOUNT, NAMESPACE, READ];
     let culprit = match failure.kind {
         FailureKind::Unreachable | FailureKind::Timeout | FailureKind::Unexpected => CONNECTION,
         FailureKind::Credentials => TOKEN,
+        FailureKind::Account => ACCOUNT,
         FailureKind::Namespace => NAMESPACE,
         FailureKind::Server | FailureKind::RateLimited | FailureKind::DailyLimit => READ,
     };
-    let at = steps.iter().position(|step| *step == culprit).unwrap_or(0);
     // A server in trouble says nothing about token and namespace, so no step is called good that
     // the answer did not prove.
     if culprit != CONNECTION {
         checks.push(passed(CONNECTION, "the endpoint answers"));
     }
-    if culprit == NAMESPACE {
-        checks.push(passed(TOKEN, "the token is accepted"));
+    let mut words = format!("{failure}; {}", advice(failure.kind));
+    match culprit {
+        TOKEN => words = format!("{failure}; {}", token_advice(token())),
+        ACCOUNT => checks.push(match token() {
+            TokenState::Active => passed(TOKEN, "the token is valid"),
+            _ => check(TOKEN, Verdict::Skipped, "not tried".into()),
+        }),
+        NAMESPACE => checks.extend([
+            passed(TOKEN, "the token is accepted"),
+            passed(ACCOUNT, "the account exists"),
+        ]),
+        _ => {}
     }
-    checks.push(check(
-        culprit,
-        Verdict::Failed,
-        format!("{failure}; {}", advice(failure.kind)),
-    ));
+    let at = steps.iter().position(|step| *step == culprit).unwrap_or(0);
+    checks.push(check(culprit, Verdict::Failed, words));
     with_skipped(checks, &steps[at + 1..])
+}
+
+/// The API refuses a bad token, one without the permission, and one of another account alike.
+fn token_advice(state: TokenState) -> String {
+    match state {
+        TokenState::Active => format!(
+            "the token itself is valid: CLOUDFLARE_ACCOUNT_ID is the id of another account, \
+             or {}",
+            advice(FailureKind::Credentials)
+        ),
+        TokenState::Inactive => {
+            "CLOUDFLARE_API_TOKEN is disabled or has expired; create a new one".into()
+        }
+        TokenState::Refused => format!(
+            "CLOUDFLARE_API_TOKEN is no valid API token (a global key is none either); {}",
+            advice(FailureKind::Credentials)
+        ),
+        TokenState::Unknown => advice(FailureKind::Credentials).into(),
+    }
 }
 
 fn advice(kind: FailureKind) -> &'static str {
@@ -104,9 +139,12 @@ fn advice(kind: FailureKind) -> &'static str {
             "CLOUDFLARE_API_TOKEN needs the permission Workers KV Storage: Edit \
              for the account in CLOUDFLARE_ACCOUNT_ID"
         }
+        FailureKind::Account => {
+            "CLOUDFLARE_ACCOUNT_ID must be the id of your account: npx wrangler whoami shows it"
+        }
         FailureKind::Namespace => {
-            "WEBHOOK_KV must be the id of a namespace (32 hexadecimal digits, not its name) \
-             of the account in CLOUDFLARE_ACCOUNT_ID"
+            "WEBHOOK_KV must be the id of a namespace of the account in CLOUDFLARE_ACCOUNT_ID: \
+             npx wrangler kv namespace list shows them"
         }
         FailureKind::Unexpected => {
             "check --kv-endpoint: this does not look like the Cloudflare API"

@@ -2,8 +2,8 @@
 //!
 //! Called by the mirror thread and by the `kv-check` command. Every call is bounded in time and
 //! bytes and ends in a [`Reply`]; no answer, however odd, is an error of this program. The token is
-//! in the `Authorization` header and nowhere else: not in a `Debug` form, not in a failure's text,
-//! and no redirect is followed that could carry it elsewhere.
+//! in the `Authorization` header and nowhere else: not in a `Debug` form, not in a failure's text
+//! even if the server sends it back, and no redirect is followed that could carry it elsewhere.
 //! Whom it trusts and which proxies it takes is the matter of [`client`](crate::client).
 
 use std::fmt;
@@ -16,9 +16,10 @@ use ureq::{Agent, Body, RequestBuilder};
 
 use crate::client;
 use crate::config::KvConfig;
+use crate::foreign_text::{Secrets, quote};
 use crate::limits::{KV_ERROR_BODY_BYTES_MAX, KV_VALUE_BYTES_MAX};
 use crate::mirror::reply::{
-    Failure, FailureKind, Reply, classify, date_ms, is_key_not_found, printable,
+    Failure, FailureKind, Reply, TokenState, classify, date_ms, is_key_not_found, token_state,
 };
 
 /// What needs no escape in a path segment (RFC 3986 section 2.3).
@@ -34,9 +35,12 @@ const IDLE_AGE_MIN: Duration = Duration::from_secs(60);
 /// A client for one namespace. It keeps one connection alive.
 pub struct Client {
     agent: Agent,
+    /// Where tokens of a user are verified, and those of the account.
+    token_urls: [String; 2],
     values_url: String,
     authorization: HeaderValue,
-    token: String,
+    /// What a server may send back: the token, a proxy's password.
+    secrets: Secrets,
 }
 
 /// Why there can be no client: a setting that cannot work.
@@ -101,18 +105,22 @@ impl Client {
             .max_idle_age(config.poll_interval.saturating_mul(4).max(IDLE_AGE_MIN))
             .build()
             .new_agent();
+        let base_url = config.endpoint.as_str().trim_end_matches('/');
+        let account_url = format!("{base_url}/accounts/{}", config.account);
         let values_url = format!(
-            "{}/accounts/{}/storage/kv/namespaces/{}/values/",
-            config.endpoint.as_str().trim_end_matches('/'),
-            config.account,
+            "{account_url}/storage/kv/namespaces/{}/values/",
             config.namespace,
         );
-        let token = config.token.expose().to_owned();
+        let token = config.token.expose();
         Ok(Client {
             agent,
+            token_urls: [
+                format!("{base_url}/user/tokens/verify"),
+                format!("{account_url}/tokens/verify"),
+            ],
             values_url,
-            authorization: bearer(&token)?,
-            token,
+            authorization: bearer(token)?,
+            secrets: client::secrets(Some(token)),
         })
     }
 
@@ -127,13 +135,9 @@ impl Client {
             .authorized(self.agent.get(self.url(key)), timeout)
             .call();
         self.reply(outcome, |response| match response.status().as_u16() {
-            200..=299 => {
-                let body = response
-                    .body_mut()
-                    .with_config()
-                    .limit(KV_VALUE_BYTES_MAX as u64);
-                body.read_to_vec().map(Some).map_err(|error| broken(&error))
-            }
+            200..=299 => read_value(response.body_mut())
+                .map(Some)
+                .map_err(|error| broken(&error)),
             status => match error_body(response) {
                 body if is_key_not_found(status, &body) => Ok(None),
                 body => Err(failure(status, response.headers(), &body)),
@@ -157,6 +161,25 @@ impl Client {
             .authorized(self.agent.delete(self.url(key)), timeout)
             .call();
         self.reply(outcome, accepted)
+    }
+
+    /// What the API says of the token, whatever it may do. Takes up to two calls.
+    pub fn token_state(&self, timeout: Duration) -> TokenState {
+        let mut state = TokenState::Unknown;
+        for url in &self.token_urls {
+            let call = self.authorized(self.agent.get(url), timeout).call();
+            state = match call {
+                Ok(mut response) => {
+                    let status = response.status().as_u16();
+                    token_state(status, &error_body(&mut response))
+                }
+                Err(_) => TokenState::Unknown,
+            };
+            if state != TokenState::Refused {
+                break;
+            }
+        }
+        state
     }
 
     fn url(&self, key: &str) -> String {
@@ -186,23 +209,21 @@ impl Client {
             Ok(mut response) => {
                 let date_ms = response_date_ms(response.headers());
                 Reply {
-                    result: self.without_token(interpret(&mut response)),
+                    result: interpret(&mut response).map_err(|failure| self.quoted(failure)),
                     date_ms,
                 }
             }
             Err(error) => Reply {
-                result: self.without_token(Err(broken(&error))),
+                result: Err(self.quoted(broken(&error))),
                 date_ms: None,
             },
         }
     }
 
-    /// No answer should quote the token; this makes sure.
-    fn without_token<T>(&self, result: Result<T, Failure>) -> Result<T, Failure> {
-        result.map_err(|mut failure| {
-            failure.detail = failure.detail.replace(&self.token, "[token]");
-            failure
-        })
+    /// Makes a quote of what the server, or an error about it, said.
+    fn quoted(&self, mut failure: Failure) -> Failure {
+        failure.detail = quote(&failure.detail, &self.secrets);
+        failure
     }
 }
 
@@ -228,6 +249,20 @@ fn response_date_ms(headers: &HeaderMap) -> Option<u64> {
     date_ms(headers.get(header::DATE)?.to_str().ok()?)
 }
 
+/// A value of at most [`KV_VALUE_BYTES_MAX`]. Takes no more memory than its bytes if its length is said
+/// before, and up to twice as much address space otherwise.
+fn read_value(body: &mut Body) -> Result<Vec<u8>, ureq::Error> {
+    let expected = body.content_length().unwrap_or(0);
+    let expected = usize::try_from(expected).unwrap_or(KV_VALUE_BYTES_MAX);
+    let mut bytes = Vec::new();
+    bytes
+        .try_reserve_exact(expected.min(KV_VALUE_BYTES_MAX))
+        .map_err(|_| ureq::Error::Io(ErrorKind::OutOfMemory.into()))?;
+    let mut body = body.with_config().limit(KV_VALUE_BYTES_MAX as u64).reader();
+    body.read_to_end(&mut bytes).map_err(ureq::Error::from)?;
+    Ok(bytes)
+}
+
 /// The beginning of an answer's body, as far as it comes: the status is what counts.
 fn error_body(response: &mut Response<Body>) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -250,7 +285,7 @@ fn broken(error: &ureq::Error) -> Failure {
     Failure {
         kind,
         retry_after_ms: None,
-        detail: printable(&error.to_string()),
+        detail: error.to_string(),
     }
 }
 

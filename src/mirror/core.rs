@@ -36,11 +36,12 @@ use crate::hub::RingView;
 use crate::limits::{KV_AHEAD_MS_MAX, KV_PROPAGATION_MS, KV_SEEN_HISTORIES, KV_STALE_VALUES};
 use crate::log::SharedHistory;
 use crate::message::{Message, MessageId};
+use crate::mirror::entry::{self, Entry, Fault};
 use crate::mirror::merge::join;
 use crate::mirror::reply::Reply;
 use crate::mirror::schedule::{Pace, Schedule};
 use crate::mirror::seen::Seen;
-use crate::mirror::value::{self, Entry, Fault, Stored};
+use crate::mirror::value::{self, Stored};
 
 /// What the last successful read found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -92,6 +93,8 @@ pub struct Mirror {
     condition: Condition,
     /// The seq behind the newest message of the ring, as last looked at.
     next_seq: u64,
+    /// Messages of the ring that are too large to be shared, as last looked at.
+    unshared: usize,
     /// What the shards were told last.
     shared: SharedHistory,
 }
@@ -118,6 +121,7 @@ impl Mirror {
             clock_ahead_ms: None,
             condition: Condition::Good,
             next_seq: 0,
+            unshared: 0,
             shared: SharedHistory::default(),
         };
         mirror.look_at(ring);
@@ -175,19 +179,21 @@ impl Mirror {
 
         let crowd = |entries| join(entries, self.history_max, horizon_ms);
         let stored = value::parse(bytes.as_deref(), 4 * self.history_max, &crowd).ok();
+        // Both the bytes and what was made of them are let go of as soon as can be: either may be as
+        // large as a value.
+        drop(bytes);
         let entries = stored.as_ref().map_or(&[][..], |stored| &stored.entries);
         for id in entries.iter().filter_map(Entry::id) {
             self.seen.note_asserted(id, now.mono_ms);
         }
         self.extend_history(&ring.messages, entries, horizon_ms);
         self.judge(now, stored.as_ref());
+        drop(stored);
         self.seen.end_turn();
 
-        let messages = self.history.iter().filter_map(Entry::message);
-        messages
-            .filter(|message| self.seen.is_news(message.id))
-            .cloned()
-            .collect()
+        let is_news = |entry: &&Entry| entry.id().is_some_and(|id| self.seen.is_news(id));
+        let news = self.history.iter().filter(is_news);
+        news.filter_map(Entry::to_message).map(Arc::new).collect()
     }
 
     /// Messages were appended to the ring, which is like this now: it may have got others in
@@ -296,6 +302,12 @@ impl Mirror {
         ids.filter(|id| self.seen.is_too_large(*id)).count()
     }
 
+    /// Messages of the ring whose entries would be larger than their share of the value: they stay on
+    /// this node.
+    pub fn unshared(&self) -> usize {
+        self.unshared
+    }
+
     /// How far KV's clock is ahead of this node's, within a second; `None` before the first answer
     /// with a date.
     pub fn clock_ahead_ms(&self) -> Option<i64> {
@@ -312,6 +324,8 @@ impl Mirror {
             self.seen.note_in_ring(message.id, seq);
         }
         self.next_seq = ring.first_seq + ring.messages.len() as u64;
+        let messages = ring.messages.iter();
+        self.unshared = messages.filter(|m| !entry::is_shareable(m)).count();
     }
 
     fn is_in_history(&self, id: MessageId) -> bool {
@@ -322,7 +336,7 @@ impl Mirror {
         let news: Vec<Entry> = messages
             .iter()
             .filter(|message| !self.is_in_history(message.id))
-            .map(|message| Entry::of(Arc::clone(message)))
+            .filter_map(|message| Entry::of(message))
             .collect();
         let known = std::mem::take(&mut self.history);
         let all = known.into_iter().chain(news).chain(entries.iter().cloned());

@@ -9,7 +9,7 @@
 //! ```text
 //!  thread ── reads, writes ──▶ cloudflare ──▶ reply ─┐
 //!    │                                               ▼
-//!    ├── hub: the ring ──▶ core ─▶ value, merge, seen (what) ──▶ hub: news, shared history
+//!    ├── hub: the ring ──▶ core ─▶ value, entry, merge, seen (what) ──▶ hub: news, shared history
 //!    │                          └▶ schedule (when)
 //!    └──▶ stats, report (what operators see)
 //! ```
@@ -44,13 +44,15 @@
 //!   layout says a hundred: then they go.
 //! - *A value that is no list*: not written over, whatever it is. It is reported, and all is well
 //!   again once it is a list or deleted. Empty and `null` hold nothing and count as no messages.
-//! - *A message too large*: one that makes more than its hundredth of a value ranks behind all others;
-//!   one that this node's ring cannot hold is kept in KV and not shown here.
+//! - *A message too large*: one whose entry is over a hundredth of a value, 256 KiB, stays on the node
+//!   that it was published on; such an entry in KV counts as foreign, unread. One that this node's ring
+//!   cannot hold is kept in KV and not shown here.
 //! - *The token* is in the configuration's `Secret` and in one request header, whose `Debug` forms
 //!   show nothing.
 
 pub mod cloudflare;
 pub mod core;
+pub mod entry;
 pub mod merge;
 pub mod reply;
 pub mod schedule;

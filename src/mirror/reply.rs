@@ -26,7 +26,7 @@ pub struct Failure {
     pub kind: FailureKind,
     /// `Retry-After`, if the answer had one that makes sense, at most [`KV_RETRY_AFTER_MS_MAX`].
     pub retry_after_ms: Option<u64>,
-    /// Status, code and message in one short line of printable text.
+    /// Status, code and message. The client makes a quote of it: one short line without secrets.
     pub detail: String,
 }
 
@@ -43,9 +43,11 @@ pub enum FailureKind {
     RateLimited,
     /// The day's allowance is used up (code 10048).
     DailyLimit,
-    /// The token is missing, malformed, wrong or lacks the permission (400, 401, 403).
+    /// The token is missing, malformed, wrong or lacks the permission for the account (400, 401, 403).
     Credentials,
-    /// There is no such account or namespace (404 other than of the key).
+    /// There is no such account.
+    Account,
+    /// There is no such namespace in the account.
     Namespace,
     /// Any other answer: not what this API says.
     Unexpected,
@@ -53,13 +55,14 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// All kinds, in the order of [`FailureKind::index`].
-    pub const ALL: [FailureKind; 8] = [
+    pub const ALL: [FailureKind; 9] = [
         FailureKind::Unreachable,
         FailureKind::Timeout,
         FailureKind::Server,
         FailureKind::RateLimited,
         FailureKind::DailyLimit,
         FailureKind::Credentials,
+        FailureKind::Account,
         FailureKind::Namespace,
         FailureKind::Unexpected,
     ];
@@ -73,6 +76,7 @@ impl FailureKind {
             FailureKind::RateLimited => "rate_limited",
             FailureKind::DailyLimit => "daily_limit",
             FailureKind::Credentials => "credentials",
+            FailureKind::Account => "account",
             FailureKind::Namespace => "namespace",
             FailureKind::Unexpected => "unexpected",
         }
@@ -87,7 +91,10 @@ impl FailureKind {
     pub fn needs_operator(self) -> bool {
         matches!(
             self,
-            FailureKind::Credentials | FailureKind::Namespace | FailureKind::Unexpected
+            FailureKind::Credentials
+                | FailureKind::Account
+                | FailureKind::Namespace
+                | FailureKind::Unexpected
         )
     }
 }
@@ -100,8 +107,11 @@ impl fmt::Display for FailureKind {
             FailureKind::Server => "KV is in trouble",
             FailureKind::RateLimited => "too many calls",
             FailureKind::DailyLimit => "the day's allowance is used up",
-            FailureKind::Credentials => "the token is not accepted",
-            FailureKind::Namespace => "there is no such account or namespace",
+            FailureKind::Credentials => {
+                "the token CLOUDFLARE_API_TOKEN is not accepted for the account"
+            }
+            FailureKind::Account => "there is no account with the id CLOUDFLARE_ACCOUNT_ID",
+            FailureKind::Namespace => "the account has no namespace with the id WEBHOOK_KV",
             FailureKind::Unexpected => "the answer is not one of this API",
         })
     }
@@ -113,13 +123,31 @@ impl fmt::Display for Failure {
     }
 }
 
+/// What the API says of the token itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenState {
+    /// It is valid.
+    Active,
+    /// It is disabled, or has expired.
+    Inactive,
+    /// It is none that this account or a user has.
+    Refused,
+    /// The API does not say.
+    Unknown,
+}
+
 /// Code of the API: the key does not exist.
 const KEY_NOT_FOUND: u32 = 10009;
 /// Code of the API: the free plan's daily limit is reached.
 const DAILY_LIMIT: u32 = 10048;
-
-/// Most characters of an answer's message that a [`Failure`] quotes.
-const QUOTE_CHARS_MAX: usize = 160;
+/// Code of the API: the path leads nowhere, though its form is right. The account is what comes first
+/// in it.
+const NO_SUCH_OBJECT: u32 = 7003;
+/// Code of the API: there is no such path.
+const NO_SUCH_ROUTE: u32 = 7000;
+/// Codes of the API: what stands for the namespace is no id, or there is none with it.
+const NAMESPACE_MALFORMED: u32 = 10011;
+const NAMESPACE_NOT_FOUND: u32 = 10013;
 
 /// Whether a not-ok answer means that the key does not exist, which is no failure.
 pub fn is_key_not_found(status: u16, body: &[u8]) -> bool {
@@ -127,7 +155,8 @@ pub fn is_key_not_found(status: u16, body: &[u8]) -> bool {
 }
 
 /// Classifies an answer other than 2xx: by its status first and its code second, and whatever its
-/// body is.
+/// body is. The codes that name the account or the namespace come with 400 as well as with 404. The
+/// detail is as the server sent it.
 pub fn classify(
     status: u16,
     retry_after: Option<&str>,
@@ -139,6 +168,9 @@ pub fn classify(
     let kind = match (status, code) {
         (400.., Some(DAILY_LIMIT)) => FailureKind::DailyLimit,
         (429, _) => FailureKind::RateLimited,
+        (400..=499, Some(NO_SUCH_OBJECT)) => FailureKind::Account,
+        (400..=499, Some(NAMESPACE_MALFORMED | NAMESPACE_NOT_FOUND)) => FailureKind::Namespace,
+        (400..=499, Some(NO_SUCH_ROUTE)) => FailureKind::Unexpected,
         (400 | 401 | 403, _) => FailureKind::Credentials,
         (404, Some(_)) => FailureKind::Namespace,
         (408, _) => FailureKind::Timeout,
@@ -146,11 +178,7 @@ pub fn classify(
         _ => FailureKind::Unexpected,
     };
     let detail = match error {
-        Some(error) => format!(
-            "status {status}, code {}: {}",
-            error.code,
-            printable(&error.message)
-        ),
+        Some(error) => format!("status {status}, code {}: {}", error.code, error.message),
         None => format!("status {status}, and a body that is no API answer"),
     };
     Failure {
@@ -177,6 +205,29 @@ pub fn date_ms(value: &str) -> Option<u64> {
     Some(since_epoch.as_millis() as u64)
 }
 
+/// Reads the answer to the verification of a token.
+pub fn token_state(status: u16, body: &[u8]) -> TokenState {
+    match status {
+        200..=299 => match serde_json::from_slice::<Verification>(body) {
+            Ok(answer) if answer.result.status == "active" => TokenState::Active,
+            Ok(_) => TokenState::Inactive,
+            Err(_) => TokenState::Unknown,
+        },
+        400 | 401 | 403 => TokenState::Refused,
+        _ => TokenState::Unknown,
+    }
+}
+
+#[derive(Deserialize)]
+struct Verification {
+    result: VerifiedToken,
+}
+
+#[derive(Deserialize)]
+struct VerifiedToken {
+    status: String,
+}
+
 #[derive(Deserialize)]
 struct Envelope {
     errors: Vec<ApiError>,
@@ -195,16 +246,6 @@ fn first_error(body: &[u8]) -> Option<ApiError> {
         .errors
         .into_iter()
         .next()
-}
-
-/// A bounded quote of foreign text, without what could disturb a log or a terminal.
-pub fn printable(text: &str) -> String {
-    let safe = |c: char| if c.is_control() { ' ' } else { c };
-    let mut quote: String = text.chars().take(QUOTE_CHARS_MAX).map(safe).collect();
-    if text.chars().nth(QUOTE_CHARS_MAX).is_some() {
-        quote.push('…');
-    }
-    quote
 }
 
 #[cfg(test)]
@@ -230,7 +271,13 @@ mod tests {
             (403, html.to_vec(), FailureKind::Credentials),
             (404, envelope(10013), FailureKind::Namespace),
             (404, envelope(10011), FailureKind::Namespace),
-            (404, envelope(7003), FailureKind::Namespace),
+            (400, envelope(10011), FailureKind::Namespace),
+            (400, envelope(10013), FailureKind::Namespace),
+            (404, envelope(7003), FailureKind::Account),
+            (400, envelope(7003), FailureKind::Account),
+            (404, envelope(7000), FailureKind::Unexpected),
+            (400, envelope(7000), FailureKind::Unexpected),
+            (500, envelope(7003), FailureKind::Server),
             (404, html.to_vec(), FailureKind::Unexpected),
             (429, envelope(971), FailureKind::RateLimited),
             (429, html.to_vec(), FailureKind::RateLimited),
@@ -256,6 +303,19 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_active_only_if_the_api_says_so() {
+        let state = |status, body: &str| token_state(status, body.as_bytes());
+        let verified =
+            |status: &str| format!(r#"{{"success":true,"result":{{"status":"{status}"}}}}"#);
+        assert_eq!(state(200, &verified("active")), TokenState::Active);
+        assert_eq!(state(200, &verified("expired")), TokenState::Inactive);
+        assert_eq!(state(200, "<html>"), TokenState::Unknown);
+        assert_eq!(state(401, "{}"), TokenState::Refused);
+        assert_eq!(state(404, &verified("active")), TokenState::Unknown);
+        assert_eq!(state(502, ""), TokenState::Unknown);
+    }
+
+    #[test]
     fn retry_after_is_seconds_or_a_date_and_bounded() {
         let read =
             |value: &str| classify(429, Some(value), b"", Some(784_111_777_000)).retry_after_ms;
@@ -267,19 +327,6 @@ mod tests {
         assert_eq!(read("18446744073709551615"), Some(KV_RETRY_AFTER_MS_MAX));
         assert_eq!(read("soon"), None);
         assert_eq!(classify(429, None, b"", None).retry_after_ms, None);
-    }
-
-    #[test]
-    fn an_answers_text_is_quoted_safely() {
-        let body = format!(
-            r#"{{"errors":[{{"code":1,"message":"a\u001b[2J\nb{}"}}]}}"#,
-            "x".repeat(100_000)
-        );
-        let detail = classify(500, None, body.as_bytes(), None).detail;
-        assert!(
-            detail.len() < 300 && !detail.contains(['\u{1b}', '\n']),
-            "{detail}"
-        );
     }
 
     #[test]

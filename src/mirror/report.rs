@@ -4,6 +4,7 @@
 //! Called by the mirror thread.
 
 use crate::hub::NotStored;
+use crate::limits::KV_ENTRY_BYTES_MAX;
 use crate::mirror::core::Condition;
 use crate::mirror::reply::{Failure, FailureKind};
 
@@ -41,6 +42,7 @@ pub struct Reporter {
     condition: Condition,
     clock_differs: bool,
     unheld: bool,
+    unshared: bool,
     refused: bool,
 }
 
@@ -158,6 +160,16 @@ impl Reporter {
         })
     }
 
+    /// Messages of the ring that are too large to be shared.
+    pub fn unshared(&mut self, count: usize) -> Option<Line> {
+        let is_news = std::mem::replace(&mut self.unshared, count > 0) != (count > 0);
+        let text = format!(
+            "{count} messages of this node take more than {} KiB in KV and are not shared",
+            KV_ENTRY_BYTES_MAX.div_ceil(1024)
+        );
+        (is_news && count > 0).then(|| line(Level::Warn, &text))
+    }
+
     /// Whether the ring refused messages.
     pub fn refused(&mut self, refusal: Option<&NotStored>) -> Option<Line> {
         if std::mem::replace(&mut self.refused, refusal.is_some()) == refusal.is_some() {
@@ -193,7 +205,7 @@ impl Calls {
             FailureKind::DailyLimit => (Level::Warn, "tried again after 00:00 UTC"),
             kind if kind.needs_operator() => (
                 Level::Error,
-                "tried again every minute; see hookcast kv-check",
+                "tried again within a minute; see hookcast kv-check",
             ),
             _ => (Level::Warn, "tried again until it works"),
         };
@@ -212,7 +224,7 @@ fn line(level: Level, text: &str) -> Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mirror::value::Fault;
+    use crate::mirror::entry::Fault;
 
     fn failure(kind: FailureKind) -> Failure {
         Failure {
@@ -303,5 +315,7 @@ mod tests {
         );
         assert!(reporter.clock(Some(100)).is_some());
         assert!(reporter.unheld(2).is_some() && reporter.unheld(3).is_none());
+        assert!(reporter.unshared(1).unwrap().text.contains("256 KiB"));
+        assert!(reporter.unshared(2).is_none() && reporter.unshared(0).is_none());
     }
 }

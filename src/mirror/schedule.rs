@@ -12,10 +12,10 @@
 //!   more often than once per write interval, even if it then turns out that there is none.
 //! - The first write is allowed at once, the next one a write interval after the beginning of the
 //!   one before, whether that succeeded or not.
-//! - A failed read or write delays the next one of its sort: exponential back-off with full jitter
-//!   (a delay drawn from nought to a bound that doubles up to a minute), or a minute at once where
-//!   only an operator can mend it. `Retry-After` holds back both sorts, and so does a read's 429: the
-//!   user has made too many calls.
+//! - A failed read or write delays the next one of its sort: exponential back-off with full jitter,
+//!   a delay drawn from nought to a bound that doubles up to a minute. Where only an operator can mend
+//!   it, the delay is drawn from the upper half: an outage answers 403 as well, and passes.
+//!   `Retry-After` holds back both sorts, and so does a read's 429: the user has made too many calls.
 //! - A write's 429 mostly means that another node wrote within the same second. It was no write, so
 //!   the next try waits for that second and the jitter, and not for the interval.
 //! - The daily limit holds back its sort until 00:00 UTC and up to a minute more.
@@ -212,13 +212,15 @@ impl Schedule {
         if let Some(retry_after_ms) = failure.retry_after_ms {
             return retry_after_ms + self.rng.u64(0..=KV_BACKOFF_MS_BASE);
         }
-        if failure.kind.needs_operator() {
-            return KV_BACKOFF_MS_MAX;
-        }
         let bound_ms = KV_BACKOFF_MS_BASE
             .saturating_mul(1 << failures.min(16))
             .min(KV_BACKOFF_MS_MAX);
-        self.rng.u64(KV_BACKOFF_MS_MIN..=bound_ms)
+        let least_ms = if failure.kind.needs_operator() {
+            bound_ms / 2
+        } else {
+            KV_BACKOFF_MS_MIN
+        };
+        self.rng.u64(least_ms..=bound_ms)
     }
 
     fn hold_back(&mut self, sort: Sort, now_ms: u64, delay_ms: u64, failure: &Failure) {
@@ -398,9 +400,38 @@ mod tests {
         schedule.want_write();
         schedule.begin_write(0);
         schedule.handle_write_failure(0, UTC, &failure(FailureKind::Credentials));
-        assert!(!schedule.may_write(59_999) && schedule.may_write(60_000));
+        assert!(!schedule.may_write(499) && schedule.may_write(5_000));
         assert!(schedule.next_cycle_ms() <= 5_000);
         assert!(schedule.write_is_wanted());
+    }
+
+    /// A 403 may be an outage's.
+    #[test]
+    fn what_an_operator_must_mend_is_tried_soon_and_then_within_each_minute() {
+        for kind in [
+            FailureKind::Credentials,
+            FailureKind::Account,
+            FailureKind::Namespace,
+            FailureKind::Unexpected,
+        ] {
+            let mut schedule = schedule();
+            let mut now_ms = 0;
+            for attempt in 0..100u32 {
+                schedule.begin_read(now_ms);
+                schedule.handle_read_failure(now_ms, UTC, &failure(kind));
+                schedule.want_write();
+                let delay_ms = schedule.next_cycle_ms() - now_ms;
+                let bound_ms = (1_000u64 << attempt.min(16)).min(60_000);
+                assert!(
+                    (bound_ms / 2..=bound_ms).contains(&delay_ms),
+                    "{kind:?} {attempt}: {delay_ms}"
+                );
+                now_ms += delay_ms;
+            }
+            read(&mut schedule, now_ms);
+            schedule.handle_read_failure(now_ms, UTC, &failure(kind));
+            assert!(schedule.next_cycle_ms() <= now_ms + 1_000, "begins anew");
+        }
     }
 
     #[test]

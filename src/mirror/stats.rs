@@ -21,6 +21,7 @@ pub struct MirrorStats {
     pub(super) calls_left: AtomicU64,
     pub(super) foreign_entries: AtomicU64,
     pub(super) unheld_messages: AtomicU64,
+    pub(super) unshared_messages: AtomicU64,
     pub(super) value_is_unreadable: AtomicBool,
     pub(super) day_is_used_up: AtomicBool,
     clock_ahead_ms: AtomicI64,
@@ -44,6 +45,7 @@ impl MirrorStats {
             calls_left: AtomicU64::new(0),
             foreign_entries: AtomicU64::new(0),
             unheld_messages: AtomicU64::new(0),
+            unshared_messages: AtomicU64::new(0),
             value_is_unreadable: AtomicBool::new(false),
             day_is_used_up: AtomicBool::new(false),
             clock_ahead_ms: AtomicI64::new(UNKNOWN),
@@ -118,6 +120,7 @@ impl MirrorStats {
             ("hookcast_kv_calls_left", "Calls left of what KV allows one user in five minutes, were this the only node.", &self.calls_left),
             ("hookcast_kv_foreign_entries", "Entries of the KV value that are no messages.", &self.foreign_entries),
             ("hookcast_kv_unheld_messages", "Messages of the shared history that are too large for this ring.", &self.unheld_messages),
+            ("hookcast_kv_unshared_messages", "Messages of this ring that are too large to be shared.", &self.unshared_messages),
         ];
         #[rustfmt::skip]
         let states = [

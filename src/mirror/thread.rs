@@ -240,6 +240,7 @@ impl Worker {
         if is_ok {
             say(self.reporter.condition(self.mirror.condition()));
             say(self.reporter.unheld(self.mirror.unheld()));
+            say(self.reporter.unshared(self.mirror.unshared()));
             say(self.reporter.clock(self.mirror.clock_ahead_ms()));
         }
     }
@@ -302,6 +303,9 @@ impl Worker {
         stats
             .unheld_messages
             .store(self.mirror.unheld() as u64, Relaxed);
+        stats
+            .unshared_messages
+            .store(self.mirror.unshared() as u64, Relaxed);
         stats.set_clock_ahead(self.mirror.clock_ahead_ms());
         let condition = self.mirror.condition();
         let foreign = if let Condition::Foreign { count, .. } = condition {

@@ -1,10 +1,13 @@
 //! Why a ring cannot be opened, or cannot take a message.
 //!
-//! Told to operators as it stands: each error says what to do, where there is something to be done.
+//! Printed for operators as it stands: each error says what to do, where there is something to do.
 
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+
+use rustix::io::Errno;
+use rustix::process::geteuid;
 
 /// Why a ring cannot be opened, or cannot take a message. Displays as one line that says what to do
 /// where there is something to be done.
@@ -17,7 +20,30 @@ pub enum RingError {
     },
     /// What is at the path is a directory, a device, a pipe or a socket.
     NotAFile {
+        /// Which of these.
+        kind: &'static str,
         /// What was to be opened.
+        path: PathBuf,
+    },
+    /// A symbolic link on the way belongs to a user who could point it anywhere.
+    ForeignLink {
+        /// The link.
+        path: PathBuf,
+        /// The user id of its owner.
+        owner: u32,
+        /// Where it leads.
+        target: PathBuf,
+    },
+    /// Another user has put the file into a directory that every user may write to.
+    ForeignFile {
+        /// The file.
+        path: PathBuf,
+        /// The user id of its owner.
+        owner: u32,
+    },
+    /// Something is mounted on the file itself, so no other can take its place.
+    MountPoint {
+        /// The file.
         path: PathBuf,
     },
     /// The path is a symbolic link that leads nowhere.
@@ -30,7 +56,14 @@ pub enum RingError {
         /// The directory.
         path: PathBuf,
     },
-    /// The disk, or the user's quota on it, is too small.
+    /// The user's quota on the disk is too small.
+    NoQuota {
+        /// The file that was to be made.
+        path: PathBuf,
+        /// Its size in bytes.
+        needed: u64,
+    },
+    /// The disk is too small.
     NoSpace {
         /// The file that was to be made.
         path: PathBuf,
@@ -53,16 +86,18 @@ pub enum RingError {
         /// What fits.
         bytes_max: usize,
     },
-    /// Somebody has cut the file while it was in use.
+    /// The file was cut while it was in use.
     Truncated {
         /// Its length now, in bytes.
         found: u64,
         /// What it was.
         expected: u64,
     },
-    /// Somebody has deleted the file while it was in use.
+    /// The path names nothing any more: the file was deleted or moved away while it was in use.
     Removed,
-    /// Somebody has put another file in its place.
+    /// Another program has written into the file while it was in use.
+    Overwritten,
+    /// Another file is at the path.
     Replaced {
         /// The file.
         path: PathBuf,
@@ -90,9 +125,36 @@ impl fmt::Display for RingError {
                 "ring file {} is in use by another process: give each its own with --ring",
                 path.display()
             ),
-            RingError::NotAFile { path } => {
-                write!(f, "ring file {}: not a regular file", path.display())
-            }
+            RingError::NotAFile { kind, path } => write!(
+                f,
+                "ring file {}: not a regular file but a {kind}; name a file with --ring",
+                path.display()
+            ),
+            RingError::ForeignLink {
+                path,
+                owner,
+                target,
+            } => write!(
+                f,
+                "ring file: the symbolic link {} belongs to user {owner}, who could point it \
+                 anywhere: name the target with --ring ({}), or give the link to root or to user \
+                 {} (chown -h)",
+                path.display(),
+                target.display(),
+                geteuid().as_raw()
+            ),
+            RingError::ForeignFile { path, owner } => write!(
+                f,
+                "ring file {} belongs to user {owner} and lies in a directory that everyone may \
+                 write to: choose a private directory with --ring",
+                path.display()
+            ),
+            RingError::MountPoint { path } => write!(
+                f,
+                "ring file {} is a mount point, and a new file has to take its place: mount its \
+                 directory instead of the file",
+                path.display()
+            ),
             RingError::DanglingLink { path } => write!(
                 f,
                 "ring file {}: a symbolic link that leads nowhere; make what it points to, or \
@@ -104,6 +166,13 @@ impl fmt::Display for RingError {
                 "ring file: the directory {} does not exist; create it, or choose another with \
                  --ring",
                 path.display()
+            ),
+            RingError::NoQuota { path, needed } => write!(
+                f,
+                "ring file {}: {needed} bytes are more than the disk quota of user {} has left \
+                 (a smaller --max-body-bytes makes a smaller ring)",
+                path.display(),
+                geteuid().as_raw()
             ),
             RingError::NoSpace {
                 path,
@@ -131,10 +200,11 @@ impl fmt::Display for RingError {
                 f,
                 "ring file was truncated while in use, to {found} bytes instead of {expected}"
             ),
-            RingError::Removed => write!(f, "ring file was deleted while in use"),
+            RingError::Removed => write!(f, "ring file was deleted or moved away while in use"),
+            RingError::Overwritten => write!(f, "ring file was overwritten while in use"),
             RingError::Replaced { path } => write!(
                 f,
-                "ring file {} was replaced by another file while in use",
+                "ring file {} was replaced while in use; another process may use the new one",
                 path.display()
             ),
             RingError::File {
@@ -142,12 +212,44 @@ impl fmt::Display for RingError {
                 path,
                 source,
             } => {
-                write!(f, "cannot {doing} ring file {}: {source}", path.display())
+                write!(f, "cannot {doing} ring file {}: {source}", path.display())?;
+                match advice(doing, source) {
+                    Some(advice) => write!(f, "; {advice}"),
+                    None => Ok(()),
+                }
             }
             RingError::Storage(source) => write!(f, "cannot write to the ring: {source}"),
             RingError::Unsynced(source) => write!(f, "cannot write the ring to disk: {source}"),
         }
     }
+}
+
+/// What to do about an error of the system, where its own words do not tell.
+fn advice(doing: &str, source: &io::Error) -> Option<String> {
+    let advice = match (doing, Errno::from_io_error(source)?) {
+        ("map", Errno::NODEV | Errno::INVAL | Errno::OPNOTSUPP) => {
+            "its file system has no shared memory maps, which the ring needs: choose another with \
+             --ring"
+        }
+        ("lock", Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+            "its file system has no locks, which the ring needs: choose another with --ring"
+        }
+        (_, Errno::ACCESS) => {
+            return Some(format!(
+                "let user {} write there, or choose another place with --ring",
+                geteuid().as_raw()
+            ));
+        }
+        (_, Errno::PERM) => {
+            "it may be immutable or for appending alone (lsattr shows i or a; chattr -ia ends it)"
+        }
+        (_, Errno::ROFS) => "choose a place that can be written to with --ring",
+        (_, Errno::NAMETOOLONG) => {
+            "choose a shorter name with --ring: .new and .corrupt-<time> have to fit behind it"
+        }
+        _ => return None,
+    };
+    Some(advice.into())
 }
 
 impl std::error::Error for RingError {
@@ -158,5 +260,45 @@ impl std::error::Error for RingError {
             | RingError::Unsynced(source) => Some(source),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_system_says_what_to_do() {
+        for (doing, errno, said) in [
+            ("map", Errno::NODEV, "no shared memory maps"),
+            ("map", Errno::INVAL, "no shared memory maps"),
+            ("lock", Errno::NOLCK, "no locks"),
+            ("lock", Errno::OPNOTSUPP, "no locks"),
+            ("create", Errno::ACCESS, "write there, or choose another"),
+            ("open", Errno::ACCESS, "write there, or choose another"),
+            ("open", Errno::PERM, "chattr"),
+            ("replace", Errno::PERM, "chattr"),
+            ("create", Errno::ROFS, "can be written to"),
+            ("create", Errno::NAMETOOLONG, "shorter name"),
+        ] {
+            let error = RingError::File {
+                doing,
+                path: "/data/ring".into(),
+                source: errno.into(),
+            };
+            let text = error.to_string();
+            let (told, advice) = text.split_once("; ").unwrap();
+            assert!(
+                told.starts_with(&format!("cannot {doing} ring file /data/ring: ")),
+                "{text}"
+            );
+            assert!(advice.contains(said), "{text}");
+        }
+        let error = RingError::File {
+            doing: "write",
+            path: "/data/ring".into(),
+            source: Errno::IO.into(),
+        };
+        assert!(!error.to_string().contains("; "), "{error}");
     }
 }

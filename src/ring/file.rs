@@ -1,238 +1,149 @@
-//! The ring file at its path: finding, locking, making, replacing, and keeping a damaged one aside.
+//! The ring file at its path: locking, making, replacing, and keeping a damaged one aside.
 //!
 //! Called by the ring when it opens and when it is repaired. At every instant the path names either
 //! nothing or a complete ring: a file is made under the name `<path>.new`, written, synced, and
-//! renamed. Whoever makes it holds the lock of `<path>.new`, whoever uses it the lock of `<path>`,
-//! and since the lock belongs to the file and not to the name (`flock(2)`), the rename turns the one
-//! into the other. Knows nothing of the format.
+//! renamed. The maker of a file holds the lock of `<path>.new`, the user of a file the lock of
+//! `<path>`. The lock belongs to the file and not to the name (`flock(2)`), so the rename turns the
+//! one into the other. A failure removes what it has made. Knows nothing of the format.
 
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{FallocateFlags, OFlags};
+use rustix::fs::{FallocateFlags, FileType, Stat};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use super::RingError;
-use super::layout::BootId;
+use super::layout::{BootId, PAGE_BYTES};
+use super::place::{self, Made, Place};
 use super::storage::{Aside, Fill, Image, MappedFile, Medium, Replacement, Storage};
 use crate::limits::{RING_OPEN_ATTEMPTS, RING_ZERO_BYTES};
 
 const BOOT_ID_PATH: &str = "/proc/sys/kernel/random/boot_id";
 
+/// The suffix of a file that is being made.
+const NEW: &str = ".new";
+
 /// A path in the file system, and the file there while it is locked.
 pub(super) struct FileMedium {
-    /// Absolute; if the path was a symbolic link, what it leads to.
+    /// As configured: its links are followed at every start and for every replacement.
     path: PathBuf,
     /// The file at the path, locked for as long as this is.
     file: Option<File>,
+    /// Where that was made, if there was none before.
+    made_at: Option<Place>,
     boot_id: BootId,
 }
 
 impl FileMedium {
-    /// A ring at this path, which need not exist. A symbolic link to a file stands for that file;
-    /// one that leads nowhere is an error, as it could make us create a file for its maker.
+    /// A ring at this path, which need not exist. A symbolic link to a file stands for that file.
     pub fn new(path: &Path) -> Result<FileMedium, RingError> {
-        let path = std::path::absolute(path).map_err(file_error("find", path))?;
-        let path = match path.symlink_metadata() {
-            Ok(metadata) if metadata.is_symlink() => path
-                .canonicalize()
-                .map_err(|_| RingError::DanglingLink { path })?,
-            _ => path,
-        };
+        let path = place::absolute(path)?;
         let boot_id = read_boot_id().map_err(file_error("open", &path))?;
         Ok(FileMedium {
             path,
             file: None,
+            made_at: None,
             boot_id,
         })
-    }
-
-    /// Opens and locks what is at the path; `None` if nothing is.
-    fn open_locked(&self) -> Result<Option<File>, RingError> {
-        for _ in 0..RING_OPEN_ATTEMPTS {
-            match fs::symlink_metadata(&self.path) {
-                Ok(metadata) if !metadata.is_file() => {
-                    return Err(RingError::NotAFile {
-                        path: self.path.clone(),
-                    });
-                }
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(file_error("open", &self.path)(error));
-                }
-                _ => {}
-            }
-            let file = match open_options().open(&self.path) {
-                Ok(file) => file,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(file_error("open", &self.path)(error)),
-            };
-            lock(&file, &self.path)?;
-            // Between opening and locking, its last user may have renamed another file over it.
-            if is_at(&file, &self.path)? {
-                return Ok(Some(file));
-            }
-        }
-        Err(RingError::Locked {
-            path: self.path.clone(),
-        })
-    }
-
-    /// Makes the file that is to take the place of the one at the path: ours alone, empty, locked.
-    fn create_new(&self, path: &Path) -> Result<File, RingError> {
-        for _ in 0..RING_OPEN_ATTEMPTS {
-            self.remove_stale(path)?;
-            match open_options().create_new(true).mode(0o600).open(path) {
-                Ok(file) => {
-                    lock(&file, &self.path)?;
-                    // Before we had the lock, another process may have taken it for stale.
-                    if is_at(&file, path)? {
-                        return Ok(file);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(self.create_error(path, error)),
-            }
-        }
-        Err(RingError::Locked {
-            path: self.path.clone(),
-        })
-    }
-
-    /// Removes what a crash has left of an earlier attempt; an error if somebody is still at it.
-    fn remove_stale(&self, path: &Path) -> Result<(), RingError> {
-        match fs::symlink_metadata(path) {
-            // If it is not that nothing is there, creating it will tell.
-            Err(_) => return Ok(()),
-            Ok(metadata) if !metadata.is_file() => {
-                return Err(RingError::NotAFile {
-                    path: path.to_owned(),
-                });
-            }
-            Ok(_) => {}
-        }
-        let file = match open_options().open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            opened => opened.map_err(file_error("clean up", path))?,
-        };
-        lock(&file, &self.path)?;
-        if is_at(&file, path)? {
-            fs::remove_file(path).map_err(file_error("clean up", path))?;
-        }
-        Ok(())
-    }
-
-    fn create_error(&self, path: &Path, error: io::Error) -> RingError {
-        match self.path.parent() {
-            Some(directory) if !directory.exists() => RingError::NoDirectory {
-                path: directory.to_owned(),
-            },
-            _ => file_error("create", path)(error),
-        }
-    }
-
-    /// What is at the path must be what we have locked: nothing, if there was nothing.
-    fn check_place(&self) -> Result<(), RingError> {
-        match fs::symlink_metadata(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(file_error("replace", &self.path)(error)),
-            Ok(at_path) => match &self.file {
-                Some(file)
-                    if same_file(&file.metadata().map_err(RingError::Storage)?, &at_path) =>
-                {
-                    Ok(())
-                }
-                Some(_) => Err(RingError::Replaced {
-                    path: self.path.clone(),
-                }),
-                // Another process was quicker to make one.
-                None => Err(RingError::Locked {
-                    path: self.path.clone(),
-                }),
-            },
-        }
     }
 
     /// Writes the new file and puts it in place; returns where the old one went.
     fn put_in_place(
         &self,
+        place: &Place,
         new: &File,
-        new_path: &Path,
         len: u64,
         aside: Aside,
         fill: Fill<'_>,
     ) -> Result<(MappedFile, Option<PathBuf>), RingError> {
-        let cannot = |doing| file_error(doing, &self.path);
-        allocate(new, len).map_err(|error| self.allocate_error(new, len, error))?;
+        let cannot = |doing| file_error(doing, place.path());
+        check_mappable(new).map_err(cannot("map"))?;
+        allocate(new, len).map_err(|error| allocate_error(place, new, len, error))?;
         let clone = new.try_clone().map_err(cannot("map"))?;
         let mut storage = MappedFile::new(clone, len).map_err(cannot("map"))?;
         fill(&mut storage)
             .and_then(|()| storage.sync())
             .map_err(cannot("write"))?;
-        self.check_place()?;
-        let moved_to = match aside {
-            Aside::Keep => Some(self.keep_aside()?),
-            Aside::Drop => None,
+        // If it is another program's, it stays locked until the new one is in its place.
+        let occupant = self.occupant(place)?;
+        let is_kept = match &occupant {
+            Occupant::None => false,
+            Occupant::Ours => aside == Aside::Keep,
+            Occupant::Other { is_empty, .. } => !is_empty,
         };
-        fs::rename(new_path, &self.path).map_err(cannot("replace"))?;
-        Ok((storage, moved_to))
-    }
-
-    /// Gives the file at the path another name, by a second link, so that at no instant the path
-    /// names nothing; where the file system knows no links, by renaming.
-    fn keep_aside(&self) -> Result<PathBuf, RingError> {
-        let since_1970 = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let name = format!(".corrupt-{}", since_1970.as_secs());
-        let mut aside = with_suffix(&self.path, &name);
-        let mut nth = 1;
-        while aside.symlink_metadata().is_ok() {
-            aside = with_suffix(&self.path, &format!("{name}-{nth}"));
-            nth += 1;
+        let moved_to = if is_kept {
+            Some(keep_aside(place)?)
+        } else {
+            None
+        };
+        if let Err(error) = place.rename(NEW, "") {
+            if let Some(moved) = &moved_to {
+                moved.undo(place);
+            }
+            return Err(match Errno::from_io_error(&error) {
+                Some(Errno::BUSY) => RingError::MountPoint {
+                    path: place.path().to_owned(),
+                },
+                _ => cannot("replace")(error),
+            });
         }
-        fs::hard_link(&self.path, &aside)
-            .or_else(|_| fs::rename(&self.path, &aside))
-            .map_err(file_error("move aside", &self.path))?;
-        Ok(aside)
+        Ok((storage, moved_to.map(|moved| moved.path)))
     }
 
-    fn sync_directory(&self) -> io::Result<()> {
-        match self.path.parent() {
-            Some(directory) => File::open(directory)?.sync_all(),
-            None => Ok(()),
+    /// What is at the path: mostly what this process has locked, or nothing.
+    fn occupant(&self, place: &Place) -> Result<Occupant, RingError> {
+        let cannot = || file_error("replace", place.path());
+        let at_path = match place.stat("") {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Occupant::None),
+            at_path => at_path.map_err(cannot())?,
+        };
+        let path = || place.path().to_owned();
+        let Some(ours) = &self.file else {
+            // Another process was quicker to make one.
+            return Err(RingError::Locked { path: path() });
+        };
+        if is_at(ours, place, "")? {
+            return Ok(Occupant::Ours);
         }
-    }
-
-    fn allocate_error(&self, file: &File, needed: u64, error: io::Error) -> RingError {
-        let is_full = matches!(
-            error.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-        );
-        let available = rustix::fs::fstatvfs(file).map(|fs| fs.f_bavail * fs.f_frsize);
-        match available {
-            Ok(available) if is_full => RingError::NoSpace {
-                path: self.path.clone(),
-                needed,
-                available,
-            },
-            _ => file_error("allocate", &self.path)(error),
+        check_kind(place, "", &at_path)?;
+        let other = place.open("").map_err(cannot())?;
+        match lock(&other, place.path()) {
+            Err(RingError::Locked { .. }) => return Err(RingError::Replaced { path: path() }),
+            locked => locked?,
         }
+        if !is_at(&other, place, "")? {
+            return Err(RingError::Replaced { path: path() });
+        }
+        let is_empty = other.metadata().map_err(cannot())?.len() == 0;
+        Ok(Occupant::Other {
+            _locked: other,
+            is_empty,
+        })
     }
+}
 
-    fn new_path(&self) -> PathBuf {
-        with_suffix(&self.path, ".new")
-    }
+/// What is at a place where a new file is to go.
+enum Occupant {
+    None,
+    /// The file that this process has in use.
+    Ours,
+    /// A file that another program has put there, and does not use.
+    Other {
+        _locked: File,
+        is_empty: bool,
+    },
 }
 
 impl Medium for FileMedium {
     fn open(&mut self) -> Result<Option<&dyn Image>, RingError> {
-        self.file = self.open_locked()?;
+        let place = Place::find(&self.path)?;
+        self.file = open_locked(&place)?;
         if self.file.is_some() {
-            self.remove_stale(&self.new_path())?;
+            remove_stale(&place)?;
         }
         Ok(self.file.as_ref().map(|file| file as &dyn Image))
     }
@@ -253,13 +164,23 @@ impl Medium for FileMedium {
         aside: Aside,
         fill: Fill<'_>,
     ) -> Result<Replacement, RingError> {
-        let new_path = self.new_path();
-        let new = self.create_new(&new_path)?;
-        match self.put_in_place(&new, &new_path, len, aside, fill) {
+        let place = Place::find(&self.path)?;
+        if place.is_mount_point() {
+            return Err(RingError::MountPoint {
+                path: place.path().to_owned(),
+            });
+        }
+        let new = create_new(&place)?;
+        match self.put_in_place(&place, &new, len, aside, fill) {
             Ok((storage, moved_to)) => {
-                self.file = Some(new);
-                self.sync_directory()
-                    .map_err(file_error("replace", &self.path))?;
+                let is_first = self.file.replace(new).is_none();
+                if let Err(error) = place.sync() {
+                    if is_first {
+                        let _ = place.remove("");
+                    }
+                    return Err(file_error("replace", place.path())(error));
+                }
+                self.made_at = is_first.then_some(place);
                 Ok(Replacement {
                     storage: Box::new(storage),
                     aside: moved_to,
@@ -267,10 +188,36 @@ impl Medium for FileMedium {
             }
             Err(error) => {
                 // The error matters; that a useless file may stay behind does not.
-                let _ = fs::remove_file(&new_path);
+                let _ = place.remove(NEW);
                 Err(error)
             }
         }
+    }
+
+    fn check_place(&self) -> Result<(), RingError> {
+        let Some(ours) = &self.file else {
+            return Ok(());
+        };
+        let at_path = match std::fs::metadata(&self.path) {
+            Ok(at_path) => at_path,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(RingError::Removed);
+            }
+            // The path cannot be looked at for now, which says nothing of the file.
+            Err(_) => return Ok(()),
+        };
+        let ours = ours.metadata().map_err(RingError::Storage)?;
+        if (ours.dev(), ours.ino()) == (at_path.dev(), at_path.ino()) {
+            return Ok(());
+        }
+        Err(RingError::Replaced {
+            path: self.path.clone(),
+        })
+    }
+
+    fn take_made(&mut self) -> Option<Made> {
+        let file = self.file.as_ref()?.try_clone().ok()?;
+        Some(Made::new(self.made_at.take()?, file))
     }
 
     fn boot_id(&self) -> BootId {
@@ -282,23 +229,168 @@ impl Medium for FileMedium {
     }
 }
 
-fn file_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RingError {
+/// Opens and locks what is at a place; `None` if nothing is.
+fn open_locked(place: &Place) -> Result<Option<File>, RingError> {
+    let cannot_open = || file_error("open", place.path());
+    for _ in 0..RING_OPEN_ATTEMPTS {
+        match place.stat("") {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            found => check_kind(place, "", &found.map_err(cannot_open())?)?,
+        }
+        let file = match place.open("") {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(cannot_open())?,
+        };
+        check_owner(place, &file)?;
+        lock(&file, place.path())?;
+        // Between opening and locking, its last user may have renamed another file over it.
+        if is_at(&file, place, "")? {
+            return Ok(Some(file));
+        }
+    }
+    Err(RingError::Locked {
+        path: place.path().to_owned(),
+    })
+}
+
+/// Makes the file that is to take the place of the one at the path: ours alone, empty, locked.
+fn create_new(place: &Place) -> Result<File, RingError> {
+    for _ in 0..RING_OPEN_ATTEMPTS {
+        remove_stale(place)?;
+        let file = match place.create(NEW) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            created => created.map_err(file_error("create", &place.beside(NEW)))?,
+        };
+        match lock(&file, place.path()) {
+            Ok(()) => {}
+            // Another process has taken it for stale, and is about to remove it.
+            Err(error @ RingError::Locked { .. }) => return Err(error),
+            Err(error) => {
+                let _ = place.remove(NEW);
+                return Err(error);
+            }
+        }
+        // The same, and it has removed it.
+        if is_at(&file, place, NEW)? {
+            return Ok(file);
+        }
+    }
+    Err(RingError::Locked {
+        path: place.path().to_owned(),
+    })
+}
+
+/// Removes what a crash has left of an earlier attempt; an error while another process is at it.
+fn remove_stale(place: &Place) -> Result<(), RingError> {
+    let cannot = || file_error("clean up", &place.beside(NEW));
+    match place.stat(NEW) {
+        // If it is not that nothing is there, creating it will tell.
+        Err(_) => return Ok(()),
+        Ok(found) => check_kind(place, NEW, &found)?,
+    }
+    let file = match place.open(NEW) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened.map_err(cannot())?,
+    };
+    lock(&file, place.path())?;
+    if is_at(&file, place, NEW)? {
+        place.remove(NEW).map_err(cannot())?;
+    }
+    Ok(())
+}
+
+/// Where a file was kept.
+struct Kept {
+    path: PathBuf,
+    suffix: String,
+    /// It has both names, until one of them goes to the new file.
+    is_linked: bool,
+}
+
+impl Kept {
+    /// Gives it back its one name, after the new file could not have it.
+    fn undo(&self, place: &Place) {
+        // What fails here leaves one name too many, or the file under its new name: both are kept.
+        let _ = if self.is_linked {
+            place.remove(&self.suffix)
+        } else {
+            place.rename(&self.suffix, "")
+        };
+    }
+}
+
+/// Gives the file at the place another name, by a second link, so that at no instant the path
+/// names nothing; where the file system knows no links, by renaming.
+fn keep_aside(place: &Place) -> Result<Kept, RingError> {
+    let since_1970 = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let name = format!(".corrupt-{}", since_1970.as_secs());
+    let mut suffix = name.clone();
+    let mut nth = 1;
+    while place.stat(&suffix).is_ok() {
+        suffix = format!("{name}-{nth}");
+        nth += 1;
+    }
+    let is_linked = place.link("", &suffix).is_ok();
+    if !is_linked {
+        place
+            .rename("", &suffix)
+            .map_err(file_error("move aside", place.path()))?;
+    }
+    Ok(Kept {
+        path: place.beside(&suffix),
+        suffix,
+        is_linked,
+    })
+}
+
+/// Only a regular file can be a ring.
+fn check_kind(place: &Place, suffix: &str, found: &Stat) -> Result<(), RingError> {
+    let kind = match FileType::from_raw_mode(found.st_mode) {
+        FileType::RegularFile => return Ok(()),
+        FileType::Directory => "directory",
+        FileType::Symlink => "symbolic link",
+        FileType::Fifo => "pipe",
+        FileType::Socket => "socket",
+        FileType::CharacterDevice | FileType::BlockDevice => "device",
+        FileType::Unknown => "special file",
+    };
+    Err(RingError::NotAFile {
+        kind,
+        path: place.beside(suffix),
+    })
+}
+
+/// Refuses a file that another user has put where everyone may, in the spirit of
+/// `fs.protected_regular` (proc(5)): its owner could read all messages, and end this process by
+/// cutting it.
+fn check_owner(place: &Place, file: &File) -> Result<(), RingError> {
+    const STICKY_AND_PUBLIC: u32 = 0o1002;
+    let cannot = || file_error("open", place.path());
+    let directory = place.stat_directory().map_err(cannot())?;
+    let owner = file.metadata().map_err(cannot())?.uid();
+    let is_public = directory.st_mode & STICKY_AND_PUBLIC == STICKY_AND_PUBLIC;
+    let is_trusted = [0, geteuid().as_raw(), directory.st_uid].contains(&owner);
+    if !is_public || is_trusted {
+        return Ok(());
+    }
+    Err(RingError::ForeignFile {
+        path: place.path().to_owned(),
+        owner,
+    })
+}
+
+pub(super) fn file_error(
+    doing: &'static str,
+    path: &Path,
+) -> impl FnOnce(io::Error) -> RingError + use<> {
     let path = path.to_owned();
     move |source| RingError::File {
         doing,
         path,
         source,
     }
-}
-
-/// Read and write, and never through a symbolic link.
-fn open_options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options
-        .read(true)
-        .write(true)
-        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
-    options
 }
 
 fn lock(file: &File, path: &Path) -> Result<(), RingError> {
@@ -317,20 +409,35 @@ fn lock(file: &File, path: &Path) -> Result<(), RingError> {
     }
 }
 
-/// Whether a path still names an open file.
-fn is_at(file: &File, path: &Path) -> Result<bool, RingError> {
-    let ours = file.metadata().map_err(file_error("open", path))?;
-    Ok(fs::symlink_metadata(path).is_ok_and(|at_path| same_file(&ours, &at_path)))
+/// Whether a place still names an open file.
+fn is_at(file: &File, place: &Place, suffix: &str) -> Result<bool, RingError> {
+    place
+        .is_of(file, suffix)
+        .map_err(file_error("open", place.path()))
 }
 
-fn same_file(one: &fs::Metadata, other: &fs::Metadata) -> bool {
-    (one.dev(), one.ino()) == (other.dev(), other.ino())
+/// Whether files like this one can be mapped shared and written to at all, before space is taken.
+fn check_mappable(file: &File) -> io::Result<()> {
+    let len = PAGE_BYTES as u64;
+    file.set_len(len)?;
+    MappedFile::new(file.try_clone()?, len)?;
+    file.set_len(0)
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(suffix);
-    name.into()
+fn allocate_error(place: &Place, file: &File, needed: u64, error: io::Error) -> RingError {
+    let path = place.path().to_owned();
+    if error.kind() == io::ErrorKind::QuotaExceeded {
+        return RingError::NoQuota { path, needed };
+    }
+    let available = rustix::fs::fstatvfs(file).map(|fs| fs.f_bavail * fs.f_frsize);
+    match available {
+        Ok(available) if error.kind() == io::ErrorKind::StorageFull => RingError::NoSpace {
+            path,
+            needed,
+            available,
+        },
+        _ => file_error("allocate", &path)(error),
+    }
 }
 
 /// Makes an empty file this long, with its space really allocated: a write into a hole of a mapped
@@ -360,7 +467,7 @@ fn write_zeros(file: &File, len: u64) -> io::Result<()> {
 /// The kernel's boot id; where it cannot be had, a random one, so that every start without a clean
 /// close counts as one after a reboot.
 fn read_boot_id() -> io::Result<BootId> {
-    let text = fs::read_to_string(BOOT_ID_PATH).unwrap_or_default();
+    let text = std::fs::read_to_string(BOOT_ID_PATH).unwrap_or_default();
     if let Ok(id) = uuid::Uuid::try_parse(text.trim_end()) {
         return Ok(id.into_bytes());
     }

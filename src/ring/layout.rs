@@ -301,6 +301,12 @@ fn word(mark: u32, low: u32) -> u64 {
     u64::from(mark) << 32 | u64::from(low)
 }
 
+/// Whether the head of a slot says that the message `seq` of an epoch is in it.
+pub(super) fn is_done(head: &[u8; SLOT_HEAD_BYTES], epoch: Epoch, seq: u64) -> bool {
+    let mark = (u64_at(head, 0) >> 32) as u32;
+    (mark, u64_at(head, 8), u64_at(head, 16)) == (MARK_DONE, seq, epoch.0)
+}
+
 /// What the head of a slot says before its payload has been looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SlotClaim {

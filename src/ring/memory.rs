@@ -136,6 +136,12 @@ impl MemoryMedium {
         }
     }
 
+    /// Writes another image over the one in use, as another process may; the ring in use notices if it
+    /// examines it.
+    pub fn overwrite(&self, image: Vec<u8>) {
+        self.disk().image = Some(image);
+    }
+
     /// Deletes the image, as another process may.
     pub fn remove(&self) {
         let mut disk = self.disk();

@@ -1,14 +1,15 @@
 //! The ring: the last [`HISTORY_MESSAGES`](crate::limits::HISTORY_MESSAGES) messages in a
 //! memory-mapped file, so that they survive the process, however it ends.
 //!
-//! The hub, or its committer, owns the one ring of a server: every message is appended before
-//! anybody is told of it, and synced before that too where it is to outlive the machine; else the
+//! The hub, or its committer, owns the one ring of a server. Every message is appended before it is
+//! shown or acknowledged, and synced before that too where it is to outlive the machine; else the
 //! ring is synced at shutdown. An append is two copies into the page cache and no system call. The
 //! format, and what a crash can and cannot do to it, is in `FORMAT.md`.
 //!
 //! - `layout`: the bytes: where everything is, how it is encoded and checked.
 //! - `storage`: what the bytes are written to: the traits and the memory-mapped file.
-//! - `file`: the file at its path: creating, locking, replacing, keeping a damaged one aside.
+//! - `place`: the path: which links are followed, and the names in the directory.
+//! - `file`: the file there: creating, locking, replacing, keeping a damaged one aside.
 //! - `recovery`: what an image, whole or not, still says.
 //! - `stats`: what it holds, for the metrics.
 //! - [`memory`]: a storage in memory that tears, fails and loses power.
@@ -19,16 +20,18 @@ mod error;
 mod file;
 mod layout;
 pub mod memory;
+mod place;
 mod recovery;
 mod stats;
 mod storage;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use error::RingError;
 pub use layout::{BootId, Epoch};
+pub use place::Made;
 pub use recovery::{Damage, Found, Recovered, Report};
 pub use stats::RingStats;
 pub use storage::{Aside, Fill, Image, MappedFile, Medium, Replacement, Standing, Storage};
@@ -39,7 +42,10 @@ use crate::limits::{
 };
 use crate::message::{Message, SessionId};
 use file::FileMedium;
-use layout::{Geometry, Header, SLOT_HEAD_BYTES, STATE_OFFSET, STATE_WORD, SlotHead, WORD_BYTES};
+use layout::{
+    Geometry, HEADER_BYTES, Header, SEQ_FIRST, SLOT_HEAD_BYTES, STATE_OFFSET, STATE_WORD, SlotHead,
+    WORD_BYTES,
+};
 use recovery::{Plan, Step, Survey};
 
 /// The last messages, on a storage that outlives the process.
@@ -52,6 +58,8 @@ pub struct Ring {
     geometry: Geometry,
     epoch: Epoch,
     next_seq: u64,
+    /// Messages in the file that count: the newest ones, up to [`HISTORY_MESSAGES`].
+    held: usize,
     /// The file is marked as closed.
     is_shut: bool,
     /// A sync has failed: nobody knows what is on disk, and a further one would not tell.
@@ -172,6 +180,7 @@ impl Ring {
             geometry,
             epoch,
             next_seq,
+            held: messages.len(),
             is_shut: false,
             is_in_doubt: false,
             stats: Arc::new(RingStats::new(
@@ -181,6 +190,11 @@ impl Ring {
             )),
         };
         Ok((ring, Recovered { messages, report }))
+    }
+
+    /// The file that was made for this ring, if there was none: for a start that may still fail.
+    pub fn take_made(&mut self) -> Option<Made> {
+        self.medium.take_made()
     }
 
     /// The epoch of every seq that this ring gives; it stays the same until the ring is dropped.
@@ -223,14 +237,15 @@ impl Ring {
         write_slot(&mut *self.storage, self.geometry, self.epoch, seq, message)
             .map_err(RingError::Storage)?;
         self.next_seq += 1;
+        self.held = HISTORY_MESSAGES.min(self.held + 1);
         self.stats.note_append(self.next_seq);
         Ok(seq)
     }
 
-    /// Whether the file is still there and as long as it was. To be asked before a batch of
-    /// appends: on an error an append could end the process with a SIGBUS, or go to a file that
-    /// nobody will ever open again; [`Ring::repair`] is the way on. (Somebody may still cut the
-    /// file between the check and the append: who can do that can also kill the process.)
+    /// Whether the file still has a name and its length, by one system call. To be asked before a
+    /// batch of appends: on an error an append could end the process with a SIGBUS, or go to a file
+    /// that is never opened again; [`Ring::repair`] is the way on. (Between the check and the append
+    /// the file can still be cut, by a user who could also kill the process.)
     pub fn check(&self) -> Result<(), RingError> {
         match self.storage.standing().map_err(RingError::Storage)? {
             Standing::Sound => Ok(()),
@@ -242,15 +257,48 @@ impl Ring {
         }
     }
 
-    /// Writes the ring anew after [`Ring::check`] has failed, with this history, oldest first, of
-    /// which the last message is the last that was appended. Epoch and seqs go on as they were.
+    /// [`Ring::check`], and whether the path still leads to the file, and the history is still in
+    /// it: what the next start would find. Takes about 100 reads of a few bytes.
+    pub fn examine(&self) -> Result<(), RingError> {
+        self.check()?;
+        self.medium.check_place()?;
+        // What the disk cannot read was not written by another program.
+        if self.holds(self.held).unwrap_or(true) {
+            Ok(())
+        } else {
+            Err(RingError::Overwritten)
+        }
+    }
+
+    /// Whether the file has this ring's header, and so many messages before the next seq.
+    fn holds(&self, count: usize) -> io::Result<bool> {
+        let mut header = [0; HEADER_BYTES];
+        self.storage.read(0, &mut header)?;
+        let is_ours = Header::decode(&header)
+            .is_ok_and(|header| header.epoch == self.epoch && header.geometry == self.geometry);
+        let mut is_there = is_ours;
+        let mut seq = self.next_seq.saturating_sub(count as u64).max(SEQ_FIRST);
+        while is_there && seq < self.next_seq {
+            let mut head = [0; SLOT_HEAD_BYTES];
+            self.storage
+                .read(self.geometry.slot_offset(seq), &mut head)?;
+            is_there = layout::is_done(&head, self.epoch, seq);
+            seq += 1;
+        }
+        Ok(is_there)
+    }
+
+    /// Writes the ring anew after [`Ring::check`] or [`Ring::examine`] has failed, with this history,
+    /// oldest first, of which the last message is the last that was appended. Epoch and seqs go on as
+    /// they were. Another file at the path, or what another program has written into this one, is
+    /// kept aside: returns where.
     ///
     /// It is on disk when this returns, so it takes as long as the disk does. On an error the ring
     /// is what it was before.
     pub fn repair<'a>(
         &mut self,
         history: impl IntoIterator<Item = &'a Message>,
-    ) -> Result<(), RingError> {
+    ) -> Result<Option<PathBuf>, RingError> {
         let mut history = history.into_iter().collect::<Vec<_>>();
         let surplus = history.len().saturating_sub(HISTORY_MESSAGES);
         history.drain(..surplus);
@@ -267,12 +315,19 @@ impl Ring {
             epoch: self.epoch,
             first_seq,
         };
-        let replaced = replace(&mut *self.medium, &header, &history, Aside::Drop);
+        let aside = if self.holds(history.len()).unwrap_or(true) {
+            Aside::Drop
+        } else {
+            Aside::Keep
+        };
+        let replaced = replace(&mut *self.medium, &header, &history, aside);
         self.stats.note_repair(replaced.is_ok());
-        self.storage = replaced?.storage;
+        let Replacement { storage, aside } = replaced?;
+        self.storage = storage;
+        self.held = history.len();
         self.is_shut = false;
         self.is_in_doubt = false;
-        Ok(())
+        Ok(aside)
     }
 
     /// Returns once every message is on disk: from then on a power failure cannot lose one of the
@@ -294,7 +349,7 @@ impl Ring {
         &mut self,
         next_seq: u64,
         history: impl IntoIterator<Item = &'a Message>,
-    ) -> Result<(), RingError> {
+    ) -> Result<Option<PathBuf>, RingError> {
         debug_assert!(next_seq <= self.next_seq, "a seq was never given");
         let last_seq = std::mem::replace(&mut self.next_seq, next_seq);
         let rewound = self.repair(history);
@@ -339,6 +394,12 @@ impl Ring {
         }
         Ok(())
     }
+}
+
+/// Whether the ring at this path is a mount point of its own, as a bind mount of a file is. Such a ring
+/// cannot be replaced, which larger messages, damage and a power failure ask for.
+pub fn is_mounted_alone(path: &Path) -> bool {
+    place::is_mounted_alone(path)
 }
 
 /// How many messages a commit can be of where messages have up to this many bytes: each takes a slot

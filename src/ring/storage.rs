@@ -14,6 +14,7 @@ use memmap2::{MmapOptions, MmapRaw};
 
 use super::RingError;
 use super::layout::BootId;
+use super::place::Made;
 
 /// Bytes that recovery reads: a file, or an image of one in memory.
 pub trait Image {
@@ -78,6 +79,17 @@ pub trait Medium: Send {
     /// crash cannot divide: it is `len` bytes long, zero but for what `fill` writes, and on disk.
     fn replace(&mut self, len: u64, aside: Aside, fill: Fill<'_>)
     -> Result<Replacement, RingError>;
+
+    /// Whether what is in use is still what the next start would find; an error says what is there
+    /// instead. Where nothing else can take its place, it is.
+    fn check_place(&self) -> Result<(), RingError> {
+        Ok(())
+    }
+
+    /// The file that [`Medium::replace`] has made where none was, to be removed should the start fail.
+    fn take_made(&mut self) -> Option<Made> {
+        None
+    }
 
     /// The run of the kernel that this is.
     fn boot_id(&self) -> BootId;

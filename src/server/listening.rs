@@ -4,7 +4,7 @@
 //! them: the same sockets once more for a successor, and the files of Unix sockets. Never accepts.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,6 +26,29 @@ pub(super) struct Listening {
     files: Vec<SocketFile>,
     /// The sockets, for a successor.
     serving: Vec<Passed>,
+}
+
+/// Where this process will listen, and its admin address: of sockets that were passed, what they are
+/// bound to.
+pub(super) fn addresses(config: &Config, passed: &Sockets) -> (Vec<Listen>, Option<SocketAddr>) {
+    let of_passed = |passed: &Passed| {
+        let address = address_of(&passed.socket).ok()?;
+        Some(Listen {
+            address,
+            proxy: false,
+            tls: false,
+        })
+    };
+    let listen = if passed.serving.is_empty() {
+        config.listen.clone()
+    } else {
+        passed.serving.iter().filter_map(of_passed).collect()
+    };
+    let admin = match &passed.admin {
+        Some(socket) => socket.local_addr().ok(),
+        None => config.admin,
+    };
+    (listen, admin)
 }
 
 /// Binds what `--listen` says, unless sockets were passed, which take its place.

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +14,8 @@ use std::time::Duration;
 use mio::event::Source;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
+use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use rustix::process::geteuid;
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::limits::{
@@ -148,10 +151,27 @@ pub fn listen_unix(
     }
     let mut file = SocketFile::at(path)?;
     file.set_ours(true);
-    // Before it listens nobody can connect, so the permissions are there in time.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    // Before it listens no client can connect, so the permissions are there in time.
+    set_socket_mode(path, mode)?;
     socket.listen(LISTEN_BACKLOG)?;
     Ok((socket.into(), file))
+}
+
+/// Sets the mode of this process's socket at a path, and of nothing else: chmod(2) would follow a
+/// symbolic link that has taken its place meanwhile.
+fn set_socket_mode(path: &Path, mode: u32) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let socket = open(path, flags, Mode::empty())?;
+    let stat = fstat(&socket)?;
+    let is_socket = FileType::from_raw_mode(stat.st_mode) == FileType::Socket;
+    if !is_socket || stat.st_uid != geteuid().as_raw() {
+        return Err(io::Error::other(
+            "another file has taken the socket's place",
+        ));
+    }
+    // A descriptor like this one has no fchmod(2), but a name of its own.
+    let name = format!("/proc/self/fd/{}", socket.as_raw_fd());
+    std::fs::set_permissions(name, std::fs::Permissions::from_mode(mode))
 }
 
 /// Removes a socket file that a dead server has left behind.
@@ -307,5 +327,28 @@ impl Listener {
         if std::mem::take(&mut self.is_failing) {
             tracing::info!("connections are accepted again");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_taken_the_place_of_a_socket_keeps_its_mode() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let mode = |name: &str| std::fs::metadata(at(name)).unwrap().permissions().mode() & 0o777;
+        let (_listener, _file) = listen_unix(&at("a.sock"), 0o606).unwrap();
+        assert_eq!(mode("a.sock"), 0o606);
+        std::fs::write(at("victim"), "precious").unwrap();
+        std::fs::set_permissions(at("victim"), std::fs::Permissions::from_mode(0o600)).unwrap();
+        for target in ["victim", "a.sock"] {
+            std::os::unix::fs::symlink(at(target), at("link")).unwrap();
+            assert!(set_socket_mode(&at("link"), 0o666).is_err());
+            std::fs::remove_file(at("link")).unwrap();
+        }
+        assert!(set_socket_mode(&at("victim"), 0o666).is_err());
+        assert_eq!((mode("victim"), mode("a.sock")), (0o600, 0o606));
     }
 }

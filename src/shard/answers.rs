@@ -10,7 +10,9 @@ use std::io::IoSlice;
 
 use crate::clock::Now;
 use crate::http::route::{MESSAGES_PATH, STREAM_PATH, WEBHOOK_PATH, canonical};
-use crate::http::{ErrorAnswer, Refusal, ReplyTo, Request, RequestReader, Status, Subscription};
+use crate::http::{
+    ErrorAnswer, Phase, Refusal, ReplyTo, Request, RequestReader, Status, Subscription,
+};
 use crate::hub::{NotStored, Receipt};
 use crate::limits::{
     LINGER_BYTES_MAX, LINGER_MS, RETRY_AFTER_S, RETRY_FULL_MS, RETRY_MS, STALL_MS,
@@ -41,7 +43,7 @@ impl<S: Socket> Shard<S> {
             State::Publishing(reader, to) => (reader, to),
             other => {
                 debug_assert!(false, "only a webhook is published");
-                self.set_state(slot, other);
+                self.set_state(slot, other, now);
                 return None;
             }
         };
@@ -183,22 +185,35 @@ impl<S: Socket> Shard<S> {
             return self.after_answer(slot, reader, then, now);
         }
         connection.deadline_ms = now.mono_ms + STALL_MS;
-        let rest = &self.answer[sent..];
-        if !self.has_room_for(rest.len() + reader.held_bytes()) {
-            // It reads nothing, and there is no room to wait for it.
-            self.tally.count(Counter::RefusedOverload, 1);
-            self.give_reader(reader);
-            self.close(slot);
-            return None;
-        }
         let answering = Answering {
-            bytes: rest.to_vec(),
+            bytes: self.answer[sent..].to_vec(),
             sent: 0,
-            reader,
+            reader: self.keep_reader(reader, then),
             then,
         };
-        self.set_state(slot, State::Answering(Box::new(answering)));
+        let state = State::Answering(Box::new(answering));
+        if self.make_room(slot, state.held_bytes(), now) {
+            self.set_state(slot, state, now);
+        } else {
+            // It reads nothing, and there is no room to wait for it.
+            self.tally.count(Counter::RefusedOverload, 1);
+            self.close(slot);
+        }
         None
+    }
+
+    /// Keeps a reader for as long as an answer waits, if anything is left for it to do.
+    fn keep_reader(
+        &mut self,
+        mut reader: Box<RequestReader>,
+        then: Then,
+    ) -> Option<Box<RequestReader>> {
+        if then == Then::Close || reader.is_between_requests() {
+            self.give_reader(reader);
+            return None;
+        }
+        reader.shrink();
+        Some(reader)
     }
 
     /// Goes on with an answer that the socket did not take whole. Returns the reader when the next
@@ -215,6 +230,7 @@ impl<S: Socket> Shard<S> {
                     self.tally.count(Counter::BytesSent, bytes as u64);
                     answering.sent += bytes;
                     connection.deadline_ms = now.mono_ms + STALL_MS;
+                    self.shares.note_progress(slot as u32, now.mono_ms);
                 }
                 Transfer::WouldBlock => return None,
                 Transfer::Failed => {
@@ -230,7 +246,8 @@ impl<S: Socket> Shard<S> {
         let State::Answering(answered) = self.take_state(slot) else {
             return None;
         };
-        self.after_answer(slot, answered.reader, answered.then, now)
+        let reader = answered.reader.unwrap_or_else(|| self.take_reader());
+        self.after_answer(slot, reader, answered.then, now)
     }
 
     fn after_answer(
@@ -242,10 +259,10 @@ impl<S: Socket> Shard<S> {
     ) -> Option<Box<RequestReader>> {
         match then {
             Then::Continue => {
-                let keep_alive_ms = self.settings.keep_alive.as_millis() as u64;
-                let connection = &mut self.connections[slot];
-                connection.deadline_ms = now.mono_ms + keep_alive_ms;
-                connection.socket.end_request();
+                // The body of a request that was told to go on, or has its answer, is still to come.
+                if reader.phase() == Phase::Head {
+                    self.end_request(slot, now);
+                }
                 Some(reader)
             }
             Then::Close => {
@@ -256,9 +273,18 @@ impl<S: Socket> Shard<S> {
         }
     }
 
+    /// A request is answered and read to its end, and the connection goes on.
+    pub(super) fn end_request(&mut self, slot: usize, now: Now) {
+        let keep_alive_ms = self.settings.keep_alive.as_millis() as u64;
+        let connection = &mut self.connections[slot];
+        connection.deadline_ms = now.mono_ms + keep_alive_ms;
+        connection.socket.end_request();
+    }
+
     /// Ends our side, and leaves the peer some time to read its answer.
     pub(super) fn half_close(&mut self, slot: usize, now: Now) {
         let connection = &mut self.connections[slot];
+        connection.socket.end_request();
         if connection.socket.shutdown_write().is_err() {
             return self.close(slot);
         }

@@ -26,23 +26,37 @@ pub struct Clients {
 
 /// How many connections an address holds. An address is in it for as long as it holds one, so it is
 /// bounded by the connections.
-type Places = HashMap<Origin, u32>;
+type Places = HashMap<ClientKey, u32>;
 
-/// What counts as one client: an IPv4 address, or the 64 bits of an IPv6 network, of which every
-/// customer has at least one to draw addresses from (RFC 6177).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Origin {
+/// What counts as one client, for limits and for shares. A proxy that names nobody is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum ClientKey {
+    /// An IPv4 address.
     V4([u8; 4]),
+    /// The first 64 bits of an IPv6 address: every customer has at least one such network to draw
+    /// addresses from (RFC 6177).
     V6(u64),
+    /// All connections by Unix sockets whose requests name nobody.
+    Local,
+    /// Connections that the peer has reset.
+    Unknown,
 }
 
-impl Origin {
-    fn of(address: IpAddr) -> Origin {
+impl ClientKey {
+    pub(super) fn of(client: Client) -> ClientKey {
+        match client {
+            Client::Address(address) => ClientKey::of_address(address),
+            Client::Local => ClientKey::Local,
+            Client::Unknown => ClientKey::Unknown,
+        }
+    }
+
+    fn of_address(address: IpAddr) -> ClientKey {
         match address.to_canonical() {
-            IpAddr::V4(address) => Origin::V4(address.octets()),
+            IpAddr::V4(address) => ClientKey::V4(address.octets()),
             IpAddr::V6(address) => {
                 // The upper half: a shift by 64 bits leaves nothing else.
-                Origin::V6((address.to_bits() >> 64) as u64)
+                ClientKey::V6((address.to_bits() >> 64) as u64)
             }
         }
     }
@@ -51,13 +65,13 @@ impl Origin {
 /// A connection's place among those of its address; given back when dropped.
 pub struct Place {
     places: Arc<Mutex<Places>>,
-    origin: Origin,
+    client: ClientKey,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut places = lock(&self.places);
-        if let Entry::Occupied(mut entry) = places.entry(self.origin) {
+        if let Entry::Occupied(mut entry) = places.entry(self.client) {
             *entry.get_mut() -= 1;
             if *entry.get() == 0 {
                 entry.remove();
@@ -123,9 +137,9 @@ impl Clients {
         let Some(most) = self.per_address_max else {
             return Claim::Unlimited;
         };
-        let origin = Origin::of(address);
+        let client = ClientKey::of_address(address);
         let mut places = lock(&self.places);
-        let held = places.entry(origin).or_insert(0);
+        let held = places.entry(client).or_insert(0);
         if *held >= most.saturating_add(ADDRESS_SURPLUS_MAX) {
             return Claim::Refused;
         }
@@ -134,7 +148,7 @@ impl Clients {
         drop(places);
         let place = Place {
             places: Arc::clone(&self.places),
-            origin,
+            client,
         };
         if is_over {
             Claim::Over(place)
@@ -144,7 +158,7 @@ impl Clients {
     }
 
     #[cfg(test)]
-    fn origins(&self) -> usize {
+    fn clients(&self) -> usize {
         lock(&self.places).len()
     }
 }
@@ -205,7 +219,7 @@ mod tests {
         let third = claim("192.0.2.1").unwrap();
         assert!(claim("192.0.2.1").is_none());
         drop((second, third));
-        assert_eq!(clients.origins(), 1, "who holds nothing is forgotten");
+        assert_eq!(clients.clients(), 1, "who holds nothing is forgotten");
 
         let _a = claim("2001:db8:0:1::1").unwrap();
         let _b = claim("2001:db8:0:1:ffff::2").unwrap();
@@ -217,10 +231,20 @@ mod tests {
     }
 
     #[test]
+    fn a_client_is_an_address_or_a_network_or_whoever_is_not_named() {
+        let key = |text: &str| ClientKey::of(Client::Address(ip(text)));
+        assert_eq!(key("::ffff:192.0.2.1"), key("192.0.2.1"));
+        assert_ne!(key("192.0.2.1"), key("192.0.2.2"));
+        assert_eq!(key("2001:db8:0:1::1"), key("2001:db8:0:1:ffff::2"));
+        assert_ne!(key("2001:db8:0:1::1"), key("2001:db8:0:2::1"));
+        assert_ne!(ClientKey::of(Client::Local), ClientKey::of(Client::Unknown));
+    }
+
+    #[test]
     fn without_a_limit_nothing_is_counted() {
         let clients = Clients::default();
         assert!(matches!(clients.claim(ip("192.0.2.1")), Claim::Unlimited));
-        assert_eq!(clients.origins(), 0);
+        assert_eq!(clients.clients(), 0);
         assert!(!clients.is_proxy(ip("127.0.0.1")));
     }
 

@@ -79,7 +79,8 @@ impl State {
 pub(super) struct Answering {
     pub(super) bytes: Vec<u8>,
     pub(super) sent: usize,
-    pub(super) reader: Box<RequestReader>,
+    /// There only if more of this request or of the next has come, or is still to come.
+    pub(super) reader: Option<Box<RequestReader>>,
     pub(super) then: Then,
 }
 
@@ -103,13 +104,15 @@ impl Then {
 }
 
 impl State {
-    /// Bytes allocated for what the connection is doing, beyond its slot.
+    /// Bytes allocated for what the connection is doing, beyond its slot, while it waits for its peer.
+    /// A webhook that waits for the hub is counted with those that are being published.
     pub(super) fn held_bytes(&self) -> usize {
         match self {
-            State::Idle | State::Lingering { .. } => 0,
-            State::Reading(reader, _) | State::Publishing(reader, _) => reader.held_bytes(),
+            State::Idle | State::Publishing(..) | State::Lingering { .. } => 0,
+            State::Reading(reader, _) => reader.held_bytes(),
             State::Answering(answering) => {
-                answering.bytes.capacity() + answering.reader.held_bytes()
+                let reader = answering.reader.as_ref();
+                answering.bytes.capacity() + reader.map_or(0, |reader| reader.held_bytes())
             }
             State::Waiting(waiting) => waiting.held_bytes(),
             State::Streaming(stream) => stream.own_bytes(),

@@ -151,12 +151,12 @@ impl<S: Socket> Shard<S> {
     }
 
     /// A stream's turn to end has come, or that of a request that waits.
-    pub(super) fn end_stream(&mut self, slot: usize, now: Now) {
+    pub(super) fn end_stream(&mut self, slot: usize) {
         let Some(connection) = self.connections.get(slot) else {
             return;
         };
         match &connection.state {
-            State::Waiting(_) => self.end_wait(slot, now),
+            State::Waiting(_) => self.wake(slot),
             // Cut off: what ends in good order before its time would be kept by a cache, and played
             // to clients that come back at once.
             State::Streaming(stream) if stream.is_shared() => {

@@ -1,14 +1,16 @@
 //! From a message to the connections that it concerns, slice by slice.
 //!
 //! Part of the shard. The path of a frame: `note_behind` (as it enters the log) → `sweep_slice` →
-//! `serve`, and from there to the stream (`streams`) or the request that waits (`requests`). Nothing
-//! here loops over all connections for one message.
+//! `serve`, and from there to the stream (`streams`). Requests that wait are only marked here:
+//! `history` answers them, in turns of their own. Nothing here loops over all connections for one
+//! message.
 
 use crate::clock::Now;
 use crate::limits::{SLICE_BYTES, SLICE_VISITS, SLICE_WRITES};
 use crate::log::SessionKey;
 use crate::shard::Shard;
 use crate::shard::connection::State;
+use crate::shard::place::{Holder, Place};
 use crate::shard::socket::Socket;
 use crate::shard::sweep::{Candidate, LapKind};
 
@@ -16,8 +18,12 @@ impl<S: Socket> Shard<S> {
     /// A frame has entered the log: whoever may see it may be behind.
     pub(super) fn note_behind(&mut self, session: Option<SessionKey>) {
         self.sweep.restart(LapKind::Everything);
+        self.waits.restart(LapKind::Everything);
         match session {
-            None => self.sweep.restart(LapKind::Filtered),
+            None => {
+                self.sweep.restart(LapKind::Filtered);
+                self.waits.restart(LapKind::Filtered);
+            }
             Some(key) => {
                 if self.log.begin_walk(key) {
                     self.sweep.enqueue_session(key);
@@ -33,7 +39,7 @@ impl<S: Socket> Shard<S> {
             let Some(candidate) = self.sweep.next() else {
                 return;
             };
-            let Some(slot) = self.slot_of_candidate(candidate) else {
+            let Some(slot) = self.slot_of_candidate(candidate, Holder::Stream) else {
                 continue;
             };
             if let Some(sent_bytes) = self.serve(slot, now) {
@@ -46,13 +52,18 @@ impl<S: Socket> Shard<S> {
         }
     }
 
-    /// The connection that the sweep means; none if it is gone, or a walk is over.
-    fn slot_of_candidate(&mut self, candidate: Candidate) -> Option<usize> {
+    /// The connection that the sweep of these holders means; none if it is gone, or a walk is over.
+    pub(super) fn slot_of_candidate(
+        &mut self,
+        candidate: Candidate,
+        holder: Holder,
+    ) -> Option<usize> {
         match candidate {
             Candidate::Lapped(slot) => Some(slot as usize),
             Candidate::Queued(slot) => {
                 // The slot may have another tenant by now, whose turn this is not.
-                let place = self.place_mut(slot as usize).filter(|place| place.queued)?;
+                let is_its_turn = |place: &&mut Place| place.queued && place.holder == holder;
+                let place = self.place_mut(slot as usize).filter(is_its_turn)?;
                 place.queued = false;
                 Some(slot as usize)
             }
@@ -66,15 +77,14 @@ impl<S: Socket> Shard<S> {
         }
     }
 
-    /// Sends a stream what it lacks, or answers a request that waits if there is something to tell.
-    /// Tells how many bytes that came to if there was anything to do.
+    /// Sends a stream what it lacks, and tells how many bytes went out if that took a write. A
+    /// request of the same session that waits is left to its own sweep.
     fn serve(&mut self, slot: usize, now: Now) -> Option<usize> {
         match &self.connections.get(slot)?.state {
             State::Streaming(_) => self.serve_stream(slot, now),
-            State::Waiting(waiting) if self.has_news(waiting) => {
-                let before = self.history_bytes;
-                self.end_wait(slot, now);
-                Some(self.history_bytes - before)
+            State::Waiting(_) => {
+                self.enqueue(slot);
+                None
             }
             _ => None,
         }

@@ -1,25 +1,31 @@
 //! The history by request: answers at once, or when there is something to tell.
 //!
 //! Part of the shard, called by `requests`, for clients that no stream reaches. The path of a request:
-//! `read_history` → (`wait`, with a place among the streams → woken by a message, a deadline or the
-//! drain → `answer_waiting`) → `send_answer`. Never reads a request, and never wakes one by itself.
+//! `read_history` → (`wait`, with a place in a sweep → visited after a message, or due by a deadline,
+//! a hang-up or the drain → `answer_waiting`) → `send_answer`.
+//!
+//! An answer may be a MiB where its request is a hundred bytes, and thousands may wait for the same
+//! message. So history has turns of its own ([`Shard::answer_next_history`]), of requests that were
+//! put off and of those that wait, with a budget of bytes in each turn of the shard. Never reads a
+//! request.
 
 use crate::clock::Now;
 use crate::http::{RequestReader, etag};
-use crate::limits::{HISTORY_ANSWER_BYTES_MAX, HISTORY_SLICE_BYTES};
-use crate::log::{Page, View};
-use crate::metrics::Endpoint;
+use crate::limits::{
+    ANSWER_KEEP_BYTES, HISTORY_ANSWER_BYTES_MAX, HISTORY_TURN_BYTES, WAITS_PER_LOOK,
+};
+use crate::log::View;
+use crate::metrics::{Counter, Endpoint};
 use crate::shard::Shard;
 use crate::shard::connection::{State, Then};
-use crate::shard::place::Place;
+use crate::shard::pages::Representation;
+use crate::shard::place::{Holder, Place};
 use crate::shard::socket::Socket;
 use crate::shard::waiting::{HistoryRequest, Since, Waiting};
-use crate::sse::event_id::EventId;
-use crate::sse::frame::{self, Framing};
 
-/// An answer's body and what is to be known of it.
-struct Encoded {
-    body: Vec<u8>,
+/// An answer, before its body is encoded.
+struct Answer {
+    representation: Representation,
     etag: String,
     /// The client has this very body.
     is_known: bool,
@@ -27,8 +33,8 @@ struct Encoded {
     is_idle: bool,
 }
 
-/// What everyone may see is the same for everyone: a shared cache in front takes a crowd that polls
-/// off this server, and is at most a second late.
+/// What everyone may see is the same for everyone: a shared cache in front answers most polls, and is
+/// at most a second late.
 const PUBLIC: &str = "public, max-age=0, s-maxage=1";
 const PRIVATE: &str = "private, no-store";
 
@@ -43,17 +49,17 @@ impl<S: Socket> Shard<S> {
         now: Now,
     ) -> Option<Box<RequestReader>> {
         let view = self.hold_view(&request.view);
-        let encoded = self.encode_history(view, &request);
+        let answer = self.look_up(view, &request);
         let tags_bytes = request.if_none_match.as_ref().map_or(0, |tags| tags.len());
-        let has_room = self.has_room_for(reader.held_bytes() + tags_bytes);
+        let has_room = self.make_room(slot, reader.held_bytes() + tags_bytes, now);
         let may_wait = request.wait_ms > 0 && self.drain.is_none() && has_room;
-        if encoded.is_idle && may_wait && !self.connections[slot].hung_up {
+        if answer.is_idle && may_wait && !self.connections[slot].hung_up {
             self.wait(slot, view, reader, request, now);
             return None;
         }
         self.release_view(view);
-        self.answer_history(&request, &encoded);
-        self.send_answer(slot, reader, Then::after(request.to), now)
+        self.answer_history(&request, &answer);
+        self.send_history(slot, reader, Then::after(request.to), now)
     }
 
     /// Answers a request that waits: there is something to tell, or it is time to say that there is
@@ -62,28 +68,91 @@ impl<S: Socket> Shard<S> {
         let mut waiting = match self.take_state(slot) {
             State::Waiting(waiting) => *waiting,
             other => {
-                self.set_state(slot, other);
+                self.set_state(slot, other, now);
                 return None;
             }
         };
         waiting.request.to.keep_alive &= self.drain.is_none();
-        let encoded = self.encode_history(waiting.place.view, &waiting.request);
+        let answer = self.look_up(waiting.place.view, &waiting.request);
         self.forget_place(slot, &waiting.place);
-        self.waiting -= 1;
-        self.answer_history(&waiting.request, &encoded);
+        self.answer_history(&waiting.request, &answer);
         let reader = waiting.reader.unwrap_or_else(|| self.take_reader());
         let then = Then::after(waiting.request.to);
-        self.send_answer(slot, reader, then, now)
+        self.send_history(slot, reader, then, now)
     }
 
-    /// Whether something has come that a request waits for.
-    pub(super) fn has_news(&self, waiting: &Waiting) -> bool {
-        self.log.has_news(waiting.place.view, &waiting.end)
+    /// Makes a request that waits due, if that is what the connection does.
+    pub(super) fn wake(&mut self, slot: usize) {
+        if let Some(connection) = self.connections.get_mut(slot)
+            && let State::Waiting(waiting) = &mut connection.state
+        {
+            waiting.is_due = true;
+            self.enqueue(slot);
+        }
     }
 
-    /// Whether no more histories are to be encoded before streams have been served.
+    /// Whether a request for the history is not to be answered in this turn any more.
     pub(super) fn is_history_put_off(&self) -> bool {
-        self.history_bytes >= HISTORY_SLICE_BYTES
+        self.history_bytes >= HISTORY_TURN_BYTES
+    }
+
+    /// Leaves a connection, whose next request is for the history, to
+    /// [`Shard::answer_next_history`].
+    pub(super) fn put_off_history(&mut self, slot: usize) {
+        let token = self.token_of(slot);
+        if !std::mem::replace(&mut self.connections[slot].is_unfinished, true) {
+            self.put_off.push_back(token);
+        }
+    }
+
+    /// Whether requests for the history are put off, or some that wait are to be looked at.
+    pub(super) fn has_history_work(&self) -> bool {
+        !self.put_off.is_empty() || !self.waits.is_idle()
+    }
+
+    /// Goes on with one request for the history: the first that was put off, or the next of those
+    /// that wait and may be answered now, by turns. Tells how many bytes of answers that made, or
+    /// `None` when there is nothing to do. One that is put off again is not tried twice in a turn, as
+    /// long as the caller stops at [`HISTORY_TURN_BYTES`].
+    pub fn answer_next_history(&mut self, now: Now) -> Option<usize> {
+        if !self.has_history_work() {
+            return None;
+        }
+        let spent = std::mem::take(&mut self.history_bytes);
+        self.is_turn_of_waits = !self.is_turn_of_waits;
+        if self.put_off.is_empty() || (self.is_turn_of_waits && !self.waits.is_idle()) {
+            self.answer_next_wait(now);
+        } else if let Some(token) = self.put_off.pop_front() {
+            self.take_up(token, now);
+        }
+        Some(std::mem::replace(&mut self.history_bytes, spent))
+    }
+
+    /// Answers the next request that waits, if one of the next few may be answered.
+    fn answer_next_wait(&mut self, now: Now) {
+        for _ in 0..WAITS_PER_LOOK {
+            let Some(candidate) = self.waits.next() else {
+                return;
+            };
+            let slot = self.slot_of_candidate(candidate, Holder::Wait);
+            if let Some(slot) = slot.filter(|&slot| self.may_answer(slot)) {
+                return self.end_wait(slot, now);
+            }
+        }
+    }
+
+    /// Whether a request waits no longer.
+    fn may_answer(&self, slot: usize) -> bool {
+        match self
+            .connections
+            .get(slot)
+            .map(|connection| &connection.state)
+        {
+            Some(State::Waiting(waiting)) => {
+                waiting.is_due || self.log.has_news(waiting.place.view, &waiting.end)
+            }
+            _ => false,
+        }
     }
 
     fn wait(
@@ -102,17 +171,18 @@ impl<S: Socket> Shard<S> {
         };
         self.connections[slot].deadline_ms = now.mono_ms + request.wait_ms;
         let waiting = Waiting {
-            place: Place::new(view),
+            place: Place::new(view, Holder::Wait),
             end: self.log.end(view),
+            is_due: false,
             request,
             reader,
         };
-        self.set_state(slot, State::Waiting(Box::new(waiting)));
-        self.waiting += 1;
-        self.take_place(slot, view);
+        self.set_state(slot, State::Waiting(Box::new(waiting)), now);
+        self.take_place(slot, view, Holder::Wait);
     }
 
-    fn encode_history(&mut self, view: View, request: &HistoryRequest) -> Encoded {
+    /// What a request is to be answered with. Encodes nothing.
+    fn look_up(&self, view: View, request: &HistoryRequest) -> Answer {
         let after = match request.since {
             Since::Start | Since::Unknown => None,
             Since::Seq(seq) => Some(seq),
@@ -120,75 +190,64 @@ impl<S: Socket> Shard<S> {
         let page = self
             .log
             .page(view, after, request.limit, HISTORY_ANSWER_BYTES_MAX);
-        let body = self.encode_page(&page, after, request.since);
-        self.history_bytes += body.len();
-        let etag = etag::of(&body);
+        let representation = Representation::new(self.epoch, page, request.since);
+        let etag = representation.etag();
         let known = request.if_none_match.as_deref();
         let is_known = known.is_some_and(|tags| etag::any_matches(tags, &etag));
-        let has_reset = !page.is_resumed && !matches!(request.since, Since::Start);
-        Encoded {
-            body,
+        Answer {
+            is_idle: is_known || representation.is_empty(),
+            representation,
             etag,
             is_known,
-            is_idle: is_known || (page.seqs.is_empty() && page.missed == 0 && !has_reset),
         }
-    }
-
-    fn encode_page(&self, page: &Page, after: Option<u64>, since: Since) -> Vec<u8> {
-        let mut body = b"{\"messages\":[".to_vec();
-        let mut event = Vec::new();
-        for (index, &seq) in page.seqs.iter().enumerate() {
-            if index > 0 {
-                body.push(b',');
-            }
-            event.clear();
-            self.log.copy_message(seq, Framing::Bare, &mut event);
-            frame::push_entry(&mut body, &event);
-        }
-        let last = page.seqs.last().copied();
-        let last = last.or(after.filter(|_| page.is_resumed));
-        let last_event_id = match last.map(|seq| EventId {
-            epoch: self.epoch,
-            seq,
-        }) {
-            Some(id) => format!("\"{id}\""),
-            None => "null".into(),
-        };
-        let (missed, more) = (page.missed, page.more);
-        let reset = !page.is_resumed && !matches!(since, Since::Start);
-        body.extend_from_slice(
-            format!(
-                "],\"lastEventId\":{last_event_id},\"reset\":{reset},\"missed\":{missed},\"more\":{more}}}"
-            )
-            .as_bytes(),
-        );
-        body
     }
 
     /// Puts the answer into `Shard::answer`. An empty one after a wait is not to be stored: it would
     /// be served to the next wait at once, and the client would ask as fast as it can.
-    fn answer_history(&mut self, request: &HistoryRequest, encoded: &Encoded) {
-        let status = if encoded.is_known { 304 } else { 200 };
+    fn answer_history(&mut self, request: &HistoryRequest, answer: &Answer) {
+        let status = if answer.is_known { 304 } else { 200 };
         self.tally.count_request(Endpoint::Messages, status);
-        let is_shared = request.is_public && !(encoded.is_idle && request.wait_ms > 0);
+        let is_shared = request.is_public && !(answer.is_idle && request.wait_ms > 0);
         let cache_control = if is_shared { PUBLIC } else { PRIVATE };
         let fields = [
-            ("ETag", encoded.etag.as_str()),
+            ("ETag", answer.etag.as_str()),
             ("Access-Control-Expose-Headers", "ETag"),
             ("Cache-Control", cache_control),
             // One that presents a secret must not be given what was stored for one that did not.
             ("Vary", "X-Webhook-Secret"),
             ("X-Content-Type-Options", "nosniff"),
         ];
-        let content = (!encoded.is_known).then_some(("Content-Type", "application/json"));
+        let content = (!answer.is_known).then_some(("Content-Type", "application/json"));
         let fields = fields.into_iter().chain(content);
         self.answer.clear();
-        self.responder.representation(
-            request.to,
-            encoded.is_known,
-            fields,
-            &encoded.body,
-            &mut self.answer,
-        );
+        let (to, out) = (request.to, &mut self.answer);
+        if answer.is_known {
+            self.responder.representation(to, true, fields, &[], out);
+        } else if to.head_only {
+            let body_bytes = answer.representation.body_bytes(&self.log);
+            self.responder
+                .representation_head(to, fields, body_bytes, out);
+        } else {
+            let (body, is_new) = self.encoded.body(&answer.representation, &self.log);
+            self.tally
+                .count(Counter::HistoryEncodings, u64::from(is_new));
+            self.responder.representation(to, false, fields, body, out);
+        }
+        self.history_bytes += self.answer.len();
+    }
+
+    /// Sends the answer, and gives back the room that a long one took.
+    fn send_history(
+        &mut self,
+        slot: usize,
+        reader: Box<RequestReader>,
+        then: Then,
+        now: Now,
+    ) -> Option<Box<RequestReader>> {
+        let reader = self.send_answer(slot, reader, then, now);
+        if self.answer.capacity() > ANSWER_KEEP_BYTES {
+            self.answer = Vec::new();
+        }
+        reader
     }
 }

@@ -4,10 +4,12 @@
 //! with what it found and what time it is. Nothing in a [`Shard`] is shared with another thread, has a
 //! clock or knows `mio`, so a bench or a simulation drives it the same way with sockets of its own.
 //!
-//! A turn: [`Shard::ready`] for every event, [`Shard::resume_next`] for who had more to read,
+//! A turn: [`Shard::ready`] for every event, [`Shard::resume_next`] for connections that had more to
+//! read, [`Shard::answer_next_history`] for requests that were put off or have waited,
 //! [`Shard::publish`] for the webhooks they brought, [`Shard::deliver`] for the batches the hub sent,
 //! [`Shard::answer_webhooks`] for the receipts, [`Shard::tick`] for what is due, [`Shard::sweep`] for
-//! one slice of writes. In a turn that takes long, all from `publish` on comes several times.
+//! one slice of writes, [`Shard::end_turn`]. In a turn that takes long, all from `publish` to `sweep`
+//! comes several times.
 //!
 //! The parts. Calls run from here downwards, and a part that is done with a connection returns what
 //! is to follow; only `close`, the end of every connection, is called from anywhere.
@@ -17,7 +19,9 @@
 //! - `requests`: from bytes to decisions.
 //! - `streams`: from frames to bytes; `history`: the same for requests, which may wait for a frame.
 //! - `answers`: from decisions to bytes.
-//! - `place`: the lists of those whom a message wakes.
+//! - `pages`: what requests for the history are answered with.
+//! - `place`: the lists of the connections that a message concerns; `shares`: what connections hold, by
+//!   client.
 //! - `connection`, `stream`, `waiting`: the state of each.
 //! - `sweep`, `phases`: who is served next, and when what is due.
 //! - `socket`: what a shard needs of a connection; `wire`, `tls`, `client`: what the reactor
@@ -31,10 +35,12 @@ pub mod doorbell;
 mod drain;
 mod fanout;
 mod history;
+mod pages;
 mod phases;
 mod place;
 pub mod reactor;
 mod requests;
+mod shares;
 mod socket;
 mod stream;
 mod streams;
@@ -56,7 +62,7 @@ use crate::hub::{Batch, Hub, NotStored, Receipt, SenderId};
 use crate::limits::{
     FANOUT_RETRY_MS, HEARTBEAT_PATIENCE_PHASES, HEARTBEAT_PHASES, HEARTBEAT_RUN,
     PATROL_INTERVAL_MS, PATROL_PHASES, PATROL_RUN, POOLED_READERS_MAX, PUBLISHING_BYTES_MAX,
-    READ_BYTES, REQUEST_DEADLINE_MS,
+    READ_BYTES, REQUEST_DEADLINE_MS, SMALL_REQUEST_BYTES_MAX,
 };
 use crate::log::LiveLog;
 use crate::message::Draft;
@@ -66,7 +72,9 @@ use connection::{Connection, State};
 pub use connection::{Role, Token};
 pub use drain::Departure;
 use drain::{Drain, Intake};
+use pages::Encoded;
 use phases::Phases;
+use shares::Shares;
 pub use socket::Socket;
 use sweep::Sweep;
 
@@ -104,13 +112,14 @@ pub struct Shard<S> {
     last_generation: u32,
     /// Connections over the limit.
     surplus: usize,
-    /// What the connections hold together, as [`State::held_bytes`] has it.
-    held_bytes: usize,
+    /// What the connections hold, as [`State::held_bytes`] has it.
+    shares: Shares,
     /// Connections within it that are gone, since the last look.
     guests_closed: usize,
+    /// Streams that are behind.
     sweep: Sweep,
-    /// Requests for the history that wait. They have a place in the sweep, as streams have.
-    waiting: usize,
+    /// Requests for the history that wait, and may be answered now.
+    waits: Sweep,
     /// When a stream's heartbeat may go out with a message, and when it goes out by itself.
     heartbeats_due: Phases,
     heartbeats_last: Phases,
@@ -127,14 +136,20 @@ pub struct Shard<S> {
     drafts: VecDeque<Draft>,
     publishers: VecDeque<Publisher>,
     outcomes: Vec<Result<Receipt, NotStored>>,
-    /// Bytes of these webhooks and of the readers that hold what follows them.
+    /// Bytes of the webhooks that are not answered, and of their readers.
     publishing_bytes: usize,
     /// What the hub knows this shard by when it brings outcomes later.
     sender: SenderId,
     /// When the webhooks were read that this turn has answered, in monotonic microseconds.
     answered_us: Vec<u64>,
-    /// Bytes of history that were encoded since the last slice of the sweep.
+    /// Bytes of answers with history that were made in this turn.
     history_bytes: usize,
+    /// Connections whose next request is for the history, and was put off.
+    put_off: VecDeque<Token>,
+    /// Whose turn it was last: of requests that wait, or of those that were put off.
+    is_turn_of_waits: bool,
+    /// The page of the history that was encoded last.
+    encoded: Encoded,
     /// How many publishers the metrics know of.
     waiting_told: i64,
     storage_fails: bool,
@@ -162,6 +177,8 @@ struct Publisher {
     token: Token,
     /// When it was read, in monotonic microseconds.
     read_us: u64,
+    /// What it counts in [`Shard::publishing_bytes`].
+    bytes: usize,
 }
 
 /// What the kernel says of a connection's socket.
@@ -196,6 +213,7 @@ impl<S: Socket> Shard<S> {
         let (first_seq, history) = hub.history_batch();
         let log_bytes = settings.log_bytes_min.max(hub.history_bytes_max());
         let responder = Responder::new(settings.allow_origin.clone(), now.wall());
+        let shares = Shares::new(settings.held_bytes_max);
         let mut shard = Shard {
             settings,
             epoch: hub.epoch(),
@@ -204,10 +222,10 @@ impl<S: Socket> Shard<S> {
             slots_used: 0,
             last_generation: 0,
             surplus: 0,
-            held_bytes: 0,
+            shares,
             guests_closed: 0,
             sweep: Sweep::default(),
-            waiting: 0,
+            waits: Sweep::default(),
             heartbeats_due: Phases::new(
                 HEARTBEAT_PHASES,
                 HEARTBEAT_RUN,
@@ -234,6 +252,9 @@ impl<S: Socket> Shard<S> {
             sender: hub.new_sender(),
             answered_us: Vec::new(),
             history_bytes: 0,
+            put_off: VecDeque::new(),
+            is_turn_of_waits: false,
+            encoded: Encoded::default(),
             waiting_told: 0,
             storage_fails: false,
             hub_was_full: false,
@@ -309,8 +330,8 @@ impl<S: Socket> Shard<S> {
                 self.read_requests(slot, now);
             }
             State::Answering(_) if readiness.writable => self.answer_on(slot, now),
-            // Whoever has ended its side may still read; if not, the answer will show it.
-            State::Waiting(_) if connection.hung_up => self.end_wait(slot, now),
+            // A peer that has ended its side may still read; if not, the answer will show it.
+            State::Waiting(_) if connection.hung_up => self.wake(slot),
             State::Idle
             | State::Reading(..)
             | State::Publishing(..)
@@ -330,6 +351,7 @@ impl<S: Socket> Shard<S> {
                 .append(frame.seq, frame.session, frame.bytes, frame.chunk);
             self.note_behind(session);
         }
+        self.encoded.forget();
         self.outcomes
             .extend(batch.outcomes_for(self.sender).cloned());
         if let Some(shared) = batch.shared_history() {
@@ -352,9 +374,6 @@ impl<S: Socket> Shard<S> {
             &mut self.outcomes,
         );
         self.hub_was_full = !self.drafts.is_empty();
-        if !self.hub_was_full {
-            self.publishing_bytes = 0;
-        }
         self.tally
             .count(Counter::PublishWaits, u64::from(self.hub_was_full));
     }
@@ -366,10 +385,12 @@ impl<S: Socket> Shard<S> {
         let mut outcomes = std::mem::take(&mut self.outcomes);
         let answered = outcomes.len();
         for outcome in outcomes.drain(..) {
-            let Some(Publisher { token, read_us }) = self.publishers.pop_front() else {
+            let Some(publisher) = self.publishers.pop_front() else {
                 debug_assert!(false, "an outcome of nobody's webhook");
                 break;
             };
+            let Publisher { token, read_us, .. } = publisher;
+            self.publishing_bytes -= publisher.bytes;
             self.answered_us.push(read_us);
             if let Some(slot) = self.slot_of(token) {
                 let answered = self.answer_webhook(slot, &outcome, now);
@@ -399,11 +420,14 @@ impl<S: Socket> Shard<S> {
 
     /// Goes on with the one of them that has waited longest; if it is not done then, it is the last.
     pub fn resume_next(&mut self, now: Now) {
-        let Some(slot) = self
-            .unfinished
-            .pop_front()
-            .and_then(|token| self.slot_of(token))
-        else {
+        if let Some(token) = self.unfinished.pop_front() {
+            self.take_up(token, now);
+        }
+    }
+
+    /// Goes on with a connection that was left for later.
+    fn take_up(&mut self, token: Token, now: Now) {
+        let Some(slot) = self.slot_of(token) else {
             return;
         };
         let connection = &mut self.connections[slot];
@@ -442,7 +466,7 @@ impl<S: Socket> Shard<S> {
                 .is_some_and(|ends_ms| now.mono_ms >= ends_ms);
             drain.idle_ends_ms = drain.idle_ends_ms.filter(|_| !is_idle_over);
             for slot in drain.ends.turn(now.mono_ms, slots) {
-                self.end_stream(slot, now);
+                self.end_stream(slot);
             }
             if is_idle_over {
                 self.close_idle(now);
@@ -459,6 +483,10 @@ impl<S: Socket> Shard<S> {
             self.sweep_began_us = Some(now.mono_us);
         }
         self.sweep_slice(now);
+    }
+
+    /// Ends a turn: the next may make as much history again.
+    pub fn end_turn(&mut self) {
         self.history_bytes = 0;
     }
 
@@ -489,10 +517,10 @@ impl<S: Socket> Shard<S> {
     pub fn idle_ms(&self, now: Now) -> Option<u64> {
         // Webhooks that came with an answer, pipelined behind another, are for the next turn.
         let has_fresh_drafts = self.has_drafts() && !self.hub_was_full;
-        // Who waits for the hub with them would only be put off again.
-        let is_put_off = self.hub_was_full && self.publishing_bytes > PUBLISHING_BYTES_MAX;
+        // Connections that are not read before the hub has spoken would only be put off again.
+        let is_put_off = self.publishing_bytes > PUBLISHING_BYTES_MAX;
         let has_unfinished = !self.unfinished.is_empty() && !is_put_off;
-        if !self.sweep.is_idle() || has_unfinished || has_fresh_drafts {
+        if !self.sweep.is_idle() || has_unfinished || has_fresh_drafts || self.has_history_work() {
             return Some(0);
         }
         // The other shards make room every turn.
@@ -539,7 +567,7 @@ impl<S: Socket> Shard<S> {
 
     /// Open streams.
     pub fn streams(&self) -> usize {
-        self.sweep.streams() - self.waiting
+        self.sweep.members()
     }
 
     /// Sessions that have a stream here or a frame in the live log.
@@ -550,14 +578,18 @@ impl<S: Socket> Shard<S> {
     /// What the connections hold beyond their slots. Looks at every one of them.
     pub fn holdings(&self) -> Holdings {
         let mut holdings = Holdings::default();
-        let mut held_bytes = 0;
-        for (_, connection) in &self.connections {
-            held_bytes += connection.state.held_bytes();
+        let mut holding = 0;
+        for (slot, connection) in &self.connections {
+            let held_bytes = connection.state.held_bytes();
+            let is_small = held_bytes <= SMALL_REQUEST_BYTES_MAX;
+            let counted_bytes = if is_small { 0 } else { held_bytes };
+            debug_assert_eq!(self.shares.held_bytes(slot), counted_bytes);
+            holding += usize::from(!is_small);
             match &connection.state {
                 State::Idle | State::Lingering { .. } => {}
                 State::Reading(..) | State::Publishing(..) => holdings.readers += 1,
                 State::Answering(answering) => {
-                    holdings.readers += 1;
+                    holdings.readers += usize::from(answering.reader.is_some());
                     holdings.answer_bytes += answering.bytes.capacity();
                 }
                 State::Waiting(waiting) => {
@@ -566,26 +598,28 @@ impl<S: Socket> Shard<S> {
                 State::Streaming(stream) => holdings.own_bytes += stream.own_bytes(),
             }
         }
-        debug_assert_eq!(held_bytes, self.held_bytes);
+        debug_assert_eq!(self.shares.connections(), holding);
         holdings
     }
 
-    /// Puts a connection into a state, and counts what it holds there.
-    fn set_state(&mut self, slot: usize, state: State) {
-        self.held_bytes += state.held_bytes();
+    /// Puts a connection, which was idle, into a state, and reports what it holds there.
+    fn set_state(&mut self, slot: usize, state: State, now: Now) {
         self.connections[slot].state = state;
+        self.note_held(slot, now);
     }
 
     /// Takes a connection out of its state.
     fn take_state(&mut self, slot: usize) -> State {
         let state = std::mem::replace(&mut self.connections[slot].state, State::Idle);
-        self.held_bytes -= state.held_bytes();
+        self.release_held(slot, &state);
         state
     }
 
-    /// Whether so many more bytes may be held.
-    fn has_room_for(&self, bytes: usize) -> bool {
-        self.held_bytes + bytes <= self.settings.held_bytes_max
+    /// What a connection held in a state, it holds no more.
+    fn release_held(&mut self, slot: usize, state: &State) {
+        if state.held_bytes() > SMALL_REQUEST_BYTES_MAX {
+            self.shares.release(slot as u32);
+        }
     }
 
     fn slot_of(&self, token: Token) -> Option<usize> {
@@ -628,7 +662,7 @@ impl<S: Socket> Shard<S> {
             // It was us who did not read.
             State::Idle | State::Reading(..) if self.intake == Intake::Held => {}
             State::Reading(..) => self.refuse_slow(slot, now),
-            State::Waiting(_) => self.end_wait(slot, now),
+            State::Waiting(_) => self.wake(slot),
             State::Streaming(stream) if stream.blocked => {
                 self.close_stream(slot, Counter::StreamsStalled);
             }
@@ -667,20 +701,23 @@ impl<S: Socket> Shard<S> {
 
     fn take_out(&mut self, slot: usize) -> Connection<S> {
         let mut connection = self.connections.remove(slot);
-        self.held_bytes -= connection.state.held_bytes();
-        match std::mem::replace(&mut connection.state, State::Idle) {
-            State::Streaming(stream) => self.forget_stream(slot, &stream),
-            State::Reading(reader, _) | State::Publishing(reader, _) => self.give_reader(reader),
-            State::Answering(answering) => self.give_reader(answering.reader),
-            State::Waiting(waiting) => {
-                self.waiting -= 1;
-                self.forget_place(slot, &waiting.place);
-                waiting
-                    .reader
-                    .into_iter()
-                    .for_each(|reader| self.give_reader(reader));
+        let state = std::mem::replace(&mut connection.state, State::Idle);
+        self.release_held(slot, &state);
+        let reader = match state {
+            State::Streaming(stream) => {
+                self.forget_stream(slot, &stream);
+                None
             }
-            State::Idle | State::Lingering { .. } => {}
+            State::Reading(reader, _) | State::Publishing(reader, _) => Some(reader),
+            State::Answering(answering) => answering.reader,
+            State::Waiting(waiting) => {
+                self.forget_place(slot, &waiting.place);
+                waiting.reader
+            }
+            State::Idle | State::Lingering { .. } => None,
+        };
+        if let Some(reader) = reader {
+            self.give_reader(reader);
         }
         self.tally.shift(Gauge::Connections, -1);
         match connection.role {

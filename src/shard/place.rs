@@ -1,18 +1,29 @@
-//! The place of a connection among those that a message wakes.
+//! The place of a connection among those that a message concerns.
 //!
 //! Part of the shard. Held by streams and by requests that wait for a message, and kept here: in the
-//! lap of the view, and in the list of the session if the view has one. Never serves anybody:
-//! `fanout` does.
+//! lap of the view, and in the list of the session if the view has one. Streams and waiting requests
+//! have a sweep each, so that neither holds up the other; the list of a session is of both. Never
+//! serves a connection: `fanout` and `history` do.
 
 use crate::http;
 use crate::log::{NO_SLOT, SessionKey, View};
 use crate::shard::Shard;
 use crate::shard::socket::Socket;
-use crate::shard::sweep::{LapIndex, LapKind};
+use crate::shard::sweep::{LapIndex, LapKind, Sweep};
+
+/// What has a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holder {
+    /// A stream.
+    Stream,
+    /// A request for the history that waits.
+    Wait,
+}
 
 /// See the module's description.
 pub(super) struct Place {
     pub(super) view: View,
+    pub(super) holder: Holder,
     /// Where it is in the sweep's lap.
     pub(super) lap_index: LapIndex,
     /// Its neighbours in the list of its session.
@@ -24,9 +35,10 @@ pub(super) struct Place {
 
 impl Place {
     /// A place in no list yet.
-    pub(super) fn new(view: View) -> Place {
+    pub(super) fn new(view: View, holder: Holder) -> Place {
         Place {
             view,
+            holder,
             lap_index: 0,
             session_previous: NO_SLOT,
             session_next: NO_SLOT,
@@ -60,10 +72,18 @@ impl<S: Socket> Shard<S> {
         }
     }
 
+    /// The sweep over the holders of one kind.
+    pub(super) fn sweep_of(&mut self, holder: Holder) -> &mut Sweep {
+        match holder {
+            Holder::Stream => &mut self.sweep,
+            Holder::Wait => &mut self.waits,
+        }
+    }
+
     /// Puts a connection, whose state has a place for a view that is held, among those that messages
-    /// of this view wake.
-    pub(super) fn take_place(&mut self, slot: usize, view: View) {
-        let lap_index = self.sweep.join(LapKind::of(view), slot as u32);
+    /// of this view concern.
+    pub(super) fn take_place(&mut self, slot: usize, view: View, holder: Holder) {
+        let lap_index = self.sweep_of(holder).join(LapKind::of(view), slot as u32);
         if let Some(place) = self.place_mut(slot) {
             place.lap_index = lap_index;
         }
@@ -74,7 +94,8 @@ impl<S: Socket> Shard<S> {
 
     /// Takes a place, which no state holds any more, out of all lists, and releases its view.
     pub(super) fn forget_place(&mut self, slot: usize, place: &Place) {
-        let moved = self.sweep.leave(LapKind::of(place.view), place.lap_index);
+        let lap = LapKind::of(place.view);
+        let moved = self.sweep_of(place.holder).leave(lap, place.lap_index);
         if let Some(moved) = moved
             && let Some(other) = self.place_mut(moved as usize)
         {
@@ -88,13 +109,14 @@ impl<S: Socket> Shard<S> {
         }
     }
 
-    /// Puts a connection into the sweep's queue.
+    /// Puts a connection into the queue of its sweep.
     pub(super) fn enqueue(&mut self, slot: usize) {
         if let Some(place) = self.place_mut(slot)
             && !place.queued
         {
             place.queued = true;
-            self.sweep.enqueue(slot as u32);
+            let holder = place.holder;
+            self.sweep_of(holder).enqueue(slot as u32);
         }
     }
 

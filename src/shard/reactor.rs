@@ -17,9 +17,9 @@ use crate::clock::{Clock, Now};
 use crate::handover::successor::Heir;
 use crate::hub::{Batch, Hub, Outlet};
 use crate::limits::{
-    ACCEPTS_PER_TURN, ARRIVALS_MAX, INBOX_BATCHES_MAX, NEWCOMERS_PER_TURN, REGULARS_PER_LOOK,
-    REGULARS_PER_TURN, SURPLUS_CONNECTIONS_MAX, SWEEP_YOUNG_US, WORK_SLICE_BEHIND_US,
-    WORK_SLICE_US,
+    ACCEPTS_PER_TURN, ARRIVALS_MAX, HISTORY_TURN_BYTES, INBOX_BATCHES_MAX, NEWCOMERS_PER_TURN,
+    REGULARS_PER_LOOK, REGULARS_PER_TURN, SURPLUS_CONNECTIONS_MAX, SWEEP_YOUNG_US,
+    WORK_SLICE_BEHIND_US, WORK_SLICE_US,
 };
 use crate::metrics::{Counter, Metrics, Timing};
 use crate::shard::accept::{Accepted, Bound, Listener};
@@ -275,10 +275,12 @@ impl Reactor {
         }
         self.accept(shard, hub, clock, &mut slice);
         self.resume_unfinished(shard, hub, clock, &mut slice);
+        self.answer_histories(shard, hub, clock, &mut slice);
         self.run_errands(shard, hub, clock, &mut slice);
         self.serve(shard, hub, clock, slice.now);
         self.tell_held(shard);
         self.give_away(shard);
+        shard.end_turn();
         self.load.fetch_sub(shard.take_closed(), Ordering::Relaxed);
     }
 
@@ -366,6 +368,27 @@ impl Reactor {
         for _ in 0..shard.unfinished().min(NEWCOMERS_PER_TURN) {
             shard.resume_next(slice.now);
             self.pause(shard, hub, clock, slice);
+        }
+    }
+
+    /// Answers requests for the history that were put off or have waited, with a budget for the turn.
+    fn answer_histories(
+        &mut self,
+        shard: &mut Shard<Wire>,
+        hub: &Hub,
+        clock: Clock,
+        slice: &mut Slice,
+    ) {
+        let mut bytes = 0;
+        for _ in 0..NEWCOMERS_PER_TURN {
+            let Some(made) = shard.answer_next_history(slice.now) else {
+                return;
+            };
+            self.pause(shard, hub, clock, slice);
+            bytes += made;
+            if bytes >= HISTORY_TURN_BYTES {
+                return;
+            }
         }
     }
 

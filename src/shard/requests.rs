@@ -8,10 +8,12 @@
 use crate::clock::Now;
 use crate::http::response::CONTINUE;
 use crate::http::route::error_before_body;
-use crate::http::{Phase, Progress, Refusal, ReplyTo, Request, RequestReader};
-use crate::http::{Route, Version, route};
+use crate::http::{
+    ErrorAnswer, Phase, Progress, Refusal, ReplyTo, Request, RequestReader, Route, Version, route,
+};
 use crate::limits::{
-    PUBLISHING_BYTES_MAX, READS_PER_TURN, REQUEST_DEADLINE_MS, SMALL_REQUEST_BYTES_MAX,
+    PUBLISHING_BYTES_MAX, READS_PER_TURN, REQUEST_BUFFER_KEEP_BYTES, REQUEST_DEADLINE_MS,
+    SMALL_REQUEST_BYTES_MAX,
 };
 use crate::metrics::{Counter, Endpoint};
 use crate::shard::answers::{FULL, text_of};
@@ -46,22 +48,26 @@ impl<S: Socket> Shard<S> {
     /// it is somebody else's turn.
     pub(super) fn read_requests(&mut self, slot: usize, now: Now) {
         if self.publishing_bytes > PUBLISHING_BYTES_MAX {
-            return self.go_on_later(slot);
+            return self.put_off(slot, now);
         }
-        match self.take_state(slot) {
-            State::Reading(reader, phase) => self.read_on(slot, reader, Some(phase), now),
+        match self.connections[slot].state {
             State::Idle => {
                 let reader = self.take_reader();
                 self.read_on(slot, reader, None, now);
             }
-            busy => self.set_state(slot, busy),
+            State::Reading(..) => {
+                if let State::Reading(reader, phase) = self.take_state(slot) {
+                    self.read_on(slot, reader, Some(phase), now);
+                }
+            }
+            _ => {}
         }
     }
 
     /// The same with a reader that holds bytes from elsewhere.
     pub(super) fn read_from(&mut self, slot: usize, reader: Box<RequestReader>, now: Now) {
         if self.publishing_bytes > PUBLISHING_BYTES_MAX {
-            self.go_on_later(slot);
+            self.put_off(slot, now);
             return self.wait_for_bytes(slot, reader, None, now);
         }
         self.read_on(slot, reader, None, now);
@@ -91,6 +97,14 @@ impl<S: Socket> Shard<S> {
         self.read_next(slot, answered, now);
     }
 
+    /// Reads a connection later, when the hub has taken more webhooks. That takes no time from its request.
+    fn put_off(&mut self, slot: usize, now: Now) {
+        let connection = &mut self.connections[slot];
+        let deadline_ms = now.mono_ms + REQUEST_DEADLINE_MS;
+        connection.deadline_ms = connection.deadline_ms.max(deadline_ms);
+        self.go_on_later(slot);
+    }
+
     /// Reads and answers on, with the reader at hand. `timed` is what the connection's deadline is for: a phase
     /// of a request, or, between two requests, none.
     fn read_on(
@@ -100,6 +114,8 @@ impl<S: Socket> Shard<S> {
         mut timed: Option<Phase>,
         now: Now,
     ) {
+        // What its head decides was acted upon when the head was whole.
+        let mut is_judged = timed == Some(Phase::Body);
         for _ in 0..READS_PER_TURN {
             if self.intake == Intake::Held {
                 return self.wait_for_bytes(slot, reader, timed, now);
@@ -110,25 +126,40 @@ impl<S: Socket> Shard<S> {
                 self.give_reader(reader);
                 return self.leave(slot, bytes);
             }
-            match reader.poll() {
+            match reader.skip() {
+                Ok(true) => {
+                    self.end_request(slot, now);
+                    (timed, is_judged) = (None, false);
+                }
+                Ok(false) => {}
+                Err(_) => {
+                    self.give_reader(reader);
+                    return self.half_close(slot, now);
+                }
+            }
+            let progress = reader.poll();
+            match progress {
                 // It is whole now, and leaves with the next look.
                 Ok(Progress::Complete) if self.may_leave(slot) => continue,
                 Ok(Progress::Complete) => {
                     let Some(answered) = self.handle_request(slot, reader, now) else {
                         return;
                     };
-                    (reader, timed) = (answered, None);
+                    (reader, timed, is_judged) = (answered, None, false);
                     continue;
                 }
-                Ok(Progress::WantsContinue) => {
-                    let then = self.answer_expectation(slot, &reader);
-                    let Some(told) = self.send_answer(slot, reader, then, now) else {
-                        return;
-                    };
-                    (reader, timed) = (told, None);
+                Ok(Progress::WantsContinue | Progress::Incomplete) if !is_judged => {
+                    let waits = progress == Ok(Progress::WantsContinue);
+                    if let Some(then) = self.answer_head(slot, &mut reader, waits) {
+                        let Some(told) = self.send_answer(slot, reader, then, now) else {
+                            return;
+                        };
+                        (reader, timed) = (told, None);
+                    }
+                    is_judged = reader.phase() == Phase::Body;
                 }
-                Ok(Progress::Incomplete) => {}
-                Err(refusal) => return self.refuse(slot, reader, refusal, now),
+                Ok(Progress::WantsContinue | Progress::Incomplete) => {}
+                Err(refusal) => return self.refuse_request(slot, reader, refusal, now),
             }
             match self.read_more(slot, &mut reader) {
                 Read::Some => {}
@@ -151,6 +182,11 @@ impl<S: Socket> Shard<S> {
     /// The head or the body has not come in time.
     pub(super) fn refuse_slow(&mut self, slot: usize, now: Now) {
         if let State::Reading(reader, _) = self.take_state(slot) {
+            if reader.is_skipping() {
+                // It has its answer.
+                self.give_reader(reader);
+                return self.half_close(slot, now);
+            }
             self.refuse(slot, reader, Refusal::TooSlow, now);
         }
     }
@@ -169,8 +205,8 @@ impl<S: Socket> Shard<S> {
             None => return Some(reader),
         };
         if matches!(handled, Handled::History(_)) && self.is_history_put_off() {
-            // It stays in the reader until streams have been served.
-            self.go_on_later(slot);
+            // It stays in the reader until others of its kind have had their turn.
+            self.put_off_history(slot);
             self.wait_for_bytes(slot, reader, None, now);
             return None;
         }
@@ -192,14 +228,20 @@ impl<S: Socket> Shard<S> {
     }
 
     /// The draft of a webhook is among this turn's; its outcome will come in the same order.
-    fn wait_for_hub(&mut self, slot: usize, reader: Box<RequestReader>, to: ReplyTo, now: Now) {
-        self.publishers.push_back(Publisher {
+    fn wait_for_hub(&mut self, slot: usize, mut reader: Box<RequestReader>, to: ReplyTo, now: Now) {
+        if reader.held_bytes() > REQUEST_BUFFER_KEEP_BYTES {
+            reader.shrink();
+        }
+        let draft_bytes = self.drafts.back().map_or(0, |draft| draft.content.len());
+        let publisher = Publisher {
             token: self.token_of(slot),
             read_us: now.mono_us,
-        });
+            bytes: draft_bytes + reader.held_bytes(),
+        };
+        self.publishing_bytes += publisher.bytes;
+        self.publishers.push_back(publisher);
         self.connections[slot].deadline_ms = NO_DEADLINE;
-        self.publishing_bytes += reader.held_bytes();
-        self.set_state(slot, State::Publishing(reader, to));
+        self.set_state(slot, State::Publishing(reader, to), now);
     }
 
     fn decide(&mut self, slot: usize, request: &Request<'_>) -> Handled {
@@ -230,7 +272,6 @@ impl<S: Socket> Shard<S> {
                 self.answer_error(slot, to, request, FULL);
             }
             Route::Publish(draft) => {
-                self.publishing_bytes += draft.content.len();
                 self.drafts.push_back(draft);
                 return Handled::Publishing(to);
             }
@@ -253,33 +294,70 @@ impl<S: Socket> Shard<S> {
         Handled::Answered(Then::after(to))
     }
 
-    /// Tells a peer that waits before it sends its body to go on (RFC 9110 section 10.1.1), or the
-    /// error that it gets whatever the body is. Puts either into `Shard::answer`.
-    fn answer_expectation(&mut self, slot: usize, reader: &RequestReader) -> Then {
+    /// Acts on a head that is whole while its body is not. Puts into `Shard::answer` the error that the
+    /// request gets whatever its body is, which is not waited for; or tells a peer that waits before it
+    /// sends its body to go on (RFC 9110 section 10.1.1). `None` if the body is to be read.
+    fn answer_head(
+        &mut self,
+        slot: usize,
+        reader: &mut RequestReader,
+        waits: bool,
+    ) -> Option<Then> {
         self.answer.clear();
-        let Some(head) = reader.head() else {
-            return Then::Continue;
-        };
-        let connection = &mut self.connections[slot];
-        let error = match connection.role {
-            Role::Surplus => Some(FULL),
-            Role::Guest | Role::Regular if !connection.socket.admit(head.head) => Some(FULL),
-            Role::Guest | Role::Regular => {
-                error_before_body(&head, &self.settings.access, window::exists)
-            }
-        };
-        match error {
-            Some(error) => {
-                let mut to = self.responder.reply_to(&head);
-                to.keep_alive = false;
-                self.answer_error(slot, to, &head, error);
-                Then::Close
-            }
-            None => {
+        let head = reader.head()?;
+        let Some(error) = self.error_of_head(slot, &head) else {
+            if waits {
                 self.answer.extend_from_slice(CONTINUE);
-                Then::Continue
             }
+            return waits.then_some(Then::Continue);
+        };
+        let to = self.answer_error_of_head(slot, &head, error, waits);
+        reader.skip_body();
+        Some(Then::after(to))
+    }
+
+    /// The error that a request gets whatever its body is.
+    fn error_of_head(&mut self, slot: usize, head: &Request<'_>) -> Option<ErrorAnswer> {
+        let connection = &mut self.connections[slot];
+        if connection.role == Role::Surplus || !connection.socket.admit(head.head) {
+            return Some(FULL);
         }
+        error_before_body(head, &self.settings.access, window::exists)
+    }
+
+    fn answer_error_of_head(
+        &mut self,
+        slot: usize,
+        head: &Request<'_>,
+        error: ErrorAnswer,
+        waits: bool,
+    ) -> ReplyTo {
+        let mut to = self.responder.reply_to(head);
+        // A peer that waits may never send its body: nothing can follow.
+        let is_last = waits || error == FULL || self.drain.is_some();
+        to.keep_alive &= !is_last;
+        self.answer_error(slot, to, head, error);
+        to
+    }
+
+    /// Answers a request that is malformed: by what its head decides, if that is sound, and ends the
+    /// connection.
+    fn refuse_request(
+        &mut self,
+        slot: usize,
+        reader: Box<RequestReader>,
+        refusal: Refusal,
+        now: Now,
+    ) {
+        self.answer.clear();
+        let head = reader.head_of_refused_body();
+        let error = head.and_then(|head| Some((self.error_of_head(slot, &head)?, head)));
+        let Some((error, head)) = error else {
+            return self.refuse(slot, reader, refusal, now);
+        };
+        self.answer_error_of_head(slot, &head, error, false);
+        let reader = self.send_answer(slot, reader, Then::Close, now);
+        debug_assert!(reader.is_none());
     }
 
     fn read_more(&mut self, slot: usize, reader: &mut RequestReader) -> Read {
@@ -317,10 +395,13 @@ impl<S: Socket> Shard<S> {
             }
             return self.give_reader(reader);
         }
-        if !self.has_room_for(reader.held_bytes()) {
-            // What came in one piece was never held, and what is small always may be.
+        // What is small always has room: not because of what its buffer once held.
+        if reader.unanswered_bytes() <= SMALL_REQUEST_BYTES_MAX {
             reader.shrink();
-            if reader.held_bytes() > SMALL_REQUEST_BYTES_MAX {
+        }
+        if !self.make_room(slot, reader.held_bytes(), now) {
+            reader.shrink();
+            if !self.make_room(slot, reader.held_bytes(), now) {
                 return self.refuse(slot, reader, Refusal::Overloaded, now);
             }
         }
@@ -335,6 +416,6 @@ impl<S: Socket> Shard<S> {
                 deadline_ms.min(connection.deadline_ms)
             };
         }
-        self.set_state(slot, State::Reading(reader, phase));
+        self.set_state(slot, State::Reading(reader, phase), now);
     }
 }

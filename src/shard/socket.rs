@@ -31,12 +31,13 @@ pub trait Socket {
         false
     }
 
-    /// A request with this head has come. Returns whether its client may have another connection.
+    /// The head of a request has come: perhaps told more than once before [`Socket::end_request`].
+    /// Returns whether its client may have another connection.
     fn admit(&mut self, _head: &[u8]) -> bool {
         true
     }
 
-    /// The request is answered, and the connection goes on.
+    /// The request is answered, and read to its end if the connection goes on.
     fn end_request(&mut self) {}
 
     /// Whether another process could go on with its descriptor alone.

@@ -8,7 +8,7 @@ use std::io::IoSlice;
 
 use crate::log::{Cursor, Gather, Lag, LiveLog, View};
 use crate::shard::connection::NO_DEADLINE;
-use crate::shard::place::Place;
+use crate::shard::place::{Holder, Place};
 use crate::shard::socket::{Socket, Transfer};
 use crate::sse::frame::{self, Framing};
 
@@ -76,7 +76,7 @@ impl Stream {
         life_ends_ms: u64,
     ) -> Stream {
         Stream {
-            place: Place::new(view),
+            place: Place::new(view, Holder::Stream),
             cursor,
             framing,
             own: Some(OwnBytes::boxed(first_bytes, 0)),

@@ -10,11 +10,12 @@ use crate::clock::Now;
 use crate::http::{self, ReplyTo, Subscription, Version};
 use crate::limits::{
     FANOUT_LIFE_LEAST_PERCENT, FANOUT_RETRY_MS, READS_PER_TURN, REPLAY_COPY_BYTES_MAX, RETRY_MS,
-    STALL_MS,
+    SMALL_REQUEST_BYTES_MAX, STALL_MS,
 };
 use crate::log::CatchUp;
 use crate::metrics::{Counter, Gauge};
 use crate::shard::connection::{NO_DEADLINE, State};
+use crate::shard::place::Holder;
 use crate::shard::socket::{Socket, Transfer};
 use crate::shard::stream::{Ending, Sent, Served, Stream};
 use crate::shard::{Readiness, Shard};
@@ -75,7 +76,7 @@ impl<S: Socket> Shard<S> {
         };
         let view = self.hold_view(&subscriber.view);
         let mut start = self.log.catch_up(view, subscriber.resume_after);
-        if !self.has_room_for(REPLAY_COPY_BYTES_MAX) {
+        if !start.ahead.is_empty() && !self.make_room(slot, REPLAY_COPY_BYTES_MAX, now) {
             // The oldest are left out, as they are where their copies are too large.
             start.replay -= start.ahead.len() as u64;
             start.ahead.clear();
@@ -87,14 +88,14 @@ impl<S: Socket> Shard<S> {
             .shared_ms
             .map_or(NO_DEADLINE, |life_ms| now.mono_ms + life_ms);
         let stream = Stream::new(view, framing, start.cursor, first_bytes, life_ends_ms);
-        self.set_state(slot, State::Streaming(stream));
+        self.set_state(slot, State::Streaming(stream), now);
         let opened = match subscriber.resume_after {
             Some(_) => Counter::StreamsResumed,
             None => Counter::StreamsReplayed,
         };
         self.tally.count(opened, 1);
         self.tally.shift(Gauge::Streams, 1);
-        self.take_place(slot, view);
+        self.take_place(slot, view, Holder::Stream);
         if self.connections[slot].readable {
             // It was told of while the connection did something else, and will not be again: bytes, or
             // that the peer has left.
@@ -223,12 +224,14 @@ impl<S: Socket> Shard<S> {
         let mut gaps = 0;
         let own_bytes = stream.own_bytes();
         let served = stream.serve(&mut connection.socket, &self.log, &mut gaps);
-        self.held_bytes = self.held_bytes - own_bytes + stream.own_bytes();
+        if own_bytes.max(stream.own_bytes()) > SMALL_REQUEST_BYTES_MAX {
+            self.note_own_bytes(slot, served, now);
+        }
         self.tally.count(Counter::Gaps, gaps);
         let bytes = match served {
             Served::CaughtUp => return None,
             Served::Wrote(sent, more) => {
-                connection.deadline_ms = NO_DEADLINE;
+                self.connections[slot].deadline_ms = NO_DEADLINE;
                 self.count_sent(sent);
                 if more {
                     self.enqueue(slot);
@@ -238,7 +241,7 @@ impl<S: Socket> Shard<S> {
             Served::Blocked(sent) => {
                 // No progress for this long with data pending is the end.
                 if sent.bytes > 0 || !had_deadline {
-                    connection.deadline_ms = now.mono_ms + STALL_MS;
+                    self.connections[slot].deadline_ms = now.mono_ms + STALL_MS;
                 }
                 self.count_sent(sent);
                 sent.bytes
@@ -258,6 +261,20 @@ impl<S: Socket> Shard<S> {
             }
         };
         Some(bytes)
+    }
+
+    /// What is a stream's own, and was or is no longer little, has been served.
+    fn note_own_bytes(&mut self, slot: usize, served: Served, now: Now) {
+        match served {
+            Served::Wrote(sent, _) | Served::Blocked(sent) if sent.bytes > 0 => {
+                self.shares.release(slot as u32);
+                self.note_held(slot, now);
+            }
+            _ => {
+                let bytes = self.connections[slot].state.held_bytes();
+                self.shares.resize(slot as u32, bytes);
+            }
+        }
     }
 
     /// A stream ends without a word, for a reason.

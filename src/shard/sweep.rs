@@ -8,9 +8,11 @@
 //! Two laps, by what their streams may see; sessions that were sent something, whose lists of
 //! streams the shard walks; and a queue for single streams: new ones, those whose socket takes
 //! bytes again, those with a heartbeat due. These take turns, so that none starves another; the queue
-//! has one turn in five: what a flood of new streams is shown does not hold up what is new to all. A
-//! request that waits for a message counts as a stream here. Driven by `fanout`. Knows slots and
-//! sessions only: no sockets, no log, no clock.
+//! has one turn in five: what a flood of new streams is shown does not hold up what is new to all.
+//!
+//! Requests for the history that wait for a message have a sweep of their own, of the same kind but
+//! without sessions. Driven by `fanout` and `history`. Knows slots and sessions only: no sockets, no
+//! log, no clock.
 
 use std::collections::VecDeque;
 
@@ -124,8 +126,8 @@ impl Sweep {
         })
     }
 
-    /// How many streams there are.
-    pub fn streams(&self) -> usize {
+    /// How many streams, or requests that wait, there are.
+    pub fn members(&self) -> usize {
         self.everything.slots.len() + self.filtered.slots.len()
     }
 

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use crossbeam_channel::{Receiver, bounded};
@@ -9,15 +10,18 @@ use crossbeam_channel::{Receiver, bounded};
 use super::*;
 use crate::hub::{Outlet, Wake};
 use crate::limits::{
-    DRAIN_IDLE_MS, HISTORY_SLICE_BYTES, READS_PER_TURN, SLICE_BYTES, SLICE_WRITES,
+    DRAIN_IDLE_MS, HISTORY_MESSAGES, HISTORY_TURN_BYTES, READS_PER_TURN, SLICE_VISITS, SLICE_WRITES,
 };
 use crate::log::SharedHistory;
 use crate::message::SessionId;
 use crate::metrics::Metrics;
 use crate::ring::Ring;
 use crate::ring::memory::MemoryMedium;
+use crate::shard::client::Client;
 
 mod deadlines;
+mod polls;
+mod shares;
 
 const STREAM: &[u8] = b"GET /api/webhook/stream HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -34,6 +38,8 @@ struct Pipe {
     is_closed: bool,
     /// What was written stays in the socket, as encrypted bytes may, until there was room so often.
     held_back: u32,
+    /// Where it comes from, if a test has several clients.
+    address: Option<IpAddr>,
 }
 
 #[derive(Clone, Default)]
@@ -76,6 +82,11 @@ impl Socket for Peer {
 
     fn has_unsent(&self) -> bool {
         self.0.borrow().held_back > 0
+    }
+
+    fn client(&self) -> Client {
+        let address = self.0.borrow().address;
+        address.map_or(Client::Unknown, Client::Address)
     }
 }
 
@@ -205,6 +216,12 @@ impl Node {
         for _ in 0..self.shard.unfinished() {
             self.shard.resume_next(self.now);
         }
+        let mut bytes = 0;
+        while bytes < HISTORY_TURN_BYTES
+            && let Some(made) = self.shard.answer_next_history(self.now)
+        {
+            bytes += made;
+        }
         self.take_batches();
         self.shard.publish(&self.hub, self.now);
         self.take_batches();
@@ -212,6 +229,7 @@ impl Node {
         self.shard.tick(self.now);
         self.shard.sweep(self.now);
         self.shard.end_sweep(self.now);
+        self.shard.end_turn();
     }
 
     fn take_batches(&mut self) {
@@ -448,6 +466,11 @@ fn slow_uploads_are_bounded_together_and_what_comes_in_one_piece_is_served() {
     node.shard.holdings();
 }
 
+/// How many answers a peer got.
+fn answers(peer: &Peer) -> usize {
+    peer.take().matches("HTTP/1.1 ").count()
+}
+
 /// Peers that ask and read nothing.
 #[test]
 fn answers_that_nobody_takes_are_bounded_together() {
@@ -466,7 +489,10 @@ fn answers_that_nobody_takes_are_bounded_together() {
     );
     assert!(node.shard.holdings().answer_bytes <= 20_000);
     node.shard.close_all();
-    assert_eq!((node.shard.held_bytes, node.shard.connections()), (0, 0));
+    assert_eq!(
+        (node.shard.shares.connections(), node.shard.connections()),
+        (0, 0)
+    );
 }
 
 /// 3,000 webhooks of 3,000 bytes, all there at once, take more than may wait for the hub.
@@ -531,161 +557,6 @@ fn the_time_of_a_sweep_ends_with_its_last_slice() {
         text.contains("hookcast_sweep_seconds_sum 0.003\nhookcast_sweep_seconds_count 1\n"),
         "{text}"
     );
-}
-
-/// How many answers a peer got.
-fn answers(peer: &Peer) -> usize {
-    peer.take().matches("HTTP/1.1 ").count()
-}
-
-/// A request of a hundred bytes may cost a MiB to answer: streams, and webhooks, do not wait for all
-/// that a flood asks for.
-#[test]
-fn a_flood_of_requests_for_the_history_leaves_room_for_streams_and_webhooks() {
-    let mut node = Node::with(|settings| settings.held_bytes_max = 1 << 24);
-    node.publish(100, 3000);
-    let head = b"HEAD /api/webhook/messages HTTP/1.1\r\nHost: a\r\n\r\n".repeat(5);
-    let flood: Vec<Peer> = (0..40).map(|_| Peer::with_room(10_000)).collect();
-    for peer in &flood {
-        let token = node.open(peer);
-        peer.send(&head);
-        node.shard.ready(token, READABLE, node.now);
-    }
-    let most = HISTORY_SLICE_BYTES / (100 * 3000) + 1;
-    let mut answered: Vec<usize> = flood.iter().map(answers).collect();
-    assert!((1..=most).contains(&answered.iter().sum()), "{answered:?}");
-    // Another is served meanwhile.
-    let body = b"{\"message\":\"x\"}";
-    let sender = Peer::with_room(1000);
-    let post = format!(
-        "POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    node.ask(&sender, &[post.as_bytes(), body].concat());
-    assert!(sender.take().starts_with("HTTP/1.1 200 "));
-    // And everyone is served in the end.
-    for _ in 0..200 * 2 / most {
-        node.turn(&[]);
-        assert!(node.shard.history_bytes == 0);
-    }
-    for (peer, answered) in flood.iter().zip(&mut answered) {
-        *answered += answers(peer);
-    }
-    assert_eq!(answered, [5; 40]);
-}
-
-/// Nor does the sweep answer all at once who waited for a message.
-#[test]
-fn a_crowd_that_waits_is_answered_in_slices() {
-    let mut node = Node::with(|settings| settings.held_bytes_max = 1 << 24);
-    node.publish(100, 3000);
-    let first = Peer::with_room(1 << 20);
-    node.ask(
-        &first,
-        b"GET /api/webhook/messages HTTP/1.1\r\nHost: a\r\n\r\n",
-    );
-    let text = first.take();
-    let etag = text
-        .split("ETag: ")
-        .nth(1)
-        .unwrap()
-        .split('\r')
-        .next()
-        .unwrap();
-    let wait = format!(
-        "GET /api/webhook/messages?wait=25 HTTP/1.1\r\nHost: a\r\nIf-None-Match: {etag}\r\n\r\n"
-    );
-    let crowd: Vec<Peer> = (0..40).map(|_| Peer::with_room(1 << 20)).collect();
-    for peer in &crowd {
-        node.ask(peer, wait.as_bytes());
-    }
-    assert!(crowd.iter().all(|peer| answers(peer) == 0));
-    node.publish(1, 3000);
-    node.turn(&[]);
-    let answered: usize = crowd.iter().map(answers).sum();
-    let most = SLICE_BYTES / (100 * 3000) + 1;
-    assert!((1..=most).contains(&answered), "{answered} at once");
-    for _ in 0..10 {
-        node.turn(&[]);
-    }
-    let later: usize = crowd.iter().map(answers).sum();
-    assert_eq!(answered + later, 40);
-}
-
-const WAIT: &[u8] = b"GET /api/webhook/messages?wait=25 HTTP/1.1\r\nHost: a\r\n\r\n";
-
-/// What waits has a place among the streams, and leaves the places of others as they were.
-#[test]
-fn a_request_that_waits_is_woken_like_a_stream_and_holds_nothing_else() {
-    let mut node = Node::new();
-    let peers: Vec<Peer> = (0..5).map(|_| Peer::with_room(10_000)).collect();
-    for (index, peer) in peers.iter().enumerate() {
-        node.ask(peer, if index % 2 == 0 { WAIT } else { STREAM });
-    }
-    assert_eq!((node.shard.streams(), node.shard.connections()), (2, 5));
-    assert_eq!(node.shard.holdings().readers, 0);
-    assert_eq!(peers[0].take(), "");
-    node.publish(1, 10);
-    node.turn(&[]);
-    for peer in &peers {
-        assert!(peer.take().contains("xxxxxxxxxx"));
-    }
-    // A second message finds the streams alone.
-    node.publish(1, 10);
-    node.turn(&[]);
-    for (index, peer) in peers.iter().enumerate() {
-        assert_eq!(peer.take().contains("xxxxxxxxxx"), index % 2 == 1);
-    }
-}
-
-#[test]
-fn a_wait_ends_in_time_and_closes_with_its_connection() {
-    let mut node = Node::new();
-    let (peer, leaver) = (Peer::with_room(10_000), Peer::with_room(10_000));
-    node.ask(&peer, WAIT);
-    let token = node.ask(&leaver, WAIT);
-    leaver.0.borrow_mut().has_ended = true;
-    let hung_up = Readiness {
-        hung_up: true,
-        ..READABLE
-    };
-    node.turn(&[(token, hung_up)]);
-    assert!(leaver.is_closed());
-    node.pass(24_000);
-    node.turn(&[]);
-    assert_eq!(peer.take(), "");
-    node.pass(2_000);
-    node.turn(&[]);
-    assert!(peer.take().contains("\"messages\":[]"));
-    assert!(!peer.is_closed());
-}
-
-/// Nobody reads on while a request waits: what came before it began to is the next request, not
-/// something to be dropped as on a stream.
-#[test]
-fn what_came_before_a_wait_began_is_answered_behind_it() {
-    let mut node = Node::new();
-    let peer = Peer::with_room(10_000);
-    let token = node.open(&peer);
-    peer.send(
-        b"POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length: 15\r\n\r\n{\"message\":\"a\"}",
-    );
-    peer.send(
-        b"GET /api/webhook/messages?sessionId=b&limit=1&wait=25 HTTP/1.1\r\nHost: a\r\nIf-None-Match: *\r\n\r\n",
-    );
-    node.shard.ready(token, READABLE, node.now);
-    peer.send(b"GET /api/webhook HTTP/1.1\r\nHost: a\r\n\r\n");
-    node.shard.ready(token, READABLE, node.now);
-    node.turn(&[]);
-    assert_eq!(answers(&peer), 1, "of the webhook");
-    node.pass(26_000);
-    node.turn(&[]);
-    assert_eq!(
-        answers(&peer),
-        2,
-        "of the wait, and of what stood behind it"
-    );
-    assert!(!peer.is_closed());
 }
 
 /// The walk along a session's streams takes two slices, and a message comes between them.

@@ -57,6 +57,9 @@ pub(super) struct Waiting {
     pub(super) place: Place,
     /// Behind what there was when it began to wait.
     pub(super) end: Cursor,
+    /// It is to be answered whether there is news or not: its time is over, or its peer's side, or
+    /// the server's.
+    pub(super) is_due: bool,
     pub(super) request: HistoryRequest,
     /// There only if something is pipelined behind the request.
     pub(super) reader: Option<Box<RequestReader>>,

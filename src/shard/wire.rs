@@ -13,6 +13,7 @@ use std::sync::Arc;
 use mio::net::{TcpStream, UnixStream};
 use socket2::{Domain, SockRef};
 
+use crate::foreign_text::{Secrets, quote};
 use crate::limits::{JOINED_WRITE_BYTES_MAX, PROXY_HEADER_BYTES_MAX};
 use crate::proxy_protocol;
 use crate::shard::client::{Claim, Client, Clients, Place};
@@ -48,12 +49,16 @@ struct Base {
     clients: Arc<Clients>,
     /// What has come of the PROXY header; none where there is none to come any more.
     prelude: Option<Vec<u8>>,
+    /// The connection began with a PROXY header, or is to.
+    has_prelude: bool,
     /// Who is at the other end, as far as is known: the peer, then who the PROXY header names.
     client: Option<IpAddr>,
     /// Requests name their clients, since the other end is a trusted proxy.
     is_proxied: bool,
     /// The client of the request that is being served, by its header.
     named: Option<IpAddr>,
+    /// That request has been let in.
+    is_admitted: bool,
     /// Held for the connection, or for the request.
     place: Option<Place>,
     /// There was no place.
@@ -115,9 +120,11 @@ impl Layers {
             stream,
             clients: Arc::clone(clients),
             prelude: self.proxy.then(Vec::new),
+            has_prelude: self.proxy,
             client: peer,
             is_proxied,
             named: None,
+            is_admitted: false,
             place,
             is_over,
         };
@@ -198,7 +205,8 @@ impl Layered {
                 if let Err(error) = &read
                     && error.kind() == io::ErrorKind::InvalidData
                 {
-                    tracing::debug!(client = %self.base.client(), %error, "TLS failed");
+                    let error = quote(&error.to_string(), &Secrets::default());
+                    tracing::debug!(client = %self.base.client(), error, "TLS failed");
                 }
                 read
             }
@@ -300,10 +308,14 @@ impl Base {
         }
     }
 
-    /// The PROXY header has said who the client is: it may be a proxy in turn.
+    /// The PROXY header has named the client, which may be a proxy in turn, or nobody.
+    ///
+    /// A proxy that speaks this protocol passes bytes on and adds no header fields. So where it names
+    /// no client, the fields are the unknown client's own, and are not believed: the connection
+    /// counts as the proxy's.
     fn meet(&mut self, client: Option<IpAddr>) -> io::Result<()> {
         let Some(client) = client else {
-            // The proxy itself: it is not counted, and what its requests say is believed.
+            self.is_proxied = false;
             return Ok(());
         };
         self.client = Some(client);
@@ -323,29 +335,30 @@ impl Base {
     }
 
     fn admit(&mut self, fields: &[u8]) -> bool {
-        if self.is_proxied {
-            self.end_request();
+        // Its place is claimed once, when the head is whole, and kept until the request ends.
+        if self.is_proxied && !self.is_admitted {
             self.named = self.clients.named(fields);
             match self.named.map(|client| self.clients.claim(client)) {
                 Some(Claim::Over(_) | Claim::Refused) => return false,
                 Some(Claim::Granted(place)) => self.place = Some(place),
                 Some(Claim::Unlimited) | None => {}
             }
+            self.is_admitted = true;
         }
         !self.is_over
     }
 
-    /// Whether [`Layers::wrap`] makes the same of its descriptor: not of one whose PROXY header has
-    /// been read, nor of one that is only let in to be told that it is one too many.
+    /// Whether [`Layers::wrap`] makes the same of its descriptor: not of one that began with a PROXY
+    /// header, whatever that said, nor of one that is only let in to be told that it is one too many.
     fn can_leave(&self) -> bool {
-        let is_its_peer = self.stream.address().is_ok_and(|peer| peer == self.client);
-        self.prelude.is_none() && is_its_peer && !self.is_over
+        !self.has_prelude && !self.is_over
     }
 
     /// The place of a client that a header named is for its request alone.
     fn end_request(&mut self) {
         if self.is_proxied {
             self.named = None;
+            self.is_admitted = false;
             self.place = None;
         }
     }

@@ -7,9 +7,7 @@
 
 use std::io::Write as _;
 
-use serde::Serialize;
-
-use crate::message::{Message, SessionId};
+use crate::message::{Message, MessageId};
 use crate::sse::event_id::{Epoch, EventId};
 use crate::sse::json;
 
@@ -58,16 +56,6 @@ pub const CHUNK_TAIL_BYTES: usize = 2;
 /// Room for the chunk-size line while the size is not known: 8 digits and CRLF.
 const CHUNK_HEAD_BYTES_MAX: usize = 10;
 
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "webhook_message")]
-struct WebhookMessage<'a> {
-    id: uuid::fmt::Hyphenated,
-    content: &'a str,
-    timestamp: u64,
-    #[serde(rename = "sessionId", skip_serializing_if = "Option::is_none")]
-    session: Option<&'a str>,
-}
-
 /// Appends a message's frame, with chunk framing, to `out`.
 ///
 /// The id follows the data. Some clients take an id as soon as they read its line (npm: eventsource 2,
@@ -75,17 +63,28 @@ struct WebhookMessage<'a> {
 pub fn push_message(out: &mut Vec<u8>, epoch: Epoch, seq: u64, message: &Message) -> Chunk {
     push_chunk(out, |out| {
         out.extend_from_slice(b"data: ");
-        json::push_line(
-            out,
-            &WebhookMessage {
-                id: message.id.hyphenated(),
-                content: &message.content,
-                timestamp: message.timestamp_ms,
-                session: message.session.as_ref().map(SessionId::as_str),
-            },
-        );
+        push_object(out, message);
         push_fmt(out, format_args!("\nid: {}\n\n", EventId { epoch, seq }));
     })
+}
+
+/// Appends what a client is told of a message, as a JSON object on one line.
+fn push_object(out: &mut Vec<u8>, message: &Message) {
+    let mut id_digits = MessageId::encode_buffer();
+    let id = message.id.as_hyphenated().encode_lower(&mut id_digits);
+    let mut timestamp_digits = itoa::Buffer::new();
+
+    out.extend_from_slice(b"{\"type\":\"webhook_message\",\"id\":\"");
+    out.extend_from_slice(id.as_bytes());
+    out.extend_from_slice(b"\",\"content\":");
+    json::push_string(out, &message.content);
+    out.extend_from_slice(b",\"timestamp\":");
+    out.extend_from_slice(timestamp_digits.format(message.timestamp_ms).as_bytes());
+    if let Some(session) = &message.session {
+        out.extend_from_slice(b",\"sessionId\":");
+        json::push_string(out, session.as_str());
+    }
+    out.push(b'}');
 }
 
 /// Appends a message's event as a JSON object: what its `data` holds, and its event id as the first
@@ -218,7 +217,7 @@ fn push_fmt(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::MessageId;
+    use crate::message::SessionId;
 
     fn message(content: &str, session: &str) -> Message {
         Message {

@@ -11,6 +11,7 @@ import { curl, runSendPanel } from './send.js';
 import * as sessions from './session.js';
 import { follow } from './share.js';
 import { Status } from './status.js';
+import { charEnd } from './text.js';
 import { Timeline } from './timeline.js';
 
 /** The time between announcements, and the characters of a message in them. */
@@ -39,8 +40,10 @@ let unread = 0;
 let begun = false;
 /** The stream was live and then interrupted: what it replays now is news. */
 let resumed = false;
-/** @type {Entry[]} */
-let announced = [];
+/** Entries to announce; the latest alone is read out. */
+let announced = 0;
+/** @type {Entry} */
+let latest = {};
 
 runSendPanel(byId('send'), { url, sessionId, command: byId('send-curl'), answer: byId('answer') });
 sessions.rememberSession(sessionId);
@@ -120,16 +123,17 @@ function showUnread() {
 /** Not by the log as the live region: what scrolls back into view would be read again. */
 function announce(news) {
   if (news.length === 0) return;
-  if (announced.length === 0) setTimeout(readOut, ANNOUNCE_MS);
-  announced = announced.concat(news);
+  if (announced === 0) setTimeout(readOut, ANNOUNCE_MS);
+  announced += news.length;
+  latest = news.at(-1);
 }
 
 function readOut() {
-  const { message, missed } = announced[announced.length - 1];
-  const text = message ? message.content.slice(0, ANNOUNCED_CHARS_MAX) : gapText(missed);
-  const lead = announced.length > 1 ? `${announced.length} new messages, the latest: ` : '';
+  const { message, missed } = latest;
+  const text = message ? message.content.slice(0, charEnd(message.content, ANNOUNCED_CHARS_MAX)) : gapText(missed);
+  const lead = announced > 1 ? `${announced} new messages, the latest: ` : '';
   byId('news').replaceChildren(el('p', {}, lead + text));
-  announced = [];
+  announced = 0;
 }
 
 function showSession() {

@@ -33,16 +33,18 @@
  * @property {Reason} [reason] why it is `waiting` or `refused`
  * @property {number} [retryAt] when `waiting` ends, in milliseconds since the Unix epoch
  * @property {number} [status] of HTTP, with the reason `status`
- * @property {string} [error] the server's words, with the reason `status`
+ * @property {string} [error] what is wrong, with the reasons `status` (the server's words) and `redirect`
  *
- * @typedef {'lost' | 'silent' | 'drain' | 'overload' | 'status'} Reason `lost`: the connection broke;
- *   `silent`: nothing came, no heartbeat either; `drain`: the server stops; `overload`: it has no
- *   room now; `status`: the answer was an error
+ * @typedef {'lost' | 'silent' | 'drain' | 'overload' | 'status' | 'redirect'} Reason `lost`: the
+ *   connection broke; `silent`: nothing came, no heartbeat either; `drain`: the server stops;
+ *   `overload`: it has no room now; `status`: the answer was an error; `redirect`: the answer names
+ *   another address, and a secret is not sent there
  *
  * @typedef {object} Options
  * @property {string | URL} [url] of the stream; default: where this module comes from
  * @property {string} [sessionId] see the messages for this session and for everyone
- * @property {string} [secret] with it a stream without session sees all
+ * @property {string} [secret] with it a stream without session sees all. It is sent to `url` alone: no
+ *   redirect is followed
  * @property {string} [lastEventId] resume after this event
  * @property {Iterable<string>} [seenIds] ids of messages already held: a replay skips them
  * @property {number} [heartbeatIntervalMs] the server's `--heartbeat`; a longer one is learnt
@@ -70,8 +72,11 @@ const RETRY_MS_MAX = 600_000;
 const SEEN_IDS_MAX = 4_096;
 /** Characters of one event: the largest message a server takes, all of it escaped. */
 const EVENT_CHARS_MAX = 100 * 1024 * 1024;
+/** What a line costs beside its characters, so that many short ones have a bound too. */
+const LINE_CHARS = 16;
 /** Answers that waiting does not change. Others may be a proxy's, during a deployment. */
 const REFUSALS = [400, 401, 403];
+const REDIRECTS = [301, 302, 303, 307, 308];
 
 /**
  * Opens a stream, and keeps it open until `close`.
@@ -191,7 +196,10 @@ export class Stream extends EventTarget {
       request.abort();
     });
     try {
-      return await this.#read(await fetch(url, { headers, cache: 'no-store', signal: request.signal }));
+      // A redirect keeps such a header, for any origin.
+      const redirect = this.#secret ? 'manual' : 'follow';
+      const { signal } = request;
+      return await this.#read(await fetch(url, { headers, cache: 'no-store', redirect, signal }));
     } catch {
       return this.#lost(silent ? 'silent' : 'lost');
     } finally {
@@ -262,7 +270,7 @@ export class Stream extends EventTarget {
       const [oldest] = this.#seenIds;
       this.#seenIds.delete(oldest);
     }
-    const timestamp = Number(data.timestamp) || 0;
+    const timestamp = Number.isFinite(data.timestamp) ? data.timestamp : 0;
     this.#dispatch('message', { id, content, timestamp, sessionId, eventId, replay });
   }
 
@@ -279,6 +287,11 @@ export class Stream extends EventTarget {
   }
 
   async #failed(/** @type {Response} */ response, /** @type {string} */ type) {
+    // A browser does not show the status of a redirect.
+    if (response.type === 'opaqueredirect' || REDIRECTS.includes(response.status)) {
+      const error = 'The answer is a redirect. With a secret none is followed.';
+      return { ...this.#lost('redirect'), status: response.status || undefined, error };
+    }
     const end = this.#lost('status');
     const askedMs = Math.min(Number(response.headers.get('retry-after')) * 1_000 || 0, RETRY_MS_MAX);
     // Everyone was told the same figure: spread it.
@@ -411,22 +424,22 @@ export class Parser {
     }
     this.#line.push(text.slice(start));
     this.#lineChars += text.length - start;
-    // Comments do not count: between two events there may be any number of them.
-    if (this.#dataChars + this.#lineChars > EVENT_CHARS_MAX) throw new RangeError('an event is too long');
+    // Comments do not count: heartbeats alone may go on for years.
+    if (this.#lineChars + this.#dataChars > EVENT_CHARS_MAX) throw new RangeError('an event is too long');
   }
 
   #field(/** @type {string} */ line) {
     const [, name, value = ''] = /^([^:]*):? ?(.*)$/s.exec(line) ?? [];
     if (line === '') this.#dispatch();
     else if (name === '') this.#on.comment();
-    else if (name === 'data') this.#append(value);
+    else if (name === 'data') this.#keep(value);
     else if (name === 'id' && !value.includes('\0')) this.#id = value;
     else if (name === 'retry' && /^\d+$/.test(value)) this.#on.retry(Number(value));
   }
 
-  #append(/** @type {string} */ value) {
+  #keep(/** @type {string} */ value) {
     this.#data.push(value);
-    this.#dataChars += value.length + 1;
+    this.#dataChars += value.length + LINE_CHARS;
   }
 
   #dispatch() {

@@ -27,7 +27,7 @@ const PUBLIC: [(&str, &str); 2] = [
 ];
 
 /// The parts of the page, by the name they have below `assets/<hash>/`.
-const PARTS: [(&str, &str, &[u8]); 15] = [
+const PARTS: [(&str, &str, &[u8]); 16] = [
     ("app.js", SCRIPT, include_bytes!("app.js")),
     ("copy.js", SCRIPT, include_bytes!("copy.js")),
     ("favicon.svg", IMAGE, include_bytes!("favicon.svg")),
@@ -40,6 +40,7 @@ const PARTS: [(&str, &str, &[u8]); 15] = [
     ("share.js", SCRIPT, include_bytes!("share.js")),
     ("status.js", SCRIPT, include_bytes!("status.js")),
     ("style.css", STYLE, include_bytes!("style.css")),
+    ("text.js", SCRIPT, include_bytes!("text.js")),
     ("theme.js", SCRIPT, include_bytes!("theme.js")),
     ("timeline.js", SCRIPT, include_bytes!("timeline.js")),
     ("worker.js", SCRIPT, include_bytes!("worker.js")),
@@ -395,8 +396,8 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_window_stays_under_60_kib() {
+    fn the_whole_window_stays_under_70_kib() {
         let bytes = PAGE.len() + PARTS.iter().map(|(_, _, body)| body.len()).sum::<usize>();
-        assert!(bytes < 60 * 1024, "{bytes} bytes");
+        assert!(bytes < 70 * 1024, "{bytes} bytes");
     }
 }

@@ -5,6 +5,8 @@
  * @typedef {import('./feed.js').Message} Message
  */
 
+import { charEnd, marksAndRuns, partsOf, piecesOf } from './text.js';
+
 /** Characters shown of a long message, and added each time more is asked for. */
 const PREVIEW_CHARS = 1_000;
 const MORE_CHARS = 64 * 1024;
@@ -17,10 +19,6 @@ const exact = new Intl.DateTimeFormat(undefined, {
   timeZoneName: 'short',
 });
 const { format } = new Intl.NumberFormat();
-
-/** Without spaces, quotes, and the controls that turn the direction of text around. */
-const ADDRESS = /\bhttps?:\/\/[^\s<>"'`\u0000-\u001f\u200e\u200f\u202a-\u202e\u2066-\u2069]+/gi;
-const PAIRS = { ')': '(', ']': '[', '}': '{' };
 
 /** Characters shown of messages that were opened, for when they come back into view. */
 const shownChars = new WeakMap();
@@ -64,7 +62,7 @@ export function renderEntry({ message, missed }, before, sessionId) {
   const mine = message.sessionId === sessionId;
   const head = el('header', {}, time(message));
   if (mine) head.append(el('span', { class: 'badge' }, 'only for you'));
-  nodes.append(el('article', { class: mine ? 'message mine' : 'message' }, head, content(message)));
+  nodes.append(el('article', { class: mine ? 'message mine' : 'message' }, head, ...content(message)));
   return nodes;
 }
 
@@ -79,52 +77,61 @@ function dayOf(message) {
 
 /** Another writer of the shared history may have put any number there (ECMA-262, time range). */
 function dateOf(timestamp) {
-  return new Date(Math.min(timestamp, 8.64e15));
+  return new Date(Math.max(-8.64e15, Math.min(timestamp, 8.64e15)));
 }
 
-/** @param {Message} message */
+/**
+ * The text, and the button that shows more of it.
+ * @param {Message} message
+ */
 function content(message) {
   const text = message.content;
-  let end = Math.min(shownChars.get(message) ?? PREVIEW_CHARS, text.length);
-  // Not between the halves of a surrogate pair.
-  if (/[\ud800-\udbff]/.test(text[end - 1]) && end < text.length) end -= 1;
-  const body = el('div', { class: 'content', dir: 'auto' }, ...linked(text.slice(0, end)));
-  if (end === text.length) return body;
+  const end = charEnd(text, shownChars.get(message) ?? PREVIEW_CHARS);
+  const goesOn = end < text.length;
+  const body = el('div', { class: 'content', dir: 'auto' });
+  showText(body, text.slice(0, end), goesOn);
+  if (!goesOn) return [body];
   const left = countOf(text.length - end, 'character');
   const more = el('button', { class: 'more' }, `Show more (${left})`);
   more.addEventListener('click', () => {
     shownChars.set(message, end + MORE_CHARS);
-    const whole = content(message);
+    const [whole, ...next] = content(message);
     body.replaceWith(whole);
+    more.replaceWith(...next);
     // The focus stays with what was opened.
     whole.tabIndex = -1;
     whole.focus({ preventScroll: true });
   });
-  body.append('…', more);
-  return body;
+  return [body, more];
+}
+
+function showText(body, text, goesOn) {
+  // Beyond 125 nested controls (UAX #9) isolation ends, and a link would be turned around. A box is not.
+  const boxed = /[\u202a-\u202e\u2066-\u2069]/.test(text);
+  const pieces = piecesOf(text);
+  for (const [i, piece] of pieces.entries()) {
+    const isLast = i === pieces.length - 1;
+    const block = pieces.length > 1 ? el('div') : body;
+    for (const part of partsOf(piece, goesOn || !isLast)) block.append(node(part, boxed));
+    if (goesOn && isLast) block.append('…');
+    if (block !== body) body.append(block);
+  }
 }
 
 /**
- * The text with its web addresses as links.
- * @param {string} text
+ * @param {import('./text.js').Part} part
+ * @param {boolean} boxed
  */
-function linked(text) {
-  const parts = [];
-  let start = 0;
-  for (const match of text.matchAll(ADDRESS)) {
-    const address = withoutPunctuation(match[0]);
-    // A name and password in front of the host serve to deceive.
-    if (!URL.canParse(address) || new URL(address).username) continue;
-    const attributes = { href: address, target: '_blank', rel: 'noopener noreferrer nofollow ugc' };
-    parts.push(text.slice(start, match.index), el('a', attributes, address));
-    start = match.index + address.length;
-  }
-  return [...parts, text.slice(start)];
-}
-
-/** Leaves out what ends the sentence and not the address: `(see https://a.example/b_(c)).` */
-function withoutPunctuation(address) {
-  const last = address.at(-1);
-  const unpaired = PAIRS[last] && address.split(PAIRS[last]).length < address.split(last).length;
-  return unpaired || '.,:;!?…*_~'.includes(last) ? withoutPunctuation(address.slice(0, -1)) : address;
+function node(part, boxed) {
+  if (part === null) return el('wbr');
+  if (typeof part === 'string') return part;
+  if ('stack' in part) return el('span', { class: 'stack' }, part.stack);
+  const link = el('a', {
+    ...{ href: part.address, target: '_blank', rel: 'noopener noreferrer nofollow ugc' },
+    ...{ referrerpolicy: 'no-referrer', dir: 'ltr' },
+  });
+  if (boxed) link.className = 'boxed';
+  if (part.host) link.dataset.host = part.host;
+  for (const inner of marksAndRuns(part.address)) link.append(node(inner, boxed));
+  return link;
 }

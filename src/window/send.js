@@ -4,6 +4,10 @@ import { el } from './render.js';
 
 /** Longer than the server's own deadlines. */
 const ANSWER_MS_MAX = 15_000;
+/** Characters shown of an answer. A proxy's may be a long page. */
+const ANSWER_CHARS_MAX = 4_000;
+/** Characters that turn the direction of text around: as escapes, a command reads as it runs. */
+const TURNING = /[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
 
 /**
  * The command that posts `body`, for a POSIX shell.
@@ -13,7 +17,8 @@ const ANSWER_MS_MAX = 15_000;
  */
 export function curl(url, body, withSecret) {
   const secret = withSecret ? [`-H "X-Webhook-Secret: $WEBHOOK_SECRET"`] : [];
-  const data = `-d ${quote(JSON.stringify(body))}`;
+  const escaped = (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  const data = `-d ${quote(JSON.stringify(body).replace(TURNING, escaped))}`;
   return [`curl ${quote(url)}`, `-H 'Content-Type: application/json'`, ...secret, data].join(' \\\n  ');
 }
 
@@ -42,10 +47,14 @@ export function runSendPanel(form, { url, sessionId, command, answer }) {
     const headers = { 'Content-Type': 'application/json' };
     if (secret.value) headers['X-Webhook-Secret'] = secret.value;
     const signal = AbortSignal.timeout(ANSWER_MS_MAX);
-    const request = { method: 'POST', headers, body: JSON.stringify(body()), signal };
+    // A redirect would take secret and message elsewhere, or fetch something and call that a success.
+    const redirect = /** @type {const} */ ('manual');
+    const request = { method: 'POST', headers, body: JSON.stringify(body()), redirect, signal };
     try {
       const response = await fetch(url, request);
-      show(response.ok, `${response.status} ${response.statusText}`, await response.text());
+      if (response.type === 'opaqueredirect') return show(false, 'Not sent: the answer is a redirect', '');
+      const text = (await response.text()).slice(0, ANSWER_CHARS_MAX);
+      show(response.ok, `${response.status} ${response.statusText}`, text);
       if (response.status === 401) {
         secretLabel.hidden = false;
         secret.focus();
@@ -53,8 +62,9 @@ export function runSendPanel(form, { url, sessionId, command, answer }) {
       }
     } catch {
       show(false, signal.aborted ? 'No answer in time' : 'The server cannot be reached', '');
+    } finally {
+      submit.disabled = false;
     }
-    submit.disabled = false;
   };
 
   form.addEventListener('input', showCommand);

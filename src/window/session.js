@@ -3,13 +3,18 @@
  * sessions used lately are remembered here and nowhere else.
  */
 
+import { charEnd } from './text.js';
+
 const OWN_KEY = 'hookcast.session';
 const RECENT_KEY = 'hookcast.recent';
 const RECENT_MAX = 8;
+/** More than a server takes (256 bytes): it still refuses what was cut, and the page stays light. */
+const SESSION_CHARS_MAX = 300;
 
 /** @returns {string} */
 export function currentSession() {
-  return new URLSearchParams(location.search).get('sessionId') || read(OWN_KEY, undefined) || makeSession();
+  const given = new URLSearchParams(location.search).get('sessionId') ?? '';
+  return given.slice(0, charEnd(given, SESSION_CHARS_MAX)) || read(OWN_KEY, undefined) || makeSession();
 }
 
 /** A new session in place of the one this browser keeps. */

@@ -4,6 +4,9 @@
  * @typedef {import('./hookcast.js').State} State
  */
 
+/** Characters shown of the server's words. */
+const WORDS_CHARS_MAX = 300;
+
 export class Status {
   #root;
   #text;
@@ -35,7 +38,7 @@ export class Status {
     this.#wasLive ||= state.state === 'live';
     this.#root.dataset.state = state.state;
     this.#root.dataset.reason = state.reason ?? '';
-    const text = this.#words();
+    const text = this.#words().slice(0, WORDS_CHARS_MAX);
     // The same words again would be read out again.
     if (this.#text.textContent !== text) this.#text.textContent = text;
     this.#button.hidden = !state.reason;

@@ -2,8 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { after, before, it } from 'node:test';
-import puppeteer from 'puppeteer-core';
 
+import { launchFirefox } from './support/firefox.js';
 import { Proxy } from './support/proxy.js';
 import { Server } from './support/server.js';
 
@@ -12,18 +12,7 @@ let server;
 let proxy;
 
 before(async () => {
-  browser = await puppeteer.launch({
-    browser: 'firefox',
-    executablePath: process.env.FIREFOX ?? '/usr/bin/firefox-esr',
-    headless: true,
-    defaultViewport: { width: 1_280, height: 800 },
-    // No telemetry, updates or captive portal checks from a test.
-    extraPrefsFirefox: {
-      'datareporting.policy.dataSubmissionEnabled': false,
-      'network.captive-portal-service.enabled': false,
-      'network.connectivity-service.enabled': false,
-    },
-  });
+  browser = await launchFirefox();
   server = await Server.start(['--drain', '500ms']);
   proxy = await Proxy.start(server.port);
 });

@@ -110,6 +110,8 @@ describe('the window', () => {
       ['https://bücher.example/ü', 'https://bücher.example/ü', ...safe],
       ['https://a.example/', 'https://a.example/', ...safe],
     ]);
+    const hosts = await page.locator('.content a').evaluateAll((all) => all.map((a) => a.dataset.host));
+    assert.deepEqual(hosts, [undefined, 'example.com', 'xn--bcher-kva.example', undefined]);
   });
 
   it('keeps line breaks, emoji and the direction of each line', async () => {
@@ -151,6 +153,28 @@ describe('the window', () => {
     assert.equal(await page.evaluate(() => document.activeElement.className), 'content');
   });
 
+  it('makes no link of an address that is cut off', async () => {
+    await server.post(`${'x'.repeat(975)} https://good.example.evil.example/ end`);
+    await live();
+    await page.locator('.more').waitFor();
+    assert.equal(await page.locator('.content a').count(), 0);
+    await page.locator('.more').click();
+    assert.equal(await page.locator('.content a').getAttribute('href'), 'https://good.example.evil.example/');
+  });
+
+  it('copies a long message as it was sent', async () => {
+    const sent = `${'line \u05d0\n'.repeat(1_000)}${JSON.stringify(Array(2_000).fill('abc'))}\nend`;
+    await server.post(sent);
+    await live();
+    await page.locator('.more').click();
+    assert.ok((await page.locator('.content > div').count()) > 5);
+    const copied = await page.locator('.content').evaluate((content) => {
+      getSelection().selectAllChildren(content);
+      return String(getSelection());
+    });
+    assert.equal(copied, sent);
+  });
+
   it('shows local times, the exact one on hover, and the days between', async () => {
     const at = (text) => ({ timestamp: Date.parse(text) });
     await scripted(
@@ -159,8 +183,10 @@ describe('the window', () => {
       frame('e-3', 'same day', at('2026-03-02T12:00:00Z')),
       frame('e-4', 'summer', at('2026-07-01T12:00:00Z')),
       frame('e-5', 'never', { timestamp: 1e300 }),
+      frame('e-6', 'long ago', { timestamp: -1e300 }),
+      frame('e-7', 'no time', { timestamp: [[1]] }),
     );
-    await shows(page, 'never');
+    await shows(page, 'no time');
     const seen = await page.locator('.day, .message time').evaluateAll((all) =>
       all.slice(0, 7).map((element) => (element.title || element.textContent).replaceAll(',', '')),
     );

@@ -12,7 +12,7 @@ use crate::tracer::{Fault, from_the_start};
 
 /// Starts with faults, and expects one line that says why it does not, and nothing left behind.
 /// Without them it starts.
-fn expect_no_start(call: &str, fault: &str, said: &str) {
+pub fn expect_no_start(call: &str, fault: &str, said: &str) {
     let setup = Setup::new(&[]);
     let directory = setup.ring().parent().unwrap().to_owned();
     let trace = tempfile::NamedTempFile::new().unwrap();
@@ -173,14 +173,18 @@ fn eio_when_it_is_read() {
 }
 
 /// A file system of its own, that small.
-struct SmallDisk(tempfile::TempDir);
+pub struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    fn new(size: &str) -> SmallDisk {
+    pub fn new(size: &str) -> SmallDisk {
         let directory = tempfile::tempdir().unwrap();
         let option = format!("size={size}");
         mount(&["-t", "tmpfs", "-o", &option, "none"], directory.path());
         SmallDisk(directory)
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
     }
 
     fn resize(&self, size: &str) {
@@ -198,7 +202,7 @@ impl Drop for SmallDisk {
     }
 }
 
-fn mount(arguments: &[&str], path: &Path) {
+pub fn mount(arguments: &[&str], path: &Path) {
     let status = Command::new("mount")
         .args(arguments)
         .arg(path)

@@ -2,11 +2,15 @@
 
 use serde_json::json;
 
-use crate::kv::{World, own_rights};
+use crate::kv::{World, namespace_id, own_rights};
+use crate::support::Setup;
 
 /// Runs it: the exit code and what it printed.
 fn kv_check(world: &World<'_>, token: &str, arguments: &[&str]) -> (i32, String) {
-    let setup = world.setup_at(token, &[&["kv-check"], arguments].concat());
+    run(&world.setup_at(token, &[&["kv-check"], arguments].concat()))
+}
+
+fn run(setup: &Setup) -> (i32, String) {
     let output = setup
         .command()
         .stdout(std::process::Stdio::piped())
@@ -49,9 +53,16 @@ fn what_is_wrong_is_named_with_what_to_do() {
     let rights = |read, write| json!({ "read": read, "write": write });
     world.tell(&json!({ "tokens": {
         "good": rights(true, true), "reader": rights(true, false), "own-token": own_rights(),
+        "blind": rights(false, false),
+        "accounts": { "read": false, "write": false, "is_account_owned": true },
+        "old": { "read": false, "write": false, "status": "expired" },
     } }));
+    let nowhere = format!("{}/wrong", world.kv.url);
     for (token, arguments, subject, words) in [
-        ("unknown", &[][..], "token", "Workers KV Storage: Edit"),
+        ("unknown", &[][..], "token", "is no valid API token"),
+        ("old", &[], "token", "has expired"),
+        ("blind", &[], "token", "the token itself is valid"),
+        ("accounts", &[], "token", "the token itself is valid"),
         ("reader", &[], "write", "Workers KV Storage: Edit"),
         (
             "good",
@@ -61,9 +72,9 @@ fn what_is_wrong_is_named_with_what_to_do() {
         ),
         (
             "good",
-            &["--kv-endpoint", &format!("{}/wrong", world.kv.url)],
-            "namespace",
-            "WEBHOOK_KV",
+            &["--kv-endpoint", &nowhere],
+            "connection",
+            "--kv-endpoint",
         ),
     ] {
         let (code, text) = kv_check(&world, token, arguments);
@@ -71,20 +82,37 @@ fn what_is_wrong_is_named_with_what_to_do() {
         let line = line(&text, subject);
         assert!(line.contains("FAILED") && line.contains(words), "{text}");
     }
-    let elsewhere = World {
-        kv: world.kv,
-        namespace: "nowhere".into(),
-        endpoint: world.kv.url.clone(),
-    };
-    let (code, text) = kv_check(&elsewhere, "good", &[]);
-    assert_eq!(code, 1, "{text}");
-    assert!(
-        line(&text, "namespace").contains("WEBHOOK_KV must be the id"),
-        "{text}"
-    );
 
     world.put("{}");
     let (code, text) = kv_check(&world, "good", &[]);
     assert_eq!(code, 1, "{text}");
     assert!(line(&text, "history").contains("delete the key"), "{text}");
+}
+
+/// Both ids are well-formed; one of them is another's.
+#[test]
+fn a_wrong_account_and_a_wrong_namespace_are_told_apart() {
+    let world = World::new(&["good"]);
+    let other = namespace_id("other");
+    for (variable, subject) in [
+        ("CLOUDFLARE_ACCOUNT_ID", "account"),
+        ("WEBHOOK_KV", "namespace"),
+    ] {
+        let setup = world
+            .setup_at("good", &["kv-check"])
+            .variable(variable, &other);
+        let (code, text) = run(&setup);
+        assert_eq!(code, 1, "{text}");
+        let found = line(&text, subject);
+        assert!(
+            found.contains("FAILED") && found.contains(variable),
+            "{text}"
+        );
+        assert!(line(&text, "token").contains(" ok "), "{text}");
+
+        let node = world.setup("good", &[]).variable(variable, &other).start();
+        let said = node.wait_for_log("reading from KV fails");
+        let said = said["message"].as_str().unwrap();
+        assert!(said.contains(&format!("the id {variable}")), "{said}");
+    }
 }

@@ -15,11 +15,18 @@ use serde_json::{Value, json};
 use crate::support::{Connection, PATIENCE, Response, Server, Setup};
 
 /// The only account there is.
-pub const ACCOUNT: &str = "test-account";
+pub const ACCOUNT: &str = "023e105f4ecef8ad9ca31a8372d0c353";
 /// The token of the tests themselves.
 const OWN_TOKEN: &str = "own-token";
 /// The key of the history.
 const KEY: &str = "webhook%3Amessages";
+
+/// The id of a namespace: its name in hexadecimal, and as many noughts as an id has room for.
+pub fn namespace_id(name: &str) -> String {
+    let digits: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+    assert!(digits.len() <= 32, "{name} is too long");
+    format!("{digits:0<32}")
+}
 
 /// Whether the tests run at the length of the defaults.
 pub fn is_full() -> bool {
@@ -187,7 +194,7 @@ impl<'a> World<'a> {
     /// A new namespace of the shared KV, for these tokens.
     pub fn new(tokens: &[&str]) -> World<'static> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let namespace = format!("namespace-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let namespace = format!("world-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         World::named(Kv::shared(), &namespace, tokens)
     }
 
@@ -195,7 +202,7 @@ impl<'a> World<'a> {
     pub fn named(kv: &'a Kv, namespace: &str, tokens: &[&str]) -> World<'a> {
         let world = World {
             kv,
-            namespace: namespace.to_owned(),
+            namespace: namespace_id(namespace),
             endpoint: kv.url.clone(),
         };
         world.tell(&open_to(tokens));

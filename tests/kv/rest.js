@@ -7,14 +7,18 @@
 //   any              /pages/...             goes to the Pages app's Worker
 //
 // Every namespace is a world of its own, so that tests do not meet. Namespaces exist once they have
-// been told what to do. The namespace "pages" is the one that the Pages app is bound to.
+// been told what to do. One of them is that which the Pages app is bound to.
+//
+//   GET /user/tokens/verify, /accounts/{account}/tokens/verify   whether any namespace knows the token
 
-const ACCOUNT = "test-account";
+const ACCOUNT = "023e105f4ecef8ad9ca31a8372d0c353";
+const PAGES = "70616765730000000000000000000000";
 
 /** What a namespace does unless told otherwise. */
 const fresh = () => ({
   // Tokens and what each may do; `stale_ms`: its reads show the value of so long ago; `unlimited`: its
-  // calls do not count.
+  // calls do not count; `status`: what the token's verification says, active unless given; `is_account_owned`:
+  // it is no user's.
   tokens: {},
   // Misbehaviour: { status, code, html, text, retry_after, hang_ms, times, only: "read" | "write" }.
   fault: null,
@@ -38,6 +42,7 @@ export default {
     const path = new URL(request.url).pathname.split("/").map(decodeURIComponent).slice(1);
     if (path[0] === "pages") return env.PAGES.fetch(request);
     if (path[0] === "control") return control(request, path[1], path[2]);
+    if (path.at(-1) === "verify") return verify(request, path);
     return values(request, env, path);
   },
 };
@@ -55,6 +60,21 @@ async function control(request, namespace, what) {
   return Response.json({ ...known, calls: known.calls.length, versions: known.versions.length });
 }
 
+function tokenOf(request) {
+  return (request.headers.get("authorization") ?? "").replace(/^Bearer /, "");
+}
+
+function verify(request, path) {
+  const isUsers = path.join("/") === "user/tokens/verify";
+  if (!isUsers && path.join("/") !== `accounts/${ACCOUNT}/tokens/verify`) {
+    return refuse(404, 7003, "Could not route, perhaps your object identifier is invalid?");
+  }
+  const rights = [...worlds.values()].map((world) => world.tokens[tokenOf(request)]).find(Boolean);
+  if (!rights || isUsers === Boolean(rights.is_account_owned)) return refuse(401, 1000, "Invalid API Token");
+  const result = { id: "f267e341f3dd4697bd3b9f71dd96247f", status: rights.status ?? "active" };
+  return Response.json({ success: true, errors: [], messages: [], result });
+}
+
 async function values(request, env, path) {
   const [accounts, account, storage, kv, namespaces, namespace, kind, key] = path;
   const route = [accounts, storage, kv, namespaces, kind].join("/");
@@ -63,10 +83,11 @@ async function values(request, env, path) {
   }
   if (account !== ACCOUNT) return refuse(404, 7003, "Could not route, perhaps your object identifier is invalid?");
   const world = worlds.get(namespace);
+  if (!/^[0-9a-f]{32}$/i.test(namespace)) return refuse(400, 10011, "could not parse UUID from request's namespace_id");
   if (!world) return refuse(404, 10013, "namespace not found");
 
   const body = await request.arrayBuffer();
-  const token = (request.headers.get("authorization") ?? "").replace(/^Bearer /, "");
+  const token = tokenOf(request);
   const call = { at: Date.now(), token, method: request.method, key, bytes: body.byteLength, status: null };
   world.calls.push(call);
   const answer = await serve(world, call, body, env, namespace);
@@ -93,8 +114,8 @@ async function serve(world, call, body, env, namespace) {
     if (fault.status) return faulty(fault);
   }
 
-  const store = namespace === "pages" ? env.WEBHOOK_KV : env.KV;
-  const name = namespace === "pages" ? call.key : `${namespace}/${call.key}`;
+  const store = namespace === PAGES ? env.WEBHOOK_KV : env.KV;
+  const name = namespace === PAGES ? call.key : `${namespace}/${call.key}`;
   switch (call.method) {
     case "GET":
       return read(world, call.key, rights, store, name);

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::kv::{Kv, World, open_to, own_rights, wait_for};
+use crate::kv::{Kv, World, namespace_id, open_to, own_rights, wait_for};
 use crate::support::{EventStream, PATIENCE, Server};
 
 /// A node and a stream on it that has been opened before anything happens.
@@ -268,12 +268,12 @@ fn a_certificate_of_a_private_authority_is_trusted_if_told_so_and_else_not() {
     ];
     openssl(&[&new[..], &signed].concat());
 
-    let worlds = BTreeMap::from([("private", open_to(&["token-a", "token-b"]))]);
+    let worlds = BTreeMap::from([(namespace_id("private"), open_to(&["token-a", "token-b"]))]);
     let kv = Kv::start(&json!({ "key": key, "cert": cert, "worlds": worlds }));
     assert!(kv.url.starts_with("https://"));
     let world = World {
         kv: &kv,
-        namespace: "private".into(),
+        namespace: namespace_id("private"),
         endpoint: kv.url.clone(),
     };
     let trusting = |token| world.setup(token, &["--kv-ca-file", &ca]).start();

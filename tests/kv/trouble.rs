@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::kv::{World, own_rights, wait_for};
+use crate::kv::{World, namespace_id, own_rights, wait_for};
 use crate::support::PATIENCE;
 
 const UUID: &str = "10000000-0000-4000-8000-000000000000";
@@ -95,7 +95,7 @@ fn a_token_without_the_right_to_write_still_brings_in_what_others_write() {
         line["message"]
             .as_str()
             .unwrap()
-            .contains("the token is not accepted"),
+            .contains("the token CLOUDFLARE_API_TOKEN is not accepted"),
         "{line}"
     );
     assert_eq!(line["level"], "ERROR", "{line}");
@@ -106,14 +106,14 @@ fn a_token_without_the_right_to_write_still_brings_in_what_others_write() {
 #[test]
 fn a_namespace_that_does_not_exist_yet_is_found_when_it_does() {
     let mut world = World::new(&["node"]);
-    let name = std::mem::replace(&mut world.namespace, "made-later".into());
+    let name = std::mem::replace(&mut world.namespace, namespace_id("made-later"));
     let node = world.node("node");
     let line = node.wait_for_log("reading from KV fails");
     assert!(
         line["message"]
             .as_str()
             .unwrap()
-            .contains("no such account or namespace"),
+            .contains("no namespace with the id WEBHOOK_KV"),
         "{line}"
     );
     node.publish("served all the same");
@@ -166,4 +166,39 @@ fn a_clock_that_is_off_is_said() {
         line["message"].as_str().unwrap().contains("behind KV's"),
         "{line}"
     );
+}
+
+/// Outages answer 403, too. A wait of a minute for each would be longer than this waits for the event.
+#[test]
+fn a_refusal_that_passes_is_over_within_seconds() {
+    let world = World::new(&["node"]);
+    let node = world.node("node");
+    let mut stream = node.stream("", "");
+    stream.connected();
+    world.wait_for_reads(&["node"], 1);
+    world.tell(&json!({ "fault": { "status": 403, "code": 10000, "times": 2 } }));
+    wait_for(PATIENCE, "both refusals", || {
+        world.state()["fault"].is_null().then_some(())
+    });
+    world.put(&json!([{ "id": UUID, "content": "comes in", "timestamp": 5 }]).to_string());
+    assert_eq!(stream.contents(1), ["comes in"]);
+}
+
+/// A JavaScript writer cuts texts between the halves of a pair: `JSON.stringify` writes one as it is.
+#[test]
+fn half_a_surrogate_pair_is_shown_as_a_replacement_character() {
+    let world = World::new(&["node"]);
+    world.put(&format!(
+        r#"[{{"id":"{UUID}","content":"cut \ud83d","timestamp":5,"by":"\udc00"}}]"#
+    ));
+    let node = world.node("node");
+    let mut stream = node.stream("", "");
+    stream.connected();
+    assert_eq!(stream.contents(1), ["cut \u{fffd}"]);
+    node.publish("ours");
+    let value = wait_for(PATIENCE, "our message in KV", || {
+        world.value().filter(|text| text.contains("ours"))
+    });
+    assert!(value.contains("cut \u{fffd}"), "{value}");
+    assert!(value.contains(r#""by":"\udc00""#), "{value}");
 }

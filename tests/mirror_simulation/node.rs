@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use hookcast::clock::Now;
-use hookcast::hub::RingView;
+use hookcast::hub::{RingView, Stamps};
 use hookcast::log::SharedHistory;
 use hookcast::message::{Message, MessageId};
 use hookcast::mirror::core::Mirror;
@@ -40,6 +40,7 @@ pub enum Phase {
 
 pub struct Node {
     pub mirror: Mirror,
+    pub stamps: Stamps,
     pub phase: Phase,
     /// How far the clock on the wall is off.
     pub skew_ms: i64,
@@ -64,6 +65,7 @@ impl Node {
     pub fn new(mirror: Mirror, history_max: usize, skew_ms: i64, content_bytes_max: usize) -> Node {
         Node {
             mirror,
+            stamps: Stamps::default(),
             phase: Phase::Idle,
             skew_ms,
             content_bytes_max,
@@ -94,6 +96,9 @@ impl Node {
         self.mirror = Mirror::new(pace, self.history_max, &kept, now, rng);
         self.tail_seq = kept.first_seq;
         self.log = kept.messages;
+        self.stamps = Stamps::default();
+        let times_ms = self.log.iter().map(|message| message.timestamp_ms);
+        self.stamps.go_on_after(times_ms);
         self.live = self.log.iter().map(|message| message.id).collect();
         self.shared = SharedHistory::default();
         self.last_write_ms = None;

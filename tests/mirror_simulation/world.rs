@@ -1,18 +1,19 @@
 //! The world of one seed: nodes, writers, the KV, the virtual clock, and the checks.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use fastrand::Rng;
 use hookcast::clock::Now;
-use hookcast::hub::RingView;
+use hookcast::hub::{RingView, StampRandom};
 use hookcast::limits::{KV_AHEAD_MS_MAX, KV_WRITE_GAP_MS_MIN};
 use hookcast::message::{Message, MessageId};
 use hookcast::mirror::core::Mirror;
+use hookcast::mirror::entry::Entry;
 use hookcast::mirror::merge::join;
 use hookcast::mirror::reply::{Failure, FailureKind, Reply};
 use hookcast::mirror::schedule::Pace;
-use hookcast::mirror::value::{self, Entry};
+use hookcast::mirror::value;
 
 use crate::kv::{Kv, failure};
 use crate::node::{Node, Phase};
@@ -79,6 +80,7 @@ impl Tally {
 enum Event {
     Publish { node: usize },
     Restart { node: usize },
+    SetClock { node: usize, by_ms: i64 },
     PagesRead { writer: usize },
     PagesWrite { value: Vec<u8> },
     Delete,
@@ -100,6 +102,8 @@ pub struct World {
     events: Vec<(u64, Event)>,
     /// Every message that ever was, by id.
     all: HashSet<MessageId>,
+    /// Of those that nodes have published, which node, and how many of all were before.
+    published: HashMap<MessageId, (usize, usize)>,
     last_write_ms: u64,
     tally: Tally,
 }
@@ -149,6 +153,7 @@ impl World {
             pages_content: 0,
             events: Vec::new(),
             all: HashSet::new(),
+            published: HashMap::new(),
             last_write_ms: 0,
             tally: Tally::default(),
             rng,
@@ -164,20 +169,29 @@ impl World {
         for _ in 0..busy {
             let at_ms = self.rng.u64(0..until_ms);
             let node = self.rng.usize(..self.nodes.len());
-            // Now and then a burst: many within a moment, perhaps more than a ring holds.
+            // Now and then a burst: many within a moment or a millisecond, perhaps more than a ring
+            // holds.
+            let gap_ms = if self.rng.bool() { 7 } else { 0 };
             let burst = if self.rng.u8(..10) == 0 {
                 self.rng.u64(2..30)
             } else {
                 1
             };
             for n in 0..burst {
-                self.events.push((at_ms + n * 7, Event::Publish { node }));
+                self.events
+                    .push((at_ms + n * gap_ms, Event::Publish { node }));
             }
         }
         for _ in 0..self.rng.u64(..4) {
             let node = self.rng.usize(..self.nodes.len());
             self.events
                 .push((self.rng.u64(0..until_ms), Event::Restart { node }));
+        }
+        for _ in 0..self.rng.u64(..4) {
+            let node = self.rng.usize(..self.nodes.len());
+            let by_ms = self.rng.i64(-5_000..5_000);
+            let at_ms = self.rng.u64(0..until_ms);
+            self.events.push((at_ms, Event::SetClock { node, by_ms }));
         }
         if self.rng.bool() {
             for writer in 0..self.rng.usize(1..30) {
@@ -263,6 +277,7 @@ impl World {
                 let until_ms = self.now_ms + self.rng.u64(1..60_000);
                 self.nodes[node].phase = Phase::Down { until_ms };
             }
+            Event::SetClock { node, by_ms } => self.nodes[node].skew_ms += by_ms,
             Event::PagesRead { writer } => self.pages_append(writer),
             Event::PagesWrite { value } => self.kv.write(self.now_ms, Some(value)),
             Event::Delete => self.kv.write(self.now_ms, None),
@@ -271,19 +286,23 @@ impl World {
     }
 
     fn publish(&mut self, index: usize) {
-        let skew_ms = self.nodes[index].skew_ms;
-        let message = self.message(skew_ms);
+        let mut random = StampRandom::default();
+        self.rng.fill(&mut random);
+        let node = &mut self.nodes[index];
+        let unix_ms = now(self.now_ms, node.skew_ms).unix_ms;
+        let stamp = node.stamps.next(unix_ms, random);
+        let message = self.message(stamp.id, stamp.timestamp_ms);
         if self.nodes[index].can_hold(&message) {
             self.tally.messages += 1;
+            self.published
+                .insert(message.id, (index, self.published.len()));
             self.nodes[index].publish(message);
         }
     }
 
-    fn message(&mut self, skew_ms: i64) -> Arc<Message> {
-        let id = MessageId::from_u128(self.rng.u128(..));
+    fn message(&mut self, id: MessageId, timestamp_ms: u64) -> Arc<Message> {
         assert!(self.all.insert(id));
         let content = "x".repeat(self.rng.usize(1..60));
-        let timestamp_ms = now(self.now_ms, skew_ms).unix_ms;
         Arc::new(Message {
             id,
             timestamp_ms,
@@ -320,7 +339,8 @@ impl World {
                     4 => far_ms + self.rng.i64(0..60_000),
                     _ => self.pages_skew_ms,
                 };
-                let message = self.message(skew_ms);
+                let id = MessageId::from_u128(self.rng.u128(..));
+                let message = self.message(id, now(self.now_ms, skew_ms).unix_ms);
                 list.push(serde_json::json!({
                     "id": message.id.to_string(), "content": message.content, "timestamp": message.timestamp_ms,
                     "by": "pages",
@@ -504,7 +524,7 @@ impl World {
             .nodes
             .iter()
             .flat_map(|node| node.ring().messages)
-            .map(Entry::of);
+            .filter_map(|message| Entry::of(&message));
         let known = self.nodes.iter().filter(|node| !node.is_down());
         rings
             .chain(known.flat_map(|node| node.mirror.history().to_vec()))
@@ -531,18 +551,29 @@ impl World {
         let expected = join(of_both, self.history_max, horizon_ms);
         assert_eq!(ids(&history), ids(&expected), "a message is missing");
 
-        // Shown on every node, and to whoever connects.
+        // What one node has published is in its order.
+        for node in 0..self.nodes.len() {
+            let published = history.iter().filter_map(Entry::id).filter_map(|id| {
+                let (by, place) = self.published.get(&id)?;
+                (*by == node).then_some(*place)
+            });
+            assert!(published.is_sorted(), "out of the order of publishing");
+        }
+
+        // Shown on every node, and to new streams.
         for node in &self.nodes {
-            let mut replay: Vec<Entry> = node.replay().into_iter().map(Entry::of).collect();
-            for message in history.iter().filter_map(Entry::message) {
+            let replay = node.replay();
+            let replay = replay.iter().filter_map(|message| Entry::of(message));
+            let mut replay: Vec<Entry> = replay.collect();
+            for message in history.iter().filter_map(Entry::to_message) {
                 assert!(
-                    node.was_shown(message.id) || !node.can_hold(message),
+                    node.was_shown(message.id) || !node.can_hold(&message),
                     "never shown"
                 );
             }
             let held = history
                 .iter()
-                .filter(|entry| entry.message().is_some_and(|m| node.can_hold(m)));
+                .filter(|entry| entry.to_message().is_some_and(|m| node.can_hold(&m)));
             let held: Vec<Option<MessageId>> = held.map(Entry::id).collect();
             replay.sort_by(|a, b| a.rank(b, horizon_ms));
             // Where the history is not all messages, or not all can be shown, others fill up.

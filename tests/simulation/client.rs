@@ -27,6 +27,8 @@ pub const RETRY_SLACK_MS: u64 = RING_REPAIR_MS_MAX;
 struct Pending {
     /// Where it lies in all that the client sends.
     start: u64,
+    /// Where its head ends.
+    head_end: u64,
     end: u64,
     /// All but its bytes.
     request: Request,
@@ -38,6 +40,11 @@ struct Pending {
 impl Pending {
     fn is_within(&self, read_bytes: u64) -> bool {
         !matches!(self.request.expected, Expected::Never) && read_bytes >= self.end
+    }
+
+    /// Whether the head says what the answer is, whatever the body may be.
+    fn is_decided_by_head(&self) -> bool {
+        matches!(self.request.expected, Expected::Status(401 | 404 | 405))
     }
 }
 
@@ -57,6 +64,8 @@ pub struct Client {
     pub role: Role,
     opened_ms: u64,
     last_answer_ms: Option<u64>,
+    /// Where the body ends that is still to come of a request which has its answer.
+    skipped_end: Option<u64>,
     pending: VecDeque<Pending>,
     /// All that it has sent or is about to.
     sent_bytes: u64,
@@ -116,6 +125,7 @@ impl Client {
             role,
             opened_ms: now_ms,
             last_answer_ms: None,
+            skipped_end: None,
             pending: VecDeque::new(),
             sent_bytes: 0,
             held: None,
@@ -140,6 +150,7 @@ impl Client {
             model.offers[key].fate = Fate::Refused;
         }
         let start = self.sent_bytes;
+        let blank_line = memmem::find(&request.bytes, b"\r\n\r\n");
         self.send(&request.bytes);
         let is_counted = !self.is_terminal;
         self.is_unfinished |= matches!(request.expected, Expected::Never);
@@ -150,6 +161,7 @@ impl Client {
             request.bytes.clear();
             self.pending.push_back(Pending {
                 start,
+                head_end: start + blank_line.map_or(0, |at| at as u64 + 4),
                 end: self.sent_bytes + held_bytes as u64,
                 request,
                 waits: held.is_some(),
@@ -165,7 +177,7 @@ impl Client {
             .pending
             .front()
             .is_some_and(|p| p.first_read_ms.is_some());
-        !has_begun && !self.sends_empty_lines
+        !has_begun && !self.sends_empty_lines && self.skipped_end.is_none()
     }
 
     /// Sends an empty line, which may stand before a request.
@@ -251,14 +263,19 @@ impl Client {
 
     /// Takes what the server has written since, and checks all that is whole.
     pub fn absorb(&mut self, around: &mut Surroundings<'_>) {
-        let (tap, read_bytes) = {
+        let (tap, read_bytes, has_fin) = {
             let mut link = self.link.borrow_mut();
-            (std::mem::take(&mut link.tap), link.read_bytes)
+            let tap = std::mem::take(&mut link.tap);
+            (tap, link.read_bytes, link.server_fin_ms.is_some())
         };
         for pending in &mut self.pending {
             if read_bytes > pending.start {
                 pending.first_read_ms.get_or_insert(around.now_ms);
             }
+        }
+        if !has_fin && self.skipped_end.is_some_and(|end| read_bytes >= end) {
+            self.skipped_end = None;
+            self.last_answer_ms = Some(around.now_ms);
         }
         if tap.is_empty() {
             return;
@@ -327,7 +344,10 @@ impl Client {
         self.check_answer(pending, &answer, body, around);
         let may_close = around.node.drain_until_ms.is_some() || self.role == Role::Surplus;
         let must_close = pending.request.closes;
-        let early = !self.is_whole(pending);
+        // It says nothing of what follows the body.
+        let is_skipped =
+            !self.is_whole(pending) && pending.is_decided_by_head() && answer.status != 408;
+        let early = !self.is_whole(pending) && !is_skipped;
         assert!(
             answer.closes || !(must_close || early),
             "the connection goes on behind {}",
@@ -338,12 +358,17 @@ impl Client {
             "{} closes",
             answer.status
         );
+        coverage::count("answers to a head alone", u64::from(is_skipped));
         self.last_answer_ms = Some(around.now_ms);
-        self.pending.pop_front();
+        let answered = self.pending.pop_front();
         if answer.closes {
             self.mode = Mode::Over;
             self.pending.clear();
             self.held = None;
+        } else {
+            let read_bytes = self.link.borrow().read_bytes;
+            let end = answered.map_or(0, |pending| pending.end);
+            self.skipped_end = Some(end).filter(|end| read_bytes < *end);
         }
         end
     }
@@ -414,8 +439,9 @@ impl Client {
             Expected::Never => panic!("{status} to a request that is not whole"),
             Expected::Status(_) | Expected::Receipt { .. } => {}
         }
+        let is_head_read = self.link.borrow().read_before_write >= pending.head_end;
         assert!(
-            self.is_whole(pending),
+            self.is_whole(pending) || (pending.is_decided_by_head() && is_head_read),
             "{status} to a request that is not whole: {:?} up to byte {} of {}, {} read",
             pending.request.expected,
             pending.end,
@@ -468,7 +494,7 @@ impl Client {
                     .pending
                     .front()
                     .is_some_and(|p| p.first_read_ms.is_some());
-                let is_idle = !has_begun && self.rest.is_empty();
+                let is_idle = !has_begun && self.rest.is_empty() && self.skipped_end.is_none();
                 let keep_alive_ms = around.settings.keep_alive.as_millis() as u64;
                 let is_forgotten = match self.last_answer_ms {
                     Some(answer_ms) => since(answer_ms, keep_alive_ms),
@@ -476,6 +502,7 @@ impl Client {
                 };
                 is_read_out
                     || is_stalled
+                    || (self.is_body_late(link.server_fin_ms) && (has_lingered || link.has_ended()))
                     || (is_idle && (is_forgotten || drain_until_ms.is_some()))
                     // A stream whose first bytes are still to come.
                     || (link.has_ended() && self.may_stream())
@@ -528,6 +555,9 @@ impl Client {
             Mode::Answers => {
                 assert!(self.rest.is_empty(), "half an answer: {}", show(&self.rest));
                 assert!(link.is_read(), "bytes are not read: {}", self.describe());
+                if self.is_body_late(link.server_fin_ms) {
+                    return;
+                }
                 assert!(link.server_fin_ms.is_none(), "ended without a last answer");
                 let idle_until_ms = around.node.idle_until_ms;
                 let is_idle_over = idle_until_ms.is_some_and(|until_ms| around.now_ms >= until_ms);
@@ -551,6 +581,14 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// Whether our side was ended because the body of a request that has its answer did not come.
+    fn is_body_late(&self, server_fin_ms: Option<u64>) -> bool {
+        let answer_ms = self.last_answer_ms.filter(|_| self.skipped_end.is_some());
+        answer_ms
+            .zip(server_fin_ms)
+            .is_some_and(|(answer_ms, fin_ms)| fin_ms >= answer_ms + REQUEST_DEADLINE_MS)
     }
 
     fn assert_half_closed(&self) {
@@ -586,6 +624,9 @@ impl Client {
                     late(begin_ms, 2 * REQUEST_DEADLINE_MS).then_some("is slow")
                 }
                 None => match self.last_answer_ms {
+                    Some(answer_ms) if self.skipped_end.is_some() => {
+                        late(answer_ms, REQUEST_DEADLINE_MS)
+                    }
                     Some(answer_ms) => {
                         late(answer_ms, around.settings.keep_alive.as_millis() as u64)
                     }

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use hookcast::hub::{Batch, FrameRef};
-use hookcast::limits::HISTORY_MESSAGES;
+use hookcast::limits::{CLOCK_SET_BACK_MS_MAX, HISTORY_MESSAGES};
 use hookcast::log::SharedHistory;
 use hookcast::message::SessionId;
 use hookcast::sse::frame::CHUNK_TAIL_BYTES;
@@ -150,7 +150,7 @@ impl Model {
     }
 
     /// A batch of newly stored messages. Those of this node were accepted at one of the times of the
-    /// wall clock in `accepted_ms`.
+    /// wall clock in `accepted_ms`, and sort as they were stored.
     pub fn store(&mut self, batch: &Batch, accepted_ms: &BTreeSet<u64>) {
         for frame in batch.frames() {
             assert_eq!(frame.seq, self.head_seq(), "seqs have no holes");
@@ -167,9 +167,24 @@ impl Model {
                 Some((id, timestamp_ms)) => {
                     assert_eq!((id, *timestamp_ms), (&stored.id, stored.timestamp_ms));
                 }
-                None => assert!(accepted_ms.contains(&stored.timestamp_ms), "accepted then"),
+                None => self.check_stamp(&stored, accepted_ms),
             }
             self.stored.push(stored);
+        }
+    }
+
+    /// The time of a message of this node is that of the clock, or of one that was set back by minutes
+    /// since. Where it was set back further, the order begins anew.
+    fn check_stamp(&self, stored: &Stored, accepted_ms: &BTreeSet<u64>) {
+        let at_ms = stored.timestamp_ms;
+        let earliest_ms = at_ms - CLOCK_SET_BACK_MS_MAX - 1;
+        let accepted = accepted_ms.range(earliest_ms..=at_ms).next();
+        assert!(accepted.is_some(), "accepted then");
+        let is_own = |stored: &&Stored| self.offers[stored.key].stamp.is_none();
+        if let Some(last) = self.stored.iter().rev().find(is_own) {
+            let is_behind = (last.timestamp_ms, &last.id) < (at_ms, &stored.id);
+            let is_set_back = at_ms + CLOCK_SET_BACK_MS_MAX < last.timestamp_ms;
+            assert!(is_behind || is_set_back, "out of order");
         }
     }
 

@@ -302,6 +302,7 @@ impl ShardNode {
 
     /// The end of a turn.
     pub fn sleep(&mut self, now: Now) {
+        self.shard.end_turn();
         self.guests_closed += self.shard.take_closed();
         self.shard.tally_mut().flush(&self.metrics);
         if self.shard.is_drained() {

@@ -132,6 +132,8 @@ pub fn status() -> Request {
 /// Draws a request that is answered and is not a webhook that counts.
 pub fn other(rng: &mut Rng, setting: &Setting) -> Request {
     let long = "s".repeat(257);
+    // Some of it is mostly still to come when the head is there.
+    let body = "x".repeat(rng.usize(..=setting.body_bytes_max));
     let mut cases = vec![
         ("GET /api/webhook", "", 200),
         ("HEAD /api/webhook", "", 200),
@@ -142,6 +144,8 @@ pub fn other(rng: &mut Rng, setting: &Setting) -> Request {
         ("GET /nowhere", "", 404),
         ("DELETE /api/webhook", "", 405),
         ("POST /api/webhook/stream", "", 405),
+        ("POST /api/webhook/stream", &body, 405),
+        ("POST /nowhere", &body, 404),
         ("GET /api/webhook/stream?sessionId=%zz", "", 400),
         ("GET /api/webhook/stream?sessionId=a&sessionId=b", "", 400),
         ("GET /api/webhook/stream?session_id=a", "", 400),
@@ -192,7 +196,13 @@ pub fn other(rng: &mut Rng, setting: &Setting) -> Request {
 /// Draws a request that ends its connection, because it is wrong or never whole.
 pub fn bad(rng: &mut Rng, setting: &Setting) -> Request {
     let over = setting.body_bytes_max + 1;
-    let head = "POST /api/webhook HTTP/1.1\r\nHost: sim\r\n";
+    // Without the secret, a sound head has its answer before the body is looked at.
+    let secret = if setting.has_secret {
+        format!("X-Webhook-Secret: {SECRET}\r\n")
+    } else {
+        String::new()
+    };
+    let head = format!("POST /api/webhook HTTP/1.1\r\nHost: sim\r\n{secret}");
     let refused: [(String, u16); 12] = [
         ("GET  / HTTP/1.1\r\n".into(), 400),
         ("\0\0\0".into(), 400),
@@ -220,14 +230,14 @@ pub fn bad(rng: &mut Rng, setting: &Setting) -> Request {
         (format!("GET /{} HTTP/1.1\r\n", "x".repeat(8200)), 414),
     ];
     let unfinished = [
-        "G",
-        "GET / HTTP/1.1\r\nHost: sim\r\n",
-        "POST /api/webhook HTTP/1.1\r\nHost: sim\r\nContent-Length: 30\r\n\r\n{\"message\":",
-        "POST /api/webhook HTTP/1.1\r\nHost: sim\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"mes",
+        "G".to_owned(),
+        "GET / HTTP/1.1\r\nHost: sim\r\n".to_owned(),
+        format!("{head}Content-Length: 30\r\n\r\n{{\"message\":"),
+        format!("{head}Transfer-Encoding: chunked\r\n\r\n5\r\n{{\"mes"),
     ];
     let (bytes, expected) = if rng.u8(..4) == 0 {
-        let bytes = unfinished[rng.usize(..unfinished.len())];
-        (bytes.as_bytes().to_vec(), Expected::Never)
+        let bytes = &unfinished[rng.usize(..unfinished.len())];
+        (bytes.clone().into_bytes(), Expected::Never)
     } else {
         let (bytes, status) = &refused[rng.usize(..refused.len())];
         (bytes.clone().into_bytes(), Expected::Refusal(*status))

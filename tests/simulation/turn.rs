@@ -3,7 +3,7 @@
 use hookcast::clock::Now;
 use std::collections::BTreeSet;
 
-use hookcast::limits::REPLAY_COPY_BYTES_MAX;
+use hookcast::limits::{HISTORY_TURN_BYTES, REPLAY_COPY_BYTES_MAX};
 use hookcast::metrics::{Counter, Gauge};
 use hookcast::shard::{Holdings, Readiness, Role};
 
@@ -23,6 +23,9 @@ pub const PHASES_BEFORE_PUBLISH: usize = 3;
 
 /// Turns in a row that may come to nothing: a sweep that finds everybody served, a tick.
 const IDLE_TURNS_MAX: usize = 8;
+
+/// Most requests for the history that are gone on with in a turn.
+const HISTORIES_MAX: usize = 8;
 
 /// What a stream's first events, and some gaps behind them, take at most, as a `Vec` doubles.
 const OWN_BYTES_MAX: usize = 2048;
@@ -85,6 +88,23 @@ impl World {
         }
     }
 
+    /// Answers requests for the history that were put off or have waited, as many as there is time for.
+    fn answer_some_histories(&mut self, index: usize, now: Now) {
+        let mut bytes = 0;
+        for _ in 0..self.rng.usize(1..=HISTORIES_MAX) {
+            let node = &mut self.node.shards[index];
+            let streams = node.shard.streams();
+            let Some(made) = node.shard.answer_next_history(now) else {
+                return;
+            };
+            node.note_subscribed(streams, now);
+            bytes += made;
+            if bytes >= HISTORY_TURN_BYTES {
+                return;
+            }
+        }
+    }
+
     /// Runs a turn up to a phase: a process may be killed behind any. Whether anything came of it.
     pub fn run_phases(&mut self, index: usize, phases: usize) -> bool {
         if self.node.shards[index].has_ended() {
@@ -101,7 +121,10 @@ impl World {
             match phase {
                 0 | 4 => has_news |= self.node.shards[index].take_batches(),
                 1 => has_news |= self.dispatch(index),
-                2 => self.resume_some(index, now),
+                2 => {
+                    self.resume_some(index, now);
+                    self.answer_some_histories(index, now);
+                }
                 3 => {
                     let node = &mut self.node;
                     self.accepted_ms.insert(now.unix_ms);

@@ -60,7 +60,8 @@ impl Connection {
             0 if method != "POST" => String::new(),
             length => format!("Content-Length: {length}\r\n"),
         };
-        let head = format!("{method} {target} HTTP/1.1\r\nHost: test\r\n{headers}{length}\r\n");
+        let head =
+            format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{headers}{length}\r\n");
         self.send(&[head.as_bytes(), body].concat());
     }
 

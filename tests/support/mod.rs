@@ -9,6 +9,8 @@
 
 pub mod client;
 pub mod events;
+pub mod loopback;
+pub mod peer;
 pub mod server;
 pub mod tls;
 

@@ -6,13 +6,20 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tempfile::TempDir;
 
 use super::PATIENCE;
+
+/// When a certificate is valid, if not now.
+#[derive(Clone, Copy)]
+pub enum Validity {
+    Over,
+    ToCome,
+}
 
 /// An authority and what it has signed, as files.
 pub struct Authority {
@@ -45,8 +52,21 @@ impl Authority {
 
     /// The same for another host.
     pub fn sign_for(&self, host: &str, name: &str) {
+        self.write(&CertificateParams::new(vec![host.into()]).unwrap(), name);
+    }
+
+    /// The same for localhost, at another time.
+    pub fn sign_with(&self, name: &str, validity: Validity) {
+        let mut params = CertificateParams::new(vec!["localhost".into()]).unwrap();
+        (params.not_before, params.not_after) = match validity {
+            Validity::Over => (date_time_ymd(2000, 1, 1), date_time_ymd(2001, 1, 1)),
+            Validity::ToCome => (date_time_ymd(4000, 1, 1), date_time_ymd(4001, 1, 1)),
+        };
+        self.write(&params, name);
+    }
+
+    fn write(&self, params: &CertificateParams, name: &str) {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![host.into()]).unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         std::fs::write(self.path(&format!("{name}.pem")), certificate.pem()).unwrap();
         let path = self.path(&format!("{name}.key"));

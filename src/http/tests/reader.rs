@@ -268,3 +268,66 @@ fn a_refused_reader_keeps_nothing_more() {
     }
     assert!(reader.buffer_bytes().1 < 1024);
 }
+
+/// The body of a request that is answered by its head takes no room, however it is framed and cut,
+/// and what is pipelined behind it is the next request.
+#[test]
+fn a_body_that_is_skipped_is_not_buffered() {
+    let data = "d".repeat(60);
+    let chunks = format!(
+        "1e;a=b\r\n{}\r\n1e\r\n{}\r\n0\r\nA: b\r\n\r\n",
+        &data[..30],
+        &data[..30]
+    );
+    for (field, body) in [
+        ("Content-Length: 60\r\n", &data),
+        ("Transfer-Encoding: chunked\r\n", &chunks),
+    ] {
+        let request = post(field, body);
+        let head_bytes = request.len() - body.len();
+        let bytes = format!("{request}{}", get(""));
+        for come in head_bytes..request.len() {
+            for piece_bytes in [1, 7, 1000] {
+                let mut reader = RequestReader::new(Vec::new(), BODY_BYTES_MAX);
+                reader.push(&bytes.as_bytes()[..come]);
+                assert_eq!(reader.poll(), Ok(Progress::Incomplete));
+                reader.skip_body();
+                assert!(reader.is_skipping() && reader.head().is_none());
+                assert_eq!(reader.buffer_bytes().0, 0);
+                assert_eq!(
+                    (reader.poll(), reader.phase()),
+                    (Ok(Progress::Incomplete), Phase::Body)
+                );
+                let mut ends = 0;
+                for piece in bytes.as_bytes()[come..].chunks(piece_bytes) {
+                    reader.push(piece);
+                    ends += u32::from(reader.skip().unwrap());
+                    assert!(ends == 1 || reader.buffer_bytes().0 == 0);
+                    if ends == 1 && reader.poll() == Ok(Progress::Complete) {
+                        assert_eq!(reader.request().unwrap().method, Method::Get);
+                    }
+                }
+                assert_eq!((ends, reader.poll()), (1, Ok(Progress::Complete)));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_in_a_body_that_is_skipped_ends_it() {
+    let mut reader = RequestReader::new(Vec::new(), BODY_BYTES_MAX);
+    reader.push(post("Transfer-Encoding: chunked\r\n", "3\r\nab").as_bytes());
+    assert_eq!(reader.poll(), Ok(Progress::Incomplete));
+    reader.skip_body();
+    reader.push(b"cd\r\n");
+    assert_eq!(reader.skip(), Err(Refusal::ChunkEnd));
+    assert!(!reader.is_skipping());
+    assert_eq!(reader.poll(), Err(Refusal::ChunkEnd));
+    // Nor may it be larger than it could have been otherwise.
+    let mut reader = RequestReader::new(Vec::new(), BODY_BYTES_MAX);
+    reader.push(post("Transfer-Encoding: chunked\r\n", "ff").as_bytes());
+    assert_eq!(reader.poll(), Ok(Progress::Incomplete));
+    reader.skip_body();
+    reader.push(b"\r\n");
+    assert_eq!(reader.skip(), Err(Refusal::BodyTooLarge));
+}

@@ -1,7 +1,7 @@
 //! A mirror step by step, against a KV that is as stale and as forgetful as the real one may be.
 
 use super::*;
-use crate::limits::HISTORY_MESSAGES;
+use crate::limits::{HISTORY_MESSAGES, KV_ENTRY_BYTES_MAX};
 use crate::mirror::reply::{Failure, FailureKind};
 
 /// The virtual clock's beginning, UTC.
@@ -31,7 +31,8 @@ fn message(id: u128, after_ms: u64) -> Arc<Message> {
 }
 
 fn value(messages: &[Arc<Message>]) -> Vec<u8> {
-    value::serialise(&messages.iter().cloned().map(Entry::of).collect::<Vec<_>>())
+    let entries = messages.iter().filter_map(|message| Entry::of(message));
+    value::serialise(&entries.collect::<Vec<_>>())
 }
 
 fn ids(entries: &[Entry]) -> Vec<u128> {
@@ -411,5 +412,56 @@ fn a_restart_does_not_take_back_what_others_have_added_to_a_message() {
             let written = node.cycle(cycle * PACE.poll_ms, Some(theirs.as_bytes()));
             assert_eq!(written, None, "in cycle {cycle}");
         }
+    }
+}
+
+#[test]
+fn a_message_over_its_share_stays_here_and_one_in_kv_is_foreign() {
+    let large = Arc::new(Message {
+        content: "x".repeat(KV_ENTRY_BYTES_MAX),
+        ..(*message(1, 0)).clone()
+    });
+    let mut node = Node::start(std::slice::from_ref(&large));
+    assert_eq!(node.cycle(0, None), None);
+    assert_eq!(
+        (node.mirror.unshared(), node.mirror.lag(&node.ring())),
+        (1, 0)
+    );
+    node.publish(message(2, 1));
+    assert_eq!(written(&node.cycle(5_000, None).unwrap()), [2]);
+
+    let text = format!(
+        r#"{{"content":"{}","id":"{}","timestamp":{UTC}}}"#,
+        large.content, large.id
+    );
+    let value = node
+        .cycle(10_000, Some(format!("[{text}]").as_bytes()))
+        .unwrap();
+    let expected = Condition::Foreign {
+        count: 1,
+        first: 0,
+        fault: Fault::TooLarge,
+    };
+    assert_eq!(node.mirror.condition(), expected);
+    assert_eq!(node.live, []);
+    assert!(
+        String::from_utf8(value).unwrap().contains(&text),
+        "kept word for word"
+    );
+}
+
+/// A JavaScript writer cuts texts between the halves of a pair.
+#[test]
+fn half_a_surrogate_pair_goes_live_as_a_replacement_character() {
+    let mut node = Node::start(&[]);
+    let text = String::from_utf8(value(&[message(1, 0)])).unwrap();
+    let cut = text.replace("message 1", r"\ud83d");
+    node.read(0, Ok(Some(cut.clone().into_bytes())));
+    assert_eq!(node.mirror.condition(), Condition::Good);
+    assert_eq!(node.ring.messages[0].content, "\u{fffd}");
+    // It is the same message as the one that is written as its character.
+    for cycle in 1..60 {
+        let written = node.cycle(cycle * PACE.poll_ms, Some(cut.as_bytes()));
+        assert_eq!(written, None, "in cycle {cycle}");
     }
 }

@@ -6,6 +6,7 @@ mod faults;
 mod file;
 mod format;
 mod model;
+mod place;
 mod power;
 mod process;
 

@@ -13,6 +13,8 @@ export class Proxy extends EventEmitter {
   #targetPort;
   /** What happens to new connections: 'pass', 'refuse', or the text of an answer. */
   #mode = 'pass';
+  /** The requests that are answered so, by how they begin; others pass. */
+  #answered = /^/;
   /** The targets of all stream requests so far. */
   streamRequests = [];
 
@@ -40,9 +42,10 @@ export class Proxy extends EventEmitter {
     this.#mode = 'refuse';
   }
 
-  /** Answers every request on new connections with `text`, and closes. */
-  answer(text) {
+  /** Answers every request on new connections with `text`, and closes; or only such as begin so. */
+  answer(text, answered = /^/) {
     this.#mode = text;
+    this.#answered = answered;
   }
 
   /** Resets all connections. */
@@ -81,10 +84,16 @@ export class Proxy extends EventEmitter {
   #accept(client) {
     client.on('error', () => {});
     if (this.#mode === 'refuse') return client.resetAndDestroy();
-    if (this.#mode !== 'pass') {
-      client.once('data', () => client.end(this.#mode));
-      return;
-    }
+    if (this.#mode === 'pass') return this.#pass(client);
+    const [answer, answered] = [this.#mode, this.#answered];
+    client.once('data', (bytes) => {
+      if (answered.test(bytes.toString('latin1'))) return client.end(answer);
+      client.pause().unshift(bytes);
+      this.#pass(client);
+    });
+  }
+
+  #pass(client) {
     const server = net.connect({ port: this.#targetPort, host: '127.0.0.1', allowHalfOpen: true });
     const pair = { client, server, stream: false };
     this.#pairs.add(pair);

@@ -198,12 +198,15 @@ impl Node {
         for _ in 0..self.shard.unfinished() {
             self.shard.resume_next(self.now);
         }
+        // One connection cannot ask for so much that it would have to be shared out.
+        while self.shard.answer_next_history(self.now).is_some() {}
         self.shard.publish(&self.hub, self.now);
         self.take_batches();
         self.shard.answer_webhooks(self.now);
         self.shard.tick(self.now);
         self.shard.sweep(self.now);
         self.shard.end_sweep(self.now);
+        self.shard.end_turn();
     }
 
     fn take_batches(&mut self) {

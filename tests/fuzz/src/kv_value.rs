@@ -2,8 +2,9 @@
 //! nothing that the merge makes of it is too large or out of order.
 
 use hookcast::limits::{HISTORY_MESSAGES, KV_VALUE_BYTES_MAX};
+use hookcast::mirror::entry::{self, Entry};
 use hookcast::mirror::merge::join;
-use hookcast::mirror::value::{self, Entry, Stored};
+use hookcast::mirror::value::{self, Stored};
 
 const HORIZON_MS: u64 = 2_000_000_000_000;
 
@@ -12,10 +13,7 @@ pub fn run(bytes: &[u8]) {
         return;
     };
     assert_eq!(stored.entries.len(), stored.count);
-    let foreign = stored
-        .entries
-        .iter()
-        .filter(|entry| entry.message().is_none());
+    let foreign = stored.entries.iter().filter(|entry| entry.id().is_none());
     assert_eq!(foreign.count(), stored.foreign);
     assert_eq!(stored.first_fault.is_some(), stored.foreign > 0);
 
@@ -23,9 +21,15 @@ pub fn run(bytes: &[u8]) {
     let again = read(&written).expect("what is written is read");
     assert_eq!(again.entries, stored.entries);
     assert_eq!(value::serialise(&again.entries), written);
+    assert!(
+        written.len() <= bytes.len().max(2),
+        "entries take more than their text"
+    );
     let entries_bytes = stored.entries.iter().map(Entry::bytes).sum();
     assert!(written.len() <= value::value_bytes(stored.count, entries_bytes) + 1);
-    for message in stored.entries.iter().filter_map(Entry::message) {
+    for entry in stored.entries.iter().filter(|entry| entry.id().is_some()) {
+        let message = entry.to_message().expect("it is read again");
+        assert_eq!(Entry::of(&message).is_some(), entry::is_shareable(&message));
         assert!(!message.content.trim().is_empty());
         assert!(
             message

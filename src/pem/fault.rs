@@ -1,0 +1,149 @@
+//! What is wrong with a PEM file.
+//!
+//! Made by the parent module. Each says what to do; none can hold a byte of the file.
+
+use std::fmt;
+
+/// What is wrong with a PEM file. Its text goes on behind the name of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PemFault {
+    /// There is nothing in it.
+    Empty,
+    /// It is text in UTF-16.
+    Utf16,
+    /// It is DER, not PEM.
+    Der,
+    /// It is PEM, encoded in Base64 once more.
+    Base64Twice,
+    /// It is a PKCS #12 container.
+    Pkcs12,
+    /// It is a PKCS #7 container, in PEM.
+    Pkcs7,
+    /// It has no section at all.
+    NoSection,
+    /// Line breaks have become `\n`, two characters.
+    EscapedLineBreaks(usize),
+    /// Line breaks have become blanks, or are gone.
+    LostLineBreaks(usize),
+    /// A section begins in the line in which another ends.
+    Joined(usize),
+    /// A line that begins or ends a section has other text in it.
+    StrayText(usize),
+    /// A line that begins or ends a section is malformed.
+    Hyphens(usize),
+    /// The section that begins in this line has no end.
+    NoEnd(usize),
+    /// The section that ends in this line has no beginning, or that of another kind.
+    NoBegin(usize),
+    /// The section that begins in this line is not Base64.
+    Base64(usize),
+    /// The certificate in this place, from 1, cannot be read.
+    Damaged(usize),
+    /// There is no certificate in it.
+    NoCertificate,
+    /// There is a request for a certificate in it.
+    RequestAlone,
+    /// A certificate in another form than is read.
+    CertificateForm(usize),
+    /// There is no private key in it.
+    NoPrivateKey,
+    /// There is a public key in it.
+    PublicKeyAlone,
+    /// There is a certificate in it.
+    CertificateAlone,
+    /// The key has a passphrase.
+    Encrypted,
+    /// The key is in the form of OpenSSH.
+    OpenSsh,
+    /// The key is for DSA.
+    Dsa,
+}
+
+impl fmt::Display for PemFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use PemFault as Fault;
+        match self {
+            Fault::Empty => f.write_str("is empty"),
+            Fault::Utf16 => f.write_str("is text in UTF-16; save it as UTF-8"),
+            Fault::Der => f.write_str(
+                "is in DER form, not in PEM form; convert it: openssl x509 -inform DER, for a key \
+                 openssl pkey -inform DER",
+            ),
+            Fault::Base64Twice => {
+                f.write_str("is a PEM file that was encoded in Base64 once more; decode it: base64 -d")
+            }
+            Fault::Pkcs12 => f.write_str(
+                "is a PKCS #12 container, not in PEM form; convert it: openssl pkcs12 -nodes -in FILE -out FILE.pem",
+            ),
+            Fault::Pkcs7 => f.write_str(
+                "is a PKCS #7 container; convert it: openssl pkcs7 -print_certs -in FILE -out FILE.pem",
+            ),
+            Fault::NoSection => {
+                f.write_str("has no -----BEGIN line, so nothing in PEM form in it")
+            }
+            Fault::EscapedLineBreaks(line) => write!(
+                f,
+                "has \\n, two characters, where its line breaks were (line {line}); \
+                 write it with line breaks"
+            ),
+            Fault::LostLineBreaks(line) => write!(
+                f,
+                "has lost its line breaks, or has blanks in their place (line {line}); copy the file as it is"
+            ),
+            Fault::Joined(line) => write!(
+                f,
+                "has -----END and the next -----BEGIN in one line, line {line}; put a line break between them"
+            ),
+            Fault::StrayText(line) => write!(
+                f,
+                "has other text beside -----BEGIN or -----END in line {line}; remove it"
+            ),
+            Fault::Hyphens(line) => write!(
+                f,
+                "has a malformed BEGIN or END in line {line}: capital letters with five hyphens on each side"
+            ),
+            Fault::NoEnd(line) => write!(
+                f,
+                "has a -----BEGIN in line {line} without its -----END: it is cut off"
+            ),
+            Fault::NoBegin(line) => write!(
+                f,
+                "has an -----END in line {line} that does not belong to a -----BEGIN"
+            ),
+            Fault::Base64(line) => write!(
+                f,
+                "has something other than Base64 in the section that begins in line {line}"
+            ),
+            Fault::Damaged(place) => {
+                write!(f, "has a damaged certificate in it, number {place}")
+            }
+            Fault::NoCertificate => f.write_str("has no certificate in PEM form in it"),
+            Fault::RequestAlone => f.write_str(
+                "has a certificate request in it, but no certificate: the authority makes that",
+            ),
+            Fault::CertificateForm(line) => write!(
+                f,
+                "has a certificate in another form in line {line}; convert it: openssl x509 -in FILE -out FILE.pem"
+            ),
+            Fault::NoPrivateKey => f.write_str("has no private key in PEM form in it"),
+            Fault::PublicKeyAlone => {
+                f.write_str("has a public key in it, but no private key, which is needed")
+            }
+            Fault::CertificateAlone => {
+                f.write_str("has no private key in PEM form in it, but a certificate")
+            }
+            Fault::Encrypted => f.write_str(
+                "has a passphrase, for which nobody can be asked; decrypt it: \
+                 openssl pkey -in FILE -out NEW, and let only the server read NEW",
+            ),
+            Fault::OpenSsh => f.write_str(
+                "is a key of OpenSSH; convert a copy of it: ssh-keygen -p -m PKCS8 -f COPY",
+            ),
+            Fault::Dsa => f.write_str(
+                "is a DSA key; RSA of 2048 to 4096 bits, ECDSA P-256 and P-384, and Ed25519 are taken",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for PemFault {}

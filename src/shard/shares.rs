@@ -1,0 +1,231 @@
+//! The memory that connections share: what each holds, client by client, and which connection ends
+//! when there is no more.
+//!
+//! Part of the shard, which reports here whatever a connection begins or ceases to hold. Counted are
+//! the bytes that wait for a peer: a request that has not come whole, an answer that was not taken, a
+//! stream's own first bytes. A connection that holds at most [`SMALL_REQUEST_BYTES_MAX`] is not in the
+//! table: it takes no room from others, and costs no look-up.
+//!
+//! One client may hold all that nobody else needs. When there is no room, the client that holds most
+//! gives way, with the connection of it that has been stalled longest. So each client is sure of an
+//! equal share. Within a client the newcomer is refused, unless a connection has been stalled for
+//! [`SHARE_STALLED_MS_MIN`]: then that one ends. Never looks at all connections.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::clock::Now;
+use crate::http::Refusal;
+use crate::limits::{
+    SHARE_ENDED_MAX, SHARE_ENTRY_BYTES, SHARE_STALLED_MS_MIN, SMALL_REQUEST_BYTES_MAX,
+};
+use crate::metrics::Counter;
+use crate::shard::Shard;
+use crate::shard::client::ClientKey;
+use crate::shard::connection::State;
+use crate::shard::socket::Socket;
+
+/// See the module's description. B-trees, as they give back the memory of what leaves them.
+pub(super) struct Shares {
+    bytes_max: usize,
+    bytes: usize,
+    /// By slot.
+    holds: BTreeMap<u32, Hold>,
+    clients: BTreeMap<ClientKey, usize>,
+    /// The clients by what they hold.
+    ranking: BTreeSet<(usize, ClientKey)>,
+    /// The slots of each client, that of the longest stall first.
+    stalls: BTreeSet<(ClientKey, u64, u32)>,
+    /// Numbers the progress of connections.
+    last_progress: u64,
+}
+
+/// What a connection holds.
+#[derive(Debug, Clone, Copy)]
+struct Hold {
+    client: ClientKey,
+    /// Its entry here included.
+    bytes: usize,
+    /// When its peer last took or sent something: in the order of all of them, and in monotonic
+    /// milliseconds.
+    progress: u64,
+    progress_ms: u64,
+}
+
+impl Shares {
+    pub(super) fn new(bytes_max: usize) -> Shares {
+        Shares {
+            bytes_max,
+            bytes: 0,
+            holds: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            ranking: BTreeSet::new(),
+            stalls: BTreeSet::new(),
+            last_progress: 0,
+        }
+    }
+
+    /// A connection holds so many bytes from now on, after some progress.
+    pub(super) fn hold(&mut self, slot: u32, client: ClientKey, bytes: usize, now_ms: u64) {
+        self.release(slot);
+        if bytes <= SMALL_REQUEST_BYTES_MAX {
+            return;
+        }
+        self.last_progress += 1;
+        let hold = Hold {
+            client,
+            bytes: bytes + SHARE_ENTRY_BYTES,
+            progress: self.last_progress,
+            progress_ms: now_ms,
+        };
+        self.insert(slot, hold);
+    }
+
+    /// What a connection holds has changed without progress.
+    pub(super) fn resize(&mut self, slot: u32, bytes: usize) {
+        if let Some(hold) = self.remove(slot)
+            && bytes > SMALL_REQUEST_BYTES_MAX
+        {
+            let bytes = bytes + SHARE_ENTRY_BYTES;
+            self.insert(slot, Hold { bytes, ..hold });
+        }
+    }
+
+    /// The peer of a connection, if that holds anything, has taken or sent something.
+    pub(super) fn note_progress(&mut self, slot: u32, now_ms: u64) {
+        if let Some(hold) = self.remove(slot) {
+            self.last_progress += 1;
+            let hold = Hold {
+                progress: self.last_progress,
+                progress_ms: now_ms,
+                ..hold
+            };
+            self.insert(slot, hold);
+        }
+    }
+
+    /// A connection holds nothing any more, if it did.
+    pub(super) fn release(&mut self, slot: u32) {
+        self.remove(slot);
+    }
+
+    fn remove(&mut self, slot: u32) -> Option<Hold> {
+        let hold = self.holds.remove(&slot)?;
+        self.stalls.remove(&(hold.client, hold.progress, slot));
+        self.shift(hold.client, 0, hold.bytes);
+        Some(hold)
+    }
+
+    fn insert(&mut self, slot: u32, hold: Hold) {
+        self.holds.insert(slot, hold);
+        self.stalls.insert((hold.client, hold.progress, slot));
+        self.shift(hold.client, hold.bytes, 0);
+    }
+
+    fn shift(&mut self, client: ClientKey, more: usize, less: usize) {
+        self.bytes = self.bytes + more - less;
+        let before = self.clients.get(&client).copied().unwrap_or(0);
+        let after = before + more - less;
+        self.ranking.remove(&(before, client));
+        if after > 0 {
+            self.ranking.insert((after, client));
+            self.clients.insert(client, after);
+        } else {
+            self.clients.remove(&client);
+        }
+    }
+
+    /// Whether so many more bytes may be held.
+    pub(super) fn has_room_for(&self, bytes: usize) -> bool {
+        bytes <= SMALL_REQUEST_BYTES_MAX || self.bytes + bytes + SHARE_ENTRY_BYTES <= self.bytes_max
+    }
+
+    /// The connection that is to end so that one of `client` can hold so many more bytes.
+    pub(super) fn first_to_end(
+        &self,
+        client: ClientKey,
+        bytes: usize,
+        now_ms: u64,
+    ) -> Option<usize> {
+        let own = self.clients.get(&client).copied().unwrap_or(0) + bytes + SHARE_ENTRY_BYTES;
+        let &(most, largest) = self.ranking.last()?;
+        if most > own && largest != client {
+            let (slot, _) = self.longest_stalled(largest)?;
+            return Some(slot as usize);
+        }
+        let (slot, hold) = self.longest_stalled(client)?;
+        (now_ms >= hold.progress_ms + SHARE_STALLED_MS_MIN).then_some(slot as usize)
+    }
+
+    fn longest_stalled(&self, client: ClientKey) -> Option<(u32, &Hold)> {
+        let from = (client, 0, 0);
+        let &(of, _, slot) = self.stalls.range(from..).next()?;
+        let hold = self.holds.get(&slot).filter(|_| of == client)?;
+        Some((slot, hold))
+    }
+
+    /// What a connection holds, for checks.
+    pub(super) fn held_bytes(&self, slot: usize) -> usize {
+        let hold = self.holds.get(&(slot as u32));
+        hold.map_or(0, |hold| hold.bytes - SHARE_ENTRY_BYTES)
+    }
+
+    /// Connections that hold something.
+    pub(super) fn connections(&self) -> usize {
+        self.holds.len()
+    }
+}
+
+impl<S: Socket> Shard<S> {
+    /// Reports what a connection holds in a state that it has just come to.
+    pub(super) fn note_held(&mut self, slot: usize, now: Now) {
+        let connection = &self.connections[slot];
+        let bytes = connection.state.held_bytes();
+        if bytes > SMALL_REQUEST_BYTES_MAX {
+            let client = ClientKey::of(connection.socket.client());
+            self.shares.hold(slot as u32, client, bytes, now.mono_ms);
+        }
+    }
+
+    /// Whether a connection, which holds nothing now, may hold so many bytes. Others may be ended for
+    /// that.
+    pub(super) fn make_room(&mut self, slot: usize, bytes: usize, now: Now) -> bool {
+        if self.shares.has_room_for(bytes) {
+            return true;
+        }
+        debug_assert_eq!(self.shares.held_bytes(slot), 0);
+        let client = ClientKey::of(self.connections[slot].socket.client());
+        for _ in 0..SHARE_ENDED_MAX {
+            let Some(other) = self.shares.first_to_end(client, bytes, now.mono_ms) else {
+                return false;
+            };
+            self.end_stalled(other, now);
+            if self.shares.has_room_for(bytes) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Ends a connection because what it holds is needed. An upload is told to come back later; an answer
+    /// or a stream that has begun can only be cut off.
+    fn end_stalled(&mut self, slot: usize, now: Now) {
+        // That of the connection which needs the room may be in there.
+        let answer = std::mem::take(&mut self.answer);
+        match &self.connections[slot].state {
+            State::Reading(..) => {
+                if let State::Reading(reader, _) = self.take_state(slot) {
+                    self.refuse(slot, reader, Refusal::Overloaded, now);
+                }
+            }
+            State::Streaming(_) => self.close_stream(slot, Counter::StreamsStalled),
+            _ => {
+                self.tally.count(Counter::RefusedOverload, 1);
+                self.close(slot);
+            }
+        }
+        self.answer = answer;
+    }
+}
+
+#[cfg(test)]
+mod tests;

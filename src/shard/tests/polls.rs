@@ -1,0 +1,430 @@
+//! Requests for the history: how much of them is encoded, and whose turn it is.
+
+use super::*;
+use crate::shard::place::Holder;
+
+/// Longest content of a message of these nodes, in bytes.
+const CONTENT_BYTES: usize = 3000;
+
+const GET: &str = "GET /api/webhook/messages";
+
+/// A node with a full history of large messages.
+fn node_with_history() -> Node {
+    let mut node = Node::with(|settings| settings.held_bytes_max = 1 << 26);
+    node.publish(HISTORY_MESSAGES, CONTENT_BYTES);
+    node
+}
+
+fn all_answers(peers: &[Peer]) -> usize {
+    peers.iter().map(answers).sum()
+}
+
+fn request(line: &str, fields: &str) -> String {
+    format!("{line} HTTP/1.1\r\nHost: a\r\n{fields}\r\n")
+}
+
+fn field(answer: &str, name: &str) -> String {
+    let mut lines = answer.lines().take_while(|line| !line.is_empty());
+    let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    value.unwrap_or_else(|| panic!("{name} in {answer}")).into()
+}
+
+impl Node {
+    /// Opens so many connections, each with a request by its number that waits.
+    fn wait(&mut self, count: usize, request: impl Fn(usize) -> String) -> Vec<Peer> {
+        let peers: Vec<Peer> = (0..count).map(|_| Peer::with_room(1 << 24)).collect();
+        for (number, peer) in peers.iter().enumerate() {
+            self.ask(peer, request(number).as_bytes());
+        }
+        assert_eq!(all_answers(&peers), 0, "they wait");
+        assert_eq!(self.shard.waits.members(), count);
+        peers
+    }
+
+    /// The entity tag of a page.
+    fn tag(&mut self, query: &str) -> String {
+        let peer = Peer::with_room(1 << 24);
+        self.ask(
+            &peer,
+            request(&format!("HEAD /api/webhook/messages{query}"), "").as_bytes(),
+        );
+        field(&peer.take(), "ETag")
+    }
+
+    /// Pages encoded since the last call.
+    fn encodings(&mut self) -> u64 {
+        let metrics = Metrics::new(Arc::default());
+        self.shard.tally_mut().flush(&metrics);
+        metrics.total(Counter::HistoryEncodings)
+    }
+
+    /// Turns until nothing is left to do; how many answers of these peers each of them brought.
+    fn answers_by_turn(&mut self, peers: &[Peer]) -> Vec<usize> {
+        let mut by_turn = Vec::new();
+        while self.shard.idle_ms(self.now) == Some(0) {
+            self.turn(&[]);
+            by_turn.push(all_answers(peers));
+        }
+        by_turn
+    }
+}
+
+/// A turn makes so many pages of the full history at most: the last may go beyond the budget.
+const PAGES_PER_TURN: usize = HISTORY_TURN_BYTES.div_ceil(HISTORY_MESSAGES * CONTENT_BYTES);
+
+/// A request of a hundred bytes may cost a MiB to answer: connections that bring something else do not
+/// wait for all that is asked for.
+#[test]
+fn a_flood_of_requests_for_the_history_is_answered_in_turns() {
+    let mut node = node_with_history();
+    let gets = request(GET, "").repeat(5);
+    let flood: Vec<Peer> = (0..40).map(|_| Peer::with_room(1 << 24)).collect();
+    for peer in &flood {
+        let token = node.open(peer);
+        peer.send(gets.as_bytes());
+        node.shard.ready(token, READABLE, node.now);
+    }
+    let mut answered = all_answers(&flood);
+    assert!((1..=PAGES_PER_TURN).contains(&answered), "{answered}");
+    // What one connection asks for until its turn is over is within the budget.
+    assert!(
+        node.shard.unfinished() <= PAGES_PER_TURN,
+        "they do not queue before uploads"
+    );
+
+    let sender = Peer::with_room(1000);
+    let body = r#"{"message":"x"}"#;
+    let post = format!(
+        "POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    node.ask(&sender, post.as_bytes());
+    assert!(sender.take().starts_with("HTTP/1.1 200 "));
+    answered += all_answers(&flood);
+
+    let by_turn = node.answers_by_turn(&flood);
+    // Twice the budget, and what the connection asks for whose turn it is when that is over.
+    let most = 2 * PAGES_PER_TURN + READS_PER_TURN;
+    assert!(by_turn.iter().all(|count| *count <= most), "{by_turn:?}");
+    assert_eq!(answered + by_turn.iter().sum::<usize>(), 5 * flood.len());
+}
+
+#[test]
+fn a_head_tells_the_length_of_a_page_that_is_not_encoded() {
+    let mut node = node_with_history();
+    node.encodings();
+    for query in ["", "?limit=7", "?sessionId=a", "?since=nonsense"] {
+        let peer = Peer::with_room(1 << 24);
+        let line = format!("HEAD /api/webhook/messages{query}");
+        let token = node.ask(&peer, request(&line, "").as_bytes());
+        let head = peer.take();
+        assert!(head.ends_with("\r\n\r\n"), "{head}");
+        assert_eq!(node.encodings(), 0);
+        peer.send(request(&format!("{GET}{query}"), "").as_bytes());
+        node.turn(&[(token, READABLE)]);
+        let answer = peer.take();
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert_eq!(field(&head, "Content-Length"), body.len().to_string());
+        assert_eq!(field(&head, "ETag"), field(&answer, "ETag"));
+        assert_eq!(node.encodings(), 1);
+    }
+}
+
+#[test]
+fn waits_of_clients_that_have_anything_cost_no_encoding() {
+    let mut node = node_with_history();
+    let polls = node.wait(300, |_| {
+        request(&format!("{GET}?wait=25"), "If-None-Match: *\r\n")
+    });
+    node.publish(1, CONTENT_BYTES);
+    node.turn(&[]);
+    let texts: Vec<String> = polls.iter().map(Peer::take).collect();
+    assert!(texts.iter().all(|text| text.starts_with("HTTP/1.1 304 ")));
+    assert_eq!(node.encodings(), 0);
+}
+
+#[test]
+fn waits_for_the_same_page_cost_one_encoding_for_each_message() {
+    let mut node = node_with_history();
+    for _ in 0..3 {
+        let tag = format!("If-None-Match: {}\r\n", node.tag(""));
+        let polls = node.wait(50, |_| request(&format!("{GET}?wait=25"), &tag));
+        node.publish(1, CONTENT_BYTES);
+        let by_turn = node.answers_by_turn(&polls);
+        assert_eq!(by_turn.iter().sum::<usize>(), 50);
+        assert_eq!(node.encodings(), 1);
+    }
+    assert!(node.shard.answer.capacity() < HISTORY_MESSAGES * CONTENT_BYTES);
+    node.publish(1, 1);
+    let (body, is_new) = {
+        let page = node
+            .shard
+            .log
+            .page(crate::log::View::Everything, None, 1, usize::MAX);
+        let since = crate::shard::waiting::Since::Start;
+        let of = crate::shard::pages::Representation::new(node.shard.epoch, page, since);
+        let (body, is_new) = node.shard.encoded.body(&of, &node.shard.log);
+        (body.len(), is_new)
+    };
+    assert!(is_new && body < CONTENT_BYTES, "the large page is not kept");
+}
+
+/// Each waits for a page of its own, so that none is of use for the next. They were there before the
+/// streams.
+#[test]
+fn streams_do_not_stand_behind_requests_that_wait() {
+    for query in ["", "&sessionId=a"] {
+        let mut node = node_with_history();
+        let tags: Vec<String> = (0..100)
+            .map(|number| node.tag(&format!("?limit={}{query}", 1 + number)))
+            .collect();
+        let polls = node.wait(1000, |number| {
+            let line = format!("{GET}?wait=25&limit={}{query}", 1 + number % 100);
+            request(&line, &format!("If-None-Match: {}\r\n", tags[number % 100]))
+        });
+        let streams: Vec<Peer> = (0..SLICE_WRITES)
+            .map(|number| {
+                let peer = Peer::with_room(1 << 24);
+                let query = if number % 2 == 0 { "" } else { "?sessionId=a" };
+                let line = format!("GET /api/webhook/stream{query}");
+                node.ask(&peer, request(&line, "").as_bytes());
+                peer.take();
+                peer
+            })
+            .collect();
+        node.answers_by_turn(&[]);
+        assert_eq!(node.shard.streams(), streams.len());
+
+        node.publish(1, CONTENT_BYTES);
+        node.shard.sweep(node.now);
+        let is_served = |peer: &Peer| peer.take().contains("webhook_message");
+        assert!(streams.iter().all(is_served), "by the first slice");
+        assert_eq!(all_answers(&polls), 0);
+
+        node.encodings();
+        let by_turn = node.answers_by_turn(&polls);
+        assert_eq!(by_turn.iter().sum::<usize>(), polls.len());
+        // Pages of one message are a hundredth of a full one: a budget of bytes, not of answers.
+        let bytes_max = 2 * HISTORY_TURN_BYTES;
+        let turns_least = 10 * (1..=100).sum::<usize>() * CONTENT_BYTES / bytes_max;
+        assert!(by_turn.len() >= turns_least, "{} turns", by_turn.len());
+        assert!(node.encodings() <= 1000);
+    }
+}
+
+/// A targeted message's walk along its session finds streams and requests that wait.
+#[test]
+fn a_message_to_a_session_answers_the_waits_of_that_session_alone() {
+    let mut node = node_with_history();
+    let wait = |session: &str| {
+        let line = format!("{GET}?wait=25&sessionId={session}");
+        request(&line, "If-None-Match: *\r\n")
+    };
+    let theirs = node.wait(100, |_| wait("a"));
+    let stream = Peer::with_room(1 << 24);
+    let line = "GET /api/webhook/stream?sessionId=a";
+    node.ask(&stream, request(line, "").as_bytes());
+    stream.take();
+    let others: Vec<Peer> = (0..100).map(|_| Peer::with_room(1 << 24)).collect();
+    for peer in &others {
+        node.ask(peer, wait("b").as_bytes());
+    }
+    let everything = Peer::with_room(1 << 24);
+    let line = format!("{GET}?wait=25");
+    node.ask(
+        &everything,
+        request(&line, "If-None-Match: *\r\n").as_bytes(),
+    );
+
+    node.publish_to(Some("a"), 1, 10);
+    let by_turn = node.answers_by_turn(&theirs);
+    assert_eq!(by_turn.iter().sum::<usize>(), theirs.len());
+    assert!(stream.take().contains("webhook_message"));
+    assert_eq!(answers(&everything), 1);
+    assert_eq!(all_answers(&others), 0);
+    assert_eq!(node.shard.waits.members(), others.len());
+}
+
+/// As many as there are connections may have the same deadline: the tick only makes them due.
+#[test]
+fn waits_that_end_at_once_are_answered_in_turns() {
+    let mut node = node_with_history();
+    let tags: Vec<String> = (0..100)
+        .map(|number| node.tag(&format!("?limit={}", 1 + number)))
+        .collect();
+    let polls = node.wait(400, |number| {
+        let line = format!("{GET}?wait=25&limit={}", 1 + number % 100);
+        request(&line, &format!("If-None-Match: {}\r\n", tags[number % 100]))
+    });
+    node.pass(27_000);
+    node.shard.tick(node.now);
+    assert_eq!(all_answers(&polls), 0);
+    assert!(node.shard.answer_next_history(node.now).is_some());
+    assert_eq!(all_answers(&polls), 1);
+    let by_turn = node.answers_by_turn(&polls);
+    assert_eq!(1 + by_turn.iter().sum::<usize>(), polls.len());
+    assert_eq!(node.encodings(), 0, "they have it all");
+}
+
+#[test]
+fn a_drain_answers_all_that_wait_in_turns_and_ends_their_connections() {
+    let mut node = node_with_history();
+    let line = format!("{GET}?wait=25");
+    let polls = node.wait(400, |_| request(&line, "If-None-Match: *\r\n"));
+    node.shard.start_drain(node.now);
+    // All phases at once.
+    node.pass(4_900);
+    node.shard.tick(node.now);
+    assert_eq!(all_answers(&polls), 0);
+    node.answers_by_turn(&[]);
+    for peer in &polls {
+        let answer = peer.take();
+        assert!(answer.starts_with("HTTP/1.1 304 "), "{answer}");
+        assert!(answer.contains("Connection: close\r\n"), "{answer}");
+    }
+    assert_eq!(node.shard.waits.members(), 0);
+}
+
+/// Requests that were put off and requests that waited have every other turn each.
+#[test]
+fn neither_floods_nor_waits_take_all_the_turns_of_history() {
+    let mut node = node_with_history();
+    let line = format!("{GET}?wait=25");
+    let polls = node.wait(20, |_| request(&line, "If-None-Match: *\r\n"));
+    let flood: Vec<Peer> = (0..20 + PAGES_PER_TURN)
+        .map(|_| Peer::with_room(1 << 24))
+        .collect();
+    for peer in &flood {
+        let token = node.open(peer);
+        peer.send(request(GET, "").as_bytes());
+        node.shard.ready(token, READABLE, node.now);
+    }
+    assert_eq!(all_answers(&flood), PAGES_PER_TURN);
+    node.publish(1, 10);
+    for _ in 0..10 {
+        node.shard.answer_next_history(node.now);
+        node.shard.answer_next_history(node.now);
+        assert_eq!((all_answers(&polls), all_answers(&flood)), (1, 1));
+    }
+}
+
+/// The queues hold slots. A slot whose request has left may have a stream by the time of its turn.
+#[test]
+fn the_turn_of_a_wait_that_has_left_is_not_that_of_the_stream_in_its_slot() {
+    let mut node = node_with_history();
+    let line = format!("{GET}?wait=25");
+    node.wait(1, |_| request(&line, "If-None-Match: *\r\n"));
+    node.shard.wake(0);
+    node.shard.close(0);
+    let peer = Peer::with_room(1 << 24);
+    let token = node.open(&peer);
+    assert_eq!(token.slot, 0);
+    peer.send(STREAM);
+    node.shard.ready(token, READABLE, node.now);
+    let place = node.shard.place_mut(0).unwrap();
+    assert!(place.queued && place.holder == Holder::Stream);
+    while node.shard.answer_next_history(node.now).is_some() {}
+    assert!(
+        node.shard.place_mut(0).unwrap().queued,
+        "its own turn is to come"
+    );
+    node.shard.sweep(node.now);
+    assert!(peer.take().contains("connected"));
+}
+
+/// A look at requests that have nothing to be answered with is bounded.
+#[test]
+fn requests_that_wait_on_are_passed_in_small_steps() {
+    let mut node = node_with_history();
+    let line = format!("{GET}?wait=25&sessionId=a");
+    let waits = SLICE_VISITS;
+    node.wait(waits, |_| request(&line, "If-None-Match: *\r\n"));
+    // As if a message had come for all of them.
+    node.shard
+        .waits
+        .restart(crate::shard::sweep::LapKind::Filtered);
+    let mut steps = 0;
+    while node.shard.answer_next_history(node.now) == Some(0) {
+        steps += 1;
+    }
+    assert_eq!(steps, waits.div_ceil(crate::limits::WAITS_PER_LOOK));
+    assert_eq!(node.shard.waits.members(), waits);
+}
+
+const WAIT: &[u8] = b"GET /api/webhook/messages?wait=25 HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// A wait takes no place of a stream, and holds no reader.
+#[test]
+fn a_message_answers_a_wait_once_and_a_stream_each_time() {
+    let mut node = Node::new();
+    let peers: Vec<Peer> = (0..5).map(|_| Peer::with_room(10_000)).collect();
+    for (index, peer) in peers.iter().enumerate() {
+        node.ask(peer, if index % 2 == 0 { WAIT } else { STREAM });
+    }
+    assert_eq!((node.shard.streams(), node.shard.connections()), (2, 5));
+    assert_eq!(node.shard.holdings().readers, 0);
+    assert_eq!(peers[0].take(), "");
+    node.publish(1, 10);
+    node.turn(&[]);
+    for peer in &peers {
+        assert!(peer.take().contains("xxxxxxxxxx"));
+    }
+    // A second message finds the streams alone.
+    node.publish(1, 10);
+    node.turn(&[]);
+    for (index, peer) in peers.iter().enumerate() {
+        assert_eq!(peer.take().contains("xxxxxxxxxx"), index % 2 == 1);
+    }
+}
+
+#[test]
+fn a_wait_ends_in_time_and_closes_with_its_connection() {
+    let mut node = Node::new();
+    let (peer, leaver) = (Peer::with_room(10_000), Peer::with_room(10_000));
+    node.ask(&peer, WAIT);
+    let token = node.ask(&leaver, WAIT);
+    leaver.0.borrow_mut().has_ended = true;
+    let hung_up = Readiness {
+        hung_up: true,
+        ..READABLE
+    };
+    node.turn(&[(token, hung_up)]);
+    assert!(leaver.is_closed());
+    node.pass(24_000);
+    node.turn(&[]);
+    assert_eq!(peer.take(), "");
+    node.pass(2_000);
+    node.turn(&[]);
+    node.turn(&[]);
+    assert!(peer.take().contains("\"messages\":[]"));
+    assert!(!peer.is_closed());
+}
+
+/// A connection is not read while its request waits: what came before is the next request, not
+/// something to be dropped as on a stream.
+#[test]
+fn what_came_before_a_wait_began_is_answered_behind_it() {
+    let mut node = Node::new();
+    let peer = Peer::with_room(10_000);
+    let token = node.open(&peer);
+    peer.send(
+        b"POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length: 15\r\n\r\n{\"message\":\"a\"}",
+    );
+    peer.send(
+        b"GET /api/webhook/messages?sessionId=b&limit=1&wait=25 HTTP/1.1\r\nHost: a\r\nIf-None-Match: *\r\n\r\n",
+    );
+    node.shard.ready(token, READABLE, node.now);
+    peer.send(b"GET /api/webhook HTTP/1.1\r\nHost: a\r\n\r\n");
+    node.shard.ready(token, READABLE, node.now);
+    node.turn(&[]);
+    assert_eq!(answers(&peer), 1, "of the webhook");
+    node.pass(26_000);
+    node.turn(&[]);
+    node.turn(&[]);
+    assert_eq!(
+        answers(&peer),
+        2,
+        "of the wait, and of what stood behind it"
+    );
+    assert!(!peer.is_closed());
+}

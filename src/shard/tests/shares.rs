@@ -1,0 +1,266 @@
+//! Several clients and the memory that they share: 20,000 bytes of a shard.
+
+use super::*;
+use crate::hub::Committer;
+use crate::limits::{COMMIT_MESSAGES_MAX, SHARE_STALLED_MS_MIN};
+
+impl Peer {
+    /// One of another client, which is told by its number.
+    fn of_client(number: u8, room: usize) -> Peer {
+        let peer = Peer::with_room(room);
+        peer.0.borrow_mut().address = Some([192, 0, 2, number].into());
+        peer
+    }
+}
+
+const HISTORY: &[u8] = b"GET /api/webhook/messages HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// A node with a history of some messages.
+fn with_history(messages: usize, held_bytes_max: usize) -> Node {
+    let mut node = Node::with(|settings| settings.held_bytes_max = held_bytes_max);
+    node.publish(messages, 800);
+    node
+}
+
+/// A webhook of about 3,500 bytes but for its last two, and these.
+fn upload() -> (Vec<u8>, Vec<u8>) {
+    let body = format!("{{\"message\":\"{}\"}}", "x".repeat(3_400));
+    let head = "POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length:";
+    let mut bytes = format!("{head} {}\r\n\r\n{body}", body.len()).into_bytes();
+    let last = bytes.split_off(bytes.len() - 2);
+    (bytes, last)
+}
+
+/// One client fills it with uploads that stop, one after the other in time.
+fn fill(node: &mut Node, client: u8) -> Vec<(Peer, Token)> {
+    let (most, _) = upload();
+    let mut held = Vec::new();
+    loop {
+        let peer = Peer::of_client(client, 10_000);
+        let token = node.ask(&peer, &most);
+        if !peer.take().is_empty() {
+            assert!(held.len() > 2, "{} uploads are not much", held.len());
+            return held;
+        }
+        held.push((peer, token));
+        node.pass(1);
+    }
+}
+
+#[test]
+fn an_upload_of_another_client_ends_the_one_that_has_stalled_longest() {
+    let mut node = Node::new();
+    let (most, last) = upload();
+    let mut held = fill(&mut node, 1);
+    // The oldest has made progress since.
+    held[0].0.send(&last[..1]);
+    node.turn(&[(held[0].1, READABLE)]);
+    let other = Peer::of_client(2, 10_000);
+    let token = node.ask(&other, &most);
+    assert_eq!(other.take(), "");
+    let ended: Vec<String> = held.iter().map(|(peer, _)| peer.take()).collect();
+    assert!(ended[1].starts_with("HTTP/1.1 503 "), "{ended:?}");
+    assert!(ended[1].contains("\r\nRetry-After: "), "{ended:?}");
+    assert!(held[1].0.0.borrow().is_shut && !held[1].0.is_closed());
+    let count = ended.iter().filter(|answer| !answer.is_empty()).count();
+    assert_eq!(count, 1, "{ended:?}");
+    node.shard.holdings();
+
+    // Each is served: that of the other client, and those that are left.
+    held.remove(1);
+    held.push((other, token));
+    for (index, (peer, token)) in held.iter().enumerate() {
+        peer.send(&last[usize::from(index == 0)..]);
+        node.turn(&[(*token, READABLE)]);
+        assert!(peer.take().starts_with("HTTP/1.1 200 "));
+    }
+}
+
+/// The answer that needs the room has been put together when an upload is refused for it.
+#[test]
+fn an_answer_that_others_are_ended_for_arrives_as_it_is() {
+    let mut node = with_history(8, 20_000);
+    let whole = Peer::of_client(3, 1 << 20);
+    node.ask(&whole, HISTORY);
+    let expected = whole.take();
+    assert!(
+        (7_000..9_000).contains(&expected.len()),
+        "{} bytes",
+        expected.len()
+    );
+    let held = fill(&mut node, 1);
+    let reader = Peer::of_client(2, 1_000);
+    let token = node.ask(&reader, HISTORY);
+    let refused = held
+        .iter()
+        .filter(|(peer, _)| !peer.take().is_empty())
+        .count();
+    assert!(refused > 1, "{refused} have made room");
+    let mut seen = reader.take();
+    while seen.len() < expected.len() {
+        reader.make_room(1_000);
+        node.turn(&[(token, WRITABLE)]);
+        let more = reader.take();
+        assert!(!more.is_empty(), "{} of {}", seen.len(), expected.len());
+        seen.push_str(&more);
+    }
+    assert_eq!(seen, expected);
+    node.shard.holdings();
+}
+
+/// A reader that takes a little now and then keeps its place among those of its client; one that takes
+/// nothing is cut off for another client.
+#[test]
+fn a_reader_that_has_stalled_is_cut_off_before_one_that_reads() {
+    let mut node = with_history(15, 40_000);
+    let readers: Vec<(Peer, Token)> = (0..2)
+        .map(|_| {
+            let peer = Peer::of_client(1, 500);
+            let token = node.ask(&peer, HISTORY);
+            (peer, token)
+        })
+        .collect();
+    readers[0].0.make_room(10);
+    node.turn(&[(readers[0].1, WRITABLE)]);
+    let (most, _) = upload();
+    let uploads: Vec<Peer> = (0..5).map(|_| Peer::of_client(2, 10_000)).collect();
+    for upload in &uploads {
+        node.ask(upload, &most);
+        if readers[1].0.is_closed() {
+            break;
+        }
+    }
+    assert!(readers[1].0.is_closed() && !readers[0].0.is_closed());
+    assert!(uploads.iter().all(|upload| upload.take().is_empty()));
+}
+
+#[test]
+fn a_client_gives_way_to_itself_only_after_a_stall() {
+    let mut node = Node::new();
+    let (most, _) = upload();
+    let held = fill(&mut node, 1);
+    node.pass(SHARE_STALLED_MS_MIN - held.len() as u64 - 1);
+    let refused = Peer::of_client(1, 10_000);
+    node.ask(&refused, &most);
+    assert!(refused.take().starts_with("HTTP/1.1 503 "));
+    assert!(held.iter().all(|(peer, _)| peer.take().is_empty()));
+    node.pass(1);
+    let taken = Peer::of_client(1, 10_000);
+    node.ask(&taken, &most);
+    assert_eq!(taken.take(), "");
+    assert!(held[0].0.take().starts_with("HTTP/1.1 503 "));
+    assert!(held[1..].iter().all(|(peer, _)| peer.take().is_empty()));
+}
+
+/// Where the history is in another order, its beginning is copied for a new stream.
+#[test]
+fn copies_for_streams_of_one_client_make_room_for_another() {
+    let mut node = Node::with(|settings| settings.held_bytes_max = 1 << 20);
+    node.publish(130, 1_000);
+    let seqs: Vec<u64> = (29..131).filter(|seq| ![40, 41].contains(seq)).collect();
+    assert!(node.hub.set_shared_history(SharedHistory {
+        seqs,
+        until_seq: 131,
+    }));
+    node.take_batches();
+    let idle: Vec<Peer> = (0..200).map(|_| Peer::of_client(1, 100)).collect();
+    for peer in &idle {
+        node.ask(peer, STREAM);
+    }
+    assert!(node.shard.holdings().own_bytes > 500_000);
+    let other = Peer::of_client(2, 1 << 20);
+    node.ask(&other, STREAM);
+    assert!(other.take().contains("\"replay\":100"));
+    let closed = idle.iter().filter(|peer| peer.is_closed()).count();
+    assert!((1..100).contains(&closed), "{closed} streams were ended");
+    node.shard.holdings();
+    node.shard.close_all();
+    assert_eq!(node.shard.shares.connections(), 0);
+}
+
+/// A buffer that has held a long request is no reason to refuse a short one.
+#[test]
+fn what_is_small_has_room_in_a_buffer_that_was_large() {
+    let mut node = Node::new();
+    // Pipelined, all but the beginning of the last answered at once.
+    let status = b"GET /api/webhook HTTP/1.1\r\nHost: a\r\n\r\n";
+    let peer = Peer::with_room(1 << 20);
+    let token = node.ask(&peer, &[&status.repeat(100), &status[..20]].concat());
+    while node.shard.unfinished() > 0 {
+        node.turn(&[]);
+    }
+    assert_eq!(answers(&peer), 100);
+    assert_eq!(
+        (
+            node.shard.shares.connections(),
+            node.shard.holdings().readers
+        ),
+        (0, 1)
+    );
+    fill(&mut node, 1);
+    peer.send(&status[20..]);
+    node.turn(&[(token, READABLE)]);
+    assert_eq!(answers(&peer), 1);
+}
+
+/// A node whose disk takes its time: nothing is committed unless the committer is told to.
+fn with_disk() -> (Node, Committer) {
+    let mut node = Node::new();
+    let medium = Box::new(MemoryMedium::default());
+    let (ring, recovered) = Ring::open_with(medium, 4000, COMMIT_MESSAGES_MAX).unwrap();
+    let (batches, inbox) = bounded(8);
+    let wake = Arc::new(NoWake);
+    let outlet = Outlet { batches, wake };
+    let (hub, committer) = Hub::with_commits(ring, recovered.messages, vec![outlet], None);
+    node.shard = Shard::new(Arc::new(settings()), &hub, 1, node.now);
+    (node.hub, node.inbox) = (hub, inbox);
+    (node, committer)
+}
+
+/// How many webhooks of a peer have been stored since the last call; it got no other answer.
+fn stored(peer: &Peer) -> usize {
+    let text = peer.take();
+    let stored = text.matches("HTTP/1.1 200 ").count();
+    assert_eq!(text.matches("HTTP/1.1 ").count(), stored, "{text}");
+    stored
+}
+
+/// A webhook of a few bytes may have a head of 16 KiB, and the hub counts the bytes alone.
+#[test]
+fn webhooks_count_until_they_are_answered_although_the_hub_has_them() {
+    let (mut node, mut committer) = with_disk();
+    let request = format!(
+        "POST /api/webhook HTTP/1.1\r\nHost: a\r\nX: {}\r\nContent-Length: 15\r\n\r\n{{\"message\":\"a\"}}",
+        "x".repeat(15_000)
+    );
+    let peers: Vec<Peer> = (0..3_000).map(|_| Peer::with_room(1_000)).collect();
+    for peer in &peers {
+        node.ask(peer, request.as_bytes());
+    }
+    let waiting = node.shard.publishers.len();
+    let most = PUBLISHING_BYTES_MAX / 15_000 + 1;
+    assert!((500..=most).contains(&waiting), "{waiting} of {most}");
+    assert!(!node.shard.has_drafts());
+    assert_ne!(
+        node.shard.idle_ms(node.now),
+        Some(0),
+        "it waits for the disk"
+    );
+    // What waits for the disk and not for its peer is not late.
+    for _ in 0..2 * REQUEST_DEADLINE_MS / PATROL_INTERVAL_MS {
+        node.pass(PATROL_INTERVAL_MS);
+        node.turn(&[]);
+    }
+    assert_eq!(node.shard.connections(), peers.len());
+    let metrics = Metrics::new(Arc::default());
+    let mut answered = 0;
+    while answered < peers.len() {
+        let now = node.now;
+        assert!(committer.commit(&node.hub, &metrics, || now));
+        // The outcomes, and what was put off because of them.
+        node.turn(&[]);
+        node.turn(&[]);
+        answered += peers.iter().map(stored).sum::<usize>();
+    }
+    assert_eq!(node.shard.publishing_bytes, 0);
+}

@@ -1,0 +1,233 @@
+//! What kind of key a private key is: said when it cannot be used.
+//!
+//! Used by the parent module. Reads as much of the DER (X.690) as names the algorithm; the key itself
+//! is left alone. Never decides whether a key is taken: that is the matter of `rustls`.
+
+use std::fmt;
+
+use rustls::pki_types::PrivateKeyDer;
+
+/// The algorithm of a private key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyKind {
+    /// RSA, and the bits of its modulus.
+    Rsa(usize),
+    /// RSA for PSS alone.
+    RsaPss,
+    /// An elliptic curve of this name.
+    Curve(&'static str),
+    /// An elliptic curve without a name here.
+    OtherCurve,
+    /// Another algorithm.
+    Other,
+    /// No key that can be read.
+    Damaged,
+}
+
+impl KeyKind {
+    /// Whether a key of this kind can be used (by rustls with ring), unless it is damaged.
+    pub fn is_taken(self) -> bool {
+        match self {
+            KeyKind::Rsa(bits) => (2048..=4096).contains(&bits),
+            KeyKind::Curve(name) => ["P-256", "P-384", "Ed25519"].contains(&name),
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for KeyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KeyKind::Rsa(bits) => write!(f, "an RSA key of {bits} bits"),
+            KeyKind::RsaPss => f.write_str("an RSA-PSS key"),
+            KeyKind::Curve(name) => write!(f, "a key on the curve {name}"),
+            KeyKind::OtherCurve => f.write_str("a key on another elliptic curve"),
+            KeyKind::Other => f.write_str("a key of another algorithm"),
+            KeyKind::Damaged => f.write_str("damaged, or not a private key"),
+        }
+    }
+}
+
+const INTEGER: u8 = 0x02;
+const OCTET_STRING: u8 = 0x04;
+const OBJECT_ID: u8 = 0x06;
+const SEQUENCE: u8 = 0x30;
+/// The curve in a key by SEC 1 (RFC 5915).
+const CURVE: u8 = 0xa0;
+
+const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
+const RSA_PSS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 10];
+const EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
+
+/// The algorithm's names (RFC 8410), and the curves' (RFC 5480).
+const NAMES: [(&[u8], &str); 8] = [
+    (&[0x2b, 101, 112], "Ed25519"),
+    (&[0x2b, 101, 113], "Ed448"),
+    (&[0x2b, 101, 110], "X25519"),
+    (&[0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7], "P-256"),
+    (&[0x2b, 0x81, 4, 0, 34], "P-384"),
+    (&[0x2b, 0x81, 4, 0, 35], "P-521"),
+    (&[0x2b, 0x81, 4, 0, 10], "secp256k1"),
+    (&[0x2b, 0x81, 4, 0, 33], "P-224"),
+];
+
+/// What kind of key this is.
+pub fn kind(key: &PrivateKeyDer<'_>) -> KeyKind {
+    let kind = match key {
+        PrivateKeyDer::Pkcs1(der) => rsa(der.secret_pkcs1_der()),
+        PrivateKeyDer::Sec1(der) => sec1(der.secret_sec1_der()),
+        PrivateKeyDer::Pkcs8(der) => pkcs8(der.secret_pkcs8_der()),
+        _ => Some(KeyKind::Other),
+    };
+    kind.unwrap_or(KeyKind::Damaged)
+}
+
+/// `PrivateKeyInfo` (RFC 5208 section 5): version, algorithm with parameters, key.
+fn pkcs8(der: &[u8]) -> Option<KeyKind> {
+    let (info, _) = take(SEQUENCE, der)?;
+    let (_version, rest) = take(INTEGER, info)?;
+    let (algorithm, rest) = take(SEQUENCE, rest)?;
+    let (id, parameters) = take(OBJECT_ID, algorithm)?;
+    let (key, _) = take(OCTET_STRING, rest)?;
+    match id {
+        RSA => rsa(key),
+        RSA_PSS => Some(KeyKind::RsaPss),
+        EC => Some(curve(parameters)),
+        id => Some(name(id).map_or(KeyKind::Other, KeyKind::Curve)),
+    }
+}
+
+/// `RSAPrivateKey` (RFC 8017 appendix A.1.2): version, modulus, and more.
+fn rsa(der: &[u8]) -> Option<KeyKind> {
+    let (key, _) = take(SEQUENCE, der)?;
+    let (_version, rest) = take(INTEGER, key)?;
+    let (modulus, _) = take(INTEGER, rest)?;
+    let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
+    let first = modulus.get(zeros)?;
+    let bits = 8 * (modulus.len() - zeros) - first.leading_zeros() as usize;
+    Some(KeyKind::Rsa(bits))
+}
+
+/// `ECPrivateKey` (RFC 5915 section 3): version, key, curve.
+fn sec1(der: &[u8]) -> Option<KeyKind> {
+    let (info, _) = take(SEQUENCE, der)?;
+    let (_version, rest) = take(INTEGER, info)?;
+    let (_key, rest) = take(OCTET_STRING, rest)?;
+    Some(take(CURVE, rest).map_or(KeyKind::OtherCurve, |(parameters, _)| curve(parameters)))
+}
+
+fn curve(parameters: &[u8]) -> KeyKind {
+    let id = take(OBJECT_ID, parameters).map(|(id, _)| id);
+    id.and_then(name)
+        .map_or(KeyKind::OtherCurve, KeyKind::Curve)
+}
+
+fn name(id: &[u8]) -> Option<&'static str> {
+    NAMES
+        .iter()
+        .find(|(other, _)| *other == id)
+        .map(|(_, name)| *name)
+}
+
+/// The content of the element at the beginning, if it has this tag, and what follows it.
+fn take(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&first, rest) = der.split_first()?;
+    let (&short, rest) = rest.split_first()?;
+    let (length, rest) = match short {
+        0..=0x7f => (usize::from(short), rest),
+        0x81..=0x84 => {
+            let (bytes, rest) = rest.split_at_checked(usize::from(short & 0x7f))?;
+            let length = bytes
+                .iter()
+                .fold(0, |length, byte| length << 8 | usize::from(*byte));
+            (length, rest)
+        }
+        _ => return None,
+    };
+    (first == tag).then(|| rest.split_at_checked(length))?
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::{PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer};
+
+    use super::*;
+
+    fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+        let content = parts.concat();
+        let length = (content.len() as u16).to_be_bytes();
+        [&[tag, 0x82], &length[..], &content].concat()
+    }
+
+    fn rsa_key(bits: usize) -> Vec<u8> {
+        let mut modulus = vec![0xff; bits.div_ceil(8)];
+        modulus[0] >>= modulus.len() * 8 - bits;
+        let modulus = [&[0], &modulus[..]].concat();
+        element(
+            SEQUENCE,
+            &[&element(INTEGER, &[&[0]]), &element(INTEGER, &[&modulus])],
+        )
+    }
+
+    fn pkcs8_key(id: &[u8], parameters: &[u8], key: &[u8]) -> PrivateKeyDer<'static> {
+        let algorithm = element(SEQUENCE, &[&element(OBJECT_ID, &[id]), parameters]);
+        let version = element(INTEGER, &[&[0]]);
+        let der = element(
+            SEQUENCE,
+            &[&version, &algorithm, &element(OCTET_STRING, &[key])],
+        );
+        PrivatePkcs8KeyDer::from(der).into()
+    }
+
+    #[test]
+    fn a_key_is_named() {
+        let p521 = element(OBJECT_ID, &[&[0x2b, 0x81, 4, 0, 35]]);
+        let sec1 = |curve: &[u8]| {
+            let parts = [
+                &element(INTEGER, &[&[1]])[..],
+                &element(OCTET_STRING, &[b"k"]),
+                curve,
+            ];
+            PrivateKeyDer::from(PrivateSec1KeyDer::from(element(SEQUENCE, &parts)))
+        };
+        for (key, expected) in [
+            (
+                pkcs8_key(RSA, &[5, 0], &rsa_key(1024)),
+                "an RSA key of 1024 bits",
+            ),
+            (
+                PrivatePkcs1KeyDer::from(rsa_key(1023)).into(),
+                "an RSA key of 1023 bits",
+            ),
+            (pkcs8_key(RSA_PSS, &[], b""), "an RSA-PSS key"),
+            (pkcs8_key(EC, &p521, b""), "a key on the curve P-521"),
+            (sec1(&element(CURVE, &[&p521])), "a key on the curve P-521"),
+            (sec1(&[]), "a key on another elliptic curve"),
+            (
+                pkcs8_key(&[0x2b, 101, 113], &[], b""),
+                "a key on the curve Ed448",
+            ),
+            (pkcs8_key(&[1], &[], b""), "a key of another algorithm"),
+            (pkcs8_key(RSA, &[], b""), "damaged, or not a private key"),
+        ] {
+            assert_eq!(kind(&key).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn no_bytes_are_more_than_damaged() {
+        let whole = pkcs8_key(RSA, &[5, 0], &rsa_key(2048));
+        let whole = whole.secret_der();
+        for length in 0..whole.len() {
+            let cut = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(&whole[..length]));
+            assert_eq!(kind(&cut), KeyKind::Damaged, "{length}");
+        }
+        for byte in 0..=255 {
+            let der = [SEQUENCE, byte, 0xff, 0xff, 0xff, 0xff, 0xff];
+            assert_eq!(
+                kind(&PrivateKeyDer::from(PrivatePkcs8KeyDer::from(&der[..]))),
+                KeyKind::Damaged
+            );
+        }
+    }
+}

@@ -1,0 +1,206 @@
+/**
+ * Redirects: the secret of a stream goes to the address that was given, and no message that was
+ * typed goes elsewhere. `fetch` by itself keeps headers and body on the way to any origin.
+ */
+
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+
+import { connect } from '../../src/window/hookcast.js';
+import { launchFirefox } from './support/firefox.js';
+import { launch, open, shows, state } from './support/page.js';
+import { Proxy } from './support/proxy.js';
+import { connected, frame, scripted, streaming } from './support/script.js';
+import { Server } from './support/server.js';
+
+const STATUSES = [301, 302, 303, 307, 308];
+
+/** What lets a page of any origin ask with any header. */
+const CORS = {
+  'Access-Control-Allow-Origin': '*',
+  'Access-Control-Allow-Headers': 'X-Webhook-Secret, Content-Type',
+  'Access-Control-Expose-Headers': '*',
+};
+
+/** Answers preflights, and everything else by `answer`. */
+const allowing = (answer) => (request, response) => {
+  for (const [name, value] of Object.entries(CORS)) response.setHeader(name, value);
+  if (request.method === 'OPTIONS') response.writeHead(204).end();
+  else answer(request, response);
+};
+
+/** A server that redirects to another origin, and that origin, which has a stream. */
+async function origins(t, status) {
+  const other = await scripted(allowing(streaming(connected(1), frame('e-1', 'from the other'))));
+  const location = other.url.replace('127.0.0.1', 'localhost');
+  const server = await scripted(allowing((request, response) => response.writeHead(status, { Location: location }).end()));
+  t.after(() => {
+    server.close();
+    other.close();
+  });
+  return { server, other };
+}
+
+/** Follows a stream to its first message or to the end of its first attempt. Runs in pages too. */
+async function firstOf(connect, options) {
+  const stream = connect(options);
+  try {
+    return await new Promise((resolve) => {
+      stream.on('message', ({ content }) => resolve(content));
+      stream.on('state', (state) => state.reason && resolve(state));
+    });
+  } finally {
+    stream.close();
+  }
+}
+
+/** By the secret: nothing was asked at the other origin. */
+function checkRefused({ server, other }, { state, reason, error }) {
+  assert.deepEqual([state, reason], ['waiting', 'redirect']);
+  assert.match(error, /redirect/);
+  assert.equal(server.requests.at(-1).headers['x-webhook-secret'], 'sesame');
+  assert.deepEqual(other.requests, []);
+}
+
+describe('in Node, a stream', () => {
+  for (const status of STATUSES) {
+    it(`with a secret follows no ${status}`, async (t) => {
+      const { server, other } = await origins(t, status);
+      checkRefused({ server, other }, await firstOf(connect, { url: server.url, secret: 'sesame' }));
+    });
+  }
+
+  it('without a secret follows one, as EventSource does', async (t) => {
+    const { server, other } = await origins(t, 307);
+    assert.equal(await firstOf(connect, { url: server.url }), 'from the other');
+    assert.equal(other.requests[0].headers['x-webhook-secret'], undefined);
+  });
+
+  it('goes on where the redirect ends', async (t) => {
+    let redirects = true;
+    const server = await scripted((request, response) => {
+      if (redirects) response.writeHead(302, { Location: 'http://127.0.0.1:9/' }).end();
+      else streaming('retry: 10\n', connected(1), frame('e-1', 'back'))(request, response);
+      redirects = false;
+    });
+    t.after(server.close);
+    const stream = connect({ url: server.url, secret: 'sesame' });
+    t.after(() => stream.close());
+    const content = await new Promise((resolve) => {
+      stream.on('message', (message) => resolve(message.content));
+      stream.on('state', ({ reason }) => reason === 'redirect' && stream.reconnect());
+    });
+    assert.equal(content, 'back');
+  });
+});
+
+for (const [name, launchBrowser] of Object.entries({ Chromium: launch, Firefox: launchFirefox })) {
+  describe(`in a page of another origin, in ${name}, a stream`, () => {
+    let browser;
+    let home;
+    before(async () => {
+      browser = await launchBrowser();
+      home = await Server.start();
+    });
+    after(async () => {
+      await browser?.close();
+      await home?.close();
+    });
+
+    /** The same in a page without a policy of its own: an answer of the API. */
+    async function inPage(t, options) {
+      const page = await browser.newPage();
+      t.after(() => page.close());
+      await page.goto(`${home.url.replace('127.0.0.1', 'localhost')}api/webhook`);
+      return page.evaluate(
+        async ([module, options, code]) => {
+          const { connect } = await import(module);
+          const firstOf = (0, eval)(`(${code})`);
+          return firstOf(connect, options);
+        },
+        [`${home.url}hookcast.js`, options, String(firstOf)],
+      );
+    }
+
+    it('with a secret follows no redirect', async (t) => {
+      for (const status of STATUSES) {
+        const { server, other } = await origins(t, status);
+        checkRefused({ server, other }, await inPage(t, { url: server.url, secret: 'sesame' }));
+      }
+    });
+
+    it('without a secret follows one', async (t) => {
+      const { server } = await origins(t, 307);
+      assert.equal(await inPage(t, { url: server.url }), 'from the other');
+    });
+  });
+}
+
+describe('the window', () => {
+  let browser;
+  before(async () => {
+    browser = await launch();
+  });
+  after(() => browser?.close());
+
+  /** The window behind a proxy that can redirect, and another origin that would take anything. */
+  async function redirected(t) {
+    const server = await Server.start([], { WEBHOOK_SECRET: 'sesame' });
+    const proxy = await Proxy.start(server.port);
+    const other = await scripted(allowing(streaming(connected(1), frame('e-1', 'from the other'))));
+    const page = await open(browser, proxy.url);
+    t.after(async () => {
+      await page.context().close();
+      other.close();
+      await proxy.close();
+      await server.close();
+    });
+    await state(page, 'live');
+    const send = () => page.getByRole('button', { name: 'Send', exact: true }).click();
+    await send();
+    await page.getByLabel('Secret').fill('sesame');
+    const redirectTo = (location, status, requests) => {
+      const headers = { Location: location, 'Content-Length': 0, Connection: 'close', ...CORS };
+      const lines = [`HTTP/1.1 ${status} Redirect`, ...Object.entries(headers).map((header) => header.join(': '))];
+      proxy.answer(`${lines.join('\r\n')}\r\n\r\n`, requests);
+      proxy.cut();
+    };
+    return { page, proxy, other, send, redirectTo };
+  }
+
+  it('sends message and secret nowhere else', async (t) => {
+    const { page, proxy, other, send, redirectTo } = await redirected(t);
+    for (const status of STATUSES) {
+      redirectTo(other.url, status);
+      await page.locator('#answer').evaluate((answer) => answer.replaceChildren());
+      await send();
+      await page.locator('#answer').getByText('Not sent: the answer is a redirect').waitFor();
+      assert.ok(await page.getByRole('button', { name: 'Send', exact: true }).isEnabled());
+    }
+    assert.deepEqual(other.requests, []);
+    proxy.pass();
+    await send();
+    await page.locator('#answer').getByText('200 OK').waitFor();
+    await shows(page, 'Hello from hookcast');
+  });
+
+  it('takes no redirected request for a success', async (t) => {
+    const { page, send, redirectTo } = await redirected(t);
+    // It would become a GET, which the server answers with 200.
+    redirectTo('/api/webhook', 303, /^POST/);
+    await send();
+    await page.locator('#answer').getByText('Not sent: the answer is a redirect').waitFor();
+  });
+
+  it('lets its stream go to no other origin', async (t) => {
+    const { page, proxy, other, redirectTo } = await redirected(t);
+    redirectTo(other.url, 307);
+    await state(page, 'waiting', 'lost');
+    await page.getByRole('button', { name: 'Reconnect now' }).click();
+    await state(page, 'waiting', 'lost');
+    assert.deepEqual(other.requests, []);
+    proxy.pass();
+    await page.getByRole('button', { name: 'Reconnect now' }).click();
+    await state(page, 'live');
+  });
+});

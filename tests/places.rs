@@ -1,0 +1,174 @@
+//! `--max-connections-per-ip` behind a trusted proxy: a client's requests count from their heads on,
+//! until they end in whatever way.
+
+mod support;
+
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process};
+use support::loopback::wait_until_read;
+use support::{Connection, EventStream, PATIENCE, Server};
+
+const PROXIED: [&str; 4] = [
+    "--trusted-proxy",
+    "127.0.0.1",
+    "--max-connections-per-ip",
+    "1",
+];
+const CLIENT: &str = "X-Forwarded-For: 192.0.2.1\r\n";
+const BODY: &[u8] = br#"{"message":"in two parts"}"#;
+
+fn head(path: &str, fields: &str) -> Vec<u8> {
+    let length = BODY.len();
+    format!("POST {path} HTTP/1.1\r\nHost: a\r\n{CLIENT}{fields}Content-Length: {length}\r\n\r\n")
+        .into_bytes()
+}
+
+/// A webhook of the client of which half the body has come.
+fn upload(server: &Server) -> Connection {
+    let mut connection = server.connect();
+    connection.send(&[&head("/api/webhook", ""), &BODY[..10]].concat());
+    wait_until_read(server.address.port());
+    connection
+}
+
+/// What a further request of the client is answered with.
+fn status(server: &Server) -> u16 {
+    server.request("GET", "/api/webhook", CLIENT, b"").status
+}
+
+fn wait_for_a_place(server: &Server, why: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while status(server) != 200 {
+        assert!(Instant::now() < deadline, "the place stays taken: {why}");
+    }
+}
+
+#[test]
+fn uploads_under_way_count_and_others_of_the_client_are_refused_at_their_heads() {
+    let flags = [&PROXIED[..3], &["2", "--shards", "2"]].concat();
+    let server = Server::start(&flags);
+    let mut uploads: Vec<Connection> = (0..40).map(|_| upload(&server)).collect();
+    // Another client is not concerned.
+    let other = "X-Forwarded-For: 192.0.2.2\r\n";
+    assert_eq!(
+        server.request("POST", "/api/webhook", other, BODY).status,
+        200
+    );
+    for connection in &mut uploads[2..] {
+        let answer = connection.read_response();
+        assert_eq!(
+            (answer.status, answer.header("connection")),
+            (503, Some("close"))
+        );
+        assert!(answer.header("retry-after").is_some());
+    }
+    for connection in &mut uploads[..2] {
+        connection.send(&BODY[10..]);
+        assert_eq!(connection.read_response().status, 200);
+    }
+}
+
+#[test]
+fn a_place_is_free_when_its_request_is_answered() {
+    let server = Server::start(&PROXIED);
+    // Before the answer it is not.
+    let mut first = upload(&server);
+    assert_eq!(status(&server), 503);
+    first.send(&BODY[10..]);
+    assert_eq!(first.read_response().status, 200);
+    assert_eq!(status(&server), 200);
+    // The connection goes on, and counts again with its next request.
+    first.send(&[&head("/api/webhook", ""), &BODY[..10]].concat());
+    wait_until_read(server.address.port());
+    assert_eq!(status(&server), 503);
+    first.send(&BODY[10..]);
+    assert_eq!(first.read_response().status, 200);
+
+    // One that ends its connection: while that lingers, nothing of the request is left.
+    let mut last = server.connect();
+    last.send(&[&head("/api/webhook", "Connection: close\r\n"), BODY].concat());
+    assert_eq!(last.read_response().status, 200);
+    assert_eq!(status(&server), 200);
+    last.expect_close();
+}
+
+#[test]
+fn being_told_to_go_on_is_no_answer() {
+    let server = Server::start(&PROXIED);
+    let mut waiting = server.connect();
+    waiting.send(&head("/api/webhook", "Expect: 100-continue\r\n"));
+    assert_eq!(waiting.read_head().status, 100);
+    assert_eq!(status(&server), 503);
+    waiting.send(BODY);
+    assert_eq!(waiting.read_response().status, 200);
+    assert_eq!(status(&server), 200);
+}
+
+/// A request has its answer before its body is there. It counts until that is read past.
+#[test]
+fn a_body_that_is_read_past_counts_to_its_end() {
+    let server = Server::start(&PROXIED);
+    let mut refused = server.connect();
+    refused.send(&[&head("/nowhere", ""), &BODY[..10]].concat());
+    assert_eq!(refused.read_response().status, 404);
+    assert_eq!(status(&server), 503);
+    refused.send(&BODY[10..]);
+    wait_for_a_place(&server, "the body is read");
+    refused.send_request("GET", "/api/webhook", CLIENT, b"");
+    assert_eq!(refused.read_response().status, 200);
+}
+
+#[test]
+fn a_place_is_free_when_its_connection_or_its_stream_is_gone() {
+    let server = Server::start(&PROXIED);
+    drop(upload(&server));
+    wait_for_a_place(&server, "the upload is gone");
+    let mut connection = server.connect();
+    connection.send_request("GET", "/api/webhook/stream", CLIENT, b"");
+    let mut stream = EventStream::read(connection);
+    stream.connected();
+    assert_eq!(status(&server), 503);
+    drop(stream);
+    wait_for_a_place(&server, "the stream is gone");
+}
+
+/// After ten seconds.
+#[test]
+fn a_place_is_free_when_its_request_came_too_late() {
+    let server = Server::start(&PROXIED);
+    let mut slow = upload(&server);
+    assert_eq!(status(&server), 503);
+    assert_eq!(slow.read_response().status, 408);
+    assert_eq!(status(&server), 200);
+    slow.expect_close();
+}
+
+/// Ended by its process id when dropped.
+struct Successor(Pid);
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::KILL);
+    }
+}
+
+#[test]
+fn a_request_that_is_handed_over_has_its_place_with_the_successor() {
+    let server = Server::start(&[&PROXIED[..], &["--drain", "0s"]].concat());
+    let mut moving = upload(&server);
+    assert_eq!(status(&server), 503);
+    server.signal(Signal::USR2);
+    let line = server.wait_for_log("handed over");
+    let pid = i32::try_from(line["pid"].as_i64().unwrap()).unwrap();
+    let _successor = Successor(Pid::from_raw(pid).unwrap());
+    server.wait_for_log("the predecessor has ended");
+    // The successor may accept a new connection before it takes in those that it is given.
+    let deadline = Instant::now() + PATIENCE;
+    while status(&server) != 503 {
+        assert!(Instant::now() < deadline, "the successor does not count it");
+    }
+    moving.send(&BODY[10..]);
+    assert_eq!(moving.read_response().status, 200);
+    assert_eq!(status(&server), 200);
+}

@@ -1,0 +1,56 @@
+//! Clients of several addresses on one machine: every address of 127.0.0.0/8 is this one's own.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use socket2::{Domain, Socket, Type};
+
+use super::PATIENCE;
+use super::client::Connection;
+
+/// Connects from an address of loopback.
+pub fn connect_from(source: &str, address: SocketAddr) -> Connection {
+    Connection::on(connected(source, address, None).into())
+}
+
+/// The same with a receive buffer as small as the kernel makes them: what the peer sends stays with
+/// the peer.
+pub fn connect_narrow(source: &str, address: SocketAddr) -> Connection {
+    Connection::on(connected(source, address, Some(1)).into())
+}
+
+fn connected(source: &str, address: SocketAddr, buffer_bytes: Option<usize>) -> Socket {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+    if let Some(bytes) = buffer_bytes {
+        socket.set_recv_buffer_size(bytes).unwrap();
+    }
+    let source: IpAddr = source.parse().unwrap();
+    socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+    socket.connect_timeout(&address.into(), PATIENCE).unwrap();
+    socket
+}
+
+/// What has come for a local port of IPv4 and was not read, of all its connections (proc(5),
+/// `/proc/net/tcp`).
+pub fn unread_bytes(port: u16) -> u64 {
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = format!(":{port:04X}");
+    let unread = sockets.lines().skip(1).filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let queues = fields[1].ends_with(&port).then(|| fields[4])?;
+        Some(u64::from_str_radix(queues.split_once(':')?.1, 16).unwrap())
+    });
+    unread.sum()
+}
+
+/// Waits until a server has read everything that was sent to this port of it.
+pub fn wait_until_read(port: u16) {
+    let deadline = Instant::now() + PATIENCE;
+    while unread_bytes(port) > 0 {
+        assert!(
+            Instant::now() < deadline,
+            "{} bytes are not read",
+            unread_bytes(port)
+        );
+    }
+}
