@@ -112,12 +112,13 @@ fn with_60000_bytes_of_body_every_line_is_below_64_kib() {
     // The most separators that are taken.
     let (mut taken, mut refused) = (1_000, 60_000 / 2);
     while refused - taken > 1 {
-        let content = format!("x{}", "\u{85}".repeat((taken + refused) / 2));
+        let tried = usize::midpoint(taken, refused);
+        let content = format!("x{}", "\u{85}".repeat(tried));
         match server.post(&json!({ "message": content })).status {
-            200 => taken = (taken + refused) / 2,
+            200 => taken = tried,
             status => {
                 assert_eq!(status, 413);
-                refused = (taken + refused) / 2;
+                refused = tried;
             }
         }
     }

@@ -156,7 +156,9 @@ fn proxy_headers_that_do_not_end_take_no_more_than_a_connection_may() {
             })
             .collect();
         wait_for_reads(&server, address.port());
-        held.iter_mut().for_each(|connection| connection.send(last));
+        for connection in &mut held {
+            connection.send(last);
+        }
         wait_for_reads(&server, address.port());
     });
     let bound = bytes(count, CONNECTION_BYTES_MAX) + SLACK;

@@ -173,9 +173,12 @@ impl Kind {
     fn held_max(self, held_max: usize) -> usize {
         match self {
             Kind::Touch | Kind::Request | Kind::Reuse => 0,
-            Kind::Connect | Kind::Upload | Kind::Unread | Kind::Stall => held_max,
-            // These have a loop of their own.
-            Kind::Poll | Kind::Pages => held_max,
+            Kind::Connect
+            | Kind::Upload
+            | Kind::Unread
+            | Kind::Stall
+            | Kind::Poll
+            | Kind::Pages => held_max,
         }
     }
 

@@ -266,7 +266,7 @@ mod tests {
             let mut rng = Rng::with_seed(seed);
             let mut node = Node::new(seed);
             let (mut unix_ms, mut last) = (NOW_MS, node.next(NOW_MS));
-            let mut ring = vec![last.timestamp_ms];
+            let mut stored = vec![last.timestamp_ms];
             for _ in 0..1_000 {
                 unix_ms = match rng.u8(..20) {
                     0 => unix_ms - rng.u64(..CLOCK_SET_BACK_MS_MAX / 100),
@@ -276,13 +276,13 @@ mod tests {
                 };
                 if rng.u8(..50) == 0 {
                     node.stamps = Stamps::default();
-                    node.stamps.go_on_after(ring.iter().copied());
+                    node.stamps.go_on_after(stored.iter().copied());
                 }
                 let next = node.next(unix_ms);
                 assert!(next > last && next.id > last.id, "seed {seed}");
-                ring.push(next.timestamp_ms);
-                if ring.len() > 100 {
-                    ring.remove(0);
+                stored.push(next.timestamp_ms);
+                if stored.len() > 100 {
+                    stored.remove(0);
                 }
                 last = next;
             }

@@ -388,6 +388,8 @@ impl<'de> Visitor<'de> for MembersVisitor {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -562,7 +564,7 @@ mod tests {
             let mut json = plain.json().replacen('{', "{ ", 1);
             json.truncate(json.len() - 1);
             for (name, value) in &others {
-                json.push_str(&format!(", {}: {value}", quoted(name)));
+                write!(json, ", {}: {value}", quoted(name)).unwrap();
             }
             json.push('}');
             let (first, fault) = read(&json);

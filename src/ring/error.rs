@@ -184,18 +184,14 @@ impl fmt::Display for RingError {
                  (a smaller --max-body-bytes makes a smaller ring)",
                 path.display()
             ),
-            RingError::SlotsTooLarge { bytes, bytes_max } => {
-                write!(
-                    f,
-                    "messages of {bytes} bytes are more than a ring can take ({bytes_max})"
-                )
-            }
-            RingError::MessageTooLarge { bytes, bytes_max } => {
-                write!(
-                    f,
-                    "message of {bytes} bytes is larger than a slot of the ring ({bytes_max})"
-                )
-            }
+            RingError::SlotsTooLarge { bytes, bytes_max } => write!(
+                f,
+                "messages of {bytes} bytes are more than a ring can take ({bytes_max})"
+            ),
+            RingError::MessageTooLarge { bytes, bytes_max } => write!(
+                f,
+                "message of {bytes} bytes is larger than a slot of the ring ({bytes_max})"
+            ),
             RingError::Truncated { found, expected } => write!(
                 f,
                 "ring file was truncated while in use, to {found} bytes instead of {expected}"

@@ -53,16 +53,34 @@ struct Base {
     has_prelude: bool,
     /// Who is at the other end, as far as is known: the peer, then who the PROXY header names.
     client: Option<IpAddr>,
-    /// Requests name their clients, since the other end is a trusted proxy.
-    is_proxied: bool,
+    naming: Naming,
     /// The client of the request that is being served, by its header.
     named: Option<IpAddr>,
-    /// That request has been let in.
-    is_admitted: bool,
     /// Held for the connection, or for the request.
     place: Option<Place>,
     /// There was no place.
     is_over: bool,
+}
+
+/// Which client a request counts for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Naming {
+    /// The connection's.
+    Connection,
+    /// The one that its head names, since the other end is a trusted proxy. The head is not whole yet.
+    RequestAwaited,
+    /// The same, and the request has been admitted.
+    RequestAdmitted,
+}
+
+impl Naming {
+    fn of(is_proxied: bool) -> Naming {
+        if is_proxied {
+            Naming::RequestAwaited
+        } else {
+            Naming::Connection
+        }
+    }
 }
 
 /// How the connections of a listener begin.
@@ -122,9 +140,8 @@ impl Layers {
             prelude: self.proxy.then(Vec::new),
             has_prelude: self.proxy,
             client: peer,
-            is_proxied,
+            naming: Naming::of(is_proxied),
             named: None,
-            is_admitted: false,
             place,
             is_over,
         };
@@ -317,11 +334,11 @@ impl Base {
     /// counts as the proxy's.
     fn meet(&mut self, client: Option<IpAddr>) -> io::Result<()> {
         let Some(client) = client else {
-            self.is_proxied = false;
+            self.naming = Naming::Connection;
             return Ok(());
         };
         self.client = Some(client);
-        self.is_proxied = self.clients.is_proxy(client) && self.clients.has_header();
+        self.naming = Naming::of(self.clients.is_proxy(client) && self.clients.has_header());
         if !self.clients.is_proxy(client) {
             match self.clients.claim(client) {
                 Claim::Unlimited => {}
@@ -338,14 +355,14 @@ impl Base {
 
     fn admit(&mut self, fields: &[u8]) -> bool {
         // Its place is claimed once, when the head is whole, and kept until the request ends.
-        if self.is_proxied && !self.is_admitted {
+        if self.naming == Naming::RequestAwaited {
             self.named = self.clients.named(fields);
             match self.named.map(|client| self.clients.claim(client)) {
                 Some(Claim::Over(_) | Claim::Refused) => return false,
                 Some(Claim::Granted(place)) => self.place = Some(place),
                 Some(Claim::Unlimited) | None => {}
             }
-            self.is_admitted = true;
+            self.naming = Naming::RequestAdmitted;
         }
         !self.is_over
     }
@@ -358,9 +375,9 @@ impl Base {
 
     /// The place of a client that a header named is for its request alone.
     fn end_request(&mut self) {
-        if self.is_proxied {
+        if self.naming != Naming::Connection {
             self.named = None;
-            self.is_admitted = false;
+            self.naming = Naming::RequestAwaited;
             self.place = None;
         }
     }

@@ -1,5 +1,6 @@
 //! The KV: a process of miniflare, and worlds of their own in it, one for each test.
 
+use std::fmt::Write;
 use std::io::{BufRead, BufReader};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
@@ -23,7 +24,10 @@ const KEY: &str = "webhook%3Amessages";
 
 /// The id of a namespace: its name in hexadecimal, and as many noughts as an id has room for.
 pub fn namespace_id(name: &str) -> String {
-    let digits: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let mut digits = String::new();
+    for byte in name.bytes() {
+        write!(digits, "{byte:02x}").unwrap();
+    }
     assert!(digits.len() <= 32, "{name} is too long");
     format!("{digits:0<32}")
 }

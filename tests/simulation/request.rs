@@ -76,7 +76,11 @@ pub fn webhook(rng: &mut Rng, setting: &Setting, model: &mut Model) -> Request {
         }
         content
     });
-    let json: fn(&str) -> String = if key % 2 == 0 { one_line } else { plain };
+    let json: fn(&str) -> String = if key.is_multiple_of(2) {
+        one_line
+    } else {
+        plain
+    };
     let body = body_of(&model.offers[key].content, session, json);
     let is_http10 = rng.u8(..8) == 0;
     let asks_to_close = rng.u8(..16) == 0;
