@@ -114,7 +114,10 @@ describe('the parser', () => {
     let heartbeats = 0;
     const parser = new Parser({ event: () => {}, comment: () => (heartbeats += 1), retry: () => {} });
     const piece = `${HEARTBEAT}: ${'x'.repeat(1024 * 1024)}\n`;
-    for (let i = 0; i < 120; i += 1) parser.feed(piece);
+    for (let i = 0; i < 120; i += 1) {
+      parser.feed(piece.slice(0, -100));
+      parser.feed(piece.slice(-100));
+    }
     assert.equal(heartbeats, 240);
   });
 });
