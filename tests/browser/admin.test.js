@@ -69,8 +69,12 @@ describe('the admin page', () => {
     await own.kill();
     await reads(page, page.locator('#state'), /^no answer$/);
     await own.restart();
-    // The new process has another port; the page asks for the old one.
-    await page.route(`${adminUrl}metrics`, (route) => route.continue({ url: `${own.adminUrl}metrics` }));
+    // The new process has another port; the page asks for the old one. Asked by the browser, another port
+    // would be another site's request, which is refused.
+    await page.route(`${adminUrl}metrics`, async (route) => {
+      const answer = await fetch(`${own.adminUrl}metrics`);
+      await route.fulfill({ status: answer.status, contentType: 'text/plain', body: await answer.text() });
+    });
     await reads(page, page.locator('#state'), /^ready$/);
   });
 

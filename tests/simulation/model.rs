@@ -100,6 +100,8 @@ pub struct Model {
     /// The seq of `stored[0]`.
     first_seq: u64,
     stored: Vec<Stored>,
+    /// The seq of the oldest message that the ring held when the node was last started.
+    recalled_seq: u64,
     pub offers: Vec<Offer>,
 }
 
@@ -181,7 +183,11 @@ impl Model {
         let accepted = accepted_ms.range(earliest_ms..=at_ms).next();
         assert!(accepted.is_some(), "accepted then");
         let is_own = |stored: &&Stored| self.offers[stored.key].stamp.is_none();
-        if let Some(last) = self.stored.iter().rev().find(is_own) {
+        // What others had published may have pushed a node's own messages out of its ring before a
+        // restart. Then it does not know their times.
+        let forgotten = self.recalled_seq.saturating_sub(self.first_seq) as usize;
+        let recalled = self.stored.get(forgotten..).unwrap_or_default();
+        if let Some(last) = recalled.iter().rev().find(is_own) {
             let is_behind = (last.timestamp_ms, &last.id) < (at_ms, &stored.id);
             let is_set_back = at_ms + CLOCK_SET_BACK_MS_MAX < last.timestamp_ms;
             assert!(is_behind || is_set_back, "out of order");
@@ -197,6 +203,7 @@ impl Model {
             self.stored.clear();
             self.first_seq = first_seq;
         }
+        self.recalled_seq = first_seq;
         for frame in history.frames().filter(|frame| frame.seq >= head_seq) {
             let stored = self.read_frame(&frame);
             self.take_back(stored, frame.seq, crash);
