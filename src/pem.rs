@@ -58,7 +58,7 @@ pub fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemFault> {
 }
 
 /// All certificates of a list of authorities, of which one at least can be read: an old list may hold
-/// some that nobody can use any more.
+/// some that are of no use any more.
 pub fn authorities(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemFault> {
     let authorities = certificates(pem)?;
     if authorities.iter().any(is_readable) {

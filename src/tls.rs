@@ -153,7 +153,7 @@ fn out_of_time(path: &Path, flag: &str) -> Vec<String> {
 }
 
 /// Says whether a certificate is valid now. The only public way to ask is to verify it; its dates are
-/// looked at before its signature, which has nobody to be verified by.
+/// looked at before its signature, for which there is no authority here.
 fn time_problem(certificate: &CertificateDer<'_>) -> Option<String> {
     let parsed = ParsedCertificate::try_from(certificate).ok()?;
     let nobody = RootCertStore::empty();

@@ -156,7 +156,7 @@ fn a_flood_is_not_kept() {
     });
 }
 
-/// The secret goes to the address that was named, by a way that nobody can read.
+/// The secret goes to the address that was named, by a way that others cannot read.
 #[test]
 fn the_secret_is_not_sent_where_it_can_be_read() {
     let refused = |url: &str, secret: Option<&str>, flags: &[&str]| {

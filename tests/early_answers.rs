@@ -131,7 +131,7 @@ fn a_body_that_does_not_come_ends_the_connection_in_silence() {
     connection.expect_close();
 }
 
-/// 600 uploads that nobody may make would take 36 MB.
+/// 600 forbidden uploads would take 36 MB.
 #[test]
 fn no_body_is_kept_for_a_request_that_is_refused() {
     const UPLOADS: usize = 600;

@@ -289,8 +289,7 @@ fn with_a_limit_one_address_takes_no_more_than_its_connections() {
         let statuses = connections.iter().map(|(_, status)| *status);
         statuses.filter(|status| *status == 200).count()
     };
-    // Eight of the silent ones were let in to be told that they are too many, and are told so when
-    // they ask.
+    // Eight of the silent ones were accepted beyond the limit, and get their 503 with their request.
     assert_eq!(answered(&first) + answered(&second), 60 - 20 - 8);
     let refused = full("127.0.0.4");
     assert!(refused.iter().all(|(_, status)| *status == 503));

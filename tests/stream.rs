@@ -582,7 +582,7 @@ fn a_stream_without_messages_resumes_behind_connected() {
     server.kill();
     let server = server.restart();
     let mut stream = server.stream("", &header);
-    // The gap is told again to a client that was cut off before it had read of it.
+    // A client that was cut off before it read the gap gets it again.
     assert_eq!(id_of_connected(&mut stream).as_ref(), Some(&before));
     assert_eq!(stream.next().missed(), 50);
     assert_eq!(stream.contents(100), numbers(50..150));

@@ -87,7 +87,7 @@ struct Collect<'a> {
     stored: &'a mut Stored,
     crowded_at: usize,
     crowd: &'a dyn Fn(Vec<Entry>) -> Vec<Entry>,
-    /// The entries that were kept from the last crowd, by their text.
+    /// The entries that the last merge kept, by their text.
     kept: HashSet<Text>,
 }
 

@@ -46,7 +46,7 @@ pub(super) fn sections(pem: &[u8]) -> Result<Vec<Section>, PemFault> {
     }
 }
 
-/// The file as text; what else it may be is told by its first bytes.
+/// The file as text; its first bytes tell what else it may be.
 fn text(bytes: &[u8]) -> Result<String, PemFault> {
     const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
     let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);

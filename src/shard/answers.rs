@@ -259,7 +259,7 @@ impl<S: Socket> Shard<S> {
     ) -> Option<Box<RequestReader>> {
         match then {
             Then::Continue => {
-                // The body of a request that was told to go on, or has its answer, is still to come.
+                // After a `100 Continue` or an early answer, the body is still to come.
                 if reader.phase() == Phase::Head {
                     self.end_request(slot, now);
                 }

@@ -28,7 +28,7 @@ pub struct Clients {
 /// bounded by the connections.
 type Places = HashMap<ClientKey, u32>;
 
-/// What counts as one client, for limits and for shares. A proxy that names nobody is one.
+/// What counts as one client, for limits and for shares. A proxy that names no client is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum ClientKey {
     /// An IPv4 address.
@@ -36,7 +36,7 @@ pub(super) enum ClientKey {
     /// The first 64 bits of an IPv6 address: every customer has at least one such network to draw
     /// addresses from (RFC 6177).
     V6(u64),
-    /// All connections by Unix sockets whose requests name nobody.
+    /// All connections by Unix sockets whose requests name no client.
     Local,
     /// Connections that the peer has reset.
     Unknown,

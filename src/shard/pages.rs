@@ -91,8 +91,8 @@ impl Representation {
     }
 }
 
-/// The body that was encoded last. [`Encoded::forget`] is due with every message, or memory would be
-/// held that nobody asks for any more.
+/// The body that was encoded last. [`Encoded::forget`] is due with every message, or it would
+/// hold memory for a page that is out of date.
 #[derive(Default)]
 pub(super) struct Encoded {
     of: Option<Representation>,

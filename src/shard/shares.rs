@@ -6,7 +6,7 @@
 //! stream's own first bytes. A connection that holds at most [`SMALL_REQUEST_BYTES_MAX`] is not in the
 //! table: it takes no room from others, and costs no look-up.
 //!
-//! One client may hold all that nobody else needs. When there is no room, the client that holds most
+//! One client may hold all that the others leave. When there is no room, the client that holds most
 //! gives way, with the connection of it that has been stalled longest. So each client is sure of an
 //! equal share. Within a client the newcomer is refused, unless a connection has been stalled for
 //! [`SHARE_STALLED_MS_MIN`]: then that one ends. Never looks at all connections.
@@ -206,8 +206,8 @@ impl<S: Socket> Shard<S> {
         false
     }
 
-    /// Ends a connection because what it holds is needed. An upload is told to come back later; an answer
-    /// or a stream that has begun can only be cut off.
+    /// Ends a connection because what it holds is needed. An upload gets a 503; an answer or a
+    /// stream that has begun can only be cut off.
     fn end_stalled(&mut self, slot: usize, now: Now) {
         // That of the connection which needs the room may be in there.
         let answer = std::mem::take(&mut self.answer);

@@ -327,7 +327,7 @@ impl Base {
         }
     }
 
-    /// The PROXY header has named the client, which may be a proxy in turn, or nobody.
+    /// The PROXY header has named the client, which may be a proxy in turn, or none.
     ///
     /// A proxy that speaks this protocol passes bytes on and adds no header fields. So where it names
     /// no client, the fields are the unknown client's own, and are not believed: the connection

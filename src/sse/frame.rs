@@ -68,7 +68,7 @@ pub fn push_message(out: &mut Vec<u8>, epoch: Epoch, seq: u64, message: &Message
     })
 }
 
-/// Appends what a client is told of a message, as a JSON object on one line.
+/// Appends the data of a message's event: a JSON object on one line.
 fn push_object(out: &mut Vec<u8>, message: &Message) {
     let mut id_digits = MessageId::encode_buffer();
     let id = message.id.as_hyphenated().encode_lower(&mut id_digits);

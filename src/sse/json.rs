@@ -80,7 +80,7 @@ mod tests {
     }
 
     /// All of Unicode, each character between two others: what is read is what was written, and
-    /// there is no line end in it by anybody's notion (those of Python's `str.splitlines`).
+    /// it has no line end, also not by Python's `str.splitlines`.
     #[test]
     fn every_character_comes_back_and_ends_no_line() {
         for c in '\0'..=char::MAX {

@@ -303,7 +303,7 @@ describe('the window', () => {
     await page.goto(`${server.url}?sessionId=${'x'.repeat(300)}`);
     await state(page, 'refused');
     assert.match(await page.getByRole('status').first().textContent(), /^Refused: .*sessionId/);
-    // A link to a session is anybody's: a name of thousands of letters is shown in part.
+    // Anyone can make a link to a session: a name of thousands of letters is shown in part.
     await page.goto(`${server.url}?sessionId=${encodeURIComponent(`x${'😀'.repeat(500)}`)}`);
     await state(page, 'refused');
     assert.equal((await command('#session')).length, 299);

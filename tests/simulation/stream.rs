@@ -408,7 +408,7 @@ impl StreamSpec {
         (track, replay)
     }
 
-    /// The seq that such a stream is told it begins behind.
+    /// The seq behind which such a stream says that it begins.
     fn place(&self, at: &Subscribed, replay: u64) -> Option<u64> {
         self.resume_after
             .filter(|seq| *seq < at.head_seq)

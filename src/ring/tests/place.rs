@@ -105,7 +105,7 @@ fn what_names_a_directory_is_not_made_a_file() {
     assert!(others(&root).is_empty());
 }
 
-/// As root alone, since nobody else can give a link away.
+/// As root alone: only root can give a link away.
 #[test]
 fn a_link_of_another_user_is_not_followed() {
     let (root, path) = directory();

@@ -25,7 +25,7 @@ fn who_holds_most_gives_way_and_with_what_has_stalled_longest() {
     for newcomer in [2, 3] {
         assert_eq!(shares.first_to_end(client(newcomer), 10_000, 1), Some(1));
     }
-    // It would hold more than anybody.
+    // It would hold more than any other.
     assert_eq!(shares.first_to_end(client(2), 50_000, 1), None);
     shares.release(1);
     assert!(shares.has_room_for(10_000));

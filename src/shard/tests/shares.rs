@@ -5,7 +5,7 @@ use crate::hub::Committer;
 use crate::limits::{COMMIT_MESSAGES_MAX, SHARE_STALLED_MS_MIN};
 
 impl Peer {
-    /// One of another client, which is told by its number.
+    /// One of another client, by its number.
     fn of_client(number: u8, room: usize) -> Peer {
         let peer = Peer::with_room(room);
         peer.0.borrow_mut().address = Some([192, 0, 2, number].into());
@@ -203,7 +203,7 @@ fn what_is_small_has_room_in_a_buffer_that_was_large() {
     assert_eq!(answers(&peer), 1);
 }
 
-/// A node whose disk takes its time: nothing is committed unless the committer is told to.
+/// A node whose disk takes its time: nothing is committed before the test asks for it.
 fn with_disk() -> (Node, Committer) {
     let mut node = Node::new();
     let medium = Box::new(MemoryMedium::default());
