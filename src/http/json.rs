@@ -50,14 +50,17 @@ fn is_blank(text: &str) -> bool {
 }
 
 fn read_members(text: &str) -> Result<Members<Value>, ErrorAnswer> {
-    serde_json::from_str(text).or_else(|_| {
-        let members: Members<&RawValue> =
-            serde_json::from_str(text).map_err(|_| ErrorAnswer::InvalidJson)?;
-        Ok(Members {
-            message: members.message.map(Value::of),
-            session_id: members.session_id.map(Value::of),
-            is_misspelled: members.is_misspelled,
-        })
+    let strict: Result<Read<Name, Value>, _> = serde_json::from_str(text);
+    if let Ok(read) = strict {
+        return Ok(read.members);
+    }
+    let lenient: Read<LenientName, &RawValue> =
+        serde_json::from_str(text).map_err(|_| ErrorAnswer::InvalidJson)?;
+    let members = lenient.members;
+    Ok(Members {
+        message: members.message.map(Value::of),
+        session_id: members.session_id.map(Value::of),
+        is_misspelled: members.is_misspelled,
     })
 }
 
@@ -67,6 +70,12 @@ struct Members<V> {
     session_id: Option<V>,
     /// There is one whose name is nearly `sessionId`.
     is_misspelled: bool,
+}
+
+/// Members as they were read: names as `N`, values as `V`.
+struct Read<N, V> {
+    members: Members<V>,
+    names: PhantomData<N>,
 }
 
 /// A value as far as it matters here.
@@ -94,15 +103,48 @@ enum Name {
     Other,
 }
 
-impl<'de, V: Deserialize<'de>> Deserialize<'de> for Members<V> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Members<V>, D::Error> {
-        deserializer.deserialize_map(MembersVisitor(PhantomData))
+impl Name {
+    fn of(name: &str) -> Name {
+        match name {
+            "message" => Name::Message,
+            "sessionId" => Name::SessionId,
+            _ if spelling::is_nearly(name.as_bytes(), "sessionId") => Name::Misspelled,
+            _ => Name::Other,
+        }
     }
 }
 
-struct MembersVisitor<V>(PhantomData<V>);
+/// A name that may hold half a surrogate pair.
+struct LenientName(Name);
 
-impl<'de, V: Deserialize<'de>> Visitor<'de> for MembersVisitor<V> {
+impl From<LenientName> for Name {
+    fn from(name: LenientName) -> Name {
+        name.0
+    }
+}
+
+impl<'de> Deserialize<'de> for LenientName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<LenientName, D::Error> {
+        let json = <&RawValue>::deserialize(deserializer)?;
+        let name = json_text::decode(json).ok_or_else(|| D::Error::custom("no name"))?;
+        Ok(LenientName(Name::of(&name)))
+    }
+}
+
+impl<'de, N: Deserialize<'de> + Into<Name>, V: Deserialize<'de>> Deserialize<'de> for Read<N, V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Read<N, V>, D::Error> {
+        let names = PhantomData;
+        let visitor = MembersVisitor::<N, V>(PhantomData);
+        let members = deserializer.deserialize_map(visitor)?;
+        Ok(Read { members, names })
+    }
+}
+
+struct MembersVisitor<N, V>(PhantomData<(N, V)>);
+
+impl<'de, N: Deserialize<'de> + Into<Name>, V: Deserialize<'de>> Visitor<'de>
+    for MembersVisitor<N, V>
+{
     type Value = Members<V>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -115,7 +157,8 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for MembersVisitor<V> {
             session_id: None,
             is_misspelled: false,
         };
-        while let Some(name) = map.next_key()? {
+        while let Some(name) = map.next_key::<N>()? {
+            let name = name.into();
             let member = match name {
                 Name::Message => &mut members.message,
                 Name::SessionId => &mut members.session_id,
@@ -134,9 +177,8 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for MembersVisitor<V> {
 }
 
 impl<'de> Deserialize<'de> for Name {
-    /// As bytes, since a name may hold half a surrogate pair, too.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Name, D::Error> {
-        deserializer.deserialize_bytes(NameVisitor)
+        deserializer.deserialize_str(NameVisitor)
     }
 }
 
@@ -149,13 +191,8 @@ impl Visitor<'_> for NameVisitor {
         f.write_str("a member name")
     }
 
-    fn visit_bytes<E>(self, name: &[u8]) -> Result<Name, E> {
-        Ok(match name {
-            b"message" => Name::Message,
-            b"sessionId" => Name::SessionId,
-            _ if spelling::is_nearly(name, "sessionId") => Name::Misspelled,
-            _ => Name::Other,
-        })
+    fn visit_str<E>(self, name: &str) -> Result<Name, E> {
+        Ok(Name::of(name))
     }
 }
 
@@ -270,6 +307,9 @@ mod tests {
             " \u{feff}{\"message\":\"hi\"}",
             "{\"message\":\"hi\"}\u{feff}",
             r#"{"message":"\ud800","message":"hi"}"#,
+            "{\"a\nb\":1,\"message\":\"hi\"}",
+            "{\"a\nb\":1,\"message\":\"\\ud800\"}",
+            "{\"\\ud800\n\":1,\"message\":\"hi\"}",
             r#"{"message":"\ud800"} x"#,
             r#"{"message":"\ud800","a":01}"#,
             r#"{"message":"\ud80"}"#,
