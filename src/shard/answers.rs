@@ -142,6 +142,11 @@ impl<S: Socket> Shard<S> {
         refusal: Refusal,
         now: Now,
     ) {
+        if reader.is_skipping() {
+            // It has its answer: a second one would be taken for that of the next request.
+            self.give_reader(reader);
+            return self.half_close(slot, now);
+        }
         self.log_error(slot, refusal.status(), "request refused");
         self.tally.count(Counter::of_refusal(refusal), 1);
         self.tally

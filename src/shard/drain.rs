@@ -100,9 +100,10 @@ impl<S: Socket> Shard<S> {
     pub fn resume(&mut self, now: Now) {
         self.intake = Intake::Open;
         let deadline_ms = now.mono_ms + REQUEST_DEADLINE_MS;
-        for (_, connection) in &mut self.connections {
+        for (slot, connection) in &mut self.connections {
             if matches!(connection.state, State::Idle | State::Reading(..)) {
                 connection.deadline_ms = connection.deadline_ms.max(deadline_ms);
+                self.shares.note_progress(slot as u32, now.mono_ms);
             }
         }
         self.read_all_requests(now);

@@ -44,18 +44,27 @@ impl<S: Socket> Shard<S> {
     pub(super) fn read_history(
         &mut self,
         slot: usize,
-        reader: Box<RequestReader>,
+        mut reader: Box<RequestReader>,
         request: HistoryRequest,
         now: Now,
     ) -> Option<Box<RequestReader>> {
         let view = self.hold_view(&request.view);
         let answer = self.look_up(view, &request);
-        let tags_bytes = request.if_none_match.as_ref().map_or(0, |tags| tags.len());
-        let has_room = self.make_room(slot, reader.held_bytes() + tags_bytes, now);
-        let may_wait = request.wait_ms > 0 && self.drain.is_none() && has_room;
+        let may_wait = request.wait_ms > 0 && self.drain.is_none();
         if answer.is_idle && may_wait && !self.connections[slot].hung_up {
-            self.wait(slot, view, reader, request, now);
-            return None;
+            // Others may end for this room, so it is for what is kept, and for nothing else.
+            let tags_bytes = request.if_none_match.as_ref().map_or(0, |tags| tags.len());
+            let reader_bytes = if reader.is_between_requests() {
+                0
+            } else {
+                reader.shrink();
+                reader.held_bytes()
+            };
+            let bytes = size_of::<Waiting>() + tags_bytes + reader_bytes;
+            if self.make_room(slot, bytes, now) {
+                self.wait(slot, view, reader, request, now);
+                return None;
+            }
         }
         self.release_view(view);
         self.answer_history(&request, &answer);

@@ -102,6 +102,7 @@ impl<S: Socket> Shard<S> {
         let connection = &mut self.connections[slot];
         let deadline_ms = now.mono_ms + REQUEST_DEADLINE_MS;
         connection.deadline_ms = connection.deadline_ms.max(deadline_ms);
+        self.shares.note_progress(slot as u32, now.mono_ms);
         self.go_on_later(slot);
     }
 
@@ -182,11 +183,6 @@ impl<S: Socket> Shard<S> {
     /// The head or the body has not come in time.
     pub(super) fn refuse_slow(&mut self, slot: usize, now: Now) {
         if let State::Reading(reader, _) = self.take_state(slot) {
-            if reader.is_skipping() {
-                // It has its answer.
-                self.give_reader(reader);
-                return self.half_close(slot, now);
-            }
             self.refuse(slot, reader, Refusal::TooSlow, now);
         }
     }

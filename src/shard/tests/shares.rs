@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::hub::Committer;
-use crate::limits::{COMMIT_MESSAGES_MAX, SHARE_STALLED_MS_MIN};
+use crate::limits::{COMMIT_MESSAGES_MAX, READ_BYTES, SHARE_STALLED_MS_MIN};
 
 impl Peer {
     /// One of another client, by its number.
@@ -263,4 +263,37 @@ fn webhooks_count_until_they_are_answered_although_the_hub_has_them() {
         answered += peers.iter().map(stored).sum::<usize>();
     }
     assert_eq!(node.shard.publishing_bytes, 0);
+}
+
+/// A body that is dropped behind its answer may need room in the middle of a turn. There is none, and
+/// a second answer would be taken for that of the next request.
+#[test]
+fn a_request_that_has_its_answer_gets_no_second_one_for_want_of_room() {
+    let mut node = Node::with(|settings| settings.body_bytes_max = 100_000);
+    let _held = fill(&mut node, 1);
+    let peer = Peer::of_client(1, 10_000);
+    let head = "POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n";
+    let mut bytes = head.as_bytes().to_vec();
+    bytes.resize(7 * READ_BYTES / 2, b'x');
+    node.ask(&peer, &bytes);
+    node.turn(&[]);
+    let answers = peer.take();
+    assert!(answers.starts_with("HTTP/1.1 404 "), "{answers}");
+    assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{answers}");
+    node.shard.holdings();
+}
+
+/// A long head is gone when its request has been answered.
+#[test]
+fn a_history_that_is_answered_at_once_ends_no_other_connection() {
+    let mut node = with_history(1, 20_000);
+    let held = fill(&mut node, 1);
+    let peer = Peer::of_client(2, 10_000);
+    let cookie = "x".repeat(6_000);
+    let request =
+        format!("GET /api/webhook/messages HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\n\r\n");
+    node.ask(&peer, request.as_bytes());
+    assert!(peer.take().starts_with("HTTP/1.1 200 "));
+    assert!(held.iter().all(|(peer, _)| peer.take().is_empty()));
+    node.shard.holdings();
 }
