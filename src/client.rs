@@ -10,7 +10,7 @@
 //! written in lower case. `NO_PROXY` is read as curl reads it (see [`is_exempt`]); the HTTP client's own
 //! reading knows neither blanks nor networks.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
@@ -20,21 +20,12 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::typestate::AgentScope;
 use ureq::{Agent, Proxy, ProxyProtocol};
 
-/// The variables that name a proxy, the first that counts first.
-const PROXY_VARIABLES: [&str; 6] = [
-    "ALL_PROXY",
-    "all_proxy",
-    "HTTPS_PROXY",
-    "https_proxy",
-    "HTTP_PROXY",
-    "http_proxy",
-];
+use crate::config::is_loopback_host;
+use crate::foreign_text::{PROXY_VARIABLES, Secrets};
+use crate::pem;
 
 /// The variables that list hosts to be called directly, the first that counts first, as in curl.
 const NO_PROXY_VARIABLES: [&str; 2] = ["no_proxy", "NO_PROXY"];
-
-use crate::foreign_text::Secrets;
-use crate::pem;
 
 /// The certificates to trust are malformed, or there are none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +61,7 @@ pub fn secrets(secret: Option<&str>) -> Secrets {
 fn proxy(address: &Uri, variable: impl Fn(&str) -> Option<String>) -> Option<Proxy> {
     let value = |name: &&str| variable(name).filter(|value| !value.is_empty());
     let host = address.host().unwrap_or_default();
-    if is_loopback(host) {
+    if is_loopback_host(host) {
         return None;
     }
     let exempt = NO_PROXY_VARIABLES.iter().find_map(value);
@@ -84,14 +75,6 @@ fn proxy(address: &Uri, variable: impl Fn(&str) -> Option<String>) -> Option<Pro
     proxies
         .filter_map(|value| Proxy::new(&value).ok())
         .find(is_http)
-}
-
-fn is_loopback(host: &str) -> bool {
-    let host = host.trim_matches(['[', ']']);
-    host == "localhost"
-        || host
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
 }
 
 /// Whether a value of `NO_PROXY` lists the host of a URL, by curl's rules.

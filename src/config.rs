@@ -42,7 +42,7 @@ pub use self::kv::KvConfig;
 pub use self::listen::{Listen, ListenAddress};
 pub use self::secret::Secret;
 pub use self::table::markdown_table;
-pub use self::value::{Durability, Endpoint, HeaderName, LogFormat, LogLevel};
+pub use self::value::{Durability, Endpoint, HeaderName, LogFormat, LogLevel, is_loopback_host};
 
 /// The variable with the secret of the webhooks.
 const SECRET_VARIABLE: &str = "WEBHOOK_SECRET";

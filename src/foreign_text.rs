@@ -9,8 +9,8 @@ mod secrets;
 
 use std::fmt::{self, Write};
 
-pub use self::secrets::Secrets;
 use self::secrets::is_base64;
+pub use self::secrets::{PROXY_VARIABLES, Secrets};
 use crate::limits::FOREIGN_TEXT_CHARS_MAX;
 use crate::pem::BASE64_BEGIN;
 

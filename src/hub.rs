@@ -198,10 +198,10 @@ impl Hub {
         mirror: Option<Sender<()>>,
     ) -> Hub {
         let mut state = self.lock();
-        for (_, message) in history {
-            state.ids.go_on_after([message.timestamp_ms]);
-            state.history.push_back(Arc::new(message));
-        }
+        let times_ms = history.iter().map(|(_, message)| message.timestamp_ms);
+        state.ids.go_on_after(times_ms);
+        let history = history.into_iter().map(|(_, message)| Arc::new(message));
+        state.history = history.collect();
         drop(state);
         Hub {
             outlets,
@@ -221,10 +221,10 @@ impl Hub {
     }
 
     /// What the frames of [`HISTORY_MESSAGES`] messages of any size take at most, in bytes: a live
-    /// log has to be this large. A ring that an earlier version has written may hold messages that
-    /// would be too large today, because fewer characters were escaped.
-    pub fn history_bytes_max(&self) -> usize {
-        let (_, history) = self.history_batch();
+    /// log has to be this large. `history` is what it begins with ([`Hub::history_batch`]): a ring that an
+    /// earlier version has written may hold messages that would be too large today, because fewer
+    /// characters were escaped.
+    pub fn history_bytes_max(&self, history: &Batch) -> usize {
         let held_bytes_max = history.frames().map(|frame| frame.bytes.len()).max();
         HISTORY_MESSAGES * self.frame_bytes_max.max(held_bytes_max.unwrap_or(0))
     }

@@ -66,7 +66,6 @@ pub mod hub;
 pub mod inherit;
 pub mod json_text;
 pub mod lifecycle;
-
 pub mod limits;
 pub mod log;
 pub mod logging;

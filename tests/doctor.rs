@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::peer::{Peer, respond};
+use support::server::proc_status;
 use support::{PATIENCE, Server};
 
 const SECRET: &str = "doctor-secret-4711";
@@ -59,11 +60,7 @@ fn flooder(head: &'static str, piece: Vec<u8>, everywhere: bool) -> Peer {
 
 /// The most memory that a process has had, in bytes: 0 once it has ended.
 fn peak_bytes(child: &Child) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()));
-    let status = status.unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-    let number = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
-    number.unwrap_or(0) * 1024
+    proc_status(child.id(), "VmHWM:").unwrap_or(0) * 1024
 }
 
 /// Lets a doctor run to its end: what it printed, and the most memory that it had.

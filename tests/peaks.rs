@@ -19,6 +19,7 @@ use hookcast::limits::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 use support::memory::{growth_bytes, wait_for_reads};
+use support::server::proc_status;
 use support::tls::Authority;
 use support::{Connection, PATIENCE, Server, Setup};
 
@@ -285,15 +286,7 @@ fn log_lines_that_are_not_read_are_bounded() {
         "unix:bad.sock",
     ]);
     let mut child = setup.command().stderr(Stdio::piped()).spawn().unwrap();
-    let status = |name: &str| {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix(name))
-            .unwrap();
-        let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
-        kib * 1024
-    };
+    let status = |name: &str| proc_status(child.id(), name).unwrap() * 1024;
     let path = setup.ring().with_file_name("bad.sock");
     let deadline = Instant::now() + PATIENCE;
     let mut connection = loop {

@@ -14,6 +14,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rustix::process::{Pid, Signal, kill_process};
 use support::peer::{Peer, respond};
 use support::tls::Authority;
@@ -26,26 +28,6 @@ const MARK: &str = "qZxJw";
 const WEBHOOK_SECRET: &str = "wh-qZxJw/4711+\"abc\\def&g";
 const TOKEN: &str = "qZxJwTokenOfFortyCharacters_0123456789-x";
 const PASSWORD: &str = "pw-qZxJw@0815";
-
-/// The bytes of a text in Base64, as they stand in `Authorization: Basic`.
-fn base64(text: &str) -> String {
-    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut encoded = String::new();
-    for group in text.as_bytes().chunks(3) {
-        let byte = |at| u32::from(group.get(at).copied().unwrap_or_default());
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for at in 0..4 {
-            let six = (bits >> (18 - 6 * at) & 63) as usize;
-            let is_there = at <= group.len();
-            encoded.push(if is_there {
-                char::from(alphabet[six])
-            } else {
-                '='
-            });
-        }
-    }
-    encoded
-}
 
 fn percent(text: &str) -> String {
     let bytes: Vec<String> = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
@@ -61,9 +43,9 @@ fn spellings(secret: &str) -> Vec<String> {
         percent(secret),
         percent(secret).to_lowercase(),
         json[1..json.len() - 1].to_owned(),
-        base64(secret),
-        base64(&format!("user:{secret}")),
-        base64(&format!("x:{secret}")),
+        STANDARD.encode(secret),
+        STANDARD.encode(format!("user:{secret}")),
+        STANDARD.encode(format!("x:{secret}")),
         secret.replace('&', "&amp;").replace('"', "&quot;"),
     ]
 }
@@ -203,7 +185,7 @@ fn doctor_prints_no_secret_that_a_server_echoes() {
 /// The proxy's password is in its variable, in `Proxy-Authorization`, and in what it may answer.
 #[test]
 fn a_proxys_password_is_not_printed() {
-    let basic = base64(&format!("user:{PASSWORD}"));
+    let basic = STANDARD.encode(format!("user:{PASSWORD}"));
     let proxy = Peer::start(move |request, connection| {
         assert!(request.starts_with("CONNECT "), "{request}");
         assert!(request.contains(&basic), "{request}");
@@ -342,7 +324,7 @@ fn broken(key: &str) -> [String; 6] {
         key.replace('\n', ""),
         key.replacen("-----\n", "-----\\n", 1),
         format!("-----BEGIN {body}-----\n{}", lines[1]),
-        base64(key),
+        STANDARD.encode(key),
     ]
 }
 
@@ -379,7 +361,7 @@ fn nothing_of_a_broken_key_is_printed_at_the_start() {
         "HOOKCAST_TLS_CERT",
         "HOOKCAST_SECRET_FILE",
     ] {
-        for value in [&key, &base64(&key)] {
+        for value in [&key, &STANDARD.encode(&key)] {
             let mut variables = vec![("HOOKCAST_LISTEN", "127.0.0.1:0+tls")];
             variables.extend([("HOOKCAST_TLS_KEY", "k"), ("HOOKCAST_TLS_CERT", "c")]);
             variables.retain(|(other, _)| *other != name);
@@ -387,7 +369,7 @@ fn nothing_of_a_broken_key_is_printed_at_the_start() {
             let (code, text) = run(&[], &variables);
             assert_eq!(code, 2, "{text}");
             shows_nothing_of(&key, &text);
-            shows_nothing_of(&base64(&key), &text);
+            shows_nothing_of(&STANDARD.encode(&key), &text);
         }
     }
 }

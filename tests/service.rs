@@ -1,4 +1,4 @@
-//! What a service manager is told, by a fake one's socket (`sd_notify(3)`), the watchdog, and the
+//! What the server reports to a service manager, by a fake one's socket (`sd_notify(3)`), the watchdog, and the
 //! warnings about sockets that a manager passes (`sd_listen_fds(3)`).
 
 mod support;

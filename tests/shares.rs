@@ -19,7 +19,7 @@ fn fill_history(server: &Server) {
     }
 }
 
-/// How the clients of a test are told apart.
+/// How the server knows the clients of a test from one another.
 #[derive(Clone, Copy)]
 enum Naming {
     /// By the address that they connect from.

@@ -75,7 +75,7 @@ impl Endpoint {
         let Some(url) = UrlParts::split(&self.0) else {
             return false;
         };
-        url.scheme == "http" && !is_loopback(url.authority)
+        url.scheme == "http" && !is_loopback_host(split_port(url.authority).0)
     }
 }
 
@@ -252,10 +252,9 @@ fn split_port(authority: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Whether an authority is this machine.
-fn is_loopback(authority: &str) -> bool {
-    let (host, _) = split_port(authority);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
+/// Whether the host of a URL is this machine; an IPv6 address may be in its brackets.
+pub fn is_loopback_host(host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
     host == "localhost"
         || host
             .parse::<std::net::IpAddr>()

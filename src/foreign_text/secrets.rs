@@ -6,10 +6,12 @@
 
 use std::fmt;
 
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use percent_encoding::percent_decode_str;
 
-/// The variables that name a proxy, which may have a password in it.
-const PROXY_VARIABLES: [&str; 6] = [
+/// The variables that name a proxy, which may have a password in it; the first that counts first.
+pub const PROXY_VARIABLES: [&str; 6] = [
     "ALL_PROXY",
     "all_proxy",
     "HTTPS_PROXY",
@@ -218,28 +220,24 @@ fn entity(c: char, text: &str) -> Option<usize> {
 }
 
 /// The characters that are the secret's alone when text with it inside is written in Base64, as in
-/// `Authorization: Basic`: one form for each place that it can have in a group of three bytes.
+/// `Authorization: Basic`: one form for each place that it can have in a group of three bytes, in
+/// each alphabet.
 fn base64_forms(secret: &str) -> impl Iterator<Item = Vec<char>> {
-    const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const BASE64_URL: &[u8; 64] =
-        b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let bits = |byte: u8| (0..8).rev().map(move |at| byte >> at & 1);
-    let bits: Vec<u8> = secret.bytes().flat_map(bits).collect();
-    let forms = [0, 2, 4].into_iter().flat_map(move |skipped: usize| {
-        let groups = bits.get(skipped..).unwrap_or_default().chunks_exact(6);
-        let six = |group: &[u8]| {
-            group
-                .iter()
-                .fold(0, |value, bit| value << 1 | usize::from(*bit))
-        };
-        let values: Vec<usize> = groups.map(six).collect();
-        [BASE64, BASE64_URL].map(|alphabet| -> Vec<char> {
-            values
-                .iter()
-                .map(|value| char::from(alphabet[*value]))
-                .collect()
-        })
-    });
+    // Behind one byte, the first two characters hold bits of it; behind two, the first three.
+    const CHARS_SHARED: [usize; 3] = [0, 2, 3];
+    let secret = secret.to_owned();
+    let forms = CHARS_SHARED
+        .into_iter()
+        .enumerate()
+        .flat_map(move |(before, shared)| {
+            let bytes = [&[0; 2][..before], secret.as_bytes()].concat();
+            // A last character that is not full holds bits of what follows.
+            let full = bytes.len() * 8 / 6;
+            [STANDARD_NO_PAD, URL_SAFE_NO_PAD].map(|alphabet| -> Vec<char> {
+                let encoded = alphabet.encode(&bytes);
+                encoded.chars().take(full).skip(shared).collect()
+            })
+        });
     let mut last = Vec::new();
     forms.filter(move |form| {
         let is_new = form.len() >= PREFIX_CHARS_MIN && *form != last;
@@ -285,7 +283,7 @@ mod tests {
     fn a_secret_is_found_in_base64_at_every_place() {
         let secret = "correct horse battery staple?>";
         for before in ["", "u", "u:", "us:", "user:"] {
-            let written = base64(&format!("{before}{secret}"));
+            let written = STANDARD_NO_PAD.encode(format!("{before}{secret}"));
             for written in [written.clone(), written.replace('+', "-").replace('/', "_")] {
                 let text = format!("Basic {written}.");
                 let quoted = quote(&text, &Secrets::default().with(secret));
@@ -347,18 +345,5 @@ mod tests {
         ] {
             assert_eq!(quote(text, &secrets), text);
         }
-    }
-
-    fn base64(text: &str) -> String {
-        let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        let mut encoded = String::new();
-        for group in text.as_bytes().chunks(3) {
-            let byte = |at| u32::from(group.get(at).copied().unwrap_or_default());
-            let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-            for at in 0..=group.len() {
-                encoded.push(char::from(alphabet[(bits >> (18 - 6 * at) & 63) as usize]));
-            }
-        }
-        encoded
     }
 }

@@ -207,8 +207,8 @@ impl<S: Socket> Shard<S> {
         None
     }
 
-    /// Keeps a reader for as long as an answer waits, if anything is left for it to do.
-    fn keep_reader(
+    /// Keeps a reader for as long as an answer or its request waits, if anything is left for it to do.
+    pub(super) fn keep_reader(
         &mut self,
         mut reader: Box<RequestReader>,
         then: Then,

@@ -45,26 +45,27 @@ impl<S: Socket> Shard<S> {
         &mut self,
         slot: usize,
         mut reader: Box<RequestReader>,
-        request: HistoryRequest,
+        mut request: HistoryRequest,
         now: Now,
     ) -> Option<Box<RequestReader>> {
         let view = self.hold_view(&request.view);
         let answer = self.look_up(view, &request);
         let may_wait = request.wait_ms > 0 && self.drain.is_none();
         if answer.is_idle && may_wait && !self.connections[slot].hung_up {
+            let waiting = Box::new(Waiting {
+                place: Place::new(view, Holder::Wait),
+                end: self.log.end(view),
+                is_due: false,
+                request,
+                reader: self.keep_reader(reader, Then::Continue),
+            });
             // Others may end for this room, so it is for what is kept, and for nothing else.
-            let tags_bytes = request.if_none_match.as_ref().map_or(0, |tags| tags.len());
-            let reader_bytes = if reader.is_between_requests() {
-                0
-            } else {
-                reader.shrink();
-                reader.held_bytes()
-            };
-            let bytes = size_of::<Waiting>() + tags_bytes + reader_bytes;
-            if self.make_room(slot, bytes, now) {
-                self.wait(slot, view, reader, request, now);
+            if self.make_room(slot, waiting.held_bytes(), now) {
+                self.wait(slot, waiting, now);
                 return None;
             }
+            request = waiting.request;
+            reader = waiting.reader.unwrap_or_else(|| self.take_reader());
         }
         self.release_view(view);
         self.answer_history(&request, &answer);
@@ -164,29 +165,10 @@ impl<S: Socket> Shard<S> {
         }
     }
 
-    fn wait(
-        &mut self,
-        slot: usize,
-        view: View,
-        reader: Box<RequestReader>,
-        request: HistoryRequest,
-        now: Now,
-    ) {
-        let reader = if reader.is_between_requests() {
-            self.give_reader(reader);
-            None
-        } else {
-            Some(reader)
-        };
-        self.connections[slot].deadline_ms = now.mono_ms + request.wait_ms;
-        let waiting = Waiting {
-            place: Place::new(view, Holder::Wait),
-            end: self.log.end(view),
-            is_due: false,
-            request,
-            reader,
-        };
-        self.set_state(slot, State::Waiting(Box::new(waiting)), now);
+    fn wait(&mut self, slot: usize, waiting: Box<Waiting>, now: Now) {
+        let view = waiting.place.view;
+        self.connections[slot].deadline_ms = now.mono_ms + waiting.request.wait_ms;
+        self.set_state(slot, State::Waiting(waiting), now);
         self.take_place(slot, view, Holder::Wait);
     }
 

@@ -211,7 +211,7 @@ impl<S: Socket> Shard<S> {
             heartbeat_interval_ms * HEARTBEAT_PATIENCE_PHASES / HEARTBEAT_PHASES as u64;
         let last_ms = now.mono_ms + patience_ms;
         let (first_seq, history) = hub.history_batch();
-        let log_bytes = settings.log_bytes_min.max(hub.history_bytes_max());
+        let log_bytes = settings.log_bytes_min.max(hub.history_bytes_max(&history));
         let responder = Responder::new(settings.allow_origin.clone(), now.wall());
         let shares = Shares::new(settings.held_bytes_max);
         let mut shard = Shard {

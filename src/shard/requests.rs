@@ -395,11 +395,12 @@ impl<S: Socket> Shard<S> {
         if reader.unanswered_bytes() <= SMALL_REQUEST_BYTES_MAX {
             reader.shrink();
         }
-        if !self.make_room(slot, reader.held_bytes(), now) {
+        if !self.shares.has_room_for(reader.held_bytes()) {
+            // Other connections may end for this room: not for what the buffer has to spare.
             reader.shrink();
-            if !self.make_room(slot, reader.held_bytes(), now) {
-                return self.refuse(slot, reader, Refusal::Overloaded, now);
-            }
+        }
+        if !self.make_room(slot, reader.held_bytes(), now) {
+            return self.refuse(slot, reader, Refusal::Overloaded, now);
         }
         let phase = reader.phase();
         let connection = &mut self.connections[slot];

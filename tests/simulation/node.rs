@@ -156,7 +156,7 @@ impl Node {
         };
         let hub = Arc::new(hub);
         let (first_seq, history) = hub.history_batch();
-        let log_bytes = settings.log_bytes_min.max(hub.history_bytes_max());
+        let log_bytes = settings.log_bytes_min.max(hub.history_bytes_max(&history));
         let shards = inboxes.into_iter().zip(1..).map(|((inbox, bell), seed)| {
             let mut log = LogExtent::new(first_seq, log_bytes);
             log.append(&history);

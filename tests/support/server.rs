@@ -118,16 +118,20 @@ impl Setup {
         command
     }
 
-    /// Starts a server that is to end by itself with an error, and returns its log.
-    pub fn start_in_vain(&self) -> String {
+    fn spawn(&self) -> Server {
         let mut child = self.command().spawn().unwrap();
         let log = Log::read(child.stderr.take().unwrap());
-        let mut server = Server {
+        Server {
             child,
             log,
             address: ([0, 0, 0, 0], 0).into(),
             setup: self.clone(),
-        };
+        }
+    }
+
+    /// Starts a server that is to end by itself with an error, and returns its log.
+    pub fn start_in_vain(&self) -> String {
+        let mut server = self.spawn();
         let status = server.wait();
         server.log.wait_for_end();
         let lines = server
@@ -143,14 +147,7 @@ impl Setup {
 
     /// Starts a server and waits until it listens.
     pub fn start(&self) -> Server {
-        let mut child = self.command().spawn().unwrap();
-        let log = Log::read(child.stderr.take().unwrap());
-        let mut server = Server {
-            child,
-            log,
-            address: ([0, 0, 0, 0], 0).into(),
-            setup: self.clone(),
-        };
+        let mut server = self.spawn();
         let listening = server.wait_for_log("listening");
         let address = listening["address"]
             .as_str()
@@ -221,9 +218,7 @@ impl Server {
 
     /// The number of a line of `/proc/<pid>/status`, for instance `VmRSS`, in its unit there.
     pub fn proc_status(&self, name: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        proc_status(self.pid(), name).unwrap()
     }
 
     /// The processor time used so far, of user and kernel, in clock ticks (proc(5), `stat`).
@@ -369,4 +364,11 @@ impl Log {
             panic!("no line {message:?} ({why}): {:#?}", state.lines)
         })
     }
+}
+
+/// The number of a line of `/proc/<pid>/status`, in its unit there; none once the process has ended.
+pub fn proc_status(pid: u32, name: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with(name))?;
+    line.split_whitespace().nth(1)?.parse().ok()
 }

@@ -15,11 +15,11 @@ fn directory() -> (TempDir, PathBuf) {
     (directory, path)
 }
 
-fn open(path: &Path) -> (Ring, Recovered) {
+pub(super) fn open(path: &Path) -> (Ring, Recovered) {
     Ring::open(path, BYTES_MAX).unwrap()
 }
 
-fn error(path: &Path) -> RingError {
+pub(super) fn error(path: &Path) -> RingError {
     match Ring::open(path, BYTES_MAX) {
         Ok(_) => panic!("{} was opened", path.display()),
         Err(error) => error,

@@ -6,23 +6,13 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::super::{Found, Recovered, Ring, RingError};
+use super::super::{Found, Ring, RingError};
+use super::file::{error, open};
 use super::{BYTES_MAX, last_100, message, numbers};
 use crate::message::Message;
 
 /// A user that is neither root nor, in all likelihood, the one that runs this.
 const STRANGER: u32 = 65_533;
-
-fn open(path: &Path) -> (Ring, Recovered) {
-    Ring::open(path, BYTES_MAX).unwrap()
-}
-
-fn error(path: &Path) -> RingError {
-    match Ring::open(path, BYTES_MAX) {
-        Ok(_) => panic!("{} was opened", path.display()),
-        Err(error) => error,
-    }
-}
 
 fn messages(first: u64, last: u64) -> Vec<Message> {
     (first..=last).map(|nth| message(nth, 40)).collect()
