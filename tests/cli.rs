@@ -1,5 +1,4 @@
-//! The command line of the real binary: help, version, errors, `--check-config`, and the README's
-//! table of the settings.
+//! The command line of the real binary: help, version, errors, `--check-config`.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -225,23 +224,4 @@ fn check_config_raises_the_file_limit_first() {
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("at most 32 connections"), "{text}");
-}
-
-/// `UPDATE_README=1 cargo test --test cli` writes the table instead of comparing it.
-#[test]
-fn the_table_in_the_readme_is_the_one_of_the_flags() {
-    const BEGIN: &str = "<!-- config:begin -->\n";
-    const END: &str = "<!-- config:end -->";
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-    let readme = std::fs::read_to_string(path).unwrap();
-    let (before, rest) = readme
-        .split_once(BEGIN)
-        .expect("README.md has the begin marker");
-    let (table, after) = rest.split_once(END).expect("README.md has the end marker");
-    let expected = hookcast::config::markdown_table();
-    if std::env::var_os("UPDATE_README").is_some() {
-        std::fs::write(path, format!("{before}{BEGIN}{expected}{END}{after}")).unwrap();
-    } else {
-        assert_eq!(table, expected, "run UPDATE_README=1 cargo test --test cli");
-    }
 }

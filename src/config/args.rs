@@ -1,5 +1,5 @@
 //! The command line as `clap` sees it: the one definition that parsing, `--help` and the
-//! README's table are made from.
+//! table of settings on the operator's page are made from.
 //!
 //! Values are parsed into their types here; what depends on more than one of them, on a file or on
 //! the machine is settled in the parent module. Never reads a secret: a secret has no flag.
@@ -194,7 +194,7 @@ pub(super) struct Args {
     ///
     /// Streams without sessionId and secret become cacheable for a little less than their life, show
     /// only what is for everyone, and always begin with the whole history. A CDN that collapses
-    /// requests then opens one stream for all its clients. See the README before turning it on.
+    /// requests then opens one stream for all its clients. See the page on proxies and CDNs first.
     #[arg(long, env = "HOOKCAST_CDN_FANOUT", value_name = "LIFE", help_heading = MESSAGES)]
     #[arg(value_parser = value::duration(limits::FANOUT_LIFE_RANGE))]
     pub cdn_fanout: Option<Duration>,

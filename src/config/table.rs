@@ -1,4 +1,4 @@
-//! The README's configuration table, made from the definition of the flags.
+//! The table of settings on the operator's page, made from the definition of the flags.
 
 use std::fmt::Write;
 
