@@ -8,11 +8,13 @@
 //! [`run`] is the life of the process from top to bottom; the steps follow in their order.
 //!
 //! - `listening`: the sockets, bound or passed on.
+//! - `rehearsal`: a start without its effects, for `--check-config`.
 //! - `settings`: what the shards know of the configuration.
 //! - `takeover`: a predecessor's connections.
 
 mod error;
 mod listening;
+mod rehearsal;
 mod settings;
 mod takeover;
 
@@ -47,6 +49,7 @@ use crate::shard::wire::Wire;
 use crate::tls::Tls;
 
 pub use self::error::ServerError;
+pub use self::rehearsal::rehearse;
 
 /// What was passed on to this process.
 #[derive(Debug, Default)]

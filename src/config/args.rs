@@ -171,7 +171,7 @@ pub(super) struct Args {
     /// With disk, a message is neither acknowledged nor shown before it is on disk; all that come
     /// while the disk is busy are one write. The ring file takes about twice the space.
     #[arg(long, env = "HOOKCAST_DURABILITY", value_name = "LEVEL", help_heading = MESSAGES)]
-    #[arg(value_enum, default_value = "process")]
+    #[arg(value_enum, ignore_case = true, default_value = "process")]
     pub durability: Durability,
 
     /// Longest body of a webhook in bytes, 1024 to 16777216
@@ -246,15 +246,19 @@ pub(super) struct Args {
 
     /// How log lines are written to standard error
     #[arg(long, env = "HOOKCAST_LOG_FORMAT", value_name = "FORMAT", help_heading = LOGS)]
-    #[arg(global = true, value_enum, default_value = "text")]
+    #[arg(global = true, value_enum, ignore_case = true, default_value = "text")]
     pub log_format: LogFormat,
 
     /// The least important lines to log
     #[arg(long, env = "HOOKCAST_LOG_LEVEL", value_name = "LEVEL", help_heading = LOGS)]
-    #[arg(global = true, value_enum, default_value = "info")]
+    #[arg(global = true, value_enum, ignore_case = true, default_value = "info")]
     pub log_level: LogLevel,
 
-    /// Check the configuration, print what it comes to, and exit: 0 if it is valid, else 2
+    /// Try all that a start needs, print the configuration, and exit: 0 if it would start, else 2
+    ///
+    /// Listens on each address for a moment, and tries the certificates and the place of the ring.
+    /// Nothing is changed, and Cloudflare is not called (kv-check does that). Beside a running
+    /// server with the same ring, addresses in use are taken to be that server's.
     #[arg(long)]
     pub check_config: bool,
 }
