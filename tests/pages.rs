@@ -316,6 +316,106 @@ fn each_promise_has_its_test() {
     assert_tests_exist(&names);
 }
 
+/// The text of the block of code below a heading of the page of contributors.
+fn block_below(heading: &str) -> String {
+    let page = read("src/README.md");
+    let (_, below) = page.split_once(&format!("\n{heading}\n")).unwrap();
+    let (_, block) = below.split_once("```text\n").unwrap();
+    block.split("```").next().unwrap().to_owned()
+}
+
+/// The modules of the crate and what each imports of the others; tests may import anything.
+fn imports() -> BTreeMap<String, BTreeSet<String>> {
+    let mut imports = BTreeMap::<String, BTreeSet<String>>::new();
+    let source = root().join("src");
+    for path in files(&source, "rs") {
+        let path = path.strip_prefix(&source).unwrap();
+        let is_test = path.components().any(|part| {
+            let name = part.as_os_str().to_str().unwrap();
+            name.trim_end_matches(".rs").ends_with("tests")
+        });
+        let first = path.components().next().unwrap().as_os_str();
+        let module = first.to_str().unwrap().trim_end_matches(".rs").to_owned();
+        if is_test || ["lib", "main"].contains(&&*module) {
+            continue;
+        }
+        let text = std::fs::read_to_string(source.join(path)).unwrap();
+        let code = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap();
+        let names = code
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+            .flat_map(|line| line.split("crate::").skip(1))
+            .flat_map(|rest| {
+                let rest = rest.strip_prefix('{').unwrap_or(rest);
+                let rest = rest.split("::").next().unwrap();
+                rest.split(|c: char| !c.is_alphanumeric() && c != '_')
+            })
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned);
+        imports.entry(module).or_default().extend(names);
+    }
+    imports
+}
+
+#[test]
+fn imports_run_one_way() {
+    let chain = block_below("## Layers");
+    let levels = chain.trim().split(" → ").enumerate();
+    let levels: BTreeMap<&str, usize> = levels
+        .flat_map(|(level, names)| names.split(", ").map(move |name| (name, level)))
+        .collect();
+    let imports = imports();
+    let mut upward = Vec::new();
+    let mut count = 0;
+    for (module, imported) in &imports {
+        for name in imported {
+            let Some(&to) = levels.get(&**name) else {
+                continue;
+            };
+            count += 1;
+            let may = match levels.get(&**module) {
+                Some(&from) => from <= to,
+                None => name == "limits",
+            };
+            if !may {
+                upward.push(format!("{module} imports {name}"));
+            }
+        }
+    }
+    assert!(upward.is_empty(), "{upward:#?}");
+    let unknown = levels.keys().find(|name| !imports.contains_key(**name));
+    assert!(unknown.is_none(), "no module {unknown:?}");
+    assert!(count > 40, "{count} imports: the sources are read wrongly");
+}
+
+/// What the page of contributors calls a name in the code is one: `Type`, `Type::method`, `CONSTANT`.
+#[test]
+fn names_on_the_page_of_contributors_are_in_the_code() {
+    let page = read("src/README.md");
+    let paths = files(&root().join("src"), "rs");
+    let code: String = paths
+        .iter()
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    let words: BTreeSet<&str> = code
+        .split(|c: char| !c.is_alphanumeric() && c != '_')
+        .collect();
+    let is_name = |text: &&str| {
+        text.chars()
+            .all(|c| c.is_alphanumeric() || "_:".contains(c))
+    };
+    let prose = Page::new(&page).prose;
+    let names = prose.split('`').skip(1).step_by(2).filter(is_name);
+    let mut count = 0;
+    for name in names {
+        count += 1;
+        for part in name.split("::") {
+            assert!(words.contains(part), "{name} is not in the code");
+        }
+    }
+    assert!(count > 20, "{count} names: the page is read wrongly");
+}
+
 /// The dependencies in a section of `Cargo.toml`, in order. A comment above a line is its reason, and
 /// that of the lines that follow it.
 fn dependencies(manifest: &str, section: &str) -> BTreeSet<String> {
