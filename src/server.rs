@@ -31,7 +31,7 @@ use self::listening::Listening;
 use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::config::{Config, Durability};
-use crate::control::Control;
+use crate::control::{Control, OpenRing, StartCommits};
 use crate::handover::predecessor::Predecessor;
 use crate::hub::{Committer, Hub, Outlet};
 use crate::inherit::{Passed, Sockets};
@@ -196,9 +196,17 @@ impl<'a> Start<'a> {
     }
 
     fn start_commits(&self, committer: Committer, hub: &Arc<Hub>) -> Result<(), ServerError> {
+        let start = self.commits_starter(hub);
+        start(committer).map_err(|error| ServerError::Start("a thread", error))
+    }
+
+    fn commits_starter(&self, hub: &Arc<Hub>) -> StartCommits {
         let (hub, metrics, clock) = (Arc::clone(hub), Arc::clone(self.metrics), self.clock);
-        spawn("commit".into(), move || {
-            committer.run(&hub, &metrics, clock);
+        Box::new(move |committer| {
+            let (hub, metrics) = (Arc::clone(&hub), Arc::clone(&metrics));
+            let run = move || committer.run(&hub, &metrics, clock);
+            let thread = thread::Builder::new().name("commit".into()).spawn(run);
+            thread.map(drop)
         })
     }
 
@@ -228,7 +236,8 @@ impl<'a> Start<'a> {
         let control = Control {
             shards: shards.to_vec(),
             hub: Arc::clone(hub),
-            ring: (self.config.ring.clone(), self.config.body_bytes_max),
+            open_ring: ring_opener(self.config),
+            start_commits: self.commits_starter(hub),
             admin: self.admin.clone(),
             tls,
             lifecycle: Arc::clone(&self.lifecycle),
@@ -301,14 +310,19 @@ impl Store {
 }
 
 fn open_store(config: &Config) -> Result<Store, ServerError> {
+    let (ring, recovered) =
+        ring_opener(config)().map_err(|error| ServerError::Ring(config.ring.clone(), error))?;
+    log_ring(config, &recovered.report);
+    Ok(Store { ring, recovered })
+}
+
+fn ring_opener(config: &Config) -> OpenRing {
     let open = match config.durability {
         Durability::Process => Ring::open,
         Durability::Disk => Ring::open_for_commits,
     };
-    let (ring, recovered) = open(&config.ring, config.body_bytes_max)
-        .map_err(|error| ServerError::Ring(config.ring.clone(), error))?;
-    log_ring(config, &recovered.report);
-    Ok(Store { ring, recovered })
+    let (path, body_bytes_max) = (config.ring.clone(), config.body_bytes_max);
+    Box::new(move || open(&path, body_bytes_max))
 }
 
 fn log_ring(config: &Config, report: &Report) {
