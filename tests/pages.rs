@@ -271,6 +271,78 @@ fn the_operators_page_states_the_bound_of_memory() {
     }
 }
 
+/// The rows of the README's benchmarks: how each begins, its case, and the column of that case.
+const BENCHMARKS: [(&str, &str, &str); 9] = [
+    ("**saturate**", "saturate", "deliveries/s"),
+    ("its acknowledgements", "saturate", "ack p99 (ms)"),
+    ("**fanout**", "fanout", "CPU per delivery (us)"),
+    ("its latency", "fanout", "delivery p99 (ms)"),
+    ("**fanout at 500/s**", "fanout-500", "delivery p99 (ms)"),
+    ("**ingest**", "ingest", "acks/s"),
+    ("**idle**", "idle", "bytes per stream"),
+    ("its CPU per heartbeat", "idle", "CPU per heartbeat (us)"),
+    ("**storm**", "storm", "all served after (s)"),
+];
+
+/// The cells of a row of a table.
+fn cells(row: &str) -> Vec<&str> {
+    let row = row.trim().trim_start_matches('|').trim_end_matches('|');
+    row.split('|').map(str::trim).collect()
+}
+
+/// A figure such as `11.0 M`, `5.5 s` or `20,116 B`, in the unit of a column of `comparison.md`.
+fn figure(text: &str, column: &str) -> f64 {
+    let text = text.replace(['*', ','], "");
+    let mut parts = text.split(' ');
+    let number: f64 = parts.next().unwrap().parse().expect(&text);
+    let factor = match parts.next().unwrap_or_default() {
+        "M" => 1e6,
+        "k" => 1e3,
+        "s" if column.ends_with("(ms)") => 1e3,
+        "s" | "ms" | "µs" | "B" | "" => 1.0,
+        unit => panic!("{unit} of {text}"),
+    };
+    number * factor
+}
+
+#[test]
+fn the_benchmarks_of_the_readme_are_those_of_the_results() {
+    let (readme, results) = (read("README.md"), read("loadtest/results/comparison.md"));
+    let (_, benchmarks) = readme.split_once("\n## Benchmarks\n").unwrap();
+    let (_, commit) = benchmarks.split_once("commit ").unwrap();
+    let commit = commit.split('.').next().unwrap();
+    assert!(results.contains(&format!("commit {commit}")), "{commit}");
+    let mut compared = 0;
+    for (begin, case, column) in BENCHMARKS {
+        let row = benchmarks
+            .lines()
+            .find(|line| line.starts_with(&format!("| {begin}")))
+            .unwrap_or_else(|| panic!("no row {begin}"));
+        let (_, table) = results.split_once(&format!("**{case}**:")).unwrap();
+        let mut rows = table.lines().filter(|line| line.starts_with('|'));
+        let columns = cells(rows.next().unwrap());
+        let at = columns.iter().position(|name| *name == column).unwrap();
+        let measured: BTreeMap<&str, &str> = rows
+            .skip(1)
+            .take_while(|line| !line.starts_with("| server"))
+            .map(|line| (cells(line)[0], cells(line)[at]))
+            .collect();
+        let servers = ["hookcast", "floor", "axum", "nchan", "pushpin"];
+        let stated = cells(row).into_iter().skip(1);
+        for (server, stated) in servers.into_iter().zip(stated) {
+            if stated.is_empty() {
+                continue;
+            }
+            let (stated, measured) = (figure(stated, column), figure(measured[server], column));
+            // Two digits, rounded.
+            let is_rounded = (stated / measured - 1.0).abs() < 0.03;
+            assert!(is_rounded, "{begin}, {server}: {stated}, not {measured}");
+            compared += 1;
+        }
+    }
+    assert!(compared > 30, "{compared} figures");
+}
+
 /// The names of functions, in backticks, in the last cells of the tables below a heading.
 fn functions_below(page: &str, heading: &str) -> Vec<String> {
     let (_, below) = page
