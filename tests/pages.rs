@@ -3,9 +3,12 @@
 //! `UPDATE_PAGES=1 cargo test --test pages` writes the table of settings instead of comparing it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use hookcast::limits;
 use serde_json::Value;
 
@@ -341,6 +344,28 @@ fn the_benchmarks_of_the_readme_are_those_of_the_results() {
         }
     }
     assert!(compared > 30, "{compared} figures");
+}
+
+#[test]
+fn the_chat_window_is_as_large_as_its_page_says() {
+    let window = root().join("src/window");
+    let (mut plain, mut compressed) = (0, 0);
+    for extension in ["html", "css", "js", "svg"] {
+        for path in files(&window, extension) {
+            let bytes = std::fs::read(path).unwrap();
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+            encoder.write_all(&bytes).unwrap();
+            plain += bytes.len();
+            compressed += encoder.finish().unwrap().len();
+        }
+    }
+    let page = read("src/window/README.md");
+    for (bytes, unit) in [(plain, " KiB of HTML"), (compressed, " KiB compressed")] {
+        let (before, _) = page.split_once(unit).expect(unit);
+        let stated: usize = before.rsplit(' ').next().unwrap().parse().unwrap();
+        let is_near = (stated * 1024).abs_diff(bytes) < bytes / 10;
+        assert!(is_near, "{stated}{unit}, not {}", bytes / 1024);
+    }
 }
 
 /// The names of functions, in backticks, in the last cells of the tables below a heading.
