@@ -460,6 +460,7 @@ impl<S: Socket> Shard<S> {
             self.check_deadline(slot, now);
         }
         if let Some(drain) = &mut self.drain {
+            drain.note_told(now.mono_ms);
             let is_over = now.mono_ms >= drain.deadline_ms;
             let is_idle_over = drain
                 .idle_ends_ms

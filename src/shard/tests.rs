@@ -689,6 +689,29 @@ fn a_shared_stream_is_cut_off_by_a_drain_and_others_are_not() {
     assert!(private.take().ends_with("0\r\n\r\n"));
 }
 
+/// A thread that did not run for a while comes back behind the deadline of the drain.
+#[test]
+fn a_drain_that_tells_streams_late_leaves_them_the_time_for_their_last_bytes() {
+    let mut node = Node::new();
+    let (quick, slow) = (Peer::with_room(10_000), Peer::with_room(10_000));
+    let (_, slow_token) = (node.ask(&quick, STREAM), node.ask(&slow, STREAM));
+    slow.take();
+    quick.take();
+    slow.0.borrow_mut().room = 0;
+    node.shard.start_drain(node.now);
+    node.pass(60_000);
+    node.turn(&[]);
+    assert!(quick.take().ends_with("0\r\n\r\n"));
+    assert!(!slow.is_closed(), "it was told just now");
+    slow.make_room(10_000);
+    node.turn(&[(slow_token, WRITABLE)]);
+    assert!(slow.take().ends_with("0\r\n\r\n"));
+    // That is for once: what takes nothing is cut off.
+    node.pass(1000);
+    node.turn(&[]);
+    assert!(slow.is_closed());
+}
+
 /// A proxy sends a request on a connection that it has kept, or has just opened, while the drain
 /// begins: neither side can know.
 #[test]
