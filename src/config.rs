@@ -3,7 +3,7 @@
 //!
 //! Called by `main` once; the other modules take their part of the [`Config`] as plain values.
 //! Nothing here listens, connects, logs or writes a file. Each flag is defined once, in `args`:
-//! `--help`, the environment variables and the README's table ([`markdown_table`]) follow from it.
+//! `--help`, the environment variables and the operator's table ([`markdown_table`]) follow from it.
 
 mod args;
 mod document;

@@ -96,7 +96,7 @@ pub const HEARTBEAT_PHASES: usize = 128;
 
 /// Streams in a row that share a heartbeat's phase. What the kernel holds of sockets that were
 /// accepted one after the other lies close together: writing to them in that order costs a tenth
-/// less than picking every 128th (README, Benchmarks). Small, so that a thousand streams fill half
+/// less than picking every 128th (loadtest/README.md). Small, so that a thousand streams fill half
 /// of the phases.
 pub const HEARTBEAT_RUN: usize = 16;
 

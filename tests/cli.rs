@@ -1,5 +1,4 @@
-//! The command line of the real binary: help, version, errors, `--check-config`, and the README's
-//! table of the settings.
+//! The command line of the real binary: help, version, errors, `--check-config`.
 
 mod support;
 
@@ -406,23 +405,4 @@ fn a_variable_that_is_not_read_is_told_and_never_opens_the_server() {
     outcome.success();
     let outcome = hookcast(&check, &[("HOOKCAST_LOG_FORMAT", b"JSON")]);
     outcome.success();
-}
-
-/// `UPDATE_README=1 cargo test --test cli` writes the table instead of comparing it.
-#[test]
-fn the_table_in_the_readme_is_the_one_of_the_flags() {
-    const BEGIN: &str = "<!-- config:begin -->\n";
-    const END: &str = "<!-- config:end -->";
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-    let readme = std::fs::read_to_string(path).unwrap();
-    let (before, rest) = readme
-        .split_once(BEGIN)
-        .expect("README.md has the begin marker");
-    let (table, after) = rest.split_once(END).expect("README.md has the end marker");
-    let expected = hookcast::config::markdown_table();
-    if std::env::var_os("UPDATE_README").is_some() {
-        std::fs::write(path, format!("{before}{BEGIN}{expected}{END}{after}")).unwrap();
-    } else {
-        assert_eq!(table, expected, "run UPDATE_README=1 cargo test --test cli");
-    }
 }

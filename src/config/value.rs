@@ -19,12 +19,12 @@ pub(super) enum Count {
     Exactly(usize),
 }
 
-/// What an acknowledged message outlives.
+/// What an acknowledged message survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Durability {
-    /// The process, however it ends
+    /// The end of the process, also by kill -9
     Process,
-    /// The machine: every message is on disk before anybody is told of it
+    /// Also a power failure: a message is on disk before it is acknowledged or sent
     Disk,
 }
 
