@@ -19,9 +19,9 @@ use crate::hub::{Committer, Hub};
 use crate::inherit::Sockets;
 use crate::lifecycle::Lifecycle;
 use crate::limits::{HANDOVER_RING_MS, LOG_FLUSH_MS, RING_RETRY_MS};
+use crate::net::handle::ShardHandle;
 use crate::ring::{Recovered, Ring, RingError};
 use crate::service;
-use crate::shard::reactor::ShardHandle;
 use crate::tls::Tls;
 
 /// Opens the ring at its path, as the start of the server did.

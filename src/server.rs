@@ -39,13 +39,14 @@ use crate::lifecycle::Lifecycle;
 use crate::limits::KV_LAST_SYNC_MS_MIN;
 use crate::metrics::{Gauge, Metrics, Tally};
 use crate::mirror::{self, MirrorHandle, Stopped};
+use crate::net::handle::ShardHandle;
+use crate::net::listener::Bound;
+use crate::net::peers::Peers;
+use crate::net::reactor::Reactor;
+use crate::net::socket::LayeredSocket;
 use crate::ring::{self, Made, Recovered, Report, Ring};
 use crate::service;
 use crate::shard::Shard;
-use crate::shard::accept::Bound;
-use crate::shard::client::Clients;
-use crate::shard::reactor::{Reactor, ShardHandle};
-use crate::shard::wire::Wire;
 use crate::tls::Tls;
 
 pub use self::error::ServerError;
@@ -141,7 +142,7 @@ impl<'a> Start<'a> {
         let Doors {
             reactors,
             mut listening,
-            clients,
+            peers,
             tls,
         } = doors;
         let (store, made) = store.take_made();
@@ -177,12 +178,12 @@ impl<'a> Start<'a> {
             ended,
             mirror,
             listening,
-            clients,
+            peers,
             drain_began,
         })
     }
 
-    fn make_shards(&self, hub: &Hub) -> Vec<Shard<Wire>> {
+    fn make_shards(&self, hub: &Hub) -> Vec<Shard<LayeredSocket>> {
         let settings = Arc::new(settings::of(self.config));
         let shard = |_| {
             Shard::new(
@@ -251,7 +252,7 @@ impl<'a> Start<'a> {
     fn run_shards(
         &self,
         reactors: Vec<Reactor>,
-        shards: Vec<Shard<Wire>>,
+        shards: Vec<Shard<LayeredSocket>>,
         hub: &Arc<Hub>,
     ) -> Result<Receiver<io::Result<()>>, ServerError> {
         let clock = self.clock;
@@ -350,7 +351,7 @@ fn log_ring(config: &Config, report: &Report) {
 struct Doors {
     reactors: Reactors,
     listening: Listening,
-    clients: Arc<Clients>,
+    peers: Arc<Peers>,
     tls: Option<Arc<Tls>>,
 }
 
@@ -360,12 +361,12 @@ impl Doors {
         passed: Vec<Passed>,
         tls: Option<Arc<Tls>>,
     ) -> Result<Doors, ServerError> {
-        let clients = Arc::new(listening::clients(config));
-        let (listeners, listening) = listening::bind(config, passed, tls.as_ref(), &clients)?;
+        let peers = Arc::new(listening::peers(config));
+        let (listeners, listening) = listening::bind(config, passed, tls.as_ref(), &peers)?;
         Ok(Doors {
             reactors: Reactors::make(config, listeners)?,
             listening,
-            clients,
+            peers,
             tls,
         })
     }
@@ -426,7 +427,7 @@ struct Server {
     ended: Receiver<io::Result<()>>,
     mirror: Option<MirrorHandle>,
     listening: Listening,
-    clients: Arc<Clients>,
+    peers: Arc<Peers>,
     /// Set by `control`.
     drain_began: Arc<OnceLock<Instant>>,
 }
@@ -436,9 +437,9 @@ impl Server {
     fn take_over(&mut self, predecessor: Predecessor) -> Result<(), ServerError> {
         predecessor.take_over().map_err(ServerError::Predecessor)?;
         self.listening.set_files_ours(true);
-        let (shards, clients) = (self.shards.clone(), Arc::clone(&self.clients));
+        let (shards, peers) = (self.shards.clone(), Arc::clone(&self.peers));
         spawn("predecessor".into(), move || {
-            takeover::take_connections(&predecessor, &shards, &clients);
+            takeover::take_connections(&predecessor, &shards, &peers);
         })
     }
 

@@ -10,8 +10,8 @@ use super::{ServerError, listening};
 use crate::config::{Config, Durability, ListenAddress};
 use crate::inherit::Sockets;
 use crate::mirror;
+use crate::net::listener;
 use crate::ring::{self, RingError, unsynced_wanted};
-use crate::shard::accept;
 use crate::tls::Tls;
 
 /// Tries what [`super::run`] would need. Returns what its log would warn of.
@@ -80,8 +80,8 @@ impl Listeners {
     fn listen(&mut self, config: &Config) -> Result<(), ServerError> {
         for listen in &config.listen {
             let bound = match &listen.address {
-                ListenAddress::Tcp(address) => accept::listen(*address).map(Some),
-                ListenAddress::Unix { path, .. } => accept::rehearse_unix(path).map(|()| None),
+                ListenAddress::Tcp(address) => listener::listen(*address).map(Some),
+                ListenAddress::Unix { path, .. } => listener::rehearse_unix(path).map(|()| None),
             };
             self.note(listen.address.to_string(), bound)?;
         }

@@ -12,7 +12,7 @@ use crate::limits::{
 use crate::metrics::Counter;
 use crate::shard::connection::State;
 use crate::shard::phases::Phases;
-use crate::shard::socket::Socket;
+use crate::shard::transport::Transport;
 use crate::shard::{Shard, Token};
 
 /// Whether requests are read.
@@ -62,7 +62,7 @@ impl Drain {
     }
 }
 
-impl<S: Socket> Shard<S> {
+impl<S: Transport> Shard<S> {
     /// Starts the drain: what is in flight, or comes within a moment, is answered, connections
     /// without a request are closed then, streams are ended one after the other.
     pub fn start_drain(&mut self, now: Now) {
@@ -121,7 +121,7 @@ impl<S: Socket> Shard<S> {
     }
 
     /// Goes on after [`Shard::hold`] by giving away every connection that is no stream and
-    /// [`can_leave`](Socket::can_leave), at once or when it has its answer
+    /// [`can_leave`](Transport::can_leave), at once or when it has its answer
     /// ([`Shard::take_departures`]), and ends all others like a drain.
     pub fn depart(&mut self, now: Now) {
         self.intake = Intake::Departing;

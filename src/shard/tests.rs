@@ -45,7 +45,7 @@ struct Pipe {
 #[derive(Clone, Default)]
 struct Peer(Rc<RefCell<Pipe>>);
 
-impl Socket for Peer {
+impl Transport for Peer {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut pipe = self.0.borrow_mut();
         if pipe.sent.is_empty() && !pipe.has_ended {
@@ -279,8 +279,8 @@ fn a_connection_takes_no_more_than_is_reckoned_with() {
     let queues = 2 * size_of::<u32>() + 2 * size_of::<Token>() + size_of::<u64>();
     let webhook =
         size_of::<Draft>() + size_of::<Publisher>() + size_of::<Result<Receipt, NotStored>>();
-    let slot = size_of::<Connection<wire::Wire>>();
-    let layers = size_of::<wire::Layered>() + PIECE;
+    let slot = size_of::<Connection<crate::net::socket::LayeredSocket>>();
+    let layers = size_of::<crate::net::socket::Layered>() + PIECE;
     let reader = size_of::<RequestReader>() + 2 * PIECE;
     let session = LOG_SESSION_BYTES + 4 * LOG_SESSION_BUCKET_BYTES + LOG_SESSION_OWN_BYTES;
     let each = slot + layers + reader + session + 2 * (queues + webhook);

@@ -22,7 +22,7 @@ use crate::limits::{
     ACCEPT_RETRY_MS, KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, LISTEN_BACKLOG, SEND_BUFFER_BYTES,
     STALL_MS, UNSENT_BYTES_LOW,
 };
-use crate::shard::wire::{Layers, Stream};
+use crate::net::socket::{Layers, Stream};
 
 /// A socket that listens, and how the connections it brings begin.
 pub struct Bound {
