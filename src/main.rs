@@ -15,7 +15,7 @@ use hookcast::inherit::{self, InheritError};
 use hookcast::logging::Log;
 use hookcast::metrics::Metrics;
 use hookcast::mirror;
-use hookcast::server::{self, Heritage};
+use hookcast::server::{self, Inherited};
 
 /// How long a dying process waits for its last log line.
 const PANIC_LOG_TIME: Duration = Duration::from_millis(200);
@@ -26,15 +26,15 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     // Before there is a second thread: this changes the environment.
-    let heritage = match heritage() {
-        Ok(heritage) => heritage,
+    let inherited = match inherited() {
+        Ok(inherited) => inherited,
         Err(error) => {
             eprint_line(&error.to_string());
             return ExitCode::FAILURE;
         }
     };
     if let Action::CheckConfig { of_server } = action {
-        return check_config(&config, of_server.then_some(heritage));
+        return check_config(&config, of_server.then_some(inherited));
     }
     if action != Action::Serve {
         print_warnings(&config.warnings());
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
         _ => {}
     }
     let metrics = Arc::new(Metrics::new(log.lines_dropped()));
-    match server::run(&config, &metrics, heritage) {
+    match server::run(&config, &metrics, inherited) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -66,8 +66,8 @@ fn main() -> ExitCode {
 }
 
 /// Says what the configuration comes to; that of a server by trying what its start would do.
-fn check_config(config: &Config, heritage: Option<Heritage>) -> ExitCode {
-    let warnings = match heritage.map(|heritage| server::rehearse(config, &heritage.sockets)) {
+fn check_config(config: &Config, inherited: Option<Inherited>) -> ExitCode {
+    let warnings = match inherited.map(|inherited| server::rehearse(config, &inherited.sockets)) {
         None => config.warnings(),
         Some(Ok(warnings)) => warnings,
         Some(Err(error)) => {
@@ -98,13 +98,13 @@ fn eprint_line(text: &str) {
 }
 
 /// What a predecessor passes on, or else a service manager.
-fn heritage() -> Result<Heritage, InheritError> {
+fn inherited() -> Result<Inherited, InheritError> {
     Ok(match predecessor::find()? {
-        Some((predecessor, sockets)) => Heritage {
+        Some((predecessor, sockets)) => Inherited {
             sockets,
             predecessor: Some(predecessor),
         },
-        None => Heritage {
+        None => Inherited {
             sockets: inherit::from_environment()?,
             predecessor: None,
         },
