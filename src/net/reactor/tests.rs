@@ -1,4 +1,5 @@
-//! A reactor with sockets of the kernel, turn by turn: who is heard when.
+//! A reactor with kernel sockets, turn by turn: when priority sockets, standard sockets and streams
+//! are served.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -25,7 +26,7 @@ fn webhook(content_bytes: usize) -> Vec<u8> {
     [head.as_bytes(), body.as_bytes()].concat()
 }
 
-/// A shard in its loop, which the test turns by hand.
+/// A reactor, its shard and its hub. The test runs each turn.
 struct Node {
     reactor: Reactor,
     shard: Shard<LayeredSocket>,
@@ -53,7 +54,7 @@ impl Node {
         }
     }
 
-    /// Takes in a connection. The other end of it never blocks.
+    /// Opens a connection, and returns its peer's nonblocking end.
     fn connect(&mut self) -> (Token, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
@@ -66,8 +67,8 @@ impl Node {
         (token, theirs)
     }
 
-    /// Asks the kernel who is ready.
-    fn look(&mut self) {
+    /// Polls both sets of sockets.
+    fn poll(&mut self) {
         let now = self.clock.now();
         self.reactor
             .wait(&self.shard, &mut self.priority, now)
@@ -84,21 +85,22 @@ impl Node {
             .turn(shard, &self.priority, &self.standard, hub, self.clock);
     }
 
-    /// Sends something and lets turns pass until it is answered with 200.
+    /// Sends a request and runs turns until its 200 arrives.
     fn ask(&mut self, peer: &mut UnixStream, request: &[u8]) {
         peer.write_all(request).unwrap();
         while !is_answered(peer) {
-            self.look();
+            self.poll();
             self.turn();
         }
     }
 
-    /// A regular, and more streams than one slice serves, all of them behind by a message.
+    /// A node with a priority connection, and with more streams than one slice serves, each behind
+    /// by one message.
     fn with_streams_behind() -> (Node, UnixStream, Vec<UnixStream>) {
         let mut node = Node::new();
-        let (_, mut regular) = node.connect();
+        let (_, mut publisher) = node.connect();
         for _ in 0..2 {
-            node.ask(&mut regular, &webhook(1));
+            node.ask(&mut publisher, &webhook(1));
         }
         let streams = (0..=SLICE_WRITES).map(|_| {
             let mut peer = node.connect().1;
@@ -107,19 +109,19 @@ impl Node {
         });
         let streams = streams.collect();
         while node.shard.behind_us(node.clock.now()).is_some() {
-            node.look();
+            node.poll();
             node.turn();
         }
         let (_, mut other) = node.connect();
         other.write_all(&webhook(1)).unwrap();
-        node.look();
+        node.poll();
         for event in node.standard.iter() {
             let listeners = &mut node.reactor.listeners;
             dispatch(&mut node.shard, listeners, event, node.clock.now());
         }
         publish(&mut node.shard, &node.hub, node.clock.now(), node.clock);
         node.reactor.take_batches(&mut node.shard);
-        (node, regular, streams)
+        (node, publisher, streams)
     }
 
     fn slice_us(&self) -> u64 {
@@ -127,13 +129,13 @@ impl Node {
         slice.ends_us - slice.now.mono_us
     }
 
-    fn is_told_of_as_regular(&self, token: Token) -> bool {
+    fn has_priority_event(&self, token: Token) -> bool {
         let mut tokens = self.priority.iter().map(Event::token);
-        tokens.any(|told| told == mio_token(token))
+        tokens.any(|reported| reported == mio_token(token))
     }
 }
 
-/// Whether a 200 has come, and nothing else.
+/// Whether an answer has arrived. It must be a 200.
 fn is_answered(peer: &mut UnixStream) -> bool {
     let mut answer = [0; 4096];
     match peer.read(&mut answer) {
@@ -149,56 +151,57 @@ fn is_answered(peer: &mut UnixStream) -> bool {
 }
 
 #[test]
-fn who_has_brought_webhooks_is_a_regular() {
+fn a_connection_that_publishes_again_has_priority() {
     let mut node = Node::new();
     let (token, mut peer) = node.connect();
     for _ in 0..2 {
-        assert!(!node.is_told_of_as_regular(token));
+        assert!(!node.has_priority_event(token));
         node.ask(&mut peer, &webhook(1));
     }
     peer.write_all(ASK).unwrap();
-    node.look();
-    assert!(node.is_told_of_as_regular(token));
+    node.poll();
+    assert!(node.has_priority_event(token));
 }
 
 #[test]
-fn who_only_asks_is_none() {
+fn a_connection_that_does_not_publish_has_no_priority() {
     let mut node = Node::new();
     let (token, mut peer) = node.connect();
     for _ in 0..5 {
         node.ask(&mut peer, ASK);
-        assert!(!node.is_told_of_as_regular(token));
+        assert!(!node.has_priority_event(token));
     }
 }
 
-/// In the middle of a turn, that is: its webhook came when the turn's newcomers were known.
+/// The webhook arrives mid-turn, after the poll of the turn's standard sockets.
 #[test]
-fn a_regular_is_heard_amid_a_crowd() {
+fn a_priority_socket_is_polled_between_standard_sockets() {
     let mut node = Node::new();
-    let (_, mut regular) = node.connect();
+    let (_, mut publisher) = node.connect();
     for _ in 0..2 {
-        node.ask(&mut regular, &webhook(1));
+        node.ask(&mut publisher, &webhook(1));
     }
-    let crowd: Vec<UnixStream> = (0..STANDARD_EVENTS_PER_TURN)
+    let standard: Vec<UnixStream> = (0..STANDARD_EVENTS_PER_TURN)
         .map(|_| {
             let mut peer = node.connect().1;
-            // Many slices of work, all of them together.
+            // Together many slices of work.
             peer.write_all(&webhook(3000).repeat(5)).unwrap();
             peer
         })
         .collect();
-    node.look();
-    assert_eq!(node.standard.iter().count(), crowd.len());
-    regular.write_all(&webhook(1)).unwrap();
+    node.poll();
+    assert_eq!(node.standard.iter().count(), standard.len());
+    publisher.write_all(&webhook(1)).unwrap();
     node.turn();
-    assert!(is_answered(&mut regular));
+    assert!(is_answered(&mut publisher));
 }
 
-/// What is left of time for newcomers after the first slice of a sweep that began at this time.
+/// The slice for connections after the first slice of a sweep that began at this time, in
+/// microseconds.
 fn slice_us_of_sweep(began_us: impl Fn(Now) -> u64) -> u64 {
-    let (mut node, _regular, _streams) = Node::with_streams_behind();
-    assert_eq!(node.slice_us(), 0, "it has not begun");
-    // It begins with the process, and is to be older than a young sweep.
+    let (mut node, _publisher, _streams) = Node::with_streams_behind();
+    assert_eq!(node.slice_us(), 0, "the sweep has not begun");
+    // The clock begins with the process. The oldest sweep here must not begin before it.
     while node.clock.now().mono_us < SWEEP_YOUNG_US {
         std::hint::spin_loop();
     }
@@ -207,34 +210,34 @@ fn slice_us_of_sweep(began_us: impl Fn(Now) -> u64) -> u64 {
     node.shard.sweep(Now { mono_us, ..now });
     let slice_us = node.slice_us();
     node.shard.sweep(now);
-    assert_eq!(node.slice_us(), WORK_SLICE_US, "nobody is behind any more");
+    assert_eq!(node.slice_us(), WORK_SLICE_US, "no stream is behind");
     slice_us
 }
 
 #[test]
-fn newcomers_do_not_hold_up_a_young_sweep_and_have_their_part_of_an_older_one() {
-    // In the future, so that it stays young however long this thread is kept waiting.
+fn a_young_sweep_leaves_connections_no_slice_and_an_older_one_a_short_slice() {
+    // A begin in the future, so that the sweep stays young although this thread may be delayed.
     assert_eq!(slice_us_of_sweep(|now| now.mono_us + 1_000_000), 0);
     let old_us = slice_us_of_sweep(|now| now.mono_us - SWEEP_YOUNG_US);
     assert_eq!(old_us, WORK_SLICE_BEHIND_US);
 }
 
 #[test]
-fn regulars_are_heard_between_the_slices_of_a_young_sweep() {
-    let (mut node, mut regular, _streams) = Node::with_streams_behind();
+fn priority_sockets_are_polled_between_the_slices_of_a_young_sweep() {
+    let (mut node, mut publisher, _streams) = Node::with_streams_behind();
     node.shard.sweep(node.clock.now());
-    regular.write_all(&webhook(1)).unwrap();
+    publisher.write_all(&webhook(1)).unwrap();
     node.reactor.poll_priority(&mut node.shard, node.clock);
     assert!(node.shard.has_drafts());
 }
 
-/// Two shards: what the other has stored, and told its sender of, lies in the inbox of this one.
+/// Another shard has stored a message and acknowledged it. Its batch is in the inbox of this one.
 #[test]
-fn a_regular_is_heard_when_what_others_have_stored_is_known() {
+fn the_inbox_is_read_before_priority_sockets() {
     let mut node = Node::new();
-    let (_, mut regular) = node.connect();
+    let (_, mut publisher) = node.connect();
     for _ in 0..2 {
-        node.ask(&mut regular, &webhook(1));
+        node.ask(&mut publisher, &webhook(1));
     }
     let mut drafts = VecDeque::from([Draft {
         session: None,
@@ -246,10 +249,10 @@ fn a_regular_is_heard_when_what_others_have_stored_is_known() {
     assert!(outcomes[0].is_ok());
     let id = format!("{}-3", node.hub.epoch());
     let ask = format!("GET /api/webhook/messages?since={id} HTTP/1.1\r\nHost: a\r\n\r\n");
-    regular.write_all(ask.as_bytes()).unwrap();
+    publisher.write_all(ask.as_bytes()).unwrap();
     node.reactor.poll_priority(&mut node.shard, node.clock);
     let mut answer = [0; 4096];
-    let length = regular.read(&mut answer).unwrap();
+    let length = publisher.read(&mut answer).unwrap();
     let answer = String::from_utf8_lossy(&answer[..length]);
     assert!(answer.contains(r#""reset":false"#), "{answer}");
 }
