@@ -65,9 +65,9 @@ fn is_asset(path: &str) -> bool {
 fn decide<'a>(reader: &'a mut RequestReader, bytes: &[u8], piece_bytes: usize) -> Route<'a> {
     for piece in bytes.chunks(piece_bytes) {
         reader.push(piece);
-        black_box(reader.poll().expect("a good request"));
+        black_box(reader.poll().expect("a valid request"));
     }
-    let request = reader.request().expect("a whole request");
+    let request = reader.request().expect("a complete request");
     route(&request, &access(), is_asset)
 }
 
@@ -135,7 +135,7 @@ fn read_only(c: &mut Criterion) {
                 reader.consume();
             });
         });
-        assert!(reader.is_between_requests(), "each request came out whole");
+        assert!(reader.is_between_requests(), "each request is consumed");
     }
     group.finish();
 }
@@ -145,7 +145,7 @@ fn answer(c: &mut Criterion) {
     let mut reader = RequestReader::new(Vec::new(), BODY_BYTES_MAX_DEFAULT);
     reader.push(POST);
     assert_eq!(reader.poll(), Ok(Progress::Complete));
-    let to = responder.reply_to(&reader.request().expect("a whole request"));
+    let to = responder.reply_to(&reader.request().expect("a complete request"));
     let id = MessageId::from_u128(1);
     let mut out = Vec::new();
     c.bench_function("receipt", |b| {

@@ -32,7 +32,7 @@ pub struct Ready {
 }
 
 impl Ready {
-    /// A buffer for that many events. The next poll returns those that did not fit.
+    /// A buffer for `room` events. The next poll returns those that did not fit.
     pub fn with_room(room: usize) -> Ready {
         Ready {
             events: Events::with_capacity(room),

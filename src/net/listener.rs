@@ -58,8 +58,8 @@ pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Gives an inherited listening socket the options of [`listen`] and [`listen_unix`]. The file of a
-/// Unix socket is not this process's until [`SocketFile::set_ours`].
+/// Gives an inherited listening socket the options of [`listen`] and [`listen_unix`]. This
+/// process does not own the file of a Unix socket until [`SocketFile::set_ours`].
 pub fn adopt(socket: Socket) -> io::Result<(BoundSocket, Option<SocketFile>)> {
     // On a listening socket this only changes the length of its queue (listen(2)).
     socket.listen(LISTEN_BACKLOG)?;
@@ -227,7 +227,7 @@ fn examine_occupant(path: &Path, address: &SockAddr) -> io::Result<Occupant> {
     }
 }
 
-/// A listening socket with its readiness, which epoll reports once per edge.
+/// A listening socket. It keeps its readiness, because epoll reports each edge once.
 pub(super) struct Listener {
     socket: ListeningSocket,
     pub(super) layers: Layers,

@@ -2,8 +2,8 @@
 //! client's bytes (`proxy-protocol.txt` of `HAProxy`, sections 2.1 and 2.2).
 //!
 //! Used by the sockets of listeners that expect the header. Bytes in, an address out: there is no
-//! socket, no clock and no state. A header that deviates from the specification is refused, as that
-//! demands. A lenient receiver would let a client forge its address.
+//! socket, no clock and no state. A header that deviates from the specification is refused, as the
+//! specification demands. A lenient receiver would let a client forge its address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -25,7 +25,7 @@ pub struct Header {
     pub bytes: usize,
     /// The client. None if the connection is the proxy's own (`LOCAL`, a health check), or the
     /// header has no IP address (`UNKNOWN`, unspecified, a Unix socket). The connection's own
-    /// address is valid then.
+    /// address counts then.
     pub client: Option<IpAddr>,
 }
 

@@ -1,7 +1,7 @@
 //! An accepted socket: TCP or Unix, with the layers of its listener between the kernel's bytes and
 //! HTTP.
 //!
-//! The reactor makes them, and the shard uses them as [`Transport`]. A plain connection is only its
+//! The reactor makes these sockets, and the shard uses them as [`Transport`]. A plain connection is only its
 //! descriptor. The layers (PROXY header, TLS, a permit of its address, a proxy that names clients)
 //! are in one box, which plain connections do not have. Never blocks.
 
@@ -100,7 +100,7 @@ pub struct Layers {
 pub enum Unwanted {
     /// Its listener is for proxies, and its peer is not a trusted one.
     NoProxy,
-    /// Its address has reached its limit, and the surplus above it as well.
+    /// Its address has no permit left, not even for a refusal.
     Over,
     /// The TLS session could not be created.
     NoSession,
@@ -264,7 +264,7 @@ impl Layered {
 }
 
 impl Drop for Layered {
-    /// Sends the end of TLS, however the connection is closed, if there is room for it.
+    /// Sends the close_notify of TLS if there is room for it, whatever the reason for closing.
     fn drop(&mut self) {
         if let Some(tls) = &mut self.tls {
             tls.notify_close(&mut self.base);

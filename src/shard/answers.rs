@@ -4,8 +4,7 @@
 //! Part of the shard, called by `requests` and `history`, when the hub has stored or refused a
 //! webhook, and when a socket is writable again. The connection keeps what its socket does not take
 //! at once. Never decides a request, and never reads the next one: the caller that gets a reader
-//! back does.
-//! `subscription` handles streams.
+//! back does. `subscription` handles streams.
 
 use std::io::IoSlice;
 

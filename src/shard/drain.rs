@@ -36,19 +36,19 @@ pub struct HandoverConnection<S> {
     pub bytes: Vec<u8>,
 }
 
-/// A drain in progress. Streams are ended phase by phase; the deadline cuts off the rest.
+/// A drain in progress. Streams are ended phase by phase. Those left at the deadline are cut off.
 pub(super) struct Drain {
     pub(super) ends: Stagger,
     /// When connections without a request are closed; none after that.
     pub(super) idle_ends_ms: Option<u64>,
-    /// When the end of all streams should be due; none after that.
+    /// When the ends of all streams should be due; none after that.
     pub(super) ends_due_ms: Option<u64>,
     pub(super) deadline_ms: u64,
 }
 
 impl Drain {
-    /// Moves the deadline by as much as the ends of the streams were late, if the thread did not run.
-    /// So streams always have the same time for their last bytes.
+    /// Extends the deadline if the ends of the streams are late because the thread did not run. So
+    /// streams always have the same time for their last bytes.
     pub(super) fn note_told(&mut self, now_ms: u64) {
         if let Some(ends_due_ms) = self
             .ends_due_ms
@@ -98,7 +98,8 @@ impl<S: Transport> Shard<S> {
                 continue;
             };
             if matches!(connection.state, State::Idle) {
-                // A request may have arrived without an event so far. If none has, this closes it.
+                // A request may have arrived whose event was not read yet. Without one, this
+                // closes the connection.
                 connection.readable = true;
                 self.read_requests(slot, now);
             }

@@ -52,8 +52,8 @@ impl<S: Transport> Shard<S> {
         }
     }
 
-    /// The slot of a candidate of the sweep over these holders; none if its connection is closed,
-    /// or the walk along its session is over.
+    /// The slot of a candidate from the sweep over `holder`; none if its connection is closed, or the
+    /// walk along its session is over.
     pub(super) fn slot_of_candidate(
         &mut self,
         candidate: Candidate,

@@ -3,8 +3,7 @@
 //! Part of the shard. A stream or a long poll has a place in the round of its view, and in the list
 //! of its session if the view has one. Streams and long polls have a sweep each, so that neither
 //! delays the other. The list of a session contains both. This module never serves a connection:
-//! `fanout` and
-//! `history` do.
+//! `fanout` and `history` do.
 
 use crate::http;
 use crate::live_log::{NO_SLOT, SessionKey, View};
@@ -101,7 +100,7 @@ impl<S: Transport> Shard<S> {
             && let Some(other) = self.place_mut(moved as usize)
         {
             other.round_index = place.round_index;
-            // It may have moved to an index that the sweep has already passed.
+            // The sweep may have passed the index that the other one has moved to.
             self.enqueue(moved as usize);
         }
         if let View::Session(key) = place.view {

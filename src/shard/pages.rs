@@ -93,8 +93,8 @@ impl Representation {
     }
 }
 
-/// The body that was encoded last. Every message has to call [`Encoded::forget`]: the page is
-/// outdated, and would hold memory for nothing.
+/// The body that was encoded last. Each new message must be followed by
+/// [`Encoded::forget`]: an outdated page would only hold memory.
 #[derive(Default)]
 pub(super) struct Encoded {
     of: Option<Representation>,
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_encoded_once_until_another_page_or_message() {
+    fn a_body_is_encoded_again_only_for_another_page_or_after_a_message() {
         let log = log(30);
         let whole = represent(&log, View::Everything, Since::Start, 100);
         let part = represent(&log, View::Everything, Since::Start, 5);

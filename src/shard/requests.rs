@@ -76,7 +76,7 @@ impl<S: Transport> Shard<S> {
         self.read_on(slot, reader, None, now);
     }
 
-    /// Reads and answers requests after an answer, if that has returned the reader.
+    /// Reads and answers further requests, if the last answer has returned the reader.
     pub(super) fn read_next(
         &mut self,
         slot: usize,
@@ -119,7 +119,7 @@ impl<S: Transport> Shard<S> {
         mut timed: Option<Phase>,
         now: Now,
     ) {
-        // In the body phase, the head has been judged.
+        // A request in its body phase has a judged head.
         let mut is_judged = timed == Some(Phase::Body);
         for _ in 0..READS_PER_TURN {
             if self.intake == Intake::Held {
@@ -154,8 +154,8 @@ impl<S: Transport> Shard<S> {
                     continue;
                 }
                 Ok(Progress::WantsContinue | Progress::Incomplete) if !is_judged => {
-                    let waits = progress == Ok(Progress::WantsContinue);
-                    if let Some(then) = self.answer_head(slot, &mut reader, waits) {
+                    let wants_continue = progress == Ok(Progress::WantsContinue);
+                    if let Some(then) = self.answer_head(slot, &mut reader, wants_continue) {
                         let Some(answered) = self.send_answer(slot, reader, then, now) else {
                             return;
                         };
@@ -294,25 +294,24 @@ impl<S: Transport> Shard<S> {
         Handled::Answered(Then::after(to))
     }
 
-    /// Judges a complete head before its body. If the head alone decides an error, this encodes it
-    /// into
-    /// `Shard::answer`, and the body is skipped. Otherwise a peer that waits before its body gets a
-    /// `100 Continue` (RFC 9110 section 10.1.1). Returns `None` if there is nothing to send.
+    /// Judges a complete head before its body. If the head alone decides an error, `Shard::answer`
+    /// becomes that error, and the body is skipped. Otherwise a peer that waits before its body gets
+    /// a `100 Continue` (RFC 9110 section 10.1.1). Returns `None` if there is nothing to send.
     fn answer_head(
         &mut self,
         slot: usize,
         reader: &mut RequestReader,
-        waits: bool,
+        wants_continue: bool,
     ) -> Option<Then> {
         self.answer.clear();
         let head = reader.head()?;
         let Some(error) = self.error_of_head(slot, &head) else {
-            if waits {
+            if wants_continue {
                 self.answer.extend_from_slice(CONTINUE);
             }
-            return waits.then_some(Then::Continue);
+            return wants_continue.then_some(Then::Continue);
         };
-        let to = self.answer_error_of_head(slot, &head, error, waits);
+        let to = self.answer_error_of_head(slot, &head, error, wants_continue);
         reader.skip_body();
         Some(Then::after(to))
     }
@@ -331,11 +330,11 @@ impl<S: Transport> Shard<S> {
         slot: usize,
         head: &Request<'_>,
         error: ErrorAnswer,
-        waits: bool,
+        wants_continue: bool,
     ) -> ReplyTo {
         let mut to = self.responder.reply_to(head);
         // A peer that waits may never send its body, so no request can follow.
-        let is_last = waits || error == FULL || self.drain.is_some();
+        let is_last = wants_continue || error == FULL || self.drain.is_some();
         to.keep_alive &= !is_last;
         self.answer_error(slot, to, head, error);
         to
@@ -401,7 +400,7 @@ impl<S: Transport> Shard<S> {
             reader.shrink();
         }
         if !self.shares.has_room_for(reader.held_bytes()) {
-            // This may end other connections, but not for spare capacity.
+            // Making room may end other connections, which must not be for spare capacity.
             reader.shrink();
         }
         if !self.make_room(slot, reader.held_bytes(), now) {

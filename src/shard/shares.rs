@@ -210,7 +210,7 @@ impl<S: Transport> Shard<S> {
     /// Ends a connection to free what it holds. An upload gets a 503. An answer or a stream that
     /// has begun can only be cut off.
     fn end_stalled(&mut self, slot: usize, now: Now) {
-        // It may contain the answer of the connection that needs the room.
+        // `Shard::answer` may contain the answer of the connection that needs the room.
         let answer = std::mem::take(&mut self.answer);
         match &self.connections[slot].state {
             State::Reading(..) => {

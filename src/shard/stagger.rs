@@ -7,7 +7,7 @@
 //! runs are spread over the whole interval, and a slot keeps its phase when the number of slots
 //! changes. Keeps no list of slots and reads no clock: the time is a parameter in milliseconds.
 
-/// A wheel of phases that turns once per interval.
+/// Phases that become due one after the other, each once per interval.
 #[derive(Debug, Clone)]
 pub struct Stagger {
     /// Phases: a power of two.
@@ -21,7 +21,7 @@ pub struct Stagger {
 }
 
 impl Stagger {
-    /// A wheel that starts to turn at `now_ms`. `phases` is a power of two.
+    /// A stagger that begins at `now_ms`. `phases` is a power of two.
     pub fn new(phases: usize, run: usize, interval_ms: u64, now_ms: u64) -> Stagger {
         assert!(phases.is_power_of_two() && run > 0 && interval_ms > 0);
         Stagger {
@@ -58,12 +58,12 @@ impl Stagger {
         let due = now_ms.saturating_sub(self.started_ms) * phases / self.interval_ms;
         let first = self.passed.max(due.saturating_sub(phases));
         self.passed = due.max(self.passed);
-        let wheel = self.clone();
+        let stagger = self.clone();
         (first..due).flat_map(move |passed| {
-            let first_run = wheel.reversed(passed) * wheel.run;
+            let first_run = stagger.reversed(passed) * stagger.run;
             (first_run..slots)
-                .step_by(wheel.count as usize * wheel.run)
-                .flat_map(move |start| start..slots.min(start + wheel.run))
+                .step_by(stagger.count as usize * stagger.run)
+                .flat_map(move |start| start..slots.min(start + stagger.run))
         })
     }
 }
@@ -75,10 +75,10 @@ mod tests {
     #[test]
     fn every_slot_is_visited_once_per_interval_at_the_time_of_its_run() {
         for (run, slots) in [(1, 1000), (16, 1000), (16, 5000)] {
-            let mut wheel = Stagger::new(128, run, 2000, 500);
+            let mut stagger = Stagger::new(128, run, 2000, 500);
             let mut visits = vec![Vec::new(); slots];
             for now_ms in 500..10_500 {
-                for slot in wheel.turn(now_ms, slots) {
+                for slot in stagger.turn(now_ms, slots) {
                     visits[slot].push(now_ms);
                 }
             }
@@ -94,10 +94,10 @@ mod tests {
     #[test]
     fn visits_are_spread_over_the_interval() {
         for slots in [2, 7, 64, 1000] {
-            let mut wheel = Stagger::new(128, 1, 2000, 0);
+            let mut stagger = Stagger::new(128, 1, 2000, 0);
             let mut per_quarter = [0; 4];
             for now_ms in 1..=2000 {
-                per_quarter[(now_ms as usize - 1) / 500] += wheel.turn(now_ms, slots).count();
+                per_quarter[(now_ms as usize - 1) / 500] += stagger.turn(now_ms, slots).count();
             }
             let (least, most) = (
                 per_quarter.iter().min().unwrap(),
@@ -109,19 +109,19 @@ mod tests {
 
     #[test]
     fn after_a_stall_each_slot_is_visited_once() {
-        let mut wheel = Stagger::new(128, 1, 2000, 0);
-        assert_eq!(wheel.turn(1_000_000, 256).count(), 256);
-        assert!(wheel.due_ms(256) > Some(1_000_000));
+        let mut stagger = Stagger::new(128, 1, 2000, 0);
+        assert_eq!(stagger.turn(1_000_000, 256).count(), 256);
+        assert!(stagger.due_ms(256) > Some(1_000_000));
     }
 
     #[test]
     fn slots_are_visited_exactly_at_the_due_time() {
         for (run, slots) in [(1, 1), (1, 3), (1, 200), (16, 3), (16, 200)] {
-            let mut wheel = Stagger::new(128, run, 2000, 0);
+            let mut stagger = Stagger::new(128, run, 2000, 0);
             for _ in 0..300 {
-                let due_ms = wheel.due_ms(slots).unwrap();
-                assert_eq!(wheel.turn(due_ms - 1, slots).count(), 0, "too late");
-                assert!(wheel.turn(due_ms, slots).count() > 0, "too early");
+                let due_ms = stagger.due_ms(slots).unwrap();
+                assert_eq!(stagger.turn(due_ms - 1, slots).count(), 0, "too late");
+                assert!(stagger.turn(due_ms, slots).count() > 0, "too early");
             }
         }
         assert_eq!(Stagger::new(128, 1, 2000, 0).due_ms(0), None);

@@ -1,8 +1,9 @@
 //! One open SSE response: a cursor into the live log, and the few bytes of its own.
 //!
 //! Kept and served by `subscription`, one gathering write at a time. A stream has no queue. The
-//! cursor of a slow reader falls behind. When the log drops its frames, it skips ahead to a frame
-//! boundary, and the stream sends a `gap` event. Never copies a frame of the log.
+//! cursor of a slow reader falls behind. When the log drops frames that the stream lacks, the
+//! cursor skips ahead to a frame boundary, and the stream sends a `gap` event. Never copies a frame
+//! of the log.
 
 use std::io::IoSlice;
 
@@ -25,21 +26,20 @@ pub struct Stream {
     /// The next write includes a heartbeat.
     pub(super) heartbeat_due: bool,
     pub(super) ending: Ending,
-    /// When a stream ends that a cache may share, in monotonic milliseconds; [`NO_DEADLINE`] for
-    /// others.
+    /// The end of life of a stream that a cache may share, in monotonic milliseconds;
+    /// [`NO_DEADLINE`] for others.
     pub(super) life_ends_ms: u64,
 }
 
 /// Whether a stream is ending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// It is not.
+    /// The stream stays open.
     No,
-    /// After pending frames it sends its end: a `retry` of this many milliseconds, and the last
-    /// chunk.
+    /// The end follows the pending frames: a `retry` of this many milliseconds, and the last chunk.
     Due { retry_ms: u16 },
     /// A part of the end is sent. Only its rest follows.
-    Told,
+    Begun,
 }
 
 /// The result of one write.
@@ -108,7 +108,7 @@ impl Stream {
         log: &LiveLog,
         gaps: &mut u64,
     ) -> Served {
-        if self.ending == Ending::Told {
+        if self.ending == Ending::Begun {
             return self.finish(socket);
         }
         if self.has_nothing_to_send(log) {
@@ -121,7 +121,7 @@ impl Stream {
                 self.cursor = cursor;
                 if missed > 0 {
                     let own = self.own.get_or_insert_default();
-                    *gaps += u64::from(own.tell_gap(self.framing, missed));
+                    *gaps += u64::from(own.add_gap(self.framing, missed));
                 }
             }
         }
@@ -219,8 +219,8 @@ impl Stream {
         Tail { heartbeat, end }
     }
 
-    /// Keeps the rest of a tail of which `sent` bytes are sent: it must follow before anything
-    /// else. A tail that is not begun is made again for the next write.
+    /// Keeps the unsent rest of a tail, which must be sent before anything else. A tail of which
+    /// nothing is sent is made anew for the next write.
     fn keep_rest_of(&mut self, tail: &Tail, sent: usize) {
         self.own = None;
         if sent == 0 {
@@ -228,7 +228,7 @@ impl Stream {
         }
         self.heartbeat_due = false;
         if !tail.end.is_empty() {
-            self.ending = Ending::Told;
+            self.ending = Ending::Begun;
         }
         let bytes = [tail.heartbeat, &tail.end].concat();
         if sent < bytes.len() {
@@ -265,7 +265,8 @@ impl Stream {
     }
 }
 
-/// The parts of one write by the byte offsets of their ends, and the state after it is sent whole.
+/// The layout of one write: the byte offset at which each part ends, and the cursor once all of it
+/// is sent.
 struct Offered {
     own_end: usize,
     frames_end: usize,
@@ -315,7 +316,7 @@ impl OwnBytes {
     /// Appends a gap of `missed` messages. If the last gap is entirely unsent, the new one is added
     /// to it: otherwise gaps would accumulate for a reader that takes a few bytes between two of
     /// them. Returns whether this makes one gap more.
-    fn tell_gap(&mut self, framing: Framing, missed: u64) -> bool {
+    fn add_gap(&mut self, framing: Framing, missed: u64) -> bool {
         let earlier = self.gap.filter(|gap| self.sent <= gap.begin);
         match earlier {
             Some(gap) => self.bytes.truncate(gap.begin),
@@ -347,12 +348,12 @@ mod tests {
     #[test]
     fn an_unsent_gap_absorbs_the_next_one() {
         let mut own = OwnBytes::boxed(b"first".to_vec(), 0);
-        assert!(own.tell_gap(Framing::Chunked, 3));
+        assert!(own.add_gap(Framing::Chunked, 3));
         own.sent = 5;
-        assert!(!own.tell_gap(Framing::Chunked, 4));
+        assert!(!own.add_gap(Framing::Chunked, 4));
         assert_eq!(gaps(own.left()), [7]);
         own.sent += 1;
-        assert!(own.tell_gap(Framing::Chunked, 5));
+        assert!(own.add_gap(Framing::Chunked, 5));
         assert_eq!(gaps(own.left()), [7, 5]);
     }
 
@@ -361,7 +362,7 @@ mod tests {
         let mut own = OwnBytes::default();
         let (mut taken, mut missed_in_all) = (Vec::new(), 0);
         for missed in 1..=10_000 {
-            own.tell_gap(Framing::Chunked, missed);
+            own.add_gap(Framing::Chunked, missed);
             missed_in_all += missed;
             taken.push(own.left()[0]);
             own.sent += 1;

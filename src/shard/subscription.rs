@@ -61,8 +61,8 @@ impl Subscriber {
     }
 }
 
-/// For how many seconds a cache may share a stream of this life: one second less than it lives. After
-/// its end, a cache would replay the recorded response to every client that reconnects.
+/// The seconds for which a cache may share a stream: one less than its life. After the end of the
+/// stream, the cache would replay the recorded response to every client that reconnects.
 fn shared_s(life_ms: u64) -> u64 {
     (life_ms / 1000).saturating_sub(1)
 }
@@ -265,8 +265,8 @@ impl<S: Transport> Shard<S> {
         Some(bytes)
     }
 
-    /// Updates the shares after a write of a stream with more than [`SMALL_REQUEST_BYTES_MAX`] own
-    /// bytes, before or after it.
+    /// Updates the shares after serving a stream that had, or has, more than
+    /// [`SMALL_REQUEST_BYTES_MAX`] own bytes.
     fn note_own_bytes(&mut self, slot: usize, served: Served, now: Now) {
         match served {
             Served::Wrote(sent, _) | Served::Blocked(sent) if sent.bytes > 0 => {

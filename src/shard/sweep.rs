@@ -13,8 +13,9 @@
 //! The sources alternate, so that none starves another. The queue has one turn in five, so a flood of
 //! new streams does not delay new messages.
 //!
-//! Long polls have a sweep of their own, of the same kind but without sessions. `fanout` and
-//! `history` call this module. It knows slots and sessions, but no sockets, no log and no clock.
+//! Long polls have a sweep of their own, of the same kind but without sessions. `fanout`,
+//! `history` and `membership` call this module. It knows slots and sessions, but no sockets, no log
+//! and no clock.
 
 use std::collections::VecDeque;
 
@@ -39,7 +40,7 @@ pub struct Sweep {
     sessions: VecDeque<SessionKey>,
     everything: Round,
     filtered: Round,
-    /// The last turn, of [`TURNS`].
+    /// The current turn in a cycle of [`TURNS`].
     turn: u8,
     /// The source that was tried last for a stream that is behind.
     source: u8,

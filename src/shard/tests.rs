@@ -36,7 +36,7 @@ struct Pipe {
     written: Vec<u8>,
     is_shut: bool,
     is_closed: bool,
-    /// The socket has unsent bytes, as TLS may, until so many calls of `handle_writable`.
+    /// Calls of `handle_writable` until the socket has no unsent bytes, as with TLS.
     held_back: u32,
     /// The client's address, if a test has several clients.
     address: Option<IpAddr>,
@@ -557,7 +557,7 @@ fn a_burst_of_webhooks_is_read_no_faster_than_the_hub_takes_it() {
     );
 }
 
-/// The time until the next turn, in which no stream is behind, does not count.
+/// The time between the last slice and the next turn does not count.
 #[test]
 fn the_duration_of_a_sweep_ends_with_its_last_slice() {
     let mut node = Node::new();
@@ -626,8 +626,7 @@ fn shared_s(text: &str) -> u64 {
     rest.split_once(',').unwrap().0.parse().unwrap()
 }
 
-/// A cache may share a stream while it is fresh. It must not end before that: the cache would
-/// replay a recording.
+/// A stream must not end while a cache may still share it: the cache would replay a recording.
 #[test]
 fn a_shared_stream_outlives_its_freshness_and_ends_within_its_life() {
     let mut node = fanned_out();
@@ -706,14 +705,13 @@ fn a_drain_that_ends_streams_late_leaves_them_the_time_for_their_last_bytes() {
     slow.make_room(10_000);
     node.turn(&[(slow_token, WRITABLE)]);
     assert!(slow.take().ends_with("0\r\n\r\n"));
-    // The deadline moves only once: then a stream that takes nothing is cut off.
+    // The deadline moves only once, so a stream that takes nothing is cut off now.
     node.pass(1000);
     node.turn(&[]);
     assert!(slow.is_closed());
 }
 
-/// A proxy sends a request on a kept or a new connection just as the drain begins. Neither side can
-/// know that of the other.
+/// A proxy sends a request on a kept or a new connection before it can know of the drain.
 #[test]
 fn a_request_that_crosses_the_beginning_of_a_drain_is_answered() {
     let mut node = Node::new();
@@ -748,8 +746,8 @@ fn a_request_that_crosses_the_beginning_of_a_drain_is_answered() {
     assert!(unused.is_closed());
 }
 
-/// Otherwise a proxy could send a webhook on the connection of an ended stream while the server
-/// closes it.
+/// A proxy must not reuse the connection of a stream: its webhook could arrive just when the server
+/// closes the connection.
 #[test]
 fn a_stream_response_announces_that_its_connection_closes() {
     let mut node = Node::new();

@@ -38,7 +38,7 @@ pub trait Transport {
         true
     }
 
-    /// Ends a request that is answered. If the connection stays open, the request is read to its end.
+    /// Ends a request that is answered and, if the connection stays open, read to its end.
     fn end_request(&mut self) {}
 
     /// Whether another process could continue with its descriptor alone.

@@ -56,15 +56,15 @@ impl Node {
 
     /// Opens a connection, and returns its peer's nonblocking end.
     fn connect(&mut self) -> (Token, UnixStream) {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        theirs.set_nonblocking(true).unwrap();
-        ours.set_nonblocking(true).unwrap();
-        let socket = LayeredSocket::Plain(Stream::from_fd(OwnedFd::from(ours)).unwrap());
+        let (socket, peer) = UnixStream::pair().unwrap();
+        peer.set_nonblocking(true).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let socket = LayeredSocket::Plain(Stream::from_fd(OwnedFd::from(socket)).unwrap());
         let now = self.clock.now();
         let token = self
             .reactor
             .take_in(&mut self.shard, socket, Role::Standard, now);
-        (token, theirs)
+        (token, peer)
     }
 
     /// Polls both sets of sockets.
@@ -196,12 +196,13 @@ fn a_priority_socket_is_polled_between_standard_sockets() {
     assert!(is_answered(&mut publisher));
 }
 
-/// The slice for connections after the first slice of a sweep that began at this time, in
-/// microseconds.
+/// The time slice for connections in microseconds, after the first slice of a sweep that began at
+/// `began_us`.
 fn slice_us_of_sweep(began_us: impl Fn(Now) -> u64) -> u64 {
     let (mut node, _publisher, _streams) = Node::with_streams_behind();
     assert_eq!(node.slice_us(), 0, "the sweep has not begun");
-    // The clock begins with the process. The oldest sweep here must not begin before it.
+    // The clock starts with the process, and no sweep begins before it. This waits until a sweep
+    // can be old.
     while node.clock.now().mono_us < SWEEP_YOUNG_US {
         std::hint::spin_loop();
     }
@@ -215,8 +216,8 @@ fn slice_us_of_sweep(began_us: impl Fn(Now) -> u64) -> u64 {
 }
 
 #[test]
-fn a_young_sweep_leaves_connections_no_slice_and_an_older_one_a_short_slice() {
-    // A begin in the future, so that the sweep stays young although this thread may be delayed.
+fn connections_get_no_slice_in_a_young_sweep_and_a_short_one_in_an_older_sweep() {
+    // The begin is in the future, so the sweep stays young even if this thread is delayed.
     assert_eq!(slice_us_of_sweep(|now| now.mono_us + 1_000_000), 0);
     let old_us = slice_us_of_sweep(|now| now.mono_us - SWEEP_YOUNG_US);
     assert_eq!(old_us, WORK_SLICE_BEHIND_US);

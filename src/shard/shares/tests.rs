@@ -68,7 +68,8 @@ fn small_holdings_are_not_in_the_table() {
     assert!(shares.clients.is_empty() && shares.ranking.is_empty() && shares.stalls.is_empty());
 }
 
-/// The same rules over a plain list: slot, client, bytes, time of progress; longest stalled first.
+/// A plain list with the same rules. An entry has a slot, a client, its bytes and the time of its
+/// progress. The longest stalled is first.
 #[derive(Default)]
 struct Model(Vec<(u32, ClientKey, usize, u64)>);
 

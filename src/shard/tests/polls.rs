@@ -30,7 +30,7 @@ fn field(answer: &str, name: &str) -> String {
 }
 
 impl Node {
-    /// Opens `count` connections. Each sends its long poll, `request` of its number.
+    /// Opens `count` connections. Each sends the long poll `request(number)`.
     fn wait(&mut self, count: usize, request: impl Fn(usize) -> String) -> Vec<Peer> {
         let peers: Vec<Peer> = (0..count).map(|_| Peer::with_room(1 << 24)).collect();
         for (number, peer) in peers.iter().enumerate() {
@@ -72,8 +72,8 @@ impl Node {
 /// The most pages of the full history that a turn encodes. The last one may exceed the budget.
 const PAGES_PER_TURN: usize = HISTORY_TURN_BYTES.div_ceil(HISTORY_MESSAGES * CONTENT_BYTES);
 
-/// A request of a hundred bytes may cause an answer of 1 MiB. Other requests do not wait for all of
-/// them.
+/// A request of a hundred bytes may cause an answer of 1 MiB. Other requests do not wait for all
+/// such answers.
 #[test]
 fn a_flood_of_history_requests_is_answered_over_several_turns() {
     let mut node = node_with_history();
@@ -103,7 +103,7 @@ fn a_flood_of_history_requests_is_answered_over_several_turns() {
     answered += all_answers(&flood);
 
     let by_turn = node.answers_by_turn(&flood);
-    // Twice the budget, and the requests of the connection that is read when it is used up.
+    // At most twice the budget, and the further requests of the connection that used it up.
     let most = 2 * PAGES_PER_TURN + READS_PER_TURN;
     assert!(by_turn.iter().all(|count| *count <= most), "{by_turn:?}");
     assert_eq!(answered + by_turn.iter().sum::<usize>(), 5 * flood.len());
@@ -340,7 +340,7 @@ fn long_polls_without_news_are_passed_in_small_steps() {
     let line = format!("{GET}?wait=25&sessionId=a");
     let waits = SLICE_VISITS;
     node.wait(waits, |_| request(&line, "If-None-Match: *\r\n"));
-    // As after a message for all of them.
+    // Restarts their round without a message.
     node.shard
         .waits
         .restart(crate::shard::sweep::RoundKind::Filtered);

@@ -22,7 +22,7 @@ fn with_history(messages: usize, held_bytes_max: usize) -> Node {
     node
 }
 
-/// A webhook of about 3,500 bytes: all but its last two, and those.
+/// A webhook of about 3,500 bytes, split before the last two.
 fn upload() -> (Vec<u8>, Vec<u8>) {
     let body = format!("{{\"message\":\"{}\"}}", "x".repeat(3_400));
     let head = "POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length:";
