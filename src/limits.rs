@@ -145,7 +145,7 @@ pub const WORK_SLICE_BEHIND_US: u64 = 50;
 /// sweep over thousands of streams is older nearly all the time.
 pub const SWEEP_YOUNG_US: u64 = 2_000;
 
-/// Delay of the next accept(2) after it found no descriptor or no memory.
+/// Delay of the next accept(2) after one that found no descriptor or no memory.
 pub const ACCEPT_RETRY_MS: u64 = 100;
 
 /// Steps of one connection before it waits for the others. A step is a read or a request. A
@@ -232,8 +232,8 @@ pub const DRAIN_DEFAULT: &str = "5s";
 pub const DRAIN_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(300);
 
 /// Descriptors that are not connections: three for each shard (two epoll sets and a waker), the
-/// listeners, and some 20 for the ring, its lock, the log, signals, the admin address and the
-/// mirror's sockets. With the most shards and listeners some 90 are left, more than
+/// listeners, and some 20 others. The others are the ring, its lock, the log, signals, the admin
+/// address and the mirror's sockets. With the most shards and listeners some 90 are left, more than
 /// [`SURPLUS_CONNECTIONS_MAX`].
 pub const FILES_RESERVED: u64 = 320;
 const _: () = assert!(
@@ -301,8 +301,9 @@ pub const RING_PATH_LINKS_MAX: usize = 40;
 /// name.
 pub const RING_EXAMINE_MS: u64 = 1_000;
 
-/// Bytes of one write if the file system cannot allocate without writing zeros, and if a ring that
-/// was not closed is written once more before new commits.
+/// Bytes of one write when a ring file is filled with zeros, because the file system cannot allocate
+/// otherwise. Also of one write when a ring that was not closed is written once more before new
+/// commits.
 pub const RING_ZERO_BYTES: usize = 1024 * 1024;
 
 /// Most messages of one commit to disk (`--durability disk`). A solid-state disk syncs this many
@@ -397,8 +398,8 @@ pub const KV_AHEAD_MS_MAX: u64 = 10 * 60 * 1000;
 /// Time until a write to KV is visible (Cloudflare: "60 seconds or more").
 pub const KV_PROPAGATION_MS: u64 = 60_000;
 
-/// Most API calls of one user in [`KV_CALLS_WINDOW_MS`]. After one more, the API refuses all for as
-/// long.
+/// Most API calls of one user in [`KV_CALLS_WINDOW_MS`]. After one more, the API refuses all
+/// calls for the same time.
 pub const KV_CALLS_MAX: usize = 1_200;
 /// The window of [`KV_CALLS_MAX`].
 pub const KV_CALLS_WINDOW_MS: u64 = 5 * 60 * 1000;
@@ -417,8 +418,9 @@ pub const KV_BACKOFF_MS_MAX: u64 = 60_000;
 /// Longest `Retry-After` that is followed. The API's own block lasts five minutes.
 pub const KV_RETRY_AFTER_MS_MAX: u64 = 60 * 60 * 1000;
 
-/// Ids of shown messages that the mirror remembers, in histories. The oldest ids are forgotten
-/// first, but never while their message is in the shared history. So nine of the ten are reserve.
+/// Ids of shown messages that the mirror remembers, as a multiple of the history. The oldest are
+/// forgotten first, but never while their message is in the shared history. So nine of the ten are
+/// reserve.
 pub const KV_SEEN_HISTORIES: usize = 10;
 
 /// Earlier values that the mirror recognises by a hash when KV returns a stale one: a minute of
@@ -428,9 +430,10 @@ pub const KV_STALE_VALUES: usize = 16;
 /// Most bytes read of an error's body. The JSON envelope has a few hundred; the rest is HTML.
 pub const KV_ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// Most bytes of messages that are copied for a new stream, because messages that it does not get
-/// follow them in the log. Four of the largest messages at the default limit. The copies are a
-/// stream's own memory until they are sent, so older messages beyond this are left out.
+/// Most bytes of messages that are copied for a new stream. They are copied because the log has
+/// messages behind them that the stream does not get. Four of the largest messages at the default
+/// limit. The copies are a stream's own memory until they are sent, so older messages beyond this
+/// are left out.
 pub const REPLAY_COPY_BYTES_MAX: usize = 256 * 1024;
 
 /// For how long the mirror waits until inboxes have room for messages of other nodes. A shard
@@ -656,13 +659,13 @@ pub const LOG_SESSION_OWN_BYTES: usize = 64 + 48;
 /// shrunk to half of that multiple. Many frames are added or removed before the next resize, so each
 /// is copied only once or twice.
 pub const SESSION_FRAMES_SPREAD: usize = 4;
-/// Smallest capacity of a session's list: the first one of a `VecDeque` of numbers.
+/// Smallest capacity of a session's list: that with which a `VecDeque` of numbers begins.
 pub const SESSION_FRAMES_LEAST: usize = 4;
 
 /// The most memory of a shard's live log with its index. The tables never shrink, so each counts
 /// with the messages that make it largest: small ones without a session, then small ones for one
-/// session each. Tables double as they grow. The hash map is at most seven eighths full, and
-/// doubles at half of that if names are added and removed.
+/// session each. Tables double as they grow. The hash map doubles when it is seven eighths full,
+/// or at half of that if names are added and removed.
 pub const fn log_bytes_max(body_bytes_max: usize) -> usize {
     let history_bytes = HISTORY_MESSAGES * frame_bytes_max(body_bytes_max);
     let frames_bytes = if history_bytes > LOG_BYTES_MIN {

@@ -1,10 +1,10 @@
 //! From decisions to bytes: encodes, counts and sends answers, and closes a connection after its last
 //! one.
 //!
-//! Part of the shard, called by `requests` and `history`, when the hub has stored or refused a
-//! webhook, and when a socket is writable again. The connection keeps what its socket does not take
-//! at once. Never decides a request, and never reads the next one: the caller that gets a reader
-//! back does. `subscription` handles streams.
+//! Part of the shard. Called by `requests` and `history`, for each outcome from the hub, and when a
+//! socket is writable again. The connection keeps what its socket does not take at once. Never
+//! decides a request, and never reads the next one: the caller that gets a reader back does.
+//! `subscription` handles streams.
 
 use std::io::IoSlice;
 
@@ -208,7 +208,8 @@ impl<S: Transport> Shard<S> {
         None
     }
 
-    /// Keeps a reader while an answer or its request waits, if it holds bytes or has more to read.
+    /// Keeps the reader of a connection that waits, if it holds bytes or its request has more to
+    /// read. Otherwise the reader returns to the pool.
     pub(super) fn keep_reader(
         &mut self,
         mut reader: Box<RequestReader>,

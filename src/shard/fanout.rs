@@ -62,7 +62,7 @@ impl<S: Transport> Shard<S> {
         match candidate {
             Candidate::InRound(slot) => Some(slot as usize),
             Candidate::Queued(slot) => {
-                // The slot may be another connection's by now, which was not queued.
+                // By now the slot may belong to another connection, which was not queued.
                 let is_queued = |place: &&mut Place| place.queued && place.holder == holder;
                 let place = self.place_mut(slot as usize).filter(is_queued)?;
                 place.queued = false;
