@@ -345,7 +345,7 @@ fn the_list_of_collections_names_tests_that_exist() {
     assert!(count > 20, "{count} tests: the table is read wrongly");
 }
 
-/// The fields of live_log, shard, hub and mirror that grow are all in the list.
+/// The fields of `live_log`, shard, hub and mirror that grow are all in the list.
 #[test]
 fn the_list_of_collections_is_complete() {
     const KINDS: &[&str] = &[

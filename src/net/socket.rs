@@ -1,9 +1,9 @@
 //! An accepted socket: TCP or Unix, with the layers of its listener between the kernel's bytes and
 //! HTTP.
 //!
-//! The reactor makes these sockets, and the shard uses them as [`Transport`]. A plain connection is only its
-//! descriptor. The layers (PROXY header, TLS, a permit of its address, a proxy that names clients)
-//! are in one box, which plain connections do not have. Never blocks.
+//! The reactor makes these sockets, and the shard uses them as [`Transport`]. A plain connection is
+//! only its descriptor. The layers (PROXY header, TLS, a permit of its address, a proxy that names
+//! clients) are in one box, which plain connections do not have. Never blocks.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{IpAddr, Shutdown};
@@ -264,7 +264,7 @@ impl Layered {
 }
 
 impl Drop for Layered {
-    /// Sends the close_notify of TLS if there is room for it, whatever the reason for closing.
+    /// Sends the `close_notify` of TLS if there is room for it, whatever the reason for closing.
     fn drop(&mut self) {
         if let Some(tls) = &mut self.tls {
             tls.notify_close(&mut self.base);

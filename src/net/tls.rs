@@ -60,7 +60,7 @@ impl TlsSession {
                     continue;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // The transport ended without a close_notify, so the content may be cut short.
+                // The transport ended without a `close_notify`, so the content may be cut short.
                 Err(_) if count > 0 => return Ok(count),
                 Err(error) => return Err(error),
             }
@@ -150,7 +150,7 @@ impl TlsSession {
         Ok(())
     }
 
-    /// Sends a close_notify (RFC 8446 section 6.1), and ends our side once that is sent.
+    /// Sends a `close_notify` (RFC 8446 section 6.1), and ends our side once that is sent.
     pub(super) fn close_write(&mut self, transport: &mut impl ByteStream) -> io::Result<()> {
         self.connection.send_close_notify();
         self.is_closing = true;
@@ -160,7 +160,7 @@ impl TlsSession {
         }
     }
 
-    /// Sends a close_notify before the connection is dropped, if it has not been sent. Errors are
+    /// Sends a `close_notify` before the connection is dropped, if it has not been sent. Errors are
     /// ignored: the peer may be gone. During a handshake there is no content that could be cut
     /// short.
     pub(super) fn notify_close(&mut self, transport: &mut impl ByteStream) {

@@ -19,11 +19,11 @@ use crate::shard::{Shard, Token};
 /// Whether requests are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Intake {
-    /// They are read.
+    /// Requests are read.
     Open,
-    /// They wait in their sockets while a successor takes over the ring.
+    /// Requests wait in their sockets while a successor takes over the ring.
     Held,
-    /// They are not read any more: the successor answers them.
+    /// No further requests are read: the successor answers them.
     HandingOver,
 }
 

@@ -120,8 +120,8 @@ impl<S: Transport> Shard<S> {
         !self.put_off.is_empty() || !self.waits.is_idle()
     }
 
-    /// Continues one request for the history: by turns the first that was put off, or the next long
-    /// poll that may be answered. Returns the bytes of answers that this made, or `None` when there
+    /// Continues one request for the history: alternately the first that was put off and the next
+    /// long poll that is due. Returns the bytes of answers that this made, or `None` when there
     /// is nothing to do. A request that is put off again is not tried twice in a turn, as long as
     /// the caller stops at [`HISTORY_TURN_BYTES`].
     pub fn answer_next_history(&mut self, now: Now) -> Option<usize> {

@@ -100,7 +100,7 @@ impl<S: Transport> Shard<S> {
             && let Some(other) = self.place_mut(moved as usize)
         {
             other.round_index = place.round_index;
-            // The sweep may have passed the index that the other one has moved to.
+            // The other connection has moved to an index that the sweep may have passed.
             self.enqueue(moved as usize);
         }
         if let View::Session(key) = place.view {

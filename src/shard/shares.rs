@@ -1,7 +1,7 @@
 //! The memory that connections share: the bytes that each client's connections hold, and which
 //! connection ends when there is no room.
 //!
-//! Part of the shard, which reports every change of what a connection holds. Counted are bytes that
+//! Part of the shard, which reports every change of what a connection holds. It counts the bytes that
 //! wait for a peer: incomplete requests, unsent answers, and the own bytes of streams. A connection
 //! that holds at most [`SMALL_REQUEST_BYTES_MAX`] is not in the table. It takes no room from others
 //! and costs no look-up.
@@ -47,7 +47,7 @@ struct Hold {
     bytes: usize,
     /// The number of its last progress: its peer took or sent something.
     progress: u64,
-    /// The time of that, in monotonic milliseconds.
+    /// The time of its last progress, in monotonic milliseconds.
     progress_ms: u64,
 }
 

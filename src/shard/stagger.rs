@@ -2,7 +2,7 @@
 //!
 //! Used by the shard for heartbeats, for deadlines, and to spread the ends of streams over a drain.
 //!
-//! The interval has phases, and adjacent slots share one: a *run* of them, because their data is
+//! The interval has phases. Adjacent slots form a *run* and share a phase, because their data is
 //! adjacent in the caches and in the kernel. The phase of a run is its bit-reversed number. So a few
 //! runs are spread over the whole interval, and a slot keeps its phase when the number of slots
 //! changes. Keeps no list of slots and reads no clock: the time is a parameter in milliseconds.

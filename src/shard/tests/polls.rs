@@ -73,7 +73,7 @@ impl Node {
 const PAGES_PER_TURN: usize = HISTORY_TURN_BYTES.div_ceil(HISTORY_MESSAGES * CONTENT_BYTES);
 
 /// A request of a hundred bytes may cause an answer of 1 MiB. Other requests do not wait for all
-/// such answers.
+/// of these answers.
 #[test]
 fn a_flood_of_history_requests_is_answered_over_several_turns() {
     let mut node = node_with_history();

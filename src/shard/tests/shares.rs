@@ -217,7 +217,7 @@ fn with_disk() -> (Node, Committer) {
     (node, committer)
 }
 
-/// The number of webhooks of a peer stored since the last call. It must have no other answer.
+/// The number of webhooks of a peer stored since the last call. The peer must have no other answer.
 fn stored(peer: &Peer) -> usize {
     let text = peer.take();
     let stored = text.matches("HTTP/1.1 200 ").count();
