@@ -28,7 +28,7 @@ const STREAM: &[u8] = b"GET /api/webhook/stream HTTP/1.1\r\nHost: a\r\n\r\n";
 /// Both ends of a connection.
 #[derive(Default)]
 struct Pipe {
-    /// Bytes that the shard has not read.
+    /// What the shard has not read.
     sent: Vec<u8>,
     has_ended: bool,
     /// Bytes that the shard may still write.
@@ -112,7 +112,7 @@ impl Peer {
         self.0.borrow_mut().room += bytes;
     }
 
-    /// The text written since the last call.
+    /// What has been written since the last call.
     fn take(&self) -> String {
         String::from_utf8(std::mem::take(&mut self.0.borrow_mut().written)).unwrap()
     }

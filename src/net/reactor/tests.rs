@@ -1,5 +1,4 @@
-//! A reactor with kernel sockets, turn by turn: when priority sockets, standard sockets and streams
-//! are served.
+//! A reactor with sockets of the kernel, turn by turn: who is heard when.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -26,7 +25,7 @@ fn webhook(content_bytes: usize) -> Vec<u8> {
     [head.as_bytes(), body.as_bytes()].concat()
 }
 
-/// A reactor, its shard and its hub. The test runs each turn.
+/// A shard in its loop, which the test turns by hand.
 struct Node {
     reactor: Reactor,
     shard: Shard<LayeredSocket>,
@@ -54,21 +53,21 @@ impl Node {
         }
     }
 
-    /// Opens a connection, and returns its peer's nonblocking end.
+    /// Takes in a connection. The other end of it never blocks.
     fn connect(&mut self) -> (Token, UnixStream) {
-        let (socket, peer) = UnixStream::pair().unwrap();
-        peer.set_nonblocking(true).unwrap();
-        socket.set_nonblocking(true).unwrap();
-        let socket = LayeredSocket::Plain(Stream::from_fd(OwnedFd::from(socket)).unwrap());
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let socket = LayeredSocket::Plain(Stream::from_fd(OwnedFd::from(ours)).unwrap());
         let now = self.clock.now();
         let token = self
             .reactor
             .take_in(&mut self.shard, socket, Role::Standard, now);
-        (token, peer)
+        (token, theirs)
     }
 
-    /// Polls both sets of sockets.
-    fn poll(&mut self) {
+    /// Asks the kernel who is ready.
+    fn look(&mut self) {
         let now = self.clock.now();
         self.reactor
             .wait(&self.shard, &mut self.priority, now)
@@ -85,22 +84,21 @@ impl Node {
             .turn(shard, &self.priority, &self.standard, hub, self.clock);
     }
 
-    /// Sends a request and runs turns until its 200 arrives.
+    /// Sends something and lets turns pass until it is answered with 200.
     fn ask(&mut self, peer: &mut UnixStream, request: &[u8]) {
         peer.write_all(request).unwrap();
         while !is_answered(peer) {
-            self.poll();
+            self.look();
             self.turn();
         }
     }
 
-    /// A node with a priority connection, and with more streams than one slice serves, each behind
-    /// by one message.
+    /// A regular, and more streams than one slice serves, all of them behind by a message.
     fn with_streams_behind() -> (Node, UnixStream, Vec<UnixStream>) {
         let mut node = Node::new();
-        let (_, mut publisher) = node.connect();
+        let (_, mut regular) = node.connect();
         for _ in 0..2 {
-            node.ask(&mut publisher, &webhook(1));
+            node.ask(&mut regular, &webhook(1));
         }
         let streams = (0..=SLICE_WRITES).map(|_| {
             let mut peer = node.connect().1;
@@ -109,19 +107,19 @@ impl Node {
         });
         let streams = streams.collect();
         while node.shard.behind_us(node.clock.now()).is_some() {
-            node.poll();
+            node.look();
             node.turn();
         }
         let (_, mut other) = node.connect();
         other.write_all(&webhook(1)).unwrap();
-        node.poll();
+        node.look();
         for event in node.standard.iter() {
             let listeners = &mut node.reactor.listeners;
             dispatch(&mut node.shard, listeners, event, node.clock.now());
         }
         publish(&mut node.shard, &node.hub, node.clock.now(), node.clock);
         node.reactor.take_batches(&mut node.shard);
-        (node, publisher, streams)
+        (node, regular, streams)
     }
 
     fn slice_us(&self) -> u64 {
@@ -129,13 +127,13 @@ impl Node {
         slice.ends_us - slice.now.mono_us
     }
 
-    fn has_priority_event(&self, token: Token) -> bool {
+    fn is_told_of_as_regular(&self, token: Token) -> bool {
         let mut tokens = self.priority.iter().map(Event::token);
-        tokens.any(|reported| reported == mio_token(token))
+        tokens.any(|told| told == mio_token(token))
     }
 }
 
-/// Whether an answer has arrived. It must be a 200.
+/// Whether a 200 has come, and nothing else.
 fn is_answered(peer: &mut UnixStream) -> bool {
     let mut answer = [0; 4096];
     match peer.read(&mut answer) {
@@ -151,58 +149,56 @@ fn is_answered(peer: &mut UnixStream) -> bool {
 }
 
 #[test]
-fn a_connection_that_publishes_again_has_priority() {
+fn who_has_brought_webhooks_is_a_regular() {
     let mut node = Node::new();
     let (token, mut peer) = node.connect();
     for _ in 0..2 {
-        assert!(!node.has_priority_event(token));
+        assert!(!node.is_told_of_as_regular(token));
         node.ask(&mut peer, &webhook(1));
     }
     peer.write_all(ASK).unwrap();
-    node.poll();
-    assert!(node.has_priority_event(token));
+    node.look();
+    assert!(node.is_told_of_as_regular(token));
 }
 
 #[test]
-fn a_connection_that_does_not_publish_has_no_priority() {
+fn who_only_asks_is_none() {
     let mut node = Node::new();
     let (token, mut peer) = node.connect();
     for _ in 0..5 {
         node.ask(&mut peer, ASK);
-        assert!(!node.has_priority_event(token));
+        assert!(!node.is_told_of_as_regular(token));
     }
 }
 
-/// The webhook arrives mid-turn, after the poll of the turn's standard sockets.
+/// In the middle of a turn, that is: its webhook came when the turn's newcomers were known.
 #[test]
-fn a_priority_socket_is_polled_between_standard_sockets() {
+fn a_regular_is_heard_amid_a_crowd() {
     let mut node = Node::new();
-    let (_, mut publisher) = node.connect();
+    let (_, mut regular) = node.connect();
     for _ in 0..2 {
-        node.ask(&mut publisher, &webhook(1));
+        node.ask(&mut regular, &webhook(1));
     }
-    let standard: Vec<UnixStream> = (0..STANDARD_EVENTS_PER_TURN)
+    let crowd: Vec<UnixStream> = (0..STANDARD_EVENTS_PER_TURN)
         .map(|_| {
             let mut peer = node.connect().1;
-            // Together many slices of work.
+            // Many slices of work, all of them together.
             peer.write_all(&webhook(3000).repeat(5)).unwrap();
             peer
         })
         .collect();
-    node.poll();
-    assert_eq!(node.standard.iter().count(), standard.len());
-    publisher.write_all(&webhook(1)).unwrap();
+    node.look();
+    assert_eq!(node.standard.iter().count(), crowd.len());
+    regular.write_all(&webhook(1)).unwrap();
     node.turn();
-    assert!(is_answered(&mut publisher));
+    assert!(is_answered(&mut regular));
 }
 
-/// The time slice for connections in microseconds, after the first slice of a sweep that began at
-/// `began_us`.
+/// What is left of time for newcomers after the first slice of a sweep that began at this time.
 fn slice_us_of_sweep(began_us: impl Fn(Now) -> u64) -> u64 {
-    let (mut node, _publisher, _streams) = Node::with_streams_behind();
-    assert_eq!(node.slice_us(), 0, "the sweep has not begun");
-    // The clock starts with the process, and no sweep begins before it. This waits until a sweep
-    // can be old.
+    let (mut node, _regular, _streams) = Node::with_streams_behind();
+    assert_eq!(node.slice_us(), 0, "it has not begun");
+    // It begins with the process, and is to be older than a young sweep.
     while node.clock.now().mono_us < SWEEP_YOUNG_US {
         std::hint::spin_loop();
     }
@@ -211,34 +207,34 @@ fn slice_us_of_sweep(began_us: impl Fn(Now) -> u64) -> u64 {
     node.shard.sweep(Now { mono_us, ..now });
     let slice_us = node.slice_us();
     node.shard.sweep(now);
-    assert_eq!(node.slice_us(), WORK_SLICE_US, "no stream is behind");
+    assert_eq!(node.slice_us(), WORK_SLICE_US, "nobody is behind any more");
     slice_us
 }
 
 #[test]
-fn connections_get_no_slice_in_a_young_sweep_and_a_short_one_in_an_older_sweep() {
-    // The begin is in the future, so the sweep stays young even if this thread is delayed.
+fn newcomers_do_not_hold_up_a_young_sweep_and_have_their_part_of_an_older_one() {
+    // In the future, so that it stays young however long this thread is kept waiting.
     assert_eq!(slice_us_of_sweep(|now| now.mono_us + 1_000_000), 0);
     let old_us = slice_us_of_sweep(|now| now.mono_us - SWEEP_YOUNG_US);
     assert_eq!(old_us, WORK_SLICE_BEHIND_US);
 }
 
 #[test]
-fn priority_sockets_are_polled_between_the_slices_of_a_young_sweep() {
-    let (mut node, mut publisher, _streams) = Node::with_streams_behind();
+fn regulars_are_heard_between_the_slices_of_a_young_sweep() {
+    let (mut node, mut regular, _streams) = Node::with_streams_behind();
     node.shard.sweep(node.clock.now());
-    publisher.write_all(&webhook(1)).unwrap();
+    regular.write_all(&webhook(1)).unwrap();
     node.reactor.poll_priority(&mut node.shard, node.clock);
     assert!(node.shard.has_drafts());
 }
 
-/// Another shard has stored a message and acknowledged it. Its batch is in the inbox of this one.
+/// Two shards: what the other has stored, and told its sender of, lies in the inbox of this one.
 #[test]
-fn the_inbox_is_read_before_priority_sockets() {
+fn a_regular_is_heard_when_what_others_have_stored_is_known() {
     let mut node = Node::new();
-    let (_, mut publisher) = node.connect();
+    let (_, mut regular) = node.connect();
     for _ in 0..2 {
-        node.ask(&mut publisher, &webhook(1));
+        node.ask(&mut regular, &webhook(1));
     }
     let mut drafts = VecDeque::from([Draft {
         session: None,
@@ -250,10 +246,10 @@ fn the_inbox_is_read_before_priority_sockets() {
     assert!(outcomes[0].is_ok());
     let id = format!("{}-3", node.hub.epoch());
     let ask = format!("GET /api/webhook/messages?since={id} HTTP/1.1\r\nHost: a\r\n\r\n");
-    publisher.write_all(ask.as_bytes()).unwrap();
+    regular.write_all(ask.as_bytes()).unwrap();
     node.reactor.poll_priority(&mut node.shard, node.clock);
     let mut answer = [0; 4096];
-    let length = publisher.read(&mut answer).unwrap();
+    let length = regular.read(&mut answer).unwrap();
     let answer = String::from_utf8_lossy(&answer[..length]);
     assert!(answer.contains(r#""reset":false"#), "{answer}");
 }
