@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendFlags};
@@ -19,7 +19,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use crate::check::{Checker, Faults};
 use crate::clock::{SECOND_NS, now_ns};
 use crate::control::{Control, TOTAL_UNKNOWN};
-use crate::latency::Latency;
+use crate::latency::{Latency, LatencyOverTime};
 use crate::payload::PayloadFormat;
 use crate::poll::{Poll, Readiness};
 use crate::scanner::{self, Event, ScanError, Scanner, Shape};
@@ -64,21 +64,24 @@ pub struct StreamsPlan {
     pub published_before: u32,
     /// The last so many of them are shown to a new stream.
     pub replayed: u32,
+    /// Length of the measured window.
+    pub window: Duration,
 }
 
 /// What was seen.
-#[derive(Default)]
 pub struct StreamsOutcome {
     /// From the connect call to the response head.
     pub open: Latency,
     /// From the connect call to the last replayed message.
     pub replay: Latency,
     /// From the intended send time to the read, within the window.
-    pub delivery: Latency,
+    pub delivery: LatencyOverTime,
     /// Messages read.
     pub deliveries: u64,
-    /// Messages that were to be read by streams that did not stall.
+    /// Acknowledged messages that were to be read by streams that did not stall.
     pub expected: u64,
+    /// Those of them that had not arrived when the run was cut off: no losses.
+    pub in_flight: u64,
     /// Bytes read, heads and framing included.
     pub bytes: u64,
     /// Comments read.
@@ -95,8 +98,33 @@ pub struct StreamsOutcome {
     pub reopened: u64,
     /// Stalled streams that the server closed.
     pub stalled_closed: u64,
+    /// Streams that ended after they had opened.
+    pub ended: u64,
     /// Everything else that went wrong, counted by its text.
     pub errors: BTreeMap<String, u64>,
+}
+
+impl StreamsOutcome {
+    fn nothing(window: Duration) -> StreamsOutcome {
+        StreamsOutcome {
+            open: Latency::default(),
+            replay: Latency::default(),
+            delivery: LatencyOverTime::new(window),
+            deliveries: 0,
+            expected: 0,
+            in_flight: 0,
+            bytes: 0,
+            heartbeats: 0,
+            gaps: 0,
+            gap_messages: 0,
+            faults: Faults::default(),
+            churned: 0,
+            reopened: 0,
+            stalled_closed: 0,
+            ended: 0,
+            errors: BTreeMap::new(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,7 +212,7 @@ impl<'a> Reader<'a> {
             failed: 0,
             churn_next: plan.stalled,
             churn_due_ns: 0,
-            outcome: StreamsOutcome::default(),
+            outcome: StreamsOutcome::nothing(plan.window),
             plan,
         })
     }
@@ -192,8 +220,8 @@ impl<'a> Reader<'a> {
     fn run(mut self) -> io::Result<StreamsOutcome> {
         let mut checked_ns = 0;
         while !self.control.stopped() {
-            self.open_more()?;
-            self.churn()?;
+            self.open_more();
+            self.churn();
             self.poll.wait(TURN)?;
             for at in 0..self.poll.len() {
                 let readiness = self.poll.get(at);
@@ -225,31 +253,39 @@ impl<'a> Reader<'a> {
         Ok(self.finish())
     }
 
-    fn open_more(&mut self) -> io::Result<()> {
-        while self.opening < self.plan.opening_max {
-            let Some(at) = self.to_reopen.pop() else {
+    fn open_more(&mut self) {
+        // A stream that fails at once is taken up again in the next turn.
+        for _ in 0..self.to_reopen.len() {
+            if self.opening >= self.plan.opening_max {
                 break;
-            };
-            self.open(at)?;
+            }
+            if let Some(at) = self.to_reopen.pop() {
+                self.open(at);
+            }
         }
         while self.next_to_open < self.streams.len() && self.opening < self.plan.opening_max {
-            self.open(self.next_to_open)?;
+            self.open(self.next_to_open);
             self.next_to_open += 1;
         }
-        Ok(())
     }
 
-    fn open(&mut self, at: usize) -> io::Result<()> {
+    fn open(&mut self, at: usize) {
+        if let Err(error) = self.begin(at) {
+            self.fail(at, format!("connect: {error}"));
+        }
+    }
+
+    fn begin(&mut self, at: usize) -> io::Result<()> {
         let stream = &mut self.streams[at];
         stream.opened_at_ns = now_ns();
         stream.generation = stream.generation.wrapping_add(1);
         stream.scanner = Scanner::default();
-        stream.phase = Phase::Connecting;
         let source = self.plan.target.source((at / STREAMS_PER_SOURCE) as u8);
         let receive_bytes = stream.stalled.then_some(STALLED_RECEIVE_BYTES);
         let socket = connect(self.plan.target.streams, source, receive_bytes)?;
         self.poll.add(&socket, token(at, stream.generation))?;
         stream.socket = Some(socket);
+        stream.phase = Phase::Connecting;
         self.opening += 1;
         // A loopback handshake is mostly done when `connect` returns.
         self.request(at);
@@ -278,11 +314,12 @@ impl<'a> Reader<'a> {
     }
 
     /// Closes and opens the next few streams in turn, as the rate wants it.
-    fn churn(&mut self) -> io::Result<()> {
+    fn churn(&mut self) {
         let flowing = self.control.window_end_ns.load(Relaxed) != u64::MAX
-            && self.control.total.load(Relaxed) == TOTAL_UNKNOWN;
+            && self.control.total.load(Relaxed) == TOTAL_UNKNOWN
+            && !self.control.cut.load(Relaxed);
         if self.plan.churn_per_second <= 0.0 || !flowing {
-            return Ok(());
+            return;
         }
         let now_ns = now_ns();
         if self.churn_due_ns == 0 {
@@ -298,23 +335,21 @@ impl<'a> Reader<'a> {
                 self.plan.stalled
             };
             if self.streams[at].phase == Phase::Open {
-                self.reopen(at)?;
+                self.reopen(at);
             }
         }
-        Ok(())
     }
 
-    fn reopen(&mut self, at: usize) -> io::Result<()> {
+    fn reopen(&mut self, at: usize) {
         self.outcome.churned += 1;
-        self.opened -= 1;
+        self.close(at);
         let stream = &mut self.streams[at];
-        stream.socket = None;
         if stream.last_event_id.is_empty() {
             // It had seen nothing to resume from: it begins anew, wherever the history begins.
             let stride = self.plan.sessions.max(1);
             stream.checker = Checker::joining(at as u32 % stride, stride);
         }
-        self.open(at)
+        self.open(at);
     }
 
     #[inline]
@@ -410,7 +445,8 @@ impl<'a> Reader<'a> {
                     .filter(|stamp| window_ns.contains(&stamp.sent_ns))
                 {
                     let latency_ns = now_ns.saturating_sub(stamp.sent_ns);
-                    outcome.delivery.record_ns(latency_ns);
+                    let due_ns = stamp.sent_ns - window_ns.start;
+                    outcome.delivery.record_ns(due_ns, latency_ns);
                 }
                 if plan.churn_per_second > 0.0 {
                     remember_event_id(bytes, last_event_id);
@@ -450,16 +486,31 @@ impl<'a> Reader<'a> {
 
     fn fail(&mut self, at: usize, error: String) {
         let flowing = self.control.window_end_ns.load(Relaxed) != u64::MAX;
-        if self.streams[at].retries_left > 0 && !flowing {
-            self.streams[at].retries_left -= 1;
+        let stream = &mut self.streams[at];
+        if stream.retries_left > 0 && !flowing {
+            stream.retries_left -= 1;
             self.outcome.reopened += 1;
             self.close(at);
             self.to_reopen.push(at);
             return;
         }
+        if stream.phase == Phase::Open {
+            self.note_end();
+        }
         *self.outcome.errors.entry(error).or_default() += 1;
         self.failed += 1;
         self.close(at);
+    }
+
+    /// An open stream has ended. Once that is half of them, the server is lost.
+    fn note_end(&mut self) {
+        let now_ns = now_ns();
+        self.outcome.ended += 1;
+        self.control.first_end_ns.fetch_min(now_ns, Relaxed);
+        let healthy = self.streams.len() - self.plan.stalled;
+        if self.outcome.ended * 2 >= healthy as u64 {
+            self.control.note_loss(now_ns);
+        }
     }
 
     fn close(&mut self, at: usize) {
@@ -481,6 +532,10 @@ impl<'a> Reader<'a> {
         };
         let stride = self.plan.sessions.max(1);
         let first = self.plan.published_before - self.plan.replayed;
+        let unacknowledged = self.control.unacknowledged.lock();
+        let unacknowledged = unacknowledged.unwrap_or_else(PoisonError::into_inner);
+        let is_cut = self.control.interrupted.load(Relaxed);
+        let outcome = &mut self.outcome;
         for (at, stream) in self
             .streams
             .iter()
@@ -488,9 +543,18 @@ impl<'a> Reader<'a> {
             .filter(|(_, stream)| !stream.stalled)
         {
             let all = Checker::from(first, at as u32 % stride, stride);
-            self.outcome.expected += all.finish(total).missing;
-            self.outcome.faults.add(stream.checker.finish(total));
+            outcome.expected += all.outstanding(total, &unacknowledged);
+            outcome.faults.add(stream.checker.faults(&unacknowledged));
+            let outstanding = stream.checker.outstanding(total, &unacknowledged);
+            if is_cut && stream.generation == 0 {
+                // It was to be opened yet.
+            } else if is_cut && stream.phase != Phase::Closed {
+                outcome.in_flight += outstanding;
+            } else {
+                outcome.faults.missing += outstanding;
+            }
         }
+        drop(unacknowledged);
         self.outcome
     }
 }

@@ -9,13 +9,16 @@ type Lines = Vec<(String, String)>;
 /// One measurement, several lines.
 pub fn describe(outcome: &Outcome) -> String {
     let mut lines = vec![("load".to_owned(), load(outcome))];
+    add_ending(outcome, &mut lines);
     add_opening(outcome, &mut lines);
     add_deliveries(outcome, &mut lines);
     add_acks(outcome, &mut lines);
     if let Some(cost) = &outcome.cost {
         add_cost(outcome, cost, &mut lines);
     }
-    add_generator(outcome, &mut lines);
+    if outcome.window_s > 0.0 {
+        add_generator(outcome, &mut lines);
+    }
     for (name, value) in &outcome.figures {
         add(&mut lines, name, format!("{value:.3}"));
     }
@@ -50,18 +53,53 @@ fn load(outcome: &Outcome) -> String {
     )
 }
 
+/// Why the run did not go on to its end.
+fn add_ending(outcome: &Outcome, lines: &mut Lines) {
+    if let Some(cut_off) = &outcome.cut_off {
+        add(lines, "CUT OFF", cut_off.to_string());
+        add(
+            lines,
+            "on the way then",
+            format!(
+                "{} answers, {} deliveries: no losses",
+                cut_off.unanswered, cut_off.in_flight
+            ),
+        );
+    }
+    if let Some(lost) = &outcome.lost {
+        add(lines, "LOST", format!("{lost}; figures up to then"));
+        add(
+            lines,
+            "lost with it",
+            format!(
+                "{} streams, {} answers, {} deliveries of acknowledged messages",
+                lost.streams_cut, lost.unanswered, lost.deliveries_missing
+            ),
+        );
+        for line in &lost.last_lines {
+            add(lines, "its last lines", line.clone());
+        }
+    }
+}
+
 fn add_opening(outcome: &Outcome, lines: &mut Lines) {
-    if outcome.streams == 0 {
+    if outcome.open.is_none() {
         return;
     }
     let all = |seconds: f64, each: Option<&LatencySummary>| {
         format!("all within {seconds:.2} s; {}", latency(each))
     };
-    add(
-        lines,
-        "open",
-        all(outcome.open_all_s, outcome.open.as_ref()),
-    );
+    let opening = if outcome.open_all_s > 0.0 {
+        all(outcome.open_all_s, outcome.open.as_ref())
+    } else {
+        let opened = outcome.open.as_ref().map_or(0, |open| open.count);
+        format!(
+            "{opened} of {}; {}",
+            outcome.streams,
+            latency(outcome.open.as_ref())
+        )
+    };
+    add(lines, "open", opening);
     if let Some(seconds) = outcome.replay_all_s {
         add(lines, "replay", all(seconds, outcome.replay.as_ref()));
     }
