@@ -90,7 +90,7 @@ pub struct Lost {
 
 impl std::fmt::Display for CutOff {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "by a signal {}; figures up to then", self.moment)
+        write!(f, "by a signal {}", self.moment)
     }
 }
 

@@ -48,6 +48,13 @@ const EARLY_PATIENCE: Duration = Duration::from_millis(500);
 /// See [`EARLY_PATIENCE`].
 const EARLY_DRAIN_MAX: Duration = Duration::from_secs(2);
 
+/// The same for a lost server: one that is told to end goes on to close its streams, hookcast over
+/// 5 s. Once all are closed nothing is waited for.
+const LOST_PATIENCE: Duration = Duration::from_secs(2);
+
+/// See [`LOST_PATIENCE`].
+const LOST_DRAIN_MAX: Duration = Duration::from_secs(8);
+
 /// Messages that a server with a history keeps.
 const HISTORY_MESSAGES: u64 = 100;
 
@@ -156,14 +163,14 @@ impl Run<'_> {
             Some(publisher) => self.join_publisher(publisher)?,
             None => PublisherOutcome::nothing(self.load.window),
         };
-        self.finish(Some(readers), window, posted, cost)
+        self.finish(Some(readers), window.as_ref(), posted, cost)
     }
 
     /// Waits for what is on its way and records everything.
     fn finish(
         &mut self,
         readers: Option<JoinHandle<io::Result<StreamsOutcome>>>,
-        window: Option<(Snapshot, Snapshot)>,
+        window: Option<&(Snapshot, Snapshot)>,
         posted: PublisherOutcome,
         mut cost: ServerCost,
     ) -> Result<(), LoadError> {
@@ -187,7 +194,7 @@ impl Run<'_> {
         if self.load.streams == 0 && self.target.has_history && !self.is_lost() {
             self.check_history(posted.acked);
         }
-        if let Some((before, after)) = &window {
+        if let Some((before, after)) = window {
             window::record(&mut self.outcome, self.target, (before, after), cost);
         }
         self.record_early(&posted, seen.as_ref());
@@ -281,14 +288,14 @@ impl Run<'_> {
                 .update(share, &format!("{acked} messages in the history"));
             thread::sleep(LOOK_INTERVAL);
         }
-        let published = join(publisher)??;
+        let outcome = join(publisher)??;
         self.control.acked.store(0, Relaxed);
-        let is_begun = published.acked > 0 && self.ends_early();
-        if published.acked == u64::from(all) || is_begun || self.interrupted.load(Relaxed) {
-            return Ok(published);
+        let is_begun = outcome.acked > 0 && self.ends_early();
+        if outcome.acked == u64::from(all) || is_begun || self.interrupted.load(Relaxed) {
+            return Ok(outcome);
         }
-        let why = published.lost.unwrap_or_else(|| {
-            let errors = published.errors.iter();
+        let why = outcome.lost.unwrap_or_else(|| {
+            let errors = outcome.errors.iter();
             let errors: Vec<String> = errors.map(|(text, n)| format!("{n} x {text}")).collect();
             errors.join(", ")
         });
@@ -503,7 +510,11 @@ impl Run<'_> {
         while !reader.is_finished() {
             if !is_early && self.ends_early() {
                 is_early = true;
-                patience = Patience::new(now_ns(), EARLY_PATIENCE, EARLY_DRAIN_MAX);
+                patience = if self.is_lost() {
+                    Patience::new(now_ns(), LOST_PATIENCE, LOST_DRAIN_MAX)
+                } else {
+                    Patience::new(now_ns(), EARLY_PATIENCE, EARLY_DRAIN_MAX)
+                };
             }
             let complete = self.control.complete.load(Relaxed);
             let share = complete as f64 / self.load.streams.max(1) as f64;

@@ -62,7 +62,9 @@ mod tests {
         let numbers = [0, 1, 63, 64, 65, 127, 128, 200, 300];
         let mut set = NumberSet::default();
         assert_eq!(set.count(0, u32::MAX, 1), 0);
-        numbers.iter().for_each(|&number| set.insert(number));
+        for number in numbers {
+            set.insert(number);
+        }
         for from in 0..320_u32 {
             for to in [0, 1, 2, 63, 64, 65, 128, 129, 299, 300, 301, 10_000] {
                 for stride in [1, 2, 7] {

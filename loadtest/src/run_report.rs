@@ -28,33 +28,7 @@ pub fn page(outcomes: &[Outcome]) -> String {
             outcome.scenario, outcome.server
         ));
         page.preformatted(&table::describe(outcome));
-        page.charts(&[
-            percentile_chart(outcome),
-            latency_over_time(outcome),
-            over_time(
-                outcome,
-                "Deliveries over time",
-                "deliveries per second",
-                &[("deliveries", |sample| sample.deliveries_per_second)],
-            ),
-            over_time(
-                outcome,
-                "CPU over time",
-                "percent of one CPU",
-                &[
-                    ("server", |sample| sample.server_cpu_percent),
-                    ("generator", |sample| sample.generator_cpu_percent),
-                ],
-            ),
-            over_time(
-                outcome,
-                "Server memory over time",
-                "MiB",
-                &[("server", |sample| {
-                    sample.server_memory as f64 / f64::from(1 << 20)
-                })],
-            ),
-        ]);
+        page.charts(&charts(outcome));
     }
     page.html()
 }
@@ -74,6 +48,42 @@ fn percentile_chart(outcome: &Outcome) -> String {
         &percentile_axes(&titled(outcome, "Latency by percentile")),
         &curves,
     )
+}
+
+/// The charts of one outcome. What is not known of a server that was not started here is left out.
+fn charts(outcome: &Outcome) -> Vec<String> {
+    let generator: Figure = ("generator", |sample| sample.generator_cpu_percent);
+    let server: Figure = ("server", |sample| sample.server_cpu_percent);
+    let is_known = outcome.series.iter().any(|sample| sample.server_memory > 0);
+    let cpu = if is_known {
+        vec![generator, server]
+    } else {
+        vec![generator]
+    };
+    let deliveries: Figure = ("deliveries", |sample| sample.deliveries_per_second);
+    let mut charts = vec![
+        percentile_chart(outcome),
+        latency_over_time(outcome),
+        over_time(
+            outcome,
+            "Deliveries over time",
+            "deliveries per second",
+            &[deliveries],
+        ),
+        over_time(outcome, "CPU over time", "percent of one CPU", &cpu),
+    ];
+    if is_known {
+        let memory: Figure = ("server", |sample| {
+            sample.server_memory as f64 / f64::from(1 << 20)
+        });
+        charts.push(over_time(
+            outcome,
+            "Server memory over time",
+            "MiB",
+            &[memory],
+        ));
+    }
+    charts
 }
 
 /// How the run ended before its time, if it did, in the words of a chart.
@@ -99,14 +109,15 @@ fn time_axes(outcome: &Outcome, title: &str, unit: &str) -> Axes {
     Axes::linear(&title, "seconds, from the window's start", unit).with_mark(mark)
 }
 
+type Quantile = (&'static str, fn(&LatencyPoint) -> u64);
+
 /// Latency by the time at which messages were due: a pause stands where it was.
 fn latency_over_time(outcome: &Outcome) -> String {
     let kinds = [
         ("delivery", &outcome.delivery_over_time),
         ("acknowledgement", &outcome.ack_over_time),
     ];
-    let quantiles: [(&str, fn(&LatencyPoint) -> u64); 2] =
-        [("p99", |point| point.p99_us), ("p50", |point| point.p50_us)];
+    let quantiles: [Quantile; 2] = [("p99", |point| point.p99_us), ("p50", |point| point.p50_us)];
     let mut curves = Vec::new();
     for (kind, points) in kinds.into_iter().filter(|(_, points)| !points.is_empty()) {
         for (quantile, of) in quantiles {
@@ -205,13 +216,21 @@ mod tests {
             generator_cpu_percent: 2.0,
             server_memory: 1 << 20,
         };
+        let unknown = Outcome {
+            series: vec![Sample {
+                server_memory: 0,
+                ..sample.clone()
+            }],
+            ..Outcome::default()
+        };
+        assert_eq!(charts(&unknown).len(), 4);
         let outcome = |rate: f64| Outcome {
             scenario: "fanout".into(),
             server: "floor".into(),
             rate: Some(rate),
             delivery: latency.summary(),
             delivery_over_time: over_time.points(),
-            cut_off: (rate > 50.0).then(|| CutOff {
+            cut_off: (rate > 50.0).then_some(CutOff {
                 moment: Moment {
                     at_s: 2.25,
                     window_at_s: Some(1.0),

@@ -57,6 +57,7 @@ fn load(outcome: &Outcome) -> String {
 fn add_ending(outcome: &Outcome, lines: &mut Lines) {
     if let Some(cut_off) = &outcome.cut_off {
         add(lines, "CUT OFF", cut_off.to_string());
+        add(lines, "figures", "up to then".into());
         add(
             lines,
             "on the way then",
@@ -67,7 +68,8 @@ fn add_ending(outcome: &Outcome, lines: &mut Lines) {
         );
     }
     if let Some(lost) = &outcome.lost {
-        add(lines, "LOST", format!("{lost}; figures up to then"));
+        add(lines, "LOST", lost.to_string());
+        add(lines, "figures", "up to then".into());
         add(
             lines,
             "lost with it",
