@@ -340,3 +340,22 @@ fn positive(text: &str) -> Result<f64, String> {
         _ => Err("not a number above 0, up to 1000000".into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_exit_status_of_the_help_stands_in_the_readme() {
+        let readme = include_str!("../README.md");
+        let statuses = EXITS.lines().filter_map(|line| {
+            let status = line.split_whitespace().next()?;
+            status.parse::<u8>().ok()
+        });
+        let statuses: Vec<u8> = statuses.collect();
+        assert_eq!(statuses, [0, 1, 2, 3, 4, 5, 130]);
+        for status in statuses {
+            assert!(readme.contains(&format!("\n| {status} | ")), "{status}");
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! The measuring tool of hookcast. `hookcast-load --help` says what it does.
 //!
-//! How it hangs together, from the bottom up: `payload`, `scanner` with its `history`, `check`, `schedule`, `latency`
-//! know no I/O. `streams` reads, `publisher` writes, `measurement` runs both against a `target` and
+//! How it hangs together, from the bottom up: `payload`, `scanner` with its `event`s and `history`,
+//! `check`, `schedule`, `latency` know no I/O. `streams` reads, `publisher` writes, `measurement` runs both against a `target` and
 //! makes an `outcome` of it. `scenarios` are `load`s with names; `server_process` and `servers` start what
 //! is measured. `single` runs one scenario, `compare` runs `cases` in rounds and makes a
 //! `comparison`; `run_report` and `compare_report` show them. `overload` runs a load while `attack`
@@ -14,6 +14,7 @@
     reason = "figures are shown with three digits; nothing here comes near 2^52"
 )]
 
+mod answer;
 mod attack;
 mod cases;
 mod chart;
@@ -26,6 +27,7 @@ mod compare_report;
 mod comparison;
 mod control;
 mod ending;
+mod event;
 mod floor;
 mod grip_backend;
 mod history;
@@ -46,6 +48,7 @@ mod prior_use;
 mod proc_stats;
 mod progress;
 mod publisher;
+mod record;
 mod replay;
 mod run_report;
 mod scanner;
@@ -55,6 +58,7 @@ mod server_process;
 mod servers;
 mod signals;
 mod single;
+mod stream;
 mod streams;
 mod table;
 mod target;

@@ -7,24 +7,24 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendFlags};
-use rustls::ClientConfig;
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::check::{Checker, Faults};
 use crate::clock::{SECOND_NS, now_ns};
 use crate::control::{Control, TOTAL_UNKNOWN};
+use crate::event::{Event, ScanError, Shape};
 use crate::latency::{Latency, LatencyOverTime};
 use crate::payload::PayloadFormat;
 use crate::poll::{Poll, Readiness};
-use crate::scanner::{self, Event, ScanError, Scanner, Shape};
+use crate::scanner::Scanner;
+use crate::stream::{
+    Phase, STALLED_RECEIVE_BYTES, Stream, begin_tls, connect, place, remember_event_id, token,
+};
 use crate::target::Target;
-use crate::tls::TlsStream;
 
 /// Bytes of the shared read buffer: more than the kernel hands over at once by default, and an
 /// eighth of a level 2 cache.
@@ -33,14 +33,8 @@ const READ_BYTES: usize = 128 * 1024;
 /// Streams per source address, well below the 28,000 ports that the kernel picks from.
 const STREAMS_PER_SOURCE: usize = 12_000;
 
-/// Receive buffer of a stream that stalls: the smallest that the kernel grants.
-const STALLED_RECEIVE_BYTES: usize = 2 * 1024;
-
 /// Longest wait before the control block is looked at again.
 const TURN: Duration = Duration::from_millis(20);
-
-/// Bytes of an event id that are kept for a resumption.
-const EVENT_ID_BYTES_MAX: usize = 128;
 
 /// What to open and how to treat it.
 pub struct StreamsPlan {
@@ -125,30 +119,6 @@ impl StreamsOutcome {
             errors: BTreeMap::new(),
         }
     }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Closed,
-    Connecting,
-    Requested,
-    Open,
-}
-
-struct Stream {
-    socket: Option<Socket>,
-    tls: Option<Box<TlsStream>>,
-    phase: Phase,
-    /// Tells events of this connection from those of its predecessor in this place.
-    generation: u32,
-    stalled: bool,
-    /// Until it has been shown all that was published before.
-    awaits_replay: bool,
-    retries_left: u32,
-    opened_at_ns: u64,
-    scanner: Scanner,
-    checker: Checker,
-    last_event_id: Vec<u8>,
 }
 
 /// Opens, reads and checks streams until all have everything, or `control` says stop.
@@ -556,58 +526,5 @@ impl<'a> Reader<'a> {
         }
         drop(unacknowledged);
         self.outcome
-    }
-}
-
-impl Stream {
-    fn is_complete(&self, total: u32) -> bool {
-        self.stalled || self.phase == Phase::Closed || self.checker.reached(total)
-    }
-}
-
-/// Makes `request` the first bytes of a handshake, after which it follows.
-fn begin_tls(config: &Arc<ClientConfig>, request: &mut Vec<u8>) -> io::Result<Box<TlsStream>> {
-    let mut tls = TlsStream::new(config, request)?;
-    request.clear();
-    tls.outgoing(request)?;
-    Ok(Box::new(tls))
-}
-
-fn remember_event_id(bytes: &[u8], last_event_id: &mut Vec<u8>) {
-    if let Some(id) = scanner::last_event_id(bytes).filter(|id| id.len() <= EVENT_ID_BYTES_MAX) {
-        last_event_id.clear();
-        last_event_id.extend_from_slice(id);
-    }
-}
-
-fn token(at: usize, generation: u32) -> u64 {
-    u64::from(generation) << 32 | at as u64
-}
-
-fn place(token: u64) -> (usize, u32) {
-    ((token & u64::from(u32::MAX)) as usize, (token >> 32) as u32)
-}
-
-fn connect(
-    address: SocketAddr,
-    source: Option<SocketAddr>,
-    receive_bytes: Option<usize>,
-) -> io::Result<Socket> {
-    let kind = Type::STREAM.nonblocking().cloexec();
-    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
-    if let Some(source) = source {
-        socket.bind(&SockAddr::from(source))?;
-    }
-    if let Some(bytes) = receive_bytes {
-        socket.set_recv_buffer_size(bytes)?;
-    }
-    match socket.connect(&SockAddr::from(address)) {
-        Ok(()) => Ok(socket),
-        Err(error)
-            if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) =>
-        {
-            Ok(socket)
-        }
-        Err(error) => Err(error),
     }
 }
