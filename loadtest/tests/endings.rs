@@ -2,13 +2,15 @@
 //! signals, and a server in use that is not to be loaded unasked.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 
 /// As `hookcast-load --help` lists them.
@@ -25,6 +27,7 @@ fn start(arguments: &str) -> Child {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        .process_group(0)
         .spawn()
         .expect("the program of this package starts")
 }
@@ -42,15 +45,23 @@ fn floor(listen: &str) -> (Child, SocketAddr) {
 }
 
 fn signal(pid: u32, signal: Signal) {
-    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    kill_process(pid, signal).unwrap();
+    kill_process(pid_of(pid), signal).unwrap();
+}
+
+/// As a terminal does it: to the whole process group.
+fn signal_group(leader: u32, signal: Signal) {
+    kill_process_group(pid_of(leader), signal).unwrap();
+}
+
+fn pid_of(pid: u32) -> Pid {
+    Pid::from_raw(i32::try_from(pid).unwrap()).unwrap()
 }
 
 fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while !is_so() {
         assert!(std::time::Instant::now() < deadline, "in a minute: {what}");
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        thread::sleep(std::time::Duration::from_millis(5));
     }
 }
 
@@ -188,7 +199,7 @@ fn a_signal_ends_a_run_with_figures_and_without_false_losses() {
         ));
         await_load(&run);
         let server = child_of(&run);
-        signal(run.id(), stop);
+        signal_group(run.id(), stop);
         let (output, json) = end(run);
         let error = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(EXIT_CUT_OFF), "{error}");
@@ -234,6 +245,123 @@ fn what_is_on_its_way_at_the_signal_is_no_loss() {
     assert!(count(&json, "/cut_off/unanswered") > 0, "{json:#}");
 }
 
+/// A server that acknowledges every message and delivers none.
+struct BlackHole {
+    address: SocketAddr,
+    acked: Arc<AtomicUsize>,
+    sockets: Arc<Mutex<Vec<TcpStream>>>,
+    is_over: Arc<AtomicBool>,
+    acceptor: JoinHandle<()>,
+}
+
+impl BlackHole {
+    fn open() -> BlackHole {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let acked = Arc::new(AtomicUsize::new(0));
+        let sockets: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let acceptor = {
+            let (acked, sockets) = (Arc::clone(&acked), Arc::clone(&sockets));
+            let is_over = Arc::clone(&is_over);
+            thread::spawn(move || {
+                for connection in listener.incoming() {
+                    if is_over.load(Relaxed) {
+                        return;
+                    }
+                    let connection = connection.unwrap();
+                    let acked = Arc::clone(&acked);
+                    sockets
+                        .lock()
+                        .unwrap()
+                        .push(connection.try_clone().unwrap());
+                    thread::spawn(move || swallow(connection, &acked));
+                }
+            })
+        };
+        BlackHole {
+            address,
+            acked,
+            sockets,
+            is_over,
+            acceptor,
+        }
+    }
+
+    fn await_acks(&self) {
+        await_that("messages are acknowledged", || {
+            self.acked.load(Relaxed) > 20
+        });
+    }
+
+    /// Takes no connection any more and ends all there are.
+    fn die(self) {
+        self.is_over.store(true, Relaxed);
+        let _ = TcpStream::connect(self.address);
+        self.acceptor.join().unwrap();
+        for socket in self.sockets.lock().unwrap().iter() {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// Answers requests for streams with an empty stream, and each POST with a 200.
+fn swallow(connection: TcpStream, acked: &AtomicUsize) {
+    let mut output = connection.try_clone().unwrap();
+    let mut input = BufReader::new(connection);
+    loop {
+        let (mut is_post, mut length) = (false, 0);
+        loop {
+            let mut line = String::new();
+            if input.read_line(&mut line).unwrap_or(0) == 0 {
+                return;
+            }
+            is_post |= line.starts_with("POST ");
+            if let Some(value) = line.strip_prefix("Content-Length: ") {
+                length = value.trim().parse().unwrap();
+            }
+            if line == "\r\n" {
+                break;
+            }
+        }
+        input.read_exact(&mut vec![0; length]).unwrap();
+        let answer: &[u8] = if is_post {
+            b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+        } else {
+            b"HTTP/1.1 200 OK\r\n\r\ndata: {\"type\":\"connected\",\"replay\":0}\n\n"
+        };
+        if output.write_all(answer).is_err() {
+            return;
+        }
+        acked.fetch_add(usize::from(is_post), Relaxed);
+    }
+}
+
+/// The same deliveries that are on their way at a signal are lost with a server.
+#[test]
+fn acknowledged_deliveries_are_in_flight_at_a_signal_and_lost_with_the_server() {
+    let server = BlackHole::open();
+    let run = start(&minute(&format!("--url http://{} --yes", server.address)));
+    server.await_acks();
+    signal(run.id(), Signal::INT);
+    let (output, json) = end(run);
+    assert_eq!(output.status.code(), Some(EXIT_CUT_OFF));
+    let due = count(&json, "/acked") * STREAMS as u64;
+    assert_eq!(count(&json, "/cut_off/in_flight"), due);
+    assert_eq!(count(&json, "/missing"), 0, "{json:#}");
+    server.die();
+
+    let server = BlackHole::open();
+    let run = start(&minute(&format!("--url http://{} --yes", server.address)));
+    server.await_acks();
+    server.die();
+    let (output, json) = end(run);
+    assert_lost(&output, &json);
+    let due = count(&json, "/acked") * STREAMS as u64;
+    assert_eq!(count(&json, "/lost/deliveries_missing"), due);
+    assert!(due > 0);
+}
+
 #[test]
 fn a_second_signal_ends_at_once_and_leaves_no_server() {
     let mut run = start(&minute("--target floor"));
@@ -241,11 +369,11 @@ fn a_second_signal_ends_at_once_and_leaves_no_server() {
     let server = child_of(&run);
     // It cannot end in order.
     signal(server, Signal::STOP);
-    signal(run.id(), Signal::INT);
+    signal_group(run.id(), Signal::INT);
     let mut lines = BufReader::new(run.stderr.take().unwrap()).lines();
     let said = lines.next().unwrap().unwrap();
     assert!(said.contains("second signal ends at once"), "{said}");
-    signal(run.id(), Signal::INT);
+    signal_group(run.id(), Signal::INT);
     let (output, _) = end(run);
     assert_eq!(output.status.code(), Some(EXIT_CUT_OFF));
     assert!(output.stdout.is_empty());
@@ -276,7 +404,7 @@ fn server_in_use(kept: u32, viewers: u32) -> (SocketAddr, Arc<AtomicUsize>) {
     let address = listener.local_addr().unwrap();
     let posts = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&posts);
-    std::thread::spawn(move || {
+    thread::spawn(move || {
         for connection in listener.incoming() {
             let mut connection = connection.unwrap();
             let mut request = [0; 4096];
