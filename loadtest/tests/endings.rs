@@ -243,6 +243,8 @@ fn what_is_on_its_way_at_the_signal_is_no_loss() {
     assert_eq!(count(&json, "/missing"), 0, "{json:#}");
     assert_eq!(json["errors"], serde_json::json!({}));
     assert!(count(&json, "/cut_off/unanswered") > 0, "{json:#}");
+    let due = count(&json, "/acked") * STREAMS as u64;
+    assert_eq!(count(&json, "/deliveries_expected"), due);
 }
 
 /// A server that acknowledges every message and delivers none.
