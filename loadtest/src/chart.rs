@@ -2,12 +2,16 @@
 //!
 //! Knows numbers and names, nothing of measurements.
 
+use plotters::coord::Shift;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 /// Pixels of a chart.
 const SIZE: (u32, u32) = (760, 380);
+
+/// Pixels to the right of a chart of several lines.
+const LEGEND_WIDTH: u32 = 180;
 
 /// A logarithmic axis of so few decades is labelled within them too.
 const DECADES_DIVIDED_MAX: i32 = 2;
@@ -131,6 +135,7 @@ fn draw_lines(svg: &mut String, axes: &Axes, lines: &[Line], x: Scale, y: Scale)
     let mut chart = ChartBuilder::on(&root)
         .caption(&axes.title, ("sans-serif", 18, &TEXT))
         .margin(12)
+        .margin_right(if lines.len() > 1 { LEGEND_WIDTH } else { 30 })
         .x_label_area_size(40)
         .y_label_area_size(70)
         .build_cartesian_2d(x, y)?;
@@ -149,10 +154,7 @@ fn draw_lines(svg: &mut String, axes: &Axes, lines: &[Line], x: Scale, y: Scale)
             .points
             .iter()
             .map(|&(px, py)| (x.floor(px), y.floor(py)));
-        chart
-            .draw_series(LineSeries::new(points, style))?
-            .label(line.name.as_str())
-            .legend(move |(left, top)| PathElement::new([(left, top), (left + 18, top)], style));
+        chart.draw_series(LineSeries::new(points, style))?;
     }
     if let Some((at, text)) = &axes.mark {
         let style = MARK.stroke_width(1);
@@ -165,14 +167,24 @@ fn draw_lines(svg: &mut String, axes: &Axes, lines: &[Line], x: Scale, y: Scale)
         chart.draw_series(std::iter::once(label))?;
     }
     if lines.len() > 1 {
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::LowerRight)
-            .background_style(WHITE.mix(0.85))
-            .label_font(("sans-serif", 13, &TEXT))
-            .draw()?;
+        draw_legend(&root, lines)?;
     }
     root.present()?;
+    Ok(())
+}
+
+/// To the right of the chart, where it hides no line.
+fn draw_legend(root: &DrawingArea<SVGBackend<'_>, Shift>, lines: &[Line]) -> DrawResult {
+    const PITCH: i32 = 20;
+    let left = (SIZE.0 - LEGEND_WIDTH) as i32 + 12;
+    for (at, (line, colour)) in lines.iter().zip(COLOURS.iter().cycle()).enumerate() {
+        let middle = 56 + PITCH * at as i32;
+        let sample = [(left, middle), (left + 18, middle)];
+        root.draw(&PathElement::new(sample, colour.stroke_width(2)))?;
+        let font = ("sans-serif", 13).into_font().color(&TEXT);
+        let font = font.pos(Pos::new(HPos::Left, VPos::Center));
+        root.draw(&Text::new(line.name.clone(), (left + 24, middle), font))?;
+    }
     Ok(())
 }
 

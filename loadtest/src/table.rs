@@ -47,10 +47,24 @@ fn load(outcome: &Outcome) -> String {
     let rate = outcome
         .rate
         .map_or_else(String::new, |rate| format!(" at {rate}/s"));
+    let window = if outcome.window_s > 0.0 {
+        format!("window {:.1} s", outcome.window_s)
+    } else {
+        "no window".into()
+    };
     format!(
-        "{} streams, {} messages of {} bytes{rate}, window {:.1} s",
-        outcome.streams, outcome.messages, outcome.message_bytes, outcome.window_s,
+        "{} streams, {} messages of {} bytes{rate}, {window}",
+        outcome.streams, outcome.messages, outcome.message_bytes,
     )
+}
+
+/// A rate within the window, where there was one.
+fn rate(outcome: &Outcome, per_second: f64) -> String {
+    if outcome.window_s > 0.0 {
+        format!(", {} per second", grouped(per_second))
+    } else {
+        String::new()
+    }
 }
 
 /// Why the run did not go on to its end.
@@ -118,11 +132,11 @@ fn add_deliveries(outcome: &Outcome, lines: &mut Lines) {
     if outcome.deliveries_expected == 0 {
         return;
     }
-    let rate = grouped(outcome.deliveries_per_second);
+    let rate = rate(outcome, outcome.deliveries_per_second);
     add(
         lines,
         "deliveries",
-        format!("{} in all, {rate} per second", outcome.deliveries),
+        format!("{} in all{rate}", outcome.deliveries),
     );
     if outcome.delivery.is_some() {
         add(
@@ -159,13 +173,11 @@ fn add_deliveries(outcome: &Outcome, lines: &mut Lines) {
 
 fn add_acks(outcome: &Outcome, lines: &mut Lines) {
     if outcome.messages > 0 {
-        let rate = grouped(outcome.acks_per_second);
-        add(
-            lines,
-            "acks",
-            format!("{} in all, {rate} per second", outcome.acked),
-        );
-        add(lines, "ack latency", latency(outcome.ack.as_ref()));
+        let rate = rate(outcome, outcome.acks_per_second);
+        add(lines, "acks", format!("{} in all{rate}", outcome.acked));
+        if outcome.ack.is_some() {
+            add(lines, "ack latency", latency(outcome.ack.as_ref()));
+        }
     }
 }
 
@@ -280,8 +292,28 @@ mod tests {
             scenario: "idle".into(),
             ..Outcome::default()
         });
-        for name in ["deliver", "ack", "server CPU", "gaps", "replay"] {
+        for name in [
+            "deliver",
+            "ack",
+            "server CPU",
+            "gaps",
+            "replay",
+            "generator",
+            "LOST",
+            "CUT",
+            "window 0",
+        ] {
             assert!(!text.contains(name), "{name} in {text}");
         }
+        let early = describe(&Outcome {
+            messages: 5,
+            deliveries: 50,
+            deliveries_expected: 50,
+            ..Outcome::default()
+        });
+        assert!(
+            early.contains("no window") && !early.contains("per second"),
+            "{early}"
+        );
     }
 }
