@@ -169,7 +169,8 @@ describe('the panel of the window', () => {
       await state(page, 'live');
       const send = () => page.getByRole('button', { name: 'Send', exact: true }).click();
       const notice = page.locator('#answer').getByText('The server cannot be reached');
-      // With the stream cut off too: once that is back, the notice is gone.
+      // With the stream cut off too: once that is back, the notice is gone, whatever else the page asks.
+      await page.route('**/api/webhook', (route) => (route.request().method() === 'HEAD' ? route.abort() : route.fallback()));
       proxy.refuse();
       proxy.cut();
       await state(page, 'waiting');
@@ -179,6 +180,7 @@ describe('the panel of the window', () => {
       await page.getByRole('button', { name: 'Reconnect now' }).click();
       await state(page, 'live');
       await notice.waitFor({ state: 'detached' });
+      await page.unroute('**/api/webhook');
       // With a stream that lives on: the page looks for itself.
       proxy.refuse();
       proxy.cutOthers();
