@@ -8,6 +8,8 @@ import { launch, open, shows, state, texts, until } from './support/page.js';
 import { Proxy } from './support/proxy.js';
 import { Server } from './support/server.js';
 
+const ARTEFACTS = new URL('../../artefacts/', import.meta.url).pathname;
+
 describe('the panel of the window', () => {
   let browser;
   let server;
@@ -219,6 +221,7 @@ describe('the panel of the window', () => {
       const top = await page.locator('.view').boundingBox();
       assert.ok(sent.y >= top.y, `${sent.y} of ${top.y}`);
       assert.ok(sheet.y + sheet.height <= height);
+      await page.screenshot({ path: `${ARTEFACTS}window-sent-390x${height}.png` });
       await page.context().close();
       page = undefined;
     }
