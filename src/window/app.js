@@ -129,6 +129,7 @@ function search(/** @type {string} */ query) {
 }
 
 function setPaused(/** @type {boolean} */ isPaused) {
+  const { pinned } = timeline;
   if (isPaused) {
     shown.pause();
   } else {
@@ -136,7 +137,9 @@ function setPaused(/** @type {boolean} */ isPaused) {
     showAll();
   }
   byId('pause').ariaPressed = isPaused;
+  // Room for the button below the last message.
   log.classList.toggle('paused', isPaused);
+  if (pinned) timeline.toEnd();
   showUnread();
 }
 

@@ -156,6 +156,8 @@ describe('the tools of the window', () => {
     await pause().press('Enter');
     assert.equal(await pause().getAttribute('aria-pressed'), 'true');
     await until(page, jump(), 'Resume');
+    const [last, button] = [await page.locator('.message').last().boundingBox(), await jump().boundingBox()];
+    assert.ok(last.y + last.height <= button.y, 'the button covers the last message');
     const before = await texts(page);
     await server.postAll(['news 1', 'news 2']);
     await server.post('for me', { sessionId: 'me' });
@@ -181,7 +183,7 @@ describe('the tools of the window', () => {
     await shows(page, 'goes on');
   });
 
-  it('pause loses nothing through a restart of the server', async () => {
+  it('pause ends with its own button too', async () => {
     await server.post('before');
     await live();
     await shows(page, 'before');
