@@ -8,9 +8,7 @@ use ureq::Body;
 use ureq::http::Response;
 
 use crate::foreign_text::{ForeignText, Secrets};
-
-/// Longest part of an answer's body that is kept, in bytes.
-const BODY_BYTES_MAX: u64 = 256 * 1024;
+use crate::limits::DOCTOR_BODY_BYTES_MAX;
 
 /// The status line and the header fields of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +74,10 @@ impl Answer {
     pub(super) fn of(response: Response<Body>) -> Answer {
         let head = Head::of(&response);
         let mut body = response.into_body();
-        let body = body.with_config().limit(BODY_BYTES_MAX).lossy_utf8(true);
+        let body = body
+            .with_config()
+            .limit(DOCTOR_BODY_BYTES_MAX)
+            .lossy_utf8(true);
         Answer {
             head,
             // A body that breaks off or is too long shows in what it lacks.

@@ -124,7 +124,11 @@ impl<'a> Examination<'a, '_> {
         } else {
             self.post(probe, &mut watch)
         };
-        self.watch(&mut watch);
+        let events_come = posts.iter().filter(|post| post.is_accepted());
+        let events_come = events_come.map(|post| post.arrived.is_some()).min();
+        // The first event of a stream is posted by nobody.
+        let events_come = events_come.or(watch.seen.connected.is_none().then_some(false));
+        self.watch(&mut watch, events_come);
         self.resume(probe, &posts, &before);
         self.report.begin(HISTORY, "GET /api/webhook/messages");
         let posted = posts.iter().filter(|post| post.is_accepted()).count();
@@ -198,7 +202,7 @@ impl<'a> Examination<'a, '_> {
         }
     }
 
-    fn watch(&mut self, watch: &mut Watch) {
+    fn watch(&mut self, watch: &mut Watch, events_come: Option<bool>) {
         if !matches!(&watch.seen.head, Some((_, head)) if head.status == 200)
             || watch.seen.is_turned_away()
         {
@@ -210,7 +214,7 @@ impl<'a> Examination<'a, '_> {
         self.report.begin(HEARTBEAT, &doing);
         watch.until(until, |_| false);
         self.report
-            .end(&life::heartbeat(&watch.seen, &self.context));
+            .end(&life::heartbeat(&watch.seen, events_come, &self.context));
         self.report.end(&life::cut(&watch.seen, &self.context));
     }
 

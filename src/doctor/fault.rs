@@ -1,15 +1,16 @@
 //! Why a request was not answered, in words, and whose fault that is.
 //!
-//! Used by [`probe`](super::probe) and [`stream`](super::stream). What TLS has against a server is said
-//! so that an operator knows which file to look at. Never does I/O.
+//! Used by [`probe`](super::probe) and [`stream`](super::stream). What TLS has against a server is put
+//! into words by [`client`](crate::client). Never does I/O.
 
 use std::io;
 
 use rustls::CertificateError as Certificate;
-use rustls::{AlertDescription, Error as Tls, InvalidMessage, OtherError};
+use rustls::{AlertDescription, Error as Tls, InvalidMessage};
 use ureq::Error;
 
 use super::finding::{Fault, Party};
+use crate::client::tls_words::{CA_AS_SERVER, OLD_VERSION, tls_error, tls_words, webpki_name};
 use crate::foreign_text::{Secrets, quote};
 use crate::limits::DOCTOR_PATIENCE_MS;
 
@@ -19,11 +20,7 @@ pub(super) fn of(error: &Error, secrets: &Secrets) -> Fault {
         Error::Io(io) => Some(io),
         _ => None,
     };
-    let tls = match error {
-        Error::Rustls(tls) => Some(tls),
-        _ => io.and_then(|io| io.get_ref()?.downcast_ref::<Tls>()),
-    };
-    if let Some(tls) = tls {
+    if let Some(tls) = tls_error(error) {
         return of_tls(tls, secrets);
     }
     let said = quote(&error.to_string(), secrets);
@@ -77,202 +74,75 @@ pub(super) fn of(error: &Error, secrets: &Secrets) -> Fault {
 }
 
 fn of_tls(error: &Tls, secrets: &Secrets) -> Fault {
-    match error {
-        Tls::InvalidCertificate(fault) => certificate(fault, secrets),
-        Tls::InvalidMessage(InvalidMessage::InvalidContentType) => Fault::new(
+    let (party, remedy) = match error {
+        Tls::InvalidCertificate(fault) => (Party::Certificate, certificate(fault)),
+        Tls::InvalidMessage(InvalidMessage::InvalidContentType) => (
             Party::Command,
-            "no answer: what listens there does not speak TLS",
             "give the address with http://, or the port that has TLS (nginx: listen 443 ssl; hookcast: \
              --listen ADDRESS:PORT+tls)",
         ),
-        Tls::AlertReceived(AlertDescription::CertificateRequired) => Fault::new(
+        Tls::AlertReceived(AlertDescription::CertificateRequired) => (
             Party::Command,
-            "the server lets in only clients with a certificate (--tls-client-ca)",
-            "examine it through the CDN that has one",
+            "the server asks for one by --tls-client-ca: examine it through the CDN that has one",
         ),
-        Tls::AlertReceived(AlertDescription::UnrecognisedName) => Fault::new(
+        Tls::AlertReceived(AlertDescription::UnrecognisedName) => (
             Party::Certificate,
-            "the server has no certificate for this name (TLS alert unrecognized_name)",
             "set the name up there: server_name in nginx, ServerName in Apache, the site's name in Caddy",
         ),
         Tls::AlertReceived(
             AlertDescription::HandshakeFailure | AlertDescription::ProtocolVersion,
         )
-        | Tls::PeerIncompatible(_) => Fault::new(
+        | Tls::PeerIncompatible(_) => (
             Party::Certificate,
-            format!(
-                "no TLS version or cipher is common to both sides ({})",
-                quote(&error.to_string(), secrets)
-            ),
             "allow TLS 1.2 or 1.3 there (nginx: ssl_protocols TLSv1.2 TLSv1.3), and see that a certificate is set",
         ),
-        other => Fault::new(
+        _ => (
             Party::Unknown,
-            format!("TLS failed: {}", quote(&other.to_string(), secrets)),
             "look at the log of what ends TLS at this address",
         ),
-    }
-}
-
-const PUBLIC: &str = "use a certificate of a public authority (certbot, Caddy)";
-const LOOK: &str = "see with openssl s_client what the server presents";
-
-fn certificate(fault: &Certificate, secrets: &Secrets) -> Fault {
-    let invalid = |seen: String, remedy: &str| {
-        Fault::new(
-            Party::Certificate,
-            format!("the certificate is not valid: {seen}"),
-            remedy,
-        )
     };
-    let renew =
-        "renew it (certbot renew) and reload what ends TLS; compare the clocks of both machines";
-    let rename = "get a certificate for this name, or examine the name that it is for";
-    match fault {
-        // An authority that was made anew has the name of the old one, and another key.
-        Certificate::UnknownIssuer | Certificate::BadSignature => invalid(
-            "no authority that is trusted here has signed it: it is self-signed, of an authority of one's \
-             own, or sent without its chain"
-                .into(),
-            "the server's file must hold the chain behind its certificate (fullchain.pem); for an authority \
-             of your own, or a self-signed certificate, give --ca-file",
-        ),
-        // What rustls has no words for has a name of webpki's.
-        Certificate::Other(OtherError(inner)) => match inner.to_string().as_str() {
-            "CaUsedAsEndEntity" => invalid(
-                "it is self-signed, and marked as an authority (CA:TRUE) instead of a server".into(),
-                &format!("{PUBLIC}; or make one that is no authority: openssl req -x509 -addext \
-                     basicConstraints=CA:FALSE -addext subjectAltName=DNS:NAME, and give it with --ca-file"),
-            ),
-            "UnsupportedCertVersion" => invalid(
-                "it is of X.509 version 1, which has no names of hosts".into(),
-                &format!("{PUBLIC}; or make one with openssl req -x509 -addext subjectAltName=DNS:NAME"),
-            ),
-            name => invalid(quote(name, secrets), LOOK),
-        },
-        Certificate::NotValidForName => invalid("it is for another name".into(), rename),
-        Certificate::NotValidForNameContext {
-            expected,
-            presented,
-        } => invalid(
-            format!(
-                "it is for another name than {}: {}",
-                quote(&expected.to_str(), secrets),
-                names(presented, secrets)
-            ),
-            rename,
-        ),
-        Certificate::Expired | Certificate::ExpiredContext { .. } => invalid(
-            "it has expired, or the clock here is wrong".into(),
-            renew,
-        ),
-        Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => invalid(
-            "its time has not come, or the clock here is wrong".into(),
-            renew,
-        ),
-        Certificate::Revoked => invalid("it was revoked".into(), "get a new one"),
-        Certificate::InvalidPurpose | Certificate::InvalidPurposeContext { .. } => invalid(
-            "it is not meant for servers".into(),
-            "make it with the extended key usage serverAuth",
-        ),
-        Certificate::BadEncoding => invalid(
-            "it is malformed".into(),
-            "see with openssl x509 -text what the server's file holds",
-        ),
-        other => invalid(quote(&other.to_string(), secrets), LOOK),
-    }
+    Fault::new(party, tls_words(error, secrets), remedy)
 }
 
-/// The names in a certificate: `DnsName("hooks.example")` as rustls has them.
-fn names(presented: &[String], secrets: &Secrets) -> String {
-    if presented.is_empty() {
-        "none at all".into()
-    } else {
-        quote(&presented.join(", "), secrets)
+/// What to do about a certificate.
+fn certificate(fault: &Certificate) -> &'static str {
+    match fault {
+        Certificate::UnknownIssuer | Certificate::BadSignature => {
+            "the server's file must hold the chain behind its certificate (fullchain.pem); for a private \
+             authority, or a self-signed certificate, give --ca-file"
+        }
+        Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
+            "get a certificate for this name, or examine the name that it is for"
+        }
+        Certificate::Expired
+        | Certificate::ExpiredContext { .. }
+        | Certificate::NotValidYet
+        | Certificate::NotValidYetContext { .. } => {
+            "renew it (certbot renew) and reload what ends TLS; compare the clocks of both machines"
+        }
+        Certificate::Revoked => "get a new one",
+        Certificate::InvalidPurpose | Certificate::InvalidPurposeContext { .. } => {
+            "make it with the extended key usage serverAuth"
+        }
+        other => match webpki_name(other).as_deref() {
+            Some(CA_AS_SERVER | OLD_VERSION) => {
+                "use a certificate of a public authority (certbot, Caddy); or make one with openssl req -x509 -addext \
+                 basicConstraints=CA:FALSE -addext subjectAltName=DNS:NAME, and give it with --ca-file"
+            }
+            _ => "see with openssl s_client what the server presents",
+        },
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-
-    fn fault(error: &Error) -> Fault {
-        of(error, &Secrets::default())
-    }
-
-    #[derive(Debug)]
-    struct Named(&'static str);
-
-    impl std::fmt::Display for Named {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str(self.0)
-        }
-    }
-
-    impl std::error::Error for Named {}
-
-    #[test]
-    fn what_a_certificate_says_is_a_quote() {
-        let fault = Certificate::NotValidForNameContext {
-            expected: "a.example".try_into().unwrap(),
-            presented: vec!["DnsName(\"s3cret\u{202e}\")".into(); 100],
-        };
-        let error = Error::Rustls(Tls::InvalidCertificate(fault));
-        let text = super::of(&error, &Secrets::default().with("s3cret")).seen;
-        assert!(!text.contains("s3") && !text.contains('\u{202e}'), "{text}");
-        assert!(
-            text.contains("[secret]") && text.chars().count() < 300,
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn what_is_wrong_with_a_certificate_is_said_with_what_to_do() {
-        let other = |name| Certificate::Other(OtherError(Arc::new(Named(name))));
-        for (fault, seen, remedy) in [
-            (Certificate::UnknownIssuer, "self-signed", "--ca-file"),
-            (Certificate::BadSignature, "no authority", "--ca-file"),
-            (other("CaUsedAsEndEntity"), "self-signed", "CA:FALSE"),
-            (
-                Certificate::NotValidForName,
-                "another name",
-                "for this name",
-            ),
-            (Certificate::Expired, "expired", "certbot renew"),
-            (Certificate::NotValidYet, "not come", "clocks"),
-            (Certificate::Revoked, "revoked", "new one"),
-            (
-                other("UnsupportedCertVersion"),
-                "version 1",
-                "subjectAltName",
-            ),
-            (other("Unheard"), "Unheard", "openssl s_client"),
-        ] {
-            let tls = || Tls::InvalidCertificate(fault.clone());
-            let said = of(&Error::Rustls(tls()), &Secrets::default());
-            assert_eq!(said.party, Party::Certificate);
-            assert!(
-                said.seen.contains(seen) && said.remedy.contains(remedy),
-                "{said:?}"
-            );
-            assert!(!said.seen.contains("OtherError"), "{said:?}");
-            let wrapped = Error::Io(io::Error::other(tls()));
-            assert_eq!(said, of(&wrapped, &Secrets::default()));
-        }
-        let fault = Certificate::NotValidForNameContext {
-            expected: "a.example".try_into().unwrap(),
-            presented: vec![],
-        };
-        let text = certificate(&fault, &Secrets::default()).seen;
-        assert!(text.ends_with("than a.example: none at all"), "{text}");
-    }
 
     #[test]
     fn a_failure_to_reach_the_address_names_what_to_look_at() {
         let io = |kind| Error::Io(io::Error::from(kind));
         let no_tls = Tls::InvalidMessage(InvalidMessage::InvalidContentType);
+        let certificate = |fault| Error::Rustls(Tls::InvalidCertificate(fault));
         for (error, party, remedy) in [
             (Error::HostNotFound, Party::Network, "DNS"),
             (io(io::ErrorKind::ConnectionRefused), Party::Network, "port"),
@@ -289,8 +159,28 @@ mod tests {
             ),
             (Error::Rustls(no_tls), Party::Command, "http://"),
             (Error::TlsRequired, Party::Unknown, "DNS"),
+            (
+                certificate(Certificate::UnknownIssuer),
+                Party::Certificate,
+                "--ca-file",
+            ),
+            (
+                certificate(Certificate::NotValidForName),
+                Party::Certificate,
+                "for this name",
+            ),
+            (
+                certificate(Certificate::Expired),
+                Party::Certificate,
+                "certbot renew",
+            ),
+            (
+                certificate(Certificate::NotValidYet),
+                Party::Certificate,
+                "clocks",
+            ),
         ] {
-            let fault = fault(&error);
+            let fault = of(&error, &Secrets::default());
             assert_eq!(fault.party, party, "{fault:?}");
             assert!(fault.remedy.contains(remedy), "{fault:?}");
         }

@@ -83,7 +83,7 @@ const fn settings(trouble: Trouble) -> &'static [(Hop, &'static str)] {
             ),
             (
                 H::Apache,
-                "no BUFFER in SetOutputFilter, flushpackets=on behind ProxyPass",
+                "flushpackets=on behind ProxyPass, no SetOutputFilter for this path",
             ),
             (H::Haproxy, "no http-response wait-for-body"),
             (H::Varnish, "set beresp.do_stream = true"),

@@ -7,6 +7,7 @@ use crate::doctor::answer::Answer;
 use crate::doctor::finding::{Fault, Finding, HISTORY, Party};
 use crate::doctor::hop::Trouble;
 use crate::doctor::probe::{Asked, CONTENT};
+use crate::limits::DOCTOR_EVENT_ID_BYTES_MAX;
 
 const REQUEST: &str = "GET /api/webhook/messages";
 
@@ -29,7 +30,8 @@ pub(in crate::doctor) fn kept(history: &Asked) -> Option<(u64, String)> {
 
 /// What a server calls an event id goes into a header field.
 fn is_event_id(id: &str) -> bool {
-    (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    (1..=DOCTOR_EVENT_ID_BYTES_MAX).contains(&id.len())
+        && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
 /// Looks at the history after `posted` messages. `before`: as it was without them.

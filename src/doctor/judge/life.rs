@@ -8,8 +8,12 @@ use crate::doctor::hop::Trouble;
 use crate::doctor::watch::{End, StreamSeen};
 use crate::limits::DOCTOR_HELD_BACK_MS;
 
-/// The rhythm of the heartbeats.
-pub(in crate::doctor) fn heartbeat(stream: &StreamSeen, context: &Context<'_>) -> Finding {
+/// The rhythm of the heartbeats. `events_come`: whether events came, if any were posted.
+pub(in crate::doctor) fn heartbeat(
+    stream: &StreamSeen,
+    events_come: Option<bool>,
+    context: &Context<'_>,
+) -> Finding {
     let gaps: Vec<Duration> = stream
         .heartbeats
         .windows(2)
@@ -17,7 +21,7 @@ pub(in crate::doctor) fn heartbeat(stream: &StreamSeen, context: &Context<'_>) -
         .collect();
     let seen = stream.heartbeats.len();
     let (Some(shortest), Some(longest)) = (gaps.iter().min(), gaps.iter().max()) else {
-        return without_rhythm(stream, context);
+        return without_rhythm(stream, events_come, context);
     };
     let seen = format!("{seen} seen, {} to {} apart", ms(*shortest), ms(*longest));
     // A heartbeat rides along with a message where it can, so some come early.
@@ -29,22 +33,43 @@ pub(in crate::doctor) fn heartbeat(stream: &StreamSeen, context: &Context<'_>) -
     Finding::passed(HEARTBEAT, seen)
 }
 
-fn without_rhythm(stream: &StreamSeen, context: &Context<'_>) -> Finding {
-    let lasted = stream.end.as_ref().map_or(stream.watched, |(at, _)| *at);
+/// Heartbeats take the way of events: where these come, no hop holds heartbeats back.
+fn without_rhythm(
+    stream: &StreamSeen,
+    events_come: Option<bool>,
+    context: &Context<'_>,
+) -> Finding {
+    let count = stream.heartbeats.len();
+    if let Some((at, _)) = &stream.end {
+        let why = format!("{count} seen before the stream ended after {}", ms(*at));
+        return Finding::skipped(HEARTBEAT, &why);
+    }
     let seen = format!(
-        "{} seen in {}: too few for a rhythm",
-        stream.heartbeats.len(),
-        ms(lasted)
+        "{count} seen in {}: too few for a rhythm",
+        ms(stream.watched)
     );
-    let remedy = format!(
-        "watch longer (--watch) if --heartbeat is long; else a hop holds them back: {}",
-        context.hops.remedy(Trouble::Buffering)
-    );
-    let fault = Fault::new(Party::Unknown, seen, remedy);
-    if stream.end.is_some() {
-        Finding::noted(HEARTBEAT, fault)
-    } else {
-        Finding::failed(HEARTBEAT, fault)
+    let head = stream.head.as_ref().map(|(_, head)| head);
+    let trouble = match head.and_then(|head| head.field("content-encoding")) {
+        Some(_) => Trouble::Compression,
+        None => Trouble::Buffering,
+    };
+    let hops = context.hops.remedy(trouble);
+    match events_come {
+        Some(true) => {
+            let seen = format!("{seen}, though events come: --heartbeat is long");
+            let remedy = "lower --heartbeat below the idle timeouts of the proxies, or watch longer (--watch)";
+            Finding::noted(HEARTBEAT, Fault::new(Party::Hookcast, seen, remedy))
+        }
+        Some(false) => {
+            let seen = format!("{seen}, and events do not come: a hop holds both back");
+            Finding::failed(HEARTBEAT, Fault::new(Party::Proxy, seen, hops))
+        }
+        None => {
+            let remedy = format!(
+                "if --heartbeat is long, watch longer (--watch); else a hop holds them back: {hops}"
+            );
+            Finding::failed(HEARTBEAT, Fault::new(Party::Unknown, seen, remedy))
+        }
     }
 }
 
@@ -57,13 +82,11 @@ pub(in crate::doctor) fn cut(stream: &StreamSeen, context: &Context<'_>) -> Find
         );
         return Finding::passed(CUT, seen);
     };
-    let last = stream.heartbeats.last().filter(|last| *last < at);
-    let silence = last.map_or(*at, |last| at.saturating_sub(*last));
-    let seen = format!(
-        "the stream ended after {}, {} after the last heartbeat",
-        ms(*at),
-        ms(silence)
-    );
+    let silence = match stream.heartbeats.last().filter(|last| *last < at) {
+        Some(last) => format!("{} after the last heartbeat", ms(at.saturating_sub(*last))),
+        None => "before the first heartbeat".into(),
+    };
+    let seen = format!("the stream ended after {}, {silence}", ms(*at));
     match end {
         End::Whole if stream.has_farewell() => Finding::noted(
             CUT,
@@ -110,12 +133,10 @@ mod tests {
     use crate::check::Verdict;
     use crate::foreign_text::Secrets;
 
-    type Judge = fn(&StreamSeen, &Context<'_>) -> Finding;
-
-    fn found(judge: Judge, change: impl FnOnce(&mut StreamSeen)) -> Finding {
+    fn found(change: impl FnOnce(&mut StreamSeen)) -> Finding {
         let mut stream = fixture::stream();
         change(&mut stream);
-        judge(
+        cut(
             &stream,
             &context("https://hooks.example", &Secrets::default()),
         )
@@ -123,29 +144,54 @@ mod tests {
 
     #[test]
     fn heartbeats_without_rhythm_are_noticed() {
-        assert_eq!(found(heartbeat, |_| {}).verdict, Verdict::Passed);
-        let few = found(heartbeat, |stream| stream.heartbeats.truncate(1));
-        assert_eq!(few.verdict, Verdict::Failed);
-        blames(&few, Party::Unknown, "too few", "--watch");
-        let bursts = found(heartbeat, |stream| {
+        let rhythm = |events_come, change: fn(&mut StreamSeen)| {
+            let mut stream = fixture::stream();
+            change(&mut stream);
+            let secrets = Secrets::default();
+            heartbeat(
+                &stream,
+                events_come,
+                &context("https://hooks.example", &secrets),
+            )
+        };
+        assert_eq!(rhythm(Some(true), |_| {}).verdict, Verdict::Passed);
+        let few = |stream: &mut StreamSeen| stream.heartbeats.truncate(1);
+        let finding = rhythm(None, few);
+        assert_eq!(finding.verdict, Verdict::Failed);
+        blames(&finding, Party::Unknown, "too few", "--watch");
+        let finding = rhythm(Some(true), few);
+        assert_eq!(finding.verdict, Verdict::Noted);
+        blames(
+            &finding,
+            Party::Hookcast,
+            "though events come",
+            "lower --heartbeat",
+        );
+        let finding = rhythm(Some(false), few);
+        assert_eq!(finding.verdict, Verdict::Failed);
+        blames(
+            &finding,
+            Party::Proxy,
+            "holds both back",
+            "proxy_buffering off",
+        );
+        let bursts = rhythm(None, |stream| {
             stream.heartbeats.push(Duration::from_secs(40))
         });
         blames(&bursts, Party::Proxy, "bursts", "proxy_buffering off");
-        let few = found(heartbeat, |stream| {
+        let ended = rhythm(Some(true), |stream| {
             stream.heartbeats.clear();
             stream.end = Some((Duration::from_secs(1), End::Whole));
         });
-        assert_eq!(few.verdict, Verdict::Noted);
+        assert_eq!((ended.verdict, ended.blame), (Verdict::Skipped, None));
     }
 
     /// hookcast says before it ends a stream when to come back; a proxy does not.
     #[test]
     fn an_end_names_who_ended_it() {
         let at = Duration::from_secs(13);
-        assert_eq!(found(cut, |_| {}).verdict, Verdict::Passed);
-        let broken = found(cut, |stream| {
-            stream.end = Some((at, End::Cut("eof".into())))
-        });
+        assert_eq!(found(|_| {}).verdict, Verdict::Passed);
+        let broken = found(|stream| stream.end = Some((at, End::Cut("eof".into()))));
         blames(
             &broken,
             Party::Proxy,
@@ -158,10 +204,20 @@ mod tests {
             "broke off (eof)",
             "lower --heartbeat",
         );
-        let whole = found(cut, |stream| stream.end = Some((at, End::Whole)));
+        let early = found(|stream| {
+            stream.heartbeats.clear();
+            stream.end = Some((at, End::Cut("eof".into())));
+        });
+        blames(
+            &early,
+            Party::Proxy,
+            "before the first heartbeat",
+            "proxy_read_timeout",
+        );
+        let whole = found(|stream| stream.end = Some((at, End::Whole)));
         assert_eq!(whole.verdict, Verdict::Failed);
         blames(&whole, Party::Proxy, "in good order", "proxy_read_timeout");
-        let farewell = found(cut, |stream| {
+        let farewell = found(|stream| {
             stream.retry = Some(at);
             stream.end = Some((at, End::Whole));
         });

@@ -14,7 +14,10 @@ pub(super) fn fault(request: &str, answer: &Answer, context: &Context<'_>) -> Fa
         Some(error) => {
             let error = error.quote(context.secrets);
             let status = answer.head.status;
-            let seen = format!("{request} is answered {status} by hookcast itself: \"{error}\"");
+            let through = hop::names(&answer.head, context.secrets)
+                .map_or(String::new(), |names| format!(" (through {names})"));
+            let seen =
+                format!("{request} is answered {status} by hookcast itself: \"{error}\"{through}");
             by_hookcast(&error, seen, &answer.head, context)
         }
         None => by_another(request, answer, context),
