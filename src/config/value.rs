@@ -31,7 +31,7 @@ pub enum Durability {
 /// When a report has colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Color {
-    /// On a terminal, unless NO_COLOR is set
+    /// On a terminal, unless that is refused by the environment
     Auto,
     /// Always
     Always,

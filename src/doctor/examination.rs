@@ -230,7 +230,7 @@ impl<'a> Examination<'a, '_> {
         match resumed {
             Some(resumed) => self.report.end(&delivery::resume(resumed, &self.context)),
             None if self.config.read_only => {
-                self.skip(&[RESUME], "no message is kept to resume behind")
+                self.skip(&[RESUME], "no message is kept to resume behind");
             }
             None => self.skip(&[RESUME], "no event came to resume behind"),
         }

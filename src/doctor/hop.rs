@@ -25,7 +25,7 @@ use Hop as H;
 /// The fields in which hops name themselves.
 const FIELDS: [&str; 5] = ["server", "via", "x-cache", "cf-ray", "x-served-by"];
 
-/// What HAProxy's own pages say (502, 503, 504).
+/// What the pages of `Hop::Haproxy` say (502, 503, 504).
 const HAPROXY_PAGES: [&str; 3] = [
     "No server is available to handle this request",
     "The server returned an invalid or incomplete response",

@@ -3,6 +3,7 @@
 //! Used by [`examination`](super::examination). On a terminal, the line of a check that runs is
 //! replaced by its result. A standard output that is closed is no error: the exit status still tells.
 
+use std::fmt::Write as _;
 use std::io::Write;
 use std::mem::take;
 
@@ -176,7 +177,9 @@ fn lines(finding: &Finding, is_colored: bool) -> String {
     let line = format!("{:<12} {mark} {}", finding.subject, escape(&finding.seen));
     let mut lines = format!("{}\n", line.trim_end());
     if let Some((party, remedy)) = &finding.blame {
-        lines += &format!("{:<12} {:<8} {}\n", "", party.name(), escape(remedy));
+        let remedy = escape(remedy);
+        // Writing to a string cannot fail.
+        let _ = writeln!(lines, "{:<12} {:<8} {remedy}", "", party.name());
     }
     lines
 }

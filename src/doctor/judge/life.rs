@@ -96,17 +96,17 @@ pub(in crate::doctor) fn cut(stream: &StreamSeen, context: &Context<'_>) -> Find
                 "a restart does this, and is no fault; else look at hookcast's log, and examine again",
             ),
         ),
-        End::Whole => Finding::failed(CUT, cut_by_hop(format!("{seen}, in good order"), context)),
+        End::Whole => Finding::failed(CUT, cut_by_hop(&format!("{seen}, in good order"), context)),
         End::Cut(error) => Finding::failed(
             CUT,
-            cut_by_hop(format!("{seen}: it broke off ({error})"), context),
+            cut_by_hop(&format!("{seen}: it broke off ({error})"), context),
         ),
         End::Unanswered(fault) => Finding::failed(CUT, fault.clone()),
     }
 }
 
 /// hookcast says goodbye before it ends a stream, unless it was killed.
-fn cut_by_hop(seen: String, context: &Context<'_>) -> Fault {
+fn cut_by_hop(seen: &str, context: &Context<'_>) -> Fault {
     Fault::new(
         Party::Proxy,
         format!(
@@ -176,7 +176,7 @@ mod tests {
             "proxy_buffering off",
         );
         let bursts = rhythm(None, |stream| {
-            stream.heartbeats.push(Duration::from_secs(40))
+            stream.heartbeats.push(Duration::from_secs(40));
         });
         blames(&bursts, Party::Proxy, "bursts", "proxy_buffering off");
         let ended = rhythm(Some(true), |stream| {

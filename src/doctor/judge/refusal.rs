@@ -94,7 +94,7 @@ fn by_another(request: &str, answer: &Answer, context: &Context<'_>) -> Fault {
             format!("{seen}. Another server or page has this address or path"),
             remedy(Trouble::Path),
         ),
-        300..=399 => redirect(seen, answer, context),
+        300..=399 => redirect(&seen, answer, context),
         400 if is_plain_on_tls(answer) => Fault::new(
             Party::Command,
             format!("{seen}. That port expects TLS"),
@@ -142,7 +142,7 @@ fn by_another(request: &str, answer: &Answer, context: &Context<'_>) -> Fault {
 }
 
 /// A client that follows redirects loses its body or its secret: webhooks must go to the last address.
-fn redirect(seen: String, answer: &Answer, context: &Context<'_>) -> Fault {
+fn redirect(seen: &str, answer: &Answer, context: &Context<'_>) -> Fault {
     let Some(location) = answer.head.field("location") else {
         let seen = format!("{seen}. It names no other address");
         return Fault::new(Party::Proxy, seen, context.hops.remedy(Trouble::Path));
