@@ -126,7 +126,7 @@ impl<'a> Examination<'a, '_> {
         };
         let events_come = posts.iter().filter(|post| post.is_accepted());
         let events_come = events_come.map(|post| post.arrived.is_some()).min();
-        // The first event of a stream is posted by nobody.
+        // The first event of a stream needs no post.
         let events_come = events_come.or(watch.seen.connected.is_none().then_some(false));
         self.watch(&mut watch, events_come);
         self.resume(probe, &posts, &before);

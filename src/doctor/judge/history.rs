@@ -19,7 +19,7 @@ struct Page {
     last_event_id: Option<String>,
 }
 
-/// How many messages are kept that anybody may read, and the id of the last; none if there are none.
+/// How many messages the session may read, and the event id of the last; none if there are none.
 pub(in crate::doctor) fn kept(history: &Asked) -> Option<(u64, String)> {
     let page: Page = serde_json::from_str(history.as_ref().ok()?.body.as_str()).ok()?;
     let kept = page.messages.len() as u64;
