@@ -15,8 +15,7 @@ use hookcast::inherit::{self, InheritError};
 use hookcast::logging::Log;
 use hookcast::metrics::Metrics;
 use hookcast::mirror;
-use hookcast::server::{self, Heritage, ServerError};
-use hookcast::tls::Tls;
+use hookcast::server::{self, Inherited};
 
 /// How long a dying process waits for its last log line.
 const PANIC_LOG_TIME: Duration = Duration::from_millis(200);
@@ -26,17 +25,17 @@ fn main() -> ExitCode {
         Ok(parsed) => parsed,
         Err(code) => return code,
     };
-    if action == Action::CheckConfig {
-        return check_config(&config);
-    }
     // Before there is a second thread: this changes the environment.
-    let heritage = match heritage() {
-        Ok(heritage) => heritage,
+    let inherited = match inherited() {
+        Ok(inherited) => inherited,
         Err(error) => {
             eprint_line(&error.to_string());
             return ExitCode::FAILURE;
         }
     };
+    if let Action::CheckConfig { of_server } = action {
+        return check_config(&config, of_server.then_some(inherited));
+    }
     if action != Action::Serve {
         print_warnings(&config.warnings());
     }
@@ -54,7 +53,7 @@ fn main() -> ExitCode {
         _ => {}
     }
     let metrics = Arc::new(Metrics::new(log.lines_dropped()));
-    match server::run(&config, &metrics, heritage) {
+    match server::run(&config, &metrics, inherited) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -63,17 +62,17 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says what the configuration comes to. The files of TLS are a part of it that only loading tells.
-fn check_config(config: &Config) -> ExitCode {
-    let tls = match config.tls.clone().map(Tls::load).transpose() {
-        Ok(tls) => tls,
-        Err(error) => {
-            eprint_line(&ServerError::Tls(error).to_string());
+/// Says what the configuration comes to; that of a server by trying what its start would do.
+fn check_config(config: &Config, inherited: Option<Inherited>) -> ExitCode {
+    let warnings = match inherited.map(|inherited| server::rehearse(config, &inherited.sockets)) {
+        None => config.warnings(),
+        Some(Ok(warnings)) => warnings,
+        Some(Err(error)) => {
+            eprint_line(&error.to_string());
             return ExitCode::from(2);
         }
     };
-    let tls_warnings = tls.map(|tls| tls.warnings()).unwrap_or_default();
-    print_warnings(config.warnings().iter().chain(&tls_warnings));
+    print_warnings(&warnings);
     // A closed standard output is no reason to call the configuration wrong.
     let _ = writeln!(
         std::io::stdout(),
@@ -96,13 +95,13 @@ fn eprint_line(text: &str) {
 }
 
 /// What a predecessor passes on, or else a service manager.
-fn heritage() -> Result<Heritage, InheritError> {
+fn inherited() -> Result<Inherited, InheritError> {
     Ok(match predecessor::find()? {
-        Some((predecessor, sockets)) => Heritage {
+        Some((predecessor, sockets)) => Inherited {
             sockets,
             predecessor: Some(predecessor),
         },
-        None => Heritage {
+        None => Inherited {
             sockets: inherit::from_environment()?,
             predecessor: None,
         },

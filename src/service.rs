@@ -10,7 +10,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 
 use crate::limits::{WATCHDOG_LOOKS, WATCHDOG_USEC_MIN};
-use crate::shard::reactor::ShardHandle;
+use crate::net::handle::ShardHandle;
 
 /// The server answers.
 pub fn ready() {
@@ -79,9 +79,9 @@ mod tests {
     use crate::clock::Clock;
     use crate::hub::Hub;
     use crate::metrics::Metrics;
+    use crate::net::reactor::Reactor;
     use crate::ring::{Ring, memory::MemoryMedium};
     use crate::shard::Shard;
-    use crate::shard::reactor::Reactor;
     use crate::shard::tests::settings;
     use std::sync::Arc;
 

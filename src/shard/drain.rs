@@ -11,8 +11,8 @@ use crate::limits::{
 };
 use crate::metrics::Counter;
 use crate::shard::connection::State;
-use crate::shard::phases::Phases;
-use crate::shard::socket::Socket;
+use crate::shard::stagger::Stagger;
+use crate::shard::transport::Transport;
 use crate::shard::{Shard, Token};
 
 /// Whether requests are read.
@@ -23,12 +23,12 @@ pub(super) enum Intake {
     /// Not for now: the ring is on its way to a successor. What arrives waits in its socket.
     Held,
     /// Not here any more: the successor answers them.
-    Departing,
+    HandingOver,
 }
 
 /// A connection that goes to the successor, and the bytes of its current request that were read.
 #[derive(Debug)]
-pub struct Departure<S> {
+pub struct HandoverConnection<S> {
     /// Its socket.
     pub socket: S,
     /// What a reader there goes on from.
@@ -37,13 +37,23 @@ pub struct Departure<S> {
 
 /// Streams are ended phase by phase; what is left at the deadline is cut off.
 pub(super) struct Drain {
-    pub(super) ends: Phases,
+    pub(super) ends: Stagger,
     /// From when on connections without a request are closed; none when they have been.
     pub(super) idle_ends_ms: Option<u64>,
+    /// When all streams should have been told of their end; none when they have been.
+    pub(super) told_ms: Option<u64>,
     pub(super) deadline_ms: u64,
 }
 
 impl Drain {
+    /// Streams that were told late, because the thread did not run, have the same time for their last
+    /// bytes as on time.
+    pub(super) fn note_told(&mut self, now_ms: u64) {
+        if let Some(told_ms) = self.told_ms.take_if(|told_ms| now_ms >= *told_ms) {
+            self.deadline_ms += now_ms - told_ms;
+        }
+    }
+
     /// When there is something to do for it, at the latest.
     pub(super) fn next_ms(&self, slots: usize) -> u64 {
         let ends_ms = self.ends.due_ms(slots).unwrap_or(self.deadline_ms);
@@ -52,7 +62,7 @@ impl Drain {
     }
 }
 
-impl<S: Socket> Shard<S> {
+impl<S: Transport> Shard<S> {
     /// Starts the drain: what is in flight, or comes within a moment, is answered, connections
     /// without a request are closed then, streams are ended one after the other.
     pub fn start_drain(&mut self, now: Now) {
@@ -60,11 +70,12 @@ impl<S: Socket> Shard<S> {
         let spread_ms = drain_ms * DRAIN_SPREAD_PERCENT / 100;
         // Where webhooks can be taken no more, whoever waits to send one is better off without us.
         let idle_ms = match self.intake {
-            Intake::Departing => 0,
+            Intake::HandingOver => 0,
             Intake::Open | Intake::Held => DRAIN_IDLE_MS.min(spread_ms),
         };
         self.drain = Some(Drain {
-            ends: Phases::new(HEARTBEAT_PHASES, 1, spread_ms.max(1), now.mono_ms),
+            ends: Stagger::new(HEARTBEAT_PHASES, 1, spread_ms.max(1), now.mono_ms),
+            told_ms: Some(now.mono_ms + spread_ms),
             idle_ends_ms: Some(now.mono_ms + idle_ms),
             deadline_ms: now.mono_ms + drain_ms.max(DRAIN_LEAST_MS),
         });
@@ -89,7 +100,7 @@ impl<S: Socket> Shard<S> {
         }
     }
 
-    /// Reads no further request until [`Shard::resume`] or [`Shard::depart`]. Webhooks that were read
+    /// Reads no further request until [`Shard::resume`] or [`Shard::hand_over`]. Webhooks that were read
     /// are still published; when there are none left ([`Shard::has_drafts`]), nothing of this shard
     /// needs the ring.
     pub fn hold(&mut self) {
@@ -110,10 +121,10 @@ impl<S: Socket> Shard<S> {
     }
 
     /// Goes on after [`Shard::hold`] by giving away every connection that is no stream and
-    /// [`can_leave`](Socket::can_leave), at once or when it has its answer
-    /// ([`Shard::take_departures`]), and ends all others like a drain.
-    pub fn depart(&mut self, now: Now) {
-        self.intake = Intake::Departing;
+    /// [`can_leave`](Transport::can_leave), at once or when it has its answer
+    /// ([`Shard::take_handovers`]), and ends all others like a drain.
+    pub fn hand_over(&mut self, now: Now) {
+        self.intake = Intake::HandingOver;
         self.start_drain(now);
         self.read_all_requests(now);
     }
@@ -128,8 +139,8 @@ impl<S: Socket> Shard<S> {
     }
 
     /// Connections that have left since the last call.
-    pub fn take_departures(&mut self) -> Vec<Departure<S>> {
-        std::mem::take(&mut self.departures)
+    pub fn take_handovers(&mut self) -> Vec<HandoverConnection<S>> {
+        std::mem::take(&mut self.handovers)
     }
 
     /// Goes on with the bytes of a request that were read before the connection came here.

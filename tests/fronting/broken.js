@@ -1,5 +1,5 @@
 /**
- * Proxies that are broken on purpose, and what `hookcast doctor` says of each: DOCTOR.md shows this table,
+ * Proxies that are broken on purpose, and what `hookcast doctor` says of each: README.md shows this table,
  * `doctor.test.js` runs it.
  *
  * `change` breaks the recommended configuration. `upstream` is where the proxy sends requests instead of
@@ -315,7 +315,7 @@ export const BROKEN = [
   },
 ];
 
-/** The table of DOCTOR.md. */
+/** The table of README.md. */
 export function table() {
   const code = (text) => `\`${text}\``;
   const quote = (text) => (text ? `… ${text}${text.endsWith('/') ? (text.includes('(') ? '…)' : '…') : ''} …` : '');

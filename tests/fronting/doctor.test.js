@@ -1,6 +1,6 @@
 /**
  * `hookcast doctor` through the recommended proxies, which it finds good, and through those of broken.js,
- * of which each row is tried; DOCTOR.md shows that table. What it said is printed.
+ * of which each row is tried; README.md shows that table. What it said is printed.
  */
 
 import assert from 'node:assert/strict';
@@ -103,9 +103,9 @@ describe('doctor', { concurrency: 4 }, () => {
     });
   }
 
-  test('DOCTOR.md shows the table of broken proxies', () => {
-    const page = readFileSync(new URL('DOCTOR.md', import.meta.url), 'utf8');
-    assert.ok(page.includes(`\n${table()}\n`), `DOCTOR.md lacks:\n${table()}`);
+  test('README.md shows the table of broken proxies', () => {
+    const page = readFileSync(new URL('README.md', import.meta.url), 'utf8');
+    assert.ok(page.includes(`\n${table()}\n`), `README.md lacks:\n${table()}`);
   });
 
   describe('broken:', { concurrency: 4 }, () => {

@@ -15,14 +15,14 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
 const WAKER: Token = Token(u32::MAX as usize);
-const NEWCOMERS: Token = Token(u32::MAX as usize - 1);
+const STANDARD_SET: Token = Token(u32::MAX as usize - 1);
 
 /// See the module's description.
-pub struct Watch {
-    regulars: Poll,
-    newcomers: Poll,
+pub struct Epoll {
+    priority: Poll,
+    standard: Poll,
     /// There may be newcomers who were not told of yet.
-    newcomers_ready: bool,
+    is_standard_ready: bool,
 }
 
 /// Events of one look.
@@ -45,88 +45,91 @@ impl Ready {
 
     /// Those of sockets.
     pub fn iter(&self) -> impl Iterator<Item = &Event> {
-        let is_socket = |event: &&Event| ![WAKER, NEWCOMERS].contains(&event.token());
+        let is_socket = |event: &&Event| ![WAKER, STANDARD_SET].contains(&event.token());
         self.events.iter().filter(is_socket)
     }
 }
 
-impl Watch {
+impl Epoll {
     /// Watches nothing yet.
-    pub fn new() -> io::Result<Watch> {
-        let (regulars, newcomers) = (Poll::new()?, Poll::new()?);
-        regulars.registry().register(
-            &mut SourceFd(&newcomers.as_raw_fd()),
-            NEWCOMERS,
+    pub fn new() -> io::Result<Epoll> {
+        let (priority, standard) = (Poll::new()?, Poll::new()?);
+        priority.registry().register(
+            &mut SourceFd(&standard.as_raw_fd()),
+            STANDARD_SET,
             Interest::READABLE,
         )?;
-        Ok(Watch {
-            regulars,
-            newcomers,
-            newcomers_ready: false,
+        Ok(Epoll {
+            priority,
+            standard,
+            is_standard_ready: false,
         })
     }
 
     /// What ends a wait.
     pub fn waker(&self) -> io::Result<Waker> {
-        Waker::new(self.regulars.registry(), WAKER)
+        Waker::new(self.priority.registry(), WAKER)
     }
 
     /// For listening sockets.
     pub fn registry(&self) -> &Registry {
-        self.regulars.registry()
+        self.priority.registry()
     }
 
     /// Watches the socket of a newcomer.
     pub fn add(&self, socket: &impl AsFd, token: Token) -> io::Result<()> {
-        register(&self.newcomers, socket, token)
+        register(&self.standard, socket, token)
     }
 
     /// Watches it among the regulars from now on. After an error it is a newcomer still.
     pub fn promote(&self, socket: &impl AsFd, token: Token) -> io::Result<()> {
         // First where it comes to, which may need memory (epoll_ctl(2)), then where it leaves.
-        register(&self.regulars, socket, token)?;
-        deregister(&self.newcomers, socket);
+        register(&self.priority, socket, token)?;
+        deregister(&self.standard, socket);
         Ok(())
     }
 
     /// Watches it no more.
     pub fn remove(&self, socket: &impl AsFd) {
-        deregister(&self.newcomers, socket);
-        deregister(&self.regulars, socket);
+        deregister(&self.standard, socket);
+        deregister(&self.priority, socket);
     }
 
     /// Waits for anything; then it is told of regulars.
     pub fn wait(&mut self, ready: &mut Ready, timeout: Option<Duration>) -> io::Result<()> {
-        let timeout = if self.newcomers_ready {
+        let timeout = if self.is_standard_ready {
             Some(Duration::ZERO)
         } else {
             timeout
         };
-        match self.regulars.poll(&mut ready.events, timeout) {
+        match self.priority.poll(&mut ready.events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 ready.events.clear();
                 Ok(())
             }
             polled => {
-                self.newcomers_ready |= ready.events.iter().any(|event| event.token() == NEWCOMERS);
+                self.is_standard_ready |= ready
+                    .events
+                    .iter()
+                    .any(|event| event.token() == STANDARD_SET);
                 polled
             }
         }
     }
 
     /// Tells of newcomers, if any are ready.
-    pub fn look_for_newcomers(&mut self, ready: &mut Ready) -> io::Result<()> {
+    pub fn poll_standard(&mut self, ready: &mut Ready) -> io::Result<()> {
         ready.events.clear();
-        if !self.newcomers_ready {
+        if !self.is_standard_ready {
             return Ok(());
         }
-        match self.newcomers.poll(&mut ready.events, Some(Duration::ZERO)) {
+        match self.standard.poll(&mut ready.events, Some(Duration::ZERO)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 ready.events.clear();
                 Ok(())
             }
             polled => {
-                self.newcomers_ready = ready.is_full();
+                self.is_standard_ready = ready.is_full();
                 polled
             }
         }
@@ -160,14 +163,14 @@ mod tests {
 
     /// A watch and what it sees.
     struct Seen {
-        watch: Watch,
+        epoll: Epoll,
         ready: Ready,
     }
 
     impl Seen {
         fn new() -> Seen {
             Seen {
-                watch: Watch::new().unwrap(),
+                epoll: Epoll::new().unwrap(),
                 ready: Ready::with_room(1000),
             }
         }
@@ -175,20 +178,20 @@ mod tests {
         /// A newcomer, of whom nothing is left to tell, and its peer.
         fn newcomer(&mut self, token: usize) -> (UnixStream, UnixStream) {
             let (socket, peer) = UnixStream::pair().unwrap();
-            self.watch.add(&socket, Token(token)).unwrap();
-            assert_eq!(self.regulars(), NOBODY);
-            assert_eq!(self.newcomers(), [token], "it may write");
+            self.epoll.add(&socket, Token(token)).unwrap();
+            assert_eq!(self.priority(), NOBODY);
+            assert_eq!(self.standard(), [token], "it may write");
             (socket, peer)
         }
 
-        fn regulars(&mut self) -> Vec<usize> {
+        fn priority(&mut self) -> Vec<usize> {
             let soon = Some(Duration::ZERO);
-            self.watch.wait(&mut self.ready, soon).unwrap();
+            self.epoll.wait(&mut self.ready, soon).unwrap();
             tokens(&self.ready)
         }
 
-        fn newcomers(&mut self) -> Vec<usize> {
-            self.watch.look_for_newcomers(&mut self.ready).unwrap();
+        fn standard(&mut self) -> Vec<usize> {
+            self.epoll.poll_standard(&mut self.ready).unwrap();
             tokens(&self.ready)
         }
     }
@@ -199,10 +202,10 @@ mod tests {
         let (_socket, mut peer) = seen.newcomer(7);
         for _ in 0..3 {
             peer.write_all(b"x").unwrap();
-            seen.watch.wait(&mut seen.ready, None).unwrap();
+            seen.epoll.wait(&mut seen.ready, None).unwrap();
             assert_eq!(tokens(&seen.ready), NOBODY);
-            assert_eq!(seen.newcomers(), [7]);
-            assert_eq!(seen.newcomers(), NOBODY);
+            assert_eq!(seen.standard(), [7]);
+            assert_eq!(seen.standard(), NOBODY);
         }
     }
 
@@ -210,15 +213,15 @@ mod tests {
     fn a_regular_is_told_of_though_a_crowd_of_newcomers_was_first() {
         let mut seen = Seen::new();
         let (regular, mut peer) = seen.newcomer(1);
-        seen.watch.promote(&regular, Token(1)).unwrap();
-        assert_eq!(seen.regulars(), [1], "it may write");
+        seen.epoll.promote(&regular, Token(1)).unwrap();
+        assert_eq!(seen.priority(), [1], "it may write");
         let crowd: Vec<_> = (2..200).map(|_| UnixStream::pair().unwrap()).collect();
         for ((socket, _), token) in crowd.iter().zip(2..) {
-            seen.watch.add(socket, Token(token)).unwrap();
+            seen.epoll.add(socket, Token(token)).unwrap();
         }
         peer.write_all(b"x").unwrap();
-        assert_eq!(seen.regulars(), [1]);
-        assert_eq!(seen.newcomers().len(), crowd.len());
+        assert_eq!(seen.priority(), [1]);
+        assert_eq!(seen.standard().len(), crowd.len());
     }
 
     #[test]
@@ -226,8 +229,8 @@ mod tests {
         let mut seen = Seen::new();
         let (socket, mut peer) = seen.newcomer(1);
         peer.write_all(b"x").unwrap();
-        seen.watch.promote(&socket, Token(1)).unwrap();
-        assert_eq!(seen.regulars(), [1]);
+        seen.epoll.promote(&socket, Token(1)).unwrap();
+        assert_eq!(seen.priority(), [1]);
     }
 
     #[test]
@@ -235,13 +238,13 @@ mod tests {
         let mut seen = Seen::new();
         let (socket, mut peer) = seen.newcomer(1);
         // The kernel refuses a second entry of the same.
-        register(&seen.watch.regulars, &socket, Token(2)).unwrap();
-        assert_eq!(seen.regulars(), [2]);
-        assert!(seen.watch.promote(&socket, Token(1)).is_err());
-        deregister(&seen.watch.regulars, &socket);
+        register(&seen.epoll.priority, &socket, Token(2)).unwrap();
+        assert_eq!(seen.priority(), [2]);
+        assert!(seen.epoll.promote(&socket, Token(1)).is_err());
+        deregister(&seen.epoll.priority, &socket);
         peer.write_all(b"x").unwrap();
-        assert_eq!(seen.regulars(), NOBODY);
-        assert_eq!(seen.newcomers(), [1]);
+        assert_eq!(seen.priority(), NOBODY);
+        assert_eq!(seen.standard(), [1]);
     }
 
     /// More newcomers than a look has room for: the wait that follows does not sleep.
@@ -252,12 +255,12 @@ mod tests {
             .map(|_| UnixStream::pair().unwrap())
             .collect();
         for ((socket, _), token) in crowd.iter().zip(0..) {
-            seen.watch.add(socket, Token(token)).unwrap();
+            seen.epoll.add(socket, Token(token)).unwrap();
         }
         let mut told = 0;
         while told < crowd.len() {
-            seen.watch.wait(&mut seen.ready, None).unwrap();
-            told += seen.newcomers().len();
+            seen.epoll.wait(&mut seen.ready, None).unwrap();
+            told += seen.standard().len();
         }
         assert_eq!(told, crowd.len());
     }
@@ -267,12 +270,12 @@ mod tests {
         let mut seen = Seen::new();
         let (guest, mut guest_peer) = seen.newcomer(1);
         let (regular, mut regular_peer) = seen.newcomer(2);
-        seen.watch.promote(&regular, Token(2)).unwrap();
-        seen.watch.remove(&guest);
-        seen.watch.remove(&regular);
+        seen.epoll.promote(&regular, Token(2)).unwrap();
+        seen.epoll.remove(&guest);
+        seen.epoll.remove(&regular);
         guest_peer.write_all(b"x").unwrap();
         regular_peer.write_all(b"x").unwrap();
-        assert_eq!(seen.regulars(), NOBODY);
-        assert_eq!(seen.newcomers(), NOBODY);
+        assert_eq!(seen.priority(), NOBODY);
+        assert_eq!(seen.standard(), NOBODY);
     }
 }
