@@ -35,6 +35,7 @@ pub struct Answer {
 #[serde(deny_unknown_fields)]
 struct ErrorBody {
     error: String,
+    detail: Option<String>,
 }
 
 /// The body of hookcast's status.
@@ -103,7 +104,10 @@ impl Answer {
             return None;
         }
         let body: ErrorBody = serde_json::from_str(self.body.as_str()).ok()?;
-        Some(body.error.into())
+        Some(match body.detail {
+            None => body.error.into(),
+            Some(detail) => format!("{}: {detail}", body.error).into(),
+        })
     }
 
     /// The text of the body in quotation marks, without the tags of HTML.
@@ -192,6 +196,9 @@ mod tests {
         };
         let own = r#"{"error":"Not found"}"#;
         assert_eq!(error(&OWN, own).as_deref(), Some("Not found"));
+        let detailed = r#"{"error":"Unauthorized","detail":"the header is missing"}"#;
+        let expected = "Unauthorized: the header is missing";
+        assert_eq!(error(&OWN, detailed).as_deref(), Some(expected));
         assert_eq!(error(&OWN[..1], own), None);
         assert_eq!(error(&OWN[1..], own), None);
         let express = ("content-type", "application/json; charset=utf-8");
