@@ -537,6 +537,9 @@ pub const DOCTOR_HEARTBEATS_MAX: usize = 6_000;
 /// message is posted, at the shortest interval. The reading waits while there are as many.
 pub const DOCTOR_EVENTS_QUEUED_MAX: usize = 256;
 
+/// Longest part of an answer's body that the doctor keeps, in bytes: over a history of its own messages.
+pub const DOCTOR_BODY_BYTES_MAX: u64 = 256 * 1024;
+
 /// Longest event id that the doctor keeps, in bytes; hookcast's have 37 at most.
 pub const DOCTOR_EVENT_ID_BYTES_MAX: usize = 256;
 
