@@ -27,7 +27,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::parser::ValueSource;
-use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use clap::{ArgMatches, FromArgMatches};
 use ipnet::IpNet;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -43,7 +43,9 @@ pub use self::kv::KvConfig;
 pub use self::listen::{Listen, ListenAddress};
 pub use self::secret::Secret;
 pub use self::table::markdown_table;
-pub use self::value::{Durability, Endpoint, HeaderName, LogFormat, LogLevel, is_loopback_host};
+pub use self::value::{
+    Color, Durability, Endpoint, HeaderName, LogFormat, LogLevel, is_loopback_host,
+};
 
 /// The variable with the secret of the webhooks.
 const SECRET_VARIABLE: &str = "WEBHOOK_SECRET";
@@ -129,6 +131,12 @@ pub struct DoctorConfig {
     pub url: Endpoint,
     /// How long to watch a stream.
     pub watch: Duration,
+    /// Nothing is posted.
+    pub read_only: bool,
+    /// The report is for scripts.
+    pub json: bool,
+    /// When the report has colours.
+    pub color: Color,
     /// Certificates in PEM to trust instead of the public authorities.
     pub ca_pem: Option<Vec<u8>>,
 }
@@ -290,7 +298,7 @@ fn parse(
     environment: &Environment,
     file_limit: u64,
 ) -> Result<Parsed, Stop> {
-    let understood = Args::command()
+    let understood = args::command()
         .try_get_matches_from(arguments)
         .and_then(|matches| Ok((Args::from_arg_matches(&matches)?, matches)));
     let (args, matches) = match understood {
@@ -538,6 +546,9 @@ fn doctor(args: &Args, has_secret: bool) -> Result<Option<DoctorConfig>, ConfigE
     Ok(Some(DoctorConfig {
         url: doctor.url.clone(),
         watch: doctor.watch,
+        read_only: doctor.read_only,
+        json: doctor.json,
+        color: doctor.color,
         ca_pem: doctor
             .ca_file
             .as_deref()

@@ -546,6 +546,9 @@ pub const DOCTOR_HEARTBEATS_MAX: usize = 6_000;
 /// shortest interval. Reading pauses at this number.
 pub const DOCTOR_EVENTS_QUEUED_MAX: usize = 256;
 
+/// Most bytes of an answer's body that the doctor keeps: more than a history of its own messages.
+pub const DOCTOR_BODY_BYTES_MAX: u64 = 256 * 1024;
+
 /// Longest event id that the doctor keeps, in bytes. Those of hookcast have at most 37.
 pub const DOCTOR_EVENT_ID_BYTES_MAX: usize = 256;
 

@@ -49,10 +49,7 @@ fn main() -> ExitCode {
     end_on_panic();
     match (action, &config.kv, &config.doctor) {
         (Action::KvCheck, Some(kv), _) => return report(&mirror::kv_check(kv)),
-        (Action::Doctor, _, Some(patient)) => {
-            let _ = writeln!(std::io::stdout(), "{}", doctor::announcement(patient));
-            return report(&doctor::examine(patient, config.secret.as_ref()));
-        }
+        (Action::Doctor, _, Some(target)) => return doctor::run(target, config.secret.as_ref()),
         _ => {}
     }
     let metrics = Arc::new(Metrics::new(log.lines_dropped()));

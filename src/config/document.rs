@@ -3,15 +3,14 @@
 //! Printed by the hidden subcommands `man` and `completions`, for packages. Never reads the
 //! environment: what is printed is the same on every machine.
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use super::args::Args;
+use super::args;
 
 /// The man page hookcast(1), or that of a command, such as hookcast-doctor(1), in roff (man(7)).
 pub(super) fn man_page(command: Option<&str>) -> Vec<u8> {
-    let mut whole = Args::command().disable_help_subcommand(true);
+    let mut whole = args::command().disable_help_subcommand(true);
     // Gives the commands their full names, and the flags that they share with the server.
     whole.build();
     let page_of = match command {
@@ -38,12 +37,15 @@ pub(super) fn man_page(command: Option<&str>) -> Vec<u8> {
 /// The completions for a shell.
 pub(super) fn completions(shell: Shell) -> Vec<u8> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Args::command(), "hookcast", &mut script);
+    clap_complete::generate(shell, &mut args::command(), "hookcast", &mut script);
     script
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
+    use super::super::args::Args;
     use super::*;
 
     /// Every flag is in all of them.
