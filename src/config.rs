@@ -18,11 +18,10 @@ mod warnings;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::parser::ValueSource;
@@ -34,7 +33,7 @@ use self::args::{Args, Subcommands};
 use self::kv::{ACCOUNT_VARIABLE, NAMESPACE_VARIABLE, TOKEN_VARIABLE};
 use self::pem_files::{ca_pem, tls};
 use self::value::{Count, Origin};
-use crate::foreign_text::{Secrets, escape};
+use crate::foreign_text::Secrets;
 use crate::limits;
 
 pub use self::error::ConfigError;
@@ -55,6 +54,8 @@ const RING_FILE_DEFAULT: &str = "hookcast.ring";
 pub struct Config {
     /// What to serve on: 1 to [`limits::LISTEN_ADDRESSES_MAX`] addresses.
     pub listen: Vec<Listen>,
+    /// Whether that was given, by the flag or the variable.
+    pub listen_is_given: bool,
     /// The ring file.
     pub ring: PathBuf,
     /// What an acknowledged message outlives.
@@ -177,34 +178,22 @@ impl Config {
 
 /// Reads this process's command line and environment, after raising its file limit.
 ///
-/// Help, the version and errors are answered here; `Err` is then the code to
-/// exit with: 0, or 2 after one line on standard error.
-pub fn from_command_line() -> Result<(Action, Config), ExitCode> {
+/// Help, the version and documents are printed here.
+pub fn from_command_line() -> Result<(Action, Config), NoConfig> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let environment = Environment::of_process();
     match parse(&arguments, &environment, raise_file_limit()) {
         Ok(Parsed { action, config }) => Ok((action, config)),
         Err(Stop::Help(help)) => {
             let _ = help.print();
-            Err(ExitCode::SUCCESS)
+            Err(NoConfig::Printed(Ok(())))
         }
-        Err(Stop::Document(document)) => match std::io::stdout().write_all(&document) {
-            Ok(()) => Err(ExitCode::SUCCESS),
-            Err(error) => {
-                eprint_line(&format!("cannot write it: {error}"));
-                Err(ExitCode::FAILURE)
-            }
-        },
-        Err(Stop::Error(error)) => {
-            eprint_line(&error.to_string());
-            Err(ExitCode::from(2))
+        Err(Stop::Document(document)) => {
+            let printed = std::io::stdout().write_all(&document);
+            Err(NoConfig::Printed(printed))
         }
+        Err(Stop::Error(error)) => Err(NoConfig::Wrong(error)),
     }
-}
-
-/// Writes a line to standard error. Where that is closed, the exit code still tells.
-fn eprint_line(text: &str) {
-    let _ = writeln!(std::io::stderr(), "hookcast: {}", escape(text));
 }
 
 /// Raises the soft limit of open files to the hard one and returns what it is then
@@ -222,6 +211,15 @@ pub fn raise_file_limit() -> u64 {
         Err(_) => limit.current,
     };
     current.unwrap_or(u64::MAX)
+}
+
+/// Why a command line leads to no configuration.
+#[derive(Debug)]
+pub enum NoConfig {
+    /// It asks for a text, which was printed, or could not be.
+    Printed(io::Result<()>),
+    /// It is wrong.
+    Wrong(ConfigError),
 }
 
 /// A command line that was understood.
@@ -362,6 +360,7 @@ fn build(
         log_format: args.log_format,
         log_level: args.log_level,
         listen: args.listen,
+        listen_is_given: matches.value_source("listen") != Some(ValueSource::DefaultValue),
         warnings: Vec::new(),
     };
     if secret_is_public {

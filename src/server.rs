@@ -63,6 +63,9 @@ pub fn run(config: &Config, metrics: &Arc<Metrics>, heritage: Heritage) -> Resul
         sockets,
         predecessor,
     } = heritage;
+    if predecessor.is_none() {
+        listening::check(config, &sockets)?;
+    }
     warn(config, &sockets);
     let start = Start::begin(config, metrics, sockets.admin)?;
     if predecessor.is_none() {
@@ -343,7 +346,7 @@ impl Doors {
         passed: Vec<Passed>,
         tls: Option<Arc<Tls>>,
     ) -> Result<Doors, ServerError> {
-        let clients = Arc::new(listening::clients(config));
+        let clients = Arc::new(listening::clients(config, &passed));
         let (listeners, listening) = listening::bind(config, passed, tls.as_ref(), &clients)?;
         Ok(Doors {
             reactors: Reactors::make(config, listeners)?,

@@ -315,7 +315,7 @@ fn a_server_hands_over_to_its_successor_and_nobody_notices() {
 fn start_on(setup: &Setup, listeners: &[(&str, &TcpListener)]) -> std::process::Child {
     let fd = |index: usize| Stdio::from(OwnedFd::from(listeners[index].1.try_clone().unwrap()));
     let names: Vec<&str> = listeners.iter().map(|(name, _)| *name).collect();
-    let plain = setup.command();
+    let plain = setup.clone().on_passed_sockets().command();
     let mut command = Command::new("/bin/sh");
     // The shell knows its process id, which is the server's, too.
     let (redirections, count) = match listeners.len() {
