@@ -8,8 +8,10 @@
 mod args;
 mod document;
 mod error;
+mod health;
 mod kv;
 mod listen;
+mod manual;
 mod pem_files;
 mod secret;
 mod table;
@@ -94,6 +96,8 @@ pub struct Config {
     pub kv: Option<KvConfig>,
     /// What to examine, if that is asked for.
     pub doctor: Option<DoctorConfig>,
+    /// The URL to ask for health, if that is asked for.
+    pub health: Option<String>,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// The least important lines to log.
@@ -142,6 +146,8 @@ pub enum Action {
     KvCheck,
     /// Examine a public address; [`Config::doctor`] is there.
     Doctor,
+    /// Ask a running server; [`Config::health`] is there.
+    Health,
     /// Report what the configuration comes to (`--check-config`), whatever else is asked for.
     CheckConfig,
 }
@@ -302,6 +308,7 @@ fn parse(
             return Err(Stop::Document(document::completions(*shell)));
         }
         Some(Subcommands::Doctor(_)) => Action::Doctor,
+        Some(Subcommands::Health { .. }) => Action::Health,
     };
     let check_only = args.check_config;
     let config = build(args, &matches, environment, file_limit)?;
@@ -337,6 +344,7 @@ fn build(
     };
     let kv = kv::settings(&args, environment)?;
     let doctor = doctor(&args, secret.is_some())?;
+    let health = health::url(&args)?;
     let mut config = Config {
         ring,
         shards: shards(args.shards),
@@ -355,6 +363,7 @@ fn build(
         secret,
         admin: args.admin,
         doctor,
+        health,
         kv,
         durability: args.durability,
         log_format: args.log_format,
