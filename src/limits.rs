@@ -518,6 +518,10 @@ pub const DOCTOR_MESSAGES: usize = 4;
 /// How long the doctor waits for an answer, or for the beginning of a stream.
 pub const DOCTOR_PATIENCE_MS: u64 = 5_000;
 
+/// Longest time for the request of `hookcast health`: a local answer takes a millisecond, and a server
+/// that is busy for this long does not serve. Below the 3 s that the container's health check allows.
+pub const HEALTH_PATIENCE_MS: u64 = 2_000;
+
 /// An event that comes this long after its post's answer was held back: between continents, half a
 /// second is what distance and handshakes may take.
 pub const DOCTOR_HELD_BACK_MS: u64 = 1_000;

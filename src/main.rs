@@ -11,6 +11,7 @@ use hookcast::config::{self, Action, Config, NoConfig};
 use hookcast::doctor;
 use hookcast::foreign_text::escape;
 use hookcast::handover::predecessor;
+use hookcast::health;
 use hookcast::inherit::{self, InheritError};
 use hookcast::logging::{self, Log};
 use hookcast::metrics::Metrics;
@@ -50,6 +51,10 @@ fn main() -> ExitCode {
     end_on_panic();
     match (action, &config.kv, &config.doctor) {
         (Action::KvCheck, Some(kv), _) => return report(&mirror::kv_check(kv)),
+        (Action::Health, ..) => {
+            let checks: Vec<Check> = config.health.iter().map(|url| health::check(url)).collect();
+            return report(&checks);
+        }
         (Action::Doctor, _, Some(patient)) => {
             let _ = writeln!(std::io::stdout(), "{}", doctor::announcement(patient));
             return report(&doctor::examine(patient, config.secret.as_ref()));
