@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         Ok(heritage) => heritage,
         Err(error) => return fail(1, &error.to_string()),
     };
-    if action != Action::Serve {
+    if matches!(action, Action::KvCheck | Action::Doctor) {
         print_warnings(&config.warnings());
     }
     let log = match Log::start(config.log_format, config.log_level) {
