@@ -17,7 +17,7 @@ use hookcast::hub::{Batch, Hub, Outlet, Wake};
 use hookcast::limits::LOG_BYTES_MIN;
 use hookcast::message::Draft;
 use hookcast::ring::Ring;
-use hookcast::shard::{Readiness, Role, Settings, Shard, Socket};
+use hookcast::shard::{Readiness, Role, Settings, Shard, Transport};
 
 const SUBSCRIBE: &[u8] = b"GET /api/webhook/stream HTTP/1.1\r\nHost: bench\r\n\r\n";
 const CONTENT_BYTES: usize = 128;
@@ -35,7 +35,7 @@ struct Sink {
     writes: usize,
 }
 
-impl Socket for Sink {
+impl Transport for Sink {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if std::mem::replace(&mut self.asked, true) {
             return Err(io::ErrorKind::WouldBlock.into());

@@ -3,12 +3,13 @@
 //!
 //! Called by `main` once; the other modules take their part of the [`Config`] as plain values.
 //! Nothing here listens, connects, logs or writes a file. Each flag is defined once, in `args`:
-//! `--help`, the environment variables and the README's table ([`markdown_table`]) follow from it.
+//! `--help`, the environment variables and the operator's table ([`markdown_table`]) follow from it.
 
 mod args;
 mod document;
 mod error;
 mod health;
+mod hints;
 mod kv;
 mod listen;
 mod manual;
@@ -148,8 +149,11 @@ pub enum Action {
     Doctor,
     /// Ask a running server; [`Config::health`] is there.
     Health,
-    /// Report what the configuration comes to (`--check-config`), whatever else is asked for.
-    CheckConfig,
+    /// Report what the configuration comes to (`--check-config`).
+    CheckConfig {
+        /// Without it a server would run, not a command.
+        of_server: bool,
+    },
 }
 
 impl Config {
@@ -320,7 +324,9 @@ fn parse(
     }
     Ok(Parsed {
         action: if check_only {
-            Action::CheckConfig
+            Action::CheckConfig {
+                of_server: action == Action::Serve,
+            }
         } else {
             action
         },
@@ -336,6 +342,11 @@ fn build(
     file_limit: u64,
 ) -> Result<Config, ConfigError> {
     check_addresses(&args)?;
+    if let Some((name, meant)) = hints::misnamed_secret(environment) {
+        return Err(ConfigError::new(format!(
+            "{name} is not read: the variable is {meant}; without it the server would have no secret"
+        )));
+    }
     let tls = tls(&args)?;
     let (secret, secret_is_public) = secret(args.secret_file.as_deref(), environment)?;
     let ring = match matches.value_source("ring") {
@@ -406,15 +417,51 @@ fn check_addresses(args: &Args) -> Result<(), ConfigError> {
             "--listen {listen} expects a proxy: name its network with --trusted-proxy"
         )));
     }
-    let is_taken = |admin: &SocketAddr| {
-        admin.port() != 0 && listen.iter().any(|l| l.socket_address() == Some(*admin))
+    if let Some((first, second)) = overlapping(listen) {
+        return Err(ConfigError::new(if first.address == second.address {
+            format!("--listen {} is given twice", first.address)
+        } else {
+            format!(
+                "--listen {} is a part of --listen {}: keep one of them",
+                first.address, second.address
+            )
+        }));
+    }
+    let admin_overlaps = |admin: SocketAddr| {
+        let admin = Listen {
+            address: ListenAddress::Tcp(admin),
+            proxy: false,
+            tls: false,
+        };
+        let both = |listen: &Listen| overlapping(&[admin.clone(), listen.clone()]).is_some();
+        listen.iter().find(|listen| both(listen)).cloned()
     };
-    match args.admin.filter(is_taken) {
-        Some(admin) => Err(ConfigError::new(format!(
-            "--admin and --listen are both {admin}"
+    match args
+        .admin
+        .and_then(|admin| Some((admin, admin_overlaps(admin)?)))
+    {
+        Some((admin, listen)) => Err(ConfigError::new(format!(
+            "--admin {admin} and --listen {} cannot share a port",
+            listen.address
         ))),
         None => Ok(()),
     }
+}
+
+/// Two of the addresses that cannot both be bound: the same, or a part of the other.
+fn overlapping(listen: &[Listen]) -> Option<(&Listen, &Listen)> {
+    let is_part = |a: &ListenAddress, b: &ListenAddress| match (a, b) {
+        (ListenAddress::Tcp(a), ListenAddress::Tcp(b)) => {
+            let is_within = a.ip() == b.ip() || b.ip().is_unspecified();
+            a.port() != 0 && a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && is_within
+        }
+        (ListenAddress::Unix { path: a, .. }, ListenAddress::Unix { path: b, .. }) => a == b,
+        _ => false,
+    };
+    let others = |at: usize| (0..listen.len()).filter(move |other| *other != at);
+    let pairs = (0..listen.len()).flat_map(|at| others(at).map(move |other| (at, other)));
+    let mut pairs = pairs.map(|(at, other)| (&listen[at], &listen[other]));
+    pairs.find(|(a, b)| is_part(&a.address, &b.address))
 }
 
 fn shards(count: Count) -> usize {

@@ -5,7 +5,6 @@
 //! tells the shards, the hub and the service manager; never touches a connection.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,14 +15,20 @@ use signal_hook::iterator::Signals;
 
 use crate::admin::Admin;
 use crate::handover::successor::{SuccessionError, Successor};
-use crate::hub::Hub;
+use crate::hub::{Committer, Hub};
 use crate::inherit::Sockets;
 use crate::lifecycle::Lifecycle;
 use crate::limits::{HANDOVER_RING_MS, LOG_FLUSH_MS, RING_RETRY_MS};
-use crate::ring::Ring;
+use crate::net::handle::ShardHandle;
+use crate::ring::{Recovered, Ring, RingError};
 use crate::service;
-use crate::shard::reactor::ShardHandle;
 use crate::tls::Tls;
+
+/// Opens the ring at its path, as the start of the server did.
+pub type OpenRing = Box<dyn Fn() -> Result<(Ring, Recovered), RingError> + Send>;
+
+/// See [`Control::start_commits`].
+pub type StartCommits = Box<dyn Fn(Committer) -> io::Result<()> + Send>;
 
 /// All that is under control.
 pub struct Control {
@@ -31,8 +36,10 @@ pub struct Control {
     pub shards: Vec<ShardHandle>,
     /// The hub.
     pub hub: Arc<Hub>,
-    /// Where its ring is, and for bodies of which size, should it come back from a successor.
-    pub ring: (PathBuf, usize),
+    /// Opens its ring, should that come back from a successor.
+    pub open_ring: OpenRing,
+    /// Gives a committer a thread, where messages wait for the disk.
+    pub start_commits: StartCommits,
     /// The admin address.
     pub admin: Admin,
     /// The certificate, where TLS is spoken.
@@ -116,11 +123,6 @@ impl Control {
                     std::process::exit(0);
                 }
                 (Event::Reload, _) => self.tls.iter().for_each(|tls| reload(tls)),
-                (Event::HandOver, Stage::Serving) if !self.hub.can_release() => {
-                    tracing::error!(
-                        "cannot hand over with --durability disk; serving on (restart it instead)"
-                    );
-                }
                 (Event::HandOver, Stage::Serving) => {
                     stage = match prepare(sockets.as_ref(), sender) {
                         Ok(()) => Stage::Preparing,
@@ -209,18 +211,21 @@ impl Control {
                 .recv_deadline(deadline)
                 .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
         }
-        self.hub.release()
+        self.hub.release(deadline)
     }
 
     /// Without a ring there is nothing to serve from: after some patience the process ends, and
     /// whoever watches it starts it anew.
     fn take_ring_back(&self) {
-        let (path, body_bytes_max) = &self.ring;
         let deadline = Instant::now() + Duration::from_millis(HANDOVER_RING_MS);
         loop {
-            match Ring::open(path, *body_bytes_max) {
+            match (self.open_ring)() {
                 Ok((ring, recovered)) if self.hub.can_take_back(&ring, &recovered.messages) => {
-                    return self.hub.take_back(ring, recovered.messages);
+                    let committer = self.hub.take_back(ring, recovered.messages);
+                    return match committer.map_or(Ok(()), &self.start_commits) {
+                        Ok(()) => {}
+                        Err(error) => end(&format!("there is no thread for commits: {error}")),
+                    };
                 }
                 Ok(_) => end("it is another one now, or more has come than it holds"),
                 Err(error) if Instant::now() >= deadline => end(&error.to_string()),

@@ -10,6 +10,7 @@
 mod batch;
 mod commit;
 mod ids;
+mod release;
 mod repair;
 
 use std::collections::VecDeque;
@@ -141,8 +142,16 @@ enum Store {
     Ring(Ring),
     /// To the next commit: a power failure cannot lose them.
     Queue(CommitQueue),
-    /// Nowhere: another process holds the ring and goes on from this seq.
-    Released { next_seq: u64 },
+    /// Nowhere: another process holds the ring.
+    Released(Released),
+}
+
+/// A ring that another process holds.
+struct Released {
+    /// Where that process goes on.
+    next_seq: u64,
+    /// Messages waited for the disk here.
+    has_commits: bool,
 }
 
 impl Hub {
@@ -353,7 +362,7 @@ impl Hub {
         } = &mut *state;
         match store {
             Store::Ring(ring) => return repairs.close(ring, &*history),
-            Store::Released { .. } => return Ok(()),
+            Store::Released(_) => return Ok(()),
             Store::Queue(queue) => queue.begin_closing(),
         }
         self.queued.notify_one();
@@ -362,77 +371,6 @@ impl Hub {
                 return closed;
             }
             state = self.closed.wait(state).expect(NO_PANIC);
-        }
-    }
-
-    /// Whether the ring can be given to another process: not where commits wait for the disk, since
-    /// the committer holds it then.
-    pub fn can_release(&self) -> bool {
-        self.lock().queue().is_none()
-    }
-
-    /// Whether another process has the ring.
-    pub fn is_released(&self) -> bool {
-        matches!(self.lock().store, Store::Released { .. })
-    }
-
-    /// Closes the ring and unlocks it, so that another process may open it. Until
-    /// [`Hub::take_back`] drafts stay where they are. On an error the ring is kept;
-    /// [`io::ErrorKind::Unsupported`] is that of [`Hub::can_release`].
-    pub fn release(&self) -> io::Result<()> {
-        let mut state = self.lock();
-        let State {
-            store,
-            history,
-            repairs,
-            ..
-        } = &mut *state;
-        match store {
-            Store::Ring(ring) => {
-                repairs.close(ring, &*history)?;
-                let next_seq = ring.next_seq();
-                *store = Store::Released { next_seq };
-                Ok(())
-            }
-            Store::Released { .. } => Ok(()),
-            Store::Queue(_) => Err(io::ErrorKind::Unsupported.into()),
-        }
-    }
-
-    /// Whether a ring goes on from where this hub has released it: it is of the same epoch, and holds
-    /// all that another process has appended meanwhile, of which the streams of this one know nothing.
-    pub fn can_take_back(&self, ring: &Ring, history: &[(u64, Message)]) -> bool {
-        let known_seq = self.lock().next_seq();
-        let oldest_seq = history.first().map_or(ring.next_seq(), |(seq, _)| *seq);
-        ring.epoch() == self.epoch && ring.next_seq() >= known_seq && oldest_seq <= known_seq
-    }
-
-    /// Goes on with the ring, opened again, after [`Hub::release`]. What another process has appended
-    /// to it meanwhile goes to the streams. [`Hub::can_take_back`] has to be true of it.
-    pub fn take_back(&self, ring: Ring, history: Vec<(u64, Message)>) {
-        assert!(self.can_take_back(&ring, &history), "the caller has looked");
-        let mut state = self.lock();
-        let known_seq = state.next_seq();
-        state.store = Store::Ring(ring);
-        let mut batch = Batch::default();
-        for (seq, message) in history {
-            if seq >= known_seq {
-                state.ids.go_on_after([message.timestamp_ms]);
-                batch.push(self.epoch, seq, &message);
-                state.remember(Arc::new(message));
-            }
-        }
-        let has_news = !batch.frames.is_empty();
-        if has_news {
-            // They empty their inboxes every turn, and only the holder of the lock fills them.
-            while self.is_full() {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            self.send(batch);
-        }
-        drop(state);
-        if has_news {
-            self.wake_shards();
         }
     }
 
@@ -531,14 +469,6 @@ impl Hub {
         }
     }
 
-    /// Tells who closes the hub how it went.
-    fn report_closed(&self, closed: io::Result<()>) {
-        if let Some(queue) = self.lock().queue() {
-            queue.closed = Some(closed);
-        }
-        self.closed.notify_all();
-    }
-
     /// Encodes first, commits last: what cannot be delivered is not stored, and what cannot be
     /// stored is not delivered.
     fn store(
@@ -624,14 +554,14 @@ impl State {
         match &self.store {
             Store::Ring(ring) => ring.next_seq(),
             Store::Queue(queue) => queue.next_seq,
-            Store::Released { next_seq } => *next_seq,
+            Store::Released(released) => released.next_seq,
         }
     }
 
     /// The queue, where messages wait for the disk.
     fn queue(&mut self) -> Option<&mut CommitQueue> {
         match &mut self.store {
-            Store::Ring(_) | Store::Released { .. } => None,
+            Store::Ring(_) | Store::Released(_) => None,
             Store::Queue(queue) => Some(queue),
         }
     }
@@ -675,136 +605,4 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ring::memory::MemoryMedium;
-
-    /// The mark of a clean close goes to the beginning of the file: where that is gone, the write
-    /// would be the end of the process.
-    #[test]
-    fn a_ring_file_that_was_cut_is_whole_again_when_it_is_closed() {
-        let medium = MemoryMedium::default();
-        let open = || Ring::open_on(Box::new(medium.clone()), 100).unwrap();
-        let (ring, recovered) = open();
-        let hub = Hub::new(ring, recovered.messages, Vec::new(), None);
-        let draft = Draft {
-            session: None,
-            content: "kept".into(),
-        };
-        let mut outcomes = Vec::new();
-        hub.publish(
-            hub.new_sender(),
-            &mut VecDeque::from([draft]),
-            1,
-            &mut outcomes,
-        );
-        assert!(outcomes[0].is_ok());
-        for damage in [|m: &MemoryMedium| m.truncate(100), MemoryMedium::remove] {
-            damage(&medium);
-            hub.close().unwrap();
-        }
-        drop(hub);
-        let (_, recovered) = open();
-        assert!(!recovered.report.is_warning(), "{}", recovered.report);
-        assert_eq!(recovered.messages[0].1.content, "kept");
-    }
-
-    /// A successor that has stored messages, and then failed. What its streams were shown of them has to
-    /// reach those of this process without a hole.
-    #[test]
-    fn a_ring_is_taken_back_with_all_that_came_meanwhile_or_not_at_all() {
-        for (appended, can) in [
-            (0, true),
-            (HISTORY_MESSAGES, true),
-            (HISTORY_MESSAGES + 1, false),
-        ] {
-            let medium = MemoryMedium::default();
-            let open = || Ring::open_on(Box::new(medium.clone()), 100).unwrap();
-            let (ring, recovered) = open();
-            let (batches, inbox) = crossbeam_channel::bounded(8);
-            let wake = Arc::new(NoWake);
-            let hub = Hub::new(
-                ring,
-                recovered.messages,
-                vec![Outlet { batches, wake }],
-                None,
-            );
-            hub.release().unwrap();
-            let (mut ring, _) = open();
-            for _ in 0..appended {
-                let message = Message {
-                    id: MessageId::from_u128(1),
-                    timestamp_ms: 1,
-                    session: None,
-                    content: "x".into(),
-                };
-                ring.append(&message).unwrap();
-            }
-            drop(ring);
-            let (ring, recovered) = open();
-            assert_eq!(
-                hub.can_take_back(&ring, &recovered.messages),
-                can,
-                "{appended}"
-            );
-            if can {
-                hub.take_back(ring, recovered.messages);
-                let seqs = inbox
-                    .try_iter()
-                    .flat_map(|batch| batch.frames().map(|frame| frame.seq).collect::<Vec<_>>());
-                assert!(seqs.eq(1..=appended as u64));
-            }
-        }
-    }
-
-    /// Ids and times of a node rise with seq, whatever its clock does and whichever process has the ring.
-    #[test]
-    fn messages_sort_as_they_were_published_over_restarts_and_hand_overs() {
-        let medium = MemoryMedium::default();
-        let open = || Ring::open_on(Box::new(medium.clone()), 100).unwrap();
-        let hub = || {
-            let (ring, recovered) = open();
-            Hub::new(ring, recovered.messages, Vec::new(), None)
-        };
-        let publish = |hub: &Hub, unix_ms: u64| {
-            let draft = Draft {
-                session: None,
-                content: "x".into(),
-            };
-            let mut drafts = VecDeque::from(vec![draft; 3]);
-            let mut outcomes = Vec::new();
-            hub.publish(hub.new_sender(), &mut drafts, unix_ms, &mut outcomes);
-            assert!(outcomes.iter().all(Result::is_ok));
-        };
-        let predecessor = hub();
-        publish(&predecessor, 1_000);
-        publish(&predecessor, 990);
-        predecessor.release().unwrap();
-        let successor = hub();
-        publish(&successor, 980);
-        // It fails, and the predecessor goes on.
-        drop(successor);
-        let (ring, recovered) = open();
-        predecessor.take_back(ring, recovered.messages);
-        publish(&predecessor, 985);
-        predecessor.close().unwrap();
-        drop(predecessor);
-        publish(&hub(), 970);
-
-        let (_, recovered) = open();
-        let stamps: Vec<_> = recovered
-            .messages
-            .iter()
-            .map(|(_, m)| (m.timestamp_ms, m.id))
-            .collect();
-        assert_eq!(stamps.len(), 15);
-        assert!(stamps.is_sorted_by(|a, b| a < b && a.1 < b.1), "{stamps:?}");
-        assert_eq!((stamps[0].0, stamps[14].0), (1_000, 1_003));
-    }
-
-    struct NoWake;
-
-    impl Wake for NoWake {
-        fn wake(&self) {}
-    }
-}
+mod tests;

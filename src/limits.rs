@@ -96,7 +96,7 @@ pub const HEARTBEAT_PHASES: usize = 128;
 
 /// Streams in a row that share a heartbeat's phase. What the kernel holds of sockets that were
 /// accepted one after the other lies close together: writing to them in that order costs a tenth
-/// less than picking every 128th (README, Benchmarks). Small, so that a thousand streams fill half
+/// less than picking every 128th (loadtest/README.md). Small, so that a thousand streams fill half
 /// of the phases.
 pub const HEARTBEAT_RUN: usize = 16;
 
@@ -120,7 +120,7 @@ pub const ARRIVALS_MAX: usize = 1024;
 pub const REGULARS_PER_TURN: usize = 1024;
 
 /// So many newcomers are heard in a turn, and so many who were not done go on: few, as a turn is over
-/// before errands and those who are to be accepted are looked at.
+/// before commands and those who are to be accepted are looked at.
 pub const NEWCOMERS_PER_TURN: usize = 64;
 
 /// Connections accepted in a turn from each listener. Fewer than are heard: a crowd had better wait in

@@ -16,9 +16,8 @@ use hookcast::inherit::{self, InheritError};
 use hookcast::logging::{self, Log};
 use hookcast::metrics::Metrics;
 use hookcast::mirror;
-use hookcast::server::{self, Heritage, ServerError};
+use hookcast::server::{self, Heritage};
 use hookcast::service;
-use hookcast::tls::Tls;
 use tracing::Level;
 
 /// How long a dying process waits for its last log line.
@@ -33,14 +32,14 @@ fn main() -> ExitCode {
         }
         Err(NoConfig::Wrong(error)) => return fail(2, &error.to_string()),
     };
-    if action == Action::CheckConfig {
-        return check_config(&config);
-    }
     // Before there is a second thread: this changes the environment.
     let heritage = match heritage() {
         Ok(heritage) => heritage,
         Err(error) => return fail(1, &error.to_string()),
     };
+    if let Action::CheckConfig { of_server } = action {
+        return check_config(&config, of_server.then_some(heritage));
+    }
     if matches!(action, Action::KvCheck | Action::Doctor) {
         print_warnings(&config.warnings());
     }
@@ -79,16 +78,16 @@ fn fail(exit_status: u8, reason: &str) -> ExitCode {
     ExitCode::from(exit_status)
 }
 
-/// Says what the configuration comes to. The files of TLS are a part of it that only loading tells.
-fn check_config(config: &Config) -> ExitCode {
-    let tls = match config.tls.clone().map(Tls::load).transpose() {
-        Ok(tls) => tls,
-        Err(error) => {
-            return fail(2, &ServerError::Tls(error).to_string());
+/// Says what the configuration comes to; that of a server by trying what its start would do.
+fn check_config(config: &Config, heritage: Option<Heritage>) -> ExitCode {
+    let warnings = match heritage.map(|heritage| server::rehearse(config, &heritage.sockets)) {
+        None => config.warnings(),
+        Some(Ok(warnings)) => warnings,
+        Some(Err(error)) => {
+            return fail(2, &error.to_string());
         }
     };
-    let tls_warnings = tls.map(|tls| tls.warnings()).unwrap_or_default();
-    print_warnings(config.warnings().iter().chain(&tls_warnings));
+    print_warnings(&warnings);
     // A closed standard output is no reason to call the configuration wrong.
     let _ = writeln!(
         std::io::stdout(),

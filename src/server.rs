@@ -8,11 +8,13 @@
 //! [`run`] is the life of the process from top to bottom; the steps follow in their order.
 //!
 //! - `listening`: the sockets, bound or passed on.
+//! - `rehearsal`: a start without its effects, for `--check-config`.
 //! - `settings`: what the shards know of the configuration.
 //! - `takeover`: a predecessor's connections.
 
 mod error;
 mod listening;
+mod rehearsal;
 mod settings;
 mod takeover;
 
@@ -29,7 +31,7 @@ use self::listening::Listening;
 use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::config::{Config, Durability};
-use crate::control::Control;
+use crate::control::{Control, OpenRing, StartCommits};
 use crate::handover::predecessor::Predecessor;
 use crate::hub::{Committer, Hub, Outlet};
 use crate::inherit::{Passed, Sockets};
@@ -37,16 +39,18 @@ use crate::lifecycle::Lifecycle;
 use crate::limits::KV_LAST_SYNC_MS_MIN;
 use crate::metrics::{Gauge, Metrics, Tally};
 use crate::mirror::{self, MirrorHandle, Stopped};
+use crate::net::handle::ShardHandle;
+use crate::net::listener::Bound;
+use crate::net::peers::Peers;
+use crate::net::reactor::Reactor;
+use crate::net::socket::LayeredSocket;
 use crate::ring::{self, Made, Recovered, Report, Ring};
 use crate::service;
 use crate::shard::Shard;
-use crate::shard::accept::Bound;
-use crate::shard::client::Clients;
-use crate::shard::reactor::{Reactor, ShardHandle};
-use crate::shard::wire::Wire;
 use crate::tls::Tls;
 
 pub use self::error::ServerError;
+pub use self::rehearsal::rehearse;
 
 /// What was passed on to this process.
 #[derive(Debug, Default)]
@@ -141,7 +145,7 @@ impl<'a> Start<'a> {
         let Doors {
             reactors,
             mut listening,
-            clients,
+            peers,
             tls,
         } = doors;
         let (store, made) = store.take_made();
@@ -177,12 +181,12 @@ impl<'a> Start<'a> {
             ended,
             mirror,
             listening,
-            clients,
+            peers,
             drain_began,
         })
     }
 
-    fn make_shards(&self, hub: &Hub) -> Vec<Shard<Wire>> {
+    fn make_shards(&self, hub: &Hub) -> Vec<Shard<LayeredSocket>> {
         let settings = Arc::new(settings::of(self.config));
         let shard = |_| {
             Shard::new(
@@ -196,9 +200,17 @@ impl<'a> Start<'a> {
     }
 
     fn start_commits(&self, committer: Committer, hub: &Arc<Hub>) -> Result<(), ServerError> {
+        let start = self.commits_starter(hub);
+        start(committer).map_err(|error| ServerError::Start("a thread", error))
+    }
+
+    fn commits_starter(&self, hub: &Arc<Hub>) -> StartCommits {
         let (hub, metrics, clock) = (Arc::clone(hub), Arc::clone(self.metrics), self.clock);
-        spawn("commit".into(), move || {
-            committer.run(&hub, &metrics, clock);
+        Box::new(move |committer| {
+            let (hub, metrics) = (Arc::clone(&hub), Arc::clone(&metrics));
+            let run = move || committer.run(&hub, &metrics, clock);
+            let thread = thread::Builder::new().name("commit".into()).spawn(run);
+            thread.map(drop)
         })
     }
 
@@ -228,7 +240,8 @@ impl<'a> Start<'a> {
         let control = Control {
             shards: shards.to_vec(),
             hub: Arc::clone(hub),
-            ring: (self.config.ring.clone(), self.config.body_bytes_max),
+            open_ring: ring_opener(self.config),
+            start_commits: self.commits_starter(hub),
             admin: self.admin.clone(),
             tls,
             lifecycle: Arc::clone(&self.lifecycle),
@@ -242,7 +255,7 @@ impl<'a> Start<'a> {
     fn run_shards(
         &self,
         reactors: Vec<Reactor>,
-        shards: Vec<Shard<Wire>>,
+        shards: Vec<Shard<LayeredSocket>>,
         hub: &Arc<Hub>,
     ) -> Result<Receiver<io::Result<()>>, ServerError> {
         let clock = self.clock;
@@ -301,14 +314,19 @@ impl Store {
 }
 
 fn open_store(config: &Config) -> Result<Store, ServerError> {
+    let (ring, recovered) =
+        ring_opener(config)().map_err(|error| ServerError::Ring(config.ring.clone(), error))?;
+    log_ring(config, &recovered.report);
+    Ok(Store { ring, recovered })
+}
+
+fn ring_opener(config: &Config) -> OpenRing {
     let open = match config.durability {
         Durability::Process => Ring::open,
         Durability::Disk => Ring::open_for_commits,
     };
-    let (ring, recovered) = open(&config.ring, config.body_bytes_max)
-        .map_err(|error| ServerError::Ring(config.ring.clone(), error))?;
-    log_ring(config, &recovered.report);
-    Ok(Store { ring, recovered })
+    let (path, body_bytes_max) = (config.ring.clone(), config.body_bytes_max);
+    Box::new(move || open(&path, body_bytes_max))
 }
 
 fn log_ring(config: &Config, report: &Report) {
@@ -336,7 +354,7 @@ fn log_ring(config: &Config, report: &Report) {
 struct Doors {
     reactors: Reactors,
     listening: Listening,
-    clients: Arc<Clients>,
+    peers: Arc<Peers>,
     tls: Option<Arc<Tls>>,
 }
 
@@ -346,12 +364,12 @@ impl Doors {
         passed: Vec<Passed>,
         tls: Option<Arc<Tls>>,
     ) -> Result<Doors, ServerError> {
-        let clients = Arc::new(listening::clients(config, &passed));
-        let (listeners, listening) = listening::bind(config, passed, tls.as_ref(), &clients)?;
+        let peers = Arc::new(listening::peers(config, &passed));
+        let (listeners, listening) = listening::bind(config, passed, tls.as_ref(), &peers)?;
         Ok(Doors {
             reactors: Reactors::make(config, listeners)?,
             listening,
-            clients,
+            peers,
             tls,
         })
     }
@@ -412,7 +430,7 @@ struct Server {
     ended: Receiver<io::Result<()>>,
     mirror: Option<MirrorHandle>,
     listening: Listening,
-    clients: Arc<Clients>,
+    peers: Arc<Peers>,
     /// Set by `control`.
     drain_began: Arc<OnceLock<Instant>>,
 }
@@ -422,9 +440,9 @@ impl Server {
     fn take_over(&mut self, predecessor: Predecessor) -> Result<(), ServerError> {
         predecessor.take_over().map_err(ServerError::Predecessor)?;
         self.listening.set_files_ours(true);
-        let (shards, clients) = (self.shards.clone(), Arc::clone(&self.clients));
+        let (shards, peers) = (self.shards.clone(), Arc::clone(&self.peers));
         spawn("predecessor".into(), move || {
-            takeover::take_connections(&predecessor, &shards, &clients);
+            takeover::take_connections(&predecessor, &shards, &peers);
         })
     }
 

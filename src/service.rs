@@ -12,7 +12,7 @@ use sd_notify::NotifyState;
 use crate::foreign_text::escape;
 use crate::handover;
 use crate::limits::{WATCHDOG_LOOKS, WATCHDOG_USEC_MIN};
-use crate::shard::reactor::ShardHandle;
+use crate::net::handle::ShardHandle;
 
 /// The server answers.
 pub fn ready() {
@@ -100,9 +100,9 @@ mod tests {
     use crate::clock::Clock;
     use crate::hub::Hub;
     use crate::metrics::Metrics;
+    use crate::net::reactor::Reactor;
     use crate::ring::{Ring, memory::MemoryMedium};
     use crate::shard::Shard;
-    use crate::shard::reactor::Reactor;
     use crate::shard::tests::settings;
     use std::sync::Arc;
 

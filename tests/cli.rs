@@ -1,9 +1,13 @@
-//! The command line of the real binary: help, version, errors, `--check-config`, and the README's
-//! table of the settings.
+//! The command line of the real binary: help, version, errors, `--check-config`.
+
+mod support;
 
 use std::ffi::OsStr;
+use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
+
+use support::Setup;
 
 /// What a run of the binary came to.
 struct Outcome {
@@ -154,12 +158,12 @@ fn a_bad_variable_is_one_line_that_names_the_variable() {
 
 #[test]
 fn a_flag_wins_over_its_variable() {
-    let listen = ("HOOKCAST_LISTEN", b"127.0.0.1:1,127.0.0.1:2".as_slice());
+    let listen = ("HOOKCAST_LISTEN", b"127.0.0.1:0,127.0.0.2:0".as_slice());
     let text = |arguments: &[&str]| hookcast(arguments, &[listen]).success().to_owned();
-    assert!(text(&["--check-config"]).contains("listen 127.0.0.1:1 127.0.0.1:2,"));
-    assert!(text(&["--check-config", "--listen", "127.0.0.1:3"]).contains("listen 127.0.0.1:3,"));
+    assert!(text(&["--check-config"]).contains("listen 127.0.0.1:0 127.0.0.2:0,"));
+    assert!(text(&["--check-config", "--listen", "127.0.0.3:0"]).contains("listen 127.0.0.3:0,"));
     let bad = ("HOOKCAST_HEARTBEAT", b"0s".as_slice());
-    hookcast(&["--check-config", "--heartbeat", "1s"], &[bad]).success();
+    hookcast(&["--check-config", "--heartbeat", "1s"], &[listen, bad]).success();
     let error = hookcast(&["--heartbeat", "0s"], &[("HOOKCAST_HEARTBEAT", b"1s")]);
     assert!(
         !error.error().contains("HOOKCAST"),
@@ -171,8 +175,12 @@ fn a_flag_wins_over_its_variable() {
 fn check_config_reports_and_does_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().as_os_str().as_bytes();
-    let variables = [("STATE_DIRECTORY", path), ("WEBHOOK_SECRET", b"s3cret")];
-    let outcome = hookcast(&["--check-config", "--admin", "0.0.0.0:9000"], &variables);
+    let variables = [
+        ("STATE_DIRECTORY", path),
+        ("WEBHOOK_SECRET", b"s3cret"),
+        ("HOOKCAST_LISTEN", b"127.0.0.1:0"),
+    ];
+    let outcome = hookcast(&["--check-config", "--admin", "0.0.0.0:0"], &variables);
     let text = outcome.success();
     assert!(
         text.starts_with("hookcast: configuration OK: ") && text.lines().count() == 1,
@@ -182,7 +190,7 @@ fn check_config_reports_and_does_nothing() {
     assert!(
         outcome
             .stderr
-            .starts_with("hookcast: warning: the admin address 0.0.0.0:9000"),
+            .starts_with("hookcast: warning: the admin address 0.0.0.0:0"),
         "{}",
         outcome.stderr
     );
@@ -203,7 +211,7 @@ fn check_config_raises_the_file_limit_first() {
     let output = Command::new("sh")
         .args([
             "-c",
-            r#"ulimit -Sn 64; exec "$0" --check-config"#,
+            r#"ulimit -Sn 64; exec "$0" --check-config --listen 127.0.0.1:0"#,
             env!("CARGO_BIN_EXE_hookcast"),
         ])
         .env_clear()
@@ -217,7 +225,7 @@ fn check_config_raises_the_file_limit_first() {
     let output = Command::new("sh")
         .args([
             "-c",
-            r#"ulimit -n 64; exec "$0" --check-config"#,
+            r#"ulimit -n 64; exec "$0" --check-config --listen 127.0.0.1:0"#,
             env!("CARGO_BIN_EXE_hookcast"),
         ])
         .env_clear()
@@ -227,21 +235,174 @@ fn check_config_raises_the_file_limit_first() {
     assert!(text.contains("at most 32 connections"), "{text}");
 }
 
-/// `UPDATE_README=1 cargo test --test cli` writes the table instead of comparing it.
 #[test]
-fn the_table_in_the_readme_is_the_one_of_the_flags() {
-    const BEGIN: &str = "<!-- config:begin -->\n";
-    const END: &str = "<!-- config:end -->";
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-    let readme = std::fs::read_to_string(path).unwrap();
-    let (before, rest) = readme
-        .split_once(BEGIN)
-        .expect("README.md has the begin marker");
-    let (table, after) = rest.split_once(END).expect("README.md has the end marker");
-    let expected = hookcast::config::markdown_table();
-    if std::env::var_os("UPDATE_README").is_some() {
-        std::fs::write(path, format!("{before}{BEGIN}{expected}{END}{after}")).unwrap();
-    } else {
-        assert_eq!(table, expected, "run UPDATE_README=1 cargo test --test cli");
+fn check_config_approves_nothing_that_cannot_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let (_, port) = taken.rsplit_once(':').unwrap();
+    std::fs::write(at("file"), "x").unwrap();
+    let unix = |name: &str| format!("unix:{}", at(name));
+    let (ring, any) = (at("a.ring"), "127.0.0.1:0");
+    for (arguments, words) in [
+        (
+            ["--listen", &taken, "--ring", &ring],
+            "Address already in use",
+        ),
+        (
+            ["--listen", any, "--admin", &taken],
+            "Address already in use",
+        ),
+        (
+            ["--listen", "192.0.2.1:0", "--ring", &ring],
+            "no interface of this machine",
+        ),
+        (
+            ["--listen", any, "--ring", &at("missing/a.ring")],
+            "missing does not exist",
+        ),
+        (
+            ["--listen", any, "--ring", &at("")],
+            "not a regular file but a directory",
+        ),
+        (["--listen", &unix("file"), "--ring", &ring], "is no socket"),
+        (
+            ["--listen", &unix("missing/a.sock"), "--ring", &ring],
+            "does not exist",
+        ),
+        (
+            ["--listen", "127.0.0.1:4", "--listen", "127.0.0.1:4"],
+            "--listen 127.0.0.1:4 is given twice",
+        ),
+        (
+            ["--listen", "127.0.0.1:4", "--listen", "0.0.0.0:4"],
+            "--listen 127.0.0.1:4 is a part of --listen 0.0.0.0:4",
+        ),
+        (
+            ["--listen", "0.0.0.0:4", "--admin", "127.0.0.1:4"],
+            "--admin 127.0.0.1:4 and --listen 0.0.0.0:4 cannot share a port",
+        ),
+        (["--listen", any, "--admin", port], "such as 127.0.0.1:"),
+    ] {
+        let mut arguments = arguments.to_vec();
+        arguments.push("--check-config");
+        let outcome = hookcast(&arguments, &[]);
+        assert!(
+            outcome.stderr.contains(words),
+            "{arguments:?}: {}",
+            outcome.stderr
+        );
+        assert_eq!(outcome.code, Some(2), "{arguments:?}: {}", outcome.stderr);
+        assert!(!outcome.stdout.contains("OK"), "{arguments:?}");
     }
+    let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().collect();
+    assert_eq!(left.len(), 1, "nothing was made: {left:?}");
+}
+
+#[test]
+fn check_config_leaves_a_ring_as_it_is_and_says_what_is_wrong_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let ring = directory.path().join("a.ring");
+    let check = || {
+        let arguments = ["--check-config", "--listen", "127.0.0.1:0", "--ring"];
+        let arguments = [&arguments[..], &[ring.to_str().unwrap()]].concat();
+        hookcast(&arguments, &[])
+    };
+    std::fs::write(&ring, "no ring at all").unwrap();
+    let outcome = check();
+    outcome.success();
+    assert!(
+        outcome.stderr.contains("warning: ring damaged"),
+        "{}",
+        outcome.stderr
+    );
+    assert_eq!(std::fs::read_to_string(&ring).unwrap(), "no ring at all");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+/// The configuration of a server that runs is checked before it is restarted.
+#[test]
+fn check_config_takes_addresses_in_use_for_those_of_the_server_with_the_ring() {
+    let directory = tempfile::tempdir().unwrap();
+    let setup = Setup::new(&[]);
+    let server = setup.start();
+    let ring = setup.ring();
+    let ring = ring.to_str().unwrap();
+    let address = server.address.to_string();
+    let check = |ring: &str| {
+        hookcast(
+            &["--check-config", "--listen", &address, "--ring", ring],
+            &[],
+        )
+    };
+    let outcome = check(ring);
+    outcome.success();
+    assert!(
+        outcome.stderr.contains("a running server uses the ring"),
+        "{}",
+        outcome.stderr
+    );
+    assert!(outcome.stderr.contains(&address), "{}", outcome.stderr);
+    let other = directory.path().join("b.ring");
+    let outcome = check(other.to_str().unwrap());
+    assert!(outcome.error().contains("another process listens there"));
+    assert_eq!(server.request("GET", "/api/webhook", "", b"").status, 200);
+}
+
+#[test]
+fn what_other_servers_call_a_setting_leads_to_ours() {
+    for (arguments, words) in [
+        (&["--port", "80"][..], "--listen ADDRESS:PORT (see --help)"),
+        (&["-p", "80"], "--listen ADDRESS:PORT (see --help)"),
+        (&["serve"], "leave it out (see --help)"),
+        (&["start"], "leave it out (see --help)"),
+        (&["8080"], "--listen 127.0.0.1:8080"),
+        (&["--secret=hunter2"], "--secret-file"),
+        (&["--listne", "x"], "'--listen'"),
+        (&["--tls-cert", "x"], "were not provided: --tls-key <PATH>"),
+        (&["--admin", "9000"], "such as 127.0.0.1:9000 or [::1]:9000"),
+    ] {
+        let outcome = hookcast(arguments, &[]);
+        let error = outcome.error();
+        assert!(error.contains(words), "{arguments:?}: {error}");
+        assert!(
+            !error.contains("hunter2") && !error.contains(":;"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_variable_that_is_not_read_is_told_and_never_opens_the_server() {
+    let check = ["--check-config", "--listen", "127.0.0.1:0"];
+    for (name, value, meant) in [
+        ("HOOKCAST_PORT", "80", Some("HOOKCAST_LISTEN")),
+        ("HOOKCAST_LISTNE", "x", Some("HOOKCAST_LISTEN")),
+        // Kubernetes sets these for a service called hookcast.
+        ("HOOKCAST_PORT", "tcp://10.0.0.1:3000", None),
+        ("HOOKCAST_SERVICE_HOST", "10.0.0.1", None),
+    ] {
+        let outcome = hookcast(&check, &[(name, value.as_bytes())]);
+        outcome.success();
+        match meant {
+            Some(meant) => assert_eq!(
+                outcome.stderr,
+                format!(
+                    "hookcast: warning: {name} is no setting of hookcast and has no effect; did you \
+                     mean {meant}?\n"
+                )
+            ),
+            None => assert_eq!(outcome.stderr, "", "{name}={value}"),
+        }
+    }
+    for name in ["HOOKCAST_SECRET", "WEBHOOK_SECRET_FILE"] {
+        let outcome = hookcast(&[], &[(name, b"hunter2")]);
+        assert!(outcome.error().starts_with(&format!("{name} is not read")));
+        assert!(!outcome.stderr.contains("hunter2"));
+    }
+    let outcome = hookcast(&[&check[..], &["--log-level", "INFO"]].concat(), &[]);
+    outcome.success();
+    let outcome = hookcast(&check, &[("HOOKCAST_LOG_FORMAT", b"JSON")]);
+    outcome.success();
 }

@@ -512,7 +512,14 @@ fn the_secret_is_asked_of_webhooks() {
         let response = server.request("POST", "/api/webhook", headers, body);
         assert_eq!(response.status, status, "{headers:?}");
         if status == 401 {
-            assert_eq!(response.error(), "Unauthorized");
+            let fault = if headers.is_empty() {
+                "missing"
+            } else {
+                "wrong"
+            };
+            let detail = format!("the header X-Webhook-Secret is {fault}");
+            let expected = json!({"error": "Unauthorized", "detail": detail});
+            assert_eq!(response.json(), expected, "{headers:?}");
             expect_common_headers(&response);
         }
     }

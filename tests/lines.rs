@@ -98,7 +98,7 @@ fn a_ring_of_an_earlier_version_is_shown_whole() {
     assert_eq!(stream.next().content(), "next");
 }
 
-/// What `--help` and the README promise to clients whose lines are bounded.
+/// What `--help` and the clients' page promise to clients whose lines are bounded.
 #[test]
 fn with_60000_bytes_of_body_every_line_is_below_64_kib() {
     let server = Server::start(&["--max-body-bytes", "60000"]);

@@ -135,14 +135,6 @@ fn start_attack(address: SocketAddr) -> Attack {
 }
 
 #[test]
-fn the_readme_states_the_bound() {
-    let bound = limits::memory_bytes_max(2, 20_000, 0, limits::BODY_BYTES_MAX_DEFAULT);
-    let figure = format!("**{} MiB**", bound.div_ceil(1024 * 1024));
-    let readme = include_str!("../README.md");
-    assert!(readme.contains(&figure), "{figure} is not in the README");
-}
-
-#[test]
 fn under_attack_nobody_who_behaves_loses_anything_and_memory_is_bounded() {
     let shards = SHARDS.to_string();
     let connections = CONNECTIONS.to_string();

@@ -1,4 +1,4 @@
-//! What the README's section on security promises of sessions and the secret, tried from outside.
+//! What the operator's page promises of sessions and the secret, tried from outside.
 
 mod support;
 
@@ -151,5 +151,5 @@ fn the_list_of_origins_lets_no_other_page_read() {
     }
     let page = "Origin: https://evil.example\r\nContent-Type: text/plain\r\n";
     let posted = server.request("POST", "/api/webhook", page, br#"{"message":"x"}"#);
-    assert_eq!(posted.status, 200, "say so in the README if this changes");
+    assert_eq!(posted.status, 200, "change src/packaging/OPERATING.md, too");
 }

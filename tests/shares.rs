@@ -3,7 +3,6 @@
 mod support;
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -294,42 +293,4 @@ fn with_a_limit_one_address_takes_no_more_than_its_connections() {
     let refused = full("127.0.0.4");
     assert!(refused.iter().all(|(_, status)| *status == 503));
     drop(silent);
-}
-
-/// All Rust sources below a directory, as one text.
-fn sources(directory: &Path) -> String {
-    let entries = std::fs::read_dir(directory).unwrap();
-    let texts = entries.map(|entry| {
-        let path = entry.unwrap().path();
-        match path.extension() {
-            _ if path.is_dir() => sources(&path),
-            Some(extension) if extension == "rs" => std::fs::read_to_string(&path).unwrap(),
-            _ => String::new(),
-        }
-    });
-    texts.collect()
-}
-
-/// The table of what one client can take names a test in each row.
-#[test]
-fn each_row_of_the_table_in_the_readme_has_its_test() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let code = sources(&root.join("src")) + &sources(&root.join("tests"));
-    let readme = include_str!("../README.md");
-    let (_, table) = readme.split_once("**What one client can take**").unwrap();
-    let rows = table
-        .lines()
-        .skip_while(|line| !line.starts_with("|---"))
-        .skip(1)
-        .take_while(|line| line.starts_with('|'));
-    let mut count = 0;
-    for row in rows {
-        let tests = row.trim_end_matches([' ', '|']).rsplit_once('|').unwrap().1;
-        for name in tests.split('`').skip(1).step_by(2) {
-            let declaration = format!("fn {name}(");
-            assert!(code.contains(&declaration), "{name} is no test: {row}");
-            count += 1;
-        }
-    }
-    assert!(count >= 10, "{count} tests");
 }

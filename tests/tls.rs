@@ -348,7 +348,7 @@ fn a_flood_of_handshakes_is_survived() {
 }
 
 #[test]
-fn an_idle_tls_stream_costs_what_the_readme_says() {
+fn an_idle_tls_stream_costs_what_the_operators_page_says() {
     const STREAMS: u64 = 400;
     const BYTES_MAX: u64 = 12 * 1024;
     let pair = Pair::start("", &["--shards", "1", "--heartbeat", "1s"]);

@@ -191,14 +191,14 @@ fn names_told() -> BTreeSet<String> {
 #[test]
 fn every_metric_that_the_operators_files_speak_of_exists() {
     let told = names_told();
-    let readme = include_str!("../../README.md");
-    let (_, observing) = readme.split_once("\n## Watching it\n").unwrap();
-    let (observing, _) = observing.split_once("\n## ").unwrap();
+    let page = include_str!("../packaging/OPERATING.md");
+    let (_, watching) = page.split_once("\n## Watching\n").unwrap();
+    let (watching, _) = watching.split_once("\n## ").unwrap();
     for (file, text) in [
         ("page.html", page::PAGE),
         ("grafana.json", include_str!("../packaging/grafana.json")),
         ("alerts.yml", include_str!("../packaging/alerts.yml")),
-        ("README.md", observing),
+        ("OPERATING.md", watching),
     ] {
         let names = names_in(text);
         assert!(names.len() > 10, "{file}: {names:?}");
@@ -212,15 +212,15 @@ fn every_metric_that_the_operators_files_speak_of_exists() {
 
 /// What is not shown anywhere is not watched by anybody.
 #[test]
-fn every_family_is_on_the_dashboard_and_in_the_readme() {
+fn every_family_is_on_the_dashboard_and_on_the_operators_page() {
     let dashboard = names_in(include_str!("../packaging/grafana.json"));
-    let readme = names_in(include_str!("../../README.md"));
+    let page = names_in(include_str!("../packaging/OPERATING.md"));
     for family in complete().gather() {
         let name = family.name();
         let bucket = format!("{name}_bucket");
         let is_shown = dashboard.contains(name) || dashboard.contains(&*bucket);
         assert!(is_shown || NOT_ON_THE_DASHBOARD.contains(&name), "{name}");
-        assert!(readme.contains(name), "{name} is not in the README");
+        assert!(page.contains(name), "{name} is not on the page");
     }
 }
 

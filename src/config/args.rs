@@ -1,5 +1,5 @@
 //! The command line as `clap` sees it: the one definition that parsing, `--help` and the
-//! README's table are made from.
+//! table of settings on the operator's page are made from.
 //!
 //! Values are parsed into their types here; what depends on more than one of them, on a file or on
 //! the machine is settled in the parent module. Never reads a secret: a secret has no flag.
@@ -31,11 +31,11 @@ one history through a KV namespace.";
 
 pub(super) const AFTER_HELP: &str = "\
 Only in the environment, because a flag's value shows in the list of processes:
-  WEBHOOK_SECRET         What a sender has to put into X-Webhook-Secret (or use --secret-file)
-  CLOUDFLARE_ACCOUNT_ID  With the next two: share the history through Cloudflare KV
+  WEBHOOK_SECRET         The secret that webhooks must carry in X-Webhook-Secret (or use --secret-file)
+  CLOUDFLARE_ACCOUNT_ID  Cloudflare account; with the next two, the history is shared through KV
   CLOUDFLARE_API_TOKEN   A token that may read and write Workers KV
   WEBHOOK_KV             The id of the KV namespace: 32 hexadecimal digits
-  STATE_DIRECTORY        Where the ring is kept unless --ring says so; systemd sets it
+  STATE_DIRECTORY        Directory of the ring, unless --ring is given; systemd sets it
 
 Every other flag has its variable, shown beside it; where both are given, the flag wins. Lists are
 separated by commas. Durations read 2s, 500ms, 1m30s.
@@ -82,12 +82,12 @@ pub(super) struct Args {
     #[command(subcommand)]
     pub command: Option<Subcommands>,
 
-    /// Where to serve: ADDRESS:PORT or unix:PATH, with +proxy, +tls, +mode=660; may be repeated
+    /// Address to serve: ADDRESS:PORT or unix:PATH, with +proxy, +tls, +mode=660; may be repeated
     ///
-    /// Port 0 picks a free one. [::]:PORT is IPv6 alone; give 0.0.0.0:PORT too for both. Behind the
-    /// address, +proxy expects the PROXY protocol from --trusted-proxy, +tls speaks TLS with
-    /// --tls-cert; +mode=660 sets the permissions of a Unix socket. A Unix socket's file that a
-    /// dead server left behind is replaced, and removed at the end.
+    /// Port 0 picks a free one. [::]:PORT is only IPv6; give 0.0.0.0:PORT too for both. +proxy
+    /// expects the PROXY protocol from --trusted-proxy, +tls serves TLS with --tls-cert, +mode=660
+    /// sets the permissions of a Unix socket. The file of a Unix socket is removed at the end; that
+    /// of a dead server is replaced.
     #[arg(long, env = "HOOKCAST_LISTEN", value_name = "ADDRESS", help_heading = LISTENING)]
     #[arg(value_delimiter = ',', default_value = limits::LISTEN_DEFAULT, value_parser = listen::listen)]
     pub listen: Vec<Listen>,
@@ -99,35 +99,35 @@ pub(super) struct Args {
 
     /// Connections served at once; auto: what the file limit allows, less a reserve
     ///
-    /// One more is answered and told when to come back. The server raises its own soft file limit
-    /// to the hard one; for more connections raise the hard one (LimitNOFILE in systemd).
+    /// Beyond it, a request is answered with the time after which to try again. The server raises its
+    /// soft file limit to the hard one; for more connections raise that (LimitNOFILE in systemd).
     #[arg(long, env = "HOOKCAST_MAX_CONNECTIONS", value_name = "N", help_heading = LISTENING)]
     #[arg(default_value = "auto", value_parser = value::count(1, limits::CONNECTIONS_MAX_LIMIT))]
     pub max_connections: Count,
 
-    /// Connections that one client address may have; one more is told to come back [default: no limit]
+    /// Connections that one client address may have [default: no limit]
     ///
-    /// An IPv6 client counts by its /64 network. Behind --trusted-proxy, the client that the proxy
-    /// names is counted: by the PROXY protocol for its connection, by a header for as long as its
-    /// request or stream lasts.
+    /// IPv6 addresses of one /64 network count as one. Behind --trusted-proxy, the address that the
+    /// proxy gives counts: by the PROXY protocol for the connection, by a header for the time of the
+    /// request or stream.
     #[arg(long, env = "HOOKCAST_MAX_CONNECTIONS_PER_IP", value_name = "N", help_heading = LISTENING)]
     #[arg(value_parser = value::whole(1, limits::CONNECTIONS_PER_ADDRESS_MAX_LIMIT))]
     pub max_connections_per_ip: Option<usize>,
 
-    /// Network of proxies that are believed when they name their client; may be repeated
+    /// Network of proxies from which client addresses are taken; may be repeated
     #[arg(long, env = "HOOKCAST_TRUSTED_PROXY", value_name = "CIDR", help_heading = LISTENING)]
     #[arg(value_delimiter = ',', value_parser = value::network)]
     pub trusted_proxy: Vec<IpNet>,
 
-    /// Header in which trusted proxies name their client, such as CF-Connecting-IP or Forwarded
+    /// Header in which trusted proxies give the client address, such as CF-Connecting-IP or Forwarded
     ///
-    /// Of a list, the rightmost address that is no trusted proxy is the client. From anybody else
-    /// the header is ignored.
+    /// Of a list, the rightmost address that is no trusted proxy counts. From other peers the header
+    /// is ignored.
     #[arg(long, env = "HOOKCAST_CLIENT_ADDRESS_HEADER", value_name = "NAME")]
     #[arg(help_heading = LISTENING, default_value = "X-Forwarded-For", value_parser = value::header_name)]
     pub client_address_header: HeaderName,
 
-    /// PEM file of the certificate, and its chain, for listeners with +tls; read again on SIGHUP
+    /// PEM file of the certificate and its chain for listeners with +tls; read again on SIGHUP
     #[arg(long, env = "HOOKCAST_TLS_CERT", value_name = "PATH", help_heading = LISTENING)]
     #[arg(requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
@@ -137,28 +137,28 @@ pub(super) struct Args {
     #[arg(requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
 
-    /// PEM file of authorities of which TLS clients must have a certificate (authenticated pulls)
+    /// PEM file of authorities; TLS clients must have a certificate of one (authenticated pulls)
     #[arg(long, env = "HOOKCAST_TLS_CLIENT_CA", value_name = "PATH", help_heading = LISTENING)]
     #[arg(requires = "tls_cert")]
     pub tls_client_ca: Option<PathBuf>,
 
-    /// How long an idle connection is kept between two requests, 1s to 1h
+    /// How long an idle connection stays open between two requests, 1s to 1h
     ///
-    /// Behind a proxy or CDN, set it above the time for which that keeps idle connections, so that
-    /// no request is sent into a connection that is being closed: over 60s behind an AWS load
+    /// Behind a proxy or CDN, set it above the proxy's own idle time. Otherwise the proxy sends a
+    /// request now and then while the connection is being closed. Over 60s behind an AWS load
     /// balancer, over 900s behind Cloudflare.
     #[arg(long, env = "HOOKCAST_KEEP_ALIVE", value_name = "DURATION", help_heading = LISTENING)]
     #[arg(default_value = limits::KEEP_ALIVE_DEFAULT)]
     #[arg(value_parser = value::duration(limits::KEEP_ALIVE_RANGE))]
     pub keep_alive: Duration,
 
-    /// After SIGTERM, the time over which streams are told to reconnect, 0s to 5m
+    /// After SIGTERM, the time over which streams are ended one by one, 0s to 5m
     #[arg(long, env = "HOOKCAST_DRAIN", value_name = "DURATION", help_heading = LISTENING)]
     #[arg(default_value = limits::DRAIN_DEFAULT)]
     #[arg(value_parser = value::duration(limits::DRAIN_RANGE))]
     pub drain: Duration,
 
-    /// File of the last 100 messages, made if missing; kept in $STATE_DIRECTORY unless given
+    /// File of the last 100 messages, created if missing; in $STATE_DIRECTORY by default
     ///
     /// The default name is taken relative to $STATE_DIRECTORY where that is set, else to the
     /// working directory. One process at a time may use a ring.
@@ -166,19 +166,18 @@ pub(super) struct Args {
     #[arg(default_value = super::RING_FILE_DEFAULT)]
     pub ring: PathBuf,
 
-    /// What an acknowledged message outlives: the process, or a power failure too
+    /// What an acknowledged message survives: the end of the process, or also a power failure
     ///
-    /// With disk, a message is neither acknowledged nor shown before it is on disk; all that come
-    /// while the disk is busy are one write. The ring file takes about twice the space.
+    /// With disk, a message is neither acknowledged nor shown before it is on disk. Messages that
+    /// arrive while the disk is busy share one write. The ring file takes about twice the space.
     #[arg(long, env = "HOOKCAST_DURABILITY", value_name = "LEVEL", help_heading = MESSAGES)]
-    #[arg(value_enum, default_value = "process")]
+    #[arg(value_enum, ignore_case = true, default_value = "process")]
     pub durability: Durability,
 
-    /// Longest body of a webhook in bytes, 1024 to 16777216
+    /// Largest body of a webhook in bytes, 1024 to 16777216
     ///
-    /// An event's data is one line, about as long as the body. A client that reads lines into a
-    /// fixed buffer cannot take the longest: Go's bufio.Scanner has 64 KiB unless Buffer says more.
-    /// With 60000 every line is shorter than that.
+    /// An event's data is one line, about as long as the body. That can exceed a client's fixed
+    /// buffer: Go's bufio.Scanner has 64 KiB by default. With 60000 every line is shorter.
     #[arg(long, env = "HOOKCAST_MAX_BODY_BYTES", value_name = "BYTES", help_heading = MESSAGES)]
     #[arg(default_value_t = limits::BODY_BYTES_MAX_DEFAULT)]
     #[arg(value_parser = value::whole(limits::BODY_BYTES_MAX_LEAST, limits::BODY_BYTES_MAX_LIMIT))]
@@ -190,20 +189,20 @@ pub(super) struct Args {
     #[arg(value_parser = value::duration(limits::HEARTBEAT_INTERVAL_RANGE))]
     pub heartbeat: Duration,
 
-    /// Let a CDN give one stream to many clients; each lives this long at most, 5s to 10m [default: off]
+    /// Let a CDN share one stream among many clients; longest life of a stream, 5s to 10m [default: off]
     ///
     /// Streams without sessionId and secret become cacheable for a little less than their life, show
-    /// only what is for everyone, and always begin with the whole history. A CDN that collapses
-    /// requests then opens one stream for all its clients. See the README before turning it on.
+    /// only untargeted messages, and always begin with the whole history. A CDN that collapses
+    /// requests then opens one stream for all its clients. See the page on proxies and CDNs first.
     #[arg(long, env = "HOOKCAST_CDN_FANOUT", value_name = "LIFE", help_heading = MESSAGES)]
     #[arg(value_parser = value::duration(limits::FANOUT_LIFE_RANGE))]
     pub cdn_fanout: Option<Duration>,
 
     /// Origin whose pages may read answers, such as https://app.example; may be repeated, * is all
     ///
-    /// Other pages are refused by the browser, which does send a simple POST from any page and keeps
-    /// only its answer back: what keeps webhooks out is a secret. Pages of an origin that is named
-    /// may send credentials, such as the cookie of a proxy's log-in; with * the browser refuses that.
+    /// A browser hides answers from pages of other origins, but it sends a simple POST from any page:
+    /// only a secret keeps webhooks out. Pages of a named origin may send credentials, such as the
+    /// cookie of a proxy's log-in; with * the browser refuses that.
     #[arg(long, env = "HOOKCAST_ALLOW_ORIGIN", value_name = "ORIGIN", help_heading = ACCESS)]
     #[arg(value_delimiter = ',', default_value = "*", value_parser = value::origin)]
     pub allow_origin: Vec<Origin>,
@@ -246,15 +245,19 @@ pub(super) struct Args {
 
     /// How log lines are written to standard error
     #[arg(long, env = "HOOKCAST_LOG_FORMAT", value_name = "FORMAT", help_heading = LOGS)]
-    #[arg(global = true, value_enum, default_value = "text")]
+    #[arg(global = true, value_enum, ignore_case = true, default_value = "text")]
     pub log_format: LogFormat,
 
     /// The least important lines to log
     #[arg(long, env = "HOOKCAST_LOG_LEVEL", value_name = "LEVEL", help_heading = LOGS)]
-    #[arg(global = true, value_enum, default_value = "info")]
+    #[arg(global = true, value_enum, ignore_case = true, default_value = "info")]
     pub log_level: LogLevel,
 
-    /// Check the configuration, print what it comes to, and exit: 0 if it is valid, else 2
+    /// Try all that a start needs, print the configuration, and exit: 0 if it would start, else 2
+    ///
+    /// Listens on each address for a moment, and tries the certificates and the place of the ring.
+    /// Nothing is changed, and Cloudflare is not called (kv-check does that). Beside a running
+    /// server with the same ring, addresses in use are taken to be that server's.
     #[arg(long)]
     pub check_config: bool,
 }
@@ -267,11 +270,11 @@ pub(super) enum Subcommands {
 
     /// Examine a public address: what proxies and CDNs on the way do to posts and streams
     ///
-    /// Opens streams and posts four messages through the address, to a session of its own whose name
-    /// nobody knows: only streams that see everything show them, and they take places in the
-    /// history. Says in words what is wrong and which setting mends it. Needs the secret of the
-    /// webhooks, if there is one, in WEBHOOK_SECRET or --secret-file, and sends it to this address alone:
-    /// by https, or to this machine. Exits with 0 if all is well.
+    /// Opens streams and posts four messages through the address, to a random session: only streams
+    /// that see everything show them, and they take places in the history. Prints what is wrong and
+    /// which setting mends it. Needs the secret of the webhooks, if there is one, in WEBHOOK_SECRET or
+    /// --secret-file, and sends it only to this address: by https, or to this machine. Exits with 0 if
+    /// all is well.
     Doctor(DoctorArgs),
 
     /// Ask a running server whether it serves: exits with 0 if it does, else with 1
@@ -315,7 +318,7 @@ pub(super) struct DoctorArgs {
     #[arg(long, value_name = "PATH")]
     pub ca_file: Option<PathBuf>,
 
-    /// Send the secret by plain http:// to another machine, where everyone on the way can read it
+    /// Send the secret by plain http:// to another machine; everyone on the way can read it
     #[arg(long)]
     pub send_secret_unencrypted: bool,
 }

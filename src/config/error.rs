@@ -6,8 +6,8 @@ use std::fmt;
 use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::Environment;
 use super::args::Args;
+use super::{Environment, hints};
 use crate::foreign_text::{Secrets, escape, quote};
 
 /// Why there is no configuration: one line that names the flag or variable; never a secret.
@@ -39,6 +39,12 @@ pub(super) fn one_line(
         return not_utf8(arguments, environment);
     }
     let variable = variable_at_fault(&error, arguments);
+    let hint = hint(&error);
+    if hint.is_some() {
+        // It is the better one.
+        error.remove(ContextKind::SuggestedArg);
+        error.remove(ContextKind::SuggestedSubcommand);
+    }
     // The paragraphs are the message, hints, the usage, and where to find help.
     hide_values(&mut error, &environment.secrets());
     let text = error.render().to_string();
@@ -48,11 +54,28 @@ pub(super) fn one_line(
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
         .filter(|line| !line.is_empty())
         .collect();
-    let line = lines.join("; ");
+    // A line that ends with a colon introduces the next.
+    let mut line = lines.join("; ").replace(":; ", ": ");
+    if let Some(hint) = hint {
+        line = format!("{line}; {hint} (see --help)");
+    }
     let line = line.strip_prefix("error: ").unwrap_or(&line);
     match variable {
         Some(variable) => ConfigError::new(format!("{variable}: {line}")),
         None => ConfigError::new(line),
+    }
+}
+
+/// What was probably meant by an argument that is not known.
+fn hint(error: &clap::Error) -> Option<String> {
+    let kind = match error.kind() {
+        ErrorKind::UnknownArgument => ContextKind::InvalidArg,
+        ErrorKind::InvalidSubcommand => ContextKind::InvalidSubcommand,
+        _ => return None,
+    };
+    match error.get(kind) {
+        Some(ContextValue::String(argument)) => hints::of_argument(argument),
+        _ => None,
     }
 }
 
@@ -119,15 +142,10 @@ fn not_utf8(arguments: &[OsString], environment: &Environment) -> ConfigError {
         let shown = quote(&argument.to_string_lossy(), &environment.secrets());
         return ConfigError::new(format!("argument {shown} is not UTF-8"));
     }
-    let variable = Args::command()
-        .get_arguments()
-        .filter_map(|argument| argument.get_env().map(OsString::from))
-        .find(|name| {
-            environment
-                .0
-                .get(name)
-                .is_some_and(|value| value.to_str().is_none())
-        });
+    let variable = hints::variables().find(|name| {
+        let value = environment.0.get(name);
+        value.is_some_and(|value| value.to_str().is_none())
+    });
     match variable {
         Some(name) => ConfigError::new(format!("{} is not UTF-8", name.display())),
         None => ConfigError::new("an argument is not UTF-8"),

@@ -1,4 +1,4 @@
-//! The README's configuration table, made from the definition of the flags.
+//! The table of settings on the operator's page, made from the definition of the flags.
 
 use std::fmt::Write;
 
@@ -11,11 +11,11 @@ use super::kv::{ACCOUNT_VARIABLE, NAMESPACE_VARIABLE, TOKEN_VARIABLE};
 pub(super) const VARIABLES_ALONE: [(&str, &str); 5] = [
     (
         "WEBHOOK_SECRET",
-        "What a sender has to put into `X-Webhook-Secret`; or use `--secret-file`",
+        "The secret that webhooks must carry in `X-Webhook-Secret`; or use `--secret-file`",
     ),
     (
         ACCOUNT_VARIABLE,
-        "With the next two: share the history through Cloudflare KV",
+        "Cloudflare account; with the next two, the history is shared through KV",
     ),
     (TOKEN_VARIABLE, "A token that may read and write Workers KV"),
     (
@@ -24,7 +24,7 @@ pub(super) const VARIABLES_ALONE: [(&str, &str); 5] = [
     ),
     (
         "STATE_DIRECTORY",
-        "Where the ring is kept unless `--ring` says so; systemd sets it",
+        "Directory of the ring, unless `--ring` is given; systemd sets it",
     ),
 ];
 

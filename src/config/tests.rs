@@ -81,7 +81,7 @@ fn addresses_add_up_and_are_bounded() {
     assert_eq!(listen.len(), 3);
     let many = vec!["127.0.0.1:0"; 17].join(",");
     assert!(error(&["--listen", &many], &[]).contains("at most 16"));
-    assert!(error(&["--admin", "127.0.0.1:3000"], &[]).contains("--admin and --listen"));
+    assert!(error(&["--admin", "127.0.0.1:3000"], &[]).contains("cannot share a port"));
     config(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"], &[]);
 }
 
@@ -184,8 +184,8 @@ fn ranges_are_those_that_help_states() {
         ("--kv-poll", &["1s", "1h"], &["0s", "61m"]),
         ("--kv-write-interval", &["1s", "1h"], &["999ms", "61m"]),
         ("--kv-timeout", &["100ms", "2m"], &["99ms", "121s"]),
-        ("--log-level", &["error", "trace"], &["off", "WARN", ""]),
-        ("--log-format", &["text", "json"], &["xml"]),
+        ("--log-level", &["error", "trace", "WARN"], &["off", ""]),
+        ("--log-format", &["text", "json", "JSON"], &["xml"]),
         (
             "--listen",
             &["0.0.0.0:0", "unix:/a+mode=600"],

@@ -19,12 +19,12 @@ pub(super) enum Count {
     Exactly(usize),
 }
 
-/// What an acknowledged message outlives.
+/// What an acknowledged message survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Durability {
-    /// The process, however it ends
+    /// The end of the process, also by kill -9
     Process,
-    /// The machine: every message is on disk before anybody is told of it
+    /// Also a power failure: a message is on disk before it is acknowledged or sent
     Disk,
 }
 
@@ -79,6 +79,9 @@ impl Endpoint {
     }
 }
 
+/// The port of an example where none was typed.
+const PORT_EXAMPLE: u16 = 3000;
+
 /// Reads `ADDRESS:PORT`.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     let text = text.trim();
@@ -88,7 +91,13 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
         } else {
             ""
         };
-        format!("must be an IP address and a port, such as 127.0.0.1:3000 or [::1]:3000{hint}")
+        // What was typed is often the port alone.
+        let typed = text
+            .rsplit(':')
+            .next()
+            .and_then(|port| port.parse::<u16>().ok());
+        let port = typed.unwrap_or(PORT_EXAMPLE);
+        format!("must be an IP address and a port, such as 127.0.0.1:{port} or [::1]:{port}{hint}")
     })
 }
 

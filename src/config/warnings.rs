@@ -6,12 +6,11 @@
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 
+use clap::ArgMatches;
 use clap::parser::ValueSource;
-use clap::{ArgMatches, CommandFactory};
 
-use super::args::Args;
 use super::kv::{ACCOUNT_VARIABLE, NAMESPACE_VARIABLE, TOKEN_VARIABLE};
-use super::{Config, Environment, Listen, Secret, files_reserved};
+use super::{Config, Environment, Listen, Secret, files_reserved, hints};
 
 /// Addresses that can be reached from other machines, without what should guard them.
 pub(super) fn of_addresses(
@@ -62,7 +61,12 @@ pub(super) fn of(config: &Config, matches: &ArgMatches, environment: &Environmen
         }));
     }
     warnings.extend(unknown_variables(environment).map(|name| {
-        format!("{name} is no setting of hookcast and has no effect; see --help for those that are")
+        let advice = match hints::of_variable(name) {
+            Some(meant) => format!("did you mean {meant}?"),
+            None => "see --help for those that are".to_owned(),
+        };
+        let name = name.escape_debug();
+        format!("{name} is no setting of hookcast and has no effect; {advice}")
     }));
     warnings
 }
@@ -82,19 +86,21 @@ fn kv_flags_given(matches: &ArgMatches) -> impl Iterator<Item = String> {
         .map(|id| format!("--{}", id.replace('_', "-")))
 }
 
-/// Variables that look like settings and are none: spelling mistakes, mostly. Those that
-/// Kubernetes makes for a service called hookcast are left out.
-fn unknown_variables(environment: &Environment) -> impl Iterator<Item = String> {
-    let known: Vec<OsString> = Args::command()
-        .get_arguments()
-        .filter_map(|argument| argument.get_env().map(OsStr::to_owned))
-        .collect();
+/// Variables that look like settings and are none. Those that Kubernetes makes for a service called
+/// hookcast are left out: `HOOKCAST_SERVICE_HOST`, `HOOKCAST_PORT=tcp://…`, `HOOKCAST_PORT_80_TCP`.
+fn unknown_variables(environment: &Environment) -> impl Iterator<Item = &str> {
+    let known: Vec<OsString> = hints::variables().collect();
+    let is_of_kubernetes = |name: &str, value: &OsStr| {
+        name.starts_with("HOOKCAST_SERVICE_")
+            || name.starts_with("HOOKCAST_PORT_")
+            || name == "HOOKCAST_PORT" && value.to_string_lossy().contains("://")
+    };
     environment
         .0
-        .keys()
-        .filter(move |name| !known.contains(name))
-        .filter_map(|name| name.to_str())
-        .filter(|name| name.starts_with("HOOKCAST_"))
-        .filter(|name| !name.starts_with("HOOKCAST_SERVICE_") && !name.starts_with("HOOKCAST_PORT"))
-        .map(|name| name.escape_debug().to_string())
+        .iter()
+        .filter(move |(name, _)| !known.contains(name))
+        .filter_map(|(name, value)| Some((name.to_str()?, value)))
+        .filter(|(name, _)| name.starts_with("HOOKCAST_"))
+        .filter(move |(name, value)| !is_of_kubernetes(name, value))
+        .map(|(name, _)| name)
 }

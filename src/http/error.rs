@@ -250,8 +250,10 @@ impl Allow {
 /// connection can go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorAnswer {
-    /// The secret is missing or wrong.
-    Unauthorized,
+    /// A secret is needed, and none was sent.
+    SecretMissing,
+    /// The secret that was sent is not the configured one.
+    SecretWrong,
     /// No resource has this path.
     NotFound,
     /// The resource has other methods.
@@ -297,7 +299,7 @@ impl ErrorAnswer {
     /// The status to answer with.
     pub const fn status(self) -> Status {
         match self {
-            ErrorAnswer::Unauthorized => Status::Unauthorized,
+            ErrorAnswer::SecretMissing | ErrorAnswer::SecretWrong => Status::Unauthorized,
             ErrorAnswer::NotFound => Status::NotFound,
             ErrorAnswer::MethodNotAllowed(_) => Status::MethodNotAllowed,
             ErrorAnswer::ContentEncoding => Status::UnsupportedMediaType,
@@ -322,7 +324,7 @@ impl ErrorAnswer {
     /// What is wrong, for the `error` member of the answer.
     pub const fn reason(self) -> &'static str {
         match self {
-            ErrorAnswer::Unauthorized => "Unauthorized",
+            ErrorAnswer::SecretMissing | ErrorAnswer::SecretWrong => "Unauthorized",
             ErrorAnswer::NotFound => "Not found",
             ErrorAnswer::MethodNotAllowed(_) => "Method not allowed",
             ErrorAnswer::ContentEncoding => "Content-Encoding is not supported: send plain JSON",
@@ -343,6 +345,18 @@ impl ErrorAnswer {
             }
             ErrorAnswer::Internal => "Internal server error",
             ErrorAnswer::Unavailable { .. } => "Service unavailable",
+        }
+    }
+}
+
+impl ErrorAnswer {
+    /// What to mend, for the `detail` member of the answer, where the reason alone leaves it open.
+    /// Says nothing of the secret itself.
+    pub const fn detail(self) -> Option<&'static str> {
+        match self {
+            ErrorAnswer::SecretMissing => Some("the header X-Webhook-Secret is missing"),
+            ErrorAnswer::SecretWrong => Some("the header X-Webhook-Secret is wrong"),
+            _ => None,
         }
     }
 }

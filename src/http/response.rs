@@ -157,7 +157,9 @@ impl Responder {
         let mut digits = itoa::Buffer::new();
         let fields: &[&str] = match error {
             // A 401 must name a scheme (RFC 9110 section 15.5.2); this one makes no browser ask.
-            ErrorAnswer::Unauthorized => &["WWW-Authenticate: X-Webhook-Secret\r\n"],
+            ErrorAnswer::SecretMissing | ErrorAnswer::SecretWrong => {
+                &["WWW-Authenticate: X-Webhook-Secret\r\n"]
+            }
             ErrorAnswer::MethodNotAllowed(allow) => &["Allow: ", allow.as_str(), "\r\n"],
             ErrorAnswer::Unavailable { retry_after_s } => &[
                 "Retry-After: ",
@@ -169,13 +171,12 @@ impl Responder {
             ErrorAnswer::ContentEncoding => &["Accept-Encoding: identity\r\n"],
             _ => &[],
         };
-        self.json(
-            to,
-            error.status(),
-            fields,
-            &["{\"error\":\"", error.reason(), "\"}"],
-            out,
-        );
+        let reason = error.reason();
+        let body: &[&str] = match error.detail() {
+            Some(detail) => &["{\"error\":\"", reason, "\",\"detail\":\"", detail, "\"}"],
+            None => &["{\"error\":\"", reason, "\"}"],
+        };
+        self.json(to, error.status(), fields, body, out);
     }
 
     /// The last answer of a connection. `head` is the head of the refused request, if it was sound.

@@ -144,16 +144,17 @@ fn admit(
         (WEBHOOK_PATH, Method::Get | Method::Head) => Ok(Action::Status),
         (WEBHOOK_PATH, Method::Post) => match access.standing(request.secret) {
             Standing::Open | Standing::Right => check_webhook(request),
-            Standing::Wrong | Standing::Missing => Err(ErrorAnswer::Unauthorized),
+            Standing::Wrong => Err(ErrorAnswer::SecretWrong),
+            Standing::Missing => Err(ErrorAnswer::SecretMissing),
         },
         (WEBHOOK_PATH, Method::Other) => Err(ErrorAnswer::MethodNotAllowed(Allow::READ_WRITE)),
 
         (STREAM_PATH, Method::Get | Method::Head) => match access.standing(request.secret) {
-            Standing::Wrong => Err(ErrorAnswer::Unauthorized),
+            Standing::Wrong => Err(ErrorAnswer::SecretWrong),
             standing => Ok(Action::Subscribe(standing)),
         },
         (MESSAGES_PATH, Method::Get | Method::Head) => match access.standing(request.secret) {
-            Standing::Wrong => Err(ErrorAnswer::Unauthorized),
+            Standing::Wrong => Err(ErrorAnswer::SecretWrong),
             standing => Ok(Action::ReadHistory(standing)),
         },
         (path, _) if path != STREAM_PATH && path != MESSAGES_PATH && !is_asset(path) => {

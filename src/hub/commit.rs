@@ -60,6 +60,8 @@ pub(super) struct CommitQueue {
     /// The seq behind the newest message that was committed.
     pub(super) next_seq: u64,
     is_closing: bool,
+    /// After a close that fails, commits go on.
+    keeps_ring_on_failure: bool,
     /// How the close of the ring went, once it has.
     pub(super) closed: Option<io::Result<()>>,
 }
@@ -84,6 +86,18 @@ impl CommitQueue {
     /// Takes nothing more; what is there is committed, then the ring is closed.
     pub(super) fn begin_closing(&mut self) {
         self.is_closing = true;
+    }
+
+    /// The same for a ring that is given away: if its close fails, it stays here.
+    pub(super) fn begin_release(&mut self) {
+        self.is_closing = true;
+        self.keeps_ring_on_failure = true;
+    }
+
+    /// Goes on with commits: the ring was not closed, or is not to be given away.
+    pub(super) fn reopen(&mut self) {
+        self.is_closing = false;
+        self.keeps_ring_on_failure = false;
     }
 
     pub(super) fn is_closing(&self) -> bool {
@@ -149,13 +163,20 @@ impl Committer {
         }
     }
 
-    /// Commits until the hub is closed, then closes the ring and tells the hub how that went.
+    /// Commits until the hub is closed or gives the ring away, then closes the ring, unlocks it, and
+    /// tells the hub how that went.
     pub fn run(mut self, hub: &Hub, metrics: &Metrics, clock: Clock) {
-        while hub.await_queued() {
-            self.commit(hub, metrics, || clock.now());
+        loop {
+            while hub.await_queued() {
+                self.commit(hub, metrics, || clock.now());
+            }
+            let closed = self.close(hub);
+            if let Some(closed) = hub.settle_close(closed) {
+                // Unlocked before the report: then another process may open it.
+                drop(self);
+                return hub.report_closed(closed);
+            }
         }
-        let closed = self.close(hub);
-        hub.report_closed(closed);
     }
 
     /// Makes one commit of what is queued. False if nothing was, or a shard's inbox is full.
@@ -265,6 +286,29 @@ impl Committer {
 }
 
 impl Hub {
+    /// Returns how the close went if the committer is to end. It goes on where the ring was to be
+    /// given away and that failed or took too long, or where messages came meanwhile.
+    pub(super) fn settle_close(&self, closed: io::Result<()>) -> Option<io::Result<()>> {
+        let mut state = self.lock();
+        let queue = state.queue()?;
+        if queue.keeps_ring_on_failure && closed.is_err() {
+            queue.reopen();
+            queue.closed = Some(closed);
+            drop(state);
+            self.closed.notify_all();
+            return None;
+        }
+        (queue.is_closing && !queue.has_queued()).then_some(closed)
+    }
+
+    /// Tells who closes the hub how it went.
+    fn report_closed(&self, closed: io::Result<()>) {
+        if let Some(queue) = self.lock().queue() {
+            queue.closed = Some(closed);
+        }
+        self.closed.notify_all();
+    }
+
     /// Takes what the next commit is of; `None` if nothing waits, or a shard has no room for it.
     fn take_queued(&self, messages_max: usize) -> Option<Vec<Queued>> {
         let mut state = self.lock();

@@ -67,7 +67,7 @@ mod thread;
 pub use self::check::kv_check;
 pub use self::cloudflare::ClientError;
 pub use self::stats::MirrorStats;
-pub use self::thread::{MirrorHandle, SpawnError, Stopped, spawn};
+pub use self::thread::{MirrorHandle, SpawnError, Stopped, check_client, spawn};
 
 /// The key that holds the history.
 pub const KEY: &str = "webhook:messages";

@@ -70,6 +70,12 @@ impl fmt::Display for SpawnError {
 
 impl std::error::Error for SpawnError {}
 
+/// Makes the client of a configuration and lets it go: an error is one that [`spawn`] would return.
+/// KV is not called.
+pub fn check_client(config: &KvConfig) -> Result<(), SpawnError> {
+    Client::new(config).map(drop).map_err(SpawnError::Client)
+}
+
 /// Starts the mirror. `published`: a unit for every turn in which messages were published on this
 /// node; one place is enough, and a full channel loses nothing.
 pub fn spawn(

@@ -25,7 +25,7 @@ use crate::limits::{RING_OPEN_ATTEMPTS, RING_ZERO_BYTES};
 const BOOT_ID_PATH: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The suffix of a file that is being made.
-const NEW: &str = ".new";
+pub(super) const NEW: &str = ".new";
 
 /// A path in the file system, and the file there while it is locked.
 pub(super) struct FileMedium {
@@ -230,7 +230,7 @@ impl Medium for FileMedium {
 }
 
 /// Opens and locks what is at a place; `None` if nothing is.
-fn open_locked(place: &Place) -> Result<Option<File>, RingError> {
+pub(super) fn open_locked(place: &Place) -> Result<Option<File>, RingError> {
     let cannot_open = || file_error("open", place.path());
     for _ in 0..RING_OPEN_ATTEMPTS {
         match place.stat("") {
@@ -346,7 +346,7 @@ fn keep_aside(place: &Place) -> Result<Kept, RingError> {
 }
 
 /// Only a regular file can be a ring.
-fn check_kind(place: &Place, suffix: &str, found: &Stat) -> Result<(), RingError> {
+pub(super) fn check_kind(place: &Place, suffix: &str, found: &Stat) -> Result<(), RingError> {
     let kind = match FileType::from_raw_mode(found.st_mode) {
         FileType::RegularFile => return Ok(()),
         FileType::Directory => "directory",
@@ -417,14 +417,19 @@ fn is_at(file: &File, place: &Place, suffix: &str) -> Result<bool, RingError> {
 }
 
 /// Whether files like this one can be mapped shared and written to at all, before space is taken.
-fn check_mappable(file: &File) -> io::Result<()> {
+pub(super) fn check_mappable(file: &File) -> io::Result<()> {
     let len = PAGE_BYTES as u64;
     file.set_len(len)?;
     MappedFile::new(file.try_clone()?, len)?;
     file.set_len(0)
 }
 
-fn allocate_error(place: &Place, file: &File, needed: u64, error: io::Error) -> RingError {
+pub(super) fn allocate_error(
+    place: &Place,
+    file: &File,
+    needed: u64,
+    error: io::Error,
+) -> RingError {
     let path = place.path().to_owned();
     if error.kind() == io::ErrorKind::QuotaExceeded {
         return RingError::NoQuota { path, needed };
@@ -442,7 +447,7 @@ fn allocate_error(place: &Place, file: &File, needed: u64, error: io::Error) -> 
 
 /// Makes an empty file this long, with its space really allocated: a write into a hole of a mapped
 /// file ends the process when the disk is full.
-fn allocate(file: &File, len: u64) -> io::Result<()> {
+pub(super) fn allocate(file: &File, len: u64) -> io::Result<()> {
     loop {
         match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len) {
             Ok(()) => return Ok(()),
@@ -466,7 +471,7 @@ fn write_zeros(file: &File, len: u64) -> io::Result<()> {
 
 /// The kernel's boot id; where it cannot be had, a random one, so that every start without a clean
 /// close counts as one after a reboot.
-fn read_boot_id() -> io::Result<BootId> {
+pub(super) fn read_boot_id() -> io::Result<BootId> {
     let text = std::fs::read_to_string(BOOT_ID_PATH).unwrap_or_default();
     if let Ok(id) = uuid::Uuid::try_parse(text.trim_end()) {
         return Ok(id.into_bytes());

@@ -11,6 +11,7 @@
 //! - `place`: the path: which links are followed, and the names in the directory.
 //! - `file`: the file there: creating, locking, replacing, keeping a damaged one aside.
 //! - `recovery`: what an image, whole or not, still says.
+//! - `rehearsal`: what a start would come to, tried without changing anything.
 //! - `stats`: what it holds, for the metrics.
 //! - [`memory`]: a storage in memory that tears, fails and loses power.
 //!
@@ -22,6 +23,7 @@ mod layout;
 pub mod memory;
 mod place;
 mod recovery;
+mod rehearsal;
 mod stats;
 mod storage;
 
@@ -33,6 +35,7 @@ pub use error::RingError;
 pub use layout::{BootId, Epoch};
 pub use place::Made;
 pub use recovery::{Damage, Found, Recovered, Report};
+pub use rehearsal::rehearse;
 pub use stats::RingStats;
 pub use storage::{Aside, Fill, Image, MappedFile, Medium, Replacement, Standing, Storage};
 
@@ -103,12 +106,7 @@ impl Ring {
         content_bytes_max: usize,
         unsynced_max: usize,
     ) -> Result<(Ring, Recovered), RingError> {
-        let wanted = Geometry::for_payload(content_bytes_max, unsynced_max).ok_or(
-            RingError::SlotsTooLarge {
-                bytes: content_bytes_max,
-                bytes_max: BODY_BYTES_MAX_LIMIT,
-            },
-        )?;
+        let wanted = wanted_geometry(content_bytes_max, unsynced_max)?;
         let boot_id = medium.boot_id();
         let plan = match medium.open()? {
             // An empty file holds nothing to salvage, and nothing to keep aside.
@@ -406,6 +404,13 @@ pub fn is_mounted_alone(path: &Path) -> bool {
 /// of the file.
 pub fn unsynced_wanted(content_bytes_max: usize) -> usize {
     (COMMIT_SLOTS_BYTES_MAX / content_bytes_max.max(1)).clamp(4, COMMIT_MESSAGES_MAX)
+}
+
+fn wanted_geometry(content_bytes_max: usize, unsynced_max: usize) -> Result<Geometry, RingError> {
+    Geometry::for_payload(content_bytes_max, unsynced_max).ok_or(RingError::SlotsTooLarge {
+        bytes: content_bytes_max,
+        bytes_max: BODY_BYTES_MAX_LIMIT,
+    })
 }
 
 fn payload_bytes(message: &Message) -> usize {

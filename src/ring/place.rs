@@ -17,8 +17,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, Stat, StatxAttributes, StatxFlags, fstat, linkat, openat,
-    readlinkat, renameat, statat, statx, unlinkat,
+    Access, AtFlags, CWD, FileType, Mode, OFlags, Stat, StatxAttributes, StatxFlags, accessat,
+    fstat, fstatvfs, linkat, openat, readlinkat, renameat, statat, statx, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::geteuid;
@@ -116,6 +116,25 @@ impl Place {
     /// The same for a file that must not be there yet: made for its owner alone.
     pub fn create(&self, suffix: &str) -> io::Result<File> {
         self.open_with(suffix, OFlags::CREATE | OFlags::EXCL)
+    }
+
+    /// Makes a file without a name in the directory (open(2), `O_TMPFILE`); it goes when it is closed.
+    pub fn create_unnamed(&self) -> io::Result<File> {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        Ok(retry(|| openat(&self.directory, ".", flags, mode))?.into())
+    }
+
+    /// An error unless this process may make names in the directory (faccessat(2)).
+    pub fn check_writable(&self) -> io::Result<()> {
+        let access = Access::WRITE_OK | Access::EXEC_OK;
+        Ok(accessat(&self.directory, ".", access, AtFlags::EACCESS)?)
+    }
+
+    /// What the file system has left for this user, in bytes (statvfs(3)).
+    pub fn bytes_available(&self) -> io::Result<u64> {
+        let file_system = fstatvfs(&self.directory)?;
+        Ok(file_system.f_bavail.saturating_mul(file_system.f_frsize))
     }
 
     fn open_with(&self, suffix: &str, flags: OFlags) -> io::Result<File> {

@@ -48,7 +48,11 @@ impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ServerError::Listen(address, error) => {
-                write!(f, "cannot listen on {address}: {error}")
+                write!(f, "cannot listen on {address}: {error}")?;
+                match listen_advice(error) {
+                    Some(advice) => write!(f, "; {advice}"),
+                    None => Ok(()),
+                }
             }
             ServerError::Passed(error) => f.write_str(error),
             ServerError::Tls(error) => write!(f, "cannot set up TLS: {error}"),
@@ -69,6 +73,22 @@ impl fmt::Display for ServerError {
                 )
             }
         }
+    }
+}
+
+/// What to do about an address that cannot be listened on, where the system's words do not tell.
+fn listen_advice(error: &io::Error) -> Option<&'static str> {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => Some(
+            "another process listens there (ss -ltnp shows which): end it, or choose another address",
+        ),
+        io::ErrorKind::NotFound => Some("the directory of the socket does not exist"),
+        io::ErrorKind::AddrNotAvailable => Some("no interface of this machine has this address"),
+        io::ErrorKind::PermissionDenied => Some(
+            "ports below 1024 need the capability CAP_NET_BIND_SERVICE, files a directory that this \
+             user may write to",
+        ),
+        _ => None,
     }
 }
 

@@ -15,9 +15,9 @@ use socket2::Socket;
 use super::ServerError;
 use crate::config::{Config, Listen, ListenAddress};
 use crate::inherit::{Passed, Sockets, Spoken};
-use crate::shard::accept::{self, Bound, BoundSocket, SocketFile};
-use crate::shard::client::Clients;
-use crate::shard::wire::Layers;
+use crate::net::listener::{self, Bound, BoundSocket, SocketFile};
+use crate::net::peers::Peers;
+use crate::net::socket::Layers;
 use crate::tls::Tls;
 
 /// See the module's description.
@@ -97,7 +97,7 @@ pub(super) fn bind(
     config: &Config,
     passed: Vec<Passed>,
     tls: Option<&Arc<Tls>>,
-    clients: &Arc<Clients>,
+    peers: &Arc<Peers>,
 ) -> Result<(Vec<Bound>, Listening), ServerError> {
     let mut listening = Listening {
         addresses: Vec::new(),
@@ -119,7 +119,7 @@ pub(super) fn bind(
         let layers = Layers {
             proxy: address.proxy,
             tls: tls.filter(|_| address.tls).cloned(),
-            clients: Arc::clone(clients),
+            peers: Arc::clone(peers),
         };
         listeners.push(Bound { socket, layers });
     }
@@ -141,11 +141,11 @@ pub(super) fn bind_admin(
 }
 
 /// Which peers are trusted to name their client: the configured proxies, and those on Unix sockets.
-pub(super) fn clients(config: &Config, passed: &[Passed]) -> Clients {
+pub(super) fn peers(config: &Config, passed: &[Passed]) -> Peers {
     let listen = serving_addresses(config, passed);
     let has_unix = listen.iter().any(|l| l.socket_address().is_none());
     let has_proxies = has_unix || !config.trusted_proxies.is_empty();
-    Clients::new(
+    Peers::new(
         config.trusted_proxies.clone(),
         has_proxies.then(|| config.client_address_header.as_str().to_owned()),
         config.connections_per_address_max,
@@ -158,12 +158,12 @@ impl Listening {
         let mut address = listen.clone();
         let socket = match &listen.address {
             ListenAddress::Tcp(wanted) => {
-                let socket = accept::listen(*wanted).map_err(failed)?;
+                let socket = listener::listen(*wanted).map_err(failed)?;
                 address.address = ListenAddress::Tcp(socket.local_addr().map_err(failed)?);
                 BoundSocket::Tcp(socket)
             }
             ListenAddress::Unix { path, mode } => {
-                let (socket, file) = accept::listen_unix(path, *mode).map_err(failed)?;
+                let (socket, file) = listener::listen_unix(path, *mode).map_err(failed)?;
                 self.files.push(file);
                 BoundSocket::Unix(socket)
             }
@@ -193,7 +193,7 @@ impl Listening {
             proxy: configured.is_some_and(|listen| listen.proxy),
             tls: configured.is_some_and(|listen| listen.tls),
         });
-        let (socket, file) = accept::adopt(passed.socket)?;
+        let (socket, file) = listener::adopt(passed.socket)?;
         self.files.extend(file);
         let listen = Listen {
             address,

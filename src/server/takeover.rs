@@ -7,20 +7,20 @@ use std::io;
 use std::sync::Arc;
 
 use crate::handover::predecessor::{Inherited, Predecessor};
-use crate::shard::client::Clients;
-use crate::shard::reactor::ShardHandle;
-use crate::shard::wire::{Layers, Stream};
+use crate::net::handle::ShardHandle;
+use crate::net::peers::Peers;
+use crate::net::socket::{Layers, Stream};
 
 /// Takes the predecessor's connections as it gives them away.
 pub(super) fn take_connections(
     predecessor: &Predecessor,
     shards: &[ShardHandle],
-    clients: &Arc<Clients>,
+    peers: &Arc<Peers>,
 ) {
     let mut connections: u64 = 0;
     let mut take_all = || {
         while let Some(inherited) = predecessor.next_connection()? {
-            connections += u64::from(take_in(inherited, shards, clients)?);
+            connections += u64::from(take_in(inherited, shards, peers)?);
         }
         io::Result::Ok(())
     };
@@ -32,26 +32,22 @@ pub(super) fn take_connections(
 
 /// Gives a connection to the emptiest shard; false if it may not come in. It has neither TLS nor a
 /// PROXY header, or it would not have left its predecessor.
-fn take_in(
-    inherited: Inherited,
-    shards: &[ShardHandle],
-    clients: &Arc<Clients>,
-) -> io::Result<bool> {
+fn take_in(inherited: Inherited, shards: &[ShardHandle], peers: &Arc<Peers>) -> io::Result<bool> {
     let layers = Layers {
         proxy: false,
         tls: None,
-        clients: Arc::clone(clients),
+        peers: Arc::clone(peers),
     };
     let stream = Stream::from_fd(inherited.connection)?;
     // Its peer may have hung up meanwhile.
-    let wire = stream
+    let socket = stream
         .address()
         .ok()
         .and_then(|peer| layers.wrap(stream, peer).ok());
     let emptiest = shards.iter().min_by_key(|shard| shard.load());
-    let (Some(wire), Some(shard)) = (wire, emptiest) else {
+    let (Some(socket), Some(shard)) = (socket, emptiest) else {
         return Ok(false);
     };
-    shard.inherit(wire, inherited.bytes);
+    shard.inherit(socket, inherited.bytes);
     Ok(true)
 }

@@ -20,7 +20,7 @@ use crate::limits::{
 use crate::metrics::{Counter, Endpoint};
 use crate::shard::Shard;
 use crate::shard::connection::{Answering, Role, State, Then};
-use crate::shard::socket::{Socket, Transfer};
+use crate::shard::transport::{Transfer, Transport};
 use crate::sse::event_id::EventId;
 use crate::sse::frame::{self, Framing};
 use crate::window;
@@ -30,7 +30,7 @@ pub(super) const FULL: ErrorAnswer = ErrorAnswer::Unavailable {
     retry_after_s: RETRY_AFTER_S,
 };
 
-impl<S: Socket> Shard<S> {
+impl<S: Transport> Shard<S> {
     /// Answers a webhook, now that the hub has spoken. Returns the reader when the next request may
     /// follow.
     pub(super) fn answer_webhook(

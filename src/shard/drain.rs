@@ -12,7 +12,7 @@ use crate::limits::{
 use crate::metrics::Counter;
 use crate::shard::connection::State;
 use crate::shard::phases::Phases;
-use crate::shard::socket::Socket;
+use crate::shard::transport::Transport;
 use crate::shard::{Shard, Token};
 
 /// Whether requests are read.
@@ -40,10 +40,20 @@ pub(super) struct Drain {
     pub(super) ends: Phases,
     /// From when on connections without a request are closed; none when they have been.
     pub(super) idle_ends_ms: Option<u64>,
+    /// When all streams should have been told of their end; none when they have been.
+    pub(super) told_ms: Option<u64>,
     pub(super) deadline_ms: u64,
 }
 
 impl Drain {
+    /// Streams that were told late, because the thread did not run, have the same time for their last
+    /// bytes as on time.
+    pub(super) fn note_told(&mut self, now_ms: u64) {
+        if let Some(told_ms) = self.told_ms.take_if(|told_ms| now_ms >= *told_ms) {
+            self.deadline_ms += now_ms - told_ms;
+        }
+    }
+
     /// When there is something to do for it, at the latest.
     pub(super) fn next_ms(&self, slots: usize) -> u64 {
         let ends_ms = self.ends.due_ms(slots).unwrap_or(self.deadline_ms);
@@ -52,7 +62,7 @@ impl Drain {
     }
 }
 
-impl<S: Socket> Shard<S> {
+impl<S: Transport> Shard<S> {
     /// Starts the drain: what is in flight, or comes within a moment, is answered, connections
     /// without a request are closed then, streams are ended one after the other.
     pub fn start_drain(&mut self, now: Now) {
@@ -65,6 +75,7 @@ impl<S: Socket> Shard<S> {
         };
         self.drain = Some(Drain {
             ends: Phases::new(HEARTBEAT_PHASES, 1, spread_ms.max(1), now.mono_ms),
+            told_ms: Some(now.mono_ms + spread_ms),
             idle_ends_ms: Some(now.mono_ms + idle_ms),
             deadline_ms: now.mono_ms + drain_ms.max(DRAIN_LEAST_MS),
         });
@@ -110,7 +121,7 @@ impl<S: Socket> Shard<S> {
     }
 
     /// Goes on after [`Shard::hold`] by giving away every connection that is no stream and
-    /// [`can_leave`](Socket::can_leave), at once or when it has its answer
+    /// [`can_leave`](Transport::can_leave), at once or when it has its answer
     /// ([`Shard::take_departures`]), and ends all others like a drain.
     pub fn depart(&mut self, now: Now) {
         self.intake = Intake::Departing;

@@ -11,10 +11,10 @@ use crate::log::SessionKey;
 use crate::shard::Shard;
 use crate::shard::connection::State;
 use crate::shard::place::{Holder, Place};
-use crate::shard::socket::Socket;
 use crate::shard::sweep::{Candidate, LapKind};
+use crate::shard::transport::Transport;
 
-impl<S: Socket> Shard<S> {
+impl<S: Transport> Shard<S> {
     /// A frame has entered the log: whoever may see it may be behind.
     pub(super) fn note_behind(&mut self, session: Option<SessionKey>) {
         self.sweep.restart(LapKind::Everything);

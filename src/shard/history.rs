@@ -20,7 +20,7 @@ use crate::shard::Shard;
 use crate::shard::connection::{State, Then};
 use crate::shard::pages::Representation;
 use crate::shard::place::{Holder, Place};
-use crate::shard::socket::Socket;
+use crate::shard::transport::Transport;
 use crate::shard::waiting::{HistoryRequest, Since, Waiting};
 
 /// An answer, before its body is encoded.
@@ -38,7 +38,7 @@ struct Answer {
 const PUBLIC: &str = "public, max-age=0, s-maxage=1";
 const PRIVATE: &str = "private, no-store";
 
-impl<S: Socket> Shard<S> {
+impl<S: Transport> Shard<S> {
     /// Answers a request for the history, or lets it wait. Returns the reader when the next request
     /// may follow.
     pub(super) fn read_history(

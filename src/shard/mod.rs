@@ -1,6 +1,6 @@
 //! A shard: connections, their streams, and a live log of its own, driven turn by turn.
 //!
-//! The reactor (`reactor`) owns the kernel's side: it polls, accepts, and calls the methods here
+//! The reactor (`net`) owns the kernel's side: it polls, accepts, and calls the methods here
 //! with what it found and what time it is. Nothing in a [`Shard`] is shared with another thread, has a
 //! clock or knows `mio`, so a bench or a simulation drives it the same way with sockets of its own.
 //!
@@ -24,31 +24,24 @@
 //!   client.
 //! - `connection`, `stream`, `waiting`: the state of each.
 //! - `sweep`, `phases`: who is served next, and when what is due.
-//! - `socket`: what a shard needs of a connection; `wire`, `tls`, `client`: what the reactor
-//!   gives it; `watch`: in which order the kernel tells of it.
+//! - `transport`: what a shard needs of a connection's socket; `client`: how a client is named.
 
-pub mod accept;
 mod answers;
 pub mod client;
 mod connection;
-pub mod doorbell;
 mod drain;
 mod fanout;
 mod history;
 mod pages;
 mod phases;
 mod place;
-pub mod reactor;
 mod requests;
 mod shares;
-mod socket;
 mod stream;
 mod streams;
 mod sweep;
-mod tls;
+mod transport;
 mod waiting;
-mod watch;
-pub mod wire;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -75,8 +68,8 @@ use drain::{Drain, Intake};
 use pages::Encoded;
 use phases::Phases;
 use shares::Shares;
-pub use socket::Socket;
 use sweep::Sweep;
+pub use transport::Transport;
 
 /// What a shard is configured with; the same for all shards.
 #[derive(Clone)]
@@ -203,7 +196,7 @@ pub struct Holdings {
     pub own_bytes: usize,
 }
 
-impl<S: Socket> Shard<S> {
+impl<S: Transport> Shard<S> {
     /// A shard with no connection, and the history in its log. `seed` is for jitter.
     pub fn new(settings: Arc<Settings>, hub: &Hub, seed: u64, now: Now) -> Shard<S> {
         let heartbeat_interval_ms = settings.heartbeat_interval.as_millis() as u64;
@@ -460,6 +453,7 @@ impl<S: Socket> Shard<S> {
             self.check_deadline(slot, now);
         }
         if let Some(drain) = &mut self.drain {
+            drain.note_told(now.mono_ms);
             let is_over = now.mono_ms >= drain.deadline_ms;
             let is_idle_over = drain
                 .idle_ends_ms

@@ -8,8 +8,8 @@
 use crate::http;
 use crate::log::{NO_SLOT, SessionKey, View};
 use crate::shard::Shard;
-use crate::shard::socket::Socket;
 use crate::shard::sweep::{LapIndex, LapKind, Sweep};
+use crate::shard::transport::Transport;
 
 /// What has a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl LapKind {
     }
 }
 
-impl<S: Socket> Shard<S> {
+impl<S: Transport> Shard<S> {
     /// A view as the log knows it; one of a session counts until [`Shard::release_view`].
     pub(super) fn hold_view(&mut self, view: &http::View) -> View {
         match view {

@@ -18,8 +18,8 @@ use crate::limits::{
 use crate::metrics::{Counter, Endpoint};
 use crate::shard::answers::{FULL, text_of};
 use crate::shard::connection::{NO_DEADLINE, Role, State, Then};
-use crate::shard::socket::{Socket, Transfer};
 use crate::shard::streams::Subscriber;
+use crate::shard::transport::{Transfer, Transport};
 use crate::shard::waiting::HistoryRequest;
 use crate::shard::{Intake, Publisher, Shard};
 use crate::window;
@@ -43,7 +43,7 @@ enum Read {
     Over,
 }
 
-impl<S: Socket> Shard<S> {
+impl<S: Transport> Shard<S> {
     /// Reads and answers requests until the socket has no more bytes, an answer has to wait, or
     /// it is somebody else's turn.
     pub(super) fn read_requests(&mut self, slot: usize, now: Now) {

@@ -22,7 +22,7 @@ use crate::metrics::Counter;
 use crate::shard::Shard;
 use crate::shard::client::ClientKey;
 use crate::shard::connection::State;
-use crate::shard::socket::Socket;
+use crate::shard::transport::Transport;
 
 /// See the module's description. B-trees, as they give back the memory of what leaves them.
 pub(super) struct Shares {
@@ -175,7 +175,7 @@ impl Shares {
     }
 }
 
-impl<S: Socket> Shard<S> {
+impl<S: Transport> Shard<S> {
     /// Reports what a connection holds in a state that it has just come to.
     pub(super) fn note_held(&mut self, slot: usize, now: Now) {
         let connection = &self.connections[slot];

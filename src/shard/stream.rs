@@ -9,7 +9,7 @@ use std::io::IoSlice;
 use crate::log::{Cursor, Gather, Lag, LiveLog, View};
 use crate::shard::connection::NO_DEADLINE;
 use crate::shard::place::{Holder, Place};
-use crate::shard::socket::{Socket, Transfer};
+use crate::shard::transport::{Transfer, Transport};
 use crate::sse::frame::{self, Framing};
 
 /// The state of a stream.
@@ -102,7 +102,7 @@ impl Stream {
     /// Counts in `gaps` what it had to tell of.
     pub(super) fn serve(
         &mut self,
-        socket: &mut impl Socket,
+        socket: &mut impl Transport,
         log: &LiveLog,
         gaps: &mut u64,
     ) -> Served {
@@ -240,7 +240,7 @@ impl Stream {
     }
 
     /// Sends the rest of the end.
-    fn finish(&mut self, socket: &mut impl Socket) -> Served {
+    fn finish(&mut self, socket: &mut impl Transport) -> Served {
         let left = self.own.as_deref().map_or(&[][..], OwnBytes::left);
         let offered = left.len();
         let bytes = match Transfer::of(|| socket.write(&[IoSlice::new(left)])) {

@@ -16,8 +16,8 @@ use crate::log::CatchUp;
 use crate::metrics::{Counter, Gauge};
 use crate::shard::connection::{NO_DEADLINE, State};
 use crate::shard::place::Holder;
-use crate::shard::socket::{Socket, Transfer};
 use crate::shard::stream::{Ending, Sent, Served, Stream};
+use crate::shard::transport::{Transfer, Transport};
 use crate::shard::{Readiness, Shard};
 use crate::sse::event_id::{Epoch, EventId};
 use crate::sse::frame::{self, Framing};
@@ -66,7 +66,7 @@ fn shared_s(life_ms: u64) -> u64 {
     (life_ms / 1000).saturating_sub(1)
 }
 
-impl<S: Socket> Shard<S> {
+impl<S: Transport> Shard<S> {
     /// Turns a connection into a stream. Nothing is sent yet: the sweep sends the head, the first
     /// events and the replay in one write.
     pub(super) fn subscribe(&mut self, slot: usize, subscriber: &Subscriber, now: Now) {

@@ -45,7 +45,7 @@ struct Pipe {
 #[derive(Clone, Default)]
 struct Peer(Rc<RefCell<Pipe>>);
 
-impl Socket for Peer {
+impl Transport for Peer {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut pipe = self.0.borrow_mut();
         if pipe.sent.is_empty() && !pipe.has_ended {
@@ -279,8 +279,8 @@ fn a_connection_takes_no_more_than_is_reckoned_with() {
     let queues = 2 * size_of::<u32>() + 2 * size_of::<Token>() + size_of::<u64>();
     let webhook =
         size_of::<Draft>() + size_of::<Publisher>() + size_of::<Result<Receipt, NotStored>>();
-    let slot = size_of::<Connection<wire::Wire>>();
-    let layers = size_of::<wire::Layered>() + PIECE;
+    let slot = size_of::<Connection<crate::net::socket::LayeredSocket>>();
+    let layers = size_of::<crate::net::socket::Layered>() + PIECE;
     let reader = size_of::<RequestReader>() + 2 * PIECE;
     let session = LOG_SESSION_BYTES + 4 * LOG_SESSION_BUCKET_BYTES + LOG_SESSION_OWN_BYTES;
     let each = slot + layers + reader + session + 2 * (queues + webhook);
@@ -687,6 +687,29 @@ fn a_shared_stream_is_cut_off_by_a_drain_and_others_are_not() {
     assert_eq!(shared.take(), "");
     assert!(shared.is_closed());
     assert!(private.take().ends_with("0\r\n\r\n"));
+}
+
+/// A thread that did not run for a while comes back behind the deadline of the drain.
+#[test]
+fn a_drain_that_tells_streams_late_leaves_them_the_time_for_their_last_bytes() {
+    let mut node = Node::new();
+    let (quick, slow) = (Peer::with_room(10_000), Peer::with_room(10_000));
+    let (_, slow_token) = (node.ask(&quick, STREAM), node.ask(&slow, STREAM));
+    slow.take();
+    quick.take();
+    slow.0.borrow_mut().room = 0;
+    node.shard.start_drain(node.now);
+    node.pass(60_000);
+    node.turn(&[]);
+    assert!(quick.take().ends_with("0\r\n\r\n"));
+    assert!(!slow.is_closed(), "it was told just now");
+    slow.make_room(10_000);
+    node.turn(&[(slow_token, WRITABLE)]);
+    assert!(slow.take().ends_with("0\r\n\r\n"));
+    // That is for once: what takes nothing is cut off.
+    node.pass(1000);
+    node.turn(&[]);
+    assert!(slow.is_closed());
 }
 
 /// A proxy sends a request on a connection that it has kept, or has just opened, while the drain

@@ -90,7 +90,7 @@ const CHECKS = {
     return `last after ${ms(last)}`;
   },
 
-  async 'client gone: origin stream freed after'({ proxy, origin }) {
+  async 'client gone: origin stream closed after'({ proxy, origin }) {
     await noStreams(origin);
     const stream = await (await Stream.open(proxy.url)).isConnected();
     assert.equal(await origin.metric('hookcast_streams'), 1);
@@ -110,7 +110,7 @@ const CHECKS = {
     await origin.drain();
     await origin.start(['--heartbeat', '1s']);
     await until('the proxy serves', async () => (await ask(proxy.url)).status === 200);
-    const took = await CHECKS['client gone: origin stream freed after']({ proxy, origin });
+    const took = await CHECKS['client gone: origin stream closed after']({ proxy, origin });
     await origin.drain();
     await origin.start();
     await until('the proxy serves', async () => (await ask(proxy.url)).status === 200);
@@ -152,10 +152,10 @@ const CHECKS = {
     assert.equal(answer.headers['content-type'], 'text/event-stream; charset=utf-8');
     assert.equal(answer.text, '');
     await noStreams(origin);
-    return 'head alone';
+    return 'headers only';
   },
 
-  async 'Last-Event-ID in any case'({ proxy, origin }) {
+  async 'Last-Event-ID in any letter case'({ proxy, origin }) {
     await post(origin.url, 'known');
     const all = JSON.parse((await ask(origin.url, { path: '/api/webhook/messages' })).text);
     await post(origin.url, 'unknown');
@@ -194,7 +194,7 @@ const CHECKS = {
     const headers = { Expect: '100-continue', 'Content-Length': Buffer.byteLength(body) };
     const answer = await ask(proxy.url, { method: 'POST', headers, body });
     assert.equal(answer.status, 200, answer.text);
-    return 'told to go on, whole';
+    return 'gets 100, then whole';
   },
 
   async 'health check (HTTP/1.0)'({ proxy, origin }) {

@@ -1,4 +1,4 @@
-/** The README shows the configurations that are tested, word for word. */
+/** The page shows the configurations that are tested, word for word. */
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -6,10 +6,10 @@ import { test } from 'node:test';
 
 import { fileOf, PROXIES, recommended } from './support/proxies.js';
 
-const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
+const readme = readFileSync(new URL('README.md', import.meta.url), 'utf8');
 
 for (const name of PROXIES) {
-  test(`the README shows ${fileOf(name)}`, () => {
+  test(`README.md shows ${fileOf(name)}`, () => {
     assert.ok(readme.includes(`\n${recommended(fileOf(name)).trim()}\n\`\`\``), fileOf(name));
   });
 }

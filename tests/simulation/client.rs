@@ -702,7 +702,9 @@ fn assert_error(text: &str) {
     }
     let value: serde_json::Value = serde_json::from_str(text).expect("an error is JSON");
     let members = value.as_object().expect("an object");
-    assert!(members.len() == 1 && members["error"].is_string(), "{text}");
+    let names: Vec<&str> = members.keys().map(String::as_str).collect();
+    assert!(names == ["error"] || names == ["detail", "error"], "{text}");
+    assert!(members.values().all(serde_json::Value::is_string), "{text}");
 }
 
 /// The head of an answer.

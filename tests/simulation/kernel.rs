@@ -12,7 +12,7 @@ use std::io::{self, IoSlice};
 use std::rc::Rc;
 
 use fastrand::Rng;
-use hookcast::shard::{Readiness, Socket};
+use hookcast::shard::{Readiness, Transport};
 use memchr::memmem;
 
 /// What all links share.
@@ -388,7 +388,7 @@ impl SimSocket {
     }
 }
 
-impl Socket for SimSocket {
+impl Transport for SimSocket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.call(|link| link.read(buffer))
     }

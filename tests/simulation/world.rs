@@ -7,7 +7,7 @@ use std::rc::Rc;
 use fastrand::Rng;
 use hookcast::clock::Now;
 use hookcast::hub::NotStored;
-use hookcast::limits::{DRAIN_LEAST_MS, HISTORY_MESSAGES};
+use hookcast::limits::{DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT, HISTORY_MESSAGES};
 use hookcast::log::SharedHistory;
 use hookcast::message::{Message, MessageId, SessionId};
 use hookcast::metrics::Counter;
@@ -652,11 +652,15 @@ impl World {
             self.apply(action);
         }
         self.rest(drain_ms);
-        let has_ended = self
-            .node
-            .shards
-            .iter()
-            .all(super::node::ShardNode::has_ended);
+        let has_ended = |world: &World| {
+            let shards = &world.node.shards;
+            shards.iter().all(super::node::ShardNode::has_ended)
+        };
+        if !has_ended(self) {
+            // Streams that were told late have their time for the last bytes from then on.
+            self.rest(drain_ms - drain_ms * DRAIN_SPREAD_PERCENT / 100);
+        }
+        let has_ended = has_ended(self);
         assert!(
             has_ended && self.clients.is_empty(),
             "the drain is over, and not all is"

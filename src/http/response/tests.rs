@@ -90,7 +90,7 @@ fn the_connection_goes_on_or_not() {
 fn errors_carry_what_their_status_asks_for() {
     for (error, status, field) in [
         (
-            ErrorAnswer::Unauthorized,
+            ErrorAnswer::SecretMissing,
             "401 Unauthorized",
             "WWW-Authenticate: X-Webhook-Secret",
         ),
@@ -137,7 +137,11 @@ fn errors_carry_what_their_status_asks_for() {
             "{head}"
         );
         assert!(head.lines().any(|line| line == field), "{head}");
-        assert_eq!(body, format!("{{\"error\":\"{error}\"}}"));
+        let detail = error
+            .detail()
+            .map(|detail| format!(",\"detail\":\"{detail}\""));
+        let expected = format!("{{\"error\":\"{error}\"{}}}", detail.unwrap_or_default());
+        assert_eq!(body, expected);
         assert!(head.contains(&format!("Content-Length: {}", body.len())));
     }
 }
@@ -145,7 +149,8 @@ fn errors_carry_what_their_status_asks_for() {
 #[test]
 fn every_reason_stands_in_json_as_it_is() {
     let errors = [
-        ErrorAnswer::Unauthorized,
+        ErrorAnswer::SecretMissing,
+        ErrorAnswer::SecretWrong,
         ErrorAnswer::NotFound,
         ErrorAnswer::MethodNotAllowed(Allow::READ),
         ErrorAnswer::ContentEncoding,
@@ -169,7 +174,13 @@ fn every_reason_stands_in_json_as_it_is() {
         let text = encoded(|responder, out| responder.error(to_get(), error, out));
         let body = text.split_once("\r\n\r\n").unwrap().1;
         let json: serde_json::Value = serde_json::from_str(body).unwrap();
-        assert_eq!(json, serde_json::json!({ "error": error.reason() }));
+        assert_eq!(json["error"], error.reason());
+        assert_eq!(
+            json.get("detail").and_then(|detail| detail.as_str()),
+            error.detail()
+        );
+        let members = 1 + usize::from(error.detail().is_some());
+        assert_eq!(json.as_object().unwrap().len(), members);
     }
 }
 

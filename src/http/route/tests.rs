@@ -153,7 +153,6 @@ fn publishing_takes_the_secret_before_the_body_is_looked_at() {
         session: SessionId::parse("s").unwrap(),
         content: "hi".into(),
     };
-    let unauthorized = Route::Error(ErrorAnswer::Unauthorized);
 
     assert_eq!(publish(&open(), None, body), Route::Publish(draft.clone()));
     assert_eq!(
@@ -175,8 +174,12 @@ fn publishing_takes_the_secret_before_the_body_is_looked_at() {
         Some(b"s3crets"),
         Some(b"S3CRET"),
     ] {
-        assert_eq!(publish(&guarded(), wrong, body), unauthorized, "{wrong:?}");
-        assert_eq!(publish(&guarded(), wrong, b"{"), unauthorized, "{wrong:?}");
+        let refused = Route::Error(match wrong {
+            None => ErrorAnswer::SecretMissing,
+            Some(_) => ErrorAnswer::SecretWrong,
+        });
+        assert_eq!(publish(&guarded(), wrong, body), refused, "{wrong:?}");
+        assert_eq!(publish(&guarded(), wrong, b"{"), refused, "{wrong:?}");
     }
 }
 
@@ -204,7 +207,7 @@ fn a_webhook_that_is_encoded_or_names_its_session_in_the_query_is_refused_by_its
     }
     let encoded = Some(ErrorAnswer::ContentEncoding);
     assert_eq!(before(WEBHOOK_PATH, true, &open()), encoded);
-    let unauthorized = Some(ErrorAnswer::Unauthorized);
+    let unauthorized = Some(ErrorAnswer::SecretMissing);
     assert_eq!(before(WEBHOOK_PATH, true, &guarded()), unauthorized);
     let get = Request {
         is_encoded: true,
@@ -243,11 +246,11 @@ fn with_a_secret_a_stream_sees_what_it_may() {
     for target in [STREAM_PATH, of_session, "/api/webhook/stream?%"] {
         assert_eq!(
             view(&guarded(), target, Some(b"wrong")),
-            Err(ErrorAnswer::Unauthorized)
+            Err(ErrorAnswer::SecretWrong)
         );
         assert_eq!(
             view(&guarded(), target, Some(b"")),
-            Err(ErrorAnswer::Unauthorized)
+            Err(ErrorAnswer::SecretWrong)
         );
     }
 }
@@ -361,7 +364,7 @@ fn the_history_shows_what_a_stream_shows_and_is_public_without_session_and_secre
 #[test]
 fn a_bad_query_of_the_history_is_refused() {
     for (query, secret, error) in [
-        ("", Some(&b"wrong"[..]), ErrorAnswer::Unauthorized),
+        ("", Some(&b"wrong"[..]), ErrorAnswer::SecretWrong),
         ("limit=0", None, ErrorAnswer::LimitOutOfRange),
         ("limit=101", None, ErrorAnswer::LimitOutOfRange),
         ("limit=", None, ErrorAnswer::LimitOutOfRange),
@@ -420,7 +423,7 @@ fn errors_that_need_no_body_are_known_before_it() {
     assert_eq!(before(Method::Post, WEBHOOK_PATH, &open()), None);
     assert_eq!(
         before(Method::Post, WEBHOOK_PATH, &guarded()),
-        Some(ErrorAnswer::Unauthorized)
+        Some(ErrorAnswer::SecretMissing)
     );
     assert_eq!(
         before(Method::Post, "/x", &open()),

@@ -1,5 +1,5 @@
 /**
- * The proxies, each with the configuration that the README recommends: the file beside this
+ * The proxies, each with the configuration that README.md recommends: the file beside this
  * directory, word for word but for its two ports.
  */
 
@@ -76,7 +76,7 @@ const KINDS = {
   },
 };
 
-/** Those that the README recommends a configuration for. */
+/** Those that README.md recommends a configuration for. */
 export const PROXIES = Object.keys(KINDS).filter((name) => KINDS[name].file);
 
 /** The configuration file of a proxy. */

@@ -14,7 +14,7 @@ use hookcast::http::{Access, AllowOrigin};
 use hookcast::hub::{Batch, Hub, Outlet, Wake};
 use hookcast::ring::Ring;
 use hookcast::ring::memory::MemoryMedium;
-use hookcast::shard::{Holdings, Readiness, Role, Settings, Shard, Socket, Token};
+use hookcast::shard::{Holdings, Readiness, Role, Settings, Shard, Token, Transport};
 use memchr::memmem;
 
 const BODY_BYTES_MAX: usize = 600;
@@ -57,7 +57,7 @@ struct Pipe {
 #[derive(Clone, Default)]
 struct Peer(Rc<RefCell<Pipe>>);
 
-impl Socket for Peer {
+impl Transport for Peer {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut pipe = self.0.borrow_mut();
         if pipe.sent.is_empty() && !pipe.has_ended {

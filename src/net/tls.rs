@@ -1,6 +1,6 @@
 //! TLS between a connection's bytes and HTTP: rustls, driven by the readiness of the socket.
 //!
-//! Used by `wire` for the connections of TLS listeners. What the shard writes is encrypted for this
+//! Used by `socket` for the connections of TLS listeners. What the shard writes is encrypted for this
 //! one connection: the frames in the live log are shared, their ciphertext is not. At most
 //! [`TLS_BUFFER_BYTES`] of it wait for the socket; what does not fit is not taken, as by a socket
 //! that is full. Never blocks, and never looks at the plaintext.
@@ -15,7 +15,7 @@ use crate::limits::{
 };
 
 /// What lies below: ciphertext in and out, nonblocking.
-pub(super) trait Transport: Read + Write {
+pub(super) trait ByteStream: Read + Write {
     /// Ends our side.
     fn shutdown_write(&mut self) -> io::Result<()>;
 }
@@ -43,7 +43,7 @@ impl TlsSession {
     /// Reads what has come, until the buffer is full or the transport has no more.
     pub(super) fn read(
         &mut self,
-        transport: &mut impl Transport,
+        transport: &mut impl ByteStream,
         buffer: &mut [u8],
     ) -> io::Result<usize> {
         let mut count = 0;
@@ -78,7 +78,7 @@ impl TlsSession {
     }
 
     /// Reads once from the transport, and answers what belongs to the protocol.
-    fn take_in(&mut self, transport: &mut impl Transport) -> io::Result<()> {
+    fn take_in(&mut self, transport: &mut impl ByteStream) -> io::Result<()> {
         let was_handshaking = self.connection.is_handshaking();
         let bytes = self.connection.read_tls(transport)?;
         if was_handshaking {
@@ -105,7 +105,7 @@ impl TlsSession {
     /// Takes as much of the extents as the transport and the buffer have room for.
     pub(super) fn write(
         &mut self,
-        transport: &mut impl Transport,
+        transport: &mut impl ByteStream,
         extents: &[IoSlice<'_>],
     ) -> io::Result<usize> {
         let offered: usize = extents.iter().map(|extent| extent.len()).sum();
@@ -135,7 +135,7 @@ impl TlsSession {
     }
 
     /// Sends what waits. `WouldBlock` means that some still does.
-    pub(super) fn flush(&mut self, transport: &mut impl Transport) -> io::Result<()> {
+    pub(super) fn flush(&mut self, transport: &mut impl ByteStream) -> io::Result<()> {
         while self.connection.wants_write() {
             match self.connection.write_tls(transport) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -151,7 +151,7 @@ impl TlsSession {
     }
 
     /// Says that nothing more comes (RFC 8446 section 6.1), and ends our side when that has gone out.
-    pub(super) fn close_write(&mut self, transport: &mut impl Transport) -> io::Result<()> {
+    pub(super) fn close_write(&mut self, transport: &mut impl ByteStream) -> io::Result<()> {
         self.connection.send_close_notify();
         self.is_closing = true;
         match self.flush(transport) {
@@ -162,7 +162,7 @@ impl TlsSession {
 
     /// The last thing that is done: says so to a peer that has not been told, which may be gone. In a
     /// handshake there is nothing yet that could be cut short.
-    pub(super) fn take_leave(&mut self, transport: &mut impl Transport) {
+    pub(super) fn take_leave(&mut self, transport: &mut impl ByteStream) {
         if !self.connection.is_handshaking() {
             self.connection.send_close_notify();
             let _ = self.flush(transport);

@@ -1,16 +1,15 @@
 //! The thread loop of a shard: polls the kernel, accepts, and drives the shard turn by turn.
 //!
-//! `server` makes one per shard with [`Reactor::new`] and lets each run on a thread of its own. Shard
-//! 0 has the listeners and hands each connection to the shard that has the fewest. Of the shard's
-//! modules only this one, `accept`, `doorbell`, `watch` and `wire` know `mio`. No error of one connection ends
-//! the loop.
+//! `server` makes one per shard with [`Reactor::new`] and runs each on a thread of its own. Shard 0
+//! accepts, and hands each connection to the shard that has the fewest. An error of one connection
+//! never ends the loop.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use mio::event::Event;
 
 use crate::clock::{Clock, Now};
@@ -22,118 +21,25 @@ use crate::limits::{
     WORK_SLICE_BEHIND_US, WORK_SLICE_US,
 };
 use crate::metrics::{Counter, Metrics, Timing};
-use crate::shard::accept::{Accepted, Bound, Listener};
-use crate::shard::doorbell::Doorbell;
-use crate::shard::watch::{Ready, Watch};
-use crate::shard::wire::{Unwanted, Wire};
+use crate::net::epoll::{Epoll, Ready};
+use crate::net::handle::{Command, ShardHandle};
+use crate::net::listener::{Accepted, Bound, Listener};
+use crate::net::socket::{LayeredSocket, Unwanted};
+use crate::net::waker::ShardWaker;
 use crate::shard::{Readiness, Role, Shard, Token};
-
-/// What a shard is told by `server` and by shard 0.
-pub enum Errand {
-    /// Take in this connection.
-    Connection(Wire),
-    /// Take in this connection of a predecessor, and these bytes of its current request.
-    Inherited(Wire, Vec<u8>),
-    /// Stop accepting, answer what is in flight, end the streams, return.
-    Drain,
-    /// Read no further request; tell when nothing needs the ring any more.
-    Hold(Sender<()>),
-    /// Go on after a hold: there is no successor after all.
-    Resume,
-    /// Stop accepting, give the connections to the successor, end the streams, return.
-    Depart(Arc<Heir>),
-}
-
-/// A shard as others see it.
-#[derive(Clone)]
-pub struct ShardHandle {
-    errands: Sender<Errand>,
-    doorbell: Arc<Doorbell>,
-    /// Its connections, those on the way to it included.
-    load: Arc<AtomicUsize>,
-    turns: Arc<AtomicU64>,
-}
-
-impl ShardHandle {
-    /// Starts the shard's drain.
-    pub fn drain(&self) {
-        self.tell(Errand::Drain);
-    }
-
-    /// Lets the shard read no further request. A unit comes when nothing of it needs the ring.
-    pub fn hold(&self, held: Sender<()>) {
-        self.tell(Errand::Hold(held));
-    }
-
-    /// Ends a hold.
-    pub fn resume(&self) {
-        self.tell(Errand::Resume);
-    }
-
-    /// Lets the shard give its connections to a successor, and drain.
-    pub fn depart(&self, heir: Arc<Heir>) {
-        self.tell(Errand::Depart(heir));
-    }
-
-    /// Gives it a connection of a predecessor.
-    pub fn inherit(&self, connection: Wire, bytes: Vec<u8>) {
-        self.load.fetch_add(1, Ordering::Relaxed);
-        self.tell(Errand::Inherited(connection, bytes));
-    }
-
-    /// How many turns it has made.
-    pub fn turns(&self) -> u64 {
-        self.turns.load(Ordering::Relaxed)
-    }
-
-    /// Wakes it for a turn, if it sleeps.
-    pub fn nudge(&self) {
-        let _ = self.doorbell.ring();
-    }
-
-    fn tell(&self, errand: Errand) {
-        // A shard that has ended needs nothing; a full channel is emptied within a turn.
-        let _ = self.errands.send(errand);
-        let _ = self.doorbell.ring();
-    }
-
-    /// Its connections.
-    pub fn load(&self) -> usize {
-        self.load.load(Ordering::Relaxed)
-    }
-
-    /// Gives it a connection, or gives that back.
-    fn hand(&self, connection: Wire) -> Result<(), Wire> {
-        // Counted before it is sent: the other side may be done with it before this line's successor.
-        self.load.fetch_add(1, Ordering::Relaxed);
-        match self.errands.try_send(Errand::Connection(connection)) {
-            Ok(()) => {
-                let _ = self.doorbell.ring();
-                Ok(())
-            }
-            Err(TrySendError::Full(errand) | TrySendError::Disconnected(errand)) => {
-                self.load.fetch_sub(1, Ordering::Relaxed);
-                match errand {
-                    Errand::Connection(connection) => Err(connection),
-                    _ => unreachable!("a connection was sent"),
-                }
-            }
-        }
-    }
-}
 
 /// See the module's description.
 pub struct Reactor {
-    watch: Watch,
+    epoll: Epoll,
     /// Regulars who are ready after a slice.
     interim: Ready,
-    doorbell: Arc<Doorbell>,
+    waker: Arc<ShardWaker>,
     batches: Receiver<Arc<Batch>>,
-    errands: Receiver<Errand>,
+    commands: Receiver<Command>,
     load: Arc<AtomicUsize>,
     turns: Arc<AtomicU64>,
     listeners: Vec<Listener>,
-    door: Door,
+    acceptor: Acceptor,
     /// To be told when nothing needs the ring any more.
     held: Option<Sender<()>>,
     /// Who gets the connections.
@@ -142,7 +48,7 @@ pub struct Reactor {
 
 /// Who gets in, and where to. Shard 0's.
 #[derive(Default)]
-struct Door {
+struct Acceptor {
     shards: Vec<ShardHandle>,
     connections_max: usize,
 }
@@ -155,7 +61,7 @@ struct Slice {
 
 impl Slice {
     /// Short while streams wait, and over with the first thing done if they began to just now.
-    fn begin(shard: &Shard<Wire>, clock: Clock) -> Slice {
+    fn begin(shard: &Shard<LayeredSocket>, clock: Clock) -> Slice {
         let now = clock.now();
         let slice_us = match shard.behind_us(now) {
             None => WORK_SLICE_US,
@@ -178,32 +84,32 @@ impl Slice {
 impl Reactor {
     /// A reactor with an empty inbox, what the hub needs of it, and what others do.
     pub fn new() -> io::Result<(Reactor, Outlet, ShardHandle)> {
-        let watch = Watch::new()?;
-        let doorbell = Arc::new(Doorbell::new(watch.waker()?));
+        let epoll = Epoll::new()?;
+        let waker = Arc::new(ShardWaker::new(epoll.waker()?));
         let (batch_sender, batches) = bounded(INBOX_BATCHES_MAX);
-        let (errand_sender, errands) = bounded(ARRIVALS_MAX);
+        let (command_sender, commands) = bounded(ARRIVALS_MAX);
         let load = Arc::new(AtomicUsize::new(0));
         let turns = Arc::new(AtomicU64::new(0));
         let outlet = Outlet {
             batches: batch_sender,
-            wake: Arc::clone(&doorbell) as _,
+            wake: Arc::clone(&waker) as _,
         };
         let handle = ShardHandle {
-            errands: errand_sender,
-            doorbell: Arc::clone(&doorbell),
+            commands: command_sender,
+            waker: Arc::clone(&waker),
             load: Arc::clone(&load),
             turns: Arc::clone(&turns),
         };
         let reactor = Reactor {
-            watch,
+            epoll,
             interim: Ready::with_room(REGULARS_PER_LOOK),
-            doorbell,
+            waker,
             batches,
-            errands,
+            commands,
             load,
             turns,
             listeners: Vec::new(),
-            door: Door::default(),
+            acceptor: Acceptor::default(),
             held: None,
             heir: None,
         };
@@ -218,10 +124,10 @@ impl Reactor {
         connections_max: usize,
     ) -> io::Result<()> {
         for (index, bound) in listeners.into_iter().enumerate() {
-            let listener = Listener::new(bound, self.watch.registry(), mio::Token(index))?;
+            let listener = Listener::new(bound, self.epoll.registry(), mio::Token(index))?;
             self.listeners.push(listener);
         }
-        self.door = Door {
+        self.acceptor = Acceptor {
             shards,
             connections_max,
         };
@@ -231,16 +137,16 @@ impl Reactor {
     /// Runs the shard until it is drained. An error means that the kernel's poll itself failed.
     pub fn run(
         mut self,
-        mut shard: Shard<Wire>,
+        mut shard: Shard<LayeredSocket>,
         hub: &Hub,
         metrics: &Metrics,
         clock: Clock,
     ) -> io::Result<()> {
         let mut regulars = Ready::with_room(REGULARS_PER_TURN);
         let mut newcomers = Ready::with_room(NEWCOMERS_PER_TURN);
-        while !(shard.is_drained() && self.errands.is_empty()) {
+        while !(shard.is_drained() && self.commands.is_empty()) {
             self.wait(&shard, &mut regulars, clock.now())?;
-            self.watch.look_for_newcomers(&mut newcomers)?;
+            self.epoll.look_for_newcomers(&mut newcomers)?;
             self.turn(&mut shard, &regulars, &newcomers, hub, clock);
             shard.tally_mut().flush(metrics);
         }
@@ -251,7 +157,7 @@ impl Reactor {
     /// and in between when that takes long, what the streams wait for.
     fn turn(
         &mut self,
-        shard: &mut Shard<Wire>,
+        shard: &mut Shard<LayeredSocket>,
         regulars: &Ready,
         newcomers: &Ready,
         hub: &Hub,
@@ -276,7 +182,7 @@ impl Reactor {
         self.accept(shard, hub, clock, &mut slice);
         self.resume_unfinished(shard, hub, clock, &mut slice);
         self.answer_histories(shard, hub, clock, &mut slice);
-        self.run_errands(shard, hub, clock, &mut slice);
+        self.run_commands(shard, hub, clock, &mut slice);
         self.serve(shard, hub, clock, slice.now);
         self.tell_held(shard);
         self.give_away(shard);
@@ -284,38 +190,49 @@ impl Reactor {
         self.load.fetch_sub(shard.take_closed(), Ordering::Relaxed);
     }
 
-    fn wait(&mut self, shard: &Shard<Wire>, regulars: &mut Ready, now: Now) -> io::Result<()> {
+    fn wait(
+        &mut self,
+        shard: &Shard<LayeredSocket>,
+        regulars: &mut Ready,
+        now: Now,
+    ) -> io::Result<()> {
         let accept_ms = self.listeners.iter().filter_map(Listener::due_ms).min();
         let accept_ms = accept_ms.map(|due_ms| due_ms.saturating_sub(now.mono_ms));
         let mut idle_ms = [shard.idle_ms(now), accept_ms].into_iter().flatten().min();
         if idle_ms != Some(0) {
-            self.doorbell.announce_sleep();
-            if !self.batches.is_empty() || !self.errands.is_empty() {
+            self.waker.announce_sleep();
+            if !self.batches.is_empty() || !self.commands.is_empty() {
                 idle_ms = Some(0);
             }
         }
         let polled = self
-            .watch
+            .epoll
             .wait(regulars, idle_ms.map(Duration::from_millis));
-        self.doorbell.wake_up();
+        self.waker.wake_up();
         polled
     }
 
     /// Lets somebody who comes again be among the regulars from now on.
-    fn promote(&self, shard: &Shard<Wire>, event: &Event) {
+    fn promote(&self, shard: &Shard<LayeredSocket>, event: &Event) {
         let Some(token) = connection_token(event.token()).filter(|&token| shard.is_regular(token))
         else {
             return;
         };
         if let Some(socket) = shard.socket(token) {
             // Where the kernel refuses, the next time it comes is as good.
-            let _ = self.watch.promote(socket, event.token());
+            let _ = self.epoll.promote(socket, event.token());
         }
     }
 
     /// Hears regulars, and serves the streams, if it is time for that: whatever newcomers want, and
     /// however many, these wait for one slice of it.
-    fn pause(&mut self, shard: &mut Shard<Wire>, hub: &Hub, clock: Clock, slice: &mut Slice) {
+    fn pause(
+        &mut self,
+        shard: &mut Shard<LayeredSocket>,
+        hub: &Hub,
+        clock: Clock,
+        slice: &mut Slice,
+    ) {
         if slice.is_over(clock) {
             self.hear_regulars(shard, clock);
             *slice = self.next_slice(shard, hub, clock);
@@ -323,16 +240,16 @@ impl Reactor {
     }
 
     /// Serves the streams between two slices.
-    fn next_slice(&mut self, shard: &mut Shard<Wire>, hub: &Hub, clock: Clock) -> Slice {
+    fn next_slice(&mut self, shard: &mut Shard<LayeredSocket>, hub: &Hub, clock: Clock) -> Slice {
         self.serve(shard, hub, clock, clock.now());
         Slice::begin(shard, clock)
     }
 
     /// Hears regulars for a slice, a few at a time, and these at least.
-    fn hear_regulars(&mut self, shard: &mut Shard<Wire>, clock: Clock) {
+    fn hear_regulars(&mut self, shard: &mut Shard<LayeredSocket>, clock: Clock) {
         let mut slice = Slice::begin(shard, clock);
         loop {
-            let looked = self.watch.wait(&mut self.interim, Some(Duration::ZERO));
+            let looked = self.epoll.wait(&mut self.interim, Some(Duration::ZERO));
             if looked.is_err() {
                 // The wait at the turn's end fails as well, and ends the loop.
                 break;
@@ -349,7 +266,7 @@ impl Reactor {
     }
 
     /// Publishes what has come, answers it, does what is due, and serves a slice of streams.
-    fn serve(&mut self, shard: &mut Shard<Wire>, hub: &Hub, clock: Clock, now: Now) {
+    fn serve(&mut self, shard: &mut Shard<LayeredSocket>, hub: &Hub, clock: Clock, now: Now) {
         publish(shard, hub, now, clock);
         self.take_batches(shard);
         answer_webhooks(shard, now, clock);
@@ -360,7 +277,7 @@ impl Reactor {
     /// Goes on with connections that had more to read.
     fn resume_unfinished(
         &mut self,
-        shard: &mut Shard<Wire>,
+        shard: &mut Shard<LayeredSocket>,
         hub: &Hub,
         clock: Clock,
         slice: &mut Slice,
@@ -374,7 +291,7 @@ impl Reactor {
     /// Answers requests for the history that were put off or have waited, with a budget for the turn.
     fn answer_histories(
         &mut self,
-        shard: &mut Shard<Wire>,
+        shard: &mut Shard<LayeredSocket>,
         hub: &Hub,
         clock: Clock,
         slice: &mut Slice,
@@ -393,7 +310,13 @@ impl Reactor {
     }
 
     /// Accepts from every listener that has somebody waiting.
-    fn accept(&mut self, shard: &mut Shard<Wire>, hub: &Hub, clock: Clock, slice: &mut Slice) {
+    fn accept(
+        &mut self,
+        shard: &mut Shard<LayeredSocket>,
+        hub: &Hub,
+        clock: Clock,
+        slice: &mut Slice,
+    ) {
         for index in 0..self.listeners.len() {
             for _ in 0..ACCEPTS_PER_TURN {
                 if !self.accept_one(index, shard, slice.now) {
@@ -405,12 +328,12 @@ impl Reactor {
     }
 
     /// Accepts somebody. Whether there may be more.
-    fn accept_one(&mut self, index: usize, shard: &mut Shard<Wire>, now: Now) -> bool {
+    fn accept_one(&mut self, index: usize, shard: &mut Shard<LayeredSocket>, now: Now) -> bool {
         let listener = &mut self.listeners[index];
         if !listener.is_ready(now.mono_ms) {
             return false;
         }
-        if self.door.is_shut(shard.surplus()) {
+        if self.acceptor.is_shut(shard.surplus()) {
             listener.postpone(now.mono_ms);
             return false;
         }
@@ -433,12 +356,12 @@ impl Reactor {
         }
     }
 
-    fn admit(&mut self, shard: &mut Shard<Wire>, connection: Wire, now: Now) {
-        if self.door.is_full() {
+    fn admit(&mut self, shard: &mut Shard<LayeredSocket>, connection: LayeredSocket, now: Now) {
+        if self.acceptor.is_full() {
             self.take_in(shard, connection, Role::Surplus, now);
             return;
         }
-        let emptiest = self.door.shards.iter().skip(1).min_by_key(|s| s.load());
+        let emptiest = self.acceptor.shards.iter().skip(1).min_by_key(|s| s.load());
         let connection = match emptiest {
             Some(other) if other.load() < self.load.load(Ordering::Relaxed) => {
                 match other.hand(connection) {
@@ -454,15 +377,15 @@ impl Reactor {
 
     fn take_in(
         &mut self,
-        shard: &mut Shard<Wire>,
-        connection: Wire,
+        shard: &mut Shard<LayeredSocket>,
+        connection: LayeredSocket,
         role: Role,
         now: Now,
     ) -> Token {
         let token = shard.open(connection, role, now);
         let registered = shard
             .socket(token)
-            .map(|socket| self.watch.add(socket, mio_token(token)));
+            .map(|socket| self.epoll.add(socket, mio_token(token)));
         if let Some(Err(error)) = registered {
             tracing::warn!(%error, "cannot watch a connection");
             shard.abandon(token);
@@ -470,28 +393,34 @@ impl Reactor {
         token
     }
 
-    fn run_errands(&mut self, shard: &mut Shard<Wire>, hub: &Hub, clock: Clock, slice: &mut Slice) {
-        while let Ok(errand) = self.errands.try_recv() {
+    fn run_commands(
+        &mut self,
+        shard: &mut Shard<LayeredSocket>,
+        hub: &Hub,
+        clock: Clock,
+        slice: &mut Slice,
+    ) {
+        while let Ok(command) = self.commands.try_recv() {
             let now = slice.now;
-            match errand {
-                Errand::Connection(connection) => {
+            match command {
+                Command::Connection(connection) => {
                     let token = self.take_in(shard, connection, Role::Guest, now);
                     shard.see_out(token, now);
                 }
-                Errand::Inherited(connection, bytes) => {
+                Command::Inherited(connection, bytes) => {
                     let token = self.take_in(shard, connection, Role::Guest, now);
                     shard.go_on_with(token, bytes, now);
                 }
-                Errand::Drain => {
+                Command::Drain => {
                     self.stop_accepting();
                     shard.start_drain(now);
                 }
-                Errand::Hold(held) => {
+                Command::Hold(held) => {
                     shard.hold();
                     self.held = Some(held);
                 }
-                Errand::Resume => shard.resume(now),
-                Errand::Depart(heir) => {
+                Command::Resume => shard.resume(now),
+                Command::Depart(heir) => {
                     self.stop_accepting();
                     self.heir = Some(heir);
                     shard.depart(now);
@@ -502,7 +431,7 @@ impl Reactor {
     }
 
     /// Tells whoever has asked for a hold when nothing of the shard needs the ring any more.
-    fn tell_held(&mut self, shard: &Shard<Wire>) {
+    fn tell_held(&mut self, shard: &Shard<LayeredSocket>) {
         if !shard.has_drafts()
             && let Some(held) = self.held.take()
         {
@@ -515,15 +444,15 @@ impl Reactor {
     /// interest in it (epoll(7)).
     fn stop_accepting(&mut self) {
         for mut listener in self.listeners.drain(..) {
-            let _ = listener.deregister(self.watch.registry());
+            let _ = listener.deregister(self.epoll.registry());
         }
     }
 
     /// Sends connections to the successor.
-    fn give_away(&mut self, shard: &mut Shard<Wire>) {
+    fn give_away(&mut self, shard: &mut Shard<LayeredSocket>) {
         for departure in shard.take_departures() {
             // As with listening sockets.
-            self.watch.remove(&departure.socket);
+            self.epoll.remove(&departure.socket);
             let given = match &self.heir {
                 Some(heir) => heir.give(&departure.socket, &departure.bytes),
                 None => Err(io::ErrorKind::NotConnected.into()),
@@ -534,14 +463,14 @@ impl Reactor {
         }
     }
 
-    fn take_batches(&mut self, shard: &mut Shard<Wire>) {
+    fn take_batches(&mut self, shard: &mut Shard<LayeredSocket>) {
         for batch in self.batches.try_iter().take(INBOX_BATCHES_MAX) {
             shard.deliver(&batch);
         }
     }
 }
 
-impl Door {
+impl Acceptor {
     fn is_full(&self) -> bool {
         self.shards.iter().map(ShardHandle::load).sum::<usize>() >= self.connections_max
     }
@@ -553,7 +482,7 @@ impl Door {
 }
 
 /// Acts on an event.
-fn dispatch(shard: &mut Shard<Wire>, listeners: &mut [Listener], event: &Event, now: Now) {
+fn dispatch(shard: &mut Shard<LayeredSocket>, listeners: &mut [Listener], event: &Event, now: Now) {
     match connection_token(event.token()) {
         Some(token) => {
             let readiness = Readiness {
@@ -572,7 +501,7 @@ fn dispatch(shard: &mut Shard<Wire>, listeners: &mut [Listener], event: &Event, 
 }
 
 /// Publishes the webhooks that have come, and counts how long that took.
-fn publish(shard: &mut Shard<Wire>, hub: &Hub, now: Now, clock: Clock) {
+fn publish(shard: &mut Shard<LayeredSocket>, hub: &Hub, now: Now, clock: Clock) {
     if shard.has_drafts() {
         let began = clock.now();
         shard.publish(hub, now);
@@ -582,13 +511,13 @@ fn publish(shard: &mut Shard<Wire>, hub: &Hub, now: Now, clock: Clock) {
 }
 
 /// Answers what the hub has spoken on, and counts how long it all took.
-fn answer_webhooks(shard: &mut Shard<Wire>, now: Now, clock: Clock) {
+fn answer_webhooks(shard: &mut Shard<LayeredSocket>, now: Now, clock: Clock) {
     if shard.answer_webhooks(now) > 0 {
         shard.observe_answers(clock.now());
     }
 }
 
-fn sweep(shard: &mut Shard<Wire>, now: Now, clock: Clock) {
+fn sweep(shard: &mut Shard<LayeredSocket>, now: Now, clock: Clock) {
     shard.sweep(now);
     if shard.is_sweeping() {
         shard.end_sweep(clock.now());

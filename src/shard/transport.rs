@@ -1,6 +1,6 @@
 //! What a shard needs of a socket.
 //!
-//! The shard is generic over this trait: the reactor gives it the kernel's (`wire`), benches and
+//! The shard is generic over this trait: the reactor gives it the kernel's (`net::socket`), benches and
 //! simulations sockets of their own. Never blocks: every call returns `WouldBlock` instead.
 
 use std::io::{self, IoSlice};
@@ -11,7 +11,7 @@ use crate::shard::client::Client;
 ///
 /// A read or write that is short has met the end of what the kernel has or takes now: that there is
 /// more will be told.
-pub trait Socket {
+pub trait Transport {
     /// Reads what is there: `Ok(0)` is the end of the peer's bytes.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
 
@@ -31,7 +31,7 @@ pub trait Socket {
         false
     }
 
-    /// The head of a request has come: perhaps told more than once before [`Socket::end_request`].
+    /// The head of a request has come: perhaps told more than once before [`Transport::end_request`].
     /// Returns whether its client may have another connection.
     fn admit(&mut self, _head: &[u8]) -> bool {
         true

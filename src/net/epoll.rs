@@ -18,7 +18,7 @@ const WAKER: Token = Token(u32::MAX as usize);
 const NEWCOMERS: Token = Token(u32::MAX as usize - 1);
 
 /// See the module's description.
-pub struct Watch {
+pub struct Epoll {
     regulars: Poll,
     newcomers: Poll,
     /// There may be newcomers who were not told of yet.
@@ -50,16 +50,16 @@ impl Ready {
     }
 }
 
-impl Watch {
+impl Epoll {
     /// Watches nothing yet.
-    pub fn new() -> io::Result<Watch> {
+    pub fn new() -> io::Result<Epoll> {
         let (regulars, newcomers) = (Poll::new()?, Poll::new()?);
         regulars.registry().register(
             &mut SourceFd(&newcomers.as_raw_fd()),
             NEWCOMERS,
             Interest::READABLE,
         )?;
-        Ok(Watch {
+        Ok(Epoll {
             regulars,
             newcomers,
             newcomers_ready: false,
@@ -160,14 +160,14 @@ mod tests {
 
     /// A watch and what it sees.
     struct Seen {
-        watch: Watch,
+        epoll: Epoll,
         ready: Ready,
     }
 
     impl Seen {
         fn new() -> Seen {
             Seen {
-                watch: Watch::new().unwrap(),
+                epoll: Epoll::new().unwrap(),
                 ready: Ready::with_room(1000),
             }
         }
@@ -175,7 +175,7 @@ mod tests {
         /// A newcomer, of whom nothing is left to tell, and its peer.
         fn newcomer(&mut self, token: usize) -> (UnixStream, UnixStream) {
             let (socket, peer) = UnixStream::pair().unwrap();
-            self.watch.add(&socket, Token(token)).unwrap();
+            self.epoll.add(&socket, Token(token)).unwrap();
             assert_eq!(self.regulars(), NOBODY);
             assert_eq!(self.newcomers(), [token], "it may write");
             (socket, peer)
@@ -183,12 +183,12 @@ mod tests {
 
         fn regulars(&mut self) -> Vec<usize> {
             let soon = Some(Duration::ZERO);
-            self.watch.wait(&mut self.ready, soon).unwrap();
+            self.epoll.wait(&mut self.ready, soon).unwrap();
             tokens(&self.ready)
         }
 
         fn newcomers(&mut self) -> Vec<usize> {
-            self.watch.look_for_newcomers(&mut self.ready).unwrap();
+            self.epoll.look_for_newcomers(&mut self.ready).unwrap();
             tokens(&self.ready)
         }
     }
@@ -199,7 +199,7 @@ mod tests {
         let (_socket, mut peer) = seen.newcomer(7);
         for _ in 0..3 {
             peer.write_all(b"x").unwrap();
-            seen.watch.wait(&mut seen.ready, None).unwrap();
+            seen.epoll.wait(&mut seen.ready, None).unwrap();
             assert_eq!(tokens(&seen.ready), NOBODY);
             assert_eq!(seen.newcomers(), [7]);
             assert_eq!(seen.newcomers(), NOBODY);
@@ -210,11 +210,11 @@ mod tests {
     fn a_regular_is_told_of_though_a_crowd_of_newcomers_was_first() {
         let mut seen = Seen::new();
         let (regular, mut peer) = seen.newcomer(1);
-        seen.watch.promote(&regular, Token(1)).unwrap();
+        seen.epoll.promote(&regular, Token(1)).unwrap();
         assert_eq!(seen.regulars(), [1], "it may write");
         let crowd: Vec<_> = (2..200).map(|_| UnixStream::pair().unwrap()).collect();
         for ((socket, _), token) in crowd.iter().zip(2..) {
-            seen.watch.add(socket, Token(token)).unwrap();
+            seen.epoll.add(socket, Token(token)).unwrap();
         }
         peer.write_all(b"x").unwrap();
         assert_eq!(seen.regulars(), [1]);
@@ -226,7 +226,7 @@ mod tests {
         let mut seen = Seen::new();
         let (socket, mut peer) = seen.newcomer(1);
         peer.write_all(b"x").unwrap();
-        seen.watch.promote(&socket, Token(1)).unwrap();
+        seen.epoll.promote(&socket, Token(1)).unwrap();
         assert_eq!(seen.regulars(), [1]);
     }
 
@@ -235,10 +235,10 @@ mod tests {
         let mut seen = Seen::new();
         let (socket, mut peer) = seen.newcomer(1);
         // The kernel refuses a second entry of the same.
-        register(&seen.watch.regulars, &socket, Token(2)).unwrap();
+        register(&seen.epoll.regulars, &socket, Token(2)).unwrap();
         assert_eq!(seen.regulars(), [2]);
-        assert!(seen.watch.promote(&socket, Token(1)).is_err());
-        deregister(&seen.watch.regulars, &socket);
+        assert!(seen.epoll.promote(&socket, Token(1)).is_err());
+        deregister(&seen.epoll.regulars, &socket);
         peer.write_all(b"x").unwrap();
         assert_eq!(seen.regulars(), NOBODY);
         assert_eq!(seen.newcomers(), [1]);
@@ -252,11 +252,11 @@ mod tests {
             .map(|_| UnixStream::pair().unwrap())
             .collect();
         for ((socket, _), token) in crowd.iter().zip(0..) {
-            seen.watch.add(socket, Token(token)).unwrap();
+            seen.epoll.add(socket, Token(token)).unwrap();
         }
         let mut told = 0;
         while told < crowd.len() {
-            seen.watch.wait(&mut seen.ready, None).unwrap();
+            seen.epoll.wait(&mut seen.ready, None).unwrap();
             told += seen.newcomers().len();
         }
         assert_eq!(told, crowd.len());
@@ -267,9 +267,9 @@ mod tests {
         let mut seen = Seen::new();
         let (guest, mut guest_peer) = seen.newcomer(1);
         let (regular, mut regular_peer) = seen.newcomer(2);
-        seen.watch.promote(&regular, Token(2)).unwrap();
-        seen.watch.remove(&guest);
-        seen.watch.remove(&regular);
+        seen.epoll.promote(&regular, Token(2)).unwrap();
+        seen.epoll.remove(&guest);
+        seen.epoll.remove(&regular);
         guest_peer.write_all(b"x").unwrap();
         regular_peer.write_all(b"x").unwrap();
         assert_eq!(seen.regulars(), NOBODY);

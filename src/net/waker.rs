@@ -11,15 +11,15 @@ use mio::Waker;
 use crate::hub::Wake;
 
 /// A bell beside a shard's inbox.
-pub struct Doorbell {
+pub struct ShardWaker {
     asleep: AtomicBool,
     waker: Waker,
 }
 
-impl Doorbell {
+impl ShardWaker {
     /// A bell that wakes through `waker`.
-    pub fn new(waker: Waker) -> Doorbell {
-        Doorbell {
+    pub fn new(waker: Waker) -> ShardWaker {
+        ShardWaker {
             asleep: AtomicBool::new(false),
             waker,
         }
@@ -41,7 +41,7 @@ impl Doorbell {
 
     /// Rings, and says if it could not. Then the thread still counts as asleep, and the next to
     /// ring tries again.
-    pub fn ring(&self) -> io::Result<()> {
+    pub fn try_wake(&self) -> io::Result<()> {
         fence(Ordering::SeqCst);
         if !self.asleep.swap(false, Ordering::Relaxed) {
             return Ok(());
@@ -59,9 +59,9 @@ impl Doorbell {
     }
 }
 
-impl Wake for Doorbell {
+impl Wake for ShardWaker {
     fn wake(&self) {
         // An eventfd that is full wakes as well, and no other error is known (eventfd(2)).
-        let _ = self.ring();
+        let _ = self.try_wake();
     }
 }

@@ -15,14 +15,15 @@ use socket2::{Domain, SockRef};
 
 use crate::foreign_text::{Secrets, quote};
 use crate::limits::{JOINED_WRITE_BYTES_MAX, PROXY_HEADER_BYTES_MAX};
-use crate::proxy_protocol;
-use crate::shard::client::{Claim, Client, Clients, Place};
-use crate::shard::socket::Socket;
-use crate::shard::tls::{TlsSession, Transport};
+use crate::net::peers::{Claim, Peers, Place};
+use crate::net::proxy_protocol;
+use crate::net::tls::{ByteStream, TlsSession};
+use crate::shard::Transport;
+use crate::shard::client::Client;
 use crate::tls::Tls;
 
 /// See the module's description.
-pub enum Wire {
+pub enum LayeredSocket {
     /// Nothing but HTTP, straight from the kernel.
     Plain(Stream),
     /// With something in between.
@@ -46,7 +47,7 @@ pub struct Layered {
 /// What lies below TLS, if there is any: the bytes behind the PROXY header, and who sends them.
 struct Base {
     stream: Stream,
-    clients: Arc<Clients>,
+    peers: Arc<Peers>,
     /// What has come of the PROXY header; none where there is none to come any more.
     prelude: Option<Vec<u8>>,
     /// The connection began with a PROXY header, or is to.
@@ -90,8 +91,8 @@ pub struct Layers {
     pub proxy: bool,
     /// Then with TLS.
     pub tls: Option<Arc<Tls>>,
-    /// The rules by which clients are told apart.
-    pub clients: Arc<Clients>,
+    /// The rules by which peers are told apart.
+    pub peers: Arc<Peers>,
 }
 
 /// Why a connection is not taken in.
@@ -108,15 +109,19 @@ pub enum Unwanted {
 impl Layers {
     /// What a new connection is to the shard. `peer` is its address, none for a Unix socket: who
     /// may open that was settled by the file's mode, and is trusted like a proxy.
-    pub fn wrap(&self, stream: Stream, peer: Option<IpAddr>) -> Result<Wire, (Unwanted, Stream)> {
-        let clients = &self.clients;
-        let is_proxy = peer.is_none_or(|address| clients.is_proxy(address));
+    pub fn wrap(
+        &self,
+        stream: Stream,
+        peer: Option<IpAddr>,
+    ) -> Result<LayeredSocket, (Unwanted, Stream)> {
+        let peers = &self.peers;
+        let is_proxy = peer.is_none_or(|address| peers.is_proxy(address));
         if self.proxy && !is_proxy {
             return Err((Unwanted::NoProxy, stream));
         }
-        let is_proxied = is_proxy && clients.has_header();
-        let is_counted = !is_proxy && clients.has_limit();
-        let place = match peer.filter(|_| is_counted).map(|peer| clients.claim(peer)) {
+        let is_proxied = is_proxy && peers.has_header();
+        let is_counted = !is_proxy && peers.has_limit();
+        let place = match peer.filter(|_| is_counted).map(|peer| peers.claim(peer)) {
             Some(Claim::Refused) => return Err((Unwanted::Over, stream)),
             Some(Claim::Granted(place)) => Some((place, false)),
             Some(Claim::Over(place)) => Some((place, true)),
@@ -132,11 +137,11 @@ impl Layers {
             },
         };
         if !self.proxy && !is_proxied && place.is_none() && tls.is_none() {
-            return Ok(Wire::Plain(stream));
+            return Ok(LayeredSocket::Plain(stream));
         }
         let base = Base {
             stream,
-            clients: Arc::clone(clients),
+            peers: Arc::clone(peers),
             prelude: self.proxy.then(Vec::new),
             has_prelude: self.proxy,
             client: peer,
@@ -145,70 +150,72 @@ impl Layers {
             place,
             is_over,
         };
-        Ok(Wire::Layered(Box::new(Layered { base, tls })))
+        Ok(LayeredSocket::Layered(Box::new(Layered { base, tls })))
     }
 }
 
-impl Socket for Wire {
+impl Transport for LayeredSocket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Wire::Plain(stream) => stream.read(buffer),
-            Wire::Layered(layered) => layered.read(buffer),
+            LayeredSocket::Plain(stream) => stream.read(buffer),
+            LayeredSocket::Layered(layered) => layered.read(buffer),
         }
     }
 
     fn write(&mut self, extents: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
-            Wire::Plain(stream) => stream.write(extents),
-            Wire::Layered(layered) => layered.write(extents),
+            LayeredSocket::Plain(stream) => stream.write(extents),
+            LayeredSocket::Layered(layered) => layered.write(extents),
         }
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
         match self {
-            Wire::Plain(stream) => stream.shutdown_write(),
-            Wire::Layered(layered) => layered.shutdown_write(),
+            LayeredSocket::Plain(stream) => stream.shutdown_write(),
+            LayeredSocket::Layered(layered) => layered.shutdown_write(),
         }
     }
 
     fn handle_writable(&mut self) -> io::Result<()> {
         match self {
-            Wire::Plain(_) => Ok(()),
-            Wire::Layered(layered) => layered.handle_writable(),
+            LayeredSocket::Plain(_) => Ok(()),
+            LayeredSocket::Layered(layered) => layered.handle_writable(),
         }
     }
 
     fn has_unsent(&self) -> bool {
         match self {
-            Wire::Plain(_) => false,
-            Wire::Layered(layered) => layered.tls.as_ref().is_some_and(|tls| tls.has_unsent()),
+            LayeredSocket::Plain(_) => false,
+            LayeredSocket::Layered(layered) => {
+                layered.tls.as_ref().is_some_and(|tls| tls.has_unsent())
+            }
         }
     }
 
     fn admit(&mut self, head: &[u8]) -> bool {
         match self {
-            Wire::Plain(_) => true,
-            Wire::Layered(layered) => layered.base.admit(head),
+            LayeredSocket::Plain(_) => true,
+            LayeredSocket::Layered(layered) => layered.base.admit(head),
         }
     }
 
     fn end_request(&mut self) {
-        if let Wire::Layered(layered) = self {
+        if let LayeredSocket::Layered(layered) = self {
             layered.base.end_request();
         }
     }
 
     fn can_leave(&self) -> bool {
         match self {
-            Wire::Plain(_) => true,
-            Wire::Layered(layered) => layered.tls.is_none() && layered.base.can_leave(),
+            LayeredSocket::Plain(_) => true,
+            LayeredSocket::Layered(layered) => layered.tls.is_none() && layered.base.can_leave(),
         }
     }
 
     fn client(&self) -> Client {
         match self {
-            Wire::Plain(stream) => stream.peer(),
-            Wire::Layered(layered) => layered.base.client(),
+            LayeredSocket::Plain(stream) => stream.peer(),
+            LayeredSocket::Layered(layered) => layered.base.client(),
         }
     }
 }
@@ -264,7 +271,7 @@ impl Drop for Layered {
     }
 }
 
-impl Transport for Base {
+impl ByteStream for Base {
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.stream.shutdown_write()
     }
@@ -338,9 +345,9 @@ impl Base {
             return Ok(());
         };
         self.client = Some(client);
-        self.naming = Naming::of(self.clients.is_proxy(client) && self.clients.has_header());
-        if !self.clients.is_proxy(client) {
-            match self.clients.claim(client) {
+        self.naming = Naming::of(self.peers.is_proxy(client) && self.peers.has_header());
+        if !self.peers.is_proxy(client) {
+            match self.peers.claim(client) {
                 Claim::Unlimited => {}
                 Claim::Granted(place) => self.place = Some(place),
                 Claim::Over(place) => {
@@ -356,8 +363,8 @@ impl Base {
     fn admit(&mut self, fields: &[u8]) -> bool {
         // Its place is claimed once, when the head is whole, and kept until the request ends.
         if self.naming == Naming::RequestAwaited {
-            self.named = self.clients.named(fields);
-            match self.named.map(|client| self.clients.claim(client)) {
+            self.named = self.peers.named(fields);
+            match self.named.map(|client| self.peers.claim(client)) {
                 Some(Claim::Over(_) | Claim::Refused) => return false,
                 Some(Claim::Granted(place)) => self.place = Some(place),
                 Some(Claim::Unlimited) | None => {}
@@ -456,11 +463,11 @@ impl Stream {
     }
 }
 
-impl AsFd for Wire {
+impl AsFd for LayeredSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         let stream = match self {
-            Wire::Plain(stream) => stream,
-            Wire::Layered(layered) => &layered.base.stream,
+            LayeredSocket::Plain(stream) => stream,
+            LayeredSocket::Layered(layered) => &layered.base.stream,
         };
         match stream {
             Stream::Tcp(stream) => stream.as_fd(),

@@ -14,7 +14,7 @@ use std::time::Duration;
 use mio::event::Source;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
-use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, accessat, fstat, open};
 use rustix::process::geteuid;
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
@@ -22,7 +22,7 @@ use crate::limits::{
     ACCEPT_RETRY_MS, KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, LISTEN_BACKLOG, SEND_BUFFER_BYTES,
     STALL_MS, UNSENT_BYTES_LOW,
 };
-use crate::shard::wire::{Layers, Stream};
+use crate::net::socket::{Layers, Stream};
 
 /// A socket that listens, and how the connections it brings begin.
 pub struct Bound {
@@ -157,6 +157,25 @@ pub fn listen_unix(
     Ok((socket.into(), file))
 }
 
+/// Tries what [`listen_unix`] would need, without making or removing a file.
+pub fn rehearse_unix(path: &Path) -> io::Result<()> {
+    let address = SockAddr::unix(path)?;
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+        Ok(_) => match examine_occupant(path, &address)? {
+            Occupant::Alive => return Err(io::ErrorKind::AddrInUse.into()),
+            Occupant::Stale => {}
+        },
+    }
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new("."));
+    let access = Access::WRITE_OK | Access::EXEC_OK;
+    Ok(accessat(CWD, directory, access, AtFlags::EACCESS)?)
+}
+
 /// Sets the mode of this process's socket at a path, and of nothing else: chmod(2) would follow a
 /// symbolic link that has taken its place meanwhile.
 fn set_socket_mode(path: &Path, mode: u32) -> io::Result<()> {
@@ -176,6 +195,25 @@ fn set_socket_mode(path: &Path, mode: u32) -> io::Result<()> {
 
 /// Removes a socket file that a dead server has left behind.
 fn remove_stale(path: &Path, address: &SockAddr) -> io::Result<()> {
+    match examine_occupant(path, address)? {
+        Occupant::Alive => Err(io::ErrorKind::AddrInUse.into()),
+        Occupant::Stale => {
+            tracing::info!(path = %path.display(), "replacing the socket of a server that is gone");
+            std::fs::remove_file(path)
+        }
+    }
+}
+
+/// The socket at a path that is to be bound.
+enum Occupant {
+    /// A process listens on it.
+    Alive,
+    /// No process does.
+    Stale,
+}
+
+/// Connects to the socket at the path; an error if it is another kind of file.
+fn examine_occupant(path: &Path, address: &SockAddr) -> io::Result<Occupant> {
     if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
         let message = "the file is there, and is no socket";
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
@@ -184,14 +222,9 @@ fn remove_stale(path: &Path, address: &SockAddr) -> io::Result<()> {
     // One that listens may have its queue full: that is alive too.
     probe.set_nonblocking(true)?;
     match probe.connect(address) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            tracing::info!(path = %path.display(), "replacing the socket of a server that is gone");
-            std::fs::remove_file(path)
-        }
-        Ok(()) => Err(io::ErrorKind::AddrInUse.into()),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            Err(io::ErrorKind::AddrInUse.into())
-        }
+        Ok(()) => Ok(Occupant::Alive),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Occupant::Alive),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(Occupant::Stale),
         Err(error) => Err(error),
     }
 }

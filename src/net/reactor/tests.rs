@@ -8,10 +8,10 @@ use std::os::unix::net::UnixStream;
 use super::*;
 use crate::limits::SLICE_WRITES;
 use crate::message::Draft;
+use crate::net::socket::Stream;
 use crate::ring::Ring;
 use crate::ring::memory::MemoryMedium;
 use crate::shard::tests::settings;
-use crate::shard::wire::Stream;
 
 const SUBSCRIBE: &[u8] = b"GET /api/webhook/stream HTTP/1.1\r\nHost: a\r\n\r\n";
 const ASK: &[u8] = b"GET /api/webhook HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -28,7 +28,7 @@ fn webhook(content_bytes: usize) -> Vec<u8> {
 /// A shard in its loop, which the test turns by hand.
 struct Node {
     reactor: Reactor,
-    shard: Shard<Wire>,
+    shard: Shard<LayeredSocket>,
     hub: Hub,
     clock: Clock,
     regulars: Ready,
@@ -58,11 +58,11 @@ impl Node {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
         ours.set_nonblocking(true).unwrap();
-        let wire = Wire::Plain(Stream::from_fd(OwnedFd::from(ours)).unwrap());
+        let socket = LayeredSocket::Plain(Stream::from_fd(OwnedFd::from(ours)).unwrap());
         let now = self.clock.now();
         let token = self
             .reactor
-            .take_in(&mut self.shard, wire, Role::Guest, now);
+            .take_in(&mut self.shard, socket, Role::Guest, now);
         (token, theirs)
     }
 
@@ -73,7 +73,7 @@ impl Node {
             .wait(&self.shard, &mut self.regulars, now)
             .unwrap();
         self.reactor
-            .watch
+            .epoll
             .look_for_newcomers(&mut self.newcomers)
             .unwrap();
     }

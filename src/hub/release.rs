@@ -1,0 +1,285 @@
+//! The ring in another process's hands: given away to a successor, and taken back if that fails.
+//!
+//! Called by `control`, never by a shard: it waits for the disk. Streams go on meanwhile; webhooks
+//! wait where they are.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::commit::CommitQueue;
+use super::{Batch, Committer, Hub, NO_PANIC, Released, State, Store};
+use crate::message::Message;
+use crate::ring::Ring;
+
+impl Hub {
+    /// Whether another process has the ring.
+    pub fn is_released(&self) -> bool {
+        matches!(self.lock().store, Store::Released(_))
+    }
+
+    /// Closes the ring and unlocks it, so that another process may open it. Until
+    /// [`Hub::take_back`] drafts stay where they are. On an error the ring is kept.
+    ///
+    /// Where messages wait for the disk, those that are queued are committed first; that may take
+    /// until `deadline` ([`io::ErrorKind::TimedOut`]).
+    pub fn release(&self, deadline: Instant) -> io::Result<()> {
+        let mut state = self.lock();
+        let State {
+            store,
+            history,
+            repairs,
+            ..
+        } = &mut *state;
+        match store {
+            Store::Ring(ring) => {
+                repairs.close(ring, &*history)?;
+                *store = Store::Released(Released {
+                    next_seq: ring.next_seq(),
+                    has_commits: false,
+                });
+                return Ok(());
+            }
+            Store::Released(_) => return Ok(()),
+            Store::Queue(queue) => queue.begin_release(),
+        }
+        drop(state);
+        self.release_from_committer(deadline)
+    }
+
+    fn release_from_committer(&self, deadline: Instant) -> io::Result<()> {
+        self.queued.notify_one();
+        let mut state = self.lock();
+        loop {
+            let Some(queue) = state.queue() else {
+                return Err(io::ErrorKind::Unsupported.into());
+            };
+            if let Some(closed) = queue.closed.take() {
+                closed?;
+                let next_seq = queue.next_seq;
+                state.store = Store::Released(Released {
+                    next_seq,
+                    has_commits: true,
+                });
+                return Ok(());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                queue.reopen();
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            state = self.closed.wait_timeout(state, left).expect(NO_PANIC).0;
+        }
+    }
+
+    /// Whether a ring goes on from where this hub has released it: it is of the same epoch, and holds
+    /// all that another process has appended meanwhile, of which the streams of this one know nothing.
+    pub fn can_take_back(&self, ring: &Ring, history: &[(u64, Message)]) -> bool {
+        let known_seq = self.lock().next_seq();
+        let oldest_seq = history.first().map_or(ring.next_seq(), |(seq, _)| *seq);
+        ring.epoch() == self.epoch && ring.next_seq() >= known_seq && oldest_seq <= known_seq
+    }
+
+    /// Goes on with the ring, opened again, after [`Hub::release`]. What another process has appended
+    /// to it meanwhile goes to the streams. [`Hub::can_take_back`] has to be true of it.
+    ///
+    /// Where messages wait for the disk, the caller gives the committer a thread.
+    #[must_use = "without its thread nothing is committed"]
+    pub fn take_back(&self, ring: Ring, history: Vec<(u64, Message)>) -> Option<Committer> {
+        assert!(self.can_take_back(&ring, &history), "the caller has looked");
+        let mut state = self.lock();
+        let known_seq = state.next_seq();
+        let has_commits = matches!(&state.store, Store::Released(released) if released.has_commits);
+        let committer = if has_commits {
+            state.store = Store::Queue(CommitQueue::new(ring.next_seq()));
+            Some(Committer::new(ring))
+        } else {
+            state.store = Store::Ring(ring);
+            None
+        };
+        let mut batch = Batch::default();
+        for (seq, message) in history {
+            if seq >= known_seq {
+                state.ids.go_on_after([message.timestamp_ms]);
+                batch.push(self.epoch, seq, &message);
+                state.remember(Arc::new(message));
+            }
+        }
+        let has_news = !batch.frames.is_empty();
+        if has_news {
+            // They empty their inboxes every turn, and only the holder of the lock fills them.
+            while self.is_full() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            self.send(batch);
+        }
+        drop(state);
+        if has_news {
+            self.wake_shards();
+        }
+        committer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::thread;
+
+    use crossbeam_channel::{Receiver, unbounded};
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::hub::{Outlet, Wake};
+    use crate::message::Draft;
+    use crate::metrics::Metrics;
+    use crate::ring::memory::MemoryMedium;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    struct NoWake;
+
+    impl Wake for NoWake {
+        fn wake(&self) {}
+    }
+
+    struct Node {
+        medium: MemoryMedium,
+        hub: Hub,
+        metrics: Metrics,
+        /// What a shard would get.
+        batches: Receiver<Arc<Batch>>,
+    }
+
+    fn open(medium: &MemoryMedium) -> (Ring, Vec<(u64, Message)>) {
+        let (ring, recovered) = Ring::open_with(Box::new(medium.clone()), 100, 8).unwrap();
+        assert!(!recovered.report.is_warning(), "{}", recovered.report);
+        (ring, recovered.messages)
+    }
+
+    fn start() -> (Node, Committer) {
+        let medium = MemoryMedium::default();
+        let (ring, history) = open(&medium);
+        let (sender, batches) = unbounded();
+        let outlet = Outlet {
+            batches: sender,
+            wake: Arc::new(NoWake),
+        };
+        let (hub, committer) = Hub::with_commits(ring, history, vec![outlet], None);
+        let node = Node {
+            medium,
+            hub,
+            metrics: Metrics::new(Arc::default()),
+            batches,
+        };
+        (node, committer)
+    }
+
+    impl Node {
+        /// Leaves webhooks for the next commits; what finds no room is returned.
+        fn publish(&self, messages: usize) -> usize {
+            let draft = Draft {
+                session: None,
+                content: "x".into(),
+            };
+            let mut drafts = VecDeque::from(vec![draft; messages]);
+            let sender = self.hub.new_sender();
+            self.hub.publish(sender, &mut drafts, 1, &mut Vec::new());
+            drafts.len()
+        }
+
+        /// Waits until so many messages more were shown, in order, from a seq on.
+        fn expect_shown(&self, seqs: std::ops::RangeInclusive<u64>) {
+            let mut expected = seqs.peekable();
+            while expected.peek().is_some() {
+                let batch = self.batches.recv_timeout(PATIENCE).unwrap();
+                for frame in batch.frames() {
+                    assert_eq!(Some(frame.seq), expected.next());
+                }
+            }
+        }
+
+        fn release(&self) -> io::Result<()> {
+            self.hub.release(Instant::now() + PATIENCE)
+        }
+    }
+
+    #[test]
+    fn what_is_queued_is_committed_before_the_ring_is_given_away() {
+        let (node, committer) = start();
+        let (hub, metrics) = (&node.hub, &node.metrics);
+        assert_eq!(node.publish(30), 0);
+        thread::scope(|scope| {
+            scope.spawn(move || committer.run(hub, metrics, Clock::start()));
+            node.release().unwrap();
+        });
+        assert!(hub.is_released());
+        node.expect_shown(1..=30);
+        assert_eq!(node.publish(3), 3, "they wait where they are");
+
+        let (mut ring, _) = open(&node.medium);
+        let message = hub.ring_view().messages[0].clone();
+        ring.append(&message).unwrap();
+        ring.commit().unwrap();
+        drop(ring);
+        let (ring, history) = open(&node.medium);
+        let committer = hub.take_back(ring, history).expect("commits go on");
+        node.expect_shown(31..=31);
+        thread::scope(|scope| {
+            scope.spawn(move || committer.run(hub, metrics, Clock::start()));
+            assert_eq!(node.publish(3), 0);
+            node.expect_shown(32..=34);
+            hub.close().unwrap();
+        });
+        assert_eq!(open(&node.medium).0.next_seq(), 35);
+    }
+
+    #[test]
+    fn a_ring_that_cannot_be_closed_stays_and_commits_go_on() {
+        let (node, committer) = start();
+        let (hub, metrics) = (&node.hub, &node.metrics);
+        thread::scope(|scope| {
+            scope.spawn(move || committer.run(hub, metrics, Clock::start()));
+            assert_eq!(node.publish(1), 0);
+            node.expect_shown(1..=1);
+            node.medium.fail_in(0);
+            assert!(node.release().is_err());
+            assert!(!hub.is_released());
+            node.medium.heal();
+            assert_eq!(node.publish(1), 0);
+            node.expect_shown(2..=2);
+            hub.close().unwrap();
+        });
+        assert_eq!(open(&node.medium).0.next_seq(), 3);
+    }
+
+    /// The committer comes to the close only after the release was given up.
+    #[test]
+    fn a_release_that_takes_too_long_is_none() {
+        let (node, committer) = start();
+        let (hub, metrics) = (&node.hub, &node.metrics);
+        let error = hub.release(Instant::now()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(!hub.is_released());
+        thread::scope(|scope| {
+            scope.spawn(move || committer.run(hub, metrics, Clock::start()));
+            assert_eq!(node.publish(2), 0);
+            node.expect_shown(1..=2);
+            hub.close().unwrap();
+        });
+        assert_eq!(open(&node.medium).0.next_seq(), 3);
+    }
+
+    #[test]
+    fn a_close_that_comes_after_the_release_was_given_up_ends_nothing() {
+        let (node, mut committer) = start();
+        let closed = {
+            node.hub.lock().queue().unwrap().begin_release();
+            let closed = committer.close(&node.hub);
+            assert!(node.hub.release_from_committer(Instant::now()).is_err());
+            closed
+        };
+        assert!(node.hub.settle_close(closed).is_none(), "it goes on");
+        assert!(node.hub.lock().queue().unwrap().closed.is_none());
+    }
+}

@@ -1,0 +1,127 @@
+//! What a start would find and need at a ring's path, tried without changing anything there.
+//!
+//! Called by `server` for `--check-config`. A new file is made without a name (open(2), `O_TMPFILE`)
+//! and is gone when it is closed; where the file system has none, the permissions and the free space
+//! are compared. Never writes to a ring, never removes or renames a file.
+
+use std::io;
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use super::file::{
+    allocate, allocate_error, check_kind, check_mappable, file_error, open_locked, read_boot_id,
+};
+use super::layout::Geometry;
+use super::place::{self, Place};
+use super::recovery::{Found, Plan, Step, Survey};
+use super::storage::Image;
+use super::{Report, RingError, wanted_geometry};
+
+/// Tries what [`super::Ring::open`] would do, or with `unsynced_max` of more than 1
+/// [`super::Ring::open_for_commits`]. Returns what the log of a start would say of the ring.
+///
+/// # Errors
+///
+/// Those of a start. [`RingError::Locked`] means that a running process uses the ring.
+pub fn rehearse(
+    path: &Path,
+    content_bytes_max: usize,
+    unsynced_max: usize,
+) -> Result<Report, RingError> {
+    let wanted = wanted_geometry(content_bytes_max, unsynced_max)?;
+    let place = Place::find(&place::absolute(path)?)?;
+    check_new_name(&place)?;
+    let plan = plan(&place, wanted)?;
+    if let Step::Rewrite(_) = plan.step {
+        if place.is_mount_point() {
+            return Err(RingError::MountPoint {
+                path: place.path().to_owned(),
+            });
+        }
+        try_create(&place, plan.geometry.file_bytes())?;
+    }
+    Ok(Report {
+        found: plan.found,
+        messages: plan.messages.len(),
+        lost_max: plan.lost_max,
+        moved_to: None,
+    })
+}
+
+/// What recovery would do with the file, if there is one.
+fn plan(place: &Place, wanted: Geometry) -> Result<Plan, RingError> {
+    let Some(file) = open_locked(place)? else {
+        return Ok(Plan::create(wanted));
+    };
+    if Image::len(&file).map_err(RingError::Storage)? == 0 {
+        return Ok(Plan::create(wanted));
+    }
+    let boot_id = read_boot_id().map_err(file_error("open", place.path()))?;
+    let plan = Survey::of(&file).plan(wanted, &boot_id);
+    debug_assert!(!matches!(plan.found, Found::Nothing));
+    Ok(plan)
+}
+
+/// Whether the name of a new file would be free to take.
+fn check_new_name(place: &Place) -> Result<(), RingError> {
+    match place.stat(super::file::NEW) {
+        Ok(found) => check_kind(place, super::file::NEW, &found),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(file_error("create", place.path())(error)),
+    }
+}
+
+/// Makes a file of this length without a name, and lets it go.
+fn try_create(place: &Place, len: u64) -> Result<(), RingError> {
+    let cannot = |doing| file_error(doing, place.path());
+    let new = match place.create_unnamed() {
+        Ok(new) => new,
+        Err(error) if is_unsupported(&error) => return compare(place, len),
+        Err(error) => return Err(cannot("create")(error)),
+    };
+    check_mappable(&new).map_err(cannot("map"))?;
+    allocate(&new, len).map_err(|error| allocate_error(place, &new, len, error))
+}
+
+/// A file system without files that have no name says so in one of these ways (open(2)).
+fn is_unsupported(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL)
+    )
+}
+
+/// The permissions and the space of the directory, as far as they tell.
+fn compare(place: &Place, len: u64) -> Result<(), RingError> {
+    place
+        .check_writable()
+        .map_err(file_error("create", place.path()))?;
+    let available = place
+        .bytes_available()
+        .map_err(file_error("create", place.path()))?;
+    if available < len {
+        return Err(RingError::NoSpace {
+            path: place.path().to_owned(),
+            needed: len,
+            available,
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_cannot_hold_the_file_is_told_by_its_space() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = Place::find(&directory.path().join("a.ring")).unwrap();
+        compare(&place, 1).unwrap();
+        let error = compare(&place, u64::MAX).unwrap_err();
+        assert!(matches!(error, RingError::NoSpace { .. }), "{error}");
+        try_create(&place, 4096).unwrap();
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,119 @@
+//! A start without its effects: everything that can keep a server from starting is tried, and nothing
+//! stays behind.
+//!
+//! Called by `main` for `--check-config`. Sockets listen for a moment and are closed. No thread is
+//! started, no file is made, and KV is not called (`kv-check` does that).
+
+use std::io;
+
+use super::{ServerError, listening};
+use crate::config::{Config, Durability, ListenAddress};
+use crate::inherit::Sockets;
+use crate::mirror;
+use crate::net::listener;
+use crate::ring::{self, RingError, unsynced_wanted};
+use crate::tls::Tls;
+
+/// Tries what [`super::run`] would need. Returns what its log would warn of.
+///
+/// A ring that is locked belongs to a server that runs. An address in use is taken to be that
+/// server's, so that its configuration can be checked before it is restarted.
+///
+/// # Errors
+///
+/// The first one that a start would end with.
+pub fn rehearse(config: &Config, sockets: &Sockets) -> Result<Vec<String>, ServerError> {
+    listening::check(config, sockets)?;
+    let (listen, admin) = listening::addresses(config, sockets);
+    let mut warnings = config.warnings_on(&listen, admin);
+    let ring = rehearse_ring(config);
+    let is_running = matches!(&ring, Err(RingError::Locked { .. }));
+    let mut rehearsal = Listeners {
+        is_running,
+        in_use: Vec::new(),
+        held: Vec::new(),
+    };
+    rehearsal.admin(config, sockets)?;
+    let tls = config.tls.clone().map(Tls::load).transpose();
+    let tls = tls.map_err(ServerError::Tls)?;
+    warnings.extend(tls.iter().flat_map(Tls::warnings));
+    if sockets.serving.is_empty() {
+        rehearsal.listen(config)?;
+    }
+    match ring {
+        Ok(report) if report.is_warning() => warnings.push(report.to_string()),
+        Ok(_) => {}
+        Err(RingError::Locked { .. }) => warnings.push(rehearsal.running_words(config)),
+        Err(error) => return Err(ServerError::Ring(config.ring.clone(), error)),
+    }
+    if let Some(kv) = &config.kv {
+        mirror::check_client(kv).map_err(ServerError::Mirror)?;
+    }
+    Ok(warnings)
+}
+
+fn rehearse_ring(config: &Config) -> Result<ring::Report, RingError> {
+    let unsynced_max = match config.durability {
+        Durability::Process => 1,
+        Durability::Disk => unsynced_wanted(config.body_bytes_max),
+    };
+    ring::rehearse(&config.ring, config.body_bytes_max, unsynced_max)
+}
+
+/// The addresses, all held at once: two of them may exclude each other.
+struct Listeners {
+    /// A server runs with this ring.
+    is_running: bool,
+    /// What it is taken to listen on.
+    in_use: Vec<String>,
+    held: Vec<std::net::TcpListener>,
+}
+
+impl Listeners {
+    fn admin(&mut self, config: &Config, passed: &Sockets) -> Result<(), ServerError> {
+        if let (None, Some(address)) = (&passed.admin, config.admin) {
+            let bound = std::net::TcpListener::bind(address);
+            self.note(address.to_string(), bound.map(Some))?;
+        }
+        Ok(())
+    }
+
+    fn listen(&mut self, config: &Config) -> Result<(), ServerError> {
+        for listen in &config.listen {
+            let bound = match &listen.address {
+                ListenAddress::Tcp(address) => listener::listen(*address).map(Some),
+                ListenAddress::Unix { path, .. } => listener::rehearse_unix(path).map(|()| None),
+            };
+            self.note(listen.address.to_string(), bound)?;
+        }
+        Ok(())
+    }
+
+    fn note(
+        &mut self,
+        address: String,
+        bound: io::Result<Option<std::net::TcpListener>>,
+    ) -> Result<(), ServerError> {
+        match bound {
+            Ok(socket) => self.held.extend(socket),
+            Err(error) if self.is_running && error.kind() == io::ErrorKind::AddrInUse => {
+                self.in_use.push(address);
+            }
+            Err(error) => return Err(ServerError::Listen(address, error)),
+        }
+        Ok(())
+    }
+
+    fn running_words(&self, config: &Config) -> String {
+        let ring = config.ring.display();
+        match self.in_use.join(" and ") {
+            addresses if addresses.is_empty() => format!(
+                "a running server uses the ring {ring}: this configuration starts once it has ended"
+            ),
+            addresses => format!(
+                "a running server uses the ring {ring}, and {addresses} (taken to be its own): this \
+                 configuration starts once it has ended"
+            ),
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! What pages say of the code: tests of promises, the order of imports, names, reasons of dependencies.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::links::Page;
+use crate::{OPERATING, files, read, root};
+
+/// The names of functions, in backticks, in the last cells of the tables below a heading.
+fn functions_below(page: &str, heading: &str) -> Vec<String> {
+    let (_, below) = page
+        .split_once(&format!("\n{heading}\n"))
+        .unwrap_or_else(|| panic!("no heading {heading}"));
+    let level = heading.split(' ').next().unwrap();
+    let below = below.split(&format!("\n{level} ")).next().unwrap();
+    let rows = below.lines().filter(|line| line.starts_with("| "));
+    let names = rows.flat_map(|row| {
+        let cell = row.trim_end_matches([' ', '|']).rsplit_once('|').unwrap().1;
+        cell.split('`').skip(1).step_by(2)
+    });
+    let is_name = |name: &&str| name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric());
+    names.filter(is_name).map(str::to_owned).collect()
+}
+
+fn assert_tests_exist(names: &[String]) {
+    let paths = files(root(), "rs");
+    let code: Vec<String> = paths
+        .iter()
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    for name in names {
+        let declaration = format!("fn {name}(");
+        assert!(
+            code.iter().any(|text| text.contains(&declaration)),
+            "{name} is no test"
+        );
+    }
+}
+
+#[test]
+fn each_row_of_what_one_client_can_take_has_its_test() {
+    let names = functions_below(&read(OPERATING), "### What one client can take");
+    assert!(names.len() >= 10, "{} tests", names.len());
+    assert_tests_exist(&names);
+}
+
+#[test]
+fn each_promise_has_its_test() {
+    let names = functions_below(&read("tests/README.md"), "## Promises");
+    assert!(names.len() >= 20, "{} tests", names.len());
+    assert_tests_exist(&names);
+}
+
+/// The text of the block of code below a heading of the page of contributors.
+fn block_below(heading: &str) -> String {
+    let page = read("src/README.md");
+    let (_, below) = page.split_once(&format!("\n{heading}\n")).unwrap();
+    let (_, block) = below.split_once("```text\n").unwrap();
+    block.split("```").next().unwrap().to_owned()
+}
+
+/// The modules of the crate and what each imports of the others; tests may import anything.
+fn imports() -> BTreeMap<String, BTreeSet<String>> {
+    let mut imports = BTreeMap::<String, BTreeSet<String>>::new();
+    let source = root().join("src");
+    for path in files(&source, "rs") {
+        let path = path.strip_prefix(&source).unwrap();
+        let is_test = path.components().any(|part| {
+            let name = part.as_os_str().to_str().unwrap();
+            name.trim_end_matches(".rs").ends_with("tests")
+        });
+        let first = path.components().next().unwrap().as_os_str();
+        let module = first.to_str().unwrap().trim_end_matches(".rs").to_owned();
+        if is_test || ["lib", "main"].contains(&&*module) {
+            continue;
+        }
+        let text = std::fs::read_to_string(source.join(path)).unwrap();
+        let code = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap();
+        let names = code
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+            .flat_map(|line| line.split("crate::").skip(1))
+            .flat_map(|rest| {
+                let rest = rest.strip_prefix('{').unwrap_or(rest);
+                let rest = rest.split("::").next().unwrap();
+                rest.split(|c: char| !c.is_alphanumeric() && c != '_')
+            })
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned);
+        imports.entry(module).or_default().extend(names);
+    }
+    imports
+}
+
+#[test]
+fn imports_run_one_way() {
+    let chain = block_below("## Layers");
+    let levels = chain.trim().split(" → ").enumerate();
+    let levels: BTreeMap<&str, usize> = levels
+        .flat_map(|(level, names)| names.split(", ").map(move |name| (name, level)))
+        .collect();
+    let imports = imports();
+    let mut upward = Vec::new();
+    let mut count = 0;
+    for (module, imported) in &imports {
+        for name in imported {
+            let Some(&to) = levels.get(&**name) else {
+                continue;
+            };
+            count += 1;
+            let may = match levels.get(&**module) {
+                Some(&from) => from <= to,
+                None => name == "limits",
+            };
+            if !may {
+                upward.push(format!("{module} imports {name}"));
+            }
+        }
+    }
+    assert!(upward.is_empty(), "{upward:#?}");
+    let unknown = levels.keys().find(|name| !imports.contains_key(**name));
+    assert!(unknown.is_none(), "no module {unknown:?}");
+    assert!(count > 40, "{count} imports: the sources are read wrongly");
+}
+
+/// What the page of contributors calls a name in the code is one: `Type`, `Type::method`, `CONSTANT`.
+#[test]
+fn names_on_the_page_of_contributors_are_in_the_code() {
+    let page = read("src/README.md");
+    let paths = files(&root().join("src"), "rs");
+    let code: String = paths
+        .iter()
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    let words: BTreeSet<&str> = code
+        .split(|c: char| !c.is_alphanumeric() && c != '_')
+        .collect();
+    let is_name = |text: &&str| {
+        text.chars()
+            .all(|c| c.is_alphanumeric() || "_:".contains(c))
+    };
+    let prose = Page::new(&page).prose;
+    let names = prose.split('`').skip(1).step_by(2).filter(is_name);
+    let mut count = 0;
+    for name in names {
+        count += 1;
+        for part in name.split("::") {
+            assert!(words.contains(part), "{name} is not in the code");
+        }
+    }
+    assert!(count > 20, "{count} names: the page is read wrongly");
+}
+
+/// The dependencies in a section of `Cargo.toml`, in order. A comment above a line is its reason, and
+/// that of the lines that follow it.
+fn dependencies(manifest: &str, section: &str) -> BTreeSet<String> {
+    let start = format!("[{section}]\n");
+    let (_, rest) = manifest.split_once(&start).expect("the section is there");
+    let lines = rest.lines().take_while(|line| !line.starts_with('['));
+    let (mut found, mut has_reason) = (BTreeSet::new(), false);
+    for line in lines {
+        if line.starts_with("# ") {
+            has_reason = true;
+        } else if let Some((name, _)) = line.split_once(" = ") {
+            assert!(has_reason, "{name} has no reason in Cargo.toml");
+            found.insert(name.to_owned());
+        } else {
+            has_reason = false;
+        }
+    }
+    found
+}
+
+/// The names of what the server depends on directly, as cargo has resolved it.
+fn resolved() -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--locked", "--offline", "--format-version", "1"])
+        .arg("--no-deps")
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    let server = packages
+        .iter()
+        .find(|package| package["name"] == "hookcast");
+    let all = server.unwrap()["dependencies"].as_array().unwrap().iter();
+    all.filter(|dependency| dependency["kind"].is_null())
+        .map(|dependency| dependency["name"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn each_dependency_of_the_server_has_its_reason() {
+    let listed = dependencies(&read("Cargo.toml"), "dependencies");
+    assert_eq!(listed, resolved(), "the manifest is read wrongly");
+}
+
+#[test]
+fn tests_and_benchmarks_give_their_reasons_too() {
+    assert!(!dependencies(&read("Cargo.toml"), "dev-dependencies").is_empty());
+}
