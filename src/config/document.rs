@@ -173,6 +173,18 @@ mod tests {
         assert!(groups >= 5, "flags are grouped below OPTIONS: {groups}");
     }
 
+    #[test]
+    fn the_help_lists_every_command() {
+        let help = Args::command().render_long_help().to_string();
+        for command in Args::command().get_subcommands() {
+            let name = command.get_name();
+            let is_listed = help
+                .lines()
+                .any(|line| line.trim_start().starts_with(&format!("{name} ")));
+            assert!(is_listed, "{name}: {help}");
+        }
+    }
+
     /// A page that another refers to is there.
     #[test]
     fn every_command_that_needs_a_page_has_one() {
