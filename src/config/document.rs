@@ -66,9 +66,12 @@ fn from_definition(command: Command) -> String {
         .and_then(|()| man.render_synopsis_section(&mut page))
         .and_then(|()| man.render_description_section(&mut page))
         .and_then(|()| man.render_options_section(&mut page))
-        .and_then(|()| match has_commands {
-            true => man.render_subcommands_section(&mut page),
-            false => Ok(()),
+        .and_then(|()| {
+            if has_commands {
+                man.render_subcommands_section(&mut page)
+            } else {
+                Ok(())
+            }
         });
     rendered.expect("a Vec takes all bytes");
     String::from_utf8(page).expect("the definitions are UTF-8")
