@@ -99,7 +99,7 @@ impl Node {
         };
         let tokens = (0..streams)
             .map(|_| {
-                let token = shard.open(Sink::default(), Role::Guest, NOW);
+                let token = shard.open(Sink::default(), Role::Standard, NOW);
                 shard.ready(token, readable, NOW);
                 token
             })

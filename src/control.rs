@@ -184,11 +184,11 @@ impl Control {
         );
         self.begin_drain();
         self.admin.stop();
-        match successor.into_heir() {
-            Ok(heir) => {
-                let heir = Arc::new(heir);
+        match successor.into_sender() {
+            Ok(handover_sender) => {
+                let handover_sender = Arc::new(handover_sender);
                 for shard in &self.shards {
-                    shard.depart(Arc::clone(&heir));
+                    shard.hand_over(Arc::clone(&handover_sender));
                 }
             }
             Err(error) => {

@@ -28,10 +28,10 @@ use self::ids::MessageIds;
 pub use self::ids::{Stamp, StampRandom, Stamps};
 use self::repair::Repairs;
 use crate::limits::{BATCH_BYTES_MAX, FRAME_OVERHEAD_BYTES_MAX, HISTORY_MESSAGES};
-use crate::log::SharedHistory;
+use crate::live_log::SharedHistory;
+use crate::message::Epoch;
 use crate::message::{Draft, Message, MessageId};
 use crate::ring::{Ring, RingError};
-use crate::sse::event_id::Epoch;
 
 /// What a sender is told of a message that is in the ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

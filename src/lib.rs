@@ -23,7 +23,7 @@ pub mod inherit;
 pub mod json_text;
 pub mod lifecycle;
 pub mod limits;
-pub mod log;
+pub mod live_log;
 pub mod logging;
 pub mod message;
 pub mod metrics;

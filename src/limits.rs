@@ -100,7 +100,7 @@ pub const HEARTBEAT_PHASES: usize = 128;
 /// of the phases.
 pub const HEARTBEAT_RUN: usize = 16;
 
-/// Phases that a heartbeat waits for a message to ride along with before it goes out alone: 125 ms
+/// Stagger that a heartbeat waits for a message to ride along with before it goes out alone: 125 ms
 /// at 2 s, which at ten messages a second is every heartbeat.
 pub const HEARTBEAT_PATIENCE_PHASES: u64 = 8;
 
@@ -117,11 +117,11 @@ pub const ARRIVALS_MAX: usize = 1024;
 
 /// Regulars that the kernel tells of at once. They are served in their order, so this bounds nothing but
 /// the memory for events.
-pub const REGULARS_PER_TURN: usize = 1024;
+pub const PRIORITY_EVENTS_PER_TURN: usize = 1024;
 
 /// So many newcomers are heard in a turn, and so many who were not done go on: few, as a turn is over
 /// before commands and those who are to be accepted are looked at.
-pub const NEWCOMERS_PER_TURN: usize = 64;
+pub const STANDARD_EVENTS_PER_TURN: usize = 64;
 
 /// Connections accepted in a turn from each listener. Fewer than are heard: a crowd had better wait in
 /// the kernel's queue than be let in to stand in ours, and in the way of those who are in.
@@ -129,7 +129,7 @@ pub const ACCEPTS_PER_TURN: usize = 6;
 
 /// Regulars that the kernel tells of at once between two slices of work for newcomers. It is asked again
 /// until a slice of that is over, too.
-pub const REGULARS_PER_LOOK: usize = 8;
+pub const PRIORITY_EVENTS_PER_POLL: usize = 8;
 
 /// Time that a shard works on connections before it hears regulars, publishes what came and serves a
 /// slice of streams, in microseconds. Each thing that is done for a connection in one go takes some ten
@@ -157,14 +157,14 @@ pub const READS_PER_TURN: usize = 3;
 /// listen queue.
 pub const SURPLUS_CONNECTIONS_MAX: usize = 64;
 
-/// Phases in which all slots are looked at for deadlines that have passed, once a second.
-pub const PATROL_PHASES: usize = 8;
-/// See [`PATROL_PHASES`]: a deadline is met up to this much late.
-pub const PATROL_INTERVAL_MS: u64 = 1_000;
+/// Stagger in which all slots are looked at for deadlines that have passed, once a second.
+pub const DEADLINE_SCAN_PHASES: usize = 8;
+/// See [`DEADLINE_SCAN_PHASES`]: a deadline is met up to this much late.
+pub const DEADLINE_SCAN_INTERVAL_MS: u64 = 1_000;
 
 /// Slots in a row that share one of them: whoever looks at every eighth has most of them in no cache,
 /// which made a thirtieth of what heartbeats cost to idle streams.
-pub const PATROL_RUN: usize = 256;
+pub const DEADLINE_SCAN_RUN: usize = 256;
 
 /// Parse buffers that are kept for the next request; more are made, and freed, when more requests
 /// are on their way at once.

@@ -16,7 +16,7 @@ use hookcast::inherit::{self, InheritError};
 use hookcast::logging::{self, Log};
 use hookcast::metrics::Metrics;
 use hookcast::mirror;
-use hookcast::server::{self, Heritage};
+use hookcast::server::{self, Inherited};
 use hookcast::service;
 use tracing::Level;
 
@@ -33,12 +33,12 @@ fn main() -> ExitCode {
         Err(NoConfig::Wrong(error)) => return fail(2, &error.to_string()),
     };
     // Before there is a second thread: this changes the environment.
-    let heritage = match heritage() {
-        Ok(heritage) => heritage,
+    let inherited = match inherited() {
+        Ok(inherited) => inherited,
         Err(error) => return fail(1, &error.to_string()),
     };
     if let Action::CheckConfig { of_server } = action {
-        return check_config(&config, of_server.then_some(heritage));
+        return check_config(&config, of_server.then_some(inherited));
     }
     if matches!(action, Action::KvCheck | Action::Doctor) {
         print_warnings(&config.warnings());
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
         _ => {}
     }
     let metrics = Arc::new(Metrics::new(log.lines_dropped()));
-    match server::run(&config, &metrics, heritage) {
+    match server::run(&config, &metrics, inherited) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -79,8 +79,8 @@ fn fail(exit_status: u8, reason: &str) -> ExitCode {
 }
 
 /// Says what the configuration comes to; that of a server by trying what its start would do.
-fn check_config(config: &Config, heritage: Option<Heritage>) -> ExitCode {
-    let warnings = match heritage.map(|heritage| server::rehearse(config, &heritage.sockets)) {
+fn check_config(config: &Config, inherited: Option<Inherited>) -> ExitCode {
+    let warnings = match inherited.map(|inherited| server::rehearse(config, &inherited.sockets)) {
         None => config.warnings(),
         Some(Ok(warnings)) => warnings,
         Some(Err(error)) => {
@@ -105,13 +105,13 @@ fn print_warnings<'a>(warnings: impl IntoIterator<Item = &'a String>) {
 }
 
 /// What a predecessor passes on, or else a service manager.
-fn heritage() -> Result<Heritage, InheritError> {
+fn inherited() -> Result<Inherited, InheritError> {
     Ok(match predecessor::find()? {
-        Some((predecessor, sockets)) => Heritage {
+        Some((predecessor, sockets)) => Inherited {
             sockets,
             predecessor: Some(predecessor),
         },
-        None => Heritage {
+        None => Inherited {
             sockets: inherit::from_environment()?,
             predecessor: None,
         },

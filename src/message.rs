@@ -87,6 +87,19 @@ impl fmt::Debug for Draft {
     }
 }
 
+/// The ring's own random number: the first half of every event id.
+///
+/// As long as it stays the same, a seq names the same message for ever. It shows as 16 lower-case
+/// hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Epoch(pub u64);
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,5 +125,10 @@ mod tests {
             !text.contains("topsecret") && !text.contains("private"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn an_epoch_shows_as_16_lower_case_digits() {
+        assert_eq!(Epoch(0xABC).to_string(), "0000000000000abc");
     }
 }

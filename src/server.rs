@@ -54,7 +54,7 @@ pub use self::rehearsal::rehearse;
 
 /// What was passed on to this process.
 #[derive(Debug, Default)]
-pub struct Heritage {
+pub struct Inherited {
     /// Listening sockets, to be used in place of binding.
     pub sockets: Sockets,
     /// The server that this one takes over from: it holds the ring until it is asked for it.
@@ -62,11 +62,15 @@ pub struct Heritage {
 }
 
 /// Serves until a signal ends it.
-pub fn run(config: &Config, metrics: &Arc<Metrics>, heritage: Heritage) -> Result<(), ServerError> {
-    let Heritage {
+pub fn run(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    inherited: Inherited,
+) -> Result<(), ServerError> {
+    let Inherited {
         sockets,
         predecessor,
-    } = heritage;
+    } = inherited;
     if predecessor.is_none() {
         listening::check(config, &sockets)?;
     }

@@ -166,8 +166,8 @@ fn command_on(setup: &Setup, web: &TcpListener, admin: &TcpListener) -> Command 
 
 /// Starts a server on two sockets that a manager passes, and returns its warnings up to the moment
 /// when it listens.
-fn warnings_on(setup: Setup, web: &TcpListener, admin: &TcpListener) -> Vec<String> {
-    let mut server = command_on(&setup, web, admin).spawn().unwrap();
+fn warnings_on(setup: &Setup, web: &TcpListener, admin: &TcpListener) -> Vec<String> {
+    let mut server = command_on(setup, web, admin).spawn().unwrap();
     let log = BufReader::new(server.stderr.take().unwrap());
     let mut warnings = Vec::new();
     let mut listens = false;
@@ -201,7 +201,7 @@ fn private() -> TcpListener {
 #[test]
 fn passed_sockets_are_warned_of_by_their_own_addresses() {
     let (web, admin) = (public(), public());
-    let warnings = warnings_on(Setup::new(&[]), &web, &admin);
+    let warnings = warnings_on(&Setup::new(&[]), &web, &admin);
     let expected = [
         format!("listening on {} with no secret", web.local_addr().unwrap()),
         format!(
@@ -213,7 +213,7 @@ fn passed_sockets_are_warned_of_by_their_own_addresses() {
     for (warning, expected) in warnings.iter().zip(&expected) {
         assert!(warning.starts_with(expected), "{warning}");
     }
-    let warnings = warnings_on(Setup::new(&[]).secret("s3cret"), &public(), &private());
+    let warnings = warnings_on(&Setup::new(&[]).secret("s3cret"), &public(), &private());
     assert!(warnings.is_empty(), "{warnings:?}");
 }
 
@@ -265,7 +265,7 @@ fn an_address_that_no_passed_socket_has_is_refused() {
         "--admin",
         &admin_address.to_string(),
     ]);
-    assert!(warnings_on(same, &web, &admin).is_empty());
+    assert!(warnings_on(&same, &web, &admin).is_empty());
 }
 
 /// What a process wrote that is to end by itself.

@@ -20,7 +20,7 @@ pub struct Predecessor {
 
 /// A connection that a predecessor has given away.
 #[derive(Debug)]
-pub struct Inherited {
+pub struct HandoverConnection {
     /// The connection's descriptor.
     pub connection: OwnedFd,
     /// What was read of its current request.
@@ -84,14 +84,14 @@ impl Predecessor {
     }
 
     /// The next connection that it gives away; none when it has ended.
-    pub fn next_connection(&self) -> io::Result<Option<Inherited>> {
+    pub fn next_connection(&self) -> io::Result<Option<HandoverConnection>> {
         match self.channel.receive()? {
             None => Ok(None),
             Some(Message {
                 kind: Kind::Connection,
                 fd: Some(fd),
                 bytes,
-            }) => Ok(Some(Inherited {
+            }) => Ok(Some(HandoverConnection {
                 connection: fd,
                 bytes,
             })),

@@ -36,7 +36,7 @@ pub struct Successor {
 /// There is no channel any more once it has failed: what is left of a message in it would be taken
 /// for the beginning of the next.
 #[derive(Debug)]
-pub struct Heir(Mutex<Option<Channel>>);
+pub struct HandoverSender(Mutex<Option<Channel>>);
 
 /// Why there is no successor.
 #[derive(Debug)]
@@ -128,10 +128,10 @@ impl Successor {
     }
 
     /// It serves: from now on it lives without us.
-    pub fn into_heir(mut self) -> io::Result<Heir> {
+    pub fn into_sender(mut self) -> io::Result<HandoverSender> {
         let channel = self.channel.take().ok_or(io::ErrorKind::NotConnected)?;
         channel.set_patience(Duration::from_millis(HANDOVER_SEND_MS))?;
-        Ok(Heir(Mutex::new(Some(channel))))
+        Ok(HandoverSender(Mutex::new(Some(channel))))
     }
 
     fn channel(&self) -> io::Result<&Channel> {
@@ -151,7 +151,7 @@ impl Drop for Successor {
     }
 }
 
-impl Heir {
+impl HandoverSender {
     /// Gives a connection away, with the bytes of its current request that were read. On an error it
     /// is lost, and so are those that follow.
     pub fn give(&self, connection: impl AsFd, bytes: &[u8]) -> io::Result<()> {
@@ -192,7 +192,7 @@ mod tests {
     fn a_message_that_was_cut_off_is_the_last() {
         let (ours, theirs) = Channel::pair().unwrap();
         ours.set_patience(Duration::from_millis(1)).unwrap();
-        let heir = Heir(Mutex::new(Some(ours)));
+        let heir = HandoverSender(Mutex::new(Some(ours)));
         let (connection, _peer) = UnixStream::pair().unwrap();
         let bytes = vec![b'x'; crate::limits::HANDOVER_BYTES_MAX];
         // More than the channel holds, and nobody receives.

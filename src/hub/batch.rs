@@ -3,9 +3,9 @@
 //! Made by the hub and by the committer, read by the shards. Never changes once it was sent.
 
 use super::{NotStored, Receipt};
-use crate::log::SharedHistory;
+use crate::live_log::SharedHistory;
+use crate::message::Epoch;
 use crate::message::{Message, SessionId};
-use crate::sse::event_id::Epoch;
 use crate::sse::frame::{self, Chunk};
 
 /// The frames of one turn, shared by all shards.

@@ -34,7 +34,7 @@ use fastrand::Rng;
 use crate::clock::Now;
 use crate::hub::RingView;
 use crate::limits::{KV_AHEAD_MS_MAX, KV_PROPAGATION_MS, KV_SEEN_HISTORIES, KV_STALE_VALUES};
-use crate::log::SharedHistory;
+use crate::live_log::SharedHistory;
 use crate::message::{Message, MessageId};
 use crate::mirror::entry::{self, Entry, Fault};
 use crate::mirror::merge::join;

@@ -29,7 +29,7 @@
 //!   behind it in the ring, which then drops the local one first, though it is still part of the
 //!   shared history. It is not put in again, for then streams would see it twice. But new streams
 //!   are shown the shared history as long as the live log has it
-//!   ([`SharedHistory`](crate::log::SharedHistory)): the same 100 on every node.
+//!   ([`SharedHistory`](crate::live_log::SharedHistory)): the same 100 on every node.
 //! - *A restart* reads KV before it writes: there is no write without a read before it. It forgets
 //!   what was shown: a message that had left the ring before the restart and is still among KV's
 //!   last 100 goes live once more. Within a process a message goes live once; over a restart at

@@ -15,14 +15,14 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
 const WAKER: Token = Token(u32::MAX as usize);
-const NEWCOMERS: Token = Token(u32::MAX as usize - 1);
+const STANDARD_SET: Token = Token(u32::MAX as usize - 1);
 
 /// See the module's description.
 pub struct Epoll {
-    regulars: Poll,
-    newcomers: Poll,
+    priority: Poll,
+    standard: Poll,
     /// There may be newcomers who were not told of yet.
-    newcomers_ready: bool,
+    is_standard_ready: bool,
 }
 
 /// Events of one look.
@@ -45,7 +45,7 @@ impl Ready {
 
     /// Those of sockets.
     pub fn iter(&self) -> impl Iterator<Item = &Event> {
-        let is_socket = |event: &&Event| ![WAKER, NEWCOMERS].contains(&event.token());
+        let is_socket = |event: &&Event| ![WAKER, STANDARD_SET].contains(&event.token());
         self.events.iter().filter(is_socket)
     }
 }
@@ -53,80 +53,83 @@ impl Ready {
 impl Epoll {
     /// Watches nothing yet.
     pub fn new() -> io::Result<Epoll> {
-        let (regulars, newcomers) = (Poll::new()?, Poll::new()?);
-        regulars.registry().register(
-            &mut SourceFd(&newcomers.as_raw_fd()),
-            NEWCOMERS,
+        let (priority, standard) = (Poll::new()?, Poll::new()?);
+        priority.registry().register(
+            &mut SourceFd(&standard.as_raw_fd()),
+            STANDARD_SET,
             Interest::READABLE,
         )?;
         Ok(Epoll {
-            regulars,
-            newcomers,
-            newcomers_ready: false,
+            priority,
+            standard,
+            is_standard_ready: false,
         })
     }
 
     /// What ends a wait.
     pub fn waker(&self) -> io::Result<Waker> {
-        Waker::new(self.regulars.registry(), WAKER)
+        Waker::new(self.priority.registry(), WAKER)
     }
 
     /// For listening sockets.
     pub fn registry(&self) -> &Registry {
-        self.regulars.registry()
+        self.priority.registry()
     }
 
     /// Watches the socket of a newcomer.
     pub fn add(&self, socket: &impl AsFd, token: Token) -> io::Result<()> {
-        register(&self.newcomers, socket, token)
+        register(&self.standard, socket, token)
     }
 
     /// Watches it among the regulars from now on. After an error it is a newcomer still.
     pub fn promote(&self, socket: &impl AsFd, token: Token) -> io::Result<()> {
         // First where it comes to, which may need memory (epoll_ctl(2)), then where it leaves.
-        register(&self.regulars, socket, token)?;
-        deregister(&self.newcomers, socket);
+        register(&self.priority, socket, token)?;
+        deregister(&self.standard, socket);
         Ok(())
     }
 
     /// Watches it no more.
     pub fn remove(&self, socket: &impl AsFd) {
-        deregister(&self.newcomers, socket);
-        deregister(&self.regulars, socket);
+        deregister(&self.standard, socket);
+        deregister(&self.priority, socket);
     }
 
     /// Waits for anything; then it is told of regulars.
     pub fn wait(&mut self, ready: &mut Ready, timeout: Option<Duration>) -> io::Result<()> {
-        let timeout = if self.newcomers_ready {
+        let timeout = if self.is_standard_ready {
             Some(Duration::ZERO)
         } else {
             timeout
         };
-        match self.regulars.poll(&mut ready.events, timeout) {
+        match self.priority.poll(&mut ready.events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 ready.events.clear();
                 Ok(())
             }
             polled => {
-                self.newcomers_ready |= ready.events.iter().any(|event| event.token() == NEWCOMERS);
+                self.is_standard_ready |= ready
+                    .events
+                    .iter()
+                    .any(|event| event.token() == STANDARD_SET);
                 polled
             }
         }
     }
 
     /// Tells of newcomers, if any are ready.
-    pub fn look_for_newcomers(&mut self, ready: &mut Ready) -> io::Result<()> {
+    pub fn poll_standard(&mut self, ready: &mut Ready) -> io::Result<()> {
         ready.events.clear();
-        if !self.newcomers_ready {
+        if !self.is_standard_ready {
             return Ok(());
         }
-        match self.newcomers.poll(&mut ready.events, Some(Duration::ZERO)) {
+        match self.standard.poll(&mut ready.events, Some(Duration::ZERO)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 ready.events.clear();
                 Ok(())
             }
             polled => {
-                self.newcomers_ready = ready.is_full();
+                self.is_standard_ready = ready.is_full();
                 polled
             }
         }
@@ -176,19 +179,19 @@ mod tests {
         fn newcomer(&mut self, token: usize) -> (UnixStream, UnixStream) {
             let (socket, peer) = UnixStream::pair().unwrap();
             self.epoll.add(&socket, Token(token)).unwrap();
-            assert_eq!(self.regulars(), NOBODY);
-            assert_eq!(self.newcomers(), [token], "it may write");
+            assert_eq!(self.priority(), NOBODY);
+            assert_eq!(self.standard(), [token], "it may write");
             (socket, peer)
         }
 
-        fn regulars(&mut self) -> Vec<usize> {
+        fn priority(&mut self) -> Vec<usize> {
             let soon = Some(Duration::ZERO);
             self.epoll.wait(&mut self.ready, soon).unwrap();
             tokens(&self.ready)
         }
 
-        fn newcomers(&mut self) -> Vec<usize> {
-            self.epoll.look_for_newcomers(&mut self.ready).unwrap();
+        fn standard(&mut self) -> Vec<usize> {
+            self.epoll.poll_standard(&mut self.ready).unwrap();
             tokens(&self.ready)
         }
     }
@@ -201,8 +204,8 @@ mod tests {
             peer.write_all(b"x").unwrap();
             seen.epoll.wait(&mut seen.ready, None).unwrap();
             assert_eq!(tokens(&seen.ready), NOBODY);
-            assert_eq!(seen.newcomers(), [7]);
-            assert_eq!(seen.newcomers(), NOBODY);
+            assert_eq!(seen.standard(), [7]);
+            assert_eq!(seen.standard(), NOBODY);
         }
     }
 
@@ -211,14 +214,14 @@ mod tests {
         let mut seen = Seen::new();
         let (regular, mut peer) = seen.newcomer(1);
         seen.epoll.promote(&regular, Token(1)).unwrap();
-        assert_eq!(seen.regulars(), [1], "it may write");
+        assert_eq!(seen.priority(), [1], "it may write");
         let crowd: Vec<_> = (2..200).map(|_| UnixStream::pair().unwrap()).collect();
         for ((socket, _), token) in crowd.iter().zip(2..) {
             seen.epoll.add(socket, Token(token)).unwrap();
         }
         peer.write_all(b"x").unwrap();
-        assert_eq!(seen.regulars(), [1]);
-        assert_eq!(seen.newcomers().len(), crowd.len());
+        assert_eq!(seen.priority(), [1]);
+        assert_eq!(seen.standard().len(), crowd.len());
     }
 
     #[test]
@@ -227,7 +230,7 @@ mod tests {
         let (socket, mut peer) = seen.newcomer(1);
         peer.write_all(b"x").unwrap();
         seen.epoll.promote(&socket, Token(1)).unwrap();
-        assert_eq!(seen.regulars(), [1]);
+        assert_eq!(seen.priority(), [1]);
     }
 
     #[test]
@@ -235,13 +238,13 @@ mod tests {
         let mut seen = Seen::new();
         let (socket, mut peer) = seen.newcomer(1);
         // The kernel refuses a second entry of the same.
-        register(&seen.epoll.regulars, &socket, Token(2)).unwrap();
-        assert_eq!(seen.regulars(), [2]);
+        register(&seen.epoll.priority, &socket, Token(2)).unwrap();
+        assert_eq!(seen.priority(), [2]);
         assert!(seen.epoll.promote(&socket, Token(1)).is_err());
-        deregister(&seen.epoll.regulars, &socket);
+        deregister(&seen.epoll.priority, &socket);
         peer.write_all(b"x").unwrap();
-        assert_eq!(seen.regulars(), NOBODY);
-        assert_eq!(seen.newcomers(), [1]);
+        assert_eq!(seen.priority(), NOBODY);
+        assert_eq!(seen.standard(), [1]);
     }
 
     /// More newcomers than a look has room for: the wait that follows does not sleep.
@@ -257,7 +260,7 @@ mod tests {
         let mut told = 0;
         while told < crowd.len() {
             seen.epoll.wait(&mut seen.ready, None).unwrap();
-            told += seen.newcomers().len();
+            told += seen.standard().len();
         }
         assert_eq!(told, crowd.len());
     }
@@ -272,7 +275,7 @@ mod tests {
         seen.epoll.remove(&regular);
         guest_peer.write_all(b"x").unwrap();
         regular_peer.write_all(b"x").unwrap();
-        assert_eq!(seen.regulars(), NOBODY);
-        assert_eq!(seen.newcomers(), NOBODY);
+        assert_eq!(seen.priority(), NOBODY);
+        assert_eq!(seen.standard(), NOBODY);
     }
 }

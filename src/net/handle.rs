@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Sender, TrySendError};
 
-use crate::handover::successor::Heir;
+use crate::handover::successor::HandoverSender;
 use crate::net::socket::LayeredSocket;
 use crate::net::waker::ShardWaker;
 
@@ -17,7 +17,7 @@ pub enum Command {
     /// Take in this connection.
     Connection(LayeredSocket),
     /// Take in this connection of a predecessor, and these bytes of its current request.
-    Inherited(LayeredSocket, Vec<u8>),
+    TakeOver(LayeredSocket, Vec<u8>),
     /// Stop accepting, answer what is in flight, end the streams, return.
     Drain,
     /// Read no further request; tell when nothing needs the ring any more.
@@ -25,7 +25,7 @@ pub enum Command {
     /// Go on after a hold: there is no successor after all.
     Resume,
     /// Stop accepting, give the connections to the successor, end the streams, return.
-    Depart(Arc<Heir>),
+    HandOver(Arc<HandoverSender>),
 }
 
 /// A shard as others see it.
@@ -55,14 +55,14 @@ impl ShardHandle {
     }
 
     /// Lets the shard give its connections to a successor, and drain.
-    pub fn depart(&self, heir: Arc<Heir>) {
-        self.tell(Command::Depart(heir));
+    pub fn hand_over(&self, handover_sender: Arc<HandoverSender>) {
+        self.tell(Command::HandOver(handover_sender));
     }
 
     /// Gives it a connection of a predecessor.
-    pub fn inherit(&self, connection: LayeredSocket, bytes: Vec<u8>) {
+    pub fn take_over(&self, connection: LayeredSocket, bytes: Vec<u8>) {
         self.load.fetch_add(1, Ordering::Relaxed);
-        self.tell(Command::Inherited(connection, bytes));
+        self.tell(Command::TakeOver(connection, bytes));
     }
 
     /// How many turns it has made.

@@ -13,12 +13,12 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use mio::event::Event;
 
 use crate::clock::{Clock, Now};
-use crate::handover::successor::Heir;
+use crate::handover::successor::HandoverSender;
 use crate::hub::{Batch, Hub, Outlet};
 use crate::limits::{
-    ACCEPTS_PER_TURN, ARRIVALS_MAX, HISTORY_TURN_BYTES, INBOX_BATCHES_MAX, NEWCOMERS_PER_TURN,
-    REGULARS_PER_LOOK, REGULARS_PER_TURN, SURPLUS_CONNECTIONS_MAX, SWEEP_YOUNG_US,
-    WORK_SLICE_BEHIND_US, WORK_SLICE_US,
+    ACCEPTS_PER_TURN, ARRIVALS_MAX, HISTORY_TURN_BYTES, INBOX_BATCHES_MAX,
+    PRIORITY_EVENTS_PER_POLL, PRIORITY_EVENTS_PER_TURN, STANDARD_EVENTS_PER_TURN,
+    SURPLUS_CONNECTIONS_MAX, SWEEP_YOUNG_US, WORK_SLICE_BEHIND_US, WORK_SLICE_US,
 };
 use crate::metrics::{Counter, Metrics, Timing};
 use crate::net::epoll::{Epoll, Ready};
@@ -43,7 +43,7 @@ pub struct Reactor {
     /// To be told when nothing needs the ring any more.
     held: Option<Sender<()>>,
     /// Who gets the connections.
-    heir: Option<Arc<Heir>>,
+    handover_sender: Option<Arc<HandoverSender>>,
 }
 
 /// Who gets in, and where to. Shard 0's.
@@ -102,7 +102,7 @@ impl Reactor {
         };
         let reactor = Reactor {
             epoll,
-            interim: Ready::with_room(REGULARS_PER_LOOK),
+            interim: Ready::with_room(PRIORITY_EVENTS_PER_POLL),
             waker,
             batches,
             commands,
@@ -111,7 +111,7 @@ impl Reactor {
             listeners: Vec::new(),
             acceptor: Acceptor::default(),
             held: None,
-            heir: None,
+            handover_sender: None,
         };
         Ok((reactor, outlet, handle))
     }
@@ -142,12 +142,12 @@ impl Reactor {
         metrics: &Metrics,
         clock: Clock,
     ) -> io::Result<()> {
-        let mut regulars = Ready::with_room(REGULARS_PER_TURN);
-        let mut newcomers = Ready::with_room(NEWCOMERS_PER_TURN);
+        let mut priority = Ready::with_room(PRIORITY_EVENTS_PER_TURN);
+        let mut standard = Ready::with_room(STANDARD_EVENTS_PER_TURN);
         while !(shard.is_drained() && self.commands.is_empty()) {
-            self.wait(&shard, &mut regulars, clock.now())?;
-            self.epoll.look_for_newcomers(&mut newcomers)?;
-            self.turn(&mut shard, &regulars, &newcomers, hub, clock);
+            self.wait(&shard, &mut priority, clock.now())?;
+            self.epoll.poll_standard(&mut standard)?;
+            self.turn(&mut shard, &priority, &standard, hub, clock);
             shard.tally_mut().flush(metrics);
         }
         Ok(())
@@ -158,8 +158,8 @@ impl Reactor {
     fn turn(
         &mut self,
         shard: &mut Shard<LayeredSocket>,
-        regulars: &Ready,
-        newcomers: &Ready,
+        priority: &Ready,
+        standard: &Ready,
         hub: &Hub,
         clock: Clock,
     ) {
@@ -168,13 +168,13 @@ impl Reactor {
         // and the hub finds room.
         self.take_batches(shard);
         let mut slice = Slice::begin(shard, clock);
-        for event in regulars.iter() {
+        for event in priority.iter() {
             dispatch(shard, &mut self.listeners, event, slice.now);
             if slice.is_over(clock) {
                 slice = self.next_slice(shard, hub, clock);
             }
         }
-        for event in newcomers.iter() {
+        for event in standard.iter() {
             self.promote(shard, event);
             dispatch(shard, &mut self.listeners, event, slice.now);
             self.pause(shard, hub, clock, &mut slice);
@@ -193,7 +193,7 @@ impl Reactor {
     fn wait(
         &mut self,
         shard: &Shard<LayeredSocket>,
-        regulars: &mut Ready,
+        priority: &mut Ready,
         now: Now,
     ) -> io::Result<()> {
         let accept_ms = self.listeners.iter().filter_map(Listener::due_ms).min();
@@ -207,14 +207,15 @@ impl Reactor {
         }
         let polled = self
             .epoll
-            .wait(regulars, idle_ms.map(Duration::from_millis));
+            .wait(priority, idle_ms.map(Duration::from_millis));
         self.waker.wake_up();
         polled
     }
 
     /// Lets somebody who comes again be among the regulars from now on.
     fn promote(&self, shard: &Shard<LayeredSocket>, event: &Event) {
-        let Some(token) = connection_token(event.token()).filter(|&token| shard.is_regular(token))
+        let Some(token) =
+            connection_token(event.token()).filter(|&token| shard.has_priority(token))
         else {
             return;
         };
@@ -234,7 +235,7 @@ impl Reactor {
         slice: &mut Slice,
     ) {
         if slice.is_over(clock) {
-            self.hear_regulars(shard, clock);
+            self.poll_priority(shard, clock);
             *slice = self.next_slice(shard, hub, clock);
         }
     }
@@ -246,7 +247,7 @@ impl Reactor {
     }
 
     /// Hears regulars for a slice, a few at a time, and these at least.
-    fn hear_regulars(&mut self, shard: &mut Shard<LayeredSocket>, clock: Clock) {
+    fn poll_priority(&mut self, shard: &mut Shard<LayeredSocket>, clock: Clock) {
         let mut slice = Slice::begin(shard, clock);
         loop {
             let looked = self.epoll.wait(&mut self.interim, Some(Duration::ZERO));
@@ -282,7 +283,7 @@ impl Reactor {
         clock: Clock,
         slice: &mut Slice,
     ) {
-        for _ in 0..shard.unfinished().min(NEWCOMERS_PER_TURN) {
+        for _ in 0..shard.unfinished().min(STANDARD_EVENTS_PER_TURN) {
             shard.resume_next(slice.now);
             self.pause(shard, hub, clock, slice);
         }
@@ -297,7 +298,7 @@ impl Reactor {
         slice: &mut Slice,
     ) {
         let mut bytes = 0;
-        for _ in 0..NEWCOMERS_PER_TURN {
+        for _ in 0..STANDARD_EVENTS_PER_TURN {
             let Some(made) = shard.answer_next_history(slice.now) else {
                 return;
             };
@@ -372,7 +373,7 @@ impl Reactor {
             _ => connection,
         };
         self.load.fetch_add(1, Ordering::Relaxed);
-        self.take_in(shard, connection, Role::Guest, now);
+        self.take_in(shard, connection, Role::Standard, now);
     }
 
     fn take_in(
@@ -404,11 +405,11 @@ impl Reactor {
             let now = slice.now;
             match command {
                 Command::Connection(connection) => {
-                    let token = self.take_in(shard, connection, Role::Guest, now);
+                    let token = self.take_in(shard, connection, Role::Standard, now);
                     shard.see_out(token, now);
                 }
-                Command::Inherited(connection, bytes) => {
-                    let token = self.take_in(shard, connection, Role::Guest, now);
+                Command::TakeOver(connection, bytes) => {
+                    let token = self.take_in(shard, connection, Role::Standard, now);
                     shard.go_on_with(token, bytes, now);
                 }
                 Command::Drain => {
@@ -420,10 +421,10 @@ impl Reactor {
                     self.held = Some(held);
                 }
                 Command::Resume => shard.resume(now),
-                Command::Depart(heir) => {
+                Command::HandOver(handover_sender) => {
                     self.stop_accepting();
-                    self.heir = Some(heir);
-                    shard.depart(now);
+                    self.handover_sender = Some(handover_sender);
+                    shard.hand_over(now);
                 }
             }
             self.pause(shard, hub, clock, slice);
@@ -450,11 +451,11 @@ impl Reactor {
 
     /// Sends connections to the successor.
     fn give_away(&mut self, shard: &mut Shard<LayeredSocket>) {
-        for departure in shard.take_departures() {
+        for handover in shard.take_handovers() {
             // As with listening sockets.
-            self.epoll.remove(&departure.socket);
-            let given = match &self.heir {
-                Some(heir) => heir.give(&departure.socket, &departure.bytes),
+            self.epoll.remove(&handover.socket);
+            let given = match &self.handover_sender {
+                Some(handover_sender) => handover_sender.give(&handover.socket, &handover.bytes),
                 None => Err(io::ErrorKind::NotConnected.into()),
             };
             if let Err(error) = given {

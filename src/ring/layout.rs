@@ -4,12 +4,10 @@
 //! recovery (decode) and by whoever writes a file anew. Pure: never does I/O, never panics on
 //! bytes it is given.
 
-use std::fmt;
-
 use crate::limits::{
     BODY_BYTES_MAX_LIMIT, HISTORY_MESSAGES, RING_SLOTS_MAX, RING_SLOTS_MIN, SESSION_BYTES_MAX,
 };
-use crate::message::{Message, MessageId, SessionId};
+use crate::message::{Epoch, Message, MessageId, SessionId};
 
 /// The first eight bytes of a ring file.
 pub(super) const MAGIC: [u8; 8] = *b"HOOKRING";
@@ -53,19 +51,6 @@ const MARK_LIVE: u32 = u32::from_le_bytes(*b"LIVE");
 const MARK_SHUT: u32 = u32::from_le_bytes(*b"SHUT");
 
 const FLAG_SESSION: u16 = 1;
-
-/// The ring's own random number: the first half of every event id.
-///
-/// As long as it stays the same, a seq names the same message for ever. It shows as 16 lower-case
-/// hexadecimal digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Epoch(pub u64);
-
-impl fmt::Display for Epoch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
 
 /// Names one run of the kernel (`random(4)`, `/proc/sys/kernel/random/boot_id`): as long as it is
 /// the same, no page that was written to a file has been forgotten.
@@ -512,10 +497,5 @@ mod tests {
         let crc = slot_crc(&head[8..], &payload[..4], &payload[4..]);
         head[..8].copy_from_slice(&done_word(crc).to_le_bytes());
         assert!(slot_message(&head, &payload).is_none());
-    }
-
-    #[test]
-    fn an_epoch_shows_as_16_lower_case_digits() {
-        assert_eq!(Epoch(0xABC).to_string(), "0000000000000abc");
     }
 }

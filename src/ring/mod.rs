@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use error::RingError;
-pub use layout::{BootId, Epoch};
+pub use layout::BootId;
 pub use place::Made;
 pub use recovery::{Damage, Found, Recovered, Report};
 pub use rehearsal::rehearse;
@@ -43,7 +43,7 @@ use crate::limits::{
     BODY_BYTES_MAX_LIMIT, COMMIT_MESSAGES_MAX, COMMIT_SLOTS_BYTES_MAX, HISTORY_MESSAGES,
     RING_ZERO_BYTES,
 };
-use crate::message::{Message, SessionId};
+use crate::message::{Epoch, Message, SessionId};
 use file::FileMedium;
 use layout::{
     Geometry, HEADER_BYTES, Header, SEQ_FIRST, SLOT_HEAD_BYTES, STATE_OFFSET, STATE_WORD, SlotHead,

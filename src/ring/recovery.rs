@@ -9,13 +9,13 @@ use std::io;
 use std::path::PathBuf;
 
 use super::layout::{
-    BootId, Epoch, Geometry, HEADER_BYTES, Header, HeaderFault, SEQ_FIRST, SLOT_HEAD_BYTES,
-    STATE_BYTES, STATE_OFFSET, SlotClaim, State, Whole, slot_claim, slot_message,
+    BootId, Geometry, HEADER_BYTES, Header, HeaderFault, SEQ_FIRST, SLOT_HEAD_BYTES, STATE_BYTES,
+    STATE_OFFSET, SlotClaim, State, Whole, slot_claim, slot_message,
 };
 use super::payload_bytes;
 use super::storage::{Aside, Image};
 use crate::limits::HISTORY_MESSAGES;
-use crate::message::Message;
+use crate::message::{Epoch, Message};
 
 /// What [`super::Ring::open`] found.
 #[derive(Debug)]

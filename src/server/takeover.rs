@@ -6,7 +6,7 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::handover::predecessor::{Inherited, Predecessor};
+use crate::handover::predecessor::{HandoverConnection, Predecessor};
 use crate::net::handle::ShardHandle;
 use crate::net::peers::Peers;
 use crate::net::socket::{Layers, Stream};
@@ -32,7 +32,11 @@ pub(super) fn take_connections(
 
 /// Gives a connection to the emptiest shard; false if it may not come in. It has neither TLS nor a
 /// PROXY header, or it would not have left its predecessor.
-fn take_in(inherited: Inherited, shards: &[ShardHandle], peers: &Arc<Peers>) -> io::Result<bool> {
+fn take_in(
+    inherited: HandoverConnection,
+    shards: &[ShardHandle],
+    peers: &Arc<Peers>,
+) -> io::Result<bool> {
     let layers = Layers {
         proxy: false,
         tls: None,
@@ -48,6 +52,6 @@ fn take_in(inherited: Inherited, shards: &[ShardHandle], peers: &Arc<Peers>) -> 
     let (Some(socket), Some(shard)) = (socket, emptiest) else {
         return Ok(false);
     };
-    shard.inherit(socket, inherited.bytes);
+    shard.take_over(socket, inherited.bytes);
     Ok(true)
 }

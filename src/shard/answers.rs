@@ -56,8 +56,8 @@ impl<S: Transport> Shard<S> {
                 self.responder
                     .published(to, *id, *timestamp_ms, &mut self.answer);
                 let role = &mut self.connections[slot].role;
-                if *role == Role::Guest {
-                    *role = Role::Regular;
+                if *role == Role::Standard {
+                    *role = Role::Priority;
                 }
             }
             Err(error) if error.is_too_large() => {

@@ -4,7 +4,7 @@
 //! idle connection has no buffer, a stream is a cursor. Never acts by itself.
 
 use crate::http::{Phase, ReplyTo, RequestReader};
-use crate::shard::place::Place;
+use crate::shard::membership::Place;
 use crate::shard::stream::Stream;
 use crate::shard::waiting::Waiting;
 
@@ -22,9 +22,9 @@ pub struct Token {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Within the limit of connections.
-    Guest,
+    Standard,
     /// The same, and a webhook of it was stored.
-    Regular,
+    Priority,
     /// Over the limit: it is told so, and closed.
     Surplus,
 }

@@ -11,7 +11,7 @@ use crate::limits::{
 };
 use crate::metrics::Counter;
 use crate::shard::connection::State;
-use crate::shard::phases::Phases;
+use crate::shard::stagger::Stagger;
 use crate::shard::transport::Transport;
 use crate::shard::{Shard, Token};
 
@@ -23,12 +23,12 @@ pub(super) enum Intake {
     /// Not for now: the ring is on its way to a successor. What arrives waits in its socket.
     Held,
     /// Not here any more: the successor answers them.
-    Departing,
+    HandingOver,
 }
 
 /// A connection that goes to the successor, and the bytes of its current request that were read.
 #[derive(Debug)]
-pub struct Departure<S> {
+pub struct HandoverConnection<S> {
     /// Its socket.
     pub socket: S,
     /// What a reader there goes on from.
@@ -37,7 +37,7 @@ pub struct Departure<S> {
 
 /// Streams are ended phase by phase; what is left at the deadline is cut off.
 pub(super) struct Drain {
-    pub(super) ends: Phases,
+    pub(super) ends: Stagger,
     /// From when on connections without a request are closed; none when they have been.
     pub(super) idle_ends_ms: Option<u64>,
     /// When all streams should have been told of their end; none when they have been.
@@ -70,11 +70,11 @@ impl<S: Transport> Shard<S> {
         let spread_ms = drain_ms * DRAIN_SPREAD_PERCENT / 100;
         // Where webhooks can be taken no more, whoever waits to send one is better off without us.
         let idle_ms = match self.intake {
-            Intake::Departing => 0,
+            Intake::HandingOver => 0,
             Intake::Open | Intake::Held => DRAIN_IDLE_MS.min(spread_ms),
         };
         self.drain = Some(Drain {
-            ends: Phases::new(HEARTBEAT_PHASES, 1, spread_ms.max(1), now.mono_ms),
+            ends: Stagger::new(HEARTBEAT_PHASES, 1, spread_ms.max(1), now.mono_ms),
             told_ms: Some(now.mono_ms + spread_ms),
             idle_ends_ms: Some(now.mono_ms + idle_ms),
             deadline_ms: now.mono_ms + drain_ms.max(DRAIN_LEAST_MS),
@@ -100,7 +100,7 @@ impl<S: Transport> Shard<S> {
         }
     }
 
-    /// Reads no further request until [`Shard::resume`] or [`Shard::depart`]. Webhooks that were read
+    /// Reads no further request until [`Shard::resume`] or [`Shard::hand_over`]. Webhooks that were read
     /// are still published; when there are none left ([`Shard::has_drafts`]), nothing of this shard
     /// needs the ring.
     pub fn hold(&mut self) {
@@ -122,9 +122,9 @@ impl<S: Transport> Shard<S> {
 
     /// Goes on after [`Shard::hold`] by giving away every connection that is no stream and
     /// [`can_leave`](Transport::can_leave), at once or when it has its answer
-    /// ([`Shard::take_departures`]), and ends all others like a drain.
-    pub fn depart(&mut self, now: Now) {
-        self.intake = Intake::Departing;
+    /// ([`Shard::take_handovers`]), and ends all others like a drain.
+    pub fn hand_over(&mut self, now: Now) {
+        self.intake = Intake::HandingOver;
         self.start_drain(now);
         self.read_all_requests(now);
     }
@@ -139,8 +139,8 @@ impl<S: Transport> Shard<S> {
     }
 
     /// Connections that have left since the last call.
-    pub fn take_departures(&mut self) -> Vec<Departure<S>> {
-        std::mem::take(&mut self.departures)
+    pub fn take_handovers(&mut self) -> Vec<HandoverConnection<S>> {
+        std::mem::take(&mut self.handovers)
     }
 
     /// Goes on with the bytes of a request that were read before the connection came here.

@@ -7,10 +7,10 @@
 
 use crate::clock::Now;
 use crate::limits::{SLICE_BYTES, SLICE_VISITS, SLICE_WRITES};
-use crate::log::SessionKey;
+use crate::live_log::SessionKey;
 use crate::shard::Shard;
 use crate::shard::connection::State;
-use crate::shard::place::{Holder, Place};
+use crate::shard::membership::{Holder, Place};
 use crate::shard::sweep::{Candidate, LapKind};
 use crate::shard::transport::Transport;
 

@@ -14,12 +14,12 @@ use crate::http::{RequestReader, etag};
 use crate::limits::{
     ANSWER_KEEP_BYTES, HISTORY_ANSWER_BYTES_MAX, HISTORY_TURN_BYTES, WAITS_PER_LOOK,
 };
-use crate::log::View;
+use crate::live_log::View;
 use crate::metrics::{Counter, Endpoint};
 use crate::shard::Shard;
 use crate::shard::connection::{State, Then};
+use crate::shard::membership::{Holder, Place};
 use crate::shard::pages::Representation;
-use crate::shard::place::{Holder, Place};
 use crate::shard::transport::Transport;
 use crate::shard::waiting::{HistoryRequest, Since, Waiting};
 

@@ -17,13 +17,13 @@
 //! - `drain`: how it ends, also in favour of a successor.
 //! - `fanout`: from a message to the connections that it concerns.
 //! - `requests`: from bytes to decisions.
-//! - `streams`: from frames to bytes; `history`: the same for requests, which may wait for a frame.
+//! - `subscription`: from frames to bytes; `history`: the same for requests, which may wait for a frame.
 //! - `answers`: from decisions to bytes.
 //! - `pages`: what requests for the history are answered with.
-//! - `place`: the lists of the connections that a message concerns; `shares`: what connections hold, by
+//! - `membership`: the lists of the connections that a message concerns; `shares`: what connections hold, by
 //!   client.
 //! - `connection`, `stream`, `waiting`: the state of each.
-//! - `sweep`, `phases`: who is served next, and when what is due.
+//! - `sweep`, `stagger`: who is served next, and when what is due.
 //! - `transport`: what a shard needs of a connection's socket; `client`: how a client is named.
 
 mod answers;
@@ -32,13 +32,13 @@ mod connection;
 mod drain;
 mod fanout;
 mod history;
+mod membership;
 mod pages;
-mod phases;
-mod place;
 mod requests;
 mod shares;
+mod stagger;
 mod stream;
-mod streams;
+mod subscription;
 mod sweep;
 mod transport;
 mod waiting;
@@ -53,21 +53,21 @@ use crate::clock::Now;
 use crate::http::{Access, AllowOrigin, RequestReader, Responder};
 use crate::hub::{Batch, Hub, NotStored, Receipt, SenderId};
 use crate::limits::{
-    FANOUT_RETRY_MS, HEARTBEAT_PATIENCE_PHASES, HEARTBEAT_PHASES, HEARTBEAT_RUN,
-    PATROL_INTERVAL_MS, PATROL_PHASES, PATROL_RUN, POOLED_READERS_MAX, PUBLISHING_BYTES_MAX,
-    READ_BYTES, REQUEST_DEADLINE_MS, SMALL_REQUEST_BYTES_MAX,
+    DEADLINE_SCAN_INTERVAL_MS, DEADLINE_SCAN_PHASES, DEADLINE_SCAN_RUN, FANOUT_RETRY_MS,
+    HEARTBEAT_PATIENCE_PHASES, HEARTBEAT_PHASES, HEARTBEAT_RUN, POOLED_READERS_MAX,
+    PUBLISHING_BYTES_MAX, READ_BYTES, REQUEST_DEADLINE_MS, SMALL_REQUEST_BYTES_MAX,
 };
-use crate::log::LiveLog;
+use crate::live_log::LiveLog;
 use crate::message::Draft;
+use crate::message::Epoch;
 use crate::metrics::{Counter, Gauge, Tally, Timing};
-use crate::sse::event_id::Epoch;
 use connection::{Connection, State};
 pub use connection::{Role, Token};
-pub use drain::Departure;
+pub use drain::HandoverConnection;
 use drain::{Drain, Intake};
 use pages::Encoded;
-use phases::Phases;
 use shares::Shares;
+use stagger::Stagger;
 use sweep::Sweep;
 pub use transport::Transport;
 
@@ -108,19 +108,19 @@ pub struct Shard<S> {
     /// What the connections hold, as [`State::held_bytes`] has it.
     shares: Shares,
     /// Connections within it that are gone, since the last look.
-    guests_closed: usize,
+    standard_closed: usize,
     /// Streams that are behind.
     sweep: Sweep,
     /// Requests for the history that wait, and may be answered now.
     waits: Sweep,
     /// When a stream's heartbeat may go out with a message, and when it goes out by itself.
-    heartbeats_due: Phases,
-    heartbeats_last: Phases,
-    patrol: Phases,
+    heartbeats_due: Stagger,
+    heartbeats_last: Stagger,
+    deadline_scan: Stagger,
     drain: Option<Drain>,
     intake: Intake,
     /// Connections that are to go to the successor.
-    departures: Vec<Departure<S>>,
+    handovers: Vec<HandoverConnection<S>>,
     responder: Responder,
     /// The second that the responder's date shows.
     date_s: u64,
@@ -216,25 +216,30 @@ impl<S: Transport> Shard<S> {
             last_generation: 0,
             surplus: 0,
             shares,
-            guests_closed: 0,
+            standard_closed: 0,
             sweep: Sweep::default(),
             waits: Sweep::default(),
-            heartbeats_due: Phases::new(
+            heartbeats_due: Stagger::new(
                 HEARTBEAT_PHASES,
                 HEARTBEAT_RUN,
                 heartbeat_interval_ms,
                 now.mono_ms,
             ),
-            heartbeats_last: Phases::new(
+            heartbeats_last: Stagger::new(
                 HEARTBEAT_PHASES,
                 HEARTBEAT_RUN,
                 heartbeat_interval_ms,
                 last_ms,
             ),
-            patrol: Phases::new(PATROL_PHASES, PATROL_RUN, PATROL_INTERVAL_MS, now.mono_ms),
+            deadline_scan: Stagger::new(
+                DEADLINE_SCAN_PHASES,
+                DEADLINE_SCAN_RUN,
+                DEADLINE_SCAN_INTERVAL_MS,
+                now.mono_ms,
+            ),
             drain: None,
             intake: Intake::Open,
-            departures: Vec::new(),
+            handovers: Vec::new(),
             responder,
             date_s: now.unix_ms / 1000,
             rng: fastrand::Rng::with_seed(seed),
@@ -286,10 +291,10 @@ impl<S: Transport> Shard<S> {
     }
 
     /// Whether this is somebody who has brought a webhook and may now come with the next.
-    pub fn is_regular(&self, token: Token) -> bool {
+    pub fn has_priority(&self, token: Token) -> bool {
         self.slot_of(token).is_some_and(|slot| {
             let connection = &self.connections[slot];
-            connection.role == Role::Regular && matches!(connection.state, State::Idle)
+            connection.role == Role::Priority && matches!(connection.state, State::Idle)
         })
     }
 
@@ -449,7 +454,7 @@ impl<S: Transport> Shard<S> {
         for slot in self.heartbeats_last.turn(now.mono_ms, slots) {
             self.heartbeat_alone(slot);
         }
-        for slot in self.patrol.turn(now.mono_ms, slots) {
+        for slot in self.deadline_scan.turn(now.mono_ms, slots) {
             self.check_deadline(slot, now);
         }
         if let Some(drain) = &mut self.drain {
@@ -532,7 +537,7 @@ impl<S: Transport> Shard<S> {
         let due_ms = [
             retry_ms,
             self.heartbeats_last.due_ms(streams),
-            self.patrol.due_ms(slots),
+            self.deadline_scan.due_ms(slots),
             self.drain.as_ref().map(|drain| drain.next_ms(slots)),
         ];
         let next_ms = due_ms.into_iter().flatten().min()?;
@@ -551,7 +556,7 @@ impl<S: Transport> Shard<S> {
 
     /// How many connections within the limit are gone since the last call.
     pub fn take_closed(&mut self) -> usize {
-        std::mem::take(&mut self.guests_closed)
+        std::mem::take(&mut self.standard_closed)
     }
 
     /// Connections, in whatever state.
@@ -690,7 +695,7 @@ impl<S: Transport> Shard<S> {
     /// Takes out a connection that goes to the successor.
     fn leave(&mut self, slot: usize, bytes: Vec<u8>) {
         let socket = self.take_out(slot).socket;
-        self.departures.push(Departure { socket, bytes });
+        self.handovers.push(HandoverConnection { socket, bytes });
     }
 
     fn take_out(&mut self, slot: usize) -> Connection<S> {
@@ -715,7 +720,7 @@ impl<S: Transport> Shard<S> {
         }
         self.tally.shift(Gauge::Connections, -1);
         match connection.role {
-            Role::Guest | Role::Regular => self.guests_closed += 1,
+            Role::Standard | Role::Priority => self.standard_closed += 1,
             Role::Surplus => self.surplus -= 1,
         }
         if self.connections.is_empty() {

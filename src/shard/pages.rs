@@ -5,9 +5,10 @@
 //! which mostly ask for the same page. Never decides who may see what.
 
 use crate::http::etag;
-use crate::log::{LiveLog, Page};
+use crate::live_log::{LiveLog, Page};
+use crate::message::Epoch;
 use crate::shard::waiting::Since;
-use crate::sse::event_id::{Epoch, EventId};
+use crate::sse::event_id::EventId;
 use crate::sse::frame::{self, Framing};
 
 const BEGIN: &[u8] = b"{\"messages\":[";
@@ -122,7 +123,7 @@ impl Encoded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::View;
+    use crate::live_log::View;
     use crate::message::{Message, MessageId, SessionId};
 
     const EPOCH: Epoch = Epoch(7);

@@ -18,7 +18,7 @@ use crate::limits::{
 use crate::metrics::{Counter, Endpoint};
 use crate::shard::answers::{FULL, text_of};
 use crate::shard::connection::{NO_DEADLINE, Role, State, Then};
-use crate::shard::streams::Subscriber;
+use crate::shard::subscription::Subscriber;
 use crate::shard::transport::{Transfer, Transport};
 use crate::shard::waiting::HistoryRequest;
 use crate::shard::{Intake, Publisher, Shard};
@@ -177,7 +177,7 @@ impl<S: Transport> Shard<S> {
 
     /// Whether a connection goes to the successor as soon as it has no answer to wait for.
     fn may_leave(&self, slot: usize) -> bool {
-        self.intake == Intake::Departing && self.connections[slot].socket.can_leave()
+        self.intake == Intake::HandingOver && self.connections[slot].socket.can_leave()
     }
 
     /// The head or the body has not come in time.
@@ -264,7 +264,7 @@ impl<S: Transport> Shard<S> {
             }
             _ if is_surplus => self.answer_error(slot, to, request, FULL),
             // The ring is the successor's, and this connection cannot be.
-            Route::Publish(_) if self.intake == Intake::Departing => {
+            Route::Publish(_) if self.intake == Intake::HandingOver => {
                 self.answer_error(slot, to, request, FULL);
             }
             Route::Publish(draft) => {

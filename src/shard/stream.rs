@@ -6,9 +6,9 @@
 
 use std::io::IoSlice;
 
-use crate::log::{Cursor, Gather, Lag, LiveLog, View};
+use crate::live_log::{Cursor, Gather, Lag, LiveLog, View};
 use crate::shard::connection::NO_DEADLINE;
-use crate::shard::place::{Holder, Place};
+use crate::shard::membership::{Holder, Place};
 use crate::shard::transport::{Transfer, Transport};
 use crate::sse::frame::{self, Framing};
 

@@ -5,7 +5,7 @@
 //! shard stops after a slice of writes to look at its sockets. A stream that the sweep has not
 //! reached yet picks up whatever came in the meantime, in the same single write.
 //!
-//! Two laps, by what their streams may see; sessions that were sent something, whose lists of
+//! Two rounds, by what their streams may see; sessions that were sent something, whose lists of
 //! streams the shard walks; and a queue for single streams: new ones, those whose socket takes
 //! bytes again, those with a heartbeat due. These take turns, so that none starves another; the queue
 //! has one turn in five: what a flood of new streams is shown does not hold up what is new to all.
@@ -16,15 +16,15 @@
 
 use std::collections::VecDeque;
 
-use crate::log::SessionKey;
+use crate::live_log::SessionKey;
 
-/// The place of a stream in its lap, so that leaving is done in constant time.
+/// The place of a stream in its round, so that leaving is done in constant time.
 pub type LapIndex = u32;
 
-/// Which lap a stream belongs to.
+/// Which round a stream belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LapKind {
-    /// Streams that see every message: targeted ones set this lap going, too.
+    /// Streams that see every message: targeted ones set this round going, too.
     Everything,
     /// Streams that see the untargeted messages, and perhaps one session's.
     Filtered,
@@ -35,8 +35,8 @@ pub enum LapKind {
 pub struct Sweep {
     queue: VecDeque<u32>,
     sessions: VecDeque<SessionKey>,
-    everything: Lap,
-    filtered: Lap,
+    everything: Round,
+    filtered: Round,
     /// Whose turn it was last.
     turn: u8,
     /// Which source of streams that are behind was asked last.
@@ -48,7 +48,7 @@ pub struct Sweep {
 pub enum Candidate {
     /// From the queue: valid only if the stream in the slot is marked as queued.
     Queued(u32),
-    /// From a lap.
+    /// From a round.
     Lapped(u32),
     /// The next stream of this session, if the log's walk has one; then the session goes back into
     /// the sweep.
@@ -59,26 +59,26 @@ pub enum Candidate {
 const TURNS: u8 = 5;
 
 impl Sweep {
-    /// Adds a stream to its lap.
+    /// Adds a stream to its round.
     pub fn join(&mut self, kind: LapKind, slot: u32) -> LapIndex {
         self.lap_mut(kind).join(slot)
     }
 
-    /// Takes a stream out of its lap. The stream in the slot that is returned has moved to `index`;
+    /// Takes a stream out of its round. The stream in the slot that is returned has moved to `index`;
     /// as the sweep may have passed there, the caller enqueues it.
     pub fn leave(&mut self, kind: LapKind, index: LapIndex) -> Option<u32> {
         self.lap_mut(kind).leave(index)
     }
 
-    /// Every stream of a lap may be behind: the sweep goes round once more from where it is; if
+    /// Every stream of a round may be behind: the sweep goes round once more from where it is; if
     /// nobody waits, from those who have been there longest, as a crowd of newcomers may be up to no
     /// good.
     pub fn restart(&mut self, kind: LapKind) {
-        let lap = self.lap_mut(kind);
-        if lap.remaining == 0 {
-            lap.position = 0;
+        let round = self.lap_mut(kind);
+        if round.remaining == 0 {
+            round.position = 0;
         }
-        lap.remaining = lap.slots.len();
+        round.remaining = round.slots.len();
     }
 
     /// Puts a single stream into the queue. The caller keeps a mark in the stream, so that none is
@@ -131,7 +131,7 @@ impl Sweep {
         self.everything.slots.len() + self.filtered.slots.len()
     }
 
-    fn lap_mut(&mut self, kind: LapKind) -> &mut Lap {
+    fn lap_mut(&mut self, kind: LapKind) -> &mut Round {
         match kind {
             LapKind::Everything => &mut self.everything,
             LapKind::Filtered => &mut self.filtered,
@@ -141,17 +141,17 @@ impl Sweep {
 
 /// A circle of streams and how many of them are still to be visited.
 #[derive(Default)]
-struct Lap {
+struct Round {
     slots: Vec<u32>,
     position: usize,
     remaining: usize,
 }
 
-impl Lap {
+impl Round {
     fn join(&mut self, slot: u32) -> LapIndex {
         let index = self.slots.len();
         self.slots.push(slot);
-        // A lap that is under way has one more to pass before it is where it began.
+        // A round that is under way has one more to pass before it is where it began.
         self.remaining += usize::from(self.remaining > 0);
         LapIndex::try_from(index).expect("streams are bounded by file descriptors")
     }
@@ -271,8 +271,8 @@ mod tests {
         assert_eq!(drain(&mut sweep), [1, 2, 3, 0]);
     }
 
-    /// Joins and leaves at random in the middle of laps: whoever was there at the restart and is
-    /// still there is visited, by the lap or by the queue.
+    /// Joins and leaves at random in the middle of rounds: whoever was there at the restart and is
+    /// still there is visited, by the round or by the queue.
     #[test]
     fn nobody_is_skipped_by_those_who_come_and_go() {
         let seed = fastrand::u64(..);
@@ -294,7 +294,7 @@ mod tests {
             while let Some(Candidate::Lapped(slot) | Candidate::Queued(slot)) = sweep.next() {
                 visited.insert(slot);
                 if rng.u8(0..8) == 0 {
-                    // A new stream is served by the queue; the lap must not end early for it.
+                    // A new stream is served by the queue; the round must not end early for it.
                     index_of.push(Some(sweep.join(LapKind::Everything, newest)));
                     visited.insert(newest);
                     newest += 1;

@@ -12,7 +12,7 @@ use crate::hub::{Outlet, Wake};
 use crate::limits::{
     DRAIN_IDLE_MS, HISTORY_MESSAGES, HISTORY_TURN_BYTES, READS_PER_TURN, SLICE_VISITS, SLICE_WRITES,
 };
-use crate::log::SharedHistory;
+use crate::live_log::SharedHistory;
 use crate::message::SessionId;
 use crate::metrics::Metrics;
 use crate::ring::Ring;
@@ -197,7 +197,7 @@ impl Node {
     }
 
     fn open(&mut self, peer: &Peer) -> Token {
-        self.shard.open(peer.clone(), Role::Guest, self.now)
+        self.shard.open(peer.clone(), Role::Standard, self.now)
     }
 
     /// Opens a connection and sends `bytes` on it, all in one turn.
@@ -275,7 +275,7 @@ fn a_connection_takes_no_more_than_is_reckoned_with() {
     };
     /// What the allocator adds to each piece at most.
     const PIECE: usize = 16;
-    // Places in queues of slots or tokens: lap, sweep, unfinished, put off, answered.
+    // Places in queues of slots or tokens: round, sweep, unfinished, put off, answered.
     let queues = 2 * size_of::<u32>() + 2 * size_of::<Token>() + size_of::<u64>();
     let webhook =
         size_of::<Draft>() + size_of::<Publisher>() + size_of::<Result<Receipt, NotStored>>();

@@ -4,9 +4,10 @@
 //! Never looks at the log.
 
 use crate::http::{self, HistoryQuery, ReplyTo, RequestReader};
-use crate::log::Cursor;
-use crate::shard::place::Place;
-use crate::sse::event_id::{Epoch, EventId};
+use crate::live_log::Cursor;
+use crate::message::Epoch;
+use crate::shard::membership::Place;
+use crate::sse::event_id::EventId;
 
 /// A request for the history, free of its bytes.
 pub(super) struct HistoryRequest {

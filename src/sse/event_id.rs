@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-pub use crate::ring::Epoch;
+use crate::message::Epoch;
 
 /// The place of a message in the order of one ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

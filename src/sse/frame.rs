@@ -7,8 +7,9 @@
 
 use std::io::Write as _;
 
+use crate::message::Epoch;
 use crate::message::{Message, MessageId};
-use crate::sse::event_id::{Epoch, EventId};
+use crate::sse::event_id::EventId;
 use crate::sse::json;
 
 /// How a response body is delimited.

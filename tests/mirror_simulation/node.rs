@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hookcast::clock::Now;
 use hookcast::hub::{RingView, Stamps};
-use hookcast::log::SharedHistory;
+use hookcast::live_log::SharedHistory;
 use hookcast::message::{Message, MessageId};
 use hookcast::mirror::core::Mirror;
 use hookcast::mirror::reply::Failure;

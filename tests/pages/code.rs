@@ -125,6 +125,38 @@ fn imports_run_one_way() {
     assert!(count > 40, "{count} imports: the sources are read wrongly");
 }
 
+/// The shard is driven by a bench, a simulation and a fuzzer with sockets and times of their own.
+#[test]
+fn the_shard_knows_neither_mio_nor_a_clock() {
+    let source = root().join("src");
+    let mut with_mio = BTreeSet::new();
+    for path in files(&source, "rs") {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let path = path
+            .strip_prefix(&source)
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned();
+        let is_code = |line: &&str| !line.trim_start().starts_with("//");
+        let has = |words: &str| {
+            text.lines()
+                .filter(is_code)
+                .any(|line| line.contains(words))
+        };
+        if has("mio::") {
+            with_mio.insert(path.split(['/', '.']).next().unwrap().to_owned());
+        }
+        if path.starts_with("shard/") && !path.contains("tests") {
+            for clock in ["Instant::now", "SystemTime::now", "Clock"] {
+                assert!(!has(clock), "{path} has {clock}");
+            }
+        }
+    }
+    let expected = ["admin", "net"].map(str::to_owned);
+    assert_eq!(with_mio, BTreeSet::from(expected));
+}
+
 /// What the page of contributors calls a name in the code is one: `Type`, `Type::method`, `CONSTANT`.
 #[test]
 fn names_on_the_page_of_contributors_are_in_the_code() {

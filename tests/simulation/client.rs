@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use hookcast::limits::{
-    LINGER_MS, PATROL_INTERVAL_MS, REQUEST_DEADLINE_MS, RETRY_FULL_MS, RETRY_MS,
+    DEADLINE_SCAN_INTERVAL_MS, LINGER_MS, REQUEST_DEADLINE_MS, RETRY_FULL_MS, RETRY_MS,
     RING_REPAIR_MS_MAX, STALL_MS,
 };
 use hookcast::shard::{Role, Settings, Token};
@@ -18,7 +18,7 @@ use super::request::{Expected, Request};
 use super::stream::{Known, StreamCheck, number, show};
 
 /// Deadlines are looked at in eight phases a second, each rounded up to a millisecond.
-const PATROL_SLACK_MS: u64 = PATROL_INTERVAL_MS + 2;
+const DEADLINE_SCAN_SLACK_MS: u64 = DEADLINE_SCAN_INTERVAL_MS + 2;
 
 /// A ring that could not be written anew is tried again at most so much later.
 pub const RETRY_SLACK_MS: u64 = RING_REPAIR_MS_MAX;
@@ -548,7 +548,7 @@ impl Client {
                 assert!(link.is_read(), "bytes are not read: {}", self.describe());
                 assert!(stream.has_begun(), "a stream without its first event");
                 stream.assert_caught_up(&around.known());
-                stream.assert_alive(PATROL_SLACK_MS, &around.known());
+                stream.assert_alive(DEADLINE_SCAN_SLACK_MS, &around.known());
                 let heartbeat_ms = around.settings.heartbeat_interval.as_millis() as u64;
                 stream.assert_calm(around.now_ms, heartbeat_ms);
             }
@@ -603,8 +603,9 @@ impl Client {
     /// Deadlines have been acted upon.
     fn assert_in_time(&self, around: &Surroundings<'_>) {
         let link = self.link.borrow();
-        let late =
-            |start_ms: u64, limit_ms: u64| around.now_ms > start_ms + limit_ms + PATROL_SLACK_MS;
+        let late = |start_ms: u64, limit_ms: u64| {
+            around.now_ms > start_ms + limit_ms + DEADLINE_SCAN_SLACK_MS
+        };
         let what = if link.is_short {
             late(link.stalled_since_ms, STALL_MS).then_some("stalled")
         } else if let Some(fin_ms) = link.server_fin_ms {

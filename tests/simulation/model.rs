@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use hookcast::hub::{Batch, FrameRef};
 use hookcast::limits::{CLOCK_SET_BACK_MS_MAX, HISTORY_MESSAGES};
-use hookcast::log::SharedHistory;
+use hookcast::live_log::SharedHistory;
 use hookcast::message::SessionId;
 use hookcast::sse::frame::CHUNK_TAIL_BYTES;
 

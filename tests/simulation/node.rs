@@ -65,7 +65,7 @@ pub struct ShardNode {
     pub idle_until_ms: Option<u64>,
     /// Connections within the limit that were opened, and those that it has told to be gone.
     pub guests: usize,
-    pub guests_closed: usize,
+    pub standard_closed: usize,
     /// The names of connections that are gone: epoll may still have news of them.
     pub gone: Vec<Token>,
     /// Messages that clients received whole on streams that are gone, and of these the copies.
@@ -171,7 +171,7 @@ impl Node {
                 drain_until_ms: None,
                 idle_until_ms: None,
                 guests: 0,
-                guests_closed: 0,
+                standard_closed: 0,
                 gone: Vec::new(),
                 messages_past: 0,
                 copies_past: 0,
@@ -303,7 +303,7 @@ impl ShardNode {
     /// The end of a turn.
     pub fn sleep(&mut self, now: Now) {
         self.shard.end_turn();
-        self.guests_closed += self.shard.take_closed();
+        self.standard_closed += self.shard.take_closed();
         self.shard.tally_mut().flush(&self.metrics);
         if self.shard.is_drained() {
             self.inbox = None;

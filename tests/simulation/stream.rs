@@ -6,7 +6,7 @@ use std::rc::Rc;
 use hookcast::limits::{
     FANOUT_LIFE_LEAST_PERCENT, FANOUT_RETRY_MS, HISTORY_MESSAGES, REPLAY_COPY_BYTES_MAX, RETRY_MS,
 };
-use hookcast::log::SharedHistory;
+use hookcast::live_log::SharedHistory;
 use memchr::memmem;
 
 use super::coverage;

@@ -352,8 +352,8 @@ impl World {
         assert_eq!(node.shard.connections(), connections, "connections");
         let level = |gauge| usize::try_from(node.metrics.level(gauge));
         assert_eq!(level(Gauge::Connections), Ok(connections));
-        let guests = own().filter(|client| client.role == Role::Guest).count();
-        assert_eq!(node.guests - node.guests_closed, guests, "guests");
+        let guests = own().filter(|client| client.role == Role::Standard).count();
+        assert_eq!(node.guests - node.standard_closed, guests, "guests");
         assert_eq!(node.shard.surplus(), connections - guests, "surplus");
 
         let streams = own().filter(|client| client.is_streaming()).count();

@@ -8,7 +8,7 @@ use fastrand::Rng;
 use hookcast::clock::Now;
 use hookcast::hub::NotStored;
 use hookcast::limits::{DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT, HISTORY_MESSAGES};
-use hookcast::log::SharedHistory;
+use hookcast::live_log::SharedHistory;
 use hookcast::message::{Message, MessageId, SessionId};
 use hookcast::metrics::Counter;
 use hookcast::ring::memory::MemoryMedium;
@@ -209,7 +209,7 @@ impl World {
         let role = if self.rng.u8(..12) == 0 {
             Role::Surplus
         } else {
-            Role::Guest
+            Role::Standard
         };
         if let Some(mut client) = self.open(role) {
             let request = match self.rng.u8(..8) {
@@ -227,7 +227,7 @@ impl World {
 
     fn gather_crowd(&mut self) {
         for _ in 0..self.rng.usize(0..=self.profile.clients_max) {
-            let Some(mut client) = self.open(Role::Guest) else {
+            let Some(mut client) = self.open(Role::Standard) else {
                 return;
             };
             client.ask(self.draw_subscription(), &mut self.model);
@@ -246,10 +246,10 @@ impl World {
     }
 
     fn abandon(&mut self) {
-        if let Some(client) = self.open(Role::Guest) {
+        if let Some(client) = self.open(Role::Standard) {
             let node = &mut self.node.shards[client.shard];
             node.shard.abandon(client.token);
-            node.guests_closed += node.shard.take_closed();
+            node.standard_closed += node.shard.take_closed();
             assert!(client.link.borrow().is_closed, "it is let go");
         }
     }
@@ -266,7 +266,7 @@ impl World {
         let now = self.now();
         let node = &mut self.node.shards[index];
         let token = node.shard.open(SimSocket(Rc::clone(&link)), role, now);
-        node.guests += usize::from(role == Role::Guest);
+        node.guests += usize::from(role == Role::Standard);
         self.clients_ever += 1;
         Some(Client::new(
             self.clients_ever,

@@ -31,8 +31,8 @@ struct Node {
     shard: Shard<LayeredSocket>,
     hub: Hub,
     clock: Clock,
-    regulars: Ready,
-    newcomers: Ready,
+    priority: Ready,
+    standard: Ready,
 }
 
 impl Node {
@@ -48,8 +48,8 @@ impl Node {
             shard,
             hub,
             clock,
-            regulars: Ready::with_room(REGULARS_PER_TURN),
-            newcomers: Ready::with_room(NEWCOMERS_PER_TURN),
+            priority: Ready::with_room(PRIORITY_EVENTS_PER_TURN),
+            standard: Ready::with_room(STANDARD_EVENTS_PER_TURN),
         }
     }
 
@@ -62,7 +62,7 @@ impl Node {
         let now = self.clock.now();
         let token = self
             .reactor
-            .take_in(&mut self.shard, socket, Role::Guest, now);
+            .take_in(&mut self.shard, socket, Role::Standard, now);
         (token, theirs)
     }
 
@@ -70,18 +70,18 @@ impl Node {
     fn look(&mut self) {
         let now = self.clock.now();
         self.reactor
-            .wait(&self.shard, &mut self.regulars, now)
+            .wait(&self.shard, &mut self.priority, now)
             .unwrap();
         self.reactor
             .epoll
-            .look_for_newcomers(&mut self.newcomers)
+            .poll_standard(&mut self.standard)
             .unwrap();
     }
 
     fn turn(&mut self) {
         let (shard, hub) = (&mut self.shard, &self.hub);
         self.reactor
-            .turn(shard, &self.regulars, &self.newcomers, hub, self.clock);
+            .turn(shard, &self.priority, &self.standard, hub, self.clock);
     }
 
     /// Sends something and lets turns pass until it is answered with 200.
@@ -113,7 +113,7 @@ impl Node {
         let (_, mut other) = node.connect();
         other.write_all(&webhook(1)).unwrap();
         node.look();
-        for event in node.newcomers.iter() {
+        for event in node.standard.iter() {
             let listeners = &mut node.reactor.listeners;
             dispatch(&mut node.shard, listeners, event, node.clock.now());
         }
@@ -128,7 +128,7 @@ impl Node {
     }
 
     fn is_told_of_as_regular(&self, token: Token) -> bool {
-        let mut tokens = self.regulars.iter().map(Event::token);
+        let mut tokens = self.priority.iter().map(Event::token);
         tokens.any(|told| told == mio_token(token))
     }
 }
@@ -179,7 +179,7 @@ fn a_regular_is_heard_amid_a_crowd() {
     for _ in 0..2 {
         node.ask(&mut regular, &webhook(1));
     }
-    let crowd: Vec<UnixStream> = (0..NEWCOMERS_PER_TURN)
+    let crowd: Vec<UnixStream> = (0..STANDARD_EVENTS_PER_TURN)
         .map(|_| {
             let mut peer = node.connect().1;
             // Many slices of work, all of them together.
@@ -188,7 +188,7 @@ fn a_regular_is_heard_amid_a_crowd() {
         })
         .collect();
     node.look();
-    assert_eq!(node.newcomers.iter().count(), crowd.len());
+    assert_eq!(node.standard.iter().count(), crowd.len());
     regular.write_all(&webhook(1)).unwrap();
     node.turn();
     assert!(is_answered(&mut regular));
@@ -224,7 +224,7 @@ fn regulars_are_heard_between_the_slices_of_a_young_sweep() {
     let (mut node, mut regular, _streams) = Node::with_streams_behind();
     node.shard.sweep(node.clock.now());
     regular.write_all(&webhook(1)).unwrap();
-    node.reactor.hear_regulars(&mut node.shard, node.clock);
+    node.reactor.poll_priority(&mut node.shard, node.clock);
     assert!(node.shard.has_drafts());
 }
 
@@ -247,7 +247,7 @@ fn a_regular_is_heard_when_what_others_have_stored_is_known() {
     let id = format!("{}-3", node.hub.epoch());
     let ask = format!("GET /api/webhook/messages?since={id} HTTP/1.1\r\nHost: a\r\n\r\n");
     regular.write_all(ask.as_bytes()).unwrap();
-    node.reactor.hear_regulars(&mut node.shard, node.clock);
+    node.reactor.poll_priority(&mut node.shard, node.clock);
     let mut answer = [0; 4096];
     let length = regular.read(&mut answer).unwrap();
     let answer = String::from_utf8_lossy(&answer[..length]);

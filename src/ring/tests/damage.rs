@@ -2,12 +2,13 @@
 
 use proptest::prelude::*;
 
-use super::super::layout::{Epoch, Geometry, PAGE_BYTES};
+use super::super::layout::{Geometry, PAGE_BYTES};
 use super::super::memory::MemoryMedium;
 use super::super::recovery::{Plan, Step, Survey};
 use super::super::{Damage, Found, Ring};
 use super::{BYTES_MAX, disk_with, last_100, message, numbers, open, open_image};
 use crate::limits::BODY_BYTES_MAX_LIMIT;
+use crate::message::Epoch;
 use crate::message::Message;
 
 /// Decides on an image without copying it: the image as the next process, on the same boot, would

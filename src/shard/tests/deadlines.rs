@@ -20,7 +20,7 @@ fn half_an_empty_line_now_and_then_does_not_keep_a_connection() {
         peer.send(*half);
         node.turn(&[(token, READABLE)]);
         // What is late may be looked for a second later.
-        if passed_ms > REQUEST_DEADLINE_MS + PATROL_INTERVAL_MS {
+        if passed_ms > REQUEST_DEADLINE_MS + DEADLINE_SCAN_INTERVAL_MS {
             break;
         }
     }
@@ -84,7 +84,7 @@ fn an_answer_that_the_socket_holds_back_is_not_over() {
         if keeps {
             node.shard.start_drain(node.now);
         }
-        node.pass(LINGER_MS + DRAIN_IDLE_MS + PATROL_INTERVAL_MS);
+        node.pass(LINGER_MS + DRAIN_IDLE_MS + DEADLINE_SCAN_INTERVAL_MS);
         for events in [&[][..], &[(token, WRITABLE)]] {
             node.turn(events);
             assert!(!peer.0.borrow().is_shut && !peer.is_closed());
@@ -100,7 +100,7 @@ fn a_peer_that_never_takes_what_the_socket_holds_back_is_let_go() {
     let peer = Peer::with_room(10_000);
     peer.0.borrow_mut().held_back = 1;
     node.ask(&peer, ASK);
-    node.pass(STALL_MS + PATROL_INTERVAL_MS);
+    node.pass(STALL_MS + DEADLINE_SCAN_INTERVAL_MS);
     node.turn(&[]);
     assert!(peer.is_closed());
 }

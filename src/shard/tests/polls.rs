@@ -1,7 +1,7 @@
 //! Requests for the history: how much of them is encoded, and whose turn it is.
 
 use super::*;
-use crate::shard::place::Holder;
+use crate::shard::membership::Holder;
 
 /// Longest content of a message of these nodes, in bytes.
 const CONTENT_BYTES: usize = 3000;
@@ -160,7 +160,7 @@ fn waits_for_the_same_page_cost_one_encoding_for_each_message() {
         let page = node
             .shard
             .log
-            .page(crate::log::View::Everything, None, 1, usize::MAX);
+            .page(crate::live_log::View::Everything, None, 1, usize::MAX);
         let since = crate::shard::waiting::Since::Start;
         let of = crate::shard::pages::Representation::new(node.shard.epoch, page, since);
         let (body, is_new) = node.shard.encoded.body(&of, &node.shard.log);

@@ -247,8 +247,8 @@ fn webhooks_count_until_they_are_answered_although_the_hub_has_them() {
         "it waits for the disk"
     );
     // What waits for the disk and not for its peer is not late.
-    for _ in 0..2 * REQUEST_DEADLINE_MS / PATROL_INTERVAL_MS {
-        node.pass(PATROL_INTERVAL_MS);
+    for _ in 0..2 * REQUEST_DEADLINE_MS / DEADLINE_SCAN_INTERVAL_MS {
+        node.pass(DEADLINE_SCAN_INTERVAL_MS);
         node.turn(&[]);
     }
     assert_eq!(node.shard.connections(), peers.len());

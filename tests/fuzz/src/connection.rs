@@ -144,7 +144,7 @@ impl Node {
     /// each time, and returns all that came back, without what is random.
     fn converse(mut self, bytes: &[u8], cuts: [u8; 4]) -> Vec<u8> {
         let peer = Peer::default();
-        let token = self.shard.open(peer.clone(), Role::Guest, self.now);
+        let token = self.shard.open(peer.clone(), Role::Standard, self.now);
         let mut sizes = cuts.iter().cycle();
         let mut rest = bytes;
         for _ in 0..TURNS_MAX {

@@ -1,6 +1,6 @@
 //! Event ids: what is written is read back, and nothing else is read.
 
-use hookcast::ring::Epoch;
+use hookcast::message::Epoch;
 use hookcast::sse::event_id::EventId;
 
 pub fn run(bytes: &[u8]) {

@@ -8,7 +8,7 @@
 
 /// A wheel of phases (a power of two), turning once per interval.
 #[derive(Debug, Clone)]
-pub struct Phases {
+pub struct Stagger {
     count: u32,
     /// Slots in a row that share a phase.
     run: usize,
@@ -18,11 +18,11 @@ pub struct Phases {
     passed: u64,
 }
 
-impl Phases {
-    /// A wheel that starts to turn at `now_ms`. `phases` is a power of two.
-    pub fn new(phases: usize, run: usize, interval_ms: u64, now_ms: u64) -> Phases {
+impl Stagger {
+    /// A wheel that starts to turn at `now_ms`. `stagger` is a power of two.
+    pub fn new(phases: usize, run: usize, interval_ms: u64, now_ms: u64) -> Stagger {
         assert!(phases.is_power_of_two() && run > 0 && interval_ms > 0);
-        Phases {
+        Stagger {
             count: phases as u32,
             run,
             interval_ms,
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn every_slot_is_visited_once_per_interval_at_its_own_time() {
         for (run, slots) in [(1, 1000), (16, 1000), (16, 5000)] {
-            let mut wheel = Phases::new(128, run, 2000, 500);
+            let mut wheel = Stagger::new(128, run, 2000, 500);
             let mut visits = vec![Vec::new(); slots];
             for now_ms in 500..10_500 {
                 for slot in wheel.turn(now_ms, slots) {
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn visits_are_spread_over_the_interval() {
         for slots in [2, 7, 64, 1000] {
-            let mut wheel = Phases::new(128, 1, 2000, 0);
+            let mut wheel = Stagger::new(128, 1, 2000, 0);
             let mut per_quarter = [0; 4];
             for now_ms in 1..=2000 {
                 per_quarter[(now_ms as usize - 1) / 500] += wheel.turn(now_ms, slots).count();
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_stall_is_not_made_up_for() {
-        let mut wheel = Phases::new(128, 1, 2000, 0);
+        let mut wheel = Stagger::new(128, 1, 2000, 0);
         assert_eq!(wheel.turn(1_000_000, 256).count(), 256);
         assert!(wheel.due_ms(256) > Some(1_000_000));
     }
@@ -115,13 +115,13 @@ mod tests {
     #[test]
     fn the_due_time_is_when_something_happens() {
         for (run, slots) in [(1, 1), (1, 3), (1, 200), (16, 3), (16, 200)] {
-            let mut wheel = Phases::new(128, run, 2000, 0);
+            let mut wheel = Stagger::new(128, run, 2000, 0);
             for _ in 0..300 {
                 let due_ms = wheel.due_ms(slots).unwrap();
                 assert_eq!(wheel.turn(due_ms - 1, slots).count(), 0, "too late");
                 assert!(wheel.turn(due_ms, slots).count() > 0, "too early");
             }
         }
-        assert_eq!(Phases::new(128, 1, 2000, 0).due_ms(0), None);
+        assert_eq!(Stagger::new(128, 1, 2000, 0).due_ms(0), None);
     }
 }

@@ -90,7 +90,7 @@ impl LiveLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::SessionKey;
+    use crate::live_log::SessionKey;
     use crate::message::SessionId;
     use crate::sse::frame::Chunk;
 

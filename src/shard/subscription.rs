@@ -12,14 +12,15 @@ use crate::limits::{
     FANOUT_LIFE_LEAST_PERCENT, FANOUT_RETRY_MS, READS_PER_TURN, REPLAY_COPY_BYTES_MAX, RETRY_MS,
     SMALL_REQUEST_BYTES_MAX, STALL_MS,
 };
-use crate::log::CatchUp;
+use crate::live_log::CatchUp;
+use crate::message::Epoch;
 use crate::metrics::{Counter, Gauge};
 use crate::shard::connection::{NO_DEADLINE, State};
-use crate::shard::place::Holder;
+use crate::shard::membership::Holder;
 use crate::shard::stream::{Ending, Sent, Served, Stream};
 use crate::shard::transport::{Transfer, Transport};
 use crate::shard::{Readiness, Shard};
-use crate::sse::event_id::{Epoch, EventId};
+use crate::sse::event_id::EventId;
 use crate::sse::frame::{self, Framing};
 
 /// A subscription, free of its request's bytes.

@@ -14,8 +14,8 @@ fn a_frame_takes_as_much_of_the_index_as_is_reckoned_with() {
         BROADCAST_BYTES_MIN, FRAME_BYTES_MIN, LOG_BROADCAST_BYTES, LOG_ENTRY_BYTES,
         LOG_SESSION_BUCKET_BYTES, LOG_SESSION_BYTES,
     };
+    use crate::message::Epoch;
     use crate::message::{Message, MessageId};
-    use crate::sse::event_id::Epoch;
     use crate::sse::frame::push_message;
 
     assert_eq!(size_of::<Entry>(), LOG_ENTRY_BYTES);

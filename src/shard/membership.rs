@@ -1,12 +1,12 @@
 //! The place of a connection among those that a message concerns.
 //!
 //! Part of the shard. Held by streams and by requests that wait for a message, and kept here: in the
-//! lap of the view, and in the list of the session if the view has one. Streams and waiting requests
+//! round of the view, and in the list of the session if the view has one. Streams and waiting requests
 //! have a sweep each, so that neither holds up the other; the list of a session is of both. Never
 //! serves a connection: `fanout` and `history` do.
 
 use crate::http;
-use crate::log::{NO_SLOT, SessionKey, View};
+use crate::live_log::{NO_SLOT, SessionKey, View};
 use crate::shard::Shard;
 use crate::shard::sweep::{LapIndex, LapKind, Sweep};
 use crate::shard::transport::Transport;
@@ -24,7 +24,7 @@ pub(super) enum Holder {
 pub(super) struct Place {
     pub(super) view: View,
     pub(super) holder: Holder,
-    /// Where it is in the sweep's lap.
+    /// Where it is in the sweep's round.
     pub(super) lap_index: LapIndex,
     /// Its neighbours in the list of its session.
     pub(super) session_previous: u32,
@@ -94,8 +94,8 @@ impl<S: Transport> Shard<S> {
 
     /// Takes a place, which no state holds any more, out of all lists, and releases its view.
     pub(super) fn forget_place(&mut self, slot: usize, place: &Place) {
-        let lap = LapKind::of(place.view);
-        let moved = self.sweep_of(place.holder).leave(lap, place.lap_index);
+        let round = LapKind::of(place.view);
+        let moved = self.sweep_of(place.holder).leave(round, place.lap_index);
         if let Some(moved) = moved
             && let Some(other) = self.place_mut(moved as usize)
         {
