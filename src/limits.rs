@@ -527,6 +527,10 @@ pub const DOCTOR_MESSAGES: usize = 4;
 /// For how long the doctor waits for an answer, or for the beginning of a stream.
 pub const DOCTOR_PATIENCE_MS: u64 = 5_000;
 
+/// Longest time for the request of `hookcast health`: a local answer takes a millisecond, and a server
+/// that is busy for this long does not serve. Below the 3 s that the container's health check allows.
+pub const HEALTH_PATIENCE_MS: u64 = 2_000;
+
 /// An event this much later than the answer to its post was held back. Distance and handshakes
 /// between continents explain half a second.
 pub const DOCTOR_HELD_BACK_MS: u64 = 1_000;
