@@ -59,11 +59,23 @@ pub(super) struct CommitQueue {
     bytes: usize,
     /// The seq behind the newest message that was committed.
     pub(super) next_seq: u64,
-    is_closing: bool,
-    /// After a close that fails, commits go on.
-    keeps_ring_on_failure: bool,
+    course: Course,
     /// How the close of the ring went, once it has.
     pub(super) closed: Option<io::Result<()>>,
+}
+
+/// What the committer does with its ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Course {
+    /// It commits what is queued.
+    #[default]
+    Committing,
+    /// It commits the rest, closes the ring and ends.
+    Closing,
+    /// The same, for another process; if the close fails, it keeps the ring and goes on.
+    Releasing,
+    /// It has ended: the report of the close follows.
+    Ended,
 }
 
 impl CommitQueue {
@@ -75,7 +87,7 @@ impl CommitQueue {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.bytes < COMMIT_QUEUE_BYTES_MAX && !self.is_closing
+        self.bytes < COMMIT_QUEUE_BYTES_MAX && self.course == Course::Committing
     }
 
     pub(super) fn push(&mut self, queued: Queued) {
@@ -85,23 +97,27 @@ impl CommitQueue {
 
     /// Takes nothing more; what is there is committed, then the ring is closed.
     pub(super) fn begin_closing(&mut self) {
-        self.is_closing = true;
+        if self.course != Course::Ended {
+            self.course = Course::Closing;
+        }
     }
 
     /// The same for a ring that is given away: if its close fails, it stays here.
     pub(super) fn begin_release(&mut self) {
-        self.is_closing = true;
-        self.keeps_ring_on_failure = true;
+        self.course = Course::Releasing;
     }
 
-    /// Goes on with commits: the ring was not closed, or is not to be given away.
-    pub(super) fn reopen(&mut self) {
-        self.is_closing = false;
-        self.keeps_ring_on_failure = false;
+    /// Commits go on: the ring is not given away. False if it is too late for that.
+    pub(super) fn give_up_release(&mut self) -> bool {
+        if self.course == Course::Ended {
+            return false;
+        }
+        self.course = Course::Committing;
+        true
     }
 
     pub(super) fn is_closing(&self) -> bool {
-        self.is_closing
+        self.course != Course::Committing
     }
 
     pub(super) fn has_queued(&self) -> bool {
@@ -291,18 +307,24 @@ impl Hub {
     pub(super) fn settle_close(&self, closed: io::Result<()>) -> Option<io::Result<()>> {
         let mut state = self.lock();
         let queue = state.queue()?;
-        if queue.keeps_ring_on_failure && closed.is_err() {
-            queue.reopen();
-            queue.closed = Some(closed);
-            drop(state);
-            self.closed.notify_all();
-            return None;
+        match queue.course {
+            Course::Releasing if closed.is_err() => {
+                queue.course = Course::Committing;
+                queue.closed = Some(closed);
+                drop(state);
+                self.closed.notify_all();
+                None
+            }
+            Course::Closing | Course::Releasing if !queue.has_queued() => {
+                queue.course = Course::Ended;
+                Some(closed)
+            }
+            _ => None,
         }
-        (queue.is_closing && !queue.has_queued()).then_some(closed)
     }
 
     /// Tells who closes the hub how it went.
-    fn report_closed(&self, closed: io::Result<()>) {
+    pub(super) fn report_closed(&self, closed: io::Result<()>) {
         if let Some(queue) = self.lock().queue() {
             queue.closed = Some(closed);
         }

@@ -64,11 +64,14 @@ impl Hub {
                 return Ok(());
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                queue.reopen();
+            state = if !left.is_zero() {
+                self.closed.wait_timeout(state, left).expect(NO_PANIC).0
+            } else if queue.give_up_release() {
                 return Err(io::ErrorKind::TimedOut.into());
-            }
-            state = self.closed.wait_timeout(state, left).expect(NO_PANIC).0;
+            } else {
+                // The committer has closed the ring and only has to unlock it.
+                self.closed.wait(state).expect(NO_PANIC)
+            };
         }
     }
 
@@ -281,5 +284,22 @@ mod tests {
         };
         assert!(node.hub.settle_close(closed).is_none(), "it goes on");
         assert!(node.hub.lock().queue().unwrap().closed.is_none());
+    }
+
+    /// Between the close and its report the committer unlocks the ring.
+    #[test]
+    fn a_release_is_not_given_up_once_the_committer_has_ended() {
+        let (node, mut committer) = start();
+        let hub = &node.hub;
+        hub.lock().queue().unwrap().begin_release();
+        let closed = committer.close(hub);
+        let closed = hub.settle_close(closed).expect("it ends");
+        thread::scope(|scope| {
+            let released = scope.spawn(|| hub.release_from_committer(Instant::now()));
+            drop(committer);
+            hub.report_closed(closed);
+            released.join().unwrap().expect("the ring is given away");
+        });
+        assert!(hub.is_released());
     }
 }
