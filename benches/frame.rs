@@ -3,8 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use hookcast::message::{Message, MessageId, SessionId};
-use hookcast::ring::Epoch;
+use hookcast::message::{Epoch, Message, MessageId, SessionId};
 use hookcast::sse::frame::push_message;
 
 fn message(content: String, session: &str) -> Message {
