@@ -205,7 +205,7 @@ impl Node {
     }
 
     fn kept(&self) -> PathBuf {
-        let line = self.server.wait_for_log("what another program has put");
+        let line = self.server.wait_for_log("the file that another program put");
         line["kept"].as_str().unwrap().into()
     }
 }
