@@ -107,7 +107,7 @@ impl Control {
             match (event, &stage) {
                 (Event::Terminate, Stage::Serving | Stage::Preparing) => {
                     tracing::info!(
-                        "draining: streams end one by one; a second signal ends at once"
+                        "draining: streams end one by one; a second signal ends the process at once"
                     );
                     service::stopping();
                     self.begin_drain();
@@ -116,11 +116,11 @@ impl Control {
                     stage = Stage::Draining;
                 }
                 (Event::Terminate, Stage::HandedOver) => {
-                    tracing::info!("draining already; a second signal ends at once");
+                    tracing::info!("draining already; a second signal ends the process at once");
                     stage = Stage::Draining;
                 }
                 (Event::Terminate, Stage::Draining) => {
-                    tracing::warn!("second signal: ending at once");
+                    tracing::warn!("second signal: the process ends at once");
                     std::process::exit(0);
                 }
                 (Event::Reload, _) => self.tls.iter().for_each(|tls| reload(tls)),
@@ -143,7 +143,7 @@ impl Control {
                             Stage::HandedOver
                         }
                         Err(error) => {
-                            tracing::error!(%error, "the successor failed; serving on");
+                            tracing::error!(%error, "the successor failed; continuing to serve");
                             service::ready();
                             Stage::Serving
                         }

@@ -515,7 +515,7 @@ impl Hub {
         Ok(())
     }
 
-    /// Whether a shard's inbox is full.
+    /// Whether the inbox of any shard is full.
     fn is_full(&self) -> bool {
         self.outlets.iter().any(|outlet| outlet.batches.is_full())
     }

@@ -55,7 +55,7 @@ impl fmt::Display for SuccessionError {
             }
             SuccessionError::NotReady(what, error) => match error.kind() {
                 io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
-                    write!(f, "it ended before it {what}; its own message says why")
+                    write!(f, "it ended before it {what}; its own log says why")
                 }
                 io::ErrorKind::WouldBlock => write!(f, "it took too long before it {what}"),
                 _ => write!(f, "before it {what}: {error}"),

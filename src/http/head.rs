@@ -17,7 +17,8 @@ use super::target;
 /// Finds the end of a head (RFC 9112 section 2.2, but with CRLF as the only end of a line).
 ///
 /// The request line is checked byte by byte, so that garbage, a TLS handshake or an endless target is
-/// refused at once. In the fields it only searches the ends of lines; `httparse` checks the rest.
+/// refused at once. In the header fields it only searches for the ends of lines; `httparse` checks the
+/// rest.
 #[derive(Debug)]
 pub(super) struct HeadScanner {
     stage: Stage,
@@ -389,7 +390,8 @@ impl Fields {
         Ok(fields)
     }
 
-    /// Reads one field. The length of its name excludes most others without a comparison.
+    /// Reads one field. Its name is compared only with known names of the same length, which excludes most
+    /// fields without a comparison.
     fn add(&mut self, name: &str, value: &[u8], span: Span) -> Result<(), Refusal> {
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         match name.len() {
@@ -488,8 +490,8 @@ impl Fields {
         self.is_encoded |= codings.any(|coding| !coding.eq_ignore_ascii_case(b"identity"));
     }
 
-    /// RFC 9112 section 6.1. Any other well-formed list names a coding that is not implemented. A list
-    /// in which `chunked` is repeated, or is followed by another coding, is malformed.
+    /// RFC 9112 section 6.1. Only the single coding `chunked` is implemented. A list in which `chunked` is
+    /// repeated, or is followed by another coding, is malformed.
     fn add_transfer_encoding(&mut self, value: &[u8]) -> Result<(), Refusal> {
         if self.transfer_coding != TransferCoding::Absent {
             return Err(Refusal::TransferEncodingMalformed);

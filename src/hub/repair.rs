@@ -67,7 +67,7 @@ impl Repairs {
     /// Notes that a write has succeeded.
     pub(super) fn note_success(&mut self) {
         if self.trouble.take().is_some() {
-            tracing::info!("the ring is written anew and works; webhooks are taken again");
+            tracing::info!("the ring is written anew and works; webhooks are accepted again");
         }
     }
 
@@ -146,7 +146,7 @@ impl Repairs {
 pub(super) fn log_aside(aside: Option<&Path>) {
     if let Some(path) = aside {
         let kept = path.display();
-        tracing::warn!(%kept, "the file that another program put in the ring's place is kept");
+        tracing::warn!(%kept, "the file that another program put in place of the ring, or overwrote, is kept");
     }
 }
 

@@ -24,8 +24,8 @@
 //!
 //! # Decisions
 //!
-//! - *Messages older than all of a full history* are dropped: the last 100 of the union do not contain
-//!   them.
+//! - *Old messages*: a message that is older than all 100 of a full history is dropped. It is not among the
+//!   last 100 of the union.
 //! - *A ring evicts by arrival, KV by time.* A remote message may be older than a local one and arrive
 //!   later. Then the ring evicts the local one first, although it is still part of the shared history. It
 //!   is not appended again, because streams would get it twice. New streams get the shared history as far
@@ -42,8 +42,8 @@
 //!   would stay the newest until its time comes.
 //! - *Foreign entries* (not messages) are kept unchanged, never shown, and ranked behind messages. They
 //!   stay while the history has fewer than 100 messages.
-//! - *A value that is not a list* is never overwritten. It is logged until it is a list or deleted. An
-//!   empty value and `null` count as an empty list.
+//! - *A value that is not a list* is logged and never overwritten. After it was deleted or replaced by a
+//!   list, writes continue. An empty value and `null` count as an empty list.
 //! - *Large messages*: a message whose entry is over a hundredth of a value, 256 KiB, stays on the node
 //!   that published it. Such an entry in KV counts as foreign and is not parsed. A message that is too
 //!   large for this node's ring stays in KV and is not shown here.

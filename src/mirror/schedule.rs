@@ -13,8 +13,9 @@
 //! - The first write is allowed at once. The next one is allowed a write interval after the start of the
 //!   previous one, also if that failed.
 //! - After a failed read or write the next call of its kind is delayed: exponential back-off with full
-//!   jitter, up to a bound that doubles up to a minute. If only an operator can correct the cause, the delay
-//!   is drawn from the upper half; it is not longer, because KV answers 403 in an outage, too.
+//!   jitter. The bound of the delay doubles with each failure, up to a minute. If only an operator can
+//!   correct the cause, the delay is drawn from the upper half of the range. The bound stays a minute,
+//!   because KV also answers 403 in an outage, which passes.
 //! - `Retry-After` delays both kinds, and so does a 429 for a read: the user has made too many calls.
 //! - A 429 for a write mostly means that another node wrote within the same second. The value was not
 //!   written, so the next try waits for that second and the jitter, but not for the write interval.

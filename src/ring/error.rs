@@ -1,7 +1,7 @@
 //! Errors of opening a ring and of appending to it.
 //!
-//! Returned by all of the ring, and printed for operators unchanged: an error says what to do about
-//! it, if there is something to do. Never shows a message.
+//! Returned by all modules of the ring, and printed for operators unchanged. The text says what to do, if
+//! the operator can do something. Never shows a message.
 
 use std::fmt;
 use std::io;

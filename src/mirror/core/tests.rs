@@ -197,7 +197,7 @@ fn a_lost_write_is_repeated_although_its_loss_is_read_twice_before() {
         written(&node.cycle(10_000, Some(&less)).unwrap()),
         [1, 2, 3]
     );
-    // Now the value is a known one.
+    // By now this value has been read before, so it may be a stale answer.
     assert_eq!(node.cycle(15_000, Some(&less)), None);
 }
 
