@@ -193,7 +193,7 @@ impl Control {
                 }
             }
             Err(error) => {
-                tracing::error!(%error, "connections between two requests are closed");
+                tracing::error!(%error, "no connection is passed on; idle ones are closed");
                 self.shards.iter().for_each(ShardHandle::drain);
             }
         }
@@ -215,8 +215,8 @@ impl Control {
         self.hub.release(deadline)
     }
 
-    /// Opens the ring again and continues with it. If that fails until the deadline, the process ends, since
-    /// it cannot serve without a ring, and the service manager restarts it.
+    /// Opens the ring again and continues with it. Retries until a deadline. Then the process ends, since it
+    /// cannot serve without a ring; the service manager restarts it.
     fn take_ring_back(&self) {
         let deadline = Instant::now() + Duration::from_millis(HANDOVER_RING_MS);
         loop {

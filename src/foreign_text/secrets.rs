@@ -20,8 +20,8 @@ pub const PROXY_VARIABLES: [&str; 6] = [
     "http_proxy",
 ];
 
-/// A secret is also found by its first characters, at least this many, because the text may cut it off. With
-/// fewer, ordinary words that begin alike would be hidden.
+/// A secret is also found if a text has only its first characters, from this number on. A shorter beginning
+/// would match ordinary words.
 const PREFIX_CHARS_MIN: usize = 8;
 
 /// The secrets to remove.
@@ -219,10 +219,11 @@ fn entity(c: char, text: &str) -> Option<usize> {
     (meant == Some(c)).then_some(name.len() + 2)
 }
 
-/// The Base64 characters that depend only on the secret when a longer text is encoded, as in
-/// `Authorization: Basic`. There is one form for each position in a group of three bytes and each alphabet.
+/// The secret's forms in Base64 within a longer encoded text, as in `Authorization: Basic`. A form has only
+/// the characters that no neighbouring byte changes. There is one for each position in a group of three
+/// bytes and each alphabet.
 fn base64_forms(secret: &str) -> impl Iterator<Item = Vec<char>> {
-    // The number of first characters that contain bits of the preceding bytes in the group, by their number.
+    // After 0, 1 or 2 bytes of the group, so many characters contain bits of those bytes.
     const CHARS_SHARED: [usize; 3] = [0, 2, 3];
     let secret = secret.to_owned();
     let forms = CHARS_SHARED
@@ -230,7 +231,7 @@ fn base64_forms(secret: &str) -> impl Iterator<Item = Vec<char>> {
         .enumerate()
         .flat_map(move |(before, shared)| {
             let bytes = [&[0; 2][..before], secret.as_bytes()].concat();
-            // A last, incomplete character would contain bits of the following bytes.
+            // An incomplete last character would contain bits of the next byte.
             let full = bytes.len() * 8 / 6;
             [STANDARD_NO_PAD, URL_SAFE_NO_PAD].map(|alphabet| -> Vec<char> {
                 let encoded = alphabet.encode(&bytes);

@@ -69,8 +69,8 @@ fn take_sockets() -> io::Result<(Predecessor, Sockets)> {
 }
 
 impl Predecessor {
-    /// Reports that everything except the ring is ready, and waits until the ring is unlocked. It also is
-    /// when the predecessor has ended.
+    /// Reports that everything except the ring is ready, and waits until the predecessor has unlocked the
+    /// ring or has ended.
     pub fn await_ring(&self) -> io::Result<()> {
         self.channel.send_kind(Kind::Prepared).or_else(ignore_end)?;
         self.channel.expect(Kind::RingFree).or_else(ignore_end)

@@ -84,7 +84,8 @@ impl Successor {
             command.env_remove(variable);
         }
         let child = command.spawn().map_err(cannot_start)?;
-        // The command holds the other end of the channel, which would hide the end of the successor.
+        // The command has a copy of the successor's end of the channel. While the copy is open, the channel
+        // does not report that the successor has ended.
         drop(command);
         let successor = Successor {
             child,

@@ -3,9 +3,9 @@
 //! Called by the sockets of connections from a trusted proxy. Reads the field lines of a head that was
 //! parsed and is valid. The caller decides which addresses are proxies. Never sees a connection.
 //!
-//! A proxy appends the address of its client, so a list is read from its right end. Elements to the left
-//! of the first address that is no trusted proxy are not trusted: the client may have sent them. Several
-//! lines of a field are one list (RFC 9110 section 5.3), and `HAProxy` adds lines.
+//! A proxy appends the address of its client, so a list is read from its right end. The first address that
+//! is no trusted proxy is the client. The elements to its left are ignored, because the client may have sent
+//! them. Several lines of a field are one list (RFC 9110 section 5.3): `HAProxy` appends a line.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -260,8 +260,8 @@ impl RequestReader {
         Some(self.view(head, 0))
     }
 
-    /// The head of a request whose body was refused. An error that the head decides on has precedence:
-    /// in smaller pieces, the head would have been answered before the faulty bytes arrived.
+    /// The head of a request whose body was refused. If the head alone decides on an error, that error is
+    /// the answer: it also is when the head arrives before the faulty bytes.
     pub fn head_of_refused_body(&self) -> Option<Request<'_>> {
         match &self.state {
             State::Refused {

@@ -31,8 +31,8 @@ fn closing_a_truncated_or_removed_ring_file_writes_it_anew() {
     assert_eq!(recovered.messages[0].1.content, "kept");
 }
 
-/// A successor stores messages and then fails. The predecessor's streams get all of them, without a
-/// hole in the seqs, or the ring is not taken back.
+/// A successor stores messages and then fails. The ring is taken back only if the predecessor's streams can
+/// get all of these messages.
 #[test]
 fn a_ring_is_taken_back_only_if_it_still_holds_every_newer_message() {
     for (appended, can) in [

@@ -182,9 +182,9 @@ impl LiveLog {
     }
 
     /// The start of a new stream. Without `resume_after` it replays the last [`HISTORY_MESSAGES`]
-    /// messages of its view, those of the shared history before others. With it, the stream begins
-    /// after that message, or at the tail if that is later. A seq that was never given out gets the
-    /// full replay.
+    /// messages of its view; messages of the shared history have priority. With `resume_after`, the
+    /// stream begins after that message, or at the tail if that is later. A seq that was never given out
+    /// counts as none.
     pub fn catch_up(&self, view: View, resume_after: Option<u64>) -> CatchUp {
         let resume = resume_after
             .filter(|&seq| seq < self.head_seq())
@@ -224,8 +224,8 @@ impl LiveLog {
         }
     }
 
-    /// Adds the frames of the view between the cursor and the head to `gather`. Returns the cursor for
-    /// the case that all of them are sent: at the head, unless the extents have run out.
+    /// Adds the frames of the view between the cursor and the head to `gather`, until its extents run
+    /// out. Returns the cursor after all gathered bytes.
     pub fn gather<'a>(
         &'a self,
         view: View,

@@ -1,11 +1,12 @@
 //! The replay of new streams where several nodes share a history.
 //!
 //! The log is in the order of arrival; the shared history is the last [`HISTORY_MESSAGES`] by time. The
-//! two differ if a message arrived late at this node. Then the last arrivals contain a message that is
-//! not part of the shared history, and lack an earlier arrival that is.
+//! two differ if a message arrived late at this node. Then one of the last arrivals is not in the shared
+//! history, and an earlier arrival is.
 //!
 //! The mirror sends the seqs of the shared history. A new stream gets these messages in the order of
-//! arrival. Those before a message that it must not get are copied for it; its cursor covers the rest.
+//! arrival. A cursor cannot leave out a message. So the cursor begins after the last one to leave out, and
+//! the messages before that are copied to the stream.
 //!
 //! Called by the live log for a new stream. Never affects open streams, nor a resume by event id.
 

@@ -83,8 +83,8 @@ impl Pair {
             .filter(|sent| sent.seq >= self.log.tail_seq() && viewer.may_see(sent))
             .collect();
         let last_arrivals = seen.len().saturating_sub(HISTORY_MESSAGES);
-        // New messages have priority, then shared ones, then others of the last arrivals; within each
-        // the newest.
+        // Highest are new messages, then shared ones, then others of the last arrivals. Within a rank
+        // the newest is highest.
         let mut ranked: Vec<(u8, &Sent)> = seen
             .iter()
             .enumerate()
@@ -103,7 +103,7 @@ impl Pair {
         let mut shown: Vec<&Sent> = ranked[first..].iter().map(|(_, sent)| *sent).collect();
         shown.sort_by_key(|sent| sent.seq);
 
-        // The cursor covers the messages from which none is left out up to the head. The rest are
+        // The cursor covers the end of the log in which no message is left out. Earlier messages are
         // copied.
         let seqs_alike = |(a, b): &(&&Sent, &&Sent)| a.seq == b.seq;
         let by_cursor = shown.iter().rev().zip(seen.iter().rev());

@@ -27,7 +27,7 @@
 //!   draws its own delay, so that mostly one of them writes.
 //!
 //! So nothing is written once all nodes agree. An isolated message costs one write, also when answers are
-//! stale. No message is lost as long as one node that knows it runs.
+//! stale. A message is not lost while at least one node that knows it is running.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -384,7 +384,7 @@ impl Mirror {
         match asserted_ms.map(|times| times.into_iter().max()) {
             // KV was never known to hold one of this node's messages.
             None => Want::Write,
-            // KV once held all of this node's messages that it lacks.
+            // It lacks messages of this node, but KV has held each of them before.
             Some(Some(_)) if !is_known => Want::Write,
             Some(Some(last_ms)) => Want::WriteFrom(last_ms + KV_PROPAGATION_MS),
             // KV holds all of this node's messages.

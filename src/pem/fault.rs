@@ -117,7 +117,7 @@ impl fmt::Display for PemFault {
             Fault::Damaged(place) => {
                 write!(f, "has a damaged certificate, number {place} in the file")
             }
-            Fault::NoCertificate => f.write_str("has no certificate in PEM form in it"),
+            Fault::NoCertificate => f.write_str("contains no certificate in PEM form"),
             Fault::RequestAlone => f.write_str(
                 "has a certificate request but no certificate: send the request to the authority",
             ),
@@ -125,7 +125,7 @@ impl fmt::Display for PemFault {
                 f,
                 "has a certificate in another form in line {line}; convert it: openssl x509 -in FILE -out FILE.pem"
             ),
-            Fault::NoPrivateKey => f.write_str("has no private key in PEM form in it"),
+            Fault::NoPrivateKey => f.write_str("contains no private key in PEM form"),
             Fault::PublicKeyAlone => {
                 f.write_str("has a public key but no private key, which is required")
             }

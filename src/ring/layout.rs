@@ -202,7 +202,7 @@ impl Header {
 /// The state in which the last process left the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    /// In use by a process of this boot, or left so by a kill.
+    /// In use, or left by a kill, under the boot of the kernel with this id.
     Live(BootId),
     /// Closed, with everything on disk.
     Shut,

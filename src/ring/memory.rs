@@ -156,9 +156,9 @@ impl MemoryMedium {
         self.disk().boots += 1;
     }
 
-    /// Fails the power and reboots. The kernel writes pages back at any time, and the disk writes
-    /// sectors, so each sector is as it was at some moment since the last sync. `choose(sector,
-    /// writes)` returns how many of the unsynced writes came before that moment.
+    /// Simulates a power failure and a reboot. The kernel writes pages back at any time, and the disk
+    /// writes sectors, so each sector is as it was at some moment since the last sync. `choose(sector,
+    /// writes)` returns how many of the unsynced writes the sector contains.
     pub fn lose_power(&self, choose: impl FnMut(usize, usize) -> usize) {
         let image = self.image_without_power(choose);
         self.lose_power_to(image);

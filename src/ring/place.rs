@@ -43,8 +43,8 @@ struct Link {
 }
 
 impl Place {
-    /// Follows an absolute path. Its last component need not exist, except at the end of a link: a
-    /// dangling link could make this process create a file where the link's owner wants it.
+    /// Follows an absolute path. Its last component may be missing, unless a link leads to it: a dangling
+    /// link could make this process create a file where the link's owner wants it.
     pub fn find(path: &Path) -> Result<Place, RingError> {
         let mut walk = Walk::begin(path)?;
         let mut last_link = None;
