@@ -153,7 +153,8 @@ fn out_of_time(path: &Path, flag: &str) -> Vec<String> {
 }
 
 /// The problem with a certificate's dates, if there is one. The only public way to check them is to verify
-/// the certificate. The dates are checked before the signature, which fails because there is no authority.
+/// the certificate. Without an authority that always fails at the signature, but the dates are checked
+/// before.
 fn time_problem(certificate: &CertificateDer<'_>) -> Option<String> {
     let parsed = ParsedCertificate::try_from(certificate).ok()?;
     let nobody = RootCertStore::empty();

@@ -42,7 +42,7 @@ impl Repairs {
     /// The error with which webhooks are refused until the next repair is due; `None` if it is due.
     pub(super) fn refusal(&self, now_ms: u64) -> Option<Arc<RingError>> {
         let trouble = self.trouble.as_ref()?;
-        // If the wall clock was set back to before the last try, the delay cannot be known: try.
+        // After the wall clock was set back the elapsed time is unknown, so a repair is allowed.
         let waits =
             (trouble.tried_ms..trouble.tried_ms.saturating_add(trouble.delay_ms)).contains(&now_ms);
         waits.then(|| Arc::clone(&trouble.error))

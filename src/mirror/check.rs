@@ -127,7 +127,7 @@ fn advice(kind: FailureKind) -> &'static str {
         FailureKind::Unreachable => {
             "check --kv-endpoint, --kv-ca-file, name resolution, the firewall and the proxy variables"
         }
-        FailureKind::Timeout => "check the network's way out, or raise --kv-timeout",
+        FailureKind::Timeout => "check the network's outgoing connections, or raise --kv-timeout",
         FailureKind::Server => {
             "the settings are not the cause; try again later, see www.cloudflarestatus.com"
         }

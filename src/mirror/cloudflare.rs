@@ -22,7 +22,7 @@ use crate::mirror::reply::{
     Failure, FailureKind, Reply, TokenState, classify, date_ms, is_key_not_found, token_state,
 };
 
-/// Characters that need an escape in a path segment: all but those of RFC 3986 section 2.3.
+/// Characters that are escaped in a path segment: all but the unreserved ones (RFC 3986 section 2.3).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')

@@ -1,5 +1,5 @@
-//! The mirror's log lines: one for each change of state, none for retries, and none for failures that the
-//! next tries end.
+//! The mirror's log lines: one for each change of state. Retries are not logged, nor failures that end
+//! within two more tries.
 //!
 //! Called by the mirror thread, which logs them. Never shows a message.
 

@@ -418,7 +418,7 @@ fn payload_bytes(message: &Message) -> usize {
             .map_or(0, |session| session.as_str().len())
 }
 
-/// Replaces the medium's ring, or its lack of one, by a new ring with this history.
+/// Puts a new ring with this history on the medium. It replaces the old one, if there is one.
 fn replace(
     medium: &mut dyn Medium,
     header: &Header,

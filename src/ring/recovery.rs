@@ -121,11 +121,11 @@ impl fmt::Display for Damage {
         match self {
             Damage::NotARing => write!(f, "not a ring file"),
             Damage::Version(version) => write!(f, "format version {version} is not known"),
-            Damage::Header => write!(f, "header checksum does not hold"),
+            Damage::Header => write!(f, "wrong checksum of the header"),
             Damage::Length { found, expected } => {
                 write!(f, "{found} bytes long instead of {expected}")
             }
-            Damage::Slots => write!(f, "slot checksums do not hold"),
+            Damage::Slots => write!(f, "wrong checksums of slots"),
             Damage::Unreadable(error) => write!(f, "cannot be read: {error}"),
         }
     }

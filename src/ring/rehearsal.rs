@@ -1,9 +1,8 @@
 //! A trial of a start at a ring's path that changes nothing there.
 //!
-//! Called by `server` for `--check-config`. Where a start would make a file, one without a name is made
-//! (open(2), `O_TMPFILE`), which closing removes. On a file system without such files only the
-//! permissions and the free space are checked. Never writes to a ring, never removes or renames a
-//! file.
+//! Called by `server` for `--check-config`. If a start would make a file, a file without a name is made
+//! instead (open(2), `O_TMPFILE`). It is gone when it is closed. On a file system without such files only
+//! the permissions and the free space are checked. Never writes to a ring, never removes or renames a file.
 
 use std::io;
 use std::path::Path;
