@@ -22,8 +22,8 @@ const PREFLIGHT_AGE_S: &str = "86400";
 
 /// The header fields that a page of another origin may send: those that known SSE clients and webhook
 /// senders add, and any other. The star does not cover `Authorization`, nor requests with credentials
-/// (Fetch standard, "CORS-preflight fetch"), so the known fields are named. A page gets no more from
-/// them than a client outside a browser.
+/// (Fetch standard, "CORS-preflight fetch"), so the known fields are named. With them a page can do no more
+/// than a client outside a browser.
 const PREFLIGHT_HEADERS: &str = "Authorization, Cache-Control, Content-Type, Last-Event-ID, \
     X-Requested-With, X-Webhook-Secret, traceparent, *";
 
@@ -157,8 +157,8 @@ impl Responder {
     pub fn error(&self, to: ReplyTo, error: ErrorAnswer, out: &mut Vec<u8>) {
         let mut digits = itoa::Buffer::new();
         let fields: &[&str] = match error {
-            // A 401 must name a scheme (RFC 9110 section 15.5.2). For an unknown one no browser asks the
-            // user for a password.
+            // A 401 must name a scheme (RFC 9110 section 15.5.2). Browsers do not know this one, so they
+            // do not ask the user for a password.
             ErrorAnswer::SecretMissing | ErrorAnswer::SecretWrong => {
                 &["WWW-Authenticate: X-Webhook-Secret\r\n"]
             }

@@ -175,7 +175,7 @@ fn check_webhook(request: &Request<'_>) -> Result<Action, ErrorAnswer> {
 }
 
 /// Reads the stream's parameters. A stream of a session needs no secret, because the session's name is
-/// one. `Last-Event-ID`, which a browser sends when it reconnects, is newer than the parameter.
+/// one. `Last-Event-ID` has precedence over the parameter: a browser sends it when it reconnects.
 fn subscription<'a>(
     request: &Request<'a>,
     access: &Access,
@@ -226,8 +226,8 @@ fn history_query<'a>(
     })
 }
 
-/// The view of a request, and whether its answer is public: without a session and without a secret in
-/// the request, required or not.
+/// The view of a request, and whether its answer is public. It is if the request has neither a session nor a
+/// secret, also if no secret is configured.
 fn view(
     request: &Request<'_>,
     access: &Access,

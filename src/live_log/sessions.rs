@@ -59,8 +59,8 @@ impl Session {
     }
 }
 
-/// Bytes of the table for each session. A slab's entry is either the value or the index of the next
-/// free entry; the distinction uses a niche of the value.
+/// Bytes of the table for each session. A slab's entry is either the value or the index of the next free
+/// entry. A niche in the value holds the discriminant, so it takes no space.
 #[cfg(test)]
 pub(super) const RECORD_BYTES: usize = size_of::<Result<Session, usize>>();
 

@@ -41,7 +41,7 @@ pub struct Stored {
     pub foreign: usize,
     /// The index of the first foreign entry, and why it is foreign.
     pub first_fault: Option<(usize, Fault)>,
-    /// A hash of the bytes, by which a value is recognised that was read before. 0 without a value.
+    /// A hash of the bytes, to recognise a value that was read before. 0 without a value.
     pub fingerprint: u64,
 }
 
@@ -52,8 +52,8 @@ pub struct Unreadable;
 /// Parses a value of at most [`KV_VALUE_BYTES_MAX`] bytes; `None` is a key that does not exist.
 ///
 /// Whenever there are `reduce_at` entries, `reduce` is called and returns those to keep. So a value of
-/// millions of tiny entries takes no more memory than its bytes. After that, entries whose text was already
-/// kept are only counted, because millions of entries are mostly the same few.
+/// millions of tiny entries takes no more memory than its bytes. Entries with the text of a kept one are then
+/// only counted: that is fast, and millions of entries are mostly the same few.
 pub fn parse(
     bytes: Option<&[u8]>,
     reduce_at: usize,

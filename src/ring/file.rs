@@ -186,7 +186,7 @@ impl Medium for FileMedium {
                 })
             }
             Err(error) => {
-                // Reported is the first error. A leftover is removed by the next start.
+                // The first error is returned. The next start removes a leftover.
                 let _ = place.remove(NEW);
                 Err(error)
             }
@@ -202,7 +202,7 @@ impl Medium for FileMedium {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(RingError::Removed);
             }
-            // An error of stat(2), as from a network file system, says nothing of the file.
+            // After any other error of stat(2) it is unknown what is at the path: nothing to repair.
             Err(_) => return Ok(()),
         };
         let ours = ours.metadata().map_err(RingError::Storage)?;
@@ -309,7 +309,7 @@ struct Kept {
 impl Kept {
     /// Restores the file's name after the replacement has failed.
     fn undo(&self, place: &Place) {
-        // After a failure the file has a second name, or only the new one. It is kept in both cases.
+        // If this fails, the file still has its new name, so it is not lost.
         let _ = if self.is_linked {
             place.remove(&self.suffix)
         } else {
