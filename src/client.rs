@@ -10,6 +10,8 @@
 //! written in lower case. `NO_PROXY` is read as curl reads it (see [`is_exempt`]); the HTTP client's own
 //! reading knows neither blanks nor networks.
 
+pub mod tls_words;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 

@@ -8,9 +8,11 @@
 mod args;
 mod document;
 mod error;
+mod health;
 mod hints;
 mod kv;
 mod listen;
+mod manual;
 mod pem_files;
 mod secret;
 mod table;
@@ -19,15 +21,14 @@ mod warnings;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::parser::ValueSource;
-use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use clap::{ArgMatches, FromArgMatches};
 use ipnet::IpNet;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -35,7 +36,7 @@ use self::args::{Args, Subcommands};
 use self::kv::{ACCOUNT_VARIABLE, NAMESPACE_VARIABLE, TOKEN_VARIABLE};
 use self::pem_files::{ca_pem, tls};
 use self::value::{Count, Origin};
-use crate::foreign_text::{Secrets, escape};
+use crate::foreign_text::Secrets;
 use crate::limits;
 
 pub use self::error::ConfigError;
@@ -43,7 +44,9 @@ pub use self::kv::KvConfig;
 pub use self::listen::{Listen, ListenAddress};
 pub use self::secret::Secret;
 pub use self::table::markdown_table;
-pub use self::value::{Durability, Endpoint, HeaderName, LogFormat, LogLevel, is_loopback_host};
+pub use self::value::{
+    Color, Durability, Endpoint, HeaderName, LogFormat, LogLevel, is_loopback_host,
+};
 
 /// The variable with the secret of the webhooks.
 const SECRET_VARIABLE: &str = "WEBHOOK_SECRET";
@@ -56,6 +59,8 @@ const RING_FILE_DEFAULT: &str = "hookcast.ring";
 pub struct Config {
     /// What to serve on: 1 to [`limits::LISTEN_ADDRESSES_MAX`] addresses.
     pub listen: Vec<Listen>,
+    /// Whether that was given, by the flag or the variable.
+    pub listen_is_given: bool,
     /// The ring file.
     pub ring: PathBuf,
     /// What an acknowledged message outlives.
@@ -94,6 +99,8 @@ pub struct Config {
     pub kv: Option<KvConfig>,
     /// What to examine, if that is asked for.
     pub doctor: Option<DoctorConfig>,
+    /// The URL to ask for health, if that is asked for.
+    pub health: Option<String>,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// The least important lines to log.
@@ -129,6 +136,12 @@ pub struct DoctorConfig {
     pub url: Endpoint,
     /// How long to watch a stream.
     pub watch: Duration,
+    /// Nothing is posted.
+    pub read_only: bool,
+    /// The report is for scripts.
+    pub json: bool,
+    /// When the report has colours.
+    pub color: Color,
     /// Certificates in PEM to trust instead of the public authorities.
     pub ca_pem: Option<Vec<u8>>,
 }
@@ -142,6 +155,8 @@ pub enum Action {
     KvCheck,
     /// Examine a public address; [`Config::doctor`] is there.
     Doctor,
+    /// Ask a running server; [`Config::health`] is there.
+    Health,
     /// Report what the configuration comes to (`--check-config`).
     CheckConfig {
         /// Without it a server would run, not a command.
@@ -181,34 +196,22 @@ impl Config {
 
 /// Reads this process's command line and environment, after raising its file limit.
 ///
-/// Help, the version and errors are answered here; `Err` is then the code to
-/// exit with: 0, or 2 after one line on standard error.
-pub fn from_command_line() -> Result<(Action, Config), ExitCode> {
+/// Help, the version and documents are printed here.
+pub fn from_command_line() -> Result<(Action, Config), NoConfig> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let environment = Environment::of_process();
     match parse(&arguments, &environment, raise_file_limit()) {
         Ok(Parsed { action, config }) => Ok((action, config)),
         Err(Stop::Help(help)) => {
             let _ = help.print();
-            Err(ExitCode::SUCCESS)
+            Err(NoConfig::Printed(Ok(())))
         }
-        Err(Stop::Document(document)) => match std::io::stdout().write_all(&document) {
-            Ok(()) => Err(ExitCode::SUCCESS),
-            Err(error) => {
-                eprint_line(&format!("cannot write it: {error}"));
-                Err(ExitCode::FAILURE)
-            }
-        },
-        Err(Stop::Error(error)) => {
-            eprint_line(&error.to_string());
-            Err(ExitCode::from(2))
+        Err(Stop::Document(document)) => {
+            let printed = std::io::stdout().write_all(&document);
+            Err(NoConfig::Printed(printed))
         }
+        Err(Stop::Error(error)) => Err(NoConfig::Wrong(error)),
     }
-}
-
-/// Writes a line to standard error. Where that is closed, the exit code still tells.
-fn eprint_line(text: &str) {
-    let _ = writeln!(std::io::stderr(), "hookcast: {}", escape(text));
 }
 
 /// Raises the soft limit of open files to the hard one and returns what it is then
@@ -226,6 +229,15 @@ pub fn raise_file_limit() -> u64 {
         Err(_) => limit.current,
     };
     current.unwrap_or(u64::MAX)
+}
+
+/// Why a command line leads to no configuration.
+#[derive(Debug)]
+pub enum NoConfig {
+    /// It asks for a text, which was printed, or could not be.
+    Printed(io::Result<()>),
+    /// It is wrong.
+    Wrong(ConfigError),
 }
 
 /// A command line that was understood.
@@ -290,7 +302,7 @@ fn parse(
     environment: &Environment,
     file_limit: u64,
 ) -> Result<Parsed, Stop> {
-    let understood = Args::command()
+    let understood = args::command()
         .try_get_matches_from(arguments)
         .and_then(|matches| Ok((Args::from_arg_matches(&matches)?, matches)));
     let (args, matches) = match understood {
@@ -308,6 +320,7 @@ fn parse(
             return Err(Stop::Document(document::completions(*shell)));
         }
         Some(Subcommands::Doctor(_)) => Action::Doctor,
+        Some(Subcommands::Health { .. }) => Action::Health,
     };
     let check_only = args.check_config;
     let config = build(args, &matches, environment, file_limit)?;
@@ -350,6 +363,7 @@ fn build(
     };
     let kv = kv::settings(&args, environment)?;
     let doctor = doctor(&args, secret.is_some())?;
+    let health = health::url(&args)?;
     let mut config = Config {
         ring,
         shards: shards(args.shards),
@@ -368,11 +382,13 @@ fn build(
         secret,
         admin: args.admin,
         doctor,
+        health,
         kv,
         durability: args.durability,
         log_format: args.log_format,
         log_level: args.log_level,
         listen: args.listen,
+        listen_is_given: matches.value_source("listen") != Some(ValueSource::DefaultValue),
         warnings: Vec::new(),
     };
     if secret_is_public {
@@ -538,6 +554,9 @@ fn doctor(args: &Args, has_secret: bool) -> Result<Option<DoctorConfig>, ConfigE
     Ok(Some(DoctorConfig {
         url: doctor.url.clone(),
         watch: doctor.watch,
+        read_only: doctor.read_only,
+        json: doctor.json,
+        color: doctor.color,
         ca_pem: doctor
             .ca_file
             .as_deref()

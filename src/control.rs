@@ -144,7 +144,7 @@ impl Control {
                         }
                         Err(error) => {
                             tracing::error!(%error, "the successor failed; continuing to serve");
-                            service::ready();
+                            service::reload_failed(&error.to_string());
                             Stage::Serving
                         }
                     };
@@ -267,7 +267,9 @@ fn prepare(sockets: Option<&Sockets>, sender: &Sender<Event>) -> io::Result<()> 
 }
 
 fn end(why: &str) -> ! {
-    tracing::error!("cannot take the ring back: {why}");
+    let reason = format!("cannot take the ring back: {why}");
+    tracing::error!("{reason}");
+    service::failed(&reason);
     // Time for the log's thread to write the line.
     thread::sleep(Duration::from_millis(LOG_FLUSH_MS));
     std::process::exit(1);

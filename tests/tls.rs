@@ -12,7 +12,7 @@ use std::time::Instant;
 use rustix::process::Signal;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind};
-use support::tls::{Authority, Client, STREAM, certificate};
+use support::tls::{Authority, Client, STREAM, Validity, certificate};
 use support::{Connection, PATIENCE, Server, Setup};
 
 /// A server with a plain listener, at its address, and one with TLS.
@@ -456,6 +456,15 @@ fn the_doctor_says_in_words_what_is_wrong_with_a_certificate() {
     let text = told(doctor("https", pair.address, &pair.authority));
     assert!(
         text.contains("another name than localhost") && text.contains("other.example"),
+        "{text}"
+    );
+
+    pair.authority.sign_with("server", Validity::Over);
+    pair.server.signal(Signal::HUP);
+    pair.server.wait_for_log("the certificate");
+    let text = told(doctor("https", pair.address, &pair.authority));
+    assert!(
+        text.contains("it has expired") && text.contains("certificate renew it"),
         "{text}"
     );
 }

@@ -2,14 +2,23 @@
 //!
 //! Knows numbers and names, nothing of measurements.
 
+use plotters::coord::Shift;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 /// Pixels of a chart.
 const SIZE: (u32, u32) = (760, 380);
 
+/// Pixels to the right of a chart of several lines.
+const LEGEND_WIDTH: u32 = 180;
+
+/// A logarithmic axis of so few decades is labelled within them too.
+const DECADES_DIVIDED_MAX: i32 = 2;
+
 const TEXT: RGBColor = RGBColor(0x33, 0x3a, 0x45);
 const GRID: RGBColor = RGBColor(0xe3, 0xe6, 0xea);
+const MARK: RGBColor = RGBColor(0xb0, 0x1e, 0x2e);
 
 /// Distinguishable with the usual kinds of colour blindness (Okabe and Ito).
 const COLOURS: [RGBColor; 6] = [
@@ -43,6 +52,8 @@ pub struct Axes {
     pub y_log: bool,
     /// The x axis is a [`percentile_place`] and is labelled with percentiles.
     pub x_percentiles: bool,
+    /// A moment on the x axis, and what happened then.
+    pub mark: Option<(f64, String)>,
 }
 
 /// Where a quantile below 1 stands on an axis of percentiles: 2 for the median, 10 for p90, 100 for
@@ -61,7 +72,14 @@ impl Axes {
             x_log: false,
             y_log: false,
             x_percentiles: false,
+            mark: None,
         }
+    }
+
+    /// The same with a moment marked.
+    #[must_use]
+    pub fn with_mark(self, mark: Option<(f64, String)>) -> Axes {
+        Axes { mark, ..self }
     }
 
     /// The same with a logarithmic y axis.
@@ -95,9 +113,10 @@ impl Axes {
 /// A line chart. Without any point to draw, an empty one.
 pub fn lines(axes: &Axes, lines: &[Line]) -> String {
     let points = || lines.iter().flat_map(|line| &line.points);
+    let marked = axes.mark.iter().map(|mark| mark.0);
     let x = Scale {
         percentiles: axes.x_percentiles,
-        ..Scale::around(points().map(|point| point.0), axes.x_log)
+        ..Scale::around(points().map(|point| point.0).chain(marked), axes.x_log)
     };
     let y = Scale::around(points().map(|point| point.1), axes.y_log);
     let mut svg = String::new();
@@ -116,6 +135,7 @@ fn draw_lines(svg: &mut String, axes: &Axes, lines: &[Line], x: Scale, y: Scale)
     let mut chart = ChartBuilder::on(&root)
         .caption(&axes.title, ("sans-serif", 18, &TEXT))
         .margin(12)
+        .margin_right(if lines.len() > 1 { LEGEND_WIDTH } else { 30 })
         .x_label_area_size(40)
         .y_label_area_size(70)
         .build_cartesian_2d(x, y)?;
@@ -134,20 +154,37 @@ fn draw_lines(svg: &mut String, axes: &Axes, lines: &[Line], x: Scale, y: Scale)
             .points
             .iter()
             .map(|&(px, py)| (x.floor(px), y.floor(py)));
-        chart
-            .draw_series(LineSeries::new(points, style))?
-            .label(line.name.as_str())
-            .legend(move |(left, top)| PathElement::new([(left, top), (left + 18, top)], style));
+        chart.draw_series(LineSeries::new(points, style))?;
+    }
+    if let Some((at, text)) = &axes.mark {
+        let style = MARK.stroke_width(1);
+        let line = [(*at, y.from), (*at, y.to)];
+        chart.draw_series(DashedLineSeries::new(line, 5, 4, style))?;
+        // To the left of its line, where the chart has room.
+        let anchor = Pos::new(HPos::Right, VPos::Top);
+        let font = ("sans-serif", 13).into_font().color(&MARK).pos(anchor);
+        let label = EmptyElement::at((*at, y.to)) + Text::new(format!("{text} "), (-4, 4), font);
+        chart.draw_series(std::iter::once(label))?;
     }
     if lines.len() > 1 {
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::LowerRight)
-            .background_style(WHITE.mix(0.85))
-            .label_font(("sans-serif", 13, &TEXT))
-            .draw()?;
+        draw_legend(&root, lines)?;
     }
     root.present()?;
+    Ok(())
+}
+
+/// To the right of the chart, where it hides no line.
+fn draw_legend(root: &DrawingArea<SVGBackend<'_>, Shift>, lines: &[Line]) -> DrawResult {
+    const PITCH: i32 = 20;
+    let left = (SIZE.0 - LEGEND_WIDTH) as i32 + 12;
+    for (at, (line, colour)) in lines.iter().zip(COLOURS.iter().cycle()).enumerate() {
+        let middle = 56 + PITCH * at as i32;
+        let sample = [(left, middle), (left + 18, middle)];
+        root.draw(&PathElement::new(sample, colour.stroke_width(2)))?;
+        let font = ("sans-serif", 13).into_font().color(&TEXT);
+        let font = font.pos(Pos::new(HPos::Left, VPos::Center));
+        root.draw(&Text::new(line.name.clone(), (left + 24, middle), font))?;
+    }
     Ok(())
 }
 
@@ -302,8 +339,12 @@ impl Ranged for Scale {
 
     fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
         if self.log {
-            let decades = (self.to / self.from).log10().round() as i32;
-            let decades = (0..=decades).map(|power| self.from * 10_f64.powi(power));
+            let count = (self.to / self.from).log10().round() as i32;
+            let decades = (0..=count).map(|power| self.from * 10_f64.powi(power));
+            if count <= DECADES_DIVIDED_MAX && !self.percentiles {
+                let divided = decades.flat_map(|decade| [decade, 2.0 * decade, 5.0 * decade]);
+                return divided.filter(|value| *value <= self.to * 1.001).collect();
+            }
             // The median stands between two decades, and is what most readers look for.
             let median = percentile_place(0.5);
             let shows_median = self.percentiles && (self.from..self.to).contains(&median);
@@ -359,6 +400,21 @@ mod tests {
         );
         for text in ["latency", "load", "ms", "one", "two", "10k"] {
             assert!(svg.contains(text), "{text} in {svg}");
+        }
+    }
+
+    #[test]
+    fn a_mark_is_drawn_where_it_belongs_even_beyond_the_lines() {
+        let line = Line {
+            name: "one".into(),
+            points: vec![(0.0, 5.0), (2.0, 50.0)],
+        };
+        let axes = Axes::linear("latency", "seconds", "ms").with_y_log();
+        let svg = lines(&axes.with_mark(Some((3.0, "cut off".into()))), &[line]);
+        assert!(svg.contains("cut off"), "{svg}");
+        let labels: Vec<&str> = svg.lines().collect();
+        for label in ["3", "2", "5", "20", "50"] {
+            assert!(labels.contains(&label), "{label} in {svg}");
         }
     }
 

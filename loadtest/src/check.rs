@@ -3,7 +3,9 @@
 //!
 //! Fed by `streams` with message numbers; knows no bytes, sockets or clock. Which numbers a stream
 //! is to see is an arithmetic progression: all of them, or every n-th when messages are targeted
-//! at sessions in turn.
+//! at sessions in turn. A message that was not acknowledged may arrive or not: neither is a fault.
+
+use crate::number_set::NumberSet;
 
 /// Faults seen, of one stream or summed over all.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -124,13 +126,25 @@ impl Checker {
         self.next.is_some_and(|next| next >= total)
     }
 
-    /// The faults, given that `total` messages were published.
-    pub fn finish(&self, total: u32) -> Faults {
-        let mut faults = self.faults;
-        if let Some(next) = self.next.filter(|&next| next < total) {
-            faults.missing += u64::from((total - next).div_ceil(self.stride));
+    /// The faults among the first `total` messages, those in `unacknowledged` left out. `missing`
+    /// are those that later ones have overtaken; see [`Checker::outstanding`] for the rest.
+    pub fn faults(&self, unacknowledged: &NumberSet) -> Faults {
+        let excused = |&(from, to): &(u32, u32)| unacknowledged.count(from, to, self.stride);
+        let excused: u64 = self.holes.iter().map(excused).sum();
+        Faults {
+            missing: self.faults.missing.saturating_sub(excused),
+            ..self.faults
         }
-        faults
+    }
+
+    /// Acknowledged messages below `total` behind the last one that arrived: on their way while the
+    /// server lives, else lost.
+    pub fn outstanding(&self, total: u32, unacknowledged: &NumberSet) -> u64 {
+        let Some(next) = self.next.filter(|&next| next < total) else {
+            return 0;
+        };
+        let all = u64::from((total - next).div_ceil(self.stride));
+        all - unacknowledged.count(next, total, self.stride)
     }
 }
 
@@ -142,7 +156,34 @@ mod tests {
         for &number in numbers {
             checker.arrived(number);
         }
-        checker.finish(6)
+        finish(checker, 6)
+    }
+
+    /// All faults once nothing is on its way and everything was acknowledged.
+    fn finish(checker: &Checker, total: u32) -> Faults {
+        let none = NumberSet::default();
+        let mut faults = checker.faults(&none);
+        faults.missing += checker.outstanding(total, &none);
+        faults
+    }
+
+    #[test]
+    fn what_was_not_acknowledged_may_come_or_not() {
+        let mut unacknowledged = NumberSet::default();
+        for number in [2, 3, 7, 9] {
+            unacknowledged.insert(number);
+        }
+        let mut checker = Checker::from(0, 0, 1);
+        for number in [0, 3, 4, 6] {
+            checker.arrived(number);
+        }
+        // 1 and 5 are missing, 2 need not have come; 3 has come all the same.
+        assert_eq!(checker.faults(&unacknowledged).missing, 2);
+        // 8 is outstanding; 7 and 9 need not come.
+        assert_eq!(checker.outstanding(10, &unacknowledged), 1);
+        assert_eq!(checker.outstanding(7, &unacknowledged), 0);
+        let session = Checker::from(0, 1, 2);
+        assert_eq!(session.outstanding(10, &unacknowledged), 2);
     }
 
     #[test]
@@ -157,7 +198,7 @@ mod tests {
         let mut checker = Checker::from(0, 0, 1);
         checker.arrived_in_a_row(0, 3);
         checker.arrived_in_a_row(2, 4);
-        assert_eq!(checker.finish(6).duplicate, 1);
+        assert_eq!(finish(&checker, 6).duplicate, 1);
         assert!(checker.reached(6));
     }
 
@@ -171,7 +212,7 @@ mod tests {
                 ..Faults::default()
             }
         );
-        assert_eq!(Checker::from(0, 0, 1).finish(6).missing, 6);
+        assert_eq!(finish(&Checker::from(0, 0, 1), 6).missing, 6);
     }
 
     #[test]
@@ -193,8 +234,8 @@ mod tests {
         assert_eq!(after(&mut checker, &[1, 4]), Faults::default());
         assert!(checker.reached(6));
         checker.arrived(5);
-        assert_eq!(checker.finish(8).misdelivered, 1);
-        assert_eq!(checker.finish(8).missing, 1);
+        assert_eq!(finish(&checker, 8).misdelivered, 1);
+        assert_eq!(finish(&checker, 8).missing, 1);
     }
 
     #[test]
@@ -206,10 +247,10 @@ mod tests {
     #[test]
     fn a_joining_stream_begins_where_it_begins() {
         let mut checker = Checker::joining(0, 1);
-        assert_eq!(checker.finish(6).missing, 0);
+        assert_eq!(finish(&checker, 6).missing, 0);
         assert_eq!(after(&mut checker, &[3, 4, 5]), Faults::default());
         checker.arrived(2);
-        assert_eq!(checker.finish(6).duplicate, 1);
+        assert_eq!(finish(&checker, 6).duplicate, 1);
     }
 
     #[test]
@@ -230,7 +271,7 @@ mod tests {
                 }
                 highest = highest.max(Some(number));
             }
-            let faults = checker.finish(24);
+            let faults = finish(&checker, 24);
             let missing = 24 - arrived.len() as u64;
             let model = Faults {
                 missing,

@@ -14,12 +14,23 @@ use crate::servers::ServerKind;
 /// Measures hookcast and its peers: deliveries, latencies, CPU and memory, and checks that every
 /// stream got every message, once, in order.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, after_help = EXITS)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
+
+const EXITS: &str = "\
+Exit status:
+  0    all is well
+  1    a run could not be made
+  2    the command line is wrong, or a server in use was not to be loaded
+  3    a stream did not get what it was to get
+  4    compare missed a claim
+  5    the server was lost in the middle of a run
+  130  cut off by SIGINT (Ctrl-C), SIGTERM or SIGHUP: the figures up to then are shown and marked;
+       a second signal ends at once, without figures";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -73,6 +84,13 @@ pub struct RunArgs {
     /// Allow a --url beyond this machine: load only servers that you own
     #[arg(long)]
     pub i_own_this_host: bool,
+    /// The --admin address of the server behind --url, as http://host:port: tells how many streams
+    /// are open before the run
+    #[arg(long, requires = "url")]
+    pub admin: Option<String>,
+    /// Load the server behind --url whatever viewers and messages it has
+    #[arg(long, requires = "url")]
+    pub yes: bool,
     /// Sent as X-Webhook-Secret
     #[arg(long, env = "WEBHOOK_SECRET", hide_env_values = true)]
     pub secret: Option<String>,
@@ -320,5 +338,24 @@ fn positive(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(value) if value > 0.0 && value <= 1e6 => Ok(value),
         _ => Err("not a number above 0, up to 1000000".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_exit_status_of_the_help_stands_in_the_readme() {
+        let readme = include_str!("../README.md");
+        let statuses = EXITS.lines().filter_map(|line| {
+            let status = line.split_whitespace().next()?;
+            status.parse::<u8>().ok()
+        });
+        let statuses: Vec<u8> = statuses.collect();
+        assert_eq!(statuses, [0, 1, 2, 3, 4, 5, 130]);
+        for status in statuses {
+            assert!(readme.contains(&format!("\n| {status} | ")), "{status}");
+        }
     }
 }

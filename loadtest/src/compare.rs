@@ -17,10 +17,12 @@ use crate::claims::missed as missed_claims;
 use crate::cli::CompareArgs;
 use crate::compare_report;
 use crate::comparison::{Case, CaseResult, Comparison, Row};
-use crate::load::{self, Load};
+use crate::load::Load;
 use crate::machine::Machine;
+use crate::measurement;
 use crate::outcome::Outcome;
 use crate::servers::{self, ServerKind, ServerOptions};
+use crate::signals::EXIT_CUT_OFF;
 use crate::{single, workspace};
 
 /// Rounds in which a server takes part that needs many times as long as the others to open its
@@ -37,7 +39,7 @@ pub fn run_and_show(args: &CompareArgs, interrupted: &Arc<AtomicBool>) -> Result
         std::fs::create_dir_all(path)
             .map_err(|error| format!("--charts {}: {error}", path.display()))?;
     }
-    let comparison = run(args, interrupted)?;
+    let (comparison, is_lost) = run(args, interrupted)?;
     let failed = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
     if let Some(path) = &args.output.report {
         std::fs::write(path, compare_report::page(&comparison))
@@ -52,18 +54,25 @@ pub fn run_and_show(args: &CompareArgs, interrupted: &Arc<AtomicBool>) -> Result
     } else {
         print!("{}", compare_report::markdown(&comparison));
     }
+    if interrupted.load(Relaxed) {
+        // Medians over some of the rounds decide no claim.
+        return Ok(ExitCode::from(EXIT_CUT_OFF));
+    }
     let missed = missed_claims(&comparison);
     for claim in &missed {
         eprintln!("missed: {}, which is to be {}", claim.text, claim.bound);
     }
-    Ok(if missed.is_empty() {
+    Ok(if is_lost {
+        ExitCode::from(single::EXIT_LOST)
+    } else if missed.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(EXIT_CLAIM_MISSED)
     })
 }
 
-fn run(args: &CompareArgs, interrupted: &Arc<AtomicBool>) -> Result<Comparison, String> {
+/// Returns also whether a server was lost.
+fn run(args: &CompareArgs, interrupted: &Arc<AtomicBool>) -> Result<(Comparison, bool), String> {
     let mut notes = Vec::new();
     let servers = available(args, &mut notes)?;
     let mut cases = cases(&extent(args));
@@ -100,16 +109,30 @@ fn run(args: &CompareArgs, interrupted: &Arc<AtomicBool>) -> Result<Comparison, 
         ));
     }
     let mut results: Vec<CaseResult> = cases.iter().map(empty_result).collect();
+    let mut is_lost = false;
     'rounds: for round in 0..usize::from(args.rounds) {
         for (case, result) in cases.iter().zip(&mut results) {
-            run_round(args, case, round, result, &mut notes, interrupted);
+            run_round(
+                args,
+                case,
+                round,
+                result,
+                &mut notes,
+                &mut is_lost,
+                interrupted,
+            );
             if interrupted.load(Relaxed) {
-                notes.push("interrupted: what was measured until then".into());
+                notes.push(format!(
+                    "cut off by a signal in round {} of {}, in {}: whole measurements up to then",
+                    round + 1,
+                    args.rounds,
+                    case.key
+                ));
                 break 'rounds;
             }
         }
     }
-    Ok(Comparison {
+    let comparison = Comparison {
         machine: Machine::this(),
         versions: servers
             .iter()
@@ -120,7 +143,8 @@ fn run(args: &CompareArgs, interrupted: &Arc<AtomicBool>) -> Result<Comparison, 
             .fold("hookcast-load".into(), |all, arg| all + " " + &arg),
         cases: results,
         notes,
-    })
+    };
+    Ok((comparison, is_lost))
 }
 
 fn extent(args: &CompareArgs) -> Extent {
@@ -173,6 +197,7 @@ fn run_round(
     round: usize,
     result: &mut CaseResult,
     notes: &mut Vec<String>,
+    is_lost: &mut bool,
     interrupted: &Arc<AtomicBool>,
 ) {
     let count = case.entries.len();
@@ -191,9 +216,16 @@ fn run_round(
             server.name()
         );
         match measure(args, case, *server, load, interrupted) {
+            Ok(outcome) if outcome.cut_off.is_some() => return,
             Ok(outcome) => {
                 notes.extend(worth_a_note(case, *server, round, &outcome));
-                result.rows[at].rounds.insert(round, outcome);
+                // Figures of a part of a window are no match for whole ones.
+                if let Some(lost) = &outcome.lost {
+                    eprintln!("{} on {}: {lost}", case.key, server.name());
+                    *is_lost = true;
+                } else {
+                    result.rows[at].rounds.insert(round, outcome);
+                }
             }
             Err(error) => {
                 let note = format!("{} on {}: {error}", case.key, server.name());
@@ -225,8 +257,11 @@ fn measure(
         tls: case.tls,
         arguments: Vec::new(),
     };
-    let process = servers::start(server, &options)?;
-    load::run(load, &process.target, interrupted).map_err(|error| error.0)
+    let mut process = servers::start(server, &options)?;
+    let target = process.target.clone();
+    let mut outcome = measurement::run(load, &target, interrupted).map_err(|error| error.0)?;
+    single::find_out_about_loss(&mut outcome, Some(&mut process), &target);
+    Ok(outcome)
 }
 
 fn program(args: &CompareArgs, server: ServerKind) -> Option<PathBuf> {
@@ -249,7 +284,9 @@ fn worth_a_note(case: &Case, server: ServerKind, round: usize, outcome: &Outcome
             outcome.reopened
         )
     });
-    notes.chain(errors).chain(reopened).collect()
+    let lost = outcome.lost.as_ref();
+    let lost = lost.map(|lost| format!("{place}: left out, {lost}"));
+    notes.chain(errors).chain(reopened).chain(lost).collect()
 }
 
 /// What the server says of itself.

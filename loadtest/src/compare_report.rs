@@ -7,6 +7,7 @@ use crate::chart::{Axes, Bar, Line, bars, lines};
 use crate::claims::CLAIMS;
 use crate::comparison::{CaseResult, Comparison, Metric, Row};
 use crate::metrics::{CPU_PER_DELIVERY, DELIVERY_P50, DELIVERY_P99};
+use crate::outcome::Outcome;
 use crate::page::{Page, Table};
 use crate::run_report::{percentile_axes, percentile_line};
 use crate::servers::ServerKind;
@@ -184,20 +185,45 @@ fn case_charts(case: &CaseResult) -> Vec<Chart> {
             name,
             svg: lines(&axes, &curves),
         });
+        let over_time = case.rows.iter().filter_map(median_round_over_time);
+        let axes = Axes::linear(
+            &format!("{}: delivery p99 over time", case.title),
+            "seconds, from the window's start",
+            "milliseconds",
+        );
+        charts.push(Chart {
+            name: format!("{}-latency-over-time", case.key),
+            svg: lines(&axes.with_y_log(), &over_time.collect::<Vec<_>>()),
+        });
     }
     charts
 }
 
-/// The distribution of the round whose p99 is the median one.
-fn median_round_percentiles(row: &Row) -> Option<Line> {
-    let mut summaries: Vec<_> = row
+/// The round whose p99 is the median one.
+fn median_round(row: &Row) -> Option<&Outcome> {
+    let p99_us = |outcome: &&Outcome| Some(outcome.delivery.as_ref()?.p99_us);
+    let mut outcomes: Vec<&Outcome> = row
         .rounds
         .values()
-        .filter_map(|outcome| outcome.delivery.as_ref())
+        .filter(|outcome| outcome.delivery.is_some())
         .collect();
-    summaries.sort_by_key(|summary| summary.p99_us);
-    let summary = summaries.get(summaries.len().checked_sub(1)? / 2)?;
+    outcomes.sort_by_key(p99_us);
+    outcomes.get(outcomes.len().checked_sub(1)? / 2).copied()
+}
+
+fn median_round_percentiles(row: &Row) -> Option<Line> {
+    let summary = median_round(row)?.delivery.as_ref()?;
     Some(percentile_line(row.server, summary))
+}
+
+fn median_round_over_time(row: &Row) -> Option<Line> {
+    let points = median_round(row)?.delivery_over_time.iter();
+    Some(Line {
+        name: row.server.to_owned(),
+        points: points
+            .map(|point| (point.at_s, point.p99_us as f64 / 1e3))
+            .collect(),
+    })
 }
 
 /// Latency against load, where the ladder was measured.

@@ -3,7 +3,10 @@
 //!
 //! The reading thread stores its counters once a turn, so watching it costs it nothing.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use crate::number_set::NumberSet;
 
 /// Shared by all threads of a run.
 pub struct Control {
@@ -25,8 +28,19 @@ pub struct Control {
     pub window_end_ns: AtomicU64,
     /// Messages published in all, `u32::MAX` until the publisher is done.
     pub total: AtomicU32,
-    /// Everyone is to come to an end now.
+    /// No further message is sent, whatever the schedule; answers are still read.
+    pub cut: AtomicBool,
+    /// A signal is the reason for that: what is on its way is not lost.
+    pub interrupted: AtomicBool,
+    /// All threads are to end now.
     pub stop: AtomicBool,
+    /// When the first stream ended that should not have; `u64::MAX`: none has.
+    pub first_end_ns: AtomicU64,
+    /// When the server was lost: half of the streams ended, or no connection for messages could be
+    /// made; `u64::MAX`: it was not.
+    pub lost_ns: AtomicU64,
+    /// Messages sent and not acknowledged, known once the publisher is done.
+    pub unacknowledged: Mutex<NumberSet>,
     /// Kernel ids of the threads, 0 until they run.
     pub streams_tid: AtomicI32,
     /// See [`Control::streams_tid`].
@@ -48,7 +62,12 @@ impl Default for Control {
             window_start_ns: AtomicU64::new(u64::MAX),
             window_end_ns: AtomicU64::new(u64::MAX),
             total: AtomicU32::new(TOTAL_UNKNOWN),
+            cut: AtomicBool::new(false),
+            interrupted: AtomicBool::new(false),
             stop: AtomicBool::new(false),
+            first_end_ns: AtomicU64::new(u64::MAX),
+            lost_ns: AtomicU64::new(u64::MAX),
+            unacknowledged: Mutex::default(),
             streams_tid: AtomicI32::new(0),
             publisher_tid: AtomicI32::new(0),
         }
@@ -66,6 +85,16 @@ impl Control {
     #[inline]
     pub fn in_window(&self, due_ns: u64) -> bool {
         self.window_ns().contains(&due_ns)
+    }
+
+    /// When the server was lost, if it was.
+    pub fn lost_ns(&self) -> Option<u64> {
+        Some(self.lost_ns.load(Ordering::Relaxed)).filter(|&ns| ns != u64::MAX)
+    }
+
+    /// Notes that the server was lost at `at_ns`, unless that was noted before.
+    pub fn note_loss(&self, at_ns: u64) {
+        self.lost_ns.fetch_min(at_ns, Ordering::Relaxed);
     }
 
     /// Whether to come to an end.

@@ -1,4 +1,7 @@
-//! Latency histograms: microseconds, three significant digits, up to ten minutes.
+//! Latency histograms: microseconds, three significant digits, up to ten minutes; as a whole and
+//! over time.
+
+use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -42,6 +45,98 @@ impl Latency {
     }
 }
 
+/// Points of a chart over time: as many as can be told apart, with enough messages for each.
+const POINTS: u32 = 40;
+
+/// The shortest interval that gets a point of its own.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+/// Latencies of one kind, kept apart by the time at which messages were due. Recording costs what
+/// recording into one histogram costs: messages come nearly in the order of their times.
+pub struct LatencyOverTime {
+    interval_ns: u64,
+    intervals: Vec<Latency>,
+    /// The interval of the last value.
+    at: usize,
+    starts_ns: u64,
+}
+
+impl LatencyOverTime {
+    /// For a window of this length.
+    pub fn new(window: Duration) -> LatencyOverTime {
+        let interval = (window / POINTS).max(INTERVAL_MIN);
+        LatencyOverTime {
+            interval_ns: interval.as_nanos() as u64,
+            intervals: vec![Latency::default()],
+            at: 0,
+            starts_ns: 0,
+        }
+    }
+
+    /// Adds one value of a message that was due so long after the window's start, in nanoseconds.
+    #[inline]
+    pub fn record_ns(&mut self, due_ns: u64, latency_ns: u64) {
+        if due_ns.wrapping_sub(self.starts_ns) >= self.interval_ns {
+            self.seek(due_ns);
+        }
+        self.intervals[self.at].record_ns(latency_ns);
+    }
+
+    #[cold]
+    fn seek(&mut self, due_ns: u64) {
+        // The last interval takes what is beyond all bounds.
+        self.at = (due_ns / self.interval_ns).min(u64::from(POINTS)) as usize;
+        self.starts_ns = self.at as u64 * self.interval_ns;
+        while self.intervals.len() <= self.at {
+            self.intervals.push(Latency::default());
+        }
+    }
+
+    /// The summary of everything; `None` when nothing was recorded.
+    pub fn summary(&self) -> Option<LatencySummary> {
+        let mut all = Latency::default();
+        for interval in &self.intervals {
+            // All have the same bounds.
+            let _ = all.0.add(&interval.0);
+        }
+        all.summary()
+    }
+
+    /// A point for each interval in which a message was due.
+    pub fn points(&self) -> Vec<LatencyPoint> {
+        let point = |(at, latency): (usize, &Latency)| {
+            let histogram = &latency.0;
+            (!histogram.is_empty()).then(|| LatencyPoint {
+                at_s: (at as f64 + 0.5) * self.interval_ns as f64 / 1e9,
+                count: histogram.len(),
+                p50_us: histogram.value_at_quantile(0.5),
+                p99_us: histogram.value_at_quantile(0.99),
+                max_us: histogram.max(),
+            })
+        };
+        self.intervals
+            .iter()
+            .enumerate()
+            .filter_map(point)
+            .collect()
+    }
+}
+
+/// Latencies of the messages that were due in one interval, in microseconds.
+#[derive(Debug, Clone, Serialize)]
+pub struct LatencyPoint {
+    /// Its middle, in seconds since the window's start.
+    pub at_s: f64,
+    /// Values recorded.
+    pub count: u64,
+    /// Median.
+    pub p50_us: u64,
+    /// 99th percentile.
+    pub p99_us: u64,
+    /// The highest.
+    pub max_us: u64,
+}
+
 /// Quantiles of the percentile chart.
 const CURVE: [f64; 18] = [
     0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999,
@@ -72,6 +167,38 @@ pub struct LatencySummary {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pause_shows_where_it_was() {
+        const MS: u64 = 1_000_000;
+        let mut latency = LatencyOverTime::new(Duration::from_secs(10));
+        assert!(latency.summary().is_none() && latency.points().is_empty());
+        // A message a millisecond, 2 ms late; those of the fifth second wait for its end.
+        for due_ms in (0..10_000).chain(std::iter::once(4_000)) {
+            let late = if due_ms / 1_000 == 4 {
+                5_000 - due_ms
+            } else {
+                2
+            };
+            latency.record_ns(due_ms * MS, late * MS);
+        }
+        let points = latency.points();
+        assert_eq!(points.len(), 40);
+        assert_eq!(points.iter().map(|point| point.count).sum::<u64>(), 10_001);
+        for point in &points {
+            let is_paused = (4.0..5.0).contains(&point.at_s);
+            assert_eq!(point.p99_us > 2_100, is_paused, "{point:?}");
+        }
+        assert!((points[16].at_s - 4.125).abs() < 1e-9, "{:?}", points[16]);
+        assert!(
+            points[16].max_us.abs_diff(1_000_000) < 1_000,
+            "{:?}",
+            points[16]
+        );
+        assert_eq!(latency.summary().unwrap().count, 10_001);
+        latency.record_ns(u64::MAX, 2 * MS);
+        assert!(latency.intervals.len() <= 41);
+    }
 
     #[test]
     fn percentiles_are_of_what_was_recorded() {

@@ -1,8 +1,8 @@
 //! The measuring tool of hookcast. `hookcast-load --help` says what it does.
 //!
-//! How it hangs together, from the bottom up: `payload`, `scanner` with its `history`, `check`, `schedule`, `latency`
-//! know no I/O. `streams` reads, `publisher` writes, `load` runs both against a `target` and makes
-//! an `outcome` of it. `scenarios` are loads with names; `server_process` and `servers` start what
+//! How it hangs together, from the bottom up: `payload`, `scanner` with its `event`s and `history`,
+//! `check`, `schedule`, `latency` know no I/O. `streams` reads, `publisher` writes, `measurement` runs both against a `target` and
+//! makes an `outcome` of it. `scenarios` are `load`s with names; `server_process` and `servers` start what
 //! is measured. `single` runs one scenario, `compare` runs `cases` in rounds and makes a
 //! `comparison`; `run_report` and `compare_report` show them. `overload` runs a load while `attack`
 //! goes on.
@@ -14,6 +14,7 @@
     reason = "figures are shown with three digits; nothing here comes near 2^52"
 )]
 
+mod answer;
 mod attack;
 mod cases;
 mod chart;
@@ -25,22 +26,29 @@ mod compare;
 mod compare_report;
 mod comparison;
 mod control;
+mod ending;
+mod event;
 mod floor;
 mod grip_backend;
 mod history;
 mod latency;
 mod load;
 mod machine;
+mod measurement;
 mod metrics;
+mod number_set;
 mod outcome;
 mod overload;
 mod page;
+mod patience;
 mod payload;
 mod poll;
 mod polls;
+mod prior_use;
 mod proc_stats;
 mod progress;
 mod publisher;
+mod record;
 mod replay;
 mod run_report;
 mod scanner;
@@ -48,16 +56,19 @@ mod scenarios;
 mod schedule;
 mod server_process;
 mod servers;
+mod signals;
 mod single;
+mod stream;
 mod streams;
 mod table;
 mod target;
 mod tls;
+mod window;
 mod workspace;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -65,32 +76,59 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::cli::{Cli, Command, FloorArgs};
 use crate::floor::FloorOptions;
 
+/// Exit code when a run could not be made.
+const EXIT_FAILED: u8 = 1;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // Registered in this order, a second signal ends the process the hard way.
-        let _ = signal_hook::flag::register_conditional_default(signal, Arc::clone(&interrupted));
-        let _ = signal_hook::flag::register(signal, Arc::clone(&interrupted));
+    let is_server = matches!(cli.command, Command::Floor(_) | Command::GripBackend(_));
+    if let Err(error) = signals::watch(&interrupted, !is_server) {
+        eprintln!("hookcast-load: no signal handler: {error}");
     }
-    run(&cli.command, &interrupted).unwrap_or_else(|error| {
+    let result = run(&cli.command, &interrupted);
+    if let Err(error) = &result {
         eprintln!("hookcast-load: {error}");
-        ExitCode::FAILURE
-    })
+    }
+    if interrupted.load(Relaxed) && !is_server {
+        return ExitCode::from(signals::EXIT_CUT_OFF);
+    }
+    result.unwrap_or_else(|error| ExitCode::from(error.code))
 }
 
-fn run(command: &Command, interrupted: &Arc<AtomicBool>) -> Result<ExitCode, String> {
+/// Why a command ends without a result.
+struct Failure {
+    text: String,
+    code: u8,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl From<String> for Failure {
+    fn from(text: String) -> Failure {
+        Failure {
+            text,
+            code: EXIT_FAILED,
+        }
+    }
+}
+
+fn run(command: &Command, interrupted: &Arc<AtomicBool>) -> Result<ExitCode, Failure> {
     if let Some((scenario, args)) = command.scenario() {
         return single::scenario(scenario, args, interrupted);
     }
     match command {
         Command::Ladder(args) => single::ladder(args, interrupted),
-        Command::Overload(args) => overload::run(args, interrupted),
-        Command::Compare(args) => compare::run_and_show(args, interrupted),
-        Command::Floor(args) => serve_floor(args, interrupted),
-        Command::GripBackend(args) => grip_backend::run(args.heartbeat)
+        Command::Overload(args) => Ok(overload::run(args, interrupted)?),
+        Command::Compare(args) => Ok(compare::run_and_show(args, interrupted)?),
+        Command::Floor(args) => Ok(serve_floor(args, interrupted)?),
+        Command::GripBackend(args) => Ok(grip_backend::run(args.heartbeat)
             .map(|()| ExitCode::SUCCESS)
-            .map_err(|error| format!("backend: {error}")),
+            .map_err(|error| format!("backend: {error}"))?),
         // All others are scenarios.
         _ => Ok(ExitCode::SUCCESS),
     }

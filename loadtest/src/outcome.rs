@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::latency::LatencySummary;
+use crate::ending::{CutOff, Lost};
+use crate::latency::{LatencyPoint, LatencySummary};
 
 /// One measurement of one server.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -37,7 +38,7 @@ pub struct Outcome {
     pub deliveries_per_second: f64,
     /// Within the window.
     pub acks_per_second: f64,
-    /// Never arrived.
+    /// Acknowledged, and never arrived.
     pub missing: u64,
     /// Arrived again.
     pub duplicate: u64,
@@ -92,6 +93,14 @@ pub struct Outcome {
     pub errors: BTreeMap<String, u64>,
     /// What a reader must know to judge the figures.
     pub notes: Vec<String>,
+    /// A signal has cut the run off.
+    pub cut_off: Option<CutOff>,
+    /// The server was lost in the middle of the run.
+    pub lost: Option<Lost>,
+    /// Delivery latency by the time at which messages were due.
+    pub delivery_over_time: Vec<LatencyPoint>,
+    /// The same of acknowledgements.
+    pub ack_over_time: Vec<LatencyPoint>,
     /// Ten a second.
     pub series: Vec<Sample>,
 }
@@ -121,8 +130,8 @@ pub struct ServerCost {
     pub kernel_open: i64,
     /// Descriptors before the first stream.
     pub descriptors_start: u64,
-    /// Descriptors a moment after the last stream was closed.
-    pub descriptors_end: u64,
+    /// Descriptors a moment after the last stream was closed; absent when the run ended early.
+    pub descriptors_end: Option<u64>,
 }
 
 /// What this tool used, to tell whose limit a figure is.
@@ -162,12 +171,17 @@ pub struct Sample {
 }
 
 impl Outcome {
+    /// Whether the run went on to its end.
+    pub fn is_whole(&self) -> bool {
+        self.cut_off.is_none() && self.lost.is_none()
+    }
+
     /// Whether every stream got what it was to get, and nothing failed.
     pub fn is_clean(&self) -> bool {
         self.faults() == 0 && self.errors.is_empty()
     }
 
-    /// Messages missing, again, out of order or with somebody else, and what failed.
+    /// Messages missing, again, out of order or on another session's stream, and what failed.
     pub fn faults(&self) -> u64 {
         self.missing
             + self.duplicate

@@ -21,13 +21,16 @@ use crate::cli::OverloadArgs;
 use crate::comparison::median;
 use crate::control::Control;
 use crate::latency::LatencySummary;
-use crate::load::{self, Load, Rate};
+use crate::load::{Load, Rate};
+use crate::measurement;
 use crate::outcome::Outcome;
 use crate::proc_stats;
 use crate::scenarios::{REPLAYED, Scenario, Sizes};
 use crate::server_process::ServerProcess;
 use crate::servers::{self, ServerKind, ServerOptions};
-use crate::single::{EXIT_UNCLEAN, check_room};
+use crate::signals::EXIT_CUT_OFF;
+use crate::single::{EXIT_LOST, EXIT_UNCLEAN, check_room, find_out_about_loss};
+use crate::table;
 use crate::workspace;
 
 /// Priority (sched(7)) of the threads that publish and that read the streams: those who behave are
@@ -44,6 +47,20 @@ enum Beside {
     Attackers,
     BusyLoops,
 }
+
+impl Beside {
+    fn name(self) -> &'static str {
+        match self {
+            Beside::Nothing => "quiet",
+            Beside::Attackers => "attack",
+            Beside::BusyLoops => "busy loops",
+        }
+    }
+}
+
+/// Share of the time that the server waits for a CPU beyond which a ratio says more about other work
+/// on that CPU than about the server. A quiet machine showed 3 % under attack, compilers beside it 19 to 90 %.
+const WAITED_PERCENT: f64 = 8.0;
 
 /// The figure of how long the server was ready to run and had no CPU, in percent of the time.
 const WAITED: &str = "server waited for a CPU (%)";
@@ -70,12 +87,15 @@ struct Figures {
 struct Report {
     streams: usize,
     connections: usize,
-    rounds: u16,
+    /// Those of which something was measured.
+    rounds: usize,
     pinned: bool,
     figures: Vec<Figures>,
     p99_attacked_by_quiet: f64,
     p99_attacked_by_busy: f64,
     faults: u64,
+    /// The measurement that a signal or the server's end has cut short; in no other figure.
+    unfinished: Option<Outcome>,
 }
 
 /// Runs all rounds and shows what came of them.
@@ -102,20 +122,32 @@ pub fn run(args: &OverloadArgs, interrupted: &Arc<AtomicBool>) -> Result<ExitCod
         workspace::build(&Vec::from_iter(servers::package(ServerKind::Hookcast)))?;
     }
     let mut seen: [Vec<(Outcome, Deeds)>; 3] = Default::default();
+    let unfinished = run_rounds(&load, args, &mut seen, interrupted)?;
+    show(&report(args, &seen, unfinished), args.json)
+}
+
+/// Returns the measurement that was cut off or lost its server, if one was.
+fn run_rounds(
+    load: &Load,
+    args: &OverloadArgs,
+    seen: &mut [Vec<(Outcome, Deeds)>; 3],
+    interrupted: &Arc<AtomicBool>,
+) -> Result<Option<Outcome>, String> {
     for _ in 0..args.rounds {
         let mut deeds = Deeds::default();
-        for (beside, seen) in ORDER.into_iter().zip(&mut seen) {
-            let (outcome, done) = measure(&load, args, beside, &deeds, interrupted)?;
+        for (beside, seen) in ORDER.into_iter().zip(seen.iter_mut()) {
+            let (mut outcome, done) = measure(load, args, beside, &deeds, interrupted)?;
             if beside == Beside::Attackers {
                 deeds = done.clone();
             }
-            seen.push((outcome, done));
-            if interrupted.load(Relaxed) {
-                return Err("interrupted".into());
+            if !outcome.is_whole() {
+                outcome.scenario = format!("overload, {}", beside.name());
+                return Ok(Some(outcome));
             }
+            seen.push((outcome, done));
         }
     }
-    show(&report(args, &seen), args.json)
+    Ok(None)
 }
 
 fn measure(
@@ -125,11 +157,12 @@ fn measure(
     attackers: &Deeds,
     interrupted: &Arc<AtomicBool>,
 ) -> Result<(Outcome, Deeds), String> {
-    let server = start(args)?;
+    let mut server = start(args)?;
+    let target = server.target.clone();
     let bring = || match beside {
         Beside::Nothing => None,
         Beside::Attackers => Some(Crowd::attack(
-            server.target.streams,
+            target.streams,
             &args.attacks,
             args.connections,
         )),
@@ -151,11 +184,12 @@ fn measure(
         }
     };
     let began = Instant::now();
-    let outcome = load::run_with(load, &server.target, interrupted, &mut bring_crowd);
-    let waited_ns = proc_stats::waiting_ns(&server.target.pids) as f64;
+    let outcome = measurement::run_with(load, &target, interrupted, &mut bring_crowd);
+    let waited_ns = proc_stats::waiting_ns(&target.pids) as f64;
     let waited = waited_ns / began.elapsed().as_nanos() as f64;
     let deeds = crowd.map(Crowd::stop).unwrap_or_default();
     let mut outcome = outcome.map_err(|error| error.0)?;
+    find_out_about_loss(&mut outcome, Some(&mut server), &target);
     outcome.figures.insert(WAITED.into(), 100.0 * waited);
     if !is_first {
         eprintln!(
@@ -208,17 +242,21 @@ fn pin_to(cpu: usize) -> Result<(), String> {
     sched_setaffinity(None, &cpus).map_err(|error| format!("cannot pin to CPU {cpu}: {error}"))
 }
 
-fn report(args: &OverloadArgs, seen: &[Vec<(Outcome, Deeds)>; 3]) -> Report {
-    let figures: Vec<Figures> = ["quiet", "attack", "busy loops"]
+fn report(
+    args: &OverloadArgs,
+    seen: &[Vec<(Outcome, Deeds)>; 3],
+    unfinished: Option<Outcome>,
+) -> Report {
+    let figures: Vec<Figures> = ORDER
         .into_iter()
         .zip(seen)
-        .map(|(beside, seen)| figures(beside, seen))
+        .map(|(beside, seen)| figures(beside.name(), seen))
         .collect();
     let ratio = |by: usize| figures[1].p99_us / figures[by].p99_us.max(1.0);
     Report {
         streams: args.streams,
         connections: args.connections,
-        rounds: args.rounds,
+        rounds: seen[0].len(),
         pinned: args.pin,
         p99_attacked_by_quiet: ratio(0),
         p99_attacked_by_busy: ratio(2),
@@ -228,6 +266,7 @@ fn report(args: &OverloadArgs, seen: &[Vec<(Outcome, Deeds)>; 3]) -> Report {
             .map(|(outcome, _)| outcome.faults() + outcome.gaps)
             .sum(),
         figures,
+        unfinished,
     }
 }
 
@@ -276,11 +315,18 @@ fn show(report: &Report, json: bool) -> Result<ExitCode, String> {
     } else {
         print!("{}", describe(report));
     }
-    Ok(if report.faults == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(EXIT_UNCLEAN)
-    })
+    let unfinished = report.unfinished.as_ref();
+    Ok(
+        if unfinished.is_some_and(|outcome| outcome.lost.is_some()) {
+            ExitCode::from(EXIT_LOST)
+        } else if unfinished.is_some() {
+            ExitCode::from(EXIT_CUT_OFF)
+        } else if report.faults == 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(EXIT_UNCLEAN)
+        },
+    )
 }
 
 fn describe(report: &Report) -> String {
@@ -307,7 +353,10 @@ fn describe(report: &Report) -> String {
         "blows",
     );
     for row in &report.figures {
-        let ms = |us: f64| format!("{:.2}", us / 1e3);
+        let ms = |us: f64| match us {
+            us if us.is_nan() => "-".into(),
+            us => format!("{:.2}", us / 1e3),
+        };
         // Writing to a String does not fail.
         let _ = writeln!(
             text,
@@ -329,5 +378,83 @@ fn describe(report: &Report) -> String {
         "p99 under attack: {:.2} x quiet, {:.2} x busy loops; {} faults",
         report.p99_attacked_by_quiet, report.p99_attacked_by_busy, report.faults
     );
+    if let Some(note) = waited_note(report) {
+        let _ = writeln!(text, "note: {note}");
+    }
+    if let Some(outcome) = &report.unfinished {
+        text.push_str(&table::describe(outcome));
+    }
     text
+}
+
+/// Says so when other work had the server's CPU.
+fn waited_note(report: &Report) -> Option<String> {
+    let waited = report.figures.iter().map(|row| row.server_waited_percent);
+    let waited = waited.fold(0.0, f64::max);
+    (waited > WAITED_PERCENT).then(|| {
+        format!(
+            "the server waited for its CPU for {waited:.0} % of the time: the ratios show what else \
+             runs on this machine, not what the attack does to the server"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ending::{CutOff, Moment, Phase};
+
+    fn report_of(waited: f64, unfinished: Option<Outcome>) -> Report {
+        let row = |beside: Beside| Figures {
+            beside: beside.name(),
+            p50_us: 700.0,
+            p99_us: f64::NAN,
+            p999_us: 2_000.0,
+            ack_p99_us: 900.0,
+            server_cpu_percent: 90.0,
+            server_waited_percent: waited,
+            beside_cpu_percent: 80.0,
+            memory_max: 20 << 20,
+            blows: 5,
+        };
+        Report {
+            streams: 100,
+            connections: 1_000,
+            rounds: 1,
+            pinned: true,
+            figures: ORDER.into_iter().map(row).collect(),
+            p99_attacked_by_quiet: 1.2,
+            p99_attacked_by_busy: 1.3,
+            faults: 0,
+            unfinished,
+        }
+    }
+
+    #[test]
+    fn a_shared_cpu_is_said_to_make_the_ratios() {
+        assert!(describe(&report_of(50.0, None)).contains("waited for its CPU for 50 %"));
+        let calm = describe(&report_of(3.0, None));
+        assert!(!calm.contains("note:") && !calm.contains("NaN"), "{calm}");
+    }
+
+    #[test]
+    fn a_measurement_that_was_cut_off_is_shown_by_itself() {
+        let moment = Moment {
+            at_s: 1.5,
+            window_at_s: Some(0.5),
+            phase: Phase::Window,
+        };
+        let outcome = Outcome {
+            scenario: "overload, attack".into(),
+            cut_off: Some(CutOff {
+                moment,
+                unanswered: 0,
+                in_flight: 3,
+            }),
+            ..Outcome::default()
+        };
+        let text = describe(&report_of(0.0, Some(outcome)));
+        assert!(text.contains("overload, attack on"), "{text}");
+        assert!(text.contains("CUT OFF"), "{text}");
+    }
 }

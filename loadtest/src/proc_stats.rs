@@ -25,9 +25,14 @@ pub fn family(pid: u32) -> Vec<u32> {
     pids
 }
 
-/// Whether there is a process with this id.
+/// Whether there is a process with this id that has not ended: one that its parent has yet to wait
+/// for has.
 pub fn is_running(pid: u32) -> bool {
-    std::path::Path::new(&format!("/proc/{pid}/stat")).exists()
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = text
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
 /// CPU time used by processes so far, in nanoseconds, user and system: from the scheduler's own
@@ -207,8 +212,10 @@ mod tests {
             .unwrap();
         let pids = family(std::process::id());
         assert!(pids.contains(&child.id()), "{pids:?}");
+        assert!(is_running(child.id()));
         child.kill().unwrap();
         child.wait().unwrap();
+        assert!(!is_running(child.id()));
         assert_eq!(cpu_ns(&[child.id()]), 0);
     }
 }

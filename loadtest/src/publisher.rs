@@ -9,14 +9,18 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendFlags};
 
+use crate::answer;
 use crate::clock::now_ns;
 use crate::control::Control;
-use crate::latency::Latency;
+use crate::latency::{Latency, LatencyOverTime};
+use crate::number_set::NumberSet;
 use crate::payload::{PayloadFormat, Stamp};
 use crate::poll::{Poll, Readiness};
 use crate::schedule::Schedule;
@@ -37,6 +41,12 @@ const LINGER_NS: u64 = 50_000_000;
 
 /// Without any acknowledgement for this long the publisher gives up.
 const PATIENCE_NS: u64 = 30_000_000_000;
+
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// How long answers are waited for after a cut.
+const CUT_PATIENCE_NS: u64 = 1_000_000_000;
 
 /// Connections made anew before the publisher gives up.
 const RECONNECTS_MAX: u64 = 1_000;
@@ -70,6 +80,8 @@ pub struct PublisherPlan {
     pub first: u32,
     /// Nothing is sent that is due from here on.
     pub end_ns: u64,
+    /// Length of the measured window.
+    pub window: Duration,
     /// Nor more messages than this.
     pub messages_max: u32,
     /// Whether the server takes a request before it has answered the last.
@@ -77,22 +89,55 @@ pub struct PublisherPlan {
 }
 
 /// What was seen.
-#[derive(Default)]
 pub struct PublisherOutcome {
     /// Messages sent.
     pub sent: u32,
     /// Messages acknowledged with a 2xx.
     pub acked: u64,
+    /// Messages without any answer: their connection failed, or the run ended before.
+    pub unanswered: u64,
+    /// Numbers of all messages that were not acknowledged: unanswered or refused.
+    pub unacknowledged: NumberSet,
     /// From the due time to the acknowledgement, within the window.
-    pub ack: Latency,
+    pub ack: LatencyOverTime,
     /// How late messages went out after their due time, within the window.
     pub lag: Latency,
     /// What went wrong, counted by its text.
     pub errors: BTreeMap<String, u64>,
+    /// Why there is no connection any more: the server is lost.
+    pub lost: Option<String>,
 }
 
-/// Publishes until the plan's end and all acknowledgements are in, or `control` says stop.
-pub fn run(plan: PublisherPlan, control: &Control) -> io::Result<PublisherOutcome> {
+impl PublisherOutcome {
+    /// Of a publisher that has sent nothing.
+    pub fn nothing(window: Duration) -> PublisherOutcome {
+        PublisherOutcome {
+            sent: 0,
+            acked: 0,
+            unanswered: 0,
+            unacknowledged: NumberSet::default(),
+            ack: LatencyOverTime::new(window),
+            lag: Latency::default(),
+            errors: BTreeMap::new(),
+            lost: None,
+        }
+    }
+}
+
+/// Starts a thread that publishes.
+pub fn start(
+    plan: PublisherPlan,
+    control: &Arc<Control>,
+) -> io::Result<JoinHandle<io::Result<PublisherOutcome>>> {
+    let control = Arc::clone(control);
+    thread::Builder::new()
+        .name("publisher".into())
+        .spawn(move || run(plan, &control))
+}
+
+/// Publishes until the plan's end and all acknowledgements are in, the server is lost, or `control`
+/// says stop. After a cut it sends nothing more and ends with the last answer, or a moment later.
+fn run(plan: PublisherPlan, control: &Control) -> io::Result<PublisherOutcome> {
     let tid = rustix::thread::gettid();
     control
         .publisher_tid
@@ -102,6 +147,12 @@ pub fn run(plan: PublisherPlan, control: &Control) -> io::Result<PublisherOutcom
     Publisher::new(plan, control)?.run()
 }
 
+/// A message on its way.
+struct Waiting {
+    number: u32,
+    due_ns: u64,
+}
+
 struct Connection {
     socket: TcpStream,
     /// Bytes to send, from `out_at` on.
@@ -109,8 +160,8 @@ struct Connection {
     out_at: usize,
     /// An acknowledgement read in part.
     input: Vec<u8>,
-    /// Due times of the messages that are to be acknowledged, oldest first.
-    waiting: VecDeque<u64>,
+    /// Messages that are to be acknowledged, oldest first.
+    waiting: VecDeque<Waiting>,
 }
 
 struct Publisher<'a> {
@@ -133,9 +184,17 @@ impl<'a> Publisher<'a> {
             Pace::Closed { connections } => connections,
         };
         let poll = Poll::new()?;
+        let mut outcome = PublisherOutcome::nothing(plan.window);
         let mut connections = Vec::with_capacity(count);
         for at in 0..count {
-            connections.push(connect(&plan.target, &poll, at as u64)?);
+            match connect(&plan.target, &poll, at as u64) {
+                Ok(connection) => connections.push(connection),
+                Err(error) => {
+                    control.note_loss(now_ns());
+                    outcome.lost = Some(error.to_string());
+                    break;
+                }
+            }
         }
         let request = plan.target.publish_request(&plan.format, plan.sessions > 0);
         Ok(Publisher {
@@ -148,17 +207,24 @@ impl<'a> Publisher<'a> {
             waiting: 0,
             heard_ns: now_ns(),
             reconnects: 0,
-            outcome: PublisherOutcome::default(),
+            outcome,
         })
     }
 
     fn run(mut self) -> io::Result<PublisherOutcome> {
-        if let Pace::Closed { .. } = self.plan.pace {
+        if let (Pace::Closed { .. }, None) = (self.plan.pace, &self.outcome.lost) {
             for at in 0..self.connections.len() {
                 self.send_now(at)?;
             }
         }
-        while !self.control.stopped() {
+        let mut cut_ns = None;
+        while !self.control.stopped() && self.outcome.lost.is_none() {
+            if self.control.cut.load(Relaxed) {
+                let cut_ns = *cut_ns.get_or_insert_with(now_ns);
+                if now_ns() > cut_ns + CUT_PATIENCE_NS {
+                    break;
+                }
+            }
             let pause = self.send_due()?;
             if self.waiting == 0 && self.may_leave(now_ns()) {
                 break;
@@ -174,11 +240,14 @@ impl<'a> Publisher<'a> {
             }
             self.control.acked.store(self.outcome.acked, Relaxed);
         }
+        for at in 0..self.connections.len() {
+            self.give_up_waiting(at);
+        }
         Ok(self.outcome)
     }
 
     fn is_done(&self, now_ns: u64) -> bool {
-        if self.outcome.sent >= self.plan.messages_max {
+        if self.outcome.sent >= self.plan.messages_max || self.control.cut.load(Relaxed) {
             return true;
         }
         match self.plan.pace {
@@ -190,6 +259,7 @@ impl<'a> Publisher<'a> {
     /// A moment after the end, so that the sampler still finds this thread when the window closes.
     fn may_leave(&self, now_ns: u64) -> bool {
         self.outcome.sent >= self.plan.messages_max
+            || self.control.cut.load(Relaxed)
             || (self.is_done(now_ns) && now_ns >= self.plan.end_ns + LINGER_NS)
     }
 
@@ -203,7 +273,7 @@ impl<'a> Publisher<'a> {
         } else {
             1
         };
-        while self.waiting < depth {
+        while self.waiting < depth && self.outcome.lost.is_none() {
             let now_ns = now_ns();
             if self.is_done(now_ns) {
                 return Ok(TURN);
@@ -235,7 +305,7 @@ impl<'a> Publisher<'a> {
             sent_ns: due_ns,
         };
         self.request.write(&mut connection.out, stamp, session);
-        connection.waiting.push_back(due_ns);
+        connection.waiting.push_back(Waiting { number, due_ns });
         if self.waiting == 0 {
             self.heard_ns = now_ns;
         }
@@ -265,6 +335,9 @@ impl<'a> Publisher<'a> {
 
     fn handle(&mut self, readiness: Readiness) -> io::Result<()> {
         let at = readiness.token as usize;
+        if self.outcome.lost.is_some() {
+            return Ok(());
+        }
         if readiness.writable {
             self.flush(at)?;
         }
@@ -301,27 +374,33 @@ impl<'a> Publisher<'a> {
         self.heard_ns = now_ns;
         loop {
             let connection = &mut self.connections[at];
-            let answer = match parse_answer(&connection.input) {
+            let answer = match answer::parse(&connection.input) {
                 Ok(Some(answer)) => answer,
                 Ok(None) => return Ok(()),
                 Err(error) => return self.reconnect(at, error),
             };
             connection.input.drain(..answer.length);
-            let Some(due_ns) = connection.waiting.pop_front() else {
+            let Some(Waiting { number, due_ns }) = connection.waiting.pop_front() else {
                 return self.reconnect(at, "an answer to nothing");
             };
             self.waiting -= 1;
             if (200..300).contains(&answer.status) {
                 self.outcome.acked += 1;
-                if self.control.in_window(due_ns) {
-                    self.outcome.ack.record_ns(now_ns - due_ns);
+                let window_ns = self.control.window_ns();
+                if window_ns.contains(&due_ns) {
+                    let ack = &mut self.outcome.ack;
+                    ack.record_ns(due_ns - window_ns.start, now_ns - due_ns);
                 }
             } else {
+                self.outcome.unacknowledged.insert(number);
                 self.note(format!("a message was answered with {}", answer.status));
             }
             if answer.closes {
                 // Pushpin's control port ends every connection after one answer.
-                self.replace(at)?;
+                self.replace(at);
+            }
+            if self.outcome.lost.is_some() {
+                return Ok(());
             }
             if let Pace::Closed { .. } = self.plan.pace {
                 self.send_now(at)?;
@@ -332,11 +411,28 @@ impl<'a> Publisher<'a> {
         }
     }
 
-    /// Puts a new connection in the place of an old one; what was on its way there is given up.
-    fn replace(&mut self, at: usize) -> io::Result<()> {
-        self.waiting -= self.connections[at].waiting.len();
-        self.connections[at] = connect(&self.plan.target, &self.poll, at as u64)?;
-        Ok(())
+    /// Puts a new connection in the place of an old one; what was on its way there is given up. A
+    /// server that takes no connection is lost.
+    fn replace(&mut self, at: usize) {
+        self.give_up_waiting(at);
+        match connect(&self.plan.target, &self.poll, at as u64) {
+            Ok(connection) => self.connections[at] = connection,
+            Err(error) => self.lose(error.to_string()),
+        }
+    }
+
+    fn give_up_waiting(&mut self, at: usize) {
+        let waiting = std::mem::take(&mut self.connections[at].waiting);
+        self.waiting -= waiting.len();
+        self.outcome.unanswered += waiting.len() as u64;
+        for message in waiting {
+            self.outcome.unacknowledged.insert(message.number);
+        }
+    }
+
+    fn lose(&mut self, error: String) {
+        self.control.note_loss(now_ns());
+        self.outcome.lost = Some(error);
     }
 
     /// Replaces a connection that failed; what was on its way counts as failed.
@@ -346,12 +442,11 @@ impl<'a> Publisher<'a> {
         }
         self.reconnects += 1;
         if self.reconnects > RECONNECTS_MAX {
-            return Err(io::Error::other(format!(
-                "too many failed connections: {error}"
-            )));
+            self.lose(format!("too many failed connections: {error}"));
+            return Ok(());
         }
-        self.replace(at)?;
-        if let Pace::Closed { .. } = self.plan.pace {
+        self.replace(at);
+        if let (Pace::Closed { .. }, None) = (self.plan.pace, &self.outcome.lost) {
             return self.send_now(at);
         }
         Ok(())
@@ -363,7 +458,7 @@ impl<'a> Publisher<'a> {
 }
 
 fn connect(target: &Target, poll: &Poll, token: u64) -> io::Result<Connection> {
-    let socket = TcpStream::connect(target.publish)?;
+    let socket = TcpStream::connect_timeout(&target.publish, CONNECT)?;
     socket.set_nodelay(true)?;
     socket.set_nonblocking(true)?;
     poll.add(&socket, token)?;
@@ -374,96 +469,4 @@ fn connect(target: &Target, poll: &Poll, token: u64) -> io::Result<Connection> {
         input: Vec::new(),
         waiting: VecDeque::new(),
     })
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Answer {
-    status: u16,
-    /// Bytes of head and body.
-    length: usize,
-    /// The server ends the connection after this answer.
-    closes: bool,
-}
-
-/// The first answer in `input`, once it is whole.
-fn parse_answer(input: &[u8]) -> Result<Option<Answer>, &'static str> {
-    let mut fields = [httparse::EMPTY_HEADER; 64];
-    let mut response = httparse::Response::new(&mut fields);
-    let head = match response.parse(input) {
-        Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) => return Ok(None),
-        Err(_) => return Err("an answer that is not HTTP"),
-    };
-    let status = response.code.unwrap_or(0);
-    let field = |name: &str| {
-        let field = response
-            .headers
-            .iter()
-            .find(|field| field.name.eq_ignore_ascii_case(name));
-        field.map(|field| field.value)
-    };
-    let body = if let Some(length) = field("content-length") {
-        let length = std::str::from_utf8(length)
-            .ok()
-            .and_then(|text| text.trim().parse().ok());
-        length.ok_or("an answer with a broken Content-Length")?
-    } else if field("transfer-encoding").is_some() {
-        // Acknowledgements are short: the end of the last chunk is looked for, not parsed to.
-        match memchr::memmem::find(&input[head..], b"0\r\n\r\n") {
-            Some(at) => at + 5,
-            None => return Ok(None),
-        }
-    } else if status == 204 || status == 304 {
-        0
-    } else {
-        return Err("an answer without a length");
-    };
-    let closes = field("connection").is_some_and(|value| value.eq_ignore_ascii_case(b"close"));
-    let length = head + body;
-    Ok((input.len() >= length).then_some(Answer {
-        status,
-        length,
-        closes,
-    }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn answers_are_taken_one_by_one_once_whole() {
-        let first = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello".as_slice();
-        let two = [first, b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"].concat();
-        for cut in 0..first.len() {
-            assert_eq!(parse_answer(&two[..cut]), Ok(None), "cut at {cut}");
-        }
-        let answer = parse_answer(&two).unwrap().unwrap();
-        assert_eq!(
-            answer,
-            Answer {
-                status: 200,
-                length: first.len(),
-                closes: false,
-            }
-        );
-        let answer = parse_answer(&two[answer.length..]).unwrap().unwrap();
-        assert_eq!(answer.status, 503);
-    }
-
-    #[test]
-    fn other_ways_of_ending_an_answer() {
-        let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
-        assert_eq!(
-            parse_answer(chunked).unwrap().unwrap().length,
-            chunked.len()
-        );
-        assert_eq!(parse_answer(&chunked[..chunked.len() - 1]), Ok(None));
-        let last = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-        assert!(parse_answer(last).unwrap().unwrap().closes);
-        let empty = b"HTTP/1.1 204 No Content\r\n\r\n";
-        assert_eq!(parse_answer(empty).unwrap().unwrap().length, empty.len());
-        assert!(parse_answer(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
-        assert!(parse_answer(b"nonsense\r\n\r\n").is_err());
-    }
 }

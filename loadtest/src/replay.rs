@@ -7,8 +7,9 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use crate::event::{Event, Shape};
 use crate::payload::PayloadFormat;
-use crate::scanner::{Event, Scanner, Shape};
+use crate::scanner::Scanner;
 use crate::target::Target;
 
 /// Without another byte for this long, all has been shown.

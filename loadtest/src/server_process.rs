@@ -4,14 +4,16 @@
 //! Used by every scenario that is not given a URL. Servers say where they listen by a JSON line on
 //! stderr that holds an `address`; those that do not are given a port that was free a moment ago.
 
+use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -24,11 +26,24 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Lines of stderr kept for an error message.
 const TAIL_LINES: usize = 10;
 
+/// How long a server whose sockets are gone may take to end.
+const EXIT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The servers that run, for [`kill_all`]. A process is taken out in the same locked step in which
+/// it is waited for, so that no other process can have its id.
+static RUNNING: Mutex<Vec<Running>> = Mutex::new(Vec::new());
+
+struct Running {
+    pid: Pid,
+    directory: PathBuf,
+}
+
 /// A running server. Stopped when dropped.
 pub struct ServerProcess {
     child: Child,
     /// How to speak to it.
     pub target: Target,
+    log: Log,
     /// Its files; removed with it.
     _directory: TempDir,
     /// A process that it needs, stopped after it.
@@ -49,10 +64,11 @@ impl ServerProcess {
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let program = command.get_program().to_string_lossy().into_owned();
-        let mut child = command
-            .spawn()
+        let mut child = spawn(command, directory.path())
             .map_err(|error| format!("{name}: {program} does not start: {error}"))?;
-        let lines = child.stderr.take().map(watch_stderr);
+        let tail = Arc::default();
+        let stderr = child.stderr.take();
+        let lines = stderr.map(|stderr| watch_stderr(stderr, Arc::clone(&tail)));
         let found = lines
             .ok_or("no stderr".to_owned())
             .and_then(|lines| announced(&lines, listeners));
@@ -64,6 +80,7 @@ impl ServerProcess {
                 Ok(ServerProcess {
                     child,
                     target,
+                    log: Log::Tail(tail),
                     _directory: directory,
                     companion: None,
                 })
@@ -93,21 +110,21 @@ impl ServerProcess {
             .stderr(stderr);
         let program = command.get_program().to_string_lossy().into_owned();
         let name = target.name.clone();
-        let mut child = command
-            .spawn()
+        let mut child = spawn(command, directory.path())
             .map_err(|error| format!("{name}: {program} does not start: {error}"))?;
+        let log = Log::File(log);
         if let Err(error) =
             wait_until_ready(&mut child, &[target.streams, target.publish], processes)
         {
             end(&mut child);
-            let log = std::fs::read_to_string(log).unwrap_or_default();
-            let tail: Vec<&str> = log.lines().rev().take(TAIL_LINES).collect();
-            return Err(format!("{name}: {program} {error}\n{}", tail.join("\n")));
+            let tail = log.tail(TAIL_LINES).join("\n");
+            return Err(format!("{name}: {program} {error}\n{tail}"));
         }
         target.pids = proc_stats::family(child.id());
         Ok(ServerProcess {
             child,
             target,
+            log,
             _directory: directory,
             companion: None,
         })
@@ -117,6 +134,83 @@ impl ServerProcess {
     pub fn attach(&mut self, companion: ServerProcess) {
         self.companion = Some(Box::new(companion));
     }
+
+    /// How the process has ended; `None` if it still runs after a moment.
+    pub fn exit(&mut self) -> Option<ExitStatus> {
+        let deadline = Instant::now() + EXIT_PATIENCE;
+        loop {
+            let status = wait_without_blocking(&mut self.child);
+            if status.is_some() || Instant::now() > deadline {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The last few lines that it wrote to stderr.
+    pub fn last_lines(&self, count: usize) -> Vec<String> {
+        self.log.tail(count)
+    }
+}
+
+/// Where a server's stderr goes.
+enum Log {
+    Tail(Arc<Mutex<VecDeque<String>>>),
+    File(PathBuf),
+}
+
+impl Log {
+    fn tail(&self, count: usize) -> Vec<String> {
+        let lines: Vec<String> = match self {
+            Log::Tail(tail) => {
+                let tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
+                tail.iter().cloned().collect()
+            }
+            Log::File(path) => {
+                let text = std::fs::read_to_string(path).unwrap_or_default();
+                text.lines().map(str::to_owned).collect()
+            }
+        };
+        lines[lines.len().saturating_sub(count)..].to_vec()
+    }
+}
+
+/// Starts a command in a process group of its own: Ctrl-C is for this program, which ends its
+/// servers once it has the figures.
+fn spawn(mut command: Command, directory: &Path) -> io::Result<Child> {
+    let mut running = lock_running();
+    let child = command.process_group(0).spawn()?;
+    if let Some(pid) = pid_of(&child) {
+        let directory = directory.to_owned();
+        running.push(Running { pid, directory });
+    }
+    Ok(child)
+}
+
+fn lock_running() -> std::sync::MutexGuard<'static, Vec<Running>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends every server at once, with its process group and its files. No server can be started after
+/// that: for a program that exits.
+pub fn kill_all() {
+    let running = lock_running();
+    for server in running.iter() {
+        let _ = kill_process_group(server.pid, Signal::KILL);
+    }
+    for server in running.iter() {
+        let _ = rustix::process::waitpid(Some(server.pid), rustix::process::WaitOptions::empty());
+        let _ = std::fs::remove_dir_all(&server.directory);
+    }
+    std::mem::forget(running);
+}
+
+/// The exit status, if the process has ended.
+fn wait_without_blocking(child: &mut Child) -> Option<ExitStatus> {
+    let mut running = lock_running();
+    let status = child.try_wait().ok().flatten()?;
+    running.retain(|server| Some(server.pid) != pid_of(child));
+    Some(status)
 }
 
 impl Drop for ServerProcess {
@@ -151,11 +245,20 @@ pub fn free_port() -> Result<SocketAddr, String> {
 }
 
 /// Reads a child's stderr to its end on a thread of its own, so that it never blocks on it.
-fn watch_stderr(stderr: std::process::ChildStderr) -> mpsc::Receiver<String> {
+fn watch_stderr(
+    stderr: std::process::ChildStderr,
+    tail: Arc<Mutex<VecDeque<String>>>,
+) -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            // After the start nobody listens; the pipe is emptied all the same.
+            let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
+            if tail.len() == TAIL_LINES {
+                tail.pop_front();
+            }
+            tail.push_back(line.clone());
+            drop(tail);
+            // Received until the server has started; the pipe is emptied all the same.
             let _ = sender.send(line);
         }
     });
@@ -213,7 +316,7 @@ fn wait_until_ready(
         if addresses.iter().all(answers) && proc_stats::family(child.id()).len() >= processes {
             return Ok(());
         }
-        if let Ok(Some(status)) = child.try_wait() {
+        if let Some(status) = wait_without_blocking(child) {
             return Err(format!("ended at once: {status}"));
         }
         if Instant::now() > deadline {
@@ -236,26 +339,25 @@ fn answers(address: &SocketAddr) -> bool {
     ask().is_ok_and(|length| length > 0)
 }
 
-/// SIGTERM, and SIGKILL if that does not help.
+/// SIGTERM, and SIGKILL for the whole group if that does not help.
 fn end(child: &mut Child) {
+    let Some(pid) = pid_of(child) else { return };
     let deadline = Instant::now() + PATIENCE;
-    if matches!(child.try_wait(), Ok(Some(_))) || signal(child, Signal::TERM).is_err() {
+    if wait_without_blocking(child).is_some() || kill_process(pid, Signal::TERM).is_err() {
         return;
     }
-    while matches!(child.try_wait(), Ok(None)) {
-        if Instant::now() > deadline {
-            let _ = signal(child, Signal::KILL);
-            let _ = child.wait();
-            return;
+    let mut is_killed = false;
+    while wait_without_blocking(child).is_none() {
+        if !is_killed && Instant::now() > deadline {
+            is_killed = true;
+            let _ = kill_process_group(pid, Signal::KILL);
         }
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-fn signal(child: &Child, signal: Signal) -> io::Result<()> {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    kill_process(pid.ok_or(io::ErrorKind::InvalidInput)?, signal)?;
-    Ok(())
+fn pid_of(child: &Child) -> Option<Pid> {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw)
 }
 
 #[cfg(test)]

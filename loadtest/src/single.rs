@@ -3,13 +3,18 @@
 //! Called by `main`. Each measurement of a scenario gets a freshly started server, so that none
 //! pays for what another left behind.
 
+use std::net::{SocketAddr, TcpStream};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
+use crate::Failure;
 use crate::cli::{LadderArgs, OutputArgs, RunArgs};
-use crate::load::{self, Load};
+use crate::load::Load;
+use crate::measurement;
 use crate::outcome::{Outcome, Sample};
+use crate::prior_use;
 use crate::proc_stats;
 use crate::run_report;
 use crate::scenarios::Scenario;
@@ -25,12 +30,21 @@ const DESCRIPTORS_RESERVED: usize = 200;
 /// Exit code when a stream did not get what it was to get; 1 is for runs that could not be made.
 pub const EXIT_UNCLEAN: u8 = 3;
 
+/// Exit code when the server was lost in the middle of a run.
+pub const EXIT_LOST: u8 = 5;
+
+/// Lines of a lost server's stderr that are shown.
+const LAST_LINES: usize = 3;
+
+/// How long a lost server that was not started here is asked for.
+const RETURN_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Runs a scenario.
 pub fn scenario(
     scenario: Scenario,
     args: &RunArgs,
     interrupted: &Arc<AtomicBool>,
-) -> Result<ExitCode, String> {
+) -> Result<ExitCode, Failure> {
     let load = scenario.load(&args.sizes());
     let mut loads = vec![load.clone()];
     if scenario == Scenario::Stalled {
@@ -50,11 +64,11 @@ pub fn scenario(
         Scenario::Soak => outcomes.iter_mut().for_each(add_soak_figures),
         _ => {}
     }
-    show(&outcomes, &args.output)
+    Ok(show(&outcomes, &args.output)?)
 }
 
 /// Runs fan-outs at rising rates.
-pub fn ladder(args: &LadderArgs, interrupted: &Arc<AtomicBool>) -> Result<ExitCode, String> {
+pub fn ladder(args: &LadderArgs, interrupted: &Arc<AtomicBool>) -> Result<ExitCode, Failure> {
     let sizes = |rate: &f64| crate::scenarios::Sizes {
         rate: Some(*rate),
         ..args.run.sizes()
@@ -65,19 +79,22 @@ pub fn ladder(args: &LadderArgs, interrupted: &Arc<AtomicBool>) -> Result<ExitCo
         .map(|rate| Scenario::Fanout.load(&sizes(rate)))
         .collect();
     let outcomes = measure(&loads, &args.run, interrupted)?;
-    show(&outcomes, &args.run.output)
+    Ok(show(&outcomes, &args.run.output)?)
 }
 
 fn measure(
     loads: &[Load],
     args: &RunArgs,
     interrupted: &Arc<AtomicBool>,
-) -> Result<Vec<Outcome>, String> {
+) -> Result<Vec<Outcome>, Failure> {
     for load in loads {
         check_room(load)?;
     }
     args.output.check()?;
-    if args.url.is_none() && args.server.is_none() {
+    let remote = args.url.as_ref().map(|_| remote(args)).transpose()?;
+    if let Some(target) = &remote {
+        prior_use::agree(target, loads, args)?;
+    } else if args.server.is_none() {
         workspace::build(
             &servers::package(args.target)
                 .into_iter()
@@ -86,20 +103,74 @@ fn measure(
     }
     let mut outcomes = Vec::new();
     for load in loads {
-        let server = start(args)?;
-        let target = match &server {
-            Some(server) => server.target.clone(),
-            None => remote(args)?,
+        let mut server = match &remote {
+            Some(_) => None,
+            None => Some(start(args)?),
+        };
+        let target = server.as_ref().map(|server| &server.target);
+        let Some(target) = target.or(remote.as_ref()).cloned() else {
+            break;
         };
         if load.sessions > 0 && !target.has_sessions() {
-            return Err(format!("{} has no sessions to target", target.name));
+            return Err(format!("{} has no sessions to target", target.name).into());
         }
-        outcomes.push(load::run(load, &target, interrupted).map_err(|error| error.0)?);
-        if interrupted.load(Relaxed) {
+        let mut outcome = measurement::run(load, &target, interrupted).map_err(|error| error.0)?;
+        find_out_about_loss(&mut outcome, server.as_mut(), &target);
+        let is_whole = outcome.is_whole();
+        outcomes.push(outcome);
+        if !is_whole || interrupted.load(Relaxed) {
             break;
         }
     }
     Ok(outcomes)
+}
+
+/// Adds what became of a lost server's process.
+pub fn find_out_about_loss(
+    outcome: &mut Outcome,
+    server: Option<&mut ServerProcess>,
+    target: &Target,
+) {
+    let Some(lost) = &mut outcome.lost else {
+        return;
+    };
+    lost.process = Some(match server {
+        Some(server) => {
+            let exit = server.exit();
+            lost.last_lines = server.last_lines(LAST_LINES);
+            exit.map_or("its process still runs".into(), |status| {
+                format!("its process ended with {status}")
+            })
+        }
+        None => {
+            let process = match target.pids.first() {
+                Some(&pid) if proc_stats::is_running(pid) => {
+                    format!("process {pid} still runs; ")
+                }
+                Some(pid) => format!("process {pid} is gone; "),
+                None => String::new(),
+            };
+            process + &describe_return(target.publish)
+        }
+    });
+}
+
+/// Whether a server that was lost takes connections again: then it was restarted.
+fn describe_return(address: SocketAddr) -> String {
+    let began = Instant::now();
+    loop {
+        match TcpStream::connect_timeout(&address, RETURN_PATIENCE) {
+            Ok(_) if began.elapsed().as_millis() < 10 => return "it takes connections".into(),
+            Ok(_) => {
+                let after_s = began.elapsed().as_secs_f64();
+                return format!("it takes connections again, {after_s:.1} s after the run");
+            }
+            Err(_) if began.elapsed() < RETURN_PATIENCE => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Err(error) => return format!("no connection after the run: {error}"),
+        }
+    }
 }
 
 /// Says so now if the streams will not fit, instead of failing in the middle.
@@ -116,10 +187,7 @@ pub fn check_room(load: &Load) -> Result<(), String> {
     ))
 }
 
-fn start(args: &RunArgs) -> Result<Option<ServerProcess>, String> {
-    if args.url.is_some() {
-        return Ok(None);
-    }
+fn start(args: &RunArgs) -> Result<ServerProcess, String> {
     if args.tls && args.target != ServerKind::Hookcast {
         return Err(format!(
             "--tls is for hookcast, not for {}",
@@ -136,7 +204,7 @@ fn start(args: &RunArgs) -> Result<Option<ServerProcess>, String> {
         tls: args.tls,
         arguments: args.server_arg.clone(),
     };
-    servers::start(args.target, &options).map(Some)
+    servers::start(args.target, &options)
 }
 
 fn remote(args: &RunArgs) -> Result<Target, String> {
@@ -168,8 +236,9 @@ fn show(outcomes: &[Outcome], output: &OutputArgs) -> Result<ExitCode, String> {
             print!("{}", table::describe(outcome));
         }
     }
-    let clean = outcomes.iter().all(Outcome::is_clean);
-    Ok(if clean {
+    Ok(if outcomes.iter().any(|outcome| outcome.lost.is_some()) {
+        ExitCode::from(EXIT_LOST)
+    } else if outcomes.iter().all(Outcome::is_clean) {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(EXIT_UNCLEAN)
@@ -197,8 +266,10 @@ fn add_stalled_figures(outcomes: &mut [Outcome]) {
 /// Whether anything grows: the slope of memory over the second half, and descriptors left behind.
 fn add_soak_figures(outcome: &mut Outcome) {
     let Some(cost) = &outcome.cost else { return };
-    let left = cost.descriptors_end as f64 - cost.descriptors_start as f64;
-    outcome.figures.insert("descriptors left".into(), left);
+    if let Some(end) = cost.descriptors_end {
+        let left = end as f64 - cost.descriptors_start as f64;
+        outcome.figures.insert("descriptors left".into(), left);
+    }
     let half = &outcome.series[outcome.series.len() / 2..];
     if let Some(slope) = memory_slope_bytes_per_second(half) {
         outcome

@@ -7,24 +7,24 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendFlags};
-use rustls::ClientConfig;
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::check::{Checker, Faults};
 use crate::clock::{SECOND_NS, now_ns};
 use crate::control::{Control, TOTAL_UNKNOWN};
-use crate::latency::Latency;
+use crate::event::{Event, ScanError, Shape};
+use crate::latency::{Latency, LatencyOverTime};
 use crate::payload::PayloadFormat;
 use crate::poll::{Poll, Readiness};
-use crate::scanner::{self, Event, ScanError, Scanner, Shape};
+use crate::scanner::Scanner;
+use crate::stream::{
+    Phase, STALLED_RECEIVE_BYTES, Stream, begin_tls, connect, place, remember_event_id, token,
+};
 use crate::target::Target;
-use crate::tls::TlsStream;
 
 /// Bytes of the shared read buffer: more than the kernel hands over at once by default, and an
 /// eighth of a level 2 cache.
@@ -33,14 +33,8 @@ const READ_BYTES: usize = 128 * 1024;
 /// Streams per source address, well below the 28,000 ports that the kernel picks from.
 const STREAMS_PER_SOURCE: usize = 12_000;
 
-/// Receive buffer of a stream that stalls: the smallest that the kernel grants.
-const STALLED_RECEIVE_BYTES: usize = 2 * 1024;
-
 /// Longest wait before the control block is looked at again.
 const TURN: Duration = Duration::from_millis(20);
-
-/// Bytes of an event id that are kept for a resumption.
-const EVENT_ID_BYTES_MAX: usize = 128;
 
 /// What to open and how to treat it.
 pub struct StreamsPlan {
@@ -64,21 +58,24 @@ pub struct StreamsPlan {
     pub published_before: u32,
     /// The last so many of them are shown to a new stream.
     pub replayed: u32,
+    /// Length of the measured window.
+    pub window: Duration,
 }
 
 /// What was seen.
-#[derive(Default)]
 pub struct StreamsOutcome {
     /// From the connect call to the response head.
     pub open: Latency,
     /// From the connect call to the last replayed message.
     pub replay: Latency,
     /// From the intended send time to the read, within the window.
-    pub delivery: Latency,
+    pub delivery: LatencyOverTime,
     /// Messages read.
     pub deliveries: u64,
-    /// Messages that were to be read by streams that did not stall.
+    /// Acknowledged messages that were to be read by streams that did not stall.
     pub expected: u64,
+    /// Those of them that had not arrived when the run was cut off: no losses.
+    pub in_flight: u64,
     /// Bytes read, heads and framing included.
     pub bytes: u64,
     /// Comments read.
@@ -95,32 +92,33 @@ pub struct StreamsOutcome {
     pub reopened: u64,
     /// Stalled streams that the server closed.
     pub stalled_closed: u64,
+    /// Streams that ended after they had opened.
+    pub ended: u64,
     /// Everything else that went wrong, counted by its text.
     pub errors: BTreeMap<String, u64>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Closed,
-    Connecting,
-    Requested,
-    Open,
-}
-
-struct Stream {
-    socket: Option<Socket>,
-    tls: Option<Box<TlsStream>>,
-    phase: Phase,
-    /// Tells events of this connection from those of its predecessor in this place.
-    generation: u32,
-    stalled: bool,
-    /// Until it has been shown all that was published before.
-    awaits_replay: bool,
-    retries_left: u32,
-    opened_at_ns: u64,
-    scanner: Scanner,
-    checker: Checker,
-    last_event_id: Vec<u8>,
+impl StreamsOutcome {
+    fn nothing(window: Duration) -> StreamsOutcome {
+        StreamsOutcome {
+            open: Latency::default(),
+            replay: Latency::default(),
+            delivery: LatencyOverTime::new(window),
+            deliveries: 0,
+            expected: 0,
+            in_flight: 0,
+            bytes: 0,
+            heartbeats: 0,
+            gaps: 0,
+            gap_messages: 0,
+            faults: Faults::default(),
+            churned: 0,
+            reopened: 0,
+            stalled_closed: 0,
+            ended: 0,
+            errors: BTreeMap::new(),
+        }
+    }
 }
 
 /// Opens, reads and checks streams until all have everything, or `control` says stop.
@@ -184,7 +182,7 @@ impl<'a> Reader<'a> {
             failed: 0,
             churn_next: plan.stalled,
             churn_due_ns: 0,
-            outcome: StreamsOutcome::default(),
+            outcome: StreamsOutcome::nothing(plan.window),
             plan,
         })
     }
@@ -192,8 +190,8 @@ impl<'a> Reader<'a> {
     fn run(mut self) -> io::Result<StreamsOutcome> {
         let mut checked_ns = 0;
         while !self.control.stopped() {
-            self.open_more()?;
-            self.churn()?;
+            self.open_more();
+            self.churn();
             self.poll.wait(TURN)?;
             for at in 0..self.poll.len() {
                 let readiness = self.poll.get(at);
@@ -225,31 +223,39 @@ impl<'a> Reader<'a> {
         Ok(self.finish())
     }
 
-    fn open_more(&mut self) -> io::Result<()> {
-        while self.opening < self.plan.opening_max {
-            let Some(at) = self.to_reopen.pop() else {
+    fn open_more(&mut self) {
+        // A stream that fails at once is taken up again in the next turn.
+        for _ in 0..self.to_reopen.len() {
+            if self.opening >= self.plan.opening_max {
                 break;
-            };
-            self.open(at)?;
+            }
+            if let Some(at) = self.to_reopen.pop() {
+                self.open(at);
+            }
         }
         while self.next_to_open < self.streams.len() && self.opening < self.plan.opening_max {
-            self.open(self.next_to_open)?;
+            self.open(self.next_to_open);
             self.next_to_open += 1;
         }
-        Ok(())
     }
 
-    fn open(&mut self, at: usize) -> io::Result<()> {
+    fn open(&mut self, at: usize) {
+        if let Err(error) = self.begin(at) {
+            self.fail(at, format!("connect: {error}"));
+        }
+    }
+
+    fn begin(&mut self, at: usize) -> io::Result<()> {
         let stream = &mut self.streams[at];
         stream.opened_at_ns = now_ns();
         stream.generation = stream.generation.wrapping_add(1);
         stream.scanner = Scanner::default();
-        stream.phase = Phase::Connecting;
         let source = self.plan.target.source((at / STREAMS_PER_SOURCE) as u8);
         let receive_bytes = stream.stalled.then_some(STALLED_RECEIVE_BYTES);
         let socket = connect(self.plan.target.streams, source, receive_bytes)?;
         self.poll.add(&socket, token(at, stream.generation))?;
         stream.socket = Some(socket);
+        stream.phase = Phase::Connecting;
         self.opening += 1;
         // A loopback handshake is mostly done when `connect` returns.
         self.request(at);
@@ -278,11 +284,12 @@ impl<'a> Reader<'a> {
     }
 
     /// Closes and opens the next few streams in turn, as the rate wants it.
-    fn churn(&mut self) -> io::Result<()> {
+    fn churn(&mut self) {
         let flowing = self.control.window_end_ns.load(Relaxed) != u64::MAX
-            && self.control.total.load(Relaxed) == TOTAL_UNKNOWN;
+            && self.control.total.load(Relaxed) == TOTAL_UNKNOWN
+            && !self.control.cut.load(Relaxed);
         if self.plan.churn_per_second <= 0.0 || !flowing {
-            return Ok(());
+            return;
         }
         let now_ns = now_ns();
         if self.churn_due_ns == 0 {
@@ -298,23 +305,21 @@ impl<'a> Reader<'a> {
                 self.plan.stalled
             };
             if self.streams[at].phase == Phase::Open {
-                self.reopen(at)?;
+                self.reopen(at);
             }
         }
-        Ok(())
     }
 
-    fn reopen(&mut self, at: usize) -> io::Result<()> {
+    fn reopen(&mut self, at: usize) {
         self.outcome.churned += 1;
-        self.opened -= 1;
+        self.close(at);
         let stream = &mut self.streams[at];
-        stream.socket = None;
         if stream.last_event_id.is_empty() {
             // It had seen nothing to resume from: it begins anew, wherever the history begins.
             let stride = self.plan.sessions.max(1);
             stream.checker = Checker::joining(at as u32 % stride, stride);
         }
-        self.open(at)
+        self.open(at);
     }
 
     #[inline]
@@ -410,7 +415,8 @@ impl<'a> Reader<'a> {
                     .filter(|stamp| window_ns.contains(&stamp.sent_ns))
                 {
                     let latency_ns = now_ns.saturating_sub(stamp.sent_ns);
-                    outcome.delivery.record_ns(latency_ns);
+                    let due_ns = stamp.sent_ns - window_ns.start;
+                    outcome.delivery.record_ns(due_ns, latency_ns);
                 }
                 if plan.churn_per_second > 0.0 {
                     remember_event_id(bytes, last_event_id);
@@ -450,16 +456,31 @@ impl<'a> Reader<'a> {
 
     fn fail(&mut self, at: usize, error: String) {
         let flowing = self.control.window_end_ns.load(Relaxed) != u64::MAX;
-        if self.streams[at].retries_left > 0 && !flowing {
-            self.streams[at].retries_left -= 1;
+        let stream = &mut self.streams[at];
+        if stream.retries_left > 0 && !flowing {
+            stream.retries_left -= 1;
             self.outcome.reopened += 1;
             self.close(at);
             self.to_reopen.push(at);
             return;
         }
+        if stream.phase == Phase::Open {
+            self.note_end();
+        }
         *self.outcome.errors.entry(error).or_default() += 1;
         self.failed += 1;
         self.close(at);
+    }
+
+    /// An open stream has ended. Once that is half of them, the server is lost.
+    fn note_end(&mut self) {
+        let now_ns = now_ns();
+        self.outcome.ended += 1;
+        self.control.first_end_ns.fetch_min(now_ns, Relaxed);
+        let healthy = self.streams.len() - self.plan.stalled;
+        if self.outcome.ended * 2 >= healthy as u64 {
+            self.control.note_loss(now_ns);
+        }
     }
 
     fn close(&mut self, at: usize) {
@@ -481,6 +502,10 @@ impl<'a> Reader<'a> {
         };
         let stride = self.plan.sessions.max(1);
         let first = self.plan.published_before - self.plan.replayed;
+        let unacknowledged = self.control.unacknowledged.lock();
+        let unacknowledged = unacknowledged.unwrap_or_else(PoisonError::into_inner);
+        let is_cut = self.control.interrupted.load(Relaxed);
+        let outcome = &mut self.outcome;
         for (at, stream) in self
             .streams
             .iter()
@@ -488,62 +513,18 @@ impl<'a> Reader<'a> {
             .filter(|(_, stream)| !stream.stalled)
         {
             let all = Checker::from(first, at as u32 % stride, stride);
-            self.outcome.expected += all.finish(total).missing;
-            self.outcome.faults.add(stream.checker.finish(total));
+            outcome.expected += all.outstanding(total, &unacknowledged);
+            outcome.faults.add(stream.checker.faults(&unacknowledged));
+            let outstanding = stream.checker.outstanding(total, &unacknowledged);
+            if is_cut && stream.generation == 0 {
+                // It was to be opened yet.
+            } else if is_cut && stream.phase != Phase::Closed {
+                outcome.in_flight += outstanding;
+            } else {
+                outcome.faults.missing += outstanding;
+            }
         }
+        drop(unacknowledged);
         self.outcome
-    }
-}
-
-impl Stream {
-    fn is_complete(&self, total: u32) -> bool {
-        self.stalled || self.phase == Phase::Closed || self.checker.reached(total)
-    }
-}
-
-/// Makes `request` the first bytes of a handshake, after which it follows.
-fn begin_tls(config: &Arc<ClientConfig>, request: &mut Vec<u8>) -> io::Result<Box<TlsStream>> {
-    let mut tls = TlsStream::new(config, request)?;
-    request.clear();
-    tls.outgoing(request)?;
-    Ok(Box::new(tls))
-}
-
-fn remember_event_id(bytes: &[u8], last_event_id: &mut Vec<u8>) {
-    if let Some(id) = scanner::last_event_id(bytes).filter(|id| id.len() <= EVENT_ID_BYTES_MAX) {
-        last_event_id.clear();
-        last_event_id.extend_from_slice(id);
-    }
-}
-
-fn token(at: usize, generation: u32) -> u64 {
-    u64::from(generation) << 32 | at as u64
-}
-
-fn place(token: u64) -> (usize, u32) {
-    ((token & u64::from(u32::MAX)) as usize, (token >> 32) as u32)
-}
-
-fn connect(
-    address: SocketAddr,
-    source: Option<SocketAddr>,
-    receive_bytes: Option<usize>,
-) -> io::Result<Socket> {
-    let kind = Type::STREAM.nonblocking().cloexec();
-    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
-    if let Some(source) = source {
-        socket.bind(&SockAddr::from(source))?;
-    }
-    if let Some(bytes) = receive_bytes {
-        socket.set_recv_buffer_size(bytes)?;
-    }
-    match socket.connect(&SockAddr::from(address)) {
-        Ok(()) => Ok(socket),
-        Err(error)
-            if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) =>
-        {
-            Ok(socket)
-        }
-        Err(error) => Err(error),
     }
 }

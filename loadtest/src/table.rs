@@ -9,13 +9,16 @@ type Lines = Vec<(String, String)>;
 /// One measurement, several lines.
 pub fn describe(outcome: &Outcome) -> String {
     let mut lines = vec![("load".to_owned(), load(outcome))];
+    add_ending(outcome, &mut lines);
     add_opening(outcome, &mut lines);
     add_deliveries(outcome, &mut lines);
     add_acks(outcome, &mut lines);
     if let Some(cost) = &outcome.cost {
         add_cost(outcome, cost, &mut lines);
     }
-    add_generator(outcome, &mut lines);
+    if outcome.window_s > 0.0 {
+        add_generator(outcome, &mut lines);
+    }
     for (name, value) in &outcome.figures {
         add(&mut lines, name, format!("{value:.3}"));
     }
@@ -44,24 +47,75 @@ fn load(outcome: &Outcome) -> String {
     let rate = outcome
         .rate
         .map_or_else(String::new, |rate| format!(" at {rate}/s"));
+    let window = if outcome.window_s > 0.0 {
+        format!("window {:.1} s", outcome.window_s)
+    } else {
+        "no window".into()
+    };
     format!(
-        "{} streams, {} messages of {} bytes{rate}, window {:.1} s",
-        outcome.streams, outcome.messages, outcome.message_bytes, outcome.window_s,
+        "{} streams, {} messages of {} bytes{rate}, {window}",
+        outcome.streams, outcome.messages, outcome.message_bytes,
     )
 }
 
+/// A rate within the window, where there was one.
+fn rate(outcome: &Outcome, per_second: f64) -> String {
+    if outcome.window_s > 0.0 {
+        format!(", {} per second", grouped(per_second))
+    } else {
+        String::new()
+    }
+}
+
+/// Why the run did not go on to its end.
+fn add_ending(outcome: &Outcome, lines: &mut Lines) {
+    if let Some(cut_off) = &outcome.cut_off {
+        add(lines, "CUT OFF", cut_off.to_string());
+        add(lines, "figures", "up to then".into());
+        add(
+            lines,
+            "on the way then",
+            format!(
+                "{} answers, {} deliveries: no losses",
+                cut_off.unanswered, cut_off.in_flight
+            ),
+        );
+    }
+    if let Some(lost) = &outcome.lost {
+        add(lines, "LOST", lost.to_string());
+        add(lines, "figures", "up to then".into());
+        add(
+            lines,
+            "lost with it",
+            format!(
+                "{} streams, {} answers, {} deliveries of acknowledged messages",
+                lost.streams_cut, lost.unanswered, lost.deliveries_missing
+            ),
+        );
+        for line in &lost.last_lines {
+            add(lines, "its last lines", line.clone());
+        }
+    }
+}
+
 fn add_opening(outcome: &Outcome, lines: &mut Lines) {
-    if outcome.streams == 0 {
+    if outcome.open.is_none() {
         return;
     }
     let all = |seconds: f64, each: Option<&LatencySummary>| {
         format!("all within {seconds:.2} s; {}", latency(each))
     };
-    add(
-        lines,
-        "open",
-        all(outcome.open_all_s, outcome.open.as_ref()),
-    );
+    let opening = if outcome.open_all_s > 0.0 {
+        all(outcome.open_all_s, outcome.open.as_ref())
+    } else {
+        let opened = outcome.open.as_ref().map_or(0, |open| open.count);
+        format!(
+            "{opened} of {}; {}",
+            outcome.streams,
+            latency(outcome.open.as_ref())
+        )
+    };
+    add(lines, "open", opening);
     if let Some(seconds) = outcome.replay_all_s {
         add(lines, "replay", all(seconds, outcome.replay.as_ref()));
     }
@@ -78,11 +132,11 @@ fn add_deliveries(outcome: &Outcome, lines: &mut Lines) {
     if outcome.deliveries_expected == 0 {
         return;
     }
-    let rate = grouped(outcome.deliveries_per_second);
+    let rate = rate(outcome, outcome.deliveries_per_second);
     add(
         lines,
         "deliveries",
-        format!("{} in all, {rate} per second", outcome.deliveries),
+        format!("{} in all{rate}", outcome.deliveries),
     );
     if outcome.delivery.is_some() {
         add(
@@ -119,13 +173,11 @@ fn add_deliveries(outcome: &Outcome, lines: &mut Lines) {
 
 fn add_acks(outcome: &Outcome, lines: &mut Lines) {
     if outcome.messages > 0 {
-        let rate = grouped(outcome.acks_per_second);
-        add(
-            lines,
-            "acks",
-            format!("{} in all, {rate} per second", outcome.acked),
-        );
-        add(lines, "ack latency", latency(outcome.ack.as_ref()));
+        let rate = rate(outcome, outcome.acks_per_second);
+        add(lines, "acks", format!("{} in all{rate}", outcome.acked));
+        if outcome.ack.is_some() {
+            add(lines, "ack latency", latency(outcome.ack.as_ref()));
+        }
     }
 }
 
@@ -240,8 +292,28 @@ mod tests {
             scenario: "idle".into(),
             ..Outcome::default()
         });
-        for name in ["deliver", "ack", "server CPU", "gaps", "replay"] {
+        for name in [
+            "deliver",
+            "ack",
+            "server CPU",
+            "gaps",
+            "replay",
+            "generator",
+            "LOST",
+            "CUT",
+            "window 0",
+        ] {
             assert!(!text.contains(name), "{name} in {text}");
         }
+        let early = describe(&Outcome {
+            messages: 5,
+            deliveries: 50,
+            deliveries_expected: 50,
+            ..Outcome::default()
+        });
+        assert!(
+            early.contains("no window") && !early.contains("per second"),
+            "{early}"
+        );
     }
 }

@@ -16,18 +16,17 @@ pub fn build(packages: &[&str]) -> Result<(), String> {
     }
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     remove_own_crate(&mut command, std::env::vars_os().map(|(name, _)| name));
-    command
-        .arg("build")
-        .arg("--quiet")
-        .arg("--manifest-path")
-        .arg(&manifest);
+    command.arg("build").arg("--manifest-path").arg(&manifest);
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
     for package in packages {
         command.args(["--package", package]);
     }
-    eprintln!("building {}", packages.join(", "));
+    eprintln!(
+        "building {} (the first time that takes some minutes)",
+        packages.join(", ")
+    );
     match command.status() {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!(

@@ -145,7 +145,7 @@ fn a_report_is_one_file_with_charts() {
     let run = "fanout --target floor --streams 5 --warmup 50ms --duration 200ms --report";
     assert!(load(&format!("{run} {}", path.display())).status.success());
     let html = std::fs::read_to_string(path).unwrap();
-    assert_eq!(html.matches("<svg").count(), 4);
+    assert_eq!(html.matches("<svg").count(), 5);
     assert!(html.contains("fanout on floor"));
 }
 

@@ -13,11 +13,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Arg, Command, CommandFactory, Parser, Subcommand};
 use ipnet::IpNet;
 
 use super::listen::{self, Listen};
-use super::value::{self, Count, Durability, Endpoint, HeaderName, LogFormat, LogLevel, Origin};
+use super::value::{
+    self, Color, Count, Durability, Endpoint, HeaderName, LogFormat, LogLevel, Origin,
+};
 use crate::limits;
 
 const ABOUT: &str = "Webhooks in, Server-Sent Events out: one small, fast server";
@@ -29,7 +31,7 @@ A message that is sent to POST /api/webhook is stored in a ring of the last 100 
 client of GET /api/webhook/stream at once. With three Cloudflare variables set, several nodes share
 one history through a KV namespace.";
 
-const AFTER_HELP: &str = "\
+pub(super) const AFTER_HELP: &str = "\
 Only in the environment, because a flag's value shows in the list of processes:
   WEBHOOK_SECRET         The secret that webhooks must carry in X-Webhook-Secret (or use --secret-file)
   CLOUDFLARE_ACCOUNT_ID  Cloudflare account; with the next two, the history is shared through KV
@@ -262,35 +264,66 @@ pub(super) struct Args {
     pub check_config: bool,
 }
 
+/// The global flags that `doctor` uses.
+const DOCTOR_GLOBALS: [&str; 1] = ["secret_file"];
+
+/// The whole command line. The help of `doctor` lists no flag that it does not use.
+pub(super) fn command() -> Command {
+    let command = Args::command();
+    let is_unused =
+        |flag: &&Arg| flag.is_global_set() && !DOCTOR_GLOBALS.contains(&flag.get_id().as_str());
+    let unused: Vec<Arg> = command
+        .get_arguments()
+        .filter(is_unused)
+        .map(|flag| flag.clone().hide(true))
+        .collect();
+    // A global flag is not passed on to a command that has one of its name.
+    command.mut_subcommand("doctor", |doctor| doctor.args(unused))
+}
+
 /// What to do instead of serving.
 #[derive(Debug, Subcommand)]
 pub(super) enum Subcommands {
     /// Check access to the Cloudflare KV namespace: account, token, namespace, reading, writing
     KvCheck,
 
-    /// Print the man page, in roff
-    #[command(hide = true)]
+    /// Examine a public address: what proxies and CDNs on the way do to posts and streams
+    ///
+    /// Opens streams and posts four messages through the address, to a session of its own with a random
+    /// name. They take four of the 100 places in the server's history, and only streams that see
+    /// everything show them; --read-only posts nothing. Each check names the party at fault and the
+    /// setting that mends it.
+    ///
+    /// The secret of the webhooks, if there is one, is read from WEBHOOK_SECRET or --secret-file, and sent
+    /// to this address alone: by https, or to this machine.
+    ///
+    /// Exit status: 0 if no check failed (notes are no failures), 1 if one failed, 2 if the command line
+    /// or a setting is wrong.
+    Doctor(DoctorArgs),
+
+    /// Ask a running server whether it serves: exits with 0 if it does, else with 1
+    ///
+    /// For the health check of a container, which shares the server's variables. Asks the address of
+    /// HOOKCAST_ADMIN for /readyz, or else the first plain address of HOOKCAST_LISTEN for /api/webhook.
+    Health {
+        /// Another server instead, such as https://hooks.example
+        #[arg(value_name = "URL", value_parser = value::public_url)]
+        url: Option<Endpoint>,
+    },
+
+    /// Print a man page, in roff: hookcast man | man -l -
     Man {
         /// The command whose page it is, instead of hookcast itself
-        #[arg(value_parser = ["kv-check", "doctor"])]
+        #[arg(value_parser = ["kv-check", "doctor", "health"])]
         command: Option<String>,
     },
 
     /// Print the completions of a shell
-    #[command(hide = true)]
     Completions {
         /// The shell
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
-    /// Examine a public address: what proxies and CDNs on the way do to posts and streams
-    ///
-    /// Opens streams and posts four messages through the address, to a random session: only streams
-    /// that see everything show them, and they take places in the history. Prints what is wrong and
-    /// which setting mends it. Needs the secret of the webhooks, if there is one, in WEBHOOK_SECRET or
-    /// --secret-file, and sends it only to this address: by https, or to this machine. Exits with 0 if
-    /// all is well.
-    Doctor(DoctorArgs),
 }
 
 /// What `doctor` takes.
@@ -304,6 +337,26 @@ pub(super) struct DoctorArgs {
     #[arg(long, value_name = "DURATION", default_value = limits::DOCTOR_WATCH_DEFAULT)]
     #[arg(value_parser = value::duration(limits::DOCTOR_WATCH_RANGE))]
     pub watch: Duration,
+
+    /// Post nothing: check all that needs no message of its own
+    ///
+    /// The secret is then checked by reads, the resuming by the messages that are kept. Delays of events
+    /// and what happens to a POST are not seen.
+    #[arg(long)]
+    pub read_only: bool,
+
+    /// Print a JSON object in each line, for scripts
+    ///
+    /// First one of type "start" (url, watch_ms, posts, history_places), then one of type "check" for
+    /// each check (check, verdict, seen, at_fault, remedy), at last one of type "end" (failed, noted,
+    /// exit_status). A verdict is ok, note, failed or skipped; at_fault is command, network,
+    /// certificate, proxy, hookcast, unknown or null.
+    #[arg(long)]
+    pub json: bool,
+
+    /// When to use colours: auto is on a terminal, unless NO_COLOR is set
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
+    pub color: Color,
 
     /// PEM file of the authorities to trust instead of the public ones
     #[arg(long, value_name = "PATH")]

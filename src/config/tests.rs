@@ -43,7 +43,7 @@ const KV: [(&str, &str); 3] = [
 
 #[test]
 fn the_definition_of_the_flags_is_consistent() {
-    Args::command().debug_assert();
+    args::command().debug_assert();
 }
 
 #[test]

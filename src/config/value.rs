@@ -28,6 +28,17 @@ pub enum Durability {
     Disk,
 }
 
+/// When a report has colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless that is refused by the environment
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {

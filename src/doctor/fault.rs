@@ -1,134 +1,188 @@
-//! Why a request was not answered, in words.
+//! Why a request was not answered, in words, and whose fault that is.
 //!
-//! Used by [`visit`](super::visit). What TLS has against a server is said so that an operator knows
-//! which file to look at; every other error speaks for itself. Never does I/O.
+//! Used by [`probe`](super::probe) and [`stream`](super::stream). What TLS has against a server is put
+//! into words by [`client`](crate::client). Never does I/O.
+
+use std::io;
 
 use rustls::CertificateError as Certificate;
 use rustls::{AlertDescription, Error as Tls, InvalidMessage};
 use ureq::Error;
 
+use super::finding::{Fault, Party};
+use crate::client::tls_words::{CA_AS_SERVER, OLD_VERSION, tls_error, tls_words, webpki_name};
 use crate::foreign_text::{Secrets, quote};
+use crate::limits::DOCTOR_PATIENCE_MS;
 
 /// Says what went wrong, without secrets.
-pub(super) fn words(error: &Error, secrets: &Secrets) -> String {
-    let tls = match error {
-        Error::Rustls(tls) => Some(tls),
-        Error::Io(io) => io.get_ref().and_then(|inner| inner.downcast_ref::<Tls>()),
+pub(super) fn of(error: &Error, secrets: &Secrets) -> Fault {
+    let io = match error {
+        Error::Io(io) => Some(io),
         _ => None,
     };
-    match tls {
-        Some(tls) => words_of_tls(tls, secrets),
-        None => quote(&error.to_string(), secrets),
+    if let Some(tls) = tls_error(error) {
+        return of_tls(tls, secrets);
     }
-}
-
-fn words_of_tls(error: &Tls, secrets: &Secrets) -> String {
-    match error {
-        Tls::InvalidCertificate(fault) => {
-            format!("the certificate is not valid: {}", certificate(fault, secrets))
-        }
-        Tls::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            "what listens there does not speak TLS; is it http:// instead of https://?".into()
-        }
-        Tls::AlertReceived(AlertDescription::CertificateRequired) => {
-            "the server lets in only clients with a certificate (--tls-client-ca); examine it through the CDN \
-             that has one"
-                .into()
-        }
-        other => quote(&format!("TLS: {other}"), secrets),
-    }
-}
-
-fn certificate(fault: &Certificate, secrets: &Secrets) -> String {
-    match fault {
-        // An authority that was made anew has the name of the old one, and another key.
-        Certificate::UnknownIssuer | Certificate::BadSignature => {
-            "no authority that is trusted here has signed it. The server's file must hold the chain behind \
-             its certificate (fullchain.pem); an authority of one's own is named by --ca-file"
-                .into()
-        }
-        Certificate::NotValidForName => "it is for another name".into(),
-        Certificate::NotValidForNameContext {
-            expected,
-            presented,
-        } => format!(
-            "it is for another name than {}: {}",
-            expected.to_str(),
-            names(presented, secrets)
+    let said = quote(&error.to_string(), secrets);
+    match (error, io.map(io::Error::kind)) {
+        (Error::HostNotFound, _) => Fault::new(
+            Party::Network,
+            format!("no answer: the name of the host has no address ({said})"),
+            "look at the spelling of the address, and at its record in the DNS",
         ),
-        Certificate::Expired | Certificate::ExpiredContext { .. } => {
-            "it has expired, or the clock here is wrong".into()
-        }
-        Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
-            "its time has not come, or the clock here is wrong".into()
-        }
-        other => quote(&other.to_string(), secrets),
+        (Error::ConnectProxyFailed(_), _) => Fault::new(
+            Party::Command,
+            format!("no answer: the proxy of this machine refused the connection: {said}"),
+            "look at ALL_PROXY, HTTPS_PROXY and HTTP_PROXY, or list the host in NO_PROXY",
+        ),
+        (_, Some(io::ErrorKind::ConnectionRefused)) => Fault::new(
+            Party::Network,
+            format!("no answer: nothing listens at that address and port ({said})"),
+            "start what should listen there, or correct the port; hookcast listens on loopback alone \
+             unless --listen says more",
+        ),
+        (Error::Timeout(_), _) | (_, Some(io::ErrorKind::TimedOut)) => Fault::new(
+            Party::Network,
+            format!("no answer within {DOCTOR_PATIENCE_MS} ms ({said})"),
+            "look for a firewall that drops the packets, and for a proxy that waits for hookcast in vain",
+        ),
+        (
+            _,
+            Some(
+                io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::UnexpectedEof,
+            ),
+        ) => Fault::new(
+            Party::Unknown,
+            format!("no answer: the connection was closed without one ({said})"),
+            "if that port expects TLS, give the address with https://; if it expects the PROXY protocol \
+             (+proxy in --listen), ask by way of the proxy",
+        ),
+        (Error::Protocol(_) | Error::LargeResponseHeader(..), _) => Fault::new(
+            Party::Unknown,
+            format!("no answer: what listens there does not answer in HTTP/1.1 ({said})"),
+            "look at the port; if it expects TLS, give the address with https://",
+        ),
+        _ => Fault::new(
+            Party::Unknown,
+            format!("no answer: {said}"),
+            "look at the address, its DNS record, and the route to it",
+        ),
     }
 }
 
-/// The names in a certificate: `DnsName("hooks.example")` as rustls has them.
-fn names(presented: &[String], secrets: &Secrets) -> String {
-    if presented.is_empty() {
-        "none at all".into()
-    } else {
-        quote(&presented.join(", "), secrets)
+fn of_tls(error: &Tls, secrets: &Secrets) -> Fault {
+    let (party, remedy) = match error {
+        Tls::InvalidCertificate(fault) => (Party::Certificate, certificate(fault)),
+        Tls::InvalidMessage(InvalidMessage::InvalidContentType) => (
+            Party::Command,
+            "give the address with http://, or the port that has TLS (nginx: listen 443 ssl; hookcast: \
+             --listen ADDRESS:PORT+tls)",
+        ),
+        Tls::AlertReceived(AlertDescription::CertificateRequired) => (
+            Party::Command,
+            "the server asks for one by --tls-client-ca: examine it through the CDN that has one",
+        ),
+        Tls::AlertReceived(AlertDescription::UnrecognisedName) => (
+            Party::Certificate,
+            "set the name up there: server_name in nginx, ServerName in Apache, the site's name in Caddy",
+        ),
+        Tls::AlertReceived(
+            AlertDescription::HandshakeFailure | AlertDescription::ProtocolVersion,
+        )
+        | Tls::PeerIncompatible(_) => (
+            Party::Certificate,
+            "allow TLS 1.2 or 1.3 there (nginx: ssl_protocols TLSv1.2 TLSv1.3), and see that a certificate is set",
+        ),
+        _ => (
+            Party::Unknown,
+            "look at the log of what ends TLS at this address",
+        ),
+    };
+    Fault::new(party, tls_words(error, secrets), remedy)
+}
+
+/// What to do about a certificate.
+fn certificate(fault: &Certificate) -> &'static str {
+    match fault {
+        Certificate::UnknownIssuer | Certificate::BadSignature => {
+            "the server's file must hold the chain behind its certificate (fullchain.pem); for a private \
+             authority, or a self-signed certificate, give --ca-file"
+        }
+        Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
+            "get a certificate for this name, or examine the name that it is for"
+        }
+        Certificate::Expired
+        | Certificate::ExpiredContext { .. }
+        | Certificate::NotValidYet
+        | Certificate::NotValidYetContext { .. } => {
+            "renew it (certbot renew) and reload what ends TLS; compare the clocks of both machines"
+        }
+        Certificate::Revoked => "get a new one",
+        Certificate::InvalidPurpose | Certificate::InvalidPurposeContext { .. } => {
+            "make it with the extended key usage serverAuth"
+        }
+        other => match webpki_name(other).as_deref() {
+            Some(CA_AS_SERVER | OLD_VERSION) => {
+                "use a certificate of a public authority (certbot, Caddy); or make one with openssl req -x509 -addext \
+                 basicConstraints=CA:FALSE -addext subjectAltName=DNS:NAME, and give it with --ca-file"
+            }
+            _ => "see with openssl s_client what the server presents",
+        },
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::*;
 
-    fn words(error: &Error) -> String {
-        super::words(error, &Secrets::default())
-    }
-
     #[test]
-    fn what_a_certificate_says_is_a_quote() {
-        let fault = Certificate::NotValidForNameContext {
-            expected: "a.example".try_into().unwrap(),
-            presented: vec!["DnsName(\"s3cret\u{202e}\")".into(); 100],
-        };
-        let error = Error::Rustls(Tls::InvalidCertificate(fault));
-        let text = super::words(&error, &Secrets::default().with("s3cret"));
-        assert!(!text.contains("s3") && !text.contains('\u{202e}'), "{text}");
-        assert!(
-            text.contains("[secret]") && text.chars().count() < 300,
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn what_is_wrong_with_a_certificate_is_said_with_what_to_do() {
-        for (fault, expected) in [
-            (Certificate::UnknownIssuer, "--ca-file"),
-            (Certificate::NotValidForName, "another name"),
-            (Certificate::Expired, "expired"),
-            (Certificate::NotValidYet, "clock"),
-            (Certificate::BadSignature, "--ca-file"),
-            (Certificate::Revoked, "not valid: "),
+    fn a_failure_to_reach_the_address_names_what_to_look_at() {
+        let io = |kind| Error::Io(io::Error::from(kind));
+        let no_tls = Tls::InvalidMessage(InvalidMessage::InvalidContentType);
+        let certificate = |fault| Error::Rustls(Tls::InvalidCertificate(fault));
+        for (error, party, remedy) in [
+            (Error::HostNotFound, Party::Network, "DNS"),
+            (io(io::ErrorKind::ConnectionRefused), Party::Network, "port"),
+            (io(io::ErrorKind::TimedOut), Party::Network, "firewall"),
+            (
+                io(io::ErrorKind::ConnectionReset),
+                Party::Unknown,
+                "https://",
+            ),
+            (
+                Error::ConnectProxyFailed("407".into()),
+                Party::Command,
+                "NO_PROXY",
+            ),
+            (Error::Rustls(no_tls), Party::Command, "http://"),
+            (Error::TlsRequired, Party::Unknown, "DNS"),
+            (
+                certificate(Certificate::UnknownIssuer),
+                Party::Certificate,
+                "--ca-file",
+            ),
+            (
+                certificate(Certificate::NotValidForName),
+                Party::Certificate,
+                "for this name",
+            ),
+            (
+                certificate(Certificate::Expired),
+                Party::Certificate,
+                "certbot renew",
+            ),
+            (
+                certificate(Certificate::NotValidYet),
+                Party::Certificate,
+                "clocks",
+            ),
         ] {
-            let tls = || Tls::InvalidCertificate(fault.clone());
-            let text = words(&Error::Rustls(tls()));
-            assert!(text.contains(expected), "{text}");
-            assert_eq!(text, words(&Error::Io(io::Error::other(tls()))));
+            let fault = of(&error, &Secrets::default());
+            assert_eq!(fault.party, party, "{fault:?}");
+            assert!(fault.remedy.contains(remedy), "{fault:?}");
         }
-        let fault = Certificate::NotValidForNameContext {
-            expected: "a.example".try_into().unwrap(),
-            presented: vec![],
-        };
-        let text = certificate(&fault, &Secrets::default());
-        assert!(text.ends_with("than a.example: none at all"), "{text}");
-    }
-
-    #[test]
-    fn other_errors_speak_for_themselves() {
-        assert_eq!(words(&Error::HostNotFound), Error::HostNotFound.to_string());
-        let io = || io::Error::from(io::ErrorKind::ConnectionRefused);
-        assert_eq!(words(&Error::Io(io())), Error::Io(io()).to_string());
-        let tls = Tls::InvalidMessage(InvalidMessage::InvalidContentType);
-        assert!(words(&Error::Rustls(tls)).contains("http://"));
     }
 }

@@ -1,32 +1,116 @@
 //! `hookcast doctor`: what the way from a client to the server does to posts and streams.
 //!
-//! Called by `main`, which prints the result. [`visit`] goes there as a client and writes down what
-//! it sees; [`diagnosis`] makes words of that, each with the setting that mends it. The two are
-//! apart so that every diagnosis can be tested on notes alone. Never looks at the server itself:
-//! what is examined is an address.
+//! Called by `main`. [`probe`] asks as a client does and writes down what it sees; [`judge`] makes
+//! findings of that, each with the party at fault by evidence and the setting that mends it;
+//! [`report`] shows them one by one. Never looks at the server itself: what is examined is an address.
 
-pub mod diagnosis;
+mod answer;
+mod examination;
 mod fault;
+mod finding;
+mod hop;
+mod judge;
+mod probe;
+mod report;
 mod stream;
-pub mod visit;
+mod watch;
 
-use crate::check::Check;
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+
+use self::report::{Form, Report};
 use crate::client;
-use crate::config::{DoctorConfig, Secret};
-use crate::limits::DOCTOR_MESSAGES;
+use crate::config::{Color, DoctorConfig, Secret};
 
-/// What is said before anything is done, since it can be seen.
-pub fn announcement(config: &DoctorConfig) -> String {
-    format!(
-        "Examining {} for {}. This posts {DOCTOR_MESSAGES} messages to a session of its own: only streams \
-         that see everything show them, and they take places in the history.",
-        config.url.as_str(),
-        humantime::format_duration(config.watch),
-    )
+pub use self::finding::SUBJECTS;
+
+/// Examines the address and prints what it finds. The exit status is 0 if no check failed, else 1.
+pub fn run(config: &DoctorConfig, secret: Option<&Secret>) -> ExitCode {
+    let secrets = client::secrets(secret.map(Secret::expose));
+    let form = form(
+        config.json,
+        config.color,
+        io::stdout().is_terminal(),
+        |name| std::env::var(name).ok(),
+    );
+    let mut out = io::stdout().lock();
+    let report = Report::new(&mut out, form);
+    if examination::examine(config, secret, &secrets, report) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
-/// Goes to the address, watches, and says what it found. All is well if no check has failed.
-pub fn examine(config: &DoctorConfig, secret: Option<&Secret>) -> Vec<Check> {
-    let secrets = client::secrets(secret.map(Secret::expose));
-    diagnosis::diagnose(&visit::visit(config, secret, &secrets), &secrets)
+/// Colours are for a terminal that can show them, unless `--color` or `NO_COLOR` (no-color.org) decides.
+fn form(
+    json: bool,
+    color: Color,
+    is_terminal: bool,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Form {
+    if json {
+        return Form::Json;
+    }
+    let is_terminal = is_terminal && variable("TERM").is_some_and(|term| term != "dumb");
+    let is_refused = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
+    Form::Text {
+        is_colored: match color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => is_terminal && !is_refused,
+        },
+        is_terminal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_for_a_terminal_unless_they_are_refused() {
+        let form = |color, is_terminal, variables: &[(&str, &str)]| {
+            form(false, color, is_terminal, |name| {
+                let found = variables.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| (*value).to_owned())
+            })
+        };
+        let text = |is_colored, is_terminal| Form::Text {
+            is_colored,
+            is_terminal,
+        };
+        let xterm = ("TERM", "xterm");
+        for (color, is_terminal, variables, expected) in [
+            (Color::Auto, true, &[xterm][..], text(true, true)),
+            (Color::Auto, false, &[xterm], text(false, false)),
+            (
+                Color::Auto,
+                true,
+                &[xterm, ("NO_COLOR", "1")],
+                text(false, true),
+            ),
+            (
+                Color::Auto,
+                true,
+                &[xterm, ("NO_COLOR", "")],
+                text(true, true),
+            ),
+            (Color::Auto, true, &[("TERM", "dumb")], text(false, false)),
+            (Color::Auto, true, &[], text(false, false)),
+            (
+                Color::Always,
+                false,
+                &[("NO_COLOR", "1")],
+                text(true, false),
+            ),
+            (Color::Never, true, &[xterm], text(false, true)),
+        ] {
+            assert_eq!(
+                form(color, is_terminal, variables),
+                expected,
+                "{variables:?}"
+            );
+        }
+    }
 }

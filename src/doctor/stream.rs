@@ -1,6 +1,6 @@
 //! A stream as the doctor reads it: on a thread of its own, since a read may never return.
 //!
-//! Used by `visit`. Says what came and when; judges nothing. What a server sends is looked at line by
+//! Used by `watch`. Says what came and when; judges nothing. What a server sends is looked at line by
 //! line and dropped: only what the doctor waits for is passed on, through a bounded channel, so a server
 //! that sends more than is asked for waits. The thread ends with the stream, with its time, or when the
 //! receiver is gone.
@@ -15,9 +15,11 @@ use serde::Deserialize;
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
+use super::answer::{Answer, Head};
 use super::fault;
-use super::visit::{Head, number_of};
-use crate::foreign_text::{Secrets, quote};
+use super::probe::number_of;
+use super::watch::End;
+use crate::foreign_text::{ForeignText, Secrets, quote};
 use crate::limits::{
     DOCTOR_EVENT_ID_BYTES_MAX, DOCTOR_EVENTS_QUEUED_MAX, DOCTOR_LINE_BYTES_MAX,
     DOCTOR_STREAM_BYTES_MAX,
@@ -27,14 +29,17 @@ use crate::limits::{
 #[derive(Debug)]
 pub(super) enum Happening {
     Head(Head),
-    /// The event that a stream begins with.
-    Connected,
+    /// The answer is no stream, and this is its body.
+    Refused(ForeignText),
+    /// The event that a stream begins with, and how many messages it announces.
+    Connected(u64),
+    /// The server says how soon to come back.
+    Retry,
     /// A comment.
     Heartbeat,
     /// A message that was posted, by its number, and its event id.
     Message(usize, Option<String>),
-    /// The end; an error unless it was in good order.
-    End(Result<(), String>),
+    End(End),
 }
 
 /// A stream that is being read.
@@ -66,10 +71,13 @@ impl Reading {
         let secrets = secrets.clone();
         thread::spawn(move || {
             let end = match request.call() {
-                Ok(response) => read(response, &sender, &secrets),
-                Err(error) => Err(fault::words(&error, &secrets)),
+                Ok(response) => match read(response, &sender, &secrets) {
+                    Ok(()) => End::Whole,
+                    Err(error) => End::Cut(error),
+                },
+                Err(error) => End::Unanswered(fault::of(&error, &secrets)),
             };
-            // The receiver is gone when the visit is over.
+            // The receiver is gone when nothing more is asked.
             let _ = sender.send((Instant::now(), Happening::End(end)));
         });
         Reading { happenings, began }
@@ -95,6 +103,12 @@ fn read(
 ) -> Result<(), String> {
     let head = Happening::Head(Head::of(&response));
     if sender.send((Instant::now(), head)).is_err() {
+        return Ok(());
+    }
+    if response.status() != 200 {
+        let refused = Happening::Refused(Answer::of(response).body);
+        // As above.
+        let _ = sender.send((Instant::now(), refused));
         return Ok(());
     }
     let mut body = BufReader::new(response.into_body().into_reader());
@@ -140,6 +154,8 @@ struct Data<'a> {
     kind: Cow<'a, str>,
     #[serde(borrow, default)]
     content: Cow<'a, str>,
+    #[serde(default)]
+    replay: u64,
 }
 
 impl Lines {
@@ -152,6 +168,9 @@ impl Lines {
         if line.starts_with(b":") {
             return Some(Happening::Heartbeat);
         }
+        if line.starts_with(b"retry: ") {
+            return Some(Happening::Retry);
+        }
         if let Some(id) = line.strip_prefix(b"id: ") {
             let id = std::str::from_utf8(id).ok();
             let id = id.filter(|id| id.len() <= DOCTOR_EVENT_ID_BYTES_MAX);
@@ -160,7 +179,7 @@ impl Lines {
         }
         let data: Data<'_> = serde_json::from_slice(line.strip_prefix(b"data: ")?).ok()?;
         if data.kind == "connected" {
-            return Some(Happening::Connected);
+            return Some(Happening::Connected(data.replay));
         }
         self.number = number_of(&data.content);
         None
@@ -169,7 +188,7 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
-    use super::super::visit::content;
+    use super::super::probe::content;
     use super::*;
 
     #[test]
@@ -185,15 +204,17 @@ mod tests {
             "data: {\"content\":1}",
             "data: {\"type\":\"webhook_message\",\"content\":\"hookcast doctor, message 99\"}",
             "data: {\"content\":\"other\",\"more\":[[],[],{}]}",
-            "retry: 1000",
+            "data: {\"type\":\"connected\",\"replay\":-1}",
         ] {
             assert!(take(line).is_none(), "{line}");
         }
         assert!(matches!(take(": heartbeat"), Some(Happening::Heartbeat)));
-        assert!(matches!(
-            take("data: {\"type\":\"connected\"}"),
-            Some(Happening::Connected)
-        ));
+        assert!(matches!(take("retry: 1000"), Some(Happening::Retry)));
+        for (replay, expected) in [("", 0), (",\"replay\":7", 7)] {
+            let event = format!("data: {{\"type\":\"connected\"{replay}}}");
+            let taken = take(&event);
+            assert!(matches!(taken, Some(Happening::Connected(found)) if found == expected));
+        }
         let message = |number| {
             format!(
                 "data: {{\"type\":\"\\u0077\",\"content\":\"{}\"}}",

@@ -15,6 +15,7 @@ use ureq::http::{HeaderMap, HeaderValue, Response, Uri, header};
 use ureq::{Agent, Body, RequestBuilder};
 
 use crate::client;
+use crate::client::tls_words::{tls_error, tls_words};
 use crate::config::KvConfig;
 use crate::foreign_text::{Secrets, quote};
 use crate::limits::{KV_ERROR_BODY_BYTES_MAX, KV_VALUE_BYTES_MAX};
@@ -137,7 +138,7 @@ impl Client {
         self.reply(outcome, |response| match response.status().as_u16() {
             200..=299 => read_value(response.body_mut())
                 .map(Some)
-                .map_err(|error| broken(&error)),
+                .map_err(|error| broken(&error, &self.secrets)),
             status => match error_body(response) {
                 body if is_key_not_found(status, &body) => Ok(None),
                 body => Err(failure(status, response.headers(), &body)),
@@ -214,7 +215,7 @@ impl Client {
                 }
             }
             Err(error) => Reply {
-                result: Err(self.quoted(broken(&error))),
+                result: Err(self.quoted(broken(&error, &self.secrets))),
                 date_ms: None,
             },
         }
@@ -276,7 +277,7 @@ fn error_body(response: &mut Response<Body>) -> Vec<u8> {
 }
 
 /// The failure of a call without a complete answer.
-fn broken(error: &ureq::Error) -> Failure {
+fn broken(error: &ureq::Error, secrets: &Secrets) -> Failure {
     let kind = match error {
         ureq::Error::Timeout(_) => FailureKind::Timeout,
         ureq::Error::BodyExceedsLimit(_) => FailureKind::Unexpected,
@@ -286,7 +287,10 @@ fn broken(error: &ureq::Error) -> Failure {
     Failure {
         kind,
         retry_after_ms: None,
-        detail: error.to_string(),
+        detail: match tls_error(error) {
+            Some(tls) => tls_words(tls, secrets),
+            None => error.to_string(),
+        },
     }
 }
 

@@ -5,11 +5,15 @@
  */
 
 import './copy.js';
+import { countOf, el } from './elements.js';
+import { download } from './export.js';
 import { History } from './history.js';
-import { countOf, el, gapText, renderEntry } from './render.js';
+import { gapText, renderEntry } from './render.js';
+import { Marks, patternOf } from './search.js';
 import { curl, runSendPanel } from './send.js';
 import * as sessions from './session.js';
 import { follow } from './share.js';
+import { Shown, messagesOf } from './shown.js';
 import { Status } from './status.js';
 import { charEnd } from './text.js';
 import { Timeline } from './timeline.js';
@@ -17,6 +21,8 @@ import { Timeline } from './timeline.js';
 /** The time between announcements, and the characters of a message in them. */
 const ANNOUNCE_MS = 1_500;
 const ANNOUNCED_CHARS_MAX = 200;
+/** The pause in typing that starts a search. */
+const TYPING_MS = 120;
 
 /** @type {(id: string) => any} */
 const byId = (id) => document.getElementById(id);
@@ -29,12 +35,12 @@ const sessionId = sessions.currentSession();
 const held = new History(sessionId);
 const log = byId('log');
 /** @type {Timeline<Entry>} */
-const timeline = new Timeline(log, (entry, before) => renderEntry(entry, before, sessionId), showUnread);
+const timeline = new Timeline(log, (entry, before) => renderEntry(entry, before, sessionId, shown.sought), showUnread);
+const shown = new Shown(held, sessionId);
+const marks = new Marks(log);
 const status = new Status(byId('status'), () => link?.reconnect());
 /** @type {import('./share.js').Link | undefined} */
 let link;
-let onlyMine = false;
-let count = 0;
 let unread = 0;
 /** The first part of the history is there. */
 let begun = false;
@@ -45,7 +51,11 @@ let announced = 0;
 /** @type {Entry} */
 let latest = {};
 
-runSendPanel(byId('send'), { url, sessionId, command: byId('send-curl'), answer: byId('answer') });
+const serverReached = runSendPanel(byId('send'), {
+  ...{ url, sessionId, command: byId('send-curl'), answer: byId('answer') },
+  // What was sent is to be seen.
+  onSent: () => timeline.toEnd(),
+});
 sessions.rememberSession(sessionId);
 showSession();
 showAll();
@@ -69,6 +79,7 @@ function onUpdate(update) {
   const { state } = update;
   resumed ||= status.state.state === 'live' && state.state !== 'live';
   status.show(state);
+  if (state.state === 'live') serverReached();
   if (update.type === 'state') return;
   // Not whole: the page was away for longer than the worker remembers.
   const hole = update.whole ? [] : [{ missed: null }];
@@ -82,42 +93,65 @@ function onUpdate(update) {
  */
 function take(entries, replayIsNews) {
   const { fresh, dropped } = held.add(entries);
-  const shown = fresh.filter(isShown);
-  timeline.append(shown);
-  if (dropped.length > 0) timeline.drop(new Set(dropped));
-  showCount(count + messagesOf(shown) - messagesOf(dropped.filter(isShown)));
-  const news = begun ? shown.filter(({ message }) => replayIsNews || !message?.replay) : [];
-  if (document.hidden || !timeline.pinned) unread += messagesOf(news);
+  timeline.append(shown.add(fresh, dropped));
+  if (dropped.length > 0 && !shown.isPaused) timeline.drop(new Set(dropped));
+  showCount();
+  const seen = fresh.filter((entry) => shown.shows(entry));
+  const news = begun ? seen.filter(({ message }) => replayIsNews || !message?.replay) : [];
+  if (document.hidden || !timeline.pinned || shown.isPaused) unread += messagesOf(news);
   showUnread();
-  announce(news);
-}
-
-function isShown(/** @type {Entry} */ { message }) {
-  return !onlyMine || !message || message.sessionId === sessionId;
-}
-
-function messagesOf(/** @type {Entry[]} */ entries) {
-  return entries.filter(({ message }) => message).length;
+  if (!shown.isPaused) announce(news);
 }
 
 function showAll() {
-  const shown = held.entries.filter(isShown);
-  timeline.replace(shown);
-  showCount(messagesOf(shown));
+  timeline.replace(shown.entries);
+  showCount();
 }
 
-function showCount(messages) {
-  count = messages;
-  byId('count').textContent = countOf(count, 'message');
+function showCount() {
+  const { count, total, sought } = shown;
+  byId('count').textContent = sought ? `${count.toLocaleString()} of ${countOf(total, 'message')}` : countOf(count, 'message');
+  byId('export').disabled = count === 0;
+  const [headline, hint] = byId('empty').children;
   byId('empty').hidden = count > 0;
+  headline.textContent = sought && total > 0 ? 'No message matches' : 'No messages yet';
+  hint.hidden = sought && total > 0;
+}
+
+function search(/** @type {string} */ query) {
+  const sought = patternOf(query);
+  if (sought?.source === shown.sought?.source) return;
+  shown.search(sought);
+  marks.show(sought);
+  showAll();
+  showUnread();
+  if (sought) byId('news').replaceChildren(el('p', {}, byId('count').textContent));
+}
+
+function setPaused(/** @type {boolean} */ isPaused) {
+  const { pinned } = timeline;
+  if (isPaused) {
+    shown.pause();
+  } else {
+    shown.resume();
+    showAll();
+  }
+  byId('pause').ariaPressed = isPaused;
+  // Room for the button below the last message.
+  log.classList.toggle('paused', isPaused);
+  if (pinned) timeline.toEnd();
+  showUnread();
 }
 
 /** In the title for who looks elsewhere, at the jump button for who reads back. */
 function showUnread() {
-  if (!document.hidden && timeline.pinned) unread = 0;
+  const { isPaused, waiting } = shown;
+  if (!document.hidden && timeline.pinned && !isPaused) unread = 0;
   document.title = unread > 0 ? `(${unread}) hookcast` : 'hookcast';
-  byId('jump').hidden = timeline.pinned;
-  byId('jump').textContent = unread > 0 ? `${unread} new, jump to latest` : 'Jump to latest';
+  byId('jump').hidden = timeline.pinned && !isPaused;
+  const jump = unread > 0 ? `${unread} new, jump to latest` : 'Jump to latest';
+  const resume = waiting > 0 ? `${waiting.toLocaleString()} new, resume` : 'Resume';
+  byId('jump').textContent = isPaused ? resume : jump;
 }
 
 /** Not by the log as the live region: what scrolls back into view would be read again. */
@@ -162,6 +196,7 @@ function listen() {
   });
 
   byId('jump').onclick = () => {
+    if (shown.isPaused) setPaused(false);
     timeline.toEnd();
     log.focus({ preventScroll: true });
   };
@@ -173,12 +208,33 @@ function listen() {
     showSession();
   };
   byId('filter').onchange = ({ target }) => {
-    onlyMine = target.value === 'mine';
+    shown.filter(target.value === 'mine');
     showAll();
+    showUnread();
+  };
+  const box = byId('search');
+  let typing;
+  box.oninput = () => {
+    clearTimeout(typing);
+    typing = setTimeout(() => search(box.value), TYPING_MS);
+  };
+  box.onkeydown = (event) => {
+    if (event.key !== 'Escape' || event.isComposing || box.value === '') return;
+    event.preventDefault();
+    clearTimeout(typing);
+    box.value = '';
+    search('');
+  };
+  byId('pause').onclick = () => setPaused(!shown.isPaused);
+  byId('export').onclick = () => download(shown.entries);
+  byId('skip').onclick = (event) => {
+    event.preventDefault();
+    if (byId('open-panel').checkVisibility()) showPanel(true);
+    else byId('message').focus();
   };
   byId('open-panel').onclick = () => showPanel(!isPanelOpen());
-  document.addEventListener('keydown', ({ key }) => {
-    if (key === 'Escape' && isPanelOpen()) showPanel(false);
+  document.addEventListener('keydown', ({ key, defaultPrevented }) => {
+    if (key === 'Escape' && !defaultPrevented && isPanelOpen()) showPanel(false);
   });
 }
 

@@ -39,6 +39,14 @@ export class History {
     return { fresh, dropped: this.#trim() };
   }
 
+  /**
+   * Puts a gap in front, for messages that nobody saw.
+   * @param {number} missed
+   */
+  lose(missed) {
+    this.#entries.unshift({ missed });
+  }
+
   /** The newest messages without a gap between them, oldest first. */
   newest() {
     const messages = [];

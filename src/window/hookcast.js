@@ -1,10 +1,13 @@
+// @ts-self-types="./hookcast.d.ts"
 /**
- * hookcast.js: follows the live stream of a hookcast server, from a page, a worker or Node.
+ * hookcast.js: follows the live stream of a hookcast server and posts messages to it, from a page, a
+ * worker or Node.
  *
- *     import { connect } from 'https://hooks.example/hookcast.js';
+ *     import { connect, publish } from 'https://hooks.example/hookcast.js';
  *     const stream = connect({ sessionId: 'abc' });
  *     stream.on('message', (message) => console.log(message.content));
  *     stream.on('state', ({ state }) => console.log(state));
+ *     const { messageId } = await publish('Hello', { sessionId: 'abc' });
  *
  * Each message comes once and in the stream's order. The stream resumes where it stopped, says when
  * something was missed, notices a connection that died without a word, and does not give up on a
@@ -41,7 +44,8 @@
  *   another address, and a secret is not sent there
  *
  * @typedef {object} Options
- * @property {string | URL} [url] of the stream; default: where this module comes from
+ * @property {string | URL} [url] of the stream, such as `https://hooks.example/api/webhook/stream`;
+ *   default: the server that this module comes from
  * @property {string} [sessionId] see the messages for this session and for everyone
  * @property {string} [secret] with it a stream without session sees all. It is sent to `url` alone: no
  *   redirect is followed
@@ -51,8 +55,23 @@
  *
  * @typedef {{ message: Message, gap: Gap, state: State }} Events
  *
- * @typedef {{ reason: Reason, delayMs: number, status?: number, error?: string }} End of an attempt,
- *   and the time to the next
+ * @typedef {object} PublishOptions
+ * @property {string | URL} [url] of the webhook, such as `https://hooks.example/api/webhook`; default:
+ *   the server that this module comes from
+ * @property {string} [sessionId] the session the message is meant for; absent: everyone
+ * @property {string} [secret] sent to `url` alone
+ * @property {AbortSignal} [signal] ends the wait for the answer
+ * @property {number} [timeoutMs] the longest wait for the answer (15,000)
+ *
+ * @typedef {object} Published
+ * @property {string} messageId the `id` of the message in every stream
+ * @property {number} timestamp when it was accepted, in milliseconds since the Unix epoch
+ */
+
+/**
+ * The end of an attempt, and the time to the next.
+ * @internal
+ * @typedef {{ reason: Reason, delayMs: number, status?: number, error?: string }} End
  */
 
 const HEARTBEAT_INTERVAL_MS = 2_000;
@@ -77,6 +96,10 @@ const LINE_CHARS = 16;
 /** Answers that waiting does not change. Others may be a proxy's, during a deployment. */
 const REFUSALS = [400, 401, 403];
 const REDIRECTS = [301, 302, 303, 307, 308];
+/** Time for the answer to a message: longer than the server's own deadlines. */
+const PUBLISH_MS = 15_000;
+/** Bundlers take `new URL('…', import.meta.url)` for a file of the project. */
+const HERE = import.meta.url;
 
 /**
  * Opens a stream, and keeps it open until `close`.
@@ -84,6 +107,68 @@ const REDIRECTS = [301, 302, 303, 307, 308];
  */
 export function connect(options = {}) {
   return new Stream(options);
+}
+
+/**
+ * Posts a message. Resolves once the server has stored it.
+ * @param {string} message
+ * @param {PublishOptions} [options]
+ * @returns {Promise<Published>}
+ * @throws {PublishError} the message was refused, or the outcome is unknown
+ */
+export async function publish(message, { url, sessionId, secret, signal, timeoutMs = PUBLISH_MS } = {}) {
+  const target = addressOf(url, 'api/webhook');
+  /** @type {Record<string, string>} */
+  const headers = { 'Content-Type': 'application/json' };
+  if (secret) headers['X-Webhook-Secret'] = secret;
+  const body = JSON.stringify({ message, sessionId });
+  const timeout = AbortSignal.timeout(timeoutMs);
+  // A followed redirect takes the secret elsewhere, or turns the POST into a GET that succeeds.
+  const redirect = /** @type {const} */ ('manual');
+  const request = { method: 'POST', headers, body, redirect, signal: signal ? AbortSignal.any([signal, timeout]) : timeout };
+  /** @type {Response} */
+  let response;
+  /** @type {Record<string, any> | undefined} */
+  let answer;
+  try {
+    response = await fetch(target, request);
+    answer = await jsonOf(response);
+  } catch (cause) {
+    if (signal?.aborted) throw signal.reason;
+    throw new PublishError(timeout.aborted ? 'No answer in time' : 'The server cannot be reached', { cause });
+  }
+  const { messageId, timestamp } = answer ?? {};
+  if (response.status === 200 && answer?.success && typeof messageId === 'string') return { messageId, timestamp };
+  if (isRedirect(response)) throw new PublishError('The answer is a redirect, and none is followed', { response });
+  const otherwise = response.ok ? 'The answer is not that of a hookcast server' : response.statusText;
+  throw new PublishError(String(answer?.error || otherwise || `Status ${response.status}`), { response });
+}
+
+/** Why {@link publish} failed; `message` holds the server's words, where it answered. */
+export class PublishError extends Error {
+  name = 'PublishError';
+  /**
+   * The HTTP status. `undefined`: no answer came, and the message may or may not have been stored.
+   * A browser shows 0 for a redirect.
+   * @type {number | undefined}
+   */
+  status;
+  /**
+   * How long to wait before the next try, where the server says so.
+   * @type {number | undefined}
+   */
+  retryAfterMs;
+
+  /**
+   * @internal
+   * @param {string} message
+   * @param {{ response?: Response, cause?: unknown }} from
+   */
+  constructor(message, { response, cause }) {
+    super(message, { cause });
+    this.status = response?.status;
+    this.retryAfterMs = (response && retryAfterMsOf(response)) || undefined;
+  }
 }
 
 /** A followed stream, made by {@link connect}. */
@@ -103,7 +188,7 @@ export class Stream extends EventTarget {
   /** @param {Options} options */
   constructor({ url, sessionId, secret, lastEventId, seenIds, heartbeatIntervalMs }) {
     super();
-    this.#url = new URL(url ?? new URL('api/webhook/stream', import.meta.url));
+    this.#url = addressOf(url, 'api/webhook/stream');
     if (sessionId) this.#url.searchParams.set('sessionId', sessionId);
     this.#secret = secret;
     this.#lastEventId = lastEventId;
@@ -212,7 +297,7 @@ export class Stream extends EventTarget {
   async #read(/** @type {Response} */ response) {
     const type = response.headers.get('content-type') ?? '';
     if (response.status !== 200 || !response.body || !type.startsWith('text/event-stream')) {
-      return this.#failed(response, type);
+      return this.#failed(response);
     }
     /** @type {Reason} */
     let reason = 'lost';
@@ -286,19 +371,17 @@ export class Stream extends EventTarget {
     return { reason, delayMs };
   }
 
-  async #failed(/** @type {Response} */ response, /** @type {string} */ type) {
-    // A browser does not show the status of a redirect.
-    if (response.type === 'opaqueredirect' || REDIRECTS.includes(response.status)) {
+  async #failed(/** @type {Response} */ response) {
+    if (isRedirect(response)) {
       const error = 'The answer is a redirect. With a secret none is followed.';
       return { ...this.#lost('redirect'), status: response.status || undefined, error };
     }
     const end = this.#lost('status');
-    const askedMs = Math.min(Number(response.headers.get('retry-after')) * 1_000 || 0, RETRY_MS_MAX);
+    const askedMs = Math.min(retryAfterMsOf(response), RETRY_MS_MAX);
     // Everyone was told the same figure: spread it.
     end.delayMs = Math.max(end.delayMs, askedMs * (1 + Math.random() / 4));
     end.status = response.status;
-    const body = type.startsWith('application/json') && parseObject(await response.text());
-    end.error = String((body && body.error) || response.statusText);
+    end.error = String((await jsonOf(response))?.error || response.statusText);
     return end;
   }
 
@@ -394,6 +477,7 @@ class Watchdog {
 /**
  * Reads an event stream in pieces of any size (HTML standard, section 9.2.6), comments included, but
  * not the `event` field: hookcast names its events in the data.
+ * @internal
  */
 export class Parser {
   #on;
@@ -448,6 +532,29 @@ export class Parser {
     this.#dataChars = 0;
     if (data.length > 0) this.#on.event(data.join('\n'), this.#id);
   }
+}
+
+/** @returns {URL} */
+function addressOf(/** @type {string | URL | undefined} */ url, /** @type {string} */ path) {
+  if (url !== undefined) return new URL(url, globalThis.location?.href);
+  if (!/^https?:/.test(HERE ?? '')) throw new TypeError('Give `url`: this module does not come from a hookcast server');
+  return new URL(path, HERE);
+}
+
+/** A browser does not show the status of a redirect. */
+function isRedirect(/** @type {Response} */ { type, status }) {
+  return type === 'opaqueredirect' || REDIRECTS.includes(status);
+}
+
+function retryAfterMsOf(/** @type {Response} */ { headers }) {
+  return Number(headers.get('retry-after')) * 1_000 || 0;
+}
+
+/** The object that the server answers with. Other answers are not read. */
+async function jsonOf(/** @type {Response} */ response) {
+  if (response.headers.get('content-type')?.startsWith('application/json')) return parseObject(await response.text());
+  await response.body?.cancel();
+  return undefined;
 }
 
 function epochOf(/** @type {string | undefined} */ eventId) {

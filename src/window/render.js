@@ -1,11 +1,16 @@
 /**
- * Turns entries into elements. Content becomes text nodes, never markup.
+ * Turns entries into elements: messages as text or as JSON, gaps, and the days between.
  *
  * @typedef {import('./feed.js').Entry} Entry
  * @typedef {import('./feed.js').Message} Message
  */
 
-import { charEnd, marksAndRuns, partsOf, piecesOf } from './text.js';
+import { copyFrom } from './copy.js';
+import { countOf, el, showText } from './elements.js';
+import { isJson } from './json.js';
+import { excerptOf } from './search.js';
+import { charEnd } from './text.js';
+import { renderTree } from './tree.js';
 
 /** Characters shown of a long message, and added each time more is asked for. */
 const PREVIEW_CHARS = 1_000;
@@ -18,31 +23,12 @@ const exact = new Intl.DateTimeFormat(undefined, {
   ...{ hour: '2-digit', minute: '2-digit', second: '2-digit', fractionalSecondDigits: 3 },
   timeZoneName: 'short',
 });
-const { format } = new Intl.NumberFormat();
-
-/** Characters shown of messages that were opened, for when they come back into view. */
-const shownChars = new WeakMap();
 
 /**
- * An element with attributes and children.
- * @param {string} name
- * @param {Record<string, string>} [attributes]
- * @param {...(Node | string)} children
+ * How a message is shown, for when it comes back into view.
+ * @type {WeakMap<Message, { json: boolean, raw: boolean, chars: number } & import('./tree.js').View>}
  */
-export function el(name, attributes = {}, ...children) {
-  const element = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  element.append(...children);
-  return element;
-}
-
-/**
- * @param {number} number
- * @param {string} noun
- */
-export function countOf(number, noun) {
-  return `${format(number)} ${noun}${number === 1 ? '' : 's'}`;
-}
+const views = new WeakMap();
 
 /** @param {number | null} [missed] */
 export function gapText(missed) {
@@ -53,16 +39,26 @@ export function gapText(missed) {
  * @param {Entry} entry
  * @param {Entry | undefined} before the entry above it
  * @param {string} sessionId of this page
+ * @param {RegExp} [sought] a search that the entry meets
  */
-export function renderEntry({ message, missed }, before, sessionId) {
+export function renderEntry({ message, missed }, before, sessionId, sought) {
   if (!message) return el('p', { class: 'gap' }, gapText(missed));
   const nodes = document.createDocumentFragment();
   const today = dayOf(message);
   if (today !== dayOf(before?.message)) nodes.append(el('h2', { class: 'day' }, today));
   const mine = message.sessionId === sessionId;
+  const article = el('article', { class: mine ? 'message mine' : 'message' });
   const head = el('header', {}, time(message));
   if (mine) head.append(el('span', { class: 'badge' }, 'only for you'));
-  nodes.append(el('article', { class: mine ? 'message mine' : 'message' }, head, ...content(message)));
+  // The head stays, and with it the focus.
+  const redraw = () => {
+    while (head.nextSibling) head.nextSibling.remove();
+    article.append(...content(message, sought));
+  };
+  head.append(tools(message, article, redraw));
+  article.append(head);
+  redraw();
+  nodes.append(article);
   return nodes;
 }
 
@@ -80,58 +76,71 @@ function dateOf(timestamp) {
   return new Date(Math.max(-8.64e15, Math.min(timestamp, 8.64e15)));
 }
 
+function viewOf(/** @type {Message} */ message) {
+  let view = views.get(message);
+  if (!view) {
+    view = { json: isJson(message.content), raw: false, chars: PREVIEW_CHARS, open: new Map(), shown: new Map() };
+    views.set(message, view);
+  }
+  return view;
+}
+
+/** Buttons that copy the message as it was sent, and show JSON as text. */
+function tools(/** @type {Message} */ message, article, redraw) {
+  const copy = el('button', { class: 'tool', title: 'Copy the message as it was sent' }, 'Copy');
+  copy.onclick = () => copyFrom(copy, message.content, article.querySelector('.content'));
+  const view = viewOf(message);
+  if (!view.json) return el('span', { class: 'tools' }, copy);
+  const raw = el('button', { class: 'tool', title: 'Show the message as it was sent' }, 'Raw');
+  raw.ariaPressed = String(view.raw);
+  raw.onclick = () => {
+    view.raw = !view.raw;
+    raw.ariaPressed = String(view.raw);
+    redraw();
+  };
+  return el('span', { class: 'tools' }, raw, copy);
+}
+
+/**
+ * The body of a message, and where a search found something in a part that is not shown.
+ * @param {Message} message
+ * @param {RegExp} [sought]
+ */
+function content(message, sought) {
+  const view = viewOf(message);
+  const nodes = view.json && !view.raw ? [renderTree(message.content, view)] : text(message);
+  if (sought && nodes[0].textContent.search(sought) < 0) nodes.push(excerpt(message, sought));
+  return nodes;
+}
+
 /**
  * The text, and the button that shows more of it.
  * @param {Message} message
  */
-function content(message) {
-  const text = message.content;
-  const end = charEnd(text, shownChars.get(message) ?? PREVIEW_CHARS);
-  const goesOn = end < text.length;
+function text(message) {
+  const { content: whole } = message;
+  const end = charEnd(whole, viewOf(message).chars);
+  const goesOn = end < whole.length;
   const body = el('div', { class: 'content', dir: 'auto' });
-  showText(body, text.slice(0, end), goesOn);
+  showText(body, whole.slice(0, end), goesOn);
   if (!goesOn) return [body];
-  const left = countOf(text.length - end, 'character');
+  const left = countOf(whole.length - end, 'character');
   const more = el('button', { class: 'more' }, `Show more (${left})`);
   more.addEventListener('click', () => {
-    shownChars.set(message, end + MORE_CHARS);
-    const [whole, ...next] = content(message);
-    body.replaceWith(whole);
-    more.replaceWith(...next);
+    viewOf(message).chars = end + MORE_CHARS;
+    const [next, ...rest] = text(message);
+    body.replaceWith(next);
+    more.replaceWith(...rest);
     // The focus stays with what was opened.
-    whole.tabIndex = -1;
-    whole.focus({ preventScroll: true });
+    next.tabIndex = -1;
+    next.focus({ preventScroll: true });
   });
   return [body, more];
 }
 
-function showText(body, text, goesOn) {
-  // Beyond 125 nested controls (UAX #9) isolation ends, and a link would be turned around. A box is not.
-  const boxed = /[\u202a-\u202e\u2066-\u2069]/.test(text);
-  const pieces = piecesOf(text);
-  for (const [i, piece] of pieces.entries()) {
-    const isLast = i === pieces.length - 1;
-    const block = pieces.length > 1 ? el('div') : body;
-    for (const part of partsOf(piece, goesOn || !isLast)) block.append(node(part, boxed));
-    if (goesOn && isLast) block.append('…');
-    if (block !== body) body.append(block);
-  }
-}
-
-/**
- * @param {import('./text.js').Part} part
- * @param {boolean} boxed
- */
-function node(part, boxed) {
-  if (part === null) return el('wbr');
-  if (typeof part === 'string') return part;
-  if ('stack' in part) return el('span', { class: 'stack' }, part.stack);
-  const link = el('a', {
-    ...{ href: part.address, target: '_blank', rel: 'noopener noreferrer nofollow ugc' },
-    ...{ referrerpolicy: 'no-referrer', dir: 'ltr' },
-  });
-  if (boxed) link.className = 'boxed';
-  if (part.host) link.dataset.host = part.host;
-  for (const inner of marksAndRuns(part.address)) link.append(node(inner, boxed));
-  return link;
+function excerpt({ content: whole }, sought) {
+  const body = el('div', { class: 'excerpt', dir: 'auto' });
+  const { text, goesOn } = excerptOf(sought, whole);
+  showText(body, text, goesOn);
+  return body;
 }

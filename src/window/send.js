@@ -1,13 +1,14 @@
 /** The panel that posts a test message, and shows the answer and the same request as a command. */
 
-import { el } from './render.js';
+import { el } from './elements.js';
+import { escapeTurning } from './text.js';
 
 /** Longer than the server's own deadlines. */
 const ANSWER_MS_MAX = 15_000;
+/** Time between the requests that find out whether the server can be reached again. */
+const PROBE_MS = 3_000;
 /** Characters shown of an answer. A proxy's may be a long page. */
 const ANSWER_CHARS_MAX = 4_000;
-/** Characters that turn the direction of text around: as escapes, a command reads as it runs. */
-const TURNING = /[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
 
 /**
  * The command that posts `body`, for a POSIX shell.
@@ -17,8 +18,7 @@ const TURNING = /[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
  */
 export function curl(url, body, withSecret) {
   const secret = withSecret ? [`-H "X-Webhook-Secret: $WEBHOOK_SECRET"`] : [];
-  const escaped = (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`;
-  const data = `-d ${quote(JSON.stringify(body).replace(TURNING, escaped))}`;
+  const data = `-d ${quote(escapeTurning(JSON.stringify(body)))}`;
   return [`curl ${quote(url)}`, `-H 'Content-Type: application/json'`, ...secret, data].join(' \\\n  ');
 }
 
@@ -27,22 +27,43 @@ function quote(text) {
 }
 
 /**
+ * Runs the panel. The function that it returns is to be called when the server is known to be there.
  * @param {any} form
- * @param {{ url: string, sessionId: string, command: HTMLElement, answer: HTMLElement }} parts
+ * @param {{ url: string, sessionId: string, command: HTMLElement, answer: HTMLElement, onSent: () => void }} parts
  */
-export function runSendPanel(form, { url, sessionId, command, answer }) {
+export function runSendPanel(form, { url, sessionId, command, answer, onSent }) {
   const { message, to, secret, submit } = form.elements;
   const secretLabel = secret.closest('label');
   const body = () => ({ message: message.value, ...(to.value === 'session' && { sessionId }) });
   const showCommand = () => (command.textContent = curl(url, body(), !secretLabel.hidden));
+  let isSending = false;
+  /** @type {ReturnType<typeof setTimeout> | undefined} while the notice says that no server is there */
+  let probe;
 
+  const clear = () => {
+    clearTimeout(probe);
+    probe = undefined;
+    answer.replaceChildren();
+  };
   const show = (good, headline, text) => {
-    answer.replaceChildren(el('p', { class: good ? 'good' : 'bad' }, headline));
+    clear();
+    answer.append(el('p', { class: good ? 'good' : 'bad' }, headline));
     if (text) answer.append(el('pre', {}, text));
+  };
+  const reached = () => probe && clear();
+  // The stream does not tell: it may have outlived the moment.
+  const startProbe = () => {
+    const started = (probe = setTimeout(async () => {
+      const isThere = await answers(url);
+      if (probe !== started) return;
+      if (isThere) clear();
+      else startProbe();
+    }, PROBE_MS));
   };
 
   const send = async () => {
-    submit.disabled = true;
+    if (isSending) return;
+    setSending(true);
     /** @type {Record<string, string>} */
     const headers = { 'Content-Type': 'application/json' };
     if (secret.value) headers['X-Webhook-Secret'] = secret.value;
@@ -55,6 +76,7 @@ export function runSendPanel(form, { url, sessionId, command, answer }) {
       if (response.type === 'opaqueredirect') return show(false, 'Not sent: the answer is a redirect', '');
       const text = (await response.text()).slice(0, ANSWER_CHARS_MAX);
       show(response.ok, `${response.status} ${response.statusText}`, text);
+      if (response.ok) onSent();
       if (response.status === 401) {
         secretLabel.hidden = false;
         secret.focus();
@@ -62,9 +84,15 @@ export function runSendPanel(form, { url, sessionId, command, answer }) {
       }
     } catch {
       show(false, signal.aborted ? 'No answer in time' : 'The server cannot be reached', '');
+      if (!signal.aborted) startProbe();
     } finally {
-      submit.disabled = false;
+      setSending(false);
     }
+  };
+  // Not `disabled`: the focus would be lost.
+  const setSending = (sending) => {
+    isSending = sending;
+    submit.ariaDisabled = String(sending);
   };
 
   form.addEventListener('input', showCommand);
@@ -72,8 +100,28 @@ export function runSendPanel(form, { url, sessionId, command, answer }) {
     event.preventDefault();
     send();
   });
-  form.addEventListener('keydown', ({ key, ctrlKey, metaKey }) => {
-    if (key === 'Enter' && (ctrlKey || metaKey)) form.requestSubmit();
+  form.addEventListener('keydown', (/** @type {KeyboardEvent} */ event) => {
+    if (!isSendKey(event, event.target === message)) return;
+    event.preventDefault();
+    // A key that is held down sends once.
+    if (!event.repeat) form.requestSubmit();
   });
   showCommand();
+  return reached;
+}
+
+/** Enter in the message, or with Ctrl anywhere; not the Enter that ends the composition of a word. */
+function isSendKey({ key, ctrlKey, metaKey, shiftKey, altKey, isComposing, keyCode }, inMessage) {
+  // 229: Safari ends the composition before it tells of the key (UI Events, section 4.3.2).
+  if (key !== 'Enter' || isComposing || keyCode === 229) return false;
+  return ctrlKey || metaKey || (inMessage && !shiftKey && !altKey);
+}
+
+async function answers(url) {
+  try {
+    const signal = AbortSignal.timeout(ANSWER_MS_MAX);
+    return (await fetch(url, { method: 'HEAD', cache: 'no-store', redirect: 'manual', signal })).ok;
+  } catch {
+    return false;
+  }
 }

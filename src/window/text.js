@@ -37,6 +37,17 @@ const LONG_RUN = 96;
 const IN_RUN = `[${COMPLEX}\u00a0\u00ad\u00b7\u00d7\u200d\u2010-\u2015\u2022\u25cc\u25fb-\u25fe\ufe0f]`;
 const RUN = RegExp(`[${COMPLEX}](?:${IN_RUN}{${LONG_RUN},127}(?<!\u200d)(?![\\p{M}\u200d])|${IN_RUN}{0,127})`, 'gu');
 
+/** Characters that turn the direction of text around, or break a line unseen. */
+const TURNING = /[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
+
+/**
+ * Writes them as escapes, so that JSON and commands read as they are.
+ * @param {string} text
+ */
+export function escapeTurning(text) {
+  return text.replace(TURNING, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}
+
 /**
  * Pieces to lay out each by itself. They end with a line if they can, which does not show; else at a
  * space.

@@ -40,6 +40,10 @@ export class Timeline {
       rootMargin: '100% 0px',
     });
     scroller.addEventListener('scroll', () => this.#scrolled(), { passive: true });
+    // What a person opens at the end grows below the view, and no scroll tells of that.
+    for (const type of ['click', 'toggle']) {
+      scroller.addEventListener(type, () => requestAnimationFrame(() => this.#scrolled()), true);
+    }
     new ResizeObserver(() => this.#pinned && this.toEnd()).observe(scroller);
   }
 

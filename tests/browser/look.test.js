@@ -96,6 +96,34 @@ describe('the window', () => {
       },
     ],
     [
+      'search',
+      [streaming(...DAY)],
+      async (page) => {
+        await shows(page, '👍');
+        await page.getByRole('searchbox').fill('order');
+        await until(page, page.locator('#count'), '2 of 11 messages');
+        await page.waitForFunction(() => CSS.highlights.get('found')?.size === 2);
+      },
+    ],
+    [
+      'nothing-found',
+      [streaming(...DAY)],
+      async (page) => {
+        await shows(page, '👍');
+        await page.getByRole('searchbox').fill('zebra');
+        await page.getByText('No message matches').waitFor();
+      },
+    ],
+    [
+      'paused-and-raw',
+      [streaming(...DAY)],
+      async (page) => {
+        await shows(page, '👍');
+        await page.getByRole('button', { name: 'Pause' }).click();
+        await page.getByRole('button', { name: 'Raw' }).click();
+      },
+    ],
+    [
       'panel',
       [streaming(...DAY)],
       async (page) => {

@@ -2,29 +2,43 @@
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { it } from 'node:test';
 
 const here = new URL('.', import.meta.url).pathname;
 const source = new URL('../../src/window/', import.meta.url).pathname;
+const COMMON = {
+  ...{ allowJs: true, checkJs: true, strict: true },
+  ...{ target: 'es2024', module: 'esnext', moduleResolution: 'bundler', lib: ['es2024', 'dom', 'dom.iterable'], types: [] },
+};
 
-function check(noImplicitAny, ...files) {
-  const compilerOptions = {
-    ...{ allowJs: true, checkJs: true, noEmit: true, strict: true, noImplicitAny },
-    ...{ target: 'es2024', module: 'esnext', moduleResolution: 'bundler', lib: ['es2024', 'dom', 'dom.iterable'], types: [] },
-  };
+/** Compiles `files` and hands the directory with what was emitted to `use`. */
+function compile(options, files, use = () => {}) {
   const dir = mkdtempSync(join(tmpdir(), 'hookcast-types-'));
   try {
     const config = join(dir, 'tsconfig.json');
+    const compilerOptions = { ...COMMON, ...options, rootDir: source, outDir: dir };
     writeFileSync(config, JSON.stringify({ compilerOptions, files: files.map((file) => join(source, file)) }));
     const { stdout, stderr, status } = spawnSync(join(here, 'node_modules/.bin/tsc'), ['-p', config], { encoding: 'utf8' });
     assert.equal(status, 0, stdout + stderr);
+    use(dir);
   } finally {
     rmSync(dir, { recursive: true });
   }
 }
 
-it('hookcast.js is typed throughout', () => check(true, 'hookcast.js'));
-it('the modules of the page fit together', () => check(false, 'app.js', 'worker.js', 'theme.js'));
+it('hookcast.js is typed throughout', () => compile({ noEmit: true }, ['hookcast.js']));
+it('the modules of the page fit together', () => {
+  compile({ noEmit: true, noImplicitAny: false }, ['app.js', 'worker.js', 'theme.js']);
+});
+// WRITE_TYPES=1 renews it.
+it('hookcast.d.ts is what the compiler makes of hookcast.js', () => {
+  const options = { declaration: true, emitDeclarationOnly: true, stripInternal: true };
+  compile(options, ['hookcast.js'], (dir) => {
+    const made = readFileSync(join(dir, 'hookcast.d.ts'), 'utf8');
+    if (process.env.WRITE_TYPES) writeFileSync(join(source, 'hookcast.d.ts'), made);
+    assert.equal(readFileSync(join(source, 'hookcast.d.ts'), 'utf8'), made);
+  });
+});

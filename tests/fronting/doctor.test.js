@@ -1,99 +1,54 @@
 /**
- * `hookcast doctor` through the recommended proxies, which it finds good, and through ones that were
- * broken on purpose. What it said is printed.
+ * `hookcast doctor` through the recommended proxies, which it finds good, and through those of broken.js,
+ * of which each row is tried; README.md shows that table. What it said is printed.
  */
 
 import assert from 'node:assert/strict';
 import { execFile, execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createServer as createHttpServer } from 'node:http';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
+import { BROKEN, table } from './broken.js';
 import { ask } from './support/client.js';
+import { HoldingProxy } from './support/holding.js';
 import { BINARY, Origin } from './support/origin.js';
 import { freePort, until } from './support/process.js';
 import { PROXIES, Proxy } from './support/proxies.js';
 
 const SECRET = 'correct horse';
 
-/** Runs the doctor; returns its exit status and the lines of its report. */
+/** Runs the doctor; returns its exit status and its report: lines, or with `--json` objects. */
 function doctor(url, env = { WEBHOOK_SECRET: SECRET }, flags = []) {
   return new Promise((resolve) => {
     const options = { env: { PATH: process.env.PATH, ...env } };
     execFile(BINARY, ['doctor', url, '--watch', '7s', ...flags], options, (error, stdout, stderr) => {
-      resolve({ status: error ? error.code : 0, text: stdout + stderr });
+      resolve({ status: error ? error.code : 0, text: stdout + stderr, stdout });
     });
   });
+}
+
+/** The same, as objects. */
+async function examine(url, env, flags = []) {
+  const { status, text, stdout } = await doctor(url, env, ['--json', ...flags]);
+  const lines = stdout.trim().split('\n').map((line) => JSON.parse(line));
+  const checks = lines.filter(({ type }) => type === 'check');
+  return { status, lines, checks, end: lines.at(-1), text };
 }
 
 /** The subjects of a verdict. */
 const subjects = (text, verdict) =>
   text.split('\n').flatMap((line) => line.match(new RegExp(`^(\\S+) +${verdict} `))?.[1] ?? []);
 
-/** What each is, and what the doctor has to find. */
-const BROKEN = {
-  'nginx that buffers': {
-    proxy: 'nginx',
-    // Seen: towards an origin that sends chunks, nginx passes each of them on even so.
-    change: (config) =>
-      config
-        .replace('proxy_http_version 1.1;', '')
-        .replace('proxy_buffering off;', 'proxy_ignore_headers X-Accel-Buffering;'),
-    failed: ['buffering'],
-    words: /proxy_buffering off/,
-  },
-  'nginx with gzip on': {
-    proxy: 'nginx',
-    change: (config) =>
-      config.replace('gzip off;', 'gzip on; gzip_types text/event-stream; gzip_min_length 0; gzip_proxied any;'),
-    failed: ['compression'],
-    words: /gzip off/,
-  },
-  'nginx with an idle timeout below the heartbeat': {
-    proxy: 'nginx',
-    change: (config) => config.replace('proxy_read_timeout 60s', 'proxy_read_timeout 1s'),
-    failed: ['cut'],
-    words: /proxy_read_timeout/,
-  },
-  'nginx that strips Last-Event-ID and Cache-Control': {
-    proxy: 'nginx',
-    change: (config) =>
-      config.replace('gzip off;', 'gzip off; proxy_set_header Last-Event-ID ""; proxy_hide_header Cache-Control;'),
-    failed: ['headers', 'resume', 'history'],
-    words: /forward all request headers/,
-  },
-  // Seen: mod_deflate heeds no-transform as little, and waits for 8 KiB.
-  'Apache with SetOutputFilter DEFLATE': {
-    proxy: 'apache',
-    change: (config) => config.replace('# here', '<Location />\nSetOutputFilter DEFLATE\n</Location>'),
-    failed: ['buffering', 'compression', 'heartbeat'],
-    words: /Apache: SetEnvIf Request_URI "\^\/api\/webhook" no-gzip/,
-  },
-  'Apache with SetOutputFilter DEFLATE and the remedy': {
-    proxy: 'apache',
-    change: (config) =>
-      config.replace(
-        '# here',
-        '<Location />\nSetOutputFilter DEFLATE\n</Location>\nSetEnvIf Request_URI "^/api/webhook" no-gzip',
-      ),
-    failed: [],
-    words: /compression +ok/,
-  },
-  'HAProxy without http-no-delay': {
-    proxy: 'haproxy',
-    change: (config) => config.replace('option http-no-delay', '#'),
-    failed: [],
-    noted: ['delay'],
-    words: /option http-no-delay/,
-  },
-};
-
-/** A certificate for a name, signed by itself, and its key: files in a directory. */
-function certificate(directory, name) {
-  const path = (kind) => join(directory, `${name}.${kind}`);
+/** A certificate for a name, signed by itself, and its key: files in a directory. By default no authority. */
+function certificate(directory, name, constraints = 'CA:FALSE') {
+  const path = (kind) => join(directory, `${name}.${constraints}.${kind}`);
   const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', path('key')];
-  const names = ['-subj', `/CN=${name}`, '-addext', `subjectAltName=DNS:${name}`, '-addext', 'basicConstraints=CA:FALSE'];
+  const names = ['-subj', `/CN=${name}`, '-addext', `subjectAltName=DNS:${name}`, '-addext', `basicConstraints=${constraints}`];
   execFileSync('openssl', ['req', '-x509', '-days', '2', ...key, ...names, '-out', path('pem')], { stdio: 'pipe' });
   return { pem: path('pem'), key: path('key') };
 }
@@ -116,6 +71,27 @@ describe('doctor', { concurrency: 4 }, () => {
     }
   }
 
+  /** Where a proxy sends requests to, and how to end it. */
+  async function upstream(kind) {
+    if (kind === undefined) return { port: origin.port, close() {} };
+    if (kind === 'closed') return { port: await freePort(), close() {} };
+    const sockets = new Set();
+    const server =
+      kind === 'silent'
+        ? createServer()
+        : createHttpServer((_, answer) => {
+            answer.writeHead(404, { 'Content-Type': 'application/json; charset=utf-8' }).end('{"error":"Not found"}');
+          });
+    server.on('connection', (socket) => sockets.add(socket.on('error', () => {})));
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const close = () => {
+      server.close();
+      for (const socket of sockets) socket.destroy();
+    };
+    return { port: server.address().port, close };
+  }
+
   for (const name of PROXIES) {
     test(`${name} as recommended is good`, async () => {
       const { status, text } = await examined(name);
@@ -127,23 +103,57 @@ describe('doctor', { concurrency: 4 }, () => {
     });
   }
 
-  for (const [what, { proxy, change, failed, noted = [], words }] of Object.entries(BROKEN)) {
-    test(what, async () => {
-      const { status, text } = await examined(proxy, change);
-      console.log(`\n--- ${what}\n${text}`);
-      const found = subjects(text, 'FAILED');
-      for (const subject of failed) assert.ok(found.includes(subject), text);
-      assert.deepEqual(subjects(text, 'note').filter((subject) => noted.includes(subject)), noted, text);
-      assert.equal(status, failed.length > 0 ? 1 : 0, text);
-      assert.match(text, words);
-    });
-  }
+  test('README.md shows the table of broken proxies', () => {
+    const page = readFileSync(new URL('README.md', import.meta.url), 'utf8');
+    assert.ok(page.includes(`\n${table()}\n`), `README.md lacks:\n${table()}`);
+  });
+
+  describe('broken:', { concurrency: 4 }, () => {
+    const directory = mkdtempSync(join(tmpdir(), 'hookcast-fronting-'));
+    after(() => rmSync(directory, { recursive: true }));
+    const { pem, key } = certificate(directory, 'localhost');
+
+    for (const row of BROKEN) {
+      test(row.what, async () => {
+        const target = await upstream(row.upstream);
+        const withTls = `listen 8080 ssl; ssl_certificate ${pem}; ssl_certificate_key ${key};`;
+        const change = (config) => {
+          const changed = (row.change ?? ((same) => same))(config);
+          const broken = row.tls ? config.replace('listen 8080;', withTls) : changed;
+          assert.ok(broken !== config || !(row.change || row.tls), 'nothing was changed');
+          return broken.replaceAll('CACHE', join(directory, 'cache'));
+        };
+        const proxy =
+          row.proxy === 'holding'
+            ? await HoldingProxy.start(target.port, row.untilBytes)
+            : await Proxy.start(row.proxy, target.port, change);
+        try {
+          const expected = row.failed.includes('address') ? undefined : 200;
+          if (expected) await until('the proxy serves', async () => (await ask(proxy.url)).status === expected);
+          const { status, checks, end, text } = await examine(proxy.url);
+          console.log(`\n--- ${row.what}\n${text}`);
+          assert.deepEqual([end.failed, end.noted], [row.failed, row.noted ?? []], text);
+          assert.deepEqual([status, end.exit_status], row.failed.length > 0 ? [1, 1] : [0, 0], text);
+          const first = checks.find(({ check }) => check === [...row.failed, ...(row.noted ?? [])][0]);
+          assert.equal(first?.at_fault, row.atFault, text);
+          if (first) {
+            assert.ok(first.seen.includes(row.seen), `${row.seen}\n${text}`);
+            assert.ok(first.remedy.includes(row.remedy), `${row.remedy}\n${text}`);
+          }
+        } finally {
+          await proxy.close();
+          target.close();
+        }
+      });
+    }
+  });
 
   describe('nginx with TLS and HTTP/2', { concurrency: 3 }, () => {
     const directory = mkdtempSync(join(tmpdir(), 'hookcast-fronting-'));
     after(() => rmSync(directory, { recursive: true }));
     const own = certificate(directory, 'localhost');
     const other = certificate(directory, 'other.example');
+    const authority = certificate(directory, 'localhost', 'CA:TRUE');
 
     /** The doctor through it, with one certificate to show and one to trust. */
     async function examinedWith({ pem, key }, trusted) {
@@ -166,7 +176,16 @@ describe('doctor', { concurrency: 4 }, () => {
     test('with a certificate that nobody vouches for', async () => {
       const { status, text } = await examinedWith(own);
       assert.equal(status, 1, text);
-      assert.match(text, /address +FAILED .*no authority that is trusted here has signed it.*--ca-file/);
+      assert.match(text, /address +FAILED .*no authority that is trusted here has signed it.*\n +certificate .*--ca-file/);
+    });
+
+    test('with one that is its own authority, as openssl makes them by default', async () => {
+      for (const trusted of [undefined, authority]) {
+        const { status, text } = await examinedWith(authority, trusted);
+        assert.equal(status, 1, text);
+        assert.match(text, /address +FAILED .*it is marked as an authority \(CA:TRUE\).*self-signed.*\n +certificate .*CA:FALSE/);
+        assert.doesNotMatch(text, /OtherError|CaUsedAsEndEntity/);
+      }
     });
 
     test('with a certificate for another name', async () => {
@@ -181,7 +200,7 @@ describe('doctor', { concurrency: 4 }, () => {
     assert.equal(good.status, 0, good.text);
     const { status, text } = await doctor(origin.url, {});
     assert.equal(status, 1, text);
-    assert.match(text, /post +FAILED +the server wants a secret/);
+    assert.match(text, /post +FAILED +hookcast itself answers 401: the server wants a secret.*\n +command +put it into WEBHOOK_SECRET/);
     assert.doesNotMatch(good.text + text, new RegExp(SECRET));
   });
 

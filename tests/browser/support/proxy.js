@@ -57,6 +57,16 @@ export class Proxy extends EventEmitter {
     this.#pairs.clear();
   }
 
+  /** Resets all connections but the streams. */
+  cutOthers() {
+    for (const pair of this.#pairs) {
+      if (pair.stream) continue;
+      pair.client.resetAndDestroy();
+      pair.server.resetAndDestroy();
+      this.#pairs.delete(pair);
+    }
+  }
+
   /** Lets nothing through any more on the streams there are, without closing them. */
   freezeStreams() {
     for (const { client, server, stream } of this.#pairs) {

@@ -1,0 +1,64 @@
+//! SIGINT, SIGTERM and SIGHUP: the first ends a run in order, with the figures up to then; the second
+//! ends the program at once, with the servers it has started.
+//!
+//! Set up by `main`. Measurements look at the flag; nothing here knows them.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::server_process;
+
+/// Exit code of a run that a signal has cut off: what a shell shows for SIGINT, for all three alike.
+pub const EXIT_CUT_OFF: u8 = 130;
+
+/// Whether the first signal is to act as the second: nothing has been measured that could be shown.
+static AT_ONCE: AtomicBool = AtomicBool::new(false);
+
+/// Sets `interrupted` at the first signal; `is_told` says so on stderr.
+pub fn watch(interrupted: &Arc<AtomicBool>, is_told: bool) -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    // A program started by nohup outlives its terminal.
+    if !is_ignored(SIGHUP) {
+        signals.add_signal(SIGHUP)?;
+    }
+    let interrupted = Arc::clone(interrupted);
+    thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            for _ in signals.forever() {
+                if interrupted.swap(true, Relaxed) || AT_ONCE.load(Relaxed) {
+                    server_process::kill_all();
+                    std::process::exit(EXIT_CUT_OFF.into());
+                }
+                if is_told {
+                    eprintln!(
+                        "hookcast-load: ending with the figures so far; a second signal ends at once"
+                    );
+                }
+            }
+        })?;
+    Ok(())
+}
+
+/// While `wait` runs, the first signal ends the program.
+pub fn ending_at_once<T>(wait: impl FnOnce() -> T) -> T {
+    AT_ONCE.store(true, Relaxed);
+    let result = wait();
+    AT_ONCE.store(false, Relaxed);
+    result
+}
+
+/// Whether this process was started with a signal ignored: its bit of `SigIgn` in `proc(5)`.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}

@@ -1,0 +1,261 @@
+//! From what was seen at an address to findings, each with the party at fault and what to change.
+//!
+//! Used by [`examination`](super::examination). Pure: looks at notes alone, so that every fault can be
+//! tested without a network. What a server sent is printed as a quote alone. A module for each thing
+//! that is judged.
+
+pub(super) mod address;
+pub(super) mod delivery;
+pub(super) mod fields;
+pub(super) mod history;
+pub(super) mod life;
+pub(super) mod post;
+mod refusal;
+
+use super::answer::{Answer, Head};
+use super::hop::Hops;
+use crate::foreign_text::Secrets;
+
+/// What is known of the examination itself.
+pub(super) struct Context<'a> {
+    pub(super) secrets: &'a Secrets,
+    /// The hops that named themselves so far.
+    hops: Hops,
+    host: String,
+    /// The address has a path.
+    has_path: bool,
+    /// The address is `http://`.
+    is_plain: bool,
+    /// A secret is presented.
+    pub(super) has_secret: bool,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn new(url: &str, secrets: &'a Secrets, has_secret: bool) -> Context<'a> {
+        let (scheme, rest) = url.split_once("://").unwrap_or_default();
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let host = match authority.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+            _ => authority,
+        };
+        Context {
+            secrets,
+            hops: Hops::default(),
+            host: host.to_owned(),
+            has_path: !path.is_empty(),
+            is_plain: scheme == "http",
+            has_secret,
+        }
+    }
+
+    /// Takes note of the hops that name themselves in an answer.
+    pub(super) fn meet(&mut self, answer: &Answer) {
+        self.hops = self.hops_of(answer);
+    }
+
+    fn hops_of(&self, answer: &Answer) -> Hops {
+        let met = Hops::of(&answer.head, answer.body.as_str(), &self.host);
+        self.hops.clone().and(met)
+    }
+
+    /// The same for an answer whose body is a stream.
+    fn hops_of_stream(&self, head: &Head) -> Hops {
+        self.hops.clone().and(Hops::of(head, "", &self.host))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod fixture {
+    //! Notes of visits where all is well, to be changed by tests.
+
+    use std::time::Duration;
+
+    use super::*;
+    use crate::doctor::finding::{Finding, Party};
+    use crate::doctor::probe::Post;
+    use crate::doctor::watch::StreamSeen;
+    use crate::foreign_text::ForeignText;
+
+    pub(in super::super) fn text(text: &str) -> ForeignText {
+        text.to_owned().into()
+    }
+
+    pub(in super::super) fn head(status: u16, fields: &[(&str, &str)]) -> Head {
+        let fields = fields.iter();
+        Head {
+            status,
+            version: "HTTP/1.1".into(),
+            fields: fields
+                .map(|(name, value)| ((*name).into(), text(value)))
+                .collect(),
+        }
+    }
+
+    pub(in super::super) fn answer(status: u16, fields: &[(&str, &str)], body: &str) -> Answer {
+        Answer {
+            head: head(status, fields),
+            body: text(body),
+        }
+    }
+
+    /// An error as hookcast answers it.
+    pub(in super::super) fn own_error(status: u16, error: &str) -> Answer {
+        let fields = [
+            ("content-type", "application/json"),
+            ("x-content-type-options", "nosniff"),
+        ];
+        answer(status, &fields, &format!("{{\"error\":\"{error}\"}}"))
+    }
+
+    pub(in super::super) const STREAM_FIELDS: [(&str, &str); 3] = [
+        ("content-type", "text/event-stream; charset=utf-8"),
+        ("cache-control", "no-store, no-transform"),
+        ("access-control-allow-origin", "*"),
+    ];
+
+    /// A stream that was watched for 15 s and is still open.
+    pub(in super::super) fn stream() -> StreamSeen {
+        StreamSeen {
+            head: Some((Duration::from_millis(5), head(200, &STREAM_FIELDS))),
+            refusal: ForeignText::default(),
+            connected: Some((Duration::from_millis(5), 0)),
+            heartbeats: (1..7).map(|n| Duration::from_millis(2000 * n)).collect(),
+            retry: Some(Duration::from_millis(5)),
+            end: None,
+            watched: Duration::from_secs(15),
+        }
+    }
+
+    pub(in super::super) fn post(status: u16, arrived_ms: Option<u64>) -> Post {
+        Post {
+            answer: Ok((Duration::from_millis(3), answer(status, &[], "{}"))),
+            arrived: arrived_ms.map(Duration::from_millis),
+            event_id: None,
+        }
+    }
+
+    pub(in super::super) fn context<'a>(url: &str, secrets: &'a Secrets) -> Context<'a> {
+        Context::new(url, secrets, false)
+    }
+
+    /// Checks the parts of a finding: who is at fault, and words of what was seen and of the remedy.
+    pub(in super::super) fn blames(finding: &Finding, party: Party, seen: &str, remedy: &str) {
+        let (found, words) = finding
+            .blame
+            .as_ref()
+            .unwrap_or_else(|| panic!("{finding:?}"));
+        assert_eq!(*found, party, "{finding:?}");
+        assert!(finding.seen.contains(seen), "{seen}: {finding:?}");
+        assert!(words.contains(remedy), "{remedy}: {finding:?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::fixture::{answer, context, head, post, stream};
+    use super::*;
+    use crate::doctor::finding::Finding;
+    use crate::doctor::probe::{Asked, Post};
+    use crate::doctor::watch::End;
+    use crate::foreign_text::is_plain;
+
+    /// Every finding that these answers lead to.
+    fn findings(fields: &[(&str, &str)], body: &str, context: &Context<'_>) -> Vec<Finding> {
+        let own = [
+            ("content-type", "application/json"),
+            ("x-content-type-options", "nosniff"),
+        ];
+        let own_body = serde_json::json!({ "error": body }).to_string();
+        let mut answers: Vec<Answer> = [200, 301, 302, 400, 401, 404, 502, 504, 599]
+            .map(|status| answer(status, fields, body))
+            .into();
+        answers.extend([400, 404, 500].map(|status| answer(status, &own, &own_body)));
+        let mut findings = Vec::new();
+        for answer in answers {
+            let mut seen = stream();
+            seen.head = Some((Duration::ZERO, answer.head.clone()));
+            seen.refusal = answer.body.clone();
+            seen.end = Some((Duration::ZERO, End::Whole));
+            let posted = Post {
+                answer: Ok((Duration::ZERO, answer.clone())),
+                ..post(200, None)
+            };
+            let asked: Asked = Ok(answer.clone());
+            findings.extend([
+                address::address(&asked, context),
+                address::http(&answer.head, context),
+                delivery::stream(&seen, context),
+                delivery::buffering(&seen, &[], context),
+                fields::compression(&answer.head, context),
+                fields::headers(&answer.head, context),
+                post::post(&posted, Some(&asked), context),
+                post::secret(&asked, &asked, context),
+                history::history(&asked, None, 1, context),
+            ]);
+        }
+        findings
+    }
+
+    /// Whatever a server sends, and wherever, is printed as a quote.
+    #[test]
+    fn a_secret_that_a_server_sends_back_is_not_printed() {
+        let evil = format!(
+            "{}\u{202e}\u{1b}[2Js3cret-4711 czNjcmV0LTQ3MTE= s3cret%2D4711",
+            "x".repeat(150)
+        );
+        let names = [
+            "server",
+            "via",
+            "x-cache",
+            "cf-ray",
+            "x-served-by",
+            "age",
+            "location",
+            "content-type",
+            "content-encoding",
+            "cache-control",
+            "www-authenticate",
+        ];
+        let secrets = Secrets::default().with("s3cret-4711");
+        let mut context = context("http://a.example", &secrets);
+        context.has_secret = true;
+        for evil in [&evil, &evil[150..], &evil[155..]] {
+            let fields = names.map(|name| (name, evil));
+            assert_eq!(head(200, &fields).fields.len(), names.len());
+            for body in [evil, &format!("<p>{evil}</p>")] {
+                for finding in findings(&fields, body, &context) {
+                    let remedy = finding.blame.map_or(String::new(), |(_, remedy)| remedy);
+                    let words = format!("{} {remedy}", finding.seen);
+                    assert!(!words.contains("s3c") && !words.contains("czN"), "{words}");
+                    assert!(words.chars().all(is_plain), "{words}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_address_is_taken_apart() {
+        let secrets = Secrets::default();
+        for (url, host, has_path, is_plain) in [
+            ("https://hooks.example", "hooks.example", false, false),
+            (
+                "http://hooks.example:8080/base",
+                "hooks.example",
+                true,
+                true,
+            ),
+            ("http://[::1]:80", "[::1]", false, true),
+            ("https://[::1]", "[::1]", false, false),
+        ] {
+            let context = context(url, &secrets);
+            assert_eq!(context.host, host);
+            assert_eq!(
+                (context.has_path, context.is_plain),
+                (has_path, is_plain),
+                "{url}"
+            );
+        }
+    }
+}

@@ -1,0 +1,196 @@
+/**
+ * hookcast.js: follows the live stream of a hookcast server and posts messages to it, from a page, a
+ * worker or Node.
+ *
+ *     import { connect, publish } from 'https://hooks.example/hookcast.js';
+ *     const stream = connect({ sessionId: 'abc' });
+ *     stream.on('message', (message) => console.log(message.content));
+ *     stream.on('state', ({ state }) => console.log(state));
+ *     const { messageId } = await publish('Hello', { sessionId: 'abc' });
+ *
+ * Each message comes once and in the stream's order. The stream resumes where it stopped, says when
+ * something was missed, notices a connection that died without a word, and does not give up on a
+ * server that may come back.
+ *
+ * It reads with `fetch`, by the rules of `EventSource` (HTML standard, section 9.2). `EventSource`
+ * itself swallows the heartbeats, which are comments: it cannot tell a quiet stream from a dead one.
+ * It also gives up for good on an answer that is not a 200, hides that answer, and sends no secret.
+ */
+export type Message = {
+    /**
+     * unique over all servers that share a history
+     */
+    id: string;
+    /**
+     * plain text, never markup
+     */
+    content: string;
+    /**
+     * when it was accepted, in milliseconds since the Unix epoch
+     */
+    timestamp: number;
+    /**
+     * the session it is meant for; absent: everyone
+     */
+    sessionId?: string;
+    /**
+     * give it as `lastEventId` to resume after this message
+     */
+    eventId: string;
+    /**
+     * it comes from the history
+     */
+    replay: boolean;
+};
+export type Gap = {
+    /**
+     * messages that will not come; null: nobody knows how many
+     */
+    missed: number | null;
+};
+export type State = {
+    /**
+     * `refused`: only
+     * `reconnect` tries again
+     */
+    state: 'connecting' | 'live' | 'waiting' | 'refused' | 'closed';
+    /**
+     * why it is `waiting` or `refused`
+     */
+    reason?: Reason;
+    /**
+     * when `waiting` ends, in milliseconds since the Unix epoch
+     */
+    retryAt?: number;
+    /**
+     * of HTTP, with the reason `status`
+     */
+    status?: number;
+    /**
+     * what is wrong, with the reasons `status` (the server's words) and `redirect`
+     */
+    error?: string;
+};
+export type Reason = 'lost' | 'silent' | 'drain' | 'overload' | 'status' | 'redirect';
+export type Options = {
+    /**
+     * of the stream, such as `https://hooks.example/api/webhook/stream`;
+     * default: the server that this module comes from
+     */
+    url?: string | URL;
+    /**
+     * see the messages for this session and for everyone
+     */
+    sessionId?: string;
+    /**
+     * with it a stream without session sees all. It is sent to `url` alone: no
+     * redirect is followed
+     */
+    secret?: string;
+    /**
+     * resume after this event
+     */
+    lastEventId?: string;
+    /**
+     * ids of messages already held: a replay skips them
+     */
+    seenIds?: Iterable<string>;
+    /**
+     * the server's `--heartbeat`; a longer one is learnt
+     */
+    heartbeatIntervalMs?: number;
+};
+export type Events = {
+    message: Message;
+    gap: Gap;
+    state: State;
+};
+export type PublishOptions = {
+    /**
+     * of the webhook, such as `https://hooks.example/api/webhook`; default:
+     * the server that this module comes from
+     */
+    url?: string | URL;
+    /**
+     * the session the message is meant for; absent: everyone
+     */
+    sessionId?: string;
+    /**
+     * sent to `url` alone
+     */
+    secret?: string;
+    /**
+     * ends the wait for the answer
+     */
+    signal?: AbortSignal;
+    /**
+     * the longest wait for the answer (15,000)
+     */
+    timeoutMs?: number;
+};
+export type Published = {
+    /**
+     * the `id` of the message in every stream
+     */
+    messageId: string;
+    /**
+     * when it was accepted, in milliseconds since the Unix epoch
+     */
+    timestamp: number;
+};
+export type End = {
+    reason: Reason;
+    delayMs: number;
+    status?: number;
+    error?: string;
+};
+/**
+ * Opens a stream, and keeps it open until `close`.
+ * @param {Options} [options]
+ */
+export declare function connect(options?: Options): Stream;
+/**
+ * Posts a message. Resolves once the server has stored it.
+ * @param {string} message
+ * @param {PublishOptions} [options]
+ * @returns {Promise<Published>}
+ * @throws {PublishError} the message was refused, or the outcome is unknown
+ */
+export declare function publish(message: string, { url, sessionId, secret, signal, timeoutMs }?: PublishOptions): Promise<Published>;
+/** Why {@link publish} failed; `message` holds the server's words, where it answered. */
+export declare class PublishError extends Error {
+    name: string;
+    /**
+     * The HTTP status. `undefined`: no answer came, and the message may or may not have been stored.
+     * A browser shows 0 for a redirect.
+     * @type {number | undefined}
+     */
+    status: number | undefined;
+    /**
+     * How long to wait before the next try, where the server says so.
+     * @type {number | undefined}
+     */
+    retryAfterMs: number | undefined;
+}
+/** A followed stream, made by {@link connect}. */
+export declare class Stream extends EventTarget {
+    #private;
+    /** @param {Options} options */
+    constructor({ url, sessionId, secret, lastEventId, seenIds, heartbeatIntervalMs }: Options);
+    get state(): State;
+    /** The id of the last event: a later `connect` resumes after it. */
+    get lastEventId(): string | undefined;
+    /**
+     * Calls `listener` for each event of this type. Returns a function that ends that.
+     * @template {keyof Events} T
+     * @param {T} type
+     * @param {(detail: Events[T]) => void} listener
+     */
+    on<T extends keyof Events>(type: T, listener: (detail: Events[T]) => void): () => void;
+    /** Ends the stream for good. */
+    close(): void;
+    /** Tries now: ends a wait, leaves a refusal, replaces an open connection. */
+    reconnect(): void;
+    /** Looks at the clock now: for who knows that timers stood still, after sleep or a freeze. */
+    check(): void;
+}

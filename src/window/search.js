@@ -1,0 +1,112 @@
+/**
+ * Finds a text in messages, and marks it in the page without touching the elements (CSS Custom
+ * Highlight API). Browsers that lack the interface filter all the same, without marks.
+ */
+
+import { charEnd } from './text.js';
+
+/** Characters shown on either side of what was found in a part that is not shown. */
+const AROUND_CHARS = 60;
+/** Marks at a time. */
+const MARKS_MAX = 5_000;
+const NAME = 'found';
+
+/**
+ * A search: its pattern ignores case, and the spaces that a formatted view adds behind `:` and `,`.
+ * @param {string} query
+ * @returns {RegExp | undefined}
+ */
+export function patternOf(query) {
+  const escaped = query.trim().replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&');
+  return escaped ? RegExp(escaped.replace(/([:,])\s*/g, '$1\\s*'), 'giu') : undefined;
+}
+
+/**
+ * Whether a message contains it, as sent or behind the escapes of JSON.
+ * @param {RegExp} pattern
+ * @param {string} content
+ */
+export function finds(pattern, content) {
+  return content.search(pattern) >= 0 || (content.includes('\\') && unescaped(content).search(pattern) >= 0);
+}
+
+/**
+ * The first place of a message where it is found, with some text around it, and whether more follows.
+ * @param {RegExp} pattern
+ * @param {string} content
+ */
+export function excerptOf(pattern, content) {
+  const text = content.search(pattern) >= 0 ? content : unescaped(content);
+  const at = text.search(pattern);
+  const [from, to] = [charEnd(text, Math.max(at - AROUND_CHARS, 0)), charEnd(text, at + 2 * AROUND_CHARS)];
+  return { text: (from > 0 ? '…' : '') + text.slice(from, to), goesOn: to < text.length };
+}
+
+function unescaped(text) {
+  return text.replace(/\\(?:u([\da-f]{4})|([\\"/]))/gi, (_, hex, char) => char ?? String.fromCharCode(parseInt(hex, 16)));
+}
+
+/** Marks what is found in the elements of a log, now and as they change. */
+export class Marks {
+  #log;
+  #observer;
+  /** @type {RegExp | undefined} */ #pattern;
+  #frame = 0;
+
+  /** @param {HTMLElement} log */
+  constructor(log) {
+    this.#log = log;
+    this.#observer = new MutationObserver(() => this.#schedule());
+  }
+
+  /** @param {RegExp | undefined} pattern */
+  show(pattern) {
+    this.#pattern = pattern;
+    this.#observer.disconnect();
+    if (!globalThis.Highlight) return;
+    if (pattern) this.#observer.observe(this.#log, { childList: true, subtree: true });
+    this.#schedule();
+  }
+
+  #schedule() {
+    this.#frame ||= requestAnimationFrame(() => {
+      this.#frame = 0;
+      this.#mark();
+    });
+  }
+
+  #mark() {
+    const ranges = [];
+    for (const element of this.#pattern ? this.#log.querySelectorAll('.content, .excerpt') : []) {
+      ranges.push(...rangesIn(element, this.#pattern));
+      if (ranges.length > MARKS_MAX) break;
+    }
+    if (ranges.length > 0) CSS.highlights.set(NAME, new Highlight(...ranges.slice(0, MARKS_MAX)));
+    else CSS.highlights.delete(NAME);
+  }
+}
+
+function rangesIn(element, pattern) {
+  const walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
+  const nodes = [];
+  const starts = [];
+  let text = '';
+  for (let node; (node = /** @type {Text | null} */ (walker.nextNode())); ) {
+    if (node.parentElement?.closest('button, .folded')) continue;
+    nodes.push(node);
+    starts.push(text.length);
+    text += node.data;
+  }
+  const ranges = [];
+  let i = 0;
+  for (const { 0: found, index } of text.matchAll(pattern)) {
+    const end = index + found.length;
+    while (starts[i + 1] <= index) i += 1;
+    let j = i;
+    while (starts[j + 1] < end) j += 1;
+    const [startContainer, endContainer] = [nodes[i], nodes[j]];
+    ranges.push(new StaticRange({ startContainer, startOffset: index - starts[i], endContainer, endOffset: end - starts[j] }));
+    if (ranges.length > MARKS_MAX) break;
+  }
+  return ranges;
+}

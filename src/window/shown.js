@@ -1,0 +1,112 @@
+/**
+ * Which of the entries held are shown: those of the filter that meet the search. While paused, the
+ * entries held at that moment, and those that come are counted.
+ *
+ * @typedef {import('./feed.js').Entry} Entry
+ */
+
+import { finds } from './search.js';
+
+export class Shown {
+  /** Messages shown, and those that would be without a search. */
+  count = 0;
+  total = 0;
+  /** Messages that wait for the end of the pause and would be shown. */
+  waiting = 0;
+  #onlyMine = false;
+  /** @type {RegExp | undefined} */ #sought;
+  #held;
+  #sessionId;
+  /** @type {Entry[] | undefined} the entries shown while paused */ #paused;
+  /** @type {Set<Entry>} */ #waiting = new Set();
+  #lost = 0;
+
+  /**
+   * @param {import('./history.js').History} held
+   * @param {string} sessionId of this page
+   */
+  constructor(held, sessionId) {
+    this.#held = held;
+    this.#sessionId = sessionId;
+    this.#recount();
+  }
+
+  get entries() {
+    return (this.#paused ?? this.#held.entries).filter((entry) => this.shows(entry));
+  }
+
+  get sought() {
+    return this.#sought;
+  }
+
+  get isPaused() {
+    return this.#paused !== undefined;
+  }
+
+  /** @param {boolean} onlyMine */
+  filter(onlyMine) {
+    this.#onlyMine = onlyMine;
+    this.#recount();
+  }
+
+  /** @param {RegExp | undefined} sought */
+  search(sought) {
+    this.#sought = sought;
+    this.#recount();
+  }
+
+  pause() {
+    this.#paused = [...this.#held.entries];
+  }
+
+  /** What came is shown from here on. A gap stands for messages that no longer are held. */
+  resume() {
+    if (this.#lost > 0) this.#held.lose(this.#lost);
+    this.#paused = undefined;
+    this.#waiting.clear();
+    this.#lost = 0;
+    this.#recount();
+  }
+
+  /**
+   * Takes note of entries that came and of those that no longer are held; returns those to show.
+   * @param {Entry[]} fresh
+   * @param {Entry[]} dropped
+   */
+  add(fresh, dropped) {
+    const shown = fresh.filter((entry) => this.shows(entry));
+    if (this.#paused) {
+      for (const entry of fresh) this.#waiting.add(entry);
+      for (const entry of dropped) if (this.#waiting.delete(entry)) this.#lost += messagesOf([entry]);
+      this.waiting += messagesOf(shown);
+      return [];
+    }
+    this.count += messagesOf(shown) - messagesOf(dropped.filter((entry) => this.shows(entry)));
+    this.total += messagesOf(this.#filtered(fresh)) - messagesOf(this.#filtered(dropped));
+    return shown;
+  }
+
+  /** @param {Entry} entry */
+  shows(entry) {
+    return this.#passes(entry) && (!this.#sought || (!!entry.message && finds(this.#sought, entry.message.content)));
+  }
+
+  #passes(/** @type {Entry} */ { message }) {
+    return !this.#onlyMine || !message || message.sessionId === this.#sessionId;
+  }
+
+  #filtered(/** @type {Entry[]} */ entries) {
+    return entries.filter((entry) => this.#passes(entry));
+  }
+
+  #recount() {
+    this.count = messagesOf(this.entries);
+    this.total = messagesOf(this.#filtered(this.#paused ?? this.#held.entries));
+    this.waiting = messagesOf([...this.#waiting].filter((entry) => this.shows(entry)));
+  }
+}
+
+/** @param {Entry[]} entries */
+export function messagesOf(entries) {
+  return entries.filter(({ message }) => message).length;
+}

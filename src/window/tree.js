@@ -1,0 +1,146 @@
+/**
+ * Shows JSON as a tree that folds. Large parts are folded at first, long lists and strings are cut,
+ * and what is deep inside stays text: the number of elements is bounded until a person opens more.
+ *
+ * @typedef {import('./json.js').Node} Node
+ * @typedef {{ open: Map<number, boolean>, shown: Map<number, number> }} View what a person opened, by
+ *   the place in the text
+ */
+
+import { countOf, el, showText } from './elements.js';
+import { childrenOf, rootOf } from './json.js';
+import { charEnd, escapeTurning } from './text.js';
+
+/** Rows open at first, over all levels; and of the outermost, before some of them are left out. */
+const ROWS_AT_FIRST = 16;
+const ROOT_ROWS_MAX = 24;
+/** Rows of one container, and added each time more is asked for. */
+const ROWS_MAX = 100;
+/** Levels that open, and levels that are indented. */
+const DEPTH_MAX = 32;
+const INDENTED_MAX = 8;
+/** Characters shown of a key, of a value, and of a value that was opened. */
+const KEY_CHARS = 100;
+const VALUE_CHARS = 200;
+const MORE_CHARS = 64 * 1024;
+
+/**
+ * @param {string} text for which `isJson` holds
+ * @param {View} view
+ */
+export function renderTree(text, view) {
+  const root = el('div', { class: 'content json', dir: 'ltr' });
+  const budget = { rows: ROWS_AT_FIRST };
+  root.append(...rows({ text, view, budget }, rootOf(text), 0, true));
+  return root;
+}
+
+/** The rows of a value: one, or for a container what folds. */
+function rows(tree, node, depth, isFirst = false) {
+  const { text } = tree;
+  const isContainer = node.kind === 'object' || node.kind === 'array';
+  const label = keyOf(node);
+  const comma = node.last ? '' : ',';
+  if (isContainer && node.count > 0 && depth < DEPTH_MAX) return [folding(tree, node, depth, label, comma, isFirst)];
+  const shown = node.kind === 'string' ? stringOf(tree, node) : cut(text.slice(node.start, node.end), node.kind);
+  return [el('div', { class: 'row' }, ...label, shown, comma)];
+}
+
+function folding(tree, node, depth, label, comma, isFirst) {
+  const { text, view, budget } = tree;
+  const { start, end, count } = node;
+  const [opening, closing] = [text[start], text[end - 1] + comma];
+  const noun = countOf(count, node.kind === 'object' ? 'key' : 'item');
+  const folded = el('span', { class: 'folded' }, ` ${noun} `);
+  const rest = el('span', { class: 'folded closing' }, closing);
+  const summary = el('summary', {}, ...label, opening, folded, rest);
+  const details = /** @type {HTMLDetailsElement} */ (el('details', {}, summary));
+  const open = view.open.get(start) ?? (isFirst || count <= budget.rows);
+
+  const fill = () => {
+    const inner = el('div', { class: depth < INDENTED_MAX ? 'inner' : 'inner deep' });
+    details.append(inner, el('div', { class: 'row' }, closing));
+    list(tree, node, depth, inner, isFirst && count > ROOT_ROWS_MAX ? ROWS_AT_FIRST : ROWS_MAX);
+  };
+  if (open) {
+    budget.rows -= Math.min(count, ROWS_AT_FIRST);
+    details.open = true;
+    fill();
+  }
+  // A click also stands for the keys that open a summary.
+  summary.addEventListener('click', () => view.open.set(start, !details.open));
+  details.addEventListener('toggle', () => details.open && details.childElementCount === 1 && fill());
+  return details;
+}
+
+/** Lists the values in a container, as many at a time as are wanted. */
+function list(tree, node, depth, into, wanted) {
+  const { shown } = tree.view;
+  const children = childrenOf(tree.text, node);
+  let listed = 0;
+  const add = (limit) => {
+    const added = [];
+    for (let child; listed < limit && !(child = children.next()).done; listed += 1) added.push(...rows(tree, child.value, depth + 1));
+    into.append(...added);
+    if (listed === node.count) return added[0];
+    const more = el('button', { class: 'more' }, `Show more (${countOf(node.count - listed, node.kind === 'object' ? 'key' : 'item')})`);
+    more.addEventListener('click', () => {
+      shown.set(node.start, listed + ROWS_MAX);
+      more.remove();
+      focus(add(listed + ROWS_MAX));
+    });
+    into.append(more);
+    return added[0];
+  };
+  add(shown.get(node.start) ?? wanted);
+}
+
+function keyOf({ key }) {
+  if (key === undefined) return [];
+  const span = el('span', { class: 'key' });
+  showDecoded(span, key, KEY_CHARS);
+  return [span, ': '];
+}
+
+function stringOf({ text, view }, { start, end }) {
+  const lexeme = text.slice(start, end);
+  const span = el('span', { class: 'string' });
+  const show = () => {
+    span.replaceChildren();
+    const limit = view.shown.get(start) ?? VALUE_CHARS;
+    const left = showDecoded(span, lexeme, limit);
+    if (left === 0) return;
+    const more = el('button', { class: 'more' }, `Show more (${countOf(left, 'character')})`);
+    more.addEventListener('click', () => {
+      view.shown.set(start, limit + MORE_CHARS);
+      show();
+      focus(span);
+    });
+    span.append(more);
+  };
+  show();
+  return span;
+}
+
+/** Shows a string as JSON writes it with the fewest escapes; returns how many characters it leaves out. */
+function showDecoded(span, lexeme, limit) {
+  const text = JSON.parse(lexeme);
+  const end = charEnd(text, limit);
+  const goesOn = end < text.length;
+  span.append('"');
+  showText(span, text.slice(0, end), goesOn, (part) => escapeTurning(JSON.stringify(part).slice(1, -1)));
+  if (!goesOn) span.append('"');
+  return text.length - end;
+}
+
+/** A number, a literal, or what is too deep inside. */
+function cut(text, kind) {
+  const shown = text.length > VALUE_CHARS ? `${text.slice(0, charEnd(text, VALUE_CHARS))}…` : text;
+  return el('span', { class: kind }, escapeTurning(shown));
+}
+
+/** The focus stays with what was opened. */
+function focus(element) {
+  element.tabIndex = -1;
+  element.focus({ preventScroll: true });
+}
