@@ -9,9 +9,9 @@
 //! - `family`: samples and their text, encoded by the `prometheus` crate.
 //! - `process`: the kernel's figures of this process.
 //!
-//! Only the crate's encoder is used. Its histograms take one observation at a time, but a flush has all of
-//! a turn; its counters are atomics shared by all shards. The other library, prometheus-client, writes only
-//! `OpenMetrics`, which the `promtool check metrics` of Debian 12 does not read.
+//! Only the crate's encoder is used. Its histograms take one observation at a time, but a flush has those of
+//! a whole turn. Its counters are atomics that all shards would share. The other library, prometheus-client,
+//! writes only `OpenMetrics`, which the `promtool check metrics` of Debian 12 does not read.
 
 pub(crate) mod family;
 mod process;

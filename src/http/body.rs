@@ -129,7 +129,7 @@ impl ChunkedDecoder {
             | State::TrailerLineFeed => self.after_trailer_byte(byte),
             State::LastLineFeed if byte == b'\n' => Ok(State::Done),
             State::LastLineFeed => Err(Refusal::Trailer),
-            // `decode` calls this function in no such state.
+            // `decode` never calls this function in these states.
             State::Data { .. } | State::Done => Ok(self.state),
         }
     }

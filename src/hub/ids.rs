@@ -38,8 +38,8 @@ pub struct Stamp {
 pub struct Stamps {
     last_ms: u64,
     counter: u64,
-    /// Times of messages in the ring that another process or node has stamped. Those too far in the
-    /// future are ignored, which needs the clock: they are kept until the next stamp.
+    /// Times of messages in the ring that another process or node has stamped. The next stamp, which has
+    /// the clock's time, ignores those that are too far in the future.
     found_ms: Vec<u64>,
 }
 

@@ -49,7 +49,7 @@ pub enum FailureKind {
     Account,
     /// The namespace does not exist in the account.
     Namespace,
-    /// Any other answer, which this API does not have.
+    /// Any other answer: it probably does not come from the Cloudflare API.
     Unexpected,
 }
 
@@ -112,7 +112,7 @@ impl fmt::Display for FailureKind {
             }
             FailureKind::Account => "there is no account with the id CLOUDFLARE_ACCOUNT_ID",
             FailureKind::Namespace => "the account has no namespace with the id WEBHOOK_KV",
-            FailureKind::Unexpected => "the answer is not one of this API",
+            FailureKind::Unexpected => "the answer is not one of the Cloudflare API",
         })
     }
 }

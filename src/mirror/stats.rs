@@ -116,7 +116,7 @@ impl MirrorStats {
     fn numbers(&self) -> impl Iterator<Item = MetricFamily> {
         #[rustfmt::skip]
         let numbers = [
-            ("hookcast_kv_lag_messages", "Messages of this node that KV has never been seen to hold.", &self.lag_messages),
+            ("hookcast_kv_lag_messages", "Messages of this node that were never seen in KV.", &self.lag_messages),
             ("hookcast_kv_calls_left", "Remaining calls of KV's limit for one user in five minutes, if this is the user's only node.", &self.calls_left),
             ("hookcast_kv_foreign_entries", "Entries of the KV value that are not messages.", &self.foreign_entries),
             ("hookcast_kv_unheld_messages", "Messages of the shared history that are too large for this ring.", &self.unheld_messages),

@@ -148,8 +148,8 @@ pub fn push_gap(out: &mut Vec<u8>, framing: Framing, missed: u64) {
 /// It has data for two kinds of clients. Some ignore a `retry` without data (crates.io:
 /// eventsource-client, reqwest-eventsource). Others dispatch it as an empty event, on which the caller's
 /// JSON parser fails (Python: httpx-sse, openai, sseclient; npm: fetch-event-source; Go:
-/// donovanhide/eventsource). `place` is the id that the client sent, if the stream has had no other: some
-/// clients would forget it.
+/// donovanhide/eventsource). `place` is the id that the client sent, if the stream has sent no id since:
+/// some clients would forget theirs at an event without one.
 pub fn push_farewell(out: &mut Vec<u8>, framing: Framing, retry_ms: u64, place: Option<EventId>) {
     push_event(out, framing, |out| {
         push_fmt(
