@@ -119,8 +119,9 @@ fn escape_char(c: char, out: &mut String) {
     }
 }
 
-/// Whether a character only shows itself: it is no control character, ends no line, is not invisible, and
-/// does not change the display of others (Unicode's category Cf, and its fillers).
+/// Whether a character is visible and without side effects. False for control characters and line ends, and
+/// for characters that are invisible or change the display of others (Unicode's category Cf, and its
+/// fillers).
 pub fn is_plain(c: char) -> bool {
     !c.is_control()
         && !matches!(c,
@@ -171,7 +172,7 @@ mod tests {
         );
     }
 
-    /// The cut is before the secret, within it, and after it.
+    /// The quote is cut before the secret, within it, and after it.
     #[test]
     fn a_secret_across_the_cut_is_not_shown_in_part() {
         for before in 0..2 * FOREIGN_TEXT_CHARS_MAX {

@@ -57,7 +57,7 @@ pub struct Message {
 }
 
 impl fmt::Debug for Message {
-    /// Leaves the content out: it does not belong in a log.
+    /// Omits the content, which must not be logged.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Message")
             .field("id", &self.id)
@@ -78,7 +78,7 @@ pub struct Draft {
 }
 
 impl fmt::Debug for Draft {
-    /// Leaves the content out: it does not belong in a log.
+    /// Omits the content, which must not be logged.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Draft")
             .field("session", &self.session)

@@ -32,8 +32,8 @@ impl Access {
         }
     }
 
-    /// The same behind a shared cache. The cache gives its answers to everyone, so a request without a
-    /// session and without a secret sees only untargeted messages, also if no secret is configured.
+    /// Access behind a shared cache. The cache gives its answers to everyone, so a request without a session
+    /// and without a secret sees only untargeted messages, also if no secret is configured.
     #[must_use]
     pub fn fanned_out(self) -> Access {
         Access {

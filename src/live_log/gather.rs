@@ -1,7 +1,7 @@
 //! The extents of one gathering write (writev(2)).
 //!
-//! Filled by the live log, and by a stream with its few bytes of its own; then passed to a socket.
-//! Never copies and never allocates.
+//! Filled by the live log with frames, and by a stream with the bytes that are only for it. Then passed to
+//! a socket. Never copies and never allocates.
 
 use std::io::IoSlice;
 

@@ -52,8 +52,8 @@ pub struct Unreadable;
 /// Parses a value of at most [`KV_VALUE_BYTES_MAX`] bytes; `None` is a key that does not exist.
 ///
 /// Whenever there are `reduce_at` entries, `reduce` is called and returns those to keep. So a value of
-/// millions of tiny entries takes no more memory than its bytes. Entries with the text of a kept one are then
-/// only counted: that is fast, and millions of entries are mostly the same few.
+/// millions of tiny entries takes no more memory than its bytes. A later entry with the same text as a kept
+/// one is only counted, which is fast: millions of entries are mostly the same few.
 pub fn parse(
     bytes: Option<&[u8]>,
     reduce_at: usize,

@@ -52,7 +52,7 @@ impl RingStats {
         #[rustfmt::skip]
         let levels = [
             ("hookcast_ring_messages", "Messages in the ring.", self.messages.load(Relaxed)),
-            ("hookcast_ring_last_seq", "The number of the last message, the second part of its event id; 0 before the first.", self.next_seq.load(Relaxed) - 1),
+            ("hookcast_ring_last_seq", "The seq of the last message: the second part of its event id. 0 before the first.", self.next_seq.load(Relaxed) - 1),
             ("hookcast_ring_file_bytes", "Size of the ring's file in bytes.", self.file_bytes),
         ];
         let repairs = [
