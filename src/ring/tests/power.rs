@@ -219,8 +219,8 @@ impl Life {
     }
 }
 
-/// Tears one write: a page may be written back in the middle of a copy into it. In one random unit,
-/// some bytes of the first write that it lacks are added.
+/// Tears one write, as if its page were written back in the middle of the copy. One random unit of
+/// the image gets a part of the first write that it lacks.
 fn tear_one_write(
     mut image: Vec<u8>,
     writes: &[Write],
