@@ -287,6 +287,10 @@ fn check_config_approves_nothing_that_cannot_start() {
             "--admin 127.0.0.1:4 and --listen 0.0.0.0:4 cannot share a port",
         ),
         (["--listen", any, "--admin", port], "such as 127.0.0.1:"),
+        (
+            ["--listen", "0.0.0.0:4", "--admin", "[::]:4"],
+            "--admin [::]:4 and --listen 0.0.0.0:4 cannot share a port",
+        ),
     ] {
         let mut arguments = arguments.to_vec();
         arguments.push("--check-config");
@@ -347,6 +351,15 @@ fn check_config_takes_addresses_in_use_for_those_of_the_server_with_the_ring() {
         outcome.stderr
     );
     assert!(outcome.stderr.contains(&address), "{}", outcome.stderr);
+    // What would keep the next start from its ring is found beside the running server, too.
+    let in_the_way = setup.ring().with_extension("ring.new");
+    std::fs::create_dir(&in_the_way).unwrap();
+    assert!(
+        check(ring)
+            .error()
+            .contains("not a regular file but a directory")
+    );
+    std::fs::remove_dir(&in_the_way).unwrap();
     let other = directory.path().join("b.ring");
     let outcome = check(other.to_str().unwrap());
     assert!(outcome.error().contains("another process listens there"));

@@ -132,11 +132,10 @@ pub(super) fn variables() -> impl Iterator<Item = OsString> {
 /// A variable that was to hold the secret, under a name that is not read: the server would be open
 /// to every client without it. With the name that is read.
 pub(super) fn misnamed_secret(environment: &Environment) -> Option<(&str, &'static str)> {
-    const NAMES: [(&str, &str); 6] = [
+    const NAMES: [(&str, &str); 5] = [
         ("HOOKCAST_SECRET", SECRET_VARIABLE),
         ("HOOKCAST_WEBHOOK_SECRET", SECRET_VARIABLE),
         ("HOOKCAST_TOKEN", SECRET_VARIABLE),
-        ("WEBHOOK_SECRET_KEY", SECRET_VARIABLE),
         ("WEBHOOK_SECRET_FILE", "HOOKCAST_SECRET_FILE"),
         ("HOOKCAST_WEBHOOK_SECRET_FILE", "HOOKCAST_SECRET_FILE"),
     ];
