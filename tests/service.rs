@@ -1,5 +1,5 @@
-//! What the server reports to a service manager, by a fake one's socket (`sd_notify(3)`), the watchdog, and the
-//! warnings about sockets that a manager passes (`sd_listen_fds(3)`).
+//! Reports to a service manager, received by a socket of the test (`sd_notify(3)`), the watchdog, and warnings
+//! about passed sockets (`sd_listen_fds(3)`).
 
 mod support;
 
@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use support::{PATIENCE, Server, Setup};
 use tempfile::TempDir;
 
-/// The socket that a manager listens on.
+/// The manager's socket.
 struct Manager {
     socket: UnixDatagram,
     path: PathBuf,
@@ -38,7 +38,7 @@ impl Manager {
         Setup::new(arguments).variable("NOTIFY_SOCKET", self.path.to_str().unwrap())
     }
 
-    /// The next message, line by line.
+    /// The next message as lines.
     fn next(&self) -> Vec<String> {
         let mut bytes = [0; 1024];
         let length = self.socket.recv(&mut bytes).unwrap();
@@ -46,7 +46,7 @@ impl Manager {
         text.lines().map(str::to_owned).collect()
     }
 
-    /// The next that is not for the watchdog.
+    /// The next message that is not for the watchdog.
     fn next_state(&self) -> Vec<String> {
         loop {
             let lines = self.next();
@@ -58,7 +58,7 @@ impl Manager {
 }
 
 #[test]
-fn ready_is_said_when_it_answers_and_stopping_when_it_drains() {
+fn ready_is_sent_once_it_answers_and_stopping_when_it_drains() {
     let manager = Manager::new();
     let mut server = manager.setup(&[]).start();
     assert_eq!(manager.next(), ["READY=1"]);
@@ -68,7 +68,7 @@ fn ready_is_said_when_it_answers_and_stopping_when_it_drains() {
     assert_eq!(server.wait().code(), Some(0));
 }
 
-/// No connection, no stream: the shards sleep, and are asked all the same.
+/// Without connections the shards sleep, and still answer the watchdog thread.
 #[test]
 fn the_watchdog_of_an_idle_server_is_fed() {
     let manager = Manager::new();
@@ -78,12 +78,12 @@ fn the_watchdog_of_an_idle_server_is_fed() {
     for _ in 0..5 {
         assert_eq!(manager.next(), ["WATCHDOG=1"]);
     }
-    // A process that is stopped feeds nobody.
+    // A stopped process sends nothing to the watchdog.
     server.signal(Signal::STOP);
     let empty_within = std::time::Duration::from_millis(600);
     manager.socket.set_read_timeout(Some(empty_within)).unwrap();
     let mut bytes = [0; 64];
-    // What was sent before it stopped may still be there.
+    // Messages from before the stop may still be in the socket.
     while manager.socket.recv(&mut bytes).is_ok() {}
     manager.socket.set_read_timeout(Some(PATIENCE)).unwrap();
     server.signal(Signal::CONT);
@@ -103,7 +103,7 @@ fn the_watchdog_of_another_process_is_left_alone() {
 }
 
 #[test]
-fn the_manager_learns_who_the_successor_is_from_its_predecessor() {
+fn the_predecessor_reports_the_pid_of_its_successor() {
     let manager = Manager::new();
     let setup = manager.setup(&["--drain", "0s"]);
     let setup = setup.variable("WATCHDOG_USEC", "200000");
@@ -119,7 +119,7 @@ fn the_manager_learns_who_the_successor_is_from_its_predecessor() {
         [format!("MAINPID={pid}"), "READY=1".into()]
     );
     assert_eq!(server.wait().code(), Some(0));
-    // Nobody but the successor is left to feed the watchdog.
+    // Only the successor is left to feed the watchdog.
     assert_eq!(manager.next(), ["WATCHDOG=1"]);
     assert_eq!(manager.next(), ["WATCHDOG=1"]);
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
@@ -128,7 +128,7 @@ fn the_manager_learns_who_the_successor_is_from_its_predecessor() {
 }
 
 #[test]
-fn a_reload_that_fails_is_over_for_the_manager_too() {
+fn a_failed_reload_is_reported_as_finished() {
     let directory = tempfile::tempdir().unwrap();
     let secret = directory.path().join("secret");
     std::fs::write(&secret, "s").unwrap();
@@ -143,11 +143,10 @@ fn a_reload_that_fails_is_over_for_the_manager_too() {
     assert_eq!(manager.next(), ["READY=1"]);
 }
 
-/// Starts a server on two sockets that a manager passes, and returns its warnings up to the moment
-/// when it listens.
+/// Starts a server on two sockets of a manager; returns its warnings until it listens.
 fn warnings_on(setup: Setup, web: &TcpListener, admin: &TcpListener) -> Vec<String> {
     let fd = |listener: &TcpListener| Stdio::from(OwnedFd::from(listener.try_clone().unwrap()));
-    // The shell knows its process id, which is the server's, too.
+    // The shell sets `LISTEN_PID`: its process id becomes the server's.
     let pass = r#"LISTEN_PID=$$ LISTEN_FDS=2 exec "$0" "$@" 3<&0 4<&1 0</dev/null 1>&2"#;
     let setup = setup.variable("LISTEN_FDNAMES", "web:admin");
     let setup = setup.under(&["/bin/sh", "-c", pass]);
@@ -176,9 +175,9 @@ fn warnings_on(setup: Setup, web: &TcpListener, admin: &TcpListener) -> Vec<Stri
     warnings
 }
 
-/// As the package runs: the addresses are those of the sockets, and `--listen` is not used.
+/// As in the package: the addresses are those of the sockets, and `--listen` is not used.
 #[test]
-fn passed_sockets_are_warned_of_by_their_own_addresses() {
+fn warnings_name_the_addresses_of_passed_sockets() {
     let public = || TcpListener::bind("0.0.0.0:0").unwrap();
     let private = || TcpListener::bind("127.0.0.1:0").unwrap();
     let (web, admin) = (public(), public());
@@ -196,7 +195,7 @@ fn passed_sockets_are_warned_of_by_their_own_addresses() {
     }
     let warnings = warnings_on(Setup::new(&[]).secret("s3cret"), &public(), &private());
     assert!(warnings.is_empty(), "{warnings:?}");
-    // What is configured and not used is not warned of.
+    // No warning about settings that are not used.
     let unused = Setup::new(&["--listen", "0.0.0.0:0", "--admin", "0.0.0.0:0"]);
     let warnings = warnings_on(unused, &private(), &private());
     assert!(warnings.is_empty(), "{warnings:?}");
