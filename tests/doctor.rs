@@ -48,11 +48,11 @@ fn flood(connection: &mut TcpStream, piece: &[u8]) -> io::Result<()> {
     }
 }
 
-/// A server whose stream is this head and then this piece, endlessly. With `everywhere` every other answer is,
-/// too.
+/// A server whose stream is this head, followed by endless repeats of this piece. With `everywhere` it gives that
+/// answer to every request.
 fn flooder(head: &'static str, piece: Vec<u8>, everywhere: bool) -> Peer {
     Peer::start(move |request, connection| {
-        // The doctor asks a server that is not hookcast for nothing else.
+        // The doctor sends no further requests to a server that is not hookcast.
         if !everywhere && request.starts_with("GET /api/webhook HTTP") {
             return respond(connection, "200 OK", "", r#"{"status":"ok"}"#);
         }
@@ -375,7 +375,7 @@ fn a_check_is_shown_while_it_runs() {
 }
 
 /// The doctor's stream takes the only place of the server, so its post gets a 503. If another client has the
-/// place, even the status gets a 503.
+/// place, even the request for the status gets a 503.
 #[test]
 fn a_full_server_is_distinguished_from_a_proxy() {
     let server = Server::start(&["--max-connections", "1"]);

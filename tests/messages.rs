@@ -173,7 +173,7 @@ fn a_matching_etag_gets_a_304() {
     server.publish("one");
     let first = ask(&server, "", "");
     let etag = first.header("etag").unwrap().to_owned();
-    assert!(etag.starts_with('"'), "{etag} is strong");
+    assert!(etag.starts_with('"'), "{etag} is a weak tag");
     let known = format!("If-None-Match: {etag}\r\n");
     let again = ask(&server, "", &known);
     assert_eq!((again.status, again.body.len()), (304, 0), "{again:?}");
@@ -257,7 +257,7 @@ fn a_long_poll_ends_with_its_client_and_with_the_drain() {
     half_closed.expect_close();
 
     let mut waiting: Vec<Connection> = (0..20).map(|_| wait(&server, "?wait=25", "")).collect();
-    // Answers come in order, so all earlier polls are waiting now.
+    // Requests are read in order: once this one is answered, all polls above are waiting.
     assert_eq!(ask(&server, "", "").status, 200);
     server.signal(Signal::TERM);
     for connection in &mut waiting {

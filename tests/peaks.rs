@@ -25,14 +25,14 @@ use support::{Connection, PATIENCE, Server, Setup};
 
 const MIB: u64 = 1024 * 1024;
 
-/// What the allocator and the threads may add to any of these figures.
+/// Allowance for the allocator and the threads, on top of each figure.
 const SLACK: u64 = 2 * MIB;
 
 fn bytes(count: usize, each: usize) -> u64 {
     (count * each) as u64
 }
 
-/// The connections that this process can have open, at most this many.
+/// The number of connections that this process can open, at most `connections`.
 fn connections(most: usize) -> usize {
     let files = usize::try_from(hookcast::config::raise_file_limit()).unwrap_or(usize::MAX);
     let count = most.min(files.saturating_sub(500));
@@ -65,8 +65,8 @@ fn post(body: &str) -> Vec<u8> {
         .into()
 }
 
-/// Half of them hold a long list of tags, the other half hold pipelined bytes behind the request. Requests
-/// beyond the bound are answered at once.
+/// Half of the requests hold a long list of tags, the other half hold pipelined bytes. Requests beyond the bound
+/// are answered at once.
 #[test]
 fn waiting_requests_stay_below_the_bound_of_held_bytes() {
     const HELD_EACH: usize = 15_000;
@@ -220,7 +220,7 @@ fn incomplete_tls_handshakes_stay_below_the_bound_of_a_tls_connection() {
     );
 }
 
-/// A stream for each session, with names of the greatest length. The streams read nothing of what follows.
+/// A stream for each session, with names of the greatest length. The streams do not read later messages.
 #[test]
 fn unread_streams_of_sessions_stay_below_the_bound_of_connections() {
     let count = connections(6_000);

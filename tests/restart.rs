@@ -149,7 +149,7 @@ impl Load {
             let mut acknowledged = self.acknowledged.lock().unwrap();
             acknowledged.entry(publisher).or_default().push(content);
             drop(acknowledged);
-            // The pace of the load; nothing is concluded from it.
+            // The pace of the load. No check depends on it.
             thread::sleep(PACE);
         }
     }

@@ -249,7 +249,7 @@ fn long_polls_of_one_client_cost_others_nothing() {
     });
 }
 
-/// Each costs a megabyte to make, and a short request.
+/// An answer takes a megabyte, its request almost nothing.
 #[test]
 fn history_requests_of_one_client_cost_others_nothing() {
     let server = Server::start(&[]);

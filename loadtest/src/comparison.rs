@@ -30,7 +30,7 @@ pub struct Case {
     pub key: &'static str,
     /// One line that describes it.
     pub title: String,
-    /// The servers and the load of each: the floor's may differ.
+    /// The servers, each with its load; the floor's may differ.
     pub entries: Vec<(ServerKind, Load)>,
     /// Threads that serve streams; 0: the command line decides.
     pub shards: usize,

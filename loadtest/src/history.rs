@@ -6,7 +6,7 @@
 
 use crate::payload::Stamp;
 
-/// Bytes kept: far more than the distance between any two streams, and little beside a level 3 cache.
+/// Bytes kept: far more than the distance between any two streams, and few compared with a level 3 cache.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// A run of consecutive messages as they were on the wire, framing included.

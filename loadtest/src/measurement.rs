@@ -207,7 +207,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Whether the run must end before its window does. The first time, records the moment and stops the
+    /// Whether the run must end before its window does. If so, the first call records the moment and stops the
     /// publisher.
     fn ends_early(&mut self) -> bool {
         if self.early.is_some() {

@@ -101,8 +101,8 @@ impl Target {
         }
     }
 
-    /// Parses `http://host[:port][/base]`. Hosts beyond loopback are refused unless `any_host`: against the
-    /// server of others this tool is a denial of service.
+    /// Parses `http://host[:port][/base]`. Hosts beyond loopback are refused unless `any_host`: pointed at
+    /// someone else's server, this tool is a denial of service.
     pub fn parse(url: &str, any_host: bool) -> Result<Target, String> {
         let rest = url.strip_prefix("http://").ok_or_else(|| {
             format!("{url}: only http:// is supported; use the plain side of a TLS proxy")

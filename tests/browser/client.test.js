@@ -110,7 +110,7 @@ describe('the parser', () => {
     }
   });
 
-  it('works with endless heartbeats, which end with one newline', () => {
+  it('accepts any number of heartbeats that end with one newline', () => {
     let heartbeats = 0;
     const parser = new Parser({ event: () => {}, comment: () => (heartbeats += 1), retry: () => {} });
     const piece = `${HEARTBEAT}: ${'x'.repeat(1024 * 1024)}\n`;
@@ -122,7 +122,7 @@ describe('the parser', () => {
   });
 });
 
-/** Lets everything happen that needs no further time. */
+/** Waits until all pending work is done that needs no timer. */
 async function settle() {
   for (let turn = 0; turn < 20; turn += 1) await new Promise(setImmediate);
 }
@@ -344,9 +344,9 @@ describe('a scripted stream', () => {
 
   it('learns a slower heartbeat', async (t) => {
     const { followed, later } = await clocked(t);
-    // Within the limit at first, then within the learnt limit.
+    // First within the default limit, then within the learnt one.
     for (const ms of [6_000, 6_000, 6_000, 15_000]) await later(ms, HEARTBEAT);
-    // Three of the longest pause there was, and the margin.
+    // The new limit is three times the longest pause, and the margin.
     t.mock.timers.tick(45_999);
     await settle();
     assert.equal(followed.stream.state.state, 'live');
@@ -373,7 +373,7 @@ describe('a scripted stream', () => {
     t.mock.timers.setTime(Date.now() + 3_600_000);
     followed.stream.check();
     await followed.state('waiting', 'silent');
-    // The wait ends when the clock says so, though its timer has not fired.
+    // The wait ends by the clock, even if its timer has not fired.
     t.mock.timers.setTime(Date.now() + 3_600_000);
     followed.stream.check();
     await followed.times(2, 'live');

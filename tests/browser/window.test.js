@@ -351,7 +351,7 @@ describe('the window', () => {
     await until(page, page.locator('#count'), '0 messages');
   });
 
-  it('announces new messages politely, and neither the history nor floods', async () => {
+  it('announces new messages politely, without the history, and counts bursts', async () => {
     await server.postAll(['old 1', 'old 2']);
     await live();
     await shows(page, 'old 2');
@@ -467,7 +467,7 @@ describe('the window', () => {
     await scripted(...many);
     await shows(page, 'message 10499');
     await until(page, page.locator('#count'), '10,000 messages');
-    // One leap far back: the messages there are shown, and no more elements than before.
+    // After one jump far back the messages there are shown, with no more elements than before.
     await log().evaluate((element) => (element.scrollTop = 0));
     await page.waitForFunction(() => {
       const [, oldest] = document.querySelector('.message .content')?.textContent.split(' ') ?? [];

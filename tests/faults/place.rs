@@ -225,7 +225,7 @@ fn an_exhausted_quota() {
     );
 }
 
-/// For a damaged file, the second name is removed again. Otherwise every start would leave one.
+/// If the rename fails, the second name of a damaged ring is removed again. Otherwise every start would leave one.
 #[test]
 fn a_rename_that_fails() {
     let calls = "rename,renameat,renameat2";

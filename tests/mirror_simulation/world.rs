@@ -20,9 +20,10 @@ use crate::node::{Node, Phase};
 
 /// Start of the virtual clock, UTC.
 const BEGIN_UTC_MS: u64 = 1_800_000_000_000;
-/// Length of the quiet phase: a minute of staleness; two until nodes repair each other's losses, twice,
-/// because repairs may overwrite each other; and the time in which no write may happen.
+/// Length of the quiet phase. It includes a minute of stale reads, and two rounds of two minutes in which nodes
+/// repair lost messages: two, because a repair may overwrite another. It ends with [`SILENT_MS`].
 const QUIET_MS: u64 = 12 * 60_000;
+/// Length of the time at the end in which no node may write.
 const SILENT_MS: u64 = 3 * 60_000;
 
 /// Counts of events in a run, or in all runs.

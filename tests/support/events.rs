@@ -139,8 +139,8 @@ impl EventStream {
 
     /// The next event, heartbeats included; `None` once the stream has ended.
     ///
-    /// An end inside an event is a failure after a last chunk. If the connection just closed, the incomplete
-    /// event is dropped, as in a browser.
+    /// A last chunk inside an event fails the test. If the connection just closes, the incomplete event is
+    /// dropped, as in a browser.
     pub fn next_event(&mut self) -> Option<Event> {
         let end = loop {
             if let Some(end) = unit_end(&self.text) {

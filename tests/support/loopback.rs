@@ -13,7 +13,7 @@ pub fn connect_from(source: &str, address: SocketAddr) -> Connection {
     Connection::on(connected(source, address, None).into())
 }
 
-/// The same with the kernel's smallest receive buffer, so that the server cannot get rid of its answers.
+/// The same with the kernel's smallest receive buffer, so that unread answers stay in the server.
 pub fn connect_narrow(source: &str, address: SocketAddr) -> Connection {
     Connection::on(connected(source, address, Some(1)).into())
 }
