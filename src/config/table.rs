@@ -8,7 +8,7 @@ use super::args::Args;
 use super::kv::{ACCOUNT_VARIABLE, NAMESPACE_VARIABLE, TOKEN_VARIABLE};
 
 /// Settings that have no flag: secrets, and what the service manager sets.
-const VARIABLES_ALONE: [(&str, &str); 5] = [
+pub(super) const VARIABLES_ALONE: [(&str, &str); 5] = [
     (
         "WEBHOOK_SECRET",
         "The secret that webhooks must carry in `X-Webhook-Secret`; or use `--secret-file`",
