@@ -8,7 +8,8 @@ use support::{Connection, PATIENCE, Server, Setup};
 
 const SECRET: &str = "sesame-open-4711";
 
-/// Requests that are decided by their heads, without the fields of their bodies, and the status of the answer.
+/// Request line and fields of requests whose head decides the answer, and its status. Fields of the body, such as
+/// `Content-Length`, are added later.
 const DECIDED: [(&str, &str, u16); 6] = [
     ("POST /api/webhook", "", 401),
     (

@@ -3,7 +3,6 @@
 //!
 //! Rounds are interleaved because a machine's speed changes within minutes: compared figures are measured
 //! close together, and the order changes from round to round. Called by `main`.
-//! close together, and the order changes from round to round. Called by `main`.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,6 +1,6 @@
 //! The floor: a server that does the kernel's part of the work and almost nothing else.
 //!
-//! It accepts connections and tells streams from POSTs. For each POST it makes one `send` for each stream, of
+//! It accepts connections and distinguishes stream requests and POSTs. For each POST it makes one `send` for each stream, of
 //! the same bytes that hookcast would send. Its cost is the kernel's cost on this machine at this moment, so
 //! the figures of other servers are given as ratios to it.
 //!

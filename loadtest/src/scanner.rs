@@ -8,7 +8,6 @@
 //!
 //! Lines must end in LF, as on every tested server. A comment counts as an event, with or without a blank line
 //! behind it. Called by `streams`; knows no sockets.
-//! or without a blank line behind it. Called by `streams`; knows no sockets.
 
 use memchr::memmem;
 

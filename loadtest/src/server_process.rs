@@ -384,6 +384,6 @@ mod tests {
         };
         assert!(start("/nonexistent/server", "").contains("does not start"));
         assert!(start("sh", "echo broken flag >&2; exit 2").contains("broken flag"));
-        assert!(start("sh", "exit 2").contains("said nothing"));
+        assert!(start("sh", "exit 2").contains("its stderr is empty"));
     }
 }

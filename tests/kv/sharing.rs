@@ -189,7 +189,7 @@ fn the_pages_app_and_nodes_share_one_history() {
     of_session.next();
     assert_eq!(of_session.next().json()["id"], answer["messageId"]);
 
-    // Its writes do not include messages of the node that it has not read. Messages that they remove return.
+    // A write of the app removes messages of the node that the app has not read. The node writes them again.
     let all: Vec<String> = (0..20).map(|n| format!("both {n}")).collect();
     for pair in all.chunks(2) {
         node.publish(&pair[0]);
