@@ -442,7 +442,7 @@ fn a_failed_successor_is_logged_and_the_server_continues() {
     // The successor ends at once because its configuration is invalid.
     std::fs::remove_file(&secret).unwrap();
     server.signal(Signal::USR2);
-    server.wait_for_log("the successor failed; serving on");
+    server.wait_for_log("the successor failed; continuing to serve");
     publish("after");
     assert_eq!(stream.contents(2), ["before", "after"]);
     kept.send_request("GET", "/api/webhook", "", b"");
@@ -471,7 +471,7 @@ fn take_the_ring_back(durability: &str) {
     // The successor has failed because of it. Without it the predecessor can open the ring.
     server.wait_for_log("cannot open the ring");
     drop(std::fs::remove_dir(&in_the_way));
-    let line = server.wait_for_log("the successor failed; serving on");
+    let line = server.wait_for_log("the successor failed; continuing to serve");
     assert!(line["error"].as_str().unwrap().contains("served"), "{line}");
     server.publish("after");
     assert_eq!(stream.contents(2), ["before", "after"]);

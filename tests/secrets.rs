@@ -529,7 +529,7 @@ fn a_server_never_prints_a_secret() {
         for (nth, pem) in broken(&key).iter().enumerate() {
             std::fs::write(&key_path, pem).unwrap();
             server.signal(Signal::HUP);
-            server.wait_for("the certificate stays", nth + 1);
+            server.wait_for("certificate not reloaded", nth + 1);
         }
         // First a successor that cannot start because of its key, then one that can.
         server.signal(Signal::USR2);

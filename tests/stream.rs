@@ -118,7 +118,7 @@ fn nothing_is_lost_or_repeated_between_replay_and_live() {
                     assert_eq!(stream.connected(), 100);
                     let first: u64 = stream.next().content().parse().unwrap();
                     assert_eq!(stream.contents(99), numbers(first + 1..first + 100));
-                    // Up to 20 live messages: fewer at the end of the publisher's 1,000.
+                    // 20 live messages, or fewer at the end of the 1,000.
                     let after = (first + 120).min(1000);
                     let live = stream.contents(usize::try_from(after - (first + 100)).unwrap());
                     assert_eq!(live, numbers(first + 100..after));
@@ -317,7 +317,7 @@ fn sees(server: &Server, query: &str, headers: &str, expected: &[&str]) {
     assert_eq!(
         count % expected.len(),
         0,
-        "the replay is filtered as live is: {case}"
+        "the replay must be filtered like live messages: {case}"
     );
 }
 

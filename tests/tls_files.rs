@@ -106,7 +106,7 @@ fn an_unusable_key_is_reported_with_the_usable_kinds() {
         (&key.replace('\n', " "), "has lost its line breaks"),
         (
             &files.text("server.pem"),
-            "has no private key in PEM form in it, but a certificate",
+            "has a certificate but no private key in PEM form",
         ),
         ("", "is empty"),
         ("\u{feff}", "is empty"),
@@ -148,7 +148,7 @@ fn no_certificate_of_a_chain_is_dropped_silently() {
         ),
         (
             format!("{own}{short}"),
-            "a damaged certificate in it, number 2".to_owned(),
+            "a damaged certificate, number 2 in the file".to_owned(),
         ),
         (
             format!("{ca}{own}"),

@@ -59,7 +59,7 @@ pub enum Kind {
 /// Threads that attack, or loop, until stopped.
 pub struct Workers {
     is_over: Arc<AtomicBool>,
-    workers: Vec<(Arc<AtomicI32>, JoinHandle<()>)>,
+    threads: Vec<(Arc<AtomicI32>, JoinHandle<()>)>,
     attempts: Arc<AtomicU64>,
     began: Instant,
 }
@@ -77,7 +77,7 @@ impl Workers {
     fn new() -> Workers {
         Workers {
             is_over: Arc::default(),
-            workers: Vec::new(),
+            threads: Vec::new(),
             attempts: Arc::default(),
             began: Instant::now(),
         }
@@ -136,19 +136,19 @@ impl Workers {
             own.store(rustix::thread::gettid().as_raw_nonzero().get(), Relaxed);
             work(&is_over);
         });
-        self.workers.push((tid, worker));
+        self.threads.push((tid, worker));
     }
 
     /// Stops all threads.
     pub fn stop(self) -> WorkDone {
         let wall_ns = self.began.elapsed().as_nanos() as f64;
         let cpu_shares = self
-            .workers
+            .threads
             .iter()
             .map(|(tid, _)| proc_stats::thread(tid.load(Relaxed)).run_ns as f64 / wall_ns)
             .collect();
         self.is_over.store(true, Relaxed);
-        for (_, worker) in self.workers {
+        for (_, worker) in self.threads {
             // The result is a panic at most, which is on stderr already.
             let _ = worker.join();
         }

@@ -61,7 +61,7 @@ pub struct LatencyOverTime {
 }
 
 impl LatencyOverTime {
-    /// For a window of this length.
+    /// No values yet, for a window of this length.
     pub fn new(window: Duration) -> LatencyOverTime {
         let interval = (window / POINTS).max(INTERVAL_MIN);
         LatencyOverTime {

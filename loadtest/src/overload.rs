@@ -177,7 +177,7 @@ fn measure(
         thread::sleep(HEAD_START);
     }
     let mut has_priority = true;
-    let mut begin = |control: &Control| {
+    let mut on_open = |control: &Control| {
         // Both threads run before `run_with` calls this.
         for tid in [&control.streams_tid, &control.publisher_tid] {
             has_priority &= raise_priority(tid.load(Relaxed));
@@ -187,7 +187,7 @@ fn measure(
         }
     };
     let began = Instant::now();
-    let outcome = measurement::run_with(load, &target, interrupted, &mut begin);
+    let outcome = measurement::run_with(load, &target, interrupted, &mut on_open);
     let waited_ns = proc_stats::waiting_ns(&target.pids) as f64;
     let waited = waited_ns / began.elapsed().as_nanos() as f64;
     let done = workers.map(Workers::stop).unwrap_or_default();

@@ -481,7 +481,7 @@ mod tests {
         ] {
             for piece in 1..=body.len() {
                 let mut read = read(body.as_bytes(), piece).unwrap();
-                // A blank line in another read than its comment.
+                // A blank line that arrives in a later read than its comment.
                 read.retain(|event| event != "Other");
                 assert_eq!(read, seen, "in pieces of {piece}");
             }

@@ -1,7 +1,7 @@
-//! The ring in another process's hands: given away to a successor, and taken back if that fails.
+//! Releases the ring to a successor, and takes it back if the handover fails.
 //!
-//! Called by `control`, never by a shard: it waits for the disk. Streams go on meanwhile; webhooks
-//! wait where they are.
+//! Called by `control`. Never called by a shard, because it waits for the disk. Streams continue in
+//! the meantime; webhooks wait in their shards.
 
 use std::io;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ impl Hub {
     }
 
     /// Closes the ring and unlocks it, so that another process may open it. Until
-    /// [`Hub::take_back`] drafts stay where they are. On an error the ring is kept.
+    /// [`Hub::take_back`] drafts stay in their shards. On an error this process keeps the ring.
     ///
-    /// Where messages wait for the disk, those that are queued are committed first; that may take
-    /// until `deadline` ([`io::ErrorKind::TimedOut`]).
+    /// With `--durability disk` the queued messages are committed first. If that takes longer than
+    /// until `deadline`, the error is [`io::ErrorKind::TimedOut`].
     pub fn release(&self, deadline: Instant) -> io::Result<()> {
         let mut state = self.lock();
         let State {
@@ -64,29 +64,40 @@ impl Hub {
                 return Ok(());
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                queue.reopen();
+            state = if !left.is_zero() {
+                self.closed.wait_timeout(state, left).expect(NO_PANIC).0
+            } else if queue.give_up_release() {
                 return Err(io::ErrorKind::TimedOut.into());
-            }
-            state = self.closed.wait_timeout(state, left).expect(NO_PANIC).0;
+            } else {
+                // The committer has closed the ring and only has to unlock it.
+                self.closed.wait(state).expect(NO_PANIC)
+            };
         }
     }
 
-    /// Whether a ring goes on from where this hub has released it: it is of the same epoch, and holds
-    /// all that another process has appended meanwhile, of which the streams of this one know nothing.
+    /// Whether a ring continues from where this hub released it. It must have the same epoch, and
+    /// still hold every message that the other process has appended: the streams of this process
+    /// have yet to get them.
     pub fn can_take_back(&self, ring: &Ring, history: &[(u64, Message)]) -> bool {
         let known_seq = self.lock().next_seq();
         let oldest_seq = history.first().map_or(ring.next_seq(), |(seq, _)| *seq);
         ring.epoch() == self.epoch && ring.next_seq() >= known_seq && oldest_seq <= known_seq
     }
 
-    /// Goes on with the ring, opened again, after [`Hub::release`]. What another process has appended
-    /// to it meanwhile goes to the streams. [`Hub::can_take_back`] has to be true of it.
+    /// Continues with the reopened ring after [`Hub::release`]. Messages that the other process has
+    /// appended are sent to the shards.
     ///
-    /// Where messages wait for the disk, the caller gives the committer a thread.
+    /// With `--durability disk` the caller runs the returned committer on a thread.
+    ///
+    /// # Panics
+    ///
+    /// If [`Hub::can_take_back`] is false for this ring.
     #[must_use = "without its thread nothing is committed"]
     pub fn take_back(&self, ring: Ring, history: Vec<(u64, Message)>) -> Option<Committer> {
-        assert!(self.can_take_back(&ring, &history), "the caller has looked");
+        assert!(
+            self.can_take_back(&ring, &history),
+            "the caller has checked"
+        );
         let mut state = self.lock();
         let known_seq = state.next_seq();
         let has_commits = matches!(&state.store, Store::Released(released) if released.has_commits);
@@ -107,7 +118,7 @@ impl Hub {
         }
         let has_news = !batch.frames.is_empty();
         if has_news {
-            // They empty their inboxes every turn, and only the holder of the lock fills them.
+            // Shards empty their inboxes every turn, and only the holder of the lock fills them.
             while self.is_full() {
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -147,7 +158,7 @@ mod tests {
         medium: MemoryMedium,
         hub: Hub,
         metrics: Metrics,
-        /// What a shard would get.
+        /// The inbox of the only shard.
         batches: Receiver<Arc<Batch>>,
     }
 
@@ -176,7 +187,7 @@ mod tests {
     }
 
     impl Node {
-        /// Leaves webhooks for the next commits; what finds no room is returned.
+        /// Queues webhooks for the next commits; returns how many found no room.
         fn publish(&self, messages: usize) -> usize {
             let draft = Draft {
                 session: None,
@@ -188,7 +199,7 @@ mod tests {
             drafts.len()
         }
 
-        /// Waits until so many messages more were shown, in order, from a seq on.
+        /// Waits until the messages with these seqs were sent to the shard, in order.
         fn expect_shown(&self, seqs: std::ops::RangeInclusive<u64>) {
             let mut expected = seqs.peekable();
             while expected.peek().is_some() {
@@ -205,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_queued_is_committed_before_the_ring_is_given_away() {
+    fn queued_messages_are_committed_before_the_ring_is_released() {
         let (node, committer) = start();
         let (hub, metrics) = (&node.hub, &node.metrics);
         assert_eq!(node.publish(30), 0);
@@ -215,7 +226,7 @@ mod tests {
         });
         assert!(hub.is_released());
         node.expect_shown(1..=30);
-        assert_eq!(node.publish(3), 3, "they wait where they are");
+        assert_eq!(node.publish(3), 3, "drafts stay in the shard");
 
         let (mut ring, _) = open(&node.medium);
         let message = hub.ring_view().messages[0].clone();
@@ -223,7 +234,7 @@ mod tests {
         ring.commit().unwrap();
         drop(ring);
         let (ring, history) = open(&node.medium);
-        let committer = hub.take_back(ring, history).expect("commits go on");
+        let committer = hub.take_back(ring, history).expect("commits continue");
         node.expect_shown(31..=31);
         thread::scope(|scope| {
             scope.spawn(move || committer.run(hub, metrics, Clock::start()));
@@ -235,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_that_cannot_be_closed_stays_and_commits_go_on() {
+    fn if_the_ring_cannot_be_closed_it_is_kept_and_commits_continue() {
         let (node, committer) = start();
         let (hub, metrics) = (&node.hub, &node.metrics);
         thread::scope(|scope| {
@@ -253,9 +264,9 @@ mod tests {
         assert_eq!(open(&node.medium).0.next_seq(), 3);
     }
 
-    /// The committer comes to the close only after the release was given up.
+    /// The committer gets to the close only after the release has timed out.
     #[test]
-    fn a_release_that_takes_too_long_is_none() {
+    fn a_release_that_times_out_keeps_the_ring() {
         let (node, committer) = start();
         let (hub, metrics) = (&node.hub, &node.metrics);
         let error = hub.release(Instant::now()).unwrap_err();
@@ -271,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_close_that_comes_after_the_release_was_given_up_ends_nothing() {
+    fn a_close_after_the_release_has_timed_out_does_not_end_the_committer() {
         let (node, mut committer) = start();
         let closed = {
             node.hub.lock().queue().unwrap().begin_release();
@@ -279,7 +290,27 @@ mod tests {
             assert!(node.hub.release_from_committer(Instant::now()).is_err());
             closed
         };
-        assert!(node.hub.settle_close(closed).is_none(), "it goes on");
+        assert!(
+            node.hub.settle_close(closed).is_none(),
+            "the committer continues"
+        );
         assert!(node.hub.lock().queue().unwrap().closed.is_none());
+    }
+
+    /// Between the close and its report the committer unlocks the ring.
+    #[test]
+    fn a_release_is_not_given_up_once_the_committer_has_ended() {
+        let (node, mut committer) = start();
+        let hub = &node.hub;
+        hub.lock().queue().unwrap().begin_release();
+        let closed = committer.close(hub);
+        let closed = hub.settle_close(closed).expect("it ends");
+        thread::scope(|scope| {
+            let released = scope.spawn(|| hub.release_from_committer(Instant::now()));
+            drop(committer);
+            hub.report_closed(closed);
+            released.join().unwrap().expect("the ring is given away");
+        });
+        assert!(hub.is_released());
     }
 }

@@ -59,7 +59,7 @@ fn each_fault_is_reported_with_its_remedy() {
     } }));
     let nowhere = format!("{}/wrong", world.kv.url);
     for (token, arguments, subject, words) in [
-        ("unknown", &[][..], "token", "is no valid API token"),
+        ("unknown", &[][..], "token", "is not a valid API token"),
         ("old", &[], "token", "has expired"),
         ("blind", &[], "token", "the token itself is valid"),
         ("accounts", &[], "token", "the token itself is valid"),

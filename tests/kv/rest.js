@@ -2,7 +2,7 @@
 // API's envelope, codes and limits. It fails on request.
 //
 //   GET, PUT, DELETE /accounts/{account}/storage/kv/namespaces/{namespace}/values/{key}
-// GET, PUT         /control/{namespace}   its behaviour, as JSON: see `fresh`
+//   GET, PUT         /control/{namespace}   its behaviour, as JSON: see `fresh`
 //   GET              /control/{namespace}/calls
 //   any              /pages/...             goes to the Pages app's Worker
 //
