@@ -129,7 +129,7 @@ pub fn run(args: &OverloadArgs, interrupted: &Arc<AtomicBool>) -> Result<ExitCod
     show(&report(args, &seen, unfinished), args.json)
 }
 
-/// Returns the measurement that was cut off or lost its server, if one was.
+/// Runs the rounds. If a signal or the loss of the server ends a measurement early, returns that measurement.
 fn run_rounds(
     load: &Load,
     args: &OverloadArgs,
