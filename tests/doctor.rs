@@ -37,6 +37,9 @@ fn text(output: &Output) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
+/// By which the doctor recognizes hookcast.
+const OWN_FIELDS: &str = "Content-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n";
+
 const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
      Cache-Control: no-store, no-transform\r\nAccess-Control-Allow-Origin: *\r\n";
 
@@ -54,7 +57,7 @@ fn flooder(head: &'static str, piece: Vec<u8>, everywhere: bool) -> Peer {
     Peer::start(move |request, connection| {
         // The doctor sends no further requests to a server that is not hookcast.
         if !everywhere && request.starts_with("GET /api/webhook HTTP") {
-            return respond(connection, "200 OK", "", r#"{"status":"ok"}"#);
+            return respond(connection, "200 OK", OWN_FIELDS, r#"{"status":"ok"}"#);
         }
         if !everywhere && !request.starts_with("GET /api/webhook/stream") {
             return respond(connection, "200 OK", "", r#"{"success":true}"#);
@@ -205,7 +208,7 @@ fn no_redirect_moves_the_secret_to_another_address() {
         let location = format!("Location: {}/api/webhook\r\n", elsewhere.url());
         let peer = Peer::start(move |request, connection| match request {
             _ if request.starts_with("GET /api/webhook HTTP") => {
-                respond(connection, "200 OK", "", r#"{"status":"ok"}"#)
+                respond(connection, "200 OK", OWN_FIELDS, r#"{"status":"ok"}"#)
             }
             _ => respond(connection, &format!("{status} Elsewhere"), &location, ""),
         });
@@ -249,14 +252,13 @@ fn check<'a>(objects: &'a [Value], name: &str) -> &'a Value {
 /// A peer with hookcast's answers, as far as these tests need them. It records the requests.
 fn like_hookcast() -> Peer {
     Peer::start(|request, connection| {
-        let json = "Content-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n";
         if request.starts_with("GET /api/webhook HTTP") {
-            respond(connection, "200 OK", "", r#"{"status":"ok"}"#)
+            respond(connection, "200 OK", OWN_FIELDS, r#"{"status":"ok"}"#)
         } else {
             respond(
                 connection,
                 "404 Not Found",
-                json,
+                OWN_FIELDS,
                 r#"{"error":"Not found"}"#,
             )
         }
@@ -316,6 +318,20 @@ fn a_read_only_examination_checks_the_secret() {
 }
 
 /// A server that is not hookcast gets neither a webhook nor the secret.
+/// Another server's health check has the same body.
+#[test]
+fn a_server_that_only_says_ok_gets_no_webhook_and_no_secret() {
+    let peer = Peer::start(|_, connection| {
+        let fields = "Content-Type: text/plain\r\n";
+        respond(connection, "200 OK", fields, r#"{"status":"ok"}"#)
+    });
+    let output = doctor(&peer.url(), Some(SECRET), &[]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let requests = peer.requests();
+    assert_eq!(requests.len(), 1, "{requests:?}");
+    assert!(!requests[0].contains(SECRET));
+}
+
 #[test]
 fn only_hookcast_gets_a_webhook() {
     let peer = Peer::start(|_, connection| respond(connection, "200 OK", "", "<p>Welcome</p>"));
