@@ -1,19 +1,20 @@
 //! A shard: connections, their streams, and a live log of its own, driven turn by turn.
 //!
-//! The reactor (`net`) owns the kernel's side: it polls, accepts, and calls the methods here
-//! with what it found and what time it is. Nothing in a [`Shard`] is shared with another thread, has a
-//! clock or knows `mio`, so a bench or a simulation drives it the same way with sockets of its own.
+//! The reactor (`net`) polls the kernel and runs a [`turn`] after each poll. Nothing in a [`Shard`] is
+//! shared with another thread, has a clock or knows `mio`, so benches and simulations drive it with
+//! sockets of their own.
 //!
-//! A turn: [`Shard::ready`] for every event, [`Shard::resume_next`] for connections that had more to
-//! read, [`Shard::answer_next_history`] for requests that were put off or have waited,
+//! A turn calls [`Shard::ready`] for each event, [`Shard::resume_next`] for connections that had more
+//! to read, [`Shard::answer_next_history`] for requests that were put off or have waited,
 //! [`Shard::publish`] for the webhooks they brought, [`Shard::deliver`] for the batches the hub sent,
 //! [`Shard::answer_webhooks`] for the receipts, [`Shard::tick`] for what is due, [`Shard::sweep`] for
-//! one slice of writes, [`Shard::end_turn`]. In a turn that takes long, all from `publish` to `sweep`
-//! comes several times.
+//! one slice of writes, [`Shard::end_turn`]. A long turn runs all from `publish` to `sweep` several
+//! times.
 //!
 //! The parts. Calls run from here downwards, and a part that is done with a connection returns what
 //! is to follow; only `close`, the end of every connection, is called from anywhere.
 //!
+//! - `turn`: the order of all this, its budgets, and commands.
 //! - `drain`: how it ends, also in favour of a successor.
 //! - `fanout`: from a message to the connections that it concerns.
 //! - `requests`: from bytes to decisions.
@@ -41,6 +42,7 @@ mod stream;
 mod subscription;
 mod sweep;
 mod transport;
+pub mod turn;
 mod waiting;
 
 use std::collections::VecDeque;
