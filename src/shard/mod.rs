@@ -664,13 +664,36 @@ impl<S: Transport> Shard<S> {
             State::Idle | State::Reading(..) if self.intake == Intake::Held => {}
             State::Reading(..) => self.refuse_slow(slot, now),
             State::Waiting(_) => self.wake(slot),
-            State::Streaming(stream) if stream.blocked => {
-                self.close_stream(slot, Counter::StreamsStalled);
-            }
-            // Its socket takes bytes again, and the sweep has not come by yet: this thread has
-            // slept longer than the peer.
-            State::Streaming(_) => {}
+            State::Streaming(_) => self.close_stalled_stream(slot, now),
+            State::Answering(_) => self.close_stalled_answer(slot, now),
             _ => self.close(slot),
+        }
+    }
+
+    /// Closes a stream whose socket still takes nothing. It may take bytes again although no event has
+    /// said so yet: the thread may have slept for longer than the peer.
+    fn close_stalled_stream(&mut self, slot: usize, now: Now) {
+        if let State::Streaming(stream) = &mut self.connections[slot].state {
+            stream.blocked = false;
+        }
+        self.serve_stream(slot, now);
+        if let Some(connection) = self.connections.get(slot)
+            && let State::Streaming(stream) = &connection.state
+            && stream.blocked
+            && now.mono_ms >= connection.deadline_ms
+        {
+            self.close_stream(slot, Counter::StreamsStalled);
+        }
+    }
+
+    /// The same for a peer that has not taken its answer.
+    fn close_stalled_answer(&mut self, slot: usize, now: Now) {
+        self.answer_on(slot, now);
+        if let Some(connection) = self.connections.get(slot)
+            && matches!(connection.state, State::Answering(_))
+            && now.mono_ms >= connection.deadline_ms
+        {
+            self.close(slot);
         }
     }
 
