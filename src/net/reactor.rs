@@ -109,7 +109,7 @@ impl Reactor {
     fn poll(
         &mut self,
         shard: &Shard<LayeredSocket>,
-        turns: &mut Turns<Reactor>,
+        turns: &mut Turns<epoll::Ready, Arc<HandoverSender>>,
         now: Now,
     ) -> io::Result<()> {
         self.wait(shard, &mut turns.priority, now)?;

@@ -196,35 +196,35 @@ impl Slice {
     }
 }
 
-/// What a shard keeps from turn to turn.
-pub struct Turns<P: Poller> {
+/// What a shard keeps from turn to turn: `R` are events of a poll, `H` is the way to a successor.
+pub struct Turns<R, H> {
     /// Filled by the loop before a turn: events of priority sockets and of listeners.
-    pub priority: P::Ready,
+    pub priority: R,
     /// The same of standard sockets.
-    pub standard: P::Ready,
+    pub standard: R,
     /// Events of priority sockets after a slice.
-    interim: P::Ready,
+    interim: R,
     /// To be told when nothing needs the ring any more.
     held: Option<Sender<()>>,
-    successor: Option<P::Successor>,
+    successor: Option<H>,
 }
 
-impl<P: Poller> Default for Turns<P> {
-    fn default() -> Turns<P> {
+impl<R: Ready, H> Default for Turns<R, H> {
+    fn default() -> Turns<R, H> {
         Turns {
-            priority: P::Ready::with_room(PRIORITY_EVENTS_PER_TURN),
-            standard: P::Ready::with_room(STANDARD_EVENTS_PER_TURN),
-            interim: P::Ready::with_room(PRIORITY_EVENTS_PER_POLL),
+            priority: R::with_room(PRIORITY_EVENTS_PER_TURN),
+            standard: R::with_room(STANDARD_EVENTS_PER_TURN),
+            interim: R::with_room(PRIORITY_EVENTS_PER_POLL),
             held: None,
             successor: None,
         }
     }
 }
 
-impl<P: Poller> Turns<P> {
+impl<R: Ready, H> Turns<R, H> {
     /// Runs one turn. The loop has polled; when it polls again, nothing that was read before is left
     /// unpublished, unless the hub had no room.
-    pub fn run(
+    pub fn run<P: Poller<Ready = R, Successor = H>>(
         &mut self,
         poller: &mut P,
         shard: &mut Shard<P::Socket>,

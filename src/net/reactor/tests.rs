@@ -29,7 +29,7 @@ struct Node {
     shard: Shard<LayeredSocket>,
     hub: Hub,
     clock: Clock,
-    turns: Turns<Reactor>,
+    turns: Turns<epoll::Ready, Arc<HandoverSender>>,
 }
 
 impl Node {

@@ -178,7 +178,7 @@ impl Fake {
 struct Rig {
     hub: Hub,
     shard: Shard<Peer>,
-    turns: Turns<Fake>,
+    turns: Turns<Polled, &'static str>,
     poller: Fake,
 }
 
