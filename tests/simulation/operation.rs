@@ -61,6 +61,8 @@ pub enum Action {
     Ask,
     /// A client sends many requests at once.
     Pipeline,
+    /// Many clients connect and ask for the history.
+    Poll,
     /// The network brings some bytes of one client.
     Deliver,
     /// A client takes some bytes.
@@ -111,6 +113,7 @@ pub const WEIGHTS: &[(Action, u32)] = &[
     (Action::Abandon, 1),
     (Action::Ask, 90),
     (Action::Pipeline, 10),
+    (Action::Poll, 4),
     (Action::Deliver, 120),
     (Action::Take, 120),
     (Action::Pause, 15),
@@ -165,10 +168,9 @@ impl Profile {
             Style::Crowd => (&[6000, 60_000], &[100]),
             Style::Flood => (&[6000, 60_000], &[3500]),
         };
-        let clients_max = if style == Style::Crowd {
-            150
-        } else {
-            rng.usize(2..=12)
+        let clients_max = match style {
+            Style::Crowd => 150,
+            Style::Flood | Style::Plain => rng.usize(2..=12),
         };
         Profile {
             listeners: rng.usize(1..=2),
@@ -206,7 +208,7 @@ pub fn draw(seed: u64) -> (Profile, Vec<Operation>) {
     let weights: Vec<u32> = WEIGHTS
         .iter()
         .map(|(action, weight)| match action {
-            Action::Admit if profile.is_flood => weight * 8,
+            Action::Admit | Action::Poll if profile.is_flood => weight * 8,
             Action::Admit | Action::Crowd | Action::Scatter if profile.is_crowd => weight * 8,
             Action::Kill | Action::LosePower | Action::Restart | Action::Hold
                 if profile.is_flood =>

@@ -158,6 +158,7 @@ impl Budget {
                     "more history in a turn than there is to be"
                 );
                 self.history_bytes += bytes;
+                coverage::count("bytes of history", bytes as u64);
             }
             Step::Priority(_) | Step::Ran => {}
             Step::Delivered if self.items == 0 && self.polling_since_us.is_none() => {

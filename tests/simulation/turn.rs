@@ -14,7 +14,7 @@ use super::model::View;
 use super::node::{Running, ShardNode};
 use super::poller::{Fuse, Killed, Listening, SimPoller};
 use super::stream::StreamCheck;
-use super::world::World;
+use super::world::{POLLERS_MAX, World};
 
 /// Turns in a row that may come to nothing: a sweep that finds everybody served, a tick.
 const IDLE_TURNS_MAX: usize = 8;
@@ -232,7 +232,7 @@ impl World {
     /// Heartbeats for as many phases as there are slots, eight patrols a second, and the phases of
     /// a drain.
     fn wakes_max(&self, ms: u64) -> u64 {
-        let slots = self.profile.clients_max as u64;
+        let slots = (self.profile.clients_max + POLLERS_MAX) as u64;
         let per_shard = (ms / self.profile.heartbeat_ms + 2) * slots.min(128)
             + (ms / 1000 + 2) * 8
             + 2 * 128

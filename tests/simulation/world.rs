@@ -30,6 +30,9 @@ use super::request::{self, Request, Resumption, Setting};
 /// The wall clock at the start: some day in 2023.
 const UNIX_MS: u64 = 1_700_000_000_000;
 
+/// Clients that ask for the history at once: more than a turn answers where messages are large.
+pub const POLLERS_MAX: usize = 16;
+
 /// A bound no run of the network comes near.
 const ALL: usize = usize::MAX;
 
@@ -170,6 +173,7 @@ impl World {
             Action::Abandon => self.abandon(),
             Action::Ask => self.ask(),
             Action::Pipeline => self.pipeline(),
+            Action::Poll => self.poll(),
             Action::Deliver => {
                 let most = self.some_bytes();
                 self.with_client(|client| client.link.borrow_mut().deliver(most));
@@ -286,7 +290,12 @@ impl World {
 
     /// A client connects: it stands in a listener's queue.
     fn open(&mut self) -> Option<Client> {
-        if self.clients.len() >= self.profile.clients_max || self.listeners.is_empty() {
+        self.open_beyond(0)
+    }
+
+    /// The same, with so many clients more than there usually are.
+    fn open_beyond(&mut self, more: usize) -> Option<Client> {
+        if self.clients.len() >= self.profile.clients_max + more || self.listeners.is_empty() {
             return None;
         }
         let most = self.profile.buffer_bytes_max;
@@ -374,6 +383,17 @@ impl World {
             for _ in 0..self.rng.usize(0..40) {
                 self.clients[place].ask(request::status(), &mut self.model);
             }
+        }
+    }
+
+    fn poll(&mut self) {
+        for _ in 0..self.rng.usize(0..=POLLERS_MAX) {
+            let Some(mut client) = self.open_beyond(POLLERS_MAX) else {
+                return;
+            };
+            client.ask(request::history(), &mut self.model);
+            client.link.borrow_mut().deliver(ALL);
+            self.clients.push(client);
         }
     }
 
