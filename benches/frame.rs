@@ -1,10 +1,11 @@
-//! Encoding a message's frame: done once per message, under the hub's lock.
+//! Encoding the frame of a message: once for each message, under the hub's lock.
+//!
+//! `cargo bench --bench frame`; with `-- --test` each runs once and is only checked.
 
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use hookcast::message::{Message, MessageId, SessionId};
-use hookcast::ring::Epoch;
+use hookcast::message::{Epoch, Message, MessageId, SessionId};
 use hookcast::sse::frame::push_message;
 
 fn message(content: String, session: &str) -> Message {
@@ -16,7 +17,7 @@ fn message(content: String, session: &str) -> Message {
     }
 }
 
-/// What a client makes of a frame.
+/// The content of a frame as a client parses it.
 fn content_of(frame: &[u8]) -> String {
     let data = str::from_utf8(frame)
         .unwrap()

@@ -59,6 +59,10 @@ enum Mode {
     Over,
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts that have nothing to do with each other"
+)]
 pub struct Client {
     pub number: usize,
     pub link: SharedLink,

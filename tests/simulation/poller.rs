@@ -1,8 +1,8 @@
-//! The kernel and the other threads as a turn sees them, and what a turn may take.
+//! The kernel and the other threads as a turn sees them, and the budget of a turn.
 //!
-//! A shard runs the turn of the server. This is its poller: it brings events, batches, commands and
-//! connections, looks after each step at what has come of it, and may end the process there. The
-//! network goes on between two steps, and work takes time, so that slices end.
+//! The shards run the turn of the server, and this is its poller. It supplies events, batches, commands
+//! and connections. After each step it checks the clients and the budget of the turn, and may kill the
+//! process. The network moves between two steps. Work takes time, so that slices end.
 
 use std::panic;
 use std::rc::Rc;
@@ -39,7 +39,7 @@ pub enum Fuse {
     Never,
     /// Behind so many steps.
     Steps(usize),
-    /// When the hub has the webhooks, and nobody has been told.
+    /// When the hub has the webhooks, before any is answered.
     Published,
 }
 
@@ -64,11 +64,11 @@ impl Ready for SimReady {
     }
 }
 
-/// A listening socket and those who wait in its queue.
+/// A listening socket and its queue.
 #[derive(Default)]
 pub struct Listening {
     pub queue: std::collections::VecDeque<SharedLink>,
-    /// There is news for epoll.
+    /// epoll has an event of it to report.
     pub edge: bool,
     /// There may be connections waiting.
     is_ready: bool,
@@ -76,35 +76,35 @@ pub struct Listening {
 }
 
 impl Listening {
-    /// When it is to be asked, if that is so.
+    /// When to accept from it; none if its queue is known to be empty.
     pub fn due_ms(&self) -> Option<u64> {
         self.is_ready.then(|| self.retry_ms.unwrap_or(0))
     }
 
-    /// Whether connections may be left waiting in it.
+    /// Whether accepting is put off.
     pub fn is_postponed(&self) -> bool {
         self.retry_ms.is_some()
     }
 }
 
-/// What a turn may take, and what it has taken.
+/// What a turn may do, and what it has done.
 struct Budget {
     listeners: usize,
     standard: usize,
     resumed: usize,
     accepted: usize,
     history_bytes: usize,
-    /// When streams were served last, or the turn began, and for how long others have time since.
+    /// When streams were served last, or the turn began, and the time for connections since then.
     served_us: u64,
     slice_us: u64,
-    /// Things done for connections since then, and when the last was over.
+    /// Steps for connections since then, and when the last was over.
     items: usize,
     done_us: u64,
-    /// Something was done for a standard connection since priority sockets were polled.
+    /// A standard connection had a step since priority sockets were polled.
     owes_poll: bool,
     /// The same, when streams were served last.
     owed_poll: bool,
-    /// When it was begun to poll priority sockets, since streams were served last.
+    /// The first poll of priority sockets since streams were served last.
     polling_since_us: Option<u64>,
 }
 
@@ -126,7 +126,7 @@ impl Budget {
         }
     }
 
-    /// What is promised to streams: how long others may go on.
+    /// The promise to streams: for how long connections may delay them.
     fn begin_slice(&mut self, behind_us: Option<u64>, now_us: u64) {
         self.slice_us = match behind_us {
             None => WORK_SLICE_US,
@@ -155,7 +155,7 @@ impl Budget {
             Step::History(bytes) => {
                 assert!(
                     self.history_bytes < HISTORY_TURN_BYTES,
-                    "more history in a turn than there is to be"
+                    "a turn makes more history than its budget"
                 );
                 self.history_bytes += bytes;
                 coverage::count("bytes of history", bytes as u64);
@@ -174,7 +174,7 @@ impl Budget {
         }
         assert!(
             self.standard <= STANDARD_EVENTS_PER_TURN && self.resumed <= STANDARD_EVENTS_PER_TURN,
-            "more in a turn than there is to be"
+            "a turn exceeds its quota"
         );
         assert!(
             self.accepted <= ACCEPTS_PER_TURN * self.listeners,
@@ -262,7 +262,7 @@ impl<'a> SimPoller<'a> {
         self.has_news |= !ready.events.is_empty();
     }
 
-    /// Now and then, news of a connection that is gone, and whose slot may have another.
+    /// Now and then, an event of a connection that is gone; its slot may have another.
     fn event_of_the_gone(&mut self) -> Option<Event> {
         let gone = &self.world.node.shards[self.index].gone;
         if gone.is_empty() || self.world.rng.u8(..16) > 0 {
@@ -277,10 +277,6 @@ impl<'a> SimPoller<'a> {
         Some(Event::Connection(token, readiness))
     }
 
-    fn kill(&self) -> ! {
-        panic::resume_unwind(Box::new(Killed))
-    }
-
     fn is_full(&self) -> bool {
         let load: usize = self.world.node.shards.iter().map(|shard| shard.load).sum();
         load >= self.world.profile.connections_max
@@ -291,7 +287,7 @@ impl<'a> SimPoller<'a> {
         clients.position(|client| Rc::ptr_eq(&client.link, link))
     }
 
-    /// Checks what an event of a standard socket has come to before anything else is looked at.
+    /// Checks an event that was acted upon: promotion, and events of connections that are gone.
     fn check_event(&self, event: Event, is_standard: bool) {
         let Event::Connection(token, _) = event else {
             return;
@@ -310,11 +306,16 @@ impl<'a> SimPoller<'a> {
             None if shard.gone.contains(&token) => assert_eq!(
                 self.world.kernel.progress(),
                 self.progress,
-                "stale news are acted upon"
+                "an event of a connection that is gone is acted upon"
             ),
             _ => {}
         }
     }
+}
+
+/// The process ends here.
+fn kill() -> ! {
+    panic::resume_unwind(Box::new(Killed))
 }
 
 impl Poller for SimPoller<'_> {
@@ -473,7 +474,7 @@ impl Poller for SimPoller<'_> {
 
     fn note(&mut self, shard: &Shard<SimSocket>, step: Step, now: Now) {
         if self.fuse == Fuse::Published && step == Step::Published {
-            self.kill();
+            kill();
         }
         match step {
             Step::Published => {
@@ -496,7 +497,7 @@ impl Poller for SimPoller<'_> {
         if let Fuse::Steps(left) = &mut self.fuse {
             match left.checked_sub(1) {
                 Some(fewer) => *left = fewer,
-                None => self.kill(),
+                None => kill(),
             }
         }
         self.world.stir();

@@ -36,6 +36,10 @@ pub const POLLERS_MAX: usize = 16;
 /// A bound no run of the network comes near.
 const ALL: usize = usize::MAX;
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts that have nothing to do with each other"
+)]
 pub struct World {
     pub profile: Profile,
     setting: Setting,

@@ -292,13 +292,11 @@ impl Rig {
 }
 
 fn now(now_us: &Cell<u64>) -> Now {
-    let mono_us = now_us.get();
-    let mono_ms = mono_us / 1000;
-    let unix_ms = 1_700_000_000_000 + mono_ms;
+    let passed_us = now_us.get();
     Now {
-        mono_ms,
-        mono_us,
-        unix_ms,
+        mono_ms: passed_us / 1000,
+        mono_us: passed_us,
+        unix_ms: 1_700_000_000_000 + passed_us / 1000,
     }
 }
 

@@ -26,6 +26,7 @@ mod simulation {
     mod model;
     mod node;
     pub mod operation;
+    mod poller;
     mod request;
     mod stream;
     mod turn;
