@@ -11,22 +11,10 @@ use crossbeam_channel::{Sender, TrySendError};
 use crate::handover::successor::HandoverSender;
 use crate::net::socket::LayeredSocket;
 use crate::net::waker::ShardWaker;
+use crate::shard::turn;
 
-/// What a shard is told by `server` and by shard 0.
-pub enum Command {
-    /// Take in this connection.
-    Connection(LayeredSocket),
-    /// Take in this connection of a predecessor, and these bytes of its current request.
-    TakeOver(LayeredSocket, Vec<u8>),
-    /// Stop accepting, answer what is in flight, end the streams, return.
-    Drain,
-    /// Read no further request; tell when nothing needs the ring any more.
-    Hold(Sender<()>),
-    /// Go on after a hold: there is no successor after all.
-    Resume,
-    /// Stop accepting, give the connections to the successor, end the streams, return.
-    HandOver(Arc<HandoverSender>),
-}
+/// What a shard of the server is told.
+pub(super) type Command = turn::Command<LayeredSocket, Arc<HandoverSender>>;
 
 /// A shard as others see it.
 #[derive(Clone)]

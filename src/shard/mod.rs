@@ -1,19 +1,20 @@
 //! A shard: connections, their streams, and a live log of its own, driven turn by turn.
 //!
-//! The reactor (`net`) owns the kernel's side: it polls, accepts, and calls the methods here
-//! with what it found and what time it is. Nothing in a [`Shard`] is shared with another thread, has a
-//! clock or knows `mio`, so a bench or a simulation drives it the same way with sockets of its own.
+//! The reactor (`net`) polls the kernel and runs a [`turn`] after each poll. Nothing in a [`Shard`] is
+//! shared with another thread, has a clock or knows `mio`, so benches and simulations drive it with
+//! sockets of their own.
 //!
-//! A turn: [`Shard::ready`] for every event, [`Shard::resume_next`] for connections that had more to
-//! read, [`Shard::answer_next_history`] for requests that were put off or have waited,
+//! A turn calls [`Shard::ready`] for each event, [`Shard::resume_next`] for connections that had more
+//! to read, [`Shard::answer_next_history`] for requests that were put off or have waited,
 //! [`Shard::publish`] for the webhooks they brought, [`Shard::deliver`] for the batches the hub sent,
 //! [`Shard::answer_webhooks`] for the receipts, [`Shard::tick`] for what is due, [`Shard::sweep`] for
-//! one slice of writes, [`Shard::end_turn`]. In a turn that takes long, all from `publish` to `sweep`
-//! comes several times.
+//! one slice of writes, [`Shard::end_turn`]. A long turn runs all from `publish` to `sweep` several
+//! times.
 //!
 //! The parts. Calls run from here downwards, and a part that is done with a connection returns what
 //! is to follow; only `close`, the end of every connection, is called from anywhere.
 //!
+//! - `turn`: the order of all this, its budgets, and commands.
 //! - `drain`: how it ends, also in favour of a successor.
 //! - `fanout`: from a message to the connections that it concerns.
 //! - `requests`: from bytes to decisions.
@@ -41,6 +42,7 @@ mod stream;
 mod subscription;
 mod sweep;
 mod transport;
+pub mod turn;
 mod waiting;
 
 use std::collections::VecDeque;
@@ -662,13 +664,36 @@ impl<S: Transport> Shard<S> {
             State::Idle | State::Reading(..) if self.intake == Intake::Held => {}
             State::Reading(..) => self.refuse_slow(slot, now),
             State::Waiting(_) => self.wake(slot),
-            State::Streaming(stream) if stream.blocked => {
-                self.close_stream(slot, Counter::StreamsStalled);
-            }
-            // Its socket takes bytes again, and the sweep has not come by yet: this thread has
-            // slept longer than the peer.
-            State::Streaming(_) => {}
+            State::Streaming(_) => self.close_stalled_stream(slot, now),
+            State::Answering(_) => self.close_stalled_answer(slot, now),
             _ => self.close(slot),
+        }
+    }
+
+    /// Closes a stream whose socket still takes nothing. It may take bytes again although no event has
+    /// said so yet: the thread may have slept for longer than the peer.
+    fn close_stalled_stream(&mut self, slot: usize, now: Now) {
+        if let State::Streaming(stream) = &mut self.connections[slot].state {
+            stream.blocked = false;
+        }
+        self.serve_stream(slot, now);
+        if let Some(connection) = self.connections.get(slot)
+            && let State::Streaming(stream) = &connection.state
+            && stream.blocked
+            && now.mono_ms >= connection.deadline_ms
+        {
+            self.close_stream(slot, Counter::StreamsStalled);
+        }
+    }
+
+    /// The same for a peer that has not taken its answer.
+    fn close_stalled_answer(&mut self, slot: usize, now: Now) {
+        self.answer_on(slot, now);
+        if let Some(connection) = self.connections.get(slot)
+            && matches!(connection.state, State::Answering(_))
+            && now.mono_ms >= connection.deadline_ms
+        {
+            self.close(slot);
         }
     }
 

@@ -60,7 +60,9 @@ impl<S: Transport> Shard<S> {
             }
             State::Reading(..) => {
                 if let State::Reading(reader, phase) = self.take_state(slot) {
-                    self.read_on(slot, reader, Some(phase), now);
+                    // Bytes that nobody has looked at yet have not begun a request.
+                    let timed = reader.has_begun().then_some(phase);
+                    self.read_on(slot, reader, timed, now);
                 }
             }
             _ => {}

@@ -27,7 +27,7 @@ const STREAM: &[u8] = b"GET /api/webhook/stream HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// Both ends of a connection.
 #[derive(Default)]
-struct Pipe {
+pub(super) struct Pipe {
     /// What the shard has not read.
     sent: Vec<u8>,
     has_ended: bool,
@@ -43,7 +43,7 @@ struct Pipe {
 }
 
 #[derive(Clone, Default)]
-struct Peer(Rc<RefCell<Pipe>>);
+pub(super) struct Peer(Rc<RefCell<Pipe>>);
 
 impl Transport for Peer {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -98,13 +98,13 @@ impl Drop for Peer {
 }
 
 impl Peer {
-    fn with_room(room: usize) -> Peer {
+    pub(super) fn with_room(room: usize) -> Peer {
         let peer = Peer::default();
         peer.0.borrow_mut().room = room;
         peer
     }
 
-    fn send(&self, bytes: &[u8]) {
+    pub(super) fn send(&self, bytes: &[u8]) {
         self.0.borrow_mut().sent.extend(bytes);
     }
 
@@ -113,16 +113,16 @@ impl Peer {
     }
 
     /// What has been written since the last call.
-    fn take(&self) -> String {
+    pub(super) fn take(&self) -> String {
         String::from_utf8(std::mem::take(&mut self.0.borrow_mut().written)).unwrap()
     }
 
-    fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         self.0.borrow().is_closed
     }
 }
 
-struct NoWake;
+pub(super) struct NoWake;
 
 impl Wake for NoWake {
     fn wake(&self) {}
@@ -136,7 +136,7 @@ struct Node {
     now: Now,
 }
 
-const READABLE: Readiness = Readiness {
+pub(super) const READABLE: Readiness = Readiness {
     readable: true,
     writable: false,
     hung_up: false,

@@ -23,6 +23,9 @@ const DEADLINE_SCAN_SLACK_MS: u64 = DEADLINE_SCAN_INTERVAL_MS + 2;
 /// A ring that could not be written anew is tried again at most so much later.
 pub const RETRY_SLACK_MS: u64 = RING_REPAIR_MS_MAX;
 
+/// Where a client is that no shard has: in a listener's queue, or on its way.
+pub const NOWHERE: usize = usize::MAX;
+
 /// A request that is not answered.
 struct Pending {
     /// Where it lies in all that the client sends.
@@ -56,12 +59,23 @@ enum Mode {
     Over,
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts that have nothing to do with each other"
+)]
 pub struct Client {
     pub number: usize,
     pub link: SharedLink,
+    /// [`NOWHERE`] until a shard has it.
     pub shard: usize,
     pub token: Token,
     pub role: Role,
+    /// Webhooks of it that were stored, in this process.
+    receipts: u64,
+    /// It has published and is idle: its next event ought to give it priority.
+    pub comes_again: bool,
+    /// A request of it has gone on in another process.
+    is_taken_over: bool,
     opened_ms: u64,
     last_answer_ms: Option<u64>,
     /// Where the body ends that is still to come of a request which has its answer.
@@ -109,21 +123,21 @@ impl Surroundings<'_> {
 }
 
 impl Client {
-    pub fn new(
-        number: usize,
-        link: SharedLink,
-        shard: usize,
-        token: Token,
-        role: Role,
-        now_ms: u64,
-    ) -> Client {
+    /// A client in a listener's queue.
+    pub fn new(number: usize, link: SharedLink) -> Client {
         Client {
             number,
             link,
-            shard,
-            token,
-            role,
-            opened_ms: now_ms,
+            shard: NOWHERE,
+            token: Token {
+                slot: 0,
+                generation: 0,
+            },
+            role: Role::Standard,
+            receipts: 0,
+            comes_again: false,
+            is_taken_over: false,
+            opened_ms: 0,
             last_answer_ms: None,
             skipped_end: None,
             pending: VecDeque::new(),
@@ -136,6 +150,27 @@ impl Client {
             rest: Vec::new(),
             rest_at: 0,
         }
+    }
+
+    /// A shard has taken it in.
+    pub fn begin(&mut self, shard: usize, token: Token, now_ms: u64) {
+        self.shard = shard;
+        self.token = token;
+        self.opened_ms = now_ms;
+        self.receipts = 0;
+        self.last_answer_ms = None;
+    }
+
+    /// It is on its way to another process.
+    pub fn leave_shard(&mut self) {
+        self.shard = NOWHERE;
+        self.role = Role::Standard;
+        self.comes_again = false;
+        self.is_taken_over = true;
+        let mut link = self.link.borrow_mut();
+        link.is_priority = false;
+        // The successor's epoll looks at once.
+        link.nudge();
     }
 
     /// Whether a further request may be sent: not while a body is held back, and not where it would
@@ -277,10 +312,17 @@ impl Client {
             self.skipped_end = None;
             self.last_answer_ms = Some(around.now_ms);
         }
-        if tap.is_empty() {
-            return;
+        if !tap.is_empty() {
+            self.rest.extend_from_slice(&tap);
+            self.take_answers(around);
         }
-        self.rest.extend_from_slice(&tap);
+        let is_waiting = matches!(self.mode, Mode::Answers) && self.is_idle();
+        let is_whole = self.rest.is_empty() && !self.link.borrow().is_short && !has_fin;
+        self.comes_again = self.receipts > 0 && is_waiting && is_whole;
+    }
+
+    /// Checks all answers that are whole.
+    fn take_answers(&mut self, around: &mut Surroundings<'_>) {
         loop {
             let used = match &mut self.mode {
                 Mode::Answers => self.take_answer(around),
@@ -305,7 +347,8 @@ impl Client {
         let pending =
             pending.unwrap_or_else(|| panic!("an answer to nothing: {}", show(&self.rest)));
         if answer.status == 100 {
-            assert!(pending.waits, "nobody waits for 100");
+            // A successor does not know that it was said.
+            assert!(pending.waits || self.is_taken_over, "nobody waits for 100");
             coverage::count("100 Continue", 1);
             self.pending[0].waits = false;
             self.lose_patience();
@@ -342,6 +385,8 @@ impl Client {
         }
         let body = &self.rest[answer.head_bytes..end];
         self.check_answer(pending, &answer, body, around);
+        let is_receipt = matches!(pending.request.expected, Expected::Receipt { .. });
+        self.receipts += u64::from(is_receipt && answer.status == 200);
         let may_close = around.node.drain_until_ms.is_some() || self.role == Role::Surplus;
         let must_close = pending.request.closes;
         // It says nothing of what follows the body.
@@ -395,14 +440,17 @@ impl Client {
         }
         if status == 408 {
             assert!(!self.is_whole(pending), "too slow, but it is all there");
-            // Half of an empty line before a request is not counted as part of it here; for the
+            // Half of an empty line before a request is not counted as part of it here. For the
             // server the request begins with it.
             let idle_ms = self.last_answer_ms.unwrap_or(self.opened_ms);
             let read_ms = pending.first_read_ms.filter(|_| !self.sends_empty_lines);
             let began_ms = read_ms.unwrap_or(idle_ms);
             assert!(
                 around.now_ms >= began_ms + REQUEST_DEADLINE_MS,
-                "408 too early"
+                "408 too early: at {}, began at {began_ms}, {:?} {}",
+                around.now_ms,
+                pending.request.expected,
+                self.describe()
             );
             return assert_error(text);
         }
@@ -603,8 +651,12 @@ impl Client {
     /// Deadlines have been acted upon.
     fn assert_in_time(&self, around: &Surroundings<'_>) {
         let link = self.link.borrow();
+        // After a hold, no request is late at once.
+        let resumed_ms = around.node.resumed_ms;
+        let held_until_ms = resumed_ms.map_or(0, |resumed_ms| resumed_ms + REQUEST_DEADLINE_MS);
         let late = |start_ms: u64, limit_ms: u64| {
-            around.now_ms > start_ms + limit_ms + DEADLINE_SCAN_SLACK_MS
+            let due_ms = (start_ms.max(self.opened_ms) + limit_ms).max(held_until_ms);
+            around.now_ms > due_ms + DEADLINE_SCAN_SLACK_MS
         };
         let what = if link.is_short {
             late(link.stalled_since_ms, STALL_MS).then_some("stalled")
@@ -690,6 +742,10 @@ fn check_receipt(
         panic!("acknowledged and not stored: {fate:?}");
     };
     let stored = around.model.get(seq).expect("it is stored");
+    assert!(
+        seq < around.node.log.head_seq(),
+        "acknowledged before the shard's own log has it"
+    );
     let expected = format!(
         "{{\"success\":true,\"messageId\":\"{}\",\"timestamp\":{}}}",
         stored.id, stored.timestamp_ms

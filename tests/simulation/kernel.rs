@@ -12,6 +12,7 @@ use std::io::{self, IoSlice};
 use std::rc::Rc;
 
 use fastrand::Rng;
+use hookcast::clock::Now;
 use hookcast::shard::{Readiness, Transport};
 use memchr::memmem;
 
@@ -23,16 +24,37 @@ pub struct Kernel {
     /// Bytes moved and connections ended by the server so far.
     progress: Cell<u64>,
     pub now_ms: Cell<u64>,
+    /// What all work so far has taken, and what a system call takes. Milliseconds stand still during a
+    /// turn: deadlines are as exact as they can be, and slices end all the same.
+    work_us: Cell<u64>,
+    call_us: u64,
 }
 
 impl Kernel {
-    pub fn new(mischief: u8) -> Rc<Kernel> {
+    pub fn new(mischief: u8, call_us: u64) -> Rc<Kernel> {
         Rc::new(Kernel {
+            work_us: Cell::new(0),
+            call_us,
             rng: RefCell::new(Rng::with_seed(0)),
             mischief,
             progress: Cell::new(0),
             now_ms: Cell::new(0),
         })
+    }
+
+    /// What time it is, where the wall clock is ahead by so much.
+    pub fn now(&self, wall_ahead_ms: u64) -> Now {
+        let mono_ms = self.now_ms.get();
+        Now {
+            mono_ms,
+            mono_us: mono_ms * 1000 + self.work_us.get(),
+            unix_ms: mono_ms + wall_ahead_ms,
+        }
+    }
+
+    /// Lets time pass in which the server works.
+    pub fn work(&self, us: u64) {
+        self.work_us.set(self.work_us.get() + us);
     }
 
     /// Makes what follows depend on `seed` alone.
@@ -48,7 +70,7 @@ impl Kernel {
         self.progress.set(self.progress.get() + by as u64);
     }
 
-    fn is_mischievous(&self) -> bool {
+    pub fn is_mischievous(&self) -> bool {
         self.mischief > 0 && self.rng.borrow_mut().u8(..) < self.mischief
     }
 
@@ -63,7 +85,7 @@ impl Kernel {
         (!ends.is_empty()).then(|| ends[self.up_to(ends.len() - 1)])
     }
 
-    fn up_to(&self, most: usize) -> usize {
+    pub fn up_to(&self, most: usize) -> usize {
         self.rng.borrow_mut().usize(0..=most)
     }
 }
@@ -107,6 +129,8 @@ pub struct Link {
     /// The client takes what comes.
     pub client_reads: bool,
 
+    /// Which of the two sets of sockets it is polled with.
+    pub is_priority: bool,
     /// There is news for epoll.
     edge: bool,
     /// The kernel owes an edge when there is room again (`SOCK_NOSPACE`).
@@ -161,6 +185,7 @@ impl Link {
             is_reset_told: false,
             client_is_gone: false,
             client_reads: true,
+            is_priority: false,
             // EPOLL_CTL_ADD looks at once.
             edge: true,
             wants_room: false,
@@ -360,7 +385,7 @@ impl Link {
     }
 
     /// The network goes on while the server is busy.
-    fn stir(&mut self) {
+    pub fn stir(&mut self) {
         if self.kernel.is_mischievous() {
             let most = self.kernel.up_to(3000);
             self.deliver(most);
@@ -378,6 +403,7 @@ pub struct SimSocket(pub SharedLink);
 impl SimSocket {
     fn call<T>(&self, call: impl FnOnce(&mut Link) -> io::Result<T>) -> io::Result<T> {
         let mut link = self.0.borrow_mut();
+        link.kernel.work(link.kernel.call_us);
         link.stir();
         if link.kernel.mischief > 0 && link.kernel.up_to(63) == 0 {
             return Err(io::ErrorKind::Interrupted.into());

@@ -11,9 +11,10 @@
 //! - `SIM_SURVEY=500` runs so many and says how many fail and why, which is for breaking the server
 //!   on purpose: see `MUTANTS.md`.
 //!
-//! The parts: `operation` says what may happen, `world` lets it happen, `turn` runs the shards as
-//! the reactor does and checks, `kernel` is the sockets, `client` and `stream` check what is
-//! received, `model` knows what ought to be, `node` is the server.
+//! The parts: `operation` says what may happen, `world` lets it happen, `turn` runs the turns of the
+//! shards and checks them at rest, `poller` is what a turn sees of the kernel and of other threads,
+//! `kernel` is the sockets, `client` and `stream` check what is received, `model` knows what ought to
+//! be, `node` is the server.
 
 mod client;
 mod coverage;
@@ -21,6 +22,7 @@ mod kernel;
 mod model;
 mod node;
 mod operation;
+mod poller;
 mod request;
 mod run;
 mod stream;

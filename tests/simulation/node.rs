@@ -3,6 +3,7 @@
 //! A shard sleeps until a socket has news, the hub wakes it, or the time comes that it asked for: a
 //! turn that nobody asks for does not happen, so a wake-up that is lost is lost here too.
 
+use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use crossbeam_channel::{Receiver, bounded, unbounded};
 use hookcast::clock::Now;
 use hookcast::http::{Access, AllowOrigin};
 use hookcast::hub::{Batch, Committer, Hub, NotStored, Outlet, Receipt, Wake};
-use hookcast::limits::{DRAIN_IDLE_MS, DRAIN_SPREAD_PERCENT};
+use hookcast::limits::{DRAIN_IDLE_MS, DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT};
 use hookcast::message::Message;
 use hookcast::metrics::{self, Metrics};
 use hookcast::ring::memory::MemoryMedium;
@@ -23,6 +24,7 @@ use hookcast::shard::{Settings, Shard, Token};
 use super::kernel::SimSocket;
 use super::model::LogExtent;
 use super::operation::Profile;
+use super::poller::{SimCommand, SimTurns};
 use super::request::SECRET;
 use super::stream::Subscribed;
 
@@ -49,11 +51,19 @@ impl Wake for Witness {
     }
 }
 
-pub struct ShardNode {
+/// What a shard's thread owns.
+pub struct Running {
     pub shard: Shard<SimSocket>,
+    pub turns: SimTurns,
+}
+
+pub struct ShardNode {
+    /// Absent during a turn, and when the process was killed in one.
+    pub running: Option<Running>,
     /// Gone with its thread, once the shard is drained.
     inbox: Option<Receiver<Arc<Batch>>>,
     bell: Arc<Bell>,
+    pub commands: VecDeque<SimCommand>,
     /// When it wants to run, if nothing happens before.
     due_ms: Option<u64>,
     pub log: LogExtent,
@@ -63,9 +73,10 @@ pub struct ShardNode {
     pub drain_until_ms: Option<u64>,
     /// Until when connections without a request stay, once it drains.
     pub idle_until_ms: Option<u64>,
-    /// Connections within the limit that were opened, and those that it has told to be gone.
-    pub guests: usize,
-    pub standard_closed: usize,
+    /// When a hold was over.
+    pub resumed_ms: Option<u64>,
+    /// Connections within the limit, those on their way to it included.
+    pub load: usize,
     /// The names of connections that are gone: epoll may still have news of them.
     pub gone: Vec<Token>,
     /// Messages that clients received whole on streams that are gone, and of these the copies.
@@ -161,7 +172,11 @@ impl Node {
             let mut log = LogExtent::new(first_seq, log_bytes);
             log.append(&history);
             ShardNode {
-                shard: Shard::new(Arc::clone(&settings), &hub, seed, now),
+                running: Some(Running {
+                    shard: Shard::new(Arc::clone(&settings), &hub, seed, now),
+                    turns: SimTurns::default(),
+                }),
+                commands: VecDeque::new(),
                 inbox: Some(inbox),
                 bell,
                 due_ms: None,
@@ -170,8 +185,8 @@ impl Node {
                 metrics: Metrics::new(Arc::new(AtomicU64::new(0))),
                 drain_until_ms: None,
                 idle_until_ms: None,
-                guests: 0,
-                standard_closed: 0,
+                resumed_ms: None,
+                load: 0,
                 gone: Vec::new(),
                 messages_past: 0,
                 copies_past: 0,
@@ -285,6 +300,16 @@ impl Node {
 }
 
 impl ShardNode {
+    pub fn shard(&self) -> &Shard<SimSocket> {
+        &self.running.as_ref().expect("it is not in a turn").shard
+    }
+
+    /// Sends it a command.
+    pub fn tell(&mut self, command: SimCommand) {
+        self.commands.push_back(command);
+        self.bell.wake();
+    }
+
     /// Whether its thread would run now, apart from news of sockets.
     pub fn is_awake(&self, now_ms: u64) -> bool {
         self.bell.0.load(Ordering::Relaxed) || self.due_ms.is_some_and(|due_ms| due_ms <= now_ms)
@@ -300,19 +325,21 @@ impl ShardNode {
         self.due_ms = None;
     }
 
-    /// The end of a turn.
-    pub fn sleep(&mut self, now: Now) {
-        self.shard.end_turn();
-        self.standard_closed += self.shard.take_closed();
-        self.shard.tally_mut().flush(&self.metrics);
-        if self.shard.is_drained() {
+    /// The end of a turn. Listeners want to be asked again at `accept_ms`.
+    pub fn sleep(&mut self, now: Now, accept_ms: Option<u64>) {
+        let shard = &mut self.running.as_mut().expect("its turn is over").shard;
+        shard.tally_mut().flush(&self.metrics);
+        if shard.is_drained() && self.commands.is_empty() {
             self.inbox = None;
             self.due_ms = None;
             return;
         }
-        self.due_ms = self.shard.idle_ms(now).map(|idle_ms| now.mono_ms + idle_ms);
+        let due_ms = shard.idle_ms(now).map(|idle_ms| now.mono_ms + idle_ms);
+        let accept_ms = accept_ms.map(|accept_ms| accept_ms.max(now.mono_ms));
+        self.due_ms = [due_ms, accept_ms].into_iter().flatten().min();
         // After the announcement of its sleep a shard looks into its inbox once more.
-        if self.inbox.as_ref().is_some_and(|inbox| !inbox.is_empty()) {
+        let has_batches = self.inbox.as_ref().is_some_and(|inbox| !inbox.is_empty());
+        if has_batches || !self.commands.is_empty() {
             self.bell.wake();
         }
     }
@@ -322,31 +349,36 @@ impl ShardNode {
         self.inbox.is_none()
     }
 
-    pub fn start_drain(&mut self, now: Now, drain_ms: u64) {
-        self.shard.start_drain(now);
-        self.drain_until_ms = Some(now.mono_ms + drain_ms);
-        let spread_ms = drain_ms * DRAIN_SPREAD_PERCENT / 100;
-        self.idle_until_ms = Some(now.mono_ms + DRAIN_IDLE_MS.min(spread_ms));
-        self.bell.wake();
+    /// Its drain begins.
+    pub fn begin_drain(&mut self, now_ms: u64, drain_ms: u64, is_handover: bool) {
+        self.drain_until_ms = Some(now_ms + drain_ms.max(DRAIN_LEAST_MS));
+        let spread_ms = drain_ms.max(DRAIN_LEAST_MS) * DRAIN_SPREAD_PERCENT / 100;
+        let idle_ms = DRAIN_IDLE_MS.min(spread_ms);
+        self.idle_until_ms = Some(now_ms + if is_handover { 0 } else { idle_ms });
+    }
+
+    /// Takes a batch out of the inbox; its frames are in the log from now on.
+    pub fn next_batch(&mut self) -> Option<Arc<Batch>> {
+        let batch = self.inbox.as_ref()?.try_recv().ok()?;
+        self.log.append(&batch);
+        Some(batch)
     }
 
     /// Takes what is in the inbox; whether there was something.
     pub fn take_batches(&mut self) -> bool {
-        let Some(inbox) = &self.inbox else {
-            return false;
-        };
         let mut has_taken = false;
-        while let Ok(batch) = inbox.try_recv() {
-            self.shard.deliver(&batch);
-            self.log.append(&batch);
+        while let Some(batch) = self.next_batch() {
             has_taken = true;
+            if let Some(running) = &mut self.running {
+                running.shard.deliver(&batch);
+            }
         }
         has_taken
     }
 
     /// Notes that a stream has been taken in.
-    pub fn note_subscribed(&mut self, streams_before: usize, now: Now) {
-        if self.shard.streams() > streams_before {
+    pub fn note_subscribed(&mut self, before: usize, streams: usize, now: Now) {
+        if streams > before {
             self.subscribed.push(Subscribed {
                 mono_ms: now.mono_ms,
                 unix_ms: now.unix_ms,

@@ -19,6 +19,12 @@ pub struct Profile {
     pub keep_alive_ms: u64,
     pub drain_ms: u64,
     pub clients_max: usize,
+    pub listeners: usize,
+    /// The limit of connections.
+    pub connections_max: usize,
+    /// What a system call takes, and a step of a turn, in microseconds.
+    pub call_us: u64,
+    pub step_us: u64,
     /// Other nodes send so much that logs evict.
     pub is_flood: bool,
     /// Clients come and go in crowds.
@@ -55,6 +61,8 @@ pub enum Action {
     Ask,
     /// A client sends many requests at once.
     Pipeline,
+    /// Many clients connect and ask for the history.
+    Poll,
     /// The network brings some bytes of one client.
     Deliver,
     /// A client takes some bytes.
@@ -65,7 +73,7 @@ pub enum Action {
     HalfClose,
     Close,
     Reset,
-    /// Readiness without a reason.
+    /// Readiness without a reason, now and then of all connections.
     Nudge,
     /// A shard runs, if it is awake.
     Turn,
@@ -94,6 +102,8 @@ pub enum Action {
     LosePower,
     /// The node is drained, and started again.
     Restart,
+    /// The shards read no further requests, and then go on, or hand over to a new process.
+    Hold,
 }
 
 pub const WEIGHTS: &[(Action, u32)] = &[
@@ -103,6 +113,7 @@ pub const WEIGHTS: &[(Action, u32)] = &[
     (Action::Abandon, 1),
     (Action::Ask, 90),
     (Action::Pipeline, 10),
+    (Action::Poll, 4),
     (Action::Deliver, 120),
     (Action::Take, 120),
     (Action::Pause, 15),
@@ -124,6 +135,7 @@ pub const WEIGHTS: &[(Action, u32)] = &[
     (Action::Kill, 3),
     (Action::LosePower, 1),
     (Action::Restart, 2),
+    (Action::Hold, 3),
 ];
 
 /// One thing that happens. All its choices follow from `salt`.
@@ -156,7 +168,15 @@ impl Profile {
             Style::Crowd => (&[6000, 60_000], &[100]),
             Style::Flood => (&[6000, 60_000], &[3500]),
         };
+        let clients_max = match style {
+            Style::Crowd => 150,
+            Style::Flood | Style::Plain => rng.usize(2..=12),
+        };
         Profile {
+            listeners: rng.usize(1..=2),
+            connections_max: *pick(rng, &[1000, 1000, 1000, clients_max.div_ceil(2)]),
+            call_us: *pick(rng, &[0, 3, 30, 1000]),
+            step_us: *pick(rng, &[1, 10, 50]),
             shards: rng.usize(1..=2),
             inbox_batches_max: rng.usize(1..=4),
             has_secret: rng.bool(),
@@ -165,11 +185,7 @@ impl Profile {
             heartbeat_ms: *pick(rng, &[100, 500, 2000]),
             keep_alive_ms: *pick(rng, &[3000, 20_000]),
             drain_ms: *pick(rng, &[0, 700, 5000]),
-            clients_max: if style == Style::Crowd {
-                150
-            } else {
-                rng.usize(2..=12)
-            },
+            clients_max,
             is_flood: style == Style::Flood,
             is_crowd: style == Style::Crowd,
             message_bytes_usual: *pick(rng, messages),
@@ -192,9 +208,13 @@ pub fn draw(seed: u64) -> (Profile, Vec<Operation>) {
     let weights: Vec<u32> = WEIGHTS
         .iter()
         .map(|(action, weight)| match action {
-            Action::Admit if profile.is_flood => weight * 8,
+            Action::Admit | Action::Poll if profile.is_flood => weight * 8,
             Action::Admit | Action::Crowd | Action::Scatter if profile.is_crowd => weight * 8,
-            Action::Kill | Action::LosePower | Action::Restart if profile.is_flood => 0,
+            Action::Kill | Action::LosePower | Action::Restart | Action::Hold
+                if profile.is_flood =>
+            {
+                0
+            }
             Action::Commit if profile.commit_messages_max.is_none() => 0,
             Action::Share if !profile.has_shared_history => 0,
             Action::Admit if profile.has_shared_history => weight * 4,

@@ -133,6 +133,14 @@ pub fn status() -> Request {
     }
 }
 
+/// A request for the history, which is answered at once.
+pub fn history() -> Request {
+    Request {
+        bytes: Head::new("GET /api/webhook/messages", false).end(),
+        ..status()
+    }
+}
+
 /// Draws a request that is answered and is not a webhook that counts.
 pub fn other(rng: &mut Rng, setting: &Setting) -> Request {
     let long = "s".repeat(257);

@@ -1,31 +1,29 @@
 //! Turns, and what is checked after each and when everything is at rest.
 
-use hookcast::clock::Now;
 use std::collections::BTreeSet;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
 
-use hookcast::limits::{HISTORY_TURN_BYTES, REPLAY_COPY_BYTES_MAX};
+use hookcast::limits::{ACCEPT_RETRY_MS, REPLAY_COPY_BYTES_MAX};
 use hookcast::metrics::{Counter, Gauge};
-use hookcast::shard::{Holdings, Readiness, Role};
+use hookcast::shard::{Holdings, Role};
 
 use super::client::{Client, Surroundings};
 use super::coverage;
 use super::model::View;
-use super::node::ShardNode;
-use super::operation::pick;
+use super::node::{Running, ShardNode};
+use super::poller::{Fuse, Killed, Listening, SimPoller};
 use super::stream::StreamCheck;
-use super::world::World;
-
-/// The phases of a turn, in the order in which the reactor calls them.
-const PHASES: usize = 8;
-
-/// Those that come before the hub is given the webhooks of the turn.
-pub const PHASES_BEFORE_PUBLISH: usize = 3;
+use super::world::{POLLERS_MAX, World};
 
 /// Turns in a row that may come to nothing: a sweep that finds everybody served, a tick.
 const IDLE_TURNS_MAX: usize = 8;
 
-/// Most requests for the history that are gone on with in a turn.
-const HISTORIES_MAX: usize = 8;
+/// What a turn came to.
+pub struct Outcome {
+    pub is_killed: bool,
+    has_news: bool,
+}
 
 /// What a stream's first events, and some gaps behind them, take at most, as a `Vec` doubles.
 const OWN_BYTES_MAX: usize = 2048;
@@ -39,7 +37,7 @@ impl World {
             self.rng.usize(..self.node.shards.len())
         };
         if self.is_awake(index) {
-            self.run_phases(index, PHASES);
+            self.run_turn(index, Fuse::Never);
         }
     }
 
@@ -67,131 +65,55 @@ impl World {
     fn is_awake(&self, index: usize) -> bool {
         let node = &self.node.shards[index];
         let has_event = |client: &Client| client.shard == index && client.link.borrow().has_event();
-        !node.has_ended() && (node.is_awake(self.mono_ms) || self.clients.iter().any(has_event))
+        let accepts = index == 0 && self.listeners.iter().any(|listener| listener.edge);
+        let is_told = node.is_awake(self.mono_ms) || accepts;
+        !node.has_ended() && (is_told || self.clients.iter().any(has_event))
     }
 
-    /// Runs a part of a turn, or all of it: what a process does before it is killed.
-    pub fn run_in_part(&mut self, index: usize) {
-        let phases = self.rng.usize(0..=PHASES);
-        self.run_phases(index, phases);
-    }
-
-    /// Goes on with connections that have more to read, as many as there is time for: one at least.
-    fn resume_some(&mut self, index: usize, now: Now) {
-        let node = &mut self.node.shards[index];
-        let unfinished = node.shard.unfinished();
-        for _ in 0..unfinished.min(self.rng.usize(1..=unfinished.max(1))) {
-            // One may end where another begins: noted one by one.
-            let streams = node.shard.streams();
-            node.shard.resume_next(now);
-            node.note_subscribed(streams, now);
-        }
-    }
-
-    /// Answers requests for the history that were put off or have waited, as many as there is time for.
-    fn answer_some_histories(&mut self, index: usize, now: Now) {
-        let mut bytes = 0;
-        for _ in 0..self.rng.usize(1..=HISTORIES_MAX) {
-            let node = &mut self.node.shards[index];
-            let streams = node.shard.streams();
-            let Some(made) = node.shard.answer_next_history(now) else {
-                return;
-            };
-            node.note_subscribed(streams, now);
-            bytes += made;
-            if bytes >= HISTORY_TURN_BYTES {
-                return;
-            }
-        }
-    }
-
-    /// Runs a turn up to a phase: a process may be killed behind any. Whether anything came of it.
-    pub fn run_phases(&mut self, index: usize, phases: usize) -> bool {
+    /// Runs a turn of a shard, with a poll before it, to its end or up to where the process is killed.
+    pub fn run_turn(&mut self, index: usize, fuse: Fuse) -> Outcome {
+        let mut outcome = Outcome {
+            is_killed: false,
+            has_news: false,
+        };
         if self.node.shards[index].has_ended() {
-            return false;
+            return outcome;
         }
-        let now = self.now();
         self.note_failing();
-        let progress = self.kernel.progress();
-        let mut has_news = false;
         self.node.shards[index].wake_up();
         coverage::count("turns", 1);
-        for phase in 0..phases {
-            let streams = self.node.shards[index].shard.streams();
-            match phase {
-                0 | 4 => has_news |= self.node.shards[index].take_batches(),
-                1 => has_news |= self.dispatch(index),
-                2 => {
-                    self.resume_some(index, now);
-                    self.answer_some_histories(index, now);
-                }
-                3 => {
-                    let node = &mut self.node;
-                    self.accepted_ms.insert(now.unix_ms);
-                    node.shards[index].shard.publish(&node.hub, now);
-                    self.observe();
-                }
-                5 => has_news |= self.node.shards[index].shard.answer_webhooks(now) > 0,
-                6 => self.node.shards[index].shard.tick(now),
-                _ => {
-                    let shard = &mut self.node.shards[index].shard;
-                    shard.sweep(now);
-                    shard.end_sweep(now);
-                }
+        let (hub, clock) = (Arc::clone(&self.node.hub), self.clock());
+        let running = self.node.shards[index].running.take();
+        let Running {
+            mut shard,
+            mut turns,
+        } = running.expect("it is not in a turn");
+        let progress = self.kernel.progress();
+        let mut poller = SimPoller::new(self, index, &shard, fuse);
+        poller.poll(&mut turns.priority, true);
+        poller.poll(&mut turns.standard, false);
+        let run = AssertUnwindSafe(|| turns.run(&mut poller, &mut shard, &hub, clock));
+        if let Err(reason) = panic::catch_unwind(run) {
+            if !reason.is::<Killed>() {
+                panic::resume_unwind(reason);
             }
-            self.node.shards[index].note_subscribed(streams, now);
-            self.audit(index);
+            coverage::count("kills in a turn", 1);
+            outcome.is_killed = true;
+            return outcome;
         }
-        if phases == PHASES {
-            self.node.shards[index].sleep(now);
-        }
-        has_news || self.kernel.progress() > progress
-    }
-
-    /// Tells the shard what `epoll_wait(2)` would; in any order.
-    fn dispatch(&mut self, index: usize) -> bool {
-        let now = self.now();
-        self.tell_of_the_gone(index);
-        let start = self.rng.usize(..self.clients.len().max(1));
-        let (before, after) = self.clients.split_at(start);
-        let mut has_news = false;
-        for client in after
-            .iter()
-            .chain(before)
-            .filter(|client| client.shard == index)
-        {
-            let event = client.link.borrow_mut().take_event();
-            if let Some(readiness) = event {
-                let node = &mut self.node.shards[index];
-                let streams = node.shard.streams();
-                node.shard.ready(client.token, readiness, now);
-                node.note_subscribed(streams, now);
-                has_news = true;
-            }
-        }
-        has_news
-    }
-
-    /// Now and then, news of a connection that is gone, and whose slot may have another.
-    fn tell_of_the_gone(&mut self, index: usize) {
+        outcome.has_news = poller.has_news || self.kernel.progress() > progress;
+        let accept_ms = self.accept_ms(index);
         let now = self.now();
         let node = &mut self.node.shards[index];
-        if node.gone.is_empty() || self.rng.u8(..8) > 0 {
-            return;
-        }
-        let token = *pick(&mut self.rng, &node.gone);
-        let readiness = Readiness {
-            readable: self.rng.bool(),
-            writable: self.rng.bool(),
-            hung_up: self.rng.bool(),
-        };
-        let progress = self.kernel.progress();
-        node.shard.ready(token, readiness, now);
-        assert_eq!(
-            self.kernel.progress(),
-            progress,
-            "stale news are acted upon"
-        );
+        node.running = Some(Running { shard, turns });
+        node.sleep(now, accept_ms);
+        outcome
+    }
+
+    /// When a shard is to ask its listeners again.
+    fn accept_ms(&self, index: usize) -> Option<u64> {
+        let listeners = self.listeners.iter().filter(|_| index == 0);
+        listeners.filter_map(Listening::due_ms).min()
     }
 
     /// Checks what a shard has written, and which connections it has let go of.
@@ -232,6 +154,12 @@ impl World {
     /// Everybody goes on until nobody has anything to do; then everybody has to have got what is
     /// his.
     pub fn settle(&mut self) {
+        self.go_on();
+        self.check_rest();
+    }
+
+    /// Everybody goes on until nobody has anything to do.
+    pub fn go_on(&mut self) {
         let mut idle_turns = 0;
         loop {
             let mut is_quiet = true;
@@ -241,7 +169,7 @@ impl World {
             for index in 0..self.node.shards.len() {
                 if self.is_awake(index) {
                     is_quiet = false;
-                    let has_come_to_something = self.run_phases(index, PHASES);
+                    let has_come_to_something = self.run_turn(index, Fuse::Never).has_news;
                     idle_turns = if has_come_to_something {
                         0
                     } else {
@@ -258,7 +186,7 @@ impl World {
                     idle_turns = 0;
                     continue;
                 }
-                let waits = |node: &ShardNode| node.shard.has_drafts() && !node.has_ended();
+                let waits = |node: &ShardNode| node.shard().has_drafts() && !node.has_ended();
                 if !self.node.shards.iter().any(waits) {
                     break;
                 }
@@ -268,7 +196,6 @@ impl World {
                 idle_turns += 1;
             }
         }
-        self.check_rest();
     }
 
     /// Some time in which nothing happens but what the node itself has to do.
@@ -305,9 +232,11 @@ impl World {
     /// Heartbeats for as many phases as there are slots, eight patrols a second, and the phases of
     /// a drain.
     fn wakes_max(&self, ms: u64) -> u64 {
-        let slots = self.profile.clients_max as u64;
-        let per_shard =
-            (ms / self.profile.heartbeat_ms + 2) * slots.min(128) + (ms / 1000 + 2) * 8 + 2 * 128;
+        let slots = (self.profile.clients_max + POLLERS_MAX) as u64;
+        let per_shard = (ms / self.profile.heartbeat_ms + 2) * slots.min(128)
+            + (ms / 1000 + 2) * 8
+            + 2 * 128
+            + ms / ACCEPT_RETRY_MS;
         self.node.shards.len() as u64 * per_shard
     }
 
@@ -328,10 +257,19 @@ impl World {
     }
 
     fn check_rest(&mut self) {
+        for listener in &self.listeners {
+            assert!(
+                listener.queue.is_empty() || listener.is_postponed(),
+                "connections are not accepted"
+            );
+        }
         for client in &self.clients {
+            let Some(node) = self.node.shards.get(client.shard) else {
+                continue;
+            };
             let around = Surroundings {
                 model: &mut self.model,
-                node: &self.node.shards[client.shard],
+                node,
                 now_ms: self.mono_ms,
                 settings: &self.node.settings,
                 ring_failed_ms: self.ring_failed_ms,
@@ -349,16 +287,16 @@ impl World {
         let node = &self.node.shards[index];
         let own = || self.clients.iter().filter(|client| client.shard == index);
         let connections = own().count();
-        assert_eq!(node.shard.connections(), connections, "connections");
+        assert_eq!(node.shard().connections(), connections, "connections");
         let level = |gauge| usize::try_from(node.metrics.level(gauge));
         assert_eq!(level(Gauge::Connections), Ok(connections));
         let guests = own().filter(|client| client.role == Role::Standard).count();
-        assert_eq!(node.guests - node.standard_closed, guests, "guests");
-        assert_eq!(node.shard.surplus(), connections - guests, "surplus");
+        assert_eq!(node.load, guests, "connections within the limit");
+        assert_eq!(node.shard().surplus(), connections - guests, "surplus");
 
         let streams = own().filter(|client| client.is_streaming()).count();
         let streams_max = own().filter(|client| client.may_stream()).count();
-        let counted = node.shard.streams();
+        let counted = node.shard().streams();
         assert!(
             (streams..=streams_max).contains(&counted),
             "{counted} streams, not {streams}"
@@ -398,7 +336,7 @@ impl World {
             readers,
             answer_bytes,
             own_bytes,
-        } = node.shard.holdings();
+        } = node.shard().holdings();
         assert!(readers <= asking, "{readers} readers for {asking} requests");
         assert!(
             answer_bytes == 0 || short_answers > 0,
@@ -435,7 +373,7 @@ impl World {
                 sessions.insert(session);
             }
         }
-        assert_eq!(node.shard.sessions(), sessions.len(), "sessions");
+        assert_eq!(node.shard().sessions(), sessions.len(), "sessions");
     }
 }
 

@@ -4,31 +4,42 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
+use crossbeam_channel::bounded;
 use fastrand::Rng;
 use hookcast::clock::Now;
 use hookcast::hub::NotStored;
-use hookcast::limits::{DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT, HISTORY_MESSAGES};
+use hookcast::limits::{
+    ACCEPT_RETRY_MS, CLOCK_SET_BACK_MS_MAX, DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT, HISTORY_MESSAGES,
+};
 use hookcast::live_log::SharedHistory;
 use hookcast::message::{Message, MessageId, SessionId};
 use hookcast::metrics::Counter;
 use hookcast::ring::memory::MemoryMedium;
-use hookcast::shard::Role;
+use hookcast::shard::HandoverConnection;
+use hookcast::shard::turn::Command;
 
-use super::client::{Client, RETRY_SLACK_MS};
+use super::client::{Client, NOWHERE, RETRY_SLACK_MS};
 use super::coverage;
 use super::kernel::{Kernel, Link, SimSocket};
 use super::model::{Crash, Fate, Model, SESSIONS, session_name};
 use super::node::{Node, Started};
 use super::operation::{Action, Operation, Profile, pick};
+use super::poller::{Fuse, Listening, SimCommand, Successor};
 use super::request::{self, Request, Resumption, Setting};
-use super::turn::PHASES_BEFORE_PUBLISH;
 
 /// The wall clock at the start: some day in 2023.
 const UNIX_MS: u64 = 1_700_000_000_000;
 
+/// Clients that ask for the history at once: more than a turn answers where messages are large.
+pub const POLLERS_MAX: usize = 16;
+
 /// A bound no run of the network comes near.
 const ALL: usize = usize::MAX;
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts that have nothing to do with each other"
+)]
 pub struct World {
     pub profile: Profile,
     setting: Setting,
@@ -37,6 +48,14 @@ pub struct World {
     pub model: Model,
     pub node: Node,
     pub clients: Vec<Client>,
+    /// None when the node accepts no more.
+    pub listeners: Vec<Listening>,
+    /// Connections that were handed over to the next process.
+    pub in_transit: Vec<HandoverConnection<SimSocket>>,
+    /// The kernel refuses to poll the next socket.
+    pub fails_add: bool,
+    /// All shards have said that nothing of them needs the ring.
+    pub is_held: bool,
     clients_ever: usize,
     pub mono_ms: u64,
     /// What the wall clock is ahead of the monotonic one.
@@ -60,7 +79,7 @@ pub struct World {
 
 impl World {
     pub fn new(profile: &Profile) -> World {
-        let kernel = Kernel::new(profile.mischief);
+        let kernel = Kernel::new(profile.mischief, profile.call_us);
         let medium = MemoryMedium::default();
         let now = Now {
             mono_ms: 0,
@@ -88,6 +107,10 @@ impl World {
             model,
             node,
             clients: Vec::new(),
+            listeners: listen(profile),
+            in_transit: Vec::new(),
+            fails_add: false,
+            is_held: false,
             clients_ever: 0,
             mono_ms: 0,
             wall_ahead_ms: UNIX_MS,
@@ -118,10 +141,20 @@ impl World {
     }
 
     pub fn now(&self) -> Now {
-        Now {
-            mono_ms: self.mono_ms,
-            mono_us: self.mono_ms * 1000,
-            unix_ms: self.mono_ms + self.wall_ahead_ms,
+        self.kernel.now(self.wall_ahead_ms)
+    }
+
+    /// What a turn reads the time from.
+    pub fn clock(&self) -> impl Fn() -> Now + use<> {
+        let (kernel, wall_ahead_ms) = (Rc::clone(&self.kernel), self.wall_ahead_ms);
+        move || kernel.now(wall_ahead_ms)
+    }
+
+    /// Now and then, the network moves between two steps of a turn.
+    pub fn stir(&mut self) {
+        if !self.clients.is_empty() && self.kernel.is_mischievous() {
+            let place = self.kernel.up_to(self.clients.len() - 1);
+            self.clients[place].link.borrow_mut().stir();
         }
     }
 
@@ -144,6 +177,7 @@ impl World {
             Action::Abandon => self.abandon(),
             Action::Ask => self.ask(),
             Action::Pipeline => self.pipeline(),
+            Action::Poll => self.poll(),
             Action::Deliver => {
                 let most = self.some_bytes();
                 self.with_client(|client| client.link.borrow_mut().deliver(most));
@@ -158,7 +192,7 @@ impl World {
             Action::HalfClose => self.with_client(|client| client.link.borrow_mut().half_close()),
             Action::Close => self.with_client(|client| client.link.borrow_mut().close()),
             Action::Reset => self.with_client(|client| client.link.borrow_mut().reset()),
-            Action::Nudge => self.with_client(|client| client.link.borrow_mut().nudge()),
+            Action::Nudge => self.nudge(),
             Action::Turn => self.turn_somewhere(),
             Action::Commit => {
                 self.commit();
@@ -183,6 +217,7 @@ impl World {
                     self.wall_ahead_ms += by_ms;
                 } else {
                     self.wall_ahead_ms -= by_ms;
+                    self.model.begins_anew |= by_ms > CLOCK_SET_BACK_MS_MAX;
                     // A ring in trouble is tried again by that clock, which may now take longer.
                     let in_trouble = |ms: u64| ms + RETRY_SLACK_MS >= self.mono_ms;
                     if self.ring_failed_ms.is_some_and(in_trouble) {
@@ -200,18 +235,14 @@ impl World {
             Action::Kill => self.kill(),
             Action::LosePower => self.lose_power(),
             Action::Restart => self.restart(),
+            Action::Hold => self.hold(),
         }
     }
 
     // Clients.
 
     fn connect(&mut self) {
-        let role = if self.rng.u8(..12) == 0 {
-            Role::Surplus
-        } else {
-            Role::Standard
-        };
-        if let Some(mut client) = self.open(role) {
+        if let Some(mut client) = self.open() {
             let request = match self.rng.u8(..8) {
                 0..=4 => self.draw_subscription(),
                 5 | 6 => request::webhook(&mut self.rng, &self.setting, &mut self.model),
@@ -227,7 +258,7 @@ impl World {
 
     fn gather_crowd(&mut self) {
         for _ in 0..self.rng.usize(0..=self.profile.clients_max) {
-            let Some(mut client) = self.open(Role::Standard) else {
+            let Some(mut client) = self.open() else {
                 return;
             };
             client.ask(self.draw_subscription(), &mut self.model);
@@ -245,37 +276,60 @@ impl World {
         }
     }
 
-    fn abandon(&mut self) {
-        if let Some(client) = self.open(Role::Standard) {
-            let node = &mut self.node.shards[client.shard];
-            node.shard.abandon(client.token);
-            node.standard_closed += node.shard.take_closed();
-            assert!(client.link.borrow().is_closed, "it is let go");
+    fn nudge(&mut self) {
+        if self.rng.u8(..8) > 0 {
+            return self.with_client(|client| client.link.borrow_mut().nudge());
+        }
+        for client in &self.clients {
+            client.link.borrow_mut().nudge();
         }
     }
 
-    fn open(&mut self, role: Role) -> Option<Client> {
-        if self.clients.len() >= self.profile.clients_max {
+    fn abandon(&mut self) {
+        if let Some(client) = self.open() {
+            self.fails_add = true;
+            self.clients.push(client);
+        }
+    }
+
+    /// A client connects: it stands in a listener's queue.
+    fn open(&mut self) -> Option<Client> {
+        self.open_beyond(0)
+    }
+
+    /// The same, with so many clients more than there usually are.
+    fn open_beyond(&mut self, more: usize) -> Option<Client> {
+        if self.clients.len() >= self.profile.clients_max + more || self.listeners.is_empty() {
             return None;
         }
         let most = self.profile.buffer_bytes_max;
         let (receive_max, send_max) = (self.rng.usize(32..=most), self.rng.usize(32..=most));
         let link = Link::new(&self.kernel, receive_max, send_max);
         link.borrow_mut().client_reads = self.rng.u8(..8) != 0;
-        let index = self.rng.usize(..self.node.shards.len());
-        let now = self.now();
-        let node = &mut self.node.shards[index];
-        let token = node.shard.open(SimSocket(Rc::clone(&link)), role, now);
-        node.guests += usize::from(role == Role::Standard);
+        let listener = pick_mut(&mut self.rng, &mut self.listeners);
+        listener.queue.push_back(Rc::clone(&link));
+        listener.edge = true;
         self.clients_ever += 1;
-        Some(Client::new(
-            self.clients_ever,
-            link,
-            index,
-            token,
-            role,
-            now.mono_ms,
-        ))
+        Some(Client::new(self.clients_ever, link))
+    }
+
+    /// The listening sockets are closed, and connections that were not accepted are reset.
+    pub fn stop_listening(&mut self) {
+        self.listeners.clear();
+        let held: Vec<_> = self.in_transit.iter().map(|held| &held.socket.0).collect();
+        let is_held = |client: &Client| held.iter().any(|link| Rc::ptr_eq(link, &client.link));
+        let is_handed = |client: &Client| {
+            let shards = self.node.shards.iter();
+            let mut commands = shards.flat_map(|shard| &shard.commands);
+            commands.any(|command| match command {
+                Command::Connection(socket) | Command::TakeOver(socket, _) => {
+                    Rc::ptr_eq(&socket.0, &client.link)
+                }
+                _ => false,
+            })
+        };
+        self.clients
+            .retain(|client| client.shard != NOWHERE || is_held(client) || is_handed(client));
     }
 
     fn draw_subscription(&mut self) -> Request {
@@ -333,6 +387,17 @@ impl World {
             for _ in 0..self.rng.usize(0..40) {
                 self.clients[place].ask(request::status(), &mut self.model);
             }
+        }
+    }
+
+    fn poll(&mut self) {
+        for _ in 0..self.rng.usize(0..=POLLERS_MAX) {
+            let Some(mut client) = self.open_beyond(POLLERS_MAX) else {
+                return;
+            };
+            client.ask(request::history(), &mut self.model);
+            client.link.borrow_mut().deliver(ALL);
+            self.clients.push(client);
         }
     }
 
@@ -483,7 +548,9 @@ impl World {
     fn kill(&mut self) {
         let index = self.rng.usize(..self.node.shards.len());
         if self.rng.bool() {
-            self.run_in_part(index);
+            let most = *pick(&mut self.rng, &[3, 30, 300]);
+            let steps = self.rng.usize(0..=most);
+            self.run_turn(index, Fuse::Steps(steps));
         } else {
             self.append_in_part(index);
         }
@@ -503,15 +570,10 @@ impl World {
         if self.node.has_commits() {
             return self.commit_in_part(index);
         }
-        self.run_phases(index, PHASES_BEFORE_PUBLISH);
         self.medium.freeze_in(self.rng.u64(0..20));
         coverage::count("kills in an append", 1);
-        let now = self.now();
-        let node = &mut self.node;
-        let shard = &mut node.shards[index].shard;
-        if shard.has_drafts() {
-            shard.publish(&node.hub, now);
-        } else {
+        if !self.run_turn(index, Fuse::Published).is_killed {
+            let now = self.now();
             let (messages, _) = self.draw_messages();
             self.node.admit(messages, now);
         }
@@ -519,7 +581,7 @@ impl World {
 
     /// The same in the middle of a commit.
     fn commit_in_part(&mut self, index: usize) {
-        self.run_phases(index, PHASES_BEFORE_PUBLISH + 1);
+        self.run_turn(index, Fuse::Published);
         self.node.is_dying = true;
         let most = *pick(&mut self.rng, &[10, 50, 700]);
         self.medium.freeze_in(self.rng.u64(0..most));
@@ -561,10 +623,14 @@ impl World {
             }
             self.remember(&client);
         }
+        self.in_transit.clear();
     }
 
     fn start(&mut self) {
         self.heal_ring();
+        self.is_held = false;
+        self.fails_add = false;
+        self.listeners = listen(&self.profile);
         let now = self.now();
         // What the dead process has done since is not seen: nobody was told of it.
         let Started {
@@ -608,7 +674,12 @@ impl World {
     }
 
     fn restart(&mut self) {
-        self.drain();
+        self.drain(|| Command::Drain);
+        self.start_again();
+    }
+
+    /// The ring is closed, and another process goes on with it.
+    fn start_again(&mut self) {
         self.heal_ring();
         let now = self.now();
         self.node.close(now).expect("the ring is written");
@@ -617,28 +688,44 @@ impl World {
         assert_eq!(self.model.epoch, epoch, "event ids outlive a restart");
     }
 
-    /// Drains the node, with clients that go on meanwhile.
-    fn drain(&mut self) {
-        let now = self.now();
-        let drain_ms = self.profile.drain_ms.max(DRAIN_LEAST_MS);
-        let well: Vec<usize> = self
-            .clients
-            .iter()
-            .filter(|client| client.is_well() && !client.may_be_shared())
-            .map(|client| client.number)
-            .collect();
-        self.ended.clear();
-        for index in 0..self.node.shards.len() {
-            self.node.shards[index].start_drain(now, drain_ms);
-            self.audit(index);
+    /// The shards read no further request; then they go on, or hand over to a new process.
+    fn hold(&mut self) {
+        let (held, all_held) = bounded(self.node.shards.len());
+        for shard in &mut self.node.shards {
+            shard.tell(Command::Hold(held.clone()));
+        }
+        self.act(6);
+        self.go_on();
+        assert!(all_held.is_full(), "a hold is not answered");
+        self.is_held = true;
+        coverage::count("holds", 1);
+        for _ in 0..self.rng.usize(0..3) {
+            self.act(6);
+            let ms = *pick(&mut self.rng, &[1, 100, 3000, 11_000]);
+            self.pass(ms);
+            self.go_on();
         }
         if self.rng.bool() {
-            // Those who did not read have much to read now.
-            for client in &self.clients {
-                client.link.borrow_mut().client_reads = true;
+            self.is_held = false;
+            for shard in &mut self.node.shards {
+                shard.tell(Command::Resume);
             }
+            return self.settle();
         }
-        for _ in 0..self.rng.usize(0..20) {
+        self.drain(|| Command::HandOver(Successor));
+        let connections = std::mem::take(&mut self.in_transit);
+        self.start_again();
+        for HandoverConnection { socket, bytes } in connections {
+            let shard = pick_mut(&mut self.rng, &mut self.node.shards);
+            shard.load += 1;
+            shard.tell(Command::TakeOver(socket, bytes));
+        }
+        self.settle();
+    }
+
+    /// Clients, network and shards go on for a moment.
+    fn act(&mut self, actions_max: usize) {
+        for _ in 0..self.rng.usize(0..actions_max) {
             let action = *pick(
                 &mut self.rng,
                 &[
@@ -651,6 +738,28 @@ impl World {
             );
             self.apply(action);
         }
+    }
+
+    /// Ends the node's shards by a command, with clients that go on meanwhile.
+    fn drain(&mut self, command: impl Fn() -> SimCommand) {
+        let drain_ms = self.profile.drain_ms.max(DRAIN_LEAST_MS);
+        let well: Vec<usize> = self
+            .clients
+            .iter()
+            .filter(|client| client.is_well() && !client.may_be_shared())
+            .map(|client| client.number)
+            .collect();
+        self.ended.clear();
+        for shard in &mut self.node.shards {
+            shard.tell(command());
+        }
+        if self.rng.bool() {
+            // Those who did not read have much to read now.
+            for client in &self.clients {
+                client.link.borrow_mut().client_reads = true;
+            }
+        }
+        self.act(20);
         self.rest(drain_ms);
         let has_ended = |world: &World| {
             let shards = &world.node.shards;
@@ -660,11 +769,12 @@ impl World {
             // Streams that were told late have their time for the last bytes from then on.
             self.rest(drain_ms - drain_ms * DRAIN_SPREAD_PERCENT / 100);
         }
-        let has_ended = has_ended(self);
+        let is_kept = |client: &Client| client.shard != NOWHERE;
         assert!(
-            has_ended && self.clients.is_empty(),
+            has_ended(self) && !self.clients.iter().any(is_kept),
             "the drain is over, and not all is"
         );
+        assert_eq!(self.clients.len(), self.in_transit.len());
         for number in well {
             assert!(
                 self.ended.contains(&number),
@@ -699,8 +809,26 @@ impl World {
             }
         }
         self.settle();
+        while self
+            .listeners
+            .iter()
+            .any(|listener| !listener.queue.is_empty())
+        {
+            self.rest(ACCEPT_RETRY_MS);
+        }
         let kept: Vec<String> = self.clients.iter().map(Client::describe).collect();
         assert!(kept.is_empty(), "they have left and are kept: {kept:?}");
         self.count_lives();
     }
+}
+
+fn listen(profile: &Profile) -> Vec<Listening> {
+    (0..profile.listeners)
+        .map(|_| Listening::default())
+        .collect()
+}
+
+fn pick_mut<'a, T>(rng: &mut Rng, choices: &'a mut [T]) -> &'a mut T {
+    let index = rng.usize(..choices.len());
+    &mut choices[index]
 }

@@ -104,3 +104,50 @@ fn a_peer_that_never_takes_the_rest_of_its_answer_is_closed() {
     node.turn(&[]);
     assert!(peer.is_closed());
 }
+
+/// The thread has slept, and looks at deadlines before the events that have come meanwhile.
+#[test]
+fn a_stream_is_not_stalled_whose_socket_has_room_that_no_event_has_told_of() {
+    let mut node = Node::new();
+    let peer = Peer::with_room(700);
+    node.ask(&peer, STREAM);
+    node.publish(1, 1000);
+    node.turn(&[]);
+    peer.make_room(10_000);
+    node.pass(2 * STALL_MS);
+    node.turn(&[]);
+    assert!(!peer.is_closed());
+    assert!(peer.take().contains(&"x".repeat(1000)));
+}
+
+#[test]
+fn an_answer_is_not_stalled_whose_socket_has_room_that_no_event_has_told_of() {
+    let mut node = Node::new();
+    let peer = Peer::with_room(50);
+    node.ask(&peer, ASK);
+    peer.make_room(10_000);
+    node.pass(2 * STALL_MS);
+    node.turn(&[]);
+    assert!(!peer.is_closed());
+    let answer = peer.take();
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.ends_with('}'),
+        "{answer}"
+    );
+}
+
+/// The first byte of a request is read with the requests before it, and is looked at a turn later.
+#[test]
+fn a_request_that_begins_behind_others_has_all_of_its_time() {
+    let mut node = Node::with(|settings| settings.keep_alive = Duration::from_secs(1));
+    let peer = Peer::with_room(10_000);
+    let mut bytes = ASK.repeat(READS_PER_TURN - 1);
+    bytes.push(b'G');
+    let token = node.ask(&peer, &bytes);
+    node.pass(REQUEST_DEADLINE_MS - 1);
+    node.turn(&[]);
+    peer.take();
+    peer.send(&ASK[1..]);
+    node.turn(&[(token, READABLE)]);
+    assert!(peer.take().starts_with("HTTP/1.1 200 "));
+}

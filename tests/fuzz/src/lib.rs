@@ -25,6 +25,7 @@ mod simulation {
     mod model;
     mod node;
     pub mod operation;
+    mod poller;
     mod request;
     mod stream;
     mod turn;
