@@ -301,11 +301,11 @@ fn parse(
     environment: &Environment,
     file_limit: u64,
 ) -> Result<Parsed, Stop> {
-    let matched = args::command()
+    let outcome = args::command()
         .try_get_matches_from(arguments)
         .and_then(|matches| Ok((Args::from_arg_matches(&matches)?, matches)));
-    let (args, matches) = match matched {
-        Ok(matched) => matched,
+    let (args, matches) = match outcome {
+        Ok(both) => both,
         Err(error) if !error.use_stderr() => return Err(Stop::Help(error)),
         Err(error) => return Err(error::one_line(error, arguments, environment).into()),
     };
