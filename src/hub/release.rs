@@ -1,7 +1,7 @@
-//! The ring in another process's hands: given away to a successor, and taken back if that fails.
+//! The release of the ring to a successor, and its return if the handover fails.
 //!
-//! Called by `control`, never by a shard: it waits for the disk. Streams go on meanwhile; webhooks
-//! wait where they are.
+//! Called by `control`, never by a shard, because it waits for the disk. Meanwhile streams stay open, and
+//! webhooks wait in their connections.
 
 use std::io;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ impl Hub {
         matches!(self.lock().store, Store::Released(_))
     }
 
-    /// Closes the ring and unlocks it, so that another process may open it. Until
-    /// [`Hub::take_back`] drafts stay where they are. On an error the ring is kept.
+    /// Closes the ring and unlocks it, so that another process may open it. Until [`Hub::take_back`],
+    /// drafts stay queued in the shards. After an error the ring is still open.
     ///
-    /// Where messages wait for the disk, those that are queued are committed first; that may take
-    /// until `deadline` ([`io::ErrorKind::TimedOut`]).
+    /// With a commit thread, queued messages are committed first, until `deadline` at most
+    /// ([`io::ErrorKind::TimedOut`]).
     pub fn release(&self, deadline: Instant) -> io::Result<()> {
         let mut state = self.lock();
         let State {
@@ -72,21 +72,25 @@ impl Hub {
         }
     }
 
-    /// Whether a ring goes on from where this hub has released it: it is of the same epoch, and holds
-    /// all that another process has appended meanwhile, of which the streams of this one know nothing.
+    /// Whether this hub can continue with a ring that it has released. The ring must have the same epoch
+    /// and must not be older. Its history must reach back to the last message that this hub knows, so that
+    /// no message of another process is missing.
     pub fn can_take_back(&self, ring: &Ring, history: &[(u64, Message)]) -> bool {
         let known_seq = self.lock().next_seq();
         let oldest_seq = history.first().map_or(ring.next_seq(), |(seq, _)| *seq);
         ring.epoch() == self.epoch && ring.next_seq() >= known_seq && oldest_seq <= known_seq
     }
 
-    /// Goes on with the ring, opened again, after [`Hub::release`]. What another process has appended
-    /// to it meanwhile goes to the streams. [`Hub::can_take_back`] has to be true of it.
+    /// Continues with the ring, opened again, after [`Hub::release`]. Messages that another process has
+    /// appended are sent to the streams. [`Hub::can_take_back`] must be true for the ring.
     ///
-    /// Where messages wait for the disk, the caller gives the committer a thread.
+    /// If a committer is returned, the caller must run it on a thread.
     #[must_use = "without its thread nothing is committed"]
     pub fn take_back(&self, ring: Ring, history: Vec<(u64, Message)>) -> Option<Committer> {
-        assert!(self.can_take_back(&ring, &history), "the caller has looked");
+        assert!(
+            self.can_take_back(&ring, &history),
+            "the caller has checked the ring"
+        );
         let mut state = self.lock();
         let known_seq = state.next_seq();
         let has_commits = matches!(&state.store, Store::Released(released) if released.has_commits);
@@ -107,7 +111,7 @@ impl Hub {
         }
         let has_news = !batch.frames.is_empty();
         if has_news {
-            // They empty their inboxes every turn, and only the holder of the lock fills them.
+            // The shards empty their inboxes every turn, and only the holder of the lock fills them.
             while self.is_full() {
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -147,7 +151,7 @@ mod tests {
         medium: MemoryMedium,
         hub: Hub,
         metrics: Metrics,
-        /// What a shard would get.
+        /// The inbox of a shard.
         batches: Receiver<Arc<Batch>>,
     }
 
@@ -176,7 +180,7 @@ mod tests {
     }
 
     impl Node {
-        /// Leaves webhooks for the next commits; what finds no room is returned.
+        /// Queues messages for the next commits; returns the number that found no room.
         fn publish(&self, messages: usize) -> usize {
             let draft = Draft {
                 session: None,
@@ -188,8 +192,8 @@ mod tests {
             drafts.len()
         }
 
-        /// Waits until so many messages more were shown, in order, from a seq on.
-        fn expect_shown(&self, seqs: std::ops::RangeInclusive<u64>) {
+        /// Waits until the messages with these seqs were sent, in order.
+        fn expect_sent(&self, seqs: std::ops::RangeInclusive<u64>) {
             let mut expected = seqs.peekable();
             while expected.peek().is_some() {
                 let batch = self.batches.recv_timeout(PATIENCE).unwrap();
@@ -205,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_queued_is_committed_before_the_ring_is_given_away() {
+    fn queued_messages_are_committed_before_the_ring_is_released() {
         let (node, committer) = start();
         let (hub, metrics) = (&node.hub, &node.metrics);
         assert_eq!(node.publish(30), 0);
@@ -214,8 +218,8 @@ mod tests {
             node.release().unwrap();
         });
         assert!(hub.is_released());
-        node.expect_shown(1..=30);
-        assert_eq!(node.publish(3), 3, "they wait where they are");
+        node.expect_sent(1..=30);
+        assert_eq!(node.publish(3), 3, "no draft is accepted");
 
         let (mut ring, _) = open(&node.medium);
         let message = hub.ring_view().messages[0].clone();
@@ -224,38 +228,38 @@ mod tests {
         drop(ring);
         let (ring, history) = open(&node.medium);
         let committer = hub.take_back(ring, history).expect("commits go on");
-        node.expect_shown(31..=31);
+        node.expect_sent(31..=31);
         thread::scope(|scope| {
             scope.spawn(move || committer.run(hub, metrics, Clock::start()));
             assert_eq!(node.publish(3), 0);
-            node.expect_shown(32..=34);
+            node.expect_sent(32..=34);
             hub.close().unwrap();
         });
         assert_eq!(open(&node.medium).0.next_seq(), 35);
     }
 
     #[test]
-    fn a_ring_that_cannot_be_closed_stays_and_commits_go_on() {
+    fn a_ring_that_cannot_be_closed_stays_open_and_commits_continue() {
         let (node, committer) = start();
         let (hub, metrics) = (&node.hub, &node.metrics);
         thread::scope(|scope| {
             scope.spawn(move || committer.run(hub, metrics, Clock::start()));
             assert_eq!(node.publish(1), 0);
-            node.expect_shown(1..=1);
+            node.expect_sent(1..=1);
             node.medium.fail_in(0);
             assert!(node.release().is_err());
             assert!(!hub.is_released());
             node.medium.heal();
             assert_eq!(node.publish(1), 0);
-            node.expect_shown(2..=2);
+            node.expect_sent(2..=2);
             hub.close().unwrap();
         });
         assert_eq!(open(&node.medium).0.next_seq(), 3);
     }
 
-    /// The committer comes to the close only after the release was given up.
+    /// The committer closes the ring only after the release has timed out.
     #[test]
-    fn a_release_that_takes_too_long_is_none() {
+    fn a_release_that_times_out_keeps_the_ring() {
         let (node, committer) = start();
         let (hub, metrics) = (&node.hub, &node.metrics);
         let error = hub.release(Instant::now()).unwrap_err();
@@ -264,14 +268,14 @@ mod tests {
         thread::scope(|scope| {
             scope.spawn(move || committer.run(hub, metrics, Clock::start()));
             assert_eq!(node.publish(2), 0);
-            node.expect_shown(1..=2);
+            node.expect_sent(1..=2);
             hub.close().unwrap();
         });
         assert_eq!(open(&node.medium).0.next_seq(), 3);
     }
 
     #[test]
-    fn a_close_that_comes_after_the_release_was_given_up_ends_nothing() {
+    fn a_close_after_the_release_has_timed_out_is_undone() {
         let (node, mut committer) = start();
         let closed = {
             node.hub.lock().queue().unwrap().begin_release();
@@ -279,7 +283,10 @@ mod tests {
             assert!(node.hub.release_from_committer(Instant::now()).is_err());
             closed
         };
-        assert!(node.hub.settle_close(closed).is_none(), "it goes on");
+        assert!(
+            node.hub.settle_close(closed).is_none(),
+            "the committer continues"
+        );
         assert!(node.hub.lock().queue().unwrap().closed.is_none());
     }
 }

@@ -1,8 +1,8 @@
-//! What a start would find and need at a ring's path, tried without changing anything there.
+//! The dry run of opening a ring: checks what a start would find and need at the path.
 //!
-//! Called by `server` for `--check-config`. A new file is made without a name (open(2), `O_TMPFILE`)
-//! and is gone when it is closed; where the file system has none, the permissions and the free space
-//! are compared. Never writes to a ring, never removes or renames a file.
+//! Called by `server` for `--check-config`. To test the creation of a file, it creates one without a name
+//! (open(2), `O_TMPFILE`), which the kernel removes on close. On file systems without this, it compares
+//! the permissions and the free space. Never writes to a ring, never removes or renames a file.
 
 use std::io;
 use std::path::Path;
@@ -18,8 +18,8 @@ use super::recovery::{Found, Plan, Step, Survey};
 use super::storage::Image;
 use super::{Report, RingError, wanted_geometry};
 
-/// Tries what [`super::Ring::open`] would do, or with `unsynced_max` of more than 1
-/// [`super::Ring::open_for_commits`]. Returns what the log of a start would say of the ring.
+/// Tries the steps of [`super::Ring::open`], or of [`super::Ring::open_for_commits`] if `unsynced_max` is
+/// over 1. Returns the report that a start would log.
 ///
 /// # Errors
 ///
@@ -49,7 +49,7 @@ pub fn rehearse(
     })
 }
 
-/// What recovery would do with the file, if there is one.
+/// The plan of recovery for the file, or for a new one.
 fn plan(place: &Place, wanted: Geometry) -> Result<Plan, RingError> {
     let Some(file) = open_locked(place)? else {
         return Ok(Plan::create(wanted));
@@ -63,7 +63,7 @@ fn plan(place: &Place, wanted: Geometry) -> Result<Plan, RingError> {
     Ok(plan)
 }
 
-/// Whether the name of a new file would be free to take.
+/// Checks that the name of a new file is free, or that its file may be replaced.
 fn check_new_name(place: &Place) -> Result<(), RingError> {
     match place.stat(super::file::NEW) {
         Ok(found) => check_kind(place, super::file::NEW, &found),
@@ -72,7 +72,7 @@ fn check_new_name(place: &Place) -> Result<(), RingError> {
     }
 }
 
-/// Makes a file of this length without a name, and lets it go.
+/// Creates a file of this length without a name, and closes it.
 fn try_create(place: &Place, len: u64) -> Result<(), RingError> {
     let cannot = |doing| file_error(doing, place.path());
     let new = match place.create_unnamed() {
@@ -84,7 +84,7 @@ fn try_create(place: &Place, len: u64) -> Result<(), RingError> {
     allocate(&new, len).map_err(|error| allocate_error(place, &new, len, error))
 }
 
-/// A file system without files that have no name says so in one of these ways (open(2)).
+/// Whether the file system does not support files without a name (open(2)).
 fn is_unsupported(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
@@ -92,7 +92,7 @@ fn is_unsupported(error: &io::Error) -> bool {
     )
 }
 
-/// The permissions and the space of the directory, as far as they tell.
+/// Compares the permissions and the free space of the directory.
 fn compare(place: &Place, len: u64) -> Result<(), RingError> {
     place
         .check_writable()
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_that_cannot_hold_the_file_is_told_by_its_space() {
+    fn a_directory_without_space_for_the_file_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
         let place = Place::find(&directory.path().join("a.ring")).unwrap();
         compare(&place, 1).unwrap();
