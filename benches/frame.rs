@@ -1,4 +1,6 @@
-//! Encoding a message's frame: done once per message, under the hub's lock.
+//! Encoding the frame of a message: once for each message, under the hub's lock.
+//!
+//! `cargo bench --bench frame`; with `-- --test` each runs once and is only checked.
 
 use std::hint::black_box;
 
@@ -15,7 +17,7 @@ fn message(content: String, session: &str) -> Message {
     }
 }
 
-/// What a client makes of a frame.
+/// The content of a frame as a client parses it.
 fn content_of(frame: &[u8]) -> String {
     let data = str::from_utf8(frame)
         .unwrap()

@@ -1,4 +1,4 @@
-//! What a typical request costs from its bytes to its answer: reading, routing, encoding.
+//! A typical request from its bytes to its answer: reading, routing, encoding.
 //!
 //! `cargo bench --bench request`; with `-- --test` each runs once and is only checked.
 
@@ -11,7 +11,7 @@ use hookcast::http::{Access, AllowOrigin, Progress, RequestReader, Responder, Ro
 use hookcast::limits::BODY_BYTES_MAX_DEFAULT;
 use hookcast::message::{MessageId, SessionId};
 
-/// As curl sends it, with a secret.
+/// A webhook as curl sends it, with a secret.
 const POST: &[u8] = b"POST /api/webhook HTTP/1.1\r\n\
     Host: localhost:3000\r\n\
     User-Agent: curl/7.88.1\r\n\
@@ -22,7 +22,7 @@ const POST: &[u8] = b"POST /api/webhook HTTP/1.1\r\n\
     \r\n\
     {\"message\":\"Deploy finished\",\"sessionId\":\"session-1\"}";
 
-/// The same body, chunked.
+/// The same webhook with a chunked body.
 const POST_CHUNKED: &[u8] = b"POST /api/webhook HTTP/1.1\r\n\
     Host: localhost:3000\r\n\
     User-Agent: curl/7.88.1\r\n\
@@ -35,7 +35,7 @@ const POST_CHUNKED: &[u8] = b"POST /api/webhook HTTP/1.1\r\n\
     1a\r\n\",\"sessionId\":\"session-1\"}\r\n\
     0\r\n\r\n";
 
-/// As a browser opens a stream.
+/// A subscription as a browser sends it.
 const GET: &[u8] = b"GET /api/webhook/stream?sessionId=session-1 HTTP/1.1\r\n\
     Host: localhost:3000\r\n\
     Connection: keep-alive\r\n\
@@ -61,13 +61,13 @@ fn is_asset(path: &str) -> bool {
     path == "/"
 }
 
-/// Reads and routes what was pushed in pieces of this size.
+/// Pushes the bytes in pieces of this size, and routes the request.
 fn decide<'a>(reader: &'a mut RequestReader, bytes: &[u8], piece_bytes: usize) -> Route<'a> {
     for piece in bytes.chunks(piece_bytes) {
         reader.push(piece);
-        black_box(reader.poll().expect("a good request"));
+        black_box(reader.poll().expect("a valid request"));
     }
-    let request = reader.request().expect("a whole request");
+    let request = reader.request().expect("a complete request");
     route(&request, &access(), is_asset)
 }
 
@@ -95,7 +95,7 @@ fn assert_subscribe(route: &Route<'_>) {
     );
 }
 
-/// A name, the bytes, how many of them at a time, and what must come out.
+/// A name, the bytes, the size of the pieces, and the check of the route.
 type Case = (&'static str, &'static [u8], usize, fn(&Route<'_>));
 
 fn read_and_route(c: &mut Criterion) {
@@ -122,7 +122,7 @@ fn read_and_route(c: &mut Criterion) {
     group.finish();
 }
 
-/// Only finding the request, without what JSON and allocation cost.
+/// Only parsing the request, without the cost of JSON and allocation.
 fn read_only(c: &mut Criterion) {
     let mut group = c.benchmark_group("read");
     for (name, bytes) in [("post", POST), ("get stream", GET)] {
@@ -135,7 +135,7 @@ fn read_only(c: &mut Criterion) {
                 reader.consume();
             });
         });
-        assert!(reader.is_between_requests(), "each request came out whole");
+        assert!(reader.is_between_requests(), "each request is consumed");
     }
     group.finish();
 }
@@ -145,7 +145,7 @@ fn answer(c: &mut Criterion) {
     let mut reader = RequestReader::new(Vec::new(), BODY_BYTES_MAX_DEFAULT);
     reader.push(POST);
     assert_eq!(reader.poll(), Ok(Progress::Complete));
-    let to = responder.reply_to(&reader.request().expect("a whole request"));
+    let to = responder.reply_to(&reader.request().expect("a complete request"));
     let id = MessageId::from_u128(1);
     let mut out = Vec::new();
     c.bench_function("receipt", |b| {

@@ -1,5 +1,7 @@
-//! What an append costs: a message into the memory-mapped ring, beside the same bytes copied to
-//! memory, which is the floor, and written by `pwrite`, which is what a ring without a map would do.
+//! The append of a message to the memory-mapped ring. For comparison: a copy of the same bytes to
+//! memory, which is the minimum, and a `pwrite`, as a ring without a map would do.
+//!
+//! `cargo bench --bench ring`; with `-- --test` each runs once and is only checked.
 
 use std::fs::File;
 use std::hint::black_box;
@@ -21,7 +23,7 @@ fn message(content_bytes: usize) -> Message {
 
 fn append(criterion: &mut Criterion) {
     let directory = tempfile::tempdir().unwrap();
-    // The largest that the default limit lets in, next to its session.
+    // A small message, and the largest with this session at the default limit.
     for content_bytes in [200, 64 * 1024 - 9] {
         let message = message(content_bytes);
         let mut group = criterion.benchmark_group(format!("append/{content_bytes} bytes"));
@@ -64,9 +66,9 @@ fn append(criterion: &mut Criterion) {
         group.bench_function("copy to memory", |bencher| {
             bencher.iter(|| {
                 slot = (slot + 1) % RING_SLOTS_MIN;
-                let place = &mut memory[slot * stride + 64..][..content_bytes];
-                place.copy_from_slice(black_box(message.content.as_bytes()));
-                black_box(place);
+                let target = &mut memory[slot * stride + 64..][..content_bytes];
+                target.copy_from_slice(black_box(message.content.as_bytes()));
+                black_box(target);
             });
         });
         assert_eq!(

@@ -1,6 +1,6 @@
-//! The sweep over sockets in memory: what serving a stream costs without the kernel's part.
+//! The sweep over sockets in memory: the cost of serving a stream without the kernel's part.
 //!
-//! Every stream counts what it takes, and the sums are checked, so the bench is a test too
+//! Every stream counts its bytes, and the sums are checked, so the bench is a test too
 //! (`cargo test --benches`).
 
 use std::collections::VecDeque;
@@ -27,17 +27,17 @@ const NOW: Now = Now {
     unix_ms: 1_700_000_000_000,
 };
 
-/// A client that subscribes and takes everything.
+/// A client that subscribes and takes every byte.
 #[derive(Default)]
 struct Sink {
-    asked: bool,
+    has_subscribed: bool,
     taken_bytes: usize,
     writes: usize,
 }
 
 impl Transport for Sink {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if std::mem::replace(&mut self.asked, true) {
+        if std::mem::replace(&mut self.has_subscribed, true) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         buffer[..SUBSCRIBE.len()].copy_from_slice(SUBSCRIBE);
@@ -62,7 +62,7 @@ impl Wake for NoWake {
     fn wake(&self) {}
 }
 
-/// A node with one shard and so many streams, all caught up.
+/// A node with one shard, whose streams are not behind.
 struct Node {
     hub: Hub,
     batches: Receiver<Arc<Batch>>,
@@ -116,7 +116,7 @@ impl Node {
         node
     }
 
-    /// Publishes so many messages and returns the bytes of their frames.
+    /// Publishes messages and returns the bytes of their frames.
     fn publish(&mut self, messages: usize) -> usize {
         let draft = Draft {
             session: None,

@@ -8,9 +8,11 @@
 mod args;
 mod document;
 mod error;
+mod health;
 mod hints;
 mod kv;
 mod listen;
+mod manual;
 mod pem_files;
 mod secret;
 mod table;
@@ -19,11 +21,10 @@ mod warnings;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::parser::ValueSource;
@@ -35,7 +36,7 @@ use self::args::{Args, Subcommands};
 use self::kv::{ACCOUNT_VARIABLE, NAMESPACE_VARIABLE, TOKEN_VARIABLE};
 use self::pem_files::{ca_pem, tls};
 use self::value::{Count, Origin};
-use crate::foreign_text::{Secrets, escape};
+use crate::foreign_text::Secrets;
 use crate::limits;
 
 pub use self::error::ConfigError;
@@ -58,6 +59,8 @@ const RING_FILE_DEFAULT: &str = "hookcast.ring";
 pub struct Config {
     /// The listeners: 1 to [`limits::LISTEN_ADDRESSES_MAX`].
     pub listen: Vec<Listen>,
+    /// Whether that was given, by the flag or the variable.
+    pub listen_is_given: bool,
     /// The ring file.
     pub ring: PathBuf,
     /// The failures that an acknowledged message survives.
@@ -97,6 +100,8 @@ pub struct Config {
     pub kv: Option<KvConfig>,
     /// The settings of `doctor`, if that is the command.
     pub doctor: Option<DoctorConfig>,
+    /// The URL to ask for health, if that is asked for.
+    pub health: Option<String>,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// The least important lines to log.
@@ -151,7 +156,9 @@ pub enum Action {
     KvCheck,
     /// Examine a public address; [`Config::doctor`] is there.
     Doctor,
-    /// Check the configuration and print a summary (`--check-config`).
+    /// Ask a running server; [`Config::health`] is there.
+    Health,
+    /// Report what the configuration comes to (`--check-config`).
     CheckConfig {
         /// Whether it is the configuration of the server, not of a command.
         of_server: bool,
@@ -191,37 +198,25 @@ impl Config {
 
 /// Reads this process's command line and environment, after raising its file limit.
 ///
-/// Prints help, the version, documents and errors itself. `Err` is then the exit code: 0; 2 after a
-/// configuration error; 1 if a document could not be written.
-pub fn from_command_line() -> Result<(Action, Config), ExitCode> {
+/// Help, the version and documents are printed here.
+pub fn from_command_line() -> Result<(Action, Config), NoConfig> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let environment = Environment::of_process();
     match parse(&arguments, &environment, raise_file_limit()) {
         Ok(Parsed { action, config }) => Ok((action, config)),
         Err(Stop::Help(help)) => {
             let _ = help.print();
-            Err(ExitCode::SUCCESS)
+            Err(NoConfig::Printed(Ok(())))
         }
-        Err(Stop::Document(document)) => match std::io::stdout().write_all(&document) {
-            Ok(()) => Err(ExitCode::SUCCESS),
-            Err(error) => {
-                eprint_line(&format!("cannot write it: {error}"));
-                Err(ExitCode::FAILURE)
-            }
-        },
-        Err(Stop::Error(error)) => {
-            eprint_line(&error.to_string());
-            Err(ExitCode::from(2))
+        Err(Stop::Document(document)) => {
+            let printed = std::io::stdout().write_all(&document);
+            Err(NoConfig::Printed(printed))
         }
+        Err(Stop::Error(error)) => Err(NoConfig::Wrong(error)),
     }
 }
 
-/// Writes a line to standard error. If that is closed, the exit code still reports the error.
-fn eprint_line(text: &str) {
-    let _ = writeln!(std::io::stderr(), "hookcast: {}", escape(text));
-}
-
-/// Raises the soft limit of open files to the hard limit and returns the resulting soft limit
+/// Raises the soft limit of open files to the hard one and returns what it is then
 /// (getrlimit(2), `RLIMIT_NOFILE`).
 ///
 /// If the kernel refuses, the limit is unchanged, and the old value is returned.
@@ -238,7 +233,16 @@ pub fn raise_file_limit() -> u64 {
     current.unwrap_or(u64::MAX)
 }
 
-/// A valid command line.
+/// Why a command line leads to no configuration.
+#[derive(Debug)]
+pub enum NoConfig {
+    /// It asks for a text, which was printed, or could not be.
+    Printed(io::Result<()>),
+    /// It is wrong.
+    Wrong(ConfigError),
+}
+
+/// A command line that was understood.
 struct Parsed {
     action: Action,
     config: Config,
@@ -319,6 +323,7 @@ fn parse(
             return Err(Stop::Document(document::completions(*shell)));
         }
         Some(Subcommands::Doctor(_)) => Action::Doctor,
+        Some(Subcommands::Health { .. }) => Action::Health,
     };
     let check_only = args.check_config;
     let config = build(args, &matches, environment, file_limit)?;
@@ -361,6 +366,7 @@ fn build(
     };
     let kv = kv::settings(&args, environment)?;
     let doctor = doctor(&args, secret.is_some())?;
+    let health = health::url(&args)?;
     let mut config = Config {
         ring,
         shards: shards(args.shards),
@@ -379,11 +385,13 @@ fn build(
         secret,
         admin: args.admin,
         doctor,
+        health,
         kv,
         durability: args.durability,
         log_format: args.log_format,
         log_level: args.log_level,
         listen: args.listen,
+        listen_is_given: matches.value_source("listen") != Some(ValueSource::DefaultValue),
         warnings: Vec::new(),
     };
     if secret_is_public {

@@ -143,7 +143,7 @@ impl Control {
                         }
                         Err(error) => {
                             tracing::error!(%error, "the successor failed; serving on");
-                            service::ready();
+                            service::reload_failed(&error.to_string());
                             Stage::Serving
                         }
                     };
@@ -264,7 +264,9 @@ fn prepare(sockets: Option<&Sockets>, sender: &Sender<Event>) -> io::Result<()> 
 }
 
 fn end(why: &str) -> ! {
-    tracing::error!("cannot take the ring back: {why}");
+    let reason = format!("cannot take the ring back: {why}");
+    tracing::error!("{reason}");
+    service::failed(&reason);
     // The log has a thread of its own.
     thread::sleep(Duration::from_millis(LOG_FLUSH_MS));
     std::process::exit(1);

@@ -16,6 +16,7 @@ pub mod control;
 pub mod doctor;
 pub mod foreign_text;
 pub mod handover;
+pub mod health;
 pub mod http;
 pub mod hub;
 pub mod inherit;

@@ -9,7 +9,8 @@
 //! Values come from peers, files and the network. Whatever they hold, an event is one line, in which
 //! control characters, and those that change the direction or the lines of a text, are escaped. There
 //! is no colour, so nothing in a line is for a terminal to interpret.
-//! Where standard error is the journal's, each line begins with its priority (`journal`).
+//! Where standard error is the journal's, each line begins with its priority and carries no time: the
+//! journal keeps its own (`journal`).
 
 mod journal;
 
@@ -25,7 +26,7 @@ use tracing::{Dispatch, Level, Metadata, error, warn};
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::{LogFormat, LogLevel};
-use crate::foreign_text::is_plain;
+use crate::foreign_text::{escape, is_plain};
 use crate::limits::{LOG_FLUSH_MS, LOG_QUEUE_BYTES_MAX};
 
 /// The running log. Dropping it waits until what is queued is written, for at most [`LOG_FLUSH_MS`].
@@ -39,9 +40,7 @@ impl Log {
     ///
     /// Fails where this process already has a log or no thread can be started.
     pub fn start(format: LogFormat, level: LogLevel) -> io::Result<Log> {
-        let variable = std::env::var_os("JOURNAL_STREAM");
-        let has_priorities = journal::is_behind(io::stderr(), variable.as_deref());
-        Log::start_with(io::stderr(), format, level, has_priorities)
+        Log::start_with(io::stderr(), format, level, is_to_journal())
     }
 
     /// Logs to `output`, which may block.
@@ -57,12 +56,12 @@ impl Log {
         output: impl Write + Send + 'static,
         format: LogFormat,
         level: LogLevel,
-        has_priorities: bool,
+        to_journal: bool,
     ) -> io::Result<Log> {
         let queue = LineQueue::start(output)?;
         let lines = Lines {
             queue: queue.clone(),
-            has_priorities,
+            to_journal,
         };
         let dispatch = dispatch(lines, format, level);
         tracing::dispatcher::set_global_default(dispatch).map_err(io::Error::other)?;
@@ -82,6 +81,23 @@ impl Drop for Log {
     }
 }
 
+/// Writes a line of this program to standard error where there is no log: a command's warning, or why
+/// the process ends. Its priority goes before it where standard error is the journal's.
+pub fn print(level: Level, text: &str) {
+    let prefix = if is_to_journal() {
+        journal::prefix(level)
+    } else {
+        ""
+    };
+    // Where standard error is closed, the exit status still tells.
+    let _ = writeln!(io::stderr(), "{prefix}hookcast: {}", escape(text));
+}
+
+fn is_to_journal() -> bool {
+    let variable = std::env::var_os("JOURNAL_STREAM");
+    journal::is_behind(io::stderr(), variable.as_deref())
+}
+
 /// Formats events into lines. A field called `timestamp`, `level` or `message` would
 /// stand twice in a JSON line, so none is.
 fn dispatch(lines: Lines, format: LogFormat, level: LogLevel) -> Dispatch {
@@ -92,17 +108,23 @@ fn dispatch(lines: Lines, format: LogFormat, level: LogLevel) -> Dispatch {
         LogLevel::Debug => Level::DEBUG,
         LogLevel::Trace => Level::TRACE,
     };
+    let to_journal = lines.to_journal;
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_target(false)
         .with_ansi(false)
         .with_writer(lines);
     match format {
+        LogFormat::Text if to_journal => subscriber.without_time().finish().into(),
         LogFormat::Text => subscriber.finish().into(),
         LogFormat::Json => {
             let flat = subscriber.json().flatten_event(true);
             let flat = flat.with_current_span(false).with_span_list(false);
-            flat.finish().into()
+            if to_journal {
+                flat.without_time().finish().into()
+            } else {
+                flat.finish().into()
+            }
         }
     }
 }
@@ -177,7 +199,7 @@ impl LineQueue {
 /// Makes lines of events.
 struct Lines {
     queue: LineQueue,
-    has_priorities: bool,
+    to_journal: bool,
 }
 
 /// The line of one event.
@@ -198,7 +220,7 @@ impl<'a> MakeWriter<'a> for Lines {
 
     fn make_writer_for(&'a self, event: &Metadata<'_>) -> Line<'a> {
         let mut line = self.make_writer();
-        if self.has_priorities {
+        if self.to_journal {
             line.prefix = journal::prefix(*event.level());
         }
         line
@@ -221,7 +243,8 @@ impl Write for Line<'_> {
 /// which is text in a text line and the same character in a JSON string; the newline at the end stays.
 fn one_line(prefix: &str, event: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(event);
-    let text = text.strip_suffix('\n').unwrap_or(&text);
+    // A level without a time before it is indented.
+    let text = text.strip_suffix('\n').unwrap_or(&text).trim_start();
     let mut line = Vec::with_capacity(prefix.len() + text.len() + 1);
     line.extend_from_slice(prefix.as_bytes());
     for c in text.chars() {
@@ -333,11 +356,11 @@ mod tests {
 
     /// What `events` logs in a format and at a level.
     fn logged(format: LogFormat, level: LogLevel, events: impl FnOnce()) -> String {
-        logged_with(false, format, level, events)
+        logged_to(false, format, level, events)
     }
 
-    fn logged_with(
-        has_priorities: bool,
+    fn logged_to(
+        to_journal: bool,
         format: LogFormat,
         level: LogLevel,
         events: impl FnOnce(),
@@ -346,7 +369,7 @@ mod tests {
         let queue = LineQueue::start(pipe.clone()).unwrap();
         let lines = Lines {
             queue: queue.clone(),
-            has_priorities,
+            to_journal,
         };
         tracing::dispatcher::with_default(&dispatch(lines, format, level), events);
         assert!(queue.flush(LONG));
@@ -395,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn the_journal_gets_priorities() {
+    fn the_journal_gets_priorities_and_keeps_the_time_itself() {
         let events = || {
             error!("broken\n<0>forged");
             warn!("odd");
@@ -403,9 +426,15 @@ mod tests {
             debug!("detail");
         };
         for format in [LogFormat::Text, LogFormat::Json] {
-            let text = logged_with(true, format, LogLevel::Trace, events);
+            let text = logged_to(true, format, LogLevel::Trace, events);
             let priorities: Vec<&str> = text.lines().map(|line| &line[..3]).collect();
             assert_eq!(priorities, ["<3>", "<4>", "<6>", "<7>"]);
+            for line in text.lines().map(|line| &line[3..]) {
+                match format {
+                    LogFormat::Text => assert!(line.starts_with(char::is_uppercase), "{line}"),
+                    LogFormat::Json => assert!(line.starts_with(r#"{"level":"#), "{line}"),
+                }
+            }
             assert!(!logged(format, LogLevel::Trace, events).starts_with('<'));
         }
     }

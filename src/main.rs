@@ -7,15 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookcast::check::{Check, Verdict};
-use hookcast::config::{self, Action, Config};
+use hookcast::config::{self, Action, Config, NoConfig};
 use hookcast::doctor;
 use hookcast::foreign_text::escape;
 use hookcast::handover::predecessor;
+use hookcast::health;
 use hookcast::inherit::{self, InheritError};
-use hookcast::logging::Log;
+use hookcast::logging::{self, Log};
 use hookcast::metrics::Metrics;
 use hookcast::mirror;
 use hookcast::server::{self, Inherited};
+use hookcast::service;
+use tracing::Level;
 
 /// How long a dying process waits for its last log line.
 const PANIC_LOG_TIME: Duration = Duration::from_millis(200);
@@ -23,32 +26,34 @@ const PANIC_LOG_TIME: Duration = Duration::from_millis(200);
 fn main() -> ExitCode {
     let (action, config) = match config::from_command_line() {
         Ok(parsed) => parsed,
-        Err(code) => return code,
+        Err(NoConfig::Printed(Ok(()))) => return ExitCode::SUCCESS,
+        Err(NoConfig::Printed(Err(error))) => {
+            return fail(1, &format!("cannot write it: {error}"));
+        }
+        Err(NoConfig::Wrong(error)) => return fail(2, &error.to_string()),
     };
     // Before there is a second thread: this changes the environment.
     let inherited = match inherited() {
         Ok(inherited) => inherited,
-        Err(error) => {
-            eprint_line(&error.to_string());
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return fail(1, &error.to_string()),
     };
     if let Action::CheckConfig { of_server } = action {
         return check_config(&config, of_server.then_some(inherited));
     }
-    if action != Action::Serve {
+    if matches!(action, Action::KvCheck | Action::Doctor) {
         print_warnings(&config.warnings());
     }
     let log = match Log::start(config.log_format, config.log_level) {
         Ok(log) => log,
-        Err(error) => {
-            eprint_line(&format!("cannot start the log: {error}"));
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return fail(1, &format!("cannot start the log: {error}")),
     };
     end_on_panic();
     match (action, &config.kv, &config.doctor) {
         (Action::KvCheck, Some(kv), _) => return report(&mirror::kv_check(kv)),
+        (Action::Health, ..) => {
+            let checks: Vec<Check> = config.health.iter().map(|url| health::check(url)).collect();
+            return report(&checks);
+        }
         (Action::Doctor, _, Some(target)) => return doctor::run(target, config.secret.as_ref()),
         _ => {}
     }
@@ -57,9 +62,17 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
-            ExitCode::FAILURE
+            service::failed(&error.to_string());
+            ExitCode::from(error.exit_status())
         }
     }
+}
+
+/// Says why the process ends, on standard error and to a service manager.
+fn fail(exit_status: u8, reason: &str) -> ExitCode {
+    logging::print(Level::ERROR, reason);
+    service::failed(reason);
+    ExitCode::from(exit_status)
 }
 
 /// Says what the configuration comes to; that of a server by trying what its start would do.
@@ -68,8 +81,7 @@ fn check_config(config: &Config, inherited: Option<Inherited>) -> ExitCode {
         None => config.warnings(),
         Some(Ok(warnings)) => warnings,
         Some(Err(error)) => {
-            eprint_line(&error.to_string());
-            return ExitCode::from(2);
+            return fail(2, &error.to_string());
         }
     };
     print_warnings(&warnings);
@@ -85,13 +97,8 @@ fn check_config(config: &Config, inherited: Option<Inherited>) -> ExitCode {
 /// Prints what is valid but probably not meant. A server logs it instead.
 fn print_warnings<'a>(warnings: impl IntoIterator<Item = &'a String>) {
     for warning in warnings {
-        eprint_line(&format!("warning: {warning}"));
+        logging::print(Level::WARN, &format!("warning: {warning}"));
     }
-}
-
-/// Writes a line to standard error. Where that is closed, the exit code still tells.
-fn eprint_line(text: &str) {
-    let _ = writeln!(std::io::stderr(), "hookcast: {}", escape(text));
 }
 
 /// What a predecessor passes on, or else a service manager.
@@ -128,6 +135,7 @@ fn end_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         report(panic);
+        service::failed("a thread panicked; the log says where");
         // The log has a thread of its own, which needs a moment to write this.
         std::thread::sleep(PANIC_LOG_TIME);
         std::process::abort();

@@ -71,6 +71,9 @@ pub fn run(
         sockets,
         predecessor,
     } = inherited;
+    if predecessor.is_none() {
+        listening::check(config, &sockets)?;
+    }
     warn(config, &sockets);
     let start = Start::begin(config, metrics, sockets.admin)?;
     if predecessor.is_none() {
@@ -365,7 +368,7 @@ impl Doors {
         passed: Vec<Passed>,
         tls: Option<Arc<Tls>>,
     ) -> Result<Doors, ServerError> {
-        let peers = Arc::new(listening::peers(config));
+        let peers = Arc::new(listening::peers(config, &passed));
         let (listeners, listening) = listening::bind(config, passed, tls.as_ref(), &peers)?;
         Ok(Doors {
             reactors: Reactors::make(config, listeners)?,

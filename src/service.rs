@@ -1,6 +1,6 @@
-//! What the service manager is told (`sd_notify(3)`), and the watchdog it is fed by.
+//! Messages to the service manager (`sd_notify(3)`), and the thread that feeds its watchdog.
 //!
-//! Called by `server` and `control`. Without `NOTIFY_SOCKET` in the environment all of this does
+//! Called by `main`, `server` and `control`. Without `NOTIFY_SOCKET` in the environment all of this does
 //! nothing. Never decides anything.
 
 use std::io;
@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
+use crate::foreign_text::escape;
+use crate::handover;
 use crate::limits::{WATCHDOG_LOOKS, WATCHDOG_USEC_MIN};
 use crate::net::handle::ShardHandle;
 
@@ -30,10 +32,29 @@ pub fn reloading() {
     }
 }
 
-/// The successor serves and is the service from now on. Said by its predecessor, to whom the
-/// manager still listens (`NotifyAccess=main`).
+/// The successor serves and is the service from now on. Sent by its predecessor, from which the
+/// manager still takes messages (`NotifyAccess=main`).
 pub fn handed_over(pid: u32) {
-    tell(&[NotifyState::MainPid(pid), NotifyState::Ready]);
+    tell(&[
+        NotifyState::MainPid(pid),
+        NotifyState::Ready,
+        NotifyState::Status(""),
+    ]);
+}
+
+/// The successor failed, so this process goes on. The reason becomes the status text.
+pub fn reload_failed(reason: &str) {
+    let status = format!("The last reload failed: {}", escape(reason));
+    tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
+}
+
+/// The process ends with an error. The reason becomes the status text, which `systemctl status` shows
+/// after the end, too.
+pub fn failed(reason: &str) {
+    // A successor that fails is not the service, and the service goes on.
+    if std::env::var_os(handover::VARIABLE).is_none() {
+        tell(&[NotifyState::Status(&escape(reason))]);
+    }
 }
 
 fn tell(states: &[NotifyState<'_>]) {

@@ -266,7 +266,10 @@ fn check_config_approves_nothing_that_cannot_start() {
             ["--listen", any, "--ring", &at("")],
             "not a regular file but a directory",
         ),
-        (["--listen", &unix("file"), "--ring", &ring], "is no socket"),
+        (
+            ["--listen", &unix("file"), "--ring", &ring],
+            "is not a socket",
+        ),
         (
             ["--listen", &unix("missing/a.sock"), "--ring", &ring],
             "does not exist",

@@ -11,13 +11,14 @@ use support::{Server, Setup};
 
 /// The lines that a server which cannot start writes to a file, with `JOURNAL_STREAM` naming the
 /// file's inode or one beside it.
-fn lines_of_a_failed_start(inode_off_by: u64) -> Vec<String> {
+fn lines_of_a_failed_start(inode_off_by: u64, flags: &[&str]) -> Vec<String> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("stderr");
     let file = File::create(&path).unwrap();
     let is = file.metadata().unwrap();
     let status = Command::new(env!("CARGO_BIN_EXE_hookcast"))
         .args(["--listen", "0.0.0.0:0", "--ring", "/nowhere/at/all"])
+        .args(flags)
         .env_clear()
         .env(
             "JOURNAL_STREAM",
@@ -28,14 +29,26 @@ fn lines_of_a_failed_start(inode_off_by: u64) -> Vec<String> {
         .stderr(file)
         .status()
         .unwrap();
-    assert_eq!(status.code(), Some(1));
+    assert!(!status.success());
     let text = std::fs::read_to_string(&path).unwrap();
     text.lines().map(str::to_owned).collect()
 }
 
+/// The journal adds the time. A line that ends the process is an error, whatever it comes from.
 #[test]
-fn lines_for_the_journal_begin_with_their_priority() {
-    let lines = lines_of_a_failed_start(0);
+fn lines_for_the_journal_begin_with_their_priority_and_have_no_time() {
+    let lines = lines_of_a_failed_start(0, &[]);
+    let is_plain = |line: &String| {
+        let text = line.strip_prefix("<4>WARN ");
+        text.or_else(|| line.strip_prefix("<3>ERROR ")).is_some()
+    };
+    assert!(lines.iter().all(is_plain), "{lines:?}");
+    let lines_of_typo = lines_of_a_failed_start(0, &["--heartbeat", "fast"]);
+    assert_eq!(lines_of_typo.len(), 1, "{lines_of_typo:?}");
+    assert!(
+        lines_of_typo[0].starts_with("<3>hookcast: invalid value"),
+        "{lines_of_typo:?}"
+    );
     let with = |word: &str| lines.iter().find(|line| line.contains(word));
     // Reachable without a secret is a warning, a ring that cannot be opened an error.
     assert!(
@@ -50,9 +63,15 @@ fn lines_for_the_journal_begin_with_their_priority() {
 
 #[test]
 fn lines_for_anything_else_have_no_priority() {
-    let lines = lines_of_a_failed_start(1);
+    let lines = lines_of_a_failed_start(1, &[]);
     assert!(!lines.is_empty());
-    assert!(lines.iter().all(|line| !line.starts_with('<')), "{lines:?}");
+    let has_time = |line: &String| {
+        let time = line.split(' ').next().unwrap();
+        humantime::parse_rfc3339(time).is_ok()
+    };
+    assert!(lines.iter().all(has_time), "{lines:?}");
+    let lines_of_typo = lines_of_a_failed_start(1, &["--heartbeat", "fast"]);
+    assert!(lines_of_typo[0].starts_with("hookcast: "));
 }
 
 /// Whatever a peer sends, right or wrong: neither the secret, nor a message, nor a session, nor

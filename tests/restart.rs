@@ -325,7 +325,7 @@ fn hand_over_under_load(flags: &[&str]) {
 fn start_on(setup: &Setup, listeners: &[(&str, &TcpListener)]) -> std::process::Child {
     let fd = |index: usize| Stdio::from(OwnedFd::from(listeners[index].1.try_clone().unwrap()));
     let names: Vec<&str> = listeners.iter().map(|(name, _)| *name).collect();
-    let plain = setup.command();
+    let plain = setup.clone().on_passed_sockets().command();
     let mut command = Command::new("/bin/sh");
     // The shell knows its process id, which is the server's, too.
     let (redirections, count) = match listeners.len() {

@@ -53,7 +53,7 @@ fn a_start_that_fails_leaves_no_ring_behind() {
         (&["--listen", &address][..], "in use"),
         (&["--admin", &address], "in use"),
         (&["--listen", "192.0.2.1:0"], "192.0.2.1"),
-        (&["--listen", &in_the_way], "is no socket"),
+        (&["--listen", &in_the_way], "is not a socket"),
         (&["--listen", "unix:/missing/a.sock"], "/missing"),
         (&tls, "TLS"),
     ] {

@@ -8,8 +8,11 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use hookcast::limits::LISTEN_DEFAULT;
 use rustix::process::{Pid, Signal, kill_process};
 use support::{PATIENCE, Server, Setup};
 use tempfile::TempDir;
@@ -116,7 +119,7 @@ fn the_manager_learns_who_the_successor_is_from_its_predecessor() {
     let pid = server.wait_for_log("handed over")["pid"].as_u64().unwrap();
     assert_eq!(
         manager.next_state(),
-        [format!("MAINPID={pid}"), "READY=1".into()]
+        [format!("MAINPID={pid}"), "READY=1".into(), "STATUS=".into()]
     );
     assert_eq!(server.wait().code(), Some(0));
     // Nobody but the successor is left to feed the watchdog.
@@ -140,23 +143,31 @@ fn a_reload_that_fails_is_over_for_the_manager_too() {
     std::fs::remove_file(&secret).unwrap();
     server.signal(Signal::USR2);
     assert_eq!(manager.next()[0], "RELOADING=1");
-    assert_eq!(manager.next(), ["READY=1"]);
+    // Nothing comes from the successor itself: it is not the service.
+    let over = manager.next();
+    assert_eq!(over[0], "READY=1");
+    assert!(
+        over[1].starts_with("STATUS=The last reload failed: it ended before"),
+        "{over:?}"
+    );
+}
+
+/// The command of a server that gets two sockets from a manager, its web and its admin address.
+fn command_on(setup: &Setup, web: &TcpListener, admin: &TcpListener) -> Command {
+    let fd = |listener: &TcpListener| Stdio::from(OwnedFd::from(listener.try_clone().unwrap()));
+    // The shell knows its process id, which is the server's, too.
+    let pass = r#"LISTEN_PID=$$ LISTEN_FDS=2 exec "$0" "$@" 3<&0 4<&1 0</dev/null 1>&2"#;
+    let setup = setup.clone().variable("LISTEN_FDNAMES", "web:admin");
+    let setup = setup.on_passed_sockets().under(&["/bin/sh", "-c", pass]);
+    let mut command = setup.command();
+    command.stdin(fd(web)).stdout(fd(admin));
+    command
 }
 
 /// Starts a server on two sockets that a manager passes, and returns its warnings up to the moment
 /// when it listens.
-fn warnings_on(setup: Setup, web: &TcpListener, admin: &TcpListener) -> Vec<String> {
-    let fd = |listener: &TcpListener| Stdio::from(OwnedFd::from(listener.try_clone().unwrap()));
-    // The shell knows its process id, which is the server's, too.
-    let pass = r#"LISTEN_PID=$$ LISTEN_FDS=2 exec "$0" "$@" 3<&0 4<&1 0</dev/null 1>&2"#;
-    let setup = setup.variable("LISTEN_FDNAMES", "web:admin");
-    let setup = setup.under(&["/bin/sh", "-c", pass]);
-    let mut server = setup
-        .command()
-        .stdin(fd(web))
-        .stdout(fd(admin))
-        .spawn()
-        .unwrap();
+fn warnings_on(setup: &Setup, web: &TcpListener, admin: &TcpListener) -> Vec<String> {
+    let mut server = command_on(setup, web, admin).spawn().unwrap();
     let log = BufReader::new(server.stderr.take().unwrap());
     let mut warnings = Vec::new();
     let mut listens = false;
@@ -167,6 +178,8 @@ fn warnings_on(setup: Setup, web: &TcpListener, admin: &TcpListener) -> Vec<Stri
         if line["level"] == "WARN" {
             warnings.push(message);
         } else if listens {
+            let address = web.local_addr().unwrap().to_string();
+            assert_eq!(line["address"], address, "{line}");
             break;
         }
     }
@@ -176,13 +189,19 @@ fn warnings_on(setup: Setup, web: &TcpListener, admin: &TcpListener) -> Vec<Stri
     warnings
 }
 
-/// As the package runs: the addresses are those of the sockets, and `--listen` is not used.
+fn public() -> TcpListener {
+    TcpListener::bind("0.0.0.0:0").unwrap()
+}
+
+fn private() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").unwrap()
+}
+
+/// As the package runs: the addresses are those of the sockets.
 #[test]
 fn passed_sockets_are_warned_of_by_their_own_addresses() {
-    let public = || TcpListener::bind("0.0.0.0:0").unwrap();
-    let private = || TcpListener::bind("127.0.0.1:0").unwrap();
     let (web, admin) = (public(), public());
-    let warnings = warnings_on(Setup::new(&[]), &web, &admin);
+    let warnings = warnings_on(&Setup::new(&[]), &web, &admin);
     let expected = [
         format!("listening on {} with no secret", web.local_addr().unwrap()),
         format!(
@@ -194,10 +213,103 @@ fn passed_sockets_are_warned_of_by_their_own_addresses() {
     for (warning, expected) in warnings.iter().zip(&expected) {
         assert!(warning.starts_with(expected), "{warning}");
     }
-    let warnings = warnings_on(Setup::new(&[]).secret("s3cret"), &public(), &private());
+    let warnings = warnings_on(&Setup::new(&[]).secret("s3cret"), &public(), &private());
     assert!(warnings.is_empty(), "{warnings:?}");
-    // What is configured and not used is not warned of.
-    let unused = Setup::new(&["--listen", "0.0.0.0:0", "--admin", "0.0.0.0:0"]);
-    let warnings = warnings_on(unused, &private(), &private());
-    assert!(warnings.is_empty(), "{warnings:?}");
+}
+
+/// A setting that has no effect must not look as if it had: the error names the file to change.
+#[test]
+fn an_address_that_no_passed_socket_has_is_refused() {
+    let (web, admin) = (private(), private());
+    let (web_address, admin_address) = (web.local_addr().unwrap(), admin.local_addr().unwrap());
+    for (name, value, unit) in [
+        ("HOOKCAST_LISTEN", "0.0.0.0:8081".to_owned(), "hookcast"),
+        // The default is no exception when it is given.
+        ("HOOKCAST_LISTEN", LISTEN_DEFAULT.to_owned(), "hookcast"),
+        (
+            "HOOKCAST_LISTEN",
+            format!("{web_address},127.0.0.1:8081"),
+            "hookcast",
+        ),
+        ("HOOKCAST_ADMIN", "127.0.0.1:9".to_owned(), "hookcast-admin"),
+    ] {
+        let manager = Manager::new();
+        let setup = manager.setup(&[]).variable(name, &value);
+        let output = output_of(command_on(&setup, &web, &admin));
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{value}: {log}");
+        let lines: Vec<&str> = log.lines().collect();
+        assert_eq!(lines.len(), 1, "{log}");
+        let there = match unit {
+            "hookcast" => web_address,
+            _ => admin_address,
+        };
+        for part in [
+            format!("{name} {}", value.rsplit(',').next().unwrap()),
+            format!("listens, on {there}"),
+            format!("/etc/systemd/system/{unit}.socket.d/override.conf"),
+            format!("remove {name} from /etc/default/hookcast"),
+        ] {
+            assert!(log.contains(&part), "{part}: {log}");
+        }
+        let status = manager.next();
+        assert!(
+            status.len() == 1 && status[0].starts_with("STATUS=--"),
+            "{status:?}"
+        );
+    }
+    // The same address is no contradiction.
+    let same = Setup::new(&[
+        "--listen",
+        &web_address.to_string(),
+        "--admin",
+        &admin_address.to_string(),
+    ]);
+    assert!(warnings_on(&same, &web, &admin).is_empty());
+}
+
+/// What a process wrote that is to end by itself.
+fn output_of(mut command: Command) -> Output {
+    let mut child = command.spawn().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("it does not end: {:?}", child.wait_with_output());
+        }
+        // There is no wait with a deadline; this polls, and nothing else depends on it.
+        thread::sleep(Duration::from_millis(2));
+    }
+    child.wait_with_output().unwrap()
+}
+
+/// The status text of the manager, after a server that was to fail with this exit status.
+fn status_of_failed(setup: &Setup, manager: &Manager, exit_status: i32) -> String {
+    let output = output_of(setup.command());
+    assert_eq!(output.status.code(), Some(exit_status), "{output:?}");
+    let state = manager.next();
+    assert_eq!(state.len(), 1, "{state:?}");
+    state[0].strip_prefix("STATUS=").unwrap().to_owned()
+}
+
+#[test]
+fn the_reason_for_an_end_is_the_status_text() {
+    let manager = Manager::new();
+    let typo = manager
+        .setup(&[])
+        .variable("HOOKCAST_HEARTBEAT", "fast\nREADY=1");
+    let status = status_of_failed(&typo, &manager, 2);
+    assert!(
+        status.starts_with("HOOKCAST_HEARTBEAT: invalid value"),
+        "{status}"
+    );
+    let ring = manager.setup(&[]).ring_at("/nowhere/at/all".into());
+    let status = status_of_failed(&ring, &manager, 1);
+    assert!(
+        status.starts_with("cannot open the ring /nowhere/at/all"),
+        "{status}"
+    );
+    let count = manager.setup(&[]).variable("LISTEN_FDS", "many");
+    let status = status_of_failed(&count.variable("LISTEN_PID", "1"), &manager, 1);
+    assert!(status.starts_with("LISTEN_FDS="), "{status}");
 }

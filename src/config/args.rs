@@ -31,8 +31,8 @@ A message that is sent to POST /api/webhook is stored in a ring of the last 100 
 client of GET /api/webhook/stream at once. With three Cloudflare variables set, several nodes share
 one history through a KV namespace.";
 
-const AFTER_HELP: &str = "\
-Set by variables only, because the list of processes shows the values of flags:
+pub(super) const AFTER_HELP: &str = "\
+Only in the environment, because a flag's value shows in the list of processes:
   WEBHOOK_SECRET         The secret that webhooks must carry in X-Webhook-Secret (or use --secret-file)
   CLOUDFLARE_ACCOUNT_ID  Cloudflare account; with the next two, the history is shared through KV
   CLOUDFLARE_API_TOKEN   A token that may read and write Workers KV
@@ -288,21 +288,6 @@ pub(super) enum Subcommands {
     /// Check access to the Cloudflare KV namespace: account, token, namespace, reading, writing
     KvCheck,
 
-    /// Print the man page, in roff
-    #[command(hide = true)]
-    Man {
-        /// The command whose page it is, instead of hookcast itself
-        #[arg(value_parser = ["kv-check", "doctor"])]
-        command: Option<String>,
-    },
-
-    /// Print the completions of a shell
-    #[command(hide = true)]
-    Completions {
-        /// The shell
-        #[arg(value_enum)]
-        shell: clap_complete::Shell,
-    },
     /// Examine a public address: what proxies and CDNs on the way do to posts and streams
     ///
     /// Opens streams and posts four messages through the address, to a session of its own with a random
@@ -316,6 +301,30 @@ pub(super) enum Subcommands {
     /// Exit status: 0 if no check failed (notes are no failures), 1 if one failed, 2 if the command line
     /// or a setting is wrong.
     Doctor(DoctorArgs),
+
+    /// Ask a running server whether it serves: exits with 0 if it does, else with 1
+    ///
+    /// For the health check of a container, which shares the server's variables. Asks the address of
+    /// HOOKCAST_ADMIN for /readyz, or else the first plain address of HOOKCAST_LISTEN for /api/webhook.
+    Health {
+        /// Another server instead, such as https://hooks.example
+        #[arg(value_name = "URL", value_parser = value::public_url)]
+        url: Option<Endpoint>,
+    },
+
+    /// Print a man page, in roff: hookcast man | man -l -
+    Man {
+        /// The command whose page it is, instead of hookcast itself
+        #[arg(value_parser = ["kv-check", "doctor", "health"])]
+        command: Option<String>,
+    },
+
+    /// Print the completions of a shell
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
 }
 
 /// The arguments of `doctor`.

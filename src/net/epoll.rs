@@ -1,10 +1,11 @@
-//! Which sockets the kernel watches for a shard: two sets, one inside the other.
+//! The epoll sets of a shard: an outer one for priority sockets, and a nested one for standard
+//! sockets.
 //!
-//! Used by the reactor. A crowd that comes, asks and leaves fills the kernel's list of who is ready, and
-//! whoever is in it is told of in its order (epoll(7)). So newcomers have a list of their own, and who
-//! has brought a webhook and comes with the next is in the other, which is looked at in between. Streams
-//! stay among the newcomers: one that takes what it is sent has no events. Knows no connection, only
-//! sockets and their tokens.
+//! Used by the reactor. Short-lived connections fill epoll's ready list, and epoll reports sockets
+//! in the order of that list (epoll(7)). So connections that have published move to the outer set,
+//! which is polled between slices of other work. All others stay in the nested set. Streams stay
+//! there too: a stream whose socket is not full has no events. Knows sockets and their tokens, but
+//! no connections.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -21,29 +22,29 @@ const STANDARD_SET: Token = Token(u32::MAX as usize - 1);
 pub struct Epoll {
     priority: Poll,
     standard: Poll,
-    /// There may be newcomers who were not told of yet.
+    /// The nested set may have events that were not read.
     is_standard_ready: bool,
 }
 
-/// Events of one look.
+/// The events of one poll.
 pub struct Ready {
     events: Events,
 }
 
 impl Ready {
-    /// Room for so many events. What does not fit comes with the next look.
+    /// A buffer for `room` events. The next poll returns those that did not fit.
     pub fn with_room(room: usize) -> Ready {
         Ready {
             events: Events::with_capacity(room),
         }
     }
 
-    /// Whether there may be more than what was told of.
+    /// Whether the buffer is full, so that there may be more events.
     pub fn is_full(&self) -> bool {
         self.events.iter().count() >= self.events.capacity()
     }
 
-    /// Those of sockets.
+    /// The events of sockets.
     pub fn iter(&self) -> impl Iterator<Item = &Event> {
         let is_socket = |event: &&Event| ![WAKER, STANDARD_SET].contains(&event.token());
         self.events.iter().filter(is_socket)
@@ -51,7 +52,7 @@ impl Ready {
 }
 
 impl Epoll {
-    /// Watches nothing yet.
+    /// Two empty sets.
     pub fn new() -> io::Result<Epoll> {
         let (priority, standard) = (Poll::new()?, Poll::new()?);
         priority.registry().register(
@@ -66,36 +67,36 @@ impl Epoll {
         })
     }
 
-    /// What ends a wait.
+    /// A waker that ends a wait.
     pub fn waker(&self) -> io::Result<Waker> {
         Waker::new(self.priority.registry(), WAKER)
     }
 
-    /// For listening sockets.
+    /// The registry of the outer set, for listening sockets.
     pub fn registry(&self) -> &Registry {
         self.priority.registry()
     }
 
-    /// Watches the socket of a newcomer.
+    /// Adds a socket to the standard set.
     pub fn add(&self, socket: &impl AsFd, token: Token) -> io::Result<()> {
         register(&self.standard, socket, token)
     }
 
-    /// Watches it among the regulars from now on. After an error it is a newcomer still.
+    /// Moves a socket to the priority set. After an error it is still in the standard set.
     pub fn promote(&self, socket: &impl AsFd, token: Token) -> io::Result<()> {
-        // First where it comes to, which may need memory (epoll_ctl(2)), then where it leaves.
+        // The registration may lack memory (epoll_ctl(2)), so it comes before the removal.
         register(&self.priority, socket, token)?;
         deregister(&self.standard, socket);
         Ok(())
     }
 
-    /// Watches it no more.
+    /// Removes a socket from its set.
     pub fn remove(&self, socket: &impl AsFd) {
         deregister(&self.standard, socket);
         deregister(&self.priority, socket);
     }
 
-    /// Waits for anything; then it is told of regulars.
+    /// Waits for an event of either set. Reads the events of the priority set.
     pub fn wait(&mut self, ready: &mut Ready, timeout: Option<Duration>) -> io::Result<()> {
         let timeout = if self.is_standard_ready {
             Some(Duration::ZERO)
@@ -117,7 +118,7 @@ impl Epoll {
         }
     }
 
-    /// Tells of newcomers, if any are ready.
+    /// Reads the events of the standard set, if there are any.
     pub fn poll_standard(&mut self, ready: &mut Ready) -> io::Result<()> {
         ready.events.clear();
         if !self.is_standard_ready {
@@ -143,7 +144,7 @@ fn register(poll: &Poll, socket: &impl AsFd, token: Token) -> io::Result<()> {
 }
 
 fn deregister(poll: &Poll, socket: &impl AsFd) {
-    // All that can be wrong is that it is not there (epoll_ctl(2)).
+    // The only possible error is that the socket is not in the set (epoll_ctl(2)).
     let _ = poll
         .registry()
         .deregister(&mut SourceFd(&socket.as_fd().as_raw_fd()));
@@ -155,38 +156,38 @@ mod tests {
     use mio::net::UnixStream;
     use std::io::Write;
 
-    const NOBODY: [usize; 0] = [];
+    const NONE: [usize; 0] = [];
 
     fn tokens(ready: &Ready) -> Vec<usize> {
         ready.iter().map(|event| event.token().0).collect()
     }
 
-    /// A watch and what it sees.
-    struct Seen {
+    /// The sets, and a buffer for their events.
+    struct Sets {
         epoll: Epoll,
         ready: Ready,
     }
 
-    impl Seen {
-        fn new() -> Seen {
-            Seen {
+    impl Sets {
+        fn new() -> Sets {
+            Sets {
                 epoll: Epoll::new().unwrap(),
                 ready: Ready::with_room(1000),
             }
         }
 
-        /// A newcomer, of whom nothing is left to tell, and its peer.
-        fn newcomer(&mut self, token: usize) -> (UnixStream, UnixStream) {
+        /// A standard socket without pending events, and its peer.
+        fn add_pair(&mut self, token: usize) -> (UnixStream, UnixStream) {
             let (socket, peer) = UnixStream::pair().unwrap();
             self.epoll.add(&socket, Token(token)).unwrap();
-            assert_eq!(self.priority(), NOBODY);
-            assert_eq!(self.standard(), [token], "it may write");
+            assert_eq!(self.priority(), NONE);
+            assert_eq!(self.standard(), [token], "it is writable");
             (socket, peer)
         }
 
         fn priority(&mut self) -> Vec<usize> {
-            let soon = Some(Duration::ZERO);
-            self.epoll.wait(&mut self.ready, soon).unwrap();
+            let timeout = Some(Duration::ZERO);
+            self.epoll.wait(&mut self.ready, timeout).unwrap();
             tokens(&self.ready)
         }
 
@@ -197,85 +198,85 @@ mod tests {
     }
 
     #[test]
-    fn newcomers_end_a_wait_and_are_told_of_apart() {
-        let mut seen = Seen::new();
-        let (_socket, mut peer) = seen.newcomer(7);
+    fn standard_sockets_end_a_wait_and_are_reported_separately() {
+        let mut sets = Sets::new();
+        let (_socket, mut peer) = sets.add_pair(7);
         for _ in 0..3 {
             peer.write_all(b"x").unwrap();
-            seen.epoll.wait(&mut seen.ready, None).unwrap();
-            assert_eq!(tokens(&seen.ready), NOBODY);
-            assert_eq!(seen.standard(), [7]);
-            assert_eq!(seen.standard(), NOBODY);
+            sets.epoll.wait(&mut sets.ready, None).unwrap();
+            assert_eq!(tokens(&sets.ready), NONE);
+            assert_eq!(sets.standard(), [7]);
+            assert_eq!(sets.standard(), NONE);
         }
     }
 
     #[test]
-    fn a_regular_is_told_of_though_a_crowd_of_newcomers_was_first() {
-        let mut seen = Seen::new();
-        let (regular, mut peer) = seen.newcomer(1);
-        seen.epoll.promote(&regular, Token(1)).unwrap();
-        assert_eq!(seen.priority(), [1], "it may write");
-        let crowd: Vec<_> = (2..200).map(|_| UnixStream::pair().unwrap()).collect();
-        for ((socket, _), token) in crowd.iter().zip(2..) {
-            seen.epoll.add(socket, Token(token)).unwrap();
+    fn earlier_standard_events_do_not_delay_a_priority_socket() {
+        let mut sets = Sets::new();
+        let (socket, mut peer) = sets.add_pair(1);
+        sets.epoll.promote(&socket, Token(1)).unwrap();
+        assert_eq!(sets.priority(), [1], "it is writable");
+        let others: Vec<_> = (2..200).map(|_| UnixStream::pair().unwrap()).collect();
+        for ((socket, _), token) in others.iter().zip(2..) {
+            sets.epoll.add(socket, Token(token)).unwrap();
         }
         peer.write_all(b"x").unwrap();
-        assert_eq!(seen.priority(), [1]);
-        assert_eq!(seen.standard().len(), crowd.len());
+        assert_eq!(sets.priority(), [1]);
+        assert_eq!(sets.standard().len(), others.len());
     }
 
     #[test]
-    fn what_came_before_a_promotion_is_told_of_after_it() {
-        let mut seen = Seen::new();
-        let (socket, mut peer) = seen.newcomer(1);
+    fn readiness_from_before_a_promotion_is_reported_after_it() {
+        let mut sets = Sets::new();
+        let (socket, mut peer) = sets.add_pair(1);
         peer.write_all(b"x").unwrap();
-        seen.epoll.promote(&socket, Token(1)).unwrap();
-        assert_eq!(seen.priority(), [1]);
+        sets.epoll.promote(&socket, Token(1)).unwrap();
+        assert_eq!(sets.priority(), [1]);
     }
 
     #[test]
-    fn who_cannot_be_promoted_stays_a_newcomer() {
-        let mut seen = Seen::new();
-        let (socket, mut peer) = seen.newcomer(1);
-        // The kernel refuses a second entry of the same.
-        register(&seen.epoll.priority, &socket, Token(2)).unwrap();
-        assert_eq!(seen.priority(), [2]);
-        assert!(seen.epoll.promote(&socket, Token(1)).is_err());
-        deregister(&seen.epoll.priority, &socket);
+    fn a_failed_promotion_leaves_a_socket_in_the_standard_set() {
+        let mut sets = Sets::new();
+        let (socket, mut peer) = sets.add_pair(1);
+        // The kernel refuses a second registration of a socket in one set.
+        register(&sets.epoll.priority, &socket, Token(2)).unwrap();
+        assert_eq!(sets.priority(), [2]);
+        assert!(sets.epoll.promote(&socket, Token(1)).is_err());
+        deregister(&sets.epoll.priority, &socket);
         peer.write_all(b"x").unwrap();
-        assert_eq!(seen.priority(), NOBODY);
-        assert_eq!(seen.standard(), [1]);
+        assert_eq!(sets.priority(), NONE);
+        assert_eq!(sets.standard(), [1]);
     }
 
-    /// More newcomers than a look has room for: the wait that follows does not sleep.
+    /// After a full buffer the next wait does not sleep.
     #[test]
-    fn no_newcomer_is_forgotten() {
-        let mut seen = Seen::new();
-        let crowd: Vec<_> = (0..seen.ready.events.capacity() + 5)
+    fn events_that_did_not_fit_the_buffer_are_reported_by_later_polls() {
+        let mut sets = Sets::new();
+        let sockets: Vec<_> = (0..sets.ready.events.capacity() + 5)
             .map(|_| UnixStream::pair().unwrap())
             .collect();
-        for ((socket, _), token) in crowd.iter().zip(0..) {
-            seen.epoll.add(socket, Token(token)).unwrap();
+        for ((socket, _), token) in sockets.iter().zip(0..) {
+            sets.epoll.add(socket, Token(token)).unwrap();
         }
-        let mut told = 0;
-        while told < crowd.len() {
-            seen.epoll.wait(&mut seen.ready, None).unwrap();
-            told += seen.standard().len();
+        let mut reported = 0;
+        while reported < sockets.len() {
+            sets.epoll.wait(&mut sets.ready, None).unwrap();
+            reported += sets.standard().len();
         }
-        assert_eq!(told, crowd.len());
+        assert_eq!(reported, sockets.len());
     }
 
     #[test]
-    fn who_is_removed_is_not_told_of() {
-        let mut seen = Seen::new();
-        let (guest, mut guest_peer) = seen.newcomer(1);
-        let (regular, mut regular_peer) = seen.newcomer(2);
-        seen.epoll.promote(&regular, Token(2)).unwrap();
-        seen.epoll.remove(&guest);
-        seen.epoll.remove(&regular);
-        guest_peer.write_all(b"x").unwrap();
-        regular_peer.write_all(b"x").unwrap();
-        assert_eq!(seen.priority(), NOBODY);
-        assert_eq!(seen.standard(), NOBODY);
+    fn a_removed_socket_has_no_events() {
+        let mut sets = Sets::new();
+        let (standard, mut standard_peer) = sets.add_pair(1);
+        let (priority, mut priority_peer) = sets.add_pair(2);
+        sets.epoll.promote(&priority, Token(2)).unwrap();
+        sets.epoll.remove(&standard);
+        sets.epoll.remove(&priority);
+        standard_peer.write_all(b"x").unwrap();
+        priority_peer.write_all(b"x").unwrap();
+        assert_eq!(sets.priority(), NONE);
+        assert_eq!(sets.standard(), NONE);
     }
 }

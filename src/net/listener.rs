@@ -1,4 +1,4 @@
-//! Listening sockets, and what to do when accept(2) fails.
+//! Listening sockets, and the handling of accept(2) failures.
 //!
 //! Used by `server` to bind, and by the reactor of shard 0 to accept. Options that accepted sockets
 //! inherit are set here, once, on the listener (tcp(7), socket(7)). Never decides which shard gets
@@ -24,7 +24,7 @@ use crate::limits::{
 };
 use crate::net::socket::{Layers, Stream};
 
-/// A socket that listens, and how the connections it brings begin.
+/// A listening socket, and the layers of its connections.
 pub struct Bound {
     /// Listening and nonblocking.
     pub socket: BoundSocket,
@@ -49,7 +49,7 @@ pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     )?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
-        // IPv4 has a socket of its own if it is wanted.
+        // IPv4 needs a listener of its own.
         socket.set_only_v6(true)?;
     }
     set_options(&socket)?;
@@ -58,10 +58,10 @@ pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Makes a socket that was passed to us, and listens already, what [`listen`] and [`listen_unix`]
-/// make. The file of a Unix socket is not ours before that is said.
+/// Gives an inherited listening socket the options of [`listen`] and [`listen_unix`]. This
+/// process does not own the file of a Unix socket until [`SocketFile::set_ours`].
 pub fn adopt(socket: Socket) -> io::Result<(BoundSocket, Option<SocketFile>)> {
-    // On a socket that listens this sets the length of its queue anew (listen(2)).
+    // On a listening socket this only changes the length of its queue (listen(2)).
     socket.listen(LISTEN_BACKLOG)?;
     let address = socket.local_addr()?;
     if !address.is_unix() {
@@ -69,7 +69,7 @@ pub fn adopt(socket: Socket) -> io::Result<(BoundSocket, Option<SocketFile>)> {
         return Ok((BoundSocket::Tcp(socket.into()), None));
     }
     set_unix_options(&socket)?;
-    // Without its file nobody finds it, but those who wait in it are served.
+    // Without its file no client can find the socket, but connections in its queue are served.
     let file = address.as_pathname().map(SocketFile::at);
     Ok((BoundSocket::Unix(socket.into()), file.and_then(Result::ok)))
 }
@@ -79,7 +79,7 @@ fn set_options(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.set_tcp_notsent_lowat(UNSENT_BYTES_LOW)?;
-    // A peer that has vanished acknowledges no heartbeat: without this the kernel goes on trying
+    // A vanished peer acknowledges no heartbeat. Without this option the kernel would retransmit
     // for a quarter of an hour.
     socket.set_tcp_user_timeout(Some(Duration::from_millis(STALL_MS)))?;
     let keepalive = TcpKeepalive::new()
@@ -93,8 +93,8 @@ fn set_unix_options(socket: &Socket) -> io::Result<()> {
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)
 }
 
-/// The file of a Unix socket; if it is ours, it is removed when dropped, unless another has taken
-/// its place.
+/// The file of a Unix socket. Dropping removes the file if it is ours, unless another file has
+/// replaced it.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
@@ -114,7 +114,7 @@ impl SocketFile {
         })
     }
 
-    /// Says whether it goes with this process, or with another that has the socket.
+    /// Sets whether this process removes the file, or leaves it to another that has the socket.
     pub fn set_ours(&mut self, is_ours: bool) {
         self.is_ours = is_ours;
     }
@@ -133,8 +133,8 @@ impl Drop for SocketFile {
     }
 }
 
-/// Binds a Unix socket with these permissions and listens, nonblocking. A socket that nobody listens
-/// on any more is replaced; anything else at the path is an error.
+/// Binds a Unix socket with this mode and listens, nonblocking. A socket file without a listener is
+/// replaced. Any other file at the path is an error.
 pub fn listen_unix(
     path: &Path,
     mode: u32,
@@ -151,13 +151,13 @@ pub fn listen_unix(
     }
     let mut file = SocketFile::at(path)?;
     file.set_ours(true);
-    // Before it listens no client can connect, so the permissions are there in time.
+    // No client can connect before listen(2), so the mode is set in time.
     set_socket_mode(path, mode)?;
     socket.listen(LISTEN_BACKLOG)?;
     Ok((socket.into(), file))
 }
 
-/// Tries what [`listen_unix`] would need, without making or removing a file.
+/// Checks whether [`listen_unix`] could succeed, without creating or removing a file.
 pub fn rehearse_unix(path: &Path) -> io::Result<()> {
     let address = SockAddr::unix(path)?;
     match std::fs::symlink_metadata(path) {
@@ -176,50 +176,48 @@ pub fn rehearse_unix(path: &Path) -> io::Result<()> {
     Ok(accessat(CWD, directory, access, AtFlags::EACCESS)?)
 }
 
-/// Sets the mode of this process's socket at a path, and of nothing else: chmod(2) would follow a
-/// symbolic link that has taken its place meanwhile.
+/// Sets the mode of this process's socket at a path, and of no other file. chmod(2) would follow a
+/// symbolic link that has replaced the socket meanwhile.
 fn set_socket_mode(path: &Path, mode: u32) -> io::Result<()> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let socket = open(path, flags, Mode::empty())?;
     let stat = fstat(&socket)?;
     let is_socket = FileType::from_raw_mode(stat.st_mode) == FileType::Socket;
     if !is_socket || stat.st_uid != geteuid().as_raw() {
-        return Err(io::Error::other(
-            "another file has taken the socket's place",
-        ));
+        return Err(io::Error::other("another file has replaced the socket"));
     }
-    // A descriptor like this one has no fchmod(2), but a name of its own.
+    // fchmod(2) refuses an O_PATH descriptor, but its name in /proc works.
     let name = format!("/proc/self/fd/{}", socket.as_raw_fd());
     std::fs::set_permissions(name, std::fs::Permissions::from_mode(mode))
 }
 
-/// Removes a socket file that a dead server has left behind.
+/// Removes the socket file of a dead server.
 fn remove_stale(path: &Path, address: &SockAddr) -> io::Result<()> {
     match examine_occupant(path, address)? {
         Occupant::Alive => Err(io::ErrorKind::AddrInUse.into()),
         Occupant::Stale => {
-            tracing::info!(path = %path.display(), "replacing the socket of a server that is gone");
+            tracing::info!(path = %path.display(), "replacing the socket of a dead server");
             std::fs::remove_file(path)
         }
     }
 }
 
-/// The socket at a path that is to be bound.
+/// The socket at a path before the bind.
 enum Occupant {
     /// A process listens on it.
     Alive,
-    /// No process does.
+    /// No process listens on it.
     Stale,
 }
 
-/// Connects to the socket at the path; an error if it is another kind of file.
+/// Connects to the socket at the path. Another kind of file is an error.
 fn examine_occupant(path: &Path, address: &SockAddr) -> io::Result<Occupant> {
     if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
-        let message = "the file is there, and is no socket";
+        let message = "the file exists and is not a socket";
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
     }
     let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // One that listens may have its queue full: that is alive too.
+    // A full queue gives `WouldBlock`: that socket is alive too.
     probe.set_nonblocking(true)?;
     match probe.connect(address) {
         Ok(()) => Ok(Occupant::Alive),
@@ -229,13 +227,13 @@ fn examine_occupant(path: &Path, address: &SockAddr) -> io::Result<Occupant> {
     }
 }
 
-/// A listening socket that is never forgotten, although its readiness is told once per edge.
+/// A listening socket. It keeps its readiness, because epoll reports each edge once.
 pub(super) struct Listener {
     socket: ListeningSocket,
     pub(super) layers: Layers,
-    /// There may be connections waiting.
+    /// Connections may be waiting.
     ready: bool,
-    /// Not to be asked before this time.
+    /// No accept(2) before this time.
     retry_ms: Option<u64>,
     /// The last accept(2) found no descriptor or no memory.
     is_failing: bool,
@@ -261,18 +259,18 @@ impl ListeningSocket {
     }
 }
 
-/// What accept(2) came to.
+/// The result of accept(2).
 pub(super) enum Accepted {
     /// A connection, and its peer's address if it has one.
     Connection(Stream, Option<IpAddr>),
-    /// Nobody waits.
+    /// The queue is empty.
     Nobody,
-    /// Not possible now; the first failure of a row carries its reason.
+    /// A failure. Only the first in a row has its reason, for the log.
     Failed(Option<io::Error>),
 }
 
 impl Listener {
-    /// Takes in a socket that listens, to be watched under a token.
+    /// Registers a listening socket under a token.
     pub(super) fn new(bound: Bound, registry: &Registry, token: Token) -> io::Result<Listener> {
         let socket = match bound.socket {
             BoundSocket::Tcp(socket) => {
@@ -295,7 +293,7 @@ impl Listener {
         })
     }
 
-    /// Ends the poll's interest in it.
+    /// Deregisters the socket.
     pub(super) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         match &mut self.socket {
             ListeningSocket::Tcp(socket) => socket.deregister(registry),
@@ -307,12 +305,12 @@ impl Listener {
         self.ready = true;
     }
 
-    /// Whether to ask it now.
+    /// Whether to call accept(2) now.
     pub(super) fn is_ready(&self, now_ms: u64) -> bool {
         self.ready && self.retry_ms.is_none_or(|retry_ms| retry_ms <= now_ms)
     }
 
-    /// When to ask it again.
+    /// When to call accept(2) next.
     pub(super) fn due_ms(&self) -> Option<u64> {
         match self.retry_ms {
             _ if !self.ready => None,
@@ -321,7 +319,7 @@ impl Listener {
         }
     }
 
-    /// Leaves those who wait where they are for a while.
+    /// Leaves waiting connections in the queue for [`ACCEPT_RETRY_MS`].
     pub(super) fn postpone(&mut self, now_ms: u64) {
         self.retry_ms = Some(now_ms + ACCEPT_RETRY_MS);
     }
@@ -341,10 +339,10 @@ impl Listener {
                     self.recover();
                     return Accepted::Nobody;
                 }
-                // The peer gave up while it waited, or a signal came.
+                // The peer has closed a waiting connection, or a signal arrived.
                 io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
-                // EMFILE, ENFILE, ENOBUFS, ENOMEM and whatever else: it may pass, so the listener
-                // stays, and is asked again after a while. Readiness would not be told again.
+                // EMFILE, ENFILE, ENOBUFS, ENOMEM and any other error may be temporary. The listener
+                // stays and tries again after a while, because epoll does not repeat the edge.
                 _ => {
                     let is_first = !std::mem::replace(&mut self.is_failing, true);
                     self.retry_ms = Some(now_ms + ACCEPT_RETRY_MS);
@@ -354,7 +352,7 @@ impl Listener {
         }
     }
 
-    /// It works, or works again.
+    /// Notes that accept(2) works.
     fn recover(&mut self) {
         self.retry_ms = None;
         if std::mem::take(&mut self.is_failing) {
@@ -368,7 +366,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_taken_the_place_of_a_socket_keeps_its_mode() {
+    fn a_file_that_has_replaced_a_socket_keeps_its_mode() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
         let mode = |name: &str| std::fs::metadata(at(name)).unwrap().permissions().mode() & 0o777;

@@ -6,11 +6,11 @@
 //!
 //! - `reactor`: the loop of a shard's thread: poll, accept, and the turns of the shard.
 //! - `handle`: commands to a shard from other threads.
-//! - `epoll`: which sockets are polled first.
-//! - `listener`: listening sockets, and accept(2) when it fails.
+//! - `epoll`: the sets of priority and standard sockets.
+//! - `listener`: listening sockets, and failures of accept(2).
 //! - `socket`: an accepted socket and its layers: `proxy_protocol`, `tls`.
 //! - `peers`: trusted proxies, and connections by client address.
-//! - `waker`: wakes a shard's thread that sleeps.
+//! - `waker`: wakes a shard's sleeping thread.
 
 mod epoll;
 pub mod handle;

@@ -1,8 +1,8 @@
-//! Peers by address: which are trusted proxies, and how many connections one client may have.
+//! Peers by address: the trusted proxies, and the limit of connections for each client.
 //!
-//! `server` makes one [`Peers`] for all shards; the acceptor and the layered sockets ask it. With
-//! neither trusted proxies nor a limit per address it is never asked, and its lock is never taken on
-//! the way of a message. Never looks at a connection's bytes.
+//! `server` makes one [`Peers`] for all shards. The layered sockets claim permits here when a connection
+//! opens, or for a request behind a proxy. Its lock is never taken to deliver a message. Without a limit
+//! it is never taken at all. Never reads a connection's bytes.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,29 +15,29 @@ use crate::http::named_client;
 use crate::limits::ADDRESS_SURPLUS_MAX;
 use crate::shard::client::ClientKey;
 
-/// The rules, and the connections that each address has.
+/// The trusted proxies, the limit, and the number of connections of each address.
 #[derive(Debug, Default)]
 pub struct Peers {
     trusted: Vec<IpNet>,
     header: Option<String>,
     per_address_max: Option<u32>,
-    places: Arc<Mutex<Places>>,
+    counts: Arc<Mutex<Counts>>,
 }
 
-/// How many connections an address holds. An address is in it for as long as it holds one, so it is
-/// bounded by the connections.
-type Places = HashMap<ClientKey, u32>;
+/// The permits held by each client. A client without any has no entry, so the number of connections
+/// bounds the map.
+type Counts = HashMap<ClientKey, u32>;
 
-/// A connection's place among those of its address; given back when dropped.
-pub struct Place {
-    places: Arc<Mutex<Places>>,
+/// The right of a client to one connection. Dropping returns it.
+pub struct Permit {
+    counts: Arc<Mutex<Counts>>,
     client: ClientKey,
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
-        let mut places = lock(&self.places);
-        if let Entry::Occupied(mut entry) = places.entry(self.client) {
+        let mut counts = lock(&self.counts);
+        if let Entry::Occupied(mut entry) = counts.entry(self.client) {
             *entry.get_mut() -= 1;
             if *entry.get() == 0 {
                 entry.remove();
@@ -46,31 +46,32 @@ impl Drop for Place {
     }
 }
 
-/// What became of asking for a place.
+/// The result of a claim for a permit.
 pub enum Claim {
     /// There is no limit.
     Unlimited,
     /// Within the limit.
-    Granted(Place),
-    /// The address holds as many as it may; this one is let in to be told so.
-    Over(Place),
-    /// Nor may any more be told.
+    Granted(Permit),
+    /// Over the limit. The connection is accepted so that its request can be refused.
+    Over(Permit),
+    /// Over the limit, and over [`ADDRESS_SURPLUS_MAX`]. The connection is closed at once.
     Refused,
 }
 
 impl Peers {
-    /// Proxies of the `trusted` networks may name the client: in `header` (in lower case), or by the PROXY protocol
-    /// where a listener expects that. An address may hold `per_address_max` connections.
+    /// Proxies of the `trusted` networks may name the client: in the field `header` (in lower
+    /// case), or by the PROXY protocol if the listener expects that. A client may hold
+    /// `per_address_max` connections.
     pub fn new(trusted: Vec<IpNet>, header: Option<String>, per_address_max: Option<u32>) -> Peers {
         Peers {
             trusted,
             header,
             per_address_max,
-            places: Arc::default(),
+            counts: Arc::default(),
         }
     }
 
-    /// Whether an address is one of a trusted proxy.
+    /// Whether an address is that of a trusted proxy.
     pub fn is_proxy(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.trusted
@@ -78,7 +79,7 @@ impl Peers {
             .any(|network| network.contains(&address))
     }
 
-    /// Whether connections have to be counted by address.
+    /// Whether connections are counted by address.
     pub fn has_limit(&self) -> bool {
         self.per_address_max.is_some()
     }
@@ -88,46 +89,46 @@ impl Peers {
         self.header.is_some()
     }
 
-    /// The client that a proxy names in the field lines of a request.
+    /// The client that a trusted proxy names in the field lines of a request.
     pub fn named(&self, fields: &[u8]) -> Option<IpAddr> {
         let header = self.header.as_deref()?;
         named_client(header, fields, |address| self.is_proxy(address))
     }
 
-    /// Asks for a place for one more connection of an address.
+    /// Claims a permit for one more connection of an address.
     pub fn claim(&self, address: IpAddr) -> Claim {
         let Some(most) = self.per_address_max else {
             return Claim::Unlimited;
         };
         let client = ClientKey::of_address(address);
-        let mut places = lock(&self.places);
-        let held = places.entry(client).or_insert(0);
+        let mut counts = lock(&self.counts);
+        let held = counts.entry(client).or_insert(0);
         if *held >= most.saturating_add(ADDRESS_SURPLUS_MAX) {
             return Claim::Refused;
         }
         *held += 1;
         let is_over = *held > most;
-        drop(places);
-        let place = Place {
-            places: Arc::clone(&self.places),
+        drop(counts);
+        let permit = Permit {
+            counts: Arc::clone(&self.counts),
             client,
         };
         if is_over {
-            Claim::Over(place)
+            Claim::Over(permit)
         } else {
-            Claim::Granted(place)
+            Claim::Granted(permit)
         }
     }
 
     #[cfg(test)]
-    fn peers(&self) -> usize {
-        lock(&self.places).len()
+    fn clients(&self) -> usize {
+        lock(&self.counts).len()
     }
 }
 
-/// A panic ends the process, so a poisoned lock is never seen; its numbers would be sound anyway.
-fn lock(places: &Mutex<Places>) -> MutexGuard<'_, Places> {
-    places.lock().unwrap_or_else(PoisonError::into_inner)
+/// A panic ends the process, so the lock is never found poisoned. Its numbers would be valid anyway.
+fn lock(counts: &Mutex<Counts>) -> MutexGuard<'_, Counts> {
+    counts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -139,10 +140,10 @@ mod tests {
     }
 
     #[test]
-    fn an_address_holds_so_many_places_and_no_more() {
+    fn an_address_holds_connections_up_to_its_limit() {
         let peers = Peers::new(Vec::new(), None, Some(2));
         let claim = |text: &str| match peers.claim(ip(text)) {
-            Claim::Granted(place) => Some(place),
+            Claim::Granted(permit) => Some(permit),
             _ => None,
         };
         let first = claim("192.0.2.1").unwrap();
@@ -160,7 +161,7 @@ mod tests {
         let third = claim("192.0.2.1").unwrap();
         assert!(claim("192.0.2.1").is_none());
         drop((second, third));
-        assert_eq!(peers.peers(), 1, "who holds nothing is forgotten");
+        assert_eq!(peers.clients(), 1, "a client without permits has no entry");
 
         let _a = claim("2001:db8:0:1::1").unwrap();
         let _b = claim("2001:db8:0:1:ffff::2").unwrap();
@@ -175,7 +176,7 @@ mod tests {
     fn without_a_limit_nothing_is_counted() {
         let peers = Peers::default();
         assert!(matches!(peers.claim(ip("192.0.2.1")), Claim::Unlimited));
-        assert_eq!(peers.peers(), 0);
+        assert_eq!(peers.clients(), 0);
         assert!(!peers.is_proxy(ip("127.0.0.1")));
     }
 

@@ -1,15 +1,15 @@
-//! The PROXY protocol, versions 1 and 2: what a proxy says of its client before the client's bytes
-//! (`proxy-protocol.txt` of `HAProxy`, sections 2.1 and 2.2).
+//! The PROXY protocol, versions 1 and 2: a header in which a proxy names its client, before the
+//! client's bytes (`proxy-protocol.txt` of `HAProxy`, sections 2.1 and 2.2).
 //!
-//! Used by the sockets of listeners that are told to expect it. Bytes in, an address out: knows no
-//! socket and no clock, and keeps nothing. What is not exactly as specified is refused, as the
-//! specification demands: a receiver that guesses lets a client pass for somebody else.
+//! Used by the sockets of listeners that expect the header. Bytes in, an address out: there is no
+//! socket, no clock and no state. A header that deviates from the specification is refused, as the
+//! specification demands. A lenient receiver would let a client forge its address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::limits::PROXY_HEADER_BYTES_MAX;
 
-/// The first 12 bytes of version 2: no HTTP request and no TLS handshake begins like this.
+/// The first 12 bytes of version 2. No HTTP request and no TLS handshake begins with them.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// Longest header of version 1, its CRLF included (section 2.1).
@@ -18,22 +18,23 @@ const V1_BYTES_MAX: usize = 107;
 /// Bytes of version 2 before the addresses.
 const V2_FIXED_BYTES: usize = 16;
 
-/// A header that is whole.
+/// A complete header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// Its length: the client's own bytes begin there.
+    /// Its length. The client's bytes follow.
     pub bytes: usize,
-    /// The client. None where the proxy speaks for itself (`LOCAL`, a health check), or names no IP
-    /// address (`UNKNOWN`, unspecified, a Unix socket): the connection's own address stands then.
+    /// The client. None if the connection is the proxy's own (`LOCAL`, a health check), or the
+    /// header has no IP address (`UNKNOWN`, unspecified, a Unix socket). The connection's own
+    /// address counts then.
     pub client: Option<IpAddr>,
 }
 
-/// These bytes are no header.
+/// The bytes are not a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
 
-/// Looks for a header at the start of `bytes`, all that has come so far; `None` while it is not
-/// whole. Never needs more than [`PROXY_HEADER_BYTES_MAX`] bytes to decide.
+/// Parses the header at the start of `bytes`; `None` while it is incomplete. Never needs more than
+/// [`PROXY_HEADER_BYTES_MAX`] bytes to decide.
 pub fn parse(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     if starts_alike(bytes, SIGNATURE) {
         parse_v2(bytes)
@@ -44,7 +45,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     }
 }
 
-/// Whether both are the same as far as the shorter goes.
+/// Whether one is a prefix of the other.
 fn starts_alike(bytes: &[u8], expected: &[u8]) -> bool {
     bytes.iter().zip(expected).all(|(a, b)| a == b)
 }
@@ -69,7 +70,7 @@ fn parse_v1(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     let mut words = line.split(' ').skip(1);
     let family = words.next().ok_or(Malformed)?;
     if family == "UNKNOWN" {
-        // What follows is to be ignored.
+        // The rest of the line is ignored (section 2.1).
         return header(None);
     }
     let mut word = || words.next().ok_or(Malformed);
@@ -86,7 +87,7 @@ fn parse_v1(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     }
 }
 
-/// The first of two addresses, if both are of the family.
+/// The first of two addresses, if both are valid in the family.
 fn both<A: std::str::FromStr>(source: &str, destination: &str) -> Option<A> {
     destination.parse::<A>().ok()?;
     source.parse().ok()
@@ -115,14 +116,15 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     let Some(addresses) = rest.get(..length) else {
         return Ok(None);
     };
-    // Behind the addresses, within the length, stand fields (TLV) that are not needed here.
+    // The length includes fields (TLV) behind the addresses. They are skipped.
     let client = match family {
         _ if is_local => None,
-        // TCP or UDP over IPv4: two addresses and two ports; over IPv6 likewise.
+        // TCP or UDP over IPv4 or IPv6: two addresses and two ports.
         0x11 | 0x12 if length >= 12 => first::<4>(addresses).map(IpAddr::from),
         0x21 | 0x22 if length >= 36 => first::<16>(addresses).map(IpAddr::from),
-        // Unspecified, or Unix sockets: two paths.
+        // Unspecified.
         0x00 => None,
+        // Unix sockets: two paths.
         0x31 | 0x32 if length >= 216 => None,
         _ => return Err(Malformed),
     };
@@ -158,8 +160,8 @@ mod tests {
         [&source.octets()[..], &[0; 16], &[1, 2, 3, 4]].concat()
     }
 
-    fn sound() -> Vec<(Vec<u8>, Option<&'static str>)> {
-        // A no-op, TLS and a type for experiments; then fields that are cut, and no field at all.
+    fn valid_headers() -> Vec<(Vec<u8>, Option<&'static str>)> {
+        // Fields of the types no-op, TLS and experimental; below, a field that is cut off.
         let with_fields = [
             &V4[..],
             &[0x04, 0, 2, 0, 0],
@@ -210,8 +212,8 @@ mod tests {
     }
 
     #[test]
-    fn a_sound_header_is_read_however_its_bytes_are_cut_and_what_follows_is_left() {
-        for (header, client) in sound() {
+    fn a_valid_header_is_parsed_from_any_split_without_the_bytes_behind_it() {
+        for (header, client) in valid_headers() {
             let expected = Header {
                 bytes: header.len(),
                 client: client.map(|address| address.parse().unwrap()),
@@ -227,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_as_specified_is_refused() {
+    fn malformed_headers_are_refused() {
         let mut cases: Vec<Vec<u8>> = [
             "GET / HTTP/1.1\r\n",
             "proxy TCP4 192.0.2.1 198.51.100.2 1 2\r\n",
@@ -243,7 +245,7 @@ mod tests {
             "PROXY TCP6 192.0.2.1 198.51.100.2 1 2\r\n",
             "PROXY TCP4 192.0.2.256 198.51.100.2 1 2\r\n",
             "PROXY UDP4 192.0.2.1 198.51.100.2 1 2\r\n",
-            // Zones mean something on one machine alone; brackets are for URLs.
+            // Zones are valid on one machine only, brackets only in URLs.
             "PROXY TCP6 fe80::1%eth0 fe80::2 1 2\r\n",
             "PROXY TCP6 fe80::1 fe80::2%1 1 2\r\n",
             "PROXY TCP6 [2001:db8::1] [::1] 1 2\r\n",
@@ -271,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_is_enough_to_decide() {
+    fn proxy_header_bytes_max_is_enough_to_decide() {
         for start in [&b"PROXY "[..], &v2(0x21, 0x11, &[])[..14]] {
             for filler in [b' ', b'x', 0, 0xFF] {
                 let mut bytes = start.to_vec();

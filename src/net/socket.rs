@@ -1,9 +1,9 @@
-//! A connection as it comes from the kernel: TCP or a Unix socket, and the layers that its listener
-//! puts between the bytes and HTTP.
+//! An accepted socket: TCP or Unix, with the layers of its listener between the kernel's bytes and
+//! HTTP.
 //!
-//! The reactor makes them, the shard uses them as [`Socket`] and knows nothing of all this. A plain
-//! connection is its descriptor: the rest is behind one box that only connections have which need it
-//! (a PROXY header, TLS, a place to be counted, a proxy that names clients). Never blocks.
+//! The reactor makes these sockets, and the shard uses them as [`Transport`]. A plain connection is
+//! only its descriptor. The layers (PROXY header, TLS, a permit of its address, a proxy that names
+//! clients) are in one box, which plain connections do not have. Never blocks.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{IpAddr, Shutdown};
@@ -15,7 +15,7 @@ use socket2::{Domain, SockRef};
 
 use crate::foreign_text::{Secrets, quote};
 use crate::limits::{JOINED_WRITE_BYTES_MAX, PROXY_HEADER_BYTES_MAX};
-use crate::net::peers::{Claim, Peers, Place};
+use crate::net::peers::{Claim, Peers, Permit};
 use crate::net::proxy_protocol;
 use crate::net::tls::{ByteStream, TlsSession};
 use crate::shard::Transport;
@@ -24,9 +24,9 @@ use crate::tls::Tls;
 
 /// See the module's description.
 pub enum LayeredSocket {
-    /// Nothing but HTTP, straight from the kernel.
+    /// HTTP directly on the kernel's socket.
     Plain(Stream),
-    /// With something in between.
+    /// HTTP on top of layers.
     Layered(Box<Layered>),
 }
 
@@ -38,39 +38,39 @@ pub enum Stream {
     Unix(UnixStream),
 }
 
-/// A connection with more to it than HTTP.
+/// A socket with layers below HTTP.
 pub struct Layered {
     base: Base,
     tls: Option<Box<TlsSession>>,
 }
 
-/// What lies below TLS, if there is any: the bytes behind the PROXY header, and who sends them.
+/// The layer below TLS: the bytes behind the PROXY header, and the client that sends them.
 struct Base {
     stream: Stream,
     peers: Arc<Peers>,
-    /// What has come of the PROXY header; none where there is none to come any more.
+    /// The received part of the PROXY header; none after the header, or without one.
     prelude: Option<Vec<u8>>,
-    /// The connection began with a PROXY header, or is to.
+    /// The listener expects a PROXY header. Stays set after the header.
     has_prelude: bool,
-    /// Who is at the other end, as far as is known: the peer, then who the PROXY header names.
+    /// The client of the connection: first the peer, then the client in the PROXY header.
     client: Option<IpAddr>,
     naming: Naming,
-    /// The client of the request that is being served, by its header.
+    /// The client of the current request, by its header field.
     named: Option<IpAddr>,
     /// Held for the connection, or for the request.
-    place: Option<Place>,
-    /// There was no place.
+    permit: Option<Permit>,
+    /// The address had no permit left: requests are refused.
     is_over: bool,
 }
 
-/// Which client a request counts for.
+/// The client that a request counts for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Naming {
     /// The connection's.
     Connection,
-    /// The one that its head names, since the other end is a trusted proxy. The head is not whole yet.
+    /// The one in its head, because the peer is a trusted proxy. The head is incomplete.
     RequestAwaited,
-    /// The same, and the request has been admitted.
+    /// The one in its head, and the request has been admitted.
     RequestAdmitted,
 }
 
@@ -84,31 +84,32 @@ impl Naming {
     }
 }
 
-/// How the connections of a listener begin.
+/// The layers of a listener's connections.
 #[derive(Clone)]
 pub struct Layers {
-    /// With a PROXY header.
+    /// A PROXY header comes first.
     pub proxy: bool,
-    /// Then with TLS.
+    /// TLS follows.
     pub tls: Option<Arc<Tls>>,
-    /// The rules by which peers are told apart.
+    /// The trusted proxies, and the limit for each address.
     pub peers: Arc<Peers>,
 }
 
-/// Why a connection is not taken in.
+/// The reason for which a connection is closed at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unwanted {
-    /// Its listener is for proxies, and its peer is none that is trusted.
+    /// Its listener is for proxies, and its peer is not a trusted one.
     NoProxy,
-    /// Its address holds more connections than it may, and some of them are being told so.
+    /// Its address has no permit left, not even for a refusal.
     Over,
-    /// TLS could not be set up for it.
+    /// The TLS session could not be created.
     NoSession,
 }
 
 impl Layers {
-    /// What a new connection is to the shard. `peer` is its address, none for a Unix socket: who
-    /// may open that was settled by the file's mode, and is trusted like a proxy.
+    /// Wraps a new connection in its layers. `peer` is its address, none for a Unix socket. Peers
+    /// of Unix sockets are trusted like proxies, because the mode of the file decides which may
+    /// connect.
     pub fn wrap(
         &self,
         stream: Stream,
@@ -121,14 +122,14 @@ impl Layers {
         }
         let is_proxied = is_proxy && peers.has_header();
         let is_counted = !is_proxy && peers.has_limit();
-        let place = match peer.filter(|_| is_counted).map(|peer| peers.claim(peer)) {
+        let permit = match peer.filter(|_| is_counted).map(|peer| peers.claim(peer)) {
             Some(Claim::Refused) => return Err((Unwanted::Over, stream)),
-            Some(Claim::Granted(place)) => Some((place, false)),
-            Some(Claim::Over(place)) => Some((place, true)),
+            Some(Claim::Granted(permit)) => Some((permit, false)),
+            Some(Claim::Over(permit)) => Some((permit, true)),
             Some(Claim::Unlimited) | None => None,
         };
-        let is_over = place.as_ref().is_some_and(|(_, is_over)| *is_over);
-        let place = place.map(|(place, _)| place);
+        let is_over = permit.as_ref().is_some_and(|(_, is_over)| *is_over);
+        let permit = permit.map(|(permit, _)| permit);
         let tls = match &self.tls {
             None => None,
             Some(tls) => match TlsSession::new(tls.current()) {
@@ -136,7 +137,7 @@ impl Layers {
                 Err(_) => return Err((Unwanted::NoSession, stream)),
             },
         };
-        if !self.proxy && !is_proxied && place.is_none() && tls.is_none() {
+        if !self.proxy && !is_proxied && permit.is_none() && tls.is_none() {
             return Ok(LayeredSocket::Plain(stream));
         }
         let base = Base {
@@ -147,7 +148,7 @@ impl Layers {
             client: peer,
             naming: Naming::of(is_proxied),
             named: None,
-            place,
+            permit,
             is_over,
         };
         Ok(LayeredSocket::Layered(Box::new(Layered { base, tls })))
@@ -263,10 +264,10 @@ impl Layered {
 }
 
 impl Drop for Layered {
-    /// However a connection ends, its peer is told that this is the end, if there is room for it.
+    /// Sends the `close_notify` of TLS if there is room for it, whatever the reason for closing.
     fn drop(&mut self) {
         if let Some(tls) = &mut self.tls {
-            tls.take_leave(&mut self.base);
+            tls.notify_close(&mut self.base);
         }
     }
 }
@@ -300,16 +301,16 @@ impl Read for Base {
                 return Ok(0);
             }
             let before = prelude.len();
-            let looked_at = count.min(PROXY_HEADER_BYTES_MAX - before);
+            let added = count.min(PROXY_HEADER_BYTES_MAX - before);
             // A `Vec` that doubles would hold twice the longest header.
-            prelude.reserve_exact(looked_at);
-            prelude.extend_from_slice(&buffer[..looked_at]);
+            prelude.reserve_exact(added);
+            prelude.extend_from_slice(&buffer[..added]);
             match proxy_protocol::parse(prelude) {
                 Ok(None) if prelude.len() < PROXY_HEADER_BYTES_MAX => {}
                 Ok(Some(header)) => {
                     self.prelude = None;
-                    self.meet(header.client)?;
-                    // Of what came with the header, the rest is the client's.
+                    self.set_client(header.client)?;
+                    // The bytes behind the header are the client's.
                     let start = header.bytes - before;
                     buffer.copy_within(start..count, 0);
                     return self.read_behind(buffer, count - start);
@@ -324,8 +325,8 @@ impl Read for Base {
 }
 
 impl Base {
-    /// Fills the buffer up behind `count` bytes that are there: a read that is short means to the
-    /// shard that the kernel has no more.
+    /// Fills up the buffer behind the first `count` bytes. The shard takes a short read as a sign
+    /// that the kernel has no more bytes.
     fn read_behind(&mut self, buffer: &mut [u8], count: usize) -> io::Result<usize> {
         match self.stream.read(&mut buffer[count..]) {
             Ok(more) => Ok(count + more),
@@ -334,12 +335,12 @@ impl Base {
         }
     }
 
-    /// The PROXY header has named the client, which may be a proxy in turn, or none.
+    /// Sets the client that the PROXY header names, if any. It may be a proxy itself.
     ///
-    /// A proxy that speaks this protocol passes bytes on and adds no header fields. So where it names
-    /// no client, the fields are the unknown client's own, and are not believed: the connection
-    /// counts as the proxy's.
-    fn meet(&mut self, client: Option<IpAddr>) -> io::Result<()> {
+    /// A proxy that sends a PROXY header passes bytes on and adds no header fields. If it names no
+    /// client, the fields come from an unknown client and are not trusted: the connection counts as
+    /// the proxy's.
+    fn set_client(&mut self, client: Option<IpAddr>) -> io::Result<()> {
         let Some(client) = client else {
             self.naming = Naming::Connection;
             return Ok(());
@@ -349,9 +350,9 @@ impl Base {
         if !self.peers.is_proxy(client) {
             match self.peers.claim(client) {
                 Claim::Unlimited => {}
-                Claim::Granted(place) => self.place = Some(place),
-                Claim::Over(place) => {
-                    self.place = Some(place);
+                Claim::Granted(permit) => self.permit = Some(permit),
+                Claim::Over(permit) => {
+                    self.permit = Some(permit);
                     self.is_over = true;
                 }
                 Claim::Refused => return Err(io::ErrorKind::ConnectionRefused.into()),
@@ -361,12 +362,12 @@ impl Base {
     }
 
     fn admit(&mut self, fields: &[u8]) -> bool {
-        // Its place is claimed once, when the head is whole, and kept until the request ends.
+        // A request claims its permit once, with the complete head, and holds it until it ends.
         if self.naming == Naming::RequestAwaited {
             self.named = self.peers.named(fields);
             match self.named.map(|client| self.peers.claim(client)) {
                 Some(Claim::Over(_) | Claim::Refused) => return false,
-                Some(Claim::Granted(place)) => self.place = Some(place),
+                Some(Claim::Granted(permit)) => self.permit = Some(permit),
                 Some(Claim::Unlimited) | None => {}
             }
             self.naming = Naming::RequestAdmitted;
@@ -374,18 +375,18 @@ impl Base {
         !self.is_over
     }
 
-    /// Whether [`Layers::wrap`] makes the same of its descriptor: not of one that began with a PROXY
-    /// header, whatever that said, nor of one that is only let in to be told that it is one too many.
+    /// Whether [`Layers::wrap`] could restore this connection from its descriptor alone. It could not
+    /// restore what a PROXY header said, nor a connection over the limit of its address.
     fn can_leave(&self) -> bool {
         !self.has_prelude && !self.is_over
     }
 
-    /// The place of a client that a header named is for its request alone.
+    /// Ends a request. The permit of a client that a header field named is for its request alone.
     fn end_request(&mut self) {
         if self.naming != Naming::Connection {
             self.named = None;
             self.naming = Naming::RequestAwaited;
-            self.place = None;
+            self.permit = None;
         }
     }
 
@@ -402,7 +403,7 @@ fn extents_bytes(extents: &[IoSlice<'_>]) -> usize {
 }
 
 impl Stream {
-    /// The connected socket behind a descriptor, which becomes nonblocking.
+    /// The connected socket of a descriptor, which becomes nonblocking.
     pub fn from_fd(fd: OwnedFd) -> io::Result<Stream> {
         let socket = SockRef::from(&fd);
         socket.set_nonblocking(true)?;
@@ -431,7 +432,7 @@ impl Stream {
 
     fn write(&mut self, extents: &[IoSlice<'_>]) -> io::Result<usize> {
         match (self, extents) {
-            // send(2) is cheaper than writev(2), by more than a copy of little costs.
+            // send(2) is cheaper than writev(2), by more than the cost of a small copy.
             (Stream::Tcp(stream), [one]) => Write::write(stream, one),
             (Stream::Tcp(stream), few) if extents_bytes(few) <= JOINED_WRITE_BYTES_MAX => {
                 let mut joined = [0; JOINED_WRITE_BYTES_MAX];

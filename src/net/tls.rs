@@ -1,9 +1,9 @@
 //! TLS between a connection's bytes and HTTP: rustls, driven by the readiness of the socket.
 //!
-//! Used by `socket` for the connections of TLS listeners. What the shard writes is encrypted for this
-//! one connection: the frames in the live log are shared, their ciphertext is not. At most
-//! [`TLS_BUFFER_BYTES`] of it wait for the socket; what does not fit is not taken, as by a socket
-//! that is full. Never blocks, and never looks at the plaintext.
+//! Used by `socket` for the connections of TLS listeners. Connections share the frames in the live
+//! log, but not their ciphertext: each write is encrypted for its connection. At most
+//! [`TLS_BUFFER_BYTES`] of ciphertext wait for the socket. A session with a full buffer takes no
+//! more bytes, like a full socket. Never blocks, and never interprets the plaintext.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::limits::{
     GATHER_EXTENTS_MAX, TLS_BUFFER_BYTES, TLS_HANDSHAKE_BYTES_MAX, TLS_READS_WITHOUT_CONTENT_MAX,
 };
 
-/// What lies below: ciphertext in and out, nonblocking.
+/// The transport below TLS: ciphertext in and out, nonblocking.
 pub(super) trait ByteStream: Read + Write {
     /// Ends our side.
     fn shutdown_write(&mut self) -> io::Result<()>;
@@ -25,7 +25,7 @@ pub(super) struct TlsSession {
     connection: ServerConnection,
     /// Ciphertext read before the handshake was over.
     handshake_bytes: usize,
-    /// Our side ends once everything has gone out.
+    /// Our side ends once all ciphertext is sent.
     is_closing: bool,
 }
 
@@ -40,7 +40,7 @@ impl TlsSession {
         })
     }
 
-    /// Reads what has come, until the buffer is full or the transport has no more.
+    /// Reads plaintext until the buffer is full or the transport has no more bytes.
     pub(super) fn read(
         &mut self,
         transport: &mut impl ByteStream,
@@ -60,16 +60,16 @@ impl TlsSession {
                     continue;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // Ended without a word: what has come may be cut short.
+                // The transport ended without a `close_notify`, so the content may be cut short.
                 Err(_) if count > 0 => return Ok(count),
                 Err(error) => return Err(error),
             }
-            // Records without content would keep this thread here for as long as they come.
+            // Without this limit, records without content could keep the thread in this loop.
             reads += 1;
             if reads > TLS_READS_WITHOUT_CONTENT_MAX {
                 return Err(io::ErrorKind::InvalidData.into());
             }
-            match self.take_in(transport) {
+            match self.read_transport(transport) {
                 Ok(()) => {}
                 Err(_) if count > 0 => return Ok(count),
                 Err(error) => return Err(error),
@@ -77,8 +77,8 @@ impl TlsSession {
         }
     }
 
-    /// Reads once from the transport, and answers what belongs to the protocol.
-    fn take_in(&mut self, transport: &mut impl ByteStream) -> io::Result<()> {
+    /// Reads once from the transport, and sends what the protocol answers.
+    fn read_transport(&mut self, transport: &mut impl ByteStream) -> io::Result<()> {
         let was_handshaking = self.connection.is_handshaking();
         let bytes = self.connection.read_tls(transport)?;
         if was_handshaking {
@@ -93,7 +93,7 @@ impl TlsSession {
             other => other,
         };
         match processed {
-            // The peer has been told by an alert, as far as there was room.
+            // `flush` has sent the peer an alert, if there was room.
             Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
             Ok(_) if bytes == 0 && self.connection.is_handshaking() => {
                 Err(io::ErrorKind::UnexpectedEof.into())
@@ -102,7 +102,7 @@ impl TlsSession {
         }
     }
 
-    /// Takes as much of the extents as the transport and the buffer have room for.
+    /// Encrypts as much of the extents as the transport and the buffer have room for.
     pub(super) fn write(
         &mut self,
         transport: &mut impl ByteStream,
@@ -129,12 +129,12 @@ impl TlsSession {
         }
     }
 
-    /// Whether something is encrypted and not sent.
+    /// Whether ciphertext is unsent.
     pub(super) fn has_unsent(&self) -> bool {
         self.connection.wants_write()
     }
 
-    /// Sends what waits. `WouldBlock` means that some still does.
+    /// Sends pending ciphertext. `WouldBlock` means that some is left.
     pub(super) fn flush(&mut self, transport: &mut impl ByteStream) -> io::Result<()> {
         while self.connection.wants_write() {
             match self.connection.write_tls(transport) {
@@ -150,7 +150,7 @@ impl TlsSession {
         Ok(())
     }
 
-    /// Says that nothing more comes (RFC 8446 section 6.1), and ends our side when that has gone out.
+    /// Sends a `close_notify` (RFC 8446 section 6.1), and ends our side once that is sent.
     pub(super) fn close_write(&mut self, transport: &mut impl ByteStream) -> io::Result<()> {
         self.connection.send_close_notify();
         self.is_closing = true;
@@ -160,9 +160,10 @@ impl TlsSession {
         }
     }
 
-    /// The last thing that is done: says so to a peer that has not been told, which may be gone. In a
-    /// handshake there is nothing yet that could be cut short.
-    pub(super) fn take_leave(&mut self, transport: &mut impl ByteStream) {
+    /// Sends a `close_notify` before the connection is dropped, if it has not been sent. Errors are
+    /// ignored: the peer may be gone. During a handshake there is no content that could be cut
+    /// short.
+    pub(super) fn notify_close(&mut self, transport: &mut impl ByteStream) {
         if !self.connection.is_handshaking() {
             self.connection.send_close_notify();
             let _ = self.flush(transport);
@@ -170,8 +171,7 @@ impl TlsSession {
     }
 }
 
-/// Fills `rest` with what lies behind the first `taken` bytes of the extents, and returns how many
-/// extents that makes.
+/// Fills `rest` with the extents behind the first `taken` bytes, and returns their number.
 fn skip<'a>(extents: &'a [IoSlice<'_>], mut taken: usize, rest: &mut [IoSlice<'a>]) -> usize {
     let mut length = 0;
     for extent in extents {

@@ -1,7 +1,8 @@
 //! Wakes a shard's thread from its poll, but only if it sleeps.
 //!
-//! The hub rings after every batch. A thread that is at work looks into its inbox every turn
-//! anyway, so the system call is spent only on one that has announced its sleep.
+//! The hub calls [`ShardWaker::wake`](Wake::wake) after every batch. A running thread reads its
+//! inbox every turn, so the system call is made only if the thread has announced its sleep. Never
+//! touches the inbox.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -10,14 +11,14 @@ use mio::Waker;
 
 use crate::hub::Wake;
 
-/// A bell beside a shard's inbox.
+/// The waker beside a shard's inbox.
 pub struct ShardWaker {
     asleep: AtomicBool,
     waker: Waker,
 }
 
 impl ShardWaker {
-    /// A bell that wakes through `waker`.
+    /// A waker for the poll that `waker` belongs to.
     pub fn new(waker: Waker) -> ShardWaker {
         ShardWaker {
             asleep: AtomicBool::new(false),
@@ -25,22 +26,22 @@ impl ShardWaker {
         }
     }
 
-    /// Announces the sleep. After this the thread has to look into its inbox once more before it
-    /// polls: what was put there before the announcement rang no bell.
+    /// Announces the sleep. The thread then has to check its inbox once more before it polls: batches
+    /// sent before the announcement have not woken it.
     pub fn announce_sleep(&self) {
         self.asleep.store(true, Ordering::Relaxed);
-        // Pairs with the fence in `wake`: either the bell sees the announcement, or the look into
-        // the inbox sees what was put there.
+        // Pairs with the fence in `try_wake`: either the waker sees the announcement, or the check of
+        // the inbox sees the batch.
         fence(Ordering::SeqCst);
     }
 
-    /// The thread is at work again.
+    /// Withdraws the announcement: the thread is running again.
     pub fn wake_up(&self) {
         self.asleep.store(false, Ordering::Relaxed);
     }
 
-    /// Rings, and says if it could not. Then the thread still counts as asleep, and the next to
-    /// ring tries again.
+    /// Wakes the thread if it sleeps. After an error the thread still counts as asleep, so the next
+    /// call tries again.
     pub fn try_wake(&self) -> io::Result<()> {
         fence(Ordering::SeqCst);
         if !self.asleep.swap(false, Ordering::Relaxed) {
@@ -61,7 +62,7 @@ impl ShardWaker {
 
 impl Wake for ShardWaker {
     fn wake(&self) {
-        // An eventfd that is full wakes as well, and no other error is known (eventfd(2)).
+        // A full eventfd wakes the thread as well. No other error is known (eventfd(2)).
         let _ = self.try_wake();
     }
 }

@@ -15,6 +15,8 @@ use crate::tls::TlsError;
 pub enum ServerError {
     /// An address could not be listened on.
     Listen(String, io::Error),
+    /// A configured address that none of the sockets has which a service manager passed; a sentence.
+    Passed(String),
     /// A certificate, a key or an authority could not be loaded.
     Tls(TlsError),
     /// The predecessor did not let go of the ring.
@@ -31,6 +33,17 @@ pub enum ServerError {
     Close(PathBuf, io::Error),
 }
 
+impl ServerError {
+    /// The process's exit status: 2 where another start would fail alike, until the configuration is
+    /// changed.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            ServerError::Passed(_) => 2,
+            _ => 1,
+        }
+    }
+}
+
 impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -41,6 +54,7 @@ impl fmt::Display for ServerError {
                     None => Ok(()),
                 }
             }
+            ServerError::Passed(error) => f.write_str(error),
             ServerError::Tls(error) => write!(f, "cannot set up TLS: {error}"),
             ServerError::Predecessor(error) => {
                 write!(f, "cannot take over from the running server: {error}")

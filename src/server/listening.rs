@@ -3,6 +3,7 @@
 //! Used by `server` at the start. Says what is spoken on each ([`Layers`]), and keeps what goes with
 //! them: the same sockets once more for a successor, and the files of Unix sockets. Never accepts.
 
+use std::fmt::Display;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
@@ -31,6 +32,15 @@ pub(super) struct Listening {
 /// Where this process will listen, and its admin address: of sockets that were passed, what they are
 /// bound to.
 pub(super) fn addresses(config: &Config, passed: &Sockets) -> (Vec<Listen>, Option<SocketAddr>) {
+    let listen = serving_addresses(config, &passed.serving);
+    let admin = match &passed.admin {
+        Some(socket) => socket.local_addr().ok(),
+        None => config.admin,
+    };
+    (listen, admin)
+}
+
+fn serving_addresses(config: &Config, passed: &[Passed]) -> Vec<Listen> {
     let of_passed = |passed: &Passed| {
         let address = address_of(&passed.socket).ok()?;
         Some(Listen {
@@ -39,16 +49,47 @@ pub(super) fn addresses(config: &Config, passed: &Sockets) -> (Vec<Listen>, Opti
             tls: false,
         })
     };
-    let listen = if passed.serving.is_empty() {
+    if passed.is_empty() {
         config.listen.clone()
     } else {
-        passed.serving.iter().filter_map(of_passed).collect()
-    };
-    let admin = match &passed.admin {
-        Some(socket) => socket.local_addr().ok(),
-        None => config.admin,
-    };
-    (listen, admin)
+        passed.iter().filter_map(of_passed).collect()
+    }
+}
+
+/// Refuses an address that has no effect, because a service manager passed sockets and none of them is
+/// bound to it. One that is the same says what is spoken there.
+pub(super) fn check(config: &Config, passed: &Sockets) -> Result<(), ServerError> {
+    let (listen, admin) = addresses(config, passed);
+    let is_missing = |wanted: &&Listen| !listen.iter().any(|l| l.address == wanted.address);
+    if config.listen_is_given
+        && let Some(missing) = config.listen.iter().find(is_missing)
+    {
+        let there: Vec<String> = listen.iter().map(ToString::to_string).collect();
+        return Err(has_no_effect(
+            "listen",
+            missing,
+            &there.join(" and "),
+            "hookcast.socket",
+        ));
+    }
+    match (config.admin, admin) {
+        (Some(wanted), Some(there)) if wanted != there => Err(has_no_effect(
+            "admin",
+            &wanted,
+            &there,
+            "hookcast-admin.socket",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn has_no_effect(flag: &str, wanted: &dyn Display, there: &dyn Display, unit: &str) -> ServerError {
+    let variable = format!("HOOKCAST_{}", flag.to_uppercase());
+    ServerError::Passed(format!(
+        "--{flag} or {variable} {wanted} has no effect: the service manager listens, on {there}. To \
+         change the address, set ListenStream= with `systemctl edit {unit}` (the file is \
+         /etc/systemd/system/{unit}.d/override.conf) and remove {variable} from /etc/default/hookcast"
+    ))
 }
 
 /// Binds what `--listen` says, unless sockets were passed, which take its place.
@@ -99,9 +140,10 @@ pub(super) fn bind_admin(
     }
 }
 
-/// Who is trusted to say for whom it speaks, as configured.
-pub(super) fn peers(config: &Config) -> Peers {
-    let has_unix = config.listen.iter().any(|l| l.socket_address().is_none());
+/// Which peers are trusted to name their client: the configured proxies, and those on Unix sockets.
+pub(super) fn peers(config: &Config, passed: &[Passed]) -> Peers {
+    let listen = serving_addresses(config, passed);
+    let has_unix = listen.iter().any(|l| l.socket_address().is_none());
     let has_proxies = has_unix || !config.trusted_proxies.is_empty();
     Peers::new(
         config.trusted_proxies.clone(),
@@ -135,27 +177,12 @@ impl Listening {
         config: &Config,
         passed: Vec<Passed>,
     ) -> Result<Vec<BoundSocket>, ServerError> {
-        let is_of_manager = passed.iter().all(|passed| passed.spoken.is_none());
         let adopt = |passed| self.adopt(config, passed);
-        let sockets = passed
+        passed
             .into_iter()
             .map(adopt)
             .collect::<io::Result<Vec<_>>>()
-            .map_err(|error| ServerError::Start("listening on a passed socket", error))?;
-        // Else clients would find in plain text, or not at all, what was to be there.
-        let is_missing = |listen: &&Listen| {
-            let is_plain = listen.socket_address().is_some() && !listen.tls && !listen.proxy;
-            !is_plain && !self.addresses.contains(listen)
-        };
-        match config.listen.iter().find(is_missing) {
-            Some(missing) if is_of_manager => Err(ServerError::Listen(
-                missing.to_string(),
-                io::Error::other(
-                    "sockets were passed to this process in place of --listen, and none has this address",
-                ),
-            )),
-            _ => Ok(sockets),
-        }
+            .map_err(|error| ServerError::Start("listening on a passed socket", error))
     }
 
     fn adopt(&mut self, config: &Config, passed: Passed) -> io::Result<BoundSocket> {

@@ -23,6 +23,7 @@ use crate::tls::Tls;
 ///
 /// The first one that a start would end with.
 pub fn rehearse(config: &Config, sockets: &Sockets) -> Result<Vec<String>, ServerError> {
+    listening::check(config, sockets)?;
     let (listen, admin) = listening::addresses(config, sockets);
     let mut warnings = config.warnings_on(&listen, admin);
     let ring = rehearse_ring(config);

@@ -1,10 +1,10 @@
-//! From decisions to bytes: puts answers together, counts them, sends them, and ends connections that
-//! get no other.
+//! From decisions to bytes: encodes, counts and sends answers, and closes a connection after its last
+//! one.
 //!
-//! Part of the shard, called by `requests` and `history`, and when the hub has spoken or a socket has
-//! room again. What a socket does not take at once waits in the connection. Never decides what a
-//! request comes to, and never reads the next one: whoever gets a reader back does. Streams are the
-//! matter of `streams`.
+//! Part of the shard. Called by `requests` and `history`, for each outcome from the hub, and when a
+//! socket is writable again. The connection keeps what its socket does not take at once. Never
+//! decides a request, and never reads the next one: the caller that gets a reader back does.
+//! `subscription` handles streams.
 
 use std::io::IoSlice;
 
@@ -25,13 +25,13 @@ use crate::sse::event_id::EventId;
 use crate::sse::frame::{self, Framing};
 use crate::window;
 
-/// What a webhook is told when the server is full, or has given the ring away.
+/// The answer to a webhook when the server is full, or has handed over its ring.
 pub(super) const FULL: ErrorAnswer = ErrorAnswer::Unavailable {
     retry_after_s: RETRY_AFTER_S,
 };
 
 impl<S: Transport> Shard<S> {
-    /// Answers a webhook, now that the hub has spoken. Returns the reader when the next request may
+    /// Answers a webhook with its outcome from the hub. Returns the reader when the next request may
     /// follow.
     pub(super) fn answer_webhook(
         &mut self,
@@ -92,8 +92,9 @@ impl<S: Transport> Shard<S> {
         self.responder.error(to, error, &mut self.answer);
     }
 
-    /// Answers a subscription by a stream that ends at once and says when to come back. Anything
-    /// but a 200 would make a browser's `EventSource` give up for good (HTML standard, 9.2.3).
+    /// Answers a subscription with a stream that ends at once and names the delay of the next
+    /// attempt. Any status but 200 would make a browser's `EventSource` stop for good (HTML
+    /// standard, 9.2.3).
     pub(super) fn decline_stream(
         &mut self,
         subscription: &Subscription<'_>,
@@ -107,10 +108,10 @@ impl<S: Transport> Shard<S> {
         let retry_ms = self
             .rng
             .u64(if is_surplus { RETRY_FULL_MS } else { RETRY_MS });
-        let place = subscription.last_event_id.as_deref();
-        let place = place.and_then(|id| EventId::parse(id.as_bytes()));
+        let last_id = subscription.last_event_id.as_deref();
+        let last_id = last_id.and_then(|id| EventId::parse(id.as_bytes()));
         let mut events = Vec::new();
-        frame::push_farewell(&mut events, Framing::Bare, retry_ms, place);
+        frame::push_farewell(&mut events, Framing::Bare, retry_ms, last_id);
         self.responder.ended_stream(to, &events, &mut self.answer);
     }
 
@@ -143,7 +144,7 @@ impl<S: Transport> Shard<S> {
         now: Now,
     ) {
         if reader.is_skipping() {
-            // It has its answer: a second one would be taken for that of the next request.
+            // The request is answered: a second answer would count as that of the next request.
             self.give_reader(reader);
             return self.half_close(slot, now);
         }
@@ -165,8 +166,8 @@ impl<S: Transport> Shard<S> {
         }
     }
 
-    /// Sends what is in `Shard::answer`. Returns the reader when all of it has gone out and the
-    /// next request may follow.
+    /// Sends `Shard::answer`. Returns the reader when all of it is sent and the next request may
+    /// follow.
     pub(super) fn send_answer(
         &mut self,
         slot: usize,
@@ -200,14 +201,15 @@ impl<S: Transport> Shard<S> {
         if self.make_room(slot, state.held_bytes(), now) {
             self.set_state(slot, state, now);
         } else {
-            // It reads nothing, and there is no room to wait for it.
+            // Its peer does not read, and there is no room to keep the rest.
             self.tally.count(Counter::RefusedOverload, 1);
             self.close(slot);
         }
         None
     }
 
-    /// Keeps a reader for as long as an answer or its request waits, if anything is left for it to do.
+    /// Keeps the reader of a connection that waits, if it holds bytes or its request has more to
+    /// read. Otherwise the reader returns to the pool.
     pub(super) fn keep_reader(
         &mut self,
         mut reader: Box<RequestReader>,
@@ -221,7 +223,7 @@ impl<S: Transport> Shard<S> {
         Some(reader)
     }
 
-    /// Goes on with an answer that the socket did not take whole. Returns the reader when the next
+    /// Sends more of an answer that the socket did not take whole. Returns the reader when the next
     /// request may follow.
     pub(super) fn resume_answer(&mut self, slot: usize, now: Now) -> Option<Box<RequestReader>> {
         let connection = &mut self.connections[slot];
@@ -244,7 +246,7 @@ impl<S: Transport> Shard<S> {
                 }
             }
         }
-        // What the socket took and could not send yet would be lost if the connection ended now.
+        // Closing now would lose what the layers of the socket have taken and not sent.
         if answering.sent < answering.bytes.len() || connection.socket.has_unsent() {
             return None;
         }
@@ -264,7 +266,7 @@ impl<S: Transport> Shard<S> {
     ) -> Option<Box<RequestReader>> {
         match then {
             Then::Continue => {
-                // After a `100 Continue` or an early answer, the body is still to come.
+                // After a `100 Continue` or an early answer, the body still follows.
                 if reader.phase() == Phase::Head {
                     self.end_request(slot, now);
                 }
@@ -278,7 +280,7 @@ impl<S: Transport> Shard<S> {
         }
     }
 
-    /// A request is answered and read to its end, and the connection goes on.
+    /// Ends a request that is answered and read to its end. The connection stays open.
     pub(super) fn end_request(&mut self, slot: usize, now: Now) {
         let keep_alive_ms = self.settings.keep_alive.as_millis() as u64;
         let connection = &mut self.connections[slot];
@@ -286,7 +288,7 @@ impl<S: Transport> Shard<S> {
         connection.socket.end_request();
     }
 
-    /// Ends our side, and leaves the peer some time to read its answer.
+    /// Ends our side of the connection, and leaves the peer some time to read its answer.
     pub(super) fn half_close(&mut self, slot: usize, now: Now) {
         let connection = &mut self.connections[slot];
         connection.socket.end_request();
@@ -321,7 +323,7 @@ pub(super) fn text_of(field: &[u8]) -> Option<&str> {
 }
 
 impl Endpoint {
-    /// What a path is counted as; the window's files are one.
+    /// The endpoint that a path is counted as. All files of the chat window are one.
     pub(super) fn of(path: &str) -> Endpoint {
         match canonical(path) {
             WEBHOOK_PATH => Endpoint::Webhook,

@@ -1,6 +1,6 @@
-//! How a client is named: for the log, for limits per client, and for its share of memory.
+//! The identity of a client: for the log, for limits per client, and for its share of memory.
 //!
-//! Used by the shard's accounting and by `net`, which counts connections by it. Pure values.
+//! Used by the shard's accounting, and by `net` to count connections. Values only, no I/O.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,11 +8,11 @@ use std::net::IpAddr;
 /// The client as a log shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Client {
-    /// By its address, its own or the one that a trusted proxy names.
+    /// Its own address, or the one that a trusted proxy names.
     Address(IpAddr),
-    /// A process of this machine, by a Unix socket.
+    /// A process of this machine, on a Unix socket.
     Local,
-    /// The connection is over, or has not told yet.
+    /// The connection is closed, or its address is not known yet.
     Unknown,
 }
 
@@ -26,15 +26,15 @@ impl fmt::Display for Client {
     }
 }
 
-/// What counts as one client, for limits and for shares. A proxy that names no client is one.
+/// The key by which limits and shares tell clients apart. A proxy that names no client is itself one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum ClientKey {
     /// An IPv4 address.
     V4([u8; 4]),
-    /// The first 64 bits of an IPv6 address: every customer has at least one such network to draw
-    /// addresses from (RFC 6177).
+    /// The first 64 bits of an IPv6 address. Every customer has at least one network of this size
+    /// (RFC 6177).
     V6(u64),
-    /// All connections by Unix sockets whose requests name no client.
+    /// All connections on Unix sockets whose requests name no client.
     Local,
     /// Connections that the peer has reset.
     Unknown,
@@ -53,7 +53,7 @@ impl ClientKey {
         match address.to_canonical() {
             IpAddr::V4(address) => ClientKey::V4(address.octets()),
             IpAddr::V6(address) => {
-                // The upper half: a shift by 64 bits leaves nothing else.
+                // The shift leaves 64 bits, so the cast loses nothing.
                 ClientKey::V6((address.to_bits() >> 64) as u64)
             }
         }
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_an_address_or_a_network_or_whoever_is_not_named() {
+    fn a_client_is_an_ipv4_address_an_ipv6_network_or_unnamed() {
         let key = |text: &str| ClientKey::of(Client::Address(ip(text)));
         assert_eq!(key("::ffff:192.0.2.1"), key("192.0.2.1"));
         assert_ne!(key("192.0.2.1"), key("192.0.2.2"));

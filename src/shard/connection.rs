@@ -1,31 +1,31 @@
 //! A connection: its socket, and one enum that says what it is doing.
 //!
-//! Owned by the shard. What a state holds is all that the connection costs while it is in it: an
-//! idle connection has no buffer, a stream is a cursor. Never acts by itself.
+//! Owned by the shard. Beyond its slot, a connection costs only what its state holds: an idle one
+//! has no buffer, a stream is a cursor. Never acts by itself.
 
 use crate::http::{Phase, ReplyTo, RequestReader};
 use crate::shard::membership::Place;
 use crate::shard::stream::Stream;
 use crate::shard::waiting::Waiting;
 
-/// Names a connection. The generation tells it from another one that had the same slot before, so
-/// that a stale event or receipt is ignored.
+/// Identifies a connection. The generation differs from that of earlier connections in the same slot,
+/// so stale events and receipts are ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Token {
-    /// Where the shard keeps it.
+    /// Its index in the shard's slab.
     pub slot: u32,
     /// Never zero.
     pub generation: u32,
 }
 
-/// Why a connection was taken in, which decides what it may ask for.
+/// The standing of a connection, which decides its priority and what it may request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Within the limit of connections.
     Standard,
-    /// The same, and a webhook of it was stored.
+    /// Within the limit, and a webhook of it was stored.
     Priority,
-    /// Over the limit: it is told so, and closed.
+    /// Over the limit: its request is refused, and the connection is closed.
     Surplus,
 }
 
@@ -35,14 +35,14 @@ pub(super) struct Connection<S> {
     pub(super) socket: S,
     pub(super) generation: u32,
     pub(super) role: Role,
-    /// The socket may hold bytes, or the end of them, that were not read. Readiness is told once
-    /// per edge (epoll(7)), so it has to be remembered while the connection does something else.
+    /// The socket may hold unread bytes, or their end. Epoll reports each edge once (epoll(7)), so
+    /// the readiness is kept while the connection does something else.
     pub(super) readable: bool,
-    /// The peer has ended its side: reading goes on until the end is reached.
+    /// The peer has ended its side. Reading continues until the end.
     pub(super) hung_up: bool,
-    /// It is in the shard's list of those who had more to read when their turn was over.
+    /// It is in the shard's list of connections with more to read.
     pub(super) is_unfinished: bool,
-    /// When the state has lasted too long, in monotonic milliseconds.
+    /// The deadline of the state, in monotonic milliseconds.
     pub(super) deadline_ms: u64,
     pub(super) state: State,
 }
@@ -50,23 +50,23 @@ pub(super) struct Connection<S> {
 pub(super) enum State {
     /// Between two requests.
     Idle,
-    /// A request is on its way.
+    /// A request is incomplete.
     Reading(Box<RequestReader>, Phase),
-    /// A whole webhook waits for the hub, at the end of this turn.
+    /// A complete webhook waits for its outcome from the hub.
     Publishing(Box<RequestReader>, ReplyTo),
-    /// The peer has not taken its answer whole.
+    /// A part of the answer is not sent.
     Answering(Box<Answering>),
     /// A request for the history waits for a message.
     Waiting(Box<Waiting>),
     /// An open SSE response.
     Streaming(Stream),
-    /// Our side is ended; what the peer still sends is read and dropped for a while, so that a
-    /// reset does not eat the answer (RFC 9112 section 9.6).
+    /// Our side has ended. Further bytes of the peer are read and dropped for a while: unread ones
+    /// would cause a reset, which can destroy the answer (RFC 9112 section 9.6).
     Lingering { bytes_left: usize },
 }
 
 impl State {
-    /// Its place among those that a message wakes.
+    /// Its place in the lists of connections that messages concern.
     pub(super) fn place_mut(&mut self) -> Option<&mut Place> {
         match self {
             State::Streaming(stream) => Some(&mut stream.place),
@@ -79,7 +79,7 @@ impl State {
 pub(super) struct Answering {
     pub(super) bytes: Vec<u8>,
     pub(super) sent: usize,
-    /// There only if more of this request or of the next has come, or is still to come.
+    /// Present only if it holds bytes, or the rest of the request's body is still to be read.
     pub(super) reader: Option<Box<RequestReader>>,
     pub(super) then: Then,
 }
@@ -87,7 +87,7 @@ pub(super) struct Answering {
 /// What follows an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Then {
-    /// The next request.
+    /// Another request may follow.
     Continue,
     /// The end of the connection.
     Close,
@@ -104,8 +104,8 @@ impl Then {
 }
 
 impl State {
-    /// Bytes allocated for what the connection is doing, beyond its slot, while it waits for its peer.
-    /// A webhook that waits for the hub is counted with those that are being published.
+    /// Bytes allocated beyond the slot while the connection waits for its peer. A webhook that
+    /// waits for the hub counts in the shard's `publishing_bytes` instead.
     pub(super) fn held_bytes(&self) -> usize {
         match self {
             State::Idle | State::Publishing(..) | State::Lingering { .. } => 0,

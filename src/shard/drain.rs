@@ -1,7 +1,8 @@
-//! How a shard ends: it drains; or it holds until a successor has the ring, and departs.
+//! The end of a shard: a drain, or a hold until a successor has the ring, and then a handover.
 //!
-//! Part of the shard, called by the reactor when it is told so; what is due in a drain is done by
-//! [`Shard::tick`]. Never talks to the successor: departures are taken by the reactor.
+//! Part of the shard, called by the reactor on a command. [`Shard::tick`] does what is due in a
+//! drain. Never talks to the successor: the reactor sends it the connections of
+//! [`Shard::take_handovers`].
 
 use crate::clock::Now;
 use crate::http::RequestReader;
@@ -18,43 +19,46 @@ use crate::shard::{Shard, Token};
 /// Whether requests are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Intake {
-    /// They are.
+    /// Requests are read.
     Open,
-    /// Not for now: the ring is on its way to a successor. What arrives waits in its socket.
+    /// Requests wait in their sockets while a successor takes over the ring.
     Held,
-    /// Not here any more: the successor answers them.
+    /// No further requests are read: the successor answers them.
     HandingOver,
 }
 
-/// A connection that goes to the successor, and the bytes of its current request that were read.
+/// A connection for the successor, with the bytes read of its current request.
 #[derive(Debug)]
 pub struct HandoverConnection<S> {
     /// Its socket.
     pub socket: S,
-    /// What a reader there goes on from.
+    /// The first bytes for the successor's reader.
     pub bytes: Vec<u8>,
 }
 
-/// Streams are ended phase by phase; what is left at the deadline is cut off.
+/// A drain in progress. Streams are ended phase by phase. Those left at the deadline are cut off.
 pub(super) struct Drain {
     pub(super) ends: Stagger,
-    /// From when on connections without a request are closed; none when they have been.
+    /// When connections without a request are closed; none after that.
     pub(super) idle_ends_ms: Option<u64>,
-    /// When all streams should have been told of their end; none when they have been.
-    pub(super) told_ms: Option<u64>,
+    /// When the ends of all streams should be due; none after that.
+    pub(super) ends_due_ms: Option<u64>,
     pub(super) deadline_ms: u64,
 }
 
 impl Drain {
-    /// Streams that were told late, because the thread did not run, have the same time for their last
-    /// bytes as on time.
+    /// Extends the deadline if the ends of the streams are late because the thread did not run. So
+    /// streams always have the same time for their last bytes.
     pub(super) fn note_told(&mut self, now_ms: u64) {
-        if let Some(told_ms) = self.told_ms.take_if(|told_ms| now_ms >= *told_ms) {
-            self.deadline_ms += now_ms - told_ms;
+        if let Some(ends_due_ms) = self
+            .ends_due_ms
+            .take_if(|ends_due_ms| now_ms >= *ends_due_ms)
+        {
+            self.deadline_ms += now_ms - ends_due_ms;
         }
     }
 
-    /// When there is something to do for it, at the latest.
+    /// When the drain has its next work, in monotonic milliseconds.
     pub(super) fn next_ms(&self, slots: usize) -> u64 {
         let ends_ms = self.ends.due_ms(slots).unwrap_or(self.deadline_ms);
         let idle_ends_ms = self.idle_ends_ms.unwrap_or(self.deadline_ms);
@@ -63,19 +67,20 @@ impl Drain {
 }
 
 impl<S: Transport> Shard<S> {
-    /// Starts the drain: what is in flight, or comes within a moment, is answered, connections
-    /// without a request are closed then, streams are ended one after the other.
+    /// Starts the drain. Requests in flight, and those of the next [`DRAIN_IDLE_MS`], are answered.
+    /// Then connections without a request are closed. Streams are ended phase by phase.
     pub fn start_drain(&mut self, now: Now) {
         let drain_ms = self.settings.drain.as_millis() as u64;
         let spread_ms = drain_ms * DRAIN_SPREAD_PERCENT / 100;
-        // Where webhooks can be taken no more, whoever waits to send one is better off without us.
+        // After a handover this process refuses webhooks, so idle connections are closed at once:
+        // their clients reconnect to the successor.
         let idle_ms = match self.intake {
             Intake::HandingOver => 0,
             Intake::Open | Intake::Held => DRAIN_IDLE_MS.min(spread_ms),
         };
         self.drain = Some(Drain {
             ends: Stagger::new(HEARTBEAT_PHASES, 1, spread_ms.max(1), now.mono_ms),
-            told_ms: Some(now.mono_ms + spread_ms),
+            ends_due_ms: Some(now.mono_ms + spread_ms),
             idle_ends_ms: Some(now.mono_ms + idle_ms),
             deadline_ms: now.mono_ms + drain_ms.max(DRAIN_LEAST_MS),
         });
@@ -93,21 +98,22 @@ impl<S: Transport> Shard<S> {
                 continue;
             };
             if matches!(connection.state, State::Idle) {
-                // A request may have come that no event has told of yet; else this closes it.
+                // A request may have arrived whose event was not read yet. Without one, this
+                // closes the connection.
                 connection.readable = true;
                 self.read_requests(slot, now);
             }
         }
     }
 
-    /// Reads no further request until [`Shard::resume`] or [`Shard::hand_over`]. Webhooks that were read
-    /// are still published; when there are none left ([`Shard::has_drafts`]), nothing of this shard
+    /// Reads no further request until [`Shard::resume`] or [`Shard::hand_over`]. Webhooks that were
+    /// read are still published. When none is left ([`Shard::has_drafts`]), this shard no longer
     /// needs the ring.
     pub fn hold(&mut self) {
         self.intake = Intake::Held;
     }
 
-    /// Goes on after [`Shard::hold`] as if nothing had been: who could not be heard meanwhile is not late.
+    /// Ends a [`Shard::hold`]. Requests that were not read meanwhile get a full deadline again.
     pub fn resume(&mut self, now: Now) {
         self.intake = Intake::Open;
         let deadline_ms = now.mono_ms + REQUEST_DEADLINE_MS;
@@ -120,17 +126,17 @@ impl<S: Transport> Shard<S> {
         self.read_all_requests(now);
     }
 
-    /// Goes on after [`Shard::hold`] by giving away every connection that is no stream and
-    /// [`can_leave`](Transport::can_leave), at once or when it has its answer
-    /// ([`Shard::take_handovers`]), and ends all others like a drain.
+    /// Ends a [`Shard::hold`] with a handover. Connections that [`can_leave`](Transport::can_leave)
+    /// and are no streams go to the successor, at once or after their answer
+    /// ([`Shard::take_handovers`]). All others end as in a drain.
     pub fn hand_over(&mut self, now: Now) {
         self.intake = Intake::HandingOver;
         self.start_drain(now);
         self.read_all_requests(now);
     }
 
-    /// Looks at a connection that came when this shard was about to end: it leaves, or is answered
-    /// and closed, and does not stay for the rest of the drain.
+    /// Reads a connection that arrived during a drain. It is handed over, or answered and closed, and
+    /// does not stay for the rest of the drain.
     pub fn see_out(&mut self, token: Token, now: Now) {
         if let Some(slot) = self.slot_of(token).filter(|_| self.drain.is_some()) {
             self.connections[slot].readable = true;
@@ -138,12 +144,12 @@ impl<S: Transport> Shard<S> {
         }
     }
 
-    /// Connections that have left since the last call.
+    /// Connections for the successor since the last call.
     pub fn take_handovers(&mut self) -> Vec<HandoverConnection<S>> {
         std::mem::take(&mut self.handovers)
     }
 
-    /// Goes on with the bytes of a request that were read before the connection came here.
+    /// Continues a request with the bytes that the predecessor has read of it.
     pub fn go_on_with(&mut self, token: Token, bytes: Vec<u8>, now: Now) {
         if let Some(slot) = self.slot_of(token) {
             self.connections[slot].readable = true;
@@ -155,22 +161,22 @@ impl<S: Transport> Shard<S> {
     fn read_all_requests(&mut self, now: Now) {
         for slot in 0..self.slots_used {
             if let Some(connection) = self.connections.get_mut(slot) {
-                // No event tells of what came while nobody looked.
+                // Bytes that arrived during the hold cause no further event.
                 connection.readable = true;
                 self.read_requests(slot, now);
             }
         }
     }
 
-    /// A stream's turn to end has come, or that of a request that waits.
+    /// Ends a stream or a long poll whose phase of the drain is due.
     pub(super) fn end_stream(&mut self, slot: usize) {
         let Some(connection) = self.connections.get(slot) else {
             return;
         };
         match &connection.state {
             State::Waiting(_) => self.wake(slot),
-            // Cut off: what ends in good order before its time would be kept by a cache, and played
-            // to clients that come back at once.
+            // Cut off without a last chunk: a cache would keep a complete response, and replay it to
+            // clients that reconnect at once.
             State::Streaming(stream) if stream.is_shared() => {
                 self.close_stream(slot, Counter::StreamsDrained);
             }
@@ -179,7 +185,7 @@ impl<S: Transport> Shard<S> {
         }
     }
 
-    /// Whether nothing is left to do in a drain.
+    /// Whether a drain is complete.
     pub fn is_drained(&self) -> bool {
         self.drain.is_some() && self.connections.is_empty()
     }

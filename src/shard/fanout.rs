@@ -1,9 +1,8 @@
 //! From a message to the connections that it concerns, slice by slice.
 //!
 //! Part of the shard. The path of a frame: `note_behind` (as it enters the log) → `sweep_slice` →
-//! `serve`, and from there to the stream (`streams`). Requests that wait are only marked here:
-//! `history` answers them, in turns of their own. Nothing here loops over all connections for one
-//! message.
+//! `serve`, and from there to the stream (`subscription`). Long polls are only marked as due here.
+//! `history` answers them, at its own time. Nothing here loops over all connections for one message.
 
 use crate::clock::Now;
 use crate::limits::{SLICE_BYTES, SLICE_VISITS, SLICE_WRITES};
@@ -11,18 +10,19 @@ use crate::live_log::SessionKey;
 use crate::shard::Shard;
 use crate::shard::connection::State;
 use crate::shard::membership::{Holder, Place};
-use crate::shard::sweep::{Candidate, LapKind};
+use crate::shard::sweep::{Candidate, RoundKind};
 use crate::shard::transport::Transport;
 
 impl<S: Transport> Shard<S> {
-    /// A frame has entered the log: whoever may see it may be behind.
+    /// Marks the connections that may see a frame as behind. Called when the frame has entered the
+    /// log.
     pub(super) fn note_behind(&mut self, session: Option<SessionKey>) {
-        self.sweep.restart(LapKind::Everything);
-        self.waits.restart(LapKind::Everything);
+        self.sweep.restart(RoundKind::Everything);
+        self.waits.restart(RoundKind::Everything);
         match session {
             None => {
-                self.sweep.restart(LapKind::Filtered);
-                self.waits.restart(LapKind::Filtered);
+                self.sweep.restart(RoundKind::Filtered);
+                self.waits.restart(RoundKind::Filtered);
             }
             Some(key) => {
                 if self.log.begin_walk(key) {
@@ -52,18 +52,19 @@ impl<S: Transport> Shard<S> {
         }
     }
 
-    /// The connection that the sweep of these holders means; none if it is gone, or a walk is over.
+    /// The slot of a candidate from the sweep over `holder`; none if its connection is closed, or the
+    /// walk along its session is over.
     pub(super) fn slot_of_candidate(
         &mut self,
         candidate: Candidate,
         holder: Holder,
     ) -> Option<usize> {
         match candidate {
-            Candidate::Lapped(slot) => Some(slot as usize),
+            Candidate::InRound(slot) => Some(slot as usize),
             Candidate::Queued(slot) => {
-                // The slot may have another tenant by now, whose turn this is not.
-                let is_its_turn = |place: &&mut Place| place.queued && place.holder == holder;
-                let place = self.place_mut(slot as usize).filter(is_its_turn)?;
+                // By now the slot may belong to another connection, which was not queued.
+                let is_queued = |place: &&mut Place| place.queued && place.holder == holder;
+                let place = self.place_mut(slot as usize).filter(is_queued)?;
                 place.queued = false;
                 Some(slot as usize)
             }
@@ -77,8 +78,8 @@ impl<S: Transport> Shard<S> {
         }
     }
 
-    /// Sends a stream what it lacks, and tells how many bytes went out if that took a write. A
-    /// request of the same session that waits is left to its own sweep.
+    /// Sends a stream what it lacks. Returns the bytes sent, if there was a write. A long poll of the
+    /// same session is queued for its own sweep.
     fn serve(&mut self, slot: usize, now: Now) -> Option<usize> {
         match &self.connections.get(slot)?.state {
             State::Streaming(_) => self.serve_stream(slot, now),

@@ -1,13 +1,13 @@
-//! The history by request: answers at once, or when there is something to tell.
+//! The history by request: an answer at once, or after a wait for news (a long poll).
 //!
-//! Part of the shard, called by `requests`, for clients that no stream reaches. The path of a request:
-//! `read_history` → (`wait`, with a place in a sweep → visited after a message, or due by a deadline,
-//! a hang-up or the drain → `answer_waiting`) → `send_answer`.
+//! Part of the shard, called by `requests`, for clients behind proxies that hold streams back. The
+//! path of a request: `read_history` → (`wait`, with a place in a sweep → visited after a message,
+//! or due by a deadline, a hang-up or the drain → `answer_waiting`) → `send_answer`.
 //!
-//! An answer may be a MiB where its request is a hundred bytes, and thousands may wait for the same
-//! message. So history has turns of its own ([`Shard::answer_next_history`]), of requests that were
-//! put off and of those that wait, with a budget of bytes in each turn of the shard. Never reads a
-//! request.
+//! A request of a hundred bytes may cause an answer of 1 MiB, and thousands of long polls may wait
+//! for the same message. So these answers are made one by one ([`Shard::answer_next_history`]),
+//! with a budget of bytes in each turn of the shard. They alternate between requests that were put
+//! off and long polls that are due. Never reads a request.
 
 use crate::clock::Now;
 use crate::http::{RequestReader, etag};
@@ -27,20 +27,20 @@ use crate::shard::waiting::{HistoryRequest, Since, Waiting};
 struct Answer {
     representation: Representation,
     etag: String,
-    /// The client has this very body.
+    /// The client has this body already.
     is_known: bool,
-    /// It tells nothing new.
+    /// It contains nothing new for the client.
     is_idle: bool,
 }
 
-/// What everyone may see is the same for everyone: a shared cache in front answers most polls, and is
-/// at most a second late.
+/// For answers that all clients may see. A shared cache in front answers most polls, at most one
+/// second late.
 const PUBLIC: &str = "public, max-age=0, s-maxage=1";
 const PRIVATE: &str = "private, no-store";
 
 impl<S: Transport> Shard<S> {
-    /// Answers a request for the history, or lets it wait. Returns the reader when the next request
-    /// may follow.
+    /// Answers a request for the history, or lets it wait as a long poll. Returns the reader when the
+    /// next request may follow.
     pub(super) fn read_history(
         &mut self,
         slot: usize,
@@ -59,7 +59,7 @@ impl<S: Transport> Shard<S> {
                 request,
                 reader: self.keep_reader(reader, Then::Continue),
             });
-            // Others may end for this room, so it is for what is kept, and for nothing else.
+            // This may end other connections, so it asks only for the bytes that are kept.
             if self.make_room(slot, waiting.held_bytes(), now) {
                 self.wait(slot, waiting, now);
                 return None;
@@ -72,8 +72,8 @@ impl<S: Transport> Shard<S> {
         self.send_history(slot, reader, Then::after(request.to), now)
     }
 
-    /// Answers a request that waits: there is something to tell, or it is time to say that there is
-    /// not. Returns the reader when the next request may follow.
+    /// Answers a long poll, because there is news or because its wait is over. Returns the reader
+    /// when the next request may follow.
     pub(super) fn answer_waiting(&mut self, slot: usize, now: Now) -> Option<Box<RequestReader>> {
         let mut waiting = match self.take_state(slot) {
             State::Waiting(waiting) => *waiting,
@@ -91,7 +91,7 @@ impl<S: Transport> Shard<S> {
         self.send_history(slot, reader, then, now)
     }
 
-    /// Makes a request that waits due, if that is what the connection does.
+    /// Marks the long poll of a connection as due, if it has one.
     pub(super) fn wake(&mut self, slot: usize) {
         if let Some(connection) = self.connections.get_mut(slot)
             && let State::Waiting(waiting) = &mut connection.state
@@ -101,13 +101,13 @@ impl<S: Transport> Shard<S> {
         }
     }
 
-    /// Whether a request for the history is not to be answered in this turn any more.
+    /// Whether this turn answers no further request for the history.
     pub(super) fn is_history_put_off(&self) -> bool {
         self.history_bytes >= HISTORY_TURN_BYTES
     }
 
-    /// Leaves a connection, whose next request is for the history, to
-    /// [`Shard::answer_next_history`].
+    /// Puts off a connection whose next request is for the history:
+    /// [`Shard::answer_next_history`] continues with it.
     pub(super) fn put_off_history(&mut self, slot: usize) {
         let token = self.token_of(slot);
         if !std::mem::replace(&mut self.connections[slot].is_unfinished, true) {
@@ -115,15 +115,15 @@ impl<S: Transport> Shard<S> {
         }
     }
 
-    /// Whether requests for the history are put off, or some that wait are to be looked at.
+    /// Whether requests for the history are put off, or long polls may be due.
     pub(super) fn has_history_work(&self) -> bool {
         !self.put_off.is_empty() || !self.waits.is_idle()
     }
 
-    /// Goes on with one request for the history: the first that was put off, or the next of those
-    /// that wait and may be answered now, by turns. Tells how many bytes of answers that made, or
-    /// `None` when there is nothing to do. One that is put off again is not tried twice in a turn, as
-    /// long as the caller stops at [`HISTORY_TURN_BYTES`].
+    /// Continues one request for the history: alternately the first that was put off and the next
+    /// long poll that is due. Returns the bytes of answers that this made, or `None` when there
+    /// is nothing to do. A request that is put off again is not tried twice in a turn, as long as
+    /// the caller stops at [`HISTORY_TURN_BYTES`].
     pub fn answer_next_history(&mut self, now: Now) -> Option<usize> {
         if !self.has_history_work() {
             return None;
@@ -138,7 +138,7 @@ impl<S: Transport> Shard<S> {
         Some(std::mem::replace(&mut self.history_bytes, spent))
     }
 
-    /// Answers the next request that waits, if one of the next few may be answered.
+    /// Answers one of the next [`WAITS_PER_LOOK`] long polls in the sweep, if one is due.
     fn answer_next_wait(&mut self, now: Now) {
         for _ in 0..WAITS_PER_LOOK {
             let Some(candidate) = self.waits.next() else {
@@ -151,7 +151,7 @@ impl<S: Transport> Shard<S> {
         }
     }
 
-    /// Whether a request waits no longer.
+    /// Whether the wait of a long poll is over.
     fn may_answer(&self, slot: usize) -> bool {
         match self
             .connections
@@ -172,7 +172,7 @@ impl<S: Transport> Shard<S> {
         self.take_place(slot, view, Holder::Wait);
     }
 
-    /// What a request is to be answered with. Encodes nothing.
+    /// Decides the answer to a request, without encoding it.
     fn look_up(&self, view: View, request: &HistoryRequest) -> Answer {
         let after = match request.since {
             Since::Start | Since::Unknown => None,
@@ -193,8 +193,8 @@ impl<S: Transport> Shard<S> {
         }
     }
 
-    /// Puts the answer into `Shard::answer`. An empty one after a wait is not to be stored: it would
-    /// be served to the next wait at once, and the client would ask as fast as it can.
+    /// Encodes the answer into `Shard::answer`. An empty answer after a wait must not be cached:
+    /// the cache would answer the next wait at once, and the client would poll without a pause.
     fn answer_history(&mut self, request: &HistoryRequest, answer: &Answer) {
         let status = if answer.is_known { 304 } else { 200 };
         self.tally.count_request(Endpoint::Messages, status);
@@ -204,7 +204,7 @@ impl<S: Transport> Shard<S> {
             ("ETag", answer.etag.as_str()),
             ("Access-Control-Expose-Headers", "ETag"),
             ("Cache-Control", cache_control),
-            // One that presents a secret must not be given what was stored for one that did not.
+            // A cache must not answer a request with a secret by a response to one without.
             ("Vary", "X-Webhook-Secret"),
             ("X-Content-Type-Options", "nosniff"),
         ];
@@ -227,7 +227,7 @@ impl<S: Transport> Shard<S> {
         self.history_bytes += self.answer.len();
     }
 
-    /// Sends the answer, and gives back the room that a long one took.
+    /// Sends the answer, and frees the buffer of a large one.
     fn send_history(
         &mut self,
         slot: usize,

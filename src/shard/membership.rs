@@ -1,14 +1,14 @@
-//! The place of a connection among those that a message concerns.
+//! The lists of the connections that a message concerns.
 //!
-//! Part of the shard. Held by streams and by requests that wait for a message, and kept here: in the
-//! round of the view, and in the list of the session if the view has one. Streams and waiting requests
-//! have a sweep each, so that neither holds up the other; the list of a session is of both. Never
-//! serves a connection: `fanout` and `history` do.
+//! Part of the shard. A stream or a long poll has a place in the round of its view, and in the list
+//! of its session if the view has one. Streams and long polls have a sweep each, so that neither
+//! delays the other. The list of a session contains both. This module never serves a connection:
+//! `fanout` and `history` do.
 
 use crate::http;
 use crate::live_log::{NO_SLOT, SessionKey, View};
 use crate::shard::Shard;
-use crate::shard::sweep::{LapIndex, LapKind, Sweep};
+use crate::shard::sweep::{RoundIndex, RoundKind, Sweep};
 use crate::shard::transport::Transport;
 
 /// What has a place.
@@ -16,7 +16,7 @@ use crate::shard::transport::Transport;
 pub(super) enum Holder {
     /// A stream.
     Stream,
-    /// A request for the history that waits.
+    /// A long poll: a request for the history that waits for a message.
     Wait,
 }
 
@@ -24,8 +24,8 @@ pub(super) enum Holder {
 pub(super) struct Place {
     pub(super) view: View,
     pub(super) holder: Holder,
-    /// Where it is in the sweep's round.
-    pub(super) lap_index: LapIndex,
+    /// Its index in the sweep's round.
+    pub(super) round_index: RoundIndex,
     /// Its neighbours in the list of its session.
     pub(super) session_previous: u32,
     pub(super) session_next: u32,
@@ -39,7 +39,7 @@ impl Place {
         Place {
             view,
             holder,
-            lap_index: 0,
+            round_index: 0,
             session_previous: NO_SLOT,
             session_next: NO_SLOT,
             queued: false,
@@ -47,17 +47,17 @@ impl Place {
     }
 }
 
-impl LapKind {
-    fn of(view: View) -> LapKind {
+impl RoundKind {
+    fn of(view: View) -> RoundKind {
         match view {
-            View::Everything => LapKind::Everything,
-            View::Public | View::Session(_) => LapKind::Filtered,
+            View::Everything => RoundKind::Everything,
+            View::Public | View::Session(_) => RoundKind::Filtered,
         }
     }
 }
 
 impl<S: Transport> Shard<S> {
-    /// A view as the log knows it; one of a session counts until [`Shard::release_view`].
+    /// The log's form of a view. The log keeps the view's session until [`Shard::release_view`].
     pub(super) fn hold_view(&mut self, view: &http::View) -> View {
         match view {
             http::View::Everything => View::Everything,
@@ -72,7 +72,7 @@ impl<S: Transport> Shard<S> {
         }
     }
 
-    /// The sweep over the holders of one kind.
+    /// The sweep over holders of one kind.
     pub(super) fn sweep_of(&mut self, holder: Holder) -> &mut Sweep {
         match holder {
             Holder::Stream => &mut self.sweep,
@@ -80,27 +80,27 @@ impl<S: Transport> Shard<S> {
         }
     }
 
-    /// Puts a connection, whose state has a place for a view that is held, among those that messages
-    /// of this view concern.
+    /// Enters a connection into the lists of a view. Its state has a [`Place`] with this view, which
+    /// [`Shard::hold_view`] has returned.
     pub(super) fn take_place(&mut self, slot: usize, view: View, holder: Holder) {
-        let lap_index = self.sweep_of(holder).join(LapKind::of(view), slot as u32);
+        let round_index = self.sweep_of(holder).join(RoundKind::of(view), slot as u32);
         if let Some(place) = self.place_mut(slot) {
-            place.lap_index = lap_index;
+            place.round_index = round_index;
         }
         if let View::Session(key) = view {
             self.link_session(slot, key);
         }
     }
 
-    /// Takes a place, which no state holds any more, out of all lists, and releases its view.
+    /// Takes a place out of all lists, and releases its view. No state holds the place any more.
     pub(super) fn forget_place(&mut self, slot: usize, place: &Place) {
-        let round = LapKind::of(place.view);
-        let moved = self.sweep_of(place.holder).leave(round, place.lap_index);
+        let round = RoundKind::of(place.view);
+        let moved = self.sweep_of(place.holder).leave(round, place.round_index);
         if let Some(moved) = moved
             && let Some(other) = self.place_mut(moved as usize)
         {
-            other.lap_index = place.lap_index;
-            // It may have moved to where the sweep has already been.
+            other.round_index = place.round_index;
+            // The other connection has moved to an index that the sweep may have passed.
             self.enqueue(moved as usize);
         }
         if let View::Session(key) = place.view {

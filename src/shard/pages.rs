@@ -1,8 +1,8 @@
-//! A page of the history as it is answered: its entity tag, its length, its body.
+//! A page of the history as a response: its entity tag, its length, its body.
 //!
-//! Used by `history`. A message never changes once it has a seq, so the seqs of a page stand for its
-//! bytes: the tag and the length come without encoding. The last body is kept for the next requests,
-//! which mostly ask for the same page. Never decides who may see what.
+//! Used by `history`. A message never changes once it has a seq, so the seqs of a page identify its
+//! bytes. The tag and the length need no encoding. The last body is kept, because most requests are
+//! for the same page. Never decides which messages a client may see.
 
 use crate::http::etag;
 use crate::live_log::{LiveLog, Page};
@@ -13,14 +13,14 @@ use crate::sse::frame::{self, Framing};
 
 const BEGIN: &[u8] = b"{\"messages\":[";
 
-/// What a request for the history is answered with, before it is encoded.
+/// The answer to a request for the history, before it is encoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Representation {
     epoch: Epoch,
     page: Page,
-    /// Where the client goes on.
+    /// The message after which the client's next request begins.
     last_seq: Option<u64>,
-    /// The client named a message that is not known here.
+    /// The client has named a message that is unknown here.
     has_reset: bool,
 }
 
@@ -38,12 +38,13 @@ impl Representation {
         }
     }
 
-    /// Whether there is nothing in it for a client that has what it has named.
+    /// Whether it contains nothing new for the client.
     pub(super) fn is_empty(&self) -> bool {
         self.page.seqs.is_empty() && self.page.missed == 0 && !self.has_reset
     }
 
-    /// A strong entity tag. The version stands for how messages are encoded.
+    /// A strong entity tag. It contains the version, because another version may encode messages
+    /// differently.
     pub(super) fn etag(&self) -> String {
         let mut identity = env!("CARGO_PKG_VERSION").as_bytes().to_vec();
         identity.extend(self.tail());
@@ -54,7 +55,7 @@ impl Representation {
         etag::of(&identity)
     }
 
-    /// How long the body is.
+    /// The length of the body.
     pub(super) fn body_bytes(&self, log: &LiveLog) -> usize {
         let seqs = &self.page.seqs;
         let entries: usize = seqs.iter().map(|&seq| log.event_bytes(seq)).sum();
@@ -92,8 +93,8 @@ impl Representation {
     }
 }
 
-/// The body that was encoded last. [`Encoded::forget`] is due with every message, or it would
-/// hold memory for a page that is out of date.
+/// The body that was encoded last. Each new message must be followed by
+/// [`Encoded::forget`]: an outdated page would only hold memory.
 #[derive(Default)]
 pub(super) struct Encoded {
     of: Option<Representation>,
@@ -105,7 +106,7 @@ impl Encoded {
     pub(super) fn body(&mut self, of: &Representation, log: &LiveLog) -> (&[u8], bool) {
         let is_new = self.of.as_ref() != Some(of);
         if is_new {
-            // The room of the last body goes before that of the next is taken.
+            // Frees the last body before the next is allocated.
             self.forget();
             self.body = of.encode(log);
             self.of = Some(of.clone());
@@ -152,7 +153,7 @@ mod tests {
         Representation::new(EPOCH, log.page(view, after, limit, usize::MAX), since)
     }
 
-    /// Every way of asking.
+    /// The representations of all kinds of requests.
     fn all(log: &LiveLog) -> Vec<Representation> {
         let sinces = (0..=log.head_seq() + 1).map(Since::Seq);
         let sinces = sinces.chain([Since::Start, Since::Unknown]);
@@ -167,9 +168,9 @@ mod tests {
             .collect()
     }
 
-    /// Over logs of which each has what the one before has and more, as a client sees them in time.
+    /// Each log contains the one before, and more messages, as a client would see one log over time.
     #[test]
-    fn tags_are_the_same_exactly_where_the_bodies_are() {
+    fn tags_are_equal_exactly_where_bodies_are() {
         let mut known: Vec<(String, Vec<u8>)> = Vec::new();
         for messages in [0, 1, 2, 30, 31, 150] {
             let log = log(messages);
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_encoded_once_until_another_is_asked_for_or_a_message_comes() {
+    fn a_body_is_encoded_again_only_for_another_page_or_after_a_message() {
         let log = log(30);
         let whole = represent(&log, View::Everything, Since::Start, 100);
         let part = represent(&log, View::Everything, Since::Start, 5);

@@ -1,9 +1,9 @@
-//! From bytes to decisions: reads requests and decides on them; queues webhooks for the hub, hands
-//! subscriptions to `streams`, questions for the history to `history`, and all others to `answers`.
+//! From bytes to decisions: reads requests and decides each. Webhooks are queued for the hub.
+//! Others go on to `subscription`, `history` or `answers`.
 //!
 //! Part of the shard. The path of a webhook: `read_requests` → `handle_request` → (the hub, at the
-//! end of the turn) → `answer_webhook` → `send_answer` → `read_next`. One request at a time per
-//! connection: what is pipelined behind it waits in the reader. Never writes to a socket.
+//! end of the turn) → `answer_webhook` → `send_answer` → `read_next`. A connection has one request
+//! at a time: pipelined requests wait in the reader. Never writes to a socket.
 
 use crate::clock::Now;
 use crate::http::response::CONTINUE;
@@ -24,28 +24,31 @@ use crate::shard::waiting::HistoryRequest;
 use crate::shard::{Intake, Publisher, Shard};
 use crate::window;
 
-/// What a whole request comes to.
+/// The decision on a complete request.
 enum Handled {
     /// The answer is in `Shard::answer`.
     Answered(Then),
-    /// The answer will come from the hub.
+    /// The answer follows the outcome from the hub.
     Publishing(ReplyTo),
     /// The connection becomes a stream.
     Subscribed(Subscriber),
-    /// The history is to be sent, or waited for.
+    /// The answer is the history, perhaps after a wait.
     History(HistoryRequest),
 }
 
-/// What a read from the socket came to.
+/// The result of a read from the socket.
 enum Read {
+    /// Bytes.
     Some,
+    /// No bytes for now.
     None,
+    /// The end of the peer's bytes, or an error.
     Over,
 }
 
 impl<S: Transport> Shard<S> {
     /// Reads and answers requests until the socket has no more bytes, an answer has to wait, or
-    /// it is somebody else's turn.
+    /// [`READS_PER_TURN`] is reached.
     pub(super) fn read_requests(&mut self, slot: usize, now: Now) {
         if self.publishing_bytes > PUBLISHING_BYTES_MAX {
             return self.put_off(slot, now);
@@ -64,7 +67,7 @@ impl<S: Transport> Shard<S> {
         }
     }
 
-    /// The same with a reader that holds bytes from elsewhere.
+    /// Reads and answers requests, beginning with bytes that the reader already holds.
     pub(super) fn read_from(&mut self, slot: usize, reader: Box<RequestReader>, now: Now) {
         if self.publishing_bytes > PUBLISHING_BYTES_MAX {
             self.put_off(slot, now);
@@ -73,7 +76,7 @@ impl<S: Transport> Shard<S> {
         self.read_on(slot, reader, None, now);
     }
 
-    /// The same behind an answer: with the reader that it gave back, if it did.
+    /// Reads and answers further requests, if the last answer has returned the reader.
     pub(super) fn read_next(
         &mut self,
         slot: usize,
@@ -85,19 +88,20 @@ impl<S: Transport> Shard<S> {
         }
     }
 
-    /// Goes on with an answer that the socket did not take whole, and behind it.
+    /// Sends more of an answer that the socket did not take whole, and then reads the next request.
     pub(super) fn answer_on(&mut self, slot: usize, now: Now) {
         let answered = self.resume_answer(slot, now);
         self.read_next(slot, answered, now);
     }
 
-    /// Ends the wait of a request for the history, if that is what the connection does.
+    /// Answers the long poll of a connection, if it has one, and then reads the next request.
     pub(super) fn end_wait(&mut self, slot: usize, now: Now) {
         let answered = self.answer_waiting(slot, now);
         self.read_next(slot, answered, now);
     }
 
-    /// Reads a connection later, when the hub has taken more webhooks. That takes no time from its request.
+    /// Reads a connection later, when the hub has stored more webhooks. Its request gets a full
+    /// deadline again.
     fn put_off(&mut self, slot: usize, now: Now) {
         let connection = &mut self.connections[slot];
         let deadline_ms = now.mono_ms + REQUEST_DEADLINE_MS;
@@ -106,8 +110,8 @@ impl<S: Transport> Shard<S> {
         self.go_on_later(slot);
     }
 
-    /// Reads and answers on, with the reader at hand. `timed` is what the connection's deadline is for: a phase
-    /// of a request, or, between two requests, none.
+    /// Reads and answers requests with a given reader. `timed` is the phase of a request that the
+    /// connection's deadline is for; none between two requests.
     fn read_on(
         &mut self,
         slot: usize,
@@ -115,7 +119,7 @@ impl<S: Transport> Shard<S> {
         mut timed: Option<Phase>,
         now: Now,
     ) {
-        // What its head decides was acted upon when the head was whole.
+        // A request in its body phase has a judged head.
         let mut is_judged = timed == Some(Phase::Body);
         for _ in 0..READS_PER_TURN {
             if self.intake == Intake::Held {
@@ -140,7 +144,7 @@ impl<S: Transport> Shard<S> {
             }
             let progress = reader.poll();
             match progress {
-                // It is whole now, and leaves with the next look.
+                // The request is complete: the next iteration hands it over.
                 Ok(Progress::Complete) if self.may_leave(slot) => continue,
                 Ok(Progress::Complete) => {
                     let Some(answered) = self.handle_request(slot, reader, now) else {
@@ -150,12 +154,12 @@ impl<S: Transport> Shard<S> {
                     continue;
                 }
                 Ok(Progress::WantsContinue | Progress::Incomplete) if !is_judged => {
-                    let waits = progress == Ok(Progress::WantsContinue);
-                    if let Some(then) = self.answer_head(slot, &mut reader, waits) {
-                        let Some(told) = self.send_answer(slot, reader, then, now) else {
+                    let wants_continue = progress == Ok(Progress::WantsContinue);
+                    if let Some(then) = self.answer_head(slot, &mut reader, wants_continue) {
+                        let Some(answered) = self.send_answer(slot, reader, then, now) else {
                             return;
                         };
-                        (reader, timed) = (told, None);
+                        (reader, timed) = (answered, None);
                     }
                     is_judged = reader.phase() == Phase::Body;
                 }
@@ -175,20 +179,20 @@ impl<S: Transport> Shard<S> {
         self.wait_for_bytes(slot, reader, timed, now);
     }
 
-    /// Whether a connection goes to the successor as soon as it has no answer to wait for.
+    /// Whether a connection goes to the successor once no answer is pending.
     fn may_leave(&self, slot: usize) -> bool {
         self.intake == Intake::HandingOver && self.connections[slot].socket.can_leave()
     }
 
-    /// The head or the body has not come in time.
+    /// Refuses a request whose head or body was not complete in time.
     pub(super) fn refuse_slow(&mut self, slot: usize, now: Now) {
         if let State::Reading(reader, _) = self.take_state(slot) {
             self.refuse(slot, reader, Refusal::TooSlow, now);
         }
     }
 
-    /// Decides on a whole request and acts on it. Returns the reader when the next request may be
-    /// read straight away.
+    /// Decides a complete request and acts on the decision. Returns the reader when the next request
+    /// may be read at once.
     fn handle_request(
         &mut self,
         slot: usize,
@@ -201,7 +205,7 @@ impl<S: Transport> Shard<S> {
             None => return Some(reader),
         };
         if matches!(handled, Handled::History(_)) && self.is_history_put_off() {
-            // It stays in the reader until others of its kind have had their turn.
+            // The request stays in the reader until the requests put off before it are answered.
             self.put_off_history(slot);
             self.wait_for_bytes(slot, reader, None, now);
             return None;
@@ -215,7 +219,7 @@ impl<S: Transport> Shard<S> {
                 None
             }
             Handled::Subscribed(subscriber) => {
-                // What is pipelined behind a stream would wait for its end: for ever.
+                // The reader may hold pipelined requests. A stream never answers them.
                 self.give_reader(reader);
                 self.subscribe(slot, &subscriber, now);
                 None
@@ -223,7 +227,7 @@ impl<S: Transport> Shard<S> {
         }
     }
 
-    /// The draft of a webhook is among this turn's; its outcome will come in the same order.
+    /// Records the publisher of the draft that was queued last. Outcomes arrive in the same order.
     fn wait_for_hub(&mut self, slot: usize, mut reader: Box<RequestReader>, to: ReplyTo, now: Now) {
         if reader.held_bytes() > REQUEST_BUFFER_KEEP_BYTES {
             reader.shrink();
@@ -263,7 +267,7 @@ impl<S: Transport> Shard<S> {
                 return Handled::Subscribed(subscriber);
             }
             _ if is_surplus => self.answer_error(slot, to, request, FULL),
-            // The ring is the successor's, and this connection cannot be.
+            // The successor has the ring, and cannot take this connection.
             Route::Publish(_) if self.intake == Intake::HandingOver => {
                 self.answer_error(slot, to, request, FULL);
             }
@@ -290,29 +294,29 @@ impl<S: Transport> Shard<S> {
         Handled::Answered(Then::after(to))
     }
 
-    /// Acts on a head that is whole while its body is not. Puts into `Shard::answer` the error that the
-    /// request gets whatever its body is, which is not waited for; or tells a peer that waits before it
-    /// sends its body to go on (RFC 9110 section 10.1.1). `None` if the body is to be read.
+    /// Judges a complete head before its body. If the head alone decides an error, `Shard::answer`
+    /// becomes that error, and the body is skipped. Otherwise a peer that waits before its body gets
+    /// a `100 Continue` (RFC 9110 section 10.1.1). Returns `None` if there is nothing to send.
     fn answer_head(
         &mut self,
         slot: usize,
         reader: &mut RequestReader,
-        waits: bool,
+        wants_continue: bool,
     ) -> Option<Then> {
         self.answer.clear();
         let head = reader.head()?;
         let Some(error) = self.error_of_head(slot, &head) else {
-            if waits {
+            if wants_continue {
                 self.answer.extend_from_slice(CONTINUE);
             }
-            return waits.then_some(Then::Continue);
+            return wants_continue.then_some(Then::Continue);
         };
-        let to = self.answer_error_of_head(slot, &head, error, waits);
+        let to = self.answer_error_of_head(slot, &head, error, wants_continue);
         reader.skip_body();
         Some(Then::after(to))
     }
 
-    /// The error that a request gets whatever its body is.
+    /// The error that the head alone decides.
     fn error_of_head(&mut self, slot: usize, head: &Request<'_>) -> Option<ErrorAnswer> {
         let connection = &mut self.connections[slot];
         if connection.role == Role::Surplus || !connection.socket.admit(head.head) {
@@ -326,18 +330,18 @@ impl<S: Transport> Shard<S> {
         slot: usize,
         head: &Request<'_>,
         error: ErrorAnswer,
-        waits: bool,
+        wants_continue: bool,
     ) -> ReplyTo {
         let mut to = self.responder.reply_to(head);
-        // A peer that waits may never send its body: nothing can follow.
-        let is_last = waits || error == FULL || self.drain.is_some();
+        // A peer that waits may never send its body, so no request can follow.
+        let is_last = wants_continue || error == FULL || self.drain.is_some();
         to.keep_alive &= !is_last;
         self.answer_error(slot, to, head, error);
         to
     }
 
-    /// Answers a request that is malformed: by what its head decides, if that is sound, and ends the
-    /// connection.
+    /// Answers a malformed request and ends the connection. If the head is valid and alone decides an
+    /// error, that is the answer.
     fn refuse_request(
         &mut self,
         slot: usize,
@@ -364,8 +368,8 @@ impl<S: Transport> Shard<S> {
         match Transfer::of(|| connection.socket.read(&mut self.read_buffer)) {
             Transfer::Bytes(0) | Transfer::Failed => Read::Over,
             Transfer::Bytes(bytes) => {
-                // A short read means that there is no more, and that more will be a new edge
-                // (epoll(7)); unless what is there is the end.
+                // After a short read the socket is empty, and more bytes are a new edge (epoll(7)).
+                // The end of a peer that has hung up is no new edge.
                 connection.readable = bytes == self.read_buffer.len() || connection.hung_up;
                 self.tally.count(Counter::BytesReceived, bytes as u64);
                 reader.push(&self.read_buffer[..bytes]);
@@ -391,12 +395,12 @@ impl<S: Transport> Shard<S> {
             }
             return self.give_reader(reader);
         }
-        // What is small always has room: not because of what its buffer once held.
+        // Small requests always have room, so the spare capacity of their buffers must not count.
         if reader.unanswered_bytes() <= SMALL_REQUEST_BYTES_MAX {
             reader.shrink();
         }
         if !self.shares.has_room_for(reader.held_bytes()) {
-            // Other connections may end for this room: not for what the buffer has to spare.
+            // Making room may end other connections, which must not be for spare capacity.
             reader.shrink();
         }
         if !self.make_room(slot, reader.held_bytes(), now) {
@@ -409,7 +413,7 @@ impl<S: Transport> Shard<S> {
             connection.deadline_ms = if reader.has_begun() {
                 deadline_ms
             } else {
-                // Or half an empty line now and then would keep a connection for ever.
+                // Otherwise parts of empty lines could keep a connection open for ever.
                 deadline_ms.min(connection.deadline_ms)
             };
         }

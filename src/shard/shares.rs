@@ -1,15 +1,15 @@
-//! The memory that connections share: what each holds, client by client, and which connection ends
-//! when there is no more.
+//! The memory that connections share: the bytes that each client's connections hold, and which
+//! connection ends when there is no room.
 //!
-//! Part of the shard, which reports here whatever a connection begins or ceases to hold. Counted are
-//! the bytes that wait for a peer: a request that has not come whole, an answer that was not taken, a
-//! stream's own first bytes. A connection that holds at most [`SMALL_REQUEST_BYTES_MAX`] is not in the
-//! table: it takes no room from others, and costs no look-up.
+//! Part of the shard, which reports every change of what a connection holds. It counts the bytes that
+//! wait for a peer: incomplete requests, unsent answers, and the own bytes of streams. A connection
+//! that holds at most [`SMALL_REQUEST_BYTES_MAX`] is not in the table. It takes no room from others
+//! and costs no look-up.
 //!
-//! One client may hold all that the others leave. When there is no room, the client that holds most
-//! gives way, with the connection of it that has been stalled longest. So each client is sure of an
-//! equal share. Within a client the newcomer is refused, unless a connection has been stalled for
-//! [`SHARE_STALLED_MS_MIN`]: then that one ends. Never looks at all connections.
+//! A client may hold all that the others leave free. When there is no room, the client that holds
+//! most loses its longest-stalled connection. So each client is sure of an equal share. A client
+//! that would itself hold most is refused, unless one of its connections has been stalled for
+//! [`SHARE_STALLED_MS_MIN`]: then that one ends. Never loops over all connections.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,18 +24,18 @@ use crate::shard::client::ClientKey;
 use crate::shard::connection::State;
 use crate::shard::transport::Transport;
 
-/// See the module's description. B-trees, as they give back the memory of what leaves them.
+/// See the module's description. B-trees, because they free the memory of removed entries.
 pub(super) struct Shares {
     bytes_max: usize,
     bytes: usize,
     /// By slot.
     holds: BTreeMap<u32, Hold>,
     clients: BTreeMap<ClientKey, usize>,
-    /// The clients by what they hold.
+    /// The clients, ordered by the bytes they hold.
     ranking: BTreeSet<(usize, ClientKey)>,
-    /// The slots of each client, that of the longest stall first.
+    /// The slots of each client, the longest stalled first.
     stalls: BTreeSet<(ClientKey, u64, u32)>,
-    /// Numbers the progress of connections.
+    /// The number of the last progress of any connection.
     last_progress: u64,
 }
 
@@ -43,11 +43,11 @@ pub(super) struct Shares {
 #[derive(Debug, Clone, Copy)]
 struct Hold {
     client: ClientKey,
-    /// Its entry here included.
+    /// With [`SHARE_ENTRY_BYTES`].
     bytes: usize,
-    /// When its peer last took or sent something: in the order of all of them, and in monotonic
-    /// milliseconds.
+    /// The number of its last progress: its peer took or sent something.
     progress: u64,
+    /// The time of its last progress, in monotonic milliseconds.
     progress_ms: u64,
 }
 
@@ -64,7 +64,7 @@ impl Shares {
         }
     }
 
-    /// A connection holds so many bytes from now on, after some progress.
+    /// Records the bytes that a connection holds from now on, and its progress.
     pub(super) fn hold(&mut self, slot: u32, client: ClientKey, bytes: usize, now_ms: u64) {
         self.release(slot);
         if bytes <= SMALL_REQUEST_BYTES_MAX {
@@ -80,7 +80,7 @@ impl Shares {
         self.insert(slot, hold);
     }
 
-    /// What a connection holds has changed without progress.
+    /// Records a change of what a connection holds, without progress.
     pub(super) fn resize(&mut self, slot: u32, bytes: usize) {
         if let Some(hold) = self.remove(slot)
             && bytes > SMALL_REQUEST_BYTES_MAX
@@ -90,7 +90,7 @@ impl Shares {
         }
     }
 
-    /// The peer of a connection, if that holds anything, has taken or sent something.
+    /// Records progress of a connection, if it holds anything: its peer took or sent something.
     pub(super) fn note_progress(&mut self, slot: u32, now_ms: u64) {
         if let Some(hold) = self.remove(slot) {
             self.last_progress += 1;
@@ -103,7 +103,7 @@ impl Shares {
         }
     }
 
-    /// A connection holds nothing any more, if it did.
+    /// Removes what a connection holds, if anything.
     pub(super) fn release(&mut self, slot: u32) {
         self.remove(slot);
     }
@@ -134,12 +134,13 @@ impl Shares {
         }
     }
 
-    /// Whether so many more bytes may be held.
+    /// Whether there is room for that many more bytes.
     pub(super) fn has_room_for(&self, bytes: usize) -> bool {
         bytes <= SMALL_REQUEST_BYTES_MAX || self.bytes + bytes + SHARE_ENTRY_BYTES <= self.bytes_max
     }
 
-    /// The connection that is to end so that one of `client` can hold so many more bytes.
+    /// The connection that has to end first so that `client` can hold that many more bytes; none if
+    /// the client is refused.
     pub(super) fn first_to_end(
         &self,
         client: ClientKey,
@@ -163,20 +164,20 @@ impl Shares {
         Some((slot, hold))
     }
 
-    /// What a connection holds, for checks.
+    /// The bytes that a connection holds, for assertions.
     pub(super) fn held_bytes(&self, slot: usize) -> usize {
         let hold = self.holds.get(&(slot as u32));
         hold.map_or(0, |hold| hold.bytes - SHARE_ENTRY_BYTES)
     }
 
-    /// Connections that hold something.
+    /// The number of connections in the table.
     pub(super) fn connections(&self) -> usize {
         self.holds.len()
     }
 }
 
 impl<S: Transport> Shard<S> {
-    /// Reports what a connection holds in a state that it has just come to.
+    /// Records what a connection holds in a new state.
     pub(super) fn note_held(&mut self, slot: usize, now: Now) {
         let connection = &self.connections[slot];
         let bytes = connection.state.held_bytes();
@@ -186,8 +187,8 @@ impl<S: Transport> Shard<S> {
         }
     }
 
-    /// Whether a connection, which holds nothing now, may hold so many bytes. Others may be ended for
-    /// that.
+    /// Makes room for the bytes of a connection that holds nothing, if necessary by ending others.
+    /// Returns whether there is room.
     pub(super) fn make_room(&mut self, slot: usize, bytes: usize, now: Now) -> bool {
         if self.shares.has_room_for(bytes) {
             return true;
@@ -206,10 +207,10 @@ impl<S: Transport> Shard<S> {
         false
     }
 
-    /// Ends a connection because what it holds is needed. An upload gets a 503; an answer or a
-    /// stream that has begun can only be cut off.
+    /// Ends a connection to free what it holds. An upload gets a 503. An answer or a stream that
+    /// has begun can only be cut off.
     fn end_stalled(&mut self, slot: usize, now: Now) {
-        // That of the connection which needs the room may be in there.
+        // `Shard::answer` may contain the answer of the connection that needs the room.
         let answer = std::mem::take(&mut self.answer);
         match &self.connections[slot].state {
             State::Reading(..) => {

@@ -1,8 +1,9 @@
-//! One open SSE response: a cursor into the live log and the few bytes that are its own.
+//! One open SSE response: a cursor into the live log, and the few bytes of its own.
 //!
-//! Kept and served by `streams`, one gathering write at a time. A stream has no queue: a slow reader's
-//! cursor falls back, and when the log has moved on, skips ahead on a frame boundary behind a `gap`
-//! event. Never copies a frame of the log.
+//! Kept and served by `subscription`, one gathering write at a time. A stream has no queue. The
+//! cursor of a slow reader falls behind. When the log drops frames that the stream lacks, the
+//! cursor skips ahead to a frame boundary, and the stream sends a `gap` event. Never copies a frame
+//! of the log.
 
 use std::io::IoSlice;
 
@@ -17,57 +18,58 @@ pub struct Stream {
     pub(super) place: Place,
     pub(super) cursor: Cursor,
     pub(super) framing: Framing,
-    /// Own bytes that go out before anything else: the first events of a new stream, or the rest of
-    /// a gap, a heartbeat or the end that the socket did not take whole.
+    /// Own bytes, which are sent first: the first events of a new stream, or the rest of a gap, a
+    /// heartbeat or the end that the socket did not take whole.
     pub(super) own: Option<Box<OwnBytes>>,
-    /// The socket took less than was offered; the reactor will tell when it takes more.
+    /// The socket took less than was offered. An event follows when it is writable again.
     pub(super) blocked: bool,
-    /// A heartbeat goes out with the next write.
+    /// The next write includes a heartbeat.
     pub(super) heartbeat_due: bool,
     pub(super) ending: Ending,
-    /// When a stream that is shared by a cache ends, in monotonic milliseconds; else never.
+    /// The end of life of a stream that a cache may share, in monotonic milliseconds;
+    /// [`NO_DEADLINE`] for others.
     pub(super) life_ends_ms: u64,
 }
 
-/// Whether a stream is coming to its end.
+/// Whether a stream is ending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// It goes on.
+    /// The stream stays open.
     No,
-    /// What is pending is sent, then the end: come back in `retry_ms`, and the last chunk.
+    /// The end follows the pending frames: a `retry` of this many milliseconds, and the last chunk.
     Due { retry_ms: u16 },
-    /// The rest of the end is all there is to send.
-    Told,
+    /// A part of the end is sent. Only its rest follows.
+    Begun,
 }
 
-/// What one write has sent.
+/// The result of one write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sent {
     pub(super) bytes: usize,
-    /// Messages of which the last byte has gone out.
+    /// Messages whose last byte is sent.
     pub(super) messages: u64,
     pub(super) heartbeat: bool,
 }
 
-/// What became of serving a stream.
+/// The result of serving a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Served {
-    /// Nothing was to be sent.
+    /// There was nothing to send.
     CaughtUp,
-    /// Everything that was offered has gone out; true when that was not all there is.
+    /// The socket took the whole write; true if the log has more frames for the stream.
     Wrote(Sent, bool),
     /// The socket is full.
     Blocked(Sent),
-    /// The end has gone out whole.
+    /// The end is sent.
     Ended(Sent),
-    /// The log has moved on while a frame was half sent: nothing can follow on this connection.
+    /// The log has dropped a frame that is partly sent. Nothing can follow on this connection.
     Torn,
-    /// The connection is over.
+    /// The connection is broken.
     Failed,
 }
 
 impl Stream {
-    /// A stream that begins at `cursor`, after its own first bytes.
+    /// A stream that sends `first_bytes`, and then the log from `cursor`.
     pub(super) fn new(
         view: View,
         framing: Framing,
@@ -87,26 +89,26 @@ impl Stream {
         }
     }
 
-    /// Whether a cache may give it to many clients, and keep what ended in good order.
+    /// Whether a cache may share it among clients.
     pub(super) fn is_shared(&self) -> bool {
         self.life_ends_ms != NO_DEADLINE
     }
 
-    /// Bytes allocated for what is its own.
+    /// Bytes allocated for the stream alone.
     pub(super) fn own_bytes(&self) -> usize {
         self.own.as_ref().map_or(0, |own| own.bytes.capacity())
     }
 
-    /// Sends all that the stream lacks, in one write: its own bytes, a gap if there is one, the
-    /// frames of its view up to the head, a heartbeat if one is due, its end if that has come.
-    /// Counts in `gaps` what it had to tell of.
+    /// Sends all that the stream lacks in one write: its own bytes, a gap if there is one, the
+    /// frames of its view up to the head, a heartbeat if one is due, and its end if that is due.
+    /// Adds new gap events to `gaps`.
     pub(super) fn serve(
         &mut self,
         socket: &mut impl Transport,
         log: &LiveLog,
         gaps: &mut u64,
     ) -> Served {
-        if self.ending == Ending::Told {
+        if self.ending == Ending::Begun {
             return self.finish(socket);
         }
         if self.has_nothing_to_send(log) {
@@ -119,7 +121,7 @@ impl Stream {
                 self.cursor = cursor;
                 if missed > 0 {
                     let own = self.own.get_or_insert_default();
-                    *gaps += u64::from(own.tell_gap(self.framing, missed));
+                    *gaps += u64::from(own.add_gap(self.framing, missed));
                 }
             }
         }
@@ -157,7 +159,7 @@ impl Stream {
         }
     }
 
-    /// The socket has taken all that was offered.
+    /// Updates the stream after a write that the socket took whole.
     fn keep_nothing(&mut self, offered: &Offered, tail: &Tail) -> Served {
         let sent = Sent {
             bytes: offered.end,
@@ -174,7 +176,7 @@ impl Stream {
         }
     }
 
-    /// The socket has taken only so many bytes of what was offered.
+    /// Updates the stream after a write of which the socket took only `sent` bytes.
     fn keep_rest(&mut self, log: &LiveLog, offered: &Offered, tail: &Tail, sent: usize) -> Served {
         let before = self.cursor;
         self.blocked = true;
@@ -195,7 +197,8 @@ impl Stream {
         })
     }
 
-    /// The common case of a visit, told apart before anything is gathered.
+    /// Whether there is nothing to send: the common case of a visit, checked before anything is
+    /// gathered.
     fn has_nothing_to_send(&self, log: &LiveLog) -> bool {
         self.cursor.next_seq == log.head_seq()
             && self.own.is_none()
@@ -216,8 +219,8 @@ impl Stream {
         Tail { heartbeat, end }
     }
 
-    /// Of the tail, `sent` bytes have gone out: what was begun must be finished before anything
-    /// else, what was not begun is made anew next time.
+    /// Keeps the unsent rest of a tail, which must be sent before anything else. A tail of which
+    /// nothing is sent is made anew for the next write.
     fn keep_rest_of(&mut self, tail: &Tail, sent: usize) {
         self.own = None;
         if sent == 0 {
@@ -225,7 +228,7 @@ impl Stream {
         }
         self.heartbeat_due = false;
         if !tail.end.is_empty() {
-            self.ending = Ending::Told;
+            self.ending = Ending::Begun;
         }
         let bytes = [tail.heartbeat, &tail.end].concat();
         if sent < bytes.len() {
@@ -262,26 +265,27 @@ impl Stream {
     }
 }
 
-/// Where the parts of one write end, in bytes, and what follows if all of it is taken.
+/// The layout of one write: the byte offset at which each part ends, and the cursor once all of it
+/// is sent.
 struct Offered {
     own_end: usize,
     frames_end: usize,
     end: usize,
     /// The cursor behind its frames.
     after: Cursor,
-    /// The log has more than fits one write.
+    /// The log has more frames than fit one write.
     more: bool,
 }
 
-/// What goes behind the frames of a write.
+/// The part of a write behind the frames.
 #[derive(Default)]
 struct Tail {
     heartbeat: &'static [u8],
     end: Vec<u8>,
 }
 
-/// Bytes that belong to one stream alone: its first events, and a gap or two behind them however
-/// often it falls back.
+/// Bytes of one stream alone: its first events, and at most two gaps behind them, however often it
+/// falls behind.
 #[derive(Default)]
 pub(super) struct OwnBytes {
     bytes: Vec<u8>,
@@ -289,7 +293,7 @@ pub(super) struct OwnBytes {
     gap: Option<Gap>,
 }
 
-/// The gap that ends a stream's own bytes.
+/// A gap event at the end of a stream's own bytes.
 #[derive(Clone, Copy)]
 struct Gap {
     begin: usize,
@@ -309,10 +313,10 @@ impl OwnBytes {
         &self.bytes[self.sent..]
     }
 
-    /// Tells of so many missed messages at the end. A gap that stands there and is not begun tells
-    /// of these as well: else a reader that takes a few bytes between two gaps would let them pile
-    /// up. Whether it is one gap more.
-    fn tell_gap(&mut self, framing: Framing, missed: u64) -> bool {
+    /// Appends a gap of `missed` messages. If the last gap is entirely unsent, the new one is added
+    /// to it: otherwise gaps would accumulate for a reader that takes a few bytes between two of
+    /// them. Returns whether this makes one gap more.
+    fn add_gap(&mut self, framing: Framing, missed: u64) -> bool {
         let earlier = self.gap.filter(|gap| self.sent <= gap.begin);
         match earlier {
             Some(gap) => self.bytes.truncate(gap.begin),
@@ -332,7 +336,7 @@ impl OwnBytes {
 mod tests {
     use super::*;
 
-    /// What is told of gaps in so many bytes.
+    /// The numbers of missed messages in the gap events of these bytes.
     fn gaps(bytes: &[u8]) -> Vec<u64> {
         let text = String::from_utf8_lossy(bytes);
         let numbers = text.split("\"missed\":").skip(1);
@@ -342,29 +346,29 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_that_is_not_begun_tells_of_what_is_missed_after_it() {
+    fn an_unsent_gap_absorbs_the_next_one() {
         let mut own = OwnBytes::boxed(b"first".to_vec(), 0);
-        assert!(own.tell_gap(Framing::Chunked, 3));
+        assert!(own.add_gap(Framing::Chunked, 3));
         own.sent = 5;
-        assert!(!own.tell_gap(Framing::Chunked, 4));
+        assert!(!own.add_gap(Framing::Chunked, 4));
         assert_eq!(gaps(own.left()), [7]);
         own.sent += 1;
-        assert!(own.tell_gap(Framing::Chunked, 5));
+        assert!(own.add_gap(Framing::Chunked, 5));
         assert_eq!(gaps(own.left()), [7, 5]);
     }
 
     #[test]
-    fn gaps_do_not_pile_up_before_a_reader_that_takes_a_few_bytes_between_them() {
+    fn gaps_do_not_accumulate_for_a_reader_that_takes_a_few_bytes_at_a_time() {
         let mut own = OwnBytes::default();
-        let (mut taken, mut told) = (Vec::new(), 0);
+        let (mut taken, mut missed_in_all) = (Vec::new(), 0);
         for missed in 1..=10_000 {
-            own.tell_gap(Framing::Chunked, missed);
-            told += missed;
+            own.add_gap(Framing::Chunked, missed);
+            missed_in_all += missed;
             taken.push(own.left()[0]);
             own.sent += 1;
             assert!(own.bytes.capacity() < 512, "{} bytes", own.bytes.capacity());
         }
         taken.extend_from_slice(own.left());
-        assert_eq!(gaps(&taken).iter().sum::<u64>(), told);
+        assert_eq!(gaps(&taken).iter().sum::<u64>(), missed_in_all);
     }
 }

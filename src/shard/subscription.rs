@@ -1,7 +1,7 @@
-//! The streams of a shard: opens them, serves one when it is its turn, ends them.
+//! The streams of a shard: opens them, serves one at a time, ends them.
 //!
-//! Part of the shard. `requests` opens them, `fanout` says whose turn it is, and the kernel what became
-//! of their sockets. What a stream itself keeps and writes is the matter of `stream`. Nothing here
+//! Part of the shard. `requests` opens streams, `fanout` serves them, and the reactor reports
+//! events of their sockets. `stream` holds the state of one stream and its writes. Nothing here
 //! loops over all streams.
 
 use std::ops::RangeInclusive;
@@ -23,21 +23,21 @@ use crate::shard::{Readiness, Shard};
 use crate::sse::event_id::EventId;
 use crate::sse::frame::{self, Framing};
 
-/// A subscription, free of its request's bytes.
+/// A subscription that borrows nothing from the reader.
 pub(super) struct Subscriber {
     view: http::View,
-    /// The ring's.
+    /// The ring's epoch.
     epoch: Epoch,
-    /// The message to resume after, if the stream's last event id is one of ours.
+    /// The message to resume after, if the last event id is of this ring.
     resume_after: Option<u64>,
-    /// How long it lives, if a cache may give it to many clients.
+    /// The life of the stream, if a cache may share it among clients.
     shared_ms: Option<u64>,
     to: ReplyTo,
 }
 
 impl Subscriber {
-    /// A stream that is shared begins with all of the history whatever its first client has: those
-    /// who join it later have something else.
+    /// The parameters of a subscription. A shared stream always begins with the whole history: other
+    /// clients of the cache have seen other messages than the first one.
     pub(super) fn new(
         subscription: Subscription<'_>,
         epoch: Epoch,
@@ -48,8 +48,8 @@ impl Subscriber {
             .last_event_id
             .filter(|_| shared_ms.is_none())
             .and_then(|id| EventId::parse(id.as_bytes()));
-        // The connection ends with the stream, and is told so: a proxy that took it for one to keep
-        // would send a webhook on it just when it is closed.
+        // The connection ends with the stream, and the response says so. Otherwise a proxy could
+        // reuse it, and send a webhook just when it is closed.
         to.keep_alive = false;
         Subscriber {
             view: subscription.view,
@@ -61,8 +61,8 @@ impl Subscriber {
     }
 }
 
-/// For how many seconds a cache may give out a stream of this life: never until its end, or it would
-/// play a recording to clients that come back at once, again and again.
+/// The seconds for which a cache may share a stream: one less than its life. After the end of the
+/// stream, the cache would replay the recorded response to every client that reconnects.
 fn shared_s(life_ms: u64) -> u64 {
     (life_ms / 1000).saturating_sub(1)
 }
@@ -78,7 +78,7 @@ impl<S: Transport> Shard<S> {
         let view = self.hold_view(&subscriber.view);
         let mut start = self.log.catch_up(view, subscriber.resume_after);
         if !start.ahead.is_empty() && !self.make_room(slot, REPLAY_COPY_BYTES_MAX, now) {
-            // The oldest are left out, as they are where their copies are too large.
+            // Without room the messages to copy are left out of the replay. They are the oldest.
             start.replay -= start.ahead.len() as u64;
             start.ahead.clear();
         }
@@ -98,14 +98,15 @@ impl<S: Transport> Shard<S> {
         self.tally.shift(Gauge::Streams, 1);
         self.take_place(slot, view, Holder::Stream);
         if self.connections[slot].readable {
-            // It was told of while the connection did something else, and will not be again: bytes, or
-            // that the peer has left.
+            // An edge arrived while the connection did something else, and epoll does not repeat it.
+            // There are bytes, or the end of the peer's side.
             self.drop_input(slot);
         }
         self.enqueue(slot);
     }
 
-    /// What a stream begins with: its head, its first events, and what is to be copied of the replay.
+    /// The first bytes of a stream: its head, its first events, and messages of the replay that
+    /// have to be copied.
     fn first_bytes(
         &mut self,
         subscriber: &Subscriber,
@@ -142,8 +143,8 @@ impl<S: Transport> Shard<S> {
         first_bytes
     }
 
-    /// How long a stream that is asked for now may be shared by a cache, if it may at all. In HTTP/1.0
-    /// an end in good order looks like any other, so a cache could keep what was cut off.
+    /// The life of a new stream in milliseconds, if a cache may share it. HTTP/1.0 has no last
+    /// chunk, so a cache could keep a response that was cut off: such a stream is not shared.
     pub(super) fn shared_ms(
         &mut self,
         subscription: &Subscription<'_>,
@@ -156,13 +157,13 @@ impl<S: Transport> Shard<S> {
         Some(self.rng.u64(shortest_ms..=longest_ms))
     }
 
-    /// Appends the head of a stream to `Shard::answer`: all there is for a `HEAD`.
+    /// Appends the head of a stream to `Shard::answer`. It is the whole answer to a `HEAD`.
     pub(super) fn answer_stream_head(&mut self, to: ReplyTo, shared_ms: Option<u64>) {
         self.responder
             .stream_head(to, shared_ms.map(shared_s), &mut self.answer);
     }
 
-    /// The kernel has news of a stream's socket.
+    /// Acts on an event of a stream's socket.
     pub(super) fn stream_ready(&mut self, slot: usize, readiness: Readiness) {
         let connection = &mut self.connections[slot];
         let State::Streaming(stream) = &mut connection.state else {
@@ -177,15 +178,15 @@ impl<S: Transport> Shard<S> {
         }
     }
 
-    /// A heartbeat is due: it goes out with the next message. A stream that waits for its socket
-    /// has data pending, and needs none.
+    /// Marks a heartbeat as due: it is sent with the next message. A blocked stream has data
+    /// pending, and needs none.
     pub(super) fn heartbeat_due(&mut self, slot: usize) {
         if let Some(stream) = self.stream_mut(slot) {
             stream.heartbeat_due |= !stream.blocked;
         }
     }
 
-    /// A heartbeat that no message has taken along goes out alone.
+    /// Queues a stream whose heartbeat was not sent with a message.
     pub(super) fn heartbeat_alone(&mut self, slot: usize) {
         if self
             .stream_mut(slot)
@@ -195,7 +196,7 @@ impl<S: Transport> Shard<S> {
         }
     }
 
-    /// A stream is told to come back, and ends.
+    /// Ends a stream in order: its last event names the delay until the client reconnects.
     pub(super) fn tell_end(&mut self, slot: usize, retry_ms: RangeInclusive<u64>) {
         let retry_ms = self.rng.u64(retry_ms) as u16;
         if let Some(stream) = self.stream_mut(slot)
@@ -212,7 +213,7 @@ impl<S: Transport> Shard<S> {
         self.forget_place(slot, &stream.place);
     }
 
-    /// Sends a stream what it lacks, and tells how many bytes went out if that took a write.
+    /// Sends a stream what it lacks. Returns the bytes sent, if there was a write.
     pub(super) fn serve_stream(&mut self, slot: usize, now: Now) -> Option<usize> {
         let connection = self.connections.get_mut(slot)?;
         let State::Streaming(stream) = &mut connection.state else {
@@ -240,7 +241,7 @@ impl<S: Transport> Shard<S> {
                 sent.bytes
             }
             Served::Blocked(sent) => {
-                // No progress for this long with data pending is the end.
+                // A stream without progress until this deadline is closed as stalled.
                 if sent.bytes > 0 || !had_deadline {
                     self.connections[slot].deadline_ms = now.mono_ms + STALL_MS;
                 }
@@ -264,7 +265,8 @@ impl<S: Transport> Shard<S> {
         Some(bytes)
     }
 
-    /// What is a stream's own, and was or is no longer little, has been served.
+    /// Updates the shares after serving a stream that had, or has, more than
+    /// [`SMALL_REQUEST_BYTES_MAX`] own bytes.
     fn note_own_bytes(&mut self, slot: usize, served: Served, now: Now) {
         match served {
             Served::Wrote(sent, _) | Served::Blocked(sent) if sent.bytes > 0 => {
@@ -278,7 +280,7 @@ impl<S: Transport> Shard<S> {
         }
     }
 
-    /// A stream ends without a word, for a reason.
+    /// Closes a stream without an `end` event, and counts the reason.
     pub(super) fn close_stream(&mut self, slot: usize, reason: Counter) {
         self.tally.count(reason, 1);
         self.close(slot);
@@ -291,7 +293,7 @@ impl<S: Transport> Shard<S> {
             .count(Counter::Heartbeats, u64::from(sent.heartbeat));
     }
 
-    /// The stream has ended in an orderly way: so does the connection.
+    /// Ends the connection of a stream whose last byte is sent.
     fn end_connection(&mut self, slot: usize, now: Now) {
         if let State::Streaming(stream) = self.take_state(slot) {
             self.tally.count(
@@ -307,7 +309,7 @@ impl<S: Transport> Shard<S> {
         self.half_close(slot, now);
     }
 
-    /// A stream's client has nothing to say; what it sends all the same is dropped.
+    /// Reads and drops bytes that the client of a stream sends.
     pub(super) fn drop_input(&mut self, slot: usize) {
         let connection = &mut self.connections[slot];
         for _ in 0..READS_PER_TURN {
@@ -316,7 +318,7 @@ impl<S: Transport> Shard<S> {
                 Transfer::Bytes(0) | Transfer::Failed => {
                     return self.close_stream(slot, Counter::StreamsEndedByPeer);
                 }
-                // The end of its side was told of, and is right behind these bytes.
+                // The peer has hung up, and its end follows these bytes.
                 Transfer::Bytes(_) if connection.hung_up => {
                     return self.close_stream(slot, Counter::StreamsEndedByPeer);
                 }
@@ -326,7 +328,7 @@ impl<S: Transport> Shard<S> {
                 }
             }
         }
-        // A peer whose bytes fill its socket can send no more, and so not its end either: no edge
+        // More is to be read. A peer with a full socket cannot even send its end, so no further edge
         // would follow.
         self.go_on_later(slot);
     }

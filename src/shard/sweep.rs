@@ -1,32 +1,35 @@
 //! Which stream is served next.
 //!
-//! Fan-out is not a loop over all streams inside a publish. A publish only says "everyone is
-//! behind", in constant time; the sweep then goes round and yields the streams one by one, and the
-//! shard stops after a slice of writes to look at its sockets. A stream that the sweep has not
-//! reached yet picks up whatever came in the meantime, in the same single write.
+//! A publish does not loop over the streams: it marks a round as due, in constant time. The sweep
+//! then yields the streams one by one. After a slice of writes the shard polls its sockets. A
+//! stream that the sweep has not reached yet gets all newer messages in the same write.
 //!
-//! Two rounds, by what their streams may see; sessions that were sent something, whose lists of
-//! streams the shard walks; and a queue for single streams: new ones, those whose socket takes
-//! bytes again, those with a heartbeat due. These take turns, so that none starves another; the queue
-//! has one turn in five: what a flood of new streams is shown does not hold up what is new to all.
+//! There are four sources of streams:
+//! - two rounds, one for each kind of view;
+//! - sessions with a new message, whose lists of streams the shard walks;
+//! - a queue of single streams: new ones, those whose socket is writable again, and those with a
+//!   heartbeat due.
 //!
-//! Requests for the history that wait for a message have a sweep of their own, of the same kind but
-//! without sessions. Driven by `fanout` and `history`. Knows slots and sessions only: no sockets, no
-//! log, no clock.
+//! The sources alternate, so that none starves another. The queue has one turn in five, so a flood of
+//! new streams does not delay new messages.
+//!
+//! Long polls have a sweep of their own, of the same kind but without sessions. `fanout`,
+//! `history` and `membership` call this module. It knows slots and sessions, but no sockets, no log
+//! and no clock.
 
 use std::collections::VecDeque;
 
 use crate::live_log::SessionKey;
 
-/// The place of a stream in its round, so that leaving is done in constant time.
-pub type LapIndex = u32;
+/// The index of a stream in its round, which makes leaving a constant-time operation.
+pub type RoundIndex = u32;
 
 /// Which round a stream belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LapKind {
-    /// Streams that see every message: targeted ones set this round going, too.
+pub enum RoundKind {
+    /// Streams that see every message. Targeted messages restart this round too.
     Everything,
-    /// Streams that see the untargeted messages, and perhaps one session's.
+    /// Streams that see untargeted messages, and perhaps those of one session.
     Filtered,
 }
 
@@ -37,9 +40,9 @@ pub struct Sweep {
     sessions: VecDeque<SessionKey>,
     everything: Round,
     filtered: Round,
-    /// Whose turn it was last.
+    /// The current turn in a cycle of [`TURNS`].
     turn: u8,
-    /// Which source of streams that are behind was asked last.
+    /// The source that was tried last for a stream that is behind.
     source: u8,
 }
 
@@ -49,50 +52,49 @@ pub enum Candidate {
     /// From the queue: valid only if the stream in the slot is marked as queued.
     Queued(u32),
     /// From a round.
-    Lapped(u32),
-    /// The next stream of this session, if the log's walk has one; then the session goes back into
-    /// the sweep.
+    InRound(u32),
+    /// The next stream of this session, if the log's walk has one. The session then re-enters the
+    /// sweep.
     OfSession(SessionKey),
 }
 
-/// Turns until all have had theirs, the last of them the queue's.
+/// Turns in a cycle. The last one is the queue's.
 const TURNS: u8 = 5;
 
 impl Sweep {
     /// Adds a stream to its round.
-    pub fn join(&mut self, kind: LapKind, slot: u32) -> LapIndex {
-        self.lap_mut(kind).join(slot)
+    pub fn join(&mut self, kind: RoundKind, slot: u32) -> RoundIndex {
+        self.round_mut(kind).join(slot)
     }
 
-    /// Takes a stream out of its round. The stream in the slot that is returned has moved to `index`;
-    /// as the sweep may have passed there, the caller enqueues it.
-    pub fn leave(&mut self, kind: LapKind, index: LapIndex) -> Option<u32> {
-        self.lap_mut(kind).leave(index)
+    /// Takes a stream out of its round. Returns the slot of the stream that has moved to `index`, if
+    /// any. The caller enqueues that stream, because the sweep may have passed the index.
+    pub fn leave(&mut self, kind: RoundKind, index: RoundIndex) -> Option<u32> {
+        self.round_mut(kind).leave(index)
     }
 
-    /// Every stream of a round may be behind: the sweep goes round once more from where it is; if
-    /// nobody waits, from those who have been there longest, as a crowd of newcomers may be up to no
-    /// good.
-    pub fn restart(&mut self, kind: LapKind) {
-        let round = self.lap_mut(kind);
+    /// Marks every stream of a round as due. A round in progress visits all of them again from its
+    /// position. An idle round restarts at the oldest stream, so new ones cannot crowd out old ones.
+    pub fn restart(&mut self, kind: RoundKind) {
+        let round = self.round_mut(kind);
         if round.remaining == 0 {
             round.position = 0;
         }
         round.remaining = round.slots.len();
     }
 
-    /// Puts a single stream into the queue. The caller keeps a mark in the stream, so that none is
-    /// in it twice.
+    /// Puts a single stream into the queue. The caller marks the stream as queued, so that it is
+    /// never in the queue twice.
     pub fn enqueue(&mut self, slot: u32) {
         self.queue.push_back(slot);
     }
 
-    /// Puts a session into the sweep, one of whose streams is next in the log's walk.
+    /// Puts a session into the sweep. One of its streams is next in the log's walk.
     pub fn enqueue_session(&mut self, key: SessionKey) {
         self.sessions.push_back(key);
     }
 
-    /// Whether anybody may be behind.
+    /// Whether no stream can be behind.
     pub fn is_idle(&self) -> bool {
         self.queue.is_empty()
             && self.sessions.is_empty()
@@ -100,7 +102,7 @@ impl Sweep {
             && self.filtered.remaining == 0
     }
 
-    /// The next stream to look at: from the next source that has one.
+    /// The next stream to visit, from the next source that has one.
     pub fn next(&mut self) -> Option<Candidate> {
         self.turn = (self.turn + 1) % TURNS;
         if self.turn == 0
@@ -112,34 +114,34 @@ impl Sweep {
         behind.or_else(|| self.queue.pop_front().map(Candidate::Queued))
     }
 
-    /// The next stream that a message has left behind: from the next of those three sources that has
-    /// one.
+    /// The next stream that may lack a message, from the next non-empty source of three: the rounds
+    /// and the sessions.
     fn next_behind(&mut self) -> Option<Candidate> {
         const SOURCES: u8 = 3;
         (0..SOURCES).find_map(|_| {
             self.source = (self.source + 1) % SOURCES;
             match self.source {
-                0 => self.everything.next().map(Candidate::Lapped),
-                1 => self.filtered.next().map(Candidate::Lapped),
+                0 => self.everything.next().map(Candidate::InRound),
+                1 => self.filtered.next().map(Candidate::InRound),
                 _ => self.sessions.pop_front().map(Candidate::OfSession),
             }
         })
     }
 
-    /// How many streams, or requests that wait, there are.
+    /// The number of streams, or of long polls.
     pub fn members(&self) -> usize {
         self.everything.slots.len() + self.filtered.slots.len()
     }
 
-    fn lap_mut(&mut self, kind: LapKind) -> &mut Round {
+    fn round_mut(&mut self, kind: RoundKind) -> &mut Round {
         match kind {
-            LapKind::Everything => &mut self.everything,
-            LapKind::Filtered => &mut self.filtered,
+            RoundKind::Everything => &mut self.everything,
+            RoundKind::Filtered => &mut self.filtered,
         }
     }
 }
 
-/// A circle of streams and how many of them are still to be visited.
+/// A circle of streams, and the number of them that are still to be visited.
 #[derive(Default)]
 struct Round {
     slots: Vec<u32>,
@@ -148,15 +150,15 @@ struct Round {
 }
 
 impl Round {
-    fn join(&mut self, slot: u32) -> LapIndex {
+    fn join(&mut self, slot: u32) -> RoundIndex {
         let index = self.slots.len();
         self.slots.push(slot);
-        // A round that is under way has one more to pass before it is where it began.
+        // A round in progress has one more stream to pass until it is back at its start.
         self.remaining += usize::from(self.remaining > 0);
-        LapIndex::try_from(index).expect("streams are bounded by file descriptors")
+        RoundIndex::try_from(index).expect("streams are bounded by file descriptors")
     }
 
-    fn leave(&mut self, index: LapIndex) -> Option<u32> {
+    fn leave(&mut self, index: RoundIndex) -> Option<u32> {
         let index = index as usize;
         self.slots.swap_remove(index);
         self.remaining = self.remaining.min(self.slots.len());
@@ -185,33 +187,33 @@ mod tests {
     fn drain(sweep: &mut Sweep) -> Vec<u32> {
         std::iter::from_fn(|| sweep.next())
             .map(|candidate| match candidate {
-                Candidate::Queued(slot) | Candidate::Lapped(slot) => slot,
-                Candidate::OfSession(key) => panic!("{key:?} was never put in"),
+                Candidate::Queued(slot) | Candidate::InRound(slot) => slot,
+                Candidate::OfSession(key) => panic!("{key:?} was never enqueued"),
             })
             .collect()
     }
 
     #[test]
-    fn those_who_have_been_there_longest_go_first() {
+    fn an_idle_round_restarts_at_the_oldest_stream() {
         let mut sweep = Sweep::default();
         for slot in 0..10 {
-            sweep.join(LapKind::Everything, slot);
-            sweep.restart(LapKind::Everything);
+            sweep.join(RoundKind::Everything, slot);
+            sweep.restart(RoundKind::Everything);
             assert!(drain(&mut sweep).into_iter().eq(0..=slot));
         }
     }
 
     #[test]
-    fn a_restart_in_the_middle_visits_everyone_again_from_there() {
+    fn a_restart_mid_round_visits_every_stream_again_from_there() {
         let mut sweep = Sweep::default();
         for slot in 0..10 {
-            sweep.join(LapKind::Everything, slot);
+            sweep.join(RoundKind::Everything, slot);
         }
-        sweep.restart(LapKind::Everything);
+        sweep.restart(RoundKind::Everything);
         for slot in 0..4 {
-            assert_eq!(sweep.next(), Some(Candidate::Lapped(slot)));
+            assert_eq!(sweep.next(), Some(Candidate::InRound(slot)));
         }
-        sweep.restart(LapKind::Everything);
+        sweep.restart(RoundKind::Everything);
         assert_eq!(drain(&mut sweep), [4, 5, 6, 7, 8, 9, 0, 1, 2, 3]);
         assert!(sweep.is_idle());
     }
@@ -220,61 +222,61 @@ mod tests {
     fn the_queue_has_one_turn_in_five() {
         let mut sweep = Sweep::default();
         for slot in 0..6 {
-            sweep.join(LapKind::Filtered, slot);
+            sweep.join(RoundKind::Filtered, slot);
         }
         for slot in 100..104 {
             sweep.enqueue(slot);
         }
-        sweep.restart(LapKind::Filtered);
+        sweep.restart(RoundKind::Filtered);
         let served = drain(&mut sweep);
         assert_eq!(served, [0, 1, 2, 3, 100, 4, 5, 101, 102, 103]);
     }
 
     #[test]
-    fn a_busy_lap_does_not_starve_the_other() {
+    fn a_busy_round_does_not_starve_the_other() {
         let mut sweep = Sweep::default();
         for slot in 0..100 {
-            sweep.join(LapKind::Everything, slot);
+            sweep.join(RoundKind::Everything, slot);
         }
         for slot in 100..105 {
-            sweep.join(LapKind::Filtered, slot);
+            sweep.join(RoundKind::Filtered, slot);
         }
         let mut filtered = 0;
         for _ in 0..20 {
-            sweep.restart(LapKind::Everything);
-            sweep.restart(LapKind::Filtered);
+            sweep.restart(RoundKind::Everything);
+            sweep.restart(RoundKind::Filtered);
             let candidate = sweep.next();
-            filtered += usize::from(matches!(candidate, Some(Candidate::Lapped(100..))));
+            filtered += usize::from(matches!(candidate, Some(Candidate::InRound(100..))));
         }
         assert!(filtered >= 9, "{filtered}");
     }
 
     #[test]
-    fn a_targeted_message_leaves_the_filtered_lap_alone() {
+    fn a_restart_of_one_round_leaves_the_other_alone() {
         let mut sweep = Sweep::default();
-        sweep.join(LapKind::Filtered, 1);
-        sweep.join(LapKind::Everything, 2);
-        sweep.restart(LapKind::Everything);
+        sweep.join(RoundKind::Filtered, 1);
+        sweep.join(RoundKind::Everything, 2);
+        sweep.restart(RoundKind::Everything);
         assert_eq!(drain(&mut sweep), [2]);
     }
 
     #[test]
-    fn one_who_joins_in_the_middle_takes_nobodys_place() {
+    fn a_stream_that_joins_mid_round_displaces_no_other() {
         let mut sweep = Sweep::default();
         for slot in 0..3 {
-            sweep.join(LapKind::Everything, slot);
+            sweep.join(RoundKind::Everything, slot);
         }
-        sweep.restart(LapKind::Everything);
-        assert_eq!(sweep.next(), Some(Candidate::Lapped(0)));
-        sweep.restart(LapKind::Everything);
-        sweep.join(LapKind::Everything, 3);
+        sweep.restart(RoundKind::Everything);
+        assert_eq!(sweep.next(), Some(Candidate::InRound(0)));
+        sweep.restart(RoundKind::Everything);
+        sweep.join(RoundKind::Everything, 3);
         assert_eq!(drain(&mut sweep), [1, 2, 3, 0]);
     }
 
-    /// Joins and leaves at random in the middle of rounds: whoever was there at the restart and is
-    /// still there is visited, by the round or by the queue.
+    /// Streams join and leave at random mid-round. A stream that was present at the restart and has
+    /// not left is visited, by the round or by the queue.
     #[test]
-    fn nobody_is_skipped_by_those_who_come_and_go() {
+    fn joins_and_leaves_mid_round_skip_no_stream() {
         let seed = fastrand::u64(..);
         println!("seed {seed}");
         let mut rng = fastrand::Rng::with_seed(seed);
@@ -282,31 +284,31 @@ mod tests {
             let mut sweep = Sweep::default();
             let count = rng.u32(1..40);
             let mut index_of: Vec<Option<u32>> = (0..count)
-                .map(|slot| Some(sweep.join(LapKind::Everything, slot)))
+                .map(|slot| Some(sweep.join(RoundKind::Everything, slot)))
                 .collect();
             for _ in 0..rng.u32(0..50) {
-                sweep.restart(LapKind::Everything);
+                sweep.restart(RoundKind::Everything);
                 sweep.next();
             }
-            sweep.restart(LapKind::Everything);
+            sweep.restart(RoundKind::Everything);
             let mut visited = HashSet::new();
             let mut newest = count;
-            while let Some(Candidate::Lapped(slot) | Candidate::Queued(slot)) = sweep.next() {
+            while let Some(Candidate::InRound(slot) | Candidate::Queued(slot)) = sweep.next() {
                 visited.insert(slot);
                 if rng.u8(0..8) == 0 {
-                    // A new stream is served by the queue; the round must not end early for it.
-                    index_of.push(Some(sweep.join(LapKind::Everything, newest)));
+                    // The queue serves a new stream. The round must not end early because of it.
+                    index_of.push(Some(sweep.join(RoundKind::Everything, newest)));
                     visited.insert(newest);
                     newest += 1;
                 }
-                let gone = rng.u32(0..newest);
+                let leaving = rng.u32(0..newest);
                 if rng.bool()
-                    && let Some(index) = index_of[gone as usize].take()
-                    && let Some(moved) = sweep.leave(LapKind::Everything, index)
+                    && let Some(index) = index_of[leaving as usize].take()
+                    && let Some(moved) = sweep.leave(RoundKind::Everything, index)
                 {
                     sweep.enqueue(moved);
-                    if let Some(its) = index_of.get_mut(moved as usize) {
-                        *its = Some(index);
+                    if let Some(index_of_moved) = index_of.get_mut(moved as usize) {
+                        *index_of_moved = Some(index);
                     }
                 }
             }

@@ -1,4 +1,4 @@
-//! A shard with sockets in memory, turn by turn: what once went wrong, or easily could.
+//! A shard with sockets in memory, turn by turn: regressions and likely faults.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -31,14 +31,14 @@ struct Pipe {
     /// What the shard has not read.
     sent: Vec<u8>,
     has_ended: bool,
-    /// How much the shard may still write.
+    /// Bytes that the shard may still write.
     room: usize,
     written: Vec<u8>,
     is_shut: bool,
     is_closed: bool,
-    /// What was written stays in the socket, as encrypted bytes may, until there was room so often.
+    /// Calls of `handle_writable` until the socket has no unsent bytes, as with TLS.
     held_back: u32,
-    /// Where it comes from, if a test has several clients.
+    /// The client's address, if a test has several clients.
     address: Option<IpAddr>,
 }
 
@@ -92,7 +92,7 @@ impl Transport for Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // The test's own handle is the other of two.
+        // The test holds the other of two handles.
         self.0.borrow_mut().is_closed |= Rc::strong_count(&self.0) == 2;
     }
 }
@@ -128,7 +128,7 @@ impl Wake for NoWake {
     fn wake(&self) {}
 }
 
-/// One shard and all that it needs.
+/// A shard, its hub and its inbox.
 struct Node {
     hub: Hub,
     inbox: Receiver<Arc<Batch>>,
@@ -148,7 +148,7 @@ const WRITABLE: Readiness = Readiness {
     hung_up: false,
 };
 
-/// Plain ones, with a log that is as small as it can be.
+/// Settings for tests, with the smallest possible log.
 pub(crate) fn settings() -> Settings {
     Settings {
         heartbeat_interval: Duration::from_secs(2),
@@ -168,7 +168,7 @@ impl Node {
         Node::with(|_| {})
     }
 
-    /// With other settings.
+    /// A node with changed settings.
     fn with(set: impl FnOnce(&mut Settings)) -> Node {
         let medium = Box::new(MemoryMedium::default());
         let (ring, recovered) = Ring::open_on(medium, 4000).unwrap();
@@ -208,7 +208,7 @@ impl Node {
         token
     }
 
-    /// A turn as the reactor runs it.
+    /// One turn, in the reactor's order.
     fn turn(&mut self, events: &[(Token, Readiness)]) {
         for &(token, readiness) in events {
             self.shard.ready(token, readiness, self.now);
@@ -238,12 +238,12 @@ impl Node {
         }
     }
 
-    /// Publishes messages of so many bytes and delivers them, without a turn.
+    /// Publishes messages with `bytes` of content and delivers them, without a turn.
     fn publish(&mut self, messages: usize, bytes: usize) {
         self.publish_to(None, messages, bytes);
     }
 
-    /// The same, to a session.
+    /// Publishes to a session, or to all.
     fn publish_to(&mut self, session: Option<&str>, messages: usize, bytes: usize) {
         let draft = Draft {
             session: session.and_then(|name| SessionId::parse(name).unwrap()),
@@ -265,23 +265,22 @@ impl Node {
     }
 }
 
-/// What the bound of the memory is derived from: beside a small request, what is there once for each
-/// connection.
+/// The derivation of the bound: a connection has a small request, and these parts once.
 #[test]
-fn a_connection_takes_no_more_than_is_reckoned_with() {
+fn a_connection_takes_no_more_than_connection_bytes_max() {
     use crate::limits::{
         CONNECTION_BYTES_MAX, LOG_SESSION_BUCKET_BYTES, LOG_SESSION_BYTES, LOG_SESSION_OWN_BYTES,
         SMALL_REQUEST_BYTES_MAX,
     };
-    /// What the allocator adds to each piece at most.
-    const PIECE: usize = 16;
-    // Places in queues of slots or tokens: round, sweep, unfinished, put off, answered.
+    /// The most that the allocator adds to each allocation, in bytes.
+    const OVERHEAD: usize = 16;
+    // Entries in queues of slots or tokens: round, sweep, unfinished, put off, answered.
     let queues = 2 * size_of::<u32>() + 2 * size_of::<Token>() + size_of::<u64>();
     let webhook =
         size_of::<Draft>() + size_of::<Publisher>() + size_of::<Result<Receipt, NotStored>>();
     let slot = size_of::<Connection<crate::net::socket::LayeredSocket>>();
-    let layers = size_of::<crate::net::socket::Layered>() + PIECE;
-    let reader = size_of::<RequestReader>() + 2 * PIECE;
+    let layers = size_of::<crate::net::socket::Layered>() + OVERHEAD;
+    let reader = size_of::<RequestReader>() + 2 * OVERHEAD;
     let session = LOG_SESSION_BYTES + 4 * LOG_SESSION_BUCKET_BYTES + LOG_SESSION_OWN_BYTES;
     let each = slot + layers + reader + session + 2 * (queues + webhook);
     println!(
@@ -293,10 +292,10 @@ fn a_connection_takes_no_more_than_is_reckoned_with() {
     );
 }
 
-/// A process that was stopped for a minute finds its sockets writable again: it has to write before
-/// it may say that nobody reads.
+/// A process that was stopped for a minute finds its sockets writable again. It has to write before
+/// it may close a stream as stalled.
 #[test]
-fn a_stream_whose_socket_takes_bytes_again_is_not_stalled() {
+fn a_stream_whose_socket_is_writable_again_is_not_stalled() {
     let mut node = Node::new();
     let peer = Peer::with_room(700);
     let token = node.ask(&peer, STREAM);
@@ -314,13 +313,13 @@ fn a_stream_whose_socket_takes_bytes_again_is_not_stalled() {
     node.turn(&[]);
     node.pass(31_000);
     node.turn(&[]);
-    assert!(peer.is_closed(), "one that takes nothing is");
+    assert!(peer.is_closed(), "it has taken nothing for 31 s");
 }
 
-/// The end of the peer's side ends its stream, also when it comes with the request: epoll tells of
-/// both at once, and of neither again.
+/// The end of the peer's side ends its stream, even if it arrives with the request. Epoll reports
+/// both in one event, and repeats neither.
 #[test]
-fn a_stream_of_a_peer_that_has_left_is_not_opened() {
+fn a_stream_is_not_opened_for_a_peer_that_has_disconnected() {
     let mut node = Node::new();
     let peer = Peer::with_room(10_000);
     let token = node.open(&peer);
@@ -332,17 +331,17 @@ fn a_stream_of_a_peer_that_has_left_is_not_opened() {
     };
     node.turn(&[(token, hung_up)]);
     assert!(peer.is_closed());
-    assert_eq!(peer.take(), "", "it is told nothing");
+    assert_eq!(peer.take(), "", "nothing is sent");
     assert_eq!((node.shard.streams(), node.shard.connections()), (0, 0));
 }
 
-/// Where the order that the nodes share is not that of arrival, the first messages of a stream are copies
-/// of its own: in its framing, which in HTTP/1.0 is none.
+/// If the shared history is not in the order of arrival, a new stream gets copies of its first
+/// messages. They have the framing of the stream: in HTTP/1.0 there is none.
 #[test]
-fn what_is_copied_for_a_stream_has_its_framing() {
+fn messages_copied_for_a_stream_have_its_framing() {
     let mut node = Node::with(|settings| settings.held_bytes_max = 1 << 20);
     node.publish(130, 10);
-    // All that stands before 41 is copied.
+    // All messages before 41 are copied.
     let seqs: Vec<u64> = (29..131).filter(|seq| ![40, 41].contains(seq)).collect();
     assert!(node.hub.set_shared_history(SharedHistory {
         seqs,
@@ -366,10 +365,10 @@ fn what_is_copied_for_a_stream_has_its_framing() {
     }
 }
 
-/// What a peer sends to its stream is dropped, all of it: where it fills the socket, the end of the
-/// peer's side stands behind it.
+/// Input on a stream is read and dropped to its end. If it fills the socket, the end of the peer's
+/// side is behind it.
 #[test]
-fn what_is_sent_to_a_stream_is_read_to_its_end() {
+fn input_on_a_stream_is_read_to_its_end() {
     let mut node = Node::new();
     let peer = Peer::with_room(10_000);
     let token = node.ask(&peer, STREAM);
@@ -379,13 +378,13 @@ fn what_is_sent_to_a_stream_is_read_to_its_end() {
     assert_eq!(node.shard.idle_ms(node.now), Some(0));
     node.turn(&[]);
     node.turn(&[]);
-    assert!(peer.is_closed(), "it has said that it leaves");
+    assert!(peer.is_closed(), "the peer has ended its side");
 }
 
-/// Readiness is told once. Bytes that come while a webhook waits for the hub belong to the stream
-/// that is asked for behind it.
+/// Epoll reports an edge once. Bytes that arrive while a webhook waits for the hub are input on the
+/// stream that is requested behind it.
 #[test]
-fn what_came_before_a_stream_began_is_read_too() {
+fn input_that_arrived_before_the_stream_began_is_read() {
     let mut node = Node::new();
     let peer = Peer::with_room(10_000);
     let token = node.open(&peer);
@@ -401,9 +400,10 @@ fn what_came_before_a_stream_began_is_read_too() {
     assert!(peer.0.borrow().sent.is_empty(), "it is left unread");
 }
 
-/// The end of the peer's side is told of once as well, and may stand behind bytes that the stream drops.
+/// Epoll reports the end of the peer's side once as well. It may be behind bytes that the stream
+/// drops.
 #[test]
-fn a_peer_that_left_before_its_stream_began_is_let_go() {
+fn a_peer_that_disconnected_before_its_stream_began_is_closed() {
     let mut node = Node::new();
     let peer = Peer::with_room(10_000);
     let token = node.open(&peer);
@@ -422,12 +422,12 @@ fn a_peer_that_left_before_its_stream_began_is_let_go() {
     for _ in 0..4 {
         node.turn(&[]);
     }
-    assert!(peer.is_closed(), "nothing will tell of it again");
+    assert!(peer.is_closed(), "there is no further event");
 }
 
-/// A client that pipelines may have filled its socket with answers when it is to be told to go on.
+/// A client that pipelines may have filled its socket with answers before its `100 Continue`.
 #[test]
-fn a_100_that_does_not_fit_waits_for_room() {
+fn a_100_continue_that_does_not_fit_waits_for_room() {
     let mut node = Node::new();
     let peer = Peer::with_room(12);
     let head = "POST /api/webhook HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n";
@@ -445,9 +445,9 @@ fn a_100_that_does_not_fit_waits_for_room() {
     assert!(!peer.0.borrow().is_shut);
 }
 
-/// 20,000 bytes are for all connections of the node: slow uploads take them up, and give them back.
+/// All connections of the node share 20,000 bytes. Slow uploads fill them, and free them again.
 #[test]
-fn slow_uploads_are_bounded_together_and_what_comes_in_one_piece_is_served() {
+fn slow_uploads_are_bounded_together_and_whole_requests_are_served() {
     let mut node = Node::new();
     let content = "x".repeat(3000);
     let body = format!("{{\"message\":\"{content}\"}}");
@@ -471,7 +471,7 @@ fn slow_uploads_are_bounded_together_and_what_comes_in_one_piece_is_served() {
         "{refused}"
     );
 
-    // In one piece; and small, in two.
+    // A large request in one piece, and a small one in two.
     let whole = Peer::with_room(10_000);
     node.ask(&whole, request.as_bytes());
     assert!(whole.take().starts_with("HTTP/1.1 200 "));
@@ -482,7 +482,7 @@ fn slow_uploads_are_bounded_together_and_what_comes_in_one_piece_is_served() {
     node.turn(&[(token, READABLE)]);
     assert!(small.take().starts_with("HTTP/1.1 200 "));
 
-    // Those that were let in are served, and then there is room again.
+    // The admitted uploads are served, and then there is room again.
     for (peer, token) in slow.iter().take(admitted) {
         peer.send(last.as_bytes());
         node.turn(&[(*token, READABLE)]);
@@ -494,14 +494,13 @@ fn slow_uploads_are_bounded_together_and_what_comes_in_one_piece_is_served() {
     node.shard.holdings();
 }
 
-/// How many answers a peer got.
+/// The number of answers to a peer since the last call.
 fn answers(peer: &Peer) -> usize {
     peer.take().matches("HTTP/1.1 ").count()
 }
 
-/// Peers that ask and read nothing.
 #[test]
-fn answers_that_nobody_takes_are_bounded_together() {
+fn unread_answers_are_bounded_together() {
     let mut node = Node::new();
     let peers: Vec<Peer> = (0..20)
         .map(|_| {
@@ -523,7 +522,7 @@ fn answers_that_nobody_takes_are_bounded_together() {
     );
 }
 
-/// 3,000 webhooks of 3,000 bytes, all there at once, take more than may wait for the hub.
+/// 3,000 webhooks of 3,500 bytes that arrive together exceed what may wait for the hub.
 #[test]
 fn a_burst_of_webhooks_is_read_no_faster_than_the_hub_takes_it() {
     let mut node = Node::new();
@@ -558,9 +557,9 @@ fn a_burst_of_webhooks_is_read_no_faster_than_the_hub_takes_it() {
     );
 }
 
-/// What passes before the next turn, in which nobody is behind, is no part of a sweep.
+/// The time between the last slice and the next turn does not count.
 #[test]
-fn the_time_of_a_sweep_ends_with_its_last_slice() {
+fn the_duration_of_a_sweep_ends_with_its_last_slice() {
     let mut node = Node::new();
     let peers: Vec<Peer> = (0..=SLICE_WRITES)
         .map(|_| Peer::with_room(10_000))
@@ -587,9 +586,9 @@ fn the_time_of_a_sweep_ends_with_its_last_slice() {
     );
 }
 
-/// The walk along a session's streams takes two slices, and a message comes between them.
+/// The walk along a session's streams takes two slices. A second message is published between them.
 #[test]
-fn a_message_that_comes_while_a_session_is_walked_along_reaches_all_of_it() {
+fn a_message_published_during_a_session_walk_reaches_the_whole_session() {
     let mut node = Node::new();
     let request = b"GET /api/webhook/stream?sessionId=a HTTP/1.1\r\nHost: a\r\n\r\n";
     let peers: Vec<Peer> = (0..SLICE_WRITES + 10)
@@ -627,9 +626,9 @@ fn shared_s(text: &str) -> u64 {
     rest.split_once(',').unwrap().0.parse().unwrap()
 }
 
-/// What a cache may still give out must not have ended: it would be a recording.
+/// A stream must not end while a cache may still share it: the cache would replay a recording.
 #[test]
-fn a_shared_stream_outlives_its_freshness_and_ends_in_good_order_by_its_life() {
+fn a_shared_stream_outlives_its_freshness_and_ends_within_its_life() {
     let mut node = fanned_out();
     let peers: Vec<Peer> = (0..50).map(|_| Peer::with_room(10_000)).collect();
     let mut fresh_s = Vec::new();
@@ -657,9 +656,9 @@ fn a_shared_stream_outlives_its_freshness_and_ends_in_good_order_by_its_life() {
     assert_eq!(node.shard.streams(), 0);
 }
 
-/// Its end is told once, and its peer may never take it.
+/// The end event is queued once, and the peer may never take it.
 #[test]
-fn a_shared_stream_that_takes_nothing_is_closed_though_its_life_is_over() {
+fn a_stalled_shared_stream_is_closed_even_after_its_life() {
     let mut node = fanned_out();
     let peer = Peer::with_room(700);
     node.ask(&peer, STREAM);
@@ -673,7 +672,7 @@ fn a_shared_stream_that_takes_nothing_is_closed_though_its_life_is_over() {
 }
 
 #[test]
-fn a_shared_stream_is_cut_off_by_a_drain_and_others_are_not() {
+fn a_drain_cuts_off_shared_streams_and_ends_others_in_order() {
     let mut node = fanned_out();
     let (shared, private) = (Peer::with_room(10_000), Peer::with_room(10_000));
     node.ask(&shared, STREAM);
@@ -689,9 +688,9 @@ fn a_shared_stream_is_cut_off_by_a_drain_and_others_are_not() {
     assert!(private.take().ends_with("0\r\n\r\n"));
 }
 
-/// A thread that did not run for a while comes back behind the deadline of the drain.
+/// A thread that did not run for a while continues after the deadline of the drain.
 #[test]
-fn a_drain_that_tells_streams_late_leaves_them_the_time_for_their_last_bytes() {
+fn a_drain_that_ends_streams_late_leaves_them_the_time_for_their_last_bytes() {
     let mut node = Node::new();
     let (quick, slow) = (Peer::with_room(10_000), Peer::with_room(10_000));
     let (_, slow_token) = (node.ask(&quick, STREAM), node.ask(&slow, STREAM));
@@ -702,18 +701,17 @@ fn a_drain_that_tells_streams_late_leaves_them_the_time_for_their_last_bytes() {
     node.pass(60_000);
     node.turn(&[]);
     assert!(quick.take().ends_with("0\r\n\r\n"));
-    assert!(!slow.is_closed(), "it was told just now");
+    assert!(!slow.is_closed(), "its end was due just now");
     slow.make_room(10_000);
     node.turn(&[(slow_token, WRITABLE)]);
     assert!(slow.take().ends_with("0\r\n\r\n"));
-    // That is for once: what takes nothing is cut off.
+    // The deadline moves only once, so a stream that takes nothing is cut off now.
     node.pass(1000);
     node.turn(&[]);
     assert!(slow.is_closed());
 }
 
-/// A proxy sends a request on a connection that it has kept, or has just opened, while the drain
-/// begins: neither side can know.
+/// A proxy sends a request on a kept or a new connection before it can know of the drain.
 #[test]
 fn a_request_that_crosses_the_beginning_of_a_drain_is_answered() {
     let mut node = Node::new();
@@ -748,9 +746,10 @@ fn a_request_that_crosses_the_beginning_of_a_drain_is_answered() {
     assert!(unused.is_closed());
 }
 
-/// Else a proxy sends a webhook on the connection of a stream that has ended, while we close it.
+/// A proxy must not reuse the connection of a stream: its webhook could arrive just when the server
+/// closes the connection.
 #[test]
-fn a_stream_says_that_its_connection_ends_with_it() {
+fn a_stream_response_announces_that_its_connection_closes() {
     let mut node = Node::new();
     let peer = Peer::with_room(10_000);
     node.ask(&peer, STREAM);

@@ -1,7 +1,7 @@
-//! What a shard needs of a socket.
+//! The socket of a connection as a shard uses it.
 //!
-//! The shard is generic over this trait: the reactor gives it the kernel's (`net::socket`), benches and
-//! simulations sockets of their own. Never blocks: every call returns `WouldBlock` instead.
+//! The shard is generic over this trait. The reactor passes the kernel's sockets (`net::socket`);
+//! benches and simulations pass their own. Never blocks: every call returns `WouldBlock` instead.
 
 use std::io::{self, IoSlice};
 
@@ -9,61 +9,62 @@ use crate::shard::client::Client;
 
 /// A nonblocking byte stream.
 ///
-/// A read or write that is short has met the end of what the kernel has or takes now: that there is
-/// more will be told.
+/// A short read has emptied the kernel's buffer, and a short write has filled it. An event follows
+/// when that changes.
 pub trait Transport {
-    /// Reads what is there: `Ok(0)` is the end of the peer's bytes.
+    /// Reads available bytes. `Ok(0)` is the end of the peer's bytes.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
 
     /// Writes as much as fits, of all extents in order, in one call (writev(2)).
     fn write(&mut self, extents: &[IoSlice<'_>]) -> io::Result<usize>;
 
-    /// Ends our side; the peer's may go on (shutdown(2)).
+    /// Ends our side. The peer's may stay open (shutdown(2)).
     fn shutdown_write(&mut self) -> io::Result<()>;
 
-    /// There is room to write: sends what the socket itself held back.
+    /// Sends bytes that the socket has taken and buffered. Called when there is room to write.
     fn handle_writable(&mut self) -> io::Result<()> {
         Ok(())
     }
 
-    /// Whether the socket itself holds back some of what it took: there will be room to write.
+    /// Whether the socket has buffered bytes that it has taken. An event follows when there is room
+    /// to write.
     fn has_unsent(&self) -> bool {
         false
     }
 
-    /// The head of a request has come: perhaps told more than once before [`Transport::end_request`].
-    /// Returns whether its client may have another connection.
+    /// Checks a complete request head: whether its client is within its limit of connections. May be
+    /// called more than once before [`Transport::end_request`].
     fn admit(&mut self, _head: &[u8]) -> bool {
         true
     }
 
-    /// The request is answered, and read to its end if the connection goes on.
+    /// Ends a request that is answered and, if the connection stays open, read to its end.
     fn end_request(&mut self) {}
 
-    /// Whether another process could go on with its descriptor alone.
+    /// Whether another process could continue with its descriptor alone.
     fn can_leave(&self) -> bool {
         true
     }
 
-    /// Who is at the other end, for the log.
+    /// The client, for the log and for shares.
     fn client(&self) -> Client {
         Client::Unknown
     }
 }
 
-/// What a nonblocking call came to, with the outcomes that are nobody's fault sorted out.
+/// The result of a nonblocking call. Interrupted calls have been repeated.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Transfer {
-    /// So many bytes.
+    /// The bytes read or written.
     Bytes(usize),
-    /// Not now; the reactor will tell when.
+    /// Not possible now. An event follows when it is.
     WouldBlock,
-    /// The connection is over: reset, timed out, or the like.
+    /// The connection is broken: reset, timed out, or the like.
     Failed,
 }
 
 impl Transfer {
-    /// Calls `io`, again where a signal interrupted it (signal(7)).
+    /// Calls `io`, and again if a signal interrupts it (signal(7)).
     pub fn of(mut io: impl FnMut() -> io::Result<usize>) -> Transfer {
         loop {
             match io() {

@@ -1,7 +1,7 @@
-//! A request for the history: what it asks for, and what is kept of it while it waits.
+//! A request for the history: its parameters, and what a long poll keeps while it waits.
 //!
-//! Made by `requests`, answered by `history`. Costs its place and its few parameters while it waits.
-//! Never looks at the log.
+//! Made by `requests`, answered by `history`. A long poll keeps its place in the lists and its
+//! parameters. Never looks at the log.
 
 use crate::http::{self, HistoryQuery, ReplyTo, RequestReader};
 use crate::live_log::Cursor;
@@ -9,7 +9,7 @@ use crate::message::Epoch;
 use crate::shard::membership::Place;
 use crate::sse::event_id::EventId;
 
-/// A request for the history, free of its bytes.
+/// A request for the history that borrows nothing from the reader.
 pub(super) struct HistoryRequest {
     pub(super) view: http::View,
     pub(super) is_public: bool,
@@ -20,12 +20,14 @@ pub(super) struct HistoryRequest {
     pub(super) to: ReplyTo,
 }
 
-/// What a request goes on from.
+/// The message after which the answer begins.
 #[derive(Clone, Copy)]
 pub(super) enum Since {
+    /// None: the answer begins with the history.
     Start,
-    /// An event id of another ring, or nonsense.
+    /// An event id of another ring, or malformed.
     Unknown,
+    /// A message of this ring.
     Seq(u64),
 }
 
@@ -53,21 +55,21 @@ impl HistoryRequest {
     }
 }
 
-/// A request that waits for something to tell.
+/// A long poll: a request that waits for news.
 pub(super) struct Waiting {
     pub(super) place: Place,
-    /// Behind what there was when it began to wait.
+    /// The end of its view when the wait began.
     pub(super) end: Cursor,
-    /// It is to be answered whether there is news or not: its time is over, or its peer's side, or
-    /// the server's.
+    /// It is answered even without news: its wait is over, its peer has hung up, or the server
+    /// drains.
     pub(super) is_due: bool,
     pub(super) request: HistoryRequest,
-    /// There only if something is pipelined behind the request.
+    /// Present only if bytes are pipelined behind the request.
     pub(super) reader: Option<Box<RequestReader>>,
 }
 
 impl Waiting {
-    /// Bytes allocated for it.
+    /// The bytes allocated for it.
     pub(super) fn held_bytes(&self) -> usize {
         let tags = self.request.if_none_match.as_ref();
         let reader = self.reader.as_ref();

@@ -27,6 +27,8 @@ pub struct Setup {
     wrapper: Vec<String>,
     /// Where the ring is, if not in the directory.
     ring: Option<PathBuf>,
+    /// Whether it gets its sockets from a service manager.
+    has_passed_sockets: bool,
     /// Holds the ring, and outlives every server started from this setup.
     directory: Arc<TempDir>,
 }
@@ -40,6 +42,7 @@ impl Setup {
             files_max: None,
             wrapper: Vec::new(),
             ring: None,
+            has_passed_sockets: false,
             directory: Arc::new(tempfile::tempdir().unwrap()),
         }
     }
@@ -64,6 +67,12 @@ impl Setup {
     /// With a hard limit of open files.
     pub fn files_max(mut self, files: u64) -> Setup {
         self.files_max = Some(files);
+        self
+    }
+
+    /// Without an address of its own: its sockets are passed to it.
+    pub fn on_passed_sockets(mut self) -> Setup {
+        self.has_passed_sockets = true;
         self
     }
 
@@ -105,8 +114,11 @@ impl Setup {
                 shell
             }
         };
+        if !self.has_passed_sockets {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
         command
-            .args(["--listen", "127.0.0.1:0", "--log-format", "json", "--ring"])
+            .args(["--log-format", "json", "--ring"])
             .arg(self.ring())
             .args(&self.arguments)
             .env_clear()

@@ -12,7 +12,7 @@ fn shares() -> Shares {
 }
 
 #[test]
-fn who_holds_most_gives_way_and_with_what_has_stalled_longest() {
+fn the_client_that_holds_most_loses_its_longest_stalled_connection() {
     let mut shares = shares();
     for slot in 0..7 {
         shares.hold(slot, client(1), 10_000, 0);
@@ -22,17 +22,17 @@ fn who_holds_most_gives_way_and_with_what_has_stalled_longest() {
     }
     assert!(!shares.has_room_for(10_000) && shares.has_room_for(SMALL));
     shares.note_progress(0, 1);
-    for newcomer in [2, 3] {
-        assert_eq!(shares.first_to_end(client(newcomer), 10_000, 1), Some(1));
+    for other in [2, 3] {
+        assert_eq!(shares.first_to_end(client(other), 10_000, 1), Some(1));
     }
-    // It would hold more than any other.
+    // The client would hold more than any other.
     assert_eq!(shares.first_to_end(client(2), 50_000, 1), None);
     shares.release(1);
     assert!(shares.has_room_for(10_000));
 }
 
 #[test]
-fn within_a_client_a_newcomer_is_refused_unless_another_has_stalled() {
+fn a_client_that_holds_most_is_refused_until_a_connection_of_it_has_stalled() {
     let mut shares = shares();
     for slot in 0..10 {
         shares.hold(slot, client(1), 10_000, 0);
@@ -47,18 +47,18 @@ fn within_a_client_a_newcomer_is_refused_unless_another_has_stalled() {
 }
 
 #[test]
-fn clients_that_hold_the_same_do_not_end_one_another() {
+fn clients_with_equal_shares_do_not_end_each_others_connections() {
     let mut shares = shares();
     for slot in 0..10 {
         shares.hold(slot, client(slot as u8), 10_000, 0);
     }
     assert_eq!(shares.first_to_end(client(10), 10_000, u64::MAX), None);
-    // For less than they hold they do.
+    // A client that would hold less ends one of theirs.
     assert!(shares.first_to_end(client(10), 9_000, 0).is_some());
 }
 
 #[test]
-fn what_is_small_is_not_in_the_table() {
+fn small_holdings_are_not_in_the_table() {
     let mut shares = shares();
     shares.hold(1, client(1), SMALL, 0);
     assert_eq!((shares.connections(), shares.bytes), (0, 0));
@@ -68,7 +68,8 @@ fn what_is_small_is_not_in_the_table() {
     assert!(shares.clients.is_empty() && shares.ranking.is_empty() && shares.stalls.is_empty());
 }
 
-/// The same as a list that is searched from end to end.
+/// A plain list with the same rules. An entry has a slot, a client, its bytes and the time of its
+/// progress. The longest stalled is first.
 #[derive(Default)]
 struct Model(Vec<(u32, ClientKey, usize, u64)>);
 
@@ -84,13 +85,13 @@ impl Model {
     }
 
     fn remove(&mut self, slot: u32) -> Option<(u32, ClientKey, usize, u64)> {
-        let place = self.0.iter().position(|hold| hold.0 == slot)?;
-        Some(self.0.remove(place))
+        let index = self.0.iter().position(|hold| hold.0 == slot)?;
+        Some(self.0.remove(index))
     }
 }
 
 #[test]
-fn whatever_happens_the_table_says_what_a_search_would() {
+fn the_table_agrees_with_a_linear_search_after_random_changes() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut rng = fastrand::Rng::with_seed(seed);
@@ -126,19 +127,19 @@ fn whatever_happens_the_table_says_what_a_search_would() {
             assert_eq!(shares.connections(), model.0.len());
             let total: usize = (0..5).map(|number| model.held(client(number))).sum();
             assert_eq!(shares.bytes, total);
-            let newcomer = client(rng.u8(..6));
-            let own = model.held(newcomer) + bytes + SHARE_ENTRY_BYTES;
-            let larger = (0..5).map(client).filter(|other| *other != newcomer);
-            let most = larger.clone().map(|other| model.held(other)).max().unwrap();
-            match shares.first_to_end(newcomer, bytes, now_ms) {
+            let asking = client(rng.u8(..6));
+            let own = model.held(asking) + bytes + SHARE_ENTRY_BYTES;
+            let others = (0..5).map(client).filter(|other| *other != asking);
+            let most = others.clone().map(|other| model.held(other)).max().unwrap();
+            match shares.first_to_end(asking, bytes, now_ms) {
                 Some(slot) if most > own => {
-                    let mut firsts = larger
+                    let mut firsts = others
                         .filter(|other| model.held(*other) == most)
                         .filter_map(|other| model.first_of(other));
                     assert!(firsts.any(|first| first.0 as usize == slot));
                 }
                 Some(slot) => {
-                    let (first, progress_ms) = model.first_of(newcomer).unwrap();
+                    let (first, progress_ms) = model.first_of(asking).unwrap();
                     assert_eq!(first as usize, slot);
                     assert!(now_ms >= progress_ms + SHARE_STALLED_MS_MIN);
                 }

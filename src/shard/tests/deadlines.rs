@@ -1,15 +1,15 @@
-//! How long a connection may take, and what puts that off.
+//! Deadlines of connections, and what extends them.
 
 use super::*;
 use crate::limits::{LINGER_MS, STALL_MS};
 
 const ASK: &[u8] = b"GET /api/webhook HTTP/1.1\r\nHost: a\r\n\r\n";
 
-/// Bytes of an upload that one turn of a connection does not read whole.
+/// Bytes of an upload: twice what one turn reads of a connection.
 const UPLOAD_BYTES: usize = 2 * READS_PER_TURN * READ_BYTES;
 
 #[test]
-fn half_an_empty_line_now_and_then_does_not_keep_a_connection() {
+fn bytes_of_empty_lines_do_not_extend_the_deadline() {
     let mut node = Node::new();
     let peer = Peer::with_room(10_000);
     let token = node.open(&peer);
@@ -19,7 +19,7 @@ fn half_an_empty_line_now_and_then_does_not_keep_a_connection() {
         passed_ms += REQUEST_DEADLINE_MS / 2 - 1;
         peer.send(*half);
         node.turn(&[(token, READABLE)]);
-        // What is late may be looked for a second later.
+        // The deadline scan may be up to a second late.
         if passed_ms > REQUEST_DEADLINE_MS + DEADLINE_SCAN_INTERVAL_MS {
             break;
         }
@@ -28,7 +28,7 @@ fn half_an_empty_line_now_and_then_does_not_keep_a_connection() {
 }
 
 #[test]
-fn an_empty_line_takes_no_time_from_the_request_behind_it() {
+fn an_empty_line_does_not_shorten_the_deadline_of_the_request_behind_it() {
     let mut node = Node::new();
     let peer = Peer::with_room(10_000);
     let token = node.open(&peer);
@@ -43,9 +43,9 @@ fn an_empty_line_takes_no_time_from_the_request_behind_it() {
     assert!(peer.take().starts_with("HTTP/1.1 200 "));
 }
 
-/// A hand-over that fails may take longer than a request may.
+/// A failed handover may take longer than the deadline of a request.
 #[test]
-fn who_was_not_heard_while_the_shard_held_is_not_late() {
+fn a_hold_does_not_use_up_the_deadline_of_a_request() {
     let mut node = Node::with(|settings| {
         settings.body_bytes_max = 2 * UPLOAD_BYTES;
         settings.held_bytes_max = 1 << 20;
@@ -71,17 +71,17 @@ fn who_was_not_heard_while_the_shard_held_is_not_late() {
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }
 
-/// With TLS: the last part of an answer is encrypted, and the kernel has no room for it.
+/// With TLS, the last part of an answer may be encrypted and unsent, because the kernel has no room.
 #[test]
-fn an_answer_that_the_socket_holds_back_is_not_over() {
-    let ask = b"GET /api/webhook HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
-    for keeps in [false, true] {
+fn a_connection_stays_open_until_its_socket_has_sent_the_answer() {
+    let ask_and_close = b"GET /api/webhook HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    for is_kept in [false, true] {
         let mut node = Node::new();
         let peer = Peer::with_room(10_000);
         peer.0.borrow_mut().held_back = 2;
-        let token = node.ask(&peer, if keeps { ASK } else { ask });
+        let token = node.ask(&peer, if is_kept { ASK } else { ask_and_close });
         assert!(peer.take().starts_with("HTTP/1.1 200 "));
-        if keeps {
+        if is_kept {
             node.shard.start_drain(node.now);
         }
         node.pass(LINGER_MS + DRAIN_IDLE_MS + DEADLINE_SCAN_INTERVAL_MS);
@@ -95,7 +95,7 @@ fn an_answer_that_the_socket_holds_back_is_not_over() {
 }
 
 #[test]
-fn a_peer_that_never_takes_what_the_socket_holds_back_is_let_go() {
+fn a_peer_that_never_takes_the_rest_of_its_answer_is_closed() {
     let mut node = Node::new();
     let peer = Peer::with_room(10_000);
     peer.0.borrow_mut().held_back = 1;

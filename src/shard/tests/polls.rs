@@ -1,9 +1,9 @@
-//! Requests for the history: how much of them is encoded, and whose turn it is.
+//! Requests for the history and long polls: encodings, order, and bytes per turn.
 
 use super::*;
 use crate::shard::membership::Holder;
 
-/// Longest content of a message of these nodes, in bytes.
+/// The longest content of a message in these tests, in bytes.
 const CONTENT_BYTES: usize = 3000;
 
 const GET: &str = "GET /api/webhook/messages";
@@ -30,7 +30,7 @@ fn field(answer: &str, name: &str) -> String {
 }
 
 impl Node {
-    /// Opens so many connections, each with a request by its number that waits.
+    /// Opens `count` connections. Each sends the long poll `request(number)`.
     fn wait(&mut self, count: usize, request: impl Fn(usize) -> String) -> Vec<Peer> {
         let peers: Vec<Peer> = (0..count).map(|_| Peer::with_room(1 << 24)).collect();
         for (number, peer) in peers.iter().enumerate() {
@@ -58,7 +58,7 @@ impl Node {
         metrics.total(Counter::HistoryEncodings)
     }
 
-    /// Turns until nothing is left to do; how many answers of these peers each of them brought.
+    /// Runs turns until nothing is left to do. Returns the answers to these peers in each turn.
     fn answers_by_turn(&mut self, peers: &[Peer]) -> Vec<usize> {
         let mut by_turn = Vec::new();
         while self.shard.idle_ms(self.now) == Some(0) {
@@ -69,13 +69,13 @@ impl Node {
     }
 }
 
-/// A turn makes so many pages of the full history at most: the last may go beyond the budget.
+/// The most pages of the full history that a turn encodes. The last one may exceed the budget.
 const PAGES_PER_TURN: usize = HISTORY_TURN_BYTES.div_ceil(HISTORY_MESSAGES * CONTENT_BYTES);
 
-/// A request of a hundred bytes may cost a MiB to answer: connections that bring something else do not
-/// wait for all that is asked for.
+/// A request of a hundred bytes may cause an answer of 1 MiB. Other requests do not wait for all
+/// of these answers.
 #[test]
-fn a_flood_of_requests_for_the_history_is_answered_in_turns() {
+fn a_flood_of_history_requests_is_answered_over_several_turns() {
     let mut node = node_with_history();
     let gets = request(GET, "").repeat(5);
     let flood: Vec<Peer> = (0..40).map(|_| Peer::with_room(1 << 24)).collect();
@@ -86,10 +86,10 @@ fn a_flood_of_requests_for_the_history_is_answered_in_turns() {
     }
     let mut answered = all_answers(&flood);
     assert!((1..=PAGES_PER_TURN).contains(&answered), "{answered}");
-    // What one connection asks for until its turn is over is within the budget.
+    // Requests that are put off have a queue of their own.
     assert!(
         node.shard.unfinished() <= PAGES_PER_TURN,
-        "they do not queue before uploads"
+        "they do not delay unfinished uploads"
     );
 
     let sender = Peer::with_room(1000);
@@ -103,14 +103,14 @@ fn a_flood_of_requests_for_the_history_is_answered_in_turns() {
     answered += all_answers(&flood);
 
     let by_turn = node.answers_by_turn(&flood);
-    // Twice the budget, and what the connection asks for whose turn it is when that is over.
+    // At most twice the budget, and the further requests of the connection that used it up.
     let most = 2 * PAGES_PER_TURN + READS_PER_TURN;
     assert!(by_turn.iter().all(|count| *count <= most), "{by_turn:?}");
     assert_eq!(answered + by_turn.iter().sum::<usize>(), 5 * flood.len());
 }
 
 #[test]
-fn a_head_tells_the_length_of_a_page_that_is_not_encoded() {
+fn a_head_request_gets_the_length_of_a_page_without_encoding() {
     let mut node = node_with_history();
     node.encodings();
     for query in ["", "?limit=7", "?sessionId=a", "?since=nonsense"] {
@@ -131,7 +131,7 @@ fn a_head_tells_the_length_of_a_page_that_is_not_encoded() {
 }
 
 #[test]
-fn waits_of_clients_that_have_anything_cost_no_encoding() {
+fn long_polls_with_if_none_match_any_cost_no_encoding() {
     let mut node = node_with_history();
     let polls = node.wait(300, |_| {
         request(&format!("{GET}?wait=25"), "If-None-Match: *\r\n")
@@ -144,7 +144,7 @@ fn waits_of_clients_that_have_anything_cost_no_encoding() {
 }
 
 #[test]
-fn waits_for_the_same_page_cost_one_encoding_for_each_message() {
+fn long_polls_for_the_same_page_cost_one_encoding_for_each_message() {
     let mut node = node_with_history();
     for _ in 0..3 {
         let tag = format!("If-None-Match: {}\r\n", node.tag(""));
@@ -169,10 +169,10 @@ fn waits_for_the_same_page_cost_one_encoding_for_each_message() {
     assert!(is_new && body < CONTENT_BYTES, "the large page is not kept");
 }
 
-/// Each waits for a page of its own, so that none is of use for the next. They were there before the
-/// streams.
+/// There are 100 different pages, so an encoded page is rarely of use for the next long poll. The
+/// long polls are older than the streams.
 #[test]
-fn streams_do_not_stand_behind_requests_that_wait() {
+fn streams_are_served_before_long_polls() {
     for query in ["", "&sessionId=a"] {
         let mut node = node_with_history();
         let tags: Vec<String> = (0..100)
@@ -198,13 +198,13 @@ fn streams_do_not_stand_behind_requests_that_wait() {
         node.publish(1, CONTENT_BYTES);
         node.shard.sweep(node.now);
         let is_served = |peer: &Peer| peer.take().contains("webhook_message");
-        assert!(streams.iter().all(is_served), "by the first slice");
+        assert!(streams.iter().all(is_served), "in the first slice");
         assert_eq!(all_answers(&polls), 0);
 
         node.encodings();
         let by_turn = node.answers_by_turn(&polls);
         assert_eq!(by_turn.iter().sum::<usize>(), polls.len());
-        // Pages of one message are a hundredth of a full one: a budget of bytes, not of answers.
+        // The budget is of bytes, not of answers: small pages do not use it up.
         let bytes_max = 2 * HISTORY_TURN_BYTES;
         let turns_least = 10 * (1..=100).sum::<usize>() * CONTENT_BYTES / bytes_max;
         assert!(by_turn.len() >= turns_least, "{} turns", by_turn.len());
@@ -212,15 +212,15 @@ fn streams_do_not_stand_behind_requests_that_wait() {
     }
 }
 
-/// A targeted message's walk along its session finds streams and requests that wait.
+/// The walk along a session finds its streams and its long polls.
 #[test]
-fn a_message_to_a_session_answers_the_waits_of_that_session_alone() {
+fn a_targeted_message_answers_only_long_polls_that_may_see_it() {
     let mut node = node_with_history();
     let wait = |session: &str| {
         let line = format!("{GET}?wait=25&sessionId={session}");
         request(&line, "If-None-Match: *\r\n")
     };
-    let theirs = node.wait(100, |_| wait("a"));
+    let targeted = node.wait(100, |_| wait("a"));
     let stream = Peer::with_room(1 << 24);
     let line = "GET /api/webhook/stream?sessionId=a";
     node.ask(&stream, request(line, "").as_bytes());
@@ -237,17 +237,17 @@ fn a_message_to_a_session_answers_the_waits_of_that_session_alone() {
     );
 
     node.publish_to(Some("a"), 1, 10);
-    let by_turn = node.answers_by_turn(&theirs);
-    assert_eq!(by_turn.iter().sum::<usize>(), theirs.len());
+    let by_turn = node.answers_by_turn(&targeted);
+    assert_eq!(by_turn.iter().sum::<usize>(), targeted.len());
     assert!(stream.take().contains("webhook_message"));
     assert_eq!(answers(&everything), 1);
     assert_eq!(all_answers(&others), 0);
     assert_eq!(node.shard.waits.members(), others.len());
 }
 
-/// As many as there are connections may have the same deadline: the tick only makes them due.
+/// All long polls may have the same deadline. The tick only marks them as due.
 #[test]
-fn waits_that_end_at_once_are_answered_in_turns() {
+fn long_polls_with_one_deadline_are_answered_over_several_turns() {
     let mut node = node_with_history();
     let tags: Vec<String> = (0..100)
         .map(|number| node.tag(&format!("?limit={}", 1 + number)))
@@ -263,16 +263,16 @@ fn waits_that_end_at_once_are_answered_in_turns() {
     assert_eq!(all_answers(&polls), 1);
     let by_turn = node.answers_by_turn(&polls);
     assert_eq!(1 + by_turn.iter().sum::<usize>(), polls.len());
-    assert_eq!(node.encodings(), 0, "they have it all");
+    assert_eq!(node.encodings(), 0, "the pages are unchanged");
 }
 
 #[test]
-fn a_drain_answers_all_that_wait_in_turns_and_ends_their_connections() {
+fn a_drain_answers_all_long_polls_over_several_turns_and_closes_their_connections() {
     let mut node = node_with_history();
     let line = format!("{GET}?wait=25");
     let polls = node.wait(400, |_| request(&line, "If-None-Match: *\r\n"));
     node.shard.start_drain(node.now);
-    // All phases at once.
+    // All phases are due together.
     node.pass(4_900);
     node.shard.tick(node.now);
     assert_eq!(all_answers(&polls), 0);
@@ -285,9 +285,9 @@ fn a_drain_answers_all_that_wait_in_turns_and_ends_their_connections() {
     assert_eq!(node.shard.waits.members(), 0);
 }
 
-/// Requests that were put off and requests that waited have every other turn each.
+/// Requests that were put off alternate with long polls that are due.
 #[test]
-fn neither_floods_nor_waits_take_all_the_turns_of_history() {
+fn neither_new_history_requests_nor_long_polls_starve_the_other() {
     let mut node = node_with_history();
     let line = format!("{GET}?wait=25");
     let polls = node.wait(20, |_| request(&line, "If-None-Match: *\r\n"));
@@ -308,9 +308,10 @@ fn neither_floods_nor_waits_take_all_the_turns_of_history() {
     }
 }
 
-/// The queues hold slots. A slot whose request has left may have a stream by the time of its turn.
+/// The queues hold slots. The slot of a closed long poll may have a stream before the queue reaches
+/// it.
 #[test]
-fn the_turn_of_a_wait_that_has_left_is_not_that_of_the_stream_in_its_slot() {
+fn a_queue_entry_of_a_closed_long_poll_does_not_serve_the_stream_in_its_slot() {
     let mut node = node_with_history();
     let line = format!("{GET}?wait=25");
     node.wait(1, |_| request(&line, "If-None-Match: *\r\n"));
@@ -326,23 +327,23 @@ fn the_turn_of_a_wait_that_has_left_is_not_that_of_the_stream_in_its_slot() {
     while node.shard.answer_next_history(node.now).is_some() {}
     assert!(
         node.shard.place_mut(0).unwrap().queued,
-        "its own turn is to come"
+        "the stream is still in its own queue"
     );
     node.shard.sweep(node.now);
     assert!(peer.take().contains("connected"));
 }
 
-/// A look at requests that have nothing to be answered with is bounded.
+/// Each step visits a bounded number of long polls without news.
 #[test]
-fn requests_that_wait_on_are_passed_in_small_steps() {
+fn long_polls_without_news_are_passed_in_small_steps() {
     let mut node = node_with_history();
     let line = format!("{GET}?wait=25&sessionId=a");
     let waits = SLICE_VISITS;
     node.wait(waits, |_| request(&line, "If-None-Match: *\r\n"));
-    // As if a message had come for all of them.
+    // Restarts their round without a message.
     node.shard
         .waits
-        .restart(crate::shard::sweep::LapKind::Filtered);
+        .restart(crate::shard::sweep::RoundKind::Filtered);
     let mut steps = 0;
     while node.shard.answer_next_history(node.now) == Some(0) {
         steps += 1;
@@ -353,9 +354,9 @@ fn requests_that_wait_on_are_passed_in_small_steps() {
 
 const WAIT: &[u8] = b"GET /api/webhook/messages?wait=25 HTTP/1.1\r\nHost: a\r\n\r\n";
 
-/// A wait takes no place of a stream, and holds no reader.
+/// A long poll does not count as a stream, and holds no reader.
 #[test]
-fn a_message_answers_a_wait_once_and_a_stream_each_time() {
+fn a_message_answers_a_long_poll_once_and_a_stream_each_time() {
     let mut node = Node::new();
     let peers: Vec<Peer> = (0..5).map(|_| Peer::with_room(10_000)).collect();
     for (index, peer) in peers.iter().enumerate() {
@@ -369,7 +370,7 @@ fn a_message_answers_a_wait_once_and_a_stream_each_time() {
     for peer in &peers {
         assert!(peer.take().contains("xxxxxxxxxx"));
     }
-    // A second message finds the streams alone.
+    // A second message finds only the streams.
     node.publish(1, 10);
     node.turn(&[]);
     for (index, peer) in peers.iter().enumerate() {
@@ -378,18 +379,18 @@ fn a_message_answers_a_wait_once_and_a_stream_each_time() {
 }
 
 #[test]
-fn a_wait_ends_in_time_and_closes_with_its_connection() {
+fn a_long_poll_ends_at_its_deadline_or_with_its_connection() {
     let mut node = Node::new();
-    let (peer, leaver) = (Peer::with_room(10_000), Peer::with_room(10_000));
+    let (peer, closing) = (Peer::with_room(10_000), Peer::with_room(10_000));
     node.ask(&peer, WAIT);
-    let token = node.ask(&leaver, WAIT);
-    leaver.0.borrow_mut().has_ended = true;
+    let token = node.ask(&closing, WAIT);
+    closing.0.borrow_mut().has_ended = true;
     let hung_up = Readiness {
         hung_up: true,
         ..READABLE
     };
     node.turn(&[(token, hung_up)]);
-    assert!(leaver.is_closed());
+    assert!(closing.is_closed());
     node.pass(24_000);
     node.turn(&[]);
     assert_eq!(peer.take(), "");
@@ -400,10 +401,10 @@ fn a_wait_ends_in_time_and_closes_with_its_connection() {
     assert!(!peer.is_closed());
 }
 
-/// A connection is not read while its request waits: what came before is the next request, not
-/// something to be dropped as on a stream.
+/// A connection is not read during a long poll. Bytes behind it are the next request, and not
+/// dropped as on a stream.
 #[test]
-fn what_came_before_a_wait_began_is_answered_behind_it() {
+fn a_request_pipelined_behind_a_long_poll_is_answered_after_it() {
     let mut node = Node::new();
     let peer = Peer::with_room(10_000);
     let token = node.open(&peer);
@@ -417,14 +418,14 @@ fn what_came_before_a_wait_began_is_answered_behind_it() {
     peer.send(b"GET /api/webhook HTTP/1.1\r\nHost: a\r\n\r\n");
     node.shard.ready(token, READABLE, node.now);
     node.turn(&[]);
-    assert_eq!(answers(&peer), 1, "of the webhook");
+    assert_eq!(answers(&peer), 1, "to the webhook");
     node.pass(26_000);
     node.turn(&[]);
     node.turn(&[]);
     assert_eq!(
         answers(&peer),
         2,
-        "of the wait, and of what stood behind it"
+        "to the long poll, and to the request behind it"
     );
     assert!(!peer.is_closed());
 }

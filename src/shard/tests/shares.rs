@@ -1,11 +1,11 @@
-//! Several clients and the memory that they share: 20,000 bytes of a shard.
+//! Several clients that share the memory of a shard: 20,000 bytes.
 
 use super::*;
 use crate::hub::Committer;
 use crate::limits::{COMMIT_MESSAGES_MAX, READ_BYTES, SHARE_STALLED_MS_MIN};
 
 impl Peer {
-    /// One of another client, by its number.
+    /// A connection of the client with this number.
     fn of_client(number: u8, room: usize) -> Peer {
         let peer = Peer::with_room(room);
         peer.0.borrow_mut().address = Some([192, 0, 2, number].into());
@@ -15,14 +15,14 @@ impl Peer {
 
 const HISTORY: &[u8] = b"GET /api/webhook/messages HTTP/1.1\r\nHost: a\r\n\r\n";
 
-/// A node with a history of some messages.
+/// A node with a history of `messages`, 800 bytes each.
 fn with_history(messages: usize, held_bytes_max: usize) -> Node {
     let mut node = Node::with(|settings| settings.held_bytes_max = held_bytes_max);
     node.publish(messages, 800);
     node
 }
 
-/// A webhook of about 3,500 bytes but for its last two, and these.
+/// A webhook of about 3,500 bytes, split before the last two.
 fn upload() -> (Vec<u8>, Vec<u8>) {
     let body = format!("{{\"message\":\"{}\"}}", "x".repeat(3_400));
     let head = "POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length:";
@@ -31,7 +31,7 @@ fn upload() -> (Vec<u8>, Vec<u8>) {
     (bytes, last)
 }
 
-/// One client fills it with uploads that stop, one after the other in time.
+/// Fills the memory with stalled uploads of one client, one each millisecond.
 fn fill(node: &mut Node, client: u8) -> Vec<(Peer, Token)> {
     let (most, _) = upload();
     let mut held = Vec::new();
@@ -39,7 +39,7 @@ fn fill(node: &mut Node, client: u8) -> Vec<(Peer, Token)> {
         let peer = Peer::of_client(client, 10_000);
         let token = node.ask(&peer, &most);
         if !peer.take().is_empty() {
-            assert!(held.len() > 2, "{} uploads are not much", held.len());
+            assert!(held.len() > 2, "only {} uploads had room", held.len());
             return held;
         }
         held.push((peer, token));
@@ -48,11 +48,11 @@ fn fill(node: &mut Node, client: u8) -> Vec<(Peer, Token)> {
 }
 
 #[test]
-fn an_upload_of_another_client_ends_the_one_that_has_stalled_longest() {
+fn an_upload_ends_the_longest_stalled_upload_of_another_client() {
     let mut node = Node::new();
     let (most, last) = upload();
     let mut held = fill(&mut node, 1);
-    // The oldest has made progress since.
+    // The oldest upload makes progress.
     held[0].0.send(&last[..1]);
     node.turn(&[(held[0].1, READABLE)]);
     let other = Peer::of_client(2, 10_000);
@@ -66,7 +66,7 @@ fn an_upload_of_another_client_ends_the_one_that_has_stalled_longest() {
     assert_eq!(count, 1, "{ended:?}");
     node.shard.holdings();
 
-    // Each is served: that of the other client, and those that are left.
+    // All remaining uploads are served, that of the other client too.
     held.remove(1);
     held.push((other, token));
     for (index, (peer, token)) in held.iter().enumerate() {
@@ -76,9 +76,9 @@ fn an_upload_of_another_client_ends_the_one_that_has_stalled_longest() {
     }
 }
 
-/// The answer that needs the room has been put together when an upload is refused for it.
+/// The answer that needs room is already encoded when uploads are refused for it.
 #[test]
-fn an_answer_that_others_are_ended_for_arrives_as_it_is() {
+fn an_answer_that_ends_uploads_for_its_room_arrives_unchanged() {
     let mut node = with_history(8, 20_000);
     let whole = Peer::of_client(3, 1 << 20);
     node.ask(&whole, HISTORY);
@@ -95,7 +95,7 @@ fn an_answer_that_others_are_ended_for_arrives_as_it_is() {
         .iter()
         .filter(|(peer, _)| !peer.take().is_empty())
         .count();
-    assert!(refused > 1, "{refused} have made room");
+    assert!(refused > 1, "{refused} uploads were refused");
     let mut seen = reader.take();
     while seen.len() < expected.len() {
         reader.make_room(1_000);
@@ -108,10 +108,10 @@ fn an_answer_that_others_are_ended_for_arrives_as_it_is() {
     node.shard.holdings();
 }
 
-/// A reader that takes a little now and then keeps its place among those of its client; one that takes
-/// nothing is cut off for another client.
+/// Of two readers of one client, the one that takes nothing is cut off to make room for another
+/// client.
 #[test]
-fn a_reader_that_has_stalled_is_cut_off_before_one_that_reads() {
+fn a_stalled_reader_is_cut_off_before_one_that_reads() {
     let mut node = with_history(15, 40_000);
     let readers: Vec<(Peer, Token)> = (0..2)
         .map(|_| {
@@ -135,7 +135,7 @@ fn a_reader_that_has_stalled_is_cut_off_before_one_that_reads() {
 }
 
 #[test]
-fn a_client_gives_way_to_itself_only_after_a_stall() {
+fn a_client_ends_an_upload_of_its_own_only_after_a_stall() {
     let mut node = Node::new();
     let (most, _) = upload();
     let held = fill(&mut node, 1);
@@ -145,16 +145,16 @@ fn a_client_gives_way_to_itself_only_after_a_stall() {
     assert!(refused.take().starts_with("HTTP/1.1 503 "));
     assert!(held.iter().all(|(peer, _)| peer.take().is_empty()));
     node.pass(1);
-    let taken = Peer::of_client(1, 10_000);
-    node.ask(&taken, &most);
-    assert_eq!(taken.take(), "");
+    let admitted = Peer::of_client(1, 10_000);
+    node.ask(&admitted, &most);
+    assert_eq!(admitted.take(), "");
     assert!(held[0].0.take().starts_with("HTTP/1.1 503 "));
     assert!(held[1..].iter().all(|(peer, _)| peer.take().is_empty()));
 }
 
-/// Where the history is in another order, its beginning is copied for a new stream.
+/// If the shared history is in another order, a new stream holds copies of its first messages.
 #[test]
-fn copies_for_streams_of_one_client_make_room_for_another() {
+fn a_client_loses_streams_that_hold_copies_to_make_room_for_another() {
     let mut node = Node::with(|settings| settings.held_bytes_max = 1 << 20);
     node.publish(130, 1_000);
     let seqs: Vec<u64> = (29..131).filter(|seq| ![40, 41].contains(seq)).collect();
@@ -178,11 +178,11 @@ fn copies_for_streams_of_one_client_make_room_for_another() {
     assert_eq!(node.shard.shares.connections(), 0);
 }
 
-/// A buffer that has held a long request is no reason to refuse a short one.
+/// The spare capacity of a buffer does not count against a short request.
 #[test]
-fn what_is_small_has_room_in_a_buffer_that_was_large() {
+fn a_small_request_has_room_although_its_buffer_was_large() {
     let mut node = Node::new();
-    // Pipelined, all but the beginning of the last answered at once.
+    // Pipelined requests: 100 complete ones, and the beginning of one more.
     let status = b"GET /api/webhook HTTP/1.1\r\nHost: a\r\n\r\n";
     let peer = Peer::with_room(1 << 20);
     let token = node.ask(&peer, &[&status.repeat(100), &status[..20]].concat());
@@ -203,7 +203,7 @@ fn what_is_small_has_room_in_a_buffer_that_was_large() {
     assert_eq!(answers(&peer), 1);
 }
 
-/// A node whose disk takes its time: nothing is committed before the test asks for it.
+/// A node with commits to disk that happen only when the test calls the committer.
 fn with_disk() -> (Node, Committer) {
     let mut node = Node::new();
     let medium = Box::new(MemoryMedium::default());
@@ -217,7 +217,7 @@ fn with_disk() -> (Node, Committer) {
     (node, committer)
 }
 
-/// How many webhooks of a peer have been stored since the last call; it got no other answer.
+/// The number of webhooks of a peer stored since the last call. The peer must have no other answer.
 fn stored(peer: &Peer) -> usize {
     let text = peer.take();
     let stored = text.matches("HTTP/1.1 200 ").count();
@@ -225,9 +225,9 @@ fn stored(peer: &Peer) -> usize {
     stored
 }
 
-/// A webhook of a few bytes may have a head of 16 KiB, and the hub counts the bytes alone.
+/// A webhook of a few bytes may have a head of 16 KiB, which the hub does not count.
 #[test]
-fn webhooks_count_until_they_are_answered_although_the_hub_has_them() {
+fn webhooks_count_as_held_until_they_are_answered() {
     let (mut node, mut committer) = with_disk();
     let request = format!(
         "POST /api/webhook HTTP/1.1\r\nHost: a\r\nX: {}\r\nContent-Length: 15\r\n\r\n{{\"message\":\"a\"}}",
@@ -244,9 +244,9 @@ fn webhooks_count_until_they_are_answered_although_the_hub_has_them() {
     assert_ne!(
         node.shard.idle_ms(node.now),
         Some(0),
-        "it waits for the disk"
+        "the shard waits for the disk"
     );
-    // What waits for the disk and not for its peer is not late.
+    // A connection that waits for the disk does not time out.
     for _ in 0..2 * REQUEST_DEADLINE_MS / DEADLINE_SCAN_INTERVAL_MS {
         node.pass(DEADLINE_SCAN_INTERVAL_MS);
         node.turn(&[]);
@@ -257,7 +257,7 @@ fn webhooks_count_until_they_are_answered_although_the_hub_has_them() {
     while answered < peers.len() {
         let now = node.now;
         assert!(committer.commit(&node.hub, &metrics, || now));
-        // The outcomes, and what was put off because of them.
+        // One turn for the outcomes, one for the requests that were put off.
         node.turn(&[]);
         node.turn(&[]);
         answered += peers.iter().map(stored).sum::<usize>();
@@ -265,10 +265,10 @@ fn webhooks_count_until_they_are_answered_although_the_hub_has_them() {
     assert_eq!(node.shard.publishing_bytes, 0);
 }
 
-/// A body that is dropped behind its answer may need room in the middle of a turn. There is none, and
-/// a second answer would be taken for that of the next request.
+/// A body that is skipped after an early answer may need room mid-turn when there is none. A second
+/// answer would count as that of the next request.
 #[test]
-fn a_request_that_has_its_answer_gets_no_second_one_for_want_of_room() {
+fn an_answered_request_gets_no_second_answer_for_lack_of_room() {
     let mut node = Node::with(|settings| settings.body_bytes_max = 100_000);
     let _held = fill(&mut node, 1);
     let peer = Peer::of_client(1, 10_000);
@@ -283,9 +283,9 @@ fn a_request_that_has_its_answer_gets_no_second_one_for_want_of_room() {
     node.shard.holdings();
 }
 
-/// A long head is gone when its request has been answered.
+/// A request that is answered at once needs no room for its long head.
 #[test]
-fn a_history_that_is_answered_at_once_ends_no_other_connection() {
+fn a_history_answered_at_once_ends_no_other_connection() {
     let mut node = with_history(1, 20_000);
     let held = fill(&mut node, 1);
     let peer = Peer::of_client(2, 10_000);
