@@ -59,7 +59,7 @@ const RING_FILE_DEFAULT: &str = "hookcast.ring";
 pub struct Config {
     /// The listeners: 1 to [`limits::LISTEN_ADDRESSES_MAX`].
     pub listen: Vec<Listen>,
-    /// Whether that was given, by the flag or the variable.
+    /// Whether they were given, by the flag or the variable.
     pub listen_is_given: bool,
     /// The ring file.
     pub ring: PathBuf,
@@ -100,7 +100,7 @@ pub struct Config {
     pub kv: Option<KvConfig>,
     /// The settings of `doctor`, if that is the command.
     pub doctor: Option<DoctorConfig>,
-    /// The URL to ask for health, if that is asked for.
+    /// The URL of the health check, if that is the command.
     pub health: Option<String>,
     /// How log lines are written.
     pub log_format: LogFormat,
@@ -156,9 +156,9 @@ pub enum Action {
     KvCheck,
     /// Examine a public address; [`Config::doctor`] is there.
     Doctor,
-    /// Ask a running server; [`Config::health`] is there.
+    /// Check the health of a running server; [`Config::health`] is there.
     Health,
-    /// Report what the configuration comes to (`--check-config`).
+    /// Check the configuration and print a summary (`--check-config`).
     CheckConfig {
         /// Whether it is the configuration of the server, not of a command.
         of_server: bool,
@@ -198,7 +198,7 @@ impl Config {
 
 /// Reads this process's command line and environment, after raising its file limit.
 ///
-/// Help, the version and documents are printed here.
+/// Prints help, the version and documents itself; see [`NoConfig`].
 pub fn from_command_line() -> Result<(Action, Config), NoConfig> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let environment = Environment::of_process();
@@ -216,7 +216,7 @@ pub fn from_command_line() -> Result<(Action, Config), NoConfig> {
     }
 }
 
-/// Raises the soft limit of open files to the hard one and returns what it is then
+/// Raises the soft limit of open files to the hard limit and returns the resulting soft limit
 /// (getrlimit(2), `RLIMIT_NOFILE`).
 ///
 /// If the kernel refuses, the limit is unchanged, and the old value is returned.
@@ -233,16 +233,16 @@ pub fn raise_file_limit() -> u64 {
     current.unwrap_or(u64::MAX)
 }
 
-/// Why a command line leads to no configuration.
+/// Why a command line yields no configuration.
 #[derive(Debug)]
 pub enum NoConfig {
-    /// It asks for a text, which was printed, or could not be.
+    /// It requests a text; the result of printing that.
     Printed(io::Result<()>),
-    /// It is wrong.
+    /// The configuration is wrong.
     Wrong(ConfigError),
 }
 
-/// A command line that was understood.
+/// A valid command line.
 struct Parsed {
     action: Action,
     config: Config,

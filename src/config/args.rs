@@ -32,7 +32,7 @@ client of GET /api/webhook/stream at once. With three Cloudflare variables set, 
 one history through a KV namespace.";
 
 pub(super) const AFTER_HELP: &str = "\
-Only in the environment, because a flag's value shows in the list of processes:
+Set by variables only, because the list of processes shows the values of flags:
   WEBHOOK_SECRET         The secret that webhooks must carry in X-Webhook-Secret (or use --secret-file)
   CLOUDFLARE_ACCOUNT_ID  Cloudflare account; with the next two, the history is shared through KV
   CLOUDFLARE_API_TOKEN   A token that may read and write Workers KV
@@ -302,10 +302,10 @@ pub(super) enum Subcommands {
     /// or a setting is wrong.
     Doctor(DoctorArgs),
 
-    /// Ask a running server whether it serves: exits with 0 if it does, else with 1
+    /// Check that a running server serves: exits with 0 if it does, else with 1
     ///
-    /// For the health check of a container, which shares the server's variables. Asks the address of
-    /// HOOKCAST_ADMIN for /readyz, or else the first plain address of HOOKCAST_LISTEN for /api/webhook.
+    /// For the health check of a container, which has the server's variables. Requests /readyz from the
+    /// address of HOOKCAST_ADMIN, or else /api/webhook from the first plain address of HOOKCAST_LISTEN.
     Health {
         /// Another server instead, such as https://hooks.example
         #[arg(value_name = "URL", value_parser = value::public_url)]
