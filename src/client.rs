@@ -1,7 +1,7 @@
 //! The settings of this program's HTTP clients: trusted certificates, proxies, redirects.
 //!
-//! Used by the mirror and by `doctor`. Every status is an answer. Never follows a redirect, which could
-//! carry a token or a secret elsewhere.
+//! Used by the mirror, `doctor` and `health`. An answer with an error status is no error of the client.
+//! Never follows a redirect, which could carry a token or a secret elsewhere.
 //!
 //! # Proxies
 //!

@@ -113,7 +113,7 @@ pub struct Config {
 /// The PEM files of TLS listeners.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The certificate, then the chain up to, but without, the root.
+    /// The certificate, followed by its chain without the root.
     pub cert: PathBuf,
     /// Its private key (PKCS #8, PKCS #1 or SEC 1).
     pub key: PathBuf,
@@ -147,16 +147,16 @@ pub struct DoctorConfig {
     pub ca_pem: Option<Vec<u8>>,
 }
 
-/// What the command line asks for.
+/// The action that the command line requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Run the server.
     Serve,
-    /// Check access to the KV namespace; [`Config::kv`] is there.
+    /// Check access to the KV namespace; [`Config::kv`] is set.
     KvCheck,
-    /// Examine a public address; [`Config::doctor`] is there.
+    /// Examine a public address; [`Config::doctor`] is set.
     Doctor,
-    /// Check the health of a running server; [`Config::health`] is there.
+    /// Check the health of a running server; [`Config::health`] is set.
     Health,
     /// Check the configuration and print a summary (`--check-config`).
     CheckConfig {
@@ -248,7 +248,7 @@ struct Parsed {
     config: Config,
 }
 
-/// Why a command line yields no configuration.
+/// Why parsing ended without a configuration. Nothing is printed yet.
 enum Stop {
     /// The text of `--help` or `--version`.
     Help(clap::Error),

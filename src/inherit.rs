@@ -33,8 +33,8 @@ pub struct Sockets {
 pub struct Passed {
     /// The socket.
     pub socket: Socket,
-    /// Its protocols, as reported by a predecessor. A service manager reports none: the `--listen` with
-    /// the same address decides.
+    /// Its protocols, if a predecessor has passed it. For a socket of a service manager, the `--listen`
+    /// with the same address gives them.
     pub protocols: Option<Protocols>,
 }
 

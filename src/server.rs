@@ -5,7 +5,7 @@
 //! of the admin address, the mirror, the watchdog and a predecessor's connections. Never parses a flag,
 //! never touches a connection.
 //!
-//! [`run`] goes through the steps from the start of the process to its end; below they are in this order.
+//! [`run`] calls the steps of the process in order. The functions below follow the same order.
 //!
 //! - `listening`: the listening sockets, bound here or passed.
 //! - `rehearsal`: the dry run of a start, for `--check-config`.
@@ -424,7 +424,7 @@ fn make_hub(
     }
 }
 
-/// A running server: the parts that ending it needs.
+/// The parts of a running server that its end needs.
 struct Server {
     /// Messages that were in the ring at the start.
     history: usize,

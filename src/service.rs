@@ -64,7 +64,7 @@ fn notify(states: &[NotifyState<'_>]) {
 }
 
 /// Starts the thread that feeds the manager's watchdog, if there is one (`WatchdogSec=`). It feeds while
-/// every shard makes turns. The end of a shard's thread is no hang: it ends the process.
+/// every shard makes turns. If a shard's thread ends, the process ends, and needs no watchdog for that.
 pub fn start_watchdog(shards: Vec<ShardHandle>) -> io::Result<()> {
     // None if `WATCHDOG_PID` names another process.
     let Some(interval) = sd_notify::watchdog_enabled() else {

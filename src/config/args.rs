@@ -349,7 +349,7 @@ pub(super) struct DoctorArgs {
     /// Print a JSON object in each line, for scripts
     ///
     /// First one of type "start" (url, watch_ms, posts, history_places), then one of type "check" for
-    /// each check (check, verdict, seen, at_fault, remedy), at last one of type "end" (failed, noted,
+    /// each check (check, verdict, seen, at_fault, remedy), and finally one of type "end" (failed, noted,
     /// exit_status). A verdict is ok, note, failed or skipped; at_fault is command, network,
     /// certificate, proxy, hookcast, unknown or null.
     #[arg(long)]

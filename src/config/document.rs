@@ -35,7 +35,7 @@ pub(super) fn man_page(command: Option<&str>) -> Vec<u8> {
         page = page.replace(&format!(".SH {title}\n"), &part);
         page = page.replace(&format!(".SH \"{title}\"\n"), &part);
     }
-    // The date is empty, not missing.
+    // Adds an empty date: without one, the fields of the title line would shift.
     let page = page.replace(" 1  \"", " 1 \"\" \"");
     (page + &sections).into_bytes()
 }

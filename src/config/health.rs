@@ -9,7 +9,7 @@ use super::ConfigError;
 use super::args::{Args, Subcommands};
 use super::listen::Listen;
 
-/// The URL, if health is the command.
+/// The URL, if the command is `health`.
 pub(super) fn url(args: &Args) -> Result<Option<String>, ConfigError> {
     let Some(Subcommands::Health { url }) = &args.command else {
         return Ok(None);

@@ -8,7 +8,7 @@ use super::args::Args;
 use super::value::Endpoint;
 use super::{ConfigError, Environment, Secret, ca_pem};
 
-/// The variables that switch the mirror on: all of them or none.
+/// The variables that enable the mirror: either all are set, or none.
 pub(super) const ACCOUNT_VARIABLE: &str = "CLOUDFLARE_ACCOUNT_ID";
 pub(super) const TOKEN_VARIABLE: &str = "CLOUDFLARE_API_TOKEN";
 pub(super) const NAMESPACE_VARIABLE: &str = "WEBHOOK_KV";

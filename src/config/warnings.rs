@@ -86,8 +86,8 @@ fn kv_flags_given(matches: &ArgMatches) -> impl Iterator<Item = String> {
         .map(|id| format!("--{}", id.replace('_', "-")))
 }
 
-/// Variables with the prefix of settings that are no settings. Those that Kubernetes sets for a service
-/// called hookcast are excluded: `HOOKCAST_SERVICE_HOST`, `HOOKCAST_PORT=tcp://…`, `HOOKCAST_PORT_80_TCP`.
+/// Unknown variables that begin with `HOOKCAST_`. Those that Kubernetes sets for a service called
+/// hookcast are excluded: `HOOKCAST_SERVICE_HOST`, `HOOKCAST_PORT=tcp://…`, `HOOKCAST_PORT_80_TCP`.
 fn unknown_variables(environment: &Environment) -> impl Iterator<Item = &str> {
     let known: Vec<OsString> = hints::variables().collect();
     let is_of_kubernetes = |name: &str, value: &OsStr| {

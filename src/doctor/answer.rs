@@ -64,7 +64,7 @@ impl Head {
         found.map(|(_, value)| value)
     }
 
-    /// Whether a field contains this text in lower case, ignoring the case of the field.
+    /// Whether the value of a field contains `part`, ignoring case. `part` is in lower case.
     pub(super) fn mentions(&self, name: &str, part: &str) -> bool {
         self.field(name)
             .is_some_and(|value| value.as_str().to_ascii_lowercase().contains(part))
@@ -81,7 +81,7 @@ impl Answer {
             .lossy_utf8(true);
         Answer {
             head,
-            // The checks notice a body that is incomplete or too long: they find it empty.
+            // A body that is incomplete or too long becomes empty, which fails the checks.
             body: body.read_to_string().unwrap_or_default().into(),
         }
     }

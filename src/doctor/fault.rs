@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_to_reach_the_address_names_what_to_look_at() {
+    fn a_failed_request_names_the_party_at_fault_and_a_remedy() {
         let io = |kind| Error::Io(io::Error::from(kind));
         let no_tls = Tls::InvalidMessage(InvalidMessage::InvalidContentType);
         let certificate = |fault| Error::Rustls(Tls::InvalidCertificate(fault));

@@ -1,4 +1,4 @@
-//! The hops that name themselves in an answer, and the setting of each that corrects a trouble.
+//! The hops that name themselves in an answer, and the settings of each that correct problems.
 //!
 //! Used by [`judge`](super::judge). A name proves that the hop is present, not that it is the only one: a
 //! CDN hides the hops behind it. Never does I/O.
@@ -32,7 +32,7 @@ const HAPROXY_PAGES: [&str; 3] = [
     "The server didn't respond in time",
 ];
 
-/// By hop: a field with a part of its value that only this hop sends.
+/// The marks of hops: a header field and a part of its value that only this hop sends.
 const MARKS: [(Hop, &str, &str); 9] = [
     (H::Nginx, "server", "nginx"),
     (H::Nginx, "server", "openresty"),
@@ -59,7 +59,7 @@ pub(super) enum Trouble {
     Path,
     /// The proxy does not reach hookcast.
     Upstream,
-    /// Open answers are cut.
+    /// Answers that stay open are cut off.
     Timeout,
     /// Fields of the request are dropped.
     RequestFields,
@@ -73,7 +73,7 @@ pub(super) enum Trouble {
     Size,
 }
 
-/// The settings that correct a trouble, by hop.
+/// The settings that correct a problem, by hop.
 const fn settings(trouble: Trouble) -> &'static [(Hop, &'static str)] {
     match trouble {
         Trouble::Buffering => &[
@@ -344,8 +344,8 @@ impl Hops {
         self
     }
 
-    /// The settings that correct a trouble: those of the known hops, or of all if no known hop has one.
-    /// Behind a CDN all are listed, since it hides others.
+    /// The settings that correct a problem. Lists those of the known hops, or of all if no known hop has
+    /// one. Behind a CDN, which hides other hops, all follow.
     pub(super) fn remedy(&self, trouble: Trouble) -> String {
         let is_known = |hop: &Hop| self.0.contains(hop);
         let has_setting = settings(trouble).iter().any(|(hop, _)| is_known(hop));

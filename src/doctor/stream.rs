@@ -84,7 +84,7 @@ impl Reading {
 
     /// The next event, and the time from the request to it; `None` if there is none before `deadline`.
     pub(super) fn next(&self, deadline: Instant) -> Option<(Duration, StreamEvent)> {
-        // A channel that is never empty would hide the deadline.
+        // Without this check, a channel that is never empty would hide the deadline.
         if Instant::now() >= deadline {
             return None;
         }
@@ -106,7 +106,7 @@ fn read(
     }
     if response.status() != 200 {
         let refused = StreamEvent::Refused(Answer::of(response).body);
-        // As above.
+        // The receiver may be dropped already.
         let _ = sender.send((Instant::now(), refused));
         return Ok(());
     }

@@ -42,7 +42,7 @@ pub struct StreamSeen {
 
 impl StreamSeen {
     /// Whether hookcast itself ended the stream: it sends a second `retry` first.
-    pub fn has_farewell(&self) -> bool {
+    pub fn was_ended_by_hookcast(&self) -> bool {
         let connected = self.connected.map(|(at, _)| at);
         matches!((self.retry, connected), (Some(retry), Some(at)) if retry > at)
     }

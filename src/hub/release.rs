@@ -72,9 +72,9 @@ impl Hub {
         }
     }
 
-    /// Whether this hub can continue with a ring that it has released. The ring must have the same epoch
-    /// and must not be older. Its history must reach back to the last message that this hub knows, so that
-    /// no message of another process is missing.
+    /// Whether this hub can continue with a ring that it has released. The ring must have the same epoch,
+    /// and at least the messages that this hub knows. Its history must begin at this hub's next seq or
+    /// earlier, so that it holds every message that another process has appended.
     pub fn can_take_back(&self, ring: &Ring, history: &[(u64, Message)]) -> bool {
         let known_seq = self.lock().next_seq();
         let oldest_seq = history.first().map_or(ring.next_seq(), |(seq, _)| *seq);
@@ -227,7 +227,7 @@ mod tests {
         ring.commit().unwrap();
         drop(ring);
         let (ring, history) = open(&node.medium);
-        let committer = hub.take_back(ring, history).expect("commits go on");
+        let committer = hub.take_back(ring, history).expect("commits continue");
         node.expect_sent(31..=31);
         thread::scope(|scope| {
             scope.spawn(move || committer.run(hub, metrics, Clock::start()));

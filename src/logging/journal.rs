@@ -2,8 +2,8 @@
 //!
 //! A line for the journal may begin with its priority as `<N>` (sd-daemon(3)). The journal removes the
 //! prefix and records the priority, so `journalctl -p err` works. systemd names the journal's file in
-//! `JOURNAL_STREAM`, by device and inode (systemd.exec(5)). Standard error may have been redirected since;
-//! then lines must not have prefixes. Used by the parent module. Never writes.
+//! `JOURNAL_STREAM`, by device and inode (systemd.exec(5)). If standard error is redirected to another
+//! file, lines must have no prefix. Used by the parent module. Never writes.
 
 use std::ffi::OsStr;
 use std::os::fd::AsFd;

@@ -84,7 +84,7 @@ fn try_create(place: &Place, len: u64) -> Result<(), RingError> {
     allocate(&new, len).map_err(|error| allocate_error(place, &new, len, error))
 }
 
-/// Whether the file system does not support files without a name (open(2)).
+/// Whether the error means that the file system supports no files without a name (open(2)).
 fn is_unsupported(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
@@ -92,7 +92,7 @@ fn is_unsupported(error: &io::Error) -> bool {
     )
 }
 
-/// Compares the permissions and the free space of the directory.
+/// Checks that the directory is writable and has `len` bytes free.
 fn compare(place: &Place, len: u64) -> Result<(), RingError> {
     place
         .check_writable()

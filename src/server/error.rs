@@ -15,7 +15,7 @@ use crate::tls::TlsError;
 pub enum ServerError {
     /// An address could not be listened on.
     Listen(String, io::Error),
-    /// No passed socket has the configured address; a sentence.
+    /// No passed socket has the configured address. Holds the whole sentence.
     Passed(String),
     /// A certificate, a key or an authority could not be loaded.
     Tls(TlsError),

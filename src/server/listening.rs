@@ -55,8 +55,8 @@ fn serving_addresses(config: &Config, passed: &[Passed]) -> Vec<Listen> {
     }
 }
 
-/// Refuses a configured address that has no effect, because a service manager has passed sockets and none
-/// of them has it. If one has it, the configured address sets the protocols of that socket.
+/// Refuses a configured address that no socket of the service manager has: it would have no effect. If a
+/// socket has the address, the configured options apply to that socket.
 pub(super) fn check(config: &Config, passed: &Sockets) -> Result<(), ServerError> {
     let (listen, admin) = addresses(config, passed);
     let is_missing = |wanted: &&Listen| !listen.iter().any(|l| l.address == wanted.address);

@@ -30,8 +30,8 @@ pub(super) fn take_connections(
     }
 }
 
-/// Passes a connection to the shard with the lowest load; false if the connection is refused or closed. It
-/// has neither TLS nor a PROXY header: a predecessor keeps connections that do.
+/// Passes a connection to the shard with the lowest load. Returns false if the connection is refused or
+/// already closed. Connections with TLS or a PROXY header never arrive here: their predecessor keeps them.
 fn pass_to_shard(
     inherited: HandoverConnection,
     shards: &[ShardHandle],

@@ -154,7 +154,7 @@ function showUnread() {
   byId('jump').textContent = isPaused ? resume : jump;
 }
 
-/** Not by the log as a live region, which would repeat entries that scroll back into view. */
+/** Announces entries. As a live region, the log itself would repeat entries that scroll back into view. */
 function announce(news) {
   if (news.length === 0) return;
   if (announced === 0) setTimeout(readOut, ANNOUNCE_MS);

@@ -1,4 +1,4 @@
-/** Copies texts; also on a click on a button whose `data-copy` is the id of the text's element. */
+/** Copies texts. A button with `data-copy` copies the text of the element with that id. */
 
 const LABEL_MS = 2_000;
 
@@ -25,7 +25,7 @@ async function copy(text, source) {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    // Without TLS there is no clipboard API. The older way at least selects the text.
+    // Without TLS there is no clipboard API. If the older command fails, the text is at least selected.
     getSelection()?.selectAllChildren(source);
     const onCopy = (/** @type {ClipboardEvent} */ event) => {
       event.clipboardData?.setData('text/plain', text);

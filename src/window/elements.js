@@ -30,7 +30,7 @@ export function countOf(number, noun) {
  * @param {HTMLElement} body
  * @param {string} text
  * @param {boolean} goesOn more text follows, which is not shown
- * @param {(plain: string) => string} [written] the displayed form of plain text
+ * @param {(plain: string) => string} [written] returns the displayed form of plain text
  */
 export function showText(body, text, goesOn, written = String) {
   // Beyond 125 nested controls (UAX #9) isolation ends, and a link would be reversed. An inline block is not.

@@ -7,8 +7,8 @@
  * @typedef {{ message?: Message, missed?: number | null }} Entry a message, or a gap
  * @typedef {{ type: 'begin', entries: Entry[], whole: boolean, state: State }
  *   | { type: 'entries', entries: Entry[] }
- *   | { type: 'state', state: State }} Update `begin` answers `attach`: the entries since the last
- *   known event, and whether none is missing
+ *   | { type: 'state', state: State }} Update `begin` answers `attach` with the entries since the last
+ *   known event; `whole`: none is missing
  * @typedef {(update: Update) => void} Follower
  */
 

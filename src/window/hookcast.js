@@ -97,7 +97,7 @@ const REFUSALS = [400, 401, 403];
 const REDIRECTS = [301, 302, 303, 307, 308];
 /** Time for the answer to a message: longer than the server's own deadlines. */
 const PUBLISH_MS = 15_000;
-/** A constant, since bundlers replace `new URL('…', import.meta.url)` by a file of the project. */
+/** In a constant, because bundlers replace `new URL('…', import.meta.url)` by a file of the project. */
 const HERE = import.meta.url;
 
 /**
@@ -507,7 +507,7 @@ export class Parser {
     }
     this.#line.push(text.slice(start));
     this.#lineChars += text.length - start;
-    // Comments do not count: heartbeats alone may go on for years.
+    // Comments do not count: a stream may have only heartbeats for years.
     if (this.#lineChars + this.#dataChars > EVENT_CHARS_MAX) throw new RangeError('an event is too long');
   }
 

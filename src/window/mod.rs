@@ -60,7 +60,7 @@ const PAGE: &str = include_str!("index.html");
 
 const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
-/// The type for `.ts` files. The type registered for `.ts` is that of a video.
+/// The type of the `.d.ts` file. The type that is registered for `.ts` is a video's.
 const TEXT: &str = "text/plain; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 const IMAGE: &str = "image/svg+xml";
@@ -71,8 +71,8 @@ const REVALIDATE: &str = "no-cache";
 const FOR_GOOD: &str = "public, max-age=31536000, immutable";
 
 /// On every answer. The page may load its own files and connect to its own server, nothing else. Trusted
-/// Types prevent that a string becomes markup or script; the one policy lets scripts of this site be
-/// started by URL. The URL of the page may hold a session id, so no referrer is sent to other sites.
+/// Types keep strings from becoming markup or script; their one policy allows to start scripts of this
+/// site by URL. The URL of the page may hold a session id, so no referrer is sent to other sites.
 const SECURITY: [(&str, &str); 4] = [
     (
         "Content-Security-Policy",

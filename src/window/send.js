@@ -3,7 +3,7 @@
 import { el } from './elements.js';
 import { escapeTurning } from './text.js';
 
-/** Longer than the server's own deadlines. */
+/** The longest wait for an answer: longer than the server's own deadlines. */
 const ANSWER_MS_MAX = 15_000;
 /** Time between probes of a server that could not be reached. */
 const PROBE_MS = 3_000;
@@ -51,7 +51,7 @@ export function runSendPanel(form, { url, sessionId, command, answer, onSent }) 
     if (text) answer.append(el('pre', {}, text));
   };
   const reached = () => probe && clear();
-  // The stream is no evidence: it may still be open.
+  // An open stream does not prove that new requests reach the server.
   const startProbe = () => {
     const started = (probe = setTimeout(async () => {
       const isReached = await answers(url);

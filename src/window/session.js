@@ -8,7 +8,7 @@ import { charEnd } from './text.js';
 const OWN_KEY = 'hookcast.session';
 const RECENT_KEY = 'hookcast.recent';
 const RECENT_MAX = 8;
-/** More than a server accepts (256 bytes), so that a cut name is still refused. Bounds the page's work. */
+/** Bounds the page's work. A server accepts less (256 bytes), so it refuses a name that was cut, too. */
 const SESSION_CHARS_MAX = 300;
 
 /** @returns {string} */

@@ -11,7 +11,7 @@ export class Shown {
   /** Messages shown, and messages that pass the filter. */
   count = 0;
   total = 0;
-  /** Messages to show after the pause. */
+  /** Messages that arrived in the pause and are shown after it. */
   waiting = 0;
   #onlyMine = false;
   /** @type {RegExp | undefined} */ #sought;
@@ -59,7 +59,7 @@ export class Shown {
     this.#paused = [...this.#held.entries];
   }
 
-  /** Ends the pause. A gap replaces new messages that are no longer held. */
+  /** Ends the pause. A gap replaces messages that arrived in the pause and were dropped. */
   resume() {
     if (this.#lost > 0) this.#held.lose(this.#lost);
     this.#paused = undefined;

@@ -39,7 +39,7 @@ export class Status {
     this.#root.dataset.state = state.state;
     this.#root.dataset.reason = state.reason ?? '';
     const text = this.#words().slice(0, WORDS_CHARS_MAX);
-    // The same text would be read out again.
+    // Setting the same text would announce it again.
     if (this.#text.textContent !== text) this.#text.textContent = text;
     this.#button.hidden = !state.reason;
     clearInterval(this.#ticks);

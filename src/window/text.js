@@ -32,7 +32,7 @@ const COMPLEX =
 const IS_COMPLEX = RegExp(`[${COMPLEX}]`, 'u');
 const ASCII_LINE = /^[\t\r -~]*\n?/;
 const SIMPLE_LINE = RegExp(`^[^\\n${COMPLEX}]{0,${SIMPLE_CHARS}}\\n?`, 'u');
-/** Runs of these, and of characters that fonts treat alike: up to 128, and to the end of a letter if possible. */
+/** Runs of up to 128 of these, or of characters that fonts treat alike. A long run ends with a letter if it can. */
 const LONG_RUN = 96;
 const IN_RUN = `[${COMPLEX}\u00a0\u00ad\u00b7\u00d7\u200d\u2010-\u2015\u2022\u25cc\u25fb-\u25fe\ufe0f]`;
 const RUN = RegExp(`[${COMPLEX}](?:${IN_RUN}{${LONG_RUN},127}(?<!\u200d)(?![\\p{M}\u200d])|${IN_RUN}{0,127})`, 'gu');

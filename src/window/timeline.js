@@ -47,7 +47,7 @@ export class Timeline {
     new ResizeObserver(() => this.#pinned && this.toEnd()).observe(scroller);
   }
 
-  /** Whether the view is at the end and stays there. */
+  /** Whether the view follows the end of the list. */
   get pinned() {
     return this.#pinned;
   }
@@ -62,7 +62,7 @@ export class Timeline {
   }
 
   /**
-   * Shows other entries, from their end.
+   * Replaces all entries, and shows the end of the list.
    * @param {T[]} entries
    */
   replace(entries) {

@@ -19,7 +19,6 @@ pub(in crate::doctor) fn stream(stream: &StreamSeen, context: &Context<'_>) -> F
         return Finding::failed(STREAM, not_begun(stream, context));
     };
     if head.status != 200 {
-        // The body of the refusal was kept beside the head.
         let answer = Answer {
             head: head.clone(),
             body: stream.refusal.clone(),
@@ -104,7 +103,7 @@ pub(in crate::doctor) fn buffering(
     }
 }
 
-/// Judges the median delay of events. A delay over [`DOCTOR_HELD_BACK_MS`] is left to [`buffering`].
+/// Judges the median delay of events. Delays over [`DOCTOR_HELD_BACK_MS`] are judged by [`buffering`].
 pub(in crate::doctor) fn delay(posts: &[Post], context: &Context<'_>) -> Option<Finding> {
     let mut delays: Vec<Duration> = posts.iter().filter_map(|post| post.arrived).collect();
     delays.sort_unstable();

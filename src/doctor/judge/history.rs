@@ -1,4 +1,4 @@
-//! Judges whether the history can be read: the alternative where streams do not pass.
+//! Judges whether the history can be read. It is the alternative for networks that block streams.
 
 use serde::Deserialize;
 

@@ -89,7 +89,7 @@ pub(in crate::doctor) fn cut(stream: &StreamSeen, context: &Context<'_>) -> Find
     };
     let seen = format!("the stream ended after {}, {silence}", ms(*at));
     match end {
-        End::Whole if stream.has_farewell() => Finding::noted(
+        End::Whole if stream.was_ended_by_hookcast() => Finding::noted(
             CUT,
             Fault::new(
                 Party::Hookcast,
@@ -218,11 +218,11 @@ mod tests {
         let whole = found(|stream| stream.end = Some((at, End::Whole)));
         assert_eq!(whole.verdict, Verdict::Failed);
         blames(&whole, Party::Proxy, "in good order", "proxy_read_timeout");
-        let farewell = found(|stream| {
+        let announced = found(|stream| {
             stream.retry = Some(at);
             stream.end = Some((at, End::Whole));
         });
-        assert_eq!(farewell.verdict, Verdict::Noted);
-        blames(&farewell, Party::Hookcast, "ended it itself", "restart");
+        assert_eq!(announced.verdict, Verdict::Noted);
+        blames(&announced, Party::Hookcast, "ended it itself", "restart");
     }
 }

@@ -138,7 +138,7 @@ pub(super) mod fixture {
         Context::new(url, secrets, false)
     }
 
-    /// Checks the parts of a finding: who is at fault, and words of what was seen and of the remedy.
+    /// Asserts the party at fault, and that the evidence and the remedy contain these texts.
     pub(in super::super) fn blames(finding: &Finding, party: Party, seen: &str, remedy: &str) {
         let (found, words) = finding
             .blame
