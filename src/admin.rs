@@ -1,12 +1,11 @@
-//! Metrics, health and a page with live figures on an address of their own (`--admin`), for the
-//! operator alone.
+//! Metrics, health and a page with live figures for operators, on a separate address (`--admin`).
 //!
-//! Started by `server` before anything else, so that it can tell of the start; in a successor, only
-//! when that serves, as the predecessor's answers until then. A few threads serve
-//! one connection after the other, one request each: rendering the metrics, which counts 20,000
-//! descriptors if need be, never delays a stream, and a scraper that is slow does not delay a health
-//! check. Uses the HTTP core with blocking sockets and short deadlines. Never serves anything
-//! public, and never waits for a lock that is held while a disk is waited for.
+//! Started by `server` before all other parts, so that health checks work during the start. In a successor
+//! it starts when that begins to serve; until then the predecessor answers. A few threads each serve one
+//! connection at a time, and one request per connection. So rendering the metrics, which may count 20,000
+//! descriptors, never delays a stream, and a slow scraper does not delay a health check. Uses the HTTP core
+//! with blocking sockets and short deadlines. Never serves the public API, and never waits for a lock that
+//! is held during disk I/O.
 
 mod gate;
 mod page;
@@ -33,17 +32,17 @@ use crate::metrics::{self, MetricFamily, Metrics};
 use crate::mirror::MirrorStats;
 use crate::ring::RingStats;
 
-/// What the admin address tells.
+/// The server of the admin address, and the sources of its figures.
 #[derive(Clone)]
 pub struct Admin {
     metrics: Arc<Metrics>,
     lifecycle: Arc<Lifecycle>,
     parts: Arc<OnceLock<Parts>>,
-    /// Those of its threads, once there are any.
+    /// The wakers of its threads, after the start.
     wakers: Arc<OnceLock<Vec<Waker>>>,
 }
 
-/// What there is to tell of once it has been started.
+/// Sources of figures that exist only after a part of the server has started.
 struct Parts {
     ring: Arc<RingStats>,
     mirror: Option<Arc<MirrorStats>>,
@@ -53,7 +52,7 @@ const STOP: mio::Token = mio::Token(0);
 const ARRIVAL: mio::Token = mio::Token(1);
 
 impl Admin {
-    /// An admin that tells of these metrics, and whether the server is ready.
+    /// An admin that exposes these metrics and this lifecycle.
     pub fn new(metrics: Arc<Metrics>, lifecycle: Arc<Lifecycle>) -> Admin {
         Admin {
             metrics,
@@ -63,13 +62,13 @@ impl Admin {
         }
     }
 
-    /// Tells of the ring from now on, and of the mirror if there is one. To be called once.
+    /// Adds the figures of the ring, and of the mirror if there is one. Called once.
     pub fn tell_of(&self, ring: Arc<RingStats>, mirror: Option<Arc<MirrorStats>>) {
         let is_first = self.parts.set(Parts { ring, mirror }).is_ok();
         debug_assert!(is_first, "there is one ring");
     }
 
-    /// Serves on threads of its own until the process ends or [`Admin::stop`]. To be called once.
+    /// Serves on threads of its own until the process ends or [`Admin::stop`]. Called once.
     pub fn start(&self, listener: &TcpListener) -> io::Result<()> {
         listener.set_nonblocking(true)?;
         let gate = Gate::of(listener.local_addr()?.ip());
@@ -90,10 +89,10 @@ impl Admin {
         Ok(())
     }
 
-    /// Accepts no further connection: the socket may live on in another process, which serves it.
+    /// Accepts no further connection. The socket may stay open in another process, which serves it.
     pub fn stop(&self) {
         for waker in self.wakers.get().into_iter().flatten() {
-            // An eventfd that cannot be written to is one that is full, which wakes as well.
+            // The write to an eventfd fails only if it is full, and then it wakes as well.
             let _ = waker.wake();
         }
     }
@@ -101,7 +100,7 @@ impl Admin {
     fn serve(&self, mut poll: Poll, listener: &mio::net::TcpListener, gate: Gate) {
         let mut events = Events::with_capacity(2);
         loop {
-            // An interruption, or no memory for a moment; the next look tells.
+            // An interruption, or a temporary lack of memory: the next poll returns the events.
             let _ = poll.poll(&mut events, None);
             if events.iter().any(|event| event.token() == STOP) {
                 return;
@@ -113,10 +112,10 @@ impl Admin {
     fn serve_all(&self, listener: &mio::net::TcpListener, gate: Gate) {
         loop {
             match listener.accept() {
-                // A peer that hangs up or is too slow is its own loss.
+                // An error of one connection does not matter for others.
                 Ok((connection, _)) => drop(self.serve_one(connection.into(), gate)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // No descriptor, most likely: the shards say so, and it passes.
+                // Most likely descriptors are used up, which the shards log: retry later.
                 Err(_) => thread::sleep(Duration::from_millis(ACCEPT_RETRY_MS)),
             }
         }
@@ -188,7 +187,7 @@ impl Admin {
         let mut families = self.metrics.gather();
         families.push(gauges(
             "hookcast_stage",
-            "1 for the stage of the process's life that it is in, 0 for the others.",
+            "1 for the present stage of the process, 0 for the others.",
             stages
                 .iter()
                 .map(|(labels, is_now)| (&labels[..], f64::from(u8::from(*is_now)))),
@@ -205,7 +204,7 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
 
-/// On every answer: it is of this moment, and what it says it is.
+/// The fields of every answer: it is not cached, and its content type is not guessed.
 const ALWAYS: [(&str, &str); 2] = [
     ("Cache-Control", "no-store"),
     ("X-Content-Type-Options", "nosniff"),
@@ -224,7 +223,7 @@ fn answer_page(to: ReplyTo, responder: &Responder, out: &mut Vec<u8>) {
     responder.document(to, Status::Ok, fields, page.as_bytes(), out);
 }
 
-/// Writes an answer before a deadline. One that takes it byte by byte would else keep its thread.
+/// Writes an answer before a deadline. Without it, a client that reads byte by byte would block a thread.
 fn write_answer(
     connection: &mut TcpStream,
     mut answer: &[u8],
@@ -246,7 +245,7 @@ fn write_answer(
     Ok(())
 }
 
-/// Reads one request. `Err` outside means that there is nobody to answer.
+/// Reads one request. The outer `Err` means that the connection has failed, so no answer is possible.
 fn read_request(
     connection: &mut TcpStream,
     reader: &mut RequestReader,
@@ -267,7 +266,7 @@ fn read_request(
         match connection.read(&mut buffer) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(bytes) => reader.push(&buffer[..bytes]),
-            // The timeout; the deadline is looked at again.
+            // The timeout: the deadline is checked again.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),

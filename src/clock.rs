@@ -1,15 +1,18 @@
-//! The time, read once per turn and passed down, so that nothing below a thread loop has a clock.
+//! The time. Each thread's loop reads it once per turn and passes it down as a value.
+//!
+//! Used by the loops of shards, mirror and committer. Never called below them, so that tests and the
+//! simulation control the time.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// One reading of both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
-    /// Milliseconds since the process started; never goes back (`CLOCK_MONOTONIC`).
+    /// Milliseconds since the process started; never decreases (`CLOCK_MONOTONIC`).
     pub mono_ms: u64,
-    /// The same in microseconds, for measuring.
+    /// The same in microseconds, for measurements.
     pub mono_us: u64,
-    /// Milliseconds since the Unix epoch; may jump when somebody sets the clock.
+    /// Milliseconds since the Unix epoch; jumps when the clock is set.
     pub unix_ms: u64,
 }
 
@@ -39,7 +42,7 @@ impl Clock {
         }
     }
 
-    /// What time it is. A wall clock before 1970 reads as 1970.
+    /// Reads both clocks. A wall clock before 1970 reads as 1970.
     pub fn now(&self) -> Now {
         let unix = SystemTime::now()
             .duration_since(UNIX_EPOCH)

@@ -1,8 +1,9 @@
-//! What signals do: SIGTERM and SIGINT drain, a second one ends at once, SIGUSR2 hands over to a
-//! successor, SIGHUP loads the certificate anew.
+//! Acts on signals: SIGTERM and SIGINT drain, a second one ends the process at once, SIGUSR2 hands over to a
+//! successor, SIGHUP reloads the certificate.
 //!
-//! Started by `server` as a thread that waits for signals and for news of a successor. Decides, and
-//! tells the shards, the hub and the service manager; never touches a connection.
+//! Started by `server` as a thread that waits for signals and for the result of starting a successor. It
+//! sends commands to the shards, calls the hub, and notifies the service manager. Never touches a
+//! connection.
 
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -27,26 +28,26 @@ use crate::tls::Tls;
 /// Opens the ring at its path, as the start of the server did.
 pub type OpenRing = Box<dyn Fn() -> Result<(Ring, Recovered), RingError> + Send>;
 
-/// See [`Control::start_commits`].
+/// Runs a committer on a thread.
 pub type StartCommits = Box<dyn Fn(Committer) -> io::Result<()> + Send>;
 
-/// All that is under control.
+/// The parts of the server that signals act on.
 pub struct Control {
     /// The shards.
     pub shards: Vec<ShardHandle>,
     /// The hub.
     pub hub: Arc<Hub>,
-    /// Opens its ring, should that come back from a successor.
+    /// Opens the ring again if a handover fails.
     pub open_ring: OpenRing,
-    /// Gives a committer a thread, where messages wait for the disk.
+    /// Runs the committer again if a handover fails; used with `--durability disk`.
     pub start_commits: StartCommits,
     /// The admin address.
     pub admin: Admin,
-    /// The certificate, where TLS is spoken.
+    /// The certificate, if there is a TLS listener.
     pub tls: Option<Arc<Tls>>,
-    /// Told when the server is about to end: it is not ready any more.
+    /// The stage of the process, which a drain changes.
     pub lifecycle: Arc<Lifecycle>,
-    /// Set to when that began.
+    /// The start of the drain.
     pub drain_began: Arc<OnceLock<Instant>>,
 }
 
@@ -54,24 +55,24 @@ enum Event {
     Terminate,
     HandOver,
     Reload,
-    /// A successor has all but the ring, or there is none.
+    /// A successor is ready except for the ring, or it has failed.
     Prepared(Result<Successor, SuccessionError>),
 }
 
-/// How far the server is from its end.
+/// The state of the server's end.
 #[derive(PartialEq, Eq)]
 enum Stage {
     Serving,
-    /// A successor has been started.
+    /// A successor is being started.
     Preparing,
     Draining,
-    /// The successor serves; a signal that was meant for the service comes too late here.
+    /// The successor serves, and this process drains.
     HandedOver,
 }
 
 impl Control {
-    /// Waits for signals on threads of its own. `sockets` are for a successor; they are let go of
-    /// when there can be none any more.
+    /// Waits for signals on threads of its own. `sockets` are for a successor. They are closed when no
+    /// further handover is possible.
     pub fn start(self, sockets: Sockets) -> io::Result<()> {
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR2])?;
         if self.tls.is_some() {
@@ -86,7 +87,7 @@ impl Control {
                     SIGHUP => Event::Reload,
                     _ => Event::Terminate,
                 };
-                // The receiver is gone only when the process ends anyway.
+                // The receiver is gone only when the process ends.
                 let _ = from_signals.send(event);
             }
         };
@@ -106,7 +107,7 @@ impl Control {
             match (event, &stage) {
                 (Event::Terminate, Stage::Serving | Stage::Preparing) => {
                     tracing::info!(
-                        "draining: streams end one by one; a second signal ends at once"
+                        "draining: streams end one by one; a second signal ends the process at once"
                     );
                     service::stopping();
                     self.begin_drain();
@@ -115,11 +116,11 @@ impl Control {
                     stage = Stage::Draining;
                 }
                 (Event::Terminate, Stage::HandedOver) => {
-                    tracing::info!("draining already; a second signal ends at once");
+                    tracing::info!("draining already; a second signal ends the process at once");
                     stage = Stage::Draining;
                 }
                 (Event::Terminate, Stage::Draining) => {
-                    tracing::warn!("second signal: ending at once");
+                    tracing::warn!("second signal: the process ends at once");
                     std::process::exit(0);
                 }
                 (Event::Reload, _) => self.tls.iter().for_each(|tls| reload(tls)),
@@ -127,13 +128,13 @@ impl Control {
                     stage = match prepare(sockets.as_ref(), sender) {
                         Ok(()) => Stage::Preparing,
                         Err(error) => {
-                            tracing::error!(%error, "cannot hand over; serving on");
+                            tracing::error!(%error, "cannot hand over; continuing to serve");
                             Stage::Serving
                         }
                     };
                 }
                 (Event::HandOver, _) => {
-                    tracing::warn!("asked to hand over once more, which has begun or is too late");
+                    tracing::warn!("SIGUSR2 ignored: a handover or a drain is in progress");
                 }
                 (Event::Prepared(successor), Stage::Preparing) => {
                     stage = match successor.and_then(|successor| self.hand_over(successor)) {
@@ -142,13 +143,13 @@ impl Control {
                             Stage::HandedOver
                         }
                         Err(error) => {
-                            tracing::error!(%error, "the successor failed; serving on");
+                            tracing::error!(%error, "the successor failed; continuing to serve");
                             service::reload_failed(&error.to_string());
                             Stage::Serving
                         }
                     };
                 }
-                // It comes too late, and is ended by being dropped.
+                // The drain has begun in the meantime. Dropping the successor ends its process.
                 (Event::Prepared(_), _) => {}
             }
         }
@@ -159,8 +160,8 @@ impl Control {
         self.drain_began.get_or_init(Instant::now);
     }
 
-    /// Gives the ring to the successor, and if it serves then, the connections; else all is as it
-    /// was before.
+    /// Passes the ring to the successor, and the connections after it has begun to serve. On an error this
+    /// process continues to serve.
     fn hand_over(&self, successor: Successor) -> Result<(), SuccessionError> {
         let began = Instant::now();
         if let Err(error) = self.hold_and_release() {
@@ -168,7 +169,7 @@ impl Control {
             return Err(SuccessionError::NotReady("was given the ring", error));
         }
         if let Err(error) = successor.give_ring() {
-            // It is ended before the ring is taken back.
+            // The successor's process is ended before the ring is taken back.
             drop(successor);
             self.take_ring_back();
             self.shards.iter().for_each(ShardHandle::resume);
@@ -192,14 +193,14 @@ impl Control {
                 }
             }
             Err(error) => {
-                tracing::error!(%error, "connections between two requests are closed");
+                tracing::error!(%error, "no connection is passed on; idle ones are closed");
                 self.shards.iter().for_each(ShardHandle::drain);
             }
         }
         Ok(())
     }
 
-    /// Waits until no shard needs the ring, then closes and unlocks it.
+    /// Waits until no shard uses the ring, then closes and unlocks it.
     fn hold_and_release(&self) -> io::Result<()> {
         let (held, all_held) = bounded(self.shards.len());
         for shard in &self.shards {
@@ -214,8 +215,8 @@ impl Control {
         self.hub.release(deadline)
     }
 
-    /// Without a ring there is nothing to serve from: after some patience the process ends, and
-    /// whoever watches it starts it anew.
+    /// Opens the ring again and continues with it. Retries until a deadline. Then the process ends, since it
+    /// cannot serve without a ring; the service manager restarts it.
     fn take_ring_back(&self) {
         let deadline = Instant::now() + Duration::from_millis(HANDOVER_RING_MS);
         loop {
@@ -224,12 +225,14 @@ impl Control {
                     let committer = self.hub.take_back(ring, recovered.messages);
                     return match committer.map_or(Ok(()), &self.start_commits) {
                         Ok(()) => {}
-                        Err(error) => end(&format!("there is no thread for commits: {error}")),
+                        Err(error) => end(&format!("cannot start the commit thread: {error}")),
                     };
                 }
-                Ok(_) => end("it is another one now, or more has come than it holds"),
+                Ok(_) => {
+                    end("it is another ring now, or has lost messages that streams have yet to get")
+                }
                 Err(error) if Instant::now() >= deadline => end(&error.to_string()),
-                // What kept the successor from it may pass.
+                // The cause may be the same as the successor's, and may pass.
                 Err(_) => thread::sleep(Duration::from_millis(RING_RETRY_MS)),
             }
         }
@@ -244,11 +247,11 @@ fn reload(tls: &Tls) {
             }
             tracing::info!("new connections get the new certificate");
         }
-        Err(error) => tracing::error!(%error, "the certificate stays the one it was"),
+        Err(error) => tracing::error!(%error, "certificate not reloaded; the old one stays in use"),
     }
 }
 
-/// Starts a successor on a thread of its own, since that may take its time.
+/// Starts a successor on a thread of its own, because it may take long.
 fn prepare(sockets: Option<&Sockets>, sender: &Sender<Event>) -> io::Result<()> {
     let sockets = sockets.ok_or(io::ErrorKind::NotConnected)?.try_clone()?;
     let sender = sender.clone();
@@ -267,7 +270,7 @@ fn end(why: &str) -> ! {
     let reason = format!("cannot take the ring back: {why}");
     tracing::error!("{reason}");
     service::failed(&reason);
-    // The log has a thread of its own.
+    // Time for the log's thread to write the line.
     thread::sleep(Duration::from_millis(LOG_FLUSH_MS));
     std::process::exit(1);
 }

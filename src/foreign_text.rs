@@ -1,9 +1,9 @@
-//! Text that came from elsewhere, on its way into a text of this program: secrets are taken out of
-//! it, then it is escaped, then it is cut. In this order: a cut or an escape in the middle of a
-//! secret would hide it from the search.
+//! Foreign text (from a server, a file or an argument) that becomes part of a text of this program. Secrets
+//! are removed, then the text is escaped, then it is cut. The order matters: a cut or an escape in the middle
+//! of a secret would hide it from the search.
 //!
-//! Used wherever such text is printed: the mirror's failures and `kv-check`, `doctor`, configuration
-//! errors; the log and standard error escape each line once more. Never reads the network.
+//! Called wherever such text is printed: the mirror's failures and `kv-check`, `doctor`, configuration
+//! errors. The log and standard error escape each line once more. Never reads the network.
 
 mod secrets;
 
@@ -14,18 +14,18 @@ pub use self::secrets::{PROXY_VARIABLES, Secrets};
 use crate::limits::FOREIGN_TEXT_CHARS_MAX;
 use crate::pem::BASE64_BEGIN;
 
-/// The beginning of a PEM file, which may be a key, as it is and in Base64: a text is quoted up to there.
+/// The beginning of a PEM file, plain and in Base64. The file may be a key, so a quote ends there.
 const PEM: [&str; 2] = ["-----BEGIN ", BASE64_BEGIN];
 
-/// What stands for a secret in a text.
+/// The replacement of a secret.
 const REDACTED: &str = "[secret]";
 
-/// A text that a server sent. It can be compared, and quoted; nothing prints it as it is.
+/// A text that a server sent. It can be compared and quoted, but never printed unchanged.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct ForeignText(String);
 
 impl ForeignText {
-    /// The text, to look at.
+    /// The unchanged text, for comparisons.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -48,12 +48,12 @@ impl fmt::Debug for ForeignText {
     }
 }
 
-/// A quote of foreign text: without secrets, printable, and of at most
-/// [`FOREIGN_TEXT_CHARS_MAX`] characters; `…` stands for the rest.
+/// A quote of foreign text: without secrets, printable, and of at most [`FOREIGN_TEXT_CHARS_MAX`]
+/// characters. `…` replaces the rest.
 pub fn quote(text: &str, secrets: &Secrets) -> String {
     let mut quote = String::new();
     let mut rest = text;
-    // Beyond the end of a quote, the search for secrets only takes time.
+    // Stops at the end of the quote, because the search for secrets takes time.
     while let Some(c) = rest.chars().next()
         && quote.chars().count() <= FOREIGN_TEXT_CHARS_MAX
     {
@@ -90,8 +90,8 @@ fn cut(mut quote: String) -> String {
     quote
 }
 
-/// How long the user and password at the beginning of `rest` are, if `before` ends as the URL before
-/// them does (RFC 3986 section 3.2.1).
+/// The length of user and password at the beginning of `rest`, if `before` ends with `://` (RFC 3986 section
+/// 3.2.1).
 fn user_of_url(before: &str, rest: &str) -> Option<usize> {
     if !before.ends_with("://") {
         return None;
@@ -100,8 +100,8 @@ fn user_of_url(before: &str, rest: &str) -> Option<usize> {
     token.rfind('@').filter(|length| *length > 0)
 }
 
-/// The same text in one line that leaves a terminal alone: what could move its cursor, change the
-/// direction of its text or end a line is escaped. All other characters stay.
+/// The text as one line that is safe for a terminal. Characters that could move the cursor, change the
+/// direction of text or end a line are escaped. All others stay.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -114,13 +114,14 @@ fn escape_char(c: char, out: &mut String) {
     if is_plain(c) {
         out.push(c);
     } else {
-        // Writing to a string cannot fail.
+        // A write to a string cannot fail.
         let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
     }
 }
 
-/// Whether a character is nothing but its picture: no control character, no end of a line, and none
-/// that is invisible or changes how others are shown (Unicode's category Cf, and its fillers).
+/// Whether a character is visible and without side effects. False for control characters and line ends, and
+/// for characters that are invisible or change the display of others (Unicode's category Cf, and its
+/// fillers).
 pub fn is_plain(c: char) -> bool {
     !c.is_control()
         && !matches!(c,
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_picture_is_escaped() {
+    fn control_and_invisible_characters_are_escaped() {
         let evil =
             "a\u{1b}[2J\r\n\u{9b}2J\u{7f}\u{202e}b\u{2028}c\u{2029}\u{200b}\u{feff}\u{e0041}é👍";
         let text = quote(evil, &Secrets::default());
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_is_cut_and_says_so() {
+    fn a_long_text_is_cut_and_marked() {
         let long = "é".repeat(FOREIGN_TEXT_CHARS_MAX);
         assert_eq!(quote(&long, &secrets()), long);
         assert_eq!(quote(&format!("{long}é"), &secrets()), format!("{long}…"));
@@ -171,7 +172,7 @@ mod tests {
         );
     }
 
-    /// Wherever the cut is: before the secret, in it, behind it.
+    /// The quote is cut before the secret, within it, and after it.
     #[test]
     fn a_secret_across_the_cut_is_not_shown_in_part() {
         for before in 0..2 * FOREIGN_TEXT_CHARS_MAX {

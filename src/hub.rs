@@ -1,11 +1,12 @@
 //! The hub: the one owner of the ring and of `seq`.
 //!
-//! Shards bring the webhooks of a turn, the mirror brings messages of other nodes; both get them
-//! numbered, committed to the ring, encoded once, and sent to every shard, in that order and under
-//! one lock, so the order of appends is the order everywhere. Where a commit is to wait for the disk,
-//! they are queued instead, and [`commit`] does the same with them on its own thread. Never touches
-//! a socket and never waits for one: when a shard's inbox is full, what is left stays with the
-//! caller, who tries again.
+//! Called by the shards with the webhooks of a turn, and by the mirror with messages of other nodes.
+//! The hub numbers each message, encodes it once, commits it to the ring and sends it to every shard.
+//! All of that happens under one lock, so the order of appends is the order on every stream. With
+//! `--durability disk` messages are queued instead, and [`commit`] does the same on its own thread.
+//!
+//! Never touches a socket and never waits for one. When a shard's inbox is full, the remaining
+//! messages stay with the caller, which retries.
 
 mod batch;
 mod commit;
@@ -33,7 +34,7 @@ use crate::message::Epoch;
 use crate::message::{Draft, Message, MessageId};
 use crate::ring::{Ring, RingError};
 
-/// What a sender is told of a message that is in the ring.
+/// The acknowledgement of a message that is in the ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
     /// The message's id.
@@ -54,13 +55,13 @@ impl Receipt {
 /// Why a message is not in the ring. Nothing of it was delivered.
 #[derive(Debug, Clone)]
 pub enum NotStored {
-    /// The ring could not take it, or the disk.
+    /// The ring or the disk failed.
     Ring(Arc<RingError>),
-    /// The kernel gave no random bytes for its id.
+    /// The kernel returned no random bytes for its id.
     Entropy(getrandom::Error),
     /// Its frame would be larger than this many bytes.
     FrameTooLarge(usize),
-    /// The shards did not make room in time.
+    /// A shard's inbox stayed full until the deadline.
     Busy,
 }
 
@@ -78,7 +79,7 @@ impl std::fmt::Display for NotStored {
 impl std::error::Error for NotStored {}
 
 impl NotStored {
-    /// Whether it will not fit another time either.
+    /// Whether the message is too large, so that a retry fails as well.
     pub fn is_too_large(&self) -> bool {
         match self {
             NotStored::FrameTooLarge(_) => true,
@@ -88,7 +89,7 @@ impl NotStored {
     }
 }
 
-/// The messages that the ring holds.
+/// A copy of the history: the messages in the ring.
 #[derive(Debug, Clone, Default)]
 pub struct RingView {
     /// The seq of the first.
@@ -97,15 +98,15 @@ pub struct RingView {
     pub messages: Vec<Arc<Message>>,
 }
 
-/// Wakes a thread that waits for what was put into its inbox; does nothing when it is awake.
+/// Wakes a thread that sleeps until its inbox has something. Does nothing if the thread is awake.
 pub trait Wake: Send + Sync {
-    /// Called after every batch that was sent.
+    /// Called after every batch.
     fn wake(&self);
 }
 
 /// A shard as the hub sees it.
 pub struct Outlet {
-    /// Where the shard takes its batches from; bounded.
+    /// The shard's inbox of batches; bounded.
     pub batches: Sender<Arc<Batch>>,
     /// Wakes the shard.
     pub wake: Arc<dyn Wake>,
@@ -113,49 +114,49 @@ pub struct Outlet {
 
 const NO_PANIC: &str = "a panic under this lock ends the process";
 
-/// See the module's description.
+/// The owner of the ring; see the module's documentation.
 pub struct Hub {
     state: Mutex<State>,
     outlets: Vec<Outlet>,
-    /// Told after local messages, when there is a mirror; holds one unit.
+    /// Wakes the mirror, if there is one, after local messages. Capacity 1.
     mirror: Option<Sender<()>>,
     epoch: Epoch,
     frame_bytes_max: usize,
     senders: AtomicU32,
-    /// Told when something is queued for a commit, and when the hub is being closed.
+    /// Notified when a message is queued for a commit, and when a close begins.
     queued: Condvar,
-    /// Told when the ring is closed.
+    /// Notified when the ring is closed.
     closed: Condvar,
 }
 
 struct State {
     store: Store,
-    /// What the ring holds and was shown, oldest first.
+    /// The messages that are in the ring and were sent to the shards, oldest first.
     history: VecDeque<Arc<Message>>,
     ids: MessageIds,
     repairs: Repairs,
 }
 
-/// Where messages go.
+/// Where messages are stored.
 enum Store {
-    /// Into the ring, at once: a kill cannot lose them.
+    /// In the ring, at once: they survive a kill.
     Ring(Ring),
-    /// To the next commit: a power failure cannot lose them.
+    /// In the queue of the next commit: they survive a power failure.
     Queue(CommitQueue),
-    /// Nowhere: another process holds the ring.
+    /// Nowhere: another process has the ring.
     Released(Released),
 }
 
-/// A ring that another process holds.
+/// A ring that another process has.
 struct Released {
-    /// Where that process goes on.
+    /// The first seq that the other process gives out.
     next_seq: u64,
-    /// Messages waited for the disk here.
+    /// Messages waited for the disk in this process.
     has_commits: bool,
 }
 
 impl Hub {
-    /// Takes over an opened ring and the history that was found in it, oldest first.
+    /// Makes a hub of an opened ring and the history that recovery found in it, oldest first.
     pub fn new(
         ring: Ring,
         history: Vec<(u64, Message)>,
@@ -167,8 +168,9 @@ impl Hub {
         hub.connected_to(history, outlets, mirror)
     }
 
-    /// The same where messages wait for the disk: nothing is published before the committer, whom
-    /// the caller gives a thread, has committed it. The ring is best opened for commits.
+    /// [`Hub::new`] for `--durability disk`: a message is published only after the committer has
+    /// committed it. The caller runs the committer on a thread. Open the ring with
+    /// [`Ring::open_for_commits`].
     pub fn with_commits(
         ring: Ring,
         history: Vec<(u64, Message)>,
@@ -219,27 +221,26 @@ impl Hub {
         }
     }
 
-    /// A name for one who publishes.
+    /// A new id for a shard that publishes.
     pub fn new_sender(&self) -> SenderId {
         SenderId(self.senders.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The epoch of the event ids that this hub gives out.
+    /// The epoch of this hub's event ids.
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
 
-    /// What the frames of [`HISTORY_MESSAGES`] messages of any size take at most, in bytes: a live
-    /// log has to be this large. `history` is what it begins with ([`Hub::history_batch`]): a ring that an
-    /// earlier version has written may hold messages that would be too large today, because fewer
-    /// characters were escaped.
+    /// The largest size of the frames of [`HISTORY_MESSAGES`] messages, in bytes. A live log needs
+    /// this capacity. `history` ([`Hub::history_batch`]) counts as well: an earlier version escaped
+    /// fewer characters, so its ring may hold messages whose frames are over today's limit.
     pub fn history_bytes_max(&self, history: &Batch) -> usize {
         let held_bytes_max = history.frames().map(|frame| frame.bytes.len()).max();
         HISTORY_MESSAGES * self.frame_bytes_max.max(held_bytes_max.unwrap_or(0))
     }
 
-    /// The history as a batch, and the seq of its first message: what a shard's live log begins
-    /// with. Called before the first message is published.
+    /// The seq of the first message of the history, and the history as a batch: the initial contents
+    /// of each live log. Called before the first message is published.
     pub fn history_batch(&self) -> (u64, Batch) {
         let state = self.lock();
         let first_seq = state.first_seq();
@@ -250,7 +251,7 @@ impl Hub {
         (first_seq, batch)
     }
 
-    /// The messages that the ring holds.
+    /// A copy of the history.
     pub fn ring_view(&self) -> RingView {
         let state = self.lock();
         RingView {
@@ -259,9 +260,9 @@ impl Hub {
         }
     }
 
-    /// Publishes webhooks, in order. Drafts that are left in `drafts` found no room. For every one
-    /// that it takes it appends an outcome to `outcomes`, or, where messages wait for the disk, a
-    /// batch will bring that to `sender`.
+    /// Publishes webhooks, in order. Drafts for which there is no room stay in `drafts`. For each of
+    /// the others an outcome is appended to `outcomes`. With `--durability disk` the outcome is in a
+    /// later batch instead ([`Batch::outcomes_for`]).
     pub fn publish(
         &self,
         sender: SenderId,
@@ -289,20 +290,20 @@ impl Hub {
             outcomes,
         );
         if outcomes.len() > taken {
-            self.tell_mirror();
+            self.wake_mirror();
         }
     }
 
-    /// Publishes messages of other nodes, in order, and tells of each whether it was stored. Waits
-    /// up to `patience` in all for shards to make room, and for the disk where messages do, so this
-    /// is not for a shard's thread.
+    /// Publishes messages of other nodes, in order, and returns the outcome of each. Not for a
+    /// shard's thread: it waits until the inboxes have room, for up to `timeout` in all. With
+    /// `--durability disk` it waits for the commit as well.
     pub fn admit(
         &self,
         messages: &[Arc<Message>],
         unix_ms: u64,
-        patience: Duration,
+        timeout: Duration,
     ) -> Vec<Result<Receipt, NotStored>> {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         let mut left: VecDeque<Arc<Message>> = messages.iter().cloned().collect();
         let mut outcomes = Vec::new();
         let (sender, committed) = bounded(messages.len());
@@ -327,15 +328,15 @@ impl Hub {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        // Ends when the committer has let go of the last of them.
+        // The iteration ends when the committer has dropped the last sender.
         drop(origin);
         outcomes.extend(committed);
         outcomes.extend(left.drain(..).map(|_| Err(NotStored::Busy)));
         outcomes
     }
 
-    /// Tells the shards what new streams are to be shown. False when a shard has no room for it;
-    /// then it is to be said again.
+    /// Sends the shared history, which new streams replay, to the shards. False when an inbox is
+    /// full: then the caller retries.
     pub fn set_shared_history(&self, shared: SharedHistory) -> bool {
         let state = self.lock();
         if self.is_full() {
@@ -350,8 +351,8 @@ impl Hub {
         true
     }
 
-    /// Writes the ring to disk and marks it as cleanly closed, after the commits that are on their
-    /// way. The last thing in a drain. Nothing happens to a ring that was released.
+    /// Finishes pending commits, writes the ring to disk and marks it as cleanly closed: the last
+    /// step of a drain. Does nothing if the ring was released.
     pub fn close(&self) -> io::Result<()> {
         let mut state = self.lock();
         let State {
@@ -374,8 +375,7 @@ impl Hub {
         }
     }
 
-    /// Numbers, commits and encodes what `next` yields, and sends it to the shards, a batch at a
-    /// time, until nothing is left or an inbox is full.
+    /// Publishes the items of `next` batch by batch, until there are none or an inbox is full.
     fn publish_batches<T>(
         &self,
         mut state: MutexGuard<'_, State>,
@@ -385,7 +385,7 @@ impl Hub {
         outcomes: &mut Vec<Result<Receipt, NotStored>>,
     ) {
         let mut sent = false;
-        // Only the holder of the lock sends, so room that is seen here stays.
+        // Batches are sent only under the lock, so an inbox that has room here keeps it.
         while matches!(state.store, Store::Ring(_)) && !self.is_full() {
             let mut batch = Batch::default();
             while batch.held_bytes() < BATCH_BYTES_MAX
@@ -407,14 +407,15 @@ impl Hub {
         }
     }
 
-    /// Waits until something is to be committed; false when nothing is and nothing will be.
+    /// Waits until a message is queued and the inboxes have room. False when the queue is empty and
+    /// closed.
     fn await_queued(&self) -> bool {
         let mut state = self.lock();
         loop {
             match state.queue() {
                 Some(queue) if queue.has_queued() && !self.is_full() => return true,
                 Some(queue) if queue.has_queued() => {
-                    // The shards make room every turn, and tell nobody.
+                    // A shard empties its inbox every turn, but does not notify.
                     let retry = Duration::from_millis(1);
                     state = self.queued.wait_timeout(state, retry).expect(NO_PANIC).0;
                 }
@@ -426,8 +427,8 @@ impl Hub {
         }
     }
 
-    /// Shows messages that are on disk now, and tells their senders, and those of others, what
-    /// became of them. Waits for shards to make room.
+    /// Sends committed messages to the shards, and outcomes to the senders. Waits until the inboxes
+    /// have room.
     fn show(
         &self,
         mut batch: Batch,
@@ -461,16 +462,16 @@ impl Hub {
         drop(state);
         self.wake_shards();
         for (sender, outcome) in waiting {
-            // As many fit as were asked for; who no longer waits does not want to know.
+            // The channel has room for every outcome. It is closed if the caller has given up.
             let _ = sender.try_send(outcome);
         }
         if has_local {
-            self.tell_mirror();
+            self.wake_mirror();
         }
     }
 
-    /// Encodes first, commits last: what cannot be delivered is not stored, and what cannot be
-    /// stored is not delivered.
+    /// Encodes a message, then appends it to the ring. In this order a message that cannot be
+    /// encoded is not stored. If the append fails, the frame is removed, so it is not delivered.
     fn store(
         &self,
         state: &mut State,
@@ -488,13 +489,13 @@ impl Hub {
             return Err(NotStored::Busy);
         };
         self.encode(batch, ring.next_seq(), &message)?;
-        // Whether the file is still what it was is looked at once per batch.
-        let looked = if batch.frames.len() == 1 {
+        // The file is checked once per batch.
+        let checked = if batch.frames.len() == 1 {
             repairs.mend(ring, &*history, unix_ms)
         } else {
             Ok(())
         };
-        if let Err(error) = looked.and_then(|()| ring.append(&message).map_err(Arc::new)) {
+        if let Err(error) = checked.and_then(|()| ring.append(&message).map_err(Arc::new)) {
             batch.pop();
             return Err(NotStored::Ring(error));
         }
@@ -504,7 +505,7 @@ impl Hub {
         Ok(receipt)
     }
 
-    /// Appends the frame of a message to a batch, unless it is too large.
+    /// Appends a message's frame to a batch, unless the frame is too large.
     fn encode(&self, batch: &mut Batch, seq: u64, message: &Message) -> Result<(), NotStored> {
         let chunk = batch.push(self.epoch, seq, message);
         if chunk.bytes as usize > self.frame_bytes_max {
@@ -514,7 +515,7 @@ impl Hub {
         Ok(())
     }
 
-    /// Whether a shard's inbox is.
+    /// Whether the inbox of any shard is full.
     fn is_full(&self) -> bool {
         self.outlets.iter().any(|outlet| outlet.batches.is_full())
     }
@@ -523,9 +524,9 @@ impl Hub {
         self.outlets.iter().for_each(|outlet| outlet.wake.wake());
     }
 
-    fn tell_mirror(&self) {
+    fn wake_mirror(&self) {
         if let Some(mirror) = &self.mirror {
-            // A full channel holds a unit already: the mirror will look at the ring all the same.
+            // If the channel is full, the mirror has not taken the last wake-up yet: one is enough.
             let _ = mirror.try_send(());
         }
     }
@@ -533,7 +534,8 @@ impl Hub {
     fn send(&self, batch: Batch) {
         let batch = Arc::new(batch);
         for outlet in &self.outlets {
-            // Full it is not, as was seen under this lock; a shard that has ended needs nothing.
+            // The inbox has room, as was checked under this lock. If it is closed, its shard has
+            // ended.
             let _ = outlet.batches.try_send(Arc::clone(&batch));
         }
     }
@@ -549,7 +551,7 @@ impl State {
         self.next_seq() - self.history.len() as u64
     }
 
-    /// The seq behind the newest message of the history.
+    /// One more than the seq of the newest message of the history.
     fn next_seq(&self) -> u64 {
         match &self.store {
             Store::Ring(ring) => ring.next_seq(),
@@ -558,7 +560,7 @@ impl State {
         }
     }
 
-    /// The queue, where messages wait for the disk.
+    /// The commit queue, with `--durability disk`.
     fn queue(&mut self) -> Option<&mut CommitQueue> {
         match &mut self.store {
             Store::Ring(_) | Store::Released(_) => None,
@@ -566,7 +568,7 @@ impl State {
         }
     }
 
-    /// Leaves messages for the next commit, as far as there is room.
+    /// Queues messages for the next commit, as far as there is room.
     fn queue_all<T>(
         &mut self,
         items: &mut VecDeque<T>,

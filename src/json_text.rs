@@ -1,12 +1,12 @@
-//! JSON strings whose escapes may name half a surrogate pair.
+//! JSON strings with escapes of half a surrogate pair.
 //!
-//! JavaScript writes such a string as it is: `JSON.stringify("\ud83d")` is `"\ud83d"`. RFC 8259
-//! section 8.2 allows the escape, Unicode has no character for it, and `serde_json` refuses it where
-//! a `String` is read. Here each half becomes U+FFFD, as in the Encoding standard's UTF-8 encoder.
+//! JavaScript makes such strings: `JSON.stringify("\ud83d")` is `"\ud83d"`. RFC 8259 section 8.2 allows
+//! the escape, but Unicode has no character for it, and `serde_json` refuses to read it into a `String`.
+//! Here each half becomes U+FFFD, as in the Encoding standard's UTF-8 encoder.
 //!
-//! Called by `http`, for a webhook that cannot be read strictly, and by `mirror`, for an entry of the
-//! KV value. Imports nothing of the crate. Never accepts what JSON refuses: the caller has a
-//! [`RawValue`], which `serde_json` has checked.
+//! Called by `http`, for a webhook that cannot be read strictly, and by `mirror`, for an entry of the KV
+//! value. Imports nothing of the crate. Never accepts invalid JSON: the input is a [`RawValue`], which
+//! `serde_json` has checked.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -23,8 +23,8 @@ pub fn decode(json: &RawValue) -> Option<Cow<'_, str>> {
     Some(text.0)
 }
 
-/// A string as `serde_json` unescapes it into bytes, where a lone surrogate is encoded like any other
-/// code point of its size (WTF-8).
+/// A string that `serde_json` unescapes into bytes. It encodes a lone surrogate like any other code point
+/// of its size (WTF-8).
 struct Text<'a>(Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Text<'de> {
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_json_refuses_never_becomes_a_raw_value() {
+    fn invalid_json_never_becomes_a_raw_value() {
         for json in ["\"a\nb\"", r#""\ud83""#, r#""\x""#, "\"open"] {
             assert!(serde_json::from_str::<&RawValue>(json).is_err(), "{json}");
         }

@@ -1,6 +1,6 @@
-//! What a webhook becomes: the message that ring, log, mirror and frames are about.
+//! The message that a webhook becomes, and its parts.
 //!
-//! Imported by nearly every module; imports none but `limits`. Never does I/O.
+//! Used by nearly every module; imports only `limits`. Never does I/O.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ pub use uuid::Uuid as MessageId;
 
 /// The name of a session: 1 to [`SESSION_BYTES_MAX`] bytes of UTF-8.
 ///
-/// Cloning shares the text. A session id is a capability of its holder, so it is never logged and
-/// its `Debug` form shows the length alone.
+/// Cloning shares the text. A client that knows the name can read the session's messages, so it is never
+/// logged, and its `Debug` form shows only the length.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(Arc<str>);
 
@@ -42,22 +42,22 @@ impl fmt::Debug for SessionId {
     }
 }
 
-/// A message as it was accepted.
+/// An accepted message.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Unique over all nodes. Those of one node sort as they were made.
+    /// Unique over all nodes. The ids of one node increase.
     pub id: MessageId,
-    /// When it was accepted, in milliseconds since the Unix epoch. Never falls from one message of a
-    /// node to its next, unless its clock is set back by minutes.
+    /// When it was accepted, in milliseconds since the Unix epoch. The times of one node do not decrease,
+    /// unless its clock is set back by minutes.
     pub timestamp_ms: u64,
-    /// Whom it is for: one session's streams, or every stream.
+    /// The session whose streams get it; `None`: all streams.
     pub session: Option<SessionId>,
     /// The text as it was sent, not trimmed; never blank.
     pub content: String,
 }
 
 impl fmt::Debug for Message {
-    /// Leaves the content out: it does not belong in a log.
+    /// Omits the content, which must not be logged.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Message")
             .field("id", &self.id)
@@ -68,17 +68,17 @@ impl fmt::Debug for Message {
     }
 }
 
-/// A message before the hub has given it its id, its time and its place.
+/// A message before the hub has assigned its id, time and seq.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Draft {
-    /// Whom it is for.
+    /// The session whose streams get it; `None`: all streams.
     pub session: Option<SessionId>,
     /// The text as it was sent.
     pub content: String,
 }
 
 impl fmt::Debug for Draft {
-    /// Leaves the content out: it does not belong in a log.
+    /// Omits the content, which must not be logged.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Draft")
             .field("session", &self.session)
@@ -87,10 +87,10 @@ impl fmt::Debug for Draft {
     }
 }
 
-/// The ring's own random number: the first half of every event id.
+/// The random number of a ring: the first half of every event id.
 ///
-/// As long as it stays the same, a seq names the same message for ever. It shows as 16 lower-case
-/// hexadecimal digits.
+/// Within one epoch a seq identifies the same message for ever. Displays as 16 lower-case hexadecimal
+/// digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Epoch(pub u64);
 

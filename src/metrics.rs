@@ -1,19 +1,17 @@
-//! What the server counts, and its exposition in the Prometheus text format (version 0.0.4).
+//! The server's metrics, and their exposition in the Prometheus text format (version 0.0.4).
 //!
-//! Whoever counts, a shard above all, does so into a [`Tally`] of its own, plain integers, and flushes
-//! it into the shared [`Metrics`], a shard once per turn: counting costs an addition, and the shards
-//! meet in the same cache lines only at flushes. The admin address calls [`Metrics::gather`] and
-//! [`encode`]. Nothing here does
-//! I/O but the look at `/proc/self` when gathering.
+//! Called by shards, committer and mirror. Each counts into a [`Tally`] of its own, plain integers, and
+//! flushes it into the shared [`Metrics`], a shard once per turn. So counting costs an addition, and
+//! shards share cache lines only during flushes. The admin address calls [`Metrics::gather`] and
+//! [`encode`]. Never does I/O, except that gathering reads `/proc/self`.
 //!
-//! - `series`: what there is, as tables.
-//! - `family`: samples and their text, by way of the `prometheus` crate.
-//! - `process`: what the kernel tells of this process.
+//! - `series`: tables of all series.
+//! - `family`: samples and their text, encoded by the `prometheus` crate.
+//! - `process`: the kernel's figures of this process.
 //!
-//! Of that crate only the encoder is used. Its histograms take one observation at a time, where a
-//! flush has a turn's worth, and its counters are atomics shared by all shards. (prometheus-client,
-//! the other library there is, writes `OpenMetrics` alone, which the `promtool check metrics` of
-//! Debian 12 does not read.)
+//! Only the crate's encoder is used. Its histograms take one observation at a time, but a flush has those of
+//! a whole turn. Its counters are atomics that all shards would share. The other library, prometheus-client,
+//! writes only `OpenMetrics`, which the `promtool check metrics` of Debian 12 does not read.
 
 pub(crate) mod family;
 mod process;
@@ -29,18 +27,18 @@ pub use self::series::{Counter, Endpoint, Gauge, Timing};
 use self::family::{Labels, counter, counters, gauges, histogram};
 use self::series::{BUCKETS, COUNTERS, ENDPOINTS, EXPECTED, GAUGES, Row, STATUSES, TIMINGS};
 
-/// The requests by endpoint and status.
+/// The numbers of requests by endpoint and status.
 type Requests<T> = [[T; STATUSES.len()]; ENDPOINTS.len()];
 
 /// The durations of one [`Timing`].
 #[derive(Debug, Default)]
 struct Histogram<T> {
-    /// Observations per bucket, not cumulated; the last is for those above every bound.
+    /// Observations per bucket, not cumulative. The last bucket is for those above every bound.
     buckets: [T; BUCKETS.len() + 1],
     sum_ns: T,
 }
 
-/// What one shard counted since its last flush.
+/// The counts of one thread since its last flush.
 #[derive(Debug, Default)]
 pub struct Tally {
     counters: [u64; COUNTERS.len()],
@@ -50,17 +48,17 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// A tally of nothing.
+    /// An empty tally.
     pub fn new() -> Tally {
         Tally::default()
     }
 
-    /// Counts `events` more of a kind.
+    /// Adds `events` to a counter.
     pub fn count(&mut self, counter: Counter, events: u64) {
         self.counters[counter as usize] += events;
     }
 
-    /// Moves a level up, or down by a negative number.
+    /// Adds `by`, which may be negative, to a gauge.
     pub fn shift(&mut self, gauge: Gauge, by: i64) {
         self.gauges[gauge as usize] += by;
     }
@@ -75,12 +73,12 @@ impl Tally {
         self.requests[endpoint as usize][column] += 1;
     }
 
-    /// Counts a duration.
+    /// Observes a duration.
     pub fn observe(&mut self, timing: Timing, duration: Duration) {
         self.observe_times(timing, duration, 1);
     }
 
-    /// Counts a duration that so many events have in common.
+    /// Observes a duration `times` times.
     pub fn observe_times(&mut self, timing: Timing, duration: Duration, times: u64) {
         let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let histogram = &mut self.timings[timing as usize];
@@ -88,7 +86,7 @@ impl Tally {
         histogram.sum_ns = histogram.sum_ns.saturating_add(ns.saturating_mul(times));
     }
 
-    /// Adds everything to `metrics` and starts again at nothing.
+    /// Adds all counts to `metrics` and resets them.
     pub fn flush(&mut self, metrics: &Metrics) {
         add_all(&mut self.counters, &metrics.counters);
         for (tallied, total) in self.gauges.iter_mut().zip(&metrics.gauges) {
@@ -109,7 +107,7 @@ impl Tally {
     }
 }
 
-/// Moves what was tallied to the totals; what is zero costs no write to shared memory.
+/// Moves counts to the totals. A zero count costs no write to shared memory.
 fn add_all(tallied: &mut [u64], totals: &[AtomicU64]) {
     for (tallied, total) in tallied.iter_mut().zip(totals) {
         if *tallied != 0 {
@@ -120,8 +118,8 @@ fn add_all(tallied: &mut [u64], totals: &[AtomicU64]) {
 
 /// The totals of all shards since the start.
 ///
-/// All accesses are relaxed: the numbers are independent of each other, and a scrape sees each as
-/// it was at some moment of the scrape.
+/// All accesses are relaxed: the numbers are independent, and a scrape sees each as it was at some moment
+/// of the scrape.
 #[derive(Debug)]
 pub struct Metrics {
     counters: [AtomicU64; COUNTERS.len()],
@@ -133,7 +131,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Totals of nothing yet; `log_lines_dropped` is counted by the log.
+    /// Totals of 0. The log counts `log_lines_dropped`.
     pub fn new(log_lines_dropped: Arc<AtomicU64>) -> Metrics {
         Metrics {
             counters: Default::default(),
@@ -150,23 +148,23 @@ impl Metrics {
         self.counters[counter as usize].load(Ordering::Relaxed)
     }
 
-    /// A level as it is now.
+    /// The present level of a gauge.
     pub fn level(&self, gauge: Gauge) -> i64 {
         self.gauges[gauge as usize].load(Ordering::Relaxed)
     }
 
-    /// Everything counted here, and what the kernel tells of this process.
+    /// All totals, and the kernel's figures of this process.
     pub fn gather(&self) -> Vec<MetricFamily> {
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         let mut families = vec![
             gauges(
                 "hookcast_build_info",
-                "The version that runs; always 1.",
+                "The running version, as a label; always 1.",
                 [(&version[..], 1.0)],
             ),
             counter(
                 "hookcast_log_lines_dropped_total",
-                "Log lines lost because standard error was read too slowly or is closed.",
+                "Log lines dropped because standard error is closed or read too slowly.",
                 self.log_lines_dropped.load(Ordering::Relaxed),
             ),
         ];
@@ -201,7 +199,7 @@ impl Metrics {
     }
 }
 
-/// Rows that stand together by name as families.
+/// A family for each run of rows with one name.
 fn of_rows<T: Copy, V>(
     rows: &'static [Row<T>],
     family: fn(&str, &str, Vec<(Labels<'static>, V)>) -> MetricFamily,
@@ -246,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_stands_at_its_own_position() {
+    fn every_row_is_at_the_position_of_its_variant() {
         for (position, (counter, ..)) in COUNTERS.iter().enumerate() {
             assert_eq!(*counter as usize, position);
         }
@@ -269,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn tallies_add_up_and_a_flush_starts_again() {
+    fn tallies_add_up_and_a_flush_resets_them() {
         let metrics = metrics();
         let mut shards = [Tally::new(), Tally::new()];
         for shard in &mut shards {
@@ -289,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_told_apart_by_route_and_known_status() {
+    fn requests_are_counted_by_route_and_known_status() {
         let metrics = metrics();
         let mut tally = Tally::new();
         tally.count_request(Endpoint::Webhook, 200);
@@ -322,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_falls_into_the_bucket_that_still_holds_it() {
+    fn a_duration_counts_in_the_first_bucket_whose_bound_it_does_not_exceed() {
         let metrics = metrics();
         let mut tally = Tally::new();
         for duration in [
@@ -356,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn what_many_have_in_common_counts_for_each() {
+    fn a_duration_observed_several_times_counts_for_each() {
         let metrics = metrics();
         let mut tally = Tally::new();
         tally.observe_times(Timing::Append, Duration::from_millis(250), 4);
@@ -371,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn lost_log_lines_and_the_version_are_told() {
+    fn dropped_log_lines_and_the_version_are_exposed() {
         let dropped = Arc::new(AtomicU64::new(0));
         let metrics = Metrics::new(Arc::clone(&dropped));
         dropped.store(3, Ordering::Relaxed);

@@ -1,9 +1,9 @@
-//! PEM files (RFC 7468): what is in them, and what is wrong with them, in words.
+//! PEM files (RFC 7468): their certificates and keys, and a description of what is wrong with a file.
 //!
-//! Used by `tls` for listeners, by `client` and `config` for authorities. The parser of `rustls`
-//! decodes each section; what it passes over or shows as numbers is found here first: sections that
-//! were joined, line breaks that were lost, keys with a passphrase. A fault never holds a byte of the
-//! file, which may be a key. Never opens a file.
+//! Called by `tls` for listeners, by `client` and `config` for authorities. The parser of `rustls` decodes
+//! each section. It skips some faults, and reports others as numbers, so these are detected here first:
+//! joined sections, lost line breaks, keys with a passphrase. Never opens a file. Never puts a byte of the
+//! file into a fault, since the file may be a key.
 
 mod fault;
 mod lines;
@@ -22,8 +22,8 @@ const CERTIFICATE: &str = "CERTIFICATE";
 /// The three forms of a private key: PKCS #8, PKCS #1 and SEC 1.
 const PRIVATE_KEYS: [&str; 3] = ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"];
 
-/// All certificates of a file, at least one. Sections of other kinds are passed over, unless they
-/// hold certificates in another form.
+/// All certificates of a file, at least one. Other sections are skipped, unless they contain certificates in
+/// another form.
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemFault> {
     let sections = lines::sections(pem)?;
     let mut certificates = Vec::new();
@@ -45,7 +45,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemFault> {
     }
 }
 
-/// All certificates of a file, each of which can be read. What it is good for is not looked at.
+/// All certificates of a file, each of which can be parsed. Their validity is not checked.
 pub fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemFault> {
     let chain = certificates(pem)?;
     match chain
@@ -57,8 +57,8 @@ pub fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemFault> {
     }
 }
 
-/// All certificates of a list of authorities, of which one at least can be read: an old list may hold
-/// some that are of no use any more.
+/// All certificates of a list of authorities, of which at least one can be parsed. An old list may contain
+/// some that cannot.
 pub fn authorities(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemFault> {
     let authorities = certificates(pem)?;
     if authorities.iter().any(is_readable) {
@@ -96,16 +96,16 @@ pub fn private_keys(pem: &[u8]) -> Result<Vec<PrivateKeyDer<'static>>, PemFault>
     }
 }
 
-/// Whether a file, whatever else is wrong with it, seems to hold a private key.
+/// Whether a file, valid or not, seems to contain a private key.
 pub fn has_private_key(pem: &[u8]) -> bool {
     let marker = b"PRIVATE KEY-----";
     pem.windows(marker.len()).any(|window| window == marker)
 }
 
-/// How a PEM file begins when it is encoded in Base64 once more, as containers are handed files.
+/// The beginning of a PEM file that was encoded in Base64 once more, as container platforms do with files.
 pub const BASE64_BEGIN: &str = "LS0tLS1CRUdJTi";
 
-/// Whether a text is PEM itself where the path of a file is expected.
+/// Whether a path is not a path but the contents of a PEM file.
 pub fn is_in_place_of_path(path: &Path) -> bool {
     let text = path.to_string_lossy();
     text.contains("-----BEGIN ") || text.trim_start().starts_with(BASE64_BEGIN)
@@ -126,7 +126,7 @@ fn decode(section: &Section) -> Result<Vec<u8>, PemFault> {
     } = section;
     let pem = format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n");
     let decoded = <(SectionKind, Vec<u8>)>::from_pem_slice(pem.as_bytes());
-    // The error quotes what it does not understand.
+    // The error is not passed on, because it quotes the text.
     let (_, der) = decoded.map_err(|_| PemFault::Base64(*line))?;
     Ok(der)
 }

@@ -1,9 +1,9 @@
-//! The certificate, key and authorities of TLS listeners: from files to what a handshake needs, at
-//! the start and again on SIGHUP.
+//! The certificate, key and authorities of TLS listeners: loads them from files at the start, and again on
+//! SIGHUP.
 //!
-//! `server` loads it, `control` reloads it, the accepting shard takes the newest for each
-//! connection; `main` loads it for `--check-config`. TLS 1.3 and 1.2 by rustls with ring, as the
-//! mirror's client has it. Never touches a connection.
+//! Called by `server`, which loads them, by `control`, which reloads them, and by the accepting shard, which
+//! takes the newest for each connection. `main` loads them for `--check-config`. TLS 1.3 and 1.2 by rustls
+//! with ring, as in the mirror's client. Never touches a connection.
 
 mod error;
 mod key;
@@ -25,7 +25,7 @@ use crate::config::TlsFiles;
 use crate::limits::TLS_FILE_BYTES_MAX;
 use crate::pem;
 
-/// What new connections are set up with; replaced as a whole.
+/// The TLS configuration of new connections; replaced as a whole.
 #[derive(Debug)]
 pub struct Tls {
     files: TlsFiles,
@@ -42,15 +42,15 @@ impl Tls {
         })
     }
 
-    /// Loads the files anew. Connections to come use them; those that are there go on. After an
-    /// error everything is as before.
+    /// Loads the files again, for new connections; open ones are not affected. After an error the old
+    /// configuration stays.
     pub fn reload(&self) -> Result<(), TlsError> {
         let config = Arc::new(server_config(&self.files)?);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = config;
         Ok(())
     }
 
-    /// What works and is probably not meant, a sentence each. Reads the files.
+    /// Warnings, a sentence each, about files that work but are probably a mistake. Reads the files.
     pub fn warnings(&self) -> Vec<String> {
         let TlsFiles { cert, key, .. } = &self.files;
         let mut warnings = Vec::new();
@@ -63,7 +63,7 @@ impl Tls {
         let has_key = |path: &Path| read(path).is_ok_and(|pem| pem::has_private_key(&pem));
         if cert != key && is_public(cert) && has_key(cert) {
             warnings.push(format!(
-                "every user of this machine has access to --tls-cert {}, which has a private key in it; remove it",
+                "every user of this machine has access to --tls-cert {}, which has a private key in it; remove the key",
                 cert.display()
             ));
         }
@@ -74,7 +74,7 @@ impl Tls {
         warnings
     }
 
-    /// What a new connection is set up with.
+    /// The configuration for a new connection.
     pub fn current(&self) -> Arc<ServerConfig> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&current)
@@ -104,8 +104,8 @@ fn server_config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
     };
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // Sessions are resumed by tickets that the client keeps, so they cost no memory here. The key
-    // is new with every load: a ticket must not outlive the authority that let its client in.
+    // Sessions are resumed by tickets, which the client keeps, so they take no memory here. The key of the
+    // tickets changes with every load, so that no ticket outlives the authority that accepted its client.
     config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(TlsError::Other)?;
     Ok(config)
 }
@@ -126,7 +126,7 @@ fn certified_key(files: &TlsFiles, provider: &CryptoProvider) -> Result<Certifie
             Err(Error::InvalidCertificate(error)) => {
                 TlsError::Certificate(files.cert.clone(), error)
             }
-            // What rustls says of it is the same for all kinds.
+            // The error of rustls is the same for all kinds of keys.
             Err(_) => TlsError::Key(files.key.clone(), kind),
         };
         first_error.get_or_insert(error);
@@ -134,7 +134,7 @@ fn certified_key(files: &TlsFiles, provider: &CryptoProvider) -> Result<Certifie
     Err(first_error.unwrap_or_else(|| TlsError::Mismatch(files.cert.clone(), files.key.clone())))
 }
 
-/// What is to be said of the certificates in a file whose time is over or has not come.
+/// Warnings about the certificates of a file that have expired or are not valid yet.
 fn out_of_time(path: &Path, flag: &str) -> Vec<String> {
     let certificates = certificates(path).unwrap_or_default();
     let is_one = certificates.len() == 1;
@@ -152,8 +152,9 @@ fn out_of_time(path: &Path, flag: &str) -> Vec<String> {
     certificates.iter().enumerate().filter_map(of).collect()
 }
 
-/// Says whether a certificate is valid now. The only public way to ask is to verify it; its dates are
-/// looked at before its signature, for which there is no authority here.
+/// The problem with a certificate's dates, if there is one. The only public way to check them is to verify
+/// the certificate. Without an authority that always fails at the signature, but the dates are checked
+/// before.
 fn time_problem(certificate: &CertificateDer<'_>) -> Option<String> {
     let parsed = ParsedCertificate::try_from(certificate).ok()?;
     let nobody = RootCertStore::empty();
@@ -186,7 +187,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     pem::chain(&read(path)?).map_err(|fault| TlsError::Pem(path.to_owned(), fault))
 }
 
-/// Whether others than a file's owner and group have access to it.
+/// Whether users other than a file's owner and group have access to it.
 fn is_public(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o007 != 0)
 }

@@ -440,7 +440,7 @@ fn a_successor_that_fails_is_told_of_and_the_server_goes_on() {
     // Its configuration is bad: it ends at once.
     std::fs::remove_file(&secret).unwrap();
     server.signal(Signal::USR2);
-    server.wait_for_log("the successor failed; serving on");
+    server.wait_for_log("the successor failed; continuing to serve");
     publish("after");
     assert_eq!(stream.contents(2), ["before", "after"]);
     kept.send_request("GET", "/api/webhook", "", b"");
@@ -469,7 +469,7 @@ fn take_the_ring_back(durability: &str) {
     // The failed successor and we have both seen it; without it we can open the ring.
     server.wait_for_log("cannot open the ring");
     drop(std::fs::remove_dir(&in_the_way));
-    let line = server.wait_for_log("the successor failed; serving on");
+    let line = server.wait_for_log("the successor failed; continuing to serve");
     assert!(line["error"].as_str().unwrap().contains("served"), "{line}");
     server.publish("after");
     assert_eq!(stream.contents(2), ["before", "after"]);

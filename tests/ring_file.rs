@@ -205,7 +205,9 @@ impl Node {
     }
 
     fn kept(&self) -> PathBuf {
-        let line = self.server.wait_for_log("what another program has put");
+        let line = self
+            .server
+            .wait_for_log("the file that another program put in place");
         line["kept"].as_str().unwrap().into()
     }
 }

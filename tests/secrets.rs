@@ -530,7 +530,7 @@ fn a_server_prints_no_secret_in_all_its_life() {
         for (nth, pem) in broken(&key).iter().enumerate() {
             std::fs::write(&key_path, pem).unwrap();
             server.signal(Signal::HUP);
-            server.wait_for("the certificate stays", nth + 1);
+            server.wait_for("certificate not reloaded", nth + 1);
         }
         // A successor that cannot start for its key, then one that can.
         server.signal(Signal::USR2);

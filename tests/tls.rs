@@ -183,7 +183,7 @@ fn a_new_certificate_is_taken_on_sighup_and_a_bad_one_is_not() {
 
     std::fs::write(pair.authority.path("server.pem"), "garbage").unwrap();
     pair.server.signal(Signal::HUP);
-    let line = pair.server.wait_for_log("the certificate stays");
+    let line = pair.server.wait_for_log("certificate not reloaded");
     assert!(
         line["error"].as_str().unwrap().contains("server.pem"),
         "{line}"
@@ -208,8 +208,8 @@ fn what_cannot_be_loaded_is_told_at_the_start() {
     authority.sign("b");
     for (cert, key, expected) in [
         ("nowhere.pem", "a.key", "nowhere.pem cannot be read"),
-        ("a.key", "a.key", "has no certificate"),
-        ("a.pem", "a.pem", "has no private key"),
+        ("a.key", "a.key", "contains no certificate"),
+        ("a.pem", "a.pem", "but no private key"),
         ("a.pem", "b.key", "certificate and key"),
     ] {
         let (cert, key) = (authority.path(cert), authority.path(key));

@@ -106,7 +106,7 @@ fn a_key_that_cannot_be_used_is_named_with_what_can() {
         (&key.replace('\n', " "), "has lost its line breaks"),
         (
             &files.text("server.pem"),
-            "has no private key in PEM form in it, but a certificate",
+            "has a certificate but no private key in PEM form",
         ),
         ("", "is empty"),
         ("\u{feff}", "is empty"),
@@ -148,7 +148,7 @@ fn no_certificate_of_a_chain_is_lost_without_a_word() {
         ),
         (
             format!("{own}{short}"),
-            "a damaged certificate in it, number 2".to_owned(),
+            "a damaged certificate, number 2 in the file".to_owned(),
         ),
         (
             format!("{ca}{own}"),

@@ -1,34 +1,34 @@
-//! Which requests the admin address answers: none of a foreign web page.
+//! Refuses requests of other sites' web pages on the admin address.
 //!
-//! Asked by [`Admin`](super::Admin) before it answers. A browser sends a page's requests to addresses
-//! that the page's author cannot reach. Two things tell them apart:
+//! Called by [`Admin`](super::Admin) before it answers. A browser sends a page's requests also to addresses
+//! that the page's author cannot reach. Two fields show such requests:
 //!
-//! - `Host`, on a loopback address. By DNS rebinding a page's own name comes to stand for 127.0.0.1,
-//!   and the browser lets the page read the answers; `Host` still has that name. An IP address in
-//!   `Host` cannot be rebound, and `localhost` is not of the DNS (RFC 6761 section 6.3). Elsewhere any
-//!   name is right: scrapers use one, and which one is not known here.
-//! - `Sec-Fetch-Site` (Fetch Metadata). A page of another site cannot read an answer, but it can ask
-//!   for one again and again. A link to the page here is followed.
+//! - `Host`, on a loopback address. DNS rebinding makes a page's own name resolve to 127.0.0.1, and the
+//!   browser lets the page read the answers. `Host` still contains that name. An IP address in `Host` cannot
+//!   be rebound, and `localhost` is not in the DNS (RFC 6761 section 6.3). On other addresses any name is
+//!   accepted: scrapers use names that are not known here.
+//! - `Sec-Fetch-Site` (Fetch Metadata). A page of another site cannot read an answer, but could request one
+//!   again and again. Following a link to the admin page is allowed.
 //!
-//! Requests without these fields are those of tools, and are answered. Pure: holds no socket.
+//! Requests without these fields come from tools and are answered. Never sees a socket.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::http::{Status, field_lines};
 
-/// What the admin address lets in.
+/// The checks of an admin address.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Gate {
-    /// It can be reached from this machine alone.
+    /// The address can be reached only from this machine.
     is_local: bool,
 }
 
-/// Why a request is not answered.
+/// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// `Host` is a name that could be of any page.
+    /// `Host` is a name that may belong to any page.
     Name,
-    /// A page of another site asks.
+    /// The request comes from a page of another site.
     OtherSite,
 }
 
@@ -79,7 +79,7 @@ impl Refused {
     }
 }
 
-/// Whether a sound `Host` is empty, `localhost` or a name below it, or an IP address.
+/// Whether a valid `Host` is empty, `localhost` or a name below it, or an IP address.
 fn is_local_host(host: &[u8]) -> bool {
     let Ok(host) = str::from_utf8(host) else {
         return false;
@@ -133,7 +133,7 @@ mod tests {
                 let refused = on(address, &fields) == Err(Refused::Name);
                 assert_eq!(!refused, is_answered, "{host} at {address}");
             }
-            // A scraper of another machine uses a name.
+            // A scraper on another machine may use a name.
             for address in ["10.0.0.5", "0.0.0.0", "::", "2001:db8::1"] {
                 assert_eq!(on(address, &fields), Ok(()), "{host} at {address}");
             }
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_other_sites_may_link_here_and_not_ask() {
+    fn pages_of_other_sites_may_link_here_but_not_fetch() {
         for (site, mode, is_answered) in [
             ("cross-site", "no-cors", false),
             ("cross-site", "cors", false),

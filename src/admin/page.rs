@@ -1,14 +1,13 @@
-//! The page for people: one document with its script and its style, which shows `/metrics` live.
+//! The page with live figures: one document with its script and its style, which shows `/metrics`.
 //!
-//! Asked for by [`Admin`](super::Admin). The script reads the same text as Prometheus does, so there
-//! is nothing that only one of the two is told.
+//! Called by [`Admin`](super::Admin). The script reads the text that Prometheus reads, so both have the
+//! same figures. Never contains a figure itself.
 
-/// The document, with `{nonce}` where one belongs.
+/// The document, with `{nonce}` in place of each nonce.
 pub(super) const PAGE: &str = include_str!("page.html");
 
-/// The document for one answer, and its `Content-Security-Policy`: it may run what carries this
-/// answer's nonce (Content Security Policy Level 3, section 7.1), ask this address for more, and
-/// nothing else.
+/// The document for one answer, and its `Content-Security-Policy`. The page may run only scripts and styles
+/// with this answer's nonce (Content Security Policy Level 3, section 7.1), and connect only to this address.
 pub(super) fn with_nonce() -> Result<(String, String), getrandom::Error> {
     let mut random = [0; 16];
     getrandom::fill(&mut random)?;

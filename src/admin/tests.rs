@@ -1,4 +1,4 @@
-//! The admin address as its users see it, and what the files for operators say of its metrics.
+//! The admin address over HTTP, and the metrics that the files for operators name.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use crate::metrics::{Counter, Endpoint, Tally};
 use crate::ring::Ring;
 use crate::ring::memory::MemoryMedium;
 
-/// An admin of a server that starts, and its address.
+/// The admin of a server that is starting, and its address.
 fn start() -> (Admin, SocketAddr) {
     let metrics = Arc::new(Metrics::new(Arc::default()));
     let admin = Admin::new(metrics, Arc::new(Lifecycle::new()));
@@ -21,7 +21,7 @@ fn start() -> (Admin, SocketAddr) {
     (admin, address)
 }
 
-/// An admin that has everything to tell that there is.
+/// An admin with every metric there can be.
 fn complete() -> Admin {
     let metrics = Arc::new(Metrics::new(Arc::default()));
     let admin = Admin::new(metrics, Arc::new(Lifecycle::new()));
@@ -46,9 +46,10 @@ fn ask(address: SocketAddr, request_line: &str) -> String {
     answer
 }
 
-/// By DNS rebinding a page's own name leads here, and the browser lets the page read the answer.
+/// DNS rebinding makes a page's own name resolve to this address, and the browser lets the page read the
+/// answer.
 #[test]
-fn a_page_that_was_rebound_reads_nothing() {
+fn a_page_reads_nothing_by_dns_rebinding() {
     let (_admin, address) = start();
     for path in ["/metrics", "/healthz", "/readyz", "/", "/nowhere"] {
         let mut connection = TcpStream::connect(address).unwrap();
@@ -70,7 +71,7 @@ fn a_page_that_was_rebound_reads_nothing() {
 }
 
 #[test]
-fn readiness_follows_the_life_of_the_process() {
+fn readiness_follows_the_stage_of_the_process() {
     let (admin, address) = start();
     let ready = || {
         let answer = ask(address, "GET /readyz");
@@ -92,12 +93,12 @@ fn readiness_follows_the_life_of_the_process() {
 }
 
 #[test]
-fn a_client_that_says_nothing_delays_no_health_check() {
+fn a_silent_client_delays_no_health_check() {
     let (_admin, address) = start();
     let silent: Vec<_> = (1..ADMIN_THREADS)
         .map(|_| TcpStream::connect(address).unwrap())
         .collect();
-    // Were there one thread, this would come after their deadlines, when they are closed.
+    // With a single thread the answer would come only after the silent connections were closed.
     assert!(ask(address, "GET /healthz").ends_with("ok\n"));
     for connection in &silent {
         connection.set_nonblocking(true).unwrap();
@@ -106,9 +107,9 @@ fn a_client_that_says_nothing_delays_no_health_check() {
     }
 }
 
-/// It makes progress all the time, and would do so for many seconds.
+/// The client reads slowly but steadily, and would take many seconds.
 #[test]
-fn an_answer_that_is_taken_byte_by_byte_is_cut_off() {
+fn an_answer_that_is_read_too_slowly_is_cut_off() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (mut connection, _) = listener.accept().unwrap();
@@ -128,7 +129,7 @@ fn an_answer_that_is_taken_byte_by_byte_is_cut_off() {
 }
 
 #[test]
-fn what_is_allowed_is_what_is_answered() {
+fn only_allowed_methods_are_answered() {
     let (_admin, address) = start();
     for method in ["OPTIONS", "POST", "DELETE"] {
         let answer = ask(address, &format!("{method} /metrics"));
@@ -145,7 +146,7 @@ fn what_is_allowed_is_what_is_answered() {
 }
 
 #[test]
-fn the_page_may_run_its_own_script_and_no_other() {
+fn the_page_may_run_only_its_own_script() {
     let (_admin, address) = start();
     let nonce = || {
         let answer = ask(address, "GET /");
@@ -165,7 +166,7 @@ fn the_page_may_run_its_own_script_and_no_other() {
     assert_ne!(first, nonce(), "each answer has its own");
 }
 
-/// The names of metrics that a text speaks of.
+/// The names of metrics in a text.
 fn names_in(text: &str) -> BTreeSet<&str> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
         .filter(|word| {
@@ -177,9 +178,9 @@ fn names_in(text: &str) -> BTreeSet<&str> {
         .collect()
 }
 
-/// The names in `/metrics`: those of the families, and of their samples, which for a histogram
-/// differ.
-fn names_told() -> BTreeSet<String> {
+/// The names in `/metrics`: those of the families, and those of their samples, which differ for a
+/// histogram.
+fn exposed_names() -> BTreeSet<String> {
     let text = metrics::encode(&complete().gather());
     let names = text.lines().filter_map(|line| {
         let line = line.strip_prefix("# TYPE ").unwrap_or(line);
@@ -189,8 +190,8 @@ fn names_told() -> BTreeSet<String> {
 }
 
 #[test]
-fn every_metric_that_the_operators_files_speak_of_exists() {
-    let told = names_told();
+fn every_metric_named_in_the_operators_files_exists() {
+    let exposed = exposed_names();
     let page = include_str!("../packaging/OPERATING.md");
     let (_, watching) = page.split_once("\n## Watching\n").unwrap();
     let (watching, _) = watching.split_once("\n## ").unwrap();
@@ -204,13 +205,12 @@ fn every_metric_that_the_operators_files_speak_of_exists() {
         assert!(names.len() > 10, "{file}: {names:?}");
         for name in names {
             let bucket = format!("{name}_bucket");
-            let is_told = told.contains(name) || told.contains(&bucket);
-            assert!(is_told, "{file} speaks of {name}, which is not told");
+            let is_exposed = exposed.contains(name) || exposed.contains(&bucket);
+            assert!(is_exposed, "{file} names {name}, which does not exist");
         }
     }
 }
 
-/// What is not shown anywhere is not watched by anybody.
 #[test]
 fn every_family_is_on_the_dashboard_and_on_the_operators_page() {
     let dashboard = names_in(include_str!("../packaging/grafana.json"));
@@ -224,7 +224,7 @@ fn every_family_is_on_the_dashboard_and_on_the_operators_page() {
     }
 }
 
-/// What says little over time.
+/// Families whose course over time says little.
 const NOT_ON_THE_DASHBOARD: [&str; 4] = [
     "hookcast_ring_last_seq",
     "hookcast_ring_file_bytes",
@@ -233,7 +233,7 @@ const NOT_ON_THE_DASHBOARD: [&str; 4] = [
 ];
 
 #[test]
-fn the_dashboard_is_one_that_grafana_loads() {
+fn the_dashboard_has_the_structure_that_grafana_loads() {
     let dashboard: Value = serde_json::from_str(include_str!("../packaging/grafana.json")).unwrap();
     assert_eq!(dashboard["title"], "hookcast");
     assert!(dashboard["schemaVersion"].as_u64().unwrap() >= 36);
@@ -288,7 +288,7 @@ fn the_dashboard_is_one_that_grafana_loads() {
     }
 }
 
-/// No label takes its value from outside: whatever is counted, the number of series is bounded.
+/// No label takes its value from a peer, so the number of series does not depend on the requests.
 #[test]
 fn the_number_of_series_is_bounded() {
     let admin = complete();

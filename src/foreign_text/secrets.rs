@@ -1,8 +1,8 @@
-//! The secrets that a text must not show, and how they are found in it, whatever a server did to
-//! them before it sent them back.
+//! The secrets that a text must not show, and the search for them. A server may have encoded, escaped or cut
+//! a secret before it sent it back.
 //!
-//! Used by the parent module. The search is bounded by the length of the secrets and of a quote.
-//! Never shows a secret: `Debug` leaves them out.
+//! Called by the parent module. The time of the search is bounded by the length of the secrets and of a
+//! quote. Never shows a secret: `Debug` omits them.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use percent_encoding::percent_decode_str;
 
-/// The variables that name a proxy, which may have a password in it; the first that counts first.
+/// The environment variables that name a proxy, perhaps with a password, in order of precedence.
 pub const PROXY_VARIABLES: [&str; 6] = [
     "ALL_PROXY",
     "all_proxy",
@@ -20,29 +20,29 @@ pub const PROXY_VARIABLES: [&str; 6] = [
     "http_proxy",
 ];
 
-/// A secret is found by its beginning too, from this many characters on: who quotes it may have cut
-/// it. Fewer would hide words that merely begin like it.
+/// A secret is also found if a text has only its first characters, from this number on. A shorter beginning
+/// would match ordinary words.
 const PREFIX_CHARS_MIN: usize = 8;
 
-/// What must not be shown.
+/// The secrets to remove.
 #[derive(Clone, Default)]
 pub struct Secrets {
     plain: Vec<Vec<char>>,
-    /// What they look like in Base64.
+    /// Their forms in Base64.
     base64: Vec<Vec<char>>,
 }
 
 /// A secret at the beginning of a text.
 pub(super) struct Found {
-    /// How much of the text it is.
+    /// The length of the secret in the text.
     pub(super) bytes: usize,
-    /// It is in Base64. Then what stands beside it in the same run of letters is a part of what was
-    /// encoded with it, and holds some of its bits.
+    /// It is in Base64. Then the adjacent Base64 characters were encoded together with it, and contain
+    /// some of its bits.
     pub(super) is_base64: bool,
 }
 
 impl Secrets {
-    /// These and one more. An empty one is none.
+    /// Adds a secret, unless it is empty.
     #[must_use]
     pub fn with(mut self, secret: &str) -> Secrets {
         if !secret.is_empty() {
@@ -52,7 +52,7 @@ impl Secrets {
         self
     }
 
-    /// These and the passwords of the proxies that the environment names.
+    /// Adds the passwords of the proxies in the environment.
     #[must_use]
     pub fn with_proxies(mut self, variable: impl Fn(&str) -> Option<String>) -> Secrets {
         for value in PROXY_VARIABLES.iter().filter_map(|name| variable(name)) {
@@ -63,7 +63,7 @@ impl Secrets {
         self
     }
 
-    /// The secret at the beginning of `text`, if one is there.
+    /// The secret at the beginning of `text`, if there is one.
     pub(super) fn found_at(&self, text: &str) -> Option<Found> {
         let longest = |patterns: &[Vec<char>]| {
             let lengths = patterns
@@ -97,7 +97,7 @@ impl fmt::Debug for Secrets {
     }
 }
 
-/// The password of a proxy's URL, decoded; the user's name where that is all there is.
+/// The password of a proxy's URL, as written and decoded. Without a password, the user's name.
 fn secrets_of_proxy(url: &str) -> Vec<String> {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let Some((user, _)) = rest.rsplit_once('@') else {
@@ -111,10 +111,10 @@ fn secrets_of_proxy(url: &str) -> Vec<String> {
     vec![secret.to_owned(), decoded]
 }
 
-/// The bytes of `text` that are `pattern` or its beginning, in any of the ways to write a character.
+/// How many bytes of `text` are `pattern` or its beginning, in any spelling of each character.
 fn length_of(pattern: &[char], text: &str) -> Option<usize> {
-    // A character may be written in several ways, of which one is the beginning of another: a
-    // percent sign as itself or as %25. So there may be several places to go on from.
+    // One spelling of a character may be the beginning of another: a percent sign is `%` or `%25`. So the
+    // search continues from all possible ends.
     let mut ends = vec![0];
     let mut found = None;
     for (index, &c) in pattern.iter().enumerate() {
@@ -139,7 +139,7 @@ fn length_of(pattern: &[char], text: &str) -> Option<usize> {
     found
 }
 
-/// How much of the beginning of a text is a character, in one way to write it.
+/// The length of a character at the beginning of a text, in one spelling.
 type Spelling = fn(char, &str) -> Option<usize>;
 
 const SPELLINGS: [Spelling; 6] = [
@@ -151,7 +151,7 @@ const SPELLINGS: [Spelling; 6] = [
     entity,
 ];
 
-/// The character itself, in either case: names of hosts and hexadecimal digits change theirs.
+/// The character itself in either case, because the case of host names and hexadecimal digits may change.
 fn literal(c: char, text: &str) -> Option<usize> {
     let first = text.chars().next()?;
     first.eq_ignore_ascii_case(&c).then(|| first.len_utf8())
@@ -163,7 +163,7 @@ fn backslash(c: char, text: &str) -> Option<usize> {
     (c.is_ascii_punctuation() && rest.starts_with(c)).then_some(2)
 }
 
-/// `\u00e9`, as in JSON; in two halves above U+FFFF.
+/// `\u00e9`, as in JSON; a surrogate pair above U+FFFF.
 fn unicode_escape(c: char, text: &str) -> Option<usize> {
     let mut length = 0;
     for &unit in &*c.encode_utf16(&mut [0; 2]) {
@@ -176,7 +176,7 @@ fn unicode_escape(c: char, text: &str) -> Option<usize> {
     Some(length)
 }
 
-/// `%C3%A9` as in a URL (RFC 3986 section 2.1), or `\xc3\xa9` as in a program's text.
+/// `%C3%A9` as in a URL (RFC 3986 section 2.1), or `\xc3\xa9` as in source code.
 fn bytes(c: char, text: &str) -> Option<usize> {
     let of_prefix = |prefix: &str| {
         let mut length = 0;
@@ -219,11 +219,11 @@ fn entity(c: char, text: &str) -> Option<usize> {
     (meant == Some(c)).then_some(name.len() + 2)
 }
 
-/// The characters that are the secret's alone when text with it inside is written in Base64, as in
-/// `Authorization: Basic`: one form for each place that it can have in a group of three bytes, in
-/// each alphabet.
+/// The secret's forms in Base64 within a longer encoded text, as in `Authorization: Basic`. A form has only
+/// the characters that no neighbouring byte changes. There is one for each position in a group of three
+/// bytes and each alphabet.
 fn base64_forms(secret: &str) -> impl Iterator<Item = Vec<char>> {
-    // Behind one byte, the first two characters hold bits of it; behind two, the first three.
+    // After 0, 1 or 2 bytes of the group, so many characters contain bits of those bytes.
     const CHARS_SHARED: [usize; 3] = [0, 2, 3];
     let secret = secret.to_owned();
     let forms = CHARS_SHARED
@@ -231,7 +231,7 @@ fn base64_forms(secret: &str) -> impl Iterator<Item = Vec<char>> {
         .enumerate()
         .flat_map(move |(before, shared)| {
             let bytes = [&[0; 2][..before], secret.as_bytes()].concat();
-            // A last character that is not full holds bits of what follows.
+            // An incomplete last character would contain bits of the next byte.
             let full = bytes.len() * 8 / 6;
             [STANDARD_NO_PAD, URL_SAFE_NO_PAD].map(|alphabet| -> Vec<char> {
                 let encoded = alphabet.encode(&bytes);
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_found_however_it_is_written() {
+    fn a_secret_is_found_in_every_spelling() {
         let secret = "s3/cr+et \"ü👍\\&";
         for written in [
             secret,
@@ -274,13 +274,13 @@ mod tests {
         ] {
             is_hidden(secret, written);
         }
-        // A percent sign that is the secret's own.
+        // A percent sign that is part of the secret.
         is_hidden("a%25b", "a%25b");
         is_hidden("a%25b", "a%2525b");
     }
 
     #[test]
-    fn a_secret_is_found_in_base64_at_every_place() {
+    fn a_secret_is_found_in_base64_at_every_position() {
         let secret = "correct horse battery staple?>";
         for before in ["", "u", "u:", "us:", "user:"] {
             let written = STANDARD_NO_PAD.encode(format!("{before}{secret}"));
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_was_cut_is_found_by_its_beginning() {
+    fn a_secret_that_was_cut_off_is_found_by_its_beginning() {
         let secrets = Secrets::default().with("0123456789abcdef");
         assert_eq!(
             quote("token 0123456789ab...", &secrets),

@@ -1,8 +1,8 @@
 //! Messages between a server and its successor, over a Unix socket, with descriptors attached
 //! (unix(7), `SCM_RIGHTS`).
 //!
-//! Used by both sides. A message is a kind, the length of its bytes, at most one descriptor, and the
-//! bytes. Blocks, within the socket's time limits.
+//! Used by both sides. A message has a kind, a length, at most one descriptor, and bytes. Blocks, but never
+//! longer than the socket's timeouts.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -21,20 +21,20 @@ use crate::limits::HANDOVER_BYTES_MAX;
 #[derive(Debug)]
 pub struct Channel(UnixStream);
 
-/// What a message is about.
+/// The kind of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A listening socket to serve on, and its [`Protocols`](crate::inherit::Protocols).
     Serving = 1,
     /// The listening socket of the admin address.
     Admin,
-    /// Those were all listening sockets.
+    /// All listening sockets were sent.
     SocketsSent,
-    /// The successor has all it needs but the ring.
+    /// The successor has everything except the ring.
     Prepared,
-    /// The ring is the successor's.
+    /// The ring is unlocked for the successor.
     RingFree,
-    /// The successor serves.
+    /// The successor has begun to serve.
     Begun,
     /// A connection, and the bytes of its current request that were read.
     Connection,
@@ -52,14 +52,14 @@ impl Kind {
     ];
 }
 
-/// What was received.
+/// A received message.
 #[derive(Debug)]
 pub struct Message {
-    /// What it is about.
+    /// The kind.
     pub kind: Kind,
-    /// The descriptor that came with it.
+    /// The attached descriptor.
     pub fd: Option<OwnedFd>,
-    /// Its bytes.
+    /// The bytes.
     pub bytes: Vec<u8>,
 }
 
@@ -72,7 +72,7 @@ impl Channel {
         Ok((Channel(one), Channel(other)))
     }
 
-    /// The channel that this descriptor is an end of.
+    /// A channel of which this descriptor is one end.
     pub fn from_fd(fd: OwnedFd) -> Channel {
         Channel(UnixStream::from(fd))
     }
@@ -82,19 +82,19 @@ impl Channel {
         self.0.into()
     }
 
-    /// How long receiving waits, and sending to somebody who does not receive.
-    pub fn set_patience(&self, patience: Duration) -> io::Result<()> {
-        self.0.set_read_timeout(Some(patience))?;
-        self.0.set_write_timeout(Some(patience))
+    /// Sets the timeout of receiving, and of sending while the other side does not receive.
+    pub fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
+        self.0.set_read_timeout(Some(timeout))?;
+        self.0.set_write_timeout(Some(timeout))
     }
 
-    /// Waits for the next message for as long as it takes.
-    pub fn set_endless_patience(&self) -> io::Result<()> {
+    /// Removes the timeout of receiving.
+    pub fn remove_read_timeout(&self) -> io::Result<()> {
         self.0.set_read_timeout(None)
     }
 
     /// Sends a message without a descriptor and without bytes.
-    pub fn say(&self, kind: Kind) -> io::Result<()> {
+    pub fn send_kind(&self, kind: Kind) -> io::Result<()> {
         self.send(kind, None, &[])
     }
 
@@ -124,12 +124,12 @@ impl Channel {
                 sent => break sent?,
             }
         };
-        // A stream socket may take less, even of so few bytes; the descriptor goes with the first.
+        // A stream socket may accept only a part. The descriptor is sent with the first byte.
         (&self.0).write_all(&header[sent..])?;
         (&self.0).write_all(bytes)
     }
 
-    /// Receives the next message; `None` when the other side is gone.
+    /// Receives the next message; `None` when the other side has closed the channel.
     pub fn receive(&self) -> io::Result<Option<Message>> {
         let mut header = [0; HEADER_BYTES];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -167,7 +167,7 @@ impl Channel {
         Ok(Some(Message { kind, fd, bytes }))
     }
 
-    /// Receives a message of this kind; anything else, the end included, is an error.
+    /// Receives a message of this kind. Another message and a closed channel are errors.
     pub fn expect(&self, kind: Kind) -> io::Result<()> {
         match self.receive()? {
             Some(message) if message.kind == kind => Ok(()),
@@ -183,7 +183,7 @@ mod tests {
     use std::net::TcpListener;
 
     #[test]
-    fn descriptors_and_bytes_arrive_in_order_and_the_end_is_told() {
+    fn descriptors_and_bytes_arrive_in_order_and_then_the_end() {
         let (near, far) = Channel::pair().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let large = vec![7; 1_000_000];
@@ -191,7 +191,7 @@ mod tests {
             scope.spawn(|| {
                 near.send(Kind::Connection, Some(listener.as_fd()), &large)
                     .unwrap();
-                near.say(Kind::RingFree).unwrap();
+                near.send_kind(Kind::RingFree).unwrap();
                 near.send(Kind::Serving, Some(listener.as_fd()), &[])
                     .unwrap();
                 drop(near);
@@ -209,14 +209,14 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_silence_and_half_a_message_are_errors() {
+    fn invalid_partial_and_missing_messages_are_errors() {
         let pair = || {
             let (near, far) = UnixStream::pair().unwrap();
             (near, Channel(far))
         };
-        for nonsense in [&[99, 0, 0, 0, 0][..], &[1, 255, 255, 255, 255]] {
+        for invalid in [&[99, 0, 0, 0, 0][..], &[1, 255, 255, 255, 255]] {
             let (mut near, far) = pair();
-            near.write_all(nonsense).unwrap();
+            near.write_all(invalid).unwrap();
             assert_eq!(
                 far.receive().unwrap_err().kind(),
                 io::ErrorKind::InvalidData
@@ -230,7 +230,7 @@ mod tests {
             io::ErrorKind::UnexpectedEof
         );
         let (_near, far) = pair();
-        far.set_patience(Duration::from_millis(1)).unwrap();
+        far.set_timeout(Duration::from_millis(1)).unwrap();
         assert_eq!(far.receive().unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 }

@@ -1,7 +1,6 @@
-//! The predecessor as its successor sees it: where the sockets, the ring and the connections come
-//! from.
+//! The successor's side of a handover: receives sockets, ring and connections from the predecessor.
 //!
-//! Called by `main` at the start and by `server` as it goes on. Blocks. Never opens the ring itself.
+//! Called by `main` at the start, and by `server` for the later steps. Blocks. Never opens the ring.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,16 +17,16 @@ pub struct Predecessor {
     channel: Channel,
 }
 
-/// A connection that a predecessor has given away.
+/// A connection that a predecessor has passed on.
 #[derive(Debug)]
 pub struct HandoverConnection {
     /// The connection's descriptor.
     pub connection: OwnedFd,
-    /// What was read of its current request.
+    /// The bytes of its current request that were read.
     pub bytes: Vec<u8>,
 }
 
-/// Finds the predecessor, if there is one, and takes its listening sockets.
+/// Finds the predecessor, if there is one, and receives its listening sockets.
 pub fn find() -> Result<Option<(Predecessor, Sockets)>, InheritError> {
     match std::env::var(VARIABLE) {
         Err(_) => Ok(None),
@@ -42,7 +41,7 @@ pub fn find() -> Result<Option<(Predecessor, Sockets)>, InheritError> {
 
 fn take_sockets() -> io::Result<(Predecessor, Sockets)> {
     let channel = Channel::from_fd(io::stdin().as_fd().try_clone_to_owned()?);
-    channel.set_patience(Duration::from_millis(HANDOVER_PREPARE_MS))?;
+    channel.set_timeout(Duration::from_millis(HANDOVER_PREPARE_MS))?;
     let mut sockets = Sockets::default();
     loop {
         match channel.receive()? {
@@ -70,20 +69,20 @@ fn take_sockets() -> io::Result<(Predecessor, Sockets)> {
 }
 
 impl Predecessor {
-    /// Says that everything is there but the ring, and waits until that is free. It is, too, when the
-    /// predecessor is gone: then nobody holds it.
+    /// Reports that everything except the ring is ready, and waits until the predecessor has unlocked the
+    /// ring or has ended.
     pub fn await_ring(&self) -> io::Result<()> {
-        self.channel.say(Kind::Prepared).or_else(gone)?;
-        self.channel.expect(Kind::RingFree).or_else(gone)
+        self.channel.send_kind(Kind::Prepared).or_else(ignore_end)?;
+        self.channel.expect(Kind::RingFree).or_else(ignore_end)
     }
 
-    /// Says that this process serves now. It goes on if there is nobody left to hear it.
+    /// Reports that this process serves. Succeeds also if the predecessor has ended.
     pub fn take_over(&self) -> io::Result<()> {
-        self.channel.say(Kind::Begun).or_else(gone)?;
-        self.channel.set_endless_patience()
+        self.channel.send_kind(Kind::Begun).or_else(ignore_end)?;
+        self.channel.remove_read_timeout()
     }
 
-    /// The next connection that it gives away; none when it has ended.
+    /// The next connection that the predecessor passes on; `None` when the predecessor has ended.
     pub fn next_connection(&self) -> io::Result<Option<HandoverConnection>> {
         match self.channel.receive()? {
             None => Ok(None),
@@ -100,8 +99,8 @@ impl Predecessor {
     }
 }
 
-/// That the predecessor is gone is no failure of this process.
-fn gone(error: io::Error) -> io::Result<()> {
+/// Ignores errors that mean that the predecessor has ended.
+fn ignore_end(error: io::Error) -> io::Result<()> {
     match error.kind() {
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::BrokenPipe
@@ -118,7 +117,7 @@ mod tests {
     fn a_predecessor_may_end_at_any_time() {
         let (channel, theirs) = Channel::pair().unwrap();
         let predecessor = Predecessor { channel };
-        theirs.say(Kind::RingFree).unwrap();
+        theirs.send_kind(Kind::RingFree).unwrap();
         predecessor.await_ring().unwrap();
         drop(theirs);
         predecessor.await_ring().unwrap();

@@ -1,8 +1,8 @@
-//! The successor as its predecessor sees it: a process that is started, given things, and ended if it
-//! fails.
+//! The predecessor's side of a handover: starts the successor, passes sockets, ring and connections to it,
+//! and ends it if it fails.
 //!
-//! Called by `control`, whose thread it blocks for bounded times, and by the shards, which give away
-//! their connections. Never opens or closes the ring.
+//! Called by `control`, whose thread it blocks for bounded times, and by the shards, which pass on their
+//! connections. Never opens or closes the ring.
 
 use std::env;
 use std::ffi::OsString;
@@ -20,30 +20,30 @@ use super::{Channel, PROTOCOL, VARIABLE};
 use crate::inherit::Sockets;
 use crate::limits::{HANDOVER_PREPARE_MS, HANDOVER_RING_MS, HANDOVER_SEND_MS};
 
-/// Variables that a service manager has meant for one process alone (`sd_listen_fds(3)`,
+/// Variables that a service manager sets for a single process (`sd_listen_fds(3)`,
 /// `sd_watchdog_enabled(3)`).
 const OF_ONE_PROCESS: [&str; 4] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_PID"];
 
-/// A process that is to take over. Ended when it is dropped before it has.
+/// The process that will take over. Dropping it before that ends the process.
 #[derive(Debug)]
 pub struct Successor {
     child: Child,
     channel: Option<Channel>,
 }
 
-/// Where connections of a server go that has a successor.
+/// Passes connections on to the successor.
 ///
-/// There is no channel any more once it has failed: what is left of a message in it would be taken
-/// for the beginning of the next.
+/// After an error the channel is closed: the successor would read the next message as the rest of the one
+/// that was cut off.
 #[derive(Debug)]
 pub struct HandoverSender(Mutex<Option<Channel>>);
 
-/// Why there is no successor.
+/// Why a handover failed.
 #[derive(Debug)]
 pub enum SuccessionError {
     /// The program could not be started.
     Start(PathBuf, io::Error),
-    /// It ended, or did not say in time that it was ready.
+    /// The successor ended, or was not ready in time.
     NotReady(&'static str, io::Error),
 }
 
@@ -55,7 +55,7 @@ impl fmt::Display for SuccessionError {
             }
             SuccessionError::NotReady(what, error) => match error.kind() {
                 io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
-                    write!(f, "it ended before it {what}; its own message says why")
+                    write!(f, "it ended before it {what}; its own log says why")
                 }
                 io::ErrorKind::WouldBlock => write!(f, "it took too long before it {what}"),
                 _ => write!(f, "before it {what}: {error}"),
@@ -67,8 +67,7 @@ impl fmt::Display for SuccessionError {
 impl std::error::Error for SuccessionError {}
 
 impl Successor {
-    /// Starts this program anew, with the same arguments, and waits until it has everything but the
-    /// ring.
+    /// Starts this program again with the same arguments, and waits until it has everything except the ring.
     pub fn start(sockets: &Sockets) -> Result<Successor, SuccessionError> {
         let program = program();
         let cannot_start = |error| SuccessionError::Start(program.clone(), error);
@@ -85,7 +84,8 @@ impl Successor {
             command.env_remove(variable);
         }
         let child = command.spawn().map_err(cannot_start)?;
-        // The command holds the other end; while it does, the successor's end would go unnoticed.
+        // The command has a copy of the successor's end of the channel. While the copy is open, the channel
+        // does not report that the successor has ended.
         drop(command);
         let successor = Successor {
             child,
@@ -99,7 +99,7 @@ impl Successor {
 
     fn prepare(&self, sockets: &Sockets) -> io::Result<()> {
         let channel = self.channel()?;
-        channel.set_patience(Duration::from_millis(HANDOVER_PREPARE_MS))?;
+        channel.set_timeout(Duration::from_millis(HANDOVER_PREPARE_MS))?;
         for passed in &sockets.serving {
             let protocols = passed.protocols.unwrap_or_default().to_bytes();
             channel.send(Kind::Serving, Some(passed.socket.as_fd()), &protocols)?;
@@ -107,30 +107,30 @@ impl Successor {
         if let Some(socket) = &sockets.admin {
             channel.send(Kind::Admin, Some(socket.as_fd()), &[])?;
         }
-        channel.say(Kind::SocketsSent)?;
+        channel.send_kind(Kind::SocketsSent)?;
         channel.expect(Kind::Prepared)
     }
 
-    /// Gives it the ring, which must be unlocked, and waits until it serves.
+    /// Passes on the ring, which must be unlocked, and waits until the successor serves.
     pub fn give_ring(&self) -> Result<(), SuccessionError> {
         let give = || {
             let channel = self.channel()?;
-            channel.set_patience(Duration::from_millis(HANDOVER_RING_MS))?;
-            channel.say(Kind::RingFree)?;
+            channel.set_timeout(Duration::from_millis(HANDOVER_RING_MS))?;
+            channel.send_kind(Kind::RingFree)?;
             channel.expect(Kind::Begun)
         };
         give().map_err(|error| SuccessionError::NotReady("served", error))
     }
 
-    /// Its process id.
+    /// The successor's process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// It serves: from now on it lives without us.
+    /// Makes the sender for connections. From now on the successor runs independently.
     pub fn into_sender(mut self) -> io::Result<HandoverSender> {
         let channel = self.channel.take().ok_or(io::ErrorKind::NotConnected)?;
-        channel.set_patience(Duration::from_millis(HANDOVER_SEND_MS))?;
+        channel.set_timeout(Duration::from_millis(HANDOVER_SEND_MS))?;
         Ok(HandoverSender(Mutex::new(Some(channel))))
     }
 
@@ -144,7 +144,7 @@ impl Successor {
 impl Drop for Successor {
     fn drop(&mut self) {
         if self.channel.is_some() {
-            // It may have ended; then neither call has anything to do.
+            // Both calls fail if the process has ended already, which does not matter.
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
@@ -152,8 +152,8 @@ impl Drop for Successor {
 }
 
 impl HandoverSender {
-    /// Gives a connection away, with the bytes of its current request that were read. On an error it
-    /// is lost, and so are those that follow.
+    /// Passes on a connection, with the bytes of its current request that were read. On an error this
+    /// connection is lost, and so are all later ones.
     pub fn give(&self, connection: impl AsFd, bytes: &[u8]) -> io::Result<()> {
         let mut channel = self
             .0
@@ -168,8 +168,8 @@ impl HandoverSender {
     }
 }
 
-/// What to start: the path that this process was started by, so that a link that leads to another
-/// release now is followed, or where the shell found it.
+/// The program to start: the path by which this process was started, so that a link to a new release is
+/// followed. Without a directory in that path, the present executable.
 fn program() -> PathBuf {
     let name: Option<OsString> = env::args_os().next();
     let by_path = name.map(PathBuf::from).filter(|name| has_directory(name));
@@ -187,17 +187,17 @@ mod tests {
     use super::*;
     use std::os::unix::net::UnixStream;
 
-    /// The next connection's bytes would become part of the request that was cut off.
+    /// Otherwise the bytes of the next message would become part of the request that was cut off.
     #[test]
-    fn a_message_that_was_cut_off_is_the_last() {
+    fn no_message_is_sent_after_one_that_was_cut_off() {
         let (ours, theirs) = Channel::pair().unwrap();
-        ours.set_patience(Duration::from_millis(1)).unwrap();
-        let heir = HandoverSender(Mutex::new(Some(ours)));
+        ours.set_timeout(Duration::from_millis(1)).unwrap();
+        let sender = HandoverSender(Mutex::new(Some(ours)));
         let (connection, _peer) = UnixStream::pair().unwrap();
         let bytes = vec![b'x'; crate::limits::HANDOVER_BYTES_MAX];
-        // More than the channel holds, and nobody receives.
-        while heir.give(&connection, &bytes).is_ok() {}
-        let error = heir.give(&connection, b"y").unwrap_err();
+        // Sends until the channel is full, since the other side does not receive.
+        while sender.give(&connection, &bytes).is_ok() {}
+        let error = sender.give(&connection, b"y").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotConnected);
         while let Ok(Some(message)) = theirs.receive() {
             assert!(message.bytes.iter().all(|&byte| byte == b'x'));

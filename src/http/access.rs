@@ -1,22 +1,22 @@
-//! The configured secret, and how what a request presents relates to it.
+//! The configured secret, and its comparison with the secret of a request.
 //!
-//! Asked by `route`, which says what follows. Never shows the secret.
+//! Called by `route`, which decides on the result. Never shows the secret.
 
 use std::fmt;
 
 use subtle::ConstantTimeEq;
 
-/// The configured secret, if there is one, and what may be seen without one.
+/// The configured secret, if there is one, and whether a shared cache is in front of the server.
 #[derive(Clone, Default)]
 pub struct Access {
     secret: Option<Box<[u8]>>,
     pub(super) is_fanned_out: bool,
 }
 
-/// How what a request presents relates to the secret.
+/// How the secret of a request compares with the configured one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// No secret is configured: whatever is presented does not matter.
+    /// No secret is configured, so that of the request is ignored.
     Open,
     Right,
     Wrong,
@@ -24,7 +24,7 @@ pub(super) enum Standing {
 }
 
 impl Access {
-    /// Access without a secret, or with one; the bytes are compared as they stand.
+    /// Access with or without a secret, whose bytes are compared unchanged.
     pub fn new(secret: Option<&[u8]>) -> Access {
         Access {
             secret: secret.map(Box::from),
@@ -32,8 +32,8 @@ impl Access {
         }
     }
 
-    /// The same where a shared cache stands in front: what anyone may be given from it is only what
-    /// is for everyone, with or without a secret configured.
+    /// Access behind a shared cache. The cache gives its answers to everyone, so a request without a session
+    /// and without a secret sees only untargeted messages, also if no secret is configured.
     #[must_use]
     pub fn fanned_out(self) -> Access {
         Access {
@@ -42,8 +42,8 @@ impl Access {
         }
     }
 
-    /// Compares in a time that does not depend on where the two differ. It does tell whether they
-    /// are of one length.
+    /// Compares in a time that does not depend on where the two differ. The time does depend on whether
+    /// their lengths are equal.
     pub(super) fn standing(&self, presented: Option<&[u8]>) -> Standing {
         match (self.secret.as_deref(), presented) {
             (None, _) => Standing::Open,

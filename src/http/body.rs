@@ -1,20 +1,20 @@
 //! Chunked transfer coding (RFC 9112 section 7.1), decoded in place.
 //!
-//! Used by [`RequestReader`](super::RequestReader) for the bodies that have it. A state machine of
-//! one step per byte of framing: nothing is looked at twice, nothing is kept but the decoded bytes,
-//! and every line ends with CRLF. Extensions and trailer fields are checked, and ignored; trailer
-//! fields never become header fields (RFC 9110 section 6.5.1). Never allocates.
+//! Called by [`RequestReader`](super::RequestReader). A state machine with one step per byte of framing:
+//! each byte is examined once, and only the decoded bytes are kept. Every line must end with CRLF.
+//! Extensions and trailer fields are checked and ignored; trailer fields never become header fields
+//! (RFC 9110 section 6.5.1). Never allocates.
 
 use crate::limits::{CHUNK_LINE_BYTES_MAX, HEADERS_MAX, TRAILER_BYTES_MAX};
 
 use super::error::Refusal;
 use super::head::is_token_byte;
 
-/// Decodes one chunked body, however its bytes are cut.
+/// Decodes one chunked body; the result does not depend on how the bytes are cut.
 #[derive(Debug)]
 pub(super) struct ChunkedDecoder {
     state: State,
-    /// Bytes of data the chunks so far have announced.
+    /// The sum of the chunk sizes so far.
     announced_bytes: u64,
     body_bytes_max: u64,
     /// Bytes of the current chunk-size line, or of the trailer section.
@@ -22,7 +22,7 @@ pub(super) struct ChunkedDecoder {
     trailer_fields: usize,
 }
 
-/// What of the body the next byte belongs to.
+/// The part of the body that the next byte belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Size { size: u64, digits: u8 },
@@ -56,14 +56,14 @@ enum ExtensionPart {
     AfterQuoted,
 }
 
-/// What [`ChunkedDecoder::decode`] did.
+/// The result of [`ChunkedDecoder::decode`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Decoded {
-    /// Bytes of data, now at the front.
+    /// The number of data bytes, which are now at the front.
     pub data_bytes: usize,
-    /// Bytes used up, framing included; all there were unless the body is done.
+    /// The number of consumed bytes, framing included. All bytes are consumed unless the body has ended.
     pub used_bytes: usize,
-    /// Whether the body and its trailer section are whole.
+    /// Whether the body and its trailer section are complete.
     pub is_done: bool,
 }
 
@@ -78,7 +78,7 @@ impl ChunkedDecoder {
         }
     }
 
-    /// Decodes what came next, moving the data to the front of `bytes`.
+    /// Decodes the next bytes, and moves the data to the front of `bytes`.
     pub fn decode(&mut self, bytes: &mut [u8]) -> Result<Decoded, Refusal> {
         let mut data_bytes = 0;
         let mut used_bytes = 0;
@@ -129,7 +129,7 @@ impl ChunkedDecoder {
             | State::TrailerLineFeed => self.after_trailer_byte(byte),
             State::LastLineFeed if byte == b'\n' => Ok(State::Done),
             State::LastLineFeed => Err(Refusal::Trailer),
-            // `decode` takes no byte here.
+            // `decode` never calls this function in these states.
             State::Data { .. } | State::Done => Ok(self.state),
         }
     }
@@ -143,7 +143,7 @@ impl ChunkedDecoder {
         }
     }
 
-    /// A chunk-size line is whole: the limit holds for the sum of what the chunks announce.
+    /// Ends a chunk-size line. The limit of a body holds for the sum of the chunk sizes.
     fn begin_chunk(&mut self, size: u64) -> Result<State, Refusal> {
         self.line_bytes = 0;
         self.announced_bytes = self.announced_bytes.saturating_add(size);
@@ -181,7 +181,7 @@ impl ChunkedDecoder {
     }
 }
 
-/// Sixteen digits are what 64 bits hold; more are refused even if they are leading zeros.
+/// Accepts up to 16 digits, which fit 64 bits. More are refused, also leading zeros.
 fn after_size(size: u64, digits: u8, byte: u8) -> Result<State, Refusal> {
     let digit = char::from(byte).to_digit(16);
     match (digit, byte) {
@@ -231,8 +231,8 @@ fn after_extension(size: u64, part: ExtensionPart, byte: u8) -> Result<State, Re
     Ok(State::Extension { size, part: next })
 }
 
-/// What a field value or a quoted string holds: tab, space, visible ASCII and what lies beyond
-/// ASCII (RFC 9110 sections 5.5 and 5.6.4).
+/// Bytes of a field value or a quoted string: tab, space, visible ASCII and bytes beyond ASCII
+/// (RFC 9110 sections 5.5 and 5.6.4).
 fn is_text_byte(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }

@@ -1,7 +1,7 @@
-//! What can be wrong with a request, as values: its status and the words for it.
+//! The errors of requests, with the status and the text of each.
 //!
-//! Made by the reader and the router, encoded by the responder. Never holds anything the peer sent:
-//! every text is static, so an answer cannot echo input.
+//! Made by the reader and the router, encoded by the responder. Never contains bytes of the peer: every
+//! text is static, so an answer cannot echo input.
 
 use std::fmt;
 
@@ -36,8 +36,8 @@ impl Status {
         self as u16
     }
 
-    /// The status line with its CRLF. Always `HTTP/1.1`: a server answers with its own version,
-    /// also to a 1.0 client (RFC 9110 section 6.2).
+    /// The status line with its CRLF. Always `HTTP/1.1`: a server sends its own version, also to a 1.0
+    /// client (RFC 9110 section 6.2).
     pub(super) const fn line(self) -> &'static str {
         match self {
             Status::Ok => "HTTP/1.1 200 OK\r\n",
@@ -65,19 +65,19 @@ impl Status {
     }
 }
 
-/// Why a request was not read to its end. The answer to it is the last of its connection: nothing
-/// that follows may be taken for a request (RFC 9112 sections 9.6 and 11.2).
+/// Why a request was not read to its end. Its answer is the last of the connection: no later byte may be
+/// read as a request (RFC 9112 sections 9.6 and 11.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// The method is empty or holds a byte that no token has.
+    /// The method is empty or not a token.
     Method,
-    /// The method is longer than any that exists.
+    /// The method is longer than any registered one.
     MethodTooLong,
-    /// The target is of no form that a server like this is asked in.
+    /// The target has none of the forms for an origin server.
     Target,
     /// The target is over [`TARGET_BYTES_MAX`](crate::limits::TARGET_BYTES_MAX).
     TargetTooLong,
-    /// What follows the target is not `HTTP/x.y` and CRLF.
+    /// The target is not followed by `HTTP/x.y` and CRLF.
     Version,
     /// The version is neither 1.0 nor 1.1.
     VersionUnsupported,
@@ -97,9 +97,9 @@ pub enum Refusal {
     HostRepeated,
     /// `Host` is not `host[:port]`.
     HostMalformed,
-    /// More than one `Content-Length`, be they equal or not.
+    /// More than one `Content-Length`, equal or not.
     ContentLengthRepeated,
-    /// `Content-Length` is not a row of digits.
+    /// `Content-Length` does not consist of digits.
     ContentLengthMalformed,
     /// Both `Content-Length` and `Transfer-Encoding`.
     FramingAmbiguous,
@@ -132,11 +132,11 @@ pub enum Refusal {
     /// The trailer section is over [`TRAILER_BYTES_MAX`](crate::limits::TRAILER_BYTES_MAX), or has
     /// more than [`HEADERS_MAX`](crate::limits::HEADERS_MAX) fields.
     TrailerTooLarge,
-    /// The head or the body did not arrive in time. Told by the owner of the connection: the
-    /// reader has no clock.
+    /// The head or the body did not arrive before its deadline. Made by the shard, since the reader has no
+    /// clock.
     TooSlow,
-    /// It has not come in one piece, and as much is being read for others as memory is meant for.
-    /// Told by the owner, as well.
+    /// The request arrives in pieces, and incomplete requests already use all of their memory. Made by
+    /// the shard as well.
     Overloaded,
 }
 
@@ -180,7 +180,7 @@ impl Refusal {
         }
     }
 
-    /// What is wrong, for the `error` member of the answer and for the log.
+    /// The text for the `error` member of the answer and for the log.
     pub const fn reason(self) -> &'static str {
         match self {
             Refusal::Method => "Malformed method",
@@ -233,11 +233,11 @@ impl std::error::Error for Refusal {}
 pub struct Allow(&'static str);
 
 impl Allow {
-    /// What can be read and written: the webhook.
+    /// The methods of the webhook.
     pub const READ_WRITE: Allow = Allow("GET, HEAD, POST, OPTIONS");
-    /// What can only be read: the stream, the history and the chat window.
+    /// The methods of the stream, the history and the chat window.
     pub const READ: Allow = Allow("GET, HEAD, OPTIONS");
-    /// What is for no page of another origin, and so answers no `OPTIONS`: the admin address.
+    /// The methods of the admin address. No `OPTIONS`, since it is not for pages of other origins.
     pub const READ_ALONE: Allow = Allow("GET, HEAD");
 
     /// The methods, separated by comma and space.
@@ -246,23 +246,23 @@ impl Allow {
     }
 }
 
-/// An error as the answer to a request that was read whole, or of which the head alone decides. The
-/// connection can go on.
+/// An error as the answer to a complete request, or to one whose head alone decides. The connection can
+/// continue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorAnswer {
-    /// A secret is needed, and none was sent.
+    /// A secret is required, and the request has none.
     SecretMissing,
-    /// The secret that was sent is not the configured one.
+    /// The request's secret is not the configured one.
     SecretWrong,
     /// No resource has this path.
     NotFound,
-    /// The resource has other methods.
+    /// The resource does not have this method.
     MethodNotAllowed(Allow),
-    /// The body has a content coding: it would have to be decoded before it is bounded.
+    /// The body has a content coding. Its decoded size could not be bounded in advance.
     ContentEncoding,
     /// The body is not UTF-8.
     NotUtf8,
-    /// The body is not one JSON object, or names a member twice.
+    /// The body is not one JSON object, or repeats `message` or `sessionId`.
     InvalidJson,
     /// `message` is missing, not a string, or blank.
     MessageRequired,
@@ -270,25 +270,25 @@ pub enum ErrorAnswer {
     SessionNotText,
     /// `sessionId` is over [`SESSION_BYTES_MAX`](crate::limits::SESSION_BYTES_MAX).
     SessionTooLong,
-    /// A body or a query has a name that is nearly `sessionId`.
+    /// A body or a query has a misspelled `sessionId`.
     SessionMisspelled,
-    /// The query of a webhook names a session, which the body has to do.
+    /// The query of a webhook has a `sessionId`, which belongs in the body.
     SessionInQuery,
-    /// A query has a name that is nearly `lastEventId`.
+    /// A query has a misspelled `lastEventId`.
     LastEventIdMisspelled,
-    /// The query holds a bad percent escape or escapes what is not UTF-8.
+    /// The query has a malformed percent escape, or escaped bytes that are not UTF-8.
     QueryMalformed,
-    /// The query names a parameter twice.
+    /// The query has a parameter twice.
     QueryRepeated,
     /// `limit` is not a number from 1 to [`HISTORY_MESSAGES`](crate::limits::HISTORY_MESSAGES).
     LimitOutOfRange,
     /// `wait` is not a number of seconds up to [`HISTORY_WAIT_S_MAX`](crate::limits::HISTORY_WAIT_S_MAX).
     WaitOutOfRange,
-    /// The message is within the limit of a body, but its event is over that of a frame.
+    /// The body is within its limit, but the message's event is over the limit of a frame.
     MessageTooLarge,
-    /// The message could not be stored; nothing was delivered.
+    /// The message could not be stored, and was not delivered.
     Internal,
-    /// No room now; to be tried again after so many seconds.
+    /// The server has no room now; the client may retry later.
     Unavailable {
         /// The value of `Retry-After` in seconds.
         retry_after_s: u32,
@@ -321,7 +321,7 @@ impl ErrorAnswer {
         }
     }
 
-    /// What is wrong, for the `error` member of the answer.
+    /// The text for the `error` member of the answer.
     pub const fn reason(self) -> &'static str {
         match self {
             ErrorAnswer::SecretMissing | ErrorAnswer::SecretWrong => "Unauthorized",
@@ -350,8 +350,8 @@ impl ErrorAnswer {
 }
 
 impl ErrorAnswer {
-    /// What to mend, for the `detail` member of the answer, where the reason alone leaves it open.
-    /// Says nothing of the secret itself.
+    /// The text for the `detail` member of the answer, if the reason alone does not say what to correct.
+    /// Never contains the secret.
     pub const fn detail(self) -> Option<&'static str> {
         match self {
             ErrorAnswer::SecretMissing => Some("the header X-Webhook-Secret is missing"),

@@ -1,6 +1,6 @@
-//! Entity tags: made from the bytes they stand for, and looked up in `If-None-Match`.
+//! Entity tags: computed from the bytes of a representation, and found in `If-None-Match`.
 //!
-//! Used by the chat window's files and by the history. Always strong: what differs in one byte has
+//! Called for the chat window's files and for the history. Never makes a weak tag: other bytes have
 //! another tag (RFC 9110 section 8.8.1).
 
 use std::hash::{DefaultHasher, Hasher};
@@ -12,8 +12,8 @@ pub fn of(representation: &[u8]) -> String {
     format!("\"{:016x}\"", hasher.finish())
 }
 
-/// Whether `If-None-Match` holds `etag`, by weak comparison: a proxy that recompresses makes tags weak
-/// (RFC 9110 section 13.1.2).
+/// Whether `If-None-Match` contains `etag`. The comparison is weak, because a proxy that recompresses
+/// makes tags weak (RFC 9110 section 13.1.2).
 pub fn any_matches(if_none_match: &str, etag: &str) -> bool {
     if_none_match
         .split(',')
@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tag_is_that_of_the_bytes() {
+    fn equal_bytes_have_equal_tags() {
         let tag = of(b"a");
         assert_eq!(tag, of(b"a"));
         assert_ne!(tag, of(b"b"));
@@ -34,7 +34,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_is_found_in_any_form_of_the_list() {
+    fn a_tag_is_found_in_every_form_of_the_list() {
         for list in ["\"a\"", "W/\"a\"", "*", "\"b\", \"a\"", "\"b\",W/\"a\" "] {
             assert!(any_matches(list, "\"a\""), "{list}");
         }

@@ -1,18 +1,17 @@
-//! Who the client is, by what proxies say in a header field.
+//! The client's address according to a header field of a trusted proxy.
 //!
-//! Used by the sockets of connections that come from a trusted proxy. Looks at the field lines of a
-//! head that was parsed and found sound; decides by a rule that is the caller's which addresses are
-//! proxies. Never looks at a connection.
+//! Called by the sockets of connections from a trusted proxy. Reads the field lines of a head that was
+//! parsed and is valid. The caller decides which addresses are proxies. Never sees a connection.
 //!
-//! A proxy appends the address that it was reached from, so a list is read from its right end: what
-//! stands left of the first address that is no trusted proxy may have been written by anybody.
-//! Several lines of a field are one list (RFC 9110 section 5.3), which `HAProxy` makes use of.
+//! A proxy appends the address of its client, so a list is read from its right end. The first address that
+//! is no trusted proxy is the client. The elements to its left are ignored, because the client may have sent
+//! them. Several lines of a field are one list (RFC 9110 section 5.3): `HAProxy` appends a line.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// The client, by the field `header` (its name in lower case) of a head that came from a proxy: the
-/// last address in the list that is none of a proxy, or the first if all are. None where the field
-/// is missing or its last element is no address.
+/// The client's address according to the field `header` (in lower case) of a proxy's request: the last
+/// address in the list that is no proxy, or the first if all are proxies. `None` if the field is missing
+/// or its last element is no address.
 pub fn named_client(
     header: &str,
     head: &[u8],
@@ -21,7 +20,7 @@ pub fn named_client(
     let mut client = None;
     let is_standard = header == "forwarded";
     for value in field_lines(head, header).rev() {
-        // Quotes mean something in the standard field alone.
+        // Only the standard field has quotes.
         let elements = if is_standard {
             split_unquoted(value, b',')
         } else {
@@ -38,9 +37,9 @@ pub fn named_client(
                 address(text)
             };
             match address {
-                // An empty element is none (RFC 9110 section 5.6.1.2).
+                // Empty elements are ignored (RFC 9110 section 5.6.1.2).
                 None if text.is_empty() => {}
-                // Nothing can be said of what stands left of this.
+                // An element that is no address ends the trusted part of the list.
                 None => return client,
                 Some(address) if is_proxy(address) => client = Some(address),
                 Some(address) => return Some(address),
@@ -50,7 +49,7 @@ pub fn named_client(
     client
 }
 
-/// The values of a field in a sound head, line by line, with the white space around them.
+/// The values of a field in a valid head, line by line, with the white space around them.
 pub fn field_lines<'a>(head: &'a [u8], name: &str) -> impl DoubleEndedIterator<Item = &'a [u8]> {
     head.split(|&byte| byte == b'\n').filter_map(move |line| {
         let (line_name, value) = line.split_at_checked(name.len())?;
@@ -61,9 +60,9 @@ pub fn field_lines<'a>(head: &'a [u8], name: &str) -> impl DoubleEndedIterator<I
     })
 }
 
-/// Splits a value of `Forwarded`; a separator inside quotes separates nothing (RFC 7239 section 4).
-/// Where a quote is never closed, its writer is no proxy, and it must not swallow what the proxies
-/// behind it have appended: then every separator counts.
+/// Splits a value of `Forwarded`, except at separators inside quotes (RFC 7239 section 4). If a quote is
+/// never closed, every separator counts: a client may have sent the quote to hide the elements that
+/// proxies append.
 fn split_unquoted(value: &[u8], separator: u8) -> Vec<&[u8]> {
     let mut is_quoted = false;
     let mut is_escaped = false;
@@ -84,7 +83,7 @@ fn split_unquoted(value: &[u8], separator: u8) -> Vec<&[u8]> {
     parts
 }
 
-/// The node that an element of `Forwarded` was reached from (RFC 7239 section 5.2).
+/// The `for` parameter of an element of `Forwarded` (RFC 7239 section 5.2).
 fn forwarded_for(element: &str) -> Option<&str> {
     let pairs = split_unquoted(element.as_bytes(), b';');
     let node = pairs.into_iter().find_map(|pair| {
@@ -148,13 +147,13 @@ mod tests {
             ),
             ("X-Forwarded-For: [2001:db8::1]\r\n", Some("2001:db8::1")),
             ("X-Forwarded-For: 192.0.2.1:5000\r\n", Some("192.0.2.1")),
-            // What cannot be read ends the search: left of it anything may stand.
+            // An element that is no address ends the search.
             ("X-Forwarded-For: 192.0.2.1, unknown\r\n", None),
             (
                 "X-Forwarded-For: 192.0.2.1, unknown, 10.0.0.1\r\n",
                 Some("10.0.0.1"),
             ),
-            // A quote of the client's does not swallow what the proxy appends.
+            // A client's quote does not hide the address that the proxy appends.
             ("X-Forwarded-For: \", 192.0.2.1\r\n", Some("192.0.2.1")),
             (
                 "X-Forwarded-For: 6.6.6.6\", 192.0.2.1\r\n",
@@ -184,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_standard_field_is_read_by_its_own_grammar() {
+    fn forwarded_is_read_by_the_grammar_of_rfc_7239() {
         for (value, expected) in [
             ("for=192.0.2.1", Some("192.0.2.1")),
             (
@@ -207,7 +206,7 @@ mod tests {
                 "for=6.6.6.6;ext=\"\\\",\", for=192.0.2.1",
                 Some("192.0.2.1"),
             ),
-            // A quote that the client has left open does not swallow what the proxy appends.
+            // A client's open quote does not hide the address that the proxy appends.
             ("for=6.6.6.6;a=\", for=192.0.2.1", Some("192.0.2.1")),
             ("for=6.6.6.6;a=\"\\, for=192.0.2.1", Some("192.0.2.1")),
             (
@@ -215,7 +214,7 @@ mod tests {
                 Some("2001:db8::1"),
             ),
             ("a=\"b\", for=\", for=192.0.2.1", Some("192.0.2.1")),
-            // Nor does a host name that the client has chosen.
+            // A host name that the client has chosen does not, either.
             ("host=\"a;for=6.6.6.6;b\";for=192.0.2.1", Some("192.0.2.1")),
             ("for=192.0.2.1, for=_hidden", None),
             ("for=unknown", None),

@@ -1,9 +1,9 @@
-//! The head of a request: finding its end as the bytes come, and parsing it once it is whole.
+//! The head of a request: finds its end as the bytes arrive, and parses it when it is complete.
 //!
-//! Used by [`RequestReader`](super::RequestReader) alone. [`HeadScanner`] looks at every byte once,
-//! however the bytes are cut, and what it refuses it refuses at a byte, so that a request fares the
-//! same in one piece and in a thousand. [`Head::parse`] runs `httparse` over the whole head and
-//! keeps where the fields stand that this server uses. Never allocates.
+//! Called by [`RequestReader`](super::RequestReader). [`HeadScanner`] examines every byte once, however
+//! the bytes are cut. It refuses a request at the first wrong byte, so the result does not depend on the
+//! cuts. [`Head::parse`] runs `httparse` over the complete head and keeps the positions of the fields
+//! that this server uses. Never allocates.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -16,15 +16,15 @@ use super::target;
 
 /// Finds the end of a head (RFC 9112 section 2.2, but with CRLF as the only end of a line).
 ///
-/// The request line is checked byte by byte, so that garbage, a TLS handshake or an endless target
-/// is refused at once. Of the fields only the ends of the lines are looked for: `httparse` checks
-/// the rest.
+/// The request line is checked byte by byte, so that garbage, a TLS handshake or an endless target is
+/// refused at once. In the header fields it only searches for the ends of lines; `httparse` checks the
+/// rest.
 #[derive(Debug)]
 pub(super) struct HeadScanner {
     stage: Stage,
-    /// Bytes looked at.
+    /// The number of examined bytes.
     scanned: usize,
-    /// Where the current part began: the method, the target, the version, or a field line.
+    /// The offset of the current part: the method, the target, the version, or a field line.
     mark: usize,
     field_lines: usize,
 }
@@ -47,8 +47,8 @@ impl HeadScanner {
         }
     }
 
-    /// Looks at what is new in `bytes`, all there is of the request so far, and returns the length
-    /// of the head in bytes once it is whole.
+    /// Examines the new part of `bytes`, which are all bytes of the request so far. Returns the length of
+    /// the head in bytes when it is complete.
     pub fn scan(&mut self, bytes: &[u8]) -> Result<Option<usize>, Refusal> {
         loop {
             let stage = self.stage;
@@ -104,7 +104,7 @@ impl HeadScanner {
                 self.enter(Stage::Version, end + 1);
                 Ok(())
             }
-            // Version 0.9 has no version (RFC 1945 section 5): a malformed line, not target.
+            // A line of HTTP/0.9 ends after the target (RFC 1945 section 5): its version is missing.
             b'\r' | b'\n' => Err(Refusal::Version),
             _ => Err(Refusal::Target),
         }
@@ -164,10 +164,10 @@ fn window(bytes: &[u8], bytes_max: usize) -> &[u8] {
     &bytes[..bytes.len().min(bytes_max)]
 }
 
-fn position_from(bytes: &[u8], from: usize, is_it: impl Fn(u8) -> bool) -> Option<usize> {
+fn position_from(bytes: &[u8], from: usize, matches: impl Fn(u8) -> bool) -> Option<usize> {
     bytes[from..]
         .iter()
-        .position(|&byte| is_it(byte))
+        .position(|&byte| matches(byte))
         .map(|skipped| from + skipped)
 }
 
@@ -176,14 +176,14 @@ pub(super) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Visible ASCII, but no fragment: RFC 9112 section 3.2 has none in a target. Some bytes of this
-/// range are not in the URI grammar, but browsers send them (`|`, `{` and `}` in a query).
+/// Visible ASCII except `#`: RFC 9112 section 3.2 allows no fragment in a target. Some of these bytes
+/// are not in the URI grammar, but browsers send them (`|`, `{` and `}` in a query).
 fn is_target_byte(byte: u8) -> bool {
     byte.is_ascii_graphic() && byte != b'#'
 }
 
-/// Where something stands in a head, counted from the first byte of the request. Two bytes a side:
-/// a head is at most [`HEAD_BYTES_MAX`] long.
+/// A range within a head, from the first byte of the request. Its ends are `u16`, since a head has at
+/// most [`HEAD_BYTES_MAX`] bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
     start: u16,
@@ -206,16 +206,16 @@ impl Span {
     }
 }
 
-/// How the length of a body is known (RFC 9112 section 6.3).
+/// How the length of a body is determined (RFC 9112 section 6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// By `Content-Length`, or zero without it. What does not fit is `u64::MAX`, over every limit.
+    /// By `Content-Length`; zero without it. A number that does not fit is `u64::MAX`, over every limit.
     Length(u64),
-    /// By the chunks.
+    /// By chunks.
     Chunked,
 }
 
-/// What `Expect` asks for.
+/// The value of `Expect`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Expectation {
     None,
@@ -223,8 +223,8 @@ pub(super) enum Expectation {
     Unknown,
 }
 
-/// A head that is whole and sound: what it says about the connection and the body, and where the
-/// fields stand that routes and answers need.
+/// A complete and valid head: what it says about the connection and the body, and the positions of the
+/// fields that routes and answers need.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Head {
     /// Length of the head in bytes, the empty line included.
@@ -246,7 +246,7 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// Parses a head that [`HeadScanner`] has found the end of; `bytes` is the head alone.
+    /// Parses a head whose end [`HeadScanner`] has found; `bytes` ends there.
     pub fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
         let mut storage = [const { MaybeUninit::uninit() }; HEADERS_MAX];
         let mut parsed = httparse::Request::new(&mut []);
@@ -303,15 +303,14 @@ fn refusal_of(error: httparse::Error) -> Refusal {
     }
 }
 
-/// Where `part`, a piece of `whole`, begins in it.
+/// The offset of `part` in `whole`. It must be a part of the same slice.
 fn offset_of(whole: &[u8], part: &[u8]) -> usize {
     let offset = part.as_ptr().addr() - whole.as_ptr().addr();
     debug_assert!(offset + part.len() <= whole.len());
     offset
 }
 
-/// A field that is a list by its definition and of which this server needs the common case alone:
-/// sent in several lines it counts as absent.
+/// A field whose value is a list. If it is sent in several lines, which is rare, it counts as absent.
 #[derive(Default, Clone, Copy)]
 enum ListField {
     #[default]
@@ -337,7 +336,7 @@ impl ListField {
     }
 }
 
-/// What `Connection` asks for. `close` wins over `keep-alive`, in whatever order they come.
+/// The value of `Connection`. `close` has precedence over `keep-alive` in any order.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Persistence {
     OfVersion,
@@ -345,7 +344,7 @@ enum Persistence {
     Close,
 }
 
-/// What `Transfer-Encoding` names.
+/// The value of `Transfer-Encoding`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum TransferCoding {
     Absent,
@@ -353,7 +352,7 @@ enum TransferCoding {
     Unknown,
 }
 
-/// What the header fields say, gathered in one pass.
+/// The values of the header fields, read in one pass.
 struct Fields {
     has_host: bool,
     persistence: Persistence,
@@ -391,7 +390,8 @@ impl Fields {
         Ok(fields)
     }
 
-    /// Takes one field in. Most are none of ours, and the length of the name tells.
+    /// Reads one field. Its name is compared only with known names of the same length, which excludes most
+    /// fields without a comparison.
     fn add(&mut self, name: &str, value: &[u8], span: Span) -> Result<(), Refusal> {
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         match name.len() {
@@ -450,7 +450,7 @@ impl Fields {
         };
     }
 
-    /// RFC 9110 section 7.6.1. Options that are not known mean nothing to an origin server.
+    /// RFC 9110 section 7.6.1. Unknown options have no meaning for an origin server.
     fn add_connection(&mut self, value: &[u8]) {
         for option in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
             if option.eq_ignore_ascii_case(b"close") {
@@ -463,8 +463,8 @@ impl Fields {
         }
     }
 
-    /// RFC 9110 section 8.6: one or more digits. A list or a repeat of equal lengths could be
-    /// accepted by RFC 9112 section 6.3, and nobody honest sends one.
+    /// RFC 9110 section 8.6: one or more digits. RFC 9112 section 6.3 would allow a list or a repeat of
+    /// equal lengths. It is refused, because no ordinary client sends one.
     fn add_content_length(&mut self, value: &[u8]) -> Result<(), Refusal> {
         if self.content_length.is_some() {
             return Err(Refusal::ContentLengthRepeated);
@@ -481,7 +481,7 @@ impl Fields {
         Ok(())
     }
 
-    /// RFC 9110 section 8.4. `identity` is no coding for this field, but some senders say it.
+    /// RFC 9110 section 8.4. `identity` is no coding in this field, but some clients send it.
     fn add_content_encoding(&mut self, value: &[u8]) {
         let mut codings = value
             .split(|&byte| byte == b',')
@@ -490,8 +490,8 @@ impl Fields {
         self.is_encoded |= codings.any(|coding| !coding.eq_ignore_ascii_case(b"identity"));
     }
 
-    /// RFC 9112 section 6.1. A well-formed list in which `chunked` is not repeated and not followed
-    /// by another coding names a coding that is not implemented.
+    /// RFC 9112 section 6.1. Only the single coding `chunked` is implemented. A list in which `chunked` is
+    /// repeated, or is followed by another coding, is malformed.
     fn add_transfer_encoding(&mut self, value: &[u8]) -> Result<(), Refusal> {
         if self.transfer_coding != TransferCoding::Absent {
             return Err(Refusal::TransferEncodingMalformed);
@@ -532,8 +532,7 @@ impl Fields {
         }
     }
 
-    /// RFC 9112 section 6.3. What makes the length of the body doubtful comes before what is merely
-    /// not implemented.
+    /// RFC 9112 section 6.3. An ambiguous length is reported before a coding that is not implemented.
     fn framing(&self, version: Version) -> Result<Framing, Refusal> {
         match (self.transfer_coding, self.content_length) {
             (TransferCoding::Absent, length) => Ok(Framing::Length(length.unwrap_or(0))),
@@ -545,7 +544,7 @@ impl Fields {
     }
 }
 
-/// Keeps a field that may be sent once.
+/// Sets a field that may be sent only once.
 fn set_once(field: &mut Option<Span>, span: Span, repeated: Refusal) -> Result<(), Refusal> {
     if field.replace(span).is_some() {
         Err(repeated)
@@ -558,11 +557,10 @@ fn set_once(field: &mut Option<Span>, span: Span, repeated: Refusal) -> Result<(
 mod tests {
     use super::*;
 
-    /// What keeps a peer that sends a byte at a time from costing the square of its head: after
-    /// each scan that wants more, every byte there is has been looked at, and the next begins
-    /// behind them.
+    /// A peer that sends one byte at a time must not cost the square of its head. So each scan begins
+    /// after the bytes of the previous one.
     #[test]
-    fn no_byte_is_looked_at_twice() {
+    fn each_byte_is_examined_once() {
         let head = b"GET /a?b HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n";
         let mut scanner = HeadScanner::new();
         for end in 0..head.len() {
@@ -572,7 +570,7 @@ mod tests {
         assert_eq!(scanner.scan(head), Ok(Some(head.len())));
     }
 
-    /// The memory of a connection that reads a request: a state moves, and is kept for thousands.
+    /// Thousands of connections each keep a `Head` while they read a request.
     #[test]
     fn a_head_is_small() {
         assert!(size_of::<Head>() <= 80, "{}", size_of::<Head>());

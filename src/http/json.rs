@@ -1,9 +1,9 @@
 //! The webhook's body: a JSON object with a `message` and perhaps a `sessionId`.
 //!
-//! Called by [`route`](super::route()). Reads the text once, building nothing of what it does not
-//! use: members that are not known are passed over without recursion, whatever their depth. A text
-//! that JSON allows and Rust's strings do not, because an escape names half a surrogate pair, is read
-//! once more. Never trims or changes the message, but for such halves.
+//! Called by [`route`](super::route()). Reads the text once. Unknown members are skipped without being
+//! built and without recursion, at any depth. JSON allows an escape of half a surrogate pair, which a
+//! Rust string cannot hold; such a text is read a second time. Never trims or changes the message,
+//! except that such halves are replaced.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -19,12 +19,11 @@ use super::spelling;
 
 /// Reads a webhook's body (RFC 8259).
 ///
-/// The text must be UTF-8 throughout and one object with nothing but white space around it, and perhaps
-/// a byte order mark before it. `message` or `sessionId` twice is refused: parsers differ in which of
-/// the two counts. So is a name that is nearly `sessionId`, which would send to everyone what was meant
-/// for one session.
+/// The text must be UTF-8 throughout, and one object with only white space around it. A byte order mark
+/// may precede it. A repeated `message` or `sessionId` is refused, because parsers differ in which one
+/// counts. A misspelled `sessionId` is refused, because a message for one session would go to everyone.
 pub fn parse_draft(body: &[u8]) -> Result<Draft, ErrorAnswer> {
-    // Checked here for the whole: serde_json does not look into strings that it passes over.
+    // The whole text is checked here, because serde_json does not check strings that it skips.
     let text = str::from_utf8(body).map_err(|_| ErrorAnswer::NotUtf8)?;
     let members = read_members(text.strip_prefix('\u{feff}').unwrap_or(text))?;
     if members.is_misspelled {
@@ -43,8 +42,8 @@ pub fn parse_draft(body: &[u8]) -> Result<Draft, ErrorAnswer> {
     Ok(Draft { session, content })
 }
 
-/// Whether there is nothing but white space: that of Unicode, and U+FEFF, which ECMAScript counts
-/// as white space too (ECMA-262 section 12.2).
+/// Whether the text has only white space: that of Unicode, and U+FEFF, which is white space in
+/// ECMAScript (ECMA-262 section 12.2).
 fn is_blank(text: &str) -> bool {
     text.chars().all(|c| c.is_whitespace() || c == '\u{feff}')
 }
@@ -64,21 +63,21 @@ fn read_members(text: &str) -> Result<Members<Value>, ErrorAnswer> {
     })
 }
 
-/// The members that count, as far as they are there.
+/// The members that are used, if present.
 struct Members<V> {
     message: Option<V>,
     session_id: Option<V>,
-    /// There is one whose name is nearly `sessionId`.
+    /// The object has a misspelled `sessionId`.
     is_misspelled: bool,
 }
 
-/// Members as they were read: names as `N`, values as `V`.
+/// Members of which the names were read as `N` and the values as `V`.
 struct Read<N, V> {
     members: Members<V>,
     names: PhantomData<N>,
 }
 
-/// A value as far as it matters here.
+/// A value; only strings and `null` are told apart.
 enum Value {
     Text(String),
     Null,
@@ -95,7 +94,7 @@ impl Value {
     }
 }
 
-/// A member's name as far as it matters here.
+/// A member's name.
 enum Name {
     Message,
     SessionId,
@@ -255,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_taken_as_it_was_sent() {
+    fn a_message_is_not_changed() {
         for (body, expected) in [
             (r#"{"message":"hi"}"#, "hi"),
             (" \t\r\n{ \"message\" : \" hi\\n\" } \n", " hi\n"),
@@ -278,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_one_object_is_invalid() {
+    fn a_text_that_is_not_one_object_is_invalid() {
         for body in [
             "",
             " ",
@@ -383,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_nearly_that_of_the_session_is_refused_whatever_its_value() {
+    fn a_misspelled_session_id_is_refused_with_any_value() {
         for name in [
             "session_id",
             "sessionID",
@@ -417,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_utf8_is_said_wherever_it_stands() {
+    fn invalid_utf8_is_an_error_anywhere_in_the_body() {
         for body in [
             &b"{\"message\":\"\xff\"}"[..],
             b"{\"message\":\"hi\",\"a\":\"\xff\"}",
@@ -459,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_a_string_or_absent_and_never_guessed() {
+    fn a_session_is_a_string_or_absent() {
         let session = |value: &str| {
             let body = format!(r#"{{"message":"hi","sessionId":{value}}}"#);
             parse_draft(body.as_bytes())
@@ -493,10 +492,9 @@ mod tests {
         }
     }
 
-    /// Nesting as deep as a body can have it, in a member that is passed over and in one that is
-    /// looked at.
+    /// The deepest nesting that fits a body, in a skipped member and in one that is used.
     #[test]
-    fn depth_takes_no_stack() {
+    fn deep_nesting_takes_no_stack() {
         let depth = crate::limits::BODY_BYTES_MAX_LIMIT / 2 - 32;
         let (open, close) = ("[".repeat(depth), "]".repeat(depth));
         let body = format!(r#"{{"message":"hi","a":{open}{close}}}"#);

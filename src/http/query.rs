@@ -1,6 +1,6 @@
-//! The query of a request, decoded.
+//! Decodes the query of a request.
 //!
-//! Used by `route`, which says what each parameter may be. Never guesses at what a query means.
+//! Called by `route`, which checks the values. Never corrects a malformed query.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use super::spelling;
 const SESSION_ID: &str = "sessionId";
 const LAST_EVENT_ID: &str = "lastEventId";
 
-/// The parameters of a query; a resource passes over those that are not its own.
+/// The parameters of a query; a resource ignores those of others.
 #[derive(Default)]
 pub(super) struct Parameters<'a> {
     pub(super) session_id: Option<Cow<'a, str>>,
@@ -23,10 +23,10 @@ pub(super) struct Parameters<'a> {
 }
 
 impl<'a> Parameters<'a> {
-    /// Parses a query as browsers write it (URL standard, application/x-www-form-urlencoded), but
-    /// strictly: what that standard would guess at is an error. Names that are not known are
-    /// decoded, too, and passed over, unless they are nearly those of a session or an event id: a
-    /// stream would miss what is for its session, or what lies behind that event, and not know.
+    /// Parses a query as browsers encode it (URL standard, application/x-www-form-urlencoded). Malformed
+    /// escapes, which that standard accepts, are errors. Unknown names are decoded and ignored. A
+    /// misspelled `sessionId` or `lastEventId` is an error: the stream would miss the messages of its
+    /// session, or those after that event, without notice.
     pub(super) fn parse(query: &'a str) -> Result<Parameters<'a>, ErrorAnswer> {
         let mut parameters = Parameters::default();
         for pair in query.split('&') {
@@ -51,8 +51,8 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// An error if the query of a webhook names a session, in whatever spelling: it would be ignored
-/// there, and the message go to everyone. Nothing else in such a query matters.
+/// Checks that the query of a webhook has no `sessionId`, in any spelling: it would be ignored, and the
+/// message would go to everyone. The rest of the query is not checked.
 pub(super) fn check_no_session(query: &str) -> Result<(), ErrorAnswer> {
     let names = query
         .split('&')
@@ -75,8 +75,8 @@ fn check_spelling(name: &str) -> Result<(), ErrorAnswer> {
     Ok(())
 }
 
-/// Decodes `+` and percent escapes; a percent sign without two hexadecimal digits, and what does
-/// not decode to UTF-8, is an error.
+/// Decodes `+` and percent escapes. A percent sign without two hexadecimal digits is an error, and so
+/// are bytes that are not UTF-8.
 fn decode(text: &str) -> Result<Cow<'_, str>, ErrorAnswer> {
     let is_escaped = |escape: &[u8]| matches!(escape, [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
     if !text

@@ -1,9 +1,9 @@
-//! Reading requests from the bytes of a connection, one after another.
+//! Reads requests from the bytes of a connection, one after another.
 //!
-//! A connection has a [`RequestReader`] while a request is on its way. The owner reads from the
-//! socket, pushes, polls; with a whole request at hand it answers, consumes, and polls again for
-//! what was pipelined behind it. Never reads a socket or a clock: deadlines are kept by the owner,
-//! who asks for the [`Phase`].
+//! Called by the shards. A connection has a [`RequestReader`] while a request arrives. The shard pushes
+//! the bytes of the socket and polls. It answers a complete request, consumes it, and polls again for a
+//! pipelined one. Never reads a socket or a clock: the shard keeps the deadlines, which depend on the
+//! [`Phase`].
 
 use std::fmt;
 
@@ -14,18 +14,18 @@ use super::error::Refusal;
 use super::head::{Expectation, Framing, Head, HeadScanner, Span};
 use super::request_line::{Method, Version};
 
-/// A request that is read whole, in the reader's buffer.
+/// A complete request, in the reader's buffer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Request<'a> {
     /// The method.
     pub method: Method,
-    /// The path as it was sent, from its `/`; `*` for `OPTIONS *`.
+    /// The path, not decoded, beginning with `/`; `*` for `OPTIONS *`.
     pub path: &'a str,
-    /// The query as it was sent, without the `?`.
+    /// The query, not decoded, without the `?`.
     pub query: Option<&'a str>,
     /// The version.
     pub version: Version,
-    /// Whether the client lets the connection go on after the answer.
+    /// Whether the client allows further requests on the connection.
     pub keep_alive: bool,
     /// `X-Webhook-Secret`.
     pub secret: Option<&'a [u8]>,
@@ -39,15 +39,15 @@ pub struct Request<'a> {
     pub if_none_match: Option<&'a [u8]>,
     /// `Accept-Encoding`; absent if sent in several lines.
     pub accept_encoding: Option<&'a [u8]>,
-    /// The whole head as it came, for fields that an operator chooses.
+    /// The bytes of the whole head, for fields that an operator configures.
     pub head: &'a [u8],
     /// The body, without its framing.
     pub body: &'a [u8],
 }
 
 impl fmt::Debug for Request<'_> {
-    /// Leaves out what does not belong in a log: the query may name a session, a field may be the
-    /// secret, the body is a message.
+    /// Omits private data: the query may name a session, a field may be the secret, the body is a
+    /// message.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")
             .field("method", &self.method)
@@ -59,42 +59,44 @@ impl fmt::Debug for Request<'_> {
     }
 }
 
-/// What [`RequestReader::poll`] has come to.
+/// The result of [`RequestReader::poll`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// More bytes are needed.
     Incomplete,
-    /// The same, and the client waits for `100 Continue` before it sends the body. Told once.
+    /// More bytes are needed, and the client waits for `100 Continue` before it sends the body.
+    /// Returned once per request.
     WantsContinue,
-    /// A request is whole.
+    /// A request is complete.
     Complete,
 }
 
-/// What a request that is not whole lacks; each phase has its deadline.
+/// The missing part of a request; each phase has its deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// The head.
+    /// The head is incomplete.
     Head,
-    /// The body, or nothing any more.
+    /// The head is complete.
     Body,
 }
 
 /// Finds requests in the bytes of a connection.
 ///
-/// Memory: with pushes of at most [`READ_BYTES`] and a poll after each, never more than
-/// [`HEAD_BYTES_MAX`](crate::limits::HEAD_BYTES_MAX) + `body_bytes_max` + [`READ_BYTES`] bytes are buffered (and, as a `Vec`
-/// doubles, at most twice that is allocated). It grows with what has come, not with what a
-/// `Content-Length` promises.
+/// Memory: with pushes of at most [`READ_BYTES`] and a poll after each, at most
+/// [`HEAD_BYTES_MAX`](crate::limits::HEAD_BYTES_MAX) + `body_bytes_max` + [`READ_BYTES`] bytes are
+/// buffered. A `Vec` doubles its capacity, so at most twice that is allocated. The buffer grows with
+/// the bytes that have arrived, not with the announced `Content-Length`.
 pub struct RequestReader {
     buffer: Vec<u8>,
-    /// Where the current request begins. What lies before is answered, and goes with the next push.
+    /// The offset of the current request. The bytes before it are answered; the next push removes
+    /// them.
     start: usize,
     body_bytes_max: usize,
     state: State,
 }
 
 impl fmt::Debug for RequestReader {
-    /// Leaves the buffered bytes out, as [`Request`] does.
+    /// Omits the buffered bytes, as [`Request`] does.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestReader")
             .field("state", &self.state)
@@ -105,46 +107,46 @@ impl fmt::Debug for RequestReader {
 
 #[derive(Debug)]
 enum State {
-    /// No byte of a request has come; empty lines may precede it (RFC 9112 section 2.2).
+    /// No byte of a request has arrived; empty lines may precede it (RFC 9112 section 2.2).
     Between,
-    /// The head has begun.
+    /// The head is incomplete.
     Head(HeadScanner),
-    /// The head is whole; `length` bytes of body follow it.
+    /// The head is complete; a body of `length` bytes follows.
     Length { head: Head, length: usize },
-    /// The head is whole; `data_bytes` of body are decoded, and nothing else is buffered.
+    /// The head is complete. The buffer holds it and `data_bytes` of decoded body.
     Chunked {
         head: Head,
         data_bytes: usize,
         decoder: ChunkedDecoder,
     },
-    /// A request is whole; the next begins `end` bytes after it.
+    /// A request is complete; the next one begins `end` bytes after its start.
     Complete {
         head: Head,
         body_bytes: usize,
         end: usize,
     },
-    /// The request is answered; so much of its body is still to come, and is dropped.
+    /// The request is answered; the rest of its body is discarded.
     Skipping(Rest),
-    /// Nothing more is read. The head is there if it was sound.
+    /// No more bytes are read. `head` is set if the head was valid.
     Refused {
         head: Option<Head>,
         refusal: Refusal,
-        /// It was whole and sound before the body was refused.
+        /// The head was complete and valid, and the body was refused.
         is_of_body: bool,
     },
 }
 
-/// The rest of a body.
+/// The rest of a body that is discarded.
 #[derive(Debug)]
 enum Rest {
-    /// So many bytes.
+    /// The number of remaining bytes.
     Length(usize),
     Chunked(ChunkedDecoder),
 }
 
 impl RequestReader {
-    /// A reader between requests. `buffer` is emptied and used; `body_bytes_max` is the limit of a
-    /// body in bytes.
+    /// A reader before the first request. `buffer` is emptied and reused; `body_bytes_max` is the limit
+    /// of a body in bytes.
     pub fn new(mut buffer: Vec<u8>, body_bytes_max: usize) -> RequestReader {
         buffer.clear();
         RequestReader {
@@ -155,8 +157,8 @@ impl RequestReader {
         }
     }
 
-    /// A reader that has been pushed these bytes, to be polled: what [`RequestReader::unanswered`]
-    /// gave in another process.
+    /// A reader with these bytes, to be polled next. They come from [`RequestReader::unanswered`] of
+    /// another process.
     pub fn resume(bytes: Vec<u8>, body_bytes_max: usize) -> RequestReader {
         RequestReader {
             buffer: bytes,
@@ -166,9 +168,9 @@ impl RequestReader {
         }
     }
 
-    /// The bytes from which another reader can go on: the current request as far as it was read,
-    /// and what is pipelined behind it. None for now in the middle of a chunked body, whose framing
-    /// is gone, and of one that is passed over, until that is whole; none at all after a refusal.
+    /// The bytes with which another reader can continue: the current request as far as it has arrived,
+    /// and pipelined ones. `None` in the middle of a chunked body, whose framing was removed, in the
+    /// middle of a discarded body, and after a refusal.
     pub fn unanswered(&self) -> Option<Vec<u8>> {
         let unread = &self.buffer[self.start..];
         match &self.state {
@@ -195,17 +197,15 @@ impl RequestReader {
         }
     }
 
-    /// Gives the buffer back, empty, and shrunk to [`REQUEST_BUFFER_KEEP_BYTES`] if it grew beyond
-    /// that.
+    /// Returns the buffer, emptied and shrunk to at most [`REQUEST_BUFFER_KEEP_BYTES`].
     pub fn into_buffer(mut self) -> Vec<u8> {
         self.buffer.clear();
         self.buffer.shrink_to(REQUEST_BUFFER_KEEP_BYTES);
         self.buffer
     }
 
-    /// Takes bytes as they came from the socket, at most [`READ_BYTES`] at a time. To be followed
-    /// by a poll, and not to be called while a whole request awaits its answer. After a refusal
-    /// the bytes are dropped.
+    /// Appends bytes of the socket, at most [`READ_BYTES`] at a time. A poll has to follow. Not to be
+    /// called while a complete request waits for its answer. After a refusal the bytes are discarded.
     pub fn push(&mut self, bytes: &[u8]) {
         debug_assert!(bytes.len() <= READ_BYTES);
         debug_assert!(!matches!(self.state, State::Complete { .. }));
@@ -219,8 +219,8 @@ impl RequestReader {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Reads on in what was pushed. After a refusal, and with a whole request that is not consumed
-    /// yet, it says the same again.
+    /// Parses the pushed bytes. After a refusal, or before a complete request is consumed, the result
+    /// is the same again.
     pub fn poll(&mut self) -> Result<Progress, Refusal> {
         if matches!(self.state, State::Between) {
             self.pass_empty_lines();
@@ -235,7 +235,7 @@ impl RequestReader {
         }
     }
 
-    /// The request that is whole; none before [`Progress::Complete`].
+    /// The complete request; `None` before [`Progress::Complete`].
     pub fn request(&self) -> Option<Request<'_>> {
         let State::Complete {
             head, body_bytes, ..
@@ -246,10 +246,9 @@ impl RequestReader {
         Some(self.view(head, *body_bytes))
     }
 
-    /// The current request as far as its head goes, with an empty body; none until the head is
-    /// whole and sound. It is there after a refusal of the body too, so that the answer can name
-    /// the right origin, and while the client waits for `100 Continue`, so that a request that will
-    /// be answered by an error need not send its body first.
+    /// The head of the current request, with an empty body; `None` until the head is complete and
+    /// valid. Also available after a refusal of the body, so that the answer names the right origin.
+    /// Also while the client waits for `100 Continue`, so that it gets an error before it sends the body.
     pub fn head(&self) -> Option<Request<'_>> {
         let head = match &self.state {
             State::Between | State::Head(_) | State::Skipping(_) => return None,
@@ -261,8 +260,8 @@ impl RequestReader {
         Some(self.view(head, 0))
     }
 
-    /// The head of a request whose body was refused. What it decides comes first: in smaller pieces,
-    /// the head would have been answered before the fault was there.
+    /// The head of a request whose body was refused. If the head alone decides on an error, that error is
+    /// the answer: it also is when the head arrives before the faulty bytes.
     pub fn head_of_refused_body(&self) -> Option<Request<'_>> {
         match &self.state {
             State::Refused {
@@ -272,14 +271,14 @@ impl RequestReader {
         }
     }
 
-    /// Lets go of a request of which the head is whole and the body is not: the rest of it is
-    /// dropped as it comes ([`RequestReader::skip`]). To be called when the request is answered.
+    /// Ends a request whose head is complete and whose body is not. The rest of the body is discarded as
+    /// it arrives ([`RequestReader::skip`]). Called when the request is answered.
     pub fn skip_body(&mut self) {
         let state = std::mem::replace(&mut self.state, State::Between);
         let rest = match state {
             State::Length { head, length } => {
-                let come = self.buffer.len() - self.start - head.bytes;
-                Rest::Length(length - come)
+                let arrived = self.buffer.len() - self.start - head.bytes;
+                Rest::Length(length - arrived)
             }
             State::Chunked { decoder, .. } => Rest::Chunked(decoder),
             other => {
@@ -293,27 +292,27 @@ impl RequestReader {
         self.start = 0;
     }
 
-    /// Whether the rest of a body is being dropped.
+    /// Whether the rest of a body is being discarded.
     pub fn is_skipping(&self) -> bool {
         matches!(self.state, State::Skipping(_))
     }
 
-    /// Drops what was pushed of such a body. Returns whether that was the end of it: the next poll
-    /// is for the next request. After an error nothing more is read, and nothing is to be answered.
+    /// Discards the pushed bytes of such a body. Returns whether the body has ended; then the next poll
+    /// is for the next request. After an error no more bytes are read, and no answer is due.
     pub fn skip(&mut self) -> Result<bool, Refusal> {
         let State::Skipping(rest) = &mut self.state else {
             return Ok(false);
         };
-        let come = &mut self.buffer[self.start..];
+        let arrived = &mut self.buffer[self.start..];
         let (used_bytes, is_over) = match rest {
             Rest::Length(left) => {
-                let used_bytes = come.len().min(*left);
+                let used_bytes = arrived.len().min(*left);
                 *left -= used_bytes;
                 (used_bytes, *left == 0)
             }
-            Rest::Chunked(decoder) => match decoder.decode(come) {
+            Rest::Chunked(decoder) => match decoder.decode(arrived) {
                 Ok(end) if end.is_done => (end.used_bytes, true),
-                Ok(_) => (come.len(), false),
+                Ok(_) => (arrived.len(), false),
                 Err(refusal) => return self.refuse(None, refusal).map(|_| true),
             },
         };
@@ -325,7 +324,7 @@ impl RequestReader {
         Ok(is_over)
     }
 
-    /// Lets go of the request that is whole; what was pipelined behind it stays for the next poll.
+    /// Removes the complete request. Pipelined bytes behind it stay for the next poll.
     pub fn consume(&mut self) {
         let State::Complete { end, .. } = self.state else {
             debug_assert!(false, "no whole request to consume");
@@ -336,33 +335,33 @@ impl RequestReader {
         self.drop_answered();
     }
 
-    /// Whether nothing of a further request has come: the connection is idle.
+    /// Whether no byte of a further request has arrived: the connection is idle.
     pub fn is_between_requests(&self) -> bool {
         self.start == self.buffer.len() && matches!(self.state, State::Between)
     }
 
-    /// Whether there is something of a request: half an empty line in front of one is not.
+    /// Whether a request has begun. Half an empty line before one does not count.
     pub fn has_begun(&self) -> bool {
         !matches!(self.state, State::Between)
     }
 
-    /// Bytes allocated for what is buffered.
+    /// Bytes allocated for the buffer.
     pub fn held_bytes(&self) -> usize {
         self.buffer.capacity()
     }
 
-    /// Bytes that are buffered and not answered.
+    /// Bytes in the buffer that belong to requests without an answer.
     pub fn unanswered_bytes(&self) -> usize {
         self.buffer.len() - self.start
     }
 
-    /// Allocates no more than is needed for what is buffered and not answered.
+    /// Removes answered bytes and frees the unused capacity.
     pub fn shrink(&mut self) {
         self.buffer.drain(..std::mem::take(&mut self.start));
         self.buffer.shrink_to_fit();
     }
 
-    /// What the request lacks.
+    /// The missing part of the request.
     pub fn phase(&self) -> Phase {
         match self.state {
             State::Between | State::Head(_) => Phase::Head,
@@ -376,8 +375,7 @@ impl RequestReader {
         (self.buffer.len(), self.buffer.capacity())
     }
 
-    /// However many they are: a connection that is idle has no reader, and so nothing that could
-    /// count them.
+    /// Skips any number of empty lines: an idle connection has no reader, and so no counter for them.
     fn pass_empty_lines(&mut self) {
         while self.buffer[self.start..].starts_with(b"\r\n") {
             self.start += 2;
@@ -388,7 +386,7 @@ impl RequestReader {
         }
     }
 
-    /// Empties the buffer where that takes no copying.
+    /// Empties the buffer if no byte of it is needed.
     fn drop_answered(&mut self) {
         if self.start == self.buffer.len() {
             self.buffer.clear();
@@ -489,8 +487,8 @@ impl RequestReader {
             };
             return Ok(Progress::Complete);
         }
-        // Everything was used up; the framing goes, so that a body of tiny chunks takes no more
-        // room than its data.
+        // All bytes were decoded. The framing is removed, so that a body of tiny chunks takes no more
+        // memory than its data.
         self.buffer.truncate(decoded_end + decoded.data_bytes);
         Ok(Progress::Incomplete)
     }
@@ -507,7 +505,7 @@ impl RequestReader {
     fn view(&self, head: &Head, body_bytes: usize) -> Request<'_> {
         let request = &self.buffer[self.start..];
         let text = |span: Span| {
-            // The scanner lets nothing but visible ASCII into a target.
+            // The scanner accepts only visible ASCII in a target.
             str::from_utf8(span.of(request)).unwrap_or_default()
         };
         let field = |span: Option<Span>| span.map(|span| span.of(request));

@@ -1,8 +1,8 @@
-//! What a request line says besides its target: the method and the version.
+//! The method and the version of a request line.
 //!
-//! Read by `head`, and looked at by all who deal with a request. Never does I/O.
+//! Made by `head`; used wherever a request is handled. Never does I/O.
 
-/// The methods this server tells apart.
+/// The methods that this server distinguishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are those of RFC 9110 section 9.3")]
 pub enum Method {
@@ -10,7 +10,7 @@ pub enum Method {
     Head,
     Post,
     Options,
-    /// Every other token; methods are case-sensitive.
+    /// Any other token; methods are case-sensitive.
     Other,
 }
 

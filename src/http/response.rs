@@ -1,8 +1,9 @@
 //! Encodes answers.
 //!
-//! Each shard has a [`Responder`] and tells it the time once a second; every answer goes to the end
-//! of a buffer that the shard writes out. Built from constant pieces, without `format!`. Nothing
-//! that a peer sent ever enters a head: a listed origin is echoed from the list.
+//! Called by the shards and by the admin address. Each shard has a [`Responder`] and sets its time once a
+//! second. An answer is appended to a buffer, which the shard writes to the socket. Answers are built
+//! from constant pieces, without `format!`. Never puts bytes of a peer into a head: a listed origin is
+//! copied from the list.
 
 use std::time::{Duration, SystemTime};
 
@@ -16,13 +17,13 @@ use super::request_line::{Method, Version};
 /// The interim answer to `Expect: 100-continue` (RFC 9110 section 15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// How long a browser may remember the answer to a preflight, in seconds.
+/// How long a browser may cache the answer to a preflight, in seconds.
 const PREFLIGHT_AGE_S: &str = "86400";
 
-/// The header fields that a page of another origin may send: what clients of event streams and
-/// senders of webhooks are known to add, and any other. The star covers neither `Authorization` nor
-/// requests with credentials (Fetch standard, "CORS-preflight fetch"), so the known ones are named.
-/// None of them gives a page more than a client without a browser has.
+/// The header fields that a page of another origin may send: those that known SSE clients and webhook
+/// senders add, and any other. The star does not cover `Authorization`, nor requests with credentials
+/// (Fetch standard, "CORS-preflight fetch"), so the known fields are named. With them a page can do no more
+/// than a client outside a browser.
 const PREFLIGHT_HEADERS: &str = "Authorization, Cache-Control, Content-Type, Last-Event-ID, \
     X-Requested-With, X-Webhook-Secret, traceparent, *";
 
@@ -30,24 +31,24 @@ const PREFLIGHT_HEADERS: &str = "Authorization, Cache-Control, Content-Type, Las
 /// name").
 const EXPOSE_RETRY_AFTER: &str = "Access-Control-Expose-Headers: Retry-After\r\n";
 
-/// Which web pages may read the answers (`--allow-origin`).
+/// The origins whose pages may read the answers (`--allow-origin`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AllowOrigin {
-    /// All of them.
+    /// All origins.
     Any,
-    /// Those of these origins, compared byte by byte with what a browser sends.
+    /// These origins, compared byte by byte with the field `Origin`.
     Listed(Vec<Box<str>>),
 }
 
-/// What an answer needs to know of the request. Small and free of borrows, so that it outlives the
+/// The properties of a request that its answer depends on. Without borrows, so that it outlives the
 /// request's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReplyTo {
     /// The version of the request.
     pub version: Version,
-    /// Whether the connection goes on after the answer. To be cleared by who is going to close it.
+    /// Whether the connection continues after the answer. A shard that closes the connection clears it.
     pub keep_alive: bool,
-    /// Whether the body is left out: the request was a `HEAD`.
+    /// Whether the answer has no body, because the request was a `HEAD`.
     pub head_only: bool,
     origin: Origin,
 }
@@ -59,7 +60,7 @@ enum Origin {
     Listed(usize),
 }
 
-/// Encodes answers, with the date and the CORS header at hand.
+/// Encodes answers, with a prepared date and CORS fields.
 #[derive(Debug)]
 pub struct Responder {
     /// `Date: ...` with its CRLF.
@@ -70,7 +71,7 @@ pub struct Responder {
 }
 
 impl Responder {
-    /// A responder at a time.
+    /// A responder whose date is `now`.
     pub fn new(allow_origin: AllowOrigin, now: SystemTime) -> Responder {
         let listed = match &allow_origin {
             AllowOrigin::Any => Vec::new(),
@@ -80,7 +81,7 @@ impl Responder {
                     [
                         "Access-Control-Allow-Origin: ",
                         &**origin,
-                        // Such a page may be behind the same log-in of a proxy as this server.
+                        // The page may be behind the same proxy, with the same login, as this server.
                         "\r\nAccess-Control-Allow-Credentials: true\r\nVary: Origin\r\n",
                     ]
                     .concat()
@@ -97,9 +98,9 @@ impl Responder {
         responder
     }
 
-    /// Sets the date of the answers to come. To be called once a second (RFC 9110 section 6.6.1).
+    /// Sets the date of later answers. Called once a second (RFC 9110 section 6.6.1).
     pub fn set_time(&mut self, now: SystemTime) {
-        // A clock that is off must not stop the server: `httpdate` knows the years 1970 to 9999.
+        // A wrong clock must not stop the server: `httpdate` panics outside the years 1970 to 9999.
         let since_epoch = now
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
@@ -109,7 +110,7 @@ impl Responder {
         put(&mut self.date, &["Date: ", &date, "\r\n"]);
     }
 
-    /// What answers to a request have to know of it.
+    /// The properties of a request for its answer.
     pub fn reply_to(&self, request: &Request<'_>) -> ReplyTo {
         let origin = match (&self.allow_origin, request.origin) {
             (AllowOrigin::Listed(origins), Some(sent)) => origins
@@ -126,7 +127,7 @@ impl Responder {
         }
     }
 
-    /// The receipt of a message that is in the ring.
+    /// The acknowledgement of a message that is in the ring.
     pub fn published(&self, to: ReplyTo, id: MessageId, timestamp_ms: u64, out: &mut Vec<u8>) {
         let mut id_digits = MessageId::encode_buffer();
         let id = id.as_hyphenated().encode_lower(&mut id_digits);
@@ -147,16 +148,17 @@ impl Responder {
         );
     }
 
-    /// The server is there.
+    /// The answer to `GET` of the webhook.
     pub fn status_ok(&self, to: ReplyTo, out: &mut Vec<u8>) {
         self.json(to, Status::Ok, &[], &["{\"status\":\"ok\"}"], out);
     }
 
-    /// An error after which the connection goes on, if `to` says so.
+    /// An error after which the connection continues, if `to` says so.
     pub fn error(&self, to: ReplyTo, error: ErrorAnswer, out: &mut Vec<u8>) {
         let mut digits = itoa::Buffer::new();
         let fields: &[&str] = match error {
-            // A 401 must name a scheme (RFC 9110 section 15.5.2); this one makes no browser ask.
+            // A 401 must name a scheme (RFC 9110 section 15.5.2). Browsers do not know this one, so they
+            // do not ask the user for a password.
             ErrorAnswer::SecretMissing | ErrorAnswer::SecretWrong => {
                 &["WWW-Authenticate: X-Webhook-Secret\r\n"]
             }
@@ -167,7 +169,7 @@ impl Responder {
                 "\r\n",
                 EXPOSE_RETRY_AFTER,
             ],
-            // What would be accepted instead (RFC 9110 section 15.5.16).
+            // The codings that would be accepted (RFC 9110 section 15.5.16).
             ErrorAnswer::ContentEncoding => &["Accept-Encoding: identity\r\n"],
             _ => &[],
         };
@@ -179,7 +181,7 @@ impl Responder {
         self.json(to, error.status(), fields, body, out);
     }
 
-    /// The last answer of a connection. `head` is the head of the refused request, if it was sound.
+    /// The last answer of a connection. `head` is the head of the refused request, if it was valid.
     pub fn refusal(&self, head: Option<&Request<'_>>, refusal: Refusal, out: &mut Vec<u8>) {
         let unknown = ReplyTo {
             version: Version::Http11,
@@ -205,7 +207,7 @@ impl Responder {
         self.json(to, refusal.status(), fields, &body, out);
     }
 
-    /// The answer to `OPTIONS`: the methods, and what a page of another origin may send (Fetch
+    /// The answer to `OPTIONS`: the methods, and the fields that a page of another origin may send (Fetch
     /// standard, CORS preflight). It has no body and no `Content-Length` (RFC 9110 section 8.6).
     pub fn preflight(&self, to: ReplyTo, allow: Allow, out: &mut Vec<u8>) {
         self.begin(to, Status::NoContent, out);
@@ -223,16 +225,16 @@ impl Responder {
         put(out, &fields);
     }
 
-    /// The head of a stream: chunked for 1.1; for 1.0 the stream ends with the connection, whatever
-    /// `to` says. A shared cache may give the stream to others for `shared_s` seconds. The rest of
-    /// the answer is the stream, or for a `HEAD` nothing.
+    /// The head of a stream. The body is chunked for 1.1; for 1.0 the connection always closes at its end.
+    /// A shared cache may give the stream to other clients for `shared_s` seconds. The caller appends the
+    /// stream, except for a `HEAD`.
     pub fn stream_head(&self, mut to: ReplyTo, shared_s: Option<u64>, out: &mut Vec<u8>) {
         to.keep_alive &= to.version == Version::Http11;
         self.begin(to, Status::Ok, out);
         let mut digits = itoa::Buffer::new();
         match shared_s.map(|seconds| digits.format(seconds)) {
             None => put(out, &[STREAM_FIELDS, PRIVATE_FIELDS]),
-            // One that presents a secret must not be given a stream of those that did not.
+            // A client with a secret must not get the cached stream of one without.
             Some(seconds) => put(
                 out,
                 &[
@@ -249,14 +251,14 @@ impl Responder {
         put(out, &["\r\n"]);
     }
 
-    /// A stream that is over at once: these events are all of it.
+    /// A stream that consists of these events and ends.
     pub fn ended_stream(&self, to: ReplyTo, events: &[u8], out: &mut Vec<u8>) {
         self.begin(to, Status::Ok, out);
         put(out, &[STREAM_FIELDS, PRIVATE_FIELDS]);
         put_body(to, &[events], out);
     }
 
-    /// A body with header fields of its own, or 304 without it if the client has it already (RFC 9110
+    /// A body with its header fields, or 304 without a body if the client has it already (RFC 9110
     /// section 15.4.5).
     pub fn representation<'a>(
         &self,
@@ -275,7 +277,7 @@ impl Responder {
         }
     }
 
-    /// The head of a representation alone, as the answer to `HEAD`: its body need not be there.
+    /// The head of a representation without its body, as the answer to `HEAD`.
     pub fn representation_head<'a>(
         &self,
         to: ReplyTo,
@@ -288,7 +290,7 @@ impl Responder {
         put_length(body_bytes, out);
     }
 
-    /// Any other answer, with its own header fields, none of which may come from a peer.
+    /// Any other answer with its header fields. Their values must not come from a peer.
     pub fn document<'a>(
         &self,
         to: ReplyTo,
@@ -316,8 +318,7 @@ impl Responder {
         put_body(to, body, out);
     }
 
-    /// What every answer begins with: the status line, the date, CORS, and what becomes of the
-    /// connection.
+    /// The beginning of every answer: the status line, the date, the CORS fields, and `Connection`.
     fn begin(&self, to: ReplyTo, status: Status, out: &mut Vec<u8>) {
         put(out, &[status.line()]);
         out.extend_from_slice(&self.date);
@@ -339,12 +340,11 @@ impl Responder {
 /// The last second of the year 9999.
 const DATE_SECONDS_MAX: u64 = 253_402_300_799;
 
-/// The charset is redundant by the HTML standard (section 9.2.5), but clients on Python's `requests`
-/// read Latin-1 without it. `no-transform` and `X-Accel-Buffering` keep proxies from collecting events
-/// before they pass them on.
+/// The charset is redundant by the HTML standard (section 9.2.5), but clients with Python's `requests`
+/// read Latin-1 without it. `no-transform` and `X-Accel-Buffering` keep proxies from buffering events.
 const STREAM_FIELDS: &str = "Content-Type: text/event-stream; charset=utf-8\r\nX-Accel-Buffering: no\r\nX-Content-Type-Options: nosniff\r\n";
 
-/// A stream that is for its client alone.
+/// The fields of a stream that no cache may give to another client.
 const PRIVATE_FIELDS: &str = "Cache-Control: no-store, no-transform\r\n";
 
 fn put<T: AsRef<[u8]>>(out: &mut Vec<u8>, parts: &[T]) {
@@ -359,7 +359,7 @@ fn put_fields<'a>(fields: impl IntoIterator<Item = (&'a str, &'a str)>, out: &mu
     }
 }
 
-/// Ends a head with the length of the body, and puts the body behind it unless it is left out.
+/// Ends a head with the length of the body, and appends the body unless the request was a `HEAD`.
 fn put_body<T: AsRef<[u8]>>(to: ReplyTo, body: &[T], out: &mut Vec<u8>) {
     put_length(body.iter().map(|part| part.as_ref().len()).sum(), out);
     if !to.head_only {

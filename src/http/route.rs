@@ -1,8 +1,7 @@
-//! What a request asks for: one decision, made from the request, the configured [`Access`] and the
-//! names of the window's files alone.
+//! Decides what to do for a request, from the request, the configured [`Access`] and the names of the
+//! window's files.
 //!
-//! Called by the shards with each whole request. Never answers, publishes or subscribes by itself;
-//! it says what is to be done.
+//! Called by the shards with each complete request. Never answers, publishes or subscribes.
 
 use std::borrow::Cow;
 
@@ -16,14 +15,14 @@ use super::query::{Parameters, check_no_session};
 use super::request::Request;
 use super::request_line::Method;
 
-/// Where webhooks come in.
+/// The path of webhooks.
 pub const WEBHOOK_PATH: &str = "/api/webhook";
-/// Where streams go out.
+/// The path of streams.
 pub const STREAM_PATH: &str = "/api/webhook/stream";
-/// Where the history is asked for.
+/// The path of the history.
 pub const MESSAGES_PATH: &str = "/api/webhook/messages";
 
-/// The path by which a resource is known: that of the API may have a slash behind it.
+/// The canonical path of a resource: a path of the API may have a trailing slash.
 pub fn canonical(path: &str) -> &str {
     match path.strip_suffix('/') {
         Some(resource @ (WEBHOOK_PATH | STREAM_PATH | MESSAGES_PATH)) => resource,
@@ -31,65 +30,65 @@ pub fn canonical(path: &str) -> &str {
     }
 }
 
-/// What is to be done for a request.
+/// The action for a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route<'a> {
-    /// Publish a message and answer with its receipt.
+    /// Publish a message and acknowledge it.
     Publish(Draft),
-    /// Say that the server is there.
+    /// Answer that the server runs.
     Status,
-    /// Open a stream; for a `HEAD`, send its head alone.
+    /// Open a stream; for a `HEAD`, send only its head.
     Subscribe(Subscription<'a>),
-    /// Send the history, or what has come since an event; perhaps wait for something to come.
+    /// Send the history, or the messages after an event. Wait for a message if the request says so.
     History(HistoryQuery<'a>),
-    /// Answer a CORS preflight or another `OPTIONS` with the methods there are.
+    /// Answer a CORS preflight or another `OPTIONS` with these methods.
     Preflight(Allow),
     /// Send the file of this path.
     Asset(&'a str),
-    /// Answer with an error; the connection can go on.
+    /// Answer with an error; the connection can continue.
     Error(ErrorAnswer),
 }
 
-/// What a stream is to show.
+/// The stream that a request opens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subscription<'a> {
-    /// Which messages it may see.
+    /// The messages that the stream may see.
     pub view: View,
-    /// Whether everyone who asks the same may be given the same answer.
+    /// Whether a cache may give the answer to any client with the same request.
     pub is_public: bool,
-    /// The id to resume after, as it was sent; not empty, and perhaps nonsense.
+    /// The event id to resume after, as it was sent: not empty, but perhaps invalid.
     pub last_event_id: Option<Cow<'a, str>>,
-    /// A `HEAD` request: the headers are all there is.
+    /// The request is a `HEAD`: only the head is sent.
     pub head_only: bool,
 }
 
-/// Which part of the history is asked for.
+/// The part of the history that a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryQuery<'a> {
-    /// Which messages it may show.
+    /// The messages that the answer may contain.
     pub view: View,
-    /// Whether everyone who asks the same may be given the same answer.
+    /// Whether a cache may give the answer to any client with the same request.
     pub is_public: bool,
-    /// The event id to go on behind, as it was sent; not empty, and perhaps nonsense.
+    /// The event id to continue after, as it was sent: not empty, but perhaps invalid.
     pub since: Option<Cow<'a, str>>,
-    /// Most messages in the answer: 1 to [`HISTORY_MESSAGES`].
+    /// The largest number of messages in the answer: 1 to [`HISTORY_MESSAGES`].
     pub limit: usize,
-    /// How long the answer may wait for something to tell, in seconds.
+    /// How long the answer may wait for a message, in seconds.
     pub wait_s: u64,
 }
 
-/// Which messages a stream may see. All of them see the messages that are for everyone.
+/// The messages that a stream may see. Every view contains the untargeted messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum View {
     /// Every message.
     Everything,
-    /// Only what is for everyone.
+    /// Only untargeted messages.
     Public,
-    /// What is for this session, too.
+    /// Untargeted messages and those for this session.
     Session(SessionId),
 }
 
-/// Decides what a whole request asks for. `is_asset` says which paths there are besides the API's.
+/// Decides what to do for a complete request. `is_asset` says whether a path outside the API exists.
 pub fn route<'a>(
     request: &Request<'a>,
     access: &Access,
@@ -98,9 +97,9 @@ pub fn route<'a>(
     decide(request, access, is_asset).unwrap_or_else(Route::Error)
 }
 
-/// The error that awaits a request whatever its body may be, told from its head. It is the answer as
-/// soon as the head is there, also to a client that waits for `100 Continue` (RFC 9110 section
-/// 10.1.1): no body is buffered for it.
+/// The error that a request gets with any body, decided from its head. It is sent as soon as the head is
+/// complete, also to a client that waits for `100 Continue` (RFC 9110 section 10.1.1). So the body is
+/// not buffered.
 pub fn error_before_body(
     head: &Request<'_>,
     access: &Access,
@@ -124,7 +123,7 @@ fn decide<'a>(
     })
 }
 
-/// What a request asks for, as far as its path, its method and its secret tell.
+/// The action for a request, decided from its path, method and secret.
 enum Action {
     Publish,
     Status,
@@ -166,7 +165,7 @@ fn admit(
     }
 }
 
-/// What is to be said about a webhook before its body has come.
+/// Checks the head of a webhook.
 fn check_webhook(request: &Request<'_>) -> Result<Action, ErrorAnswer> {
     if request.is_encoded {
         return Err(ErrorAnswer::ContentEncoding);
@@ -175,8 +174,8 @@ fn check_webhook(request: &Request<'_>) -> Result<Action, ErrorAnswer> {
     Ok(Action::Publish)
 }
 
-/// A session's name is what lets its streams see its messages, so it needs no secret. The
-/// `Last-Event-ID` header, which a browser sends when it reconnects, is newer than the parameter.
+/// Reads the stream's parameters. A stream of a session needs no secret, because the session's name is
+/// one. `Last-Event-ID` has precedence over the parameter: a browser sends it when it reconnects.
 fn subscription<'a>(
     request: &Request<'a>,
     access: &Access,
@@ -227,8 +226,8 @@ fn history_query<'a>(
     })
 }
 
-/// What may be seen, and whether that is so for everyone who asks the same: without a session and
-/// without having presented a secret, be it needed or not.
+/// The view of a request, and whether its answer is public. It is if the request has neither a session nor a
+/// secret, also if no secret is configured.
 fn view(
     request: &Request<'_>,
     access: &Access,
@@ -249,7 +248,7 @@ fn view(
     Ok((view, is_public))
 }
 
-/// A number of at most four digits and nothing else.
+/// A number of one to four digits.
 fn whole(text: &str) -> Option<u64> {
     let is_whole = (1..=4).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
     is_whole.then(|| text.parse().ok()).flatten()

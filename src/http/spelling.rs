@@ -1,14 +1,13 @@
-//! Names that are nearly a known one.
+//! Detects misspelled names.
 //!
-//! Used by `json` and `query`: an unknown name is ignored, but not where a slip of the pen would send
-//! to everyone what was meant for one session. Never decides what a misspelled name means.
+//! Called by `json` and `query`. They ignore unknown names, but a misspelled `sessionId` would send a
+//! message for one session to everyone. Never decides what a misspelled name means.
 
-/// Longest name that is compared, in bytes: the names that matter have 11 at most.
+/// The longest name that is compared, in bytes. The known names have at most 11.
 const NAME_BYTES_MAX: usize = 32;
 
-/// Whether `name` is another way to write `right`, or a slip of one character away from that: in other
-/// case, with characters between words or without, with a letter missing, too many, wrong, or swapped
-/// with the next. Not if it is `right` itself.
+/// Whether `name` is a misspelling of `right`. Case and separators between words are ignored, and one
+/// letter may be missing, added, wrong, or swapped with the next. False if `name` is `right`.
 pub(super) fn is_nearly(name: &[u8], right: &str) -> bool {
     if name == right.as_bytes() || name.len() > NAME_BYTES_MAX {
         return false;
@@ -20,7 +19,7 @@ pub(super) fn is_nearly(name: &[u8], right: &str) -> bool {
     is_one_slip(name, right)
 }
 
-/// What is left of a name without case and without what stands between words (`_`, `-`, a blank).
+/// The letters of a name, in lower case and without separators (`_`, `-`, a blank).
 fn letters_of<'a>(name: &[u8], room: &'a mut [u8; NAME_BYTES_MAX]) -> &'a [u8] {
     let is_kept = |byte: &&u8| byte.is_ascii_alphanumeric() || !byte.is_ascii();
     let kept = name.iter().filter(is_kept).map(u8::to_ascii_lowercase);
@@ -32,7 +31,7 @@ fn letters_of<'a>(name: &[u8], room: &'a mut [u8; NAME_BYTES_MAX]) -> &'a [u8] {
     &room[..count]
 }
 
-/// Whether two names are equal, or one edit apart.
+/// Whether two names are equal or differ by one edit.
 fn is_one_slip(a: &[u8], b: &[u8]) -> bool {
     let same = a.iter().zip(b).take_while(|(x, y)| x == y).count();
     match (&a[same..], &b[same..]) {
@@ -54,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn other_spellings_and_slips_are_nearly_the_name() {
+    fn other_spellings_and_typing_errors_are_detected() {
         for name in [
             "session_id",
             "sessionID",
@@ -89,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_itself_and_other_names_are_not() {
+    fn the_name_itself_and_other_names_are_accepted() {
         for name in [
             "sessionId",
             "",
@@ -112,9 +111,9 @@ mod tests {
         assert!(!is_nearly(b"\xff\xed\xa0\x80", "sessionId"));
     }
 
-    /// Every single edit of the letters, by brute force.
+    /// Every single edit of the letters, exhaustively.
     #[test]
-    fn one_edit_of_any_kind_is_found() {
+    fn every_single_edit_is_detected() {
         let right = b"abcd";
         let mut edits: Vec<Vec<u8>> = vec![right.to_vec()];
         for at in 0..=right.len() {

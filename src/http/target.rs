@@ -1,25 +1,25 @@
 //! The grammar of request targets and of `Host` (RFC 9112 section 3.2, RFC 9110 section 7.2).
 //!
-//! Used by [`head`](super::head) on text that is already known to be visible ASCII without `#`.
-//! Never resolves, normalises or decodes anything: a path is compared as it was sent.
+//! Called by [`head`](super::head) on text that is known to be visible ASCII without `#`. Never resolves,
+//! normalises or decodes: a path is compared as it was sent.
 
 use std::net::Ipv6Addr;
 use std::ops::Range;
 
-/// Where path and query of a target stand within it.
+/// The positions of path and query in a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TargetParts {
-    /// The path, beginning with `/`; `*` for the asterisk form; empty where an absolute-form
-    /// target has none, which means `/` (RFC 9110 section 4.2.3).
+    /// The path, beginning with `/`; `*` for the asterisk form. Empty if an absolute-form target has
+    /// none, which means `/` (RFC 9110 section 4.2.3).
     pub path: Range<usize>,
     /// The query without its `?`.
     pub query: Option<Range<usize>>,
 }
 
-/// Splits a target in origin, absolute or asterisk form; none if it is in no such form.
+/// Splits a target in origin, absolute or asterisk form; `None` for any other form.
 ///
-/// The asterisk form is for `OPTIONS` alone; the authority form is for `CONNECT`, which only a
-/// proxy has.
+/// The asterisk form is only for `OPTIONS`. The authority form is for `CONNECT`, which only proxies
+/// implement.
 pub(super) fn split(target: &str, is_options: bool) -> Option<TargetParts> {
     if target == "*" {
         return is_options.then_some(TargetParts {
@@ -45,7 +45,7 @@ pub(super) fn split(target: &str, is_options: bool) -> Option<TargetParts> {
     })
 }
 
-/// Where the authority of an absolute-form target ends; none if the target is not
+/// The end of the authority of an absolute-form target; `None` if the target is not
 /// `http://authority...` or `https://authority...`.
 fn end_of_authority(target: &str) -> Option<usize> {
     let scheme_bytes = ["http://", "https://"]
@@ -61,7 +61,7 @@ fn end_of_authority(target: &str) -> Option<usize> {
     is_authority(&rest.as_bytes()[..authority_bytes]).then_some(scheme_bytes + authority_bytes)
 }
 
-/// Whether this is `host[:port]` with a host that is not empty, and without userinfo.
+/// Whether this is `host[:port]` with a non-empty host and without userinfo.
 pub(super) fn is_authority(text: &[u8]) -> bool {
     if let Some(literal) = text.strip_prefix(b"[") {
         let Some(end) = memchr::memchr(b']', literal) else {
@@ -73,13 +73,13 @@ pub(super) fn is_authority(text: &[u8]) -> bool {
     host_bytes > 0 && is_reg_name(&text[..host_bytes]) && is_port_suffix(&text[host_bytes..])
 }
 
-/// Whether this is an IPv6 address. `IPvFuture` and zone ids, which nobody sends, are not.
+/// Whether this is an IPv6 address. `IPvFuture` and zone ids are not accepted: no client sends them.
 fn is_ipv6(text: &[u8]) -> bool {
     str::from_utf8(text).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
 }
 
-/// Whether this is a `reg-name` (RFC 3986 section 3.2.2) without a comma. The comma is in the
-/// grammar, but also what joins two `Host` lines into one.
+/// Whether this is a `reg-name` (RFC 3986 section 3.2.2) without a comma. The grammar allows a comma, but
+/// it may also come from two joined `Host` lines.
 fn is_reg_name(text: &[u8]) -> bool {
     let mut rest = text;
     loop {
@@ -100,8 +100,8 @@ fn is_reg_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(&byte)
 }
 
-/// Whether this is empty, or a colon and a port: no digits (RFC 3986 section 3.2.3 allows that),
-/// or digits up to 65535.
+/// Whether this is empty, or a colon and a port up to 65535. The port may be empty (RFC 3986 section
+/// 3.2.3).
 fn is_port_suffix(text: &[u8]) -> bool {
     match text {
         [] | [b':'] => true,
@@ -130,14 +130,14 @@ mod tests {
     }
 
     #[test]
-    fn absolute_form_gives_the_same_parts() {
+    fn absolute_form_has_the_same_parts() {
         assert_eq!(parts("http://a/b?c"), Some(("/b", Some("c"))));
         assert_eq!(parts("HTTPS://a:443?c"), Some(("", Some("c"))));
         assert_eq!(parts("http://[::1]:80"), Some(("", None)));
     }
 
     #[test]
-    fn other_forms_are_none() {
+    fn other_forms_are_refused() {
         for target in [
             "*",
             "a",

@@ -1,6 +1,6 @@
-//! A batch: what the hub sends to every shard at once.
+//! A batch: the frames that the hub sends to every shard at once.
 //!
-//! Made by the hub and by the committer, read by the shards. Never changes once it was sent.
+//! Made by the hub and by the committer, read by the shards. Never changes after it was sent.
 
 use super::{NotStored, Receipt};
 use crate::live_log::SharedHistory;
@@ -8,17 +8,17 @@ use crate::message::Epoch;
 use crate::message::{Message, SessionId};
 use crate::sse::frame::{self, Chunk};
 
-/// The frames of one turn, shared by all shards.
+/// The frames of one publish, shared by all shards.
 #[derive(Default)]
 pub struct Batch {
     pub(super) bytes: Vec<u8>,
     pub(super) frames: Vec<BatchFrame>,
     pub(super) shared_history: Option<SharedHistory>,
-    /// What became of webhooks that waited for a commit, in their senders' order.
+    /// Outcomes of webhooks that waited for a commit, in the order in which each shard sent them.
     pub(super) outcomes: Vec<(SenderId, Result<Receipt, NotStored>)>,
 }
 
-/// Names a shard to the hub, so that it finds its outcomes in a batch.
+/// Identifies a shard to the hub, and the shard's outcomes in a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SenderId(pub(super) u32);
 
@@ -30,18 +30,18 @@ pub(super) struct BatchFrame {
 
 /// One frame of a batch.
 pub struct FrameRef<'a> {
-    /// The message's number.
+    /// The message's seq.
     pub seq: u64,
-    /// The session it is for.
+    /// The session that the message is for; `None`: for all.
     pub session: Option<&'a SessionId>,
-    /// Its bytes, chunk framing included.
+    /// The frame's bytes, chunk framing included.
     pub bytes: &'a [u8],
-    /// Where the payload lies in them.
+    /// The position of the payload in `bytes`.
     pub chunk: Chunk,
 }
 
 impl Batch {
-    /// The frames in the order of their seqs.
+    /// The frames, in the order of their seqs.
     pub fn frames(&self) -> impl Iterator<Item = FrameRef<'_>> {
         let mut rest = self.bytes.as_slice();
         self.frames.iter().map(move |frame| {
@@ -56,13 +56,13 @@ impl Batch {
         })
     }
 
-    /// What new streams are to be shown from now on, if that has changed.
+    /// The shared history that new streams replay from now on, if it has changed.
     pub fn shared_history(&self) -> Option<&SharedHistory> {
         self.shared_history.as_ref()
     }
 
-    /// What became of webhooks of this sender that had to wait for the disk, in their order. Their
-    /// messages are in this batch or an earlier one.
+    /// Outcomes of this sender's webhooks that waited for the disk, in order. Their messages are in
+    /// this batch or an earlier one.
     pub fn outcomes_for(
         &self,
         sender: SenderId,
@@ -81,7 +81,7 @@ impl Batch {
         chunk
     }
 
-    /// Bytes of its frames and of their index.
+    /// Bytes of the frames and of their index.
     pub(super) fn held_bytes(&self) -> usize {
         self.bytes.len() + self.frames.len() * size_of::<BatchFrame>()
     }

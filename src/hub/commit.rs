@@ -1,12 +1,15 @@
-//! Group commit: a message reaches the disk before anybody is told of it (`--durability disk`).
+//! Group commit (`--durability disk`): a message is on disk before it is sent or acknowledged.
 //!
-//! Shards and the mirror leave messages in the hub's [`CommitQueue`] and go on with their turns. The
-//! [`Committer`], on a thread of its own, has the ring to itself: it takes what is queued, appends
-//! it, waits for the disk once, and only then gives it to the hub to be shown to the streams and
-//! acknowledged to its senders. So nothing that a stream has seen or a sender was told goes away
-//! when the power does; the messages that come meanwhile are the next commit. When the disk fails,
-//! the ring is written anew without what it did not take: that was shown to nobody, its senders get
-//! an error, its seqs are given again. The only code of the hub that waits for a disk.
+//! Shards and the mirror put messages into the hub's [`CommitQueue`] and continue. The
+//! [`Committer`], on its own thread, owns the ring. It takes the queued messages, appends them, syncs
+//! once, and then passes them to the hub, which sends them to the shards and acknowledges them. So a
+//! power failure loses no message that a stream or a sender has seen. Messages that arrive during a
+//! sync form the next commit.
+//!
+//! When a sync fails, the ring is written anew without the messages of that commit. They were sent
+//! to no stream; their senders get an error, and their seqs are reused.
+//!
+//! Apart from repairs and closes, this is the only code of the hub that waits for a disk.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,7 +18,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
-use super::repair::{Repairs, tell_aside};
+use super::repair::{Repairs, log_aside};
 use super::{Batch, Hub, NotStored, Receipt, SenderId};
 use crate::clock::{Clock, Now};
 use crate::limits::{BATCH_BYTES_MAX, COMMIT_QUEUE_BYTES_MAX, COMMIT_QUEUE_MESSAGE_BYTES};
@@ -23,17 +26,17 @@ use crate::message::Message;
 use crate::metrics::{Counter, Metrics, Tally, Timing};
 use crate::ring::{Ring, RingError};
 
-/// Who is told what became of a message.
+/// Where the outcome of a message goes.
 #[derive(Clone)]
 pub(super) enum Origin {
-    /// A shard, through the batch that shows the message.
+    /// To a shard, in a batch.
     Shard(SenderId),
-    /// Somebody who waits for it.
+    /// To a thread that waits in [`Hub::admit`].
     Waiting(Sender<Result<Receipt, NotStored>>),
 }
 
-/// A message that waits for its commit. One that could not even be made waits as well, so that
-/// outcomes keep the order of what they are of.
+/// A message that waits for its commit. An error is queued as well, so that the outcomes keep the
+/// order of the messages.
 pub(super) struct Queued {
     pub(super) message: Result<Arc<Message>, NotStored>,
     pub(super) origin: Origin,
@@ -52,18 +55,30 @@ impl Queued {
     }
 }
 
-/// What the next commits are made of.
+/// The messages of the next commits.
 #[derive(Default)]
 pub(super) struct CommitQueue {
     queued: VecDeque<Queued>,
     bytes: usize,
-    /// The seq behind the newest message that was committed.
+    /// One more than the seq of the newest committed message.
     pub(super) next_seq: u64,
-    is_closing: bool,
-    /// After a close that fails, commits go on.
-    keeps_ring_on_failure: bool,
-    /// How the close of the ring went, once it has.
+    course: Course,
+    /// The result of closing the ring, once there is one.
     pub(super) closed: Option<io::Result<()>>,
+}
+
+/// What the committer does with its ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Course {
+    /// It commits what is queued.
+    #[default]
+    Committing,
+    /// It commits the rest, closes the ring and ends.
+    Closing,
+    /// The same, for another process; if the close fails, it keeps the ring and goes on.
+    Releasing,
+    /// It has ended: the report of the close follows.
+    Ended,
 }
 
 impl CommitQueue {
@@ -75,7 +90,7 @@ impl CommitQueue {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.bytes < COMMIT_QUEUE_BYTES_MAX && !self.is_closing
+        self.bytes < COMMIT_QUEUE_BYTES_MAX && self.course == Course::Committing
     }
 
     pub(super) fn push(&mut self, queued: Queued) {
@@ -83,25 +98,29 @@ impl CommitQueue {
         self.queued.push_back(queued);
     }
 
-    /// Takes nothing more; what is there is committed, then the ring is closed.
+    /// Accepts no more messages. The queued ones are committed, then the ring is closed.
     pub(super) fn begin_closing(&mut self) {
-        self.is_closing = true;
+        if self.course != Course::Ended {
+            self.course = Course::Closing;
+        }
     }
 
-    /// The same for a ring that is given away: if its close fails, it stays here.
+    /// [`CommitQueue::begin_closing`] for a handover: if the close fails, this process keeps the ring.
     pub(super) fn begin_release(&mut self) {
-        self.is_closing = true;
-        self.keeps_ring_on_failure = true;
+        self.course = Course::Releasing;
     }
 
-    /// Goes on with commits: the ring was not closed, or is not to be given away.
-    pub(super) fn reopen(&mut self) {
-        self.is_closing = false;
-        self.keeps_ring_on_failure = false;
+    /// Continues with commits after a release that took too long. False if the committer has ended.
+    pub(super) fn give_up_release(&mut self) -> bool {
+        if self.course == Course::Ended {
+            return false;
+        }
+        self.course = Course::Committing;
+        true
     }
 
     pub(super) fn is_closing(&self) -> bool {
-        self.is_closing
+        self.course != Course::Committing
     }
 
     pub(super) fn has_queued(&self) -> bool {
@@ -123,18 +142,17 @@ impl CommitQueue {
     }
 }
 
-/// The owner of the ring where commits wait for the disk.
+/// The owner of the ring with `--durability disk`.
 pub struct Committer {
     ring: Ring,
-    /// The disk has failed a commit, and the ring holds messages that were refused.
+    /// A sync has failed, and the ring still holds messages that were refused.
     holds_refused: bool,
-    /// In trouble from a commit that failed, or a repair, until a commit succeeds. By the monotonic
-    /// clock.
+    /// In trouble from a failed commit or repair until a commit succeeds. On the monotonic clock.
     repairs: Repairs,
     tally: Tally,
 }
 
-/// What a commit has come to so far.
+/// The messages and outcomes of one commit.
 #[derive(Default)]
 struct Group {
     batch: Batch,
@@ -143,7 +161,7 @@ struct Group {
 }
 
 impl Group {
-    /// Nothing of it is on disk.
+    /// Turns every receipt into this error: no message of the group is stored.
     fn fail(&mut self, error: &Arc<RingError>) {
         self.batch = Batch::default();
         self.messages.clear();
@@ -163,8 +181,8 @@ impl Committer {
         }
     }
 
-    /// Commits until the hub is closed or gives the ring away, then closes the ring, unlocks it, and
-    /// tells the hub how that went.
+    /// Commits until the hub closes or releases the ring. Then closes the ring, unlocks it, and
+    /// reports the result to the hub.
     pub fn run(mut self, hub: &Hub, metrics: &Metrics, clock: Clock) {
         loop {
             while hub.await_queued() {
@@ -172,14 +190,14 @@ impl Committer {
             }
             let closed = self.close(hub);
             if let Some(closed) = hub.settle_close(closed) {
-                // Unlocked before the report: then another process may open it.
+                // Unlocked before the report, because after it another process may open the ring.
                 drop(self);
                 return hub.report_closed(closed);
             }
         }
     }
 
-    /// Makes one commit of what is queued. False if nothing was, or a shard's inbox is full.
+    /// Makes one commit of queued messages. False if there are none, or a shard's inbox is full.
     pub fn commit(&mut self, hub: &Hub, metrics: &Metrics, clock: impl Fn() -> Now) -> bool {
         let Some(taken) = hub.take_queued(self.ring.unsynced_max()) else {
             return false;
@@ -199,7 +217,7 @@ impl Committer {
                 Err(error) => self.fail(hub, &mut group, error, clock().mono_ms),
             }
         }
-        // Before anybody is told: who has an answer finds its commit counted.
+        // Flushed before the outcomes are sent: after an answer the metrics include its commit.
         self.tally.flush(metrics);
         hub.show(group.batch, group.messages, group.outcomes);
         true
@@ -208,15 +226,15 @@ impl Committer {
     /// Commits what is still queued and marks the ring as cleanly closed.
     pub fn close(&mut self, hub: &Hub) -> io::Result<()> {
         if self.holds_refused {
-            // What is in the file is not what was acknowledged: no mark may vouch for it.
+            // The file holds messages that were refused, so it must not be marked as cleanly closed.
             self.rewind(hub).map_err(io::Error::other)?;
         }
         self.repairs
             .close(&mut self.ring, &hub.ring_view().messages)
     }
 
-    /// Nothing of the group is on disk. The first time in a row the ring is written anew at once;
-    /// where that does not help, with the next commit that is due.
+    /// Fails a group whose sync has failed. After the first failure in a row the ring is written anew
+    /// at once; after a further one, when a repair is due.
     fn fail(&mut self, hub: &Hub, group: &mut Group, error: io::Error, now_ms: u64) {
         let error = Arc::new(RingError::Unsynced(error));
         self.tally.count(Counter::RingSyncErrors, 1);
@@ -227,12 +245,12 @@ impl Committer {
             "a commit has failed; webhooks are refused until the ring is written anew without it";
         self.repairs.note_failure(&error, now_ms, what);
         if is_first {
-            // If it fails, it is tried again when it is due.
+            // A failure is retried when a repair is due.
             let _ = self.rewind(hub);
         }
     }
 
-    /// Sees that the ring is what it should be before it is appended to.
+    /// Checks the ring before messages are appended, and repairs it if that is needed and due.
     fn make_ready(&mut self, hub: &Hub, now_ms: u64) -> Result<(), Arc<RingError>> {
         if self.holds_refused {
             return match self.repairs.refusal(now_ms) {
@@ -249,17 +267,17 @@ impl Committer {
         self.repairs.mend(&mut self.ring, &history, now_ms)
     }
 
-    /// Takes back everything that is in the ring and was not shown.
+    /// Removes every message from the ring that was not shown.
     fn rewind(&mut self, hub: &Hub) -> Result<(), RingError> {
         let view = hub.ring_view();
         let next_seq = view.first_seq + view.messages.len() as u64;
         let history = view.messages.iter().map(|message| &**message);
-        tell_aside(self.ring.rewind(next_seq, history)?.as_deref());
+        log_aside(self.ring.rewind(next_seq, history)?.as_deref());
         self.holds_refused = false;
         Ok(())
     }
 
-    /// Encodes first, appends last, as every publish does.
+    /// Encodes a message, then appends it, as `Hub::store` does.
     fn append(
         &mut self,
         hub: &Hub,
@@ -286,30 +304,36 @@ impl Committer {
 }
 
 impl Hub {
-    /// Returns how the close went if the committer is to end. It goes on where the ring was to be
-    /// given away and that failed or took too long, or where messages came meanwhile.
+    /// Returns the result of the close if the committer is to end. `None` if it is to continue: a
+    /// release has failed or took too long, or messages were queued in the meantime.
     pub(super) fn settle_close(&self, closed: io::Result<()>) -> Option<io::Result<()>> {
         let mut state = self.lock();
         let queue = state.queue()?;
-        if queue.keeps_ring_on_failure && closed.is_err() {
-            queue.reopen();
-            queue.closed = Some(closed);
-            drop(state);
-            self.closed.notify_all();
-            return None;
+        match queue.course {
+            Course::Releasing if closed.is_err() => {
+                queue.course = Course::Committing;
+                queue.closed = Some(closed);
+                drop(state);
+                self.closed.notify_all();
+                None
+            }
+            Course::Closing | Course::Releasing if !queue.has_queued() => {
+                queue.course = Course::Ended;
+                Some(closed)
+            }
+            _ => None,
         }
-        (queue.is_closing && !queue.has_queued()).then_some(closed)
     }
 
-    /// Tells who closes the hub how it went.
-    fn report_closed(&self, closed: io::Result<()>) {
+    /// Reports the result of a close to the thread that waits for it.
+    pub(super) fn report_closed(&self, closed: io::Result<()>) {
         if let Some(queue) = self.lock().queue() {
             queue.closed = Some(closed);
         }
         self.closed.notify_all();
     }
 
-    /// Takes what the next commit is of; `None` if nothing waits, or a shard has no room for it.
+    /// Takes the messages of the next commit. `None` if none is queued, or an inbox is full.
     fn take_queued(&self, messages_max: usize) -> Option<Vec<Queued>> {
         let mut state = self.lock();
         if self.is_full() {

@@ -1,33 +1,35 @@
-//! The ids and times of messages that are published here.
+//! Ids and times of messages that are published on this node.
 //!
 //! Called by the hub, under its lock. Never reads a clock.
 //!
-//! The shared history is ordered by time and then by id, on every node and in KV. So the times that a
-//! node gives out never fall, and its ids rise: the order of its messages is that of their seqs
-//! wherever they are merged. An id is a UUID of version 7 (RFC 9562 section 5.7): the message's time in 48 bits, a
-//! counter of 42 bits (section 6.2, method 1), and 32 random bits, so that no id tells the next.
+//! The shared history is ordered by time and then by id, on every node and in KV. So a node's times
+//! never decrease and its ids increase: wherever its messages are merged, their order is that of
+//! their seqs. An id is a UUID of version 7 (RFC 9562 section 5.7): the message's time in 48 bits, a
+//! counter of 42 bits (section 6.2, method 1), and 32 random bits, which make the next id
+//! unpredictable.
 //!
-//! # Where the clock does not rise
+//! # When the clock does not advance
 //!
-//! - *Messages of the same millisecond*: the counter rises. It begins at a random number in the lower
-//!   half of its range, so at least 2^41 messages follow; then the time goes on to the next millisecond.
+//! - *Messages of the same millisecond*: the counter is incremented. It starts at a random number in
+//!   the lower half of its range, so at least 2^41 messages follow. When it is exhausted, the time
+//!   advances to the next millisecond.
 //! - *The clock was set back, or another shard read it earlier*: the time stands still until the clock
 //!   has caught up, for up to [`CLOCK_SET_BACK_MS_MAX`].
-//! - *It was set back further*: the time follows it, for a clock that was wrong by so much has been put
-//!   right. The messages before are then so far ahead of KV's clock that they rank behind all others
-//!   (see the mirror), and so behind those that follow.
-//! - *A restart, or a hand-over*: the time goes on a millisecond behind the latest in the ring. What the
-//!   counter was is not stored.
+//! - *The clock was set back further*: the time follows it, because a clock that was wrong by so much
+//!   has been corrected. Earlier messages are then so far ahead of KV's clock that they rank behind
+//!   all others (see the mirror), also behind those that follow.
+//! - *A restart or a handover*: the time continues one millisecond after the latest in the ring,
+//!   because the counter is not stored.
 
 use crate::limits::CLOCK_SET_BACK_MS_MAX;
 use crate::message::MessageId;
 
-/// What the hub gives a message.
+/// The id and the time that the hub assigns to a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stamp {
-    /// Its time, in milliseconds since the Unix epoch.
+    /// The message's time, in milliseconds since the Unix epoch.
     pub timestamp_ms: u64,
-    /// Its id.
+    /// The message's id.
     pub id: MessageId,
 }
 
@@ -36,8 +38,8 @@ pub struct Stamp {
 pub struct Stamps {
     last_ms: u64,
     counter: u64,
-    /// Times of messages in the ring that were stamped by another process, or another node. Which of
-    /// them are believed depends on the clock, so they wait for the next reading of it.
+    /// Times of messages in the ring that another process or node has stamped. The next stamp, which has
+    /// the clock's time, ignores those that are too far in the future.
     found_ms: Vec<u64>,
 }
 
@@ -55,7 +57,7 @@ impl Stamps {
         self.found_ms.extend(times_ms);
     }
 
-    /// The next stamp. `unix_ms`: what the clock says.
+    /// The next stamp. `unix_ms` is the clock's time.
     pub fn next(&mut self, unix_ms: u64, random: StampRandom) -> Stamp {
         self.skip_found(unix_ms);
         let is_set_back = unix_ms.saturating_add(CLOCK_SET_BACK_MS_MAX) < self.last_ms;
@@ -72,7 +74,8 @@ impl Stamps {
         }
     }
 
-    /// A millisecond is used up if a message of it is found.
+    /// Advances past the latest time found in the ring. The counter of that millisecond counts as
+    /// exhausted.
     fn skip_found(&mut self, unix_ms: u64) {
         let latest_ms = unix_ms.saturating_add(CLOCK_SET_BACK_MS_MAX);
         let is_believed = |time_ms: &u64| *time_ms <= latest_ms;
@@ -109,8 +112,8 @@ impl Stamps {
     }
 }
 
-/// Stamps with the kernel's random bytes, a page of them at a time: a system call for each would cost
-/// more than the rest of a publish.
+/// Stamps with random bytes of the kernel. They are read a page at a time, because a system call per
+/// message would cost more than the rest of a publish.
 pub(super) struct MessageIds {
     stamps: Stamps,
     bytes: [u8; MessageIds::BYTES],
@@ -188,9 +191,9 @@ mod tests {
         }
     }
 
-    /// Ten million in one millisecond: more than the server can take in a second.
+    /// Ten million are more than the server accepts in a second.
     #[test]
-    fn messages_of_one_millisecond_keep_its_time_and_their_order() {
+    fn ten_million_messages_of_one_millisecond_have_rising_ids() {
         let mut node = Node::new(2);
         let mut last = node.next(NOW_MS);
         for _ in 0..10_000_000 {
@@ -201,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_that_is_used_up_takes_the_next_millisecond() {
+    fn an_exhausted_counter_advances_the_time_by_a_millisecond() {
         let mut node = Node::new(3);
         let first = node.next(NOW_MS);
         node.stamps.counter = Stamps::COUNTER_MAX - 1;
@@ -209,27 +212,27 @@ mod tests {
         let over = node.next(NOW_MS);
         assert_eq!((last.timestamp_ms, over.timestamp_ms), (NOW_MS, NOW_MS + 1));
         assert!(first < last && last < over && last.id < over.id);
-        // The clock has not got there yet.
+        // The clock is still a millisecond behind.
         let next = node.next(NOW_MS);
         assert!(next > over && next.timestamp_ms == NOW_MS + 1);
         assert!(node.next(NOW_MS + 2).timestamp_ms == NOW_MS + 2);
     }
 
     #[test]
-    fn a_clock_set_back_stops_the_time_and_far_back_takes_it_along() {
+    fn a_clock_set_back_stops_the_time_and_one_set_far_back_is_followed() {
         let mut node = Node::new(4);
         let before = node.next(NOW_MS);
         let during = node.next(NOW_MS - CLOCK_SET_BACK_MS_MAX);
         assert!(during > before && during.timestamp_ms == NOW_MS);
         let far = node.next(NOW_MS - CLOCK_SET_BACK_MS_MAX - 1);
         assert_eq!(far.timestamp_ms, NOW_MS - CLOCK_SET_BACK_MS_MAX - 1);
-        // A clock that was years ahead does not bind the node to them.
+        // After a clock that was years ahead is corrected, the time follows it back.
         node.next(NOW_MS + 1_000_000_000_000);
         assert_eq!(node.next(NOW_MS).timestamp_ms, NOW_MS);
     }
 
     #[test]
-    fn a_restart_goes_on_behind_what_the_ring_holds() {
+    fn after_a_restart_stamps_are_greater_than_those_in_the_ring() {
         for found_ms in [
             NOW_MS - 1,
             NOW_MS,
@@ -239,7 +242,7 @@ mod tests {
             let mut before = Node::new(5);
             let last = before.next(found_ms);
             let mut node = Node::new(6);
-            // Those of other nodes may be of a year in which nothing is believed.
+            // A time of another node may be years ahead: it is ignored.
             node.stamps.go_on_after([7, last.timestamp_ms, u64::MAX]);
             let stamp = node.next(NOW_MS);
             assert!(stamp > last && stamp.id > last.id, "{found_ms}");
@@ -248,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_successor_has_stamped_is_behind_its_predecessor_that_goes_on() {
+    fn a_predecessor_that_continues_stamps_after_its_successor() {
         let mut predecessor = Node::new(7);
         let first = predecessor.next(NOW_MS);
         let mut successor = Node::new(8);
@@ -261,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn every_walk_of_the_clock_gives_rising_stamps() {
+    fn stamps_rise_on_random_walks_of_the_clock() {
         for seed in 0..200 {
             let mut rng = Rng::with_seed(seed);
             let mut node = Node::new(seed);
@@ -290,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_does_not_tell_the_next_one() {
+    fn an_id_does_not_predict_the_next() {
         let mut node = Node::new(9);
         let tails: HashSet<u32> = (0..1_000)
             .map(|_| node.next(NOW_MS).id.as_u128() as u32)

@@ -1,7 +1,7 @@
-//! The release of the ring to a successor, and its return if the handover fails.
+//! Releases the ring to a successor, and takes it back if the handover fails.
 //!
-//! Called by `control`, never by a shard, because it waits for the disk. Meanwhile streams stay open, and
-//! webhooks wait in their connections.
+//! Called by `control`. Never called by a shard, because it waits for the disk. Streams continue in
+//! the meantime; webhooks wait in their shards.
 
 use std::io;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ impl Hub {
         matches!(self.lock().store, Store::Released(_))
     }
 
-    /// Closes the ring and unlocks it, so that another process may open it. Until [`Hub::take_back`],
-    /// drafts stay queued in the shards. After an error the ring is still open.
+    /// Closes the ring and unlocks it, so that another process may open it. Until
+    /// [`Hub::take_back`] drafts stay in their shards. On an error this process keeps the ring.
     ///
-    /// With a commit thread, queued messages are committed first, until `deadline` at most
-    /// ([`io::ErrorKind::TimedOut`]).
+    /// With `--durability disk` the queued messages are committed first. If that takes longer than
+    /// until `deadline`, the error is [`io::ErrorKind::TimedOut`].
     pub fn release(&self, deadline: Instant) -> io::Result<()> {
         let mut state = self.lock();
         let State {
@@ -64,32 +64,39 @@ impl Hub {
                 return Ok(());
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                queue.reopen();
+            state = if !left.is_zero() {
+                self.closed.wait_timeout(state, left).expect(NO_PANIC).0
+            } else if queue.give_up_release() {
                 return Err(io::ErrorKind::TimedOut.into());
-            }
-            state = self.closed.wait_timeout(state, left).expect(NO_PANIC).0;
+            } else {
+                // The committer has closed the ring and only has to unlock it.
+                self.closed.wait(state).expect(NO_PANIC)
+            };
         }
     }
 
-    /// Whether this hub can continue with a ring that it has released. The ring must have the same epoch,
-    /// and at least the messages that this hub knows. Its history must begin at this hub's next seq or
-    /// earlier, so that it holds every message that another process has appended.
+    /// Whether a ring continues from where this hub released it. It must have the same epoch, and
+    /// still hold every message that the other process has appended: the streams of this process
+    /// have yet to get them.
     pub fn can_take_back(&self, ring: &Ring, history: &[(u64, Message)]) -> bool {
         let known_seq = self.lock().next_seq();
         let oldest_seq = history.first().map_or(ring.next_seq(), |(seq, _)| *seq);
         ring.epoch() == self.epoch && ring.next_seq() >= known_seq && oldest_seq <= known_seq
     }
 
-    /// Continues with the ring, opened again, after [`Hub::release`]. Messages that another process has
-    /// appended are sent to the streams. [`Hub::can_take_back`] must be true for the ring.
+    /// Continues with the reopened ring after [`Hub::release`]. Messages that the other process has
+    /// appended are sent to the shards.
     ///
-    /// If a committer is returned, the caller must run it on a thread.
+    /// With `--durability disk` the caller runs the returned committer on a thread.
+    ///
+    /// # Panics
+    ///
+    /// If [`Hub::can_take_back`] is false for this ring.
     #[must_use = "without its thread nothing is committed"]
     pub fn take_back(&self, ring: Ring, history: Vec<(u64, Message)>) -> Option<Committer> {
         assert!(
             self.can_take_back(&ring, &history),
-            "the caller has checked the ring"
+            "the caller has checked"
         );
         let mut state = self.lock();
         let known_seq = state.next_seq();
@@ -111,7 +118,7 @@ impl Hub {
         }
         let has_news = !batch.frames.is_empty();
         if has_news {
-            // The shards empty their inboxes every turn, and only the holder of the lock fills them.
+            // Shards empty their inboxes every turn, and only the holder of the lock fills them.
             while self.is_full() {
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -151,7 +158,7 @@ mod tests {
         medium: MemoryMedium,
         hub: Hub,
         metrics: Metrics,
-        /// The inbox of a shard.
+        /// The inbox of the only shard.
         batches: Receiver<Arc<Batch>>,
     }
 
@@ -180,7 +187,7 @@ mod tests {
     }
 
     impl Node {
-        /// Queues messages for the next commits; returns the number that found no room.
+        /// Queues webhooks for the next commits; returns how many found no room.
         fn publish(&self, messages: usize) -> usize {
             let draft = Draft {
                 session: None,
@@ -192,8 +199,8 @@ mod tests {
             drafts.len()
         }
 
-        /// Waits until the messages with these seqs were sent, in order.
-        fn expect_sent(&self, seqs: std::ops::RangeInclusive<u64>) {
+        /// Waits until the messages with these seqs were sent to the shard, in order.
+        fn expect_shown(&self, seqs: std::ops::RangeInclusive<u64>) {
             let mut expected = seqs.peekable();
             while expected.peek().is_some() {
                 let batch = self.batches.recv_timeout(PATIENCE).unwrap();
@@ -218,8 +225,8 @@ mod tests {
             node.release().unwrap();
         });
         assert!(hub.is_released());
-        node.expect_sent(1..=30);
-        assert_eq!(node.publish(3), 3, "no draft is accepted");
+        node.expect_shown(1..=30);
+        assert_eq!(node.publish(3), 3, "drafts stay in the shard");
 
         let (mut ring, _) = open(&node.medium);
         let message = hub.ring_view().messages[0].clone();
@@ -228,36 +235,36 @@ mod tests {
         drop(ring);
         let (ring, history) = open(&node.medium);
         let committer = hub.take_back(ring, history).expect("commits continue");
-        node.expect_sent(31..=31);
+        node.expect_shown(31..=31);
         thread::scope(|scope| {
             scope.spawn(move || committer.run(hub, metrics, Clock::start()));
             assert_eq!(node.publish(3), 0);
-            node.expect_sent(32..=34);
+            node.expect_shown(32..=34);
             hub.close().unwrap();
         });
         assert_eq!(open(&node.medium).0.next_seq(), 35);
     }
 
     #[test]
-    fn a_ring_that_cannot_be_closed_stays_open_and_commits_continue() {
+    fn if_the_ring_cannot_be_closed_it_is_kept_and_commits_continue() {
         let (node, committer) = start();
         let (hub, metrics) = (&node.hub, &node.metrics);
         thread::scope(|scope| {
             scope.spawn(move || committer.run(hub, metrics, Clock::start()));
             assert_eq!(node.publish(1), 0);
-            node.expect_sent(1..=1);
+            node.expect_shown(1..=1);
             node.medium.fail_in(0);
             assert!(node.release().is_err());
             assert!(!hub.is_released());
             node.medium.heal();
             assert_eq!(node.publish(1), 0);
-            node.expect_sent(2..=2);
+            node.expect_shown(2..=2);
             hub.close().unwrap();
         });
         assert_eq!(open(&node.medium).0.next_seq(), 3);
     }
 
-    /// The committer closes the ring only after the release has timed out.
+    /// The committer gets to the close only after the release has timed out.
     #[test]
     fn a_release_that_times_out_keeps_the_ring() {
         let (node, committer) = start();
@@ -268,14 +275,14 @@ mod tests {
         thread::scope(|scope| {
             scope.spawn(move || committer.run(hub, metrics, Clock::start()));
             assert_eq!(node.publish(2), 0);
-            node.expect_sent(1..=2);
+            node.expect_shown(1..=2);
             hub.close().unwrap();
         });
         assert_eq!(open(&node.medium).0.next_seq(), 3);
     }
 
     #[test]
-    fn a_close_after_the_release_has_timed_out_is_undone() {
+    fn a_close_after_the_release_has_timed_out_does_not_end_the_committer() {
         let (node, mut committer) = start();
         let closed = {
             node.hub.lock().queue().unwrap().begin_release();
@@ -288,5 +295,22 @@ mod tests {
             "the committer continues"
         );
         assert!(node.hub.lock().queue().unwrap().closed.is_none());
+    }
+
+    /// Between the close and its report the committer unlocks the ring.
+    #[test]
+    fn a_release_is_not_given_up_once_the_committer_has_ended() {
+        let (node, mut committer) = start();
+        let hub = &node.hub;
+        hub.lock().queue().unwrap().begin_release();
+        let closed = committer.close(hub);
+        let closed = hub.settle_close(closed).expect("it ends");
+        thread::scope(|scope| {
+            let released = scope.spawn(|| hub.release_from_committer(Instant::now()));
+            drop(committer);
+            hub.report_closed(closed);
+            released.join().unwrap().expect("the ring is given away");
+        });
+        assert!(hub.is_released());
     }
 }

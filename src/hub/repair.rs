@@ -1,11 +1,12 @@
-//! When the ring's file is examined, when a ring in trouble is written anew, and what the log says of
-//! it.
+//! Decides when the ring's file is examined and when it is written anew, and logs both.
 //!
-//! Before each batch one system call tells whether the file is still there. Now and then the path is
-//! followed as well, and the contents are compared: another program may have moved the file, put
-//! another in its place, or written into it. A disk that is full or broken fails every repair, and
-//! each writes the whole ring. So repairs are spaced out, further each time, and webhooks are refused
-//! in between. Used by the hub and by its committer, each with its own clock: the time is a value.
+//! Before each batch one system call checks that the file has a name and its length. Every
+//! [`RING_EXAMINE_MS`] its path and contents are checked as well, because another program may have
+//! moved, replaced or overwritten the file. A repair writes the whole ring, and fails while the disk
+//! is full or broken. So the delay between repairs doubles each time, and webhooks are refused in
+//! between.
+//!
+//! Called by the hub and by its committer, each with its own clock. Never reads a clock.
 
 use std::io;
 use std::path::Path;
@@ -15,7 +16,7 @@ use crate::limits::{RING_EXAMINE_MS, RING_REPAIR_MS_MAX, RING_REPAIR_MS_MIN};
 use crate::message::Message;
 use crate::ring::{Ring, RingError};
 
-/// Whether the ring works, and if not, when it is tried next.
+/// Whether the ring works, and if not, when the next repair is due.
 #[derive(Default)]
 pub(super) struct Repairs {
     trouble: Option<Trouble>,
@@ -24,30 +25,30 @@ pub(super) struct Repairs {
     is_unsound: bool,
 }
 
-/// The last try has failed.
+/// The last write or repair has failed.
 struct Trouble {
     error: Arc<RingError>,
     tried_ms: u64,
-    /// How long after that the next may be.
+    /// The delay from `tried_ms` to the next repair.
     delay_ms: u64,
 }
 
 impl Repairs {
-    /// Whether a try has failed and nothing has worked since.
+    /// Whether a write or repair has failed and none has succeeded since.
     pub(super) fn is_in_trouble(&self) -> bool {
         self.trouble.is_some()
     }
 
-    /// Why nothing is to be tried at this time; `None` if it may be.
+    /// The error with which webhooks are refused until the next repair is due; `None` if it is due.
     pub(super) fn refusal(&self, now_ms: u64) -> Option<Arc<RingError>> {
         let trouble = self.trouble.as_ref()?;
-        // A wall clock that was set back to before the try tells nothing: better try.
+        // After the wall clock was set back the elapsed time is unknown, so a repair is allowed.
         let waits =
             (trouble.tried_ms..trouble.tried_ms.saturating_add(trouble.delay_ms)).contains(&now_ms);
         waits.then(|| Arc::clone(&trouble.error))
     }
 
-    /// Notes that a try has failed; `what` is what the log says if it is the first.
+    /// Notes a failure. `what` is logged if it is the first since the ring worked.
     pub(super) fn note_failure(&mut self, error: &Arc<RingError>, now_ms: u64, what: &str) {
         let delay_ms = match &self.trouble {
             Some(trouble) => (trouble.delay_ms * 2).min(RING_REPAIR_MS_MAX),
@@ -63,14 +64,14 @@ impl Repairs {
         });
     }
 
-    /// Notes that the ring works.
+    /// Notes that a write has succeeded.
     pub(super) fn note_success(&mut self) {
         if self.trouble.take().is_some() {
-            tracing::info!("the ring is written anew and works; webhooks are taken again");
+            tracing::info!("the ring is written anew and works; webhooks are accepted again");
         }
     }
 
-    /// Whether the ring's file is what it should be, as far as that is known at this time.
+    /// Whether the ring's file is unchanged, as far as the checks that are due now can tell.
     pub(super) fn is_sound(&mut self, ring: &Ring, now_ms: u64) -> bool {
         if ring.check().is_err() {
             return false;
@@ -78,7 +79,7 @@ impl Repairs {
         let is_recent = |examined_ms: u64| {
             (examined_ms..examined_ms.saturating_add(RING_EXAMINE_MS)).contains(&now_ms)
         };
-        // Once a fault is known, every batch waits for its end.
+        // After a fault the file is examined before every batch, until it is repaired.
         if self.is_unsound || !self.examined_ms.is_some_and(is_recent) {
             self.examined_ms = Some(now_ms);
             self.is_unsound = ring.examine().is_err();
@@ -86,9 +87,9 @@ impl Repairs {
         !self.is_unsound
     }
 
-    /// Writes the ring's file anew from the history, oldest first, if it was cut, removed, replaced or
-    /// overwritten: a write to a page that is gone would end the process, and a file without its name
-    /// is not found at the next start.
+    /// Writes the ring's file anew from the history, oldest first, if it was truncated, removed,
+    /// replaced or overwritten. A write to a truncated page would end the process with a SIGBUS, and
+    /// the next start would not find a file that has lost its name.
     pub(super) fn mend<'a>(
         &mut self,
         ring: &mut Ring,
@@ -105,8 +106,8 @@ impl Repairs {
             .map_err(|error| self.note_unrepaired(error, now_ms))
     }
 
-    /// The last thing that is done with a ring: sees that its file is whole and in place, whenever
-    /// that was tried last, writes it to disk and marks it as cleanly closed.
+    /// Writes the ring to disk and marks it as cleanly closed: the last operation on a ring. Repairs
+    /// the file first, if need be, without waiting until a repair is due.
     pub(super) fn close<'a>(
         &mut self,
         ring: &mut Ring,
@@ -126,13 +127,13 @@ impl Repairs {
                 tracing::warn!(%error, "the ring file was changed from outside; writing it anew");
             }
             let aside = ring.repair(history.into_iter().map(|message| &**message))?;
-            tell_aside(aside.as_deref());
+            log_aside(aside.as_deref());
         }
         self.is_unsound = false;
         Ok(())
     }
 
-    /// Notes that the ring could not be written anew.
+    /// Notes that a repair has failed.
     pub(super) fn note_unrepaired(&mut self, error: RingError, now_ms: u64) -> Arc<RingError> {
         let error = Arc::new(error);
         let what = "the ring cannot be written anew; webhooks are refused until it can";
@@ -141,11 +142,11 @@ impl Repairs {
     }
 }
 
-/// Says where another program's file, or what it has written into ours, is kept.
-pub(super) fn tell_aside(aside: Option<&Path>) {
+/// Logs where another program's file, or its writes into this ring's file, were kept.
+pub(super) fn log_aside(aside: Option<&Path>) {
     if let Some(path) = aside {
         let kept = path.display();
-        tracing::warn!(%kept, "what another program has put in the ring's place is kept");
+        tracing::warn!(%kept, "the file that another program put in place of the ring, or overwrote, is kept");
     }
 }
 
@@ -161,17 +162,17 @@ pub(in crate::hub) mod tests {
     use crate::ring::RingStats;
     use crate::ring::memory::MemoryMedium;
 
-    /// When the clock starts, in ms: a wall clock's.
+    /// The wall clock's time at which each test begins.
     const EPOCH_MS: u64 = 1_700_000_000_000;
 
-    /// The most tries in so many milliseconds: one at each delay below the longest, then one per
-    /// longest delay.
+    /// The largest number of repairs in `ms` milliseconds: one for each delay below the longest,
+    /// then one for each longest delay.
     pub(in crate::hub) fn tries_max(ms: u64) -> u64 {
         let delays_below = u64::from((RING_REPAIR_MS_MAX / RING_REPAIR_MS_MIN).ilog2() + 1);
         1 + delays_below + ms / RING_REPAIR_MS_MAX
     }
 
-    /// How often the ring was written anew, and how often in vain.
+    /// The counts of successful and failed repairs.
     pub(in crate::hub) fn repairs(stats: &RingStats) -> [u64; 2] {
         let text = metrics::encode(&stats.gather());
         ["done", "failed"].map(|result| {
@@ -181,7 +182,7 @@ pub(in crate::hub) mod tests {
         })
     }
 
-    /// What is logged meanwhile.
+    /// Runs `run` and returns the lines that it logs.
     pub(in crate::hub) fn log_of(run: impl FnOnce()) -> Vec<String> {
         #[derive(Clone, Default)]
         struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -227,7 +228,7 @@ pub(in crate::hub) mod tests {
     }
 
     impl Node {
-        /// Publishes three webhooks at a time; whether they were stored.
+        /// Publishes three webhooks at a time and returns whether they were stored.
         fn publish(&self, ms: u64) -> bool {
             let draft = Draft {
                 session: None,
@@ -245,7 +246,7 @@ pub(in crate::hub) mod tests {
     }
 
     #[test]
-    fn a_ring_that_cannot_be_written_anew_is_tried_ever_more_seldom_and_soon_enough() {
+    fn failed_repairs_are_retried_with_growing_delays_up_to_the_longest() {
         const BROKEN_MS: u64 = 120_000;
         let node = start();
         let log = log_of(|| {
@@ -272,7 +273,7 @@ pub(in crate::hub) mod tests {
         assert_eq!(says("works"), 1, "{log:#?}");
         assert!(log.len() <= 3, "{log:#?}");
         assert_eq!(node.hub.ring_view().messages.len(), 6);
-        // The next trouble begins with the shortest delay.
+        // After a success the delays begin with the shortest again.
         node.medium.remove();
         node.medium.fail_in(0);
         assert!(!node.publish(2 * BROKEN_MS));
@@ -282,7 +283,7 @@ pub(in crate::hub) mod tests {
     }
 
     #[test]
-    fn what_is_refused_in_between_is_told_of_the_last_try() {
+    fn between_repairs_webhooks_are_refused_with_the_error_of_the_last() {
         let mut repairs = Repairs::default();
         assert!(repairs.refusal(0).is_none());
         let errors = [
@@ -299,7 +300,7 @@ pub(in crate::hub) mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_back_does_not_put_a_try_off() {
+    fn a_clock_that_was_set_back_does_not_delay_a_repair() {
         let node = start();
         node.medium.remove();
         node.medium.fail_in(0);
@@ -308,9 +309,10 @@ pub(in crate::hub) mod tests {
         assert!(node.publish(0));
     }
 
-    /// What every batch is asked costs one system call; the rest is examined now and then.
+    /// Each batch checks only name and length, in one system call. The contents are examined every
+    /// [`RING_EXAMINE_MS`].
     #[test]
-    fn a_ring_that_was_overwritten_is_soon_written_anew_with_all_that_was_acknowledged() {
+    fn an_overwritten_ring_is_written_anew_at_the_next_examination() {
         let node = start();
         assert!(node.publish(0));
         let older = node.medium.image();
@@ -330,16 +332,16 @@ pub(in crate::hub) mod tests {
         assert!(log[0].contains("overwritten"), "{log:#?}");
         assert_eq!(node.medium.aside().len(), 1);
         let shown = node.hub.ring_view().messages;
-        // As after a kill: what is in the file is what counts.
+        // Opened as after a kill: the file holds all messages that were acknowledged.
         let (_, recovered) = Ring::open_on(Box::new(node.medium.clone()), 100).unwrap();
         assert!(!recovered.report.is_warning(), "{}", recovered.report);
         let kept = recovered.messages.iter().map(|(_, message)| message);
         assert!(kept.eq(shown.iter().map(|message| &**message)));
     }
 
-    /// While it cannot be written anew no webhook is taken, whenever it was examined last.
+    /// Webhooks are refused until the repair succeeds, however long ago the file was examined.
     #[test]
-    fn an_overwritten_ring_that_cannot_be_written_anew_takes_nothing() {
+    fn webhooks_are_refused_while_an_overwritten_ring_cannot_be_repaired() {
         let node = start();
         let image = node.medium.image();
         assert!(node.publish(0));
@@ -350,19 +352,19 @@ pub(in crate::hub) mod tests {
             assert!(!node.publish(ms), "{ms} ms");
         }
         assert_eq!(repairs(&node.stats), [0, 1]);
-        // It was put back: nothing has to be repaired.
+        // The original contents are back: no repair is needed.
         node.medium.heal();
         node.medium.overwrite(whole);
         assert!(node.publish(RING_EXAMINE_MS + RING_REPAIR_MS_MIN / 2));
         assert_eq!(repairs(&node.stats), [0, 1]);
-        // And at the end, whenever that is.
+        // A close repairs the file at once.
         node.medium.overwrite(Vec::from(*b"other"));
         node.hub.close().unwrap();
         assert_eq!(repairs(&node.stats), [1, 1]);
     }
 
     #[test]
-    fn a_close_does_not_wait_for_the_next_try() {
+    fn a_close_does_not_wait_until_a_repair_is_due() {
         let node = start();
         node.medium.remove();
         node.medium.fail_in(0);

@@ -1,10 +1,10 @@
 use super::*;
 use crate::ring::memory::MemoryMedium;
 
-/// The mark of a clean close goes to the beginning of the file: where that is gone, the write
-/// would be the end of the process.
+/// The mark of a clean close is written near the beginning of the file. If the file is shorter than
+/// that, the write ends the process with a SIGBUS.
 #[test]
-fn a_ring_file_that_was_cut_is_whole_again_when_it_is_closed() {
+fn closing_a_truncated_or_removed_ring_file_writes_it_anew() {
     let medium = MemoryMedium::default();
     let open = || Ring::open_on(Box::new(medium.clone()), 100).unwrap();
     let (ring, recovered) = open();
@@ -31,10 +31,10 @@ fn a_ring_file_that_was_cut_is_whole_again_when_it_is_closed() {
     assert_eq!(recovered.messages[0].1.content, "kept");
 }
 
-/// A successor that has stored messages, and then failed. What its streams were shown of them has to
-/// reach those of this process without a hole.
+/// A successor stores messages and then fails. The ring is taken back only if the predecessor's streams can
+/// get all of these messages.
 #[test]
-fn a_ring_is_taken_back_with_all_that_came_meanwhile_or_not_at_all() {
+fn a_ring_is_taken_back_only_if_it_still_holds_every_newer_message() {
     for (appended, can) in [
         (0, true),
         (HISTORY_MESSAGES, true),
@@ -79,9 +79,9 @@ fn a_ring_is_taken_back_with_all_that_came_meanwhile_or_not_at_all() {
     }
 }
 
-/// Ids and times of a node rise with seq, whatever its clock does and whichever process has the ring.
+/// Ids and times rise with seq, also when the clock is set back and when another process has the ring.
 #[test]
-fn messages_sort_as_they_were_published_over_restarts_and_hand_overs() {
+fn ids_and_times_rise_with_seq_across_restarts_and_handovers() {
     let medium = MemoryMedium::default();
     let open = || Ring::open_on(Box::new(medium.clone()), 100).unwrap();
     let hub = || {
@@ -104,7 +104,7 @@ fn messages_sort_as_they_were_published_over_restarts_and_hand_overs() {
     predecessor.release(Instant::now()).unwrap();
     let successor = hub();
     publish(&successor, 980);
-    // It fails, and the predecessor goes on.
+    // The successor fails, and the predecessor takes the ring back.
     drop(successor);
     let (ring, recovered) = open();
     assert!(predecessor.take_back(ring, recovered.messages).is_none());

@@ -1,8 +1,8 @@
-//! A byte ring addressed by offsets that only grow.
+//! A byte ring addressed by offsets that only increase.
 //!
-//! Used by the live log alone, which knows where frames begin. Never looks into the bytes.
+//! Called by the live log, which knows where frames begin. Never interprets the bytes.
 
-/// The last `capacity` bytes of an endless run of bytes, at most.
+/// At most the last `capacity` bytes of all that were pushed.
 pub(super) struct ByteRing {
     bytes: Box<[u8]>,
     tail: u64,
@@ -10,8 +10,8 @@ pub(super) struct ByteRing {
 }
 
 impl ByteRing {
-    /// A ring of `capacity` bytes. Zeroed memory from the allocator: pages that were never written
-    /// cost nothing.
+    /// A ring of `capacity` bytes. The allocator returns zeroed pages, which take no memory until they
+    /// are written.
     pub(super) fn new(capacity: usize) -> ByteRing {
         assert!(capacity > 0);
         ByteRing {
@@ -25,7 +25,7 @@ impl ByteRing {
         self.bytes.len()
     }
 
-    /// The offset behind the newest byte.
+    /// One more than the offset of the newest byte.
     pub(super) fn head(&self) -> u64 {
         self.head
     }
@@ -34,7 +34,7 @@ impl ByteRing {
         self.capacity() - (self.head - self.tail) as usize
     }
 
-    /// Appends `bytes`, for which the caller made room.
+    /// Appends `bytes`. The caller has made room for them.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         assert!(bytes.len() <= self.free(), "the caller makes room first");
         let at = self.position(self.head);
@@ -45,13 +45,13 @@ impl ByteRing {
         self.head += bytes.len() as u64;
     }
 
-    /// Forgets everything before `offset`.
+    /// Frees all bytes before `offset`.
     pub(super) fn forget_before(&mut self, offset: u64) {
         assert!(self.tail <= offset && offset <= self.head);
         self.tail = offset;
     }
 
-    /// The bytes from `start` to `end`: two pieces where they wrap, else the second is empty.
+    /// The bytes from `start` to `end`, as two pieces. The second is empty unless they wrap.
     pub(super) fn pieces(&self, start: u64, end: u64) -> (&[u8], &[u8]) {
         assert!(self.tail <= start && start <= end && end <= self.head);
         let at = self.position(start);
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_pushed_is_there_across_the_wrap() {
+    fn bytes_are_readable_across_the_wrap() {
         let mut ring = ByteRing::new(10);
         ring.push(b"abcdefg");
         ring.forget_before(5);
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "makes room")]
-    fn nothing_that_is_kept_is_overwritten() {
+    fn a_push_without_room_panics() {
         let mut ring = ByteRing::new(10);
         ring.push(b"abcdefg");
         ring.push(b"hijk");

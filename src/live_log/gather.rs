@@ -1,7 +1,7 @@
 //! The extents of one gathering write (writev(2)).
 //!
-//! Filled by the live log and by a stream with its own few bytes; handed to a socket as it is.
-//! Never copies and never allocates.
+//! Filled by the live log with frames, and by a stream with the bytes that are only for it. Then passed to
+//! a socket. Never copies and never allocates.
 
 use std::io::IoSlice;
 
@@ -24,7 +24,7 @@ impl<'a> Gather<'a> {
         }
     }
 
-    /// Adds an extent; the empty one is left out. The caller keeps within [`Gather::room`].
+    /// Adds an extent, unless it is empty. The caller keeps within [`Gather::room`].
     pub fn push(&mut self, extent: &'a [u8]) {
         if extent.is_empty() {
             return;
@@ -34,7 +34,7 @@ impl<'a> Gather<'a> {
         self.bytes += extent.len();
     }
 
-    /// How many extents may still be added.
+    /// How many more extents can be added.
     pub fn room(&self) -> usize {
         GATHER_EXTENTS_MAX - self.length
     }

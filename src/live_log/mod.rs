@@ -1,17 +1,19 @@
 //! The live log: the newest frames of a shard in one byte ring, and cursors into it.
 //!
-//! A stream is a cursor. Replay is a cursor set back, live is a cursor at the head, and catching up
-//! is one gathering write of everything between that the stream may see. The shard appends batches
-//! and asks for gathers; nothing here knows a socket, a clock, or how many streams there are.
+//! A stream is a cursor. A replay begins with a cursor in the past; a live stream has its cursor at the
+//! head. Catching up is one gathering write of all frames in between that the stream may see.
 //!
-//! What a stream may see is its [`View`]. Untargeted frames ("broadcasts") are listed apart, and so
-//! are the frames of each session, so that neither finding nor counting the frames of a view looks
-//! at a frame outside it: the cost of a targeted message does not grow with the other sessions.
+//! Called by the shard, which appends batches and gathers the bytes to write. Never sees a socket, a
+//! clock, or the number of streams.
+//!
+//! The [`View`] of a stream says which frames it may see. Untargeted frames ("broadcasts") have a list
+//! of their own, and so have the frames of each session. So finding or counting the frames of a view
+//! touches no other frame, and the cost of a targeted message does not grow with other sessions.
 //!
 //! - `bytes`: the byte ring; `sessions`: the frames of each session.
-//! - `gather`: what one write takes of both.
-//! - `page`: the same for who asks instead of keeping a stream.
-//! - `shared`: what a new stream begins with where several nodes share a history.
+//! - `gather`: the extents of one write.
+//! - `page`: the messages of one answer with the history.
+//! - `shared`: the replay of new streams where several nodes share a history.
 
 mod bytes;
 mod gather;
@@ -34,7 +36,7 @@ use sessions::Sessions;
 pub use sessions::{NO_SLOT, SessionKey};
 pub use shared::SharedHistory;
 
-/// What a stream may see.
+/// The messages that a stream may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum View {
     /// Every message.
@@ -45,58 +47,59 @@ pub enum View {
     Session(SessionKey),
 }
 
-/// Where a stream stands in the log. Plain data; valid only with the view it was made for. Packed,
-/// because every stream has one.
+/// The position of a stream in the log. Valid only with the view it was made for. Packed, because
+/// every stream has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(Rust, packed(4))]
 pub struct Cursor {
-    /// The first message that was not sent whole.
+    /// The first message that was not sent completely.
     pub next_seq: u64,
-    /// How many visible messages came before `next_seq`: what tells the size of a gap when the
-    /// frames themselves are gone.
+    /// How many messages of the view came before `next_seq`. The size of a gap is computed from it
+    /// after the frames have left the log.
     seen: u64,
-    /// Bytes of `next_seq`'s frame that were sent, in the stream's framing.
+    /// How many bytes of the frame of `next_seq` were sent, in the stream's framing.
     sent_bytes: u32,
 }
 
 impl Cursor {
-    /// How many messages of the view lie between an earlier cursor and this one.
+    /// How many messages of the view are between an earlier cursor and this one.
     pub fn messages_since(&self, earlier: &Cursor) -> u64 {
         self.seen - earlier.seen
     }
 }
 
-/// What a new stream has before it.
+/// The start of a new stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CatchUp {
-    /// Messages that come first, to be copied: those of the shared history that stand in the log
-    /// before one that is not of it. Mostly none.
+    /// Messages to copy first: those of the shared history that are in the log before one that is
+    /// not part of it. Mostly none.
     pub ahead: Vec<u64>,
-    /// Where it starts after them.
+    /// The cursor after these.
     pub cursor: Cursor,
-    /// Messages that follow from history, those ahead among them.
+    /// The number of messages to replay, `ahead` included.
     pub replay: u64,
-    /// Messages that it should have seen and that are gone. Exact for a stream that sees
-    /// everything; an upper bound for others, since what is gone is not known by session.
+    /// The number of messages that have left the log and are missing. Exact for a stream that sees
+    /// everything. An upper bound for others, because the sessions of old messages are not known.
     pub missed: u64,
-    /// The seq that it begins behind, if resuming there shows the same: it resumes, or there is
-    /// nothing to replay. A replay need not be all that follows a seq.
+    /// The seq after which the stream begins, if a resume after it yields the same messages: the
+    /// stream resumes, or there is nothing to replay. Otherwise `None`, because a replay may leave
+    /// out messages.
     pub after: Option<u64>,
 }
 
-/// What became of a cursor whose messages were overtaken by the log's tail.
+/// The state of a cursor relative to the log's tail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lag {
-    /// Nothing: all it needs is there.
+    /// All frames from the cursor on are in the log.
     Within,
-    /// It skips ahead to this cursor; `missed` messages of its view are gone.
+    /// Frames have left the log: the stream continues at a new cursor.
     Skips {
-        /// The oldest message that is left.
+        /// The cursor at the oldest message in the log.
         cursor: Cursor,
-        /// Exactly how many it will not see.
+        /// The exact number of messages of the view that are skipped.
         missed: u64,
     },
-    /// It stands in the middle of a frame that is gone; nothing can follow on this connection.
+    /// A frame that was sent in part has left the log. The connection must end.
     Torn,
 }
 
@@ -108,7 +111,7 @@ struct Entry {
     session: Option<SessionKey>,
 }
 
-/// The newest frames, at least the last [`HISTORY_MESSAGES`], and where each begins.
+/// The newest frames, at least the last [`HISTORY_MESSAGES`], and an index of them.
 pub struct LiveLog {
     bytes: ByteRing,
     /// `entries[i]` is the frame of `tail_seq + i`: seqs have no holes.
@@ -122,8 +125,8 @@ pub struct LiveLog {
 }
 
 impl LiveLog {
-    /// An empty log whose first message will be `first_seq`. `bytes_max` is what it holds at most
-    /// and at least [`HISTORY_MESSAGES`] times the largest frame.
+    /// An empty log whose first message will be `first_seq`. Its capacity, `bytes_max`, must be at least
+    /// [`HISTORY_MESSAGES`] times the largest frame.
     pub fn new(first_seq: u64, bytes_max: usize) -> LiveLog {
         LiveLog {
             bytes: ByteRing::new(bytes_max),
@@ -136,18 +139,18 @@ impl LiveLog {
         }
     }
 
-    /// The seq behind the newest message.
+    /// One more than the seq of the newest message.
     pub fn head_seq(&self) -> u64 {
         self.tail_seq + self.entries.len() as u64
     }
 
-    /// The oldest message that is still there.
+    /// The seq of the oldest message in the log.
     pub fn tail_seq(&self) -> u64 {
         self.tail_seq
     }
 
-    /// Appends the frame of the next message, forgetting the oldest ones to make room, and tells
-    /// the session that it is filed under.
+    /// Appends the frame of the next message, and evicts the oldest frames to make room. Returns the key
+    /// of the message's session.
     pub fn append(
         &mut self,
         seq: u64,
@@ -178,9 +181,10 @@ impl LiveLog {
         entry.session
     }
 
-    /// Where a new stream begins. Without `resume_after`: at the last [`HISTORY_MESSAGES`] that it
-    /// may see, the shared history before others. With it: behind that message, from as far back as
-    /// the log reaches; a seq that was never given out is nonsense and gets the full replay.
+    /// The start of a new stream. Without `resume_after` it replays the last [`HISTORY_MESSAGES`]
+    /// messages of its view; messages of the shared history have priority. With `resume_after`, the
+    /// stream begins after that message, or at the tail if that is later. A seq that was never given out
+    /// counts as none.
     pub fn catch_up(&self, view: View, resume_after: Option<u64>) -> CatchUp {
         let resume = resume_after
             .filter(|&seq| seq < self.head_seq())
@@ -205,7 +209,7 @@ impl LiveLog {
         }
     }
 
-    /// Whether the tail has overtaken a cursor, and where it goes on if so.
+    /// Whether the tail has passed a cursor, and where the stream continues if so.
     pub fn lag(&self, view: View, cursor: &Cursor) -> Lag {
         if cursor.next_seq >= self.tail_seq {
             return Lag::Within;
@@ -220,8 +224,8 @@ impl LiveLog {
         }
     }
 
-    /// Adds to `gather` what the view has between the cursor and the head, and tells where the
-    /// cursor stands when all of it has been sent: at the head, unless the extents ran out.
+    /// Adds the frames of the view between the cursor and the head to `gather`, until its extents run
+    /// out. Returns the cursor after all gathered bytes.
     pub fn gather<'a>(
         &'a self,
         view: View,
@@ -241,7 +245,8 @@ impl LiveLog {
                 run.end = end;
                 continue;
             }
-            // Two for this run and two for the next, either of which may wrap; two for the caller.
+            // Room for two extents of this run and two of the next, since each may wrap, and for two
+            // of the caller.
             if gather.room() < 6 {
                 self.push_run(&run, gather);
                 return self.cursor_at(view, seq);
@@ -253,7 +258,7 @@ impl LiveLog {
         self.cursor_at(view, self.head_seq())
     }
 
-    /// The cursor after `bytes` of what `gather` offered were sent.
+    /// The cursor after the first `bytes` of the gathered bytes were sent.
     pub fn advance(&self, view: View, framing: Framing, cursor: &Cursor, bytes: usize) -> Cursor {
         let mut left = bytes as u64 + u64::from(cursor.sent_bytes);
         for seq in self.visible(view, cursor.next_seq) {
@@ -266,16 +271,16 @@ impl LiveLog {
             }
             left -= end - start;
         }
-        assert_eq!(left, 0, "no more was sent than was offered");
+        assert_eq!(left, 0, "more bytes sent than gathered");
         self.cursor_at(view, self.head_seq())
     }
 
-    /// Counts a stream of this session until [`LiveLog::release_session`].
+    /// Counts one more stream of this session, until [`LiveLog::release_session`].
     pub fn hold_session(&mut self, name: &SessionId) -> SessionKey {
         self.sessions.hold(name)
     }
 
-    /// Counts a stream of this session no longer.
+    /// Counts one stream of this session less.
     pub fn release_session(&mut self, key: SessionKey) {
         self.sessions.release(key);
     }
@@ -286,29 +291,29 @@ impl LiveLog {
         self.sessions.first_slot(key)
     }
 
-    /// Sets what [`LiveLog::first_slot`] tells.
+    /// Sets the value of [`LiveLog::first_slot`].
     pub fn set_first_slot(&mut self, key: SessionKey, slot: u32) {
         self.sessions.set_first_slot(key, slot);
     }
 
-    /// Something was sent to a session: its streams are to be walked along. False when they are
-    /// already, or when there are none; true when the caller has to see to it.
+    /// Starts a walk over a session's streams after a message for it. True if the caller has to do
+    /// the walk. False if one is in progress, which then begins again, or if there are no streams.
     pub fn begin_walk(&mut self, key: SessionKey) -> bool {
         self.sessions.begin_walk(key)
     }
 
-    /// The next stream of a session's walk; none when it is over. A key whose session is gone, or
-    /// whose place another has taken, is no error.
+    /// The slot of the next stream of a session's walk; `None` when the walk is over. A key is valid
+    /// also after its session was removed or its entry was reused.
     pub fn walk_slot(&mut self, key: SessionKey) -> Option<u32> {
         self.sessions.walk_slot(key)
     }
 
-    /// The walk has been at `slot`, or that stream leaves the list: `next` follows.
+    /// Moves a walk from `slot` to `next`: `slot` was visited, or its stream leaves the list.
     pub fn walk_past(&mut self, key: SessionKey, slot: u32, next: u32) {
         self.sessions.walk_past(key, slot, next);
     }
 
-    /// Sessions with a stream or a frame here.
+    /// The number of sessions with a stream or a frame in this log.
     pub fn sessions(&self) -> usize {
         self.sessions.len()
     }
@@ -330,7 +335,7 @@ impl LiveLog {
         }
     }
 
-    /// The bytes of a message in a framing, as offsets.
+    /// The start and end offsets of a message in a framing.
     fn extent(&self, seq: u64, framing: Framing) -> (u64, u64) {
         let entry = self.entry(seq);
         let end = entry.start + u64::from(entry.chunk.bytes);
@@ -347,7 +352,7 @@ impl LiveLog {
         let entry = self
             .entries
             .pop_front()
-            .expect("a log without frames has room for one");
+            .expect("an empty log has room for a frame");
         let seq = self.tail_seq;
         self.tail_seq += 1;
         self.bytes
@@ -356,7 +361,7 @@ impl LiveLog {
             Some(key) => self.sessions.evict_frame(key, seq),
             None => {
                 let evicted = self.broadcasts.pop_front();
-                assert_eq!(evicted, Some(seq), "frames leave in the order they came");
+                assert_eq!(evicted, Some(seq), "frames are evicted in order");
                 self.broadcasts_evicted += 1;
             }
         }
@@ -392,8 +397,8 @@ impl LiveLog {
         }
     }
 
-    /// How many messages of a view come before `seq`, counted from a base that does not change
-    /// while the view's session is held.
+    /// How many messages of a view come before `seq`. The base of the count does not change while the
+    /// view's session is held.
     fn visible_before(&self, view: View, seq: u64) -> u64 {
         match view {
             View::Everything => seq,
@@ -441,8 +446,7 @@ impl LiveLog {
     }
 }
 
-/// How many of the newest [`HISTORY_MESSAGES`] of two ascending lists are in the one and in the
-/// other.
+/// How many of the newest [`HISTORY_MESSAGES`] of two ascending lists are in each of them.
 fn newest_of_two(left: &VecDeque<u64>, right: &VecDeque<u64>) -> (usize, usize) {
     let (mut from_left, mut from_right) = (0, 0);
     let mut lefts = left.iter().rev().peekable();
@@ -485,7 +489,7 @@ impl Iterator for Visible<'_> {
     }
 }
 
-/// Two ascending lists with nothing in common, as one.
+/// The merge of two ascending lists without common elements.
 struct Merged<'a> {
     left: vec_deque::Iter<'a, u64>,
     right: vec_deque::Iter<'a, u64>,

@@ -1,7 +1,7 @@
-//! A page of the history: which messages one answer to a request holds.
+//! A page of the history: the messages of one answer.
 //!
-//! Used by the shard for clients that ask again and again instead of keeping a stream. What a page
-//! shows is what a stream would be shown, less what an answer has no room for.
+//! Called by the shard for requests of the history. A page has the messages that a stream would get, as
+//! far as an answer has room for them. Never encodes them.
 
 use super::{Cursor, LiveLog, View};
 use crate::sse::frame::Framing;
@@ -9,21 +9,21 @@ use crate::sse::frame::Framing;
 /// The messages of one answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// Their seqs in the order in which they are shown.
+    /// The seqs, in the order of the answer.
     pub seqs: Vec<u64>,
-    /// It goes on behind the message that was named; else it is the history from its start.
+    /// The page continues after the requested message. Otherwise it is the newest part of the history.
     pub is_resumed: bool,
-    /// Messages behind the one named that are gone; exact for a view of everything, else at most so
-    /// many.
+    /// The number of messages after the requested one that have left the log. Exact for a view of
+    /// everything, an upper bound for others.
     pub missed: u64,
-    /// More messages follow.
+    /// More messages follow this page.
     pub more: bool,
 }
 
 impl LiveLog {
-    /// Without `after`, or with one that was never given out: the newest messages of what a new
-    /// stream is shown. With it: the first that came behind that message. At most `count_max`
-    /// messages (at least 1), and when there is more than one, at most `bytes_max` of frames.
+    /// Without `after`, or with a seq that was never given out: the newest messages of a new stream's
+    /// replay. With it: the first messages after that one. At most `count_max` messages, which is at
+    /// least 1. More than one message only if their frames have at most `bytes_max` bytes.
     pub fn page(&self, view: View, after: Option<u64>, count_max: usize, bytes_max: usize) -> Page {
         let is_resumed = after.is_some_and(|seq| seq < self.head_seq());
         let catch_up = self.catch_up(view, after);
@@ -56,19 +56,19 @@ impl LiveLog {
         }
     }
 
-    /// Bytes of a message's event, without the framing of chunks: as many as its entry in a page has
-    /// ([`push_entry`](crate::sse::frame::push_entry)).
+    /// The size of a message's event without chunk framing, in bytes. Its entry in an answer has the same
+    /// size ([`push_entry`](crate::sse::frame::push_entry)).
     pub fn event_bytes(&self, seq: u64) -> usize {
         let (start, end) = self.extent(seq, Framing::Bare);
         (end - start) as usize
     }
 
-    /// Where a view stands that has been shown all there is.
+    /// The cursor of a view at the head of the log.
     pub fn end(&self, view: View) -> Cursor {
         self.cursor_at(view, self.head_seq())
     }
 
-    /// Whether messages of the view have come behind a cursor.
+    /// Whether the view has messages after a cursor.
     pub fn has_news(&self, view: View, cursor: &Cursor) -> bool {
         self.end(view).messages_since(cursor) > 0
     }
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_message_to_follow_it_is_the_newest() {
+    fn without_a_known_seq_a_page_has_the_newest_messages() {
         let log = log(150);
         let newest = page(&log, View::Everything, None, 100);
         assert_eq!(newest.seqs, (51..151).collect::<Vec<_>>());
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn page_by_page_is_everything_once() {
+    fn consecutive_pages_have_each_message_once() {
         let log = log(150);
         let (mut seen, mut after) = (Vec::new(), 9);
         loop {
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_left_the_log_is_missed() {
+    fn messages_that_have_left_the_log_count_as_missed() {
         let log = log(350);
         let page = page(&log, View::Everything, Some(100), 2);
         assert_eq!((page.seqs, page.missed), (vec![151, 152], 50));
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_bound_a_page_but_never_empty_it() {
+    fn a_page_is_bounded_in_bytes_but_has_at_least_one_message() {
         let log = log(150);
         let newest = log.page(View::Everything, None, 100, 3 * FRAME_BYTES + 1);
         assert_eq!(newest.seqs, [148, 149, 150]);
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn news_is_what_the_view_may_see() {
+    fn only_messages_of_the_view_are_news() {
         let mut log = log(149);
         let end = log.end(View::Public);
         let everything = log.end(View::Everything);

@@ -1,8 +1,8 @@
-//! The sessions that have a stream open or a frame in the live log.
+//! The sessions that have an open stream or a frame in the live log.
 //!
-//! Used by the live log, which files targeted frames here, and through it by the shard, which keeps
-//! a session's streams here. Never holds a session that has neither, nor much more room for a
-//! session's frames than they take.
+//! Called by the live log, which indexes targeted frames here. Through it the shard keeps the head of
+//! each session's list of streams here. Never keeps a session without streams and frames, nor much
+//! more capacity for a session's frames than they need.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -11,7 +11,7 @@ use slab::Slab;
 use crate::limits::{SESSION_FRAMES_LEAST, SESSION_FRAMES_SPREAD};
 use crate::message::SessionId;
 
-/// A session in this table, for as long as it is held.
+/// The number of a session in this table. Valid while the session has a stream or a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionKey(u32);
 
@@ -20,32 +20,32 @@ pub const NO_SLOT: u32 = u32::MAX;
 
 pub(super) struct Session {
     name: SessionId,
-    /// The seqs of its frames in the log, ascending.
+    /// The seqs of the session's frames in the log, ascending.
     pub(super) frames: VecDeque<u64>,
-    /// How many of its frames have left the log while it was in this table.
+    /// How many of the session's frames have left the log since it entered this table.
     pub(super) frames_evicted: u64,
     streams: u32,
     first_slot: u32,
     walk: Walk,
 }
 
-/// Where the sweep is in a session's list of streams.
+/// The position of the sweep in a session's list of streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Walk {
-    /// Nobody is behind.
+    /// No stream of the session is behind.
     Idle,
-    /// This slot is next; at the end of the list the walk begins `again` if something was sent to
-    /// the session meanwhile.
+    /// `slot` is next. If another message for the session has arrived, the walk begins `again` at the
+    /// end of the list.
     At { slot: u32, again: bool },
 }
 
 impl Session {
-    /// How many of its frames, counted since it entered this table, come before `seq`.
+    /// How many of the session's frames come before `seq`, counted since it entered this table.
     pub(super) fn frames_before(&self, seq: u64) -> u64 {
         self.frames_evicted + self.frames.partition_point(|&frame| frame < seq) as u64
     }
 
-    /// Gives back room that frames had which are gone: a stream may hold the session for ever.
+    /// Frees the capacity of evicted frames, because a stream may hold the session for ever.
     fn shrink_frames(&mut self) {
         let (room, frames) = (self.frames.capacity(), self.frames.len());
         if room > SESSION_FRAMES_LEAST.max(frames * SESSION_FRAMES_SPREAD) {
@@ -59,8 +59,8 @@ impl Session {
     }
 }
 
-/// Bytes that the table has for each: a slab's entry is the value or the next that is free, which find
-/// room in the value's own niche.
+/// Bytes of the table for each session. A slab's entry is either the value or the index of the next free
+/// entry. A niche in the value holds the discriminant, so it takes no space.
 #[cfg(test)]
 pub(super) const RECORD_BYTES: usize = size_of::<Result<Session, usize>>();
 
@@ -75,18 +75,18 @@ impl Sessions {
         self.keys.get(name).map(|&key| SessionKey(key))
     }
 
-    /// Files a frame under its session.
+    /// Adds a frame to the index of its session.
     pub(super) fn push_frame(&mut self, name: &SessionId, seq: u64) -> SessionKey {
         let key = self.intern(name);
         self.session_mut(key).frames.push_back(seq);
         key
     }
 
-    /// The oldest frame of a session leaves the log.
+    /// Removes a session's oldest frame from the index.
     pub(super) fn evict_frame(&mut self, key: SessionKey, seq: u64) {
         let session = self.session_mut(key);
         let evicted = session.frames.pop_front();
-        assert_eq!(evicted, Some(seq), "frames leave in the order they came");
+        assert_eq!(evicted, Some(seq), "frames are evicted in order");
         session.frames_evicted += 1;
         session.shrink_frames();
         self.forget_if_idle(key);
@@ -99,7 +99,7 @@ impl Sessions {
         key
     }
 
-    /// Counts one stream less. Its slot is out of the list by now.
+    /// Counts one stream less. Its slot has already left the list.
     pub(super) fn release(&mut self, key: SessionKey) {
         let session = self.session_mut(key);
         session.streams -= 1;
@@ -114,8 +114,8 @@ impl Sessions {
         self.session_mut(key).first_slot = slot;
     }
 
-    /// Starts a walk along a session's streams, or has the one that is under way begin again.
-    /// Whether it is a new one.
+    /// Starts a walk over a session's streams, or makes the one in progress begin again at its end.
+    /// Returns whether the walk is new.
     pub(super) fn begin_walk(&mut self, key: SessionKey) -> bool {
         let session = self.session_mut(key);
         let is_new = session.walk == Walk::Idle && session.first_slot != NO_SLOT;
@@ -130,7 +130,7 @@ impl Sessions {
         is_new
     }
 
-    /// The slot that is next in a walk; none when the walk is over, or the session is gone.
+    /// The next slot of a walk; `None` when the walk is over or the session was removed.
     pub(super) fn walk_slot(&mut self, key: SessionKey) -> Option<u32> {
         let session = self.table.get_mut(key.0 as usize)?;
         if let Walk::At {
@@ -153,7 +153,7 @@ impl Sessions {
         }
     }
 
-    /// A walk that is at `slot` goes on to `next`.
+    /// Moves a walk that is at `slot` to `next`.
     pub(super) fn walk_past(&mut self, key: SessionKey, slot: u32, next: u32) {
         let session = self.session_mut(key);
         if let Walk::At { slot: at, again } = session.walk

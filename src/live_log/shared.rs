@@ -1,32 +1,35 @@
-//! What new streams are shown where several nodes share a history.
+//! The replay of new streams where several nodes share a history.
 //!
-//! A log is in the order of arrival; the shared history is the last [`HISTORY_MESSAGES`] by time. The
-//! two differ by a few where a message reached this node late: then the last arrivals have one that
-//! is no longer part of the shared history, and lack one that still is but came before it. The
-//! mirror says which messages are; a new stream gets these, in the order of arrival. Those that
-//! stand before one that it is not to get are copied for it, the rest goes by its cursor. Streams
-//! that are open or resume by an event id are not concerned.
+//! The log is in the order of arrival; the shared history is the last [`HISTORY_MESSAGES`] by time. The
+//! two differ if a message arrived late at this node. Then one of the last arrivals is not in the shared
+//! history, and an earlier arrival is.
+//!
+//! The mirror sends the seqs of the shared history. A new stream gets these messages in the order of
+//! arrival. A cursor cannot leave out a message. So the cursor begins after the last one to leave out, and
+//! the messages before that are copied to the stream.
+//!
+//! Called by the live log for a new stream. Never affects open streams, nor a resume by event id.
 
 use super::{Framing, LiveLog, View};
 use crate::limits::{HISTORY_MESSAGES, REPLAY_COPY_BYTES_MAX};
 
-/// Which messages make up the history that several nodes share, as of a moment.
+/// The messages of the shared history at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SharedHistory {
-    /// Their seqs, ascending; at most [`HISTORY_MESSAGES`], and some may have left the log.
+    /// Their seqs, ascending; at most [`HISTORY_MESSAGES`]. Some may have left the log.
     pub seqs: Vec<u64>,
-    /// The seq behind the newest message that was taken into account.
+    /// One more than the newest seq that was considered.
     pub until_seq: u64,
 }
 
 impl LiveLog {
-    /// Sets what new streams are shown of the messages before a seq. Messages from it on are shown
+    /// Sets the shared history for the replay of new streams. Messages from `until_seq` on are replayed
     /// in any case.
     pub fn set_shared_history(&mut self, shared: SharedHistory) {
         self.shared = shared;
     }
 
-    /// Appends a copy of a message that is in the log, in a framing.
+    /// Appends a copy of a message in the log to `out`, in a framing.
     pub fn copy_message(&self, seq: u64, framing: Framing, out: &mut Vec<u8>) {
         let (start, end) = self.extent(seq, framing);
         let (first, wrapped) = self.bytes.pieces(start, end);
@@ -34,7 +37,7 @@ impl LiveLog {
         out.extend_from_slice(wrapped);
     }
 
-    /// What a new stream is shown: the seqs to copy ahead, and where its cursor starts.
+    /// The replay of a new stream: the seqs to copy first, and the seq at which its cursor starts.
     pub(super) fn replay(&self, view: View) -> (Vec<u64>, u64) {
         let plain = self.history_start(view);
         let until = self.shared.until_seq.clamp(self.tail_seq, self.head_seq());
@@ -54,7 +57,7 @@ impl LiveLog {
         let fill = others.iter().rev().take(room - chosen.len());
         chosen.extend(fill);
         chosen.sort_unstable();
-        // From here on the view has no other messages, so the rest goes by the cursor.
+        // Finds the place from which the view has no other messages: the cursor covers the rest.
         let total = self.visible_before(view, until);
         let is_whole = |&place: &usize| match chosen.get(place) {
             Some(&seq) => total - self.visible_before(view, seq) == (chosen.len() - place) as u64,
@@ -67,7 +70,7 @@ impl LiveLog {
         (chosen, start)
     }
 
-    /// Keeps the newest messages of those to be copied, as far as their bytes are few.
+    /// Keeps the newest of the messages to copy, up to [`REPLAY_COPY_BYTES_MAX`].
     fn drop_surplus(&self, ahead: &mut Vec<u64>) {
         let mut bytes = 0;
         let fits = |seq: &&u64| {
@@ -123,7 +126,7 @@ mod tests {
         });
     }
 
-    /// What a new stream is shown.
+    /// The seqs of a new stream's replay.
     fn shown(log: &LiveLog, view: View) -> Vec<u64> {
         let catch_up = log.catch_up(view, None);
         let by_cursor = log.visible(view, catch_up.cursor.next_seq);
@@ -134,9 +137,9 @@ mod tests {
     }
 
     #[test]
-    fn the_shared_history_is_shown_and_what_stands_between_is_not() {
+    fn a_replay_has_the_shared_history_and_skips_messages_in_between() {
         let mut log = log(150);
-        // Of the last 100 arrivals, 60 and 70 are not shared; 48 and 50, further back, are.
+        // 60 and 70 are among the last 100 arrivals but not shared. The earlier 48 and 50 are shared.
         let shared: Vec<u64> = [48, 50]
             .into_iter()
             .chain(51..60)
@@ -149,7 +152,7 @@ mod tests {
         assert_eq!(shown(&log, View::Public), shared);
         let cursor = log.catch_up(View::Everything, None).cursor;
         assert_eq!({ cursor.next_seq }, 71);
-        // What is new pushes the oldest out, and a resume is as it ever was.
+        // A new message pushes out the oldest. A resume does not use the shared history.
         let new = append(&mut log, None, 10);
         assert_eq!(shown(&log, View::Everything)[..2], [50, 51]);
         assert_eq!(shown(&log, View::Everything).last(), Some(&new));
@@ -173,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_shared_history_is_short_the_newest_others_fill_up() {
+    fn a_short_shared_history_is_filled_up_with_the_newest_others() {
         let mut log = log(150);
         share(&mut log, [10, 20, 120]);
         let expected: Vec<u64> = [10, 20].into_iter().chain(53..151).collect();
@@ -181,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn every_view_is_shown_its_part() {
+    fn each_view_gets_its_part_of_the_shared_history() {
         let mut log = LiveLog::new(1, 100_000);
         for _ in 0..50 {
             append(&mut log, None, 10);
@@ -189,24 +192,24 @@ mod tests {
             append(&mut log, Some("other"), 10);
         }
         let mine: SessionKey = log.hold_session(&SessionId::parse("mine").unwrap().unwrap());
-        // Everything but 100 (public) and 101 (mine), so 49 and 50 (public, mine) are.
+        // 100 (public) and 101 (mine) are not shared; 49 (public) and 50 (mine) are.
         share(&mut log, (49..151).filter(|seq| ![100, 101].contains(seq)));
         let all = shown(&log, View::Everything);
         assert_eq!((all.len(), all[0], all.contains(&100)), (100, 49, false));
-        // These may see fewer, so the rest of the log fills up, and nothing is left out.
+        // These views have fewer shared messages, so all others of the log fill up.
         assert_eq!(shown(&log, View::Public).len(), 50);
         let session = shown(&log, View::Session(mine));
         assert_eq!((session.len(), session[0]), (100, 1));
     }
 
     #[test]
-    fn what_has_left_the_log_is_not_shown_and_copies_are_bounded() {
+    fn copies_are_bounded_and_skip_messages_that_have_left_the_log() {
         let mut log = LiveLog::new(1, 100 * 70_000);
         for _ in 0..130 {
             append(&mut log, None, 60_000);
         }
         let tail = log.tail_seq();
-        // 129 is not shared, so all before it would have to be copied.
+        // 129 is not shared, so all messages before it have to be copied.
         share(&mut log, (tail - 5..131).filter(|seq| *seq != 129));
         let catch_up = log.catch_up(View::Everything, None);
         assert_eq!(
@@ -217,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_is_what_the_cursor_would_have_sent() {
+    fn a_copy_has_the_bytes_that_a_cursor_would_send() {
         let mut log = log(3);
         append(&mut log, None, 5);
         let mut copy = Vec::new();

@@ -1,29 +1,29 @@
-//! The shared history against a plain model: a list of messages in the order of arrival, and the
-//! order of time that the nodes share.
+//! The shared history against a model: a list of messages in the order of arrival, each with its place
+//! in the order of time that the nodes share.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::limits::REPLAY_COPY_BYTES_MAX;
 
-/// A message as the model knows it.
+/// A message of the model.
 struct Sent {
     seq: u64,
-    /// Where it stands in the order that the nodes share; ties go to the earlier arrival.
+    /// The time in the shared order. Of two equal times the earlier arrival comes first.
     time: u64,
     session: Option<SessionId>,
-    /// As it is on the wire, chunk framing included.
+    /// The bytes on the wire, chunk framing included.
     frame: Vec<u8>,
     chunk: Chunk,
 }
 
-/// A log, and what a plain list makes of the same events.
+/// A log and its model.
 struct Pair {
     log: LiveLog,
     arrived: Vec<Sent>,
-    /// The seqs of the shared history, as the mirror last told it.
+    /// The seqs of the shared history that was set last.
     shared: Vec<u64>,
-    /// The seq behind the last arrival at that time.
+    /// One more than the seq of the last arrival at that time.
     until_seq: u64,
 }
 
@@ -57,8 +57,8 @@ impl Pair {
         });
     }
 
-    /// The mirror looks at all that has arrived: the last by time are the shared history, but for
-    /// some, which KV has lost or other nodes' messages have pushed out.
+    /// Sets the shared history: the last arrivals by time. Every `lacks_every`th is left out, as if KV
+    /// had lost it or messages of other nodes had pushed it out.
     fn share(&mut self, lacks_every: usize) {
         let mut by_time: Vec<&Sent> = self.arrived.iter().collect();
         by_time.sort_by_key(|sent| (sent.time, sent.seq));
@@ -75,7 +75,7 @@ impl Pair {
         });
     }
 
-    /// What a new stream is to be shown, and how many of it by copies.
+    /// The expected replay of a new stream, and how many messages of it are copies.
     fn expected(&self, viewer: &Viewer) -> (Vec<&Sent>, usize) {
         let seen: Vec<&Sent> = self
             .arrived
@@ -83,7 +83,8 @@ impl Pair {
             .filter(|sent| sent.seq >= self.log.tail_seq() && viewer.may_see(sent))
             .collect();
         let last_arrivals = seen.len().saturating_sub(HISTORY_MESSAGES);
-        // News first, then what is shared, then others of the last arrivals; of each, the newest.
+        // Highest are new messages, then shared ones, then others of the last arrivals. Within a rank
+        // the newest is highest.
         let mut ranked: Vec<(u8, &Sent)> = seen
             .iter()
             .enumerate()
@@ -102,7 +103,8 @@ impl Pair {
         let mut shown: Vec<&Sent> = ranked[first..].iter().map(|(_, sent)| *sent).collect();
         shown.sort_by_key(|sent| sent.seq);
 
-        // Where nothing is left out up to the head, the cursor does it; the rest is copied.
+        // The cursor covers the end of the log in which no message is left out. Earlier messages are
+        // copied.
         let seqs_alike = |(a, b): &(&&Sent, &&Sent)| a.seq == b.seq;
         let by_cursor = shown.iter().rev().zip(seen.iter().rev());
         let copied = shown.len() - by_cursor.take_while(seqs_alike).count();
@@ -116,7 +118,7 @@ impl Pair {
         (shown, kept)
     }
 
-    /// A stream is opened: what it is sent is compared with what the model says, byte by byte.
+    /// Opens a stream and compares its bytes with those of the model.
     fn check(&mut self, viewer: &Viewer, framing: Framing) -> Result<(), TestCaseError> {
         let view = match viewer {
             Viewer::Everything => View::Everything,
@@ -141,7 +143,7 @@ impl Pair {
             bytes.extend(gather.extents().iter().flat_map(|extent| extent.to_vec()));
         }
         let wire: Vec<&[u8]> = shown.iter().map(|sent| sent.wire(framing)).collect();
-        prop_assert!(bytes == wire.concat(), "the bytes are others");
+        prop_assert!(bytes == wire.concat(), "the bytes differ");
         if let View::Session(key) = view {
             self.log.release_session(key);
         }
@@ -181,7 +183,7 @@ enum Step {
     Append {
         session: u8,
         payload_bytes: usize,
-        /// By how many places it comes later than its time says.
+        /// How many places later than its time the message arrives.
         late: u64,
     },
     Share {
@@ -216,7 +218,7 @@ fn run(steps: Vec<Step>, log_bytes: usize) -> Result<(), TestCaseError> {
     let mut pair = Pair::new(log_bytes);
     for step in steps {
         match step {
-            // Of six, four are for everybody.
+            // Of six sessions, two exist: the other four make untargeted messages.
             Step::Append {
                 session,
                 payload_bytes,
@@ -244,10 +246,10 @@ fn run(steps: Vec<Step>, log_bytes: usize) -> Result<(), TestCaseError> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// Whatever arrives in whatever order, and whenever the mirror looks: a new stream is shown
-    /// what the model says, in the order of arrival, each message once and whole.
+    /// For any order of arrivals and any moments of sharing, a new stream gets the messages of the
+    /// model, in the order of arrival, each once and whole.
     #[test]
-    fn a_new_stream_is_shown_what_the_model_says(steps in steps(1..50, 500)) {
+    fn a_new_stream_gets_the_messages_of_the_model(steps in steps(1..50, 500)) {
         run(steps, 6_000)?;
     }
 }
@@ -255,7 +257,7 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
-    /// The same where copies come to more bytes than a stream may hold of its own.
+    /// The same with messages so large that the copies exceed their bound.
     #[test]
     fn copies_are_the_newest_that_fit(steps in steps(1..20_000, 300)) {
         run(steps, 100 * 21_000)?;

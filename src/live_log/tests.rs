@@ -7,9 +7,9 @@ use crate::limits::{SESSION_FRAMES_LEAST, SESSION_FRAMES_SPREAD};
 
 const LOG_BYTES: usize = 6_000;
 
-/// What the bound of the memory is derived from.
+/// The sizes from which the memory bound of the log is derived.
 #[test]
-fn a_frame_takes_as_much_of_the_index_as_is_reckoned_with() {
+fn index_entries_have_the_sizes_that_the_limits_assume() {
     use crate::limits::{
         BROADCAST_BYTES_MIN, FRAME_BYTES_MIN, LOG_BROADCAST_BYTES, LOG_ENTRY_BYTES,
         LOG_SESSION_BUCKET_BYTES, LOG_SESSION_BYTES,
@@ -39,7 +39,7 @@ fn a_frame_takes_as_much_of_the_index_as_is_reckoned_with() {
     assert_eq!(size_of_val(&seqs[0]), LOG_BROADCAST_BYTES);
 }
 
-/// Sessions that are held by a stream and had the whole log, one after the other.
+/// Twenty sessions with a stream each. One after the other fills the whole log with its frames.
 #[test]
 fn the_index_of_a_held_session_shrinks_with_its_frames() {
     let mut pair = Pair::new(1);
@@ -59,10 +59,13 @@ fn the_index_of_a_held_session_shrinks_with_its_frames() {
         .map(|&key| pair.log.sessions.session(key).frames.capacity())
         .sum();
     let bound = SESSION_FRAMES_SPREAD * frames + names.len() * SESSION_FRAMES_LEAST;
-    assert!(most <= bound, "room for {most} frames, {frames} are there");
+    assert!(
+        most <= bound,
+        "capacity for {most} frames, {frames} in the log"
+    );
 }
 
-/// A log and all that was ever appended to it.
+/// A log, and every frame that was ever appended to it.
 struct Pair {
     log: LiveLog,
     all: Vec<(Option<SessionId>, Vec<u8>, Chunk)>,
@@ -100,7 +103,7 @@ impl Pair {
         }
     }
 
-    /// What a viewer is to receive from `from` on, and the seqs it is made of.
+    /// The bytes that a viewer should receive from `from` on.
     fn expected(&self, viewer: Option<&Viewer>, framing: Framing, from: u64) -> Vec<u8> {
         (from..self.log.head_seq())
             .filter(|&seq| self.may_see(viewer, seq))
@@ -121,7 +124,7 @@ impl Pair {
     }
 }
 
-/// A viewer that does not see everything.
+/// A viewer whose view is not [`View::Everything`].
 struct Viewer {
     session: Option<SessionId>,
 }
@@ -140,7 +143,7 @@ enum Step {
         session: u8,
         payload_bytes: usize,
     },
-    /// Serve the stream, with a socket that takes this many bytes.
+    /// Serves the stream with a socket that accepts this many bytes.
     Serve {
         takes: usize,
     },
@@ -158,10 +161,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// Whatever the interleaving of appends and partial writes: a stream receives the frames of its
-    /// view, whole, in order, each once; what it does not receive it is told the exact number of.
+    /// For any interleaving of appends and partial writes, a stream receives the frames of its view
+    /// whole, in order, and each once. If frames are missing, their exact number is reported.
     #[test]
-    fn a_stream_gets_its_view_or_is_told(
+    fn a_stream_receives_its_view_or_the_exact_size_of_the_gap(
         steps in steps(),
         view_kind in 0..3_u8,
         chunked in any::<bool>(),
@@ -230,7 +233,7 @@ proptest! {
                     if taken == offered.len() && after.next_seq == pair.log.head_seq() {
                         prop_assert_eq!(&expected, &received);
                     }
-                    // Start afresh at frame boundaries, so that `received` is one run.
+                    // Cleared at frame boundaries, so that `received` never spans a gap.
                     if cursor.sent_bytes == 0 {
                         received.clear();
                         expected_from = cursor.next_seq;
@@ -240,7 +243,7 @@ proptest! {
         }
     }
 
-    /// Resuming behind any seq gives what followed it, or says that something is gone.
+    /// A resume after any seq yields all later messages, or the number of those that are gone.
     #[test]
     fn a_resume_is_exact(count in 1..400_usize, after in 990..1500_u64) {
         let mut pair = Pair::new(1000);
@@ -260,7 +263,7 @@ proptest! {
 }
 
 #[test]
-fn everything_behind_is_one_write_however_many_frames() {
+fn catching_up_with_a_hundred_frames_is_one_write() {
     let mut pair = Pair::new(1);
     let cursor = pair.log.catch_up(View::Everything, None).cursor;
     for _ in 0..100 {
@@ -275,7 +278,7 @@ fn everything_behind_is_one_write_however_many_frames() {
 }
 
 #[test]
-fn a_sessions_replay_reaches_past_a_hundred_messages_of_others() {
+fn the_replay_of_a_session_skips_messages_of_other_sessions() {
     let mut pair = Pair::new(1);
     let (mine, other) = (session("mine"), session("other"));
     pair.append(Some(&mine), 10);
@@ -288,7 +291,7 @@ fn a_sessions_replay_reaches_past_a_hundred_messages_of_others() {
 }
 
 #[test]
-fn a_session_is_forgotten_with_its_last_stream_and_frame() {
+fn a_session_is_removed_with_its_last_stream_and_frame() {
     let mut pair = Pair::new(1);
     let name = session("gone");
     pair.append(Some(&name), 40);
@@ -302,7 +305,7 @@ fn a_session_is_forgotten_with_its_last_stream_and_frame() {
 }
 
 #[test]
-fn more_runs_than_extents_take_more_than_one_write_and_lose_nothing() {
+fn more_runs_than_extents_take_several_writes() {
     let mut pair = Pair::new(1);
     let (mine, other) = (session("mine"), session("other"));
     let view = View::Session(pair.log.hold_session(&mine));

@@ -1,8 +1,8 @@
 //! Families of samples, and their text in the Prometheus format (version 0.0.4).
 //!
-//! Thin on purpose: what a family is and how it is written is the `prometheus` crate's matter. Its
-//! counters and registry are not used: a shard counts without atomics, into a
-//! [`Tally`](super::Tally), so families are put together from totals when somebody scrapes.
+//! Called by all modules that have metrics, at each scrape. The `prometheus` crate defines and encodes
+//! families. Its counters and registry are not used: a shard counts without atomics, into a
+//! [`Tally`](super::Tally), so families are built from totals. Never counts.
 
 use std::borrow::Cow;
 
@@ -14,7 +14,7 @@ pub use prometheus::proto::MetricFamily;
 /// The content type of what [`encode`] returns.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What tells the samples of a family apart: names and values, all from tables of this crate.
+/// The labels of a sample: names and values, all from tables of this crate.
 pub(crate) type Labels<'a> = &'a [(&'a str, &'a str)];
 
 /// A counter without labels.
@@ -22,7 +22,7 @@ pub(crate) fn counter(name: &str, help: &str, total: u64) -> MetricFamily {
     counters(name, help, [(&[][..], total)])
 }
 
-/// A counter per set of labels.
+/// A counter for each set of labels.
 pub(crate) fn counters<'a>(
     name: &str,
     help: &str,
@@ -38,7 +38,7 @@ pub(crate) fn counters<'a>(
     family(MetricType::COUNTER, name, help, samples.collect())
 }
 
-/// A counter that is no whole number: seconds.
+/// A counter of seconds, which is not a whole number.
 pub(crate) fn counter_of_seconds(name: &str, help: &str, total: f64) -> MetricFamily {
     let mut counter = proto::Counter::default();
     counter.set_value(total);
@@ -52,7 +52,7 @@ pub(crate) fn gauge(name: &str, help: &str, level: f64) -> MetricFamily {
     gauges(name, help, [(&[][..], level)])
 }
 
-/// A gauge per set of labels.
+/// A gauge for each set of labels.
 pub(crate) fn gauges<'a>(
     name: &str,
     help: &str,
@@ -68,8 +68,8 @@ pub(crate) fn gauges<'a>(
     family(MetricType::GAUGE, name, help, samples.collect())
 }
 
-/// A histogram: the upper bound of each bucket in seconds and what fell into it alone, then what
-/// was above all bounds, and the sum of everything observed in seconds.
+/// A histogram. `buckets`: the upper bound of each in seconds, and its count, not cumulative. `above`: the
+/// count above all bounds. `sum_s`: the sum of all observations in seconds.
 pub(crate) fn histogram(
     name: &str,
     help: &str,
@@ -95,7 +95,7 @@ pub(crate) fn histogram(
     family(MetricType::HISTOGRAM, name, help, vec![metric])
 }
 
-/// The families in the text format, those without a sample left out.
+/// The families in the text format, without those that have no sample.
 pub fn encode(families: &[MetricFamily]) -> String {
     let full: Cow<'_, [MetricFamily]> = if families.iter().all(has_samples) {
         families.into()
@@ -108,15 +108,15 @@ pub fn encode(families: &[MetricFamily]) -> String {
     };
     TextEncoder::new()
         .encode_to_string(&full)
-        .expect("every family has a name and a sample, which is all that the encoder asks for")
+        .expect("every family has a name and a sample, as the encoder requires")
 }
 
 fn has_samples(family: &MetricFamily) -> bool {
     !family.get_metric().is_empty()
 }
 
-/// A whole number as the format's only type. Exact up to 2^53: at ten million deliveries a second,
-/// for 28 years.
+/// A whole number as a float, the format's only type. Exact up to 2^53, which ten million deliveries a
+/// second reach after 28 years.
 #[expect(clippy::cast_precision_loss, reason = "see above")]
 pub(crate) fn float(number: u64) -> f64 {
     number as f64

@@ -1,14 +1,14 @@
-//! What the kernel tells of this process, under the names that every Prometheus client uses.
+//! The kernel's figures of this process, under the names that Prometheus clients use.
 //!
-//! Asked at every scrape by [`Metrics::gather`](super::Metrics::gather). What cannot be had is left
-//! out: it is not nought.
+//! Called by [`Metrics::gather`](super::Metrics::gather) at every scrape. Never guesses: a figure that
+//! cannot be read is left out.
 
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::family::{MetricFamily, counter_of_seconds, float, gauge};
 
-/// The process as families. `started_s` is when it began, in seconds since the Unix epoch.
+/// The figures as families. `started_s` is the start of the process, in seconds since the Unix epoch.
 pub(super) fn families(started_s: u64) -> Vec<MetricFamily> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mut families = vec![
@@ -45,13 +45,13 @@ fn cpu_seconds() -> f64 {
     float(seconds) + f64::from(nanoseconds) / 1e9
 }
 
-/// Open file descriptors, less the one that counts them (proc(5), `/proc/self/fd`).
+/// Open file descriptors, without the one that is used to count them (proc(5), `/proc/self/fd`).
 fn open_files() -> Option<u64> {
     let files = std::fs::read_dir("/proc/self/fd").ok()?.count();
     Some(files.saturating_sub(1) as u64)
 }
 
-/// The number of a line of `/proc/self/status` (proc(5)), in the unit there.
+/// The number in a line of `/proc/self/status` (proc(5)), in that file's unit.
 fn number_of(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn the_process_is_described() {
+    fn the_figures_of_the_process_are_plausible() {
         let before = value("process_open_fds");
         let held: Vec<_> = (0..50)
             .map(|_| std::fs::File::open("/dev/null").unwrap())

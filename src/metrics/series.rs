@@ -1,7 +1,7 @@
-//! The series: what is counted, and under which names and labels it is exposed.
+//! The series: the counters, gauges and histograms, and the names and labels under which they are exposed.
 //!
-//! To add one, add a variant and, at the same position, its row. No label takes its value from a
-//! peer, so the number of series is fixed.
+//! Used by the parent module. To add one, add a variant and, at the same position, its row. Never takes a
+//! label's value from a peer, so the number of series is fixed.
 
 /// An event that is counted. Each is a row of [`COUNTERS`], at its own position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,9 +12,9 @@ pub enum Counter {
     AcceptErrors,
     /// A webhook's message was accepted.
     MessagesLocal,
-    /// A message came from another node.
+    /// A message of another node was stored.
     MessagesRemote,
-    /// A message's frame was written whole to a stream.
+    /// A message's frame was completely written to a stream.
     Deliveries,
     /// Bytes written to sockets.
     BytesSent,
@@ -22,23 +22,23 @@ pub enum Counter {
     BytesReceived,
     /// A heartbeat was written to a stream.
     Heartbeats,
-    /// A stream was told that it missed messages.
+    /// A `gap` event was sent to a stream.
     Gaps,
-    /// A stream was opened that is shown the history.
+    /// A stream was opened that begins with the history.
     StreamsReplayed,
-    /// A stream was opened that goes on behind the last event that its client has.
+    /// A stream was opened that continues after the client's last event.
     StreamsResumed,
     /// A stream ended because its client closed it or the connection broke.
     StreamsEndedByPeer,
     /// A stream was closed because it took no byte for too long.
     StreamsStalled,
-    /// A stream was closed because the live log overtook it in the middle of a frame.
+    /// A stream was closed because a frame that was sent in part had left the live log.
     StreamsOverrun,
     /// A stream was ended by the drain.
     StreamsDrained,
-    /// A stream that a cache shares among clients reached the end of its life.
+    /// A stream that a cache shares among clients reached its lifetime.
     StreamsExpired,
-    /// A request was refused: not HTTP as this server understands it.
+    /// A request was refused: it is not HTTP as this server accepts it.
     RefusedMalformed,
     /// A request was refused: its body, head or target is too long.
     RefusedTooLarge,
@@ -50,13 +50,13 @@ pub enum Counter {
     RefusedUnknown,
     /// A webhook was refused: its body is no valid message.
     RefusedInvalidMessage,
-    /// A request was refused: as many connections as allowed are open.
+    /// A request was refused: the limit of connections is reached.
     RefusedAtLimit,
-    /// A connection was closed: its listener is for trusted proxies, and its peer is none.
+    /// A connection was closed: its listener is for trusted proxies, and its peer is not one.
     RefusedNoProxy,
-    /// A request was refused, or an answer given up: too much is being held for others.
+    /// A request was refused, or an answer abandoned: the memory for requests and answers is used up.
     RefusedOverload,
-    /// A webhook was refused: the ring could not take its message.
+    /// A webhook was refused: its message could not be stored in the ring.
     RefusedStorage,
     /// A message was committed to the ring.
     RingAppends,
@@ -64,42 +64,42 @@ pub enum Counter {
     RingErrors,
     /// Webhooks waited for another turn, because a shard's inbox was full.
     PublishWaits,
-    /// The disk failed to take a commit.
+    /// The sync of a commit failed.
     RingSyncErrors,
     /// A page of the history was encoded for a request.
     HistoryEncodings,
 }
 
-/// A level that rises and falls. Each is a row of [`GAUGES`], at its own position.
+/// A gauge. Each is a row of [`GAUGES`], at its own position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gauge {
     /// Open connections, streams included.
     Connections,
     /// Open streams.
     Streams,
-    /// The most connections that are served at once; set once.
+    /// The largest number of connections that are served at once; set once.
     ConnectionsMax,
     /// Threads that serve connections; set once.
     Shards,
-    /// Webhooks that were read and not yet answered.
+    /// Webhooks that were read and are not answered yet.
     WebhooksWaiting,
 }
 
 /// A distribution of durations. Each is a row of [`TIMINGS`], at its own position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timing {
-    /// From the first stream of a sweep served to the last.
+    /// A sweep, from its first stream to its last.
     Sweep,
-    /// From the last byte of a webhook read to its answer written.
+    /// From the read of a webhook's last byte to the write of its answer.
     Publish,
-    /// The hub's part of the webhooks of a turn: its lock, the commit to the ring, the encoding.
+    /// The hub's part of a turn's webhooks: its lock, the append to the ring, the encoding.
     Append,
-    /// Of one commit, the wait for the disk.
+    /// The sync of one commit.
     RingSync,
 }
 
-/// What a request was for; the label `route` of the requests. Each is a row of [`ENDPOINTS`], at
-/// its own position.
+/// The resource of a request; the label `route` of the requests. Each is a row of [`ENDPOINTS`], at its own
+/// position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Endpoint {
     /// `/api/webhook`
@@ -122,7 +122,7 @@ pub(super) const ENDPOINTS: [(Endpoint, &str); 5] = [
     (Endpoint::None, "none"),
 ];
 
-/// The statuses that are told apart; any other counts as the last.
+/// The statuses with a series of their own; any other counts as the last.
 pub(super) const STATUSES: [(u16, &str); 18] = [
     (200, "200"),
     (204, "204"),
@@ -144,8 +144,8 @@ pub(super) const STATUSES: [(u16, &str); 18] = [
     (0, "other"),
 ];
 
-/// The pairs that are there from the start: what goes well, and what an alert asks for. Any other
-/// appears once it has happened, as most never do.
+/// The pairs that are exposed from the start: successes, and those that alerts use. Any other pair is
+/// exposed after its first request; most never are.
 pub(super) const EXPECTED: [(Endpoint, u16); 6] = [
     (Endpoint::Webhook, 200),
     (Endpoint::Webhook, 401),
@@ -158,21 +158,21 @@ pub(super) const EXPECTED: [(Endpoint, u16); 6] = [
 /// A label's name and value, for families that have one.
 pub(super) type Label = Option<(&'static str, &'static str)>;
 
-/// Name, label, help. Rows of one name stand together; the help stands in the first.
+/// Name, label, help. Rows of one name are adjacent; the first has the help.
 pub(super) type Row<T> = (T, &'static str, Label, &'static str);
 
 #[rustfmt::skip]
 pub(super) const COUNTERS: [Row<Counter>; 31] = [
     (Counter::Accepts, "hookcast_accepts_total", None, "Connections accepted."),
     (Counter::AcceptErrors, "hookcast_accept_errors_total", None, "Failures to accept a connection."),
-    (Counter::MessagesLocal, "hookcast_messages_total", Some(("source", "local")), "Messages accepted, by where they came from."),
+    (Counter::MessagesLocal, "hookcast_messages_total", Some(("source", "local")), "Messages accepted, by source: webhooks (local) or KV (remote)."),
     (Counter::MessagesRemote, "hookcast_messages_total", Some(("source", "remote")), ""),
-    (Counter::Deliveries, "hookcast_deliveries_total", None, "Messages written whole to a stream."),
+    (Counter::Deliveries, "hookcast_deliveries_total", None, "Messages completely written to a stream."),
     (Counter::BytesSent, "hookcast_sent_bytes_total", None, "Bytes written to sockets."),
     (Counter::BytesReceived, "hookcast_received_bytes_total", None, "Bytes of requests read."),
     (Counter::Heartbeats, "hookcast_heartbeats_total", None, "Heartbeats written to streams."),
-    (Counter::Gaps, "hookcast_gaps_total", None, "Streams told that they missed messages."),
-    (Counter::StreamsReplayed, "hookcast_streams_opened_total", Some(("start", "replay")), "Streams opened, by what they begin with: the history, or what follows the client's last event."),
+    (Counter::Gaps, "hookcast_gaps_total", None, "Gap events sent to streams."),
+    (Counter::StreamsReplayed, "hookcast_streams_opened_total", Some(("start", "replay")), "Streams opened, by start: with the history (replay), or after the client's last event (resume)."),
     (Counter::StreamsResumed, "hookcast_streams_opened_total", Some(("start", "resume")), ""),
     (Counter::StreamsEndedByPeer, "hookcast_streams_closed_total", Some(("reason", "peer")), "Streams closed, by reason."),
     (Counter::StreamsStalled, "hookcast_streams_closed_total", Some(("reason", "stalled")), ""),
@@ -190,31 +190,31 @@ pub(super) const COUNTERS: [Row<Counter>; 31] = [
     (Counter::RefusedOverload, "hookcast_refused_total", Some(("reason", "overload")), ""),
     (Counter::RefusedStorage, "hookcast_refused_total", Some(("reason", "storage")), ""),
     (Counter::RingAppends, "hookcast_ring_appends_total", None, "Messages committed to the ring."),
-    (Counter::RingErrors, "hookcast_ring_errors_total", None, "Messages that the ring could not take."),
+    (Counter::RingErrors, "hookcast_ring_errors_total", None, "Messages that could not be stored in the ring."),
     (Counter::PublishWaits, "hookcast_publish_waits_total", None, "Turns in which webhooks waited because a shard's inbox was full."),
-    (Counter::RingSyncErrors, "hookcast_ring_sync_errors_total", None, "Commits that the disk failed to take."),
-    (Counter::HistoryEncodings, "hookcast_history_encodings_total", None, "Pages of the history encoded for requests; further requests for the same page are served from the last one."),
+    (Counter::RingSyncErrors, "hookcast_ring_sync_errors_total", None, "Commits whose sync failed."),
+    (Counter::HistoryEncodings, "hookcast_history_encodings_total", None, "Pages of the history encoded for requests. Further requests for the same page reuse it."),
 ];
 
 #[rustfmt::skip]
 pub(super) const GAUGES: [Row<Gauge>; 5] = [
     (Gauge::Connections, "hookcast_connections", None, "Open connections, streams included."),
     (Gauge::Streams, "hookcast_streams", None, "Open streams."),
-    (Gauge::ConnectionsMax, "hookcast_connections_max", None, "The most connections that are served at once."),
+    (Gauge::ConnectionsMax, "hookcast_connections_max", None, "The largest number of connections served at once."),
     (Gauge::Shards, "hookcast_shards", None, "Threads that serve connections."),
-    (Gauge::WebhooksWaiting, "hookcast_webhooks_waiting", None, "Webhooks read and not yet answered."),
+    (Gauge::WebhooksWaiting, "hookcast_webhooks_waiting", None, "Webhooks that are read but not answered yet."),
 ];
 
 #[rustfmt::skip]
 pub(super) const TIMINGS: [Row<Timing>; 4] = [
-    (Timing::Sweep, "hookcast_sweep_seconds", None, "Duration of a sweep over the streams that are behind."),
-    (Timing::Publish, "hookcast_publish_seconds", None, "Time from a webhook read to its answer written."),
-    (Timing::Append, "hookcast_append_seconds", None, "Time in which the webhooks of a turn get into the ring, the wait for the hub included."),
-    (Timing::RingSync, "hookcast_ring_sync_seconds", None, "Time that a commit waited for the disk."),
+    (Timing::Sweep, "hookcast_sweep_seconds", None, "Duration of a sweep over streams that are behind."),
+    (Timing::Publish, "hookcast_publish_seconds", None, "Time from the read of a webhook to the write of its answer."),
+    (Timing::Append, "hookcast_append_seconds", None, "Time to store the webhooks of a turn in the ring, including the wait for the hub."),
+    (Timing::RingSync, "hookcast_ring_sync_seconds", None, "Duration of a commit's sync."),
 ];
 
-/// Upper bounds of the buckets in nanoseconds and in seconds: from a sweep over a few streams to an
-/// acknowledgement that took far too long.
+/// Upper bounds of the buckets in nanoseconds and in seconds: from a sweep over a few streams to a very
+/// late acknowledgement.
 pub(super) const BUCKETS: [(u64, f64); 12] = [
     (10_000, 0.000_01),
     (50_000, 0.000_05),

@@ -1,7 +1,7 @@
-//! `hookcast kv-check`: tries the mirror's settings step by step and says in words what is wrong.
+//! `hookcast kv-check`: tries the mirror's settings step by step, and reports each step as a sentence.
 //!
-//! Called by `main`, which prints the result. Touches the history only to read it; the write is
-//! tried on a key of its own, which is deleted again.
+//! Called by `main`, which prints the result. Never writes to the history: the write is tried on another
+//! key, which is then deleted.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::mirror::merge::join;
 use crate::mirror::reply::{Failure, FailureKind, Reply, TokenState};
 use crate::mirror::value::{self, Stored};
 
-/// The key that the write is tried on.
+/// The key on which the write is tried.
 const PROBE_KEY: &str = "hookcast:kv-check";
 
 const SETTINGS: &str = "settings";
@@ -27,7 +27,7 @@ const HISTORY: &str = "history";
 const WRITE: &str = "write";
 
 /// Tries settings, connection, token, account, namespace, reading, the history itself, and writing, in
-/// this order. All is well if no check is [`Verdict::Failed`]. Takes at most three calls.
+/// this order. The settings work if no check is [`Verdict::Failed`]. Takes at most three calls.
 pub fn kv_check(config: &KvConfig) -> Vec<Check> {
     let client = match Client::new(config) {
         Ok(client) => client,
@@ -64,8 +64,8 @@ pub fn kv_check(config: &KvConfig) -> Vec<Check> {
     checks
 }
 
-/// A failed read says how far it got: what came before the fault works. `token`: what the API says of
-/// the token itself.
+/// The checks for a failed read: the steps before the failed one work. `token` asks the API for the state
+/// of the token itself.
 fn failed_read(
     mut checks: Vec<Check>,
     failure: &Failure,
@@ -79,8 +79,8 @@ fn failed_read(
         FailureKind::Namespace => NAMESPACE,
         FailureKind::Server | FailureKind::RateLimited | FailureKind::DailyLimit => READ,
     };
-    // A server in trouble says nothing about token and namespace, so no step is called good that
-    // the answer did not prove.
+    // A step counts as passed only if the answer proves it: a server error says nothing about token and
+    // namespace.
     if culprit != CONNECTION {
         checks.push(passed(CONNECTION, "the endpoint answers"));
     }
@@ -102,7 +102,8 @@ fn failed_read(
     with_skipped(checks, &steps[at + 1..])
 }
 
-/// The API refuses a bad token, one without the permission, and one of another account alike.
+/// The advice for a refused token. The API gives the same answer for an invalid token, for one without the
+/// permission, and for one of another account.
 fn token_advice(state: TokenState) -> String {
     match state {
         TokenState::Active => format!(
@@ -114,7 +115,7 @@ fn token_advice(state: TokenState) -> String {
             "CLOUDFLARE_API_TOKEN is disabled or has expired; create a new one".into()
         }
         TokenState::Refused => format!(
-            "CLOUDFLARE_API_TOKEN is no valid API token (a global key is none either); {}",
+            "CLOUDFLARE_API_TOKEN is not a valid API token (a global key is not one, either); {}",
             advice(FailureKind::Credentials)
         ),
         TokenState::Unknown => advice(FailureKind::Credentials).into(),
@@ -126,9 +127,9 @@ fn advice(kind: FailureKind) -> &'static str {
         FailureKind::Unreachable => {
             "check --kv-endpoint, --kv-ca-file, name resolution, the firewall and the proxy variables"
         }
-        FailureKind::Timeout => "check the network's way out, or raise --kv-timeout",
+        FailureKind::Timeout => "check the network's outgoing connections, or raise --kv-timeout",
         FailureKind::Server => {
-            "nothing is wrong here; try again later, see www.cloudflarestatus.com"
+            "the settings are not the cause; try again later, see www.cloudflarestatus.com"
         }
         FailureKind::RateLimited => {
             "the token's user makes more than 1,200 calls in five minutes; wait five minutes, \
@@ -161,8 +162,8 @@ fn history(reply: &Reply<Option<Vec<u8>>>) -> Check {
             HISTORY,
             Verdict::Failed,
             format!(
-                "the key {KEY} holds {size} bytes that are not a list of messages, and nothing will be \
-                 written over them; delete the key to start anew"
+                "the key {KEY} holds {size} bytes that are not a list of messages, and will not be \
+                 overwritten; delete the key to start anew"
             ),
         ),
         Ok(Stored {
@@ -178,7 +179,7 @@ fn history(reply: &Reply<Option<Vec<u8>>>) -> Check {
             ..
         }) => {
             let first = first_fault
-                .map(|(place, fault)| format!("; the first is at place {place}: {fault}"))
+                .map(|(place, fault)| format!("; the first is at index {place}: {fault}"))
                 .unwrap_or_default();
             let words = format!(
                 "{foreign} of {count} entries of the key {KEY} are no messages and will not be shown{first}"

@@ -1,10 +1,10 @@
 //! A blocking client of the Cloudflare KV REST API: read, write and delete one value.
 //!
-//! Called by the mirror thread and by the `kv-check` command. Every call is bounded in time and
-//! bytes and ends in a [`Reply`]; no answer, however odd, is an error of this program. The token is
-//! in the `Authorization` header and nowhere else: not in a `Debug` form, not in a failure's text
-//! even if the server sends it back, and no redirect is followed that could carry it elsewhere.
-//! Whom it trusts and which proxies it takes is the matter of [`client`](crate::client).
+//! Called by the mirror thread and by the `kv-check` command. Every call is bounded in time and bytes and
+//! returns a [`Reply`]; no answer can make it panic. Never shows the token: it is only in the
+//! `Authorization` header, not in a `Debug` form, nor in a failure's text if the server sends it back. No
+//! redirect is followed, so the token goes to no other server. [`client`](crate::client) sets the trusted
+//! authorities and the proxies.
 
 use std::fmt;
 use std::io::{ErrorKind, Read};
@@ -23,35 +23,35 @@ use crate::mirror::reply::{
     Failure, FailureKind, Reply, TokenState, classify, date_ms, is_key_not_found, token_state,
 };
 
-/// What needs no escape in a path segment (RFC 3986 section 2.3).
+/// Characters that are escaped in a path segment: all but the unreserved ones (RFC 3986 section 2.3).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// Least time that an idle connection is kept; the API's end keeps it for some minutes.
+/// The shortest time that an idle connection is kept. The API keeps it for some minutes.
 const IDLE_AGE_MIN: Duration = Duration::from_secs(60);
 
 /// A client for one namespace. It keeps one connection alive.
 pub struct Client {
     agent: Agent,
-    /// Where tokens of a user are verified, and those of the account.
+    /// The URLs that verify a user's token and an account's token.
     token_urls: [String; 2],
     values_url: String,
     authorization: HeaderValue,
-    /// What a server may send back: the token, a proxy's password.
+    /// Secrets that a server may send back: the token and a proxy's password.
     secrets: Secrets,
 }
 
-/// Why there can be no client: a setting that cannot work.
+/// An invalid setting of the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientError {
     /// The endpoint is not a URL.
     Endpoint,
-    /// The token has characters that no header may carry.
+    /// The token has characters that are invalid in a header.
     Token,
-    /// The certificates to trust are malformed, or there are none.
+    /// The certificates of the authorities are malformed or missing.
     Certificates,
 }
 
@@ -75,7 +75,7 @@ impl fmt::Debug for Client {
     }
 }
 
-/// Cuts a client's calls short from another thread.
+/// Aborts a client's calls from another thread.
 pub struct Interrupt(Agent);
 
 impl fmt::Debug for Interrupt {
@@ -85,14 +85,14 @@ impl fmt::Debug for Interrupt {
 }
 
 impl Interrupt {
-    /// Fails the call in flight, if any, and all later ones.
+    /// Fails the call in progress, if any, and all later ones.
     pub fn interrupt(self) {
         self.0.shutdown();
     }
 }
 
 impl Client {
-    /// A client for the configured namespace. Connects to nothing yet.
+    /// A client for the configured namespace. Does not connect yet.
     pub fn new(config: &KvConfig) -> Result<Client, ClientError> {
         let endpoint: Uri = config
             .endpoint
@@ -102,7 +102,7 @@ impl Client {
         let agent = client::config(&endpoint, config.ca_pem.as_deref())
             .map_err(|_| ClientError::Certificates)?
             .max_idle_connections(1)
-            // Kept over several polls, so that a poll costs no handshake.
+            // Kept for several polls, so that a poll needs no handshake.
             .max_idle_age(config.poll_interval.saturating_mul(4).max(IDLE_AGE_MIN))
             .build()
             .new_agent();
@@ -125,12 +125,12 @@ impl Client {
         })
     }
 
-    /// What can interrupt this client's calls.
+    /// A handle that can abort this client's calls.
     pub fn interrupt_handle(&self) -> Interrupt {
         Interrupt(self.agent.clone())
     }
 
-    /// Reads a value; `None` if there is no such key.
+    /// Reads a value; `None` if the key does not exist.
     pub fn read(&self, key: &str, timeout: Duration) -> Reply<Option<Vec<u8>>> {
         let outcome = self
             .authorized(self.agent.get(self.url(key)), timeout)
@@ -146,7 +146,7 @@ impl Client {
         })
     }
 
-    /// Writes a value; it replaces what was there.
+    /// Writes a value, replacing the previous one.
     pub fn write(&self, key: &str, value: &[u8], timeout: Duration) -> Reply<()> {
         let request = self
             .agent
@@ -156,7 +156,7 @@ impl Client {
         self.reply(outcome, accepted)
     }
 
-    /// Deletes a value, if there is one.
+    /// Deletes a key and its value, if it exists.
     pub fn delete(&self, key: &str, timeout: Duration) -> Reply<()> {
         let outcome = self
             .authorized(self.agent.delete(self.url(key)), timeout)
@@ -164,7 +164,7 @@ impl Client {
         self.reply(outcome, accepted)
     }
 
-    /// What the API says of the token, whatever it may do. Takes up to two calls.
+    /// Asks the API whether the token is valid, whatever its permissions. Takes up to two calls.
     pub fn token_state(&self, timeout: Duration) -> TokenState {
         let mut state = TokenState::Unknown;
         for url in &self.token_urls {
@@ -196,7 +196,7 @@ impl Client {
             .header(header::AUTHORIZATION, self.authorization.clone())
             .config()
             .timeout_global(Some(timeout))
-            // A dead address must leave time for the next one.
+            // Half of the time, so that another address can be tried if the first is dead.
             .timeout_connect(Some(timeout / 2))
             .build()
     }
@@ -221,17 +221,17 @@ impl Client {
         }
     }
 
-    /// Makes a quote of what the server, or an error about it, said.
+    /// Quotes the detail, which comes from the server or from an error about it.
     fn quoted(&self, mut failure: Failure) -> Failure {
         failure.detail = quote(&failure.detail, &self.secrets);
         failure
     }
 }
 
-/// The outcome of a call whose answer's body does not matter.
+/// The result of a call whose answer's body is not used.
 fn accepted(response: &mut Response<Body>) -> Result<(), Failure> {
     let status = response.status().as_u16();
-    // The body is read in any case: only then can the connection be used again.
+    // The body is read in any case, because only then the connection can be reused.
     let body = error_body(response);
     match status {
         200..=299 => Ok(()),
@@ -250,8 +250,8 @@ fn response_date_ms(headers: &HeaderMap) -> Option<u64> {
     date_ms(headers.get(header::DATE)?.to_str().ok()?)
 }
 
-/// A value of at most [`KV_VALUE_BYTES_MAX`]. Takes no more memory than its bytes if its length is said
-/// before, and up to twice as much address space otherwise.
+/// Reads a value of at most [`KV_VALUE_BYTES_MAX`]. With a `Content-Length` it takes no more memory than its
+/// bytes, otherwise up to twice as much address space.
 fn read_value(body: &mut Body) -> Result<Vec<u8>, ureq::Error> {
     let expected = body.content_length().unwrap_or(0);
     let expected = usize::try_from(expected).unwrap_or(KV_VALUE_BYTES_MAX);
@@ -264,7 +264,8 @@ fn read_value(body: &mut Body) -> Result<Vec<u8>, ureq::Error> {
     Ok(bytes)
 }
 
-/// The beginning of an answer's body, as far as it comes: the status is what counts.
+/// The beginning of an answer's body. A body that breaks off is used as far as it came, because the status
+/// counts.
 fn error_body(response: &mut Response<Body>) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut body = response
@@ -275,7 +276,7 @@ fn error_body(response: &mut Response<Body>) -> Vec<u8> {
     bytes
 }
 
-/// A call that brought no whole answer.
+/// The failure of a call without a complete answer.
 fn broken(error: &ureq::Error, secrets: &Secrets) -> Failure {
     let kind = match error {
         ureq::Error::Timeout(_) => FailureKind::Timeout,

@@ -1,30 +1,33 @@
-//! One node's mirror without its I/O: what it knows, and what it does next.
+//! One node's mirror without I/O: its state, and the decision what to do next.
 //!
-//! Driven by the mirror thread against the real KV, and by the simulator against a model of one.
-//! Takes replies and times, returns actions; holds no socket, no clock and no lock.
+//! Called by the mirror thread with the real KV, and by the simulation with a model of one. Takes replies
+//! and times, returns actions. Never holds a socket, a clock or a lock.
 //!
 //! # A cycle
 //!
-//! [`Mirror::begin_read`], the call, [`Mirror::handle_read`] with a fresh view of the ring, which
-//! says what enters the ring; [`Mirror::handle_admitted`] once it has, with another view of it;
-//! [`Mirror::shared_history`]; [`Mirror::begin_write`], which says what to write if anything; the
-//! call, [`Mirror::handle_write`].
+//! 1. [`Mirror::begin_read`], then the call.
+//! 2. [`Mirror::handle_read`] with a fresh view of the ring returns the messages to append to the ring.
+//! 3. [`Mirror::handle_admitted`] after the append, with another view of the ring.
+//! 4. [`Mirror::shared_history`] returns what new streams replay.
+//! 5. [`Mirror::begin_write`] returns the value to write, if there is one. Then the call, and
+//!    [`Mirror::handle_write`].
 //!
 //! # When a difference is written
 //!
-//! KV has no compare-and-swap, so a write can be lost to another one, and a read may be a minute
-//! old, so what looks lost may not be. After a read that lacks something of the history:
+//! KV has no compare-and-swap, so another node's write can overwrite this node's. An answer may be a
+//! minute old, so a message that it lacks may not be lost. After a read that lacks a part of the history:
 //!
-//! - It lacks a message of this node's own that KV was never known to hold, or the value is one this
-//!   node has not read or written before, so somebody wrote it without ours: write at once.
-//! - It lacks one of our own that KV did hold, and the value is an old acquaintance: most likely a
-//!   stale answer. Write if it is still so a minute after the message was last seen there.
-//! - It lacks only what other nodes or the Pages app brought, or has more than its 100 entries, or
-//!   has them out of order: that is first of all for others to mend. Write if it is still so after
-//!   one to two minutes, drawn by each node for itself, so that mostly one does.
+//! - *Write at once* if it lacks a message of this node that KV was never known to hold. Also if it lacks
+//!   any message of this node, and the value is a new one: then another node has overwritten it.
+//! - *Wait for a minute* if it lacks a message of this node that KV did hold, and the value was read or
+//!   written here before. It is probably a stale answer. Write if the message is still missing a minute
+//!   after it was last seen in KV.
+//! - *Wait for one to two minutes* if it lacks only messages of other nodes or of the Pages app, or has
+//!   more than 100 entries, or has them out of order. Other nodes should correct that first. Each node
+//!   draws its own delay, so that mostly one of them writes.
 //!
-//! So once all agree nothing is written, an isolated message costs one write even where reads are
-//! stale, and nothing is lost for good while one node that knows it is alive.
+//! So nothing is written once all nodes agree. An isolated message costs one write, also when answers are
+//! stale. A message is not lost while at least one node that knows it is running.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -43,36 +46,36 @@ use crate::mirror::schedule::{Pace, Schedule};
 use crate::mirror::seen::Seen;
 use crate::mirror::value::{self, Stored};
 
-/// What the last successful read found.
+/// The condition of the value at the last successful read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Condition {
-    /// A list, every entry a message.
+    /// A list of messages.
     #[default]
     Good,
-    /// A list, some of whose entries are foreign; the first of them by place, and why.
+    /// A list with foreign entries.
     Foreign {
-        /// How many.
+        /// Their number.
         count: usize,
-        /// The place of the first, from nought.
+        /// The position of the first, from 0.
         first: usize,
-        /// Why it is one.
+        /// Why the first is foreign.
         fault: Fault,
     },
-    /// Not a list. Nothing is written over it.
+    /// Not a list. It is not overwritten.
     Unreadable,
 }
 
 /// Whether the value should be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Want {
-    /// The value is not known, or must not be written over.
+    /// The value is unknown, or must not be overwritten.
     Unknown,
     Nothing,
     Write,
     WriteFrom(u64),
 }
 
-/// See the module's documentation.
+/// One node's mirror; see the module's documentation.
 #[derive(Debug)]
 pub struct Mirror {
     history_max: usize,
@@ -83,24 +86,24 @@ pub struct Mirror {
     seen: Seen,
     /// Fingerprints of values read or written, the oldest first.
     values: VecDeque<u64>,
-    /// The fingerprint of a value that is to be written over.
+    /// The fingerprint of a value that a write has to replace.
     unanswered_value: Option<u64>,
     want: Want,
-    /// When to mend what others should have mended; drawn when first noticed.
+    /// When to correct a difference that other nodes should correct; drawn when it is first noticed.
     mend_others_from_ms: Option<u64>,
     /// How far KV's clock is ahead of this node's.
     clock_ahead_ms: Option<i64>,
     condition: Condition,
-    /// The seq behind the newest message of the ring, as last looked at.
+    /// One more than the seq of the newest message in the last view of the ring.
     next_seq: u64,
-    /// Messages of the ring that are too large to be shared, as last looked at.
+    /// How many messages in the last view of the ring are too large to be shared.
     unshared: usize,
-    /// What the shards were told last.
+    /// The shared history that was sent to the shards last.
     shared: SharedHistory,
 }
 
 impl Mirror {
-    /// The mirror of a process that begins with this ring. Its first read is due at once.
+    /// The mirror of a process that starts with this ring. Its first read is due at once.
     pub fn new(
         pace: Pace,
         history_max: usize,
@@ -124,7 +127,7 @@ impl Mirror {
             unshared: 0,
             shared: SharedHistory::default(),
         };
-        mirror.look_at(ring);
+        mirror.note_ring(ring);
         mirror
     }
 
@@ -133,29 +136,28 @@ impl Mirror {
         self.schedule.next_cycle_ms()
     }
 
-    /// A message was published on this node.
+    /// Notes that a message was published on this node.
     pub fn handle_publish(&mut self) {
         self.schedule.want_write();
     }
 
-    /// Whether it knows already that there is something to write, so that further publishes are no
-    /// news.
+    /// Whether a write is already wanted, so that further publishes change nothing.
     pub fn write_is_wanted(&self) -> bool {
         self.schedule.write_is_wanted()
     }
 
-    /// The process is about to end; the last cycle is due at once.
+    /// Begins the end of the process: the last cycle is due at once.
     pub fn begin_closing(&mut self, now: Now) {
         self.schedule.begin_closing(now.mono_ms);
     }
 
-    /// A cycle begins with a read.
+    /// Notes that a read begins, which is the start of a cycle.
     pub fn begin_read(&mut self, now: Now) {
         self.schedule.begin_read(now.mono_ms);
     }
 
-    /// Takes what was read and the ring as it is now, and says what to append to the ring, in the
-    /// order of the history.
+    /// Handles the reply to a read, with the present view of the ring. Returns the messages to append to
+    /// the ring, in the order of the history.
     pub fn handle_read(
         &mut self,
         now: Now,
@@ -163,7 +165,7 @@ impl Mirror {
         ring: &RingView,
     ) -> Vec<Arc<Message>> {
         self.note_date(now, reply.date_ms);
-        self.look_at(ring);
+        self.note_ring(ring);
         let horizon_ms = self.horizon_ms(now);
         let bytes = match reply.result {
             Ok(bytes) => bytes,
@@ -179,15 +181,15 @@ impl Mirror {
 
         let crowd = |entries| join(entries, self.history_max, horizon_ms);
         let stored = value::parse(bytes.as_deref(), 4 * self.history_max, &crowd).ok();
-        // Both the bytes and what was made of them are let go of as soon as can be: either may be as
-        // large as a value.
+        // The bytes and the parsed value are dropped as early as possible: each may be as large as a
+        // value.
         drop(bytes);
         let entries = stored.as_ref().map_or(&[][..], |stored| &stored.entries);
         for id in entries.iter().filter_map(Entry::id) {
             self.seen.note_asserted(id, now.mono_ms);
         }
         self.extend_history(&ring.messages, entries, horizon_ms);
-        self.judge(now, stored.as_ref());
+        self.decide(now, stored.as_ref());
         drop(stored);
         self.seen.end_turn();
 
@@ -196,13 +198,12 @@ impl Mirror {
         news.filter_map(Entry::to_message).map(Arc::new).collect()
     }
 
-    /// Messages were appended to the ring, which is like this now: it may have got others in
-    /// between.
+    /// Notes that messages were appended to the ring. Its present view may contain others as well.
     pub fn handle_admitted(&mut self, now: Now, admitted: &[MessageId], ring: &RingView) {
         for id in admitted {
             self.seen.note_admitted(*id);
         }
-        self.look_at(ring);
+        self.note_ring(ring);
         let horizon_ms = self.horizon_ms(now);
         self.extend_history(&ring.messages, &[], horizon_ms);
         if self.want != Want::Unknown && self.lag(ring) > 0 {
@@ -210,13 +211,12 @@ impl Mirror {
         }
     }
 
-    /// A message is too large for this node's ring: it is not offered again.
+    /// Notes that a message is too large for this node's ring. It is not returned again.
     pub fn handle_too_large(&mut self, id: MessageId) {
         self.seen.note_too_large(id);
     }
 
-    /// What streams that connect from now on should be shown, if that has changed since
-    /// [`Mirror::handle_shared_history`].
+    /// The shared history for new streams, if it has changed since [`Mirror::handle_shared_history`].
     pub fn shared_history(&self) -> Option<SharedHistory> {
         let ids = self.history.iter().filter_map(Entry::id);
         let mut seqs: Vec<u64> = ids.filter_map(|id| self.seen.seq(id)).collect();
@@ -228,12 +228,12 @@ impl Mirror {
         (shared != self.shared).then_some(shared)
     }
 
-    /// The shards have been told.
+    /// Notes that the shared history was sent to the shards.
     pub fn handle_shared_history(&mut self, shared: SharedHistory) {
         self.shared = shared;
     }
 
-    /// The value to write now, if one is to be written and one may be.
+    /// The value to write now, if a write is wanted and allowed.
     pub fn begin_write(&mut self, now: Now) -> Option<Vec<u8>> {
         let is_due = match self.want {
             Want::Unknown => return None,
@@ -255,7 +255,7 @@ impl Mirror {
         Some(value)
     }
 
-    /// The write came to an end.
+    /// Handles the reply to a write.
     pub fn handle_write(&mut self, now: Now, reply: &Reply<()>) {
         self.note_date(now, reply.date_ms);
         match &reply.result {
@@ -282,28 +282,27 @@ impl Mirror {
         &self.history
     }
 
-    /// How many messages of the ring KV should hold and was never known to.
+    /// How many messages of the ring KV should hold, but was never known to hold.
     pub fn lag(&self, ring: &RingView) -> usize {
         let never_asserted = |id: &MessageId| self.seen.asserted_ms(*id).is_none();
-        // What the mirror has not looked at yet counts too.
+        // Messages after the last view of the ring count, too.
         let belongs = |id: &MessageId| !self.seen.is_shown(*id) || self.is_in_history(*id);
         let ids = ring.messages.iter().map(|message| message.id);
         ids.filter(never_asserted).filter(belongs).count()
     }
 
-    /// What the last successful read found.
+    /// The condition of the value at the last successful read.
     pub fn condition(&self) -> Condition {
         self.condition
     }
 
-    /// Messages of the shared history that the ring cannot hold.
+    /// How many messages of the shared history are too large for the ring.
     pub fn unheld(&self) -> usize {
         let ids = self.history.iter().filter_map(Entry::id);
         ids.filter(|id| self.seen.is_too_large(*id)).count()
     }
 
-    /// Messages of the ring whose entries would be larger than their share of the value: they stay on
-    /// this node.
+    /// How many messages of the ring have entries over their share of the value. They stay on this node.
     pub fn unshared(&self) -> usize {
         self.unshared
     }
@@ -319,7 +318,7 @@ impl Mirror {
         self.schedule.calls_left(now.mono_ms)
     }
 
-    fn look_at(&mut self, ring: &RingView) {
+    fn note_ring(&mut self, ring: &RingView) {
         for (seq, message) in (ring.first_seq..).zip(&ring.messages) {
             self.seen.note_in_ring(message.id, seq);
         }
@@ -346,8 +345,8 @@ impl Mirror {
         }
     }
 
-    /// Decides whether the value is to be written.
-    fn judge(&mut self, now: Now, stored: Option<&Stored>) {
+    /// Decides whether to write the value.
+    fn decide(&mut self, now: Now, stored: Option<&Stored>) {
         let Some(stored) = stored else {
             self.condition = Condition::Unreadable;
             self.want = Want::Unknown;
@@ -363,7 +362,7 @@ impl Mirror {
             self.want = self.want_for(now, stored, is_known);
         }
         if self.want == Want::Write {
-            // It is answered by a write, however many reads there are until then.
+            // The value counts as new until a write has succeeded, however often it is read before.
             self.unanswered_value = Some(stored.fingerprint);
         } else {
             self.note_value(stored.fingerprint);
@@ -383,12 +382,12 @@ impl Mirror {
             .map(|id| self.seen.asserted_ms(id))
             .collect();
         match asserted_ms.map(|times| times.into_iter().max()) {
-            // One of ours was never there.
+            // KV was never known to hold one of this node's messages.
             None => Want::Write,
-            // All of ours that are not there were once.
+            // It lacks messages of this node, but KV has held each of them before.
             Some(Some(_)) if !is_known => Want::Write,
             Some(Some(last_ms)) => Want::WriteFrom(last_ms + KV_PROPAGATION_MS),
-            // All of ours are there.
+            // KV holds all of this node's messages.
             Some(None) => {
                 let delay_ms = self.jitter.u64(KV_PROPAGATION_MS..=KV_PROPAGATION_MS * 2);
                 Want::WriteFrom(
@@ -412,7 +411,7 @@ impl Mirror {
 
     fn note_date(&mut self, now: Now, date_ms: Option<u64>) {
         if let Some(date_ms) = date_ms {
-            // The header is cut to the second; half of one is the best guess.
+            // The header has whole seconds, so half a second is added on average.
             self.clock_ahead_ms = Some(
                 date_ms
                     .saturating_add(500)
@@ -428,8 +427,8 @@ impl Mirror {
             .saturating_add_signed(self.clock_ahead_ms.unwrap_or(0))
     }
 
-    /// The latest time that is believed. Without KV's clock every time is: a node whose own clock
-    /// stands still in 1970 must not take all others' messages for messages from the future.
+    /// The latest plausible time of a message. Without KV's clock every time is plausible: otherwise a node
+    /// whose clock is in 1970 would rank all other messages as future ones.
     fn horizon_ms(&self, now: Now) -> u64 {
         match self.clock_ahead_ms {
             Some(_) => self.utc_ms(now).saturating_add(KV_AHEAD_MS_MAX),

@@ -1,24 +1,23 @@
-//! One entry of the KV value: a message, or something foreign that is carried along.
+//! One entry of the KV value: a message, or a foreign entry, which is kept unchanged.
 //!
-//! Called by `value`, which splits the value into entries, by `merge` and by the mirror core. Pure.
-//! Never builds anything of an entry over its share of the value, and nothing of members that it does
-//! not know: they stay text. JSON's own errors are not passed on: they quote the text.
+//! Called by `value`, which splits the value into entries, by `merge` and by the mirror core. Never does
+//! I/O. Never parses an entry over its share of the value, nor unknown members: they stay text. Never
+//! passes on a JSON error, which would quote the text.
 //!
-//! # What is a message
+//! # Messages
 //!
-//! An object of at most [`KV_ENTRY_BYTES_MAX`] bytes, in which `id` is a UUID in its hyphenated form,
-//! `content` a text that is not blank, `timestamp` an integer of milliseconds that JavaScript can hold,
-//! and `sessionId` absent, null, empty or a text of at most 256 bytes. Of a member that is there twice the
-//! last one counts, as in JavaScript. Half a surrogate pair in a text is U+FFFD. Any other entry is
+//! A message is an object of at most [`KV_ENTRY_BYTES_MAX`] bytes. `id` is a UUID in hyphenated form,
+//! `content` a string that is not blank, `timestamp` an integer of milliseconds within JavaScript's safe
+//! range. `sessionId` is absent, null, empty or a string of at most 256 bytes. Of repeated members the
+//! last one counts, as in JavaScript. Half a surrogate pair in a string becomes U+FFFD. Any other entry is
 //! *foreign*.
 //!
-//! # Its form
+//! # Canonical form
 //!
-//! A message is written in one form, so that how others write it makes no difference: members by name,
-//! no white space between them, and in texts no escapes but the necessary. Members that are not known
-//! keep their text, less white space. The form is never longer than what it was read from: it leaves
-//! out, or replaces an escape by the character. So entries take no more memory than the value they come
-//! from.
+//! A message is written in one form, however others write it: members ordered by name, no white space
+//! between them, and only the necessary escapes. Unknown members keep their text, without white space. The
+//! form only removes bytes or replaces an escape by its character, so it is never longer than the text
+//! that was read. So entries take no more memory than the value.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -40,7 +39,7 @@ const SAFE_INTEGER_MAX: u64 = (1 << 53) - 1;
 /// Two entries are equal if their text is.
 #[derive(Clone)]
 pub struct Entry {
-    /// Where a message stands in the history.
+    /// The position of a message in the history; `None` for a foreign entry.
     place: Option<Place>,
     json: Arc<str>,
 }
@@ -52,7 +51,7 @@ struct Place {
     id: MessageId,
 }
 
-/// What makes two entries versions of the same thing.
+/// The identity of an entry: two entries with the same one are versions of each other.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Identity<'a> {
     /// A message's id.
@@ -66,33 +65,33 @@ pub enum Identity<'a> {
 pub enum Fault {
     /// It is larger than its share of the value.
     TooLarge,
-    /// It is no JSON object.
+    /// It is not a JSON object.
     NotAnObject,
-    /// `id` is no hyphenated UUID.
+    /// `id` is not a hyphenated UUID.
     Id,
-    /// `content` is no text, or blank.
+    /// `content` is not a string, or is blank.
     Content,
-    /// `timestamp` is no integer of milliseconds.
+    /// `timestamp` is not an integer of milliseconds.
     Timestamp,
-    /// `sessionId` is no text, or too long.
+    /// `sessionId` is not a string, or is too long.
     Session,
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Fault::TooLarge => "it is larger than a hundredth of what KV holds, 256 KiB",
+            Fault::TooLarge => "it is larger than 256 KiB, a hundredth of a KV value",
             Fault::NotAnObject => "it is not a JSON object",
             Fault::Id => "its id is not a UUID",
-            Fault::Content => "its content is missing, not a text, or blank",
+            Fault::Content => "its content is missing, not a string, or blank",
             Fault::Timestamp => "its timestamp is not an integer of milliseconds",
-            Fault::Session => "its sessionId is not a text of at most 256 bytes",
+            Fault::Session => "its sessionId is not a string of at most 256 bytes",
         })
     }
 }
 
 impl Entry {
-    /// The entry of a message; `None` if it would be larger than its share of the value.
+    /// The entry of a message; `None` if it is larger than its share of the value.
     pub fn of(message: &Message) -> Option<Entry> {
         if !is_shareable(message) {
             return None;
@@ -111,7 +110,7 @@ impl Entry {
         Some(entry)
     }
 
-    /// Reads an entry; one that is foreign keeps its text.
+    /// Parses an entry. A foreign one keeps its text, and its fault is returned.
     pub(super) fn read(json: &RawValue) -> (Entry, Option<Fault>) {
         match Fields::read(json.get()) {
             Ok(fields) => (fields.into_entry(), None),
@@ -125,7 +124,7 @@ impl Entry {
         }
     }
 
-    /// Builds the message, unless the entry is foreign.
+    /// The message; `None` if the entry is foreign.
     pub fn to_message(&self) -> Option<Message> {
         let place = self.place?;
         let fields = Fields::read(&self.json).ok()?;
@@ -137,7 +136,7 @@ impl Entry {
         })
     }
 
-    /// The id of the message, unless the entry is foreign.
+    /// The id of the message; `None` if the entry is foreign.
     pub fn id(&self) -> Option<MessageId> {
         self.place.map(|place| place.id)
     }
@@ -158,16 +157,16 @@ impl Entry {
         self.json.len()
     }
 
-    /// Whether the entry has its place by time. The others (foreign, or stamped later than `horizon_ms`)
-    /// rank behind all that have.
+    /// Whether the entry is ranked by time: it is a message, and not later than `horizon_ms`. All others
+    /// rank behind these.
     pub fn is_first_class(&self, horizon_ms: u64) -> bool {
         self.place
             .is_some_and(|place| place.timestamp_ms <= horizon_ms)
     }
 
-    /// The order of the history, the same on every node: by class, time and id; and where two entries
-    /// claim the same id, by length before text. So the one to which others have added fields is
-    /// greater than what a node that knows the message from its ring alone makes of it.
+    /// The order of the history, the same on every node: by class, time and id. Entries with the same id
+    /// are ordered by length, then by text. So an entry to which others have added members is greater than
+    /// the one that a node makes from its ring.
     pub fn rank(&self, other: &Entry, horizon_ms: u64) -> Ordering {
         let key = |entry: &Entry| (entry.is_first_class(horizon_ms), entry.place);
         key(self)
@@ -186,7 +185,7 @@ impl PartialEq for Entry {
 impl Eq for Entry {}
 
 impl fmt::Debug for Entry {
-    /// Leaves the content out: it does not belong in a log.
+    /// Omits the content, which must not be logged.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
             Some(place) => write!(f, "{}@{}", place.id, place.timestamp_ms),
@@ -195,14 +194,14 @@ impl fmt::Debug for Entry {
     }
 }
 
-/// Whether a message's entry is within its share of the value. Others are not shared.
+/// Whether a message's entry is within its share of the value. Other messages are not shared.
 pub fn is_shareable(message: &Message) -> bool {
-    // No byte takes more than six in JSON.
+    // A byte takes at most six in JSON.
     const CONTENT_BYTES_SURE: usize = (KV_ENTRY_BYTES_MAX - 6 * SESSION_BYTES_MAX - 256) / 6;
     message.content.len() <= CONTENT_BYTES_SURE || bytes_of(message) <= KV_ENTRY_BYTES_MAX
 }
 
-/// What [`Entry::bytes`] is of a message's entry.
+/// [`Entry::bytes`] of a message's entry, without building it.
 fn bytes_of(message: &Message) -> usize {
     const FIXED: usize = r#"{"content":,"id":"","timestamp":}"#.len() + 36;
     const SESSION: usize = r#""sessionId":,"#.len();
@@ -214,7 +213,7 @@ fn bytes_of(message: &Message) -> usize {
         + 1
 }
 
-/// The size of a text as a JSON string with no escapes but the necessary (RFC 8259 section 7).
+/// The size of a text as a JSON string with only the necessary escapes (RFC 8259 section 7).
 fn text_bytes(text: &str) -> usize {
     let bytes = text.bytes().map(|byte| match byte {
         b'"' | b'\\' | b'\x08' | b'\t' | b'\n' | b'\x0c' | b'\r' => 2,
@@ -224,12 +223,12 @@ fn text_bytes(text: &str) -> usize {
     2 + bytes.sum::<usize>()
 }
 
-/// A message as it stands in an entry.
+/// The members of a message's entry.
 struct Fields<'a> {
     place: Place,
     session: Option<SessionId>,
     content: Cow<'a, str>,
-    /// The members that are not known, as they are written: name without its quotation marks, and value.
+    /// Unknown members as text: the name without its quotation marks, and the value.
     others: Vec<(&'a str, &'a str)>,
 }
 
@@ -238,7 +237,7 @@ impl<'a> Fields<'a> {
         if json.len() > KV_ENTRY_BYTES_MAX {
             return Err(Fault::TooLarge);
         }
-        // An error costs more than the entry where a value is millions of numbers.
+        // Checked first, because building a JSON error is slow: a value may be millions of numbers.
         if !json.starts_with('{') {
             return Err(Fault::NotAnObject);
         }
@@ -290,7 +289,7 @@ impl<'a> Fields<'a> {
                 .as_ref()
                 .map(|session| ("sessionId", session.as_str())),
         );
-        // Stable: of several with the same name the last one is the last of them.
+        // The sort is stable, so the last of several members with one name stays the last.
         members.sort_by_key(|(name, _)| *name);
 
         let mut json = String::with_capacity(content.len() + 128);
@@ -320,7 +319,7 @@ fn quoted(text: &str) -> String {
     serde_json::to_string(text).expect("a text is JSON, and a String takes it")
 }
 
-/// Appends a JSON value without the white space between its parts.
+/// Appends a JSON value without white space between its tokens.
 fn push_compact(out: &mut String, json: &str) {
     let (mut is_in_text, mut is_escaped) = (false, false);
     let mut from = 0;
@@ -339,7 +338,7 @@ fn push_compact(out: &mut String, json: &str) {
     out.push_str(&json[from..]);
 }
 
-/// The members of an object, as texts.
+/// The members of an object, as text.
 #[derive(Default)]
 struct Members<'a> {
     id: Option<&'a RawValue>,
@@ -411,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn form_makes_no_difference_but_unknown_members_are_kept() {
+    fn one_message_in_several_forms_is_one_entry_and_unknown_members_are_kept() {
         let plain = format!(r#"{{"id":"{ID}","content":"é","timestamp":5,"sessionId":""}}"#);
         let other = format!(
             "{{ \"timestamp\": 5, \"sessionId\": null, \"content\": \"\\u00e9\", \"\\u0069d\": \"{}\" }}",
@@ -428,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_members_keep_their_text_less_white_space() {
+    fn unknown_members_keep_their_text_without_white_space() {
         let before = r#"{"\"":1,"zz":[ 1.0, 233333333333333333333333 ,1e999,"a b\" \\"]"#;
         let json = format!(
             "{before}, \"id\":\"{ID}\",\"content\":\"x\" , \"timestamp\":5,\n\"a\\ud800\" : {{ \"$serde_json::private::RawValue\":\"\\udfff\" }} }}"
@@ -441,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_member_that_is_there_twice_the_last_counts() {
+    fn of_repeated_members_the_last_counts() {
         let json = format!(
             r#"{{"n":1,"content":7,"id":"no","id":"{ID}","content":"x","timestamp":5,"n":[],"n":2}}"#
         );
@@ -503,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_at_its_share_is_one_and_over_it_is_not_shared() {
+    fn the_largest_shareable_message_is_shared_and_a_larger_one_is_not() {
         let message = |content: String| Message {
             id: MessageId::from_u128(1),
             timestamp_ms: 5,
@@ -542,7 +541,7 @@ mod tests {
     }
 
     proptest! {
-        /// The form is read as it was written, and never longer than what it was read from.
+        /// The canonical form is parsed back unchanged, and is never longer than the text read.
         #[test]
         fn the_form_is_stable_and_not_longer(
             content in "\\PC*[a-z]",

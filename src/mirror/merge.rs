@@ -1,18 +1,17 @@
-//! The merge: what several nodes' histories make together.
+//! The merge of several nodes' histories.
 //!
-//! Called by the mirror core. A pure function: no I/O, no clock, no state.
+//! Called by the mirror core. Never does I/O, has no clock and no state.
 //!
-//! The shared history of some nodes is the greatest 100 entries of the union of theirs, in the order
-//! of [`Entry::rank`]: by time and then by id, which is total and the same on every node whatever
-//! its clock says. Taking the greatest 100 of a union is commutative, associative and idempotent,
-//! so it makes no difference in which order nodes read each other's values, how often, or how
-//! stale: each [`join`] only moves a node forward, and all of them arrive at the same history. A
-//! message that falls out has 100 greater ones before it for good, so it does not come back.
+//! The shared history is the greatest 100 entries of the union of all histories, in the order of
+//! [`Entry::rank`]: by time, then by id. The order is total and the same on every node, whatever its clock
+//! says. Taking the greatest 100 of a union is commutative, associative and idempotent. So it does not
+//! matter in which order, how often or how late nodes read each other's values: all reach the same
+//! history. For a message that is dropped there are 100 greater ones, so it never returns.
 //!
-//! Entries that could do harm by their place have none by time: foreign ones, which are of any size,
-//! and those stamped far in the future (which would sit in the history until that day comes). They
-//! rank behind all others. They stay while there is room, for their writers may need them; a hundred
-//! proper messages push them out.
+//! Two kinds of entries are not ranked by time: foreign ones, whose size is not bounded, and messages far
+//! in the future, which would otherwise stay in the history until their time comes. They rank behind all
+//! others. They are kept while there is room, because their writers may need them; a hundred messages push
+//! them out.
 
 use std::collections::HashSet;
 
@@ -20,8 +19,8 @@ use crate::limits::KV_VALUE_BYTES_MAX;
 use crate::mirror::entry::Entry;
 use crate::mirror::value;
 
-/// The greatest `history_max` of some entries, one for each identity, least first, that together
-/// fit a KV value. `horizon_ms`: the latest time that is believed.
+/// The greatest `history_max` entries that fit into a KV value together, one for each identity, least
+/// first. `horizon_ms` is the latest plausible time.
 pub fn join(
     entries: impl IntoIterator<Item = Entry>,
     history_max: usize,
@@ -34,7 +33,7 @@ pub fn join(
     let mut greatest: Vec<&Entry> = Vec::with_capacity(history_max);
     let mut bytes = 0;
     for entry in &all {
-        // Of two versions of the same thing the greater one stands first.
+        // Of two versions of an entry the greater one comes first.
         if greatest.len() == history_max || !identities.insert(entry.identity()) {
             continue;
         }
@@ -84,8 +83,7 @@ mod tests {
         join(a.iter().chain(b).cloned(), HISTORY, HORIZON)
     }
 
-    /// Messages with ids of their own (as UUIDs are) at few different times, some beyond the
-    /// horizon, and foreign entries.
+    /// Messages with unique ids at few different times, some beyond the horizon, and foreign entries.
     fn entries() -> impl Strategy<Value = Vec<Entry>> {
         let any = (0u8..40).prop_map(|n| match n {
             0..=3 => foreign(&n.to_string()),
@@ -134,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_versions_of_an_id_every_node_keeps_the_same() {
+    fn every_node_keeps_the_same_of_two_versions() {
         let (early, late) = (entry(1, 5), entry(1, 6));
         let (early, late) = ([early], [late]);
         assert_eq!(join2(&early, &late), late);
@@ -142,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_place_by_time_makes_way() {
+    fn foreign_and_future_entries_are_pushed_out_by_messages() {
         let strange = [foreign("1"), entry(50, HORIZON + 1)];
         let proper: Vec<Entry> = (0..5).map(|n| entry(n, n as u64)).collect();
         let joined = join2(&strange, &proper);

@@ -1,10 +1,10 @@
 //! The mirror: one history for several nodes and for a Pages app, by way of Cloudflare KV.
 //!
-//! Started by `server` if KV is configured, on a thread of its own. It reads one key of a KV
-//! namespace every few seconds, merges it with the ring, hands new messages to the hub and writes
-//! the merge where KV lacks something. It never touches a shard or a socket of a client, and
-//! nothing waits for it: the hub tells it of publishes through a channel that may be full, and what
-//! it missed it finds in the ring.
+//! Started by `server` if KV is configured, on a thread of its own. It reads one key of a KV namespace
+//! every few seconds, merges the value with the ring, and publishes new messages through the hub. If KV
+//! lacks messages, it writes the merged value. Never touches a shard or a client's socket, and no other
+//! thread waits for it. The hub wakes it after publishes through a channel that may be full; the messages
+//! themselves are in the ring.
 //!
 //! ```text
 //!  thread ── reads, writes ──▶ cloudflare ──▶ reply ─┐
@@ -14,41 +14,41 @@
 //!    └──▶ stats, report (what operators see)
 //! ```
 //!
-//! # What nodes agree on
+//! # The shared history
 //!
 //! The shared history is the last 100 messages *by time and id* of all that any node knows (see
-//! `merge`). A node keeps it in memory and only ever adds to it, so stale answers and lost writes
-//! cost time and no message; each node goes on asserting its own messages until it has read them
-//! back (see `core`). When nobody publishes, all nodes and KV hold the same 100, each node shows them
-//! to new streams, and nobody writes.
+//! `merge`). A node keeps it in memory and only adds to it, so stale answers and lost writes cost time
+//! but no message. Each node writes its own messages again until it has read them back (see `core`).
+//! When publishing stops, all nodes and KV hold the same 100, each node replays them to new streams, and
+//! no node writes.
 //!
 //! # Decisions
 //!
-//! - *Older than what a full history holds*: never enters. The union's last 100 do not contain it.
-//! - *A ring evicts by arrival, KV by time*: a remote message that is older than a local one stands
-//!   behind it in the ring, which then drops the local one first, though it is still part of the
-//!   shared history. It is not put in again, for then streams would see it twice. But new streams
-//!   are shown the shared history as long as the live log has it
-//!   ([`SharedHistory`](crate::live_log::SharedHistory)): the same 100 on every node.
-//! - *A restart* reads KV before it writes: there is no write without a read before it. It forgets
-//!   what was shown: a message that had left the ring before the restart and is still among KV's
-//!   last 100 goes live once more. Within a process a message goes live once; over a restart at
-//!   least once, and clients know it by its id.
-//! - *Skewed clocks*: the order is by the publisher's clock. A node that is behind has its messages
-//!   further back in the history, and on a busy day beyond its end: other nodes then never see them.
-//!   The `Date` of KV's answers is the clock all nodes share: a difference of some seconds is
-//!   reported, and a message stamped more than ten minutes ahead of it ranks behind all others
-//!   instead of sitting on top until that day comes.
-//! - *Entries that are no messages*: kept word for word, never shown, and ranked behind messages, so
-//!   they stay while there is room. The list of a hundred is full of messages otherwise, and the
-//!   layout says a hundred: then they go.
-//! - *A value that is no list*: not written over, whatever it is. It is reported, and all is well
-//!   again once it is a list or deleted. Empty and `null` hold nothing and count as no messages.
-//! - *A message too large*: one whose entry is over a hundredth of a value, 256 KiB, stays on the node
-//!   that it was published on; such an entry in KV counts as foreign, unread. One that this node's ring
-//!   cannot hold is kept in KV and not shown here.
-//! - *The token* is in the configuration's `Secret` and in one request header, whose `Debug` forms
-//!   show nothing.
+//! - *Old messages*: a message that is older than all 100 of a full history is dropped. It is not among the
+//!   last 100 of the union.
+//! - *A ring evicts by arrival, KV by time.* A remote message may be older than a local one and arrive
+//!   later. Then the ring evicts the local one first, although it is still part of the shared history. It
+//!   is not appended again, because streams would get it twice. New streams get the shared history as far
+//!   as the live log has it ([`SharedHistory`](crate::live_log::SharedHistory)): the same 100 on every
+//!   node.
+//! - *A restart* reads KV before it writes, as every cycle does. The new process does not know which
+//!   messages were shown. If a message had left the ring before the restart and is still among KV's last
+//!   100, it goes live once more. So a message goes live once within a process, and at least once over a
+//!   restart; clients recognise it by its id.
+//! - *Clock differences*: the order is by the publisher's clock. On a node whose clock is behind, messages
+//!   go further back into the history. On a busy day they go beyond its end, and other nodes never see
+//!   them. The `Date` of KV's answers is the clock that all nodes share. A difference of more than some
+//!   seconds is logged. A message more than ten minutes ahead of it ranks behind all others; otherwise it
+//!   would stay the newest until its time comes.
+//! - *Foreign entries* (not messages) are kept unchanged, never shown, and ranked behind messages. They
+//!   stay while the history has fewer than 100 messages.
+//! - *A value that is not a list* is logged and never overwritten. After it was deleted or replaced by a
+//!   list, writes continue. An empty value and `null` count as an empty list.
+//! - *Large messages*: a message whose entry is over a hundredth of a value, 256 KiB, stays on the node
+//!   that published it. Such an entry in KV counts as foreign and is not parsed. A message that is too
+//!   large for this node's ring stays in KV and is not shown here.
+//! - *The token* is in the configuration's `Secret` and in one request header. The `Debug` form of
+//!   neither shows it.
 
 pub mod cloudflare;
 pub mod core;

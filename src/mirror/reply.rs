@@ -1,7 +1,7 @@
-//! What a call to KV came to, as a value.
+//! The result of a call to KV as a value.
 //!
-//! Made by the client (`cloudflare`), acted upon by the mirror core. Pure: the classification of an
-//! answer takes a status, a header and a body, and cannot fail on any of them.
+//! Made by the client (`cloudflare`), used by the mirror core. Never does I/O. The classification takes
+//! any status, header and body, and never fails.
 
 use std::fmt;
 
@@ -9,47 +9,47 @@ use serde::Deserialize;
 
 use crate::limits::KV_RETRY_AFTER_MS_MAX;
 
-/// What a call came to.
+/// The result of a call.
 #[derive(Debug, Clone)]
 pub struct Reply<T> {
-    /// The result or what went wrong.
+    /// The result, or the failure.
     pub result: Result<T, Failure>,
-    /// The `Date` of the answer in milliseconds since the Unix epoch: the clock that all nodes
-    /// share. Its resolution is a second.
+    /// The `Date` of the answer in milliseconds since the Unix epoch, with a resolution of a second. It is
+    /// the clock that all nodes share.
     pub date_ms: Option<u64>,
 }
 
 /// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What kind of failure, for counters and decisions.
+    /// The kind of failure, for counters and decisions.
     pub kind: FailureKind,
-    /// `Retry-After`, if the answer had one that makes sense, at most [`KV_RETRY_AFTER_MS_MAX`].
+    /// `Retry-After`, if the answer had a valid one, at most [`KV_RETRY_AFTER_MS_MAX`].
     pub retry_after_ms: Option<u64>,
-    /// Status, code and message. The client makes a quote of it: one short line without secrets.
+    /// Status, code and message. The client quotes it: one short line without secrets.
     pub detail: String,
 }
 
-/// The kinds of failure, by what is to be done.
+/// The kinds of failure, by their remedy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FailureKind {
-    /// No connection: name resolution, TCP, TLS, or it broke.
+    /// No connection: name resolution, TCP or TLS has failed, or the connection broke.
     Unreachable,
     /// No answer in time.
     Timeout,
-    /// The server is in trouble (5xx).
+    /// A server error (5xx).
     Server,
     /// Too many calls (429).
     RateLimited,
-    /// The day's allowance is used up (code 10048).
+    /// The daily limit is reached (code 10048).
     DailyLimit,
     /// The token is missing, malformed, wrong or lacks the permission for the account (400, 401, 403).
     Credentials,
-    /// There is no such account.
+    /// The account does not exist.
     Account,
-    /// There is no such namespace in the account.
+    /// The namespace does not exist in the account.
     Namespace,
-    /// Any other answer: not what this API says.
+    /// Any other answer: it probably does not come from the Cloudflare API.
     Unexpected,
 }
 
@@ -87,7 +87,7 @@ impl FailureKind {
         self as usize
     }
 
-    /// Whether only an operator can mend it.
+    /// Whether only an operator can correct the cause.
     pub fn needs_operator(self) -> bool {
         matches!(
             self,
@@ -112,7 +112,7 @@ impl fmt::Display for FailureKind {
             }
             FailureKind::Account => "there is no account with the id CLOUDFLARE_ACCOUNT_ID",
             FailureKind::Namespace => "the account has no namespace with the id WEBHOOK_KV",
-            FailureKind::Unexpected => "the answer is not one of this API",
+            FailureKind::Unexpected => "the answer is not one of the Cloudflare API",
         })
     }
 }
@@ -123,16 +123,16 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What the API says of the token itself.
+/// The state of the token according to the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenState {
     /// It is valid.
     Active,
     /// It is disabled, or has expired.
     Inactive,
-    /// It is none that this account or a user has.
+    /// It is not a token of a user or of this account.
     Refused,
-    /// The API does not say.
+    /// The API did not answer the question.
     Unknown,
 }
 
@@ -140,23 +140,21 @@ pub enum TokenState {
 const KEY_NOT_FOUND: u32 = 10009;
 /// Code of the API: the free plan's daily limit is reached.
 const DAILY_LIMIT: u32 = 10048;
-/// Code of the API: the path leads nowhere, though its form is right. The account is what comes first
-/// in it.
+/// Code of the API: an object in the path does not exist. The first one in the path is the account.
 const NO_SUCH_OBJECT: u32 = 7003;
-/// Code of the API: there is no such path.
+/// Code of the API: the path does not exist.
 const NO_SUCH_ROUTE: u32 = 7000;
-/// Codes of the API: what stands for the namespace is no id, or there is none with it.
+/// Codes of the API: the namespace id is malformed, or the namespace does not exist.
 const NAMESPACE_MALFORMED: u32 = 10011;
 const NAMESPACE_NOT_FOUND: u32 = 10013;
 
-/// Whether a not-ok answer means that the key does not exist, which is no failure.
+/// Whether an error answer means that the key does not exist, which is no failure.
 pub fn is_key_not_found(status: u16, body: &[u8]) -> bool {
     status == 404 && first_error(body).is_some_and(|error| error.code == KEY_NOT_FOUND)
 }
 
-/// Classifies an answer other than 2xx: by its status first and its code second, and whatever its
-/// body is. The codes that name the account or the namespace come with 400 as well as with 404. The
-/// detail is as the server sent it.
+/// Classifies an answer other than 2xx with any body. The codes for account and namespace come with status
+/// 400 as well as 404. Other answers are classified by status. The detail is not quoted yet.
 pub fn classify(
     status: u16,
     retry_after: Option<&str>,
@@ -185,7 +183,7 @@ pub fn classify(
     }
 }
 
-/// What a code says whatever the status of the refusal.
+/// The kind that a code alone determines.
 fn kind_by_code(status: u16, code: u32) -> Option<FailureKind> {
     let is_refusal = (400..500).contains(&status) && status != 429;
     match code {
@@ -214,7 +212,7 @@ pub fn date_ms(value: &str) -> Option<u64> {
     Some(since_epoch.as_millis() as u64)
 }
 
-/// Reads the answer to the verification of a token.
+/// The state of a token according to the answer to its verification.
 pub fn token_state(status: u16, body: &[u8]) -> TokenState {
     match status {
         200..=299 => match serde_json::from_slice::<Verification>(body) {
@@ -271,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn status_decides_first_and_code_second() {
+    fn an_answer_is_classified_by_code_and_status() {
         let html = b"<html><h1>502</h1></html>";
         for (status, body, expected) in [
             (400, envelope(6003), FailureKind::Credentials),
@@ -303,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_keys_own_code_means_an_empty_history() {
+    fn only_the_code_of_a_missing_key_means_an_empty_history() {
         assert!(is_key_not_found(404, &envelope(10009)));
         assert!(!is_key_not_found(404, &envelope(10013)));
         assert!(!is_key_not_found(404, b"<html>not found"));
@@ -339,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn the_index_of_a_kind_is_its_place() {
+    fn the_index_of_a_kind_is_its_position() {
         for (index, kind) in FailureKind::ALL.into_iter().enumerate() {
             assert_eq!(kind.index(), index);
         }

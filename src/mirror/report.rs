@@ -1,29 +1,29 @@
-//! The mirror's log lines: one when something changes, none per retry, and none for a failure that
-//! the next tries mend.
+//! The mirror's log lines: one for each change of state. Retries are not logged, nor failures that end
+//! within two more tries.
 //!
-//! Called by the mirror thread.
+//! Called by the mirror thread, which logs them. Never shows a message.
 
 use crate::hub::NotStored;
 use crate::limits::KV_ENTRY_BYTES_MAX;
 use crate::mirror::core::Condition;
 use crate::mirror::reply::{Failure, FailureKind};
 
-/// A clock that differs from KV's by more than this is worth a line; less may be the network's
-/// doing, and dates come in seconds.
+/// A clock difference to KV above this is logged. A smaller one may come from the network delay and from
+/// dates in whole seconds.
 const CLOCK_DIFFERENCE_MS_MAX: u64 = 5_000;
 
-/// Failures in a row that make an outage: some seconds of it. Fewer are not said, for nodes that
-/// write within the same second are refused in turns all the time.
-const FAILURES_UNTIL_SAID: u32 = 3;
+/// Failures in a row that are logged as an outage: some seconds of it. Fewer are not logged, because nodes
+/// that write within the same second are regularly refused.
+const FAILURES_UNTIL_LOGGED: u32 = 3;
 
-/// How bad a line is.
+/// The level of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// For the record.
+    /// Normal operation.
     Info,
-    /// Something is wrong that the mirror deals with, or that mends itself.
+    /// A fault that the mirror handles, or that passes.
     Warn,
-    /// An operator is needed.
+    /// A fault that needs the operator.
     Error,
 }
 
@@ -34,7 +34,7 @@ pub struct Line {
     pub text: String,
 }
 
-/// What was said last, so that it is not said again.
+/// The last logged states, so that no state is logged twice.
 #[derive(Debug, Default)]
 pub struct Reporter {
     reads: Calls,
@@ -46,18 +46,18 @@ pub struct Reporter {
     refused: bool,
 }
 
-/// One sort of calls.
+/// One kind of calls.
 #[derive(Debug, Default)]
 struct Calls {
-    said: Option<Outcome>,
-    /// How many have failed in a row in a way that may pass.
+    logged: Option<Outcome>,
+    /// How many have failed in a row for a reason that may pass.
     failed: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Works,
-    /// Whatever mends itself is one state: an outage has many faces.
+    /// All failures that may pass are one state, because an outage causes several kinds.
     Passing,
     Failing(FailureKind),
 }
@@ -78,17 +78,17 @@ impl Outcome {
 }
 
 impl Reporter {
-    /// A read came to an end.
+    /// The line for the result of a read.
     pub fn read(&mut self, result: Result<(), &Failure>) -> Option<Line> {
         self.reads.change(result, "reading from KV")
     }
 
-    /// A write came to an end.
+    /// The line for the result of a write.
     pub fn write(&mut self, result: Result<(), &Failure>) -> Option<Line> {
         self.writes.change(result, "writing to KV")
     }
 
-    /// What a read found.
+    /// The line for the condition of the value.
     pub fn condition(&mut self, condition: Condition) -> Option<Line> {
         let before = std::mem::replace(&mut self.condition, condition);
         if std::mem::discriminant(&before) == std::mem::discriminant(&condition) {
@@ -106,19 +106,19 @@ impl Reporter {
             } => line(
                 Level::Warn,
                 &format!(
-                    "{count} entries of the KV value are no messages, the first at place {first}: {fault}; \
+                    "{count} entries of the KV value are no messages, the first at index {first}: {fault}; \
                      they are kept while there is room, and not shown"
                 ),
             ),
             Condition::Unreadable => line(
                 Level::Error,
-                "the KV value is not a list of messages; nothing is written over it; \
+                "the KV value is not a list of messages and is not overwritten; \
                  delete the key webhook:messages to start anew",
             ),
         })
     }
 
-    /// How far KV's clock is ahead.
+    /// The line for the difference to KV's clock.
     pub fn clock(&mut self, ahead_ms: Option<i64>) -> Option<Line> {
         let differs = ahead_ms.is_some_and(|ms| ms.unsigned_abs() > CLOCK_DIFFERENCE_MS_MAX);
         if std::mem::replace(&mut self.clock_differs, differs) == differs {
@@ -133,14 +133,14 @@ impl Reporter {
                     Level::Warn,
                     &format!(
                         "this node's clock is {seconds} s {way} KV's; \
-                         its messages take a wrong place in the shared history"
+                         its messages are in the wrong order in the shared history"
                     ),
                 )
             }
         })
     }
 
-    /// Messages of the shared history that this ring cannot hold.
+    /// The line for messages of the shared history that are too large for this ring.
     pub fn unheld(&mut self, count: usize) -> Option<Line> {
         if std::mem::replace(&mut self.unheld, count > 0) == (count > 0) {
             return None;
@@ -160,7 +160,7 @@ impl Reporter {
         })
     }
 
-    /// Messages of the ring that are too large to be shared.
+    /// The line for messages of the ring that are too large to be shared.
     pub fn unshared(&mut self, count: usize) -> Option<Line> {
         let is_news = std::mem::replace(&mut self.unshared, count) == 0;
         let text = format!(
@@ -170,16 +170,16 @@ impl Reporter {
         (is_news && count > 0).then(|| line(Level::Warn, &text))
     }
 
-    /// Whether the ring refused messages.
+    /// The line for a ring that refuses messages.
     pub fn refused(&mut self, refusal: Option<&NotStored>) -> Option<Line> {
         if std::mem::replace(&mut self.refused, refusal.is_some()) == refusal.is_some() {
             return None;
         }
         Some(match refusal {
-            None => line(Level::Info, "the ring takes messages from KV again"),
+            None => line(Level::Info, "messages from KV are stored again"),
             Some(refusal) => line(
                 Level::Error,
-                &format!("the ring does not take messages from KV: {refusal}"),
+                &format!("messages from KV cannot be stored: {refusal}"),
             ),
         })
     }
@@ -193,23 +193,23 @@ impl Calls {
         } else {
             0
         };
-        let may_pass_unsaid = (1..FAILURES_UNTIL_SAID).contains(&self.failed);
-        if may_pass_unsaid || self.said == Some(outcome) {
+        let may_pass = (1..FAILURES_UNTIL_LOGGED).contains(&self.failed);
+        if may_pass || self.logged == Some(outcome) {
             return None;
         }
-        self.said = Some(outcome);
+        self.logged = Some(outcome);
         let Err(failure) = result else {
             return Some(line(Level::Info, &format!("{what} works")));
         };
-        let (level, until) = match failure.kind {
-            FailureKind::DailyLimit => (Level::Warn, "tried again after 00:00 UTC"),
+        let (level, retry) = match failure.kind {
+            FailureKind::DailyLimit => (Level::Warn, "the next try is after 00:00 UTC"),
             kind if kind.needs_operator() => (
                 Level::Error,
-                "tried again within a minute; see hookcast kv-check",
+                "the next try is within a minute; see hookcast kv-check",
             ),
-            _ => (Level::Warn, "tried again until it works"),
+            _ => (Level::Warn, "retrying until it works"),
         };
-        let text = format!("{what} fails: {failure}; {until}; the node serves on without");
+        let text = format!("{what} fails: {failure}; {retry}; the node serves without KV");
         Some(line(level, &text))
     }
 }
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_is_two_lines_however_long_and_varied_it_is() {
+    fn an_outage_of_any_length_is_two_lines() {
         let mut reporter = Reporter::default();
         assert_eq!(reporter.read(Ok(())).unwrap().level, Level::Info);
         let mut lines = 0;
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_that_the_next_try_mends_are_not_worth_a_line() {
+    fn a_failure_that_ends_with_the_next_try_is_not_logged() {
         let mut reporter = Reporter::default();
         assert!(reporter.write(Ok(())).is_some());
         for _ in 0..10 {
@@ -268,13 +268,13 @@ mod tests {
     }
 
     #[test]
-    fn what_an_operator_must_mend_is_an_error_and_said_once() {
+    fn a_failure_that_needs_an_operator_is_logged_once_as_an_error() {
         let mut reporter = Reporter::default();
-        let said = reporter
+        let line = reporter
             .write(Err(&failure(FailureKind::Credentials)))
             .unwrap();
-        assert_eq!(said.level, Level::Error);
-        assert!(said.text.contains("kv-check"), "{}", said.text);
+        assert_eq!(line.level, Level::Error);
+        assert!(line.text.contains("kv-check"), "{}", line.text);
         assert!(
             reporter
                 .write(Err(&failure(FailureKind::Credentials)))
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn states_of_the_value_are_said_on_change() {
+    fn states_are_logged_on_change() {
         let mut reporter = Reporter::default();
         assert_eq!(reporter.condition(Condition::Good), None);
         let foreign = |count| Condition::Foreign {

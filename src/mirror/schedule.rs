@@ -1,25 +1,26 @@
-//! When to call KV: the pace of reads and writes, back-off, pauses, and the budget of calls.
+//! The times of calls to KV: the pace of reads and writes, back-off, pauses, and the budget of calls.
 //!
-//! Called by the mirror core. A state machine without a clock: times are passed in, in milliseconds
-//! of any monotonic clock, and so is the source of jitter.
+//! Called by the mirror core. Never reads a clock: times are parameters, in milliseconds of any monotonic
+//! clock. The random generator for jitter is a parameter, too.
 //!
 //! # Rules
 //!
-//! - A *cycle* is a read, and a write after it if the value lacks something. There is no write
-//!   without a read just before it, so a node never writes over what it did not look at.
-//! - Cycles run once per poll interval, less up to a tenth (so that nodes that started together
-//!   drift apart), and as soon as a write is wanted and allowed, but for the sake of a write not
-//!   more often than once per write interval, even if it then turns out that there is none.
-//! - The first write is allowed at once, the next one a write interval after the beginning of the
-//!   one before, whether that succeeded or not.
-//! - A failed read or write delays the next one of its sort: exponential back-off with full jitter,
-//!   a delay drawn from nought to a bound that doubles up to a minute. Where only an operator can mend
-//!   it, the delay is drawn from the upper half: an outage answers 403 as well, and passes.
-//!   `Retry-After` holds back both sorts, and so does a read's 429: the user has made too many calls.
-//! - A write's 429 mostly means that another node wrote within the same second. It was no write, so
-//!   the next try waits for that second and the jitter, and not for the interval.
-//! - The daily limit holds back its sort until 00:00 UTC and up to a minute more.
-//! - No cycle begins unless two more calls fit what KV allows one user in five minutes.
+//! - A *cycle* is a read, and a write after it if the value lacks a message. Each write follows a read, so a
+//!   node never overwrites a value that it has not read.
+//! - A cycle runs once per poll interval, less up to a tenth, so that nodes that started together drift
+//!   apart. It also runs as soon as a write is wanted and allowed. Such cycles run at most once per write
+//!   interval, also if the read shows that no write is needed.
+//! - The first write is allowed at once. The next one is allowed a write interval after the start of the
+//!   previous one, also if that failed.
+//! - After a failed read or write the next call of its kind is delayed: exponential back-off with full
+//!   jitter. The bound of the delay doubles with each failure, up to a minute. If only an operator can
+//!   correct the cause, the delay is drawn from the upper half of the range. The bound stays a minute,
+//!   because KV also answers 403 in an outage, which passes.
+//! - `Retry-After` delays both kinds, and so does a 429 for a read: the user has made too many calls.
+//! - A 429 for a write mostly means that another node wrote within the same second. The value was not
+//!   written, so the next try waits for that second and the jitter, but not for the write interval.
+//! - The daily limit delays calls of its kind until 00:00 UTC and up to a minute more.
+//! - No cycle begins unless two more calls fit KV's limit for one user in five minutes.
 
 use std::collections::VecDeque;
 
@@ -36,9 +37,9 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// The settings of the schedule.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// Longest time between two reads while KV works.
+    /// The longest time between two reads while KV works.
     pub poll_ms: u64,
-    /// Shortest time between two writes.
+    /// The shortest time between two writes.
     pub write_interval_ms: u64,
 }
 
@@ -47,27 +48,27 @@ pub struct Pace {
 pub struct Schedule {
     pace: Pace,
     rng: Rng,
-    /// A cycle should run for a write as soon as one is allowed.
+    /// A cycle should run as soon as a write is allowed.
     write_is_wanted: bool,
-    /// No cycle for the sake of a write before.
+    /// The earliest start of a cycle that runs for a write.
     write_cycle_from_ms: u64,
     poll_at_ms: u64,
-    /// No read before, because of failures.
+    /// The earliest next read, after failures.
     read_from_ms: u64,
     read_failures: u32,
-    /// No write before, because of the interval or failures.
+    /// The earliest next write, by the interval and after failures.
     write_from_ms: u64,
     write_failures: u32,
     last_write_ms: Option<u64>,
-    /// KV itself asked for no read, no write before.
+    /// The earliest next read and write that KV has asked for.
     read_asked_ms: u64,
     write_asked_ms: u64,
     calls: Calls,
 }
 
-/// The two sorts of calls.
+/// The two kinds of calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sort {
+enum CallKind {
     Read,
     Write,
 }
@@ -96,14 +97,14 @@ impl Schedule {
         }
     }
 
-    /// When the next cycle is due; in the past if it is due already.
+    /// When the next cycle is due; in the past if it is overdue.
     pub fn next_cycle_ms(&self) -> u64 {
         let for_write_ms = if self.write_is_wanted {
             self.write_from_ms.max(self.write_cycle_from_ms)
         } else {
             u64::MAX
         };
-        // A poll just before the cycle of a write would find what that will find.
+        // A poll just before a cycle for a write would read the same value.
         let soon_ms = self.poll_at_ms + self.pace.poll_ms / 5;
         let due_ms = if for_write_ms <= soon_ms {
             for_write_ms
@@ -115,17 +116,17 @@ impl Schedule {
             .max(self.calls.two_fit_from_ms())
     }
 
-    /// A write is wanted, for instance because a message was published here.
+    /// Notes that a write is wanted, for instance because a message was published on this node.
     pub fn want_write(&mut self) {
         self.write_is_wanted = true;
     }
 
-    /// Nothing is to be written for now.
+    /// Notes that no write is wanted.
     pub fn want_no_write(&mut self) {
         self.write_is_wanted = false;
     }
 
-    /// Whether a write is wanted and not done.
+    /// Whether a write is wanted and has not succeeded yet.
     pub fn write_is_wanted(&self) -> bool {
         self.write_is_wanted
     }
@@ -135,7 +136,7 @@ impl Schedule {
         now_ms >= self.write_from_ms
     }
 
-    /// A read begins.
+    /// Notes that a read begins.
     pub fn begin_read(&mut self, now_ms: u64) {
         self.calls.note(now_ms);
         if self.write_is_wanted && self.may_write(now_ms) {
@@ -145,21 +146,21 @@ impl Schedule {
         self.poll_at_ms = now_ms + self.pace.poll_ms - early_ms;
     }
 
-    /// A read succeeded.
+    /// Notes that a read has succeeded.
     pub fn handle_read(&mut self, now_ms: u64) {
         self.read_failures = 0;
         self.read_from_ms = now_ms;
     }
 
-    /// A read failed. `utc_ms`: the time of day, by the best clock there is.
+    /// Notes that a read has failed. `utc_ms` is the UTC time by the best available clock.
     pub fn handle_read_failure(&mut self, now_ms: u64, utc_ms: u64, failure: &Failure) {
         let delay_ms = self.delay_ms(self.read_failures, utc_ms, failure);
         self.read_failures += 1;
-        self.hold_back(Sort::Read, now_ms, delay_ms, failure);
+        self.hold_back(CallKind::Read, now_ms, delay_ms, failure);
         self.poll_at_ms = self.read_from_ms;
     }
 
-    /// A write begins.
+    /// Notes that a write begins.
     pub fn begin_write(&mut self, now_ms: u64) {
         debug_assert!(self.may_write(now_ms));
         self.calls.note(now_ms);
@@ -167,28 +168,30 @@ impl Schedule {
         self.write_from_ms = now_ms + self.pace.write_interval_ms;
     }
 
-    /// A write succeeded.
+    /// Notes that a write has succeeded.
     pub fn handle_write(&mut self) {
         self.write_failures = 0;
         self.write_is_wanted = false;
     }
 
-    /// A write failed, or there is no telling. `utc_ms`: as in [`Schedule::handle_read_failure`].
+    /// Notes that a write has failed, or that its result is unknown. `utc_ms` as in
+    /// [`Schedule::handle_read_failure`].
     pub fn handle_write_failure(&mut self, now_ms: u64, utc_ms: u64, failure: &Failure) {
         let delay_ms = self.delay_ms(self.write_failures, utc_ms, failure);
         self.write_failures += 1;
         let mut from_ms = now_ms;
         if failure.kind == FailureKind::RateLimited {
-            // It was no write, so the interval does not count; somebody's second does.
+            // The value was not written, so the write interval does not count. The second after
+            // another node's write does.
             self.write_from_ms = now_ms;
             self.write_cycle_from_ms = now_ms;
             from_ms += failure.retry_after_ms.map_or(KV_WRITE_GAP_MS_MIN, |_| 0);
         }
-        self.hold_back(Sort::Write, from_ms, delay_ms, failure);
+        self.hold_back(CallKind::Write, from_ms, delay_ms, failure);
     }
 
-    /// The process is about to end: the last cycle is due at once, and its write as soon as KV
-    /// takes one. Back-off no longer counts; what KV itself asked for does.
+    /// Begins the end of the process: the last cycle is due at once, and its write as soon as KV accepts
+    /// one. Back-off no longer counts, but delays that KV has asked for do.
     pub fn begin_closing(&mut self, now_ms: u64) {
         let gap_ms = self
             .last_write_ms
@@ -199,8 +202,7 @@ impl Schedule {
         self.write_is_wanted = true;
     }
 
-    /// How many calls are left of what KV allows one user in five minutes, if this node is the
-    /// user's only one.
+    /// The remaining calls of KV's limit for one user in five minutes, if this is the user's only node.
     pub fn calls_left(&self, now_ms: u64) -> usize {
         self.calls.left(now_ms)
     }
@@ -223,13 +225,13 @@ impl Schedule {
         self.rng.u64(least_ms..=bound_ms)
     }
 
-    fn hold_back(&mut self, sort: Sort, now_ms: u64, delay_ms: u64, failure: &Failure) {
+    fn hold_back(&mut self, kind: CallKind, now_ms: u64, delay_ms: u64, failure: &Failure) {
         let from_ms = now_ms + delay_ms;
         let is_daily = failure.kind == FailureKind::DailyLimit;
         let is_asked = is_daily || failure.retry_after_ms.is_some();
-        let is_users = sort == Sort::Read && failure.kind == FailureKind::RateLimited;
+        let is_users = kind == CallKind::Read && failure.kind == FailureKind::RateLimited;
         let is_for_both = !is_daily && (is_asked || is_users);
-        if is_for_both || sort == Sort::Read {
+        if is_for_both || kind == CallKind::Read {
             self.read_from_ms = self.read_from_ms.max(from_ms);
             self.read_asked_ms = if is_asked {
                 from_ms
@@ -237,7 +239,7 @@ impl Schedule {
                 self.read_asked_ms
             };
         }
-        if is_for_both || sort == Sort::Write {
+        if is_for_both || kind == CallKind::Write {
             self.write_from_ms = self.write_from_ms.max(from_ms);
             self.write_asked_ms = if is_asked {
                 from_ms
@@ -248,7 +250,7 @@ impl Schedule {
     }
 }
 
-/// When the latest calls were made, as many as KV allows in its window.
+/// The times of the latest calls, as many as KV allows in its window.
 #[derive(Debug, Default)]
 struct Calls(VecDeque<u64>);
 
@@ -318,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_write_goes_at_once_and_then_one_per_interval() {
+    fn the_first_write_is_allowed_at_once_and_then_one_per_interval() {
         let mut schedule = schedule();
         read(&mut schedule, 0);
         let mut writes = Vec::new();
@@ -405,9 +407,9 @@ mod tests {
         assert!(schedule.write_is_wanted());
     }
 
-    /// A 403 may be an outage's.
+    /// KV may answer 403 in an outage, so the delays stay within a minute.
     #[test]
-    fn what_an_operator_must_mend_is_tried_soon_and_then_within_each_minute() {
+    fn failures_that_need_an_operator_are_retried_within_each_minute() {
         for kind in [
             FailureKind::Credentials,
             FailureKind::Account,
@@ -435,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_calls_hold_back_both_sorts_for_as_long_as_asked() {
+    fn retry_after_delays_reads_and_writes() {
         let mut schedule = schedule();
         schedule.begin_read(0);
         let asked = Failure {
@@ -472,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn the_daily_limit_stops_writes_until_midnight_and_reads_go_on() {
+    fn the_daily_limit_stops_writes_until_midnight_and_reads_continue() {
         let mut schedule = schedule();
         read(&mut schedule, 0);
         schedule.want_write();
@@ -532,7 +534,7 @@ mod tests {
     }
 
     #[test]
-    fn closing_lifts_back_off_but_not_the_apis_own_limit() {
+    fn closing_ends_back_off_but_not_the_limit_of_one_write_a_second() {
         let mut schedule = schedule();
         read(&mut schedule, 0);
         schedule.begin_write(0);
@@ -544,7 +546,7 @@ mod tests {
     }
 
     #[test]
-    fn closing_heeds_what_kv_asked_for() {
+    fn closing_keeps_the_delay_of_retry_after() {
         let mut schedule = schedule();
         schedule.begin_read(0);
         let asked = Failure {

@@ -1,29 +1,29 @@
-//! What the mirror remembers about messages: who brought them, and whether KV ever held them.
+//! What the mirror remembers of messages: their origin, and when KV was last known to hold them.
 //!
-//! Called by the mirror core. Holds ids alone, a bounded number of them.
+//! Called by the mirror core. Never holds contents, only a bounded number of ids.
 
 use std::collections::HashMap;
 
 use crate::message::MessageId;
 
-/// What is remembered about one message.
+/// What is remembered of one message.
 #[derive(Debug, Clone, Copy)]
 struct Mark {
-    /// It was found in the ring before it was found in KV: this node vouches for it.
+    /// It was in the ring before it was in KV, so it was published on this node.
     is_ours: bool,
-    /// It has been in the ring, so this node's streams were shown it.
+    /// It has been in the ring, so this node's streams have got it.
     is_shown: bool,
-    /// Its seq, once it was found there.
+    /// Its seq, if it was found in the ring.
     seq: Option<u64>,
-    /// The ring cannot hold it.
+    /// It is too large for the ring.
     is_too_large: bool,
     /// When a value with it was last written or read.
     asserted_ms: Option<u64>,
-    /// The last turn it was part of the ring or the history.
+    /// The last turn in which it was in the ring or in the history.
     turn: u64,
 }
 
-/// The memory of one process. A restart forgets it: see the mirror's documentation.
+/// The marks of all messages. A restart begins with none: see the mirror's documentation.
 #[derive(Debug)]
 pub struct Seen {
     marks: HashMap<MessageId, Mark>,
@@ -32,7 +32,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// An empty memory for at most `marks_max` messages.
+    /// No marks yet; at most `marks_max`.
     pub fn new(marks_max: usize) -> Seen {
         Seen {
             marks: HashMap::new(),
@@ -41,55 +41,54 @@ impl Seen {
         }
     }
 
-    /// A message is in the ring, and if this is news then because it was published here.
+    /// Notes a message in the ring. If it is new, it was published on this node.
     pub fn note_in_ring(&mut self, id: MessageId, seq: u64) {
         let mark = self.mark(id, true);
         mark.is_shown = true;
         mark.seq = Some(seq);
     }
 
-    /// A message of the shared history has been appended to the ring.
+    /// Notes that a message of the shared history was appended to the ring.
     pub fn note_admitted(&mut self, id: MessageId) {
         self.mark(id, false).is_shown = true;
     }
 
-    /// A message of the shared history cannot be appended to the ring.
+    /// Notes that a message of the shared history is too large for the ring.
     pub fn note_too_large(&mut self, id: MessageId) {
         self.mark(id, false).is_too_large = true;
     }
 
-    /// A message is in the shared history, and if this is news then because another node or app
-    /// put it there.
+    /// Notes a message in the shared history. If it is new, another node or app has published it.
     pub fn note_in_history(&mut self, id: MessageId) {
         self.mark(id, false);
     }
 
-    /// A value with this message was read, or written.
+    /// Notes that a value with this message was read or written.
     pub fn note_asserted(&mut self, id: MessageId, now_ms: u64) {
         self.mark(id, false).asserted_ms = Some(now_ms);
     }
 
-    /// Whether a message of the shared history should be appended to the ring.
+    /// Whether a message of the shared history has to be appended to the ring.
     pub fn is_news(&self, id: MessageId) -> bool {
         !self.is_shown(id) && !self.is_too_large(id)
     }
 
-    /// Whether the ring cannot hold the message.
+    /// Whether the message is too large for the ring.
     pub fn is_too_large(&self, id: MessageId) -> bool {
         self.marks.get(&id).is_some_and(|mark| mark.is_too_large)
     }
 
-    /// Whether this node's streams have been shown the message.
+    /// Whether this node's streams have got the message.
     pub fn is_shown(&self, id: MessageId) -> bool {
         self.marks.get(&id).is_some_and(|mark| mark.is_shown)
     }
 
-    /// The seq of a message that has been found in the ring.
+    /// The seq of a message, if it was found in the ring.
     pub fn seq(&self, id: MessageId) -> Option<u64> {
         self.marks.get(&id).and_then(|mark| mark.seq)
     }
 
-    /// Whether it is for this node to see that KV holds the message.
+    /// Whether this node published the message, and so has to write it to KV.
     pub fn is_ours(&self, id: MessageId) -> bool {
         self.marks.get(&id).is_some_and(|mark| mark.is_ours)
     }
@@ -99,7 +98,7 @@ impl Seen {
         self.marks.get(&id).and_then(|mark| mark.asserted_ms)
     }
 
-    /// Ends a turn: forgets the longest absent where there are too many.
+    /// Ends a turn: if there are too many marks, removes those of messages that have been absent longest.
     pub fn end_turn(&mut self) {
         self.turn += 1;
         if self.marks.len() <= self.marks_max {
@@ -107,7 +106,7 @@ impl Seen {
         }
         let mut turns: Vec<u64> = self.marks.values().map(|mark| mark.turn).collect();
         turns.sort_unstable_by(|a, b| b.cmp(a));
-        // Those of the turn that the limit cuts through go as well, but never the latest turn's.
+        // All marks of a turn are removed together, but never those of the latest turn.
         let oldest_kept = (turns[self.marks_max] + 1).min(turns[0]);
         self.marks.retain(|_, mark| mark.turn >= oldest_kept);
     }
@@ -136,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn who_came_first_vouches_for_a_message() {
+    fn a_message_is_ours_if_it_was_in_the_ring_before_kv() {
         let mut seen = Seen::new(10);
         seen.note_in_ring(id(1), 7);
         seen.note_asserted(id(1), 5);
@@ -152,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_absent_is_forgotten_first_and_what_is_present_never() {
+    fn marks_of_the_longest_absent_messages_are_removed_first() {
         let mut seen = Seen::new(10);
         for turn in 0..1000 {
             for n in 0..5 {

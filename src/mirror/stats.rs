@@ -1,6 +1,6 @@
-//! What the mirror counts, for the metrics endpoint.
+//! Counters and gauges of the mirror, for the metrics.
 //!
-//! Written by the mirror thread, read by whoever renders metrics, without locks.
+//! Written by the mirror thread, read by the threads that render metrics. Never takes a lock.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -28,9 +28,9 @@ pub struct MirrorStats {
     last_success_ms: AtomicU64,
 }
 
-/// Neither a clock's nor a call's time.
+/// No call has succeeded yet.
 const NEVER: u64 = u64::MAX;
-/// No clock was seen.
+/// No answer had a date yet.
 const UNKNOWN: i64 = i64::MIN;
 
 impl MirrorStats {
@@ -53,7 +53,7 @@ impl MirrorStats {
         }
     }
 
-    /// All of it as families.
+    /// The counters and gauges as metric families.
     pub fn gather(&self) -> Vec<MetricFamily> {
         let calls = [
             ("read", &self.reads, &self.read_failures),
@@ -84,7 +84,7 @@ impl MirrorStats {
             ),
         ];
         families.extend(self.numbers());
-        // What is not known is left out: it is not nought.
+        // Unknown values are left out: 0 would be wrong.
         let clock_ahead_ms = self.clock_ahead_ms.load(Relaxed);
         if clock_ahead_ms != UNKNOWN {
             let ahead_s = Duration::from_millis(clock_ahead_ms.unsigned_abs()).as_secs_f64();
@@ -116,16 +116,16 @@ impl MirrorStats {
     fn numbers(&self) -> impl Iterator<Item = MetricFamily> {
         #[rustfmt::skip]
         let numbers = [
-            ("hookcast_kv_lag_messages", "Messages of this node that KV was never known to hold.", &self.lag_messages),
-            ("hookcast_kv_calls_left", "Calls left of what KV allows one user in five minutes, were this the only node.", &self.calls_left),
-            ("hookcast_kv_foreign_entries", "Entries of the KV value that are no messages.", &self.foreign_entries),
+            ("hookcast_kv_lag_messages", "Messages of this node that were never seen in KV.", &self.lag_messages),
+            ("hookcast_kv_calls_left", "Remaining calls of KV's limit for one user in five minutes, if this is the user's only node.", &self.calls_left),
+            ("hookcast_kv_foreign_entries", "Entries of the KV value that are not messages.", &self.foreign_entries),
             ("hookcast_kv_unheld_messages", "Messages of the shared history that are too large for this ring.", &self.unheld_messages),
             ("hookcast_kv_unshared_messages", "Messages of this ring that are too large to be shared.", &self.unshared_messages),
         ];
         #[rustfmt::skip]
         let states = [
-            ("hookcast_kv_value_unreadable", "1 while the KV value is no list and nothing is written over it.", &self.value_is_unreadable),
-            ("hookcast_kv_daily_limit_reached", "1 while the day's allowance of writes is used up.", &self.day_is_used_up),
+            ("hookcast_kv_value_unreadable", "1 while the KV value is not a list, and is not overwritten.", &self.value_is_unreadable),
+            ("hookcast_kv_daily_limit_reached", "1 while KV's daily limit of writes is reached.", &self.day_is_used_up),
         ];
         let numbers = numbers.map(|(name, help, n)| (name, help, n.load(Relaxed)));
         let states = states.map(|(name, help, is)| (name, help, u64::from(is.load(Relaxed))));
@@ -150,7 +150,7 @@ mod tests {
     use crate::metrics;
 
     #[test]
-    fn what_is_not_known_is_left_out_and_not_nought() {
+    fn unknown_values_are_left_out() {
         let stats = MirrorStats::new();
         let render = || metrics::encode(&stats.gather());
         assert!(!render().contains("clock_ahead") && !render().contains("last_success"));

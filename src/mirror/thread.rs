@@ -1,7 +1,7 @@
-//! The mirror's thread: runs cycles when they are due, until it is told to stop.
+//! The mirror's thread: runs cycles when they are due, until it is stopped.
 //!
-//! Started by `server`. All blocking of the mirror is here: in calls to KV, which are bounded in time,
-//! and in waiting. It takes the hub's lock only for moments, and never while it calls.
+//! Started by `server`. All blocking of the mirror is here: calls to KV, which are bounded in time, and
+//! waiting for the next cycle. Never holds the hub's lock during a call.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::mirror::report::{Level, Line, Reporter};
 use crate::mirror::schedule::Pace;
 use crate::mirror::stats::MirrorStats;
 
-/// Time beyond its deadline that a stopping mirror gets to say how it went.
+/// Time after the deadline in which a stopping mirror may still report its result.
 const STOP_GRACE: Duration = Duration::from_millis(100);
 
 /// The running mirror.
@@ -41,21 +41,20 @@ pub struct MirrorHandle {
 /// How the mirror ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stopped {
-    /// KV holds all of this node's history that it should.
+    /// KV holds all messages of this node that it should hold.
     Synced,
-    /// KV lacks this many of this node's messages; they are in the ring and follow at the next
-    /// start.
+    /// KV lacks this many of this node's messages. They are in the ring and follow at the next start.
     Behind(usize),
-    /// It did not end in time; its thread is left behind.
+    /// The mirror did not end in time; its thread may still run.
     Overdue,
 }
 
 /// Why the mirror could not be started.
 #[derive(Debug)]
 pub enum SpawnError {
-    /// A setting cannot work.
+    /// A setting is invalid.
     Client(ClientError),
-    /// There is no thread to be had.
+    /// The thread cannot be started.
     Thread(std::io::Error),
 }
 
@@ -70,14 +69,14 @@ impl fmt::Display for SpawnError {
 
 impl std::error::Error for SpawnError {}
 
-/// Makes the client of a configuration and lets it go: an error is one that [`spawn`] would return.
-/// KV is not called.
+/// Makes the client of a configuration and drops it, without a call to KV. Its errors are those of
+/// [`spawn`].
 pub fn check_client(config: &KvConfig) -> Result<(), SpawnError> {
     Client::new(config).map(drop).map_err(SpawnError::Client)
 }
 
-/// Starts the mirror. `published`: a unit for every turn in which messages were published on this
-/// node; one place is enough, and a full channel loses nothing.
+/// Starts the mirror. `published` receives a unit for every turn in which messages were published on this
+/// node. A capacity of 1 is enough: a full channel loses nothing.
 pub fn spawn(
     config: KvConfig,
     hub: Arc<Hub>,
@@ -113,7 +112,7 @@ pub fn spawn(
         tally: Tally::new(),
         clock,
     };
-    // Nobody waits for it if the handle is gone.
+    // The receiver is gone if the handle was dropped.
     let run = move || {
         let _ = report_stopped.send(worker.run());
     };
@@ -130,15 +129,15 @@ pub fn spawn(
 }
 
 impl MirrorHandle {
-    /// The mirror's counters and gauges; they outlive the handle.
+    /// The mirror's counters and gauges. They stay valid after the handle is dropped.
     pub fn stats(&self) -> Arc<MirrorStats> {
         Arc::clone(&self.stats)
     }
 
-    /// Stops the mirror after a last sync, at `deadline` at the latest. A call in flight is cut
-    /// short, for it may hang, and made again. Publishes must have ended.
+    /// Stops the mirror after a last sync, at `deadline` at the latest. A call in progress may hang, so it
+    /// is aborted and repeated. Publishes must have ended.
     pub fn stop(self, deadline: Instant) -> Stopped {
-        // A worker that is gone leaves the other channel closed, which is looked at next.
+        // If the worker has ended, the other channel is closed, which is checked next.
         let _ = self.stop.send(deadline);
         self.interrupt.interrupt();
         match self.stopped.recv_deadline(deadline + STOP_GRACE) {
@@ -157,7 +156,7 @@ struct Worker {
     stats: Arc<MirrorStats>,
     mirror: Mirror,
     reporter: Reporter,
-    /// The server's metrics, for what the mirror does to the ring.
+    /// The server's metrics, for the mirror's appends to the ring.
     metrics: Arc<Metrics>,
     tally: Tally,
     clock: Clock,
@@ -180,7 +179,7 @@ impl Worker {
 
     fn wait(&mut self) -> Due {
         loop {
-            // Publishes are no news while a write is wanted anyway.
+            // Publishes change nothing while a write is wanted anyway.
             let is_news = !self.mirror.write_is_wanted();
             let published = if is_news {
                 self.published.clone()
@@ -188,7 +187,7 @@ impl Worker {
                 never()
             };
             select! {
-                // A handle that was dropped cannot ask for a last sync.
+                // If the handle was dropped, there is no last sync.
                 recv(self.stop) -> deadline => return Due::Stop(deadline.unwrap_or_else(|_| Instant::now())),
                 recv(published) -> unit => match unit {
                     Ok(()) => self.mirror.handle_publish(),
@@ -199,7 +198,7 @@ impl Worker {
         }
     }
 
-    /// One read, and one write if it is called for.
+    /// One read, and one write if it is due.
     fn cycle(&mut self, timeout: Duration) {
         if self.published.try_recv().is_ok() {
             self.mirror.handle_publish();
@@ -230,7 +229,7 @@ impl Worker {
                 self.stats.read_failures[failure.kind.index()].fetch_add(1, Relaxed);
             }
         }
-        say(self.reporter.read(reply.result.as_ref().map(|_| ())));
+        log(self.reporter.read(reply.result.as_ref().map(|_| ())));
         let is_ok = reply.result.is_ok();
 
         let news = self
@@ -244,19 +243,19 @@ impl Worker {
         }
 
         if is_ok {
-            say(self.reporter.condition(self.mirror.condition()));
-            say(self.reporter.unheld(self.mirror.unheld()));
-            say(self.reporter.unshared(self.mirror.unshared()));
-            say(self.reporter.clock(self.mirror.clock_ahead_ms()));
+            log(self.reporter.condition(self.mirror.condition()));
+            log(self.reporter.unheld(self.mirror.unheld()));
+            log(self.reporter.unshared(self.mirror.unshared()));
+            log(self.reporter.clock(self.mirror.clock_ahead_ms()));
         }
     }
 
-    /// Puts news into the ring, half a ring at a time and with a look at it in between: so what is
-    /// published meanwhile is seen before it is overwritten.
+    /// Publishes remote messages, half a ring at a time. In between the mirror takes a view of the ring, so
+    /// that it sees each local message before the ring overwrites it.
     fn admit(&mut self, news: &[Arc<Message>]) {
         for some in news.chunks(HISTORY_MESSAGES / 2) {
-            let patience = Duration::from_millis(KV_ADMIT_PATIENCE_MS);
-            let outcomes = self.hub.admit(some, self.now().unix_ms, patience);
+            let timeout = Duration::from_millis(KV_ADMIT_PATIENCE_MS);
+            let outcomes = self.hub.admit(some, self.now().unix_ms, timeout);
             let mut admitted = Vec::new();
             let mut refusal = None;
             for (message, outcome) in some.iter().zip(outcomes) {
@@ -274,9 +273,9 @@ impl Worker {
             self.tally.flush(&self.metrics);
             self.mirror
                 .handle_admitted(self.now(), &admitted, &self.hub.ring_view());
-            say(self.reporter.refused(refusal.as_ref()));
+            log(self.reporter.refused(refusal.as_ref()));
             if refusal.is_some() {
-                // What is left is offered again after the next read.
+                // The remaining messages are published after the next read.
                 return;
             }
         }
@@ -295,7 +294,7 @@ impl Worker {
         let is_limit =
             matches!(&reply.result, Err(failure) if failure.kind == FailureKind::DailyLimit);
         self.stats.day_is_used_up.store(is_limit, Relaxed);
-        say(self.reporter.write(reply.result.as_ref().copied()));
+        log(self.reporter.write(reply.result.as_ref().copied()));
         self.mirror.handle_write(self.now(), reply);
     }
 
@@ -325,9 +324,9 @@ impl Worker {
             .store(condition == Condition::Unreadable, Relaxed);
     }
 
-    /// The last sync: cycles until nothing is to be written or there is no time left.
+    /// The last sync: runs cycles until no write is wanted or the deadline has passed.
     fn close(mut self, deadline: Instant) -> Stopped {
-        // The calls of the client so far were interrupted for good.
+        // A new client, because the interrupted one fails all further calls.
         match Client::new(&self.config) {
             Ok(client) => self.client = client,
             Err(error) => tracing::warn!("no last sync with KV: {error}"),
@@ -368,7 +367,7 @@ impl Worker {
     }
 }
 
-fn say(line: Option<Line>) {
+fn log(line: Option<Line>) {
     let Some(Line { level, text }) = line else {
         return;
     };

@@ -1,23 +1,23 @@
 //! The KV value: a JSON array of entries, parsed and written.
 //!
-//! Called by the mirror core and by the `kv-check` command. Never does I/O, and never loses an
-//! entry that it cannot read: what is not a message is carried along word for word.
+//! Called by the mirror core and by the `kv-check` command. Never does I/O, and never loses an entry that
+//! it cannot parse: a foreign entry is kept unchanged.
 //!
-//! # What is read
+//! # Layout
 //!
-//! `[{"id","content","timestamp","sessionId"?}, ...]`, oldest first, as the Pages app writes it; what is
-//! a message and what is foreign, see [`entry`](super::entry). A foreign entry is never shown to a stream
-//! and ranks behind messages, so it stays for as long as there is room (see `merge`).
+//! `[{"id","content","timestamp","sessionId"?}, ...]`, oldest first, as the Pages app writes it.
+//! [`entry`](super::entry) says which entries are messages and which are foreign. A foreign entry is never
+//! shown and ranks behind messages, so it stays while there is room (see `merge`).
 //!
-//! A value that is empty or `null` holds nothing and counts as an empty history. A value that is
-//! not a JSON array at all is [`Unreadable`]: somebody else's data, or a damaged history; the mirror
-//! does not write over it.
+//! An empty value and `null` count as an empty history. Any other value that is not a JSON array is
+//! [`Unreadable`]: data of another program, or a damaged history. The mirror does not overwrite it.
 //!
-//! # What it costs
+//! # Memory
 //!
-//! Beside its bytes, a value of n bytes takes at most n bytes of entries, since no entry is longer than
-//! its text. While nesting is passed over, each open bracket takes a byte of a buffer that doubles: at
-//! most n bytes, or 2 n if no bracket is closed, which makes no entry. See [`KV_MEMORY_BYTES_MAX`](crate::limits::KV_MEMORY_BYTES_MAX).
+//! Beside its bytes, a value of n bytes takes at most n bytes of entries, since no entry is longer than its
+//! text. While nested values are skipped, each open bracket takes a byte of a buffer that doubles: at most n
+//! bytes. If no bracket is closed it is 2 n, but then there is no entry. See
+//! [`KV_MEMORY_BYTES_MAX`](crate::limits::KV_MEMORY_BYTES_MAX).
 
 use std::borrow::Borrow;
 use std::collections::HashSet;
@@ -30,34 +30,34 @@ use serde_json::value::RawValue;
 use crate::limits::KV_VALUE_BYTES_MAX;
 use crate::mirror::entry::{Entry, Fault};
 
-/// A value as it was read.
+/// A parsed value.
 #[derive(Debug, Clone, Default)]
 pub struct Stored {
     /// The entries in the order of the value, unless it was overfull.
     pub entries: Vec<Entry>,
-    /// Entries in the value. More than `entries` holds if the value was overfull.
+    /// The number of entries in the value. More than in `entries` if the value was overfull.
     pub count: usize,
-    /// Foreign entries in the value.
+    /// The number of foreign entries in the value.
     pub foreign: usize,
-    /// Why the first foreign entry is one: its place and the reason, never its content.
+    /// The index of the first foreign entry, and why it is foreign.
     pub first_fault: Option<(usize, Fault)>,
-    /// A hash of the bytes, to recognise a value that was read before. 0 for no value.
+    /// A hash of the bytes, to recognise a value that was read before. 0 without a value.
     pub fingerprint: u64,
 }
 
-/// A value that is not a list of anything: not UTF-8, not JSON, or not an array.
+/// A value that is not a list: not UTF-8, not JSON, or not an array.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unreadable;
 
 /// Parses a value of at most [`KV_VALUE_BYTES_MAX`] bytes; `None` is a key that does not exist.
 ///
-/// `crowd` is handed the entries whenever there are too many of them and keeps what matters, so
-/// that a value of millions of tiny entries costs no more memory than its bytes. From then on entries
-/// whose text was kept already are counted only: millions of them are mostly the same few.
+/// Whenever there are `reduce_at` entries, `reduce` is called and returns those to keep. So a value of
+/// millions of tiny entries takes no more memory than its bytes. A later entry with the same text as a kept
+/// one is only counted, which is fast: millions of entries are mostly the same few.
 pub fn parse(
     bytes: Option<&[u8]>,
-    crowded_at: usize,
-    crowd: &dyn Fn(Vec<Entry>) -> Vec<Entry>,
+    reduce_at: usize,
+    reduce: &dyn Fn(Vec<Entry>) -> Vec<Entry>,
 ) -> Result<Stored, Unreadable> {
     let Some(bytes) = bytes.filter(|bytes| !bytes.trim_ascii().is_empty()) else {
         return Ok(Stored::default());
@@ -73,8 +73,8 @@ pub fn parse(
     let mut json = serde_json::Deserializer::from_str(text);
     let collect = Collect {
         stored: &mut stored,
-        crowded_at,
-        crowd,
+        reduce_at,
+        reduce,
         kept: HashSet::new(),
     };
     json.deserialize_seq(collect)
@@ -85,9 +85,9 @@ pub fn parse(
 
 struct Collect<'a> {
     stored: &'a mut Stored,
-    crowded_at: usize,
-    crowd: &'a dyn Fn(Vec<Entry>) -> Vec<Entry>,
-    /// The entries that the last merge kept, by their text.
+    reduce_at: usize,
+    reduce: &'a dyn Fn(Vec<Entry>) -> Vec<Entry>,
+    /// The entries that the last call of `reduce` kept, by their text.
     kept: HashSet<Text>,
 }
 
@@ -129,8 +129,8 @@ impl Collect<'_> {
             stored.first_fault.get_or_insert((place, fault));
         }
         stored.entries.push(entry);
-        if stored.entries.len() >= self.crowded_at {
-            stored.entries = (self.crowd)(std::mem::take(&mut stored.entries));
+        if stored.entries.len() >= self.reduce_at {
+            stored.entries = (self.reduce)(std::mem::take(&mut stored.entries));
             self.kept = stored.entries.iter().cloned().map(Text).collect();
         }
     }
@@ -151,8 +151,7 @@ impl<'de> Visitor<'de> for Collect<'_> {
     }
 }
 
-/// Writes a value. The caller has seen to it that it fits [`KV_VALUE_BYTES_MAX`] (see
-/// [`value_bytes`]).
+/// Encodes a value. The caller has checked that it fits [`KV_VALUE_BYTES_MAX`] (see [`value_bytes`]).
 pub fn serialise(entries: &[Entry]) -> Vec<u8> {
     let mut value =
         Vec::with_capacity(entries.iter().map(|entry| entry.bytes() + 1).sum::<usize>() + 2);
@@ -173,7 +172,7 @@ pub fn value_bytes(entries: usize, entries_bytes: usize) -> usize {
     entries_bytes + entries + 1
 }
 
-/// A hash of a value's bytes, never 0. Collisions cost a minute's delay, so 64 bits are plenty.
+/// A hash of a value's bytes, never 0. A collision only delays a write by a minute, so 64 bits suffice.
 pub fn fingerprint(bytes: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);
@@ -203,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_that_are_no_messages_are_carried_word_for_word() {
+    fn foreign_entries_are_kept_unchanged() {
         let text = r#"[ 1, {"id": "not-a-uuid", "content":"x","timestamp":1} ,"\ud800",[[]]]"#;
         let value = stored(text);
         assert_eq!(value.count, 4);
@@ -217,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_an_empty_history_and_no_array_is_unreadable() {
+    fn an_empty_value_is_an_empty_history_and_a_value_without_a_list_is_unreadable() {
         let read =
             |bytes: Option<&[u8]>| parse(bytes, 400, &|entries| entries).map(|value| value.count);
         assert_eq!(read(None), Ok(0));
@@ -239,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn nesting_without_end_neither_overflows_the_stack_nor_is_lost() {
+    fn deep_nesting_does_not_overflow_the_stack_and_is_kept() {
         let deep = format!("[{}{}]", "[".repeat(100_000), "]".repeat(100_000));
         assert_eq!(stored(&deep).count, 1);
         let (open, close) = ("[".repeat(100_000), "]".repeat(100_000));
@@ -251,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overfull_value_is_thinned_while_it_is_read() {
+    fn an_overfull_value_is_reduced_while_it_is_parsed() {
         let text = format!("[{}1]", "1,".repeat(9_999));
         let value = parse(Some(text.as_bytes()), 50, &|mut entries| {
             assert!(entries.len() <= 50);

@@ -1,19 +1,19 @@
-//! What is wrong with a PEM file.
+//! The faults of a PEM file.
 //!
-//! Made by the parent module. Each says what to do; none can hold a byte of the file.
+//! Made by the parent module. Each says what to do. Never contains a byte of the file.
 
 use std::fmt;
 
-/// What is wrong with a PEM file. Its text goes on behind the name of the file.
+/// What is wrong with a PEM file. Its text continues a sentence that begins with the file's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PemFault {
-    /// There is nothing in it.
+    /// It is empty.
     Empty,
     /// It is text in UTF-16.
     Utf16,
     /// It is DER, not PEM.
     Der,
-    /// It is PEM, encoded in Base64 once more.
+    /// It is a PEM file, encoded in Base64 once more.
     Base64Twice,
     /// It is a PKCS #12 container.
     Pkcs12,
@@ -21,39 +21,39 @@ pub enum PemFault {
     Pkcs7,
     /// It has no section at all.
     NoSection,
-    /// Line breaks have become `\n`, two characters.
+    /// Line breaks were replaced by `\n`, two characters.
     EscapedLineBreaks(usize),
-    /// Line breaks have become blanks, or are gone.
+    /// Line breaks were replaced by blanks, or removed.
     LostLineBreaks(usize),
     /// A section begins in the line in which another ends.
     Joined(usize),
-    /// A line that begins or ends a section has other text in it.
+    /// A line that begins or ends a section contains other text.
     StrayText(usize),
     /// A line that begins or ends a section is malformed.
     Hyphens(usize),
     /// The section that begins in this line has no end.
     NoEnd(usize),
-    /// The section that ends in this line has no beginning, or that of another kind.
+    /// The section that ends in this line has no beginning, or one with another label.
     NoBegin(usize),
     /// The section that begins in this line is not Base64.
     Base64(usize),
-    /// The certificate in this place, from 1, cannot be read.
+    /// The certificate with this number, from 1, cannot be parsed.
     Damaged(usize),
-    /// There is no certificate in it.
+    /// It contains no certificate.
     NoCertificate,
-    /// There is a request for a certificate in it.
+    /// It contains a certificate request, but no certificate.
     RequestAlone,
-    /// A certificate in another form than is read.
+    /// It contains a certificate in an unsupported form.
     CertificateForm(usize),
-    /// There is no private key in it.
+    /// It contains no private key.
     NoPrivateKey,
-    /// There is a public key in it.
+    /// It contains a public key, but no private key.
     PublicKeyAlone,
-    /// There is a certificate in it.
+    /// It contains a certificate, but no private key.
     CertificateAlone,
     /// The key has a passphrase.
     Encrypted,
-    /// The key is in the form of OpenSSH.
+    /// The key is in OpenSSH's form.
     OpenSsh,
     /// The key is for DSA.
     Dsa,
@@ -79,7 +79,7 @@ impl fmt::Display for PemFault {
                 "is a PKCS #7 container; convert it: openssl pkcs7 -print_certs -in FILE -out FILE.pem",
             ),
             Fault::NoSection => {
-                f.write_str("has no -----BEGIN line, so nothing in PEM form in it")
+                f.write_str("has no -----BEGIN line, so it is not in PEM form")
             }
             Fault::EscapedLineBreaks(line) => write!(
                 f,
@@ -112,35 +112,35 @@ impl fmt::Display for PemFault {
             ),
             Fault::Base64(line) => write!(
                 f,
-                "has something other than Base64 in the section that begins in line {line}"
+                "has a section that is not Base64; it begins in line {line}"
             ),
             Fault::Damaged(place) => {
-                write!(f, "has a damaged certificate in it, number {place}")
+                write!(f, "has a damaged certificate, number {place} in the file")
             }
-            Fault::NoCertificate => f.write_str("has no certificate in PEM form in it"),
+            Fault::NoCertificate => f.write_str("contains no certificate in PEM form"),
             Fault::RequestAlone => f.write_str(
-                "has a certificate request in it, but no certificate: the authority makes that",
+                "has a certificate request but no certificate: send the request to the authority",
             ),
             Fault::CertificateForm(line) => write!(
                 f,
                 "has a certificate in another form in line {line}; convert it: openssl x509 -in FILE -out FILE.pem"
             ),
-            Fault::NoPrivateKey => f.write_str("has no private key in PEM form in it"),
+            Fault::NoPrivateKey => f.write_str("contains no private key in PEM form"),
             Fault::PublicKeyAlone => {
-                f.write_str("has a public key in it, but no private key, which is needed")
+                f.write_str("has a public key but no private key, which is required")
             }
             Fault::CertificateAlone => {
-                f.write_str("has no private key in PEM form in it, but a certificate")
+                f.write_str("has a certificate but no private key in PEM form")
             }
             Fault::Encrypted => f.write_str(
-                "has a passphrase, for which nobody can be asked; decrypt it: \
+                "has a passphrase, which the server cannot ask for; decrypt it: \
                  openssl pkey -in FILE -out NEW, and let only the server read NEW",
             ),
             Fault::OpenSsh => f.write_str(
                 "is a key of OpenSSH; convert a copy of it: ssh-keygen -p -m PKCS8 -f COPY",
             ),
             Fault::Dsa => f.write_str(
-                "is a DSA key; RSA of 2048 to 4096 bits, ECDSA P-256 and P-384, and Ed25519 are taken",
+                "is a DSA key; RSA of 2048 to 4096 bits, ECDSA P-256 and P-384, and Ed25519 are supported",
             ),
         }
     }

@@ -1,15 +1,15 @@
-//! The sections of a PEM file, line by line.
+//! Splits a PEM file into sections, line by line.
 //!
-//! Used by the parent module. Decodes nothing.
+//! Called by the parent module. Never decodes a section.
 
 use super::{BASE64_BEGIN, PemFault};
 
-/// What is between a line `-----BEGIN <label>-----` and its `-----END <label>-----`.
+/// A section, from `-----BEGIN <label>-----` to `-----END <label>-----`.
 pub(super) struct Section {
     pub(super) label: String,
-    /// The lines between them, less the headers of a key with a passphrase (RFC 1421).
+    /// The lines in between, without the headers of a key with a passphrase (RFC 1421).
     pub(super) body: String,
-    /// Whether such headers say that it has one.
+    /// Whether such headers exist: the key has a passphrase.
     pub(super) is_encrypted: bool,
     /// The number of its first line, from 1.
     pub(super) line: usize,
@@ -19,7 +19,7 @@ const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 const HYPHENS: &str = "-----";
 
-/// All sections, at least one. Text between them is passed over, as `openssl` puts some there.
+/// All sections, at least one. Text between them, as `openssl` writes it, is skipped.
 pub(super) fn sections(pem: &[u8]) -> Result<Vec<Section>, PemFault> {
     let text = text(pem)?;
     let mut sections = Vec::new();
@@ -46,7 +46,7 @@ pub(super) fn sections(pem: &[u8]) -> Result<Vec<Section>, PemFault> {
     }
 }
 
-/// The file as text; its first bytes tell what else it may be.
+/// The file as text. An error if its first bytes show another form.
 fn text(bytes: &[u8]) -> Result<String, PemFault> {
     const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
     let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
@@ -71,7 +71,7 @@ fn is_printable(bytes: &[u8]) -> bool {
         .all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace())
 }
 
-/// Tells PKCS #12 from other DER by the version that stands first in it (RFC 7292 section 4).
+/// Distinguishes PKCS #12 from other DER by its first element, the version (RFC 7292 section 4).
 fn container(rest: &[u8]) -> PemFault {
     let length_bytes = match rest {
         [first @ 0x81..=0x84, ..] => usize::from(first & 0x7f),
@@ -88,7 +88,7 @@ enum Progress {
     Whole(Section),
 }
 
-/// A line outside of sections.
+/// Reads a line outside of sections: perhaps the beginning of one.
 fn begin(line: &str, number: usize) -> Result<Option<Section>, PemFault> {
     if let Some(rest) = line.strip_prefix(BEGIN) {
         let label = match rest.split_once(HYPHENS) {
@@ -123,7 +123,7 @@ fn is_label(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_in_label)
 }
 
-/// What it means that a line goes on behind its last hyphen.
+/// The fault of a line with text after its last hyphens.
 fn behind_label(behind: &str, number: usize) -> PemFault {
     let behind = behind.trim_start();
     if behind.bytes().all(|b| b == b'-') {
@@ -140,7 +140,7 @@ fn behind_label(behind: &str, number: usize) -> PemFault {
 }
 
 impl Section {
-    /// Takes the next line.
+    /// Reads a line within the section.
     fn next(mut self, line: &str, number: usize) -> Result<Progress, PemFault> {
         if let Some(rest) = line.strip_prefix(END) {
             return self.end(rest, number);
@@ -170,7 +170,7 @@ impl Section {
         Ok(Progress::Open(self))
     }
 
-    /// Takes what stands behind `-----END `.
+    /// Reads the text after `-----END `.
     fn end(self, rest: &str, number: usize) -> Result<Progress, PemFault> {
         let Some((label, behind)) = rest.split_once(HYPHENS) else {
             return Err(PemFault::Hyphens(number));

@@ -19,8 +19,8 @@ fn fault_of_certificate(pem: impl AsRef<[u8]>) -> PemFault {
     certificates(pem.as_ref()).map(drop).expect_err(&text)
 }
 
-/// No fault has anything of the key in it, in characters or in numbers.
-fn shows_nothing(fault: PemFault, key: &str) {
+/// Checks that a fault shows no part of the key, neither as characters nor as numbers.
+fn check_shows_no_key(fault: PemFault, key: &str) {
     let body: Vec<&str> = key.lines().filter(|line| !line.starts_with('-')).collect();
     let body = body.concat();
     let text = format!("{fault} {fault:?}");
@@ -32,7 +32,7 @@ fn shows_nothing(fault: PemFault, key: &str) {
 }
 
 #[test]
-fn what_openssl_and_editors_write_is_read() {
+fn files_of_openssl_and_of_editors_are_read() {
     let (certificate, key) = pair();
     let both = format!("{key}{certificate}");
     for pem in [
@@ -70,7 +70,7 @@ fn what_openssl_and_editors_write_is_read() {
 }
 
 #[test]
-fn lost_line_breaks_are_called_that_and_nothing_is_shown() {
+fn lost_line_breaks_are_reported_without_a_part_of_the_key() {
     let (_, key) = pair();
     let body = |separator| {
         let lines: Vec<&str> = key.lines().collect();
@@ -112,11 +112,11 @@ fn lost_line_breaks_are_called_that_and_nothing_is_shown() {
         let fault = fault_of_key(&pem);
         let lines = key.lines().count();
         assert_eq!((fault, lines), (expected, 5), "{pem}");
-        shows_nothing(fault, &key);
+        check_shows_no_key(fault, &key);
     }
 }
 
-/// A label may be anything, so it is never shown either.
+/// A label may be any text, even the key, so it is never shown.
 #[test]
 fn a_key_in_the_place_of_a_label_is_not_shown() {
     let (_, key) = pair();
@@ -126,7 +126,7 @@ fn a_key_in_the_place_of_a_label_is_not_shown() {
         format!("-----BEGIN {}-----\nAAAA\n", body.to_uppercase()),
         format!("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END {body}-----\n"),
     ] {
-        shows_nothing(fault_of_key(&pem), &key);
+        check_shows_no_key(fault_of_key(&pem), &key);
     }
 }
 
@@ -170,7 +170,7 @@ fn other_forms_are_named() {
             PemFault::RequestAlone,
         ),
         (
-            // One of a chain would else be missing without a word.
+            // Otherwise one certificate of the chain would be missing without an error.
             format!(
                 "{certificate}{}",
                 as_label(&certificate, "CERT", "TRUSTED CERT")
@@ -238,7 +238,7 @@ fn any_bytes_are_a_fault_or_sections() {
             .into_iter()
             .flatten()
         {
-            shows_nothing(fault, &key);
+            check_shows_no_key(fault, &key);
         }
     }
 }

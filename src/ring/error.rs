@@ -1,6 +1,7 @@
-//! Why a ring cannot be opened, or cannot take a message.
+//! Errors of opening a ring and of appending to it.
 //!
-//! Printed for operators as it stands: each error says what to do, where there is something to do.
+//! Returned by all modules of the ring, and printed for operators unchanged. The text says what to do, if
+//! the operator can do something. Never shows a message.
 
 use std::fmt;
 use std::io;
@@ -9,8 +10,7 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-/// Why a ring cannot be opened, or cannot take a message. Displays as one line that says what to do
-/// where there is something to be done.
+/// Why a ring cannot be opened or appended to. Displays as one line.
 #[derive(Debug)]
 pub enum RingError {
     /// Another process uses the file.
@@ -18,40 +18,40 @@ pub enum RingError {
         /// The file.
         path: PathBuf,
     },
-    /// What is at the path is a directory, a device, a pipe or a socket.
+    /// At the path is a directory, a device, a pipe or a socket.
     NotAFile {
         /// Which of these.
         kind: &'static str,
-        /// What was to be opened.
+        /// The path.
         path: PathBuf,
     },
-    /// A symbolic link on the way belongs to a user who could point it anywhere.
+    /// A symbolic link in the path belongs to another user, who could point it anywhere.
     ForeignLink {
         /// The link.
         path: PathBuf,
         /// The user id of its owner.
         owner: u32,
-        /// Where it leads.
+        /// The target of the link.
         target: PathBuf,
     },
-    /// Another user has put the file into a directory that every user may write to.
+    /// The file belongs to another user and is in a world-writable directory.
     ForeignFile {
         /// The file.
         path: PathBuf,
         /// The user id of its owner.
         owner: u32,
     },
-    /// Something is mounted on the file itself, so no other can take its place.
+    /// The file is a mount point, so no other file can replace it.
     MountPoint {
         /// The file.
         path: PathBuf,
     },
-    /// The path is a symbolic link that leads nowhere.
+    /// The path is a symbolic link to a missing file.
     DanglingLink {
         /// The link.
         path: PathBuf,
     },
-    /// The directory that the file was to be in does not exist.
+    /// The directory of the file does not exist.
     NoDirectory {
         /// The directory.
         path: PathBuf,
@@ -72,48 +72,48 @@ pub enum RingError {
         /// What the file system has left for this user, in bytes.
         available: u64,
     },
-    /// The configured largest message is larger than any ring's slots.
+    /// The configured largest message is larger than the largest possible slot.
     SlotsTooLarge {
         /// The configured size in bytes.
         bytes: usize,
-        /// The largest there is.
+        /// The largest possible size in bytes.
         bytes_max: usize,
     },
     /// A message is larger than the slots of this ring.
     MessageTooLarge {
         /// Its content and session in bytes.
         bytes: usize,
-        /// What fits.
+        /// The largest size that fits.
         bytes_max: usize,
     },
-    /// The file was cut while it was in use.
+    /// The file was truncated while it was in use.
     Truncated {
         /// Its length now, in bytes.
         found: u64,
-        /// What it was.
+        /// Its length before.
         expected: u64,
     },
-    /// The path names nothing any more: the file was deleted or moved away while it was in use.
+    /// The file was deleted or moved away while it was in use.
     Removed,
     /// Another program has written into the file while it was in use.
     Overwritten,
-    /// Another file is at the path.
+    /// Another file was put at the path while the ring was in use.
     Replaced {
         /// The file.
         path: PathBuf,
     },
-    /// Anything else that the system refuses to do with a file.
+    /// Any other error of a system call on a file.
     File {
-        /// What was being done, as a verb: "open".
+        /// The operation, as a verb: "open".
         doing: &'static str,
-        /// With which file.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The error.
         source: io::Error,
     },
-    /// The storage did not take what was written to it.
+    /// A read, write or sync of the storage has failed.
     Storage(io::Error),
-    /// The disk did not take what was committed to it.
+    /// The sync of a commit has failed.
     Unsynced(io::Error),
 }
 
@@ -220,7 +220,7 @@ impl fmt::Display for RingError {
     }
 }
 
-/// What to do about an error of the system, where its own words do not tell.
+/// What to do about a system error, if its own text does not say it.
 fn advice(doing: &str, source: &io::Error) -> Option<String> {
     let advice = match (doing, Errno::from_io_error(source)?) {
         ("map", Errno::NODEV | Errno::INVAL | Errno::OPNOTSUPP) => {
@@ -237,7 +237,7 @@ fn advice(doing: &str, source: &io::Error) -> Option<String> {
             ));
         }
         (_, Errno::PERM) => {
-            "it may be immutable or for appending alone (lsattr shows i or a; chattr -ia ends it)"
+            "it may be immutable or append-only (lsattr shows i or a; chattr -ia removes both)"
         }
         (_, Errno::ROFS) => "choose a place that can be written to with --ring",
         (_, Errno::NAMETOOLONG) => {
@@ -264,7 +264,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_of_the_system_says_what_to_do() {
+    fn a_system_error_says_what_to_do() {
         for (doing, errno, said) in [
             ("map", Errno::NODEV, "no shared memory maps"),
             ("map", Errno::INVAL, "no shared memory maps"),
@@ -283,9 +283,9 @@ mod tests {
                 source: errno.into(),
             };
             let text = error.to_string();
-            let (told, advice) = text.split_once("; ").unwrap();
+            let (failure, advice) = text.split_once("; ").unwrap();
             assert!(
-                told.starts_with(&format!("cannot {doing} ring file /data/ring: ")),
+                failure.starts_with(&format!("cannot {doing} ring file /data/ring: ")),
                 "{text}"
             );
             assert!(advice.contains(said), "{text}");

@@ -1,10 +1,9 @@
-//! The ring file at its path: locking, making, replacing, and keeping a damaged one aside.
+//! The ring file at its path: creating, locking, replacing, and keeping a damaged one aside.
 //!
-//! Called by the ring when it opens and when it is repaired. At every instant the path names either
-//! nothing or a complete ring: a file is made under the name `<path>.new`, written, synced, and
-//! renamed. The maker of a file holds the lock of `<path>.new`, the user of a file the lock of
-//! `<path>`. The lock belongs to the file and not to the name (`flock(2)`), so the rename turns the
-//! one into the other. A failure removes what it has made. Knows nothing of the format.
+//! Called by the ring when it is opened and when it is repaired. At every instant the path names
+//! either nothing or a complete ring: a file is created as `<path>.new`, locked, filled, synced, and
+//! renamed. The lock belongs to the file and not to the name (`flock(2)`), so the renamed file stays
+//! locked. A failure removes the files that it has made. Never reads or writes the format.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -24,16 +23,16 @@ use crate::limits::{RING_OPEN_ATTEMPTS, RING_ZERO_BYTES};
 
 const BOOT_ID_PATH: &str = "/proc/sys/kernel/random/boot_id";
 
-/// The suffix of a file that is being made.
+/// The suffix of a file that is not complete yet.
 pub(super) const NEW: &str = ".new";
 
 /// A path in the file system, and the file there while it is locked.
 pub(super) struct FileMedium {
-    /// As configured: its links are followed at every start and for every replacement.
+    /// The configured path. Its links are followed at every start and for every replacement.
     path: PathBuf,
-    /// The file at the path, locked for as long as this is.
+    /// The file at the path, locked until it is closed.
     file: Option<File>,
-    /// Where that was made, if there was none before.
+    /// Where the file was made, if there was none before.
     made_at: Option<Place>,
     boot_id: BootId,
 }
@@ -51,7 +50,7 @@ impl FileMedium {
         })
     }
 
-    /// Writes the new file and puts it in place; returns where the old one went.
+    /// Writes the new file and renames it to the path; returns where the old one was kept.
     fn put_in_place(
         &self,
         place: &Place,
@@ -68,7 +67,7 @@ impl FileMedium {
         fill(&mut storage)
             .and_then(|()| storage.sync())
             .map_err(cannot("write"))?;
-        // If it is another program's, it stays locked until the new one is in its place.
+        // Another program's file stays locked until the new one has replaced it.
         let occupant = self.occupant(place)?;
         let is_kept = match &occupant {
             Occupant::None => false,
@@ -94,7 +93,7 @@ impl FileMedium {
         Ok((storage, moved_to.map(|moved| moved.path)))
     }
 
-    /// What is at the path: mostly what this process has locked, or nothing.
+    /// Examines what is at the path now.
     fn occupant(&self, place: &Place) -> Result<Occupant, RingError> {
         let cannot = || file_error("replace", place.path());
         let at_path = match place.stat("") {
@@ -103,7 +102,7 @@ impl FileMedium {
         };
         let path = || place.path().to_owned();
         let Some(ours) = &self.file else {
-            // Another process was quicker to make one.
+            // Another process has made one in the meantime.
             return Err(RingError::Locked { path: path() });
         };
         if is_at(ours, place, "")? {
@@ -126,12 +125,12 @@ impl FileMedium {
     }
 }
 
-/// What is at a place where a new file is to go.
+/// What the new file will replace.
 enum Occupant {
     None,
-    /// The file that this process has in use.
+    /// The file that this process uses.
     Ours,
-    /// A file that another program has put there, and does not use.
+    /// A file of another program, which has not locked it.
     Other {
         _locked: File,
         is_empty: bool,
@@ -187,7 +186,7 @@ impl Medium for FileMedium {
                 })
             }
             Err(error) => {
-                // The error matters; that a useless file may stay behind does not.
+                // The first error is returned. The next start removes a leftover.
                 let _ = place.remove(NEW);
                 Err(error)
             }
@@ -203,7 +202,7 @@ impl Medium for FileMedium {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(RingError::Removed);
             }
-            // The path cannot be looked at for now, which says nothing of the file.
+            // After any other error of stat(2) it is unknown what is at the path: nothing to repair.
             Err(_) => return Ok(()),
         };
         let ours = ours.metadata().map_err(RingError::Storage)?;
@@ -229,7 +228,7 @@ impl Medium for FileMedium {
     }
 }
 
-/// Opens and locks what is at a place; `None` if nothing is.
+/// Opens and locks the file at a place; `None` if there is none.
 pub(super) fn open_locked(place: &Place) -> Result<Option<File>, RingError> {
     let cannot_open = || file_error("open", place.path());
     for _ in 0..RING_OPEN_ATTEMPTS {
@@ -243,7 +242,7 @@ pub(super) fn open_locked(place: &Place) -> Result<Option<File>, RingError> {
         };
         check_owner(place, &file)?;
         lock(&file, place.path())?;
-        // Between opening and locking, its last user may have renamed another file over it.
+        // Between open and lock another process may have renamed a new file over this one.
         if is_at(&file, place, "")? {
             return Ok(Some(file));
         }
@@ -253,7 +252,7 @@ pub(super) fn open_locked(place: &Place) -> Result<Option<File>, RingError> {
     })
 }
 
-/// Makes the file that is to take the place of the one at the path: ours alone, empty, locked.
+/// Creates the file `<path>.new`: empty, locked, of mode 0600.
 fn create_new(place: &Place) -> Result<File, RingError> {
     for _ in 0..RING_OPEN_ATTEMPTS {
         remove_stale(place)?;
@@ -263,14 +262,14 @@ fn create_new(place: &Place) -> Result<File, RingError> {
         };
         match lock(&file, place.path()) {
             Ok(()) => {}
-            // Another process has taken it for stale, and is about to remove it.
+            // Another process takes the file for a stale one and is about to remove it.
             Err(error @ RingError::Locked { .. }) => return Err(error),
             Err(error) => {
                 let _ = place.remove(NEW);
                 return Err(error);
             }
         }
-        // The same, and it has removed it.
+        // Another process may have removed the file as a stale one before it was locked.
         if is_at(&file, place, NEW)? {
             return Ok(file);
         }
@@ -280,11 +279,11 @@ fn create_new(place: &Place) -> Result<File, RingError> {
     })
 }
 
-/// Removes what a crash has left of an earlier attempt; an error while another process is at it.
+/// Removes a `<path>.new` that a crash has left. An error if another process has locked it.
 fn remove_stale(place: &Place) -> Result<(), RingError> {
     let cannot = || file_error("clean up", &place.beside(NEW));
     match place.stat(NEW) {
-        // If it is not that nothing is there, creating it will tell.
+        // Any other error than a missing file will occur again when the file is created.
         Err(_) => return Ok(()),
         Ok(found) => check_kind(place, NEW, &found)?,
     }
@@ -299,18 +298,18 @@ fn remove_stale(place: &Place) -> Result<(), RingError> {
     Ok(())
 }
 
-/// Where a file was kept.
+/// The name under which a file was kept.
 struct Kept {
     path: PathBuf,
     suffix: String,
-    /// It has both names, until one of them goes to the new file.
+    /// The file was linked, not renamed: it has both names until the new file takes the first.
     is_linked: bool,
 }
 
 impl Kept {
-    /// Gives it back its one name, after the new file could not have it.
+    /// Restores the file's name after the replacement has failed.
     fn undo(&self, place: &Place) {
-        // What fails here leaves one name too many, or the file under its new name: both are kept.
+        // If this fails, the file still has its new name, so it is not lost.
         let _ = if self.is_linked {
             place.remove(&self.suffix)
         } else {
@@ -319,8 +318,8 @@ impl Kept {
     }
 }
 
-/// Gives the file at the place another name, by a second link, so that at no instant the path
-/// names nothing; where the file system knows no links, by renaming.
+/// Gives the file at the place a second name by a hard link, so that the path names a file at every
+/// instant. On a file system without hard links the file is renamed.
 fn keep_aside(place: &Place) -> Result<Kept, RingError> {
     let since_1970 = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -362,9 +361,9 @@ pub(super) fn check_kind(place: &Place, suffix: &str, found: &Stat) -> Result<()
     })
 }
 
-/// Refuses a file that another user has put where everyone may, in the spirit of
-/// `fs.protected_regular` (proc(5)): its owner could read all messages, and end this process by
-/// cutting it.
+/// Refuses another user's file in a world-writable directory with the sticky bit, in the spirit of
+/// `fs.protected_regular` (proc(5)). The file's owner could read all messages, and end this process
+/// by truncating the file.
 fn check_owner(place: &Place, file: &File) -> Result<(), RingError> {
     const STICKY_AND_PUBLIC: u32 = 0o1002;
     let cannot = || file_error("open", place.path());
@@ -400,7 +399,7 @@ fn lock(file: &File, path: &Path) -> Result<(), RingError> {
             Err(TryLockError::WouldBlock) => Err(RingError::Locked {
                 path: path.to_owned(),
             }),
-            // Where the lock is kept by a server, asking it can be interrupted (flock(2)).
+            // On a network file system a signal can interrupt the call (flock(2)).
             Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => {
                 continue;
             }
@@ -416,7 +415,7 @@ fn is_at(file: &File, place: &Place, suffix: &str) -> Result<bool, RingError> {
         .map_err(file_error("open", place.path()))
 }
 
-/// Whether files like this one can be mapped shared and written to at all, before space is taken.
+/// Checks that the file system supports shared writable maps, before space is allocated.
 pub(super) fn check_mappable(file: &File) -> io::Result<()> {
     let len = PAGE_BYTES as u64;
     file.set_len(len)?;
@@ -445,8 +444,8 @@ pub(super) fn allocate_error(
     }
 }
 
-/// Makes an empty file this long, with its space really allocated: a write into a hole of a mapped
-/// file ends the process when the disk is full.
+/// Extends an empty file to this length and allocates all of it. A write into a hole of a mapped file
+/// ends the process with a SIGBUS if the disk is full.
 pub(super) fn allocate(file: &File, len: u64) -> io::Result<()> {
     loop {
         match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len) {
@@ -469,8 +468,8 @@ fn write_zeros(file: &File, len: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// The kernel's boot id; where it cannot be had, a random one, so that every start without a clean
-/// close counts as one after a reboot.
+/// The kernel's boot id. If it cannot be read, a random one: then every start without a clean close
+/// counts as one after a reboot.
 pub(super) fn read_boot_id() -> io::Result<BootId> {
     let text = std::fs::read_to_string(BOOT_ID_PATH).unwrap_or_default();
     if let Ok(id) = uuid::Uuid::try_parse(text.trim_end()) {

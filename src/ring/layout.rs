@@ -1,8 +1,7 @@
-//! The bytes of a ring file: where everything is, and how it is encoded and checked.
+//! The bytes of a ring file: the position, encoding and check of every field.
 //!
-//! `FORMAT.md` beside this file is the same as a document. Called by the ring (append), by
-//! recovery (decode) and by whoever writes a file anew. Pure: never does I/O, never panics on
-//! bytes it is given.
+//! `FORMAT.md` beside this file describes the same format. Called by the ring, which encodes, and by
+//! recovery, which decodes. Never does I/O, never panics on any input.
 
 use crate::limits::{
     BODY_BYTES_MAX_LIMIT, HISTORY_MESSAGES, RING_SLOTS_MAX, RING_SLOTS_MIN, SESSION_BYTES_MAX,
@@ -15,33 +14,33 @@ pub(super) const MAGIC: [u8; 8] = *b"HOOKRING";
 /// The version of the format that this code reads and writes.
 pub(super) const VERSION: u32 = 1;
 
-/// The header page, and what slots are aligned to, so that no page, and no sector, is shared by
-/// two slots: the write-back of one slot can never harm another.
+/// The size of the header page and the alignment of slots. No page and no sector belongs to two slots,
+/// so writing one slot back to disk can never damage another.
 pub(super) const PAGE_BYTES: usize = 4096;
 
-/// The used part of the header: the rest of its page is zero, the state record apart.
+/// The used part of the header. The rest of its page is zero, except for the state record.
 pub(super) const HEADER_BYTES: usize = 44;
 
-/// Where the state record is: in a sector of its own.
+/// The offset of the state record, which has a sector of its own.
 pub(super) const STATE_OFFSET: u64 = 512;
 
-/// The state record: a boot id, then a word that vouches for it.
+/// The size of the state record: a boot id, then a word with its checksum.
 pub(super) const STATE_BYTES: usize = 24;
 
-/// Where, within the state record, its word is.
+/// The offset of the word within the state record.
 pub(super) const STATE_WORD: u64 = 16;
 
-/// The head of a slot: the commit word and what describes the payload.
+/// The size of a slot's head: the commit word and the fields that describe the payload.
 pub(super) const SLOT_HEAD_BYTES: usize = 64;
 
-/// The commit word at the start of a slot.
+/// The size of the commit word at the start of a slot.
 pub(super) const WORD_BYTES: usize = 8;
 
-/// The seq of the very first message: zero never names one.
+/// The seq of the very first message. Zero is never a seq.
 pub(super) const SEQ_FIRST: u64 = 1;
 
-/// The largest seq that recovery believes. At a million messages a second it is reached after
-/// 290,000 years; a forged file may claim it tomorrow, and must not make the count overflow.
+/// The largest seq that recovery accepts, so that a forged file cannot make the count overflow. At a
+/// million messages a second it is reached after 290,000 years.
 pub(super) const SEQ_MAX: u64 = 1 << 63;
 
 const MARK_FREE: u32 = u32::from_le_bytes(*b"FREE");
@@ -52,11 +51,11 @@ const MARK_SHUT: u32 = u32::from_le_bytes(*b"SHUT");
 
 const FLAG_SESSION: u16 = 1;
 
-/// Names one run of the kernel (`random(4)`, `/proc/sys/kernel/random/boot_id`): as long as it is
-/// the same, no page that was written to a file has been forgotten.
+/// Identifies a boot of the kernel (`random(4)`, `/proc/sys/kernel/random/boot_id`). While it is the
+/// same, no write to a file is lost.
 pub type BootId = [u8; 16];
 
-/// How many slots a file has and how large they are, and so where each of them is.
+/// The number and size of a file's slots, from which the offset of each follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Geometry {
     slots: u32,
@@ -64,16 +63,16 @@ pub(super) struct Geometry {
 }
 
 impl Geometry {
-    /// The smallest slots that take messages whose content and session are `payload_bytes`
-    /// together, and enough of them that `unsynced_max` messages can be appended before one of the
-    /// 100 before these is overwritten; `None` if either is more than any configuration asks for.
+    /// The smallest slots for messages whose content and session have `payload_bytes` together, and
+    /// enough of them that `unsynced_max` messages can be appended before one of the previous 100 is
+    /// overwritten. `None` if either number is above the limits.
     pub fn for_payload(payload_bytes: usize, unsynced_max: usize) -> Option<Geometry> {
         let bytes = payload_bytes.checked_add(SLOT_HEAD_BYTES)?;
         let slot_bytes = bytes.checked_next_multiple_of(PAGE_BYTES)?;
         Geometry::new(HISTORY_MESSAGES + unsynced_max, slot_bytes)
     }
 
-    /// The geometries that a file of this length can have: mostly one or none.
+    /// The geometries of which a file has this length: mostly one or none.
     pub fn all_of_file_bytes(file_bytes: u64) -> impl Iterator<Item = Geometry> {
         let slots_bytes = file_bytes.saturating_sub(PAGE_BYTES as u64);
         (RING_SLOTS_MIN..=RING_SLOTS_MAX)
@@ -94,12 +93,12 @@ impl Geometry {
         })
     }
 
-    /// Whether a file like this does for who wants one like `other`.
+    /// Whether this has at least as many and as large slots as `other`.
     pub fn covers(self, other: Geometry) -> bool {
         self.slots >= other.slots && self.slot_bytes >= other.slot_bytes
     }
 
-    /// The smallest that covers both.
+    /// The smallest geometry that covers both.
     pub fn join(self, other: Geometry) -> Geometry {
         Geometry {
             slots: self.slots.max(other.slots),
@@ -107,7 +106,7 @@ impl Geometry {
         }
     }
 
-    /// Whether more than one message may wait for the disk at a time.
+    /// Whether more than one message may wait for a commit at a time.
     pub fn has_room_for_commits(self) -> bool {
         self.slots() > RING_SLOTS_MIN
     }
@@ -132,29 +131,29 @@ impl Geometry {
         (seq % u64::from(self.slots)) as usize
     }
 
-    /// Where in the file the slot of a seq begins.
+    /// The offset of the slot of a seq in the file.
     pub fn slot_offset(self, seq: u64) -> u64 {
         PAGE_BYTES as u64 + self.slot_index(seq) as u64 * u64::from(self.slot_bytes)
     }
 }
 
-/// What a file says about itself as a whole; written once, when the file is made.
+/// The file header; written once, when the file is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     pub geometry: Geometry,
     pub epoch: Epoch,
-    /// The seq of the first message that was put into this file.
+    /// The seq of the first message that was written to this file.
     pub first_seq: u64,
 }
 
 /// Why a header cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HeaderFault {
-    /// The magic is not there.
+    /// The magic is missing.
     NotARing,
-    /// It is whole and of another version.
+    /// The header is whole and of another version.
     Version(u32),
-    /// The checksum or a field's range does not hold.
+    /// The checksum is wrong, or a field is out of range.
     Damaged,
 }
 
@@ -200,18 +199,18 @@ impl Header {
     }
 }
 
-/// How the file was left by whoever used it last.
+/// The state in which the last process left the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    /// In use, or killed, during this run of the kernel.
+    /// In use, or left by a kill, under the boot of the kernel with this id.
     Live(BootId),
     /// Closed, with everything on disk.
     Shut,
-    /// The record is torn: it says nothing.
+    /// The record is torn.
     Unknown,
 }
 
-/// The state record's boot id and word for a file in use, or closed.
+/// The word of the state record for a file that is in use or closed.
 pub(super) fn state_word(boot_id: &BootId, shut: bool) -> u64 {
     let mark = if shut { MARK_SHUT } else { MARK_LIVE };
     word(mark, crc32fast::hash(boot_id))
@@ -228,7 +227,7 @@ impl State {
     }
 }
 
-/// The head of a slot without its commit word, and the checksum that the commit word will carry.
+/// The head of a slot without its commit word, and the checksum for the commit word.
 pub(super) struct SlotHead {
     pub bytes: [u8; SLOT_HEAD_BYTES - WORD_BYTES],
     pub crc: u32,
@@ -271,13 +270,13 @@ pub(super) fn done_word(crc: u32) -> u64 {
     word(MARK_DONE, crc)
 }
 
-/// The commit word of the slot with this index when it was never used. It is not zero, so that zeros
-/// are damage: they are what a file has that was cut and lengthened, or half copied.
+/// The commit word of an unused slot. It is not zero, so that zeros count as damage: a file that was
+/// truncated and extended, or half copied, contains zeros.
 pub(super) fn free_word(index: usize) -> u64 {
     word(MARK_FREE, index as u32)
 }
 
-/// The commit word of the slot that the message `seq` is being written to.
+/// The commit word of a slot while the message `seq` is being written to it.
 pub(super) fn open_word(seq: u64) -> u64 {
     word(MARK_OPEN, seq as u32)
 }
@@ -286,26 +285,26 @@ fn word(mark: u32, low: u32) -> u64 {
     u64::from(mark) << 32 | u64::from(low)
 }
 
-/// Whether the head of a slot says that the message `seq` of an epoch is in it.
+/// Whether the head of a slot claims to hold the message `seq` of an epoch.
 pub(super) fn is_done(head: &[u8; SLOT_HEAD_BYTES], epoch: Epoch, seq: u64) -> bool {
     let mark = (u64_at(head, 0) >> 32) as u32;
     (mark, u64_at(head, 8), u64_at(head, 16)) == (MARK_DONE, seq, epoch.0)
 }
 
-/// What the head of a slot says before its payload has been looked at.
+/// The claim of a slot's head, before its payload is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SlotClaim {
-    /// No message was ever written here.
+    /// No message was ever written to the slot.
     Free,
-    /// The message whose seq has these low 32 bits was being written here.
+    /// The message whose seq has these low 32 bits was being written to the slot.
     Open(u32),
-    /// A message is here, if the payload of this length bears it out.
+    /// The slot holds a message, if its payload of this length matches the checksum.
     Done { payload_bytes: usize },
     /// None of these: the slot is damaged.
     Damaged,
 }
 
-/// Reads the head of the slot with this index; says how much payload must be read to go on.
+/// Decodes the head of the slot with this index.
 pub(super) fn slot_claim(
     head: &[u8; SLOT_HEAD_BYTES],
     index: usize,
@@ -342,14 +341,14 @@ pub(super) fn slot_claim(
     }
 }
 
-/// A message as a slot holds it, proven whole.
+/// The message of a slot whose checksum is right.
 pub(super) struct Whole {
     pub seq: u64,
     pub epoch: Epoch,
     pub message: Message,
 }
 
-/// Checks a slot whose head claims [`SlotClaim::Done`]; `None` if the payload does not bear it out.
+/// Checks a slot whose head claims [`SlotClaim::Done`]; `None` if its checksum is wrong.
 pub(super) fn slot_message(head: &[u8; SLOT_HEAD_BYTES], payload: &[u8]) -> Option<Whole> {
     let session_bytes = usize::from(u16_at(head, 52));
     let (session, content) = payload.split_at_checked(session_bytes)?;
@@ -371,7 +370,7 @@ pub(super) fn slot_message(head: &[u8; SLOT_HEAD_BYTES], payload: &[u8]) -> Opti
     })
 }
 
-/// The field of `N` bytes at an offset that is a constant of the format.
+/// The field of `N` bytes at an offset, which must be a constant of the format.
 fn array_at<const N: usize>(bytes: &[u8], offset: usize) -> [u8; N] {
     let mut field = [0; N];
     field.copy_from_slice(&bytes[offset..offset + N]);
@@ -398,7 +397,7 @@ mod tests {
         Geometry::for_payload(100, 1).unwrap()
     }
 
-    /// The head and the payload of a slot whose checksum holds, whatever is in it.
+    /// The head and the payload of a slot with a changed head and a right checksum.
     fn forged(change: impl Fn(&mut [u8])) -> ([u8; SLOT_HEAD_BYTES], Vec<u8>) {
         let session = SessionId::parse("room").unwrap();
         let id = MessageId::nil();
@@ -432,7 +431,7 @@ mod tests {
             let mut guesses = Geometry::all_of_file_bytes(geometry.file_bytes());
             assert!(guesses.any(|guess| guess == geometry));
         }
-        // Whatever a slot can hold has to find room in another file.
+        // A slot's largest message must fit into another file's slots.
         let largest = Geometry::for_payload(BODY_BYTES_MAX_LIMIT, 1).unwrap();
         let most_bytes = largest.payload_bytes_max();
         assert_eq!(Geometry::for_payload(most_bytes, 1), Some(largest));
@@ -442,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_that_no_ring_has_tells_no_geometry() {
+    fn a_length_that_no_ring_has_yields_no_geometry() {
         let file_bytes = geometry().file_bytes();
         for other in [
             0,
@@ -459,10 +458,10 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_that_claims_what_no_message_has_is_damaged_whatever_its_checksum() {
+    fn a_slot_with_fields_out_of_range_is_damaged_despite_a_right_checksum() {
         let claim = |change: fn(&mut [u8])| slot_claim(&forged(change).0, 5, geometry());
         assert_eq!(claim(|_| {}), SlotClaim::Done { payload_bytes: 9 });
-        let lies: [fn(&mut [u8]); 8] = [
+        let changes: [fn(&mut [u8]); 8] = [
             |head| head[8] = 6,
             |head| head[8..16].fill(0),
             |head| head[8..16].fill(0xff),
@@ -472,8 +471,8 @@ mod tests {
             |head| head[54] = 0,
             |head| head[54] = 3,
         ];
-        for (nth, lie) in lies.into_iter().enumerate() {
-            assert_eq!(claim(lie), SlotClaim::Damaged, "lie {nth}");
+        for (nth, change) in changes.into_iter().enumerate() {
+            assert_eq!(claim(change), SlotClaim::Damaged, "change {nth}");
         }
         assert_eq!(
             claim(|head| head[52] = 0),
@@ -483,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_not_utf_8_is_no_message() {
+    fn a_slot_whose_text_is_not_utf_8_is_damaged() {
         let (mut head, mut payload) = forged(|_| {});
         assert_eq!(
             slot_message(&head, &payload).unwrap().message.content,
@@ -492,7 +491,7 @@ mod tests {
         payload[8] = 0xff;
         assert!(
             slot_message(&head, &payload).is_none(),
-            "the checksum does not hold"
+            "the checksum is wrong"
         );
         let crc = slot_crc(&head[8..], &payload[..4], &payload[4..]);
         head[..8].copy_from_slice(&done_word(crc).to_le_bytes());

@@ -1,8 +1,8 @@
-//! A disk in memory that holds one ring, and fails as disks, kernels and power supplies do.
+//! A disk in memory that holds one ring and fails as disks, kernels and power supplies do.
 //!
-//! For tests and simulations: [`MemoryMedium`] is what a [`super::Ring`] is opened on, and a clone
-//! of it is the hand that tears, fails, freezes and pulls the plug. Deterministic: its "random"
-//! numbers are counted, and its boots too. Never touches a file.
+//! For tests and simulations: a [`super::Ring`] is opened on a [`MemoryMedium`], and a clone of it
+//! injects the faults. Deterministic: its random numbers and boot ids are counters. Never touches a
+//! file.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -12,7 +12,7 @@ use super::RingError;
 use super::layout::{BootId, PAGE_BYTES};
 use super::storage::{Aside, Fill, Image, Medium, Replacement, Standing, Storage};
 
-/// What a disk writes or does not write as a whole, in bytes.
+/// The unit that a disk writes as a whole or not at all, in bytes.
 pub const SECTOR_BYTES: usize = 512;
 
 /// A disk in memory; clones are the same disk.
@@ -24,34 +24,34 @@ pub struct MemoryMedium {
 /// One write that the ring has made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
-    /// Where it begins.
+    /// The offset of the first byte.
     pub offset: usize,
-    /// What was written.
+    /// The bytes written.
     pub bytes: Vec<u8>,
-    /// Whether it is a word: indivisible, and in order with all others.
+    /// Whether it is a word: atomic, and ordered with all other writes.
     pub is_word: bool,
 }
 
 #[derive(Default)]
 struct Disk {
-    /// What is there, as the running kernel sees it.
+    /// The image as the running kernel sees it.
     image: Option<Vec<u8>>,
-    /// What has certainly reached the disk.
+    /// The image at the last sync, which is on disk.
     synced: Vec<u8>,
-    /// What has been written since.
+    /// The writes since the last sync.
     unsynced: Vec<Write>,
-    /// How many of these a sync has failed on.
+    /// How many of these were covered by a failed sync.
     forgotten: usize,
     aside: Vec<Vec<u8>>,
-    /// Which image is in use: a storage of an earlier one is that of a dead process.
+    /// The number of the image in use. A storage of an earlier one belongs to a dead process.
     generation: u64,
     boots: u64,
     randoms: u64,
     /// How many more writes and syncs succeed.
     failing_in: Option<u64>,
-    /// Whether only the one after these fails.
+    /// Only one operation fails after these, then all succeed.
     fails_once: bool,
-    /// How many more writes and syncs leave a trace, where that is bounded.
+    /// How many more writes and syncs have an effect.
     freezing_in: Option<u64>,
     is_frozen: bool,
     is_removed: bool,
@@ -65,7 +65,8 @@ impl MemoryMedium {
         medium
     }
 
-    /// Replaces the image, all of it synced, as if between two runs: what used the old one fails.
+    /// Replaces the image, all of it synced, as between two processes. A storage of the old image no
+    /// longer has an effect.
     pub fn set_image(&self, image: Vec<u8>) {
         let mut disk = self.disk();
         disk.synced.clone_from(&image);
@@ -78,7 +79,7 @@ impl MemoryMedium {
         disk.is_removed = false;
     }
 
-    /// The image as the running kernel sees it: what a process finds after the last was killed.
+    /// The image as the running kernel sees it, and as the next process finds it after a kill.
     pub fn image(&self) -> Vec<u8> {
         self.disk().image.clone().unwrap_or_default()
     }
@@ -88,7 +89,7 @@ impl MemoryMedium {
         self.disk().unsynced.clone()
     }
 
-    /// Whether there are any.
+    /// Whether there are writes since the last sync.
     pub fn has_unsynced(&self) -> bool {
         !self.disk().unsynced.is_empty()
     }
@@ -98,8 +99,8 @@ impl MemoryMedium {
         self.disk().aside.clone()
     }
 
-    /// Lets this many more writes and syncs succeed; then all fail, until [`MemoryMedium::heal`]. What
-    /// a sync has failed on may be on disk or not, and a later one says nothing of it (fsync(2)).
+    /// Lets this many more writes and syncs succeed; then all fail until [`MemoryMedium::heal`]. Writes
+    /// covered by a failed sync may be on disk or not, and a later sync does not cover them (fsync(2)).
     pub fn fail_in(&self, operations: u64) {
         let mut disk = self.disk();
         disk.failing_in = Some(operations);
@@ -113,31 +114,30 @@ impl MemoryMedium {
         disk.fails_once = true;
     }
 
-    /// Ends what [`MemoryMedium::fail_in`] began.
+    /// Ends the failures of [`MemoryMedium::fail_in`].
     pub fn heal(&self) {
         self.disk().failing_in = None;
     }
 
-    /// From now on writes and syncs are said to succeed and leave no trace, as those that a process
-    /// would have made had it not been killed; until the next [`Medium::open`].
+    /// Until the next [`Medium::open`], writes and syncs succeed without an effect: they stand for
+    /// those that a killed process would have made.
     pub fn freeze(&self) {
         self.freeze_in(0);
     }
 
-    /// The same after this many more writes and syncs: a process that is killed between two of them.
+    /// [`MemoryMedium::freeze`] after this many more writes and syncs: a kill between two of them.
     pub fn freeze_in(&self, operations: u64) {
         self.disk().freezing_in = Some(operations);
     }
 
-    /// Cuts the image, as another process may; the ring in use notices if it looks.
+    /// Truncates the image, as another process may. [`super::Ring::check`] notices it.
     pub fn truncate(&self, len: usize) {
         if let Some(image) = &mut self.disk().image {
             image.truncate(len);
         }
     }
 
-    /// Writes another image over the one in use, as another process may; the ring in use notices if it
-    /// examines it.
+    /// Overwrites the image, as another process may. [`super::Ring::examine`] notices it.
     pub fn overwrite(&self, image: Vec<u8>) {
         self.disk().image = Some(image);
     }
@@ -149,22 +149,22 @@ impl MemoryMedium {
         disk.is_removed = true;
     }
 
-    /// Restarts the machine in an orderly way: everything written is there, under a new boot id.
+    /// Reboots the machine in an orderly way: all writes are on disk, and the boot id is a new one.
     pub fn reboot(&self) {
         let image = self.image();
         self.set_image(image);
         self.disk().boots += 1;
     }
 
-    /// Cuts the power and restarts. The kernel writes pages back whenever it likes, and the disk
-    /// divides them into sectors, so each sector is left as it was at some moment since the last
-    /// sync: `choose(sector, writes)` says after how many of the unsynced writes.
+    /// Simulates a power failure and a reboot. The kernel writes pages back at any time, and the disk
+    /// writes sectors, so each sector is as it was at some moment since the last sync. `choose(sector,
+    /// writes)` returns how many of the unsynced writes the sector contains.
     pub fn lose_power(&self, choose: impl FnMut(usize, usize) -> usize) {
         let image = self.image_without_power(choose);
         self.lose_power_to(image);
     }
 
-    /// The image that [`MemoryMedium::lose_power`] would leave; nothing happens to the disk.
+    /// The image that [`MemoryMedium::lose_power`] would leave. The disk stays as it is.
     pub fn image_without_power(&self, mut choose: impl FnMut(usize, usize) -> usize) -> Vec<u8> {
         let disk = self.disk();
         let mut image = disk.synced.clone();
@@ -181,14 +181,14 @@ impl MemoryMedium {
         image
     }
 
-    /// Restarts the machine after a power failure that has left this image.
+    /// Reboots the machine after a power failure that has left this image.
     pub fn lose_power_to(&self, image: Vec<u8>) {
         self.set_image(image);
         self.disk().boots += 1;
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
-        // A test that panics while it holds the lock leaves nothing half done.
+        // The state is consistent even if a test panicked while it held the lock.
         self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -204,7 +204,7 @@ impl MemoryMedium {
 }
 
 impl Disk {
-    /// Counts one operation; an error if it is one that fails.
+    /// Counts one operation, and fails it if it is due to fail.
     fn operate(&mut self) -> io::Result<()> {
         match &mut self.freezing_in {
             Some(0) => self.is_frozen = true,
@@ -214,7 +214,7 @@ impl Disk {
         match &mut self.failing_in {
             Some(0) => {
                 self.failing_in = self.failing_in.filter(|_| !self.fails_once);
-                Err(io::Error::other("the disk fails, as it was told to"))
+                Err(io::Error::other("injected disk failure"))
             }
             Some(operations) => {
                 *operations -= 1;
@@ -226,8 +226,8 @@ impl Disk {
 }
 
 impl Disk {
-    /// What was written since the last sync is on disk. Of what a sync has failed on only the pages
-    /// that were written again are: the kernel holds the others for clean (fsync(2)).
+    /// Writes dirty pages to disk. After a failed sync its pages are not dirty any more, unless they
+    /// were written again: the kernel regards them as clean (fsync(2)).
     fn write_back(&mut self) {
         let image = self.image.as_deref().unwrap_or_default();
         if self.synced.len() != image.len() {
@@ -256,7 +256,7 @@ impl Write {
         self.offset / PAGE_BYTES..=(self.offset + self.bytes.len() - 1) / PAGE_BYTES
     }
 
-    /// Its parts, each within a page.
+    /// The write divided at page boundaries.
     fn by_page(self) -> impl Iterator<Item = Write> {
         self.pages().map(move |page| {
             let end = self.offset + self.bytes.len();
@@ -308,7 +308,7 @@ impl Medium for MemoryMedium {
         aside: Aside,
         fill: Fill<'_>,
     ) -> Result<Replacement, RingError> {
-        // Written beside the old image, and put in its place at the end: as a rename does it.
+        // Written beside the old image, then put in its place, as by a rename.
         let beside = MemoryMedium::with_image(vec![0; len as usize]);
         fill(&mut beside.storage()).map_err(RingError::Storage)?;
         {
@@ -362,7 +362,7 @@ impl MemoryStorage {
         let offset = offset as usize;
         let image = disk.image.as_mut().ok_or(io::ErrorKind::NotFound)?;
         let place = image.get_mut(offset..offset + bytes.len());
-        // Where a map would end the process, a simulation wants to see who did not check.
+        // A map would end the process here. The panic shows which caller did not check.
         place
             .expect("write beyond the end: this would be a SIGBUS")
             .copy_from_slice(bytes);

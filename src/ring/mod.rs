@@ -1,19 +1,19 @@
 //! The ring: the last [`HISTORY_MESSAGES`](crate::limits::HISTORY_MESSAGES) messages in a
-//! memory-mapped file, so that they survive the process, however it ends.
+//! memory-mapped file, so that they survive the end of the process, also a kill.
 //!
-//! The hub, or its committer, owns the one ring of a server. Every message is appended before it is
-//! shown or acknowledged, and synced before that too where it is to outlive the machine; else the
-//! ring is synced at shutdown. An append is two copies into the page cache and no system call. The
-//! format, and what a crash can and cannot do to it, is in `FORMAT.md`.
+//! Called by the hub or its committer, which owns the server's only ring. Every message is appended
+//! before it is shown or acknowledged. With `--durability disk` it is also synced before that;
+//! otherwise the ring is synced at shutdown. An append is a few copies into the page cache, without a
+//! system call. `FORMAT.md` describes the format, and what a crash can and cannot do to it.
 //!
-//! - `layout`: the bytes: where everything is, how it is encoded and checked.
-//! - `storage`: what the bytes are written to: the traits and the memory-mapped file.
+//! - `layout`: the positions, encoding and checks of all bytes.
+//! - `storage`: the traits that bytes are written through, and the memory-mapped file.
 //! - `place`: the path: which links are followed, and the names in the directory.
-//! - `file`: the file there: creating, locking, replacing, keeping a damaged one aside.
-//! - `recovery`: what an image, whole or not, still says.
-//! - `rehearsal`: what a start would come to, tried without changing anything.
-//! - `stats`: what it holds, for the metrics.
-//! - [`memory`]: a storage in memory that tears, fails and loses power.
+//! - `file`: the file at the path: creating, locking, replacing, keeping a damaged one aside.
+//! - `recovery`: the messages that a file, damaged or not, still holds.
+//! - `rehearsal`: a trial of a start that changes nothing.
+//! - `stats`: levels and counters for the metrics.
+//! - [`memory`]: a storage in memory that tears writes, fails and loses power.
 //!
 //! The ring never sends anything, never looks at a clock, and never starts a thread.
 
@@ -53,32 +53,32 @@ use recovery::{Plan, Step, Survey};
 
 /// The last messages, on a storage that outlives the process.
 ///
-/// Dropping it leaves the file as a kill would: nothing is lost, but after a power failure the
-/// next start cannot be sure of that. [`Ring::sync`] first is the orderly end.
+/// Dropping it leaves the file as a kill would: no message is lost, but the next start cannot be sure
+/// of that if the machine has rebooted in between. So call [`Ring::sync`] before an orderly end.
 pub struct Ring {
     medium: Box<dyn Medium>,
     storage: Box<dyn Storage + Send>,
     geometry: Geometry,
     epoch: Epoch,
     next_seq: u64,
-    /// Messages in the file that count: the newest ones, up to [`HISTORY_MESSAGES`].
+    /// The number of messages in the history, up to [`HISTORY_MESSAGES`].
     held: usize,
     /// The file is marked as closed.
     is_shut: bool,
-    /// A sync has failed: nobody knows what is on disk, and a further one would not tell.
+    /// A sync has failed: what is on disk is unknown, and a further sync would succeed regardless.
     is_in_doubt: bool,
     stats: Arc<RingStats>,
 }
 
 impl Ring {
-    /// Opens the ring at a path, or makes one, for messages of which content and session together
-    /// have up to `content_bytes_max` bytes. A damaged file is salvaged and kept aside: the
-    /// report says so.
+    /// Opens the ring at a path, or makes one. Content and session of a message may have up to
+    /// `content_bytes_max` bytes together. A damaged file is salvaged and kept aside, which the report
+    /// says.
     pub fn open(path: &Path, content_bytes_max: usize) -> Result<(Ring, Recovered), RingError> {
         Ring::open_on(Box::new(FileMedium::new(path)?), content_bytes_max)
     }
 
-    /// The same with room for commits of [`unsynced_wanted`] messages; see [`Ring::commit`].
+    /// [`Ring::open`] with slots for commits of [`unsynced_wanted`] messages; see [`Ring::commit`].
     pub fn open_for_commits(
         path: &Path,
         content_bytes_max: usize,
@@ -99,8 +99,8 @@ impl Ring {
         Ring::open_with(medium, content_bytes_max, 1)
     }
 
-    /// Opens the ring on any medium, with [`Ring::unsynced_max`] at least as large as asked for: at
-    /// most [`COMMIT_MESSAGES_MAX`](crate::limits::COMMIT_MESSAGES_MAX).
+    /// Opens the ring on any medium. [`Ring::unsynced_max`] will be at least `unsynced_max`, which may
+    /// be up to [`COMMIT_MESSAGES_MAX`](crate::limits::COMMIT_MESSAGES_MAX).
     pub fn open_with(
         mut medium: Box<dyn Medium>,
         content_bytes_max: usize,
@@ -135,8 +135,8 @@ impl Ring {
                 if plan.step == Step::Renew {
                     renew(&mut *storage).map_err(RingError::Storage)?;
                 }
-                // On disk before the first append: else a power failure could leave a file that
-                // has lost messages and claims to be closed.
+                // The mark is on disk before the first append. Otherwise a power failure could leave
+                // a file that has lost messages and is marked as closed.
                 write_state(&mut *storage, &medium.boot_id(), false)
                     .and_then(|()| storage.sync())
                     .map_err(RingError::Storage)?;
@@ -190,12 +190,12 @@ impl Ring {
         Ok((ring, Recovered { messages, report }))
     }
 
-    /// The file that was made for this ring, if there was none: for a start that may still fail.
+    /// The file that was made for this ring, if there was none. A start that fails later removes it.
     pub fn take_made(&mut self) -> Option<Made> {
         self.medium.take_made()
     }
 
-    /// The epoch of every seq that this ring gives; it stays the same until the ring is dropped.
+    /// The epoch of this ring's seqs; it never changes while the ring is open.
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
@@ -205,7 +205,7 @@ impl Ring {
         self.next_seq
     }
 
-    /// What it holds, for whoever tells the operator; goes on being kept up to date.
+    /// Levels and counters for the metrics; the ring keeps them up to date.
     pub fn stats(&self) -> Arc<RingStats> {
         Arc::clone(&self.stats)
     }
@@ -215,16 +215,15 @@ impl Ring {
         self.geometry.payload_bytes_max()
     }
 
-    /// How many messages may have been appended since the last [`Ring::commit`] without one of the
-    /// last 100 of that commit having been overwritten: a power failure keeps those 100 whatever
-    /// becomes of the newer ones.
+    /// How many messages can be appended after a [`Ring::commit`] before the slot of one of its last
+    /// 100 is overwritten. Up to this number a power failure loses none of those 100.
     pub fn unsynced_max(&self) -> usize {
         self.geometry.slots() - HISTORY_MESSAGES
     }
 
-    /// Appends a message and returns its seq; from then on a kill cannot lose it.
+    /// Appends a message and returns its seq. From then on the message survives a kill.
     ///
-    /// On an error nothing has been appended, and the next append gets the same seq.
+    /// On an error nothing was appended, and the next append gets the same seq.
     pub fn append(&mut self, message: &Message) -> Result<u64, RingError> {
         let (bytes, bytes_max) = (payload_bytes(message), self.message_bytes_max());
         if bytes > bytes_max {
@@ -240,10 +239,10 @@ impl Ring {
         Ok(seq)
     }
 
-    /// Whether the file still has a name and its length, by one system call. To be asked before a
-    /// batch of appends: on an error an append could end the process with a SIGBUS, or go to a file
-    /// that is never opened again; [`Ring::repair`] is the way on. (Between the check and the append
-    /// the file can still be cut, by a user who could also kill the process.)
+    /// Checks that the file still has a name and its length, by one system call. Called before each
+    /// batch of appends. After an error call [`Ring::repair`]: an append could end the process with a
+    /// SIGBUS, or go to a file that no start will find. A file that is truncated between the check and
+    /// the append is not noticed; a user who can do that can also kill the process.
     pub fn check(&self) -> Result<(), RingError> {
         match self.storage.standing().map_err(RingError::Storage)? {
             Standing::Sound => Ok(()),
@@ -255,12 +254,12 @@ impl Ring {
         }
     }
 
-    /// [`Ring::check`], and whether the path still leads to the file, and the history is still in
-    /// it: what the next start would find. Takes about 100 reads of a few bytes.
+    /// Checks what the next start would find: [`Ring::check`], and that the path leads to this file,
+    /// and that the file holds the history. Takes about 100 reads of a few bytes.
     pub fn examine(&self) -> Result<(), RingError> {
         self.check()?;
         self.medium.check_place()?;
-        // What the disk cannot read was not written by another program.
+        // A read error of the disk does not mean that another program has written to the file.
         if self.holds(self.held).unwrap_or(true) {
             Ok(())
         } else {
@@ -268,7 +267,7 @@ impl Ring {
         }
     }
 
-    /// Whether the file has this ring's header, and so many messages before the next seq.
+    /// Whether the file has this ring's header and the `count` messages before the next seq.
     fn holds(&self, count: usize) -> io::Result<bool> {
         let mut header = [0; HEADER_BYTES];
         self.storage.read(0, &mut header)?;
@@ -286,13 +285,12 @@ impl Ring {
         Ok(is_there)
     }
 
-    /// Writes the ring anew after [`Ring::check`] or [`Ring::examine`] has failed, with this history,
-    /// oldest first, of which the last message is the last that was appended. Epoch and seqs go on as
-    /// they were. Another file at the path, or what another program has written into this one, is
-    /// kept aside: returns where.
+    /// Writes the ring's file anew after [`Ring::check`] or [`Ring::examine`] has failed. `history` is
+    /// oldest first and ends with the last message that was appended. Epoch and seqs continue.
     ///
-    /// It is on disk when this returns, so it takes as long as the disk does. On an error the ring
-    /// is what it was before.
+    /// If another file is at the path, or another program has written into this one, that file is
+    /// kept aside: returns where. The new file is on disk when this returns. On an error the ring is
+    /// unchanged.
     pub fn repair<'a>(
         &mut self,
         history: impl IntoIterator<Item = &'a Message>,
@@ -328,27 +326,27 @@ impl Ring {
         Ok(aside)
     }
 
-    /// Returns once every message is on disk: from then on a power failure cannot lose one of the
-    /// last 100, as long as no more than [`Ring::unsynced_max`] follow before the next commit.
+    /// Returns once every message is on disk. From then on the last 100 survive a power failure, if no
+    /// more than [`Ring::unsynced_max`] follow before the next commit.
     ///
-    /// After an error nobody knows what is on disk, and the kernel may hold what is not for clean
-    /// (fsync(2)): [`Ring::rewind`] is the way on.
+    /// After an error it is unknown what is on disk, and the kernel may regard unwritten pages as
+    /// clean (fsync(2)). Then call [`Ring::rewind`].
     pub fn commit(&mut self) -> io::Result<()> {
         let synced = self.storage.sync_data();
         self.is_in_doubt |= synced.is_err();
         synced
     }
 
-    /// Writes the ring anew with this history, oldest first, and gives the seqs from `next_seq` on
-    /// again, as if the messages that had them were never appended. Epoch and other seqs stay.
+    /// Writes the ring's file anew with this history, oldest first, without the messages from
+    /// `next_seq` on. Their seqs are reused. The epoch and the other seqs stay.
     ///
-    /// It is on disk when this returns. On an error the ring is what it was before.
+    /// The new file is on disk when this returns. On an error the ring is unchanged.
     pub fn rewind<'a>(
         &mut self,
         next_seq: u64,
         history: impl IntoIterator<Item = &'a Message>,
     ) -> Result<Option<PathBuf>, RingError> {
-        debug_assert!(next_seq <= self.next_seq, "a seq was never given");
+        debug_assert!(next_seq <= self.next_seq, "a seq was never given out");
         let last_seq = std::mem::replace(&mut self.next_seq, next_seq);
         let rewound = self.repair(history);
         if rewound.is_err() {
@@ -357,19 +355,19 @@ impl Ring {
         rewound
     }
 
-    /// Reads the history back from the storage, with its seqs, oldest first: all of it, unless
-    /// the storage has been damaged meanwhile.
+    /// Reads the history back from the storage, with its seqs, oldest first. Complete unless the
+    /// storage was damaged.
     pub fn history(&self) -> Vec<(u64, Message)> {
         Survey::of(&*self.storage).messages
     }
 
-    /// Returns once every message is on disk, and marks the file as cleanly closed; to be called
-    /// at shutdown. An append after it takes the mark away again, which waits for the disk.
+    /// Syncs every message, then marks the file as cleanly closed and syncs the mark. Called at
+    /// shutdown. A later append first removes the mark, which waits for the disk.
     pub fn sync(&mut self) -> io::Result<()> {
         if self.is_in_doubt {
             renew(&mut *self.storage)?;
         }
-        // The mark must not reach the disk before what it vouches for.
+        // The messages must reach the disk before the mark, which says that they have.
         self.sync_storage()?;
         self.is_shut = true;
         write_state(&mut *self.storage, &self.medium.boot_id(), true)?;
@@ -394,14 +392,13 @@ impl Ring {
     }
 }
 
-/// Whether the ring at this path is a mount point of its own, as a bind mount of a file is. Such a ring
-/// cannot be replaced, which larger messages, damage and a power failure ask for.
+/// Whether the file at this path is a mount point, as a bind-mounted file is. Such a file cannot be
+/// replaced, which becomes necessary for larger messages, after damage and after a power failure.
 pub fn is_mounted_alone(path: &Path) -> bool {
     place::is_mounted_alone(path)
 }
 
-/// How many messages a commit can be of where messages have up to this many bytes: each takes a slot
-/// of the file.
+/// How many messages a commit can have, given the largest message. Each needs a slot in the file.
 pub fn unsynced_wanted(content_bytes_max: usize) -> usize {
     (COMMIT_SLOTS_BYTES_MAX / content_bytes_max.max(1)).clamp(4, COMMIT_MESSAGES_MAX)
 }
@@ -421,7 +418,7 @@ fn payload_bytes(message: &Message) -> usize {
             .map_or(0, |session| session.as_str().len())
 }
 
-/// Puts a new ring with this history in the place of what the medium has.
+/// Puts a new ring with this history on the medium. It replaces the old one, if there is one.
 fn replace(
     medium: &mut dyn Medium,
     header: &Header,
@@ -443,7 +440,7 @@ fn replace(
     })
 }
 
-/// Writes every byte once more, so that the next sync takes all of it to the disk.
+/// Rewrites every byte, so that all pages are dirty and the next sync writes them to disk.
 fn renew(storage: &mut dyn Storage) -> io::Result<()> {
     let mut bytes = vec![0; RING_ZERO_BYTES];
     let end = storage.len()?;
@@ -457,8 +454,8 @@ fn renew(storage: &mut dyn Storage) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes a message to its slot: first the word that says so, then all that it consists of, last
-/// the word that makes it count. Until then it may be written again from the start.
+/// Writes a message to its slot: the `OPEN` word, head and payload, the `DONE` word. Before the
+/// last, the message is not in the ring and may be written again from the start.
 fn write_slot(
     storage: &mut dyn Storage,
     geometry: Geometry,
@@ -467,7 +464,7 @@ fn write_slot(
     message: &Message,
 ) -> io::Result<()> {
     if payload_bytes(message) > geometry.payload_bytes_max() {
-        // It would go on in the next slot.
+        // It would overwrite the next slot.
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let offset = geometry.slot_offset(seq);

@@ -1,12 +1,12 @@
-//! Where a ring file is: its directory, opened, and its name there.
+//! The place of a ring file: a descriptor of its directory, and its name there.
 //!
-//! Used by `file` at every start and for every replacement. The path is followed component by
-//! component, and each symbolic link is examined through the descriptor that is read next. So what
-//! was examined is what is followed; a path that is given to the kernel may lead elsewhere a moment
-//! later. Knows nothing of rings and locks.
+//! Called by `file` at every start and for every replacement. The path is followed component by
+//! component. A symbolic link is opened once: its owner and its target are read through the same
+//! descriptor. So the link that was examined is the link that is followed. If the kernel followed the
+//! path, another process could change a link in between. Never looks at a file's content or lock.
 //!
-//! A link is followed if this process's user or root owns it, in the spirit of
-//! `fs.protected_symlinks` (proc(5)): every other owner could point it anywhere, at any time.
+//! A link is followed only if this process's user or root owns it, in the spirit of
+//! `fs.protected_symlinks` (proc(5)): any other owner could point it anywhere, at any time.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -32,19 +32,19 @@ pub(super) struct Place {
     /// Opened with `O_PATH`, which needs no permission to read it.
     directory: OwnedFd,
     name: OsString,
-    /// The same as a path without links, for messages.
+    /// The path without links, for error texts.
     path: PathBuf,
 }
 
-/// A symbolic link, by the descriptor that it was examined through.
+/// A symbolic link: owner and target were read through one descriptor.
 struct Link {
     owner: u32,
     target: PathBuf,
 }
 
 impl Place {
-    /// Follows an absolute path. Its last component need not exist, unless links lead there: a dangling link
-    /// could make this process create a file for the link's maker.
+    /// Follows an absolute path. Its last component may be missing, unless a link leads to it: a dangling
+    /// link could make this process create a file where the link's owner wants it.
     pub fn find(path: &Path) -> Result<Place, RingError> {
         let mut walk = Walk::begin(path)?;
         let mut last_link = None;
@@ -58,7 +58,7 @@ impl Place {
                     }
                     None => return walk.end(name, last_link),
                 },
-                // The path, or a link, is of directories alone: `/`, `..`.
+                // The path, or a link's target, can only name a directory: `/`, `..`.
                 None => {
                     return Err(RingError::NotAFile {
                         kind: "directory",
@@ -74,25 +74,25 @@ impl Place {
         &self.path
     }
 
-    /// The path of another name in the same directory: this one with a suffix.
+    /// The path with a suffix: another name in the same directory.
     pub fn beside(&self, suffix: &str) -> PathBuf {
         let mut path = self.path.clone().into_os_string();
         path.push(suffix);
         path.into()
     }
 
-    /// Describes what has the name with this suffix; a symbolic link as such.
+    /// Calls lstat(2) on the name with this suffix.
     pub fn stat(&self, suffix: &str) -> io::Result<Stat> {
         let name = self.name(suffix);
         Ok(statat(&self.directory, &name, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
-    /// Describes the directory.
+    /// Calls fstat(2) on the directory.
     pub fn stat_directory(&self) -> io::Result<Stat> {
         Ok(fstat(&self.directory)?)
     }
 
-    /// Whether the name with this suffix is that of an open file.
+    /// Whether the name with this suffix leads to this open file.
     pub fn is_of(&self, file: &File, suffix: &str) -> io::Result<bool> {
         let ours = file.metadata()?;
         Ok(self
@@ -100,7 +100,7 @@ impl Place {
             .is_ok_and(|named| (named.st_dev, named.st_ino) == (ours.dev(), ours.ino())))
     }
 
-    /// Whether something is mounted on the file itself; false where the kernel cannot tell.
+    /// Whether the file is a mount point; false if the kernel does not say.
     pub fn is_mount_point(&self) -> bool {
         let name = self.name("");
         let flags = AtFlags::SYMLINK_NOFOLLOW;
@@ -113,32 +113,32 @@ impl Place {
         self.open_with(suffix, OFlags::empty())
     }
 
-    /// The same for a file that must not be there yet: made for its owner alone.
+    /// Creates the file with this suffix, with mode 0600. An error if the name exists.
     pub fn create(&self, suffix: &str) -> io::Result<File> {
         self.open_with(suffix, OFlags::CREATE | OFlags::EXCL)
     }
 
-    /// Makes a file without a name in the directory (open(2), `O_TMPFILE`); it goes when it is closed.
+    /// Creates a file without a name in the directory (open(2), `O_TMPFILE`). Closing it removes it.
     pub fn create_unnamed(&self) -> io::Result<File> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
         Ok(retry(|| openat(&self.directory, ".", flags, mode))?.into())
     }
 
-    /// An error unless this process may make names in the directory (faccessat(2)).
+    /// Checks that this process may create files in the directory (faccessat(2)).
     pub fn check_writable(&self) -> io::Result<()> {
         let access = Access::WRITE_OK | Access::EXEC_OK;
         Ok(accessat(&self.directory, ".", access, AtFlags::EACCESS)?)
     }
 
-    /// What the file system has left for this user, in bytes (statvfs(3)).
+    /// The free space of the file system for this user, in bytes (statvfs(3)).
     pub fn bytes_available(&self) -> io::Result<u64> {
         let file_system = fstatvfs(&self.directory)?;
         Ok(file_system.f_bavail.saturating_mul(file_system.f_frsize))
     }
 
     fn open_with(&self, suffix: &str, flags: OFlags) -> io::Result<File> {
-        // What is put there instead of a file, such as a pipe, must not be waited for.
+        // `NONBLOCK`, so that the open does not wait if a pipe has taken the file's place.
         let flags = flags | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let mode = Mode::RUSR | Mode::WUSR;
         let file = retry(|| openat(&self.directory, self.name(suffix), flags, mode))?;
@@ -152,7 +152,7 @@ impl Place {
         Ok(linkat(directory, from, directory, to, AtFlags::empty())?)
     }
 
-    /// Gives the file another name, in place of what has that.
+    /// Renames the file, replacing a file of the other name.
     pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let (from, to) = (self.name(from), self.name(to));
         Ok(renameat(&self.directory, from, &self.directory, to)?)
@@ -167,12 +167,12 @@ impl Place {
         )?)
     }
 
-    /// Returns once the directory's names are on disk, as far as its file system can do that.
+    /// Syncs the directory. Does nothing on a file system that cannot sync directories.
     pub fn sync(&self) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = retry(|| openat(&self.directory, ".", flags, Mode::empty()))?;
         match File::from(directory).sync_all() {
-            // Directories cannot be synced there (fsync(2)).
+            // The file system cannot sync directories (fsync(2)).
             Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => Ok(()),
             synced => synced,
         }
@@ -185,8 +185,8 @@ impl Place {
     }
 }
 
-/// A ring file that this process has just made: removed when dropped, unless it was kept. For a start
-/// that may still fail.
+/// A ring file that this process has made. Dropping it removes the file, unless [`Made::keep`] was
+/// called: so a start that fails later leaves no file.
 pub struct Made {
     place: Place,
     file: File,
@@ -202,7 +202,7 @@ impl Made {
         }
     }
 
-    /// Lets the file stay.
+    /// Keeps the file.
     pub fn keep(mut self) {
         self.is_kept = true;
     }
@@ -211,17 +211,17 @@ impl Made {
 impl Drop for Made {
     fn drop(&mut self) {
         if !self.is_kept && self.place.is_of(&self.file, "").unwrap_or(false) {
-            // The start has failed; that a useless file may stay behind does not matter beside that.
+            // The start has failed for another reason, which is reported. A leftover does no harm.
             let _ = self.place.remove("");
         }
     }
 }
 
-/// How far a path has been followed.
+/// The state of following a path.
 struct Walk {
     directory: OwnedFd,
     path: PathBuf,
-    /// What is left of it, the next component at the end.
+    /// The remaining components in reverse order.
     pending: Vec<OsString>,
     links: usize,
 }
@@ -248,7 +248,7 @@ impl Walk {
         self.pending.extend(components.rev());
     }
 
-    /// Goes through a component that is not the last: a directory, or a link to one.
+    /// Follows a component that is not the last: a directory, or a link to one.
     fn descend(&mut self, name: &OsStr) -> Result<(), RingError> {
         let error = match open_directory(&self.directory, name) {
             Ok(directory) => {
@@ -271,7 +271,7 @@ impl Walk {
         }
     }
 
-    /// The symbolic link of this name; none if it is something else, or nothing.
+    /// The symbolic link of this name; `None` if the name is missing or not a link.
     fn link_at(&self, name: &OsStr) -> Result<Option<Link>, RingError> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let examine = || {
@@ -316,7 +316,7 @@ impl Walk {
         Ok(())
     }
 
-    /// The place is found; what it may have been found by is the path of a link.
+    /// Makes the place. An error if a link has led to a name that does not exist.
     fn end(self, name: OsString, last_link: Option<PathBuf>) -> Result<Place, RingError> {
         let place = Place {
             directory: self.directory,
@@ -337,7 +337,7 @@ fn is_trusted(owner: u32) -> bool {
     owner == 0 || owner == geteuid().as_raw()
 }
 
-/// A path that does not depend on the working directory. Refused is what can only name a directory.
+/// The path made absolute. An error if it can only name a directory.
 pub(super) fn absolute(path: &Path) -> Result<PathBuf, RingError> {
     let absolute = std::path::absolute(path).map_err(file_error("find", path))?;
     if names_directory(path) {
@@ -355,7 +355,7 @@ fn names_directory(path: &Path) -> bool {
     bytes.ends_with(b"/") || bytes.ends_with(b"/.") || path.file_name().is_none()
 }
 
-/// A path to a mount point that is a file, as a bind mount of one is.
+/// Whether a path leads to a mount point.
 pub(super) fn is_mounted_alone(path: &Path) -> bool {
     statx(CWD, path, AtFlags::empty(), StatxFlags::TYPE)
         .is_ok_and(|file| is_mount_root(file.stx_attributes))

@@ -1,8 +1,8 @@
-//! What a ring file still says: finds every message that is provably whole, and decides whether the
-//! file can go on being used or must be written anew.
+//! Recovery: finds every message of a ring file whose checksum is right, and decides whether the file
+//! can be used or must be written anew.
 //!
-//! Called by the ring when it opens, and when it reads its history back. Only reads; never panics
-//! on any image, and never lets a message pass whose checksum does not hold.
+//! Called by the ring when it is opened, and when it reads its history back. Never writes, never
+//! panics on any image, never returns a message whose checksum is wrong.
 
 use std::fmt;
 use std::io;
@@ -23,43 +23,43 @@ pub struct Recovered {
     /// The history: each message with its seq, oldest first. The seqs are contiguous, and the last
     /// is one less than the ring's next.
     pub messages: Vec<(u64, Message)>,
-    /// How the file was found and what was done about it.
+    /// The state of the file, and what was done about it.
     pub report: Report,
 }
 
-/// How a ring file was found and what was done about it; displays as one line for the log.
+/// The state of a ring file, and what was done about it; displays as one line for the log.
 #[derive(Debug)]
 pub struct Report {
-    /// In what state it was.
+    /// The state of the file.
     pub found: Found,
-    /// How many messages are left.
+    /// How many messages were recovered.
     pub messages: usize,
-    /// How many messages may have been lost at most: one for every slot in the way that is damaged.
-    /// `None` if nobody can tell, as when the machine went down and left a damaged file. What
-    /// [`Found::Rebooted`] may have cost is not counted.
+    /// Upper bound of the lost messages: one for each damaged slot of the history. `None` if it is
+    /// unknown, as when the machine went down and left a damaged file. Losses of [`Found::Rebooted`]
+    /// are not counted.
     pub lost_max: Option<u64>,
-    /// Where the damaged file has been moved to.
+    /// Where the damaged file was kept.
     pub moved_to: Option<PathBuf>,
 }
 
-/// In what state a ring file was found.
+/// The state in which a ring file was found.
 #[derive(Debug)]
 pub enum Found {
-    /// There was none, or an empty file: it has been made.
+    /// There was no file, or an empty one: a ring was made.
     Nothing,
-    /// It was whole, and is being used as it is.
+    /// The file was whole, and is used unchanged.
     Intact,
-    /// It was whole, and has been rewritten with larger slots, under the same epoch.
+    /// The file was whole, and was rewritten with larger or more slots, under the same epoch.
     Grown,
-    /// It was whole, but the machine went down with the file open, so the newest messages may never
-    /// have reached the disk: rewritten under a new epoch.
+    /// The file was whole, but was open when the machine went down, so the newest messages may be
+    /// missing. It was rewritten under a new epoch.
     Rebooted,
-    /// It was damaged: what was whole has been written to a new file, under a new epoch.
+    /// The file was damaged: its whole messages were written to a new file, under a new epoch.
     Damaged(Damage),
 }
 
 impl Report {
-    /// Whether somebody should look into it: messages are, or may be, lost.
+    /// Whether messages are lost, or may be: the report is logged as a warning.
     pub fn is_warning(&self) -> bool {
         matches!(self.found, Found::Rebooted | Found::Damaged(_))
     }
@@ -94,25 +94,25 @@ impl fmt::Display for Report {
     }
 }
 
-/// What is wrong with a ring file.
+/// How a ring file is damaged.
 #[derive(Debug)]
 pub enum Damage {
-    /// It does not begin as a ring does.
+    /// The magic is missing.
     NotARing,
-    /// It is of a version that this program does not know.
+    /// The version is unknown to this program.
     Version(u32),
-    /// Its header is damaged.
+    /// The header is damaged.
     Header,
-    /// It is not as long as its header says.
+    /// The length is not the one in the header.
     Length {
-        /// Its length in bytes.
+        /// The file's length in bytes.
         found: u64,
-        /// What its header says.
+        /// The length in the header.
         expected: u64,
     },
-    /// Slots in it are damaged.
+    /// Slots are damaged.
     Slots,
-    /// The disk cannot read parts of it.
+    /// The disk cannot read parts of the file.
     Unreadable(io::Error),
 }
 
@@ -121,22 +121,22 @@ impl fmt::Display for Damage {
         match self {
             Damage::NotARing => write!(f, "not a ring file"),
             Damage::Version(version) => write!(f, "format version {version} is not known"),
-            Damage::Header => write!(f, "header checksum does not hold"),
+            Damage::Header => write!(f, "wrong checksum of the header"),
             Damage::Length { found, expected } => {
                 write!(f, "{found} bytes long instead of {expected}")
             }
-            Damage::Slots => write!(f, "slot checksums do not hold"),
+            Damage::Slots => write!(f, "wrong checksums of slots"),
             Damage::Unreadable(error) => write!(f, "cannot be read: {error}"),
         }
     }
 }
 
-/// What is to be done to have a ring in use.
+/// What has to be done to use the ring.
 pub(super) struct Plan {
     pub step: Step,
     pub found: Found,
     pub geometry: Geometry,
-    /// The epoch to go on with; `None`: a new one.
+    /// The epoch to continue with; `None`: a new one.
     pub epoch: Option<Epoch>,
     pub next_seq: u64,
     /// The history, with contiguous seqs that end at `next_seq - 1`.
@@ -144,19 +144,19 @@ pub(super) struct Plan {
     pub lost_max: Option<u64>,
 }
 
-/// Whether a file can go on being used.
+/// What has to be done with the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// It can.
+    /// Use it as it is.
     Keep,
-    /// It can, once every page of it is written to disk again, whatever the kernel says of it.
+    /// Write every page of it again, also those that the kernel regards as clean, and use it.
     Renew,
-    /// It is to be written anew.
+    /// Replace it by a new file.
     Rewrite(Aside),
 }
 
 impl Plan {
-    /// To make a new ring.
+    /// The plan that makes a new ring.
     pub fn create(geometry: Geometry) -> Plan {
         Plan {
             step: Step::Rewrite(Aside::Drop),
@@ -170,9 +170,9 @@ impl Plan {
     }
 }
 
-/// Everything that an image says.
+/// What was read from an image.
 pub(super) struct Survey {
-    /// How large its slots are, as far as that can be known.
+    /// The number and size of its slots, if known.
     pub geometry: Option<Geometry>,
     /// The epoch in its header; `None` if the header is unusable.
     pub epoch: Option<Epoch>,
@@ -180,14 +180,14 @@ pub(super) struct Survey {
     /// The newest whole messages, oldest first. If there is no damage their seqs are contiguous,
     /// and the last is `next_seq - 1`.
     pub messages: Vec<(u64, Message)>,
-    /// One more than the newest seq that was given away, as far as that can be known.
+    /// One more than the newest seq that may have been given out.
     pub next_seq: u64,
     pub lost_max: Option<u64>,
     pub damage: Option<Damage>,
 }
 
 impl Survey {
-    /// Reads an image. Whatever cannot be read counts as damaged.
+    /// Reads an image. Bytes that cannot be read count as damaged.
     pub fn of(image: &dyn Image) -> Survey {
         let (header, header_damage) = match read_header(image) {
             Ok(header) => (Some(header), None),
@@ -207,7 +207,7 @@ impl Survey {
             state: read_state(image),
             next_seq: tally.next_seq,
             lost_max: Some(tally.lost),
-            // A wrong length, or a disk that cannot be read, explains what else is wrong.
+            // The first that applies is reported: a wrong length or a read error causes the others.
             damage: header_damage
                 .or_else(|| length_damage(image, header))
                 .or_else(|| slots.error.take().map(Damage::Unreadable))
@@ -216,7 +216,7 @@ impl Survey {
         }
     }
 
-    /// What an image says whose slots cannot even be told from each other.
+    /// The survey of an image whose geometry is unknown.
     fn of_nothing(state: State, damage: Option<Damage>) -> Survey {
         Survey {
             geometry: None,
@@ -229,7 +229,7 @@ impl Survey {
         }
     }
 
-    /// Decides what is to be done, given the geometry that the configuration asks for.
+    /// Decides what has to be done, given the geometry that the configuration needs.
     pub fn plan(mut self, wanted: Geometry, boot_id: &BootId) -> Plan {
         let found = self.verdict(wanted, boot_id);
         let (step, keeps_epoch) = match &found {
@@ -257,8 +257,8 @@ impl Survey {
         }
     }
 
-    /// How large a file takes what is left of a damaged one. That one's own sizes do not count: nobody
-    /// vouches for them, and they may ask for gigabytes.
+    /// The geometry of the new file for the messages of a damaged one. The damaged file's own sizes do
+    /// not count: they may be wrong, and demand gigabytes.
     fn geometry_for_salvaged(&self, wanted: Geometry) -> Geometry {
         let largest = self.messages.iter().map(|(_, found)| payload_bytes(found));
         largest
@@ -270,7 +270,7 @@ impl Survey {
     fn verdict(&mut self, wanted: Geometry, boot_id: &BootId) -> Found {
         if let Some(damage) = self.damage.take() {
             if self.may_have_forgotten(boot_id) {
-                // Slots that look untouched may have held messages that never reached the disk.
+                // Slots that seem unused may have held messages that never reached the disk.
                 self.lost_max = None;
             }
             return Found::Damaged(damage);
@@ -284,7 +284,7 @@ impl Survey {
         }
     }
 
-    /// Whether the file was in use when the machine went down, for all that it says.
+    /// Whether the file may have been in use when the machine went down.
     fn may_have_forgotten(&self, boot_id: &BootId) -> bool {
         match self.state {
             State::Shut => false,
@@ -293,15 +293,16 @@ impl Survey {
         }
     }
 
-    /// Where messages wait for the disk, all that is shown has to be there. Of a process that did not
-    /// close the ring nobody knows whether a sync had failed: then the kernel holds for clean what
-    /// never reached the disk, and no further sync would write it (fsync(2)).
+    /// Whether every page has to be written again. With `--durability disk` all messages that are
+    /// shown must be on disk. If the last process did not close the ring, one of its syncs may have
+    /// failed. Then the kernel regards pages as clean that never reached the disk, and no further
+    /// sync writes them (fsync(2)).
     fn is_to_be_renewed(&self, wanted: Geometry) -> bool {
         wanted.has_room_for_commits() && self.state != State::Shut
     }
 
-    /// Gives the messages contiguous seqs that end where the old ones did, so that seqs never run
-    /// backwards, not even from one epoch to the next.
+    /// Gives the messages contiguous seqs that end where the old ones did. So seqs never decrease, not
+    /// even from one epoch to the next.
     fn renumber(&mut self) {
         debug_assert!(self.next_seq > self.messages.len() as u64);
         let first_seq = self.next_seq - self.messages.len() as u64;
@@ -342,26 +343,27 @@ fn length_damage(image: &dyn Image, header: Option<Header>) -> Option<Damage> {
     }
 }
 
-/// Without a usable header, the length still tells how many slots there can be and how large they
-/// are: every slot proves itself and its place, so a wrong guess finds nothing.
+/// Derives the geometry from the file's length if the header is unusable: of the possible ones, the
+/// one with the most whole slots. A wrong one finds none, because a slot's checksum covers its seq,
+/// and with it its position.
 fn guess_slots(image: &dyn Image) -> Option<Slots> {
     Geometry::all_of_file_bytes(image.len().ok()?)
         .map(|geometry| Slots::read(image, geometry, None))
         .max_by_key(|slots| slots.whole.len())
 }
 
-/// All that is in the slots.
+/// The slots of a file by their state.
 struct Slots {
     geometry: Geometry,
-    /// Whole messages, by seq once they are all read.
+    /// Whole messages, in order of seq.
     whole: Vec<Whole>,
-    /// Open slots: index and low bits of the seq to come.
+    /// Open slots: the index, and the low 32 bits of the seq that was being written.
     open: Vec<(usize, u32)>,
-    /// Those that have never been used.
+    /// Indexes of slots that were never used.
     free: Vec<usize>,
-    /// Those that are none of these.
+    /// Indexes of all other slots.
     damaged: Vec<usize>,
-    /// The first error of the disk.
+    /// The first read error.
     error: Option<io::Error>,
 }
 
@@ -396,8 +398,8 @@ impl Slots {
         slots
     }
 
-    /// Drops slots of another epoch than the file's, which can only be some other file's remains
-    /// on the same disk. Where the header does not tell the epoch, most slots do.
+    /// Counts slots of another epoch than the file's as damaged: they are remains of another file on
+    /// the same disk. If the header is unusable, the file's epoch is that of most slots.
     fn keep_one_epoch(&mut self, epoch: Option<Epoch>) {
         let count = |epoch: Epoch| {
             self.whole
@@ -421,7 +423,7 @@ impl Slots {
     }
 
     fn into_messages(self) -> Vec<(u64, Message)> {
-        // There are more slots than the history has messages: the oldest are on their way out.
+        // There are more slots than messages in the history. The oldest have left it.
         let surplus = self.whole.len().saturating_sub(HISTORY_MESSAGES);
         self.whole
             .into_iter()
@@ -459,7 +461,7 @@ fn read_slot(
     }
 }
 
-/// What the slots amount to.
+/// Conclusions from the slots.
 struct Tally {
     next_seq: u64,
     lost: u64,
@@ -467,7 +469,7 @@ struct Tally {
 }
 
 impl Tally {
-    /// `first_seq` is what the header says; without it the oldest whole message has to do.
+    /// `first_seq` is that of the header; if that is unusable, the oldest whole message counts.
     fn of(slots: &Slots, first_seq: Option<u64>) -> Tally {
         let oldest = slots.whole.first().map(|whole| whole.seq);
         let first_seq = first_seq.or(oldest).unwrap_or(SEQ_FIRST);
@@ -481,8 +483,8 @@ impl Tally {
             (oldest..next_seq).filter(|seq| !slots.has(*seq)).count() as u64
         };
         let lost = missing(HISTORY_MESSAGES);
-        // Each slot but the next has the message that was last written to it, or was never used;
-        // so, where this holds, none is damaged.
+        // Each slot except the next must hold its latest message, or be unused. If all do, none is
+        // damaged.
         let others = slots.geometry.slots() - 1;
         let used = next_seq.saturating_sub(first_seq).min(others as u64);
         let unused = others as u64 - used;
@@ -498,9 +500,8 @@ impl Tally {
     }
 }
 
-/// How many messages after the newest whole one there may have been: any damaged slot in the way
-/// may have held one, and a slot that is open for a later message proves that those before it were
-/// there.
+/// How many messages there may have been after the newest whole one. Each damaged slot that follows
+/// may have held one. A slot that is open for a later seq proves all messages before that seq.
 fn lost_after(slots: &Slots, after_newest: u64) -> u64 {
     let slots_count = slots.geometry.slots() as u64;
     let seqs = after_newest..after_newest + slots_count;
@@ -515,8 +516,8 @@ fn lost_after(slots: &Slots, after_newest: u64) -> u64 {
     damaged.max(ahead)
 }
 
-/// Whether the slot of the next message is in one of the states that a killed process leaves: open
-/// for it, never used, or still the message that left the history last.
+/// Whether the slot of the next message is in one of the states that a kill can leave: open for that
+/// message, unused, or still holding the message of the previous round.
 fn next_is_fit(slots: &Slots, first_seq: u64, next_seq: u64) -> bool {
     let index = slots.geometry.slot_index(next_seq);
     let is_there = |seq: u64| seq >= first_seq && slots.has(seq);

@@ -1,8 +1,8 @@
-//! The dry run of opening a ring: checks what a start would find and need at the path.
+//! A trial of a start at a ring's path that changes nothing there.
 //!
-//! Called by `server` for `--check-config`. To test the creation of a file, it creates one without a name
-//! (open(2), `O_TMPFILE`), which the kernel removes on close. On file systems without this, it compares
-//! the permissions and the free space. Never writes to a ring, never removes or renames a file.
+//! Called by `server` for `--check-config`. If a start would make a file, a file without a name is made
+//! instead (open(2), `O_TMPFILE`). It is gone when it is closed. On a file system without such files only
+//! the permissions and the free space are checked. Never writes to a ring, never removes or renames a file.
 
 use std::io;
 use std::path::Path;
@@ -18,8 +18,8 @@ use super::recovery::{Found, Plan, Step, Survey};
 use super::storage::Image;
 use super::{Report, RingError, wanted_geometry};
 
-/// Tries the steps of [`super::Ring::open`], or of [`super::Ring::open_for_commits`] if `unsynced_max` is
-/// over 1. Returns the report that a start would log.
+/// Tries what [`super::Ring::open`] would do, or, with an `unsynced_max` of more than 1,
+/// [`super::Ring::open_for_commits`]. Returns the report that a start would log.
 ///
 /// # Errors
 ///
@@ -49,7 +49,7 @@ pub fn rehearse(
     })
 }
 
-/// The plan of recovery for the file, or for a new one.
+/// The plan of recovery for the file, or for a new one if there is none.
 fn plan(place: &Place, wanted: Geometry) -> Result<Plan, RingError> {
     let Some(file) = open_locked(place)? else {
         return Ok(Plan::create(wanted));
@@ -63,7 +63,7 @@ fn plan(place: &Place, wanted: Geometry) -> Result<Plan, RingError> {
     Ok(plan)
 }
 
-/// Checks that the name of a new file is free, or that its file may be replaced.
+/// Checks that the name of a new file is free, or is that of a leftover.
 fn check_new_name(place: &Place) -> Result<(), RingError> {
     match place.stat(super::file::NEW) {
         Ok(found) => check_kind(place, super::file::NEW, &found),
@@ -72,19 +72,19 @@ fn check_new_name(place: &Place) -> Result<(), RingError> {
     }
 }
 
-/// Creates a file of this length without a name, and closes it.
+/// Makes a file of this length without a name, and closes it.
 fn try_create(place: &Place, len: u64) -> Result<(), RingError> {
     let cannot = |doing| file_error(doing, place.path());
     let new = match place.create_unnamed() {
         Ok(new) => new,
-        Err(error) if is_unsupported(&error) => return compare(place, len),
+        Err(error) if is_unsupported(&error) => return check_directory(place, len),
         Err(error) => return Err(cannot("create")(error)),
     };
     check_mappable(&new).map_err(cannot("map"))?;
     allocate(&new, len).map_err(|error| allocate_error(place, &new, len, error))
 }
 
-/// Whether the error means that the file system supports no files without a name (open(2)).
+/// Whether this is an error of a file system without `O_TMPFILE` (open(2)).
 fn is_unsupported(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
@@ -92,8 +92,8 @@ fn is_unsupported(error: &io::Error) -> bool {
     )
 }
 
-/// Checks that the directory is writable and has `len` bytes free.
-fn compare(place: &Place, len: u64) -> Result<(), RingError> {
+/// Checks the permissions and the free space of the directory.
+fn check_directory(place: &Place, len: u64) -> Result<(), RingError> {
     place
         .check_writable()
         .map_err(file_error("create", place.path()))?;
@@ -115,11 +115,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_without_space_for_the_file_is_an_error() {
+    fn a_directory_with_too_little_space_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
         let place = Place::find(&directory.path().join("a.ring")).unwrap();
-        compare(&place, 1).unwrap();
-        let error = compare(&place, u64::MAX).unwrap_err();
+        check_directory(&place, 1).unwrap();
+        let error = check_directory(&place, u64::MAX).unwrap_err();
         assert!(matches!(error, RingError::NoSpace { .. }), "{error}");
         try_create(&place, 4096).unwrap();
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);

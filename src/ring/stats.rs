@@ -1,7 +1,7 @@
-//! What the ring holds, for the metrics.
+//! Levels and counters of the ring, for the metrics.
 //!
-//! Written by the ring's owner, read by whoever renders metrics, without locks: a ring whose disk
-//! hangs must still be seen to.
+//! Written by the ring's owner, read by the threads that render metrics. Never takes a lock, so the
+//! metrics work while the ring's disk hangs.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -30,7 +30,7 @@ impl RingStats {
         }
     }
 
-    /// Only the ring's owner writes, so no read-modify-write is needed.
+    /// Load and store suffice, because only the ring's owner writes.
     pub(super) fn note_append(&self, next_seq: u64) {
         let messages = self.messages.load(Relaxed) + 1;
         self.messages
@@ -47,12 +47,12 @@ impl RingStats {
         count.fetch_add(1, Relaxed);
     }
 
-    /// All of it as families.
+    /// The levels and counters as metric families.
     pub fn gather(&self) -> Vec<MetricFamily> {
         #[rustfmt::skip]
         let levels = [
             ("hookcast_ring_messages", "Messages in the ring.", self.messages.load(Relaxed)),
-            ("hookcast_ring_last_seq", "The number of the last message, the second part of its event id; 0 before the first.", self.next_seq.load(Relaxed) - 1),
+            ("hookcast_ring_last_seq", "The seq of the last message: the second part of its event id. 0 before the first.", self.next_seq.load(Relaxed) - 1),
             ("hookcast_ring_file_bytes", "Size of the ring's file in bytes.", self.file_bytes),
         ];
         let repairs = [
@@ -77,16 +77,16 @@ mod tests {
     use crate::ring::memory::MemoryMedium;
 
     #[test]
-    fn the_ring_is_told_as_it_is() {
+    fn the_metrics_are_those_of_the_ring() {
         let medium = MemoryMedium::default();
         let (mut ring, _) = Ring::open_on(Box::new(medium.clone()), 100).unwrap();
         let stats = ring.stats();
-        let told = |line: &str| {
+        let expect = |line: &str| {
             let text = metrics::encode(&stats.gather());
-            assert!(text.lines().any(|told| told == line), "{line} in {text}");
+            assert!(text.lines().any(|found| found == line), "{line} in {text}");
         };
-        told("hookcast_ring_messages 0");
-        told("hookcast_ring_last_seq 0");
+        expect("hookcast_ring_messages 0");
+        expect("hookcast_ring_last_seq 0");
         let message = Message {
             id: MessageId::from_u128(1),
             timestamp_ms: 1,
@@ -96,13 +96,13 @@ mod tests {
         for _ in 0..130 {
             ring.append(&message).unwrap();
         }
-        told("hookcast_ring_messages 100");
-        told("hookcast_ring_last_seq 130");
+        expect("hookcast_ring_messages 100");
+        expect("hookcast_ring_last_seq 130");
         medium.remove();
         assert!(ring.check().is_err());
         ring.repair([&message; 100]).unwrap();
-        told(r#"hookcast_ring_repairs_total{result="done"} 1"#);
-        told(r#"hookcast_ring_repairs_total{result="failed"} 0"#);
+        expect(r#"hookcast_ring_repairs_total{result="done"} 1"#);
+        expect(r#"hookcast_ring_repairs_total{result="failed"} 0"#);
         drop(ring);
         let (ring, _) = Ring::open_on(Box::new(medium), 100).unwrap();
         let text = metrics::encode(&ring.stats().gather());

@@ -1,8 +1,7 @@
-//! What a ring is written to: the traits, and the memory-mapped file.
+//! The storage of a ring: the traits, and the memory-mapped file.
 //!
-//! The ring appends through [`Storage`], recovery reads through [`Image`], and [`Medium`] is where
-//! both come from. The only unsafe code of the ring is [`MappedFile`] here. Nothing in this file
-//! knows the format.
+//! The ring appends through [`Storage`], recovery reads through [`Image`], and [`Medium`] makes both.
+//! The project's only unsafe code is in [`MappedFile`]. Never interprets the bytes.
 
 use std::fs::File;
 use std::io;
@@ -16,82 +15,82 @@ use super::RingError;
 use super::layout::BootId;
 use super::place::Made;
 
-/// Bytes that recovery reads: a file, or an image of one in memory.
+/// The bytes that recovery reads: a file, or a copy of one in memory.
 pub trait Image {
     /// The length in bytes.
     fn len(&self) -> io::Result<u64>;
 
-    /// Whether there are no bytes at all.
+    /// Whether the length is 0.
     fn is_empty(&self) -> io::Result<bool> {
         self.len().map(|len| len == 0)
     }
 
-    /// Fills `bytes` from `offset` on; an error if there is less, or the disk cannot read it.
+    /// Reads `bytes` at `offset`. An error if the image ends before, or the disk cannot read it.
     fn read(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()>;
 }
 
-/// What a ring is kept on while it is in use. The length never changes.
+/// The storage of a ring in use. Its length never changes.
 pub trait Storage: Image {
-    /// Writes bytes. In what order they arrive, should the process be killed in between, is open.
+    /// Writes bytes. If the process is killed in between, any part of them may be written.
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// Writes eight bytes, little-endian, at a multiple of eight, as one indivisible step: after
-    /// everything that was written before it, and before everything that will be.
+    /// Writes eight bytes, little-endian, at a multiple of eight, in one atomic step. It is ordered
+    /// after every earlier write and before every later one.
     fn write_word(&mut self, offset: u64, word: u64) -> io::Result<()>;
 
     /// Returns once everything written is on disk.
     fn sync(&mut self) -> io::Result<()>;
 
-    /// The same without what only describes the file, such as its times: a commit.
+    /// [`Storage::sync`] without metadata such as the file's times; for commits.
     fn sync_data(&mut self) -> io::Result<()>;
 
-    /// Whether the storage is still what it was when it was opened.
+    /// Whether the storage still has a name and its length.
     fn standing(&self) -> io::Result<Standing>;
 }
 
-/// What has become of a storage while it was in use.
+/// The condition of a storage in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// Nothing.
+    /// Name and length are unchanged.
     Sound,
-    /// Somebody has cut it: to write now would end the process with a SIGBUS (`mmap(2)`).
+    /// Another program has truncated the file: a write could end the process with a SIGBUS (`mmap(2)`).
     Truncated {
-        /// Its length now, in bytes.
+        /// The present length, in bytes.
         len: u64,
     },
-    /// Somebody has deleted it: what is written now is gone at the next start.
+    /// Another program has deleted the file: the next start will not find what is written to it.
     Removed,
 }
 
-/// Where a ring lives: finds what is there, and replaces it as a whole.
+/// The place where a ring is stored: opens the ring there, and replaces it as a whole.
 ///
-/// The one for files is `FileMedium`, behind `Ring::open`; the one for tests and simulations is
-/// [`super::memory::MemoryMedium`].
+/// `FileMedium` is the one for files, used by `Ring::open`. [`super::memory::MemoryMedium`] is the one
+/// for tests and simulations.
 pub trait Medium: Send {
-    /// Opens what is there, and keeps everybody else from it until the medium is dropped;
-    /// `None` if there is nothing.
+    /// Opens the ring and locks it until the medium is dropped; `None` if there is none.
     fn open(&mut self) -> Result<Option<&dyn Image>, RingError>;
 
-    /// Makes what [`Medium::open`] found writable; it must be `len` bytes long.
+    /// Makes the opened ring writable. It must be `len` bytes long.
     fn attach(&mut self, len: u64) -> Result<Box<dyn Storage + Send>, RingError>;
 
-    /// Puts a new storage in the place of what is there, or where nothing is, in one step that a
-    /// crash cannot divide: it is `len` bytes long, zero but for what `fill` writes, and on disk.
+    /// Replaces the ring, if there is one, by a new storage, in one step that a crash cannot divide.
+    /// The new storage has `len` bytes, which are zero except for those that `fill` writes. It is on
+    /// disk when this returns.
     fn replace(&mut self, len: u64, aside: Aside, fill: Fill<'_>)
     -> Result<Replacement, RingError>;
 
-    /// Whether what is in use is still what the next start would find; an error says what is there
-    /// instead. Where nothing else can take its place, it is.
+    /// Checks that the next start would find the storage in use. The error says what it would find
+    /// instead. By default no other storage can take its place.
     fn check_place(&self) -> Result<(), RingError> {
         Ok(())
     }
 
-    /// The file that [`Medium::replace`] has made where none was, to be removed should the start fail.
+    /// The file that [`Medium::replace`] has made where there was none. A failed start removes it.
     fn take_made(&mut self) -> Option<Made> {
         None
     }
 
-    /// The run of the kernel that this is.
+    /// The boot id of the running kernel.
     fn boot_id(&self) -> BootId;
 
     /// A new random number for an epoch.
@@ -101,20 +100,20 @@ pub trait Medium: Send {
 /// Writes the first contents of a new storage.
 pub type Fill<'a> = &'a mut dyn FnMut(&mut dyn Storage) -> io::Result<()>;
 
-/// What becomes of a storage that is replaced.
+/// Whether a replaced storage is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Aside {
-    /// It goes: everything in it is in the new one.
+    /// It is removed: all of its messages are in the new one.
     Drop,
-    /// It is kept under another name, for somebody to look into.
+    /// It is kept under another name, for the operator to examine.
     Keep,
 }
 
 /// The outcome of [`Medium::replace`].
 pub struct Replacement {
-    /// The new storage, in place.
+    /// The new storage.
     pub storage: Box<dyn Storage + Send>,
-    /// Where the old one is kept.
+    /// Where the old storage was kept.
     pub aside: Option<PathBuf>,
 }
 
@@ -149,9 +148,9 @@ impl Image for &[u8] {
 
 /// A file mapped into memory: writes are copies into the page cache, without a system call.
 ///
-/// Reads go through `pread`, so that a bad sector is an error value and not a SIGBUS; on Linux both
-/// see the same pages. A write into the map cannot fail as a value: if the file has been truncated,
-/// the kernel sends a SIGBUS. [`Storage::standing`] tells in time, as far as anything can.
+/// Reads use pread(2), so that a bad sector is an error and not a SIGBUS; on Linux both see the same
+/// pages. A write into the map cannot return an error: if the file was truncated, the kernel sends a
+/// SIGBUS. So [`Storage::standing`] is called before each batch of appends.
 pub struct MappedFile {
     file: File,
     map: MmapRaw,
@@ -168,7 +167,7 @@ impl MappedFile {
         Ok(MappedFile { file, map })
     }
 
-    /// The place of `bytes` bytes at `offset`, if they are within the map.
+    /// A pointer to `offset`. An error unless `bytes` bytes from there are within the map.
     fn place(&self, offset: u64, bytes: usize) -> io::Result<*mut u8> {
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         match start.checked_add(bytes) {
@@ -197,9 +196,9 @@ impl Storage for MappedFile {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let place = self.place(offset, bytes.len())?;
         // SAFETY: `place` has checked that all of `bytes.len()` bytes are inside the map, which
-        // lives as long as `self`. Nobody in this process holds a reference into it, so `bytes`
-        // cannot overlap it, and `&mut self` keeps other threads out. Other processes may change
-        // the pages; nothing here reads them through the map.
+        // lives as long as `self`. This process has no reference into the map, so `bytes` cannot
+        // overlap it, and `&mut self` excludes other threads. Other processes may change the pages,
+        // but this code never reads them through the map.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place, bytes.len()) };
         Ok(())
     }
@@ -213,13 +212,13 @@ impl Storage for MappedFile {
         if !place.is_aligned() {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        // SAFETY: eight bytes inside the map, as `place` has checked, and aligned, as was just
-        // checked; the map outlives the reference. This process never touches them otherwise at
-        // the same time: `&mut self`.
+        // SAFETY: the eight bytes are inside the map, as `place` has checked, and aligned, as was
+        // just checked. The map outlives the reference. `&mut self` excludes other accesses of this
+        // process at the same time.
         let slot = unsafe { AtomicU64::from_ptr(place) };
-        // The compiler may move no write across this one, in either direction. The processor may,
-        // but not so that a kill could show it: interrupts are precise, so of a killed process
-        // everything up to some instruction has happened and nothing after it.
+        // The fences keep the compiler from moving a write across this one, in either direction. The
+        // processor needs no fence: interrupts are precise, so a killed process has done everything
+        // up to some instruction and nothing after it.
         compiler_fence(Ordering::SeqCst);
         slot.store(word.to_le(), Ordering::Release);
         compiler_fence(Ordering::SeqCst);

@@ -1,8 +1,8 @@
-//! Event ids: `<epoch>-<seq>`, the `id:` of every message event and what `Last-Event-ID` brings
-//! back (HTML standard, section 9.2 "Server-sent events").
+//! Event ids: `<epoch>-<seq>`, the `id:` of every message event, which a client sends back in
+//! `Last-Event-ID` (HTML standard, section 9.2 "Server-sent events").
 //!
-//! Used by `frame` to write them and by the shards to resume. Never guesses: what is not exactly
-//! the form we write is nonsense, and nonsense gets the full replay.
+//! Written by `frame`, parsed by the shards to resume a stream. Never accepts another form: a client
+//! with an invalid id gets the full replay.
 
 use std::fmt;
 
@@ -11,15 +11,15 @@ use crate::message::Epoch;
 /// The place of a message in the order of one ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventId {
-    /// The ring that numbered the message.
+    /// The epoch of the ring.
     pub epoch: Epoch,
-    /// The message's number in it.
+    /// The message's seq in that ring.
     pub seq: u64,
 }
 
 impl EventId {
-    /// Parses exactly what `Display` writes: 16 lower-case hexadecimal digits, a hyphen, a decimal
-    /// number without leading zeros. Anything else is `None`.
+    /// Parses the form that `Display` writes: 16 lower-case hexadecimal digits, a hyphen, a decimal
+    /// number without leading zeros. `None` for any other text.
     pub fn parse(text: &[u8]) -> Option<EventId> {
         let (epoch, rest) = text.split_at_checked(16)?;
         let seq = rest.strip_prefix(b"-")?;
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn a_written_id_is_parsed_back() {
         for (epoch, seq) in [(0, 0), (1, 9), (u64::MAX, u64::MAX), (0xdead_beef, 100)] {
             let id = EventId {
                 epoch: Epoch(epoch),
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_none() {
+    fn any_other_text_is_no_event_id() {
         let good = "00000000deadbeef-12";
         assert!(EventId::parse(good.as_bytes()).is_some());
         for bad in [

@@ -1,9 +1,9 @@
-//! Frames: the bytes of one event as they go over the wire.
+//! Frames: the bytes of one event on the wire.
 //!
-//! The hub encodes a message's frame once, with its chunk framing (RFC 9112 section 7.1), and every
-//! stream of every shard is served from those bytes. What is a stream's own (its first events, a
-//! gap, a heartbeat, its end) is encoded here too, in the framing of that stream.
-//! Never sees a socket, a clock or who is allowed to read what.
+//! Called by the hub, which encodes a message's frame once, with chunk framing (RFC 9112 section 7.1).
+//! All streams of all shards send these bytes. Called by the shards for the events of a single stream:
+//! the first event, a gap, a heartbeat, the end. Those are encoded in the stream's framing. Never sees a
+//! socket, a clock or a view.
 
 use std::io::Write as _;
 
@@ -17,15 +17,15 @@ use crate::sse::json;
 pub enum Framing {
     /// HTTP/1.1: every event is one chunk.
     Chunked,
-    /// HTTP/1.0: the bare bytes; the end of the connection is the end of the body.
+    /// HTTP/1.0: the bare bytes; the body ends with the connection.
     Bare,
 }
 
 /// The heartbeat in both framings: a comment line, which clients ignore (HTML standard, 9.2.6).
 ///
-/// No blank line follows it. Several clients dispatch an empty event at a blank line once they have
-/// seen an id (Python: httpx-sse, sseclient-py, the decoder of `openai`). The line can stand alone
-/// because every other frame ends with a blank line: the next event begins on a line of its own.
+/// No blank line follows it. After an id, several clients dispatch an empty event at every blank line
+/// (Python: httpx-sse, sseclient-py, the decoder of `openai`). Every other frame ends with a blank line,
+/// so the comment line is never part of an event.
 pub const fn heartbeat(framing: Framing) -> &'static [u8] {
     match framing {
         Framing::Chunked => b"c\r\n: heartbeat\n\r\n",
@@ -33,7 +33,7 @@ pub const fn heartbeat(framing: Framing) -> &'static [u8] {
     }
 }
 
-/// The chunk that ends a chunked body; nothing in a bare one.
+/// The chunk that ends a chunked body; empty for a bare one.
 pub const fn last_chunk(framing: Framing) -> &'static [u8] {
     match framing {
         Framing::Chunked => b"0\r\n\r\n",
@@ -41,8 +41,8 @@ pub const fn last_chunk(framing: Framing) -> &'static [u8] {
     }
 }
 
-/// Where the payload of a chunked frame lies within it: the size line before it is `head_bytes`
-/// long, the line end after it [`CHUNK_TAIL_BYTES`].
+/// The layout of a chunked frame: a size line of `head_bytes`, the payload, and a line end of
+/// [`CHUNK_TAIL_BYTES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chunk {
     /// Bytes of the whole frame, framing included.
@@ -51,16 +51,17 @@ pub struct Chunk {
     pub head_bytes: u8,
 }
 
-/// Bytes of the CRLF behind a chunk's data.
+/// Bytes of the CRLF after a chunk's data.
 pub const CHUNK_TAIL_BYTES: usize = 2;
 
-/// Room for the chunk-size line while the size is not known: 8 digits and CRLF.
+/// The largest size of a chunk-size line: 8 digits and CRLF.
 const CHUNK_HEAD_BYTES_MAX: usize = 10;
 
 /// Appends a message's frame, with chunk framing, to `out`.
 ///
-/// The id follows the data. Some clients take an id as soon as they read its line (npm: eventsource 2,
-/// fetch-event-source), and resume behind the message if the connection breaks inside it.
+/// The id follows the data. Some clients store an id as soon as they read its line (npm: eventsource 2,
+/// fetch-event-source). If the connection then broke before the data, they would resume after a message
+/// that they never received.
 pub fn push_message(out: &mut Vec<u8>, epoch: Epoch, seq: u64, message: &Message) -> Chunk {
     push_chunk(out, |out| {
         out.extend_from_slice(b"data: ");
@@ -88,8 +89,8 @@ fn push_object(out: &mut Vec<u8>, message: &Message) {
     out.push(b'}');
 }
 
-/// Appends a message's event as a JSON object: what its `data` holds, and its event id as the first
-/// member, `eventId`. `event` is the payload of a frame that [`push_message`] made.
+/// Appends a message's event as a JSON object: its event id as the first member, `eventId`, then the
+/// members of its `data`. `event` is the payload of a frame of [`push_message`].
 pub fn push_entry(out: &mut Vec<u8>, event: &[u8]) {
     let parts = event
         .strip_prefix(b"data: {")
@@ -108,11 +109,11 @@ pub fn push_entry(out: &mut Vec<u8>, event: &[u8]) {
     out.extend_from_slice(object);
 }
 
-/// Appends the first event of a stream: how long to wait before a reconnect, and what comes next.
+/// Appends the first event of a stream: the reconnection delay, and the number of messages to replay.
 ///
-/// `place` is the id that the stream begins behind, if it can be resumed there. Without it a client
-/// that has seen no message has no id to come back with. Some clients forget the id that they had at
-/// an event without one (crates.io: eventsource-client, reqwest-eventsource).
+/// `place` is the id that the stream begins after, if a resume after it yields the same messages. With
+/// it a client can resume before its first message. Some clients also forget their id at an event
+/// without one (crates.io: eventsource-client, reqwest-eventsource).
 pub fn push_connected(
     out: &mut Vec<u8>,
     framing: Framing,
@@ -132,7 +133,7 @@ pub fn push_connected(
     });
 }
 
-/// Appends the event that tells a stream that messages it might have seen are gone.
+/// Appends the event of a gap: `missed` messages of the stream's view are lost.
 pub fn push_gap(out: &mut Vec<u8>, framing: Framing, missed: u64) {
     push_event(out, framing, |out| {
         push_fmt(
@@ -142,12 +143,13 @@ pub fn push_gap(out: &mut Vec<u8>, framing: Framing, missed: u64) {
     });
 }
 
-/// Appends the last event of a stream: how long to wait before a reconnect.
+/// Appends the last event of a stream: the reconnection delay.
 ///
-/// It has data, because some clients pass over a `retry` without (crates.io: eventsource-client,
-/// reqwest-eventsource), and others dispatch it as an empty event, on which a caller's JSON parser
-/// fails (Python: httpx-sse, openai, sseclient; npm: fetch-event-source; Go: donovanhide/eventsource).
-/// `place` is the client's own id where the stream has had none, for those that would forget it.
+/// It has data for two kinds of clients. Some ignore a `retry` without data (crates.io:
+/// eventsource-client, reqwest-eventsource). Others dispatch it as an empty event, on which the caller's
+/// JSON parser fails (Python: httpx-sse, openai, sseclient; npm: fetch-event-source; Go:
+/// donovanhide/eventsource). `place` is the id that the client sent, if the stream has sent no id since:
+/// some clients would forget theirs at an event without one.
 pub fn push_farewell(out: &mut Vec<u8>, framing: Framing, retry_ms: u64, place: Option<EventId>) {
     push_event(out, framing, |out| {
         push_fmt(
@@ -158,13 +160,13 @@ pub fn push_farewell(out: &mut Vec<u8>, framing: Framing, retry_ms: u64, place: 
     });
 }
 
-/// Appends the end of a stream: its last event, and the last chunk.
+/// Appends the end of a stream: the last event and the last chunk.
 pub fn push_end(out: &mut Vec<u8>, framing: Framing, retry_ms: u64) {
     push_farewell(out, framing, retry_ms, None);
     out.extend_from_slice(last_chunk(framing));
 }
 
-/// Ends an event: its id, if it has one, and the blank line.
+/// Ends an event: the id, if there is one, and the blank line.
 fn push_place(out: &mut Vec<u8>, place: Option<EventId>) {
     if let Some(id) = place {
         push_fmt(out, format_args!("id: {id}\n"));
@@ -181,8 +183,8 @@ fn push_event(out: &mut Vec<u8>, framing: Framing, payload: impl FnOnce(&mut Vec
     }
 }
 
-/// Appends what `payload` appends, as one chunk. The size line is written last, right-aligned into
-/// the room left for it, and what is left of the room is closed up.
+/// Appends the bytes of `payload` as one chunk. The payload is written after a gap for the longest size
+/// line. Then the size line is written, and the payload is moved up to it.
 fn push_chunk(out: &mut Vec<u8>, payload: impl FnOnce(&mut Vec<u8>)) -> Chunk {
     let start = out.len();
     out.resize(start + CHUNK_HEAD_BYTES_MAX, 0);
@@ -275,7 +277,7 @@ mod tests {
             3,
             "data line, id line, blank line: {text:?}"
         );
-        // Where Python's `str.splitlines` ends lines.
+        // Other line ends of Python's `str.splitlines`.
         let ends = ['\r', '\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}'];
         assert!(!text.contains(ends), "{text:?}");
         let data = text.lines().next().unwrap().strip_prefix("data: ").unwrap();
@@ -294,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn own_events_exist_in_both_framings() {
+    fn events_of_one_stream_exist_in_both_framings() {
         let mut bare = Vec::new();
         push_connected(&mut bare, Framing::Bare, 1500, 42, 3, None);
         assert_eq!(

@@ -1,11 +1,11 @@
-//! JSON of which every client makes one line.
+//! JSON strings that every client reads as part of one line.
 //!
-//! Used by `frame` for the texts in a message's data. A line of an event stream ends with CR, LF or both
-//! (HTML standard, section 9.2.5), and JSON escapes these and all other controls below U+0020. Some
-//! clients split lines at more characters: Python's `str.splitlines`, under httpx and requests, and
-//! Java's `Scanner`. Of theirs, JSON leaves three as they are: U+0085, U+2028 and U+2029. Such a client
-//! would lose the event, and take the rest of it for fields that a sender may have forged. So they are
-//! written as escapes, too. Never changes what the text is once it has been read as JSON.
+//! Called by `frame` for the texts in a message's data. A line of an event stream ends with CR, LF or
+//! both (HTML standard, section 9.2.5), and JSON escapes these and all other controls below U+0020. Some
+//! clients split lines at more characters: Python's `str.splitlines`, used by httpx and requests, and
+//! Java's `Scanner`. Three of these characters are not escaped in JSON: U+0085, U+2028 and U+2029. Such a
+//! client would lose the event, and read the rest as fields that a sender may have forged. So the three
+//! are escaped as well. Never changes the text that a JSON parser reads.
 
 use std::io;
 
@@ -23,22 +23,22 @@ pub(super) fn push_string(out: &mut Vec<u8>, text: &str) {
         .expect("a Vec takes every byte");
 }
 
-/// Compact JSON, but for the escapes.
+/// Compact JSON with the additional escapes.
 struct OneLine;
 
 impl Formatter for OneLine {
-    /// Writes a part of a string that has nothing in it that JSON itself escapes.
+    /// Writes a part of a string without characters that JSON must escape.
     fn write_string_fragment<W>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()>
     where
         W: ?Sized + io::Write,
     {
         let bytes = fragment.as_bytes();
-        // Names and most contents: looked at eight bytes at a time.
+        // Names and most contents are ASCII, which is checked eight bytes at a time.
         if bytes.is_ascii() {
             return writer.write_all(bytes);
         }
         let mut written = 0;
-        // In UTF-8 these two begin a character wherever they stand.
+        // In UTF-8 these two bytes always begin a character.
         for at in memchr::memchr2_iter(0xC2, 0xE2, bytes) {
             if let Some((escape, char_bytes)) = escape_of(&bytes[at..]) {
                 writer.write_all(&bytes[written..at])?;
@@ -50,8 +50,7 @@ impl Formatter for OneLine {
     }
 }
 
-/// The escape of the character at the front, and the bytes of that character, if it is one of the
-/// three.
+/// If the first character is one of the three: its escape, and its length in bytes.
 fn escape_of(text: &[u8]) -> Option<(&'static [u8; ESCAPE_BYTES], usize)> {
     match text {
         [0xC2, 0x85, ..] => Some((b"\\u0085", 2)),
@@ -72,17 +71,17 @@ mod tests {
     }
 
     #[test]
-    fn the_three_are_escaped_wherever_they_stand() {
+    fn the_three_characters_are_escaped_anywhere_in_a_text() {
         assert_eq!(line("a\u{2028}b"), r#""a\u2028b""#);
         assert_eq!(line("\u{2029}"), r#""\u2029""#);
         assert_eq!(line("\u{85}\u{85}\n\u{85}"), r#""\u0085\u0085\n\u0085""#);
         assert_eq!(line("\\u2028\"\u{2028}\""), r#""\\u2028\"\u2028\"""#);
     }
 
-    /// All of Unicode, each character between two others: what is read is what was written, and
-    /// it has no line end, also not by Python's `str.splitlines`.
+    /// All of Unicode, each character between two others: it is parsed back unchanged, and ends no line,
+    /// also not for Python's `str.splitlines`.
     #[test]
-    fn every_character_comes_back_and_ends_no_line() {
+    fn every_character_is_parsed_back_and_ends_no_line() {
         for c in '\0'..=char::MAX {
             let text = format!("é{c}\u{2027}");
             let line = line(&text);

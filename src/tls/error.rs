@@ -1,6 +1,6 @@
-//! Why the files of TLS listeners cannot be used.
+//! Errors of the files of TLS listeners.
 //!
-//! Made by the parent module. Never holds a byte of a file: one of them is the key.
+//! Made by the parent module. Never contains a byte of a file, since one of them is the key.
 
 use std::fmt;
 use std::io;
@@ -17,19 +17,19 @@ use crate::pem::PemFault;
 pub enum TlsError {
     /// A file cannot be read.
     Read(PathBuf, io::Error),
-    /// A file holds nothing usable.
+    /// A file is not a usable PEM file.
     Pem(PathBuf, PemFault),
     /// The server's certificate cannot be used.
     Certificate(PathBuf, CertificateError),
-    /// The key is of a kind that is not supported, or damaged.
+    /// The key is damaged, or of an unsupported kind.
     Key(PathBuf, KeyKind),
-    /// The certificate's file and the key's do not belong together.
+    /// The certificate and the key do not belong together.
     Mismatch(PathBuf, PathBuf),
-    /// The authorities cannot be used.
+    /// An authority cannot be used.
     ClientCa(PathBuf, rustls::Error),
-    /// The same of all of them together.
+    /// The list of authorities cannot be used.
     ClientVerifier(VerifierBuilderError),
-    /// There are no random numbers, or no cipher.
+    /// No random numbers, or no cipher.
     Other(rustls::Error),
 }
 
@@ -42,14 +42,14 @@ impl fmt::Display for TlsError {
                 let path = path.display();
                 write!(f, "the first certificate in {path} cannot be used: {error}")
             }
-            TlsError::Key(path, kind) if kind.is_taken() => write!(
+            TlsError::Key(path, kind) if kind.is_supported() => write!(
                 f,
-                "{} is {kind}, and damaged: its parts do not belong together",
+                "{} is {kind} and damaged: its parts do not match",
                 path.display()
             ),
             TlsError::Key(path, kind) => write!(
                 f,
-                "{} is {kind}; RSA of 2048 to 4096 bits, ECDSA P-256 and P-384, and Ed25519 are taken",
+                "{} is {kind}; RSA of 2048 to 4096 bits, ECDSA P-256 and P-384, and Ed25519 are supported",
                 path.display()
             ),
             TlsError::Mismatch(cert, key) => write!(

@@ -1,7 +1,7 @@
-//! What kind of key a private key is: said when it cannot be used.
+//! The kind of a private key, for the error text of a key that cannot be used.
 //!
-//! Used by the parent module. Reads as much of the DER (X.690) as names the algorithm; the key itself
-//! is left alone. Never decides whether a key is taken: that is the matter of `rustls`.
+//! Called by the parent module. Reads the part of the DER (X.690) that names the algorithm, not the key
+//! itself. Never decides whether a key is accepted: `rustls` does.
 
 use std::fmt;
 
@@ -10,23 +10,23 @@ use rustls::pki_types::PrivateKeyDer;
 /// The algorithm of a private key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyKind {
-    /// RSA, and the bits of its modulus.
+    /// RSA, with the bits of its modulus.
     Rsa(usize),
-    /// RSA for PSS alone.
+    /// RSA only for PSS.
     RsaPss,
-    /// An elliptic curve of this name.
+    /// An elliptic curve with this name.
     Curve(&'static str),
-    /// An elliptic curve without a name here.
+    /// An elliptic curve whose name is unknown here.
     OtherCurve,
     /// Another algorithm.
     Other,
-    /// No key that can be read.
+    /// Not a key that can be parsed.
     Damaged,
 }
 
 impl KeyKind {
-    /// Whether a key of this kind can be used (by rustls with ring), unless it is damaged.
-    pub fn is_taken(self) -> bool {
+    /// Whether rustls with ring supports keys of this kind.
+    pub fn is_supported(self) -> bool {
         match self {
             KeyKind::Rsa(bits) => (2048..=4096).contains(&bits),
             KeyKind::Curve(name) => ["P-256", "P-384", "Ed25519"].contains(&name),
@@ -52,14 +52,14 @@ const INTEGER: u8 = 0x02;
 const OCTET_STRING: u8 = 0x04;
 const OBJECT_ID: u8 = 0x06;
 const SEQUENCE: u8 = 0x30;
-/// The curve in a key by SEC 1 (RFC 5915).
+/// The tag of the curve in a SEC 1 key (RFC 5915).
 const CURVE: u8 = 0xa0;
 
 const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
 const RSA_PSS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 10];
 const EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
 
-/// The algorithm's names (RFC 8410), and the curves' (RFC 5480).
+/// The names of algorithms (RFC 8410) and of curves (RFC 5480).
 const NAMES: [(&[u8], &str); 8] = [
     (&[0x2b, 101, 112], "Ed25519"),
     (&[0x2b, 101, 113], "Ed448"),
@@ -71,7 +71,7 @@ const NAMES: [(&[u8], &str); 8] = [
     (&[0x2b, 0x81, 4, 0, 33], "P-224"),
 ];
 
-/// What kind of key this is.
+/// The kind of a key.
 pub fn kind(key: &PrivateKeyDer<'_>) -> KeyKind {
     let kind = match key {
         PrivateKeyDer::Pkcs1(der) => rsa(der.secret_pkcs1_der()),
@@ -97,7 +97,7 @@ fn pkcs8(der: &[u8]) -> Option<KeyKind> {
     }
 }
 
-/// `RSAPrivateKey` (RFC 8017 appendix A.1.2): version, modulus, and more.
+/// `RSAPrivateKey` (RFC 8017 appendix A.1.2): version, modulus, other fields.
 fn rsa(der: &[u8]) -> Option<KeyKind> {
     let (key, _) = take(SEQUENCE, der)?;
     let (_version, rest) = take(INTEGER, key)?;
@@ -129,7 +129,7 @@ fn name(id: &[u8]) -> Option<&'static str> {
         .map(|(_, name)| *name)
 }
 
-/// The content of the element at the beginning, if it has this tag, and what follows it.
+/// The content of the first element, if it has this tag, and the bytes after it.
 fn take(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&first, rest) = der.split_first()?;
     let (&short, rest) = rest.split_first()?;
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_named() {
+    fn a_key_of_each_kind_is_named() {
         let p521 = element(OBJECT_ID, &[&[0x2b, 0x81, 4, 0, 35]]);
         let sec1 = |curve: &[u8]| {
             let parts = [
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_are_more_than_damaged() {
+    fn truncated_and_malformed_keys_are_damaged() {
         let whole = pkcs8_key(RSA, &[5, 0], &rsa_key(2048));
         let whole = whole.secret_der();
         for length in 0..whole.len() {

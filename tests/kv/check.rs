@@ -59,7 +59,7 @@ fn what_is_wrong_is_named_with_what_to_do() {
     } }));
     let nowhere = format!("{}/wrong", world.kv.url);
     for (token, arguments, subject, words) in [
-        ("unknown", &[][..], "token", "is no valid API token"),
+        ("unknown", &[][..], "token", "is not a valid API token"),
         ("old", &[], "token", "has expired"),
         ("blind", &[], "token", "the token itself is valid"),
         ("accounts", &[], "token", "the token itself is valid"),

@@ -97,7 +97,7 @@ fn retry_after_is_heeded() {
 }
 
 #[test]
-fn the_daily_limit_stops_writes_and_reads_go_on() {
+fn the_daily_limit_stops_writes_and_reads_continue() {
     let world = World::new(&["node", "other"]);
     let node = world.node("node");
     let mut stream = node.stream("", "");

@@ -1,4 +1,4 @@
-//! Answers byte by byte.
+//! Answers, byte by byte.
 
 use super::*;
 
@@ -70,7 +70,7 @@ fn head_has_the_headers_of_get_and_no_body() {
 }
 
 #[test]
-fn the_connection_goes_on_or_not() {
+fn connection_says_whether_the_connection_continues() {
     let connection = |version, keep_alive| {
         let to = responder().reply_to(&request(Method::Get, version, keep_alive));
         let text = encoded(|responder, out| responder.status_ok(to, out));
@@ -87,7 +87,7 @@ fn the_connection_goes_on_or_not() {
 }
 
 #[test]
-fn errors_carry_what_their_status_asks_for() {
+fn errors_have_the_fields_that_their_status_requires() {
     for (error, status, field) in [
         (
             ErrorAnswer::SecretMissing,
@@ -147,7 +147,7 @@ fn errors_carry_what_their_status_asks_for() {
 }
 
 #[test]
-fn every_reason_stands_in_json_as_it_is() {
+fn every_reason_is_valid_in_json_without_escapes() {
     let errors = [
         ErrorAnswer::SecretMissing,
         ErrorAnswer::SecretWrong,
@@ -185,7 +185,7 @@ fn every_reason_stands_in_json_as_it_is() {
 }
 
 #[test]
-fn a_refusal_closes_whatever_the_request_wanted() {
+fn a_refusal_always_closes_the_connection() {
     let head = request(Method::Post, Version::Http10, true);
     for head in [None, Some(&head)] {
         let text = encoded(|responder, out| responder.refusal(head, Refusal::BodyTooLarge, out));
@@ -283,7 +283,7 @@ fn a_listed_origin_is_echoed_and_any_other_is_not() {
 }
 
 #[test]
-fn an_asset_or_that_the_client_has_it() {
+fn a_representation_is_sent_or_a_304() {
     let fields = [("ETag", "\"abc\""), ("Content-Type", "text/css")];
     let send = |to, is_known| {
         encoded(|responder, out| responder.representation(to, is_known, fields, b"page", out))
@@ -303,7 +303,7 @@ fn an_asset_or_that_the_client_has_it() {
 }
 
 #[test]
-fn the_date_follows_the_clock_however_far_off_it_is() {
+fn the_date_follows_a_clock_of_any_year() {
     let mut responder = responder();
     let date_at = |responder: &mut Responder, time| {
         responder.set_time(time);

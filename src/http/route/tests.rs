@@ -1,4 +1,4 @@
-//! What is asked for by which method, path, query and secret.
+//! The routes of requests, by method, path, query and secret.
 
 use super::*;
 use crate::http::tests::request;
@@ -17,7 +17,7 @@ fn guarded() -> Access {
     Access::new(Some(SECRET))
 }
 
-/// What a stream at this target shows to whom presents this secret.
+/// The view of a stream that is opened with this target and this secret.
 fn view(access: &Access, target: &str, secret: Option<&[u8]>) -> Result<View, ErrorAnswer> {
     match route(
         &Request {
@@ -136,7 +136,7 @@ fn a_stream_by_head_or_get() {
 }
 
 #[test]
-fn publishing_takes_the_secret_before_the_body_is_looked_at() {
+fn publishing_checks_the_secret_before_the_body() {
     let publish = |access: &Access, secret: Option<&'static [u8]>, body: &'static [u8]| {
         route(
             &Request {
@@ -234,7 +234,7 @@ fn without_a_secret_a_stream_sees_everything_or_its_session() {
 }
 
 #[test]
-fn with_a_secret_a_stream_sees_what_it_may() {
+fn with_a_secret_the_view_depends_on_secret_and_session() {
     let of_session = "/api/webhook/stream?sessionId=a";
     assert_eq!(view(&guarded(), STREAM_PATH, None), Ok(View::Public));
     assert_eq!(
@@ -256,7 +256,7 @@ fn with_a_secret_a_stream_sees_what_it_may() {
 }
 
 #[test]
-fn fanned_out_only_session_or_secret_show_what_is_not_for_everyone() {
+fn behind_a_shared_cache_targeted_messages_need_session_or_secret() {
     let open = open().fanned_out();
     let guarded = guarded().fanned_out();
     let of_session = "/api/webhook/stream?sessionId=a";
@@ -392,7 +392,7 @@ fn a_bad_query_of_the_history_is_refused() {
 }
 
 #[test]
-fn the_header_wins_over_the_parameter() {
+fn last_event_id_has_precedence_over_the_parameter() {
     let id = |header: Option<&'static [u8]>, query: &str| {
         let target = format!("{STREAM_PATH}?{query}");
         let request = Request {
@@ -417,7 +417,7 @@ fn the_header_wins_over_the_parameter() {
 }
 
 #[test]
-fn errors_that_need_no_body_are_known_before_it() {
+fn errors_decided_by_the_head_are_known_before_the_body() {
     let before =
         |method, path, access: &Access| error_before_body(&request(method, path), access, is_asset);
     assert_eq!(before(Method::Post, WEBHOOK_PATH, &open()), None);

@@ -1,4 +1,4 @@
-//! The table of requests good and bad. Rows are one line each, so that they read as a table.
+//! The table of valid and invalid requests, one line each.
 
 use crate::limits::{
     CHUNK_LINE_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX, METHOD_BYTES_MAX, TARGET_BYTES_MAX,
@@ -8,7 +8,7 @@ use crate::limits::{
 use super::super::error::Refusal;
 use super::BODY_BYTES_MAX;
 
-/// A request, what becomes of it, and where that is written.
+/// A request, its result, and the section of the RFC that requires it.
 pub struct Case {
     pub section: &'static str,
     pub bytes: Vec<u8>,
@@ -51,13 +51,13 @@ pub fn chunked(body: &str) -> String {
     post("Transfer-Encoding: chunked\r\n", body)
 }
 
-/// A GET whose head is as long as this.
+/// A `GET` whose head has this length.
 fn get_of_bytes(head_bytes: usize) -> String {
     let fixed_bytes = get("X: \r\n").len();
     get(&format!("X: {}\r\n", "x".repeat(head_bytes - fixed_bytes)))
 }
 
-/// A chunked body whose trailer section, the last CRLF included, is as long as this.
+/// A chunked body whose trailer section has this length, the last CRLF included.
 fn trailer_of_bytes(trailer_bytes: usize) -> String {
     chunked(&format!(
         "0\r\nX: {}\r\n\r\n",
@@ -413,7 +413,7 @@ fn chunked_bodies() -> Vec<Case> {
     ]
 }
 
-/// All of them.
+/// All cases.
 pub fn cases() -> Vec<Case> {
     [
         request_lines(),

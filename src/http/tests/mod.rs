@@ -1,6 +1,6 @@
-//! Requests good and bad, each with what becomes of it and the section that says so, and the
-//! properties that hold for all of them: that it does not matter how the bytes are cut, that
-//! nothing is read past a refusal, and that what follows a good request is the next one.
+//! A table of valid and invalid requests, each with its result and the section of the RFC. Three
+//! properties hold for all: the result does not depend on how the bytes are cut, no byte is read after a
+//! refusal, and the next request begins right after a valid one.
 
 mod cases;
 mod reader;
@@ -20,7 +20,7 @@ use super::response::{AllowOrigin, Responder};
 /// The body limit of all cases.
 const BODY_BYTES_MAX: usize = 64;
 
-/// A request with this head line in HTTP/1.1, and with no field or body that matters.
+/// A request with this method and target in HTTP/1.1, without fields and body.
 pub(super) fn request(method: Method, target: &str) -> Request<'_> {
     let (path, query) = match target.split_once('?') {
         Some((path, query)) => (path, Some(query)),
@@ -43,7 +43,7 @@ pub(super) fn request(method: Method, target: &str) -> Request<'_> {
     }
 }
 
-/// What a reader made of some bytes: the requests, and then how it stood.
+/// The result of reading some bytes: the requests, and the reader's state after them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Outcome {
     /// Method, path with query, version, persistence and body of each request.
@@ -59,7 +59,7 @@ enum End {
     Refused(Refusal),
 }
 
-/// Feeds the pieces one after the other, answering what is whole at once.
+/// Pushes the pieces one after the other, and consumes each complete request at once.
 fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
     let mut reader = RequestReader::new(Vec::new(), BODY_BYTES_MAX);
     let mut requests = Vec::new();
@@ -97,7 +97,7 @@ fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
 }
 
 fn describe(reader: &RequestReader) -> String {
-    let request = reader.request().expect("told to be complete");
+    let request = reader.request().expect("the request is complete");
     let query = request
         .query
         .map(|query| format!("?{query}"))
@@ -170,10 +170,10 @@ fn each_case_cut_at_every_byte() {
     }
 }
 
-/// RFC 9112 section 9.3.2: what is pipelined behind a request is read from its first byte. And
-/// section 11.2: nothing is read behind one that was refused.
+/// RFC 9112 section 9.3.2: a pipelined request is read from its first byte. Section 11.2: no byte is
+/// read after a refused request.
 #[test]
-fn what_follows_a_good_request_is_read_and_what_follows_a_bad_one_is_not() {
+fn bytes_after_a_valid_request_are_read_and_bytes_after_a_refused_one_are_not() {
     let next = "GET /next HTTP/1.1\r\nHost: a\r\n\r\n";
     for case in &cases() {
         let bytes = [&case.bytes, next.as_bytes()].concat();
@@ -193,7 +193,7 @@ fn what_follows_a_good_request_is_read_and_what_follows_a_bad_one_is_not() {
     }
 }
 
-/// Whatever is wrong is told in JSON with the status of its kind, and the connection closes.
+/// Each refusal has a status and a JSON body, and closes the connection.
 #[test]
 fn every_refusal_has_its_answer() {
     let responder = Responder::new(AllowOrigin::Any, SystemTime::UNIX_EPOCH);
@@ -217,9 +217,9 @@ fn every_refusal_has_its_answer() {
     }
 }
 
-/// A good request that breaks off is waited for, at every byte.
+/// A valid request that stops after any byte is incomplete, not refused.
 #[test]
-fn a_good_request_without_its_end_is_incomplete() {
+fn a_valid_request_without_its_end_is_incomplete() {
     for case in cases().iter().filter(|case| case.expected.is_ok()) {
         for end in 1..case.bytes.len() {
             let outcome = read([&case.bytes[..end]]);
@@ -236,7 +236,7 @@ fn a_good_request_without_its_end_is_incomplete() {
     }
 }
 
-/// Cuts `bytes` after these many bytes each, again and again.
+/// Cuts `bytes` into pieces of these sizes, used cyclically.
 fn cut<'a>(mut bytes: &'a [u8], sizes: &[usize]) -> Vec<&'a [u8]> {
     let mut pieces = Vec::new();
     for &size in sizes.iter().cycle() {
@@ -250,7 +250,7 @@ fn cut<'a>(mut bytes: &'a [u8], sizes: &[usize]) -> Vec<&'a [u8]> {
     pieces
 }
 
-/// Bytes that get far into the grammar: pieces of requests in any order, and a few random bytes.
+/// Bytes that reach deep states of the parser: pieces of requests in any order, and a few random bytes.
 fn near_http() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         8 => prop::sample::select(vec![

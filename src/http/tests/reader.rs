@@ -1,4 +1,5 @@
-//! What a reader does besides telling good requests from bad ones.
+//! Behaviour of the reader beside accepting and refusing: refusals at the earliest byte, memory, skipped
+//! bodies, pipelining.
 
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, METHOD_BYTES_MAX, READ_BYTES, TARGET_BYTES_MAX};
 
@@ -8,13 +9,13 @@ use super::super::request_line::Method;
 use super::cases::{chunked, get, post};
 use super::{BODY_BYTES_MAX, End, read};
 
-/// How many bytes of an input it takes until it is refused.
+/// After how many bytes an input is refused.
 fn bytes_until_refused(input: &[u8]) -> Option<usize> {
     (1..=input.len()).find(|&end| matches!(read([&input[..end]]).end, End::Refused(_)))
 }
 
 #[test]
-fn a_refusal_comes_at_once() {
+fn a_request_is_refused_at_the_first_wrong_byte() {
     let target = format!("GET /{}", "t".repeat(2 * TARGET_BYTES_MAX));
     let head = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(2 * HEAD_BYTES_MAX));
     let method = "M".repeat(100);
@@ -55,7 +56,7 @@ fn a_refusal_comes_at_once() {
 }
 
 #[test]
-fn fields_are_found_whatever_their_case_and_order() {
+fn fields_are_found_in_any_case_and_order() {
     let mut reader = RequestReader::new(Vec::new(), BODY_BYTES_MAX);
     reader.push(
         b"\r\nPOST /p?private HTTP/1.1\r\nx-WEBHOOK-secret:  s3cret \r\nLast-Event-Id: 1-2\r\nA: b\r\n\
@@ -79,7 +80,7 @@ fn fields_are_found_whatever_their_case_and_order() {
 }
 
 #[test]
-fn lists_in_several_lines_count_as_absent() {
+fn a_list_field_in_several_lines_counts_as_absent() {
     let mut reader = RequestReader::new(Vec::new(), BODY_BYTES_MAX);
     reader.push(get("Accept-Encoding: gzip\r\nAccept-Encoding: gzip;q=0\r\n").as_bytes());
     assert_eq!(reader.poll(), Ok(Progress::Complete));
@@ -94,7 +95,11 @@ fn continue_is_wanted_once_and_only_where_a_body_is_awaited() {
         reader.push(head.as_bytes());
         let first = reader.poll();
         let again = reader.poll();
-        assert_ne!(again, Ok(Progress::WantsContinue), "told twice: {head:?}");
+        assert_ne!(
+            again,
+            Ok(Progress::WantsContinue),
+            "returned twice: {head:?}"
+        );
         assert_eq!(reader.head().is_some(), reader.phase() == Phase::Body);
         first
     };
@@ -123,10 +128,9 @@ fn continue_is_wanted_once_and_only_where_a_body_is_awaited() {
     );
 }
 
-/// The answer to a body that is too large can still name the right origin; a head that is not
-/// sound says nothing.
+/// The answer to a body that is too large needs the origin of its head. An invalid head has none.
 #[test]
-fn a_sound_head_outlives_the_refusal_of_its_body() {
+fn a_valid_head_is_available_after_its_body_was_refused() {
     let origin = |request: String| {
         let mut reader = RequestReader::new(Vec::new(), BODY_BYTES_MAX);
         reader.push(request.as_bytes());
@@ -212,9 +216,9 @@ fn many_pipelined_requests_come_out_in_order() {
     }
 }
 
-/// A body of one-byte chunks with extensions is 64 times as long on the wire as it is in memory.
+/// A body of one-byte chunks with extensions takes 64 times as many bytes on the wire as in memory.
 #[test]
-fn framing_takes_no_room() {
+fn chunk_framing_takes_no_memory() {
     let body_bytes = 4096;
     let mut reader = RequestReader::new(Vec::new(), body_bytes);
     reader.push(post("Transfer-Encoding: chunked\r\n", "").as_bytes());
@@ -237,9 +241,9 @@ fn framing_takes_no_room() {
     );
 }
 
-/// A large `Content-Length` alone costs nothing, and a buffer that grew goes back small.
+/// A large `Content-Length` alone allocates nothing, and a buffer that has grown is shrunk.
 #[test]
-fn memory_follows_what_has_come() {
+fn memory_grows_with_the_bytes_that_have_arrived() {
     let body_bytes_max = 16 * 1024 * 1024;
     let mut reader = RequestReader::new(Vec::new(), body_bytes_max);
     reader.push(post("Content-Length: 16777216\r\n", "").as_bytes());
@@ -258,7 +262,7 @@ fn memory_follows_what_has_come() {
 }
 
 #[test]
-fn a_refused_reader_keeps_nothing_more() {
+fn a_reader_buffers_nothing_after_a_refusal() {
     let mut reader = RequestReader::new(Vec::new(), BODY_BYTES_MAX);
     reader.push(b"\0");
     assert_eq!(reader.poll(), Err(Refusal::Method));
@@ -269,10 +273,10 @@ fn a_refused_reader_keeps_nothing_more() {
     assert!(reader.buffer_bytes().1 < 1024);
 }
 
-/// The body of a request that is answered by its head takes no room, however it is framed and cut,
-/// and what is pipelined behind it is the next request.
+/// The body of a request that was answered after its head is not buffered, with any framing and any
+/// cuts. The next bytes are the next request.
 #[test]
-fn a_body_that_is_skipped_is_not_buffered() {
+fn a_skipped_body_is_not_buffered() {
     let data = "d".repeat(60);
     let chunks = format!(
         "1e;a=b\r\n{}\r\n1e\r\n{}\r\n0\r\nA: b\r\n\r\n",
@@ -314,7 +318,7 @@ fn a_body_that_is_skipped_is_not_buffered() {
 }
 
 #[test]
-fn what_is_wrong_in_a_body_that_is_skipped_ends_it() {
+fn an_error_in_a_skipped_body_ends_the_reader() {
     let mut reader = RequestReader::new(Vec::new(), BODY_BYTES_MAX);
     reader.push(post("Transfer-Encoding: chunked\r\n", "3\r\nab").as_bytes());
     assert_eq!(reader.poll(), Ok(Progress::Incomplete));
@@ -323,7 +327,7 @@ fn what_is_wrong_in_a_body_that_is_skipped_ends_it() {
     assert_eq!(reader.skip(), Err(Refusal::ChunkEnd));
     assert!(!reader.is_skipping());
     assert_eq!(reader.poll(), Err(Refusal::ChunkEnd));
-    // Nor may it be larger than it could have been otherwise.
+    // The limit of a body holds for a skipped one, too.
     let mut reader = RequestReader::new(Vec::new(), BODY_BYTES_MAX);
     reader.push(post("Transfer-Encoding: chunked\r\n", "ff").as_bytes());
     assert_eq!(reader.poll(), Ok(Progress::Incomplete));

@@ -1,5 +1,5 @@
-//! The committer on a disk in memory, step by step, against the two promises: what was told or shown
-//! is on disk, and what was refused was shown to nobody.
+//! The committer on a disk in memory, step by step, against two promises: an acknowledged or shown
+//! message is on disk, and a refused message was never shown.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ use crate::ring::memory::MemoryMedium;
 
 const BYTES_MAX: usize = 4000;
 
-/// Word, head, content, word: there is no session.
+/// Open word, head, content, done word. There is no session.
 const WRITES_PER_MESSAGE: u64 = 4;
 
 struct NoWake;
@@ -24,9 +24,9 @@ impl Wake for NoWake {
     fn wake(&self) {}
 }
 
-/// A session's name may be larger than its message.
+/// A session's name may be longer than the message.
 #[test]
-fn a_message_in_the_queue_counts_all_that_it_takes() {
+fn a_queued_message_counts_its_content_session_and_overhead() {
     let message = |session: &str, content: &str| Queued {
         message: Ok(Arc::new(Message {
             id: MessageId::from_u128(0),
@@ -37,13 +37,13 @@ fn a_message_in_the_queue_counts_all_that_it_takes() {
         origin: Origin::Shard(SenderId(0)),
     };
     let own = message("", "").bytes();
-    // The queue doubles as it grows; an `Arc` has two counts before what it holds.
+    // The queue's capacity doubles as it grows. An `Arc` has two counts before its value.
     assert!(own >= 2 * size_of::<Queued>() + size_of::<Message>() + 16);
     assert_eq!(message("", "12345").bytes(), own + 5);
     assert_eq!(message(&"x".repeat(256), "x").bytes(), own + 257);
 }
 
-/// A hub that commits to a disk in memory, and what its one sender and one shard know.
+/// A hub that commits to a disk in memory, and what its only shard has sent and received.
 struct Node {
     medium: MemoryMedium,
     hub: Hub,
@@ -51,14 +51,14 @@ struct Node {
     sender: SenderId,
     inbox: Receiver<Arc<Batch>>,
     metrics: Metrics,
-    /// Contents that were published and have no outcome yet, in order.
+    /// Published contents without an outcome, in order.
     unanswered: VecDeque<String>,
     acknowledged: Vec<(MessageId, String)>,
     refused: Vec<String>,
-    /// Seqs of the frames that were shown, in order.
+    /// Seqs of the frames that the shard received, in order.
     shown: Vec<u64>,
     now_ms: u64,
-    /// How many different contents there were.
+    /// The number of different contents so far.
     contents: u64,
 }
 
@@ -111,11 +111,11 @@ impl Node {
         self.hub.publish(self.sender, &mut drafts, 1, &mut outcomes);
         assert!(
             drafts.is_empty() && outcomes.is_empty(),
-            "nobody is told yet"
+            "no outcome before the commit"
         );
     }
 
-    /// One commit, and what it lets the shard know.
+    /// Makes one commit and takes its batch from the inbox.
     fn commit(&mut self) -> bool {
         let now = Now {
             mono_ms: self.now_ms,
@@ -123,11 +123,11 @@ impl Node {
             unix_ms: 1,
         };
         let committed = self.committer.commit(&self.hub, &self.metrics, || now);
-        self.listen();
+        self.take_batches();
         committed
     }
 
-    fn listen(&mut self) {
+    fn take_batches(&mut self) {
         while let Ok(batch) = self.inbox.try_recv() {
             self.shown.extend(batch.frames().map(|frame| frame.seq));
             for outcome in batch.outcomes_for(self.sender) {
@@ -142,8 +142,8 @@ impl Node {
         assert_eq!(self.shown.len(), self.acknowledged.len());
     }
 
-    /// Every acknowledged message of the last 100 is in a history, in order, and once; what else is
-    /// there is newer.
+    /// Checks that a recovered history holds the last 100 acknowledged messages, in order, each once.
+    /// Messages beside them must be newer.
     fn check_recovered(&self, recovered: &Recovered) {
         let found: Vec<_> = recovered
             .messages
@@ -152,7 +152,7 @@ impl Node {
             .collect();
         let places: HashMap<_, _> = found.iter().zip(0..).collect();
         assert_eq!(places.len(), found.len());
-        // Those behind the last acknowledged one were on their way, and there may be a whole history.
+        // Newer messages were written but not acknowledged. They may fill the whole history.
         let newest = self.acknowledged.last().and_then(|last| places.get(last));
         let newer = newest.map_or(found.len(), |newest| found.len() - 1 - newest);
         let kept = (HISTORY_MESSAGES - newer).min(self.acknowledged.len());
@@ -168,16 +168,19 @@ impl Node {
         if !self.committer.holds_refused {
             assert!(newer <= self.unanswered.len());
             let is_refused = |(_, content): &(MessageId, String)| self.refused.contains(content);
-            assert!(!found.iter().any(is_refused), "what was refused is back");
+            assert!(
+                !found.iter().any(is_refused),
+                "a refused message was recovered"
+            );
         }
     }
 }
 
 #[test]
-fn nobody_is_told_of_a_message_before_it_is_on_disk() {
+fn a_message_is_shown_and_acknowledged_only_after_it_is_on_disk() {
     let mut node = Node::start(MemoryMedium::default());
     node.publish(5);
-    node.listen();
+    node.take_batches();
     assert!(node.shown.is_empty() && node.hub.ring_view().messages.is_empty());
     assert!(node.commit());
     assert_eq!(node.acknowledged.len(), 5);
@@ -190,7 +193,7 @@ fn nobody_is_told_of_a_message_before_it_is_on_disk() {
 }
 
 #[test]
-fn a_commit_takes_no_more_than_the_ring_has_slots_to_spare() {
+fn a_commit_takes_no_more_messages_than_the_ring_has_spare_slots() {
     let mut node = Node::start(MemoryMedium::default());
     node.publish(300);
     for committed in [128, 256, 300] {
@@ -201,7 +204,7 @@ fn a_commit_takes_no_more_than_the_ring_has_slots_to_spare() {
 }
 
 #[test]
-fn a_power_failure_takes_nothing_that_was_acknowledged() {
+fn a_power_failure_loses_no_acknowledged_message() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
@@ -211,7 +214,7 @@ fn a_power_failure_takes_nothing_that_was_acknowledged() {
             node.publish(random.usize(..130));
             node.commit();
         }
-        // Its sync fails, and so does the new file: the writes of this commit are what is torn.
+        // The sync fails, and so does the new file, so the writes of this commit may be torn.
         node.publish(random.usize(1..200));
         let before = node.medium.unsynced().len();
         assert_eq!(before, 0);
@@ -228,15 +231,15 @@ fn a_power_failure_takes_nothing_that_was_acknowledged() {
         let medium = MemoryMedium::default();
         medium.lose_power_to(torn);
         let (_, recovered) = open(&medium);
-        // It may hold any that were on their way.
+        // The file may hold any message of the last commit.
         node.unanswered.extend((0..200).map(|_| String::new()));
         node.check_recovered(&recovered);
     }
 }
 
 impl Node {
-    /// The next life on the same disk, which begins with what has been recovered.
-    fn next_life(self) -> Node {
+    /// Starts a new process on the same disk, with the recovered messages.
+    fn restart(self) -> Node {
         let (ring, recovered) = open(&self.medium);
         self.check_recovered(&recovered);
         drop(ring);
@@ -265,11 +268,11 @@ impl Node {
                 while self.commit() {}
                 self.committer.close(&self.hub).unwrap();
                 self.medium.reboot();
-                return self.next_life();
+                return self.restart();
             }
             _ => {
                 if random.bool() {
-                    // In the middle of a commit: as far as it comes.
+                    // The process is killed in the middle of a commit.
                     self.medium.fail_in(random.u64(..400));
                     self.commit();
                 }
@@ -280,7 +283,7 @@ impl Node {
                         .image_without_power(|_, writes| random.usize(..=writes));
                     self.medium.lose_power_to(image);
                 }
-                return self.next_life();
+                return self.restart();
             }
         }
         self
@@ -288,7 +291,7 @@ impl Node {
 }
 
 #[test]
-fn whatever_happens_what_was_acknowledged_is_there_and_what_was_refused_is_not() {
+fn in_random_walks_acknowledged_messages_survive_and_refused_ones_do_not() {
     let seed = fastrand::u64(..);
     let (mut acknowledged, mut refused) = (0, 0);
     for walk in 0..300 {
@@ -309,12 +312,12 @@ fn whatever_happens_what_was_acknowledged_is_there_and_what_was_refused_is_not()
 }
 
 #[test]
-fn what_the_disk_did_not_take_is_refused_shown_to_nobody_and_gone() {
+fn a_message_whose_sync_fails_is_refused_not_shown_and_removed() {
     let mut node = Node::start(MemoryMedium::default());
     node.publish(120);
     node.commit();
     node.publish(30);
-    // The writes succeed, the sync and the new file do not; a little later the new file does.
+    // The writes succeed; the sync and the new file fail. Later the new file succeeds.
     let writes = 30 * WRITES_PER_MESSAGE;
     node.medium.fail_in(writes);
     assert!(node.commit());
@@ -330,17 +333,21 @@ fn what_the_disk_did_not_take_is_refused_shown_to_nobody_and_gone() {
     assert_eq!(node.hub.ring_view().messages.len(), 100);
     let (ring, recovered) = open(&node.medium);
     node.check_recovered(&recovered);
-    assert_eq!(ring.next_seq(), 121, "seqs that nobody saw are given again");
+    assert_eq!(
+        ring.next_seq(),
+        121,
+        "seqs that were never shown are reused"
+    );
 }
 
 #[test]
-fn after_a_disk_has_failed_once_the_next_commit_finds_the_ring_written_anew() {
+fn after_one_failed_sync_the_ring_is_written_anew_at_once() {
     let mut node = Node::start(MemoryMedium::default());
     let stats = node.committer.ring.stats();
     node.publish(2);
     node.commit();
     node.publish(1);
-    // Its writes succeed, its sync does not.
+    // The writes succeed, the sync fails.
     node.medium.fail_once_in(WRITES_PER_MESSAGE);
     node.commit();
     assert_eq!(node.refused.len(), 1);
@@ -354,7 +361,7 @@ fn after_a_disk_has_failed_once_the_next_commit_finds_the_ring_written_anew() {
 }
 
 #[test]
-fn a_disk_that_failed_is_tried_again_after_a_while_and_works_again_when_it_does() {
+fn after_two_failures_the_ring_is_written_anew_when_a_repair_is_due() {
     let mut node = Node::start(MemoryMedium::default());
     node.publish(3);
     node.commit();
@@ -365,7 +372,7 @@ fn a_disk_that_failed_is_tried_again_after_a_while_and_works_again_when_it_does(
     node.medium.heal();
     node.publish(1);
     node.commit();
-    assert_eq!(node.refused.len(), 2, "too soon to try");
+    assert_eq!(node.refused.len(), 2, "no repair is due yet");
     node.now_ms += RING_REPAIR_MS_MIN;
     node.publish(2);
     node.commit();
@@ -375,8 +382,8 @@ fn a_disk_that_failed_is_tried_again_after_a_while_and_works_again_when_it_does(
     assert_eq!(recovered.messages.last().unwrap().0, 5);
 }
 
-/// Publishes one message every 10 ms for as long, on a disk that takes so many writes and syncs of each
-/// commit; what was logged.
+/// Publishes one message every 10 ms for `ms` milliseconds, on a disk that fails each commit after
+/// `operations` writes and syncs. Returns the logged lines.
 fn stay_broken(node: &mut Node, ms: u64, operations: u64) -> Vec<String> {
     let end_ms = node.now_ms + ms;
     log_of(|| {
@@ -390,9 +397,9 @@ fn stay_broken(node: &mut Node, ms: u64, operations: u64) -> Vec<String> {
 }
 
 #[test]
-fn a_disk_that_stays_broken_is_tried_ever_more_seldom_and_soon_enough() {
+fn on_a_broken_disk_repairs_are_retried_with_growing_delays() {
     const BROKEN_MS: u64 = 120_000;
-    // The ring cannot be written anew; or it can, and then the sync of the commit fails again.
+    // Either the repair fails, or it succeeds and the sync of the next commit fails.
     for operations in [0, 1 + WRITES_PER_MESSAGE] {
         let mut node = Node::start(MemoryMedium::default());
         let stats = node.committer.ring.stats();
@@ -430,7 +437,7 @@ fn a_disk_that_stays_broken_is_tried_ever_more_seldom_and_soon_enough() {
 }
 
 #[test]
-fn a_close_commits_what_waits_and_marks_no_file_that_holds_what_was_refused() {
+fn a_close_does_not_mark_a_file_that_holds_a_refused_message() {
     let mut node = Node::start(MemoryMedium::default());
     node.publish(2);
     node.commit();
@@ -448,7 +455,7 @@ fn a_close_commits_what_waits_and_marks_no_file_that_holds_what_was_refused() {
 }
 
 #[test]
-fn a_message_that_does_not_fit_is_refused_in_its_place() {
+fn the_outcome_of_a_message_that_is_too_large_keeps_its_place() {
     let mut node = Node::start(MemoryMedium::default());
     node.publish(1);
     let mut drafts = VecDeque::from([Draft {
@@ -466,7 +473,7 @@ fn a_message_that_does_not_fit_is_refused_in_its_place() {
 }
 
 #[test]
-fn a_queue_is_bounded() {
+fn the_commit_queue_is_bounded() {
     let node = Node::start(MemoryMedium::default());
     let content = "x".repeat(BYTES_MAX);
     let draft = Draft {
@@ -480,13 +487,13 @@ fn a_queue_is_bounded() {
     assert_eq!(drafts.len(), 10_000 - queued);
 }
 
-/// How long a thread may take for what it does at once: reaching it means that it never does.
+/// Upper bound for a step that another thread does at once. Reaching it means a lost wake-up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A committer that sleeps is woken by each that leaves something for it. Whether it sleeps already is
-/// up to the machine: now and then it does.
+/// Each message that is queued wakes a sleeping committer. Whether it sleeps is up to the scheduler;
+/// in 200 rounds it does now and then.
 #[test]
-fn what_is_queued_wakes_the_committer() {
+fn queuing_a_message_wakes_the_committer() {
     let Node {
         hub,
         committer,
@@ -514,7 +521,7 @@ fn what_is_queued_wakes_the_committer() {
             } else {
                 scope.spawn(move || {
                     let outcomes = hub.admit(&[Arc::new(message)], 1, PATIENCE);
-                    // Nobody listens any more where this has taken too long.
+                    // The receiver is gone if this took longer than the bound.
                     let _ = done.send(outcomes.iter().all(Result::is_ok));
                 });
             }
@@ -524,14 +531,14 @@ fn what_is_queued_wakes_the_committer() {
                 break;
             }
         }
-        // First, so that the threads end whatever has been seen.
+        // Closed before the assertion, so that the threads end in any case.
         hub.close().unwrap();
-        assert!(woken, "something waits, and the committer sleeps");
+        assert!(woken, "a message is queued, and the committer sleeps");
     });
 }
 
 #[test]
-fn what_is_queued_when_a_close_begins_is_committed() {
+fn messages_queued_before_a_close_are_committed() {
     let Node {
         hub,
         committer,
@@ -565,7 +572,7 @@ fn what_is_queued_when_a_close_begins_is_committed() {
 }
 
 #[test]
-fn threads_publish_admit_and_close_while_it_runs() {
+fn the_committer_runs_beside_publish_admit_and_close() {
     let medium = MemoryMedium::default();
     let Node {
         hub,
@@ -590,7 +597,7 @@ fn threads_publish_admit_and_close_while_it_runs() {
                 let batch = inbox.recv().unwrap();
                 answered += batch.outcomes_for(sender).filter(|o| o.is_ok()).count();
             }
-            // Room for the batches of the others.
+            // Returned, not dropped: the inbox must stay open for the other batches.
             inbox
         });
         let remote: Vec<_> = (0..50)
@@ -607,7 +614,10 @@ fn threads_publish_admit_and_close_while_it_runs() {
         assert_eq!(outcomes.len(), 50);
         assert!(outcomes.iter().all(Result::is_ok));
         let held = hub.ring_view().messages;
-        assert!(held.len() >= 50, "they are shown when that is said");
+        assert!(
+            held.len() >= 50,
+            "each is in the history when its outcome arrives"
+        );
         drop(publisher.join().unwrap());
         hub.close().unwrap();
     });

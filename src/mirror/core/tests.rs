@@ -1,17 +1,17 @@
-//! A mirror step by step, against a KV that is as stale and as forgetful as the real one may be.
+//! A mirror step by step, with a KV that returns stale answers and loses writes.
 
 use super::*;
 use crate::limits::{HISTORY_MESSAGES, KV_ENTRY_BYTES_MAX};
 use crate::mirror::reply::{Failure, FailureKind};
 
-/// The virtual clock's beginning, UTC.
+/// The start of the virtual clock, UTC.
 const UTC: u64 = 1_800_000_000_000;
 const PACE: Pace = Pace {
     poll_ms: 5_000,
     write_interval_ms: 5_000,
 };
 
-/// A node: a mirror, and a ring that is as long as the test.
+/// A node: a mirror, and a ring that keeps every message.
 struct Node {
     mirror: Mirror,
     ring: RingView,
@@ -78,7 +78,7 @@ impl Node {
         }
     }
 
-    /// One cycle at `now_ms` that reads `value`; what it writes, which is taken by KV.
+    /// One cycle at `now_ms` that reads `value`. Returns the value written; the write succeeds.
     fn cycle(&mut self, now_ms: u64, value: Option<&[u8]>) -> Option<Vec<u8>> {
         let written = self.read(now_ms, Ok(value.map(<[u8]>::to_vec)));
         if written.is_some() {
@@ -127,7 +127,7 @@ fn failure(kind: FailureKind) -> Failure {
 }
 
 #[test]
-fn a_message_is_written_at_once_and_then_nothing_is() {
+fn a_message_is_written_once_and_at_once() {
     let mut node = Node::start(&[]);
     assert_eq!(node.cycle(0, None), None);
     node.publish(message(1, 100));
@@ -143,7 +143,7 @@ fn a_message_is_written_at_once_and_then_nothing_is() {
 }
 
 #[test]
-fn nothing_is_written_before_something_was_read() {
+fn nothing_is_written_before_the_first_read() {
     let mut node = Node::start(&[message(1, 0)]);
     node.mirror.handle_publish();
     assert!(node.mirror.begin_write(at(0)).is_none());
@@ -155,7 +155,7 @@ fn nothing_is_written_before_something_was_read() {
 }
 
 #[test]
-fn a_stale_answer_is_waited_out_for_a_minute() {
+fn after_a_stale_answer_nothing_is_written_for_a_minute() {
     let mut node = Node::start(&[]);
     let old = value(&[message(1, 0)]);
     node.cycle(0, Some(&old));
@@ -168,13 +168,13 @@ fn a_stale_answer_is_waited_out_for_a_minute() {
 }
 
 #[test]
-fn a_write_of_somebody_who_did_not_know_ours_is_answered_at_once() {
+fn a_new_value_without_this_nodes_messages_is_overwritten_at_once() {
     let mut node = Node::start(&[message(1, 0)]);
     assert!(node.cycle(0, None).is_some());
     let theirs = value(&[message(2, 10)]);
     assert_eq!(written(&node.cycle(5_000, Some(&theirs)).unwrap()), [1, 2]);
     assert_eq!(node.live, [2]);
-    // One that knows less than this node and was never seen here, too.
+    // The same for a value with fewer messages that was never read here.
     let old = value(&[message(2, 10), message(3, 0)]);
     node.cycle(
         10_000,
@@ -184,12 +184,12 @@ fn a_write_of_somebody_who_did_not_know_ours_is_answered_at_once() {
 }
 
 #[test]
-fn a_lost_write_is_made_good_though_its_loss_is_seen_before_the_next_may_begin() {
+fn a_lost_write_is_repeated_although_its_loss_is_read_twice_before() {
     let mut node = Node::start(&[message(1, 0)]);
     assert!(node.cycle(0, None).is_some());
     let theirs = value(&[message(2, 10)]);
     node.cycle(5_000, Some(&theirs)).unwrap();
-    // Written over by one who knows less; seen twice within the write interval.
+    // Overwritten by a node that knows fewer messages; read twice within the write interval.
     let less = value(&[message(2, 10), message(3, 20)]);
     assert_eq!(node.cycle(8_000, Some(&less)), None);
     assert_eq!(node.cycle(9_900, Some(&less)), None);
@@ -197,12 +197,12 @@ fn a_lost_write_is_made_good_though_its_loss_is_seen_before_the_next_may_begin()
         written(&node.cycle(10_000, Some(&less)).unwrap()),
         [1, 2, 3]
     );
-    // Now it is an old acquaintance.
+    // By now this value has been read before, so it may be a stale answer.
     assert_eq!(node.cycle(15_000, Some(&less)), None);
 }
 
 #[test]
-fn what_others_brought_is_mended_after_a_minute_or_two() {
+fn missing_messages_of_other_nodes_are_written_after_one_to_two_minutes() {
     let mut node = Node::start(&[]);
     let both = value(&[message(1, 0), message(2, 1)]);
     assert_eq!(node.cycle(0, Some(&both)), None);
@@ -217,7 +217,7 @@ fn what_others_brought_is_mended_after_a_minute_or_two() {
 }
 
 #[test]
-fn what_the_history_is_full_without_never_comes_back() {
+fn a_message_older_than_a_full_history_never_enters() {
     let full: Vec<_> = (0..100)
         .map(|n| message(1000 + n, 1_000 + n as u64))
         .collect();
@@ -229,23 +229,23 @@ fn what_the_history_is_full_without_never_comes_back() {
 }
 
 #[test]
-fn an_overfull_or_unordered_value_is_put_right() {
+fn an_overfull_or_unordered_value_is_corrected() {
     let mut many: Vec<_> = (0..1_500).map(|n| message(n, n as u64)).collect();
     many.reverse();
     let mut node = Node::start(&[]);
     let overfull = value(&many);
-    let put_right = (0..)
+    let corrected = (0..)
         .step_by(5_000)
         .find_map(|ms| node.cycle(ms, Some(&overfull)));
     assert_eq!(
-        written(&put_right.unwrap()),
+        written(&corrected.unwrap()),
         (1_400..1_500).collect::<Vec<_>>()
     );
     assert_eq!(node.live, (1_400..1_500).collect::<Vec<_>>());
 }
 
 #[test]
-fn what_is_no_list_is_not_written_over() {
+fn a_value_that_is_not_a_list_is_not_overwritten() {
     let mut node = Node::start(&[message(1, 0)]);
     for (step, garbage) in [&b"<html>"[..], b"{}", b"[1", b"\xff"]
         .into_iter()
@@ -260,7 +260,7 @@ fn what_is_no_list_is_not_written_over() {
 }
 
 #[test]
-fn foreign_entries_are_written_back_word_for_word_until_there_is_no_room() {
+fn foreign_entries_are_kept_unchanged_while_there_is_room() {
     let mut node = Node::start(&[message(1, 0)]);
     let odd = br#"[{"id": "no uuid" ,"content":"x"}]"#;
     let text = String::from_utf8(node.cycle(0, Some(odd)).unwrap()).unwrap();
@@ -290,14 +290,14 @@ fn a_message_from_the_far_future_ranks_behind_all_others() {
     let future = value(&[message(2, 86_400_000)]);
     assert_eq!(written(&node.cycle(0, Some(&future)).unwrap()), [2, 1]);
     assert_eq!(node.live, [2]);
-    // Without a clock that all share it is taken at its word.
+    // Without KV's clock the message is ranked by its time.
     let mut node = Node::start(&[message(1, 0)]);
     node.has_date = false;
     assert_eq!(written(&node.cycle(0, Some(&future)).unwrap()), [1, 2]);
 }
 
 #[test]
-fn a_node_whose_own_clock_is_wrong_judges_by_the_clock_that_all_share() {
+fn a_node_with_a_wrong_clock_uses_the_clock_of_kv() {
     let mut node = Node::start(&[]);
     let wrong = Now {
         mono_ms: 0,
@@ -312,7 +312,7 @@ fn a_node_whose_own_clock_is_wrong_judges_by_the_clock_that_all_share() {
 }
 
 #[test]
-fn what_a_ring_held_at_the_start_or_in_an_outage_does_not_go_live_again() {
+fn messages_that_were_in_the_ring_do_not_go_live_again() {
     let held = message(1, 0);
     let mut node = Node::start(std::slice::from_ref(&held));
     for n in 0..100 {
@@ -333,7 +333,7 @@ fn what_a_ring_held_at_the_start_or_in_an_outage_does_not_go_live_again() {
 }
 
 #[test]
-fn new_streams_are_shown_the_shared_history() {
+fn new_streams_replay_the_shared_history() {
     let mut node = Node::start(&[]);
     node.publish(message(1, 500));
     node.cycle(1_000, None);
@@ -341,7 +341,8 @@ fn new_streams_are_shown_the_shared_history() {
     assert_eq!((&shared.seqs[..], shared.until_seq), (&[1][..], 2));
     node.mirror.handle_shared_history(shared);
     assert_eq!(node.mirror.shared_history(), None);
-    // A hundred of others, one of them older than ours: it takes a seq, and then loses its place.
+    // A hundred messages of others. One is older than this node's own: it gets a seq, then leaves the
+    // shared history.
     let old = message(2, 400);
     let others: Vec<_> = (0..99).map(|n| message(1000 + n, 2_000)).collect();
     node.cycle(6_000, Some(&value(&[old, message(1, 500)])));
@@ -356,7 +357,7 @@ fn new_streams_are_shown_the_shared_history() {
 }
 
 #[test]
-fn publishes_between_two_looks_at_the_ring_are_not_lost() {
+fn publishes_between_two_views_of_the_ring_are_not_lost() {
     let mut node = Node::start(&[]);
     node.mirror.begin_read(at(0));
     let reply = node.reply(Ok(None));
@@ -367,7 +368,7 @@ fn publishes_between_two_looks_at_the_ring_are_not_lost() {
 }
 
 #[test]
-fn a_write_that_failed_is_made_again() {
+fn a_failed_write_is_retried() {
     let mut node = Node::start(&[message(1, 0)]);
     assert!(node.read(0, Ok(None)).is_some());
     let reply = node.reply(Err(failure(FailureKind::Timeout)));
@@ -378,7 +379,7 @@ fn a_write_that_failed_is_made_again() {
 }
 
 #[test]
-fn a_message_too_large_for_the_ring_is_kept_for_others_and_not_offered_again() {
+fn a_message_too_large_for_the_ring_is_kept_in_kv_and_returned_once() {
     let mut node = Node::start(&[]);
     let large = value(&[message(1, 0)]);
     let reply = node.reply(Ok(Some(large.clone())));
@@ -391,10 +392,10 @@ fn a_message_too_large_for_the_ring_is_kept_for_others_and_not_offered_again() {
     assert_eq!(node.live, []);
 }
 
-/// The ring does not know the fields that others have added, and a node that has just begun knows nothing
-/// but its ring.
+/// The ring does not store members that others have added, and a node that has just started knows only its
+/// ring.
 #[test]
-fn a_restart_does_not_take_back_what_others_have_added_to_a_message() {
+fn a_restart_does_not_remove_members_that_others_have_added() {
     let known = [message(1, 0), message(2, 1)];
     let text = String::from_utf8(value(&known)).unwrap();
     for (place, added) in [
@@ -416,7 +417,7 @@ fn a_restart_does_not_take_back_what_others_have_added_to_a_message() {
 }
 
 #[test]
-fn a_message_over_its_share_stays_here_and_one_in_kv_is_foreign() {
+fn a_message_over_its_share_stays_on_its_node_and_is_foreign_in_kv() {
     let large = Arc::new(Message {
         content: "x".repeat(KV_ENTRY_BYTES_MAX),
         ..(*message(1, 0)).clone()
@@ -446,11 +447,11 @@ fn a_message_over_its_share_stays_here_and_one_in_kv_is_foreign() {
     assert_eq!(node.live, []);
     assert!(
         String::from_utf8(value).unwrap().contains(&text),
-        "kept word for word"
+        "kept unchanged"
     );
 }
 
-/// A JavaScript writer cuts texts between the halves of a pair.
+/// A JavaScript program may cut a string between the halves of a pair.
 #[test]
 fn half_a_surrogate_pair_goes_live_as_a_replacement_character() {
     let mut node = Node::start(&[]);
@@ -459,7 +460,7 @@ fn half_a_surrogate_pair_goes_live_as_a_replacement_character() {
     node.read(0, Ok(Some(cut.clone().into_bytes())));
     assert_eq!(node.mirror.condition(), Condition::Good);
     assert_eq!(node.ring.messages[0].content, "\u{fffd}");
-    // It is the same message as the one that is written as its character.
+    // The message with the escape and the one with U+FFFD are the same.
     for cycle in 1..60 {
         let written = node.cycle(cycle * PACE.poll_ms, Some(cut.as_bytes()));
         assert_eq!(written, None, "in cycle {cycle}");

@@ -1,4 +1,4 @@
-//! What a kill in the middle of an append leaves, and what a power failure leaves.
+//! Files as a kill in the middle of an append leaves them, and as a power failure does.
 
 use proptest::test_runner::{Config, TestRunner};
 
@@ -7,10 +7,10 @@ use super::super::recovery::Survey;
 use super::super::{Found, Ring};
 use super::{disk_with, last_100, message, nth, numbers, open, open_image};
 
-/// Processors store at most this many bytes in one step that a kill cannot divide.
+/// The largest store that a kill cannot divide, in bytes.
 const CHUNK_BYTES: usize = 8;
 
-/// The chunks of those writes that a kill may leave in any combination: all up to the next word.
+/// The chunks of the writes before the next word. A kill may leave any combination of them.
 fn chunks(writes: &[Write]) -> Vec<(usize, Vec<u8>)> {
     let chunks = writes
         .iter()
@@ -37,8 +37,8 @@ fn recovered_numbers(image: &[u8]) -> Vec<u64> {
         .collect()
 }
 
-/// Appends one message to a ring of `count`, and recovers every image that a kill on the way can
-/// leave: between two words, any subset of the chunks written there.
+/// Appends one message to a ring of `count`, and recovers every image that a kill during the append
+/// can leave: between two words, any subset of the chunks written there.
 fn kill_at_every_point(count: u64, content_bytes: usize) -> usize {
     let (medium, _) = disk_with(count);
     let (mut ring, _) = open(&medium);
@@ -80,7 +80,7 @@ fn kill_at_every_point(count: u64, content_bytes: usize) -> usize {
 }
 
 #[test]
-fn a_kill_at_any_point_of_an_append_loses_nothing_and_shows_nothing_torn() {
+fn a_kill_at_any_point_of_an_append_loses_no_message_and_tears_none() {
     for (count, content_bytes) in [
         (0, 40),
         (1, 1),
@@ -96,11 +96,11 @@ fn a_kill_at_any_point_of_an_append_loses_nothing_and_shows_nothing_torn() {
 }
 
 #[test]
-fn after_a_kill_in_an_append_the_ring_goes_on_under_the_same_epoch() {
+fn after_a_kill_in_an_append_the_epoch_stays() {
     for count in [1, 100, 101, 250] {
         let (medium, epoch) = disk_with(count);
         let (mut ring, _) = open(&medium);
-        // The slot is opened and half of the payload there; the process that goes on is another.
+        // The slot is open, with half of the payload; then another process opens the ring.
         medium.fail_in(3);
         assert!(ring.append(&message(count + 1, 40)).is_err());
         medium.heal();
@@ -117,7 +117,7 @@ fn after_a_kill_in_an_append_the_ring_goes_on_under_the_same_epoch() {
     }
 }
 
-/// Appends, syncs, appends, loses power with every sector left at some moment in between.
+/// Appends, syncs, appends and loses power. Each sector is left as it was at some moment in between.
 fn lose_power(synced: u64, unsynced: u64, mut random: impl FnMut(usize) -> usize) {
     let (medium, old_epoch) = disk_with(synced);
     let (mut ring, _) = open(&medium);
@@ -141,12 +141,12 @@ fn lose_power(synced: u64, unsynced: u64, mut random: impl FnMut(usize) -> usize
         assert_ne!(
             ring.epoch(),
             old_epoch,
-            "seqs may be given twice: {}",
+            "seqs may be given out twice: {}",
             recovered.report
         );
         assert!(recovered.report.is_warning());
     }
-    // It is whole again.
+    // The recovered ring works.
     ring.append(&message(9999, 40)).unwrap();
     let (_, again) = open(&medium);
     assert!(
@@ -158,7 +158,7 @@ fn lose_power(synced: u64, unsynced: u64, mut random: impl FnMut(usize) -> usize
 }
 
 #[test]
-fn power_loss_takes_at_most_what_was_not_synced() {
+fn a_power_failure_loses_only_unsynced_messages() {
     use proptest::prelude::*;
     let mut runner = TestRunner::new(Config::default());
     let strategy = (0_u64..240, 0_u64..220, any::<u64>());
@@ -172,7 +172,7 @@ fn power_loss_takes_at_most_what_was_not_synced() {
 }
 
 #[test]
-fn power_loss_while_nothing_was_unsynced_keeps_all() {
+fn a_power_failure_after_a_close_loses_no_message() {
     for count in [0, 5, 150] {
         let (medium, epoch) = disk_with(count);
         let (mut ring, _) = open(&medium);
@@ -186,12 +186,11 @@ fn power_loss_while_nothing_was_unsynced_keeps_all() {
 }
 
 #[test]
-fn the_mark_of_a_clean_close_is_never_on_disk_before_what_it_vouches_for() {
+fn the_mark_of_a_clean_close_is_on_disk_only_after_the_messages() {
     let (medium, epoch) = disk_with(10);
     let (mut ring, _) = open(&medium);
     ring.append(&message(11, 40)).unwrap();
-    // Only the last of its two syncs fails; of what it would have synced, the kernel had written
-    // the header page back on its own.
+    // The second of the two syncs fails. The kernel had already written back the header page.
     medium.fail_in(3);
     assert!(ring.sync().is_err());
     medium.heal();
@@ -202,7 +201,7 @@ fn the_mark_of_a_clean_close_is_never_on_disk_before_what_it_vouches_for() {
 }
 
 #[test]
-fn an_append_after_a_clean_close_is_no_longer_closed_on_disk_either() {
+fn an_append_after_a_clean_close_removes_the_mark_on_disk() {
     let (medium, epoch) = disk_with(10);
     let (mut ring, _) = open(&medium);
     ring.sync().unwrap();
@@ -215,7 +214,7 @@ fn an_append_after_a_clean_close_is_no_longer_closed_on_disk_either() {
 }
 
 #[test]
-fn a_reboot_without_a_clean_close_begins_a_new_epoch_and_keeps_the_seqs_growing() {
+fn a_reboot_without_a_clean_close_begins_a_new_epoch_and_continues_the_seqs() {
     let (medium, epoch) = disk_with(120);
     medium.reboot();
     let (ring, recovered) = open(&medium);
@@ -242,7 +241,7 @@ fn a_torn_state_record_counts_as_a_reboot() {
 }
 
 #[test]
-fn a_frozen_process_leaves_what_it_had_appended_before() {
+fn a_frozen_medium_keeps_only_earlier_messages() {
     let medium = MemoryMedium::default();
     let (mut ring, _) = open(&medium);
     for nth in 1..=5 {

@@ -1,4 +1,4 @@
-//! Files that are not as the ring left them.
+//! Damaged files: flipped bits, truncation, zeros, slots of other files, forged headers.
 
 use proptest::prelude::*;
 
@@ -11,8 +11,7 @@ use crate::limits::BODY_BYTES_MAX_LIMIT;
 use crate::message::Epoch;
 use crate::message::Message;
 
-/// Decides on an image without copying it: the image as the next process, on the same boot, would
-/// find it.
+/// The plan for an image that the next process of the same boot finds. Does not copy the image.
 fn plan(image: &[u8]) -> Plan {
     let boot_id = 1_u128.to_le_bytes();
     Survey::of(&image).plan(Geometry::for_payload(BYTES_MAX, 1).unwrap(), &boot_id)
@@ -23,8 +22,8 @@ fn originals(count: u64) -> Vec<Message> {
     (1..=count).map(|nth| message(nth, 40)).collect()
 }
 
-/// What must hold for any image that was made from a ring of messages 1 to `count` by damaging it:
-/// nothing torn, in order, and under the old epoch only if nothing at all is missing.
+/// Checks the plan for a damaged image of a ring with these messages: no message is torn, their order
+/// is kept, and the old epoch continues only if none is missing.
 fn check_plan(plan: &Plan, originals: &[Message], epoch: Epoch) -> Vec<u64> {
     let count = originals.len() as u64;
     let first_seq = plan.next_seq - plan.messages.len() as u64;
@@ -53,13 +52,13 @@ fn check_plan(plan: &Plan, originals: &[Message], epoch: Epoch) -> Vec<u64> {
     found
 }
 
-/// All of the header page and of what the messages fill; of the rest, which is never read, enough.
+/// Selects all of the header page, the used bytes of each slot, and a sample of the unused ones.
 fn is_worth_trying(at: usize) -> bool {
     at < PAGE_BYTES || at % PAGE_BYTES < 128 || at.is_multiple_of(13)
 }
 
 #[test]
-fn any_flipped_bit_costs_at_most_the_message_it_is_in() {
+fn a_flipped_bit_costs_at_most_the_message_of_its_slot() {
     for count in [3, 130] {
         let (medium, epoch) = disk_with(count);
         let mut image = medium.image();
@@ -82,7 +81,7 @@ fn any_flipped_bit_costs_at_most_the_message_it_is_in() {
             lost_one += missing;
             image[at] ^= flip;
         }
-        // Head, session and content of each message are covered: a flip there is never missed.
+        // The checksum covers head, session and content: a flip there is always noticed.
         let covered = last_100(count).len() * (64 + 40);
         assert!(
             lost_one >= covered,
@@ -92,7 +91,7 @@ fn any_flipped_bit_costs_at_most_the_message_it_is_in() {
 }
 
 #[test]
-fn any_flipped_bit_of_the_first_and_of_the_newest_slot_is_noticed() {
+fn every_flipped_bit_of_the_oldest_and_newest_slot_is_noticed() {
     let (medium, epoch) = disk_with(3);
     let mut image = medium.image();
     for slot in [1, 3] {
@@ -110,7 +109,7 @@ fn any_flipped_bit_of_the_first_and_of_the_newest_slot_is_noticed() {
 }
 
 #[test]
-fn a_file_cut_at_any_length_keeps_the_slots_before_the_cut() {
+fn a_file_truncated_to_any_length_keeps_the_slots_before() {
     let (medium, epoch) = disk_with(130);
     let image = medium.image();
     let (originals, mut kept) = (originals(130), Vec::new());
@@ -141,14 +140,14 @@ fn damage_is_salvaged_into_a_new_file_and_the_old_one_is_kept() {
     image[PAGE_BYTES + 29 * 4096 + 70] ^= 4;
     medium.set_image(image.clone());
     let (mut ring, recovered) = open(&medium);
-    // Message 30 had left the history, and is still there.
+    // Message 30 had left the history, but its slot is still whole.
     let expected = (30..130).filter(|nth| *nth != 50).collect::<Vec<_>>();
     assert_eq!(numbers(&recovered), expected);
     assert_eq!(recovered.report.lost_max, Some(2));
     assert_eq!(
         ring.next_seq(),
         131,
-        "130 was given away, although it is lost"
+        "130 was given out, although its message is lost"
     );
     assert_ne!(ring.epoch(), epoch);
     assert_eq!(medium.aside(), [image]);
@@ -164,7 +163,7 @@ fn damage_is_salvaged_into_a_new_file_and_the_old_one_is_kept() {
 }
 
 #[test]
-fn without_a_header_the_slots_speak_for_themselves() {
+fn without_a_header_the_messages_are_recovered_from_the_slots() {
     for count in [0, 3, 130] {
         let (medium, epoch) = disk_with(count);
         let mut image = medium.image();
@@ -181,7 +180,7 @@ fn without_a_header_the_slots_speak_for_themselves() {
 }
 
 #[test]
-fn a_newest_slot_that_was_zeroed_is_missed() {
+fn a_zeroed_newest_slot_counts_as_lost() {
     for count in [1, 3, 130] {
         let (medium, epoch) = disk_with(count);
         let mut image = medium.image();
@@ -195,8 +194,8 @@ fn a_newest_slot_that_was_zeroed_is_missed() {
 }
 
 #[test]
-fn zeros_in_the_place_of_the_newest_and_of_all_that_follow_are_missed() {
-    // As in a file that was cut and lengthened again.
+fn zeros_from_the_newest_slot_to_the_end_count_as_lost() {
+    // As in a file that was truncated and extended.
     for count in [3, 9, 130] {
         let (medium, epoch) = disk_with(count);
         let mut image = medium.image();
@@ -209,18 +208,18 @@ fn zeros_in_the_place_of_the_newest_and_of_all_that_follow_are_missed() {
             .count();
         assert!(missing >= 1);
         assert!(plan.lost_max >= Some(missing as u64));
-        assert!(plan.next_seq > count, "no seq is given twice");
+        assert!(plan.next_seq > count, "no seq is given out twice");
     }
 }
 
-/// Puts the slot of a seq as it was in another image in the place of what this one has.
+/// Replaces the slot of a seq by the same slot of another image.
 fn put_slot(image: &mut [u8], seq: u64, other: &[u8]) {
     let start = PAGE_BYTES + (seq % 101) as usize * 4096;
     image[start..start + 4096].copy_from_slice(&other[start..start + 4096]);
 }
 
 #[test]
-fn a_next_slot_from_an_earlier_round_is_no_intact_ring() {
+fn an_older_message_in_the_next_slot_is_damage() {
     let ([now, earlier], epoch) = ([300, 150].map(|count| disk_with(count).0.image()), Epoch(1));
     let mut image = now.clone();
     assert_eq!(plan(&image).epoch, Some(epoch));
@@ -231,7 +230,7 @@ fn a_next_slot_from_an_earlier_round_is_no_intact_ring() {
 }
 
 #[test]
-fn a_damaged_slot_further_on_is_no_intact_ring_either() {
+fn a_damaged_slot_behind_a_free_one_is_damage() {
     let (medium, epoch) = disk_with(5);
     let before = disk_with(3).0.image();
     let mut image = medium.image();
@@ -242,7 +241,7 @@ fn a_damaged_slot_further_on_is_no_intact_ring_either() {
 }
 
 #[test]
-fn a_slot_that_is_open_for_a_later_message_proves_those_before_it() {
+fn an_open_slot_proves_all_earlier_messages() {
     for count in [3, 50, 130] {
         let (medium, epoch) = disk_with(count - 1);
         let before = medium.image();
@@ -260,10 +259,10 @@ fn a_slot_that_is_open_for_a_later_message_proves_those_before_it() {
 }
 
 #[test]
-fn a_slot_of_another_ring_is_not_taken_for_ours() {
+fn a_slot_of_another_epoch_is_damage() {
     let (medium, _) = disk_with(130);
     let mut image = medium.image();
-    // The same slot of a ring that differs in its epoch alone.
+    // The same slot of a ring with another epoch.
     let other = MemoryMedium::default();
     drop(open(&other));
     other.set_image(Vec::new());
@@ -279,7 +278,7 @@ fn a_slot_of_another_ring_is_not_taken_for_ours() {
         (30..=130).filter(|nth| *nth != 40).collect::<Vec<_>>()
     );
     assert_eq!(recovered.report.lost_max, Some(1));
-    // Nor if the header is gone.
+    // Without a header, too.
     image[..4096].fill(7);
     let (_, recovered) = open_image(&medium, image);
     assert_eq!(
@@ -313,7 +312,7 @@ fn an_empty_file_is_a_new_ring() {
 }
 
 #[test]
-fn a_slot_size_that_no_ring_has_is_not_believed() {
+fn an_impossible_slot_size_in_the_header_is_damage() {
     let (medium, _) = disk_with(3);
     for slot_bytes in [0_u32, 1, 64, 4095, 4097, 1 << 30, u32::MAX] {
         let mut image = medium.image();
@@ -327,7 +326,7 @@ fn a_slot_size_that_no_ring_has_is_not_believed() {
     }
 }
 
-/// A header whose checksum holds, with other sizes.
+/// Changes the sizes in a header, and its checksum with them.
 fn resize(image: &mut [u8], slots: u32, slot_bytes: u32) {
     image[12..16].copy_from_slice(&slots.to_le_bytes());
     image[16..20].copy_from_slice(&slot_bytes.to_le_bytes());
@@ -336,10 +335,10 @@ fn resize(image: &mut [u8], slots: u32, slot_bytes: u32) {
 }
 
 #[test]
-fn a_damaged_header_that_asks_for_huge_slots_does_not_get_them() {
+fn the_new_file_does_not_take_its_slot_size_from_a_damaged_one() {
     let largest = (64 + BODY_BYTES_MAX_LIMIT).next_multiple_of(PAGE_BYTES) as u32;
     let wanted = Geometry::for_payload(BYTES_MAX, 1).unwrap();
-    // Message 101 is in the first slot, which begins where it did.
+    // Message 101 is in the first slot, whose offset does not depend on the slot size.
     let (medium, _) = disk_with(130);
     let mut image = medium.image();
     resize(&mut image, 101, largest);
@@ -357,8 +356,8 @@ fn a_damaged_header_that_asks_for_huge_slots_does_not_get_them() {
 }
 
 #[test]
-fn a_damaged_file_with_larger_slots_keeps_only_what_its_messages_need() {
-    // One message is larger than the others, or would be too large with its session alone.
+fn the_new_file_has_slots_as_large_as_the_kept_messages_need() {
+    // One message is larger than the others, or exceeds the limit only together with its session.
     let session_bytes = "s120".len();
     for largest_bytes in [40, 9000, BYTES_MAX] {
         let medium = MemoryMedium::default();
@@ -380,7 +379,7 @@ fn a_damaged_file_with_larger_slots_keeps_only_what_its_messages_need() {
 }
 
 #[test]
-fn what_replaces_a_damaged_file_is_as_large_as_is_wanted() {
+fn the_new_file_for_a_damaged_one_has_the_configured_size() {
     let (medium, _) = disk_with(130);
     let mut image = medium.image();
     image[..PAGE_BYTES].fill(0);
@@ -393,7 +392,7 @@ fn what_replaces_a_damaged_file_is_as_large_as_is_wanted() {
 }
 
 #[test]
-fn larger_slots_keep_epoch_seqs_and_messages_and_smaller_ones_are_not_made() {
+fn slots_grow_under_the_same_epoch_and_never_shrink() {
     let (medium, epoch) = disk_with(130);
     let (ring, recovered) = Ring::open_on(Box::new(medium.clone()), 100_000).unwrap();
     assert!(matches!(recovered.report.found, Found::Grown));
@@ -409,60 +408,60 @@ fn larger_slots_keep_epoch_seqs_and_messages_and_smaller_ones_are_not_made() {
     assert_eq!(numbers(&open(&medium).1), last_100(131));
 }
 
-/// Something that happens to an image.
+/// A change to an image.
 #[derive(Debug, Clone)]
-enum Blow {
+enum Change {
     Bytes(usize, Vec<u8>),
     Zero(usize, usize),
-    /// One page in the place of another.
+    /// One page replaces another.
     Copy(usize, usize),
     Cut(usize),
     Extend(usize),
 }
 
-fn blow() -> impl Strategy<Value = Blow> {
+fn change() -> impl Strategy<Value = Change> {
     let at = 0_usize..102 * 4096;
     prop_oneof![
         (at.clone(), prop::collection::vec(any::<u8>(), 1..64))
-            .prop_map(|(a, b)| Blow::Bytes(a, b)),
-        (at.clone(), 1_usize..10_000).prop_map(|(a, b)| Blow::Zero(a, b)),
-        (0_usize..102, 0_usize..102).prop_map(|(a, b)| Blow::Copy(a, b)),
-        at.prop_map(Blow::Cut),
-        (1_usize..10_000).prop_map(Blow::Extend),
+            .prop_map(|(a, b)| Change::Bytes(a, b)),
+        (at.clone(), 1_usize..10_000).prop_map(|(a, b)| Change::Zero(a, b)),
+        (0_usize..102, 0_usize..102).prop_map(|(a, b)| Change::Copy(a, b)),
+        at.prop_map(Change::Cut),
+        (1_usize..10_000).prop_map(Change::Extend),
     ]
 }
 
-fn strike(image: &mut Vec<u8>, blow: &Blow) {
+fn apply(image: &mut Vec<u8>, change: &Change) {
     let len = image.len();
-    match blow {
-        Blow::Bytes(at, bytes) => {
+    match change {
+        Change::Bytes(at, bytes) => {
             for (byte, new) in image.iter_mut().skip(*at).zip(bytes) {
                 *byte = *new;
             }
         }
-        Blow::Zero(at, bytes) => image.iter_mut().skip(*at).take(*bytes).for_each(|b| *b = 0),
-        Blow::Copy(from, to) if (from.max(to) + 1) * 4096 <= len => {
+        Change::Zero(at, bytes) => image.iter_mut().skip(*at).take(*bytes).for_each(|b| *b = 0),
+        Change::Copy(from, to) if (from.max(to) + 1) * 4096 <= len => {
             image.copy_within(from * 4096..(from + 1) * 4096, to * 4096);
         }
-        Blow::Copy(..) => {}
-        Blow::Cut(at) => image.truncate(*at),
-        Blow::Extend(bytes) => image.resize(len + bytes, 0x5a),
+        Change::Copy(..) => {}
+        Change::Cut(at) => image.truncate(*at),
+        Change::Extend(bytes) => image.resize(len + bytes, 0x5a),
     }
 }
 
 proptest! {
     #[test]
-    fn whatever_happens_to_a_file_what_is_recovered_is_whole_and_in_order(
+    fn after_random_damage_only_whole_messages_are_recovered_in_order(
         count in 0_u64..220,
-        blows in prop::collection::vec(blow(), 1..6),
+        changes in prop::collection::vec(change(), 1..6),
     ) {
         let (medium, epoch) = disk_with(count);
         let mut image = medium.image();
-        for blow in &blows {
-            strike(&mut image, blow);
+        for change in &changes {
+            apply(&mut image, change);
         }
         let planned = check_plan(&plan(&image), &originals(count), epoch);
-        // And the ring that is made of it is whole.
+        // The ring that is made of it is intact.
         medium.set_image(image);
         let (mut ring, recovered) = open(&medium);
         prop_assert_eq!(numbers(&recovered), planned.clone());
@@ -473,7 +472,7 @@ proptest! {
     }
 
     #[test]
-    fn garbage_is_an_empty_ring_and_never_a_panic(
+    fn random_bytes_yield_an_empty_ring_without_a_panic(
         garbage in prop::collection::vec(any::<u8>(), 1..20_000),
         as_ring_length in any::<bool>(),
     ) {

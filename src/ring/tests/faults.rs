@@ -1,13 +1,13 @@
-//! A storage that fails, and a file that somebody else has been at.
+//! Failing writes and syncs, and files that another program has changed.
 
 use super::super::memory::MemoryMedium;
 use super::super::{Found, Ring, RingError};
 use super::{Epoch, disk_with, last_100, message, nth, numbers, open};
 
 #[test]
-fn a_failed_append_counts_for_nothing_and_the_next_takes_its_place() {
+fn after_a_failed_append_the_next_reuses_its_seq_and_slot() {
     for count in [0, 1, 100, 130] {
-        // Each operation of an append fails in turn: opening, head, session, content, commit.
+        // Each write of an append fails in turn: open word, head, session, content, done word.
         for operations in 0..6 {
             let (medium, epoch) = disk_with(count);
             let (mut ring, _) = open(&medium);
@@ -24,7 +24,7 @@ fn a_failed_append_counts_for_nothing_and_the_next_takes_its_place() {
                     assert_eq!(kept, last_100(count));
                 }
                 Ok(seq) => {
-                    // Only opening the next slot can fail without harm.
+                    // An append has four writes, with a session five.
                     assert!(operations >= 4, "{operations}");
                     assert_eq!(seq, count + 1);
                     continue;
@@ -41,7 +41,7 @@ fn a_failed_append_counts_for_nothing_and_the_next_takes_its_place() {
     }
 }
 
-/// Message 11 is appended, and the disk has failed to take it; it works again.
+/// A ring whose sync of message 11 has failed. The disk works again.
 fn with_a_sync_that_failed() -> (MemoryMedium, Epoch, Ring) {
     let (medium, epoch) = disk_with(10);
     let (mut ring, _) = open(&medium);
@@ -59,10 +59,10 @@ fn a_failed_sync_is_an_error_and_no_clean_close() {
     assert_ne!(open(&medium).0.epoch(), epoch);
 }
 
-/// The kernel holds for clean what a sync has failed on, so the sync at the next start would say that
-/// messages are on disk which are not.
+/// After a failed sync the kernel regards its pages as clean. A sync of the next process would succeed
+/// without writing them.
 #[test]
-fn where_messages_wait_for_the_disk_a_ring_that_was_not_closed_is_written_once_more() {
+fn a_ring_for_commits_that_was_not_closed_is_rewritten_at_the_start() {
     let (medium, _) = disk_with(10);
     let open_for_commits = || Ring::open_with(Box::new(medium.clone()), 100, 5).unwrap();
     let (mut ring, _) = open_for_commits();
@@ -73,7 +73,7 @@ fn where_messages_wait_for_the_disk_a_ring_that_was_not_closed_is_written_once_m
     drop(ring);
     let (ring, recovered) = open_for_commits();
     assert!(matches!(recovered.report.found, Found::Intact));
-    assert_eq!(numbers(&recovered), last_100(11), "a kill keeps it");
+    assert_eq!(numbers(&recovered), last_100(11), "it survives a kill");
     drop(ring);
     medium.lose_power(|_, _| 0);
     let (mut ring, recovered) = open_for_commits();
@@ -83,9 +83,10 @@ fn where_messages_wait_for_the_disk_a_ring_that_was_not_closed_is_written_once_m
     assert!(matches!(open_for_commits().1.report.found, Found::Intact));
 }
 
-/// As above, within one process: the first close fails, the second must not vouch for it.
+/// As above, within one process: the first close fails, and the second must write the pages again
+/// before the mark.
 #[test]
-fn a_close_after_a_failed_sync_vouches_for_nothing_that_is_not_on_disk() {
+fn a_close_after_a_failed_sync_writes_every_page_before_the_mark() {
     let (medium, epoch, mut ring) = with_a_sync_that_failed();
     ring.sync().unwrap();
     drop(ring);
@@ -96,7 +97,7 @@ fn a_close_after_a_failed_sync_vouches_for_nothing_that_is_not_on_disk() {
 }
 
 #[test]
-fn an_open_that_fails_on_the_way_leaves_the_old_file() {
+fn a_failed_open_leaves_the_old_file() {
     let (medium, _) = disk_with(10);
     let image = medium.image();
     medium.fail_in(0);
@@ -107,7 +108,7 @@ fn an_open_that_fails_on_the_way_leaves_the_old_file() {
 }
 
 #[test]
-fn a_truncated_or_deleted_file_is_noticed_and_repaired_with_the_history_given() {
+fn a_truncated_or_deleted_file_is_noticed_and_repaired() {
     let history = (1..=130).map(|nth| message(nth, 40)).collect::<Vec<_>>();
     let harms: [fn(&MemoryMedium); 4] = [
         |medium| medium.truncate(0),
@@ -145,7 +146,7 @@ fn a_truncated_or_deleted_file_is_noticed_and_repaired_with_the_history_given() 
 }
 
 #[test]
-fn a_message_that_just_fits_fits_and_one_byte_more_does_not() {
+fn the_largest_message_fits_and_one_byte_more_does_not() {
     let (medium, _) = disk_with(1);
     let (mut ring, _) = open(&medium);
     let bytes_max = ring.message_bytes_max();
@@ -162,7 +163,7 @@ fn a_message_that_just_fits_fits_and_one_byte_more_does_not() {
 }
 
 #[test]
-fn more_than_any_ring_takes_is_an_error() {
+fn a_message_limit_above_the_largest_slot_is_an_error() {
     let Err(error) = Ring::open_on(Box::new(MemoryMedium::default()), usize::MAX) else {
         panic!("opened");
     };

@@ -1,4 +1,4 @@
-//! The ring on real files: creating, locking, replacing, links, and what is not a file.
+//! The ring on real files: creating, locking, replacing, links, and paths that are no file.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -43,9 +43,9 @@ fn file_with(path: &Path, count: u64) {
 }
 
 #[test]
-fn a_new_file_is_the_owners_alone_and_all_of_it_is_allocated() {
+fn a_new_file_has_mode_0600_and_is_fully_allocated() {
     let (directory, path) = directory();
-    // Slots of many pages, of which making the file touches one each.
+    // Slots of many pages. Making the file writes only one page of each.
     let (ring, recovered) = Ring::open(&path, 100_000).unwrap();
     assert!(matches!(recovered.report.found, Found::Nothing));
     let metadata = fs::metadata(&path).unwrap();
@@ -57,7 +57,7 @@ fn a_new_file_is_the_owners_alone_and_all_of_it_is_allocated() {
 }
 
 #[test]
-fn messages_outlive_the_ring_dropped_or_synced() {
+fn messages_survive_a_dropped_and_a_synced_ring() {
     let (directory, path) = directory();
     file_with(&path, 130);
     let (mut ring, recovered) = open(&path);
@@ -84,14 +84,14 @@ fn messages_outlive_the_ring_dropped_or_synced() {
 }
 
 #[test]
-fn a_second_handle_is_refused_with_the_files_name_also_after_a_rewrite() {
+fn a_second_handle_is_refused_also_after_a_rewrite() {
     let (_directory, path) = directory();
     let (ring, _) = open(&path);
-    let told = error(&path);
-    assert!(matches!(told, RingError::Locked { .. }));
-    assert!(told.to_string().contains("test.ring"), "{told}");
+    let found = error(&path);
+    assert!(matches!(found, RingError::Locked { .. }));
+    assert!(found.to_string().contains("test.ring"), "{found}");
     drop(ring);
-    // The lock is now that of the file that was renamed over the other.
+    // The lock is now that of the new file, which was renamed over the old one.
     let (ring, recovered) = Ring::open(&path, 10_000).unwrap();
     assert!(matches!(recovered.report.found, Found::Grown));
     assert!(matches!(error(&path), RingError::Locked { .. }));
@@ -100,17 +100,17 @@ fn a_second_handle_is_refused_with_the_files_name_also_after_a_rewrite() {
 }
 
 #[test]
-fn a_file_that_is_just_being_made_is_in_use() {
+fn a_file_that_another_process_is_making_is_locked() {
     let (_directory, path) = directory();
     let new_path = path.with_file_name("test.ring.new");
     let new = File::create(&new_path).unwrap();
     new.lock().unwrap();
     assert!(matches!(error(&path), RingError::Locked { .. }));
-    assert!(new_path.exists(), "it is not ours to remove");
+    assert!(new_path.exists(), "a locked file is not removed");
 }
 
 #[test]
-fn what_a_crash_left_of_a_rewrite_is_removed() {
+fn the_leftover_of_an_interrupted_rewrite_is_removed() {
     let (directory, path) = directory();
     let stale = path.with_file_name("test.ring.new");
     fs::write(&stale, "half a ring").unwrap();
@@ -122,14 +122,14 @@ fn what_a_crash_left_of_a_rewrite_is_removed() {
 }
 
 #[test]
-fn a_temporary_name_that_is_no_file_is_an_error_and_not_followed() {
+fn a_link_at_the_temporary_name_is_an_error_and_not_followed() {
     let (directory, path) = directory();
     let victim = directory.path().join("victim");
     fs::write(&victim, "precious").unwrap();
     let new_path = path.with_file_name("test.ring.new");
     symlink(&victim, &new_path).unwrap();
-    let told = error(&path);
-    assert!(told.to_string().contains("test.ring.new"), "{told}");
+    let found = error(&path);
+    assert!(found.to_string().contains("test.ring.new"), "{found}");
     assert_eq!(fs::read(&victim).unwrap(), b"precious");
 }
 
@@ -159,7 +159,7 @@ fn a_damaged_file_is_kept_under_another_name() {
 }
 
 #[test]
-fn two_damaged_files_in_one_second_are_both_kept() {
+fn damaged_files_of_the_same_second_are_all_kept() {
     let (directory, path) = directory();
     for nth in 1..=3 {
         fs::write(&path, format!("not a ring, {nth}")).unwrap();
@@ -173,7 +173,7 @@ fn two_damaged_files_in_one_second_are_both_kept() {
 }
 
 #[test]
-fn a_truncated_file_is_told_with_its_length_and_salvaged() {
+fn a_truncated_file_is_reported_with_its_length_and_salvaged() {
     let (_directory, path) = directory();
     file_with(&path, 50);
     File::options()
@@ -192,7 +192,7 @@ fn a_truncated_file_is_told_with_its_length_and_salvaged() {
 }
 
 #[test]
-fn a_link_to_a_ring_stands_for_it_and_stays_a_link() {
+fn a_link_to_a_ring_is_followed_and_stays_a_link() {
     let (directory, path) = directory();
     let elsewhere = tempfile::tempdir().unwrap();
     let target = elsewhere.path().join("target.ring");
@@ -212,9 +212,9 @@ fn a_link_to_a_ring_stands_for_it_and_stays_a_link() {
 fn a_dangling_link_is_never_followed() {
     let (directory, path) = directory();
     symlink(directory.path().join("nowhere"), &path).unwrap();
-    let told = error(&path);
-    assert!(matches!(told, RingError::DanglingLink { .. }), "{told}");
-    assert!(told.to_string().contains("test.ring"), "{told}");
+    let found = error(&path);
+    assert!(matches!(found, RingError::DanglingLink { .. }), "{found}");
+    assert!(found.to_string().contains("test.ring"), "{found}");
     assert_eq!(names(&directory), ["test.ring"]);
     fs::remove_file(&path).unwrap();
     symlink(&path, &path).unwrap();
@@ -222,7 +222,7 @@ fn a_dangling_link_is_never_followed() {
 }
 
 #[test]
-fn what_is_not_a_file_is_refused() {
+fn a_path_that_is_no_regular_file_is_refused() {
     let (directory, path) = directory();
     assert!(matches!(
         error(directory.path()),
@@ -237,38 +237,38 @@ fn what_is_not_a_file_is_refused() {
 }
 
 #[test]
-fn a_directory_that_does_not_exist_is_named() {
+fn a_missing_directory_is_named_in_the_error() {
     let (directory, _) = directory();
     let path = directory.path().join("missing/test.ring");
-    let told = error(&path);
-    assert!(matches!(told, RingError::NoDirectory { .. }), "{told}");
+    let found = error(&path);
+    assert!(matches!(found, RingError::NoDirectory { .. }), "{found}");
     assert!(
-        told.to_string().contains("/missing does not exist"),
-        "{told}"
+        found.to_string().contains("/missing does not exist"),
+        "{found}"
     );
 }
 
 #[test]
-fn a_directory_that_cannot_be_written_is_an_error() {
-    // Not even root can make a file here.
-    let told = error(Path::new("/proc/self/test.ring"));
+fn a_directory_that_is_not_writable_is_an_error() {
+    // Not even root can create a file here.
+    let found = error(Path::new("/proc/self/test.ring"));
     assert!(
         matches!(
-            told,
+            found,
             RingError::File {
                 doing: "create",
                 ..
             }
         ),
-        "{told:?}"
+        "{found:?}"
     );
-    assert!(told.to_string().contains("/test.ring.new"), "{told}");
+    assert!(found.to_string().contains("/test.ring.new"), "{found}");
     let (directory, path) = directory();
-    let told = error(&path.join("below-a-file"));
-    assert!(matches!(told, RingError::NoDirectory { .. }), "{told}");
+    let found = error(&path.join("below-a-file"));
+    assert!(matches!(found, RingError::NoDirectory { .. }), "{found}");
     fs::write(&path, "").unwrap();
-    let told = error(&path.join("below-a-file"));
-    assert!(matches!(told, RingError::File { .. }), "{told}");
+    let found = error(&path.join("below-a-file"));
+    assert!(matches!(found, RingError::File { .. }), "{found}");
     drop(directory);
 }
 
@@ -284,16 +284,16 @@ fn a_truncated_file_in_use_is_repaired_and_stays_locked() {
         .unwrap()
         .set_len(5000)
         .unwrap();
-    let told = ring.check().unwrap_err();
+    let found = ring.check().unwrap_err();
     assert!(
         matches!(
-            told,
+            found,
             RingError::Truncated {
                 found: 5000,
                 expected: 417_792
             }
         ),
-        "{told}"
+        "{found}"
     );
     let history = (31..=130).map(|nth| message(nth, 40)).collect::<Vec<_>>();
     ring.repair(&history).unwrap();
@@ -308,7 +308,7 @@ fn a_truncated_file_in_use_is_repaired_and_stays_locked() {
 }
 
 #[test]
-fn a_deleted_file_is_made_again_unless_another_is_in_its_place() {
+fn a_deleted_file_is_made_again_unless_another_process_has_made_one() {
     let (_directory, path) = directory();
     file_with(&path, 3);
     let (mut ring, _) = open(&path);
@@ -317,17 +317,17 @@ fn a_deleted_file_is_made_again_unless_another_is_in_its_place() {
     assert!(matches!(ring.check().unwrap_err(), RingError::Removed));
     ring.repair(&history).unwrap();
     ring.check().unwrap();
-    // Now another process makes one there: it must not lose its own.
+    // Another process makes a ring at the path. That ring must not be replaced.
     fs::remove_file(&path).unwrap();
     let (other, _) = open(&path);
     assert!(matches!(ring.check().unwrap_err(), RingError::Removed));
-    let told = ring.repair(&history).unwrap_err();
-    assert!(matches!(told, RingError::Replaced { .. }), "{told}");
+    let found = ring.repair(&history).unwrap_err();
+    assert!(matches!(found, RingError::Replaced { .. }), "{found}");
     other.check().unwrap();
 }
 
 #[test]
-fn another_boot_id_in_the_file_is_a_reboot_unless_it_was_closed() {
+fn a_file_of_another_boot_gets_a_new_epoch_unless_it_was_closed() {
     for was_closed in [false, true] {
         let (directory, path) = directory();
         let (mut ring, _) = open(&path);
@@ -337,7 +337,7 @@ fn another_boot_id_in_the_file_is_a_reboot_unless_it_was_closed() {
             ring.sync().unwrap();
         }
         drop(ring);
-        // As if it had been written during another run of the kernel: the word vouches for it.
+        // As if written during another boot: the boot id is another one, with a right checksum.
         let mut image = fs::read(&path).unwrap();
         image[512..528].copy_from_slice(&[7; 16]);
         let crc = crc32fast::hash(&[7; 16]);
@@ -355,25 +355,27 @@ fn another_boot_id_in_the_file_is_a_reboot_unless_it_was_closed() {
 }
 
 #[test]
-fn a_disk_that_is_full_is_told_with_the_sizes() {
-    // A quarter of an exabyte is more than any file system here takes; no ring is that large, so
-    // this asks the layer below.
+fn a_full_disk_is_an_error_with_the_sizes() {
+    // A quarter of an exabyte is more than any file system here has. No ring is that large, so the
+    // layer below is called.
     let (directory, path) = directory();
     let mut medium = super::super::file::FileMedium::new(&path).unwrap();
     let len = 1 << 58;
-    let told =
+    let found =
         super::super::Medium::replace(&mut medium, len, super::super::Aside::Drop, &mut |_| {
             unreachable!("nothing to fill")
         });
-    let Err(told) = told else { panic!("allocated") };
-    match &told {
+    let Err(found) = found else {
+        panic!("allocated")
+    };
+    match &found {
         RingError::NoSpace {
             needed, available, ..
         } => assert!(needed > available),
         RingError::File {
             doing: "allocate", ..
         } => {}
-        _ => panic!("{told:?}"),
+        _ => panic!("{found:?}"),
     }
     assert!(
         names(&directory).is_empty(),

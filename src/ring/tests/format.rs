@@ -1,5 +1,5 @@
-//! The bytes of a file as `FORMAT.md` has them, put together by hand: a change of the format that
-//! is not a new version fails here.
+//! The bytes of a file, assembled by hand from `FORMAT.md`. A change of the format without a new
+//! version fails here.
 
 use super::super::memory::MemoryMedium;
 use super::super::{Found, Ring};
@@ -18,7 +18,7 @@ fn crc(bytes: &[u8]) -> [u8; 4] {
     (!crc).to_le_bytes()
 }
 
-/// A page that begins with these parts and is zero after them.
+/// A page that begins with these parts; the rest is zero.
 fn page(parts: &[&[u8]]) -> Vec<u8> {
     let mut page = parts.concat();
     assert!(page.len() <= 4096);
@@ -116,7 +116,7 @@ fn a_file_is_byte_for_byte_what_the_document_says() {
         );
     }
 
-    // A slot being written.
+    // A slot whose append was interrupted.
     medium.fail_in(4);
     let content = "?".to_owned();
     assert!(
@@ -132,7 +132,7 @@ fn a_file_is_byte_for_byte_what_the_document_says() {
 }
 
 #[test]
-fn a_ring_for_commits_has_a_slot_for_each_message_on_its_way() {
+fn a_ring_for_commits_has_a_slot_for_each_message_of_a_commit() {
     let medium = MemoryMedium::default();
     let (mut ring, _) = Ring::open_with(Box::new(medium.clone()), 4032, 128).unwrap();
     assert_eq!(ring.unsynced_max(), 128);
@@ -147,7 +147,8 @@ fn a_ring_for_commits_has_a_slot_for_each_message_on_its_way() {
         medium.image()[offset + 8..offset + 16],
         500_u64.to_le_bytes()
     );
-    // Who needs fewer uses it as it is; who needs more gets more, under the same epoch.
+    // A start that needs fewer slots uses the file as it is. One that needs more rewrites it under
+    // the same epoch.
     let epoch = ring.epoch();
     for (unsynced_max, found, has) in [(1, 228, 128), (128, 228, 128)] {
         let (ring, recovered) =
@@ -165,7 +166,7 @@ fn a_ring_for_commits_has_a_slot_for_each_message_on_its_way() {
 }
 
 #[test]
-fn without_its_header_the_number_of_its_slots_is_found_out() {
+fn without_a_header_the_number_of_slots_is_derived_from_the_length() {
     let medium = MemoryMedium::default();
     let (mut ring, _) = Ring::open_with(Box::new(medium.clone()), 9000, 128).unwrap();
     for nth in 1..=300 {
@@ -181,7 +182,7 @@ fn without_its_header_the_number_of_its_slots_is_found_out() {
 }
 
 #[test]
-fn a_rewound_ring_gives_seqs_again_and_forgets_what_had_them() {
+fn a_rewound_ring_reuses_the_seqs_of_the_removed_messages() {
     let (medium, epoch) = disk_with(130);
     let (mut ring, _) = open(&medium);
     for nth in 131..=140 {
@@ -190,7 +191,7 @@ fn a_rewound_ring_gives_seqs_again_and_forgets_what_had_them() {
     let history = last_100(130).into_iter().map(|nth| message(nth, 40));
     let history = history.collect::<Vec<_>>();
     ring.rewind(131, &history).unwrap();
-    assert!(medium.unsynced().is_empty(), "it is on disk");
+    assert!(medium.unsynced().is_empty(), "the new file is on disk");
     assert_eq!(ring.append(&message(141, 40)).unwrap(), 131);
     let (ring, recovered) = open(&medium);
     let mut expected = last_100(130)[1..].to_vec();

@@ -14,10 +14,10 @@ use super::memory::MemoryMedium;
 use super::{Epoch, Recovered, Ring};
 use crate::message::{Message, MessageId, SessionId};
 
-/// What the smallest slots take: a page less the head.
+/// The largest payload of the smallest slots: a page less the head.
 pub(super) const BYTES_MAX: usize = 4096 - 64;
 
-/// The `nth` message: its id says which it is, its content is that many bytes that only it has.
+/// The `nth` message. Its id holds `nth`; its content has `content_bytes` bytes, which depend on `nth`.
 pub(super) fn message(nth: u64, content_bytes: usize) -> Message {
     let letters = (0..content_bytes).map(|at| char::from(b'a' + ((nth + at as u64) % 26) as u8));
     Message {
@@ -30,7 +30,7 @@ pub(super) fn message(nth: u64, content_bytes: usize) -> Message {
     }
 }
 
-/// Which message it is, after checking that it is that message to the last byte.
+/// The number of a message, after checking every byte of it.
 pub(super) fn nth(found: &Message) -> u64 {
     let nth = found.id.as_u64_pair().1;
     let expected = message(nth, found.content.len());
@@ -53,7 +53,7 @@ pub(super) fn disk_with(count: u64) -> (MemoryMedium, Epoch) {
     (medium, ring.epoch())
 }
 
-/// The messages by their numbers, after checking that their seqs are contiguous.
+/// The numbers of the messages, after checking that their seqs are contiguous.
 pub(super) fn numbers(recovered: &Recovered) -> Vec<u64> {
     let seqs = recovered.messages.iter().map(|(seq, _)| *seq);
     assert!(
@@ -73,7 +73,7 @@ pub(super) fn last_100(count: u64) -> Vec<u64> {
     (count.saturating_sub(99).max(1)..=count).collect()
 }
 
-/// Opens what is on a disk after its image has been replaced by this one.
+/// Replaces the image of a disk by this one, and opens it.
 pub(super) fn open_image(medium: &MemoryMedium, image: Vec<u8>) -> (Ring, Recovered) {
     medium.set_image(image);
     open(medium)

@@ -1,4 +1,4 @@
-//! The ring against a `VecDeque`.
+//! Random operations on a ring and on a `VecDeque`, compared after each.
 
 use std::collections::VecDeque;
 
@@ -16,7 +16,7 @@ enum Step {
         session: String,
         timestamp_ms: u64,
     },
-    /// As a kill and a start: with this limit of content and session.
+    /// A kill and a start with this limit of content and session.
     Reopen {
         bytes_max: usize,
     },
@@ -56,7 +56,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..400)
 }
 
-/// A ring and what it should hold.
+/// A ring and its expected contents.
 struct Pair {
     medium: MemoryMedium,
     ring: Option<Ring>,
@@ -132,10 +132,10 @@ impl Pair {
                 }
             }
             Err(RingError::MessageTooLarge {
-                bytes: told,
+                bytes: message_bytes,
                 bytes_max,
             }) => {
-                assert_eq!((told, bytes_max), (bytes, self.bytes_max));
+                assert_eq!((message_bytes, bytes_max), (bytes, self.bytes_max));
                 assert!(bytes > self.bytes_max);
             }
             Err(error) => panic!("{error}"),

@@ -1,4 +1,4 @@
-//! The ring's path: the links on it, and what other programs do to the file while it is in use.
+//! The ring's path: symbolic links in it, and changes by other programs while the ring is in use.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
@@ -11,8 +11,8 @@ use super::file::{error, open};
 use super::{BYTES_MAX, last_100, message, numbers};
 use crate::message::Message;
 
-/// A user that is neither root nor, in all likelihood, the one that runs this.
-const STRANGER: u32 = 65_533;
+/// A user id that is not root's and, in all likelihood, not that of the running user.
+const OTHER_USER: u32 = 65_533;
 
 fn messages(first: u64, last: u64) -> Vec<Message> {
     (first..=last).map(|nth| message(nth, 40)).collect()
@@ -49,7 +49,7 @@ fn others(directory: &TempDir) -> Vec<PathBuf> {
 }
 
 #[test]
-fn links_are_followed_wherever_they_stand() {
+fn links_are_followed_in_any_component() {
     let (root, _) = directory();
     let at = |name: &str| root.path().join(name);
     fs::create_dir_all(at("a/b")).unwrap();
@@ -76,18 +76,18 @@ fn links_are_followed_wherever_they_stand() {
         assert!(matches!(error(&at(path)), RingError::DanglingLink { .. }));
     }
     symlink("nowhere", at("to-nowhere")).unwrap();
-    let told = error(&at("to-nowhere/ring"));
-    assert!(matches!(told, RingError::NoDirectory { .. }), "{told}");
+    let found = error(&at("to-nowhere/ring"));
+    assert!(matches!(found, RingError::NoDirectory { .. }), "{found}");
     assert!(!at("nowhere").exists());
 }
 
 #[test]
-fn what_names_a_directory_is_not_made_a_file() {
+fn a_path_that_names_a_directory_is_refused() {
     let (root, _) = directory();
     for name in ["missing/", "missing/.", "..", ".", ""] {
-        let told = error(&root.path().join(name));
-        let RingError::NotAFile { kind, .. } = told else {
-            panic!("{name}: {told}");
+        let found = error(&root.path().join(name));
+        let RingError::NotAFile { kind, .. } = found else {
+            panic!("{name}: {found}");
         };
         assert_eq!(kind, "directory");
     }
@@ -95,7 +95,7 @@ fn what_names_a_directory_is_not_made_a_file() {
     assert!(others(&root).is_empty());
 }
 
-/// As root alone: only root can give a link away.
+/// Needs root: only root can change a link's owner.
 #[test]
 fn a_link_of_another_user_is_not_followed() {
     let (root, path) = directory();
@@ -106,8 +106,8 @@ fn a_link_of_another_user_is_not_followed() {
     symlink(&target, &path).unwrap();
     symlink("precious", at("to-directory")).unwrap();
     symlink("to-directory", at("chain")).unwrap();
-    let strangers = [&path, &at("to-directory")];
-    let given = strangers.map(|link| lchown(link, Some(STRANGER), None));
+    let foreign_links = [&path, &at("to-directory")];
+    let given = foreign_links.map(|link| lchown(link, Some(OTHER_USER), None));
     if given.iter().any(Result::is_err) {
         return;
     }
@@ -117,12 +117,12 @@ fn a_link_of_another_user_is_not_followed() {
         (at("to-directory/new.ring"), &at("to-directory")),
         (at("chain/target"), &at("to-directory")),
     ] {
-        let told = error(&path);
-        let text = told.to_string();
-        let RingError::ForeignLink { path, owner, .. } = told else {
+        let found = error(&path);
+        let text = found.to_string();
+        let RingError::ForeignLink { path, owner, .. } = found else {
             panic!("{text}");
         };
-        assert_eq!((&path, owner), (link, STRANGER));
+        assert_eq!((&path, owner), (link, OTHER_USER));
         assert!(
             text.contains("precious") && text.contains("chown -h"),
             "{text}"
@@ -132,34 +132,34 @@ fn a_link_of_another_user_is_not_followed() {
     assert_eq!(fs::read_dir(at("precious")).unwrap().count(), 1);
 }
 
-/// As root alone, likewise.
+/// Needs root, too.
 #[test]
-fn a_file_that_another_user_left_where_everyone_may_is_not_used() {
+fn another_users_file_in_a_sticky_public_directory_is_refused() {
     let (root, path) = directory();
     drop(ring_with(&path, 3));
     let set_mode = |mode| fs::set_permissions(root.path(), fs::Permissions::from_mode(mode));
-    if std::os::unix::fs::chown(&path, Some(STRANGER), None).is_err() {
+    if std::os::unix::fs::chown(&path, Some(OTHER_USER), None).is_err() {
         return;
     }
     drop(open(&path));
     set_mode(0o1777).unwrap();
-    let told = error(&path);
+    let found = error(&path);
     assert!(
         matches!(
-            told,
+            found,
             RingError::ForeignFile {
-                owner: STRANGER,
+                owner: OTHER_USER,
                 ..
             }
         ),
-        "{told}"
+        "{found}"
     );
     set_mode(0o777).unwrap();
     drop(open(&path));
 }
 
 #[test]
-fn another_file_in_its_place_is_kept_and_the_ring_goes_on() {
+fn another_file_at_the_path_is_kept_and_the_ring_is_written_anew() {
     for other in [&image_with(40)[..], b"not a ring", b""] {
         let (directory, path) = directory();
         let mut ring = ring_with(&path, 130);
@@ -185,9 +185,9 @@ fn another_file_in_its_place_is_kept_and_the_ring_goes_on() {
     }
 }
 
-/// It keeps its name elsewhere, so its number of links tells nothing.
+/// The moved file still has a name, so its link count does not change.
 #[test]
-fn a_ring_that_was_moved_away_is_made_again() {
+fn a_moved_file_is_made_again_at_the_path() {
     let (directory, path) = directory();
     let mut ring = ring_with(&path, 130);
     let moved = path.with_file_name("moved");
@@ -199,7 +199,7 @@ fn a_ring_that_was_moved_away_is_made_again() {
     drop(ring);
     assert_eq!(numbers(&open(&path).1), last_100(130));
     assert_eq!(numbers(&open(&moved).1), last_100(130));
-    // With a link that leads to where it went, the next start would find it.
+    // A link from the path to the moved file is enough: the next start would find it.
     let ring = ring_with(&path, 0);
     fs::remove_file(&moved).unwrap();
     fs::rename(&path, &moved).unwrap();
@@ -209,26 +209,26 @@ fn a_ring_that_was_moved_away_is_made_again() {
 }
 
 #[test]
-fn what_is_in_its_place_and_no_file_stays_and_is_said() {
+fn if_no_regular_file_is_at_the_path_repair_is_an_error_and_leaves_it() {
     let (_directory, path) = directory();
     let mut ring = ring_with(&path, 3);
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
-    let told = ring.repair(&messages(1, 3)).unwrap_err();
-    assert!(matches!(told, RingError::NotAFile { .. }), "{told}");
-    assert!(told.to_string().contains("directory"), "{told}");
+    let found = ring.repair(&messages(1, 3)).unwrap_err();
+    assert!(matches!(found, RingError::NotAFile { .. }), "{found}");
+    assert!(found.to_string().contains("directory"), "{found}");
     fs::remove_dir(&path).unwrap();
     symlink("nowhere", &path).unwrap();
-    let told = ring.repair(&messages(1, 3)).unwrap_err();
-    assert!(matches!(told, RingError::DanglingLink { .. }), "{told}");
+    let found = ring.repair(&messages(1, 3)).unwrap_err();
+    assert!(matches!(found, RingError::DanglingLink { .. }), "{found}");
     fs::remove_file(&path).unwrap();
     ring.repair(&messages(1, 3)).unwrap();
     ring.examine().unwrap();
 }
 
-/// As `cp` does it: the file stays, with other contents.
+/// `cp` overwrites a file in this way: the inode stays, and the contents change.
 #[test]
-fn what_another_program_wrote_into_it_is_kept_and_the_ring_goes_on() {
+fn an_overwritten_file_is_kept_and_the_ring_is_written_anew() {
     let (directory, path) = directory();
     let mut ring = ring_with(&path, 30);
     let older = fs::read(&path).unwrap();
@@ -251,7 +251,7 @@ fn what_another_program_wrote_into_it_is_kept_and_the_ring_goes_on() {
         assert!(&fs::read(&aside).unwrap() == image);
         kept.push(aside);
     }
-    // A file that was only cut has nothing in it that the ring has not.
+    // A truncated file holds nothing that the ring does not have: it is not kept.
     File::options()
         .write(true)
         .open(&path)
@@ -259,7 +259,7 @@ fn what_another_program_wrote_into_it_is_kept_and_the_ring_goes_on() {
         .set_len(9000)
         .unwrap();
     assert!(ring.repair(&messages(31, 130)).unwrap().is_none());
-    // A shorter one of another program has.
+    // A shorter file with other contents is kept.
     fs::write(&path, &image_with(130)[..9000]).unwrap();
     kept.extend(ring.repair(&messages(31, 130)).unwrap());
     drop(ring);
@@ -271,9 +271,8 @@ fn what_another_program_wrote_into_it_is_kept_and_the_ring_goes_on() {
     assert_eq!(kept.len(), 4);
 }
 
-/// What is examined is what may be relied on: never more than was appended.
 #[test]
-fn a_sound_ring_is_never_called_overwritten() {
+fn an_unchanged_ring_passes_every_examination() {
     let (_directory, path) = directory();
     let mut ring = ring_with(&path, 0);
     for nth in 1..=250 {
@@ -290,7 +289,7 @@ fn a_sound_ring_is_never_called_overwritten() {
             ring = opened;
         }
     }
-    // A commit that failed takes messages back.
+    // As after a failed commit, which removes messages.
     assert!(ring.rewind(250, &messages(150, 249)).unwrap().is_none());
     ring.examine().unwrap();
     assert_eq!(ring.append(&message(250, 40)).unwrap(), 250);
@@ -298,7 +297,7 @@ fn a_sound_ring_is_never_called_overwritten() {
 }
 
 #[test]
-fn a_start_that_fails_takes_back_the_file_it_has_made() {
+fn a_start_that_fails_removes_the_file_it_has_made() {
     let (directory, path) = directory();
     let (mut ring, _) = open(&path);
     let made = ring.take_made().unwrap();
@@ -309,7 +308,7 @@ fn a_start_that_fails_takes_back_the_file_it_has_made() {
     ring.take_made().unwrap().keep();
     drop(ring);
     assert!(path.exists());
-    // One that was there before is not its to take back, nor one that has taken its place.
+    // A file that existed before is not removed, nor one that has replaced the file.
     assert!(open(&path).0.take_made().is_none());
     fs::remove_file(&path).unwrap();
     let (mut ring, _) = open(&path);
@@ -321,13 +320,13 @@ fn a_start_that_fails_takes_back_the_file_it_has_made() {
 }
 
 #[test]
-fn a_name_without_room_for_a_suffix_is_said() {
+fn a_name_without_room_for_a_suffix_is_an_error() {
     let (directory, _) = directory();
     let path = directory.path().join("x".repeat(253));
-    let told = error(&path);
-    assert!(told.to_string().contains("shorter name"), "{told}");
+    let found = error(&path);
+    assert!(found.to_string().contains("shorter name"), "{found}");
     assert!(others(&directory).is_empty());
-    // In place it could be used, until it has to be written anew.
+    // An intact file with this name is usable, until it has to be replaced.
     fs::write(&path, image_with(3)).unwrap();
     let (ring, recovered) = open(&path);
     assert_eq!(numbers(&recovered), last_100(3));

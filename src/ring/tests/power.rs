@@ -1,10 +1,9 @@
-//! Power failures: of every page, and of every sector in it, some version since the last sync is on
-//! disk, of each a version of its own.
+//! Power failures: each page, or each sector, is on disk in some version since the last sync,
+//! independently of the others.
 //!
-//! A life of a ring (opens, appends, commits, closes, rewrites) is played on a disk in memory, and
-//! cut off at random; from the disk's last sync and the writes since, many images are put together
-//! that the kernel and the disk may leave, and each is recovered. `POWER_IMAGES` sets how many, `SEED`
-//! which.
+//! A random sequence of opens, appends, commits, closes and rewrites runs on a disk in memory and is
+//! cut off. From the last sync and the writes since, many images are made that the kernel and the disk
+//! could leave. Each is recovered. `POWER_IMAGES` sets their number, `SEED` the random seed.
 
 use std::collections::HashMap;
 
@@ -16,20 +15,20 @@ use crate::limits::HISTORY_MESSAGES;
 
 const IMAGES_DEFAULT: usize = 10_000;
 
-/// More than a life draws.
+/// More epochs than one sequence draws.
 const EPOCHS_BEFORE: u64 = 100;
 
-/// Images of one cut: the writes up to it are the same, what of them is on disk is not.
+/// Images per cut. They share the writes, and differ in which of them are on disk.
 const IMAGES_PER_CUT: usize = 20;
 
-/// A ring's life, and what is known of it.
+/// A ring on its disk, and the messages that it should hold.
 struct Life {
     random: fastrand::Rng,
     medium: MemoryMedium,
     ring: Ring,
     bytes_max: usize,
     unsynced_max: usize,
-    /// How long each message is.
+    /// The length of each message.
     lengths: HashMap<u64, usize>,
     appended: u64,
     synced: u64,
@@ -85,7 +84,7 @@ impl Life {
         self.synced = self.appended;
     }
 
-    /// What may come before the cut, and end synced or not.
+    /// One random operation before the cut.
     fn take_step(&mut self) {
         match self.random.u8(..5) {
             0 => {
@@ -104,7 +103,7 @@ impl Life {
                 assert_eq!(self.ring.epoch(), epoch);
                 self.synced = self.appended;
             }
-            // Somebody has deleted the file.
+            // Another program deletes the file.
             _ => {
                 self.medium.remove();
                 let history = last_100(self.appended).into_iter();
@@ -116,7 +115,8 @@ impl Life {
         }
     }
 
-    /// The last appends: mostly as few as one commit is of, so that all that was synced has to stay.
+    /// The last appends before the cut. Mostly they fit into one commit, so that all synced messages
+    /// must survive.
     fn finish(&mut self) {
         let messages = match self.random.u8(..4) {
             0 => self.random.u64(..300),
@@ -127,7 +127,7 @@ impl Life {
         };
         self.append(messages);
         if self.random.u8(..8) == 0 {
-            // The power goes in the middle of the close.
+            // The power fails during the close.
             self.medium.fail_in(self.random.u64(..4));
             if self.ring.sync().is_ok() {
                 self.synced = self.appended;
@@ -141,7 +141,8 @@ impl Life {
         let writes = self.medium.unsynced();
         let unit = *self.random.choice(&[PAGE_BYTES, SECTOR_BYTES]).unwrap() / SECTOR_BYTES;
         let random = &mut self.random;
-        // Now and then most is old, or most is new: ages that are all random have few whole slots.
+        // In two of three images most sectors are new, or most are old. With random ages alone, few
+        // slots would be whole.
         let bias = random.u8(..3);
         let age = |random: &mut fastrand::Rng, writes: usize| match (bias, random.u8(..8)) {
             (1, 1..) => writes,
@@ -158,11 +159,11 @@ impl Life {
         tear_one_write(image, &writes, &moments, unit * SECTOR_BYTES, random)
     }
 
-    /// Loses the power to an image and checks all that is promised of the start after it.
+    /// Checks that a start after a power failure that left this image keeps all promises.
     fn check(&mut self, image: &[u8], epoch: Epoch) -> Outcome {
         let mut medium = MemoryMedium::default();
         medium.lose_power_to(image.to_vec());
-        // Its epochs are counted; those of the life before came first.
+        // Epochs are drawn from a counter: skip those that the sequence has drawn.
         while medium.random().unwrap() < EPOCHS_BEFORE {}
         let (ring, recovered) = open(&medium, self.bytes_max, self.unsynced_max);
         let found = self.numbers(&recovered);
@@ -176,18 +177,22 @@ impl Life {
             self.appended
         };
         for nth in last_100(kept_back_to) {
-            // Newer ones that did reach the disk may have pushed it out.
+            // Newer messages on disk may have pushed this one out of the last 100.
             let is_pushed_out = found.len() == HISTORY_MESSAGES && nth < found[0];
             let is_there = nth > self.synced || is_pushed_out || found.contains(&nth);
             assert!(is_there, "{nth} was on disk: {found:?}");
         }
         if found.last().copied().unwrap_or(0) < self.appended {
-            let may_count_on = ring.epoch() == epoch;
-            assert!(!may_count_on, "seqs are given twice: {}", recovered.report);
+            let continues_epoch = ring.epoch() == epoch;
+            assert!(
+                !continues_epoch,
+                "seqs are given out twice: {}",
+                recovered.report
+            );
         }
         let outcome = Outcome::of(&recovered.report.found);
 
-        // The recovered ring is whole and stays so, through a second failure too.
+        // The recovered ring is intact, and stays so after a second failure.
         let (mut again, second) = open(&medium, self.bytes_max, self.unsynced_max);
         assert!(matches!(second.report.found, Found::Intact));
         assert_eq!(second.messages, recovered.messages);
@@ -203,7 +208,7 @@ impl Life {
         outcome
     }
 
-    /// The messages by their numbers, each the same as it was written to the last byte.
+    /// The numbers of the messages, after checking every byte of each.
     fn numbers(&self, recovered: &Recovered) -> Vec<u64> {
         let number = |(_, found): &(u64, crate::message::Message)| {
             let nth = nth(found);
@@ -214,8 +219,8 @@ impl Life {
     }
 }
 
-/// A page may go to disk in the middle of a copy into it: of one write, some bytes are there in some
-/// sector that has none after it.
+/// Tears one write, as if its page were written back in the middle of the copy. One random unit of
+/// the image gets a part of the first write that it lacks.
 fn tear_one_write(
     mut image: Vec<u8>,
     writes: &[Write],
@@ -228,7 +233,7 @@ fn tear_one_write(
         return image;
     };
     for (at, byte) in (write.offset..).zip(&write.bytes) {
-        // Copies go by words, in whatever order.
+        // A copy writes words in any order.
         if at / unit_bytes == unit && (at / 8).wrapping_mul(0x9E37_79B9) & 0x100 == 0 {
             image[at] = *byte;
         }
@@ -236,7 +241,7 @@ fn tear_one_write(
     image
 }
 
-/// How often each kind of end was met: a test that only ever meets one proves little.
+/// The kinds of outcome. A run must meet each of them, except an empty ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Outcome {
     Intact,
@@ -252,7 +257,7 @@ impl Outcome {
             Found::Rebooted => Outcome::Rebooted,
             Found::Damaged(_) => Outcome::Damaged,
             Found::Nothing => Outcome::Nothing,
-            Found::Grown => panic!("it was as large as is wanted"),
+            Found::Grown => panic!("the file had the wanted size"),
         }
     }
 }
@@ -294,8 +299,8 @@ fn every_image_that_a_power_failure_can_leave_is_recovered() {
     }
 }
 
-/// What a power failure leaves of a file that was being made: each page is there or zero, and the
-/// file may be shorter.
+/// A file whose creation a power failure has interrupted: each piece is written or zero, and the file
+/// may be shorter.
 fn half_made(whole: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
     let pages = whole.chunks(SECTOR_BYTES * random.usize(1..=8));
     let mut half: Vec<u8> = pages
@@ -313,10 +318,10 @@ fn half_made(whole: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
     half
 }
 
-/// At the path stands what was there before, beside it the half-made file that was to replace it; or,
-/// where a file system keeps no order between the two, the half-made file stands at the path.
+/// The incomplete file is beside the path, where it was to replace the old ring. On a file system that
+/// does not order data before renames it is at the path.
 #[test]
-fn a_file_that_was_half_made_costs_nothing_but_itself() {
+fn an_incomplete_new_file_costs_no_other_message() {
     let seed = images_and_seed().1;
     println!("SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);

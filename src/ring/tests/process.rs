@@ -1,6 +1,6 @@
-//! The ring between processes: a second one is refused, and a killed one loses nothing.
+//! The ring between processes: a second process is refused, and a killed one loses no message.
 //!
-//! The other process is this test binary again, told by the environment to run [`child`] alone.
+//! The other process is this test binary, started so that it runs only [`child`].
 
 use std::env;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -13,8 +13,8 @@ use super::{BYTES_MAX, message, numbers};
 const CHILD_PATH: &str = "HOOKCAST_TEST_RING";
 const KILLS: u32 = 50;
 
-/// Not a test of its own: appends to the ring named by the environment until it is killed, and
-/// writes a line for each message only once it is appended.
+/// Not a test of its own: appends to the ring named by the environment until it is killed. It prints
+/// a line for each message after the append.
 #[test]
 fn child() {
     let Some(path) = env::var_os(CHILD_PATH) else {
@@ -59,19 +59,19 @@ fn a_second_process_is_refused() {
 }
 
 #[test]
-fn a_process_killed_at_any_moment_has_lost_nothing_that_it_told() {
+fn a_process_killed_at_any_moment_loses_no_message_that_it_has_printed() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("test.ring");
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let mut epoch = None;
-    let mut last_told = 0;
+    let mut last_printed = 0;
     for kill in 0..KILLS {
         let mut child = start_child(&path);
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
-        // How far it has come by the time that it is dead is up to the machine.
+        // The child continues until the kill; how far it gets depends on the scheduler.
         for _ in 0..random.u32(1..400) {
             line.clear();
             lines.read_line(&mut line).unwrap();
@@ -80,22 +80,23 @@ fn a_process_killed_at_any_moment_has_lost_nothing_that_it_told() {
         child.wait().unwrap();
         let mut rest = String::new();
         lines.read_to_string(&mut rest).unwrap();
-        let told = line.lines().chain(rest.lines());
-        let told = told.filter_map(|line| line.strip_prefix("appended ")?.parse::<u64>().ok());
-        // The last line may be cut, so only what ends with a newline is sure; a cut number is
-        // smaller than the whole one, and so never more than what was told.
-        last_told = told.max().unwrap_or(0).max(last_told);
+        let printed = line.lines().chain(rest.lines());
+        let printed =
+            printed.filter_map(|line| line.strip_prefix("appended ")?.parse::<u64>().ok());
+        // The last line may be cut off. A number that was cut off is smaller, so the maximum is
+        // never too large.
+        last_printed = printed.max().unwrap_or(0).max(last_printed);
         let (ring, recovered) = Ring::open(&path, BYTES_MAX).unwrap();
         let found = numbers(&recovered);
         let newest = found.last().copied().unwrap_or(0);
         assert!(
-            newest >= last_told,
-            "kill {kill}: {last_told} was told, {newest} is there"
+            newest >= last_printed,
+            "kill {kill}: {last_printed} was printed, {newest} is recovered"
         );
-        // At most the one that was appended and not yet told.
+        // One more may have been appended but not printed.
         assert!(
-            newest <= last_told + 1,
-            "kill {kill}: {last_told} was told, {newest} is there"
+            newest <= last_printed + 1,
+            "kill {kill}: {last_printed} was printed, {newest} is recovered"
         );
         assert_eq!(found, super::last_100(newest), "kill {kill}");
         assert_eq!(ring.next_seq(), newest + 1);
@@ -107,24 +108,24 @@ fn a_process_killed_at_any_moment_has_lost_nothing_that_it_told() {
         );
     }
     assert!(
-        last_told > u64::from(KILLS),
-        "the children hardly got to do anything"
+        last_printed > u64::from(KILLS),
+        "the children hardly appended anything"
     );
 }
 
 #[test]
-fn processes_that_take_turns_and_rewrite_the_file_never_lose_each_others_messages() {
+fn alternating_processes_that_rewrite_the_file_lose_no_message() {
     use std::thread;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("test.ring");
-    // Two threads have two open files each, and so conflict over the lock as two processes do.
+    // Each thread opens the file itself, so their locks exclude each other as those of processes do.
     let appended = thread::scope(|scope| {
         let take_turns = |own: u64| {
             let path = &path;
             move || {
                 let mut seqs = Vec::new();
                 while seqs.len() < 20 {
-                    // Every turn wants larger slots, and so renames a new file over the old one.
+                    // Each open needs larger slots, so it renames a new file over the old one.
                     let bytes_max = BYTES_MAX + 4096 * seqs.len();
                     let Ok((mut ring, _)) = Ring::open(path, bytes_max) else {
                         thread::yield_now();
@@ -146,7 +147,7 @@ fn processes_that_take_turns_and_rewrite_the_file_never_lose_each_others_message
     assert_eq!(
         sorted,
         (1..=40).collect::<Vec<_>>(),
-        "each seq was given once"
+        "each seq was given out once"
     );
     let (_, recovered) = Ring::open(&path, BYTES_MAX).unwrap();
     assert_eq!(recovered.messages.len(), 40);
