@@ -353,13 +353,14 @@ fn build(
     file_limit: u64,
 ) -> Result<Config, ConfigError> {
     check_addresses(&args)?;
-    if let Some((name, meant)) = hints::misnamed_secret(environment) {
+    let tls = tls(&args)?;
+    let (secret, secret_is_public) = secret(args.secret_file.as_deref(), environment)?;
+    let serves_openly = secret.is_none() && args.command.is_none();
+    if let (true, Some((name, meant))) = (serves_openly, hints::misnamed_secret(environment)) {
         return Err(ConfigError::new(format!(
             "{name} is not read: the variable is {meant}; without it the server would have no secret"
         )));
     }
-    let tls = tls(&args)?;
-    let (secret, secret_is_public) = secret(args.secret_file.as_deref(), environment)?;
     let ring = match matches.value_source("ring") {
         Some(ValueSource::DefaultValue) => default_ring(environment),
         _ => args.ring.clone(),
@@ -444,7 +445,15 @@ fn check_addresses(args: &Args) -> Result<(), ConfigError> {
             proxy: false,
             tls: false,
         };
-        let both = |listen: &Listen| overlapping(&[admin.clone(), listen.clone()]).is_some();
+        let both = |listen: &Listen| {
+            // The socket of [::] takes IPv4, too.
+            let ports = admin
+                .socket_address()
+                .filter(|a| is_any_ipv6(*a))
+                .zip(listen.socket_address());
+            ports.is_some_and(|(a, b)| a.port() != 0 && a.port() == b.port())
+                || overlapping(&[admin.clone(), listen.clone()]).is_some()
+        };
         listen.iter().find(|listen| both(listen)).cloned()
     };
     match args
@@ -457,6 +466,10 @@ fn check_addresses(args: &Args) -> Result<(), ConfigError> {
         ))),
         None => Ok(()),
     }
+}
+
+fn is_any_ipv6(address: SocketAddr) -> bool {
+    address.is_ipv6() && address.ip().is_unspecified()
 }
 
 /// Two addresses that cannot both be bound: they are equal, or the second includes the first, as

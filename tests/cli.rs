@@ -9,7 +9,7 @@ use std::process::Command;
 
 use support::Setup;
 
-/// What a run of the binary came to.
+/// The result of a run of the binary.
 struct Outcome {
     code: Option<i32>,
     stdout: String,
@@ -17,7 +17,7 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// The one line of an error in the configuration.
+    /// The one line of a configuration error.
     fn error(&self) -> &str {
         assert_eq!(self.code, Some(2), "{}", self.stderr);
         assert_eq!(self.stdout, "");
@@ -25,7 +25,7 @@ impl Outcome {
         self.stderr.strip_prefix("hookcast: ").unwrap().trim_end()
     }
 
-    /// What was printed on success.
+    /// The output of a successful run.
     fn success(&self) -> &str {
         assert_eq!(self.code, Some(0), "{}", self.stderr);
         &self.stdout
@@ -51,9 +51,9 @@ fn hookcast(arguments: &[&str], variables: &[(&str, &[u8])]) -> Outcome {
     }
 }
 
-/// What a server logs, the commands that examine something print.
+/// Warnings that a server logs, `--check-config` and other commands print.
 #[test]
-fn commands_print_the_warnings() {
+fn commands_print_the_warnings_of_a_server() {
     let id = &b"0123456789abcdef0123456789abcdef"[..];
     let variables = [
         ("CLOUDFLARE_ACCOUNT_ID", id),
@@ -167,7 +167,7 @@ fn a_flag_wins_over_its_variable() {
     let error = hookcast(&["--heartbeat", "0s"], &[("HOOKCAST_HEARTBEAT", b"1s")]);
     assert!(
         !error.error().contains("HOOKCAST"),
-        "the flag is at fault, not the variable"
+        "the error must name the flag, not the variable"
     );
 }
 
@@ -197,7 +197,7 @@ fn check_config_reports_and_does_nothing() {
     assert_eq!(
         std::fs::read_dir(directory.path()).unwrap().count(),
         0,
-        "no ring was made"
+        "a ring was created"
     );
     assert!(
         hookcast(&["--check-config", "--drain", "1y"], &[])
@@ -220,7 +220,7 @@ fn check_config_raises_the_file_limit_first() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(
         !text.contains("at most 32 connections"),
-        "the soft limit was taken: {text}"
+        "the soft limit counts instead of the hard one: {text}"
     );
     let output = Command::new("sh")
         .args([
@@ -236,7 +236,7 @@ fn check_config_raises_the_file_limit_first() {
 }
 
 #[test]
-fn check_config_approves_nothing_that_cannot_start() {
+fn check_config_fails_where_a_start_would_fail() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -287,6 +287,10 @@ fn check_config_approves_nothing_that_cannot_start() {
             "--admin 127.0.0.1:4 and --listen 0.0.0.0:4 cannot share a port",
         ),
         (["--listen", any, "--admin", port], "such as 127.0.0.1:"),
+        (
+            ["--listen", "0.0.0.0:4", "--admin", "[::]:4"],
+            "--admin [::]:4 and --listen 0.0.0.0:4 cannot share a port",
+        ),
     ] {
         let mut arguments = arguments.to_vec();
         arguments.push("--check-config");
@@ -300,11 +304,11 @@ fn check_config_approves_nothing_that_cannot_start() {
         assert!(!outcome.stdout.contains("OK"), "{arguments:?}");
     }
     let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().collect();
-    assert_eq!(left.len(), 1, "nothing was made: {left:?}");
+    assert_eq!(left.len(), 1, "files were created: {left:?}");
 }
 
 #[test]
-fn check_config_leaves_a_ring_as_it_is_and_says_what_is_wrong_with_it() {
+fn check_config_reports_a_damaged_ring_and_leaves_it_unchanged() {
     let directory = tempfile::tempdir().unwrap();
     let ring = directory.path().join("a.ring");
     let check = || {
@@ -324,9 +328,9 @@ fn check_config_leaves_a_ring_as_it_is_and_says_what_is_wrong_with_it() {
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
 }
 
-/// The configuration of a server that runs is checked before it is restarted.
+/// The configuration is checked while the server still runs, before a restart.
 #[test]
-fn check_config_takes_addresses_in_use_for_those_of_the_server_with_the_ring() {
+fn check_config_accepts_addresses_of_the_running_server_with_the_ring() {
     let directory = tempfile::tempdir().unwrap();
     let setup = Setup::new(&[]);
     let server = setup.start();
@@ -347,6 +351,15 @@ fn check_config_takes_addresses_in_use_for_those_of_the_server_with_the_ring() {
         outcome.stderr
     );
     assert!(outcome.stderr.contains(&address), "{}", outcome.stderr);
+    // What would keep the next start from its ring is found beside the running server, too.
+    let in_the_way = setup.ring().with_extension("ring.new");
+    std::fs::create_dir(&in_the_way).unwrap();
+    assert!(
+        check(ring)
+            .error()
+            .contains("not a regular file but a directory")
+    );
+    std::fs::remove_dir(&in_the_way).unwrap();
     let other = directory.path().join("b.ring");
     let outcome = check(other.to_str().unwrap());
     assert!(outcome.error().contains("another process listens there"));
@@ -354,7 +367,7 @@ fn check_config_takes_addresses_in_use_for_those_of_the_server_with_the_ring() {
 }
 
 #[test]
-fn what_other_servers_call_a_setting_leads_to_ours() {
+fn settings_of_other_servers_lead_to_hookcasts() {
     for (arguments, words) in [
         (&["--port", "80"][..], "--listen ADDRESS:PORT (see --help)"),
         (&["-p", "80"], "--listen ADDRESS:PORT (see --help)"),
@@ -377,12 +390,12 @@ fn what_other_servers_call_a_setting_leads_to_ours() {
 }
 
 #[test]
-fn a_variable_that_is_not_read_is_told_and_never_opens_the_server() {
+fn an_unknown_variable_is_reported_and_never_opens_the_server() {
     let check = ["--check-config", "--listen", "127.0.0.1:0"];
     for (name, value, meant) in [
         ("HOOKCAST_PORT", "80", Some("HOOKCAST_LISTEN")),
         ("HOOKCAST_LISTNE", "x", Some("HOOKCAST_LISTEN")),
-        // Kubernetes sets these for a service called hookcast.
+        // Kubernetes sets these for a service named hookcast.
         ("HOOKCAST_PORT", "tcp://10.0.0.1:3000", None),
         ("HOOKCAST_SERVICE_HOST", "10.0.0.1", None),
     ] {

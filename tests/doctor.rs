@@ -1,9 +1,8 @@
-//! `hookcast doctor` against servers that mean it ill: what it keeps, where it sends the secret. And how
-//! it reports, and what it does not do.
+//! `hookcast doctor` against hostile servers: its memory, and where it sends the secret. Also its reports, and
+//! `--read-only`.
 //!
-//! That it finds nothing wrong with a good server, and what it says of certificates, is in
-//! `tests/tls.rs`; what it says of proxies, in `tests/fronting`; what it prints, in
-//! `tests/secrets.rs`.
+//! Other tests of the doctor: a good server and certificates in `tests/tls.rs`; proxies in `tests/fronting`;
+//! its output in `tests/secrets.rs`.
 
 mod support;
 
@@ -38,10 +37,13 @@ fn text(output: &Output) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
+/// By which the doctor recognizes hookcast.
+const OWN_FIELDS: &str = "Content-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n";
+
 const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
      Cache-Control: no-store, no-transform\r\nAccess-Control-Allow-Origin: *\r\n";
 
-/// Sends this again and again until the client has seen enough.
+/// Sends this repeatedly until the client closes.
 fn flood(connection: &mut TcpStream, piece: &[u8]) -> io::Result<()> {
     let pieces = piece.repeat(65_536_usize.div_ceil(piece.len()));
     loop {
@@ -49,12 +51,13 @@ fn flood(connection: &mut TcpStream, piece: &[u8]) -> io::Result<()> {
     }
 }
 
-/// A server whose stream is this head and this piece, endlessly; with `everywhere` all else, too.
+/// A server whose stream is this head, followed by endless repeats of this piece. With `everywhere` it gives that
+/// answer to every request.
 fn flooder(head: &'static str, piece: Vec<u8>, everywhere: bool) -> Peer {
     Peer::start(move |request, connection| {
-        // What is not hookcast is asked nothing more.
+        // The doctor sends no further requests to a server that is not hookcast.
         if !everywhere && request.starts_with("GET /api/webhook HTTP") {
-            return respond(connection, "200 OK", "", r#"{"status":"ok"}"#);
+            return respond(connection, "200 OK", OWN_FIELDS, r#"{"status":"ok"}"#);
         }
         if !everywhere && !request.starts_with("GET /api/webhook/stream") {
             return respond(connection, "200 OK", "", r#"{"success":true}"#);
@@ -64,34 +67,34 @@ fn flooder(head: &'static str, piece: Vec<u8>, everywhere: bool) -> Peer {
     })
 }
 
-/// The most memory that a process has had, in bytes: 0 once it has ended.
+/// The peak memory of a process in bytes; 0 once it has ended.
 fn peak_bytes(child: &Child) -> u64 {
     proc_status(child.id(), "VmHWM:").unwrap_or(0) * 1024
 }
 
-/// Lets a doctor run to its end: what it printed, and the most memory that it had.
+/// Runs a doctor to its end; returns its output and its peak memory.
 fn watch(mut child: Child) -> (Output, u64) {
     let mut peak = 0;
     let deadline = Instant::now() + 3 * PATIENCE;
     while child.try_wait().unwrap().is_none() {
         assert!(Instant::now() < deadline, "the doctor does not end");
         peak = peak.max(peak_bytes(&child));
-        // The figure is gone with the process, so it is read until then.
+        // The figure vanishes with the process, so it is read until the process ends.
         thread::sleep(Duration::from_millis(5));
     }
     (child.wait_with_output().unwrap(), peak)
 }
 
-/// Whatever a server sends without end, and wherever: what the doctor does not wait for is dropped.
+/// Endless data, on any path: the doctor drops what it does not need.
 #[test]
-fn a_flood_is_not_kept() {
+fn the_doctor_drops_endless_data() {
     const PEAK_BYTES_MAX: u64 = 16 << 20;
     const CHUNKED: &str = "Transfer-Encoding: chunked\r\n\r\n";
     let plain: &str = Box::leak(format!("{STREAM_HEAD}\r\n").into_boxed_str());
     let chunked: &str = Box::leak(format!("{STREAM_HEAD}{CHUNKED}").into_boxed_str());
     let gzip: &str =
         Box::leak(format!("{STREAM_HEAD}Content-Encoding: gzip\r\n\r\n").into_boxed_str());
-    // Ends of deflate blocks of zeros: a decoder makes a thousand times as much of them.
+    // Final deflate blocks of zeros: a decoder expands them a thousandfold.
     let zeros = [
         &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0xec, 0xc1, 1][..],
         &vec![0; 65_536],
@@ -159,9 +162,9 @@ fn a_flood_is_not_kept() {
     });
 }
 
-/// The secret goes to the address that was named, by a way that others cannot read.
+/// The secret is sent only to the given address, and only over a connection that others cannot read.
 #[test]
-fn the_secret_is_not_sent_where_it_can_be_read() {
+fn the_secret_is_not_sent_in_clear_text_to_another_machine() {
     let refused = |url: &str, secret: Option<&str>, flags: &[&str]| {
         let output = doctor(url, secret, flags).output().unwrap();
         let text = text(&output);
@@ -191,7 +194,7 @@ fn the_secret_is_not_sent_where_it_can_be_read() {
 }
 
 #[test]
-fn the_secret_goes_to_this_machine_without_a_flag() {
+fn the_secret_is_sent_to_this_machine_without_a_flag() {
     let server = Server::start(&["--heartbeat", "1s"]);
     let url = format!("http://localhost:{}", server.address.port());
     let output = doctor(&url, Some(SECRET), &[]).output().unwrap();
@@ -199,13 +202,13 @@ fn the_secret_goes_to_this_machine_without_a_flag() {
 }
 
 #[test]
-fn no_redirect_takes_the_secret_elsewhere() {
+fn no_redirect_moves_the_secret_to_another_address() {
     let elsewhere = Peer::start(|_, connection| respond(connection, "200 OK", "", "{}"));
     for status in [301, 302, 303, 307, 308] {
         let location = format!("Location: {}/api/webhook\r\n", elsewhere.url());
         let peer = Peer::start(move |request, connection| match request {
             _ if request.starts_with("GET /api/webhook HTTP") => {
-                respond(connection, "200 OK", "", r#"{"status":"ok"}"#)
+                respond(connection, "200 OK", OWN_FIELDS, r#"{"status":"ok"}"#)
             }
             _ => respond(connection, &format!("{status} Elsewhere"), &location, ""),
         });
@@ -233,30 +236,29 @@ fn no_redirect_takes_the_secret_elsewhere() {
     assert_eq!(elsewhere.requests(), [""; 0]);
 }
 
-/// The objects of a report in JSON.
+/// The objects of a JSON report.
 fn objects(output: &Output) -> Vec<Value> {
     let text = std::str::from_utf8(&output.stdout).unwrap();
     let object = |line: &str| serde_json::from_str(line).unwrap();
     text.lines().map(object).collect()
 }
 
-/// The object of a check.
+/// The object of one check.
 fn check<'a>(objects: &'a [Value], name: &str) -> &'a Value {
     let is_named = |object: &&Value| object["check"] == name;
     objects.iter().find(is_named).unwrap_or(&Value::Null)
 }
 
-/// A peer that answers as hookcast does, as far as is asked here, and keeps the requests.
+/// A peer with hookcast's answers, as far as these tests need them. It records the requests.
 fn like_hookcast() -> Peer {
     Peer::start(|request, connection| {
-        let json = "Content-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n";
         if request.starts_with("GET /api/webhook HTTP") {
-            respond(connection, "200 OK", "", r#"{"status":"ok"}"#)
+            respond(connection, "200 OK", OWN_FIELDS, r#"{"status":"ok"}"#)
         } else {
             respond(
                 connection,
                 "404 Not Found",
-                json,
+                OWN_FIELDS,
                 r#"{"error":"Not found"}"#,
             )
         }
@@ -284,7 +286,7 @@ fn a_read_only_examination_posts_nothing() {
         let objects = objects(&output);
         assert_eq!(objects[0]["posts"], 0);
         assert_eq!(check(&objects, "post")["verdict"], "skipped");
-        // Without a message of its own, it resumes behind one that is kept.
+        // It has no message of its own, so it resumes behind a kept one.
         let resumed = ["skipped", "ok"][kept];
         assert_eq!(check(&objects, "resume")["verdict"], resumed);
         let history = server.request("GET", "/api/webhook/messages", "", b"");
@@ -293,7 +295,7 @@ fn a_read_only_examination_posts_nothing() {
     }
 }
 
-/// A read tells whether the secret is right, as hookcast refuses a wrong one there too.
+/// A read shows whether the secret is right: hookcast refuses a wrong one there, too.
 #[test]
 fn a_read_only_examination_checks_the_secret() {
     let server = Setup::new(&[]).secret(SECRET).start();
@@ -315,7 +317,21 @@ fn a_read_only_examination_checks_the_secret() {
     }
 }
 
-/// What is not hookcast gets neither a webhook nor the secret.
+/// A server that is not hookcast gets neither a webhook nor the secret.
+/// Another server's health check has the same body.
+#[test]
+fn a_server_that_only_says_ok_gets_no_webhook_and_no_secret() {
+    let peer = Peer::start(|_, connection| {
+        let fields = "Content-Type: text/plain\r\n";
+        respond(connection, "200 OK", fields, r#"{"status":"ok"}"#)
+    });
+    let output = doctor(&peer.url(), Some(SECRET), &[]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let requests = peer.requests();
+    assert_eq!(requests.len(), 1, "{requests:?}");
+    assert!(!requests[0].contains(SECRET));
+}
+
 #[test]
 fn only_hookcast_gets_a_webhook() {
     let peer = Peer::start(|_, connection| respond(connection, "200 OK", "", "<p>Welcome</p>"));
@@ -343,7 +359,7 @@ fn only_hookcast_gets_a_webhook() {
     assert!(!requests[0].contains(SECRET));
 }
 
-/// The line of a check is there before its answer is: the peer answers when the line was read.
+/// The line of a check appears before its answer: the peer answers only after the line was read.
 #[test]
 fn a_check_is_shown_while_it_runs() {
     let (seen, may_answer) = std::sync::mpsc::sync_channel::<()>(0);
@@ -374,10 +390,10 @@ fn a_check_is_shown_while_it_runs() {
     assert_eq!(child.wait().unwrap().code(), Some(1));
 }
 
-/// The doctor's stream takes the one connection that the server has room for, so its post gets none; and
-/// where another client has it, not even the status is answered.
+/// The doctor's stream takes the only place of the server, so its post gets a 503. If another client has the
+/// place, even the request for the status gets a 503.
 #[test]
-fn a_full_server_is_told_from_a_proxy() {
+fn a_full_server_is_distinguished_from_a_proxy() {
     let server = Server::start(&["--max-connections", "1"]);
     let url = format!("http://localhost:{}", server.address.port());
     let fault_of = |name: &str| {
@@ -394,7 +410,7 @@ fn a_full_server_is_told_from_a_proxy() {
     fault_of("address");
 }
 
-/// A connection that is served, once those before it are gone.
+/// A connection that is served, once earlier ones have ended.
 fn held_connection(server: &Server) -> TcpStream {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -405,7 +421,10 @@ fn held_connection(server: &Server) -> TcpStream {
         if asked.is_ok() && connection.read_exact(&mut status).is_ok() && status.ends_with(b"200") {
             return connection;
         }
-        assert!(Instant::now() < deadline, "the doctor's connection stays");
+        assert!(
+            Instant::now() < deadline,
+            "the doctor's connection stays open"
+        );
     }
 }
 

@@ -1,4 +1,4 @@
-//! The end of the process: what is in flight is answered, streams are told when to come back.
+//! The end of the process: requests in progress are answered, and streams get a `retry`.
 
 mod support;
 
@@ -33,15 +33,12 @@ fn sigterm_ends_streams_one_by_one_and_exits_with_zero() {
         assert!(events[1].is_end() && events[1].id.is_none(), "{events:?}");
         retries.insert(events[1].retry_ms.unwrap());
     }
-    assert!(
-        retries.len() > 20,
-        "spread, so that clients do not come back at once: {retries:?}"
-    );
+    assert!(retries.len() > 20, "retries are not spread: {retries:?}");
     assert_eq!(server.wait().code(), Some(0));
 }
 
 #[test]
-fn a_drain_of_no_time_still_ends_streams_as_it_should() {
+fn a_drain_of_zero_seconds_still_ends_streams_in_order() {
     let mut server = Server::start(&["--drain", "0s"]);
     let mut chunked = server.stream("", "");
     chunked.connected();
@@ -60,9 +57,9 @@ fn a_drain_of_no_time_still_ends_streams_as_it_should() {
 }
 
 #[test]
-fn a_request_that_is_under_way_is_answered_and_kept() {
+fn a_request_in_progress_is_answered_and_its_message_kept() {
     let mut server = Server::start(&["--drain", "5s"]);
-    // The stream holds the drain open.
+    // The open stream keeps the drain from ending.
     let mut stream = server.stream("", "");
     stream.connected();
     let mut connection = server.connect();
@@ -72,11 +69,11 @@ fn a_request_that_is_under_way_is_answered_and_kept() {
         body.len()
     );
     connection.send(head.as_bytes());
-    // The permission shows that the request was begun.
+    // The 100 shows that the server has begun the request.
     assert_eq!(connection.read_head().status, 100);
     let (first, rest) = body.split_at(5);
     connection.send(first.as_bytes());
-    // When these are closed, every shard has begun to drain.
+    // Once these are closed, every shard drains.
     let mut idle: Vec<_> = (0..8).map(|_| server.connect()).collect();
     for connection in &mut idle {
         connection.send_request("GET", "/api/webhook", "", b"");
@@ -99,7 +96,7 @@ fn a_request_that_is_under_way_is_answered_and_kept() {
 }
 
 #[test]
-fn nobody_new_is_let_in_while_draining() {
+fn a_draining_server_accepts_no_connection() {
     let mut server = Server::start(&["--drain", "5s"]);
     let streams: Vec<EventStream> = (0..20).map(|_| server.stream("", "")).collect();
     let mut idle = server.connect();
@@ -108,7 +105,7 @@ fn nobody_new_is_let_in_while_draining() {
     server.signal(Signal::TERM);
     server.wait_for_log("draining");
     idle.expect_close();
-    // Refused, or reset if the connection was still queued.
+    // Refused, or reset if it was in the accept queue.
     let refused = TcpStream::connect_timeout(&server.address, Duration::from_secs(5));
     assert!(refused.is_err(), "{refused:?}");
     drop(streams);
@@ -116,7 +113,7 @@ fn nobody_new_is_let_in_while_draining() {
 }
 
 #[test]
-fn a_second_sigterm_ends_it_at_once() {
+fn a_second_sigterm_ends_the_server_at_once() {
     let mut server = Server::start(&["--drain", "5m"]);
     let mut streams: Vec<EventStream> = (0..50).map(|_| server.stream("", "")).collect();
     for stream in &mut streams {
@@ -127,15 +124,18 @@ fn a_second_sigterm_ends_it_at_once() {
     server.wait_for_log("draining");
     server.signal(Signal::TERM);
     let status = server.wait();
-    assert!(status.signal().is_none(), "it ends by itself: {status}");
+    assert!(
+        status.signal().is_none(),
+        "the process was killed: {status}"
+    );
     assert!(
         begin.elapsed() < Duration::from_secs(60),
-        "far less than the drain of five minutes"
+        "it waited for the drain of five minutes"
     );
 }
 
 #[test]
-fn sigint_is_sigterm_and_an_idle_server_ends_without_waiting() {
+fn sigint_acts_as_sigterm_and_an_idle_server_ends_at_once() {
     let mut server = Server::start(&["--drain", "5m"]);
     let mut idle = server.connect();
     idle.send_request("GET", "/api/webhook", "", b"");
@@ -145,7 +145,7 @@ fn sigint_is_sigterm_and_an_idle_server_ends_without_waiting() {
 }
 
 #[test]
-fn a_reader_that_is_stuck_does_not_hold_up_the_end() {
+fn a_stuck_reader_does_not_delay_the_end() {
     let mut server = Server::start(&["--drain", "1s"]);
     let mut stuck = server.stream("", "");
     stuck.connected();

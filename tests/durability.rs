@@ -1,4 +1,4 @@
-//! `--durability disk`: an acknowledgement waits for the disk, and so does what a stream is shown.
+//! `--durability disk`: acknowledgements and deliveries wait for the disk.
 
 mod support;
 
@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use support::{Connection, Server, Setup};
 
-/// A server with its admin address, and that address.
+/// A server with an admin address, and that address.
 fn start(durability: &str) -> (Server, std::net::SocketAddr) {
     let server = Server::start(&["--durability", durability, "--admin", "127.0.0.1:0"]);
     let admin = server.wait_for_log("metrics and health")["address"]
@@ -47,7 +47,7 @@ fn publish_pipelined(connection: &mut Connection, messages: usize) {
 }
 
 #[test]
-fn every_acknowledgement_that_is_waited_for_has_a_sync_of_its_own() {
+fn sequential_acknowledgements_each_follow_a_sync() {
     let (server, admin) = start("disk");
     let mut stream = server.stream("", "");
     stream.connected();
@@ -61,14 +61,14 @@ fn every_acknowledgement_that_is_waited_for_has_a_sync_of_its_own() {
 }
 
 #[test]
-fn without_it_nothing_is_synced() {
+fn with_durability_process_nothing_is_synced() {
     let (server, admin) = start("process");
     server.publish("message");
     assert!(metric(admin, "hookcast_ring_sync_seconds_count") < 1.0);
 }
 
 #[test]
-fn webhooks_that_come_together_share_a_sync() {
+fn concurrent_webhooks_share_a_sync() {
     let (server, admin) = start("disk");
     let mut connections: Vec<Connection> = (0..50).map(|_| server.connect()).collect();
     for connection in &mut connections {
@@ -88,21 +88,22 @@ fn webhooks_that_come_together_share_a_sync() {
 }
 
 #[test]
-fn a_drain_answers_what_waits_for_the_disk_and_a_restart_goes_on() {
+fn a_drain_answers_webhooks_that_wait_for_the_disk() {
     let setup = Setup::new(&["--durability", "disk", "--shards", "2"]);
     let mut server = setup.start();
     let mut connections: Vec<Connection> = (0..20).map(|_| server.connect()).collect();
     for connection in &mut connections {
         publish_pipelined(connection, 1);
     }
-    // A drain reads what has come, and answers it; what is not accepted by then has no answer.
-    let mut told = vec![message_id(&connections[0].read_response().body)];
+    // A drain reads and answers requests that have arrived. Connections that are not accepted by then get no
+    // answer.
+    let mut acknowledged = vec![message_id(&connections[0].read_response().body)];
     server.signal(Signal::TERM);
     for connection in &mut connections[1..] {
         let answer = String::from_utf8(connection.read_to_end()).unwrap();
         if let Some((head, body)) = answer.split_once("\r\n\r\n") {
             assert!(head.starts_with("HTTP/1.1 200 "), "{answer}");
-            told.push(message_id(body.as_bytes()));
+            acknowledged.push(message_id(body.as_bytes()));
         }
     }
     assert_eq!(server.wait().code(), Some(0));
@@ -112,12 +113,15 @@ fn a_drain_answers_what_waits_for_the_disk_and_a_restart_goes_on() {
     let ids: Vec<_> = (0..replay)
         .map(|_| message_id(stream.next().json().to_string().as_bytes()))
         .collect();
-    for id in &told {
-        assert!(ids.contains(id), "{id} was told to be on disk: {ids:?}");
+    for id in &acknowledged {
+        assert!(
+            ids.contains(id),
+            "{id} was acknowledged and is not on disk: {ids:?}"
+        );
     }
 }
 
-/// The id in an answer, or in an event.
+/// The id in an answer or an event.
 fn message_id(json: &[u8]) -> String {
     let json: serde_json::Value = serde_json::from_slice(json).unwrap();
     let id = json.get("messageId").or_else(|| json.get("id"));
@@ -125,7 +129,7 @@ fn message_id(json: &[u8]) -> String {
 }
 
 #[test]
-fn a_ring_goes_from_one_mode_to_the_other_and_back() {
+fn a_ring_can_change_between_durability_modes() {
     let with = |durability| ["--durability", durability];
     let setup = Setup::new(&[]);
     let mut expected = Vec::new();
@@ -142,5 +146,5 @@ fn a_ring_goes_from_one_mode_to_the_other_and_back() {
         }
         server.kill();
     }
-    assert_eq!(epochs.len(), 1, "event ids stay what they were");
+    assert_eq!(epochs.len(), 1, "the epoch changed");
 }

@@ -1,5 +1,4 @@
-//! What the head of a request decides is answered when the head is there, and nothing is kept of the
-//! body.
+//! Answers that the request head decides: they do not wait for the body, and nothing of the body is kept.
 
 mod support;
 
@@ -9,7 +8,8 @@ use support::{Connection, PATIENCE, Server, Setup};
 
 const SECRET: &str = "sesame-open-4711";
 
-/// Requests whose answer their head decides, with the fields of their body left out, and that answer.
+/// Request line and fields of requests whose head decides the answer, and its status. Fields of the body, such as
+/// `Content-Length`, are added later.
 const DECIDED: [(&str, &str, u16); 6] = [
     ("POST /api/webhook", "", 401),
     (
@@ -38,10 +38,10 @@ fn assert_goes_on(connection: &mut Connection) {
     assert_eq!(connection.read_response().status, 200);
 }
 
-/// The answer comes before the body, the body is read past, and the connection goes on: with what is
-/// sent next, and with what is pipelined.
+/// The answer comes before the body. The body is skipped, and the connection continues: with a later request
+/// and with a pipelined one.
 #[test]
-fn the_answer_does_not_wait_for_the_body_and_the_connection_goes_on() {
+fn the_answer_precedes_the_body_and_the_connection_continues() {
     let server = server();
     let data = "d".repeat(50_000);
     let chunked = format!("{:x}\r\n{data}\r\n0\r\n\r\n", data.len());
@@ -62,7 +62,7 @@ fn the_answer_does_not_wait_for_the_body_and_the_connection_goes_on() {
                 );
                 connection.send(&body.as_bytes()[come..]);
                 assert_goes_on(&mut connection);
-                // And with the next request right behind it.
+                // The same with a pipelined request.
                 connection.send(head.as_bytes());
                 assert_eq!(connection.read_response().status, status);
                 let next = "GET /api/webhook HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -73,10 +73,10 @@ fn the_answer_does_not_wait_for_the_body_and_the_connection_goes_on() {
     }
 }
 
-/// A request that ends its connection, or waits to be told to go on, has its answer at once, too; what
-/// its client sends all the same does not keep the answer from it.
+/// A request that ends its connection, or waits for a 100, gets its answer at once, too. A client that sends
+/// the body all the same still gets the answer.
 #[test]
-fn where_the_connection_ends_the_answer_arrives_before_the_body_is_sent() {
+fn an_answer_that_closes_the_connection_arrives_before_the_body() {
     let server = server();
     let data = vec![b'd'; 50_000];
     for (line, fields, status) in DECIDED {
@@ -101,9 +101,9 @@ fn where_the_connection_ends_the_answer_arrives_before_the_body_is_sent() {
     }
 }
 
-/// What is wrong with a body that is read past cannot be answered any more: the connection ends.
+/// A fault in a skipped body cannot be answered any more: the connection ends.
 #[test]
-fn a_malformed_body_behind_the_answer_ends_the_connection() {
+fn a_malformed_skipped_body_ends_the_connection() {
     let server = server();
     let mut connection = server.connect();
     let head = head("POST /nowhere", "Transfer-Encoding: chunked\r\n\r\n");
@@ -111,17 +111,17 @@ fn a_malformed_body_behind_the_answer_ends_the_connection() {
     assert_eq!(connection.read_response().status, 404);
     connection.send(b"3\r\nabcd\r\nGET /api/webhook HTTP/1.1\r\nHost: a\r\n\r\n");
     connection.expect_close();
-    // In one piece it fares the same.
+    // The same in one write.
     let mut connection = server.connect();
     connection.send(&[head.as_bytes(), b"3\r\nabcd\r\n"].concat());
     assert_eq!(connection.read_response().status, 404);
     connection.expect_close();
 }
 
-/// Ten seconds, as for a body that is wanted; but a second answer would be taken for that of the next
-/// request.
+/// The deadline is that of other bodies, ten seconds. There is no 408, because the client would take it for
+/// the answer to its next request.
 #[test]
-fn a_body_that_does_not_come_ends_the_connection_in_silence() {
+fn a_missing_skipped_body_ends_the_connection_without_an_answer() {
     let server = server();
     let mut connection = server.connect();
     let head = head("POST /nowhere", "Content-Length: 10\r\n\r\n");
@@ -131,9 +131,9 @@ fn a_body_that_does_not_come_ends_the_connection_in_silence() {
     connection.expect_close();
 }
 
-/// 600 forbidden uploads would take 36 MB.
+/// 600 refused uploads would hold 36 MB.
 #[test]
-fn no_body_is_kept_for_a_request_that_is_refused() {
+fn bodies_of_refused_requests_are_not_kept() {
     const UPLOADS: usize = 600;
     let server = server();
     let body = vec![b'x'; 60_000];
@@ -144,7 +144,7 @@ fn no_body_is_kept_for_a_request_that_is_refused() {
         assert_eq!(connection.read_response().status, status);
         connection
     };
-    // What is kept for reuse is there after these.
+    // Buffers that are reused exist after these.
     let mut held: Vec<Connection> = DECIDED.into_iter().map(upload).collect();
     let before_kb = server.proc_status("RssAnon:");
     held.extend(DECIDED.into_iter().cycle().take(UPLOADS).map(upload));

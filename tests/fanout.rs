@@ -1,5 +1,4 @@
-//! Streams that a shared cache may give to many clients: what they show, how they are marked, how
-//! they end.
+//! Streams that a shared cache may give to many clients: their content, their headers, their end.
 
 mod support;
 
@@ -9,7 +8,7 @@ use support::{Ending, Event, EventStream, Server, Setup};
 
 const SECRET: &str = "X-Webhook-Secret: s3cret\r\n";
 
-/// The life that a stream's head leaves to caches; none if it leaves them nothing.
+/// The lifetime that a stream's head allows caches; `None` if it must not be stored.
 fn shared_s(stream: &EventStream) -> Option<u64> {
     let value = stream.head.header("cache-control").unwrap();
     let rest = value.strip_prefix("public, max-age=0, s-maxage=");
@@ -22,7 +21,7 @@ fn shared_s(stream: &EventStream) -> Option<u64> {
     Some(seconds.parse().unwrap())
 }
 
-/// The next message, past the shared stream's `connected`, whose `retry` is its own.
+/// The next message, after the `connected` event of the shared stream, which has a `retry` of its own.
 fn skip_connected(stream: &mut EventStream) -> (u64, u64) {
     let event = stream.next();
     let json = event.json();
@@ -37,7 +36,7 @@ fn publish(server: &Server, message: &str, session: Option<&str>) {
 }
 
 #[test]
-fn what_is_not_for_everyone_never_enters_a_shared_stream() {
+fn targeted_messages_never_enter_a_shared_stream() {
     let fanned_out = ["--cdn-fanout", "60s"];
     for (setup, has_secret) in [
         (Setup::new(&fanned_out), false),
@@ -83,7 +82,7 @@ fn what_is_not_for_everyone_never_enters_a_shared_stream() {
 }
 
 #[test]
-fn a_shared_stream_is_the_whole_history_whatever_its_client_has() {
+fn a_shared_stream_ignores_last_event_id_and_replays_everything() {
     let server = Server::start(&["--cdn-fanout", "60s"]);
     publish(&server, "one", None);
     publish(&server, "two", None);
@@ -95,14 +94,14 @@ fn a_shared_stream_is_the_whole_history_whatever_its_client_has() {
     assert!(shared_s(&again).is_some());
     assert_eq!(skip_connected(&mut again).0, 2);
     assert_eq!(again.contents(2), ["one", "two"]);
-    // With a session it is a stream of its own, and resumes.
+    // With a session the stream is private, and resumes.
     let mut private = server.stream("?sessionId=a", &header);
     assert_eq!(private.connected(), 1);
     assert_eq!(private.contents(1), ["two"]);
 }
 
 #[test]
-fn a_shared_stream_ends_by_its_life_in_good_order() {
+fn a_shared_stream_ends_in_order_after_its_lifetime() {
     let server = Server::start(&["--cdn-fanout", "5s"]);
     let mut shared = server.stream("", "");
     let mut private = server.stream("?sessionId=a", "");
@@ -115,13 +114,13 @@ fn a_shared_stream_ends_by_its_life_in_good_order() {
     let last = events.last().unwrap();
     assert!(last.retry_ms.is_some_and(|ms| ms < 1000), "{last:?}");
     assert!(shared.connection.read_to_end().is_empty());
-    // The other goes on.
+    // The other stream continues.
     publish(&server, "two", None);
     assert_eq!(private.contents(2), ["one", "two"]);
 }
 
 #[test]
-fn a_drain_cuts_shared_streams_off() {
+fn a_drain_cuts_off_shared_streams() {
     let mut server = Server::start(&["--cdn-fanout", "60s", "--drain", "1s"]);
     let mut shared: Vec<EventStream> = (0..20).map(|_| server.stream("", "")).collect();
     let mut private = server.stream("?sessionId=a", "");
@@ -132,7 +131,11 @@ fn a_drain_cuts_shared_streams_off() {
     server.signal(Signal::TERM);
     for stream in &mut shared {
         let (ending, events) = stream.drain();
-        assert_eq!(ending, Ending::Close, "no last chunk: no cache may keep it");
+        assert_eq!(
+            ending,
+            Ending::Close,
+            "a last chunk would let a cache keep it"
+        );
         assert!(events.iter().all(Event::is_heartbeat), "{events:?}");
     }
     assert_eq!(private.drain().0, Ending::LastChunk);

@@ -1,5 +1,5 @@
-//! The harness itself, on peers whose every byte is known: a client that misread an answer would
-//! make all other tests worthless. And `tests/run`, which starts all of them, as it is first met.
+//! Tests of the harness: a client that misread an answer would make all other tests worthless. Its peers send
+//! known bytes. Also the command line of `tests/run`.
 
 mod support;
 
@@ -11,7 +11,7 @@ use std::thread;
 
 use support::{Connection, Ending, EventStream};
 
-/// A peer that accepts once, sends `pieces` one write each, and closes.
+/// A peer that accepts one connection, sends each of `pieces` in a write of its own, and closes.
 fn peer(pieces: Vec<Vec<u8>>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -21,14 +21,14 @@ fn peer(pieces: Vec<Vec<u8>>) -> SocketAddr {
         for piece in pieces {
             socket.write_all(&piece).unwrap();
         }
-        // Closing with the request unread would be a reset, which can eat what was sent.
+        // Closing with an unread request would send a reset, which can discard sent bytes.
         socket.shutdown(Shutdown::Write).unwrap();
         let _ = std::io::copy(&mut socket, &mut std::io::sink());
     });
     address
 }
 
-/// `bytes` whole, and split in two at every place.
+/// `bytes` in one piece, and split in two at every position.
 fn splits(bytes: &[u8]) -> Vec<Vec<Vec<u8>>> {
     (0..bytes.len())
         .map(|at| vec![bytes[..at].to_vec(), bytes[at..].to_vec()])
@@ -36,7 +36,7 @@ fn splits(bytes: &[u8]) -> Vec<Vec<Vec<u8>>> {
 }
 
 #[test]
-fn responses_are_read_however_they_arrive() {
+fn responses_are_read_however_they_are_cut() {
     let text = "HTTP/1.1 100 Continue\r\n\r\n\
         HTTP/1.1 200 OK\r\nContent-Length: 7\r\nX-Test: a: b\r\n\r\n{\"a\":1}\
         HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n\
@@ -72,7 +72,7 @@ const EVENTS: &str = "retry: 1234\ndata: {\"type\":\"connected\",\"timestamp\":1
     : heartbeat\nid: 0a-1\ndata: {\"type\":\"webhook_message\",\"content\":\"x\\ny\"}\n\n\
     data: {\"type\":\"gap\",\"missed\":7}\n\n";
 
-/// Reads [`EVENTS`].
+/// Reads [`EVENTS`] and checks them.
 fn expect_events(stream: &mut EventStream) {
     assert_eq!(stream.connected(), 1);
     assert!(stream.next_event().unwrap().is_heartbeat());
@@ -85,7 +85,7 @@ fn expect_events(stream: &mut EventStream) {
 }
 
 #[test]
-fn events_are_read_whatever_their_chunks() {
+fn events_are_read_however_they_are_chunked() {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n";
     for at in 1..EVENTS.len() {
         let (a, b) = EVENTS.split_at(at);
@@ -125,7 +125,7 @@ fn a_last_chunk_in_the_middle_of_an_event_is_a_failure() {
     EventStream::open(peer(vec![text.as_bytes().to_vec()]), "", "").drain();
 }
 
-/// `tests/run` with its arguments.
+/// Runs `tests/run` with these arguments.
 fn tests_run(arguments: &[&str]) -> Output {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/run");
     Command::new(script).args(arguments).output().unwrap()
@@ -162,7 +162,7 @@ fn help_of_the_test_runner_names_every_step_with_its_minutes() {
 }
 
 #[test]
-fn the_test_runner_refuses_what_it_does_not_know_before_it_runs_anything() {
+fn the_test_runner_checks_its_arguments_before_it_runs_a_step() {
     for arguments in [
         ["rust", "rustt"],
         ["--fast", "rust"],
@@ -177,9 +177,9 @@ fn the_test_runner_refuses_what_it_does_not_know_before_it_runs_anything() {
     }
 }
 
-/// A step that says nothing for as long as it likes: the runner says what it is busy with.
+/// A step prints nothing for a while: the runner prints what the step is running.
 #[test]
-fn a_silent_step_is_reported_as_it_runs() {
+fn a_silent_step_is_reported_while_it_runs() {
     let root = tempfile::tempdir().unwrap();
     let step = root.path().join("tests/silent");
     std::fs::create_dir_all(&step).unwrap();
@@ -198,7 +198,7 @@ fn a_silent_step_is_reported_as_it_runs() {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let said = lines
         .find(|line| line.as_ref().unwrap().contains("running grep"))
-        .expect("it says what it runs")
+        .expect("the runner names the command")
         .unwrap();
     assert!(said.starts_with("-- silent: "), "{said}");
     std::fs::write(root.path().join("seen"), "seen\n").unwrap();

@@ -1,4 +1,4 @@
-//! `hookcast health`, as the health check of a container runs it: beside a server, with its variables.
+//! `hookcast health` as the health check of a container: in the server's environment.
 
 mod support;
 
@@ -35,7 +35,7 @@ fn a_server_is_healthy_until_it_ends() {
         .unwrap()
         .to_owned();
     let address = server.address.to_string();
-    // Of all interfaces, which is how a container listens; without a secret, which is no concern here.
+    // On all interfaces, as in a container. The check needs no secret.
     let everywhere = format!("0.0.0.0:{}", server.address.port());
     let by_listen = [("HOOKCAST_LISTEN", everywhere.as_str())];
     let by_admin = [("HOOKCAST_ADMIN", admin.as_str())];
@@ -50,7 +50,7 @@ fn a_server_is_healthy_until_it_ends() {
     }
 }
 
-/// A server that takes connections and answers none.
+/// A server that accepts connections and sends no answer.
 #[test]
 fn a_server_that_hangs_is_not_healthy() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,4 +1,4 @@
-//! The HTTP contract, byte by byte, against the real server.
+//! The HTTP contract of the real server, byte by byte.
 
 mod support;
 
@@ -21,7 +21,7 @@ fn history(server: &Server) -> Vec<String> {
     stream.contents(usize::try_from(replay).unwrap())
 }
 
-/// What every answer carries.
+/// The headers of every answer.
 fn expect_common_headers(response: &Response) {
     let date = response.header("date").expect("Date");
     assert!(httpdate::parse_http_date(date).is_ok(), "{date}");
@@ -114,7 +114,7 @@ fn status_window_and_preflight_are_answered() {
 }
 
 #[test]
-fn messages_are_taken_as_they_are_sent() {
+fn messages_are_stored_as_they_were_sent() {
     let server = Server::start(&[]);
     for (body, content) in [
         (r#"{"message":"  not trimmed\n"}"#, "  not trimmed\n"),
@@ -146,7 +146,7 @@ fn messages_are_taken_as_they_are_sent() {
 }
 
 #[test]
-fn a_bad_webhook_is_told_so_and_its_connection_goes_on() {
+fn an_invalid_webhook_gets_the_reason_and_its_connection_continues() {
     let server = Server::start(&[]);
     let mut connection = server.connect();
     let required = "Message is required and must be a non-empty string";
@@ -194,7 +194,7 @@ fn a_bad_webhook_is_told_so_and_its_connection_goes_on() {
 }
 
 #[test]
-fn unknown_paths_and_methods_are_told_what_there_is() {
+fn unknown_paths_and_methods_get_404_and_405() {
     let server = Server::start(&[]);
     for (method, path, status, allow) in [
         ("GET", "/nope", 404, None),
@@ -226,9 +226,9 @@ fn unknown_paths_and_methods_are_told_what_there_is() {
     }
 }
 
-/// Each of these is refused, and what follows it on the connection is never taken for a request.
+/// Each of these is refused, and the bytes behind it are never read as a request.
 #[test]
-fn requests_that_could_be_read_in_two_ways_are_refused_for_good() {
+fn ambiguous_requests_are_refused_and_close_the_connection() {
     let server = Server::start(&[]);
     let smuggled = post(br#"{"message":"smuggled"}"#);
     let with = |headers: &str| format!("POST /api/webhook HTTP/1.1\r\n{headers}\r\n0\r\n\r\n");
@@ -295,7 +295,7 @@ fn requests_that_could_be_read_in_two_ways_are_refused_for_good() {
 }
 
 #[test]
-fn what_is_too_large_is_refused_at_once_and_the_answer_arrives() {
+fn oversized_requests_are_refused_at_once_and_the_answer_arrives() {
     let server = Server::start(&["--max-body-bytes", "2048"]);
     let long = |length| "x".repeat(length);
     for (head, status) in [
@@ -335,7 +335,7 @@ fn what_is_too_large_is_refused_at_once_and_the_answer_arrives() {
         ),
     ] {
         let mut connection = server.connect();
-        // The answer comes without the rest, while the client is still sending.
+        // The answer arrives while the client still sends the body.
         connection.send(head.as_bytes());
         let response = connection.read_response();
         assert_eq!(response.status, status, "{}", &head[..40]);
@@ -343,7 +343,7 @@ fn what_is_too_large_is_refused_at_once_and_the_answer_arrives() {
         connection.finish_if_open();
         connection.expect_close();
     }
-    // A client that sends all before it reads must find the answer, not a reset.
+    // A client that sends everything before it reads must get the answer, not a reset.
     let mut connection = server.connect();
     let body = vec![b'x'; 900_000];
     connection.send_if_open(&post(&body));
@@ -360,7 +360,7 @@ fn what_is_too_large_is_refused_at_once_and_the_answer_arrives() {
 }
 
 #[test]
-fn bodies_come_in_pieces_in_chunks_and_after_a_permission() {
+fn bodies_arrive_in_pieces_in_chunks_and_after_a_100() {
     let server = Server::start(&[]);
     let mut connection = server.connect();
     for byte in post(br#"{"message":"a"}"#) {
@@ -381,13 +381,13 @@ fn bodies_come_in_pieces_in_chunks_and_after_a_permission() {
     assert_eq!(
         connection.read_head().status,
         200,
-        "one permission, then the answer"
+        "one 100, then the answer"
     );
     assert_eq!(history(&server), ["a", "b", "c"]);
 }
 
 #[test]
-fn an_error_that_is_known_from_the_head_saves_the_body() {
+fn an_error_in_the_head_replaces_the_100() {
     let server = Setup::new(&[]).secret("s3cret").start();
     for (path, length, status) in [
         ("/api/webhook", 15, 401),
@@ -455,7 +455,7 @@ fn a_stream_is_the_last_answer_of_its_connection() {
     assert_eq!(
         stream.next().content(),
         "live",
-        "what follows a stream's request is no request"
+        "bytes behind a stream's request are not a request"
     );
 }
 
@@ -484,7 +484,7 @@ fn connections_close_when_the_client_says_so() {
         assert!(response.header("content-length").is_some());
         connection.expect_close();
     }
-    // A client that has said all still gets its answers.
+    // A client that closed its sending side still gets its answers.
     let mut connection = server.connect();
     connection.send(&[post(br#"{"message":"a"}"#), post(br#"{"message":"b"}"#)].concat());
     connection.finish();
@@ -494,7 +494,7 @@ fn connections_close_when_the_client_says_so() {
 }
 
 #[test]
-fn the_secret_is_asked_of_webhooks() {
+fn webhooks_need_the_secret() {
     let server = Setup::new(&[]).secret("s3cret").start();
     let body = br#"{"message":"x"}"#;
     for (headers, status) in [
@@ -523,7 +523,8 @@ fn the_secret_is_asked_of_webhooks() {
             expect_common_headers(&response);
         }
     }
-    // A bad secret is told before a bad body: who may not send learns nothing about it.
+    // A wrong secret is reported before a bad body, so that an unauthorised client learns nothing about the
+    // body.
     assert_eq!(server.request("POST", "/api/webhook", "", b"{").status, 401);
     assert_eq!(
         server.request("GET", "/api/webhook", "", b"").status,
@@ -535,7 +536,7 @@ fn the_secret_is_asked_of_webhooks() {
 }
 
 #[test]
-fn origins_are_answered_as_configured() {
+fn cors_headers_follow_the_configuration() {
     let server = Server::start(&["--allow-origin", "https://a.example,https://b.example:8443"]);
     for (origin, allowed) in [
         ("https://a.example", Some("https://a.example")),
@@ -566,7 +567,7 @@ fn origins_are_answered_as_configured() {
 }
 
 #[test]
-fn no_message_and_no_session_is_ever_logged() {
+fn messages_and_sessions_are_never_logged() {
     let server = Server::start(&["--log-level", "trace"]);
     server.post(&json!({ "message": "private content", "sessionId": "private session" }));
     server.request("GET", "/api/webhook/stream?sessionId=private%zz", "", b"");
@@ -580,7 +581,7 @@ fn no_message_and_no_session_is_ever_logged() {
 }
 
 #[test]
-fn head_of_a_stream_subscribes_to_nothing() {
+fn a_head_request_opens_no_stream() {
     let server = Server::start(&[]);
     let mut connection = server.connect();
     connection.send_request("HEAD", "/api/webhook/stream", "", b"");
@@ -591,11 +592,15 @@ fn head_of_a_stream_subscribes_to_nothing() {
     );
     server.publish("x");
     connection.send_request("GET", "/api/webhook", "", b"");
-    assert_eq!(connection.read_response().status, 200, "nothing in between");
+    assert_eq!(
+        connection.read_response().status,
+        200,
+        "bytes arrived between head and next answer"
+    );
 }
 
 #[test]
-fn an_old_client_gets_its_stream_up_to_the_close() {
+fn an_http_1_0_stream_ends_with_the_connection() {
     let mut server = Server::start(&["--drain", "500ms"]);
     server.publish("a");
     let mut stream = support::EventStream::open_1_0(server.address, "");
@@ -612,7 +617,7 @@ fn an_old_client_gets_its_stream_up_to_the_close() {
 }
 
 #[test]
-fn a_connection_that_says_nothing_and_goes_is_no_error() {
+fn a_connection_that_ends_without_a_request_is_harmless() {
     let server = Server::start(&[]);
     drop(Connection::open(server.address));
     let mut connection = server.connect();

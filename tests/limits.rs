@@ -1,4 +1,4 @@
-//! What happens at the limits: of connections, of time, of file descriptors.
+//! Behaviour at the limits of connections, time and file descriptors.
 
 mod support;
 
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use support::{Connection, EventStream, PATIENCE, Server, Setup};
 
-/// Fills a server up to its limit with connections that have been served once.
+/// Fills a server to its limit with connections that have been served once.
 fn fill(server: &Server, connections: usize) -> Vec<Connection> {
     (0..connections)
         .map(|_| {
@@ -20,7 +20,7 @@ fn fill(server: &Server, connections: usize) -> Vec<Connection> {
 }
 
 #[test]
-fn at_the_limit_a_webhook_is_told_to_come_back_and_a_stream_to_wait() {
+fn at_the_limit_webhooks_get_retry_after_and_streams_a_retry() {
     let server = Server::start(&["--max-connections", "20", "--shards", "2"]);
     let mut held = fill(&server, 20);
 
@@ -37,7 +37,7 @@ fn at_the_limit_a_webhook_is_told_to_come_back_and_a_stream_to_wait() {
     assert_eq!(response.header("access-control-allow-origin"), Some("*"));
     assert!(!response.error().is_empty());
 
-    // A browser's EventSource gives up for good on any other status.
+    // On any other status a browser's EventSource does not reconnect.
     let response = server.request("GET", "/api/webhook/stream", "", b"");
     assert_eq!(
         response.header("content-type"),
@@ -52,13 +52,13 @@ fn at_the_limit_a_webhook_is_told_to_come_back_and_a_stream_to_wait() {
     let retry_ms: u64 = retry.parse().unwrap();
     assert!((15_000..=60_000).contains(&retry_ms), "{text}");
 
-    // Those that were there go on, and a place that is given up is taken again.
+    // Existing connections are served, and a place that becomes free can be taken.
     held[0].send_request("GET", "/api/webhook", "", b"");
     assert_eq!(held[0].read_response().status, 200);
     held.pop();
     let deadline = Instant::now() + PATIENCE;
     while server.request("GET", "/api/webhook", "", b"").status != 200 {
-        assert!(Instant::now() < deadline, "the place stays taken");
+        assert!(Instant::now() < deadline, "the place does not become free");
     }
 }
 
@@ -73,13 +73,13 @@ fn streams_count_as_connections() {
     drop(streams);
     let deadline = Instant::now() + PATIENCE;
     while server.post(&json!({ "message": "x" })).status != 200 {
-        assert!(Instant::now() < deadline, "the places stay taken");
+        assert!(Instant::now() < deadline, "the places do not become free");
     }
 }
 
-/// The deadlines of ten seconds, all waited for at once.
+/// The deadlines of ten seconds, all of them at once.
 #[test]
-fn a_request_that_does_not_arrive_in_time_is_answered_with_408() {
+fn an_incomplete_request_gets_a_408_at_its_deadline() {
     let server = Server::start(&[]);
     let partial: [&[u8]; 4] = [
         b"G",
@@ -96,7 +96,7 @@ fn a_request_that_does_not_arrive_in_time_is_answered_with_408() {
             connection
         })
         .collect();
-    // A byte now and then does not buy more time for a head.
+    // Single bytes do not extend the deadline of a head.
     let mut trickle = server.connect();
     trickle.send(b"GET /");
     trickle
@@ -125,12 +125,12 @@ fn a_request_that_does_not_arrive_in_time_is_answered_with_408() {
     }
     assert!(
         begin.elapsed() >= Duration::from_secs(9),
-        "not before its time"
+        "before the deadline"
     );
 }
 
 #[test]
-fn an_idle_connection_is_closed_in_silence() {
+fn an_idle_connection_is_closed_without_an_answer() {
     let server = Server::start(&["--keep-alive", "1s", "--heartbeat", "100ms"]);
     let mut connections = fill(&server, 10);
     let begin = Instant::now();
@@ -138,7 +138,7 @@ fn an_idle_connection_is_closed_in_silence() {
         connection.expect_close();
     }
     assert!(begin.elapsed() < PATIENCE);
-    // A stream is not idle, and a connection that is used is not either.
+    // Streams and connections in use are not idle.
     let mut stream = server.stream("", "");
     stream.connected();
     let mut used = server.connect();
@@ -150,7 +150,7 @@ fn an_idle_connection_is_closed_in_silence() {
 }
 
 #[test]
-fn a_reader_that_takes_nothing_is_closed_after_its_time() {
+fn a_stuck_reader_is_closed_at_its_deadline() {
     let server = Server::start(&["--log-level", "debug"]);
     let mut stuck = server.stream("", "");
     stuck.connected();
@@ -158,8 +158,8 @@ fn a_reader_that_takes_nothing_is_closed_after_its_time() {
     witness.connected();
     let filler = "x".repeat(60_000);
     let begin = Instant::now();
-    // More than all buffers of the kernel between the two take, and less than the live log holds:
-    // one that the log overtakes in the middle of an event is closed at once.
+    // More than the kernel's buffers of both ends take, and less than the live log holds. A stream that the
+    // log overtakes inside an event would be closed at once.
     for _ in 0..100 {
         server.publish(&filler);
         witness.next();
@@ -169,7 +169,7 @@ fn a_reader_that_takes_nothing_is_closed_after_its_time() {
             .unwrap()
             .count()
     };
-    // Three heartbeats on, the connections that published are gone, those that linger included.
+    // Three heartbeats later the connections that published have ended, lingering ones included.
     for _ in 0..3 {
         witness.next_event().unwrap();
     }
@@ -177,7 +177,7 @@ fn a_reader_that_takes_nothing_is_closed_after_its_time() {
     while files() >= before {
         assert!(
             begin.elapsed() < Duration::from_secs(90),
-            "the stuck stream stays open"
+            "the stuck stream is still open"
         );
         witness.next_event().unwrap();
     }
@@ -189,10 +189,10 @@ fn a_reader_that_takes_nothing_is_closed_after_its_time() {
     server.publish("goes on");
 }
 
-/// Without file descriptors, nobody new can be accepted. The server must serve those it has, spend
-/// no time on trying, and accept again as soon as there are some.
+/// Without file descriptors no new connection can be accepted. The server must serve existing ones, not spin,
+/// and accept again as soon as there are descriptors.
 #[test]
-fn running_out_of_files_is_survived() {
+fn running_out_of_descriptors_is_survived() {
     let setup = Setup::new(&[
         "--max-connections",
         "1000",
@@ -204,7 +204,7 @@ fn running_out_of_files_is_survived() {
     let server = setup.files_max(64).start();
     let mut stream = server.stream("", "");
     stream.connected();
-    // The kernel completes these handshakes; the server can accept only the first of them.
+    // The kernel completes these handshakes; the server can accept only the first few.
     let mut waiting: Vec<Connection> = (0..100)
         .map(|_| {
             let mut connection = server.connect();
@@ -223,7 +223,7 @@ fn running_out_of_files_is_survived() {
     while files() < 64 {
         assert!(
             Instant::now() < deadline,
-            "the files are not used up: {}",
+            "descriptors are left: {}",
             files()
         );
         stream.next_event().unwrap();
@@ -233,7 +233,7 @@ fn running_out_of_files_is_survived() {
     for _ in 0..30 {
         assert!(stream.next_event().unwrap().is_heartbeat());
     }
-    // Three seconds of heartbeats are 300 ticks of one processor; a loop that spins takes them all.
+    // Three seconds have 300 ticks of one CPU; a loop that spins uses all of them.
     let spent = server.cpu_ticks() - ticks;
     assert!(spent < 100, "{spent} ticks in three seconds");
     waiting[0].send(
@@ -241,15 +241,15 @@ fn running_out_of_files_is_survived() {
     );
     assert!(
         is_served(&mut waiting[0]),
-        "who is in is served, storing included"
+        "existing connections are served, webhooks included"
     );
 
-    // Each that is served makes room for one that waits.
+    // Each served connection closes, which makes room for the next one.
     for mut connection in waiting.drain(1..) {
         assert!(is_served(&mut connection));
     }
     assert!(
         server.log().iter().any(|line| line["level"] == "WARN"),
-        "it says what is wrong"
+        "the log names the error"
     );
 }

@@ -1,4 +1,4 @@
-//! An event is one line to every client: what is escaped, and what that does to the sizes.
+//! An event is one line for every client: escaped characters, and their effect on sizes.
 
 mod support;
 
@@ -7,7 +7,7 @@ use hookcast::ring::Ring;
 use serde_json::{Value, json};
 use support::{Server, Setup};
 
-/// Where Python's `str.splitlines` and Java's `Scanner` end lines, besides LF.
+/// Line ends of Python's `str.splitlines` and Java's `Scanner`, besides LF.
 const LINE_ENDS: [char; 9] = [
     '\r', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}',
 ];
@@ -16,7 +16,7 @@ const FORGED: &str =
     "a\u{85}\u{85}data: {\"type\":\"gap\",\"missed\":1}\u{2028}\u{2028}id: x\u{2029}b\u{c}";
 
 #[test]
-fn what_some_clients_take_for_line_ends_is_escaped() {
+fn unicode_line_ends_are_escaped() {
     let server = Server::start(&[]);
     let session = "s\u{2028}\u{85}1";
     let message = json!({ "message": FORGED, "sessionId": session });
@@ -45,10 +45,10 @@ fn what_some_clients_take_for_line_ends_is_escaped() {
     assert_eq!(body["messages"][0]["sessionId"], session);
 }
 
-/// U+0085 takes two bytes in a body and six in an event. Whatever fits a slot of the ring and a frame
-/// is taken, and the rest is refused before anything is stored.
+/// U+0085 takes two bytes in a body and six in an event. An event that fits a slot of the ring and a frame is
+/// accepted. Any other is refused before it is stored.
 #[test]
-fn an_event_that_escapes_make_too_large_is_refused() {
+fn an_event_that_is_too_large_with_its_escapes_is_refused() {
     let server = Server::start(&[]);
     let content = |count: usize| format!("x{}", "\u{85}".repeat(count));
     let of = |count: usize| json!({ "message": content(count) });
@@ -71,9 +71,9 @@ fn an_event_that_escapes_make_too_large_is_refused() {
     assert_eq!(stream.next().content(), "next");
 }
 
-/// Versions that did not escape these characters have taken them by the body's limit alone.
+/// Versions without these escapes accepted messages by the body limit alone.
 #[test]
-fn a_ring_of_an_earlier_version_is_shown_whole() {
+fn a_ring_of_an_earlier_version_is_replayed_in_full() {
     let setup = Setup::new(&["--shards", "2"]);
     let content = "\u{85}".repeat(32_600);
     {
@@ -98,7 +98,7 @@ fn a_ring_of_an_earlier_version_is_shown_whole() {
     assert_eq!(stream.next().content(), "next");
 }
 
-/// What `--help` and the clients' page promise to clients whose lines are bounded.
+/// What `--help` and the clients' page promise for clients with a bounded line length.
 #[test]
 fn with_60000_bytes_of_body_every_line_is_below_64_kib() {
     let server = Server::start(&["--max-body-bytes", "60000"]);
@@ -109,7 +109,7 @@ fn with_60000_bytes_of_body_every_line_is_below_64_kib() {
     let body = |content: &str| json!({ "message": content, "sessionId": session }).to_string();
     let room = 60_000 - body("").len();
     let contents = ["x".repeat(room), "\u{e9}".repeat(room / 2)];
-    // The most separators that are taken.
+    // As many separators as are accepted.
     let (mut taken, mut refused) = (1_000, 60_000 / 2);
     while refused - taken > 1 {
         let tried = usize::midpoint(taken, refused);

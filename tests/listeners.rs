@@ -1,4 +1,4 @@
-//! Where the server listens, and who it takes its clients to be.
+//! Listening addresses, and the client addresses that the server derives.
 
 mod support;
 
@@ -16,7 +16,7 @@ use support::{Connection, EventStream, PATIENCE, Response, Server, Setup};
 
 const PROXIED: &[&str] = &["--trusted-proxy", "127.0.0.1", "--log-level", "debug"];
 
-/// Where a server listens, in the order of its flags.
+/// The listening addresses in the order of the flags.
 fn addresses_of(server: &Server, count: usize) -> Vec<String> {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -29,7 +29,7 @@ fn addresses_of(server: &Server, count: usize) -> Vec<String> {
             return addresses;
         }
         assert!(Instant::now() < deadline, "{addresses:?}");
-        // The log may be behind: any answer is later than its lines.
+        // The log may lag behind; the address lines come before any answer.
         server.request("GET", "/api/webhook", "", b"");
     }
 }
@@ -38,7 +38,7 @@ fn last_address(server: &Server, count: usize) -> SocketAddr {
     addresses_of(server, count)[count - 1].parse().unwrap()
 }
 
-/// Connects from an address of loopback.
+/// Connects from a loopback address.
 fn connect_from(source: &str, address: SocketAddr) -> Connection {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
     let source: IpAddr = source.parse().unwrap();
@@ -52,14 +52,14 @@ fn get(connection: &mut Connection, target: &str, headers: &str) -> Response {
     connection.read_response()
 }
 
-/// Waits for the log line of the one request that the server was asked with a status of 404.
+/// Waits for the log line of the only request that got a 404; returns its client.
 fn logged_client(server: &Server) -> String {
     let line = server.wait_for_log("request answered by an error");
     line["client"].as_str().unwrap().to_owned()
 }
 
 #[test]
-fn ipv4_and_ipv6_have_a_socket_each_and_may_share_a_port() {
+fn ipv4_and_ipv6_sockets_may_share_a_port() {
     let server = Server::start(&["--listen", "[::1]:0"]);
     let six = last_address(&server, 2);
     assert!(six.is_ipv6());
@@ -71,7 +71,7 @@ fn ipv4_and_ipv6_have_a_socket_each_and_may_share_a_port() {
     let both = Server::start(&["--listen", &format!("[::1]:{port}")]);
     assert_eq!(last_address(&both, 2).port(), port);
     drop(both);
-    // All of IPv6 is no part of IPv4.
+    // IPv6's wildcard does not include IPv4.
     let all = Setup::new(&["--listen", &format!("[::]:{port}")]).secret("s3cret");
     assert_eq!(
         addresses_of(&all.start(), 2)[1].parse(),
@@ -91,7 +91,7 @@ fn ask_unix(path: &Path, request: &str) -> String {
 const STATUS: &str = "GET /api/webhook HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
 #[test]
-fn a_unix_socket_has_its_mode_and_goes_with_the_server() {
+fn a_unix_socket_has_its_mode_and_is_removed_at_the_end() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.sock");
     let listen = format!("unix:{}+mode=606", path.display());
@@ -100,7 +100,7 @@ fn a_unix_socket_has_its_mode_and_goes_with_the_server() {
     assert_eq!(mode & 0o7777, 0o606);
     assert!(ask_unix(&path, STATUS).starts_with("HTTP/1.1 200 "));
 
-    // Streams come through it as well, large ones included.
+    // Streams work over it, with large messages, too.
     let mut stream = UnixStream::connect(&path).unwrap();
     stream
         .write_all(b"GET /api/webhook/stream HTTP/1.0\r\n\r\n")
@@ -119,7 +119,7 @@ fn a_unix_socket_has_its_mode_and_goes_with_the_server() {
         seen.extend_from_slice(&bytes[..count]);
     }
 
-    // A living server's socket is not taken from it.
+    // The socket of a running server is not replaced.
     let second = Setup::new(&["--listen", &listen]);
     let output = second.command().output().unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -135,17 +135,17 @@ fn a_unix_socket_has_its_mode_and_goes_with_the_server() {
 }
 
 #[test]
-fn the_socket_of_a_dead_server_is_replaced_and_nothing_else_is() {
+fn only_the_socket_of_a_dead_server_is_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.sock");
     let listen = format!("unix:{}", path.display());
     let mut server = Server::start(&["--listen", &listen]);
     server.kill();
-    assert!(path.exists(), "what follows would prove nothing");
+    assert!(path.exists(), "the killed server left no socket file");
     let mut server = server.restart();
     assert!(ask_unix(&path, STATUS).starts_with("HTTP/1.1 200 "));
 
-    // Another has taken the path: it is not ours to remove.
+    // Another process has bound the path: its socket must not be removed.
     std::fs::remove_file(&path).unwrap();
     let other = UnixListener::bind(&path).unwrap();
     server.signal(Signal::TERM);
@@ -162,7 +162,7 @@ fn the_socket_of_a_dead_server_is_replaced_and_nothing_else_is() {
 }
 
 #[test]
-fn a_header_counts_from_a_trusted_proxy_and_from_nobody_else() {
+fn forwarded_headers_count_only_from_trusted_proxies() {
     let forged = "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 192.0.2.7, 127.0.0.1\r\n";
     for (source, expected) in [("127.0.0.1", "192.0.2.7"), ("127.0.0.2", "127.0.0.2")] {
         let server = Server::start(PROXIED);
@@ -194,7 +194,7 @@ fn v2_with_fields() -> Vec<u8> {
 }
 
 #[test]
-fn a_proxy_header_names_the_client_however_it_is_cut() {
+fn a_proxy_header_gives_the_client_however_it_is_cut() {
     let request = b"GET /nowhere HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n";
     for header in [V1.to_vec(), v2_with_fields()] {
         let bytes = [&header[..], request].concat();
@@ -213,22 +213,22 @@ fn a_proxy_header_names_the_client_however_it_is_cut() {
             }
             assert_eq!(connection.read_response().status, 404);
             assert_eq!(logged_client(&server), "192.0.2.9");
-            // The connection goes on as any other, without a second header.
+            // The connection continues as any other, without a second header.
             assert_eq!(get(&mut connection, "/api/webhook", "").status, 200);
         }
     }
 }
 
-/// Version 2: a command, a family, and what follows.
+/// A header of version 2 with this command, family and data.
 fn v2(command: u8, family: u8, addresses: &[u8]) -> Vec<u8> {
     let length = u16::try_from(addresses.len()).unwrap().to_be_bytes();
     let fixed = b"\r\n\r\n\0\r\nQUIT\n";
     [&fixed[..], &[command, family], &length, addresses].concat()
 }
 
-/// Such a proxy passes bytes on: header fields are the client's own.
+/// The proxy passes bytes on unchanged: header fields are the client's own.
 #[test]
-fn a_proxy_header_that_names_no_client_lets_no_client_name_itself() {
+fn behind_a_proxy_header_without_a_client_forwarded_headers_do_not_count() {
     let forged = "X-Forwarded-For: 6.6.6.6\r\n";
     let v4 = [192, 0, 2, 9, 127, 0, 0, 1, 3, 232, 11, 184];
     for header in [
@@ -246,7 +246,7 @@ fn a_proxy_header_that_names_no_client_lets_no_client_name_itself() {
             connection.send(&header);
             connection
         };
-        // They count as the proxy's own: neither under the address they claim, nor at all.
+        // Their client is the proxy: they are counted neither for the claimed address nor at all.
         let mut streams: Vec<EventStream> = (0..3)
             .map(|_| {
                 let mut connection = open();
@@ -264,7 +264,7 @@ fn a_proxy_header_that_names_no_client_lets_no_client_name_itself() {
         );
         assert_eq!(logged_client(&server), "127.0.0.1", "{header:?}");
     }
-    // A Unix socket is trusted, and so are its fields; not those behind a PROXY header.
+    // A Unix socket is trusted, and so are the fields of its requests; but not behind a PROXY header.
     let directory = tempfile::tempdir().unwrap();
     for (options, header, expected) in [
         ("", "", "6.6.6.6"),
@@ -286,7 +286,7 @@ fn a_proxy_header_that_names_no_client_lets_no_client_name_itself() {
 
 /// A CDN in front of a load balancer that passes bytes on: the fields are the CDN's.
 #[test]
-fn a_proxy_header_that_names_a_trusted_proxy_passes_the_word_to_it() {
+fn behind_a_proxy_header_of_a_trusted_proxy_forwarded_headers_count() {
     let (server, address) = proxy_listener(&["--trusted-proxy", "192.0.2.9"]);
     let mut connection = Connection::open(address);
     connection.send(V1);
@@ -296,7 +296,7 @@ fn a_proxy_header_that_names_a_trusted_proxy_passes_the_word_to_it() {
 }
 
 #[test]
-fn behind_a_proxy_header_everything_is_as_ever() {
+fn behind_a_proxy_header_requests_and_streams_work() {
     let (server, address) = proxy_listener(&[]);
     let body = format!(r#"{{"message":"{}"}}"#, "y".repeat(60_000));
     let head = "POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length:";
@@ -318,7 +318,7 @@ fn behind_a_proxy_header_everything_is_as_ever() {
 }
 
 #[test]
-fn without_a_sound_header_or_from_a_stranger_the_connection_is_closed() {
+fn connections_without_a_valid_proxy_header_or_from_untrusted_addresses_are_closed() {
     let (server, address) = proxy_listener(&[]);
     for bytes in [
         &b"GET /api/webhook HTTP/1.1\r\nHost: a\r\n\r\n"[..],
@@ -330,15 +330,15 @@ fn without_a_sound_header_or_from_a_stranger_the_connection_is_closed() {
         connection.send_if_open(bytes);
         connection.expect_close();
     }
-    let mut stranger = connect_from("127.0.0.2", address);
-    stranger.send_if_open(V1);
-    stranger.expect_close();
+    let mut untrusted = connect_from("127.0.0.2", address);
+    untrusted.send_if_open(V1);
+    untrusted.expect_close();
     server.publish("goes on");
 }
 
-/// Ten seconds, as for a head.
+/// The deadline is that of a head, ten seconds.
 #[test]
-fn a_proxy_header_that_does_not_come_has_its_deadline() {
+fn a_missing_proxy_header_has_a_deadline() {
     let (_server, address) = proxy_listener(&[]);
     let mut connections: Vec<Connection> = [&b""[..], b"PROXY", &v2_with_fields()[..20]]
         .iter()
@@ -358,7 +358,7 @@ fn is_refused(response: &Response) -> bool {
     response.status == 503
 }
 
-/// Opens streams until one is declined: that is told to come back later, by a 200.
+/// Opens streams until one is declined: with a 200 and a `retry`.
 fn open_streams(mut open: impl FnMut() -> EventStream, most: usize) -> Vec<EventStream> {
     let mut streams: Vec<EventStream> = (0..most).map(|_| open()).collect();
     for stream in &mut streams {
@@ -373,17 +373,17 @@ fn open_streams(mut open: impl FnMut() -> EventStream, most: usize) -> Vec<Event
 }
 
 #[test]
-fn an_address_may_have_so_many_connections() {
+fn connections_of_an_address_are_limited() {
     let server = Server::start(&["--max-connections-per-ip", "3", "--shards", "2"]);
     let streams = open_streams(|| server.stream("", ""), 3);
     assert!(is_refused(&get(&mut server.connect(), "/nowhere", "")));
     assert!(is_refused(
         &server.post(&serde_json::json!({ "message": "x" }))
     ));
-    // Those of other addresses are not concerned.
+    // Connections from other addresses are not affected.
     let mut other = connect_from("127.0.0.2", server.address);
     assert_eq!(get(&mut other, "/api/webhook", "").status, 200);
-    // Nor may many more hold places by saying nothing.
+    // Silent connections do not hold many more places, either.
     let mut silent: Vec<Connection> = (0..30).map(|_| server.connect()).collect();
     let mut closed_at_once = 0;
     for connection in silent.iter_mut().skip(8) {
@@ -392,7 +392,7 @@ fn an_address_may_have_so_many_connections() {
     }
     assert_eq!(closed_at_once, 22);
     drop((streams, silent));
-    // Until the server has noticed, a new connection may be closed at once.
+    // Until the server has processed the closes, a new connection may be closed at once.
     let is_served = || {
         let mut connection = server.connect();
         connection.send_if_open(STATUS.as_bytes());
@@ -401,12 +401,12 @@ fn an_address_may_have_so_many_connections() {
     };
     let deadline = Instant::now() + PATIENCE;
     while !is_served() {
-        assert!(Instant::now() < deadline, "the places stay taken");
+        assert!(Instant::now() < deadline, "the places do not become free");
     }
 }
 
 #[test]
-fn behind_a_proxy_it_is_the_client_that_is_counted() {
+fn behind_an_http_proxy_connections_count_for_the_client() {
     let flags = [PROXIED, &["--max-connections-per-ip", "3"]].concat();
     let server = Server::start(&flags);
     let greedy = "X-Forwarded-For: 192.0.2.1\r\n";
@@ -419,7 +419,7 @@ fn behind_a_proxy_it_is_the_client_that_is_counted() {
     assert_eq!(pooled.read_response().status, 200);
     pooled.send_request("POST", "/api/webhook", greedy, body);
     assert!(is_refused(&pooled.read_response()));
-    // A connection of the proxy that waits for its next request is nobody's.
+    // An idle connection of the proxy counts for no client.
     let mut idle: Vec<Connection> = (0..10).map(|_| server.connect()).collect();
     for connection in &mut idle {
         assert_eq!(get(connection, "/api/webhook", modest).status, 200);
@@ -427,12 +427,12 @@ fn behind_a_proxy_it_is_the_client_that_is_counted() {
     drop(streams);
     let deadline = Instant::now() + PATIENCE;
     while get(&mut server.connect(), "/api/webhook", greedy).status != 200 {
-        assert!(Instant::now() < deadline, "the places stay taken");
+        assert!(Instant::now() < deadline, "the places do not become free");
     }
 }
 
 #[test]
-fn by_a_proxy_header_it_is_the_client_that_is_counted() {
+fn with_a_proxy_header_connections_count_for_the_client() {
     let (_server, address) = proxy_listener(&["--max-connections-per-ip", "3"]);
     let open = |client: &str| {
         let mut connection = Connection::open(address);
@@ -444,19 +444,20 @@ fn by_a_proxy_header_it_is_the_client_that_is_counted() {
     open("192.0.2.2").connected();
 }
 
-/// Options that accepted connections inherit, as the kernel shows them.
+/// Socket options that accepted connections inherit, as the kernel shows them.
 #[test]
-fn the_kernel_watches_over_connections() {
+fn accepted_connections_have_a_keepalive_timer() {
     let server = Server::start(&[]);
     let idle = server.connect();
     let port_of = |address: SocketAddr| format!(":{:04X}", address.port());
-    // Its place on the server's side: a client's port alone may be that of another connection as well.
+    // Matched by the server's side of the connection: a client's port alone may belong to another connection,
+    // too.
     let place = (
         port_of(idle.socket.peer_addr().unwrap()),
         port_of(idle.socket.local_addr().unwrap()),
     );
     let deadline = Instant::now() + PATIENCE;
-    // The field `tr` of /proc/net/tcp is 02 where a keepalive timer runs.
+    // The field `tr` of /proc/net/tcp is 02 while a keepalive timer runs.
     let timer = || {
         let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
         let line = table.lines().find(|line| {

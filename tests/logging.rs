@@ -1,4 +1,4 @@
-//! The log of a whole process: there is one per process, so this test has one to itself.
+//! The log of a process. A process has one log, so this test has a binary of its own.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -11,7 +11,7 @@ use hookcast::logging::Log;
 use std::sync::atomic::Ordering;
 use tracing::info;
 
-/// An output that writes nothing until it is told to, then sends on what it is given.
+/// An output that blocks until it is released, and then passes on its lines.
 struct Gate {
     open: Option<Receiver<()>>,
     lines: Sender<Vec<u8>>,
@@ -32,7 +32,7 @@ impl Write for Gate {
 }
 
 #[test]
-fn a_stopped_reader_is_told_what_it_missed_and_a_panic_keeps_its_text_to_itself() {
+fn dropped_lines_are_counted_and_the_text_of_a_panic_is_not_logged() {
     let (open, opened) = channel();
     let (lines, written) = channel();
     let gate = Gate {

@@ -1,4 +1,4 @@
-//! What a whole server writes to its log, and what it keeps to itself.
+//! What a server logs, and what it never logs.
 
 mod support;
 
@@ -9,8 +9,7 @@ use std::process::{Command, Stdio};
 
 use support::{Server, Setup};
 
-/// The lines that a server which cannot start writes to a file, with `JOURNAL_STREAM` naming the
-/// file's inode or one beside it.
+/// The lines that a failing start writes to a file. `JOURNAL_STREAM` names the file's inode or another one.
 fn lines_of_a_failed_start(inode_off_by: u64, flags: &[&str]) -> Vec<String> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("stderr");
@@ -34,7 +33,7 @@ fn lines_of_a_failed_start(inode_off_by: u64, flags: &[&str]) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// The journal adds the time. A line that ends the process is an error, whatever it comes from.
+/// The journal adds the time. The last line of a failed start is an error, also for invalid settings.
 #[test]
 fn lines_for_the_journal_begin_with_their_priority_and_have_no_time() {
     let lines = lines_of_a_failed_start(0, &[]);
@@ -50,7 +49,7 @@ fn lines_for_the_journal_begin_with_their_priority_and_have_no_time() {
         "{lines_of_typo:?}"
     );
     let with = |word: &str| lines.iter().find(|line| line.contains(word));
-    // Reachable without a secret is a warning, a ring that cannot be opened an error.
+    // A server without a secret is a warning, a ring that cannot be opened an error.
     assert!(
         with("secret").is_some_and(|line| line.starts_with("<4>")),
         "{lines:?}"
@@ -62,7 +61,7 @@ fn lines_for_the_journal_begin_with_their_priority_and_have_no_time() {
 }
 
 #[test]
-fn lines_for_anything_else_have_no_priority() {
+fn lines_for_other_outputs_have_no_priority() {
     let lines = lines_of_a_failed_start(1, &[]);
     assert!(!lines.is_empty());
     let has_time = |line: &String| {
@@ -74,8 +73,8 @@ fn lines_for_anything_else_have_no_priority() {
     assert!(lines_of_typo[0].starts_with("hookcast: "));
 }
 
-/// Whatever a peer sends, right or wrong: neither the secret, nor a message, nor a session, nor
-/// control characters get into the log, at its most talkative.
+/// Valid and invalid requests at the most verbose level: no secret, message, session or control character
+/// enters the log.
 #[test]
 fn neither_secrets_nor_control_characters_enter_the_log() {
     let secret = "sesame-open-4711";
@@ -111,7 +110,7 @@ fn neither_secrets_nor_control_characters_enter_the_log() {
     server.wait_for_log("drained");
     let log = server.log();
     for line in &log {
-        // A line that is no JSON of its own would have been cut in two.
+        // A line that is not JSON would have been split.
         let fields = line.as_object().unwrap_or_else(|| panic!("{line:?}"));
         let text = line.to_string();
         for kept in [secret, "whispered", "hidden-session", "guessed", "Injected"] {
@@ -127,9 +126,9 @@ fn neither_secrets_nor_control_characters_enter_the_log() {
     assert!(log.len() >= 3, "{log:?}");
 }
 
-/// A ring that was copied into place has the mode of any file, and what is sent to sessions is in it.
+/// A ring that was copied into place has an ordinary file's mode, and it contains messages for sessions.
 #[test]
-fn a_ring_that_everyone_may_read_is_warned_of() {
+fn a_world_readable_ring_is_warned_about() {
     let warning = "every user of this machine may read or write the ring";
     let mut server = Server::start(&[]);
     let ring = server.setup().ring();
@@ -145,9 +144,5 @@ fn a_ring_that_everyone_may_read_is_warned_of() {
     server.kill();
     let server = server.restart();
     server.wait_for_log(warning);
-    assert_eq!(
-        mode(&ring),
-        0o604,
-        "whose file it is decides who may read it"
-    );
+    assert_eq!(mode(&ring), 0o604, "the server must not change the mode");
 }

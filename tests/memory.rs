@@ -1,4 +1,4 @@
-//! What an idle stream costs, and what all that is held costs at most.
+//! The memory of an idle stream, and the most memory of a server.
 
 mod support;
 
@@ -10,7 +10,7 @@ use hookcast::limits::{
 use support::memory::{own_bytes, peak_bytes, wait_for_reads};
 use support::{Connection, EventStream, Server};
 
-/// Opens streams and reads each until it is idle: connected, and one heartbeat behind it.
+/// Opens streams and reads each until it is idle: `connected`, and one heartbeat.
 fn open(server: &Server, count: usize) -> Vec<EventStream> {
     let mut streams: Vec<EventStream> = (0..count).map(|_| server.stream("", "")).collect();
     for stream in &mut streams {
@@ -20,12 +20,12 @@ fn open(server: &Server, count: usize) -> Vec<EventStream> {
     streams
 }
 
-/// A browser's request is far longer than the streams of the other tests.
+/// The request is as long as a browser's.
 #[test]
 fn an_idle_stream_costs_at_most_256_bytes() {
     const WARM: usize = 1_000;
     const BYTES_MAX: u64 = 256;
-    // This process and the server hold one descriptor each per stream.
+    // This process and the server have one descriptor for each stream.
     let files = usize::try_from(hookcast::config::raise_file_limit()).unwrap_or(usize::MAX);
     let count = 8_000.min(files.saturating_sub(WARM + 500));
     assert!(
@@ -34,7 +34,7 @@ fn an_idle_stream_costs_at_most_256_bytes() {
     );
 
     let server = Server::start(&["--shards", "2", "--heartbeat", "1s"]);
-    // Buffers that are shared, and grow once, have grown after these.
+    // Shared buffers, which grow once, have grown after these.
     let warm = open(&server, WARM);
     let before = own_bytes(&server);
     let streams = open(&server, count);
@@ -44,10 +44,10 @@ fn an_idle_stream_costs_at_most_256_bytes() {
     assert!(each <= BYTES_MAX, "{each} bytes per stream");
     assert!(
         after > before,
-        "{count} streams cannot cost nothing: the measurement is wrong"
+        "{count} streams without any cost: the measurement is wrong"
     );
 
-    // Closing gives the room back to the next ones.
+    // New streams use the memory of closed ones.
     drop(streams);
     let again = open(&server, count);
     let later = own_bytes(&server);
@@ -60,9 +60,9 @@ fn an_idle_stream_costs_at_most_256_bytes() {
     drop((warm, again));
 }
 
-/// Requests that store nothing, so that neither the ring nor the live log grows with them.
+/// These requests store nothing, so neither the ring nor the live log grows.
 #[test]
-fn served_requests_leave_nothing_behind() {
+fn served_requests_leave_no_memory_behind() {
     const REQUESTS_PER_ROUND: usize = 4 * 100;
     const ROUNDS: usize = 100;
     const BYTES_MAX: u64 = 1024 * 1024;
@@ -84,7 +84,7 @@ fn served_requests_leave_nothing_behind() {
             }
         }
     };
-    // What is kept for reuse is there after these.
+    // Buffers that are reused exist after these.
     (0..10).for_each(|_| round());
     let before = own_bytes(&server);
     (0..ROUNDS).for_each(|_| round());
@@ -95,19 +95,19 @@ fn served_requests_leave_nothing_behind() {
     );
     assert!(
         after < before + BYTES_MAX,
-        "{before} to {after}: 26 bytes a request or more"
+        "{before} to {after}: at least 26 bytes a request"
     );
 }
 
-/// Publishes small messages, each to a session of its own, and tells the most memory that the server had.
+/// Publishes small messages, each to a session of its own; returns the server's peak memory.
 fn flood_with_sessions(server: &Server, messages: usize) -> u64 {
-    // Of this length names cost the most for what they add to the frame.
+    // With names of this length the ratio of memory to frame bytes is highest.
     flood(server, messages, |number| {
         format!(r#"{{"message":"x","sessionId":"{number:012x}"}}"#)
     })
 }
 
-/// Publishes so many webhooks with bodies by their number, and tells the most memory that the server had.
+/// Publishes `messages` webhooks, each with the body of its number; returns the server's peak memory.
 fn flood(server: &Server, messages: usize, body: impl Fn(usize) -> String) -> u64 {
     const CONNECTIONS: usize = 32;
     const BATCH: usize = 100;
@@ -135,12 +135,12 @@ fn flood(server: &Server, messages: usize, body: impl Fn(usize) -> String) -> u6
     most
 }
 
-/// Each session in turn has most of the log to itself, and keeps a stream when its messages are gone.
+/// Each session in turn fills most of the log. Its stream stays open after its messages have left the log.
 #[test]
-fn a_session_that_a_stream_holds_gives_back_what_its_messages_took() {
+fn a_session_with_a_stream_frees_the_index_of_old_messages() {
     const SESSIONS: usize = 6;
     const MESSAGES: usize = 80_000;
-    /// Far less than the lists of four sessions took, 640 kB each.
+    /// Far less than the lists of four sessions took: 640 kB each.
     const BYTES_MAX: u64 = 1024 * 1024;
     let server = Server::start(&["--shards", "1", "--max-connections", "300"]);
     let mut streams = Vec::new();
@@ -163,11 +163,11 @@ fn a_session_that_a_stream_holds_gives_back_what_its_messages_took() {
     assert!(after < before + BYTES_MAX, "{before} to {after} bytes");
 }
 
-/// What a log knows of each small message is more than its bytes. Its tables stay as large as they were:
-/// first those of messages without a session, then those of sessions, each with as many as there is room
-/// for, and of the last twice.
+/// The log's tables take more memory for a small message than its bytes do, and they never shrink. First the
+/// tables of messages for all are filled, then those of sessions. Each gets as many messages as fit, the last
+/// twice as many.
 #[test]
-fn a_flood_of_sessions_fills_more_than_half_of_the_bound_and_less_than_the_whole() {
+fn a_flood_of_sessions_stays_between_half_of_the_bound_and_the_bound() {
     let server = Server::start(&["--shards", "1"]);
     let before = own_bytes(&server);
     let messages = LOG_BYTES_MIN / BROADCAST_BYTES_MIN;
@@ -180,16 +180,16 @@ fn a_flood_of_sessions_fills_more_than_half_of_the_bound_and_less_than_the_whole
     assert!(grown < bound, "{grown} bytes of {bound}");
     assert!(
         grown > bound / 2,
-        "{grown} bytes of {bound}: it is too high"
+        "{grown} bytes of {bound}: the bound is too high"
     );
 }
 
-/// The figures of `limits` would be worth nothing if they were far above what can happen. The webhooks of
-/// a turn and the inboxes are not filled, as no peer can hold them full, nor is the queue to the disk.
+/// Figures of `limits` far above what can happen would be worth nothing. Three parts stay empty, because no
+/// peer can keep them full: the webhooks of a turn, the inboxes, and the queue to the disk.
 #[test]
-fn what_peers_can_make_it_hold_is_more_than_half_of_the_bound_and_less_than_the_whole() {
+fn memory_held_for_peers_stays_between_half_of_the_bound_and_the_bound() {
     const SHARDS: usize = 2;
-    /// Four times what may be held together: more than the whole of the figure.
+    /// Four times [`HELD_BYTES_MAX`], so that all of it is used.
     const UPLOADS: usize = 4 * HELD_BYTES_MAX / BODY_BYTES_MAX_DEFAULT;
     let files = usize::try_from(hookcast::config::raise_file_limit()).unwrap_or(usize::MAX);
     let connections = 8_000.min(files.saturating_sub(500));
@@ -201,10 +201,10 @@ fn what_peers_can_make_it_hold_is_more_than_half_of_the_bound_and_less_than_the_
     let connections_max = connections.to_string();
     let server = Server::start(&["--shards", &shards, "--max-connections", &connections_max]);
 
-    // The logs, and as much again, so that they have to let go of the oldest.
+    // Fills the logs twice, so that they drop their oldest messages.
     let mut most = flood_with_sessions(&server, 2 * LOG_BYTES_MIN / FRAME_BYTES_MIN);
     let logs = most;
-    // Uploads that stop before their last byte: the larger part is refused.
+    // Uploads whose last byte is never sent: most of them are refused.
     let body = vec![b'x'; 60_000];
     let mut upload =
         b"POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length: 60001\r\n\r\n".to_vec();
@@ -212,7 +212,7 @@ fn what_peers_can_make_it_hold_is_more_than_half_of_the_bound_and_less_than_the_
     let mut held: Vec<_> = (0..UPLOADS).map(|_| begin(&server, &upload)).collect();
     most = most.max(wait_for_reads(&server, server.address.port()));
     let uploads = most;
-    // Heads that stop before their end, and are small enough to be held all the same.
+    // Incomplete heads, small enough to be held beyond that.
     let request = format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: {}", "x".repeat(1_900));
     held.extend((UPLOADS..connections).map(|_| begin(&server, request.as_bytes())));
     most = most.max(wait_for_reads(&server, server.address.port()));
@@ -225,11 +225,11 @@ fn what_peers_can_make_it_hold_is_more_than_half_of_the_bound_and_less_than_the_
     let lasting = bound - (passing + COMMIT_QUEUE_BYTES_MAX) as u64;
     assert!(
         most > lasting / 2,
-        "{most} bytes of {lasting}: it is too high"
+        "{most} bytes of {lasting}: the bound is too high"
     );
 }
 
-/// A connection that sends these bytes and leaves it at that. The server may have refused it meanwhile.
+/// Opens a connection and sends these bytes. The server may refuse it meanwhile.
 fn begin(server: &Server, bytes: &[u8]) -> Connection {
     let mut connection = server.connect();
     connection.send_if_open(bytes);

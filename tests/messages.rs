@@ -1,4 +1,4 @@
-//! The history by request: what it shows, to whom, how it is cached, and how it waits.
+//! The history by request: content, visibility, caching, and long polls.
 
 mod support;
 
@@ -14,7 +14,7 @@ fn ask(server: &Server, query: &str, headers: &str) -> Response {
     server.request("GET", &format!("{MESSAGES}{query}"), headers, b"")
 }
 
-/// Asks and reads a 200.
+/// Sends a request and reads a 200.
 fn page(server: &Server, query: &str) -> Value {
     let response = ask(server, query, "");
     assert_eq!(response.status, 200, "{response:?}");
@@ -36,8 +36,7 @@ fn target(server: &Server, session: &str, message: &str) {
     assert_eq!(response.status, 200, "{response:?}");
 }
 
-/// Begins a request that waits, and makes sure that it does: another one on the same connection's
-/// shard is answered first.
+/// Sends a long poll and leaves the answer unread.
 fn wait(server: &Server, query: &str, headers: &str) -> Connection {
     let mut waiting = server.connect();
     waiting.send_request("GET", &format!("{MESSAGES}{query}"), headers, b"");
@@ -45,7 +44,7 @@ fn wait(server: &Server, query: &str, headers: &str) -> Connection {
 }
 
 #[test]
-fn entries_are_those_of_the_stream_and_go_on_by_since() {
+fn entries_match_the_stream_and_since_continues_them() {
     let server = Server::start(&[]);
     let empty = page(&server, "");
     let expected = json!({
@@ -90,16 +89,16 @@ fn entries_are_those_of_the_stream_and_go_on_by_since() {
     assert!(contents(&none).is_empty());
     assert_eq!(
         none["lastEventId"], ids[2],
-        "where to go on is not forgotten"
+        "an empty page keeps the last event id"
     );
 
-    // The id leads a stream to the same place.
+    // A stream resumes from this id, too.
     let mut resumed = server.stream(&format!("?lastEventId={}", ids[1]), "");
     assert_eq!(resumed.connected(), 1);
 }
 
 #[test]
-fn an_id_of_another_ring_gets_everything_and_is_told() {
+fn an_id_of_another_ring_gets_the_whole_history_and_reset() {
     let server = Server::start(&[]);
     server.publish("here");
     for since in ["0123456789abcdef-1", "nonsense", "99999999999999999999"] {
@@ -113,7 +112,7 @@ fn an_id_of_another_ring_gets_everything_and_is_told() {
         .as_str()
         .unwrap()
         .to_owned();
-    // One that was never given out is as good as nonsense.
+    // An id that was never assigned counts as invalid.
     let ahead = page(&server, &format!("?since={last}0"));
     assert_eq!(ahead["reset"], true);
 
@@ -127,7 +126,7 @@ fn an_id_of_another_ring_gets_everything_and_is_told() {
 }
 
 #[test]
-fn everyone_sees_what_a_stream_of_theirs_would() {
+fn a_request_shows_what_a_stream_would() {
     let open = Server::start(&[]);
     let guarded = Setup::new(&[]).secret("s3cret").start();
     let secret = "X-Webhook-Secret: s3cret\r\n";
@@ -169,12 +168,12 @@ fn everyone_sees_what_a_stream_of_theirs_would() {
 }
 
 #[test]
-fn what_the_client_has_is_not_sent_again() {
+fn a_matching_etag_gets_a_304() {
     let server = Server::start(&[]);
     server.publish("one");
     let first = ask(&server, "", "");
     let etag = first.header("etag").unwrap().to_owned();
-    assert!(etag.starts_with('"'), "{etag} is strong");
+    assert!(etag.starts_with('"'), "{etag} is a weak tag");
     let known = format!("If-None-Match: {etag}\r\n");
     let again = ask(&server, "", &known);
     assert_eq!((again.status, again.body.len()), (304, 0), "{again:?}");
@@ -197,7 +196,7 @@ fn what_the_client_has_is_not_sent_again() {
 }
 
 #[test]
-fn a_request_waits_for_what_it_may_see() {
+fn a_long_poll_waits_for_a_visible_message() {
     let server = Server::start(&["--shards", "1"]);
     server.publish("first");
     let last = page(&server, "")["lastEventId"]
@@ -210,7 +209,7 @@ fn a_request_waits_for_what_it_may_see() {
     let mut of_b = wait(&server, &format!("{since}&sessionId=b"), "");
     let etag = ask(&server, "", "").header("etag").unwrap().to_owned();
     let mut by_tag = wait(&server, "?wait=25", &format!("If-None-Match: {etag}\r\n"));
-    // A second request of each connection waits behind the first.
+    // A second request on each connection waits behind the first.
     of_b.send_request("GET", "/api/webhook", "", b"");
 
     target(&server, "a", "for a");
@@ -224,7 +223,7 @@ fn a_request_waits_for_what_it_may_see() {
     assert_eq!(contents(&response.json()), ["for all"]);
     assert_eq!(of_b.read_response().json(), json!({"status": "ok"}));
 
-    // The connection serves on, and there was something to tell at once.
+    // The connection continues, and this poll has news at once.
     all.send_request("GET", &format!("{MESSAGES}{since}"), "", b"");
     let response = all.read_response();
     assert_eq!(contents(&response.json()), ["for a", "for all"]);
@@ -235,7 +234,7 @@ fn a_request_waits_for_what_it_may_see() {
 }
 
 #[test]
-fn a_wait_without_news_ends_and_is_not_stored() {
+fn a_long_poll_without_news_ends_and_is_not_cached() {
     let server = Server::start(&[]);
     let began = Instant::now();
     let response = ask(&server, "?wait=1", "");
@@ -250,7 +249,7 @@ fn a_wait_without_news_ends_and_is_not_stored() {
 }
 
 #[test]
-fn a_wait_ends_with_its_client_and_with_the_drain() {
+fn a_long_poll_ends_with_its_client_and_with_the_drain() {
     let mut server = Server::start(&["--drain", "1s"]);
     let mut half_closed = wait(&server, "?wait=25", "");
     half_closed.finish();
@@ -258,7 +257,7 @@ fn a_wait_ends_with_its_client_and_with_the_drain() {
     half_closed.expect_close();
 
     let mut waiting: Vec<Connection> = (0..20).map(|_| wait(&server, "?wait=25", "")).collect();
-    // Answered in turn: those before are waiting by now.
+    // Requests are read in order: once this one is answered, all polls above are waiting.
     assert_eq!(ask(&server, "", "").status, 200);
     server.signal(Signal::TERM);
     for connection in &mut waiting {
@@ -271,7 +270,7 @@ fn a_wait_ends_with_its_client_and_with_the_drain() {
 }
 
 #[test]
-fn large_messages_come_page_by_page() {
+fn large_messages_are_split_into_pages() {
     let server = Server::start(&[]);
     let large = "x".repeat(60_000);
     for _ in 0..30 {
@@ -279,7 +278,10 @@ fn large_messages_come_page_by_page() {
     }
     let newest = page(&server, "");
     let shown = contents(&newest).len();
-    assert!((10..30).contains(&shown), "{shown}: what fits into 1 MiB");
+    assert!(
+        (10..30).contains(&shown),
+        "{shown} messages in a page of 1 MiB"
+    );
     let first = newest["lastEventId"].as_str().unwrap();
     let (epoch, seq) = first.split_once('-').unwrap();
     let mut since = format!("{epoch}-{}", seq.parse::<u64>().unwrap() - 30);
@@ -296,7 +298,7 @@ fn large_messages_come_page_by_page() {
 }
 
 #[test]
-fn a_bad_query_is_refused_in_words() {
+fn an_invalid_query_gets_the_reason() {
     let server = Server::start(&[]);
     for (query, error) in [
         ("?limit=0", "limit must be a number from 1 to 100"),

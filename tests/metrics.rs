@@ -1,4 +1,4 @@
-//! The exposition of the metrics and the alert rules, judged by Prometheus's own tool.
+//! The exposition of metrics and the alert rules, checked by Prometheus's own tool.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use hookcast::metrics::{Counter, Endpoint, Gauge, Metrics, Tally, Timing, encode};
 
-/// What `promtool` says, given these arguments and this input, and whether it is content.
+/// Runs `promtool` with these arguments and this input; returns its output and whether it found no fault.
 ///
-/// `tests/run` installs the tool and sets `REQUIRE_TOOLS`, so that there no test can pass without
-/// it; elsewhere there is `None`.
+/// `tests/run` installs the tool and sets `REQUIRE_TOOLS`, so that the tests fail without it. Elsewhere the
+/// result is `None`.
 fn promtool(arguments: &[&str], input: &str) -> Option<(bool, String)> {
     let promtool = Command::new("promtool")
         .args(arguments)
@@ -38,7 +38,7 @@ fn promtool(arguments: &[&str], input: &str) -> Option<(bool, String)> {
 }
 
 #[test]
-fn promtool_finds_nothing_to_criticise() {
+fn promtool_accepts_the_metrics() {
     let metrics = Metrics::new(Arc::new(AtomicU64::new(0)));
     let mut tally = Tally::new();
     tally.count(Counter::Accepts, 3);
@@ -54,7 +54,7 @@ fn promtool_finds_nothing_to_criticise() {
 }
 
 #[test]
-fn the_alert_rules_are_valid_and_fire_when_they_should() {
+fn the_alert_rules_are_valid_and_fire_as_tested() {
     for arguments in [
         ["check", "rules", "src/packaging/alerts.yml"],
         ["test", "rules", "tests/prometheus/alerts_test.yml"],

@@ -1,7 +1,6 @@
-//! The mirror of a real server, on a KV of a few lines: the order of messages, and the memory that the
-//! worst values cost.
+//! The mirror of a real server on a minimal KV: the order of messages, and the memory of the worst values.
 //!
-//! What needs KV's own behaviour is in `tests/kv`, which needs Node.
+//! Tests that need KV's own behaviour are in `tests/kv`, which needs Node.
 
 mod support;
 
@@ -47,7 +46,7 @@ impl Kv {
         thread::spawn(move || {
             for socket in listener.incoming().map_while(Result::ok) {
                 let kv = serving.clone();
-                // The end of a connection is an error like any other.
+                // A closed connection is an expected error.
                 thread::spawn(move || kv.serve(&socket));
             }
         });
@@ -95,7 +94,7 @@ impl Kv {
                 answer.len()
             )?;
             (&*socket).write_all(&answer)?;
-            // A read counts once it has been answered.
+            // A read counts once it is answered.
             self.lock().reads += usize::from(request.starts_with("GET"));
             self.state.1.notify_all();
         }
@@ -121,7 +120,7 @@ impl Kv {
         assert!(!waited.unwrap().1.timed_out(), "never happened: {what}");
     }
 
-    /// Waits until so many more reads have been answered. All but the last have been dealt with then.
+    /// Waits for this many more answered reads. All but the last are then processed.
     fn wait_for_reads(&self, more: usize) {
         for _ in 0..more {
             let reads = self.lock().reads;
@@ -149,15 +148,14 @@ impl Kv {
     }
 }
 
-/// What a stream that is opened now is shown.
+/// The replay of a new stream.
 fn replay(node: &Server) -> Vec<String> {
     let mut stream: EventStream = node.stream("", "");
     let count = stream.connected();
     stream.contents(usize::try_from(count).unwrap())
 }
 
-/// Sends webhooks one behind the other on several connections, each the first half of its own before
-/// the other connections begin.
+/// Sends pipelined webhooks on several connections. Each connection sends all of its share before the next begins.
 fn publish_all(node: &Server, contents: &[String], connections: usize) {
     let mut connections: Vec<_> = (0..connections).map(|_| node.connect()).collect();
     let posts = contents.iter().map(|content| {
@@ -178,13 +176,13 @@ fn publish_all(node: &Server, contents: &[String], connections: usize) {
 }
 
 #[test]
-fn a_burst_keeps_its_order_in_kv_on_other_nodes_and_after_a_restart() {
+fn a_burst_keeps_its_order_in_kv_and_on_other_nodes_and_after_a_restart() {
     let kv = Kv::start();
     let mut node = kv.setup(&["--shards", "2"]).start();
     let other = kv.setup(&["--shards", "1"]).start();
     let contents: Vec<String> = (0..130).map(|n| format!("message {n}")).collect();
     publish_all(&node, &contents, 2);
-    // Two shards publish at once, so the order is the one that a stream has.
+    // Two shards publish at the same time, so the order is that of a stream.
     let mut order = replay(&node);
     assert_eq!(order.len(), HISTORY_MESSAGES);
     kv.wait_until("the burst in KV", |state| {
@@ -196,7 +194,7 @@ fn a_burst_keeps_its_order_in_kv_on_other_nodes_and_after_a_restart() {
     });
     assert_eq!(Kv::contents(&kv.lock()), order);
 
-    // A killed process stored no counter, and the next begins within milliseconds.
+    // A killed process stored no counter, and the next one starts within milliseconds.
     for round in 0..3 {
         node.kill();
         node = node.restart();
@@ -213,7 +211,7 @@ fn a_burst_keeps_its_order_in_kv_on_other_nodes_and_after_a_restart() {
     kv.wait_for_reads(4);
     assert_eq!(replay(&other), last);
 
-    // The order of the ids alone is the same: a list of UUIDs sorts as the messages were made.
+    // Sorting by id gives the same order: the ids are UUIDs by time.
     let entries: Vec<Value> = serde_json::from_slice(&kv.lock().value).unwrap();
     let id = |entry: &Value| uuid::Uuid::parse_str(entry["id"].as_str().unwrap()).unwrap();
     let ids: Vec<uuid::Uuid> = entries.iter().map(id).collect();
@@ -221,7 +219,7 @@ fn a_burst_keeps_its_order_in_kv_on_other_nodes_and_after_a_restart() {
     assert!(ids.iter().all(|id| id.get_version_num() == 7), "{ids:?}");
 }
 
-/// A list of entries that take as many bytes as KV holds.
+/// A list of entries that is as large as KV allows.
 fn list(entry: impl Fn(usize) -> String) -> Vec<u8> {
     let mut text = String::from("[");
     for n in 0.. {
@@ -238,7 +236,7 @@ fn list(entry: impl Fn(usize) -> String) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// An entry with an id and a time of its own, `bytes` long at most.
+/// An entry with its own id and time, at most `bytes` long.
 fn entry(n: usize, bytes: usize, member: &str, unit: &str, end: &str) -> String {
     let mut text = format!(
         r#"{{"id":"00000000-0000-4000-8000-{n:012x}","timestamp":{},{member}"#,
@@ -254,18 +252,18 @@ fn entry(n: usize, bytes: usize, member: &str, unit: &str, end: &str) -> String 
 
 type Make = Box<dyn Fn() -> Vec<u8>>;
 
-/// Entries of `bytes` each, in which `unit` is repeated.
+/// Entries of `bytes` each, filled by repeats of `unit`.
 fn entries(bytes: usize, member: &'static str, unit: &'static str, end: &'static str) -> Make {
     Box::new(move || list(|n| entry(n, bytes, member, unit, end)))
 }
 
-/// A value of [`KV_VALUE_BYTES_MAX`] at most, and what most of it is.
+/// A value of at most [`KV_VALUE_BYTES_MAX`], named after its main content.
 type Kind = (&'static str, Make);
 
 const ALL: usize = KV_VALUE_BYTES_MAX - 8;
 const SHARE: usize = KV_ENTRY_BYTES_MAX;
 
-/// Members that are not known, and nesting.
+/// Unknown members, and nesting.
 fn unknown_members() -> Vec<Kind> {
     const HALF: usize = KV_VALUE_BYTES_MAX / 2;
     let nested = |before: &str, after: &str| {
@@ -308,7 +306,7 @@ fn unknown_members() -> Vec<Kind> {
     ]
 }
 
-/// Many entries, long texts, and what is no list.
+/// Many entries, long texts, and values that are not a list.
 fn entries_and_texts() -> Vec<Kind> {
     vec![
         ("tiny numbers", Box::new(|| list(|n| (n % 10).to_string()))),
@@ -364,7 +362,7 @@ fn entries_and_texts() -> Vec<Kind> {
     ]
 }
 
-/// Values as large as KV holds, by what is most of them.
+/// Values of KV's maximum size, by their main content.
 fn worst_values() -> impl Iterator<Item = (&'static str, Vec<u8>)> {
     let kinds = unknown_members().into_iter().chain(entries_and_texts());
     kinds.map(|(what, make)| {
@@ -379,8 +377,7 @@ fn worst_values() -> impl Iterator<Item = (&'static str, Vec<u8>)> {
     })
 }
 
-/// The bytes of a line of the process's status.
-/// Checks a few values at a time, since a check mostly waits for the next poll.
+/// Checks a few values at a time, because a check mostly waits for the next poll.
 fn with_worst_values<T: Send>(check: impl Fn(&'static str, Vec<u8>) -> T + Sync) -> Vec<T> {
     const AT_ONCE: usize = 5;
     let check = &check;
@@ -405,7 +402,7 @@ fn status_bytes(node: &Server, name: &str) -> usize {
     usize::try_from(node.proc_status(name)).unwrap() * 1024
 }
 
-/// The most memory and address space that a node takes without a value.
+/// The peak memory and address space of a node without a value.
 fn baseline() -> (usize, usize) {
     let kv = Kv::with_value(b"[]".to_vec());
     let node = kv.setup(&["--shards", "1"]).start();
@@ -417,7 +414,7 @@ fn baseline() -> (usize, usize) {
     )
 }
 
-/// A value with these entries only, which the history is full of when a worst value is read.
+/// A value with only these entries: the history is full of them when a worst value is read.
 fn full_history() -> Vec<u8> {
     list(|n| {
         entry(
@@ -430,10 +427,10 @@ fn full_history() -> Vec<u8> {
     })
 }
 
-/// What a value costs a node whose history is as large as a value already. It reads each value several
-/// times and writes its own, since KV keeps what it has.
+/// The cost of a value for a node whose history is as large as a value. The node reads each value several
+/// times and writes its own, because KV keeps the value.
 #[test]
-fn the_worst_values_cost_no_more_than_the_bound() {
+fn the_worst_values_stay_below_the_memory_bound() {
     let (memory, _) = baseline();
     let costs = with_worst_values(|what, value| {
         let kv = Kv::with_value(full_history());
@@ -441,7 +438,7 @@ fn the_worst_values_cost_no_more_than_the_bound() {
         kv.wait_for_reads(2);
         kv.lock().value = Arc::new(value);
         node.publish("still here");
-        // The first of them may have been under way.
+        // The first read may have begun earlier.
         kv.wait_for_reads(3);
         let peak = status_bytes(&node, "VmHWM:") - memory;
         let kept = status_bytes(&node, "VmRSS:").saturating_sub(memory);
@@ -466,9 +463,9 @@ fn limited(setup: Setup, address_bytes: usize) -> Setup {
     setup.under(&["/bin/sh", "-c", &limit])
 }
 
-/// The value is still there at the next start: without a bound there is none.
+/// The value is still in KV at the next start. Without a bound no start would succeed.
 #[test]
-fn a_node_starts_and_serves_under_a_limit_of_memory_whatever_the_value_is() {
+fn a_node_starts_and_serves_with_any_value_under_a_memory_limit() {
     let (_, address_space) = baseline();
     with_worst_values(|what, value| {
         println!("{what}");
@@ -482,8 +479,8 @@ fn a_node_starts_and_serves_under_a_limit_of_memory_whatever_the_value_is() {
 }
 
 #[test]
-fn kv_check_ends_with_an_answer_under_a_limit_of_memory() {
-    // Mostly not memory: the allocator reserves 64 MiB for each of a few short-lived threads.
+fn kv_check_ends_with_a_result_under_a_memory_limit() {
+    // Most of it is not memory: the allocator reserves 64 MiB for each of a few short-lived threads.
     const ADDRESS_SPACE: usize = 256 * 1024 * 1024;
     for (what, value) in worst_values() {
         let kv = Kv::with_value(value);

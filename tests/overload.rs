@@ -1,5 +1,5 @@
-//! Floods of connections and requests, slow uploads and readers that read nothing, all at once: who
-//! behaves loses nothing, and memory stays below what `limits` derives.
+//! A server under floods, slow uploads and unread answers, all at once: healthy streams lose nothing, and memory
+//! stays below the bound of `limits`.
 
 mod support;
 
@@ -13,24 +13,24 @@ use std::time::{Duration, Instant};
 use hookcast::limits;
 use support::{EventStream, PATIENCE, Server};
 
-/// Fewer than the attackers hold.
+/// Fewer places than the attackers fill.
 const CONNECTIONS: usize = 500;
 const SHARDS: usize = 2;
 const HEALTHY: usize = 40;
 const MESSAGES: usize = 150;
 
-/// How long attackers hold all they may while the server is not full: shorter than the deadline of
-/// a request, after which the server closes the silent ones.
+/// Time for which attackers hold their connections while the server is not full. Shorter than the deadline of a
+/// request, after which the server closes connections without one.
 const WAVE_HELD_MAX: Duration = Duration::from_secs(5);
 
-/// Attackers, each on a thread of its own, that stop when told to.
+/// Attackers, each on a thread of its own.
 struct Attack {
     is_over: Arc<AtomicBool>,
-    /// The server has been full. Until then attackers hold what they have opened: if they closed it
-    /// at once, the kernel's queue would fill with closed connections and the server never would.
+    /// The server has been full. Until then attackers keep their connections open. Otherwise closed connections
+    /// would fill the kernel's accept queue, and the server would never be full.
     was_full: Arc<AtomicBool>,
-    /// What they got done, so that an attack that does nothing is noticed.
-    blows: Arc<AtomicU64>,
+    /// Successful attempts, so that an attack without effect fails the test.
+    attempts: Arc<AtomicU64>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -39,20 +39,20 @@ impl Attack {
         Attack {
             is_over: Arc::default(),
             was_full: Arc::default(),
-            blows: Arc::default(),
+            attempts: Arc::default(),
             threads: Vec::new(),
         }
     }
 
-    /// Repeats a blow, which gets what the ones before it have left open.
+    /// Adds an attacker that repeats `attempt` and holds up to `held_max` of its connections.
     fn add(
         &mut self,
         address: SocketAddr,
         held_max: usize,
-        blow: impl Fn(SocketAddr) -> std::io::Result<TcpStream> + Send + 'static,
+        attempt: impl Fn(SocketAddr) -> std::io::Result<TcpStream> + Send + 'static,
     ) {
         let (is_over, was_full) = (Arc::clone(&self.is_over), Arc::clone(&self.was_full));
-        let blows = Arc::clone(&self.blows);
+        let attempts = Arc::clone(&self.attempts);
         self.threads.push(thread::spawn(move || {
             let mut held = Vec::new();
             let mut wave_begin = Instant::now();
@@ -67,9 +67,9 @@ impl Attack {
                     held.clear();
                     wave_begin = Instant::now();
                 }
-                // A server under attack may refuse, and reset, whatever it likes.
-                if let Ok(connection) = blow(address) {
-                    blows.fetch_add(1, Ordering::Relaxed);
+                // Refused and reset connections are not errors here.
+                if let Ok(connection) = attempt(address) {
+                    attempts.fetch_add(1, Ordering::Relaxed);
                     held.push(connection);
                 }
             }
@@ -81,7 +81,7 @@ impl Attack {
         for thread in self.threads {
             thread.join().unwrap();
         }
-        self.blows.load(Ordering::Relaxed)
+        self.attempts.load(Ordering::Relaxed)
     }
 }
 
@@ -94,9 +94,9 @@ fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
 
 fn start_attack(address: SocketAddr) -> Attack {
     let mut attack = Attack::new();
-    // Connections that say nothing.
+    // Connections that send nothing.
     attack.add(address, 400, connect);
-    // Uploads that stop before their last byte.
+    // Uploads whose last byte is never sent.
     attack.add(address, 300, |address| {
         let mut socket = connect(address)?;
         let body = vec![b'x'; 60_000];
@@ -105,21 +105,21 @@ fn start_attack(address: SocketAddr) -> Attack {
         socket.write_all(&body)?;
         Ok(socket)
     });
-    // Requests, one behind the other, for what is long, and nobody reads the answers.
+    // Pipelined requests with large answers, which are not read.
     attack.add(address, 200, |address| {
         let mut socket = connect(address)?;
         let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100);
-        // What does not fit any more stays away.
+        // A partial write is enough: the server's answers fill the buffers.
         let _ = socket.write(requests.as_bytes());
         Ok(socket)
     });
-    // Streams that nobody reads.
+    // Streams that are not read.
     attack.add(address, 300, |address| {
         let mut socket = connect(address)?;
         socket.write_all(b"GET /api/webhook/stream HTTP/1.1\r\nHost: a\r\n\r\n")?;
         Ok(socket)
     });
-    // Requests as fast as they are answered, some of them nonsense.
+    // Requests as fast as they are answered, half of them invalid.
     attack.add(address, 0, |address| {
         let mut socket = connect(address)?;
         for request in [
@@ -135,7 +135,7 @@ fn start_attack(address: SocketAddr) -> Attack {
 }
 
 #[test]
-fn under_attack_nobody_who_behaves_loses_anything_and_memory_is_bounded() {
+fn under_attack_healthy_streams_lose_nothing_and_memory_is_bounded() {
     let shards = SHARDS.to_string();
     let connections = CONNECTIONS.to_string();
     let server = Server::start(&["--max-connections", &connections, "--shards", &shards]);
@@ -147,7 +147,7 @@ fn under_attack_nobody_who_behaves_loses_anything_and_memory_is_bounded() {
         stream.connected();
     }
     let attack = start_attack(server.address);
-    // It has to fill the server first.
+    // The attack must fill the server first.
     let deadline = Instant::now() + PATIENCE;
     let files = || {
         let files = std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap();
@@ -156,10 +156,10 @@ fn under_attack_nobody_who_behaves_loses_anything_and_memory_is_bounded() {
     while files() < CONNECTIONS {
         assert!(
             Instant::now() < deadline,
-            "{} connections are no flood",
+            "only {} descriptors: the server is not full",
             files()
         );
-        // No event tells the number of a process's files.
+        // The kernel has no event for a process's number of descriptors.
         thread::sleep(Duration::from_millis(5));
     }
     attack.was_full.store(true, Ordering::Relaxed);
@@ -171,20 +171,20 @@ fn under_attack_nobody_who_behaves_loses_anything_and_memory_is_bounded() {
         publisher.send_request("POST", "/api/webhook", "", body.as_bytes());
         assert_eq!(publisher.read_response().status, 200);
         for stream in &mut healthy {
-            // A gap would be another event.
+            // A lost message would show as a `gap` event.
             assert!(stream.next().content().starts_with(&format!("<{number}>")));
         }
         memory_most = memory_most.max(server.proc_status("RssAnon:") * 1024);
     }
-    let blows = attack.stop();
+    let attempts = attack.stop();
     let bound = limits::memory_bytes_max(SHARDS, CONNECTIONS, 0, limits::BODY_BYTES_MAX_DEFAULT);
-    println!("{blows} blows, {memory_most} bytes of {bound}");
-    assert!(blows > 500, "{blows} blows are no attack");
+    println!("{attempts} attempts, {memory_most} bytes of {bound}");
+    assert!(attempts > 500, "only {attempts} attempts: no attack");
     assert!(memory_most < bound as u64, "{memory_most} of {bound}");
 
-    // And when it is over, everybody is welcome again.
+    // After the attack the server accepts connections again.
     let deadline = Instant::now() + PATIENCE;
     while server.request("GET", "/api/webhook", "", b"").status != 200 {
-        assert!(Instant::now() < deadline, "the places stay taken");
+        assert!(Instant::now() < deadline, "no place becomes free");
     }
 }

@@ -1,8 +1,8 @@
-//! What one kind of peer can make the process hold at its peak, kind by kind: `src/limits/MEMORY.md`
-//! says which test is for which collection.
+//! The peak memory that one kind of peer can cause, kind by kind. `src/limits/MEMORY.md` names the test of
+//! each collection.
 //!
-//! Each test grows something as far as a peer can, and compares the growth of the process with what
-//! `limits` has for it. `memory` does the same for all of it at once.
+//! Each test fills something as far as a peer can, and compares the growth of the process with the bound in
+//! `limits`. `memory` does so for everything at once.
 
 mod support;
 
@@ -25,14 +25,14 @@ use support::{Connection, PATIENCE, Server, Setup};
 
 const MIB: u64 = 1024 * 1024;
 
-/// What the allocator and the threads may add to any of these figures.
+/// Allowance for the allocator and the threads, on top of each figure.
 const SLACK: u64 = 2 * MIB;
 
 fn bytes(count: usize, each: usize) -> u64 {
     (count * each) as u64
 }
 
-/// Connections that this process can have open, this many at most.
+/// The number of connections that this process can open, at most `connections`.
 fn connections(most: usize) -> usize {
     let files = usize::try_from(hookcast::config::raise_file_limit()).unwrap_or(usize::MAX);
     let count = most.min(files.saturating_sub(500));
@@ -43,7 +43,7 @@ fn connections(most: usize) -> usize {
     count
 }
 
-/// The address that a server tells of last.
+/// The last address that a server logs.
 fn last_address(server: &Server, count: usize) -> SocketAddr {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -65,10 +65,10 @@ fn post(body: &str) -> Vec<u8> {
         .into()
 }
 
-/// Half of them hold a long list of tags, the other half what is pipelined behind the request. Beyond
-/// the bound they are answered at once.
+/// Half of the requests hold a long list of tags, the other half hold pipelined bytes. Requests beyond the bound
+/// are answered at once.
 #[test]
-fn requests_that_wait_hold_no_more_than_all_may_hold_together() {
+fn waiting_requests_stay_below_the_bound_of_held_bytes() {
     const HELD_EACH: usize = 15_000;
     let count = connections(10_000);
     assert!(bytes(count, HELD_EACH) > 3 * bytes(1, HELD_BYTES_MAX) / 2);
@@ -98,9 +98,9 @@ fn requests_that_wait_hold_no_more_than_all_may_hold_together() {
     assert!(grown < bound, "{grown} bytes of {bound}");
 }
 
-/// Messages of the largest size, one a page, for clients that read nothing.
+/// Messages of the largest size, one for each page. The clients read nothing.
 #[test]
-fn pages_of_large_messages_are_held_once_and_for_those_that_do_not_read() {
+fn unread_pages_of_large_messages_are_bounded() {
     const BODY_BYTES: usize = 4 * 1024 * 1024;
     let server = Server::start(&["--shards", "1", "--max-body-bytes", "4194304"]);
     let message = "x".repeat(BODY_BYTES - 100);
@@ -126,12 +126,12 @@ fn pages_of_large_messages_are_held_once_and_for_those_that_do_not_read() {
     let bound = held + pages_bytes_max(BODY_BYTES) as u64 + SLACK;
     println!("{grown} bytes of {bound}");
     assert!(grown < bound, "{grown} bytes of {bound}");
-    assert!(grown > held / 2, "{grown} bytes: nobody has been answered");
+    assert!(grown > held / 2, "{grown} bytes: no answer is held");
 }
 
-/// The longest header, in two pieces, without its last byte.
+/// The longest header in two writes, without its last byte.
 #[test]
-fn proxy_headers_that_do_not_end_take_no_more_than_a_connection_may() {
+fn incomplete_proxy_headers_stay_below_the_bound_of_a_connection() {
     let count = connections(6_000);
     let connections_max = (count + 10).to_string();
     let flags = ["--shards", "1", "--max-connections", &connections_max];
@@ -167,13 +167,13 @@ fn proxy_headers_that_do_not_end_take_no_more_than_a_connection_may() {
     assert!(grown < bound, "{grown} bytes of {bound}");
     assert!(
         grown > bytes(count, PROXY_HEADER_BYTES_MAX),
-        "{grown}: they are not held"
+        "{grown}: the bytes are not held"
     );
 }
 
-/// As much of a `ClientHello` as is taken, without its end.
+/// As much of a `ClientHello` as is accepted, without its end.
 #[test]
-fn tls_handshakes_that_do_not_end_take_no_more_than_a_tls_connection_may() {
+fn incomplete_tls_handshakes_stay_below_the_bound_of_a_tls_connection() {
     const COUNT: usize = 400;
     let authority = Authority::new();
     authority.sign("server");
@@ -216,13 +216,13 @@ fn tls_handshakes_that_do_not_end_take_no_more_than_a_tls_connection_may() {
     assert!(grown < bound, "{grown} bytes of {bound}");
     assert!(
         grown > bytes(COUNT, 16 * 1024),
-        "{grown}: they are not held"
+        "{grown}: the bytes are not held"
     );
 }
 
-/// A session each, with a name of the greatest length, and streams that read nothing of what follows.
+/// A stream for each session, with names of the greatest length. The streams do not read later messages.
 #[test]
-fn streams_of_sessions_that_read_nothing_take_no_more_than_connections_may() {
+fn unread_streams_of_sessions_stay_below_the_bound_of_connections() {
     let count = connections(6_000);
     let connections_max = (count + 10).to_string();
     let server = Server::start(&["--shards", "1", "--max-connections", &connections_max]);
@@ -237,7 +237,7 @@ fn streams_of_sessions_that_read_nothing_take_no_more_than_connections_may() {
             streams.push(connection);
         }
         wait_for_reads(&server, server.address.port());
-        // The first and the last are open, so all are.
+        // Streams open in order: the first and the last are open, so all are.
         for at in [0, count - 1] {
             assert_eq!(streams[at].read_head().status, 200);
         }
@@ -253,12 +253,12 @@ fn streams_of_sessions_that_read_nothing_take_no_more_than_connections_may() {
     assert!(grown < bound, "{grown} bytes of {bound}");
 }
 
-/// Bodies of a MiB: what the hub and the logs have of them is far above all else.
+/// Bodies of 1 MiB: their copies in the hub and the logs are far larger than everything else.
 #[test]
 fn a_history_of_large_messages_is_counted() {
     const BODY_BYTES: usize = 1024 * 1024;
     let server = Server::start(&["--shards", "1", "--max-body-bytes", "1048576"]);
-    // JSON escapes double them in the log.
+    // JSON escapes double their size in the log.
     let content = r#"\""#.repeat((BODY_BYTES - 100) / 2);
     let request = post(&format!(r#"{{"message":"{content}"}}"#));
     let grown = growth_bytes(&server, || {
@@ -276,7 +276,7 @@ fn a_history_of_large_messages_is_counted() {
 
 /// Standard error is not read, and each refusal is logged.
 #[test]
-fn log_lines_that_are_not_read_are_bounded() {
+fn unread_log_lines_are_bounded() {
     let setup = Setup::new(&[
         "--shards",
         "1",
@@ -312,18 +312,18 @@ fn log_lines_that_are_not_read_are_bounded() {
     };
     ask(2);
     let before = status("VmRSS:");
-    // More than fits the pipe and the queue, three times over.
+    // Three times more than the pipe and the queue hold.
     ask(300);
     let grown = status("VmHWM:").saturating_sub(before);
     let _ = kill_process(Pid::from_child(&child), Signal::KILL);
     child.wait().unwrap();
-    // A line is text, and a place in the queue and the allocator's own.
+    // A line costs its text, its slot in the queue, and the allocator's overhead.
     let bound = bytes(2, LOG_QUEUE_BYTES_MAX) + SLACK;
     println!("{grown} bytes of {bound}");
     assert!(grown < bound, "{grown} bytes of {bound}");
 }
 
-/// The last column of the table names tests that exist.
+/// The last column of the table names existing tests.
 #[test]
 fn the_list_of_collections_names_tests_that_exist() {
     let list = include_str!("../src/limits/MEMORY.md");
@@ -342,10 +342,10 @@ fn the_list_of_collections_names_tests_that_exist() {
             count += 1;
         }
     }
-    assert!(count > 20, "{count} tests: the table is read wrongly");
+    assert!(count > 20, "{count} tests: the table is parsed wrongly");
 }
 
-/// The fields of `live_log`, shard, hub and mirror that grow are all in the list.
+/// Every collection of `live_log`, shard, hub and mirror that can grow is in the list.
 #[test]
 fn the_list_of_collections_is_complete() {
     const KINDS: &[&str] = &[
@@ -401,7 +401,7 @@ fn the_list_of_collections_is_complete() {
         missing.is_empty(),
         "{missing:?} are not in src/limits/MEMORY.md"
     );
-    assert!(count > 20, "{count} fields: the sources are read wrongly");
+    assert!(count > 20, "{count} fields: the sources are parsed wrongly");
 }
 
 fn read_sources(path: &std::path::Path, sources: &mut String) {
@@ -413,7 +413,7 @@ fn read_sources(path: &std::path::Path, sources: &mut String) {
         && !path.components().any(|part| part.as_os_str() == "target")
     {
         let text = std::fs::read_to_string(path).unwrap();
-        // What tests have is not the server's.
+        // Fields of tests are not the server's.
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let is_test =
             name.ends_with("tests.rs") || path.components().any(|p| p.as_os_str() == "tests");

@@ -1,5 +1,5 @@
-//! `--max-connections-per-ip` behind a trusted proxy: a client's requests count from their heads on,
-//! until they end in whatever way.
+//! `--max-connections-per-ip` behind a trusted proxy: a client's request counts from its head to its end,
+//! whatever that end is.
 
 mod support;
 
@@ -24,7 +24,7 @@ fn head(path: &str, fields: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-/// A webhook of the client of which half the body has come.
+/// A webhook of the client with half of its body sent.
 fn upload(server: &Server) -> Connection {
     let mut connection = server.connect();
     connection.send(&[&head("/api/webhook", ""), &BODY[..10]].concat());
@@ -32,7 +32,7 @@ fn upload(server: &Server) -> Connection {
     connection
 }
 
-/// What a further request of the client is answered with.
+/// The status of a further request of the client.
 fn status(server: &Server) -> u16 {
     server.request("GET", "/api/webhook", CLIENT, b"").status
 }
@@ -40,12 +40,15 @@ fn status(server: &Server) -> u16 {
 fn wait_for_a_place(server: &Server, why: &str) {
     let deadline = Instant::now() + PATIENCE;
     while status(server) != 200 {
-        assert!(Instant::now() < deadline, "the place stays taken: {why}");
+        assert!(
+            Instant::now() < deadline,
+            "the place does not become free after: {why}"
+        );
     }
 }
 
-/// A stream of the client. The place of its last request is free only after the answer was sent, so
-/// on another shard the first try may come too early.
+/// A stream of the client. The place of its last request becomes free only after the answer is sent, so the
+/// first attempt on another shard may be too early.
 fn stream(server: &Server) -> EventStream {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -56,16 +59,16 @@ fn stream(server: &Server) -> EventStream {
         if first.data.is_some_and(|data| data.contains("connected")) {
             return stream;
         }
-        assert!(Instant::now() < deadline, "the place stays taken");
+        assert!(Instant::now() < deadline, "the place does not become free");
     }
 }
 
 #[test]
-fn uploads_under_way_count_and_others_of_the_client_are_refused_at_their_heads() {
+fn incomplete_uploads_count_and_further_ones_are_refused_at_their_heads() {
     let flags = [&PROXIED[..3], &["2", "--shards", "2"]].concat();
     let server = Server::start(&flags);
     let mut uploads: Vec<Connection> = (0..40).map(|_| upload(&server)).collect();
-    // Another client is not concerned.
+    // Other clients are not affected.
     let other = "X-Forwarded-For: 192.0.2.2\r\n";
     assert_eq!(
         server.request("POST", "/api/webhook", other, BODY).status,
@@ -86,22 +89,22 @@ fn uploads_under_way_count_and_others_of_the_client_are_refused_at_their_heads()
 }
 
 #[test]
-fn a_place_is_free_when_its_request_is_answered() {
+fn a_place_becomes_free_when_its_request_is_answered() {
     let server = Server::start(&PROXIED);
-    // Before the answer it is not.
+    // The place is taken until the answer.
     let mut first = upload(&server);
     assert_eq!(status(&server), 503);
     first.send(&BODY[10..]);
     assert_eq!(first.read_response().status, 200);
     assert_eq!(status(&server), 200);
-    // The connection goes on, and counts again with its next request.
+    // The connection continues, and its next request counts again.
     first.send(&[&head("/api/webhook", ""), &BODY[..10]].concat());
     wait_until_read(server.address.port());
     assert_eq!(status(&server), 503);
     first.send(&BODY[10..]);
     assert_eq!(first.read_response().status, 200);
 
-    // One that ends its connection: while that lingers, nothing of the request is left.
+    // A request that ends its connection: its place is free while the connection lingers.
     let mut last = server.connect();
     last.send(&[&head("/api/webhook", "Connection: close\r\n"), BODY].concat());
     assert_eq!(last.read_response().status, 200);
@@ -110,7 +113,7 @@ fn a_place_is_free_when_its_request_is_answered() {
 }
 
 #[test]
-fn being_told_to_go_on_is_no_answer() {
+fn a_100_continue_does_not_free_the_place() {
     let server = Server::start(&PROXIED);
     let mut waiting = server.connect();
     waiting.send(&head("/api/webhook", "Expect: 100-continue\r\n"));
@@ -121,9 +124,9 @@ fn being_told_to_go_on_is_no_answer() {
     assert_eq!(status(&server), 200);
 }
 
-/// A request has its answer before its body is there. It counts until that is read past.
+/// The answer comes before the body. The request counts until the body is skipped.
 #[test]
-fn a_body_that_is_read_past_counts_to_its_end() {
+fn a_skipped_body_counts_to_its_end() {
     let server = Server::start(&PROXIED);
     let mut refused = server.connect();
     refused.send(&[&head("/nowhere", ""), &BODY[..10]].concat());
@@ -136,7 +139,7 @@ fn a_body_that_is_read_past_counts_to_its_end() {
 }
 
 #[test]
-fn a_place_is_free_when_its_connection_or_its_stream_is_gone() {
+fn a_place_becomes_free_when_its_connection_or_stream_ends() {
     let server = Server::start(&PROXIED);
     drop(upload(&server));
     wait_for_a_place(&server, "the upload is gone");
@@ -146,9 +149,9 @@ fn a_place_is_free_when_its_connection_or_its_stream_is_gone() {
     wait_for_a_place(&server, "the stream is gone");
 }
 
-/// After ten seconds.
+/// The deadline is ten seconds.
 #[test]
-fn a_place_is_free_when_its_request_came_too_late() {
+fn a_place_becomes_free_after_a_408() {
     let server = Server::start(&PROXIED);
     let mut slow = upload(&server);
     assert_eq!(status(&server), 503);
@@ -157,7 +160,7 @@ fn a_place_is_free_when_its_request_came_too_late() {
     slow.expect_close();
 }
 
-/// Ended by its process id when dropped.
+/// Killed by its process id when dropped.
 struct Successor(Pid);
 
 impl Drop for Successor {
@@ -167,7 +170,7 @@ impl Drop for Successor {
 }
 
 #[test]
-fn a_request_that_is_handed_over_has_its_place_with_the_successor() {
+fn a_handed_over_request_counts_in_the_successor() {
     let server = Server::start(&[&PROXIED[..], &["--drain", "0s"]].concat());
     let mut moving = upload(&server);
     assert_eq!(status(&server), 503);
@@ -176,7 +179,7 @@ fn a_request_that_is_handed_over_has_its_place_with_the_successor() {
     let pid = i32::try_from(line["pid"].as_i64().unwrap()).unwrap();
     let _successor = Successor(Pid::from_raw(pid).unwrap());
     server.wait_for_log("the predecessor has ended");
-    // The successor may accept a new connection before it takes in those that it is given.
+    // The successor may accept a new connection before it takes over the old ones.
     let deadline = Instant::now() + PATIENCE;
     while status(&server) != 503 {
         assert!(Instant::now() < deadline, "the successor does not count it");

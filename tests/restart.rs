@@ -1,8 +1,8 @@
-//! Restarts under load, by both ways: the server hands over to a successor on SIGUSR2, or a
-//! supervisor holds the listening socket and starts one server after the other. Nobody is refused,
-//! no answer is anything but 200, no message is lost, none comes twice.
+//! Restarts under load, in both ways: the server hands over to a successor on SIGUSR2, or a supervisor holds the
+//! listening socket and starts one server after the other. No connection is refused, every webhook gets a 200, and
+//! no message is lost or repeated.
 //!
-//! `RESTARTS=200 cargo test --test restart -- --nocapture` restarts more often than 20 times.
+//! `RESTARTS=200 cargo test --test restart -- --nocapture` restarts 200 times instead of 20.
 
 mod support;
 
@@ -23,11 +23,11 @@ use support::tls::{Authority, Client, STREAM};
 use support::{Connection, Ending, EventStream, PATIENCE, Server, Setup};
 
 const STREAMS: usize = 12;
-/// Time between two webhooks of a publisher. With four of them this is some 130 a second, so that a
-/// stream that is away for a moment never misses more than the hundred that outlive a restart.
+/// Time between two webhooks of a publisher. Four publishers send about 130 a second. So a stream that reconnects
+/// misses fewer than the 100 messages that a restart keeps.
 const PACE: Duration = Duration::from_millis(30);
-/// Clients wait a part of what they are told to, so that the test is short.
-const HASTE: u64 = 10;
+/// Clients wait this fraction of `retry`, to shorten the test.
+const RETRY_DIVISOR: u64 = 10;
 
 fn restarts() -> usize {
     std::env::var("RESTARTS").map_or(20, |text| text.parse().unwrap())
@@ -42,30 +42,30 @@ fn request(body: &str, headers: &str) -> String {
     format!("POST /api/webhook HTTP/1.1\r\nHost: a\r\n{headers}\r\n{body}")
 }
 
-/// What publishers and streams have seen, while servers come and go behind one address.
+/// The results of publishers and streams, while one server follows another at one address.
 struct Load {
     address: SocketAddr,
     stop: AtomicBool,
-    /// Contents in the order of a publisher's answers, by publisher.
+    /// Acknowledged contents in order, by publisher.
     acknowledged: Mutex<BTreeMap<usize, Vec<String>>>,
-    /// The longest that a webhook waited for its answer, and a stream for its first event.
+    /// The longest wait of a webhook for its answer, and of a stream for its first event.
     waits: Mutex<(Duration, Duration)>,
-    /// What each stream has received: event id and content.
+    /// Event ids and contents, by stream.
     received: Mutex<Vec<Vec<(String, String)>>>,
     reconnects: Mutex<usize>,
 }
 
 /// How a publisher uses connections.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Manner {
-    /// Another one for each webhook.
-    Anew,
-    /// One for all, kept from the first server to the last.
-    KeptAlive,
-    /// The same with chunked bodies, in pieces.
+enum Reuse {
+    /// A connection for each webhook.
+    None,
+    /// One connection, kept from the first server to the last.
+    KeepAlive,
+    /// One connection; chunked bodies in two writes.
     Chunked,
-    /// The same, where the head comes long before the body.
-    Halting,
+    /// One connection; a pause before the end of each body.
+    PausedBody,
 }
 
 impl Load {
@@ -81,17 +81,17 @@ impl Load {
     }
 
     /// Runs publishers and streams until `restart_all` returns, then checks.
-    fn run(&self, manners: &[Manner], restart_all: impl FnOnce()) {
+    fn run(&self, reuses: &[Reuse], restart_all: impl FnOnce()) {
         let all_open = Barrier::new(STREAMS + 1);
         thread::scope(|scope| {
             for _ in 0..STREAMS {
                 scope.spawn(|| self.stream(&all_open));
             }
             all_open.wait();
-            let publishers: Vec<_> = manners
+            let publishers: Vec<_> = reuses
                 .iter()
                 .enumerate()
-                .map(|(publisher, &manner)| scope.spawn(move || self.publish(publisher, manner)))
+                .map(|(publisher, &reuse)| scope.spawn(move || self.publish(publisher, reuse)))
                 .collect();
             restart_all();
             self.stop.store(true, Relaxed);
@@ -106,7 +106,7 @@ impl Load {
         self.check();
     }
 
-    fn publish(&self, publisher: usize, manner: Manner) {
+    fn publish(&self, publisher: usize, reuse: Reuse) {
         let mut kept = Connection::open(self.address);
         let mut number = 0;
         while !self.stop.load(Relaxed) {
@@ -115,17 +115,17 @@ impl Load {
             let body = json!({ "message": content }).to_string();
             let length = format!("Content-Length: {}\r\n", body.len());
             let began = Instant::now();
-            let response = match manner {
-                Manner::Anew => {
+            let response = match reuse {
+                Reuse::None => {
                     let mut connection = Connection::open(self.address);
                     connection.send(request(&body, &length).as_bytes());
                     connection.read_response()
                 }
-                Manner::KeptAlive => {
+                Reuse::KeepAlive => {
                     kept.send(request(&body, &length).as_bytes());
                     kept.read_response()
                 }
-                Manner::Halting => {
+                Reuse::PausedBody => {
                     let whole = request(&body, &length);
                     let (head, rest) = whole.split_at(whole.len() - 5);
                     kept.send(head.as_bytes());
@@ -133,7 +133,7 @@ impl Load {
                     kept.send(rest.as_bytes());
                     kept.read_response()
                 }
-                Manner::Chunked => {
+                Reuse::Chunked => {
                     let (first, second) = body.split_at(7);
                     let chunk = |text: &str| format!("{:x}\r\n{text}\r\n", text.len());
                     let head = request(&chunk(first), "Transfer-Encoding: chunked\r\n");
@@ -149,12 +149,12 @@ impl Load {
             let mut acknowledged = self.acknowledged.lock().unwrap();
             acknowledged.entry(publisher).or_default().push(content);
             drop(acknowledged);
-            // The pace of the load; nothing is concluded from it.
+            // The pace of the load. No check depends on it.
             thread::sleep(PACE);
         }
     }
 
-    /// An `EventSource`: comes back when its stream ends, with the last id it has seen.
+    /// Acts as an `EventSource`: reconnects when its stream ends, with the last id that it received.
     fn stream(&self, all_open: &Barrier) {
         let mut received: Vec<(String, String)> = Vec::new();
         let mut retry_ms = 0;
@@ -188,14 +188,14 @@ impl Load {
                 }
             }
             let (ending, _) = stream.drain();
-            // One that is declined is over at once, and says its length.
+            // A declined stream ends at once, with a `Content-Length`.
             let is_declined = stream.head.header("content-length").is_some();
             assert!(
                 is_declined || ending == Ending::LastChunk,
                 "a stream was cut off"
             );
             *self.reconnects.lock().unwrap() += 1;
-            thread::sleep(Duration::from_millis(retry_ms / HASTE));
+            thread::sleep(Duration::from_millis(retry_ms / RETRY_DIVISOR));
         }
     }
 
@@ -217,7 +217,7 @@ impl Load {
         });
         assert!(
             seqs.eq(1..=total as u64 + 1),
-            "event ids have holes or begin anew"
+            "event ids have holes or start again"
         );
         for (publisher, contents) in acknowledged.iter() {
             let prefix = format!("{publisher}/");
@@ -231,25 +231,26 @@ impl Load {
         let (webhook, stream) = *self.waits.lock().unwrap();
         let reconnects = *self.reconnects.lock().unwrap();
         println!(
-            "{total} webhooks, each once on {STREAMS} streams, which came back {reconnects} times; \
+            "{total} webhooks, each once on {STREAMS} streams with {reconnects} reconnects; \
              longest wait of a webhook {webhook:?}, of a stream {stream:?}"
         );
     }
 }
 
-/// A server and its successors, which share its log.
-struct Dynasty {
+/// A server and its successors, which write to the same log.
+struct Successors {
     first: Server,
+    /// Process id of the newest.
     pid: u32,
 }
 
-impl Dynasty {
-    fn found(first: Server) -> Dynasty {
+impl Successors {
+    fn of(first: Server) -> Successors {
         let pid = first.pid();
-        Dynasty { first, pid }
+        Successors { first, pid }
     }
 
-    /// Waits for the nth line that begins like this.
+    /// Waits for the nth line whose message begins with `message`.
     fn wait_for_log(&self, message: &str, nth: usize) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -266,7 +267,8 @@ impl Dynasty {
         }
     }
 
-    /// Lets the server hand over for the nth time, and waits until its end.
+    /// Makes the server hand over for the nth time and waits until its process ends. Returns the pause of webhooks
+    /// in milliseconds.
     fn hand_over(&mut self, nth: usize) -> u64 {
         signal(self.pid, Signal::USR2);
         let line = self.wait_for_log("handed over", nth);
@@ -276,7 +278,7 @@ impl Dynasty {
     }
 }
 
-impl Drop for Dynasty {
+impl Drop for Successors {
     fn drop(&mut self) {
         if self.pid != self.first.pid() {
             signal(self.pid, Signal::KILL);
@@ -285,49 +287,49 @@ impl Drop for Dynasty {
 }
 
 #[test]
-fn a_server_hands_over_to_its_successor_and_nobody_notices() {
+fn a_handover_loses_repeats_and_refuses_nothing() {
     hand_over_under_load(&[]);
 }
 
-/// The committer's thread has the ring.
+/// The commit thread owns the ring here.
 #[test]
-fn a_server_whose_messages_wait_for_the_disk_hands_over_the_same() {
+fn a_handover_with_commits_to_disk_loses_repeats_and_refuses_nothing() {
     hand_over_under_load(&["--durability", "disk"]);
 }
 
 fn hand_over_under_load(flags: &[&str]) {
     let server = Server::start(&[&["--drain", "300ms", "--shards", "2"], flags].concat());
     let address = server.address;
-    let mut dynasty = Dynasty::found(server);
+    let mut servers = Successors::of(server);
     let load = Load::new(address);
-    let manners = [
-        Manner::Anew,
-        Manner::KeptAlive,
-        Manner::Chunked,
-        Manner::Halting,
+    let reuses = [
+        Reuse::None,
+        Reuse::KeepAlive,
+        Reuse::Chunked,
+        Reuse::PausedBody,
     ];
     let mut pauses_ms = Vec::new();
-    load.run(&manners, || {
+    load.run(&reuses, || {
         for nth in 0..restarts() {
-            pauses_ms.push(dynasty.hand_over(nth));
+            pauses_ms.push(servers.hand_over(nth));
         }
     });
     pauses_ms.sort_unstable();
     println!(
-        "{} handovers; webhooks were held for {} ms at the median, {} ms at most",
+        "{} handovers; webhooks paused for {} ms (median), {} ms at most",
         pauses_ms.len(),
         pauses_ms[pauses_ms.len() / 2],
         pauses_ms.last().unwrap()
     );
 }
 
-/// Starts a server on sockets that a supervisor holds: as `systemd` does, from descriptor 3 on.
+/// Starts a server on a supervisor's sockets, from descriptor 3 on, as `systemd` does.
 fn start_on(setup: &Setup, listeners: &[(&str, &TcpListener)]) -> std::process::Child {
     let fd = |index: usize| Stdio::from(OwnedFd::from(listeners[index].1.try_clone().unwrap()));
     let names: Vec<&str> = listeners.iter().map(|(name, _)| *name).collect();
     let plain = setup.clone().on_passed_sockets().command();
     let mut command = Command::new("/bin/sh");
-    // The shell knows its process id, which is the server's, too.
+    // The shell sets `LISTEN_PID`: its process id becomes the server's.
     let (redirections, count) = match listeners.len() {
         1 => ("3<&0 0</dev/null", 1),
         _ => ("3<&0 4<&1 0</dev/null 1>&2", 2),
@@ -355,21 +357,21 @@ fn wait_for_end(child: &mut std::process::Child) -> std::process::ExitStatus {
         if let Some(status) = child.try_wait().unwrap() {
             return status;
         }
-        assert!(Instant::now() < deadline, "it does not end");
+        assert!(Instant::now() < deadline, "the server does not end");
         thread::sleep(Duration::from_millis(2));
     }
 }
 
 #[test]
-fn with_a_supervisor_that_holds_the_socket_connections_wait_for_the_next_server() {
+fn on_a_supervisors_socket_connections_wait_for_the_next_server() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let setup = Setup::new(&["--drain", "300ms", "--shards", "2", "--log-level", "error"]);
     let mut server = start_on(&setup, &[("web", &listener)]);
     let load = Load::new(address);
-    load.run(&[Manner::Anew, Manner::Anew], || {
+    load.run(&[Reuse::None, Reuse::None], || {
         for _ in 0..restarts() {
-            // It serves when it answers.
+            // An answer shows that the server is up.
             let mut probe = Connection::open(address);
             probe.send_request("GET", "/api/webhook", "", b"");
             assert_eq!(probe.read_response().status, 200);
@@ -383,7 +385,7 @@ fn with_a_supervisor_that_holds_the_socket_connections_wait_for_the_next_server(
 }
 
 #[test]
-fn the_admin_socket_is_known_by_its_name() {
+fn the_admin_socket_is_found_by_its_name() {
     let web = TcpListener::bind("127.0.0.1:0").unwrap();
     let admin = TcpListener::bind("127.0.0.1:0").unwrap();
     let setup = Setup::new(&["--drain", "0s"]);
@@ -403,7 +405,7 @@ fn the_admin_socket_is_known_by_its_name() {
 }
 
 #[test]
-fn sockets_that_are_passed_get_the_options_of_our_own() {
+fn passed_sockets_get_the_options_of_the_servers_own() {
     let web = TcpListener::bind("127.0.0.1:0").unwrap();
     let passed = socket2::SockRef::from(&web);
     assert!(!passed.tcp_nodelay().unwrap());
@@ -412,7 +414,7 @@ fn sockets_that_are_passed_get_the_options_of_our_own() {
     let mut connection = Connection::open(web.local_addr().unwrap());
     connection.send_request("GET", "/api/webhook", "", b"");
     assert_eq!(connection.read_response().status, 200);
-    // They belong to the socket, which is ours as much as the server's.
+    // The options belong to the socket, which both processes share.
     assert!(passed.tcp_nodelay().unwrap());
     assert!(passed.tcp_user_timeout().unwrap().is_some());
     assert_eq!(passed.send_buffer_size().unwrap(), 2 * 256 * 1024);
@@ -421,7 +423,7 @@ fn sockets_that_are_passed_get_the_options_of_our_own() {
 }
 
 #[test]
-fn a_successor_that_fails_is_told_of_and_the_server_goes_on() {
+fn a_failed_successor_is_logged_and_the_server_continues() {
     let directory = tempfile::tempdir().unwrap();
     let secret = directory.path().join("secret");
     std::fs::write(&secret, "s").unwrap();
@@ -437,7 +439,7 @@ fn a_successor_that_fails_is_told_of_and_the_server_goes_on() {
     let mut stream = server.stream("", "X-Webhook-Secret: s\r\n");
     stream.connected();
     publish("before");
-    // Its configuration is bad: it ends at once.
+    // The successor ends at once because its configuration is invalid.
     std::fs::remove_file(&secret).unwrap();
     server.signal(Signal::USR2);
     server.wait_for_log("the successor failed; continuing to serve");
@@ -447,7 +449,7 @@ fn a_successor_that_fails_is_told_of_and_the_server_goes_on() {
     assert_eq!(kept.read_response().status, 200);
 }
 
-/// The successor comes as far as the ring, and cannot open it: the ring goes back.
+/// The successor starts, but cannot open the ring: the predecessor opens it again.
 #[test]
 fn a_successor_that_cannot_open_the_ring_gives_it_back() {
     for durability in ["process", "disk"] {
@@ -461,12 +463,12 @@ fn take_the_ring_back(durability: &str) {
     let mut stream = server.stream("", "");
     stream.connected();
     let first = server.publish("before");
-    // Whoever makes the ring anew has to have this name for it.
+    // A rewrite of the ring needs this name.
     let ring = server.setup().ring();
     let in_the_way = ring.with_extension("ring.new");
     std::fs::create_dir(&in_the_way).unwrap();
     server.signal(Signal::USR2);
-    // The failed successor and we have both seen it; without it we can open the ring.
+    // The successor has failed because of it. Without it the predecessor can open the ring.
     server.wait_for_log("cannot open the ring");
     drop(std::fs::remove_dir(&in_the_way));
     let line = server.wait_for_log("the successor failed; continuing to serve");
@@ -500,21 +502,21 @@ fn a_unix_socket_and_its_connections_are_handed_over() {
     let server = Server::start(&["--listen", &listen, "--drain", "0s"]);
     let mut kept = UnixStream::connect(&path).unwrap();
     assert!(is_answered(&mut kept));
-    let mut dynasty = Dynasty::found(server);
-    dynasty.hand_over(0);
-    assert_eq!(dynasty.first.wait().code(), Some(0));
-    // The file goes with the successor, not with the predecessor.
+    let mut servers = Successors::of(server);
+    servers.hand_over(0);
+    assert_eq!(servers.first.wait().code(), Some(0));
+    // The end of the predecessor does not remove the socket file.
     assert!(path.exists());
     assert!(is_answered(&mut kept));
     assert!(is_answered(&mut UnixStream::connect(&path).unwrap()));
-    dynasty.hand_over(1);
+    servers.hand_over(1);
     assert!(is_answered(&mut kept));
     assert!(is_answered(&mut UnixStream::connect(&path).unwrap()));
     assert!(path.exists());
 }
 
 #[test]
-fn a_socket_for_proxies_stays_one() {
+fn a_proxy_protocol_listener_is_handed_over_as_one() {
     let flags = [
         "--listen",
         "127.0.0.1:0+proxy",
@@ -523,8 +525,8 @@ fn a_socket_for_proxies_stays_one() {
         "--drain",
         "0s",
     ];
-    let mut dynasty = Dynasty::found(Server::start(&flags));
-    let proxied = dynasty.wait_for_log("listening", 1);
+    let mut servers = Successors::of(Server::start(&flags));
+    let proxied = servers.wait_for_log("listening", 1);
     let address: SocketAddr = proxied["address"].as_str().unwrap().parse().unwrap();
     let ask = |header: &[u8]| {
         let mut connection = Connection::open(address);
@@ -533,7 +535,8 @@ fn a_socket_for_proxies_stays_one() {
         connection
     };
     let header = b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 2000\r\n";
-    // In the successor it would be one of the proxy itself, whose requests name their clients.
+    // These are not handed over: the successor would take each for a connection of the proxy itself, and would
+    // believe the client addresses in its requests.
     let mut kept = [
         &header[..],
         b"PROXY UNKNOWN\r\n",
@@ -543,11 +546,11 @@ fn a_socket_for_proxies_stays_one() {
     for connection in &mut kept {
         assert_eq!(connection.read_response().status, 200);
     }
-    // From a trusted proxy, by the plain socket: nothing was read of it that is not HTTP.
-    let mut plain = dynasty.first.connect();
+    // On the plain listener, from a trusted proxy: this connection sent only HTTP, so it is handed over.
+    let mut plain = servers.first.connect();
     plain.send(STATUS);
     assert_eq!(plain.read_response().status, 200);
-    dynasty.hand_over(0);
+    servers.hand_over(0);
     for connection in &mut kept {
         connection.send_if_open(STATUS);
         let answer = connection.read_to_end();
@@ -560,11 +563,11 @@ fn a_socket_for_proxies_stays_one() {
 }
 
 #[test]
-fn a_socket_with_tls_is_handed_over_and_idle_connections_are_told_of_their_end() {
+fn a_tls_listener_is_handed_over_and_idle_connections_get_close_notify() {
     let authority = Authority::new();
     authority.sign("server");
     let (cert, key) = (authority.path("server.pem"), authority.path("server.key"));
-    let mut dynasty = Dynasty::found(Server::start(&[
+    let mut servers = Successors::of(Server::start(&[
         "--listen",
         "127.0.0.1:0+tls",
         "--tls-cert",
@@ -574,7 +577,7 @@ fn a_socket_with_tls_is_handed_over_and_idle_connections_are_told_of_their_end()
         "--drain",
         "0s",
     ]));
-    let listening = dynasty.wait_for_log("listening", 1);
+    let listening = servers.wait_for_log("listening", 1);
     let address: SocketAddr = listening["address"].as_str().unwrap().parse().unwrap();
     let config = authority.client(None);
     let open = || Client::on(TcpStream::connect(address).unwrap(), &config);
@@ -584,8 +587,8 @@ fn a_socket_with_tls_is_handed_over_and_idle_connections_are_told_of_their_end()
         let mut stream = open();
         stream.send(STREAM);
         stream.read_to("connected");
-        dynasty.hand_over(nth);
-        // Ends without close_notify would be errors.
+        servers.hand_over(nth);
+        // An end without close_notify would be an error of `read`.
         assert_eq!(idle.stream.read(&mut [0; 1024]).unwrap(), 0);
         stream.read_to("\r\n0\r\n\r\n");
         assert_eq!(stream.stream.read(&mut [0; 1024]).unwrap(), 0);
@@ -593,7 +596,7 @@ fn a_socket_with_tls_is_handed_over_and_idle_connections_are_told_of_their_end()
     }
 }
 
-/// What is spoken on a supervisor's socket is what `--listen` says of its address.
+/// A passed socket has the protocols that `--listen` gives for its address.
 #[test]
 fn a_supervisors_sockets_speak_tls_and_the_proxy_protocol() {
     let authority = Authority::new();

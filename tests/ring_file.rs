@@ -1,5 +1,5 @@
-//! The ring's file and path as operators meet them: starts that fail leave nothing behind, and what
-//! other programs do to the file while the server runs loses no acknowledged message.
+//! The ring file and its path for operators: failed starts leave nothing behind, and changes to the file by
+//! other programs lose no acknowledged message.
 
 mod support;
 
@@ -22,7 +22,7 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// Starts in vain: what was said last, as one line.
+/// A failed start; returns the last line of its output.
 fn failure(setup: &Setup) -> String {
     let log = setup.start_in_vain();
     let last = log.lines().last().unwrap();
@@ -31,9 +31,9 @@ fn failure(setup: &Setup) -> String {
     line["message"].as_str().unwrap().to_owned()
 }
 
-/// Everything that can be wrong beside the ring is found before the ring is made.
+/// Every other fault of the configuration is found before the ring is created.
 #[test]
-fn a_start_that_fails_leaves_no_ring_behind() {
+fn a_failed_start_leaves_no_ring_behind() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let directory = tempfile::tempdir().unwrap();
@@ -65,7 +65,7 @@ fn a_start_that_fails_leaves_no_ring_behind() {
             "{flags:?}"
         );
     }
-    // Nor is one that was there changed.
+    // An existing ring is not changed, either.
     let mut server = Server::start(&[]);
     server.publish("kept");
     server.kill();
@@ -75,9 +75,9 @@ fn a_start_that_fails_leaves_no_ring_behind() {
     assert!(fs::read(setup.ring()).unwrap() == before);
 }
 
-/// Each says what is there and what to do, and leaves it as it is.
+/// Each error names what is there and the remedy. The file is not changed.
 #[test]
-fn a_path_that_cannot_be_a_ring_is_said_to_be_none() {
+fn a_path_that_cannot_be_a_ring_gets_the_reason_and_the_remedy() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     fs::create_dir(at("directory")).unwrap();
@@ -112,7 +112,7 @@ fn a_path_that_cannot_be_a_ring_is_said_to_be_none() {
 }
 
 #[test]
-fn a_ring_that_is_in_use_is_left_alone() {
+fn a_ring_in_use_is_left_alone() {
     let server = Server::start(&[]);
     let id = server.publish("kept");
     let message = failure(server.setup());
@@ -126,7 +126,7 @@ fn a_ring_that_is_in_use_is_left_alone() {
     assert_eq!(stream.next().json()["id"], id.as_str());
 }
 
-/// A server under which something happens to the ring's file.
+/// A server whose ring file is changed by other programs.
 struct Node {
     server: Server,
     published: usize,
@@ -148,13 +148,13 @@ impl Node {
         node
     }
 
-    /// Every webhook is acknowledged.
+    /// Publishes a message, which must be acknowledged.
     fn publish(&mut self) {
         self.server.publish(&format!("message {}", self.published));
         self.published += 1;
     }
 
-    /// Publishes until the server has noticed.
+    /// Publishes until the server has logged this.
     fn publish_until(&mut self, message: &str) {
         let deadline = Instant::now() + PATIENCE;
         let has_noticed = |server: &Server| {
@@ -171,7 +171,7 @@ impl Node {
         }
     }
 
-    /// The last hundred that were acknowledged are in the ring.
+    /// Checks that the history holds the last hundred acknowledged messages.
     fn expect_all(server: &Server, published: usize) {
         let mut stream = server.stream("", "");
         assert_eq!(stream.connected(), 100);
@@ -181,7 +181,7 @@ impl Node {
         assert_eq!(stream.contents(100), expected);
     }
 
-    /// Ends the server by a kill or a drain; the next one has everything.
+    /// Ends the server by a kill or a drain; the next one must have everything.
     fn end(mut self, is_killed: bool) {
         if is_killed {
             self.server.kill();
@@ -218,7 +218,7 @@ const DURABILITIES: [&[&str]; 2] = [
 ];
 
 #[test]
-fn another_file_that_is_put_in_the_rings_place_is_kept_and_no_webhook_is_refused() {
+fn a_file_that_replaces_the_ring_is_kept_and_no_webhook_is_refused() {
     for flags in DURABILITIES {
         let mut node = Node::start(flags);
         let other = node.path.with_file_name("other");
@@ -234,7 +234,7 @@ fn another_file_that_is_put_in_the_rings_place_is_kept_and_no_webhook_is_refused
 }
 
 #[test]
-fn a_ring_that_is_moved_away_or_written_over_is_made_again() {
+fn a_moved_or_overwritten_ring_is_created_again() {
     for flags in DURABILITIES {
         let mut node = Node::start(flags);
         let backup = fs::read(&node.path).unwrap();
@@ -250,9 +250,9 @@ fn a_ring_that_is_moved_away_or_written_over_is_made_again() {
     }
 }
 
-/// No webhook follows, but the close does.
+/// No webhook follows; the close finds the change.
 #[test]
-fn what_has_happened_to_the_ring_is_seen_at_the_latest_when_it_is_closed() {
+fn a_moved_ring_is_found_at_the_latest_at_the_close() {
     for flags in DURABILITIES {
         let node = Node::start(flags);
         fs::rename(&node.path, node.path.with_file_name("moved")).unwrap();
@@ -261,7 +261,7 @@ fn what_has_happened_to_the_ring_is_seen_at_the_latest_when_it_is_closed() {
 }
 
 #[test]
-fn what_cannot_be_a_ring_is_said_and_the_server_goes_on_when_it_is_gone() {
+fn a_directory_at_the_rings_path_is_reported_and_webhooks_work_once_it_is_removed() {
     let mut node = Node::start(&[]);
     fs::remove_file(&node.path).unwrap();
     fs::create_dir(&node.path).unwrap();

@@ -1,5 +1,5 @@
-//! Kills the server under load, again and again, and compares what it still knows with what it had
-//! acknowledged. `KILLS` sets how often, in each mode of durability, `SEED` when.
+//! Kills the server under load repeatedly, and compares its history with the acknowledged messages. `KILLS`
+//! sets the number of kills in each durability mode, `SEED` their times.
 
 mod support;
 
@@ -11,25 +11,25 @@ use serde_json::json;
 use support::{Connection, Server};
 
 const KILLS_DEFAULT: usize = 500;
-/// Every so often the next start is killed as well, on its way.
+/// After this many kills the next start is killed, too.
 const KILLED_STARTS_IN: u8 = 6;
-/// Connections that publish side by side, in rounds: none begins a round before all ended the last.
+/// Connections that publish in rounds: a round begins on all once the last one has ended on all.
 const PUBLISHERS: usize = 4;
-/// Webhooks that each sends at once in a round.
+/// Pipelined webhooks of each connection in a round.
 const PIPELINED: usize = 4;
-/// So many of the last rounds are certainly among the last 100, with the one that was under way.
+/// This many of the last rounds, with the interrupted one, are certainly among the last 100 messages.
 const ROUNDS_SAFE: usize = 100 / (PUBLISHERS * PIPELINED) - 1;
 
 /// A message as its sender knows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Sent {
     content: String,
-    /// There once it was acknowledged.
+    /// Set once it was acknowledged.
     id: Option<String>,
 }
 
-/// Sends rounds until `rounds` are over, then one more that the kill interrupts. Returns what was
-/// sent in each round, by publisher.
+/// Sends `rounds` complete rounds, then one that the kill interrupts. Returns the messages of each round, by
+/// publisher.
 fn publish_and_kill(
     server: &mut Server,
     random: &mut fastrand::Rng,
@@ -61,7 +61,7 @@ fn publish_and_kill(
         }
         let is_last = round == rounds;
         if is_last {
-            // Somewhere between the arrival of the first and the answer to the last.
+            // Between the arrival of the first webhook and the answer to the last.
             wait_exactly(Duration::from_micros(random.u64(0..round_us)));
             server.kill();
         }
@@ -73,7 +73,7 @@ fn publish_and_kill(
     history
 }
 
-/// Sleeps are too coarse for the middle of a round.
+/// A sleep is too coarse to hit the middle of a round.
 fn wait_exactly(time: Duration) {
     let moment = Instant::now() + time;
     while Instant::now() < moment {
@@ -81,7 +81,7 @@ fn wait_exactly(time: Duration) {
     }
 }
 
-/// Starts the server on its ring and kills it, most likely while it recovers.
+/// Starts the server on its ring and kills it, most likely during recovery.
 fn kill_a_start(server: &Server, random: &mut fastrand::Rng) {
     let mut child: Child = server.setup().command().spawn().unwrap();
     wait_exactly(Duration::from_micros(random.u64(0..6000)));
@@ -89,7 +89,7 @@ fn kill_a_start(server: &Server, random: &mut fastrand::Rng) {
     child.wait().unwrap();
 }
 
-/// Reads the answers; those of an interrupted round may be missing from some point on.
+/// Reads the answers. In an interrupted round they may be missing from some point on.
 fn acknowledge(connection: &mut Connection, sent: &mut [Sent], may_end: bool) {
     let answers = if may_end {
         let bytes = connection.read_to_end();
@@ -112,7 +112,7 @@ fn acknowledge(connection: &mut Connection, sent: &mut [Sent], may_end: bool) {
     }
 }
 
-/// The message id of an answer that arrived whole.
+/// The message id of a complete answer.
 fn id_in_answer(answer: &str) -> Option<String> {
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let json: serde_json::Value = serde_json::from_str(body).ok()?;
@@ -138,13 +138,13 @@ fn nothing_acknowledged_is_lost_by_kill() {
     kill_again_and_again("process", 400);
 }
 
-/// The sync widens the time between an append and its acknowledgement, and is a place to die in.
+/// The sync widens the time between an append and its acknowledgement, in which a kill can hit.
 #[test]
 fn nothing_acknowledged_is_lost_by_kill_while_commits_wait_for_the_disk() {
     kill_again_and_again("disk", 10_000);
 }
 
-/// `round_us`: about how long a round takes, in microseconds.
+/// `round_us`: the approximate duration of a round in microseconds.
 fn kill_again_and_again(durability: &str, round_us: u64) {
     let number = |name| std::env::var(name).ok().map(|text| text.parse().unwrap());
     let seed = number("SEED").unwrap_or_else(|| fastrand::u64(..));
@@ -180,7 +180,7 @@ fn kill_again_and_again(durability: &str, round_us: u64) {
          {killed_rounds_acknowledged} of {in_killed_rounds} acknowledged in the killed rounds",
         begin.elapsed(),
     );
-    // If no kill hit the middle of a round, this tested less than it says.
+    // Without a kill in the middle of a round the test would not test what it claims.
     assert!((1..in_killed_rounds).contains(&killed_rounds_acknowledged) || kills < 100);
 }
 
@@ -190,13 +190,13 @@ fn check(
     found: &[(String, String, String)],
     case: &str,
 ) {
-    // Numbered without a hole or a repeat, at most a hundred.
+    // Consecutive seqs, at most a hundred.
     assert!(found.len() <= 100, "{case}: {}", found.len());
     let seq = |event_id: &str| event_id.split_once('-').unwrap().1.parse::<u64>().unwrap();
     for pair in found.windows(2) {
         assert_eq!(seq(&pair[0].0) + 1, seq(&pair[1].0), "{case}");
     }
-    // What was known before stands first, unchanged, as far as it is still among the last hundred.
+    // Messages of the old history come first, unchanged, as far as they are among the last hundred.
     let positions: HashMap<&str, usize> = found
         .iter()
         .enumerate()
@@ -205,7 +205,7 @@ fn check(
     assert_eq!(
         positions.len(),
         found.len(),
-        "{case}: a message stands twice"
+        "{case}: a message is repeated"
     );
     let still_known = known.iter().position(|entry| Some(entry) == found.first());
     let kept = still_known.map_or(0, |first| known.len() - first);
@@ -214,7 +214,7 @@ fn check(
         kept > 0 || known.is_empty() || found.len() == 100,
         "{case}: the old history vanished"
     );
-    // Everything after that was sent since then, and is whole.
+    // All later messages were sent since then, and are complete.
     let sent: HashMap<&str, &Sent> = rounds
         .iter()
         .flatten()
@@ -223,13 +223,13 @@ fn check(
     for (_, id, content) in &found[kept..] {
         let sent = sent
             .get(content.as_str())
-            .unwrap_or_else(|| panic!("{case}: nobody sent {content:?}"));
+            .unwrap_or_else(|| panic!("{case}: {content:?} was not sent"));
         assert!(
             sent.id.is_none() || sent.id.as_deref() == Some(id),
             "{case}: another id"
         );
     }
-    // Every acknowledged message of the last rounds is there, and each publisher's are in order.
+    // Every acknowledged message of the last rounds is there, in the order of its publisher.
     let safe = rounds.len().saturating_sub(ROUNDS_SAFE);
     for publisher in 0..PUBLISHERS {
         let own = rounds[safe..]

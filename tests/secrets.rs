@@ -1,8 +1,7 @@
-//! No secret in any text: marked secrets go through everything that prints, and all of what is
-//! printed is searched for them.
+//! No text shows a secret: marked secrets are used in every place, and all output is searched for them.
 //!
-//! The secrets are those of the webhooks and of KV, the password of a proxy, the one in a URL, and the
-//! bytes of a TLS key. What a peer sends in a request is in `tests/logs.rs`.
+//! The secrets are those of webhooks and of KV, the passwords of a proxy and in a URL, and the bytes of a TLS
+//! key. Contents of requests are in `tests/logs.rs`.
 
 mod support;
 
@@ -22,7 +21,7 @@ use support::tls::Authority;
 use support::{Connection, PATIENCE};
 use tempfile::TempDir;
 
-/// What every secret here has in it. Its letters are those of no other text of the program.
+/// Part of every secret here. Its letters occur in no other text of the program.
 const MARK: &str = "qZxJw";
 
 const WEBHOOK_SECRET: &str = "wh-qZxJw/4711+\"abc\\def&g";
@@ -34,7 +33,7 @@ fn percent(text: &str) -> String {
     bytes.concat()
 }
 
-/// Every way in which a server may write a secret that it was sent.
+/// Every form in which a server may echo a secret.
 fn spellings(secret: &str) -> Vec<String> {
     let json = serde_json::to_string(secret).unwrap();
     vec![
@@ -50,7 +49,7 @@ fn spellings(secret: &str) -> Vec<String> {
     ]
 }
 
-/// Whether a text shows any part of a secret, or of the places where it stood.
+/// Checks that a text shows no part of a secret, or of the places where it was.
 #[track_caller]
 fn shows_nothing(text: &str) {
     let lower = text.to_lowercase();
@@ -67,7 +66,7 @@ fn shows_nothing(text: &str) {
     assert!(text.chars().all(is_plain), "{text:?}");
 }
 
-/// Whether a text shows any part of a PEM file, in characters or as numbers.
+/// Checks that a text shows no part of a PEM file, as characters or as numbers.
 #[track_caller]
 fn shows_nothing_of(pem: &str, text: &str) {
     let body: Vec<&str> = pem.lines().filter(|line| !line.starts_with('-')).collect();
@@ -85,7 +84,7 @@ fn shows_nothing_of(pem: &str, text: &str) {
     assert!(!text.contains("45, 45, 45"), "hyphens as numbers in {text}");
 }
 
-/// A run of the binary in an environment of exactly `variables`; all that it prints.
+/// Runs the binary in an environment of exactly `variables`; returns all output.
 fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String) {
     let directory = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_hookcast"))
@@ -114,7 +113,7 @@ fn kv<'a>(token: &'a str, endpoint: &'a str) -> Vec<(&'a str, &'a str)> {
     ]
 }
 
-/// A KV whose error quotes something.
+/// A KV whose error message quotes a text.
 fn kv_that_quotes(text: &str) -> Peer {
     let message = serde_json::to_string(text).unwrap();
     let body = format!(r#"{{"success":false,"errors":[{{"code":10000,"message":{message}}}]}}"#);
@@ -122,7 +121,7 @@ fn kv_that_quotes(text: &str) -> Peer {
 }
 
 #[test]
-fn what_the_kv_quotes_is_redacted_before_it_is_cut() {
+fn quotes_in_errors_of_kv_are_redacted_before_they_are_cut() {
     for before in [
         0, 1, 60, 100, 115, 119, 120, 127, 128, 135, 145, 155, 159, 160, 161,
     ] {
@@ -185,7 +184,7 @@ fn doctor_prints_no_secret_that_a_server_echoes() {
     }
 }
 
-/// The proxy's password is in its variable, in `Proxy-Authorization`, and in what it may answer.
+/// The proxy's password is in its variable, in `Proxy-Authorization`, and perhaps in its answers.
 #[test]
 fn a_proxys_password_is_not_printed() {
     let basic = STANDARD.encode(format!("user:{PASSWORD}"));
@@ -219,9 +218,9 @@ fn a_proxys_password_is_not_printed() {
 /// Arguments and variables.
 type Case<'a> = (Vec<&'a str>, Vec<(&'a str, &'a str)>);
 
-/// Secrets where they do not belong, and secrets that are none.
+/// Secrets in wrong places, and invalid secrets.
 #[test]
-fn errors_of_the_configuration_show_no_secret() {
+fn configuration_errors_show_no_secret() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, bytes: &[u8]| {
         let path = directory.path().join(name);
@@ -296,7 +295,7 @@ fn errors_of_the_configuration_show_no_secret() {
             shows_nothing(&text);
         }
     }
-    // Neither an argument nor a variable has to be text.
+    // Arguments and variables may be arbitrary bytes.
     let mut bytes = WEBHOOK_SECRET.as_bytes().to_vec();
     bytes.push(0xff);
     let not_text = OsString::from_vec(bytes);
@@ -317,7 +316,7 @@ fn errors_of_the_configuration_show_no_secret() {
     shows_nothing(&String::from_utf8(command.output().unwrap().stderr).unwrap());
 }
 
-/// A key in each of the forms that have lost their line breaks.
+/// A key in each form that has lost its line breaks.
 fn broken(key: &str) -> [String; 6] {
     let lines: Vec<&str> = key.lines().collect();
     let body = lines[1..lines.len() - 1].concat();
@@ -332,7 +331,7 @@ fn broken(key: &str) -> [String; 6] {
 }
 
 #[test]
-fn nothing_of_a_broken_key_is_printed_at_the_start() {
+fn no_part_of_a_broken_key_is_printed_at_the_start() {
     let authority = Authority::new();
     authority.sign("server");
     let key = std::fs::read_to_string(authority.path("server.key")).unwrap();
@@ -358,7 +357,7 @@ fn nothing_of_a_broken_key_is_printed_at_the_start() {
             shows_nothing_of(&key, &text);
         }
     }
-    // The key itself where its path belongs.
+    // The key itself in place of its path.
     for name in [
         "HOOKCAST_TLS_KEY",
         "HOOKCAST_TLS_CERT",
@@ -377,7 +376,7 @@ fn nothing_of_a_broken_key_is_printed_at_the_start() {
     }
 }
 
-/// A server, whose output is kept as it comes.
+/// A server, with its output as it is written.
 struct Running {
     child: Child,
     output: Output,
@@ -403,7 +402,7 @@ impl Running {
         Running { child, output }
     }
 
-    /// Waits until the output holds this `count` times, and returns all of it.
+    /// Waits until the output contains this `count` times, and returns all of it.
     fn wait_for(&self, text: &str, count: usize) -> String {
         let (state, changed) = &*self.output;
         let is_missing = |output: &mut String| output.matches(text).count() < count;
@@ -425,7 +424,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended; then neither call has anything to do.
+        // If it has ended already, both calls do nothing.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -446,7 +445,7 @@ fn keep(source: impl Read + Send + 'static, output: &Output) {
     });
 }
 
-/// The nth address that a log names behind this, in either format.
+/// The nth address behind this text in a log, in either format.
 fn address(log: &str, message: &str, nth: usize) -> SocketAddr {
     let line = log
         .lines()
@@ -458,10 +457,10 @@ fn address(log: &str, message: &str, nth: usize) -> SocketAddr {
     rest.split([' ', '"']).next().unwrap().parse().unwrap()
 }
 
-/// A whole life: start, requests with right and wrong secrets, a KV that quotes the token, the admin
-/// address, a reload with a broken key, a hand-over, an end.
+/// The whole life of a server: start, requests with right and wrong secrets, a KV that quotes the token, the
+/// admin address, a reload with a broken key, a handover, the end.
 #[test]
-fn a_server_prints_no_secret_in_all_its_life() {
+fn a_server_never_prints_a_secret() {
     for format in ["text", "json"] {
         let directory = tempfile::tempdir().unwrap();
         let authority = Authority::new();
@@ -532,7 +531,7 @@ fn a_server_prints_no_secret_in_all_its_life() {
             server.signal(Signal::HUP);
             server.wait_for("certificate not reloaded", nth + 1);
         }
-        // A successor that cannot start for its key, then one that can.
+        // First a successor that cannot start because of its key, then one that can.
         server.signal(Signal::USR2);
         server.wait_for("the successor failed", 1);
         std::fs::write(&key_path, &key).unwrap();

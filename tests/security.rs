@@ -1,4 +1,4 @@
-//! What the operator's page promises of sessions and the secret, tried from outside.
+//! The operator's page about sessions and the secret, tested from outside.
 
 mod support;
 
@@ -7,7 +7,7 @@ use support::{Response, Server, Setup};
 const SECRET: &str = "sesame-open-4711";
 const WHISPER: &str = "whispered-words";
 
-/// A server with a secret, messages for everyone, and one between them for the session `mine`.
+/// A server with a secret, and three messages: one for the session `mine` between two for all.
 fn server() -> Server {
     let server = Setup::new(&["--shards", "1"]).secret(SECRET).start();
     for body in [
@@ -35,7 +35,7 @@ fn text(answer: &Response) -> String {
     String::from_utf8_lossy(&answer.body).into_owned()
 }
 
-/// The event id of the first message, behind which the whisper stands.
+/// The event id of the first message, after which the targeted one follows.
 fn first_id(server: &Server) -> String {
     let newest = messages(server, "", "").json();
     newest["messages"][0]["eventId"]
@@ -45,7 +45,7 @@ fn first_id(server: &Server) -> String {
 }
 
 #[test]
-fn a_stranger_sees_a_sessions_message_by_no_way() {
+fn targeted_messages_are_invisible_without_session_or_secret() {
     let server = server();
     let first = first_id(&server);
     let everything = format!("X-Webhook-Secret: {SECRET}\r\n");
@@ -69,7 +69,7 @@ fn a_stranger_sees_a_sessions_message_by_no_way() {
             let seen = messages(&server, &format!("{query}{since}"), "");
             let seen_text = text(&seen);
             assert!(!seen_text.contains(WHISPER), "{query}{since}: {seen_text}");
-            // Nor does the session's own tag tell whether a stranger has guessed what is there.
+            // The entity tag of a session's history does not confirm guesses of its content, either.
             assert_ne!(seen.header("etag"), Some(tag));
             let resume = format!("{query}{}", since.replace("since", "lastEventId"));
             let mut stream = server.stream(&resume, "");
@@ -79,7 +79,7 @@ fn a_stranger_sees_a_sessions_message_by_no_way() {
             }
         }
     }
-    // What is a session's or the secret's is for no cache.
+    // Answers for a session or a secret are not for caches.
     for (query, headers) in [("?sessionId=mine", ""), ("", &*everything)] {
         let cached = messages(&server, query, headers);
         assert_eq!(cached.header("cache-control"), Some("private, no-store"));
@@ -91,7 +91,7 @@ fn a_stranger_sees_a_sessions_message_by_no_way() {
 }
 
 #[test]
-fn a_wrong_secret_opens_nothing_and_a_missing_one_publishes_nothing() {
+fn wrong_secrets_get_a_401_and_missing_ones_cannot_publish() {
     let server = server();
     let body = br#"{"message":"forged"}"#;
     for wrong in [
@@ -123,10 +123,10 @@ fn a_wrong_secret_opens_nothing_and_a_missing_one_publishes_nothing() {
     assert!(!text(&messages(&server, "", "")).contains("forged"));
 }
 
-/// `--allow-origin` is about reading. A browser sends a simple request without asking, whatever the
-/// page: the secret is what keeps strangers from publishing.
+/// `--allow-origin` is about reading. A browser sends a simple request of any page without a preflight. Only
+/// the secret prevents publishing.
 #[test]
-fn the_list_of_origins_lets_no_other_page_read() {
+fn only_listed_origins_may_read() {
     let server = Server::start(&["--allow-origin", "https://app.example"]);
     let allowed = |origin: &str| {
         let answer = messages(&server, "", &format!("Origin: {origin}\r\n"));

@@ -1,12 +1,12 @@
-//! What senders of webhooks and clients of streams really send, and get wrong: each is taken, or
-//! refused with words that help. A message for one session never goes to everyone.
+//! Requests that real senders and clients send, and their common mistakes: each is accepted, or refused with a
+//! helpful reason. A message for one session never goes to all.
 
 mod support;
 
 use serde_json::{Value, json};
 use support::{EventStream, Response, Server};
 
-/// A server and a stream that sees everything.
+/// A server, and a stream of all its messages.
 fn watched() -> (Server, EventStream) {
     let server = Server::start(&[]);
     let mut stream = server.stream("", "");
@@ -18,14 +18,14 @@ fn post(server: &Server, target: &str, headers: &str, body: &[u8]) -> Response {
     server.request("POST", target, headers, body)
 }
 
-/// Fails unless nothing has reached the stream.
+/// Fails if the stream has shown anything.
 fn expect_nothing(server: &Server, stream: &mut EventStream) {
     server.publish("the end");
     assert_eq!(stream.next().content(), "the end");
 }
 
 #[test]
-fn a_byte_order_mark_is_passed_over() {
+fn a_byte_order_mark_is_skipped() {
     let (server, mut stream) = watched();
     let body = b"\xef\xbb\xbf{\"message\":\"marked\",\"sessionId\":\"s\"}";
     assert_eq!(post(&server, "/api/webhook", "", body).status, 200);
@@ -47,7 +47,7 @@ fn half_a_surrogate_pair_becomes_a_replacement_character() {
 }
 
 #[test]
-fn what_is_not_utf_8_is_called_that() {
+fn a_body_that_is_not_utf_8_is_refused_as_such() {
     let (server, mut stream) = watched();
     for body in [
         &b"{\"message\":\"caf\xe9\"}"[..],
@@ -103,9 +103,9 @@ fn a_body_with_a_content_coding_is_refused_by_its_head() {
     }
 }
 
-/// The type of a body is not looked at: `curl -d` says that it is a form.
+/// The type of a body is ignored: `curl -d` claims a form.
 #[test]
-fn any_content_type_will_do() {
+fn any_content_type_is_accepted() {
     let (server, mut stream) = watched();
     for content_type in [
         "application/x-www-form-urlencoded",
@@ -124,7 +124,7 @@ fn any_content_type_will_do() {
 }
 
 #[test]
-fn a_session_in_another_spelling_is_never_sent_to_everyone() {
+fn a_misspelt_session_id_is_refused() {
     let (server, mut stream) = watched();
     for name in [
         "session_id",
@@ -156,7 +156,7 @@ fn a_session_in_another_spelling_is_never_sent_to_everyone() {
 }
 
 #[test]
-fn a_stream_of_a_session_in_another_spelling_is_told_so() {
+fn a_misspelt_query_parameter_of_a_stream_is_refused() {
     let server = Server::start(&[]);
     for resource in ["stream", "messages"] {
         for (query, error) in [
@@ -174,7 +174,7 @@ fn a_stream_of_a_session_in_another_spelling_is_told_so() {
                 "{target}"
             );
         }
-        // What caches and browsers are tricked with.
+        // Paths used to trick caches and browsers.
         let target = format!("/api/webhook/{resource}?_=1700000000000&v=2&limit=1");
         assert_eq!(
             server.request("HEAD", &target, "", b"").status,
@@ -185,7 +185,7 @@ fn a_stream_of_a_session_in_another_spelling_is_told_so() {
 }
 
 #[test]
-fn a_slash_at_the_end_changes_nothing() {
+fn a_trailing_slash_is_ignored() {
     let (server, mut stream) = watched();
     assert_eq!(
         server.request("GET", "/api/webhook/", "", b"").json(),
@@ -226,9 +226,9 @@ fn a_slash_at_the_end_changes_nothing() {
     }
 }
 
-/// Blanks around a field's value are no part of it (RFC 9110 section 5.5).
+/// Blanks around a field's value do not belong to it (RFC 9110 section 5.5).
 #[test]
-fn an_event_id_resumes_whatever_blanks_are_around_it() {
+fn blanks_around_a_last_event_id_are_ignored() {
     let (server, mut stream) = watched();
     server.publish("first");
     server.publish("second");
@@ -242,13 +242,13 @@ fn an_event_id_resumes_whatever_blanks_are_around_it() {
     assert_eq!(
         resumed.connected(),
         2,
-        "a blank inside is no id: the whole history"
+        "a blank inside makes the id invalid: the whole history"
     );
 }
 
-/// What a client says it accepts is not looked at: many say `*/*`, or nothing.
+/// The `Accept` header is ignored: many clients send `*/*`, or none.
 #[test]
-fn any_accept_header_gets_the_stream() {
+fn any_accept_header_gets_a_stream() {
     let server = Server::start(&[]);
     for accept in [
         "",
@@ -262,9 +262,9 @@ fn any_accept_header_gets_the_stream() {
     }
 }
 
-/// Pages of other origins: what their clients send before anything else, and what they have to be told.
+/// Pages of other origins: the headers that their clients send in preflights, and the answers.
 #[test]
-fn a_preflight_lets_known_clients_through() {
+fn preflights_allow_the_headers_of_known_clients() {
     let server = Server::start(&[]);
     let asked = "cache-control,last-event-id,authorization,traceparent,x-requested-with";
     for (target, method) in [("/api/webhook", "POST"), ("/api/webhook/stream", "GET")] {
@@ -283,13 +283,13 @@ fn a_preflight_lets_known_clients_through() {
         }
         assert!(field("access-control-allow-methods").contains(method));
         assert_eq!(field("access-control-allow-origin"), "*");
-        // Not with a star: browsers refuse that, and so do we.
+        // No wildcard: browsers refuse it, and the server does not send it.
         assert_eq!(preflight.header("access-control-allow-credentials"), None);
     }
 }
 
 #[test]
-fn a_named_origin_may_send_credentials() {
+fn a_listed_origin_may_send_credentials() {
     let server = Server::start(&["--allow-origin", "https://a.example"]);
     for (origin, credentials) in [
         ("https://a.example", Some("true")),
@@ -319,9 +319,9 @@ fn a_named_origin_may_send_credentials() {
     }
 }
 
-/// A page reads only the fields that it is let.
+/// A page can read only exposed fields.
 #[test]
-fn fields_that_clients_go_by_are_exposed_to_pages() {
+fn headers_that_clients_need_are_exposed_to_pages() {
     let server = Server::start(&["--max-connections", "1"]);
     let mut stream = server.stream("", "");
     stream.connected();

@@ -1,5 +1,5 @@
-//! What the server reports to a service manager, by a fake one's socket (`sd_notify(3)`), the watchdog, and the
-//! warnings about sockets that a manager passes (`sd_listen_fds(3)`).
+//! Reports to a service manager, received by a socket of the test (`sd_notify(3)`), the watchdog, and warnings
+//! about passed sockets (`sd_listen_fds(3)`).
 
 mod support;
 
@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use support::{PATIENCE, Server, Setup};
 use tempfile::TempDir;
 
-/// The socket that a manager listens on.
+/// The manager's socket.
 struct Manager {
     socket: UnixDatagram,
     path: PathBuf,
@@ -41,7 +41,7 @@ impl Manager {
         Setup::new(arguments).variable("NOTIFY_SOCKET", self.path.to_str().unwrap())
     }
 
-    /// The next message, line by line.
+    /// The next message as lines.
     fn next(&self) -> Vec<String> {
         let mut bytes = [0; 1024];
         let length = self.socket.recv(&mut bytes).unwrap();
@@ -49,7 +49,7 @@ impl Manager {
         text.lines().map(str::to_owned).collect()
     }
 
-    /// The next that is not for the watchdog.
+    /// The next message that is not for the watchdog.
     fn next_state(&self) -> Vec<String> {
         loop {
             let lines = self.next();
@@ -61,7 +61,7 @@ impl Manager {
 }
 
 #[test]
-fn ready_is_said_when_it_answers_and_stopping_when_it_drains() {
+fn ready_is_sent_once_it_answers_and_stopping_when_it_drains() {
     let manager = Manager::new();
     let mut server = manager.setup(&[]).start();
     assert_eq!(manager.next(), ["READY=1"]);
@@ -71,7 +71,7 @@ fn ready_is_said_when_it_answers_and_stopping_when_it_drains() {
     assert_eq!(server.wait().code(), Some(0));
 }
 
-/// No connection, no stream: the shards sleep, and are asked all the same.
+/// Without connections the shards sleep, and still answer the watchdog thread.
 #[test]
 fn the_watchdog_of_an_idle_server_is_fed() {
     let manager = Manager::new();
@@ -81,12 +81,12 @@ fn the_watchdog_of_an_idle_server_is_fed() {
     for _ in 0..5 {
         assert_eq!(manager.next(), ["WATCHDOG=1"]);
     }
-    // A process that is stopped feeds nobody.
+    // A stopped process sends nothing to the watchdog.
     server.signal(Signal::STOP);
     let empty_within = std::time::Duration::from_millis(600);
     manager.socket.set_read_timeout(Some(empty_within)).unwrap();
     let mut bytes = [0; 64];
-    // What was sent before it stopped may still be there.
+    // Messages from before the stop may still be in the socket.
     while manager.socket.recv(&mut bytes).is_ok() {}
     manager.socket.set_read_timeout(Some(PATIENCE)).unwrap();
     server.signal(Signal::CONT);
@@ -106,7 +106,7 @@ fn the_watchdog_of_another_process_is_left_alone() {
 }
 
 #[test]
-fn the_manager_learns_who_the_successor_is_from_its_predecessor() {
+fn the_predecessor_reports_the_pid_of_its_successor() {
     let manager = Manager::new();
     let setup = manager.setup(&["--drain", "0s"]);
     let setup = setup.variable("WATCHDOG_USEC", "200000");
@@ -122,7 +122,7 @@ fn the_manager_learns_who_the_successor_is_from_its_predecessor() {
         [format!("MAINPID={pid}"), "READY=1".into(), "STATUS=".into()]
     );
     assert_eq!(server.wait().code(), Some(0));
-    // Nobody but the successor is left to feed the watchdog.
+    // Only the successor is left to feed the watchdog.
     assert_eq!(manager.next(), ["WATCHDOG=1"]);
     assert_eq!(manager.next(), ["WATCHDOG=1"]);
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
@@ -131,7 +131,7 @@ fn the_manager_learns_who_the_successor_is_from_its_predecessor() {
 }
 
 #[test]
-fn a_reload_that_fails_is_over_for_the_manager_too() {
+fn a_failed_reload_is_reported_as_finished() {
     let directory = tempfile::tempdir().unwrap();
     let secret = directory.path().join("secret");
     std::fs::write(&secret, "s").unwrap();
@@ -143,7 +143,7 @@ fn a_reload_that_fails_is_over_for_the_manager_too() {
     std::fs::remove_file(&secret).unwrap();
     server.signal(Signal::USR2);
     assert_eq!(manager.next()[0], "RELOADING=1");
-    // Nothing comes from the successor itself: it is not the service.
+    // The successor itself sends nothing, because it is not the service.
     let over = manager.next();
     assert_eq!(over[0], "READY=1");
     assert!(
@@ -152,10 +152,10 @@ fn a_reload_that_fails_is_over_for_the_manager_too() {
     );
 }
 
-/// The command of a server that gets two sockets from a manager, its web and its admin address.
+/// The command of a server with two sockets of a manager: its web and its admin address.
 fn command_on(setup: &Setup, web: &TcpListener, admin: &TcpListener) -> Command {
     let fd = |listener: &TcpListener| Stdio::from(OwnedFd::from(listener.try_clone().unwrap()));
-    // The shell knows its process id, which is the server's, too.
+    // The shell sets `LISTEN_PID`: its process id becomes the server's.
     let pass = r#"LISTEN_PID=$$ LISTEN_FDS=2 exec "$0" "$@" 3<&0 4<&1 0</dev/null 1>&2"#;
     let setup = setup.clone().variable("LISTEN_FDNAMES", "web:admin");
     let setup = setup.on_passed_sockets().under(&["/bin/sh", "-c", pass]);
@@ -164,8 +164,7 @@ fn command_on(setup: &Setup, web: &TcpListener, admin: &TcpListener) -> Command 
     command
 }
 
-/// Starts a server on two sockets that a manager passes, and returns its warnings up to the moment
-/// when it listens.
+/// Starts a server on two sockets of a manager; returns its warnings until it listens.
 fn warnings_on(setup: &Setup, web: &TcpListener, admin: &TcpListener) -> Vec<String> {
     let mut server = command_on(setup, web, admin).spawn().unwrap();
     let log = BufReader::new(server.stderr.take().unwrap());
@@ -197,9 +196,9 @@ fn private() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").unwrap()
 }
 
-/// As the package runs: the addresses are those of the sockets.
+/// As in the package: the addresses are those of the sockets.
 #[test]
-fn passed_sockets_are_warned_of_by_their_own_addresses() {
+fn warnings_name_the_addresses_of_passed_sockets() {
     let (web, admin) = (public(), public());
     let warnings = warnings_on(&Setup::new(&[]), &web, &admin);
     let expected = [
@@ -217,14 +216,14 @@ fn passed_sockets_are_warned_of_by_their_own_addresses() {
     assert!(warnings.is_empty(), "{warnings:?}");
 }
 
-/// A setting that has no effect must not look as if it had: the error names the file to change.
+/// A setting without effect is an error, which names the file to change.
 #[test]
 fn an_address_that_no_passed_socket_has_is_refused() {
     let (web, admin) = (private(), private());
     let (web_address, admin_address) = (web.local_addr().unwrap(), admin.local_addr().unwrap());
     for (name, value, unit) in [
         ("HOOKCAST_LISTEN", "0.0.0.0:8081".to_owned(), "hookcast"),
-        // The default is no exception when it is given.
+        // The default address, if it is set explicitly, is no exception.
         ("HOOKCAST_LISTEN", LISTEN_DEFAULT.to_owned(), "hookcast"),
         (
             "HOOKCAST_LISTEN",
@@ -258,7 +257,7 @@ fn an_address_that_no_passed_socket_has_is_refused() {
             "{status:?}"
         );
     }
-    // The same address is no contradiction.
+    // The address of a passed socket may be set, too.
     let same = Setup::new(&[
         "--listen",
         &web_address.to_string(),
@@ -268,14 +267,14 @@ fn an_address_that_no_passed_socket_has_is_refused() {
     assert!(warnings_on(&same, &web, &admin).is_empty());
 }
 
-/// What a process wrote that is to end by itself.
+/// Waits for the end of a process; returns its output.
 fn output_of(mut command: Command) -> Output {
     let mut child = command.spawn().unwrap();
     let deadline = Instant::now() + PATIENCE;
     while child.try_wait().unwrap().is_none() {
         if Instant::now() > deadline {
             child.kill().unwrap();
-            panic!("it does not end: {:?}", child.wait_with_output());
+            panic!("the process does not end: {:?}", child.wait_with_output());
         }
         // There is no wait with a deadline; this polls, and nothing else depends on it.
         thread::sleep(Duration::from_millis(2));
@@ -283,7 +282,7 @@ fn output_of(mut command: Command) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// The status text of the manager, after a server that was to fail with this exit status.
+/// Starts a server that must fail with this exit status; returns the status text that it sent.
 fn status_of_failed(setup: &Setup, manager: &Manager, exit_status: i32) -> String {
     let output = output_of(setup.command());
     assert_eq!(output.status.code(), Some(exit_status), "{output:?}");
@@ -293,7 +292,7 @@ fn status_of_failed(setup: &Setup, manager: &Manager, exit_status: i32) -> Strin
 }
 
 #[test]
-fn the_reason_for_an_end_is_the_status_text() {
+fn the_reason_of_a_failed_start_is_the_status_text() {
     let manager = Manager::new();
     let typo = manager
         .setup(&[])

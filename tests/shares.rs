@@ -1,4 +1,4 @@
-//! What one client can take of what all share, and what the others notice of it.
+//! One client's use of shared resources, and its effect on other clients.
 
 mod support;
 
@@ -10,7 +10,7 @@ use serde_json::json;
 use support::loopback::{connect_from, connect_narrow, wait_until_read};
 use support::{Connection, EventStream, Server};
 
-/// A history of which one answer is as long as they get.
+/// Publishes a history whose answer has the maximum length.
 fn fill_history(server: &Server) {
     let message = "x".repeat(10_000);
     for _ in 0..100 {
@@ -18,12 +18,12 @@ fn fill_history(server: &Server) {
     }
 }
 
-/// How the server knows the clients of a test from one another.
+/// How the server distinguishes the clients of a test.
 #[derive(Clone, Copy)]
 enum Naming {
-    /// By the address that they connect from.
+    /// By the source address.
     Address,
-    /// By the header of a trusted proxy, which is where all connections come from.
+    /// By the header of a trusted proxy, from which all connections come.
     Header,
 }
 
@@ -35,7 +35,7 @@ impl Naming {
         }
     }
 
-    /// A connection of a client, and the fields of its requests.
+    /// A connection of a client, and the header fields of its requests.
     fn open(self, client: &str, server: &Server) -> (Connection, String) {
         match self {
             Naming::Address => (connect_from(client, server.address), String::new()),
@@ -43,7 +43,7 @@ impl Naming {
         }
     }
 
-    /// The same, and it takes next to nothing of what it is sent.
+    /// The same with a minimal receive buffer.
     fn open_narrow(self, client: &str, server: &Server) -> (Connection, String) {
         let (source, fields) = match self {
             Naming::Address => (client, String::new()),
@@ -53,8 +53,8 @@ impl Naming {
     }
 }
 
-/// One client takes all that is for requests and answers under way: readers that ask for the history
-/// and read nothing, uploads that stop half way.
+/// One client takes all memory for requests and answers in progress: requests for the history that are not
+/// read, and incomplete uploads.
 fn take_all(naming: Naming, client: &str, server: &Server) -> Vec<Connection> {
     const READERS: usize = 110;
     const UPLOADS: usize = 60;
@@ -78,7 +78,7 @@ fn take_all(naming: Naming, client: &str, server: &Server) -> Vec<Connection> {
     held
 }
 
-/// Of so many webhooks, each in two parts, those that are not taken.
+/// The number of refused webhooks of other clients; each is sent in two parts.
 fn webhooks_refused(naming: Naming, server: &Server) -> usize {
     let body = format!(r#"{{"message":"{}"}}"#, "y".repeat(40_000));
     let mut halves: Vec<(Connection, &str)> = (0..40)
@@ -102,7 +102,7 @@ fn webhooks_refused(naming: Naming, server: &Server) -> usize {
     statuses.filter(|status| *status != 200).count()
 }
 
-/// Of so many clients that read all of the history, those that get a part.
+/// The number of other clients that read the history and got only a part.
 fn histories_cut_off(naming: Naming, server: &Server) -> usize {
     let mut readers: Vec<Connection> = (0..20)
         .map(|number| {
@@ -112,7 +112,7 @@ fn histories_cut_off(naming: Naming, server: &Server) -> usize {
             connection
         })
         .collect();
-    // All are being served when the first begins to read.
+    // All are being answered when the first one reads.
     wait_until_read(server.address.port());
     let whole = readers.iter_mut().filter_map(|connection| {
         let head = connection.read_head();
@@ -133,26 +133,29 @@ fn assert_shared(naming: Naming) {
     println!(
         "{taken_kb} KiB taken; {refused} of 40 webhooks refused, {cut_off} of 20 histories cut off"
     );
-    assert!(taken_kb > 48 * 1024, "{taken_kb} KiB are not all there is");
+    assert!(
+        taken_kb > 48 * 1024,
+        "{taken_kb} KiB: not all memory was taken"
+    );
     assert_eq!((refused, cut_off), (0, 0));
     drop(taken);
 }
 
 #[test]
-fn what_one_address_holds_is_no_loss_to_others() {
+fn memory_held_by_one_address_costs_others_nothing() {
     assert_shared(Naming::Address);
 }
 
 #[test]
-fn what_one_client_of_a_proxy_holds_is_no_loss_to_others() {
+fn memory_held_by_one_client_of_a_proxy_costs_others_nothing() {
     assert_shared(Naming::Header);
 }
 
-/// The client that takes what it can, in the tests below.
+/// The client of the attacks below.
 const GREEDY: &str = "127.0.0.9";
 
-/// Lets one client do something again and again, and checks meanwhile that others lose nothing: their
-/// webhooks are stored, their streams see each, their histories and long polls are answered.
+/// Runs an attack of one client, and checks meanwhile that others lose nothing: their webhooks are stored,
+/// their streams show each message, their requests for the history and long polls are answered.
 fn assert_unharmed(
     server: &Server,
     webhooks: usize,
@@ -180,10 +183,10 @@ fn assert_unharmed(
     };
     thread::scope(|scope| {
         scope.spawn(|| attack(server.address, &is_over));
-        // However it ends, the attack is to end as well.
+        // The attack must end even if the checks fail.
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(others));
         is_over.store(true, Ordering::Relaxed);
-        // Ends what waits for a message.
+        // Ends the long polls.
         server.publish("the end");
         if let Err(panic) = result {
             std::panic::resume_unwind(panic);
@@ -209,22 +212,22 @@ fn flood_with_webhooks(address: SocketAddr, is_over: &AtomicBool) {
     }
 }
 
-/// The webhooks of a turn, the inboxes and the live log.
+/// Attacks the webhooks of a turn, the inboxes and the live log.
 #[test]
-fn webhooks_of_one_client_are_no_loss_to_others() {
+fn webhooks_of_one_client_cost_others_nothing() {
     let server = Server::start(&[]);
     assert_unharmed(&server, 200, flood_with_webhooks);
 }
 
-/// And the messages that wait for their commit.
+/// Also attacks the queue of messages that wait for their commit.
 #[test]
-fn webhooks_of_one_client_that_wait_for_the_disk_are_no_loss_to_others() {
+fn webhooks_of_one_client_that_wait_for_the_disk_cost_others_nothing() {
     let server = Server::start(&["--durability", "disk"]);
     assert_unharmed(&server, 50, flood_with_webhooks);
 }
 
 #[test]
-fn long_polls_of_one_client_are_no_loss_to_others() {
+fn long_polls_of_one_client_cost_others_nothing() {
     let server = Server::start(&[]);
     fill_history(&server);
     let ask =
@@ -246,9 +249,9 @@ fn long_polls_of_one_client_are_no_loss_to_others() {
     });
 }
 
-/// Each costs a megabyte to make, and nothing to ask for.
+/// An answer takes a megabyte, its request almost nothing.
 #[test]
-fn histories_of_one_client_are_no_loss_to_others() {
+fn history_requests_of_one_client_cost_others_nothing() {
     let server = Server::start(&[]);
     fill_history(&server);
     let heads = "HEAD /api/webhook/messages HTTP/1.1\r\nHost: a\r\n\r\n".repeat(10);
@@ -267,8 +270,7 @@ fn histories_of_one_client_are_no_loss_to_others() {
     });
 }
 
-/// Where an address has a limit, it holds neither all connections nor all the places for those that are
-/// told that the server is full.
+/// With a limit, one address can take neither all connections nor all places for refusals.
 #[test]
 fn with_a_limit_one_address_takes_no_more_than_its_connections() {
     let flags = ["--max-connections", "60", "--max-connections-per-ip", "20"];
@@ -288,7 +290,8 @@ fn with_a_limit_one_address_takes_no_more_than_its_connections() {
         let statuses = connections.iter().map(|(_, status)| *status);
         statuses.filter(|status| *status == 200).count()
     };
-    // Eight of the silent ones were accepted beyond the limit, and get their 503 with their request.
+    // Eight of the silent connections were accepted beyond the limit, and get their 503 once they send a
+    // request.
     assert_eq!(answered(&first) + answered(&second), 60 - 20 - 8);
     let refused = full("127.0.0.4");
     assert!(refused.iter().all(|(_, status)| *status == 503));

@@ -19,7 +19,7 @@ fn parse_id(event: &Event) -> (String, u64) {
     (epoch.to_owned(), seq.parse().unwrap())
 }
 
-/// Publishes messages with the numbers of a range as contents.
+/// Publishes messages whose contents are the numbers of a range.
 fn publish_numbers(server: &Server, numbers: std::ops::Range<u64>) {
     for number in numbers {
         server.publish(&number.to_string());
@@ -64,7 +64,7 @@ fn a_stream_begins_with_its_headers_and_connected_in_one_send() {
 }
 
 #[test]
-fn a_message_arrives_as_the_contract_says() {
+fn a_message_has_the_fields_of_the_contract() {
     let server = Server::start(&[]);
     let mut stream = server.stream("", "");
     assert_eq!(stream.connected(), 0);
@@ -106,7 +106,7 @@ fn the_replay_is_the_last_hundred_oldest_first_and_live_follows() {
 }
 
 #[test]
-fn nothing_is_lost_or_repeated_where_replay_meets_live() {
+fn nothing_is_lost_or_repeated_between_replay_and_live() {
     let server = Server::start(&["--shards", "2"]);
     publish_numbers(&server, 0..120);
     thread::scope(|scope| {
@@ -118,7 +118,7 @@ fn nothing_is_lost_or_repeated_where_replay_meets_live() {
                     assert_eq!(stream.connected(), 100);
                     let first: u64 = stream.next().content().parse().unwrap();
                     assert_eq!(stream.contents(99), numbers(first + 1..first + 100));
-                    // The publisher may be done; then there is no more.
+                    // 20 live messages, or fewer at the end of the 1,000.
                     let after = (first + 120).min(1000);
                     let live = stream.contents(usize::try_from(after - (first + 100)).unwrap());
                     assert_eq!(live, numbers(first + 100..after));
@@ -169,7 +169,7 @@ fn all_streams_see_one_order() {
 }
 
 #[test]
-fn a_client_resumes_exactly_after_the_last_event_it_saw() {
+fn a_client_resumes_exactly_after_its_last_event() {
     let server = Server::start(&[]);
     publish_numbers(&server, 0..150);
     let mut stream = server.stream("", "");
@@ -192,7 +192,7 @@ fn a_client_resumes_exactly_after_the_last_event_it_saw() {
         }
     }
 
-    // The live log reaches back further than the last hundred.
+    // The live log reaches back further than the last hundred messages.
     let (epoch, seq) = ids[0].split_once('-').unwrap();
     let earlier = format!(
         "Last-Event-ID: {epoch}-{}\r\n",
@@ -204,7 +204,7 @@ fn a_client_resumes_exactly_after_the_last_event_it_saw() {
 }
 
 #[test]
-fn an_id_that_means_nothing_gets_the_full_replay() {
+fn an_unknown_event_id_gets_the_full_replay() {
     let server = Server::start(&[]);
     publish_numbers(&server, 0..120);
     let mut stream = server.stream("", "");
@@ -229,7 +229,7 @@ fn an_id_that_means_nothing_gets_the_full_replay() {
 }
 
 #[test]
-fn ids_outlive_the_process_and_what_is_gone_is_told() {
+fn event_ids_survive_a_restart_and_gaps_are_reported() {
     let mut server = Server::start(&[]);
     publish_numbers(&server, 0..150);
     let mut stream = server.stream("", "");
@@ -241,7 +241,7 @@ fn ids_outlive_the_process_and_what_is_gone_is_told() {
     let server = server.restart();
     publish_numbers(&server, 150..155);
 
-    // After the restart, the log holds the history and what came since: 50..155 of it.
+    // After the restart the log holds the history and later messages: 50..155.
     let resume = |seq: u64| server.stream("", &format!("Last-Event-ID: {epoch}-{seq}\r\n"));
     let mut last = resume(first_seq + 99);
     assert_eq!(last.connected(), 5);
@@ -261,12 +261,12 @@ fn ids_outlive_the_process_and_what_is_gone_is_told() {
 
     let mut gone = resume(first_seq - 41);
     let replay = gone.connected();
-    assert!(replay >= 100, "never less than the last hundred");
+    assert!(replay >= 100, "fewer than the last hundred");
     let missed = gone.next().missed();
     assert_eq!(
         missed + replay,
         145,
-        "10..155 followed the last event that was seen"
+        "gap and replay must be 10..155 together"
     );
     assert_eq!(
         gone.contents(usize::try_from(replay).unwrap()),
@@ -274,7 +274,7 @@ fn ids_outlive_the_process_and_what_is_gone_is_told() {
     );
 }
 
-/// What a stream sees of four messages: to everyone, to alice, to bob, to everyone again.
+/// The contents that a stream shows of four messages: for all, for alice, for bob, for all.
 fn sees(server: &Server, query: &str, headers: &str, expected: &[&str]) {
     let mut live = server.stream(query, headers);
     let before = live.connected();
@@ -317,7 +317,7 @@ fn sees(server: &Server, query: &str, headers: &str, expected: &[&str]) {
     assert_eq!(
         count % expected.len(),
         0,
-        "the replay is filtered as live is: {case}"
+        "the replay must be filtered like live messages: {case}"
     );
 }
 
@@ -375,7 +375,7 @@ fn a_bad_session_in_the_query_is_an_error() {
 }
 
 #[test]
-fn a_resume_passes_over_what_is_for_others() {
+fn a_resume_skips_messages_for_other_sessions() {
     let server = Server::start(&[]);
     let mut stream = server.stream("?sessionId=alice", "");
     stream.connected();
@@ -391,7 +391,7 @@ fn a_resume_passes_over_what_is_for_others() {
     assert_eq!(resumed.contents(50), numbers(0..50));
 }
 
-/// Neighbours share a phase of the interval, and there are enough here for several.
+/// Neighbouring streams share a phase of the interval; there are enough here for several phases.
 #[test]
 fn heartbeats_come_regularly_and_not_all_at_once() {
     const STREAMS: usize = 160;
@@ -420,7 +420,7 @@ fn heartbeats_come_regularly_and_not_all_at_once() {
             .map(|reader| reader.join().unwrap())
             .collect()
     });
-    // From one to the next but one are two intervals; a loaded machine may delay one of them.
+    // Two intervals lie between a heartbeat and the next but one. A busy machine may delay one of them.
     let regular = beats
         .iter()
         .filter(|times| times[2] >= times[0] + interval)
@@ -429,7 +429,7 @@ fn heartbeats_come_regularly_and_not_all_at_once() {
         regular >= STREAMS * 9 / 10,
         "{regular} of {STREAMS} are regular: {beats:?}"
     );
-    // A stall of the machine brings the beats of one round together, not those of all.
+    // A pause of the machine moves the heartbeats of one round together, not those of all rounds.
     let spread = |round: usize| {
         let times = || beats.iter().map(|times| times[round]);
         times().max().unwrap().abs_diff(times().min().unwrap())
@@ -440,7 +440,7 @@ fn heartbeats_come_regularly_and_not_all_at_once() {
 }
 
 #[test]
-fn two_streams_are_told_different_times_to_reconnect() {
+fn retry_values_of_streams_differ() {
     let server = Server::start(&[]);
     let times: BTreeSet<u64> = (0..32)
         .map(|_| server.stream("", "").next().retry_ms.unwrap())
@@ -452,13 +452,13 @@ fn two_streams_are_told_different_times_to_reconnect() {
     assert!(times.len() > 8, "{times:?}");
 }
 
-/// Everything that a reader which fell behind gets is in order, and what it did not get is counted.
+/// Messages of a slow reader are in order, and its lost messages are counted.
 #[test]
-fn a_slow_reader_costs_the_others_nothing_and_is_told_what_it_missed() {
+fn a_slow_reader_costs_other_streams_nothing_and_gets_a_gap() {
     const MESSAGES: u64 = 3000;
     const ROUND: u64 = 50;
     let server = Server::start(&[]);
-    // A small receive buffer, set before connecting so that the window follows it.
+    // A small receive buffer, set before connecting, so that it limits the window.
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     socket.connect(&server.address.into()).unwrap();
@@ -469,7 +469,7 @@ fn a_slow_reader_costs_the_others_nothing_and_is_told_what_it_missed() {
     let mut fast = server.stream("", "");
     assert_eq!(fast.connected(), 0);
 
-    // Round by round, so that the fast one is never further behind than the log reaches.
+    // Round by round, so that the fast reader is never further behind than the log reaches.
     let filler = "x".repeat(60_000);
     let mut connection = server.connect();
     for round in 0..MESSAGES / ROUND {
@@ -500,7 +500,7 @@ fn a_slow_reader_costs_the_others_nothing_and_is_told_what_it_missed() {
                 last_id = event.id;
             }
             None => {
-                // Overtaken in the middle of a frame: it resumes, and is told then.
+                // The log overtook it inside a frame: it resumes, and then gets the gap.
                 let header = match &last_id {
                     Some(id) => format!("Last-Event-ID: {id}\r\n"),
                     None => panic!("closed before its first message"),
@@ -510,7 +510,7 @@ fn a_slow_reader_costs_the_others_nothing_and_is_told_what_it_missed() {
             }
         }
     }
-    assert!(gaps > 0, "180 MB fit into no live log");
+    assert!(gaps > 0, "180 MB exceed the live log");
 }
 
 fn number_of(event: &Event) -> u64 {
@@ -539,7 +539,7 @@ fn every_chunk_ends_where_an_event_ends() {
 }
 
 #[test]
-fn a_client_that_goes_is_noticed() {
+fn a_stream_ends_with_its_client() {
     let server = Server::start(&["--heartbeat", "100ms"]);
     let files = || {
         std::fs::read_dir(format!("/proc/{}/fd", server.pid()))
@@ -563,8 +563,8 @@ fn a_client_that_goes_is_noticed() {
     }
 }
 
-/// A client that has seen no message has an id to come back with all the same. So a restart on which
-/// more is gone than the history holds is a gap, where a replay from the start would say nothing.
+/// A client that has seen no message still has an id to resume from. So lost messages after a restart are a
+/// gap. A replay from the start would report none.
 #[test]
 fn a_stream_without_messages_resumes_behind_connected() {
     let mut server = Server::start(&[]);
@@ -572,7 +572,7 @@ fn a_stream_without_messages_resumes_behind_connected() {
     let before = id_of_connected(&mut server.stream("", "")).unwrap();
     assert!(before.ends_with("-0"), "{before}");
     publish_numbers(&server, 0..150);
-    // With a replay the first message brings an id.
+    // With a replay the first message has an id.
     assert_eq!(id_of_connected(&mut server.stream("", "")), None);
     let header = format!("Last-Event-ID: {before}\r\n");
     let mut stream = server.stream("", &header);

@@ -1,4 +1,4 @@
-//! TLS listeners, asked by rustls as the client.
+//! TLS listeners, with rustls as the client.
 
 mod support;
 
@@ -15,7 +15,7 @@ use rustls::{ClientConfig, ClientConnection, HandshakeKind};
 use support::tls::{Authority, Client, STREAM, Validity, certificate};
 use support::{Connection, PATIENCE, Server, Setup};
 
-/// A server with a plain listener, at its address, and one with TLS.
+/// A server with a plain and a TLS listener.
 struct Pair {
     server: Server,
     address: SocketAddr,
@@ -54,7 +54,7 @@ impl Pair {
     }
 }
 
-/// The second address that the server tells of.
+/// The second address that the server logs.
 fn tls_address(server: &Server) -> SocketAddr {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -70,7 +70,7 @@ fn tls_address(server: &Server) -> SocketAddr {
 }
 
 #[test]
-fn requests_and_streams_are_as_without_it() {
+fn requests_and_streams_work_as_without_tls() {
     let pair = Pair::start("", &["--shards", "2"]);
     let mut client = pair.open();
     let body = format!(r#"{{"message":"{}"}}"#, "z".repeat(60_000));
@@ -100,7 +100,7 @@ fn requests_and_streams_are_as_without_it() {
     assert_eq!(plain.contents(5)[4], "second");
 }
 
-/// More than the kernel's buffers take, for a reader that begins late: every write is short.
+/// More than the kernel's buffers hold, for a reader that begins late: every write is short.
 #[test]
 fn a_slow_reader_gets_every_byte() {
     let pair = Pair::start("", &["--shards", "1"]);
@@ -145,18 +145,18 @@ fn sessions_are_resumed() {
 }
 
 #[test]
-fn only_clients_of_the_authority_get_in_where_one_is_named() {
+fn with_a_client_authority_only_its_clients_are_accepted() {
     let clients = Authority::new();
     clients.sign("edge");
-    let strangers = Authority::new();
-    strangers.sign("edge");
+    let other_authority = Authority::new();
+    other_authority.sign("edge");
     let ca = clients.path("ca.pem");
     let pair = Pair::start("", &["--tls-client-ca", ca.to_str().unwrap()]);
     let with = |signer| pair.authority.client(Some((signer, "edge")));
     assert!(pair.connect(&with(&clients)).is_served());
-    assert!(!pair.connect(&with(&strangers)).is_served());
+    assert!(!pair.connect(&with(&other_authority)).is_served());
     assert!(!pair.open().is_served());
-    // A ticket of an admitted client is as good as its certificate.
+    // A session ticket of an accepted client is as good as its certificate.
     let config = with(&clients);
     assert!((0..2).all(|_| pair.connect(&config).is_served()));
 }
@@ -169,7 +169,7 @@ fn copy(authority: &Authority, from: &str, to: &str) {
 }
 
 #[test]
-fn a_new_certificate_is_taken_on_sighup_and_a_bad_one_is_not() {
+fn on_sighup_a_new_certificate_is_used_and_a_bad_one_is_not() {
     let pair = Pair::start("", &[]);
     let seen = || {
         let mut client = pair.open();
@@ -202,7 +202,7 @@ fn a_new_certificate_is_taken_on_sighup_and_a_bad_one_is_not() {
 }
 
 #[test]
-fn what_cannot_be_loaded_is_told_at_the_start() {
+fn unusable_files_are_reported_at_the_start() {
     let authority = Authority::new();
     authority.sign("a");
     authority.sign("b");
@@ -237,7 +237,7 @@ fn what_cannot_be_loaded_is_told_at_the_start() {
 }
 
 #[test]
-fn a_key_that_everyone_may_read_is_warned_of() {
+fn a_world_readable_key_is_warned_about() {
     const WARNING: &str = "has access to --tls-key";
     let pair = Pair::start("", &[]);
     let key = pair.authority.path("server.key");
@@ -292,9 +292,9 @@ fn a_proxy_header_comes_before_the_handshake() {
 }
 
 #[test]
-fn what_is_no_handshake_ends_and_one_that_stalls_has_its_deadline() {
+fn invalid_handshakes_end_and_stalled_ones_have_a_deadline() {
     let pair = Pair::start("", &[]);
-    // A handshake message that claims 60 KB, in records of 1 KB.
+    // A handshake message with a length of 60 KB, in records of 1 KB.
     let mut endless = vec![22, 3, 3, 4, 0, 1, 0, 0xEA, 0x60];
     endless.resize(5 + 1024, 0);
     for _ in 0..60 {
@@ -309,7 +309,7 @@ fn what_is_no_handshake_ends_and_one_that_stalls_has_its_deadline() {
     closed(b"GET /api/webhook HTTP/1.1\r\nHost: a\r\n\r\n");
     closed(&[0; 1000]);
     closed(&endless[..50_000]);
-    // These two wait for ten seconds, side by side.
+    // These two wait for ten seconds, at the same time.
     let mut silent = Connection::open(pair.address);
     let answer = closed(&endless[..1029]);
     assert!(answer.is_empty(), "{answer:?}");
@@ -317,7 +317,7 @@ fn what_is_no_handshake_ends_and_one_that_stalls_has_its_deadline() {
     assert!(pair.open().is_served());
 }
 
-/// Hellos that are never answered, again and again, while streams are served.
+/// `ClientHello`s without a further message, again and again, while streams are served.
 #[test]
 fn a_flood_of_handshakes_is_survived() {
     let pair = Pair::start("", &["--shards", "2"]);
@@ -348,7 +348,7 @@ fn a_flood_of_handshakes_is_survived() {
 }
 
 #[test]
-fn an_idle_tls_stream_costs_what_the_operators_page_says() {
+fn an_idle_tls_stream_costs_at_most_what_the_operators_page_says() {
     const STREAMS: u64 = 400;
     const BYTES_MAX: u64 = 12 * 1024;
     let pair = Pair::start("", &["--shards", "1", "--heartbeat", "1s"]);
@@ -374,9 +374,9 @@ fn an_idle_tls_stream_costs_what_the_operators_page_says() {
     drop((warm, streams));
 }
 
-/// What the peer's kernel did not take is kept for it, and not more.
+/// Bytes that the kernel does not take are kept for the stream, up to the bound.
 #[test]
-fn tls_readers_that_stop_hold_little() {
+fn stuck_tls_readers_stay_below_the_bound_of_connections() {
     const STREAMS: u64 = 50;
     let pair = Pair::start("", &["--shards", "1"]);
     let config = pair.authority.client(None);
@@ -434,26 +434,26 @@ fn the_doctor_finds_nothing_wrong_with_tls() {
 }
 
 #[test]
-fn the_doctor_says_in_words_what_is_wrong_with_a_certificate() {
+fn the_doctor_explains_faults_of_certificates() {
     let pair = Pair::start("", &["--shards", "1"]);
-    let told = |output: Output| {
+    let text_of = |output: Output| {
         let text = String::from_utf8(output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(1), "{text}");
         text
     };
-    let text = told(doctor("https", pair.address, &Authority::new()));
+    let text = text_of(doctor("https", pair.address, &Authority::new()));
     assert!(
         text.contains("no authority that is trusted here has signed it"),
         "{text}"
     );
-    let text = told(doctor("https", pair.server.address, &pair.authority));
+    let text = text_of(doctor("https", pair.server.address, &pair.authority));
     assert!(text.contains("does not speak TLS"), "{text}");
-    told(doctor("http", pair.address, &pair.authority));
+    text_of(doctor("http", pair.address, &pair.authority));
 
     pair.authority.sign_for("other.example", "server");
     pair.server.signal(Signal::HUP);
     pair.server.wait_for_log("new connections get");
-    let text = told(doctor("https", pair.address, &pair.authority));
+    let text = text_of(doctor("https", pair.address, &pair.authority));
     assert!(
         text.contains("another name than localhost") && text.contains("other.example"),
         "{text}"
@@ -462,14 +462,14 @@ fn the_doctor_says_in_words_what_is_wrong_with_a_certificate() {
     pair.authority.sign_with("server", Validity::Over);
     pair.server.signal(Signal::HUP);
     pair.server.wait_for_log("the certificate");
-    let text = told(doctor("https", pair.address, &pair.authority));
+    let text = text_of(doctor("https", pair.address, &pair.authority));
     assert!(
         text.contains("it has expired") && text.contains("certificate renew it"),
         "{text}"
     );
 }
 
-/// An end without `close_notify` would be an error to its reader.
+/// Without `close_notify` the end would be an error for the client.
 #[test]
 fn an_idle_connection_is_closed_with_a_close_notify() {
     let mut pair = Pair::start("", &["--drain", "0s"]);

@@ -1,5 +1,5 @@
-//! Files of TLS listeners that cannot be used, or not for long: what is said at the start, by
-//! `--check-config` and on SIGHUP. That nothing of a key is shown is in `tests/secrets.rs`.
+//! TLS files that cannot be used or expire soon: the messages at the start, of `--check-config` and on SIGHUP.
+//! `tests/secrets.rs` checks that no message shows a part of a key.
 
 mod support;
 
@@ -9,7 +9,7 @@ use std::process::Command;
 
 use support::tls::{Authority, Validity};
 
-/// Keys that no listener takes, made for this test by `openssl genpkey`.
+/// Keys that no listener accepts, made for this test by `openssl genpkey`.
 const RSA_1024: &str = "-----BEGIN PRIVATE KEY-----\n\
 MIICdwIBADANBgkqhkiG9w0BAQEFAASCAmEwggJdAgEAAoGBAMnGfDN5d6ZQEPNN\n\
 Jrq5lCWkzeCKLZB+o6Dc7l+G35dWi7hhixXkdAmi9Uwna7e0KMY243LOw6O4KuOk\n\
@@ -37,7 +37,7 @@ Zg==\n\
 -----END PRIVATE KEY-----\n\
 ";
 
-/// What `--check-config` says of a certificate's file and a key's: the exit code and the lines.
+/// Runs `--check-config` with a certificate file and a key file; returns the exit code and the lines.
 fn check(cert: &Path, key: &Path) -> (i32, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_hookcast"))
         .args(["--check-config", "--listen", "127.0.0.1:0+tls"])
@@ -50,7 +50,7 @@ fn check(cert: &Path, key: &Path) -> (i32, String) {
     (output.status.code().unwrap(), text)
 }
 
-/// The files of one certificate for localhost, and others beside them.
+/// The files of one certificate for localhost, and other files beside them.
 struct Files(Authority);
 
 impl Files {
@@ -69,7 +69,7 @@ impl Files {
         std::fs::read_to_string(self.path(name)).unwrap()
     }
 
-    /// Writes a file that only its owner may read.
+    /// Writes a file that only its owner can read.
     fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
         std::fs::write(&path, text).unwrap();
@@ -79,7 +79,7 @@ impl Files {
 }
 
 #[test]
-fn a_key_that_cannot_be_used_is_named_with_what_can() {
+fn an_unusable_key_is_reported_with_the_usable_kinds() {
     let files = Files::new();
     let key = files.text("server.key");
     for (pem, expected) in [
@@ -127,7 +127,7 @@ fn a_key_that_cannot_be_used_is_named_with_what_can() {
 }
 
 #[test]
-fn no_certificate_of_a_chain_is_lost_without_a_word() {
+fn no_certificate_of_a_chain_is_dropped_silently() {
     let files = Files::new();
     let (own, ca) = (files.text("server.pem"), files.text("ca.pem"));
     let joined = [own.trim_end(), ca.trim_end(), ca.trim_end()].concat();
@@ -170,7 +170,7 @@ fn no_certificate_of_a_chain_is_lost_without_a_word() {
     assert_eq!(check(&path, &files.path("server.key")), (0, String::new()));
 }
 
-/// Of several keys in a file, that of the certificate is used, also where both are in one file.
+/// Of several keys in a file the one of the certificate is used, also if both are in one file.
 #[test]
 fn the_key_of_the_certificate_is_found() {
     let files = Files::new();
@@ -189,7 +189,7 @@ fn the_key_of_the_certificate_is_found() {
 }
 
 #[test]
-fn a_certificate_out_of_its_time_is_warned_of() {
+fn an_expired_or_future_certificate_is_warned_about() {
     let files = Files::new();
     for (validity, expected) in [
         (Validity::Over, "expired on 2001-01-01T00:00:00Z"),

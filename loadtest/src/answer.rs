@@ -1,8 +1,8 @@
 //! Reads the answers to posted messages: status, length, and whether the connection goes on.
 //!
-//! Used by `publisher`; takes bytes, knows no sockets.
+//! Used by `publisher`. Takes bytes and knows no sockets.
 
-/// One answer.
+/// One complete answer.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The status.
@@ -13,7 +13,7 @@ pub struct Answer {
     pub closes: bool,
 }
 
-/// The first answer in `input`, once it is whole.
+/// The first answer in `input`; `None` while it is incomplete.
 pub fn parse(input: &[u8]) -> Result<Option<Answer>, &'static str> {
     let mut fields = [httparse::EMPTY_HEADER; 64];
     let mut response = httparse::Response::new(&mut fields);
@@ -36,7 +36,7 @@ pub fn parse(input: &[u8]) -> Result<Option<Answer>, &'static str> {
             .and_then(|text| text.trim().parse().ok());
         length.ok_or("an answer with a broken Content-Length")?
     } else if field("transfer-encoding").is_some() {
-        // Acknowledgements are short: the end of the last chunk is looked for, not parsed to.
+        // The body is not parsed: acknowledgements are short, so a search for the last chunk is enough.
         match memchr::memmem::find(&input[head..], b"0\r\n\r\n") {
             Some(at) => at + 5,
             None => return Ok(None),
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_taken_one_by_one_once_whole() {
+    fn answers_are_parsed_one_at_a_time_when_complete() {
         let first = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello".as_slice();
         let two = [first, b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"].concat();
         for cut in 0..first.len() {
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn other_ways_of_ending_an_answer() {
+    fn chunked_bodies_and_answers_without_a_body_are_parsed() {
         let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
         assert_eq!(parse(chunked).unwrap().unwrap().length, chunked.len());
         assert_eq!(parse(&chunked[..chunked.len() - 1]), Ok(None));

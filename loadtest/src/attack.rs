@@ -1,8 +1,8 @@
-//! Attackers: floods of connections and of requests, new and kept, uploads that stop, readers that read nothing; and
-//! busy loops that take as much CPU as they do and leave the server alone.
+//! The attacks of `overload`: floods of connections and requests, incomplete uploads, unread answers, long polls.
+//! Also busy loops, which take as much CPU as the attackers and do not touch the server.
 //!
-//! Used by `overload` alone. Each attacker is a thread with blocking sockets, as a cheap tool of
-//! this kind would be, so what it can do is bounded by the CPU that it gets.
+//! Used by `overload` alone. Each kind of attack is one thread. Most use blocking sockets, as a simple attack tool
+//! would, so the CPU that the thread gets bounds the attack.
 
 use std::hint::black_box;
 use std::io::{self, Read, Write};
@@ -17,89 +17,89 @@ use clap::ValueEnum;
 use crate::polls::{self, Known};
 use crate::proc_stats;
 
-/// How long an attacker waits for the server at one step.
+/// Timeout of a read or write.
 const STEP: Duration = Duration::from_millis(50);
-/// The same for a connection.
+/// Timeout of a connect.
 const CONNECT: Duration = Duration::from_secs(1);
 
-/// Bytes of an upload that stops before its last one.
+/// Body bytes of an incomplete upload; its `Content-Length` is one larger.
 const UPLOAD_BYTES: usize = 60_000;
-/// Requests sent in one go.
+/// Requests in one write.
 const PIPELINED: usize = 50;
-/// How often that is done on a connection that is kept.
+/// Writes of [`PIPELINED`] requests on one kept connection.
 const ROUNDS: usize = 100;
-/// A request that costs the attacker next to nothing.
+/// A valid request that is cheap to send.
 const ORDINARY: &str = "GET /api/webhook HTTP/1.1\r\nHost: a\r\n\r\n";
-/// Period of a busy loop's work and rest.
+/// Period of a busy loop: a share of it is work, the rest sleep.
 const BUSY_PERIOD: Duration = Duration::from_millis(1);
 
 /// One kind of attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
-    /// Connections that say nothing and are held.
+    /// Connections that send nothing and stay open.
     Connect,
-    /// Connections that are closed as soon as they are open.
+    /// Connections that close as soon as they are open.
     Touch,
-    /// Webhooks that stop before their last byte.
+    /// Webhooks whose last byte is never sent.
     Upload,
-    /// Pipelined requests for what is long; nobody reads the answers.
+    /// Pipelined requests with large answers, which are not read.
     Unread,
-    /// Streams that nobody reads.
+    /// Streams that are not read.
     Stall,
-    /// Requests as fast as they are answered, half of them nonsense.
+    /// Pipelined requests as fast as they are answered, half of them invalid.
     Request,
-    /// The same without nonsense, on connections that are kept.
+    /// Valid pipelined requests on kept connections.
     Reuse,
-    /// Long polls that say they have whatever there is, and ask again once answered.
+    /// Long polls with `If-None-Match: *`, repeated after each answer.
     Poll,
-    /// Long polls for the whole history, each for another number of messages.
+    /// Long polls for the whole history, each with another limit.
     Pages,
 }
 
-/// Threads at work until stopped.
-pub struct Crowd {
+/// Threads that attack, or loop, until stopped.
+pub struct Workers {
     is_over: Arc<AtomicBool>,
-    workers: Vec<(Arc<AtomicI32>, JoinHandle<()>)>,
-    blows: Arc<AtomicU64>,
+    threads: Vec<(Arc<AtomicI32>, JoinHandle<()>)>,
+    attempts: Arc<AtomicU64>,
     began: Instant,
 }
 
-/// What a crowd did.
+/// The work of all threads.
 #[derive(Debug, Clone, Default)]
-pub struct Deeds {
-    /// Connections made to harm, and long polls answered; none for busy loops.
-    pub blows: u64,
-    /// Each thread's part of one CPU.
+pub struct WorkDone {
+    /// Hostile connections opened, and long polls answered; 0 for busy loops.
+    pub attempts: u64,
+    /// Share of one CPU, by thread.
     pub cpu_shares: Vec<f64>,
 }
 
-impl Crowd {
-    fn new() -> Crowd {
-        Crowd {
+impl Workers {
+    fn new() -> Workers {
+        Workers {
             is_over: Arc::default(),
-            workers: Vec::new(),
-            blows: Arc::default(),
+            threads: Vec::new(),
+            attempts: Arc::default(),
             began: Instant::now(),
         }
     }
 
-    /// One thread for each kind; together they hold as many connections as `connections` and half as
-    /// many more.
-    pub fn attack(address: SocketAddr, kinds: &[Kind], connections: usize) -> Crowd {
-        let mut crowd = Crowd::new();
+    /// Starts one thread for each kind. Together they hold up to 1.5 times `connections`.
+    pub fn attack(address: SocketAddr, kinds: &[Kind], connections: usize) -> Workers {
+        let mut workers = Workers::new();
         let held_max = connections * 3 / 2 / kinds.len().max(1);
         for &kind in kinds {
-            let blows = Arc::clone(&crowd.blows);
+            let attempts = Arc::clone(&workers.attempts);
             if let Some(known) = kind.known() {
-                crowd.add(move |is_over| polls::run(address, known, held_max, is_over, &blows));
+                workers
+                    .add(move |is_over| polls::run(address, known, held_max, is_over, &attempts));
                 continue;
             }
-            crowd.add(move |is_over| {
+            workers.add(move |is_over| {
                 let mut held = Vec::new();
                 while !is_over.load(Relaxed) {
-                    // A server under attack may refuse, and reset, whatever it likes.
-                    if let Ok(connection) = kind.strike(address) {
-                        blows.fetch_add(1, Relaxed);
+                    // Refused and reset connections are not errors here.
+                    if let Ok(connection) = kind.attempt(address) {
+                        attempts.fetch_add(1, Relaxed);
                         held.push(connection);
                     }
                     if held.len() > kind.held_max(held_max) {
@@ -108,14 +108,14 @@ impl Crowd {
                 }
             });
         }
-        crowd
+        workers
     }
 
-    /// A thread for each share of a CPU, which takes that.
-    pub fn busy(cpu_shares: &[f64]) -> Crowd {
-        let mut crowd = Crowd::new();
+    /// Starts a busy loop for each share of a CPU.
+    pub fn busy(cpu_shares: &[f64]) -> Workers {
+        let mut workers = Workers::new();
         for &share in cpu_shares {
-            crowd.add(move |is_over| {
+            workers.add(move |is_over| {
                 while !is_over.load(Relaxed) {
                     let began = Instant::now();
                     let work = BUSY_PERIOD.mul_f64(share.clamp(0.0, 1.0));
@@ -126,7 +126,7 @@ impl Crowd {
                 }
             });
         }
-        crowd
+        workers
     }
 
     fn add(&mut self, work: impl FnOnce(&AtomicBool) + Send + 'static) {
@@ -136,31 +136,31 @@ impl Crowd {
             own.store(rustix::thread::gettid().as_raw_nonzero().get(), Relaxed);
             work(&is_over);
         });
-        self.workers.push((tid, worker));
+        self.threads.push((tid, worker));
     }
 
-    /// Ends it.
-    pub fn stop(self) -> Deeds {
+    /// Stops all threads.
+    pub fn stop(self) -> WorkDone {
         let wall_ns = self.began.elapsed().as_nanos() as f64;
         let cpu_shares = self
-            .workers
+            .threads
             .iter()
             .map(|(tid, _)| proc_stats::thread(tid.load(Relaxed)).run_ns as f64 / wall_ns)
             .collect();
         self.is_over.store(true, Relaxed);
-        for (_, worker) in self.workers {
-            // Nothing in it panics; if it did, its message is on stderr.
+        for (_, worker) in self.threads {
+            // The result is a panic at most, which is on stderr already.
             let _ = worker.join();
         }
-        Deeds {
-            blows: self.blows.load(Relaxed),
+        WorkDone {
+            attempts: self.attempts.load(Relaxed),
             cpu_shares,
         }
     }
 }
 
 impl Kind {
-    /// What polls of this kind say that they have; none if these are no polls.
+    /// The validator that polls of this kind send; `None` for kinds that do not poll.
     fn known(self) -> Option<Known> {
         match self {
             Kind::Poll => Some(Known::Anything),
@@ -169,7 +169,7 @@ impl Kind {
         }
     }
 
-    /// Those who gain nothing by holding their connections let go of them.
+    /// Connections held at once. Attacks that need no open connections hold none.
     fn held_max(self, held_max: usize) -> usize {
         match self {
             Kind::Touch | Kind::Request | Kind::Reuse => 0,
@@ -182,8 +182,8 @@ impl Kind {
         }
     }
 
-    /// Makes a connection and does harm by it.
-    fn strike(self, address: SocketAddr) -> io::Result<TcpStream> {
+    /// Opens one hostile connection.
+    fn attempt(self, address: SocketAddr) -> io::Result<TcpStream> {
         let mut socket = TcpStream::connect_timeout(&address, CONNECT)?;
         socket.set_read_timeout(Some(STEP))?;
         socket.set_write_timeout(Some(STEP))?;
@@ -199,7 +199,7 @@ impl Kind {
             }
             Kind::Unread => {
                 let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(2 * PIPELINED);
-                // What does not fit any more stays away.
+                // A partial write is enough: the server's answers fill the buffers.
                 let _ = socket.write(requests.as_bytes());
             }
             Kind::Stall => {
@@ -219,7 +219,7 @@ impl Kind {
     }
 }
 
-/// Sends a request many times over and reads what answers there are.
+/// Sends [`PIPELINED`] copies of a request and reads once.
 fn ask(socket: &mut TcpStream, request: &str) -> io::Result<()> {
     socket.write_all(request.repeat(PIPELINED).as_bytes())?;
     match socket.read(&mut [0; 16_384])? {
@@ -233,11 +233,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_busy_crowd_takes_the_share_it_is_told_to_at_most() {
-        let crowd = Crowd::busy(&[0.2, 0.0]);
+    fn a_busy_loop_takes_about_its_share_of_a_cpu() {
+        let workers = Workers::busy(&[0.2, 0.0]);
         thread::sleep(Duration::from_millis(300));
-        let deeds = crowd.stop();
-        assert_eq!(deeds.blows, 0);
-        assert!(deeds.cpu_shares[0] > 2.0 * deeds.cpu_shares[1], "{deeds:?}");
+        let done = workers.stop();
+        assert_eq!(done.attempts, 0);
+        assert!(done.cpu_shares[0] > 2.0 * done.cpu_shares[1], "{done:?}");
     }
 }

@@ -1,8 +1,8 @@
-//! The cases of a comparison: which loads, which servers, which figures.
+//! The cases of a comparison: their loads, servers and figures.
 //!
-//! Every server of a case gets the same streams, messages and heartbeats. Left out is only what a
-//! server does not do: Pushpin keeps no history to replay and takes many messages a second through
-//! `ZeroMQ` only (its HTTP control port ends every connection after one), only hookcast has sessions.
+//! Every server of a case gets the same streams, messages and heartbeats. A server is left out of what it
+//! cannot do. Pushpin keeps no history to replay. It takes many messages a second through `ZeroMQ` only; its
+//! HTTP control port ends each connection after one message. Only hookcast has sessions.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use ServerKind::{Axum, Floor, Hookcast, Nchan, Pushpin};
 /// How large a comparison is.
 #[derive(Debug, Clone)]
 pub struct Extent {
-    /// Streams of the fan-out cases; the others follow.
+    /// Streams of the fan-out cases; other cases take a share of it.
     pub streams: usize,
     /// The measured window of each measurement.
     pub window: Duration,
@@ -55,8 +55,7 @@ const STORM_METRICS: &[Metric] = &[STORM_SECONDS, FAULTS];
 const TLS_METRICS: &[Metric] = &[CPU_PER_DELIVERY, BYTES_PER_STREAM, DELIVERY_P99, FAULTS];
 const STALLED_METRICS: &[Metric] = &[DELIVERY_P99, MEMORY_GROWTH, CPU_PER_DELIVERY, FAULTS];
 
-/// Rates of the ladder, in messages per second; the first is the one that latencies are held
-/// against.
+/// Rates of the ladder, in messages per second. The first is the reference for latencies.
 pub const LADDER_RATES: [(&str, f64); 5] = [
     ("fanout", 10.0),
     ("fanout-20", 20.0),
@@ -65,7 +64,7 @@ pub const LADDER_RATES: [(&str, f64); 5] = [
     ("fanout-2000", 2_000.0),
 ];
 
-/// As rarely as hookcast takes it.
+/// hookcast's longest heartbeat interval.
 const HEARTBEAT_RARELY: Duration = Duration::from_secs(60);
 
 /// Sizes of the growth cases, as shares of the comparison's streams.
@@ -207,8 +206,8 @@ fn ingest(extent: &Extent) -> Case {
     )
 }
 
-/// The window is a whole number of heartbeat intervals: not every server spreads its heartbeats, and
-/// each is to be measured with as many of them.
+/// Idle streams. The window is a whole number of heartbeat intervals, because not every server spreads its
+/// heartbeats over an interval: each must send the same number in the window.
 fn idle(extent: &Extent) -> Case {
     let streams = extent.streams + extent.streams / 2;
     let intervals = extent.window.div_duration_f64(extent.heartbeat).ceil();
@@ -232,7 +231,7 @@ fn idle(extent: &Extent) -> Case {
     )
 }
 
-/// The floor has no history: its part is the time of bare connects.
+/// Many streams at once. The floor has no history: its figure is the time of bare connects.
 fn storm(extent: &Extent) -> Case {
     let window = Duration::from_millis(200).min(extent.window);
     let load = Scenario::Storm.load(&Sizes {
@@ -241,7 +240,7 @@ fn storm(extent: &Extent) -> Case {
         ..sizes(extent)
     });
     let title = format!(
-        "{} streams connect at once and are shown {} messages (floor: connect alone)",
+        "{} streams connect at once and get {} messages each (floor: connects only)",
         load.streams, load.replayed
     );
     let mut case = case(
@@ -261,7 +260,7 @@ fn storm(extent: &Extent) -> Case {
     case
 }
 
-/// `share`: sessions and streams of the full size.
+/// A message to one session each. `share` is the share of all sessions and streams.
 fn targeted(key: &'static str, share: f64, extent: &Extent) -> Case {
     let streams = ((extent.streams as f64 * share) as usize).max(1);
     let load = Scenario::Targeted.load(&Sizes {
@@ -270,7 +269,8 @@ fn targeted(key: &'static str, share: f64, extent: &Extent) -> Case {
     });
     let title = format!("{streams} sessions of one stream each, each message to one");
     Case {
-        // Ten times the streams have ten times the heartbeats, which are no part of a delivery.
+        // Heartbeats are rare, because ten times the streams also have ten times the heartbeats, which are no
+        // deliveries.
         heartbeat: Some(HEARTBEAT_RARELY),
         ..case(key, title, &[Hookcast], &load, FANOUT_METRICS)
     }
@@ -282,7 +282,7 @@ fn stalled(extent: &Extent) -> Case {
     case("stalled", title, &[Hookcast], &load, STALLED_METRICS)
 }
 
-/// The measure of `stalled`: as many readers, none of them stalled.
+/// The reference for `stalled`: as many reading streams, none stalled.
 fn healthy(extent: &Extent) -> Case {
     let load = Scenario::Stalled.load(&sizes(extent));
     let load = Load {
@@ -294,8 +294,8 @@ fn healthy(extent: &Extent) -> Case {
     case("healthy", title, &[Hookcast], &load, STALLED_METRICS)
 }
 
-/// A fan-out over TLS, or its measure, the same without: to few enough streams that no CPU is full while
-/// the reader decrypts.
+/// A fan-out over TLS, or the same without TLS as its reference. Few streams, so that no CPU is full while the
+/// reader decrypts.
 fn encryption(key: &'static str, tls: bool, extent: &Extent) -> Case {
     let extent = Extent {
         streams: (extent.streams / 5).max(1),

@@ -1,4 +1,4 @@
-//! Charts as SVG text, drawn by plotters: for the report and the README.
+//! Charts as SVG text, drawn by plotters, for the report and the README.
 //!
 //! Knows numbers and names, nothing of measurements.
 
@@ -10,10 +10,10 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 /// Pixels of a chart.
 const SIZE: (u32, u32) = (760, 380);
 
-/// Pixels to the right of a chart of several lines.
+/// Pixels to the right of a chart with several lines.
 const LEGEND_WIDTH: u32 = 180;
 
-/// A logarithmic axis of so few decades is labelled within them too.
+/// A logarithmic axis with at most this many decades also has labels within them.
 const DECADES_DIVIDED_MAX: i32 = 2;
 
 const TEXT: RGBColor = RGBColor(0x33, 0x3a, 0x45);
@@ -38,13 +38,13 @@ pub struct Line {
     pub points: Vec<(f64, f64)>,
 }
 
-/// What the axes say.
+/// Titles and scales of a chart.
 pub struct Axes {
-    /// Above the chart.
+    /// Title above the chart.
     pub title: String,
-    /// Below it.
+    /// Label below it.
     pub x: String,
-    /// To its left.
+    /// Label to its left.
     pub y: String,
     /// Logarithmic axes, for values over several decades.
     pub x_log: bool,
@@ -56,8 +56,8 @@ pub struct Axes {
     pub mark: Option<(f64, String)>,
 }
 
-/// Where a quantile below 1 stands on an axis of percentiles: 2 for the median, 10 for p90, 100 for
-/// p99, so that on a logarithmic axis each further nine takes the same width.
+/// The position of a quantile below 1 on an axis of percentiles: 2 for the median, 10 for p90, 100 for p99. On
+/// a logarithmic axis each further nine then takes the same width.
 pub fn percentile_place(quantile: f64) -> f64 {
     1.0 / (1.0 - quantile)
 }
@@ -110,7 +110,7 @@ impl Axes {
     }
 }
 
-/// A line chart. Without any point to draw, an empty one.
+/// A line chart; empty without points.
 pub fn lines(axes: &Axes, lines: &[Line]) -> String {
     let points = || lines.iter().flat_map(|line| &line.points);
     let marked = axes.mark.iter().map(|mark| mark.0);
@@ -121,7 +121,7 @@ pub fn lines(axes: &Axes, lines: &[Line]) -> String {
     let y = Scale::around(points().map(|point| point.1), axes.y_log);
     let mut svg = String::new();
     draw_lines(&mut svg, axes, lines, x, y).unwrap_or_else(|error| {
-        // Drawing into memory fails on figures that cannot be drawn alone.
+        // Drawing into memory fails only on figures that cannot be drawn.
         svg = format!("<p>no chart: {error}</p>");
     });
     svg
@@ -160,7 +160,7 @@ fn draw_lines(svg: &mut String, axes: &Axes, lines: &[Line], x: Scale, y: Scale)
         let style = MARK.stroke_width(1);
         let line = [(*at, y.from), (*at, y.to)];
         chart.draw_series(DashedLineSeries::new(line, 5, 4, style))?;
-        // To the left of its line, where the chart has room.
+        // The label stands to the left of its mark, where the chart has room.
         let anchor = Pos::new(HPos::Right, VPos::Top);
         let font = ("sans-serif", 13).into_font().color(&MARK).pos(anchor);
         let label = EmptyElement::at((*at, y.to)) + Text::new(format!("{text} "), (-4, 4), font);
@@ -173,7 +173,7 @@ fn draw_lines(svg: &mut String, axes: &Axes, lines: &[Line], x: Scale, y: Scale)
     Ok(())
 }
 
-/// To the right of the chart, where it hides no line.
+/// The legend stands to the right of the chart, where it hides no line.
 fn draw_legend(root: &DrawingArea<SVGBackend<'_>, Shift>, lines: &[Line]) -> DrawResult {
     const PITCH: i32 = 20;
     let left = (SIZE.0 - LEGEND_WIDTH) as i32 + 12;
@@ -190,14 +190,14 @@ fn draw_legend(root: &DrawingArea<SVGBackend<'_>, Shift>, lines: &[Line]) -> Dra
 
 /// One bar of a chart.
 pub struct Bar {
-    /// To its left.
+    /// Label to its left.
     pub name: String,
     /// Its length, and the figure to its right.
     pub value: f64,
 }
 
-/// A chart of horizontal bars, each with its figure beside it. Always linear from zero: a short
-/// bar is a small figure.
+/// A chart of horizontal bars, each with its figure beside it. The axis is linear from zero, so that lengths
+/// are in proportion to figures.
 pub fn bars(title: &str, bars: &[Bar]) -> String {
     let mut svg = String::new();
     draw_bars(&mut svg, title, bars).unwrap_or_else(|error| {
@@ -242,7 +242,7 @@ fn draw_bars(svg: &mut String, title: &str, bars: &[Bar]) -> DrawResult {
     Ok(())
 }
 
-/// A number as an axis shows it: three digits and a suffix.
+/// A number in the notation of axes: three digits and a suffix.
 pub fn short(value: f64) -> String {
     let (scaled, suffix) = match value.abs() {
         size if size >= 1e9 => (value / 1e9, "G"),
@@ -264,7 +264,7 @@ pub fn short(value: f64) -> String {
     format!("{text}{suffix}")
 }
 
-/// An axis over positive and negative numbers, or a logarithmic one over positive ones.
+/// A linear axis, or a logarithmic one over positive numbers.
 #[derive(Clone, Copy)]
 struct Scale {
     from: f64,
@@ -290,7 +290,7 @@ impl Scale {
             };
         }
         if log {
-            // What is a hair beyond a power of ten is that power.
+            // Rounding errors: a value just above a power of ten counts as that power.
             let to = 10_f64.powf((high.log10() - 1e-6).ceil());
             let from = 10_f64.powf((low.log10() + 1e-6).floor());
             return Scale {
@@ -314,7 +314,7 @@ impl Scale {
         }
     }
 
-    /// A value that can be drawn: on a logarithmic axis zero is its lower end.
+    /// A value that can be drawn: zero becomes the lower end of a logarithmic axis.
     fn floor(self, value: f64) -> f64 {
         if self.log {
             value.max(self.from)
@@ -345,7 +345,7 @@ impl Ranged for Scale {
                 let divided = decades.flat_map(|decade| [decade, 2.0 * decade, 5.0 * decade]);
                 return divided.filter(|value| *value <= self.to * 1.001).collect();
             }
-            // The median stands between two decades, and is what most readers look for.
+            // The median lies between two decades, and most readers look for it.
             let median = percentile_place(0.5);
             let shows_median = self.percentiles && (self.from..self.to).contains(&median);
             return decades.chain(shows_median.then_some(median)).collect();

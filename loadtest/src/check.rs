@@ -1,27 +1,27 @@
-//! Whether one stream got every message, once, in order: pure bookkeeping, a few nanoseconds a
-//! message while all is well.
+//! Checks that one stream got every message, once, in order.
 //!
-//! Fed by `streams` with message numbers; knows no bytes, sockets or clock. Which numbers a stream
-//! is to see is an arithmetic progression: all of them, or every n-th when messages are targeted
-//! at sessions in turn. A message that was not acknowledged may arrive or not: neither is a fault.
+//! Pure bookkeeping: a few nanoseconds a message while there is no fault. `streams` calls it with message
+//! numbers; it knows no bytes, sockets or clock. A stream's numbers are an arithmetic progression: all of
+//! them, or every n-th when messages are targeted at sessions in turn. A message without an acknowledgement
+//! may arrive or not: neither is a fault.
 
 use crate::number_set::NumberSet;
 
-/// Faults seen, of one stream or summed over all.
+/// Faults of one stream, or summed over all streams.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Faults {
     /// Never arrived.
     pub missing: u64,
-    /// Arrived again.
+    /// Arrived more than once.
     pub duplicate: u64,
     /// Arrived after a later one.
     pub out_of_order: u64,
-    /// Were for another session.
+    /// Belonged to another session.
     pub misdelivered: u64,
 }
 
 impl Faults {
-    /// Adds another stream's.
+    /// Adds the faults of another stream.
     pub fn add(&mut self, other: Faults) {
         self.missing += other.missing;
         self.duplicate += other.duplicate;
@@ -33,7 +33,7 @@ impl Faults {
 /// The bookkeeping of one stream.
 #[derive(Debug, Clone)]
 pub struct Checker {
-    /// The next number in order; `None` until a stream that joins midway has seen its first.
+    /// The next number in order; `None` until a stream that joins midway gets its first.
     next: Option<u32>,
     residue: u32,
     stride: u32,
@@ -43,8 +43,7 @@ pub struct Checker {
 }
 
 impl Checker {
-    /// A stream that is to see every number from `first` on that leaves `residue` when divided by
-    /// `stride`.
+    /// A stream that expects each number from `first` on that leaves `residue` when divided by `stride`.
     pub fn from(first: u32, residue: u32, stride: u32) -> Checker {
         assert!(residue < stride, "residue {residue} of {stride}");
         let next = first + (residue + stride - first % stride) % stride;
@@ -57,7 +56,7 @@ impl Checker {
         }
     }
 
-    /// A stream that joins while messages flow: its first message sets where it begins.
+    /// A stream that joins while messages flow. Its first message sets its first number.
     pub fn joining(residue: u32, stride: u32) -> Checker {
         Checker {
             next: None,
@@ -102,7 +101,7 @@ impl Checker {
         }
     }
 
-    /// A number behind the cursor: it fills a hole, or was here before.
+    /// A number behind the cursor: it fills a hole, or is a repeat.
     fn arrived_late(&mut self, number: u32) {
         let Some(at) = self
             .holes
@@ -121,13 +120,13 @@ impl Checker {
         self.faults.out_of_order += 1;
     }
 
-    /// Whether every number below `total` that is due has been passed, holes apart.
+    /// Whether the cursor is past every expected number below `total`; holes do not matter.
     pub fn reached(&self, total: u32) -> bool {
         self.next.is_some_and(|next| next >= total)
     }
 
-    /// The faults among the first `total` messages, those in `unacknowledged` left out. `missing`
-    /// are those that later ones have overtaken; see [`Checker::outstanding`] for the rest.
+    /// The faults among the first `total` messages, without those in `unacknowledged`. `missing` counts
+    /// messages that later ones overtook; [`Checker::outstanding`] counts the rest.
     pub fn faults(&self, unacknowledged: &NumberSet) -> Faults {
         let excused = |&(from, to): &(u32, u32)| unacknowledged.count(from, to, self.stride);
         let excused: u64 = self.holes.iter().map(excused).sum();
@@ -137,8 +136,8 @@ impl Checker {
         }
     }
 
-    /// Acknowledged messages below `total` behind the last one that arrived: on their way while the
-    /// server lives, else lost.
+    /// Acknowledged messages below `total` and after the last arrival: in flight while the server lives,
+    /// otherwise lost.
     pub fn outstanding(&self, total: u32, unacknowledged: &NumberSet) -> u64 {
         let Some(next) = self.next.filter(|&next| next < total) else {
             return 0;
@@ -159,7 +158,7 @@ mod tests {
         finish(checker, 6)
     }
 
-    /// All faults once nothing is on its way and everything was acknowledged.
+    /// All faults, given that nothing is in flight and everything was acknowledged.
     fn finish(checker: &Checker, total: u32) -> Faults {
         let none = NumberSet::default();
         let mut faults = checker.faults(&none);
@@ -168,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_acknowledged_may_come_or_not() {
+    fn messages_without_an_acknowledgement_are_never_faults() {
         let mut unacknowledged = NumberSet::default();
         for number in [2, 3, 7, 9] {
             unacknowledged.insert(number);
@@ -177,9 +176,9 @@ mod tests {
         for number in [0, 3, 4, 6] {
             checker.arrived(number);
         }
-        // 1 and 5 are missing, 2 need not have come; 3 has come all the same.
+        // 1 and 5 are missing. 2 and 3 were not acknowledged: either outcome is right.
         assert_eq!(checker.faults(&unacknowledged).missing, 2);
-        // 8 is outstanding; 7 and 9 need not come.
+        // 8 is outstanding. 7 and 9 were not acknowledged.
         assert_eq!(checker.outstanding(10, &unacknowledged), 1);
         assert_eq!(checker.outstanding(7, &unacknowledged), 0);
         let session = Checker::from(0, 1, 2);
@@ -187,14 +186,14 @@ mod tests {
     }
 
     #[test]
-    fn all_once_in_order_is_no_fault() {
+    fn every_message_once_in_order_is_no_fault() {
         let mut checker = Checker::from(0, 0, 1);
         assert_eq!(after(&mut checker, &[0, 1, 2, 3, 4, 5]), Faults::default());
         assert!(checker.reached(6) && !checker.reached(7));
     }
 
     #[test]
-    fn a_row_is_its_numbers() {
+    fn a_run_of_numbers_counts_as_each_of_them() {
         let mut checker = Checker::from(0, 0, 1);
         checker.arrived_in_a_row(0, 3);
         checker.arrived_in_a_row(2, 4);
@@ -203,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_comes_is_missing_in_the_middle_and_at_the_end() {
+    fn messages_that_never_arrive_are_missing() {
         let faults = after(&mut Checker::from(0, 0, 1), &[0, 3, 4]);
         assert_eq!(
             faults,
@@ -216,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn late_is_out_of_order_and_again_is_duplicate() {
+    fn late_messages_are_out_of_order_and_repeats_are_duplicates() {
         let faults = after(&mut Checker::from(0, 0, 1), &[0, 4, 2, 2, 1, 3, 3, 5]);
         assert_eq!(
             faults,
@@ -229,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_sees_its_own_numbers_only() {
+    fn a_session_expects_only_its_own_numbers() {
         let mut checker = Checker::from(0, 1, 3);
         assert_eq!(after(&mut checker, &[1, 4]), Faults::default());
         assert!(checker.reached(6));
@@ -245,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_joining_stream_begins_where_it_begins() {
+    fn a_joining_stream_begins_with_its_first_message() {
         let mut checker = Checker::joining(0, 1);
         assert_eq!(finish(&checker, 6).missing, 0);
         assert_eq!(after(&mut checker, &[3, 4, 5]), Faults::default());

@@ -1,4 +1,4 @@
-//! What hookcast is held to: figures of a comparison, each with its bound.
+//! The claims about hookcast: figures of a comparison, each with its bound.
 
 use std::fmt;
 
@@ -11,11 +11,11 @@ use crate::servers::ServerKind;
 
 use ServerKind::{Axum, Floor, Hookcast, Nchan};
 
-/// One of them.
+/// One claim.
 pub struct Claim {
-    /// In words.
+    /// Its text.
     pub text: &'static str,
-    /// The figure, where it was measured.
+    /// Takes the figure from a comparison; `None` if it was not measured.
     pub figure: fn(&Comparison) -> Option<f64>,
     /// The bound.
     pub bound: Bound,
@@ -29,17 +29,17 @@ pub fn missed(comparison: &Comparison) -> Vec<&'static Claim> {
     CLAIMS.iter().filter(is_missed).collect()
 }
 
-/// On which side of a bound a figure is to be.
+/// The side of a bound on which a figure must be.
 #[derive(Debug, Clone, Copy)]
 pub enum Bound {
-    /// Not above.
+    /// At most this.
     AtMost(f64),
-    /// Not below.
+    /// At least this.
     AtLeast(f64),
 }
 
 impl Bound {
-    /// Whether a figure keeps to it.
+    /// Whether a figure is within the bound.
     pub fn holds(self, figure: f64) -> bool {
         match self {
             Bound::AtMost(bound) => figure <= bound,
@@ -63,22 +63,22 @@ const HOOKCAST_SATURATE: (&str, ServerKind) = ("saturate", Hookcast);
 /// All claims; those whose case was not measured have no figure.
 pub const CLAIMS: &[Claim] = &[
     Claim {
-        text: "fanout at 10/s: CPU per delivery, by the floor's",
+        text: "fanout at 10/s: CPU per delivery, ratio to floor",
         figure: |all| all.ratio(HOOKCAST_FANOUT, ("fanout", Floor), CPU_PER_DELIVERY),
         bound: Bound::AtMost(1.05),
     },
     Claim {
-        text: "fanout at 10/s: p99 latency, by the floor's",
+        text: "fanout at 10/s: p99 latency, ratio to floor",
         figure: |all| all.ratio(HOOKCAST_FANOUT, ("fanout", Floor), DELIVERY_P99),
         bound: Bound::AtMost(1.1),
     },
     Claim {
-        text: "fanout at 10/s, 2 shards: p99 latency, by the floor's",
+        text: "fanout at 10/s, 2 shards: p99 latency, ratio to floor",
         figure: |all| all.ratio(("shards-2", Hookcast), ("fanout", Floor), DELIVERY_P99),
         bound: Bound::AtMost(1.0),
     },
     Claim {
-        text: "fanout at 500/s: p99 latency, by that at 10/s",
+        text: "fanout at 500/s: p99 latency, ratio to 10/s",
         figure: |all| all.ratio(("fanout-500", Hookcast), HOOKCAST_FANOUT, DELIVERY_P99),
         bound: Bound::AtMost(1.5),
     },
@@ -93,17 +93,17 @@ pub const CLAIMS: &[Claim] = &[
         bound: Bound::AtMost(5.0),
     },
     Claim {
-        text: "saturate: deliveries/s, by the floor's",
+        text: "saturate: deliveries/s, ratio to floor",
         figure: |all| all.ratio(HOOKCAST_SATURATE, ("saturate", Floor), DELIVERIES),
         bound: Bound::AtLeast(45.0),
     },
     Claim {
-        text: "saturate: deliveries/s, by axum's",
+        text: "saturate: deliveries/s, ratio to axum",
         figure: |all| all.ratio(HOOKCAST_SATURATE, ("saturate", Axum), DELIVERIES),
         bound: Bound::AtLeast(8.0),
     },
     Claim {
-        text: "saturate: deliveries/s, by Nchan's",
+        text: "saturate: deliveries/s, ratio to Nchan",
         figure: |all| all.ratio(HOOKCAST_SATURATE, ("saturate", Nchan), DELIVERIES),
         bound: Bound::AtLeast(50.0),
     },
@@ -113,17 +113,17 @@ pub const CLAIMS: &[Claim] = &[
         bound: Bound::AtMost(5.0),
     },
     Claim {
-        text: "ingest: acks/s, by the floor's",
+        text: "ingest: acks/s, ratio to floor",
         figure: |all| all.ratio(("ingest", Hookcast), ("ingest", Floor), ACKS),
         bound: Bound::AtLeast(0.8),
     },
     Claim {
-        text: "ingest: acks/s, by axum's",
+        text: "ingest: acks/s, ratio to axum",
         figure: |all| all.ratio(("ingest", Hookcast), ("ingest", Axum), ACKS),
         bound: Bound::AtLeast(2.0),
     },
     Claim {
-        text: "ingest: acks/s, by Nchan's",
+        text: "ingest: acks/s, ratio to Nchan",
         figure: |all| all.ratio(("ingest", Hookcast), ("ingest", Nchan), ACKS),
         bound: Bound::AtLeast(2.0),
     },
@@ -133,22 +133,22 @@ pub const CLAIMS: &[Claim] = &[
         bound: Bound::AtMost(256.0),
     },
     Claim {
-        text: "idle: CPU per heartbeat, by the floor's",
+        text: "idle: CPU per heartbeat, ratio to floor",
         figure: |all| all.ratio(("idle", Hookcast), ("idle", Floor), CPU_PER_HEARTBEAT),
         bound: Bound::AtMost(1.1),
     },
     Claim {
-        text: "storm: time until all are served, by bare connects",
+        text: "storm: time until all streams are served, ratio to bare connects",
         figure: |all| all.ratio(("storm", Hookcast), ("storm", Floor), STORM_SECONDS),
         bound: Bound::AtMost(1.5),
     },
     Claim {
-        text: "storm: axum's time, by hookcast's",
+        text: "storm: axum's time, ratio to hookcast",
         figure: |all| all.ratio(("storm", Axum), ("storm", Hookcast), STORM_SECONDS),
         bound: Bound::AtLeast(3.0),
     },
     Claim {
-        text: "targeted: CPU per delivery, by that with a tenth of the sessions",
+        text: "targeted: CPU per delivery, ratio to a tenth of the sessions",
         figure: |all| {
             all.ratio(
                 ("targeted", Hookcast),
@@ -159,7 +159,7 @@ pub const CLAIMS: &[Claim] = &[
         bound: Bound::AtMost(1.2),
     },
     Claim {
-        text: "stalled: p99 latency of the healthy, by that without stalled ones",
+        text: "stalled: p99 latency of healthy streams, ratio to a run without stalled ones",
         figure: |all| all.ratio(("stalled", Hookcast), ("healthy", Hookcast), DELIVERY_P99),
         bound: Bound::AtMost(1.15),
     },
@@ -169,7 +169,7 @@ pub const CLAIMS: &[Claim] = &[
         bound: Bound::AtMost(16.0),
     },
     Claim {
-        text: "TLS: CPU per delivery, by that without",
+        text: "TLS: CPU per delivery, ratio to plain",
         figure: |all| all.ratio(("tls", Hookcast), ("plain", Hookcast), CPU_PER_DELIVERY),
         bound: Bound::AtMost(2.0),
     },
@@ -198,7 +198,7 @@ mod tests {
         assert!(Bound::AtLeast(2.0).holds(2.0) && !Bound::AtLeast(2.0).holds(1.9));
     }
 
-    /// An outcome in which every figure is there.
+    /// An outcome with every figure.
     fn full_outcome() -> Outcome {
         let mut latency = Latency::default();
         latency.record_ns(1_000_000);
@@ -249,9 +249,9 @@ mod tests {
         for claim in CLAIMS {
             assert!((claim.figure)(&comparison).is_some(), "{}", claim.text);
         }
-        // All servers alike: no ratio reaches its bound, and nothing was lost.
+        // All servers alike: no ratio reaches its bound, and no message was lost.
         let missed: Vec<_> = missed(&comparison).iter().map(|claim| claim.text).collect();
-        assert!(missed.contains(&"saturate: deliveries/s, by the floor's"));
+        assert!(missed.contains(&"saturate: deliveries/s, ratio to floor"));
         assert!(!missed.contains(&"fanout at 500/s: missing, repeated or reordered messages"));
     }
 }

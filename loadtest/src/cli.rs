@@ -16,7 +16,7 @@ use crate::servers::ServerKind;
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXITS)]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -25,25 +25,25 @@ const EXITS: &str = "\
 Exit status:
   0    all is well
   1    a run could not be made
-  2    the command line is wrong, or a server in use was not to be loaded
-  3    a stream did not get what it was to get
+  2    the command line is wrong, or loading a server in use was not confirmed
+  3    a stream lacked a message, or got one twice or out of order
   4    compare missed a claim
   5    the server was lost in the middle of a run
-  130  cut off by SIGINT (Ctrl-C), SIGTERM or SIGHUP: the figures up to then are shown and marked;
+  130  SIGINT (Ctrl-C), SIGTERM or SIGHUP cut the run off: the figures up to then are printed and marked;
        a second signal ends at once, without figures";
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Every message to every stream, at a constant rate
     Fanout(RunArgs),
-    /// Every message to every stream, one publisher posting again as soon as it is answered
+    /// Every message to every stream; one publisher posts as soon as it is answered
     Saturate(RunArgs),
-    /// Messages in on many connections, no streams
+    /// Messages on many connections, no streams
     Ingest(RunArgs),
-    /// Open streams and nothing to send: memory and heartbeats
+    /// Open streams, only heartbeats: memory and CPU
     Idle(RunArgs),
-    /// Everyone connects at once and is shown the last 100 messages
+    /// All streams connect at once and get the last 100 messages
     Storm(RunArgs),
     /// A session for each stream, each message for one session
     Targeted(RunArgs),
@@ -53,15 +53,15 @@ pub enum Command {
     Churn(RunArgs),
     /// Churn for a long time: memory and descriptors must not grow
     Soak(RunArgs),
-    /// Many fan-outs at rising rates: latency against load until it breaks
+    /// Fan-outs at rising rates: latency against load
     Ladder(LadderArgs),
-    /// Healthy streams' latency under floods, slow uploads and readers that read nothing
+    /// Latency of healthy streams under floods, slow uploads and unread answers
     Overload(OverloadArgs),
-    /// hookcast, the floor and the peers, interleaved: medians, ratios, charts
+    /// hookcast, the floor and the peers in interleaved rounds: medians, ratios, charts
     Compare(CompareArgs),
-    /// The built-in server that does the kernel's part alone
+    /// The built-in server that does only the kernel's part of the work
     Floor(FloorArgs),
-    /// The backend that Pushpin asks; started beside it
+    /// The backend of Pushpin; started beside it
     #[command(hide = true)]
     GripBackend(GripBackendArgs),
 }
@@ -69,7 +69,7 @@ pub enum Command {
 /// Options of a scenario.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Server to start: hookcast, or a peer to see its figures
+    /// Server to start: hookcast or a peer
     #[arg(long, value_enum, default_value = "hookcast")]
     pub target: ServerKind,
     /// Program of the server [default: the one beside this program]
@@ -84,14 +84,14 @@ pub struct RunArgs {
     /// Allow a --url beyond this machine: load only servers that you own
     #[arg(long)]
     pub i_own_this_host: bool,
-    /// The --admin address of the server behind --url, as http://host:port: tells how many streams
-    /// are open before the run
+    /// The --admin address of the server behind --url, as http://host:port: for the number of open streams
+    /// before the run
     #[arg(long, requires = "url")]
     pub admin: Option<String>,
-    /// Load the server behind --url whatever viewers and messages it has
+    /// Load the server behind --url without asking, whatever streams and messages it has
     #[arg(long, requires = "url")]
     pub yes: bool,
-    /// Sent as X-Webhook-Secret
+    /// Value of X-Webhook-Secret
     #[arg(long, env = "WEBHOOK_SECRET", hide_env_values = true)]
     pub secret: Option<String>,
     /// Threads that serve streams (hookcast --shards, nginx workers, tokio workers)
@@ -100,7 +100,7 @@ pub struct RunArgs {
     /// Heartbeat interval of the started server
     #[arg(long, value_parser = humantime::parse_duration, default_value = "2s")]
     pub heartbeat: Duration,
-    /// Streams over TLS, with a certificate made for the run; posts stay plain (hookcast alone)
+    /// Streams over TLS, with a certificate made for the run; posts stay plain (hookcast only)
     #[arg(long, conflicts_with = "url")]
     pub tls: bool,
     /// Further argument for the started hookcast; may be given several times
@@ -118,7 +118,7 @@ pub struct RunArgs {
     /// Messages per second of a paced scenario [default: by scenario]
     #[arg(long, value_parser = positive)]
     pub rate: Option<f64>,
-    /// Publishing connections of a closed loop [default: by scenario]
+    /// Publishing connections in a closed loop [default: by scenario]
     #[arg(long)]
     pub connections: Option<usize>,
     /// Length of the measured window [default: by scenario]
@@ -133,7 +133,7 @@ pub struct RunArgs {
     /// Streams closed and opened again per second [default: by scenario]
     #[arg(long, value_parser = positive)]
     pub churn_rate: Option<f64>,
-    /// Where results go besides the terminal
+    /// Where results go besides the terminal.
     #[command(flatten)]
     pub output: OutputArgs,
 }
@@ -150,7 +150,7 @@ pub struct OutputArgs {
 }
 
 impl OutputArgs {
-    /// Fails now if the report cannot be written later: a run may take many minutes.
+    /// Fails at once if the report cannot be written: a run may take many minutes.
     pub fn check(&self) -> Result<(), String> {
         let Some(path) = &self.report else {
             return Ok(());
@@ -171,7 +171,7 @@ pub struct LadderArgs {
     /// Rates in messages per second, rising
     #[arg(long, value_parser = positive, value_delimiter = ',', default_value = "20,100,500,2000")]
     pub rates: Vec<f64>,
-    /// As for a fan-out; --rate has no effect
+    /// Options of a fan-out; --rate has no effect
     #[command(flatten)]
     pub run: RunArgs,
 }
@@ -182,7 +182,7 @@ pub struct OverloadArgs {
     /// Healthy streams
     #[arg(long, default_value_t = 100)]
     pub streams: usize,
-    /// Connections that the server takes beyond these; the attackers hold up to half as many more
+    /// Places of the server beyond these; the attackers hold up to 1.5 times as many connections
     #[arg(long, default_value_t = 1_000)]
     pub connections: usize,
     /// Messages per second
@@ -191,13 +191,13 @@ pub struct OverloadArgs {
     /// Bytes of each message's text [default: 128]
     #[arg(long)]
     pub message_bytes: Option<usize>,
-    /// Messages published before the first stream is opened: what requests for the history get
+    /// Messages published before the first stream opens: the history that attackers request
     #[arg(long, default_value_t = 0)]
     pub history: u32,
-    /// Let the attackers be there before the streams, not after them
+    /// Start the attackers before the streams
     #[arg(long)]
     pub attack_first: bool,
-    /// What the attackers do, a thread for each
+    /// Kinds of attack, one thread for each
     #[arg(
         long,
         value_enum,
@@ -211,7 +211,7 @@ pub struct OverloadArgs {
     /// Length of each measured window
     #[arg(long, value_parser = humantime::parse_duration, default_value = "5s")]
     pub duration: Duration,
-    /// Server on the first CPU, attackers and clients on the second
+    /// Pin the server to the first CPU, attackers and clients to the second
     #[arg(long)]
     pub pin: bool,
     /// Threads of the server that serve streams
@@ -234,7 +234,7 @@ pub struct OverloadArgs {
 /// Options of a comparison.
 #[derive(Debug, Args)]
 pub struct CompareArgs {
-    /// The cases of the README's table alone, with short windows: under ten minutes
+    /// Only the cases of the README's table, with short windows: under ten minutes
     #[arg(long)]
     pub quick: bool,
     /// Servers to compare
@@ -251,7 +251,7 @@ pub struct CompareArgs {
     /// Rounds; figures are medians over them
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub rounds: u16,
-    /// Streams of the fan-out cases; the others follow
+    /// Streams of the fan-out cases; other cases follow
     #[arg(long, default_value_t = 10_000)]
     pub streams: usize,
     /// Length of each measured window [default: 10s, with --quick 3s]
@@ -269,7 +269,7 @@ pub struct CompareArgs {
     /// Program of hookcast [default: the one beside this program]
     #[arg(long, value_name = "PATH")]
     pub server: Option<PathBuf>,
-    /// Fail if a peer is not installed, instead of going on without it
+    /// Fail if a peer is not installed, instead of leaving it out
     #[arg(long)]
     pub require_peers: bool,
     /// Write the charts as SVG, and the tables as Markdown, into this directory
@@ -300,7 +300,7 @@ pub struct GripBackendArgs {
 }
 
 impl RunArgs {
-    /// The sizes given.
+    /// The sizes on the command line.
     pub fn sizes(&self) -> Sizes {
         Sizes {
             streams: self.streams,
@@ -317,7 +317,7 @@ impl RunArgs {
 }
 
 impl Command {
-    /// The scenario and its options, if it is one.
+    /// The scenario and its options; `None` for other commands.
     pub fn scenario(&self) -> Option<(Scenario, &RunArgs)> {
         Some(match self {
             Command::Fanout(args) => (Scenario::Fanout, args),
@@ -346,7 +346,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_exit_status_of_the_help_stands_in_the_readme() {
+    fn every_exit_status_of_the_help_is_in_the_readme() {
         let readme = include_str!("../README.md");
         let statuses = EXITS.lines().filter_map(|line| {
             let status = line.split_whitespace().next()?;

@@ -1,7 +1,7 @@
-//! Runs a comparison: every case, every server in it, in interleaved rounds, each measurement with
-//! a server of its own that is started for it and stopped after it.
+//! Runs a comparison: every case with every server of it, in interleaved rounds. Each measurement starts a
+//! server of its own and stops it afterwards.
 //!
-//! Interleaved, because a machine changes its pace within minutes; what is compared is measured
+//! Rounds are interleaved because a machine's speed changes within minutes: compared figures are measured
 //! close together, and the order changes from round to round. Called by `main`.
 
 use std::collections::BTreeMap;
@@ -25,14 +25,14 @@ use crate::servers::{self, ServerKind, ServerOptions};
 use crate::signals::EXIT_CUT_OFF;
 use crate::{single, workspace};
 
-/// Rounds in which a server takes part that needs many times as long as the others to open its
-/// streams and to catch up, while a comparison is to be quick.
+/// Rounds of a slow server in a quick comparison: one that takes many times as long as the others to open its
+/// streams.
 const SLOW_ROUNDS_QUICK: usize = 1;
 
-/// Exit code when a claim was measured and missed.
+/// Exit code when a claim was missed.
 const EXIT_CLAIM_MISSED: u8 = 4;
 
-/// Runs the comparison that the command line asks for, and writes and prints it.
+/// Runs the comparison of the command line, and writes and prints it.
 pub fn run_and_show(args: &CompareArgs, interrupted: &Arc<AtomicBool>) -> Result<ExitCode, String> {
     args.output.check()?;
     if let Some(path) = &args.charts {
@@ -55,12 +55,12 @@ pub fn run_and_show(args: &CompareArgs, interrupted: &Arc<AtomicBool>) -> Result
         print!("{}", compare_report::markdown(&comparison));
     }
     if interrupted.load(Relaxed) {
-        // Medians over some of the rounds decide no claim.
+        // Claims are not judged on incomplete rounds.
         return Ok(ExitCode::from(EXIT_CUT_OFF));
     }
     let missed = missed_claims(&comparison);
     for claim in &missed {
-        eprintln!("missed: {}, which is to be {}", claim.text, claim.bound);
+        eprintln!("missed: {}, bound {}", claim.text, claim.bound);
     }
     Ok(if is_lost {
         ExitCode::from(single::EXIT_LOST)
@@ -71,7 +71,7 @@ pub fn run_and_show(args: &CompareArgs, interrupted: &Arc<AtomicBool>) -> Result
     })
 }
 
-/// Returns also whether a server was lost.
+/// Also returns whether a server was lost.
 fn run(args: &CompareArgs, interrupted: &Arc<AtomicBool>) -> Result<(Comparison, bool), String> {
     let mut notes = Vec::new();
     let servers = available(args, &mut notes)?;
@@ -84,7 +84,7 @@ fn run(args: &CompareArgs, interrupted: &Arc<AtomicBool>) -> Result<(Comparison,
         if let Some(key) = unknown {
             let keys: Vec<&str> = cases.iter().map(|case| case.key).collect();
             return Err(format!(
-                "no case {key:?} here; there are {}",
+                "no case {key:?}; the cases are {}",
                 keys.join(", ")
             ));
         }
@@ -123,7 +123,7 @@ fn run(args: &CompareArgs, interrupted: &Arc<AtomicBool>) -> Result<(Comparison,
             );
             if interrupted.load(Relaxed) {
                 notes.push(format!(
-                    "cut off by a signal in round {} of {}, in {}: whole measurements up to then",
+                    "cut off by a signal in round {} of {}, in {}: complete measurements up to then",
                     round + 1,
                     args.rounds,
                     case.key
@@ -162,7 +162,7 @@ fn extent(args: &CompareArgs) -> Extent {
     }
 }
 
-/// The servers asked for that can be started here; a note for each that cannot.
+/// The chosen servers that can be started here, and a note for each that cannot.
 fn available(args: &CompareArgs, notes: &mut Vec<String>) -> Result<Vec<ServerKind>, String> {
     let mut servers = Vec::new();
     for &server in &args.servers {
@@ -219,7 +219,7 @@ fn run_round(
             Ok(outcome) if outcome.cut_off.is_some() => return,
             Ok(outcome) => {
                 notes.extend(worth_a_note(case, *server, round, &outcome));
-                // Figures of a part of a window are no match for whole ones.
+                // Figures of an incomplete window cannot be compared.
                 if let Some(lost) = &outcome.lost {
                     eprintln!("{} on {}: {lost}", case.key, server.name());
                     *is_lost = true;
@@ -270,7 +270,7 @@ fn program(args: &CompareArgs, server: ServerKind) -> Option<PathBuf> {
         .filter(|_| server == ServerKind::Hookcast)
 }
 
-/// What a reader of the medians should know of one measurement.
+/// Notes on one measurement for readers of the medians.
 fn worth_a_note(case: &Case, server: ServerKind, round: usize, outcome: &Outcome) -> Vec<String> {
     let place = format!("{} on {}, round {}", case.key, server.name(), round + 1);
     let notes = outcome.notes.iter().map(|note| format!("{place}: {note}"));
@@ -278,18 +278,14 @@ fn worth_a_note(case: &Case, server: ServerKind, round: usize, outcome: &Outcome
         .errors
         .iter()
         .map(|(error, count)| format!("{place}: {count} x {error}"));
-    let reopened = (outcome.reopened > 0).then(|| {
-        format!(
-            "{place}: {} streams had to be opened again",
-            outcome.reopened
-        )
-    });
+    let reopened = (outcome.reopened > 0)
+        .then(|| format!("{place}: {} streams were opened again", outcome.reopened));
     let lost = outcome.lost.as_ref();
     let lost = lost.map(|lost| format!("{place}: left out, {lost}"));
     notes.chain(errors).chain(reopened).chain(lost).collect()
 }
 
-/// What the server says of itself.
+/// The version that the server prints.
 fn version(args: &CompareArgs, server: ServerKind) -> String {
     if server == ServerKind::Floor {
         return concat!("built-in, ", env!("CARGO_PKG_VERSION")).into();

@@ -1,4 +1,4 @@
-//! Shows a comparison: tables as Markdown, charts as SVG, all of it as one page.
+//! Renders a comparison: tables as Markdown, charts as SVG, all of it as one page.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::run_report::{percentile_axes, percentile_line};
 use crate::servers::ServerKind;
 use crate::table::grouped;
 
-/// The tables and notes as Markdown, which is also what the terminal shows.
+/// The tables and notes as Markdown, also for the terminal.
 pub fn markdown(comparison: &Comparison) -> String {
     let mut text = format!("{}\n\n", comparison.machine);
     let mut add = |part: String| text.push_str(&part);
@@ -101,7 +101,7 @@ fn case_table(case: &CaseResult) -> Table {
     let primary = case.metrics.first().copied();
     let mut head = vec!["server".to_owned()];
     head.extend(case.metrics.iter().map(|metric| metric.name.to_owned()));
-    head.push("by the floor's".into());
+    head.push("ratio to floor".into());
     let row = |row: &Row| {
         let mut cells = vec![row.server.to_owned()];
         cells.extend(
@@ -129,7 +129,7 @@ fn show(figure: Option<f64>, metric: Metric) -> String {
     }
 }
 
-/// Only what was measured.
+/// The claims that were measured.
 fn claims_table(comparison: &Comparison) -> Table {
     let rows = CLAIMS.iter().filter_map(|claim| {
         let figure = (claim.figure)(comparison)?;
@@ -154,7 +154,7 @@ fn claims_table(comparison: &Comparison) -> Table {
     }
 }
 
-/// The first figure of a case as bars; latency percentiles where there are several servers.
+/// The first figure of a case as bars, and latency percentiles if there are several servers.
 fn case_charts(case: &CaseResult) -> Vec<Chart> {
     let mut charts = Vec::new();
     if let Some(&metric) = case.metrics.first() {
@@ -199,7 +199,7 @@ fn case_charts(case: &CaseResult) -> Vec<Chart> {
     charts
 }
 
-/// The round whose p99 is the median one.
+/// The round with the median p99.
 fn median_round(row: &Row) -> Option<&Outcome> {
     let p99_us = |outcome: &&Outcome| Some(outcome.delivery.as_ref()?.p99_us);
     let mut outcomes: Vec<&Outcome> = row
@@ -226,7 +226,7 @@ fn median_round_over_time(row: &Row) -> Option<Line> {
     })
 }
 
-/// Latency against load, where the ladder was measured.
+/// Latency against load, if the ladder was measured.
 fn ladder_chart(comparison: &Comparison) -> Option<Chart> {
     let line = |server: ServerKind, name: &str, metric: Metric| {
         let points = LADDER_RATES
@@ -257,7 +257,7 @@ fn ladder_chart(comparison: &Comparison) -> Option<Chart> {
     })
 }
 
-/// Cost per delivery against the number of streams, where it was measured.
+/// Cost per delivery against the number of streams, if it was measured.
 fn growth_chart(comparison: &Comparison) -> Option<Chart> {
     let line = |server: ServerKind| {
         let points = GROWTH_SHARES.iter().filter_map(|&(key, _)| {

@@ -1,7 +1,7 @@
-//! What a comparison is: cases, the servers in each, rounds of measurements, and the figures drawn
-//! from them as medians and as medians of ratios within a round.
+//! A comparison: cases, the servers of each, rounds of measurements, and figures as medians and as medians of
+//! ratios within a round.
 //!
-//! Pure data and arithmetic; `compare` fills it, `compare_report` shows it.
+//! Pure data and arithmetic. `compare` fills it, `compare_report` renders it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,21 +24,21 @@ pub struct Metric {
     pub of: fn(&Outcome) -> Option<f64>,
 }
 
-/// One load under which servers are compared.
+/// One load for the comparison of servers.
 pub struct Case {
     /// Short name, as in `--only`.
     pub key: &'static str,
-    /// What is done, in a line.
+    /// One line that describes it.
     pub title: String,
-    /// Who takes part, and under which load: the floor's may differ.
+    /// The servers, each with its load; the floor's may differ.
     pub entries: Vec<(ServerKind, Load)>,
-    /// Threads that serve streams; 0: what the command line says.
+    /// Threads that serve streams; 0: the command line decides.
     pub shards: usize,
-    /// Heartbeat interval; none: what the command line says.
+    /// Heartbeat interval; `None`: the command line decides.
     pub heartbeat: Option<Duration>,
     /// Streams over TLS.
     pub tls: bool,
-    /// Columns; the first is the one that ratios are given of.
+    /// Columns; ratios are of the first.
     pub metrics: &'static [Metric],
 }
 
@@ -47,11 +47,11 @@ pub struct Case {
 pub struct Row {
     /// Name of the server.
     pub server: &'static str,
-    /// One per round in which it could be measured, with the round's number.
+    /// One for each round in which it was measured, with the round's number.
     pub rounds: BTreeMap<usize, Outcome>,
 }
 
-/// A case measured.
+/// The results of a case.
 #[derive(Serialize)]
 pub struct CaseResult {
     /// See [`Case::key`].
@@ -65,18 +65,18 @@ pub struct CaseResult {
     pub metrics: &'static [Metric],
 }
 
-/// Everything measured.
+/// All results.
 #[derive(Serialize)]
 pub struct Comparison {
-    /// Where and when.
+    /// The machine and the time.
     pub machine: Machine,
-    /// Which servers in which versions.
+    /// The servers and their versions.
     pub versions: BTreeMap<&'static str, String>,
-    /// The command that makes it again.
+    /// The command that repeats it.
     pub command: String,
-    /// In order.
+    /// The cases in order.
     pub cases: Vec<CaseResult>,
-    /// Peers left out, and why.
+    /// Peers left out, and the reason.
     pub notes: Vec<String>,
 }
 
@@ -88,12 +88,12 @@ impl CaseResult {
 }
 
 impl Row {
-    /// The median over the rounds.
+    /// The median of a figure over the rounds.
     pub fn median(&self, metric: Metric) -> Option<f64> {
         median(self.rounds.values().filter_map(metric.of).collect())
     }
 
-    /// The median over common rounds of this row's figure by another's.
+    /// The median ratio of this row's figure to another's, over their common rounds.
     pub fn ratio(&self, metric: Metric, other: &Row) -> Option<f64> {
         let ratios = self.rounds.iter().filter_map(|(round, outcome)| {
             let own = (metric.of)(outcome)?;
@@ -115,7 +115,7 @@ impl Comparison {
         self.case(key)?.row(server)?.median(metric)
     }
 
-    /// The median of ratios between two rows, of one case or of two.
+    /// The median ratio of two rows, of one case or of two.
     pub fn ratio(
         &self,
         (key, server): (&str, ServerKind),
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_median_is_the_middle() {
+    fn a_median_is_the_middle_value() {
         assert_eq!(median(vec![]), None);
         assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(vec![4.0, 1.0]), Some(2.5));

@@ -1,7 +1,7 @@
-//! What the threads of a run tell each other: counters and times as atomics, written by one thread
-//! each, read by the sampler.
+//! The state that the threads of a run share: counters and times as atomics. Each has one writer; the sampler
+//! reads them.
 //!
-//! The reading thread stores its counters once a turn, so watching it costs it nothing.
+//! The reading thread stores its counters once a turn, so sampling costs it nothing.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -18,26 +18,26 @@ pub struct Control {
     pub deliveries: AtomicU64,
     /// Comments read by all streams.
     pub heartbeats: AtomicU64,
-    /// Streams that have everything; kept only once the total is known.
+    /// Complete streams; counted only once the total is known.
     pub complete: AtomicUsize,
     /// Messages acknowledged.
     pub acked: AtomicU64,
-    /// Latency is recorded for what was due from here ...
+    /// Latency is recorded for messages that are due from here …
     pub window_start_ns: AtomicU64,
-    /// ... to here.
+    /// … to here.
     pub window_end_ns: AtomicU64,
     /// Messages published in all, `u32::MAX` until the publisher is done.
     pub total: AtomicU32,
-    /// No further message is sent, whatever the schedule; answers are still read.
+    /// Stop sending, whatever the schedule; answers are still read.
     pub cut: AtomicBool,
-    /// A signal is the reason for that: what is on its way is not lost.
+    /// The reason is a signal: messages in flight are not lost.
     pub interrupted: AtomicBool,
-    /// All threads are to end now.
+    /// All threads must end now.
     pub stop: AtomicBool,
-    /// When the first stream ended that should not have; `u64::MAX`: none has.
+    /// The first unexpected end of a stream; `u64::MAX`: none.
     pub first_end_ns: AtomicU64,
-    /// When the server was lost: half of the streams ended, or no connection for messages could be
-    /// made; `u64::MAX`: it was not.
+    /// The time at which the server was lost: half of the streams ended, or no connection for messages could
+    /// be made. `u64::MAX`: not lost.
     pub lost_ns: AtomicU64,
     /// Messages sent and not acknowledged, known once the publisher is done.
     pub unacknowledged: Mutex<NumberSet>,
@@ -47,7 +47,7 @@ pub struct Control {
     pub publisher_tid: AtomicI32,
 }
 
-/// While [`Control::total`] is not known.
+/// The value of [`Control::total`] while it is not known.
 pub const TOTAL_UNKNOWN: u32 = u32::MAX;
 
 impl Default for Control {
@@ -75,29 +75,29 @@ impl Default for Control {
 }
 
 impl Control {
-    /// When what is measured is due; empty until it is known.
+    /// The due times of the measured window; empty until it is known.
     #[inline]
     pub fn window_ns(&self) -> std::ops::Range<u64> {
         self.window_start_ns.load(Ordering::Relaxed)..self.window_end_ns.load(Ordering::Relaxed)
     }
 
-    /// Whether what was due at `due_ns` belongs to the measured window.
+    /// Whether a message due at `due_ns` belongs to the measured window.
     #[inline]
     pub fn in_window(&self, due_ns: u64) -> bool {
         self.window_ns().contains(&due_ns)
     }
 
-    /// When the server was lost, if it was.
+    /// The time at which the server was lost, if it was.
     pub fn lost_ns(&self) -> Option<u64> {
         Some(self.lost_ns.load(Ordering::Relaxed)).filter(|&ns| ns != u64::MAX)
     }
 
-    /// Notes that the server was lost at `at_ns`, unless that was noted before.
+    /// Records that the server was lost at `at_ns`; the first call counts.
     pub fn note_loss(&self, at_ns: u64) {
         self.lost_ns.fetch_min(at_ns, Ordering::Relaxed);
     }
 
-    /// Whether to come to an end.
+    /// Whether all threads must end.
     pub fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }

@@ -1,11 +1,11 @@
-//! How a run ends before its time: cut off by a signal, or because the server was lost.
+//! An early end of a run: a signal cut it off, or the server was lost.
 //!
-//! Plain data of an `outcome`: `measurement` fills it in, `single` adds what it knows of the
-//! process, the table and the charts show it.
+//! Plain data of an `outcome`. `measurement` fills it in, `single` adds the state of the process, the table
+//! and the charts show it.
 
 use serde::Serialize;
 
-/// What a run was doing.
+/// The phase of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
@@ -17,7 +17,7 @@ pub enum Phase {
     WarmUp,
     /// In the measured window.
     Window,
-    /// After the window, waiting for what is on its way.
+    /// After the window, waiting for messages in flight.
     Drain,
 }
 
@@ -33,14 +33,14 @@ impl std::fmt::Display for Phase {
     }
 }
 
-/// When something happened.
+/// A moment in a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Moment {
     /// Seconds since the run began.
     pub at_s: f64,
-    /// Seconds since the window began, below zero before; absent where there was none yet.
+    /// Seconds since the window began, below zero before; absent if the window was not known yet.
     pub window_at_s: Option<f64>,
-    /// What the run was doing.
+    /// The phase at that moment.
     pub phase: Phase,
 }
 
@@ -54,10 +54,10 @@ impl std::fmt::Display for Moment {
     }
 }
 
-/// A signal has ended the run. Nothing that was on its way then counts as lost.
+/// A signal ended the run. Messages in flight do not count as lost.
 #[derive(Debug, Clone, Serialize)]
 pub struct CutOff {
-    /// When.
+    /// The time of the signal.
     #[serde(flatten)]
     pub moment: Moment,
     /// Messages sent whose answer had not arrived.
@@ -69,12 +69,12 @@ pub struct CutOff {
 /// The server was lost in the middle of the run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Lost {
-    /// When.
+    /// The time of the loss.
     #[serde(flatten)]
     pub moment: Moment,
-    /// Where it was.
+    /// The server's address.
     pub address: String,
-    /// What was seen of it.
+    /// The symptom.
     pub how: String,
     /// Streams that ended.
     pub streams_cut: u64,
@@ -82,9 +82,9 @@ pub struct Lost {
     pub unanswered: u64,
     /// Deliveries of acknowledged messages that did not arrive.
     pub deliveries_missing: u64,
-    /// What became of the process, as far as it is known.
+    /// The state of the process, if it is known.
     pub process: Option<String>,
-    /// The last lines that it wrote to stderr, where it was started here.
+    /// The last lines that it wrote to stderr, if this program started it.
     pub last_lines: Vec<String>,
 }
 

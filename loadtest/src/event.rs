@@ -1,46 +1,46 @@
-//! What stands in a stream (HTML standard, section 9.2.6): where an event ends, and what it is.
+//! Finds events in a stream (HTML standard, section 9.2.6): the end of each and its kind.
 //!
-//! Used by `scanner`, which frees the bytes of their framing; knows no sockets.
+//! Used by `scanner`, which removes the framing. Knows no sockets.
 
 use memchr::memmem;
 
 use crate::history::History;
 use crate::payload::{PayloadFormat, Stamp};
 
-/// Beyond every event, and far from overflow when a length is added.
+/// Longer than any event, and far from overflow when a length is added.
 const PAYLOAD_AT_UNKNOWN: usize = usize::MAX / 2;
 
-/// What was read.
+/// A parsed part of a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// The response head: 200, an event stream.
+    /// The response head: status 200, an event stream.
     Opened,
-    /// The first event of a stream: how many replayed messages the server says will follow.
+    /// The first event of a stream: the number of replayed messages that follow.
     Connected {
-        /// As the server announces it; 0 where it does not.
+        /// As announced by the server; 0 if it announces none.
         replay: u64,
     },
-    /// Messages of this run, unchanged, in the order of the wire.
+    /// Messages of this run, unchanged, in their order on the wire.
     Messages {
-        /// Their varying fields; never empty.
+        /// Their numbers and times; never empty.
         stamps: &'a [Stamp],
-        /// Bytes that end with the last of them, for its id.
+        /// Bytes up to the end of the last one, which hold its id.
         bytes: &'a [u8],
     },
     /// A comment.
     Heartbeat,
-    /// The server says that this many messages were lost to this stream.
+    /// A `gap`: the server reports messages that this stream lost.
     Gap {
-        /// As the server counts.
+        /// Their number, as the server counts.
         missed: u64,
     },
-    /// Anything else: a lone `retry`, messages of another run, a blank line that ends no event.
+    /// Anything else: a lone `retry`, a message of another run, a blank line that ends no event.
     Other,
     /// The response ended in order.
     Ended,
 }
 
-/// Why a stream cannot be read on.
+/// A fault that ends the reading of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ScanError {
     /// Not an HTTP response.
@@ -51,7 +51,7 @@ pub enum ScanError {
     Framing,
     /// A message of this run with changed or missing bytes.
     Message,
-    /// A head or an event beyond all bounds.
+    /// A head or an event above the length limits.
     TooLong,
 }
 
@@ -67,17 +67,17 @@ impl std::fmt::Display for ScanError {
     }
 }
 
-/// What all streams of a run share: the payload, where the last message stood in its event, which
-/// is where the next one's is looked for first, and what was read lately.
+/// State that all streams of a run share: the payload format, the position of the last message in its event,
+/// and recent messages. The next message is looked for at that position first.
 pub struct Shape {
     format: PayloadFormat,
     payload_at: usize,
-    /// What was read lately.
+    /// Recent messages.
     pub history: History,
 }
 
 impl Shape {
-    /// Nothing seen yet.
+    /// The initial state.
     pub fn new(format: PayloadFormat) -> Shape {
         Shape {
             format,
@@ -87,8 +87,8 @@ impl Shape {
     }
 }
 
-/// Bytes of the first event, its blank line included; `None` if it does not end here. When a
-/// payload stands where the last one stood, the search begins behind it.
+/// Bytes of the first event, its blank line included; `None` if it does not end here. If a payload stands at
+/// the last position, the search begins behind it.
 #[inline]
 pub fn event_length(bytes: &[u8], shape: &Shape) -> Option<usize> {
     if matches!(bytes.first(), Some(b':' | b'\n')) {
@@ -110,15 +110,15 @@ pub fn event_length(bytes: &[u8], shape: &Shape) -> Option<usize> {
     }
 }
 
-/// Bytes of a comment line, and of the blank line behind it if there is one here: some servers send
-/// it. One that comes later is a blank line by itself, which ends no event.
+/// Bytes of a comment line, and of the blank line behind it if it is here: some servers send one. A later one
+/// is a blank line by itself, which ends no event.
 fn comment_length(bytes: &[u8]) -> Option<usize> {
     let end = memchr::memchr(b'\n', bytes)? + 1;
     let has_blank_line = end > 1 && bytes.get(end) == Some(&b'\n');
     Some(end + usize::from(has_blank_line))
 }
 
-/// What an event is.
+/// The kind of an event.
 pub enum Classified {
     /// A message of this run.
     Message(Stamp),
@@ -126,7 +126,7 @@ pub enum Classified {
     Other(Event<'static>),
 }
 
-/// Tells what a whole event is.
+/// Returns the kind of a complete event.
 #[inline]
 pub fn classify(frame: &[u8], shape: &mut Shape) -> Result<Classified, ScanError> {
     if !shape.format.is_at(frame, shape.payload_at) {

@@ -1,10 +1,10 @@
-//! The floor: a server that does the kernel's part of the work and next to nothing else.
+//! The floor: a server that does the kernel's part of the work and almost nothing else.
 //!
-//! It accepts, peeks at requests no further than to tell a stream from a POST, and answers every
-//! POST with one `send` per stream of the same bytes that hookcast would send. What it costs is what
-//! the kernel costs on this machine at this moment, so other servers' figures are given as ratios
-//! to it. Never a server to use: no history, no sessions, no deadlines, and a stream that is not
-//! ready loses its message.
+//! It accepts connections and distinguishes stream requests and POSTs. For each POST it makes one `send` for each stream, of
+//! the same bytes that hookcast would send. Its cost is the kernel's cost on this machine at this moment, so
+//! the figures of other servers are given as ratios to it.
+//!
+//! Not for use: it has no history, sessions or deadlines, and a stream that is not ready loses its message.
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -23,8 +23,8 @@ use crate::poll::Poll;
 const LISTENER: u64 = u64::MAX;
 const BACKLOG: i32 = 4096;
 const READ_BYTES: usize = 64 * 1024;
-/// A heartbeat interval is cut into this many phases, and so many streams in a row share one, as
-/// hookcast does it: neighbours are cheaper to write to.
+/// Heartbeats are spread over this many phases of the interval, and runs of streams share a phase, as in
+/// hookcast: writing to neighbours is cheaper.
 const HEARTBEAT_PHASES: u64 = 128;
 const HEARTBEAT_RUN: usize = 16;
 const STREAM_HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\
@@ -34,7 +34,7 @@ const ACK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConten
     {\"success\":true,\"messageId\":\"00000000-0000-4000-8000-000000000000\",\"timestamp\":1700000000000}";
 const HEARTBEAT: &[u8] = b"c\r\n: heartbeat\n\r\n";
 
-/// What the floor is asked to do.
+/// Options of the floor.
 pub struct FloorOptions {
     /// Where to listen.
     pub listen: SocketAddr,
@@ -42,7 +42,7 @@ pub struct FloorOptions {
     pub heartbeat: Option<Duration>,
 }
 
-/// Serves until SIGTERM or SIGINT. Says its address on stderr as hookcast does.
+/// Serves until SIGTERM or SIGINT. Logs its address to stderr in hookcast's format.
 pub fn run(options: &FloorOptions, stop: &Arc<AtomicBool>) -> io::Result<()> {
     let listener = listen(options.listen)?;
     let address = listener.local_addr()?;
@@ -82,7 +82,7 @@ pub fn run(options: &FloorOptions, stop: &Arc<AtomicBool>) -> io::Result<()> {
 
 struct Connection {
     socket: OwnedFd,
-    /// Place in the list of streams.
+    /// Index in the list of streams.
     stream_at: Option<usize>,
     input: Vec<u8>,
 }
@@ -111,7 +111,7 @@ impl Floor {
         Ok(())
     }
 
-    /// Takes what waits. Out of descriptors it tries again at the next turn.
+    /// Accepts waiting connections. Without descriptors it tries again in the next turn.
     fn accept(&mut self) {
         while let Ok(socket) =
             rustix::net::accept_with(&self.listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)
@@ -148,7 +148,7 @@ impl Floor {
         }
     }
 
-    /// Answers every whole request that was read.
+    /// Answers every complete request in the buffer.
     fn requests(&mut self, at: usize) {
         while let Some(connection) = &mut self.connections[at] {
             let input = &connection.input;
@@ -225,13 +225,13 @@ impl Floor {
     }
 }
 
-/// Whether the socket took it. A slow stream's loss shows up as missing messages at the reader.
+/// Whether the socket took all bytes. The reader counts the loss of a slow stream as missing messages.
 fn send_whole(socket: &OwnedFd, bytes: &[u8]) -> bool {
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     rustix::net::send(socket, bytes, flags).is_ok_and(|sent| sent == bytes.len())
 }
 
-/// The value of a `Content-Length` written the usual way; 0 without one.
+/// The value of a `Content-Length` in the usual spelling; 0 without one.
 fn content_length(head: &[u8]) -> usize {
     const NAME: &[u8] = b"Content-Length: ";
     let Some(at) = memmem::find(head, NAME) else {
@@ -247,7 +247,7 @@ fn content_length(head: &[u8]) -> usize {
     })
 }
 
-/// The JSON text of the member `message`, still escaped: it goes into another JSON string as it is.
+/// The JSON text of the member `message`, still escaped, so that it can be copied into another JSON string.
 fn message_text(body: &[u8]) -> Option<&[u8]> {
     const NAME: &[u8] = br#""message":""#;
     let text = &body[memmem::find(body, NAME)? + NAME.len()..];
@@ -285,7 +285,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    // Accepted sockets inherit it (tcp(7)).
+    // Accepted sockets inherit the option (tcp(7)).
     socket.set_tcp_nodelay(true)?;
     socket.bind(&SockAddr::from(address))?;
     socket.listen(BACKLOG)?;
@@ -297,7 +297,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_stated_lengths_are_the_real_ones() {
+    fn stated_lengths_match_the_bytes() {
         let head = memmem::find(ACK, b"\r\n\r\n").unwrap() + 4;
         assert_eq!(content_length(&ACK[..head]), ACK.len() - head);
         let body = &STREAM_HEAD[memmem::find(STREAM_HEAD, b"\r\n\r\n").unwrap() + 4..];
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn the_message_is_taken_as_it_is_escaped() {
+    fn the_message_is_copied_with_its_escapes() {
         assert_eq!(
             message_text(br#"{"message":"a\"b\\","x":1}"#),
             Some(&br#"a\"b\\"#[..])

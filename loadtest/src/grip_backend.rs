@@ -1,8 +1,7 @@
-//! The backend that Pushpin asks what to do with a stream request: it answers every request with
-//! the GRIP headers that hold the response open and subscribe it to the channel.
+//! The backend of Pushpin: it answers each stream request with the GRIP headers that hold the response open
+//! and subscribe it to the channel.
 //!
-//! Started by `peers` as a process beside Pushpin; it works while streams are opened and never
-//! after.
+//! Started by `servers` as a process beside Pushpin. It has work only while streams are opened.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,14 +9,14 @@ use std::time::Duration;
 
 use crate::target::CHANNEL;
 
-/// Serves until it is killed. Says its address on stderr as the others do.
+/// Serves until it is killed. Logs its address as the other servers do.
 pub fn run(heartbeat: Duration) -> io::Result<()> {
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
     eprintln!(r#"{{"fields":{{"address":"{}"}}}}"#, listener.local_addr()?);
     let answer = answer(heartbeat);
     for connection in listener.incoming() {
         let answer = answer.clone();
-        // A connection of the proxy that breaks is opened anew by it.
+        // The proxy replaces broken connections.
         std::thread::spawn(move || connection.and_then(|connection| serve(&connection, &answer)));
     }
     Ok(())
@@ -41,7 +40,7 @@ fn answer(heartbeat: Duration) -> String {
     )
 }
 
-/// Answers every request head on a connection.
+/// Answers each request head on a connection.
 fn serve(connection: &TcpStream, answer: &str) -> io::Result<()> {
     connection.set_nodelay(true)?;
     let mut lines = BufReader::new(connection).lines();

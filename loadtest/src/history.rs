@@ -1,18 +1,18 @@
-//! What has already been read and checked on one stream, to recognise it on all the others.
+//! Recent messages, so that their bytes are recognised on other streams.
 //!
-//! A broadcast brings every stream the same bytes. The first stream to read a message has it
-//! parsed; on every other one the message is known by comparing it with those bytes, which costs a
-//! third of parsing it again and checks every byte of it. Owned by `scanner`; knows bytes alone.
+//! A broadcast sends the same bytes to every stream. A message is parsed on the first stream that reads it. On
+//! all others it is compared with those bytes, which checks each byte and costs a third of parsing. Owned by
+//! `scanner`; knows bytes only.
 
 use crate::payload::Stamp;
 
-/// Bytes kept: far more than streams lie apart at any moment, and little beside a level 3 cache.
+/// Bytes kept: far more than the distance between any two streams, and few compared with a level 3 cache.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// A run of consecutive messages as they stood on the wire, framing included.
+/// A run of consecutive messages as they were on the wire, framing included.
 pub struct History {
     bytes: Vec<u8>,
-    /// Where each message ends in `bytes`.
+    /// The end of each message in `bytes`.
     ends: Vec<usize>,
     stamps: Vec<Stamp>,
 }
@@ -29,8 +29,8 @@ impl Default for History {
 }
 
 impl History {
-    /// Remembers a message that was read as `unit`. One that does not follow the last begins the
-    /// run anew, unless it is older.
+    /// Adds a message whose bytes are `unit`. A message that does not follow the last starts a new run, unless
+    /// it is older.
     pub fn learn(&mut self, stamp: Stamp, unit: &[u8]) {
         match self.stamps.last() {
             Some(last) if stamp.number <= last.number => return,
@@ -48,7 +48,7 @@ impl History {
         self.stamps.push(stamp);
     }
 
-    /// The messages from `number` on with which `bytes` begins, and how many bytes they are.
+    /// The known messages from `number` on at the start of `bytes`, and their length.
     #[inline]
     pub fn recognise(&self, number: u32, bytes: &[u8]) -> (&[Stamp], usize) {
         let Some(first) = self.stamps.first() else {
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_learnt_is_recognised_as_far_as_it_is_whole_and_the_same() {
+    fn known_messages_are_recognised_while_complete_and_equal() {
         let mut history = History::default();
         history.learn(stamp(5), b"five.");
         history.learn(stamp(6), b"six.");
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leap_begins_anew_and_the_past_is_not_learnt_again() {
+    fn a_skipped_number_starts_a_new_run_and_older_messages_are_ignored() {
         let mut history = History::default();
         history.learn(stamp(5), b"five.");
         history.learn(stamp(5), b"5.");
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_bounded() {
+    fn the_history_is_bounded() {
         let mut history = History::default();
         let unit = vec![b'x'; 1024];
         for number in 0..20_000 {

@@ -1,12 +1,11 @@
-//! Latency histograms: microseconds, three significant digits, up to ten minutes; as a whole and
-//! over time.
+//! Latency histograms: microseconds, three significant digits, up to ten minutes; in total and over time.
 
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// Highest latency told apart, in microseconds.
+/// Highest value in a histogram, in microseconds.
 const LATENCY_US_MAX: u64 = 600_000_000;
 
 /// Latencies of one kind.
@@ -45,14 +44,14 @@ impl Latency {
     }
 }
 
-/// Points of a chart over time: as many as can be told apart, with enough messages for each.
+/// Points of a chart over time: enough to see changes, with enough messages for each.
 const POINTS: u32 = 40;
 
 /// The shortest interval that gets a point of its own.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 
-/// Latencies of one kind, kept apart by the time at which messages were due. Recording costs what
-/// recording into one histogram costs: messages come nearly in the order of their times.
+/// Latencies of one kind by the due times of messages. Recording costs as much as in one histogram, because
+/// messages arrive nearly in the order of their due times.
 pub struct LatencyOverTime {
     interval_ns: u64,
     intervals: Vec<Latency>,
@@ -62,7 +61,7 @@ pub struct LatencyOverTime {
 }
 
 impl LatencyOverTime {
-    /// For a window of this length.
+    /// No values yet, for a window of this length.
     pub fn new(window: Duration) -> LatencyOverTime {
         let interval = (window / POINTS).max(INTERVAL_MIN);
         LatencyOverTime {
@@ -73,7 +72,7 @@ impl LatencyOverTime {
         }
     }
 
-    /// Adds one value of a message that was due so long after the window's start, in nanoseconds.
+    /// Adds the latency of a message that was due `due_ns` after the start of the window, in nanoseconds.
     #[inline]
     pub fn record_ns(&mut self, due_ns: u64, latency_ns: u64) {
         if due_ns.wrapping_sub(self.starts_ns) >= self.interval_ns {
@@ -84,7 +83,7 @@ impl LatencyOverTime {
 
     #[cold]
     fn seek(&mut self, due_ns: u64) {
-        // The last interval takes what is beyond all bounds.
+        // The last interval takes all later values.
         self.at = (due_ns / self.interval_ns).min(u64::from(POINTS)) as usize;
         self.starts_ns = self.at as u64 * self.interval_ns;
         while self.intervals.len() <= self.at {
@@ -143,7 +142,7 @@ const CURVE: [f64; 18] = [
     1.0,
 ];
 
-/// What is told of latencies, in microseconds.
+/// Summary of latencies, in microseconds.
 #[derive(Debug, Clone, Serialize)]
 pub struct LatencySummary {
     /// Values recorded.
@@ -169,11 +168,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pause_shows_where_it_was() {
+    fn a_pause_shows_at_its_time() {
         const MS: u64 = 1_000_000;
         let mut latency = LatencyOverTime::new(Duration::from_secs(10));
         assert!(latency.summary().is_none() && latency.points().is_empty());
-        // A message a millisecond, 2 ms late; those of the fifth second wait for its end.
+        // A message a millisecond, 2 ms late. Those of the fifth second arrive at its end.
         for due_ms in (0..10_000).chain(std::iter::once(4_000)) {
             let late = if due_ms / 1_000 == 4 {
                 5_000 - due_ms
@@ -201,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_of_what_was_recorded() {
+    fn percentiles_are_those_of_the_recorded_values() {
         let mut latency = Latency::default();
         assert!(latency.summary().is_none());
         (1..=1000).for_each(|ms: u64| latency.record_ns(ms * 1_000_000));

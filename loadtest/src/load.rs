@@ -1,7 +1,7 @@
-//! What a load is: how many streams, which messages, how long; and what running it can fail with.
+//! A load: the number of streams, the messages, the durations; and the error of a run.
 //!
-//! Every scenario is a [`Load`] with other figures in it, and perhaps a few of its own at the end
-//! (`scenarios`). `measurement` runs them.
+//! Every scenario is a [`Load`] with other values, and perhaps figures of its own at the end (`scenarios`).
+//! `measurement` runs them.
 
 use std::io;
 use std::time::Duration;
@@ -9,32 +9,32 @@ use std::time::Duration;
 /// How messages are paced.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Rate {
-    /// So many a second, whatever the server does.
+    /// A constant number a second, whatever the server does (open loop).
     Open(f64),
-    /// So many connections, each posting again once it is answered.
+    /// A number of connections, each of which posts again once it is answered (closed loop).
     Closed(usize),
-    /// None at all: streams are open and idle.
+    /// No messages: streams are open and idle.
     Idle,
 }
 
 /// One load.
 #[derive(Debug, Clone)]
 pub struct Load {
-    /// As shown in results.
+    /// Name in results.
     pub scenario: String,
     /// How many streams.
     pub streams: usize,
-    /// Targets of messages in turn; 0: everyone.
+    /// Sessions that messages are targeted at in turn; 0: messages are for all.
     pub sessions: u32,
     /// Bytes of each message's text.
     pub message_bytes: usize,
     /// How messages are paced.
     pub rate: Rate,
-    /// Time before the window.
+    /// Time under load before the window.
     pub warmup: Duration,
     /// The measured window.
     pub window: Duration,
-    /// Handshakes under way at once.
+    /// Handshakes in progress at once.
     pub opening_max: usize,
     /// Streams that stop reading.
     pub stalled: usize,
@@ -42,11 +42,11 @@ pub struct Load {
     pub churn_per_second: f64,
     /// Messages published before the first stream is opened.
     pub published_before: u32,
-    /// The last so many of them are shown to every stream when it opens.
+    /// The last of these, shown to every stream when it opens.
     pub replayed: u32,
 }
 
-/// A run cannot go on.
+/// An error that ends a run.
 #[derive(Debug)]
 pub struct LoadError(pub String);
 

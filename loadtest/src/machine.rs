@@ -1,27 +1,27 @@
-//! On what a measurement was made: a figure without its machine says nothing.
+//! The machine of a measurement: figures mean nothing without it.
 
 use std::fs;
 use std::time::SystemTime;
 
 use serde::Serialize;
 
-/// The machine and the moment.
+/// The machine and the time.
 #[derive(Debug, Clone, Serialize)]
 pub struct Machine {
     /// Model name of the first CPU.
     pub cpu: String,
-    /// How many this process may use.
+    /// CPUs that this process may use.
     pub cpus: usize,
     /// Memory in bytes.
     pub memory: u64,
     /// Kernel release.
     pub kernel: String,
-    /// When, in UTC.
+    /// Time, in UTC.
     pub date: String,
 }
 
 impl Machine {
-    /// This one, now.
+    /// This machine, now.
     pub fn this() -> Machine {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let cpuinfo = read("/proc/cpuinfo");

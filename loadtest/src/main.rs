@@ -1,11 +1,10 @@
-//! The measuring tool of hookcast. `hookcast-load --help` says what it does.
+//! The load tester of hookcast. `hookcast-load --help` documents its commands.
 //!
-//! How it hangs together, from the bottom up: `payload`, `scanner` with its `event`s and `history`,
-//! `check`, `schedule`, `latency` know no I/O. `streams` reads, `publisher` writes, `measurement` runs both against a `target` and
-//! makes an `outcome` of it. `scenarios` are `load`s with names; `server_process` and `servers` start what
-//! is measured. `single` runs one scenario, `compare` runs `cases` in rounds and makes a
-//! `comparison`; `run_report` and `compare_report` show them. `overload` runs a load while `attack`
-//! goes on.
+//! Modules, from the bottom up. Without I/O: `payload`, `check`, `schedule`, `latency`, and `scanner` with
+//! `event` and `history`. `streams` reads, `publisher` writes; `measurement` runs both against a `target` and
+//! makes an `outcome`. `scenarios` are named `load`s. `server_process` and `servers` start the measured
+//! servers. `single` runs one scenario. `compare` runs `cases` in rounds and makes a `comparison`.
+//! `run_report` and `compare_report` render them. `overload` runs a load under an `attack`.
 
 #![allow(
     clippy::cast_precision_loss,
@@ -96,7 +95,7 @@ fn main() -> ExitCode {
     result.unwrap_or_else(|error| ExitCode::from(error.code))
 }
 
-/// Why a command ends without a result.
+/// A command that ends without a result.
 struct Failure {
     text: String,
     code: u8,
@@ -129,7 +128,7 @@ fn run(command: &Command, interrupted: &Arc<AtomicBool>) -> Result<ExitCode, Fai
         Command::GripBackend(args) => Ok(grip_backend::run(args.heartbeat)
             .map(|()| ExitCode::SUCCESS)
             .map_err(|error| format!("backend: {error}"))?),
-        // All others are scenarios.
+        // All other commands are scenarios.
         _ => Ok(ExitCode::SUCCESS),
     }
 }
@@ -145,7 +144,7 @@ fn serve_floor(args: &FloorArgs, stop: &Arc<AtomicBool>) -> Result<ExitCode, Str
     Ok(ExitCode::SUCCESS)
 }
 
-/// Raises the soft limit of open descriptors to the hard one; returns what holds then.
+/// Raises the soft limit of open descriptors to the hard one; returns the limit then.
 fn raise_descriptor_limit() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(

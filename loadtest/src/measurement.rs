@@ -1,8 +1,7 @@
 //! Runs one load against one server and measures it: opens streams, publishes, samples, drains.
 //!
-//! Called by `single`, `compare` and `overload`. Threads: this one samples, `streams` reads,
-//! `publisher` writes. A run that is interrupted, or whose server is lost, ends early with the
-//! figures up to then; `finish` is the one way to the end.
+//! Called by `single`, `compare` and `overload`. This thread samples, `streams` reads, `publisher` writes. A
+//! signal or the loss of the server ends a run early, with the figures up to then. Every run ends in `finish`.
 
 mod opening;
 
@@ -29,39 +28,38 @@ use crate::streams::StreamsOutcome;
 use crate::target::{Dialect, Target};
 use crate::window::{self, Snapshot, per_second, seconds};
 
-/// Between two samples of the time series.
+/// Time between two samples of the time series.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Between two looks at threads that come to their end.
+/// Time between two checks for the end of a thread.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Between two looks for the end of the run while it is measured.
+/// Time between two checks for an early end during the window.
 const WATCH_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Without any progress for this long, opening streams or draining is given up.
+/// Without progress for this long, opening and draining are given up.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A drain takes no longer than this even while it goes on.
+/// Upper limit of a drain that makes progress.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
 
-/// The same for a run that has ended early: what is on its way on a living connection arrives
-/// within this.
+/// The limit without progress after an early end: messages in flight on a living connection arrive within it.
 const EARLY_PATIENCE: Duration = Duration::from_millis(500);
 
-/// See [`EARLY_PATIENCE`].
+/// The upper limit after an early end.
 const EARLY_DRAIN_MAX: Duration = Duration::from_secs(2);
 
-/// The same for a lost server: one that is told to end goes on to close its streams, hookcast over
-/// 5 s. Once all are closed nothing is waited for.
+/// The limit without progress after the loss of a server. A server that got SIGTERM still closes its streams:
+/// hookcast within 5 s. The wait ends once all are closed.
 const LOST_PATIENCE: Duration = Duration::from_secs(2);
 
-/// See [`LOST_PATIENCE`].
+/// The upper limit after the loss of a server.
 const LOST_DRAIN_MAX: Duration = Duration::from_secs(8);
 
 /// Messages that a server with a history keeps.
 const HISTORY_MESSAGES: u64 = 100;
 
-/// How long a server may take to close the descriptors of streams that are gone.
+/// Time for a server to close the descriptors of streams that have ended.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs `load` against `target`. `interrupted` ends it early.
@@ -73,8 +71,7 @@ pub fn run(
     run_with(load, target, interrupted, &mut |_| {})
 }
 
-/// The same, and calls `begin` when all streams are open and the publisher has its connection, before
-/// the window.
+/// As [`run`]. Calls `begin` when all streams are open and the publisher is connected, before the window.
 pub fn run_with(
     load: &Load,
     target: &Target,
@@ -115,13 +112,13 @@ struct Run<'a> {
     control: Arc<Control>,
     progress: Progress,
     start_ns: u64,
-    /// Until the window is known.
+    /// The phase, until the window is known.
     phase: Phase,
     early: Option<Early>,
     outcome: Outcome,
 }
 
-/// Why a run ends early, and when.
+/// The reason and the time of an early end.
 enum Early {
     Interrupted(Moment),
     Lost(Moment),
@@ -169,7 +166,7 @@ impl Run<'_> {
         self.finish(Some(readers), window.as_ref(), posted, cost)
     }
 
-    /// Waits for what is on its way and records everything.
+    /// Waits for messages in flight and records everything.
     fn finish(
         &mut self,
         readers: Option<JoinHandle<io::Result<StreamsOutcome>>>,
@@ -210,8 +207,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Whether the run is to end now although its window has not; notes the moment, and holds
-    /// further messages back.
+    /// Whether the run must end before its window does. If so, the first call records the moment and stops the
+    /// publisher.
     fn ends_early(&mut self) -> bool {
         if self.early.is_some() {
             return true;
@@ -226,7 +223,7 @@ impl Run<'_> {
         };
         self.early = Some(early);
         self.control.cut.store(true, Relaxed);
-        // What is due from here on belongs to no window.
+        // Messages due from now on belong to no window.
         if self.control.window_end_ns.load(Relaxed) != u64::MAX {
             self.control.window_end_ns.fetch_min(now_ns(), Relaxed);
         }
@@ -252,7 +249,7 @@ impl Run<'_> {
         }
     }
 
-    /// Without streams nobody has seen the messages: the last of them are to be in the history.
+    /// Without streams no message was read. Instead, the last messages must be in the history.
     fn check_history(&mut self, acked: u64) {
         let due = acked.min(HISTORY_MESSAGES);
         match replay::shown(self.target, &self.format) {
@@ -294,7 +291,7 @@ impl Run<'_> {
         Ok(Some(publisher::start(plan, &self.control)?))
     }
 
-    /// Waits until the publisher has been answered once, but not into the window.
+    /// Waits for the first acknowledgement, at most until the window begins.
     fn await_first_ack(&mut self, window_start_ns: u64) {
         while self.control.acked.load(Relaxed) == 0
             && now_ns() < window_start_ns
@@ -304,8 +301,8 @@ impl Run<'_> {
         }
     }
 
-    /// Samples until the window's end; returns what was read at its two ends, if it began. Of a server
-    /// that is lost the last sample before that counts: a process that is gone reads as zero.
+    /// Samples until the window ends. Returns the snapshots at its two ends, if it began. After the loss of a
+    /// server its last sample counts, because a process that has ended reads as zero.
     fn watch(
         &mut self,
         window_ns: &std::ops::Range<u64>,
@@ -342,7 +339,7 @@ impl Run<'_> {
         }
     }
 
-    /// Returns whether the run is to end before that.
+    /// Returns whether the run must end before that.
     fn sleep_until(&mut self, due_ns: u64) -> bool {
         loop {
             if self.ends_early() {
@@ -383,7 +380,7 @@ impl Run<'_> {
         Ok(join(publisher)??)
     }
 
-    /// Waits until every stream has everything, as long as that goes on.
+    /// Waits until every stream is complete, while there is progress.
     fn drain(&mut self, reader: &JoinHandle<io::Result<StreamsOutcome>>) {
         let mut is_early = false;
         let mut patience = Patience::new(now_ns(), PATIENCE, DRAIN_MAX);
@@ -450,8 +447,7 @@ impl Run<'_> {
         }
     }
 
-    /// Waits a moment for the server to notice that its streams are gone; returns the descriptors
-    /// that it has open then.
+    /// Waits a moment for the server to close its streams. Returns its open descriptors after that.
     fn await_closed(&self, descriptors_start: u64) -> u64 {
         let end_ns = now_ns() + CLOSE_PATIENCE.as_nanos() as u64;
         loop {

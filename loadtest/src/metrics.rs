@@ -64,13 +64,13 @@ pub const CPU_PER_HEARTBEAT: Metric = Metric {
     digits: 2,
     of: |outcome| outcome.cost.as_ref()?.cpu_us_per_heartbeat,
 };
-/// Heartbeats read per second: shows that all servers send as many.
+/// Heartbeats read per second: all servers must send equally many.
 pub const HEARTBEATS: Metric = Metric {
     name: "heartbeats/s",
     digits: 0,
     of: |outcome| Some(outcome.heartbeats_per_second),
 };
-/// Time until everyone has the replay, or is connected where there is none.
+/// Time until all streams have the replay, or are connected if there is none.
 pub const STORM_SECONDS: Metric = Metric {
     name: "all served after (s)",
     digits: 2,
@@ -81,13 +81,13 @@ pub const STORM_SECONDS: Metric = Metric {
         served.filter(|&seconds| seconds > 0.0)
     },
 };
-/// Whether every stream got everything: messages missing, again, or out of order.
+/// Messages missing, repeated or out of order.
 pub const FAULTS: Metric = Metric {
     name: "faults",
     digits: 0,
     of: |outcome| Some(outcome.faults() as f64),
 };
-/// Growth of the server's memory from open streams to its highest.
+/// Growth of the server's memory, from open streams to its peak.
 pub const MEMORY_GROWTH: Metric = Metric {
     name: "memory growth (MiB)",
     digits: 1,

@@ -1,6 +1,6 @@
-//! A set of message numbers, a bit each: what was sent and not acknowledged.
+//! A set of message numbers, a bit each: messages sent and not acknowledged.
 //!
-//! Filled by `publisher`, asked by `check` for what a stream may lack without fault. Pure data.
+//! `publisher` fills it. `check` reads it, because a stream may lack these messages. Pure data.
 
 /// Bits of a word.
 const WORD: u32 = u64::BITS;
@@ -26,7 +26,7 @@ impl NumberSet {
         word.is_some_and(|word| word & 1 << (number % WORD) != 0)
     }
 
-    /// How many of `from`, `from + stride`, ... below `to` are in it.
+    /// The number of members among `from`, `from + stride`, … below `to`.
     pub fn count(&self, from: u32, to: u32, stride: u32) -> u64 {
         let end = u64::from(to).min(self.words.len() as u64 * u64::from(WORD));
         let numbers = (u64::from(from)..end).step_by(stride as usize);

@@ -1,6 +1,6 @@
-//! The result of one measurement: what `--json` prints, the table shows and the report draws.
+//! The result of one measurement: the content of `--json`, the table and the report.
 //!
-//! Plain data, filled in by `scenario`; a figure that was not measured is absent, never zero.
+//! Plain data, filled in by `measurement`. A figure that was not measured is absent, never zero.
 
 use std::collections::BTreeMap;
 
@@ -12,17 +12,17 @@ use crate::latency::{LatencyPoint, LatencySummary};
 /// One measurement of one server.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Outcome {
-    /// `fanout`, `saturate`, ...
+    /// Name of the scenario: `fanout`, `saturate`, …
     pub scenario: String,
     /// Name of the server.
     pub server: String,
-    /// Streams open.
+    /// Open streams.
     pub streams: usize,
     /// Sessions that messages were targeted at in turn; 0: none.
     pub sessions: u32,
     /// Bytes of each message's text.
     pub message_bytes: usize,
-    /// Messages per second asked for; absent in a closed loop.
+    /// Scheduled messages per second; absent in a closed loop.
     pub rate: Option<f64>,
     /// Seconds of the measured window.
     pub window_s: f64,
@@ -32,15 +32,15 @@ pub struct Outcome {
     pub acked: u64,
     /// Messages read by all streams, warm-up included.
     pub deliveries: u64,
-    /// What they should have been.
+    /// The expected number of them.
     pub deliveries_expected: u64,
-    /// Within the window.
+    /// Messages read within the window, per second.
     pub deliveries_per_second: f64,
-    /// Within the window.
+    /// Messages acknowledged within the window, per second.
     pub acks_per_second: f64,
     /// Acknowledged, and never arrived.
     pub missing: u64,
-    /// Arrived again.
+    /// Arrived more than once.
     pub duplicate: u64,
     /// Arrived after a later one.
     pub out_of_order: u64,
@@ -48,11 +48,11 @@ pub struct Outcome {
     pub misdelivered: u64,
     /// `gap` events.
     pub gaps: u64,
-    /// Messages lost by the account of `gap` events.
+    /// Messages lost according to `gap` events.
     pub gap_messages: u64,
-    /// Comments read, in all and within the window.
+    /// Comments read, in total.
     pub heartbeats: u64,
-    /// See [`Outcome::heartbeats`].
+    /// Comments read within the window, per second.
     pub heartbeats_per_second: f64,
     /// Bytes read by all streams.
     pub bytes: u64,
@@ -66,46 +66,46 @@ pub struct Outcome {
     pub replay: Option<LatencySummary>,
     /// Seconds from the first connect call until all streams were open.
     pub open_all_s: f64,
-    /// Messages that a new stream was to be shown.
+    /// Length of the replay that a new stream was to get.
     pub replay_messages: u32,
     /// Seconds from the first connect call until all streams had the whole replay.
     pub replay_all_s: Option<f64>,
     /// The server's cost; absent when its processes are not known.
     pub cost: Option<ServerCost>,
-    /// The generator's own cost.
+    /// This tool's own cost.
     pub generator: GeneratorCost,
-    /// Share of all CPUs at work within the window, in percent.
+    /// Busy share of all CPUs within the window, in percent.
     pub machine_busy_percent: f64,
-    /// The part of it that neither the server nor this tool used, the kernel's own work included;
-    /// absent when the server's part is not known.
+    /// The part of it that neither the server nor this tool used; includes the kernel's own work. Absent when
+    /// the server's part is not known.
     pub others_percent: Option<f64>,
     /// Streams closed and opened again.
     pub churned: u64,
     /// Streams that failed before messages flowed and were opened again.
     pub reopened: u64,
-    /// Stalled streams, and those of them that the server closed.
+    /// Stalled streams.
     pub stalled: usize,
-    /// See [`Outcome::stalled`].
+    /// Stalled streams that the server closed.
     pub stalled_closed: u64,
-    /// Figures of one scenario alone, by name.
+    /// Figures of one scenario only, by name.
     pub figures: BTreeMap<String, f64>,
-    /// What went wrong, counted by its text.
+    /// Errors, counted by their text.
     pub errors: BTreeMap<String, u64>,
-    /// What a reader must know to judge the figures.
+    /// Notes for the interpretation of the figures.
     pub notes: Vec<String>,
-    /// A signal has cut the run off.
+    /// Set if a signal cut the run off.
     pub cut_off: Option<CutOff>,
-    /// The server was lost in the middle of the run.
+    /// Set if the server was lost in the middle of the run.
     pub lost: Option<Lost>,
     /// Delivery latency by the time at which messages were due.
     pub delivery_over_time: Vec<LatencyPoint>,
-    /// The same of acknowledgements.
+    /// Acknowledgement latency by the time at which messages were due.
     pub ack_over_time: Vec<LatencyPoint>,
-    /// Ten a second.
+    /// The time series, ten samples a second.
     pub series: Vec<Sample>,
 }
 
-/// What the server used.
+/// The cost of the server.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct ServerCost {
     /// CPU time within the window in seconds.
@@ -114,7 +114,7 @@ pub struct ServerCost {
     pub cpu_percent: f64,
     /// CPU time per delivery in microseconds; absent without deliveries.
     pub cpu_us_per_delivery: Option<f64>,
-    /// CPU time per heartbeat in microseconds, where nothing but heartbeats was sent.
+    /// CPU time per heartbeat in microseconds; only of runs without messages.
     pub cpu_us_per_heartbeat: Option<f64>,
     /// CPU time per acknowledged message in microseconds; absent without any.
     pub cpu_us_per_ack: Option<f64>,
@@ -124,22 +124,22 @@ pub struct ServerCost {
     pub memory_open: u64,
     /// Memory at the end, streams still open.
     pub memory_end: u64,
-    /// Highest memory seen.
+    /// Highest memory sampled.
     pub memory_max: u64,
-    /// The kernel's socket and slab memory that the streams brought, both ends, in bytes.
+    /// The kernel's socket and slab memory for the streams, both ends, in bytes.
     pub kernel_open: i64,
     /// Descriptors before the first stream.
     pub descriptors_start: u64,
-    /// Descriptors a moment after the last stream was closed; absent when the run ended early.
+    /// Descriptors a moment after the last stream was closed; absent after an early end.
     pub descriptors_end: Option<u64>,
 }
 
-/// What this tool used, to tell whose limit a figure is.
+/// The cost of this tool: shows whether a figure is its limit or the server's.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct GeneratorCost {
     /// The reading thread's share of one CPU within the window, in percent.
     pub reader_percent: f64,
-    /// The share of time that it was ready to run and had no CPU.
+    /// The share of time in which it was ready to run and had no CPU.
     pub reader_waiting_percent: f64,
     /// Its CPU time per delivery in microseconds.
     pub reader_us_per_delivery: Option<f64>,
@@ -147,26 +147,26 @@ pub struct GeneratorCost {
     pub publisher_percent: f64,
     /// See [`GeneratorCost::reader_waiting_percent`].
     pub publisher_waiting_percent: f64,
-    /// How late messages were sent.
+    /// Delay of messages after their due times.
     pub schedule_lag: Option<LatencySummary>,
-    /// Whether the figures are this tool's limit and not the server's.
+    /// Whether the figures show this tool's limit and not the server's.
     pub saturated: bool,
 }
 
 /// One point of the time series.
 #[derive(Debug, Clone, Serialize)]
 pub struct Sample {
-    /// Seconds since the window's start; below zero while warming up.
+    /// Seconds since the window's start; below zero during warm-up.
     pub at_s: f64,
-    /// Since the last sample.
+    /// Deliveries since the last sample.
     pub deliveries_per_second: f64,
-    /// Since the last sample.
+    /// Acknowledgements since the last sample.
     pub acks_per_second: f64,
-    /// Share of one CPU since the last sample.
+    /// The server's share of one CPU since the last sample.
     pub server_cpu_percent: f64,
-    /// Share of one CPU since the last sample, all threads.
+    /// This tool's share of one CPU since the last sample, all threads.
     pub generator_cpu_percent: f64,
-    /// Bytes.
+    /// The server's memory in bytes.
     pub server_memory: u64,
 }
 
@@ -176,12 +176,12 @@ impl Outcome {
         self.cut_off.is_none() && self.lost.is_none()
     }
 
-    /// Whether every stream got what it was to get, and nothing failed.
+    /// Whether every stream got its messages, and nothing failed.
     pub fn is_clean(&self) -> bool {
         self.faults() == 0 && self.errors.is_empty()
     }
 
-    /// Messages missing, again, out of order or on another session's stream, and what failed.
+    /// Messages missing, repeated, out of order or on another session's stream, and other failures.
     pub fn faults(&self) -> u64 {
         self.missing
             + self.duplicate

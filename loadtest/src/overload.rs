@@ -1,10 +1,9 @@
-//! The overload scenario: what floods, slow uploads and readers that read nothing do to streams that
-//! behave.
+//! The overload scenario: what floods, slow uploads and unread answers cost healthy streams.
 //!
-//! Called by `main`. Each round measures the same fan-out on a fresh server three times: quiet, under
-//! attack, and beside busy loops that take as much CPU as the attackers just did but leave the server
-//! alone. What the attack adds to the busy loops is the server's own doing; what those add to the
-//! quiet is the machine's, on which attackers, clients and server share the CPUs.
+//! Called by `main`. Each round measures the same fan-out three times, each on a fresh server: quiet, under attack,
+//! and beside busy loops. The busy loops take as much CPU as the attackers just did, and do not touch the server.
+//! The difference between attack and busy loops is due to the server. The difference between busy loops and quiet
+//! is due to the machine, whose CPUs the attackers, clients and server share.
 
 use std::fmt::Write;
 use std::process::{Command, ExitCode, Stdio};
@@ -16,7 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::Serialize;
 
-use crate::attack::{Crowd, Deeds};
+use crate::attack::{WorkDone, Workers};
 use crate::cli::OverloadArgs;
 use crate::comparison::median;
 use crate::control::Control;
@@ -33,53 +32,57 @@ use crate::single::{EXIT_LOST, EXIT_UNCLEAN, check_room, find_out_about_loss};
 use crate::table;
 use crate::workspace;
 
-/// Priority (sched(7)) of the threads that publish and that read the streams: those who behave are
-/// elsewhere, and their latency is not to show that this machine is full of attackers.
+/// Real-time priority (sched(7)) of the threads that publish and read streams. Healthy clients run on machines
+/// of their own; here their latency must not include waits for a CPU that attackers use.
 const FIFO_PRIORITY: &str = "1";
 
-/// How long attackers have to connect where they come first. Some thousand connections take less.
-const ARRIVAL: Duration = Duration::from_secs(2);
+/// Time for the attackers to connect before the streams (`--attack-first`). A few thousand connections take less.
+const HEAD_START: Duration = Duration::from_secs(2);
 
-/// What goes on beside the healthy streams.
+/// What runs at the same time as the healthy streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Beside {
+enum Background {
     Nothing,
     Attackers,
     BusyLoops,
 }
 
-impl Beside {
+impl Background {
     fn name(self) -> &'static str {
         match self {
-            Beside::Nothing => "quiet",
-            Beside::Attackers => "attack",
-            Beside::BusyLoops => "busy loops",
+            Background::Nothing => "quiet",
+            Background::Attackers => "attack",
+            Background::BusyLoops => "busy loops",
         }
     }
 }
 
-/// Share of the time that the server waits for a CPU beyond which a ratio says more about other work
-/// on that CPU than about the server. A quiet machine showed 3 % under attack, compilers beside it 19 to 90 %.
+/// Share of the time that the server waits for a CPU, above which a note is printed: the ratios then show other
+/// work on that CPU, not the server. A quiet machine showed 3 % under attack; beside compilers it was 19 to 90 %.
 const WAITED_PERCENT: f64 = 8.0;
 
-/// The figure of how long the server was ready to run and had no CPU, in percent of the time.
+/// Name of the figure: share of the time in which the server was ready to run and had no CPU.
 const WAITED: &str = "server waited for a CPU (%)";
 
-const ORDER: [Beside; 3] = [Beside::Nothing, Beside::Attackers, Beside::BusyLoops];
+const ORDER: [Background; 3] = [
+    Background::Nothing,
+    Background::Attackers,
+    Background::BusyLoops,
+];
 
-/// What came of one of the three, as medians over the rounds.
+/// The result for one background, as medians over the rounds.
 #[derive(Debug, Serialize)]
 struct Figures {
-    beside: &'static str,
+    background: &'static str,
     p50_us: f64,
     p99_us: f64,
     p999_us: f64,
     ack_p99_us: f64,
     server_cpu_percent: f64,
     server_waited_percent: f64,
-    beside_cpu_percent: f64,
+    background_cpu_percent: f64,
     memory_max: u64,
-    blows: u64,
+    attempts: u64,
 }
 
 /// What `--json` prints.
@@ -87,18 +90,18 @@ struct Figures {
 struct Report {
     streams: usize,
     connections: usize,
-    /// Those of which something was measured.
+    /// Complete rounds.
     rounds: usize,
     pinned: bool,
     figures: Vec<Figures>,
     p99_attacked_by_quiet: f64,
     p99_attacked_by_busy: f64,
     faults: u64,
-    /// The measurement that a signal or the server's end has cut short; in no other figure.
+    /// The measurement that a signal or the end of the server cut short. No other figure includes it.
     unfinished: Option<Outcome>,
 }
 
-/// Runs all rounds and shows what came of them.
+/// Runs all rounds and prints the report.
 pub fn run(args: &OverloadArgs, interrupted: &Arc<AtomicBool>) -> Result<ExitCode, String> {
     let sizes = Sizes {
         streams: Some(args.streams),
@@ -121,27 +124,27 @@ pub fn run(args: &OverloadArgs, interrupted: &Arc<AtomicBool>) -> Result<ExitCod
     if args.server.is_none() {
         workspace::build(&Vec::from_iter(servers::package(ServerKind::Hookcast)))?;
     }
-    let mut seen: [Vec<(Outcome, Deeds)>; 3] = Default::default();
+    let mut seen: [Vec<(Outcome, WorkDone)>; 3] = Default::default();
     let unfinished = run_rounds(&load, args, &mut seen, interrupted)?;
     show(&report(args, &seen, unfinished), args.json)
 }
 
-/// Returns the measurement that was cut off or lost its server, if one was.
+/// Runs the rounds. If a signal or the loss of the server ends a measurement early, returns that measurement.
 fn run_rounds(
     load: &Load,
     args: &OverloadArgs,
-    seen: &mut [Vec<(Outcome, Deeds)>; 3],
+    seen: &mut [Vec<(Outcome, WorkDone)>; 3],
     interrupted: &Arc<AtomicBool>,
 ) -> Result<Option<Outcome>, String> {
     for _ in 0..args.rounds {
-        let mut deeds = Deeds::default();
-        for (beside, seen) in ORDER.into_iter().zip(seen.iter_mut()) {
-            let (mut outcome, done) = measure(load, args, beside, &deeds, interrupted)?;
-            if beside == Beside::Attackers {
-                deeds = done.clone();
+        let mut attacked = WorkDone::default();
+        for (background, seen) in ORDER.into_iter().zip(seen.iter_mut()) {
+            let (mut outcome, done) = measure(load, args, background, &attacked, interrupted)?;
+            if background == Background::Attackers {
+                attacked = done.clone();
             }
             if !outcome.is_whole() {
-                outcome.scenario = format!("overload, {}", beside.name());
+                outcome.scenario = format!("overload, {}", background.name());
                 return Ok(Some(outcome));
             }
             seen.push((outcome, done));
@@ -153,54 +156,54 @@ fn run_rounds(
 fn measure(
     load: &Load,
     args: &OverloadArgs,
-    beside: Beside,
-    attackers: &Deeds,
+    background: Background,
+    attackers: &WorkDone,
     interrupted: &Arc<AtomicBool>,
-) -> Result<(Outcome, Deeds), String> {
+) -> Result<(Outcome, WorkDone), String> {
     let mut server = start(args)?;
     let target = server.target.clone();
-    let bring = || match beside {
-        Beside::Nothing => None,
-        Beside::Attackers => Some(Crowd::attack(
+    let start_background = || match background {
+        Background::Nothing => None,
+        Background::Attackers => Some(Workers::attack(
             target.streams,
             &args.attacks,
             args.connections,
         )),
-        Beside::BusyLoops => Some(Crowd::busy(&attackers.cpu_shares)),
+        Background::BusyLoops => Some(Workers::busy(&attackers.cpu_shares)),
     };
-    let mut crowd = None;
+    let mut workers = None;
     if args.attack_first {
-        crowd = bring();
-        thread::sleep(ARRIVAL);
+        workers = start_background();
+        thread::sleep(HEAD_START);
     }
-    let mut is_first = true;
-    let mut bring_crowd = |control: &Control| {
-        // Both run by now (`run_with`).
+    let mut has_priority = true;
+    let mut on_open = |control: &Control| {
+        // Both threads run before `run_with` calls this.
         for tid in [&control.streams_tid, &control.publisher_tid] {
-            is_first &= put_first(tid.load(Relaxed));
+            has_priority &= raise_priority(tid.load(Relaxed));
         }
         if !args.attack_first {
-            crowd = bring();
+            workers = start_background();
         }
     };
     let began = Instant::now();
-    let outcome = measurement::run_with(load, &target, interrupted, &mut bring_crowd);
+    let outcome = measurement::run_with(load, &target, interrupted, &mut on_open);
     let waited_ns = proc_stats::waiting_ns(&target.pids) as f64;
     let waited = waited_ns / began.elapsed().as_nanos() as f64;
-    let deeds = crowd.map(Crowd::stop).unwrap_or_default();
+    let done = workers.map(Workers::stop).unwrap_or_default();
     let mut outcome = outcome.map_err(|error| error.0)?;
     find_out_about_loss(&mut outcome, Some(&mut server), &target);
     outcome.figures.insert(WAITED.into(), 100.0 * waited);
-    if !is_first {
+    if !has_priority {
         eprintln!(
-            "no real-time priority here (chrt, CAP_SYS_NICE): latencies include waits of the load's own threads for a CPU"
+            "no real-time priority (needs chrt and CAP_SYS_NICE): latencies include waits of this tool's threads for a CPU"
         );
     }
-    Ok((outcome, deeds))
+    Ok((outcome, done))
 }
 
-/// Lets a thread run whenever it is ready; returns whether that was allowed.
-fn put_first(tid: i32) -> bool {
+/// Gives a thread real-time priority; returns whether that was allowed.
+fn raise_priority(tid: i32) -> bool {
     let chrt = Command::new("chrt")
         .args(["--fifo", "--pid", FIFO_PRIORITY, &tid.to_string()])
         .stderr(Stdio::null())
@@ -208,12 +211,12 @@ fn put_first(tid: i32) -> bool {
     chrt.is_ok_and(|status| status.success())
 }
 
-/// With `--pin`, the server has the first CPU and everybody else the second.
+/// Starts the server. With `--pin` it gets the first CPU, and this process the second.
 fn start(args: &OverloadArgs) -> Result<ServerProcess, String> {
-    // One for the publisher.
+    // The 1 is the publisher.
     let mut connections = args.streams + 1 + args.connections;
     if args.attack_first {
-        // They hold half as many more, and are not to take the places of the streams.
+        // Attackers hold up to 1.5 times `connections`; the streams must still find places.
         connections += args.connections;
     }
     let mut arguments = vec!["--max-connections".into(), connections.to_string()];
@@ -235,7 +238,7 @@ fn start(args: &OverloadArgs) -> Result<ServerProcess, String> {
     Ok(server)
 }
 
-/// Threads and processes inherit it.
+/// Pins this thread. Later threads and child processes inherit the mask.
 fn pin_to(cpu: usize) -> Result<(), String> {
     let mut cpus = CpuSet::new();
     cpus.set(cpu);
@@ -244,13 +247,13 @@ fn pin_to(cpu: usize) -> Result<(), String> {
 
 fn report(
     args: &OverloadArgs,
-    seen: &[Vec<(Outcome, Deeds)>; 3],
+    seen: &[Vec<(Outcome, WorkDone)>; 3],
     unfinished: Option<Outcome>,
 ) -> Report {
     let figures: Vec<Figures> = ORDER
         .into_iter()
         .zip(seen)
-        .map(|(beside, seen)| figures(beside.name(), seen))
+        .map(|(background, seen)| figures(background.name(), seen))
         .collect();
     let ratio = |by: usize| figures[1].p99_us / figures[by].p99_us.max(1.0);
     Report {
@@ -270,16 +273,16 @@ fn report(
     }
 }
 
-fn figures(beside: &'static str, seen: &[(Outcome, Deeds)]) -> Figures {
-    let over_rounds = |of: &dyn Fn(&Outcome, &Deeds) -> f64| {
-        let seen = seen.iter().map(|(outcome, deeds)| of(outcome, deeds));
+fn figures(background: &'static str, seen: &[(Outcome, WorkDone)]) -> Figures {
+    let over_rounds = |of: &dyn Fn(&Outcome, &WorkDone) -> f64| {
+        let seen = seen.iter().map(|(outcome, done)| of(outcome, done));
         median(seen.collect()).unwrap_or(f64::NAN)
     };
     let delivery = |of: fn(&LatencySummary) -> u64| {
         over_rounds(&|outcome, _| outcome.delivery.as_ref().map_or(f64::NAN, |l| of(l) as f64))
     };
     Figures {
-        beside,
+        background,
         p50_us: delivery(|latency| latency.p50_us),
         p99_us: delivery(|latency| latency.p99_us),
         p999_us: delivery(|latency| latency.p999_us),
@@ -298,13 +301,13 @@ fn figures(beside: &'static str, seen: &[(Outcome, Deeds)]) -> Figures {
         server_waited_percent: over_rounds(&|outcome, _| {
             outcome.figures.get(WAITED).copied().unwrap_or(f64::NAN)
         }),
-        beside_cpu_percent: over_rounds(&|_, deeds| 100.0 * deeds.cpu_shares.iter().sum::<f64>()),
+        background_cpu_percent: over_rounds(&|_, done| 100.0 * done.cpu_shares.iter().sum::<f64>()),
         memory_max: seen
             .iter()
             .filter_map(|(outcome, _)| Some(outcome.cost.as_ref()?.memory_max))
             .max()
             .unwrap_or(0),
-        blows: seen.iter().map(|(_, deeds)| deeds.blows).sum(),
+        attempts: seen.iter().map(|(_, done)| done.attempts).sum(),
     }
 }
 
@@ -331,7 +334,7 @@ fn show(report: &Report, json: bool) -> Result<ExitCode, String> {
 
 fn describe(report: &Report) -> String {
     let pinned = if report.pinned {
-        ", server and the rest each on a CPU of its own"
+        ", server on one CPU, all else on another"
     } else {
         ""
     };
@@ -348,9 +351,9 @@ fn describe(report: &Report) -> String {
         "ack p99",
         "server CPU",
         "waited",
-        "beside CPU",
+        "other CPU",
         "MiB max",
-        "blows",
+        "attempts",
     );
     for row in &report.figures {
         let ms = |us: f64| match us {
@@ -361,16 +364,16 @@ fn describe(report: &Report) -> String {
         let _ = writeln!(
             text,
             "{:<12}{:>8}{:>8}{:>8}{:>9}{:>10.0} %{:>10.0} %{:>10.0} %{:>10.1}{:>10}",
-            row.beside,
+            row.background,
             ms(row.p50_us),
             ms(row.p99_us),
             ms(row.p999_us),
             ms(row.ack_p99_us),
             row.server_cpu_percent,
             row.server_waited_percent,
-            row.beside_cpu_percent,
+            row.background_cpu_percent,
             row.memory_max as f64 / f64::from(1 << 20),
-            row.blows,
+            row.attempts,
         );
     }
     let _ = writeln!(
@@ -387,14 +390,14 @@ fn describe(report: &Report) -> String {
     text
 }
 
-/// Says so when other work had the server's CPU.
+/// The note that other work used the server's CPU.
 fn waited_note(report: &Report) -> Option<String> {
     let waited = report.figures.iter().map(|row| row.server_waited_percent);
     let waited = waited.fold(0.0, f64::max);
     (waited > WAITED_PERCENT).then(|| {
         format!(
-            "the server waited for its CPU for {waited:.0} % of the time: the ratios show what else \
-             runs on this machine, not what the attack does to the server"
+            "the server waited for its CPU for {waited:.0} % of the time: the ratios show the other work \
+             on this machine, not what the attack costs"
         )
     })
 }
@@ -405,17 +408,17 @@ mod tests {
     use crate::ending::{CutOff, Moment, Phase};
 
     fn report_of(waited: f64, unfinished: Option<Outcome>) -> Report {
-        let row = |beside: Beside| Figures {
-            beside: beside.name(),
+        let row = |background: Background| Figures {
+            background: background.name(),
             p50_us: 700.0,
             p99_us: f64::NAN,
             p999_us: 2_000.0,
             ack_p99_us: 900.0,
             server_cpu_percent: 90.0,
             server_waited_percent: waited,
-            beside_cpu_percent: 80.0,
+            background_cpu_percent: 80.0,
             memory_max: 20 << 20,
-            blows: 5,
+            attempts: 5,
         };
         Report {
             streams: 100,
@@ -431,14 +434,14 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_cpu_is_said_to_make_the_ratios() {
+    fn a_note_is_printed_if_other_work_used_the_servers_cpu() {
         assert!(describe(&report_of(50.0, None)).contains("waited for its CPU for 50 %"));
         let calm = describe(&report_of(3.0, None));
         assert!(!calm.contains("note:") && !calm.contains("NaN"), "{calm}");
     }
 
     #[test]
-    fn a_measurement_that_was_cut_off_is_shown_by_itself() {
+    fn a_measurement_that_was_cut_off_is_shown_apart() {
         let moment = Moment {
             at_s: 1.5,
             window_at_s: Some(0.5),

@@ -1,20 +1,19 @@
-//! Tables and pages: the same table as Markdown and as HTML, and a page that holds everything in
-//! one file.
+//! Tables and pages: a table as Markdown and as HTML, and a page in one file.
 //!
 //! Knows nothing of measurements.
 
 use std::fmt::Write;
 
-/// A table of texts. The first column is the name of its row.
+/// A table of texts. The first column holds the names of the rows.
 pub struct Table {
     /// Headings.
     pub head: Vec<String>,
-    /// Cells, as many as headings.
+    /// Cells, as many in each row as headings.
     pub rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// As Markdown, columns padded so that it reads well as plain text.
+    /// The table as Markdown, with padded columns, so that it is readable as plain text.
     pub fn markdown(&self) -> String {
         let lines = || std::iter::once(&self.head).chain(&self.rows);
         let width = |at: usize| {
@@ -66,7 +65,7 @@ impl Table {
     }
 }
 
-/// One HTML file: style and charts inside, nothing fetched.
+/// One HTML file with style and charts inside. It fetches nothing.
 pub struct Page {
     title: String,
     body: String,
@@ -97,7 +96,7 @@ impl Page {
         self.add(&html);
     }
 
-    /// Text as it is typed on a terminal.
+    /// Terminal output or input.
     pub fn preformatted(&mut self, text: &str) {
         self.add(&format!("<pre>{}</pre>\n", escape(text)));
     }
@@ -109,7 +108,7 @@ impl Page {
         self.add(&format!("<div class=\"charts\">{figures}</div>\n"));
     }
 
-    /// A list, if there is anything to list.
+    /// A list; nothing if it is empty.
     pub fn list(&mut self, items: &[String]) {
         if !items.is_empty() {
             let items = items
@@ -158,7 +157,7 @@ figure { margin: 0; background: #fff; border: 1px solid #e3e6ea; border-radius: 
 figure svg { width: 100%; height: auto; display: block; }
 ";
 
-/// Text as HTML text or attribute value.
+/// Escapes text for HTML text or an attribute value.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")

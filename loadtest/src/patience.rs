@@ -1,10 +1,10 @@
-//! Ends a wait in which nothing moves any more.
+//! Ends a wait without progress.
 //!
-//! Used by `measurement`; the clock is the caller's.
+//! Used by `measurement`, which passes the time.
 
 use std::time::Duration;
 
-/// How long a wait goes on.
+/// The limits of a wait.
 pub struct Patience {
     seen: u64,
     moved_ns: u64,
@@ -13,7 +13,7 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// A wait that ends after `longest`, or once nothing has moved for `still`.
+    /// A wait that ends after `longest`, or after `still` without progress.
     pub fn new(now_ns: u64, still: Duration, longest: Duration) -> Patience {
         let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         Patience {
@@ -24,7 +24,7 @@ impl Patience {
         }
     }
 
-    /// Whether it has ended, given a counter of what moves.
+    /// Whether the wait has ended; `seen` is a counter of progress.
     pub fn is_over(&mut self, seen: u64, now_ns: u64) -> bool {
         if seen != self.seen {
             self.seen = seen;
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_lasts_while_something_moves_but_not_for_ever() {
+    fn a_wait_lasts_while_there_is_progress_and_is_bounded() {
         let ns = Duration::from_nanos;
         let mut patience = Patience::new(100, ns(10), ns(50));
         assert!(!patience.is_over(1, 110) && !patience.is_over(1, 120));

@@ -1,22 +1,22 @@
-//! The text of a test message, from which every stream can tell whether it got all messages, once,
-//! in order, unchanged, and how late.
+//! The text of a test message: it shows every stream whether messages are complete, unrepeated, in order and
+//! unchanged, and how late they are.
 //!
-//! `hc:<run, 8 hex>:<number, 8 hex>:<intended send time in ns, 16 hex>:<padding>`: fixed width, so
-//! that the publisher patches digits into a ready request and the scanner reads them without a
-//! parser; nothing in it needs escaping in JSON. Written by `publisher`, read by `scanner`.
+//! `hc:<run, 8 hex>:<number, 8 hex>:<intended send time in ns, 16 hex>:<padding>`. The width is fixed: the
+//! publisher patches digits into a prepared request, and the scanner reads them without a parser. JSON needs
+//! no escapes for it. Written by `publisher`, read by `scanner`.
 
 use memchr::memmem;
 
-/// Bytes before the number: what a scanner searches for.
+/// Bytes before the number: the scanner's search text.
 const PREFIX_BYTES: usize = 12;
 const NUMBER_AT: usize = PREFIX_BYTES;
 const SENT_AT: usize = NUMBER_AT + 9;
 const PADDING_AT: usize = SENT_AT + 17;
 
-/// The shortest message: everything but the padding.
+/// The shortest message: without padding.
 pub const MESSAGE_BYTES_MIN: usize = PADDING_AT;
 
-/// The longest message: what every server under test takes with its default limits.
+/// The longest message: every tested server takes it with its default limits.
 pub const MESSAGE_BYTES_MAX: usize = 32 * 1024;
 
 /// What all messages of a run have in common.
@@ -31,12 +31,12 @@ pub struct PayloadFormat {
 pub struct Stamp {
     /// Position in the run, from 0.
     pub number: u32,
-    /// When it was to be sent, on the clock of `clock`.
+    /// Intended send time, on the clock of `clock`.
     pub sent_ns: u64,
 }
 
 impl PayloadFormat {
-    /// The format of run `run` with messages of `message_bytes`, which is brought into
+    /// The format of run `run` with messages of `message_bytes`, limited to
     /// [`MESSAGE_BYTES_MIN`]..=[`MESSAGE_BYTES_MAX`].
     pub fn new(run: u32, message_bytes: usize) -> PayloadFormat {
         let message_bytes = message_bytes.clamp(MESSAGE_BYTES_MIN, MESSAGE_BYTES_MAX);
@@ -62,7 +62,7 @@ impl PayloadFormat {
         write_hex(&mut text[SENT_AT..SENT_AT + 16], stamp.sent_ns);
     }
 
-    /// Where in `bytes` the first message of this run begins, if there is one.
+    /// The position in `bytes` of the first message of this run.
     pub fn find(&self, bytes: &[u8]) -> Option<usize> {
         self.prefix.find(bytes)
     }
@@ -73,7 +73,7 @@ impl PayloadFormat {
         bytes.get(at..at + PREFIX_BYTES) == Some(&self.text[..PREFIX_BYTES])
     }
 
-    /// Reads the message that begins `bytes`; `None` if any byte of it is not as it was sent.
+    /// Reads the message at the start of `bytes`; `None` if any byte of it differs from what was sent.
     #[inline]
     pub fn read(&self, bytes: &[u8]) -> Option<Stamp> {
         let bytes = bytes.get(..self.text.len())?;
@@ -102,7 +102,7 @@ pub fn write_hex(digits: &mut [u8], mut value: u64) {
     }
 }
 
-/// Eight lower-case hexadecimal digits at once, in one word: about a nanosecond.
+/// Reads eight lower-case hexadecimal digits at once, as one word: about a nanosecond.
 #[inline]
 fn read_hex8(digits: [u8; 8]) -> Option<u32> {
     const ONES: u64 = 0x0101_0101_0101_0101;
@@ -110,7 +110,7 @@ fn read_hex8(digits: [u8; 8]) -> Option<u32> {
     // Bit 6 tells a letter from a digit; a letter's low nibble is its value less 9.
     let letters = (word >> 6) & ONES;
     let nibbles = (word & (0x0f * ONES)) + 9 * letters;
-    // Written back, they must give the same digits: anything else was not hexadecimal.
+    // Formatting the value must give the same digits; otherwise the input was not hexadecimal.
     let above_9 = ((nibbles + 6 * ONES) >> 4) & ONES;
     if nibbles & (0xf0 * ONES) != 0 || nibbles + 0x30 * ONES + 0x27 * above_9 != word {
         return None;

@@ -1,7 +1,7 @@
-//! epoll(7), as far as this tool needs it: edge-triggered, a token per socket, waits with
-//! nanoseconds (a schedule of 2,000 messages a second cannot be kept in milliseconds).
+//! epoll(7), as much as this tool needs: edge-triggered, a token for each socket, timeouts in nanoseconds.
+//! Milliseconds are too coarse for 2,000 messages a second.
 //!
-//! Used by the threads that own sockets: `streams`, `publisher`, `floor`.
+//! Used by the threads that own sockets: those of `streams`, `publisher`, `floor` and `polls`.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,17 +10,17 @@ use std::time::Duration;
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 
-/// Most events taken in one wait.
+/// Largest number of events in one wait.
 const EVENTS_MAX: usize = 1024;
 
-/// What happened to a socket.
+/// An event of a socket.
 #[derive(Debug, Clone, Copy)]
 pub struct Readiness {
-    /// As given to [`Poll::add`].
+    /// The token given to [`Poll::add`].
     pub token: u64,
-    /// There is something to read, which may be the end.
+    /// Readable; this may be the end of the stream.
     pub readable: bool,
-    /// There is room to write.
+    /// Writable.
     pub writable: bool,
     /// The peer has closed its side, or the connection has failed.
     pub closed: bool,
@@ -42,7 +42,7 @@ impl Poll {
         })
     }
 
-    /// Watches a socket for everything, edge-triggered. It is forgotten when it is closed.
+    /// Registers a socket for all events, edge-triggered. Closing the socket removes it.
     pub fn add(&self, socket: impl AsFd, token: u64) -> io::Result<()> {
         let flags = epoll::EventFlags::IN
             | epoll::EventFlags::OUT
@@ -56,7 +56,7 @@ impl Poll {
         )?)
     }
 
-    /// Watches a socket that only ever becomes readable, level-triggered: one that accepts.
+    /// Registers a listener: level-triggered, for readability only.
     pub fn add_listener(&self, socket: impl AsFd, token: u64) -> io::Result<()> {
         let data = epoll::EventData::new_u64(token);
         Ok(epoll::add(
@@ -84,7 +84,7 @@ impl Poll {
         }
     }
 
-    /// How many events the last wait brought.
+    /// Number of events of the last wait.
     pub fn len(&self) -> usize {
         self.events.len()
     }

@@ -1,7 +1,6 @@
-//! Long polls as an attack: connections that each wait for a message and ask again once answered.
+//! Long polls as an attack: each connection waits for a message and polls again after each answer.
 //!
-//! Used by `attack` alone: one thread, one epoll, any number of connections. What an answer holds is
-//! read and dropped.
+//! Used by `attack` alone: one thread, one epoll, any number of connections. Bodies are read and dropped.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
@@ -13,29 +12,29 @@ use memchr::memmem;
 
 use crate::poll::Poll;
 
-/// How long a wait for events lasts at most, so that the end is noticed.
+/// Longest wait for events, so that the end is noticed in time.
 const LOOK: Duration = Duration::from_millis(20);
-/// How long a connection may take.
+/// Timeout of a connect.
 const CONNECT: Duration = Duration::from_secs(1);
-/// Bytes read in one call: a page of the history takes some calls.
+/// Bytes of one read: a page of the history takes several.
 const READ_BYTES: usize = 256 * 1024;
-/// A head that is longer is no answer of hookcast.
+/// Longest response head; hookcast's are shorter.
 const HEAD_BYTES_MAX: usize = 4096;
-/// The server's longest wait.
+/// The server's longest `wait`.
 const WAIT_S: u32 = 25;
-/// The largest `limit` that the server takes.
+/// The server's largest `limit`.
 const LIMIT_MAX: usize = 100;
 
-/// What a poll says that it has.
+/// The validator of a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Known {
-    /// Anything (`If-None-Match: *`): each answer is a 304.
+    /// `If-None-Match: *`: each answer is a 304.
     Anything,
-    /// The page of its last answer, and each poll another number of messages.
+    /// The `ETag` of the last page. Each poll has another `limit`.
     LastPage,
 }
 
-/// Keeps up to `polls_max` polls waiting until it is over. Counts answers.
+/// Keeps up to `polls_max` polls waiting until stopped, and counts answers.
 pub fn run(
     address: SocketAddr,
     known: Known,
@@ -48,8 +47,8 @@ pub fn run(
     let mut scratch = vec![0; READ_BYTES];
     let mut next_token = 0;
     while !is_over.load(Relaxed) {
-        // A few at a time, so that those that wait are served meanwhile. One that the server
-        // refuses makes room for the next try.
+        // A few connections at a time, so that waiting polls are served in between. A refused connection is
+        // tried again later.
         for _ in 0..64.min(polls_max.saturating_sub(open.len())) {
             if let Ok(client) = Client::connect(address, known, next_token as usize)
                 && poll.add(&client.socket, next_token).is_ok()
@@ -74,15 +73,15 @@ pub fn run(
     }
 }
 
-/// A connection with a poll on its way.
+/// A connection with a poll in progress.
 struct Client {
     socket: TcpStream,
     known: Known,
     limit: usize,
     etag: Option<String>,
-    /// The head of the answer that is being read.
+    /// Bytes of the present response head.
     head: Vec<u8>,
-    /// Bytes of its body that have not come; none while the head has not.
+    /// Bytes missing from its body; `None` before the head is complete.
     body_left: Option<usize>,
 }
 
@@ -116,11 +115,11 @@ impl Client {
             "GET /api/webhook/messages?wait={WAIT_S}&limit={} HTTP/1.1\r\nHost: a\r\n{tag}\r\n",
             self.limit
         );
-        // An empty send buffer takes a request whole.
+        // The send buffer is empty, so it takes the whole request.
         self.socket.write_all(request.as_bytes())
     }
 
-    /// Reads what is there and asks again behind each answer. Returns how many answers were whole.
+    /// Reads what has arrived and polls again after each answer. Returns the number of complete answers.
     fn take(&mut self, scratch: &mut [u8]) -> io::Result<u64> {
         let mut answers = 0;
         loop {
@@ -142,7 +141,7 @@ impl Client {
         }
     }
 
-    /// Takes in what belongs to the current answer and returns the rest.
+    /// Consumes bytes of the present answer and returns the rest.
     fn absorb<'a>(&mut self, bytes: &'a [u8]) -> io::Result<&'a [u8]> {
         if let Some(left) = &mut self.body_left {
             let taken = bytes.len().min(*left);

@@ -1,8 +1,8 @@
-//! What a run would disturb on a server that was not started for it: viewers get the flood, and the
-//! kept messages are replaced. Looks, says what there is, and asks.
+//! Asks before a run disturbs a server that was not started for it: the run's messages flood its streams and
+//! replace its kept messages.
 //!
-//! Called by `single` for `--url`, before anything is loaded. From outside alone the kept messages
-//! can be known, not the viewers: those are in the metrics of hookcast's `--admin` address.
+//! Called by `single` for `--url`, before any load. A stream shows the number of kept messages. The number of
+//! open streams is only in the metrics of hookcast's `--admin` address.
 
 use std::io::{self, BufRead, ErrorKind, IsTerminal, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -16,29 +16,28 @@ use crate::load::{Load, Rate};
 use crate::signals;
 use crate::target::Target;
 
-/// Exit code when the server was not to be loaded: as for a wrong command line, since it lacks
-/// `--yes`.
+/// Exit code when loading was not confirmed: that of a wrong command line, because it lacks `--yes`.
 const EXIT_REFUSED: u8 = 2;
 
-/// How long the server may take to say something.
+/// Timeout of a read from the server.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Bytes within which the first event of a stream stands.
+/// Longest head and first event of a stream.
 const STREAM_BYTES_MAX: usize = 64 * 1024;
 
-/// Bytes of metrics at most: hookcast's are some 30 KiB.
+/// Longest metrics; hookcast's are about 30 KiB.
 const METRICS_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// What is known of a server's use.
+/// The use of a server, as far as it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct PriorUse {
-    /// Messages that a new stream is shown; none where the server does not say.
+    /// Messages of the replay; `None` if the server announces none.
     kept: Option<u64>,
-    /// Streams open; none where nothing says so.
+    /// Open streams; `None` if unknown.
     viewers: Option<u64>,
 }
 
-/// Returns once it is agreed that the server may be loaded.
+/// Returns once loading the server is confirmed.
 pub fn agree(target: &Target, loads: &[Load], args: &RunArgs) -> Result<(), Failure> {
     let publishes = |load: &Load| load.rate != Rate::Idle || load.published_before > 0;
     let viewers = match &args.admin {
@@ -61,7 +60,7 @@ pub fn agree(target: &Target, loads: &[Load], args: &RunArgs) -> Result<(), Fail
         code: EXIT_REFUSED,
     };
     if !can_ask {
-        return Err(refused("Load it all the same with --yes"));
+        return Err(refused("--yes loads it without asking"));
     }
     let agreed = signals::ending_at_once(|| ask(&text, io::stdin().lock(), io::stderr().lock()));
     match agreed {
@@ -78,7 +77,7 @@ fn describe(found: &PriorUse, host: &str) -> String {
         |count: u64, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
     let viewers = match found.viewers {
         Some(viewers) => format!("{} open", count(viewers, "stream")),
-        None => "an unknown number of streams open (--admin URL would tell)".into(),
+        None => "an unknown number of streams open (--admin URL reads it)".into(),
     };
     let kept = match found.kept {
         Some(kept) => count(kept, "kept message"),
@@ -98,8 +97,8 @@ fn ask(text: &str, mut input: impl BufRead, mut output: impl Write) -> io::Resul
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-/// Kept messages that a stream with this run's secret is shown, by the server's first event. A server
-/// with a secret that the run lacks keeps those for sessions to itself.
+/// Kept messages, from the first event of a stream with this run's secret. If the server has a secret and the
+/// run lacks it, messages for sessions are not counted.
 fn kept(target: &Target) -> Result<Option<u64>, String> {
     let text = exchange(
         target.streams,
@@ -121,7 +120,7 @@ fn kept(target: &Target) -> Result<Option<u64>, String> {
         .and_then(|event| event["replay"].as_u64()))
 }
 
-/// Open streams, by the metrics of the admin address.
+/// Open streams, from the metrics of the admin address.
 fn viewers(url: &str, any_host: bool) -> Result<u64, String> {
     let admin = Target::parse(url, any_host).map_err(|error| format!("--admin {error}"))?;
     let request = format!(
@@ -136,10 +135,10 @@ fn viewers(url: &str, any_host: bool) -> Result<u64, String> {
         .lines()
         .find_map(|line| line.strip_prefix("hookcast_streams "))
         .and_then(|value| value.trim().parse().ok());
-    value.ok_or_else(|| format!("--admin {url}: there is no hookcast_streams among its metrics"))
+    value.ok_or_else(|| format!("--admin {url}: its metrics lack hookcast_streams"))
 }
 
-/// Sends a request and reads until `is_enough`, the end, or silence.
+/// Sends a request and reads until `is_enough`, the end, or a timeout.
 fn exchange(
     address: SocketAddr,
     request: &[u8],
@@ -156,7 +155,7 @@ fn exchange(
             match connection.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(length) => bytes.extend_from_slice(&buffer[..length]),
-                // The kernel's word for a timeout on a blocking socket.
+                // The error of a timeout on a blocking socket (socket(7)).
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -165,7 +164,7 @@ fn exchange(
         Ok(bytes)
     };
     match read() {
-        Ok(bytes) if bytes.is_empty() => Err("it says nothing".into()),
+        Ok(bytes) if bytes.is_empty() => Err("it sends nothing".into()),
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(error) => Err(error.to_string()),
     }
@@ -176,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_yes_is_yes() {
+    fn only_yes_is_consent() {
         for (answer, agreed) in [
             ("y\n", true),
             ("yes\n", true),
@@ -193,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_said_to_be_unknown() {
+    fn unknown_numbers_are_reported_as_unknown() {
         let text = |kept, viewers| describe(&PriorUse { kept, viewers }, "h:1");
         assert!(text(Some(1), Some(2)).starts_with("h:1 has 1 kept message and 2 streams open."));
         assert!(text(Some(0), None).contains("an unknown number of streams open (--admin"));

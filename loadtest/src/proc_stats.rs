@@ -1,12 +1,12 @@
-//! What processes and threads cost, read from `/proc` (proc(5)): CPU time, resident memory, open
+//! The cost of processes and threads, read from `/proc` (proc(5)): CPU time, resident memory, open
 //! descriptors, and the kernel's own memory.
 //!
-//! Used by `scenario` around measured windows and for the time series. A process that has gone
-//! reads as zero; its end is noticed elsewhere.
+//! Used by `measurement`, `window` and `overload`. A process that has ended reads as zero; other modules
+//! notice its end.
 
 use std::fs;
 
-/// The processes of a server: the one started and all its descendants.
+/// The processes of a server: the started one and all its descendants.
 pub fn family(pid: u32) -> Vec<u32> {
     let mut pids = vec![pid];
     let mut at = 0;
@@ -25,8 +25,7 @@ pub fn family(pid: u32) -> Vec<u32> {
     pids
 }
 
-/// Whether there is a process with this id that has not ended: one that its parent has yet to wait
-/// for has.
+/// Whether a process with this id exists and has not ended. A zombie has ended.
 pub fn is_running(pid: u32) -> bool {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = text
@@ -35,13 +34,13 @@ pub fn is_running(pid: u32) -> bool {
     state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
-/// CPU time used by processes so far, in nanoseconds, user and system: from the scheduler's own
-/// count where the kernel offers it, else in clock ticks of 10 ms.
+/// CPU time of processes in nanoseconds, user and system: from the scheduler's count if the kernel has it,
+/// otherwise in clock ticks of 10 ms.
 pub fn cpu_ns(pids: &[u32]) -> u64 {
     pids.iter().map(|&pid| process_cpu_ns(pid)).sum()
 }
 
-/// Time that threads of processes were ready to run and had no CPU, in nanoseconds.
+/// Time in which threads of processes were ready to run and had no CPU, in nanoseconds.
 pub fn waiting_ns(pids: &[u32]) -> u64 {
     let of_task = |pid: u32, task: u32| {
         schedstat(&format!("/proc/{pid}/task/{task}/schedstat")).map_or(0, |stat| stat.wait_ns)
@@ -67,8 +66,8 @@ fn process_cpu_ns(pid: u32) -> u64 {
         .unwrap_or_else(|| tick_cpu_ns(pid))
 }
 
-/// `utime + stime` of `/proc/pid/stat`, fields 14 and 15, in ticks of 1/100 s (the kernel's
-/// `USER_HZ`, 100 on every architecture this runs on).
+/// `utime + stime` of `/proc/pid/stat`, fields 14 and 15, in ticks of 1/100 s (the kernel's `USER_HZ`, 100 on
+/// every supported architecture).
 fn tick_cpu_ns(pid: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let after_name = text.rsplit_once(')').map_or("", |(_, rest)| rest);
@@ -90,7 +89,7 @@ fn tasks(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// What the scheduler says of one thread.
+/// The scheduler's figures of one thread.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct SchedStat {
     /// Time on a CPU in nanoseconds.
@@ -100,7 +99,7 @@ pub struct SchedStat {
 }
 
 impl SchedStat {
-    /// What was added since `earlier`.
+    /// The difference from `earlier`.
     pub fn since(self, earlier: SchedStat) -> SchedStat {
         SchedStat {
             run_ns: self.run_ns.saturating_sub(earlier.run_ns),
@@ -109,7 +108,7 @@ impl SchedStat {
     }
 }
 
-/// Of a thread of this process.
+/// The figures of a thread of this process.
 pub fn thread(tid: i32) -> SchedStat {
     schedstat(&format!("/proc/self/task/{tid}/schedstat")).unwrap_or_default()
 }
@@ -123,8 +122,8 @@ fn schedstat(path: &str) -> Option<SchedStat> {
     })
 }
 
-/// Memory of processes in bytes: resident for one, proportional shares for several, so that what
-/// they share counts once.
+/// Memory of processes in bytes: resident for one, proportional shares for several, so that shared pages count
+/// once.
 pub fn memory_bytes(pids: &[u32]) -> u64 {
     match pids {
         [pid] => field_kib(&format!("/proc/{pid}/status"), "VmRSS:"),
@@ -155,8 +154,8 @@ pub fn descriptors(pids: &[u32]) -> u64 {
     pids.iter().map(|pid| count(pid) as u64).sum()
 }
 
-/// The kernel's memory for sockets and the like in bytes: slab and socket buffers of the whole
-/// machine, both ends of every loopback connection included.
+/// The kernel's memory for sockets in bytes: slab and socket buffers of the whole machine, with both ends of
+/// each loopback connection.
 pub fn kernel_bytes() -> u64 {
     let sockstat = fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
     let tcp = sockstat
@@ -169,8 +168,8 @@ pub fn kernel_bytes() -> u64 {
     field_kib("/proc/meminfo", "Slab:") + pages.unwrap_or(0) * 4096
 }
 
-/// Time the whole machine spent at work so far, in nanoseconds over all CPUs: what neither the
-/// server's nor the generator's figure shows, such as softirqs, is in here.
+/// Busy time of the whole machine in nanoseconds over all CPUs. It includes work such as softirqs, which
+/// counts for no process.
 pub fn machine_busy_ns() -> u64 {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
     let line = text.lines().next().unwrap_or_default();

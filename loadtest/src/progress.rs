@@ -1,16 +1,16 @@
-//! What a person sees while a measurement runs: a bar on a terminal, plain lines otherwise.
+//! Progress of a measurement: a bar on a terminal, plain lines otherwise.
 //!
-//! All of it goes to stderr, so that stdout holds results alone.
+//! All of it goes to stderr, so that stdout holds only results.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Between two plain lines.
+/// Time between two plain lines.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Shows one measurement's course.
+/// The progress of one measurement.
 pub struct Progress {
     bar: Option<ProgressBar>,
     label: String,
@@ -34,7 +34,7 @@ impl Progress {
         }
     }
 
-    /// Says how far it is: `share` from 0 to 1.
+    /// Updates the progress; `share` is from 0 to 1.
     pub fn update(&mut self, share: f64, text: &str) {
         if let Some(bar) = &self.bar {
             bar.set_position((share.clamp(0.0, 1.0) * 1000.0) as u64);

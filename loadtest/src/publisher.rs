@@ -1,10 +1,11 @@
 //! The writing side: one thread that posts messages and times their acknowledgements.
 //!
-//! Open loop: messages are due by a schedule whatever the server does, and go out on one
-//! connection, pipelined, so that their order is certain; latency counts from the due time. Closed
-//! loop: every connection posts its next message when the last one is acknowledged. A thread of its
-//! own, so that acknowledgements do not wait for streams to be read; it raises its priority where
-//! it may, for on a machine whose CPUs are all busy it would otherwise measure the scheduler.
+//! Open loop: messages are due by a schedule, whatever the server does. They use one pipelined connection, so
+//! that their order is certain, and latency counts from the due time. Closed loop: each connection posts its
+//! next message when the last one is acknowledged.
+//!
+//! The thread is separate so that acknowledgements do not wait for reads of streams. It raises its priority if
+//! allowed: on a machine with busy CPUs it would otherwise measure the scheduler.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -26,90 +27,90 @@ use crate::poll::{Poll, Readiness};
 use crate::schedule::Schedule;
 use crate::target::{PublishRequest, Target};
 
-/// Requests on their way on one connection of an open loop. Past this the schedule waits, which
-/// counts as latency.
+/// Requests in flight on the connection of an open loop. Beyond this the schedule waits, which counts as
+/// latency.
 const PIPELINE_MAX: usize = 256;
 
-/// Bytes read at once; an acknowledgement is a few hundred.
+/// Bytes of one read; an acknowledgement is a few hundred.
 const READ_BYTES: usize = 16 * 1024;
 
-/// Longest wait before the control block is looked at again.
+/// Longest wait before the thread checks `Control` again.
 const TURN: Duration = Duration::from_millis(20);
 
-/// How long the thread stays after its last message.
+/// Time for which the thread stays after its last message.
 const LINGER_NS: u64 = 50_000_000;
 
-/// Without any acknowledgement for this long the publisher gives up.
+/// The publisher gives up after this long without an acknowledgement.
 const PATIENCE_NS: u64 = 30_000_000_000;
 
-/// How long a connection may take to be made.
+/// Timeout of a connect.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// How long answers are waited for after a cut.
+/// Time to wait for answers after a cut.
 const CUT_PATIENCE_NS: u64 = 1_000_000_000;
 
-/// Connections made anew before the publisher gives up.
+/// Reconnects before the publisher gives up.
 const RECONNECTS_MAX: u64 = 1_000;
 
-/// Niceness asked for: above ordinary processes.
+/// Niceness of the thread: above ordinary processes.
 const NICENESS: i32 = -10;
 
-/// When messages are sent.
+/// The timing of messages.
 #[derive(Debug, Clone, Copy)]
 pub enum Pace {
-    /// By a schedule, on one connection.
+    /// By a schedule, on one connection (open loop).
     Open(Schedule),
-    /// Each connection as soon as its last message is acknowledged.
+    /// On each connection as soon as its last message is acknowledged (closed loop).
     Closed {
-        /// How many connections.
+        /// Number of connections.
         connections: usize,
     },
 }
 
-/// What to publish.
+/// The task of the publisher.
 pub struct PublisherPlan {
-    /// Where to.
+    /// The server.
     pub target: Target,
-    /// The messages.
+    /// The format of the messages.
     pub format: PayloadFormat,
     /// Message `n` goes to session `n % sessions`; 0: to all.
     pub sessions: u32,
-    /// When.
+    /// The timing.
     pub pace: Pace,
     /// Number of the first message.
     pub first: u32,
-    /// Nothing is sent that is due from here on.
+    /// Messages due from here on are not sent.
     pub end_ns: u64,
     /// Length of the measured window.
     pub window: Duration,
-    /// Nor more messages than this.
+    /// The number of messages at most.
     pub messages_max: u32,
-    /// Whether the server takes a request before it has answered the last.
+    /// Whether the server takes a request before it has answered the last one.
     pub pipelining: bool,
 }
 
-/// What was seen.
+/// The results of the publisher.
 pub struct PublisherOutcome {
     /// Messages sent.
     pub sent: u32,
     /// Messages acknowledged with a 2xx.
     pub acked: u64,
-    /// Messages without any answer: their connection failed, or the run ended before.
+    /// Messages without an answer: their connection failed, or the run ended first.
     pub unanswered: u64,
-    /// Numbers of all messages that were not acknowledged: unanswered or refused.
+    /// Numbers of all messages without an acknowledgement: unanswered or refused.
     pub unacknowledged: NumberSet,
-    /// From the due time to the acknowledgement, within the window.
+    /// Latency from the due time to the acknowledgement, within the window.
     pub ack: LatencyOverTime,
-    /// How late messages went out after their due time, within the window.
+    /// Delay of messages after their due times, within the window.
     pub lag: Latency,
-    /// What went wrong, counted by its text.
+    /// Errors, counted by their text.
     pub errors: BTreeMap<String, u64>,
-    /// Why there is no connection any more: the server is lost.
+    /// Why no connection is left: the server is lost.
     pub lost: Option<String>,
 }
 
 impl PublisherOutcome {
-    /// Of a publisher that has sent nothing.
+    /// The results before the first message.
     pub fn nothing(window: Duration) -> PublisherOutcome {
         PublisherOutcome {
             sent: 0,
@@ -135,19 +136,19 @@ pub fn start(
         .spawn(move || run(plan, &control))
 }
 
-/// Publishes until the plan's end and all acknowledgements are in, the server is lost, or `control`
-/// says stop. After a cut it sends nothing more and ends with the last answer, or a moment later.
+/// Publishes until the plan ends and all acknowledgements are in, the server is lost, or `control` stops it.
+/// After a cut it sends nothing more and ends with the last answer, or a moment later.
 fn run(plan: PublisherPlan, control: &Control) -> io::Result<PublisherOutcome> {
     let tid = rustix::thread::gettid();
     control
         .publisher_tid
         .store(tid.as_raw_nonzero().get(), Relaxed);
-    // Needs a privilege; without it acknowledgements show some of the scheduler's delay.
+    // Raising it needs a privilege. Without it acknowledgements include some of the scheduler's delay.
     let _ = rustix::process::setpriority_process(Some(tid), NICENESS);
     Publisher::new(plan, control)?.run()
 }
 
-/// A message on its way.
+/// A message in flight.
 struct Waiting {
     number: u32,
     due_ns: u64,
@@ -158,9 +159,9 @@ struct Connection {
     /// Bytes to send, from `out_at` on.
     out: Vec<u8>,
     out_at: usize,
-    /// An acknowledgement read in part.
+    /// An incomplete acknowledgement.
     input: Vec<u8>,
-    /// Messages that are to be acknowledged, oldest first.
+    /// Messages without an acknowledgement, oldest first.
     waiting: VecDeque<Waiting>,
 }
 
@@ -172,7 +173,7 @@ struct Publisher<'a> {
     connections: Vec<Connection>,
     buffer: Vec<u8>,
     waiting: usize,
-    heard_ns: u64,
+    last_answer_ns: u64,
     reconnects: u64,
     outcome: PublisherOutcome,
 }
@@ -205,7 +206,7 @@ impl<'a> Publisher<'a> {
             connections,
             buffer: vec![0; READ_BYTES],
             waiting: 0,
-            heard_ns: now_ns(),
+            last_answer_ns: now_ns(),
             reconnects: 0,
             outcome,
         })
@@ -229,7 +230,7 @@ impl<'a> Publisher<'a> {
             if self.waiting == 0 && self.may_leave(now_ns()) {
                 break;
             }
-            if now_ns() > self.heard_ns + PATIENCE_NS && self.waiting > 0 {
+            if now_ns() > self.last_answer_ns + PATIENCE_NS && self.waiting > 0 {
                 self.note("no acknowledgement for 30 s".into());
                 break;
             }
@@ -256,14 +257,14 @@ impl<'a> Publisher<'a> {
         }
     }
 
-    /// A moment after the end, so that the sampler still finds this thread when the window closes.
+    /// Waits a moment, so that the sampler still finds this thread when the window closes.
     fn may_leave(&self, now_ns: u64) -> bool {
         self.outcome.sent >= self.plan.messages_max
             || self.control.cut.load(Relaxed)
             || (self.is_done(now_ns) && now_ns >= self.plan.end_ns + LINGER_NS)
     }
 
-    /// Sends what is due by the schedule; returns how long nothing will be.
+    /// Sends the messages that are due; returns the time until the next one.
     fn send_due(&mut self) -> io::Result<Duration> {
         let Pace::Open(schedule) = self.plan.pace else {
             return Ok(TURN);
@@ -307,7 +308,7 @@ impl<'a> Publisher<'a> {
         self.request.write(&mut connection.out, stamp, session);
         connection.waiting.push_back(Waiting { number, due_ns });
         if self.waiting == 0 {
-            self.heard_ns = now_ns;
+            self.last_answer_ns = now_ns;
         }
         self.waiting += 1;
         self.outcome.sent += 1;
@@ -368,10 +369,10 @@ impl<'a> Publisher<'a> {
         }
     }
 
-    /// Takes all whole answers out of what was read.
+    /// Processes all complete answers in the buffer.
     fn take_acks(&mut self, at: usize) -> io::Result<()> {
         let now_ns = now_ns();
-        self.heard_ns = now_ns;
+        self.last_answer_ns = now_ns;
         loop {
             let connection = &mut self.connections[at];
             let answer = match answer::parse(&connection.input) {
@@ -381,7 +382,7 @@ impl<'a> Publisher<'a> {
             };
             connection.input.drain(..answer.length);
             let Some(Waiting { number, due_ns }) = connection.waiting.pop_front() else {
-                return self.reconnect(at, "an answer to nothing");
+                return self.reconnect(at, "an answer without a request");
             };
             self.waiting -= 1;
             if (200..300).contains(&answer.status) {
@@ -396,7 +397,7 @@ impl<'a> Publisher<'a> {
                 self.note(format!("a message was answered with {}", answer.status));
             }
             if answer.closes {
-                // Pushpin's control port ends every connection after one answer.
+                // Pushpin's control port ends each connection after one answer.
                 self.replace(at);
             }
             if self.outcome.lost.is_some() {
@@ -411,8 +412,8 @@ impl<'a> Publisher<'a> {
         }
     }
 
-    /// Puts a new connection in the place of an old one; what was on its way there is given up. A
-    /// server that takes no connection is lost.
+    /// Replaces an old connection by a new one and gives up its messages in flight. If the server takes no
+    /// connection, it is lost.
     fn replace(&mut self, at: usize) {
         self.give_up_waiting(at);
         match connect(&self.plan.target, &self.poll, at as u64) {
@@ -435,10 +436,10 @@ impl<'a> Publisher<'a> {
         self.outcome.lost = Some(error);
     }
 
-    /// Replaces a connection that failed; what was on its way counts as failed.
+    /// Replaces a failed connection; its messages in flight count as failed.
     fn reconnect(&mut self, at: usize, error: &str) -> io::Result<()> {
         if !self.connections[at].waiting.is_empty() {
-            self.note(format!("{error}, with messages on their way"));
+            self.note(format!("{error}, with messages in flight"));
         }
         self.reconnects += 1;
         if self.reconnects > RECONNECTS_MAX {

@@ -1,4 +1,4 @@
-//! Puts what the threads of a run have seen into its outcome.
+//! Copies the results of a run's threads into its outcome.
 //!
 //! Used by `measurement` at the end of a run.
 
@@ -7,7 +7,7 @@ use crate::outcome::Outcome;
 use crate::publisher::PublisherOutcome;
 use crate::streams::StreamsOutcome;
 
-/// What the publisher has seen.
+/// Records the results of the publisher.
 pub fn published(
     outcome: &mut Outcome,
     published: PublisherOutcome,
@@ -26,7 +26,7 @@ pub fn published(
     outcome.errors.extend(published.errors);
 }
 
-/// What the streams have seen.
+/// Records the results of the streams.
 pub fn seen(outcome: &mut Outcome, seen: StreamsOutcome) {
     outcome.deliveries = seen.deliveries;
     outcome.deliveries_expected = seen.expected;

@@ -1,6 +1,6 @@
-//! Looks into a server's history from outside: opens a stream and counts what it is shown.
+//! Reads a server's history from outside: opens a stream and counts its replay.
 //!
-//! Used by `load` after messages were taken without any stream being there to see them.
+//! Used by `measurement` after a load without streams.
 
 use std::collections::HashSet;
 use std::io::{self, ErrorKind, Read, Write};
@@ -12,13 +12,13 @@ use crate::payload::PayloadFormat;
 use crate::scanner::Scanner;
 use crate::target::Target;
 
-/// Without another byte for this long, all has been shown.
+/// The replay is complete after this long without another byte.
 const SILENCE: Duration = Duration::from_millis(300);
 
-/// Bytes after which it is not a replay any more.
+/// Longest replay in bytes.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Different messages of the run that a new stream is shown.
+/// The number of different messages of the run in a replay.
 pub fn shown(target: &Target, format: &PayloadFormat) -> io::Result<usize> {
     let mut connection = TcpStream::connect(target.streams)?;
     connection.set_read_timeout(Some(SILENCE))?;
@@ -33,7 +33,7 @@ pub fn shown(target: &Target, format: &PayloadFormat) -> io::Result<usize> {
         let length = match connection.read(&mut buffer) {
             Ok(0) => break,
             Ok(length) => length,
-            // The kernel's word for a timeout on a blocking socket.
+            // The error of a timeout on a blocking socket (socket(7)).
             Err(error) if error.kind() == ErrorKind::WouldBlock => break,
             Err(error) => return Err(error),
         };

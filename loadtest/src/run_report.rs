@@ -1,4 +1,4 @@
-//! The page and the charts of single runs: latency percentiles, and what happened over time.
+//! The page and the charts of single runs: latency percentiles, and figures over time.
 
 use crate::chart::{Axes, Line, lines, percentile_place};
 use crate::ending::Moment;
@@ -50,7 +50,8 @@ fn percentile_chart(outcome: &Outcome) -> String {
     )
 }
 
-/// The charts of one outcome. What is not known of a server that was not started here is left out.
+/// The charts of one outcome. Charts of unknown figures are left out, such as those of a server that was not
+/// started here.
 fn charts(outcome: &Outcome) -> Vec<String> {
     let generator: Figure = ("generator", |sample| sample.generator_cpu_percent);
     let server: Figure = ("server", |sample| sample.server_cpu_percent);
@@ -86,7 +87,7 @@ fn charts(outcome: &Outcome) -> Vec<String> {
     charts
 }
 
-/// How the run ended before its time, if it did, in the words of a chart.
+/// The early end of a run, as a label in charts.
 fn ending(outcome: &Outcome) -> Option<(&'static str, &Moment)> {
     let cut_off = outcome.cut_off.as_ref();
     let cut_off = cut_off.map(|cut_off| ("cut off", &cut_off.moment));
@@ -94,7 +95,7 @@ fn ending(outcome: &Outcome) -> Option<(&'static str, &Moment)> {
     lost.map(|lost| ("server lost", &lost.moment)).or(cut_off)
 }
 
-/// A title that says whether the chart shows a whole run.
+/// A title that says whether the run is complete.
 fn titled(outcome: &Outcome, title: &str) -> String {
     match ending(outcome) {
         Some((what, moment)) => format!("{title} ({what} after {:.1} s)", moment.at_s),
@@ -102,7 +103,7 @@ fn titled(outcome: &Outcome, title: &str) -> String {
     }
 }
 
-/// Axes of what happened over time, with the moment of an early end.
+/// Axes of a chart over time, with a mark at an early end.
 fn time_axes(outcome: &Outcome, title: &str, unit: &str) -> Axes {
     let mark = ending(outcome).and_then(|(what, moment)| Some((moment.window_at_s?, what.into())));
     let title = titled(outcome, title);
@@ -111,7 +112,7 @@ fn time_axes(outcome: &Outcome, title: &str, unit: &str) -> Axes {
 
 type Quantile = (&'static str, fn(&LatencyPoint) -> u64);
 
-/// Latency by the time at which messages were due: a pause stands where it was.
+/// Latency by the due time of messages, so that a pause shows at its time.
 fn latency_over_time(outcome: &Outcome) -> String {
     let kinds = [
         ("delivery", &outcome.delivery_over_time),
@@ -134,7 +135,7 @@ fn latency_over_time(outcome: &Outcome) -> String {
     lines(&axes.with_y_log(), &curves)
 }
 
-/// Axes on which percentiles up to p99.99 are told apart.
+/// Axes that show percentiles up to p99.99.
 pub fn percentile_axes(title: &str) -> Axes {
     Axes::linear(title, "percentile", "milliseconds")
         .with_x_percentiles()

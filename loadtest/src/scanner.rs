@@ -1,18 +1,19 @@
-//! Reads one stream's bytes: response head, chunked framing (RFC 9112 section 7.1), and the events in
-//! it (`event`), and hands over what matters to a load test.
+//! Reads the bytes of one stream: response head, chunked framing (RFC 9112 section 7.1), and events (`event`).
+//! Reports what matters to a load test.
 //!
-//! Made to cost a few nanoseconds an event: what another stream has brought before is recognised by
-//! its bytes (`history`); otherwise nothing is copied while events arrive whole, a chunk is skipped
-//! to its end by its size, and a message is looked for where the last one was. An event that is
-//! split over reads or chunks is put together in a small buffer of the stream's own. Lines are
-//! expected to end in LF, as every server under test ends them. A comment counts as an event, with
-//! or without a blank line behind it. Called by `streams`; knows no sockets.
+//! An event costs a few nanoseconds. Messages that another stream has read are recognised by their bytes
+//! (`history`). Otherwise no byte of a complete event is copied, a chunk is skipped by its size, and a message
+//! is looked for at the position of the last one. An event split over reads or chunks is joined in a small
+//! buffer of the stream.
+//!
+//! Lines must end in LF, as on every tested server. A comment counts as an event, with or without a blank line
+//! behind it. Called by `streams`; knows no sockets.
 
 use memchr::memmem;
 
 use crate::event::{Classified, Event, ScanError, Shape, classify, event_length};
 
-/// The longest event that is put together from pieces: the longest message and its surroundings.
+/// The longest event that is joined from pieces: the longest message and its other fields.
 const CARRY_BYTES_MAX: usize = 64 * 1024;
 
 /// Header fields in a response head.
@@ -21,7 +22,7 @@ const HEADERS_MAX: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Framing {
     Head,
-    /// In the line of a chunk size; `extension` once past the digits.
+    /// In the line of a chunk size; `extension` after the digits.
     Size {
         size: u64,
         digits: u8,
@@ -30,7 +31,7 @@ enum Framing {
     Data {
         left: u64,
     },
-    /// The CR LF after a chunk's data, and how many of them are still to come.
+    /// In the CR LF after a chunk's data; the value is the number of missing bytes.
     DataEnd {
         left: u8,
     },
@@ -49,7 +50,7 @@ const SIZE_START: Framing = Framing::Size {
     extension: false,
 };
 
-/// The reading state of one stream.
+/// The parser state of one stream.
 pub struct Scanner {
     framing: Framing,
     /// The number after that of the last message.
@@ -68,8 +69,7 @@ impl Default for Scanner {
 }
 
 impl Scanner {
-    /// Takes the next bytes of the stream, in any pieces, and calls `on_event` for each event
-    /// that they complete.
+    /// Consumes the next bytes of the stream, cut anywhere, and calls `on_event` for each completed event.
     pub fn feed(
         &mut self,
         mut bytes: &[u8],
@@ -133,15 +133,13 @@ impl Scanner {
         Ok(())
     }
 
-    /// Whether the connection may end here: after the last chunk, or anywhere in a body without
-    /// chunks.
+    /// Whether the connection may end here: after the last chunk, or anywhere in a body without chunks.
     pub fn may_end(&self) -> bool {
         matches!(self.framing, Framing::Ended | Framing::Close) && self.carry.is_empty()
     }
 
-    /// Takes whole messages between two others: those known from other streams, or else one that is
-    /// read and remembered for them. Returns how many bytes they are; `None` where `bytes` begins
-    /// with anything else, or with less.
+    /// Consumes complete messages between two chunks: known ones, or else one that is parsed and remembered.
+    /// Returns their length; `None` if `bytes` begins with something else or an incomplete message.
     #[inline]
     fn whole(
         &mut self,
@@ -271,7 +269,7 @@ impl Scanner {
         Ok(())
     }
 
-    /// Bytes of the body, free of framing.
+    /// Consumes bytes of the body without framing.
     #[inline]
     fn body(
         &mut self,
@@ -304,7 +302,7 @@ impl Scanner {
         Ok(())
     }
 
-    /// Adds to the carried piece up to the end of its event; `None` if that is still to come.
+    /// Appends bytes up to the end of the carried event; `None` if it is still incomplete.
     fn complete_carry(&mut self, bytes: &[u8]) -> Result<Option<usize>, ScanError> {
         if self.carry.ends_with(b"\n") && bytes.first() == Some(&b'\n') {
             self.carry.push(b'\n');
@@ -324,14 +322,14 @@ impl Scanner {
     }
 }
 
-/// A chunk that lies whole in a read.
+/// A chunk that is complete in one read.
 struct Unit {
-    /// Where it ends, framing included.
+    /// Its end, framing included.
     end: usize,
     data: std::ops::Range<usize>,
 }
 
-/// The chunk with which `bytes` begins, if it is all there, has data and no extension.
+/// The chunk at the start of `bytes`, if it is complete, has data and no extension.
 #[inline]
 fn whole_chunk(bytes: &[u8]) -> Option<Unit> {
     const DIGITS_MAX: usize = 6;
@@ -377,12 +375,12 @@ mod tests {
         format!("{:x}\r\n{data}\r\n", data.len())
     }
 
-    /// Reads `bytes` cut into pieces of `piece` bytes and names what was seen.
+    /// Reads `bytes` in pieces of `piece` bytes and returns the names of the events.
     fn read(bytes: &[u8], piece: usize) -> Result<Vec<String>, ScanError> {
         read_after(&mut Shape::new(format()), bytes, piece)
     }
 
-    /// The same on a stream that may not be the first.
+    /// The same on a stream with shared state.
     fn read_after(shape: &mut Shape, bytes: &[u8], piece: usize) -> Result<Vec<String>, ScanError> {
         let mut scanner = Scanner::default();
         let mut seen = Vec::new();
@@ -437,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn a_conversation_reads_the_same_however_it_is_cut() {
+    fn a_response_parses_the_same_however_it_is_cut() {
         let (text, seen) = conversation();
         for piece in 1..=text.len() {
             assert_eq!(
@@ -449,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_stream_brought_reads_the_same_on_the_others() {
+    fn known_messages_parse_the_same_on_other_streams() {
         let (text, seen) = conversation();
         let mut shape = Shape::new(format());
         for stream in 0..4 {
@@ -474,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn a_comment_is_a_line_with_or_without_a_blank_one() {
+    fn a_comment_may_have_a_blank_line_behind_it() {
         let text = [": hb\n", &message(0), ": hb\n\n", &message(1), ": hb\n"].concat();
         let seen = ["Opened", "Heartbeat", "0", "Heartbeat", "1", "Heartbeat"];
         for body in [
@@ -483,7 +481,7 @@ mod tests {
         ] {
             for piece in 1..=body.len() {
                 let mut read = read(body.as_bytes(), piece).unwrap();
-                // A blank line that was cut off from its comment.
+                // A blank line that arrives in a later read than its comment.
                 read.retain(|event| event != "Other");
                 assert_eq!(read, seen, "in pieces of {piece}");
             }
@@ -491,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn without_chunks_the_body_goes_on_to_the_end() {
+    fn without_chunks_the_body_ends_with_the_connection() {
         let text = format!("HTTP/1.0 200 OK\r\n\r\n{}{}", message(0), message(1));
         for piece in 1..=text.len() {
             assert_eq!(read(text.as_bytes(), piece).unwrap(), ["Opened", "0", "1"]);
@@ -499,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_of_the_server_are_told_apart() {
+    fn faults_of_the_server_have_different_errors() {
         let refused = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
         assert_eq!(read(refused.as_bytes(), 9), Err(ScanError::Status(503)));
         assert_eq!(read(b"hello\r\n\r\n", 99), Err(ScanError::Head));
@@ -528,14 +526,14 @@ mod tests {
     }
 
     #[test]
-    fn a_message_cut_short_is_a_fault_not_a_wait() {
+    fn a_truncated_message_is_a_fault() {
         let short = message(0).replace("\"}", "").replace("abcdefghij", "abc");
         let text = format!("{HEAD}{}{}", chunk(&short), chunk(&message(1)));
         assert_eq!(read(text.as_bytes(), 10_000), Err(ScanError::Message));
     }
 
     #[test]
-    fn it_may_end_after_the_last_chunk_only() {
+    fn a_chunked_response_may_end_only_after_its_last_chunk() {
         let mut scanner = Scanner::default();
         let mut shape = Shape::new(format());
         let mut feed = |scanner: &mut Scanner, text: &str| {

@@ -1,7 +1,6 @@
-//! The scenarios: which load each one is, with its defaults.
+//! The scenarios: the load of each, with its defaults.
 //!
-//! Called by `main` for a single run and by `compare` for many. Each scenario is a constructor of
-//! [`Load`]s; what is special to one (two runs to compare, a ladder of rates) stands in its function.
+//! Called by `main` for a single run and by `compare` for many. Each scenario is a constructor of [`Load`]s.
 
 use std::time::Duration;
 
@@ -9,18 +8,18 @@ use clap::ValueEnum;
 
 use crate::load::{Load, Rate};
 
-/// Which load.
+/// The scenarios.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Scenario {
     /// Every message to every stream, at a constant rate.
     Fanout,
-    /// Every message to every stream, one publisher posting again as soon as it is answered.
+    /// Every message to every stream; one publisher posts as soon as it is answered.
     Saturate,
-    /// Messages in on many connections, no streams.
+    /// Messages on many connections, no streams.
     Ingest,
-    /// Open streams and nothing to send: memory and heartbeats.
+    /// Open streams, only heartbeats: memory and CPU.
     Idle,
-    /// Everyone connects at once and is shown the last 100 messages.
+    /// All streams connect at once and get the last 100 messages.
     Storm,
     /// A session for each stream, each message for one session.
     Targeted,
@@ -47,26 +46,26 @@ pub struct Sizes {
     pub connections: Option<usize>,
     /// The measured window.
     pub duration: Option<Duration>,
-    /// Before the window.
+    /// Time under load before the window.
     pub warmup: Option<Duration>,
-    /// Handshakes under way at once.
+    /// Handshakes in progress at once.
     pub opening_max: Option<usize>,
     /// Streams closed and opened again per second.
     pub churn_per_second: Option<f64>,
 }
 
-/// Handshakes under way at once while a scenario merely gets ready: far below any listen backlog.
+/// Handshakes in progress at once while a scenario opens its streams: far below any listen backlog.
 const OPENING_MAX: usize = 256;
 
-/// Handshakes under way at once in a storm: half of the usual `somaxconn`, so that a lost SYN and
-/// its retry after a second are the exception.
+/// Handshakes in progress at once in a storm: half of the usual `somaxconn`, so that lost SYNs, which are
+/// retried after a second, are rare.
 const STORM_OPENING_MAX: usize = 2_048;
 
-/// Messages published before a soak: with 128 bytes each enough to fill hookcast's live log of
-/// 16 MiB, so that what grows after that is a leak.
+/// Messages published before a soak: with 128 bytes each they fill hookcast's live log of 16 MiB, so that
+/// later growth is a leak.
 const SOAK_PUBLISHED_BEFORE: u32 = 80_000;
 
-/// Messages that a new stream is shown: what hookcast keeps.
+/// Length of hookcast's replay.
 pub const REPLAYED: u32 = 100;
 
 impl Scenario {
@@ -173,7 +172,7 @@ impl Scenario {
         }
     }
 
-    /// As on the command line.
+    /// The name on the command line.
     pub fn name(self) -> String {
         self.to_possible_value()
             .map_or_else(String::new, |value| value.get_name().to_owned())

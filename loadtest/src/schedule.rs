@@ -1,7 +1,7 @@
-//! When messages are due: an open-loop schedule, which does not wait for the server, so that a
-//! server's pause counts against every message that was due in it (no coordinated omission).
+//! An open-loop schedule: due times of messages do not wait for the server. So a pause of the server delays
+//! every message due in it (no coordinated omission).
 //!
-//! Pure arithmetic; the clock is the caller's (`publisher`).
+//! Pure arithmetic; `publisher` has the clock.
 
 use crate::clock::SECOND_NS;
 
@@ -15,14 +15,14 @@ pub struct Schedule {
 impl Schedule {
     /// The first message is due at `start_ns`.
     pub fn new(start_ns: u64, messages_per_second: f64) -> Schedule {
-        assert!(messages_per_second > 0.0, "a rate is above zero");
+        assert!(messages_per_second > 0.0, "the rate must be above zero");
         Schedule {
             start_ns,
             messages_per_second,
         }
     }
 
-    /// When message `number` is due: computed from the start, so that nothing drifts.
+    /// The due time of message `number`, computed from the start, so that it does not drift.
     pub fn due_ns(&self, number: u32) -> u64 {
         let offset = f64::from(number) / self.messages_per_second * SECOND_NS as f64;
         self.start_ns + offset.round() as u64

@@ -1,8 +1,8 @@
-//! Starts the server under test as a process of its own, on a free port of loopback, with files in
-//! a directory of its own, and stops it.
+//! Starts a server as a process on a free loopback port, with its files in a directory of its own, and stops
+//! it.
 //!
-//! Used by every scenario that is not given a URL. Servers say where they listen by a JSON line on
-//! stderr that holds an `address`; those that do not are given a port that was free a moment ago.
+//! Used by every scenario without `--url`. Servers log a JSON line with their `address` to stderr. The others
+//! get a port that was free a moment ago.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -20,17 +20,17 @@ use tempfile::TempDir;
 use crate::proc_stats;
 use crate::target::{Dialect, Target};
 
-/// How long a server may take to start, and to end after SIGTERM.
+/// Time for a server to start, and to end after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Lines of stderr kept for an error message.
 const TAIL_LINES: usize = 10;
 
-/// How long a server whose sockets are gone may take to end.
+/// Time for a server to end after its sockets have closed.
 const EXIT_PATIENCE: Duration = Duration::from_secs(1);
 
-/// The servers that run, for [`kill_all`]. A process is taken out in the same locked step in which
-/// it is waited for, so that no other process can have its id.
+/// The running servers, for [`kill_all`]. A process is removed under the same lock under which it is waited
+/// for, so that no other process can have its id.
 static RUNNING: Mutex<Vec<Running>> = Mutex::new(Vec::new());
 
 struct Running {
@@ -38,21 +38,21 @@ struct Running {
     directory: PathBuf,
 }
 
-/// A running server. Stopped when dropped.
+/// A running server; stopped when dropped.
 pub struct ServerProcess {
     child: Child,
-    /// How to speak to it.
+    /// Its addresses and its API.
     pub target: Target,
     log: Log,
     /// Its files; removed with it.
     _directory: TempDir,
-    /// A process that it needs, stopped after it.
+    /// A process that it depends on, stopped after it.
     companion: Option<Box<ServerProcess>>,
 }
 
 impl ServerProcess {
-    /// Waits for a command's start lines, one for each of its `listeners`, and takes the addresses from
-    /// them: posts go to the first, streams are opened on the last.
+    /// Waits for the start lines of a command, one for each of its `listeners`, and takes the addresses from
+    /// them. Posts go to the first, streams are opened on the last.
     pub fn start_announcing(
         name: &str,
         mut command: Command,
@@ -88,14 +88,13 @@ impl ServerProcess {
             Err(error) => {
                 end(&mut child);
                 Err(format!(
-                    "{name}: {program} did not say where it listens: {error}"
+                    "{name}: {program} did not log its address: {error}"
                 ))
             }
         }
     }
 
-    /// Starts a command that is to listen where `target` says, with `processes` of its own, and
-    /// waits until it does.
+    /// Starts a command that listens where `target` says, with this many `processes`, and waits until it does.
     pub fn start_listening(
         mut target: Target,
         mut command: Command,
@@ -130,12 +129,12 @@ impl ServerProcess {
         })
     }
 
-    /// Keeps a process that this one needs.
+    /// Adds a process that this one depends on.
     pub fn attach(&mut self, companion: ServerProcess) {
         self.companion = Some(Box::new(companion));
     }
 
-    /// How the process has ended; `None` if it still runs after a moment.
+    /// The exit status of the process; `None` if it still runs after a moment.
     pub fn exit(&mut self) -> Option<ExitStatus> {
         let deadline = Instant::now() + EXIT_PATIENCE;
         loop {
@@ -147,13 +146,13 @@ impl ServerProcess {
         }
     }
 
-    /// The last few lines that it wrote to stderr.
+    /// The last few lines of its stderr.
     pub fn last_lines(&self, count: usize) -> Vec<String> {
         self.log.tail(count)
     }
 }
 
-/// Where a server's stderr goes.
+/// A server's stderr.
 enum Log {
     Tail(Arc<Mutex<VecDeque<String>>>),
     File(PathBuf),
@@ -175,7 +174,7 @@ impl Log {
     }
 }
 
-/// Starts a command in a process group of its own: Ctrl-C is for this program, which ends its
+/// Starts a command in a process group of its own, so that Ctrl-C reaches only this program. It stops its
 /// servers once it has the figures.
 fn spawn(mut command: Command, directory: &Path) -> io::Result<Child> {
     let mut running = lock_running();
@@ -191,8 +190,8 @@ fn lock_running() -> std::sync::MutexGuard<'static, Vec<Running>> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Ends every server at once, with its process group and its files. No server can be started after
-/// that: for a program that exits.
+/// Kills every server at once, with its process group, and removes its files. No server can start after that:
+/// the program is about to exit.
 pub fn kill_all() {
     let running = lock_running();
     for server in running.iter() {
@@ -225,7 +224,7 @@ pub fn directory() -> Result<TempDir, String> {
     directory.map_err(|error| format!("no temporary directory: {error}"))
 }
 
-/// The program of that name beside this one: what cargo builds into one directory.
+/// The program of this name beside the present one: cargo builds into one directory.
 pub fn sibling(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap_or_default();
     let directory = own.parent().unwrap_or(Path::new("."));
@@ -238,13 +237,13 @@ pub fn sibling(name: &str) -> PathBuf {
     directory.join(name)
 }
 
-/// A port of loopback that is free at this moment.
+/// A loopback port that is free at this moment.
 pub fn free_port() -> Result<SocketAddr, String> {
     let listener = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     listener.map_err(|error| format!("no free port: {error}"))
 }
 
-/// Reads a child's stderr to its end on a thread of its own, so that it never blocks on it.
+/// Reads a child's stderr to its end on a thread of its own, so that the child never blocks on it.
 fn watch_stderr(
     stderr: std::process::ChildStderr,
     tail: Arc<Mutex<VecDeque<String>>>,
@@ -258,7 +257,7 @@ fn watch_stderr(
             }
             tail.push_back(line.clone());
             drop(tail);
-            // Received until the server has started; the pipe is emptied all the same.
+            // Lines after the start have no receiver. The pipe must be emptied all the same.
             let _ = sender.send(line);
         }
     });
@@ -289,7 +288,7 @@ fn announced(
     }
     let tail = seen.len().saturating_sub(TAIL_LINES);
     Err(if seen.is_empty() {
-        "it said nothing".into()
+        "its stderr is empty".into()
     } else {
         seen[tail..].join("\n")
     })
@@ -304,8 +303,8 @@ fn find_address(json: &Value) -> Option<SocketAddr> {
     own.or_else(|| members.values().find_map(find_address))
 }
 
-/// A master may listen before it has started the workers whose cost is to be measured, and a worker
-/// take its memory when it begins.
+/// Waits until the server has all its processes and answers. A master may listen before its workers run, and a
+/// worker takes memory when it starts.
 fn wait_until_ready(
     child: &mut Child,
     addresses: &[SocketAddr],
@@ -328,7 +327,7 @@ fn wait_until_ready(
     }
 }
 
-/// Whether a request gets any answer: a connection alone is accepted by the kernel.
+/// Whether a request gets an answer: the kernel alone completes a connection.
 fn answers(address: &SocketAddr) -> bool {
     let ask = || -> io::Result<usize> {
         let mut connection = TcpStream::connect_timeout(address, Duration::from_secs(1))?;
@@ -339,7 +338,7 @@ fn answers(address: &SocketAddr) -> bool {
     ask().is_ok_and(|length| length > 0)
 }
 
-/// SIGTERM, and SIGKILL for the whole group if that does not help.
+/// Sends SIGTERM, and SIGKILL to the whole group if that does not help.
 fn end(child: &mut Child) {
     let Some(pid) = pid_of(child) else { return };
     let deadline = Instant::now() + PATIENCE;
@@ -375,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_does_not_start_says_why() {
+    fn a_failed_start_is_reported_with_the_servers_stderr() {
         let start = |program: &str, argument: &str| {
             let mut command = Command::new(program);
             command.args(["-c", argument]);
@@ -385,6 +384,6 @@ mod tests {
         };
         assert!(start("/nonexistent/server", "").contains("does not start"));
         assert!(start("sh", "echo broken flag >&2; exit 2").contains("broken flag"));
-        assert!(start("sh", "exit 2").contains("said nothing"));
+        assert!(start("sh", "exit 2").contains("its stderr is empty"));
     }
 }

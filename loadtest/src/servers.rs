@@ -1,9 +1,8 @@
-//! Starts the servers under load: hookcast, the floor, and the peers that hookcast is compared with,
-//! each as its own documentation recommends for this work: one channel, many subscribers, the last
-//! 100 messages for newcomers.
+//! Starts the servers under load: hookcast, the floor, and the peers. Each peer is configured as its own
+//! documentation recommends for one channel, many subscribers, and a replay of the last 100 messages.
 //!
-//! Used by `main` and `compare`. Where a peer lacks something (Pushpin keeps no history, its
-//! backend would), the comparison leaves that scenario out for it.
+//! Used by `main` and `compare`. If a peer lacks a feature, the comparison leaves it out of that scenario:
+//! Pushpin keeps no history.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,24 +13,24 @@ use crate::server_process::{ServerProcess, directory, free_port, sibling};
 use crate::target::{CHANNEL, Dialect, Target};
 use crate::tls;
 
-/// Connections a peer is allowed.
+/// Connection limit of a peer.
 const CONNECTIONS_MAX: usize = 19_900;
 
-/// Where Debian puts the module of `libnginx-mod-nchan`.
+/// Debian's path of the module of `libnginx-mod-nchan`.
 const NCHAN_MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
 
-/// Pushpin's own: the runner, condure, zurl, proxy, handler.
+/// Pushpin's processes: the runner, condure, zurl, proxy, handler.
 const PUSHPIN_PROCESSES: usize = 5;
 
-/// Where Debian puts what `pushpin.conf` includes.
+/// Debian's path of the file that `pushpin.conf` includes.
 const PUSHPIN_LIBDIRS: [&str; 2] = ["/usr/lib/pushpin", "/usr/share/pushpin"];
 
-/// Which server.
+/// The servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum ServerKind {
     /// hookcast itself.
     Hookcast,
-    /// The built-in server that does the kernel's part alone.
+    /// The built-in server that does only the kernel's part of the work.
     Floor,
     /// A small axum and tokio server (crate `hookcast-peer-axum`).
     Axum,
@@ -42,7 +41,7 @@ pub enum ServerKind {
 }
 
 impl ServerKind {
-    /// As shown in results.
+    /// The name in results.
     pub fn name(self) -> &'static str {
         match self {
             ServerKind::Hookcast => "hookcast",
@@ -54,18 +53,18 @@ impl ServerKind {
     }
 }
 
-/// What a server is started with: the same for all, as far as each can be told.
+/// Options of a server: the same for all, as far as each supports them.
 #[derive(Debug, Clone)]
 pub struct ServerOptions {
-    /// The program, where it is not the usual one.
+    /// The program, if it is not the default.
     pub program: Option<PathBuf>,
     /// Threads that serve streams.
     pub shards: usize,
-    /// Interval of heartbeats; zero: none, where a server can do without.
+    /// Interval of heartbeats; zero: none, if the server allows it.
     pub heartbeat: Duration,
-    /// Streams over TLS, for hookcast alone.
+    /// Streams over TLS (hookcast only).
     pub tls: bool,
-    /// More arguments, for hookcast alone.
+    /// More arguments (hookcast only).
     pub arguments: Vec<String>,
 }
 
@@ -112,7 +111,7 @@ fn start_hookcast(options: &ServerOptions) -> Result<ServerProcess, String> {
     Ok(server)
 }
 
-/// Starts the floor: this program again.
+/// Starts the floor: another process of this program.
 fn start_floor(options: &ServerOptions) -> Result<ServerProcess, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut command = Command::new(program);
@@ -122,7 +121,7 @@ fn start_floor(options: &ServerOptions) -> Result<ServerProcess, String> {
     Ok(server)
 }
 
-/// Starts the axum peer: as many workers as the others have threads.
+/// Starts the axum peer, with as many workers as the other servers have threads.
 pub fn start_axum(options: &ServerOptions) -> Result<ServerProcess, String> {
     let program = options
         .program
@@ -135,8 +134,8 @@ pub fn start_axum(options: &ServerOptions) -> Result<ServerProcess, String> {
     ServerProcess::start_announcing("axum", command, 1, directory()?)
 }
 
-/// Starts nginx with Nchan: as many workers as the others have threads, no access log, messages
-/// in memory.
+/// Starts nginx with Nchan: as many workers as the other servers have threads, no access log, messages in
+/// memory.
 pub fn start_nchan(options: &ServerOptions) -> Result<ServerProcess, String> {
     let program = options
         .program
@@ -159,9 +158,9 @@ pub fn start_nchan(options: &ServerOptions) -> Result<ServerProcess, String> {
     ServerProcess::start_listening(target, command, 1 + options.shards, files)
 }
 
-/// From Nchan's README: memory storage, `nchan_message_buffer_length` for the history,
-/// `nchan_subscriber_first_message oldest` for the replay, comments as pings. From nginx's: one
-/// worker per thread, `worker_connections` for all streams.
+/// The configuration of nginx. From Nchan's README: memory storage, `nchan_message_buffer_length` for the
+/// history, `nchan_subscriber_first_message oldest` for the replay, comments as pings. From nginx's: one
+/// worker for each thread, `worker_connections` for all streams.
 fn nchan_config(address: SocketAddr, options: &ServerOptions, files: &Path) -> String {
     let directory = files.display();
     let heartbeat = if options.heartbeat.is_zero() {
@@ -217,14 +216,13 @@ http {{
     )
 }
 
-/// Starts Pushpin, its zurl, and the backend it asks.
+/// Starts Pushpin, its zurl, and its backend.
 pub fn start_pushpin(options: &ServerOptions) -> Result<ServerProcess, String> {
     let program = options
         .program
         .clone()
         .unwrap_or_else(|| usual_program(ServerKind::Pushpin));
-    let libdir =
-        pushpin_libdir().ok_or("pushpin: its internal.conf is not where Debian puts it")?;
+    let libdir = pushpin_libdir().ok_or("pushpin: its internal.conf is not at Debian's path")?;
     let own = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut command = Command::new(own);
     command.args([
@@ -259,9 +257,9 @@ pub fn start_pushpin(options: &ServerOptions) -> Result<ServerProcess, String> {
     Ok(server)
 }
 
-/// From the `pushpin.conf` of Debian and of the project's description of a million connections:
-/// its defaults, all streams allowed, and the limits on message rate lifted, which would drop most
-/// of a broadcast to this many.
+/// The configuration of Pushpin, from Debian's `pushpin.conf` and the project's description of a million
+/// connections. It has the defaults, allows all streams, and lifts the limits on message rate, which would
+/// drop most of a broadcast.
 fn pushpin_config(target: &Target, files: &Path) -> String {
     let directory = files.display();
     let (streams, publish) = (target.streams.port(), target.publish.port());
@@ -296,12 +294,12 @@ message_hwm=0
     )
 }
 
-/// A duration as every server's flags read it.
+/// A duration in the notation of every server's flags.
 pub fn milliseconds(duration: Duration) -> String {
     format!("{}ms", duration.as_millis())
 }
 
-/// The program of a server unless another is named.
+/// The program of a server, unless another is given.
 pub fn usual_program(server: ServerKind) -> PathBuf {
     match server {
         ServerKind::Hookcast => sibling("hookcast"),
@@ -312,7 +310,7 @@ pub fn usual_program(server: ServerKind) -> PathBuf {
     }
 }
 
-/// What a server lacks to be started here, and what to do about it.
+/// The reason why a server cannot be started here, and the remedy.
 pub fn missing(server: ServerKind) -> Option<String> {
     let program = usual_program(server).exists();
     match server {
@@ -326,7 +324,7 @@ pub fn missing(server: ServerKind) -> Option<String> {
     }
 }
 
-/// The packages of this workspace that servers are built from.
+/// The workspace packages of a server.
 pub fn package(server: ServerKind) -> Option<&'static str> {
     match server {
         ServerKind::Hookcast => Some("hookcast"),

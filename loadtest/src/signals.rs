@@ -1,7 +1,7 @@
-//! SIGINT, SIGTERM and SIGHUP: the first ends a run in order, with the figures up to then; the second
-//! ends the program at once, with the servers it has started.
+//! SIGINT, SIGTERM and SIGHUP. The first signal ends a run in order, with the figures up to then. The second
+//! ends the program and its servers at once.
 //!
-//! Set up by `main`. Measurements look at the flag; nothing here knows them.
+//! Set up by `main`. Measurements read the flag; this module knows none of them.
 
 use std::io;
 use std::sync::Arc;
@@ -13,16 +13,16 @@ use signal_hook::iterator::Signals;
 
 use crate::server_process;
 
-/// Exit code of a run that a signal has cut off: what a shell shows for SIGINT, for all three alike.
+/// Exit code of a run that a signal cut off: that of a shell for SIGINT, for all three signals.
 pub const EXIT_CUT_OFF: u8 = 130;
 
-/// Whether the first signal is to act as the second: nothing has been measured that could be shown.
+/// Whether the first signal acts as the second: there is no figure to show yet.
 static AT_ONCE: AtomicBool = AtomicBool::new(false);
 
-/// Sets `interrupted` at the first signal; `is_told` says so on stderr.
-pub fn watch(interrupted: &Arc<AtomicBool>, is_told: bool) -> io::Result<()> {
+/// Sets `interrupted` at the first signal; with `is_verbose` it also prints a note to stderr.
+pub fn watch(interrupted: &Arc<AtomicBool>, is_verbose: bool) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    // A program started by nohup outlives its terminal.
+    // With nohup SIGHUP is ignored: the program outlives its terminal.
     if !is_ignored(SIGHUP) {
         signals.add_signal(SIGHUP)?;
     }
@@ -35,7 +35,7 @@ pub fn watch(interrupted: &Arc<AtomicBool>, is_told: bool) -> io::Result<()> {
                     server_process::kill_all();
                     std::process::exit(EXIT_CUT_OFF.into());
                 }
-                if is_told {
+                if is_verbose {
                     eprintln!(
                         "hookcast-load: ending with the figures so far; a second signal ends at once"
                     );

@@ -1,7 +1,7 @@
-//! Runs one scenario against one server, started for it or already running, and shows the result.
+//! Runs one scenario against one server, started for it or already running, and prints the result.
 //!
-//! Called by `main`. Each measurement of a scenario gets a freshly started server, so that none
-//! pays for what another left behind.
+//! Called by `main`. Each measurement of a scenario has a fresh server, so that none is affected by an earlier
+//! one.
 
 use std::net::{SocketAddr, TcpStream};
 use std::process::ExitCode;
@@ -24,19 +24,19 @@ use crate::table;
 use crate::target::Target;
 use crate::workspace;
 
-/// Descriptors for anything but streams: standard streams, epolls, publishers, `/proc` files.
+/// Descriptors other than streams: standard streams, epolls, publishers, `/proc` files.
 const DESCRIPTORS_RESERVED: usize = 200;
 
-/// Exit code when a stream did not get what it was to get; 1 is for runs that could not be made.
+/// Exit code when a stream had faults; 1 is for runs that could not be made.
 pub const EXIT_UNCLEAN: u8 = 3;
 
 /// Exit code when the server was lost in the middle of a run.
 pub const EXIT_LOST: u8 = 5;
 
-/// Lines of a lost server's stderr that are shown.
+/// Lines of a lost server's stderr in the output.
 const LAST_LINES: usize = 3;
 
-/// How long a lost server that was not started here is asked for.
+/// Time in which a lost server that was not started here may take connections again.
 const RETURN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs a scenario.
@@ -48,7 +48,7 @@ pub fn scenario(
     let load = scenario.load(&args.sizes());
     let mut loads = vec![load.clone()];
     if scenario == Scenario::Stalled {
-        // What the healthy readers are held against: the same with everyone reading.
+        // The reference for the healthy readers: the same load without stalled ones.
         loads.insert(
             0,
             Load {
@@ -125,7 +125,7 @@ fn measure(
     Ok(outcomes)
 }
 
-/// Adds what became of a lost server's process.
+/// Adds the state of a lost server's process.
 pub fn find_out_about_loss(
     outcome: &mut Outcome,
     server: Option<&mut ServerProcess>,
@@ -155,7 +155,7 @@ pub fn find_out_about_loss(
     });
 }
 
-/// Whether a server that was lost takes connections again: then it was restarted.
+/// Whether a lost server takes connections again: then it was restarted.
 fn describe_return(address: SocketAddr) -> String {
     let began = Instant::now();
     loop {
@@ -173,7 +173,7 @@ fn describe_return(address: SocketAddr) -> String {
     }
 }
 
-/// Says so now if the streams will not fit, instead of failing in the middle.
+/// Fails at once if there are too few descriptors for the streams.
 pub fn check_room(load: &Load) -> Result<(), String> {
     let limit = crate::raise_descriptor_limit();
     let room = limit.saturating_sub(DESCRIPTORS_RESERVED);
@@ -245,7 +245,7 @@ fn show(outcomes: &[Outcome], output: &OutputArgs) -> Result<ExitCode, String> {
     })
 }
 
-/// How much the stalled readers cost the healthy ones, within this run.
+/// Adds the cost of the stalled readers to the healthy ones, within this run.
 fn add_stalled_figures(outcomes: &mut [Outcome]) {
     let [healthy, stalled] = outcomes else { return };
     let p99 = |outcome: &Outcome| {
@@ -257,13 +257,13 @@ fn add_stalled_figures(outcomes: &mut [Outcome]) {
     if let Some((healthy, with_stalled)) = p99(healthy).zip(p99(stalled)) {
         let figures = &mut stalled.figures;
         figures.insert(
-            "p99 by the healthy's".into(),
+            "p99, ratio to healthy".into(),
             with_stalled / healthy.max(1.0),
         );
     }
 }
 
-/// Whether anything grows: the slope of memory over the second half, and descriptors left behind.
+/// Adds figures of growth: the slope of memory over the second half, and leaked descriptors.
 fn add_soak_figures(outcome: &mut Outcome) {
     let Some(cost) = &outcome.cost else { return };
     if let Some(end) = cost.descriptors_end {
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slope_is_seen_and_a_flat_line_has_none() {
+    fn a_slope_is_measured_and_a_flat_line_has_none() {
         let slope = memory_slope_bytes_per_second(&samples(|at| 1_000_000 + 512 * at)).unwrap();
         assert!((slope - 512.0).abs() < 1e-6, "{slope}");
         let slope = memory_slope_bytes_per_second(&samples(|at| 1_000 + at % 2)).unwrap();

@@ -1,6 +1,6 @@
-//! One stream: its socket, what it says and what it is to say, and the place of it among all.
+//! One stream: its socket, its parser state, its checker, and its index.
 //!
-//! Owned by `streams`, which drives it.
+//! Owned and driven by `streams`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,10 +14,10 @@ use crate::event;
 use crate::scanner::Scanner;
 use crate::tls::TlsStream;
 
-/// Receive buffer of a stream that stalls: the smallest that the kernel grants.
+/// Receive buffer of a stalled stream: the kernel's minimum.
 pub const STALLED_RECEIVE_BYTES: usize = 2 * 1024;
 
-/// Bytes of an event id that are kept for a resumption.
+/// Bytes of an event id kept for a resume.
 const EVENT_ID_BYTES_MAX: usize = 128;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,10 +32,10 @@ pub struct Stream {
     pub socket: Option<Socket>,
     pub tls: Option<Box<TlsStream>>,
     pub phase: Phase,
-    /// Tells events of this connection from those of its predecessor in this place.
+    /// Distinguishes this connection from earlier ones at the same index.
     pub generation: u32,
     pub stalled: bool,
-    /// Until it has been shown all that was published before.
+    /// Set until the whole replay has arrived.
     pub awaits_replay: bool,
     pub retries_left: u32,
     pub opened_at_ns: u64,
@@ -51,7 +51,7 @@ impl Stream {
     }
 }
 
-/// Makes `request` the first bytes of a handshake, after which it follows.
+/// Begins a handshake that `request` will follow, and replaces `request` by its first bytes.
 pub fn begin_tls(config: &Arc<ClientConfig>, request: &mut Vec<u8>) -> io::Result<Box<TlsStream>> {
     let mut tls = TlsStream::new(config, request)?;
     request.clear();

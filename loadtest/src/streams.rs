@@ -1,9 +1,11 @@
-//! The reading side: one thread that opens up to 20,000 streams, reads them all and checks each.
+//! The reading side: one thread that opens up to 20,000 streams, reads all of them and checks each.
 //!
-//! Made to cost less than the server does: edge-triggered epoll, one `recv` per readiness into one
-//! shared buffer (a read that does not fill it has emptied the socket, epoll(7)), one clock read
-//! per `recv`, and a scanner that touches a few bytes of each event. Run by `scenario` on a thread
-//! of its own; tells the others what it sees through `control`, and everything else at its end.
+//! It must cost less than the server: edge-triggered epoll, one `recv` for each readiness into one shared
+//! buffer, one clock read for each `recv`, and a scanner that touches a few bytes of each event. A read that
+//! does not fill the buffer has emptied the socket (epoll(7)).
+//!
+//! Run by `measurement` on a thread of its own. Publishes its counters through `control`, and everything else
+//! at its end.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -26,65 +28,64 @@ use crate::stream::{
 };
 use crate::target::Target;
 
-/// Bytes of the shared read buffer: more than the kernel hands over at once by default, and an
-/// eighth of a level 2 cache.
+/// Bytes of the shared read buffer: more than one read returns by default, and an eighth of a level 2 cache.
 const READ_BYTES: usize = 128 * 1024;
 
-/// Streams per source address, well below the 28,000 ports that the kernel picks from.
+/// Streams for each source address, well below its 28,000 ports.
 const STREAMS_PER_SOURCE: usize = 12_000;
 
-/// Longest wait before the control block is looked at again.
+/// Longest wait before the thread checks `Control` again.
 const TURN: Duration = Duration::from_millis(20);
 
-/// What to open and how to treat it.
+/// The task of the streams.
 pub struct StreamsPlan {
-    /// Whom to read from.
+    /// The server.
     pub target: Target,
-    /// The messages to expect.
+    /// The format of the messages.
     pub format: PayloadFormat,
-    /// How many streams.
+    /// Number of streams.
     pub count: usize,
     /// Streams of session `i % sessions` expect every `sessions`-th message; 0: no sessions.
     pub sessions: u32,
-    /// How many handshakes and requests may be under way at once.
+    /// Handshakes and requests in progress at once.
     pub opening_max: usize,
     /// How often a stream that fails before messages flow is opened again.
     pub open_retries: u32,
-    /// The first so many streams stop reading once they are open.
+    /// This many streams, the first ones, stop reading once they are open.
     pub stalled: usize,
     /// Streams closed and opened again per second while messages flow.
     pub churn_per_second: f64,
     /// Messages of this run that were published before.
     pub published_before: u32,
-    /// The last so many of them are shown to a new stream.
+    /// The last of these, which a new stream gets as its replay.
     pub replayed: u32,
     /// Length of the measured window.
     pub window: Duration,
 }
 
-/// What was seen.
+/// The results of all streams.
 pub struct StreamsOutcome {
-    /// From the connect call to the response head.
+    /// Latency from the connect call to the response head.
     pub open: Latency,
-    /// From the connect call to the last replayed message.
+    /// Latency from the connect call to the last replayed message.
     pub replay: Latency,
-    /// From the intended send time to the read, within the window.
+    /// Latency from the intended send time to the read, within the window.
     pub delivery: LatencyOverTime,
     /// Messages read.
     pub deliveries: u64,
-    /// Acknowledged messages that were to be read by streams that did not stall.
+    /// Acknowledged messages that streams should have read, stalled ones left out.
     pub expected: u64,
-    /// Those of them that had not arrived when the run was cut off: no losses.
+    /// Those of them that had not arrived when the run was cut off: not losses.
     pub in_flight: u64,
     /// Bytes read, heads and framing included.
     pub bytes: u64,
     /// Comments read.
     pub heartbeats: u64,
-    /// `gap` events read, and messages lost by their account.
+    /// `gap` events read.
     pub gaps: u64,
-    /// See [`StreamsOutcome::gaps`].
+    /// Messages lost according to `gap` events.
     pub gap_messages: u64,
-    /// Over all streams that did not stall.
+    /// Faults of all streams, stalled ones left out.
     pub faults: Faults,
     /// Streams closed and opened again.
     pub churned: u64,
@@ -94,7 +95,7 @@ pub struct StreamsOutcome {
     pub stalled_closed: u64,
     /// Streams that ended after they had opened.
     pub ended: u64,
-    /// Everything else that went wrong, counted by its text.
+    /// All other errors, counted by their text.
     pub errors: BTreeMap<String, u64>,
 }
 
@@ -121,7 +122,7 @@ impl StreamsOutcome {
     }
 }
 
-/// Opens, reads and checks streams until all have everything, or `control` says stop.
+/// Opens, reads and checks streams until all are complete or `control` stops it.
 pub fn run(plan: StreamsPlan, control: &Control) -> io::Result<StreamsOutcome> {
     control
         .streams_tid
@@ -135,14 +136,14 @@ struct Reader<'a> {
     poll: Poll,
     shape: Shape,
     buffer: Vec<u8>,
-    /// What `buffer` says, where a stream is encrypted.
+    /// Decrypted bytes of `buffer`.
     plain: Vec<u8>,
     streams: Vec<Stream>,
-    /// Streams before this one have been opened.
+    /// Streams before this index have been opened.
     next_to_open: usize,
-    /// Streams that failed and are to be opened again.
+    /// Failed streams to open again.
     to_reopen: Vec<usize>,
-    /// Streams opened whose head is still to come.
+    /// Opened streams without a response head.
     opening: usize,
     opened: usize,
     failed: usize,
@@ -224,7 +225,7 @@ impl<'a> Reader<'a> {
     }
 
     fn open_more(&mut self) {
-        // A stream that fails at once is taken up again in the next turn.
+        // A stream that fails at once is opened again in the next turn.
         for _ in 0..self.to_reopen.len() {
             if self.opening >= self.plan.opening_max {
                 break;
@@ -257,12 +258,12 @@ impl<'a> Reader<'a> {
         stream.socket = Some(socket);
         stream.phase = Phase::Connecting;
         self.opening += 1;
-        // A loopback handshake is mostly done when `connect` returns.
+        // A loopback handshake is mostly complete when `connect` returns.
         self.request(at);
         Ok(())
     }
 
-    /// Sends the request if the connection is up.
+    /// Sends the request once the connection is established.
     fn request(&mut self, at: usize) {
         let stream = &mut self.streams[at];
         let Some(socket) = &stream.socket else { return };
@@ -283,7 +284,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Closes and opens the next few streams in turn, as the rate wants it.
+    /// Closes and reopens the next few streams in turn, at the churn rate.
     fn churn(&mut self) {
         let flowing = self.control.window_end_ns.load(Relaxed) != u64::MAX
             && self.control.total.load(Relaxed) == TOTAL_UNKNOWN
@@ -315,7 +316,7 @@ impl<'a> Reader<'a> {
         self.close(at);
         let stream = &mut self.streams[at];
         if stream.last_event_id.is_empty() {
-            // It had seen nothing to resume from: it begins anew, wherever the history begins.
+            // It has no id to resume from, so it starts at the beginning of the history.
             let stride = self.plan.sessions.max(1);
             stream.checker = Checker::joining(at as u32 % stride, stride);
         }
@@ -369,7 +370,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Takes what an encrypted stream's bytes say, and sends what TLS has to say to them.
+    /// Decrypts the bytes of a stream, and sends what TLS has to send.
     #[inline]
     fn decrypt(&mut self, at: usize, length: usize) -> io::Result<()> {
         let stream = &mut self.streams[at];
@@ -380,7 +381,7 @@ impl<'a> Reader<'a> {
         tls.incoming(&self.buffer[..length], &mut self.plain)?;
         let mut out = Vec::new();
         tls.outgoing(&mut out)?;
-        // Handshakes alone answer, with a few hundred bytes.
+        // Only handshakes need an answer: a few hundred bytes.
         if !out.is_empty() && rustix::net::send(socket, &out, SendFlags::NOSIGNAL)? < out.len() {
             return Err(io::Error::other("a handshake did not fit into its socket"));
         }
@@ -443,7 +444,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The server has closed.
+    /// Handles the end of a connection.
     fn ended(&mut self, at: usize) {
         let in_order = self.streams[at].scanner.may_end();
         let how = if in_order {
@@ -472,7 +473,7 @@ impl<'a> Reader<'a> {
         self.close(at);
     }
 
-    /// An open stream has ended. Once that is half of them, the server is lost.
+    /// An open stream has ended. Once half of them have, the server is lost.
     fn note_end(&mut self) {
         let now_ns = now_ns();
         self.outcome.ended += 1;
@@ -517,7 +518,7 @@ impl<'a> Reader<'a> {
             outcome.faults.add(stream.checker.faults(&unacknowledged));
             let outstanding = stream.checker.outstanding(total, &unacknowledged);
             if is_cut && stream.generation == 0 {
-                // It was to be opened yet.
+                // The stream was not opened yet.
             } else if is_cut && stream.phase != Phase::Closed {
                 outcome.in_flight += outstanding;
             } else {

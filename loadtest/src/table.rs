@@ -1,4 +1,4 @@
-//! Results as text: one measurement as a short list of what is worth knowing.
+//! Results as text: a short list for each measurement.
 
 use crate::latency::LatencySummary;
 use crate::outcome::{Outcome, ServerCost};
@@ -6,7 +6,7 @@ use crate::outcome::{Outcome, ServerCost};
 /// Names and values, in order.
 type Lines = Vec<(String, String)>;
 
-/// One measurement, several lines.
+/// The lines of one measurement.
 pub fn describe(outcome: &Outcome) -> String {
     let mut lines = vec![("load".to_owned(), load(outcome))];
     add_ending(outcome, &mut lines);
@@ -58,7 +58,7 @@ fn load(outcome: &Outcome) -> String {
     )
 }
 
-/// A rate within the window, where there was one.
+/// A rate within the window, if there was one.
 fn rate(outcome: &Outcome, per_second: f64) -> String {
     if outcome.window_s > 0.0 {
         format!(", {} per second", grouped(per_second))
@@ -67,16 +67,16 @@ fn rate(outcome: &Outcome, per_second: f64) -> String {
     }
 }
 
-/// Why the run did not go on to its end.
+/// The reason of an early end.
 fn add_ending(outcome: &Outcome, lines: &mut Lines) {
     if let Some(cut_off) = &outcome.cut_off {
         add(lines, "CUT OFF", cut_off.to_string());
         add(lines, "figures", "up to then".into());
         add(
             lines,
-            "on the way then",
+            "in flight",
             format!(
-                "{} answers, {} deliveries: no losses",
+                "{} answers, {} deliveries, not lost",
                 cut_off.unanswered, cut_off.in_flight
             ),
         );
@@ -245,7 +245,7 @@ fn latency(summary: Option<&LatencySummary>) -> String {
     format!("p50 {p50}, p90 {p90}, p99 {p99}, max {max} ms")
 }
 
-/// Microseconds as milliseconds with three digits that say something.
+/// Microseconds as milliseconds with three significant digits.
 fn milliseconds(us: u64) -> String {
     let ms = us as f64 / 1e3;
     match ms {
@@ -259,7 +259,7 @@ fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
-/// A whole number with its thousands apart.
+/// A whole number with thousands separators.
 pub fn grouped(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
@@ -277,7 +277,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_read_well() {
+    fn numbers_have_separators_and_three_significant_digits() {
         assert_eq!(grouped(0.4), "0");
         assert_eq!(grouped(999.0), "999");
         assert_eq!(grouped(11_234_567.0), "11,234,567");
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_measured_is_not_shown() {
+    fn figures_that_were_not_measured_are_left_out() {
         let text = describe(&Outcome {
             scenario: "idle".into(),
             ..Outcome::default()

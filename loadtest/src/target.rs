@@ -1,8 +1,7 @@
-//! Whom to load, and in which words: addresses, and the requests that each kind of server
-//! understands.
+//! A server under load: addresses, and the requests that each kind of server understands.
 //!
-//! Every server is asked for streams of the same event bytes, so that a delivery is the same work
-//! everywhere. Used by `scenario`; does no I/O but resolving a name.
+//! Every server sends the same event bytes, so that a delivery is the same work everywhere. Used by
+//! `measurement`, `publisher` and `streams`. Its only I/O is resolving a name.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
@@ -11,20 +10,20 @@ use rustls::ClientConfig;
 
 use crate::payload::{PayloadFormat, Stamp, write_hex};
 
-/// How a server is spoken to.
+/// The API of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
     /// hookcast's own contract, which the floor and the axum peer share.
     Hookcast,
-    /// Nchan: the body of a POST becomes the event's data as it is.
+    /// Nchan: the body of a POST becomes the event's data unchanged.
     Nchan,
     /// Pushpin: a GRIP publish request on its control port.
     Pushpin,
 }
 
 impl Dialect {
-    /// How many of the wanted handshakes under way at once it takes. Pushpin answers some requests
-    /// of a burst with 502 before it has asked its backend, so it is spared bursts.
+    /// Limits the wanted number of handshakes in progress. Pushpin answers some requests of a burst with 502
+    /// before it asks its backend.
     pub fn opening_max(self, wanted: usize) -> usize {
         if self == Dialect::Pushpin {
             wanted.min(PUSHPIN_OPENING_MAX)
@@ -46,33 +45,33 @@ impl Dialect {
 /// A server under load.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// As shown in results.
+    /// The name in results.
     pub name: String,
-    /// How it is spoken to.
+    /// Its API.
     pub dialect: Dialect,
-    /// Where streams are opened.
+    /// Address for streams.
     pub streams: SocketAddr,
-    /// Where messages are posted.
+    /// Address for posts.
     pub publish: SocketAddr,
     /// Value of the `Host` field.
     pub host: String,
-    /// How its streams are encrypted, if they are; posts are not.
+    /// TLS for streams, if it is on; posts are plain.
     pub tls: Option<Arc<ClientConfig>>,
     /// Path before `/api/webhook`.
     pub base_path: String,
-    /// Value of `X-Webhook-Secret`, where the server asks for one.
+    /// Value of `X-Webhook-Secret`, if the server needs one.
     pub secret: Option<String>,
-    /// Whether it shows a new stream the last 100 messages.
+    /// Whether a new stream gets the last 100 messages.
     pub has_history: bool,
-    /// Its processes, empty when not known: then CPU and memory are not measured.
+    /// Its processes; empty if unknown, then CPU and memory are not measured.
     pub pids: Vec<u32>,
 }
 
-/// The id and the time of an event that a server does not make itself: as long as real ones.
+/// Event id and time for servers that make none, as long as real ones.
 const EVENT_BEFORE: &str =
     r#"{"type":"webhook_message","id":"00000000-0000-4000-8000-000000000000","content":""#;
 const EVENT_AFTER: &str = r#"","timestamp":1700000000000}"#;
-/// The channel at Nchan and Pushpin.
+/// The channel on Nchan and Pushpin.
 pub const CHANNEL: &str = "webhook";
 /// See [`Dialect::opening_max`].
 const PUSHPIN_OPENING_MAX: usize = 16;
@@ -80,13 +79,13 @@ const PUSHPIN_OPENING_MAX: usize = 16;
 const PUSHPIN_OPEN_RETRIES: u32 = 20;
 const SESSION_DIGITS: usize = 8;
 
-/// The name of the session number `number`: of constant width.
+/// The name of session `number`, of constant width.
 pub fn session_name(number: u32) -> String {
     format!("session-{number:08x}")
 }
 
 impl Target {
-    /// A target that was started here, on loopback.
+    /// A server that was started here, on loopback.
     pub fn local(name: &str, dialect: Dialect, address: SocketAddr, pids: Vec<u32>) -> Target {
         Target {
             name: name.into(),
@@ -102,11 +101,11 @@ impl Target {
         }
     }
 
-    /// Parses `http://host[:port][/base]`. Hosts beyond loopback are refused unless `any_host`:
-    /// this tool is a denial of service when pointed at someone else's server.
+    /// Parses `http://host[:port][/base]`. Hosts beyond loopback are refused unless `any_host`: pointed at
+    /// someone else's server, this tool is a denial of service.
     pub fn parse(url: &str, any_host: bool) -> Result<Target, String> {
         let rest = url.strip_prefix("http://").ok_or_else(|| {
-            format!("{url}: only http:// is spoken; put a TLS proxy's plain side to the test")
+            format!("{url}: only http:// is supported; use the plain side of a TLS proxy")
         })?;
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let bare_ipv6 = authority.ends_with(']');
@@ -132,7 +131,7 @@ impl Target {
         Ok(target)
     }
 
-    /// Whether the server knows sessions.
+    /// Whether the server has sessions.
     pub fn has_sessions(&self) -> bool {
         self.dialect == Dialect::Hookcast
     }
@@ -205,8 +204,7 @@ impl Target {
         self.secret.as_ref().map(field).unwrap_or_default()
     }
 
-    /// The source addresses that the generator may spread streams over: every loopback address is
-    /// this machine, and each has its own ports.
+    /// Source addresses for streams: every loopback address belongs to this machine and has its own ports.
     pub fn source(&self, group: u8) -> Option<SocketAddr> {
         match self.streams.ip() {
             IpAddr::V4(ip) if ip.is_loopback() && group > 0 => {
@@ -217,7 +215,7 @@ impl Target {
     }
 }
 
-/// A POST whose varying digits are written in place.
+/// A POST whose variable digits are patched in place.
 #[derive(Clone)]
 pub struct PublishRequest {
     bytes: Vec<u8>,
@@ -269,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn other_machines_are_refused_unless_owned() {
+    fn other_machines_are_refused_without_the_flag() {
         assert!(
             Target::parse("http://192.0.2.1:80", false)
                 .unwrap_err()
@@ -285,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stamped_post_is_the_json_that_was_meant() {
+    fn a_stamped_post_is_valid_json_with_its_message() {
         let format = PayloadFormat::new(3, 80);
         let mut out = Vec::new();
         for dialect in [Dialect::Hookcast, Dialect::Nchan, Dialect::Pushpin] {

@@ -1,8 +1,8 @@
-//! TLS for streams: the certificate that a server is started with, and the client's side of a stream.
+//! TLS for streams: the certificate of the server, and the client's side of a stream.
 //!
-//! `servers` makes the certificate, `streams` reads through [`TlsStream`]. Posts stay plain, so that what
-//! differs from a run without TLS is the delivery. Never verifies another's certificate: servers elsewhere
-//! are loaded without TLS.
+//! `servers` makes the certificate, `streams` reads through [`TlsStream`]. Posts stay plain, so that only
+//! deliveries differ from a run without TLS. Only servers that this tool started have TLS, so no other
+//! certificate is verified.
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -14,11 +14,11 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 /// Name in the certificate.
 const HOST: &str = "localhost";
 
-/// A certificate for one run, and how its clients know it.
+/// A certificate for one run, and the configuration of its clients.
 pub struct Certificate {
     /// The certificate, PEM.
     pub chain: PathBuf,
-    /// Its key, PEM, for the owner's eyes.
+    /// Its key, PEM, readable only by the owner.
     pub key: PathBuf,
     /// Trusts this certificate and no other.
     pub client: Arc<ClientConfig>,
@@ -54,7 +54,7 @@ pub struct TlsStream {
 }
 
 impl TlsStream {
-    /// Begins a handshake that will be followed by `request`.
+    /// Begins a handshake that `request` will follow.
     pub fn new(config: &Arc<ClientConfig>, request: &[u8]) -> io::Result<TlsStream> {
         let name = ServerName::try_from(HOST).map_err(io::Error::other)?;
         let connection = ClientConnection::new(Arc::clone(config), name);
@@ -63,7 +63,7 @@ impl TlsStream {
         Ok(TlsStream { connection })
     }
 
-    /// Appends what is to be sent now to `out`.
+    /// Appends the bytes to send now to `out`.
     pub fn outgoing(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
         while self.connection.wants_write() {
             self.connection.write_tls(out)?;
@@ -71,8 +71,8 @@ impl TlsStream {
         Ok(())
     }
 
-    /// Takes what came, and appends what it says to `plain`. What comes behind the server's end of TLS
-    /// is not looked at.
+    /// Takes received bytes, and appends decrypted ones to `plain`. Bytes behind the server's `close_notify`
+    /// are ignored.
     pub fn incoming(&mut self, mut came: &[u8], plain: &mut Vec<u8>) -> io::Result<()> {
         while !came.is_empty() && self.connection.read_tls(&mut came)? > 0 {
             let state = self.connection.process_new_packets();
@@ -92,7 +92,7 @@ mod tests {
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
     use rustls::{ServerConfig, ServerConnection};
 
-    /// A client that has asked, and the server that it asked.
+    /// A client with its request sent, and its server.
     fn pair() -> (TlsStream, ServerConnection) {
         let directory = tempfile::tempdir().unwrap();
         let made = certificate(directory.path()).unwrap();
@@ -124,9 +124,9 @@ mod tests {
         back
     }
 
-    /// Bytes go over in pieces, as sockets bring them.
+    /// Bytes arrive in pieces, as from a socket.
     #[test]
-    fn a_request_goes_over_and_an_answer_of_many_records_comes_back() {
+    fn a_request_and_an_answer_of_many_records_pass_through_tls() {
         let (mut client, mut server) = pair();
         let answer: Vec<u8> = (0..60_000u32).map(|at| at as u8).collect();
         let (mut asked, mut plain, mut answered) = (Vec::new(), Vec::new(), 0);
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_behind_the_end_of_tls_are_not_waited_on_for_ever() {
+    fn bytes_behind_close_notify_are_ignored() {
         let (mut client, mut server) = pair();
         let mut plain = Vec::new();
         while server.is_handshaking() {

@@ -1,6 +1,6 @@
-//! The measured window: what is read at its two ends and in between, and the figures made of it.
+//! The measured window: snapshots at its ends and in between, and the figures computed from them.
 //!
-//! Used by `measurement`, which says when.
+//! Used by `measurement`, which decides the times.
 
 use std::thread;
 
@@ -11,19 +11,19 @@ use crate::proc_stats::{self, SchedStat};
 use crate::target::Target;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// From this share of a CPU on a thread has no time left.
+/// From this share of a CPU on, a thread is saturated.
 const SATURATED_PERCENT: f64 = 92.0;
 
-/// Work of others, in percent of the machine, that is worth a note. The kernel's own part stays
-/// below it.
+/// Share of the machine used by other work, in percent, that gets a note. The kernel's own part stays below
+/// it.
 const OTHERS_PERCENT: f64 = 15.0;
 
-/// Lag behind the schedule that is worth a note.
+/// Lag behind the schedule that gets a note.
 const LAG_US_MAX: u64 = 2_000;
 
-/// What is read at both ends of the window.
+/// Counters at one moment.
 pub struct Snapshot {
-    /// When.
+    /// The time.
     pub at_ns: u64,
     server_cpu_ns: u64,
     machine_busy_ns: u64,
@@ -37,7 +37,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Reads everything now.
+    /// Reads all counters now.
     pub fn take(control: &Control, target: &Target) -> Snapshot {
         Snapshot {
             at_ns: now_ns(),
@@ -68,7 +68,7 @@ pub fn sample(last: &Snapshot, now: &Snapshot, window_start_ns: u64, memory: u64
     }
 }
 
-/// Records what was done between two snapshots.
+/// Records the difference between two snapshots.
 pub fn record(
     outcome: &mut Outcome,
     target: &Target,
@@ -113,17 +113,17 @@ pub fn record(
     };
 }
 
-/// Says so when the figures are this tool's, or those of other work, and not the server's.
+/// Notes figures that show this tool's limit, or other work, instead of the server.
 pub fn judge_generator(outcome: &mut Outcome) {
     let server_percent = outcome.cost.as_ref().map(|cost| cost.cpu_percent);
     let generator = &mut outcome.generator;
     let busiest = generator.reader_percent.max(generator.publisher_percent);
-    // A server that is itself out of CPU is not waiting for the generator.
+    // A saturated server does not wait for the generator.
     generator.saturated =
         busiest >= SATURATED_PERCENT && server_percent.is_none_or(|cpu| cpu < SATURATED_PERCENT);
     if generator.saturated {
         let note = format!(
-            "the generator was at its limit ({busiest:.0} % of a CPU) and the server was not: \
+            "the generator was saturated ({busiest:.0} % of a CPU) and the server was not: \
              the figures are the generator's"
         );
         outcome.notes.push(note);
@@ -133,13 +133,13 @@ pub fn judge_generator(outcome: &mut Outcome) {
         .filter(|&others| others > OTHERS_PERCENT)
     {
         outcome.notes.push(format!(
-            "{others:.0} % of the machine went to other work: compare with care"
+            "other work used {others:.0} % of the machine: compare with care"
         ));
     }
     let lag = outcome.generator.schedule_lag.as_ref();
     if let Some(lag) = lag.filter(|lag| lag.p99_us > LAG_US_MAX) {
         outcome.notes.push(format!(
-            "messages went out late, p99 {:.1} ms behind schedule; latencies count from the \
+            "messages were sent late, p99 {:.1} ms behind schedule; latencies count from the \
              schedule",
             lag.p99_us as f64 / 1e3
         ));

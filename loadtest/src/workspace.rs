@@ -1,14 +1,12 @@
-//! Builds the programs of this workspace that a run starts, so that one command is enough on a
-//! clean checkout.
+//! Builds the workspace programs that a run starts, so that one command is enough on a clean checkout.
 //!
-//! Does nothing for an installed `hookcast-load`: then programs are looked for beside it.
+//! Does nothing for an installed `hookcast-load`: its programs are beside it.
 
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 
-/// Builds `packages` with the profile that this program was built with, if its workspace is still
-/// where it was built.
+/// Builds `packages` with the profile of this program, if its workspace still exists.
 pub fn build(packages: &[&str]) -> Result<(), String> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
     if !manifest.exists() || packages.is_empty() {
@@ -24,7 +22,7 @@ pub fn build(packages: &[&str]) -> Result<(), String> {
         command.args(["--package", package]);
     }
     eprintln!(
-        "building {} (the first time that takes some minutes)",
+        "building {} (the first build takes some minutes)",
         packages.join(", ")
     );
     match command.status() {
@@ -33,17 +31,17 @@ pub fn build(packages: &[&str]) -> Result<(), String> {
             "cargo build of {} failed: {status}",
             packages.join(", ")
         )),
-        // Without cargo there may still be programs beside this one.
+        // Without cargo, programs may still exist beside this one.
         Err(_) => Ok(()),
     }
 }
 
-/// Takes from a command's environment what `cargo run` has set about this program's own crate.
+/// Removes the variables that `cargo run` has set for this program's own crate.
 ///
-/// Build scripts name some of these variables (`cargo:rerun-if-env-changed=CARGO_MANIFEST_DIR`), so
-/// one that is inherited makes their crates, and all that depend on them, be built again each time.
-/// The variables are those of the Cargo book, "Environment variables Cargo sets for crates"; what
-/// configures cargo itself, such as `CARGO_TARGET_DIR`, stays.
+/// Build scripts name some of them (`cargo:rerun-if-env-changed=CARGO_MANIFEST_DIR`). If a build inherits one,
+/// their crates and all dependants are built again each time. The variables are those of the Cargo book,
+/// "Environment variables Cargo sets for crates". Variables that configure cargo, such as `CARGO_TARGET_DIR`,
+/// stay.
 fn remove_own_crate(command: &mut Command, names: impl Iterator<Item = OsString>) {
     for name in names {
         if name.to_str().is_some_and(is_about_a_crate) {

@@ -1,5 +1,5 @@
-//! Runs that end before their time, by the real program: a server that dies or restarts under load,
-//! signals, and a server in use that is not to be loaded unasked.
+//! Early ends of runs of the real program: a server that dies or restarts under load, signals, and a server in
+//! use.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 
-/// As `hookcast-load --help` lists them.
+/// Exit codes, as `hookcast-load --help` lists them.
 const EXIT_FAILED: i32 = 1;
 const EXIT_REFUSED: i32 = 2;
 const EXIT_LOST: i32 = 5;
@@ -32,7 +32,7 @@ fn start(arguments: &str) -> Child {
         .expect("the program of this package starts")
 }
 
-/// A floor of this test's own, and where it listens.
+/// A floor of this test, and its address.
 fn floor(listen: &str) -> (Child, SocketAddr) {
     let mut floor = start(&format!("floor --listen {listen}"));
     let mut line = String::new();
@@ -48,7 +48,7 @@ fn signal(pid: u32, signal: Signal) {
     kill_process(pid_of(pid), signal).unwrap();
 }
 
-/// As a terminal does it: to the whole process group.
+/// Signals the whole process group, as a terminal does.
 fn signal_group(leader: u32, signal: Signal) {
     kill_process_group(pid_of(leader), signal).unwrap();
 }
@@ -65,7 +65,7 @@ fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// The publisher runs only once all streams are open.
+/// Waits for the publisher, which runs only once all streams are open.
 fn await_load(run: &Child) {
     let tasks = format!("/proc/{}/task", run.id());
     await_that("messages are published", || {
@@ -77,7 +77,7 @@ fn await_load(run: &Child) {
             })
         })
     });
-    // It has a connection besides the streams' by then.
+    // Then it has one connection besides those of the streams.
     let descriptors = format!("/proc/{}/fd", run.id());
     await_that("all streams are open", || {
         std::fs::read_dir(&descriptors).is_ok_and(|all| all.count() > STREAMS)
@@ -112,7 +112,7 @@ fn count(json: &Value, path: &str) -> u64 {
     value.unwrap_or_else(|| panic!("{path} in {json:#}"))
 }
 
-/// A run that takes a minute if it is left alone.
+/// Arguments of a run that takes a minute unless it is stopped.
 fn minute(target: &str) -> String {
     format!("fanout {target} --streams {STREAMS} --rate 50 --warmup 1ms --duration 60s --json")
 }
@@ -123,7 +123,7 @@ fn assert_lost(output: &Output, json: &Value) {
     assert!(json["cut_off"].is_null());
     assert_eq!(count(json, "/lost/streams_cut"), STREAMS as u64);
     assert!(json["lost"]["at_s"].as_f64().unwrap() > 0.0);
-    // What was acknowledged and did not arrive, and nothing else.
+    // Lost are exactly the acknowledged messages that did not arrive.
     let missing = count(json, "/lost/deliveries_missing");
     assert_eq!(count(json, "/missing"), missing);
     let due = count(json, "/acked") * STREAMS as u64;
@@ -132,7 +132,7 @@ fn assert_lost(output: &Output, json: &Value) {
 }
 
 #[test]
-fn a_server_that_is_killed_ends_the_run_with_the_figures_up_to_then() {
+fn a_killed_server_ends_the_run_with_the_figures_up_to_then() {
     let run = start(&minute("--target floor"));
     await_load(&run);
     signal(child_of(&run), Signal::KILL);
@@ -149,7 +149,7 @@ fn a_server_that_is_killed_ends_the_run_with_the_figures_up_to_then() {
 }
 
 #[test]
-fn a_server_that_restarts_is_lost_and_found_again() {
+fn a_restarted_server_is_lost_and_reported_as_back() {
     let (mut server, address) = floor("127.0.0.1:0");
     let run = start(&minute(&format!(
         "--url http://{address} --yes --pid {}",
@@ -170,7 +170,7 @@ fn a_server_that_restarts_is_lost_and_found_again() {
 }
 
 #[test]
-fn the_text_says_when_what_and_where() {
+fn the_text_gives_time_symptom_and_address_of_the_loss() {
     let run = start(&minute("--target floor").replace("--json", ""));
     await_load(&run);
     signal(child_of(&run), Signal::KILL);
@@ -213,7 +213,7 @@ fn a_signal_ends_a_run_with_figures_and_without_false_losses() {
     }
 }
 
-/// Whether bytes wait in a server's sockets to be read: column `rx_queue` of `proc(5)`'s `net/tcp`.
+/// Whether a server's sockets hold unread bytes: column `rx_queue` of `/proc/net/tcp` (proc(5)).
 fn has_unread(address: SocketAddr) -> bool {
     let port = format!(":{:04X}", address.port());
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
@@ -221,14 +221,14 @@ fn has_unread(address: SocketAddr) -> bool {
         let columns: Vec<&str> = line.split_whitespace().collect();
         let queues = columns.get(4).and_then(|queues| queues.split_once(':'));
         let unread = queues.is_some_and(|(_, unread)| unread.bytes().any(|digit| digit != b'0'));
-        // 01: established; a listener's queue counts connections.
+        // 01: established. For a listener the column counts connections.
         columns.get(3) == Some(&"01") && columns[1].ends_with(&port) && unread
     })
 }
 
-/// Messages that the server has not read at the moment of the signal are on their way, not lost.
+/// Messages that the server has not read when the signal arrives are in flight, not lost.
 #[test]
-fn what_is_on_its_way_at_the_signal_is_no_loss() {
+fn messages_in_flight_at_a_signal_are_not_lost() {
     let (mut server, address) = floor("127.0.0.1:0");
     let run = minute(&format!("--url http://{address} --yes"));
     let run = start(&run.replace("--rate 50", "--rate 2000"));
@@ -296,7 +296,7 @@ impl BlackHole {
         });
     }
 
-    /// Takes no connection any more and ends all there are.
+    /// Refuses new connections and ends all existing ones.
     fn die(self) {
         self.is_over.store(true, Relaxed);
         let _ = TcpStream::connect(self.address);
@@ -307,7 +307,7 @@ impl BlackHole {
     }
 }
 
-/// Answers requests for streams with an empty stream, and each POST with a 200.
+/// Answers stream requests with an empty stream, and each POST with a 200.
 fn swallow(connection: TcpStream, acked: &AtomicUsize) {
     let mut output = connection.try_clone().unwrap();
     let mut input = BufReader::new(connection);
@@ -339,7 +339,7 @@ fn swallow(connection: TcpStream, acked: &AtomicUsize) {
     }
 }
 
-/// The same deliveries that are on their way at a signal are lost with a server.
+/// The same deliveries are in flight at a signal, and lost when the server dies.
 #[test]
 fn acknowledged_deliveries_are_in_flight_at_a_signal_and_lost_with_the_server() {
     let server = BlackHole::open();
@@ -369,7 +369,7 @@ fn a_second_signal_ends_at_once_and_leaves_no_server() {
     let mut run = start(&minute("--target floor"));
     await_load(&run);
     let server = child_of(&run);
-    // It cannot end in order.
+    // A stopped process cannot end in order.
     signal(server, Signal::STOP);
     signal_group(run.id(), Signal::INT);
     let mut lines = BufReader::new(run.stderr.take().unwrap()).lines();
@@ -400,7 +400,7 @@ fn a_ladder_an_overload_and_a_comparison_are_cut_off_alike() {
     }
 }
 
-/// A server that shows a new stream `kept` messages, has `viewers`, and counts posts.
+/// A server with `kept` messages and `viewers` streams, which counts posts.
 fn server_in_use(kept: u32, viewers: u32) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -432,7 +432,7 @@ fn server_in_use(kept: u32, viewers: u32) -> (SocketAddr, Arc<AtomicUsize>) {
 }
 
 #[test]
-fn a_server_in_use_is_not_loaded_unasked() {
+fn a_server_in_use_is_not_loaded_without_consent() {
     let (address, posts) = server_in_use(7, 3);
     let refused = |arguments: String| {
         let (output, _) = end(start(&arguments));
@@ -453,20 +453,20 @@ fn a_server_in_use_is_not_loaded_unasked() {
     ));
     assert!(said.contains("0 kept messages and 1 stream open"), "{said}");
     assert_eq!(posts.load(Relaxed), 0);
-    // Agreed to, it is loaded: this one takes nothing.
+    // With consent it is loaded; this one accepts nothing.
     let (output, _) = end(start(&format!("{url} --yes")));
     assert!(String::from_utf8_lossy(&output.stderr).contains("7 kept messages"));
     assert_ne!(output.status.code(), Some(EXIT_REFUSED));
 }
 
 #[test]
-fn what_disturbs_nothing_needs_no_agreement() {
+fn a_harmless_run_needs_no_consent() {
     let (mut server, address) = floor("127.0.0.1:0");
     let idle = format!("idle --streams 5 --duration 100ms --warmup 1ms --url http://{address}");
     assert_eq!(end(start(&idle)).0.status.code(), Some(0));
     server.kill().unwrap();
     server.wait().unwrap();
-    // No posts are taken, and nothing is asked.
+    // It accepts no posts, and the tool does not ask.
     let (unused, _) = server_in_use(0, 0);
     let run = format!("ingest --duration 100ms --url http://{unused} --admin http://{unused}");
     let (output, _) = end(start(&run));
@@ -474,8 +474,8 @@ fn what_disturbs_nothing_needs_no_agreement() {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_named_with_its_address() {
-    // Bound and not listening: nothing else gets this port meanwhile.
+fn an_unreachable_server_is_named_with_its_address() {
+    // Bound and not listening, so that no other socket gets this port.
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket
         .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())

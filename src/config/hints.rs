@@ -131,11 +131,10 @@ pub(super) fn variables() -> impl Iterator<Item = OsString> {
 /// A variable that is set and was probably meant for the secret, and the name that is read instead.
 /// If it were ignored, the server would run without a secret.
 pub(super) fn misnamed_secret(environment: &Environment) -> Option<(&str, &'static str)> {
-    const NAMES: [(&str, &str); 6] = [
+    const NAMES: [(&str, &str); 5] = [
         ("HOOKCAST_SECRET", SECRET_VARIABLE),
         ("HOOKCAST_WEBHOOK_SECRET", SECRET_VARIABLE),
         ("HOOKCAST_TOKEN", SECRET_VARIABLE),
-        ("WEBHOOK_SECRET_KEY", SECRET_VARIABLE),
         ("WEBHOOK_SECRET_FILE", "HOOKCAST_SECRET_FILE"),
         ("HOOKCAST_WEBHOOK_SECRET_FILE", "HOOKCAST_SECRET_FILE"),
     ];

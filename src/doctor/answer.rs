@@ -86,20 +86,28 @@ impl Answer {
         }
     }
 
-    /// Whether this is hookcast's answer to `GET /api/webhook`.
+    /// Whether this is hookcast's answer to `GET /api/webhook`. The body alone would be weak evidence:
+    /// it is a common answer to a health check, and what is taken for hookcast is sent the secret.
     pub(super) fn is_own_status(&self) -> bool {
         let body: Result<StatusBody, _> = serde_json::from_str(self.body.as_str());
-        self.head.status == 200 && body.is_ok_and(|body| body.status == "ok")
+        self.head.status == 200
+            && self.has_own_fields()
+            && body.is_ok_and(|body| body.status == "ok")
+    }
+
+    /// Whether the head has two fields as hookcast writes them.
+    fn has_own_fields(&self) -> bool {
+        let is = |name: &str, value: &str| {
+            let field = self.head.field(name);
+            field.is_some_and(|field| field.as_str().eq_ignore_ascii_case(value))
+        };
+        is("content-type", "application/json") && is("x-content-type-options", "nosniff")
     }
 
     /// The text of an error answer of hookcast itself. The form of the body alone would be weak evidence:
     /// other applications use it too, but not with these two header fields as hookcast writes them.
     pub(super) fn own_error(&self) -> Option<ForeignText> {
-        let is = |name: &str, value: &str| {
-            let field = self.head.field(name);
-            field.is_some_and(|field| field.as_str().eq_ignore_ascii_case(value))
-        };
-        if !is("content-type", "application/json") || !is("x-content-type-options", "nosniff") {
+        if !self.has_own_fields() {
             return None;
         }
         let body: ErrorBody = serde_json::from_str(self.body.as_str()).ok()?;

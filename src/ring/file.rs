@@ -229,7 +229,7 @@ impl Medium for FileMedium {
 }
 
 /// Opens and locks the file at a place; `None` if there is none.
-pub(super) fn open_locked(place: &Place) -> Result<Option<File>, RingError> {
+fn open_locked(place: &Place) -> Result<Option<File>, RingError> {
     let cannot_open = || file_error("open", place.path());
     for _ in 0..RING_OPEN_ATTEMPTS {
         match place.stat("") {
@@ -364,7 +364,7 @@ pub(super) fn check_kind(place: &Place, suffix: &str, found: &Stat) -> Result<()
 /// Refuses another user's file in a world-writable directory with the sticky bit, in the spirit of
 /// `fs.protected_regular` (proc(5)). The file's owner could read all messages, and end this process
 /// by truncating the file.
-fn check_owner(place: &Place, file: &File) -> Result<(), RingError> {
+pub(super) fn check_owner(place: &Place, file: &File) -> Result<(), RingError> {
     const STICKY_AND_PUBLIC: u32 = 0o1002;
     let cannot = || file_error("open", place.path());
     let directory = place.stat_directory().map_err(cannot())?;
@@ -392,7 +392,7 @@ pub(super) fn file_error(
     }
 }
 
-fn lock(file: &File, path: &Path) -> Result<(), RingError> {
+pub(super) fn lock(file: &File, path: &Path) -> Result<(), RingError> {
     loop {
         return match file.try_lock() {
             Ok(()) => Ok(()),

@@ -35,7 +35,7 @@ pub use error::RingError;
 pub use layout::BootId;
 pub use place::Made;
 pub use recovery::{Damage, Found, Recovered, Report};
-pub use rehearsal::rehearse;
+pub use rehearsal::{Rehearsal, rehearse};
 pub use stats::RingStats;
 pub use storage::{Aside, Fill, Image, MappedFile, Medium, Replacement, Standing, Storage};
 

@@ -10,29 +10,39 @@ use std::path::Path;
 use rustix::io::Errno;
 
 use super::file::{
-    allocate, allocate_error, check_kind, check_mappable, file_error, open_locked, read_boot_id,
+    allocate, allocate_error, check_kind, check_mappable, check_owner, file_error, lock,
+    read_boot_id,
 };
 use super::layout::Geometry;
 use super::place::{self, Place};
-use super::recovery::{Found, Plan, Step, Survey};
+use super::recovery::{Plan, Step, Survey};
 use super::storage::Image;
 use super::{Report, RingError, wanted_geometry};
 
+/// What a start would find.
+pub struct Rehearsal {
+    /// What its log would say of the ring.
+    pub report: Report,
+    /// Another process uses the ring, so the report may be out of date at once.
+    pub is_in_use: bool,
+}
+
 /// Tries what [`super::Ring::open`] would do, or, with an `unsynced_max` of more than 1,
-/// [`super::Ring::open_for_commits`]. Returns the report that a start would log.
+/// [`super::Ring::open_for_commits`]. The ring is locked for an instant only, so that a start at the
+/// same time succeeds.
 ///
 /// # Errors
 ///
-/// Those of a start. [`RingError::Locked`] means that a running process uses the ring.
+/// Those of a start, except [`RingError::Locked`].
 pub fn rehearse(
     path: &Path,
     content_bytes_max: usize,
     unsynced_max: usize,
-) -> Result<Report, RingError> {
+) -> Result<Rehearsal, RingError> {
     let wanted = wanted_geometry(content_bytes_max, unsynced_max)?;
     let place = Place::find(&place::absolute(path)?)?;
     check_new_name(&place)?;
-    let plan = plan(&place, wanted)?;
+    let (plan, is_in_use) = plan(&place, wanted)?;
     if let Step::Rewrite(_) = plan.step {
         if place.is_mount_point() {
             return Err(RingError::MountPoint {
@@ -41,26 +51,39 @@ pub fn rehearse(
         }
         try_create(&place, plan.geometry.file_bytes())?;
     }
-    Ok(Report {
+    let report = Report {
         found: plan.found,
         messages: plan.messages.len(),
         lost_max: plan.lost_max,
         moved_to: None,
-    })
+    };
+    Ok(Rehearsal { report, is_in_use })
 }
 
-/// The plan of recovery for the file, or for a new one if there is none.
-fn plan(place: &Place, wanted: Geometry) -> Result<Plan, RingError> {
-    let Some(file) = open_locked(place)? else {
-        return Ok(Plan::create(wanted));
+/// The plan of recovery for the file, or for a new one if there is none, and whether it is in use.
+fn plan(place: &Place, wanted: Geometry) -> Result<(Plan, bool), RingError> {
+    let cannot_open = || file_error("open", place.path());
+    match place.stat("") {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok((Plan::create(wanted), false));
+        }
+        found => check_kind(place, "", &found.map_err(cannot_open())?)?,
+    }
+    let file = place.open("").map_err(cannot_open())?;
+    check_owner(place, &file)?;
+    let is_in_use = match lock(&file, place.path()) {
+        Ok(()) => {
+            file.unlock().map_err(cannot_open())?;
+            false
+        }
+        Err(RingError::Locked { .. }) => true,
+        Err(error) => return Err(error),
     };
     if Image::len(&file).map_err(RingError::Storage)? == 0 {
-        return Ok(Plan::create(wanted));
+        return Ok((Plan::create(wanted), is_in_use));
     }
-    let boot_id = read_boot_id().map_err(file_error("open", place.path()))?;
-    let plan = Survey::of(&file).plan(wanted, &boot_id);
-    debug_assert!(!matches!(plan.found, Found::Nothing));
-    Ok(plan)
+    let boot_id = read_boot_id().map_err(cannot_open())?;
+    Ok((Survey::of(&file).plan(wanted, &boot_id), is_in_use))
 }
 
 /// Checks that the name of a new file is free, or is that of a leftover.

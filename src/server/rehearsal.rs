@@ -25,8 +25,9 @@ pub fn rehearse(config: &Config, sockets: &Sockets) -> Result<Vec<String>, Serve
     listening::check(config, sockets)?;
     let (listen, admin) = listening::addresses(config, sockets);
     let mut warnings = config.warnings_on(&listen, admin);
-    let ring = rehearse_ring(config);
-    let is_running = matches!(&ring, Err(RingError::Locked { .. }));
+    let ring =
+        rehearse_ring(config).map_err(|error| ServerError::Ring(config.ring.clone(), error))?;
+    let is_running = ring.is_in_use;
     let mut rehearsal = Listeners {
         is_running,
         in_use: Vec::new(),
@@ -39,11 +40,10 @@ pub fn rehearse(config: &Config, sockets: &Sockets) -> Result<Vec<String>, Serve
     if sockets.serving.is_empty() {
         rehearsal.listen(config)?;
     }
-    match ring {
-        Ok(report) if report.is_warning() => warnings.push(report.to_string()),
-        Ok(_) => {}
-        Err(RingError::Locked { .. }) => warnings.push(rehearsal.running_words(config)),
-        Err(error) => return Err(ServerError::Ring(config.ring.clone(), error)),
+    if ring.is_in_use {
+        warnings.push(rehearsal.running_words(config));
+    } else if ring.report.is_warning() {
+        warnings.push(ring.report.to_string());
     }
     if let Some(kv) = &config.kv {
         mirror::check_client(kv).map_err(ServerError::Mirror)?;
@@ -51,7 +51,7 @@ pub fn rehearse(config: &Config, sockets: &Sockets) -> Result<Vec<String>, Serve
     Ok(warnings)
 }
 
-fn rehearse_ring(config: &Config) -> Result<ring::Report, RingError> {
+fn rehearse_ring(config: &Config) -> Result<ring::Rehearsal, RingError> {
     let unsynced_max = match config.durability {
         Durability::Process => 1,
         Durability::Disk => unsynced_wanted(config.body_bytes_max),

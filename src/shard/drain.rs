@@ -62,7 +62,11 @@ impl Drain {
     pub(super) fn next_ms(&self, slots: usize) -> u64 {
         let ends_ms = self.ends.due_ms(slots).unwrap_or(self.deadline_ms);
         let idle_ends_ms = self.idle_ends_ms.unwrap_or(self.deadline_ms);
-        ends_ms.min(idle_ends_ms).min(self.deadline_ms)
+        let ends_due_ms = self.ends_due_ms.unwrap_or(self.deadline_ms);
+        ends_ms
+            .min(idle_ends_ms)
+            .min(ends_due_ms)
+            .min(self.deadline_ms)
     }
 }
 

@@ -14,6 +14,9 @@ import { charEnd, escapeTurning } from './text.js';
 /** Rows shown at first, over all levels, and the most rows of the root before some are left out. */
 const ROWS_AT_FIRST = 16;
 const ROOT_ROWS_MAX = 24;
+/** Characters of the containers that open by themselves. Each level is parsed again, so this bounds the cost of deep nesting. */
+const CHARS_AT_FIRST_MIN = 16 * 1024;
+const CHARS_AT_FIRST_MAX = 256 * 1024;
 /** Rows of one container, and added by each "Show more". */
 const ROWS_MAX = 100;
 /** Levels that can be opened, and levels that are indented. */
@@ -30,7 +33,7 @@ const MORE_CHARS = 64 * 1024;
  */
 export function renderTree(text, view) {
   const root = el('div', { class: 'content json', dir: 'ltr' });
-  const budget = { rows: ROWS_AT_FIRST };
+  const budget = { rows: ROWS_AT_FIRST, chars: Math.max(CHARS_AT_FIRST_MIN, Math.min(4 * text.length, CHARS_AT_FIRST_MAX)) };
   root.append(...rows({ text, view, budget }, rootOf(text), 0, true));
   return root;
 }
@@ -55,7 +58,8 @@ function folding(tree, node, depth, label, comma, isFirst) {
   const rest = el('span', { class: 'folded closing' }, closing);
   const summary = el('summary', {}, ...label, opening, folded, rest);
   const details = /** @type {HTMLDetailsElement} */ (el('details', {}, summary));
-  const open = view.open.get(start) ?? (isFirst || count <= budget.rows);
+  const opensByItself = isFirst || (count <= budget.rows && end - start <= budget.chars);
+  const open = view.open.get(start) ?? opensByItself;
 
   const fill = () => {
     const inner = el('div', { class: depth < INDENTED_MAX ? 'inner' : 'inner deep' });
@@ -64,6 +68,7 @@ function folding(tree, node, depth, label, comma, isFirst) {
   };
   if (open) {
     budget.rows -= Math.min(count, ROWS_AT_FIRST);
+    budget.chars -= end - start;
     details.open = true;
     fill();
   }

@@ -1,4 +1,4 @@
-/** The page of the admin address: its figures follow the server, and people can read it. */
+/** The page of the admin address: its figures follow the server, and it is readable and accessible. */
 
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
@@ -23,13 +23,13 @@ describe('the admin page', () => {
     await server.close();
   });
 
-  /** A row of a table, by the name in front. */
+  /** A row of a table, by its name. */
   const row = (page, table, name) =>
     page.locator(`#${table} tr`, { has: page.locator('th', { hasText: new RegExp(`^${name}$`) }) }).locator('td').last();
-  /** Waits until an element has a text like this. */
+  /** Waits until an element's text matches. */
   const reads = (page, locator, text) => locator.filter({ hasText: text }).waitFor();
 
-  it('follows the server', async (t) => {
+  it('shows the figures of the server', async (t) => {
     const page = await open(browser, server.adminUrl);
     t.after(() => page.context().close());
     await reads(page, page.locator('#state'), /^ready$/);
@@ -47,7 +47,7 @@ describe('the admin page', () => {
     await reads(page, row(page, 'streams', 'opened, replay'), /^1$/);
     const streams = page.locator('.figure', { hasText: 'Streams' }).locator('strong');
     await reads(page, streams, /^1$/);
-    // The quantiles are of these three.
+    // The quantiles are of these three webhooks.
     await reads(page, row(page, 'latency', 'webhook read to answered'), /^3$/);
     const median = page.locator('#latency tr').first().locator('td').first();
     assert.match(await median.textContent(), /^[\d.]+ (µs|ms|s)$/);
@@ -56,10 +56,10 @@ describe('the admin page', () => {
     await stream.body.cancel().catch(() => {});
     await reads(page, row(page, 'streams', 'closed, peer'), /^1$/);
     await reads(page, streams, /^0$/);
-    assert.deepEqual(page.complaints, [], 'the policy lets the page do what it does');
+    assert.deepEqual(page.complaints, [], 'the page violates its own policy');
   });
 
-  it('says when nobody answers any more, and goes on when somebody does', async (t) => {
+  it('reports a lost server, and continues when it is back', async (t) => {
     const own = await Server.start(['--admin', '127.0.0.1:0']);
     t.after(() => own.close());
     const page = await open(browser, own.adminUrl);
@@ -69,8 +69,8 @@ describe('the admin page', () => {
     await own.kill();
     await reads(page, page.locator('#state'), /^no answer$/);
     await own.restart();
-    // The new process has another port; the page asks for the old one. Asked by the browser, another port
-    // would be another site's request, which is refused.
+    // The new process has another port, and the page requests the old one. If the browser were redirected, the
+    // request would go to another origin, which is refused.
     await page.route(`${adminUrl}metrics`, async (route) => {
       const answer = await fetch(`${own.adminUrl}metrics`);
       await route.fulfill({ status: answer.status, contentType: 'text/plain', body: await answer.text() });
@@ -84,7 +84,7 @@ describe('the admin page', () => {
         const page = await open(browser, server.adminUrl, { viewport: { width, height: 900 }, colorScheme: theme });
         t.after(() => page.context().close());
         await reads(page, page.locator('#state'), /^ready$/);
-        // Rates are there with the second look.
+        // Rates appear with the second sample.
         await server.post('A picture is taken');
         await reads(page, page.locator('.figure', { hasText: 'Messages' }).locator('strong'), /^[\d.]+\/s$/);
         await page.screenshot({ path: `${ARTEFACTS}admin-${theme}-${width}.png`, fullPage: true });

@@ -1,4 +1,4 @@
-/** hookcast.js by itself, in Node: against a scripted server, and against the real one. */
+/** hookcast.js in Node, against a scripted server and against the real one. */
 
 import assert from 'node:assert/strict';
 import { after, describe, it } from 'node:test';
@@ -9,7 +9,7 @@ import { randomFrom, seed } from './support/random.js';
 import { HEARTBEAT, connected, ending, failing, frame, gapFrame, scripted, streaming } from './support/script.js';
 import { Server } from './support/server.js';
 
-/** A connected stream that notes all it says; `until` waits for something to be noted. */
+/** A connected stream that records everything it reports; `until` waits for a record. */
 function follow(t, options) {
   const stream = connect(options);
   const log = [];
@@ -37,7 +37,7 @@ function follow(t, options) {
   return {
     stream,
     log,
-    heard: () => log.filter((entry) => typeof entry === 'string'),
+    contents: () => log.filter((entry) => typeof entry === 'string'),
     states: () => log.filter((entry) => typeof entry !== 'string').map(({ state, reason }) => reason ?? state),
     message: (content) => until((entry) => entry === content),
     state: (state, reason) => until((entry) => entry.state === state && entry.reason === reason),
@@ -52,7 +52,7 @@ async function script(t, ...answers) {
 }
 
 describe('the parser', () => {
-  /** What a text becomes, fed in these pieces. */
+  /** The parser's events for a text in these pieces. */
   function parse(pieces) {
     const seen = [];
     const parser = new Parser({
@@ -86,7 +86,7 @@ describe('the parser', () => {
     ]);
   });
 
-  it('reads the same however the text is cut', () => {
+  it('gives the same events however the text is cut', () => {
     const random = randomFrom(seed());
     const atoms = ['\r', '\n', '\r\n', '\n\n', 'data: ', 'id: 7-', 'retry: 5', ': c', ':', ' ', 'x', 'ü', '😀'];
     for (let round = 0; round < 500; round += 1) {
@@ -101,7 +101,7 @@ describe('the parser', () => {
     }
   });
 
-  it('does not swallow an event without end', () => {
+  it('reports an error for an endless event', () => {
     for (const piece of ['x'.repeat(4 * 1024 * 1024), `data: ${'x'.repeat(4 * 1024 * 1024)}\n`, 'data\n'.repeat(1024 * 1024)]) {
       const parser = new Parser({ event: () => {}, comment: () => {}, retry: () => {} });
       assert.throws(() => {
@@ -110,7 +110,7 @@ describe('the parser', () => {
     }
   });
 
-  it('goes on for ever with nothing but heartbeats, which end with one newline', () => {
+  it('accepts any number of heartbeats that end with one newline', () => {
     let heartbeats = 0;
     const parser = new Parser({ event: () => {}, comment: () => (heartbeats += 1), retry: () => {} });
     const piece = `${HEARTBEAT}: ${'x'.repeat(1024 * 1024)}\n`;
@@ -122,7 +122,7 @@ describe('the parser', () => {
   });
 });
 
-/** Lets everything happen that needs no further time. */
+/** Waits until all pending work is done that needs no timer. */
 async function settle() {
   for (let turn = 0; turn < 20; turn += 1) await new Promise(setImmediate);
 }
@@ -136,29 +136,29 @@ describe('a scripted stream', () => {
     );
     const followed = follow(t, { url: server.url, sessionId: 'käse & brot' });
     await followed.message('c');
-    assert.deepEqual(followed.heard(), ['a', 'b', 'c']);
+    assert.deepEqual(followed.contents(), ['a', 'b', 'c']);
     const asked = server.requests.map(({ url }) => new URL(url, server.url).searchParams);
     assert.deepEqual(asked.map((query) => query.get('lastEventId')), [null, 'e-2']);
     assert.deepEqual(asked.map((query) => query.get('sessionId')), ['käse & brot', 'käse & brot']);
     assert.equal(followed.stream.lastEventId, 'e-3');
   });
 
-  it('resumes behind `connected` where no message came', async (t) => {
+  it('resumes after `connected` if there was no message', async (t) => {
     const server = await script(t, ending(connected(0, 10, 'e-7')), streaming(connected(1, 10, 'e-7'), frame('e-8', 'a')));
     const followed = follow(t, { url: server.url });
     await followed.message('a');
     assert.match(server.requests[1].url, /lastEventId=e-7/);
   });
 
-  it('goes on from what a caller held before', async (t) => {
+  it('resumes after messages of the caller', async (t) => {
     const server = await script(t, streaming(connected(2), frame('f-8', 'a'), frame('f-9', 'b')));
     const followed = follow(t, { url: server.url, lastEventId: 'e-1', seenIds: ['a'] });
     await followed.message('b');
-    assert.deepEqual(followed.heard(), ['b']);
+    assert.deepEqual(followed.contents(), ['b']);
     assert.match(server.requests[0].url, /lastEventId=e-1/);
   });
 
-  it('says what is replay and what is news', async (t) => {
+  it('distinguishes replay and live messages', async (t) => {
     const server = await script(t, streaming(connected(2), frame('e-1', 'a'), frame('e-2', 'b'), frame('e-3', 'c')));
     const replay = [];
     const followed = follow(t, { url: server.url, seenIds: ['a'] });
@@ -167,7 +167,7 @@ describe('a scripted stream', () => {
     assert.deepEqual(replay, [['b', true], ['c', false]]);
   });
 
-  it('puts characters together that arrive in parts', async (t) => {
+  it('joins characters that arrive in parts', async (t) => {
     const bytes = Buffer.from(frame('e-2', 'ü😀ش'));
     const cut = bytes.lastIndexOf('😀') + 2;
     let response;
@@ -181,14 +181,14 @@ describe('a scripted stream', () => {
     await followed.message('ü😀ش');
   });
 
-  it('passes on a gap', async (t) => {
+  it('reports a gap', async (t) => {
     const server = await script(t, streaming(connected(1), gapFrame(7), frame('e-9', 'a')));
     const followed = follow(t, { url: server.url, lastEventId: 'e-1' });
     await followed.message('a');
-    assert.deepEqual(followed.heard(), ['gap 7', 'a']);
+    assert.deepEqual(followed.contents(), ['gap 7', 'a']);
   });
 
-  it('reports a gap of unknown size when another history begins with news', async (t) => {
+  it('reports a gap of unknown size if another history has no known message', async (t) => {
     const server = await script(
       t,
       ending(connected(), frame('e-1', 'a')),
@@ -197,19 +197,19 @@ describe('a scripted stream', () => {
     );
     const followed = follow(t, { url: server.url });
     await followed.message('c');
-    // The second history overlaps with what was seen, the third does not.
-    assert.deepEqual(followed.heard(), ['a', 'b', 'gap null', 'c']);
+    // The second history overlaps with known messages, the third does not.
+    assert.deepEqual(followed.contents(), ['a', 'b', 'gap null', 'c']);
   });
 
-  it('skips what it does not understand', async (t) => {
+  it('ignores events that it does not know', async (t) => {
     const odd = ['data: {"type":"later"}', 'data: nonsense', 'data: null', 'data: {"type":"webhook_message"}'];
     const server = await script(t, streaming(connected(), `${odd.join('\n\n')}\n\n`, frame('e-2', 'a')));
     const followed = follow(t, { url: server.url });
     await followed.message('a');
-    assert.deepEqual(followed.heard(), ['a']);
+    assert.deepEqual(followed.contents(), ['a']);
   });
 
-  it('waits as long as a server without room says', async (t) => {
+  it('waits for the `retry` of a full server', async (t) => {
     const server = await script(t, ending('retry: 30000\n\n'), streaming(connected()));
     const followed = follow(t, { url: server.url });
     const { retryAt } = await followed.state('waiting', 'overload');
@@ -218,7 +218,7 @@ describe('a scripted stream', () => {
     await followed.state('live');
   });
 
-  it('knows a farewell from a broken connection', async (t) => {
+  it('distinguishes a drain from a broken connection', async (t) => {
     const broken = (request, response) => {
       streaming(connected())(request, response);
       response.socket.end();
@@ -229,7 +229,7 @@ describe('a scripted stream', () => {
     assert.deepEqual(followed.states(), ['connecting', 'live', 'lost', 'connecting', 'live', 'drain', 'connecting', 'live']);
   });
 
-  it('retries what may pass, ever later, and forgets its failures once live', async (t) => {
+  it('retries temporary failures with growing delays, and resets the delay once live', async (t) => {
     const page = failing(200, { 'Content-Type': 'text/html' }, '<p>Please log in');
     const server = await script(t, ending(connected()), failing(502), failing(404), page, ending(connected()), streaming(connected()));
     const followed = follow(t, { url: server.url });
@@ -240,7 +240,7 @@ describe('a scripted stream', () => {
     assert.ok(first >= 8 && second >= 8 && third >= 16 && fourth >= 32, `${[first, second, third, fourth]}`);
   });
 
-  it('takes longer between attempts at a server that is not there, up to a bound', async (t) => {
+  it('waits longer after each failed connect, up to a bound', async (t) => {
     t.mock.timers.enable({ apis: ['setTimeout', 'Date'], now: Date.now() });
     const followed = follow(t, { url: 'http://127.0.0.1:9/api/webhook/stream' });
     const waits = [];
@@ -257,7 +257,7 @@ describe('a scripted stream', () => {
     assert.notEqual(waits[7], waits[8]);
   });
 
-  it('obeys Retry-After, spread', async (t) => {
+  it('waits for Retry-After, with jitter', async (t) => {
     const server = await script(t, failing(503, { 'Retry-After': '40' }));
     const { retryAt, status } = await follow(t, { url: server.url }).state('waiting', 'status');
     assert.equal(status, 503);
@@ -265,7 +265,7 @@ describe('a scripted stream', () => {
     assert.ok(seconds > 35 && seconds <= 50, `${seconds}`);
   });
 
-  it('stops at a refusal until told otherwise', async (t) => {
+  it('stops after a refusal until it is asked to reconnect', async (t) => {
     const refusal = failing(401, { 'Content-Type': 'application/json' }, '{"error":"Unauthorized"}');
     const server = await script(t, refusal, streaming(connected()));
     const followed = follow(t, { url: server.url, secret: 'guess' });
@@ -288,7 +288,7 @@ describe('a scripted stream', () => {
     assert.equal(server.requests.length, 2);
   });
 
-  it('replaces an open connection when told to reconnect', async (t) => {
+  it('replaces an open connection when asked to reconnect', async (t) => {
     const server = await script(t, streaming(connected()));
     const followed = follow(t, { url: server.url });
     await followed.state('live');
@@ -297,7 +297,7 @@ describe('a scripted stream', () => {
     assert.deepEqual(followed.states(), ['connecting', 'live', 'connecting', 'live']);
   });
 
-  it('calls a server that never answers silent', async (t) => {
+  it('reports a server that never answers as silent', async (t) => {
     t.mock.timers.enable({ apis: ['setTimeout', 'Date'], now: Date.now() });
     let asked;
     const request = new Promise((resolve) => (asked = resolve));
@@ -311,7 +311,7 @@ describe('a scripted stream', () => {
     await followed.state('waiting', 'silent');
   });
 
-  /** A live stream on a mocked clock whose server sends when told to. */
+  /** A live stream with a mocked clock; the test decides what the server sends. */
   async function clocked(t, options) {
     t.mock.timers.enable({ apis: ['setTimeout', 'Date'], now: Date.now() });
     let response;
@@ -322,7 +322,7 @@ describe('a scripted stream', () => {
     const followed = follow(t, { url: server.url, ...options });
     await followed.state('live');
     let sent = 0;
-    /** Passes `ms`, then sends `text` and waits until it was read. */
+    /** Advances the clock by `ms`, then sends `text` and waits until it was read. */
     const later = async (ms, text) => {
       t.mock.timers.tick(ms);
       response.write(`${text}${frame(`e-${sent}`, `m${sent}`)}`);
@@ -332,7 +332,7 @@ describe('a scripted stream', () => {
     return { followed, later };
   }
 
-  it('takes three missed heartbeats and a margin for death, no less', async (t) => {
+  it('gives up after three missed heartbeats and a margin', async (t) => {
     const { followed, later } = await clocked(t);
     for (let i = 0; i < 5; i += 1) await later(2_000, HEARTBEAT);
     t.mock.timers.tick(6_999);
@@ -344,9 +344,9 @@ describe('a scripted stream', () => {
 
   it('learns a slower heartbeat', async (t) => {
     const { followed, later } = await clocked(t);
-    // Within the limit at first, then within what was learnt.
+    // First within the default limit, then within the learnt one.
     for (const ms of [6_000, 6_000, 6_000, 15_000]) await later(ms, HEARTBEAT);
-    // Three of the longest pause there was, and the margin.
+    // The new limit is three times the longest pause, and the margin.
     t.mock.timers.tick(45_999);
     await settle();
     assert.equal(followed.stream.state.state, 'live');
@@ -354,7 +354,7 @@ describe('a scripted stream', () => {
     await followed.state('waiting', 'silent');
   });
 
-  it('grows patient with a server whose first heartbeat never comes in time', async (t) => {
+  it('extends its limit while the first heartbeat is too late', async (t) => {
     const { followed } = await clocked(t);
     for (const [i, limit] of [7_000, 13_000, 25_000].entries()) {
       t.mock.timers.tick(limit - 1);
@@ -367,13 +367,13 @@ describe('a scripted stream', () => {
     }
   });
 
-  it('notices at once that a machine slept, and does not learn from it', async (t) => {
+  it('notices at once that the machine slept, and does not learn from it', async (t) => {
     const { followed, later } = await clocked(t);
     await later(2_000, HEARTBEAT);
     t.mock.timers.setTime(Date.now() + 3_600_000);
     followed.stream.check();
     await followed.state('waiting', 'silent');
-    // A wait that is over by the clock ends, though its timer has not fired.
+    // The wait ends by the clock, even if its timer has not fired.
     t.mock.timers.setTime(Date.now() + 3_600_000);
     followed.stream.check();
     await followed.times(2, 'live');
@@ -402,7 +402,7 @@ describe('the real server', () => {
     await followed.state('live');
     await server.postAll(['r3', 'r4']);
     await followed.message('r4');
-    assert.deepEqual(followed.heard(), ['r1', 'r2', 'r3', 'r4']);
+    assert.deepEqual(followed.contents(), ['r1', 'r2', 'r3', 'r4']);
   });
 
   it('loses and repeats nothing over cuts, a freeze, a kill and a drain', async (t) => {
@@ -443,10 +443,10 @@ describe('the real server', () => {
     proxy.retarget(server.port);
     await post('after the drain');
     await followed.message('after the drain');
-    assert.deepEqual(followed.heard(), wanted);
+    assert.deepEqual(followed.contents(), wanted);
   });
 
-  it('is told of a gap that the history cannot fill', async (t) => {
+  it('gets a gap for messages that the history lacks', async (t) => {
     const url = await start();
     const followed = follow(t, { url });
     await followed.message('after the drain');
@@ -455,19 +455,19 @@ describe('the real server', () => {
     proxy.cut();
     await followed.state('waiting', 'lost');
     await server.postAll(Array.from({ length: 130 }, (_, i) => `many ${i}`));
-    // What is older than the last 100 lives in the memory of the server alone.
+    // Messages older than the last 100 are only in the memory of the killed server.
     await server.kill();
     await server.restart();
     proxy.retarget(server.port);
     proxy.pass();
     followed.stream.reconnect();
     await followed.message('many 129');
-    assert.equal(followed.heard()[0], 'gap 30');
-    assert.equal(followed.heard()[1], 'many 30');
-    assert.equal(followed.heard().length, 101);
+    assert.equal(followed.contents()[0], 'gap 30');
+    assert.equal(followed.contents()[1], 'many 30');
+    assert.equal(followed.contents().length, 101);
   });
 
-  it('is refused with a wrong secret, sees all with the right one', async (t) => {
+  it('is refused with a wrong secret, and sees all messages with the right one', async (t) => {
     const guarded = await Server.start([], { WEBHOOK_SECRET: 'right' });
     t.after(() => guarded.close());
     const url = new URL('api/webhook/stream', guarded.url);
@@ -478,7 +478,7 @@ describe('the real server', () => {
     await guarded.post('for one', { sessionId: 's', secret: 'right' });
     await guarded.post('for all', { secret: 'right' });
     await Promise.all([none.message('for all'), right.message('for all')]);
-    assert.deepEqual(none.heard(), ['for all']);
-    assert.deepEqual(right.heard(), ['for one', 'for all']);
+    assert.deepEqual(none.contents(), ['for all']);
+    assert.deepEqual(right.contents(), ['for one', 'for all']);
   });
 });

@@ -1,4 +1,4 @@
-/** Pages of other origins in Chromium and Firefox: what their clients send is let through. */
+/** Pages of other origins in Chromium and Firefox: the headers of common clients pass the preflight. */
 
 import assert from 'node:assert/strict';
 import http from 'node:http';
@@ -11,11 +11,11 @@ import { Server } from './support/server.js';
 
 /** Headers that clients add to a stream or a webhook. `X-Own` stands for any other. */
 const HEADERS = {
-  // eventsource 2, and hls-like pollers.
+  // eventsource 2, and pollers.
   'Cache-Control': 'no-cache',
   // fetch-event-source and polyfills, which resume by it.
   'Last-Event-ID': '0000000000000000-1',
-  // Behind a gateway that wants a log-in.
+  // Clients behind a gateway with a log-in.
   Authorization: 'Bearer x',
   // OpenTelemetry.
   traceparent: '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01',
@@ -54,7 +54,7 @@ for (const [name, start] of Object.entries({ Chromium: launch, Firefox: firefox 
       pages?.closeAllConnections();
     });
 
-    /** Posts a message and reads its event, by fetch; returns the content, or what went wrong. */
+    /** Posts a message and reads its event by fetch; returns the content or the error. */
     const roundTrip = (url, init) =>
       page.evaluate(
         async ([url, init]) => {
@@ -75,7 +75,7 @@ for (const [name, start] of Object.entries({ Chromium: launch, Firefox: firefox 
         [`${url}api/webhook`, init],
       );
 
-    /** Opens an EventSource; returns how that went. */
+    /** Opens an EventSource; returns the result. */
     const subscribe = (url, init) =>
       page.evaluate(
         ([url, init]) =>
@@ -90,7 +90,7 @@ for (const [name, start] of Object.entries({ Chromium: launch, Firefox: firefox 
         [`${url}api/webhook/stream`, init],
       );
 
-    it('any page may send what clients send, without credentials', async (t) => {
+    it('any page may send the headers of clients, without credentials', async (t) => {
       const server = await Server.start();
       t.after(() => server.close());
       assert.equal(await roundTrip(server.url, { headers: HEADERS }), 'through');
@@ -98,10 +98,10 @@ for (const [name, start] of Object.entries({ Chromium: launch, Firefox: firefox 
       assert.match(await subscribe(server.url, { withCredentials: true }), /^error/);
     });
 
-    it('a page of a named origin may send credentials as well, and no other page', async (t) => {
+    it('only a page of a listed origin may send credentials', async (t) => {
       const server = await Server.start(['--allow-origin', origin]);
       t.after(() => server.close());
-      // With credentials a star names no header.
+      // With credentials a wildcard allows no header.
       const { 'X-Own': _, ...headers } = HEADERS;
       assert.equal(await roundTrip(server.url, { headers, credentials: 'include' }), 'through');
       assert.equal(await subscribe(server.url, { withCredentials: true }), 'connected');
@@ -112,7 +112,7 @@ for (const [name, start] of Object.entries({ Chromium: launch, Firefox: firefox 
       assert.match(await subscribe(other.url, {}), /^error/);
     });
 
-    it('a page reads how long it is to wait, and the tag of a history', async (t) => {
+    it('a page can read Retry-After and the ETag of a history', async (t) => {
       const server = await Server.start(['--max-connections', '1']);
       t.after(() => server.close());
       const held = await fetch(new URL('api/webhook/stream', server.url));

@@ -1,6 +1,6 @@
 /**
- * Whatever a message contains, in Chromium and Firefox: it stays in its box, costs time in
- * proportion to its length, and tells the truth about where a click leads.
+ * Messages with any content, in Chromium and Firefox: a message stays in its box, costs time in proportion to
+ * its length, and shows the real targets of its links.
  */
 
 import assert from 'node:assert/strict';
@@ -17,7 +17,7 @@ const ARTEFACTS = new URL('../../artefacts/', import.meta.url).pathname;
 const SEED = seed();
 const BROWSERS = { Chromium: launch, Firefox: launchFirefox };
 const WIDTH = 700;
-/** How far beside its box a message may paint: `overflow-clip-margin`, and a pixel of rounding. */
+/** How far a message may paint outside of its box: `overflow-clip-margin`, and a pixel of rounding. */
 const MARGIN_PX = 5;
 
 const MARKS = '\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0316\u0317\u0318\u0319\u031c\u031d\u0323\u0324';
@@ -37,7 +37,7 @@ const HOSTILE = [
   `\u0628${'\u064b\u064e'.repeat(200)} \u0f40${'\u0f90\u0f74'.repeat(100)} \u0e01${'\u0e49'.repeat(200)}`,
   `${'\u{1f469}\u200d'.repeat(100)} ${'\u{e0067}'.repeat(100)} ${'\u0c95\u0ccd'.repeat(200)}`,
 ];
-/** Longer than the beginning that is shown. */
+/** Longer than the part that is shown at first. */
 const LONG = 'word '.repeat(300);
 const HONEST = [
   'Thai: \u0e17\u0e35\u0e48\u0e19\u0e35\u0e48 \u0e1b\u0e39\u0e48 \u0e0d\u0e39\u0e48 \u0e19\u0e49\u0e33\u0e43\u0e08',
@@ -50,7 +50,7 @@ const HONEST = [
 ];
 
 for (const [name, launchBrowser] of Object.entries(BROWSERS)) {
-  describe(`in ${name}, whatever a message contains`, { concurrency: false }, () => {
+  describe(`in ${name}, a message with any content`, { concurrency: false }, () => {
     let browser;
     let server;
     before(async () => {
@@ -63,7 +63,7 @@ for (const [name, launchBrowser] of Object.entries(BROWSERS)) {
       await server?.close();
     });
 
-    /** A page that shows these messages, all of them at once. */
+    /** A page that shows all these messages at once. */
     async function show(t, session, messages) {
       await server.postAll(messages, { sessionId: session });
       const page = await browser.newPage();
@@ -101,12 +101,12 @@ for (const [name, launchBrowser] of Object.entries(BROWSERS)) {
       for (const content of document.querySelectorAll('.content')) content.style.visibility = 'hidden';
     };
 
-    /** Links, each with its text, its address and how its host is laid out and hit. */
+    /** Links: the text and address of each, the layout of its host, and what a click on it hits. */
     const linksOf = (page) => page.evaluate(measureLinks);
 
     async function examine(page) {
       const boxes = await boxesOf(page);
-      for (const { top, above } of boxes) assert.ok(above <= top - 3.5, 'the time and the badge are out of reach');
+      for (const { top, above } of boxes) assert.ok(above <= top - 3.5, 'the message must not reach the time and the badge');
       for (const link of await linksOf(page)) checkLink(link);
       for (const { line, height, overflow } of await page.evaluate(measureStacks)) {
         assert.ok(Math.abs(height - line) < 1 && overflow.startsWith('clip'), `${height} px, ${overflow}`);
@@ -116,13 +116,13 @@ for (const [name, launchBrowser] of Object.entries(BROWSERS)) {
       assert.deepEqual(await changes(page, boxes, hideContents), []);
     }
 
-    it('stays in its box and tells where its links lead', async (t) => {
+    it('stays in its box and shows the targets of its links', async (t) => {
       const page = await show(t, 'known', HOSTILE);
       writeFileSync(`${ARTEFACTS}hostile-${name.toLowerCase()}.png`, await page.screenshot());
       await examine(page);
     });
 
-    it('does so at random', async (t) => {
+    it('does so with random messages', async (t) => {
       const random = randomFrom(SEED);
       for (let round = 0; round < 6; round += 1) {
         const messages = Array.from({ length: 12 }, () => hostileText(random));
@@ -139,7 +139,7 @@ for (const [name, launchBrowser] of Object.entries(BROWSERS)) {
       await examine(page);
     });
 
-    it('does so where a search quotes it', async (t) => {
+    it('does so in the excerpt of a search', async (t) => {
       const random = randomFrom(SEED);
       const texts = [...HOSTILE, ...Array.from({ length: 12 }, () => hostileText(random))];
       const page = await show(t, 'quoted', texts.map((text) => `${LONG}NEEDLE ${text}`));
@@ -161,9 +161,9 @@ for (const [name, launchBrowser] of Object.entries(BROWSERS)) {
       assert.deepEqual(await changes(page, boxes, hide), []);
     });
 
-    it('is not cut where it is honest', async (t) => {
+    it('is not cut if it is harmless', async (t) => {
       const page = await show(t, 'honest', HONEST);
-      // Chromium takes the Hebrew letters from a font that lacks some of the marks.
+      // Chromium's first choice for the Hebrew letters is a font that lacks some of the marks.
       const marks = await page.evaluate(() => {
         for (const content of document.querySelectorAll('.content')) content.style.fontFamily = "system-ui, 'Noto Sans Hebrew'";
         return document.querySelectorAll('.stack, wbr').length;
@@ -177,7 +177,7 @@ for (const [name, launchBrowser] of Object.entries(BROWSERS)) {
 
     it('stays in its box as the name of a session too', async (t) => {
       const page = await show(t, 'panel', ['x']);
-      // The first is among the recent ones when the second is shown.
+      // The first session is among the recent ones when the second is shown.
       for (const end of 'ab') {
         await page.goto(`${server.url}?sessionId=${encodeURIComponent(`\u202ee${'\u0301'.repeat(100)}${end}`)}`);
         await waitFor(page, () => document.querySelector('#status[data-state=live]') !== null);
@@ -185,7 +185,7 @@ for (const [name, launchBrowser] of Object.entries(BROWSERS)) {
       const boxes = await page.evaluate(() => {
         document.getElementById('open-panel').click();
         document.getElementById('recent').open = true;
-        // No caret, no ring, and no marks of a spelling checker.
+        // No caret, no focus ring, no marks of a spelling checker.
         document.activeElement.blur();
         document.getElementById('message').style.visibility = 'hidden';
         return Array.from(document.querySelectorAll('pre, li'), (element) => {
@@ -198,12 +198,12 @@ for (const [name, launchBrowser] of Object.entries(BROWSERS)) {
       };
       const bullet = boxes.map((box) => ({ ...box, left: box.left - 20 }));
       assert.deepEqual(await changes(page, bullet, hide), []);
-      // A command reads as it runs.
+      // A command is displayed in the order in which it runs.
       const command = await page.evaluate(() => document.getElementById('session-curl').textContent);
       assert.match(command, /"sessionId":"\\u202ee/);
     });
 
-    /** What costs a browser much, and far more than in proportion, when it is laid out as one. */
+    /** Texts whose layout as one block would take far more time than in proportion to their length. */
     const units = {
       ...{ brackets: ')', square: '[', keys: '{"key":', marks: '\u0301', two: '\u0316\u0301', nine: `e${'\u0301'.repeat(9)}`, sara: '\u0e33', coeng: '\u1780\u17d2' },
       ...{ kannada: '\u0c95\u0ccd', ninety: `${'\u0c95\u0ccd'.repeat(47)}a`, arabic: '\u0628', tibetan: '\u0f90', fraction: '1\u20442', ligature: '\ufdfd' },
@@ -222,7 +222,8 @@ for (const [name, launchBrowser] of Object.entries(BROWSERS)) {
           short = Math.min(short, await page.evaluate(measureTime, [text(30_000 / 15), 15, json]));
         }
         report.push({ kind, longMs: Math.round(long), shortMs: Math.round(short) });
-        // As much text in one as in fifteen: quadratic time takes fifteen times as long.
+        // The one message has as much text as the fifteen together: quadratic time takes fifteen times as
+        // long.
         assert.ok(long < 5 * (short + 20), `${kind}: ${long} ms in one, ${short} ms in fifteen`);
         assert.ok(short < 300 * (plain + 5), `${kind}: ${short} ms, ${plain} ms for words`);
       }
@@ -231,7 +232,7 @@ for (const [name, launchBrowser] of Object.entries(BROWSERS)) {
   });
 }
 
-/** Waits until the page looks the same twice: layout and painting are done. */
+/** Waits until two pictures of the page are equal: layout and painting are complete. */
 async function settled(page) {
   for (let before = Buffer.alloc(0); ; ) {
     const now = Buffer.from(await page.screenshot());
@@ -240,12 +241,12 @@ async function settled(page) {
   }
 }
 
-/** Both drivers pass one argument alone in the same way. */
+/** Both drivers pass a single argument in the same way. */
 function waitFor(page, test, argument) {
   return page.setViewport ? page.waitForFunction(test, {}, argument) : page.waitForFunction(test, argument);
 }
 
-/** In the page: the time to open and lay out `count` messages of this text, or of a list with it in JSON. */
+/** In the page: the time to open and lay out `count` messages with this text, or with a JSON list of it. */
 async function measureTime([text, count, json]) {
   const { renderEntry } = await import(document.querySelector('script[type=module]').src.replace('app.js', 'render.js'));
   const log = document.getElementById('log');
@@ -258,12 +259,12 @@ async function measureTime([text, count, json]) {
   for (const content of document.querySelectorAll('.content')) content.getBoundingClientRect();
   const ms = performance.now() - start;
   const shown = json ? JSON.parse(log.querySelector('.string').textContent) : log.querySelector('.content').textContent;
-  if (shown !== text) throw new Error('it is not all there');
+  if (shown !== text) throw new Error('the text is incomplete');
   log.replaceChildren();
   return ms;
 }
 
-/** In the page: letters under many marks, which stay in their line. */
+/** In the page: letters with many marks, which must stay in their line. */
 function measureStacks() {
   return Array.from(document.querySelectorAll('.stack'), (stack) => ({
     line: parseFloat(getComputedStyle(stack.parentElement).lineHeight),
@@ -272,12 +273,12 @@ function measureStacks() {
   }));
 }
 
-/** In the page: each link, and where the characters of its beginning stand. */
+/** In the page: each link, and the positions of the first characters of its text. */
 function measureLinks() {
   return Array.from(document.querySelectorAll('.content a'), (link) => {
     const { textContent: text, href, target, rel, referrerPolicy } = link;
     const { hostname, protocol, username, password } = new URL(href);
-    // The character behind the host too, such as the slash: it must not move to the other end.
+    // Includes the character behind the host, such as the slash: it must not move to the other end.
     const plainLength = link.dataset.host ? 0 : Math.min(`${protocol}//${hostname}`.length + 1, text.length);
     const letters = [];
     for (let i = 0; i < plainLength; i += 1) {
@@ -309,7 +310,7 @@ function checkLink({ text, hostname, protocol, target, rel, referrerPolicy, lett
     assert.ok(labelSize >= 10, about);
     return;
   }
-  // It is read from left to right, line by line, as it is written; and a click on it leads there.
+  // The text reads from left to right, line by line, and a click on each letter opens the link.
   assert.ok(text.toLowerCase().startsWith(`${protocol}//${hostname}`), about);
   assert.match(text.slice(`${protocol}//${hostname}`.length), /^(:\d*)?([/?#]|$)/, about);
   for (const [i, { left, top, bottom, isHit }] of letters.entries()) {
@@ -319,7 +320,7 @@ function checkLink({ text, hostname, protocol, target, rel, referrerPolicy, lett
   }
 }
 
-/** Chromium paints the edge of a round corner a level lighter or darker when it paints it again. */
+/** Chromium may paint the edge of a round corner a level lighter or darker the second time. */
 function isSame(one, other) {
   return [0, 8, 16].every((shift) => Math.abs(((one >> shift) & 255) - ((other >> shift) & 255)) <= 1);
 }

@@ -1,6 +1,6 @@
 /**
- * The table of JSON bodies that judges the server (tests/judges/json/bodies.table) is judged itself,
- * by the JSON and UTF-8 parsers of V8: what it calls good they take, what it calls bad they refuse.
+ * The table of JSON bodies for the server (tests/judges/json/bodies.table), checked by V8's JSON and UTF-8
+ * parsers: they accept the bodies that the table calls valid, and refuse the invalid ones.
  */
 
 import assert from 'node:assert/strict';
@@ -11,7 +11,7 @@ const table = readFileSync(new URL('../judges/json/bodies.table', import.meta.ur
 
 const PLAIN = { r: '\r', n: '\n', t: '\t', 0: '\0', '\\': '\\' };
 
-/** The bytes that a text with escapes stands for (see tests/judges/corpus.rs), as Latin-1. */
+/** The bytes of a text with escapes (see tests/judges/corpus.rs), as Latin-1. */
 function unescape(text) {
   return Buffer.from(text, 'utf8')
     .toString('latin1')
@@ -22,7 +22,7 @@ function unescape(text) {
     });
 }
 
-/** Whether V8 takes a body, given as Latin-1. */
+/** Whether V8 accepts a body, given as Latin-1. */
 function isJson(body) {
   try {
     JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(Buffer.from(body, 'latin1')));

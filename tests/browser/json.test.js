@@ -1,4 +1,4 @@
-/** The structure of JSON as the page reads it, by itself, in Node. */
+/** The JSON structure that the page derives, in Node. */
 
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
@@ -6,7 +6,7 @@ import { describe, it } from 'node:test';
 import { JSON_CHARS_MAX, childrenOf, isJson, rootOf } from '../../src/window/json.js';
 import { randomFrom, seed } from './support/random.js';
 
-/** The value that the nodes stand for, with the order and the spelling of all that is in it. */
+/** The value of the nodes, with the order and the spelling of everything in it. */
 function spelled(text, node = rootOf(text)) {
   const isContainer = node.kind === 'object' || node.kind === 'array';
   if (!isContainer) return text.slice(node.start, node.end);
@@ -16,7 +16,7 @@ function spelled(text, node = rootOf(text)) {
   return children.map((child) => (node.kind === 'object' ? [child.key, spelled(text, child)] : spelled(text, child)));
 }
 
-/** A random value in JSON with random spaces, and what `spelled` makes of it. */
+/** A random value as JSON with random spaces, and its `spelled` form. */
 function randomJson(random, depth) {
   const pick = (list) => list[Math.floor(random() * list.length)];
   const gap = () => pick(['', '', ' ', '\n\t', '\r\n  ']);
@@ -37,7 +37,7 @@ function randomJson(random, depth) {
 }
 
 describe('the structure of JSON', () => {
-  it('is that of the text: numbers, repeated keys and their order stay as they were sent', () => {
+  it('keeps numbers, repeated keys and their order as they were sent', () => {
     const text = ' {"b":12345678901234567890, "a":1.50,"b" : [ ] ,"10":{"x":"\\u0041"},"2":[1,[2,{}],"]"]}\n';
     assert.deepEqual(spelled(text), [
       ...[['"b"', '12345678901234567890'], ['"a"', '1.50'], ['"b"', []], ['"10"', [['"x"', '"\\u0041"']]]],
@@ -54,7 +54,7 @@ describe('the structure of JSON', () => {
     }
   });
 
-  it('is looked for in objects and arrays alone, of a common size', () => {
+  it('is derived only for objects and arrays of moderate size', () => {
     for (const yes of ['{}', '[]', ' \r\n\t[1]', '{"a":1}\n', `["${'x'.repeat(JSON_CHARS_MAX - 4)}"]`]) assert.ok(isJson(yes), yes.slice(0, 20));
     for (const no of [
       ...['', '1', '"x"', 'null', '[INFO] started', '{a:1}', '[1,]', '[1] and more', '{"a":1', "{'a':1}", '\u00a0[]', '\ufeff[]', 'x[]'],
@@ -64,7 +64,7 @@ describe('the structure of JSON', () => {
     }
   });
 
-  it('is read without recursion, and in linear time', () => {
+  it('is derived without recursion, in linear time', () => {
     const texts = (n) => [
       '['.repeat(n) + ']'.repeat(n),
       `[${'1,'.repeat(n)}1]`,
@@ -84,7 +84,8 @@ describe('the structure of JSON', () => {
     };
     const [short, long] = [texts(2_000), texts(40_000)];
     for (const [i, text] of long.entries()) {
-      // The best of some rounds: others use the machine too. Quadratic time takes twenty times as long.
+      // The minimum of several rounds, because the machine is shared. Quadratic time takes twenty times as
+      // long.
       const best = (...of) => Math.min(...Array.from({ length: 6 }, () => time(...of)));
       const few = best(short[i], 20);
       const one = best(text, 1);

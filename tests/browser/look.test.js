@@ -1,6 +1,6 @@
 /**
- * How the page looks, reads and moves: screenshots and figures for people in artefacts/, and the
- * checks that a machine can make of them.
+ * The look of the page: screenshots and figures for people in artefacts/, and automatic checks of accessibility
+ * and speed.
  */
 
 import assert from 'node:assert/strict';
@@ -16,7 +16,7 @@ const ARTEFACTS = new URL('../../artefacts/', import.meta.url).pathname;
 const WIDTHS = [360, 768, 1280];
 const THEMES = ['light', 'dark'];
 
-/** A day in the life of a stream. */
+/** Messages of an ordinary day. */
 const EVENING = Date.parse('2026-03-01T22:40:00Z');
 const CONTENTS = [
   [`TypeError: x is undefined\n${'    at handler (/srv/app/lib/router.js:118:14)\n'.repeat(60)}`],
@@ -51,7 +51,7 @@ describe('the window', () => {
     await server.close();
   });
 
-  /** Opens the page with a stream from a script. */
+  /** Opens the page with a scripted stream. */
   async function view(t, width, theme, ...answers) {
     const script = await scripted(...answers);
     const page = await open(browser, 'about:blank', {
@@ -65,12 +65,12 @@ describe('the window', () => {
     });
     await page.route('**/api/webhook/stream*', (route) => route.continue({ url: script.url }));
     await page.goto(`${server.url}?sessionId=me`);
-    // The address has another port each time; the pictures should not.
+    // The address has another port in each run; the pictures must not.
     await page.evaluate(() => document.fonts.ready);
     return page;
   }
 
-  /** Takes a picture and lets axe look for what hinders people. */
+  /** Takes a picture and runs axe's accessibility checks. */
   async function examine(page, name) {
     await page.screenshot({ path: `${ARTEFACTS}window-${name}.png`, animations: 'disabled' });
     await page.evaluate(axe.source);
@@ -145,7 +145,7 @@ describe('the window', () => {
           const page = await view(t, width, theme, ...answers);
           await prepare(page);
           await examine(page, `${what}-${width}-${theme}`);
-          // Nothing sticks out to the side.
+          // Nothing overflows to the side.
           const wide = await page.evaluate(() =>
             [document.documentElement, ...document.querySelectorAll('#log, aside')]
               .filter(({ scrollWidth, clientWidth }) => scrollWidth > clientWidth)
@@ -157,7 +157,7 @@ describe('the window', () => {
     }
   }
 
-  it('can be zoomed to 400 % and read with larger text spacing', async (t) => {
+  it('can be zoomed to 400 % and is readable with larger text spacing', async (t) => {
     // WCAG 2.2, 1.4.10 and 1.4.12: 320 by 256 CSS pixels are 1280 by 1024 at 400 %.
     const page = await view(t, 320, 'light', streaming(...DAY));
     await page.setViewportSize({ width: 320, height: 256 });
@@ -201,7 +201,7 @@ describe('the window', () => {
       const sender = async () => {
         while (posted < (round + 1) * 1_000) {
           posted += 1;
-          await server.post(`Message ${posted} of many, of a common length, to everyone who listens`);
+          await server.post(`Message ${posted} of many, of a common length, to all streams`);
         }
       };
       await Promise.all(Array.from({ length: 8 }, sender));
@@ -217,7 +217,7 @@ describe('the window', () => {
     console.table(rounds);
     writeFileSync(`${ARTEFACTS}frames.json`, JSON.stringify(rounds, null, 2));
     assert.ok(rounds.at(-1).elements < 250, `${rounds.at(-1).elements} elements`);
-    // A cost that grows with what is held shows in all later rounds, a busy machine in some.
+    // A cost that grows with the number of held messages shows in all later rounds, a busy machine in some.
     const later = Math.min(...rounds.slice(2).map(({ busyMs }) => busyMs));
     assert.ok(later < 3 * rounds[0].busyMs, `${rounds[0].busyMs} ms at first, ${later} ms later`);
   });

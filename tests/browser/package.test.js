@@ -1,4 +1,4 @@
-/** The npm package `hookcast`: packed, installed and imported as a project would, in Node, TypeScript and browsers. */
+/** The npm package `hookcast`: packed, installed and imported as in a project, in Node, TypeScript and browsers. */
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -18,7 +18,7 @@ const run = promisify(execFile);
 const SOURCE = new URL('../../src/window/', import.meta.url).pathname;
 const MODULES = new URL('./node_modules/', import.meta.url).pathname;
 
-/** Publishes a message, waits for it in the stream, then tries an empty one. Runs in Node and in pages. */
+/** Publishes a message, waits for it on the stream, then tries an empty one. Runs in Node and in pages. */
 async function roundTrip({ connect, publish, PublishError }, url) {
   const sessionId = String(Math.random());
   const stream = connect({ url: `${url}/stream`, sessionId });
@@ -35,7 +35,7 @@ async function roundTrip({ connect, publish, PublishError }, url) {
 }
 const EXPECTED = { content: 'packed', isSame: true, refused: 400 };
 
-/** A TypeScript program against the package. Each line marked as an error is one. */
+/** A TypeScript program with the package. Exactly the marked lines are errors. */
 const CONSUMER = `
 import { connect, publish, PublishError, type Message, type Published, type State } from 'hookcast';
 const url: URL = new URL('https://hooks.example/api/webhook');

@@ -1,4 +1,4 @@
-/** `publish` of hookcast.js, in Node: against the real server, and against a scripted one. */
+/** `publish` of hookcast.js in Node, against the real server and a scripted one. */
 
 import assert from 'node:assert/strict';
 import net from 'node:net';
@@ -12,17 +12,17 @@ import { Server } from './support/server.js';
 const STORED = JSON.stringify({ success: true, messageId: 'm-1', timestamp: 7 });
 const json = { 'Content-Type': 'application/json' };
 
-/** A server that answers as the script says, and the address to publish to. */
+/** A server with scripted answers, and the address to publish to. */
 async function script(t, ...answers) {
   const server = await scripted(...answers);
   t.after(server.close);
   return { ...server, url: server.url.replace('/stream', '') };
 }
 
-/** What publishing fails with. */
+/** The error of a failed publish. */
 async function failure(promise) {
   const error = await promise.then(
-    (answer) => assert.fail(`it was published: ${JSON.stringify(answer)}`),
+    (answer) => assert.fail(`publish succeeded: ${JSON.stringify(answer)}`),
     (reason) => reason,
   );
   assert.ok(error instanceof PublishError && error instanceof Error, String(error));
@@ -52,7 +52,7 @@ describe('publish', () => {
     assert.deepEqual(Object.keys(toAll), ['messageId', 'timestamp']);
   });
 
-  it('sends the secret, and says why the server refuses', async (t) => {
+  it('sends the secret, and reports the reason of a refusal', async (t) => {
     const server = await Server.start([], { WEBHOOK_SECRET: 'swordfish' });
     t.after(() => server.close());
     const url = new URL('api/webhook', server.url);
@@ -67,7 +67,7 @@ describe('publish', () => {
     assert.equal((await failure(publish(undefined, { url, secret: 'swordfish' }))).status, 400);
   });
 
-  it('says how long to wait where the server says it', async (t) => {
+  it('reports Retry-After', async (t) => {
     const server = await script(t, failing(503, { ...json, 'Retry-After': '7' }, '{"error":"full"}'), failing(502, {}, '<p>Bad'));
     const full = await failure(publish('x', { url: server.url }));
     assert.deepEqual([full.status, full.message, full.retryAfterMs], [503, 'full', 7_000]);
@@ -75,7 +75,7 @@ describe('publish', () => {
     assert.deepEqual([bad.status, bad.message, bad.retryAfterMs], [502, 'Bad Gateway', undefined]);
   });
 
-  it('takes nothing but the answer of a hookcast server for a success', async (t) => {
+  it('counts only an answer of hookcast as a success', async (t) => {
     const answers = [
       failing(200, { 'Content-Type': 'text/html' }, '<form>Log in'),
       failing(200, json, '{"status":"ok"}'),
@@ -103,7 +103,7 @@ describe('publish', () => {
     assert.deepEqual(other.requests, []);
   });
 
-  it('has no status where no answer came', async (t) => {
+  it('has no status without an answer', async (t) => {
     const listener = net.createServer((socket) => socket.resetAndDestroy()).listen(0, '127.0.0.1');
     await once(listener, 'listening');
     t.after(() => listener.close());
@@ -114,13 +114,13 @@ describe('publish', () => {
     const silent = await script(t, () => {});
     const late = await failure(publish('x', { url: silent.url, timeoutMs: 20 }));
     assert.deepEqual([late.status, late.message], [undefined, 'No answer in time']);
-    // The headers came, the answer did not.
+    // The headers arrived, the body did not.
     const half = await script(t, (_, response) => response.writeHead(200, json).write('{"success":'));
     const cut = await failure(publish('x', { url: half.url, timeoutMs: 100 }));
     assert.deepEqual([cut.status, cut.message], [undefined, 'No answer in time']);
   });
 
-  it('ends when the caller wants it to', async (t) => {
+  it('can be aborted', async (t) => {
     const silent = await script(t, () => {});
     const reason = new Error('enough');
     await assert.rejects(publish('x', { url: silent.url, signal: AbortSignal.abort(reason) }), reason);
@@ -130,7 +130,7 @@ describe('publish', () => {
     await assert.rejects(attempt, reason);
   });
 
-  it('asks for an address where the module has none, and so does connect', async () => {
+  it('needs a URL if the module has none, and so does connect', async () => {
     await assert.rejects(publish('x'), /Give `url`/);
     assert.throws(() => connect(), /Give `url`/);
     assert.throws(() => connect({ url: '/api/webhook/stream' }), TypeError);

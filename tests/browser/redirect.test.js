@@ -1,6 +1,6 @@
 /**
- * Redirects: the secret of a stream goes to the address that was given, and no message that was
- * typed goes elsewhere. `fetch` by itself keeps headers and body on the way to any origin.
+ * Redirects: a stream's secret goes only to the given address, and a typed message goes nowhere else. `fetch`
+ * alone keeps headers and body on a redirect to any origin.
  */
 
 import assert from 'node:assert/strict';
@@ -15,7 +15,7 @@ import { Server } from './support/server.js';
 
 const STATUSES = [301, 302, 303, 307, 308];
 
-/** What lets a page of any origin ask with any header. */
+/** CORS headers that allow a page of any origin to send any header. */
 const CORS = {
   'Access-Control-Allow-Origin': '*',
   'Access-Control-Allow-Headers': 'X-Webhook-Secret, Content-Type',
@@ -41,7 +41,7 @@ async function origins(t, status) {
   return { server, other };
 }
 
-/** Follows a stream to its first message or to the end of its first attempt. Runs in pages too. */
+/** Reads a stream up to its first message or the end of its first attempt. Also runs in pages. */
 async function firstOf(connect, options) {
   const stream = connect(options);
   try {
@@ -54,7 +54,7 @@ async function firstOf(connect, options) {
   }
 }
 
-/** By the secret: nothing was asked at the other origin. */
+/** The other origin got no request, so it did not get the secret. */
 function checkRefused({ server, other }, { state, reason, error }) {
   assert.deepEqual([state, reason], ['waiting', 'redirect']);
   assert.match(error, /redirect/);
@@ -76,7 +76,7 @@ describe('in Node, a stream', () => {
     assert.equal(other.requests[0].headers['x-webhook-secret'], undefined);
   });
 
-  it('goes on where the redirect ends', async (t) => {
+  it('continues at the target of the redirect', async (t) => {
     let redirects = true;
     const server = await scripted((request, response) => {
       if (redirects) response.writeHead(302, { Location: 'http://127.0.0.1:9/' }).end();
@@ -107,7 +107,7 @@ for (const [name, launchBrowser] of Object.entries({ Chromium: launch, Firefox: 
       await home?.close();
     });
 
-    /** The same in a page without a policy of its own: an answer of the API. */
+    /** The same in a page without a policy: a response of the API. */
     async function inPage(t, options) {
       const page = await browser.newPage();
       t.after(() => page.close());
@@ -143,7 +143,7 @@ describe('the window', () => {
   });
   after(() => browser?.close());
 
-  /** The window behind a proxy that can redirect, and another origin that would take anything. */
+  /** The window behind a redirecting proxy, and another origin that accepts anything. */
   async function redirected(t) {
     const server = await Server.start([], { WEBHOOK_SECRET: 'sesame' });
     const proxy = await Proxy.start(server.port);
@@ -186,7 +186,7 @@ describe('the window', () => {
 
   it('takes no redirected request for a success', async (t) => {
     const { page, send, redirectTo } = await redirected(t);
-    // It would become a GET, which the server answers with 200.
+    // The redirected request would be a GET, which the server answers with 200.
     redirectTo('/api/webhook', 303, /^POST/);
     await send();
     await page.locator('#answer').getByText('Not sent: the answer is a redirect').waitFor();

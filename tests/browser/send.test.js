@@ -1,4 +1,4 @@
-/** The panel that sends test messages, in Chromium, with the real server. */
+/** The panel for test messages, in Chromium, with the real server. */
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -83,7 +83,7 @@ describe('the panel of the window', () => {
     await page.getByLabel('My session').check();
     await box().press('Control+Enter');
     await page.locator('.mine').getByText('from the panel').waitFor();
-    // What was sent is in view, also for who was reading back.
+    // The sent message is in view, even after scrolling back.
     assert.ok(await log().evaluate((e) => e.scrollHeight - e.scrollTop - e.clientHeight < 2));
     await box().fill('   ');
     await page.getByRole('button', { name: 'Send', exact: true }).click();
@@ -124,19 +124,19 @@ describe('the panel of the window', () => {
     assert.match(await page.locator(`#${await box().getAttribute('aria-describedby')}`).textContent(), /^Enter sends, Shift\+Enter starts a new line$/);
     assert.equal(await box().getAttribute('enterkeyhint'), 'send');
     await page.keyboard.press('Enter');
-    // What was sent comes into view, also for who was reading back.
+    // The sent message comes into view, even after scrolling back.
     await page.locator('#jump').waitFor({ state: 'hidden' });
     await shows(page, 'one\ntwo');
     assert.equal(await box().inputValue(), 'one\ntwo');
     assert.equal(await page.evaluate(() => document.activeElement.id), 'message');
-    // The Send button keeps the focus, for the next time.
+    // The Send button keeps the focus for the next message.
     const send = page.getByRole('button', { name: 'Send', exact: true });
     await send.press('Enter');
     await until(page, page.locator('#count'), '42 messages');
     assert.equal(await page.evaluate(() => document.activeElement.name), 'submit');
   });
 
-  it('does not send with the Enter that ends a composition, nor twice with one that is held', async () => {
+  it('does not send with the Enter that ends a composition, nor twice with a held Enter', async () => {
     await live();
     await box().fill('composed');
     const press = (init) =>
@@ -151,7 +151,7 @@ describe('the panel of the window', () => {
     assert.equal(await press({ keyCode: 229 }), false);
     assert.equal(await press({ shiftKey: true }), false);
     assert.equal(await press({ repeat: true }), true);
-    // The real thing: an input method asks for the key.
+    // A real composition: the input method handles the key.
     const session = await page.context().newCDPSession(page);
     await box().focus();
     await session.send('Input.imeSetComposition', { text: 'に', selectionStart: 1, selectionEnd: 1 });
@@ -164,14 +164,14 @@ describe('the panel of the window', () => {
     assert.equal((await texts(page)).length, 1);
   });
 
-  it('says that the server cannot be reached, until it can', async () => {
+  it('reports an unreachable server until it is reachable', async () => {
     const proxy = await Proxy.start(server.port);
     try {
       page = await open(browser, proxy.url);
       await state(page, 'live');
       const send = () => page.getByRole('button', { name: 'Send', exact: true }).click();
       const notice = page.locator('#answer').getByText('The server cannot be reached');
-      // With the stream cut off too: once that is back, the notice is gone, whatever else the page asks.
+      // With the stream cut off, too: once it is back the notice vanishes, whatever other requests do.
       await page.route('**/api/webhook', (route) => (route.request().method() === 'HEAD' ? route.abort() : route.fallback()));
       proxy.refuse();
       proxy.cut();
@@ -183,7 +183,7 @@ describe('the panel of the window', () => {
       await state(page, 'live');
       await notice.waitFor({ state: 'detached' });
       await page.unroute('**/api/webhook');
-      // With a stream that lives on: the page looks for itself.
+      // With a stream that stays open, the page itself checks whether the server is reachable.
       proxy.refuse();
       proxy.cutOthers();
       const looked = page.waitForEvent('requestfailed', (request) => request.method() === 'HEAD');
@@ -194,7 +194,7 @@ describe('the panel of the window', () => {
       assert.ok(await notice.isVisible());
       proxy.pass();
       await notice.waitFor({ state: 'detached' });
-      // An answer of the server stays.
+      // An error answer of the server stays visible.
       await box().fill(' ');
       await send();
       await page.locator('#answer').getByText('400').waitFor();
@@ -206,7 +206,7 @@ describe('the panel of the window', () => {
     }
   });
 
-  it('does not cover what was just sent on a phone', async () => {
+  it('does not cover the sent message on a phone', async () => {
     for (const height of [844, 480]) {
       await server.postAll(Array.from({ length: 20 }, (_, i) => `message ${i}`));
       await live('', { viewport: { width: 390, height }, hasTouch: true });

@@ -1,4 +1,4 @@
-/** What the window makes of the text of a message, in Node: text.js by itself. */
+/** text.js in Node: how the window divides the text of a message. */
 
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
@@ -12,7 +12,7 @@ const linksOf = (text, goesOn = false) =>
 const kinds = (text) => [...partsOf(text, false)].map((part) => (part === null ? 'break' : typeof part === 'string' ? 'text' : Object.keys(part)[0]));
 
 describe('a link', () => {
-  it('ends where its address does', () => {
+  it('ends with its address', () => {
     const sentence = 'see (https://a.example/b_(c)?q=1&r=%20#x), [http://b.example/], "https://c.example"… http://d.example/;!?*_~';
     assert.deepEqual(linksOf(sentence).map(([address]) => address), [
       ...['https://a.example/b_(c)?q=1&r=%20#x', 'http://b.example/', 'https://c.example', 'http://d.example/'],
@@ -20,13 +20,13 @@ describe('a link', () => {
     assert.deepEqual(linksOf('https://a.example/(((b)))))'), [['https://a.example/(((b)))', '']]);
   });
 
-  it('is plain where the host is what is read, letter by letter', () => {
+  it('is plain if its text shows the host exactly', () => {
     for (const address of ['https://a.example', 'http://a-b.c_d.example:8080/\u00fc?x@y#z', 'https://127.0.0.1/', 'https://xn--bcher-kva.example/', 'https://a.example./']) {
       assert.deepEqual(linksOf(address), [[address, '']]);
     }
   });
 
-  it('shows the host where something else is read', () => {
+  it('shows the host if its text may mislead', () => {
     const hosts = {
       'https://b\u00fccher.example/\u00fc': 'xn--bcher-kva.example',
       'https://p\u0430ypal.example/': 'xn--pypal-4ve.example',
@@ -52,7 +52,7 @@ describe('a link', () => {
     }
   });
 
-  it('is none with a name or password, and none of what is no address', () => {
+  it('is not made of addresses with a user or password, or of other texts', () => {
     const none = [
       ...['https://good.example@evil.example/', 'https://good.example:x@evil.example/', 'https://:good.example@evil.example/'],
       ...['https://@evil.example/', 'https://good.example\u2044@evil.example/', 'https://:@evil.example', 'https://good.example%2f@evil.example'],
@@ -62,13 +62,13 @@ describe('a link', () => {
     for (const text of none) assert.deepEqual(linksOf(text), [], text);
   });
 
-  it('holds no character that turns the direction around', () => {
+  it('contains no character that changes the direction', () => {
     for (const turn of '\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029\u0085\u009f\u007f') {
       assert.deepEqual(linksOf(`https://a.example/x${turn}y`), [['https://a.example/x', '']]);
     }
   });
 
-  it('is none where the text was cut off within it', () => {
+  it('is not made of an address that is cut off', () => {
     const text = 'https://good.example.evil.example/ end';
     assert.deepEqual(linksOf(text.slice(0, 20), true), []);
     assert.deepEqual(linksOf(text.slice(0, 20), false), [['https://good.example', '']]);
@@ -76,7 +76,7 @@ describe('a link', () => {
   });
 });
 
-const HONEST = {
+const REAL = {
   Thai: '\u0e17\u0e35\u0e48\u0e19\u0e35\u0e48 \u0e1b\u0e39\u0e48 \u0e19\u0e49\u0e33 '.repeat(20),
   Vietnamese: 'Vie\u0323\u0302t Nam Vi\u1ec7t '.repeat(20),
   Hebrew: '\u05d1\u05bc\u05b0\u05e8\u05b5\u05d0\u05e9\u05c1\u05b4\u0596\u05d9\u05ea \u05d1\u05bc\u05b8\u05e8\u05b8\u05a3\u05d0 '.repeat(20),
@@ -88,15 +88,15 @@ const HONEST = {
 };
 
 describe('a stack of marks', () => {
-  it('is one with nine marks on a letter, whatever invisible stands between them', () => {
+  it('is nine or more marks on a letter, with invisible characters between them or not', () => {
     assert.deepEqual([...partsOf(`be${'\u0301'.repeat(300)} x`, false)], ['b', { stack: `e${'\u0301'.repeat(300)}` }, ' x']);
     for (const between of ['', '\u200d', '\u2060', '\u034f', '\ufe0f', '\u{e0020}']) {
       assert.ok(kinds(`e${`\u0301${between}`.repeat(9)}`).includes('stack'), JSON.stringify(between));
     }
   });
 
-  it('is none in any honest text', () => {
-    for (const [script, text] of Object.entries(HONEST)) {
+  it('occurs in no real script', () => {
+    for (const [script, text] of Object.entries(REAL)) {
       for (const piece of piecesOf(text)) assert.deepEqual(kinds(piece), ['text'], script);
     }
   });
@@ -105,13 +105,13 @@ describe('a stack of marks', () => {
 describe('a piece', () => {
   const seam = (text) => piecesOf(text).map((piece) => piece.at(-1));
 
-  it('ends with a line where it can', () => {
+  it('ends at the end of a line if possible', () => {
     const log = '    at handler (/srv/app/lib/router.js:118:14) \u2014 \u05e9\n'.repeat(500);
     assert.ok(seam(log).every((end) => end === '\n'));
     assert.ok(piecesOf(log).every(({ length }) => length <= 1_024));
   });
 
-  it('keeps a long line of ASCII whole, and one of other simple scripts for long', () => {
+  it('does not cut long lines of ASCII, and cuts those of other simple scripts late', () => {
     const json = JSON.stringify({ data: 'x'.repeat(30_000), more: Array(3_000).fill('a b') });
     assert.deepEqual(piecesOf(json), [json]);
     assert.deepEqual(piecesOf(`${json}\nb`), [`${json}\n`, 'b']);
@@ -119,7 +119,7 @@ describe('a piece', () => {
     assert.deepEqual(piecesOf(prose), [prose]);
   });
 
-  it('cuts other lines at spaces, or else anywhere but within a pair', () => {
+  it('ends other lines at spaces, or anywhere outside a surrogate pair', () => {
     assert.ok(seam('שלום עולם '.repeat(1_000)).every((end) => end === ' '));
     assert.ok(piecesOf('\u0c95\u0ccd'.repeat(5_000)).every(({ length }) => length <= 1_024));
     for (const text of [`x${'\u{10400}'.repeat(5_000)}`, `x${'\u{1f600}'.repeat(9_000)}`, `${'a'.repeat(70_000)}\u0301`]) {
@@ -128,7 +128,7 @@ describe('a piece', () => {
     }
   });
 
-  it('breaks a long run of a complex script, at a whole letter', () => {
+  it('cuts a long run of a complex script between letters', () => {
     const parts = [...partsOf('\u0c95\u0ccd'.repeat(400), false)];
     assert.ok(parts.every((part) => part === null || part.length <= 128));
     assert.ok(parts.filter((part) => part !== null).every((part) => !/^\p{M}/u.test(part)));
@@ -139,11 +139,11 @@ describe('a piece', () => {
   });
 });
 
-it('a cut leaves a surrogate pair whole', () => {
+it('a cut does not split a surrogate pair', () => {
   assert.deepEqual([charEnd('a😀', 2), charEnd('a😀', 3), charEnd('a😀', 9), charEnd('', 5)], [1, 3, 3, 0]);
 });
 
-it('random hostile texts come back whole, in links that tell the truth', () => {
+it('random hostile texts are complete, and their links show the real host', () => {
   const random = randomFrom(seed());
   for (let round = 0; round < 2_000; round += 1) {
     const text = hostileText(random).repeat(random() < 0.2 ? 20 : 1);
@@ -155,7 +155,7 @@ it('random hostile texts come back whole, in links that tell the truth', () => {
       for (const { address, host } of parts.filter((part) => part?.address)) {
         const { hostname, username, password, protocol } = new URL(address);
         assert.ok(username === '' && password === '' && /^https?:$/.test(protocol), JSON.stringify(address));
-        // Either it is read as it leads, or the host is shown.
+        // Either the text shows the target, or the host is shown beside it.
         const plain = address.toLowerCase().startsWith(`${protocol}//${hostname}`) && /^\w+:\/\/[a-z\d._-]*(:\d*)?([/?#]|$)/.test(address);
         assert.equal(host, plain ? '' : hostname, JSON.stringify(address));
         assert.doesNotMatch(address, /[\s\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/);
@@ -164,8 +164,8 @@ it('random hostile texts come back whole, in links that tell the truth', () => {
   }
 });
 
-describe('time grows as the text does', () => {
-  /** Texts of one unit again and again, and such as lead up to a mismatch at the end. */
+describe('time is linear in the length of the text', () => {
+  /** Repeats of one unit, and texts with a mismatch only at the end. */
   const units = {
     ...{ brackets: ')', openers: '(', both: '()', stops: '.,:;', marks: '\u0301', nine: `e${'\u0301'.repeat(9)}`, eight: `e${'\u0301'.repeat(8)}` },
     ...{ markJoiner: '\u0301\u200d', joiners: '\u200d', kannada: '\u0c95\u0ccd', ninety: `${'\u0c95\u0ccd'.repeat(47)}a`, arabic: '\u0628' },
@@ -174,7 +174,7 @@ describe('time grows as the text does', () => {
   };
   const LENGTH = 128 * 1024;
 
-  /** The shortest of three, in milliseconds. */
+  /** The shortest of three runs, in milliseconds. */
   function cost(texts) {
     let best = Infinity;
     for (let i = 0; i < 3; i += 1) {
@@ -194,7 +194,7 @@ describe('time grows as the text does', () => {
         const text = (length) => lead + unit.repeat(Math.ceil(length / unit.length));
         const [whole, parts] = [[text(LENGTH)], Array(16).fill(text(LENGTH / 16))];
         const [long, short] = [cost(whole), cost(parts)];
-        // As much text in one as in sixteen: quadratic time takes sixteen times as long.
+        // The one text is as long as the sixteen together: quadratic time takes sixteen times as long.
         assert.ok(long < 6 * short + 20, `${long.toFixed(1)} ms in one, ${short.toFixed(1)} ms in sixteen`);
       });
     }

@@ -35,7 +35,7 @@ describe('the tools of the window', () => {
   const pause = () => page.getByRole('button', { name: 'Pause' });
   const jump = () => page.locator('#jump');
   const count = (text) => until(page, page.locator('#count'), text);
-  /** The texts that are marked. */
+  /** The marked texts. */
   const marked = () =>
     page.evaluate(() => [...(CSS.highlights.get('found') ?? [])].map((range) => {
       const live = new Range();
@@ -61,7 +61,7 @@ describe('the tools of the window', () => {
     return readFileSync(await download.path(), 'utf8');
   }
 
-  it('search filters what is shown, counts and marks it, and Escape clears it', async () => {
+  it('search filters, counts and marks messages, and Escape clears it', async () => {
     await server.postAll(['An apple', 'a pear', 'pineAPPLE and apple juice', 'nothing']);
     await server.post('my apple', { sessionId: 'me' });
     await live();
@@ -71,7 +71,7 @@ describe('the tools of the window', () => {
     assert.deepEqual(await texts(page), ['An apple', 'pineAPPLE and apple juice', 'my apple']);
     await marks('apple', 'APPLE', 'apple', 'apple');
     await until(page, page.locator('#news[aria-live=polite]'), '3 of 5 messages');
-    // What comes is filtered too.
+    // New messages are filtered, too.
     await server.postAll(['plum', 'apple tart']);
     await count('4 of 7 messages');
     await marks('apple', 'APPLE', 'apple', 'apple', 'apple');
@@ -86,7 +86,7 @@ describe('the tools of the window', () => {
     await marks();
   });
 
-  it('search says so when nothing matches, and takes any text literally', async () => {
+  it('search reports that nothing matches, and takes any text literally', async () => {
     await server.postAll(['a.b', 'axb', '(a)[b]{c}^$|\\?*+-/', 'Straße', 'x']);
     await live();
     await shows(page, 'x');
@@ -107,7 +107,7 @@ describe('the tools of the window', () => {
     assert.deepEqual(page.complaints, []);
   });
 
-  it('search finds JSON as it is shown and as it was sent, and shows where', async () => {
+  it('search finds JSON as shown and as sent, and shows the place', async () => {
     const list = JSON.stringify({ list: Array.from({ length: 200 }, (_, i) => `entry ${i}`) });
     await server.postAll(['{"name":"caf\\u00e9","total":59.9}', list, `${'word '.repeat(1_000)}needle in it`, 'other']);
     await live();
@@ -118,7 +118,7 @@ describe('the tools of the window', () => {
     }
     await search().fill('"total": 59.9');
     await marks('"total": 59.9');
-    // In a folded part, and behind the beginning of a long text: the place is quoted.
+    // If the place is in a folded part or beyond the shown part of a long text, it is quoted.
     await search().fill('entry 150');
     await until(page, page.locator('.excerpt'), `…${list.slice(list.indexOf('entry 150') - 60, list.indexOf('entry 150') + 120)}…`);
     await marks('entry 150');
@@ -129,7 +129,7 @@ describe('the tools of the window', () => {
     await marks('needle', 'needle');
   });
 
-  it('search stays quick and marks only what is an element', async () => {
+  it('search stays fast, and marks only messages that are elements', async () => {
     const text = (i) => `message ${i} ${i % 2 ? 'odd' : 'even'}`;
     const many = Array.from({ length: 9_000 }, (_, i) => frame(`e-${i}`, text(i)));
     page = await open(browser, 'about:blank', { alone: true });
@@ -149,7 +149,7 @@ describe('the tools of the window', () => {
     assert.ok((await marked()).length < 400);
   });
 
-  it('pause holds the page still, counts what comes, and resume shows it', async () => {
+  it('pause keeps the page unchanged and counts new messages, and resume shows them', async () => {
     await server.postAll(Array.from({ length: 30 }, (_, i) => `message ${i}`));
     await live();
     await shows(page, 'message 29');
@@ -165,7 +165,7 @@ describe('the tools of the window', () => {
     assert.equal(await page.title(), '(3) hookcast');
     assert.deepEqual(await texts(page), before);
     await count('30 messages');
-    // Filter and search work on what is held still.
+    // Filter and search work while the page is paused.
     await search().fill('news');
     await count('0 of 30 messages');
     await until(page, jump(), '2 new, resume');
@@ -195,7 +195,7 @@ describe('the tools of the window', () => {
     assert.deepEqual(await texts(page), ['before', 'meanwhile']);
   });
 
-  it('pause says how many messages went beyond what the window holds', async () => {
+  it('pause reports messages above the capacity of the window', async () => {
     const frames = (from, to) => Array.from({ length: to - from }, (_, i) => frame(`e-${from + i}`, `message ${from + i}`)).join('');
     page = await open(browser, 'about:blank', { alone: true });
     let body = connected(10, 60_000) + frames(0, 10);
@@ -215,7 +215,7 @@ describe('the tools of the window', () => {
     assert.equal(await page.locator('.gap').textContent(), '1,000 messages missed here');
   });
 
-  it('export downloads what is shown, each line a message as it was received', async () => {
+  it('export downloads the shown messages, one line for each, as received', async () => {
     const odd = 'odd "quotes" \\ \u2028 \u05d0 😀\r\n{"a":1}';
     await server.postAll(['first', odd]);
     await server.post('mine', { sessionId: 'me' });

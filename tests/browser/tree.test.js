@@ -1,4 +1,4 @@
-/** JSON in messages, as the page shows it, in Chromium. */
+/** JSON messages on the page, in Chromium. */
 
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, it } from 'node:test';
@@ -24,7 +24,7 @@ describe('JSON in the window', () => {
     });
   });
 
-  /** Opens the page, with these messages in the history. */
+  /** Opens the page with these messages in the history. */
   async function show(messages, options = {}) {
     await server.postAll(messages);
     page = await open(browser, server.url, { permissions: ['clipboard-read', 'clipboard-write'], ...options });
@@ -34,7 +34,7 @@ describe('JSON in the window', () => {
     return page;
   }
 
-  /** The rows that can be seen, as text. */
+  /** The visible rows as text. */
   const rows = (selector = '.json') =>
     page.locator(`${selector} :is(.row, summary)`).evaluateAll((all) =>
       all.filter((row) => row.checkVisibility()).map((row) => row.innerText.trim()),
@@ -58,7 +58,7 @@ describe('JSON in the window', () => {
     assert.deepEqual(page.complaints, []);
   });
 
-  it('is shown as it was sent with one click, and copied so in both views', async () => {
+  it('is shown as sent after one click, and copied as sent in both views', async () => {
     const sent = ' {"a" :1.0,\r\n\t"a":[ ], "x":"\\u0041"}\n';
     await show([sent, 'plain\r\ntext']);
     const raw = page.getByRole('button', { name: 'Raw' });
@@ -83,7 +83,7 @@ describe('JSON in the window', () => {
     await page.waitForFunction(async (text) => (await navigator.clipboard.readText()) === text, 'plain\r\ntext');
   });
 
-  it('is copied as it was sent without a clipboard too', async () => {
+  it('is copied as sent without a clipboard API, too', async () => {
     page = await open(browser, 'about:blank');
     await page.addInitScript(() => {
       Object.defineProperty(navigator, 'clipboard', { value: undefined });
@@ -100,7 +100,7 @@ describe('JSON in the window', () => {
     assert.equal(await page.evaluate(() => window.copiedText), '{"a":  1}');
   });
 
-  it('folds by keyboard, and stays as it was left when it comes back into view', async () => {
+  it('folds by keyboard, and keeps its state while out of view', async () => {
     await show(['{"small":[1,2],"big":[' + Array.from({ length: 30 }, (_, i) => i).join() + ']}', ...Array.from({ length: 98 }, (_, i) => `line ${i}`)]);
     const log = page.locator('#log');
     const toTop = () => log.evaluate((e) => (e.scrollTop = 0));
@@ -120,7 +120,7 @@ describe('JSON in the window', () => {
     assert.deepEqual((await rows()).slice(0, 4), ['{', '"small": [ 2 items ],', '"big": [', '0,']);
   });
 
-  it('keeps the place of who opens something at the end', async () => {
+  it('keeps the scroll position when a row at the end is opened', async () => {
     await show([...Array.from({ length: 30 }, (_, i) => `line ${i}`), `{"list":[${'"x",'.repeat(90)}"x"]}`]);
     await page.locator('summary').filter({ hasText: 'list' }).click();
     await page.locator('#jump').waitFor();
@@ -131,7 +131,7 @@ describe('JSON in the window', () => {
     assert.equal(await place(), before);
   });
 
-  it('is bounded at first, however large it is, and opens piece by piece', async () => {
+  it('shows a bounded part at first, and the rest step by step', async () => {
     const wide = JSON.stringify(Array.from({ length: 9_000 }, (_, i) => i));
     const nested = JSON.stringify(Array.from({ length: 12 }, () => Array.from({ length: 300 }, () => ({ a: [1, 2, 3] }))));
     const long = JSON.stringify({ [`k${'e'.repeat(20_000)}`]: `${'x'.repeat(40_000)}` });
@@ -149,11 +149,11 @@ describe('JSON in the window', () => {
     assert.equal(await page.locator('.json .string').filter({ hasText: /^"xx/ }).evaluate((e) => e.textContent.length), 40_002);
   });
 
-  it('is bounded in depth', async () => {
+  it('has bounded depth', async () => {
     const deep = 30_000;
     await show([`${'['.repeat(deep)}${']'.repeat(deep)}`, `${'{"a":'.repeat(200)}1${'}'.repeat(200)}`]);
     assert.ok((await elements()) < 400, `${await elements()} elements`);
-    // All of it opened, by whoever does that.
+    // Everything is opened, as a persistent user would.
     for (let last = -1, now = 0; now !== last; ) {
       last = now;
       now = await page.evaluate(async () => {
@@ -168,14 +168,14 @@ describe('JSON in the window', () => {
     assert.ok(innermost.startsWith('[[[') && innermost.endsWith('…') && innermost.length < 300);
   });
 
-  it('shows what only looks like JSON as text', async () => {
+  it('is not derived from text that only looks like JSON', async () => {
     const texts = ['[INFO] started', '{not json}', '{"a":1} trailing', '"a string"', '12', '[1,2'];
     await show(texts);
     assert.equal(await page.locator('.json').count(), 0);
     assert.deepEqual(await page.locator('.message .content').allTextContents(), texts);
   });
 
-  it('stays text, whatever is in it', async () => {
+  it('is shown as text, whatever it contains', async () => {
     const hostile = {
       '<img src=x onerror="document.title=1">': '<script>document.title=2</script>',
       __proto__x: 1,

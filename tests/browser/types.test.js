@@ -1,4 +1,4 @@
-/** The types in the comments hold: the page's in general, those of hookcast.js strictly. */
+/** Type checks: the comments of the page's modules in general, and those of hookcast.js strictly. */
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -14,7 +14,7 @@ const COMMON = {
   ...{ target: 'es2024', module: 'esnext', moduleResolution: 'bundler', lib: ['es2024', 'dom', 'dom.iterable'], types: [] },
 };
 
-/** Compiles `files` and hands the directory with what was emitted to `use`. */
+/** Compiles `files` and passes the directory of the output to `use`. */
 function compile(options, files, use = () => {}) {
   const dir = mkdtempSync(join(tmpdir(), 'hookcast-types-'));
   try {
@@ -29,12 +29,12 @@ function compile(options, files, use = () => {}) {
   }
 }
 
-it('hookcast.js is typed throughout', () => compile({ noEmit: true }, ['hookcast.js']));
-it('the modules of the page fit together', () => {
+it('hookcast.js has complete types', () => compile({ noEmit: true }, ['hookcast.js']));
+it('the types of all modules of the page match', () => {
   compile({ noEmit: true, noImplicitAny: false }, ['app.js', 'worker.js', 'theme.js']);
 });
-// WRITE_TYPES=1 renews it.
-it('hookcast.d.ts is what the compiler makes of hookcast.js', () => {
+// WRITE_TYPES=1 writes it anew.
+it('hookcast.d.ts matches the output of the compiler for hookcast.js', () => {
   const options = { declaration: true, emitDeclarationOnly: true, stripInternal: true };
   compile(options, ['hookcast.js'], (dir) => {
     const made = readFileSync(join(dir, 'hookcast.d.ts'), 'utf8');

@@ -1,9 +1,8 @@
 /**
- * Every Unicode code point, by every way it can be written in JSON, through the whole path: POST,
- * ring, live log, stream, a real browser's EventSource. What arrives must be what was sent, code
- * unit by code unit.
+ * Every Unicode code point, in every JSON spelling, through the whole path: POST, ring, live log, stream, a real
+ * browser's EventSource. The received text must equal the sent one, code unit by code unit.
  *
- * The browser makes the expected text by itself, so that no decoder of this side hides a fault.
+ * The browser builds the expected text itself, so that no decoder of the test can hide a fault.
  */
 
 import assert from 'node:assert/strict';
@@ -12,7 +11,7 @@ import { after, before, it } from 'node:test';
 import { launch, open } from './support/page.js';
 import { Server } from './support/server.js';
 
-/** Code points of one message: 16 KiB of UTF-8 at most, 24 KiB as escapes. */
+/** Code points of one message: at most 16 KiB of UTF-8, or 24 KiB as escapes. */
 const BLOCK = 4_096;
 const LAST = 0x10ffff;
 
@@ -30,26 +29,26 @@ after(async () => {
   await server?.close();
 });
 
-/** Opens the browser's own EventSource; what it hears is kept in the page. */
+/** Opens the browser's EventSource; received contents stay in the page. */
 function listen(query = '') {
   return page.evaluate(
     (url) =>
       new Promise((resolve) => {
         globalThis.source?.close();
-        globalThis.heard = [];
+        globalThis.received = [];
         globalThis.source = new EventSource(url);
         source.onmessage = ({ data }) => {
           const event = JSON.parse(data);
           if (event.type === 'connected') resolve();
-          if (event.type === 'webhook_message') heard.push(event.content);
+          if (event.type === 'webhook_message') received.push(event.content);
         };
       }),
     `/api/webhook/stream${query}`,
   );
 }
 
-/** Waits until `count` messages were heard. */
-const heard = (count) => page.waitForFunction((n) => heard.length >= n, count);
+/** Waits until `count` messages have arrived. */
+const received = (count) => page.waitForFunction((n) => received.length >= n, count);
 
 /** Posts raw bytes; returns the status. */
 async function postRaw(body) {
@@ -58,16 +57,16 @@ async function postRaw(body) {
   return response.status;
 }
 
-/** The beginnings of all blocks. */
+/** The first code points of all blocks. */
 const blocks = Array.from({ length: (LAST + 1) / BLOCK }, (_, index) => index * BLOCK);
 
-/** The text of a block: all its code points but surrogates, led by a letter so that it is not blank. */
+/** The text of a block: its code points without surrogates, after a letter, so that it is not blank. */
 function textOf(start) {
   const points = Array.from({ length: BLOCK }, (_, offset) => start + offset);
   return `x${String.fromCodePoint(...points.filter((point) => point < 0xd800 || point > 0xdfff))}`;
 }
 
-/** The same in the browser: which of what was heard is not as expected. */
+/** Runs in the browser: the indexes of messages that differ from the expected ones. */
 function wrongBlocks(starts) {
   return page.evaluate(
     ([starts, size]) =>
@@ -76,7 +75,7 @@ function wrongBlocks(starts) {
         for (let point = start; point < start + size; point += 1) {
           if (point < 0xd800 || point > 0xdfff) expected += String.fromCodePoint(point);
         }
-        return heard[index] !== expected;
+        return received[index] !== expected;
       }),
     [starts, BLOCK],
   );
@@ -91,7 +90,7 @@ function escaped(text) {
 it('all code points, as UTF-8', async () => {
   await listen();
   for (const start of blocks) assert.equal(await postRaw(JSON.stringify({ message: textOf(start) })), 200);
-  await heard(blocks.length);
+  await received(blocks.length);
   assert.deepEqual(await wrongBlocks(blocks), []);
 });
 
@@ -101,11 +100,11 @@ it('all code points, as escapes, pairs of surrogates included', async (t) => {
   for (const start of blocks) {
     assert.equal(await postRaw(`{"message":"${escaped(textOf(start))}"}`), 200);
   }
-  await heard(blocks.length);
+  await received(blocks.length);
   assert.deepEqual(await wrongBlocks(blocks), []);
 });
 
-/** Texts that something on the way might change: line ends, controls, marks, direction, form. */
+/** Texts that a component might change: line ends, controls, marks, direction, normal form. */
 const CORNERS = [
   ...Array.from({ length: 0x20 }, (_, control) => `a${String.fromCharCode(control)}b`),
   ...Array.from({ length: 0x21 }, (_, control) => `a${String.fromCharCode(0x7f + control)}b`),
@@ -151,21 +150,21 @@ const CORNERS = [
 ];
 const isBlank = (text) => /^\s*$/.test(text);
 
-it('corners come back as they were sent, live and as replay', async (t) => {
+it('special texts arrive as sent, live and in the replay', async (t) => {
   await restart(t);
   await listen();
   const texts = CORNERS.filter((text) => !isBlank(text));
   for (const text of texts) assert.equal(await postRaw(JSON.stringify({ message: text })), 200, JSON.stringify(text));
-  await heard(texts.length);
-  assert.deepEqual(await page.evaluate(() => heard), texts);
+  await received(texts.length);
+  assert.deepEqual(await page.evaluate(() => received), texts);
 
   await server.kill();
   await server.restart();
   await page.goto(server.url);
   await listen();
   const history = texts.slice(-100);
-  await heard(history.length);
-  assert.deepEqual(await page.evaluate(() => heard), history, 'from the ring, after a kill');
+  await received(history.length);
+  assert.deepEqual(await page.evaluate(() => received), history, 'from the ring, after a kill');
 });
 
 it('halves of surrogate pairs arrive as replacement characters', async (t) => {
@@ -173,14 +172,14 @@ it('halves of surrogate pairs arrive as replacement characters', async (t) => {
   await listen();
   const lone = ['\ud800', '\udc00', '\udbff\udbff', '\udfff\ud800', 'a\ud83d', '\ude00\ud83d', '\ud83dx\ude00😀'];
   for (const text of lone) assert.equal(await postRaw(JSON.stringify({ message: text })), 200, JSON.stringify(text));
-  await heard(lone.length);
+  await received(lone.length);
   assert.deepEqual(
-    await page.evaluate(() => heard),
+    await page.evaluate(() => received),
     lone.map((text) => text.toWellFormed()),
   );
 });
 
-it('what is no text is refused, and does not arrive', async (t) => {
+it('invalid UTF-8 is refused and does not arrive', async (t) => {
   await restart(t);
   await listen();
   const bytes = ['80', 'c3', 'c080', 'eda080', 'edbfbf', 'f4908080', 'f8808080', 'fe', 'ff', 'e282'];
@@ -192,11 +191,11 @@ it('what is no text is refused, and does not arrive', async (t) => {
     assert.equal(await postRaw(JSON.stringify({ message: text })), 400, JSON.stringify(text));
   }
   await server.post('the end');
-  await heard(1);
-  assert.deepEqual(await page.evaluate(() => heard), ['the end']);
+  await received(1);
+  assert.deepEqual(await page.evaluate(() => received), ['the end']);
 });
 
-it('sessions of any text reach their stream, and no other', async (t) => {
+it('sessions with any name reach their stream and no other', async (t) => {
   await restart(t);
   const sessions = ['ä', '\u0000', 'a\nb', 'a b+c', '%41', '😀', '\u202ex', '\ufeffs', 'e\u0301', '\u00e9', '&=?#', '\uffff'];
   for (const session of sessions) {
@@ -206,9 +205,9 @@ it('sessions of any text reach their stream, and no other', async (t) => {
     }
     const mine = `mine is ${JSON.stringify(session)}`;
     await server.post(mine, { sessionId: session });
-    await page.waitForFunction((text) => heard.at(-1) === text, mine);
+    await page.waitForFunction((text) => received.at(-1) === text, mine);
     const own = [mine, `for ${JSON.stringify(session)}`];
-    const foreign = await page.evaluate((mine) => heard.filter((content) => !mine.includes(content)), own);
+    const foreign = await page.evaluate((mine) => received.filter((content) => !mine.includes(content)), own);
     assert.deepEqual(foreign, [], JSON.stringify(session));
   }
 });

@@ -1,4 +1,4 @@
-/** What the page makes of bad weather: the server gone, full or draining, the network cut or frozen. */
+/** The page under faults: the server is down, full or draining, the network is cut or frozen. */
 
 import assert from 'node:assert/strict';
 import net from 'node:net';
@@ -11,13 +11,13 @@ import { Server } from './support/server.js';
 
 const FLAGS = ['--drain', '500ms'];
 
-describe('in bad weather, the page', () => {
+describe('under faults of server and network, the page', () => {
   let browser;
   let server;
   let proxy;
   let page;
   before(async () => {
-    // The back-forward cache is on in a browser that nobody drives.
+    // Browsers have a back-forward cache; the driver turns it off by default.
     browser = await launch({ ignoreDefaultArgs: ['--disable-back-forward-cache'] });
   });
   after(() => browser.close());
@@ -47,7 +47,7 @@ describe('in bad weather, the page', () => {
   const status = () => page.locator('#status [role=status]').textContent();
   const reconnectNow = () => page.getByRole('button', { name: 'Reconnect now' }).click();
 
-  it('survives the server being killed, with what was sent meanwhile', async () => {
+  it('reconnects after a kill and shows messages posted meanwhile', async () => {
     await server.post('before');
     await live();
     await shows(page, 'before');
@@ -64,7 +64,7 @@ describe('in bad weather, the page', () => {
     assert.deepEqual(await texts(page), ['before', 'meanwhile', 'after']);
   });
 
-  it('knows a server that drains, and comes back when it does', async () => {
+  it('recognises a drain and reconnects after it', async () => {
     await server.post('before');
     await live();
     const gone = server.drain();
@@ -77,13 +77,13 @@ describe('in bad weather, the page', () => {
     assert.deepEqual(await texts(page), ['before', 'after']);
   });
 
-  it('waits for a server that is full, and takes a place when there is one', async () => {
+  it('waits for a full server and connects once there is a place', async () => {
     await server.close();
     server = await Server.start([...FLAGS, '--max-connections', '20']);
     proxy.retarget(server.port);
     await live();
-    // Take all the places, the page's own too once it has lost it.
-    const crowd = [];
+    // Fills all places, later also the one that the page loses.
+    const others = [];
     const fill = async () => {
       for (;;) {
         const socket = net.connect(server.port, '127.0.0.1');
@@ -91,7 +91,7 @@ describe('in bad weather, the page', () => {
         socket.write('GET /api/webhook/stream HTTP/1.1\r\nHost: x\r\n\r\n');
         const [bytes] = await once(socket, 'data');
         if (!bytes.includes('connected')) return socket.destroy();
-        crowd.push(socket);
+        others.push(socket);
       }
     };
     await fill();
@@ -104,17 +104,17 @@ describe('in bad weather, the page', () => {
     await state(page, 'waiting', 'overload');
     assert.equal(await status(), 'Server is full');
     assert.match(await page.locator('.countdown').textContent(), /^reconnecting in [23]\d s$/);
-    for (const socket of crowd) socket.destroy();
+    for (const socket of others) socket.destroy();
     await reconnectNow();
     await page.waitForFunction(async () => {
       const { state, reason } = document.getElementById('status').dataset;
-      // A place is free as soon as the server has noticed.
+      // A place becomes free once the server has processed the close.
       if (reason === 'overload') document.querySelector('#status button').click();
       return state === 'live';
     });
   });
 
-  it('survives a cut in the middle of a message', async () => {
+  it('loses nothing to a cut inside a message', async () => {
     await live();
     const long = 'x'.repeat(60_000);
     await Promise.all([...Array(10).keys()].map((i) => server.post(`${i} ${long}`)));
@@ -126,7 +126,7 @@ describe('in bad weather, the page', () => {
     assert.equal(await page.locator('#count').textContent(), '11 messages');
   });
 
-  it('notices a stream that froze without a word', async () => {
+  it('notices a frozen stream', async () => {
     await live();
     proxy.freezeStreams();
     await server.post('into the ice');
@@ -136,7 +136,7 @@ describe('in bad weather, the page', () => {
     await state(page, 'live');
   });
 
-  it('comes back from answers that end an EventSource for good', async () => {
+  it('reconnects after answers that end an EventSource for good', async () => {
     await live();
     proxy.answer('HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n');
     proxy.cut();
@@ -148,7 +148,7 @@ describe('in bad weather, the page', () => {
     await shows(page, 'meanwhile');
   });
 
-  it('shows what a long absence cost as a gap', async () => {
+  it('shows messages lost in a long absence as a gap', async () => {
     await server.post('before');
     await live();
     await shows(page, 'before');
@@ -166,7 +166,7 @@ describe('in bad weather, the page', () => {
     assert.equal(await page.locator('#count').textContent(), '101 messages');
   });
 
-  it('counts what it missed in the background as unread', async () => {
+  it('counts messages as unread that arrive with a reconnect in the background', async () => {
     await server.post('read');
     await live();
     await shows(page, 'read');
@@ -176,9 +176,9 @@ describe('in bad weather, the page', () => {
     await page.waitForFunction(() => document.title === '(2) hookcast');
   });
 
-  it('says that it is offline, and tries at once when it is online', async () => {
+  it('shows that it is offline, and reconnects at once when it is online', async () => {
     await live({ alone: true });
-    // Without the event it would wait for minutes.
+    // Without the `online` event it would wait for minutes.
     proxy.answer('HTTP/1.1 503 Busy\r\nRetry-After: 300\r\nContent-Length: 0\r\nConnection: close\r\n\r\n');
     proxy.cut();
     await state(page, 'waiting', 'status');
@@ -190,7 +190,7 @@ describe('in bad weather, the page', () => {
     await shows(page, 'meanwhile');
   });
 
-  it('resumes after a reload where it was, with its history', async () => {
+  it('keeps its history over a reload and resumes', async () => {
     await server.postAll(Array.from({ length: 150 }, (_, i) => `m${i}`));
     await live();
     await server.post('last');
@@ -201,19 +201,19 @@ describe('in bad weather, the page', () => {
     await shows(page, 'last');
     assert.match(proxy.streamRequests.at(-1), /lastEventId=[0-9a-f]+-\d+/);
     assert.equal(await page.locator('#count').textContent(), '101 messages');
-    // Also over a restart of the server in between.
+    // The same with a restart of the server in between.
     await page.goto('about:blank');
     await server.kill();
     await restart();
     await server.post('in between');
-    // A connection opened in advance may have been cut with the server; a person would reload.
+    // The browser may use a preconnected connection that was cut with the server; then a reload works.
     await page.goto(proxy.url).catch(() => page.goto(proxy.url));
     await shows(page, 'in between');
     assert.equal(await page.locator('#count').textContent(), '102 messages');
     assert.equal(await page.locator('.gap').count(), 0);
   });
 
-  it('goes on when it is restored from the back-forward cache', async () => {
+  it('resumes when it is restored from the back-forward cache', async () => {
     await server.post('before');
     await live();
     await shows(page, 'before');
@@ -223,7 +223,7 @@ describe('in bad weather, the page', () => {
     await page.goto(`${server.url}api/webhook`);
     await proxy.streams(0);
     await server.post('while away');
-    // The browser fires no load event for a page that it kept.
+    // There is no load event for a page from that cache.
     await page.goBack({ waitUntil: 'commit' });
     await shows(page, 'while away');
     await state(page, 'live');
@@ -231,7 +231,7 @@ describe('in bad weather, the page', () => {
     assert.ok(await page.evaluate(() => window.sameDocument));
   });
 
-  it('goes on after it was frozen', async () => {
+  it('resumes after the browser froze the page', async () => {
     await live();
     const session = await page.context().newCDPSession(page);
     await session.send('Page.setWebLifecycleState', { state: 'frozen' });
@@ -241,7 +241,7 @@ describe('in bad weather, the page', () => {
     assert.deepEqual(await texts(page), ['one', 'two']);
   });
 
-  it('shares one connection among ten tabs, as long as one is open', async () => {
+  it('shares one stream among ten tabs', async () => {
     await server.post('history');
     await live();
     const tabs = [page];
@@ -251,18 +251,18 @@ describe('in bad weather, the page', () => {
     await Promise.all(tabs.map((tab) => shows(tab, 'to all tabs')));
     assert.equal(proxy.openStreams, 1);
     assert.equal(proxy.streamRequests.length, 1);
-    // The tab that opened the stream goes; the others keep it.
+    // The tab that opened the stream is closed; the stream stays open.
     await tabs.shift().close();
     await server.post('to the rest');
     await Promise.all(tabs.map((tab) => shows(tab, 'to the rest')));
     for (const tab of tabs) assert.deepEqual(await texts(tab), ['history', 'to all tabs', 'to the rest']);
     assert.equal(proxy.streamRequests.length, 1);
-    // All see its state, and any of them can end the wait.
+    // All tabs show its state, and any of them can reconnect.
     proxy.refuse();
     proxy.cut();
     await Promise.all(tabs.map((tab) => state(tab, 'waiting')));
     proxy.pass();
-    // On a slow machine the wait may be over by itself before the button is reached.
+    // On a slow machine the wait may end before the click.
     await tabs[3].locator('button', { hasText: 'Reconnect now' }).dispatchEvent('click');
     await Promise.all(tabs.map((tab) => state(tab, 'live')));
     await tabs[0].context().close();
@@ -282,35 +282,35 @@ describe('in bad weather, the page', () => {
     assert.equal(proxy.openStreams, 2);
   });
 
-  for (const [why, lame] of [
+  for (const [why, disable] of [
     ['has no shared worker', withoutSharedWorker],
-    ['may not start one', (context) => context.addInitScript(() => {
+    ['denies a shared worker', (context) => context.addInitScript(() => {
       globalThis.SharedWorker = class {
         constructor() {
           throw new DOMException('denied', 'SecurityError');
         }
       };
     })],
-    ['fails to load it', (context) => context.addInitScript(() => {
+    ['fails to load the worker', (context) => context.addInitScript(() => {
       const Real = SharedWorker;
       globalThis.SharedWorker = function (url, options) {
         return new Real(new URL('nowhere.js', url), options);
       };
-      // It is told so, and does not have to wait.
+      // The page gets an error event and needs no timeout, so the timeout is effectively off here.
       const { setTimeout } = globalThis;
       globalThis.setTimeout = (action, ms) => (ms === 5_000 ? 0 : setTimeout(action, ms));
     })],
-    ['starts one that does not answer', (context) => context.addInitScript(() => {
+    ['starts a worker that does not answer', (context) => context.addInitScript(() => {
       const Real = SharedWorker;
       globalThis.SharedWorker = function (url, options) {
         return new Real(new URL('hookcast.js', url), options);
       };
     })],
   ]) {
-    it(`has a connection of its own where the browser ${why}`, async () => {
+    it(`opens a stream of its own if the browser ${why}`, async () => {
       await server.post('history');
       page = await open(browser, 'about:blank');
-      await lame(page.context());
+      await disable(page.context());
       await page.goto(proxy.url);
       await state(page, 'live');
       const second = await openIn(page.context(), proxy.url);

@@ -1,4 +1,4 @@
-/** What the page does, in Chromium, with the real server. */
+/** The chat window in Chromium, with the real server. */
 
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, it } from 'node:test';
@@ -35,7 +35,7 @@ describe('the window', () => {
   /** A page whose stream is this text, from a script. */
   async function scripted(...frames) {
     page = await open(browser, 'about:blank', { alone: true });
-    // The most messages that were ever elements at a time.
+    // The highest number of messages that were elements at a time.
     await page.addInitScript(() => {
       window.elementsMost = 0;
       const note = () => {
@@ -55,7 +55,7 @@ describe('the window', () => {
   const log = () => page.locator('#log');
   const command = (id) => page.locator(id).textContent();
 
-  it('shows the history and then what comes, in order', async () => {
+  it('shows the history and then live messages, in order', async () => {
     await server.postAll(['one', 'two']);
     await live();
     await server.postAll(['three', 'four']);
@@ -65,7 +65,7 @@ describe('the window', () => {
     assert.deepEqual(page.complaints, []);
   });
 
-  it('says so while there is nothing, and stops saying so', async () => {
+  it('shows a note while there are no messages', async () => {
     await live();
     assert.ok(await page.getByText('No messages yet').isVisible());
     await server.post('first');
@@ -90,7 +90,7 @@ describe('the window', () => {
     assert.deepEqual(page.complaints, []);
   });
 
-  it('makes links safe, and only of addresses', async () => {
+  it('makes safe links, and only of addresses', async () => {
     await server.postAll([
       'see (https://example.com/a_(b)?q=1&r=%20#x), HTTP://EXAMPLE.COM. and https://bücher.example/ü!',
       'https://user:pw@evil.example/ ftp://no.example https:// http://[bad javascript://x.example',
@@ -135,7 +135,7 @@ describe('the window', () => {
     assert.ok(edges.first.top < edges.hebrew.top && edges.hebrew.top < edges.end.top);
   });
 
-  it('opens a long message piece by piece, and by keyboard', async () => {
+  it('opens a long message step by step, and by keyboard', async () => {
     // A surrogate pair lies across the first cut.
     const long = `${'x'.repeat(999)}😀${'word '.repeat(400)}the end`;
     await server.post(long);
@@ -160,7 +160,7 @@ describe('the window', () => {
     assert.equal(await page.locator('.content a').getAttribute('href'), 'https://good.example.evil.example/');
   });
 
-  it('copies a long message as it was sent', async () => {
+  it('copies a long message as sent', async () => {
     const sent = `${'line \u05d0\n'.repeat(1_000)}${JSON.stringify(Array(2_000).fill('abc'))}\nend`;
     await server.post(sent);
     await live();
@@ -173,7 +173,7 @@ describe('the window', () => {
     assert.equal(copied, sent);
   });
 
-  it('shows local times, the exact one on hover, and the days between', async () => {
+  it('shows local times, exact times on hover, and separators between days', async () => {
     const at = (text) => ({ timestamp: Date.parse(text) });
     await scripted(
       frame('e-1', 'late', at('2026-03-01T22:59:58.250Z')),
@@ -200,7 +200,7 @@ describe('the window', () => {
     assert.deepEqual(page.complaints, []);
   });
 
-  it('shows a gap as a gap, with its size if it is known', async () => {
+  it('shows a gap, with its size if it is known', async () => {
     await scripted(frame('e-1', 'a'), gapFrame(1234), frame('e-2000', 'b'), gapFrame(1), gapFrame(null));
     await shows(page, 'b');
     assert.deepEqual(await page.locator('.gap').allTextContents(), [
@@ -212,7 +212,7 @@ describe('the window', () => {
     assert.deepEqual(order, ['message', 'gap', 'message', 'gap', 'gap']);
   });
 
-  it('counts what is unread in the title while in the background', async () => {
+  it('counts unread messages in the title while in the background', async () => {
     await server.post('history');
     await live();
     await shows(page, 'history');
@@ -223,7 +223,7 @@ describe('the window', () => {
     assert.equal(await page.title(), 'hookcast');
   });
 
-  it('keeps its place when reading back, and jumps to the latest', async () => {
+  it('keeps its scroll position in older messages, and jumps to the latest', async () => {
     await server.postAll(Array.from({ length: 60 }, (_, i) => `message ${i}`));
     await live();
     await shows(page, 'message 59');
@@ -241,7 +241,7 @@ describe('the window', () => {
     assert.ok(await log().evaluate((e) => e.scrollHeight - e.scrollTop - e.clientHeight < 2));
     assert.ok(!(await jump.isVisible()));
     assert.equal(await page.title(), 'hookcast');
-    // At the end it stays at the end.
+    // A page that is scrolled to the end stays there.
     await server.post('news 3');
     await shows(page, 'news 3');
     await page.waitForFunction(() => {
@@ -250,7 +250,7 @@ describe('the window', () => {
     });
   });
 
-  it('shows its session and what is meant for it, and can show that alone', async () => {
+  it('shows its session and targeted messages, and can show only those', async () => {
     await live('?sessionId=me');
     await server.post('for me', { sessionId: 'me' });
     await server.post('for another', { sessionId: 'you' });
@@ -269,7 +269,7 @@ describe('the window', () => {
     assert.deepEqual(await texts(page), ['for me', 'for all', 'for all again', 'me again']);
   });
 
-  it('makes a session once, keeps it, and makes another when asked', async () => {
+  it('creates a session once, keeps it, and creates another on request', async () => {
     await live();
     const id = await command('#session');
     assert.match(id, /^[0-9a-f]{32}$/);
@@ -281,7 +281,7 @@ describe('the window', () => {
     assert.notEqual(next, id);
     await page.goto(server.url);
     assert.equal(await command('#session'), next);
-    // The one before is remembered here, until it is to be forgotten.
+    // The previous session is remembered until the user removes it.
     const recent = page.locator('#recent');
     await recent.locator('summary').click();
     await recent.getByRole('link', { name: id }).click();
@@ -292,7 +292,7 @@ describe('the window', () => {
     assert.ok(!(await recent.isVisible()));
   });
 
-  it('takes any session from the address, and says why the server refuses one', async () => {
+  it('accepts any session from the address, and shows the reason of a refusal', async () => {
     const odd = 'it\'s "ö" & <b>?/%20';
     await live(`?sessionId=${encodeURIComponent(odd)}`);
     assert.equal(await command('#session'), odd);
@@ -301,13 +301,13 @@ describe('the window', () => {
     await page.goto(`${server.url}?sessionId=${'x'.repeat(300)}`);
     await state(page, 'refused');
     assert.match(await page.getByRole('status').first().textContent(), /^Refused: .*sessionId/);
-    // Anyone can make a link to a session: a name of thousands of letters is shown in part.
+    // Links may contain any session, so a name of thousands of letters is shown in part.
     await page.goto(`${server.url}?sessionId=${encodeURIComponent(`x${'😀'.repeat(500)}`)}`);
     await state(page, 'refused');
     assert.equal((await command('#session')).length, 299);
   });
 
-  it('copies without a clipboard too', async () => {
+  it('copies without a clipboard API, too', async () => {
     page = await open(browser, 'about:blank');
     await page.addInitScript(() => Object.defineProperty(navigator, 'clipboard', { value: undefined }));
     await page.goto(server.url);
@@ -316,7 +316,7 @@ describe('the window', () => {
     assert.equal(await page.evaluate(() => String(getSelection())), await command('#session'));
   });
 
-  it('can be used by keyboard alone', async () => {
+  it('works by keyboard only', async () => {
     await server.postAll(Array.from({ length: 40 }, (_, i) => `message ${i}`));
     await live('', { viewport: { width: 1_000, height: 700 } });
     await shows(page, 'message 39');
@@ -332,7 +332,7 @@ describe('the window', () => {
     };
     await tab(8);
     assert.deepEqual(stops, ['theme', 'filter', 'search', 'pause', 'export', 'skip', 'log', 'Copy']);
-    // A link leads past the messages.
+    // A link skips the messages.
     await page.locator('#skip').focus();
     assert.ok(await page.locator('#skip').evaluate((e) => e.getBoundingClientRect().width > 100));
     await page.keyboard.press('Enter');
@@ -340,7 +340,7 @@ describe('the window', () => {
     stops.length = 0;
     await tab(7);
     assert.deepEqual(stops, ['to', 'submit', 'send-curl', 'session', 'session-curl', 'session-link', 'new-session']);
-    // The log scrolls by its keys, and the end brings the latest back.
+    // The log scrolls by its keys, and End returns to the latest message.
     await log().focus();
     await page.keyboard.press('Home');
     await page.locator('#jump').waitFor();
@@ -351,18 +351,18 @@ describe('the window', () => {
     await until(page, page.locator('#count'), '0 messages');
   });
 
-  it('reads news out politely, and neither history nor what scrolls by', async () => {
+  it('announces new messages politely, without the history, and counts bursts', async () => {
     await server.postAll(['old 1', 'old 2']);
     await live();
     await shows(page, 'old 2');
     const role = page.getByRole('log', { name: 'Messages' });
     assert.equal(await role.getAttribute('aria-live'), 'off');
     const news = page.locator('#news[aria-live=polite]');
-    await server.post('hear this');
-    await until(page, news, 'hear this');
+    await server.post('read this');
+    await until(page, news, 'read this');
     await server.postAll(['one', 'two', 'three']);
     await until(page, news, '3 new messages, the latest: three');
-    // Not the half of a letter at the end.
+    // Not half of a letter at the end.
     await server.post(`${'x'.repeat(199)}😀`);
     await until(page, news, 'x'.repeat(199));
   });
@@ -384,7 +384,7 @@ describe('the window', () => {
     assert.equal(await background(), dark);
   });
 
-  it('holds still for who wants reduced motion', async () => {
+  it('does not animate with reduced motion', async () => {
     const moving = () => page.evaluate(() => document.getAnimations().length);
     page = await open(browser, 'about:blank', { alone: true });
     await page.route('**/api/webhook/stream*', () => {});
@@ -395,7 +395,7 @@ describe('the window', () => {
     assert.equal(await moving(), 0);
   });
 
-  it('runs no script but its own and loads nothing from elsewhere', async () => {
+  it('runs only its own scripts and loads nothing from other origins', async () => {
     const asked = new Set();
     page = await open(browser, 'about:blank');
     page.on('request', (request) => asked.add(new URL(request.url()).origin));
@@ -419,7 +419,7 @@ describe('the window', () => {
           document.createElement('script').textContent = 'x';
         }),
         inline: attempt(() => {
-          // A text node gets past Trusted Types; the policy itself stops it.
+          // A text node is not covered by Trusted Types; the policy itself blocks it.
           const script = document.createElement('script');
           script.append('window.injected = true');
           document.body.append(script);
@@ -430,7 +430,7 @@ describe('the window', () => {
     assert.deepEqual(run, { markup: 'TypeError', handler: 'TypeError', script: 'TypeError', inline: 'undefined' });
   });
 
-  it('comes from the cache the second time', async () => {
+  it('is loaded from the cache the second time', async () => {
     await live();
     const fetched = [];
     page.on('response', async (response) => {
@@ -444,11 +444,11 @@ describe('the window', () => {
     assert.deepEqual(parts.filter(([, size]) => size > 0), []);
   });
 
-  it('lends hookcast.js to pages of other origins', async () => {
+  it('serves hookcast.js to pages of other origins', async () => {
     await server.post('across');
     const other = await Server.start();
     try {
-      // A blank page of another origin: the API's answer, without the policy of the window.
+      // A blank page of another origin: a response of the API, without the window's policy.
       page = await open(browser, `${other.url}api/webhook`);
       const content = await page.evaluate(async (address) => {
         const { connect } = await import(address);
@@ -462,18 +462,18 @@ describe('the window', () => {
     }
   });
 
-  it('stays quick with ten thousand messages: only those near the view are elements', async () => {
+  it('stays fast with ten thousand messages: only those near the view are elements', async () => {
     const many = Array.from({ length: 10_500 }, (_, i) => frame(`e-${i}`, `message ${i}`));
     await scripted(...many);
     await shows(page, 'message 10499');
     await until(page, page.locator('#count'), '10,000 messages');
-    // Far back, in one leap: it is there, and no more than before.
+    // After one jump far back the messages there are shown, with no more elements than before.
     await log().evaluate((element) => (element.scrollTop = 0));
     await page.waitForFunction(() => {
       const [, oldest] = document.querySelector('.message .content')?.textContent.split(' ') ?? [];
       return oldest >= 440 && oldest <= 500;
     });
-    // Back by steps of one view, nothing is skipped and nothing comes twice.
+    // Back in steps of one view: no message is skipped or repeated.
     const seen = new Set();
     for (let i = 0; i < 20; i += 1) {
       const inView = await log().evaluate((element) => {
@@ -491,7 +491,7 @@ describe('the window', () => {
     }
     const numbers = [...seen].sort((a, b) => a - b);
     assert.deepEqual(numbers, numbers.map((_, i) => numbers[0] + i));
-    // Here and there, over the whole length.
+    // At several places over the whole length.
     for (let i = 1; i <= 9; i += 1) {
       await log().evaluate((element, share) => (element.scrollTop = element.scrollHeight * share), i / 10);
       await page.waitForFunction((least) => {

@@ -1,4 +1,4 @@
-/** The shared worker by itself, in Node: the parts of its life that take minutes in a browser. */
+/** The shared worker in Node: situations that take minutes in a browser. */
 
 import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
@@ -15,7 +15,7 @@ describe('the shared worker', () => {
     await import('../../src/window/worker.js');
   });
 
-  /** A server with one stream, that sends what it is told to. */
+  /** A server with one stream; the test decides what it sends. */
   async function origin(t) {
     const opened = [];
     const gone = [];
@@ -37,11 +37,11 @@ describe('the shared worker', () => {
     };
   }
 
-  /** A tab that answers pings, until it is frozen. */
+  /** A tab that answers pings until it is frozen. */
   function tab(t, url, saved = []) {
     const { port1: port, port2 } = new MessageChannel();
     t.after(async () => {
-      // Without a goodbye, and time for it to be heard, its stream would go on and the process too.
+      // Detaches, and waits until the message is processed. Otherwise the stream would keep the process alive.
       port.postMessage({ type: 'detach' });
       await new Promise(setImmediate);
       port.close();
@@ -84,7 +84,7 @@ describe('the shared worker', () => {
     await first.live();
     server.send('a', 'b');
     await first.message('b');
-    // What came in one piece comes as one update.
+    // Messages of one read arrive as one update.
     assert.equal(first.got.filter(({ type }) => type === 'entries').length, 1);
     const second = tab(t, server.url);
     const { entries, whole, state } = await second.type('begin');
@@ -101,7 +101,7 @@ describe('the shared worker', () => {
     assert.deepEqual(first.contents(), ['a', 'b', 'c']);
   });
 
-  it('goes on from what the first tab held, and shows that to the second', async (t) => {
+  it('resumes after the messages of the first tab, and passes them to the second', async (t) => {
     const server = await origin(t);
     const saved = ['x', 'y'].map((id, i) => ({ id, content: id, timestamp: 1, eventId: `e-${i}`, replay: false }));
     const first = tab(t, server.url, saved);
@@ -115,7 +115,7 @@ describe('the shared worker', () => {
     assert.deepEqual(second.contents(), ['x', 'y', 'z']);
   });
 
-  it('drops a tab that does not answer, and takes it back without a hole', async (t) => {
+  it('drops a tab that does not answer, and accepts it again without a hole', async (t) => {
     t.mock.timers.enable({ apis: ['setInterval', 'Date'], now: Date.now() });
     const server = await origin(t);
     const [awake, frozen] = [tab(t, server.url), tab(t, server.url)];
@@ -127,7 +127,7 @@ describe('the shared worker', () => {
       const pings = () => awake.got.filter(({ type }) => type === 'ping').length;
       t.mock.timers.tick(15_000);
       while (pings() < i) await new Promise(setImmediate);
-      // The pong is on its way through the same port: once this came back it was heard.
+      // The pong goes through the same port: after this answer it has been processed.
       server.send(`round ${i}`);
       await awake.message(`round ${i}`);
     }
@@ -146,7 +146,7 @@ describe('the shared worker', () => {
     assert.equal(server.requests.length, 1);
   });
 
-  it('says when a tab was away for longer than it remembers', async (t) => {
+  it('reports missing messages to a tab that was away for too long', async (t) => {
     const server = await origin(t);
     const first = tab(t, server.url);
     await first.live();
@@ -160,7 +160,7 @@ describe('the shared worker', () => {
     assert.equal(begin.entries.length, 1_000);
   });
 
-  it('keeps no more characters than its bound', async (t) => {
+  it('holds at most its bound of characters', async (t) => {
     const server = await origin(t);
     const first = tab(t, server.url);
     await first.live();

@@ -1,4 +1,4 @@
-/** Each client through each check; what is seen must be what the table in README.md says. */
+/** Every client through every check; results must equal the table in README.md. */
 
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
@@ -7,7 +7,7 @@ import { CHECKS, run } from './support/checks.js';
 import { CLIENTS } from './support/clients.js';
 import { explained, keyOf, readTable, writeTable } from './support/table.js';
 
-/** Checks at a time, but for `full`, which is half a minute of waiting and runs beside them. */
+/** Checks that run at a time. `full` runs beside them, because it waits for half a minute. */
 const AT_A_TIME = 4;
 
 const table = readTable();

@@ -1,4 +1,4 @@
-//! accept(2) that fails: no descriptors, no memory, no luck.
+//! accept(2) fails: for lack of descriptors or memory, and for other reasons.
 
 use hookcast::limits::ACCEPT_RETRY_MS;
 
@@ -6,8 +6,8 @@ use crate::audience::Audience;
 use crate::support::{Server, Setup};
 use crate::tracer::Fault;
 
-/// Those who are connected notice nothing, those who come wait in the kernel's queue, the log says
-/// what is wrong once, and the thread does not spin.
+/// Existing connections are served, new ones wait in the kernel's queue, the log says so once, and the thread
+/// does not spin.
 fn connections_wait_while_accept_fails_with(errno: &str, said: &str) {
     let server = Server::start(&["--shards", "2"]);
     let mut audience = Audience::of(&server);
@@ -36,8 +36,8 @@ fn connections_wait_while_accept_fails_with(errno: &str, said: &str) {
         message.is_some_and(|message| message.starts_with("cannot accept"))
     };
     assert_eq!(warnings.iter().filter(of_this).count(), 1, "{warnings:#?}");
-    // One attempt per interval, and as many turns; twice that is no spinning. What the audience
-    // causes is on top: a handful of turns for each of its 20 messages on 8 connections.
+    // At most one attempt and one turn for each interval; twice that still counts as no spinning. The audience
+    // adds a few turns for each of its 20 messages on 8 connections.
     let attempts = usize::try_from(trace.lasted.as_millis()).unwrap() / ACCEPT_RETRY_MS as usize;
     let calls = trace.calls("accept4");
     assert!(calls <= 2 * attempts + 10, "{calls} in {:?}", trace.lasted);
@@ -69,15 +69,15 @@ fn enomem() {
     connections_wait_while_accept_fails_with("ENOMEM", "Cannot allocate memory");
 }
 
-/// Firewalls do that (accept(2)).
+/// The error of firewalls (accept(2)).
 #[test]
 fn eperm() {
     connections_wait_while_accept_fails_with("EPERM", "not permitted");
 }
 
-/// The connection behind one that was reset in the queue is accepted without delay or complaint.
+/// A connection that was reset in the queue does not delay the next one, and is not logged.
 #[test]
-fn a_connection_that_is_gone_before_it_is_accepted() {
+fn a_connection_that_is_reset_before_accept() {
     let server = Server::start(&["--shards", "2"]);
     let mut audience = Audience::of(&server);
     let fault = Fault::inject(&server, "accept4", &["accept4:error=ECONNABORTED:when=1+2"]);
@@ -89,10 +89,10 @@ fn a_connection_that_is_gone_before_it_is_accepted() {
     assert!(server.log().iter().all(|line| line["level"] != "WARN"));
 }
 
-/// Not injected: the process really has no descriptor left, and gets one back.
+/// Without injection: the process has no descriptor left, and later gets one.
 #[test]
 fn the_real_limit_of_open_files() {
-    // The server raises its soft limit and reserves some; the limit of connections is beyond both.
+    // The server raises its soft limit and reserves some descriptors; `--max-connections` is above both.
     let setup = Setup::new(&["--shards", "2", "--max-connections", "40"]).files_max(300);
     let server = setup.start();
     let mut audience = Audience::of(&server);
@@ -112,13 +112,13 @@ fn the_real_limit_of_open_files() {
     audience.expect_service();
 }
 
-/// The soft limit of open files that another process had.
+/// The previous soft limit of open files of another process.
 struct Lowered {
     pid: u32,
     before: String,
 }
 
-/// Sets it to 3, below what is open already: nothing can be opened any more.
+/// Sets the soft limit to 3, which is below the number of open descriptors, so that nothing can be opened.
 fn lower_file_limit(pid: u32) -> Lowered {
     let before = prlimit(pid, &["--output=SOFT", "--noheadings", "--nofile"]);
     prlimit(pid, &["--nofile=3:"]);

@@ -1,4 +1,4 @@
-//! Those who are connected when a fault begins: they must not notice it.
+//! Connections that exist when a fault begins: the fault must not affect them.
 
 use serde_json::json;
 
@@ -8,12 +8,12 @@ use crate::support::{Connection, EventStream, Server};
 pub struct Audience {
     connections: Vec<Connection>,
     streams: Vec<EventStream>,
-    /// What has been published by way of this, in order.
+    /// Contents that were published through this audience, in order.
     pub published: Vec<String>,
 }
 
 impl Audience {
-    /// Connects. Each connection goes to the shard with the fewest, so four of them reach both.
+    /// Connects. Each connection goes to the shard with the fewest, so four of them reach both shards.
     pub fn of(server: &Server) -> Audience {
         let mut streams = Vec::new();
         for _ in 0..4 {
@@ -30,7 +30,7 @@ impl Audience {
         audience
     }
 
-    /// Every connection is answered, and what it publishes reaches every stream.
+    /// Checks that every connection is answered, and that its message reaches every stream.
     pub fn expect_service(&mut self) {
         for connection in &mut self.connections {
             let message = format!("message {}", self.published.len());
@@ -45,8 +45,8 @@ impl Audience {
         }
     }
 
-    /// Posts once, whatever comes of it; what was acknowledged has to reach every stream, and
-    /// nothing else may. Returns the status.
+    /// Posts once and returns the status. An acknowledged message must reach every stream, and a refused one
+    /// none.
     pub fn try_to_publish(&mut self) -> u16 {
         let message = format!("message {}", self.published.len());
         let body = json!({ "message": message }).to_string();
@@ -62,14 +62,14 @@ impl Audience {
         answer.status
     }
 
-    /// Reads past a message that came by another way.
+    /// Skips a message that was published elsewhere.
     pub fn skip(&mut self, message: &str) {
         for stream in &mut self.streams {
             assert_eq!(stream.next().content(), message);
         }
     }
 
-    /// The last hundred that were published are the history.
+    /// Checks that the history holds the last hundred published messages.
     pub fn expect_history(&self, server: &Server) {
         let mut stream = server.stream("", "");
         let replay = usize::try_from(stream.connected()).unwrap();

@@ -1,4 +1,4 @@
-//! Other system calls that fail while the server runs.
+//! Other system calls fail while the server runs.
 
 use rustix::process::Signal;
 
@@ -6,9 +6,9 @@ use crate::audience::Audience;
 use crate::support::{Server, Setup};
 use crate::tracer::Fault;
 
-/// Every other of the first fifteen calls of each kind is interrupted, on every thread. Not for ever: a
-/// tracer that lets go in the middle of a call that it has just put aside makes it an ENOSYS, which
-/// no kernel answers there.
+/// Interrupts every other of the first fifteen calls of each kind, on every thread. The number is limited
+/// because of the tracer: if it detaches in the middle of an injected call, the call returns ENOSYS, which no
+/// kernel returns there.
 #[test]
 fn eintr_everywhere() {
     let server = Server::start(&["--shards", "2"]);
@@ -45,13 +45,12 @@ fn eintr_everywhere() {
     audience.expect_history(&server);
 }
 
-/// A shard without a connection has no timer that would wake it: if its bell is lost, so is the
-/// connection that it is given.
+/// A shard without connections has no timer. If its wake-up is lost, so is the connection that it was given.
 #[test]
-fn a_bell_that_is_interrupted_wakes_all_the_same() {
+fn an_interrupted_wake_up_still_wakes_the_shard() {
     let server = Server::start(&["--shards", "2"]);
     let fault = Fault::inject(&server, "write", &["write:error=EINTR:when=1+2"]);
-    // They stay open, so every other one goes to the other shard.
+    // They stay open, so they go to the two shards in turn.
     let mut connections: Vec<_> = (0..8).map(|_| server.connect()).collect();
     for connection in &mut connections {
         connection.send_request("GET", "/api/webhook", "", b"");
@@ -60,8 +59,8 @@ fn a_bell_that_is_interrupted_wakes_all_the_same() {
     assert!(fault.end().failures() > 0);
 }
 
-/// Stopped and continued all the time, as a debugger or a batch scheduler does: the sleeping calls
-/// return with a real EINTR (signal(7)).
+/// A process that is stopped and continued all the time, as by a debugger or a batch scheduler: its sleeping
+/// calls return a real EINTR (signal(7)).
 #[test]
 fn stopped_and_continued() {
     let server = Server::start(&["--shards", "2"]);
@@ -74,7 +73,7 @@ fn stopped_and_continued() {
     audience.expect_history(&server);
 }
 
-/// A connection that the kernel has no memory to watch is closed, and counts for nothing.
+/// If epoll lacks memory for a connection, that connection is closed and takes no place.
 #[test]
 fn enomem_when_a_connection_is_registered() {
     let server = Setup::new(&["--shards", "2", "--max-connections", "20"]).start();
@@ -87,7 +86,7 @@ fn enomem_when_a_connection_is_registered() {
     assert!(line["error"].as_str().unwrap().contains("Cannot allocate"));
     audience.expect_service();
     assert!(fault.end().failures() >= 40);
-    // There is room for all of the rest.
+    // There is room for all the others.
     let mut connections: Vec<_> = (0..12).map(|_| server.connect()).collect();
     for connection in &mut connections {
         connection.send_request("POST", "/api/webhook", "", b"{}");
@@ -96,16 +95,16 @@ fn enomem_when_a_connection_is_registered() {
     audience.expect_service();
 }
 
-/// Without random bytes there are no message ids: webhooks get a 500, nothing is delivered, and it
-/// passes.
+/// Without random bytes there are no message ids: webhooks get a 500 and nothing is delivered, until the fault
+/// ends.
 #[test]
 fn no_random_bytes() {
     expect_trouble_with_webhooks("getrandom", "getrandom:error=EIO");
 }
 
-/// The ring file cannot be looked at.
+/// stat(2) of the ring file fails.
 #[test]
-fn eio_when_the_ring_is_looked_at() {
+fn eio_when_the_ring_is_checked() {
     expect_trouble_with_webhooks("statx", "statx:error=EIO");
 }
 
@@ -113,7 +112,7 @@ fn expect_trouble_with_webhooks(call: &str, fault: &str) {
     let server = Server::start(&["--shards", "2"]);
     let mut audience = Audience::of(&server);
     let fault = Fault::inject(&server, call, &[fault]);
-    // Ids are drawn a page at a time.
+    // Random bytes for ids are read a page at a time.
     let statuses: Vec<u16> = (0..400).map(|_| audience.try_to_publish()).collect();
     assert!(statuses.contains(&500), "{statuses:?}");
     assert!(
@@ -132,7 +131,7 @@ fn expect_trouble_with_webhooks(call: &str, fault: &str) {
     audience.expect_history(&server.restart());
 }
 
-/// Readers with a tiny window take the replay in scraps: writes come out short all the time.
+/// Readers with a tiny window get the replay in small parts: most writes are short.
 #[test]
 fn short_writes() {
     let server = Server::start(&["--shards", "2"]);

@@ -1,4 +1,4 @@
-//! A wall clock that is set while the server runs.
+//! The wall clock is set while the server runs.
 
 use std::fs;
 use std::path::Path;
@@ -9,8 +9,8 @@ use crate::support::Setup;
 
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 
-/// Back by an hour, back by years, ahead by years, and right again: timestamps follow the clock,
-/// and nothing else does. Order, heartbeats, deadlines and the connections stay as they are.
+/// Back by an hour, back by years, ahead by years, and right again. Only timestamps follow the clock. Order,
+/// heartbeats, deadlines and connections do not change.
 #[test]
 fn set_back_and_forth() {
     assert!(
@@ -39,8 +39,8 @@ fn set_back_and_forth() {
         ("+0", 0),
     ] {
         set(offset);
-        // The answer's date and the message's time are those of the clock, within a quarter of an
-        // hour: far less than any of the steps.
+        // The answer's date and the message's time follow the clock within a quarter of an hour, far less than
+        // any of the steps.
         let answer = server.post(&serde_json::json!({ "message": offset }));
         assert_eq!(answer.status, 200, "{answer:?}");
         audience.published.push(offset.to_owned());

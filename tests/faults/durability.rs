@@ -1,17 +1,17 @@
-//! Commits on a disk that fails while it is waited for.
+//! Commits to a disk that fails.
 
 use crate::support::Server;
 use crate::tracer::Fault;
 
-/// The webhook of a failed commit gets an error and is shown to nobody, also after a kill; as soon as
-/// the disk works, so do webhooks. Seqs have no hole.
+/// The webhook of a failed commit gets a 500, and no stream shows its message, not even after a kill. Webhooks
+/// work as soon as the disk does. Seqs have no hole.
 #[test]
-fn what_the_disk_did_not_take_is_refused_and_shown_to_nobody() {
+fn a_failed_commit_is_refused_and_no_stream_shows_it() {
     let mut server = Server::start(&["--durability", "disk"]);
     let mut stream = server.stream("", "");
     stream.connected();
     server.publish("before");
-    // The first is the commit's; the ring is then written anew, which has to be synced as well.
+    // The first failure is the commit's. Then the rewrite of the ring must be synced as well.
     let fault = Fault::inject(&server, "msync", &["msync:error=EIO:when=1"]);
     let refused = server.post(&serde_json::json!({ "message": "lost" }));
     assert_eq!(refused.status, 500, "{refused:?}");
@@ -33,9 +33,9 @@ fn what_the_disk_did_not_take_is_refused_and_shown_to_nobody() {
     assert_eq!(stream.connected(), 2);
 }
 
-/// While the disk stays broken, webhooks are refused and streams are served.
+/// While the disk fails, webhooks are refused and streams are served.
 #[test]
-fn a_disk_that_stays_broken_costs_webhooks_and_no_streams() {
+fn a_disk_that_keeps_failing_stops_webhooks_and_no_streams() {
     let server = Server::start(&["--durability", "disk"]);
     server.publish("before");
     let fault = Fault::inject(&server, "msync", &["msync:error=EIO"]);
@@ -47,7 +47,7 @@ fn a_disk_that_stays_broken_costs_webhooks_and_no_streams() {
     assert_eq!(stream.connected(), 1);
     assert_eq!(stream.next().content(), "before");
     fault.end();
-    // It is tried again within seconds.
+    // The server retries within seconds.
     let works = || {
         server
             .post(&serde_json::json!({ "message": "after" }))

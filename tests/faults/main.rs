@@ -1,11 +1,11 @@
-//! What the kernel, the disk, the clock and hostile clients can do to the running server.
+//! Faults of the kernel, the disk and the clock, and hostile clients, against a running server.
 //!
-//! `strace` makes system calls fail in the real process, while it runs or from its start;
-//! `libfaketime` sets its clock; a small tmpfs is a full disk, `bindfs` one without memory maps;
-//! `slowhttptest` judges the server's patience. In each case the server lives (or says in one line why it does not start), goes on
-//! serving those it can, does not spin, and recovers when the fault ends.
+//! `strace` makes system calls fail in the real process, from its start or later. `libfaketime` sets its
+//! clock. A small tmpfs is a full disk, `bindfs` one without memory maps. `slowhttptest` opens slow
+//! connections. In each case the server lives, or says in one line why it does not start. It serves all
+//! clients that it can, does not spin, and recovers when the fault ends.
 //!
-//! `tests/run faults` installs the tools and runs this. Nothing here depends on how fast it is.
+//! `tests/run faults` installs the tools and runs this. No result depends on speed.
 
 mod accept;
 mod audience;

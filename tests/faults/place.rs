@@ -1,4 +1,5 @@
-//! Places where a ring cannot be, and starts that fail halfway: each says why, and leaves nothing.
+//! Paths at which a ring cannot be, and starts that fail halfway: each gives the reason and leaves nothing
+//! behind.
 
 use std::fs;
 use std::os::unix::fs::{lchown, symlink};
@@ -18,8 +19,8 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// A file that is mounted on another, as `docker run -v ./ring:/data/ring` does it: in a namespace of
-/// the server's own, so that it ends with the server.
+/// A file mounted on another, as by `docker run -v ./ring:/data/ring`. The mount is in a namespace of the
+/// server, so that it ends with the server.
 struct BindMount {
     directory: tempfile::TempDir,
     source: PathBuf,
@@ -48,7 +49,7 @@ impl BindMount {
         Setup::new(flags).ring_at(self.target()).under(&wrapper)
     }
 
-    /// The ring is made, or used, without the mount.
+    /// Creates or opens the ring without the mount.
     fn publish_to_source(&self, message: &str) {
         let mut server = Setup::new(&[]).ring_at(self.source.clone()).start();
         server.publish(message);
@@ -68,8 +69,8 @@ impl BindMount {
     }
 }
 
-/// No rename goes onto a mount point, so what has to be written anew cannot be. Where nothing has to
-/// be, the server warns, and runs.
+/// A mount point cannot be the target of a rename, so a ring that needs a rewrite cannot be opened. One that
+/// needs none works, with a warning.
 #[test]
 fn a_ring_that_is_a_mount_point() {
     let mounted = BindMount::new();
@@ -95,7 +96,7 @@ fn a_ring_that_is_a_mount_point() {
     let server = Setup::new(&[]).ring_at(mounted.source.clone()).start();
     let mut stream = server.stream("", "");
     assert_eq!(stream.connected(), 3);
-    // Its directory may be mounted.
+    // Its directory may be a mount point.
     drop((stream, server));
     let script = r#"mount --bind "$1" "$1" && shift && exec "$@""#;
     let directory = mounted.directory.path().to_str().unwrap();
@@ -114,7 +115,7 @@ fn a_ring_that_is_a_mount_point() {
     assert!(server.log().iter().all(|line| line["level"] != "WARN"));
 }
 
-/// A file system that knows no shared memory maps: FUSE without a cache.
+/// A file system without shared memory maps: FUSE without a cache.
 struct Unmappable {
     source: tempfile::TempDir,
     mounted: tempfile::TempDir,
@@ -149,13 +150,13 @@ fn a_file_system_without_shared_maps() {
     let setup = Setup::new(&[]).ring_at(disk.mounted.path().join("ring"));
     let log = setup.start_in_vain();
     assert!(log.contains("no shared memory maps"), "{log}");
-    // What was removed while it was open goes when the file system hears of its end.
+    // Files that were removed while open vanish when the file system has handled the close.
     let deadline = Instant::now() + PATIENCE;
     while !names(disk.source.path()).is_empty() {
         assert!(Instant::now() < deadline, "{:?}", names(disk.source.path()));
         std::thread::sleep(Duration::from_millis(5));
     }
-    // One that was brought there stays as it is.
+    // A ring that was copied there stays unchanged.
     let mut server = Server::start(&[]);
     server.publish("kept");
     server.kill();
@@ -165,9 +166,9 @@ fn a_file_system_without_shared_maps() {
     assert_eq!(names(disk.source.path()), ["ring"]);
 }
 
-/// Before it has taken any space.
+/// The check comes before any space is allocated.
 #[test]
-fn it_is_known_before_space_is_taken() {
+fn the_check_for_maps_comes_before_any_allocation() {
     let setup = Setup::new(&[]);
     for errno in ["ENODEV", "EINVAL"] {
         let trace = tempfile::NamedTempFile::new().unwrap();
@@ -188,7 +189,7 @@ fn it_is_known_before_space_is_taken() {
 }
 
 #[test]
-fn a_file_system_that_is_read_only() {
+fn a_read_only_file_system() {
     let disk = SmallDisk::new("20m");
     mount(&["-o", "remount,ro"], disk.path());
     let setup = Setup::new(&[]).ring_at(disk.path().join("ring"));
@@ -216,7 +217,7 @@ fn a_file_system_without_locks() {
 }
 
 #[test]
-fn a_quota_that_is_used_up() {
+fn an_exhausted_quota() {
     expect_no_start(
         "fallocate",
         "fallocate:error=EDQUOT",
@@ -224,7 +225,7 @@ fn a_quota_that_is_used_up() {
     );
 }
 
-/// Of a damaged file the second name goes again, or one would be left by every start.
+/// If the rename fails, the second name of a damaged ring is removed again. Otherwise every start would leave one.
 #[test]
 fn a_rename_that_fails() {
     let calls = "rename,renameat,renameat2";
@@ -242,11 +243,11 @@ fn a_rename_that_fails() {
     }
 }
 
-/// The ring is in its place by then.
+/// By then the ring has its name.
 #[test]
 fn a_directory_that_cannot_be_synced() {
     expect_no_start("fsync", "fsync:error=EIO:when=2", "Input/output error");
-    // Some file systems do not know how.
+    // Some file systems cannot sync directories.
     let trace = tempfile::NamedTempFile::new().unwrap();
     let fault = "fsync:error=EINVAL:when=2";
     let wrapper = from_the_start(trace.path().to_str().unwrap(), "fsync", &[fault]);
@@ -262,9 +263,9 @@ fn a_directory_that_cannot_be_synced() {
     );
 }
 
-/// The first thread is the log's. Those of signals and control come when the ring is there.
+/// The first thread is the log's. Those of signals and control start after the ring is open.
 #[test]
-fn a_thread_that_cannot_be_started_once_the_ring_is_made() {
+fn a_thread_that_cannot_start_after_the_ring_is_created() {
     for nth in ["2+", "3+"] {
         let fault = format!("clone3:error=EAGAIN:when={nth}");
         expect_no_start("clone3", &fault, "temporarily unavailable");
@@ -272,7 +273,7 @@ fn a_thread_that_cannot_be_started_once_the_ring_is_made() {
 }
 
 #[test]
-fn no_epoll_for_a_shard() {
+fn a_shard_without_epoll() {
     expect_no_start(
         "epoll_create1",
         "epoll_create1:error=EMFILE",
@@ -280,22 +281,22 @@ fn no_epoll_for_a_shard() {
     );
 }
 
-/// The server runs as root here, which could replace any file of the machine.
+/// The server runs as root here, and could replace any file of the machine.
 #[test]
 fn a_link_of_another_user() {
-    const STRANGER: u32 = 65_533;
+    const OTHER_USER: u32 = 65_533;
     let directory = tempfile::tempdir().unwrap();
     let victim = directory.path().join("victim");
     fs::write(&victim, "precious").unwrap();
     let link = directory.path().join("ring");
     symlink(&victim, &link).unwrap();
-    lchown(&link, Some(STRANGER), None).unwrap();
+    lchown(&link, Some(OTHER_USER), None).unwrap();
     let setup = Setup::new(&[]).ring_at(link.clone());
     let log = setup.start_in_vain();
     assert!(log.contains("belongs to user 65533"), "{log}");
     assert_eq!(fs::read(&victim).unwrap(), b"precious");
     assert_eq!(names(directory.path()), ["ring", "victim"]);
-    // Root's own is meant.
+    // A link of root itself is followed.
     lchown(&link, Some(0), None).unwrap();
     setup.start().publish("stored in the target");
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());

@@ -1,4 +1,4 @@
-//! The ring file on a disk that is full, broken or odd.
+//! The ring file on a disk that is full, broken or unusual.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,8 +10,8 @@ use crate::audience::Audience;
 use crate::support::{PATIENCE, Server, Setup};
 use crate::tracer::{Fault, from_the_start};
 
-/// Starts with faults, and expects one line that says why it does not, and nothing left behind.
-/// Without them it starts.
+/// Starts with faults, and expects one line with the reason and no file left behind. Without the faults the
+/// server starts.
 pub fn expect_no_start(call: &str, fault: &str, said: &str) {
     let setup = Setup::new(&[]);
     let directory = setup.ring().parent().unwrap().to_owned();
@@ -27,12 +27,12 @@ pub fn expect_no_start(call: &str, fault: &str, said: &str) {
 }
 
 #[test]
-fn enospc_when_it_is_allocated() {
+fn enospc_when_the_ring_is_allocated() {
     expect_no_start("fallocate", "fallocate:error=ENOSPC", "bytes");
 }
 
 #[test]
-fn enospc_when_it_is_written_where_there_is_no_fallocate() {
+fn enospc_when_the_ring_is_written_without_fallocate() {
     let trace = tempfile::NamedTempFile::new().unwrap();
     let setup = Setup::new(&[]);
     let wrapper = from_the_start(
@@ -52,16 +52,16 @@ fn enospc_when_it_is_written_where_there_is_no_fallocate() {
 }
 
 #[test]
-fn eio_when_it_is_synced() {
+fn eio_when_the_ring_is_synced() {
     expect_no_start("msync", "msync:error=EIO", "Input/output error");
     expect_no_start("fsync", "fsync:error=EIO:when=1", "Input/output error");
 }
 
 #[test]
-fn enomem_when_it_is_mapped() {
+fn enomem_when_the_ring_is_mapped() {
     let setup = Setup::new(&[]);
-    // The map of the ring is the one that is shared: by its place among the calls it cannot be
-    // told apart, by its descriptor it can.
+    // The map of the ring is the only shared one. Its position among the calls is not constant, but its
+    // descriptor is.
     let trace = tempfile::NamedTempFile::new().unwrap();
     let mut wrapper = from_the_start(
         trace.path().to_str().unwrap(),
@@ -98,9 +98,9 @@ fn no_thread_can_be_started() {
     setup.start().publish("now it works");
 }
 
-/// A file system without fallocate(2), and calls that are interrupted: the ring is made all the same.
+/// A file system without fallocate(2), and interrupted calls: the ring is created all the same.
 #[test]
-fn odd_but_no_fault() {
+fn a_ring_is_created_without_fallocate_and_with_interrupted_calls() {
     let trace = tempfile::NamedTempFile::new().unwrap();
     for faults in [
         &[
@@ -122,10 +122,10 @@ fn odd_but_no_fault() {
     }
 }
 
-/// A bad disk at the end: the log and the exit status say so, and what reached the page cache is
-/// there at the next start.
+/// The disk fails at the end of the process. The log and the exit status say so, and the next start has what
+/// reached the page cache.
 #[test]
-fn eio_when_it_is_closed() {
+fn eio_when_the_ring_is_closed() {
     let mut server = Server::start(&["--drain", "0s"]);
     let audience = Audience::of(&server);
     let fault = Fault::inject(
@@ -143,10 +143,10 @@ fn eio_when_it_is_closed() {
     audience.expect_history(&server);
 }
 
-/// A disk that cannot be read at the start: the server says so, and starts with what it can read.
-/// The file is kept, for whoever can.
+/// The disk cannot be read at the start. The server says so, and starts with the part that it can read. The
+/// file is kept for repair.
 #[test]
-fn eio_when_it_is_read() {
+fn eio_when_the_ring_is_read() {
     let mut server = Server::start(&[]);
     Audience::of(&server);
     server.kill();
@@ -163,13 +163,13 @@ fn eio_when_it_is_read() {
     assert!(message.contains("Input/output error"), "{line}");
     let aside = message
         .rsplit_once(" kept as ")
-        .expect("where it is kept")
+        .expect("the path of the copy")
         .1;
-    assert!(std::fs::read(aside).unwrap() == before, "it was changed");
+    assert!(std::fs::read(aside).unwrap() == before, "the copy differs");
     server.publish("it goes on");
 }
 
-/// A file system of its own, that small.
+/// A file system of this size.
 pub struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
@@ -211,9 +211,9 @@ pub fn mount(arguments: &[&str], path: &Path) {
     );
 }
 
-/// The real thing: no room for the ring; and, once it is made, a disk that fills up beside it.
+/// No injection: first no room for the ring, then a disk that fills up beside it.
 #[test]
-fn a_disk_that_is_full() {
+fn a_full_disk() {
     let disk = SmallDisk::new("1m");
     let ring = disk.0.path().join("ring");
     let setup = Setup::new(&["--shards", "2"]).ring_at(ring);
@@ -236,8 +236,8 @@ fn a_disk_that_is_full() {
     audience.expect_history(&server);
 }
 
-/// A disk that fails under `--durability disk`: webhooks get a 500 and are shown to nobody, those who
-/// listen are served, and when the disk works again so does all the rest.
+/// The disk fails under `--durability disk`. Webhooks get a 500 and no stream shows their messages. Streams
+/// are served, and webhooks work again when the disk does.
 #[test]
 fn eio_when_a_commit_is_synced() {
     let mut server = Server::start(&["--shards", "2", "--durability", "disk"]);
@@ -254,7 +254,7 @@ fn eio_when_a_commit_is_synced() {
     assert!(fault.end().failures() > 0);
     let deadline = Instant::now() + PATIENCE;
     while audience.try_to_publish() != 200 {
-        assert!(Instant::now() < deadline, "it does not recover");
+        assert!(Instant::now() < deadline, "webhooks do not recover");
     }
     audience.expect_service();
     server.wait_for_log("webhooks can be stored again");

@@ -1,5 +1,5 @@
-//! Slow clients in their four classic forms, by `slowhttptest`: judged by its own report, and by
-//! others who go on publishing and listening meanwhile.
+//! Slow clients in four classic forms, by `slowhttptest`. Its own report and the service of other clients are
+//! checked.
 
 use std::fs::{self, File};
 use std::process::{Child, Command, Stdio};
@@ -9,12 +9,11 @@ use std::time::Duration;
 use crate::audience::Audience;
 use crate::support::Server;
 
-/// Connections of an attack, and seconds for it. `SLOW_SECONDS` sets longer ones.
+/// Connections of an attack, and its duration in seconds. `SLOW_SECONDS` sets a longer one.
 const CONNECTIONS: &str = "200";
 const SECONDS: &str = "16";
 
-/// Attacks a server, and expects service for others until the attack is over, and after it.
-/// Returns the report.
+/// Attacks a server, and expects service for other clients during and after the attack. Returns the report.
 fn attack(server: &Server, mode: &[&str], path: &str) -> Report {
     let mut audience = Audience::of(server);
     let report = tempfile::tempdir().unwrap();
@@ -44,7 +43,7 @@ fn attack(server: &Server, mode: &[&str], path: &str) -> Report {
         let mut stream = server.stream("?lastEventId=x", "");
         assert!(stream.connected() > 0);
         rounds += 1;
-        // The audience is to be served, not to be a load of its own.
+        // The audience checks service; it must not be a load of its own.
         thread::sleep(Duration::from_millis(20));
     }
     assert!(rounds > 0, "the attack was over at once");
@@ -55,7 +54,7 @@ fn attack(server: &Server, mode: &[&str], path: &str) -> Report {
     Report::parse(&csv, said.contains("No open connections left"))
 }
 
-/// Ends with the test.
+/// Killed at the end of the test.
 struct Attacker(Child);
 
 impl Attacker {
@@ -71,14 +70,14 @@ impl Drop for Attacker {
     }
 }
 
-/// What `slowhttptest` has seen, second by second.
+/// The report of `slowhttptest`, second by second.
 #[derive(Debug)]
 struct Report {
-    /// The server has closed all connections, and so ended the attack.
+    /// The server closed all connections, which ended the attack.
     is_over: bool,
     /// Most connections at once.
     connected: usize,
-    /// Whether its probe was answered in every second.
+    /// Whether the probe was answered in every second.
     is_available: bool,
 }
 
@@ -102,11 +101,14 @@ impl Report {
 
     fn expect_available(&self) {
         assert!(self.is_available, "{self:?}");
-        assert!(self.connected >= 100, "it hardly attacked: {self:?}");
+        assert!(
+            self.connected >= 100,
+            "too few connections for an attack: {self:?}"
+        );
     }
 }
 
-/// All are told 408 and closed at the deadline of 10 s.
+/// Each gets a 408 and is closed at the deadline of 10 s.
 #[test]
 fn slow_heads() {
     let server = Server::start(&["--shards", "2"]);
@@ -123,7 +125,7 @@ fn slow_bodies() {
     assert!(report.is_over, "{report:?}");
 }
 
-/// Overlapping ranges are not looked at.
+/// `Range` is ignored, overlapping ranges included.
 #[test]
 fn ranges() {
     let server = Server::start(&["--shards", "2"]);
@@ -135,7 +137,7 @@ fn ranges() {
     assert!(report.is_available && report.is_over, "{report:?}");
 }
 
-/// Readers of a few bytes a second.
+/// Clients that read a few bytes a second.
 #[test]
 fn slow_reads() {
     let server = Server::start(&["--shards", "2"]);

@@ -1,4 +1,4 @@
-//! Faults by `strace -e inject`: the call is not made, and returns the error.
+//! Fault injection by `strace -e inject`: a call is not made, and returns the error.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -19,16 +19,16 @@ pub struct Fault {
     began: Instant,
 }
 
-/// What was traced.
+/// The traced calls.
 pub struct Trace {
     text: String,
-    /// How long it was traced.
+    /// The duration of the trace.
     pub lasted: Duration,
 }
 
 impl Fault {
-    /// Makes system calls of all threads fail from now on. `calls` are traced and so counted;
-    /// `faults` are in the syntax of `strace --inject`, such as `accept4:error=EMFILE`.
+    /// Makes system calls of all threads fail from now on. `calls` are traced and counted. `faults` are in the
+    /// syntax of `strace --inject`, such as `accept4:error=EMFILE`.
     pub fn inject(server: &Server, calls: &str, faults: &[&str]) -> Fault {
         let trace = NamedTempFile::new().unwrap();
         let mut strace = Command::new(STRACE)
@@ -40,7 +40,7 @@ impl Fault {
         let mut lines = BufReader::new(strace.stderr.take().unwrap()).lines();
         let attached = lines.next().unwrap().unwrap();
         assert!(attached.contains("attached"), "{attached}");
-        // It says more, of threads that come and go, and must find a reader.
+        // strace writes more when threads start and end, so its output must be read.
         thread::spawn(move || lines.for_each(drop));
         Fault {
             strace,
@@ -49,12 +49,12 @@ impl Fault {
         }
     }
 
-    /// Waits until so many calls have failed.
+    /// Waits until this many calls have failed.
     pub fn wait_for_failures(&self, count: usize) {
         let deadline = Instant::now() + PATIENCE;
         while self.trace_so_far().failures() < count {
             assert!(Instant::now() < deadline, "{}", self.trace_so_far().text);
-            // A trace can only be polled; nothing else depends on this.
+            // The trace can only be polled; nothing else depends on it.
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -78,20 +78,20 @@ impl Fault {
 
 impl Drop for Fault {
     fn drop(&mut self) {
-        // It has ended, unless the test is failing.
+        // It has ended already, unless the test is failing.
         let _ = self.strace.kill();
         let _ = self.strace.wait();
     }
 }
 
 impl Trace {
-    /// How often a call was begun.
+    /// The number of calls of this name.
     pub fn calls(&self, name: &str) -> usize {
         let begun = format!(" {name}(");
         self.text.lines().filter(|l| l.contains(&begun)).count()
     }
 
-    /// How many writes took less than they were given.
+    /// The number of short writes.
     pub fn short_writes(&self) -> usize {
         let is_short = |line: &&str| match (given(line), line.rsplit_once(" = ")) {
             (Some(given), Some((_, taken))) => {
@@ -102,12 +102,12 @@ impl Trace {
         self.text.lines().filter(is_short).count()
     }
 
-    /// How many calls were made to fail.
+    /// The number of injected failures.
     pub fn failures(&self) -> usize {
         self.text.matches("(INJECTED)").count()
     }
 
-    /// How often one call was made to fail.
+    /// The number of injected failures of one call.
     pub fn failures_of(&self, name: &str) -> usize {
         let (begun, resumed) = (format!(" {name}("), format!("<... {name} resumed>"));
         let of_name = |l: &&str| l.contains(&begun) || l.contains(&resumed);
@@ -116,14 +116,14 @@ impl Trace {
     }
 }
 
-/// What runs a server with faults from its start; it keeps its process id. The trace goes to a file.
+/// Arguments that run a server with faults from its start, with the same process id. The trace goes to a file.
 pub fn from_the_start(trace: &str, calls: &str, faults: &[&str]) -> Vec<String> {
     let mut wrapper = vec![STRACE.to_owned(), "-D".into(), "-f".into(), "-qq".into()];
     wrapper.extend(arguments(trace, calls, faults));
     wrapper
 }
 
-/// The bytes that a traced sendto(2) or writev(2) was given.
+/// The number of bytes passed to a traced sendto(2) or writev(2).
 fn given(line: &str) -> Option<usize> {
     if line.contains(" sendto(") {
         let (before, _) = line.rsplit_once(", MSG_NOSIGNAL")?;

@@ -1,10 +1,10 @@
 /**
- * Proxies that are broken on purpose, and what `hookcast doctor` says of each: README.md shows this table,
- * `doctor.test.js` runs it.
+ * Proxies with a known fault, and what `hookcast doctor` reports for each. README.md shows this table,
+ * `doctor.test.js` tests it.
  *
- * `change` breaks the recommended configuration. `upstream` is where the proxy sends requests instead of
- * to hookcast. `failed` and `noted` are the checks that must have these verdicts; `atFault`, `seen` and
- * `remedy` are of the first of them: the party, and parts of what is printed.
+ * `change` breaks the recommended configuration. `upstream` is a target of the proxy other than hookcast.
+ * `failed` and `noted` are the checks that must have these verdicts. `atFault`, `seen` and `remedy` belong to
+ * the first of them: the party, and parts of the printed text.
  */
 
 const apache = (directives) => (config) => config.replace('# here', directives);
@@ -160,7 +160,7 @@ export const BROKEN = [
   {
     what: 'nginx: HTTP/1.0 upstream, and `proxy_ignore_headers X-Accel-Buffering`',
     proxy: 'nginx',
-    // Seen: towards an origin that sends chunks, nginx passes each of them on even so.
+    // Observed: if the origin sends chunks, nginx forwards each of them even so.
     change: (config) =>
       config
         .replace('proxy_http_version 1.1;', '')
@@ -228,7 +228,7 @@ export const BROKEN = [
   {
     what: 'Apache: `SetOutputFilter DEFLATE`',
     proxy: 'apache',
-    // Seen: mod_deflate heeds no-transform as little as nginx, and waits for 8 KiB.
+    // Observed: mod_deflate ignores no-transform, as nginx does, and waits for 8 KiB.
     change: apache(DEFLATE),
     failed: ['compression', 'buffering', 'heartbeat'],
     atFault: 'proxy',

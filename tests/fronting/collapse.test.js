@@ -1,7 +1,7 @@
 /**
- * One stream of the origin for a crowd: `--cdn-fanout` behind Varnish, as it is recommended. Counts
- * what the origin sees, and measures what the cache adds to the way of an event; one stream that goes
- * to the origin directly, in the same process, is the measure.
+ * One stream of the origin for many clients: `--cdn-fanout` behind Varnish in its recommended configuration. Counts
+ * the origin's requests and streams, and measures the latency that the cache adds to an event. The reference is a
+ * direct stream to the origin, in the same process.
  */
 
 import assert from 'node:assert/strict';
@@ -17,7 +17,7 @@ const CLIENTS = 200;
 const LIFE_S = 6;
 const LIVES = 4;
 
-/** Comes back after each end, as an EventSource does, and drops what it has by the message's id. */
+/** A client that reconnects after each end, as an EventSource does, and drops repeats by their message id. */
 async function follow(url, client, isOver) {
   while (!isOver()) {
     client.askedAt = performance.now();
@@ -44,11 +44,11 @@ test(`${CLIENTS} clients on one stream of the origin`, { timeout: 120_000 }, asy
   let streamsMost = 0;
   try {
     const direct = new Map();
-    const measure = await Stream.open(origin.url, {
-      query: '?sessionId=measure',
+    const reference = await Stream.open(origin.url, {
+      query: '?sessionId=reference',
       onMessage: ({ id }, at) => direct.set(id, at),
     });
-    await measure.isConnected();
+    await reference.isConnected();
     const requests = () => origin.metric('hookcast_requests_total{route="/api/webhook/stream"');
     const requestsBefore = await requests();
     const newClient = () => ({ arrivals: new Map(), repeats: 0, connections: 0, askedAt: 0 });
@@ -60,11 +60,11 @@ test(`${CLIENTS} clients on one stream of the origin`, { timeout: 120_000 }, asy
     const posted = [];
     while (Date.now() < ends) {
       posted.push(await post(origin.url, `message ${posted.length}`));
-      await post(origin.url, 'not for everyone', 'somebody');
+      await post(origin.url, 'targeted', 'one session');
       streamsMost = Math.max(streamsMost, (await origin.metric('hookcast_streams')) - 1);
       await sleep(200);
     }
-    await until('everyone has everything', () =>
+    await until('every client has every message', () =>
       clients.every(({ arrivals }) => posted.every((id) => arrivals.has(id))));
     isOver = true;
     await Promise.all(followers);
@@ -76,14 +76,14 @@ test(`${CLIENTS} clients on one stream of the origin`, { timeout: 120_000 }, asy
     for (const client of clients) {
       for (const id of posted) {
         const { at, asked } = client.arrivals.get(id);
-        // What was posted while the client was between two streams came with the next replay.
+        // A message that was posted between two streams of the client arrived with the next replay.
         (direct.get(id) > asked ? live : seam).push(at - direct.get(id));
       }
-      const targeted = [...client.arrivals.values()].filter(({ content }) => content === 'not for everyone');
+      const targeted = [...client.arrivals.values()].filter(({ content }) => content === 'targeted');
       assert.deepEqual(targeted, []);
-      assert.ok(client.connections <= 2 * LIVES + 2, `a storm: ${client.connections} connections of one client`);
+      assert.ok(client.connections <= 2 * LIVES + 2, `too many: ${client.connections} connections of one client`);
     }
-    // Of the streams of one life, those that began when the one before was no longer fresh overlap.
+    // Streams of one lifetime overlap if the second began after the first was no longer fresh in the cache.
     assert.ok(originRequests <= 2 * LIVES + 2, `${originRequests} streams of the origin in ${LIVES} lives`);
     const all = [...live, ...seam];
     console.log(
@@ -93,7 +93,7 @@ test(`${CLIENTS} clients on one stream of the origin`, { timeout: 120_000 }, asy
         `the same with the pauses between two streams (${((100 * seam.length) / all.length).toFixed(1)} % of the deliveries): ` +
         `p50 ${percentile(all, 0.5).toFixed(1)} ms, p99 ${percentile(all, 0.99).toFixed(1)} ms, most ${percentile(all, 1).toFixed(0)} ms`,
     );
-    measure.close();
+    reference.close();
   } finally {
     isOver = true;
     await proxy.close();
@@ -101,7 +101,7 @@ test(`${CLIENTS} clients on one stream of the origin`, { timeout: 120_000 }, asy
   }
 });
 
-test('a drain is not stored: nobody is shown a recording', { timeout: 120_000 }, async () => {
+test('the cache does not replay a drained stream', { timeout: 120_000 }, async () => {
   const origin = await Origin.start(['--cdn-fanout', '60s', '--drain', '0s']);
   const proxy = await Proxy.start('varnish', origin.port);
   try {
@@ -124,7 +124,7 @@ test('a drain is not stored: nobody is shown a recording', { timeout: 120_000 },
   }
 });
 
-test('a crowd that polls costs the origin a request a second', { timeout: 120_000 }, async () => {
+test('many polling clients cost the origin one request a second', { timeout: 120_000 }, async () => {
   const origin = await Origin.start();
   const proxy = await Proxy.start('varnish', origin.port);
   try {
@@ -136,12 +136,12 @@ test('a crowd that polls costs the origin a request a second', { timeout: 120_00
     for (const { text } of answers) assert.equal(JSON.parse(text).messages.length, 1);
     const seconds = Math.ceil((Date.now() - began) / 1000);
     assert.ok((await counted()) <= seconds + 1, `${await counted()} requests in ${seconds} s`);
-    console.log(`500 clients polled, the origin was asked ${await counted()} times`);
+    console.log(`500 clients polled, the origin got ${await counted()} requests`);
     const etag = answers[0].headers.etag;
     const known = await ask(proxy.url, { path, headers: { 'If-None-Match': etag } });
     assert.equal(known.status, 304);
     await post(origin.url, 'two');
-    await until('the news shows', async () => (await ask(proxy.url, { path })).text.includes('"two"'));
+    await until('the new message is visible', async () => (await ask(proxy.url, { path })).text.includes('"two"'));
   } finally {
     await proxy.close();
     await origin.close();

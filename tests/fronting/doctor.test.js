@@ -1,6 +1,6 @@
 /**
- * `hookcast doctor` through the recommended proxies, which it finds good, and through those of broken.js,
- * of which each row is tried; README.md shows that table. What it said is printed.
+ * `hookcast doctor` through the recommended proxies, where it must find no fault, and through each row of
+ * broken.js. README.md shows that table. The reports are printed.
  */
 
 import assert from 'node:assert/strict';
@@ -22,7 +22,7 @@ import { PROXIES, Proxy } from './support/proxies.js';
 
 const SECRET = 'correct horse';
 
-/** Runs the doctor; returns its exit status and its report: lines, or with `--json` objects. */
+/** Runs the doctor; returns its exit status and its report: lines, or objects with `--json`. */
 function doctor(url, env = { WEBHOOK_SECRET: SECRET }, flags = []) {
   return new Promise((resolve) => {
     const options = { env: { PATH: process.env.PATH, ...env } };
@@ -40,11 +40,11 @@ async function examine(url, env, flags = []) {
   return { status, lines, checks, end: lines.at(-1), text };
 }
 
-/** The subjects of a verdict. */
+/** The checks with a verdict. */
 const subjects = (text, verdict) =>
   text.split('\n').flatMap((line) => line.match(new RegExp(`^(\\S+) +${verdict} `))?.[1] ?? []);
 
-/** A certificate for a name, signed by itself, and its key: files in a directory. By default no authority. */
+/** A self-signed certificate for a name, and its key: files in a directory. By default it is not an authority. */
 function certificate(directory, name, constraints = 'CA:FALSE') {
   const path = (kind) => join(directory, `${name}.${constraints}.${kind}`);
   const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', path('key')];
@@ -53,7 +53,7 @@ function certificate(directory, name, constraints = 'CA:FALSE') {
   return { pem: path('pem'), key: path('key') };
 }
 
-// It waits most of the time, so several go at once.
+// Tests mostly wait, so several run at a time.
 describe('doctor', { concurrency: 4 }, () => {
   let origin;
   before(async () => {
@@ -71,7 +71,7 @@ describe('doctor', { concurrency: 4 }, () => {
     }
   }
 
-  /** Where a proxy sends requests to, and how to end it. */
+  /** A target for a proxy instead of hookcast, and how to stop it. */
   async function upstream(kind) {
     if (kind === undefined) return { port: origin.port, close() {} };
     if (kind === 'closed') return { port: await freePort(), close() {} };
@@ -120,7 +120,7 @@ describe('doctor', { concurrency: 4 }, () => {
         const change = (config) => {
           const changed = (row.change ?? ((same) => same))(config);
           const broken = row.tls ? config.replace('listen 8080;', withTls) : changed;
-          assert.ok(broken !== config || !(row.change || row.tls), 'nothing was changed');
+          assert.ok(broken !== config || !(row.change || row.tls), 'the configuration is unchanged');
           return broken.replaceAll('CACHE', join(directory, 'cache'));
         };
         const proxy =
@@ -155,7 +155,7 @@ describe('doctor', { concurrency: 4 }, () => {
     const other = certificate(directory, 'other.example');
     const authority = certificate(directory, 'localhost', 'CA:TRUE');
 
-    /** The doctor through it, with one certificate to show and one to trust. */
+    /** The doctor through it, with one certificate to present and one to trust. */
     async function examinedWith({ pem, key }, trusted) {
       const listen = `listen 8080 ssl http2; ssl_certificate ${pem}; ssl_certificate_key ${key};`;
       const proxy = await Proxy.start('nginx', origin.port, (config) => config.replace('listen 8080;', listen));
@@ -173,13 +173,13 @@ describe('doctor', { concurrency: 4 }, () => {
       assert.deepEqual([...subjects(text, 'FAILED'), ...subjects(text, 'note')], []);
     });
 
-    test('with a certificate that nobody vouches for', async () => {
+    test('with a certificate of an unknown authority', async () => {
       const { status, text } = await examinedWith(own);
       assert.equal(status, 1, text);
       assert.match(text, /address +FAILED .*no authority that is trusted here has signed it.*\n +certificate .*--ca-file/);
     });
 
-    test('with one that is its own authority, as openssl makes them by default', async () => {
+    test('with a certificate that is its own authority, as openssl makes them by default', async () => {
       for (const trusted of [undefined, authority]) {
         const { status, text } = await examinedWith(authority, trusted);
         assert.equal(status, 1, text);
@@ -195,7 +195,7 @@ describe('doctor', { concurrency: 4 }, () => {
     });
   });
 
-  test('the server itself is good, without its secret it is not', async () => {
+  test('the server without a proxy is good; without its secret it is not', async () => {
     const good = await doctor(origin.url);
     assert.equal(good.status, 0, good.text);
     const { status, text } = await doctor(origin.url, {});
@@ -204,13 +204,13 @@ describe('doctor', { concurrency: 4 }, () => {
     assert.doesNotMatch(good.text + text, new RegExp(SECRET));
   });
 
-  test('where nobody answers, it says so', async () => {
+  test('an unreachable server is reported', async () => {
     const { status, text } = await doctor(`http://127.0.0.1:${await freePort()}`);
     assert.equal(status, 1, text);
     assert.match(text, /address +FAILED +no answer/);
   });
 
-  test('what is no address is refused', async () => {
+  test('an invalid address is refused', async () => {
     const { status, text } = await doctor('hooks.example');
     assert.equal(status, 2, text);
   });

@@ -1,7 +1,6 @@
 /**
- * Each proxy, as it is recommended, in front of the real server: a check by check table of what was
- * seen is printed at the end. Figures are reported; what fails a check is a thing that does not
- * happen, or an order of magnitude.
+ * Each proxy in its recommended configuration, in front of the real server. Prints a table of results by check.
+ * Figures are only reported: a check fails if something does not happen, or by an order of magnitude.
  */
 
 import assert from 'node:assert/strict';
@@ -14,10 +13,10 @@ import { until } from './support/process.js';
 import { PROXIES, Proxy } from './support/proxies.js';
 
 const STREAMS = 200;
-/** An event that takes longer was held back: heartbeats would push it out after 2 s. */
+/** A longer latency means that the event was held back: the next heartbeat, after at most 2 s, would push it out. */
 const HELD_BACK_MS = 1000;
 
-/** What was seen, by check and proxy. */
+/** Results by check and proxy. */
 const seen = new Map();
 
 const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
@@ -26,7 +25,7 @@ const ms = (value) => `${value < 10 ? value.toFixed(1) : value.toFixed(0)} ms`;
 const noStreams = (origin) =>
   until('the origin has no stream', async () => (await origin.metric('hookcast_streams')) === 0);
 
-/** A client that comes back as an EventSource does, and gives up on no answer. */
+/** A client that reconnects as an EventSource does, and never gives up. */
 async function persistent(url) {
   const client = { contents: [], refused: 0, reconnects: 0, closed: false };
   const run = async () => {
@@ -56,7 +55,7 @@ async function persistent(url) {
   return client;
 }
 
-/** What is checked, in the order of the table; each returns what to say of it. */
+/** The checks in the order of the table; each returns its result as text. */
 const CHECKS = {
   async 'event after its post (median, worst of 20)'({ proxy }) {
     const times = new Map();
@@ -83,7 +82,7 @@ const CHECKS = {
     const atOrigin = await origin.metric('hookcast_streams');
     const began = performance.now();
     await post(proxy.url, 'to all');
-    await until('all have it', () => arrived.length === STREAMS);
+    await until('all streams have it', () => arrived.length === STREAMS);
     const last = Math.max(...arrived) - began;
     assert.equal(atOrigin, STREAMS);
     for (const stream of streams) stream.close();
@@ -99,10 +98,10 @@ const CHECKS = {
     stream.close();
     await noStreams(origin);
     const took = ms(performance.now() - began);
-    // A write to a peer that has gone is answered by a reset, and the next one fails: counted in
-    // heartbeats, as a busy machine's clock says little. With `--heartbeat 1s` three of them are 3 s.
+    // The first write to a closed peer is answered by a reset, and the next one fails. The wait is counted in
+    // heartbeats, because a busy machine's clock says little: with `--heartbeat 1s` three of them are 3 s.
     const wasted = (await origin.metric('hookcast_heartbeats_total')) - heartbeats;
-    assert.ok(wasted <= 3, `${wasted} heartbeats went to nobody`);
+    assert.ok(wasted <= 3, `${wasted} heartbeats went to a closed client`);
     return took;
   },
 
@@ -226,7 +225,7 @@ for (const name of PROXIES) {
     before(async () => {
       origin = await Origin.start(['--drain', '1s']);
       proxy = await Proxy.start(name, origin.port);
-      // A health check may have to pass first.
+      // The proxy may wait for a health check first.
       await until('the proxy serves', async () => (await ask(proxy.url)).status === 200);
     });
     after(async () => {

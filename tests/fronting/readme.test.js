@@ -1,4 +1,4 @@
-/** The page shows the configurations that are tested, word for word. */
+/** The page shows the tested configurations, word for word. */
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';

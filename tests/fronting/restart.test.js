@@ -1,7 +1,7 @@
 /**
- * Restarts behind each proxy, as it is recommended, and without one, while webhooks go on coming and
- * `EventSource` clients listen: nobody is refused, no answer is anything but 200, no message is lost,
- * none comes twice. RESTARTS says how often, by each of the two ways.
+ * Restarts behind each recommended proxy, and without one, under webhooks and with `EventSource` clients. No
+ * connection is refused, every webhook gets a 200, and no message is lost or repeated. RESTARTS sets the number,
+ * for each of the two ways.
  */
 
 import assert from 'node:assert/strict';
@@ -18,15 +18,21 @@ import { HandedOver, Supervised } from './support/restarts.js';
 
 const RESTARTS = Number(process.env.RESTARTS ?? 4);
 const CLIENTS = 8;
-/** An EventSource is away for up to 3 s, and a restart keeps the last 100 messages: these would fill 10 s. */
+/**
+ * An EventSource is disconnected for up to 3 s, and a restart keeps the last 100 messages. At this pace 100
+ * messages take 10 s or more.
+ */
 const STEADY_PACE_MS = 200;
-/** Sends more while nobody is far behind: at the moment of each restart, that is. */
+/**
+ * The pace of publishers that pause while a client is far behind, so that they publish at the moment of each
+ * restart.
+ */
 const EAGER_PACE_MS = 4;
 const EAGER_AHEAD_MAX = 40;
-/** Between two restarts there is at least so much traffic. */
+/** The least number of webhooks between two restarts. */
 const POSTS_BETWEEN = 40;
 
-/** What was seen, by way and place. */
+/** Results by kind of restart and proxy. */
 const seen = new Map();
 
 class Client {
@@ -46,7 +52,8 @@ class Client {
       this.seqs.push(Number(lastEventId.split('-')[1]));
     };
     this.source.onerror = ({ code, message }) => {
-      // The end of a stream has no message; after anything but a 200 there is no other attempt.
+      // The end of a stream is an error without a message. After any status but 200 the client does not
+      // reconnect.
       if (this.source.readyState === EventSource.CLOSED) this.gaveUp = `${code} ${message}`;
       else if (message) this.refused.push(message);
     };
@@ -66,26 +73,26 @@ class Load {
   }
 
   async begin() {
-    await this.everyoneConnected(1);
+    await this.allConnected(1);
     const kept = () => new Agent({ keepAlive: true, maxSockets: 1 });
     this.#publishers = [
-      this.#publish('steady, anew', false, STEADY_PACE_MS),
-      this.#publish('steady, kept', kept(), STEADY_PACE_MS),
-      this.#publish('eager, anew', false, EAGER_PACE_MS, EAGER_AHEAD_MAX),
-      this.#publish('eager, kept', kept(), EAGER_PACE_MS, EAGER_AHEAD_MAX),
+      this.#publish('steady, new connections', false, STEADY_PACE_MS),
+      this.#publish('steady, kept connection', kept(), STEADY_PACE_MS),
+      this.#publish('eager, new connections', false, EAGER_PACE_MS, EAGER_AHEAD_MAX),
+      this.#publish('eager, kept connection', kept(), EAGER_PACE_MS, EAGER_AHEAD_MAX),
     ];
   }
 
-  /** Waits until every client has been connected so many times. */
-  async everyoneConnected(times) {
-    await until(`everyone is connected, ${times} times`, () => {
+  /** Waits until every client has connected this many times. */
+  async allConnected(times) {
+    await until(`every client is connected, ${times} times`, () => {
       const lost = this.clients.find(({ gaveUp }) => gaveUp);
       assert.equal(lost?.gaveUp, undefined, 'a client has given up');
       return this.clients.every(({ connected }) => connected >= times);
     });
   }
 
-  async goesOn(posts) {
+  async awaitPosts(posts) {
     const wanted = this.acknowledged.length + posts;
     await until(`${posts} more webhooks are answered`, () => this.acknowledged.length >= wanted || this.failed.length > 0);
   }
@@ -93,7 +100,7 @@ class Load {
   async end() {
     this.#isOver = true;
     await Promise.all(this.#publishers);
-    await until('everyone has the last message', () =>
+    await until('every client has the last message', () =>
       this.clients.every(({ contents }) => contents.length >= this.acknowledged.length));
   }
 
@@ -122,14 +129,14 @@ class Load {
   }
 
   check() {
-    assert.deepEqual(this.failed, [], 'webhooks that were not answered by 200');
+    assert.deepEqual(this.failed, [], 'webhooks without a 200');
     const expected = this.acknowledged.toSorted();
     for (const { contents, seqs, gaveUp, refused } of this.clients) {
       assert.equal(gaveUp, undefined);
       assert.deepEqual(refused, [], 'attempts to connect that failed');
       assert.deepEqual(contents.toSorted(), expected, 'every message once');
       assert.deepEqual(contents, this.clients[0].contents, 'all in the same order');
-      assert.deepEqual(seqs, Array.from(seqs, (_, index) => index + 1), 'event ids go on');
+      assert.deepEqual(seqs, Array.from(seqs, (_, index) => index + 1), 'event ids have no holes');
     }
   }
 }
@@ -163,11 +170,11 @@ async function restartAll(kind, proxyName) {
     load = new Load(url);
     await load.begin();
     for (let nth = 1; nth <= RESTARTS; nth += 1) {
-      await load.goesOn(POSTS_BETWEEN);
+      await load.awaitPosts(POSTS_BETWEEN);
       await servers.restart(nth);
-      await load.everyoneConnected(nth + 1);
+      await load.allConnected(nth + 1);
     }
-    await load.goesOn(POSTS_BETWEEN);
+    await load.awaitPosts(POSTS_BETWEEN);
     await load.end();
     load.check();
     assert.deepEqual(servers.troubles, []);
@@ -179,7 +186,7 @@ async function restartAll(kind, proxyName) {
   }
 }
 
-// All at once: most of the time is that between the end of a stream and its client's return.
+// All at the same time: tests mostly wait for clients to reconnect.
 describe('restarts under load', { concurrency: true }, () => {
   for (const kind of [HandedOver, Supervised]) {
     for (const proxy of [...PROXIES, undefined]) {

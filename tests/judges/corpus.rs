@@ -10,14 +10,14 @@
 //! > \r\n
 //! ```
 //!
-//! Lines that begin with `> ` are joined without anything in between; a line's own end is not part
-//! of the bytes. Escapes: `\r`, `\n`, `\t`, `\0`, `\\`, `\xHH`, `\{unit*count}` for `unit` so many
-//! times, and `\|` for "wait here for an answer".
+//! The bytes of lines that begin with `> ` are joined; the end of a line is not part of them. Escapes: `\r`,
+//! `\n`, `\t`, `\0`, `\\`, `\xHH`, `\{unit*count}` for `unit` repeated `count` times, and `\|` for "wait here
+//! for an answer".
 
 use std::fs;
 use std::path::Path;
 
-/// A case as it stands in its file.
+/// A case of a corpus file.
 pub struct Case {
     /// Unique in its corpus.
     pub name: String,
@@ -26,14 +26,14 @@ pub struct Case {
 }
 
 impl Case {
-    /// The value of a field that stands at most once.
+    /// The value of a field that occurs at most once.
     pub fn field(&self, name: &str) -> Option<&str> {
         let values = self.fields(name);
         assert!(values.len() < 2, "{}: {name} twice", self.name);
         values.first().copied()
     }
 
-    /// The value of a field that has to be there.
+    /// The value of a required field.
     pub fn required(&self, name: &str) -> &str {
         self.field(name)
             .unwrap_or_else(|| panic!("{}: no {name}", self.name))
@@ -45,13 +45,13 @@ impl Case {
         named.map(|(_, value)| value.as_str()).collect()
     }
 
-    /// The bytes, cut where an answer is to be waited for.
+    /// The bytes, cut at each wait for an answer.
     pub fn parts(&self) -> Vec<Vec<u8>> {
         self.raw.split(r"\|").map(unescape).collect()
     }
 }
 
-/// Reads the cases of one file; each must be named once and cite its source.
+/// Reads the cases of one file. Each needs a unique name and a source.
 pub fn read(path: &Path, fields: &[&str]) -> Vec<Case> {
     let place = path.display();
     let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{place}: {error}"));
@@ -70,7 +70,7 @@ pub fn read(path: &Path, fields: &[&str]) -> Vec<Case> {
             continue;
         }
         let place = format!("{place} line {}", number + 1);
-        let case = cases.last_mut().expect("a case comes first");
+        let case = cases.last_mut().expect("the file begins with a case");
         if let Some(raw) = line.strip_prefix("> ") {
             case.raw.push_str(raw);
         } else if let Some((name, value)) = line.split_once(": ") {
@@ -83,7 +83,7 @@ pub fn read(path: &Path, fields: &[&str]) -> Vec<Case> {
     cases
 }
 
-/// The bytes that a text with escapes stands for.
+/// Decodes the escapes of a text.
 pub fn unescape(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = text;
@@ -116,7 +116,7 @@ pub fn unescape(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn escapes_are_read() {
+fn escapes_are_decoded() {
     assert_eq!(unescape(r"a\r\n\t\0\\b"), b"a\r\n\t\0\\b");
     assert_eq!(unescape(r"\x00\xffz"), b"\0\xffz");
     assert_eq!(unescape(r"<\{a\r*2}>"), b"<a\ra\r>");

@@ -1,17 +1,16 @@
 //! The HTTP corpus against the real server.
 //!
-//! Each case is delivered whole, byte by byte, and cut at random points. `expect` says what comes
-//! back: the statuses in their order (`400|501` is either, `100?` may be left out, `200*3` is three
-//! times 200), and what becomes of the connection:
+//! Each case is sent whole, byte by byte, and cut at random positions. `expect` lists the statuses in order
+//! (`400|501` is either, `100?` is optional, `200*3` is three times 200) and the fate of the connection:
 //!
-//! - `keep`: it goes on. A canary request on it must get its own answer and nothing else.
-//! - `close`: the server says so in its last answer, and ends it. Nothing follows.
+//! - `keep`: it continues. A canary request on it must get its own answer and nothing else.
+//! - `close`: the last answer says so, and the server closes it. Nothing follows.
 //! - `any`: one of the two, as the last answer says.
-//! - `wait`: there is no answer, as the request is not whole; when we end our side it is dropped.
+//! - `wait`: no answer, because the request is incomplete. It is dropped when the client closes its side.
 //!
-//! `message` names what must reach a stream, in order; anything else that reaches it is a request
-//! that was smuggled. `methods` are those of the requests, where they are not all like GET;
-//! `finish: yes` ends our side behind the bytes.
+//! `message` lists the contents that a stream must show, in order. Any other content is a smuggled request.
+//! `methods` are the methods of the requests, if their answers differ from those to a GET. `finish: yes` closes the
+//! client's side behind the bytes.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -22,10 +21,10 @@ use crate::support::{Connection, EventStream, Response, Server};
 
 const FIELDS: [&str; 5] = ["source", "expect", "message", "methods", "finish"];
 
-/// Random cuts of each case, besides whole and byte by byte. `JUDGE_CUTS` sets another number.
+/// Random cuts of each case, besides whole and byte by byte. `JUDGE_CUTS` changes the number.
 const CUTS: usize = 3;
 
-/// What becomes of the connection.
+/// The fate of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Keep,
@@ -40,7 +39,7 @@ struct Expected {
     is_optional: bool,
 }
 
-/// What a case has to come to.
+/// The expectation of a case.
 struct Verdict {
     answers: Vec<Expected>,
     fate: Fate,
@@ -59,7 +58,7 @@ impl Verdict {
                 "close" => Fate::Close,
                 "any" => Fate::Any,
                 "wait" => Fate::Wait,
-                other => panic!("no such fate: {other}"),
+                other => panic!("unknown fate: {other}"),
             },
         }
     }
@@ -86,7 +85,7 @@ impl Expected {
     }
 }
 
-/// How the bytes are handed to the kernel.
+/// How the bytes are split into writes.
 #[derive(Debug, Clone)]
 enum Delivery {
     Whole,
@@ -113,7 +112,7 @@ impl Delivery {
         }
     }
 
-    /// Up to seven cuts anywhere.
+    /// Up to seven cuts at random positions.
     fn random(rng: &mut fastrand::Rng, length: usize) -> Delivery {
         let count = rng.usize(1..8);
         let mut points: Vec<usize> = (0..count).map(|_| rng.usize(..=length)).collect();
@@ -122,11 +121,11 @@ impl Delivery {
     }
 }
 
-/// A server, and a stream that sees every message.
+/// A server, and a stream of all its messages.
 struct Court {
     server: Server,
     stream: EventStream,
-    /// Messages that end a delivery, so far.
+    /// Deliveries so far, each of which ends with a message.
     ends: usize,
 }
 
@@ -142,7 +141,7 @@ impl Court {
         }
     }
 
-    /// Delivers a case in one way; panics where the server does not do as it must.
+    /// Delivers a case in one way; panics if the server's reaction is wrong.
     fn judge(&mut self, case: &Case, verdict: &Verdict, delivery: &Delivery) {
         let mut connection = self.server.connect();
         let mut methods = case.field("methods").unwrap_or("").split_whitespace();
@@ -182,7 +181,7 @@ impl Court {
         self.expect_messages(case);
     }
 
-    /// What reached the stream must be what the case names, and nothing more.
+    /// The stream must show exactly the messages that the case names.
     fn expect_messages(&mut self, case: &Case) {
         self.ends += 1;
         let end = format!("end of delivery {}", self.ends);
@@ -216,7 +215,7 @@ fn read_answer<'a>(
     head
 }
 
-/// What every answer carries (RFC 9110 sections 6.6.1, 8.6, 10.2.1 and the API's own rules).
+/// The headers of every answer (RFC 9110 sections 6.6.1, 8.6, 10.2.1, and the API's own rules).
 fn expect_sound(answer: &Response) {
     let date = answer.header("date").expect("Date");
     assert!(httpdate::parse_http_date(date).is_ok(), "{date}");
@@ -240,7 +239,7 @@ fn expect_fate(mut connection: Connection, fate: Fate, last: Option<&Response>, 
         Fate::Close | Fate::Wait => false,
     };
     if is_kept {
-        assert!(!says_close, "it says it will close: {last:?}");
+        assert!(!says_close, "the answer says close: {last:?}");
         connection.send(
             b"OPTIONS /api/webhook/stream HTTP/1.1\r\nHost: canary\r\nConnection: close\r\n\r\n",
         );
@@ -248,12 +247,15 @@ fn expect_fate(mut connection: Connection, fate: Fate, last: Option<&Response>, 
         assert_eq!(answer.status, 204, "the canary got {answer:?}");
     } else if fate == Fate::Close && case.field("finish").is_none() {
         let is_old = last.is_some_and(|answer| answer.version == "HTTP/1.0");
-        assert!(says_close || is_old, "it closes unannounced: {last:?}");
+        assert!(
+            says_close || is_old,
+            "it closes without saying so: {last:?}"
+        );
     }
     connection.expect_close();
 }
 
-/// Judges all cases of a file, and fails with the names of those that failed.
+/// Runs all cases of a file; fails with the names of those that failed.
 fn judge_file(name: &str) {
     let mut rng = fastrand::Rng::with_seed(seed());
     let cuts = std::env::var("JUDGE_CUTS").map_or(CUTS, |count| count.parse().unwrap());

@@ -1,6 +1,5 @@
-//! The JSON corpus (`json/bodies.table`) against the real server: each body once with its length
-//! and once in chunks cut at random, all on one connection. What is accepted has to come back on a
-//! stream exactly, and what is refused must not show there.
+//! The JSON corpus (`json/bodies.table`) against the real server. Each body is sent with its length, and in
+//! randomly cut chunks, all on one connection. A stream must show exactly the contents that were accepted.
 
 use std::path::Path;
 
@@ -19,7 +18,7 @@ struct Case {
 }
 
 enum Outcome {
-    /// Accepted; this comes back.
+    /// Accepted, with this content.
     Content(String),
     /// Refused with this reason.
     Refused(String),
@@ -29,7 +28,7 @@ impl Case {
     fn parse(line: &str) -> Case {
         let (name, rest) = line.split_once(' ').expect("a name");
         let (kind, _) = rest.trim_start().split_once(' ').expect("a kind");
-        // The bytes may begin with spaces, so their column is fixed.
+        // The column of the bytes is fixed, because they may begin with spaces.
         let rest = &rest.trim_start()["value  ".len()..];
         let (bytes, verdict) = match rest.rsplit_once(" => ") {
             Some((bytes, verdict)) => (bytes, Some(verdict)),
@@ -40,7 +39,7 @@ impl Case {
             "value" => (&br#"{"message":"m","x":"#[..], &b"}"[..]),
             "text" => (&br#"{"message":"#[..], &b"}"[..]),
             "body" => (&b""[..], &b""[..]),
-            _ => panic!("no such kind: {line}"),
+            _ => panic!("unknown kind: {line}"),
         };
         let body = [before, &unescape(bytes), after].concat();
         let is_utf8 = str::from_utf8(&body).is_ok();
@@ -62,7 +61,7 @@ impl Case {
         }
     }
 
-    /// What is wrong with what the server did, if anything.
+    /// The server's fault, if there is one.
     fn judge(
         &self,
         request: &[u8],
@@ -124,7 +123,7 @@ fn json_is_what_rfc_8259_says() {
         for request in [with_length(&case.body), in_chunks(&case.body, &mut rng)] {
             if let Some(wrong) = case.judge(&request, &mut wire, &mut stream) {
                 failed.push(format!("{}: {wrong}", case.name));
-                // The connection may have been closed, which is wrong for every body.
+                // A closed connection is wrong for every body.
                 wire = server.connect();
             }
         }
@@ -134,7 +133,7 @@ fn json_is_what_rfc_8259_says() {
     assert_eq!(
         stream.next().content(),
         "the end",
-        "more came than was accepted"
+        "the stream shows more than was accepted"
     );
     println!("{} bodies, 2 deliveries each", cases.len());
 }

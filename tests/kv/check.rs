@@ -1,11 +1,11 @@
-//! `hookcast kv-check` says what is wrong.
+//! The findings of `hookcast kv-check`.
 
 use serde_json::json;
 
 use crate::kv::{World, namespace_id, own_rights};
 use crate::support::Setup;
 
-/// Runs it: the exit code and what it printed.
+/// Runs it; returns the exit code and the output.
 fn kv_check(world: &World<'_>, token: &str, arguments: &[&str]) -> (i32, String) {
     run(&world.setup_at(token, &[&["kv-check"], arguments].concat()))
 }
@@ -30,7 +30,7 @@ fn line<'a>(text: &'a str, subject: &str) -> &'a str {
 }
 
 #[test]
-fn all_is_well() {
+fn a_working_kv_has_no_findings() {
     let world = World::new(&["good"]);
     world.put(r#"[{"id":"10000000-0000-4000-8000-000000000000","content":"x","timestamp":1}]"#);
     let (code, text) = kv_check(&world, "good", &[]);
@@ -48,10 +48,10 @@ fn all_is_well() {
 }
 
 #[test]
-fn what_is_wrong_is_named_with_what_to_do() {
+fn each_fault_is_reported_with_its_remedy() {
     let world = World::new(&["good"]);
     let rights = |read, write| json!({ "read": read, "write": write });
-    world.tell(&json!({ "tokens": {
+    world.set(&json!({ "tokens": {
         "good": rights(true, true), "reader": rights(true, false), "own-token": own_rights(),
         "blind": rights(false, false),
         "accounts": { "read": false, "write": false, "is_account_owned": true },
@@ -89,9 +89,9 @@ fn what_is_wrong_is_named_with_what_to_do() {
     assert!(line(&text, "history").contains("delete the key"), "{text}");
 }
 
-/// Both ids are well-formed; one of them is another's.
+/// Both ids are well-formed; one of them belongs to another account.
 #[test]
-fn a_wrong_account_and_a_wrong_namespace_are_told_apart() {
+fn a_wrong_account_and_a_wrong_namespace_have_different_findings() {
     let world = World::new(&["good"]);
     let other = namespace_id("other");
     for (variable, subject) in [

@@ -1,4 +1,4 @@
-//! The KV: a process of miniflare, and worlds of their own in it, one for each test.
+//! The KV: one process of miniflare with a separate world (namespace) for each test.
 
 use std::fmt::Write;
 use std::io::{BufRead, BufReader};
@@ -15,14 +15,14 @@ use serde_json::{Value, json};
 
 use crate::support::{Connection, PATIENCE, Response, Server, Setup};
 
-/// The only account there is.
+/// The only account.
 pub const ACCOUNT: &str = "023e105f4ecef8ad9ca31a8372d0c353";
-/// The token of the tests themselves.
+/// The token of the tests.
 const OWN_TOKEN: &str = "own-token";
 /// The key of the history.
 const KEY: &str = "webhook%3Amessages";
 
-/// The id of a namespace: its name in hexadecimal, and as many noughts as an id has room for.
+/// The id of a namespace: its name in hexadecimal, padded with zeros.
 pub fn namespace_id(name: &str) -> String {
     let mut digits = String::new();
     for byte in name.bytes() {
@@ -32,17 +32,17 @@ pub fn namespace_id(name: &str) -> String {
     format!("{digits:0<32}")
 }
 
-/// Whether the tests run at the length of the defaults.
+/// Whether the tests run with the default intervals.
 pub fn is_full() -> bool {
     std::env::var_os("KV_FULL").is_some()
 }
 
-/// One of two values: for a short run, and for one at full length.
+/// The first value in a short run, the second at full length.
 pub fn short_or_full<T>(short: T, full: T) -> T {
     if is_full() { full } else { short }
 }
 
-/// Looks until something is so, which must not take longer than `patience`.
+/// Polls until a condition holds, for `patience` at most.
 pub fn wait_for<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + patience;
     loop {
@@ -50,7 +50,7 @@ pub fn wait_for<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Opt
             return found;
         }
         assert!(Instant::now() < deadline, "never happened: {what}");
-        // Nothing tells of a change in another process; this looks again.
+        // Another process reports no change of its state, so this polls.
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -58,20 +58,20 @@ pub fn wait_for<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Opt
 /// A process of miniflare.
 pub struct Kv {
     child: Child,
-    /// Its end is the process's.
+    /// The process ends when this closes.
     _stdin: Option<ChildStdin>,
     pub url: String,
     pub address: SocketAddr,
 }
 
 impl Kv {
-    /// The one that most tests share.
+    /// The instance that most tests share.
     pub fn shared() -> &'static Kv {
         static SHARED: OnceLock<Kv> = OnceLock::new();
         SHARED.get_or_init(|| Kv::start(&json!({})))
     }
 
-    /// Starts one; see `server.js` for the options.
+    /// Starts an instance; the options are in `server.js`.
     pub fn start(options: &Value) -> Kv {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kv");
         let mut child = Command::new("node")
@@ -80,7 +80,7 @@ impl Kv {
             .current_dir(directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            // A group of its own, for workerd is a process of its own.
+            // In a group of its own, because workerd is a process of its own.
             .process_group(0)
             .spawn()
             .expect("Node runs; tests/run kv installs the modules");
@@ -107,7 +107,7 @@ impl Kv {
         connection.read_response_to(method)
     }
 
-    /// Ends it as an outage would.
+    /// Kills it, as an outage.
     pub fn kill(self) {
         drop(self);
     }
@@ -116,13 +116,13 @@ impl Kv {
 impl Drop for Kv {
     fn drop(&mut self) {
         let group = Pid::from_child(&self.child);
-        // It may have ended; then neither call has anything to do.
+        // If it has ended already, both calls do nothing.
         let _ = kill_process_group(group, Signal::KILL);
         let _ = self.child.wait();
     }
 }
 
-/// A way to a KV that can be cut: an address that stays while what is behind it comes and goes.
+/// A relay to a KV that can be cut: its address stays, while its target changes.
 pub struct Relay {
     pub url: String,
     target: Arc<Mutex<Option<SocketAddr>>>,
@@ -141,7 +141,7 @@ impl Relay {
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 let address = *target.lock().unwrap();
-                // With nobody behind it the connection is closed at once.
+                // Without a target the connection is closed at once.
                 if let Some(server) = address.and_then(|address| TcpStream::connect(address).ok()) {
                     pass_on(&client, &server);
                     pass_on(&server, &client);
@@ -151,13 +151,13 @@ impl Relay {
         relay
     }
 
-    /// Leads to another KV from now on, or nowhere.
+    /// Directs new connections to another KV, or to none.
     pub fn lead_to(&self, kv: Option<&Kv>) {
         *self.target.lock().unwrap() = kv.map(|kv| kv.address);
     }
 }
 
-/// Copies what comes from one socket to the other, on a thread of its own, until either ends.
+/// Copies bytes from one socket to the other, on a thread of its own, until either ends.
 fn pass_on(from: &TcpStream, to: &TcpStream) {
     let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
     std::thread::spawn(move || {
@@ -167,15 +167,15 @@ fn pass_on(from: &TcpStream, to: &TcpStream) {
     });
 }
 
-/// A namespace of its own.
+/// The namespace of one test.
 pub struct World<'a> {
     pub kv: &'a Kv,
     pub namespace: String,
-    /// Where nodes find it.
+    /// The URL for nodes.
     pub endpoint: String,
 }
 
-/// A call to the API.
+/// A call of the API.
 #[derive(Debug, Clone)]
 pub struct Call {
     pub at_ms: u64,
@@ -184,7 +184,7 @@ pub struct Call {
     pub status: Option<u64>,
 }
 
-/// What a world that lets these tokens read and write has to be told.
+/// The settings of a namespace in which these tokens may read and write.
 pub fn open_to(tokens: &[&str]) -> Value {
     let mut rights: serde_json::Map<String, Value> = tokens
         .iter()
@@ -202,19 +202,19 @@ impl<'a> World<'a> {
         World::named(Kv::shared(), &namespace, tokens)
     }
 
-    /// A namespace by name.
+    /// The namespace of this name.
     pub fn named(kv: &'a Kv, namespace: &str, tokens: &[&str]) -> World<'a> {
         let world = World {
             kv,
             namespace: namespace_id(namespace),
             endpoint: kv.url.clone(),
         };
-        world.tell(&open_to(tokens));
+        world.set(&open_to(tokens));
         world
     }
 
-    /// Tells it how to behave; see `rest.js`.
-    pub fn tell(&self, what: &Value) {
+    /// Changes its behaviour; see `rest.js`.
+    pub fn set(&self, what: &Value) {
         let target = format!("/control/{}", self.namespace);
         let response = self
             .kv
@@ -222,7 +222,7 @@ impl<'a> World<'a> {
         assert_eq!(response.status, 200, "{response:?}");
     }
 
-    /// How it behaves now.
+    /// Its present behaviour.
     pub fn state(&self) -> Value {
         self.kv
             .request("GET", &format!("/control/{}", self.namespace), "", b"")
@@ -275,7 +275,7 @@ impl<'a> World<'a> {
         });
     }
 
-    /// The value as text; nothing where there is no such key.
+    /// The value as text; `None` if the key does not exist.
     pub fn value(&self) -> Option<String> {
         let response = self
             .kv
@@ -283,7 +283,7 @@ impl<'a> World<'a> {
         (response.status == 200).then(|| String::from_utf8(response.body).unwrap())
     }
 
-    /// The value as a list; empty where there is none.
+    /// The value as a list; empty if the key does not exist.
     pub fn history(&self) -> Vec<Value> {
         self.value()
             .map_or(Vec::new(), |text| serde_json::from_str(&text).unwrap())
@@ -295,7 +295,7 @@ impl<'a> World<'a> {
         self.history().iter().map(content).collect()
     }
 
-    /// Waits until the history is these contents, in any order.
+    /// Waits until the history has these contents, in any order.
     pub fn wait_for_contents(&self, expected: &[String]) {
         let mut expected = expected.to_vec();
         expected.sort();
@@ -314,7 +314,7 @@ impl<'a> World<'a> {
 
     /// Replaces the value.
     pub fn put(&self, value: &str) {
-        self.tell(&json!({ "write_gap_ms": 0 }));
+        self.set(&json!({ "write_gap_ms": 0 }));
         let response = self.kv.request(
             "PUT",
             &self.value_target(),
@@ -322,7 +322,7 @@ impl<'a> World<'a> {
             value.as_bytes(),
         );
         assert_eq!(response.status, 200, "{response:?}");
-        self.tell(&json!({ "write_gap_ms": 1000 }));
+        self.set(&json!({ "write_gap_ms": 1000 }));
     }
 
     /// Deletes the key.
@@ -333,13 +333,13 @@ impl<'a> World<'a> {
         assert_eq!(response.status, 200, "{response:?}");
     }
 
-    /// How a node is started on it: a read and a write a second, or at the defaults.
+    /// The setup of a node: a read and a write a second, or the default intervals.
     pub fn setup(&self, token: &str, arguments: &[&str]) -> Setup {
         let pace: &[&str] = short_or_full(&["--kv-poll", "1s", "--kv-write-interval", "1s"], &[]);
         self.setup_at(token, &[pace, arguments].concat())
     }
 
-    /// How a node is started on it, with no flags but these.
+    /// The setup of a node with these flags only.
     pub fn setup_at(&self, token: &str, arguments: &[&str]) -> Setup {
         let fixed = ["--shards", "1", "--kv-endpoint", &self.endpoint];
         Setup::new(&[&fixed, arguments].concat())
@@ -348,7 +348,7 @@ impl<'a> World<'a> {
             .variable("WEBHOOK_KV", &self.namespace)
     }
 
-    /// Starts a node on it.
+    /// Starts a node with it.
     pub fn node(&self, token: &str) -> Server {
         self.setup(token, &[]).start()
     }
@@ -382,7 +382,7 @@ impl Drop for World<'_> {
     }
 }
 
-/// What the tests' own token may do: everything, as often as they like.
+/// The rights of the tests' own token: everything, without limits.
 pub fn own_rights() -> Value {
     json!({ "read": true, "write": true, "unlimited": true })
 }

@@ -1,9 +1,8 @@
-//! hookcast on a real KV: miniflare runs `workerd` with a KV binding, behind a Worker that serves
-//! the REST API with its limits and misbehaves on request (`rest.js`), and beside one that does
-//! what the Pages app does (`pages.js`).
+//! hookcast on a real KV: miniflare runs `workerd` with a KV binding, behind a Worker that serves the REST API
+//! with its limits and fails on request (`rest.js`). Another Worker does what the Pages app does (`pages.js`).
 //!
-//! `tests/run kv` installs the modules and runs this; `KV_FULL=1 tests/kv/run` runs it at the length
-//! and the intervals of the defaults. Waits are for what is seen at the KV or on a stream.
+//! `tests/run kv` installs the modules and runs this. `KV_FULL=1 tests/kv/run` uses the default intervals and
+//! lengths. Waits are for something in KV or on a stream.
 
 mod check;
 mod kv;

@@ -1,4 +1,4 @@
-//! KV hangs, fails or is gone, and the node is ended or killed meanwhile.
+//! KV hangs, fails or is down, while the node runs, drains or is killed.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -9,9 +9,9 @@ use serde_json::json;
 use crate::kv::{Kv, Relay, World, short_or_full, wait_for};
 use crate::support::{Connection, PATIENCE};
 
-/// With a call to KV hanging, webhooks are answered and streamed, and memory stays as it is.
+/// While a call to KV hangs, webhooks are answered and streamed, and memory does not grow.
 #[test]
-fn a_hanging_kv_touches_neither_webhooks_nor_streams_nor_memory() {
+fn a_hanging_kv_affects_neither_webhooks_nor_streams_nor_memory() {
     let world = World::new(&["node"]);
     let node = world.setup("node", &["--kv-timeout", "60s"]).start();
     let mut stream = node.stream("", "");
@@ -38,13 +38,13 @@ fn a_hanging_kv_touches_neither_webhooks_nor_streams_nor_memory() {
             delivered[1_980],
         ]
     };
-    // As many as fill the live log, so that what memory grows later is not the log's.
+    // Enough to fill the live log, so that later growth is not the log's.
     for _ in 0..10 {
         round(&mut connection, &mut stream);
     }
     let healthy = round(&mut connection, &mut stream);
 
-    world.tell(&json!({ "fault": { "hang_ms": 30_000 } }));
+    world.set(&json!({ "fault": { "hang_ms": 30_000 } }));
     wait_for(PATIENCE, "a hanging call", || {
         (world.state()["hanging"] == 1).then_some(())
     });
@@ -54,7 +54,7 @@ fn a_hanging_kv_touches_neither_webhooks_nor_streams_nor_memory() {
         round(&mut connection, &mut stream);
     }
     let after_kib = node.proc_status("VmRSS");
-    // All of that has happened during one and the same call.
+    // All of this happened during one call.
     assert_eq!(world.state()["hanging"], 1);
     println!("acknowledged p50, p99; delivered p50, p99: healthy {healthy:?}, hanging {hanging:?}");
     println!("memory before and after 12,000 messages: {before_kib} KiB, {after_kib} KiB");
@@ -62,10 +62,10 @@ fn a_hanging_kv_touches_neither_webhooks_nor_streams_nor_memory() {
         after_kib < before_kib + 2_048,
         "{before_kib} KiB before, {after_kib} KiB after"
     );
-    world.tell(&json!({ "fault": null }));
+    world.set(&json!({ "fault": null }));
 }
 
-/// KV is gone for a while and comes back: the last hundred arrive, without anybody doing anything.
+/// KV is down for a while. Afterwards the last hundred messages arrive without intervention.
 #[test]
 fn after_an_outage_the_last_hundred_arrive() {
     let directory = tempfile::tempdir().unwrap();
@@ -111,8 +111,8 @@ fn after_an_outage_the_last_hundred_arrive() {
         Duration::from_secs(150),
         "the last hundred on the other node",
         || {
-            // Heartbeats too: they keep the wait within its own bound.
-            let event = on_b.next_event().expect("the stream goes on");
+            // Heartbeats too, so that each wait stays within its bound.
+            let event = on_b.next_event().expect("the stream continues");
             if !event.is_heartbeat() {
                 seen.insert(event.content());
             }
@@ -144,14 +144,14 @@ fn after_an_outage_the_last_hundred_arrive() {
 }
 
 #[test]
-fn a_last_sync_brings_what_was_just_published() {
+fn the_last_sync_of_a_drain_writes_the_newest_messages() {
     let world = World::new(&["node"]);
     let mut node = world
         .setup_at("node", &["--kv-poll", "1h", "--kv-write-interval", "1h"])
         .start();
     node.publish("first");
     world.wait_for_contents(&["first".into()]);
-    // The next write would be due in an hour.
+    // The next scheduled write is in an hour.
     node.publish("last words");
     node.signal(Signal::TERM);
     assert_eq!(node.wait().code(), Some(0));
@@ -160,9 +160,9 @@ fn a_last_sync_brings_what_was_just_published() {
 }
 
 #[test]
-fn a_hanging_kv_does_not_hold_up_the_end() {
+fn a_hanging_kv_does_not_delay_the_end() {
     let world = World::new(&["node"]);
-    world.tell(&json!({ "fault": { "hang_ms": 60_000 } }));
+    world.set(&json!({ "fault": { "hang_ms": 60_000 } }));
     let mut node = world
         .setup("node", &["--kv-timeout", "2m", "--drain", "1s"])
         .start();
@@ -171,7 +171,7 @@ fn a_hanging_kv_does_not_hold_up_the_end() {
         (world.state()["hanging"] == 1).then_some(())
     });
     node.signal(Signal::TERM);
-    // The call would have hung for longer than this waits.
+    // The call would hang longer than this wait.
     assert_eq!(node.wait().code(), Some(0));
     let log = format!("{:?}", node.log());
     assert!(
@@ -179,14 +179,14 @@ fn a_hanging_kv_does_not_hold_up_the_end() {
         "{log}"
     );
 
-    // What was not said is said after the restart.
-    world.tell(&json!({ "fault": null }));
+    // The restart sends what the first process could not.
+    world.set(&json!({ "fault": null }));
     let _node = node.restart();
     world.wait_for_contents(&["unheard".into()]);
 }
 
 #[test]
-fn a_node_that_was_killed_reads_before_it_writes_and_repeats_nothing() {
+fn a_killed_node_reads_before_it_writes_and_repeats_nothing() {
     let world = World::new(&["a", "b"]);
     let mut a = world.node("a");
     let b = world.node("b");

@@ -1,4 +1,4 @@
-//! What KV is asked how often.
+//! The rate of requests to KV.
 
 use std::time::{Duration, Instant};
 
@@ -7,9 +7,9 @@ use serde_json::json;
 use crate::kv::{World, short_or_full, wait_for};
 use crate::support::PATIENCE;
 
-/// A thousand messages a second: at most one write per interval, and no refusal.
+/// A thousand messages a second: at most one write for each interval, and no refusal.
 #[test]
-fn writes_keep_their_distance_whatever_the_rate() {
+fn writes_keep_their_interval_at_any_rate() {
     let world = World::new(&["node"]);
     let (interval_s, seconds) = short_or_full((2, 10), (5, 60));
     let pace = [
@@ -23,7 +23,7 @@ fn writes_keep_their_distance_whatever_the_rate() {
     let begin = Instant::now();
     let mut posted = 0_u32;
     while begin.elapsed() < Duration::from_secs(seconds) {
-        // Ten at a time, pipelined; then the time at which the next ten are due.
+        // Ten pipelined messages, then a wait until the next ten are due.
         for n in 0..10 {
             let body = json!({ "message": format!("message {}", posted + n) }).to_string();
             connection.send_request("POST", "/api/webhook", "", body.as_bytes());
@@ -49,7 +49,7 @@ fn writes_keep_their_distance_whatever_the_rate() {
         "{} writes in {seconds} s",
         writes.len()
     );
-    assert!(writes.len() >= 2, "the interval was not tried");
+    assert!(writes.len() >= 2, "fewer than two writes show no interval");
     assert!(
         calls
             .iter()
@@ -66,7 +66,7 @@ fn writes_keep_their_distance_whatever_the_rate() {
 #[test]
 fn an_isolated_message_is_written_at_once_and_once() {
     let world = World::new(&["node"]);
-    // A poll so seldom that nothing but the message can bring about the write.
+    // Polls are so rare that only the message can cause the write.
     let node = world.setup_at("node", &["--kv-poll", "1h"]).start();
     wait_for(PATIENCE, "the first read", || {
         (!world.calls().is_empty()).then_some(())
@@ -77,11 +77,11 @@ fn an_isolated_message_is_written_at_once_and_once() {
 }
 
 #[test]
-fn retry_after_is_heeded() {
+fn retry_after_is_respected() {
     let world = World::new(&["node"]);
     let node = world.node("node");
     world.wait_for_reads(&["node"], 1);
-    world.tell(&json!({ "fault": { "status": 429, "code": 971, "retry_after": 4, "times": 1 } }));
+    world.set(&json!({ "fault": { "status": 429, "code": 971, "retry_after": 4, "times": 1 } }));
     let refused_ms = wait_for(PATIENCE, "the refusal", || {
         let calls = world.calls();
         calls
@@ -103,7 +103,7 @@ fn the_daily_limit_stops_writes_and_reads_continue() {
     let mut stream = node.stream("", "");
     stream.connected();
     world.wait_for_reads(&["node"], 1);
-    world.tell(&json!({ "daily_writes": 0 }));
+    world.set(&json!({ "daily_writes": 0 }));
     node.publish("too late today");
     let line = node.wait_for_log("writing to KV fails");
     assert!(
@@ -115,8 +115,8 @@ fn the_daily_limit_stops_writes_and_reads_continue() {
     );
     assert_eq!(stream.contents(1), ["too late today"]);
 
-    // Another node's write comes in all the same, and no second write is tried.
-    world.tell(&json!({ "daily_writes": null }));
+    // A write of another node still arrives, and no second write is tried.
+    world.set(&json!({ "daily_writes": null }));
     world.put(r#"[{"id":"10000000-0000-4000-8000-000000000000","content":"from elsewhere","timestamp":1}]"#);
     assert_eq!(stream.contents(1), ["from elsewhere"]);
     world.wait_for_reads(&["node"], 5);

@@ -1,5 +1,6 @@
-// What the Pages app does with its binding: POST appends a message to the list under one key and
-// cuts it to a hundred; GET shows the list. Read, append, cut, write, and no thought of others.
+// What the Pages app does with its binding: a POST appends a message to the list under one key and cuts the
+// list to a hundred; a GET returns the list. It reads, appends, cuts and writes, without regard to other
+// writers.
 
 const KEY = "webhook:messages";
 

@@ -1,26 +1,26 @@
-// A Worker that serves the part of Cloudflare's KV REST API that hookcast uses, on a real KV
-// binding, with the API's envelope, codes and limits, and that misbehaves on request.
+// A Worker that serves the part of Cloudflare's KV REST API that hookcast uses, on a real KV binding, with the
+// API's envelope, codes and limits. It fails on request.
 //
 //   GET, PUT, DELETE /accounts/{account}/storage/kv/namespaces/{namespace}/values/{key}
-//   GET, PUT         /control/{namespace}   what it does, as JSON: see `fresh`
+//   GET, PUT         /control/{namespace}   its behaviour, as JSON: see `fresh`
 //   GET              /control/{namespace}/calls
 //   any              /pages/...             goes to the Pages app's Worker
 //
-// Every namespace is a world of its own, so that tests do not meet. Namespaces exist once they have
-// been told what to do. One of them is that which the Pages app is bound to.
+// Every namespace is a world of its own, so that tests are independent. A namespace exists once its behaviour
+// was set. One of them is the namespace of the Pages app.
 //
 //   GET /user/tokens/verify, /accounts/{account}/tokens/verify   whether any namespace knows the token
 
 const ACCOUNT = "023e105f4ecef8ad9ca31a8372d0c353";
 const PAGES = "70616765730000000000000000000000";
 
-/** What a namespace does unless told otherwise. */
+/** The default behaviour of a namespace. */
 const fresh = () => ({
-  // Tokens and what each may do; `stale_ms`: its reads show the value of so long ago; `unlimited`: its
-  // calls do not count; `status`: what the token's verification says, active unless given; `is_account_owned`:
-  // it is no user's.
+  // Tokens and their rights. `stale_ms`: reads show the value of that long ago. `unlimited`: calls do not
+  // count. `status`: the result of the token's verification, active by default. `is_account_owned`: the token
+  // belongs to no user.
   tokens: {},
-  // Misbehaviour: { status, code, html, text, retry_after, hang_ms, times, only: "read" | "write" }.
+  // Faults: { status, code, html, text, retry_after, hang_ms, times, only: "read" | "write" }.
   fault: null,
   // Writes left today; null: no limit.
   daily_writes: null,
@@ -32,12 +32,12 @@ const fresh = () => ({
 });
 
 const worlds = new Map();
-const world = (told) => ({ ...fresh(), ...told, calls: [], versions: [], blocked_until: 0, hanging: 0 });
+const world = (settings) => ({ ...fresh(), ...settings, calls: [], versions: [], blocked_until: 0, hanging: 0 });
 
 export default {
   async fetch(request, env) {
-    for (const [namespace, told] of Object.entries(env.WORLDS)) {
-      if (!worlds.has(namespace)) worlds.set(namespace, world(told));
+    for (const [namespace, settings] of Object.entries(env.WORLDS)) {
+      if (!worlds.has(namespace)) worlds.set(namespace, world(settings));
     }
     const path = new URL(request.url).pathname.split("/").map(decodeURIComponent).slice(1);
     if (path[0] === "pages") return env.PAGES.fetch(request);
@@ -50,9 +50,9 @@ export default {
 async function control(request, namespace, what) {
   const known = worlds.get(namespace);
   if (request.method === "PUT") {
-    const told = await request.json();
-    if (known) Object.assign(known, told);
-    else worlds.set(namespace, world(told));
+    const settings = await request.json();
+    if (known) Object.assign(known, settings);
+    else worlds.set(namespace, world(settings));
     return Response.json({});
   }
   if (!known) return Response.json({ error: "no such namespace" }, { status: 404 });
@@ -130,7 +130,7 @@ async function serve(world, call, body, env, namespace) {
   }
 }
 
-/** 1,200 calls per five minutes and user, and then none for five minutes. */
+/** 1,200 calls for each user in five minutes, and then none for five minutes. */
 function limit(world, call) {
   if (call.at < world.blocked_until) {
     return refuse(429, 971, "Please wait and consider throttling your request speed", {

@@ -1,4 +1,4 @@
-// Starts the KV for the tests and prints its URL; ends when its standard input does.
+// Starts the KV for the tests and prints its URL; ends at the end of its standard input.
 //
 //   node server.js '{"persist": "<directory>", "key": "<PEM file>", "cert": "<PEM file>", "worlds": {}}'
 
@@ -30,7 +30,7 @@ const miniflare = new Miniflare({
     worker("rest", {
       kvNamespaces: { KV: "general", WEBHOOK_KV: "pages" },
       serviceBindings: { PAGES: "pages" },
-      // Namespaces that exist from the start, and what they do.
+      // Namespaces that exist from the start, and their behaviour.
       bindings: { WORLDS: options.worlds ?? {} },
     }),
     worker("pages", { kvNamespaces: { WEBHOOK_KV: "pages" } }),

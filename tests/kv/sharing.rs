@@ -1,4 +1,4 @@
-//! Several nodes, and the Pages app, share one history.
+//! Several nodes and the Pages app share one history.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::kv::{Kv, World, namespace_id, open_to, own_rights, wait_for};
 use crate::support::{EventStream, PATIENCE, Server};
 
-/// A node and a stream on it that has been opened before anything happens.
+/// A node, and a stream on it that is open before the first message.
 fn node_with_stream(world: &World<'_>, token: &str) -> (Server, EventStream) {
     let node = world.node(token);
     let mut stream = node.stream("", "");
@@ -16,7 +16,7 @@ fn node_with_stream(world: &World<'_>, token: &str) -> (Server, EventStream) {
     (node, stream)
 }
 
-/// What a stream that is opened now is shown: contents in the order of arrival.
+/// The replay of a new stream: contents in their order.
 fn replay(node: &Server) -> Vec<String> {
     let mut stream = node.stream("", "");
     let count = stream.connected();
@@ -60,10 +60,10 @@ fn what_is_posted_to_one_node_is_streamed_by_the_other() {
     assert_eq!(entry.as_object().unwrap().len(), 3, "{entry}");
 }
 
-/// Three nodes, 30 messages within a second: each stream has each once, KV has all in the order of
-/// time, and then nobody writes.
+/// Three nodes, 30 messages within a second: each stream shows each once, KV has all in the order of time, and
+/// then no node writes.
 #[test]
-fn three_nodes_show_every_message_once_and_then_are_silent() {
+fn three_nodes_show_every_message_once_and_then_stop_writing() {
     let tokens = ["one", "two", "three"];
     let world = World::new(&tokens);
     let mut nodes: Vec<_> = tokens
@@ -94,31 +94,36 @@ fn three_nodes_show_every_message_once_and_then_are_silent() {
     };
     assert!(history.is_sorted_by_key(order), "{history:?}");
 
-    // All have to have read that before it counts; then ten polls, or a minute at the defaults.
+    // All nodes must have read that first. Then ten polls, or a minute at the defaults.
     world.wait_for_reads(&tokens, 2);
     let writes = world.writes().len();
     world.wait_for_reads(&tokens, 12);
-    assert_eq!(world.writes().len(), writes, "written though all agree");
+    assert_eq!(
+        world.writes().len(),
+        writes,
+        "a node wrote although all agree"
+    );
     println!("{writes} writes in all, none in the 12 polls since");
 
-    // And nothing came twice: the next thing on every stream is this.
+    // The next event on every stream is this message, so none was repeated.
     nodes[0].0.publish("last");
     for (_, stream) in &mut nodes {
         assert_eq!(stream.contents(1), ["last"]);
     }
 }
 
-/// More than a ring holds, from two nodes and over several syncs: in the end a new stream is shown
-/// the same hundred on both, and KV has them.
+/// More messages than a ring holds, from two nodes and over several syncs. In the end a new stream on either
+/// node shows the same hundred, and KV has them.
 #[test]
-fn new_streams_are_shown_the_same_hundred_on_every_node() {
+fn new_streams_replay_the_same_hundred_on_every_node() {
     let world = World::new(&["a", "b"]);
     let (a, mut on_a) = node_with_stream(&world, "a");
     let (b, mut on_b) = node_with_stream(&world, "b");
     let mut posted = 0;
     for round in 0..6 {
         for n in 0..25 {
-            // Unevenly, so that the cut falls between messages that arrived in different orders.
+            // Unequal numbers, so that the cut to a hundred lies between messages that arrived in different
+            // orders.
             let node = if (n + round) % 3 == 0 { &b } else { &a };
             node.publish(&format!("{round}.{n}"));
             posted += 1;
@@ -147,7 +152,7 @@ fn new_streams_are_shown_the_same_hundred_on_every_node() {
 }
 
 #[test]
-fn the_pages_app_and_nodes_share_the_key() {
+fn the_pages_app_and_nodes_share_one_history() {
     let kv = Kv::shared();
     let world = World::named(kv, "pages", &["node"]);
     let (node, mut stream) = node_with_stream(&world, "node");
@@ -184,7 +189,7 @@ fn the_pages_app_and_nodes_share_the_key() {
     of_session.next();
     assert_eq!(of_session.next().json()["id"], answer["messageId"]);
 
-    // Its writes know nothing of ours that it has not read: what they drop comes back.
+    // A write of the app removes messages of the node that the app has not read. The node writes them again.
     let all: Vec<String> = (0..20).map(|n| format!("both {n}")).collect();
     for pair in all.chunks(2) {
         node.publish(&pair[0]);
@@ -196,11 +201,11 @@ fn the_pages_app_and_nodes_share_the_key() {
     }
 }
 
-/// Staleness makes it slow, not wrong.
+/// Stale reads delay agreement and do not prevent it.
 #[test]
-fn a_node_whose_reads_are_stale_agrees_in_the_end() {
+fn a_node_with_stale_reads_agrees_in_the_end() {
     let world = World::new(&["fresh", "stale"]);
-    world.tell(&json!({ "tokens": {
+    world.set(&json!({ "tokens": {
         "fresh": { "read": true, "write": true },
         "stale": { "read": true, "write": true, "stale_ms": 4_000 },
         "own-token": own_rights(),
@@ -219,7 +224,7 @@ fn a_node_whose_reads_are_stale_agrees_in_the_end() {
 }
 
 #[test]
-fn a_certificate_of_a_private_authority_is_trusted_if_told_so_and_else_not() {
+fn a_private_authority_is_trusted_only_if_configured() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     let openssl = |arguments: &[&str]| {

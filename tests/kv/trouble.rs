@@ -1,4 +1,4 @@
-//! Answers and values that are not what they should be.
+//! Invalid answers and values.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::support::PATIENCE;
 const UUID: &str = "10000000-0000-4000-8000-000000000000";
 
 #[test]
-fn answers_of_every_sort_are_survived_and_said_once() {
+fn every_kind_of_failure_is_survived_and_logged_once() {
     let world = World::new(&["node"]);
     let node = world.node("node");
     let mut stream = node.stream("", "");
@@ -22,7 +22,7 @@ fn answers_of_every_sort_are_survived_and_said_once() {
     ] {
         let mut fault = fault;
         fault["times"] = json!(1);
-        world.tell(&json!({ "fault": fault }));
+        world.set(&json!({ "fault": fault }));
         wait_for(PATIENCE, "the fault's answer", || {
             world.state()["fault"].is_null().then_some(())
         });
@@ -34,7 +34,7 @@ fn answers_of_every_sort_are_survived_and_said_once() {
 }
 
 #[test]
-fn a_value_that_is_no_list_is_not_written_over() {
+fn a_value_that_is_not_a_list_is_not_overwritten() {
     let world = World::new(&["node"]);
     world.put("<!DOCTYPE html>");
     let node = world.node("node");
@@ -49,7 +49,7 @@ fn a_value_that_is_no_list_is_not_written_over() {
 }
 
 #[test]
-fn bad_entries_are_kept_and_good_ones_shown() {
+fn invalid_entries_are_kept_and_valid_ones_shown() {
     let world = World::new(&["node"]);
     let odd = r#"{"id": "no uuid", "content":"odd", "timestamp":1}"#;
     let good = json!({ "id": UUID, "content": "good", "timestamp": 5, "author": "x" });
@@ -80,9 +80,9 @@ fn bad_entries_are_kept_and_good_ones_shown() {
 }
 
 #[test]
-fn a_token_without_the_right_to_write_still_brings_in_what_others_write() {
+fn a_read_only_token_still_receives_messages_of_other_nodes() {
     let world = World::new(&["node"]);
-    world.tell(&json!({ "tokens": {
+    world.set(&json!({ "tokens": {
         "node": { "read": true, "write": false },
         "own-token": own_rights(),
     } }));
@@ -104,7 +104,7 @@ fn a_token_without_the_right_to_write_still_brings_in_what_others_write() {
 }
 
 #[test]
-fn a_namespace_that_does_not_exist_yet_is_found_when_it_does() {
+fn a_namespace_is_found_once_it_exists() {
     let mut world = World::new(&["node"]);
     let name = std::mem::replace(&mut world.namespace, namespace_id("made-later"));
     let node = world.node("node");
@@ -134,9 +134,8 @@ fn neither_log_nor_metrics_show_the_token() {
         .unwrap();
     node.publish("x");
     world.wait_for_contents(&["x".into()]);
-    world.tell(
-        &json!({ "fault": { "status": 403, "text": format!("Bearer {token}"), "times": 1 } }),
-    );
+    world
+        .set(&json!({ "fault": { "status": 403, "text": format!("Bearer {token}"), "times": 1 } }));
     node.wait_for_log("reading from KV fails");
 
     let mut connection = crate::support::Connection::open(admin);
@@ -157,9 +156,9 @@ fn neither_log_nor_metrics_show_the_token() {
 }
 
 #[test]
-fn a_clock_that_is_off_is_said() {
+fn a_wrong_clock_is_logged() {
     let world = World::new(&["node"]);
-    world.tell(&json!({ "clock_ahead_ms": 3_600_000 }));
+    world.set(&json!({ "clock_ahead_ms": 3_600_000 }));
     let node = world.node("node");
     let line = node.wait_for_log("this node's clock is");
     assert!(
@@ -168,15 +167,15 @@ fn a_clock_that_is_off_is_said() {
     );
 }
 
-/// Outages answer 403, too. A wait of a minute for each would be longer than this waits for the event.
+/// Outages answer 403, too. A wait of a minute after each would be longer than the patience of this test.
 #[test]
-fn a_refusal_that_passes_is_over_within_seconds() {
+fn a_temporary_refusal_is_retried_within_seconds() {
     let world = World::new(&["node"]);
     let node = world.node("node");
     let mut stream = node.stream("", "");
     stream.connected();
     world.wait_for_reads(&["node"], 1);
-    world.tell(&json!({ "fault": { "status": 403, "code": 10000, "times": 2 } }));
+    world.set(&json!({ "fault": { "status": 403, "code": 10000, "times": 2 } }));
     wait_for(PATIENCE, "both refusals", || {
         world.state()["fault"].is_null().then_some(())
     });
@@ -184,7 +183,8 @@ fn a_refusal_that_passes_is_over_within_seconds() {
     assert_eq!(stream.contents(1), ["comes in"]);
 }
 
-/// A JavaScript writer cuts texts between the halves of a pair: `JSON.stringify` writes one as it is.
+/// JavaScript can cut a text between the halves of a surrogate pair; `JSON.stringify` writes a lone half as an
+/// escape.
 #[test]
 fn half_a_surrogate_pair_is_shown_as_a_replacement_character() {
     let world = World::new(&["node"]);

@@ -1,10 +1,10 @@
-//! A model of KV: versions over time, answers that may be as old as the staleness allows.
+//! A model of KV: versions over time, and reads as old as the staleness allows.
 
 use hookcast::mirror::reply::{Failure, FailureKind};
 
 /// One key.
 pub struct Kv {
-    /// What was written and when; the last is the truth.
+    /// Values and their times; the last one is current.
     versions: Vec<(u64, Option<Vec<u8>>)>,
     pub stale_ms_max: u64,
 }
@@ -21,7 +21,7 @@ impl Kv {
         self.versions.push((now_ms, value));
     }
 
-    /// Whether the last write was long enough ago: one a second to one key.
+    /// Whether the last write was long enough ago: a key takes one write a second.
     pub fn takes_write(&self, now_ms: u64) -> bool {
         self.versions
             .last()
@@ -32,7 +32,7 @@ impl Kv {
         self.versions.last().and_then(|(_, value)| value.as_deref())
     }
 
-    /// Some version that was the latest within the last `stale_ms_max`.
+    /// A random version that was current within the last `stale_ms_max`.
     pub fn read(&mut self, now_ms: u64, rng: &mut fastrand::Rng) -> Option<Vec<u8>> {
         let oldest_ms = now_ms.saturating_sub(self.stale_ms_max);
         let seen_ms = if self.stale_ms_max > 0 && rng.bool() {
@@ -52,7 +52,7 @@ impl Kv {
     }
 }
 
-/// Some failure.
+/// A random failure.
 pub fn failure(rng: &mut fastrand::Rng) -> Failure {
     let kinds = [
         FailureKind::Unreachable,

@@ -1,16 +1,17 @@
-//! A seeded simulator of several nodes and Pages-style writers on one KV that is eventually
-//! consistent, lossy, stale, rate-limited and now and then down. It drives the mirror's own core
-//! (`hookcast::mirror::core`) under a virtual clock and checks it against a shadow model.
+//! A seeded simulator of several nodes and Pages-style writers on one KV that is eventually consistent, stale,
+//! lossy, rate-limited and sometimes down. It runs the mirror's own core (`hookcast::mirror::core`) under a
+//! virtual clock and checks it against a shadow model.
 //!
-//! Every run has an active phase, in which anything may happen, and a quiet one, in which nobody
-//! publishes and calls succeed, though reads may still be stale. Checked throughout: no message
-//! goes live twice on a node, no ring holds one twice, writes keep their distance. Checked at the
-//! end: all nodes know the same history, KV holds it in order, every ring holds it whole, it is
-//! what it should be (nothing that was acknowledged and belongs to the last N is missing), every
-//! node has shown all of it, and nobody has written anything in the last minutes.
+//! Every run has an active phase with all kinds of events, and a quiet phase without publishing, in which
+//! calls succeed and reads may be stale. Checked throughout: no message goes live twice on a node, no ring
+//! holds a message twice, and writes keep their interval.
 //!
-//! `HOOKCAST_SEEDS=100000 cargo test --test mirror_simulation -- --nocapture` runs more of them,
-//! `HOOKCAST_SEED=17 ...` that one alone. A failure names its seed.
+//! Checked at the end: all nodes have the same history, KV holds it in order, and every ring holds all of it.
+//! It is complete: no acknowledged message of the last N is missing. Every node has shown all of it, and no
+//! node has written in the last minutes.
+//!
+//! `HOOKCAST_SEEDS=100000 cargo test --test mirror_simulation -- --nocapture` runs more seeds,
+//! `HOOKCAST_SEED=17 ...` only that one. A failure prints its seed.
 
 mod kv;
 mod node;
@@ -43,7 +44,7 @@ impl Drop for NamedOnPanic {
 }
 
 #[test]
-fn every_interleaving_converges() {
+fn every_seed_converges() {
     let seeds = match number("HOOKCAST_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("HOOKCAST_SEEDS").unwrap_or(SEEDS_DEFAULT),
@@ -76,13 +77,12 @@ fn every_interleaving_converges() {
     for tally in &tallies {
         total.add(tally);
     }
-    // To the stream itself: the figures are wanted of a run that passes, too, whose output `cargo
-    // test` would hide.
+    // Written to the stream itself: the figures of a passing run are wanted, whose output `cargo test` hides.
     let steps = total.steps;
-    let told = writeln!(
+    let written = writeln!(
         std::io::stderr(),
         "mirror simulation: {count} seeds, {steps} steps, all converged: {total:?}"
     );
-    told.expect("standard error is open");
+    written.expect("standard error is open");
     total.check_coverage(count);
 }

@@ -1,5 +1,5 @@
-//! One node of the simulation: a live log as long as the process, of which the ring keeps the last N
-//! over restarts, and a stream that has been open since the process began.
+//! One node of the simulation: a live log for the life of the process, whose last N messages the ring keeps
+//! over restarts, and a stream from the start of the process.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,18 +12,18 @@ use hookcast::mirror::core::Mirror;
 use hookcast::mirror::reply::Failure;
 use hookcast::mirror::schedule::Pace;
 
-/// What the node is doing.
+/// The state of the node.
 #[derive(Clone)]
 pub enum Phase {
     Down {
         until_ms: u64,
     },
     Idle,
-    /// A read is on its way to KV.
+    /// The request of a read is in flight.
     ReadSent {
         at_ms: u64,
     },
-    /// Its answer is on its way back.
+    /// The answer to a read is in flight.
     ReadAnswered {
         at_ms: u64,
         value: Result<Option<Vec<u8>>, Failure>,
@@ -42,11 +42,11 @@ pub struct Node {
     pub mirror: Mirror,
     pub stamps: Stamps,
     pub phase: Phase,
-    /// How far the clock on the wall is off.
+    /// Offset of the node's wall clock.
     pub skew_ms: i64,
     pub content_bytes_max: usize,
     pub last_write_ms: Option<u64>,
-    /// The one before it, should the last one be refused.
+    /// The time of the write before that, in case the last one is refused.
     pub write_before_ms: Option<u64>,
     /// Messages that went live again after a restart.
     pub repeats_after_restart: u64,
@@ -56,7 +56,7 @@ pub struct Node {
     /// The seq of the log's first message.
     tail_seq: u64,
     shared: SharedHistory,
-    /// What the stream of this process has shown.
+    /// Messages that the stream of this process has shown.
     live: HashSet<MessageId>,
     ever_live: HashSet<MessageId>,
 }
@@ -90,7 +90,7 @@ impl Node {
         }
     }
 
-    /// The process ends and begins anew: the ring stays, what was known of it goes.
+    /// Restarts the process: the ring stays, the rest of the state is lost.
     pub fn restart(&mut self, pace: Pace, now: Now, rng: fastrand::Rng) {
         let kept = self.ring();
         self.mirror = Mirror::new(pace, self.history_max, &kept, now, rng);
@@ -108,7 +108,7 @@ impl Node {
         matches!(self.phase, Phase::Down { .. })
     }
 
-    /// When it next does something by itself.
+    /// The time of the node's next action of its own.
     pub fn next_ms(&self) -> u64 {
         match self.phase {
             Phase::Down { until_ms } => until_ms,
@@ -138,7 +138,7 @@ impl Node {
         self.mirror.handle_publish();
     }
 
-    /// The mirror's messages enter the ring, except those that are too large for it.
+    /// Appends messages of the mirror to the ring, except those that are too large for it.
     pub fn admit(&mut self, now: Now, messages: &[Arc<Message>]) {
         let mut admitted = Vec::new();
         for message in messages {
@@ -162,8 +162,8 @@ impl Node {
         }
     }
 
-    /// What a stream that connects now is shown: what came after the last word on it, the shared
-    /// history, and if there is room, the newest others.
+    /// The replay of a new stream: messages newer than the shared history, the shared history, and if there is
+    /// room, the newest others.
     pub fn replay(&self) -> Vec<Arc<Message>> {
         let numbered: Vec<(u64, &Arc<Message>)> = (self.tail_seq..).zip(&self.log).collect();
         let is_first = |seq: &u64| *seq >= self.shared.until_seq || self.shared.seqs.contains(seq);

@@ -18,14 +18,15 @@ use hookcast::mirror::value;
 use crate::kv::{Kv, failure};
 use crate::node::{Node, Phase};
 
-/// The virtual clock's beginning, UTC.
+/// Start of the virtual clock, UTC.
 const BEGIN_UTC_MS: u64 = 1_800_000_000_000;
-/// The quiet phase: a minute of staleness, two until nodes mend each other's losses, twice over for
-/// what these in turn may overwrite, and the time in which nothing may be written any more.
+/// Length of the quiet phase. It includes a minute of stale reads, and two rounds of two minutes in which nodes
+/// repair lost messages: two, because a repair may overwrite another. It ends with [`SILENT_MS`].
 const QUIET_MS: u64 = 12 * 60_000;
+/// Length of the time at the end in which no node may write.
 const SILENT_MS: u64 = 3 * 60_000;
 
-/// What a run, or all of them, went through.
+/// Counts of events in a run, or in all runs.
 #[derive(Debug, Default, Clone)]
 pub struct Tally {
     pub steps: u64,
@@ -56,7 +57,7 @@ impl Tally {
         self.converged_ms_max = self.converged_ms_max.max(other.converged_ms_max);
     }
 
-    /// A simulator that simulates nothing proves nothing.
+    /// Fails if some kind of event never happened: the simulation would prove nothing.
     pub fn check_coverage(&self, seeds: u64) {
         if seeds < 500 {
             return;
@@ -76,7 +77,7 @@ impl Tally {
     }
 }
 
-/// What happens to the nodes, not by them.
+/// Events that happen to nodes.
 enum Event {
     Publish { node: usize },
     Restart { node: usize },
@@ -100,9 +101,9 @@ pub struct World {
     pages_skew_ms: i64,
     pages_content: usize,
     events: Vec<(u64, Event)>,
-    /// Every message that ever was, by id.
+    /// Every message ever published, by id.
     all: HashSet<MessageId>,
-    /// Of those that nodes have published, which node, and how many of all were before.
+    /// For messages of nodes: the node, and the number of earlier messages.
     published: HashMap<MessageId, (usize, usize)>,
     last_write_ms: u64,
     tally: Tally,
@@ -169,7 +170,7 @@ impl World {
         for _ in 0..busy {
             let at_ms = self.rng.u64(0..until_ms);
             let node = self.rng.usize(..self.nodes.len());
-            // Now and then a burst: many within a moment or a millisecond, perhaps more than a ring
+            // Sometimes a burst: many messages within a moment or a millisecond, perhaps more than a ring
             // holds.
             let gap_ms = if self.rng.bool() { 7 } else { 0 };
             let burst = if self.rng.u8(..10) == 0 {
@@ -228,7 +229,8 @@ impl World {
         self.tally
     }
 
-    /// Nodes come up, calls succeed, and an operator removes what is no history.
+    /// The start of the quiet phase: nodes come up, calls succeed, and an operator removes values that are not
+    /// a history.
     fn begin_quiet(&mut self) {
         self.events.clear();
         self.fails = 0.0;
@@ -244,7 +246,7 @@ impl World {
         }
     }
 
-    /// Takes the next event or the next node's turn, or lets time pass.
+    /// Runs the next event or the next node's turn, or advances the clock.
     fn step(&mut self, until_ms: u64) {
         self.tally.steps += 1;
         let event = (0..self.events.len()).min_by_key(|index| self.events[*index].0);
@@ -311,7 +313,7 @@ impl World {
         })
     }
 
-    /// What the Pages app does: read, append, cut, write, and time passes in between.
+    /// A write of the Pages app: it reads, appends, cuts and writes, with time in between.
     fn pages_append(&mut self, writer: usize) {
         let read = self.kv.read(self.now_ms, &mut self.rng);
         let mut list: Vec<serde_json::Value> = match read.as_deref().map(serde_json::from_slice) {
@@ -328,7 +330,7 @@ impl World {
             }
             1 => list.push(serde_json::json!("not even an object")),
             2 => {
-                // More than fit.
+                // More entries than fit.
                 let first = list.first().cloned();
                 list.extend(std::iter::repeat_n(first, self.history_max * 5).flatten());
             }
@@ -394,7 +396,7 @@ impl World {
                     .as_ref()
                     .is_err_and(|failure| failure.kind == FailureKind::RateLimited)
                 {
-                    // It was no write.
+                    // It was not a write.
                     node.last_write_ms = node.write_before_ms;
                 }
                 let reply = self.reply(result);
@@ -410,7 +412,7 @@ impl World {
         let ring = node.ring();
         let news = node.mirror.handle_read(now, reply, &ring);
         for some in news.chunks((self.history_max / 2).max(1)) {
-            // Webhooks may come between the look at the ring and the arrivals.
+            // Webhooks may arrive between the read of the ring and the arrivals.
             if self.now_ms < self.active_until_ms && self.rng.u8(..4) == 0 {
                 for _ in 0..self.rng.usize(1..4).min(self.history_max.div_ceil(2)) {
                     self.publish(index);
@@ -459,7 +461,7 @@ impl World {
         }
     }
 
-    /// KV takes a write, or says that it did, or says that it did not, which need not be true.
+    /// Writes to KV. The result may be wrong: a successful write may be lost, and a failed one may be stored.
     fn take_write(&mut self, value: Vec<u8>) -> Result<(), Failure> {
         self.tally.writes += 1;
         self.last_write_ms = self.now_ms;
@@ -507,7 +509,7 @@ impl World {
         }
     }
 
-    /// The latest time that is believed now.
+    /// The latest time that counts as plausible now.
     fn horizon_ms(&self) -> u64 {
         if self.has_date {
             utc(self.now_ms) + KV_AHEAD_MS_MAX
@@ -516,8 +518,8 @@ impl World {
         }
     }
 
-    /// What belongs to the shared history once nobody publishes: all rings, and all that any node
-    /// has learnt. A message that is not believed yet may have to make way before it is.
+    /// Entries that the shared history must hold once publishing has stopped: those of all rings, and all that
+    /// a node knows. A message from the future may lose its place before its time is plausible.
     fn must_hold(&self) -> Vec<Entry> {
         let horizon_ms = self.horizon_ms();
         let rings = self
@@ -538,20 +540,20 @@ impl World {
         assert!(history.is_sorted_by(|a, b| a.rank(b, horizon_ms).is_lt()));
         assert!(history.len() <= self.history_max);
 
-        // The same everywhere, and in KV.
+        // Nodes and KV agree.
         for node in &self.nodes {
             assert_eq!(node.mirror.history(), history, "nodes differ");
         }
         let stored = value::parse(self.kv.latest(), 400, &|all| all).expect("KV holds a list");
         assert_eq!(stored.entries, history, "KV differs");
 
-        // What it should be.
+        // The history is complete.
         let of_both = must_hold.iter().chain(&history).cloned();
         let ids = |entries: &[Entry]| entries.iter().map(Entry::id).collect::<Vec<_>>();
         let expected = join(of_both, self.history_max, horizon_ms);
         assert_eq!(ids(&history), ids(&expected), "a message is missing");
 
-        // What one node has published is in its order.
+        // The messages of each node are in its order.
         for node in 0..self.nodes.len() {
             let published = history.iter().filter_map(Entry::id).filter_map(|id| {
                 let (by, place) = self.published.get(&id)?;
@@ -560,7 +562,7 @@ impl World {
             assert!(published.is_sorted(), "out of the order of publishing");
         }
 
-        // Shown on every node, and to new streams.
+        // Every node and every new stream show it.
         for node in &self.nodes {
             let replay = node.replay();
             let replay = replay.iter().filter_map(|message| Entry::of(message));
@@ -576,13 +578,13 @@ impl World {
                 .filter(|entry| entry.to_message().is_some_and(|m| node.can_hold(&m)));
             let held: Vec<Option<MessageId>> = held.map(Entry::id).collect();
             replay.sort_by(|a, b| a.rank(b, horizon_ms));
-            // Where the history is not all messages, or not all can be shown, others fill up.
+            // If the history has fewer messages, or some cannot be shown, others fill the replay.
             let newest = &replay[replay.len() - held.len().min(replay.len())..];
             assert_eq!(ids(newest), held, "a new stream is shown another history");
             assert_eq!(node.mirror.lag(&node.ring()), 0);
         }
 
-        // And all is quiet.
+        // No node writes any more.
         let quiet_since_ms = end_ms - QUIET_MS;
         assert!(
             self.last_write_ms < end_ms - SILENT_MS,
@@ -605,8 +607,8 @@ fn now(mono_ms: u64, skew_ms: i64) -> Now {
     }
 }
 
-/// A clock that is far off, but so that its messages do not become believable within the run: then
-/// they change their place, which is one more write.
+/// A wrong clock whose messages do not become plausible within the run: they would then move in the history,
+/// which costs another write.
 fn far_off(rng: &mut Rng) -> i64 {
     match rng.u8(..3) {
         0 => rng.i64(-3_600_000..0),

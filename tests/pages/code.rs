@@ -1,4 +1,4 @@
-//! What pages say of the code: tests of promises, the order of imports, names, reasons of dependencies.
+//! What pages say about the code: tests of promises, the order of imports, names, reasons of dependencies.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::links::Page;
 use crate::{OPERATING, files, read, root};
 
-/// The names of functions, in backticks, in the last cells of the tables below a heading.
+/// The function names in backticks in the last cells of the tables below a heading.
 fn functions_below(page: &str, heading: &str) -> Vec<String> {
     let (_, below) = page
         .split_once(&format!("\n{heading}\n"))
@@ -34,26 +34,26 @@ fn assert_tests_exist(names: &[String]) {
         let declaration = format!("fn {name}(");
         assert!(
             code.iter().any(|text| text.contains(&declaration)),
-            "{name} is no test"
+            "there is no test {name}"
         );
     }
 }
 
 #[test]
-fn each_row_of_what_one_client_can_take_has_its_test() {
+fn each_bound_of_one_client_has_a_test() {
     let names = functions_below(&read(OPERATING), "### What one client can take");
     assert!(names.len() >= 10, "{} tests", names.len());
     assert_tests_exist(&names);
 }
 
 #[test]
-fn each_promise_has_its_test() {
+fn each_promise_has_a_test() {
     let names = functions_below(&read("tests/README.md"), "## Promises");
     assert!(names.len() >= 20, "{} tests", names.len());
     assert_tests_exist(&names);
 }
 
-/// The text of the block of code below a heading of the page of contributors.
+/// The code block below a heading of the contributors' page.
 fn block_below(heading: &str) -> String {
     let page = read("src/README.md");
     let (_, below) = page.split_once(&format!("\n{heading}\n")).unwrap();
@@ -61,7 +61,7 @@ fn block_below(heading: &str) -> String {
     block.split("```").next().unwrap().to_owned()
 }
 
-/// The modules of the crate and what each imports of the others; tests may import anything.
+/// The modules of the crate, and the other modules that each imports. Tests may import anything.
 fn imports() -> BTreeMap<String, BTreeSet<String>> {
     let mut imports = BTreeMap::<String, BTreeSet<String>>::new();
     let source = root().join("src");
@@ -122,10 +122,13 @@ fn imports_run_one_way() {
     assert!(upward.is_empty(), "{upward:#?}");
     let unknown = levels.keys().find(|name| !imports.contains_key(**name));
     assert!(unknown.is_none(), "no module {unknown:?}");
-    assert!(count > 40, "{count} imports: the sources are read wrongly");
+    assert!(
+        count > 40,
+        "{count} imports: the sources are parsed wrongly"
+    );
 }
 
-/// The shard is driven by a bench, a simulation and a fuzzer with sockets and times of their own.
+/// A benchmark, a simulation and a fuzzer drive the shard with their own sockets and times.
 #[test]
 fn the_shard_knows_neither_mio_nor_a_clock() {
     let source = root().join("src");
@@ -157,9 +160,9 @@ fn the_shard_knows_neither_mio_nor_a_clock() {
     assert_eq!(with_mio, BTreeSet::from(expected));
 }
 
-/// What the page of contributors calls a name in the code is one: `Type`, `Type::method`, `CONSTANT`.
+/// Names in code style on the contributors' page exist in the code: `Type`, `Type::method`, `CONSTANT`.
 #[test]
-fn names_on_the_page_of_contributors_are_in_the_code() {
+fn names_on_the_contributors_page_exist() {
     let page = read("src/README.md");
     let paths = files(&root().join("src"), "rs");
     let code: String = paths
@@ -182,14 +185,14 @@ fn names_on_the_page_of_contributors_are_in_the_code() {
             assert!(words.contains(part), "{name} is not in the code");
         }
     }
-    assert!(count > 20, "{count} names: the page is read wrongly");
+    assert!(count > 20, "{count} names: the page is parsed wrongly");
 }
 
-/// The dependencies in a section of `Cargo.toml`, in order. A comment above a line is its reason, and
-/// that of the lines that follow it.
+/// The dependencies in a section of `Cargo.toml`, in order. The comment above a line gives its reason, and
+/// that of the lines below it.
 fn dependencies(manifest: &str, section: &str) -> BTreeSet<String> {
     let start = format!("[{section}]\n");
-    let (_, rest) = manifest.split_once(&start).expect("the section is there");
+    let (_, rest) = manifest.split_once(&start).expect("the section exists");
     let lines = rest.lines().take_while(|line| !line.starts_with('['));
     let (mut found, mut has_reason) = (BTreeSet::new(), false);
     for line in lines {
@@ -205,7 +208,7 @@ fn dependencies(manifest: &str, section: &str) -> BTreeSet<String> {
     found
 }
 
-/// The names of what the server depends on directly, as cargo has resolved it.
+/// The direct dependencies of the server, as resolved by cargo.
 fn resolved() -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--locked", "--offline", "--format-version", "1"])
@@ -227,12 +230,12 @@ fn resolved() -> BTreeSet<String> {
 }
 
 #[test]
-fn each_dependency_of_the_server_has_its_reason() {
+fn each_dependency_of_the_server_has_a_reason() {
     let listed = dependencies(&read("Cargo.toml"), "dependencies");
-    assert_eq!(listed, resolved(), "the manifest is read wrongly");
+    assert_eq!(listed, resolved(), "the manifest is parsed wrongly");
 }
 
 #[test]
-fn tests_and_benchmarks_give_their_reasons_too() {
+fn each_dependency_of_tests_and_benchmarks_has_a_reason() {
     assert!(!dependencies(&read("Cargo.toml"), "dev-dependencies").is_empty());
 }

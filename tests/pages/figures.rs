@@ -1,4 +1,4 @@
-//! Versions, defaults, bounds and measurements that pages state.
+//! Versions, defaults, bounds and measurements on pages.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -10,7 +10,7 @@ use hookcast::limits;
 use crate::{OPERATING, files, read, root};
 
 #[test]
-fn the_readme_names_the_least_version_of_rust() {
+fn the_readme_states_the_minimum_rust_version() {
     let manifest = read("Cargo.toml");
     let (_, rest) = manifest.split_once("\nrust-version = \"").unwrap();
     let (version, _) = rest.split_once('"').unwrap();
@@ -30,7 +30,7 @@ fn flag_and_default(row: &str, default_at: usize) -> Option<(String, String)> {
 }
 
 #[test]
-fn the_table_of_settings_is_that_of_the_flags() {
+fn the_table_of_settings_matches_the_flags() {
     const BEGIN: &str = "<!-- config:begin -->\n";
     const END: &str = "<!-- config:end -->";
     let page = read(OPERATING);
@@ -49,7 +49,7 @@ fn the_table_of_settings_is_that_of_the_flags() {
 }
 
 #[test]
-fn the_readme_gives_flags_the_defaults_they_have() {
+fn defaults_in_the_readme_match_the_flags() {
     let all = hookcast::config::markdown_table();
     let all: BTreeMap<_, _> = all
         .lines()
@@ -69,7 +69,7 @@ fn the_readme_gives_flags_the_defaults_they_have() {
 }
 
 #[test]
-fn the_operators_page_states_the_bound_of_memory() {
+fn the_operators_page_states_the_memory_bound() {
     let bound = limits::memory_bytes_max(2, 20_000, 0, limits::BODY_BYTES_MAX_DEFAULT);
     let bounds = [bound, limits::KV_MEMORY_BYTES_MAX];
     let page = read(OPERATING);
@@ -79,7 +79,7 @@ fn the_operators_page_states_the_bound_of_memory() {
     }
 }
 
-/// The rows of the README's benchmarks: how each begins, its case, and the column of that case.
+/// The rows of the README's benchmarks: the beginning of each, its case, and the column of that case.
 const BENCHMARKS: [(&str, &str, &str); 9] = [
     ("**saturate**", "saturate", "deliveries/s"),
     ("its acknowledgements", "saturate", "ack p99 (ms)"),
@@ -98,7 +98,7 @@ fn cells(row: &str) -> Vec<&str> {
     row.split('|').map(str::trim).collect()
 }
 
-/// A figure such as `11.0 M`, `5.5 s` or `20,116 B`, in the unit of a column of `comparison.md`.
+/// A figure such as `11.0 M`, `5.5 s` or `20,116 B`, converted to the unit of a column of `comparison.md`.
 fn figure(text: &str, column: &str) -> f64 {
     let text = text.replace(['*', ','], "");
     let mut parts = text.split(' ');
@@ -114,7 +114,7 @@ fn figure(text: &str, column: &str) -> f64 {
 }
 
 #[test]
-fn the_benchmarks_of_the_readme_are_those_of_the_results() {
+fn benchmarks_in_the_readme_match_the_results() {
     let (readme, results) = (read("README.md"), read("loadtest/results/comparison.md"));
     let (_, benchmarks) = readme.split_once("\n## Benchmarks\n").unwrap();
     let (_, commit) = benchmarks.split_once("commit ").unwrap();
@@ -142,7 +142,7 @@ fn the_benchmarks_of_the_readme_are_those_of_the_results() {
                 continue;
             }
             let (stated, measured) = (figure(stated, column), figure(measured[server], column));
-            // Two digits, rounded.
+            // Rounded to two digits.
             let is_rounded = (stated / measured - 1.0).abs() < 0.03;
             assert!(is_rounded, "{begin}, {server}: {stated}, not {measured}");
             compared += 1;
@@ -152,7 +152,7 @@ fn the_benchmarks_of_the_readme_are_those_of_the_results() {
 }
 
 #[test]
-fn the_chat_window_is_as_large_as_its_page_says() {
+fn the_size_of_the_chat_window_matches_its_page() {
     let window = root().join("src/window");
     let (mut plain, mut compressed) = (0, 0);
     for extension in ["html", "css", "js", "svg"] {

@@ -7,7 +7,7 @@ use crate::{files, read, root};
 
 const README_LINES_MAX: usize = 250;
 
-/// A page: its text without blocks of code, in which `#` and `](` mean nothing.
+/// The text of a page without code blocks, in which `#` and `](` mean nothing.
 pub struct Page {
     pub prose: String,
 }
@@ -28,7 +28,7 @@ impl Page {
         Self { prose }
     }
 
-    /// The anchors of its headings, as GitHub makes them.
+    /// The anchors of the headings, as GitHub makes them.
     fn anchors(&self) -> BTreeSet<String> {
         let headings = self.prose.lines().filter(|line| line.starts_with('#'));
         headings
@@ -41,7 +41,7 @@ impl Page {
             .collect()
     }
 
-    /// The targets of its links and pictures.
+    /// The targets of links and pictures.
     fn links(&self) -> Vec<&str> {
         let targets = self.prose.split("](").skip(1);
         targets
@@ -49,7 +49,7 @@ impl Page {
             .collect()
     }
 
-    /// What stands between backticks and looks like a file of the repository.
+    /// Texts in backticks that look like paths of the repository.
     fn paths(&self) -> Vec<&str> {
         let quoted = self.prose.split('`').skip(1).step_by(2);
         let is_path = |text: &&str| {
@@ -74,7 +74,7 @@ fn normal(path: &Path) -> PathBuf {
     normal
 }
 
-/// All pages by their paths from the root.
+/// All pages by their path from the root.
 fn pages() -> BTreeMap<PathBuf, Page> {
     let paths = files(root(), "md");
     let page = |path: PathBuf| {
@@ -87,7 +87,7 @@ fn pages() -> BTreeMap<PathBuf, Page> {
     paths.into_iter().map(page).collect()
 }
 
-/// The page that a link on the page `from` leads to, and its anchor; a directory means its README.
+/// The page and the anchor of a link on the page `from`; a directory stands for its README.
 fn target(from: &Path, link: &str) -> (PathBuf, Option<String>) {
     let (file, anchor) = match link.split_once('#') {
         Some((file, anchor)) => (file, Some(anchor.to_owned())),
@@ -108,7 +108,7 @@ fn is_external(link: &str) -> bool {
 }
 
 #[test]
-fn every_link_leads_to_a_file_and_a_heading() {
+fn every_link_has_a_file_and_a_heading() {
     let pages = pages();
     let mut broken = Vec::new();
     let mut count = 0;
@@ -126,7 +126,7 @@ fn every_link_leads_to_a_file_and_a_heading() {
         }
     }
     assert!(broken.is_empty(), "{broken:#?}");
-    assert!(count > 50, "{count} links: the pages are read wrongly");
+    assert!(count > 50, "{count} links: the pages are parsed wrongly");
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn every_path_on_a_page_exists() {
 }
 
 #[test]
-fn every_page_is_reached_from_the_readme() {
+fn every_page_is_linked_from_the_readme() {
     let pages = pages();
     let mut reached = BTreeSet::new();
     let mut next = vec![PathBuf::from("README.md")];

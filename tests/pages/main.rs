@@ -1,5 +1,5 @@
-//! The pages of the repository: links lead somewhere, tables and figures are those of the program, and
-//! what is said of the code is so.
+//! The pages of the repository: links have targets, tables and figures match the program, and statements about
+//! the code are true.
 //!
 //! `UPDATE_PAGES=1 cargo test --test pages` writes the table of settings instead of comparing it.
 
@@ -20,7 +20,7 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// All files below `directory` with the extension, without what builds and tools make.
+/// All files below `directory` with the extension, without build outputs and installed modules.
 fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
     const MADE: [&str; 3] = ["target", "node_modules", "artefacts"];
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! An HTTP/1 client that hides nothing: bytes out, bytes in, blocking, with a deadline.
+//! A minimal HTTP/1 client: raw bytes out and in, blocking, with a deadline.
 
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::PATIENCE;
 
-/// A connection and what was read from it but not yet used.
+/// A connection, and the bytes that were read from it and not yet used.
 pub struct Connection {
     pub socket: TcpStream,
     buffer: Vec<u8>,
@@ -22,7 +22,7 @@ impl Connection {
         Connection::on(socket)
     }
 
-    /// Takes a connected socket, whose options may have been set before.
+    /// Uses a connected socket with options of its own.
     pub fn on(socket: TcpStream) -> Connection {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -53,8 +53,8 @@ impl Connection {
         }
     }
 
-    /// Sends a request; `headers` are whole lines with CRLF. `Host` is added, and `Content-Length`
-    /// where there is a body.
+    /// Sends a request; `headers` are whole lines with CRLF. `Host` is added, and `Content-Length` if there is
+    /// a body.
     pub fn send_request(&mut self, method: &str, target: &str, headers: &str, body: &[u8]) {
         let length = match body.len() {
             0 if method != "POST" => String::new(),
@@ -65,14 +65,14 @@ impl Connection {
         self.send(&[head.as_bytes(), body].concat());
     }
 
-    /// Says that nothing more will be sent.
+    /// Closes the sending side.
     pub fn finish(&mut self) {
         self.socket.shutdown(Shutdown::Write).unwrap();
     }
 
-    /// The same to a server that may have closed already.
+    /// Closes the sending side, if the server has not closed the connection.
     pub fn finish_if_open(&mut self) {
-        // The one error there is: not connected any more.
+        // The only error is that of a closed connection.
         let _ = self.socket.shutdown(Shutdown::Write);
     }
 
@@ -81,7 +81,7 @@ impl Connection {
         self.read_response_to("GET")
     }
 
-    /// Reads the answer to a request by this method, interim ones (1xx) left out.
+    /// Reads the answer to a request by this method; skips interim answers (1xx).
     pub fn read_response_to(&mut self, method: &str) -> Response {
         loop {
             let head = self.read_head();
@@ -153,7 +153,7 @@ impl Connection {
         }
     }
 
-    /// Reads one chunk; the last one is empty. `None` where the connection ends before it does.
+    /// Reads one chunk; the last one is empty. `None` if the connection ends first.
     pub fn read_chunk(&mut self) -> Option<Vec<u8>> {
         let line_end = loop {
             if let Some(at) = self.buffer.windows(2).position(|window| window == b"\r\n") {
@@ -180,7 +180,7 @@ impl Connection {
         Some(chunk)
     }
 
-    /// Reads what there is, at least a byte; `None` at the end of the connection.
+    /// Reads the bytes that are there, at least one; `None` at the end of the connection.
     pub fn read_some(&mut self) -> Option<Vec<u8>> {
         if self.buffer.is_empty() && !self.read_more() {
             return None;
@@ -200,7 +200,7 @@ impl Connection {
         assert!(rest.is_empty(), "{:?}", String::from_utf8_lossy(&rest));
     }
 
-    /// Reads until the buffer holds `length` bytes; false where the connection ends before.
+    /// Reads until the buffer holds `length` bytes; false if the connection ends first.
     fn fill(&mut self, length: usize) -> bool {
         while self.buffer.len() < length {
             if !self.read_more() {
@@ -228,13 +228,13 @@ impl Connection {
     }
 }
 
-/// An answer.
+/// An HTTP response.
 #[derive(Clone)]
 pub struct Response {
     /// `HTTP/1.1`, for instance.
     pub version: String,
     pub status: u16,
-    /// In the order and spelling in which they came.
+    /// In their order and spelling.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
@@ -263,14 +263,14 @@ impl Response {
         }
     }
 
-    /// The value of a header, by its name in any case; it must not stand twice.
+    /// The value of a header, by its name in any case. It must not be repeated.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self
             .headers
             .iter()
             .filter(|(other, _)| other.eq_ignore_ascii_case(name));
         let value = values.next().map(|(_, value)| value.as_str());
-        assert!(values.next().is_none(), "{name} stands twice in {self:?}");
+        assert!(values.next().is_none(), "{name} is repeated in {self:?}");
         value
     }
 

@@ -1,4 +1,4 @@
-//! A reader of Server-Sent Events that also sees how they were framed.
+//! A reader of Server-Sent Events that also records the framing.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -13,7 +13,7 @@ pub struct EventStream {
     pub connection: Connection,
     /// The status line and headers.
     pub head: Response,
-    /// Sizes of the chunks so far; empty where the stream is delimited by its close.
+    /// Sizes of the chunks so far; empty if the stream has no chunks.
     pub chunks: Vec<usize>,
     text: Vec<u8>,
     ending: Option<Ending>,
@@ -22,14 +22,13 @@ pub struct EventStream {
 /// How a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// With the last chunk.
+    /// By the last chunk.
     LastChunk,
-    /// With the end of the connection.
+    /// By the end of the connection.
     Close,
 }
 
-/// What stands between two blank lines, or a comment line in front of it (HTML standard, section
-/// 9.2.6).
+/// The fields between two blank lines, or a comment line before them (HTML standard, section 9.2.6).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Event {
     pub id: Option<String>,
@@ -38,8 +37,8 @@ pub struct Event {
     pub comments: Vec<String>,
 }
 
-/// Where the first unit of `text` ends: a comment line, or an event with its blank line. A blank
-/// line behind a comment is a unit of its own, which [`Event::parse`] refuses.
+/// The end of the first unit of `text`: a comment line, or an event with its blank line. A blank line behind a
+/// comment is a unit of its own, which [`Event::parse`] refuses.
 fn unit_end(text: &[u8]) -> Option<usize> {
     if text.starts_with(b":") || text.starts_with(b"\n") {
         return text.iter().position(|&byte| byte == b'\n').map(|at| at + 1);
@@ -90,7 +89,7 @@ impl Event {
         json["missed"].as_u64().unwrap()
     }
 
-    /// Whether this says that the stream ends.
+    /// Whether this announces the end of the stream.
     pub fn is_end(&self) -> bool {
         self.data.as_deref() == Some("{\"type\":\"end\"}") && self.retry_ms.is_some()
     }
@@ -120,7 +119,7 @@ impl EventStream {
         EventStream::read(connection)
     }
 
-    /// Reads the head of a stream that was asked for on `connection`.
+    /// Reads the head of a stream that was requested on `connection`.
     pub fn read(mut connection: Connection) -> EventStream {
         let head = connection.read_head();
         assert_eq!(head.status, 200, "{head:?}");
@@ -140,8 +139,8 @@ impl EventStream {
 
     /// The next event, heartbeats included; `None` once the stream has ended.
     ///
-    /// An ending in the middle of an event is a failure where the last chunk said that all was
-    /// sent; where the connection just closed, the torn event is dropped, as a browser does.
+    /// A last chunk inside an event fails the test. If the connection just closes, the incomplete event is
+    /// dropped, as in a browser.
     pub fn next_event(&mut self) -> Option<Event> {
         let end = loop {
             if let Some(end) = unit_end(&self.text) {
@@ -160,7 +159,7 @@ impl EventStream {
         Some(Event::parse(std::str::from_utf8(&block).unwrap()))
     }
 
-    /// The next event that is no heartbeat; the stream must not end.
+    /// The next event that is not a heartbeat; the stream must not end.
     pub fn next(&mut self) -> Event {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -174,7 +173,7 @@ impl EventStream {
         }
     }
 
-    /// Reads the `connected` event; returns the length of the replay it announces.
+    /// Reads the `connected` event; returns the announced length of the replay.
     pub fn connected(&mut self) -> u64 {
         let event = self.next();
         assert!(
@@ -189,12 +188,12 @@ impl EventStream {
             .unwrap_or_else(|| panic!("no replay in {event:?}"))
     }
 
-    /// The next `count` messages' contents.
+    /// The contents of the next `count` messages.
     pub fn contents(&mut self, count: usize) -> Vec<String> {
         (0..count).map(|_| self.next().content()).collect()
     }
 
-    /// Reads past everything to the end; returns how it ended and the events before.
+    /// Reads everything to the end; returns how the stream ended, and the events before.
     pub fn drain(&mut self) -> (Ending, Vec<Event>) {
         let events = std::iter::from_fn(|| self.next_event()).collect();
         (self.ending.unwrap(), events)

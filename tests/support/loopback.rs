@@ -1,4 +1,4 @@
-//! Clients of several addresses on one machine: every address of 127.0.0.0/8 is this one's own.
+//! Clients with several addresses on one machine: all of 127.0.0.0/8 is loopback.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
@@ -8,13 +8,12 @@ use socket2::{Domain, Socket, Type};
 use super::PATIENCE;
 use super::client::Connection;
 
-/// Connects from an address of loopback.
+/// Connects from a loopback address.
 pub fn connect_from(source: &str, address: SocketAddr) -> Connection {
     Connection::on(connected(source, address, None).into())
 }
 
-/// The same with a receive buffer as small as the kernel makes them: what the peer sends stays with
-/// the peer.
+/// The same with the kernel's smallest receive buffer, so that unread answers stay in the server.
 pub fn connect_narrow(source: &str, address: SocketAddr) -> Connection {
     Connection::on(connected(source, address, Some(1)).into())
 }
@@ -30,8 +29,7 @@ fn connected(source: &str, address: SocketAddr, buffer_bytes: Option<usize>) -> 
     socket
 }
 
-/// What has come for a local port of IPv4 and was not read, of all its connections (proc(5),
-/// `/proc/net/tcp`).
+/// Received and unread bytes of all connections of a local IPv4 port (proc(5), `/proc/net/tcp`).
 pub fn unread_bytes(port: u16) -> u64 {
     let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let port = format!(":{port:04X}");
@@ -43,7 +41,7 @@ pub fn unread_bytes(port: u16) -> u64 {
     unread.sum()
 }
 
-/// Waits until a server has read everything that was sent to this port of it.
+/// Waits until the server has read everything that was sent to its port.
 pub fn wait_until_read(port: u16) {
     let deadline = Instant::now() + PATIENCE;
     while unread_bytes(port) > 0 {

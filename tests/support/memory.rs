@@ -1,22 +1,22 @@
-//! What a server's memory comes to, as the kernel has it.
+//! The memory of a server process, as the kernel counts it.
 
 use std::time::Instant;
 
 use super::loopback::unread_bytes;
 use super::{PATIENCE, Server};
 
-/// Memory of the process itself in bytes: what it wrote to, less files and shared pages.
+/// Anonymous memory of the process in bytes: without files and shared pages.
 pub fn own_bytes(server: &Server) -> u64 {
     server.proc_status("RssAnon:") * 1024
 }
 
-/// The most memory that the process ever had in bytes, files and shared pages included.
+/// The peak memory of the process in bytes, files and shared pages included.
 pub fn peak_bytes(server: &Server) -> u64 {
     server.proc_status("VmHWM:") * 1024
 }
 
-/// By how many bytes the process was larger at its peak, while something was done to it, than before
-/// that (proc(5), `clear_refs`: 5 resets the peak).
+/// The growth of the process in bytes from before `attack` to the peak during it (proc(5), `clear_refs`: 5
+/// resets the peak).
 pub fn growth_bytes(server: &Server, attack: impl FnOnce()) -> u64 {
     std::fs::write(format!("/proc/{}/clear_refs", server.pid()), "5").unwrap();
     let before = server.proc_status("VmRSS:") * 1024;
@@ -24,8 +24,7 @@ pub fn growth_bytes(server: &Server, attack: impl FnOnce()) -> u64 {
     peak_bytes(server).saturating_sub(before)
 }
 
-/// Waits until a server has read everything that has come for a port, and tells the most memory that
-/// it had meanwhile.
+/// Waits until the server has read everything that was sent to a port; returns its peak memory meanwhile.
 pub fn wait_for_reads(server: &Server, port: u16) -> u64 {
     let deadline = Instant::now() + PATIENCE;
     let mut most = 0;

@@ -1,8 +1,8 @@
-//! What the integration tests share: a real server process on a port of its own, a client that
-//! sends and sees raw bytes, and a reader of event streams.
+//! Shared parts of the integration tests: a real server process on a port of its own, a client for raw bytes,
+//! and a reader of event streams.
 //!
-//! Every wait is for an event and has the same generous deadline, [`PATIENCE`]; reaching it is a
-//! failure, with what was seen so far. Nothing sleeps and no port is fixed.
+//! Every wait is for an event, and has the same generous deadline, [`PATIENCE`]. Reaching it is a failure,
+//! whose message has everything seen so far. No test sleeps instead of waiting, and no port is fixed.
 
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 #![allow(unused_imports, reason = "each test binary uses its own part of this")]
@@ -21,6 +21,6 @@ pub use client::{Connection, Response};
 pub use events::{Ending, Event, EventStream};
 pub use server::{Server, Setup};
 
-/// How long any one thing may take before the test fails: far above what it takes on a loaded
-/// machine, so that reaching it means that the thing does not happen.
+/// Deadline of every wait: far above its duration on a busy machine, so that reaching it means that the event
+/// never comes.
 pub const PATIENCE: Duration = Duration::from_secs(30);

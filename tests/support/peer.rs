@@ -1,4 +1,4 @@
-//! A server that answers whatever a test wants it to, for what this program does as a client.
+//! A server with scripted answers, for tests of hookcast as a client.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,15 +7,15 @@ use std::thread;
 
 use super::PATIENCE;
 
-/// A server on a free port of loopback, for as long as the test runs.
+/// A server on a free loopback port, until the end of the test.
 pub struct Peer {
     pub address: SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Peer {
-    /// Answers each request, whose head and body are a text, on a connection of its own. What `answer`
-    /// writes is all that is sent; it may end early with an error, as the client may hang up.
+    /// Answers each request on a connection of its own; head and body must be text. `answer` writes all bytes
+    /// of the answer. It may return an error, because the client may close the connection.
     pub fn start(
         answer: impl Fn(&str, &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
     ) -> Peer {
@@ -53,7 +53,7 @@ fn serve(
     connection.set_write_timeout(Some(PATIENCE)).unwrap();
     if let Some(request) = read_request(&mut connection) {
         requests.lock().unwrap().push(request.clone());
-        // The client may have seen enough.
+        // The client may close early.
         let _ = answer(&request, &mut connection);
     }
 }

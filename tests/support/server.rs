@@ -17,24 +17,24 @@ use super::PATIENCE;
 use super::client::{Connection, Response};
 use super::events::EventStream;
 
-/// How a server is started.
+/// The configuration of a server process.
 #[derive(Clone)]
 pub struct Setup {
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
     files_max: Option<u64>,
-    /// What runs it, such as a tracer; empty for nothing.
+    /// The program that runs it, such as a tracer; may be empty.
     wrapper: Vec<String>,
-    /// Where the ring is, if not in the directory.
+    /// The path of the ring, if it is not in the directory.
     ring: Option<PathBuf>,
-    /// Whether it gets its sockets from a service manager.
+    /// Whether a service manager passes its sockets.
     has_passed_sockets: bool,
-    /// Holds the ring, and outlives every server started from this setup.
+    /// Holds the ring, and outlives every server of this setup.
     directory: Arc<TempDir>,
 }
 
 impl Setup {
-    /// A server on a free port of loopback with a new ring, and these flags.
+    /// A server on a free loopback port with a new ring, and these flags.
     pub fn new(arguments: &[&str]) -> Setup {
         Setup {
             arguments: arguments.iter().map(ToString::to_string).collect(),
@@ -47,42 +47,42 @@ impl Setup {
         }
     }
 
-    /// With these flags instead.
+    /// Replaces the flags.
     pub fn arguments(mut self, arguments: &[&str]) -> Setup {
         self.arguments = arguments.iter().map(ToString::to_string).collect();
         self
     }
 
-    /// With a variable in its environment, which is empty otherwise.
+    /// Sets a variable in its environment, which is empty otherwise.
     pub fn variable(mut self, name: &str, value: &str) -> Setup {
         self.variables.push((name.into(), value.into()));
         self
     }
 
-    /// With a secret.
+    /// Sets the secret.
     pub fn secret(self, secret: &str) -> Setup {
         self.variable("WEBHOOK_SECRET", secret)
     }
 
-    /// With a hard limit of open files.
+    /// Sets the hard limit of open files.
     pub fn files_max(mut self, files: u64) -> Setup {
         self.files_max = Some(files);
         self
     }
 
-    /// Without an address of its own: its sockets are passed to it.
+    /// Sets no address: the sockets are passed.
     pub fn on_passed_sockets(mut self) -> Setup {
         self.has_passed_sockets = true;
         self
     }
 
-    /// Run by another program, which must keep the process id it is started with.
+    /// Runs the server by another program, which must keep the process id.
     pub fn under(mut self, wrapper: &[&str]) -> Setup {
         self.wrapper = wrapper.iter().map(ToString::to_string).collect();
         self
     }
 
-    /// With the ring at another path.
+    /// Sets another path of the ring.
     pub fn ring_at(mut self, path: PathBuf) -> Setup {
         self.ring = Some(path);
         self
@@ -94,7 +94,7 @@ impl Setup {
         self.ring.clone().unwrap_or_else(own)
     }
 
-    /// The command, to be run in a way of its own.
+    /// The command, not yet started.
     pub fn command(&self) -> Command {
         let program = env!("CARGO_BIN_EXE_hookcast");
         let mut command = match (self.files_max, self.wrapper.split_first()) {
@@ -141,7 +141,7 @@ impl Setup {
         }
     }
 
-    /// Starts a server that is to end by itself with an error, and returns its log.
+    /// Starts a server that must end with an error, and returns its log.
     pub fn start_in_vain(&self) -> String {
         let mut server = self.spawn();
         let status = server.wait();
@@ -173,7 +173,7 @@ impl Setup {
 pub struct Server {
     child: Child,
     log: Log,
-    /// Where it listens.
+    /// The listening address.
     pub address: SocketAddr,
     setup: Setup,
 }
@@ -184,7 +184,7 @@ impl Server {
         Setup::new(arguments).start()
     }
 
-    /// Waits for a log line whose message begins like this, from the start of the log.
+    /// Waits for the first log line whose message begins with this, from the start of the log.
     pub fn wait_for_log(&self, message: &str) -> Value {
         self.log.wait_for(message)
     }
@@ -211,7 +211,7 @@ impl Server {
         self.request("POST", "/api/webhook", "", body.to_string().as_bytes())
     }
 
-    /// Sends a message to everyone; returns its id.
+    /// Sends a message to all; returns its id.
     pub fn publish(&self, message: &str) -> String {
         let response = self.post(&serde_json::json!({ "message": message }));
         assert_eq!(response.status, 200, "{response:?}");
@@ -228,15 +228,15 @@ impl Server {
         self.child.id()
     }
 
-    /// The number of a line of `/proc/<pid>/status`, for instance `VmRSS`, in its unit there.
+    /// The number in a line of `/proc/<pid>/status`, for instance `VmRSS`, in the unit of that line.
     pub fn proc_status(&self, name: &str) -> u64 {
         proc_status(self.pid(), name).unwrap()
     }
 
-    /// The processor time used so far, of user and kernel, in clock ticks (proc(5), `stat`).
+    /// CPU time used so far, user and system, in clock ticks (proc(5), `stat`).
     pub fn cpu_ticks(&self) -> u64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
-        // The name, in parentheses, may hold anything.
+        // The name, in parentheses, may contain any character.
         let fields: Vec<&str> = stat
             .rsplit_once(')')
             .unwrap()
@@ -258,7 +258,7 @@ impl Server {
         loop {
             match self.child.try_wait().unwrap() {
                 Some(status) => return status,
-                // There is no wait with a deadline; this polls, and nothing else depends on it.
+                // There is no wait with a deadline, so this polls; nothing else depends on it.
                 None if Instant::now() < deadline => thread::sleep(Duration::from_millis(2)),
                 None => panic!("the server does not end; its log: {:#?}", self.log()),
             }
@@ -272,16 +272,16 @@ impl Server {
         assert_eq!(
             status.signal(),
             Some(Signal::KILL.as_raw()),
-            "it had ended before: {status}"
+            "the server had ended before: {status}"
         );
     }
 
-    /// Starts another server on the same ring, with the same flags. This one must have ended.
+    /// Starts another server on the same ring with the same flags. The present one must have ended.
     pub fn restart(self) -> Server {
         self.setup.clone().start()
     }
 
-    /// The setup, to start others like this one on the same ring.
+    /// The setup, for further servers on the same ring.
     pub fn setup(&self) -> &Setup {
         &self.setup
     }
@@ -289,7 +289,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended; then neither call has anything to do.
+        // If it has ended already, both calls do nothing.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
@@ -298,7 +298,7 @@ impl Drop for Server {
     }
 }
 
-/// The lines that a process writes to standard error, read by a thread as they come.
+/// The lines that a process writes to standard error, read by a thread.
 #[derive(Clone)]
 struct Log(Arc<(Mutex<LogState>, Condvar)>);
 
@@ -319,7 +319,7 @@ impl Log {
         let writer = log.clone();
         thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                // A line that is no JSON is kept too: the configuration's errors are such.
+                // Lines that are not JSON are kept, too: configuration errors are plain text.
                 let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
                 writer.0.0.lock().unwrap().lines.push(line);
                 writer.0.1.notify_all();
@@ -331,12 +331,12 @@ impl Log {
     }
 
     fn lines(&self) -> Vec<Value> {
-        // A test that fails while it waits for a line leaves the lock poisoned.
+        // A test that fails while it waits for a line poisons the lock.
         let state = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.lines.clone()
     }
 
-    /// Waits until all lines of a process that has ended are there.
+    /// Waits for all lines of a process that has ended.
     fn wait_for_end(&self) {
         let state = self.0.0.lock().unwrap();
         let (_state, timeout) = self
@@ -344,7 +344,7 @@ impl Log {
             .1
             .wait_timeout_while(state, PATIENCE, |state| !state.ended)
             .unwrap();
-        assert!(!timeout.timed_out(), "its log has no end");
+        assert!(!timeout.timed_out(), "its standard error stays open");
     }
 
     fn wait_for(&self, message: &str) -> Value {
@@ -378,7 +378,7 @@ impl Log {
     }
 }
 
-/// The number of a line of `/proc/<pid>/status`, in its unit there; none once the process has ended.
+/// The number in a line of `/proc/<pid>/status`, in the unit of that line; `None` once the process has ended.
 pub fn proc_status(pid: u32, name: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with(name))?;

@@ -1,4 +1,4 @@
-//! TLS as a client has it: an authority of its own, and rustls over a socket.
+//! TLS for clients: an authority of the test, and rustls over a socket.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -14,14 +14,14 @@ use tempfile::TempDir;
 
 use super::PATIENCE;
 
-/// When a certificate is valid, if not now.
+/// The validity of a certificate.
 #[derive(Clone, Copy)]
 pub enum Validity {
     Over,
     ToCome,
 }
 
-/// An authority and what it has signed, as files.
+/// An authority and its certificates, as files.
 pub struct Authority {
     directory: TempDir,
     issuer: Issuer<'static, KeyPair>,
@@ -50,12 +50,12 @@ impl Authority {
         self.sign_for("localhost", name);
     }
 
-    /// The same for another host.
+    /// Writes a certificate for another host and its key.
     pub fn sign_for(&self, host: &str, name: &str) {
         self.write(&CertificateParams::new(vec![host.into()]).unwrap(), name);
     }
 
-    /// The same for localhost, at another time.
+    /// Writes a certificate for localhost with another validity.
     pub fn sign_with(&self, name: &str, validity: Validity) {
         let mut params = CertificateParams::new(vec!["localhost".into()]).unwrap();
         (params.not_before, params.not_after) = match validity {
@@ -74,7 +74,8 @@ impl Authority {
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
     }
 
-    /// Trusts this authority, and shows a certificate if it is asked to.
+    /// The configuration of a client that trusts this authority, and shows a certificate if the server wants
+    /// one.
     pub fn client(&self, own: Option<(&Authority, &str)>) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(certificate(&self.path("ca.pem"))).unwrap();
@@ -126,7 +127,7 @@ impl Client {
         self.stream.flush().unwrap();
     }
 
-    /// Reads until this has come, and drops everything up to its end.
+    /// Reads until this text has arrived, and drops everything up to its end.
     pub fn read_to(&mut self, text: &str) {
         let mut bytes = vec![0; 64 * 1024];
         let mut from = 0;

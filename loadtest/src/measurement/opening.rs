@@ -1,4 +1,4 @@
-//! The beginning of a run: messages for the history, and streams.
+//! The start of a run: messages for the history, and streams.
 
 use std::io;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::streams::{self, StreamsOutcome, StreamsPlan};
 use crate::window::seconds;
 
 impl Run<'_> {
-    /// Publishes what streams find when they open.
+    /// Publishes the history that streams get when they open.
     pub(super) fn publish_history(&mut self) -> Result<PublisherOutcome, LoadError> {
         let plan = PublisherPlan {
             target: self.target.clone(),
@@ -49,7 +49,7 @@ impl Run<'_> {
             errors.join(", ")
         });
         Err(LoadError(format!(
-            "{}: the first messages were not taken: {why}",
+            "{}: the messages for the history failed: {why}",
             self.target.publish
         )))
     }
@@ -121,7 +121,7 @@ impl Run<'_> {
         }
     }
 
-    /// Waits until every stream has been shown the whole history.
+    /// Waits until every stream has the whole replay.
     fn await_replay(&mut self, start_ns: u64) {
         let due = self.load.streams as u64 * u64::from(self.load.replayed);
         let mut patience = Patience::new(now_ns(), PATIENCE, DRAIN_MAX);

@@ -56,8 +56,15 @@ mod tests {
 
     #[test]
     fn hookcast_is_recognised_by_its_answer() {
-        let finding = found(answer(200, &[], r#"{"status":"ok"}"#));
+        let own = [
+            ("content-type", "application/json"),
+            ("x-content-type-options", "nosniff"),
+        ];
+        let finding = found(answer(200, &own, r#"{"status":"ok"}"#));
         assert_eq!(finding.verdict, Verdict::Passed);
+        // The answer of any health check.
+        let finding = found(answer(200, &own[..1], r#"{"status":"ok"}"#));
+        assert_eq!(finding.verdict, Verdict::Failed);
         let page = answer(200, &[("server", "Caddy")], "");
         blames(&found(page), Party::Proxy, "an empty body", "site block");
         let page = answer(200, &[], "<title>Welcome to nginx!</title>");

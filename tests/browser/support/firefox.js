@@ -8,7 +8,7 @@ export function launchFirefox() {
     executablePath: process.env.FIREFOX ?? '/usr/bin/firefox-esr',
     headless: true,
     defaultViewport: { width: 1_280, height: 800 },
-    // No telemetry, updates or captive portal checks from a test.
+    // No telemetry, updates or captive portal checks during tests.
     extraPrefsFirefox: {
       'datareporting.policy.dataSubmissionEnabled': false,
       'network.captive-portal-service.enabled': false,

@@ -1,4 +1,4 @@
-/** The browser, and what the tests do with the page and read from it. */
+/** The browser, and actions and queries of the tests on the page. */
 
 import { chromium } from 'playwright-core';
 
@@ -22,7 +22,8 @@ export function launch(options = {}) {
 }
 
 /**
- * Opens the page in a context of its own; collects what the browser complains of.
+ * Opens the page in a context of its own; collects the errors of the browser console.
+ *
  * @returns {Promise<import('playwright-core').Page & { complaints: string[] }>}
  */
 export async function open(browser, url, options = {}) {
@@ -31,7 +32,7 @@ export async function open(browser, url, options = {}) {
   return openIn(context, url);
 }
 
-/** Another tab of the same browser profile. */
+/** Opens another tab of the same browser profile. */
 export async function openIn(context, url) {
   const page = await context.newPage();
   page.complaints = [];
@@ -43,12 +44,12 @@ export async function openIn(context, url) {
   return page;
 }
 
-/** A browser that lacks the shared worker. */
+/** Removes the shared worker from a browser. */
 export function withoutSharedWorker(context) {
   return context.addInitScript(() => delete globalThis.SharedWorker);
 }
 
-/** Waits for a state of the connection, as the page shows it. */
+/** Waits for a connection state on the page. */
 export function state(page, name, reason = '') {
   const about = reason && `[data-reason="${reason}"]`;
   return page.locator(`#status[data-state="${name}"]${about}`).waitFor();
@@ -59,12 +60,12 @@ export function texts(page) {
   return page.locator('.message .content').allTextContents();
 }
 
-/** Waits until the page shows a message with just this text. */
+/** Waits until the page shows a message with exactly this text. */
 export function shows(page, text) {
   return page.locator('.message .content').getByText(text, { exact: true }).first().waitFor();
 }
 
-/** Makes the page believe that it is in the background, or no longer. */
+/** Sets the visibility state of the page. */
 export function setHidden(page, hidden) {
   return page.evaluate((value) => {
     Object.defineProperty(document, 'hidden', { configurable: true, get: () => value });
@@ -72,7 +73,7 @@ export function setHidden(page, hidden) {
   }, hidden);
 }
 
-/** Waits until an element has just this text. */
+/** Waits until an element has exactly this text. */
 export async function until(page, locator, text) {
   const element = await locator.elementHandle();
   await page.waitForFunction(([e, wanted]) => e.textContent === wanted, [element, text]);

@@ -13,7 +13,7 @@ export function readPng(bytes) {
     if (type === 'IHDR') {
       [width, height] = [chunk.readUInt32BE(0), chunk.readUInt32BE(4)];
       channels = { 2: 3, 6: 4 }[chunk[9]];
-      if (chunk[8] !== 8 || !channels || chunk[12] !== 0) throw new Error('a kind of PNG that is not read here');
+      if (chunk[8] !== 8 || !channels || chunk[12] !== 0) throw new Error('an unsupported kind of PNG');
     }
     if (type === 'IDAT') data.push(chunk);
     at += length + 12;

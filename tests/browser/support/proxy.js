@@ -1,6 +1,6 @@
 /**
- * A TCP proxy that does to connections what networks do: cuts, freezes, refuses, answers in the
- * server's place.
+ * A TCP proxy with the faults of networks: it cuts, freezes and refuses connections, or answers in place of the
+ * server.
  */
 
 import net from 'node:net';
@@ -11,9 +11,9 @@ export class Proxy extends EventEmitter {
   /** @type {Set<{ client: net.Socket, server: net.Socket, stream: boolean }>} */
   #pairs = new Set();
   #targetPort;
-  /** What happens to new connections: 'pass', 'refuse', or the text of an answer. */
+  /** The fate of new connections: 'pass', 'refuse', or the text of an answer. */
   #mode = 'pass';
-  /** The requests that are answered so, by how they begin; others pass. */
+  /** The beginnings of the requests with that answer; others pass. */
   #answered = /^/;
   /** The targets of all stream requests so far. */
   streamRequests = [];
@@ -28,7 +28,7 @@ export class Proxy extends EventEmitter {
     return proxy;
   }
 
-  /** Sends new connections to another port. */
+  /** Directs new connections to another port. */
   retarget(port) {
     this.#targetPort = port;
   }
@@ -42,7 +42,7 @@ export class Proxy extends EventEmitter {
     this.#mode = 'refuse';
   }
 
-  /** Answers every request on new connections with `text`, and closes; or only such as begin so. */
+  /** Answers every request on new connections with `text`, or only those with one of these beginnings, and closes. */
   answer(text, answered = /^/) {
     this.#mode = text;
     this.#answered = answered;
@@ -57,7 +57,7 @@ export class Proxy extends EventEmitter {
     this.#pairs.clear();
   }
 
-  /** Resets all connections but the streams. */
+  /** Resets all connections except streams. */
   cutOthers() {
     for (const pair of this.#pairs) {
       if (pair.stream) continue;
@@ -67,7 +67,7 @@ export class Proxy extends EventEmitter {
     }
   }
 
-  /** Lets nothing through any more on the streams there are, without closing them. */
+  /** Stops forwarding on existing streams without closing them. */
   freezeStreams() {
     for (const { client, server, stream } of this.#pairs) {
       if (!stream) continue;
@@ -81,7 +81,7 @@ export class Proxy extends EventEmitter {
     return [...this.#pairs].filter(({ stream }) => stream).length;
   }
 
-  /** Resolves once there are `count` open streams. */
+  /** Resolves once `count` streams are open. */
   async streams(count) {
     while (this.openStreams !== count) await once(this, 'change');
   }

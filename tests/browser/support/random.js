@@ -1,13 +1,13 @@
-/** Randomness that a seed determines, and texts that try to harm a page. */
+/** Seeded randomness, and texts that try to harm a page. */
 
-/** The seed of this run, from SEED if that is set; printed, so that a failure can be repeated. */
+/** The seed of this run, from SEED if it is set; printed, so that a failure can be repeated. */
 export function seed() {
   const value = Number(process.env.SEED ?? Date.now() % 2 ** 31);
   console.log(`SEED=${value}`);
   return value;
 }
 
-/** Numbers from 0 to 1 that a seed determines (mulberry32). */
+/** Numbers from 0 to 1 from a seed (mulberry32). */
 export function randomFrom(seed) {
   let state = seed;
   return () => {
@@ -38,7 +38,7 @@ export function address(random) {
   return `${one(random, ['http', 'https', 'HTTPS'])}://${user}${host}${port}${path}`;
 }
 
-/** Pieces of hostile texts, by what they try. */
+/** Pieces of hostile texts, by their attack. */
 const ATOMS = [
   (r) => many(r, between(r, 1, 30), (q) => one(q, TURNING)),
   (r) => one(r, ['\u202e', '\u202d', '\u2067']).repeat(between(r, 1, 140)),
@@ -56,7 +56,7 @@ const ATOMS = [
   () => 'an honest word ',
 ];
 
-/** A hostile text of some hundred characters, well-formed and not blank. */
+/** A hostile text of a few hundred characters, well-formed and not blank. */
 export function hostileText(random) {
   return `x${many(random, between(random, 2, 8), (r) => one(r, ATOMS)(r))}`.toWellFormed();
 }

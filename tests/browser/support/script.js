@@ -1,11 +1,11 @@
-/** A server that follows a script: for what the real one does rarely, or never. */
+/** A scripted server, for behaviour that the real one shows rarely or never. */
 
 import http from 'node:http';
 import { once } from 'node:events';
 
 /**
- * Answers the n-th request for a stream with the n-th of `answers`; further ones with the last.
- * An answer is a function of request and response.
+ * Answers the n-th stream request with the n-th of `answers`, and further ones with the last. An answer is a
+ * function of request and response.
  */
 export async function scripted(...answers) {
   const requests = [];
@@ -51,7 +51,7 @@ export function failing(status, headers = {}, body = '') {
 export const connected = (replay = 0, retryMs = 10, eventId = '') =>
   `retry: ${retryMs}\ndata: {"type":"connected","timestamp":1,"replay":${replay}}\n${eventId && `id: ${eventId}\n`}\n`;
 
-/** The frame of a message whose id is its content. */
+/** The frame of a message whose content is its id. */
 export const frame = (eventId, content, more = {}) =>
   `id: ${eventId}\ndata: ${JSON.stringify({ type: 'webhook_message', id: content, content, timestamp: 1, ...more })}\n\n`;
 

@@ -1,4 +1,4 @@
-/** Starts and ends the real server. */
+/** Starts and stops the real server. */
 
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -9,7 +9,7 @@ import { once } from 'node:events';
 
 const BINARY = process.env.HOOKCAST_BIN ?? new URL('../../../target/debug/hookcast', import.meta.url).pathname;
 
-/** A server with a ring of its own. `restart` brings it back with the same ring, on another port. */
+/** A server with a ring of its own. `restart` starts it again on the same ring, on another port. */
 export class Server {
   #dir = mkdtempSync(join(tmpdir(), 'hookcast-browser-'));
   #flags;
@@ -50,12 +50,12 @@ export class Server {
     this.url = `http://127.0.0.1:${this.port}/`;
   }
 
-  /** Ends it like a power cut. */
+  /** Kills the process, like a power failure. */
   async kill() {
     await this.#end('SIGKILL');
   }
 
-  /** Asks it to drain; resolves once it is gone. */
+  /** Sends SIGTERM; resolves at the end of the process. */
   async drain() {
     await this.#end('SIGTERM');
   }

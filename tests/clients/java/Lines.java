@@ -3,7 +3,7 @@ import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
 import java.net.http.HttpResponse.BodyHandlers;
 
-/** The loop over lines that people write around the JDK's HTTP client. */
+/** The usual loop over the lines of the JDK's HTTP client. */
 class Lines {
     private static String id = "";
     private static String data = "";

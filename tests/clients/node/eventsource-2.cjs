@@ -1,4 +1,4 @@
-// eventsource 2, which Node programs have used for years: reconnects by itself.
+// eventsource 2, long in use in Node programs: reconnects by itself.
 const EventSource = require('eventsource-2');
 const report = require('./report.cjs');
 

@@ -1,4 +1,4 @@
-// eventsource as it is now, over fetch: reconnects by itself.
+// The current eventsource, over fetch: reconnects by itself.
 import { EventSource } from 'eventsource';
 import report from './report.cjs';
 

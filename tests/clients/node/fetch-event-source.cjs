@@ -1,4 +1,5 @@
-// @microsoft/fetch-event-source: reconnects when a stream breaks; at a clean end the caller says so by throwing.
+// @microsoft/fetch-event-source: reconnects when a stream breaks. After a clean end it does so if the caller
+// throws.
 globalThis.window = globalThis; // It is written for pages.
 globalThis.document = { removeEventListener() {} };
 const { fetchEventSource } = require('@microsoft/fetch-event-source');

@@ -1,4 +1,4 @@
-// eventsource-parser over fetch: one connection; reconnecting is the caller's.
+// eventsource-parser over fetch: one connection. Reconnecting is left to the caller.
 import { createParser } from 'eventsource-parser';
 import report from './report.cjs';
 

@@ -1,4 +1,4 @@
-"""aiohttp-sse-client2: reconnects when a stream ends in good order, and raises when it breaks."""
+"""aiohttp-sse-client2: reconnects when a stream ends in order, and raises when it breaks."""
 
 import asyncio
 

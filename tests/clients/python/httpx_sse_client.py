@@ -1,4 +1,4 @@
-"""httpx-sse: one connection; reconnecting is the caller's."""
+"""httpx-sse: one connection. Reconnecting is left to the caller."""
 
 import httpx
 from httpx_sse import connect_sse

@@ -1,4 +1,4 @@
-"""The decoder of openai's package, over httpx: one connection, and no content type is checked."""
+"""The decoder of openai's package, over httpx: one connection. The content type is not checked."""
 
 import httpx
 from openai._streaming import SSEDecoder

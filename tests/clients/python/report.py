@@ -1,4 +1,4 @@
-"""Prints what a client dispatches, one JSON object a line."""
+"""Prints dispatched events, one JSON object a line."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ def error(failure):
 
 
 def end():
-    """The stream ended in good order, and the client does not reconnect."""
+    """The stream ended in order, and the client does not reconnect."""
     _print({"end": True})
 
 

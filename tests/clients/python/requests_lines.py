@@ -1,4 +1,4 @@
-"""The loop over `iter_lines` that people write around requests, as text."""
+"""The usual loop over `iter_lines` of requests, as text."""
 
 import requests
 

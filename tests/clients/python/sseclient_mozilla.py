@@ -1,4 +1,4 @@
-"""sseclient: reconnects by itself. It shares its module's name with sseclient-py, so it lies apart."""
+"""sseclient: reconnects by itself. It has the module name of sseclient-py, so it is installed apart."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""sseclient-py over requests: one connection; reconnecting is the caller's."""
+"""sseclient-py over requests: one connection. Reconnecting is left to the caller."""
 
 import requests
 import sseclient

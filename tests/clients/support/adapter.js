@@ -4,18 +4,18 @@ import { spawn } from 'node:child_process';
 import { EventEmitter } from 'node:events';
 import { createInterface } from 'node:readline';
 
-/** Longest wait for anything: reaching it means that the thing does not happen. */
+/** Longest wait: reaching it means that the event never comes. */
 export const PATIENCE_MS = 60_000;
 
-/** The client did what no check expects; the text is the outcome. */
+/** Behaviour that no check expects; the text is the outcome. */
 export class Deviation extends Error {}
 
 export class Adapter extends EventEmitter {
-  /** What the client dispatched: `data` as text, and the id that it has for it. */
+  /** Dispatched events: `data` as text, and the id according to the client. */
   events = [];
   /** Errors that the client reported. */
   errors = [];
-  /** How the program ended: 'end' after the stream's end, else 'error'. */
+  /** The end of the program: 'end' after the stream's end, else 'error'. */
   ended = undefined;
   #child;
   #stderr = '';
@@ -26,7 +26,7 @@ export class Adapter extends EventEmitter {
     this.#child = child;
     child.stderr.on('data', (data) => (this.#stderr += data));
     createInterface(child.stdout).on('line', (line) => this.#line(line));
-    // 'close' comes when all that was printed has been read.
+    // 'close' comes after all output was read.
     child.on('close', (code) => {
       this.ended ??= 'error';
       if (code !== 0) this.ended = 'error';
@@ -43,7 +43,10 @@ export class Adapter extends EventEmitter {
     this.emit('change');
   }
 
-  /** Events of messages: their objects with the client's `eventId`. Others are not JSON or of another type. */
+  /**
+   * Events that are messages: their objects with the client's `eventId`. Events that are not JSON, or of another
+   * type, are left out.
+   */
   get messages() {
     return this.events.flatMap(({ data, id }) => {
       const object = parse(data);
@@ -60,12 +63,12 @@ export class Adapter extends EventEmitter {
     return this.events.map(({ data }) => parse(data)).filter((object) => object?.type === type);
   }
 
-  /** Events whose data is no JSON object: a caller's `JSON.parse` fails on them. */
+  /** Events whose data is not a JSON object: a caller's `JSON.parse` fails on them. */
   get broken() {
     return this.events.filter(({ data }) => parse(data)?.type === undefined);
   }
 
-  /** The id that a caller would resume from. */
+  /** The id from which a caller would resume. */
   get lastEventId() {
     return this.events.findLast(({ id }) => id)?.id ?? '';
   }
@@ -74,7 +77,7 @@ export class Adapter extends EventEmitter {
     await this.until(`${content.slice(0, 40)} is dispatched`, () => this.contents.includes(content));
   }
 
-  /** Waits until `probe` holds, which `of` may change too. A program that ends first has failed. */
+  /** Waits until `probe` holds; events of `of` are awaited, too. A program that ends first has failed. */
   async until(what, probe, patienceMs, of) {
     await waitFor([this, of], () => probe() || this.ended, () => what, patienceMs);
     if (!probe()) throw new Deviation('fails', { cause: `it ended before: ${what}` });
@@ -90,7 +93,7 @@ export class Adapter extends EventEmitter {
   }
 }
 
-/** Waits until `probe` holds, asking at each 'change' of `emitters`. */
+/** Waits until `probe` holds; calls it at each 'change' of `emitters`. */
 export async function waitFor(emitters, probe, what, patienceMs = PATIENCE_MS) {
   if (probe()) return;
   const sources = emitters.filter(Boolean);

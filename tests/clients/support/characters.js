@@ -1,4 +1,4 @@
-/** Messages with every awkward character, and what a client must make of them. */
+/** Messages with unusual characters, and the contents that a client must dispatch. */
 
 /** `[name, message as posted, content as dispatched]`. */
 export const CHARACTERS = [

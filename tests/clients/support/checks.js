@@ -1,6 +1,6 @@
 /**
- * The scenario. Each check runs one client against a server of its own and returns what was seen,
- * in the words of the table.
+ * The scenario. Each check runs one client against a server of its own and returns the outcome, in the words of
+ * the table.
  */
 
 import { Adapter, Deviation, waitFor } from './adapter.js';
@@ -9,24 +9,24 @@ import { Relay, afterConnected, inside, lastRetryMs } from './relay.js';
 import { STREAM, Server } from './server.js';
 
 const YES = 'yes';
-/** The client does not reconnect. The caller did, with the last id that the client gave it. */
+/** The client does not reconnect. The check did, with the last id from the client. */
 const CALLER = 'caller';
 
-/** Enough that a client which dispatches heartbeats has done so. */
+/** Enough heartbeats for a client that dispatches them to have done so. */
 const HEARTBEATS = 5;
-/** With the default body limit nearly the longest message; its line is over 64 KiB. */
+/** Nearly the longest message of the default body limit; its line is over 64 KiB. */
 const LONG_MESSAGE_BYTES = 65_500;
-/** A full server says 24 to 36 s, and some clients double that. */
+/** A full server's `retry` is 24 to 36 s, and some clients double it. */
 const FULL_PATIENCE_MS = 150_000;
-/** Some clients wait for half of the `retry` to all of it, so that they do not come at once. */
+/** Some clients wait for between half and all of the `retry`, as jitter. */
 const RETRY_SHARE = 0.45;
-/** Characters that are named in the table; the others are counted. */
+/** Characters that the table names; the others are counted. */
 const NAMED_MAX = 3;
 
 /** The checks, in the order of the table's columns. */
 export const CHECKS = { history, live, heartbeat, characters, split, 'long line': longLine, gap, cut, drain, full };
 
-/** Runs check `name`. The outcome of a client that fails is a word too. */
+/** Runs check `name`. The failure of a client is an outcome, too. */
 export async function run(name, command) {
   const rig = new Rig(command);
   try {
@@ -48,7 +48,7 @@ async function history(rig) {
   return words(await rig.differences(), strays(client));
 }
 
-/** What is posted while the client listens. */
+/** Messages posted while the client reads. */
 async function live(rig) {
   await rig.serve();
   const client = await rig.connect();
@@ -57,7 +57,7 @@ async function live(rig) {
   return words(await rig.differences(), strays(client));
 }
 
-/** Nothing is dispatched for heartbeats, before an id was seen and after. */
+/** Heartbeats are not dispatched, neither before the first id nor after it. */
 async function heartbeat(rig) {
   await rig.serve();
   const client = await rig.connect();
@@ -69,13 +69,13 @@ async function heartbeat(rig) {
   return words(await rig.differences(), strays(client));
 }
 
-/** Each awkward character arrives as it was sent. */
+/** Each unusual character arrives as sent. */
 async function characters(rig) {
   await rig.serve();
   return awkward(rig);
 }
 
-/** The same in chunks of one byte, as some proxy may cut them. */
+/** The same in chunks of one byte, as a proxy may cut them. */
 async function split(rig) {
   await rig.serve([], { splits: true });
   return awkward(rig);
@@ -97,7 +97,7 @@ async function awkward(rig) {
   return words(names.length > 0 && `not ${names.slice(0, NAMED_MAX).join(' ')}${more > 0 ? ` and ${more} more` : ''}`);
 }
 
-/** A message of nearly 64 KiB, and the one behind it. */
+/** A message of nearly 64 KiB, and the next one. */
 async function longLine(rig) {
   await rig.serve();
   const client = await rig.connect();
@@ -107,11 +107,11 @@ async function longLine(rig) {
   return words(await rig.differences(), strays(client));
 }
 
-/** Resuming from an id that the server has no more: `gap` says how many are gone. */
+/** Resuming from an id that the server no longer has: `gap` reports the number of lost messages. */
 async function gap(rig) {
   await rig.serve();
   await rig.server.postNumbered(150);
-  // After a restart there are the last 100.
+  // After a restart the server has the last 100.
   await rig.server.drain();
   await rig.server.restart();
   rig.relay.retarget(rig.server.port);
@@ -122,7 +122,7 @@ async function gap(rig) {
   return words(said?.missed !== 40 && 'no gap', await rig.differences(), strays(client));
 }
 
-/** The connection breaks inside an event, and once more behind `connected`. */
+/** The connection breaks inside an event, and again after `connected`. */
 async function cut(rig) {
   await rig.serve();
   await rig.server.postNumbered(5);
@@ -136,7 +136,7 @@ async function cut(rig) {
   return words(rig.byCaller && CALLER, await rig.differences(), ...rig.clients.map(strays));
 }
 
-/** SIGTERM: the stream ends in good order, and the client is back after `retry`. */
+/** SIGTERM: the stream ends in order, and the client reconnects after `retry`. */
 async function drain(rig) {
   await rig.serve(['--drain', '1s']);
   await rig.server.postNumbered(5);
@@ -151,7 +151,7 @@ async function drain(rig) {
   return words(...rig.comeback(client), await rig.differences(), ...rig.clients.map(strays));
 }
 
-/** A full server ends the stream at once: the client is back after `retry`, 24 to 36 s. */
+/** A full server ends the stream at once: the client reconnects after `retry`, 24 to 36 s. */
 async function full(rig) {
   await rig.serve(['--max-connections', '1']);
   await rig.server.post('kept');
@@ -164,7 +164,7 @@ async function full(rig) {
   return words(...rig.comeback(client), rig.patience(), rig.differencesFrom(expected), ...rig.clients.map(strays));
 }
 
-/** A server, a relay in front of it and what was started of the client. */
+/** A server, a relay in front of it, and the runs of the client. */
 class Rig {
   clients = [];
   byCaller = false;
@@ -198,13 +198,13 @@ class Rig {
     return client;
   }
 
-  /** Waits until so many further heartbeats have been sent. */
+  /** Waits for this many further heartbeats. */
   async heartbeats(count) {
     const enough = this.relay.heartbeats + count;
     await waitFor([this.relay], () => this.relay.heartbeats >= enough, () => `${count} heartbeats`);
   }
 
-  /** Waits until `probe` holds; where the client has ended, starts it again as its caller would. */
+  /** Waits until `probe` holds. If the client has ended, starts it again as its caller would. */
   async follow(what, probe, patienceMs) {
     while (!probe()) {
       const client = this.clients.at(-1);
@@ -219,19 +219,19 @@ class Rig {
     return this.clients.flatMap(({ contents }) => contents);
   }
 
-  /** Who came back from a clean end, the client or its caller: words. */
+  /** Which of client and caller reconnected after a clean end, in words. */
   comeback(client) {
     return this.byCaller ? [CALLER, client.ended !== 'end' && 'fails'] : [];
   }
 
-  /** Whether the client waited for the `retry` with which its first stream ended. */
+  /** Whether the client waited for the `retry` at the end of its first stream. */
   patience() {
     const [before, after] = this.relay.connections;
     const isEarly = after.openedAt - before.endedAt < lastRetryMs(before) * RETRY_SHARE;
     return !this.byCaller && isEarly && 'early';
   }
 
-  /** What was dispatched of messages, against the server's history. */
+  /** Compares dispatched messages with the server's history. */
   async differences() {
     return this.differencesFrom(await this.server.history());
   }
@@ -258,13 +258,13 @@ class Rig {
   }
 }
 
-/** Events that are no JSON: `JSON.parse` of a caller fails on them. */
+/** Events that are not JSON: a caller's `JSON.parse` fails on them. */
 function strays(client) {
   if (client.broken.length === 0) return undefined;
   return client.broken.every(({ data }) => data === '') ? 'empty events' : 'broken events';
 }
 
-/** The outcome in words: what is falsy does not count, and nothing at all is well. */
+/** The outcome in words: falsy ones are dropped, and none at all means yes. */
 function words(...found) {
   return [...new Set(found.filter(Boolean))].join(', ') || YES;
 }

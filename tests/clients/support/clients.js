@@ -1,4 +1,4 @@
-/** The clients: how each is started, and the version that is pinned for it. */
+/** The clients: the command of each, and its pinned version. */
 
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';

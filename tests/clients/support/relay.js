@@ -1,12 +1,12 @@
 /**
- * A TCP relay between client and server: it keeps what the server sent, cuts connections at a
- * chosen byte, and splits a body into chunks of one byte.
+ * A TCP relay between client and server. It records what the server sends, cuts connections at a chosen byte,
+ * and splits a body into chunks of one byte.
  */
 
 import { EventEmitter, once } from 'node:events';
 import net from 'node:net';
 
-/** Cuts a stream right behind its `connected` event. */
+/** Cuts a stream right after its `connected` event. */
 export const afterConnected = (text) => endOf(text, /"type":"connected"[^\n]*\n(id: [^\n]*\n)?\n\r\n/);
 
 /** Cuts a stream in the middle of `marker`. */
@@ -17,12 +17,12 @@ export class Relay extends EventEmitter {
   #target;
   #splits;
   #held = [];
-  /** Where the streams to come are cut: functions from what was sent to the place of the cut, or -1. */
+  /** Cuts of later streams: functions from the sent text to the position of the cut, or -1. */
   cuts = [];
-  /** All connections so far: `text` is what the server sent. */
+  /** All connections so far; `text` is what the server sent. */
   connections = [];
 
-  /** Relays to `port`; with `splits`, the body goes on in chunks of one byte. */
+  /** Relays to `port`; with `splits`, bodies are sent in chunks of one byte. */
   static async start(port, { splits = false } = {}) {
     const relay = new Relay();
     relay.#target = port;
@@ -33,7 +33,7 @@ export class Relay extends EventEmitter {
     return relay;
   }
 
-  /** Lets new connections wait for `retarget`. */
+  /** Holds new connections until `retarget`. */
   hold() {
     this.#target = undefined;
   }
@@ -81,7 +81,7 @@ export class Relay extends EventEmitter {
     const at = this.cuts[0]?.(connection.text) ?? -1;
     if (at < 0) {
       to.write(data);
-      // A keep-alive connection goes on behind the last chunk.
+      // A keep-alive connection continues after the last chunk.
       if (connection.text.endsWith('\n0\r\n\r\n')) this.#ended(connection);
     } else {
       this.cuts.shift();
@@ -99,12 +99,12 @@ export class Relay extends EventEmitter {
   }
 }
 
-/** The `retry` that a connection's stream ended with, in milliseconds. */
+/** The `retry` at the end of a connection's stream, in milliseconds. */
 export function lastRetryMs(connection) {
   return Number(connection.text.match(/retry: (\d+)\n/g)?.at(-1).match(/\d+/)[0]);
 }
 
-/** Passes a chunked response on in chunks of one byte, each in a write of its own. */
+/** Forwards a chunked response in chunks of one byte, each in a write of its own. */
 class Splitter {
   #to;
   #rest = Buffer.alloc(0);

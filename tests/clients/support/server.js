@@ -1,4 +1,4 @@
-/** Starts and ends the real server; posts to it. */
+/** Starts and stops the real server; posts to it. */
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -44,7 +44,7 @@ export class Server {
     });
   }
 
-  /** Sends SIGTERM; the result is the wait for the server's end. */
+  /** Sends SIGTERM; the result resolves at the end of the process. */
   drain() {
     return this.#end('SIGTERM');
   }
@@ -74,7 +74,7 @@ export class Server {
     for (let number = 1; number <= count; number += 1) await this.post(`message ${number}`);
   }
 
-  /** The history, oldest first, with its event ids; asked for until a full server has room. */
+  /** The history, oldest first, with its event ids; retried until a full server has a place. */
   async history() {
     for (;;) {
       const [status, text] = await ask(this.port, '/api/webhook/messages');
@@ -82,7 +82,7 @@ export class Server {
     }
   }
 
-  /** Opens a stream and keeps it, once the server has room for it. */
+  /** Opens a stream and keeps it, once the server has a place for it. */
   async occupy() {
     for (;;) {
       const sent = request({ port: this.port, host: '127.0.0.1', path: STREAM, agent: false });

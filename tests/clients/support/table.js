@@ -1,4 +1,4 @@
-/** The table of README.md: read, and written anew. */
+/** The table of README.md: reading and writing. */
 
 import { readFileSync, writeFileSync } from 'node:fs';
 
@@ -6,7 +6,7 @@ const README = new URL('../README.md', import.meta.url).pathname;
 const BLOCK = /(?<=<!-- clients:begin -->\n)[^]*(?=<!-- clients:end -->)/;
 const EXPLAINED = /(?<=^- \*)[a-z ]+(?=\*: )/gm;
 
-/** What the table says: a map from a client's name and version to its words, by check. */
+/** The table: a map from a client's name and version to its words, by check. */
 export function readTable() {
   const lines = readFileSync(README, 'utf8').match(BLOCK)[0].trim().split('\n');
   const [[, , ...checks], , ...rows] = lines.map((line) => line.split('|').slice(1, -1).map((cell) => cell.trim()));
@@ -17,7 +17,7 @@ export function readTable() {
   return new Map(rows.map(entry));
 }
 
-/** Writes the outcomes of `clients`, a map of the same shape. */
+/** Writes the outcomes of `clients`, a map of that form. */
 export function writeTable(clients, checks, outcomes) {
   const row = (cells) => `| ${cells.join(' | ')} |\n`;
   const rows = clients.map((client) => {
@@ -28,7 +28,7 @@ export function writeTable(clients, checks, outcomes) {
   writeFileSync(README, readFileSync(README, 'utf8').replace(BLOCK, () => head + rows.join('')));
 }
 
-/** The words that README.md explains: the beginnings of its list, in italics. */
+/** The words that README.md explains: the list entries' beginnings in italics. */
 export function explained() {
   return readFileSync(README, 'utf8').match(EXPLAINED) ?? [];
 }

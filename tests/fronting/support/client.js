@@ -1,4 +1,4 @@
-/** Clients: one that posts, one that reads a stream and sees when what came, one of raw bytes. */
+/** Clients: one that posts, one that reads a stream and records times, one for raw bytes. */
 
 import { once } from 'node:events';
 import { request } from 'node:http';
@@ -21,8 +21,7 @@ export function ask(url, { method = 'GET', path = API, headers = {}, body } = {}
       }
     });
     sent.on('error', reject).on('timeout', () => sent.destroy(new Error('no answer')));
-    // Where the server is asked first whether it wants the body, Node waits for its word.
-    // A proxy may tell it to go on, and the server again.
+    // With `Expect: 100-continue` Node waits for the 100. The proxy may send one, and the server another.
     if (headers.Expect) sent.once('continue', () => sent.end(body)).flushHeaders();
     else sent.end(body);
   });
@@ -37,7 +36,7 @@ export async function post(url, message, sessionId) {
   return JSON.parse(answer.text).messageId;
 }
 
-/** An open stream, and what has come on it. */
+/** An open stream and what it has received. */
 export class Stream {
   messages = [];
   connected = 0;

@@ -1,7 +1,7 @@
 /**
- * A proxy that holds the bodies of answers to GET back until they end, as Cloudflare's quick tunnels are
- * known to (github.com/cloudflare/cloudflared/issues/1449), or until so many bytes have come. Answers to
- * other methods pass at once. Names itself as Cloudflare does.
+ * A proxy that holds the bodies of answers to GET back until they end, as Cloudflare's quick tunnels do
+ * (github.com/cloudflare/cloudflared/issues/1449), or until this many bytes have arrived. Answers to other
+ * methods pass at once. Its `Server` is Cloudflare's.
  */
 
 import { once } from 'node:events';

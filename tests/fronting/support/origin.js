@@ -1,4 +1,4 @@
-/** The real server, on a port that it keeps over restarts, with its metrics. */
+/** The real server, on a port that stays the same over restarts, with its metrics. */
 
 import { join } from 'node:path';
 
@@ -22,7 +22,7 @@ export class Origin {
     return origin;
   }
 
-  /** Starts it, perhaps with further flags. */
+  /** Starts the server, perhaps with further flags. */
   async start(flags = []) {
     const ring = join(this.#process.directory, 'test.ring');
     const addresses = ['--listen', `127.0.0.1:${this.port}`, '--admin', `127.0.0.1:${this.adminPort}`];
@@ -31,7 +31,7 @@ export class Origin {
     await this.#process.listens(this.adminPort);
   }
 
-  /** Ends it with a drain. */
+  /** Ends the server by a drain. */
   async drain() {
     await this.#process.end('SIGTERM');
   }
@@ -44,7 +44,7 @@ export class Origin {
     return `http://127.0.0.1:${this.port}`;
   }
 
-  /** The value of a series, `name` or `name{labels}`; several that begin so are added up. */
+  /** The value of a series, `name` or `name{labels}`; the sum if several begin like this. */
   async metric(name) {
     const text = await (await fetch(`http://127.0.0.1:${this.adminPort}/metrics`)).text();
     const lines = text.split('\n').filter((line) => line.startsWith(`${name} `) || line.startsWith(`${name}{`) || (name.includes('{') && line.startsWith(name)));

@@ -1,4 +1,4 @@
-/** Processes of a test: started in a directory of their own, ended by pid. */
+/** Processes of a test: each has a directory of its own and is stopped by pid. */
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -9,10 +9,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** Longest wait for anything: reaching it means that the thing does not happen. */
+/** Longest wait: reaching it means that the event never comes. */
 export const PATIENCE_MS = 30_000;
 
-/** A port that nobody listens on. */
+/** A port without a listener. */
 export async function freePort() {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -22,7 +22,7 @@ export async function freePort() {
   return port;
 }
 
-/** Asks `probe` again and again until it is truthy, and returns that. */
+/** Polls `probe` until it is truthy, and returns its value. */
 export async function until(what, probe, patienceMs = PATIENCE_MS) {
   const deadline = Date.now() + patienceMs;
   for (;;) {
@@ -40,7 +40,7 @@ export class Process {
 
   constructor() {
     this.directory = mkdtempSync(join(tmpdir(), 'hookcast-fronting-'));
-    // Some of the programs read their files as another user.
+    // Some programs read their files as another user.
     chmodSync(this.directory, 0o755);
   }
 
@@ -59,7 +59,7 @@ export class Process {
     this.#child = child;
   }
 
-  /** Waits until something listens on a port, for as long as the program runs. */
+  /** Waits until the program listens on a port; fails if it ends. */
   async listens(port) {
     await until(`${this.#child.spawnargs.join(' ')} listens on ${port}`, async () => {
       if (this.#hasEnded) throw new Error(`ended at its start: ${this.#log}`);
@@ -88,7 +88,7 @@ export class Process {
 
   async close(signal) {
     await this.end(signal);
-    // Not rmSync: an unlink may take half a second, in which all that is being measured would seem to wait.
+    // Not rmSync: an unlink may take half a second, during which measured events would be delayed.
     await rm(this.directory, { recursive: true, force: true });
   }
 

@@ -1,6 +1,6 @@
 /**
- * The proxies, each with the configuration that README.md recommends: the file beside this
- * directory, word for word but for its two ports.
+ * The proxies with the configurations that README.md recommends: the file in the parent directory, word for word
+ * except for its two ports.
  */
 
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -36,7 +36,7 @@ ProxyPass / http://127.0.0.1:3000/
 # here
 `;
 
-/** By name: the configuration or its file, and how to start the program with it. */
+/** By name: the configuration or its file, and the command of the program. */
 const KINDS = {
   nginx: {
     file: 'nginx.conf',
@@ -66,7 +66,7 @@ const KINDS = {
       proxy.process.start('caddy', ['run', '--adapter', 'caddyfile', '--config', file]);
     },
   },
-  // Not recommended: here for what people have in their servers already.
+  // Not recommended, but in use on many servers.
   apache: {
     config: APACHE,
     start(proxy, config) {
@@ -76,7 +76,7 @@ const KINDS = {
   },
 };
 
-/** Those that README.md recommends a configuration for. */
+/** The proxies with a recommended configuration. */
 export const PROXIES = Object.keys(KINDS).filter((name) => KINDS[name].file);
 
 /** The configuration file of a proxy. */

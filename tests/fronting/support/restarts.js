@@ -1,4 +1,4 @@
-/** Servers that follow one another at one address while they are in use, by both ways. */
+/** Servers that follow one another at one address under load, in both ways. */
 
 import { join } from 'node:path';
 
@@ -23,7 +23,7 @@ class Succession {
     return `http://127.0.0.1:${this.port}`;
   }
 
-  /** Waits for the nth line of the log that begins like this. */
+  /** Waits for the nth log line whose message begins like this. */
   async logged(message, nth) {
     const start = `"message":"${message}`;
     const matching = () => this.process.log.split('\n').filter((line) => line.includes(start));
@@ -31,13 +31,13 @@ class Succession {
     return JSON.parse(matching()[nth - 1]);
   }
 
-  /** The lines of the log that tell of trouble. */
+  /** The warnings and errors of the log. */
   get troubles() {
     return this.process.log.split('\n').filter((line) => /"level":"(WARN|ERROR)"/.test(line));
   }
 }
 
-/** On SIGUSR2 the server starts its successor and gives it its sockets and connections. */
+/** On SIGUSR2 the server starts its successor and passes on its sockets and connections. */
 export class HandedOver extends Succession {
   static title = 'handed over (SIGUSR2)';
   #pid;
@@ -59,7 +59,7 @@ export class HandedOver extends Succession {
   }
 }
 
-/** A supervisor holds the socket, ends the server with SIGTERM and starts another. */
+/** A supervisor holds the socket, stops the server with SIGTERM and starts another. */
 export class Supervised extends Succession {
   static title = 'restarted by a supervisor that holds the socket';
 

@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 # Holds a listening socket and runs one server after the other on it, as a service manager does
-# (sd_listen_fds(3)): supervisor.pl <port> <program> <arguments>. On SIGHUP the server is ended with
-# SIGTERM and the next one is started; on SIGTERM it is ended and so is this.
+# (sd_listen_fds(3)): supervisor.pl <port> <program> <arguments>. SIGHUP stops the server with SIGTERM and
+# starts the next one. SIGTERM stops the server and this program.
 use strict;
 use warnings;
 use POSIX ();
@@ -15,7 +15,7 @@ setsockopt( $listener, SOL_SOCKET, SO_REUSEADDR, 1 ) or die "setsockopt: $!";
 bind( $listener, sockaddr_in( $port, INADDR_LOOPBACK ) ) or die "bind: $!";
 listen( $listener, 1024 ) or die "listen: $!";
 
-# What else may have been descriptor 3 is this script, which has been read.
+# Descriptor 3 may be this script, which has been read completely.
 POSIX::dup2( fileno($listener), 3 ) // die "dup2: $!";
 
 my ( $server, $wanted ) = ( 0, 'run' );

@@ -1,5 +1,5 @@
-//! Chunked bodies: what was encoded is decoded, and what is accepted is what the plainest reader of
-//! RFC 9112 section 7.1 makes of it: two readers who disagree are what smuggling needs.
+//! Chunked bodies: encoded bodies are decoded again, and accepted ones mean what a minimal reader of RFC 9112
+//! section 7.1 makes of them. Two readers that disagree are what request smuggling needs.
 
 use arbitrary::Unstructured;
 use hookcast::http::{Progress, RequestReader};
@@ -23,7 +23,7 @@ pub fn run(bytes: &[u8]) {
     assert_eq!(decode(&encoded, cut), Some((body.to_vec(), encoded.len())));
 }
 
-/// The body and how many bytes it took, if it is whole and good; the bytes come in pieces.
+/// The body and its length in the input, if it is complete and valid. The bytes arrive in pieces.
 fn decode(bytes: &[u8], cut: usize) -> Option<(Vec<u8>, usize)> {
     let mut reader = RequestReader::new(Vec::new(), BODY_BYTES_MAX);
     reader.push(HEAD);
@@ -41,8 +41,8 @@ fn decode(bytes: &[u8], cut: usize) -> Option<(Vec<u8>, usize)> {
         return None;
     }
     let body = reader.request()?.body.to_vec();
-    // What is behind the body belongs to the next request. How much that is shows by how many more
-    // bytes of a known one it takes to make it whole; so the end is looked for from the front.
+    // Bytes behind the body belong to the next request. The decoder does not return the end of the body, so it
+    // is searched for from the front: the shortest input that is complete.
     reader.consume();
     let is_exact = |end: usize| {
         let mut reader = RequestReader::new(Vec::new(), BODY_BYTES_MAX);
@@ -59,7 +59,7 @@ fn decode(bytes: &[u8], cut: usize) -> Option<(Vec<u8>, usize)> {
     Some((body, used.expect("the whole is whole")))
 }
 
-/// As it is written in the RFC, without checking what does not matter for where things end.
+/// The reader of the RFC, without checks that do not matter for the end of a body.
 fn plainly(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
     let mut body = Vec::new();
     let mut at = 0;

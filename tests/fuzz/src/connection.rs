@@ -1,5 +1,5 @@
-//! Any bytes on a connection of a whole shard: what comes back does not depend on how the bytes
-//! were cut, nor on how much the socket takes at a time; and when the peer leaves, nothing is kept.
+//! Any bytes on a connection of a complete shard. The answers do not depend on how the bytes are cut, nor on
+//! how much the socket takes at a time. When the peer leaves, nothing is kept.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -19,7 +19,7 @@ use memchr::memmem;
 
 const BODY_BYTES_MAX: usize = 600;
 
-/// More turns than any input needs: each takes or brings a byte at least.
+/// More turns than any input needs: each reads or writes at least a byte.
 const TURNS_MAX: usize = 300_000;
 
 pub fn run(bytes: &[u8]) {
@@ -31,7 +31,7 @@ pub fn run(bytes: &[u8]) {
     let bytes = input.take_rest();
     let whole = Node::new(has_secret).converse(bytes, [0; 4]);
     let parts = Node::new(has_secret).converse(bytes, cuts);
-    // Whoever waits for 100 is answered sooner than one who does not.
+    // A request that waits for a 100 is answered earlier than one that does not.
     let waits = bytes.to_ascii_lowercase();
     if memmem::find(&waits, b"expect").is_none() {
         assert!(
@@ -49,7 +49,7 @@ struct Pipe {
     sent: Vec<u8>,
     has_ended: bool,
     room: usize,
-    /// A write found no room.
+    /// Set when a write found no room.
     is_short: bool,
     written: Vec<u8>,
 }
@@ -95,7 +95,7 @@ impl Wake for NoWake {
     fn wake(&self) {}
 }
 
-/// One shard and all that it needs.
+/// One shard with its hub, ring and peers.
 struct Node {
     hub: Hub,
     inbox: Receiver<Arc<Batch>>,
@@ -140,8 +140,8 @@ impl Node {
         }
     }
 
-    /// Sends the bytes, cut into pieces of these sizes (0: at once), with as much room for answers
-    /// each time, and returns all that came back, without what is random.
+    /// Sends the bytes in pieces of these sizes (0: all at once), with as much room for answers each time.
+    /// Returns all answers, without their random parts.
     fn converse(mut self, bytes: &[u8], cuts: [u8; 4]) -> Vec<u8> {
         let peer = Peer::default();
         let token = self.shard.open(peer.clone(), Role::Standard, self.now);
@@ -172,10 +172,10 @@ impl Node {
                 return without_ids(&peer.0.borrow().written);
             }
         }
-        panic!("it does not come to an end");
+        panic!("the connection makes no progress");
     }
 
-    /// The peer leaves, and nothing of it is kept.
+    /// Closes the peer's side, and checks that nothing is kept.
     fn leave(&mut self, token: Token, peer: &Peer) {
         let written = peer.0.borrow().written.clone();
         peer.0.borrow_mut().has_ended = true;
@@ -185,20 +185,24 @@ impl Node {
             hung_up: true,
         };
         self.turn(token, readiness);
-        assert_eq!(self.shard.connections(), 0, "it has left");
+        assert_eq!(self.shard.connections(), 0, "the connection is closed");
         assert_eq!(self.shard.streams(), 0);
         assert_eq!(self.shard.holdings(), Holdings::default());
-        assert_eq!(peer.0.borrow().written, written, "to nobody");
+        assert_eq!(
+            peer.0.borrow().written,
+            written,
+            "nothing is sent to a closed connection"
+        );
     }
 
-    /// A turn as the reactor runs it.
+    /// A turn, as the reactor runs it.
     fn turn(&mut self, token: Token, readiness: Readiness) {
         self.take_batches();
         self.shard.ready(token, readiness, self.now);
         for _ in 0..self.shard.unfinished() {
             self.shard.resume_next(self.now);
         }
-        // One connection cannot ask for so much that it would have to be shared out.
+        // One connection cannot request so much that it must be divided over turns.
         while self.shard.answer_next_history(self.now).is_some() {}
         self.shard.publish(&self.hub, self.now);
         self.take_batches();
@@ -216,7 +220,7 @@ impl Node {
     }
 }
 
-/// Replaces what looks like a message id.
+/// Replaces anything that looks like a message id.
 fn without_ids(bytes: &[u8]) -> Vec<u8> {
     const LENGTH: usize = 36;
     let mut bytes = bytes.to_vec();

@@ -1,4 +1,4 @@
-//! Event ids: what is written is read back, and nothing else is read.
+//! Event ids: a written id is read back, and nothing else is accepted.
 
 use hookcast::message::Epoch;
 use hookcast::sse::event_id::EventId;

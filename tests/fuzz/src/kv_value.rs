@@ -1,5 +1,5 @@
-//! Values of the shared key: what is read and written back is the same, whatever it was, and
-//! nothing that the merge makes of it is too large or out of order.
+//! Values of the shared key: reading and writing changes no accepted entry. The result of a merge is neither
+//! too large nor out of order.
 
 use hookcast::limits::{HISTORY_MESSAGES, KV_VALUE_BYTES_MAX};
 use hookcast::mirror::entry::{self, Entry};
@@ -18,7 +18,7 @@ pub fn run(bytes: &[u8]) {
     assert_eq!(stored.first_fault.is_some(), stored.foreign > 0);
 
     let written = value::serialise(&stored.entries);
-    let again = read(&written).expect("what is written is read");
+    let again = read(&written).expect("a written value is readable");
     assert_eq!(again.entries, stored.entries);
     assert_eq!(value::serialise(&again.entries), written);
     assert!(
@@ -28,7 +28,7 @@ pub fn run(bytes: &[u8]) {
     let entries_bytes = stored.entries.iter().map(Entry::bytes).sum();
     assert!(written.len() <= value::value_bytes(stored.count, entries_bytes) + 1);
     for entry in stored.entries.iter().filter(|entry| entry.id().is_some()) {
-        let message = entry.to_message().expect("it is read again");
+        let message = entry.to_message().expect("the entry is readable again");
         assert_eq!(Entry::of(&message).is_some(), entry::is_shareable(&message));
         assert!(!message.content.trim().is_empty());
         assert!(

@@ -1,8 +1,7 @@
-//! Fuzz targets: each takes bytes that a fuzzer, or a file of the corpus, makes up, and panics when
-//! something is wrong.
+//! Fuzz targets. Each takes bytes from a fuzzer or from the corpus, and panics if something is wrong.
 //!
-//! `tests/fuzz/run` builds them with coverage and lets libFuzzer drive them; the test `corpus`
-//! replays what it has found under plain `cargo test`. See `README.md`.
+//! `tests/fuzz/run` builds them with coverage and runs libFuzzer. The test `corpus` replays the corpus under
+//! plain `cargo test`. See `README.md`.
 
 mod chunked;
 mod connection;
@@ -13,11 +12,11 @@ mod request;
 mod ring;
 mod webhook;
 
-/// The simulation of a whole node, whose operations the target `node` makes up.
+/// The simulation of a node; the target `node` decodes its operations from the input.
 #[path = "../../simulation"]
 #[expect(
     dead_code,
-    reason = "what draws operations from seeds is not used here"
+    reason = "the part that draws operations from seeds is unused here"
 )]
 mod simulation {
     mod client;
@@ -32,7 +31,7 @@ mod simulation {
     pub mod world;
 }
 
-/// One fuzz target.
+/// A fuzz target.
 pub type Target = fn(&[u8]);
 
 /// All targets by name.

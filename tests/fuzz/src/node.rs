@@ -1,5 +1,5 @@
-//! A whole node in the simulation of `tests/simulation`, with the operations made up by the fuzzer:
-//! connects, partial reads and writes, resets, slow readers, failing disks, kills.
+//! A node in the simulation of `tests/simulation`, with operations from the fuzzer: connects, partial reads
+//! and writes, resets, slow readers, failing disks, kills.
 
 use std::cell::Cell;
 
@@ -9,7 +9,7 @@ use fastrand::Rng;
 use crate::simulation::operation::{Action, Operation, Profile, WEIGHTS};
 use crate::simulation::world::World;
 
-/// Longer runs find what many shorter ones do, later.
+/// Longer runs find the same faults as many shorter ones, later.
 const OPERATIONS_MAX: usize = 150;
 
 pub fn run(bytes: &[u8]) {
@@ -20,12 +20,12 @@ pub fn run(bytes: &[u8]) {
     let mut profile = Profile::draw(&mut Rng::with_seed(u64::from(seed)));
     let operations = std::iter::from_fn(|| draw(&mut input).ok());
     let operations: Vec<Operation> = operations.take(OPERATIONS_MAX).collect();
-    // The model allows streams what they copy of it.
+    // With a shared history the model must allow the copies that streams hold of it.
     profile.has_shared_history |= operations.iter().any(|one| one.action == Action::Share);
     World::new(&profile).run(&operations, &Cell::new(0));
 }
 
-/// Three bytes each, so that one that is added or left out leaves the others as they are.
+/// Three bytes for each operation, so that adding or removing one leaves the others unchanged.
 fn draw(input: &mut Unstructured<'_>) -> Result<Operation> {
     if input.len() < 3 {
         return Err(arbitrary::Error::NotEnoughData);

@@ -1,5 +1,5 @@
-//! Requests in pieces: however the bytes of a connection are cut, the same requests are read, and
-//! the same is refused; every request has a route, and every refusal an answer.
+//! Requests in pieces: the result does not depend on how the bytes of a connection are cut. Every request has
+//! a route, and every refusal an answer.
 
 use arbitrary::Unstructured;
 use hookcast::http::{
@@ -9,7 +9,7 @@ use hookcast::limits::READ_BYTES;
 
 const BODY_BYTES_MAX: usize = 512;
 
-/// What a reader made of some bytes.
+/// The requests and the refusal in some bytes.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     /// The requests and their routes, as text.
@@ -54,7 +54,7 @@ fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Outcome {
             );
             match progress {
                 Ok(Progress::Complete) => {
-                    let request = reader.request().expect("it is whole");
+                    let request = reader.request().expect("it is complete");
                     let route = route(&request, &access, |path| path == "/");
                     responder.status_ok(responder.reply_to(&request), &mut answer);
                     requests.push(format!(

@@ -1,5 +1,5 @@
-//! Images of ring files: a good one, cut, patched, with checksums made right again. Never a panic;
-//! what is recovered was put in, is whole and in order; and the ring goes on.
+//! Images of ring files: valid, cut, or patched with correct checksums. Opening never panics. Recovered
+//! messages were stored before, and are complete and in order; the ring takes further messages.
 
 use arbitrary::{Result, Unstructured};
 use hookcast::limits::{HISTORY_MESSAGES, RING_SLOTS_MIN};
@@ -7,7 +7,7 @@ use hookcast::message::{Message, MessageId, SessionId};
 use hookcast::ring::memory::MemoryMedium;
 use hookcast::ring::{Found, Recovered, Ring};
 
-/// The smallest slots there are (`FORMAT.md`).
+/// The smallest slots (`FORMAT.md`).
 const SLOT_BYTES: usize = 4096;
 const PAYLOAD_BYTES_MAX: usize = SLOT_BYTES - 64;
 
@@ -28,15 +28,15 @@ pub fn run(bytes: &[u8]) {
     }
 }
 
-/// Whether a good header asks for slots of more than 64 KiB: a ring that is rewritten keeps the size
-/// of its slots, up to 1.7 GB in all, and there is no point in allocating that again and again.
+/// Whether a valid header has slots of more than 64 KiB. A rewrite keeps the size of the slots, up to 1.7 GB
+/// in total, which is too much to allocate again and again.
 fn is_huge(image: &[u8]) -> bool {
     image
         .get(16..20)
         .is_some_and(|size| size[2] > 1 || size[3] > 0)
 }
 
-/// A ring with so many messages; or whatever the bytes are.
+/// A ring with this many messages, or the input itself as an image.
 fn first_image(input: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     let count = input.arbitrary::<u8>()?;
     if count == u8::MAX {
@@ -53,7 +53,7 @@ fn first_image(input: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     Ok(medium.image())
 }
 
-/// Does something to an image; whether that makes up a message that nobody has sent.
+/// Changes an image; returns whether the change can create a message that was never stored.
 fn damage(image: &mut Vec<u8>, input: &mut Unstructured<'_>) -> Result<bool> {
     let slot = 4096 + usize::from(input.arbitrary::<u8>()?) % RING_SLOTS_MIN * SLOT_BYTES;
     match input.int_in_range(0..=7)? {
@@ -100,7 +100,7 @@ fn put(image: &mut [u8], offset: usize, bytes: &[u8]) {
     }
 }
 
-/// Gives a slot the checksum that its bytes call for.
+/// Sets the checksum of a slot to that of its bytes.
 fn seal_slot(image: &mut [u8], slot: usize) -> bool {
     let Some(head) = image.get(slot..slot + 64) else {
         return false;
@@ -135,9 +135,13 @@ fn check(image: Vec<u8>, is_forged: bool) {
             "out of order: {numbers:?}"
         );
     }
-    assert_eq!(ring.history(), *messages, "what is kept is what was found");
+    assert_eq!(
+        ring.history(),
+        *messages,
+        "history and recovered messages differ"
+    );
 
-    // It goes on, and the next start finds all of it.
+    // The ring takes more messages, and the next start finds all of them.
     let next_seq = ring.next_seq();
     assert_eq!(ring.append(&message(1000)).ok(), Some(next_seq));
     let epoch = ring.epoch();
@@ -156,22 +160,22 @@ fn check(image: Vec<u8>, is_forged: bool) {
 
 fn open(medium: &MemoryMedium) -> (Ring, Recovered) {
     let opened = Ring::open_on(Box::new(medium.clone()), PAYLOAD_BYTES_MAX);
-    opened.expect("whatever there is, a ring opens")
+    opened.expect("a ring opens on any image")
 }
 
-/// The `nth` message: its id says which it is, and the rest follows from that.
+/// The `nth` message; all of it follows from the number in its id.
 fn message(nth: u64) -> Message {
     Message {
         id: MessageId::from_u64_pair(0x0f0e_0d0c_0b0a_0908, nth),
         timestamp_ms: 1_700_000_000_000 + nth,
-        session: SessionId::parse(["", "room", ""][nth as usize % 3]).expect("it is short"),
+        session: SessionId::parse(["", "room", ""][nth as usize % 3]).expect("the name is short"),
         content: format!("message {nth}"),
     }
 }
 
-/// Which message it is, after checking that it is that one to the last byte.
+/// The number of a message, after a check of all its bytes.
 fn nth(found: &Message) -> u64 {
     let nth = found.id.as_u64_pair().1;
-    assert_eq!(*found, message(nth), "a message that nobody has sent");
+    assert_eq!(*found, message(nth), "a message that was never stored");
     nth
 }

@@ -1,4 +1,4 @@
-//! Bodies of webhooks: never a panic, and the same answer as a JSON reader that builds everything.
+//! Bodies of webhooks: no panic, and the same result as a JSON reader that builds every value.
 
 use hookcast::http::{Access, ErrorAnswer, Progress, RequestReader, Route, route};
 use hookcast::limits::{READ_BYTES, SESSION_BYTES_MAX};
@@ -11,9 +11,9 @@ pub fn run(body: &[u8]) {
         return assert_eq!(outcome, Err(ErrorAnswer::NotUtf8));
     };
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    // The server passes over members that it does not know without building them, so it takes some
-    // that this reader has no room for (numbers beyond a double); and it refuses
-    // a member that counts and comes twice, of which this reader takes the last.
+    // The server skips unknown members without building them. So it accepts some that this reader cannot
+    // represent (numbers beyond a double). It refuses a known member that is repeated, of which this reader
+    // takes the last.
     let Ok(value) = serde_json::from_str::<Value>(&without_halves(text)) else {
         return;
     };
@@ -23,7 +23,7 @@ pub fn run(body: &[u8]) {
     if outcome == Err(ErrorAnswer::InvalidJson) {
         return assert!(
             is_repeated(body, "message") || is_repeated(body, "sessionId"),
-            "an object is refused"
+            "a valid object is refused"
         );
     }
     if members.keys().any(|name| is_nearly_session_id(name)) {
@@ -46,8 +46,8 @@ pub fn run(body: &[u8]) {
     assert_eq!(draft.session.as_ref().map_or("", |id| id.as_str()), session);
 }
 
-/// The text with every escape of half a surrogate pair made that of U+FFFD. Backslashes that are no
-/// part of a string are no JSON, whatever becomes of them.
+/// The text with every escape of a lone surrogate replaced by that of U+FFFD. Backslashes outside of strings
+/// are not JSON, so changing them is harmless.
 fn without_halves(text: &str) -> String {
     let unit_at = |at: usize| {
         let digits = text.get(at..at + 6)?.strip_prefix("\\u")?;
@@ -76,7 +76,7 @@ fn without_halves(text: &str) -> String {
     out
 }
 
-/// By the table of edit distances, swaps of neighbours included, over the letters of both names.
+/// By the full table of edit distances, transpositions included, over the letters and digits of both names.
 fn is_nearly_session_id(name: &str) -> bool {
     if name == "sessionId" || name.len() > 32 {
         return false;
@@ -106,7 +106,7 @@ fn is_nearly_session_id(name: &str) -> bool {
     edits[a.len()][b.len()] <= 1
 }
 
-/// Sends a body on the way that the server's connections take it.
+/// Reads a body through the server's request reader.
 fn publish(body: &[u8]) -> Result<Draft, ErrorAnswer> {
     let mut reader = RequestReader::new(Vec::new(), body.len());
     let head = format!(
@@ -122,7 +122,7 @@ fn publish(body: &[u8]) -> Result<Draft, ErrorAnswer> {
         progress = Some(reader.poll());
     }
     assert_eq!(progress, Some(Ok(Progress::Complete)));
-    let request = reader.request().expect("it is whole");
+    let request = reader.request().expect("it is complete");
     match route(&request, &Access::default(), |_| false) {
         Route::Publish(draft) => Ok(draft),
         Route::Error(error) => Err(error),
@@ -130,7 +130,7 @@ fn publish(body: &[u8]) -> Result<Draft, ErrorAnswer> {
     }
 }
 
-/// Whether a name may stand in a text twice, however it is written.
+/// Whether a name may occur twice in a text, in any spelling.
 fn is_repeated(body: &[u8], name: &str) -> bool {
     let names = memchr::memmem::find_iter(body, name.as_bytes()).count();
     names > 1 || body.contains(&b'\\')

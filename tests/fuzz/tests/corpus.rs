@@ -1,4 +1,4 @@
-//! Replays the corpus: what fuzzing has found stays found.
+//! Replays the corpus, so that faults that fuzzing found stay fixed.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ fn every_input_of_the_corpus_passes() {
         for entry in entries {
             let path = entry.expect("a directory is read").path();
             let bytes = fs::read(&path).expect("a file is read");
-            // The name of the input comes before what the panic prints.
+            // Printed before the panic, so that the input is known.
             println!("{}", path.display());
             target(&bytes);
             inputs += 1;

@@ -1,13 +1,13 @@
-//! What a good server of the same contract looks like on axum and tokio: the peer that hookcast is
-//! compared with.
+//! hookcast's contract on axum and tokio: a peer for comparisons.
 //!
-//! Written to be fast by the means that axum and tokio offer: an event is encoded once and shared
-//! as [`Bytes`] through a `tokio::sync::broadcast` channel, a stream is a response body that yields
-//! those bytes (hyper gathers what is ready into one vectored write), `TCP_NODELAY` is set, the
-//! runtime has as many workers as the server it is compared with has shards. Like hookcast it
-//! keeps the last 100 messages, replays them without loss or repeat at the seam, resumes by
-//! `Last-Event-ID`, and sends heartbeats. It keeps nothing on disk and has no sessions or secrets,
-//! which is to its advantage.
+//! Written to be fast by the means that axum and tokio offer. An event is encoded once and shared as [`Bytes`]
+//! through a `tokio::sync::broadcast` channel. A stream is a response body that yields those bytes; hyper
+//! gathers the ready ones into one vectored write. `TCP_NODELAY` is set. The runtime has as many workers as
+//! the compared server has shards.
+//!
+//! Like hookcast it keeps the last 100 messages, replays them without loss or repeat, resumes by
+//! `Last-Event-ID`, and sends heartbeats. It keeps nothing on disk and has no sessions or secrets, which is to
+//! its advantage.
 
 use std::collections::VecDeque;
 use std::io;
@@ -37,7 +37,7 @@ use uuid::Uuid;
 /// Messages kept, and shown to a new stream.
 const HISTORY_MESSAGES: usize = 100;
 
-/// Messages that a stream may lag behind before it loses some: some 80,000 small ones, as hookcast.
+/// Messages that a stream may lag behind before it loses some: about 80,000 small ones, as in hookcast.
 const CHANNEL_MESSAGES: usize = 65_536;
 
 /// Connections that may wait to be accepted.
@@ -64,7 +64,7 @@ fn main() -> io::Result<()> {
         .worker_threads(options.workers)
         .enable_all()
         .build()?;
-    // `block_on` runs the accept loop on this thread, beside the workers; as a task it runs on them.
+    // `block_on` runs the accept loop on this thread, beside the workers. As a task it would run on a worker.
     runtime.block_on(async move { tokio::spawn(serve(options)).await? })
 }
 
@@ -78,7 +78,7 @@ async fn serve(options: Options) -> io::Result<()> {
     let listener = socket.listen(BACKLOG)?;
     eprintln!(r#"{{"fields":{{"address":"{}"}}}}"#, listener.local_addr()?);
     let listener = listener.tap_io(|connection| {
-        // A connection that is already gone ends by itself.
+        // An option that cannot be set means that the connection has gone; it ends by itself.
         let _ = connection.set_nodelay(true);
     });
     let hub = Arc::new(Hub::new(options.heartbeat));
@@ -153,7 +153,7 @@ impl Hub {
         }
     }
 
-    /// Appends and sends under one lock, so that every stream sees one order.
+    /// Appends and sends under one lock, so that all streams have one order.
     fn publish(&self, content: &str, id: Uuid, timestamp: u64) -> serde_json::Result<()> {
         let data = serde_json::to_string(&Event {
             id,
@@ -172,12 +172,12 @@ impl Hub {
             history.frames.pop_front();
         }
         history.frames.push_back(frame.clone());
-        // Fails when there are no streams, which is well.
+        // Sending fails if there are no streams, which is no error.
         let _ = self.sender.send(frame);
         Ok(())
     }
 
-    /// What a stream is shown at first, and where its live messages come from: no gap, no overlap.
+    /// The replay of a new stream, and its channel of live messages: no gap, no overlap.
     fn subscribe(&self, last_event_id: Option<&str>) -> (Bytes, broadcast::Receiver<Frame>) {
         let after = last_event_id
             .and_then(|id| {
@@ -236,7 +236,7 @@ async fn stream(State(hub): State<Arc<Hub>>, headers: HeaderMap) -> Response {
     (headers, Body::from_stream(events)).into_response()
 }
 
-/// A stream's body: what it is shown at first, then messages, and heartbeats by the clock.
+/// A stream's body: the replay, then live messages, and heartbeats at intervals.
 struct Events {
     first: Option<Bytes>,
     messages: BroadcastStream<Frame>,

@@ -1,4 +1,4 @@
-// The loop over bufio.Scanner that people write around net/http, with its limit of 64 KiB a line.
+// The usual loop over net/http with bufio.Scanner, whose limit is 64 KiB a line.
 package main
 
 import (

@@ -1,4 +1,4 @@
-//! Prints what a client dispatches, one JSON object a line.
+//! Prints dispatched events, one JSON object a line.
 
 use std::fmt::Debug;
 use std::io::Write as _;

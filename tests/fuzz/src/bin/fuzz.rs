@@ -1,4 +1,4 @@
-//! The fuzzer: libFuzzer on the target that `FUZZ_TARGET` names. See `run`.
+//! The fuzzer: libFuzzer on the target `FUZZ_TARGET`. See `run`.
 
 #![no_main]
 

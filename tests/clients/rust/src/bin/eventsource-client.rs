@@ -1,4 +1,4 @@
-//! eventsource-client: reconnects by itself, unless told not to.
+//! eventsource-client: reconnects by itself, unless configured otherwise.
 
 use eventsource_client::{Client as _, ClientBuilder, SSE};
 use futures::StreamExt as _;
