@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn the_status_of_hookcast_is_distinguished_from_other_pages() {
-        assert!(answer(200, &[], r#"{"status":"ok"}"#).is_own_status());
+        assert!(answer(200, &OWN, r#"{"status":"ok"}"#).is_own_status());
         for (status, body) in [
             (200, ""),
             (200, "<html>Welcome</html>"),
@@ -232,7 +232,7 @@ mod tests {
             (200, r#"{"status":"up"}"#),
             (500, r#"{"status":"ok"}"#),
         ] {
-            assert!(!answer(status, &[], body).is_own_status(), "{body}");
+            assert!(!answer(status, &OWN, body).is_own_status(), "{body}");
         }
     }
 
