@@ -1,6 +1,7 @@
-//! What a command that examines something reports: a line per check, in words.
+//! The verdict of a check, and the report line of a check.
 //!
-//! Made by `kv-check` (`mirror`) and by `doctor`, printed by `main`. Never does I/O.
+//! Lines are made by `kv-check` (`mirror`) and printed by `main`; `doctor` uses the verdicts. Never does
+//! I/O.
 
 use std::fmt;
 
@@ -11,22 +12,22 @@ use crate::foreign_text::escape;
 pub enum Verdict {
     /// As it should be.
     Passed,
-    /// It works, but there is something to know.
+    /// It works, with a remark.
     Noted,
     /// It does not work.
     Failed,
-    /// Not tried, because an earlier check failed.
+    /// Not run, for instance because an earlier check failed.
     Skipped,
 }
 
 /// One check and its result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// What was checked: a word or two.
+    /// The subject, in a word or two.
     pub subject: &'static str,
     /// How it went.
     pub verdict: Verdict,
-    /// The result as a sentence, with what to do about it.
+    /// The result as a sentence, with the remedy.
     pub words: String,
 }
 
@@ -48,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_server_answers_is_text_to_the_terminal() {
+    fn control_characters_of_a_server_are_escaped() {
         let check = Check {
             subject: "http",
             verdict: Verdict::Noted,

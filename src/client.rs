@@ -1,14 +1,14 @@
-//! How this program is an HTTP client: whom it trusts, which proxies it takes, what it never does.
+//! The settings of this program's HTTP clients: trusted certificates, proxies, redirects.
 //!
-//! Used by the mirror and by `doctor`. Follows no redirect, which could carry a token or a secret
-//! elsewhere, and takes every status as an answer.
+//! Used by the mirror, `doctor` and `health`. An answer with an error status is no error of the client.
+//! Never follows a redirect, which could carry a token or a secret elsewhere.
 //!
 //! # Proxies
 //!
 //! An address on this machine is never called through a proxy. For others the first usable one of
-//! `ALL_PROXY`, `HTTPS_PROXY` and `HTTP_PROXY` is taken, unless `NO_PROXY` lists the host. Each may be
-//! written in lower case. `NO_PROXY` is read as curl reads it (see [`is_exempt`]); the HTTP client's own
-//! reading knows neither blanks nor networks.
+//! `ALL_PROXY`, `HTTPS_PROXY` and `HTTP_PROXY` is used, unless `NO_PROXY` lists the host. The names may be
+//! in lower case. `NO_PROXY` is parsed by curl's rules (see [`is_exempt`]), because the parser of the HTTP
+//! client supports neither blanks nor networks.
 
 pub mod tls_words;
 
@@ -26,15 +26,15 @@ use crate::config::is_loopback_host;
 use crate::foreign_text::{PROXY_VARIABLES, Secrets};
 use crate::pem;
 
-/// The variables that list hosts to be called directly, the first that counts first, as in curl.
+/// The variables that list hosts to be called directly. The first that is set counts, as in curl.
 const NO_PROXY_VARIABLES: [&str; 2] = ["no_proxy", "NO_PROXY"];
 
 /// The certificates to trust are malformed, or there are none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadCertificates;
 
-/// The settings of a client for `address`. Trusts the certificates in `ca_pem` instead of the public
-/// authorities, if they are given.
+/// The settings of a client for `address`. If `ca_pem` is given, its certificates replace the public
+/// authorities.
 pub fn config(
     address: &Uri,
     ca_pem: Option<&[u8]>,
@@ -52,14 +52,14 @@ pub fn config(
         .tls_config(TlsConfig::builder().root_certs(roots).build()))
 }
 
-/// What of a client's no text may show: its secret, and the passwords of its proxies.
+/// The secrets of a client, which no text may show: its own, and the passwords of its proxies.
 pub fn secrets(secret: Option<&str>) -> Secrets {
     Secrets::default()
         .with(secret.unwrap_or_default())
         .with_proxies(|name| std::env::var(name).ok())
 }
 
-/// The proxy for an address, if it is to be called through one.
+/// The proxy for an address, if it needs one.
 fn proxy(address: &Uri, variable: impl Fn(&str) -> Option<String>) -> Option<Proxy> {
     let value = |name: &&str| variable(name).filter(|value| !value.is_empty());
     let host = address.host().unwrap_or_default();
@@ -82,9 +82,9 @@ fn proxy(address: &Uri, variable: impl Fn(&str) -> Option<String>) -> Option<Pro
 /// Whether a value of `NO_PROXY` lists the host of a URL, by curl's rules.
 ///
 /// The value is `*` alone, for every host, or a list whose parts are separated by commas or blanks.
-/// A name matches itself and all names below it, with a dot before it or without, whatever the case.
-/// An address matches itself, or with `/24` and the like its network. A part with a port or a scheme
-/// matches nothing, for a host has neither.
+/// A name matches itself and all names below it, ignoring case and a leading dot. An address matches
+/// itself; with a suffix such as `/24`, it matches its network. A part with a port or a scheme matches
+/// nothing, because a host has neither.
 fn is_exempt(list: &str, host: &str) -> bool {
     if list == "*" {
         return true;
@@ -136,7 +136,7 @@ fn is_in_network6(part: &str, host: Ipv6Addr) -> bool {
     address.parse().is_ok_and(is_same)
 }
 
-/// An address and how many of its bits count; 0 for all of them, as curl has it, and for no number.
+/// An address and the length of its prefix. As in curl, 0 or no number means all bits.
 fn network(part: &str) -> (&str, u32) {
     match part.split_once('/') {
         Some((address, bits)) => (address, bits.parse().unwrap_or(0)),
@@ -154,9 +154,9 @@ fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, BadCertificates
 mod tests {
     use super::*;
 
-    /// The answers are those of curl 7.88.1, except for networks of IPv6 addresses, which it misread.
+    /// The results are those of curl 7.88.1, except for IPv6 networks, which that version misread.
     #[test]
-    fn no_proxy_is_read_as_curl_reads_it() {
+    fn no_proxy_is_parsed_by_the_rules_of_curl() {
         for (list, host, expected) in [
             ("*", "a.example", true),
             ("*,x", "a.example", false),
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_comes_from_the_first_variable_that_names_a_usable_one() {
+    fn the_first_variable_with_a_usable_proxy_counts() {
         let chosen = |address: &str, variables: &[(&str, &str)]| {
             let variable = |name: &str| {
                 let found = variables.iter().find(|(known, _)| *known == name);

@@ -1,8 +1,8 @@
-//! What the operator decided: flags, environment and the files they name, parsed into one typed
-//! [`Config`] before anything is started.
+//! The settings: flags, environment variables and the files that they name, parsed into one typed
+//! [`Config`].
 //!
-//! Called by `main` once; the other modules take their part of the [`Config`] as plain values.
-//! Nothing here listens, connects, logs or writes a file. Each flag is defined once, in `args`:
+//! Called by `main` once, before anything is started. The other modules take their settings as plain
+//! values. Nothing here listens, connects, logs or writes a file. Each flag is defined once, in `args`:
 //! `--help`, the environment variables and the operator's table ([`markdown_table`]) follow from it.
 
 mod args;
@@ -51,19 +51,19 @@ pub use self::value::{
 /// The variable with the secret of the webhooks.
 const SECRET_VARIABLE: &str = "WEBHOOK_SECRET";
 
-/// The ring's name unless `--ring` gives another.
+/// The file name of the ring without `--ring`.
 const RING_FILE_DEFAULT: &str = "hookcast.ring";
 
 /// Everything that can be configured, valid and complete.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// What to serve on: 1 to [`limits::LISTEN_ADDRESSES_MAX`] addresses.
+    /// The listeners: 1 to [`limits::LISTEN_ADDRESSES_MAX`].
     pub listen: Vec<Listen>,
-    /// Whether that was given, by the flag or the variable.
+    /// Whether they were given, by the flag or the variable.
     pub listen_is_given: bool,
     /// The ring file.
     pub ring: PathBuf,
-    /// What an acknowledged message outlives.
+    /// The failures that an acknowledged message survives.
     pub durability: Durability,
     /// Reactor threads: 1 to [`limits::SHARDS_MAX`].
     pub shards: usize,
@@ -71,13 +71,14 @@ pub struct Config {
     pub connections_max: usize,
     /// Connections that one client address may have, if that is limited.
     pub connections_per_address_max: Option<u32>,
-    /// Whose word on who their client is counts; at most [`limits::TRUSTED_PROXIES_MAX`].
+    /// Networks of the proxies whose client addresses are trusted; at most
+    /// [`limits::TRUSTED_PROXIES_MAX`].
     pub trusted_proxies: Vec<IpNet>,
-    /// Where these proxies name the client.
+    /// The header in which these proxies give the client address.
     pub client_address_header: HeaderName,
-    /// What TLS listeners are set up with; there if there is one.
+    /// The files of TLS listeners, if there are such listeners.
     pub tls: Option<TlsFiles>,
-    /// Files this process may have open; what [`Config::connections_max`] derives from by default.
+    /// The limit of open files, from which [`Config::connections_max`] derives by default.
     pub file_limit: u64,
     /// How long an idle connection is kept between two requests.
     pub keep_alive: Duration,
@@ -87,40 +88,40 @@ pub struct Config {
     pub body_bytes_max: usize,
     /// Time between two heartbeats on a stream.
     pub heartbeat_interval: Duration,
-    /// The longest life of a stream that a CDN may give to many clients, if it may.
+    /// The longest life of a stream that a CDN may share among clients; `None`: streams are not shared.
     pub fanout_life: Option<Duration>,
-    /// Whose pages may use the API.
+    /// The origins whose pages may read answers.
     pub allow_origins: AllowOrigins,
-    /// What webhooks have to send in `X-Webhook-Secret`, if anything.
+    /// The secret that webhooks must carry in `X-Webhook-Secret`, if there is one.
     pub secret: Option<Secret>,
-    /// Where metrics and health are served, if at all.
+    /// The address of metrics and health, if they are served.
     pub admin: Option<SocketAddr>,
     /// The namespace to mirror the ring to, if any.
     pub kv: Option<KvConfig>,
-    /// What to examine, if that is asked for.
+    /// The settings of `doctor`, if that is the command.
     pub doctor: Option<DoctorConfig>,
-    /// The URL to ask for health, if that is asked for.
+    /// The URL of the health check, if that is the command.
     pub health: Option<String>,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// The least important lines to log.
     pub log_level: LogLevel,
-    /// See [`Config::warnings`]; those that concern no address.
+    /// The part of [`Config::warnings`] that concerns no address.
     warnings: Vec<String>,
 }
 
 /// The PEM files of TLS listeners.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The certificate, then the chain up to, but without, the root.
+    /// The certificate, followed by its chain without the root.
     pub cert: PathBuf,
     /// Its private key (PKCS #8, PKCS #1 or SEC 1).
     pub key: PathBuf,
-    /// Authorities, of which every client must have a certificate; none asks for none.
+    /// The authorities of client certificates; `None`: clients need no certificate.
     pub client_ca: Option<PathBuf>,
 }
 
-/// Which origins a browser's page may come from (CORS).
+/// The origins whose pages may read answers (CORS).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AllowOrigins {
     /// Every origin: `*`.
@@ -129,16 +130,16 @@ pub enum AllowOrigins {
     Exactly(Vec<String>),
 }
 
-/// A public address to examine.
+/// The settings of `doctor`.
 #[derive(Debug, Clone)]
 pub struct DoctorConfig {
     /// Base URL of the server as clients see it.
     pub url: Endpoint,
     /// How long to watch a stream.
     pub watch: Duration,
-    /// Nothing is posted.
+    /// Whether to post no messages.
     pub read_only: bool,
-    /// The report is for scripts.
+    /// Whether the report is JSON, for scripts.
     pub json: bool,
     /// When the report has colours.
     pub color: Color,
@@ -146,31 +147,32 @@ pub struct DoctorConfig {
     pub ca_pem: Option<Vec<u8>>,
 }
 
-/// What the command line asks for.
+/// The action that the command line requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Run the server.
     Serve,
-    /// Check access to the KV namespace; [`Config::kv`] is there.
+    /// Check access to the KV namespace; [`Config::kv`] is set.
     KvCheck,
-    /// Examine a public address; [`Config::doctor`] is there.
+    /// Examine a public address; [`Config::doctor`] is set.
     Doctor,
-    /// Ask a running server; [`Config::health`] is there.
+    /// Check the health of a running server; [`Config::health`] is set.
     Health,
-    /// Report what the configuration comes to (`--check-config`).
+    /// Check the configuration and print a summary (`--check-config`).
     CheckConfig {
-        /// Without it a server would run, not a command.
+        /// Whether it is the configuration of the server, not of a command.
         of_server: bool,
     },
 }
 
 impl Config {
-    /// What is valid but probably not meant, a sentence each that says what to do about it.
+    /// Warnings about settings that are valid but probably unintended. Each is a sentence with the remedy.
     pub fn warnings(&self) -> Vec<String> {
         self.warnings_on(&self.listen, self.admin)
     }
 
-    /// The same for a process that listens elsewhere than configured: on sockets that were passed.
+    /// The same for a process that was passed its listening sockets: these addresses replace the
+    /// configured ones.
     pub fn warnings_on(&self, listen: &[Listen], admin: Option<SocketAddr>) -> Vec<String> {
         let mut warnings = warnings::of_addresses(listen, admin, self.secret.is_some());
         warnings.extend_from_slice(&self.warnings);
@@ -196,7 +198,7 @@ impl Config {
 
 /// Reads this process's command line and environment, after raising its file limit.
 ///
-/// Help, the version and documents are printed here.
+/// Prints help, the version and documents itself; see [`NoConfig`].
 pub fn from_command_line() -> Result<(Action, Config), NoConfig> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let environment = Environment::of_process();
@@ -214,10 +216,10 @@ pub fn from_command_line() -> Result<(Action, Config), NoConfig> {
     }
 }
 
-/// Raises the soft limit of open files to the hard one and returns what it is then
+/// Raises the soft limit of open files to the hard limit and returns the resulting soft limit
 /// (getrlimit(2), `RLIMIT_NOFILE`).
 ///
-/// A refusal leaves the limit as it was, which the returned number shows.
+/// If the kernel refuses, the limit is unchanged, and the old value is returned.
 pub fn raise_file_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -231,22 +233,22 @@ pub fn raise_file_limit() -> u64 {
     current.unwrap_or(u64::MAX)
 }
 
-/// Why a command line leads to no configuration.
+/// Why a command line yields no configuration.
 #[derive(Debug)]
 pub enum NoConfig {
-    /// It asks for a text, which was printed, or could not be.
+    /// It requests a text; the result of printing that.
     Printed(io::Result<()>),
-    /// It is wrong.
+    /// The configuration is wrong.
     Wrong(ConfigError),
 }
 
-/// A command line that was understood.
+/// A valid command line.
 struct Parsed {
     action: Action,
     config: Config,
 }
 
-/// A command line that leads to no configuration.
+/// Why parsing ended without a configuration. Nothing is printed yet.
 enum Stop {
     /// The text of `--help` or `--version`.
     Help(clap::Error),
@@ -263,7 +265,7 @@ impl From<ConfigError> for Stop {
 
 /// The variables of a process.
 ///
-/// `clap` reads the variables of flags by itself; this is for all others.
+/// `clap` reads the variables of flags itself; this type is for all others.
 struct Environment(BTreeMap<OsString, OsString>);
 
 impl Environment {
@@ -282,7 +284,8 @@ impl Environment {
         }
     }
 
-    /// What of them no text may show, as far as that is known before they are understood.
+    /// The secrets among the variables, which error texts must not contain. They are found by name,
+    /// because no variable is parsed yet.
     fn secrets(&self) -> Secrets {
         let lossy = |name: &str| {
             let value = self.0.get(OsStr::new(name))?;
@@ -302,11 +305,11 @@ fn parse(
     environment: &Environment,
     file_limit: u64,
 ) -> Result<Parsed, Stop> {
-    let understood = args::command()
+    let outcome = args::command()
         .try_get_matches_from(arguments)
         .and_then(|matches| Ok((Args::from_arg_matches(&matches)?, matches)));
-    let (args, matches) = match understood {
-        Ok(understood) => understood,
+    let (args, matches) = match outcome {
+        Ok(both) => both,
         Err(error) if !error.use_stderr() => return Err(Stop::Help(error)),
         Err(error) => return Err(error::one_line(error, arguments, environment).into()),
     };
@@ -342,7 +345,7 @@ fn parse(
     })
 }
 
-/// Settles what depends on more than one flag, on a file or on the machine.
+/// Resolves the settings that depend on more than one flag, on a file or on the machine.
 fn build(
     args: Args,
     matches: &ArgMatches,
@@ -418,10 +421,10 @@ fn check_addresses(args: &Args) -> Result<(), ConfigError> {
         )));
     }
     let is_tcp = |listen: &Listen| listen.socket_address().is_some();
-    let untold = listen
+    let without_network = listen
         .iter()
         .find(|l| l.proxy && is_tcp(l) && args.trusted_proxy.is_empty());
-    if let Some(listen) = untold {
+    if let Some(listen) = without_network {
         return Err(ConfigError::new(format!(
             "--listen {listen} expects a proxy: name its network with --trusted-proxy"
         )));
@@ -469,7 +472,8 @@ fn is_any_ipv6(address: SocketAddr) -> bool {
     address.is_ipv6() && address.ip().is_unspecified()
 }
 
-/// Two of the addresses that cannot both be bound: the same, or a part of the other.
+/// Two addresses that cannot both be bound: they are equal, or the second includes the first, as
+/// 0.0.0.0 includes 127.0.0.1.
 fn overlapping(listen: &[Listen]) -> Option<(&Listen, &Listen)> {
     let is_part = |a: &ListenAddress, b: &ListenAddress| match (a, b) {
         (ListenAddress::Tcp(a), ListenAddress::Tcp(b)) => {
@@ -494,7 +498,7 @@ fn shards(count: Count) -> usize {
     }
 }
 
-/// Files kept for other uses than connections: never more than half of a low limit.
+/// Files reserved for other uses than connections: at most half of the limit.
 fn files_reserved(file_limit: u64) -> u64 {
     limits::FILES_RESERVED.min(file_limit / 2)
 }
@@ -508,8 +512,8 @@ fn connections_max(count: Count, file_limit: u64) -> usize {
     }
 }
 
-/// The ring in the first of the state directories (systemd.exec(5), `StateDirectory=`), else in
-/// the working directory.
+/// The default path of the ring: in the first state directory (systemd.exec(5), `StateDirectory=`),
+/// else in the working directory.
 fn default_ring(environment: &Environment) -> PathBuf {
     environment
         .0
@@ -536,7 +540,7 @@ fn allow_origins(origins: &[Origin]) -> Result<AllowOrigins, ConfigError> {
     }
 }
 
-/// The webhooks' secret, and whether it lies in a file that everyone may read.
+/// The webhooks' secret, and whether it comes from a file that every user may read.
 fn secret(
     file: Option<&Path>,
     environment: &Environment,
@@ -559,8 +563,8 @@ fn doctor(args: &Args, has_secret: bool) -> Result<Option<DoctorConfig>, ConfigE
     };
     if has_secret && doctor.url.is_exposed() && !doctor.send_secret_unencrypted {
         return Err(ConfigError::new(format!(
-            "doctor would send the secret to {} where everyone on the way can read it; use https://, \
-             leave the secret out, or give --send-secret-unencrypted",
+            "doctor would send the secret to {} unencrypted; use https://, leave the secret out, or give \
+             --send-secret-unencrypted",
             doctor.url.as_str()
         )));
     }

@@ -1,5 +1,5 @@
-//! Asks a running server whether it serves: `hookcast health`, the health check of a container, where
-//! there is no other HTTP client.
+//! `hookcast health`: checks that a running server serves. It is the health check of a container, whose
+//! image has no other HTTP client.
 //!
 //! Called by `main`. One request, within a bounded time. Never posts anything.
 
@@ -11,7 +11,7 @@ use crate::check::{Check, Verdict};
 use crate::client;
 use crate::limits::HEALTH_PATIENCE_MS;
 
-/// Asks this URL; passed if the answer is a 200.
+/// Requests the URL. The check passes if the status is 200.
 pub fn check(url: &str) -> Check {
     let (verdict, words) = match status(url) {
         Ok(200) => (Verdict::Passed, format!("{url} answers")),

@@ -1,9 +1,9 @@
-//! Listening sockets that were made by somebody else and passed on: by a service manager
-//! (`sd_listen_fds(3)`) or by the process that this one takes over from.
+//! Listening sockets that are passed to this process, by a service manager (`sd_listen_fds(3)`) or by
+//! its predecessor.
 //!
-//! Called by `main` before any thread is started, and by `server` in place of binding. Such a
-//! socket outlives this process, so connections wait in it while one server ends and the next
-//! starts. Never accepts.
+//! Called by `main` before any thread is started. `server` uses the sockets instead of binding. Such a
+//! socket outlives this process, so connections wait in it between the end of one server and the start of
+//! the next. Never accepts.
 
 use std::env;
 use std::fmt;
@@ -19,12 +19,12 @@ use crate::limits::LISTEN_ADDRESSES_MAX;
 /// The name of the admin address's socket (`FileDescriptorName=` in systemd.socket(5)).
 pub const ADMIN_NAME: &str = "admin";
 
-/// Sockets that need not be bound any more.
+/// The passed sockets.
 #[derive(Debug, Default)]
 pub struct Sockets {
-    /// What to serve on, in place of `--listen` if there is any.
+    /// The sockets to serve on. If there are any, they replace `--listen`.
     pub serving: Vec<Passed>,
-    /// What to serve metrics and health on, in place of `--admin`.
+    /// The socket of metrics and health, which replaces `--admin`.
     pub admin: Option<TcpListener>,
 }
 
@@ -33,28 +33,28 @@ pub struct Sockets {
 pub struct Passed {
     /// The socket.
     pub socket: Socket,
-    /// What is spoken on it, as a predecessor says. Of a service manager's, `--listen` says it, by
-    /// the address.
-    pub spoken: Option<Spoken>,
+    /// Its protocols, if a predecessor has passed it. For a socket of a service manager, the `--listen`
+    /// with the same address gives them.
+    pub protocols: Option<Protocols>,
 }
 
-/// What is spoken on a socket before HTTP.
+/// The protocols below HTTP on a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Spoken {
+pub struct Protocols {
     /// A PROXY protocol header.
     pub proxy: bool,
     /// TLS.
     pub tls: bool,
 }
 
-/// Why passed sockets are of no use.
+/// Why passed sockets cannot be used.
 #[derive(Debug)]
 pub enum InheritError {
-    /// `LISTEN_FDS` is no number, or more than can be served.
+    /// `LISTEN_FDS` is no number, or too large.
     Count(String),
-    /// One of them is not a listening TCP socket; its name or number, and what was found.
+    /// A socket is not usable: its number and name, and the cause.
     Socket(String, io::Error),
-    /// The socket that a predecessor was to be reached by is none, or spoke nonsense.
+    /// The channel to the predecessor is no socket, or a message on it is invalid.
     Predecessor(io::Error),
 }
 
@@ -78,12 +78,12 @@ impl fmt::Display for InheritError {
 
 impl std::error::Error for InheritError {}
 
-/// Takes the sockets that a service manager has passed to this very process (`LISTEN_PID`), from
-/// descriptor 3 on (`LISTEN_FDS`), each with its name (`LISTEN_FDNAMES`). They are closed on exec
-/// from now on, and the variables are gone.
+/// Takes the sockets that a service manager has passed to this process (`LISTEN_PID`), from descriptor 3
+/// on (`LISTEN_FDS`), each with its name (`LISTEN_FDNAMES`). Marks them close-on-exec, and removes the
+/// variables.
 pub fn from_environment() -> Result<Sockets, InheritError> {
     let count = env::var("LISTEN_FDS").unwrap_or_default();
-    // Without a number of its own a process is not meant: descriptors are no place to guess.
+    // Without `LISTEN_PID` the sockets may be meant for another process.
     if count.is_empty() || env::var_os("LISTEN_PID").is_none() {
         return Ok(Sockets::default());
     }
@@ -112,14 +112,14 @@ pub fn from_environment() -> Result<Sockets, InheritError> {
 }
 
 impl Sockets {
-    /// Takes a socket to serve on.
-    pub fn add_serving(&mut self, socket: Socket, spoken: Option<Spoken>) -> io::Result<()> {
+    /// Adds a socket to serve on.
+    pub fn add_serving(&mut self, socket: Socket, protocols: Option<Protocols>) -> io::Result<()> {
         check_listening(&socket)?;
-        self.serving.push(Passed { socket, spoken });
+        self.serving.push(Passed { socket, protocols });
         Ok(())
     }
 
-    /// Takes the admin address's socket.
+    /// Sets the socket of the admin address.
     pub fn add_admin(&mut self, socket: Socket) -> io::Result<()> {
         check_listening(&socket)?;
         match self.admin.replace(socket.into()) {
@@ -128,7 +128,7 @@ impl Sockets {
         }
     }
 
-    /// The same sockets once more, to be passed on.
+    /// Duplicates the sockets, to pass them on.
     pub fn try_clone(&self) -> io::Result<Sockets> {
         Ok(Sockets {
             serving: self
@@ -147,8 +147,8 @@ impl Sockets {
 
 impl Passed {
     fn try_clone(&self) -> io::Result<Passed> {
-        let (socket, spoken) = (self.socket.try_clone()?, self.spoken);
-        Ok(Passed { socket, spoken })
+        let (socket, protocols) = (self.socket.try_clone()?, self.protocols);
+        Ok(Passed { socket, protocols })
     }
 }
 
@@ -160,16 +160,16 @@ fn check_listening(socket: &Socket) -> io::Result<()> {
     }
 }
 
-impl Spoken {
-    /// As it is sent to a successor.
+impl Protocols {
+    /// Encodes the protocols for a successor.
     pub fn to_bytes(self) -> [u8; 2] {
         [u8::from(self.proxy), u8::from(self.tls)]
     }
 
-    /// What a predecessor has sent, if that is anything.
-    pub fn from_bytes(bytes: &[u8]) -> Option<Spoken> {
+    /// Decodes the protocols that a predecessor has sent; `None` if they are malformed.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Protocols> {
         match bytes {
-            [proxy @ 0..=1, tls @ 0..=1] => Some(Spoken {
+            [proxy @ 0..=1, tls @ 0..=1] => Some(Protocols {
                 proxy: *proxy == 1,
                 tls: *tls == 1,
             }),

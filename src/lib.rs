@@ -1,11 +1,11 @@
 //! hookcast: webhooks in, Server-Sent Events out.
 //!
-//! The binary reads its configuration ([`config`]) and calls [`server::run`], which is the life of the
-//! process from top to bottom. Every module begins with what it is for, who calls it, and what it
-//! never does; every bound is in [`limits`].
+//! The binary reads its configuration ([`config`]) and calls [`server::run`], which runs until the process
+//! ends. Every module begins with its purpose, its callers, and what it never does. Every bound is in
+//! [`limits`].
 //!
 //! `src/README.md` shows the way of one message through these modules, the threads, the order of
-//! imports, and what each word means.
+//! imports, and a glossary.
 
 pub mod admin;
 pub mod check;

@@ -1,6 +1,6 @@
-//! How far the process is in its life, for those who ask whether to send it work.
+//! The stage of the process, for health checks and metrics.
 //!
-//! Moved on by `server` and `control`, read by the admin address. Goes one way only.
+//! Advanced by `server` and `control`, read by the admin address. Never goes back to an earlier stage.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -11,7 +11,7 @@ pub enum Stage {
     Starting,
     /// Connections are served.
     Ready,
-    /// New ones are no longer wanted, open ones are brought to their end.
+    /// New connections should go elsewhere; open ones are being ended.
     Draining,
 }
 
@@ -19,7 +19,7 @@ impl Stage {
     /// All stages, in their order.
     pub const ALL: [Stage; 3] = [Stage::Starting, Stage::Ready, Stage::Draining];
 
-    /// The name as a metric's label, and as the answer to a health check.
+    /// The stage as a metric's label, and as the answer to a health check.
     pub fn label(self) -> &'static str {
         match self {
             Stage::Starting => "starting",
@@ -34,7 +34,7 @@ impl Stage {
 pub struct Lifecycle(AtomicU8);
 
 impl Lifecycle {
-    /// A process that starts.
+    /// The stage of a process that starts.
     #[expect(
         clippy::new_without_default,
         reason = "a stage of no process means nothing"
@@ -43,17 +43,17 @@ impl Lifecycle {
         Lifecycle(AtomicU8::new(Stage::Starting as u8))
     }
 
-    /// The stage now.
+    /// The current stage.
     pub fn stage(&self) -> Stage {
         Stage::ALL[usize::from(self.0.load(Ordering::Relaxed))]
     }
 
-    /// Everything runs; unless the drain has begun already.
+    /// Advances to ready, unless the drain has begun.
     pub fn set_ready(&self) {
         self.0.fetch_max(Stage::Ready as u8, Ordering::Relaxed);
     }
 
-    /// The drain begins. False if it had begun before.
+    /// Advances to draining. Returns false if the drain had begun before.
     pub fn start_drain(&self) -> bool {
         let before = self.0.swap(Stage::Draining as u8, Ordering::Relaxed);
         before != Stage::Draining as u8
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_goes_one_way() {
+    fn a_stage_never_goes_back() {
         let life = Lifecycle::new();
         assert_eq!(life.stage(), Stage::Starting);
         life.set_ready();

@@ -1,16 +1,15 @@
 //! The log: one line per event on standard error, as text or as flat JSON, times in UTC.
 //!
-//! Set up by `main` before anything else starts; every module logs through `tracing`. Logging never
-//! blocks: standard error may be a pipe whose reader is slow or stopped, and a reactor that waits
-//! for it serves nobody. So lines go through a queue to a thread of their own. The queue is bounded
-//! in bytes; a line that finds it full is dropped and counted, and a warning with the count follows
-//! as soon as lines get through again.
+//! Set up by `main` before anything else starts; every module logs through `tracing`. Never blocks a
+//! thread that logs: standard error may be a pipe whose reader is slow or stopped, and a reactor must not
+//! wait for it. So lines go through a queue to a thread of their own. The queue is bounded in bytes. If it
+//! is full, lines are dropped and counted, and a warning with the count follows once lines are written
+//! again.
 //!
-//! Values come from peers, files and the network. Whatever they hold, an event is one line, in which
-//! control characters, and those that change the direction or the lines of a text, are escaped. There
-//! is no colour, so nothing in a line is for a terminal to interpret.
-//! Where standard error is the journal's, each line begins with its priority and carries no time: the
-//! journal keeps its own (`journal`).
+//! Values may come from peers, files and the network, but an event is always one line. Control characters
+//! are escaped, and so are those that break lines or change the direction of text. Lines have no colours,
+//! so a terminal has nothing to interpret. If standard error goes to the journal, each line begins with
+//! its priority and has no time, because the journal records the time (`journal`).
 
 mod journal;
 
@@ -29,21 +28,21 @@ use crate::config::{LogFormat, LogLevel};
 use crate::foreign_text::{escape, is_plain};
 use crate::limits::{LOG_FLUSH_MS, LOG_QUEUE_BYTES_MAX};
 
-/// The running log. Dropping it waits until what is queued is written, for at most [`LOG_FLUSH_MS`].
+/// The running log. Dropping it waits until queued lines are written, for at most [`LOG_FLUSH_MS`].
 #[derive(Debug)]
 pub struct Log {
     queue: LineQueue,
 }
 
 impl Log {
-    /// Logs to standard error from now on, panics included.
+    /// Starts logging to standard error, panics included.
     ///
-    /// Fails where this process already has a log or no thread can be started.
+    /// Fails if this process already has a log, or if no thread can be started.
     pub fn start(format: LogFormat, level: LogLevel) -> io::Result<Log> {
         Log::start_with(io::stderr(), format, level, is_to_journal())
     }
 
-    /// Logs to `output`, which may block.
+    /// Starts logging to `output`, which may block.
     pub fn start_on(
         output: impl Write + Send + 'static,
         format: LogFormat,
@@ -69,7 +68,7 @@ impl Log {
         Ok(Log { queue })
     }
 
-    /// The number of lines dropped so far; it goes on counting.
+    /// The counter of dropped lines.
     pub fn lines_dropped(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.queue.lines_dropped)
     }
@@ -81,15 +80,15 @@ impl Drop for Log {
     }
 }
 
-/// Writes a line of this program to standard error where there is no log: a command's warning, or why
-/// the process ends. Its priority goes before it where standard error is the journal's.
+/// Writes a line to standard error without the log: a command's warning, or the reason for which the
+/// process ends. For the journal, the line begins with its priority.
 pub fn print(level: Level, text: &str) {
     let prefix = if is_to_journal() {
         journal::prefix(level)
     } else {
         ""
     };
-    // Where standard error is closed, the exit status still tells.
+    // If standard error is closed, the exit status still reports the error.
     let _ = writeln!(io::stderr(), "{prefix}hookcast: {}", escape(text));
 }
 
@@ -98,8 +97,8 @@ fn is_to_journal() -> bool {
     journal::is_behind(io::stderr(), variable.as_deref())
 }
 
-/// Formats events into lines. A field called `timestamp`, `level` or `message` would
-/// stand twice in a JSON line, so none is.
+/// The subscriber that formats events into lines. No event has a field called `timestamp`, `level` or
+/// `message`, because a JSON line would contain it twice.
 fn dispatch(lines: Lines, format: LogFormat, level: LogLevel) -> Dispatch {
     let level = match level {
         LogLevel::Error => Level::ERROR,
@@ -129,8 +128,8 @@ fn dispatch(lines: Lines, format: LogFormat, level: LogLevel) -> Dispatch {
     }
 }
 
-/// Logs where a thread panicked. The text of a panic is left out: that of a slice or a parse error
-/// quotes what it was given, which may be a message.
+/// Logs the location of a panic, without its text. The text of a slice or parse error quotes its input,
+/// which may be a message.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let place = panic
         .location()
@@ -144,7 +143,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     );
 }
 
-/// The way of a line to the thread that writes it.
+/// The queue of lines to the thread that writes them.
 #[derive(Debug, Clone)]
 struct LineQueue {
     sender: Sender<Item>,
@@ -153,11 +152,11 @@ struct LineQueue {
     lines_dropped: Arc<AtomicU64>,
 }
 
-/// What goes through the queue.
+/// An item of the queue.
 #[derive(Debug)]
 enum Item {
     Line(Vec<u8>),
-    /// All before it is written: say so.
+    /// A request to signal that all lines before it are written.
     Flush(Sender<()>),
 }
 
@@ -178,31 +177,31 @@ impl LineQueue {
         Ok(queue)
     }
 
-    /// Queues a line, or drops it where the queue is full.
+    /// Queues a line, or drops it if the queue is full.
     fn push(&self, line: Vec<u8>) {
         let length = line.len();
         let queued = self.bytes.fetch_add(length, Ordering::Relaxed);
-        // The sending fails only where the writer's thread is gone, which then has nothing to add.
+        // Sending fails only if the writer's thread has ended.
         if queued + length > LOG_QUEUE_BYTES_MAX || self.sender.send(Item::Line(line)).is_err() {
             self.bytes.fetch_sub(length, Ordering::Relaxed);
             self.lines_dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Waits until all lines so far are written, for at most `patience`; says whether they are.
+    /// Waits until all lines so far are written, for at most `patience`; returns whether they are.
     fn flush(&self, patience: Duration) -> bool {
         let (sender, done) = bounded(1);
         self.sender.send(Item::Flush(sender)).is_ok() && done.recv_timeout(patience).is_ok()
     }
 }
 
-/// Makes lines of events.
+/// Makes a [`Line`] for each event.
 struct Lines {
     queue: LineQueue,
     to_journal: bool,
 }
 
-/// The line of one event.
+/// The writer of one event's line.
 struct Line<'a> {
     queue: &'a LineQueue,
     prefix: &'static str,
@@ -227,7 +226,7 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
-/// `tracing-subscriber` writes each event whole, in one call.
+/// `tracing-subscriber` writes each event in one call.
 impl Write for Line<'_> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         self.queue.push(one_line(self.prefix, event));
@@ -239,11 +238,11 @@ impl Write for Line<'_> {
     }
 }
 
-/// An event as one line behind a prefix. A character that is not [plain](is_plain) becomes `\uXXXX`,
-/// which is text in a text line and the same character in a JSON string; the newline at the end stays.
+/// An event as one line with a prefix. A character that is not [plain](is_plain) becomes `\uXXXX`, which
+/// is text in a text line and the same character in a JSON string. The newline at the end is kept.
 fn one_line(prefix: &str, event: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(event);
-    // A level without a time before it is indented.
+    // Without a time, the level is indented.
     let text = text.strip_suffix('\n').unwrap_or(&text).trim_start();
     let mut line = Vec::with_capacity(prefix.len() + text.len() + 1);
     line.extend_from_slice(prefix.as_bytes());
@@ -261,7 +260,7 @@ fn one_line(prefix: &str, event: &[u8]) -> Vec<u8> {
     line
 }
 
-/// The writer's thread.
+/// The loop of the writer's thread.
 fn write_lines(
     items: &Receiver<Item>,
     bytes: &AtomicUsize,
@@ -278,7 +277,7 @@ fn write_lines(
                 }
                 bytes.fetch_sub(line.len(), Ordering::Relaxed);
             }
-            // Whoever asked may have stopped waiting.
+            // The wait for it may have timed out.
             Item::Flush(done) => drop(done.try_send(())),
         }
         let dropped = lines_dropped.load(Ordering::Relaxed);
@@ -292,8 +291,8 @@ fn write_lines(
     }
 }
 
-/// Writes all of `line`, also where somebody made the descriptor nonblocking, as happens to a
-/// terminal that is shared with another program. An error loses the line: there is no other place.
+/// Writes all of `line`, also to a nonblocking descriptor: another program that shares the terminal can
+/// make it one. An error drops the line, since there is no other place to write it.
 fn write_whole(output: &mut impl Write, mut line: &[u8]) -> io::Result<()> {
     const RETRY: Duration = Duration::from_millis(10);
     while !line.is_empty() {
@@ -316,7 +315,7 @@ mod tests {
 
     use super::*;
 
-    /// An output that keeps what is written, and can be stopped as a full pipe is.
+    /// An output that records what is written, and can block like a full pipe.
     #[derive(Clone, Default)]
     struct Pipe(Arc<(Mutex<PipeState>, Condvar)>);
 
@@ -341,7 +340,7 @@ mod tests {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let state = self.0.0.lock().unwrap();
             let mut state = self.0.1.wait_while(state, |state| state.stopped).unwrap();
-            // Short writes are allowed, so make them.
+            // Short writes, to test that all of a line is written.
             let length = bytes.len().min(100);
             state.text.extend_from_slice(&bytes[..length]);
             Ok(length)
@@ -354,7 +353,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    /// What `events` logs in a format and at a level.
+    /// The text that `events` logs in a format and at a level.
     fn logged(format: LogFormat, level: LogLevel, events: impl FnOnce()) -> String {
         logged_to(false, format, level, events)
     }
@@ -418,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn the_journal_gets_priorities_and_keeps_the_time_itself() {
+    fn lines_for_the_journal_have_a_priority_and_no_time() {
         let events = || {
             error!("broken\n<0>forged");
             warn!("odd");
@@ -451,20 +450,23 @@ mod tests {
     }
 
     #[test]
-    fn a_stopped_reader_costs_lines_and_neither_time_nor_memory() {
+    fn with_a_stopped_reader_lines_are_dropped_and_nothing_waits_or_grows() {
         let pipe = Pipe::default();
         pipe.stop(true);
         let queue = LineQueue::start(pipe.clone()).unwrap();
         let line = vec![b'x'; 1023];
         let lines = 2 * LOG_QUEUE_BYTES_MAX / 1024;
         for _ in 0..lines {
-            // Returns although nothing is written: a push that waited would hang here.
+            // Nothing is written, so a push that waits would hang here.
             queue.push([line.as_slice(), b"\n"].concat());
         }
         let dropped = queue.lines_dropped.load(Ordering::Relaxed);
         assert_eq!(dropped as usize, lines - LOG_QUEUE_BYTES_MAX / 1024);
         assert!(queue.bytes.load(Ordering::Relaxed) <= LOG_QUEUE_BYTES_MAX);
-        assert!(!queue.flush(Duration::from_millis(1)), "nobody reads");
+        assert!(
+            !queue.flush(Duration::from_millis(1)),
+            "the output is stopped"
+        );
         pipe.stop(false);
         assert!(queue.flush(LONG));
         assert_eq!(
@@ -476,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_output_is_survived_and_counted() {
+    fn lines_for_a_closed_output_are_counted_as_dropped() {
         struct Closed;
         impl Write for Closed {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {

@@ -1,5 +1,4 @@
-//! The `hookcast` binary: reads the configuration, starts the log, and runs the server or one of the
-//! commands that examine something.
+//! The `hookcast` binary: reads the configuration, starts the log, and runs the server or a command.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -20,7 +19,7 @@ use hookcast::server::{self, Inherited};
 use hookcast::service;
 use tracing::Level;
 
-/// How long a dying process waits for its last log line.
+/// The time in which a panicking process can write its last log line.
 const PANIC_LOG_TIME: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
@@ -28,11 +27,11 @@ fn main() -> ExitCode {
         Ok(parsed) => parsed,
         Err(NoConfig::Printed(Ok(()))) => return ExitCode::SUCCESS,
         Err(NoConfig::Printed(Err(error))) => {
-            return fail(1, &format!("cannot write it: {error}"));
+            return fail(1, &format!("cannot write to standard output: {error}"));
         }
         Err(NoConfig::Wrong(error)) => return fail(2, &error.to_string()),
     };
-    // Before there is a second thread: this changes the environment.
+    // Before a second thread is started, because this changes the environment.
     let inherited = match inherited() {
         Ok(inherited) => inherited,
         Err(error) => return fail(1, &error.to_string()),
@@ -68,14 +67,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says why the process ends, on standard error and to a service manager.
+/// Reports why the process ends, on standard error and to a service manager.
 fn fail(exit_status: u8, reason: &str) -> ExitCode {
     logging::print(Level::ERROR, reason);
     service::failed(reason);
     ExitCode::from(exit_status)
 }
 
-/// Says what the configuration comes to; that of a server by trying what its start would do.
+/// Checks the configuration and prints a summary. For a server, tries the steps of a start.
 fn check_config(config: &Config, inherited: Option<Inherited>) -> ExitCode {
     let warnings = match inherited.map(|inherited| server::rehearse(config, &inherited.sockets)) {
         None => config.warnings(),
@@ -85,7 +84,7 @@ fn check_config(config: &Config, inherited: Option<Inherited>) -> ExitCode {
         }
     };
     print_warnings(&warnings);
-    // A closed standard output is no reason to call the configuration wrong.
+    // A closed standard output does not make the configuration wrong.
     let _ = writeln!(
         std::io::stdout(),
         "hookcast: configuration OK: {}",
@@ -94,14 +93,14 @@ fn check_config(config: &Config, inherited: Option<Inherited>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Prints what is valid but probably not meant. A server logs it instead.
+/// Prints the warnings about the configuration. A server logs them instead.
 fn print_warnings<'a>(warnings: impl IntoIterator<Item = &'a String>) {
     for warning in warnings {
         logging::print(Level::WARN, &format!("warning: {warning}"));
     }
 }
 
-/// What a predecessor passes on, or else a service manager.
+/// The sockets from a predecessor, or else from a service manager.
 fn inherited() -> Result<Inherited, InheritError> {
     Ok(match predecessor::find()? {
         Some((predecessor, sockets)) => Inherited {
@@ -115,11 +114,11 @@ fn inherited() -> Result<Inherited, InheritError> {
     })
 }
 
-/// Prints how checks went, a line for each.
+/// Prints the results of checks, a line for each.
 fn report(checks: &[Check]) -> ExitCode {
     let mut out = std::io::stdout().lock();
     for check in checks {
-        // Where standard output is closed, the exit code still tells.
+        // If standard output is closed, the exit code still gives the result.
         let _ = writeln!(out, "{check}");
     }
     if checks.iter().any(|check| check.verdict == Verdict::Failed) {
@@ -129,14 +128,14 @@ fn report(checks: &[Check]) -> ExitCode {
     }
 }
 
-/// A panic on any thread ends the process: a server that has lost a thread is worse than one that
-/// is started anew, and the ring outlives it.
+/// Makes a panic on any thread end the process. A restart is better than a server that has lost a thread,
+/// and the ring survives the end.
 fn end_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         report(panic);
         service::failed("a thread panicked; the log says where");
-        // The log has a thread of its own, which needs a moment to write this.
+        // The log's thread needs a moment to write the panic.
         std::thread::sleep(PANIC_LOG_TIME);
         std::process::abort();
     }));

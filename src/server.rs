@@ -1,15 +1,15 @@
 //! Puts the parts together: opens the ring, binds, starts the threads, and waits for their end.
 //!
-//! Called by `main` with a finished configuration and what was passed on to this process. Threads: one
-//! per shard, those that wait for signals (`control`), one that waits for the disk if that is asked
-//! for, and those of the admin address, the mirror, the watchdog and a predecessor's connections.
-//! Never parses a flag, never touches a connection.
+//! Called by `main` with a finished configuration and the sockets passed to this process. Threads: one
+//! per shard, those that wait for signals (`control`), one for commits with `--durability disk`, and those
+//! of the admin address, the mirror, the watchdog and a predecessor's connections. Never parses a flag,
+//! never touches a connection.
 //!
-//! [`run`] is the life of the process from top to bottom; the steps follow in their order.
+//! [`run`] calls the steps of the process in order. The functions below follow the same order.
 //!
-//! - `listening`: the sockets, bound or passed on.
-//! - `rehearsal`: a start without its effects, for `--check-config`.
-//! - `settings`: what the shards know of the configuration.
+//! - `listening`: the listening sockets, bound here or passed.
+//! - `rehearsal`: the dry run of a start, for `--check-config`.
+//! - `settings`: the shards' part of the configuration.
 //! - `takeover`: a predecessor's connections.
 
 mod error;
@@ -52,12 +52,12 @@ use crate::tls::Tls;
 pub use self::error::ServerError;
 pub use self::rehearsal::rehearse;
 
-/// What was passed on to this process.
+/// The sockets and the predecessor that this process starts with.
 #[derive(Debug, Default)]
 pub struct Inherited {
-    /// Listening sockets, to be used in place of binding.
+    /// Passed listening sockets, used instead of binding.
     pub sockets: Sockets,
-    /// The server that this one takes over from: it holds the ring until it is asked for it.
+    /// The server that this one takes over from. It holds the ring until this one requests it.
     pub predecessor: Option<Predecessor>,
 }
 
@@ -77,17 +77,17 @@ pub fn run(
     warn(config, &sockets);
     let start = Start::begin(config, metrics, sockets.admin)?;
     if predecessor.is_none() {
-        // First of all, so that it can tell of the start. A predecessor's answers until we serve.
+        // First, so that it reports the start. A predecessor's admin address answers until this one serves.
         start.open_admin()?;
     }
-    // What may be missing or taken comes before the ring: a start that fails leaves no file behind.
+    // Certificates and addresses come before the ring: if they fail, the start leaves no file behind.
     let tls = load_tls(config)?;
-    let doors = Doors::open(config, sockets.serving, tls)?;
+    let network = Network::open(config, sockets.serving, tls)?;
     if let Some(predecessor) = &predecessor {
         predecessor.await_ring().map_err(ServerError::Predecessor)?;
     }
     let store = open_store(config)?;
-    let mut server = start.start_threads(store, doors)?;
+    let mut server = start.start_threads(store, network)?;
     start.lifecycle.set_ready();
     match predecessor {
         Some(predecessor) => {
@@ -101,7 +101,7 @@ pub fn run(
     server.close(config)
 }
 
-/// What the steps of the start share.
+/// The state that the steps of a start share.
 struct Start<'a> {
     config: &'a Config,
     metrics: &'a Arc<Metrics>,
@@ -112,14 +112,14 @@ struct Start<'a> {
 }
 
 impl<'a> Start<'a> {
-    /// What costs nothing; and the admin address, if it can be had.
+    /// Makes the shared state, and binds the admin address.
     fn begin(
         config: &'a Config,
         metrics: &'a Arc<Metrics>,
         admin_socket: Option<TcpListener>,
     ) -> Result<Start<'a>, ServerError> {
         crate::window::prepare();
-        tell_limits(config, metrics);
+        set_limit_gauges(config, metrics);
         let lifecycle = Arc::new(Lifecycle::new());
         Ok(Start {
             config,
@@ -144,22 +144,22 @@ impl<'a> Start<'a> {
         Ok(())
     }
 
-    /// Starts all that runs: the shards are the last, when there is everything that they need.
-    fn start_threads(&self, store: Store, doors: Doors) -> Result<Server, ServerError> {
-        let Doors {
+    /// Starts the threads. Those of the shards come last, since they need the others.
+    fn start_threads(&self, store: Store, network: Network) -> Result<Server, ServerError> {
+        let Network {
             reactors,
             mut listening,
             peers,
             tls,
-        } = doors;
+        } = network;
         let (store, made) = store.take_made();
         let history = store.recovered.messages.len();
         let ring_stats = store.ring.stats();
-        let (publish_bell, published) = bounded(1);
-        let publish_bell = self.config.kv.is_some().then_some(publish_bell);
+        let (publish_signal, published) = bounded(1);
+        let publish_signal = self.config.kv.is_some().then_some(publish_signal);
 
-        let (hub, committer) = make_hub(self.config, store, reactors.outlets, publish_bell);
-        // All logs begin with the same history, so nothing may publish before the last is made.
+        let (hub, committer) = make_hub(self.config, store, reactors.outlets, publish_signal);
+        // All live logs begin with the same history, so no message may be published before the last is made.
         let shards = self.make_shards(&hub);
         if let Some(committer) = committer {
             self.start_commits(committer, &hub)?;
@@ -167,12 +167,12 @@ impl<'a> Start<'a> {
         let mirror = self.start_mirror(&hub, published)?;
         self.admin
             .tell_of(ring_stats, mirror.as_ref().map(MirrorHandle::stats));
-        let to_pass_on = listening.take_sockets(self.admin_socket.as_ref());
-        let drain_began = to_pass_on
+        let handover_sockets = listening.take_sockets(self.admin_socket.as_ref());
+        let drain_began = handover_sockets
             .and_then(|sockets| self.start_control(sockets, &reactors.handles, &hub, tls))
             .map_err(|error| ServerError::Start("waiting for signals", error))?;
         if let Some(made) = made {
-            // From here on it may hold messages that were acknowledged.
+            // From now on the file may hold acknowledged messages.
             made.keep();
         }
         let ended = self.run_shards(reactors.threads, shards, &hub)?;
@@ -232,10 +232,10 @@ impl<'a> Start<'a> {
             .map_err(ServerError::Mirror)
     }
 
-    /// What is returned is set to when the drain began.
+    /// Starts `control`. The returned cell is set when a drain begins.
     fn start_control(
         &self,
-        to_pass_on: Sockets,
+        handover_sockets: Sockets,
         shards: &[ShardHandle],
         hub: &Arc<Hub>,
         tls: Option<Arc<Tls>>,
@@ -251,11 +251,11 @@ impl<'a> Start<'a> {
             lifecycle: Arc::clone(&self.lifecycle),
             drain_began: Arc::clone(&drain_began),
         };
-        control.start(to_pass_on)?;
+        control.start(handover_sockets)?;
         Ok(drain_began)
     }
 
-    /// Runs each shard on a thread of its own; what is returned yields how each has ended.
+    /// Runs each shard on a thread of its own. The receiver yields the result of each.
     fn run_shards(
         &self,
         reactors: Vec<Reactor>,
@@ -268,7 +268,7 @@ impl<'a> Start<'a> {
             let (hub, metrics) = (Arc::clone(hub), Arc::clone(self.metrics));
             let ended = ended_sender.clone();
             spawn(format!("shard {index}"), move || {
-                // The receiver is gone only when the process ends anyway.
+                // The receiver is dropped only at the end of the process.
                 let _ = ended.send(reactor.run(shard, &hub, &metrics, clock));
             })?;
         }
@@ -276,7 +276,7 @@ impl<'a> Start<'a> {
     }
 }
 
-/// Warns of what is probably not meant. Where sockets were passed, it is their addresses that count.
+/// Logs the warnings about the configuration. The addresses of passed sockets replace the configured ones.
 fn warn(config: &Config, passed: &Sockets) {
     let (listen, admin) = listening::addresses(config, passed);
     for warning in config.warnings_on(&listen, admin) {
@@ -284,7 +284,7 @@ fn warn(config: &Config, passed: &Sockets) {
     }
 }
 
-fn tell_limits(config: &Config, metrics: &Metrics) {
+fn set_limit_gauges(config: &Config, metrics: &Metrics) {
     let mut tally = Tally::new();
     tally.shift(
         Gauge::ConnectionsMax,
@@ -303,14 +303,14 @@ fn load_tls(config: &Config) -> Result<Option<Arc<Tls>>, ServerError> {
     Ok(tls.map(Arc::new))
 }
 
-/// The ring, and what was in it.
+/// The ring and its recovered content.
 struct Store {
     ring: Ring,
     recovered: Recovered,
 }
 
 impl Store {
-    /// Splits off the file, if it was made by this start.
+    /// Separates the file, if this start has created it.
     fn take_made(mut self) -> (Store, Option<Made>) {
         let made = self.ring.take_made();
         (self, made)
@@ -340,7 +340,7 @@ fn log_ring(config: &Config, report: &Report) {
     } else {
         tracing::info!(%ring, "{report}");
     }
-    // One that is made here is for its owner alone; a copy has the mode of any file.
+    // hookcast creates the file for its owner alone, but a copy may have another mode.
     let is_exposed = |file: std::fs::Metadata| file.permissions().mode() & 0o006 != 0;
     if std::fs::metadata(&config.ring).is_ok_and(is_exposed) {
         tracing::warn!(%ring, "every user of this machine may read or write the ring; chmod o-rw it");
@@ -348,29 +348,29 @@ fn log_ring(config: &Config, report: &Report) {
     if ring::is_mounted_alone(&config.ring) {
         tracing::warn!(
             %ring,
-            "the ring is a mount point: a new file cannot take its place, as it must after a power \
-             failure, after damage, and for larger messages; mount its directory instead of the file"
+            "the ring is a mount point, so it cannot be replaced by a new file, which is needed after a \
+             power failure, after damage, and for larger messages; mount its directory instead of the file"
         );
     }
 }
 
-/// Where connections come in, and what will serve them.
-struct Doors {
+/// The listening sockets, and the reactors that will serve their connections.
+struct Network {
     reactors: Reactors,
     listening: Listening,
     peers: Arc<Peers>,
     tls: Option<Arc<Tls>>,
 }
 
-impl Doors {
+impl Network {
     fn open(
         config: &Config,
         passed: Vec<Passed>,
         tls: Option<Arc<Tls>>,
-    ) -> Result<Doors, ServerError> {
+    ) -> Result<Network, ServerError> {
         let peers = Arc::new(listening::peers(config, &passed));
         let (listeners, listening) = listening::bind(config, passed, tls.as_ref(), &peers)?;
-        Ok(Doors {
+        Ok(Network {
             reactors: Reactors::make(config, listeners)?,
             listening,
             peers,
@@ -379,7 +379,7 @@ impl Doors {
     }
 }
 
-/// The shards' threads to be, and what others need of them.
+/// The reactors of the shards, and the ends of their channels for other threads.
 struct Reactors {
     threads: Vec<Reactor>,
     outlets: Vec<Outlet>,
@@ -387,7 +387,7 @@ struct Reactors {
 }
 
 impl Reactors {
-    /// One for each shard, of which the first accepts.
+    /// Makes one reactor for each shard. The first accepts connections.
     fn make(config: &Config, listeners: Vec<Bound>) -> Result<Reactors, ServerError> {
         let made: io::Result<Vec<_>> = (0..config.shards).map(|_| Reactor::new()).collect();
         let made = made.map_err(|error| ServerError::Start("a shard", error))?;
@@ -408,29 +408,29 @@ fn make_hub(
     config: &Config,
     store: Store,
     outlets: Vec<Outlet>,
-    publish_bell: Option<Sender<()>>,
+    publish_signal: Option<Sender<()>>,
 ) -> (Arc<Hub>, Option<Committer>) {
     let Store { ring, recovered } = store;
     match config.durability {
         Durability::Process => {
-            let hub = Hub::new(ring, recovered.messages, outlets, publish_bell);
+            let hub = Hub::new(ring, recovered.messages, outlets, publish_signal);
             (Arc::new(hub), None)
         }
         Durability::Disk => {
             let (hub, committer) =
-                Hub::with_commits(ring, recovered.messages, outlets, publish_bell);
+                Hub::with_commits(ring, recovered.messages, outlets, publish_signal);
             (Arc::new(hub), Some(committer))
         }
     }
 }
 
-/// What runs, and what its end needs.
+/// The parts of a running server that its end needs.
 struct Server {
     /// Messages that were in the ring at the start.
     history: usize,
     hub: Arc<Hub>,
     shards: Vec<ShardHandle>,
-    /// Yields how each shard has ended; all of them have when nothing more comes.
+    /// Yields the result of each shard. Once it is disconnected, all shards have ended.
     ended: Receiver<io::Result<()>>,
     mirror: Option<MirrorHandle>,
     listening: Listening,
@@ -440,7 +440,7 @@ struct Server {
 }
 
 impl Server {
-    /// Tells the predecessor that it is not needed any more, and takes what it gives away.
+    /// Tells the predecessor that this process serves, and takes over its connections on a thread.
     fn take_over(&mut self, predecessor: Predecessor) -> Result<(), ServerError> {
         predecessor.take_over().map_err(ServerError::Predecessor)?;
         self.listening.set_files_ours(true);
@@ -450,8 +450,8 @@ impl Server {
         })
     }
 
-    /// Waits until every shard has drained. One that cannot go on ends the server: half a server is
-    /// worse than a restart.
+    /// Waits until every shard has drained. The failure of one ends the server: a restart is better than
+    /// a server without one of its shards.
     fn wait(&mut self) -> Result<(), ServerError> {
         let ended: io::Result<()> = self.ended.iter().collect();
         if self.hub.is_released() {
@@ -460,7 +460,7 @@ impl Server {
         ended.map_err(ServerError::Shard)
     }
 
-    /// The last sync with KV, and then the ring's end.
+    /// Syncs with KV a last time, then closes the ring.
     fn close(self, config: &Config) -> Result<(), ServerError> {
         let drain_began = self.drain_began.get().copied();
         let drain_ends = drain_began.unwrap_or_else(Instant::now) + config.drain;
@@ -470,12 +470,12 @@ impl Server {
         self.hub
             .close()
             .map_err(|error| ServerError::Close(config.ring.clone(), error))?;
-        tracing::info!("drained, ring on disk, bye");
+        tracing::info!("drained, ring on disk");
         Ok(())
     }
 }
 
-/// Gives the mirror what is left of the drain, and a moment at least, for its last sync.
+/// Stops the mirror. Its last sync may take the rest of the drain, and at least [`KV_LAST_SYNC_MS_MIN`].
 fn stop_mirror(mirror: MirrorHandle, drain_ends: Instant) {
     let moment = Instant::now() + Duration::from_millis(KV_LAST_SYNC_MS_MIN);
     match mirror.stop(drain_ends.max(moment)) {

@@ -1,7 +1,7 @@
 //! Messages to the service manager (`sd_notify(3)`), and the thread that feeds its watchdog.
 //!
-//! Called by `main`, `server` and `control`. Without `NOTIFY_SOCKET` in the environment all of this does
-//! nothing. Never decides anything.
+//! Called by `main`, `server` and `control`. Does nothing without `NOTIFY_SOCKET` in the environment.
+//! Never decides when to notify.
 
 use std::io;
 use std::thread;
@@ -14,71 +14,71 @@ use crate::handover;
 use crate::limits::{WATCHDOG_LOOKS, WATCHDOG_USEC_MIN};
 use crate::net::handle::ShardHandle;
 
-/// The server answers.
+/// Reports that the server serves.
 pub fn ready() {
-    tell(&[NotifyState::Ready]);
+    notify(&[NotifyState::Ready]);
 }
 
-/// The server drains, and ends.
+/// Reports that the server drains and will end.
 pub fn stopping() {
-    tell(&[NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping]);
 }
 
-/// A successor is being started.
+/// Reports that a successor is being started.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
-        Err(_) => tell(&[NotifyState::Reloading]),
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(_) => notify(&[NotifyState::Reloading]),
     }
 }
 
-/// The successor serves and is the service from now on. Sent by its predecessor, from which the
-/// manager still takes messages (`NotifyAccess=main`).
+/// Reports that the successor serves and is the main process from now on. Sent by the predecessor,
+/// because the manager still accepts messages only from that (`NotifyAccess=main`).
 pub fn handed_over(pid: u32) {
-    tell(&[
+    notify(&[
         NotifyState::MainPid(pid),
         NotifyState::Ready,
         NotifyState::Status(""),
     ]);
 }
 
-/// The successor failed, so this process goes on. The reason becomes the status text.
+/// Reports that the successor failed and this process continues. The reason becomes the status text.
 pub fn reload_failed(reason: &str) {
     let status = format!("The last reload failed: {}", escape(reason));
-    tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
+    notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
 }
 
-/// The process ends with an error. The reason becomes the status text, which `systemctl status` shows
-/// after the end, too.
+/// Reports that the process ends with an error. The reason becomes the status text, which
+/// `systemctl status` also shows after the end.
 pub fn failed(reason: &str) {
-    // A successor that fails is not the service, and the service goes on.
+    // A successor that fails is not the main process: the service continues.
     if std::env::var_os(handover::VARIABLE).is_none() {
-        tell(&[NotifyState::Status(&escape(reason))]);
+        notify(&[NotifyState::Status(&escape(reason))]);
     }
 }
 
-fn tell(states: &[NotifyState<'_>]) {
+fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "cannot notify the service manager");
     }
 }
 
-/// Feeds the manager's watchdog, if it has one for this process (`WatchdogSec=`), for as long as
-/// every shard goes on making turns. The end of a shard's thread is no hang: it ends the process.
+/// Starts the thread that feeds the manager's watchdog, if there is one (`WatchdogSec=`). It feeds while
+/// every shard makes turns. If a shard's thread ends, the process ends, and needs no watchdog for that.
 pub fn start_watchdog(shards: Vec<ShardHandle>) -> io::Result<()> {
-    // The predecessor's variable names the predecessor.
+    // None if `WATCHDOG_PID` names another process.
     let Some(interval) = sd_notify::watchdog_enabled() else {
         return Ok(());
     };
     let pause = interval.max(Duration::from_micros(WATCHDOG_USEC_MIN)) / WATCHDOG_LOOKS;
     thread::Builder::new()
         .name("watchdog".into())
-        .spawn(move || watch(&shards, pause, || tell(&[NotifyState::Watchdog])))?;
+        .spawn(move || watch(&shards, pause, || notify(&[NotifyState::Watchdog])))?;
     Ok(())
 }
 
-/// Looks again and again whether every shard has made a turn since the last time that all of them
-/// had, and feeds if so. A shard that sleeps is woken for it.
+/// Feeds each time that every shard has made a turn since the last feed. Wakes sleeping shards, so that
+/// they make one.
 fn watch(shards: &[ShardHandle], pause: Duration, feed: impl Fn()) {
     loop {
         let before: Vec<u64> = shards.iter().map(ShardHandle::turns).collect();
@@ -106,7 +106,7 @@ mod tests {
     use crate::shard::tests::settings;
     use std::sync::Arc;
 
-    /// Two shards, of which at first one alone runs; both are idle.
+    /// Two idle shards, of which only one runs at first.
     #[test]
     fn the_watchdog_is_fed_when_every_shard_turns_and_not_before() {
         let (ring, _) = Ring::open_on(Box::new(MemoryMedium::default()), 100).unwrap();
@@ -136,7 +136,7 @@ mod tests {
         });
         let hangs = reactors.pop().unwrap();
         let first = run(reactors.pop().unwrap());
-        // The watchdog has looked often by then: it is what makes the idle shard turn.
+        // Only the watchdog makes an idle shard turn, so it has checked often by then.
         while handles[0].turns() < 100 {
             thread::yield_now();
         }

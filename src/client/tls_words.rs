@@ -1,13 +1,13 @@
-//! What TLS has against a server, in words instead of the names of rustls and webpki.
+//! TLS errors as sentences, instead of the names of rustls and webpki.
 //!
-//! Used by the mirror and by `doctor`, which add what to do. Never does I/O.
+//! Used by the mirror and by `doctor`, which add the remedy. Never does I/O.
 
 use rustls::CertificateError as Certificate;
 use rustls::{AlertDescription, Error as Tls, InvalidMessage, OtherError};
 
 use crate::foreign_text::{Secrets, quote};
 
-/// The error of TLS in an error of the HTTP client, if it is one.
+/// The TLS error inside an error of the HTTP client, if there is one.
 pub fn tls_error(error: &ureq::Error) -> Option<&Tls> {
     match error {
         ureq::Error::Rustls(tls) => Some(tls),
@@ -16,7 +16,7 @@ pub fn tls_error(error: &ureq::Error) -> Option<&Tls> {
     }
 }
 
-/// Says what is wrong, without secrets.
+/// The error as a sentence, without secrets.
 pub fn tls_words(error: &Tls, secrets: &Secrets) -> String {
     match error {
         Tls::InvalidCertificate(fault) => {
@@ -38,14 +38,14 @@ pub fn tls_words(error: &Tls, secrets: &Secrets) -> String {
             AlertDescription::HandshakeFailure | AlertDescription::ProtocolVersion,
         )
         | Tls::PeerIncompatible(_) => {
-            let said = quote(&error.to_string(), secrets);
-            format!("no TLS version or cipher is common to both sides ({said})")
+            let quoted = quote(&error.to_string(), secrets);
+            format!("no TLS version or cipher is common to both sides ({quoted})")
         }
         other => format!("TLS failed: {}", quote(&other.to_string(), secrets)),
     }
 }
 
-/// The name that webpki has for a fault for which rustls has none.
+/// The name of a fault in webpki, if rustls has none for it.
 pub fn webpki_name(fault: &Certificate) -> Option<String> {
     match fault {
         Certificate::Other(OtherError(inner)) => Some(inner.to_string()),
@@ -53,14 +53,14 @@ pub fn webpki_name(fault: &Certificate) -> Option<String> {
     }
 }
 
-/// A certificate of an authority where that of a server should be.
+/// A certificate of an authority that is used as a server's.
 pub const CA_AS_SERVER: &str = "CaUsedAsEndEntity";
 /// A certificate without extensions, as old tools make them.
 pub const OLD_VERSION: &str = "UnsupportedCertVersion";
 
 fn certificate(fault: &Certificate, secrets: &Secrets) -> String {
     match fault {
-        // An authority that was made anew has the name of the old one, and another key.
+        // An authority that was created anew has the old name and another key, so the signature is bad.
         Certificate::UnknownIssuer | Certificate::BadSignature => {
             "no authority that is trusted here has signed it: it is self-signed, of a private authority, or \
              sent without its chain"
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_certificate_says_is_a_quote() {
+    fn text_of_a_certificate_is_quoted() {
         let fault = Certificate::NotValidForNameContext {
             expected: "a.example".try_into().unwrap(),
             presented: vec!["DnsName(\"s3cret\u{202e}\")".into(); 100],
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn no_name_of_a_library_is_shown_where_there_are_words() {
+    fn known_faults_are_sentences_without_names_of_libraries() {
         let other = |name| Certificate::Other(OtherError(Arc::new(Named(name))));
         for (fault, expected) in [
             (Certificate::UnknownIssuer, "self-signed"),
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_tls_is_found_where_the_client_puts_it() {
+    fn a_tls_error_is_found_in_every_form_of_the_client() {
         let tls = || Tls::InvalidCertificate(Certificate::Expired);
         let wrapped = ureq::Error::Io(io::Error::other(tls()));
         assert_eq!(tls_error(&ureq::Error::Rustls(tls())), Some(&tls()));

@@ -1,8 +1,8 @@
-//! The command line as `clap` sees it: the one definition that parsing, `--help` and the
-//! table of settings on the operator's page are made from.
+//! The command line as `clap` sees it. Parsing, `--help` and the table of settings on the operator's
+//! page are generated from this one definition.
 //!
-//! Values are parsed into their types here; what depends on more than one of them, on a file or on
-//! the machine is settled in the parent module. Never reads a secret: a secret has no flag.
+//! Used by the parent module, which resolves the settings that depend on more than one flag, on a file
+//! or on the machine. Never reads a secret: a secret has no flag.
 
 #![expect(
     clippy::doc_markdown,
@@ -32,7 +32,7 @@ client of GET /api/webhook/stream at once. With three Cloudflare variables set, 
 one history through a KV namespace.";
 
 pub(super) const AFTER_HELP: &str = "\
-Only in the environment, because a flag's value shows in the list of processes:
+Set by variables only, because the list of processes shows the values of flags:
   WEBHOOK_SECRET         The secret that webhooks must carry in X-Webhook-Secret (or use --secret-file)
   CLOUDFLARE_ACCOUNT_ID  Cloudflare account; with the next two, the history is shared through KV
   CLOUDFLARE_API_TOKEN   A token that may read and write Workers KV
@@ -60,7 +60,7 @@ Examples:
   Try a configuration without starting:
     hookcast --heartbeat 1s --check-config";
 
-/// The headings of `--help`, in its order.
+/// The headings of `--help`, in order.
 const LISTENING: &str = "Listening";
 const MESSAGES: &str = "Messages and streams";
 const ACCESS: &str = "Access";
@@ -88,8 +88,8 @@ pub(super) struct Args {
     ///
     /// Port 0 picks a free one. [::]:PORT is only IPv6; give 0.0.0.0:PORT too for both. +proxy
     /// expects the PROXY protocol from --trusted-proxy, +tls serves TLS with --tls-cert, +mode=660
-    /// sets the permissions of a Unix socket. The file of a Unix socket is removed at the end; that
-    /// of a dead server is replaced.
+    /// sets the permissions of a Unix socket. The server removes the file of a Unix socket when it
+    /// ends, and replaces the file that a dead server has left.
     #[arg(long, env = "HOOKCAST_LISTEN", value_name = "ADDRESS", help_heading = LISTENING)]
     #[arg(value_delimiter = ',', default_value = limits::LISTEN_DEFAULT, value_parser = listen::listen)]
     pub listen: Vec<Listen>,
@@ -102,7 +102,8 @@ pub(super) struct Args {
     /// Connections served at once; auto: what the file limit allows, less a reserve
     ///
     /// Beyond it, a request is answered with the time after which to try again. The server raises its
-    /// soft file limit to the hard one; for more connections raise that (LimitNOFILE in systemd).
+    /// soft file limit to the hard limit. For more connections, raise the hard limit (LimitNOFILE in
+    /// systemd).
     #[arg(long, env = "HOOKCAST_MAX_CONNECTIONS", value_name = "N", help_heading = LISTENING)]
     #[arg(default_value = "auto", value_parser = value::count(1, limits::CONNECTIONS_MAX_LIMIT))]
     pub max_connections: Count,
@@ -110,8 +111,8 @@ pub(super) struct Args {
     /// Connections that one client address may have [default: no limit]
     ///
     /// IPv6 addresses of one /64 network count as one. Behind --trusted-proxy, the address that the
-    /// proxy gives counts: by the PROXY protocol for the connection, by a header for the time of the
-    /// request or stream.
+    /// proxy gives counts. With the PROXY protocol it counts for the whole connection, with a header
+    /// for one request or stream.
     #[arg(long, env = "HOOKCAST_MAX_CONNECTIONS_PER_IP", value_name = "N", help_heading = LISTENING)]
     #[arg(value_parser = value::whole(1, limits::CONNECTIONS_PER_ADDRESS_MAX_LIMIT))]
     pub max_connections_per_ip: Option<usize>,
@@ -146,9 +147,9 @@ pub(super) struct Args {
 
     /// How long an idle connection stays open between two requests, 1s to 1h
     ///
-    /// Behind a proxy or CDN, set it above the proxy's own idle time. Otherwise the proxy sends a
-    /// request now and then while the connection is being closed. Over 60s behind an AWS load
-    /// balancer, over 900s behind Cloudflare.
+    /// Behind a proxy or CDN, set it above the proxy's own idle time. Otherwise the proxy may send a
+    /// request on a connection that is being closed. Over 60s behind an AWS load balancer, over 900s
+    /// behind Cloudflare.
     #[arg(long, env = "HOOKCAST_KEEP_ALIVE", value_name = "DURATION", help_heading = LISTENING)]
     #[arg(default_value = limits::KEEP_ALIVE_DEFAULT)]
     #[arg(value_parser = value::duration(limits::KEEP_ALIVE_RANGE))]
@@ -170,7 +171,7 @@ pub(super) struct Args {
 
     /// What an acknowledged message survives: the end of the process, or also a power failure
     ///
-    /// With disk, a message is neither acknowledged nor shown before it is on disk. Messages that
+    /// With disk, a message is neither acknowledged nor sent before it is on disk. Messages that
     /// arrive while the disk is busy share one write. The ring file takes about twice the space.
     #[arg(long, env = "HOOKCAST_DURABILITY", value_name = "LEVEL", help_heading = MESSAGES)]
     #[arg(value_enum, ignore_case = true, default_value = "process")]
@@ -193,8 +194,8 @@ pub(super) struct Args {
 
     /// Let a CDN share one stream among many clients; longest life of a stream, 5s to 10m [default: off]
     ///
-    /// Streams without sessionId and secret become cacheable for a little less than their life, show
-    /// only untargeted messages, and always begin with the whole history. A CDN that collapses
+    /// Streams without sessionId and secret become cacheable for a little less than their life. They
+    /// carry only untargeted messages, and always begin with the whole history. A CDN that collapses
     /// requests then opens one stream for all its clients. See the page on proxies and CDNs first.
     #[arg(long, env = "HOOKCAST_CDN_FANOUT", value_name = "LIFE", help_heading = MESSAGES)]
     #[arg(value_parser = value::duration(limits::FANOUT_LIFE_RANGE))]
@@ -257,9 +258,9 @@ pub(super) struct Args {
 
     /// Try all that a start needs, print the configuration, and exit: 0 if it would start, else 2
     ///
-    /// Listens on each address for a moment, and tries the certificates and the place of the ring.
-    /// Nothing is changed, and Cloudflare is not called (kv-check does that). Beside a running
-    /// server with the same ring, addresses in use are taken to be that server's.
+    /// Listens on each address for a moment, and tries the certificates and the directory of the ring.
+    /// Nothing is changed, and Cloudflare is not called (kv-check does that). If a running server uses
+    /// the same ring, addresses in use are assumed to be that server's.
     #[arg(long)]
     pub check_config: bool,
 }
@@ -277,11 +278,11 @@ pub(super) fn command() -> Command {
         .filter(is_unused)
         .map(|flag| flag.clone().hide(true))
         .collect();
-    // A global flag is not passed on to a command that has one of its name.
+    // clap does not propagate a global flag to a command with a flag of the same name.
     command.mut_subcommand("doctor", |doctor| doctor.args(unused))
 }
 
-/// What to do instead of serving.
+/// The commands; without one, the server runs.
 #[derive(Debug, Subcommand)]
 pub(super) enum Subcommands {
     /// Check access to the Cloudflare KV namespace: account, token, namespace, reading, writing
@@ -292,7 +293,7 @@ pub(super) enum Subcommands {
     /// Opens streams and posts four messages through the address, to a session of its own with a random
     /// name. They take four of the 100 places in the server's history, and only streams that see
     /// everything show them; --read-only posts nothing. Each check names the party at fault and the
-    /// setting that mends it.
+    /// setting that corrects it.
     ///
     /// The secret of the webhooks, if there is one, is read from WEBHOOK_SECRET or --secret-file, and sent
     /// to this address alone: by https, or to this machine.
@@ -301,10 +302,10 @@ pub(super) enum Subcommands {
     /// or a setting is wrong.
     Doctor(DoctorArgs),
 
-    /// Ask a running server whether it serves: exits with 0 if it does, else with 1
+    /// Check that a running server serves: exits with 0 if it does, else with 1
     ///
-    /// For the health check of a container, which shares the server's variables. Asks the address of
-    /// HOOKCAST_ADMIN for /readyz, or else the first plain address of HOOKCAST_LISTEN for /api/webhook.
+    /// For the health check of a container, which has the server's variables. Requests /readyz from the
+    /// address of HOOKCAST_ADMIN, or else /api/webhook from the first plain address of HOOKCAST_LISTEN.
     Health {
         /// Another server instead, such as https://hooks.example
         #[arg(value_name = "URL", value_parser = value::public_url)]
@@ -326,7 +327,7 @@ pub(super) enum Subcommands {
     },
 }
 
-/// What `doctor` takes.
+/// The arguments of `doctor`.
 #[derive(Debug, clap::Args)]
 pub(super) struct DoctorArgs {
     /// The public address, such as https://hooks.example
@@ -340,15 +341,15 @@ pub(super) struct DoctorArgs {
 
     /// Post nothing: check all that needs no message of its own
     ///
-    /// The secret is then checked by reads, the resuming by the messages that are kept. Delays of events
-    /// and what happens to a POST are not seen.
+    /// The secret is then checked by reads, and resumption by the messages in the history. Delays of
+    /// events and the handling of POST are not checked.
     #[arg(long)]
     pub read_only: bool,
 
     /// Print a JSON object in each line, for scripts
     ///
     /// First one of type "start" (url, watch_ms, posts, history_places), then one of type "check" for
-    /// each check (check, verdict, seen, at_fault, remedy), at last one of type "end" (failed, noted,
+    /// each check (check, verdict, seen, at_fault, remedy), and finally one of type "end" (failed, noted,
     /// exit_status). A verdict is ok, note, failed or skipped; at_fault is command, network,
     /// certificate, proxy, hookcast, unknown or null.
     #[arg(long)]
@@ -362,7 +363,7 @@ pub(super) struct DoctorArgs {
     #[arg(long, value_name = "PATH")]
     pub ca_file: Option<PathBuf>,
 
-    /// Send the secret by plain http:// to another machine; everyone on the way can read it
+    /// Send the secret over plain http:// to another machine, where it can be read in transit
     #[arg(long)]
     pub send_secret_unencrypted: bool,
 }

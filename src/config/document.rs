@@ -1,7 +1,7 @@
 //! The man pages and the shell completions, from the definition of the command line.
 //!
-//! Printed by the subcommands `man` and `completions`, for packages and for who has the binary alone.
-//! The sections that no flag defines are in `manual`. Never reads the environment: what is printed is
+//! Printed by the subcommands `man` and `completions`, for packages and for installations of the binary
+//! alone. The sections that no flag defines are in `manual`. Never reads the environment: the output is
 //! the same on every machine.
 
 use clap::Command;
@@ -28,14 +28,14 @@ pub(super) fn man_page(command: Option<&str>) -> Vec<u8> {
         Some(name) => manual::of_command(name),
     };
     let mut page = from_definition(page_of);
-    // The groups of flags are parts of OPTIONS.
+    // The groups of flags become parts of OPTIONS.
     for heading in headings {
         let title = heading.to_uppercase();
         let part = format!(".SS {heading}\n");
         page = page.replace(&format!(".SH {title}\n"), &part);
         page = page.replace(&format!(".SH \"{title}\"\n"), &part);
     }
-    // The date is empty, not missing.
+    // Adds an empty date: without one, the fields of the title line would shift.
     let page = page.replace(" 1  \"", " 1 \"\" \"");
     (page + &sections).into_bytes()
 }
@@ -105,7 +105,6 @@ mod tests {
         rest.split(".SH ").next().unwrap()
     }
 
-    /// Every flag is in all of them.
     #[test]
     fn man_page_and_completions_name_every_flag() {
         let page = page_of(None);
@@ -121,7 +120,7 @@ mod tests {
         }
     }
 
-    /// The variables of the manual are those of the table of settings, and nothing is missing of either.
+    /// The manual and the table of settings list the same variables.
     #[test]
     fn the_manual_names_every_variable_of_the_table() {
         let table = table::markdown_table();
@@ -142,7 +141,7 @@ mod tests {
             .map(|entry| entry.lines().next().unwrap().to_owned())
             .collect();
         assert_eq!(in_manual, in_table);
-        // Beside its flag each stands, too.
+        // Each variable also stands beside its flag.
         let options = page.split(".SH ENVIRONMENT\n").next().unwrap();
         for argument in Args::command().get_arguments() {
             if let Some(variable) = argument.get_env() {
@@ -167,7 +166,7 @@ mod tests {
                 assert!(section.contains(part), "{title}, {part}: {section}");
             }
         }
-        // As they are in --help, line by line.
+        // The examples are those of --help, line by line.
         let examples = section(&page, "EXAMPLES").replace("\\-", "-");
         let (_, in_help) = args::AFTER_HELP.split_once("Examples:\n").unwrap();
         for line in in_help.lines() {
@@ -190,7 +189,7 @@ mod tests {
         }
     }
 
-    /// A page that another refers to is there.
+    /// The pages refer to each other, so each of them must exist.
     #[test]
     fn every_command_that_needs_a_page_has_one() {
         let commands = Args::command();

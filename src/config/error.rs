@@ -1,4 +1,6 @@
-//! Errors of the configuration: one line each, however many the flag parser has to say.
+//! Errors of the configuration, each reduced to one line.
+//!
+//! Made when the configuration is built, printed by `main`. Never contains a secret.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -10,7 +12,7 @@ use super::args::Args;
 use super::{Environment, hints};
 use crate::foreign_text::{Secrets, escape, quote};
 
-/// Why there is no configuration: one line that names the flag or variable; never a secret.
+/// Why there is no configuration: one line that names the flag or variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError(String);
 
@@ -29,7 +31,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Cuts an error of `clap` down to one line, and names the variable where that is the culprit.
+/// Reduces an error of `clap` to one line. Names the variable if the value came from one.
 pub(super) fn one_line(
     mut error: clap::Error,
     arguments: &[OsString],
@@ -41,7 +43,7 @@ pub(super) fn one_line(
     let variable = variable_at_fault(&error, arguments);
     let hint = hint(&error);
     if hint.is_some() {
-        // It is the better one.
+        // The hint is more specific than a suggestion of `clap`.
         error.remove(ContextKind::SuggestedArg);
         error.remove(ContextKind::SuggestedSubcommand);
     }
@@ -66,7 +68,7 @@ pub(super) fn one_line(
     }
 }
 
-/// What was probably meant by an argument that is not known.
+/// The hint for an unknown argument, if there is one.
 fn hint(error: &clap::Error) -> Option<String> {
     let kind = match error.kind() {
         ErrorKind::UnknownArgument => ContextKind::InvalidArg,
@@ -79,7 +81,7 @@ fn hint(error: &clap::Error) -> Option<String> {
     }
 }
 
-/// Puts quotes in the place of what was typed or set.
+/// Quotes the values in the error: escapes them, shortens them and hides secrets.
 fn hide_values(error: &mut clap::Error, secrets: &Secrets) {
     for kind in [
         ContextKind::InvalidArg,
@@ -98,8 +100,8 @@ fn hide_values(error: &mut clap::Error, secrets: &Secrets) {
     }
 }
 
-/// The value without what stands before an `@`: nothing that is refused has one, but for a URL with
-/// a password.
+/// The value without the part before its last `@`, which may be a password in a URL. Other refused
+/// values have no `@`.
 fn after_user(value: &str) -> &str {
     value.rfind('@').map_or(value, |at| &value[at..])
 }
@@ -133,7 +135,7 @@ fn variable_at_fault(error: &clap::Error, arguments: &[OsString]) -> Option<Stri
         .map(|variable| variable.to_string_lossy().into_owned())
 }
 
-/// `clap` does not say where it saw invalid UTF-8.
+/// Finds the argument or variable that is not UTF-8: `clap` does not name it.
 fn not_utf8(arguments: &[OsString], environment: &Environment) -> ConfigError {
     if let Some(argument) = arguments
         .iter()

@@ -1,7 +1,7 @@
-//! The URL that `hookcast health` asks.
+//! The URL of the health check, `hookcast health`.
 //!
-//! A health check runs beside the server with the same variables, so these say where it listens. Pure:
-//! connects to nothing.
+//! Used when the configuration is built. A health check runs beside the server with the same variables,
+//! which name the server's addresses. Pure: connects to nothing.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -9,7 +9,7 @@ use super::ConfigError;
 use super::args::{Args, Subcommands};
 use super::listen::Listen;
 
-/// The URL, if health is what the command line asks for.
+/// The URL, if the command is `health`.
 pub(super) fn url(args: &Args) -> Result<Option<String>, ConfigError> {
     let Some(Subcommands::Health { url }) = &args.command else {
         return Ok(None);
@@ -33,7 +33,7 @@ pub(super) fn url(args: &Args) -> Result<Option<String>, ConfigError> {
     }
 }
 
-/// Where to connect to a server that listens on an address: loopback for all interfaces.
+/// The address to connect to: loopback if the server listens on all interfaces.
 fn on_this_machine(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address {
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn the_url_follows_from_where_the_server_listens() {
+    fn the_url_follows_from_the_addresses_of_the_server() {
         for (flags, expected) in [
             (&[][..], "http://127.0.0.1:3000/api/webhook"),
             (

@@ -1,7 +1,6 @@
-//! What was probably meant by a flag, a command or a variable that does not exist.
+//! Hints for flags, commands and variables that do not exist: the ones that were probably meant.
 //!
-//! Used where errors and warnings of the configuration are written. Never decides that something is
-//! an error.
+//! Used by the errors and warnings of the configuration. Never decides that something is an error.
 
 use std::ffi::{OsStr, OsString};
 
@@ -10,13 +9,13 @@ use clap::CommandFactory;
 use super::args::Args;
 use super::{Environment, SECRET_VARIABLE};
 
-/// What the variables of flags begin with.
+/// The prefix of the variables of flags.
 const PREFIX: &str = "HOOKCAST_";
 
-/// Names as similar as this count as a slip of the keyboard; 1 is the same name.
+/// Jaro-Winkler similarity from which an unknown name counts as misspelt; equal names have 1.
 const SIMILARITY_MIN: f64 = 0.86;
 
-/// Flags of other servers, and what there is here instead.
+/// Flags of other servers, and the hint for each.
 const FLAGS: [(&[&str], &str); 7] = [
     (
         &[
@@ -57,7 +56,7 @@ const FLAGS: [(&[&str], &str); 7] = [
     ),
 ];
 
-/// Variables that look like settings, and what there is here instead.
+/// Variables that look like settings, and the setting that is probably meant.
 const VARIABLES: [(&[&str], &str); 3] = [
     (
         &[
@@ -73,7 +72,7 @@ const VARIABLES: [(&[&str], &str); 3] = [
     (&["HOOKCAST_LOG"], "HOOKCAST_LOG_LEVEL"),
 ];
 
-/// For an argument that is no flag, or a word that is no command.
+/// The hint for an unknown flag or command.
 pub(super) fn of_argument(argument: &str) -> Option<String> {
     let name = argument.split('=').next()?;
     let known = FLAGS.iter().find(|(names, _)| names.contains(&name));
@@ -110,7 +109,7 @@ pub(super) fn of_variable(name: &str) -> Option<String> {
     if let Some((_, meant)) = known {
         return Some((*meant).into());
     }
-    // The prefix that all share would make all of them similar.
+    // The common prefix would make all names similar.
     let tail = |name: &str| name.strip_prefix(PREFIX).unwrap_or(name).to_owned();
     let tail_meant = tail(name);
     let similarity = |known: &String| strsim::jaro_winkler(&tail(known), &tail_meant);
@@ -129,8 +128,8 @@ pub(super) fn variables() -> impl Iterator<Item = OsString> {
     arguments.into_iter()
 }
 
-/// A variable that was to hold the secret, under a name that is not read: the server would be open
-/// to every client without it. With the name that is read.
+/// A variable that is set and was probably meant for the secret, and the name that is read instead.
+/// If it were ignored, the server would run without a secret.
 pub(super) fn misnamed_secret(environment: &Environment) -> Option<(&str, &'static str)> {
     const NAMES: [(&str, &str); 5] = [
         ("HOOKCAST_SECRET", SECRET_VARIABLE),
@@ -148,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_of_the_keyboard_finds_its_setting() {
+    fn a_misspelt_variable_is_matched_to_its_setting() {
         for (name, meant) in [
             ("HOOKCAST_LISTNE", Some("HOOKCAST_LISTEN")),
             ("HOOKCAST_HEARTBEATS", Some("HOOKCAST_HEARTBEAT")),

@@ -1,6 +1,6 @@
 //! The mirror's settings: a Cloudflare KV namespace, by three variables and some flags.
 //!
-//! Settled when the configuration is built. Never calls KV: whether it works is for `kv-check` to say.
+//! Used when the configuration is built. Never calls KV: `kv-check` tests the access.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::args::Args;
 use super::value::Endpoint;
 use super::{ConfigError, Environment, Secret, ca_pem};
 
-/// The variables that switch the mirror on: all of them or none.
+/// The variables that enable the mirror: either all are set, or none.
 pub(super) const ACCOUNT_VARIABLE: &str = "CLOUDFLARE_ACCOUNT_ID";
 pub(super) const TOKEN_VARIABLE: &str = "CLOUDFLARE_API_TOKEN";
 pub(super) const NAMESPACE_VARIABLE: &str = "WEBHOOK_KV";
@@ -18,9 +18,9 @@ pub(super) const NAMESPACE_VARIABLE: &str = "WEBHOOK_KV";
 pub struct KvConfig {
     /// Base URL of the REST API.
     pub endpoint: Endpoint,
-    /// The account's id: 32 hexadecimal digits, so it can stand in a path as it is.
+    /// The account's id: 32 hexadecimal digits, so it needs no escaping in a path.
     pub account: String,
-    /// The namespace's id, the same.
+    /// The namespace's id, in the same form.
     pub namespace: String,
     /// The bearer token.
     pub token: Secret,
@@ -34,7 +34,7 @@ pub struct KvConfig {
     pub ca_pem: Option<Vec<u8>>,
 }
 
-/// The mirror's settings: there when its three variables are; empty ones count as missing.
+/// The mirror's settings, if its three variables are set. An empty variable counts as missing.
 pub(super) fn settings(
     args: &Args,
     environment: &Environment,
@@ -80,12 +80,12 @@ fn kv_token(text: &str) -> Result<Secret, ConfigError> {
         Secret::parse(text, TOKEN_VARIABLE)
     } else {
         Err(ConfigError::new(format!(
-            "{TOKEN_VARIABLE} has a character that no token has"
+            "{TOKEN_VARIABLE} has a character that is not allowed in a token"
         )))
     }
 }
 
-/// An id of Cloudflare's. The value is not quoted: it may be the token, under the wrong name.
+/// Parses an id of Cloudflare. Errors do not quote the value: it may be the token in the wrong variable.
 fn kv_id(text: &str, name: &str) -> Result<String, ConfigError> {
     const DIGITS: usize = 32;
     if text.len() == DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {

@@ -1,9 +1,9 @@
-//! One value of `--listen`: where to listen, and what is spoken there before HTTP.
+//! One value of `--listen`: an address, and the protocols below HTTP.
 //!
-//! `ADDRESS:PORT` or `unix:PATH`, each with options behind it: `[::]:443+tls`,
-//! `10.0.0.1:3000+proxy`, `unix:/run/hookcast.sock+mode=660`. The options stand with their address,
-//! because a flag of their own would have to say which of several addresses it is for; they begin
-//! with `+`, because commas separate lists, and a shell leaves it alone. Pure: opens nothing.
+//! `ADDRESS:PORT` or `unix:PATH`, followed by options: `[::]:443+tls`, `10.0.0.1:3000+proxy`,
+//! `unix:/run/hookcast.sock+mode=660`. The options are part of the value, because each belongs to one
+//! of several addresses. They begin with `+`: commas separate the values of a list, and a plus sign has
+//! no meaning in a shell. Used when the configuration is built. Pure: opens nothing.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -12,18 +12,18 @@ use std::path::PathBuf;
 use super::value;
 use crate::limits::{UNIX_MODE_DEFAULT, UNIX_PATH_BYTES_MAX};
 
-/// Where to listen, and how.
+/// The settings of a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
-    /// Where.
+    /// Its address.
     pub address: ListenAddress,
-    /// Every connection begins with a PROXY protocol header, which says who the client is.
+    /// Every connection begins with a PROXY protocol header, which gives the client address.
     pub proxy: bool,
-    /// TLS is spoken, below HTTP and behind the PROXY header.
+    /// Connections use TLS, after the PROXY header.
     pub tls: bool,
 }
 
-/// Something to listen on.
+/// The address of a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListenAddress {
     /// An IP address and a port; port 0 means any free one.
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_what_is_read() {
+    fn a_listener_is_displayed_in_the_form_that_is_parsed() {
         for text in [
             "127.0.0.1:3000",
             "[::1]:0+proxy",
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_listener_is_told_so() {
+    fn an_invalid_listener_is_refused_with_the_reason() {
         for (text, expected) in [
             ("", "IP address"),
             ("localhost:3000", "127.0.0.1 for localhost"),

@@ -1,7 +1,7 @@
 //! The sections of the man pages that no flag defines: variables, signals, files, exit statuses,
 //! examples.
 //!
-//! Used by `document`. The variables come from the same definitions as the table of settings.
+//! Used by `document`. The variables come from the same definitions as the table of settings. Does no I/O.
 
 use std::fmt::Write;
 
@@ -12,7 +12,7 @@ use super::kv::{ACCOUNT_VARIABLE, NAMESPACE_VARIABLE, TOKEN_VARIABLE};
 use super::table::VARIABLES_ALONE;
 use super::{RING_FILE_DEFAULT, SECRET_VARIABLE};
 
-/// What a service manager sets, and what calls to other machines obey: no settings of hookcast.
+/// Variables that are no settings of hookcast: set by a service manager, or common to HTTP clients.
 const VARIABLES_OF_OTHERS: [(&str, &str); 5] = [
     (
         "LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES",
@@ -25,7 +25,7 @@ const VARIABLES_OF_OTHERS: [(&str, &str); 5] = [
     ),
     (
         "WATCHDOG_USEC, WATCHDOG_PID",
-        "How often a sign of life is sent there: only while all threads that serve go on.",
+        "The interval of watchdog messages, which are sent only while all serving threads make progress.",
     ),
     (
         "JOURNAL_STREAM",
@@ -45,9 +45,9 @@ const SIGNALS: [(&str, &str); 4] = [
     ),
     (
         "SIGUSR2",
-        "Hand over: start the program that is there now, with the same arguments and variables, and \
-         pass on sockets, ring and connections; streams end and resume. If the new process fails, this \
-         one goes on.",
+        "Hand over: start the installed program with the same arguments and variables, and pass on \
+         sockets, ring and connections; streams end and resume. If the new process fails, this one \
+         continues.",
     ),
     (
         "SIGHUP",
@@ -60,12 +60,12 @@ const SIGNALS: [(&str, &str); 4] = [
 const FILES: [(&str, &str); 5] = [
     (
         RING_FILE_DEFAULT,
-        "The ring, in $STATE_DIRECTORY or the working directory; of the package's service in \
-         /var/lib/hookcast. Beside it a damaged one is kept as hookcast.ring.corrupt-TIME.",
+        "The ring, in $STATE_DIRECTORY or the working directory; that of the package's service is in \
+         /var/lib/hookcast. A damaged ring is kept beside it as hookcast.ring.corrupt-TIME.",
     ),
     (
         "/etc/default/hookcast",
-        "Variables of the package's service; for root alone, since secrets are among them.",
+        "Variables of the package's service; only root can read it, since secrets are among them.",
     ),
     (
         "/lib/systemd/system/hookcast.service",
@@ -86,18 +86,18 @@ const EXIT_STATUSES: [(&str, &str); 3] = [
     ("0", "Drained after a signal, or handed over."),
     (
         "1",
-        "The server cannot start or go on: an address is in use, the ring cannot be opened, a thread \
+        "The server cannot start or continue: an address is in use, the ring cannot be opened, a thread \
          failed. Another start may succeed.",
     ),
     (
         "2",
-        "The configuration is wrong. Another start fails alike until it is changed.",
+        "The configuration is wrong. Every start fails until it is corrected.",
     ),
 ];
 
 const EXIT_STATUSES_OF_COMMANDS: [(&str, &str); 3] = [
-    ("0", "All is well."),
-    ("1", "Something that was checked is not as it should be."),
+    ("0", "No check failed."),
+    ("1", "A check failed."),
     ("2", "The command line or a variable is wrong."),
 ];
 
@@ -116,7 +116,7 @@ pub(super) fn of_server(command: &Command) -> String {
         }
     }
     text += &list(&VARIABLES_ALONE);
-    text += ".SS Variables that others set\n";
+    text += ".SS Variables of the service manager and of HTTP clients\n";
     text += &list(&VARIABLES_OF_OTHERS);
     text += ".SH SIGNALS\n";
     text += &list(&SIGNALS);
@@ -154,7 +154,7 @@ pub(super) fn of_command(name: &str) -> String {
         }
     }
     if name == "health" {
-        let meaning = "Where the server listens: the same variables as the server's.";
+        let meaning = "The addresses of the server, in the same variables as the server's.";
         text += &entry("HOOKCAST_ADMIN, HOOKCAST_LISTEN", meaning);
     }
     let [.., proxies] = VARIABLES_OF_OTHERS;
@@ -171,7 +171,7 @@ fn list(entries: &[(&str, &str)]) -> String {
         .collect()
 }
 
-/// A term in bold, and below it its text.
+/// A term in bold, with its text below.
 fn entry(term: &str, text: &str) -> String {
     format!(".TP\n.B {}\n{}", escape(term), paragraph(text))
 }
@@ -180,7 +180,7 @@ fn paragraph(text: &str) -> String {
     format!("{}\n", escape(&text.replace('`', "")))
 }
 
-/// Text for roff(7): no character is markup, none begins a request, and hyphens can be copied.
+/// Escapes text for roff(7): no character is markup or begins a request, and hyphens can be copied.
 fn escape(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-");
     let text = text.replace('\'', "\\(aq");

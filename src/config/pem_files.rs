@@ -1,7 +1,7 @@
 //! The flags that name PEM files: certificates, a key, authorities.
 //!
-//! Used when the configuration is built. Authorities are read here; the files of listeners are read
-//! by `tls`, again and again. Never shows what is in a file, or what stands in its path's place.
+//! Used when the configuration is built. Reads authorities; the files of listeners are read by `tls`, at
+//! the start and on each reload. Errors never quote the text of a file, nor PEM given instead of a path.
 
 use std::io::Read;
 use std::path::Path;
@@ -36,7 +36,7 @@ pub(super) fn tls(args: &Args) -> Result<Option<TlsFiles>, ConfigError> {
     }
 }
 
-/// Reads the file of a flag that names certificates.
+/// Reads the file of certificates that a flag names.
 pub(super) fn ca_pem(path: &Path, flag: &str) -> Result<Vec<u8>, ConfigError> {
     let invalid =
         |problem: String| ConfigError::new(format!("{flag} {} {problem}", path.display()));
@@ -55,7 +55,7 @@ pub(super) fn ca_pem(path: &Path, flag: &str) -> Result<Vec<u8>, ConfigError> {
     }
 }
 
-/// Refuses what stands in a PEM file where its path is expected. It is not shown: it may be a key.
+/// Refuses PEM text that is given instead of the path of its file. It is not quoted: it may be a key.
 fn check_is_path(flag: &str, path: &Path) -> Result<(), ConfigError> {
     if pem::is_in_place_of_path(path) {
         return Err(ConfigError::new(format!(

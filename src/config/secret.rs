@@ -1,7 +1,7 @@
-//! Secrets: the one of the webhooks, and the token of the mirror.
+//! Secrets: that of the webhooks, and the token of the mirror.
 //!
-//! Reads them from the environment or a file, refuses those that could not work, and keeps them
-//! out of every log: a [`Secret`] has no `Display`, and its `Debug` form shows nothing.
+//! Used when the configuration is built. Reads secrets from the environment or a file, and refuses
+//! unusable ones. Never shows one: a [`Secret`] has no `Display`, and its `Debug` form is empty.
 
 use std::fmt;
 use std::fs::File;
@@ -19,12 +19,12 @@ use crate::pem;
 pub struct Secret(Box<str>);
 
 impl Secret {
-    /// The secret itself, for where it has to be sent.
+    /// The secret in clear text, to be sent or compared.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// What is odd about it, if senders may not send it as it is written here.
+    /// Why some senders may send other bytes for this secret, if that is likely.
     pub(super) fn oddity(&self) -> Option<&'static str> {
         let text = &*self.0;
         if text.contains('\u{feff}') {
@@ -42,10 +42,10 @@ impl Secret {
         }
     }
 
-    /// Takes the value of `source` (a variable's or flag's name, for the message).
+    /// Parses a secret. `source` is the name of its variable or flag, for the error.
     pub(super) fn parse(text: &str, source: &str) -> Result<Secret, ConfigError> {
         let problem = if text.is_empty() {
-            "is empty; without it anyone may send, so leave it out if that is meant"
+            "is empty; leave it out to run without a secret, so that every client may send"
         } else if text.len() > SECRET_BYTES_MAX {
             "is longer than 4096 bytes"
         } else if text.trim() != text {
@@ -58,9 +58,10 @@ impl Secret {
         Err(ConfigError::new(format!("{source} {problem}")))
     }
 
-    /// Reads a secret from a file, less one trailing newline; says whether everyone may read it.
+    /// Reads a secret from a file, without one trailing newline. Returns also whether every user may
+    /// read the file.
     pub(super) fn read(path: &Path) -> Result<(Secret, bool), ConfigError> {
-        // What is no path may be the secret itself, by mistake.
+        // A value that is no path may be the secret itself, given by mistake: errors do not quote it.
         let source = if is_path(path) {
             format!("--secret-file {}", path.display())
         } else {
@@ -77,7 +78,7 @@ impl Secret {
         };
         let file = File::open(path).map_err(failed)?;
         let is_public = file.metadata().map_err(failed)?.permissions().mode() & 0o004 != 0;
-        // The newline, and one byte more to tell that it is too long.
+        // Two bytes for the newline, and one to notice a secret that is too long.
         let mut text = Vec::new();
         file.take(SECRET_BYTES_MAX as u64 + 3)
             .read_to_end(&mut text)
@@ -90,7 +91,7 @@ impl Secret {
     }
 }
 
-/// Whether this is a path and nothing else: it says where it begins, or there is such a file.
+/// Whether this is certainly a path: it begins as one, or the file exists.
 fn is_path(path: &Path) -> bool {
     let bytes = path.as_os_str().as_encoded_bytes();
     let has_beginning = ["/", "./", "../", "~/"]
@@ -110,14 +111,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_what_was_given_and_shows_nothing() {
+    fn a_secret_keeps_its_text_and_its_debug_form_hides_it() {
         let secret = Secret::parse("s3cret", "X").unwrap();
         assert_eq!(secret.expose(), "s3cret");
         assert_eq!(format!("{:?}", Some(secret)), "Some(Secret(..))");
     }
 
     #[test]
-    fn a_secret_that_may_not_arrive_as_it_is_written_is_odd() {
+    fn a_secret_that_senders_may_encode_differently_is_odd() {
         for (text, expected) in [
             ("s3cret-/+=!", None),
             ("\u{feff}s3cret", Some("byte order mark")),
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_loses_one_newline_and_tells_who_may_read_it() {
+    fn a_secret_file_loses_one_newline_and_reports_its_permissions() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("secret");
         let write = |text: &[u8], mode| {

@@ -1,4 +1,6 @@
-//! The table of settings on the operator's page, made from the definition of the flags.
+//! The table of settings on the operator's page, generated from the definition of the flags.
+//!
+//! Called by the tests of the pages. Does no I/O.
 
 use std::fmt::Write;
 
@@ -7,7 +9,7 @@ use clap::CommandFactory;
 use super::args::Args;
 use super::kv::{ACCOUNT_VARIABLE, NAMESPACE_VARIABLE, TOKEN_VARIABLE};
 
-/// Settings that have no flag: secrets, and what the service manager sets.
+/// Settings without a flag: those of secrets, and those that the service manager sets.
 pub(super) const VARIABLES_ALONE: [(&str, &str); 5] = [
     (
         "WEBHOOK_SECRET",

@@ -1,5 +1,5 @@
-//! Tests of what a command line and an environment come to. What `clap` reads from the environment
-//! by itself is tested on the real binary, in `tests/cli.rs`.
+//! Tests of the configuration that a command line and an environment yield. The variables that `clap`
+//! reads itself are tested with the real binary, in `tests/cli.rs`.
 
 use super::*;
 
@@ -47,7 +47,7 @@ fn the_definition_of_the_flags_is_consistent() {
 }
 
 #[test]
-fn nothing_given_is_a_quiet_server_on_loopback() {
+fn a_server_without_settings_listens_on_loopback_without_warnings() {
     let parsed = parse_with(&[], &[]).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(parsed.action, Action::Serve);
     let config = parsed.config;
@@ -109,7 +109,7 @@ fn tls_takes_a_listener_a_certificate_and_a_key() {
 }
 
 #[test]
-fn who_expects_a_proxy_says_which() {
+fn a_listener_for_proxies_needs_their_network() {
     let listen = &["--listen", "127.0.0.1:0+proxy"][..];
     assert!(error(listen, &[]).contains("--trusted-proxy"));
     let trusted = config(
@@ -118,14 +118,14 @@ fn who_expects_a_proxy_says_which() {
     );
     assert_eq!(trusted.trusted_proxies.len(), 2);
     assert_eq!(trusted.client_address_header.as_str(), "x-forwarded-for");
-    // Who may open a Unix socket is settled by its mode.
+    // The mode of a Unix socket controls access to it.
     config(&["--listen", "unix:/run/a+proxy"], &[]);
     let many = vec!["10.0.0.1"; limits::TRUSTED_PROXIES_MAX + 1].join(",");
     assert!(error(&["--trusted-proxy", &many], &[]).contains("at most"));
 }
 
 #[test]
-fn the_state_directory_is_for_the_default_ring_alone() {
+fn the_state_directory_applies_to_the_default_ring_only() {
     for (flags, directory, expected) in [
         (
             &[][..],
@@ -150,7 +150,7 @@ fn the_state_directory_is_for_the_default_ring_alone() {
 }
 
 #[test]
-fn the_reserve_never_eats_a_low_file_limit() {
+fn the_reserve_is_at_most_half_of_the_file_limit() {
     for (limit, expected) in [
         (0, 1),
         (1, 1),
@@ -248,7 +248,7 @@ fn errors_are_one_line_whatever_is_quoted() {
 }
 
 #[test]
-fn a_file_and_a_variable_are_the_two_ways_to_give_the_secret() {
+fn the_secret_comes_from_a_file_or_a_variable() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "from-file\n").unwrap();
     let path = file.path().to_str().unwrap();
@@ -380,7 +380,7 @@ fn kv_check_takes_the_kv_flags_after_it_and_needs_kv() {
 }
 
 #[test]
-fn doctor_sends_a_secret_only_where_nobody_reads_it() {
+fn doctor_sends_a_secret_unencrypted_only_with_the_flag_for_it() {
     let secret = &[("WEBHOOK_SECRET", "s3cret")];
     let url = "http://hooks.example";
     assert!(error(&["doctor", url], secret).contains("--send-secret-unencrypted"));
@@ -428,7 +428,7 @@ fn origins_are_any_or_a_list() {
 }
 
 #[test]
-fn warnings_say_what_is_probably_not_meant() {
+fn settings_that_are_probably_unintended_cause_a_warning() {
     type Case<'a> = (&'a [&'a str], Vec<(&'a str, &'a str)>, &'a str);
     let cases: [Case; 9] = [
         (
@@ -476,7 +476,7 @@ fn warnings_say_what_is_probably_not_meant() {
     assert!(quiet.warnings().is_empty());
 }
 
-/// A service manager's sockets take the place of `--listen` and `--admin`.
+/// Sockets passed by a service manager replace `--listen` and `--admin`.
 #[test]
 fn warnings_follow_the_addresses_that_are_listened_on() {
     let config = config(&["--listen", "0.0.0.0:1", "--admin", "[::]:2"], &[]);
@@ -488,11 +488,14 @@ fn warnings_follow_the_addresses_that_are_listened_on() {
     assert!(on("127.0.0.1:1", "").is_empty());
     assert!(on("[::1]:1", "[::ffff:127.0.0.1]:2").is_empty());
     assert!(on("[::ffff:127.0.0.1]:1", "127.8.9.10:2").is_empty());
-    let told = on("192.0.2.1:3", "192.0.2.1:4");
-    assert!(told[0].contains("192.0.2.1:3 with no secret"), "{told:?}");
+    let warnings = on("192.0.2.1:3", "192.0.2.1:4");
     assert!(
-        told[1].contains("192.0.2.1:4 has no access control"),
-        "{told:?}"
+        warnings[0].contains("192.0.2.1:3 with no secret"),
+        "{warnings:?}"
+    );
+    assert!(
+        warnings[1].contains("192.0.2.1:4 has no access control"),
+        "{warnings:?}"
     );
 }
 

@@ -1,7 +1,7 @@
-//! The types of single settings, and how each is read from text.
+//! The types of single settings, and their parsers.
 //!
-//! Pure: text in, a typed value or a message out. The messages say what is expected; `clap` puts
-//! the flag's name before them.
+//! Used by the definition of the flags. Pure: text in, a typed value or an error out. An error says what
+//! is expected; `clap` prefixes the name of the flag.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -10,12 +10,12 @@ use std::time::Duration;
 use clap::ValueEnum;
 use ipnet::IpNet;
 
-/// A number that the operator gives, or that is derived from the machine.
+/// A number that is given, or derived from the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Count {
     /// Derived from the machine at start.
     Auto,
-    /// As given, within the flag's range.
+    /// Given, within the range of the flag.
     Exactly(usize),
 }
 
@@ -31,7 +31,7 @@ pub enum Durability {
 /// When a report has colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Color {
-    /// On a terminal, unless that is refused by the environment
+    /// On a terminal, unless the environment forbids colours
     Auto,
     /// Always
     Always,
@@ -81,7 +81,7 @@ impl Endpoint {
         &self.0
     }
 
-    /// Whether what is sent there can be read on the way: plain `http` to another machine.
+    /// Whether requests to this URL can be read in transit: plain `http` to another machine.
     pub fn is_exposed(&self) -> bool {
         let Some(url) = UrlParts::split(&self.0) else {
             return false;
@@ -90,7 +90,7 @@ impl Endpoint {
     }
 }
 
-/// The port of an example where none was typed.
+/// The port in the example of an error, if the refused value has none.
 const PORT_EXAMPLE: u16 = 3000;
 
 /// Reads `ADDRESS:PORT`.
@@ -102,12 +102,12 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
         } else {
             ""
         };
-        // What was typed is often the port alone.
-        let typed = text
+        // The refused value is often a port alone.
+        let given = text
             .rsplit(':')
             .next()
             .and_then(|port| port.parse::<u16>().ok());
-        let port = typed.unwrap_or(PORT_EXAMPLE);
+        let port = given.unwrap_or(PORT_EXAMPLE);
         format!("must be an IP address and a port, such as 127.0.0.1:{port} or [::1]:{port}{hint}")
     })
 }
@@ -145,7 +145,7 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
     })
 }
 
-/// A reader of durations within `range`.
+/// A parser of durations within `range`.
 pub(super) fn duration(
     range: RangeInclusive<Duration>,
 ) -> impl Fn(&str) -> Result<Duration, String> + Clone + Send + Sync + 'static {
@@ -162,7 +162,7 @@ pub(super) fn duration(
     }
 }
 
-/// A reader of whole numbers from `least` to `most`.
+/// A parser of whole numbers from `least` to `most`.
 pub(super) fn whole(
     least: usize,
     most: usize,
@@ -173,7 +173,7 @@ pub(super) fn whole(
     }
 }
 
-/// A reader of `auto` or a whole number from `least` to `most`.
+/// A parser of `auto` or a whole number from `least` to `most`.
 pub(super) fn count(
     least: usize,
     most: usize,
@@ -187,7 +187,7 @@ pub(super) fn count(
     }
 }
 
-/// Reads `*` or an origin, into the form in which browsers send it.
+/// Reads `*` or an origin; normalises it to the form that browsers send.
 pub(super) fn origin(text: &str) -> Result<Origin, String> {
     let text = text.trim();
     if text == "*" {
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_browser_would_send_is_no_origin() {
+    fn a_value_that_browsers_never_send_is_no_origin() {
         for text in [
             "",
             "null",
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_has_a_token_for_a_name() {
+    fn the_name_of_a_header_is_a_token() {
         assert_eq!(header_name(" X-Real-IP ").unwrap().as_str(), "x-real-ip");
         for name in ["", "a b", "a:", "é", "a\r\nb"] {
             assert!(header_name(name).is_err(), "{name:?}");
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_no_address() {
+    fn a_host_name_or_a_port_alone_is_no_address() {
         assert!(address("[::]:0").is_ok());
         assert!(
             address("localhost:3000")

@@ -1,7 +1,7 @@
-//! What is valid but probably not meant, in words: see [`Config::warnings`].
+//! Warnings about settings that are valid but probably unintended: see [`Config::warnings`].
 //!
-//! Made when the configuration is built, and for the addresses when these are known. Never refuses
-//! anything.
+//! Used when the configuration is built, and for the addresses once these are known. Never refuses a
+//! setting.
 
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use clap::parser::ValueSource;
 use super::kv::{ACCOUNT_VARIABLE, NAMESPACE_VARIABLE, TOKEN_VARIABLE};
 use super::{Config, Environment, Listen, Secret, files_reserved, hints};
 
-/// Addresses that can be reached from other machines, without what should guard them.
+/// Warnings about unprotected addresses that other machines can reach.
 pub(super) fn of_addresses(
     listen: &[Listen],
     admin: Option<SocketAddr>,
@@ -36,7 +36,7 @@ pub(super) fn of_addresses(
     warnings
 }
 
-/// A sentence each, that says what to do about it.
+/// Warnings that concern no address.
 pub(super) fn of(config: &Config, matches: &ArgMatches, environment: &Environment) -> Vec<String> {
     let mut warnings = Vec::new();
     let room = config.file_limit - files_reserved(config.file_limit);
@@ -86,8 +86,8 @@ fn kv_flags_given(matches: &ArgMatches) -> impl Iterator<Item = String> {
         .map(|id| format!("--{}", id.replace('_', "-")))
 }
 
-/// Variables that look like settings and are none. Those that Kubernetes makes for a service called
-/// hookcast are left out: `HOOKCAST_SERVICE_HOST`, `HOOKCAST_PORT=tcp://…`, `HOOKCAST_PORT_80_TCP`.
+/// Unknown variables that begin with `HOOKCAST_`. Those that Kubernetes sets for a service called
+/// hookcast are excluded: `HOOKCAST_SERVICE_HOST`, `HOOKCAST_PORT=tcp://…`, `HOOKCAST_PORT_80_TCP`.
 fn unknown_variables(environment: &Environment) -> impl Iterator<Item = &str> {
     let known: Vec<OsString> = hints::variables().collect();
     let is_of_kubernetes = |name: &str, value: &OsStr| {

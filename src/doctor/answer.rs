@@ -1,7 +1,7 @@
-//! An answer, and the evidence of who made it: hookcast itself, or something in front of it.
+//! An answer, and the evidence of its origin: hookcast itself, or a hop in front of it.
 //!
-//! Made by [`probe`](super::probe), looked at by [`judge`](super::judge). What a server sent leaves
-//! this module only as a quote. Never does I/O.
+//! Made by [`probe`](super::probe), read by [`judge`](super::judge). Text of a server leaves this module
+//! only as a quote. Never does I/O.
 
 use serde::Deserialize;
 use ureq::Body;
@@ -13,9 +13,9 @@ use crate::limits::DOCTOR_BODY_BYTES_MAX;
 /// The status line and the header fields of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
-    /// 200, for instance.
+    /// Such as 200.
     pub status: u16,
-    /// `HTTP/1.1`, for instance.
+    /// Such as `HTTP/1.1`.
     pub version: String,
     /// Names in lower case.
     pub fields: Vec<(String, ForeignText)>,
@@ -26,11 +26,11 @@ pub struct Head {
 pub struct Answer {
     /// Its head.
     pub head: Head,
-    /// Its body, if that is not too long.
+    /// Its body; empty if that is longer than [`DOCTOR_BODY_BYTES_MAX`] or incomplete.
     pub body: ForeignText,
 }
 
-/// The body of hookcast's errors. Another application may use more members, or others.
+/// The body of hookcast's errors. A body with other members is another application's.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ErrorBody {
@@ -64,7 +64,7 @@ impl Head {
         found.map(|(_, value)| value)
     }
 
-    /// Whether a field has this text somewhere, whatever the case.
+    /// Whether the value of a field contains `part`, ignoring case. `part` is in lower case.
     pub(super) fn mentions(&self, name: &str, part: &str) -> bool {
         self.field(name)
             .is_some_and(|value| value.as_str().to_ascii_lowercase().contains(part))
@@ -81,7 +81,7 @@ impl Answer {
             .lossy_utf8(true);
         Answer {
             head,
-            // A body that breaks off or is too long shows in what it lacks.
+            // A body that is incomplete or too long becomes empty, which fails the checks.
             body: body.read_to_string().unwrap_or_default().into(),
         }
     }
@@ -104,9 +104,8 @@ impl Answer {
         is("content-type", "application/json") && is("x-content-type-options", "nosniff")
     }
 
-    /// The text of an error that hookcast itself answered with. The form of the body alone would be
-    /// weak evidence: other applications have it too, but not with these two fields as hookcast
-    /// writes them.
+    /// The text of an error answer of hookcast itself. The form of the body alone would be weak evidence:
+    /// other applications use it too, but not with these two header fields as hookcast writes them.
     pub(super) fn own_error(&self) -> Option<ForeignText> {
         if !self.has_own_fields() {
             return None;
@@ -121,7 +120,7 @@ impl Answer {
     /// The text of the body in quotation marks, without the tags of HTML.
     pub(super) fn quote_body(&self, secrets: &Secrets) -> String {
         let text = text_of(self.body.as_str());
-        // Secrets are looked for in the text that is shown.
+        // After the tags are removed, because a tag may split a secret.
         let quoted = ForeignText::from(text).quote(secrets);
         let quoted = quoted.replace("\\u{d}", "").replace("\\u{a}", " ");
         match quoted.trim() {
@@ -131,13 +130,13 @@ impl Answer {
     }
 }
 
-/// What a page shows: no tags, styles and scripts, and each line break once.
+/// The visible text of a page, without tags, styles and scripts. Parts are separated by one line break.
 fn text_of(body: &str) -> String {
     let body = body.trim();
     if !body.starts_with('<') {
         return body.to_owned();
     }
-    // As long as the body, so that a place in one is the same place in the other.
+    // ASCII lower case keeps the length, so an index is valid in both texts.
     let lower = body.to_ascii_lowercase();
     let mut text = String::new();
     let mut at = 0;
@@ -197,7 +196,7 @@ mod tests {
     ];
 
     #[test]
-    fn hookcasts_errors_are_told_from_those_of_others() {
+    fn errors_of_hookcast_are_distinguished_from_those_of_other_servers() {
         let error = |fields: &[(&str, &str)], body: &str| {
             let error = answer(404, fields, body).own_error();
             error.map(|error| error.as_str().to_owned())
@@ -224,8 +223,8 @@ mod tests {
     }
 
     #[test]
-    fn hookcasts_status_is_told_from_other_pages() {
-        assert!(answer(200, &[], r#"{"status":"ok"}"#).is_own_status());
+    fn the_status_of_hookcast_is_distinguished_from_other_pages() {
+        assert!(answer(200, &OWN, r#"{"status":"ok"}"#).is_own_status());
         for (status, body) in [
             (200, ""),
             (200, "<html>Welcome</html>"),
@@ -233,7 +232,7 @@ mod tests {
             (200, r#"{"status":"up"}"#),
             (500, r#"{"status":"ok"}"#),
         ] {
-            assert!(!answer(status, &[], body).is_own_status(), "{body}");
+            assert!(!answer(status, &OWN, body).is_own_status(), "{body}");
         }
     }
 

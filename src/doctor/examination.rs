@@ -1,7 +1,7 @@
 //! The checks of an examination, in the order in which they are made and reported.
 //!
-//! Used by [`doctor`](super). Sends requests by [`probe`](super::probe), and has each thing judged as
-//! soon as it is known. What is skipped is named.
+//! Used by [`doctor`](super). Requests go through [`probe`](super::probe); each result is judged and
+//! reported at once. Never omits a check silently: a skipped one is reported with the reason.
 
 use std::time::Instant;
 
@@ -46,7 +46,8 @@ struct Examination<'a, 'o> {
 }
 
 impl<'a> Examination<'a, '_> {
-    /// What is said before anything is done, since posts can be seen and take places.
+    /// Announces the examination before the first request, because posts are visible and take places in
+    /// the history.
     fn announce(&mut self) {
         let url = self.config.url.as_str();
         let watch = humantime::format_duration(self.config.watch);
@@ -73,7 +74,7 @@ impl<'a> Examination<'a, '_> {
         self.report.announce(&words, &start);
     }
 
-    /// Looks whether hookcast is there. Only to hookcast is anything else sent.
+    /// Checks that hookcast is at the address. To another server nothing more is sent.
     fn find(&mut self, secret: Option<&'a Secret>, secrets: &'a Secrets) -> Option<Probe<'a>> {
         self.report.begin(ADDRESS, "GET /api/webhook");
         let probe = match Probe::new(self.config, secret, secrets) {
@@ -85,7 +86,7 @@ impl<'a> Examination<'a, '_> {
         };
         let status = probe.status();
         if let Ok(answer) = &status {
-            self.context.meet(answer);
+            self.context.record_hops(answer);
         }
         let found = address::address(&status, &self.context);
         self.report.end(&found);
@@ -126,7 +127,7 @@ impl<'a> Examination<'a, '_> {
         };
         let events_come = posts.iter().filter(|post| post.is_accepted());
         let events_come = events_come.map(|post| post.arrived.is_some()).min();
-        // The first event of a stream needs no post.
+        // A stream without its first event shows that events do not come, even without a post.
         let events_come = events_come.or(watch.seen.connected.is_none().then_some(false));
         self.watch(&mut watch, events_come);
         self.resume(probe, &posts, &before);
@@ -192,8 +193,8 @@ impl<'a> Examination<'a, '_> {
 
     fn buffering(&mut self, watch: &Watch, posts: &[Post]) {
         let seen = &watch.seen;
-        let is_refused =
-            seen.is_turned_away() || matches!(&seen.head, Some((_, head)) if head.status != 200);
+        let is_refused = seen.is_refused_for_room()
+            || matches!(&seen.head, Some((_, head)) if head.status != 200);
         if is_refused {
             self.skip(&[BUFFERING], NO_STREAM);
         } else {
@@ -204,7 +205,7 @@ impl<'a> Examination<'a, '_> {
 
     fn watch(&mut self, watch: &mut Watch, events_come: Option<bool>) {
         if !matches!(&watch.seen.head, Some((_, head)) if head.status == 200)
-            || watch.seen.is_turned_away()
+            || watch.seen.is_refused_for_room()
         {
             return self.skip(&[HEARTBEAT, CUT], NO_STREAM);
         }
@@ -218,7 +219,7 @@ impl<'a> Examination<'a, '_> {
         self.report.end(&life::cut(&watch.seen, &self.context));
     }
 
-    /// With posts the first of them is known; without, the history may hold messages.
+    /// Resumes after the first post, or with `--read-only` after the last message in the history.
     fn resume(&mut self, probe: &Probe<'_>, posts: &[Post], before: &Asked) {
         self.report
             .begin(RESUME, "a second stream, with Last-Event-ID");

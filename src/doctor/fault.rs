@@ -1,7 +1,7 @@
-//! Why a request was not answered, in words, and whose fault that is.
+//! Why a request was not answered, as text, and which party is at fault.
 //!
-//! Used by [`probe`](super::probe) and [`stream`](super::stream). What TLS has against a server is put
-//! into words by [`client`](crate::client). Never does I/O.
+//! Used by [`probe`](super::probe) and [`stream`](super::stream). The text of TLS errors comes from
+//! [`client`](crate::client). Never does I/O.
 
 use std::io;
 
@@ -14,7 +14,7 @@ use crate::client::tls_words::{CA_AS_SERVER, OLD_VERSION, tls_error, tls_words, 
 use crate::foreign_text::{Secrets, quote};
 use crate::limits::DOCTOR_PATIENCE_MS;
 
-/// Says what went wrong, without secrets.
+/// The fault that an error shows, without secrets.
 pub(super) fn of(error: &Error, secrets: &Secrets) -> Fault {
     let io = match error {
         Error::Io(io) => Some(io),
@@ -23,27 +23,27 @@ pub(super) fn of(error: &Error, secrets: &Secrets) -> Fault {
     if let Some(tls) = tls_error(error) {
         return of_tls(tls, secrets);
     }
-    let said = quote(&error.to_string(), secrets);
+    let quoted = quote(&error.to_string(), secrets);
     match (error, io.map(io::Error::kind)) {
         (Error::HostNotFound, _) => Fault::new(
             Party::Network,
-            format!("no answer: the name of the host has no address ({said})"),
+            format!("no answer: the name of the host has no address ({quoted})"),
             "look at the spelling of the address, and at its record in the DNS",
         ),
         (Error::ConnectProxyFailed(_), _) => Fault::new(
             Party::Command,
-            format!("no answer: the proxy of this machine refused the connection: {said}"),
+            format!("no answer: the proxy of this machine refused the connection: {quoted}"),
             "look at ALL_PROXY, HTTPS_PROXY and HTTP_PROXY, or list the host in NO_PROXY",
         ),
         (_, Some(io::ErrorKind::ConnectionRefused)) => Fault::new(
             Party::Network,
-            format!("no answer: nothing listens at that address and port ({said})"),
+            format!("no answer: nothing listens at that address and port ({quoted})"),
             "start what should listen there, or correct the port; hookcast listens on loopback alone \
              unless --listen says more",
         ),
         (Error::Timeout(_), _) | (_, Some(io::ErrorKind::TimedOut)) => Fault::new(
             Party::Network,
-            format!("no answer within {DOCTOR_PATIENCE_MS} ms ({said})"),
+            format!("no answer within {DOCTOR_PATIENCE_MS} ms ({quoted})"),
             "look for a firewall that drops the packets, and for a proxy that waits for hookcast in vain",
         ),
         (
@@ -56,18 +56,18 @@ pub(super) fn of(error: &Error, secrets: &Secrets) -> Fault {
             ),
         ) => Fault::new(
             Party::Unknown,
-            format!("no answer: the connection was closed without one ({said})"),
+            format!("no answer: the connection was closed without one ({quoted})"),
             "if that port expects TLS, give the address with https://; if it expects the PROXY protocol \
              (+proxy in --listen), ask by way of the proxy",
         ),
         (Error::Protocol(_) | Error::LargeResponseHeader(..), _) => Fault::new(
             Party::Unknown,
-            format!("no answer: what listens there does not answer in HTTP/1.1 ({said})"),
+            format!("no answer: what listens there does not answer in HTTP/1.1 ({quoted})"),
             "look at the port; if it expects TLS, give the address with https://",
         ),
         _ => Fault::new(
             Party::Unknown,
-            format!("no answer: {said}"),
+            format!("no answer: {quoted}"),
             "look at the address, its DNS record, and the route to it",
         ),
     }
@@ -104,7 +104,7 @@ fn of_tls(error: &Tls, secrets: &Secrets) -> Fault {
     Fault::new(party, tls_words(error, secrets), remedy)
 }
 
-/// What to do about a certificate.
+/// The remedy for a certificate's fault.
 fn certificate(fault: &Certificate) -> &'static str {
     match fault {
         Certificate::UnknownIssuer | Certificate::BadSignature => {
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_to_reach_the_address_names_what_to_look_at() {
+    fn a_failed_request_names_the_party_at_fault_and_a_remedy() {
         let io = |kind| Error::Io(io::Error::from(kind));
         let no_tls = Tls::InvalidMessage(InvalidMessage::InvalidContentType);
         let certificate = |fault| Error::Rustls(Tls::InvalidCertificate(fault));

@@ -4,7 +4,7 @@
 
 use crate::check::Verdict;
 
-/// The checks, by the names that a report gives them. They are stable: scripts read them.
+/// The checks by their names in a report. The names are stable, because scripts read them.
 pub const SUBJECTS: [&str; 13] = [
     ADDRESS,
     HTTP,
@@ -34,20 +34,20 @@ pub(super) const CUT: &str = "cut";
 pub(super) const RESUME: &str = "resume";
 pub(super) const HISTORY: &str = "history";
 
-/// Whose fault something is, as far as what was seen proves it.
+/// The party at fault, as far as the evidence proves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Party {
     /// The doctor's own command line or environment: the address, the secret, `--ca-file`.
     Command,
     /// Name resolution, the route, a firewall, a port without a listener.
     Network,
-    /// The certificate of what ends TLS at the address, be that a proxy or hookcast.
+    /// The certificate of the TLS endpoint at the address: a proxy or hookcast.
     Certificate,
     /// A hop between the client and hookcast.
     Proxy,
     /// The server: its settings or its state.
     Hookcast,
-    /// What was seen proves nothing.
+    /// The evidence proves nothing.
     Unknown,
 }
 
@@ -72,7 +72,7 @@ pub struct Fault {
     pub party: Party,
     /// The evidence.
     pub seen: String,
-    /// The setting that mends it.
+    /// The setting that corrects it.
     pub remedy: String,
 }
 
@@ -95,7 +95,7 @@ pub struct Finding {
     pub verdict: Verdict,
     /// What was seen; for a fault, its evidence.
     pub seen: String,
-    /// The party at fault and what to change, unless all is well.
+    /// The party at fault and the remedy, for a fault.
     pub blame: Option<(Party, String)>,
 }
 
@@ -133,7 +133,7 @@ impl Finding {
     }
 }
 
-/// A span of time in words.
+/// A duration as text, in milliseconds below 10 s.
 pub(super) fn ms(duration: std::time::Duration) -> String {
     match duration.as_millis() {
         ms @ 0..10_000 => format!("{ms} ms"),

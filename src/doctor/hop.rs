@@ -1,7 +1,7 @@
-//! The hops that name themselves in an answer, and the setting of each that mends a trouble.
+//! The hops that name themselves in an answer, and the settings of each that correct problems.
 //!
-//! Used by [`judge`](super::judge). A hop that names itself is evidence that it is there, not that it
-//! is alone: a CDN hides what stands behind it. Never does I/O.
+//! Used by [`judge`](super::judge). A name proves that the hop is present, not that it is the only one: a
+//! CDN hides the hops behind it. Never does I/O.
 
 use super::answer::Head;
 use crate::foreign_text::Secrets;
@@ -25,14 +25,14 @@ use Hop as H;
 /// The fields in which hops name themselves.
 const FIELDS: [&str; 5] = ["server", "via", "x-cache", "cf-ray", "x-served-by"];
 
-/// What the pages of `Hop::Haproxy` say (502, 503, 504).
+/// Sentences of the error pages of `Hop::Haproxy` (502, 503, 504).
 const HAPROXY_PAGES: [&str; 3] = [
     "No server is available to handle this request",
     "The server returned an invalid or incomplete response",
     "The server didn't respond in time",
 ];
 
-/// By hop: a field with a part of its value that only this hop sends.
+/// The marks of hops: a header field and a part of its value that only this hop sends.
 const MARKS: [(Hop, &str, &str); 9] = [
     (H::Nginx, "server", "nginx"),
     (H::Nginx, "server", "openresty"),
@@ -45,7 +45,7 @@ const MARKS: [(Hop, &str, &str); 9] = [
     (H::Fastly, "x-served-by", "cache-"),
 ];
 
-/// What may be wrong with the way to hookcast.
+/// What may be wrong on the path to hookcast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trouble {
     /// Answers are collected before they are passed on.
@@ -53,19 +53,19 @@ pub(super) enum Trouble {
     /// Small writes wait for more.
     Delay,
     Compression,
-    /// `Host` is changed on its way.
+    /// A hop changes `Host`.
     Host,
     /// Requests of `/api/webhook` go elsewhere, or arrive with another path.
     Path,
     /// The proxy does not reach hookcast.
     Upstream,
-    /// Open answers are cut.
+    /// Answers that stay open are cut off.
     Timeout,
     /// Fields of the request are dropped.
     RequestFields,
     /// Fields of the answer are dropped or changed.
     AnswerFields,
-    /// Answers are kept though they say no-store.
+    /// A cache stores answers in spite of no-store.
     Cache,
     /// A log-in, a challenge or a filter answers instead.
     Gate,
@@ -73,7 +73,7 @@ pub(super) enum Trouble {
     Size,
 }
 
-/// The settings that mend a trouble, by hop.
+/// The settings that correct a problem, by hop.
 const fn settings(trouble: Trouble) -> &'static [(Hop, &'static str)] {
     match trouble {
         Trouble::Buffering => &[
@@ -300,18 +300,18 @@ impl Hop {
         }
     }
 
-    /// A service at the edge, behind which other hops may be that it does not show.
+    /// Whether this is a service at the edge, which may hide other hops behind it.
     const fn hides_others(self) -> bool {
         matches!(self, H::Cloudflare | H::CloudFront | H::Fastly)
     }
 }
 
-/// The hops of a way, as far as they are known.
+/// The known hops on the path.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Hops(Vec<Hop>);
 
 impl Hops {
-    /// Those that name themselves in the answer of an address. `host` is the address's host name.
+    /// The hops that name themselves in an answer. `host` is the host name of the address.
     pub(super) fn of(head: &Head, body: &str, host: &str) -> Hops {
         let mut hops = Vec::new();
         let mut add = |hop| {
@@ -324,7 +324,7 @@ impl Hops {
                 add(hop);
             }
         }
-        // HAProxy sends no field of its own; its pages have words of their own.
+        // HAProxy adds no header field of its own, but its error pages are recognisable.
         if HAPROXY_PAGES.iter().any(|words| body.contains(words)) {
             add(Hop::Haproxy);
         }
@@ -334,7 +334,7 @@ impl Hops {
         Hops(hops)
     }
 
-    /// These and others.
+    /// The union of both.
     pub(super) fn and(mut self, others: Hops) -> Hops {
         for hop in others.0 {
             if !self.0.contains(&hop) {
@@ -344,7 +344,8 @@ impl Hops {
         self
     }
 
-    /// The settings that mend a trouble: those of the hops that are known to be there, or of all.
+    /// The settings that correct a problem. Lists those of the known hops, or of all if no known hop has
+    /// one. Behind a CDN, which hides other hops, all follow.
     pub(super) fn remedy(&self, trouble: Trouble) -> String {
         let is_known = |hop: &Hop| self.0.contains(hop);
         let has_setting = settings(trouble).iter().any(|(hop, _)| is_known(hop));
@@ -361,7 +362,7 @@ impl Hops {
     }
 }
 
-/// The fields in which hops name themselves, quoted; none if there are none.
+/// The fields in which hops name themselves, quoted; `None` if there are none.
 pub(super) fn names(head: &Head, secrets: &Secrets) -> Option<String> {
     let names: Vec<String> = FIELDS
         .iter()
@@ -387,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hop_is_known_by_what_only_it_sends() {
+    fn a_hop_is_recognised_by_fields_that_only_it_sends() {
         for (fields, body, host, expected) in [
             (&[("server", "nginx/1.22.1")][..], "", "", &[H::Nginx][..]),
             (&[("server", "Apache/2.4 (Debian)")], "", "", &[H::Apache]),
@@ -424,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn a_remedy_is_that_of_the_hop_that_is_there() {
+    fn a_remedy_lists_the_settings_of_the_known_hop() {
         let nginx = hops(&[("server", "nginx")], "", "").remedy(Trouble::Compression);
         assert_eq!(nginx, "nginx: gzip off");
         let unknown = Hops::default().remedy(Trouble::Compression);
@@ -433,7 +434,7 @@ mod tests {
             "{unknown}"
         );
         assert!(!unknown.contains("cloudflared"), "{unknown}");
-        // What stands behind a CDN is not seen.
+        // Hops behind a CDN are hidden, so all are listed.
         let edge = hops(&[("cf-ray", "1")], "", "").remedy(Trouble::Buffering);
         assert!(
             edge.starts_with("Cloudflare: ") && edge.contains("; nginx: "),
@@ -444,7 +445,7 @@ mod tests {
             tunnel.starts_with("cloudflared: ") && !tunnel.contains("nginx"),
             "{tunnel}"
         );
-        // nginx's page says nothing of delays but this.
+        // Varnish has no setting for delays, so those of all hops are listed.
         let other = hops(&[("via", "1.1 varnish")], "", "").remedy(Trouble::Delay);
         assert!(other.contains("option http-no-delay"), "{other}");
     }

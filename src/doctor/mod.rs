@@ -1,8 +1,8 @@
-//! `hookcast doctor`: what the way from a client to the server does to posts and streams.
+//! `hookcast doctor`: what the network path from a client to the server does to posts and streams.
 //!
-//! Called by `main`. [`probe`] asks as a client does and writes down what it sees; [`judge`] makes
-//! findings of that, each with the party at fault by evidence and the setting that mends it;
-//! [`report`] shows them one by one. Never looks at the server itself: what is examined is an address.
+//! Called by `main`. [`probe`] sends the requests of a client and records what arrives. [`judge`] derives
+//! findings, each with its evidence, the party at fault and the setting that corrects it. [`report`]
+//! prints them as they are found. Never looks at the server itself: what is examined is an address.
 
 mod answer;
 mod examination;
@@ -42,7 +42,8 @@ pub fn run(config: &DoctorConfig, secret: Option<&Secret>) -> ExitCode {
     }
 }
 
-/// Colours are for a terminal that can show them, unless `--color` or `NO_COLOR` (no-color.org) decides.
+/// The form of the report. Colours are for terminals that support them, unless `--color` or `NO_COLOR`
+/// (no-color.org) decides.
 fn form(
     json: bool,
     color: Color,
@@ -69,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn colours_are_for_a_terminal_unless_they_are_refused() {
+    fn colours_are_for_a_terminal_unless_a_setting_forbids_them() {
         let form = |color, is_terminal, variables: &[(&str, &str)]| {
             form(false, color, is_terminal, |name| {
                 let found = variables.iter().find(|(known, _)| *known == name);

@@ -1,4 +1,4 @@
-//! The requests that the doctor sends, and what it writes down of their answers.
+//! The requests that the doctor sends, and the records of their answers.
 //!
 //! Used by [`examination`](super::examination). Posts to a session whose name is random, so that its
 //! messages reach no other session's streams. Judges nothing.
@@ -20,44 +20,44 @@ use crate::http::route::{MESSAGES_PATH, STREAM_PATH, WEBHOOK_PATH};
 use crate::limits::{DOCTOR_HELD_BACK_MS, DOCTOR_MESSAGES, DOCTOR_PATIENCE_MS};
 use crate::message::MessageId;
 
-/// An answer, or why there is none.
+/// An answer, or the fault that prevented it.
 pub type Asked = Result<Answer, Fault>;
 
 /// A message that was posted.
 #[derive(Debug, Clone)]
 pub struct Post {
-    /// The answer, and how long it took.
+    /// The answer, and the time until it arrived.
     pub answer: Result<(Duration, Answer), Fault>,
-    /// How long after the answer its event came; zero if before.
+    /// The time from the answer to the event; zero if the event arrived first, `None` if it did not arrive.
     pub arrived: Option<Duration>,
     /// The event's id.
     pub event_id: Option<String>,
 }
 
 impl Post {
-    /// Whether the server has it.
+    /// Whether the server has accepted the message.
     pub fn is_accepted(&self) -> bool {
         matches!(&self.answer, Ok((_, answer)) if answer.head.status == 200)
     }
 }
 
-/// How a stream resumed that was asked to go on behind a message.
+/// How a stream resumed that was requested with a `Last-Event-ID`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resumed {
-    /// What came before was not sent again.
+    /// It continued after that message.
     Behind,
-    /// What came before was sent again.
+    /// It repeated earlier messages.
     FromStart,
-    /// Nothing came.
+    /// It sent nothing.
     Nothing,
 }
 
 pub(super) const PATIENCE: Duration = Duration::from_millis(DOCTOR_PATIENCE_MS);
 
-/// What is presented as a secret to see whether the field arrives: no server has it.
+/// A secret that no server has, to check whether the field arrives.
 const DUMMY_SECRET: &str = "hookcast-doctor-dummy";
 
-/// A client of the address.
+/// A client of the examined address.
 pub(super) struct Probe<'a> {
     agent: Agent,
     base: &'a str,
@@ -99,23 +99,23 @@ impl<'a> Probe<'a> {
         })
     }
 
-    /// The status of the server.
+    /// Requests the status of the server.
     pub(super) fn status(&self) -> Asked {
         self.call(self.agent.get(format!("{}{WEBHOOK_PATH}", self.base)))
     }
 
-    /// The history that the session sees.
+    /// Requests the history of the session.
     pub(super) fn history(&self) -> Asked {
         self.call(self.agent.get(self.history_url()))
     }
 
-    /// The history, asked for with a secret that is wrong: refused, if the field arrives.
+    /// Requests the history with a wrong secret: refused, if the field arrives.
     pub(super) fn history_with_dummy_secret(&self) -> Asked {
         let request = self.agent.get(self.history_url());
         self.call(request.header("X-Webhook-Secret", DUMMY_SECRET))
     }
 
-    /// The history, asked for with the secret.
+    /// Requests the history with the secret, if there is one.
     pub(super) fn history_with_secret(&self) -> Option<Asked> {
         let request = self.agent.get(self.history_url());
         let secret = self.secret?.expose();
@@ -134,7 +134,7 @@ impl<'a> Probe<'a> {
             .map_err(|error| fault::of(&error, self.secrets))
     }
 
-    /// Asks for a stream, and waits for its beginning.
+    /// Requests a stream, and waits for its first event.
     pub(super) fn stream(&self, last_event_id: Option<&str>, time: Duration) -> Watch {
         let url = format!("{}{STREAM_PATH}?sessionId={}", self.base, self.session);
         let reading = Reading::begin(&self.agent, &url, last_event_id, time, self.secrets);
@@ -145,7 +145,8 @@ impl<'a> Probe<'a> {
         watch
     }
 
-    /// Posts messages one after the other, each when the event of the last has come.
+    /// Posts messages one by one, each after the event of the previous one has arrived. Stops if an event
+    /// does not arrive.
     pub(super) fn posts(&self, watch: &mut Watch) -> Vec<Post> {
         let mut posts = Vec::new();
         for number in 1..=DOCTOR_MESSAGES {
@@ -195,7 +196,7 @@ impl<'a> Probe<'a> {
         post
     }
 
-    /// Asks for a stream behind the first message, and reads it up to the last.
+    /// Requests a stream after the first message, and reads it up to the last.
     pub(super) fn resume_behind(&self, posts: &[Post]) -> Option<Resumed> {
         let id = posts.first()?.event_id.as_deref()?;
         let arrived = posts.iter().filter(|post| post.arrived.is_some()).count();
@@ -215,8 +216,8 @@ impl<'a> Probe<'a> {
         })
     }
 
-    /// Asks for a stream behind the last of the messages that are kept, `kept` in number. It announces
-    /// how many it replays.
+    /// Requests a stream after the last of the `kept` messages in the history. Its first event says how
+    /// many it replays.
     pub(super) fn resume_at(&self, last_event_id: &str, kept: u64) -> Resumed {
         let watch = self.stream(Some(last_event_id), PATIENCE);
         match watch.seen.connected {
@@ -227,15 +228,15 @@ impl<'a> Probe<'a> {
     }
 }
 
-/// The content of a message that is posted, numbered from 1.
+/// The content of a posted message, numbered from 1.
 pub(super) fn content(number: usize) -> String {
     format!("{CONTENT} {number}")
 }
 
-/// What the messages that are posted begin with.
+/// The prefix of the posted messages.
 pub(super) const CONTENT: &str = "hookcast doctor, message";
 
-/// The number of a message that is posted, by its content.
+/// The number of a posted message, by its content.
 pub(super) fn number_of(text: &str) -> Option<usize> {
     (1..=DOCTOR_MESSAGES).find(|number| content(*number) == text)
 }

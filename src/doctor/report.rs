@@ -1,7 +1,7 @@
-//! How an examination is shown while it goes on: lines for people, or JSON for scripts.
+//! The report of an examination, written while it runs: lines of text, or JSON for scripts.
 //!
-//! Used by [`examination`](super::examination). On a terminal, the line of a check that runs is
-//! replaced by its result. A standard output that is closed is no error: the exit status still tells.
+//! Used by [`examination`](super::examination). On a terminal, the result of a check replaces the line
+//! that announced it. Never fails on a closed standard output: the exit status still gives the result.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -13,17 +13,17 @@ use super::finding::Finding;
 use crate::check::Verdict;
 use crate::foreign_text::escape;
 
-/// What a report is written as.
+/// The format of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// Lines; with colours, and replaced on a terminal.
+    /// Lines of text.
     Text {
-        /// Verdicts have colours.
+        /// Whether verdicts have colours.
         is_colored: bool,
-        /// The line of a running check can be replaced.
+        /// Whether the line of a running check can be replaced.
         is_terminal: bool,
     },
-    /// A JSON object in each line.
+    /// A JSON object per line.
     Json,
 }
 
@@ -35,13 +35,13 @@ pub(super) struct Report<'a> {
     noted: Vec<&'static str>,
 }
 
-/// The first object of a report in JSON. The names in these objects are stable: scripts read them.
+/// The first object of a JSON report. The names in these objects are stable, because scripts read them.
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "start")]
 pub(super) struct Start<'a> {
     pub(super) url: &'a str,
     pub(super) watch_ms: u64,
-    /// Messages that will be posted, and how many the server keeps.
+    /// The number of messages to post, and of those that the server keeps.
     pub(super) posts: usize,
     pub(super) history_places: usize,
 }
@@ -79,7 +79,7 @@ impl Report<'_> {
         }
     }
 
-    /// Says what is going to be done: in words, or as an object.
+    /// Writes the beginning: `words`, or the object `start`.
     pub(super) fn announce(&mut self, words: &str, start: &Start<'_>) {
         match self.form {
             Form::Text { .. } => self.write(&format!("{}\n", escape(words))),
@@ -87,7 +87,7 @@ impl Report<'_> {
         }
     }
 
-    /// A check begins.
+    /// Writes that a check begins.
     pub(super) fn begin(&mut self, subject: &str, doing: &str) {
         if let Form::Text { is_terminal, .. } = self.form {
             let end = if is_terminal { "" } else { "\n" };
@@ -99,7 +99,7 @@ impl Report<'_> {
         }
     }
 
-    /// A check has ended.
+    /// Writes the result of a check.
     pub(super) fn end(&mut self, finding: &Finding) {
         match finding.verdict {
             Verdict::Failed => self.failed.push(finding.subject),
@@ -118,7 +118,7 @@ impl Report<'_> {
         }
     }
 
-    /// Checks that are not made: a line for all of them, or an object for each.
+    /// Writes checks that are skipped: one line for all, or an object for each.
     pub(super) fn skip(&mut self, subjects: &[&'static str], why: &str) {
         if self.form == Form::Json || subjects.len() == 1 {
             for subject in subjects {
@@ -130,7 +130,7 @@ impl Report<'_> {
         }
     }
 
-    /// The examination is over. Returns whether no check has failed.
+    /// Ends the report. Returns whether no check has failed.
     pub(super) fn finish(mut self) -> bool {
         let is_well = self.failed.is_empty();
         if self.form == Form::Json {
@@ -145,7 +145,7 @@ impl Report<'_> {
     }
 
     fn write_json(&mut self, object: &impl Serialize) {
-        // Strings and numbers always have a form in JSON.
+        // Serialising strings and numbers cannot fail.
         let line = serde_json::to_string(object).unwrap_or_default();
         self.write(&format!("{line}\n"));
     }
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_gets_plain_lines() {
+    fn a_report_to_a_pipe_has_plain_lines() {
         let (text, is_well) = written(text(false, false));
         let expected = "\
 Examining \\u{1b}[2J.
@@ -248,7 +248,7 @@ history      skipped  no
     }
 
     #[test]
-    fn a_terminal_gets_colours_and_replaced_lines() {
+    fn a_report_to_a_terminal_has_colours_and_replaced_lines() {
         let (text, _) = written(text(true, true));
         let running =
             "address      ...      GET /\r\u{1b}[Kaddress      \u{1b}[32mok      \u{1b}[0m fine\n";
@@ -265,7 +265,7 @@ history      skipped  no
     }
 
     #[test]
-    fn a_script_gets_an_object_in_each_line() {
+    fn a_json_report_has_an_object_in_each_line() {
         let (text, _) = written(Form::Json);
         let lines: Vec<Value> = text
             .lines()

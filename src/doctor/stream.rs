@@ -1,9 +1,8 @@
-//! A stream as the doctor reads it: on a thread of its own, since a read may never return.
+//! The doctor's reader of a stream. It runs on a thread of its own, because a read may block for ever.
 //!
-//! Used by `watch`. Says what came and when; judges nothing. What a server sends is looked at line by
-//! line and dropped: only what the doctor waits for is passed on, through a bounded channel, so a server
-//! that sends more than is asked for waits. The thread ends with the stream, with its time, or when the
-//! receiver is gone.
+//! Used by `watch`. Reports events with their times; judges nothing. Lines are parsed one by one and
+//! dropped. Only expected events are passed on, through a bounded channel: if it is full, the thread does
+//! not read. The thread ends with the stream, at its time limit, or when the receiver is dropped.
 
 use std::borrow::Cow;
 use std::io::{BufRead, BufReader, Read};
@@ -25,32 +24,32 @@ use crate::limits::{
     DOCTOR_STREAM_BYTES_MAX,
 };
 
-/// What happens on a stream.
+/// An event of interest on a stream.
 #[derive(Debug)]
-pub(super) enum Happening {
+pub(super) enum StreamEvent {
     Head(Head),
     /// The answer is no stream, and this is its body.
     Refused(ForeignText),
-    /// The event that a stream begins with, and how many messages it announces.
+    /// The `connected` event, and the number of messages that it announces.
     Connected(u64),
-    /// The server says how soon to come back.
+    /// A `retry` field.
     Retry,
     /// A comment.
     Heartbeat,
-    /// A message that was posted, by its number, and its event id.
+    /// A posted message, by its number, and its event id.
     Message(usize, Option<String>),
     End(End),
 }
 
 /// A stream that is being read.
 pub(super) struct Reading {
-    happenings: Receiver<(Instant, Happening)>,
-    /// When it was asked for.
+    events: Receiver<(Instant, StreamEvent)>,
+    /// The time of the request.
     pub(super) began: Instant,
 }
 
 impl Reading {
-    /// Asks for a stream, which is read for at most `time`.
+    /// Requests a stream and reads it for at most `time`.
     pub(super) fn begin(
         agent: &Agent,
         url: &str,
@@ -66,7 +65,7 @@ impl Reading {
             request = request.header("Last-Event-ID", id);
         }
         let request = request.config().timeout_global(Some(time)).build();
-        let (sender, happenings) = bounded(DOCTOR_EVENTS_QUEUED_MAX);
+        let (sender, events) = bounded(DOCTOR_EVENTS_QUEUED_MAX);
         let began = Instant::now();
         let secrets = secrets.clone();
         thread::spawn(move || {
@@ -77,20 +76,20 @@ impl Reading {
                 },
                 Err(error) => End::Unanswered(fault::of(&error, &secrets)),
             };
-            // The receiver is gone when nothing more is asked.
-            let _ = sender.send((Instant::now(), Happening::End(end)));
+            // The receiver may be dropped already; then the end is of no interest.
+            let _ = sender.send((Instant::now(), StreamEvent::End(end)));
         });
-        Reading { happenings, began }
+        Reading { events, began }
     }
 
-    /// What happens next, and how long after the beginning; none by `deadline`.
-    pub(super) fn next(&self, deadline: Instant) -> Option<(Duration, Happening)> {
-        // A channel that is never empty would be received from for ever.
+    /// The next event, and the time from the request to it; `None` if there is none before `deadline`.
+    pub(super) fn next(&self, deadline: Instant) -> Option<(Duration, StreamEvent)> {
+        // Without this check, a channel that is never empty would hide the deadline.
         if Instant::now() >= deadline {
             return None;
         }
-        match self.happenings.recv_deadline(deadline) {
-            Ok((at, happening)) => Some((at - self.began, happening)),
+        match self.events.recv_deadline(deadline) {
+            Ok((at, event)) => Some((at - self.began, event)),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
         }
     }
@@ -98,16 +97,16 @@ impl Reading {
 
 fn read(
     response: Response<Body>,
-    sender: &Sender<(Instant, Happening)>,
+    sender: &Sender<(Instant, StreamEvent)>,
     secrets: &Secrets,
 ) -> Result<(), String> {
-    let head = Happening::Head(Head::of(&response));
+    let head = StreamEvent::Head(Head::of(&response));
     if sender.send((Instant::now(), head)).is_err() {
         return Ok(());
     }
     if response.status() != 200 {
-        let refused = Happening::Refused(Answer::of(response).body);
-        // As above.
+        let refused = StreamEvent::Refused(Answer::of(response).body);
+        // The receiver may be dropped already.
         let _ = sender.send((Instant::now(), refused));
         return Ok(());
     }
@@ -123,10 +122,10 @@ fn read(
             Ok(length) => bytes += length as u64,
             Err(error) => return Err(quote(&error.to_string(), secrets)),
         }
-        let Some(happening) = lines.take(without_end(&line)) else {
+        let Some(event) = lines.take(without_end(&line)) else {
             continue;
         };
-        if sender.send((Instant::now(), happening)).is_err() {
+        if sender.send((Instant::now(), event)).is_err() {
             return Ok(());
         }
     }
@@ -139,15 +138,15 @@ fn without_end(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-/// The lines of a stream, of which most are nothing that is waited for.
+/// A parser of the lines of a stream. Lines that are not expected yield nothing.
 #[derive(Default)]
 struct Lines {
-    /// Of the event that is being read: its id, and the number of its message.
+    /// The id of the current event, and the number of its message.
     event_id: Option<String>,
     number: Option<usize>,
 }
 
-/// What is looked at of an event's data.
+/// The part of an event's data that is checked.
 #[derive(Deserialize)]
 struct Data<'a> {
     #[serde(rename = "type", borrow, default)]
@@ -159,17 +158,17 @@ struct Data<'a> {
 }
 
 impl Lines {
-    fn take(&mut self, line: &[u8]) -> Option<Happening> {
+    fn take(&mut self, line: &[u8]) -> Option<StreamEvent> {
         if line.is_empty() {
             let event_id = self.event_id.take();
             let number = self.number.take()?;
-            return Some(Happening::Message(number, event_id));
+            return Some(StreamEvent::Message(number, event_id));
         }
         if line.starts_with(b":") {
-            return Some(Happening::Heartbeat);
+            return Some(StreamEvent::Heartbeat);
         }
         if line.starts_with(b"retry: ") {
-            return Some(Happening::Retry);
+            return Some(StreamEvent::Retry);
         }
         if let Some(id) = line.strip_prefix(b"id: ") {
             let id = std::str::from_utf8(id).ok();
@@ -179,7 +178,7 @@ impl Lines {
         }
         let data: Data<'_> = serde_json::from_slice(line.strip_prefix(b"data: ")?).ok()?;
         if data.kind == "connected" {
-            return Some(Happening::Connected(data.replay));
+            return Some(StreamEvent::Connected(data.replay));
         }
         self.number = number_of(&data.content);
         None
@@ -192,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_waited_for_is_dropped() {
+    fn unexpected_lines_are_dropped() {
         let mut lines = Lines::default();
         let mut take = |line: &str| lines.take(line.as_bytes());
         for line in [
@@ -208,12 +207,12 @@ mod tests {
         ] {
             assert!(take(line).is_none(), "{line}");
         }
-        assert!(matches!(take(": heartbeat"), Some(Happening::Heartbeat)));
-        assert!(matches!(take("retry: 1000"), Some(Happening::Retry)));
+        assert!(matches!(take(": heartbeat"), Some(StreamEvent::Heartbeat)));
+        assert!(matches!(take("retry: 1000"), Some(StreamEvent::Retry)));
         for (replay, expected) in [("", 0), (",\"replay\":7", 7)] {
             let event = format!("data: {{\"type\":\"connected\"{replay}}}");
             let taken = take(&event);
-            assert!(matches!(taken, Some(Happening::Connected(found)) if found == expected));
+            assert!(matches!(taken, Some(StreamEvent::Connected(found)) if found == expected));
         }
         let message = |number| {
             format!(
@@ -227,7 +226,7 @@ mod tests {
             [&message(1), ": heartbeat", "id: 1-1"],
         ] {
             assert_eq!(lines.iter().filter_map(|line| take(line)).count(), 1);
-            let Some(Happening::Message(1, Some(id))) = take("") else {
+            let Some(StreamEvent::Message(1, Some(id))) = take("") else {
                 panic!("no message: {lines:?}");
             };
             assert_eq!(id, "1-1");
@@ -237,7 +236,7 @@ mod tests {
             "x".repeat(DOCTOR_EVENT_ID_BYTES_MAX + 1)
         ));
         take(&message(4));
-        assert!(matches!(take(""), Some(Happening::Message(4, None))));
+        assert!(matches!(take(""), Some(StreamEvent::Message(4, None))));
         assert!(take("").is_none());
     }
 }

@@ -1,54 +1,54 @@
-//! What a stream has shown so far, and when.
+//! The record of a stream: what has arrived so far, and when.
 //!
-//! Filled by [`probe`](super::probe) from a [`Reading`], looked at by [`judge`](super::judge).
+//! Filled by [`probe`](super::probe) from a [`Reading`], read by [`judge`](super::judge). Judges nothing.
 
 use std::time::{Duration, Instant};
 
 use super::answer::Head;
 use super::finding::Fault;
-use super::stream::{Happening, Reading};
+use super::stream::{Reading, StreamEvent};
 use crate::foreign_text::ForeignText;
 use crate::limits::{DOCTOR_HEARTBEATS_MAX, DOCTOR_MESSAGES};
 
 /// How a stream ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
-    /// The answer was complete.
+    /// The body ended completely.
     Whole,
-    /// It broke off; the error as a quote.
+    /// The body broke off; the error as a quote.
     Cut(String),
     /// There was no answer.
     Unanswered(Fault),
 }
 
-/// What was seen of a stream. Times count from when it was asked for.
+/// The record of a stream. Times count from the request.
 #[derive(Debug, Clone, Default)]
 pub struct StreamSeen {
-    /// Its head and when it came; none if it did not come.
+    /// Its head and when it arrived; `None` if it did not arrive.
     pub head: Option<(Duration, Head)>,
     /// The body of an answer that is no stream.
     pub refusal: ForeignText,
-    /// When the `connected` event came, and how many messages it announced.
+    /// When the `connected` event arrived, and how many messages it announced.
     pub connected: Option<(Duration, u64)>,
-    /// When heartbeats came.
+    /// When heartbeats arrived.
     pub heartbeats: Vec<Duration>,
-    /// When hookcast said last how soon to come back: at the beginning, and before it ends a stream.
+    /// When the last `retry` arrived. hookcast sends one at the beginning, and one before it ends a stream.
     pub retry: Option<Duration>,
-    /// When it ended, and how, if it did so while it was watched.
+    /// When and how it ended, if it ended while it was watched.
     pub end: Option<(Duration, End)>,
-    /// How long it was watched.
+    /// The time for which it was watched.
     pub watched: Duration,
 }
 
 impl StreamSeen {
-    /// Whether hookcast ended the stream itself: it says before how soon to come back.
-    pub fn has_farewell(&self) -> bool {
+    /// Whether hookcast itself ended the stream: it sends a second `retry` first.
+    pub fn was_ended_by_hookcast(&self) -> bool {
         let connected = self.connected.map(|(at, _)| at);
         matches!((self.retry, connected), (Some(retry), Some(at)) if retry > at)
     }
 
-    /// Whether hookcast had no room for the stream: it says how soon to come back, and nothing else.
-    pub fn is_turned_away(&self) -> bool {
+    /// Whether hookcast had no room for the stream: it sends a `retry`, and nothing else.
+    pub fn is_refused_for_room(&self) -> bool {
         let is_over = matches!(self.end, Some((_, End::Whole)));
         is_over && self.retry.is_some() && self.connected.is_none()
     }
@@ -58,7 +58,7 @@ impl StreamSeen {
 pub(super) struct Watch {
     reading: Reading,
     pub(super) seen: StreamSeen,
-    /// By number, less 1: when a message came first, and its event id.
+    /// When each message first arrived, and its event id. The index is the number less 1.
     messages: [Option<(Duration, Option<String>)>; DOCTOR_MESSAGES],
 }
 
@@ -84,29 +84,29 @@ impl Watch {
         while self.seen.end.is_none() && !is_enough(self) {
             match self.reading.next(deadline) {
                 None => break,
-                Some((at, happening)) => self.take(at, happening),
+                Some((at, event)) => self.take(at, event),
             }
         }
         self.seen.watched = self.reading.began.elapsed();
     }
 
-    fn take(&mut self, at: Duration, happening: Happening) {
-        match happening {
-            Happening::Head(head) => self.seen.head = Some((at, head)),
-            Happening::Refused(body) => self.seen.refusal = body,
-            Happening::Connected(replay) => self.seen.connected = Some((at, replay)),
-            Happening::Retry => self.seen.retry = Some(at),
-            Happening::Heartbeat if self.seen.heartbeats.len() == DOCTOR_HEARTBEATS_MAX => {
+    fn take(&mut self, at: Duration, event: StreamEvent) {
+        match event {
+            StreamEvent::Head(head) => self.seen.head = Some((at, head)),
+            StreamEvent::Refused(body) => self.seen.refusal = body,
+            StreamEvent::Connected(replay) => self.seen.connected = Some((at, replay)),
+            StreamEvent::Retry => self.seen.retry = Some(at),
+            StreamEvent::Heartbeat if self.seen.heartbeats.len() == DOCTOR_HEARTBEATS_MAX => {
                 let words = format!("more than {DOCTOR_HEARTBEATS_MAX} comments came");
                 self.seen.end = Some((at, End::Cut(words)));
             }
-            Happening::Heartbeat => self.seen.heartbeats.push(at),
-            Happening::Message(number, event_id) => {
+            StreamEvent::Heartbeat => self.seen.heartbeats.push(at),
+            StreamEvent::Message(number, event_id) => {
                 if let Some(message) = self.messages.get_mut(number - 1) {
                     message.get_or_insert((at, event_id));
                 }
             }
-            Happening::End(end) => self.seen.end = Some((at, end)),
+            StreamEvent::End(end) => self.seen.end = Some((at, end)),
         }
     }
 }

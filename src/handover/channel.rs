@@ -24,7 +24,7 @@ pub struct Channel(UnixStream);
 /// The kind of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A listening socket to serve on, and its protocol ([`Spoken`](crate::inherit::Spoken)).
+    /// A listening socket to serve on, and its [`Protocols`](crate::inherit::Protocols).
     Serving = 1,
     /// The listening socket of the admin address.
     Admin,

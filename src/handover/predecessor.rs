@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::channel::{Kind, Message};
 use super::{Channel, PROTOCOL, VARIABLE};
-use crate::inherit::{InheritError, Sockets, Spoken};
+use crate::inherit::{InheritError, Protocols, Sockets};
 use crate::limits::HANDOVER_PREPARE_MS;
 
 /// The server that this process takes over from.
@@ -50,8 +50,8 @@ fn take_sockets() -> io::Result<(Predecessor, Sockets)> {
                 fd: Some(fd),
                 bytes,
             }) => {
-                let spoken = Spoken::from_bytes(&bytes).ok_or(io::ErrorKind::InvalidData)?;
-                sockets.add_serving(fd.into(), Some(spoken))?;
+                let protocols = Protocols::from_bytes(&bytes).ok_or(io::ErrorKind::InvalidData)?;
+                sockets.add_serving(fd.into(), Some(protocols))?;
             }
             Some(Message {
                 kind: Kind::Admin,

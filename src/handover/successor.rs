@@ -101,8 +101,8 @@ impl Successor {
         let channel = self.channel()?;
         channel.set_timeout(Duration::from_millis(HANDOVER_PREPARE_MS))?;
         for passed in &sockets.serving {
-            let spoken = passed.spoken.unwrap_or_default().to_bytes();
-            channel.send(Kind::Serving, Some(passed.socket.as_fd()), &spoken)?;
+            let protocols = passed.protocols.unwrap_or_default().to_bytes();
+            channel.send(Kind::Serving, Some(passed.socket.as_fd()), &protocols)?;
         }
         if let Some(socket) = &sockets.admin {
             channel.send(Kind::Admin, Some(socket.as_fd()), &[])?;

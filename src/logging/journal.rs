@@ -1,9 +1,9 @@
 //! Priorities for the journal of systemd.
 //!
-//! Where standard error goes to the journal, a line may begin with its priority as `<N>`
-//! (sd-daemon(3)), which the journal takes off and files the line under: `journalctl -p err` works.
-//! systemd tells by `JOURNAL_STREAM` which file its journal is behind (systemd.exec(5)); a process
-//! whose standard error is another one, redirected since, must not write such prefixes.
+//! A line for the journal may begin with its priority as `<N>` (sd-daemon(3)). The journal removes the
+//! prefix and records the priority, so `journalctl -p err` works. systemd names the journal's file in
+//! `JOURNAL_STREAM`, by device and inode (systemd.exec(5)). If standard error is redirected to another
+//! file, lines must have no prefix. Used by the parent module. Never writes.
 
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 use rustix::fs::fstat;
 use tracing::Level;
 
-/// Whether `output` is what `JOURNAL_STREAM`, given as `variable`, names by device and inode.
+/// Whether `output` is the file that `variable`, the value of `JOURNAL_STREAM`, names.
 pub(super) fn is_behind(output: impl AsFd, variable: Option<&OsStr>) -> bool {
     let named = variable.and_then(OsStr::to_str).and_then(parse);
     match (named, fstat(output)) {
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_journal_is_known_by_device_and_inode() {
+    fn the_journal_is_recognised_by_device_and_inode() {
         let file = tempfile::tempfile().unwrap();
         let is = file.metadata().unwrap();
         let named = |text: String| is_behind(&file, Some(OsStr::new(&text)));

@@ -1,6 +1,6 @@
-//! Why a server does not start, or ends.
+//! Errors that keep a server from starting, or end it.
 //!
-//! Made by `server` and its parts, printed by `main`.
+//! Made by `server` and its parts, printed by `main`. Never contains a secret.
 
 use std::fmt;
 use std::io;
@@ -15,15 +15,15 @@ use crate::tls::TlsError;
 pub enum ServerError {
     /// An address could not be listened on.
     Listen(String, io::Error),
-    /// A configured address that none of the sockets has which a service manager passed; a sentence.
+    /// No passed socket has the configured address. Holds the whole sentence.
     Passed(String),
     /// A certificate, a key or an authority could not be loaded.
     Tls(TlsError),
-    /// The predecessor did not let go of the ring.
+    /// The predecessor did not release the ring.
     Predecessor(io::Error),
     /// The ring could not be opened.
     Ring(PathBuf, RingError),
-    /// A thread, a poll or a signal handler could not be made.
+    /// A thread, an epoll instance or a signal handler could not be created.
     Start(&'static str, io::Error),
     /// A shard's poll failed.
     Shard(io::Error),
@@ -34,8 +34,7 @@ pub enum ServerError {
 }
 
 impl ServerError {
-    /// The process's exit status: 2 where another start would fail alike, until the configuration is
-    /// changed.
+    /// The exit status of the process: 2 if every start fails until the configuration is changed.
     pub fn exit_status(&self) -> u8 {
         match self {
             ServerError::Passed(_) => 2,
@@ -76,7 +75,7 @@ impl fmt::Display for ServerError {
     }
 }
 
-/// What to do about an address that cannot be listened on, where the system's words do not tell.
+/// The remedy for an address that cannot be listened on, if the system's error does not suggest it.
 fn listen_advice(error: &io::Error) -> Option<&'static str> {
     match error.kind() {
         io::ErrorKind::AddrInUse => Some(

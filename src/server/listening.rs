@@ -1,7 +1,7 @@
-//! What is listened on: sockets that are bound, and sockets that were passed on.
+//! The listening sockets: bound here, or passed to this process.
 //!
-//! Used by `server` at the start. Says what is spoken on each ([`Layers`]), and keeps what goes with
-//! them: the same sockets once more for a successor, and the files of Unix sockets. Never accepts.
+//! Used by `server` at the start. Sets the [`Layers`] of each, and keeps duplicates for a successor and
+//! the files of Unix sockets. Never accepts.
 
 use std::fmt::Display;
 use std::io;
@@ -14,23 +14,22 @@ use socket2::Socket;
 
 use super::ServerError;
 use crate::config::{Config, Listen, ListenAddress};
-use crate::inherit::{Passed, Sockets, Spoken};
+use crate::inherit::{Passed, Protocols, Sockets};
 use crate::net::listener::{self, Bound, BoundSocket, SocketFile};
 use crate::net::peers::Peers;
 use crate::net::socket::Layers;
 use crate::tls::Tls;
 
-/// See the module's description.
+/// The listening sockets of this process.
 pub(super) struct Listening {
-    /// As bound: with the port that was free, and the options.
+    /// The bound addresses, with the port that the kernel chose, and their options.
     addresses: Vec<Listen>,
     files: Vec<SocketFile>,
-    /// The sockets, for a successor.
+    /// Duplicates of the sockets, for a successor.
     serving: Vec<Passed>,
 }
 
-/// Where this process will listen, and its admin address: of sockets that were passed, what they are
-/// bound to.
+/// The addresses to serve, and the admin address. Those of passed sockets replace the configured ones.
 pub(super) fn addresses(config: &Config, passed: &Sockets) -> (Vec<Listen>, Option<SocketAddr>) {
     let listen = serving_addresses(config, &passed.serving);
     let admin = match &passed.admin {
@@ -56,8 +55,8 @@ fn serving_addresses(config: &Config, passed: &[Passed]) -> Vec<Listen> {
     }
 }
 
-/// Refuses an address that has no effect, because a service manager passed sockets and none of them is
-/// bound to it. One that is the same says what is spoken there.
+/// Refuses a configured address that no socket of the service manager has: it would have no effect. If a
+/// socket has the address, the configured options apply to that socket.
 pub(super) fn check(config: &Config, passed: &Sockets) -> Result<(), ServerError> {
     let (listen, admin) = addresses(config, passed);
     let is_missing = |wanted: &&Listen| !listen.iter().any(|l| l.address == wanted.address);
@@ -92,7 +91,7 @@ fn has_no_effect(flag: &str, wanted: &dyn Display, there: &dyn Display, unit: &s
     ))
 }
 
-/// Binds what `--listen` says, unless sockets were passed, which take its place.
+/// Binds the addresses of `--listen`, or adopts passed sockets instead.
 pub(super) fn bind(
     config: &Config,
     passed: Vec<Passed>,
@@ -113,7 +112,7 @@ pub(super) fn bind(
     let mut listeners = Vec::new();
     for (socket, address) in sockets.into_iter().zip(&listening.addresses) {
         if address.tls && tls.is_none() {
-            let error = io::Error::other("it is for TLS, and there is no certificate");
+            let error = io::Error::other("TLS needs a certificate, and there is none");
             return Err(ServerError::Listen(address.address.to_string(), error));
         }
         let layers = Layers {
@@ -126,7 +125,7 @@ pub(super) fn bind(
     Ok((listeners, listening))
 }
 
-/// The admin address's socket: the one that was passed, or a new one.
+/// The socket of the admin address: passed, or bound here.
 pub(super) fn bind_admin(
     config: &Config,
     passed: Option<TcpListener>,
@@ -140,7 +139,7 @@ pub(super) fn bind_admin(
     }
 }
 
-/// Which peers are trusted to name their client: the configured proxies, and those on Unix sockets.
+/// The peers that are trusted to name the client: the configured proxies, and peers on Unix sockets.
 pub(super) fn peers(config: &Config, passed: &[Passed]) -> Peers {
     let listen = serving_addresses(config, passed);
     let has_unix = listen.iter().any(|l| l.socket_address().is_none());
@@ -189,7 +188,7 @@ impl Listening {
         let address = address_of(&passed.socket)?;
         let mut configured = config.listen.iter();
         let configured = configured.find(|listen| listen.address == address);
-        let spoken = passed.spoken.unwrap_or_else(|| Spoken {
+        let protocols = passed.protocols.unwrap_or_else(|| Protocols {
             proxy: configured.is_some_and(|listen| listen.proxy),
             tls: configured.is_some_and(|listen| listen.tls),
         });
@@ -197,8 +196,8 @@ impl Listening {
         self.files.extend(file);
         let listen = Listen {
             address,
-            proxy: spoken.proxy,
-            tls: spoken.tls,
+            proxy: protocols.proxy,
+            tls: protocols.tls,
         };
         self.keep(&socket, listen)?;
         Ok(socket)
@@ -209,16 +208,16 @@ impl Listening {
             BoundSocket::Tcp(socket) => socket.try_clone()?.into(),
             BoundSocket::Unix(socket) => socket.try_clone()?.into(),
         };
-        let spoken = Some(Spoken {
+        let protocols = Some(Protocols {
             proxy: address.proxy,
             tls: address.tls,
         });
-        self.serving.push(Passed { socket, spoken });
+        self.serving.push(Passed { socket, protocols });
         self.addresses.push(address);
         Ok(())
     }
 
-    /// What a successor gets.
+    /// The sockets for a successor.
     pub(super) fn take_sockets(&mut self, admin: Option<&TcpListener>) -> io::Result<Sockets> {
         Ok(Sockets {
             serving: std::mem::take(&mut self.serving),
@@ -226,8 +225,8 @@ impl Listening {
         })
     }
 
-    /// Says whether the files of Unix sockets go with this process, or with a predecessor or a
-    /// successor.
+    /// Sets whether this process removes the files of Unix sockets at its end, or leaves them to a
+    /// predecessor or a successor.
     pub(super) fn set_files_ours(&mut self, are_ours: bool) {
         for file in &mut self.files {
             file.set_ours(are_ours);
@@ -267,7 +266,7 @@ fn address_of(socket: &Socket) -> io::Result<ListenAddress> {
     })
 }
 
-/// Where a browser finds the chat window.
+/// The URL of the chat window.
 fn window_url(listen: &Listen) -> Option<String> {
     let scheme = if listen.tls { "https" } else { "http" };
     let address = listen.socket_address()?;

@@ -1,8 +1,7 @@
-//! A start without its effects: everything that can keep a server from starting is tried, and nothing
-//! stays behind.
+//! The dry run of a start: tries every step that can fail, and leaves nothing behind.
 //!
-//! Called by `main` for `--check-config`. Sockets listen for a moment and are closed. No thread is
-//! started, no file is made, and KV is not called (`kv-check` does that).
+//! Called by `main` for `--check-config`. Sockets listen for a moment and are closed. Never starts a
+//! thread, creates a named file or calls KV (`kv-check` does that).
 
 use std::io;
 
@@ -14,14 +13,14 @@ use crate::net::listener;
 use crate::ring::{self, RingError, unsynced_wanted};
 use crate::tls::Tls;
 
-/// Tries what [`super::run`] would need. Returns what its log would warn of.
+/// Tries the steps of [`super::run`]. Returns the warnings that it would log.
 ///
-/// A ring that is locked belongs to a server that runs. An address in use is taken to be that
-/// server's, so that its configuration can be checked before it is restarted.
+/// A locked ring belongs to a running server. Addresses in use are then assumed to be that server's, so
+/// that a new configuration can be checked before a restart.
 ///
 /// # Errors
 ///
-/// The first one that a start would end with.
+/// The first error that would end a start.
 pub fn rehearse(config: &Config, sockets: &Sockets) -> Result<Vec<String>, ServerError> {
     listening::check(config, sockets)?;
     let (listen, admin) = listening::addresses(config, sockets);
@@ -60,11 +59,11 @@ fn rehearse_ring(config: &Config) -> Result<ring::Rehearsal, RingError> {
     ring::rehearse(&config.ring, config.body_bytes_max, unsynced_max)
 }
 
-/// The addresses, all held at once: two of them may exclude each other.
+/// The listeners, all open at once: two addresses may exclude each other.
 struct Listeners {
-    /// A server runs with this ring.
+    /// Whether a running server uses the ring.
     is_running: bool,
-    /// What it is taken to listen on.
+    /// The addresses in use, which are assumed to be that server's.
     in_use: Vec<String>,
     held: Vec<std::net::TcpListener>,
 }
@@ -111,7 +110,7 @@ impl Listeners {
                 "a running server uses the ring {ring}: this configuration starts once it has ended"
             ),
             addresses => format!(
-                "a running server uses the ring {ring}, and {addresses} (taken to be its own): this \
+                "a running server uses the ring {ring}, and {addresses} (assumed to be its own): this \
                  configuration starts once it has ended"
             ),
         }

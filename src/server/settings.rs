@@ -1,6 +1,6 @@
-//! What the shards are to know of the configuration.
+//! The shards' part of the configuration.
 //!
-//! Used by `server` at the start. Decides nothing: what the values may be is the matter of `config`.
+//! Used by `server` at the start. Never checks a value: `config` has done so.
 
 use crate::config::{AllowOrigins, Config};
 use crate::http::{Access, AllowOrigin};

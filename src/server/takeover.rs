@@ -1,7 +1,7 @@
-//! The connections of a predecessor: where they go in this process.
+//! Passes the connections of a predecessor to the shards of this process.
 //!
-//! Run by `server` on a thread of its own, beside the shards. Never reads from a connection: the bytes
-//! that its predecessor had read go along with it.
+//! Run by `server` on a thread of its own, beside the shards. Never reads from a connection: each arrives
+//! with the bytes that the predecessor has read from it.
 
 use std::io;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::net::handle::ShardHandle;
 use crate::net::peers::Peers;
 use crate::net::socket::{Layers, Stream};
 
-/// Takes the predecessor's connections as it gives them away.
+/// Receives the predecessor's connections until it ends.
 pub(super) fn take_connections(
     predecessor: &Predecessor,
     shards: &[ShardHandle],
@@ -20,7 +20,7 @@ pub(super) fn take_connections(
     let mut connections: u64 = 0;
     let mut take_all = || {
         while let Some(inherited) = predecessor.next_connection()? {
-            connections += u64::from(take_in(inherited, shards, peers)?);
+            connections += u64::from(pass_to_shard(inherited, shards, peers)?);
         }
         io::Result::Ok(())
     };
@@ -30,9 +30,9 @@ pub(super) fn take_connections(
     }
 }
 
-/// Gives a connection to the emptiest shard; false if it may not come in. It has neither TLS nor a
-/// PROXY header, or it would not have left its predecessor.
-fn take_in(
+/// Passes a connection to the shard with the lowest load. Returns false if the connection is refused or
+/// already closed. Connections with TLS or a PROXY header never arrive here: their predecessor keeps them.
+fn pass_to_shard(
     inherited: HandoverConnection,
     shards: &[ShardHandle],
     peers: &Arc<Peers>,
@@ -43,13 +43,13 @@ fn take_in(
         peers: Arc::clone(peers),
     };
     let stream = Stream::from_fd(inherited.connection)?;
-    // Its peer may have hung up meanwhile.
+    // The peer may have closed the connection meanwhile.
     let socket = stream
         .address()
         .ok()
         .and_then(|peer| layers.wrap(stream, peer).ok());
-    let emptiest = shards.iter().min_by_key(|shard| shard.load());
-    let (Some(socket), Some(shard)) = (socket, emptiest) else {
+    let least_loaded = shards.iter().min_by_key(|shard| shard.load());
+    let (Some(socket), Some(shard)) = (socket, least_loaded) else {
         return Ok(false);
     };
     shard.take_over(socket, inherited.bytes);

@@ -1,5 +1,5 @@
 /**
- * The page: brings its parts together.
+ * The main module of the page: connects its parts.
  *
  * @typedef {import('./feed.js').Entry} Entry
  */
@@ -27,7 +27,7 @@ const TYPING_MS = 120;
 /** @type {(id: string) => any} */
 const byId = (id) => document.getElementById(id);
 
-// Trusted Types: scripts may be started by address. The content security policy sees to whose.
+// Trusted Types: the worker may be started by URL. The content security policy limits URLs to this server.
 /** @type {any} */ (globalThis).trustedTypes?.createPolicy('default', { createScriptURL: String });
 
 const url = new URL('api/webhook', document.baseURI).href;
@@ -42,18 +42,18 @@ const status = new Status(byId('status'), () => link?.reconnect());
 /** @type {import('./share.js').Link | undefined} */
 let link;
 let unread = 0;
-/** The first part of the history is there. */
+/** Whether the first part of the history has arrived. */
 let begun = false;
-/** The stream was live and then interrupted: what it replays now is news. */
+/** Whether a live stream was interrupted: replayed messages are then news. */
 let resumed = false;
-/** Entries to announce; the latest alone is read out. */
+/** Entries to announce; only the latest is read out. */
 let announced = 0;
 /** @type {Entry} */
 let latest = {};
 
 const serverReached = runSendPanel(byId('send'), {
   ...{ url, sessionId, command: byId('send-curl'), answer: byId('answer') },
-  // What was sent is to be seen.
+  // The sent message should be in view.
   onSent: () => timeline.toEnd(),
 });
 sessions.rememberSession(sessionId);
@@ -81,7 +81,7 @@ function onUpdate(update) {
   status.show(state);
   if (state.state === 'live') serverReached();
   if (update.type === 'state') return;
-  // Not whole: the page was away for longer than the worker remembers.
+  // Not whole: entries since the page was last attached have left the worker's memory.
   const hole = update.whole ? [] : [{ missed: null }];
   take([...hole, ...update.entries], begun);
   begun = true;
@@ -143,7 +143,7 @@ function setPaused(/** @type {boolean} */ isPaused) {
   showUnread();
 }
 
-/** In the title for who looks elsewhere, at the jump button for who reads back. */
+/** Shows the unread count in the title while the page is hidden, on the button while scrolled back. */
 function showUnread() {
   const { isPaused, waiting } = shown;
   if (!document.hidden && timeline.pinned && !isPaused) unread = 0;
@@ -154,7 +154,7 @@ function showUnread() {
   byId('jump').textContent = isPaused ? resume : jump;
 }
 
-/** Not by the log as the live region: what scrolls back into view would be read again. */
+/** Announces entries. As a live region, the log itself would repeat entries that scroll back into view. */
 function announce(news) {
   if (news.length === 0) return;
   if (announced === 0) setTimeout(readOut, ANNOUNCE_MS);
@@ -183,7 +183,7 @@ function showSession() {
 function listen() {
   addEventListener('pagehide', leave);
   addEventListener('pageshow', ({ persisted }) => persisted && open());
-  // Timers may have stood still.
+  // Timers may have been suspended.
   document.addEventListener('resume', () => link?.check());
   document.addEventListener('visibilitychange', () => {
     if (document.hidden) held.save();
@@ -242,7 +242,7 @@ function isPanelOpen() {
   return byId('panel').classList.contains('open');
 }
 
-/** On a narrow screen the panel opens over the log. */
+/** On a narrow screen the panel opens below the log. */
 function showPanel(isOpen) {
   byId('panel').classList.toggle('open', isOpen);
   byId('open-panel').ariaExpanded = isOpen;

@@ -1,4 +1,4 @@
-/** Copies texts; also the buttons `<button data-copy="id of its element">`. */
+/** Copies texts. A button with `data-copy` copies the text of the element with that id. */
 
 const LABEL_MS = 2_000;
 
@@ -10,7 +10,7 @@ document.addEventListener('click', ({ target }) => {
 });
 
 /**
- * Copies a text and says so on the button.
+ * Copies a text and reports the result on the button.
  * @param {HTMLElement} button
  * @param {string} text
  * @param {HTMLElement} source the element that shows it
@@ -25,7 +25,7 @@ async function copy(text, source) {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    // No clipboard without TLS: the older way, or at least the selection.
+    // Without TLS there is no clipboard API. If the older command fails, the text is at least selected.
     getSelection()?.selectAllChildren(source);
     const onCopy = (/** @type {ClipboardEvent} */ event) => {
       event.clipboardData?.setData('text/plain', text);

@@ -30,10 +30,10 @@ export function countOf(number, noun) {
  * @param {HTMLElement} body
  * @param {string} text
  * @param {boolean} goesOn more text follows, which is not shown
- * @param {(plain: string) => string} [written] how plain text is written
+ * @param {(plain: string) => string} [written] returns the displayed form of plain text
  */
 export function showText(body, text, goesOn, written = String) {
-  // Beyond 125 nested controls (UAX #9) isolation ends, and a link would be turned around. A box is not.
+  // Beyond 125 nested controls (UAX #9) isolation ends, and a link would be reversed. An inline block is not.
   const boxed = /[\u202a-\u202e\u2066-\u2069]/.test(text);
   const pieces = piecesOf(text);
   for (const [i, piece] of pieces.entries()) {

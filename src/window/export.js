@@ -1,5 +1,5 @@
 /**
- * Downloads messages as JSON lines, each as it was received: the fields that the shared history has too.
+ * Downloads messages as JSON lines, with the fields of the shared history.
  *
  * @typedef {import('./feed.js').Entry} Entry
  */
@@ -10,10 +10,10 @@ export function download(entries) {
   const url = URL.createObjectURL(new Blob(lines, { type: 'application/jsonl' }));
   const link = document.createElement('a');
   link.href = url;
-  // No colons: they are not allowed in file names everywhere.
+  // No colons: some systems forbid them in file names.
   link.download = `hookcast-${new Date().toISOString().slice(0, 19).replaceAll(':', '-')}.jsonl`;
   link.click();
-  // The browser reads it after the click.
+  // The browser reads the URL after the click.
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }
 

@@ -1,20 +1,20 @@
 /**
- * One stream and the recent part of what it said, for any number of followers: the tabs of a
- * browser, or the one page itself where they cannot share.
+ * One stream and its recent entries, for any number of followers: the tabs of a browser, or a single
+ * page without a shared worker.
  *
  * @typedef {import('./hookcast.js').Message} Message
  * @typedef {import('./hookcast.js').State} State
  * @typedef {{ message?: Message, missed?: number | null }} Entry a message, or a gap
  * @typedef {{ type: 'begin', entries: Entry[], whole: boolean, state: State }
  *   | { type: 'entries', entries: Entry[] }
- *   | { type: 'state', state: State }} Update `begin` answers `attach`: what came since, and whether
- *   that is all
+ *   | { type: 'state', state: State }} Update `begin` answers `attach` with the entries since the last
+ *   known event; `whole`: none is missing
  * @typedef {(update: Update) => void} Follower
  */
 
 import { connect } from './hookcast.js';
 
-/** Entries kept for those who join later, and the characters of their messages in all. */
+/** Entries kept for later followers, and the total characters of their messages. */
 const ENTRIES_MAX = 1_000;
 const CHARS_MAX = 8 * 1024 * 1024;
 
@@ -22,12 +22,12 @@ export class Feed {
   /** @type {Set<Follower>} */ followers = new Set();
   #entries = [];
   #chars = 0;
-  #news = [];
+  #unsent = [];
 
   /**
    * @param {string} url
    * @param {string} sessionId
-   * @param {Message[]} saved what a page still holds: the feed goes on from there
+   * @param {Message[]} saved the messages that a page holds: the feed resumes after them
    */
   constructor(url, sessionId, saved) {
     for (const message of saved) this.#keep({ message });
@@ -36,7 +36,7 @@ export class Feed {
     this.stream = connect({ url, sessionId, lastEventId, seenIds });
     this.stream.on('message', (message) => this.#add({ message }));
     this.stream.on('gap', ({ missed }) => this.#add({ missed }));
-    this.stream.on('state', (state) => this.#tell({ type: 'state', state }));
+    this.stream.on('state', (state) => this.#send({ type: 'state', state }));
   }
 
   /**
@@ -53,8 +53,8 @@ export class Feed {
 
   #add(entry) {
     this.#keep(entry);
-    // One update for all that came in one piece.
-    if (this.#news.push(entry) === 1) queueMicrotask(() => this.#flush());
+    // One update for all entries of one read.
+    if (this.#unsent.push(entry) === 1) queueMicrotask(() => this.#flush());
   }
 
   #keep(entry) {
@@ -66,13 +66,13 @@ export class Feed {
   }
 
   #flush() {
-    const entries = this.#news;
-    this.#news = [];
-    if (entries.length > 0) this.#tell({ type: 'entries', entries });
+    const entries = this.#unsent;
+    this.#unsent = [];
+    if (entries.length > 0) this.#send({ type: 'entries', entries });
   }
 
-  #tell(update) {
-    // News before a change of state, as it was on the stream.
+  #send(update) {
+    // Entries before a change of state, as on the stream.
     if (update.type === 'state') this.#flush();
     for (const follower of this.followers) follower(update);
   }

@@ -1,15 +1,15 @@
 /**
- * What the page holds: the newest entries of its stream, each message once, in the stream's order.
- * A part of it outlives a reload.
+ * The entries that the page holds: the newest of its stream, each message once, in the stream's order.
+ * Some survive a reload.
  *
  * @typedef {import('./feed.js').Entry} Entry
  * @typedef {import('./feed.js').Message} Message
  */
 
-/** Entries held, and the characters of their messages in all. */
+/** Entries held, and the total characters of their messages. */
 const ENTRIES_MAX = 10_000;
 const CHARS_MAX = 32 * 1024 * 1024;
-/** What a reload keeps: two full replays, within the few megabytes that a browser stores. */
+/** Messages that survive a reload: two full replays, within the few megabytes that a browser stores. */
 const SAVED_MAX = 200;
 const SAVED_CHARS_MAX = 512 * 1024;
 
@@ -30,7 +30,7 @@ export class History {
   }
 
   /**
-   * Adds what is new of `entries`; drops the oldest beyond the bounds.
+   * Adds entries that are not held yet; drops the oldest beyond the bounds.
    * @param {Entry[]} entries
    */
   add(entries) {
@@ -40,7 +40,7 @@ export class History {
   }
 
   /**
-   * Puts a gap in front, for messages that nobody saw.
+   * Prepends a gap for messages that were dropped unseen.
    * @param {number} missed
    */
   lose(missed) {
@@ -65,7 +65,7 @@ export class History {
     try {
       sessionStorage.setItem(this.#key, JSON.stringify(this.newest()));
     } catch {
-      // Full or forbidden: the next load begins with the server's history.
+      // Storage is full or forbidden: the next load begins with the server's history.
     }
   }
 

@@ -8,13 +8,12 @@
  *     stream.on('state', ({ state }) => console.log(state));
  *     const { messageId } = await publish('Hello', { sessionId: 'abc' });
  *
- * Each message comes once and in the stream's order. The stream resumes where it stopped, says when
- * something was missed, notices a connection that died without a word, and does not give up on a
- * server that may come back.
+ * Each message is delivered once, in the stream's order. The stream resumes where it stopped, reports
+ * missed messages, detects a connection that died silently, and retries while the server may return.
  *
  * It reads with `fetch`, by the rules of `EventSource` (HTML standard, section 9.2). `EventSource`
- * itself swallows the heartbeats, which are comments: it cannot tell a quiet stream from a dead one.
- * It also gives up for good on an answer that is not a 200, hides that answer, and sends no secret.
+ * itself hides the heartbeats, which are comments: it cannot tell a quiet stream from a dead one. It
+ * also stops for good after an answer other than 200, hides that answer, and sends no secret.
  */
 export type Message = {
     /**
@@ -38,13 +37,13 @@ export type Message = {
      */
     eventId: string;
     /**
-     * it comes from the history
+     * whether it comes from the history
      */
     replay: boolean;
 };
 export type Gap = {
     /**
-     * messages that will not come; null: nobody knows how many
+     * messages that are lost; null: an unknown number
      */
     missed: number | null;
 };
@@ -67,7 +66,7 @@ export type State = {
      */
     status?: number;
     /**
-     * what is wrong, with the reasons `status` (the server's words) and `redirect`
+     * the cause, with the reasons `status` (the server's text) and `redirect`
      */
     error?: string;
 };
@@ -79,12 +78,12 @@ export type Options = {
      */
     url?: string | URL;
     /**
-     * see the messages for this session and for everyone
+     * receive the messages for this session and for everyone
      */
     sessionId?: string;
     /**
-     * with it a stream without session sees all. It is sent to `url` alone: no
-     * redirect is followed
+     * with it, a stream without session receives all messages. It is sent to
+     * `url` alone: no redirect is followed
      */
     secret?: string;
     /**
@@ -96,7 +95,7 @@ export type Options = {
      */
     seenIds?: Iterable<string>;
     /**
-     * the server's `--heartbeat`; a longer one is learnt
+     * the server's `--heartbeat`; a longer one is detected
      */
     heartbeatIntervalMs?: number;
 };
@@ -157,7 +156,7 @@ export declare function connect(options?: Options): Stream;
  * @throws {PublishError} the message was refused, or the outcome is unknown
  */
 export declare function publish(message: string, { url, sessionId, secret, signal, timeoutMs }?: PublishOptions): Promise<Published>;
-/** Why {@link publish} failed; `message` holds the server's words, where it answered. */
+/** Why {@link publish} failed; `message` is the server's error, if it answered. */
 export declare class PublishError extends Error {
     name: string;
     /**
@@ -167,7 +166,7 @@ export declare class PublishError extends Error {
      */
     status: number | undefined;
     /**
-     * How long to wait before the next try, where the server says so.
+     * The wait before the next try, if the server gives one.
      * @type {number | undefined}
      */
     retryAfterMs: number | undefined;
@@ -181,7 +180,7 @@ export declare class Stream extends EventTarget {
     /** The id of the last event: a later `connect` resumes after it. */
     get lastEventId(): string | undefined;
     /**
-     * Calls `listener` for each event of this type. Returns a function that ends that.
+     * Calls `listener` for each event of this type. Returns a function that removes it.
      * @template {keyof Events} T
      * @param {T} type
      * @param {(detail: Events[T]) => void} listener
@@ -189,8 +188,8 @@ export declare class Stream extends EventTarget {
     on<T extends keyof Events>(type: T, listener: (detail: Events[T]) => void): () => void;
     /** Ends the stream for good. */
     close(): void;
-    /** Tries now: ends a wait, leaves a refusal, replaces an open connection. */
+    /** Connects now: ends a wait, leaves a refusal, replaces an open connection. */
     reconnect(): void;
-    /** Looks at the clock now: for who knows that timers stood still, after sleep or a freeze. */
+    /** Checks the clock now. To be called after timers were suspended, by sleep or a freeze. */
     check(): void;
 }

@@ -9,13 +9,12 @@
  *     stream.on('state', ({ state }) => console.log(state));
  *     const { messageId } = await publish('Hello', { sessionId: 'abc' });
  *
- * Each message comes once and in the stream's order. The stream resumes where it stopped, says when
- * something was missed, notices a connection that died without a word, and does not give up on a
- * server that may come back.
+ * Each message is delivered once, in the stream's order. The stream resumes where it stopped, reports
+ * missed messages, detects a connection that died silently, and retries while the server may return.
  *
  * It reads with `fetch`, by the rules of `EventSource` (HTML standard, section 9.2). `EventSource`
- * itself swallows the heartbeats, which are comments: it cannot tell a quiet stream from a dead one.
- * It also gives up for good on an answer that is not a 200, hides that answer, and sends no secret.
+ * itself hides the heartbeats, which are comments: it cannot tell a quiet stream from a dead one. It
+ * also stops for good after an answer other than 200, hides that answer, and sends no secret.
  */
 
 /**
@@ -25,10 +24,10 @@
  * @property {number} timestamp when it was accepted, in milliseconds since the Unix epoch
  * @property {string} [sessionId] the session it is meant for; absent: everyone
  * @property {string} eventId give it as `lastEventId` to resume after this message
- * @property {boolean} replay it comes from the history
+ * @property {boolean} replay whether it comes from the history
  *
  * @typedef {object} Gap
- * @property {number | null} missed messages that will not come; null: nobody knows how many
+ * @property {number | null} missed messages that are lost; null: an unknown number
  *
  * @typedef {object} State
  * @property {'connecting' | 'live' | 'waiting' | 'refused' | 'closed'} state `refused`: only
@@ -36,22 +35,22 @@
  * @property {Reason} [reason] why it is `waiting` or `refused`
  * @property {number} [retryAt] when `waiting` ends, in milliseconds since the Unix epoch
  * @property {number} [status] of HTTP, with the reason `status`
- * @property {string} [error] what is wrong, with the reasons `status` (the server's words) and `redirect`
+ * @property {string} [error] the cause, with the reasons `status` (the server's text) and `redirect`
  *
  * @typedef {'lost' | 'silent' | 'drain' | 'overload' | 'status' | 'redirect'} Reason `lost`: the
- *   connection broke; `silent`: nothing came, no heartbeat either; `drain`: the server stops;
+ *   connection broke; `silent`: nothing arrived, not even heartbeats; `drain`: the server stops;
  *   `overload`: it has no room now; `status`: the answer was an error; `redirect`: the answer names
  *   another address, and a secret is not sent there
  *
  * @typedef {object} Options
  * @property {string | URL} [url] of the stream, such as `https://hooks.example/api/webhook/stream`;
  *   default: the server that this module comes from
- * @property {string} [sessionId] see the messages for this session and for everyone
- * @property {string} [secret] with it a stream without session sees all. It is sent to `url` alone: no
- *   redirect is followed
+ * @property {string} [sessionId] receive the messages for this session and for everyone
+ * @property {string} [secret] with it, a stream without session receives all messages. It is sent to
+ *   `url` alone: no redirect is followed
  * @property {string} [lastEventId] resume after this event
  * @property {Iterable<string>} [seenIds] ids of messages already held: a replay skips them
- * @property {number} [heartbeatIntervalMs] the server's `--heartbeat`; a longer one is learnt
+ * @property {number} [heartbeatIntervalMs] the server's `--heartbeat`; a longer one is detected
  *
  * @typedef {{ message: Message, gap: Gap, state: State }} Events
  *
@@ -75,30 +74,30 @@
  */
 
 const HEARTBEAT_INTERVAL_MS = 2_000;
-/** A connection is dead after so many intervals of silence, and the margin. */
+/** A connection is dead after this many silent intervals, plus the margin. */
 const SILENT_INTERVALS = 3;
 const SILENCE_MARGIN_MS = 1_000;
-/** How far patience grows. */
+/** The longest silence that is allowed. */
 const SILENCE_MS_MAX = 180_000;
 /** Time for an answer to begin; the server sends headers and first event at once. */
 const ANSWER_MS = 10_000;
 /** The wait between attempts, until the server names one with `retry:`. */
 const RETRY_MS = 2_000;
-/** How far waits grow by themselves, and how far a server can make them grow. */
+/** The longest wait by backoff, and the longest that a server can set. */
 const BACKOFF_MS_MAX = 30_000;
 const RETRY_MS_MAX = 600_000;
 /** Ids remembered: 40 full replays. */
 const SEEN_IDS_MAX = 4_096;
-/** Characters of one event: the largest message a server takes, all of it escaped. */
+/** Characters of one event: the largest message that a server accepts, all of it escaped. */
 const EVENT_CHARS_MAX = 100 * 1024 * 1024;
-/** What a line costs beside its characters, so that many short ones have a bound too. */
+/** Added for each line, so that many short lines have a bound too. */
 const LINE_CHARS = 16;
-/** Answers that waiting does not change. Others may be a proxy's, during a deployment. */
+/** Final answers. Others may be temporary, such as a proxy's during a deployment. */
 const REFUSALS = [400, 401, 403];
 const REDIRECTS = [301, 302, 303, 307, 308];
 /** Time for the answer to a message: longer than the server's own deadlines. */
 const PUBLISH_MS = 15_000;
-/** Bundlers take `new URL('…', import.meta.url)` for a file of the project. */
+/** In a constant, because bundlers replace `new URL('…', import.meta.url)` by a file of the project. */
 const HERE = import.meta.url;
 
 /**
@@ -144,7 +143,7 @@ export async function publish(message, { url, sessionId, secret, signal, timeout
   throw new PublishError(String(answer?.error || otherwise || `Status ${response.status}`), { response });
 }
 
-/** Why {@link publish} failed; `message` holds the server's words, where it answered. */
+/** Why {@link publish} failed; `message` is the server's error, if it answered. */
 export class PublishError extends Error {
   name = 'PublishError';
   /**
@@ -154,7 +153,7 @@ export class PublishError extends Error {
    */
   status;
   /**
-   * How long to wait before the next try, where the server says so.
+   * The wait before the next try, if the server gives one.
    * @type {number | undefined}
    */
   retryAfterMs;
@@ -194,7 +193,7 @@ export class Stream extends EventTarget {
     this.#lastEventId = lastEventId;
     this.#seenIds = new Set(seenIds);
     this.#watchdog = new Watchdog(heartbeatIntervalMs ?? HEARTBEAT_INTERVAL_MS);
-    // The caller adds its listeners first.
+    // After the caller has added its listeners.
     queueMicrotask(() => this.#run());
   }
 
@@ -208,7 +207,7 @@ export class Stream extends EventTarget {
   }
 
   /**
-   * Calls `listener` for each event of this type. Returns a function that ends that.
+   * Calls `listener` for each event of this type. Returns a function that removes it.
    * @template {keyof Events} T
    * @param {T} type
    * @param {(detail: Events[T]) => void} listener
@@ -227,7 +226,7 @@ export class Stream extends EventTarget {
     this.#interrupt();
   }
 
-  /** Tries now: ends a wait, leaves a refusal, replaces an open connection. */
+  /** Connects now: ends a wait, leaves a refusal, replaces an open connection. */
   reconnect() {
     if (this.#state.state === 'refused') {
       this.#run();
@@ -237,7 +236,7 @@ export class Stream extends EventTarget {
     this.#interrupt();
   }
 
-  /** Looks at the clock now: for who knows that timers stood still, after sleep or a freeze. */
+  /** Checks the clock now. To be called after timers were suspended, by sleep or a freeze. */
   check() {
     if (Date.now() >= (this.#state.retryAt ?? Infinity)) this.#endWait?.();
     this.#watchdog.check();
@@ -258,7 +257,7 @@ export class Stream extends EventTarget {
       this.#announce({ state: 'connecting' });
       const { delayMs, ...why } = await this.#attempt();
       if (this.#isClosed()) return;
-      // The way to tell a client to stop (HTML standard, section 9.2.5).
+      // 204 tells a client to stop (HTML standard, section 9.2.5).
       if (why.status === 204) return this.close();
       if (REFUSALS.includes(why.status ?? 0)) return this.#announce({ state: 'refused', ...why });
       if (!this.#again) await this.#wait(delayMs, why);
@@ -270,7 +269,7 @@ export class Stream extends EventTarget {
     const request = new AbortController();
     this.#request = request;
     const url = new URL(this.#url);
-    // Not as a header: that would cost other origins a preflight.
+    // Not as a header, which would need a preflight from other origins.
     if (this.#lastEventId) url.searchParams.set('lastEventId', this.#lastEventId);
     /** @type {Record<string, string>} */
     const headers = { Accept: 'text/event-stream' };
@@ -281,7 +280,7 @@ export class Stream extends EventTarget {
       request.abort();
     });
     try {
-      // A redirect keeps such a header, for any origin.
+      // `fetch` would send the header on to the target of a redirect, at any origin.
       const redirect = this.#secret ? 'manual' : 'follow';
       const { signal } = request;
       return await this.#read(await fetch(url, { headers, cache: 'no-store', redirect, signal }));
@@ -303,15 +302,15 @@ export class Stream extends EventTarget {
     let reason = 'lost';
     let connected = false;
     let replay = 0;
-    // A server of the same epoch resumes right after our last event, or says what is missing. Any
-    // other replays what it has; if that begins with news, something may lie between.
+    // In the same epoch, a server resumes after the last event or sends a gap. In another, it replays its
+    // history: if that begins with an unknown message, earlier messages may be missing.
     let seam = epochOf(this.#lastEventId);
 
     const parser = new Parser({
       comment: () => this.#watchdog.heartbeat(),
       retry: (retryMs) => {
         this.#retryMs = Math.min(retryMs, RETRY_MS_MAX);
-        // If the stream ends after this, it was for lack of room, or a farewell.
+        // A stream that ends after this had no room, or the server stops.
         reason = connected ? 'drain' : 'overload';
       },
       event: (text, eventId) => {
@@ -320,7 +319,7 @@ export class Stream extends EventTarget {
           connected = true;
           reason = 'lost';
           replay = data.replay;
-          // Where it begins: the place to come back to before the first message.
+          // The start of the stream: the place to resume from until the first message.
           if (eventId) this.#lastEventId = eventId;
           this.#failures = 0;
           this.#announce({ state: 'live' });
@@ -341,7 +340,7 @@ export class Stream extends EventTarget {
     const reader = response.body.getReader();
     const decoder = new TextDecoder();
     for (let piece; !(piece = await reader.read()).done; ) {
-      this.#watchdog.heard();
+      this.#watchdog.received();
       parser.feed(decoder.decode(piece.value, { stream: true }));
     }
     return reason === 'lost' ? this.#lost(reason) : { reason, delayMs: this.#retryMs };
@@ -360,8 +359,8 @@ export class Stream extends EventTarget {
   }
 
   /**
-   * At first the server's own delay, which it jitters. Then ever longer ones, spread, so that a crowd
-   * does not come back as one.
+   * The first wait is the server's own, which it jitters. Later waits grow, with jitter, so that clients
+   * do not reconnect all at once.
    * @returns {End}
    */
   #lost(/** @type {Reason} */ reason) {
@@ -378,7 +377,7 @@ export class Stream extends EventTarget {
     }
     const end = this.#lost('status');
     const askedMs = Math.min(retryAfterMsOf(response), RETRY_MS_MAX);
-    // Everyone was told the same figure: spread it.
+    // All clients get the same figure, so it needs jitter.
     end.delayMs = Math.max(end.delayMs, askedMs * (1 + Math.random() / 4));
     end.status = response.status;
     end.error = String((await jsonOf(response))?.error || response.statusText);
@@ -407,13 +406,13 @@ export class Stream extends EventTarget {
 }
 
 /**
- * Says when a connection was silent for too long, by the wall clock, which goes on while a machine
- * sleeps. Learns a longer heartbeat interval; until it has, each alarm doubles the patience.
+ * Raises an alarm when a connection is silent for too long, by the wall clock, which runs while a machine
+ * sleeps. Learns a longer heartbeat interval; until then, each alarm doubles the allowed silence.
  */
 class Watchdog {
   #intervalMs;
   #patience = 1;
-  #heardAt = 0;
+  #receivedAt = 0;
   #heartbeatAt = 0;
   #answered = false;
   /** @type {(() => void) | undefined} */ #alarm;
@@ -425,7 +424,7 @@ class Watchdog {
 
   start(/** @type {() => void} */ alarm) {
     this.#alarm = alarm;
-    this.#heardAt = Date.now();
+    this.#receivedAt = Date.now();
     this.#heartbeatAt = 0;
     this.#answered = false;
     this.check();
@@ -436,17 +435,17 @@ class Watchdog {
     clearTimeout(this.#timer);
   }
 
-  heard() {
-    this.#heardAt = Date.now();
+  received() {
+    this.#receivedAt = Date.now();
     if (this.#answered) return;
-    // From here on less time is given.
+    // The limit is shorter from now on.
     this.#answered = true;
     this.check();
   }
 
   heartbeat() {
     const elapsedMs = Date.now() - this.#heartbeatAt;
-    // More than the limit is no server's pace, but a machine's sleep.
+    // A longer time is no server's interval, but a machine's sleep.
     if (elapsedMs <= this.#limitMs()) {
       this.#intervalMs = Math.max(this.#intervalMs, elapsedMs);
       this.#patience = 1;
@@ -458,8 +457,8 @@ class Watchdog {
     clearTimeout(this.#timer);
     if (!this.#alarm) return;
     // In case the clock was set back.
-    this.#heardAt = Math.min(this.#heardAt, Date.now());
-    const leftMs = this.#heardAt + this.#limitMs() - Date.now();
+    this.#receivedAt = Math.min(this.#receivedAt, Date.now());
+    const leftMs = this.#receivedAt + this.#limitMs() - Date.now();
     if (leftMs > 0) {
       this.#timer = setTimeout(() => this.check(), leftMs);
       return;
@@ -495,7 +494,7 @@ export class Parser {
 
   feed(/** @type {string} */ text) {
     if (text === '') return;
-    // The piece before may have ended between CR and LF.
+    // The previous piece may have ended between CR and LF.
     let start = this.#afterCr && text.startsWith('\n') ? 1 : 0;
     this.#afterCr = text.endsWith('\r');
     const lineEnd = /\r\n?|\n/g;
@@ -508,7 +507,7 @@ export class Parser {
     }
     this.#line.push(text.slice(start));
     this.#lineChars += text.length - start;
-    // Comments do not count: heartbeats alone may go on for years.
+    // Comments do not count: a stream may have only heartbeats for years.
     if (this.#lineChars + this.#dataChars > EVENT_CHARS_MAX) throw new RangeError('an event is too long');
   }
 
@@ -550,7 +549,7 @@ function retryAfterMsOf(/** @type {Response} */ { headers }) {
   return Number(headers.get('retry-after')) * 1_000 || 0;
 }
 
-/** The object that the server answers with. Other answers are not read. */
+/** The object in an answer of the server. Other answers are not read. */
 async function jsonOf(/** @type {Response} */ response) {
   if (response.headers.get('content-type')?.startsWith('application/json')) return parseObject(await response.text());
   await response.body?.cancel();

@@ -1,7 +1,6 @@
 /**
  * Reads the structure of JSON text in place. Nothing is converted: `JSON.parse` would round long
- * numbers, reorder keys and drop repeated ones. Pure, without recursion; the time is linear in the
- * length of what is read.
+ * numbers, reorder keys and drop repeated ones. Pure, without recursion, in linear time.
  *
  * @typedef {object} Node a value, as a part of the text
  * @property {number} start
@@ -42,7 +41,7 @@ export function rootOf(text) {
 }
 
 /**
- * The values directly inside an object or array, read as they are asked for.
+ * The values directly inside an object or array, read lazily.
  * @param {string} text
  * @param {Node} container
  * @returns {Generator<Node>}
@@ -90,7 +89,7 @@ function extent(text, start) {
   return { end, count: isEmpty ? 0 : commas + 1 };
 }
 
-/** A quote behind an even number of backslashes ends a string. */
+/** The index after a string: a quote after an even number of backslashes ends it. */
 function stringEnd(text, start) {
   for (let at = start + 1; ; at += 1) {
     at = text.indexOf('"', at);
@@ -100,7 +99,7 @@ function stringEnd(text, start) {
   }
 }
 
-/** The index behind what matches at `at`. */
+/** The index after the match at `at`, or `at` without one. */
 function skip(pattern, text, at) {
   pattern.lastIndex = at;
   return pattern.test(text) ? pattern.lastIndex : at;

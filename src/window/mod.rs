@@ -1,14 +1,14 @@
-//! The chat window: the page at `/`, and `hookcast.js` for the pages of others.
+//! The chat window: the page at `/`, and `hookcast.js` for other pages.
 //!
 //! The files beside this one are part of the binary. They are hashed and compressed once, by
-//! [`prepare`] at start or else with the first question. The shards ask [`answer`] for a path and
-//! send what they get; this module never does I/O and knows nothing of connections.
+//! [`prepare`] at start or else by the first request. Shards call [`answer`] with a path and send the
+//! result. This module never does I/O and knows no connections.
 //!
-//! The page refers to its parts below `assets/<hash>/`, where the hash is that of all files together:
-//! such an address never changes its content and is cached for good, and the modules of one version
-//! import only each other. `/` and `/hookcast.js` are asked for again each time, at the price of a
-//! 304. An address with another version's hash is answered with the files of this one, but not for
-//! good: behind a load balancer, page and parts may come from two versions during an upgrade.
+//! The page refers to its parts below `assets/<hash>/`; the hash covers all files. The content of such a
+//! URL never changes, so it is cached without revalidation, and the modules of one version import only
+//! each other. `/` and `/hookcast.js` are revalidated on each use, usually with a 304. A URL with the hash
+//! of another version gets the files of this version, with revalidation: behind a load balancer, page and
+//! parts may come from two versions during an upgrade.
 
 use std::hash::{DefaultHasher, Hasher};
 use std::io::Write;
@@ -19,18 +19,18 @@ use flate2::write::GzEncoder;
 
 use crate::http::etag;
 
-/// What may be had without a hash in its address: the module for others, and the icon that browsers
-/// ask for when someone looks at an answer of the API.
+/// Files that are served without a hash in the URL: the module for other pages with its types, and the
+/// icon that browsers request when they display an answer of the API.
 const PUBLIC: [(&str, &str); 3] = [
     ("hookcast.js", "hookcast.js"),
     (TYPES, TYPES),
     ("favicon.ico", "favicon.svg"),
 ];
 
-/// The types of `hookcast.js`: for editors and compilers, never loaded by a page.
+/// The types of `hookcast.js`, for editors and compilers; no page loads them.
 const TYPES: &str = "hookcast.d.ts";
 
-/// The parts of the page, by the name they have below `assets/<hash>/`.
+/// The parts of the page, by their names below `assets/<hash>/`.
 const PARTS: [(&str, &str, &[u8]); 23] = [
     ("app.js", SCRIPT, include_bytes!("app.js")),
     ("copy.js", SCRIPT, include_bytes!("copy.js")),
@@ -60,19 +60,19 @@ const PAGE: &str = include_str!("index.html");
 
 const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
-/// Not the type that is registered for `.ts`, which is that of a video.
+/// The type of the `.d.ts` file. The type that is registered for `.ts` is a video's.
 const TEXT: &str = "text/plain; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 const IMAGE: &str = "image/svg+xml";
 
-/// Stored, but asked for again each time (RFC 9111 section 5.2.2.4).
+/// Stored, but revalidated on each use (RFC 9111 section 5.2.2.4).
 const REVALIDATE: &str = "no-cache";
-/// The address carries the hash of the content (RFC 8246).
+/// For URLs with the hash of the content (RFC 8246).
 const FOR_GOOD: &str = "public, max-age=31536000, immutable";
 
-/// On every answer: the page may load its own files and talk to its own server, nothing else. Trusted
-/// Types close every way from a string to markup or script; the one policy lets scripts of this site be started by address. The
-/// address of the page may hold a session id, so no other site is told of it.
+/// On every answer. The page may load its own files and connect to its own server, nothing else. Trusted
+/// Types keep strings from becoming markup or script; their one policy allows to start scripts of this
+/// site by URL. The URL of the page may hold a session id, so no referrer is sent to other sites.
 const SECURITY: [(&str, &str); 4] = [
     (
         "Content-Security-Policy",
@@ -85,10 +85,10 @@ const SECURITY: [(&str, &str); 4] = [
     ("Referrer-Policy", "no-referrer"),
 ];
 
-/// What to send for a path: status, header fields and body.
+/// The answer for a path: status, header fields and body.
 #[derive(Debug, Clone, Copy)]
 pub struct Answer {
-    /// What the client holds is still right: status 304, no body.
+    /// Whether the client's copy is current: status 304, no body.
     pub not_modified: bool,
     /// The body, encoded as [`headers`](Answer::headers) say; empty for a 304.
     pub body: &'static [u8],
@@ -99,8 +99,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The header fields that are the file's own; `Date`, `Content-Length`, CORS and the connection's
-    /// are left to the HTTP layer. A 304 carries what RFC 9110 section 15.4.5 asks for.
+    /// The header fields of the file. `Date`, `Content-Length`, CORS and those of the connection are added
+    /// by the HTTP layer. A 304 has the fields that RFC 9110 section 15.4.5 requires.
     pub fn headers(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         let always = [
             ("ETag", self.etag),
@@ -117,17 +117,17 @@ impl Answer {
     }
 }
 
-/// Hashes and compresses the files: some 5 ms, once. Without it the first [`answer`] does so.
+/// Hashes and compresses the files, about 5 ms. Without this call, the first [`answer`] does so.
 pub fn prepare() {
     LazyLock::force(&WINDOW);
 }
 
-/// Whether there is anything at `path` (without its query).
+/// Whether there is a file at `path` (without its query).
 pub fn exists(path: &str) -> bool {
     WINDOW.find(path).is_some()
 }
 
-/// The answer to a `GET` or `HEAD` of `path` (without its query), or `None` if nothing is there.
+/// The answer to a `GET` or `HEAD` of `path` (without its query), or `None` if there is no file.
 ///
 /// `accept_encoding` and `if_none_match` are the request's header fields of these names.
 pub fn answer(
@@ -199,7 +199,7 @@ impl Window {
     }
 }
 
-/// A file in both its forms, each with its entity tag (RFC 9110 section 8.8.3).
+/// A file, plain and compressed, each with its entity tag (RFC 9110 section 8.8.3).
 struct File {
     name: &'static str,
     content_type: &'static str,
@@ -221,8 +221,8 @@ impl File {
     }
 }
 
-/// Compresses with gzip, and with nothing else: brotli takes another eighth off (3 of 24 KiB, on the
-/// first visit alone), but its crate adds 1.1 MB to the binary and 90 ms to the start.
+/// Compresses with gzip. Brotli would save another eighth (3 of 24 KiB, on the first visit alone), but
+/// its crate adds 1.1 MB to the binary and 90 ms to the start.
 fn compress(body: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     // Writing to memory cannot fail.
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn page_and_public_module_are_revalidated_and_so_is_another_versions_address() {
+    fn the_page_and_urls_without_the_current_hash_are_revalidated() {
         for path in [
             "/",
             "/hookcast.js",
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_else_is_there() {
+    fn paths_of_other_files_are_not_served() {
         for path in [
             "",
             "*",
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_is_sent_to_those_who_accept_it_and_unpacks_to_the_same() {
+    fn gzip_is_sent_if_accepted_and_unpacks_to_the_plain_file() {
         let plain = get("/hookcast.js");
         let packed = answer("/hookcast.js", Some("br, gzip;q=0.8"), None).unwrap();
         assert_eq!(header(&packed, "Content-Encoding"), Some("gzip"));
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn every_answer_is_locked_down() {
+    fn every_answer_has_the_security_headers() {
         for path in ["/", "/hookcast.js", "/assets/x/worker.js"] {
             let policy = header(&get(path), "Content-Security-Policy").unwrap();
             assert!(
@@ -409,7 +409,7 @@ mod tests {
         );
     }
 
-    /// What a first visit loads: (bytes, bytes on the wire).
+    /// The size of a first visit: (bytes, bytes on the wire).
     fn weight() -> (usize, usize) {
         let files = WINDOW.parts.iter().filter(|file| file.name != TYPES);
         files

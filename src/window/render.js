@@ -1,5 +1,5 @@
 /**
- * Turns entries into elements: messages as text or as JSON, gaps, and the days between.
+ * Renders entries: messages as text or as JSON, gaps, and headings for days.
  *
  * @typedef {import('./feed.js').Entry} Entry
  * @typedef {import('./feed.js').Message} Message
@@ -12,7 +12,7 @@ import { excerptOf } from './search.js';
 import { charEnd } from './text.js';
 import { renderTree } from './tree.js';
 
-/** Characters shown of a long message, and added each time more is asked for. */
+/** Characters shown of a long message, and added by each "Show more". */
 const PREVIEW_CHARS = 1_000;
 const MORE_CHARS = 64 * 1024;
 
@@ -25,7 +25,7 @@ const exact = new Intl.DateTimeFormat(undefined, {
 });
 
 /**
- * How a message is shown, for when it comes back into view.
+ * The view of each message, restored when it scrolls back into view.
  * @type {WeakMap<Message, { json: boolean, raw: boolean, chars: number } & import('./tree.js').View>}
  */
 const views = new WeakMap();
@@ -39,7 +39,7 @@ export function gapText(missed) {
  * @param {Entry} entry
  * @param {Entry | undefined} before the entry above it
  * @param {string} sessionId of this page
- * @param {RegExp} [sought] a search that the entry meets
+ * @param {RegExp} [sought] a search that the entry matches
  */
 export function renderEntry({ message, missed }, before, sessionId, sought) {
   if (!message) return el('p', { class: 'gap' }, gapText(missed));
@@ -50,7 +50,7 @@ export function renderEntry({ message, missed }, before, sessionId, sought) {
   const article = el('article', { class: mine ? 'message mine' : 'message' });
   const head = el('header', {}, time(message));
   if (mine) head.append(el('span', { class: 'badge' }, 'only for you'));
-  // The head stays, and with it the focus.
+  // The head is not replaced, so it keeps the focus.
   const redraw = () => {
     while (head.nextSibling) head.nextSibling.remove();
     article.append(...content(message, sought));
@@ -71,7 +71,7 @@ function dayOf(message) {
   return message && day.format(dateOf(message.timestamp));
 }
 
-/** Another writer of the shared history may have put any number there (ECMA-262, time range). */
+/** Clamped (ECMA-262, time range): another writer of the shared history may use any number. */
 function dateOf(timestamp) {
   return new Date(Math.max(-8.64e15, Math.min(timestamp, 8.64e15)));
 }
@@ -102,7 +102,7 @@ function tools(/** @type {Message} */ message, article, redraw) {
 }
 
 /**
- * The body of a message, and where a search found something in a part that is not shown.
+ * The body of a message, and an excerpt if a search matches only in a part that is not shown.
  * @param {Message} message
  * @param {RegExp} [sought]
  */
@@ -131,7 +131,7 @@ function text(message) {
     const [next, ...rest] = text(message);
     body.replaceWith(next);
     more.replaceWith(...rest);
-    // The focus stays with what was opened.
+    // The added text takes the focus of the removed button.
     next.tabIndex = -1;
     next.focus({ preventScroll: true });
   });

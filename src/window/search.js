@@ -1,18 +1,18 @@
 /**
- * Finds a text in messages, and marks it in the page without touching the elements (CSS Custom
- * Highlight API). Browsers that lack the interface filter all the same, without marks.
+ * Finds a text in messages, and marks it in the page without changing elements (CSS Custom Highlight
+ * API). Browsers without this API filter without marks.
  */
 
 import { charEnd } from './text.js';
 
-/** Characters shown on either side of what was found in a part that is not shown. */
+/** Characters of an excerpt on either side of a match. */
 const AROUND_CHARS = 60;
-/** Marks at a time. */
+/** Marks shown at once. */
 const MARKS_MAX = 5_000;
 const NAME = 'found';
 
 /**
- * A search: its pattern ignores case, and the spaces that a formatted view adds behind `:` and `,`.
+ * The pattern of a search. It ignores case, and the spaces that a formatted view adds after `:` and `,`.
  * @param {string} query
  * @returns {RegExp | undefined}
  */
@@ -22,7 +22,7 @@ export function patternOf(query) {
 }
 
 /**
- * Whether a message contains it, as sent or behind the escapes of JSON.
+ * Whether a message matches, as sent or with its JSON escapes decoded.
  * @param {RegExp} pattern
  * @param {string} content
  */
@@ -31,7 +31,7 @@ export function finds(pattern, content) {
 }
 
 /**
- * The first place of a message where it is found, with some text around it, and whether more follows.
+ * The first match in a message, with the text around it, and whether more text follows.
  * @param {RegExp} pattern
  * @param {string} content
  */
@@ -46,7 +46,7 @@ function unescaped(text) {
   return text.replace(/\\(?:u([\da-f]{4})|([\\"/]))/gi, (_, hex, char) => char ?? String.fromCharCode(parseInt(hex, 16)));
 }
 
-/** Marks what is found in the elements of a log, now and as they change. */
+/** Marks matches in the elements of a log, now and after changes. */
 export class Marks {
   #log;
   #observer;

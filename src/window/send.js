@@ -3,9 +3,9 @@
 import { el } from './elements.js';
 import { escapeTurning } from './text.js';
 
-/** Longer than the server's own deadlines. */
+/** The longest wait for an answer: longer than the server's own deadlines. */
 const ANSWER_MS_MAX = 15_000;
-/** Time between the requests that find out whether the server can be reached again. */
+/** Time between probes of a server that could not be reached. */
 const PROBE_MS = 3_000;
 /** Characters shown of an answer. A proxy's may be a long page. */
 const ANSWER_CHARS_MAX = 4_000;
@@ -27,7 +27,7 @@ function quote(text) {
 }
 
 /**
- * Runs the panel. The function that it returns is to be called when the server is known to be there.
+ * Runs the panel. Returns a function to call when the server was reached.
  * @param {any} form
  * @param {{ url: string, sessionId: string, command: HTMLElement, answer: HTMLElement, onSent: () => void }} parts
  */
@@ -37,7 +37,7 @@ export function runSendPanel(form, { url, sessionId, command, answer, onSent }) 
   const body = () => ({ message: message.value, ...(to.value === 'session' && { sessionId }) });
   const showCommand = () => (command.textContent = curl(url, body(), !secretLabel.hidden));
   let isSending = false;
-  /** @type {ReturnType<typeof setTimeout> | undefined} while the notice says that no server is there */
+  /** @type {ReturnType<typeof setTimeout> | undefined} set while the server cannot be reached */
   let probe;
 
   const clear = () => {
@@ -51,12 +51,12 @@ export function runSendPanel(form, { url, sessionId, command, answer, onSent }) 
     if (text) answer.append(el('pre', {}, text));
   };
   const reached = () => probe && clear();
-  // The stream does not tell: it may have outlived the moment.
+  // An open stream does not prove that new requests reach the server.
   const startProbe = () => {
     const started = (probe = setTimeout(async () => {
-      const isThere = await answers(url);
+      const isReached = await answers(url);
       if (probe !== started) return;
-      if (isThere) clear();
+      if (isReached) clear();
       else startProbe();
     }, PROBE_MS));
   };
@@ -68,7 +68,7 @@ export function runSendPanel(form, { url, sessionId, command, answer, onSent }) 
     const headers = { 'Content-Type': 'application/json' };
     if (secret.value) headers['X-Webhook-Secret'] = secret.value;
     const signal = AbortSignal.timeout(ANSWER_MS_MAX);
-    // A redirect would take secret and message elsewhere, or fetch something and call that a success.
+    // A followed redirect takes the secret elsewhere, or turns the POST into a GET that succeeds.
     const redirect = /** @type {const} */ ('manual');
     const request = { method: 'POST', headers, body: JSON.stringify(body()), redirect, signal };
     try {
@@ -110,9 +110,9 @@ export function runSendPanel(form, { url, sessionId, command, answer, onSent }) 
   return reached;
 }
 
-/** Enter in the message, or with Ctrl anywhere; not the Enter that ends the composition of a word. */
+/** Enter in the message, or with Ctrl anywhere, but not the Enter that ends the composition of a word. */
 function isSendKey({ key, ctrlKey, metaKey, shiftKey, altKey, isComposing, keyCode }, inMessage) {
-  // 229: Safari ends the composition before it tells of the key (UI Events, section 4.3.2).
+  // 229: Safari ends the composition before the key event (UI Events, section 4.3.2).
   if (key !== 'Enter' || isComposing || keyCode === 229) return false;
   return ctrlKey || metaKey || (inMessage && !shiftKey && !altKey);
 }

@@ -1,6 +1,6 @@
 /**
- * The session of this page: given in the address, or made once and kept in this browser. The
- * sessions used lately are remembered here and nowhere else.
+ * The session of this page: given in the address, or created once and stored in this browser. Recent
+ * sessions are stored in this browser only.
  */
 
 import { charEnd } from './text.js';
@@ -8,7 +8,7 @@ import { charEnd } from './text.js';
 const OWN_KEY = 'hookcast.session';
 const RECENT_KEY = 'hookcast.recent';
 const RECENT_MAX = 8;
-/** More than a server takes (256 bytes): it still refuses what was cut, and the page stays light. */
+/** Bounds the page's work. A server accepts less (256 bytes), so it refuses a name that was cut, too. */
 const SESSION_CHARS_MAX = 300;
 
 /** @returns {string} */
@@ -17,12 +17,12 @@ export function currentSession() {
   return given.slice(0, charEnd(given, SESSION_CHARS_MAX)) || read(OWN_KEY, undefined) || makeSession();
 }
 
-/** A new session in place of the one this browser keeps. */
+/** Creates a session, which replaces the stored one. */
 export function makeSession() {
-  // 128 random bits: who knows a session's name reads its messages.
+  // 128 random bits: the name of a session gives access to its messages.
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   const id = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
-  // Where nothing can be kept, the address keeps it.
+  // Without storage, the address holds it.
   if (!keep(OWN_KEY, id)) history.replaceState(null, '', addressOf(id));
   return id;
 }
@@ -33,7 +33,7 @@ export function addressOf(id) {
 }
 
 /**
- * The sessions used lately, the latest first.
+ * The recent sessions, the latest first.
  * @returns {string[]}
  */
 export function recentSessions() {

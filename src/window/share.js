@@ -1,21 +1,21 @@
 /**
- * Follows a session's stream through the shared worker, or with a connection of its own where the
- * browser has no such worker or does not start it.
+ * Follows a session's stream through the shared worker, or with a connection of its own if that worker
+ * is missing or does not start.
  *
  * @typedef {{ url: string, sessionId: string, saved: () => import('./feed.js').Message[] }} Source
- *   `saved`: what the page holds
+ *   `saved`: the messages that the page holds
  * @typedef {{ reconnect: () => void, check: () => void, close: () => void }} Link
  */
 
 import { Feed } from './feed.js';
 
-/** Time for the worker to answer. It comes from the cache: only a broken one takes this long. */
+/** Time for the worker to answer. Its script is cached: only a broken one takes this long. */
 const WORKER_MS_MAX = 5_000;
 
 /**
  * @param {Source} source
  * @param {import('./feed.js').Follower} onUpdate
- * @param {(link: Link) => void} onLink told of the link, and again if another takes its place
+ * @param {(link: Link) => void} onLink called with the link, and again if another replaces it
  */
 export function follow(source, onUpdate, onLink) {
   const alone = () => onLink(followAlone(source, onUpdate));
@@ -36,15 +36,15 @@ function followShared({ url, sessionId, saved }, onUpdate, onFailure) {
   if (!worker) return undefined;
   const { port } = worker;
   /** @param {import('./worker.js').Request} request */
-  const say = (request) => port.postMessage(request);
-  const attach = () => say({ type: 'attach', url, sessionId, saved: saved() });
+  const send = (request) => port.postMessage(request);
+  const attach = () => send({ type: 'attach', url, sessionId, saved: saved() });
   const started = () => {
     clearTimeout(timer);
     worker.onerror = null;
   };
   const close = () => {
     started();
-    say({ type: 'detach' });
+    send({ type: 'detach' });
     port.close();
   };
   const fail = () => {
@@ -55,12 +55,12 @@ function followShared({ url, sessionId, saved }, onUpdate, onFailure) {
   worker.onerror = fail;
   port.onmessage = ({ data }) => {
     started();
-    if (data.type === 'ping') say({ type: 'pong' });
+    if (data.type === 'ping') send({ type: 'pong' });
     else if (data.type === 'dropped') attach();
     else onUpdate(data);
   };
   attach();
-  return { reconnect: () => say({ type: 'reconnect' }), check: () => say({ type: 'check' }), close };
+  return { reconnect: () => send({ type: 'reconnect' }), check: () => send({ type: 'check' }), close };
 }
 
 function openWorker() {

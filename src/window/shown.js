@@ -1,6 +1,6 @@
 /**
- * Which of the entries held are shown: those of the filter that meet the search. While paused, the
- * entries held at that moment, and those that come are counted.
+ * Selects the entries to show: those that pass the filter and match the search. A pause keeps the
+ * selection as it is and counts new entries.
  *
  * @typedef {import('./feed.js').Entry} Entry
  */
@@ -8,10 +8,10 @@
 import { finds } from './search.js';
 
 export class Shown {
-  /** Messages shown, and those that would be without a search. */
+  /** Messages shown, and messages that pass the filter. */
   count = 0;
   total = 0;
-  /** Messages that wait for the end of the pause and would be shown. */
+  /** Messages that arrived in the pause and are shown after it. */
   waiting = 0;
   #onlyMine = false;
   /** @type {RegExp | undefined} */ #sought;
@@ -59,7 +59,7 @@ export class Shown {
     this.#paused = [...this.#held.entries];
   }
 
-  /** What came is shown from here on. A gap stands for messages that no longer are held. */
+  /** Ends the pause. A gap replaces messages that arrived in the pause and were dropped. */
   resume() {
     if (this.#lost > 0) this.#held.lose(this.#lost);
     this.#paused = undefined;
@@ -69,7 +69,7 @@ export class Shown {
   }
 
   /**
-   * Takes note of entries that came and of those that no longer are held; returns those to show.
+   * Records new entries and those that are no longer held; returns the entries to show.
    * @param {Entry[]} fresh
    * @param {Entry[]} dropped
    */

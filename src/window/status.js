@@ -1,10 +1,10 @@
 /**
- * The state of the connection, in words that a person understands.
+ * The state of the connection as text.
  *
  * @typedef {import('./hookcast.js').State} State
  */
 
-/** Characters shown of the server's words. */
+/** Characters shown of a server's error. */
 const WORDS_CHARS_MAX = 300;
 
 export class Status {
@@ -39,7 +39,7 @@ export class Status {
     this.#root.dataset.state = state.state;
     this.#root.dataset.reason = state.reason ?? '';
     const text = this.#words().slice(0, WORDS_CHARS_MAX);
-    // The same words again would be read out again.
+    // Setting the same text would announce it again.
     if (this.#text.textContent !== text) this.#text.textContent = text;
     this.#button.hidden = !state.reason;
     clearInterval(this.#ticks);
@@ -63,7 +63,7 @@ export class Status {
     return reason === 'silent' ? 'Connection went silent' : 'Connection lost';
   }
 
-  /** Not part of what is read out: nobody wants to hear every second. */
+  /** Outside the live region, so that the seconds are not read out. */
   #tick() {
     const { retryAt } = this.#state;
     const seconds = retryAt && Math.max(0, Math.ceil((retryAt - Date.now()) / 1_000));

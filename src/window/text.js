@@ -1,16 +1,16 @@
 /**
- * Cuts the text of a message into parts that a page can show at a bounded cost. `render.js` makes
- * elements of them. Pure: no element, no state. Every function takes linear time.
+ * Splits the text of a message into parts of bounded layout cost, which `elements.js` renders. Pure: no
+ * element, no state. Every function takes linear time.
  *
  * @typedef {string | { stack: string } | { address: string, host: string } | null} Part
- *   plain text; a letter under many marks; a link, with its host if the address does not show it
- *   plainly, else ''; null: a place where a line may break
+ *   plain text; a letter with many marks; a link, with its host if the address could mislead, else '';
+ *   null: a possible line break
  */
 
 /**
  * The longest piece, in UTF-16 code units. Browsers lay out complex text in quadratic time or worse:
- * 8,000 units of Kannada in one piece took Chromium 183 s. A cut within a line shows in a copy, so
- * lines of simple text stay whole for longer, and those of ASCII up to the size of a common body.
+ * 8,000 units of Kannada in one piece took Chromium 183 s. A cut within a line adds a line break to a
+ * copy, so simple lines have a higher limit, and ASCII lines that of a common body.
  */
 const PIECE_CHARS = 1_024;
 const SIMPLE_CHARS = 8_192;
@@ -32,16 +32,16 @@ const COMPLEX =
 const IS_COMPLEX = RegExp(`[${COMPLEX}]`, 'u');
 const ASCII_LINE = /^[\t\r -~]*\n?/;
 const SIMPLE_LINE = RegExp(`^[^\\n${COMPLEX}]{0,${SIMPLE_CHARS}}\\n?`, 'u');
-/** Up to 128 in a row, and what fonts treat like them. A long run ends with a whole letter, if it can. */
+/** Runs of up to 128 of these, or of characters that fonts treat alike. A long run ends with a letter if it can. */
 const LONG_RUN = 96;
 const IN_RUN = `[${COMPLEX}\u00a0\u00ad\u00b7\u00d7\u200d\u2010-\u2015\u2022\u25cc\u25fb-\u25fe\ufe0f]`;
 const RUN = RegExp(`[${COMPLEX}](?:${IN_RUN}{${LONG_RUN},127}(?<!\u200d)(?![\\p{M}\u200d])|${IN_RUN}{0,127})`, 'gu');
 
-/** Characters that turn the direction of text around, or break a line unseen. */
+/** Characters that change the direction of text, or break a line invisibly. */
 const TURNING = /[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
 
 /**
- * Writes them as escapes, so that JSON and commands read as they are.
+ * Escapes them, so that JSON and commands are displayed in their true order.
  * @param {string} text
  */
 export function escapeTurning(text) {
@@ -49,8 +49,8 @@ export function escapeTurning(text) {
 }
 
 /**
- * Pieces to lay out each by itself. They end with a line if they can, which does not show; else at a
- * space.
+ * Splits text into pieces that are laid out separately: at the end of a line if possible, which is
+ * invisible, else at a space.
  * @param {string} text
  */
 export function piecesOf(text) {
@@ -71,12 +71,12 @@ function pieceLength(text) {
   const ascii = ASCII_LINE.exec(text)?.[0] ?? '';
   const line = ascii === text || ascii.endsWith('\n') ? ascii : (SIMPLE_LINE.exec(text)?.[0] ?? '');
   if (line === text || line.endsWith('\n')) return line.length;
-  // What follows may be a mark on the letter in front.
+  // The next character may be a mark on the last letter.
   return line.lastIndexOf(' ') + 1 || charEnd(line, line.length - 1);
 }
 
 /**
- * `end`, or one less: a cut never parts a surrogate pair.
+ * `end`, or one less, so that a cut never splits a surrogate pair.
  * @param {string} text
  * @param {number} end
  */
@@ -87,7 +87,7 @@ export function charEnd(text, end) {
 
 /**
  * @param {string} text
- * @param {boolean} goesOn more text follows: an address at the end may not be whole
+ * @param {boolean} goesOn more text follows: an address at the end may be incomplete
  * @returns {Generator<Part>}
  */
 export function* partsOf(text, goesOn) {
@@ -132,7 +132,7 @@ function* runs(text) {
   if (start < text.length) yield text.slice(start);
 }
 
-/** Leaves out what ends the sentence and not the address: `(see https://a.example/b_(c)).` */
+/** The length without the punctuation that belongs to the sentence: `(see https://a.example/b_(c)).` */
 function addressEnd(run) {
   const counts = {};
   for (const char of run) counts[char] = (counts[char] ?? 0) + 1;
@@ -147,16 +147,15 @@ function addressEnd(run) {
 }
 
 /**
- * The host to show behind the address: '' if it reads so letter by letter, undefined if the address
- * is no link.
+ * The host to show after the address: '' if the address shows it exactly, undefined if it is no link.
  */
 function shownHost(address) {
   if (!URL.canParse(address) || address.search(STACK) >= 0) return undefined;
   const { hostname, username, password } = new URL(address);
   const [written] = address.slice(address.indexOf('//') + 2).split(/[/?#]/, 1);
-  // A name and password in front of the host serve to deceive.
+  // A user name or password before the host can imitate a host.
   if (username || password || written.includes('@')) return undefined;
   const name = written.replace(/:\d*$/, '');
-  // Other letters may look like these, and so may capitals: I like l.
+  // Letters outside ASCII may look like these, and so may capitals: I looks like l.
   return name === hostname && /^[a-z\d._-]+$/.test(name) ? '' : hostname;
 }

@@ -1,4 +1,4 @@
-// The theme, before the first paint; modules run too late for that.
+// Sets the theme before the first paint. A module would run too late.
 (() => {
   const KEY = 'hookcast.theme';
   const themes = ['system', 'light', 'dark'];
@@ -7,7 +7,7 @@
   try {
     store = localStorage;
   } catch {
-    // Nothing can be kept here.
+    // Storage is forbidden.
   }
   let theme = store[KEY] ?? 'system';
 

@@ -1,16 +1,16 @@
 /**
- * A windowed list: of thousands of entries only those near the view are elements of the page.
+ * A windowed list: of thousands of entries, only those near the view have elements.
  *
- * A block of entries out of view is emptied and keeps its measured height; one that never was in view
- * has an estimated height. What arrives at the end does not move who reads back, and the browser's
- * scroll anchoring holds the place when a height above turns out different.
+ * A block of entries outside the view is emptied and keeps its measured height. A block that was never
+ * in view has an estimated height. New entries do not move a view that is scrolled back. When a height
+ * above changes, the browser's scroll anchoring keeps the position.
  */
 
 /** Entries per block: a screen or two, so that three or four blocks are filled at a time. */
 const BLOCK_ENTRIES = 40;
-/** The height of an entry in pixels before any was measured. */
+/** The height of an entry in pixels until one is measured. */
 const ENTRY_PX = 72;
-/** So near the end counts as at the end. */
+/** The distance from the end that still counts as the end. */
 const END_PX = 32;
 
 /** @template T */
@@ -29,7 +29,7 @@ export class Timeline {
   /**
    * @param {HTMLElement} scroller
    * @param {(entry: T, before: T | undefined) => Node} render
-   * @param {() => void} onPinned the view reached or left the end
+   * @param {() => void} onPinned called when the view reaches or leaves the end
    */
   constructor(scroller, render, onPinned) {
     this.#scroller = scroller;
@@ -40,14 +40,14 @@ export class Timeline {
       rootMargin: '100% 0px',
     });
     scroller.addEventListener('scroll', () => this.#scrolled(), { passive: true });
-    // What a person opens at the end grows below the view, and no scroll tells of that.
+    // An entry that is opened at the end grows below the view, without a scroll event.
     for (const type of ['click', 'toggle']) {
       scroller.addEventListener(type, () => requestAnimationFrame(() => this.#scrolled()), true);
     }
     new ResizeObserver(() => this.#pinned && this.toEnd()).observe(scroller);
   }
 
-  /** Whether the view is at the end and stays there. */
+  /** Whether the view follows the end of the list. */
   get pinned() {
     return this.#pinned;
   }
@@ -62,7 +62,7 @@ export class Timeline {
   }
 
   /**
-   * Shows other entries, from their end.
+   * Replaces all entries, and shows the end of the list.
    * @param {T[]} entries
    */
   replace(entries) {
@@ -75,7 +75,7 @@ export class Timeline {
   }
 
   /**
-   * Forgets the oldest entries, by whole blocks.
+   * Removes the oldest entries, by whole blocks.
    * @param {Set<T>} gone
    */
   drop(gone) {
@@ -109,7 +109,7 @@ export class Timeline {
     this.#frame = 0;
     const entries = this.#pending;
     this.#pending = [];
-    // At the end these will be in view; elsewhere the observer fills what comes near.
+    // At the end these will be in view; elsewhere the observer fills blocks near the view.
     const fillFrom = this.#pinned ? entries.length - 2 * BLOCK_ENTRIES : Infinity;
     entries.forEach((entry, i) => this.#place(entry, i >= fillFrom));
     if (this.#pinned) this.toEnd();
@@ -153,7 +153,7 @@ export class Timeline {
   }
 
   #empty(block, heightPx) {
-    // The focus must not fall out of the page.
+    // Removing the focused element would lose the focus.
     if (block.element.contains(document.activeElement)) return;
     block.filled = false;
     block.element.replaceChildren();

@@ -1,25 +1,25 @@
 /**
- * Shows JSON as a tree that folds. Large parts are folded at first, long lists and strings are cut,
- * and what is deep inside stays text: the number of elements is bounded until a person opens more.
+ * Shows JSON as a tree that folds. Large containers are folded at first, long lists and strings are cut,
+ * and deep values stay text. So the number of elements is bounded until more is opened.
  *
  * @typedef {import('./json.js').Node} Node
- * @typedef {{ open: Map<number, boolean>, shown: Map<number, number> }} View what a person opened, by
- *   the place in the text
+ * @typedef {{ open: Map<number, boolean>, shown: Map<number, number> }} View the opened parts, by index
+ *   in the text
  */
 
 import { countOf, el, showText } from './elements.js';
 import { childrenOf, rootOf } from './json.js';
 import { charEnd, escapeTurning } from './text.js';
 
-/** Rows open at first, over all levels; and of the outermost, before some of them are left out. */
+/** Rows shown at first, over all levels, and the most rows of the root before some are left out. */
 const ROWS_AT_FIRST = 16;
 const ROOT_ROWS_MAX = 24;
 /** Characters of the containers that open by themselves. Each level is parsed again, so this bounds the cost of deep nesting. */
 const CHARS_AT_FIRST_MIN = 16 * 1024;
 const CHARS_AT_FIRST_MAX = 256 * 1024;
-/** Rows of one container, and added each time more is asked for. */
+/** Rows of one container, and added by each "Show more". */
 const ROWS_MAX = 100;
-/** Levels that open, and levels that are indented. */
+/** Levels that can be opened, and levels that are indented. */
 const DEPTH_MAX = 32;
 const INDENTED_MAX = 8;
 /** Characters shown of a key, of a value, and of a value that was opened. */
@@ -38,7 +38,7 @@ export function renderTree(text, view) {
   return root;
 }
 
-/** The rows of a value: one, or for a container what folds. */
+/** The rows of a value: one, or for a container an element that folds. */
 function rows(tree, node, depth, isFirst = false) {
   const { text } = tree;
   const isContainer = node.kind === 'object' || node.kind === 'array';
@@ -72,13 +72,13 @@ function folding(tree, node, depth, label, comma, isFirst) {
     details.open = true;
     fill();
   }
-  // A click also stands for the keys that open a summary.
+  // Keys that open a summary cause a click, too.
   summary.addEventListener('click', () => view.open.set(start, !details.open));
   details.addEventListener('toggle', () => details.open && details.childElementCount === 1 && fill());
   return details;
 }
 
-/** Lists the values in a container, as many at a time as are wanted. */
+/** Lists the values in a container: `wanted` at first, more on demand. */
 function list(tree, node, depth, into, wanted) {
   const { shown } = tree.view;
   const children = childrenOf(tree.text, node);
@@ -127,7 +127,7 @@ function stringOf({ text, view }, { start, end }) {
   return span;
 }
 
-/** Shows a string as JSON writes it with the fewest escapes; returns how many characters it leaves out. */
+/** Shows a JSON string with the fewest escapes; returns the number of characters left out. */
 function showDecoded(span, lexeme, limit) {
   const text = JSON.parse(lexeme);
   const end = charEnd(text, limit);
@@ -138,13 +138,13 @@ function showDecoded(span, lexeme, limit) {
   return text.length - end;
 }
 
-/** A number, a literal, or what is too deep inside. */
+/** A number, a literal, or a value that is too deep. */
 function cut(text, kind) {
   const shown = text.length > VALUE_CHARS ? `${text.slice(0, charEnd(text, VALUE_CHARS))}…` : text;
   return el('span', { class: kind }, escapeTurning(shown));
 }
 
-/** The focus stays with what was opened. */
+/** The opened part takes the focus of the removed button. */
 function focus(element) {
   element.tabIndex = -1;
   element.focus({ preventScroll: true });

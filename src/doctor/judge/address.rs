@@ -1,4 +1,4 @@
-//! Whether hookcast is at the address, and which hops answer with it.
+//! Judges whether hookcast is at the address, and which hops are in front of it.
 
 use super::{Context, refusal};
 use crate::doctor::answer::Head;
@@ -6,7 +6,7 @@ use crate::doctor::finding::{ADDRESS, Fault, Finding, HTTP, Party};
 use crate::doctor::hop::{self, Trouble};
 use crate::doctor::probe::Asked;
 
-/// Whether what answers is hookcast.
+/// Judges whether the answer is hookcast's.
 pub(in crate::doctor) fn address(status: &Asked, context: &Context<'_>) -> Finding {
     match status {
         Ok(answer) if answer.is_own_status() => {
@@ -17,7 +17,7 @@ pub(in crate::doctor) fn address(status: &Asked, context: &Context<'_>) -> Findi
     }
 }
 
-/// Which hops name themselves, in which version they answer, and whether a cache does.
+/// Judges the HTTP version and whether a cache answers; names the hops.
 pub(in crate::doctor) fn http(head: &Head, context: &Context<'_>) -> Finding {
     let names = hop::names(head, context.secrets);
     let by = names.as_deref().unwrap_or("no proxy names itself");
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn hookcast_is_known_by_its_answer() {
+    fn hookcast_is_recognised_by_its_answer() {
         let own = [
             ("content-type", "application/json"),
             ("x-content-type-options", "nosniff"),
@@ -76,9 +76,9 @@ mod tests {
         );
     }
 
-    /// An error of hookcast's own is never called a page of the proxy's, nor the other way round.
+    /// An error of hookcast is never attributed to the proxy.
     #[test]
-    fn an_error_of_hookcasts_own_says_what_the_proxy_changed() {
+    fn an_error_of_hookcast_shows_what_the_proxy_changed() {
         for (status, error, party, remedy) in [
             (
                 400,
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_to_https_is_the_addresss_fault() {
+    fn a_redirect_to_https_blames_the_given_address() {
         let to = |location: &str| answer(301, &[("location", location)], "");
         let http = "http://hooks.example:80";
         let finding = found_at(http, to("https://hooks.example/api/webhook"));
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_and_caches_are_noted() {
+    fn http_1_0_is_noted_and_a_cached_answer_fails() {
         let secrets = Secrets::default();
         let context = context("https://hooks.example", &secrets);
         let mut head = answer(200, &[("via", "1.1 varnish")], "").head;

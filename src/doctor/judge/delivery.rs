@@ -1,7 +1,7 @@
-//! Whether a stream begins, brings events when they are sent, and resumes.
+//! Judges whether a stream begins, delivers events at once, and resumes.
 //!
 //! hookcast sends the head and the first event of a stream in one write, and an event before or with the
-//! answer to its post. So what comes later was held back on its way.
+//! answer to its post. A hop has held back whatever arrives later.
 
 use std::time::Duration;
 
@@ -13,13 +13,12 @@ use crate::doctor::probe::{Post, Resumed};
 use crate::doctor::watch::{End, StreamSeen};
 use crate::limits::{DOCTOR_DELAYED_MS, DOCTOR_HELD_BACK_MS, DOCTOR_PATIENCE_MS};
 
-/// Whether a stream was opened.
+/// Judges whether a stream was opened.
 pub(in crate::doctor) fn stream(stream: &StreamSeen, context: &Context<'_>) -> Finding {
     let Some((after, head)) = &stream.head else {
         return Finding::failed(STREAM, not_begun(stream, context));
     };
     if head.status != 200 {
-        // The body of a stream is not kept; who answered is known by the head.
         let answer = Answer {
             head: head.clone(),
             body: stream.refusal.clone(),
@@ -27,7 +26,7 @@ pub(in crate::doctor) fn stream(stream: &StreamSeen, context: &Context<'_>) -> F
         let fault = refusal::fault("GET /api/webhook/stream", &answer, context);
         return Finding::failed(STREAM, fault);
     }
-    if stream.is_turned_away() {
+    if stream.is_refused_for_room() {
         let seen =
             "hookcast ended the stream at once and said when to come back: it has no room for more";
         let remedy = "raise --max-connections and the hard limit of open files (LimitNOFILE in systemd); with \
@@ -53,7 +52,7 @@ fn not_begun(stream: &StreamSeen, context: &Context<'_>) -> Fault {
     )
 }
 
-/// Whether events come when they are sent.
+/// Judges whether events arrive when they are sent.
 pub(in crate::doctor) fn buffering(
     stream: &StreamSeen,
     posts: &[Post],
@@ -104,7 +103,7 @@ pub(in crate::doctor) fn buffering(
     }
 }
 
-/// A delay that every event has, below what counts as held back.
+/// Judges the median delay of events. Delays over [`DOCTOR_HELD_BACK_MS`] are judged by [`buffering`].
 pub(in crate::doctor) fn delay(posts: &[Post], context: &Context<'_>) -> Option<Finding> {
     let mut delays: Vec<Duration> = posts.iter().filter_map(|post| post.arrived).collect();
     delays.sort_unstable();
@@ -127,7 +126,7 @@ pub(in crate::doctor) fn delay(posts: &[Post], context: &Context<'_>) -> Option<
     })
 }
 
-/// Whether a stream goes on where another ended.
+/// Judges whether a second stream resumes after a message.
 pub(in crate::doctor) fn resume(resumed: Resumed, context: &Context<'_>) -> Finding {
     match resumed {
         Resumed::Behind => Finding::passed(RESUME, "Last-Event-ID reaches the server"),
@@ -209,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_is_refused_names_its_refuser() {
+    fn a_refused_stream_names_the_server_that_refused_it() {
         let finding = found(|seen| {
             seen.head = Some((Duration::ZERO, head(404, &[("server", "nginx")])));
             seen.refusal = text("<h1>404</h1>");
@@ -228,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn events_that_come_late_are_held_back_or_delayed() {
+    fn late_events_are_reported_as_held_back_or_delayed() {
         let secrets = Secrets::default();
         let context = context(URL, &secrets);
         let seen = fixture::stream();

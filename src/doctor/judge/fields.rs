@@ -1,4 +1,4 @@
-//! Whether the head of a stream arrives as hookcast sends it.
+//! Judges whether the head of a stream arrives as hookcast sends it.
 
 use super::Context;
 use crate::doctor::answer::Head;
@@ -6,7 +6,7 @@ use crate::doctor::finding::{COMPRESSION, Fault, Finding, HEADERS, Party};
 use crate::doctor::hop::Trouble;
 use crate::foreign_text::{ForeignText, Secrets};
 
-/// hookcast compresses no stream.
+/// Judges whether a hop compresses the stream: hookcast never does.
 pub(in crate::doctor) fn compression(head: &Head, context: &Context<'_>) -> Finding {
     let coding = head.field("content-encoding");
     match coding.filter(|coding| coding.as_str() != "identity") {
@@ -25,7 +25,7 @@ pub(in crate::doctor) fn compression(head: &Head, context: &Context<'_>) -> Find
     }
 }
 
-/// The fields that clients and caches go by.
+/// Judges the fields that clients and caches depend on.
 pub(in crate::doctor) fn headers(head: &Head, context: &Context<'_>) -> Finding {
     let mut faults = Vec::new();
     faults.extend(content_type(head.field("content-type"), context.secrets));
@@ -68,7 +68,8 @@ pub(in crate::doctor) fn headers(head: &Head, context: &Context<'_>) -> Finding 
     )
 }
 
-/// What is wrong with the type of a stream. Its parameters may be written in several ways.
+/// What is wrong with the media type of a stream, if anything. Parameters may differ in case and
+/// quoting.
 fn content_type(value: Option<&ForeignText>, secrets: &Secrets) -> Option<String> {
     let Some(value) = value else {
         return Some("Content-Type is missing: browsers refuse the stream".into());
@@ -100,7 +101,7 @@ mod tests {
     use crate::check::Verdict;
 
     #[test]
-    fn a_head_that_was_changed_is_noticed() {
+    fn a_changed_head_is_noticed() {
         let secrets = Secrets::default();
         let context = context("https://hooks.example", &secrets);
         let good = head(200, &STREAM_FIELDS);
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_is_compared_as_a_type() {
+    fn a_media_type_is_compared_without_regard_to_case_and_quoting() {
         let none = Secrets::default();
         for good in [
             "text/event-stream; charset=utf-8",

@@ -1,4 +1,4 @@
-//! Whether the history can be read: the way that is left where streams do not pass.
+//! Judges whether the history can be read. It is the alternative for networks that block streams.
 
 use serde::Deserialize;
 
@@ -11,7 +11,7 @@ use crate::limits::DOCTOR_EVENT_ID_BYTES_MAX;
 
 const REQUEST: &str = "GET /api/webhook/messages";
 
-/// What is looked at of a history.
+/// The part of a history that is checked.
 #[derive(Deserialize)]
 struct Page {
     messages: Vec<serde::de::IgnoredAny>,
@@ -19,7 +19,7 @@ struct Page {
     last_event_id: Option<String>,
 }
 
-/// How many messages the session may read, and the event id of the last; none if there are none.
+/// The number of messages in the session's history, and the event id of the last; `None` if it is empty.
 pub(in crate::doctor) fn kept(history: &Asked) -> Option<(u64, String)> {
     let page: Page = serde_json::from_str(history.as_ref().ok()?.body.as_str()).ok()?;
     let kept = page.messages.len() as u64;
@@ -28,13 +28,13 @@ pub(in crate::doctor) fn kept(history: &Asked) -> Option<(u64, String)> {
         .map(|id| (kept, id))
 }
 
-/// What a server calls an event id goes into a header field.
+/// Whether this is safe in a header field: an event id is sent back as `Last-Event-ID`.
 fn is_event_id(id: &str) -> bool {
     (1..=DOCTOR_EVENT_ID_BYTES_MAX).contains(&id.len())
         && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
-/// Looks at the history after `posted` messages. `before`: as it was without them.
+/// Judges the history after `posted` messages. `before` is the history without them.
 pub(in crate::doctor) fn history(
     history: &Asked,
     before: Option<&Asked>,
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_counted() {
+    fn the_messages_of_a_history_are_counted() {
         let kept = |body: &str| kept(&Ok(answer(200, &[], body)));
         assert_eq!(kept(SHOWN), Some((1, "a-1".into())));
         for body in [

@@ -1,4 +1,4 @@
-//! Whether a stream lives as long as it is watched, and its heartbeats come one by one.
+//! Judges whether a stream stays open while it is watched, and whether its heartbeats are regular.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::doctor::hop::Trouble;
 use crate::doctor::watch::{End, StreamSeen};
 use crate::limits::DOCTOR_HELD_BACK_MS;
 
-/// The rhythm of the heartbeats. `events_come`: whether events came, if any were posted.
+/// Judges the rhythm of the heartbeats. `events_come`: whether events arrived, if that is known.
 pub(in crate::doctor) fn heartbeat(
     stream: &StreamSeen,
     events_come: Option<bool>,
@@ -24,7 +24,7 @@ pub(in crate::doctor) fn heartbeat(
         return without_rhythm(stream, events_come, context);
     };
     let seen = format!("{seen} seen, {} to {} apart", ms(*shortest), ms(*longest));
-    // A heartbeat rides along with a message where it can, so some come early.
+    // A heartbeat is sent with a message where possible, so some are early.
     if *longest > 3 * median(&gaps) + Duration::from_millis(DOCTOR_HELD_BACK_MS) {
         let seen = format!("{seen}: they come in bursts, so a hop collects them");
         let remedy = context.hops.remedy(Trouble::Buffering);
@@ -33,7 +33,8 @@ pub(in crate::doctor) fn heartbeat(
     Finding::passed(HEARTBEAT, seen)
 }
 
-/// Heartbeats take the way of events: where these come, no hop holds heartbeats back.
+/// Judges a stream with fewer than two heartbeats. A hop that delivers events does not hold heartbeats
+/// back.
 fn without_rhythm(
     stream: &StreamSeen,
     events_come: Option<bool>,
@@ -73,7 +74,7 @@ fn without_rhythm(
     }
 }
 
-/// Whether the stream was ended.
+/// Judges whether the stream was ended while it was watched.
 pub(in crate::doctor) fn cut(stream: &StreamSeen, context: &Context<'_>) -> Finding {
     let Some((at, end)) = &stream.end else {
         let seen = format!(
@@ -88,7 +89,7 @@ pub(in crate::doctor) fn cut(stream: &StreamSeen, context: &Context<'_>) -> Find
     };
     let seen = format!("the stream ended after {}, {silence}", ms(*at));
     match end {
-        End::Whole if stream.has_farewell() => Finding::noted(
+        End::Whole if stream.was_ended_by_hookcast() => Finding::noted(
             CUT,
             Fault::new(
                 Party::Hookcast,
@@ -105,7 +106,7 @@ pub(in crate::doctor) fn cut(stream: &StreamSeen, context: &Context<'_>) -> Find
     }
 }
 
-/// hookcast says goodbye before it ends a stream, unless it was killed.
+/// The fault of a hop that ended a stream. hookcast itself sends `retry` first, unless it is killed.
 fn cut_by_hop(seen: &str, context: &Context<'_>) -> Fault {
     Fault::new(
         Party::Proxy,
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn heartbeats_without_rhythm_are_noticed() {
+    fn irregular_heartbeats_are_noticed() {
         let rhythm = |events_come, change: fn(&mut StreamSeen)| {
             let mut stream = fixture::stream();
             change(&mut stream);
@@ -186,9 +187,9 @@ mod tests {
         assert_eq!((ended.verdict, ended.blame), (Verdict::Skipped, None));
     }
 
-    /// hookcast says before it ends a stream when to come back; a proxy does not.
+    /// hookcast sends `retry` before it ends a stream; a proxy does not.
     #[test]
-    fn an_end_names_who_ended_it() {
+    fn the_end_of_a_stream_names_the_party_that_ended_it() {
         let at = Duration::from_secs(13);
         assert_eq!(found(|_| {}).verdict, Verdict::Passed);
         let broken = found(|stream| stream.end = Some((at, End::Cut("eof".into()))));
@@ -217,11 +218,11 @@ mod tests {
         let whole = found(|stream| stream.end = Some((at, End::Whole)));
         assert_eq!(whole.verdict, Verdict::Failed);
         blames(&whole, Party::Proxy, "in good order", "proxy_read_timeout");
-        let farewell = found(|stream| {
+        let announced = found(|stream| {
             stream.retry = Some(at);
             stream.end = Some((at, End::Whole));
         });
-        assert_eq!(farewell.verdict, Verdict::Noted);
-        blames(&farewell, Party::Hookcast, "ended it itself", "restart");
+        assert_eq!(announced.verdict, Verdict::Noted);
+        blames(&announced, Party::Hookcast, "ended it itself", "restart");
     }
 }

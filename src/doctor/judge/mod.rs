@@ -1,8 +1,8 @@
-//! From what was seen at an address to findings, each with the party at fault and what to change.
+//! Derives findings from the records of an examination, each with the party at fault and the remedy.
 //!
-//! Used by [`examination`](super::examination). Pure: looks at notes alone, so that every fault can be
-//! tested without a network. What a server sent is printed as a quote alone. A module for each thing
-//! that is judged.
+//! Used by [`examination`](super::examination); one module for each group of checks. Pure: the input is
+//! records alone, so every fault can be tested without a network. Never prints text of a server except as
+//! a quote.
 
 pub(super) mod address;
 pub(super) mod delivery;
@@ -16,17 +16,17 @@ use super::answer::{Answer, Head};
 use super::hop::Hops;
 use crate::foreign_text::Secrets;
 
-/// What is known of the examination itself.
+/// Facts of the examination that all checks share.
 pub(super) struct Context<'a> {
     pub(super) secrets: &'a Secrets,
-    /// The hops that named themselves so far.
+    /// The hops that have named themselves so far.
     hops: Hops,
     host: String,
-    /// The address has a path.
+    /// Whether the address has a path.
     has_path: bool,
-    /// The address is `http://`.
+    /// Whether the address is `http://`.
     is_plain: bool,
-    /// A secret is presented.
+    /// Whether a secret is sent.
     pub(super) has_secret: bool,
 }
 
@@ -48,14 +48,14 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Takes note of the hops that name themselves in an answer.
-    pub(super) fn meet(&mut self, answer: &Answer) {
+    /// Adds the hops that name themselves in an answer.
+    pub(super) fn record_hops(&mut self, answer: &Answer) {
         self.hops = self.hops_of(answer);
     }
 
     fn hops_of(&self, answer: &Answer) -> Hops {
-        let met = Hops::of(&answer.head, answer.body.as_str(), &self.host);
-        self.hops.clone().and(met)
+        let found = Hops::of(&answer.head, answer.body.as_str(), &self.host);
+        self.hops.clone().and(found)
     }
 
     /// The same for an answer whose body is a stream.
@@ -66,7 +66,7 @@ impl<'a> Context<'a> {
 
 #[cfg(test)]
 pub(super) mod fixture {
-    //! Notes of visits where all is well, to be changed by tests.
+    //! Records of a path without faults, for tests to change.
 
     use std::time::Duration;
 
@@ -138,7 +138,7 @@ pub(super) mod fixture {
         Context::new(url, secrets, false)
     }
 
-    /// Checks the parts of a finding: who is at fault, and words of what was seen and of the remedy.
+    /// Asserts the party at fault, and that the evidence and the remedy contain these texts.
     pub(in super::super) fn blames(finding: &Finding, party: Party, seen: &str, remedy: &str) {
         let (found, words) = finding
             .blame
@@ -198,7 +198,7 @@ mod tests {
         findings
     }
 
-    /// Whatever a server sends, and wherever, is printed as a quote.
+    /// Text of a server is printed only as a quote, from every header field and from the body.
     #[test]
     fn a_secret_that_a_server_sends_back_is_not_printed() {
         let evil = format!(
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_taken_apart() {
+    fn an_address_is_split_into_its_parts() {
         let secrets = Secrets::default();
         for (url, host, has_path, is_plain) in [
             ("https://hooks.example", "hooks.example", false, false),

@@ -1,11 +1,11 @@
-//! Whether webhooks get through, and whether the secret does.
+//! Judges whether webhooks and the secret arrive.
 
 use super::{Context, refusal};
 use crate::doctor::finding::{Fault, Finding, POST, Party, SECRET, ms};
 use crate::doctor::hop::Trouble;
 use crate::doctor::probe::{Asked, Post};
 
-/// How the last post was answered. `dummy`: how a secret was answered that is wrong for certain.
+/// Judges the answer to the last post. `dummy` is the answer to a secret that is certainly wrong.
 pub(in crate::doctor) fn post(
     post: &Post,
     dummy: Option<&Asked>,
@@ -31,7 +31,7 @@ pub(in crate::doctor) fn post(
     }
 }
 
-/// Whether the secret is the right one and arrives, found out without a post.
+/// Judges without a post whether the secret is right and arrives.
 pub(in crate::doctor) fn secret(real: &Asked, dummy: &Asked, context: &Context<'_>) -> Finding {
     const REQUEST: &str = "GET /api/webhook/messages";
     match (real, dummy) {
@@ -61,8 +61,8 @@ fn is_unauthorized(status: u16, is_own: bool) -> bool {
     status == 401 && is_own
 }
 
-/// A wrong secret is refused on a read as well, which a missing one is not: so a read with a secret
-/// that is wrong for certain tells whether the field arrives.
+/// The fault behind a 401. hookcast refuses a read with a wrong secret, but not one without a secret. So
+/// a read with a certainly wrong secret shows whether the field arrives.
 fn unauthorized(dummy: Option<&Asked>, context: &Context<'_>) -> Fault {
     if !context.has_secret {
         return Fault::new(
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_a_wrong_and_a_dropped_secret_are_told_apart() {
+    fn a_missing_a_wrong_and_a_dropped_secret_have_different_findings() {
         let secrets = Secrets::default();
         let refused = posted(own_error(401, "Unauthorized"));
         let found = |has_secret, dummy: Option<Asked>| {
@@ -157,7 +157,7 @@ mod tests {
             "or X-Webhook-Secret",
             "compare",
         );
-        // A proxy's log-in is another thing.
+        // A proxy's log-in page is no answer of hookcast.
         let login = posted(answer(401, &[("www-authenticate", "Basic")], "Log in"));
         let finding = post(&login, None, &context(&secrets, true));
         blames(&finding, Party::Proxy, "not by hookcast", "auth_basic off");

@@ -1,14 +1,14 @@
-//! An answer that is not the one that was asked for: who gave it, and what that means.
+//! Judges an answer other than the expected one: its origin, the cause and the remedy.
 //!
-//! Used by every check that sends a request. An error of hookcast's own says what arrived there, and
-//! so what a hop on the way did; any other page is the work of a hop that did not ask hookcast.
+//! Used by every check that sends a request. An error of hookcast shows what arrived there, and so what a
+//! hop has changed. Any other error comes from a hop that did not forward the request.
 
 use super::Context;
 use crate::doctor::answer::{Answer, Head};
 use crate::doctor::finding::{Fault, Party};
 use crate::doctor::hop::{self, Trouble};
 
-/// Says who refused `request`, why, and what to change.
+/// The fault behind a refused `request`.
 pub(super) fn fault(request: &str, answer: &Answer, context: &Context<'_>) -> Fault {
     match answer.own_error() {
         Some(error) => {
@@ -24,7 +24,7 @@ pub(super) fn fault(request: &str, answer: &Answer, context: &Context<'_>) -> Fa
     }
 }
 
-/// The request that the doctor sends is sound, so what hookcast refuses was changed on its way.
+/// A refusal by hookcast. The doctor's request is valid, so a hop has changed what hookcast refuses.
 fn by_hookcast(error: &str, seen: String, head: &Head, context: &Context<'_>) -> Fault {
     let hops = &context.hops;
     match head.status {
@@ -79,13 +79,14 @@ fn by_hookcast(error: &str, seen: String, head: &Head, context: &Context<'_>) ->
     }
 }
 
+/// A refusal by a hop or another server.
 fn by_another(request: &str, answer: &Answer, context: &Context<'_>) -> Fault {
     let status = answer.head.status;
     let named = hop::names(&answer.head, context.secrets)
         .unwrap_or_else(|| "it does not name itself".into());
     let body = answer.quote_body(context.secrets);
     let seen = format!("{request} is answered {status}, not by hookcast ({named}): {body}");
-    // The page may name a hop that other answers do not.
+    // This page may name a hop that earlier answers did not.
     let hops = context.hops_of(answer);
     let remedy = |trouble| hops.remedy(trouble);
     match status {
@@ -141,7 +142,8 @@ fn by_another(request: &str, answer: &Answer, context: &Context<'_>) -> Fault {
     }
 }
 
-/// A client that follows redirects loses its body or its secret: webhooks must go to the last address.
+/// A redirect. A client that follows one may lose its body or its secret, so webhooks must be sent to the
+/// final address.
 fn redirect(seen: &str, answer: &Answer, context: &Context<'_>) -> Fault {
     let Some(location) = answer.head.field("location") else {
         let seen = format!("{seen}. It names no other address");
@@ -163,7 +165,7 @@ fn redirect(seen: &str, answer: &Answer, context: &Context<'_>) -> Fault {
     }
 }
 
-/// What nginx, Apache, Go and others answer to a request without TLS on a port that expects it.
+/// Whether this is the answer of nginx, Apache, Go and others to a request without TLS on a TLS port.
 fn is_plain_on_tls(answer: &Answer) -> bool {
     let body = answer.body.as_str();
     [
