@@ -22,7 +22,9 @@ const EXIT_CUT_OFF: i32 = 130;
 const STREAMS: usize = 40;
 
 fn start(arguments: &str) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_hookcast-load"))
+    // With `nohup` the tests run with SIGHUP ignored, which the program would respect.
+    Command::new("env")
+        .args(["--default-signal=HUP", env!("CARGO_BIN_EXE_hookcast-load")])
         .args(arguments.split_whitespace())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
