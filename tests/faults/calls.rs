@@ -82,7 +82,7 @@ fn enomem_when_a_connection_is_registered() {
     for _ in 0..40 {
         server.connect().expect_close();
     }
-    let line = server.wait_for_log("cannot watch a connection");
+    let line = server.wait_for_log("cannot poll a connection's socket");
     assert!(line["error"].as_str().unwrap().contains("Cannot allocate"));
     audience.expect_service();
     assert!(fault.end().failures() >= 40);

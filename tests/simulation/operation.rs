@@ -55,7 +55,7 @@ pub enum Action {
     Crowd,
     /// Many clients leave at once.
     Scatter,
-    /// The server cannot watch a connection that it has accepted.
+    /// The server cannot poll a connection's socket that it has accepted.
     Abandon,
     /// A client asks for something more.
     Ask,
