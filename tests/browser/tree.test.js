@@ -41,6 +41,15 @@ describe('JSON in the window', () => {
     );
   const elements = () => page.locator('.json *').count();
 
+  it('opens fewer levels of a long message that is nested deeply, since each level is parsed again', async () => {
+    const nested = (filler) => `${'['.repeat(30)}"${'x'.repeat(filler)}"${']'.repeat(30)}`;
+    await show([nested(100), nested(50_000)]);
+    const open = (nth) => page.locator('.json').nth(nth).locator('details[open]').count();
+    assert.ok((await open(0)) >= 10, 'a short one costs nothing');
+    // Four times its length is parsed: the outermost, and those that the rest of that pays for.
+    assert.equal(await open(1), 4);
+  });
+
   it('is formatted and coloured, with numbers as they were sent', async () => {
     await show(['{"id":12345678901234567890,"total":59.90,"b":{"x":null},"a":[true,"caf\\u00e9"],"a":[],"url":"https:\\/\\/example.com\\/a"}']);
     assert.deepEqual(await rows(), [
