@@ -77,7 +77,7 @@ struct Read<N, V> {
     names: PhantomData<N>,
 }
 
-/// A value; only strings and `null` are told apart.
+/// A value; only strings and `null` are distinguished.
 enum Value {
     Text(String),
     Null,

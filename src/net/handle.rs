@@ -13,7 +13,7 @@ use crate::net::socket::LayeredSocket;
 use crate::net::waker::ShardWaker;
 use crate::shard::turn;
 
-/// What a shard of the server is told.
+/// A command to a shard of the server.
 pub(super) type Command = turn::Command<LayeredSocket, Arc<HandoverSender>>;
 
 /// A shard as others see it.

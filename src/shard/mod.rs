@@ -24,7 +24,7 @@
 //! - `membership`: the lists of the connections that a message concerns; `shares`: what connections hold, by
 //!   client.
 //! - `connection`, `stream`, `waiting`: the state of each.
-//! - `sweep`, `stagger`: who is served next, and when what is due.
+//! - `sweep`, `stagger`: which stream is served next, and which deadline is due.
 //! - `transport`: what a shard needs of a connection's socket; `client`: how a client is named.
 
 mod answers;

@@ -60,7 +60,7 @@ impl<S: Transport> Shard<S> {
             }
             State::Reading(..) => {
                 if let State::Reading(reader, phase) = self.take_state(slot) {
-                    // Bytes that nobody has looked at yet have not begun a request.
+                    // Bytes that are not parsed yet have not begun a request.
                     let timed = reader.has_begun().then_some(phase);
                     self.read_on(slot, reader, timed, now);
                 }

@@ -163,6 +163,21 @@ pub(crate) fn settings() -> Settings {
     }
 }
 
+/// A hub with an empty ring in memory, and the inbox of its one shard.
+pub(super) fn hub_in_memory() -> (Hub, Receiver<Arc<Batch>>) {
+    let medium = Box::new(MemoryMedium::default());
+    let (ring, recovered) = Ring::open_on(medium, 4000).unwrap();
+    let (batches, inbox) = bounded(8);
+    let wake = Arc::new(NoWake);
+    let hub = Hub::new(
+        ring,
+        recovered.messages,
+        vec![Outlet { batches, wake }],
+        None,
+    );
+    (hub, inbox)
+}
+
 impl Node {
     fn new() -> Node {
         Node::with(|_| {})
@@ -170,16 +185,7 @@ impl Node {
 
     /// A node with changed settings.
     fn with(set: impl FnOnce(&mut Settings)) -> Node {
-        let medium = Box::new(MemoryMedium::default());
-        let (ring, recovered) = Ring::open_on(medium, 4000).unwrap();
-        let (batches, inbox) = bounded(8);
-        let wake = Arc::new(NoWake);
-        let hub = Hub::new(
-            ring,
-            recovered.messages,
-            vec![Outlet { batches, wake }],
-            None,
-        );
+        let (hub, inbox) = hub_in_memory();
         let now = Now {
             mono_ms: 0,
             mono_us: 0,

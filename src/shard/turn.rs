@@ -1,4 +1,4 @@
-//! The turn of a shard: its order, its budgets, and who is served when time is short.
+//! The turn of a shard: its order, its budgets, and which work goes first when time is short.
 //!
 //! A thread loop polls and calls [`Turns::run`]. The loop is `net::reactor` in the server, which
 //! implements [`Poller`] with the kernel; tests and the simulation bring pollers and clocks of their
@@ -59,7 +59,7 @@ pub enum Accepted<S> {
     Failed,
 }
 
-/// What a shard is told by other threads. `S` is a socket, `H` the way to a successor.
+/// A command of another thread to a shard. `S` is a socket, `H` the way to a successor.
 pub enum Command<S, H> {
     /// Take in this connection.
     Connection(S),

@@ -7,13 +7,10 @@ use std::rc::Rc;
 use crossbeam_channel::{Receiver, bounded};
 
 use super::*;
-use crate::hub::Outlet;
 use crate::limits::{HISTORY_MESSAGES, SLICE_WRITES};
 use crate::message::Draft;
-use crate::ring::Ring;
-use crate::ring::memory::MemoryMedium;
 use crate::shard::Settings;
-use crate::shard::tests::{NoWake, Peer, READABLE, settings};
+use crate::shard::tests::{Peer, READABLE, hub_in_memory, settings};
 
 const STREAM: &[u8] = b"GET /api/webhook/stream HTTP/1.1\r\nHost: a\r\n\r\n";
 const HISTORY: &[u8] = b"GET /api/webhook/messages HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -188,16 +185,7 @@ impl Rig {
     }
 
     fn with(set: impl FnOnce(&mut Settings)) -> Rig {
-        let medium = Box::new(MemoryMedium::default());
-        let (ring, recovered) = Ring::open_on(medium, 4000).unwrap();
-        let (batches, inbox) = bounded(8);
-        let wake = Arc::new(NoWake);
-        let hub = Hub::new(
-            ring,
-            recovered.messages,
-            vec![Outlet { batches, wake }],
-            None,
-        );
+        let (hub, inbox) = hub_in_memory();
         let now_us = Rc::new(Cell::new(0));
         let mut settings = settings();
         set(&mut settings);
@@ -337,7 +325,7 @@ fn a_young_sweep_is_not_held_up_and_an_older_one_leaves_connections_their_part()
     assert_eq!(events_between_sweeps(&rig.turn())[0], per_slice);
 }
 
-/// Runs a turn with a crowd, in which a priority socket is ready so often after the polls that come
+/// Runs a turn with many standard sockets, in which a priority socket is ready so often after the polls that come
 /// before the turn.
 fn turn_with_late_priority(rig: &mut Rig, events: usize) -> Vec<Step> {
     rig.crowd(STANDARD_EVENTS_PER_TURN);
