@@ -205,7 +205,7 @@ impl Poller for Reactor {
                     Err((why, _closed)) => Accepted::Refused(why.counter()),
                 }
             }
-            listener::Accepted::Nobody => Accepted::Nothing,
+            listener::Accepted::NoneWaiting => Accepted::Nothing,
             listener::Accepted::Failed(reason) => {
                 if let Some(error) = reason {
                     tracing::warn!(%error, "cannot accept connections for now; raise the limit of open files (ulimit -n, LimitNOFILE=) if this repeats");

@@ -282,7 +282,7 @@ impl<P: Poller, C: Fn() -> Now> Turn<'_, P, C> {
         self.answer_histories();
         self.run_commands();
         self.serve(self.slice.now);
-        self.tell_held();
+        self.report_held();
         self.hand_over();
         self.shard.end_turn();
         self.poller.count_closed(self.shard.take_closed());
@@ -522,11 +522,11 @@ impl<P: Poller, C: Fn() -> Now> Turn<'_, P, C> {
         match command {
             Command::Connection(socket) => {
                 let token = self.take_in(socket, Role::Standard);
-                self.shard.see_out(token, now);
+                self.shard.read_if_draining(token, now);
             }
             Command::TakeOver(socket, bytes) => {
                 let token = self.take_in(socket, Role::Standard);
-                self.shard.go_on_with(token, bytes, now);
+                self.shard.continue_request(token, bytes, now);
             }
             Command::Drain => {
                 self.poller.stop_accepting();
@@ -546,7 +546,7 @@ impl<P: Poller, C: Fn() -> Now> Turn<'_, P, C> {
     }
 
     /// Answers a hold when nothing of the shard needs the ring any more.
-    fn tell_held(&mut self) {
+    fn report_held(&mut self) {
         if !self.shard.has_drafts()
             && let Some(held) = self.held.take()
         {

@@ -1,7 +1,7 @@
 //! Deadlines of connections, and what extends them.
 
 use super::*;
-use crate::limits::{LINGER_MS, STALL_MS};
+use crate::limits::{DEADLINE_SCAN_INTERVAL_MS, LINGER_MS, STALL_MS};
 
 const ASK: &[u8] = b"GET /api/webhook HTTP/1.1\r\nHost: a\r\n\r\n";
 
