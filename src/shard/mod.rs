@@ -21,7 +21,7 @@
 //!
 //! Steps, in the order of a message. Each returns what follows, or marks it for later:
 //!
-//! - `turn`: the order of all this, its budgets, and commands.
+//! - `turn`: the order of all this, its budgets, and commands; `poller`: what it needs of the kernel.
 //! - `requests`: from bytes to decisions.
 //! - `fanout`, `subscription`: from a message to its streams, and from frames to bytes.
 //! - `history`, `pages`: the history by request.
@@ -40,6 +40,7 @@ mod fanout;
 mod history;
 mod membership;
 mod pages;
+pub mod poller;
 mod publishing;
 mod requests;
 mod scheduler;
