@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::attack::Kind;
+use crate::scenarios::attack::Kind;
 use crate::scenarios::{Scenario, Sizes};
 use crate::servers::ServerKind;
 

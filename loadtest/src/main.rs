@@ -1,10 +1,12 @@
 //! The load tester of hookcast. `hookcast-load --help` documents its commands.
 //!
-//! Modules, from the bottom up. Without I/O: `payload`, `check`, `schedule`, `latency`, and `scanner` with
-//! `event` and `history`. `streams` reads, `publisher` writes; `measurement` runs both against a `target` and
-//! makes an `outcome`. `scenarios` are named `load`s. `server_process` and `servers` start the measured
-//! servers. `single` runs one scenario. `compare` runs `cases` in rounds and makes a `comparison`.
-//! `run_report` and `compare_report` render them. `overload` runs a load under an `attack`.
+//! Imports run downwards:
+//!
+//! - `runs`: the commands that measure.
+//! - `report`: results for readers.
+//! - `scenarios`: loads by name, and the cases, rounds and claims of a comparison.
+//! - `servers`: starts and stops the measured servers.
+//! - `engine`: one measurement.
 
 #![allow(
     clippy::cast_precision_loss,
@@ -13,57 +15,13 @@
     reason = "figures are shown with three digits; nothing here comes near 2^52"
 )]
 
-mod answer;
-mod attack;
-mod cases;
-mod chart;
-mod check;
-mod claims;
 mod cli;
-mod clock;
-mod compare;
-mod compare_report;
-mod comparison;
-mod control;
-mod ending;
-mod event;
-mod floor;
-mod grip_backend;
-mod history;
-mod latency;
-mod load;
-mod machine;
-mod measurement;
-mod metrics;
-mod number_set;
-mod outcome;
-mod overload;
-mod page;
-mod patience;
-mod payload;
-mod poll;
-mod polls;
-mod prior_use;
-mod proc_stats;
-mod progress;
-mod publisher;
-mod record;
-mod replay;
-mod run_report;
-mod scanner;
+mod engine;
+mod report;
+mod runs;
 mod scenarios;
-mod schedule;
-mod server_process;
 mod servers;
 mod signals;
-mod single;
-mod stream;
-mod streams;
-mod table;
-mod target;
-mod tls;
-mod window;
-mod workspace;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -73,7 +31,9 @@ use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::cli::{Cli, Command, FloorArgs};
-use crate::floor::FloorOptions;
+use crate::runs::{compare, overload, single};
+use crate::servers::floor::{self, FloorOptions};
+use crate::servers::grip_backend;
 
 /// Exit code when a run could not be made.
 const EXIT_FAILED: u8 = 1;

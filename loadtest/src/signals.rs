@@ -11,7 +11,7 @@ use std::thread;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::server_process;
+use crate::servers::process;
 
 /// Exit code of a run that a signal cut off: that of a shell for SIGINT, for all three signals.
 pub const EXIT_CUT_OFF: u8 = 130;
@@ -32,7 +32,7 @@ pub fn watch(interrupted: &Arc<AtomicBool>, is_verbose: bool) -> io::Result<()> 
         .spawn(move || {
             for _ in signals.forever() {
                 if interrupted.swap(true, Relaxed) || AT_ONCE.load(Relaxed) {
-                    server_process::kill_all();
+                    process::kill_all();
                     std::process::exit(EXIT_CUT_OFF.into());
                 }
                 if is_verbose {

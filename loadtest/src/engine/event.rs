@@ -1,0 +1,179 @@
+//! Finds events in a stream (HTML standard, section 9.2.6): the end of each and its kind.
+//!
+//! Used by `scanner`, which removes the framing. Knows no sockets.
+
+use memchr::memmem;
+
+use crate::engine::payload::{PayloadFormat, Stamp};
+use crate::engine::recent::History;
+
+/// Longer than any event, and far from overflow when a length is added.
+const PAYLOAD_AT_UNKNOWN: usize = usize::MAX / 2;
+
+/// A parsed part of a stream.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// The response head: status 200, an event stream.
+    Opened,
+    /// The first event of a stream: the number of replayed messages that follow.
+    Connected {
+        /// As announced by the server; 0 if it announces none.
+        replay: u64,
+    },
+    /// Messages of this run, unchanged, in their order on the wire.
+    Messages {
+        /// Their numbers and times; never empty.
+        stamps: &'a [Stamp],
+        /// Bytes up to the end of the last one, which hold its id.
+        bytes: &'a [u8],
+    },
+    /// A comment.
+    Heartbeat,
+    /// A `gap`: the server reports messages that this stream lost.
+    Gap {
+        /// Their number, as the server counts.
+        missed: u64,
+    },
+    /// Anything else: a lone `retry`, a message of another run, a blank line that ends no event.
+    Other,
+    /// The response ended in order.
+    Ended,
+}
+
+/// A fault that ends the reading of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ScanError {
+    /// Not an HTTP response.
+    Head,
+    /// A status other than 200.
+    Status(u16),
+    /// Broken chunked framing.
+    Framing,
+    /// A message of this run with changed or missing bytes.
+    Message,
+    /// A head or an event above the length limits.
+    TooLong,
+}
+
+impl std::fmt::Display for ScanError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ScanError::Head => f.write_str("the answer is not an HTTP response"),
+            ScanError::Status(status) => write!(f, "the answer to a stream request is {status}"),
+            ScanError::Framing => f.write_str("broken chunked framing"),
+            ScanError::Message => f.write_str("a message arrived with changed bytes"),
+            ScanError::TooLong => f.write_str("an event or a head is too long"),
+        }
+    }
+}
+
+/// State that all streams of a run share: the payload format, the position of the last message in its event,
+/// and recent messages. The next message is looked for at that position first.
+pub struct Shape {
+    format: PayloadFormat,
+    payload_at: usize,
+    /// Recent messages.
+    pub history: History,
+}
+
+impl Shape {
+    /// The initial state.
+    pub fn new(format: PayloadFormat) -> Shape {
+        Shape {
+            format,
+            payload_at: PAYLOAD_AT_UNKNOWN,
+            history: History::default(),
+        }
+    }
+}
+
+/// Bytes of the first event, its blank line included; `None` if it does not end here. If a payload stands at
+/// the last position, the search begins behind it.
+#[inline]
+pub fn event_length(bytes: &[u8], shape: &Shape) -> Option<usize> {
+    if matches!(bytes.first(), Some(b':' | b'\n')) {
+        return comment_length(bytes);
+    }
+    let behind = if shape.format.is_at(bytes, shape.payload_at) {
+        shape.payload_at + shape.format.message_bytes()
+    } else {
+        0
+    };
+    let tail = bytes.get(behind..)?;
+    let mut from = 0;
+    loop {
+        let line_feed = from + memchr::memchr(b'\n', tail.get(from..)?)?;
+        if *tail.get(line_feed + 1)? == b'\n' {
+            return Some(behind + line_feed + 2);
+        }
+        from = line_feed + 1;
+    }
+}
+
+/// Bytes of a comment line, and of the blank line behind it if it is here: some servers send one. A later one
+/// is a blank line by itself, which ends no event.
+fn comment_length(bytes: &[u8]) -> Option<usize> {
+    let end = memchr::memchr(b'\n', bytes)? + 1;
+    let has_blank_line = end > 1 && bytes.get(end) == Some(&b'\n');
+    Some(end + usize::from(has_blank_line))
+}
+
+/// The kind of an event.
+pub enum Classified {
+    /// A message of this run.
+    Message(Stamp),
+    /// Anything else.
+    Other(Event<'static>),
+}
+
+/// Returns the kind of a complete event.
+#[inline]
+pub fn classify(frame: &[u8], shape: &mut Shape) -> Result<Classified, ScanError> {
+    if !shape.format.is_at(frame, shape.payload_at) {
+        match shape.format.find(frame) {
+            Some(at) => shape.payload_at = at,
+            None => return Ok(Classified::Other(classify_other(frame))),
+        }
+    }
+    let stamp = shape.format.read(&frame[shape.payload_at..]);
+    stamp.map(Classified::Message).ok_or(ScanError::Message)
+}
+
+fn classify_other(frame: &[u8]) -> Event<'static> {
+    if memmem::find(frame, br#""type":"connected""#).is_some() {
+        Event::Connected {
+            replay: number_after(frame, br#""replay":"#),
+        }
+    } else if memmem::find(frame, br#""type":"gap""#).is_some() {
+        Event::Gap {
+            missed: number_after(frame, br#""missed":"#),
+        }
+    } else if frame.starts_with(b":") {
+        Event::Heartbeat
+    } else {
+        Event::Other
+    }
+}
+
+fn number_after(frame: &[u8], name: &[u8]) -> u64 {
+    let Some(at) = memmem::find(frame, name) else {
+        return 0;
+    };
+    let digits = frame[at + name.len()..]
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit());
+    digits.fold(0, |number: u64, digit| {
+        number
+            .saturating_mul(10)
+            .saturating_add(u64::from(digit - b'0'))
+    })
+}
+
+/// The value of the last `id` field in `bytes`, if there is one.
+pub fn last_event_id(bytes: &[u8]) -> Option<&[u8]> {
+    let line = bytes
+        .rsplit(|&byte| byte == b'\n')
+        .find(|line| line.starts_with(b"id:"))?;
+    let value = &line[3..];
+    Some(value.strip_prefix(b" ").unwrap_or(value))
+}

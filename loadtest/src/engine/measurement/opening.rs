@@ -1,0 +1,143 @@
+//! The start of a run: messages for the history, and streams.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::{DRAIN_MAX, LOOK_INTERVAL, PATIENCE, Run, join};
+use crate::engine::clock::now_ns;
+use crate::engine::load::LoadError;
+use crate::engine::patience::Patience;
+use crate::engine::publisher::{self, Pace, PublisherOutcome, PublisherPlan};
+use crate::engine::streams::{self, StreamsOutcome, StreamsPlan};
+use crate::engine::window::seconds;
+
+impl Run<'_> {
+    /// Publishes the history that streams get when they open.
+    pub(super) fn publish_history(&mut self) -> Result<PublisherOutcome, LoadError> {
+        let plan = PublisherPlan {
+            target: self.target.clone(),
+            format: self.format.clone(),
+            sessions: 0,
+            pace: Pace::Closed { connections: 1 },
+            first: 0,
+            end_ns: u64::MAX,
+            window: self.load.window,
+            messages_max: self.load.published_before,
+            pipelining: false,
+        };
+        let all = self.load.published_before;
+        let publisher = publisher::start(plan, &self.control)?;
+        while !publisher.is_finished() && !self.ends_early() {
+            let acked = self.control.acked.load(Relaxed);
+            let share = acked as f64 / f64::from(all);
+            self.progress
+                .update(share, &format!("{acked} messages in the history"));
+            thread::sleep(LOOK_INTERVAL);
+        }
+        let outcome = join(publisher)??;
+        self.control.acked.store(0, Relaxed);
+        let is_begun = outcome.acked > 0 && self.ends_early();
+        if outcome.acked == u64::from(all) || is_begun || self.interrupted.load(Relaxed) {
+            return Ok(outcome);
+        }
+        let why = outcome.lost.unwrap_or_else(|| {
+            let errors = outcome.errors.iter();
+            let errors: Vec<String> = errors.map(|(text, n)| format!("{n} x {text}")).collect();
+            errors.join(", ")
+        });
+        Err(LoadError(format!(
+            "{}: the messages for the history failed: {why}",
+            self.target.publish
+        )))
+    }
+
+    pub(super) fn open_streams(
+        &mut self,
+    ) -> Result<JoinHandle<io::Result<StreamsOutcome>>, LoadError> {
+        let plan = StreamsPlan {
+            target: self.target.clone(),
+            format: self.format.clone(),
+            count: self.load.streams,
+            sessions: self.load.sessions,
+            opening_max: self.target.dialect.opening_max(self.load.opening_max),
+            open_retries: self.target.dialect.open_retries(),
+            stalled: self.load.stalled,
+            churn_per_second: self.load.churn_per_second,
+            published_before: self.load.published_before,
+            replayed: self.load.replayed,
+            window: self.load.window,
+        };
+        let control = Arc::clone(&self.control);
+        let start_ns = now_ns();
+        let reader = thread::Builder::new()
+            .name("streams".into())
+            .spawn(move || streams::run(plan, &control))?;
+        let all = self.load.streams;
+        let mut patience = Patience::new(now_ns(), PATIENCE, Duration::MAX);
+        loop {
+            let opened = self.control.opened.load(Relaxed);
+            let failed = self.control.failed.load(Relaxed);
+            self.progress.update(
+                opened as f64 / all as f64,
+                &format!("{opened} streams open"),
+            );
+            if all > 0 && failed == all && self.control.first_end_ns.load(Relaxed) == u64::MAX {
+                return Err(self.none_opened(reader));
+            }
+            if opened + failed >= all {
+                self.outcome.open_all_s = seconds(now_ns() - start_ns);
+                break;
+            }
+            if reader.is_finished() || self.ends_early() {
+                return Ok(reader);
+            }
+            if patience.is_over((opened + failed) as u64, now_ns()) {
+                let note = format!("only {opened} of {all} streams opened");
+                self.outcome.notes.push(note);
+                break;
+            }
+            thread::sleep(LOOK_INTERVAL);
+        }
+        if self.load.replayed > 0 {
+            self.await_replay(start_ns);
+        }
+        Ok(reader)
+    }
+
+    fn none_opened(&self, reader: JoinHandle<io::Result<StreamsOutcome>>) -> LoadError {
+        self.control.stop.store(true, Relaxed);
+        let address = self.target.streams;
+        match join(reader) {
+            Err(error) => error,
+            Ok(Err(error)) => error.into(),
+            Ok(Ok(seen)) => {
+                let most = seen.errors.iter().max_by_key(|(_, count)| **count);
+                let most = most.map_or("", |(error, _)| error);
+                LoadError(format!("{address}: no stream could be opened: {most}"))
+            }
+        }
+    }
+
+    /// Waits until every stream has the whole replay.
+    fn await_replay(&mut self, start_ns: u64) {
+        let due = self.load.streams as u64 * u64::from(self.load.replayed);
+        let mut patience = Patience::new(now_ns(), PATIENCE, DRAIN_MAX);
+        loop {
+            let deliveries = self.control.deliveries.load(Relaxed);
+            if deliveries >= due {
+                self.outcome.replay_all_s = Some(seconds(now_ns() - start_ns));
+                return;
+            }
+            if patience.is_over(deliveries, now_ns()) || self.ends_early() {
+                self.outcome
+                    .notes
+                    .push(format!("only {deliveries} of {due} messages replayed"));
+                return;
+            }
+            thread::sleep(LOOK_INTERVAL);
+        }
+    }
+}

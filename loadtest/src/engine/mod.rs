@@ -1,0 +1,34 @@
+//! One measurement: opens streams, publishes messages, checks every message on every stream.
+//!
+//! `measurement` runs a `load` against a `target` and makes an `outcome`: `streams` reads on one thread,
+//! `publisher` writes on another. Without I/O: `payload`, `check`, `schedule`, `latency`, and `scanner`
+//! with `event` and `recent`. Used by `runs`. Never starts a server.
+
+pub mod answer;
+pub mod check;
+pub mod clock;
+pub mod control;
+pub mod ending;
+pub mod epoll;
+pub mod event;
+pub mod latency;
+pub mod load;
+pub mod machine;
+pub mod measurement;
+pub mod number_set;
+pub mod outcome;
+pub mod patience;
+pub mod payload;
+pub mod proc_stats;
+pub mod progress;
+pub mod publisher;
+pub mod recent;
+pub mod record;
+pub mod replay;
+pub mod scanner;
+pub mod schedule;
+pub mod stream;
+pub mod streams;
+pub mod target;
+pub mod tls;
+pub mod window;

@@ -1,0 +1,531 @@
+//! The reading side: one thread that opens up to 20,000 streams, reads all of them and checks each.
+//!
+//! It must cost less than the server: edge-triggered epoll, one `recv` for each readiness into one shared
+//! buffer, one clock read for each `recv`, and a scanner that touches a few bytes of each event. A read that
+//! does not fill the buffer has emptied the socket (epoll(7)).
+//!
+//! Run by `measurement` on a thread of its own. Publishes its counters through `control`, and everything else
+//! at its end.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use rustix::net::{RecvFlags, SendFlags};
+
+use crate::engine::check::{Checker, Faults};
+use crate::engine::clock::{SECOND_NS, now_ns};
+use crate::engine::control::{Control, TOTAL_UNKNOWN};
+use crate::engine::epoll::{Poll, Readiness};
+use crate::engine::event::{Event, ScanError, Shape};
+use crate::engine::latency::{Latency, LatencyOverTime};
+use crate::engine::payload::PayloadFormat;
+use crate::engine::scanner::Scanner;
+use crate::engine::stream::{
+    Phase, STALLED_RECEIVE_BYTES, Stream, begin_tls, connect, place, remember_event_id, token,
+};
+use crate::engine::target::Target;
+
+/// Bytes of the shared read buffer: more than one read returns by default, and an eighth of a level 2 cache.
+const READ_BYTES: usize = 128 * 1024;
+
+/// Streams for each source address, well below its 28,000 ports.
+const STREAMS_PER_SOURCE: usize = 12_000;
+
+/// Longest wait before the thread checks `Control` again.
+const TURN: Duration = Duration::from_millis(20);
+
+/// The task of the streams.
+pub struct StreamsPlan {
+    /// The server.
+    pub target: Target,
+    /// The format of the messages.
+    pub format: PayloadFormat,
+    /// Number of streams.
+    pub count: usize,
+    /// Streams of session `i % sessions` expect every `sessions`-th message; 0: no sessions.
+    pub sessions: u32,
+    /// Handshakes and requests in progress at once.
+    pub opening_max: usize,
+    /// How often a stream that fails before messages flow is opened again.
+    pub open_retries: u32,
+    /// This many streams, the first ones, stop reading once they are open.
+    pub stalled: usize,
+    /// Streams closed and opened again per second while messages flow.
+    pub churn_per_second: f64,
+    /// Messages of this run that were published before.
+    pub published_before: u32,
+    /// The last of these, which a new stream gets as its replay.
+    pub replayed: u32,
+    /// Length of the measured window.
+    pub window: Duration,
+}
+
+/// The results of all streams.
+pub struct StreamsOutcome {
+    /// Latency from the connect call to the response head.
+    pub open: Latency,
+    /// Latency from the connect call to the last replayed message.
+    pub replay: Latency,
+    /// Latency from the intended send time to the read, within the window.
+    pub delivery: LatencyOverTime,
+    /// Messages read.
+    pub deliveries: u64,
+    /// Acknowledged messages that streams should have read, stalled ones left out.
+    pub expected: u64,
+    /// Those of them that had not arrived when the run was cut off: not losses.
+    pub in_flight: u64,
+    /// Bytes read, heads and framing included.
+    pub bytes: u64,
+    /// Comments read.
+    pub heartbeats: u64,
+    /// `gap` events read.
+    pub gaps: u64,
+    /// Messages lost according to `gap` events.
+    pub gap_messages: u64,
+    /// Faults of all streams, stalled ones left out.
+    pub faults: Faults,
+    /// Streams closed and opened again.
+    pub churned: u64,
+    /// Streams that failed before messages flowed and were opened again.
+    pub reopened: u64,
+    /// Stalled streams that the server closed.
+    pub stalled_closed: u64,
+    /// Streams that ended after they had opened.
+    pub ended: u64,
+    /// All other errors, counted by their text.
+    pub errors: BTreeMap<String, u64>,
+}
+
+impl StreamsOutcome {
+    fn nothing(window: Duration) -> StreamsOutcome {
+        StreamsOutcome {
+            open: Latency::default(),
+            replay: Latency::default(),
+            delivery: LatencyOverTime::new(window),
+            deliveries: 0,
+            expected: 0,
+            in_flight: 0,
+            bytes: 0,
+            heartbeats: 0,
+            gaps: 0,
+            gap_messages: 0,
+            faults: Faults::default(),
+            churned: 0,
+            reopened: 0,
+            stalled_closed: 0,
+            ended: 0,
+            errors: BTreeMap::new(),
+        }
+    }
+}
+
+/// Opens, reads and checks streams until all are complete or `control` stops it.
+pub fn run(plan: StreamsPlan, control: &Control) -> io::Result<StreamsOutcome> {
+    control
+        .streams_tid
+        .store(rustix::thread::gettid().as_raw_nonzero().get(), Relaxed);
+    Reader::new(plan, control)?.run()
+}
+
+struct Reader<'a> {
+    plan: StreamsPlan,
+    control: &'a Control,
+    poll: Poll,
+    shape: Shape,
+    buffer: Vec<u8>,
+    /// Decrypted bytes of `buffer`.
+    plain: Vec<u8>,
+    streams: Vec<Stream>,
+    /// Streams before this index have been opened.
+    next_to_open: usize,
+    /// Failed streams to open again.
+    to_reopen: Vec<usize>,
+    /// Opened streams without a response head.
+    opening: usize,
+    opened: usize,
+    failed: usize,
+    churn_next: usize,
+    churn_due_ns: u64,
+    outcome: StreamsOutcome,
+}
+
+impl<'a> Reader<'a> {
+    fn new(plan: StreamsPlan, control: &'a Control) -> io::Result<Reader<'a>> {
+        let stride = plan.sessions.max(1);
+        let first = plan.published_before - plan.replayed;
+        let streams = (0..plan.count).map(|at| Stream {
+            socket: None,
+            tls: None,
+            phase: Phase::Closed,
+            generation: 0,
+            stalled: at < plan.stalled,
+            awaits_replay: plan.replayed > 0,
+            retries_left: plan.open_retries,
+            opened_at_ns: 0,
+            scanner: Scanner::default(),
+            checker: Checker::from(first, at as u32 % stride, stride),
+            last_event_id: Vec::new(),
+        });
+        Ok(Reader {
+            control,
+            poll: Poll::new()?,
+            shape: Shape::new(plan.format.clone()),
+            buffer: vec![0; READ_BYTES],
+            plain: Vec::new(),
+            streams: streams.collect(),
+            next_to_open: 0,
+            to_reopen: Vec::new(),
+            opening: 0,
+            opened: 0,
+            failed: 0,
+            churn_next: plan.stalled,
+            churn_due_ns: 0,
+            outcome: StreamsOutcome::nothing(plan.window),
+            plan,
+        })
+    }
+
+    fn run(mut self) -> io::Result<StreamsOutcome> {
+        let mut checked_ns = 0;
+        while !self.control.stopped() {
+            self.open_more();
+            self.churn();
+            self.poll.wait(TURN)?;
+            for at in 0..self.poll.len() {
+                let readiness = self.poll.get(at);
+                self.handle(readiness);
+            }
+            self.control
+                .deliveries
+                .store(self.outcome.deliveries, Relaxed);
+            self.control
+                .heartbeats
+                .store(self.outcome.heartbeats, Relaxed);
+            self.control.opened.store(self.opened, Relaxed);
+            self.control.failed.store(self.failed, Relaxed);
+            let total = self.control.total.load(Relaxed);
+            let now_ns = now_ns();
+            if total != TOTAL_UNKNOWN && now_ns > checked_ns + TURN.as_nanos() as u64 {
+                checked_ns = now_ns;
+                let complete = self
+                    .streams
+                    .iter()
+                    .filter(|stream| stream.is_complete(total));
+                let complete = complete.count();
+                self.control.complete.store(complete, Relaxed);
+                if complete == self.streams.len() {
+                    break;
+                }
+            }
+        }
+        Ok(self.finish())
+    }
+
+    fn open_more(&mut self) {
+        // A stream that fails at once is opened again in the next turn.
+        for _ in 0..self.to_reopen.len() {
+            if self.opening >= self.plan.opening_max {
+                break;
+            }
+            if let Some(at) = self.to_reopen.pop() {
+                self.open(at);
+            }
+        }
+        while self.next_to_open < self.streams.len() && self.opening < self.plan.opening_max {
+            self.open(self.next_to_open);
+            self.next_to_open += 1;
+        }
+    }
+
+    fn open(&mut self, at: usize) {
+        if let Err(error) = self.begin(at) {
+            self.fail(at, format!("connect: {error}"));
+        }
+    }
+
+    fn begin(&mut self, at: usize) -> io::Result<()> {
+        let stream = &mut self.streams[at];
+        stream.opened_at_ns = now_ns();
+        stream.generation = stream.generation.wrapping_add(1);
+        stream.scanner = Scanner::default();
+        let source = self.plan.target.source((at / STREAMS_PER_SOURCE) as u8);
+        let receive_bytes = stream.stalled.then_some(STALLED_RECEIVE_BYTES);
+        let socket = connect(self.plan.target.streams, source, receive_bytes)?;
+        self.poll.add(&socket, token(at, stream.generation))?;
+        stream.socket = Some(socket);
+        stream.phase = Phase::Connecting;
+        self.opening += 1;
+        // A loopback handshake is mostly complete when `connect` returns.
+        self.request(at);
+        Ok(())
+    }
+
+    /// Sends the request once the connection is established.
+    fn request(&mut self, at: usize) {
+        let stream = &mut self.streams[at];
+        let Some(socket) = &stream.socket else { return };
+        let session = (self.plan.sessions > 0).then(|| at as u32 % self.plan.sessions);
+        let id = Some(&stream.last_event_id[..]).filter(|id| !id.is_empty());
+        let mut request = self.plan.target.stream_request(session, id);
+        if let Some(config) = &self.plan.target.tls {
+            match begin_tls(config, &mut request) {
+                Ok(tls) => stream.tls = Some(tls),
+                Err(error) => return self.fail(at, format!("TLS: {error}")),
+            }
+        }
+        match rustix::net::send(socket, &request, SendFlags::NOSIGNAL) {
+            Ok(sent) if sent == request.len() => stream.phase = Phase::Requested,
+            Ok(_) => self.fail(at, "a request did not fit into an empty socket".into()),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::NOTCONN) => {}
+            Err(error) => self.fail(at, format!("connect: {error}")),
+        }
+    }
+
+    /// Closes and reopens the next few streams in turn, at the churn rate.
+    fn churn(&mut self) {
+        let flowing = self.control.window_end_ns.load(Relaxed) != u64::MAX
+            && self.control.total.load(Relaxed) == TOTAL_UNKNOWN
+            && !self.control.cut.load(Relaxed);
+        if self.plan.churn_per_second <= 0.0 || !flowing {
+            return;
+        }
+        let now_ns = now_ns();
+        if self.churn_due_ns == 0 {
+            self.churn_due_ns = now_ns;
+        }
+        let interval_ns = (SECOND_NS as f64 / self.plan.churn_per_second) as u64;
+        while self.churn_due_ns <= now_ns && self.opening < self.plan.opening_max {
+            self.churn_due_ns += interval_ns.max(1);
+            let at = self.churn_next;
+            self.churn_next = if at + 1 < self.streams.len() {
+                at + 1
+            } else {
+                self.plan.stalled
+            };
+            if self.streams[at].phase == Phase::Open {
+                self.reopen(at);
+            }
+        }
+    }
+
+    fn reopen(&mut self, at: usize) {
+        self.outcome.churned += 1;
+        self.close(at);
+        let stream = &mut self.streams[at];
+        if stream.last_event_id.is_empty() {
+            // It has no id to resume from, so it starts at the beginning of the history.
+            let stride = self.plan.sessions.max(1);
+            stream.checker = Checker::joining(at as u32 % stride, stride);
+        }
+        self.open(at);
+    }
+
+    #[inline]
+    fn handle(&mut self, readiness: Readiness) {
+        let (at, generation) = place(readiness.token);
+        let stream = &self.streams[at];
+        if stream.generation != generation || stream.socket.is_none() {
+            return;
+        }
+        if stream.phase == Phase::Connecting && readiness.writable {
+            self.request(at);
+        }
+        let stream = &self.streams[at];
+        if stream.stalled && stream.phase == Phase::Open {
+            if readiness.closed {
+                self.outcome.stalled_closed += 1;
+                self.close(at);
+            }
+        } else if readiness.readable || readiness.closed {
+            self.read(at);
+        }
+    }
+
+    #[inline]
+    fn read(&mut self, at: usize) {
+        loop {
+            let stream = &self.streams[at];
+            let Some(socket) = &stream.socket else { return };
+            match rustix::net::recv(socket, &mut self.buffer[..], RecvFlags::empty()) {
+                Ok((0, _)) => return self.ended(at),
+                Ok((length, _)) => {
+                    self.outcome.bytes += length as u64;
+                    if let Err(error) = self.decrypt(at, length) {
+                        return self.fail(at, format!("TLS: {error}"));
+                    }
+                    if let Err(error) = self.scan(at, length) {
+                        return self.fail(at, error.to_string());
+                    }
+                    if length < READ_BYTES {
+                        return;
+                    }
+                }
+                Err(rustix::io::Errno::AGAIN) => return,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return self.fail(at, error.to_string()),
+            }
+        }
+    }
+
+    /// Decrypts the bytes of a stream, and sends what TLS has to send.
+    #[inline]
+    fn decrypt(&mut self, at: usize, length: usize) -> io::Result<()> {
+        let stream = &mut self.streams[at];
+        let Some((tls, socket)) = stream.tls.as_mut().zip(stream.socket.as_ref()) else {
+            return Ok(());
+        };
+        self.plain.clear();
+        tls.incoming(&self.buffer[..length], &mut self.plain)?;
+        let mut out = Vec::new();
+        tls.outgoing(&mut out)?;
+        // Only handshakes need an answer: a few hundred bytes.
+        if !out.is_empty() && rustix::net::send(socket, &out, SendFlags::NOSIGNAL)? < out.len() {
+            return Err(io::Error::other("a handshake did not fit into its socket"));
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn scan(&mut self, at: usize, length: usize) -> Result<(), ScanError> {
+        let now_ns = now_ns();
+        let stream = &mut self.streams[at];
+        let Stream {
+            scanner,
+            checker,
+            last_event_id,
+            tls,
+            ..
+        } = stream;
+        let bytes = match tls {
+            None => &self.buffer[..length],
+            Some(_) => &self.plain[..],
+        };
+        let (control, outcome, plan) = (self.control, &mut self.outcome, &self.plan);
+        let window_ns = control.window_ns();
+        let mut opened = false;
+        scanner.feed(bytes, &mut self.shape, &mut |event| match event {
+            Event::Messages { stamps, bytes } => {
+                let count = stamps.len() as u32;
+                outcome.deliveries += u64::from(count);
+                checker.arrived_in_a_row(stamps[0].number, count);
+                for stamp in stamps
+                    .iter()
+                    .filter(|stamp| window_ns.contains(&stamp.sent_ns))
+                {
+                    let latency_ns = now_ns.saturating_sub(stamp.sent_ns);
+                    let due_ns = stamp.sent_ns - window_ns.start;
+                    outcome.delivery.record_ns(due_ns, latency_ns);
+                }
+                if plan.churn_per_second > 0.0 {
+                    remember_event_id(bytes, last_event_id);
+                }
+            }
+            Event::Heartbeat => outcome.heartbeats += 1,
+            Event::Opened => opened = true,
+            Event::Gap { missed } => {
+                outcome.gaps += 1;
+                outcome.gap_messages += missed;
+            }
+            Event::Connected { .. } | Event::Other | Event::Ended => {}
+        })?;
+        if opened {
+            self.opened += 1;
+            self.opening -= 1;
+            outcome.open.record_ns(now_ns - stream.opened_at_ns);
+            stream.phase = Phase::Open;
+        }
+        if stream.awaits_replay && stream.checker.reached(plan.published_before) {
+            stream.awaits_replay = false;
+            outcome.replay.record_ns(now_ns - stream.opened_at_ns);
+        }
+        Ok(())
+    }
+
+    /// Handles the end of a connection.
+    fn ended(&mut self, at: usize) {
+        let in_order = self.streams[at].scanner.may_end();
+        let how = if in_order {
+            "ended by the server"
+        } else {
+            "cut off by the server"
+        };
+        self.fail(at, how.into());
+    }
+
+    fn fail(&mut self, at: usize, error: String) {
+        let flowing = self.control.window_end_ns.load(Relaxed) != u64::MAX;
+        let stream = &mut self.streams[at];
+        if stream.retries_left > 0 && !flowing {
+            stream.retries_left -= 1;
+            self.outcome.reopened += 1;
+            self.close(at);
+            self.to_reopen.push(at);
+            return;
+        }
+        if stream.phase == Phase::Open {
+            self.note_end();
+        }
+        *self.outcome.errors.entry(error).or_default() += 1;
+        self.failed += 1;
+        self.close(at);
+    }
+
+    /// An open stream has ended. Once half of them have, the server is lost.
+    fn note_end(&mut self) {
+        let now_ns = now_ns();
+        self.outcome.ended += 1;
+        self.control.first_end_ns.fetch_min(now_ns, Relaxed);
+        let healthy = self.streams.len() - self.plan.stalled;
+        if self.outcome.ended * 2 >= healthy as u64 {
+            self.control.note_loss(now_ns);
+        }
+    }
+
+    fn close(&mut self, at: usize) {
+        let stream = &mut self.streams[at];
+        match stream.phase {
+            Phase::Connecting | Phase::Requested => self.opening -= 1,
+            Phase::Open => self.opened -= 1,
+            Phase::Closed => {}
+        }
+        stream.phase = Phase::Closed;
+        stream.socket = None;
+        stream.tls = None;
+    }
+
+    fn finish(mut self) -> StreamsOutcome {
+        let total = match self.control.total.load(Relaxed) {
+            TOTAL_UNKNOWN => 0,
+            total => total,
+        };
+        let stride = self.plan.sessions.max(1);
+        let first = self.plan.published_before - self.plan.replayed;
+        let unacknowledged = self.control.unacknowledged.lock();
+        let unacknowledged = unacknowledged.unwrap_or_else(PoisonError::into_inner);
+        let is_cut = self.control.interrupted.load(Relaxed);
+        let outcome = &mut self.outcome;
+        for (at, stream) in self
+            .streams
+            .iter()
+            .enumerate()
+            .filter(|(_, stream)| !stream.stalled)
+        {
+            let all = Checker::from(first, at as u32 % stride, stride);
+            outcome.expected += all.outstanding(total, &unacknowledged);
+            outcome.faults.add(stream.checker.faults(&unacknowledged));
+            let outstanding = stream.checker.outstanding(total, &unacknowledged);
+            if is_cut && stream.generation == 0 {
+                // The stream was not opened yet.
+            } else if is_cut && stream.phase != Phase::Closed {
+                outcome.in_flight += outstanding;
+            } else {
+                outcome.faults.missing += outstanding;
+            }
+        }
+        drop(unacknowledged);
+        self.outcome
+    }
+}

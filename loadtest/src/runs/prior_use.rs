@@ -1,0 +1,201 @@
+//! Asks before a run disturbs a server that was not started for it: the run's messages flood its streams and
+//! replace its kept messages.
+//!
+//! Called by `single` for `--url`, before any load. A stream shows the number of kept messages. The number of
+//! open streams is only in the metrics of hookcast's `--admin` address.
+
+use std::io::{self, BufRead, ErrorKind, IsTerminal, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use memchr::memmem;
+
+use crate::Failure;
+use crate::cli::RunArgs;
+use crate::engine::load::{Load, Rate};
+use crate::engine::target::Target;
+use crate::signals;
+
+/// Exit code when loading was not confirmed: that of a wrong command line, because it lacks `--yes`.
+const EXIT_REFUSED: u8 = 2;
+
+/// Timeout of a read from the server.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Longest head and first event of a stream.
+const STREAM_BYTES_MAX: usize = 64 * 1024;
+
+/// Longest metrics; hookcast's are about 30 KiB.
+const METRICS_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The use of a server, as far as it is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct PriorUse {
+    /// Messages of the replay; `None` if the server announces none.
+    kept: Option<u64>,
+    /// Open streams; `None` if unknown.
+    viewers: Option<u64>,
+}
+
+/// Returns once loading the server is confirmed.
+pub fn agree(target: &Target, loads: &[Load], args: &RunArgs) -> Result<(), Failure> {
+    let publishes = |load: &Load| load.rate != Rate::Idle || load.published_before > 0;
+    let viewers = match &args.admin {
+        Some(url) => Some(viewers(url, args.i_own_this_host)?),
+        None => None,
+    };
+    let kept = kept(target).map_err(|error| format!("{}: {error}", target.streams))?;
+    let found = PriorUse { kept, viewers };
+    if !loads.iter().any(publishes) || (found.kept, found.viewers) == (Some(0), Some(0)) {
+        return Ok(());
+    }
+    let text = describe(&found, &target.host);
+    if args.yes {
+        eprintln!("{text}");
+        return Ok(());
+    }
+    let can_ask = io::stdin().is_terminal() && io::stderr().is_terminal();
+    let refused = |why: &str| Failure {
+        text: format!("{text}\n{why}; nothing was loaded"),
+        code: EXIT_REFUSED,
+    };
+    if !can_ask {
+        return Err(refused("--yes loads it without asking"));
+    }
+    let agreed = signals::ending_at_once(|| ask(&text, io::stdin().lock(), io::stderr().lock()));
+    match agreed {
+        Ok(true) => Ok(()),
+        _ => Err(Failure {
+            text: "nothing was loaded".into(),
+            code: EXIT_REFUSED,
+        }),
+    }
+}
+
+fn describe(found: &PriorUse, host: &str) -> String {
+    let count =
+        |count: u64, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
+    let viewers = match found.viewers {
+        Some(viewers) => format!("{} open", count(viewers, "stream")),
+        None => "an unknown number of streams open (--admin URL reads it)".into(),
+    };
+    let kept = match found.kept {
+        Some(kept) => count(kept, "kept message"),
+        None => "an unknown number of kept messages".into(),
+    };
+    format!(
+        "{host} has {kept} and {viewers}.\n\
+         The run sends its messages to every stream there, and they replace the kept ones."
+    )
+}
+
+fn ask(text: &str, mut input: impl BufRead, mut output: impl Write) -> io::Result<bool> {
+    write!(output, "{text}\nLoad it? [y/N] ")?;
+    output.flush()?;
+    let mut answer = String::new();
+    input.read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// Kept messages, from the first event of a stream with this run's secret. If the server has a secret and the
+/// run lacks it, messages for sessions are not counted.
+fn kept(target: &Target) -> Result<Option<u64>, String> {
+    let text = exchange(
+        target.streams,
+        &target.stream_request(None, None),
+        STREAM_BYTES_MAX,
+        |bytes| {
+            memmem::find(bytes, b"\"connected\"").is_some_and(|at| bytes[at..].contains(&b'\n'))
+        },
+    )?;
+    let head = text.lines().next().unwrap_or_default();
+    if head.split(' ').nth(1) != Some("200") {
+        return Err(format!("the answer to a stream request is {head:?}"));
+    }
+    Ok(text
+        .lines()
+        .filter_map(|line| line.strip_prefix("data:"))
+        .filter_map(|data| serde_json::from_str::<serde_json::Value>(data).ok())
+        .find(|event| event["type"] == "connected")
+        .and_then(|event| event["replay"].as_u64()))
+}
+
+/// Open streams, from the metrics of the admin address.
+fn viewers(url: &str, any_host: bool) -> Result<u64, String> {
+    let admin = Target::parse(url, any_host).map_err(|error| format!("--admin {error}"))?;
+    let request = format!(
+        "GET {}/metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+        admin.base_path, admin.host
+    );
+    let text = exchange(admin.streams, request.as_bytes(), METRICS_BYTES_MAX, |_| {
+        false
+    });
+    let text = text.map_err(|error| format!("--admin {url}: {error}"))?;
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix("hookcast_streams "))
+        .and_then(|value| value.trim().parse().ok());
+    value.ok_or_else(|| format!("--admin {url}: its metrics lack hookcast_streams"))
+}
+
+/// Sends a request and reads until `is_enough`, the end, or a timeout.
+fn exchange(
+    address: SocketAddr,
+    request: &[u8],
+    bytes_max: usize,
+    is_enough: impl Fn(&[u8]) -> bool,
+) -> Result<String, String> {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut connection = TcpStream::connect_timeout(&address, PATIENCE)?;
+        connection.set_read_timeout(Some(PATIENCE))?;
+        connection.write_all(request)?;
+        let mut bytes = Vec::new();
+        let mut buffer = [0; 16 * 1024];
+        while bytes.len() < bytes_max && !is_enough(&bytes) {
+            match connection.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(length) => bytes.extend_from_slice(&buffer[..length]),
+                // The error of a timeout on a blocking socket (socket(7)).
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(bytes)
+    };
+    match read() {
+        Ok(bytes) if bytes.is_empty() => Err("it sends nothing".into()),
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_yes_is_consent() {
+        for (answer, agreed) in [
+            ("y\n", true),
+            ("yes\n", true),
+            ("n\n", false),
+            ("\n", false),
+            ("", false),
+        ] {
+            let mut output = Vec::new();
+            let said = ask("100 kept messages", answer.as_bytes(), &mut output).unwrap();
+            assert_eq!(said, agreed, "{answer:?}");
+            let output = String::from_utf8(output).unwrap();
+            assert!(output.starts_with("100 kept messages\n") && output.ends_with("[y/N] "));
+        }
+    }
+
+    #[test]
+    fn unknown_numbers_are_reported_as_unknown() {
+        let text = |kept, viewers| describe(&PriorUse { kept, viewers }, "h:1");
+        assert!(text(Some(1), Some(2)).starts_with("h:1 has 1 kept message and 2 streams open."));
+        assert!(text(Some(0), None).contains("an unknown number of streams open (--admin"));
+        assert!(text(None, Some(0)).contains("an unknown number of kept messages and 0 streams"));
+    }
+}

@@ -1,0 +1,315 @@
+//! Runs one scenario against one server, started for it or already running, and prints the result.
+//!
+//! Called by `main`. Each measurement of a scenario has a fresh server, so that none is affected by an earlier
+//! one.
+
+use std::net::{SocketAddr, TcpStream};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use crate::Failure;
+use crate::cli::{LadderArgs, OutputArgs, RunArgs};
+use crate::engine::load::Load;
+use crate::engine::measurement;
+use crate::engine::outcome::{Outcome, Sample};
+use crate::engine::proc_stats;
+use crate::engine::target::Target;
+use crate::report::run_page;
+use crate::report::table;
+use crate::runs::prior_use;
+use crate::scenarios::Scenario;
+use crate::servers::process::ServerProcess;
+use crate::servers::workspace;
+use crate::servers::{self, ServerKind, ServerOptions};
+
+/// Descriptors other than streams: standard streams, epolls, publishers, `/proc` files.
+const DESCRIPTORS_RESERVED: usize = 200;
+
+/// Exit code when a stream had faults; 1 is for runs that could not be made.
+pub const EXIT_UNCLEAN: u8 = 3;
+
+/// Exit code when the server was lost in the middle of a run.
+pub const EXIT_LOST: u8 = 5;
+
+/// Lines of a lost server's stderr in the output.
+const LAST_LINES: usize = 3;
+
+/// Time in which a lost server that was not started here may take connections again.
+const RETURN_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Runs a scenario.
+pub fn scenario(
+    scenario: Scenario,
+    args: &RunArgs,
+    interrupted: &Arc<AtomicBool>,
+) -> Result<ExitCode, Failure> {
+    let load = scenario.load(&args.sizes());
+    let mut loads = vec![load.clone()];
+    if scenario == Scenario::Stalled {
+        // The reference for the healthy readers: the same load without stalled ones.
+        loads.insert(
+            0,
+            Load {
+                stalled: 0,
+                scenario: "healthy".into(),
+                ..load
+            },
+        );
+    }
+    let mut outcomes = measure(&loads, args, interrupted)?;
+    match scenario {
+        Scenario::Stalled => add_stalled_figures(&mut outcomes),
+        Scenario::Soak => outcomes.iter_mut().for_each(add_soak_figures),
+        _ => {}
+    }
+    Ok(show(&outcomes, &args.output)?)
+}
+
+/// Runs fan-outs at rising rates.
+pub fn ladder(args: &LadderArgs, interrupted: &Arc<AtomicBool>) -> Result<ExitCode, Failure> {
+    let sizes = |rate: &f64| crate::scenarios::Sizes {
+        rate: Some(*rate),
+        ..args.run.sizes()
+    };
+    let loads: Vec<Load> = args
+        .rates
+        .iter()
+        .map(|rate| Scenario::Fanout.load(&sizes(rate)))
+        .collect();
+    let outcomes = measure(&loads, &args.run, interrupted)?;
+    Ok(show(&outcomes, &args.run.output)?)
+}
+
+fn measure(
+    loads: &[Load],
+    args: &RunArgs,
+    interrupted: &Arc<AtomicBool>,
+) -> Result<Vec<Outcome>, Failure> {
+    for load in loads {
+        check_room(load)?;
+    }
+    args.output.check()?;
+    let remote = args.url.as_ref().map(|_| remote(args)).transpose()?;
+    if let Some(target) = &remote {
+        prior_use::agree(target, loads, args)?;
+    } else if args.server.is_none() {
+        workspace::build(
+            &servers::package(args.target)
+                .into_iter()
+                .collect::<Vec<_>>(),
+        )?;
+    }
+    let mut outcomes = Vec::new();
+    for load in loads {
+        let mut server = match &remote {
+            Some(_) => None,
+            None => Some(start(args)?),
+        };
+        let target = server.as_ref().map(|server| &server.target);
+        let Some(target) = target.or(remote.as_ref()).cloned() else {
+            break;
+        };
+        if load.sessions > 0 && !target.has_sessions() {
+            return Err(format!("{} has no sessions to target", target.name).into());
+        }
+        let mut outcome = measurement::run(load, &target, interrupted).map_err(|error| error.0)?;
+        find_out_about_loss(&mut outcome, server.as_mut(), &target);
+        let is_whole = outcome.is_whole();
+        outcomes.push(outcome);
+        if !is_whole || interrupted.load(Relaxed) {
+            break;
+        }
+    }
+    Ok(outcomes)
+}
+
+/// Adds the state of a lost server's process.
+pub fn find_out_about_loss(
+    outcome: &mut Outcome,
+    server: Option<&mut ServerProcess>,
+    target: &Target,
+) {
+    let Some(lost) = &mut outcome.lost else {
+        return;
+    };
+    lost.process = Some(match server {
+        Some(server) => {
+            let exit = server.exit();
+            lost.last_lines = server.last_lines(LAST_LINES);
+            exit.map_or("its process still runs".into(), |status| {
+                format!("its process ended with {status}")
+            })
+        }
+        None => {
+            let process = match target.pids.first() {
+                Some(&pid) if proc_stats::is_running(pid) => {
+                    format!("process {pid} still runs; ")
+                }
+                Some(pid) => format!("process {pid} is gone; "),
+                None => String::new(),
+            };
+            process + &describe_return(target.publish)
+        }
+    });
+}
+
+/// Whether a lost server takes connections again: then it was restarted.
+fn describe_return(address: SocketAddr) -> String {
+    let began = Instant::now();
+    loop {
+        match TcpStream::connect_timeout(&address, RETURN_PATIENCE) {
+            Ok(_) if began.elapsed().as_millis() < 10 => return "it takes connections".into(),
+            Ok(_) => {
+                let after_s = began.elapsed().as_secs_f64();
+                return format!("it takes connections again, {after_s:.1} s after the run");
+            }
+            Err(_) if began.elapsed() < RETURN_PATIENCE => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Err(error) => return format!("no connection after the run: {error}"),
+        }
+    }
+}
+
+/// Fails at once if there are too few descriptors for the streams.
+pub fn check_room(load: &Load) -> Result<(), String> {
+    let limit = crate::raise_descriptor_limit();
+    let room = limit.saturating_sub(DESCRIPTORS_RESERVED);
+    if load.streams <= room {
+        return Ok(());
+    }
+    Err(format!(
+        "{} streams do not fit: this process may open {limit} descriptors, which leaves {room} for \
+         streams (the hard limit: ulimit -Hn)",
+        load.streams
+    ))
+}
+
+fn start(args: &RunArgs) -> Result<ServerProcess, String> {
+    if args.tls && args.target != ServerKind::Hookcast {
+        return Err(format!(
+            "--tls is for hookcast, not for {}",
+            args.target.name()
+        ));
+    }
+    if let Some(missing) = servers::missing(args.target) {
+        return Err(missing);
+    }
+    let options = ServerOptions {
+        program: args.server.clone(),
+        shards: args.shards,
+        heartbeat: args.heartbeat,
+        tls: args.tls,
+        arguments: args.server_arg.clone(),
+    };
+    servers::start(args.target, &options)
+}
+
+fn remote(args: &RunArgs) -> Result<Target, String> {
+    let url = args.url.as_deref().unwrap_or_default();
+    let mut target = Target::parse(url, args.i_own_this_host)?;
+    target.secret.clone_from(&args.secret);
+    if let Some(pid) = args.pid {
+        if !proc_stats::is_running(pid) {
+            return Err(format!("--pid {pid}: there is no such process"));
+        }
+        target.pids = proc_stats::family(pid);
+    }
+    Ok(target)
+}
+
+fn show(outcomes: &[Outcome], output: &OutputArgs) -> Result<ExitCode, String> {
+    if let Some(path) = &output.report {
+        let page = run_page::page(outcomes);
+        std::fs::write(path, page).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    if output.json {
+        let json = match outcomes {
+            [outcome] => serde_json::to_string_pretty(outcome),
+            several => serde_json::to_string_pretty(several),
+        };
+        println!("{}", json.map_err(|error| error.to_string())?);
+    } else {
+        for outcome in outcomes {
+            print!("{}", table::describe(outcome));
+        }
+    }
+    Ok(if outcomes.iter().any(|outcome| outcome.lost.is_some()) {
+        ExitCode::from(EXIT_LOST)
+    } else if outcomes.iter().all(Outcome::is_clean) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(EXIT_UNCLEAN)
+    })
+}
+
+/// Adds the cost of the stalled readers to the healthy ones, within this run.
+fn add_stalled_figures(outcomes: &mut [Outcome]) {
+    let [healthy, stalled] = outcomes else { return };
+    let p99 = |outcome: &Outcome| {
+        outcome
+            .delivery
+            .as_ref()
+            .map(|latency| latency.p99_us as f64)
+    };
+    if let Some((healthy, with_stalled)) = p99(healthy).zip(p99(stalled)) {
+        let figures = &mut stalled.figures;
+        figures.insert(
+            "p99, ratio to healthy".into(),
+            with_stalled / healthy.max(1.0),
+        );
+    }
+}
+
+/// Adds figures of growth: the slope of memory over the second half, and leaked descriptors.
+fn add_soak_figures(outcome: &mut Outcome) {
+    let Some(cost) = &outcome.cost else { return };
+    if let Some(end) = cost.descriptors_end {
+        let left = end as f64 - cost.descriptors_start as f64;
+        outcome.figures.insert("descriptors left".into(), left);
+    }
+    let half = &outcome.series[outcome.series.len() / 2..];
+    if let Some(slope) = memory_slope_bytes_per_second(half) {
+        outcome
+            .figures
+            .insert("memory slope (KiB/min)".into(), slope * 60.0 / 1024.0);
+    }
+}
+
+/// Least squares through the memory of the samples.
+fn memory_slope_bytes_per_second(samples: &[Sample]) -> Option<f64> {
+    let count = samples.len() as f64;
+    let mean = |of: fn(&Sample) -> f64| samples.iter().map(of).sum::<f64>() / count;
+    let (mean_s, mean_bytes) = (mean(|s| s.at_s), mean(|s| s.server_memory as f64));
+    let spread: f64 = samples.iter().map(|s| (s.at_s - mean_s).powi(2)).sum();
+    let product = |s: &Sample| (s.at_s - mean_s) * (s.server_memory as f64 - mean_bytes);
+    (spread > 0.0).then(|| samples.iter().map(product).sum::<f64>() / spread)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples(memory: fn(u64) -> u64) -> Vec<Sample> {
+        let sample = |at: u64| Sample {
+            at_s: at as f64,
+            deliveries_per_second: 0.0,
+            acks_per_second: 0.0,
+            server_cpu_percent: 0.0,
+            generator_cpu_percent: 0.0,
+            server_memory: memory(at),
+        };
+        (0..100).map(sample).collect()
+    }
+
+    #[test]
+    fn a_slope_is_measured_and_a_flat_line_has_none() {
+        let slope = memory_slope_bytes_per_second(&samples(|at| 1_000_000 + 512 * at)).unwrap();
+        assert!((slope - 512.0).abs() < 1e-6, "{slope}");
+        let slope = memory_slope_bytes_per_second(&samples(|at| 1_000 + at % 2)).unwrap();
+        assert!(slope.abs() < 0.01, "{slope}");
+        assert_eq!(memory_slope_bytes_per_second(&[]), None);
+    }
+}

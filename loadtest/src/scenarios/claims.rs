@@ -1,0 +1,257 @@
+//! The claims about hookcast: figures of a comparison, each with its bound.
+
+use std::fmt;
+
+use crate::scenarios::comparison::Comparison;
+use crate::scenarios::metrics::{
+    ACK_P99, ACKS, BYTES_PER_STREAM, CPU_PER_DELIVERY, CPU_PER_HEARTBEAT, DELIVERIES, DELIVERY_P99,
+    FAULTS, MEMORY_GROWTH, STORM_SECONDS,
+};
+use crate::servers::ServerKind;
+
+use ServerKind::{Axum, Floor, Hookcast, Nchan};
+
+/// One claim.
+pub struct Claim {
+    /// Its text.
+    pub text: &'static str,
+    /// Takes the figure from a comparison; `None` if it was not measured.
+    pub figure: fn(&Comparison) -> Option<f64>,
+    /// The bound.
+    pub bound: Bound,
+}
+
+/// The claims whose figure was measured and is beyond its bound.
+pub fn missed(comparison: &Comparison) -> Vec<&'static Claim> {
+    let is_missed = |claim: &&Claim| {
+        (claim.figure)(comparison).is_some_and(|figure| !claim.bound.holds(figure))
+    };
+    CLAIMS.iter().filter(is_missed).collect()
+}
+
+/// The side of a bound on which a figure must be.
+#[derive(Debug, Clone, Copy)]
+pub enum Bound {
+    /// At most this.
+    AtMost(f64),
+    /// At least this.
+    AtLeast(f64),
+}
+
+impl Bound {
+    /// Whether a figure is within the bound.
+    pub fn holds(self, figure: f64) -> bool {
+        match self {
+            Bound::AtMost(bound) => figure <= bound,
+            Bound::AtLeast(bound) => figure >= bound,
+        }
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Bound::AtMost(bound) => write!(f, "<= {bound}"),
+            Bound::AtLeast(bound) => write!(f, ">= {bound}"),
+        }
+    }
+}
+
+const HOOKCAST_FANOUT: (&str, ServerKind) = ("fanout", Hookcast);
+const HOOKCAST_SATURATE: (&str, ServerKind) = ("saturate", Hookcast);
+
+/// All claims; those whose case was not measured have no figure.
+pub const CLAIMS: &[Claim] = &[
+    Claim {
+        text: "fanout at 10/s: CPU per delivery, ratio to floor",
+        figure: |all| all.ratio(HOOKCAST_FANOUT, ("fanout", Floor), CPU_PER_DELIVERY),
+        bound: Bound::AtMost(1.05),
+    },
+    Claim {
+        text: "fanout at 10/s: p99 latency, ratio to floor",
+        figure: |all| all.ratio(HOOKCAST_FANOUT, ("fanout", Floor), DELIVERY_P99),
+        bound: Bound::AtMost(1.1),
+    },
+    Claim {
+        text: "fanout at 10/s, 2 shards: p99 latency, ratio to floor",
+        figure: |all| all.ratio(("shards-2", Hookcast), ("fanout", Floor), DELIVERY_P99),
+        bound: Bound::AtMost(1.0),
+    },
+    Claim {
+        text: "fanout at 500/s: p99 latency, ratio to 10/s",
+        figure: |all| all.ratio(("fanout-500", Hookcast), HOOKCAST_FANOUT, DELIVERY_P99),
+        bound: Bound::AtMost(1.5),
+    },
+    Claim {
+        text: "fanout at 500/s: missing, repeated or reordered messages",
+        figure: |all| all.median(("fanout-500", Hookcast), FAULTS),
+        bound: Bound::AtMost(0.0),
+    },
+    Claim {
+        text: "fanout at 500/s: ack p99 in ms",
+        figure: |all| all.median(("fanout-500", Hookcast), ACK_P99),
+        bound: Bound::AtMost(5.0),
+    },
+    Claim {
+        text: "saturate: deliveries/s, ratio to floor",
+        figure: |all| all.ratio(HOOKCAST_SATURATE, ("saturate", Floor), DELIVERIES),
+        bound: Bound::AtLeast(45.0),
+    },
+    Claim {
+        text: "saturate: deliveries/s, ratio to axum",
+        figure: |all| all.ratio(HOOKCAST_SATURATE, ("saturate", Axum), DELIVERIES),
+        bound: Bound::AtLeast(8.0),
+    },
+    Claim {
+        text: "saturate: deliveries/s, ratio to Nchan",
+        figure: |all| all.ratio(HOOKCAST_SATURATE, ("saturate", Nchan), DELIVERIES),
+        bound: Bound::AtLeast(50.0),
+    },
+    Claim {
+        text: "saturate: ack p99 in ms",
+        figure: |all| all.median(HOOKCAST_SATURATE, ACK_P99),
+        bound: Bound::AtMost(5.0),
+    },
+    Claim {
+        text: "ingest: acks/s, ratio to floor",
+        figure: |all| all.ratio(("ingest", Hookcast), ("ingest", Floor), ACKS),
+        bound: Bound::AtLeast(0.8),
+    },
+    Claim {
+        text: "ingest: acks/s, ratio to axum",
+        figure: |all| all.ratio(("ingest", Hookcast), ("ingest", Axum), ACKS),
+        bound: Bound::AtLeast(2.0),
+    },
+    Claim {
+        text: "ingest: acks/s, ratio to Nchan",
+        figure: |all| all.ratio(("ingest", Hookcast), ("ingest", Nchan), ACKS),
+        bound: Bound::AtLeast(2.0),
+    },
+    Claim {
+        text: "idle: bytes of memory per stream",
+        figure: |all| all.median(("idle", Hookcast), BYTES_PER_STREAM),
+        bound: Bound::AtMost(256.0),
+    },
+    Claim {
+        text: "idle: CPU per heartbeat, ratio to floor",
+        figure: |all| all.ratio(("idle", Hookcast), ("idle", Floor), CPU_PER_HEARTBEAT),
+        bound: Bound::AtMost(1.1),
+    },
+    Claim {
+        text: "storm: time until all streams are served, ratio to bare connects",
+        figure: |all| all.ratio(("storm", Hookcast), ("storm", Floor), STORM_SECONDS),
+        bound: Bound::AtMost(1.5),
+    },
+    Claim {
+        text: "storm: axum's time, ratio to hookcast",
+        figure: |all| all.ratio(("storm", Axum), ("storm", Hookcast), STORM_SECONDS),
+        bound: Bound::AtLeast(3.0),
+    },
+    Claim {
+        text: "targeted: CPU per delivery, ratio to a tenth of the sessions",
+        figure: |all| {
+            all.ratio(
+                ("targeted", Hookcast),
+                ("targeted-tenth", Hookcast),
+                CPU_PER_DELIVERY,
+            )
+        },
+        bound: Bound::AtMost(1.2),
+    },
+    Claim {
+        text: "stalled: p99 latency of healthy streams, ratio to a run without stalled ones",
+        figure: |all| all.ratio(("stalled", Hookcast), ("healthy", Hookcast), DELIVERY_P99),
+        bound: Bound::AtMost(1.15),
+    },
+    Claim {
+        text: "stalled: memory growth in MiB",
+        figure: |all| all.median(("stalled", Hookcast), MEMORY_GROWTH),
+        bound: Bound::AtMost(16.0),
+    },
+    Claim {
+        text: "TLS: CPU per delivery, ratio to plain",
+        figure: |all| all.ratio(("tls", Hookcast), ("plain", Hookcast), CPU_PER_DELIVERY),
+        bound: Bound::AtMost(2.0),
+    },
+    Claim {
+        text: "TLS: bytes of memory per stream",
+        figure: |all| all.median(("tls", Hookcast), BYTES_PER_STREAM),
+        bound: Bound::AtMost(12_288.0),
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use crate::engine::latency::Latency;
+    use crate::engine::machine::Machine;
+    use crate::engine::outcome::{Outcome, ServerCost};
+    use crate::scenarios::cases::{Extent, cases};
+    use crate::scenarios::comparison::{CaseResult, Row};
+
+    #[test]
+    fn bounds_include_themselves() {
+        assert!(Bound::AtMost(1.0).holds(1.0) && !Bound::AtMost(1.0).holds(1.1));
+        assert!(Bound::AtLeast(2.0).holds(2.0) && !Bound::AtLeast(2.0).holds(1.9));
+    }
+
+    /// An outcome with every figure.
+    fn full_outcome() -> Outcome {
+        let mut latency = Latency::default();
+        latency.record_ns(1_000_000);
+        Outcome {
+            streams: 10,
+            delivery: latency.summary(),
+            ack: latency.summary(),
+            open_all_s: 1.0,
+            deliveries_per_second: 5.0,
+            acks_per_second: 5.0,
+            cost: Some(ServerCost {
+                cpu_us_per_delivery: Some(1.0),
+                cpu_us_per_heartbeat: Some(1.0),
+                ..ServerCost::default()
+            }),
+            ..Outcome::default()
+        }
+    }
+
+    #[test]
+    fn the_full_comparison_measures_every_claim() {
+        let second = Duration::from_secs(1);
+        let extent = Extent {
+            streams: 10_000,
+            window: second,
+            warmup: second,
+            heartbeat: second,
+            quick: false,
+        };
+        let result = |case: crate::scenarios::comparison::Case| CaseResult {
+            key: case.key,
+            rows: (case.entries.iter())
+                .map(|(server, _)| Row {
+                    server: server.name(),
+                    rounds: BTreeMap::from([(0, full_outcome())]),
+                })
+                .collect(),
+            title: case.title,
+            metrics: case.metrics,
+        };
+        let comparison = Comparison {
+            machine: Machine::this(),
+            versions: BTreeMap::new(),
+            command: String::new(),
+            cases: cases(&extent).into_iter().map(result).collect(),
+            notes: Vec::new(),
+        };
+        for claim in CLAIMS {
+            assert!((claim.figure)(&comparison).is_some(), "{}", claim.text);
+        }
+        // All servers alike: no ratio reaches its bound, and no message was lost.
+        let missed: Vec<_> = missed(&comparison).iter().map(|claim| claim.text).collect();
+        assert!(missed.contains(&"saturate: deliveries/s, ratio to floor"));
+        assert!(!missed.contains(&"fanout at 500/s: missing, repeated or reordered messages"));
+    }
+}
