@@ -114,6 +114,12 @@ impl Encoded {
         (&self.body, is_new)
     }
 
+    /// The bytes of the page that is kept.
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        self.body.capacity()
+    }
+
     pub(super) fn forget(&mut self) {
         if self.of.is_some() {
             *self = Encoded::default();

@@ -78,7 +78,7 @@ impl<S: Transport> Shard<S> {
 
     /// Reads a connection later, when the hub has stored more webhooks. Its request gets a full
     /// deadline again.
-    fn put_off(&mut self, slot: usize, now: Now) {
+    pub(super) fn put_off(&mut self, slot: usize, now: Now) {
         let connection = &mut self.connections[slot];
         let deadline_ms = now.mono_ms + REQUEST_DEADLINE_MS;
         connection.deadline_ms = connection.deadline_ms.max(deadline_ms);

@@ -168,9 +168,11 @@ impl<S: Transport> Shard<S> {
         if now.mono_ms < connection.deadline_ms {
             return;
         }
+        let is_put_off = connection.is_unfinished && self.publishing.is_full();
         match (&connection.state, connection.state.stage()) {
-            // The delay is the server's.
+            // The server does not read, so the delay is its own.
             (state, _) if state.awaits_bytes() && self.shutdown.intake == Intake::Held => {}
+            (state, _) if state.awaits_bytes() && is_put_off => self.put_off(slot, now),
             (_, Some(Stage::Reading)) => self.refuse_upload(slot, Refusal::TooSlow, now),
             (_, Some(Stage::Waiting(_))) => self.wake(slot),
             (_, Some(Stage::Answering(_))) => self.close_stalled_answer(slot, now),

@@ -215,7 +215,7 @@ fn with_disk() -> (Node, Committer) {
     let outlet = Outlet { batches, wake };
     let (hub, committer) = Hub::with_commits(ring, recovered.messages, vec![outlet], None);
     node.shard = Shard::new(Arc::new(settings()), &hub, 1, node.now);
-    (node.hub, node.inbox) = (hub, inbox);
+    (node.hub, node.poller.inbox) = (hub, inbox);
     (node, committer)
 }
 

@@ -5,14 +5,14 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::bounded;
 
 use super::*;
-use crate::hub::Batch;
 use crate::limits::{HISTORY_MESSAGES, SLICE_WRITES};
 use crate::message::Draft;
+use crate::shard::Settings;
+use crate::shard::tests::poller::{FakePoller, Polled};
 use crate::shard::tests::{Peer, READABLE, hub_in_memory, settings};
-use crate::shard::{HandoverConnection, Settings};
 
 const STREAM: &[u8] = b"GET /api/webhook/stream HTTP/1.1\r\nHost: a\r\n\r\n";
 const HISTORY: &[u8] = b"GET /api/webhook/messages HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -25,160 +25,12 @@ const CONTENT_BYTES: usize = 3000;
 /// The time that each step for a connection takes.
 const WORK_US: u64 = 30;
 
-/// The events of a poll, at most `room`.
-struct Polled {
-    room: usize,
-    events: Vec<Event>,
-}
-
-impl Ready for Polled {
-    fn with_room(room: usize) -> Polled {
-        let events = Vec::new();
-        Polled { room, events }
-    }
-
-    fn events(&self) -> impl Iterator<Item = Event> {
-        self.events.iter().copied()
-    }
-
-    fn is_full(&self) -> bool {
-        self.events.len() >= self.room
-    }
-}
-
-impl Polled {
-    fn fill(&mut self, ready: &mut VecDeque<Event>) {
-        let count = ready.len().min(self.room);
-        self.events = ready.drain(..count).collect();
-    }
-}
-
-/// A poller that records the steps of a turn.
-struct Fake {
-    inbox: Receiver<Arc<Batch>>,
-    commands: VecDeque<Command<Peer, &'static str>>,
-    priority: VecDeque<Event>,
-    standard: VecDeque<Event>,
-    /// Connections that wait to be accepted.
-    waiting: Vec<Peer>,
-    has_listener: bool,
-    loads: Vec<usize>,
-    connections_max: usize,
-    is_polling_refused: bool,
-    postponed: usize,
-    promoted: Vec<Token>,
-    handed: Vec<usize>,
-    handed_over: Vec<Option<&'static str>>,
-    now_us: Rc<Cell<u64>>,
-    steps: Vec<Step>,
-}
-
-impl Poller for Fake {
-    type Socket = Peer;
-    type Ready = Polled;
-    type Successor = &'static str;
-
-    fn poll_priority(&mut self, ready: &mut Polled) -> bool {
-        ready.fill(&mut self.priority);
-        true
-    }
-
-    fn add(&mut self, _: &Peer, _: Token) -> bool {
-        !self.is_polling_refused
-    }
-
-    fn promote(&mut self, _: &Peer, token: Token) {
-        self.promoted.push(token);
-    }
-
-    fn next_batch(&mut self) -> Option<Arc<Batch>> {
-        self.inbox.try_recv().ok()
-    }
-
-    fn next_command(&mut self) -> Option<Command<Peer, &'static str>> {
-        self.commands.pop_front()
-    }
-
-    fn listeners(&self) -> usize {
-        usize::from(self.has_listener)
-    }
-
-    fn set_listener_ready(&mut self, _: usize) {}
-
-    fn is_listener_ready(&self, _: usize, _: Now) -> bool {
-        true
-    }
-
-    fn accept(&mut self, _: usize, _: Now) -> Accepted<Peer> {
-        let peer = self.waiting.pop();
-        peer.map_or(Accepted::NoneWaiting, Accepted::Connection)
-    }
-
-    fn postpone(&mut self, _: usize, _: Now) {
-        self.postponed += 1;
-    }
-
-    fn stop_accepting(&mut self) {
-        self.has_listener = false;
-    }
-
-    fn shards(&self) -> usize {
-        self.loads.len()
-    }
-
-    fn load(&self, shard: usize) -> usize {
-        self.loads[shard]
-    }
-
-    fn connections_max(&self) -> usize {
-        self.connections_max
-    }
-
-    fn count_opened(&mut self) {
-        self.loads[0] += 1;
-    }
-
-    fn count_closed(&mut self, connections: usize) {
-        self.loads[0] -= connections;
-    }
-
-    fn hand(&mut self, shard: usize, _: Peer) -> Result<(), Peer> {
-        self.loads[shard] += 1;
-        self.handed.push(shard);
-        Ok(())
-    }
-
-    fn hand_over(&mut self, _: HandoverConnection<Peer>, to: Option<&&'static str>) {
-        self.handed_over.push(to.copied());
-    }
-
-    fn note(&mut self, _: &Shard<Peer>, step: Step, _: Now) {
-        self.steps.push(step);
-        let is_work = matches!(
-            step,
-            Step::Priority(_)
-                | Step::Standard(_)
-                | Step::Accepted
-                | Step::Resumed
-                | Step::History(_)
-                | Step::Ran
-        );
-        self.pass(if is_work { WORK_US } else { 0 });
-    }
-}
-
-impl Fake {
-    fn pass(&self, us: u64) {
-        self.now_us.set(self.now_us.get() + us);
-    }
-}
-
 /// One shard with its turns, hub and poller.
 struct Rig {
     hub: Hub,
     shard: Shard<Peer>,
     turns: Turns<Polled, &'static str>,
-    poller: Fake,
+    poller: FakePoller,
 }
 
 impl Rig {
@@ -191,27 +43,13 @@ impl Rig {
         let now_us = Rc::new(Cell::new(0));
         let mut settings = settings();
         set(&mut settings);
+        let mut poller = FakePoller::new(inbox, Rc::clone(&now_us));
+        poller.work_us = WORK_US;
         Rig {
             shard: Shard::new(Arc::new(settings), &hub, 1, now(&now_us)),
             hub,
             turns: Turns::default(),
-            poller: Fake {
-                inbox,
-                commands: VecDeque::new(),
-                priority: VecDeque::new(),
-                standard: VecDeque::new(),
-                waiting: Vec::new(),
-                has_listener: true,
-                loads: vec![0],
-                connections_max: usize::MAX,
-                is_polling_refused: false,
-                postponed: 0,
-                promoted: Vec::new(),
-                handed: Vec::new(),
-                handed_over: Vec::new(),
-                now_us,
-                steps: Vec::new(),
-            },
+            poller,
         }
     }
 
