@@ -129,6 +129,7 @@ impl Control {
                         Ok(()) => Stage::Preparing,
                         Err(error) => {
                             tracing::error!(%error, "cannot hand over; continuing to serve");
+                            service::reload_failed(&error.to_string());
                             Stage::Serving
                         }
                     };

@@ -32,7 +32,7 @@ impl ShardHandle {
         self.send(Command::Drain);
     }
 
-    /// Makes the shard read no further request. It sends a unit when nothing of it needs the ring.
+    /// Stops the reading of requests. The shard sends a unit when it no longer needs the ring.
     pub fn hold(&self, held: Sender<()>) {
         self.send(Command::Hold(held));
     }

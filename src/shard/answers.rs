@@ -58,7 +58,7 @@ impl<S: Transport> Shard<S> {
                 self.tally.count_request(Endpoint::Webhook, 200);
                 self.responder
                     .published(to, *id, *timestamp_ms, &mut self.answer);
-                self.connections.promote(slot);
+                self.connections.note_published(slot);
             }
             Err(error) if error.is_too_large() => {
                 let error = ErrorAnswer::MessageTooLarge;

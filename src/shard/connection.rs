@@ -40,18 +40,29 @@ pub(super) struct Connection<S> {
     pub(super) readable: bool,
     /// The peer has ended its side. Reading continues until the end.
     pub(super) hung_up: bool,
-    /// It is in one of the shard's queues of connections with more to read.
-    pub(super) is_unfinished: bool,
+    /// Whether it is in a queue of connections that are read again.
+    pub(super) unfinished: Unfinished,
     /// The deadline of the state, in monotonic milliseconds.
     pub(super) deadline_ms: u64,
-    /// Only `connections` replaces it, because it counts what a state holds.
+    /// Replaced only by `connections`, which counts what a state holds.
     pub(super) state: State,
+}
+
+/// Whether a connection is in a queue of connections that are read again, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unfinished {
+    /// It is in no queue.
+    No,
+    /// It had more to read, or its peer has hung up.
+    More,
+    /// The shard does not read it for now, so its deadline does not count.
+    PutOff,
 }
 
 pub(super) enum State {
     /// Between two requests.
     Idle,
-    /// A request is incomplete, or its answer is.
+    /// A request is incomplete, or not fully answered.
     Exchange(Box<Exchange>),
     /// An open SSE response.
     Streaming(Stream),
@@ -109,7 +120,7 @@ impl<S> Connection<S> {
             role,
             readable: false,
             hung_up: false,
-            is_unfinished: false,
+            unfinished: Unfinished::No,
             deadline_ms,
             state: State::Idle,
         }

@@ -26,8 +26,8 @@ pub(super) struct Connections<S> {
     last_generation: u32,
     /// Open connections over the limit.
     surplus: usize,
-    /// Connections within the limit that were closed since the last [`Connections::take_closed`].
-    standard_closed: usize,
+    /// Connections within the limit that were removed since the last [`Connections::take_removed`].
+    removed_within_limit: usize,
     /// What the connections hold, as [`State::held_bytes`] has it.
     shares: Shares,
 }
@@ -35,7 +35,9 @@ pub(super) struct Connections<S> {
 /// What connections hold beyond their slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Holdings {
-    /// Readers of requests that are incomplete or unanswered, or that have pipelined bytes.
+    /// Exchanges: requests that are incomplete or not fully answered.
+    pub exchanges: usize,
+    /// Readers with bytes, or whose request is incomplete or waits for the hub.
     pub readers: usize,
     /// Bytes allocated for answers of which a part is not sent.
     pub answer_bytes: usize,
@@ -51,7 +53,7 @@ impl<S: Transport> Connections<S> {
             slots_used: 0,
             last_generation: 0,
             surplus: 0,
-            standard_closed: 0,
+            removed_within_limit: 0,
             shares: Shares::new(held_bytes_max),
         }
     }
@@ -75,7 +77,7 @@ impl<S: Transport> Connections<S> {
         let connection = self.slab.remove(slot);
         self.release(slot, &connection.state);
         match connection.role {
-            Role::Standard | Role::Priority => self.standard_closed += 1,
+            Role::Standard | Role::Priority => self.removed_within_limit += 1,
             Role::Surplus => self.surplus -= 1,
         }
         if self.slab.is_empty() {
@@ -136,13 +138,13 @@ impl<S: Transport> Connections<S> {
         self.surplus
     }
 
-    /// The number of connections within the limit that were closed since the last call.
-    pub(super) fn take_closed(&mut self) -> usize {
-        std::mem::take(&mut self.standard_closed)
+    /// The number of connections within the limit that were removed since the last call.
+    pub(super) fn take_removed(&mut self) -> usize {
+        std::mem::take(&mut self.removed_within_limit)
     }
 
-    /// Makes a connection of which a webhook was stored a priority one.
-    pub(super) fn promote(&mut self, slot: usize) {
+    /// Gives priority to a connection of which a webhook was stored.
+    pub(super) fn note_published(&mut self, slot: usize) {
         let role = &mut self.slab[slot].role;
         if *role == Role::Standard {
             *role = Role::Priority;
@@ -151,13 +153,14 @@ impl<S: Transport> Connections<S> {
 
     // States and what they hold.
 
-    /// Puts a connection, which was idle, into a state.
+    /// Sets the state of an idle connection.
     pub(super) fn set_state(&mut self, slot: usize, state: State, now: Now) {
+        debug_assert!(matches!(self.slab[slot].state, State::Idle));
         self.slab[slot].state = state;
         self.hold(slot, now);
     }
 
-    /// Takes a connection out of its state and leaves it idle.
+    /// Takes the state of a connection, which is idle after that.
     pub(super) fn take_state(&mut self, slot: usize) -> State {
         let state = std::mem::replace(&mut self.slab[slot].state, State::Idle);
         self.release(slot, &state);
@@ -175,7 +178,7 @@ impl<S: Transport> Connections<S> {
         }
     }
 
-    /// Records that the peer has taken or sent something.
+    /// Restarts the stall time of what a connection holds.
     pub(super) fn note_progress(&mut self, slot: usize, now: Now) {
         self.shares.note_progress(slot as u32, now.mono_ms);
     }
@@ -207,8 +210,8 @@ impl<S: Transport> Connections<S> {
         self.shares.has_room_for(bytes)
     }
 
-    /// The connection that has to end first, so that the connection in `slot`, which holds nothing,
-    /// can hold that many bytes; none if it may not.
+    /// The connection to end so that the one in `slot`, which holds nothing, can hold `bytes`; none if
+    /// its client is refused.
     pub(super) fn first_to_end(&self, slot: usize, bytes: usize, now: Now) -> Option<usize> {
         debug_assert_eq!(self.shares.held_bytes(slot), 0);
         let client = ClientKey::of(self.slab[slot].socket.client());
@@ -247,6 +250,7 @@ impl<S: Transport> Connections<S> {
                     let has_bytes = exchange.reader.held_bytes() > 0;
                     let is_unanswered =
                         matches!(exchange.stage, Stage::Reading | Stage::Publishing(_));
+                    holdings.exchanges += 1;
                     holdings.readers += usize::from(has_bytes || is_unanswered);
                     if let Stage::Answering(unsent) = &exchange.stage {
                         holdings.answer_bytes += unsent.bytes.capacity();

@@ -1,7 +1,7 @@
 //! The end of a shard: a drain, or a hold until a successor has the ring, and then a handover.
 //!
-//! Part of the shard, called by the reactor on a command. [`Shard::tick`] does what is due in a
-//! drain. Never talks to the successor: the reactor sends it the connections of
+//! Part of the shard, called by `turn` on a command. [`Shard::tick`] does what is due in a
+//! drain. Never talks to the successor: the turn takes the connections of
 //! [`Shard::take_handovers`].
 
 use crate::clock::Now;
@@ -23,7 +23,8 @@ pub(super) enum Intake {
     Open,
     /// Requests wait in their sockets while a successor takes over the ring.
     Held,
-    /// No further requests are read: the successor answers them.
+    /// Connections that can leave go to the successor. Others are read and answered; their webhooks are
+    /// refused.
     HandingOver,
 }
 

@@ -1,7 +1,7 @@
 //! One request and its answer, and the order of their steps.
 //!
-//! Part of the shard. A connection has an exchange from the first byte of a request to the last byte
-//! of its answer. `requests`, `answers` and `history` make its steps. A step works on an exchange that
+//! Part of the shard. A connection has an exchange while a request is read and until its answer is sent.
+//! That of a subscription ends when the stream begins. `requests`, `answers` and `history` make its steps. A step works on an exchange that
 //! is out of its connection, and returns what follows ([`Next`]); [`Shard::proceed`] acts on that.
 //! Never reads or writes a socket.
 
@@ -20,7 +20,7 @@ pub(super) struct Exchange {
     pub(super) reader: RequestReader,
     /// The phase of the request that the connection's deadline is for; none between two requests.
     pub(super) timed: Option<Phase>,
-    /// The head of the request is complete, and does not alone decide an error.
+    /// The head was judged. If it alone decided an error, that was answered.
     pub(super) is_judged: bool,
     pub(super) stage: Stage,
 }
@@ -114,7 +114,9 @@ impl Exchange {
         match &self.stage {
             Stage::Publishing(_) => 0,
             Stage::Reading => self.reader.held_bytes(),
-            Stage::Answering(unsent) => self.reader.held_bytes() + unsent.bytes.capacity(),
+            Stage::Answering(unsent) => {
+                self.reader.held_bytes() + size_of::<Unsent>() + unsent.bytes.capacity()
+            }
             Stage::Waiting(waiting) => self.reader.held_bytes() + waiting.held_bytes(),
         }
     }
@@ -148,7 +150,7 @@ impl ExchangePool {
     }
 
     /// An exchange with the bytes that another process has read of its request.
-    pub(super) fn resume(&self, bytes: Vec<u8>) -> Box<Exchange> {
+    pub(super) fn with_bytes(&self, bytes: Vec<u8>) -> Box<Exchange> {
         let reader = RequestReader::resume(bytes, self.body_bytes_max);
         Box::new(Exchange::new(reader))
     }
@@ -176,6 +178,7 @@ impl<S: Transport> Shard<S> {
             next => next,
         };
         match next {
+            // `read_on` does not return `Read`.
             Next::Wait | Next::Read => self.keep(slot, exchange, now),
             Next::Over => self.exchanges.give(exchange),
         }

@@ -1,7 +1,7 @@
 //! From a message to the connections that it concerns, slice by slice.
 //!
 //! Part of the shard. The path of a frame: `note_behind` (as it enters the log) → `sweep` → `serve`, and
-//! from there to the stream (`subscription`). Long polls are only marked as due here.
+//! from there to the stream (`subscription`). Long polls are only queued here.
 //! `history` answers them, at its own time. Nothing here loops over all connections for one message.
 
 use std::time::Duration;

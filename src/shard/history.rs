@@ -1,8 +1,9 @@
 //! The history by request: an answer at once, or after a wait for news (a long poll).
 //!
-//! Part of the shard, called by `requests`, for clients behind proxies that hold streams back. The
-//! path of a request: `read_history` → (`wait`, with a place in a sweep → visited after a message,
-//! or due by a deadline, a hang-up or the drain → `answer_waiting`) → `send_answer`.
+//! Part of the shard. Called by `requests`, and by `turn` for requests that were put off and long polls
+//! that are due. For clients behind proxies that hold streams back. The path of a request: `read_history` →
+//! (`keep`, which enters a long poll into a sweep → after a message, a deadline, a hang-up or in a drain:
+//! `answer_waiting`) → `send_answer`.
 //!
 //! A request of a hundred bytes may cause an answer of 1 MiB, and thousands of long polls may wait
 //! for the same message. So these answers are made one by one ([`Shard::answer_next_history`]),
@@ -19,7 +20,7 @@ use crate::limits::{
 use crate::live_log::View;
 use crate::metrics::{Counter, Endpoint};
 use crate::shard::Shard;
-use crate::shard::connection::{State, Token};
+use crate::shard::connection::{State, Token, Unfinished};
 use crate::shard::exchange::{Exchange, Next, Stage, Then};
 use crate::shard::membership::{Holder, Place};
 use crate::shard::pages::{Encoded, Representation};
@@ -33,8 +34,8 @@ pub(super) struct Histories {
     turn_bytes: usize,
     /// Connections whose next request is for the history, and was put off.
     put_off: VecDeque<Token>,
-    /// The next answer is for a long poll rather than for a request that was put off.
-    is_turn_of_waits: bool,
+    /// The next answer is for a long poll, if one is due, before a request that was put off.
+    prefers_long_polls: bool,
     /// The page that was encoded last.
     pub(super) encoded: Encoded,
 }
@@ -131,7 +132,8 @@ impl<S: Transport> Shard<S> {
     /// [`Shard::answer_next_history`] continues with it.
     pub(super) fn put_off_history(&mut self, slot: usize) {
         let token = self.connections.token_of(slot);
-        if !std::mem::replace(&mut self.connections[slot].is_unfinished, true) {
+        let was = std::mem::replace(&mut self.connections[slot].unfinished, Unfinished::PutOff);
+        if was == Unfinished::No {
             self.histories.put_off.push_back(token);
         }
     }
@@ -151,9 +153,9 @@ impl<S: Transport> Shard<S> {
         }
         let histories = &mut self.histories;
         let spent = std::mem::take(&mut histories.turn_bytes);
-        histories.is_turn_of_waits = !histories.is_turn_of_waits;
-        let prefers_waits = histories.is_turn_of_waits && !self.sweeps.waits.is_idle();
-        if histories.put_off.is_empty() || prefers_waits {
+        histories.prefers_long_polls = !histories.prefers_long_polls;
+        let is_for_long_poll = histories.prefers_long_polls && !self.sweeps.waits.is_idle();
+        if histories.put_off.is_empty() || is_for_long_poll {
             self.answer_next_wait(now);
         } else if let Some(token) = histories.put_off.pop_front() {
             self.resume_connection(token, now);

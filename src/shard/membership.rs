@@ -103,7 +103,8 @@ impl<S: Transport> Shard<S> {
         }
     }
 
-    /// Takes a place out of all lists, and releases its view. No state holds the place any more.
+    /// Takes a place out of all lists, and releases its view. The caller has taken the place out of the
+    /// connection's state.
     pub(super) fn forget_place(&mut self, slot: usize, place: &Place) {
         let round = RoundKind::of(place.view);
         let sweep = self.sweeps.of(place.holder);

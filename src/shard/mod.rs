@@ -14,12 +14,14 @@
 //! Parts that own their fields:
 //!
 //! - `connections`: connections by slot, and what they hold, by client (`shares`).
-//! - `connection`, `exchange`, `stream`, `waiting`: the state of one connection.
+//! - `connection`, `exchange`, `stream`, `waiting`: the state of one connection, and a pool of exchanges.
 //! - `publishing`: drafts for the hub, and its outcomes.
 //! - `scheduler`: what is due by time (`stagger`), and which connections are read again.
 //! - `membership`, `sweep`: which streams and long polls a message concerns, and which is next.
+//! - `history`: requests for the history that were put off, and the turn's budget for them.
+//! - `drain`: how far the end of the shard is.
 //!
-//! Steps, in the order of a message. Each returns what follows, or marks it for later:
+//! What a shard does:
 //!
 //! - `turn`: the order of all this, its budgets, and commands; `poller`: what it needs of the kernel.
 //! - `requests`: from bytes to decisions.
@@ -204,10 +206,10 @@ impl<S: Transport> Shard<S> {
         connection.readable |= readiness.readable || readiness.hung_up;
         let is_readable = connection.readable;
         if readiness.hung_up {
-            // A peer that has ended its side may still read its answer. If it does not, sending fails.
             return match connection.state.stage() {
+                // A long poll is answered now: its peer may still read.
                 Some(Stage::Waiting(_)) => self.wake(slot),
-                // Hundreds of connections may end at once. Requests go before them.
+                // Hundreds of connections may end at once: requests of others go first.
                 _ => self.resume_later(slot),
             };
         }
@@ -269,9 +271,9 @@ impl<S: Transport> Shard<S> {
         &mut self.tally
     }
 
-    /// The number of connections within the limit that were closed since the last call.
-    pub fn take_closed(&mut self) -> usize {
-        self.connections.take_closed()
+    /// The number of connections within the limit that were closed or handed over since the last call.
+    pub fn take_removed(&mut self) -> usize {
+        self.connections.take_removed()
     }
 
     /// Open connections over the limit.

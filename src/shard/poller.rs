@@ -1,6 +1,6 @@
 //! What a turn needs of the kernel and of other threads.
 //!
-//! `net::reactor` implements [`Poller`] with the kernel; tests and the simulation bring their own. `turn`
+//! `net::reactor` implements [`Poller`] with the kernel; tests and the simulation have their own. `turn`
 //! calls it. Types and traits only: nothing here acts.
 
 use std::sync::Arc;
@@ -124,7 +124,7 @@ pub trait Poller {
     /// Accepts one connection.
     fn accept(&mut self, listener: usize, now: Now) -> Accepted<Self::Socket>;
 
-    /// Leaves the connections that wait at a listener there for a while.
+    /// Accepts nothing from a listener for a while.
     fn postpone(&mut self, listener: usize, now: Now);
 
     /// Closes all listeners.
@@ -155,7 +155,7 @@ pub trait Poller {
         to: Option<&Self::Successor>,
     );
 
-    /// Called after each step, with the time that the shard had for it. Simulations check the result
+    /// Called after each step, with the time that the step was given. Simulations check the result
     /// of the step here.
     fn note(&mut self, _shard: &Shard<Self::Socket>, _step: Step, _now: Now) {}
 }

@@ -77,7 +77,7 @@ impl Publishing {
         self.drafts.push_back(draft);
     }
 
-    /// Whether no further request is read until the hub has stored some of these.
+    /// Whether reading stops until the hub has stored some webhooks.
     pub(super) fn is_full(&self) -> bool {
         self.bytes > PUBLISHING_BYTES_MAX
     }
@@ -86,7 +86,7 @@ impl Publishing {
         !self.drafts.is_empty()
     }
 
-    /// Whether drafts were added since the hub was last called: webhooks that were pipelined behind
+    /// Whether drafts wait although the hub had room at its last call: webhooks that were pipelined behind
     /// another.
     pub(super) fn has_fresh_drafts(&self) -> bool {
         self.has_drafts() && !self.hub_was_full

@@ -1,8 +1,8 @@
-//! From bytes to decisions: reads requests and decides each. Webhooks are queued for the hub.
-//! Others go on to `subscription`, `history` or `answers`.
+//! From bytes to decisions: reads requests and decides each. Webhooks are queued for the hub. All other
+//! requests continue in `subscription`, `history` or `answers`.
 //!
-//! Part of the shard. The path of a webhook: `read_requests` → `read_on` → `handle_request` → (the hub,
-//! at the end of the turn) → `answer_webhook` → `send_answer` → `proceed`, which reads the next request.
+//! Part of the shard. The path of a webhook: `read_requests` → `proceed` → `read_on` → `read_step` →
+//! `handle_request` → (the hub, at the end of the turn) → `answer_webhook` → `send_answer` → `proceed`.
 //! A connection has one request at a time: pipelined requests wait in the reader. Never writes to a
 //! socket.
 
@@ -19,7 +19,7 @@ use crate::message::Draft;
 use crate::metrics::{Counter, Endpoint};
 use crate::shard::Shard;
 use crate::shard::answers::{FULL, text_of};
-use crate::shard::connection::{NO_DEADLINE, Role};
+use crate::shard::connection::{NO_DEADLINE, Role, Unfinished};
 use crate::shard::drain::Intake;
 use crate::shard::exchange::{Exchange, Next, Stage, Then};
 use crate::shard::subscription::Subscriber;
@@ -56,8 +56,9 @@ impl<S: Transport> Shard<S> {
         if !self.connections[slot].state.awaits_bytes() {
             return;
         }
-        if self.publishing.is_full() {
-            return self.put_off(slot, now);
+        let is_published = self.connections[slot].role != Role::Surplus;
+        if self.publishing.is_full() && is_published {
+            return self.put_off_for_hub(slot, now);
         }
         let reading = self.connections.take_exchange(slot);
         let exchange = reading.unwrap_or_else(|| self.exchanges.take());
@@ -66,9 +67,9 @@ impl<S: Transport> Shard<S> {
 
     /// Reads and answers requests, beginning with bytes that another process has read.
     pub(super) fn read_from(&mut self, slot: usize, bytes: Vec<u8>, now: Now) {
-        let mut exchange = self.exchanges.resume(bytes);
+        let mut exchange = self.exchanges.with_bytes(bytes);
         let next = if self.publishing.is_full() {
-            self.put_off(slot, now);
+            self.put_off_for_hub(slot, now);
             self.wait_for_bytes(slot, &mut exchange, now)
         } else {
             Next::Read
@@ -76,14 +77,21 @@ impl<S: Transport> Shard<S> {
         self.proceed(slot, exchange, next, now);
     }
 
-    /// Reads a connection later, when the hub has stored more webhooks. Its request gets a full
-    /// deadline again.
-    pub(super) fn put_off(&mut self, slot: usize, now: Now) {
+    /// Reads a connection later, when the hub has stored more webhooks.
+    fn put_off_for_hub(&mut self, slot: usize, now: Now) {
+        self.resume_later(slot);
+        self.connections[slot].unfinished = Unfinished::PutOff;
+        if !self.connections[slot].hung_up {
+            self.extend_deadline(slot, now);
+        }
+    }
+
+    /// Gives a request that the shard does not read for now a full deadline again.
+    pub(super) fn extend_deadline(&mut self, slot: usize, now: Now) {
         let connection = &mut self.connections[slot];
         let deadline_ms = now.mono_ms + REQUEST_DEADLINE_MS;
         connection.deadline_ms = connection.deadline_ms.max(deadline_ms);
         self.connections.note_progress(slot, now);
-        self.resume_later(slot);
     }
 
     /// Makes steps of an exchange until it waits or is over. Never returns [`Next::Read`].
@@ -365,11 +373,11 @@ impl<S: Transport> Shard<S> {
             connection.deadline_ms = if reader.has_begun() {
                 deadline_ms
             } else {
-                // Otherwise parts of empty lines could keep a connection open for ever.
+                // Before a request the deadline only shrinks: parts of empty lines must not extend it.
                 deadline_ms.min(connection.deadline_ms)
             };
         }
-        // Bytes that are not parsed yet have not begun a request.
+        // Unparsed bytes do not begin a request.
         exchange.timed = reader.has_begun().then_some(phase);
         exchange.is_judged = exchange.timed == Some(Phase::Body);
         Next::Wait

@@ -13,7 +13,7 @@ use crate::limits::{
     HEARTBEAT_PATIENCE_PHASES, HEARTBEAT_PHASES, HEARTBEAT_RUN,
 };
 use crate::metrics::Counter;
-use crate::shard::connection::{State, Token};
+use crate::shard::connection::{State, Token, Unfinished};
 use crate::shard::drain::Intake;
 use crate::shard::exchange::Stage;
 use crate::shard::stagger::Stagger;
@@ -29,7 +29,8 @@ pub(super) struct Scheduler {
     deadline_scan: Stagger,
     /// The Unix second that the `Date` of answers shows.
     date_s: u64,
-    /// Connections that had more to read when their time was over, or whose end was reported.
+    /// Connections to read again: with more to read after [`READS_PER_TURN`](crate::limits::READS_PER_TURN)
+    /// steps, put off while the hub was behind, or whose peer has hung up.
     unfinished: VecDeque<Token>,
 }
 
@@ -60,8 +61,8 @@ impl Scheduler {
         }
     }
 
-    /// Whether the date has changed since the last call.
-    fn is_new_date(&mut self, now: Now) -> bool {
+    /// Updates the date. Returns whether it has changed.
+    fn update_date(&mut self, now: Now) -> bool {
         let date_s = now.unix_ms / 1000;
         std::mem::replace(&mut self.date_s, date_s) != date_s
     }
@@ -84,7 +85,9 @@ impl<S: Transport> Shard<S> {
     /// Leaves the rest of a connection's work to [`Shard::resume_next`].
     pub(super) fn resume_later(&mut self, slot: usize) {
         let token = self.connections.token_of(slot);
-        if !std::mem::replace(&mut self.connections[slot].is_unfinished, true) {
+        let unfinished = &mut self.connections[slot].unfinished;
+        if *unfinished == Unfinished::No {
+            *unfinished = Unfinished::More;
             self.scheduler.unfinished.push_back(token);
         }
     }
@@ -95,7 +98,7 @@ impl<S: Transport> Shard<S> {
             return;
         };
         let connection = &mut self.connections[slot];
-        connection.is_unfinished = false;
+        connection.unfinished = Unfinished::No;
         match &connection.state {
             State::Streaming(_) if connection.hung_up => {
                 self.close_stream(slot, Counter::StreamsEndedByPeer);
@@ -111,7 +114,7 @@ impl<S: Transport> Shard<S> {
 
     /// Does what is due: heartbeats, deadlines, the ends of streams in a drain.
     pub fn tick(&mut self, now: Now) {
-        if self.scheduler.is_new_date(now) {
+        if self.scheduler.update_date(now) {
             self.responder.set_time(now.wall());
         }
         let slots = self.connections.slots();
@@ -153,7 +156,8 @@ impl<S: Transport> Shard<S> {
         Some(next_ms.saturating_sub(now.mono_ms))
     }
 
-    /// Acts on a deadline that has passed: an incomplete request is refused, all else ends.
+    /// Acts on a passed deadline: refuses an incomplete request, answers a long poll, closes all else.
+    /// Delays of the server do not count.
     fn check_deadline(&mut self, slot: usize, now: Now) {
         let Some(connection) = self.connections.get(slot) else {
             return;
@@ -168,11 +172,10 @@ impl<S: Transport> Shard<S> {
         if now.mono_ms < connection.deadline_ms {
             return;
         }
-        let is_put_off = connection.is_unfinished && self.publishing.is_full();
+        let is_put_off = connection.unfinished == Unfinished::PutOff && !connection.hung_up;
         match (&connection.state, connection.state.stage()) {
-            // The server does not read, so the delay is its own.
             (state, _) if state.awaits_bytes() && self.shutdown.intake == Intake::Held => {}
-            (state, _) if state.awaits_bytes() && is_put_off => self.put_off(slot, now),
+            (state, _) if state.awaits_bytes() && is_put_off => self.extend_deadline(slot, now),
             (_, Some(Stage::Reading)) => self.refuse_upload(slot, Refusal::TooSlow, now),
             (_, Some(Stage::Waiting(_))) => self.wake(slot),
             (_, Some(Stage::Answering(_))) => self.close_stalled_answer(slot, now),

@@ -1,7 +1,7 @@
 //! The memory that connections share: the bytes that each client's connections hold, and which
 //! connection ends when there is no room.
 //!
-//! Part of the shard. `connections` reports every change of what a connection holds. It counts the bytes that
+//! Part of the shard. `connections` reports every change of what a connection holds. The account counts bytes that
 //! wait for a peer: incomplete requests, unsent answers, and the own bytes of streams. A connection
 //! that holds at most [`SMALL_REQUEST_BYTES_MAX`] is not in the table. It takes no room from others
 //! and costs no look-up.
@@ -188,14 +188,14 @@ impl<S: Transport> Shard<S> {
             let Some(other) = self.connections.first_to_end(slot, bytes, now) else {
                 return false;
             };
-            self.end_stalled(other, now);
+            self.end_for_room(other, now);
         }
         self.connections.has_room_for(bytes)
     }
 
     /// Ends a connection to free what it holds. An upload gets a 503. An answer or a stream that
     /// has begun can only be cut off.
-    fn end_stalled(&mut self, slot: usize, now: Now) {
+    fn end_for_room(&mut self, slot: usize, now: Now) {
         // `Shard::answer` may contain the answer of the connection that needs the room.
         let answer = std::mem::take(&mut self.answer);
         let state = &self.connections[slot].state;

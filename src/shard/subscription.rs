@@ -1,7 +1,7 @@
 //! The streams of a shard: opens them, serves one at a time, ends them.
 //!
-//! Part of the shard. `requests` opens streams, `fanout` serves them, and the reactor reports
-//! events of their sockets. `stream` holds the state of one stream and its writes. Nothing here
+//! Part of the shard. `requests` opens streams, `fanout` serves them, and [`Shard::ready`] reports events
+//! of their sockets. `stream` holds the state of one stream and its writes. Nothing here
 //! loops over all streams.
 
 use std::ops::RangeInclusive;

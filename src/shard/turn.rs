@@ -1,8 +1,7 @@
 //! The turn of a shard: its order, its budgets, and which work is first when time is short.
 //!
 //! A thread loop polls and calls [`Turns::run`]. In the server the loop is `net::reactor`; tests and the
-//! simulation have loops with pollers and clocks of their own. Never waits, and reads only the clock it
-//! is given.
+//! simulation have loops with pollers and clocks of their own. Never waits. Reads only the given clock.
 //!
 //! A turn delivers the batches of the hub, handles events, accepts, reads unfinished connections again,
 //! answers requests for the history and runs commands. At its end it publishes the webhooks that were
@@ -33,8 +32,8 @@ struct Slice {
 }
 
 impl Slice {
-    /// A slice that begins now. It is short while streams are behind. If they are behind only since a
-    /// moment ago, it ends with the first step.
+    /// A slice that begins now. It is short while streams are behind. If they have been behind for less
+    /// than [`SWEEP_YOUNG_US`], it ends after one step.
     fn begin<S: Transport>(shard: &Shard<S>, now: Now) -> Slice {
         let slice_us = match shard.behind_us(now) {
             None => WORK_SLICE_US,
@@ -56,7 +55,7 @@ pub struct Turns<R, H> {
     pub standard: R,
     /// Events of priority sockets after a slice.
     interim: R,
-    /// Where the end of [`Command::Hold`] is reported.
+    /// Where the shard reports that it no longer needs the ring.
     held: Option<Sender<()>>,
     successor: Option<H>,
 }
@@ -137,7 +136,7 @@ impl<P: Poller, C: Fn() -> Now> Turn<'_, P, C> {
         self.report_held();
         self.hand_over();
         self.shard.end_turn();
-        self.poller.count_closed(self.shard.take_closed());
+        self.poller.count_closed(self.shard.take_removed());
     }
 
     // Time.
@@ -304,7 +303,7 @@ impl<P: Poller, C: Fn() -> Now> Turn<'_, P, C> {
         }
         match self.poller.accept(listener, now) {
             Accepted::Connection(socket) => {
-                self.place(socket);
+                self.assign(socket);
                 true
             }
             Accepted::Refused(counter) => {
@@ -321,7 +320,7 @@ impl<P: Poller, C: Fn() -> Now> Turn<'_, P, C> {
 
     /// Keeps a connection, or sends it to the shard with the fewest. A connection over the limit is kept,
     /// to refuse its request.
-    fn place(&mut self, socket: P::Socket) {
+    fn assign(&mut self, socket: P::Socket) {
         if self.is_full() {
             self.open(socket, Role::Surplus);
             return;

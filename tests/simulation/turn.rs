@@ -333,11 +333,17 @@ impl World {
             .count();
         let asking = own().filter(|client| client.may_hold_reader()).count();
         let Holdings {
+            exchanges,
             readers,
             answer_bytes,
             own_bytes,
         } = node.shard().holdings();
         assert!(readers <= asking, "{readers} readers for {asking} requests");
+        let unanswered = asking + short_answers;
+        assert!(
+            exchanges <= unanswered,
+            "{exchanges} exchanges for {unanswered} requests and answers"
+        );
         assert!(
             answer_bytes == 0 || short_answers > 0,
             "{answer_bytes} bytes of answers"

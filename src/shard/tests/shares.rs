@@ -219,6 +219,16 @@ fn with_disk() -> (Node, Committer) {
     (node, committer)
 }
 
+impl Node {
+    /// Passes the time with a turn for each scan of the deadlines.
+    fn stall(&mut self, ms: u64) {
+        for _ in 0..ms / DEADLINE_SCAN_INTERVAL_MS {
+            self.pass(DEADLINE_SCAN_INTERVAL_MS);
+            self.turn(&[]);
+        }
+    }
+}
+
 /// The number of webhooks of a peer stored since the last call. The peer must have no other answer.
 fn stored(peer: &Peer) -> usize {
     let text = peer.take();
@@ -248,11 +258,10 @@ fn webhooks_count_as_held_until_they_are_answered() {
         Some(0),
         "the shard waits for the disk"
     );
-    // A connection that waits for the disk does not time out.
-    for _ in 0..2 * REQUEST_DEADLINE_MS / DEADLINE_SCAN_INTERVAL_MS {
-        node.pass(DEADLINE_SCAN_INTERVAL_MS);
-        node.turn(&[]);
-    }
+    // A connection that waits for the disk does not time out, not even in the turn in which the hub
+    // continues.
+    node.stall(2 * REQUEST_DEADLINE_MS - DEADLINE_SCAN_INTERVAL_MS);
+    node.pass(DEADLINE_SCAN_INTERVAL_MS);
     assert_eq!(node.shard.connections(), peers.len());
     let metrics = Metrics::new(Arc::default());
     let mut answered = 0;
@@ -265,6 +274,42 @@ fn webhooks_count_as_held_until_they_are_answered() {
         answered += peers.iter().map(stored).sum::<usize>();
     }
     assert_eq!(node.shard.publishing.counts(), [0; 3]);
+}
+
+/// Only connections that are still of use keep their places while the hub is behind.
+#[test]
+fn peers_that_hang_up_while_the_hub_is_behind_are_closed() {
+    let (mut node, _committer) = with_disk();
+    let body = "x".repeat(3_500);
+    let request = format!(
+        "POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{{\"message\":\"{body}\"}}",
+        body.len() + 14
+    );
+    while !node.shard.publishing.is_full() {
+        node.ask(&Peer::with_room(1_000), request.as_bytes());
+    }
+    let before = node.shard.connections();
+    let (left, stays) = (Peer::with_room(1_000), Peer::with_room(1_000));
+    let token = node.ask(&left, request.as_bytes());
+    node.ask(&stays, request.as_bytes());
+    left.0.borrow_mut().has_ended = true;
+    let hung_up = Readiness {
+        hung_up: true,
+        ..READABLE
+    };
+    node.turn(&[(token, hung_up)]);
+    let surplus = Peer::with_room(1_000);
+    let token = node.shard.open(surplus.clone(), Role::Surplus, node.now);
+    surplus.send(request.as_bytes());
+    node.turn(&[(token, READABLE)]);
+    assert!(
+        surplus.take().starts_with("HTTP/1.1 503 "),
+        "refused at once"
+    );
+    node.stall(2 * REQUEST_DEADLINE_MS);
+    assert!(left.is_closed());
+    assert!(!stays.is_closed());
+    assert_eq!(node.shard.connections(), before + 1);
 }
 
 /// A body that is skipped after an early answer may need room mid-turn when there is none. A second
