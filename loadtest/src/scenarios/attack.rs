@@ -91,7 +91,7 @@ impl Workers {
             let attempts = Arc::clone(&workers.attempts);
             if let Some(known) = kind.known() {
                 workers.add(move |is_over| {
-                    long_polls::run(address, known, held_max, is_over, &attempts)
+                    long_polls::run(address, known, held_max, is_over, &attempts);
                 });
                 continue;
             }

@@ -253,3 +253,31 @@ fn a_stream_response_announces_that_its_connection_closes() {
     node.ask(&peer, STREAM);
     assert!(peer.take().contains("Connection: close\r\n"));
 }
+
+/// The last stream of a round takes the index of one that leaves, which the sweep may have passed.
+#[test]
+fn a_stream_that_moves_in_its_round_is_served() {
+    let mut node = Node::new();
+    let peers: Vec<Peer> = (0..2 * SLICE_WRITES)
+        .map(|_| Peer::with_room(10_000))
+        .collect();
+    let tokens: Vec<Token> = peers.iter().map(|peer| node.ask(peer, STREAM)).collect();
+    node.rest();
+    peers.iter().for_each(|peer| drop(peer.take()));
+    node.publish(1, 100);
+    node.turn(&[]);
+    assert!(node.shard.is_sweeping());
+    peers[5].0.borrow_mut().has_ended = true;
+    let hung_up = Readiness {
+        hung_up: true,
+        ..READABLE
+    };
+    // Without a turn, which would sweep before.
+    node.shard.ready(tokens[5], hung_up, node.now);
+    node.shard.resume_next(node.now);
+    assert!(peers[5].is_closed());
+    node.rest();
+    for (_, peer) in peers.iter().enumerate().filter(|(number, _)| *number != 5) {
+        assert_eq!(peer.take().matches("id: ").count(), 1);
+    }
+}
