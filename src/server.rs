@@ -118,7 +118,7 @@ impl<'a> Start<'a> {
         metrics: &'a Arc<Metrics>,
         admin_socket: Option<TcpListener>,
     ) -> Result<Start<'a>, ServerError> {
-        crate::window::prepare();
+        crate::chat::prepare();
         set_limit_gauges(config, metrics);
         let lifecycle = Arc::new(Lifecycle::new());
         Ok(Start {

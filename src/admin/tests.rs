@@ -297,7 +297,7 @@ fn the_number_of_series_is_bounded() {
         for endpoint in [
             Endpoint::Webhook,
             Endpoint::Stream,
-            Endpoint::Window,
+            Endpoint::Chat,
             Endpoint::None,
         ] {
             tally.count_request(endpoint, status);

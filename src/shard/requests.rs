@@ -5,6 +5,7 @@
 //! end of the turn) → `answer_webhook` → `send_answer` → `read_next`. A connection has one request
 //! at a time: pipelined requests wait in the reader. Never writes to a socket.
 
+use crate::chat;
 use crate::clock::Now;
 use crate::http::response::CONTINUE;
 use crate::http::route::error_before_body;
@@ -22,7 +23,6 @@ use crate::shard::subscription::Subscriber;
 use crate::shard::transport::{Transfer, Transport};
 use crate::shard::waiting::HistoryRequest;
 use crate::shard::{Intake, Publisher, Shard};
-use crate::window;
 
 /// The decision on a complete request.
 enum Handled {
@@ -252,7 +252,7 @@ impl<S: Transport> Shard<S> {
         let is_leaving = is_surplus || self.drain.is_some();
         let mut to = self.responder.reply_to(request);
         to.keep_alive &= !is_leaving;
-        match route(request, &self.settings.access, window::exists) {
+        match route(request, &self.settings.access, chat::exists) {
             Route::Subscribe(subscription) if subscription.head_only => {
                 to.keep_alive &= to.version == Version::Http11;
                 self.tally.count_request(Endpoint::Stream, 200);
@@ -324,7 +324,7 @@ impl<S: Transport> Shard<S> {
         if connection.role == Role::Surplus || !connection.socket.admit(head.head) {
             return Some(FULL);
         }
-        error_before_body(head, &self.settings.access, window::exists)
+        error_before_body(head, &self.settings.access, chat::exists)
     }
 
     fn answer_error_of_head(

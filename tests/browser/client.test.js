@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, describe, it } from 'node:test';
 
-import { Parser, connect } from '../../src/window/hookcast.js';
+import { Parser, connect } from '../../src/chat/hookcast.js';
 import { Proxy } from './support/proxy.js';
 import { randomFrom, seed } from './support/random.js';
 import { HEARTBEAT, connected, ending, failing, frame, gapFrame, scripted, streaming } from './support/script.js';

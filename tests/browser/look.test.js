@@ -36,7 +36,7 @@ const day = CONTENTS.map(([content, more], i) =>
 );
 const DAY = [connected(day.length), ...day.slice(0, 4), gapFrame(412), ...day.slice(4)];
 
-describe('the window', () => {
+describe('the chat window', () => {
   let browser;
   let server;
   const report = [];
@@ -72,7 +72,7 @@ describe('the window', () => {
 
   /** Takes a picture and runs axe's accessibility checks. */
   async function examine(page, name) {
-    await page.screenshot({ path: `${ARTEFACTS}window-${name}.png`, animations: 'disabled' });
+    await page.screenshot({ path: `${ARTEFACTS}chat-${name}.png`, animations: 'disabled' });
     await page.evaluate(axe.source);
     const { violations, incomplete, passes } = await page.evaluate(() =>
       globalThis.axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }),

@@ -15,7 +15,7 @@ import { launch } from './support/page.js';
 import { Server } from './support/server.js';
 
 const run = promisify(execFile);
-const SOURCE = new URL('../../src/window/', import.meta.url).pathname;
+const SOURCE = new URL('../../src/chat/', import.meta.url).pathname;
 const MODULES = new URL('./node_modules/', import.meta.url).pathname;
 
 /** Publishes a message, waits for it on the stream, then tries an empty one. Runs in Node and in pages. */

@@ -5,7 +5,7 @@ import net from 'node:net';
 import { once } from 'node:events';
 import { describe, it } from 'node:test';
 
-import { PublishError, connect, publish } from '../../src/window/hookcast.js';
+import { PublishError, connect, publish } from '../../src/chat/hookcast.js';
 import { failing, scripted } from './support/script.js';
 import { Server } from './support/server.js';
 

@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 
-import { connect } from '../../src/window/hookcast.js';
+import { connect } from '../../src/chat/hookcast.js';
 import { launchFirefox } from './support/firefox.js';
 import { launch, open, shows, state } from './support/page.js';
 import { Proxy } from './support/proxy.js';
@@ -136,7 +136,7 @@ for (const [name, launchBrowser] of Object.entries({ Chromium: launch, Firefox: 
   });
 }
 
-describe('the window', () => {
+describe('the chat window', () => {
   let browser;
   before(async () => {
     browser = await launch();

@@ -10,7 +10,7 @@ import { Server } from './support/server.js';
 
 const ARTEFACTS = new URL('../../artefacts/', import.meta.url).pathname;
 
-describe('the panel of the window', () => {
+describe('the panel of the chat window', () => {
   let browser;
   let server;
   let page;
@@ -221,7 +221,7 @@ describe('the panel of the window', () => {
       const top = await page.locator('.view').boundingBox();
       assert.ok(sent.y >= top.y, `${sent.y} of ${top.y}`);
       assert.ok(sheet.y + sheet.height <= height);
-      await page.screenshot({ path: `${ARTEFACTS}window-sent-390x${height}.png` });
+      await page.screenshot({ path: `${ARTEFACTS}chat-sent-390x${height}.png` });
       await page.context().close();
       page = undefined;
     }

@@ -8,7 +8,7 @@ import { launch, open, shows, state, texts, until } from './support/page.js';
 import { connected, frame, gapFrame } from './support/script.js';
 import { Server } from './support/server.js';
 
-describe('the tools of the window', () => {
+describe('the tools of the chat window', () => {
   let browser;
   let server;
   let page;
@@ -195,7 +195,7 @@ describe('the tools of the window', () => {
     assert.deepEqual(await texts(page), ['before', 'meanwhile']);
   });
 
-  it('pause reports messages above the capacity of the window', async () => {
+  it('pause reports messages above the capacity of the chat window', async () => {
     const frames = (from, to) => Array.from({ length: to - from }, (_, i) => frame(`e-${from + i}`, `message ${from + i}`)).join('');
     page = await open(browser, 'about:blank', { alone: true });
     let body = connected(10, 60_000) + frames(0, 10);

@@ -6,7 +6,7 @@ import { after, before, beforeEach, describe, it } from 'node:test';
 import { launch, open, state, until } from './support/page.js';
 import { Server } from './support/server.js';
 
-describe('JSON in the window', () => {
+describe('JSON in the chat window', () => {
   let browser;
   let server;
   let page;

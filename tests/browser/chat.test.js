@@ -7,7 +7,7 @@ import { launch, open, setHidden, shows, state, texts, until } from './support/p
 import { connected, frame, gapFrame } from './support/script.js';
 import { Server } from './support/server.js';
 
-describe('the window', () => {
+describe('the chat window', () => {
   let browser;
   let server;
   let page;
@@ -448,7 +448,7 @@ describe('the window', () => {
     await server.post('across');
     const other = await Server.start();
     try {
-      // A blank page of another origin: a response of the API, without the window's policy.
+      // A blank page of another origin: a response of the API, without the page's policy.
       page = await open(browser, `${other.url}api/webhook`);
       const content = await page.evaluate(async (address) => {
         const { connect } = await import(address);
