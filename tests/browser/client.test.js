@@ -468,8 +468,7 @@ describe('the real server', () => {
   });
 
   it('is refused with a wrong secret, and sees all messages with the right one', async (t) => {
-    const guarded = await Server.start([], { WEBHOOK_SECRET: 'right' });
-    t.after(() => guarded.close());
+    const guarded = await Server.startFor(t, [], { WEBHOOK_SECRET: 'right' });
     const url = new URL('api/webhook/stream', guarded.url);
     const wrong = await follow(t, { url, secret: 'wrong' }).state('refused', 'status');
     assert.equal(wrong.status, 401);

@@ -4,15 +4,14 @@
  */
 
 import assert from 'node:assert/strict';
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { after, before, describe, it } from 'node:test';
-import axe from 'axe-core';
+import { writeFileSync } from 'node:fs';
+import { after, describe, it } from 'node:test';
 
-import { launch, open, shows, state, until } from './support/page.js';
+import { artefact } from './support/artefacts.js';
+import { findings } from './support/axe.js';
+import { shows, state, until } from './support/page.js';
+import { closePage, live, openPage, page, server, useBrowser, usePages } from './support/rig.js';
 import { connected, failing, frame, gapFrame, scripted, streaming } from './support/script.js';
-import { Server } from './support/server.js';
-
-const ARTEFACTS = new URL('../../artefacts/', import.meta.url).pathname;
 const WIDTHS = [360, 768, 1280];
 const THEMES = ['light', 'dark'];
 
@@ -37,59 +36,43 @@ const day = CONTENTS.map(([content, more], i) =>
 const DAY = [connected(day.length), ...day.slice(0, 4), gapFrame(412), ...day.slice(4)];
 
 describe('the chat window', () => {
-  let browser;
-  let server;
   const report = [];
-  before(async () => {
-    mkdirSync(ARTEFACTS, { recursive: true });
-    browser = await launch();
-    server = await Server.start();
-  });
-  after(async () => {
-    writeFileSync(`${ARTEFACTS}axe.json`, JSON.stringify(report, null, 2));
-    await browser.close();
-    await server.close();
-  });
+  useBrowser();
+  usePages();
+  after(() => writeFileSync(artefact('axe.json'), JSON.stringify(report, null, 2)));
 
   /** Opens the page with a scripted stream. */
   async function view(t, width, theme, ...answers) {
+    await closePage();
     const script = await scripted(...answers);
-    const page = await open(browser, 'about:blank', {
+    t.after(script.close);
+    await openPage('about:blank', {
       viewport: { width, height: width < 700 ? 740 : 800 },
       colorScheme: theme,
       alone: true,
-    });
-    t.after(async () => {
-      await page.context().close();
-      script.close();
     });
     await page.route('**/api/webhook/stream*', (route) => route.continue({ url: script.url }));
     await page.goto(`${server.url}?sessionId=me`);
     // The address has another port in each run; the pictures must not.
     await page.evaluate(() => document.fonts.ready);
-    return page;
   }
 
   /** Takes a picture and runs axe's accessibility checks. */
-  async function examine(page, name) {
-    await page.screenshot({ path: `${ARTEFACTS}chat-${name}.png`, animations: 'disabled' });
-    await page.evaluate(axe.source);
-    const { violations, incomplete, passes } = await page.evaluate(() =>
-      globalThis.axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }),
-    );
-    const brief = (rules) => rules.map(({ id, help, nodes }) => ({ id, help, nodes: nodes.map(({ html }) => html.slice(0, 200)) }));
-    report.push({ name, passes: passes.length, violations: brief(violations), incomplete: brief(incomplete) });
-    assert.deepEqual(brief(violations), []);
+  async function examine(name) {
+    await page.screenshot({ path: artefact(`chat-${name}.png`), animations: 'disabled' });
+    const found = await findings(page);
+    report.push({ name, ...found });
+    assert.deepEqual(found.violations, []);
   }
 
   const pictures = [
-    ['messages', [streaming(...DAY)], (page) => shows(page, '👍')],
-    ['empty', [streaming(connected())], (page) => state(page, 'live')],
-    ['waiting', [failing(502)], (page) => state(page, 'waiting')],
+    ['messages', [streaming(...DAY)], () => shows(page, '👍')],
+    ['empty', [streaming(connected())], () => state(page, 'live')],
+    ['waiting', [failing(502)], () => state(page, 'waiting')],
     [
       'reading-back',
       [streaming(connected(80), ...Array.from({ length: 80 }, (_, i) => frame(`e-${i}`, `Message number ${i}`, { timestamp: EVENING + i * 60_000 })))],
-      async (page) => {
+      async () => {
         await shows(page, 'Message number 79');
         await page.locator('#log').evaluate((log) => (log.scrollTop = 300));
         await page.locator('#jump').waitFor();
@@ -98,7 +81,7 @@ describe('the chat window', () => {
     [
       'search',
       [streaming(...DAY)],
-      async (page) => {
+      async () => {
         await shows(page, '👍');
         await page.getByRole('searchbox').fill('order');
         await until(page, page.locator('#count'), '2 of 11 messages');
@@ -108,7 +91,7 @@ describe('the chat window', () => {
     [
       'nothing-found',
       [streaming(...DAY)],
-      async (page) => {
+      async () => {
         await shows(page, '👍');
         await page.getByRole('searchbox').fill('zebra');
         await page.getByText('No message matches').waitFor();
@@ -117,7 +100,7 @@ describe('the chat window', () => {
     [
       'paused-and-raw',
       [streaming(...DAY)],
-      async (page) => {
+      async () => {
         await shows(page, '👍');
         await page.getByRole('button', { name: 'Pause' }).click();
         await page.getByRole('button', { name: 'Raw' }).click();
@@ -126,7 +109,7 @@ describe('the chat window', () => {
     [
       'panel',
       [streaming(...DAY)],
-      async (page) => {
+      async () => {
         await shows(page, '👍');
         const opener = page.locator('#open-panel');
         if (await opener.isVisible()) await opener.click();
@@ -142,9 +125,9 @@ describe('the chat window', () => {
     for (const width of WIDTHS) {
       it(`is accessible and fits at ${width} px, ${theme}`, async (t) => {
         for (const [what, answers, prepare] of pictures) {
-          const page = await view(t, width, theme, ...answers);
-          await prepare(page);
-          await examine(page, `${what}-${width}-${theme}`);
+          await view(t, width, theme, ...answers);
+          await prepare();
+          await examine(`${what}-${width}-${theme}`);
           // Nothing overflows to the side.
           const wide = await page.evaluate(() =>
             [document.documentElement, ...document.querySelectorAll('#log, aside')]
@@ -159,7 +142,7 @@ describe('the chat window', () => {
 
   it('can be zoomed to 400 % and is readable with larger text spacing', async (t) => {
     // WCAG 2.2, 1.4.10 and 1.4.12: 320 by 256 CSS pixels are 1280 by 1024 at 400 %.
-    const page = await view(t, 320, 'light', streaming(...DAY));
+    await view(t, 320, 'light', streaming(...DAY));
     await page.setViewportSize({ width: 320, height: 256 });
     await shows(page, '👍');
     await page.evaluate(() => {
@@ -167,16 +150,14 @@ describe('the chat window', () => {
       sheet.replaceSync('* { line-height: 1.5 !important; letter-spacing: .12em !important; word-spacing: .16em !important; }');
       document.adoptedStyleSheets = [sheet];
     });
-    await examine(page, 'messages-400-percent');
+    await examine('messages-400-percent');
     assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
     const height = await page.locator('#log').evaluate((log) => log.clientHeight);
     assert.ok(height >= 60, `the log is ${height} px high`);
   });
 
-  it('costs the same for the 5,000th message as for the first ones', async (t) => {
-    const page = await open(browser, server.url);
-    t.after(() => page.context().close());
-    await state(page, 'live');
+  it('costs the same for the 5,000th message as for the first ones', async () => {
+    await live();
     const session = await page.context().newCDPSession(page);
     await session.send('Performance.enable');
     await page.evaluate(() => {
@@ -215,7 +196,7 @@ describe('the chat window', () => {
       });
     }
     console.table(rounds);
-    writeFileSync(`${ARTEFACTS}frames.json`, JSON.stringify(rounds, null, 2));
+    writeFileSync(artefact('frames.json'), JSON.stringify(rounds, null, 2));
     assert.ok(rounds.at(-1).elements < 250, `${rounds.at(-1).elements} elements`);
     // A cost that grows with the number of held messages shows in all later rounds, a busy machine in some.
     const later = Math.min(...rounds.slice(2).map(({ busyMs }) => busyMs));
