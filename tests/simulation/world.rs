@@ -1,4 +1,5 @@
-//! All there is: the node, its clients, the network and the disk, and what happens to them.
+//! The simulated world: the node, its clients, the network and the disk; and the operations on
+//! them.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -27,19 +28,17 @@ use super::operation::{Action, Operation, Profile, pick};
 use super::poller::{Fuse, Listening, SimCommand, Successor};
 use super::request::{self, Request, Resumption, Setting};
 
-/// The wall clock at the start: some day in 2023.
+/// The wall clock at the start, in 2023.
 const UNIX_MS: u64 = 1_700_000_000_000;
 
-/// Clients that ask for the history at once: more than a turn answers where messages are large.
+/// Most clients that request the history at once. A turn cannot answer all of them if messages are
+/// large.
 pub const POLLERS_MAX: usize = 16;
 
-/// A bound no run of the network comes near.
+/// All bytes: as an amount to deliver or take.
 const ALL: usize = usize::MAX;
 
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "facts that have nothing to do with each other"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct World {
     pub profile: Profile,
     setting: Setting,
@@ -48,32 +47,32 @@ pub struct World {
     pub model: Model,
     pub node: Node,
     pub clients: Vec<Client>,
-    /// None when the node accepts no more.
+    /// Empty once the node accepts no more connections.
     pub listeners: Vec<Listening>,
-    /// Connections that were handed over to the next process.
+    /// Connections on their way to the next process.
     pub in_transit: Vec<HandoverConnection<SimSocket>>,
-    /// The kernel refuses to poll the next socket.
+    /// Adding the next socket to epoll fails.
     pub fails_add: bool,
-    /// All shards have said that nothing of them needs the ring.
+    /// All shards have acknowledged a hold: none of them uses the ring.
     pub is_held: bool,
     clients_ever: usize,
     pub mono_ms: u64,
-    /// What the wall clock is ahead of the monotonic one.
+    /// Difference of the wall clock to the monotonic one.
     wall_ahead_ms: u64,
     pub rng: Rng,
     resumptions: Vec<Resumption>,
-    /// The ring's storage has been told to fail.
+    /// The ring's storage is set to fail.
     pub ring_is_failing: bool,
     pub ring_failed_ms: Option<u64>,
-    /// A commit has failed, and none succeeded since: the ring may hold what was refused.
+    /// A commit has failed, and none succeeded since. The ring may hold refused messages.
     pub is_disk_failing: bool,
     /// Messages before this one are on disk.
     durable_seq: u64,
     /// The times of the wall clock at which webhooks were accepted.
     pub accepted_ms: BTreeSet<u64>,
-    /// The ring's file has been cut or removed, and no message stored since.
+    /// The ring's file has been truncated or removed, and no message stored since.
     pub ring_is_cut: bool,
-    /// Clients whose streams were ended in an orderly way.
+    /// Numbers of clients whose streams ended in order.
     pub ended: Vec<usize>,
 }
 
@@ -126,7 +125,7 @@ impl World {
         }
     }
 
-    /// Lets everything happen, and then the end. `step` tells how far it has come.
+    /// Applies all operations, then ends the run. `step` is the number of the current operation.
     pub fn run(&mut self, operations: &[Operation], step: &Cell<usize>) {
         for (number, operation) in operations.iter().enumerate() {
             step.set(number);
@@ -144,13 +143,13 @@ impl World {
         self.kernel.now(self.wall_ahead_ms)
     }
 
-    /// What a turn reads the time from.
+    /// The clock of a turn.
     pub fn clock(&self) -> impl Fn() -> Now + use<> {
         let (kernel, wall_ahead_ms) = (Rc::clone(&self.kernel), self.wall_ahead_ms);
         move || kernel.now(wall_ahead_ms)
     }
 
-    /// Now and then, the network moves between two steps of a turn.
+    /// Sometimes moves bytes on the network, between two steps of a turn.
     pub fn stir(&mut self) {
         if !self.clients.is_empty() && self.kernel.is_mischievous() {
             let place = self.kernel.up_to(self.clients.len() - 1);
@@ -158,7 +157,7 @@ impl World {
         }
     }
 
-    /// Lets time pass.
+    /// Advances the time.
     pub fn pass(&mut self, ms: u64) {
         self.mono_ms += ms;
         self.kernel.now_ms.set(self.mono_ms);
@@ -172,9 +171,9 @@ impl World {
     fn apply(&mut self, action: Action) {
         match action {
             Action::Connect => self.connect(),
-            Action::Crowd => self.gather_crowd(),
-            Action::Scatter => self.scatter(),
-            Action::Abandon => self.abandon(),
+            Action::ConnectMany => self.connect_many(),
+            Action::CloseMany => self.close_many(),
+            Action::FailAdd => self.fail_add(),
             Action::Ask => self.ask(),
             Action::Pipeline => self.pipeline(),
             Action::Poll => self.poll(),
@@ -202,7 +201,7 @@ impl World {
             Action::Rest => {
                 let heartbeat_ms = self.profile.heartbeat_ms;
                 let ms = *pick(&mut self.rng, &[0, 1, 2, 3, 12]) * heartbeat_ms + 50;
-                // Often as long as it takes streams of a short life to end by themselves.
+                // Often long enough for shared streams to reach the end of their life.
                 let lives_ms = self.profile.fanout_life_ms.map(|life_ms| life_ms + 1_100);
                 let lives_ms = lives_ms.filter(|ms| *ms < 10_000 && self.rng.bool());
                 self.rest(lives_ms.unwrap_or(ms));
@@ -218,9 +217,10 @@ impl World {
                 } else {
                     self.wall_ahead_ms -= by_ms;
                     self.model.begins_anew |= by_ms > CLOCK_SET_BACK_MS_MAX;
-                    // A ring in trouble is tried again by that clock, which may now take longer.
-                    let in_trouble = |ms: u64| ms + RETRY_SLACK_MS >= self.mono_ms;
-                    if self.ring_failed_ms.is_some_and(in_trouble) {
+                    // Repairs of the ring are scheduled by this clock, so the next one may now be
+                    // later.
+                    let is_recent = |ms: u64| ms + RETRY_SLACK_MS >= self.mono_ms;
+                    if self.ring_failed_ms.is_some_and(is_recent) {
                         self.ring_failed_ms = Some(self.mono_ms);
                     }
                 }
@@ -256,7 +256,7 @@ impl World {
         }
     }
 
-    fn gather_crowd(&mut self) {
+    fn connect_many(&mut self) {
         for _ in 0..self.rng.usize(0..=self.profile.clients_max) {
             let Some(mut client) = self.open() else {
                 return;
@@ -267,7 +267,7 @@ impl World {
         }
     }
 
-    fn scatter(&mut self) {
+    fn close_many(&mut self) {
         let share = self.rng.u8(1..128);
         for client in &self.clients {
             if self.rng.u8(..) < share {
@@ -285,19 +285,19 @@ impl World {
         }
     }
 
-    fn abandon(&mut self) {
+    fn fail_add(&mut self) {
         if let Some(client) = self.open() {
             self.fails_add = true;
             self.clients.push(client);
         }
     }
 
-    /// A client connects: it stands in a listener's queue.
+    /// Connects a client: its connection is put into a listener's queue.
     fn open(&mut self) -> Option<Client> {
         self.open_beyond(0)
     }
 
-    /// The same, with so many clients more than there usually are.
+    /// As [`open`](World::open), with `more` clients above the usual limit.
     fn open_beyond(&mut self, more: usize) -> Option<Client> {
         if self.clients.len() >= self.profile.clients_max + more || self.listeners.is_empty() {
             return None;
@@ -313,7 +313,7 @@ impl World {
         Some(Client::new(self.clients_ever, link))
     }
 
-    /// The listening sockets are closed, and connections that were not accepted are reset.
+    /// Closes the listening sockets and resets connections that were not accepted.
     pub fn stop_listening(&mut self) {
         self.listeners.clear();
         let held: Vec<_> = self.in_transit.iter().map(|held| &held.socket.0).collect();
@@ -333,12 +333,12 @@ impl World {
     }
 
     fn draw_subscription(&mut self) -> Request {
-        let comes_back = match self.resumptions.len() {
+        let resumed = match self.resumptions.len() {
             0 => None,
             count if self.rng.bool() => Some(&self.resumptions[self.rng.usize(..count)]),
             _ => None,
         };
-        request::subscription(&mut self.rng, &self.setting, &self.model, comes_back)
+        request::subscription(&mut self.rng, &self.setting, &self.model, resumed)
     }
 
     fn ask(&mut self) {
@@ -351,7 +351,7 @@ impl World {
         let (salt, goes_past) = (self.rng.u8(..), self.rng.u8(..8) == 0);
         let asks = |client: &Client| client.may_ask() && (goes_past || !client.is_terminal);
         let Some(place) = self.some_client(asks) else {
-            return self.with_client(Client::lose_patience);
+            return self.with_client(Client::send_held_body);
         };
         let client = &mut self.clients[place];
         if salt < 20 {
@@ -381,7 +381,7 @@ impl World {
             self.clients[place].ask(request, &mut self.model);
         }
         if self.rng.bool() && !self.clients[place].is_terminal && self.clients[place].may_ask() {
-            // A stream, and something behind it that nobody will answer.
+            // A stream, and requests behind it that get no answer.
             let request = self.draw_subscription();
             self.clients[place].ask(request, &mut self.model);
             for _ in 0..self.rng.usize(0..40) {
@@ -418,7 +418,7 @@ impl World {
         *pick(&mut self.rng, &[1, 7, 100, 1000, 20_000, ALL])
     }
 
-    /// What a client has seen when its connection ends: it may come back for the rest.
+    /// Records how far the stream of a closed connection got, so that a later client can resume it.
     pub fn remember(&mut self, client: &Client) {
         if let (Some(stream), Some(seq)) = (client.stream(), client.last_seq_taken()) {
             self.resumptions.push(Resumption {
@@ -431,7 +431,7 @@ impl World {
 
     // Other nodes and the disk.
 
-    /// Messages of other nodes, and their keys.
+    /// Draws messages of other nodes; returns them with their keys.
     fn draw_messages(&mut self) -> (Vec<Message>, Vec<usize>) {
         let is_flood = self.profile.is_flood;
         let most = *pick(&mut self.rng, if is_flood { &[100] } else { &[1, 5, 100] });
@@ -485,8 +485,8 @@ impl World {
         }
     }
 
-    /// The mirror says which messages are the history that several nodes share: most of the last
-    /// ones, and some that came earlier.
+    /// Sets the shared history, as the mirror does: most of the last messages, and some earlier
+    /// ones.
     fn share(&mut self) {
         let head_seq = self.model.head_seq();
         let until_seq = head_seq - self.rng.u64(0..4).min(head_seq);
@@ -496,22 +496,22 @@ impl World {
         let mut seqs: Vec<u64> = known.filter(|_| self.rng.u8(..) >= lacks).collect();
         let surplus = seqs.len().saturating_sub(HISTORY_MESSAGES);
         seqs.drain(..surplus);
-        let is_told = self
+        let is_sent = self
             .node
             .hub
             .set_shared_history(SharedHistory { seqs, until_seq });
-        coverage::count("shared histories told", u64::from(is_told));
+        coverage::count("shared histories sent", u64::from(is_sent));
         self.observe();
     }
 
-    /// Lets the model see what the hub has sent.
+    /// Passes the batches that the hub has sent to the model.
     pub fn observe(&mut self) {
         for batch in self.node.take_observed() {
             if batch.frames().next().is_none() {
                 continue;
             }
             if self.ring_is_cut {
-                // It was written anew first.
+                // The hub has rewritten the file first.
                 self.durable_seq = self.model.head_seq();
                 self.ring_is_cut = false;
             }
@@ -537,7 +537,7 @@ impl World {
         }
         self.ring_is_cut = true;
         if self.rng.u8(..3) == 0 {
-            // Nor can it be written anew.
+            // Rewriting the file fails as well.
             self.medium.fail_in(0);
             self.ring_is_failing = true;
         }
@@ -560,12 +560,12 @@ impl World {
         self.start();
         assert!(
             was_cut || self.model.epoch == epoch,
-            "event ids outlive a kill"
+            "the epoch changed in a kill"
         );
     }
 
-    /// The process dies while it writes messages to its ring: some are there, and nobody has been
-    /// told of any.
+    /// Kills the process while it writes messages to the ring. Some are stored, and none was
+    /// acknowledged or delivered.
     fn append_in_part(&mut self, index: usize) {
         if self.node.has_commits() {
             return self.commit_in_part(index);
@@ -579,7 +579,7 @@ impl World {
         }
     }
 
-    /// The same in the middle of a commit.
+    /// As [`append_in_part`](World::append_in_part), in the middle of a commit.
     fn commit_in_part(&mut self, index: usize) {
         self.run_turn(index, Fuse::Published);
         self.node.is_dying = true;
@@ -615,7 +615,7 @@ impl World {
         self.start();
     }
 
-    /// All connections break. What the kernel still has of the server's bytes may arrive or not.
+    /// Breaks all connections. Bytes in the server's send buffers may still arrive or not.
     fn lose_clients(&mut self) {
         for client in std::mem::take(&mut self.clients) {
             if self.rng.bool() {
@@ -632,7 +632,8 @@ impl World {
         self.fails_add = false;
         self.listeners = listen(&self.profile);
         let now = self.now();
-        // What the dead process has done since is not seen: nobody was told of it.
+        // Messages that the old process stored since the last `observe` were neither acknowledged
+        // nor delivered.
         let Started {
             node,
             epoch,
@@ -653,7 +654,7 @@ impl World {
             coverage::count("rings recovered", 1);
             self.model.check_recovered(first_seq, &history, crash);
         } else {
-            coverage::count("rings begun anew", 1);
+            coverage::count("rings under a new epoch", 1);
             self.model.restart(epoch, first_seq, &history, crash);
         }
         self.ring_is_cut = false;
@@ -669,8 +670,8 @@ impl World {
         let errors = self.node.metrics.total(Counter::RingSyncErrors);
         coverage::count("commits that the disk failed", errors);
         let [done, failed] = self.node.repairs();
-        coverage::count("rings written anew", done);
-        coverage::count("rings that could not be written anew", failed);
+        coverage::count("rings rewritten", done);
+        coverage::count("rings that could not be rewritten", failed);
     }
 
     fn restart(&mut self) {
@@ -678,25 +679,26 @@ impl World {
         self.start_again();
     }
 
-    /// The ring is closed, and another process goes on with it.
+    /// Closes the ring and starts another process on it.
     fn start_again(&mut self) {
         self.heal_ring();
         let now = self.now();
         self.node.close(now).expect("the ring is written");
         let epoch = self.model.epoch.clone();
         self.start();
-        assert_eq!(self.model.epoch, epoch, "event ids outlive a restart");
+        assert_eq!(self.model.epoch, epoch, "the epoch changed in a restart");
     }
 
-    /// The shards read no further request; then they go on, or hand over to a new process.
+    /// Holds the shards: they read no further request. Then they resume, or hand over to a new
+    /// process.
     fn hold(&mut self) {
         let (held, all_held) = bounded(self.node.shards.len());
         for shard in &mut self.node.shards {
-            shard.tell(Command::Hold(held.clone()));
+            shard.send(Command::Hold(held.clone()));
         }
         self.act(6);
         self.go_on();
-        assert!(all_held.is_full(), "a hold is not answered");
+        assert!(all_held.is_full(), "a hold is not acknowledged");
         self.is_held = true;
         coverage::count("holds", 1);
         for _ in 0..self.rng.usize(0..3) {
@@ -708,7 +710,7 @@ impl World {
         if self.rng.bool() {
             self.is_held = false;
             for shard in &mut self.node.shards {
-                shard.tell(Command::Resume);
+                shard.send(Command::Resume);
             }
             return self.settle();
         }
@@ -718,12 +720,12 @@ impl World {
         for HandoverConnection { socket, bytes } in connections {
             let shard = pick_mut(&mut self.rng, &mut self.node.shards);
             shard.load += 1;
-            shard.tell(Command::TakeOver(socket, bytes));
+            shard.send(Command::TakeOver(socket, bytes));
         }
         self.settle();
     }
 
-    /// Clients, network and shards go on for a moment.
+    /// Applies a few operations of clients, network and shards.
     fn act(&mut self, actions_max: usize) {
         for _ in 0..self.rng.usize(0..actions_max) {
             let action = *pick(
@@ -740,21 +742,21 @@ impl World {
         }
     }
 
-    /// Ends the node's shards by a command, with clients that go on meanwhile.
+    /// Ends the node's shards by a command. Clients continue meanwhile.
     fn drain(&mut self, command: impl Fn() -> SimCommand) {
         let drain_ms = self.profile.drain_ms.max(DRAIN_LEAST_MS);
-        let well: Vec<usize> = self
+        let healthy: Vec<usize> = self
             .clients
             .iter()
-            .filter(|client| client.is_well() && !client.may_be_shared())
+            .filter(|client| client.is_healthy() && !client.may_be_shared())
             .map(|client| client.number)
             .collect();
         self.ended.clear();
         for shard in &mut self.node.shards {
-            shard.tell(command());
+            shard.send(command());
         }
         if self.rng.bool() {
-            // Those who did not read have much to read now.
+            // Clients that had paused now have much to read.
             for client in &self.clients {
                 client.link.borrow_mut().client_reads = true;
             }
@@ -766,24 +768,25 @@ impl World {
             shards.iter().all(super::node::ShardNode::has_ended)
         };
         if !has_ended(self) {
-            // Streams that were told late have their time for the last bytes from then on.
+            // Streams that ended late still have time for their last bytes.
             self.rest(drain_ms - drain_ms * DRAIN_SPREAD_PERCENT / 100);
         }
         let is_kept = |client: &Client| client.shard != NOWHERE;
         assert!(
             has_ended(self) && !self.clients.iter().any(is_kept),
-            "the drain is over, and not all is"
+            "the drain is over, and connections are left"
         );
         assert_eq!(self.clients.len(), self.in_transit.len());
-        for number in well {
+        for number in healthy {
             assert!(
                 self.ended.contains(&number),
-                "client {number} was well and not told of the end"
+                "client {number} read everything and got no end of its stream"
             );
         }
     }
 
-    /// The end: everybody gets what there is, and then either the clients leave or the node does.
+    /// Ends the run: all clients receive everything, then either the clients disconnect or the node
+    /// is restarted.
     fn finish(&mut self) {
         self.heal_ring();
         for client in &self.clients {
@@ -796,7 +799,7 @@ impl World {
             .any(|client| client.link.borrow().is_short);
         assert!(
             !is_waiting,
-            "everybody takes everything, and the server waits"
+            "clients take everything, and the server still has unsent bytes"
         );
         if self.rng.bool() {
             return self.restart();
@@ -817,7 +820,10 @@ impl World {
             self.rest(ACCEPT_RETRY_MS);
         }
         let kept: Vec<String> = self.clients.iter().map(Client::describe).collect();
-        assert!(kept.is_empty(), "they have left and are kept: {kept:?}");
+        assert!(
+            kept.is_empty(),
+            "connections are kept after their clients disconnected: {kept:?}"
+        );
         self.count_lives();
     }
 }
