@@ -166,7 +166,7 @@ impl<'a> Start<'a> {
         }
         let mirror = self.start_mirror(&hub, published)?;
         self.admin
-            .tell_of(ring_stats, mirror.as_ref().map(MirrorHandle::stats));
+            .add_parts(ring_stats, mirror.as_ref().map(MirrorHandle::stats));
         let handover_sockets = listening.take_sockets(self.admin_socket.as_ref());
         let drain_began = handover_sockets
             .and_then(|sockets| self.start_control(sockets, &reactors.handles, &hub, tls))
