@@ -197,11 +197,19 @@ impl RequestReader {
         }
     }
 
-    /// Returns the buffer, emptied and shrunk to at most [`REQUEST_BUFFER_KEEP_BYTES`].
-    pub fn into_buffer(mut self) -> Vec<u8> {
+    /// Forgets all bytes and frees the buffer. The next request may follow.
+    pub fn reset(&mut self) {
+        self.buffer = Vec::new();
+        self.recycle();
+    }
+
+    /// Forgets all bytes and keeps at most [`REQUEST_BUFFER_KEEP_BYTES`] of the buffer. The next request
+    /// may follow.
+    pub fn recycle(&mut self) {
         self.buffer.clear();
         self.buffer.shrink_to(REQUEST_BUFFER_KEEP_BYTES);
-        self.buffer
+        self.start = 0;
+        self.state = State::Between;
     }
 
     /// Appends bytes of the socket, at most [`READ_BYTES`] at a time. A poll has to follow. Not to be

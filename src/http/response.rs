@@ -57,7 +57,7 @@ pub struct ReplyTo {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
     Unlisted,
-    Listed(usize),
+    Listed(u32),
 }
 
 /// Encodes answers, with a prepared date and CORS fields.
@@ -116,7 +116,7 @@ impl Responder {
             (AllowOrigin::Listed(origins), Some(sent)) => origins
                 .iter()
                 .position(|origin| origin.as_bytes() == sent)
-                .map_or(Origin::Unlisted, Origin::Listed),
+                .map_or(Origin::Unlisted, |index| Origin::Listed(index as u32)),
             _ => Origin::Unlisted,
         };
         ReplyTo {
@@ -325,7 +325,7 @@ impl Responder {
         match (&self.allow_origin, to.origin) {
             (AllowOrigin::Any, _) => put(out, &["Access-Control-Allow-Origin: *\r\n"]),
             (AllowOrigin::Listed(_), Origin::Listed(index)) => {
-                out.extend_from_slice(&self.listed[index]);
+                out.extend_from_slice(&self.listed[index as usize]);
             }
             (AllowOrigin::Listed(_), Origin::Unlisted) => put(out, &["Vary: Origin\r\n"]),
         }

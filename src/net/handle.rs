@@ -1,7 +1,7 @@
-//! A shard as other threads see it: commands to it, and its load.
+//! Commands to a shard from other threads, and its load.
 //!
-//! `server`, `control`, `service` and the acceptor hold handles; the reactor takes the commands. Never
-//! touches a connection.
+//! `server`, `control`, `service` and the accepting shard have handles; the reactor runs the commands.
+//! Never touches a connection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -11,17 +11,17 @@ use crossbeam_channel::{Sender, TrySendError};
 use crate::handover::successor::HandoverSender;
 use crate::net::socket::LayeredSocket;
 use crate::net::waker::ShardWaker;
-use crate::shard::turn;
+use crate::shard::poller;
 
 /// A command to a shard of the server.
-pub(super) type Command = turn::Command<LayeredSocket, Arc<HandoverSender>>;
+pub(super) type Command = poller::Command<LayeredSocket, Arc<HandoverSender>>;
 
-/// A shard as others see it.
+/// A shard as other threads see it.
 #[derive(Clone)]
 pub struct ShardHandle {
     pub(super) commands: Sender<Command>,
     pub(super) waker: Arc<ShardWaker>,
-    /// Its connections, those on the way to it included.
+    /// Connections within the limit, with those on the way to the shard.
     pub(super) load: Arc<AtomicUsize>,
     pub(super) turns: Arc<AtomicU64>,
 }
@@ -29,54 +29,54 @@ pub struct ShardHandle {
 impl ShardHandle {
     /// Starts the shard's drain.
     pub fn drain(&self) {
-        self.tell(Command::Drain);
+        self.send(Command::Drain);
     }
 
-    /// Lets the shard read no further request. A unit comes when nothing of it needs the ring.
+    /// Makes the shard read no further request. It sends a unit when nothing of it needs the ring.
     pub fn hold(&self, held: Sender<()>) {
-        self.tell(Command::Hold(held));
+        self.send(Command::Hold(held));
     }
 
     /// Ends a hold.
     pub fn resume(&self) {
-        self.tell(Command::Resume);
+        self.send(Command::Resume);
     }
 
-    /// Lets the shard give its connections to a successor, and drain.
+    /// Makes the shard pass its connections to a successor, and drain.
     pub fn hand_over(&self, handover_sender: Arc<HandoverSender>) {
-        self.tell(Command::HandOver(handover_sender));
+        self.send(Command::HandOver(handover_sender));
     }
 
-    /// Gives it a connection of a predecessor.
+    /// Sends a connection of a predecessor to the shard.
     pub fn take_over(&self, connection: LayeredSocket, bytes: Vec<u8>) {
         self.load.fetch_add(1, Ordering::Relaxed);
-        self.tell(Command::TakeOver(connection, bytes));
+        self.send(Command::TakeOver(connection, bytes));
     }
 
-    /// How many turns it has made.
+    /// The number of its turns so far.
     pub fn turns(&self) -> u64 {
         self.turns.load(Ordering::Relaxed)
     }
 
-    /// Wakes it for a turn, if it sleeps.
+    /// Wakes the shard for a turn, if it sleeps.
     pub fn nudge(&self) {
         let _ = self.waker.try_wake();
     }
 
-    fn tell(&self, command: Command) {
-        // A shard that has ended needs nothing; a full channel is emptied within a turn.
+    fn send(&self, command: Command) {
+        // Fails only if the shard has ended. Waits while the channel is full, for one turn at most.
         let _ = self.commands.send(command);
         let _ = self.waker.try_wake();
     }
 
-    /// Its connections.
+    /// Connections within the limit, with those on the way to the shard.
     pub fn load(&self) -> usize {
         self.load.load(Ordering::Relaxed)
     }
 
-    /// Gives it a connection, or gives that back.
+    /// Sends a connection to the shard. An error returns the connection.
     pub(super) fn hand(&self, connection: LayeredSocket) -> Result<(), LayeredSocket> {
-        // Counted before it is sent: the other side may be done with it before this line's successor.
+        // Counted first: the other thread may have closed the connection when the send returns.
         self.load.fetch_add(1, Ordering::Relaxed);
         match self.commands.try_send(Command::Connection(connection)) {
             Ok(()) => {

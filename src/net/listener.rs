@@ -264,7 +264,7 @@ pub(super) enum Accepted {
     /// A connection, and its peer's address if it has one.
     Connection(Stream, Option<IpAddr>),
     /// The queue is empty.
-    Nobody,
+    NoneWaiting,
     /// A failure. Only the first in a row has its reason, for the log.
     Failed(Option<io::Error>),
 }
@@ -337,7 +337,7 @@ impl Listener {
                 io::ErrorKind::WouldBlock => {
                     self.ready = false;
                     self.recover();
-                    return Accepted::Nobody;
+                    return Accepted::NoneWaiting;
                 }
                 // The peer has closed a waiting connection, or a signal arrived.
                 io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}

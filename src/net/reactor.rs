@@ -1,8 +1,8 @@
 //! The thread loop of a shard: polls the kernel and runs the shard turn by turn.
 //!
-//! `server` makes one per shard with [`Reactor::new`] and runs each on a thread of its own. What a turn
-//! does, and for how long, is in [`turn`](crate::shard::turn); this is its [`Poller`]. Shard 0 accepts
-//! for all. An error of one connection never ends the loop.
+//! `server` makes one per shard with [`Reactor::new`] and runs each on a thread of its own.
+//! [`turn`](crate::shard::turn) decides what is done, and for how long; the reactor is its [`Poller`].
+//! Shard 0 accepts for all shards. An error of one connection never ends the loop.
 
 use std::io;
 use std::sync::Arc;
@@ -21,7 +21,8 @@ use crate::net::handle::{Command, ShardHandle};
 use crate::net::listener::{self, Bound, Listener};
 use crate::net::socket::{LayeredSocket, Unwanted};
 use crate::net::waker::ShardWaker;
-use crate::shard::turn::{Accepted, Event, Poller, Ready, Turns};
+use crate::shard::poller::{Accepted, Event, Poller, Ready};
+use crate::shard::turn::Turns;
 use crate::shard::{HandoverConnection, Readiness, Shard, Token};
 
 /// See the module's description.
@@ -33,13 +34,13 @@ pub struct Reactor {
     load: Arc<AtomicUsize>,
     turns: Arc<AtomicU64>,
     listeners: Vec<Listener>,
-    /// The shards that this one accepts for, itself first. Shard 0's.
+    /// The shards that this one accepts for, itself first; empty unless this is shard 0.
     shards: Vec<ShardHandle>,
     connections_max: usize,
 }
 
 impl Reactor {
-    /// A reactor with an empty inbox, what the hub needs of it, and what others do.
+    /// A reactor with an empty inbox, its outlet for the hub, and its handle for other threads.
     pub fn new() -> io::Result<(Reactor, Outlet, ShardHandle)> {
         let epoll = Epoll::new()?;
         let waker = Arc::new(ShardWaker::new(epoll.waker()?));
@@ -71,7 +72,7 @@ impl Reactor {
         Ok((reactor, outlet, handle))
     }
 
-    /// Makes this the accepting shard: its own handle is the first of `shards`.
+    /// Makes this the shard that accepts. Its own handle is the first of `shards`.
     pub fn accept_from(
         &mut self,
         listeners: Vec<Bound>,
@@ -105,7 +106,8 @@ impl Reactor {
         Ok(())
     }
 
-    /// Waits until there is something to do, and polls both sets of sockets.
+    /// Waits until a socket is ready, another thread wakes the shard or work is due. Polls both sets of
+    /// sockets.
     fn poll(
         &mut self,
         shard: &Shard<LayeredSocket>,
@@ -205,7 +207,7 @@ impl Poller for Reactor {
                     Err((why, _closed)) => Accepted::Refused(why.counter()),
                 }
             }
-            listener::Accepted::Nobody => Accepted::Nothing,
+            listener::Accepted::NoneWaiting => Accepted::NoneWaiting,
             listener::Accepted::Failed(reason) => {
                 if let Some(error) = reason {
                     tracing::warn!(%error, "cannot accept connections for now; raise the limit of open files (ulimit -n, LimitNOFILE=) if this repeats");
@@ -219,8 +221,8 @@ impl Poller for Reactor {
         self.listeners[listener].postpone(now.mono_ms);
     }
 
-    /// A listening socket may live on in another process: closing ours would not end the poll's
-    /// interest in it (epoll(7)).
+    /// Deregisters the sockets, because another process may have them too: then closing them here does
+    /// not end epoll's interest (epoll(7)).
     fn stop_accepting(&mut self) {
         for mut listener in self.listeners.drain(..) {
             let _ = listener.deregister(self.epoll.registry());
@@ -256,14 +258,14 @@ impl Poller for Reactor {
         connection: HandoverConnection<LayeredSocket>,
         to: Option<&Arc<HandoverSender>>,
     ) {
-        // As with listening sockets.
+        // The successor has the same socket; see `stop_accepting`.
         self.epoll.remove(&connection.socket);
         let given = match to {
             Some(sender) => sender.give(&connection.socket, &connection.bytes),
             None => Err(io::ErrorKind::NotConnected.into()),
         };
         if let Err(error) = given {
-            tracing::warn!(%error, "a connection is lost: the successor does not take it");
+            tracing::warn!(%error, "a connection is lost: it cannot be sent to the successor");
         }
     }
 }

@@ -2,25 +2,23 @@
 //! one.
 //!
 //! Part of the shard. Called by `requests` and `history`, for each outcome from the hub, and when a
-//! socket is writable again. The connection keeps what its socket does not take at once. Never
-//! decides a request, and never reads the next one: the caller that gets a reader back does.
-//! `subscription` handles streams.
+//! socket is writable again. The exchange keeps what the socket does not take at once. Never decides a
+//! request. `subscription` handles streams.
 
 use std::io::IoSlice;
 
 use crate::chat;
 use crate::clock::Now;
 use crate::http::route::{MESSAGES_PATH, STREAM_PATH, WEBHOOK_PATH, canonical};
-use crate::http::{
-    ErrorAnswer, Phase, Refusal, ReplyTo, Request, RequestReader, Status, Subscription,
-};
+use crate::http::{ErrorAnswer, Phase, Refusal, ReplyTo, Request, Status, Subscription};
 use crate::hub::{NotStored, Receipt};
 use crate::limits::{
     LINGER_BYTES_MAX, LINGER_MS, RETRY_AFTER_S, RETRY_FULL_MS, RETRY_MS, STALL_MS,
 };
 use crate::metrics::{Counter, Endpoint};
 use crate::shard::Shard;
-use crate::shard::connection::{Answering, Role, State, Then};
+use crate::shard::connection::State;
+use crate::shard::exchange::{Exchange, Next, Stage, Then, Unsent};
 use crate::shard::transport::{Transfer, Transport};
 use crate::sse::event_id::EventId;
 use crate::sse::frame::{self, Framing};
@@ -31,22 +29,27 @@ pub(super) const FULL: ErrorAnswer = ErrorAnswer::Unavailable {
 };
 
 impl<S: Transport> Shard<S> {
-    /// Answers a webhook with its outcome from the hub. Returns the reader when the next request may
-    /// follow.
+    /// Answers a webhook with its outcome from the hub, and reads the next request.
     pub(super) fn answer_webhook(
         &mut self,
         slot: usize,
         outcome: &Result<Receipt, NotStored>,
         now: Now,
-    ) -> Option<Box<RequestReader>> {
-        let (reader, to) = match self.take_state(slot) {
-            State::Publishing(reader, to) => (reader, to),
-            other => {
-                debug_assert!(false, "only a webhook is published");
-                self.set_state(slot, other, now);
-                return None;
-            }
+    ) {
+        let Some(Stage::Publishing(to)) = self.connections[slot].state.stage() else {
+            debug_assert!(false, "only a webhook has an outcome");
+            return;
         };
+        let to = *to;
+        self.write_outcome(slot, to, outcome);
+        if let Some(mut exchange) = self.connections.take_exchange(slot) {
+            let next = self.send_answer(slot, &mut exchange, Then::after(to), now);
+            self.proceed(slot, exchange, next, now);
+        }
+    }
+
+    /// Encodes and counts the answer to a webhook.
+    fn write_outcome(&mut self, slot: usize, to: ReplyTo, outcome: &Result<Receipt, NotStored>) {
         self.answer.clear();
         match outcome {
             Ok(Receipt { id, timestamp_ms }) => {
@@ -55,10 +58,7 @@ impl<S: Transport> Shard<S> {
                 self.tally.count_request(Endpoint::Webhook, 200);
                 self.responder
                     .published(to, *id, *timestamp_ms, &mut self.answer);
-                let role = &mut self.connections[slot].role;
-                if *role == Role::Standard {
-                    *role = Role::Priority;
-                }
+                self.connections.promote(slot);
             }
             Err(error) if error.is_too_large() => {
                 let error = ErrorAnswer::MessageTooLarge;
@@ -75,7 +75,6 @@ impl<S: Transport> Shard<S> {
                     .error(to, ErrorAnswer::Internal, &mut self.answer);
             }
         }
-        self.send_answer(slot, reader, Then::after(to), now)
     }
 
     pub(super) fn answer_error(
@@ -139,24 +138,24 @@ impl<S: Transport> Shard<S> {
     pub(super) fn refuse(
         &mut self,
         slot: usize,
-        reader: Box<RequestReader>,
+        exchange: &mut Exchange,
         refusal: Refusal,
         now: Now,
-    ) {
-        if reader.is_skipping() {
+    ) -> Next {
+        if exchange.reader.is_skipping() {
             // The request is answered: a second answer would count as that of the next request.
-            self.give_reader(reader);
-            return self.half_close(slot, now);
+            self.half_close(slot, now);
+            return Next::Over;
         }
         self.log_error(slot, refusal.status(), "request refused");
         self.tally.count(Counter::of_refusal(refusal), 1);
         self.tally
             .count_request(Endpoint::None, refusal.status().code());
         self.answer.clear();
+        let head = exchange.reader.head();
         self.responder
-            .refusal(reader.head().as_ref(), refusal, &mut self.answer);
-        let reader = self.send_answer(slot, reader, Then::Close, now);
-        debug_assert!(reader.is_none());
+            .refusal(head.as_ref(), refusal, &mut self.answer);
+        self.send_answer(slot, exchange, Then::Close, now)
     }
 
     fn log_error(&self, slot: usize, status: Status, what: &str) {
@@ -166,78 +165,73 @@ impl<S: Transport> Shard<S> {
         }
     }
 
-    /// Sends `Shard::answer`. Returns the reader when all of it is sent and the next request may
-    /// follow.
+    /// Sends `Shard::answer`, and keeps what the socket does not take.
     pub(super) fn send_answer(
         &mut self,
         slot: usize,
-        reader: Box<RequestReader>,
+        exchange: &mut Exchange,
         then: Then,
         now: Now,
-    ) -> Option<Box<RequestReader>> {
+    ) -> Next {
         let connection = &mut self.connections[slot];
         let extents = [IoSlice::new(&self.answer)];
         let sent = match Transfer::of(|| connection.socket.write(&extents)) {
             Transfer::Bytes(bytes) => bytes,
             Transfer::WouldBlock => 0,
             Transfer::Failed => {
-                self.give_reader(reader);
                 self.close(slot);
-                return None;
+                return Next::Over;
             }
         };
         self.tally.count(Counter::BytesSent, sent as u64);
         if sent == self.answer.len() && !connection.socket.has_unsent() {
-            return self.after_answer(slot, reader, then, now);
+            return self.after_answer(slot, exchange, then, now);
         }
         connection.deadline_ms = now.mono_ms + STALL_MS;
-        let answering = Answering {
+        exchange.shrink_reader(then);
+        exchange.stage = Stage::Answering(Box::new(Unsent {
             bytes: self.answer[sent..].to_vec(),
             sent: 0,
-            reader: self.keep_reader(reader, then),
             then,
+        }));
+        if self.make_room(slot, exchange.held_bytes(), now) {
+            return Next::Wait;
+        }
+        // The peer does not read, and there is no room to keep the rest.
+        self.tally.count(Counter::RefusedOverload, 1);
+        self.close(slot);
+        Next::Over
+    }
+
+    /// Sends more of an answer that the socket did not take whole, and then reads the next request.
+    pub(super) fn resume_answer(&mut self, slot: usize, now: Now) {
+        let Some(then) = self.send_rest(slot, now) else {
+            return;
         };
-        let state = State::Answering(Box::new(answering));
-        if self.make_room(slot, state.held_bytes(), now) {
-            self.set_state(slot, state, now);
-        } else {
-            // Its peer does not read, and there is no room to keep the rest.
-            self.tally.count(Counter::RefusedOverload, 1);
-            self.close(slot);
+        if let Some(mut exchange) = self.connections.take_exchange(slot) {
+            let next = self.after_answer(slot, &mut exchange, then, now);
+            self.proceed(slot, exchange, next, now);
         }
-        None
     }
 
-    /// Keeps the reader of a connection that waits, if it holds bytes or its request has more to
-    /// read. Otherwise the reader returns to the pool.
-    pub(super) fn keep_reader(
-        &mut self,
-        mut reader: Box<RequestReader>,
-        then: Then,
-    ) -> Option<Box<RequestReader>> {
-        if then == Then::Close || reader.is_between_requests() {
-            self.give_reader(reader);
-            return None;
-        }
-        reader.shrink();
-        Some(reader)
-    }
-
-    /// Sends more of an answer that the socket did not take whole. Returns the reader when the next
-    /// request may follow.
-    pub(super) fn resume_answer(&mut self, slot: usize, now: Now) -> Option<Box<RequestReader>> {
+    /// Sends more of an answer. Returns what follows when all of it is sent.
+    fn send_rest(&mut self, slot: usize, now: Now) -> Option<Then> {
         let connection = &mut self.connections[slot];
-        let State::Answering(answering) = &mut connection.state else {
+        let State::Exchange(exchange) = &mut connection.state else {
             return None;
         };
-        let rest = &answering.bytes[answering.sent..];
+        let Stage::Answering(unsent) = &mut exchange.stage else {
+            return None;
+        };
+        let rest = &unsent.bytes[unsent.sent..];
+        let mut has_progress = false;
         if !rest.is_empty() {
             match Transfer::of(|| connection.socket.write(&[IoSlice::new(rest)])) {
                 Transfer::Bytes(bytes) => {
                     self.tally.count(Counter::BytesSent, bytes as u64);
-                    answering.sent += bytes;
+                    unsent.sent += bytes;
                     connection.deadline_ms = now.mono_ms + STALL_MS;
-                    self.shares.note_progress(slot as u32, now.mono_ms);
+                    has_progress = true;
                 }
                 Transfer::WouldBlock => return None,
                 Transfer::Failed => {
@@ -247,35 +241,28 @@ impl<S: Transport> Shard<S> {
             }
         }
         // Closing now would lose what the layers of the socket have taken and not sent.
-        if answering.sent < answering.bytes.len() || connection.socket.has_unsent() {
-            return None;
+        let is_sent = unsent.sent == unsent.bytes.len() && !connection.socket.has_unsent();
+        let then = unsent.then;
+        if has_progress {
+            self.connections.note_progress(slot, now);
         }
-        let State::Answering(answered) = self.take_state(slot) else {
-            return None;
-        };
-        let reader = answered.reader.unwrap_or_else(|| self.take_reader());
-        self.after_answer(slot, reader, answered.then, now)
+        is_sent.then_some(then)
     }
 
-    fn after_answer(
-        &mut self,
-        slot: usize,
-        reader: Box<RequestReader>,
-        then: Then,
-        now: Now,
-    ) -> Option<Box<RequestReader>> {
+    /// Ends the request, or the connection, after an answer that is sent whole.
+    fn after_answer(&mut self, slot: usize, exchange: &mut Exchange, then: Then, now: Now) -> Next {
         match then {
             Then::Continue => {
                 // After a `100 Continue` or an early answer, the body still follows.
-                if reader.phase() == Phase::Head {
+                if exchange.reader.phase() == Phase::Head {
                     self.end_request(slot, now);
                 }
-                Some(reader)
+                exchange.restart();
+                Next::Read
             }
             Then::Close => {
-                self.give_reader(reader);
                 self.half_close(slot, now);
-                None
+                Next::Over
             }
         }
     }
@@ -296,9 +283,9 @@ impl<S: Transport> Shard<S> {
             return self.close(slot);
         }
         connection.deadline_ms = now.mono_ms + LINGER_MS;
-        connection.state = State::Lingering {
-            bytes_left: LINGER_BYTES_MAX,
-        };
+        let bytes_left = LINGER_BYTES_MAX;
+        self.connections
+            .set_state(slot, State::Lingering { bytes_left }, now);
         self.linger(slot);
     }
 

@@ -1,9 +1,9 @@
-//! A connection: its socket, and one enum that says what it is doing.
+//! A connection: its socket, and one enum for its state.
 //!
-//! Owned by the shard. Beyond its slot, a connection costs only what its state holds: an idle one
+//! Owned by `connections`. Beyond its slot, a connection costs only what its state holds: an idle one
 //! has no buffer, a stream is a cursor. Never acts by itself.
 
-use crate::http::{Phase, ReplyTo, RequestReader};
+use crate::shard::exchange::{Exchange, Stage};
 use crate::shard::membership::Place;
 use crate::shard::stream::Stream;
 use crate::shard::waiting::Waiting;
@@ -40,24 +40,19 @@ pub(super) struct Connection<S> {
     pub(super) readable: bool,
     /// The peer has ended its side. Reading continues until the end.
     pub(super) hung_up: bool,
-    /// It is in the shard's list of connections with more to read.
+    /// It is in one of the shard's queues of connections with more to read.
     pub(super) is_unfinished: bool,
     /// The deadline of the state, in monotonic milliseconds.
     pub(super) deadline_ms: u64,
+    /// Only `connections` replaces it, because it counts what a state holds.
     pub(super) state: State,
 }
 
 pub(super) enum State {
     /// Between two requests.
     Idle,
-    /// A request is incomplete.
-    Reading(Box<RequestReader>, Phase),
-    /// A complete webhook waits for its outcome from the hub.
-    Publishing(Box<RequestReader>, ReplyTo),
-    /// A part of the answer is not sent.
-    Answering(Box<Answering>),
-    /// A request for the history waits for a message.
-    Waiting(Box<Waiting>),
+    /// A request is incomplete, or its answer is.
+    Exchange(Box<Exchange>),
     /// An open SSE response.
     Streaming(Stream),
     /// Our side has ended. Further bytes of the peer are read and dropped for a while: unread ones
@@ -70,51 +65,37 @@ impl State {
     pub(super) fn place_mut(&mut self) -> Option<&mut Place> {
         match self {
             State::Streaming(stream) => Some(&mut stream.place),
-            State::Waiting(waiting) => Some(&mut waiting.place),
+            State::Exchange(exchange) => exchange.waiting_mut().map(|waiting| &mut waiting.place),
+            State::Idle | State::Lingering { .. } => None,
+        }
+    }
+
+    /// The stage of its exchange.
+    pub(super) fn stage(&self) -> Option<&Stage> {
+        match self {
+            State::Exchange(exchange) => Some(&exchange.stage),
             _ => None,
         }
     }
-}
 
-pub(super) struct Answering {
-    pub(super) bytes: Vec<u8>,
-    pub(super) sent: usize,
-    /// Present only if it holds bytes, or the rest of the request's body is still to be read.
-    pub(super) reader: Option<Box<RequestReader>>,
-    pub(super) then: Then,
-}
-
-/// What follows an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Then {
-    /// Another request may follow.
-    Continue,
-    /// The end of the connection.
-    Close,
-}
-
-impl Then {
-    pub(super) fn after(to: ReplyTo) -> Then {
-        if to.keep_alive {
-            Then::Continue
-        } else {
-            Then::Close
+    /// Its long poll.
+    pub(super) fn waiting(&self) -> Option<&Waiting> {
+        match self.stage() {
+            Some(Stage::Waiting(waiting)) => Some(waiting),
+            _ => None,
         }
     }
-}
 
-impl State {
-    /// Bytes allocated beyond the slot while the connection waits for its peer. A webhook that
-    /// waits for the hub counts in the shard's `publishing_bytes` instead.
+    /// Whether the connection waits for a request, or for the rest of one.
+    pub(super) fn awaits_bytes(&self) -> bool {
+        matches!(self, State::Idle) || matches!(self.stage(), Some(Stage::Reading))
+    }
+
+    /// Bytes allocated beyond the slot while the connection waits for its peer.
     pub(super) fn held_bytes(&self) -> usize {
         match self {
-            State::Idle | State::Publishing(..) | State::Lingering { .. } => 0,
-            State::Reading(reader, _) => reader.held_bytes(),
-            State::Answering(answering) => {
-                let reader = answering.reader.as_ref();
-                answering.bytes.capacity() + reader.map_or(0, |reader| reader.held_bytes())
-            }
-            State::Waiting(waiting) => waiting.held_bytes(),
+            State::Idle | State::Lingering { .. } => 0,
+            State::Exchange(exchange) => exchange.held_bytes(),
             State::Streaming(stream) => stream.own_bytes(),
         }
     }

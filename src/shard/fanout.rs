@@ -1,15 +1,19 @@
 //! From a message to the connections that it concerns, slice by slice.
 //!
-//! Part of the shard. The path of a frame: `note_behind` (as it enters the log) → `sweep_slice` →
-//! `serve`, and from there to the stream (`subscription`). Long polls are only marked as due here.
+//! Part of the shard. The path of a frame: `note_behind` (as it enters the log) → `sweep` → `serve`, and
+//! from there to the stream (`subscription`). Long polls are only marked as due here.
 //! `history` answers them, at its own time. Nothing here loops over all connections for one message.
+
+use std::time::Duration;
 
 use crate::clock::Now;
 use crate::limits::{SLICE_BYTES, SLICE_VISITS, SLICE_WRITES};
 use crate::live_log::SessionKey;
+use crate::metrics::Timing;
 use crate::shard::Shard;
 use crate::shard::connection::State;
-use crate::shard::membership::{Holder, Place};
+use crate::shard::exchange::Stage;
+use crate::shard::membership::{Holder, Place, Sweeps};
 use crate::shard::sweep::{Candidate, RoundKind};
 use crate::shard::transport::Transport;
 
@@ -17,26 +21,30 @@ impl<S: Transport> Shard<S> {
     /// Marks the connections that may see a frame as behind. Called when the frame has entered the
     /// log.
     pub(super) fn note_behind(&mut self, session: Option<SessionKey>) {
-        self.sweep.restart(RoundKind::Everything);
-        self.waits.restart(RoundKind::Everything);
+        let Sweeps { streams, waits } = &mut self.sweeps;
+        streams.restart(RoundKind::Everything);
+        waits.restart(RoundKind::Everything);
         match session {
             None => {
-                self.sweep.restart(RoundKind::Filtered);
-                self.waits.restart(RoundKind::Filtered);
+                streams.restart(RoundKind::Filtered);
+                waits.restart(RoundKind::Filtered);
             }
             Some(key) => {
                 if self.log.begin_walk(key) {
-                    self.sweep.enqueue_session(key);
+                    streams.enqueue_session(key);
                 }
             }
         }
     }
 
-    /// Serves connections that are behind, for one slice.
-    pub(super) fn sweep_slice(&mut self, now: Now) {
+    /// One slice of the sweep: serves up to [`SLICE_WRITES`] streams that are behind.
+    pub fn sweep(&mut self, now: Now) {
+        if self.sweep_began_us.is_none() && !self.sweeps.streams.is_idle() {
+            self.sweep_began_us = Some(now.mono_us);
+        }
         let (mut writes, mut bytes) = (0, 0);
         for _ in 0..SLICE_VISITS {
-            let Some(candidate) = self.sweep.next() else {
+            let Some(candidate) = self.sweeps.streams.next() else {
                 return;
             };
             let Some(slot) = self.slot_of_candidate(candidate, Holder::Stream) else {
@@ -52,6 +60,28 @@ impl<S: Transport> Shard<S> {
         }
     }
 
+    /// How long streams have waited to be served, in microseconds: since the sweep in progress began, or
+    /// 0 if it has not. `None` if no stream is behind.
+    pub fn behind_us(&self, now: Now) -> Option<u64> {
+        let began_us = self.sweep_began_us.unwrap_or(now.mono_us);
+        (!self.sweeps.streams.is_idle()).then(|| now.mono_us.saturating_sub(began_us))
+    }
+
+    /// Whether a sweep has been in progress since the last [`Shard::end_sweep`].
+    pub fn is_sweeping(&self) -> bool {
+        self.sweep_began_us.is_some()
+    }
+
+    /// Counts the time that the sweep took, if the slice before was its last.
+    pub fn end_sweep(&mut self, now: Now) {
+        if self.sweeps.streams.is_idle()
+            && let Some(began_us) = self.sweep_began_us.take()
+        {
+            let took = Duration::from_micros(now.mono_us.saturating_sub(began_us));
+            self.tally.observe(Timing::Sweep, took);
+        }
+    }
+
     /// The slot of a candidate from the sweep over `holder`; none if its connection is closed, or the
     /// walk along its session is over.
     pub(super) fn slot_of_candidate(
@@ -64,15 +94,18 @@ impl<S: Transport> Shard<S> {
             Candidate::Queued(slot) => {
                 // By now the slot may belong to another connection, which was not queued.
                 let is_queued = |place: &&mut Place| place.queued && place.holder == holder;
-                let place = self.place_mut(slot as usize).filter(is_queued)?;
+                let place = self
+                    .connections
+                    .place_mut(slot as usize)
+                    .filter(is_queued)?;
                 place.queued = false;
                 Some(slot as usize)
             }
             Candidate::OfSession(key) => {
                 let slot = self.log.walk_slot(key)?;
-                let next = self.place_mut(slot as usize)?.session_next;
+                let next = self.connections.place_mut(slot as usize)?.session_next;
                 self.log.walk_past(key, slot, next);
-                self.sweep.enqueue_session(key);
+                self.sweeps.streams.enqueue_session(key);
                 Some(slot as usize)
             }
         }
@@ -83,7 +116,7 @@ impl<S: Transport> Shard<S> {
     fn serve(&mut self, slot: usize, now: Now) -> Option<usize> {
         match &self.connections.get(slot)?.state {
             State::Streaming(_) => self.serve_stream(slot, now),
-            State::Waiting(_) => {
+            State::Exchange(exchange) if matches!(exchange.stage, Stage::Waiting(_)) => {
                 self.enqueue(slot);
                 None
             }

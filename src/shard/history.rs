@@ -9,19 +9,35 @@
 //! with a budget of bytes in each turn of the shard. They alternate between requests that were put
 //! off and long polls that are due. Never reads a request.
 
+use std::collections::VecDeque;
+
 use crate::clock::Now;
-use crate::http::{RequestReader, etag};
+use crate::http::etag;
 use crate::limits::{
     ANSWER_KEEP_BYTES, HISTORY_ANSWER_BYTES_MAX, HISTORY_TURN_BYTES, WAITS_PER_LOOK,
 };
 use crate::live_log::View;
 use crate::metrics::{Counter, Endpoint};
 use crate::shard::Shard;
-use crate::shard::connection::{State, Then};
+use crate::shard::connection::{State, Token};
+use crate::shard::exchange::{Exchange, Next, Stage, Then};
 use crate::shard::membership::{Holder, Place};
-use crate::shard::pages::Representation;
+use crate::shard::pages::{Encoded, Representation};
 use crate::shard::transport::Transport;
 use crate::shard::waiting::{HistoryRequest, Since, Waiting};
+
+/// The work of a shard on requests for the history, with its budget.
+#[derive(Default)]
+pub(super) struct Histories {
+    /// Bytes of the answers that were made in this turn.
+    turn_bytes: usize,
+    /// Connections whose next request is for the history, and was put off.
+    put_off: VecDeque<Token>,
+    /// The next answer is for a long poll rather than for a request that was put off.
+    is_turn_of_waits: bool,
+    /// The page that was encoded last.
+    pub(super) encoded: Encoded,
+}
 
 /// An answer, before its body is encoded.
 struct Answer {
@@ -39,62 +55,67 @@ const PUBLIC: &str = "public, max-age=0, s-maxage=1";
 const PRIVATE: &str = "private, no-store";
 
 impl<S: Transport> Shard<S> {
-    /// Answers a request for the history, or lets it wait as a long poll. Returns the reader when the
-    /// next request may follow.
+    /// Answers a request for the history, or lets it wait as a long poll.
     pub(super) fn read_history(
         &mut self,
         slot: usize,
-        mut reader: Box<RequestReader>,
+        exchange: &mut Exchange,
         mut request: HistoryRequest,
         now: Now,
-    ) -> Option<Box<RequestReader>> {
+    ) -> Next {
         let view = self.hold_view(&request.view);
         let answer = self.look_up(view, &request);
-        let may_wait = request.wait_ms > 0 && self.drain.is_none();
+        let may_wait = request.wait_ms > 0 && !self.shutdown.is_draining();
         if answer.is_idle && may_wait && !self.connections[slot].hung_up {
-            let waiting = Box::new(Waiting {
+            let waiting = Waiting {
                 place: Place::new(view, Holder::Wait),
                 end: self.log.end(view),
                 is_due: false,
                 request,
-                reader: self.keep_reader(reader, Then::Continue),
-            });
+            };
+            exchange.shrink_reader(Then::Continue);
+            let held_bytes = exchange.reader.held_bytes() + waiting.held_bytes();
             // This may end other connections, so it asks only for the bytes that are kept.
-            if self.make_room(slot, waiting.held_bytes(), now) {
-                self.wait(slot, waiting, now);
-                return None;
+            if self.make_room(slot, held_bytes, now) {
+                self.connections[slot].deadline_ms = now.mono_ms + waiting.request.wait_ms;
+                exchange.stage = Stage::Waiting(Box::new(waiting));
+                return Next::Wait;
             }
             request = waiting.request;
-            reader = waiting.reader.unwrap_or_else(|| self.take_reader());
         }
         self.release_view(view);
         self.answer_history(&request, &answer);
-        self.send_history(slot, reader, Then::after(request.to), now)
+        self.send_history(slot, exchange, Then::after(request.to), now)
     }
 
-    /// Answers a long poll, because there is news or because its wait is over. Returns the reader
-    /// when the next request may follow.
-    pub(super) fn answer_waiting(&mut self, slot: usize, now: Now) -> Option<Box<RequestReader>> {
-        let mut waiting = match self.take_state(slot) {
-            State::Waiting(waiting) => *waiting,
-            other => {
-                self.set_state(slot, other, now);
-                return None;
+    /// Answers a long poll, because there is news or because its wait is over, and reads the next
+    /// request.
+    pub(super) fn answer_waiting(&mut self, slot: usize, now: Now) {
+        let Some(mut exchange) = self.connections.take_exchange(slot) else {
+            return;
+        };
+        let next = match std::mem::replace(&mut exchange.stage, Stage::Reading) {
+            Stage::Waiting(mut waiting) => {
+                waiting.request.to.keep_alive &= !self.shutdown.is_draining();
+                let answer = self.look_up(waiting.place.view, &waiting.request);
+                self.forget_place(slot, &waiting.place);
+                self.answer_history(&waiting.request, &answer);
+                let then = Then::after(waiting.request.to);
+                self.send_history(slot, &mut exchange, then, now)
+            }
+            stage => {
+                exchange.stage = stage;
+                Next::Wait
             }
         };
-        waiting.request.to.keep_alive &= self.drain.is_none();
-        let answer = self.look_up(waiting.place.view, &waiting.request);
-        self.forget_place(slot, &waiting.place);
-        self.answer_history(&waiting.request, &answer);
-        let reader = waiting.reader.unwrap_or_else(|| self.take_reader());
-        let then = Then::after(waiting.request.to);
-        self.send_history(slot, reader, then, now)
+        self.proceed(slot, exchange, next, now);
     }
 
     /// Marks the long poll of a connection as due, if it has one.
     pub(super) fn wake(&mut self, slot: usize) {
         if let Some(connection) = self.connections.get_mut(slot)
-            && let State::Waiting(waiting) = &mut connection.state
+            && let State::Exchange(exchange) = &mut connection.state
+            && let Some(waiting) = exchange.waiting_mut()
         {
             waiting.is_due = true;
             self.enqueue(slot);
@@ -103,21 +124,21 @@ impl<S: Transport> Shard<S> {
 
     /// Whether this turn answers no further request for the history.
     pub(super) fn is_history_put_off(&self) -> bool {
-        self.history_bytes >= HISTORY_TURN_BYTES
+        self.histories.turn_bytes >= HISTORY_TURN_BYTES
     }
 
     /// Puts off a connection whose next request is for the history:
     /// [`Shard::answer_next_history`] continues with it.
     pub(super) fn put_off_history(&mut self, slot: usize) {
-        let token = self.token_of(slot);
+        let token = self.connections.token_of(slot);
         if !std::mem::replace(&mut self.connections[slot].is_unfinished, true) {
-            self.put_off.push_back(token);
+            self.histories.put_off.push_back(token);
         }
     }
 
     /// Whether requests for the history are put off, or long polls may be due.
     pub(super) fn has_history_work(&self) -> bool {
-        !self.put_off.is_empty() || !self.waits.is_idle()
+        !self.histories.put_off.is_empty() || !self.sweeps.waits.is_idle()
     }
 
     /// Continues one request for the history: alternately the first that was put off and the next
@@ -128,48 +149,43 @@ impl<S: Transport> Shard<S> {
         if !self.has_history_work() {
             return None;
         }
-        let spent = std::mem::take(&mut self.history_bytes);
-        self.is_turn_of_waits = !self.is_turn_of_waits;
-        if self.put_off.is_empty() || (self.is_turn_of_waits && !self.waits.is_idle()) {
+        let histories = &mut self.histories;
+        let spent = std::mem::take(&mut histories.turn_bytes);
+        histories.is_turn_of_waits = !histories.is_turn_of_waits;
+        let prefers_waits = histories.is_turn_of_waits && !self.sweeps.waits.is_idle();
+        if histories.put_off.is_empty() || prefers_waits {
             self.answer_next_wait(now);
-        } else if let Some(token) = self.put_off.pop_front() {
-            self.take_up(token, now);
+        } else if let Some(token) = histories.put_off.pop_front() {
+            self.resume_connection(token, now);
         }
-        Some(std::mem::replace(&mut self.history_bytes, spent))
+        Some(std::mem::replace(&mut self.histories.turn_bytes, spent))
     }
 
     /// Answers one of the next [`WAITS_PER_LOOK`] long polls in the sweep, if one is due.
     fn answer_next_wait(&mut self, now: Now) {
         for _ in 0..WAITS_PER_LOOK {
-            let Some(candidate) = self.waits.next() else {
+            let Some(candidate) = self.sweeps.waits.next() else {
                 return;
             };
             let slot = self.slot_of_candidate(candidate, Holder::Wait);
             if let Some(slot) = slot.filter(|&slot| self.may_answer(slot)) {
-                return self.end_wait(slot, now);
+                return self.answer_waiting(slot, now);
             }
         }
     }
 
     /// Whether the wait of a long poll is over.
     fn may_answer(&self, slot: usize) -> bool {
-        match self
-            .connections
-            .get(slot)
-            .map(|connection| &connection.state)
-        {
-            Some(State::Waiting(waiting)) => {
-                waiting.is_due || self.log.has_news(waiting.place.view, &waiting.end)
-            }
-            _ => false,
-        }
+        let connection = self.connections.get(slot);
+        let waiting = connection.and_then(|connection| connection.state.waiting());
+        waiting.is_some_and(|waiting| {
+            waiting.is_due || self.log.has_news(waiting.place.view, &waiting.end)
+        })
     }
 
-    fn wait(&mut self, slot: usize, waiting: Box<Waiting>, now: Now) {
-        let view = waiting.place.view;
-        self.connections[slot].deadline_ms = now.mono_ms + waiting.request.wait_ms;
-        self.set_state(slot, State::Waiting(waiting), now);
-        self.take_place(slot, view, Holder::Wait);
+    /// Ends the turn's budget; the next turn may make as many bytes again.
+    pub fn end_turn(&mut self) {
+        self.histories.turn_bytes = 0;
     }
 
     /// Decides the answer to a request, without encoding it.
@@ -219,26 +235,23 @@ impl<S: Transport> Shard<S> {
             self.responder
                 .representation_head(to, fields, body_bytes, out);
         } else {
-            let (body, is_new) = self.encoded.body(&answer.representation, &self.log);
+            let (body, is_new) = self
+                .histories
+                .encoded
+                .body(&answer.representation, &self.log);
             self.tally
                 .count(Counter::HistoryEncodings, u64::from(is_new));
             self.responder.representation(to, false, fields, body, out);
         }
-        self.history_bytes += self.answer.len();
+        self.histories.turn_bytes += self.answer.len();
     }
 
     /// Sends the answer, and frees the buffer of a large one.
-    fn send_history(
-        &mut self,
-        slot: usize,
-        reader: Box<RequestReader>,
-        then: Then,
-        now: Now,
-    ) -> Option<Box<RequestReader>> {
-        let reader = self.send_answer(slot, reader, then, now);
+    fn send_history(&mut self, slot: usize, exchange: &mut Exchange, then: Then, now: Now) -> Next {
+        let next = self.send_answer(slot, exchange, then, now);
         if self.answer.capacity() > ANSWER_KEEP_BYTES {
             self.answer = Vec::new();
         }
-        reader
+        next
     }
 }

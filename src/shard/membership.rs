@@ -56,6 +56,24 @@ impl RoundKind {
     }
 }
 
+/// The sweeps of a shard.
+#[derive(Default)]
+pub(super) struct Sweeps {
+    /// Streams that may be behind.
+    pub(super) streams: Sweep,
+    /// Long polls that may be answered.
+    pub(super) waits: Sweep,
+}
+
+impl Sweeps {
+    pub(super) fn of(&mut self, holder: Holder) -> &mut Sweep {
+        match holder {
+            Holder::Stream => &mut self.streams,
+            Holder::Wait => &mut self.waits,
+        }
+    }
+}
+
 impl<S: Transport> Shard<S> {
     /// The log's form of a view. The log keeps the view's session until [`Shard::release_view`].
     pub(super) fn hold_view(&mut self, view: &http::View) -> View {
@@ -72,19 +90,12 @@ impl<S: Transport> Shard<S> {
         }
     }
 
-    /// The sweep over holders of one kind.
-    pub(super) fn sweep_of(&mut self, holder: Holder) -> &mut Sweep {
-        match holder {
-            Holder::Stream => &mut self.sweep,
-            Holder::Wait => &mut self.waits,
-        }
-    }
-
     /// Enters a connection into the lists of a view. Its state has a [`Place`] with this view, which
     /// [`Shard::hold_view`] has returned.
     pub(super) fn take_place(&mut self, slot: usize, view: View, holder: Holder) {
-        let round_index = self.sweep_of(holder).join(RoundKind::of(view), slot as u32);
-        if let Some(place) = self.place_mut(slot) {
+        let sweep = self.sweeps.of(holder);
+        let round_index = sweep.join(RoundKind::of(view), slot as u32);
+        if let Some(place) = self.connections.place_mut(slot) {
             place.round_index = round_index;
         }
         if let View::Session(key) = view {
@@ -95,9 +106,10 @@ impl<S: Transport> Shard<S> {
     /// Takes a place out of all lists, and releases its view. No state holds the place any more.
     pub(super) fn forget_place(&mut self, slot: usize, place: &Place) {
         let round = RoundKind::of(place.view);
-        let moved = self.sweep_of(place.holder).leave(round, place.round_index);
+        let sweep = self.sweeps.of(place.holder);
+        let moved = sweep.leave(round, place.round_index);
         if let Some(moved) = moved
-            && let Some(other) = self.place_mut(moved as usize)
+            && let Some(other) = self.connections.place_mut(moved as usize)
         {
             other.round_index = place.round_index;
             // The other connection has moved to an index that the sweep may have passed.
@@ -111,25 +123,21 @@ impl<S: Transport> Shard<S> {
 
     /// Puts a connection into the queue of its sweep.
     pub(super) fn enqueue(&mut self, slot: usize) {
-        if let Some(place) = self.place_mut(slot)
+        if let Some(place) = self.connections.place_mut(slot)
             && !place.queued
         {
             place.queued = true;
             let holder = place.holder;
-            self.sweep_of(holder).enqueue(slot as u32);
+            self.sweeps.of(holder).enqueue(slot as u32);
         }
-    }
-
-    pub(super) fn place_mut(&mut self, slot: usize) -> Option<&mut Place> {
-        self.connections.get_mut(slot)?.state.place_mut()
     }
 
     fn link_session(&mut self, slot: usize, key: SessionKey) {
         let first = self.log.first_slot(key);
-        if let Some(neighbour) = self.place_mut(first as usize) {
+        if let Some(neighbour) = self.connections.place_mut(first as usize) {
             neighbour.session_previous = slot as u32;
         }
-        if let Some(place) = self.place_mut(slot) {
+        if let Some(place) = self.connections.place_mut(slot) {
             place.session_next = first;
         }
         self.log.set_first_slot(key, slot as u32);
@@ -138,11 +146,11 @@ impl<S: Transport> Shard<S> {
     fn unlink_session(&mut self, slot: usize, place: &Place, key: SessionKey) {
         let (previous, next) = (place.session_previous, place.session_next);
         self.log.walk_past(key, slot as u32, next);
-        match self.place_mut(previous as usize) {
+        match self.connections.place_mut(previous as usize) {
             Some(neighbour) => neighbour.session_next = next,
             None => self.log.set_first_slot(key, next),
         }
-        if let Some(neighbour) = self.place_mut(next as usize) {
+        if let Some(neighbour) = self.connections.place_mut(next as usize) {
             neighbour.session_previous = previous;
         }
         debug_assert!(previous != NO_SLOT || self.log.first_slot(key) != slot as u32);

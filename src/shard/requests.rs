@@ -1,9 +1,10 @@
 //! From bytes to decisions: reads requests and decides each. Webhooks are queued for the hub.
 //! Others go on to `subscription`, `history` or `answers`.
 //!
-//! Part of the shard. The path of a webhook: `read_requests` → `handle_request` → (the hub, at the
-//! end of the turn) → `answer_webhook` → `send_answer` → `read_next`. A connection has one request
-//! at a time: pipelined requests wait in the reader. Never writes to a socket.
+//! Part of the shard. The path of a webhook: `read_requests` → `read_on` → `handle_request` → (the hub,
+//! at the end of the turn) → `answer_webhook` → `send_answer` → `proceed`, which reads the next request.
+//! A connection has one request at a time: pipelined requests wait in the reader. Never writes to a
+//! socket.
 
 use crate::chat;
 use crate::clock::Now;
@@ -13,23 +14,25 @@ use crate::http::{
     ErrorAnswer, Phase, Progress, Refusal, ReplyTo, Request, RequestReader, Route, Version, route,
 };
 use crate::limits::{
-    PUBLISHING_BYTES_MAX, READS_PER_TURN, REQUEST_BUFFER_KEEP_BYTES, REQUEST_DEADLINE_MS,
-    SMALL_REQUEST_BYTES_MAX,
+    READS_PER_TURN, REQUEST_BUFFER_KEEP_BYTES, REQUEST_DEADLINE_MS, SMALL_REQUEST_BYTES_MAX,
 };
+use crate::message::Draft;
 use crate::metrics::{Counter, Endpoint};
+use crate::shard::Shard;
 use crate::shard::answers::{FULL, text_of};
-use crate::shard::connection::{NO_DEADLINE, Role, State, Then};
+use crate::shard::connection::{NO_DEADLINE, Role};
+use crate::shard::drain::Intake;
+use crate::shard::exchange::{Exchange, Next, Stage, Then};
 use crate::shard::subscription::Subscriber;
 use crate::shard::transport::{Transfer, Transport};
 use crate::shard::waiting::HistoryRequest;
-use crate::shard::{Intake, Publisher, Shard};
 
 /// The decision on a complete request.
 enum Handled {
     /// The answer is in `Shard::answer`.
     Answered(Then),
     /// The answer follows the outcome from the hub.
-    Publishing(ReplyTo),
+    Publishing(Draft, ReplyTo),
     /// The connection becomes a stream.
     Subscribed(Subscriber),
     /// The answer is the history, perhaps after a wait.
@@ -50,56 +53,27 @@ impl<S: Transport> Shard<S> {
     /// Reads and answers requests until the socket has no more bytes, an answer has to wait, or
     /// [`READS_PER_TURN`] is reached.
     pub(super) fn read_requests(&mut self, slot: usize, now: Now) {
-        if self.publishing_bytes > PUBLISHING_BYTES_MAX {
+        if !self.connections[slot].state.awaits_bytes() {
+            return;
+        }
+        if self.publishing.is_full() {
             return self.put_off(slot, now);
         }
-        match self.connections[slot].state {
-            State::Idle => {
-                let reader = self.take_reader();
-                self.read_on(slot, reader, None, now);
-            }
-            State::Reading(..) => {
-                if let State::Reading(reader, phase) = self.take_state(slot) {
-                    // Bytes that are not parsed yet have not begun a request.
-                    let timed = reader.has_begun().then_some(phase);
-                    self.read_on(slot, reader, timed, now);
-                }
-            }
-            _ => {}
-        }
+        let reading = self.connections.take_exchange(slot);
+        let exchange = reading.unwrap_or_else(|| self.exchanges.take());
+        self.proceed(slot, exchange, Next::Read, now);
     }
 
-    /// Reads and answers requests, beginning with bytes that the reader already holds.
-    pub(super) fn read_from(&mut self, slot: usize, reader: Box<RequestReader>, now: Now) {
-        if self.publishing_bytes > PUBLISHING_BYTES_MAX {
+    /// Reads and answers requests, beginning with bytes that another process has read.
+    pub(super) fn read_from(&mut self, slot: usize, bytes: Vec<u8>, now: Now) {
+        let mut exchange = self.exchanges.resume(bytes);
+        let next = if self.publishing.is_full() {
             self.put_off(slot, now);
-            return self.wait_for_bytes(slot, reader, None, now);
-        }
-        self.read_on(slot, reader, None, now);
-    }
-
-    /// Reads and answers further requests, if the last answer has returned the reader.
-    pub(super) fn read_next(
-        &mut self,
-        slot: usize,
-        answered: Option<Box<RequestReader>>,
-        now: Now,
-    ) {
-        if let Some(reader) = answered {
-            self.read_on(slot, reader, None, now);
-        }
-    }
-
-    /// Sends more of an answer that the socket did not take whole, and then reads the next request.
-    pub(super) fn answer_on(&mut self, slot: usize, now: Now) {
-        let answered = self.resume_answer(slot, now);
-        self.read_next(slot, answered, now);
-    }
-
-    /// Answers the long poll of a connection, if it has one, and then reads the next request.
-    pub(super) fn end_wait(&mut self, slot: usize, now: Now) {
-        let answered = self.answer_waiting(slot, now);
-        self.read_next(slot, answered, now);
+            self.wait_for_bytes(slot, &mut exchange, now)
+        } else {
+            Next::Read
+        };
+        self.proceed(slot, exchange, next, now);
     }
 
     /// Reads a connection later, when the hub has stored more webhooks. Its request gets a full
@@ -108,148 +82,130 @@ impl<S: Transport> Shard<S> {
         let connection = &mut self.connections[slot];
         let deadline_ms = now.mono_ms + REQUEST_DEADLINE_MS;
         connection.deadline_ms = connection.deadline_ms.max(deadline_ms);
-        self.shares.note_progress(slot as u32, now.mono_ms);
-        self.go_on_later(slot);
+        self.connections.note_progress(slot, now);
+        self.resume_later(slot);
     }
 
-    /// Reads and answers requests with a given reader. `timed` is the phase of a request that the
-    /// connection's deadline is for; none between two requests.
-    fn read_on(
-        &mut self,
-        slot: usize,
-        mut reader: Box<RequestReader>,
-        mut timed: Option<Phase>,
-        now: Now,
-    ) {
-        // A request in its body phase has a judged head.
-        let mut is_judged = timed == Some(Phase::Body);
+    /// Makes steps of an exchange until it waits or is over. Never returns [`Next::Read`].
+    pub(super) fn read_on(&mut self, slot: usize, exchange: &mut Exchange, now: Now) -> Next {
         for _ in 0..READS_PER_TURN {
-            if self.intake == Intake::Held {
-                return self.wait_for_bytes(slot, reader, timed, now);
-            }
-            if self.may_leave(slot)
-                && let Some(bytes) = reader.unanswered()
-            {
-                self.give_reader(reader);
-                return self.leave(slot, bytes);
-            }
-            match reader.skip() {
-                Ok(true) => {
-                    self.end_request(slot, now);
-                    (timed, is_judged) = (None, false);
-                }
-                Ok(false) => {}
-                Err(_) => {
-                    self.give_reader(reader);
-                    return self.half_close(slot, now);
-                }
-            }
-            let progress = reader.poll();
-            match progress {
-                // The request is complete: the next iteration hands it over.
-                Ok(Progress::Complete) if self.may_leave(slot) => continue,
-                Ok(Progress::Complete) => {
-                    let Some(answered) = self.handle_request(slot, reader, now) else {
-                        return;
-                    };
-                    (reader, timed, is_judged) = (answered, None, false);
-                    continue;
-                }
-                Ok(Progress::WantsContinue | Progress::Incomplete) if !is_judged => {
-                    let wants_continue = progress == Ok(Progress::WantsContinue);
-                    if let Some(then) = self.answer_head(slot, &mut reader, wants_continue) {
-                        let Some(answered) = self.send_answer(slot, reader, then, now) else {
-                            return;
-                        };
-                        (reader, timed) = (answered, None);
-                    }
-                    is_judged = reader.phase() == Phase::Body;
-                }
-                Ok(Progress::WantsContinue | Progress::Incomplete) => {}
-                Err(refusal) => return self.refuse_request(slot, reader, refusal, now),
-            }
-            match self.read_more(slot, &mut reader) {
-                Read::Some => {}
-                Read::None => return self.wait_for_bytes(slot, reader, timed, now),
-                Read::Over => {
-                    self.give_reader(reader);
-                    return self.close(slot);
-                }
+            match self.read_step(slot, exchange, now) {
+                Next::Read => {}
+                next => return next,
             }
         }
-        self.go_on_later(slot);
-        self.wait_for_bytes(slot, reader, timed, now);
+        self.resume_later(slot);
+        self.wait_for_bytes(slot, exchange, now)
+    }
+
+    /// One step: acts on what the reader has, and reads more if that is not enough.
+    fn read_step(&mut self, slot: usize, exchange: &mut Exchange, now: Now) -> Next {
+        if self.shutdown.intake == Intake::Held {
+            return self.wait_for_bytes(slot, exchange, now);
+        }
+        if self.may_leave(slot)
+            && let Some(bytes) = exchange.reader.unanswered()
+        {
+            self.leave(slot, bytes);
+            return Next::Over;
+        }
+        match exchange.reader.skip() {
+            Ok(true) => {
+                self.end_request(slot, now);
+                exchange.restart();
+            }
+            Ok(false) => {}
+            Err(_) => {
+                self.half_close(slot, now);
+                return Next::Over;
+            }
+        }
+        let progress = exchange.reader.poll();
+        match progress {
+            // The request is complete: the next step hands it over.
+            Ok(Progress::Complete) if self.may_leave(slot) => return Next::Read,
+            Ok(Progress::Complete) => return self.handle_request(slot, exchange, now),
+            Ok(Progress::WantsContinue | Progress::Incomplete) if !exchange.is_judged => {
+                let wants_continue = progress == Ok(Progress::WantsContinue);
+                if let Some(then) = self.answer_head(slot, &mut exchange.reader, wants_continue) {
+                    let next = self.send_answer(slot, exchange, then, now);
+                    if next != Next::Read {
+                        return next;
+                    }
+                }
+                exchange.is_judged = exchange.reader.phase() == Phase::Body;
+            }
+            Ok(Progress::WantsContinue | Progress::Incomplete) => {}
+            Err(refusal) => return self.refuse_request(slot, exchange, refusal, now),
+        }
+        match self.read_more(slot, &mut exchange.reader) {
+            Read::Some => Next::Read,
+            Read::None => self.wait_for_bytes(slot, exchange, now),
+            Read::Over => {
+                self.close(slot);
+                Next::Over
+            }
+        }
     }
 
     /// Whether a connection goes to the successor once no answer is pending.
     fn may_leave(&self, slot: usize) -> bool {
-        self.intake == Intake::HandingOver && self.connections[slot].socket.can_leave()
+        self.shutdown.intake == Intake::HandingOver && self.connections[slot].socket.can_leave()
     }
 
-    /// Refuses a request whose head or body was not complete in time.
-    pub(super) fn refuse_slow(&mut self, slot: usize, now: Now) {
-        if let State::Reading(reader, _) = self.take_state(slot) {
-            self.refuse(slot, reader, Refusal::TooSlow, now);
+    /// Refuses the incomplete request of a connection.
+    pub(super) fn refuse_upload(&mut self, slot: usize, refusal: Refusal, now: Now) {
+        if let Some(mut exchange) = self.connections.take_exchange(slot) {
+            let next = self.refuse(slot, &mut exchange, refusal, now);
+            self.proceed(slot, exchange, next, now);
         }
     }
 
-    /// Decides a complete request and acts on the decision. Returns the reader when the next request
-    /// may be read at once.
-    fn handle_request(
-        &mut self,
-        slot: usize,
-        mut reader: Box<RequestReader>,
-        now: Now,
-    ) -> Option<Box<RequestReader>> {
+    /// Decides a complete request and acts on the decision.
+    fn handle_request(&mut self, slot: usize, exchange: &mut Exchange, now: Now) -> Next {
         self.answer.clear();
-        let handled = match reader.request() {
+        let handled = match exchange.reader.request() {
             Some(request) => self.decide(slot, &request),
-            None => return Some(reader),
+            None => return Next::Read,
         };
         if matches!(handled, Handled::History(_)) && self.is_history_put_off() {
             // The request stays in the reader until the requests put off before it are answered.
             self.put_off_history(slot);
-            self.wait_for_bytes(slot, reader, None, now);
-            return None;
+            exchange.timed = None;
+            return self.wait_for_bytes(slot, exchange, now);
         }
-        reader.consume();
+        exchange.reader.consume();
         match handled {
-            Handled::Answered(then) => self.send_answer(slot, reader, then, now),
-            Handled::History(request) => self.read_history(slot, reader, request, now),
-            Handled::Publishing(to) => {
-                self.wait_for_hub(slot, reader, to, now);
-                None
+            Handled::Answered(then) => self.send_answer(slot, exchange, then, now),
+            Handled::History(request) => self.read_history(slot, exchange, request, now),
+            Handled::Publishing(draft, to) => {
+                self.wait_for_hub(slot, exchange, draft, now);
+                exchange.stage = Stage::Publishing(to);
+                Next::Wait
             }
             Handled::Subscribed(subscriber) => {
                 // The reader may hold pipelined requests. A stream never answers them.
-                self.give_reader(reader);
                 self.subscribe(slot, &subscriber, now);
-                None
+                Next::Over
             }
         }
     }
 
-    /// Records the publisher of the draft that was queued last. Outcomes arrive in the same order.
-    fn wait_for_hub(&mut self, slot: usize, mut reader: Box<RequestReader>, to: ReplyTo, now: Now) {
+    /// Queues a draft for the hub.
+    fn wait_for_hub(&mut self, slot: usize, exchange: &mut Exchange, draft: Draft, now: Now) {
+        let reader = &mut exchange.reader;
         if reader.held_bytes() > REQUEST_BUFFER_KEEP_BYTES {
             reader.shrink();
         }
-        let draft_bytes = self.drafts.back().map_or(0, |draft| draft.content.len());
-        let publisher = Publisher {
-            token: self.token_of(slot),
-            read_us: now.mono_us,
-            bytes: draft_bytes + reader.held_bytes(),
-        };
-        self.publishing_bytes += publisher.bytes;
-        self.publishers.push_back(publisher);
+        let token = self.connections.token_of(slot);
+        self.publishing.add(draft, token, reader.held_bytes(), now);
         self.connections[slot].deadline_ms = NO_DEADLINE;
-        self.set_state(slot, State::Publishing(reader, to), now);
     }
 
     fn decide(&mut self, slot: usize, request: &Request<'_>) -> Handled {
         let connection = &mut self.connections[slot];
         let is_surplus = connection.role == Role::Surplus || !connection.socket.admit(request.head);
-        let is_leaving = is_surplus || self.drain.is_some();
+        let is_leaving = is_surplus || self.shutdown.is_draining();
         let mut to = self.responder.reply_to(request);
         to.keep_alive &= !is_leaving;
         match route(request, &self.settings.access, chat::exists) {
@@ -270,12 +226,11 @@ impl<S: Transport> Shard<S> {
             }
             _ if is_surplus => self.answer_error(slot, to, request, FULL),
             // The successor has the ring, and cannot take this connection.
-            Route::Publish(_) if self.intake == Intake::HandingOver => {
+            Route::Publish(_) if self.shutdown.intake == Intake::HandingOver => {
                 self.answer_error(slot, to, request, FULL);
             }
             Route::Publish(draft) => {
-                self.drafts.push_back(draft);
-                return Handled::Publishing(to);
+                return Handled::Publishing(draft, to);
             }
             Route::History(query) => {
                 let known = request.if_none_match.and_then(text_of);
@@ -336,7 +291,7 @@ impl<S: Transport> Shard<S> {
     ) -> ReplyTo {
         let mut to = self.responder.reply_to(head);
         // A peer that waits may never send its body, so no request can follow.
-        let is_last = wants_continue || error == FULL || self.drain.is_some();
+        let is_last = wants_continue || error == FULL || self.shutdown.is_draining();
         to.keep_alive &= !is_last;
         self.answer_error(slot, to, head, error);
         to
@@ -347,19 +302,18 @@ impl<S: Transport> Shard<S> {
     fn refuse_request(
         &mut self,
         slot: usize,
-        reader: Box<RequestReader>,
+        exchange: &mut Exchange,
         refusal: Refusal,
         now: Now,
-    ) {
+    ) -> Next {
         self.answer.clear();
-        let head = reader.head_of_refused_body();
+        let head = exchange.reader.head_of_refused_body();
         let error = head.and_then(|head| Some((self.error_of_head(slot, &head)?, head)));
         let Some((error, head)) = error else {
-            return self.refuse(slot, reader, refusal, now);
+            return self.refuse(slot, exchange, refusal, now);
         };
         self.answer_error_of_head(slot, &head, error, false);
-        let reader = self.send_answer(slot, reader, Then::Close, now);
-        debug_assert!(reader.is_none());
+        self.send_answer(slot, exchange, Then::Close, now)
     }
 
     fn read_more(&mut self, slot: usize, reader: &mut RequestReader) -> Read {
@@ -384,33 +338,29 @@ impl<S: Transport> Shard<S> {
         }
     }
 
-    fn wait_for_bytes(
-        &mut self,
-        slot: usize,
-        mut reader: Box<RequestReader>,
-        timed: Option<Phase>,
-        now: Now,
-    ) {
+    /// Keeps an exchange until its peer has sent more. Between two requests it keeps nothing.
+    fn wait_for_bytes(&mut self, slot: usize, exchange: &mut Exchange, now: Now) -> Next {
+        let reader = &mut exchange.reader;
         if reader.is_between_requests() {
             if self.closes_idle() {
                 self.close(slot);
             }
-            return self.give_reader(reader);
+            return Next::Over;
         }
         // Small requests always have room, so the spare capacity of their buffers must not count.
         if reader.unanswered_bytes() <= SMALL_REQUEST_BYTES_MAX {
             reader.shrink();
         }
-        if !self.shares.has_room_for(reader.held_bytes()) {
+        if !self.connections.has_room_for(reader.held_bytes()) {
             // Making room may end other connections, which must not be for spare capacity.
             reader.shrink();
         }
         if !self.make_room(slot, reader.held_bytes(), now) {
-            return self.refuse(slot, reader, Refusal::Overloaded, now);
+            return self.refuse(slot, exchange, Refusal::Overloaded, now);
         }
         let phase = reader.phase();
         let connection = &mut self.connections[slot];
-        if timed != Some(phase) {
+        if exchange.timed != Some(phase) {
             let deadline_ms = now.mono_ms + REQUEST_DEADLINE_MS;
             connection.deadline_ms = if reader.has_begun() {
                 deadline_ms
@@ -419,6 +369,9 @@ impl<S: Transport> Shard<S> {
                 deadline_ms.min(connection.deadline_ms)
             };
         }
-        self.set_state(slot, State::Reading(reader, phase), now);
+        // Bytes that are not parsed yet have not begun a request.
+        exchange.timed = reader.has_begun().then_some(phase);
+        exchange.is_judged = exchange.timed == Some(Phase::Body);
+        Next::Wait
     }
 }

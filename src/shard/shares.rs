@@ -1,7 +1,7 @@
 //! The memory that connections share: the bytes that each client's connections hold, and which
 //! connection ends when there is no room.
 //!
-//! Part of the shard, which reports every change of what a connection holds. It counts the bytes that
+//! Part of the shard. `connections` reports every change of what a connection holds. It counts the bytes that
 //! wait for a peer: incomplete requests, unsent answers, and the own bytes of streams. A connection
 //! that holds at most [`SMALL_REQUEST_BYTES_MAX`] is not in the table. It takes no room from others
 //! and costs no look-up.
@@ -22,6 +22,7 @@ use crate::metrics::Counter;
 use crate::shard::Shard;
 use crate::shard::client::ClientKey;
 use crate::shard::connection::State;
+use crate::shard::exchange::Stage;
 use crate::shard::transport::Transport;
 
 /// See the module's description. B-trees, because they free the memory of removed entries.
@@ -177,34 +178,19 @@ impl Shares {
 }
 
 impl<S: Transport> Shard<S> {
-    /// Records what a connection holds in a new state.
-    pub(super) fn note_held(&mut self, slot: usize, now: Now) {
-        let connection = &self.connections[slot];
-        let bytes = connection.state.held_bytes();
-        if bytes > SMALL_REQUEST_BYTES_MAX {
-            let client = ClientKey::of(connection.socket.client());
-            self.shares.hold(slot as u32, client, bytes, now.mono_ms);
-        }
-    }
-
     /// Makes room for the bytes of a connection that holds nothing, if necessary by ending others.
     /// Returns whether there is room.
     pub(super) fn make_room(&mut self, slot: usize, bytes: usize, now: Now) -> bool {
-        if self.shares.has_room_for(bytes) {
-            return true;
-        }
-        debug_assert_eq!(self.shares.held_bytes(slot), 0);
-        let client = ClientKey::of(self.connections[slot].socket.client());
         for _ in 0..SHARE_ENDED_MAX {
-            let Some(other) = self.shares.first_to_end(client, bytes, now.mono_ms) else {
+            if self.connections.has_room_for(bytes) {
+                return true;
+            }
+            let Some(other) = self.connections.first_to_end(slot, bytes, now) else {
                 return false;
             };
             self.end_stalled(other, now);
-            if self.shares.has_room_for(bytes) {
-                return true;
-            }
         }
-        false
+        self.connections.has_room_for(bytes)
     }
 
     /// Ends a connection to free what it holds. An upload gets a 503. An answer or a stream that
@@ -212,17 +198,14 @@ impl<S: Transport> Shard<S> {
     fn end_stalled(&mut self, slot: usize, now: Now) {
         // `Shard::answer` may contain the answer of the connection that needs the room.
         let answer = std::mem::take(&mut self.answer);
-        match &self.connections[slot].state {
-            State::Reading(..) => {
-                if let State::Reading(reader, _) = self.take_state(slot) {
-                    self.refuse(slot, reader, Refusal::Overloaded, now);
-                }
-            }
-            State::Streaming(_) => self.close_stream(slot, Counter::StreamsStalled),
-            _ => {
-                self.tally.count(Counter::RefusedOverload, 1);
-                self.close(slot);
-            }
+        let state = &self.connections[slot].state;
+        if let State::Streaming(_) = state {
+            self.close_stream(slot, Counter::StreamsStalled);
+        } else if let Some(Stage::Reading) = state.stage() {
+            self.refuse_upload(slot, Refusal::Overloaded, now);
+        } else {
+            self.tally.count(Counter::RefusedOverload, 1);
+            self.close(slot);
         }
         self.answer = answer;
     }

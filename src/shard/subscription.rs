@@ -89,7 +89,8 @@ impl<S: Transport> Shard<S> {
             .shared_ms
             .map_or(NO_DEADLINE, |life_ms| now.mono_ms + life_ms);
         let stream = Stream::new(view, framing, start.cursor, first_bytes, life_ends_ms);
-        self.set_state(slot, State::Streaming(stream), now);
+        self.connections
+            .set_state(slot, State::Streaming(stream), now);
         let opened = match subscriber.resume_after {
             Some(_) => Counter::StreamsResumed,
             None => Counter::StreamsReplayed,
@@ -181,7 +182,7 @@ impl<S: Transport> Shard<S> {
     /// Marks a heartbeat as due: it is sent with the next message. A blocked stream has data
     /// pending, and needs none.
     pub(super) fn heartbeat_due(&mut self, slot: usize) {
-        if let Some(stream) = self.stream_mut(slot) {
+        if let Some(stream) = self.connections.stream_mut(slot) {
             stream.heartbeat_due |= !stream.blocked;
         }
     }
@@ -189,6 +190,7 @@ impl<S: Transport> Shard<S> {
     /// Queues a stream whose heartbeat was not sent with a message.
     pub(super) fn heartbeat_alone(&mut self, slot: usize) {
         if self
+            .connections
             .stream_mut(slot)
             .is_some_and(|stream| stream.heartbeat_due)
         {
@@ -197,9 +199,9 @@ impl<S: Transport> Shard<S> {
     }
 
     /// Ends a stream in order: its last event names the delay until the client reconnects.
-    pub(super) fn tell_end(&mut self, slot: usize, retry_ms: RangeInclusive<u64>) {
+    pub(super) fn begin_end(&mut self, slot: usize, retry_ms: RangeInclusive<u64>) {
         let retry_ms = self.rng.u64(retry_ms) as u16;
-        if let Some(stream) = self.stream_mut(slot)
+        if let Some(stream) = self.connections.stream_mut(slot)
             && stream.ending == Ending::No
         {
             stream.ending = Ending::Due { retry_ms };
@@ -268,16 +270,11 @@ impl<S: Transport> Shard<S> {
     /// Updates the shares after serving a stream that had, or has, more than
     /// [`SMALL_REQUEST_BYTES_MAX`] own bytes.
     fn note_own_bytes(&mut self, slot: usize, served: Served, now: Now) {
-        match served {
-            Served::Wrote(sent, _) | Served::Blocked(sent) if sent.bytes > 0 => {
-                self.shares.release(slot as u32);
-                self.note_held(slot, now);
-            }
-            _ => {
-                let bytes = self.connections[slot].state.held_bytes();
-                self.shares.resize(slot as u32, bytes);
-            }
-        }
+        let has_progress = match served {
+            Served::Wrote(sent, _) | Served::Blocked(sent) => sent.bytes > 0,
+            _ => false,
+        };
+        self.connections.note_change(slot, has_progress, now);
     }
 
     /// Closes a stream without an `end` event, and counts the reason.
@@ -295,7 +292,7 @@ impl<S: Transport> Shard<S> {
 
     /// Ends the connection of a stream whose last byte is sent.
     fn end_connection(&mut self, slot: usize, now: Now) {
-        if let State::Streaming(stream) = self.take_state(slot) {
+        if let State::Streaming(stream) = self.connections.take_state(slot) {
             self.tally.count(
                 if stream.is_shared() {
                     Counter::StreamsExpired
@@ -330,13 +327,6 @@ impl<S: Transport> Shard<S> {
         }
         // More is to be read. A peer with a full socket cannot even send its end, so no further edge
         // would follow.
-        self.go_on_later(slot);
-    }
-
-    fn stream_mut(&mut self, slot: usize) -> Option<&mut Stream> {
-        match &mut self.connections.get_mut(slot)?.state {
-            State::Streaming(stream) => Some(stream),
-            _ => None,
-        }
+        self.resume_later(slot);
     }
 }

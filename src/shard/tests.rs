@@ -1,6 +1,7 @@
 //! A shard with sockets in memory, turn by turn: regressions and likely faults.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -8,16 +9,18 @@ use std::rc::Rc;
 use crossbeam_channel::{Receiver, bounded};
 
 use super::*;
-use crate::hub::{Outlet, Wake};
+use crate::hub::{NotStored, Outlet, Receipt, Wake};
 use crate::limits::{
     DRAIN_IDLE_MS, HISTORY_MESSAGES, HISTORY_TURN_BYTES, READS_PER_TURN, SLICE_VISITS, SLICE_WRITES,
 };
 use crate::live_log::SharedHistory;
-use crate::message::SessionId;
+use crate::message::{Draft, SessionId};
 use crate::metrics::Metrics;
 use crate::ring::Ring;
 use crate::ring::memory::MemoryMedium;
 use crate::shard::client::Client;
+use crate::shard::exchange::Exchange;
+use crate::shard::publishing::Publisher;
 
 mod deadlines;
 mod polls;
@@ -286,7 +289,7 @@ fn a_connection_takes_no_more_than_connection_bytes_max() {
         size_of::<Draft>() + size_of::<Publisher>() + size_of::<Result<Receipt, NotStored>>();
     let slot = size_of::<Connection<crate::net::socket::LayeredSocket>>();
     let layers = size_of::<crate::net::socket::Layered>() + OVERHEAD;
-    let reader = size_of::<RequestReader>() + 2 * OVERHEAD;
+    let reader = size_of::<Exchange>() + 2 * OVERHEAD;
     let session = LOG_SESSION_BYTES + 4 * LOG_SESSION_BUCKET_BYTES + LOG_SESSION_OWN_BYTES;
     let each = slot + layers + reader + session + 2 * (queues + webhook);
     println!(
@@ -523,7 +526,7 @@ fn unread_answers_are_bounded_together() {
     assert!(node.shard.holdings().answer_bytes <= 20_000);
     node.shard.close_all();
     assert_eq!(
-        (node.shard.shares.connections(), node.shard.connections()),
+        (node.shard.connections.holding(), node.shard.connections()),
         (0, 0)
     );
 }
@@ -546,7 +549,7 @@ fn a_burst_of_webhooks_is_read_no_faster_than_the_hub_takes_it() {
     for (_, token) in &peers {
         node.shard.ready(*token, READABLE, node.now);
     }
-    let waiting = node.shard.drafts.len();
+    let [waiting, ..] = node.shard.publishing.counts();
     assert!(
         (1500..3000).contains(&waiting),
         "{waiting} are read at once"
@@ -557,10 +560,7 @@ fn a_burst_of_webhooks_is_read_no_faster_than_the_hub_takes_it() {
     for (peer, _) in &peers {
         assert!(peer.take().starts_with("HTTP/1.1 200 "));
     }
-    assert_eq!(
-        (node.shard.drafts.len(), node.shard.publishing_bytes),
-        (0, 0)
-    );
+    assert_eq!(node.shard.publishing.counts(), [0; 3]);
 }
 
 /// The time between the last slice and the next turn does not count.

@@ -1,180 +1,31 @@
-//! The turn of a shard: its order, its budgets, and which work goes first when time is short.
+//! The turn of a shard: its order, its budgets, and which work is first when time is short.
 //!
-//! A thread loop polls and calls [`Turns::run`]. The loop is `net::reactor` in the server, which
-//! implements [`Poller`] with the kernel; tests and the simulation bring pollers and clocks of their
-//! own. Never waits, knows no `mio`, reads no clock but the one it is given.
+//! A thread loop polls and calls [`Turns::run`]. In the server the loop is `net::reactor`; tests and the
+//! simulation have loops with pollers and clocks of their own. Never waits, and reads only the clock it
+//! is given.
 //!
-//! A turn takes what other shards have published, works on events, accepts, goes on with unfinished
-//! connections, answers requests for the history and runs commands. At its end it publishes the
-//! webhooks that it read, answers them and serves a slice of streams.
+//! A turn delivers the batches of the hub, handles events, accepts, reads unfinished connections again,
+//! answers requests for the history and runs commands. At its end it publishes the webhooks that were
+//! read, answers them, and serves a slice of streams.
 //!
-//! Work for connections runs in slices of time. After each, the shard does what otherwise comes at the
-//! end: it publishes, answers, and serves streams. Priority sockets are polled after each slice of work
-//! for the others, so that no flood of short connections delays a publisher.
-
-use std::sync::Arc;
+//! Work for connections runs in slices of time. After each slice the shard publishes, answers and serves
+//! streams as at the end of the turn. Priority sockets are polled after each slice of work for standard
+//! ones, so a flood of short connections does not delay a publisher.
 
 use crossbeam_channel::Sender;
 
 use crate::clock::Now;
-use crate::hub::{Batch, Hub};
+use crate::hub::Hub;
 use crate::limits::{
     ACCEPTS_PER_TURN, HISTORY_TURN_BYTES, INBOX_BATCHES_MAX, PRIORITY_EVENTS_PER_POLL,
     PRIORITY_EVENTS_PER_TURN, STANDARD_EVENTS_PER_TURN, SURPLUS_CONNECTIONS_MAX, SWEEP_YOUNG_US,
     WORK_SLICE_BEHIND_US, WORK_SLICE_US,
 };
 use crate::metrics::{Counter, Timing};
-use crate::shard::{HandoverConnection, Readiness, Role, Shard, Token, Transport};
+use crate::shard::poller::{Accepted, Command, Event, Poller, Ready, Step};
+use crate::shard::{Role, Shard, Token, Transport};
 
-/// What a poll says of a socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// Of a connection.
-    Connection(Token, Readiness),
-    /// This listener has connections waiting.
-    Listener(usize),
-}
-
-/// The events of a poll.
-pub trait Ready {
-    /// Takes up to this many events from each poll.
-    fn with_room(room: usize) -> Self;
-
-    /// The events, in the kernel's order.
-    fn events(&self) -> impl Iterator<Item = Event>;
-
-    /// Whether there may be more than there was room for.
-    fn is_full(&self) -> bool;
-}
-
-/// What an accept came to.
-pub enum Accepted<S> {
-    /// A connection.
-    Connection(S),
-    /// A connection that was closed at once, and what counts it.
-    Refused(Counter),
-    /// Nothing waits.
-    Nothing,
-    /// Accepting fails for now.
-    Failed,
-}
-
-/// A command of another thread to a shard. `S` is a socket, `H` the way to a successor.
-pub enum Command<S, H> {
-    /// Take in this connection.
-    Connection(S),
-    /// Take in this connection of a predecessor, and these bytes of its current request.
-    TakeOver(S, Vec<u8>),
-    /// Stop accepting, answer what is in flight, end the streams.
-    Drain,
-    /// Read no further request; tell when nothing needs the ring any more.
-    Hold(Sender<()>),
-    /// Go on after a hold: there is no successor after all.
-    Resume,
-    /// Stop accepting, give the connections to the successor, end the streams.
-    HandOver(H),
-}
-
-/// A step of a turn that is over, for a poller that looks on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// A batch of frames is in the log.
-    Delivered,
-    /// A priority socket's event was acted upon.
-    Priority(Event),
-    /// The same of any other socket.
-    Standard(Event),
-    /// A connection was accepted, or refused.
-    Accepted,
-    /// An unfinished connection had its turn.
-    Resumed,
-    /// A request for the history had its turn, which made so many bytes of answers.
-    History(usize),
-    /// A command was run.
-    Ran,
-    /// Webhooks were given to the hub.
-    Published,
-    /// So many webhooks were answered.
-    Answered(usize),
-    /// What is due was done.
-    Ticked,
-    /// A slice of streams was served.
-    Swept,
-}
-
-/// The kernel and the other threads, as a turn needs them. No call blocks.
-pub trait Poller {
-    /// A connection's.
-    type Socket: Transport;
-    /// Events of a poll.
-    type Ready: Ready;
-    /// The way to the process that takes over.
-    type Successor;
-
-    /// Polls priority sockets only. False if the poll itself failed.
-    fn poll_priority(&mut self, ready: &mut Self::Ready) -> bool;
-
-    /// Polls a connection's socket from now on, as a standard one. False if that failed.
-    fn add(&mut self, socket: &Self::Socket, token: Token) -> bool;
-
-    /// Makes a socket a priority one. Where this fails, it is tried again at its next event.
-    fn promote(&mut self, socket: &Self::Socket, token: Token);
-
-    /// The next batch that the hub has sent.
-    fn next_batch(&mut self) -> Option<Arc<Batch>>;
-
-    /// The next command of another thread.
-    fn next_command(&mut self) -> Option<Command<Self::Socket, Self::Successor>>;
-
-    /// How many listeners this shard has: none unless it is the first.
-    fn listeners(&self) -> usize;
-
-    /// A listener has an event.
-    fn set_listener_ready(&mut self, listener: usize);
-
-    /// Whether connections may wait at a listener, and it may be asked now.
-    fn is_listener_ready(&self, listener: usize, now: Now) -> bool;
-
-    /// Accepts one connection.
-    fn accept(&mut self, listener: usize, now: Now) -> Accepted<Self::Socket>;
-
-    /// Leaves the connections that wait at a listener there for a while.
-    fn postpone(&mut self, listener: usize, now: Now);
-
-    /// Closes all listeners.
-    fn stop_accepting(&mut self);
-
-    /// How many shards the first one accepts for, itself included.
-    fn shards(&self) -> usize;
-
-    /// Connections of a shard within the limit, those on their way to it included.
-    fn load(&self, shard: usize) -> usize;
-
-    /// The most that all shards may have together.
-    fn connections_max(&self) -> usize;
-
-    /// Counts a connection that this shard keeps.
-    fn count_opened(&mut self);
-
-    /// Counts connections of this shard that are gone.
-    fn count_closed(&mut self, connections: usize);
-
-    /// Sends a connection to another shard, or gives it back.
-    fn hand(&mut self, shard: usize, socket: Self::Socket) -> Result<(), Self::Socket>;
-
-    /// Sends a connection to the successor.
-    fn hand_over(
-        &mut self,
-        connection: HandoverConnection<Self::Socket>,
-        to: Option<&Self::Successor>,
-    );
-
-    /// A step is over, and this is when it took place for the shard. For simulations, which look at
-    /// what has come of it; the server has nothing to do.
-    fn note(&mut self, _shard: &Shard<Self::Socket>, _step: Step, _now: Now) {}
-}
-
-/// Time for connections, until streams are served.
+/// A slice of time for connections. Streams are served after it.
 #[derive(Debug, Clone, Copy)]
 struct Slice {
     now: Now,
@@ -182,7 +33,8 @@ struct Slice {
 }
 
 impl Slice {
-    /// Short while streams wait. Over with the first thing done if they began to just now.
+    /// A slice that begins now. It is short while streams are behind. If they are behind only since a
+    /// moment ago, it ends with the first step.
     fn begin<S: Transport>(shard: &Shard<S>, now: Now) -> Slice {
         let slice_us = match shard.behind_us(now) {
             None => WORK_SLICE_US,
@@ -196,15 +48,15 @@ impl Slice {
     }
 }
 
-/// What a shard keeps from turn to turn: `R` are events of a poll, `H` is the way to a successor.
+/// The state of a shard's loop between two turns. `R` are events of a poll, `H` is the way to a successor.
 pub struct Turns<R, H> {
     /// Filled by the loop before a turn: events of priority sockets and of listeners.
     pub priority: R,
-    /// The same of standard sockets.
+    /// Filled by the loop before a turn: events of standard sockets.
     pub standard: R,
     /// Events of priority sockets after a slice.
     interim: R,
-    /// To be told when nothing needs the ring any more.
+    /// Where the end of [`Command::Hold`] is reported.
     held: Option<Sender<()>>,
     successor: Option<H>,
 }
@@ -222,8 +74,8 @@ impl<R: Ready, H> Default for Turns<R, H> {
 }
 
 impl<R: Ready, H> Turns<R, H> {
-    /// Runs one turn. The loop has polled; when it polls again, nothing that was read before is left
-    /// unpublished, unless the hub had no room.
+    /// Runs one turn, after the loop has polled. At its end all webhooks that were read are published,
+    /// unless the hub had no room.
     pub fn run<P: Poller<Ready = R, Successor = H>>(
         &mut self,
         poller: &mut P,
@@ -246,7 +98,7 @@ impl<R: Ready, H> Turns<R, H> {
     }
 }
 
-/// A turn that is under way.
+/// A turn in progress.
 struct Turn<'a, P: Poller, C> {
     poller: &'a mut P,
     shard: &'a mut Shard<P::Socket>,
@@ -260,8 +112,8 @@ struct Turn<'a, P: Poller, C> {
 
 impl<P: Poller, C: Fn() -> Now> Turn<'_, P, C> {
     fn run(&mut self, priority: &P::Ready, standard: &P::Ready) {
-        // The inbox first: a connection that is served now sees what was acknowledged before, and the
-        // hub finds room.
+        // The inbox is first: requests of this turn see all messages that were acknowledged before it,
+        // and the hub has room.
         self.take_batches();
         self.slice = self.begin_slice();
         for event in priority.events() {
@@ -282,7 +134,7 @@ impl<P: Poller, C: Fn() -> Now> Turn<'_, P, C> {
         self.answer_histories();
         self.run_commands();
         self.serve(self.slice.now);
-        self.tell_held();
+        self.report_held();
         self.hand_over();
         self.shard.end_turn();
         self.poller.count_closed(self.shard.take_closed());
@@ -294,14 +146,14 @@ impl<P: Poller, C: Fn() -> Now> Turn<'_, P, C> {
         Slice::begin(self.shard, (self.clock)())
     }
 
-    /// Reads the clock.
+    /// Reads the clock, and returns whether the slice is over.
     fn is_slice_over(&mut self) -> bool {
         self.slice.now = (self.clock)();
         self.slice.now.mono_us >= self.slice.ends_us
     }
 
-    /// Polls priority sockets and serves streams, if it is time for that: other connections delay
-    /// them by one slice.
+    /// After a slice, polls priority sockets and serves streams. So standard connections delay them by
+    /// one slice at most.
     fn pause(&mut self) {
         if self.is_slice_over() {
             self.poll_priority();
@@ -322,8 +174,8 @@ impl<P: Poller, C: Fn() -> Now> Turn<'_, P, C> {
                 // The loop's next poll fails as well, and ends it.
                 return;
             }
-            // As at the turn's beginning: a client that was shown a message elsewhere may ask for what
-            // follows.
+            // As at the beginning of the turn: a client may have seen a message on another shard, and
+            // request the messages after it.
             self.take_batches();
             let now = self.slice.now;
             for event in self.interim.events() {
@@ -336,7 +188,7 @@ impl<P: Poller, C: Fn() -> Now> Turn<'_, P, C> {
         }
     }
 
-    /// Publishes what was read, answers it, does what is due, and serves a slice of streams.
+    /// Publishes and answers the webhooks that were read, does what is due, and serves a slice of streams.
     fn serve(&mut self, now: Now) {
         self.publish(now);
         self.take_batches();
@@ -346,7 +198,7 @@ impl<P: Poller, C: Fn() -> Now> Turn<'_, P, C> {
         self.sweep(now);
     }
 
-    // What is done between two slices.
+    // Between two slices.
 
     fn take_batches(&mut self) {
         for _ in 0..INBOX_BATCHES_MAX {
@@ -358,7 +210,7 @@ impl<P: Poller, C: Fn() -> Now> Turn<'_, P, C> {
         }
     }
 
-    /// Publishes the webhooks that were read, and counts how long that took.
+    /// Publishes the webhooks that were read, and counts the time.
     fn publish(&mut self, now: Now) {
         if self.shard.has_drafts() {
             let began = (self.clock)();
@@ -369,7 +221,7 @@ impl<P: Poller, C: Fn() -> Now> Turn<'_, P, C> {
         }
     }
 
-    /// Answers the webhooks with an outcome, and counts how long it all took.
+    /// Answers the webhooks that have an outcome, and counts the time since they were read.
     fn answer_webhooks(&mut self, now: Now) {
         let answered = self.shard.answer_webhooks(now);
         if answered > 0 {
@@ -392,7 +244,7 @@ impl<P: Poller, C: Fn() -> Now> Turn<'_, P, C> {
         act_on(self.shard, self.poller, event, self.slice.now);
     }
 
-    /// Makes a connection that publishes again a priority one.
+    /// Makes the socket of a connection that publishes again a priority one.
     fn promote(&mut self, event: Event) {
         if let Event::Connection(token, _) = event
             && self.shard.has_priority(token)
@@ -402,7 +254,7 @@ impl<P: Poller, C: Fn() -> Now> Turn<'_, P, C> {
         }
     }
 
-    /// Goes on with connections that had more to read.
+    /// Reads connections again that had more to read.
     fn resume_unfinished(&mut self) {
         for _ in 0..self.shard.unfinished().min(STANDARD_EVENTS_PER_TURN) {
             self.shard.resume_next(self.slice.now);
@@ -411,7 +263,7 @@ impl<P: Poller, C: Fn() -> Now> Turn<'_, P, C> {
         }
     }
 
-    /// Answers requests for the history that were put off or have waited, with a budget for the turn.
+    /// Answers requests for the history that were put off or have waited, within the turn's budget.
     fn answer_histories(&mut self) {
         let mut bytes = 0;
         for _ in 0..STANDARD_EVENTS_PER_TURN {
@@ -440,7 +292,7 @@ impl<P: Poller, C: Fn() -> Now> Turn<'_, P, C> {
         }
     }
 
-    /// Accepts a connection. Whether there may be more.
+    /// Accepts a connection. Returns whether more may wait.
     fn accept_one(&mut self, listener: usize) -> bool {
         let now = self.slice.now;
         if !self.poller.is_listener_ready(listener, now) {
@@ -459,7 +311,7 @@ impl<P: Poller, C: Fn() -> Now> Turn<'_, P, C> {
                 self.shard.tally_mut().count(counter, 1);
                 true
             }
-            Accepted::Nothing => false,
+            Accepted::NoneWaiting => false,
             Accepted::Failed => {
                 self.shard.tally_mut().count(Counter::AcceptErrors, 1);
                 false
@@ -467,11 +319,11 @@ impl<P: Poller, C: Fn() -> Now> Turn<'_, P, C> {
         }
     }
 
-    /// Keeps a connection or gives it to the shard with the fewest. One too many is kept, to be told
-    /// so.
+    /// Keeps a connection, or sends it to the shard with the fewest. A connection over the limit is kept,
+    /// to refuse its request.
     fn place(&mut self, socket: P::Socket) {
         if self.is_full() {
-            self.take_in(socket, Role::Surplus);
+            self.open(socket, Role::Surplus);
             return;
         }
         let others = 1..self.poller.shards();
@@ -483,7 +335,7 @@ impl<P: Poller, C: Fn() -> Now> Turn<'_, P, C> {
         };
         if let Some(socket) = kept {
             self.poller.count_opened();
-            self.take_in(socket, Role::Standard);
+            self.open(socket, Role::Standard);
         }
     }
 
@@ -493,12 +345,12 @@ impl<P: Poller, C: Fn() -> Now> Turn<'_, P, C> {
         connections >= self.poller.connections_max()
     }
 
-    /// Whether there is no room even for connections that are only told that it is full.
+    /// Whether there is no room even for connections whose requests are refused.
     fn is_shut(&self) -> bool {
         self.shard.surplus() >= SURPLUS_CONNECTIONS_MAX && self.is_full()
     }
 
-    fn take_in(&mut self, socket: P::Socket, role: Role) -> Token {
+    fn open(&mut self, socket: P::Socket, role: Role) -> Token {
         let token = self.shard.open(socket, role, self.slice.now);
         let socket = self.shard.socket(token);
         if !socket.is_some_and(|socket| self.poller.add(socket, token)) {
@@ -521,12 +373,12 @@ impl<P: Poller, C: Fn() -> Now> Turn<'_, P, C> {
         let now = self.slice.now;
         match command {
             Command::Connection(socket) => {
-                let token = self.take_in(socket, Role::Standard);
-                self.shard.see_out(token, now);
+                let token = self.open(socket, Role::Standard);
+                self.shard.read_if_draining(token, now);
             }
             Command::TakeOver(socket, bytes) => {
-                let token = self.take_in(socket, Role::Standard);
-                self.shard.go_on_with(token, bytes, now);
+                let token = self.open(socket, Role::Standard);
+                self.shard.continue_request(token, bytes, now);
             }
             Command::Drain => {
                 self.poller.stop_accepting();
@@ -546,7 +398,7 @@ impl<P: Poller, C: Fn() -> Now> Turn<'_, P, C> {
     }
 
     /// Answers a hold when nothing of the shard needs the ring any more.
-    fn tell_held(&mut self) {
+    fn report_held(&mut self) {
         if !self.shard.has_drafts()
             && let Some(held) = self.held.take()
         {

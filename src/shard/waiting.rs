@@ -3,7 +3,7 @@
 //! Made by `requests`, answered by `history`. A long poll keeps its place in the lists and its
 //! parameters. Never looks at the log.
 
-use crate::http::{self, HistoryQuery, ReplyTo, RequestReader};
+use crate::http::{self, HistoryQuery, ReplyTo};
 use crate::live_log::Cursor;
 use crate::message::Epoch;
 use crate::shard::membership::Place;
@@ -64,17 +64,12 @@ pub(super) struct Waiting {
     /// drains.
     pub(super) is_due: bool,
     pub(super) request: HistoryRequest,
-    /// Present only if bytes are pipelined behind the request.
-    pub(super) reader: Option<Box<RequestReader>>,
 }
 
 impl Waiting {
     /// The bytes allocated for it.
     pub(super) fn held_bytes(&self) -> usize {
         let tags = self.request.if_none_match.as_ref();
-        let reader = self.reader.as_ref();
-        size_of::<Waiting>()
-            + tags.map_or(0, |tags| tags.len())
-            + reader.map_or(0, |reader| reader.held_bytes())
+        size_of::<Waiting>() + tags.map_or(0, |tags| tags.len())
     }
 }

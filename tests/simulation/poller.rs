@@ -16,7 +16,8 @@ use hookcast::limits::{
     STANDARD_EVENTS_PER_TURN, SURPLUS_CONNECTIONS_MAX, SWEEP_YOUNG_US, WORK_SLICE_BEHIND_US,
     WORK_SLICE_US,
 };
-use hookcast::shard::turn::{Accepted, Command, Event, Poller, Ready, Step, Turns};
+use hookcast::shard::poller::{Accepted, Command, Event, Poller, Ready, Step};
+use hookcast::shard::turn::Turns;
 use hookcast::shard::{HandoverConnection, Readiness, Role, Shard, Token};
 
 use super::client::Client;
@@ -405,7 +406,7 @@ impl Poller for SimPoller<'_> {
         listener.retry_ms = None;
         let Some(link) = listener.queue.pop_front() else {
             listener.is_ready = false;
-            return Accepted::Nothing;
+            return Accepted::NoneWaiting;
         };
         self.has_news = true;
         let role = if self.is_full() {

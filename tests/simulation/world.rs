@@ -17,7 +17,7 @@ use hookcast::message::{Message, MessageId, SessionId};
 use hookcast::metrics::Counter;
 use hookcast::ring::memory::MemoryMedium;
 use hookcast::shard::HandoverConnection;
-use hookcast::shard::turn::Command;
+use hookcast::shard::poller::Command;
 
 use super::client::{Client, NOWHERE, RETRY_SLACK_MS};
 use super::coverage;

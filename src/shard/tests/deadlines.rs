@@ -1,7 +1,7 @@
 //! Deadlines of connections, and what extends them.
 
 use super::*;
-use crate::limits::{LINGER_MS, STALL_MS};
+use crate::limits::{DEADLINE_SCAN_INTERVAL_MS, LINGER_MS, STALL_MS};
 
 const ASK: &[u8] = b"GET /api/webhook HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -105,9 +105,9 @@ fn a_peer_that_never_takes_the_rest_of_its_answer_is_closed() {
     assert!(peer.is_closed());
 }
 
-/// The thread has slept, and looks at deadlines before the events that have come meanwhile.
+/// The thread was stopped, and checks deadlines before it reads the events of that time.
 #[test]
-fn a_stream_is_not_stalled_whose_socket_has_room_that_no_event_has_told_of() {
+fn a_stream_whose_socket_has_room_is_not_stalled_before_its_event_is_read() {
     let mut node = Node::new();
     let peer = Peer::with_room(700);
     node.ask(&peer, STREAM);
@@ -121,7 +121,7 @@ fn a_stream_is_not_stalled_whose_socket_has_room_that_no_event_has_told_of() {
 }
 
 #[test]
-fn an_answer_is_not_stalled_whose_socket_has_room_that_no_event_has_told_of() {
+fn an_answer_whose_socket_has_room_is_not_stalled_before_its_event_is_read() {
     let mut node = Node::new();
     let peer = Peer::with_room(50);
     node.ask(&peer, ASK);

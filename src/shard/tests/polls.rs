@@ -37,7 +37,7 @@ impl Node {
             self.ask(peer, request(number).as_bytes());
         }
         assert_eq!(all_answers(&peers), 0, "they wait");
-        assert_eq!(self.shard.waits.members(), count);
+        assert_eq!(self.shard.sweeps.waits.members(), count);
         peers
     }
 
@@ -163,7 +163,7 @@ fn long_polls_for_the_same_page_cost_one_encoding_for_each_message() {
             .page(crate::live_log::View::Everything, None, 1, usize::MAX);
         let since = crate::shard::waiting::Since::Start;
         let of = crate::shard::pages::Representation::new(node.shard.epoch, page, since);
-        let (body, is_new) = node.shard.encoded.body(&of, &node.shard.log);
+        let (body, is_new) = node.shard.histories.encoded.body(&of, &node.shard.log);
         (body.len(), is_new)
     };
     assert!(is_new && body < CONTENT_BYTES, "the large page is not kept");
@@ -242,7 +242,7 @@ fn a_targeted_message_answers_only_long_polls_that_may_see_it() {
     assert!(stream.take().contains("webhook_message"));
     assert_eq!(answers(&everything), 1);
     assert_eq!(all_answers(&others), 0);
-    assert_eq!(node.shard.waits.members(), others.len());
+    assert_eq!(node.shard.sweeps.waits.members(), others.len());
 }
 
 /// All long polls may have the same deadline. The tick only marks them as due.
@@ -282,7 +282,7 @@ fn a_drain_answers_all_long_polls_over_several_turns_and_closes_their_connection
         assert!(answer.starts_with("HTTP/1.1 304 "), "{answer}");
         assert!(answer.contains("Connection: close\r\n"), "{answer}");
     }
-    assert_eq!(node.shard.waits.members(), 0);
+    assert_eq!(node.shard.sweeps.waits.members(), 0);
 }
 
 /// Requests that were put off alternate with long polls that are due.
@@ -322,11 +322,11 @@ fn a_queue_entry_of_a_closed_long_poll_does_not_serve_the_stream_in_its_slot() {
     assert_eq!(token.slot, 0);
     peer.send(STREAM);
     node.shard.ready(token, READABLE, node.now);
-    let place = node.shard.place_mut(0).unwrap();
+    let place = node.shard.connections.place_mut(0).unwrap();
     assert!(place.queued && place.holder == Holder::Stream);
     while node.shard.answer_next_history(node.now).is_some() {}
     assert!(
-        node.shard.place_mut(0).unwrap().queued,
+        node.shard.connections.place_mut(0).unwrap().queued,
         "the stream is still in its own queue"
     );
     node.shard.sweep(node.now);
@@ -342,6 +342,7 @@ fn long_polls_without_news_are_passed_in_small_steps() {
     node.wait(waits, |_| request(&line, "If-None-Match: *\r\n"));
     // Restarts their round without a message.
     node.shard
+        .sweeps
         .waits
         .restart(crate::shard::sweep::RoundKind::Filtered);
     let mut steps = 0;
@@ -349,7 +350,7 @@ fn long_polls_without_news_are_passed_in_small_steps() {
         steps += 1;
     }
     assert_eq!(steps, waits.div_ceil(crate::limits::WAITS_PER_LOOK));
-    assert_eq!(node.shard.waits.members(), waits);
+    assert_eq!(node.shard.sweeps.waits.members(), waits);
 }
 
 const WAIT: &[u8] = b"GET /api/webhook/messages?wait=25 HTTP/1.1\r\nHost: a\r\n\r\n";

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::hub::Committer;
-use crate::limits::{COMMIT_MESSAGES_MAX, READ_BYTES, SHARE_STALLED_MS_MIN};
+use crate::limits::{
+    COMMIT_MESSAGES_MAX, DEADLINE_SCAN_INTERVAL_MS, PUBLISHING_BYTES_MAX, SHARE_STALLED_MS_MIN,
+};
 
 impl Peer {
     /// A connection of the client with this number.
@@ -175,7 +177,7 @@ fn a_client_loses_streams_that_hold_copies_to_make_room_for_another() {
     assert!((1..100).contains(&closed), "{closed} streams were ended");
     node.shard.holdings();
     node.shard.close_all();
-    assert_eq!(node.shard.shares.connections(), 0);
+    assert_eq!(node.shard.connections.holding(), 0);
 }
 
 /// The spare capacity of a buffer does not count against a short request.
@@ -192,7 +194,7 @@ fn a_small_request_has_room_although_its_buffer_was_large() {
     assert_eq!(answers(&peer), 100);
     assert_eq!(
         (
-            node.shard.shares.connections(),
+            node.shard.connections.holding(),
             node.shard.holdings().readers
         ),
         (0, 1)
@@ -237,7 +239,7 @@ fn webhooks_count_as_held_until_they_are_answered() {
     for peer in &peers {
         node.ask(peer, request.as_bytes());
     }
-    let waiting = node.shard.publishers.len();
+    let [_, waiting, _] = node.shard.publishing.counts();
     let most = PUBLISHING_BYTES_MAX / 15_000 + 1;
     assert!((500..=most).contains(&waiting), "{waiting} of {most}");
     assert!(!node.shard.has_drafts());
@@ -262,7 +264,7 @@ fn webhooks_count_as_held_until_they_are_answered() {
         node.turn(&[]);
         answered += peers.iter().map(stored).sum::<usize>();
     }
-    assert_eq!(node.shard.publishing_bytes, 0);
+    assert_eq!(node.shard.publishing.counts(), [0; 3]);
 }
 
 /// A body that is skipped after an early answer may need room mid-turn when there is none. A second

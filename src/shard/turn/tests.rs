@@ -1,16 +1,18 @@
-//! Turns with a poller and a clock of the test: what comes when, and how much of it.
+//! Turns with a poller and a clock of the test: the order of the steps, and their budgets.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, bounded};
 
 use super::*;
+use crate::hub::Batch;
 use crate::limits::{HISTORY_MESSAGES, SLICE_WRITES};
 use crate::message::Draft;
-use crate::shard::Settings;
 use crate::shard::tests::{Peer, READABLE, hub_in_memory, settings};
+use crate::shard::{HandoverConnection, Settings};
 
 const STREAM: &[u8] = b"GET /api/webhook/stream HTTP/1.1\r\nHost: a\r\n\r\n";
 const HISTORY: &[u8] = b"GET /api/webhook/messages HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -20,10 +22,10 @@ const WEBHOOK: &[u8] =
 /// Longest content of a message, in bytes.
 const CONTENT_BYTES: usize = 3000;
 
-/// What each thing that is done for a connection takes.
+/// The time that each step for a connection takes.
 const WORK_US: u64 = 30;
 
-/// Events that were polled, of as many as there was room for.
+/// The events of a poll, at most `room`.
 struct Polled {
     room: usize,
     events: Vec<Event>,
@@ -51,7 +53,7 @@ impl Polled {
     }
 }
 
-/// A poller that notes all that a turn does.
+/// A poller that records the steps of a turn.
 struct Fake {
     inbox: Receiver<Arc<Batch>>,
     commands: VecDeque<Command<Peer, &'static str>>,
@@ -109,7 +111,7 @@ impl Poller for Fake {
 
     fn accept(&mut self, _: usize, _: Now) -> Accepted<Peer> {
         let peer = self.waiting.pop();
-        peer.map_or(Accepted::Nothing, Accepted::Connection)
+        peer.map_or(Accepted::NoneWaiting, Accepted::Connection)
     }
 
     fn postpone(&mut self, _: usize, _: Now) {
@@ -171,7 +173,7 @@ impl Fake {
     }
 }
 
-/// One shard, its turns, and what surrounds them.
+/// One shard with its turns, hub and poller.
 struct Rig {
     hub: Hub,
     shard: Shard<Peer>,
@@ -234,7 +236,7 @@ impl Rig {
         }
     }
 
-    /// A connection that has sent something, which is an event of a standard socket.
+    /// Opens a connection and sends `bytes` on it. Its standard socket is ready.
     fn connect(&mut self, bytes: &[u8]) -> (Token, Peer) {
         let peer = Peer::with_room(usize::MAX);
         peer.send(bytes);
@@ -246,14 +248,14 @@ impl Rig {
         (token, peer)
     }
 
-    /// Events of so many standard sockets, at which there is nothing to read.
-    fn crowd(&mut self, connections: usize) {
+    /// Adds events of standard sockets without bytes to read.
+    fn add_standard(&mut self, connections: usize) {
         for _ in 0..connections {
             self.connect(b"");
         }
     }
 
-    /// Messages of another shard; they lie in the inbox.
+    /// Publishes messages of another shard. They are in the inbox.
     fn publish(&mut self, messages: usize) {
         let content = "x".repeat(CONTENT_BYTES);
         let draft = Draft {
@@ -266,7 +268,7 @@ impl Rig {
         assert!(outcomes.iter().all(Result::is_ok));
     }
 
-    /// More streams than a slice serves, all of them behind by a message that is in the inbox.
+    /// A rig with more streams than a slice serves, all behind by a message that is in the inbox.
     fn with_streams_behind() -> Rig {
         let mut rig = Rig::new();
         for _ in 0..2 * SLICE_WRITES {
@@ -288,7 +290,7 @@ fn now(now_us: &Cell<u64>) -> Now {
     }
 }
 
-/// How many events of standard sockets come before each slice of streams.
+/// The number of events of standard sockets before each slice of streams.
 fn events_between_sweeps(steps: &[Step]) -> Vec<usize> {
     let is_standard = |step: &&Step| matches!(step, Step::Standard(_));
     let slices = steps.split(|step| *step == Step::Swept);
@@ -302,33 +304,33 @@ fn count(steps: &[Step], is_counted: impl Fn(&Step) -> bool) -> usize {
 }
 
 #[test]
-fn connections_have_slices_of_time_and_streams_are_served_in_between() {
+fn streams_are_served_between_slices_of_work_for_connections() {
     let mut rig = Rig::new();
-    rig.crowd(8);
+    rig.add_standard(8);
     let per_slice = WORK_SLICE_US.div_ceil(WORK_US) as usize;
     let events = events_between_sweeps(&rig.turn());
     assert_eq!(events, [per_slice, per_slice, 8 - 2 * per_slice, 0]);
 }
 
 #[test]
-fn a_young_sweep_is_not_held_up_and_an_older_one_leaves_connections_their_part() {
+fn a_young_sweep_leaves_connections_one_step_and_an_older_one_a_short_slice() {
     let mut rig = Rig::with_streams_behind();
-    rig.crowd(3);
+    rig.add_standard(3);
     let events = events_between_sweeps(&rig.turn());
     assert_eq!(events[..2], [1, 1]);
 
     let mut rig = Rig::with_streams_behind();
     rig.turn();
     rig.poller.pass(SWEEP_YOUNG_US);
-    rig.crowd(3);
+    rig.add_standard(3);
     let per_slice = WORK_SLICE_BEHIND_US.div_ceil(WORK_US) as usize;
     assert_eq!(events_between_sweeps(&rig.turn())[0], per_slice);
 }
 
-/// Runs a turn with many standard sockets, in which a priority socket is ready so often after the polls that come
-/// before the turn.
+/// Runs a turn with many standard sockets. After the polls before the turn, a priority socket is ready
+/// `events` times.
 fn turn_with_late_priority(rig: &mut Rig, events: usize) -> Vec<Step> {
-    rig.crowd(STANDARD_EVENTS_PER_TURN);
+    rig.add_standard(STANDARD_EVENTS_PER_TURN);
     rig.turns.priority.fill(&mut VecDeque::new());
     rig.turns.standard.fill(&mut rig.poller.standard);
     let (token, _peer) = rig.connect(b"");
@@ -364,11 +366,11 @@ fn priority_sockets_are_polled_between_the_slices_of_a_young_sweep() {
     assert_eq!(events_between_sweeps(&steps[..first]), [1]);
 }
 
-/// Two shards: what the other has stored, and acknowledged, is in the inbox of this one.
+/// Another shard has acknowledged a message, which is in the inbox of this one.
 #[test]
-fn a_priority_socket_is_served_when_what_others_have_stored_is_known() {
+fn the_inbox_is_delivered_before_a_priority_socket_is_served() {
     let mut rig = Rig::new();
-    rig.crowd(3);
+    rig.add_standard(3);
     let (token, peer) = rig.connect(b"");
     rig.poller.standard.pop_back();
     rig.publish(1);
@@ -386,7 +388,7 @@ fn a_priority_socket_is_served_when_what_others_have_stored_is_known() {
 }
 
 #[test]
-fn webhooks_are_published_then_known_here_then_answered() {
+fn webhooks_are_published_then_delivered_then_answered() {
     let mut rig = Rig::new();
     let (_, peer) = rig.connect(WEBHOOK);
     let steps = rig.turn();
@@ -416,9 +418,9 @@ fn a_connection_that_publishes_again_is_promoted() {
 }
 
 #[test]
-fn a_turn_takes_so_many_events_and_goes_on_with_so_many_connections() {
+fn a_turn_has_limits_of_events_and_of_connections_read_again() {
     let mut rig = Rig::new();
-    // Each has more requests than it may have answered in one go.
+    // Each has more requests than one event may read.
     let requests = b"GET /api/webhook HTTP/1.1\r\nHost: a\r\n\r\n".repeat(20);
     for _ in 0..2 * STANDARD_EVENTS_PER_TURN {
         rig.connect(&requests);
@@ -432,7 +434,7 @@ fn a_turn_takes_so_many_events_and_goes_on_with_so_many_connections() {
 }
 
 #[test]
-fn a_turn_makes_a_bounded_amount_of_history() {
+fn a_turn_encodes_a_bounded_amount_of_history() {
     let mut rig = Rig::with(|settings| settings.held_bytes_max = 1 << 26);
     rig.publish(HISTORY_MESSAGES);
     for _ in 0..30 {
@@ -450,7 +452,7 @@ fn a_turn_makes_a_bounded_amount_of_history() {
 }
 
 #[test]
-fn a_turn_accepts_a_few_and_gives_them_to_the_shard_with_the_fewest() {
+fn a_turn_accepts_a_few_connections_and_sends_each_to_the_shard_with_the_fewest() {
     let mut rig = Rig::new();
     rig.poller.loads = vec![1, 3, 0];
     rig.poller.waiting = vec![Peer::default(); ACCEPTS_PER_TURN + 1];
@@ -462,7 +464,7 @@ fn a_turn_accepts_a_few_and_gives_them_to_the_shard_with_the_fewest() {
 }
 
 #[test]
-fn connections_over_the_limit_are_told_so_up_to_a_number_and_others_wait() {
+fn connections_over_the_limit_are_refused_up_to_a_number_and_others_wait() {
     let mut rig = Rig::new();
     rig.poller.connections_max = 1;
     rig.poller.waiting = vec![Peer::default(); SURPLUS_CONNECTIONS_MAX + 2];
@@ -485,7 +487,7 @@ fn a_connection_that_cannot_be_polled_is_closed_and_counted() {
 }
 
 #[test]
-fn every_command_is_run_and_connections_come_by_them() {
+fn every_command_of_a_turn_is_run() {
     let mut rig = Rig::new();
     let peers: Vec<Peer> = (0..20).map(|_| Peer::with_room(usize::MAX)).collect();
     let connections = peers.iter().map(|peer| Command::Connection(peer.clone()));
@@ -509,7 +511,10 @@ fn a_hold_is_answered_when_nothing_of_the_shard_needs_the_ring() {
     let (held, is_held) = bounded(1);
     rig.poller.commands.push_back(Command::Hold(held));
     rig.turn();
-    assert!(is_held.try_recv().is_ok(), "what was read is published");
+    assert!(
+        is_held.try_recv().is_ok(),
+        "webhooks that were read are published"
+    );
     peer.take();
     peer.send(WEBHOOK);
     rig.poller
@@ -523,7 +528,7 @@ fn a_hold_is_answered_when_nothing_of_the_shard_needs_the_ring() {
 }
 
 #[test]
-fn a_drain_and_a_handover_end_accepting_and_the_successor_gets_the_connections() {
+fn a_drain_and_a_handover_stop_accepting_and_the_successor_gets_the_connections() {
     for is_handover in [false, true] {
         let mut rig = Rig::new();
         let (_, peer) = rig.connect(b"");
@@ -537,7 +542,11 @@ fn a_drain_and_a_handover_end_accepting_and_the_successor_gets_the_connections()
         rig.poller.has_listener = true;
         rig.poller.commands.push_back(command);
         rig.turn();
-        assert_eq!(rig.poller.waiting.len(), 0, "commands come after accepts");
+        assert_eq!(
+            rig.poller.waiting.len(),
+            0,
+            "commands are run after accepts"
+        );
         rig.poller.waiting = vec![Peer::default()];
         rig.turn();
         assert_eq!(rig.poller.waiting.len(), 1);
