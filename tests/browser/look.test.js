@@ -140,6 +140,36 @@ describe('the chat window', () => {
     }
   }
 
+  it('is pictured for the README', async (t) => {
+    const customer = Object.fromEntries(Array.from({ length: 15 }, (_, i) => [`field${i}`, i]));
+    const order = `{"event":"order.created","id":"ord_9f2c","total":59.90,"paid":true,"items":[{"sku":"A-100","qty":2}],"customer":${JSON.stringify(customer)}}`;
+    const sessionId = '9f2c41d07be84c0c';
+    const messages = [
+      ['Deployment of api-gateway v2.14.0 started by Ana'],
+      ['Build #4812 passed in 3 min 20 s: https://ci.example.com/builds/4812'],
+      ['Payment received: €1,240.00 from Müller & Söhne GmbH 🎉'],
+      ['Disk usage on db-3 is at 81 %'],
+      ['שלום! ההזמנה שלך נשלחה 📦'],
+      [order, { sessionId }],
+      ['Deployment finished 👍'],
+    ].map(([content, more], i) => frame(`e-${i}`, content, { timestamp: EVENING + i * 500_000, ...more }));
+    const script = await scripted(streaming(connected(messages.length), ...messages.slice(0, 3), gapFrame(412), ...messages.slice(3)));
+    t.after(script.close);
+    await openPage('about:blank', { viewport: { width: 1280, height: 820 }, colorScheme: 'light', alone: true, permissions: ['local-network-access'] });
+    // src/chat/screenshot.png is this picture. It shows the default address, with the page of the server under test.
+    const shown = 'http://127.0.0.1:3000/';
+    await page.route(`${shown}**`, async (route) => {
+      const url = route.request().url().replace(shown, server.url);
+      await route.fulfill({ response: await route.fetch({ url }) });
+    });
+    await page.route('**/api/webhook/stream*', (route) => route.continue({ url: script.url }));
+    await page.goto(`${shown}?sessionId=${sessionId}`);
+    await shows(page, 'Deployment finished 👍');
+    await page.evaluate(() => document.fonts.ready);
+    await page.screenshot({ path: artefact('chat-readme.png'), animations: 'disabled' });
+    assert.equal(await page.locator('.mine').count(), 1);
+  });
+
   it('can be zoomed to 400 % and is readable with larger text spacing', async (t) => {
     // WCAG 2.2, 1.4.10 and 1.4.12: 320 by 256 CSS pixels are 1280 by 1024 at 400 %.
     await view(t, 320, 'light', streaming(...DAY));
