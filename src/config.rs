@@ -222,9 +222,9 @@ pub fn raise_file_limit() -> u64 {
 /// Why a command line yields no configuration.
 #[derive(Debug)]
 pub enum NoConfig {
-    /// It requests a text; the result of printing that.
+    /// It requests a text, such as the help. This is the result of printing it.
     Printed(io::Result<()>),
-    /// The configuration is wrong.
+    /// The configuration is invalid.
     Wrong(ConfigError),
 }
 

@@ -440,7 +440,8 @@ struct Server {
 }
 
 impl Server {
-    /// Tells the predecessor that this process serves, and takes over its connections on a thread.
+    /// Reports to the predecessor that this process serves, and takes over its connections on a
+    /// thread.
     fn take_over(&mut self, predecessor: Predecessor) -> Result<(), ServerError> {
         predecessor.take_over().map_err(ServerError::Predecessor)?;
         self.listening.set_files_ours(true);

@@ -70,9 +70,10 @@ const REVALIDATE: &str = "no-cache";
 /// For URLs with the hash of the content (RFC 8246).
 const FOR_GOOD: &str = "public, max-age=31536000, immutable";
 
-/// On every answer. The page may load its own files and connect to its own server, nothing else. Trusted
-/// Types keep strings from becoming markup or script; their one policy allows to start scripts of this
-/// site by URL. The URL of the page may hold a session id, so no referrer is sent to other sites.
+/// On every answer. The page may load its own files and connect to its own server, nothing else.
+/// Trusted Types keep strings from becoming markup or script. Their one policy lets the page start
+/// scripts of its own site by URL. The URL of the page may hold a session id, so no referrer is
+/// sent to other sites.
 const SECURITY: [(&str, &str); 4] = [
     (
         "Content-Security-Policy",
@@ -381,7 +382,7 @@ mod tests {
             assert_eq!(header(&answer, "ETag"), Some(etag));
             assert_eq!(header(&answer, "Content-Type"), None);
         }
-        // The tag of the other form does not match, nor does anything else.
+        // Neither the tag of the compressed form nor any other text matches.
         for unknown in ["", "\"x\"", etag.trim_matches('"')] {
             assert!(
                 !answer("/", None, Some(unknown)).unwrap().not_modified,

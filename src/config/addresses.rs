@@ -9,7 +9,8 @@ use super::error::ConfigError;
 use super::listen::{Listen, ListenAddress};
 use crate::limits;
 
-/// Fails if addresses exceed their number, overlap, or lack a network of proxies.
+/// Fails if there are too many addresses, if two overlap, or if one with `+proxy` has no trusted
+/// proxies.
 pub(super) fn check(args: &Args) -> Result<(), ConfigError> {
     let listen = &args.listen;
     if listen.len() > limits::LISTEN_ADDRESSES_MAX {

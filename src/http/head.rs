@@ -1,4 +1,4 @@
-//! The head of a request: its end, and what it says.
+//! The head of a request: finds its end, and parses it.
 //!
 //! Called by [`RequestReader`](super::RequestReader). [`HeadScanner`] finds the end as the bytes arrive.
 //! [`Head::parse`] runs `httparse` over the complete head and keeps the positions of the fields that this

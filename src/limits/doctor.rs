@@ -16,12 +16,12 @@ pub const DOCTOR_MESSAGES: usize = 4;
 /// For how long the doctor waits for an answer, or for the beginning of a stream.
 pub const DOCTOR_PATIENCE_MS: u64 = 5_000;
 
-/// An event this much later than the answer to its post was held back. Distance and handshakes
-/// between continents explain half a second.
+/// An event that is later than the answer to its post by this much was held back. Distance explains
+/// at most half a second.
 pub const DOCTOR_HELD_BACK_MS: u64 = 1_000;
 
-/// Events that are always this much later than the answers to their posts are delayed: both have
-/// the same way back.
+/// Events that are always later than the answers to their posts by this much are delayed. Both come
+/// the same way, so distance does not explain it.
 pub const DOCTOR_DELAYED_MS: u64 = 100;
 
 /// Most bytes of a stream that the doctor reads.

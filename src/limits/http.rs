@@ -39,7 +39,7 @@ pub const SECRET_BYTES_MAX: usize = 4 * 1024;
 pub const READ_BYTES: usize = 16 * 1024;
 
 /// Bytes to which a larger request buffer is shrunk before its next use: the head of a request, and
-/// the bytes of one read behind it.
+/// the bytes of one more read.
 pub const REQUEST_BUFFER_KEEP_BYTES: usize = HEAD_BYTES_MAX + READ_BYTES;
 
 /// Time for a complete request head, and the same again for its body.

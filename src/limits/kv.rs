@@ -88,9 +88,9 @@ pub const KV_BACKOFF_MS_MAX: u64 = 60_000;
 /// Longest `Retry-After` that is followed. The API's own block lasts five minutes.
 pub const KV_RETRY_AFTER_MS_MAX: u64 = 60 * 60 * 1000;
 
-/// Ids of shown messages that the mirror remembers, as a multiple of the history. The oldest are
-/// forgotten first, but never while their message is in the shared history. So nine of the ten are
-/// reserve.
+/// Ids of delivered messages that the mirror remembers, as a multiple of the history. The oldest
+/// are forgotten first, but never while their message is in the shared history. So nine of the ten
+/// are reserve.
 pub const KV_SEEN_HISTORIES: usize = 10;
 
 /// Earlier values that the mirror recognises by a hash when KV returns a stale one: a minute of

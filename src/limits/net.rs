@@ -68,9 +68,10 @@ pub const GATHER_EXTENTS_MAX: usize = 64;
 /// cheaper than writev(2) by more than the copy. Enough for a usual message with a heartbeat.
 pub const JOINED_WRITE_BYTES_MAX: usize = 1024;
 
-/// Seconds without a byte from the peer until the kernel probes a connection, and then every
-/// [`KEEPALIVE_INTERVAL_S`] (tcp(7), `TCP_KEEPIDLE`, `TCP_KEEPINTVL`). So the connection of a
-/// vanished peer ends within 90 s even if `--keep-alive` is an hour. Streams have heartbeats.
+/// Seconds without a byte from the peer until the kernel sends the first probe (tcp(7),
+/// `TCP_KEEPIDLE`). Further ones follow every [`KEEPALIVE_INTERVAL_S`] (`TCP_KEEPINTVL`). So the
+/// connection of a vanished peer ends within 90 s even if `--keep-alive` is an hour. Streams have
+/// heartbeats.
 pub const KEEPALIVE_IDLE_S: u64 = 60;
 
 /// Seconds between two probes. Three are sent before `TCP_USER_TIMEOUT`, which is

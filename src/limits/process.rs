@@ -47,5 +47,5 @@ pub const HANDOVER_RING_MS: u64 = 10_000;
 pub const HANDOVER_SEND_MS: u64 = 5_000;
 
 /// Most bytes that are handed over with a connection: a request of the largest size, and bytes read
-/// behind it.
+/// after it.
 pub const HANDOVER_BYTES_MAX: usize = HEAD_BYTES_MAX + BODY_BYTES_MAX_LIMIT + 2 * READ_BYTES;

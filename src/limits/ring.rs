@@ -26,9 +26,8 @@ pub const RING_PATH_LINKS_MAX: usize = 40;
 /// name.
 pub const RING_EXAMINE_MS: u64 = 1_000;
 
-/// Bytes of one write when a ring file is filled with zeros, because the file system cannot allocate
-/// otherwise. Also of one write when a ring that was not closed is written once more before new
-/// commits.
+/// Bytes of one write when a whole file is written: with zeros, if the file system cannot allocate
+/// otherwise; or again, if the ring was not closed, before new commits.
 pub const RING_ZERO_BYTES: usize = 1024 * 1024;
 
 /// Delay between the first failed repair of the ring and the next attempt. It doubles after each
@@ -60,6 +59,6 @@ pub const COMMIT_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const COMMIT_QUEUE_MESSAGE_BYTES: usize = 256;
 
 /// If the clock is set back by no more than this, the time of new messages stands still. After a
-/// larger step it follows the clock. The bound is [`KV_AHEAD_MS_MAX`]: entries further ahead rank
-/// behind all others. If the time stood still there, new messages would rank behind all others too.
+/// larger step it follows the clock. If it stood still, new messages would be ahead by more than
+/// [`KV_AHEAD_MS_MAX`], and so rank behind all others.
 pub const CLOCK_SET_BACK_MS_MAX: u64 = KV_AHEAD_MS_MAX;

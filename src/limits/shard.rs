@@ -9,8 +9,8 @@ pub const SHARDS_MAX: usize = 64;
 /// [`INBOX_BATCHES_MAX`] holds at most 32 times this, and 32 of the largest messages.
 pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
-/// Batches in the inbox of a shard. A shard empties its inbox every turn. So in one turn of a slow
-/// shard, another shard may have this many turns before its webhooks wait.
+/// Batches in the inbox of a shard. A shard empties its inbox every turn. During one turn of a slow
+/// shard, another shard can make this many turns before its webhooks wait.
 pub const INBOX_BATCHES_MAX: usize = 32;
 
 /// Commands, mostly accepted connections, in the channel to a shard. When it is full, shard 0 keeps
@@ -21,8 +21,8 @@ pub const ARRIVALS_MAX: usize = 1024;
 /// memory for events.
 pub const PRIORITY_EVENTS_PER_TURN: usize = 1024;
 
-/// Events of standard sockets in a turn, and connections with more to read that a turn continues.
-/// Low, because accepts and commands run only after them.
+/// Most events of standard sockets in a turn, and most connections with more to read that a turn
+/// continues. Low, because accepts and commands run only after these.
 pub const STANDARD_EVENTS_PER_TURN: usize = 64;
 
 /// Connections accepted in a turn from each listener. Lower than [`STANDARD_EVENTS_PER_TURN`], so

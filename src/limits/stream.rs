@@ -18,10 +18,9 @@ pub const LOG_BYTES_MIN: usize = 16 * 1024 * 1024;
 /// 413.
 pub const FRAME_OVERHEAD_BYTES_MAX: usize = 512;
 
-/// Most bytes of messages that are copied for a new stream. They are copied because the log has
-/// messages behind them that the stream does not get. Four of the largest messages at the default
-/// limit. The copies are a stream's own memory until they are sent, so older messages beyond this
-/// are left out.
+/// Most bytes of messages that are copied for a new stream, if it does not replay all messages of
+/// the log: four of the largest at the default limit. The copies are memory of this stream alone
+/// until they are sent. Older messages beyond this are omitted.
 pub const REPLAY_COPY_BYTES_MAX: usize = 256 * 1024;
 
 /// A stream or an answer is closed if its peer takes no byte for this long while data is pending.
@@ -87,7 +86,7 @@ pub const DRAIN_LEAST_MS: u64 = 200;
 /// bytes.
 pub const DRAIN_SPREAD_PERCENT: u64 = 80;
 
-/// For how long a drain leaves connections without a request open. A request of a proxy may be on its
-/// way, on a kept or a new connection, and closing would lose it without an answer. Some round trips
-/// around the earth. At most the part of the drain over which streams end.
+/// For how long a drain leaves connections without a request open: some round trips around the
+/// earth. A proxy may have sent a request on such a connection, and closing would lose it without
+/// an answer. If the part of the drain over which streams end is shorter, that counts.
 pub const DRAIN_IDLE_MS: u64 = 500;

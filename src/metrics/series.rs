@@ -48,7 +48,7 @@ pub enum Counter {
     RefusedUnauthorized,
     /// A request was refused: no such path or method.
     RefusedUnknown,
-    /// A webhook was refused: its body is no valid message.
+    /// A webhook was refused: its body is not a valid message.
     RefusedInvalidMessage,
     /// A request was refused: the limit of connections is reached.
     RefusedAtLimit,

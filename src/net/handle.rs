@@ -32,7 +32,8 @@ impl ShardHandle {
         self.send(Command::Drain);
     }
 
-    /// Makes the shard read no further request. It sends a unit when nothing of it needs the ring.
+    /// Makes the shard read no further request. The shard sends a unit once it no longer needs the
+    /// ring.
     pub fn hold(&self, held: Sender<()>) {
         self.send(Command::Hold(held));
     }
