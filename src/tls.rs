@@ -157,10 +157,10 @@ fn out_of_time(path: &Path, flag: &str) -> Vec<String> {
 /// dates are checked first.
 fn time_problem(certificate: &CertificateDer<'_>) -> Option<String> {
     let parsed = ParsedCertificate::try_from(certificate).ok()?;
-    let nobody = RootCertStore::empty();
+    let no_authorities = RootCertStore::empty();
     let verified = rustls::client::verify_server_cert_signed_by_trust_anchor(
         &parsed,
-        &nobody,
+        &no_authorities,
         &[],
         UnixTime::now(),
         rustls::crypto::ring::default_provider()

@@ -179,8 +179,8 @@ impl Mirror {
         };
         self.schedule.handle_read(now.mono_ms);
 
-        let crowd = |entries| join(entries, self.history_max, horizon_ms);
-        let stored = value::parse(bytes.as_deref(), 4 * self.history_max, &crowd).ok();
+        let newest = |entries| join(entries, self.history_max, horizon_ms);
+        let stored = value::parse(bytes.as_deref(), 4 * self.history_max, &newest).ok();
         // The bytes and the parsed value are dropped as early as possible: each may be as large as a
         // value.
         drop(bytes);
