@@ -1,9 +1,9 @@
 //! Metrics, health and a page with live figures for operators, on a separate address (`--admin`).
 //!
-//! Started by `server` before all other parts, so that health checks work during the start. In a successor
-//! it starts when that begins to serve; until then the predecessor answers. A few threads each serve one
-//! connection at a time, and one request per connection. So rendering the metrics, which may count 20,000
-//! descriptors, never delays a stream, and a slow scraper does not delay a health check. Uses the HTTP core
+//! Started by `server` before all other parts, so that health checks work during the start. In a
+//! handover the predecessor answers until the successor begins to serve. A few threads each serve one
+//! connection at a time, and one request per connection. So a scrape, which may count 20,000 descriptors,
+//! never delays a stream, and a slow scraper does not delay a health check. Uses the HTTP core
 //! with blocking sockets and short deadlines. Never serves the public API, and never waits for a lock that
 //! is held during disk I/O.
 
@@ -63,9 +63,9 @@ impl Admin {
     }
 
     /// Adds the figures of the ring, and of the mirror if there is one. Called once.
-    pub fn tell_of(&self, ring: Arc<RingStats>, mirror: Option<Arc<MirrorStats>>) {
+    pub fn add_parts(&self, ring: Arc<RingStats>, mirror: Option<Arc<MirrorStats>>) {
         let is_first = self.parts.set(Parts { ring, mirror }).is_ok();
-        debug_assert!(is_first, "there is one ring");
+        debug_assert!(is_first, "called once");
     }
 
     /// Serves on threads of its own until the process ends or [`Admin::stop`]. Called once.
@@ -85,7 +85,7 @@ impl Admin {
                 .spawn(move || admin.serve(poll, &listener, gate))?;
         }
         let is_first = self.wakers.set(wakers).is_ok();
-        debug_assert!(is_first, "it serves one address");
+        debug_assert!(is_first, "called once");
         Ok(())
     }
 

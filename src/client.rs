@@ -1,7 +1,7 @@
 //! The settings of this program's HTTP clients: trusted certificates, proxies, redirects.
 //!
-//! Used by the mirror, `doctor` and `health`. An answer with an error status is no error of the client.
-//! Never follows a redirect, which could carry a token or a secret elsewhere.
+//! Used by the mirror, `doctor` and `health`. A status of 400 or above is an answer, not an
+//! error. Never follows a redirect, which could carry a token or a secret elsewhere.
 //!
 //! # Proxies
 //!
@@ -29,7 +29,7 @@ use crate::pem;
 /// The variables that list hosts to be called directly. The first that is set counts, as in curl.
 const NO_PROXY_VARIABLES: [&str; 2] = ["no_proxy", "NO_PROXY"];
 
-/// The certificates to trust are malformed, or there are none.
+/// The trusted certificates are malformed, or there are none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadCertificates;
 
@@ -52,7 +52,7 @@ pub fn config(
         .tls_config(TlsConfig::builder().root_certs(roots).build()))
 }
 
-/// The secrets of a client, which no text may show: its own, and the passwords of its proxies.
+/// The secrets that no text may show: that of the client, and the passwords of its proxies.
 pub fn secrets(secret: Option<&str>) -> Secrets {
     Secrets::default()
         .with(secret.unwrap_or_default())
@@ -136,7 +136,7 @@ fn is_in_network6(part: &str, host: Ipv6Addr) -> bool {
     address.parse().is_ok_and(is_same)
 }
 
-/// An address and the length of its prefix. As in curl, 0 or no number means all bits.
+/// Splits a part into an address and the length of its prefix. As in curl, 0 or no number means all bits.
 fn network(part: &str) -> (&str, u32) {
     match part.split_once('/') {
         Some((address, bits)) => (address, bits.parse().unwrap_or(0)),

@@ -5,7 +5,9 @@
 //! values. Nothing here listens, connects, logs or writes a file. Each flag is defined once, in `args`:
 //! `--help`, the environment variables and the operator's table ([`markdown_table`]) follow from it.
 
+mod addresses;
 mod args;
+mod doctor;
 mod document;
 mod error;
 mod health;
@@ -34,11 +36,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use self::args::{Args, Subcommands};
 use self::kv::{ACCOUNT_VARIABLE, NAMESPACE_VARIABLE, TOKEN_VARIABLE};
-use self::pem_files::{ca_pem, tls};
+use self::pem_files::tls;
 use self::value::{Count, Origin};
 use crate::foreign_text::Secrets;
 use crate::limits;
 
+pub use self::doctor::DoctorConfig;
 pub use self::error::ConfigError;
 pub use self::kv::KvConfig;
 pub use self::listen::{Listen, ListenAddress};
@@ -130,23 +133,6 @@ pub enum AllowOrigins {
     Exactly(Vec<String>),
 }
 
-/// The settings of `doctor`.
-#[derive(Debug, Clone)]
-pub struct DoctorConfig {
-    /// Base URL of the server as clients see it.
-    pub url: Endpoint,
-    /// How long to watch a stream.
-    pub watch: Duration,
-    /// Whether to post no messages.
-    pub read_only: bool,
-    /// Whether the report is JSON, for scripts.
-    pub json: bool,
-    /// When the report has colours.
-    pub color: Color,
-    /// Certificates in PEM to trust instead of the public authorities.
-    pub ca_pem: Option<Vec<u8>>,
-}
-
 /// The action that the command line requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -236,9 +222,9 @@ pub fn raise_file_limit() -> u64 {
 /// Why a command line yields no configuration.
 #[derive(Debug)]
 pub enum NoConfig {
-    /// It requests a text; the result of printing that.
+    /// It requests a text, such as the help. This is the result of printing it.
     Printed(io::Result<()>),
-    /// The configuration is wrong.
+    /// The configuration is invalid.
     Wrong(ConfigError),
 }
 
@@ -352,7 +338,7 @@ fn build(
     environment: &Environment,
     file_limit: u64,
 ) -> Result<Config, ConfigError> {
-    check_addresses(&args)?;
+    addresses::check(&args)?;
     let tls = tls(&args)?;
     let (secret, secret_is_public) = secret(args.secret_file.as_deref(), environment)?;
     let serves_openly = secret.is_none() && args.command.is_none();
@@ -366,7 +352,7 @@ fn build(
         _ => args.ring.clone(),
     };
     let kv = kv::settings(&args, environment)?;
-    let doctor = doctor(&args, secret.is_some())?;
+    let doctor = doctor::settings(&args, secret.is_some())?;
     let health = health::url(&args)?;
     let mut config = Config {
         ring,
@@ -404,89 +390,6 @@ fn build(
         .warnings
         .extend(warnings::of(&config, matches, environment));
     Ok(config)
-}
-
-fn check_addresses(args: &Args) -> Result<(), ConfigError> {
-    let listen = &args.listen;
-    if listen.len() > limits::LISTEN_ADDRESSES_MAX {
-        let most = limits::LISTEN_ADDRESSES_MAX;
-        return Err(ConfigError::new(format!(
-            "--listen takes at most {most} addresses"
-        )));
-    }
-    if args.trusted_proxy.len() > limits::TRUSTED_PROXIES_MAX {
-        let most = limits::TRUSTED_PROXIES_MAX;
-        return Err(ConfigError::new(format!(
-            "--trusted-proxy takes at most {most} networks"
-        )));
-    }
-    let is_tcp = |listen: &Listen| listen.socket_address().is_some();
-    let without_network = listen
-        .iter()
-        .find(|l| l.proxy && is_tcp(l) && args.trusted_proxy.is_empty());
-    if let Some(listen) = without_network {
-        return Err(ConfigError::new(format!(
-            "--listen {listen} expects a proxy: name its network with --trusted-proxy"
-        )));
-    }
-    if let Some((first, second)) = overlapping(listen) {
-        return Err(ConfigError::new(if first.address == second.address {
-            format!("--listen {} is given twice", first.address)
-        } else {
-            format!(
-                "--listen {} is a part of --listen {}: keep one of them",
-                first.address, second.address
-            )
-        }));
-    }
-    let admin_overlaps = |admin: SocketAddr| {
-        let admin = Listen {
-            address: ListenAddress::Tcp(admin),
-            proxy: false,
-            tls: false,
-        };
-        let both = |listen: &Listen| {
-            // The socket of [::] takes IPv4, too.
-            let ports = admin
-                .socket_address()
-                .filter(|a| is_any_ipv6(*a))
-                .zip(listen.socket_address());
-            ports.is_some_and(|(a, b)| a.port() != 0 && a.port() == b.port())
-                || overlapping(&[admin.clone(), listen.clone()]).is_some()
-        };
-        listen.iter().find(|listen| both(listen)).cloned()
-    };
-    match args
-        .admin
-        .and_then(|admin| Some((admin, admin_overlaps(admin)?)))
-    {
-        Some((admin, listen)) => Err(ConfigError::new(format!(
-            "--admin {admin} and --listen {} cannot share a port",
-            listen.address
-        ))),
-        None => Ok(()),
-    }
-}
-
-fn is_any_ipv6(address: SocketAddr) -> bool {
-    address.is_ipv6() && address.ip().is_unspecified()
-}
-
-/// Two addresses that cannot both be bound: they are equal, or the second includes the first, as
-/// 0.0.0.0 includes 127.0.0.1.
-fn overlapping(listen: &[Listen]) -> Option<(&Listen, &Listen)> {
-    let is_part = |a: &ListenAddress, b: &ListenAddress| match (a, b) {
-        (ListenAddress::Tcp(a), ListenAddress::Tcp(b)) => {
-            let is_within = a.ip() == b.ip() || b.ip().is_unspecified();
-            a.port() != 0 && a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && is_within
-        }
-        (ListenAddress::Unix { path: a, .. }, ListenAddress::Unix { path: b, .. }) => a == b,
-        _ => false,
-    };
-    let others = |at: usize| (0..listen.len()).filter(move |other| *other != at);
-    let pairs = (0..listen.len()).flat_map(|at| others(at).map(move |other| (at, other)));
-    let mut pairs = pairs.map(|(at, other)| (&listen[at], &listen[other]));
-    pairs.find(|(a, b)| is_part(&a.address, &b.address))
 }
 
 fn shards(count: Count) -> usize {
@@ -555,31 +458,6 @@ fn secret(
         (None, Some(text)) => Ok((Some(Secret::parse(text, SECRET_VARIABLE)?), false)),
         (None, None) => Ok((None, false)),
     }
-}
-
-fn doctor(args: &Args, has_secret: bool) -> Result<Option<DoctorConfig>, ConfigError> {
-    let Some(Subcommands::Doctor(doctor)) = &args.command else {
-        return Ok(None);
-    };
-    if has_secret && doctor.url.is_exposed() && !doctor.send_secret_unencrypted {
-        return Err(ConfigError::new(format!(
-            "doctor would send the secret to {} unencrypted; use https://, leave the secret out, or give \
-             --send-secret-unencrypted",
-            doctor.url.as_str()
-        )));
-    }
-    Ok(Some(DoctorConfig {
-        url: doctor.url.clone(),
-        watch: doctor.watch,
-        read_only: doctor.read_only,
-        json: doctor.json,
-        color: doctor.color,
-        ca_pem: doctor
-            .ca_file
-            .as_deref()
-            .map(|path| ca_pem(path, "--ca-file"))
-            .transpose()?,
-    }))
 }
 
 #[cfg(test)]

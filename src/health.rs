@@ -1,4 +1,4 @@
-//! `hookcast health`: checks that a running server serves. It is the health check of a container, whose
+//! `hookcast health`: checks that a server answers. Containers use it as their health check, because the
 //! image has no other HTTP client.
 //!
 //! Called by `main`. One request, within a bounded time. Never posts anything.

@@ -50,11 +50,11 @@ pub struct Protocols {
 /// Why passed sockets cannot be used.
 #[derive(Debug)]
 pub enum InheritError {
-    /// `LISTEN_FDS` is no number, or too large.
+    /// `LISTEN_FDS` is not a number, or too large.
     Count(String),
     /// A socket is not usable: its number and name, and the cause.
     Socket(String, io::Error),
-    /// The channel to the predecessor is no socket, or a message on it is invalid.
+    /// The channel to the predecessor is not a socket, or a message on it is invalid.
     Predecessor(io::Error),
 }
 
@@ -124,7 +124,7 @@ impl Sockets {
         check_listening(&socket)?;
         match self.admin.replace(socket.into()) {
             None => Ok(()),
-            Some(_) => Err(io::Error::other("there can be one admin socket")),
+            Some(_) => Err(io::Error::other("there is more than one admin socket")),
         }
     }
 

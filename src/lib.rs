@@ -8,6 +8,7 @@
 //! imports, and a glossary.
 
 pub mod admin;
+pub mod chat;
 pub mod check;
 pub mod client;
 pub mod clock;
@@ -36,4 +37,3 @@ pub mod service;
 pub mod shard;
 pub mod sse;
 pub mod tls;
-pub mod window;

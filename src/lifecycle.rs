@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// See [`Lifecycle`].
+/// A stage in the life of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// The ring is being opened, or the threads are being started.
@@ -35,10 +35,7 @@ pub struct Lifecycle(AtomicU8);
 
 impl Lifecycle {
     /// The stage of a process that starts.
-    #[expect(
-        clippy::new_without_default,
-        reason = "a stage of no process means nothing"
-    )]
+    #[expect(clippy::new_without_default, reason = "there is no neutral stage")]
     pub fn new() -> Lifecycle {
         Lifecycle(AtomicU8::new(Stage::Starting as u8))
     }

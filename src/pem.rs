@@ -105,7 +105,7 @@ pub fn has_private_key(pem: &[u8]) -> bool {
 /// The beginning of a PEM file that was encoded in Base64 once more, as container platforms do with files.
 pub const BASE64_BEGIN: &str = "LS0tLS1CRUdJTi";
 
-/// Whether a path is not a path but the contents of a PEM file.
+/// Whether a path is really the content of a PEM file.
 pub fn is_in_place_of_path(path: &Path) -> bool {
     let text = path.to_string_lossy();
     text.contains("-----BEGIN ") || text.trim_start().starts_with(BASE64_BEGIN)

@@ -118,7 +118,7 @@ impl<'a> Start<'a> {
         metrics: &'a Arc<Metrics>,
         admin_socket: Option<TcpListener>,
     ) -> Result<Start<'a>, ServerError> {
-        crate::window::prepare();
+        crate::chat::prepare();
         set_limit_gauges(config, metrics);
         let lifecycle = Arc::new(Lifecycle::new());
         Ok(Start {
@@ -166,7 +166,7 @@ impl<'a> Start<'a> {
         }
         let mirror = self.start_mirror(&hub, published)?;
         self.admin
-            .tell_of(ring_stats, mirror.as_ref().map(MirrorHandle::stats));
+            .add_parts(ring_stats, mirror.as_ref().map(MirrorHandle::stats));
         let handover_sockets = listening.take_sockets(self.admin_socket.as_ref());
         let drain_began = handover_sockets
             .and_then(|sockets| self.start_control(sockets, &reactors.handles, &hub, tls))
@@ -440,7 +440,8 @@ struct Server {
 }
 
 impl Server {
-    /// Tells the predecessor that this process serves, and takes over its connections on a thread.
+    /// Reports to the predecessor that this process serves, and takes over its connections on a
+    /// thread.
     fn take_over(&mut self, predecessor: Predecessor) -> Result<(), ServerError> {
         predecessor.take_over().map_err(ServerError::Predecessor)?;
         self.listening.set_files_ours(true);

@@ -32,8 +32,8 @@ pub fn reloading() {
     }
 }
 
-/// Reports that the successor serves and is the main process from now on. Sent by the predecessor,
-/// because the manager still accepts messages only from that (`NotifyAccess=main`).
+/// Reports that the successor serves and is now the main process. The predecessor sends this,
+/// because the manager accepts messages only from the main process (`NotifyAccess=main`).
 pub fn handed_over(pid: u32) {
     notify(&[
         NotifyState::MainPid(pid),
@@ -63,8 +63,9 @@ fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
-/// Starts the thread that feeds the manager's watchdog, if there is one (`WatchdogSec=`). It feeds while
-/// every shard makes turns. If a shard's thread ends, the process ends, and needs no watchdog for that.
+/// Starts the thread that feeds the manager's watchdog, if there is one (`WatchdogSec=`). It
+/// notifies while every shard makes turns. The watchdog is for hanging shards: if the thread of a
+/// shard ends, the process ends anyway.
 pub fn start_watchdog(shards: Vec<ShardHandle>) -> io::Result<()> {
     // None if `WATCHDOG_PID` names another process.
     let Some(interval) = sd_notify::watchdog_enabled() else {
@@ -77,8 +78,8 @@ pub fn start_watchdog(shards: Vec<ShardHandle>) -> io::Result<()> {
     Ok(())
 }
 
-/// Feeds each time that every shard has made a turn since the last feed. Wakes sleeping shards, so that
-/// they make one.
+/// Calls `feed` each time that every shard has made a turn since the last call. Wakes sleeping
+/// shards, so that they make one.
 fn watch(shards: &[ShardHandle], pause: Duration, feed: impl Fn()) {
     loop {
         let before: Vec<u64> = shards.iter().map(ShardHandle::turns).collect();

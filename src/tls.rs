@@ -152,15 +152,15 @@ fn out_of_time(path: &Path, flag: &str) -> Vec<String> {
     certificates.iter().enumerate().filter_map(of).collect()
 }
 
-/// The problem with a certificate's dates, if there is one. The only public way to check them is to verify
-/// the certificate. Without an authority that always fails at the signature, but the dates are checked
-/// before.
+/// The problem with a certificate's dates, if there is one. The only public way to check them is to
+/// verify the certificate. Verification without an authority always fails at the signature, but the
+/// dates are checked first.
 fn time_problem(certificate: &CertificateDer<'_>) -> Option<String> {
     let parsed = ParsedCertificate::try_from(certificate).ok()?;
-    let nobody = RootCertStore::empty();
+    let no_authorities = RootCertStore::empty();
     let verified = rustls::client::verify_server_cert_signed_by_trust_anchor(
         &parsed,
-        &nobody,
+        &no_authorities,
         &[],
         UnixTime::now(),
         rustls::crypto::ring::default_provider()

@@ -10,7 +10,7 @@
 //! - `Sec-Fetch-Site` (Fetch Metadata). A page of another site cannot read an answer, but could request one
 //!   again and again. Following a link to the admin page is allowed.
 //!
-//! Requests without these fields come from tools and are answered. Never sees a socket.
+//! Requests without these fields come from tools and are answered. Does no I/O.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

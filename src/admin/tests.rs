@@ -21,7 +21,7 @@ fn start() -> (Admin, SocketAddr) {
     (admin, address)
 }
 
-/// An admin with every metric there can be.
+/// An admin with all metrics.
 fn complete() -> Admin {
     let metrics = Arc::new(Metrics::new(Arc::default()));
     let admin = Admin::new(metrics, Arc::new(Lifecycle::new()));
@@ -29,7 +29,7 @@ fn complete() -> Admin {
     let mirror = MirrorStats::new();
     mirror.note_success();
     mirror.set_clock_ahead(Some(1));
-    admin.tell_of(ring.stats(), Some(Arc::new(mirror)));
+    admin.add_parts(ring.stats(), Some(Arc::new(mirror)));
     admin
 }
 
@@ -224,7 +224,7 @@ fn every_family_is_on_the_dashboard_and_on_the_operators_page() {
     }
 }
 
-/// Families whose course over time says little.
+/// Families that need no chart.
 const NOT_ON_THE_DASHBOARD: [&str; 4] = [
     "hookcast_ring_last_seq",
     "hookcast_ring_file_bytes",
@@ -297,7 +297,7 @@ fn the_number_of_series_is_bounded() {
         for endpoint in [
             Endpoint::Webhook,
             Endpoint::Stream,
-            Endpoint::Window,
+            Endpoint::Chat,
             Endpoint::None,
         ] {
             tally.count_request(endpoint, status);

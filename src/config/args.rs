@@ -101,8 +101,8 @@ pub(super) struct Args {
 
     /// Connections served at once; auto: what the file limit allows, less a reserve
     ///
-    /// Beyond it, a request is answered with the time after which to try again. The server raises its
-    /// soft file limit to the hard limit. For more connections, raise the hard limit (LimitNOFILE in
+    /// Further requests are refused, with a time to retry after. The server raises its soft file
+    /// limit to the hard limit. For more connections, raise the hard limit (LimitNOFILE in
     /// systemd).
     #[arg(long, env = "HOOKCAST_MAX_CONNECTIONS", value_name = "N", help_heading = LISTENING)]
     #[arg(default_value = "auto", value_parser = value::count(1, limits::CONNECTIONS_MAX_LIMIT))]
@@ -111,8 +111,8 @@ pub(super) struct Args {
     /// Connections that one client address may have [default: no limit]
     ///
     /// IPv6 addresses of one /64 network count as one. Behind --trusted-proxy, the address that the
-    /// proxy gives counts. With the PROXY protocol it counts for the whole connection, with a header
-    /// for one request or stream.
+    /// proxy gives counts: for the whole connection if it is in a PROXY protocol header, for one
+    /// request or stream if it is in an HTTP header.
     #[arg(long, env = "HOOKCAST_MAX_CONNECTIONS_PER_IP", value_name = "N", help_heading = LISTENING)]
     #[arg(value_parser = value::whole(1, limits::CONNECTIONS_PER_ADDRESS_MAX_LIMIT))]
     pub max_connections_per_ip: Option<usize>,
@@ -124,8 +124,8 @@ pub(super) struct Args {
 
     /// Header in which trusted proxies give the client address, such as CF-Connecting-IP or Forwarded
     ///
-    /// Of a list, the rightmost address that is no trusted proxy counts. From other peers the header
-    /// is ignored.
+    /// In a list, the rightmost address that is not a trusted proxy counts. From other peers the
+    /// header is ignored.
     #[arg(long, env = "HOOKCAST_CLIENT_ADDRESS_HEADER", value_name = "NAME")]
     #[arg(help_heading = LISTENING, default_value = "X-Forwarded-For", value_parser = value::header_name)]
     pub client_address_header: HeaderName,

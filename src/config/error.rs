@@ -100,8 +100,8 @@ fn hide_values(error: &mut clap::Error, secrets: &Secrets) {
     }
 }
 
-/// The value without the part before its last `@`, which may be a password in a URL. Other refused
-/// values have no `@`.
+/// The value from its last `@` on. The part before it may be a password in a URL. Values that are
+/// not URLs contain no `@`.
 fn after_user(value: &str) -> &str {
     value.rfind('@').map_or(value, |at| &value[at..])
 }

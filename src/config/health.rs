@@ -1,7 +1,7 @@
 //! The URL of the health check, `hookcast health`.
 //!
-//! Used when the configuration is built. A health check runs beside the server with the same variables,
-//! which name the server's addresses. Pure: connects to nothing.
+//! Used when the configuration is built. A health check runs beside the server with the same
+//! variables, which contain the addresses. Pure: connects to nothing.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use super::args::Args;
+use super::pem_files::ca_pem;
 use super::value::Endpoint;
-use super::{ConfigError, Environment, Secret, ca_pem};
+use super::{ConfigError, Environment, Secret};
 
 /// The variables that enable the mirror: either all are set, or none.
 pub(super) const ACCOUNT_VARIABLE: &str = "CLOUDFLARE_ACCOUNT_ID";

@@ -12,7 +12,8 @@ use super::kv::{ACCOUNT_VARIABLE, NAMESPACE_VARIABLE, TOKEN_VARIABLE};
 use super::table::VARIABLES_ALONE;
 use super::{RING_FILE_DEFAULT, SECRET_VARIABLE};
 
-/// Variables that are no settings of hookcast: set by a service manager, or common to HTTP clients.
+/// Variables that are not settings of hookcast: a service manager sets them, or all HTTP clients
+/// use them.
 const VARIABLES_OF_OTHERS: [(&str, &str); 5] = [
     (
         "LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES",

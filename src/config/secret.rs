@@ -24,7 +24,7 @@ impl Secret {
         &self.0
     }
 
-    /// Why some senders may send other bytes for this secret, if that is likely.
+    /// The reason, if some clients are likely to encode this secret in other bytes.
     pub(super) fn oddity(&self) -> Option<&'static str> {
         let text = &*self.0;
         if text.contains('\u{feff}') {
@@ -61,7 +61,8 @@ impl Secret {
     /// Reads a secret from a file, without one trailing newline. Returns also whether every user may
     /// read the file.
     pub(super) fn read(path: &Path) -> Result<(Secret, bool), ConfigError> {
-        // A value that is no path may be the secret itself, given by mistake: errors do not quote it.
+        // A value that is not a path may be the secret itself, given by mistake. So errors do not
+        // quote it.
         let source = if is_path(path) {
             format!("--secret-file {}", path.display())
         } else {
@@ -91,7 +92,7 @@ impl Secret {
     }
 }
 
-/// Whether this is certainly a path: it begins as one, or the file exists.
+/// Whether this is certainly a path: it begins like one, or the file exists.
 fn is_path(path: &Path) -> bool {
     let bytes = path.as_os_str().as_encoded_bytes();
     let has_beginning = ["/", "./", "../", "~/"]

@@ -86,8 +86,9 @@ impl Answer {
         }
     }
 
-    /// Whether this is hookcast's answer to `GET /api/webhook`. The body alone would be weak evidence:
-    /// it is a common answer to a health check, and what is taken for hookcast is sent the secret.
+    /// Whether this is hookcast's answer to `GET /api/webhook`. The body alone would be weak
+    /// evidence, because other servers answer a health check alike. Only hookcast may get the
+    /// secret.
     pub(super) fn is_own_status(&self) -> bool {
         let body: Result<StatusBody, _> = serde_json::from_str(self.body.as_str());
         self.head.status == 200

@@ -74,7 +74,7 @@ impl<'a> Examination<'a, '_> {
         self.report.announce(&words, &start);
     }
 
-    /// Checks that hookcast is at the address. To another server nothing more is sent.
+    /// Checks that hookcast answers at the address. Another server gets no further request.
     fn find(&mut self, secret: Option<&'a Secret>, secrets: &'a Secrets) -> Option<Probe<'a>> {
         self.report.begin(ADDRESS, "GET /api/webhook");
         let probe = match Probe::new(self.config, secret, secrets) {
@@ -127,7 +127,8 @@ impl<'a> Examination<'a, '_> {
         };
         let events_come = posts.iter().filter(|post| post.is_accepted());
         let events_come = events_come.map(|post| post.arrived.is_some()).min();
-        // A stream without its first event shows that events do not come, even without a post.
+        // If even the first event of the stream is missing, events do not arrive. This is known
+        // without a post.
         let events_come = events_come.or(watch.seen.connected.is_none().then_some(false));
         self.watch(&mut watch, events_come);
         self.resume(probe, &posts, &before);

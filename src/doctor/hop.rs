@@ -344,8 +344,8 @@ impl Hops {
         self
     }
 
-    /// The settings that correct a problem. Lists those of the known hops, or of all if no known hop has
-    /// one. Behind a CDN, which hides other hops, all follow.
+    /// The settings that correct a problem. Lists those of the known hops, or of all hops if no
+    /// known one has a setting. A CDN hides other hops, so all follow those of a CDN.
     pub(super) fn remedy(&self, trouble: Trouble) -> String {
         let is_known = |hop: &Hop| self.0.contains(hop);
         let has_setting = settings(trouble).iter().any(|(hop, _)| is_known(hop));

@@ -1,8 +1,9 @@
 //! `hookcast doctor`: what the network path from a client to the server does to posts and streams.
 //!
-//! Called by `main`. [`probe`] sends the requests of a client and records what arrives. [`judge`] derives
-//! findings, each with its evidence, the party at fault and the setting that corrects it. [`report`]
-//! prints them as they are found. Never looks at the server itself: what is examined is an address.
+//! Called by `main`. [`probe`] sends the requests of a client and records what arrives. [`judge`]
+//! derives findings, each with its evidence, the party at fault and the setting that corrects it.
+//! [`report`] prints them as they are found. Examines the address only, never the server's files or
+//! settings.
 
 mod answer;
 mod examination;

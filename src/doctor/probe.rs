@@ -41,14 +41,14 @@ impl Post {
     }
 }
 
-/// How a stream resumed that was requested with a `Last-Event-ID`.
+/// What a stream with a `Last-Event-ID` began with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resumed {
-    /// It continued after that message.
+    /// The messages after that one: it resumed.
     Behind,
-    /// It repeated earlier messages.
+    /// Earlier messages again.
     FromStart,
-    /// It sent nothing.
+    /// No message.
     Nothing,
 }
 

@@ -41,7 +41,7 @@ pub(super) struct Report<'a> {
 pub(super) struct Start<'a> {
     pub(super) url: &'a str,
     pub(super) watch_ms: u64,
-    /// The number of messages to post, and of those that the server keeps.
+    /// The number of messages to post, and the length of the server's history.
     pub(super) posts: usize,
     pub(super) history_places: usize,
 }

@@ -28,7 +28,7 @@ use crate::limits::{
 #[derive(Debug)]
 pub(super) enum StreamEvent {
     Head(Head),
-    /// The answer is no stream, and this is its body.
+    /// The answer is not a stream. This is its body.
     Refused(ForeignText),
     /// The `connected` event, and the number of messages that it announces.
     Connected(u64),
@@ -220,7 +220,7 @@ mod tests {
                 content(number)
             )
         };
-        // The id may stand before the data or behind them; a comment ends no event.
+        // The id may come before or after the data. A comment does not end an event.
         for lines in [
             ["id: 1-1", &message(1), ": heartbeat"],
             [&message(1), ": heartbeat", "id: 1-1"],

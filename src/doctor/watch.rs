@@ -26,7 +26,7 @@ pub enum End {
 pub struct StreamSeen {
     /// Its head and when it arrived; `None` if it did not arrive.
     pub head: Option<(Duration, Head)>,
-    /// The body of an answer that is no stream.
+    /// The body of an answer that is not a stream.
     pub refusal: ForeignText,
     /// When the `connected` event arrived, and how many messages it announced.
     pub connected: Option<(Duration, u64)>,

@@ -20,8 +20,8 @@ pub const PROXY_VARIABLES: [&str; 6] = [
     "http_proxy",
 ];
 
-/// A secret is also found if a text has only its first characters, from this number on. A shorter beginning
-/// would match ordinary words.
+/// The beginning of a secret is found if it has at least this many characters. Shorter ones would
+/// match ordinary words.
 const PREFIX_CHARS_MIN: usize = 8;
 
 /// The secrets to remove.
@@ -111,7 +111,8 @@ fn secrets_of_proxy(url: &str) -> Vec<String> {
     vec![secret.to_owned(), decoded]
 }
 
-/// How many bytes of `text` are `pattern` or its beginning, in any spelling of each character.
+/// The length of `pattern`, or of its beginning, at the beginning of `text`. Each character may be
+/// in any spelling.
 fn length_of(pattern: &[char], text: &str) -> Option<usize> {
     // One spelling of a character may be the beginning of another: a percent sign is `%` or `%25`. So the
     // search continues from all possible ends.

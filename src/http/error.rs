@@ -246,8 +246,8 @@ impl Allow {
     }
 }
 
-/// An error as the answer to a complete request, or to one whose head alone decides. The connection can
-/// continue.
+/// The error answer to a complete request, or to one whose head determines the answer. The
+/// connection can continue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorAnswer {
     /// A secret is required, and the request has none.

@@ -3,15 +3,16 @@
 //! Called by the sockets of connections from a trusted proxy. Reads the field lines of a head that was
 //! parsed and is valid. The caller decides which addresses are proxies. Never sees a connection.
 //!
-//! A proxy appends the address of its client, so a list is read from its right end. The first address that
-//! is no trusted proxy is the client. The elements to its left are ignored, because the client may have sent
-//! them. Several lines of a field are one list (RFC 9110 section 5.3): `HAProxy` appends a line.
+//! A proxy appends the address of its client, so a list is read from its right end. The first
+//! address that is not a trusted proxy is the client. The elements to its left are ignored, because
+//! the client may have sent them. Several lines of a field are one list (RFC 9110 section 5.3):
+//! `HAProxy` appends a line.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// The client's address according to the field `header` (in lower case) of a proxy's request: the last
-/// address in the list that is no proxy, or the first if all are proxies. `None` if the field is missing
-/// or its last element is no address.
+/// The client's address in the field `header` (in lower case) of a proxy's request: the last
+/// address in the list that is not a proxy, or the first if all are proxies. `None` if the field is
+/// missing or its last element is not an address.
 pub fn named_client(
     header: &str,
     head: &[u8],
@@ -39,7 +40,7 @@ pub fn named_client(
             match address {
                 // Empty elements are ignored (RFC 9110 section 5.6.1.2).
                 None if text.is_empty() => {}
-                // An element that is no address ends the trusted part of the list.
+                // An element that is not an address ends the trusted part of the list.
                 None => return client,
                 Some(address) if is_proxy(address) => client = Some(address),
                 Some(address) => return Some(address),
@@ -147,7 +148,7 @@ mod tests {
             ),
             ("X-Forwarded-For: [2001:db8::1]\r\n", Some("2001:db8::1")),
             ("X-Forwarded-For: 192.0.2.1:5000\r\n", Some("192.0.2.1")),
-            // An element that is no address ends the search.
+            // An element that is not an address ends the search.
             ("X-Forwarded-For: 192.0.2.1, unknown\r\n", None),
             (
                 "X-Forwarded-For: 192.0.2.1, unknown, 10.0.0.1\r\n",

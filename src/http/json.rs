@@ -71,7 +71,7 @@ struct Members<V> {
     is_misspelled: bool,
 }
 
-/// Members of which the names were read as `N` and the values as `V`.
+/// The members, with names parsed as `N` and values parsed as `V`.
 struct Read<N, V> {
     members: Members<V>,
     names: PhantomData<N>,

@@ -12,7 +12,7 @@ use super::spelling;
 const SESSION_ID: &str = "sessionId";
 const LAST_EVENT_ID: &str = "lastEventId";
 
-/// The parameters of a query; a resource ignores those of others.
+/// The known parameters of a query. Each resource uses some of them.
 #[derive(Default)]
 pub(super) struct Parameters<'a> {
     pub(super) session_id: Option<Cow<'a, str>>,
@@ -23,10 +23,10 @@ pub(super) struct Parameters<'a> {
 }
 
 impl<'a> Parameters<'a> {
-    /// Parses a query as browsers encode it (URL standard, application/x-www-form-urlencoded). Malformed
-    /// escapes, which that standard accepts, are errors. Unknown names are decoded and ignored. A
-    /// misspelled `sessionId` or `lastEventId` is an error: the stream would miss the messages of its
-    /// session, or those after that event, without notice.
+    /// Parses a query as browsers encode it (URL standard, application/x-www-form-urlencoded).
+    /// Malformed escapes, which that standard accepts, are errors. Unknown names are decoded and
+    /// ignored. A misspelled `sessionId` or `lastEventId` is an error. If it were ignored, the
+    /// stream would lack messages, and its client would not notice.
     pub(super) fn parse(query: &'a str) -> Result<Parameters<'a>, ErrorAnswer> {
         let mut parameters = Parameters::default();
         for pair in query.split('&') {
@@ -51,7 +51,7 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// Checks that the query of a webhook has no `sessionId`, in any spelling: it would be ignored, and the
+/// Refuses a webhook with a `sessionId` in its query, in any spelling. If it were ignored, the
 /// message would go to everyone. The rest of the query is not checked.
 pub(super) fn check_no_session(query: &str) -> Result<(), ErrorAnswer> {
     let names = query

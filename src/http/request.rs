@@ -268,8 +268,9 @@ impl RequestReader {
         Some(self.view(head, 0))
     }
 
-    /// The head of a request whose body was refused. If the head alone decides on an error, that error is
-    /// the answer: it also is when the head arrives before the faulty bytes.
+    /// The head of a request whose body was refused. If the head alone determines an error, that
+    /// error is the answer. So the answer is the same whether or not the head arrives before the
+    /// faulty bytes.
     pub fn head_of_refused_body(&self) -> Option<Request<'_>> {
         match &self.state {
             State::Refused {
@@ -332,7 +333,7 @@ impl RequestReader {
         Ok(is_over)
     }
 
-    /// Removes the complete request. Pipelined bytes behind it stay for the next poll.
+    /// Removes the complete request. Pipelined bytes after it stay for the next poll.
     pub fn consume(&mut self) {
         let State::Complete { end, .. } = self.state else {
             debug_assert!(false, "no whole request to consume");

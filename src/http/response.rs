@@ -20,10 +20,10 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// How long a browser may cache the answer to a preflight, in seconds.
 const PREFLIGHT_AGE_S: &str = "86400";
 
-/// The header fields that a page of another origin may send: those that known SSE clients and webhook
-/// senders add, and any other. The star does not cover `Authorization`, nor requests with credentials
-/// (Fetch standard, "CORS-preflight fetch"), so the known fields are named. With them a page can do no more
-/// than a client outside a browser.
+/// The header fields that a page of another origin may send: those that known SSE clients and
+/// webhook senders add, and any other. The star does not cover `Authorization`, nor requests with
+/// credentials (Fetch standard, "CORS-preflight fetch"), so the known fields are named. They allow
+/// a page no more than any client outside a browser can do.
 const PREFLIGHT_HEADERS: &str = "Authorization, Cache-Control, Content-Type, Last-Event-ID, \
     X-Requested-With, X-Webhook-Secret, traceparent, *";
 
@@ -153,7 +153,7 @@ impl Responder {
         self.json(to, Status::Ok, &[], &["{\"status\":\"ok\"}"], out);
     }
 
-    /// An error after which the connection continues, if `to` says so.
+    /// An error after which the connection may continue: `to` decides.
     pub fn error(&self, to: ReplyTo, error: ErrorAnswer, out: &mut Vec<u8>) {
         let mut digits = itoa::Buffer::new();
         let fields: &[&str] = match error {

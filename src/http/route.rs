@@ -1,5 +1,5 @@
-//! Decides what to do for a request, from the request, the configured [`Access`] and the names of the
-//! window's files.
+//! Decides what to do for a request, from the request, the configured [`Access`] and the names of
+//! the chat window's files.
 //!
 //! Called by the shards with each complete request. Never answers, publishes or subscribes.
 
@@ -174,8 +174,9 @@ fn check_webhook(request: &Request<'_>) -> Result<Action, ErrorAnswer> {
     Ok(Action::Publish)
 }
 
-/// Reads the stream's parameters. A stream of a session needs no secret, because the session's name is
-/// one. `Last-Event-ID` has precedence over the parameter: a browser sends it when it reconnects.
+/// Reads the stream's parameters. A stream of a session needs no secret: the session's name takes
+/// its place. `Last-Event-ID` has precedence over the parameter: a browser sends it when it
+/// reconnects.
 fn subscription<'a>(
     request: &Request<'a>,
     access: &Access,
@@ -226,8 +227,8 @@ fn history_query<'a>(
     })
 }
 
-/// The view of a request, and whether its answer is public. It is if the request has neither a session nor a
-/// secret, also if no secret is configured.
+/// The view of a request, and whether its answer is public. An answer is public if the request has
+/// neither a session nor a secret. This holds even if no secret is configured.
 fn view(
     request: &Request<'_>,
     access: &Access,

@@ -71,8 +71,8 @@ impl Cursor {
 /// The start of a new stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CatchUp {
-    /// Messages to copy first: those of the shared history that are in the log before one that is
-    /// not part of it. Mostly none.
+    /// Messages to copy first: messages of the shared history after which the log has a message
+    /// that must be left out. Usually none.
     pub ahead: Vec<u64>,
     /// The cursor after these.
     pub cursor: Cursor,
@@ -81,9 +81,9 @@ pub struct CatchUp {
     /// The number of messages that have left the log and are missing. Exact for a stream that sees
     /// everything. An upper bound for others, because the sessions of old messages are not known.
     pub missed: u64,
-    /// The seq after which the stream begins, if a resume after it yields the same messages: the
-    /// stream resumes, or there is nothing to replay. Otherwise `None`, because a replay may leave
-    /// out messages.
+    /// The seq after which the stream begins, if the stream resumes or has nothing to replay.
+    /// `None` with a replay: it may leave out messages, so a resume after this seq could yield
+    /// others.
     pub after: Option<u64>,
 }
 
@@ -446,7 +446,7 @@ impl LiveLog {
     }
 }
 
-/// How many of the newest [`HISTORY_MESSAGES`] of two ascending lists are in each of them.
+/// The newest [`HISTORY_MESSAGES`] of two ascending lists together: how many come from each list.
 fn newest_of_two(left: &VecDeque<u64>, right: &VecDeque<u64>) -> (usize, usize) {
     let (mut from_left, mut from_right) = (0, 0);
     let mut lefts = left.iter().rev().peekable();

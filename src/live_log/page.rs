@@ -21,9 +21,10 @@ pub struct Page {
 }
 
 impl LiveLog {
-    /// Without `after`, or with a seq that was never given out: the newest messages of a new stream's
-    /// replay. With it: the first messages after that one. At most `count_max` messages, which is at
-    /// least 1. More than one message only if their frames have at most `bytes_max` bytes.
+    /// Without `after`, or with a seq that was never given out: the newest messages of a new
+    /// stream's replay. With it: the first messages after that one. At most `count_max` messages,
+    /// which is at least 1. Their frames have at most `bytes_max` bytes, unless it is a single
+    /// message.
     pub fn page(&self, view: View, after: Option<u64>, count_max: usize, bytes_max: usize) -> Page {
         let is_resumed = after.is_some_and(|seq| seq < self.head_seq());
         let catch_up = self.catch_up(view, after);

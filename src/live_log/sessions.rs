@@ -1,8 +1,8 @@
 //! The sessions that have an open stream or a frame in the live log.
 //!
-//! Called by the live log, which indexes targeted frames here. Through it the shard keeps the head of
-//! each session's list of streams here. Never keeps a session without streams and frames, nor much
-//! more capacity for a session's frames than they need.
+//! Called by the live log, which indexes targeted frames here. For each session the shard keeps the
+//! head of its list of streams here, too. Never keeps a session without streams and frames, nor
+//! much more capacity for a session's frames than they need.
 
 use std::collections::{HashMap, VecDeque};
 

@@ -196,7 +196,8 @@ mod tests {
         share(&mut log, (49..151).filter(|seq| ![100, 101].contains(seq)));
         let all = shown(&log, View::Everything);
         assert_eq!((all.len(), all[0], all.contains(&100)), (100, 49, false));
-        // These views have fewer shared messages, so all others of the log fill up.
+        // These views have fewer shared messages, so the other messages of the log are replayed as
+        // well.
         assert_eq!(shown(&log, View::Public).len(), 50);
         let session = shown(&log, View::Session(mine));
         assert_eq!((session.len(), session[0]), (100, 1));

@@ -1,5 +1,5 @@
-//! The shared history against a model: a list of messages in the order of arrival, each with its place
-//! in the order of time that the nodes share.
+//! The shared history, compared with a model: a list of messages in the order of arrival, each with
+//! its place in the order that the nodes share.
 
 use proptest::prelude::*;
 
@@ -183,7 +183,7 @@ enum Step {
     Append {
         session: u8,
         payload_bytes: usize,
-        /// How many places later than its time the message arrives.
+        /// The delay of the arrival: by how many places in the order of time.
         late: u64,
     },
     Share {

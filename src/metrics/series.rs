@@ -48,7 +48,7 @@ pub enum Counter {
     RefusedUnauthorized,
     /// A request was refused: no such path or method.
     RefusedUnknown,
-    /// A webhook was refused: its body is no valid message.
+    /// A webhook was refused: its body is not a valid message.
     RefusedInvalidMessage,
     /// A request was refused: the limit of connections is reached.
     RefusedAtLimit,
@@ -109,7 +109,7 @@ pub enum Endpoint {
     /// `/api/webhook/messages`
     Messages,
     /// `/`, and the other files of the chat window.
-    Window,
+    Chat,
     /// No known path, or a head that could not be read.
     None,
 }
@@ -118,7 +118,7 @@ pub(super) const ENDPOINTS: [(Endpoint, &str); 5] = [
     (Endpoint::Webhook, "/api/webhook"),
     (Endpoint::Stream, "/api/webhook/stream"),
     (Endpoint::Messages, "/api/webhook/messages"),
-    (Endpoint::Window, "/"),
+    (Endpoint::Chat, "/"),
     (Endpoint::None, "none"),
 ];
 
@@ -152,7 +152,7 @@ pub(super) const EXPECTED: [(Endpoint, u16); 6] = [
     (Endpoint::Webhook, 500),
     (Endpoint::Webhook, 503),
     (Endpoint::Stream, 200),
-    (Endpoint::Window, 200),
+    (Endpoint::Chat, 200),
 ];
 
 /// A label's name and value, for families that have one.

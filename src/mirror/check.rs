@@ -156,8 +156,8 @@ fn advice(kind: FailureKind) -> &'static str {
 fn history(reply: &Reply<Option<Vec<u8>>>) -> Check {
     let bytes = reply.result.as_ref().ok().and_then(Option::as_deref);
     let size = bytes.map_or(0, <[u8]>::len);
-    let crowd = |entries| join(entries, HISTORY_MESSAGES, u64::MAX);
-    match value::parse(bytes, 4 * HISTORY_MESSAGES, &crowd) {
+    let newest = |entries| join(entries, HISTORY_MESSAGES, u64::MAX);
+    match value::parse(bytes, 4 * HISTORY_MESSAGES, &newest) {
         Err(value::Unreadable) => check(
             HISTORY,
             Verdict::Failed,

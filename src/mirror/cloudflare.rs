@@ -196,7 +196,8 @@ impl Client {
             .header(header::AUTHORIZATION, self.authorization.clone())
             .config()
             .timeout_global(Some(timeout))
-            // Half of the time, so that another address can be tried if the first is dead.
+            // Half of the time for connecting. The other half is for another address, if the first
+            // does not answer.
             .timeout_connect(Some(timeout / 2))
             .build()
     }
@@ -264,8 +265,8 @@ fn read_value(body: &mut Body) -> Result<Vec<u8>, ureq::Error> {
     Ok(bytes)
 }
 
-/// The beginning of an answer's body. A body that breaks off is used as far as it came, because the status
-/// counts.
+/// The beginning of an answer's body. If the body breaks off, the received part is enough, because
+/// the status counts.
 fn error_body(response: &mut Response<Body>) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut body = response

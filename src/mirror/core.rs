@@ -141,7 +141,7 @@ impl Mirror {
         self.schedule.want_write();
     }
 
-    /// Whether a write is already wanted, so that further publishes change nothing.
+    /// Whether a write is already wanted. Further publishes then cause no other action.
     pub fn write_is_wanted(&self) -> bool {
         self.schedule.write_is_wanted()
     }
@@ -179,8 +179,8 @@ impl Mirror {
         };
         self.schedule.handle_read(now.mono_ms);
 
-        let crowd = |entries| join(entries, self.history_max, horizon_ms);
-        let stored = value::parse(bytes.as_deref(), 4 * self.history_max, &crowd).ok();
+        let newest = |entries| join(entries, self.history_max, horizon_ms);
+        let stored = value::parse(bytes.as_deref(), 4 * self.history_max, &newest).ok();
         // The bytes and the parsed value are dropped as early as possible: each may be as large as a
         // value.
         drop(bytes);
@@ -411,7 +411,7 @@ impl Mirror {
 
     fn note_date(&mut self, now: Now, date_ms: Option<u64>) {
         if let Some(date_ms) = date_ms {
-            // The header has whole seconds, so half a second is added on average.
+            // The header is cut to whole seconds, which loses half a second on average.
             self.clock_ahead_ms = Some(
                 date_ms
                     .saturating_add(500)

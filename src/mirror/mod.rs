@@ -31,22 +31,22 @@
 //!   is not appended again, because streams would get it twice. New streams get the shared history as far
 //!   as the live log has it ([`SharedHistory`](crate::live_log::SharedHistory)): the same 100 on every
 //!   node.
-//! - *A restart* reads KV before it writes, as every cycle does. The new process does not know which
-//!   messages were shown. If a message had left the ring before the restart and is still among KV's last
-//!   100, it goes live once more. So a message goes live once within a process, and at least once over a
-//!   restart; clients recognise it by its id.
+//! - *A restart* reads KV before it writes, as every cycle does. The new process does not know
+//!   which messages were delivered. If a message had left the ring before the restart and is still
+//!   among KV's last 100, it goes live once more. So a message goes live once within a process, and
+//!   at least once over a restart; clients recognise it by its id.
 //! - *Clock differences*: the order is by the publisher's clock. On a node whose clock is behind, messages
 //!   go further back into the history. On a busy day they go beyond its end, and other nodes never see
 //!   them. The `Date` of KV's answers is the clock that all nodes share. A difference of more than some
 //!   seconds is logged. A message more than ten minutes ahead of it ranks behind all others; otherwise it
 //!   would stay the newest until its time comes.
-//! - *Foreign entries* (not messages) are kept unchanged, never shown, and ranked behind messages. They
-//!   stay while the history has fewer than 100 messages.
+//! - *Foreign entries* (not messages) are kept unchanged, never delivered, and ranked behind
+//!   messages. They stay while the history has fewer than 100 messages.
 //! - *A value that is not a list* is logged and never overwritten. After it was deleted or replaced by a
 //!   list, writes continue. An empty value and `null` count as an empty list.
-//! - *Large messages*: a message whose entry is over a hundredth of a value, 256 KiB, stays on the node
-//!   that published it. Such an entry in KV counts as foreign and is not parsed. A message that is too
-//!   large for this node's ring stays in KV and is not shown here.
+//! - *Large messages*: a message whose entry is over a hundredth of a value, 256 KiB, stays on the
+//!   node that published it. Such an entry in KV counts as foreign and is not parsed. A message
+//!   that is too large for this node's ring stays in KV and is not delivered here.
 //! - *The token* is in the configuration's `Secret` and in one request header. The `Debug` form of
 //!   neither shows it.
 

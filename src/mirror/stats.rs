@@ -90,7 +90,7 @@ impl MirrorStats {
             let ahead_s = Duration::from_millis(clock_ahead_ms.unsigned_abs()).as_secs_f64();
             families.push(gauge(
                 "hookcast_kv_clock_ahead_seconds",
-                "How far KV's clock is ahead of this node's, within a second.",
+                "KV's clock minus this node's, exact to a second.",
                 if clock_ahead_ms < 0 {
                     -ahead_s
                 } else {
@@ -117,7 +117,7 @@ impl MirrorStats {
         #[rustfmt::skip]
         let numbers = [
             ("hookcast_kv_lag_messages", "Messages of this node that were never seen in KV.", &self.lag_messages),
-            ("hookcast_kv_calls_left", "Remaining calls of KV's limit for one user in five minutes, if this is the user's only node.", &self.calls_left),
+            ("hookcast_kv_calls_left", "Calls left of KV's limit per user in five minutes, if this is the user's only node.", &self.calls_left),
             ("hookcast_kv_foreign_entries", "Entries of the KV value that are not messages.", &self.foreign_entries),
             ("hookcast_kv_unheld_messages", "Messages of the shared history that are too large for this ring.", &self.unheld_messages),
             ("hookcast_kv_unshared_messages", "Messages of this ring that are too large to be shared.", &self.unshared_messages),

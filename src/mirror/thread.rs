@@ -134,8 +134,8 @@ impl MirrorHandle {
         Arc::clone(&self.stats)
     }
 
-    /// Stops the mirror after a last sync, at `deadline` at the latest. A call in progress may hang, so it
-    /// is aborted and repeated. Publishes must have ended.
+    /// Stops the mirror after a last sync, at `deadline` at the latest. Nothing may be published
+    /// after this call. A call to KV in progress may hang, so it is aborted and repeated.
     pub fn stop(self, deadline: Instant) -> Stopped {
         // If the worker has ended, the other channel is closed, which is checked next.
         let _ = self.stop.send(deadline);
@@ -179,7 +179,7 @@ impl Worker {
 
     fn wait(&mut self) -> Due {
         loop {
-            // Publishes change nothing while a write is wanted anyway.
+            // While a write is wanted, further publishes cause no other action.
             let is_news = !self.mirror.write_is_wanted();
             let published = if is_news {
                 self.published.clone()

@@ -6,8 +6,8 @@
 //! # Layout
 //!
 //! `[{"id","content","timestamp","sessionId"?}, ...]`, oldest first, as the Pages app writes it.
-//! [`entry`](super::entry) says which entries are messages and which are foreign. A foreign entry is never
-//! shown and ranks behind messages, so it stays while there is room (see `merge`).
+//! [`entry`](super::entry) says which entries are messages and which are foreign. A foreign entry
+//! is never delivered and ranks behind messages, so it stays while there is room (see `merge`).
 //!
 //! An empty value and `null` count as an empty history. Any other value that is not a JSON array is
 //! [`Unreadable`]: data of another program, or a damaged history. The mirror does not overwrite it.
@@ -33,9 +33,9 @@ use crate::mirror::entry::{Entry, Fault};
 /// A parsed value.
 #[derive(Debug, Clone, Default)]
 pub struct Stored {
-    /// The entries in the order of the value, unless it was overfull.
+    /// The entries in the order of the value. If there were too many, those that `reduce` kept.
     pub entries: Vec<Entry>,
-    /// The number of entries in the value. More than in `entries` if the value was overfull.
+    /// The number of entries in the value, with those that `reduce` dropped.
     pub count: usize,
     /// The number of foreign entries in the value.
     pub foreign: usize,

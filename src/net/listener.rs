@@ -114,7 +114,7 @@ impl SocketFile {
         })
     }
 
-    /// Sets whether this process removes the file, or leaves it to another that has the socket.
+    /// Sets whether this process removes the file. After a handover, the other process does.
     pub fn set_ours(&mut self, is_ours: bool) {
         self.is_ours = is_ours;
     }

@@ -116,7 +116,7 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     let Some(addresses) = rest.get(..length) else {
         return Ok(None);
     };
-    // The length includes fields (TLV) behind the addresses. They are skipped.
+    // The length includes fields (TLV) after the addresses. They are skipped.
     let client = match family {
         _ if is_local => None,
         // TCP or UDP over IPv4 or IPv6: two addresses and two ports.

@@ -44,7 +44,7 @@ pub struct Layered {
     tls: Option<Box<TlsSession>>,
 }
 
-/// The layer below TLS: the bytes behind the PROXY header, and the client that sends them.
+/// The layer below TLS: the bytes after the PROXY header, and the client that sends them.
 struct Base {
     stream: Stream,
     peers: Arc<Peers>,
@@ -63,14 +63,14 @@ struct Base {
     is_over: bool,
 }
 
-/// The client that a request counts for.
+/// The client for which a request counts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Naming {
-    /// The connection's.
+    /// The client of the connection.
     Connection,
-    /// The one in its head, because the peer is a trusted proxy. The head is incomplete.
+    /// The client that its head names, because the peer is a trusted proxy. The head is incomplete.
     RequestAwaited,
-    /// The one in its head, and the request has been admitted.
+    /// The client that its head names. The request is admitted.
     RequestAdmitted,
 }
 
@@ -310,7 +310,7 @@ impl Read for Base {
                 Ok(Some(header)) => {
                     self.prelude = None;
                     self.set_client(header.client)?;
-                    // The bytes behind the header are the client's.
+                    // The bytes after the header are the client's.
                     let start = header.bytes - before;
                     buffer.copy_within(start..count, 0);
                     return self.read_behind(buffer, count - start);
@@ -325,8 +325,8 @@ impl Read for Base {
 }
 
 impl Base {
-    /// Fills up the buffer behind the first `count` bytes. The shard takes a short read as a sign
-    /// that the kernel has no more bytes.
+    /// Fills the buffer after the first `count` bytes. The shard takes a short read as a sign that
+    /// the kernel has no more bytes.
     fn read_behind(&mut self, buffer: &mut [u8], count: usize) -> io::Result<usize> {
         match self.stream.read(&mut buffer[count..]) {
             Ok(more) => Ok(count + more),
@@ -375,8 +375,8 @@ impl Base {
         !self.is_over
     }
 
-    /// Whether [`Layers::wrap`] could restore this connection from its descriptor alone. It could not
-    /// restore what a PROXY header said, nor a connection over the limit of its address.
+    /// Whether [`Layers::wrap`] could restore this connection from its descriptor alone. It could
+    /// not after a PROXY header, nor for a connection over the limit of its address.
     fn can_leave(&self) -> bool {
         !self.has_prelude && !self.is_over
     }

@@ -16,7 +16,7 @@ use crate::limits::{
 
 /// The transport below TLS: ciphertext in and out, nonblocking.
 pub(super) trait ByteStream: Read + Write {
-    /// Ends our side.
+    /// Closes the write side.
     fn shutdown_write(&mut self) -> io::Result<()>;
 }
 
@@ -25,7 +25,7 @@ pub(super) struct TlsSession {
     connection: ServerConnection,
     /// Ciphertext read before the handshake was over.
     handshake_bytes: usize,
-    /// Our side ends once all ciphertext is sent.
+    /// The write side is closed once all ciphertext is sent.
     is_closing: bool,
 }
 
@@ -77,7 +77,7 @@ impl TlsSession {
         }
     }
 
-    /// Reads once from the transport, and sends what the protocol answers.
+    /// Reads once from the transport, and sends the handshake messages or alerts that follow.
     fn read_transport(&mut self, transport: &mut impl ByteStream) -> io::Result<()> {
         let was_handshaking = self.connection.is_handshaking();
         let bytes = self.connection.read_tls(transport)?;
@@ -150,7 +150,7 @@ impl TlsSession {
         Ok(())
     }
 
-    /// Sends a `close_notify` (RFC 8446 section 6.1), and ends our side once that is sent.
+    /// Sends a `close_notify` (RFC 8446 section 6.1), then closes the write side.
     pub(super) fn close_write(&mut self, transport: &mut impl ByteStream) -> io::Result<()> {
         self.connection.send_close_notify();
         self.is_closing = true;
@@ -171,7 +171,7 @@ impl TlsSession {
     }
 }
 
-/// Fills `rest` with the extents behind the first `taken` bytes, and returns their number.
+/// Fills `rest` with the extents after the first `taken` bytes, and returns their number.
 fn skip<'a>(extents: &'a [IoSlice<'_>], mut taken: usize, rest: &mut [IoSlice<'a>]) -> usize {
     let mut length = 0;
     for extent in extents {

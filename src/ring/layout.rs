@@ -63,16 +63,16 @@ pub(super) struct Geometry {
 }
 
 impl Geometry {
-    /// The smallest slots for messages whose content and session have `payload_bytes` together, and
-    /// enough of them that `unsynced_max` messages can be appended before one of the previous 100 is
-    /// overwritten. `None` if either number is above the limits.
+    /// The smallest geometry for messages of `payload_bytes`, content and session together. It has
+    /// room for `unsynced_max` appends before one of the previous 100 messages is overwritten.
+    /// `None` if either number is above the limits.
     pub fn for_payload(payload_bytes: usize, unsynced_max: usize) -> Option<Geometry> {
         let bytes = payload_bytes.checked_add(SLOT_HEAD_BYTES)?;
         let slot_bytes = bytes.checked_next_multiple_of(PAGE_BYTES)?;
         Geometry::new(HISTORY_MESSAGES + unsynced_max, slot_bytes)
     }
 
-    /// The geometries of which a file has this length: mostly one or none.
+    /// The geometries whose files have this length: usually one or none.
     pub fn all_of_file_bytes(file_bytes: u64) -> impl Iterator<Item = Geometry> {
         let slots_bytes = file_bytes.saturating_sub(PAGE_BYTES as u64);
         (RING_SLOTS_MIN..=RING_SLOTS_MAX)
@@ -93,7 +93,7 @@ impl Geometry {
         })
     }
 
-    /// Whether this has at least as many and as large slots as `other`.
+    /// Whether neither the number nor the size of the slots is below that of `other`.
     pub fn covers(self, other: Geometry) -> bool {
         self.slots >= other.slots && self.slot_bytes >= other.slot_bytes
     }
@@ -146,12 +146,12 @@ pub(super) struct Header {
     pub first_seq: u64,
 }
 
-/// Why a header cannot be used.
+/// Why a header is unusable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HeaderFault {
     /// The magic is missing.
     NotARing,
-    /// The header is whole and of another version.
+    /// The header is intact, but of another version.
     Version(u32),
     /// The checksum is wrong, or a field is out of range.
     Damaged,
@@ -296,7 +296,7 @@ pub(super) fn is_done(head: &[u8; SLOT_HEAD_BYTES], epoch: Epoch, seq: u64) -> b
 pub(super) enum SlotClaim {
     /// No message was ever written to the slot.
     Free,
-    /// The message whose seq has these low 32 bits was being written to the slot.
+    /// A message was being written to the slot. These are the low 32 bits of its seq.
     Open(u32),
     /// The slot holds a message, if its payload of this length matches the checksum.
     Done { payload_bytes: usize },
@@ -341,7 +341,7 @@ pub(super) fn slot_claim(
     }
 }
 
-/// The message of a slot whose checksum is right.
+/// The message of a slot with a valid checksum.
 pub(super) struct Whole {
     pub seq: u64,
     pub epoch: Epoch,
@@ -397,7 +397,7 @@ mod tests {
         Geometry::for_payload(100, 1).unwrap()
     }
 
-    /// The head and the payload of a slot with a changed head and a right checksum.
+    /// The head and the payload of a slot, with a changed head and a valid checksum.
     fn forged(change: impl Fn(&mut [u8])) -> ([u8; SLOT_HEAD_BYTES], Vec<u8>) {
         let session = SessionId::parse("room").unwrap();
         let id = MessageId::nil();

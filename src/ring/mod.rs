@@ -2,9 +2,9 @@
 //! memory-mapped file, so that they survive the end of the process, also a kill.
 //!
 //! Called by the hub or its committer, which owns the server's only ring. Every message is appended
-//! before it is shown or acknowledged. With `--durability disk` it is also synced before that;
-//! otherwise the ring is synced at shutdown. An append is a few copies into the page cache, without a
-//! system call. `FORMAT.md` describes the format, and what a crash can and cannot do to it.
+//! before it is delivered or acknowledged. With `--durability disk` it is also synced before that;
+//! otherwise the ring is synced at shutdown. An append is a few copies into the page cache, without
+//! a system call. `FORMAT.md` describes the format, and what a crash can and cannot do to it.
 //!
 //! - `layout`: the positions, encoding and checks of all bytes.
 //! - `storage`: the traits that bytes are written through, and the memory-mapped file.
@@ -454,8 +454,8 @@ fn renew(storage: &mut dyn Storage) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes a message to its slot: the `OPEN` word, head and payload, the `DONE` word. Before the
-/// last, the message is not in the ring and may be written again from the start.
+/// Writes a message to its slot: the `OPEN` word, head and payload, the `DONE` word. Without the
+/// `DONE` word the message is not in the ring, and the slot may be written again.
 fn write_slot(
     storage: &mut dyn Storage,
     geometry: Geometry,

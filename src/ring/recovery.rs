@@ -483,8 +483,8 @@ impl Tally {
             (oldest..next_seq).filter(|seq| !slots.has(*seq)).count() as u64
         };
         let lost = missing(HISTORY_MESSAGES);
-        // Each slot except the next must hold its latest message, or be unused. If all do, none is
-        // damaged.
+        // Each slot, except that of the next message, must hold its latest message or be unused. If
+        // all do, none is damaged.
         let others = slots.geometry.slots() - 1;
         let used = next_seq.saturating_sub(first_seq).min(others as u64);
         let unused = others as u64 - used;

@@ -1,8 +1,9 @@
-//! A trial of a start at a ring's path that changes nothing there.
+//! Checks whether a start could open the ring at a path, and changes nothing there.
 //!
-//! Called by `server` for `--check-config`. If a start would make a file, a file without a name is made
-//! instead (open(2), `O_TMPFILE`). It is gone when it is closed. On a file system without such files only
-//! the permissions and the free space are checked. Never writes to a ring, never removes or renames a file.
+//! Called by `server` for `--check-config`. If a start would create a file, this creates one
+//! without a name (open(2), `O_TMPFILE`), which disappears when it is closed. On a file system
+//! without such files only the permissions and the free space are checked. Never writes to a ring,
+//! never removes or renames a file.
 
 use std::io;
 use std::path::Path;
@@ -21,7 +22,7 @@ use super::{Report, RingError, wanted_geometry};
 
 /// What a start would find.
 pub struct Rehearsal {
-    /// What its log would say of the ring.
+    /// The report on the ring that a start would log.
     pub report: Report,
     /// Another process uses the ring, so the report may be out of date at once.
     pub is_in_use: bool,
@@ -86,7 +87,7 @@ fn plan(place: &Place, wanted: Geometry) -> Result<(Plan, bool), RingError> {
     Ok((Survey::of(&file).plan(wanted, &boot_id), is_in_use))
 }
 
-/// Checks that the name of a new file is free, or is that of a leftover.
+/// Checks that no file has the name of a new one, or only a leftover.
 fn check_new_name(place: &Place) -> Result<(), RingError> {
     match place.stat(super::file::NEW) {
         Ok(found) => check_kind(place, super::file::NEW, &found),

@@ -62,7 +62,7 @@ impl RingStats {
         let levels = levels.map(|(name, help, level)| gauge(name, help, float(level)));
         let repairs = counters(
             "hookcast_ring_repairs_total",
-            "Times the ring was written anew because its file was changed from outside.",
+            "Rewrites of the ring's file after another program changed it.",
             repairs.iter().map(|(labels, count)| (&labels[..], *count)),
         );
         levels.into_iter().chain([repairs]).collect()

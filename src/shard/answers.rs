@@ -7,6 +7,7 @@
 
 use std::io::IoSlice;
 
+use crate::chat;
 use crate::clock::Now;
 use crate::http::route::{MESSAGES_PATH, STREAM_PATH, WEBHOOK_PATH, canonical};
 use crate::http::{ErrorAnswer, Phase, Refusal, ReplyTo, Request, Status, Subscription};
@@ -21,7 +22,6 @@ use crate::shard::exchange::{Exchange, Next, Stage, Then, Unsent};
 use crate::shard::transport::{Transfer, Transport};
 use crate::sse::event_id::EventId;
 use crate::sse::frame::{self, Framing};
-use crate::window;
 
 /// The answer to a webhook when the server is full, or has handed over its ring.
 pub(super) const FULL: ErrorAnswer = ErrorAnswer::Unavailable {
@@ -123,10 +123,10 @@ impl<S: Transport> Shard<S> {
     ) {
         let accept_encoding = request.accept_encoding.and_then(text_of);
         let if_none_match = request.if_none_match.and_then(text_of);
-        match window::answer(path, accept_encoding, if_none_match) {
+        match chat::answer(path, accept_encoding, if_none_match) {
             Some(file) => {
                 let status = if file.not_modified { 304 } else { 200 };
-                self.tally.count_request(Endpoint::Window, status);
+                self.tally.count_request(Endpoint::Chat, status);
                 let (fields, is_known) = (file.headers(), file.not_modified);
                 self.responder
                     .representation(to, is_known, fields, file.body, &mut self.answer);
@@ -316,7 +316,7 @@ impl Endpoint {
             WEBHOOK_PATH => Endpoint::Webhook,
             STREAM_PATH => Endpoint::Stream,
             MESSAGES_PATH => Endpoint::Messages,
-            _ if window::exists(path) => Endpoint::Window,
+            _ if chat::exists(path) => Endpoint::Chat,
             _ => Endpoint::None,
         }
     }

@@ -6,6 +6,7 @@
 //! A connection has one request at a time: pipelined requests wait in the reader. Never writes to a
 //! socket.
 
+use crate::chat;
 use crate::clock::Now;
 use crate::http::response::CONTINUE;
 use crate::http::route::error_before_body;
@@ -25,7 +26,6 @@ use crate::shard::exchange::{Exchange, Next, Stage, Then};
 use crate::shard::subscription::Subscriber;
 use crate::shard::transport::{Transfer, Transport};
 use crate::shard::waiting::HistoryRequest;
-use crate::window;
 
 /// The decision on a complete request.
 enum Handled {
@@ -216,7 +216,7 @@ impl<S: Transport> Shard<S> {
         let is_leaving = is_surplus || self.shutdown.is_draining();
         let mut to = self.responder.reply_to(request);
         to.keep_alive &= !is_leaving;
-        match route(request, &self.settings.access, window::exists) {
+        match route(request, &self.settings.access, chat::exists) {
             Route::Subscribe(subscription) if subscription.head_only => {
                 to.keep_alive &= to.version == Version::Http11;
                 self.tally.count_request(Endpoint::Stream, 200);
@@ -287,7 +287,7 @@ impl<S: Transport> Shard<S> {
         if connection.role == Role::Surplus || !connection.socket.admit(head.head) {
             return Some(FULL);
         }
-        error_before_body(head, &self.settings.access, window::exists)
+        error_before_body(head, &self.settings.access, chat::exists)
     }
 
     fn answer_error_of_head(

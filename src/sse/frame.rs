@@ -111,9 +111,9 @@ pub fn push_entry(out: &mut Vec<u8>, event: &[u8]) {
 
 /// Appends the first event of a stream: the reconnection delay, and the number of messages to replay.
 ///
-/// `place` is the id that the stream begins after, if a resume after it yields the same messages. With
-/// it a client can resume before its first message. Some clients also forget their id at an event
-/// without one (crates.io: eventsource-client, reqwest-eventsource).
+/// `place` is the id after which the stream begins, if a resume after it would yield the same
+/// messages. With it a client can resume before it has received a message. Some clients also forget
+/// their id at an event without one (crates.io: eventsource-client, reqwest-eventsource).
 pub fn push_connected(
     out: &mut Vec<u8>,
     framing: Framing,

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, describe, it } from 'node:test';
 
-import { Parser, connect } from '../../src/window/hookcast.js';
+import { Parser, connect } from '../../src/chat/hookcast.js';
 import { Proxy } from './support/proxy.js';
 import { randomFrom, seed } from './support/random.js';
 import { HEARTBEAT, connected, ending, failing, frame, gapFrame, scripted, streaming } from './support/script.js';
@@ -329,38 +329,36 @@ describe('a scripted stream', () => {
       await followed.message(`m${sent}`);
       sent += 1;
     };
-    return { followed, later };
+    /** The stream is live for all but the last of these milliseconds. */
+    const isLiveUntil = async (ms) => {
+      t.mock.timers.tick(ms - 1);
+      await settle();
+      assert.equal(followed.stream.state.state, 'live', `after ${ms - 1}`);
+      t.mock.timers.tick(1);
+    };
+    return { followed, later, isLiveUntil };
   }
 
   it('gives up after three missed heartbeats and a margin', async (t) => {
-    const { followed, later } = await clocked(t);
+    const { followed, later, isLiveUntil } = await clocked(t);
     for (let i = 0; i < 5; i += 1) await later(2_000, HEARTBEAT);
-    t.mock.timers.tick(6_999);
-    await settle();
-    assert.equal(followed.stream.state.state, 'live');
-    t.mock.timers.tick(1);
+    await isLiveUntil(7_000);
     await followed.state('waiting', 'silent');
   });
 
   it('learns a slower heartbeat', async (t) => {
-    const { followed, later } = await clocked(t);
+    const { followed, later, isLiveUntil } = await clocked(t);
     // First within the default limit, then within the learnt one.
     for (const ms of [6_000, 6_000, 6_000, 15_000]) await later(ms, HEARTBEAT);
     // The new limit is three times the longest pause, and the margin.
-    t.mock.timers.tick(45_999);
-    await settle();
-    assert.equal(followed.stream.state.state, 'live');
-    t.mock.timers.tick(1);
+    await isLiveUntil(46_000);
     await followed.state('waiting', 'silent');
   });
 
   it('extends its limit while the first heartbeat is too late', async (t) => {
-    const { followed } = await clocked(t);
+    const { followed, isLiveUntil } = await clocked(t);
     for (const [i, limit] of [7_000, 13_000, 25_000].entries()) {
-      t.mock.timers.tick(limit - 1);
-      await settle();
-      assert.equal(followed.stream.state.state, 'live', `after ${limit - 1}`);assert.equal(followed.stream.state.state, 'live', `after ${limit - 1}`);
-      t.mock.timers.tick(1);
+      await isLiveUntil(limit);
       await followed.times(i + 1, 'waiting');
       t.mock.timers.tick(60_000);
       await followed.times(i + 2, 'live');
@@ -468,8 +466,7 @@ describe('the real server', () => {
   });
 
   it('is refused with a wrong secret, and sees all messages with the right one', async (t) => {
-    const guarded = await Server.start([], { WEBHOOK_SECRET: 'right' });
-    t.after(() => guarded.close());
+    const guarded = await Server.startFor(t, [], { WEBHOOK_SECRET: 'right' });
     const url = new URL('api/webhook/stream', guarded.url);
     const wrong = await follow(t, { url, secret: 'wrong' }).state('refused', 'status');
     assert.equal(wrong.status, 401);

@@ -1,13 +1,11 @@
 /** Pages of other origins in Chromium and Firefox: the headers of common clients pass the preflight. */
 
 import assert from 'node:assert/strict';
-import http from 'node:http';
-import { once } from 'node:events';
 import { after, before, describe, it } from 'node:test';
-import puppeteer from 'puppeteer-core';
 
-import { launch } from './support/page.js';
+import { BROWSERS, browser, useBrowser } from './support/rig.js';
 import { Server } from './support/server.js';
+import { serve } from './support/site.js';
 
 /** Headers that clients add to a stream or a webhook. `X-Own` stands for any other. */
 const HEADERS = {
@@ -25,34 +23,18 @@ const HEADERS = {
   'X-Own': 'x',
 };
 
-const firefox = () =>
-  puppeteer.launch({
-    browser: 'firefox',
-    executablePath: process.env.FIREFOX ?? '/usr/bin/firefox-esr',
-    headless: true,
-  });
-
-for (const [name, start] of Object.entries({ Chromium: launch, Firefox: firefox })) {
+for (const [name, launchBrowser] of Object.entries(BROWSERS)) {
   describe(name, () => {
-    let browser;
-    let pages;
+    let site;
     let page;
-    let origin;
 
+    useBrowser(launchBrowser);
     before(async () => {
-      pages = http.createServer((_, response) => response.setHeader('Content-Type', 'text/html').end('<!doctype html>'));
-      pages.listen(0, '127.0.0.1');
-      await once(pages, 'listening');
-      origin = `http://127.0.0.1:${pages.address().port}`;
-      browser = await start();
+      site = await serve((_, response) => response.setHeader('Content-Type', 'text/html').end('<!doctype html>'));
       page = await browser.newPage();
-      await page.goto(origin);
+      await page.goto(site.url);
     });
-    after(async () => {
-      await browser?.close();
-      pages?.close();
-      pages?.closeAllConnections();
-    });
+    after(() => site?.close());
 
     /** Posts a message and reads its event by fetch; returns the content or the error. */
     const roundTrip = (url, init) =>
@@ -91,30 +73,26 @@ for (const [name, start] of Object.entries({ Chromium: launch, Firefox: firefox 
       );
 
     it('any page may send the headers of clients, without credentials', async (t) => {
-      const server = await Server.start();
-      t.after(() => server.close());
+      const server = await Server.startFor(t);
       assert.equal(await roundTrip(server.url, { headers: HEADERS }), 'through');
       assert.equal(await subscribe(server.url, {}), 'connected');
       assert.match(await subscribe(server.url, { withCredentials: true }), /^error/);
     });
 
     it('only a page of a listed origin may send credentials', async (t) => {
-      const server = await Server.start(['--allow-origin', origin]);
-      t.after(() => server.close());
+      const server = await Server.startFor(t, ['--allow-origin', new URL(site.url).origin]);
       // With credentials a wildcard allows no header.
       const { 'X-Own': _, ...headers } = HEADERS;
       assert.equal(await roundTrip(server.url, { headers, credentials: 'include' }), 'through');
       assert.equal(await subscribe(server.url, { withCredentials: true }), 'connected');
 
-      const other = await Server.start(['--allow-origin', 'https://a.example']);
-      t.after(() => other.close());
+      const other = await Server.startFor(t, ['--allow-origin', 'https://a.example']);
       assert.match(await roundTrip(other.url, { headers }), /Error/);
       assert.match(await subscribe(other.url, {}), /^error/);
     });
 
     it('a page can read Retry-After and the ETag of a history', async (t) => {
-      const server = await Server.start(['--max-connections', '1']);
-      t.after(() => server.close());
+      const server = await Server.startFor(t, ['--max-connections', '1']);
       const held = await fetch(new URL('api/webhook/stream', server.url));
       t.after(() => held.body.cancel());
       const read = (target, field, init = {}) =>
@@ -122,8 +100,7 @@ for (const [name, start] of Object.entries({ Chromium: launch, Firefox: firefox 
       const post = { method: 'POST', body: '{"message":"x"}' };
       assert.equal(await read(`${server.url}api/webhook`, 'retry-after', post), '5');
 
-      const roomy = await Server.start();
-      t.after(() => roomy.close());
+      const roomy = await Server.startFor(t);
       assert.match(await read(`${roomy.url}api/webhook/messages`, 'etag'), /^"/);
     });
   });

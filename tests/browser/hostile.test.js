@@ -4,18 +4,15 @@
  */
 
 import assert from 'node:assert/strict';
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { after, before, describe, it } from 'node:test';
+import { writeFileSync } from 'node:fs';
+import { describe, it } from 'node:test';
 
-import { launch } from './support/page.js';
-import { launchFirefox } from './support/firefox.js';
+import { artefact } from './support/artefacts.js';
 import { readPng } from './support/png.js';
 import { hostileText, randomFrom, seed } from './support/random.js';
-import { Server } from './support/server.js';
+import { BROWSERS, browser, server, useBrowser, useServer } from './support/rig.js';
 
-const ARTEFACTS = new URL('../../artefacts/', import.meta.url).pathname;
 const SEED = seed();
-const BROWSERS = { Chromium: launch, Firefox: launchFirefox };
 const WIDTH = 700;
 /** How far a message may paint outside of its box: `overflow-clip-margin`, and a pixel of rounding. */
 const MARGIN_PX = 5;
@@ -51,17 +48,8 @@ const HONEST = [
 
 for (const [name, launchBrowser] of Object.entries(BROWSERS)) {
   describe(`in ${name}, a message with any content`, { concurrency: false }, () => {
-    let browser;
-    let server;
-    before(async () => {
-      mkdirSync(ARTEFACTS, { recursive: true });
-      browser = await launchBrowser();
-      server = await Server.start();
-    });
-    after(async () => {
-      await browser?.close();
-      await server?.close();
-    });
+    useBrowser(launchBrowser);
+    useServer();
 
     /** A page that shows all these messages at once. */
     async function show(t, session, messages) {
@@ -118,7 +106,7 @@ for (const [name, launchBrowser] of Object.entries(BROWSERS)) {
 
     it('stays in its box and shows the targets of its links', async (t) => {
       const page = await show(t, 'known', HOSTILE);
-      writeFileSync(`${ARTEFACTS}hostile-${name.toLowerCase()}.png`, await page.screenshot());
+      writeFileSync(artefact(`hostile-${name.toLowerCase()}.png`), await page.screenshot());
       await examine(page);
     });
 
@@ -135,7 +123,7 @@ for (const [name, launchBrowser] of Object.entries(BROWSERS)) {
       const texts = [...HOSTILE, ...Array.from({ length: 12 }, () => hostileText(random))];
       const page = await show(t, 'json', texts.map((text) => JSON.stringify({ [text]: text, list: [text] })));
       assert.equal(await page.evaluate(() => document.querySelectorAll('.json').length), texts.length);
-      writeFileSync(`${ARTEFACTS}hostile-json-${name.toLowerCase()}.png`, await page.screenshot());
+      writeFileSync(artefact(`hostile-json-${name.toLowerCase()}.png`), await page.screenshot());
       await examine(page);
     });
 

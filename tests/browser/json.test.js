@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 
-import { JSON_CHARS_MAX, childrenOf, isJson, rootOf } from '../../src/window/json.js';
+import { JSON_CHARS_MAX, childrenOf, isJson, rootOf } from '../../src/chat/json.js';
 import { randomFrom, seed } from './support/random.js';
 
 /** The value of the nodes, with the order and the spelling of everything in it. */

@@ -4,15 +4,14 @@
  */
 
 import assert from 'node:assert/strict';
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { after, before, describe, it } from 'node:test';
-import axe from 'axe-core';
+import { writeFileSync } from 'node:fs';
+import { after, describe, it } from 'node:test';
 
-import { launch, open, shows, state, until } from './support/page.js';
+import { artefact } from './support/artefacts.js';
+import { findings } from './support/axe.js';
+import { shows, state, until } from './support/page.js';
+import { closePage, live, openPage, page, server, useBrowser, usePages } from './support/rig.js';
 import { connected, failing, frame, gapFrame, scripted, streaming } from './support/script.js';
-import { Server } from './support/server.js';
-
-const ARTEFACTS = new URL('../../artefacts/', import.meta.url).pathname;
 const WIDTHS = [360, 768, 1280];
 const THEMES = ['light', 'dark'];
 
@@ -36,60 +35,44 @@ const day = CONTENTS.map(([content, more], i) =>
 );
 const DAY = [connected(day.length), ...day.slice(0, 4), gapFrame(412), ...day.slice(4)];
 
-describe('the window', () => {
-  let browser;
-  let server;
+describe('the chat window', () => {
   const report = [];
-  before(async () => {
-    mkdirSync(ARTEFACTS, { recursive: true });
-    browser = await launch();
-    server = await Server.start();
-  });
-  after(async () => {
-    writeFileSync(`${ARTEFACTS}axe.json`, JSON.stringify(report, null, 2));
-    await browser.close();
-    await server.close();
-  });
+  useBrowser();
+  usePages();
+  after(() => writeFileSync(artefact('axe.json'), JSON.stringify(report, null, 2)));
 
   /** Opens the page with a scripted stream. */
   async function view(t, width, theme, ...answers) {
+    await closePage();
     const script = await scripted(...answers);
-    const page = await open(browser, 'about:blank', {
+    t.after(script.close);
+    await openPage('about:blank', {
       viewport: { width, height: width < 700 ? 740 : 800 },
       colorScheme: theme,
       alone: true,
-    });
-    t.after(async () => {
-      await page.context().close();
-      script.close();
     });
     await page.route('**/api/webhook/stream*', (route) => route.continue({ url: script.url }));
     await page.goto(`${server.url}?sessionId=me`);
     // The address has another port in each run; the pictures must not.
     await page.evaluate(() => document.fonts.ready);
-    return page;
   }
 
   /** Takes a picture and runs axe's accessibility checks. */
-  async function examine(page, name) {
-    await page.screenshot({ path: `${ARTEFACTS}window-${name}.png`, animations: 'disabled' });
-    await page.evaluate(axe.source);
-    const { violations, incomplete, passes } = await page.evaluate(() =>
-      globalThis.axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }),
-    );
-    const brief = (rules) => rules.map(({ id, help, nodes }) => ({ id, help, nodes: nodes.map(({ html }) => html.slice(0, 200)) }));
-    report.push({ name, passes: passes.length, violations: brief(violations), incomplete: brief(incomplete) });
-    assert.deepEqual(brief(violations), []);
+  async function examine(name) {
+    await page.screenshot({ path: artefact(`chat-${name}.png`), animations: 'disabled' });
+    const found = await findings(page);
+    report.push({ name, ...found });
+    assert.deepEqual(found.violations, []);
   }
 
   const pictures = [
-    ['messages', [streaming(...DAY)], (page) => shows(page, '👍')],
-    ['empty', [streaming(connected())], (page) => state(page, 'live')],
-    ['waiting', [failing(502)], (page) => state(page, 'waiting')],
+    ['messages', [streaming(...DAY)], () => shows(page, '👍')],
+    ['empty', [streaming(connected())], () => state(page, 'live')],
+    ['waiting', [failing(502)], () => state(page, 'waiting')],
     [
       'reading-back',
       [streaming(connected(80), ...Array.from({ length: 80 }, (_, i) => frame(`e-${i}`, `Message number ${i}`, { timestamp: EVENING + i * 60_000 })))],
-      async (page) => {
+      async () => {
         await shows(page, 'Message number 79');
         await page.locator('#log').evaluate((log) => (log.scrollTop = 300));
         await page.locator('#jump').waitFor();
@@ -98,7 +81,7 @@ describe('the window', () => {
     [
       'search',
       [streaming(...DAY)],
-      async (page) => {
+      async () => {
         await shows(page, '👍');
         await page.getByRole('searchbox').fill('order');
         await until(page, page.locator('#count'), '2 of 11 messages');
@@ -108,7 +91,7 @@ describe('the window', () => {
     [
       'nothing-found',
       [streaming(...DAY)],
-      async (page) => {
+      async () => {
         await shows(page, '👍');
         await page.getByRole('searchbox').fill('zebra');
         await page.getByText('No message matches').waitFor();
@@ -117,7 +100,7 @@ describe('the window', () => {
     [
       'paused-and-raw',
       [streaming(...DAY)],
-      async (page) => {
+      async () => {
         await shows(page, '👍');
         await page.getByRole('button', { name: 'Pause' }).click();
         await page.getByRole('button', { name: 'Raw' }).click();
@@ -126,7 +109,7 @@ describe('the window', () => {
     [
       'panel',
       [streaming(...DAY)],
-      async (page) => {
+      async () => {
         await shows(page, '👍');
         const opener = page.locator('#open-panel');
         if (await opener.isVisible()) await opener.click();
@@ -142,9 +125,9 @@ describe('the window', () => {
     for (const width of WIDTHS) {
       it(`is accessible and fits at ${width} px, ${theme}`, async (t) => {
         for (const [what, answers, prepare] of pictures) {
-          const page = await view(t, width, theme, ...answers);
-          await prepare(page);
-          await examine(page, `${what}-${width}-${theme}`);
+          await view(t, width, theme, ...answers);
+          await prepare();
+          await examine(`${what}-${width}-${theme}`);
           // Nothing overflows to the side.
           const wide = await page.evaluate(() =>
             [document.documentElement, ...document.querySelectorAll('#log, aside')]
@@ -157,9 +140,39 @@ describe('the window', () => {
     }
   }
 
+  it('is pictured for the README', async (t) => {
+    const customer = Object.fromEntries(Array.from({ length: 15 }, (_, i) => [`field${i}`, i]));
+    const order = `{"event":"order.created","id":"ord_9f2c","total":59.90,"paid":true,"items":[{"sku":"A-100","qty":2}],"customer":${JSON.stringify(customer)}}`;
+    const sessionId = '9f2c41d07be84c0c';
+    const messages = [
+      ['Deployment of api-gateway v2.14.0 started by Ana'],
+      ['Build #4812 passed in 3 min 20 s: https://ci.example.com/builds/4812'],
+      ['Payment received: €1,240.00 from Müller & Söhne GmbH 🎉'],
+      ['Disk usage on db-3 is at 81 %'],
+      ['שלום! ההזמנה שלך נשלחה 📦'],
+      [order, { sessionId }],
+      ['Deployment finished 👍'],
+    ].map(([content, more], i) => frame(`e-${i}`, content, { timestamp: EVENING + i * 500_000, ...more }));
+    const script = await scripted(streaming(connected(messages.length), ...messages.slice(0, 3), gapFrame(412), ...messages.slice(3)));
+    t.after(script.close);
+    await openPage('about:blank', { viewport: { width: 1280, height: 820 }, colorScheme: 'light', alone: true, permissions: ['local-network-access'] });
+    // src/chat/screenshot.png is this picture. It shows the default address, with the page of the server under test.
+    const shown = 'http://127.0.0.1:3000/';
+    await page.route(`${shown}**`, async (route) => {
+      const url = route.request().url().replace(shown, server.url);
+      await route.fulfill({ response: await route.fetch({ url }) });
+    });
+    await page.route('**/api/webhook/stream*', (route) => route.continue({ url: script.url }));
+    await page.goto(`${shown}?sessionId=${sessionId}`);
+    await shows(page, 'Deployment finished 👍');
+    await page.evaluate(() => document.fonts.ready);
+    await page.screenshot({ path: artefact('chat-readme.png'), animations: 'disabled' });
+    assert.equal(await page.locator('.mine').count(), 1);
+  });
+
   it('can be zoomed to 400 % and is readable with larger text spacing', async (t) => {
     // WCAG 2.2, 1.4.10 and 1.4.12: 320 by 256 CSS pixels are 1280 by 1024 at 400 %.
-    const page = await view(t, 320, 'light', streaming(...DAY));
+    await view(t, 320, 'light', streaming(...DAY));
     await page.setViewportSize({ width: 320, height: 256 });
     await shows(page, '👍');
     await page.evaluate(() => {
@@ -167,16 +180,14 @@ describe('the window', () => {
       sheet.replaceSync('* { line-height: 1.5 !important; letter-spacing: .12em !important; word-spacing: .16em !important; }');
       document.adoptedStyleSheets = [sheet];
     });
-    await examine(page, 'messages-400-percent');
+    await examine('messages-400-percent');
     assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
     const height = await page.locator('#log').evaluate((log) => log.clientHeight);
     assert.ok(height >= 60, `the log is ${height} px high`);
   });
 
-  it('costs the same for the 5,000th message as for the first ones', async (t) => {
-    const page = await open(browser, server.url);
-    t.after(() => page.context().close());
-    await state(page, 'live');
+  it('costs the same for the 5,000th message as for the first ones', async () => {
+    await live();
     const session = await page.context().newCDPSession(page);
     await session.send('Performance.enable');
     await page.evaluate(() => {
@@ -215,7 +226,7 @@ describe('the window', () => {
       });
     }
     console.table(rounds);
-    writeFileSync(`${ARTEFACTS}frames.json`, JSON.stringify(rounds, null, 2));
+    writeFileSync(artefact('frames.json'), JSON.stringify(rounds, null, 2));
     assert.ok(rounds.at(-1).elements < 250, `${rounds.at(-1).elements} elements`);
     // A cost that grows with the number of held messages shows in all later rounds, a busy machine in some.
     const later = Math.min(...rounds.slice(2).map(({ busyMs }) => busyMs));

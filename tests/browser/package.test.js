@@ -2,20 +2,17 @@
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import http from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { promisify } from 'node:util';
 
-import { launchFirefox } from './support/firefox.js';
-import { launch } from './support/page.js';
-import { Server } from './support/server.js';
+import { BROWSERS, server, useServer } from './support/rig.js';
+import { serve } from './support/site.js';
 
 const run = promisify(execFile);
-const SOURCE = new URL('../../src/window/', import.meta.url).pathname;
+const SOURCE = new URL('../../src/chat/', import.meta.url).pathname;
 const MODULES = new URL('./node_modules/', import.meta.url).pathname;
 
 /** Publishes a message, waits for it on the stream, then tries an empty one. Runs in Node and in pages. */
@@ -64,10 +61,9 @@ import { Parser } from 'hookcast';
 describe('the npm package', () => {
   let project;
   let packed;
-  let server;
   let url;
+  useServer();
   before(async () => {
-    server = await Server.start();
     url = `${server.url}api/webhook`;
     project = mkdtempSync(join(tmpdir(), 'hookcast-package-'));
     const { stdout } = await run('npm', ['pack', '--json', '--pack-destination', project], { cwd: SOURCE });
@@ -76,10 +72,7 @@ describe('the npm package', () => {
     const install = ['install', '--offline', '--no-audit', '--no-fund', `./${packed.filename}`];
     await run('npm', install, { cwd: project });
   });
-  after(async () => {
-    await server?.close();
-    if (project) rmSync(project, { recursive: true });
-  });
+  after(() => project && rmSync(project, { recursive: true }));
 
   it('holds the module, its types and the licence, and depends on nothing', () => {
     const files = packed.files.map(({ path }) => path).filter((path) => path !== 'README.md');
@@ -116,9 +109,9 @@ describe('the npm package', () => {
     });
   }
 
-  for (const [name, launchBrowser] of Object.entries({ Chromium: launch, Firefox: launchFirefox })) {
+  for (const [name, launchBrowser] of Object.entries(BROWSERS)) {
     it(`works in a page of another origin, in ${name}`, async (t) => {
-      const origin = await serve(t, join(project, 'node_modules/hookcast/hookcast.js'));
+      const origin = await originOf(t, join(project, 'node_modules/hookcast/hookcast.js'));
       const browser = await launchBrowser();
       t.after(() => browser.close());
       const page = await browser.newPage();
@@ -133,19 +126,14 @@ describe('the npm package', () => {
 });
 
 /** An origin with one page, whose import map names the installed module. */
-async function serve(t, file) {
+async function originOf(t, file) {
   const imports = { hookcast: '/modules/hookcast.js' };
   const page = `<!doctype html><script type="importmap">${JSON.stringify({ imports })}</script>`;
-  const site = http.createServer(({ url }, response) => {
+  const site = await serve(({ url }, response) => {
     const isModule = url === imports.hookcast;
     response.setHeader('Content-Type', isModule ? 'text/javascript' : 'text/html');
     response.end(isModule ? readFileSync(file) : page);
   });
-  site.listen(0, '127.0.0.1');
-  await once(site, 'listening');
-  t.after(() => {
-    site.close();
-    site.closeAllConnections();
-  });
-  return `http://127.0.0.1:${site.address().port}/`;
+  t.after(site.close);
+  return site.url;
 }

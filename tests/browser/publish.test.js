@@ -5,7 +5,7 @@ import net from 'node:net';
 import { once } from 'node:events';
 import { describe, it } from 'node:test';
 
-import { PublishError, connect, publish } from '../../src/window/hookcast.js';
+import { PublishError, connect, publish } from '../../src/chat/hookcast.js';
 import { failing, scripted } from './support/script.js';
 import { Server } from './support/server.js';
 
@@ -32,8 +32,7 @@ async function failure(promise) {
 
 describe('publish', () => {
   it('posts to everyone or to a session, and names the message as the stream does', async (t) => {
-    const server = await Server.start();
-    t.after(() => server.close());
+    const server = await Server.startFor(t);
     const url = new URL('api/webhook', server.url);
     const text = 'it\'s "quoted" \u05d0 😀 \u2028\n{"a":1}';
     const toAll = await publish(text, { url });
@@ -53,8 +52,7 @@ describe('publish', () => {
   });
 
   it('sends the secret, and reports the reason of a refusal', async (t) => {
-    const server = await Server.start([], { WEBHOOK_SECRET: 'swordfish' });
-    t.after(() => server.close());
+    const server = await Server.startFor(t, [], { WEBHOOK_SECRET: 'swordfish' });
     const url = new URL('api/webhook', server.url);
     for (const secret of [undefined, 'wrong']) {
       const { status, message } = await failure(publish('x', { url, secret }));

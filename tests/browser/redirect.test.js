@@ -4,14 +4,12 @@
  */
 
 import assert from 'node:assert/strict';
-import { after, before, describe, it } from 'node:test';
+import { describe, it } from 'node:test';
 
-import { connect } from '../../src/window/hookcast.js';
-import { launchFirefox } from './support/firefox.js';
-import { launch, open, shows, state } from './support/page.js';
-import { Proxy } from './support/proxy.js';
+import { connect } from '../../src/chat/hookcast.js';
+import { shows, state } from './support/page.js';
+import { BROWSERS, browser, live, page, proxy, server, useBrowser, usePages, useServer } from './support/rig.js';
 import { connected, frame, scripted, streaming } from './support/script.js';
-import { Server } from './support/server.js';
 
 const STATUSES = [301, 302, 303, 307, 308];
 
@@ -94,31 +92,23 @@ describe('in Node, a stream', () => {
   });
 });
 
-for (const [name, launchBrowser] of Object.entries({ Chromium: launch, Firefox: launchFirefox })) {
+for (const [name, launchBrowser] of Object.entries(BROWSERS)) {
   describe(`in a page of another origin, in ${name}, a stream`, () => {
-    let browser;
-    let home;
-    before(async () => {
-      browser = await launchBrowser();
-      home = await Server.start();
-    });
-    after(async () => {
-      await browser?.close();
-      await home?.close();
-    });
+    useBrowser(launchBrowser);
+    useServer();
 
     /** The same in a page without a policy: a response of the API. */
     async function inPage(t, options) {
       const page = await browser.newPage();
       t.after(() => page.close());
-      await page.goto(`${home.url.replace('127.0.0.1', 'localhost')}api/webhook`);
+      await page.goto(`${server.url.replace('127.0.0.1', 'localhost')}api/webhook`);
       return page.evaluate(
         async ([module, options, code]) => {
           const { connect } = await import(module);
           const firstOf = (0, eval)(`(${code})`);
           return firstOf(connect, options);
         },
-        [`${home.url}hookcast.js`, options, String(firstOf)],
+        [`${server.url}hookcast.js`, options, String(firstOf)],
       );
     }
 
@@ -136,26 +126,15 @@ for (const [name, launchBrowser] of Object.entries({ Chromium: launch, Firefox: 
   });
 }
 
-describe('the window', () => {
-  let browser;
-  before(async () => {
-    browser = await launch();
-  });
-  after(() => browser?.close());
+describe('the chat window', () => {
+  useBrowser();
+  usePages({ env: { WEBHOOK_SECRET: 'sesame' }, proxied: true });
 
-  /** The window behind a redirecting proxy, and another origin that accepts anything. */
+  /** The page behind a proxy that can redirect, and another origin that accepts anything. */
   async function redirected(t) {
-    const server = await Server.start([], { WEBHOOK_SECRET: 'sesame' });
-    const proxy = await Proxy.start(server.port);
     const other = await scripted(allowing(streaming(connected(1), frame('e-1', 'from the other'))));
-    const page = await open(browser, proxy.url);
-    t.after(async () => {
-      await page.context().close();
-      other.close();
-      await proxy.close();
-      await server.close();
-    });
-    await state(page, 'live');
+    t.after(other.close);
+    await live();
     const send = () => page.getByRole('button', { name: 'Send', exact: true }).click();
     await send();
     await page.getByLabel('Secret').fill('sesame');
@@ -165,11 +144,11 @@ describe('the window', () => {
       proxy.answer(`${lines.join('\r\n')}\r\n\r\n`, requests);
       proxy.cut();
     };
-    return { page, proxy, other, send, redirectTo };
+    return { other, send, redirectTo };
   }
 
   it('sends message and secret nowhere else', async (t) => {
-    const { page, proxy, other, send, redirectTo } = await redirected(t);
+    const { other, send, redirectTo } = await redirected(t);
     for (const status of STATUSES) {
       redirectTo(other.url, status);
       await page.locator('#answer').evaluate((answer) => answer.replaceChildren());
@@ -185,7 +164,7 @@ describe('the window', () => {
   });
 
   it('takes no redirected request for a success', async (t) => {
-    const { page, send, redirectTo } = await redirected(t);
+    const { send, redirectTo } = await redirected(t);
     // The redirected request would be a GET, which the server answers with 200.
     redirectTo('/api/webhook', 303, /^POST/);
     await send();
@@ -193,7 +172,7 @@ describe('the window', () => {
   });
 
   it('lets its stream go to no other origin', async (t) => {
-    const { page, proxy, other, redirectTo } = await redirected(t);
+    const { other, redirectTo } = await redirected(t);
     redirectTo(other.url, 307);
     await state(page, 'waiting', 'lost');
     await page.getByRole('button', { name: 'Reconnect now' }).click();

@@ -2,48 +2,25 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { after, before, beforeEach, describe, it } from 'node:test';
+import { describe, it } from 'node:test';
 
-import { launch, open, shows, state, texts, until } from './support/page.js';
+import { artefact } from './support/artefacts.js';
+import { shows, state, texts, until } from './support/page.js';
 import { Proxy } from './support/proxy.js';
+import { closePage, live, openPage, openScripted, page, server, useBrowser, usePages } from './support/rig.js';
 import { Server } from './support/server.js';
 
-const ARTEFACTS = new URL('../../artefacts/', import.meta.url).pathname;
-
-describe('the panel of the window', () => {
-  let browser;
-  let server;
-  let page;
-  before(async () => {
-    browser = await launch();
-  });
-  after(() => browser.close());
-
-  beforeEach(async (t) => {
-    server = await Server.start();
-    page = undefined;
-    t.after(async () => {
-      await page?.context().close();
-      await server.close();
-    });
-  });
-
-  /** Opens the page and waits until it is live. */
-  async function live(path = '', options = {}) {
-    page = await open(browser, new URL(path, server.url).href, options);
-    await state(page, 'live');
-    return page;
-  }
+describe('the panel of the chat window', () => {
+  useBrowser();
+  usePages();
 
   const log = () => page.locator('#log');
   const box = () => page.getByRole('textbox', { name: 'Message' });
   const command = (id) => page.locator(id).textContent();
 
   it('shows the beginning of long answers', async () => {
-    page = await open(browser, 'about:blank', { alone: true });
-    await page.route('**/api/webhook/stream*', (route) =>
-      route.fulfill({ status: 400, contentType: 'application/json', body: JSON.stringify({ error: 'no '.repeat(50_000) }) }),
-    );
+    const body = JSON.stringify({ error: 'no '.repeat(50_000) });
+    await openScripted(() => ({ status: 400, contentType: 'application/json', body }));
     await page.route('**/api/webhook', (route) => route.fulfill({ status: 502, body: '<p>'.repeat(50_000) }));
     await page.goto(server.url);
     await state(page, 'refused');
@@ -54,7 +31,7 @@ describe('the panel of the window', () => {
   });
 
   it('shows commands that work in a shell, and copies them', async () => {
-    page = await open(browser, `${server.url}?sessionId=${encodeURIComponent("o'hara")}`, {
+    await openPage(`${server.url}?sessionId=${encodeURIComponent("o'hara")}`, {
       permissions: ['clipboard-read', 'clipboard-write'],
     });
     await state(page, 'live');
@@ -92,9 +69,8 @@ describe('the panel of the window', () => {
   });
 
   it('asks for the secret when the server does, and shows none in the command', async (t) => {
-    const guarded = await Server.start([], { WEBHOOK_SECRET: 'swordfish' });
-    t.after(() => guarded.close());
-    page = await open(browser, guarded.url);
+    const guarded = await Server.startFor(t, [], { WEBHOOK_SECRET: 'swordfish' });
+    await openPage(guarded.url);
     await state(page, 'live');
     assert.ok(!(await page.getByLabel('Secret').isVisible()));
     await page.getByRole('button', { name: 'Send', exact: true }).click();
@@ -167,7 +143,7 @@ describe('the panel of the window', () => {
   it('reports an unreachable server until it is reachable', async () => {
     const proxy = await Proxy.start(server.port);
     try {
-      page = await open(browser, proxy.url);
+      await openPage(proxy.url);
       await state(page, 'live');
       const send = () => page.getByRole('button', { name: 'Send', exact: true }).click();
       const notice = page.locator('#answer').getByText('The server cannot be reached');
@@ -221,9 +197,8 @@ describe('the panel of the window', () => {
       const top = await page.locator('.view').boundingBox();
       assert.ok(sent.y >= top.y, `${sent.y} of ${top.y}`);
       assert.ok(sheet.y + sheet.height <= height);
-      await page.screenshot({ path: `${ARTEFACTS}window-sent-390x${height}.png` });
-      await page.context().close();
-      page = undefined;
+      await page.screenshot({ path: artefact(`chat-sent-390x${height}.png`) });
+      await closePage();
     }
   });
 

@@ -1,9 +1,9 @@
-/** text.js in Node: how the window divides the text of a message. */
+/** text.js in Node: how the chat window divides the text of a message. */
 
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 
-import { charEnd, partsOf, piecesOf } from '../../src/window/text.js';
+import { charEnd, partsOf, piecesOf } from '../../src/chat/text.js';
 import { hostileText, randomFrom, seed } from './support/random.js';
 
 const textOf = (part) => (part === null ? '' : typeof part === 'string' ? part : (part.stack ?? part.address));

@@ -2,34 +2,17 @@
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { after, before, beforeEach, describe, it } from 'node:test';
+import { describe, it } from 'node:test';
 
-import { launch, open, shows, state, texts, until } from './support/page.js';
-import { connected, frame, gapFrame } from './support/script.js';
-import { Server } from './support/server.js';
+import { shows, texts, until } from './support/page.js';
+import { live, openScripted, page, server, streamOf, useBrowser, usePages } from './support/rig.js';
+import { connected, frame } from './support/script.js';
 
-describe('the tools of the window', () => {
-  let browser;
-  let server;
-  let page;
-  before(async () => {
-    browser = await launch();
-  });
-  after(() => browser.close());
+describe('the tools of the chat window', () => {
+  useBrowser();
+  usePages();
 
-  beforeEach(async (t) => {
-    server = await Server.start();
-    page = undefined;
-    t.after(async () => {
-      await page?.context().close();
-      await server.close();
-    });
-  });
-
-  async function live(options = {}) {
-    page = await open(browser, `${server.url}?sessionId=me`, options);
-    await state(page, 'live');
-  }
+  const liveAsMe = (options) => live('?sessionId=me', options);
 
   const search = () => page.getByRole('searchbox', { name: 'Search messages' });
   const pause = () => page.getByRole('button', { name: 'Pause' });
@@ -64,7 +47,7 @@ describe('the tools of the window', () => {
   it('search filters, counts and marks messages, and Escape clears it', async () => {
     await server.postAll(['An apple', 'a pear', 'pineAPPLE and apple juice', 'nothing']);
     await server.post('my apple', { sessionId: 'me' });
-    await live();
+    await liveAsMe();
     await shows(page, 'my apple');
     await search().fill('apple');
     await count('3 of 5 messages');
@@ -88,7 +71,7 @@ describe('the tools of the window', () => {
 
   it('search reports that nothing matches, and takes any text literally', async () => {
     await server.postAll(['a.b', 'axb', '(a)[b]{c}^$|\\?*+-/', 'Straße', 'x']);
-    await live();
+    await liveAsMe();
     await shows(page, 'x');
     await search().fill('zebra');
     await count('0 of 5 messages');
@@ -110,7 +93,7 @@ describe('the tools of the window', () => {
   it('search finds JSON as shown and as sent, and shows the place', async () => {
     const list = JSON.stringify({ list: Array.from({ length: 200 }, (_, i) => `entry ${i}`) });
     await server.postAll(['{"name":"caf\\u00e9","total":59.9}', list, `${'word '.repeat(1_000)}needle in it`, 'other']);
-    await live();
+    await liveAsMe();
     await shows(page, 'other');
     for (const query of ['café', '"total":59.9', '"total": 59.9', 'caf\\u00e9']) {
       await search().fill(query);
@@ -132,10 +115,7 @@ describe('the tools of the window', () => {
   it('search stays fast, and marks only messages that are elements', async () => {
     const text = (i) => `message ${i} ${i % 2 ? 'odd' : 'even'}`;
     const many = Array.from({ length: 9_000 }, (_, i) => frame(`e-${i}`, text(i)));
-    page = await open(browser, 'about:blank', { alone: true });
-    await page.route('**/api/webhook/stream*', (route) =>
-      route.fulfill({ contentType: 'text/event-stream; charset=utf-8', body: connected(9_000, 60_000) + many.join('') }),
-    );
+    await openScripted(() => streamOf(connected(9_000, 60_000) + many.join('')));
     await page.goto(server.url);
     await count('9,000 messages');
     await search().fill('odd');
@@ -151,7 +131,7 @@ describe('the tools of the window', () => {
 
   it('pause keeps the page unchanged and counts new messages, and resume shows them', async () => {
     await server.postAll(Array.from({ length: 30 }, (_, i) => `message ${i}`));
-    await live();
+    await liveAsMe();
     await shows(page, 'message 29');
     await pause().press('Enter');
     assert.equal(await pause().getAttribute('aria-pressed'), 'true');
@@ -185,7 +165,7 @@ describe('the tools of the window', () => {
 
   it('pause ends with its own button too', async () => {
     await server.post('before');
-    await live();
+    await liveAsMe();
     await shows(page, 'before');
     await pause().click();
     await server.post('meanwhile');
@@ -195,15 +175,14 @@ describe('the tools of the window', () => {
     assert.deepEqual(await texts(page), ['before', 'meanwhile']);
   });
 
-  it('pause reports messages above the capacity of the window', async () => {
+  it('pause reports messages above the capacity of the chat window', async () => {
     const frames = (from, to) => Array.from({ length: to - from }, (_, i) => frame(`e-${from + i}`, `message ${from + i}`)).join('');
-    page = await open(browser, 'about:blank', { alone: true });
-    let body = connected(10, 60_000) + frames(0, 10);
-    await page.route('**/api/webhook/stream*', (route) => route.fulfill({ contentType: 'text/event-stream; charset=utf-8', body }));
+    let text = connected(10, 60_000) + frames(0, 10);
+    await openScripted(() => streamOf(text));
     await page.goto(server.url);
     await shows(page, 'message 9');
     await pause().click();
-    body = connected(0, 60_000) + frames(10, 11_010);
+    text = connected(0, 60_000) + frames(10, 11_010);
     await page.getByRole('button', { name: 'Reconnect now' }).click();
     await until(page, jump(), '11,000 new, resume');
     assert.deepEqual(await texts(page), Array.from({ length: 10 }, (_, i) => `message ${i}`));
@@ -219,7 +198,7 @@ describe('the tools of the window', () => {
     const odd = 'odd "quotes" \\ \u2028 \u05d0 😀\r\n{"a":1}';
     await server.postAll(['first', odd]);
     await server.post('mine', { sessionId: 'me' });
-    await live();
+    await liveAsMe();
     await shows(page, 'mine');
     const history = await (await fetch(new URL('api/webhook/messages', server.url))).json();
     const lines = (await exported()).split('\n');

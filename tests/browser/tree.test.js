@@ -1,34 +1,19 @@
 /** JSON messages on the page, in Chromium. */
 
 import assert from 'node:assert/strict';
-import { after, before, beforeEach, describe, it } from 'node:test';
+import { describe, it } from 'node:test';
 
-import { launch, open, state, until } from './support/page.js';
-import { Server } from './support/server.js';
+import { until } from './support/page.js';
+import { live, openPage, page, server, useBrowser, usePages } from './support/rig.js';
 
-describe('JSON in the window', () => {
-  let browser;
-  let server;
-  let page;
-  before(async () => {
-    browser = await launch();
-  });
-  after(() => browser.close());
-
-  beforeEach(async (t) => {
-    server = await Server.start();
-    page = undefined;
-    t.after(async () => {
-      await page?.context().close();
-      await server.close();
-    });
-  });
+describe('JSON in the chat window', () => {
+  useBrowser();
+  usePages();
 
   /** Opens the page with these messages in the history. */
   async function show(messages, options = {}) {
     await server.postAll(messages);
-    page = await open(browser, server.url, { permissions: ['clipboard-read', 'clipboard-write'], ...options });
-    await state(page, 'live');
+    await live('', { permissions: ['clipboard-read', 'clipboard-write'], ...options });
     await until(page, page.locator('#count'), `${messages.length} message${messages.length === 1 ? '' : 's'}`);
     await page.locator('.message').first().waitFor();
     return page;
@@ -93,7 +78,7 @@ describe('JSON in the window', () => {
   });
 
   it('is copied as sent without a clipboard API, too', async () => {
-    page = await open(browser, 'about:blank');
+    await openPage('about:blank');
     await page.addInitScript(() => {
       Object.defineProperty(navigator, 'clipboard', { value: undefined });
       const set = DataTransfer.prototype.setData;

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { it } from 'node:test';
 
 const here = new URL('.', import.meta.url).pathname;
-const source = new URL('../../src/window/', import.meta.url).pathname;
+const source = new URL('../../src/chat/', import.meta.url).pathname;
 const COMMON = {
   ...{ allowJs: true, checkJs: true, strict: true },
   ...{ target: 'es2024', module: 'esnext', moduleResolution: 'bundler', lib: ['es2024', 'dom', 'dom.iterable'], types: [] },

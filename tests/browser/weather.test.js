@@ -3,47 +3,18 @@
 import assert from 'node:assert/strict';
 import net from 'node:net';
 import { once } from 'node:events';
-import { after, before, beforeEach, describe, it } from 'node:test';
+import { describe, it } from 'node:test';
 
-import { launch, open, openIn, setHidden, shows, state, texts, withoutSharedWorker } from './support/page.js';
-import { Proxy } from './support/proxy.js';
-import { Server } from './support/server.js';
+import { launch, openIn, setHidden, shows, state, texts, withoutSharedWorker } from './support/page.js';
+import { closePage, live, openPage, page, proxy, replaceServer, restart, server, useBrowser, usePages } from './support/rig.js';
 
 const FLAGS = ['--drain', '500ms'];
 
 describe('under faults of server and network, the page', () => {
-  let browser;
-  let server;
-  let proxy;
-  let page;
-  before(async () => {
-    // Browsers have a back-forward cache; the driver turns it off by default.
-    browser = await launch({ ignoreDefaultArgs: ['--disable-back-forward-cache'] });
-  });
-  after(() => browser.close());
+  // Browsers have a back-forward cache; the driver turns it off by default.
+  useBrowser(() => launch({ ignoreDefaultArgs: ['--disable-back-forward-cache'] }));
+  usePages({ flags: FLAGS, proxied: true });
 
-  beforeEach(async (t) => {
-    server = await Server.start(FLAGS);
-    proxy = await Proxy.start(server.port);
-    page = undefined;
-    t.after(async () => {
-      await page?.context().close();
-      await proxy.close();
-      await server.close();
-    });
-  });
-
-  async function live(options) {
-    page = await open(browser, proxy.url, options);
-    await state(page, 'live');
-    return page;
-  }
-
-  const restart = async () => {
-    await server.restart();
-    proxy.retarget(server.port);
-    proxy.pass();
-  };
   const status = () => page.locator('#status [role=status]').textContent();
   const reconnectNow = () => page.getByRole('button', { name: 'Reconnect now' }).click();
 
@@ -78,9 +49,7 @@ describe('under faults of server and network, the page', () => {
   });
 
   it('waits for a full server and connects once there is a place', async () => {
-    await server.close();
-    server = await Server.start([...FLAGS, '--max-connections', '20']);
-    proxy.retarget(server.port);
+    await replaceServer(...FLAGS, '--max-connections', '20');
     await live();
     // Fills all places, later also the one that the page loses.
     const others = [];
@@ -177,7 +146,7 @@ describe('under faults of server and network, the page', () => {
   });
 
   it('shows that it is offline, and reconnects at once when it is online', async () => {
-    await live({ alone: true });
+    await live('', { alone: true });
     // Without the `online` event it would wait for minutes.
     proxy.answer('HTTP/1.1 503 Busy\r\nRetry-After: 300\r\nContent-Length: 0\r\nConnection: close\r\n\r\n');
     proxy.cut();
@@ -265,8 +234,7 @@ describe('under faults of server and network, the page', () => {
     // On a slow machine the wait may end before the click.
     await tabs[3].locator('button', { hasText: 'Reconnect now' }).dispatchEvent('click');
     await Promise.all(tabs.map((tab) => state(tab, 'live')));
-    await tabs[0].context().close();
-    page = undefined;
+    await closePage();
     await proxy.streams(0);
   });
 
@@ -309,7 +277,7 @@ describe('under faults of server and network, the page', () => {
   ]) {
     it(`opens a stream of its own if the browser ${why}`, async () => {
       await server.post('history');
-      page = await open(browser, 'about:blank');
+      await openPage('about:blank');
       await disable(page.context());
       await page.goto(proxy.url);
       await state(page, 'live');

@@ -12,7 +12,7 @@ describe('the shared worker', () => {
       assert.equal(type, 'connect');
       onConnect = listener;
     };
-    await import('../../src/window/worker.js');
+    await import('../../src/chat/worker.js');
   });
 
   /** A server with one stream; the test decides what it sends. */

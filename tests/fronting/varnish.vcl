@@ -11,7 +11,7 @@ backend default {
 
 sub vcl_recv {
     if (req.url ~ "^/api/webhook") {
-        # A request with cookies would be passed on, one by one.
+        # Requests with cookies would not be collapsed.
         unset req.http.Cookie;
     }
 }
@@ -19,12 +19,12 @@ sub vcl_recv {
 sub vcl_backend_response {
     set beresp.do_stream = true;
     set beresp.do_gzip = false;
-    # What has ended must not be played again.
+    # A finished stream must not be replayed.
     set beresp.grace = 0s;
     set beresp.keep = 0s;
     if (beresp.http.Cache-Control ~ "private|no-store") {
-        # Remembered for a second, not for two minutes as the built-in code has it: with
-        # --cdn-fanout the next answer at this address may be one to share.
+        # For a second, not for two minutes as in the built-in code: with --cdn-fanout the next
+        # answer of this address may be one to share.
         set beresp.ttl = 1s;
         set beresp.uncacheable = true;
         return (deliver);

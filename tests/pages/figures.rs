@@ -153,10 +153,10 @@ fn benchmarks_in_the_readme_match_the_results() {
 
 #[test]
 fn the_size_of_the_chat_window_matches_its_page() {
-    let window = root().join("src/window");
+    let chat = root().join("src/chat");
     let (mut plain, mut compressed) = (0, 0);
     for extension in ["html", "css", "js", "svg"] {
-        for path in files(&window, extension) {
+        for path in files(&chat, extension) {
             let bytes = std::fs::read(path).unwrap();
             let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
             encoder.write_all(&bytes).unwrap();
@@ -164,7 +164,7 @@ fn the_size_of_the_chat_window_matches_its_page() {
             compressed += encoder.finish().unwrap().len();
         }
     }
-    let page = read("src/window/README.md");
+    let page = read("src/chat/README.md");
     for (bytes, unit) in [(plain, " KiB of HTML"), (compressed, " KiB compressed")] {
         let (before, _) = page.split_once(unit).expect(unit);
         let stated: usize = before.rsplit(' ').next().unwrap().parse().unwrap();

@@ -1,14 +1,17 @@
-//! One client: what it has asked for, and whether what comes back is a valid answer to that.
+//! One client: its requests, and checks that each answer is valid.
+
+mod answer;
+mod connection;
 
 use std::collections::VecDeque;
 
 use hookcast::limits::{
-    DEADLINE_SCAN_INTERVAL_MS, LINGER_MS, REQUEST_DEADLINE_MS, RETRY_FULL_MS, RETRY_MS,
-    RING_REPAIR_MS_MAX, STALL_MS,
+    DEADLINE_SCAN_INTERVAL_MS, REQUEST_DEADLINE_MS, RETRY_FULL_MS, RETRY_MS, RING_REPAIR_MS_MAX,
 };
 use hookcast::shard::{Role, Settings, Token};
 use memchr::memmem;
 
+use self::answer::{Answer, assert_error, check_receipt};
 use super::coverage;
 use super::kernel::SharedLink;
 use super::model::Fate;
@@ -17,26 +20,26 @@ use super::node::ShardNode;
 use super::request::{Expected, Request};
 use super::stream::{Known, StreamCheck, number, show};
 
-/// Deadlines are looked at in eight phases a second, each rounded up to a millisecond.
+/// Deadlines are checked in eight phases a second, each rounded up to a millisecond.
 const DEADLINE_SCAN_SLACK_MS: u64 = DEADLINE_SCAN_INTERVAL_MS + 2;
 
-/// A ring that could not be written anew is tried again at most so much later.
+/// Longest delay until the next attempt to rewrite a ring.
 pub const RETRY_SLACK_MS: u64 = RING_REPAIR_MS_MAX;
 
-/// Where a client is that no shard has: in a listener's queue, or on its way.
+/// The shard of a client that no shard has: it is in a listener's queue, or on its way to a shard.
 pub const NOWHERE: usize = usize::MAX;
 
-/// A request that is not answered.
+/// A request without an answer yet.
 struct Pending {
-    /// Where it lies in all that the client sends.
+    /// Positions in the bytes that the client sends: of its start, of the end of its head, and of
+    /// its end.
     start: u64,
-    /// Where its head ends.
     head_end: u64,
     end: u64,
-    /// All but its bytes.
+    /// The request, without its bytes.
     request: Request,
-    /// It waits for `100 Continue`.
-    waits: bool,
+    /// The client waits for `100 Continue`.
+    expects_100: bool,
     first_read_ms: Option<u64>,
 }
 
@@ -45,17 +48,17 @@ impl Pending {
         !matches!(self.request.expected, Expected::Never) && read_bytes >= self.end
     }
 
-    /// Whether the head says what the answer is, whatever the body may be.
+    /// Whether the head determines the answer, whatever the body is.
     fn is_decided_by_head(&self) -> bool {
         matches!(self.request.expected, Expected::Status(401 | 404 | 405))
     }
 }
 
-/// What comes next on a connection.
+/// What the next bytes of a connection are.
 enum Mode {
     Answers,
     Stream(Box<StreamCheck>),
-    /// Nothing.
+    /// Nothing may follow.
     Over,
 }
 
@@ -66,41 +69,41 @@ enum Mode {
 pub struct Client {
     pub number: usize,
     pub link: SharedLink,
-    /// [`NOWHERE`] until a shard has it.
+    /// [`NOWHERE`] unless a shard has it.
     pub shard: usize,
     pub token: Token,
     pub role: Role,
-    /// Webhooks of it that were stored, in this process.
+    /// Webhooks of it that this process has acknowledged.
     receipts: u64,
-    /// It has published and is idle: its next event ought to give it priority.
-    pub comes_again: bool,
-    /// A request of it has gone on in another process.
+    /// It has published and is idle: its next event must give it priority.
+    pub may_publish_again: bool,
+    /// It was handed over to another process.
     is_taken_over: bool,
     opened_ms: u64,
     last_answer_ms: Option<u64>,
-    /// Where the body ends that is still to come of a request which has its answer.
+    /// End of the unread body of a request that is already answered.
     skipped_end: Option<u64>,
     pending: VecDeque<Pending>,
-    /// All that it has sent or is about to.
+    /// Bytes that it has sent.
     sent_bytes: u64,
     held: Option<Vec<u8>>,
-    /// What it has sent last is answered by the end of the connection, or by a stream.
+    /// The answer to its last request ends the connection, or is a stream.
     pub is_terminal: bool,
     is_unfinished: bool,
     sends_empty_lines: bool,
     mode: Mode,
-    /// What the server wrote and is not whole yet, and the place of its first byte.
+    /// The incomplete last part of what the server wrote, and the position of its first byte.
     rest: Vec<u8>,
     rest_at: u64,
 }
 
-/// What the world knows when a client looks at its answers.
+/// The state of the world against which answers are checked.
 pub struct Surroundings<'a> {
     pub model: &'a mut Model,
     pub node: &'a ShardNode,
     pub now_ms: u64,
     pub settings: &'a Settings,
-    /// When the ring was last in a state in which it may fail.
+    /// When the ring could last fail.
     pub ring_failed_ms: Option<u64>,
     /// Messages wait for the disk.
     pub has_commits: bool,
@@ -135,7 +138,7 @@ impl Client {
             },
             role: Role::Standard,
             receipts: 0,
-            comes_again: false,
+            may_publish_again: false,
             is_taken_over: false,
             opened_ms: 0,
             last_answer_ms: None,
@@ -152,7 +155,7 @@ impl Client {
         }
     }
 
-    /// A shard has taken it in.
+    /// Called when a shard has accepted it.
     pub fn begin(&mut self, shard: usize, token: Token, now_ms: u64) {
         self.shard = shard;
         self.token = token;
@@ -161,27 +164,27 @@ impl Client {
         self.last_answer_ms = None;
     }
 
-    /// It is on its way to another process.
+    /// Called when it is on its way to another process.
     pub fn leave_shard(&mut self) {
         self.shard = NOWHERE;
         self.role = Role::Standard;
-        self.comes_again = false;
+        self.may_publish_again = false;
         self.is_taken_over = true;
         let mut link = self.link.borrow_mut();
         link.is_priority = false;
-        // The successor's epoll looks at once.
+        // EPOLL_CTL_ADD of the successor reports the present state at once.
         link.nudge();
     }
 
-    /// Whether a further request may be sent: not while a body is held back, and not where it would
-    /// be taken for the rest of one that is to stay unfinished.
+    /// Whether another request may be sent: not while a body is held back, and not after an
+    /// incomplete request, which it would complete.
     pub fn may_ask(&self) -> bool {
         self.held.is_none() && !self.is_unfinished && self.link.borrow().client_may_send()
     }
 
     pub fn ask(&mut self, mut request: Request, model: &mut Model) {
         if let (true, Expected::Receipt { key }) = (self.is_terminal, request.expected) {
-            // Behind the last request of a connection nothing counts.
+            // Requests after the last one of a connection have no effect.
             model.offers[key].fate = Fate::Refused;
         }
         let start = self.sent_bytes;
@@ -199,14 +202,14 @@ impl Client {
                 head_end: start + blank_line.map_or(0, |at| at as u64 + 4),
                 end: self.sent_bytes + held_bytes as u64,
                 request,
-                waits: held.is_some(),
+                expects_100: held.is_some(),
                 first_read_ms: None,
             });
             self.held = held;
         }
     }
 
-    /// Whether nothing of a request has been read that is not answered, nor half an empty line.
+    /// Whether the server has read no byte of an unanswered request, nor half of an empty line.
     fn is_idle(&self) -> bool {
         let has_begun = self
             .pending
@@ -215,20 +218,20 @@ impl Client {
         !has_begun && !self.sends_empty_lines && self.skipped_end.is_none()
     }
 
-    /// Sends an empty line, which may stand before a request.
+    /// Sends an empty line, which is allowed before a request.
     pub fn send_empty_line(&mut self) {
         self.sends_empty_lines = true;
         self.send(b"\r\n");
     }
 
-    /// Sends bytes that are no request.
+    /// Sends bytes and counts them.
     fn send(&mut self, bytes: &[u8]) {
         self.sent_bytes += bytes.len() as u64;
         self.link.borrow_mut().send(bytes);
     }
 
-    /// Sends a body without having been asked for it.
-    pub fn lose_patience(&mut self) {
+    /// Sends a body that is held back, without `100 Continue`.
+    pub fn send_held_body(&mut self) {
         if let Some(body) = self.held.take() {
             self.send(&body);
         }
@@ -241,13 +244,13 @@ impl Client {
         }
     }
 
-    /// Whether it is, or may become, a stream.
+    /// Whether it is a stream, or has requested one.
     pub fn may_stream(&self) -> bool {
         let asks = |pending: &Pending| matches!(pending.request.expected, Expected::Stream(_));
         self.stream().is_some_and(|stream| !stream.is_over()) || self.pending.iter().any(asks)
     }
 
-    /// Whether it is a stream that a cache may give to many, or may become one.
+    /// Whether it is a stream that a cache may share, or has requested one.
     pub fn may_be_shared(&self) -> bool {
         let asks = |pending: &Pending| matches!(pending.request.expected, Expected::Stream(spec) if spec.is_shared);
         self.stream().is_some_and(|stream| stream.spec.is_shared) || self.pending.iter().any(asks)
@@ -258,35 +261,35 @@ impl Client {
         matches!(self.mode, Mode::Answers)
     }
 
-    /// The seq of the last event that the client has taken whole.
+    /// The seq of the last event that the client has received completely.
     pub fn last_seq_taken(&self) -> Option<u64> {
         let taken = self.link.borrow().taken_bytes;
         let stream = self.stream()?;
-        let whole = stream.ids.partition_point(|(end, _)| *end <= taken);
-        stream.ids[..whole].last().map(|(_, seq)| *seq)
+        let complete = stream.ids.partition_point(|(end, _)| *end <= taken);
+        stream.ids[..complete].last().map(|(_, seq)| *seq)
     }
 
-    /// Whether it is a stream that has begun and not ended.
+    /// Whether it is an open stream.
     pub fn is_streaming(&self) -> bool {
         self.stream().is_some_and(|stream| !stream.is_over())
     }
 
-    /// Whether it is a stream whose client takes everything.
-    pub fn is_well(&self) -> bool {
+    /// Whether it is an open stream whose client reads everything.
+    pub fn is_healthy(&self) -> bool {
         let link = self.link.borrow();
         self.is_streaming() && link.client_reads && !link.is_short && link.client_may_send()
     }
 
-    /// The network and the client do all that they can. Whether that was anything.
+    /// Lets the network and the client do all that they can. Returns whether anything happened.
     pub fn go_on(&mut self) -> bool {
-        // Most close when they are told that it is over.
-        let is_polite = !self.number.is_multiple_of(4);
+        // Three of four clients close the connection when the server has closed its side.
+        let closes_too = !self.number.is_multiple_of(4);
         let mut link = self.link.borrow_mut();
         let mut has_moved = link.deliver(usize::MAX) > 0;
         if link.client_reads {
             has_moved |= link.take(usize::MAX) > 0;
-            let is_told = link.server_fin_ms.is_some() && link.is_taken();
-            if is_told && is_polite && !link.is_closed && !link.has_ended() {
+            let has_fin = link.server_fin_ms.is_some() && link.is_taken();
+            if has_fin && closes_too && !link.is_closed && !link.has_ended() {
                 link.close();
                 has_moved = true;
             }
@@ -296,7 +299,8 @@ impl Client {
 
     // Checks.
 
-    /// Takes what the server has written since, and checks all that is whole.
+    /// Takes what the server has written since the last call, and checks all complete answers and
+    /// events.
     pub fn absorb(&mut self, around: &mut Surroundings<'_>) {
         let (tap, read_bytes, has_fin) = {
             let mut link = self.link.borrow_mut();
@@ -318,16 +322,16 @@ impl Client {
         }
         let is_waiting = matches!(self.mode, Mode::Answers) && self.is_idle();
         let is_whole = self.rest.is_empty() && !self.link.borrow().is_short && !has_fin;
-        self.comes_again = self.receipts > 0 && is_waiting && is_whole;
+        self.may_publish_again = self.receipts > 0 && is_waiting && is_whole;
     }
 
-    /// Checks all answers that are whole.
+    /// Checks all complete answers.
     fn take_answers(&mut self, around: &mut Surroundings<'_>) {
         loop {
             let used = match &mut self.mode {
                 Mode::Answers => self.take_answer(around),
                 Mode::Stream(stream) => stream.feed(&self.rest, self.rest_at, &around.known()),
-                Mode::Over => panic!("bytes behind the last answer: {}", show(&self.rest)),
+                Mode::Over => panic!("bytes after the last answer: {}", show(&self.rest)),
             };
             self.rest.drain(..used);
             self.rest_at += used as u64;
@@ -337,41 +341,44 @@ impl Client {
         }
     }
 
-    /// Checks the answer at the front, if it is whole, and returns its length; for a stream, that
-    /// of its head.
+    /// Checks the first answer, if it is complete, and returns its length. For a stream that is the
+    /// length of the head.
     fn take_answer(&mut self, around: &mut Surroundings<'_>) -> usize {
         let Some(answer) = Answer::parse(&self.rest) else {
             return 0;
         };
         let pending = self.pending.front();
         let pending =
-            pending.unwrap_or_else(|| panic!("an answer to nothing: {}", show(&self.rest)));
+            pending.unwrap_or_else(|| panic!("an answer without a request: {}", show(&self.rest)));
         if answer.status == 100 {
-            // A successor does not know that it was said.
-            assert!(pending.waits || self.is_taken_over, "nobody waits for 100");
+            // A successor does not know that its predecessor has sent it.
+            assert!(
+                pending.expects_100 || self.is_taken_over,
+                "100 Continue without Expect"
+            );
             coverage::count("100 Continue", 1);
-            self.pending[0].waits = false;
-            self.lose_patience();
+            self.pending[0].expects_100 = false;
+            self.send_held_body();
             return answer.head_bytes;
         }
-        answer.assert_decent(pending.request.is_http10);
+        answer.assert_common_fields(pending.request.is_http10);
         if let (Expected::Stream(spec), 200, None) =
             (pending.request.expected, answer.status, answer.length)
         {
             let shared_s = answer.assert_stream(pending.request.is_http10, spec.is_shared);
             assert!(
                 self.is_whole(pending),
-                "a stream before its request is whole"
+                "a stream before its request is complete"
             );
             coverage::count("streams", 1);
             coverage::count("streams resumed", u64::from(spec.resume_after.is_some()));
-            coverage::count("streams shared by a cache", u64::from(spec.is_shared));
+            coverage::count("shared streams", u64::from(spec.is_shared));
             let stream = StreamCheck::new(spec, shared_s, around.now_ms);
             self.mode = Mode::Stream(Box::new(stream));
             self.pending.clear();
             return answer.head_bytes;
         }
-        // A request that is refused before its method is known is answered with a body.
+        // The refusal of a request whose method is not yet known has a body.
         let is_head = pending.request.is_head && self.is_whole(pending);
         let bodiless = is_head || matches!(answer.status, 204 | 304);
         let body_bytes = if bodiless {
@@ -389,21 +396,21 @@ impl Client {
         self.receipts += u64::from(is_receipt && answer.status == 200);
         let may_close = around.node.drain_until_ms.is_some() || self.role == Role::Surplus;
         let must_close = pending.request.closes;
-        // It says nothing of what follows the body.
+        // The body is skipped, and the connection stays open.
         let is_skipped =
             !self.is_whole(pending) && pending.is_decided_by_head() && answer.status != 408;
         let early = !self.is_whole(pending) && !is_skipped;
         assert!(
             answer.closes || !(must_close || early),
-            "the connection goes on behind {}",
+            "the connection stays open after {}",
             answer.status
         );
         assert!(
             !answer.closes || pending.request.closes || early || may_close,
-            "{} closes",
+            "{} closes the connection",
             answer.status
         );
-        coverage::count("answers to a head alone", u64::from(is_skipped));
+        coverage::count("answers before the body", u64::from(is_skipped));
         self.last_answer_ms = Some(around.now_ms);
         let answered = self.pending.pop_front();
         if answer.closes {
@@ -418,7 +425,7 @@ impl Client {
         end
     }
 
-    /// Whether the server had read all of a request when it answered.
+    /// Whether the server had read the complete request when it answered.
     fn is_whole(&self, pending: &Pending) -> bool {
         pending.is_within(self.link.borrow().read_before_write)
     }
@@ -439,9 +446,9 @@ impl Client {
             around.model.offers[key].fate = Fate::Refused;
         }
         if status == 408 {
-            assert!(!self.is_whole(pending), "too slow, but it is all there");
-            // Half of an empty line before a request is not counted as part of it here. For the
-            // server the request begins with it.
+            assert!(!self.is_whole(pending), "408 to a complete request");
+            // For the server, half of an empty line before a request is its beginning; here it is
+            // not.
             let idle_ms = self.last_answer_ms.unwrap_or(self.opened_ms);
             let read_ms = pending.first_read_ms.filter(|_| !self.sends_empty_lines);
             let began_ms = read_ms.unwrap_or(idle_ms);
@@ -465,15 +472,15 @@ impl Client {
             Expected::Stream(spec) => {
                 assert!(
                     is_surplus || is_draining,
-                    "a stream is declined: {status} {text}"
+                    "a stream is refused: {status} {text}"
                 );
                 let range = if is_surplus { RETRY_FULL_MS } else { RETRY_MS };
                 let (retry, place) = text
                     .strip_prefix("retry: ")
                     .and_then(|rest| rest.split_once("\ndata: {\"type\":\"end\"}\n"))
-                    .expect("when to come back");
+                    .expect("a refused stream has a `retry`");
                 assert!(range.contains(&number(retry)), "{text}");
-                // It is given back the id that it came with.
+                // It has the event id of the request.
                 match spec.resume_after {
                     Some(seq) => assert!(place.ends_with(&format!("-{seq}\n\n")), "{text}"),
                     None => assert!(place == "\n" || place.starts_with("id: "), "{text}"),
@@ -484,13 +491,13 @@ impl Client {
                 assert_eq!(status, 503);
                 return assert!(answer.has("Retry-After"));
             }
-            Expected::Never => panic!("{status} to a request that is not whole"),
+            Expected::Never => panic!("{status} to an incomplete request"),
             Expected::Status(_) | Expected::Receipt { .. } => {}
         }
         let is_head_read = self.link.borrow().read_before_write >= pending.head_end;
         assert!(
             self.is_whole(pending) || (pending.is_decided_by_head() && is_head_read),
-            "{status} to a request that is not whole: {:?} up to byte {} of {}, {} read",
+            "{status} to an incomplete request: {:?} up to byte {} of {}, {} read",
             pending.request.expected,
             pending.end,
             self.sent_bytes,
@@ -508,197 +515,6 @@ impl Client {
         }
     }
 
-    /// What the server's letting go of the connection is justified by.
-    pub fn assert_closed_for_a_reason(&self, around: &Surroundings<'_>) {
-        let link = self.link.borrow();
-        let now_ms = around.now_ms;
-        let since = |start_ms: u64, limit_ms: u64| now_ms >= start_ms + limit_ms;
-        let drain_until_ms = around.node.drain_until_ms;
-        let is_overdue = drain_until_ms.is_some_and(|until_ms| now_ms >= until_ms);
-        if link.is_reset() || is_overdue {
-            return;
-        }
-        // That there is room counts once epoll has told.
-        let is_told_of_room = link.has_room() && !link.owes_news();
-        let is_stalled =
-            link.is_short && !is_told_of_room && since(link.stalled_since_ms, STALL_MS);
-        let has_lingered = link
-            .server_fin_ms
-            .is_some_and(|fin_ms| since(fin_ms, LINGER_MS));
-        let is_read_out = link.has_ended() && link.is_read();
-        let is_justified = match &self.mode {
-            Mode::Over => is_stalled || is_read_out || has_lingered,
-            Mode::Stream(stream) if stream.is_over() => is_read_out || has_lingered,
-            Mode::Stream(stream) => {
-                let is_cut_off = stream.spec.is_shared && drain_until_ms.is_some();
-                coverage::count("shared streams cut off by a drain", u64::from(is_cut_off));
-                link.has_ended()
-                    || is_stalled
-                    || is_cut_off
-                    || stream.is_torn(!self.rest.is_empty(), &around.known())
-            }
-            Mode::Answers => {
-                let has_begun = self
-                    .pending
-                    .front()
-                    .is_some_and(|p| p.first_read_ms.is_some());
-                let is_idle = !has_begun && self.rest.is_empty() && self.skipped_end.is_none();
-                let keep_alive_ms = around.settings.keep_alive.as_millis() as u64;
-                let is_forgotten = match self.last_answer_ms {
-                    Some(answer_ms) => since(answer_ms, keep_alive_ms),
-                    None => since(self.opened_ms, REQUEST_DEADLINE_MS),
-                };
-                is_read_out
-                    || is_stalled
-                    || (self.is_body_late(link.server_fin_ms) && (has_lingered || link.has_ended()))
-                    || (is_idle && (is_forgotten || drain_until_ms.is_some()))
-                    // A stream whose first bytes are still to come.
-                    || (link.has_ended() && self.may_stream())
-                    || (self.may_be_shared() && drain_until_ms.is_some())
-            }
-        };
-        assert!(
-            is_justified,
-            "closed without a reason: {}, {} requests not answered, rest {:?}",
-            self.describe(),
-            self.pending.len(),
-            show(&self.rest),
-        );
-    }
-
-    /// What has to be true of a connection when the server has nothing more to do for now.
-    pub fn assert_at_rest(&self, around: &Surroundings<'_>) {
-        let link = self.link.borrow();
-        assert!(
-            !link.is_reset(),
-            "a connection that is no more is kept: {}",
-            self.describe()
-        );
-        assert!(
-            !(link.is_short && link.has_room()),
-            "there is room, and the rest is not sent: {}",
-            self.describe()
-        );
-        self.assert_in_time(around);
-        if link.is_short {
-            return;
-        }
-        assert!(
-            !link.has_ended(),
-            "the peer has gone and is not let go: {}",
-            self.describe()
-        );
-        match &self.mode {
-            Mode::Stream(stream) if stream.is_over() => self.assert_half_closed(),
-            Mode::Over => self.assert_half_closed(),
-            Mode::Stream(stream) => {
-                assert!(self.rest.is_empty(), "half an event: {}", show(&self.rest));
-                assert!(link.is_read(), "bytes are not read: {}", self.describe());
-                assert!(stream.has_begun(), "a stream without its first event");
-                stream.assert_caught_up(&around.known());
-                stream.assert_alive(DEADLINE_SCAN_SLACK_MS, &around.known());
-                let heartbeat_ms = around.settings.heartbeat_interval.as_millis() as u64;
-                stream.assert_calm(around.now_ms, heartbeat_ms);
-            }
-            Mode::Answers => {
-                assert!(self.rest.is_empty(), "half an answer: {}", show(&self.rest));
-                assert!(link.is_read(), "bytes are not read: {}", self.describe());
-                if self.is_body_late(link.server_fin_ms) {
-                    return;
-                }
-                assert!(link.server_fin_ms.is_none(), "ended without a last answer");
-                let idle_until_ms = around.node.idle_until_ms;
-                let is_idle_over = idle_until_ms.is_some_and(|until_ms| around.now_ms >= until_ms);
-                assert!(
-                    !(is_idle_over && self.is_idle()),
-                    "idle in a drain: {}",
-                    self.describe()
-                );
-                if let Some(pending) = self.pending.front() {
-                    let is_seen = !matches!(pending.request.expected, Expected::Refusal(_))
-                        || link.read_bytes < pending.end;
-                    assert!(is_seen, "not refused: {:?}", pending.request.expected);
-                    assert!(
-                        !pending.is_within(link.read_bytes),
-                        "not answered: {:?}",
-                        pending.request.expected
-                    );
-                    let is_invited = !pending.waits || self.held.is_none();
-                    let head_is_read = link.read_bytes >= self.sent_bytes;
-                    assert!(is_invited || !head_is_read, "waits for 100 Continue");
-                }
-            }
-        }
-    }
-
-    /// Whether our side was ended because the body of a request that has its answer did not come.
-    fn is_body_late(&self, server_fin_ms: Option<u64>) -> bool {
-        let answer_ms = self.last_answer_ms.filter(|_| self.skipped_end.is_some());
-        answer_ms
-            .zip(server_fin_ms)
-            .is_some_and(|(answer_ms, fin_ms)| fin_ms >= answer_ms + REQUEST_DEADLINE_MS)
-    }
-
-    fn assert_half_closed(&self) {
-        let has_fin = self.link.borrow().server_fin_ms.is_some();
-        assert!(
-            has_fin,
-            "the last answer is out and our side is open: {}",
-            self.describe()
-        );
-    }
-
-    /// Deadlines have been acted upon.
-    fn assert_in_time(&self, around: &Surroundings<'_>) {
-        let link = self.link.borrow();
-        // After a hold, no request is late at once.
-        let resumed_ms = around.node.resumed_ms;
-        let held_until_ms = resumed_ms.map_or(0, |resumed_ms| resumed_ms + REQUEST_DEADLINE_MS);
-        let late = |start_ms: u64, limit_ms: u64| {
-            let due_ms = (start_ms.max(self.opened_ms) + limit_ms).max(held_until_ms);
-            around.now_ms > due_ms + DEADLINE_SCAN_SLACK_MS
-        };
-        let what = if link.is_short {
-            late(link.stalled_since_ms, STALL_MS).then_some("stalled")
-        } else if let Some(fin_ms) = link.server_fin_ms {
-            late(fin_ms, LINGER_MS).then_some("lingers")
-        } else if let Mode::Answers = self.mode {
-            match self
-                .pending
-                .front()
-                .and_then(|pending| pending.first_read_ms)
-            {
-                // The head's deadline, then the body's; they begin when the request before is
-                // answered.
-                Some(read_ms) => {
-                    let begin_ms = read_ms
-                        .max(self.last_answer_ms.unwrap_or(0))
-                        .max(link.stalled_since_ms);
-                    late(begin_ms, 2 * REQUEST_DEADLINE_MS).then_some("is slow")
-                }
-                None => match self.last_answer_ms {
-                    Some(answer_ms) if self.skipped_end.is_some() => {
-                        late(answer_ms, REQUEST_DEADLINE_MS)
-                    }
-                    Some(answer_ms) => {
-                        late(answer_ms, around.settings.keep_alive.as_millis() as u64)
-                    }
-                    None => late(self.opened_ms, REQUEST_DEADLINE_MS),
-                }
-                .then_some("is idle"),
-            }
-        } else {
-            None
-        };
-        assert!(
-            what.is_none(),
-            "{} {} for too long at {}",
-            self.describe(),
-            what.unwrap_or(""),
-            around.now_ms
-        );
-    }
-
     pub fn describe(&self) -> String {
         let mode = match &self.mode {
             Mode::Answers => "answers",
@@ -713,155 +529,5 @@ impl Client {
             self.shard,
             self.link.borrow()
         )
-    }
-}
-
-fn check_receipt(
-    key: usize,
-    status: u16,
-    text: &str,
-    read_ms: Option<u64>,
-    around: &mut Surroundings<'_>,
-) {
-    let fate = around.model.offers[key].fate;
-    if status == 500 {
-        let fails_until_ms = around
-            .ring_failed_ms
-            .map(|failed_ms| failed_ms + RETRY_SLACK_MS);
-        assert!(fails_until_ms >= read_ms, "500, but the ring works");
-        assert_eq!(fate, Fate::Open, "refused, and stored all the same");
-        around.model.offers[key].fate = if around.has_commits {
-            Fate::Failed
-        } else {
-            Fate::Refused
-        };
-        return assert_error(text);
-    }
-    assert_eq!(status, 200, "{text}");
-    let Fate::Stored(seq) = fate else {
-        panic!("acknowledged and not stored: {fate:?}");
-    };
-    let stored = around.model.get(seq).expect("it is stored");
-    assert!(
-        seq < around.node.log.head_seq(),
-        "acknowledged before the shard's own log has it"
-    );
-    let expected = format!(
-        "{{\"success\":true,\"messageId\":\"{}\",\"timestamp\":{}}}",
-        stored.id, stored.timestamp_ms
-    );
-    assert_eq!(text, expected);
-}
-
-fn assert_error(text: &str) {
-    if text.is_empty() {
-        return; // The answer to a HEAD.
-    }
-    let value: serde_json::Value = serde_json::from_str(text).expect("an error is JSON");
-    let members = value.as_object().expect("an object");
-    let names: Vec<&str> = members.keys().map(String::as_str).collect();
-    assert!(names == ["error"] || names == ["detail", "error"], "{text}");
-    assert!(members.values().all(serde_json::Value::is_string), "{text}");
-}
-
-/// The head of an answer.
-struct Answer {
-    status: u16,
-    head_bytes: usize,
-    fields: Vec<(String, String)>,
-    length: Option<usize>,
-    closes: bool,
-}
-
-impl Answer {
-    /// Parses the head at the front, once it is whole (RFC 9112 section 2.1).
-    fn parse(bytes: &[u8]) -> Option<Answer> {
-        let head_bytes = memmem::find(bytes, b"\r\n\r\n")? + 4;
-        let head = str::from_utf8(&bytes[..head_bytes - 4]).expect("a head is ASCII");
-        let mut lines = head.split("\r\n");
-        let line = lines.next().unwrap_or_default();
-        let status = line
-            .strip_prefix("HTTP/1.1 ")
-            .and_then(|rest| rest.get(..3)?.parse().ok());
-        let status = status.unwrap_or_else(|| panic!("no status line: {line:?}"));
-        let fields: Vec<(String, String)> = lines
-            .map(|line| {
-                let (name, value) = line
-                    .split_once(": ")
-                    .unwrap_or_else(|| panic!("no field: {line:?}"));
-                assert!(
-                    !name.is_empty()
-                        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-                );
-                assert!(!value.contains(['\r', '\n', '\0']));
-                (name.to_owned(), value.to_owned())
-            })
-            .collect();
-        let mut answer = Answer {
-            status,
-            head_bytes,
-            fields,
-            length: None,
-            closes: false,
-        };
-        answer.length = answer
-            .get("Content-Length")
-            .map(|length| number(length) as usize);
-        answer.closes = answer.get("Connection") == Some("close");
-        Some(answer)
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        let mut found = self
-            .fields
-            .iter()
-            .filter(|(known, _)| known.eq_ignore_ascii_case(name));
-        let value = found.next().map(|(_, value)| value.as_str());
-        assert!(found.next().is_none(), "{name} twice");
-        value
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.get(name).is_some()
-    }
-
-    /// What every final answer carries.
-    fn assert_decent(&self, is_http10: bool) {
-        let date = self.get("Date").expect("every answer has a date");
-        assert!(httpdate::parse_http_date(date).is_ok(), "{date}");
-        assert_eq!(self.get("Access-Control-Allow-Origin"), Some("*"));
-        assert!(!(self.has("Content-Length") && self.has("Transfer-Encoding")));
-        assert!(
-            !(is_http10 && self.has("Transfer-Encoding")),
-            "1.0 knows no chunks"
-        );
-        if is_http10 && !self.closes {
-            assert_eq!(self.get("Connection"), Some("keep-alive"));
-        }
-    }
-
-    /// Returns for how many seconds a cache may give it out.
-    fn assert_stream(&self, is_http10: bool, is_shared: bool) -> u64 {
-        assert_eq!(
-            self.get("Content-Type"),
-            Some("text/event-stream; charset=utf-8")
-        );
-        let cache = self.get("Cache-Control").expect("who may keep it");
-        let shared_s = cache
-            .strip_prefix("public, max-age=0, s-maxage=")
-            .and_then(|rest| rest.strip_suffix(", no-transform"))
-            .map(number);
-        assert_eq!(shared_s.is_some(), is_shared, "{cache}");
-        assert!(is_shared || cache == "no-store, no-transform", "{cache}");
-        assert_eq!(self.get("Vary"), is_shared.then_some("X-Webhook-Secret"));
-        assert!(!is_shared || self.closes, "its life is short");
-        assert_eq!(self.get("X-Accel-Buffering"), Some("no"));
-        let coding = (!is_http10).then_some("chunked");
-        assert_eq!(self.get("Transfer-Encoding"), coding);
-        assert!(
-            !is_http10 || self.closes,
-            "the end of the connection is the end of the stream"
-        );
-        shared_s.unwrap_or(0)
     }
 }

@@ -1,4 +1,4 @@
-//! How often the rare things happened, so that a simulation in which nothing happens is noticed.
+//! Counts of rare events. A simulation that no longer brings them about fails.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -9,12 +9,12 @@ thread_local! {
     static COUNTS: RefCell<BTreeMap<&'static str, u64>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// What a few thousand seeds have to bring about.
+/// Counters that must rise within a few thousand seeds.
 const RARE: &[(&str, Counter)] = &[
     ("deliveries", Counter::Deliveries),
     ("heartbeats", Counter::Heartbeats),
-    ("gaps told", Counter::Gaps),
-    ("streams left by their peer", Counter::StreamsEndedByPeer),
+    ("gaps sent", Counter::Gaps),
+    ("streams closed by the peer", Counter::StreamsEndedByPeer),
     ("streams stalled", Counter::StreamsStalled),
     ("streams torn", Counter::StreamsOverrun),
     ("streams drained", Counter::StreamsDrained),
@@ -32,19 +32,19 @@ pub fn count(what: &'static str, times: u64) {
     COUNTS.with_borrow_mut(|counts| *counts.entry(what).or_default() += times);
 }
 
-/// Adds what a shard has counted in its life.
+/// Adds the counters of a shard at its end.
 pub fn count_all(metrics: &Metrics) {
     for &(what, counter) in RARE {
         count(what, metrics.total(counter));
     }
 }
 
-/// Prints everything, and fails if something never happened.
-pub fn report(must_be_whole: bool) {
+/// Prints all counts. If `must_be_complete`, fails if one is zero.
+pub fn report(must_be_complete: bool) {
     COUNTS.with_borrow(|counts| {
         for (what, times) in counts {
             println!("{times:12} {what}");
-            assert!(*times > 0 || !must_be_whole, "{what}: never");
+            assert!(*times > 0 || !must_be_complete, "{what}: never");
         }
     });
 }

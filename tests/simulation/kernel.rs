@@ -1,9 +1,9 @@
-//! Sockets as the kernel has them, without a kernel.
+//! Simulated sockets.
 //!
-//! A [`Link`] is one connection with both of its ends: the client's end is driven by the world, the
-//! server's is a [`SimSocket`]. Buffers are bounded, so reads and writes are partial; readiness is
-//! told as an edge-triggered epoll(7) tells it: once per change, with all that holds at the moment
-//! of asking. While the server is inside a system call the network may go on.
+//! A [`Link`] is a connection with both ends: the world drives the client's end, and the server's
+//! end is a [`SimSocket`]. Buffers are bounded, so reads and writes are partial. Readiness is
+//! reported as by an edge-triggered epoll(7): once for each change, with the state at the time of
+//! the report. The network may move bytes during a system call of the server.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -16,17 +16,18 @@ use hookcast::clock::Now;
 use hookcast::shard::{Readiness, Transport};
 use memchr::memmem;
 
-/// What all links share.
+/// The state that all links share.
 pub struct Kernel {
     rng: RefCell<Rng>,
-    /// How often the network moves or a signal comes during a system call: in so many of 256.
+    /// Of 256 system calls, the number during which the network moves bytes or a signal arrives.
     pub mischief: u8,
     /// Bytes moved and connections ended by the server so far.
     progress: Cell<u64>,
     pub now_ms: Cell<u64>,
-    /// What all work so far has taken, and what a system call takes. Milliseconds stand still during a
-    /// turn: deadlines are as exact as they can be, and slices end all the same.
+    /// The time of all work so far. It counts only in `mono_us`: milliseconds stand still in a
+    /// turn, so deadlines are exact, and slices still end.
     work_us: Cell<u64>,
+    /// The time of a system call.
     call_us: u64,
 }
 
@@ -42,7 +43,7 @@ impl Kernel {
         })
     }
 
-    /// What time it is, where the wall clock is ahead by so much.
+    /// The time, with a wall clock that is ahead of the monotonic one by `wall_ahead_ms`.
     pub fn now(&self, wall_ahead_ms: u64) -> Now {
         let mono_ms = self.now_ms.get();
         Now {
@@ -52,12 +53,12 @@ impl Kernel {
         }
     }
 
-    /// Lets time pass in which the server works.
+    /// Adds time in which the server works.
     pub fn work(&self, us: u64) {
         self.work_us.set(self.work_us.get() + us);
     }
 
-    /// Makes what follows depend on `seed` alone.
+    /// Makes all further random choices depend on `seed` alone.
     pub fn reseed(&self, seed: u64) {
         *self.rng.borrow_mut() = Rng::with_seed(seed);
     }
@@ -74,7 +75,7 @@ impl Kernel {
         self.mischief > 0 && self.rng.borrow_mut().u8(..) < self.mischief
     }
 
-    /// Now and then, one of the places where an event ends in `bytes`.
+    /// Sometimes returns the end of an event in `bytes`.
     fn event_end(&self, bytes: &[u8]) -> Option<usize> {
         if self.mischief == 0 || self.up_to(3) > 0 {
             return None;
@@ -98,51 +99,51 @@ impl Kernel {
 pub struct Link {
     kernel: Rc<Kernel>,
 
-    /// What the client has sent and the network not yet brought.
+    /// Bytes that the client has sent and the network has not delivered.
     flight: VecDeque<u8>,
     fin_sent: bool,
     /// The server's receive buffer.
     received: VecDeque<u8>,
     receive_max: usize,
     fin_received: bool,
-    /// How much the server has read, and how much of that before it wrote last.
+    /// Bytes that the server has read, in all and before its last write.
     pub read_bytes: u64,
     pub read_before_write: u64,
 
-    /// How much the server's send buffer holds; the bytes themselves are in `tap`.
+    /// Bytes in the server's send buffer. Their content is in `tap`.
     unsent: usize,
     send_max: usize,
-    /// How much the client has taken.
+    /// Bytes that the client has received.
     pub taken_bytes: u64,
-    /// What the server wrote and nobody has checked yet.
+    /// Bytes that the server wrote and the client's checks have not taken.
     pub tap: Vec<u8>,
-    /// All that the server ever wrote.
+    /// Bytes that the server has written.
     pub written_bytes: u64,
-    /// When the server ended its side.
+    /// When the server closed its side.
     pub server_fin_ms: Option<u64>,
-    /// The server has let go of its socket.
+    /// The server has closed its socket.
     pub is_closed: bool,
 
     is_reset: bool,
-    is_reset_told: bool,
+    is_reset_reported: bool,
     client_is_gone: bool,
-    /// The client takes what comes.
+    /// The client reads.
     pub client_reads: bool,
 
-    /// Which of the two sets of sockets it is polled with.
+    /// Whether it is in the set of priority sockets.
     pub is_priority: bool,
-    /// There is news for epoll.
+    /// An event that epoll has not reported.
     edge: bool,
-    /// The kernel owes an edge when there is room again (`SOCK_NOSPACE`).
+    /// There will be an event when there is room again (`SOCK_NOSPACE`).
     wants_room: bool,
     /// The server's last write did not take everything.
     pub is_short: bool,
-    /// Since when the server's writes come to nothing.
+    /// Since when the server's writes have taken no byte.
     pub stalled_since_ms: u64,
 }
 
 impl fmt::Debug for Link {
-    /// Leaves the bytes out.
+    /// Prints lengths instead of bytes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link")
             .field("flight", &self.flight.len())
@@ -163,7 +164,7 @@ impl fmt::Debug for Link {
 pub type SharedLink = Rc<RefCell<Link>>;
 
 impl Link {
-    /// A connection that has just been accepted; the client may have sent something already.
+    /// A new connection. The client may send before the server accepts it.
     pub fn new(kernel: &Rc<Kernel>, receive_max: usize, send_max: usize) -> SharedLink {
         Rc::new(RefCell::new(Link {
             kernel: Rc::clone(kernel),
@@ -182,11 +183,11 @@ impl Link {
             server_fin_ms: None,
             is_closed: false,
             is_reset: false,
-            is_reset_told: false,
+            is_reset_reported: false,
             client_is_gone: false,
             client_reads: true,
             is_priority: false,
-            // EPOLL_CTL_ADD looks at once.
+            // EPOLL_CTL_ADD reports the present state at once.
             edge: true,
             wants_room: false,
             is_short: false,
@@ -202,13 +203,12 @@ impl Link {
         }
     }
 
-    /// The client ends its side, behind what it has sent.
+    /// The client closes its side after the bytes that it has sent.
     pub fn half_close(&mut self) {
         self.fin_sent = true;
     }
 
-    /// The client's process is gone. What it has not taken makes its kernel send a reset, and so
-    /// does whatever still comes.
+    /// The client closes its socket. Unread bytes cause a reset, and so do all further ones.
     pub fn close(&mut self) {
         self.fin_sent = true;
         self.client_is_gone = true;
@@ -237,7 +237,7 @@ impl Link {
         taken
     }
 
-    /// The network brings up to `most` bytes, and the client's end if that is next.
+    /// The network delivers up to `most` bytes, and the client's FIN if it is next.
     pub fn deliver(&mut self, most: usize) -> usize {
         if self.is_reset || self.is_closed {
             self.flight.clear();
@@ -255,12 +255,12 @@ impl Link {
         count
     }
 
-    /// Whether the server still holds bytes for a client that would take them.
+    /// Whether the client has received everything that the server wrote.
     pub fn is_taken(&self) -> bool {
         self.unsent == 0
     }
 
-    // What both know.
+    // Both ends.
 
     pub fn has_ended(&self) -> bool {
         self.is_reset || self.fin_received
@@ -279,12 +279,13 @@ impl Link {
         self.received.is_empty()
     }
 
-    /// Enough room for the kernel to say so (`sk_stream_is_writeable`: a third).
+    /// Whether there is enough room for the kernel to report it (`sk_stream_is_writeable`: a
+    /// third).
     pub fn has_room(&self) -> bool {
         (self.send_max - self.unsent) * 2 >= self.unsent && self.unsent < self.send_max
     }
 
-    /// News that are none: the kernel may wake whom it likes.
+    /// A spurious event, which the kernel may report at any time.
     pub fn nudge(&mut self) {
         self.edge = true;
     }
@@ -293,19 +294,19 @@ impl Link {
         self.edge && !self.is_closed
     }
 
-    /// Whether something has changed that epoll has not told yet.
+    /// Whether there is an event that epoll has not reported.
     pub fn owes_news(&self) -> bool {
         self.edge
     }
 
-    /// What `epoll_wait(2)` returns for this socket now, if anything.
+    /// The event that `epoll_wait(2)` reports of this socket now, if any.
     pub fn take_event(&mut self) -> Option<Readiness> {
         if !self.has_event() {
             return None;
         }
         self.edge = false;
         let has_room = self.has_room() || self.server_fin_ms.is_some() || self.is_reset;
-        // Looking at a full buffer asks to be told (tcp_poll).
+        // A poll of a full buffer requests an event for room (tcp_poll).
         self.wants_room |= !has_room;
         let readiness = Readiness {
             readable: !self.received.is_empty() || self.has_ended(),
@@ -327,8 +328,8 @@ impl Link {
             self.kernel.advance(count);
             return Ok(count);
         }
-        if self.is_reset && !self.is_reset_told {
-            self.is_reset_told = true;
+        if self.is_reset && !self.is_reset_reported {
+            self.is_reset_reported = true;
             return Err(io::ErrorKind::ConnectionReset.into());
         }
         if self.has_ended() {
@@ -344,7 +345,7 @@ impl Link {
         }
         assert!(
             self.server_fin_ms.is_none(),
-            "the server writes after it has ended its side"
+            "the server writes after it has closed its side"
         );
         let offered: usize = extents.iter().map(|extent| extent.len()).sum();
         let mut count = offered.min(self.send_max - self.unsent);
@@ -358,7 +359,7 @@ impl Link {
         if !self.client_reads
             && let Some(end) = self.kernel.event_end(&self.tap[written..])
         {
-            // The buffer is full just where an event ends: where a stream may skip ahead.
+            // The buffer becomes full at the end of an event, where a stream may skip ahead.
             count = end;
             self.send_max = self.unsent + end;
             self.tap.truncate(written + end);
@@ -384,7 +385,7 @@ impl Link {
         }
     }
 
-    /// The network goes on while the server is busy.
+    /// Sometimes moves bytes of this connection on the network.
     pub fn stir(&mut self) {
         if self.kernel.is_mischievous() {
             let most = self.kernel.up_to(3000);
@@ -436,7 +437,7 @@ impl Transport for SimSocket {
 
 impl Drop for SimSocket {
     fn drop(&mut self) {
-        // A panic may have come in the middle of a call.
+        // The link is borrowed if a panic occurred in a call.
         if let Ok(mut link) = self.0.try_borrow_mut() {
             link.is_closed = true;
             link.kernel.advance(1);

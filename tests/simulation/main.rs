@@ -1,20 +1,20 @@
-//! A whole node under a deterministic simulation: shards, hub, live logs and ring, with clients, a
-//! network, a disk and a clock that do the worst they may.
+//! A whole node in a deterministic simulation: shards, hub, live logs and ring, with faulty
+//! clients, a faulty network, disk and clock.
 //!
-//! Every seed is a run of some hundred operations, checked at every step against a model that knows
-//! what ought to be true. What fails prints its seed, the step, and the shortest list of operations
-//! that was found to fail in the same way.
+//! A seed determines a run of some hundred operations. Each step is checked against a model of the
+//! expected state. A failure prints its seed, its step, and a shortened list of operations that
+//! still fails.
 //!
 //! - `SIM_SEED=7 cargo test --test simulation` runs one seed.
-//! - `SIM_SEEDS=100000` runs so many from the first, `SIM_SECONDS=600` as many as fit, from one
-//!   that is drawn and printed.
-//! - `SIM_SURVEY=500` runs so many and says how many fail and why, which is for breaking the server
-//!   on purpose: see `MUTANTS.md`.
+//! - `SIM_SEEDS=100000` runs the first 100,000 seeds. `SIM_SECONDS=600` runs seeds for ten minutes,
+//!   from a random first seed that is printed.
+//! - `SIM_SURVEY=500` runs 500 seeds and prints how many fail and why. It is for deliberate faults
+//!   in the server: see `MUTANTS.md`.
 //!
-//! The parts: `operation` says what may happen, `world` lets it happen, `turn` runs the turns of the
-//! shards and checks them at rest, `poller` is what a turn sees of the kernel and of other threads,
-//! `kernel` is the sockets, `client` and `stream` check what is received, `model` knows what ought to
-//! be, `node` is the server.
+//! The parts: `operation` draws operations and `world` applies them. `turn` runs the turns of the
+//! shards and checks idle shards. `poller` stands in for the kernel and other threads, `kernel` for
+//! the sockets. `client` and `stream` check what is received, against the expected state in
+//! `model`. `node` is the server.
 
 mod client;
 mod coverage;
@@ -34,11 +34,11 @@ use std::time::{Duration, Instant};
 /// Seeds of a plain `cargo test`; `tests/simulation/run` takes more.
 const SEEDS: u64 = 1_000;
 
-/// So many bring about everything that is counted, however rare.
+/// Seeds after which every counted event must have happened, however rare.
 const SEEDS_FOR_ALL: u64 = 3_000;
 
 #[test]
-fn every_message_reaches_those_who_may_see_it_and_nobody_else() {
+fn every_message_reaches_the_streams_that_may_see_it_and_no_others() {
     let number = |name: &str| {
         let text = std::env::var(name).ok()?;
         Some(
@@ -69,7 +69,7 @@ fn every_message_reaches_those_who_may_see_it_and_nobody_else() {
     coverage::report(false);
 }
 
-/// How many seeds fail, and the reasons of the first few.
+/// Counts the seeds that fail, and prints the first three reasons.
 fn survey(seeds: u64) {
     let mut failed = 0;
     for seed in 0..seeds {

@@ -1,8 +1,8 @@
-//! What ought to be true: every message that was offered, what became of it, and the order of those
-//! that were stored; and how far each shard's live log reaches.
+//! The expected state: every offered message with its fate, the order of the stored messages, and
+//! the reach of each shard's live log.
 //!
-//! The model learns the order of the messages where the shards learn it, from the hub's batches,
-//! and checks every frame against what was offered. It keeps every message for ever.
+//! The model takes the order of messages from the hub's batches, as shards do. It checks every
+//! frame against the offered message. It forgets no message.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -21,7 +21,7 @@ use super::coverage;
 pub enum View {
     Everything,
     Public,
-    /// Those of one session, by its place in [`session_name`], and those for everyone.
+    /// The messages of one session, by its index in [`session_name`], and all untargeted ones.
     Session(usize),
 }
 
@@ -37,7 +37,8 @@ impl View {
 
 pub const SESSIONS: usize = 4;
 
-/// Session names with what is hard about them.
+/// Session names that are hard to handle: a prefix of another, special characters, the greatest
+/// length.
 pub fn session_name(index: usize) -> String {
     match index {
         0 => "alice".into(),
@@ -47,32 +48,32 @@ pub fn session_name(index: usize) -> String {
     }
 }
 
-/// What became of a message.
+/// The outcome for a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// Nobody knows yet.
+    /// Not known yet.
     Open,
-    /// It is, or was, in the ring under this seq.
+    /// It was stored in the ring with this seq.
     Stored(u64),
-    /// Its sender was told that it is not.
+    /// Its sender got an error.
     Refused,
-    /// The same, because the disk did not take it. It may be there after a kill, as long as the disk
-    /// does not work again.
+    /// Its sender got an error because the disk failed. It may be in the ring after a kill until
+    /// the disk works again.
     Failed,
-    /// A power failure took it.
+    /// Lost in a power failure.
     Lost,
 }
 
-/// A message as it was offered; its place in the list is its key, and its content begins with that.
+/// An offered message. Its index in the list is its key, and its content begins with the key.
 pub struct Offer {
     pub content: String,
     pub session: Option<usize>,
-    /// Its id and time, if it came from another node.
+    /// Id and time of a message of another node.
     pub stamp: Option<(String, u64)>,
     pub fate: Fate,
 }
 
-/// A message in the order of all.
+/// A stored message.
 pub struct Stored {
     pub key: usize,
     pub session: Option<usize>,
@@ -80,16 +81,16 @@ pub struct Stored {
     pub timestamp_ms: u64,
     /// The event, without chunk framing.
     pub event: Vec<u8>,
-    /// How long it is with chunk framing.
+    /// The length of the event with chunk framing.
     pub frame_bytes: usize,
 }
 
-/// What is known of the ring when a process or the machine ends.
+/// The state of the ring at the end of the process or of the machine.
 #[derive(Debug, Clone, Copy)]
 pub struct Crash {
     /// Messages before this one were on disk.
     pub durable_seq: u64,
-    /// The disk fails commits, and has not worked since.
+    /// A commit has failed, and none succeeded since.
     pub is_disk_failing: bool,
 }
 
@@ -100,16 +101,17 @@ pub struct Model {
     /// The seq of `stored[0]`.
     first_seq: u64,
     stored: Vec<Stored>,
-    /// The seq of the oldest message that the ring held when the node was last started.
+    /// The seq of the oldest message in the ring at the last start.
     recalled_seq: u64,
-    /// The clock was set back so far that the order of the node's own messages begins anew, and none
-    /// was stored since.
+    /// The clock was set back so far that the times of the node's own messages follow it. None was
+    /// stored since.
     pub begins_anew: bool,
     pub offers: Vec<Offer>,
 }
 
 impl Model {
-    /// Notes a message that is going to be offered, and returns its key. `content` gets the key.
+    /// Records a message that will be offered, and returns its key. `content` makes its content
+    /// from the key.
     pub fn offer(
         &mut self,
         session: Option<usize>,
@@ -126,7 +128,7 @@ impl Model {
         key
     }
 
-    /// The seq of the oldest message that is known.
+    /// The seq of the oldest message in the model.
     pub fn first_seq(&self) -> u64 {
         self.first_seq
     }
@@ -141,7 +143,7 @@ impl Model {
             .get(usize::try_from(seq.checked_sub(self.first_seq)?).ok()?)
     }
 
-    /// The messages that a view sees from `start` to before `end`.
+    /// The messages of a view from `start` up to `end`, without `end`.
     pub fn visible(
         &self,
         view: View,
@@ -154,8 +156,8 @@ impl Model {
         })
     }
 
-    /// A batch of newly stored messages. Those of this node were accepted at one of the times of the
-    /// wall clock in `accepted_ms`, and sort as they were stored.
+    /// Adds a batch of newly stored messages. Messages of this node have a time of `accepted_ms`,
+    /// or were held back by a clock set back. Their ids rise in the order of storage.
     pub fn store(&mut self, batch: &Batch, accepted_ms: &BTreeSet<u64>) {
         for frame in batch.frames() {
             assert_eq!(frame.seq, self.head_seq(), "seqs have no holes");
@@ -181,16 +183,16 @@ impl Model {
         }
     }
 
-    /// The time of a message of this node is that of the clock, or of one that was set back by minutes
-    /// since. Where it was set back further, the order begins anew.
+    /// Checks the time of a message of this node. It is the time of the clock, or an earlier time
+    /// of a clock that was then set back by minutes. After a larger step, times follow the clock.
     fn check_stamp(&self, stored: &Stored, accepted_ms: &BTreeSet<u64>) {
         let at_ms = stored.timestamp_ms;
         let earliest_ms = at_ms - CLOCK_SET_BACK_MS_MAX - 1;
         let accepted = accepted_ms.range(earliest_ms..=at_ms).next();
-        assert!(accepted.is_some(), "accepted then");
+        assert!(accepted.is_some(), "no message was accepted at this time");
         let is_own = |stored: &&Stored| self.offers[stored.key].stamp.is_none();
-        // What others had published may have pushed a node's own messages out of its ring before a
-        // restart. Then it does not know their times.
+        // Messages of other nodes may have evicted the node's own before a restart. Then it does
+        // not know their times.
         let forgotten = self.recalled_seq.saturating_sub(self.first_seq) as usize;
         let recalled = self.stored.get(forgotten..).unwrap_or_default();
         if let Some(last) = recalled.iter().rev().find(is_own) {
@@ -198,7 +200,7 @@ impl Model {
             let is_set_back = self.begins_anew || at_ms + CLOCK_SET_BACK_MS_MAX < last.timestamp_ms;
             assert!(
                 is_behind || is_set_back,
-                "out of order: {} at {at_ms} behind {} at {}",
+                "out of order: {} at {at_ms} after {} at {}",
                 stored.id,
                 last.id,
                 last.timestamp_ms
@@ -206,12 +208,12 @@ impl Model {
         }
     }
 
-    /// What a ring says after a crash of the process: all that was stored, as far as it reaches, and
-    /// maybe something behind it that nobody was told of.
+    /// Checks a ring after a crash of the process. It holds the last of the stored messages, and
+    /// perhaps newer ones that were neither acknowledged nor delivered.
     pub fn check_recovered(&mut self, first_seq: u64, history: &Batch, crash: Crash) {
         let head_seq = self.head_seq();
         if first_seq > head_seq {
-            // So much was on its way to the disk that it fills the whole history.
+            // Messages on their way to the disk fill the whole history.
             self.stored.clear();
             self.first_seq = first_seq;
         }
@@ -224,11 +226,11 @@ impl Model {
         assert_eq!(
             first_seq,
             self.head_seq() - kept,
-            "the last {kept} messages are there"
+            "the last {kept} messages are not all there"
         );
         let mut seqs = first_seq..self.head_seq();
         for frame in history.frames() {
-            assert_eq!(Some(frame.seq), seqs.next(), "in order, none twice");
+            assert_eq!(Some(frame.seq), seqs.next(), "out of order, or twice");
             let stored = self.get(frame.seq).expect("it is one of the last");
             assert_eq!(
                 event_of(&frame),
@@ -240,12 +242,12 @@ impl Model {
         assert_eq!(seqs.next(), None, "the newest messages are missing");
     }
 
-    /// A message is in the ring that nobody was shown.
+    /// Adds a message that is in the ring and was never delivered.
     fn take_back(&mut self, stored: Stored, seq: u64, crash: Crash) {
         match self.offers[stored.key].fate {
             Fate::Open => {}
             Fate::Failed if crash.is_disk_failing => {
-                coverage::count("refused messages that are back", 1);
+                coverage::count("refused messages found in the ring", 1);
             }
             fate => panic!("message {} was {fate:?} and is in the ring", stored.key),
         }
@@ -254,11 +256,14 @@ impl Model {
         self.stored.push(stored);
     }
 
-    /// What a ring says after a power failure: of what was stored, in order, at least what was on
-    /// disk, and maybe something behind it that nobody was told of; under a new epoch and with new
-    /// seqs.
+    /// Checks a ring after a power failure. It has a new epoch and new seqs. It holds, in order, at
+    /// least the messages that were on disk, and perhaps newer ones that were neither acknowledged
+    /// nor delivered.
     pub fn restart(&mut self, epoch: String, first_seq: u64, history: &Batch, crash: Crash) {
-        assert_ne!(epoch, self.epoch, "seqs may be given out again");
+        assert_ne!(
+            epoch, self.epoch,
+            "the epoch is the same, so seqs may be used twice"
+        );
         self.epoch = epoch;
         let (before_seq, head_seq) = (self.first_seq, self.head_seq());
         let before = std::mem::take(&mut self.stored);
@@ -293,18 +298,18 @@ impl Model {
             assert_ne!(fate, Fate::Lost, "message {key} was on disk and is lost");
         }
         coverage::count(
-            "messages kept for being on disk",
+            "messages kept because they were on disk",
             crash.durable_seq.saturating_sub(oldest),
         );
     }
 
-    /// A ring that is new.
+    /// Begins with a new ring.
     pub fn start(&mut self, epoch: String, first_seq: u64) {
         self.epoch = epoch;
         self.first_seq = first_seq;
     }
 
-    /// Checks a frame byte by byte against the message that was offered.
+    /// Checks a frame byte by byte against the offered message.
     fn read_frame(&self, frame: &FrameRef<'_>) -> Stored {
         let event = event_of(frame);
         let text = str::from_utf8(event).expect("an event is UTF-8");
@@ -335,7 +340,7 @@ impl Model {
             self.epoch,
             frame.seq,
         );
-        assert_eq!(text, expected, "message {key} is not what was offered");
+        assert_eq!(text, expected, "message {key} differs from the offered one");
         Stored {
             key,
             session: offer.session,
@@ -347,7 +352,7 @@ impl Model {
     }
 }
 
-/// A text as JSON without what some clients take for the end of a line.
+/// A text as JSON. Characters that some clients take for the end of a line are escaped.
 pub fn one_line(text: &str) -> String {
     let json = serde_json::to_string(text).expect("text is JSON");
     json.replace('\u{85}', "\\u0085")
@@ -360,15 +365,15 @@ fn event_of<'a>(frame: &FrameRef<'a>) -> &'a [u8] {
     &frame.bytes[head_bytes..frame.bytes.len() - CHUNK_TAIL_BYTES]
 }
 
-/// How far a shard's live log reaches: what its capacity and the frames' sizes make of it.
+/// The expected reach of a shard's live log, from its capacity and the sizes of the frames.
 pub struct LogExtent {
     capacity: usize,
     bytes: usize,
     frames: VecDeque<usize>,
     pub tail_seq: u64,
-    /// What new streams are shown.
+    /// The shared history for new streams.
     pub shared: Rc<SharedHistory>,
-    /// How many frames have left it.
+    /// Frames that were evicted.
     pub evicted: u64,
 }
 

@@ -1,7 +1,7 @@
 //! The server under simulation: ring, hub and shards, without threads, sockets and clocks.
 //!
-//! A shard sleeps until a socket has news, the hub wakes it, or the time comes that it asked for: a
-//! turn that nobody asks for does not happen, so a wake-up that is lost is lost here too.
+//! A shard sleeps until a socket has an event, the hub wakes it, or its next deadline is due. No
+//! other turns are run, so a lost wake-up shows.
 
 use std::collections::VecDeque;
 use std::io;
@@ -28,17 +28,17 @@ use super::poller::{SimCommand, SimTurns};
 use super::request::SECRET;
 use super::stream::Subscribed;
 
-/// What the kernel's eventfd is to a real shard.
+/// The waker of a shard, in place of an eventfd.
 #[derive(Default)]
-struct Bell(AtomicBool);
+struct Waker(AtomicBool);
 
-impl Wake for Bell {
+impl Wake for Waker {
     fn wake(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
-/// Rung when a batch goes out: looks whether the disk has all of the ring at that moment.
+/// Woken when a batch is sent: notes whether the disk has all of the ring at that moment.
 struct Witness {
     medium: MemoryMedium,
     saw_unsynced: AtomicBool,
@@ -51,7 +51,7 @@ impl Wake for Witness {
     }
 }
 
-/// What a shard's thread owns.
+/// The state that a shard's thread owns.
 pub struct Running {
     pub shard: Shard<SimSocket>,
     pub turns: SimTurns,
@@ -60,35 +60,35 @@ pub struct Running {
 pub struct ShardNode {
     /// Absent during a turn, and when the process was killed in one.
     pub running: Option<Running>,
-    /// Gone with its thread, once the shard is drained.
+    /// `None` once the shard is drained and its thread has ended.
     inbox: Option<Receiver<Arc<Batch>>>,
-    bell: Arc<Bell>,
+    waker: Arc<Waker>,
     pub commands: VecDeque<SimCommand>,
-    /// When it wants to run, if nothing happens before.
+    /// When it runs if nothing wakes it before.
     due_ms: Option<u64>,
     pub log: LogExtent,
     pub subscribed: Vec<Subscribed>,
     pub metrics: Metrics,
-    /// When its drain ends, once it drains.
+    /// The end of its drain, if it drains.
     pub drain_until_ms: Option<u64>,
-    /// Until when connections without a request stay, once it drains.
+    /// Until when connections without a request stay open, if it drains.
     pub idle_until_ms: Option<u64>,
-    /// When a hold was over.
+    /// The end of its last hold.
     pub resumed_ms: Option<u64>,
-    /// Connections within the limit, those on their way to it included.
+    /// Connections within the limit, with those on their way to the shard.
     pub load: usize,
-    /// The names of connections that are gone: epoll may still have news of them.
+    /// The tokens of closed connections: epoll may still report events of them.
     pub gone: Vec<Token>,
-    /// Messages that clients received whole on streams that are gone, and of these the copies.
+    /// Messages received on closed streams, and how many of them were copies.
     pub messages_past: u64,
     pub copies_past: u64,
 }
 
 pub struct Node {
     pub hub: Arc<Hub>,
-    /// Has the ring, where messages wait for the disk.
+    /// The owner of the ring, if messages wait for the disk.
     committer: Option<Committer>,
-    /// The committer's.
+    /// The metrics of the committer.
     pub metrics: Metrics,
     pub ring_stats: Arc<RingStats>,
     pub settings: Arc<Settings>,
@@ -97,11 +97,11 @@ pub struct Node {
     observer: Receiver<Arc<Batch>>,
     observed: Vec<Arc<Batch>>,
     witness: Arc<Witness>,
-    /// What it does leaves no trace any more.
+    /// The process is being killed: what it sends is lost.
     pub is_dying: bool,
 }
 
-/// A node that has just started, and the history that it has found.
+/// A node that has just started, and its history.
 pub struct Started {
     pub node: Node,
     pub epoch: String,
@@ -143,12 +143,12 @@ impl Node {
         let mut outlets = Vec::new();
         for _ in 0..profile.shards {
             let (sender, inbox) = bounded(profile.inbox_batches_max);
-            let bell = Arc::new(Bell::default());
+            let waker = Arc::new(Waker::default());
             outlets.push(Outlet {
                 batches: sender,
-                wake: Arc::clone(&bell) as _,
+                wake: Arc::clone(&waker) as _,
             });
-            inboxes.push((inbox, bell));
+            inboxes.push((inbox, waker));
         }
         let (sender, observer) = unbounded();
         let witness = Arc::new(Witness {
@@ -168,7 +168,7 @@ impl Node {
         let hub = Arc::new(hub);
         let (first_seq, history) = hub.history_batch();
         let log_bytes = settings.log_bytes_min.max(hub.history_bytes_max(&history));
-        let shards = inboxes.into_iter().zip(1..).map(|((inbox, bell), seed)| {
+        let shards = inboxes.into_iter().zip(1..).map(|((inbox, waker), seed)| {
             let mut log = LogExtent::new(first_seq, log_bytes);
             log.append(&history);
             ShardNode {
@@ -178,7 +178,7 @@ impl Node {
                 }),
                 commands: VecDeque::new(),
                 inbox: Some(inbox),
-                bell,
+                waker,
                 due_ms: None,
                 log,
                 subscribed: Vec::new(),
@@ -219,7 +219,7 @@ impl Node {
         self.committer.is_some()
     }
 
-    /// Makes one commit of what is queued; whether there was something and room to show it.
+    /// Commits what is queued. Returns whether there was something, and room in the inboxes.
     pub fn commit(&mut self, now: Now) -> bool {
         let Some(committer) = &mut self.committer else {
             return false;
@@ -229,7 +229,7 @@ impl Node {
         has_committed
     }
 
-    /// What the hub has sent since the last call.
+    /// Takes the batches that the hub has sent since the last call.
     pub fn take_observed(&mut self) -> Vec<Arc<Batch>> {
         self.note_batches();
         std::mem::take(&mut self.observed)
@@ -241,20 +241,21 @@ impl Node {
         let saw_unsynced = self.witness.saw_unsynced.load(Ordering::Relaxed);
         assert!(
             !(self.has_commits() && is_shown && saw_unsynced) || self.is_dying,
-            "messages are shown before they are on disk"
+            "messages are delivered before they are on disk"
         );
         self.observed.extend(batches);
     }
 
-    /// Brings messages of other nodes. Does not wait for room, but for the disk.
+    /// Stores messages of other nodes. Waits for the disk, but not for room.
     pub fn admit(&mut self, messages: Vec<Message>, now: Now) -> Vec<Result<Receipt, NotStored>> {
         let messages: Vec<Arc<Message>> = messages.into_iter().map(Arc::new).collect();
         if !self.has_commits() {
             return self.hub.admit(&messages, now.unix_ms, Duration::ZERO);
         }
-        // What waits is committed first, so that what is queued when makes no difference.
+        // Queued messages are committed first, so that the outcome does not depend on the threads'
+        // timing.
         while self.make_room() | self.commit(now) {}
-        // The mirror's thread waits until the committer's has let go of the last message.
+        // `admit` waits for the committer, so it runs on a thread of its own.
         let (queued, all_queued) = bounded(1);
         let hub = Arc::clone(&self.hub);
         let mirror = std::thread::spawn(move || {
@@ -270,7 +271,7 @@ impl Node {
         mirror.join().expect("the mirror does not panic")
     }
 
-    /// The shards look into their inboxes.
+    /// Empties the inboxes of the shards.
     fn make_room(&mut self) -> bool {
         let mut has_made_room = false;
         for shard in &mut self.shards {
@@ -288,7 +289,7 @@ impl Node {
         }
     }
 
-    /// How often the ring's file was written anew because it was cut, and how often in vain.
+    /// Counts of the ring file's repairs: successful ones and failed ones.
     pub fn repairs(&self) -> [u64; 2] {
         let text = metrics::encode(&self.ring_stats.gather());
         ["done", "failed"].map(|result| {
@@ -305,27 +306,27 @@ impl ShardNode {
     }
 
     /// Sends it a command.
-    pub fn tell(&mut self, command: SimCommand) {
+    pub fn send(&mut self, command: SimCommand) {
         self.commands.push_back(command);
-        self.bell.wake();
+        self.waker.wake();
     }
 
-    /// Whether its thread would run now, apart from news of sockets.
+    /// Whether its thread would run now, without an event of a socket.
     pub fn is_awake(&self, now_ms: u64) -> bool {
-        self.bell.0.load(Ordering::Relaxed) || self.due_ms.is_some_and(|due_ms| due_ms <= now_ms)
+        self.waker.0.load(Ordering::Relaxed) || self.due_ms.is_some_and(|due_ms| due_ms <= now_ms)
     }
 
-    /// When it will run if nothing happens.
+    /// When it runs if nothing wakes it before.
     pub fn due_ms(&self) -> Option<u64> {
         self.due_ms
     }
 
     pub fn wake_up(&mut self) {
-        self.bell.0.store(false, Ordering::Relaxed);
+        self.waker.0.store(false, Ordering::Relaxed);
         self.due_ms = None;
     }
 
-    /// The end of a turn. Listeners want to be asked again at `accept_ms`.
+    /// Ends a turn. `accept_ms` is the time of the next accept.
     pub fn sleep(&mut self, now: Now, accept_ms: Option<u64>) {
         let shard = &mut self.running.as_mut().expect("its turn is over").shard;
         shard.tally_mut().flush(&self.metrics);
@@ -337,10 +338,10 @@ impl ShardNode {
         let due_ms = shard.idle_ms(now).map(|idle_ms| now.mono_ms + idle_ms);
         let accept_ms = accept_ms.map(|accept_ms| accept_ms.max(now.mono_ms));
         self.due_ms = [due_ms, accept_ms].into_iter().flatten().min();
-        // After the announcement of its sleep a shard looks into its inbox once more.
+        // A shard checks its inbox once more after it has announced its sleep.
         let has_batches = self.inbox.as_ref().is_some_and(|inbox| !inbox.is_empty());
         if has_batches || !self.commands.is_empty() {
-            self.bell.wake();
+            self.waker.wake();
         }
     }
 
@@ -349,7 +350,7 @@ impl ShardNode {
         self.inbox.is_none()
     }
 
-    /// Its drain begins.
+    /// Notes that its drain begins.
     pub fn begin_drain(&mut self, now_ms: u64, drain_ms: u64, is_handover: bool) {
         self.drain_until_ms = Some(now_ms + drain_ms.max(DRAIN_LEAST_MS));
         let spread_ms = drain_ms.max(DRAIN_LEAST_MS) * DRAIN_SPREAD_PERCENT / 100;
@@ -357,14 +358,14 @@ impl ShardNode {
         self.idle_until_ms = Some(now_ms + if is_handover { 0 } else { idle_ms });
     }
 
-    /// Takes a batch out of the inbox; its frames are in the log from now on.
+    /// Takes a batch from the inbox, and appends it to the expected log.
     pub fn next_batch(&mut self) -> Option<Arc<Batch>> {
         let batch = self.inbox.as_ref()?.try_recv().ok()?;
         self.log.append(&batch);
         Some(batch)
     }
 
-    /// Takes what is in the inbox; whether there was something.
+    /// Delivers all batches of the inbox. Returns whether there was one.
     pub fn take_batches(&mut self) -> bool {
         let mut has_taken = false;
         while let Some(batch) = self.next_batch() {
@@ -376,7 +377,7 @@ impl ShardNode {
         has_taken
     }
 
-    /// Notes that a stream has been taken in.
+    /// Notes that a stream has been opened.
     pub fn note_subscribed(&mut self, before: usize, streams: usize, now: Now) {
         if streams > before {
             self.subscribed.push(Subscribed {

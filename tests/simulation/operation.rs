@@ -1,14 +1,12 @@
-//! What may happen to a node: drawn from a seed, and each by itself, so that a list of operations
-//! with some left out is still a list of operations.
+//! The operations on a node, drawn from a seed. Operations are independent: a list remains valid if
+//! some are left out.
 
 use fastrand::Rng;
 
-/// What a run is like. Each seed has its own, so that what is rare in one is common in another.
+/// The settings of a run. They differ between seeds, so an event that is rare in one run is common
+/// in another.
 #[derive(Debug, Clone)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "settings that have nothing to do with each other"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "independent settings")]
 pub struct Profile {
     pub shards: usize,
     pub inbox_batches_max: usize,
@@ -22,95 +20,95 @@ pub struct Profile {
     pub listeners: usize,
     /// The limit of connections.
     pub connections_max: usize,
-    /// What a system call takes, and a step of a turn, in microseconds.
+    /// The time of a system call, and of a step of a turn.
     pub call_us: u64,
     pub step_us: u64,
-    /// Other nodes send so much that logs evict.
+    /// Other nodes send so many messages that logs evict.
     pub is_flood: bool,
-    /// Clients come and go in crowds.
-    pub is_crowd: bool,
-    /// Up to how large messages mostly are.
+    /// Many clients connect and disconnect at once.
+    pub has_many_streams: bool,
+    /// The size of most messages, at most.
     pub message_bytes_usual: usize,
-    /// Bounds of the buffers of a connection.
+    /// The largest buffers of a connection.
     pub buffer_bytes_max: usize,
-    /// In so many of 256 system calls the network moves meanwhile.
+    /// Of 256 system calls, the number during which the network moves bytes.
     pub mischief: u8,
-    /// In so many of 256 turns it is that of the first shard, the rest is for any.
+    /// Of 256 turns, the number of the first shard. The others are of any shard.
     pub first_shard_bias: u8,
-    /// Most milliseconds from one operation to the next.
+    /// The longest time between two operations.
     pub step_ms_max: u64,
-    /// Of how many messages a commit is at most, where messages wait for the disk.
+    /// Most messages of a commit, if messages wait for the disk.
     pub commit_messages_max: Option<usize>,
-    /// How long a stream lives that a cache gives to many clients.
+    /// The longest life of shared streams, if there are any.
     pub fanout_life_ms: Option<u64>,
-    /// There is a history that several nodes share.
+    /// There is a shared history.
     pub has_shared_history: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// A client connects, and asks for something.
+    /// A client connects and sends a request.
     Connect,
-    /// Many clients connect for streams.
-    Crowd,
-    /// Many clients leave at once.
-    Scatter,
-    /// The server cannot poll a connection's socket that it has accepted.
-    Abandon,
-    /// A client asks for something more.
+    /// Many clients connect and open streams.
+    ConnectMany,
+    /// Many clients disconnect at once.
+    CloseMany,
+    /// The server accepts a connection, and adding it to epoll fails.
+    FailAdd,
+    /// A client sends another request.
     Ask,
     /// A client sends many requests at once.
     Pipeline,
-    /// Many clients connect and ask for the history.
+    /// Many clients connect and request the history.
     Poll,
-    /// The network brings some bytes of one client.
+    /// The network delivers some bytes of a client.
     Deliver,
     /// A client takes some bytes.
     Take,
-    /// A client reads no more, or again.
+    /// A client stops reading, or reads again.
     Pause,
-    /// A client ends its side.
+    /// A client closes its side.
     HalfClose,
     Close,
     Reset,
-    /// Readiness without a reason, now and then of all connections.
+    /// A spurious event, sometimes of all connections.
     Nudge,
     /// A shard runs, if it is awake.
     Turn,
-    /// What is queued is committed to disk.
+    /// Queued messages are committed to disk.
     Commit,
-    /// The mirror says what new streams are shown.
+    /// The mirror sets the shared history.
     Share,
-    /// Everybody goes on until nobody has anything to do.
+    /// Clients and shards run until none has anything to do.
     Settle,
-    /// The same for some time.
+    /// As `Settle`, over some time.
     Rest,
-    /// Time passes and nobody runs.
+    /// Time passes, and nothing runs.
     Freeze,
-    /// Somebody sets the wall clock.
+    /// The wall clock is set.
     SetClock,
     /// Messages of other nodes arrive.
     Admit,
-    /// The ring's storage fails after some writes.
+    /// The ring's storage begins to fail after some writes.
     FailRing,
     HealRing,
-    /// Somebody cuts or removes the ring's file.
+    /// The ring's file is truncated or removed.
     CutRing,
     /// The process is killed in the middle of a turn, and started again.
     Kill,
-    /// The machine loses its power.
+    /// The power fails.
     LosePower,
     /// The node is drained, and started again.
     Restart,
-    /// The shards read no further requests, and then go on, or hand over to a new process.
+    /// The shards are held, then resume or hand over to a new process.
     Hold,
 }
 
 pub const WEIGHTS: &[(Action, u32)] = &[
     (Action::Connect, 60),
-    (Action::Crowd, 2),
-    (Action::Scatter, 1),
-    (Action::Abandon, 1),
+    (Action::ConnectMany, 2),
+    (Action::CloseMany, 1),
+    (Action::FailAdd, 1),
     (Action::Ask, 90),
     (Action::Pipeline, 10),
     (Action::Poll, 4),
@@ -138,38 +136,38 @@ pub const WEIGHTS: &[(Action, u32)] = &[
     (Action::Hold, 3),
 ];
 
-/// One thing that happens. All its choices follow from `salt`.
+/// An operation. `salt` determines all its choices.
 #[derive(Debug, Clone, Copy)]
 pub struct Operation {
     pub action: Action,
     pub salt: u64,
 }
 
-/// What a run is mostly about.
+/// The focus of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Style {
     /// A bit of everything.
     Plain,
-    /// More streams than a slice of the sweep serves.
-    Crowd,
-    /// So many messages of other nodes that logs evict.
+    /// More streams than one slice of the sweep serves.
+    ManyStreams,
+    /// Logs evict because of many messages of other nodes.
     Flood,
 }
 
 impl Profile {
     pub fn draw(rng: &mut Rng) -> Profile {
         let style = match rng.u8(..16) {
-            0 => Style::Crowd,
+            0 => Style::ManyStreams,
             1..=3 => Style::Flood,
             _ => Style::Plain,
         };
         let (buffers, messages): (&[usize], &[usize]) = match style {
             Style::Plain => (&[64, 1000, 6000, 60_000], &[100, 400, 2000]),
-            Style::Crowd => (&[6000, 60_000], &[100]),
+            Style::ManyStreams => (&[6000, 60_000], &[100]),
             Style::Flood => (&[6000, 60_000], &[3500]),
         };
         let clients_max = match style {
-            Style::Crowd => 150,
+            Style::ManyStreams => 150,
             Style::Flood | Style::Plain => rng.usize(2..=12),
         };
         Profile {
@@ -187,7 +185,7 @@ impl Profile {
             drain_ms: *pick(rng, &[0, 700, 5000]),
             clients_max,
             is_flood: style == Style::Flood,
-            is_crowd: style == Style::Crowd,
+            has_many_streams: style == Style::ManyStreams,
             message_bytes_usual: *pick(rng, messages),
             buffer_bytes_max: *pick(rng, buffers),
             mischief: *pick(rng, &[0, 4, 60]),
@@ -200,16 +198,18 @@ impl Profile {
     }
 }
 
-/// What a seed stands for.
+/// The settings and operations of a seed.
 pub fn draw(seed: u64) -> (Profile, Vec<Operation>) {
     let mut rng = Rng::with_seed(seed);
     let profile = Profile::draw(&mut rng);
-    // Leaving some kinds out and having others often finds what an even mixture never does.
+    // Omitting some kinds and repeating others finds faults that an even mixture never does.
     let weights: Vec<u32> = WEIGHTS
         .iter()
         .map(|(action, weight)| match action {
             Action::Admit | Action::Poll if profile.is_flood => weight * 8,
-            Action::Admit | Action::Crowd | Action::Scatter if profile.is_crowd => weight * 8,
+            Action::Admit | Action::ConnectMany | Action::CloseMany if profile.has_many_streams => {
+                weight * 8
+            }
             Action::Kill | Action::LosePower | Action::Restart | Action::Hold
                 if profile.is_flood =>
             {

@@ -1,8 +1,9 @@
-//! The kernel and the other threads as a turn sees them, and the budget of a turn.
+//! The poller of the simulation: the kernel and the other threads for a turn, and the budget of a
+//! turn.
 //!
-//! The shards run the turn of the server, and this is its poller. It supplies events, batches, commands
-//! and connections. After each step it checks the clients and the budget of the turn, and may kill the
-//! process. The network moves between two steps. Work takes time, so that slices end.
+//! The shards run the turn of the server with this poller. It supplies events, batches, commands
+//! and connections. After each step it checks the clients and the budget of the turn, and may kill
+//! the process. The network may move bytes between two steps. Work takes time, so that slices end.
 
 use std::panic;
 use std::rc::Rc;
@@ -28,19 +29,19 @@ use super::world::World;
 pub type SimCommand = Command<SimSocket, Successor>;
 pub type SimTurns = Turns<SimReady, Successor>;
 
-/// The way to the process that takes over.
+/// The process that takes connections over.
 pub struct Successor;
 
-/// What a process that is killed unwinds with.
+/// The payload of the panic by which a process is killed.
 pub struct Killed;
 
 /// When a process is killed in a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fuse {
     Never,
-    /// Behind so many steps.
+    /// After this number of steps.
     Steps(usize),
-    /// When the hub has the webhooks, before any is answered.
+    /// After the hub has stored webhooks, before they are answered.
     Published,
 }
 
@@ -69,7 +70,7 @@ impl Ready for SimReady {
 #[derive(Default)]
 pub struct Listening {
     pub queue: std::collections::VecDeque<SharedLink>,
-    /// epoll has an event of it to report.
+    /// An event that epoll has not reported.
     pub edge: bool,
     /// There may be connections waiting.
     is_ready: bool,
@@ -77,35 +78,35 @@ pub struct Listening {
 }
 
 impl Listening {
-    /// When to accept from it; none if its queue is known to be empty.
+    /// When to accept next; `None` if the queue is known to be empty.
     pub fn due_ms(&self) -> Option<u64> {
         self.is_ready.then(|| self.retry_ms.unwrap_or(0))
     }
 
-    /// Whether accepting is put off.
+    /// Whether the next accept waits for its time.
     pub fn is_postponed(&self) -> bool {
         self.retry_ms.is_some()
     }
 }
 
-/// What a turn may do, and what it has done.
+/// The limits of a turn, and what it has done.
 struct Budget {
     listeners: usize,
     standard: usize,
     resumed: usize,
     accepted: usize,
     history_bytes: usize,
-    /// When streams were served last, or the turn began, and the time for connections since then.
+    /// When streams were last served, or the turn began; and the slice for connections since then.
     served_us: u64,
     slice_us: u64,
-    /// Steps for connections since then, and when the last was over.
+    /// Steps for connections since then, and the end of the last one.
     items: usize,
     done_us: u64,
     /// A standard connection had a step since priority sockets were polled.
     owes_poll: bool,
-    /// The same, when streams were served last.
+    /// As `owes_poll`, when streams were last served.
     owed_poll: bool,
-    /// The first poll of priority sockets since streams were served last.
+    /// The first poll of priority sockets since streams were last served.
     polling_since_us: Option<u64>,
 }
 
@@ -127,7 +128,7 @@ impl Budget {
         }
     }
 
-    /// The promise to streams: for how long connections may delay them.
+    /// Begins a slice for connections: the time for which they may delay streams.
     fn begin_slice(&mut self, behind_us: Option<u64>, now_us: u64) {
         self.slice_us = match behind_us {
             None => WORK_SLICE_US,
@@ -144,7 +145,7 @@ impl Budget {
         let since_us = *self.polling_since_us.get_or_insert(now_us);
         assert!(
             since_us == now_us || now_us - since_us < WORK_SLICE_US,
-            "priority sockets have more than a slice"
+            "polls of priority sockets take more than a slice"
         );
     }
 
@@ -156,7 +157,7 @@ impl Budget {
             Step::History(bytes) => {
                 assert!(
                     self.history_bytes < HISTORY_TURN_BYTES,
-                    "a turn makes more history than its budget"
+                    "a turn answers with more history than its budget"
                 );
                 self.history_bytes += bytes;
                 coverage::count("bytes of history", bytes as u64);
@@ -187,7 +188,7 @@ impl Budget {
         }
         assert!(
             self.items == 0 || self.done_us - self.served_us < self.slice_us,
-            "{step:?} although the slice is over"
+            "{step:?} after the end of the slice"
         );
         if !matches!(step, Step::Priority(_)) {
             assert!(
@@ -201,7 +202,7 @@ impl Budget {
     }
 }
 
-/// See the module's description.
+/// The poller of one turn; see the module.
 pub struct SimPoller<'a> {
     pub world: &'a mut World,
     index: usize,
@@ -209,7 +210,7 @@ pub struct SimPoller<'a> {
     budget: Budget,
     /// Open streams at the last step.
     streams: usize,
-    /// What the server had moved at the last step.
+    /// `Kernel::progress` at the last step.
     progress: u64,
     pub has_news: bool,
 }
@@ -235,7 +236,7 @@ impl<'a> SimPoller<'a> {
         }
     }
 
-    /// What `epoll_wait(2)` returns of one of the two sets, in any order.
+    /// The events that `epoll_wait(2)` reports of one of the two sets, in random order.
     pub fn poll(&mut self, ready: &mut SimReady, is_priority: bool) {
         ready.events.clear();
         if is_priority && self.index == 0 {
@@ -245,7 +246,7 @@ impl<'a> SimPoller<'a> {
                 }
             }
         }
-        ready.events.extend(self.event_of_the_gone());
+        ready.events.extend(self.stale_event());
         let index = self.index;
         let start = self.world.rng.usize(..self.world.clients.len().max(1));
         let (before, after) = self.world.clients.split_at(start);
@@ -263,8 +264,8 @@ impl<'a> SimPoller<'a> {
         self.has_news |= !ready.events.is_empty();
     }
 
-    /// Now and then, an event of a connection that is gone; its slot may have another.
-    fn event_of_the_gone(&mut self) -> Option<Event> {
+    /// Sometimes returns an event of a closed connection, whose slot may have been reused.
+    fn stale_event(&mut self) -> Option<Event> {
         let gone = &self.world.node.shards[self.index].gone;
         if gone.is_empty() || self.world.rng.u8(..16) > 0 {
             return None;
@@ -288,7 +289,7 @@ impl<'a> SimPoller<'a> {
         clients.position(|client| Rc::ptr_eq(&client.link, link))
     }
 
-    /// Checks an event that was acted upon: promotion, and events of connections that are gone.
+    /// Checks a handled event: promotion, and that events of closed connections had no effect.
     fn check_event(&self, event: Event, is_standard: bool) {
         let Event::Connection(token, _) = event else {
             return;
@@ -296,25 +297,25 @@ impl<'a> SimPoller<'a> {
         let shard = &self.world.node.shards[self.index];
         let is_own = |client: &&Client| client.shard == self.index && client.token == token;
         match self.world.clients.iter().find(is_own) {
-            Some(client) if is_standard && client.comes_again => {
-                coverage::count("connections that publish again", 1);
+            Some(client) if is_standard && client.may_publish_again => {
+                coverage::count("events of connections that had published", 1);
                 assert!(
                     client.link.borrow().is_priority,
-                    "it publishes again, and has no priority: {}",
+                    "a connection that has published has no priority: {}",
                     client.describe()
                 );
             }
             None if shard.gone.contains(&token) => assert_eq!(
                 self.world.kernel.progress(),
                 self.progress,
-                "an event of a connection that is gone is acted upon"
+                "an event of a closed connection has an effect"
             ),
             _ => {}
         }
     }
 }
 
-/// The process ends here.
+/// Kills the process.
 fn kill() -> ! {
     panic::resume_unwind(Box::new(Killed))
 }
@@ -349,7 +350,7 @@ impl Poller for SimPoller<'_> {
     fn promote(&mut self, socket: &SimSocket, _: Token) {
         let mut link = socket.0.borrow_mut();
         link.is_priority = true;
-        // EPOLL_CTL_ADD looks at once.
+        // EPOLL_CTL_ADD reports the present state at once.
         link.nudge();
     }
 
@@ -457,14 +458,14 @@ impl Poller for SimPoller<'_> {
         }
         coverage::count("connections handed to another shard", 1);
         node.load += 1;
-        node.tell(Command::Connection(socket));
+        node.send(Command::Connection(socket));
         Ok(())
     }
 
     fn hand_over(&mut self, connection: HandoverConnection<SimSocket>, to: Option<&Successor>) {
         assert!(
             to.is_some(),
-            "a connection leaves, and there is no successor"
+            "a connection is handed over, and there is no successor"
         );
         coverage::count("connections handed over", 1);
         if let Some(place) = self.client_of(&connection.socket.0) {
@@ -479,7 +480,7 @@ impl Poller for SimPoller<'_> {
         }
         match step {
             Step::Published => {
-                assert!(!self.world.is_held, "a shard that holds publishes");
+                assert!(!self.world.is_held, "a shard publishes during a hold");
                 self.world.accepted_ms.insert(now.unix_ms);
                 self.world.observe();
             }

@@ -1,4 +1,4 @@
-//! The requests that clients send, good and bad, and what each is to be answered with.
+//! The requests of clients, valid and invalid, and the expected answer to each.
 
 use fastrand::Rng;
 
@@ -7,46 +7,47 @@ use super::stream::StreamSpec;
 
 pub const SECRET: &str = "open sesame";
 
-/// A request as it goes over the wire.
+/// A request and its bytes.
 pub struct Request {
     pub bytes: Vec<u8>,
-    /// The body, if it is only sent when the server asks for it.
+    /// The body, if the client waits for `100 Continue` before it.
     pub held: Option<Vec<u8>>,
     pub expected: Expected,
     pub is_http10: bool,
     pub is_head: bool,
-    /// The answer is to be the last of its connection.
+    /// The answer must be the last of its connection.
     pub closes: bool,
 }
 
-/// What a request is to be answered with.
+/// The expected answer to a request.
 #[derive(Debug, Clone, Copy)]
 pub enum Expected {
     /// A receipt for the message with this key.
     Receipt { key: usize },
     /// This status.
     Status(u16),
-    /// This status, as soon as the server has seen what is wrong, and nothing behind it.
+    /// This status as soon as the server has read the fault, and nothing after it.
     Refusal(u16),
     /// A stream.
     Stream(StreamSpec),
     /// The head of a stream.
     StreamHead,
-    /// Nothing, for it never becomes whole: at last, that it took too long.
+    /// None, because the request is never complete; in the end a 408.
     Never,
 }
 
-/// What requests depend on.
+/// The settings on which requests depend.
 pub struct Setting {
     pub has_secret: bool,
-    /// A cache stands in front: what anyone may be given is only what is for everyone.
+    /// Streams are shared by a cache. A stream without session and secret gets only untargeted
+    /// messages.
     pub is_fanned_out: bool,
     pub body_bytes_max: usize,
-    /// Up to how large messages mostly are, in bytes.
+    /// The size of most messages, at most.
     pub message_bytes_usual: usize,
 }
 
-/// A client that has seen something of a stream, and comes back.
+/// Where a stream ended that another client may resume.
 #[derive(Debug, Clone)]
 pub struct Resumption {
     pub view: View,
@@ -65,7 +66,7 @@ pub fn webhook(rng: &mut Rng, setting: &Setting, model: &mut Model) -> Request {
     let is_plain = rng.bool();
     let key = model.offer(session, None, |key| {
         let mut content = filler(key, bytes_max, is_plain);
-        // Escapes count as well, those of the event too: else the event may be over its limit.
+        // The limits of the body and of the event include escapes.
         while body_of(&content, session, one_line).len() > setting.body_bytes_max {
             let half = content.len() / 2;
             cut(&mut content, half.max(format!("m{key}:").len()));
@@ -121,7 +122,7 @@ pub fn webhook(rng: &mut Rng, setting: &Setting, model: &mut Model) -> Request {
     request
 }
 
-/// The smallest request that there is.
+/// The smallest request.
 pub fn status() -> Request {
     Request {
         bytes: Head::new("GET /api/webhook", false).end(),
@@ -133,7 +134,7 @@ pub fn status() -> Request {
     }
 }
 
-/// A request for the history, which is answered at once.
+/// A request for the history without waiting.
 pub fn history() -> Request {
     Request {
         bytes: Head::new("GET /api/webhook/messages", false).end(),
@@ -141,10 +142,10 @@ pub fn history() -> Request {
     }
 }
 
-/// Draws a request that is answered and is not a webhook that counts.
+/// Draws a request that gets a complete answer and publishes nothing.
 pub fn other(rng: &mut Rng, setting: &Setting) -> Request {
     let long = "s".repeat(257);
-    // Some of it is mostly still to come when the head is there.
+    // Mostly, the server reads the head before the end of this body.
     let body = "x".repeat(rng.usize(..=setting.body_bytes_max));
     let mut cases = vec![
         ("GET /api/webhook", "", 200),
@@ -205,10 +206,10 @@ pub fn other(rng: &mut Rng, setting: &Setting) -> Request {
     }
 }
 
-/// Draws a request that ends its connection, because it is wrong or never whole.
+/// Draws a request that ends its connection, because it is invalid or never complete.
 pub fn bad(rng: &mut Rng, setting: &Setting) -> Request {
     let over = setting.body_bytes_max + 1;
-    // Without the secret, a sound head has its answer before the body is looked at.
+    // Without the secret, a valid head is answered before its body is read.
     let secret = if setting.has_secret {
         format!("X-Webhook-Secret: {SECRET}\r\n")
     } else {
@@ -264,16 +265,16 @@ pub fn bad(rng: &mut Rng, setting: &Setting) -> Request {
     }
 }
 
-/// Draws a subscription; half of those who come back say where they were.
+/// Draws a request for a stream, which may resume an earlier one.
 pub fn subscription(
     rng: &mut Rng,
     setting: &Setting,
     model: &Model,
-    comes_back: Option<&Resumption>,
+    resumed: Option<&Resumption>,
 ) -> Request {
     let is_http10 = rng.u8(..4) == 0;
     let is_head = rng.u8(..16) == 0;
-    let view = comes_back.map_or_else(|| draw_view(rng, setting), |resumption| resumption.view);
+    let view = resumed.map_or_else(|| draw_view(rng, setting), |resumption| resumption.view);
     let mut query = Vec::new();
     if let View::Session(index) = view {
         query.push(format!(
@@ -281,7 +282,7 @@ pub fn subscription(
             percent_encoded(&session_name(index))
         ));
     }
-    let id = match comes_back {
+    let id = match resumed {
         Some(resumption) => Some((
             resumption.epoch == model.epoch,
             resumption.seq,
@@ -318,7 +319,7 @@ pub fn subscription(
     let spec = StreamSpec {
         view,
         is_chunked: !is_http10,
-        // Those who join it later have seen something else.
+        // Clients that the cache adds later have other last event ids.
         resume_after: resume_after.filter(|_| !is_shared),
         is_shared,
     };
@@ -345,7 +346,7 @@ fn draw_view(rng: &mut Rng, setting: &Setting) -> View {
     }
 }
 
-/// A last event id that is made up: whether it is of this epoch, its seq, its text.
+/// Draws a last event id: whether it is valid, its seq, its text.
 fn draw_id(rng: &mut Rng, model: &Model) -> Option<(bool, u64, String)> {
     let seq = rng.u64(0..=model.head_seq() + 2);
     match rng.u8(..8) {
@@ -357,7 +358,7 @@ fn draw_id(rng: &mut Rng, model: &Model) -> Option<(bool, u64, String)> {
     }
 }
 
-/// A message's content: its key, and something behind it of about `bytes_max` bytes.
+/// A message's content: its key and a pattern, of about `bytes_max` bytes in all.
 pub fn filler(key: usize, bytes_max: usize, is_plain: bool) -> String {
     const PLAIN: &str = "the quick brown fox jumps over the lazy dog ";
     const HARD: &str =

@@ -1,4 +1,4 @@
-//! Runs a seed, and makes a failure short.
+//! Runs a seed, and shortens the operations of a failure.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe};
@@ -8,22 +8,22 @@ use super::coverage;
 use super::operation::{self, Operation, Profile};
 use super::world::World;
 
-/// How many runs are spent on making a failure shorter.
+/// Most runs for shortening a failure.
 const ATTEMPTS_MAX: usize = 400;
 
-/// What went wrong, and at which operation.
+/// The reason of a failure, and the number of its operation.
 struct Failure {
     step: usize,
     reason: String,
 }
 
 thread_local! {
-    /// Where a panic of this thread is noted instead of printed, while a run is under way.
+    /// The text of the last panic of this thread, which is not printed during a run.
     static CAUGHT: RefCell<Option<String>> = const { RefCell::new(None) };
     static IS_CATCHING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs a seed and fails, with a short list of operations, if it does.
+/// Runs a seed. If it fails, panics with a shortened list of operations.
 pub fn check(seed: u64) {
     let (profile, operations) = operation::draw(seed);
     let Err(first) = run(&profile, &operations) else {
@@ -46,7 +46,7 @@ pub fn check(seed: u64) {
     );
 }
 
-/// Runs a seed and tells how it fails, if it does, as it stands.
+/// Runs a seed. Returns the reason if it fails, without shortening.
 pub fn verdict(seed: u64) -> Result<(), String> {
     let (profile, operations) = operation::draw(seed);
     run(&profile, &operations).map_err(|failure| failure.reason)
@@ -66,8 +66,8 @@ fn run(profile: &Profile, operations: &[Operation]) -> Result<(), Failure> {
     })
 }
 
-/// Leaves out what the failure does not need: halves first, then smaller and smaller parts (delta
-/// debugging). Any failure counts, as a bug often shows in more than one way.
+/// Removes operations that the failure does not need: halves first, then ever smaller parts (delta
+/// debugging). Any failure counts, because a fault often shows in more than one way.
 fn shorten(
     profile: &Profile,
     mut operations: Vec<Operation>,
@@ -96,7 +96,7 @@ fn shorten(
     (operations, failure)
 }
 
-/// Keeps the panics of runs from being printed one by one.
+/// Prevents the panics of runs from being printed.
 fn catch_quietly() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

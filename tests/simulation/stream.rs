@@ -12,7 +12,7 @@ use memchr::memmem;
 use super::coverage;
 use super::model::{LogExtent, Model, View};
 
-/// What a client asked for.
+/// What a client requested.
 #[derive(Debug, Clone, Copy)]
 pub struct StreamSpec {
     pub view: View,
@@ -23,18 +23,18 @@ pub struct StreamSpec {
     pub is_shared: bool,
 }
 
-/// When a shard has taken in a stream, and how far its log reached then.
+/// When a shard opened a stream, and how far its log reached then.
 #[derive(Debug, Clone)]
 pub struct Subscribed {
     pub mono_ms: u64,
     pub unix_ms: u64,
-    /// What it shows new streams.
+    /// The shared history for new streams.
     pub shared: Rc<SharedHistory>,
     pub tail_seq: u64,
     pub head_seq: u64,
 }
 
-/// What is known while bytes are checked.
+/// The state of node and model against which bytes are checked.
 pub struct Known<'a> {
     pub model: &'a Model,
     pub log: &'a LogExtent,
@@ -45,13 +45,13 @@ pub struct Known<'a> {
     pub fanout_life_ms: u64,
 }
 
-/// Where a stream may stand. There are several of these while it is not clear in which of two
-/// moments of a turn it began.
+/// A possible state of a stream. There are several while it is unknown in which step of a turn it
+/// began.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Track {
-    /// When it began.
+    /// When it was opened.
     began_ms: u64,
-    /// Messages that come before all others: of the shared history.
+    /// Messages of the shared history, which come before all others.
     ahead: VecDeque<u64>,
     next_seq: u64,
     /// A gap between these bounds has to come next.
@@ -63,7 +63,7 @@ enum Stage {
     /// `connected` comes first.
     Fresh,
     Live,
-    /// It has been told to come back; the last chunk follows.
+    /// The event `end` has been received; the last chunk follows.
     Ending,
     Over,
 }
@@ -72,19 +72,19 @@ pub struct StreamCheck {
     pub spec: StreamSpec,
     stage: Stage,
     tracks: Vec<Track>,
-    /// The head of the log when what is not whole yet was begun.
+    /// The head of the log when the first bytes of the incomplete event arrived.
     begun_at: Option<u64>,
-    /// The same of a heartbeat, if that came last.
+    /// As `begun_at`, of a heartbeat that was the last event.
     heartbeat_at: Option<u64>,
-    /// Messages received, and how many of these may be copies that came ahead.
+    /// Messages received, and how many of them may be copies from the shared history.
     pub messages: u64,
     pub copies: u64,
     pub heartbeats: u64,
     began_ms: u64,
-    /// For how many seconds a cache may give it out.
+    /// For how many seconds a cache may add clients to it.
     shared_s: u64,
     pub gaps: u64,
-    /// Message events: where each ended in the server's bytes, and its seq.
+    /// Message events: the position of each end in the server's bytes, and its seq.
     pub ids: Vec<(u64, u64)>,
 }
 
@@ -114,8 +114,8 @@ impl StreamCheck {
         self.stage != Stage::Fresh
     }
 
-    /// Checks what is whole of `bytes`, of which the first is number `offset` of the connection,
-    /// and returns how much that is.
+    /// Checks the complete events of `bytes` and returns their length. `offset` is the position of
+    /// `bytes` in the connection.
     pub fn feed(&mut self, bytes: &[u8], offset: u64, known: &Known<'_>) -> usize {
         let mut used = 0;
         while let Some(event) = self.next_event(&bytes[used..]) {
@@ -130,8 +130,8 @@ impl StreamCheck {
         used
     }
 
-    /// Whether a stream that was closed in the middle of something had to be: the log no longer
-    /// holds the rest of the frame.
+    /// Whether a stream closed in the middle of a frame had to be closed, because the log has
+    /// evicted the rest of the frame.
     pub fn is_torn(&self, has_rest: bool, known: &Known<'_>) -> bool {
         let next = |track: &Track| {
             known
@@ -146,7 +146,7 @@ impl StreamCheck {
                 .any(|track| next(track).is_some_and(|seq| seq < known.log.tail_seq))
     }
 
-    /// Fails unless the stream has received all there is for it.
+    /// Fails unless the stream has received every message for it.
     pub fn assert_caught_up(&self, known: &Known<'_>) {
         let head_seq = known.log.head_seq();
         assert!(
@@ -161,7 +161,7 @@ impl StreamCheck {
         );
     }
 
-    /// Heartbeats come once per interval and not more often, whatever else is sent.
+    /// Fails if there were more heartbeats than intervals.
     pub fn assert_calm(&self, now_ms: u64, heartbeat_ms: u64) {
         let most = (now_ms - self.began_ms) / heartbeat_ms + 2;
         assert!(
@@ -172,19 +172,18 @@ impl StreamCheck {
         );
     }
 
-    /// A stream that is shared has its life and no more.
+    /// Fails if a shared stream is older than its longest life.
     pub fn assert_alive(&self, slack_ms: u64, known: &Known<'_>) {
         let is_old =
             |track: &Track| known.now_ms > track.began_ms + known.fanout_life_ms + slack_ms;
         assert!(
             !(self.spec.is_shared && !self.is_over() && self.tracks.iter().all(is_old)),
-            "a shared stream outlives itself: {:?}",
+            "a shared stream is older than its longest life: {:?}",
             self.tracks
         );
     }
 
-    /// Whether the life of a stream that is shared may be over: not before a cache has stopped
-    /// giving it out.
+    /// Whether a shared stream may end: not before its cache has stopped adding clients to it.
     fn may_expire(&self, known: &Known<'_>) -> bool {
         let least_ms = known.fanout_life_ms * FANOUT_LIFE_LEAST_PERCENT / 100;
         let least_ms = least_ms.max((self.shared_s + 1) * 1000);
@@ -204,7 +203,7 @@ impl StreamCheck {
             Stage::Over => {
                 assert!(
                     bytes.is_empty(),
-                    "bytes behind the end of a stream: {}",
+                    "bytes after the end of a stream: {}",
                     show(bytes)
                 );
                 None
@@ -220,7 +219,7 @@ impl StreamCheck {
         if self.stage == Stage::Ending || text.is_empty() {
             assert!(
                 self.stage == Stage::Ending && text.is_empty(),
-                "a last chunk, and only then"
+                "an empty chunk, though not after the end"
             );
             self.stage = Stage::Over;
             return;
@@ -269,10 +268,10 @@ impl StreamCheck {
             self.keep(|track, view| take_message(track, view, seq, known));
             if may_be_copy {
                 self.copies += 1;
-                coverage::count("messages of the shared history that came ahead", 1);
+                coverage::count("messages of the shared history, before all others", 1);
             }
         } else {
-            panic!("an event that there is not: {}", show(payload));
+            panic!("an unknown event: {}", show(payload));
         }
     }
 
@@ -296,20 +295,20 @@ impl StreamCheck {
                 "the end comes too early: {:?}",
                 self.tracks
             );
-            coverage::count("shared streams that lived out their life", 1);
+            coverage::count("shared streams that ended at their age", 1);
         } else {
-            assert!(known.is_draining, "nobody drains: {text:?}");
+            assert!(known.is_draining, "an end without a drain: {text:?}");
         }
-        // With a heartbeat that is due the end goes out in one, and so is as old.
+        // A due heartbeat and the end are sent together, so the end is as old as the heartbeat.
         let begun_at = self.heartbeat_at.or(self.begun_at);
         let head_seq = begun_at.unwrap_or(known.log.head_seq());
-        let is_served = self
+        let is_complete = self
             .tracks
             .iter()
             .any(|track| self.lacks_nothing(track, head_seq, known));
         assert!(
-            is_served,
-            "a stream ends before it has got what was there: {:?}",
+            is_complete,
+            "a stream ends before its last message: {:?}",
             self.tracks
         );
         self.stage = if self.spec.is_chunked {
@@ -347,12 +346,12 @@ impl StreamCheck {
         self.tracks.dedup();
         assert!(
             !self.tracks.is_empty(),
-            "{:?} is promised {replay} messages at {unix_ms} behind {place:?}, expected: {candidates:?}",
+            "{:?}: `connected` states {replay} messages at {unix_ms} after {place:?}, expected: {candidates:?}",
             self.spec
         );
     }
 
-    /// Applies an event to every track and keeps those that it fits.
+    /// Applies an event to every track and keeps the tracks that allow it.
     fn keep(&mut self, mut apply: impl FnMut(&mut Track, View) -> Result<(), String>) {
         let view = self.spec.view;
         let mut reason = String::new();
@@ -373,7 +372,7 @@ impl StreamCheck {
 }
 
 impl StreamSpec {
-    /// Where such a stream begins, and how many messages it is promised from history.
+    /// Where such a stream begins, and how many messages of the history `connected` states.
     fn start(&self, at: &Subscribed, model: &Model) -> (Track, u64) {
         let resume_seq = self
             .resume_after
@@ -382,7 +381,8 @@ impl StreamSpec {
         let mut ahead = VecDeque::new();
         let (next_seq, gap) = match resume_seq {
             Some(seq) if seq < at.tail_seq => {
-                // What is gone is not known by session, so only who sees everything is told exactly.
+                // Evicted messages are not counted by session, so the gap is exact only for streams
+                // that see everything.
                 let gone = at.tail_seq - seq;
                 let least = match self.view {
                     View::Everything => gone,
@@ -408,15 +408,16 @@ impl StreamSpec {
         (track, replay)
     }
 
-    /// The seq behind which such a stream says that it begins.
+    /// The seq in the event id of `connected`.
     fn place(&self, at: &Subscribed, replay: u64) -> Option<u64> {
         self.resume_after
             .filter(|seq| *seq < at.head_seq)
             .or((replay == 0).then_some(at.head_seq - 1))
     }
 
-    /// The history as a new stream is shown it: what comes ahead, and where the rest begins. News
-    /// first, then what is shared, then others of the last arrivals; of each, the newest.
+    /// The history of a new stream: the copied messages, and the seq from which the rest follows.
+    /// Preferred are messages newer than the shared history, then the shared history, then other
+    /// recent messages; of each kind, the newest.
     fn replay(&self, at: &Subscribed, model: &Model) -> (VecDeque<u64>, u64) {
         let seen: Vec<u64> = model.visible(self.view, at.tail_seq, at.head_seq).collect();
         let last_arrivals = seen.len().saturating_sub(HISTORY_MESSAGES);
@@ -434,7 +435,7 @@ impl StreamSpec {
         let surplus = ranked.len().saturating_sub(HISTORY_MESSAGES);
         let mut shown: VecDeque<u64> = ranked[surplus..].iter().map(|(_, seq)| *seq).collect();
         shown.make_contiguous().sort_unstable();
-        // Where nothing is left out up to the head it is not copied.
+        // The last messages without an omission before the head are not copied.
         let mut next_seq = at.head_seq;
         for seq in seen.iter().rev() {
             if shown.back() != Some(seq) {
@@ -456,7 +457,7 @@ impl StreamSpec {
 
 fn take_gap(track: &mut Track, view: View, missed: u64, known: &Known<'_>) -> Result<(), String> {
     if let Some(seq) = track.ahead.front() {
-        return Err(format!("a gap, and {seq} not before it"));
+        return Err(format!("a gap, without {seq} before it"));
     }
     if let Some((least, most)) = track.gap.take() {
         coverage::count("gaps at a resumption", 1);
@@ -485,31 +486,31 @@ fn take_gap(track: &mut Track, view: View, missed: u64, known: &Known<'_>) -> Re
 
 fn take_message(track: &mut Track, view: View, seq: u64, known: &Known<'_>) -> Result<(), String> {
     if track.gap.is_some() {
-        return Err(format!("{seq} comes, and no gap before it"));
+        return Err(format!("{seq}, without a gap before it"));
     }
     if let Some(ahead) = track.ahead.pop_front() {
         return if ahead == seq {
             Ok(())
         } else {
-            Err(format!("{seq} comes instead of {ahead}, which is ahead"))
+            Err(format!("{seq} instead of {ahead} of the shared history"))
         };
     }
     let expected = known.model.visible(view, track.next_seq, u64::MAX).next();
     if expected != Some(seq) {
-        return Err(format!("{seq} comes instead of {expected:?}"));
+        return Err(format!("{seq} instead of {expected:?}"));
     }
     track.next_seq = seq + 1;
     Ok(())
 }
 
-/// One event in a stream's bytes.
+/// An event in the bytes of a stream.
 struct Event {
-    /// All of it, framing included.
+    /// Its length with the framing.
     bytes: usize,
     payload: std::ops::Range<usize>,
 }
 
-/// The chunk at the front, once it is whole (RFC 9112 section 7.1).
+/// The first chunk, if it is complete (RFC 9112 section 7.1).
 fn chunk(bytes: &[u8]) -> Option<Event> {
     let Some(line_end) = memmem::find(bytes, b"\r\n") else {
         assert!(
@@ -533,7 +534,7 @@ fn chunk(bytes: &[u8]) -> Option<Event> {
     assert_eq!(
         &bytes[payload.end..end],
         b"\r\n",
-        "a chunk ends: {}",
+        "a chunk without its end: {}",
         show(bytes)
     );
     Some(Event {
@@ -542,8 +543,8 @@ fn chunk(bytes: &[u8]) -> Option<Event> {
     })
 }
 
-/// The event at the front, once it is whole (HTML standard, 9.2.5): up to the empty line. A comment
-/// is a line.
+/// The first event up to its empty line, or the first comment, if it is complete (HTML standard,
+/// 9.2.5).
 fn block(bytes: &[u8]) -> Option<Event> {
     let end = if bytes.starts_with(b":") {
         memchr::memchr(b'\n', bytes)? + 1
@@ -560,7 +561,7 @@ fn between(text: &str, before: &str, after: &str) -> Option<u64> {
     text.strip_prefix(before)?.strip_suffix(after).map(number)
 }
 
-/// A decimal number as this server writes it.
+/// A decimal number without leading zeros.
 pub fn number(text: &str) -> u64 {
     let number: u64 = text
         .parse()
@@ -569,7 +570,7 @@ pub fn number(text: &str) -> u64 {
     number
 }
 
-/// The beginning of some bytes, for messages.
+/// The beginning of `bytes`, for the texts of failures.
 pub fn show(bytes: &[u8]) -> String {
     bytes[..bytes.len().min(200)].escape_ascii().to_string()
 }

@@ -1,4 +1,4 @@
-//! Turns, and what is checked after each and when everything is at rest.
+//! Turns of the shards, and the checks after each turn and on an idle node.
 
 use std::collections::BTreeSet;
 use std::panic::{self, AssertUnwindSafe};
@@ -16,16 +16,16 @@ use super::poller::{Fuse, Killed, Listening, SimPoller};
 use super::stream::StreamCheck;
 use super::world::{POLLERS_MAX, World};
 
-/// Turns in a row that may come to nothing: a sweep that finds everybody served, a tick.
+/// Turns in a row that may do nothing, such as a sweep without a stream behind, or a tick.
 const IDLE_TURNS_MAX: usize = 8;
 
-/// What a turn came to.
+/// The result of a turn.
 pub struct Outcome {
     pub is_killed: bool,
     has_news: bool,
 }
 
-/// What a stream's first events, and some gaps behind them, take at most, as a `Vec` doubles.
+/// Most own bytes of a stream: its first events and some gaps, in a `Vec` that doubles.
 const OWN_BYTES_MAX: usize = 2048;
 
 impl World {
@@ -41,7 +41,7 @@ impl World {
         }
     }
 
-    /// Makes one commit of what waits for the disk; whether there was something.
+    /// Commits what waits for the disk. Returns whether there was something.
     pub fn commit(&mut self) -> bool {
         if self.node.has_commits() {
             self.note_failing();
@@ -66,11 +66,11 @@ impl World {
         let node = &self.node.shards[index];
         let has_event = |client: &Client| client.shard == index && client.link.borrow().has_event();
         let accepts = index == 0 && self.listeners.iter().any(|listener| listener.edge);
-        let is_told = node.is_awake(self.mono_ms) || accepts;
-        !node.has_ended() && (is_told || self.clients.iter().any(has_event))
+        let is_woken = node.is_awake(self.mono_ms) || accepts;
+        !node.has_ended() && (is_woken || self.clients.iter().any(has_event))
     }
 
-    /// Runs a turn of a shard, with a poll before it, to its end or up to where the process is killed.
+    /// Runs a poll and a turn of a shard, to its end or until the process is killed.
     pub fn run_turn(&mut self, index: usize, fuse: Fuse) -> Outcome {
         let mut outcome = Outcome {
             is_killed: false,
@@ -110,13 +110,13 @@ impl World {
         outcome
     }
 
-    /// When a shard is to ask its listeners again.
+    /// The time of a shard's next accept.
     fn accept_ms(&self, index: usize) -> Option<u64> {
         let listeners = self.listeners.iter().filter(|_| index == 0);
         listeners.filter_map(Listening::due_ms).min()
     }
 
-    /// Checks what a shard has written, and which connections it has let go of.
+    /// Checks what a shard has written, and the connections that it has closed.
     pub fn audit(&mut self, index: usize) {
         let mut place = 0;
         while place < self.clients.len() {
@@ -151,14 +151,14 @@ impl World {
         }
     }
 
-    /// Everybody goes on until nobody has anything to do; then everybody has to have got what is
-    /// his.
+    /// Runs clients and shards until none has anything to do, then checks that every client has
+    /// what it must have.
     pub fn settle(&mut self) {
         self.go_on();
         self.check_rest();
     }
 
-    /// Everybody goes on until nobody has anything to do.
+    /// Runs clients and shards until none has anything to do.
     pub fn go_on(&mut self) {
         let mut idle_turns = 0;
         loop {
@@ -169,12 +169,8 @@ impl World {
             for index in 0..self.node.shards.len() {
                 if self.is_awake(index) {
                     is_quiet = false;
-                    let has_come_to_something = self.run_turn(index, Fuse::Never).has_news;
-                    idle_turns = if has_come_to_something {
-                        0
-                    } else {
-                        idle_turns + 1
-                    };
+                    let has_news = self.run_turn(index, Fuse::Never).has_news;
+                    idle_turns = if has_news { 0 } else { idle_turns + 1 };
                     assert!(
                         idle_turns <= IDLE_TURNS_MAX,
                         "shard {index} runs and does nothing"
@@ -191,21 +187,21 @@ impl World {
                     break;
                 }
                 coverage::count("webhooks that waited for room", 1);
-                // The hub had no room; it is tried again a little later.
+                // The inboxes had no room; the shard retries a little later.
                 self.pass(1);
                 idle_turns += 1;
             }
         }
     }
 
-    /// Some time in which nothing happens but what the node itself has to do.
+    /// Advances the time without operations, up to each deadline of the shards.
     pub fn rest(&mut self, ms: u64) {
         let end_ms = self.mono_ms + ms;
         self.settle();
         let before: Vec<(usize, u64)> = self
             .clients
             .iter()
-            .filter(|c| c.is_well())
+            .filter(|c| c.is_healthy())
             .map(heartbeats_of)
             .collect();
         let start_ms = self.mono_ms;
@@ -215,7 +211,10 @@ impl World {
             let Some(due_ms) = due_ms.filter(|due_ms| *due_ms <= end_ms) else {
                 break;
             };
-            assert!(due_ms > self.mono_ms, "a shard that rests wants to run");
+            assert!(
+                due_ms > self.mono_ms,
+                "a shard that is at rest has a due deadline"
+            );
             self.pass(due_ms - self.mono_ms);
             self.settle();
             wakes += 1;
@@ -229,8 +228,8 @@ impl World {
         self.check_heartbeats(&before, self.mono_ms - start_ms);
     }
 
-    /// Heartbeats for as many phases as there are slots, eight patrols a second, and the phases of
-    /// a drain.
+    /// Most wake-ups: heartbeats in as many phases as there are slots, eight deadline scans a
+    /// second, and the phases of a drain.
     fn wakes_max(&self, ms: u64) -> u64 {
         let slots = (self.profile.clients_max + POLLERS_MAX) as u64;
         let per_shard = (ms / self.profile.heartbeat_ms + 2) * slots.min(128)
@@ -242,14 +241,14 @@ impl World {
 
     fn check_heartbeats(&self, before: &[(usize, u64)], ms: u64) {
         let expected = ms / self.profile.heartbeat_ms;
-        for client in self.clients.iter().filter(|client| client.is_well()) {
+        for client in self.clients.iter().filter(|client| client.is_healthy()) {
             let (number, heartbeats) = heartbeats_of(client);
             if let Some((_, past)) = before.iter().find(|(known, _)| *known == number) {
                 let count = heartbeats - past;
                 let is_right = (expected.saturating_sub(1)..=expected + 1).contains(&count);
                 assert!(
                     is_right,
-                    "{count} heartbeats in {ms} ms for {}",
+                    "{count} heartbeats in {ms} ms: {}",
                     client.describe()
                 );
             }
@@ -282,7 +281,7 @@ impl World {
         }
     }
 
-    /// What a shard holds is what its clients account for.
+    /// Checks the counts and the memory of a shard against its clients.
     fn check_shard(&self, index: usize) {
         let node = &self.node.shards[index];
         let own = || self.clients.iter().filter(|client| client.shard == index);
@@ -290,9 +289,9 @@ impl World {
         assert_eq!(node.shard().connections(), connections, "connections");
         let level = |gauge| usize::try_from(node.metrics.level(gauge));
         assert_eq!(level(Gauge::Connections), Ok(connections));
-        let guests = own().filter(|client| client.role == Role::Standard).count();
-        assert_eq!(node.load, guests, "connections within the limit");
-        assert_eq!(node.shard().surplus(), connections - guests, "surplus");
+        let standard = own().filter(|client| client.role == Role::Standard).count();
+        assert_eq!(node.load, standard, "connections within the limit");
+        assert_eq!(node.shard().surplus(), connections - standard, "surplus");
 
         let streams = own().filter(|client| client.is_streaming()).count();
         let streams_max = own().filter(|client| client.may_stream()).count();
@@ -331,15 +330,18 @@ impl World {
             .filter(|client| !client.is_streaming())
             .filter(is_short)
             .count();
-        let asking = own().filter(|client| client.may_hold_reader()).count();
+        let requesting = own().filter(|client| client.may_hold_reader()).count();
         let Holdings {
             exchanges,
             readers,
             answer_bytes,
             own_bytes,
         } = node.shard().holdings();
-        assert!(readers <= asking, "{readers} readers for {asking} requests");
-        let unanswered = asking + short_answers;
+        assert!(
+            readers <= requesting,
+            "{readers} readers for {requesting} requests"
+        );
+        let unanswered = requesting + short_answers;
         assert!(
             exchanges <= unanswered,
             "{exchanges} exchanges for {unanswered} requests and answers"
@@ -354,7 +356,7 @@ impl World {
         );
     }
 
-    /// What a stream may hold: copies of the shared history as well, where there is one.
+    /// Most own bytes of a stream, with copies of the shared history if there is one.
     fn own_bytes_max(&self) -> usize {
         let copies = if self.profile.has_shared_history {
             2 * REPLAY_COPY_BYTES_MAX

@@ -1,5 +1,5 @@
-//! Behaviour of the reader beside accepting and refusing: refusals at the earliest byte, memory, skipped
-//! bodies, pipelining.
+//! Tests of the reader beyond the cases of accepted and refused requests: refusals at the earliest
+//! byte, memory, skipped bodies, pipelining.
 
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, METHOD_BYTES_MAX, READ_BYTES, TARGET_BYTES_MAX};
 

@@ -189,7 +189,8 @@ fn a_lost_write_is_repeated_although_its_loss_is_read_twice_before() {
     assert!(node.cycle(0, None).is_some());
     let theirs = value(&[message(2, 10)]);
     node.cycle(5_000, Some(&theirs)).unwrap();
-    // Overwritten by a node that knows fewer messages; read twice within the write interval.
+    // A node that knows fewer messages overwrites the value. It is read twice within the write
+    // interval.
     let less = value(&[message(2, 10), message(3, 20)]);
     assert_eq!(node.cycle(8_000, Some(&less)), None);
     assert_eq!(node.cycle(9_900, Some(&less)), None);

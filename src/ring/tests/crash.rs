@@ -1,4 +1,4 @@
-//! Files as a kill in the middle of an append leaves them, and as a power failure does.
+//! Recovery of files after a kill in the middle of an append, and after a power failure.
 
 use proptest::test_runner::{Config, TestRunner};
 
@@ -37,8 +37,8 @@ fn recovered_numbers(image: &[u8]) -> Vec<u64> {
         .collect()
 }
 
-/// Appends one message to a ring of `count`, and recovers every image that a kill during the append
-/// can leave: between two words, any subset of the chunks written there.
+/// Appends a message to a ring with `count` messages. Recovers every image that a kill during the
+/// append can leave. Of the chunks written between two words, a kill may leave any subset.
 fn kill_at_every_point(count: u64, content_bytes: usize) -> usize {
     let (medium, _) = disk_with(count);
     let (mut ring, _) = open(&medium);

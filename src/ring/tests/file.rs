@@ -1,4 +1,4 @@
-//! The ring on real files: creating, locking, replacing, links, and paths that are no file.
+//! The ring on real files: creating, locking, replacing, links, and paths that are not files.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -356,8 +356,8 @@ fn a_file_of_another_boot_gets_a_new_epoch_unless_it_was_closed() {
 
 #[test]
 fn a_full_disk_is_an_error_with_the_sizes() {
-    // A quarter of an exabyte is more than any file system here has. No ring is that large, so the
-    // layer below is called.
+    // A quarter of an exabyte is more than any file system here has. A ring refuses such a size, so
+    // this calls the layer below.
     let (directory, path) = directory();
     let mut medium = super::super::file::FileMedium::new(&path).unwrap();
     let len = 1 << 58;

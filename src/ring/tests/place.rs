@@ -289,7 +289,7 @@ fn an_unchanged_ring_passes_every_examination() {
             ring = opened;
         }
     }
-    // As after a failed commit, which removes messages.
+    // The file then holds more than the ring, as after a failed commit.
     assert!(ring.rewind(250, &messages(150, 249)).unwrap().is_none());
     ring.examine().unwrap();
     assert_eq!(ring.append(&message(250, 40)).unwrap(), 250);

@@ -159,7 +159,7 @@ impl Life {
         tear_one_write(image, &writes, &moments, unit * SECTOR_BYTES, random)
     }
 
-    /// Checks that a start after a power failure that left this image keeps all promises.
+    /// Checks a start on an image that a power failure has left.
     fn check(&mut self, image: &[u8], epoch: Epoch) -> Outcome {
         let mut medium = MemoryMedium::default();
         medium.lose_power_to(image.to_vec());

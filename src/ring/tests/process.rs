@@ -83,8 +83,8 @@ fn a_process_killed_at_any_moment_loses_no_message_that_it_has_printed() {
         let printed = line.lines().chain(rest.lines());
         let printed =
             printed.filter_map(|line| line.strip_prefix("appended ")?.parse::<u64>().ok());
-        // The last line may be cut off. A number that was cut off is smaller, so the maximum is
-        // never too large.
+        // The last line may be incomplete. An incomplete number is smaller, so the maximum is never
+        // too large.
         last_printed = printed.max().unwrap_or(0).max(last_printed);
         let (ring, recovered) = Ring::open(&path, BYTES_MAX).unwrap();
         let found = numbers(&recovered);

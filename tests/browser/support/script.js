@@ -1,7 +1,6 @@
 /** A scripted server, for behaviour that the real one shows rarely or never. */
 
-import http from 'node:http';
-import { once } from 'node:events';
+import { serve } from './site.js';
 
 /**
  * Answers the n-th stream request with the n-th of `answers`, and further ones with the last. An answer is a
@@ -9,22 +8,12 @@ import { once } from 'node:events';
  */
 export async function scripted(...answers) {
   const requests = [];
-  const server = http.createServer((request, response) => {
+  const { url, close } = await serve((request, response) => {
     requests.push({ url: request.url, headers: request.headers, at: performance.now() });
     const answer = answers[Math.min(requests.length, answers.length) - 1];
     answer(request, response);
   });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  return {
-    url: `http://127.0.0.1:${port}/api/webhook/stream`,
-    requests,
-    close: () => {
-      server.close();
-      server.closeAllConnections();
-    },
-  };
+  return { url: `${url}api/webhook/stream`, requests, close };
 }
 
 /** Headers and text of a stream that stays open. */

@@ -22,6 +22,13 @@ export class Server {
     return server;
   }
 
+  /** Starts a server that is stopped after the test. */
+  static async startFor(t, flags, env) {
+    const server = await Server.start(flags, env);
+    t.after(() => server.close());
+    return server;
+  }
+
   constructor(flags, env) {
     this.#flags = flags;
     this.#env = env;

@@ -1,5 +1,5 @@
-//! Chunked bodies: encoded bodies are decoded again, and accepted ones mean what a minimal reader of RFC 9112
-//! section 7.1 makes of them. Two readers that disagree are what request smuggling needs.
+//! Chunked bodies: an encoded body is decoded again, and a minimal reader of RFC 9112 section 7.1 decodes each
+//! accepted body alike. Request smuggling needs two readers that disagree.
 
 use arbitrary::Unstructured;
 use hookcast::http::{Progress, RequestReader};
@@ -41,8 +41,8 @@ fn decode(bytes: &[u8], cut: usize) -> Option<(Vec<u8>, usize)> {
         return None;
     }
     let body = reader.request()?.body.to_vec();
-    // Bytes behind the body belong to the next request. The decoder does not return the end of the body, so it
-    // is searched for from the front: the shortest input that is complete.
+    // Bytes after the body belong to the next request. The decoder does not return the end of the body, which
+    // is the shortest complete input.
     reader.consume();
     let is_exact = |end: usize| {
         let mut reader = RequestReader::new(Vec::new(), BODY_BYTES_MAX);
@@ -56,10 +56,10 @@ fn decode(bytes: &[u8], cut: usize) -> Option<(Vec<u8>, usize)> {
     };
     let least = pushed.saturating_sub(cut);
     let used = (least..=pushed).find(|&end| is_exact(end));
-    Some((body, used.expect("the whole is whole")))
+    Some((body, used.expect("the complete input is complete")))
 }
 
-/// The reader of the RFC, without checks that do not matter for the end of a body.
+/// The minimal reader. It omits checks that do not affect the end of a body.
 fn plainly(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
     let mut body = Vec::new();
     let mut at = 0;

@@ -1,5 +1,5 @@
 //! Any bytes on a connection of a complete shard. The answers do not depend on how the bytes are cut, nor on
-//! how much the socket takes at a time. When the peer leaves, nothing is kept.
+//! how much the socket takes at a time. After the peer has closed, nothing is kept.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -19,7 +19,7 @@ use memchr::memmem;
 
 const BODY_BYTES_MAX: usize = 600;
 
-/// More turns than any input needs: each reads or writes at least a byte.
+/// More turns than any input needs. A turn reads or writes at least a byte.
 const TURNS_MAX: usize = 300_000;
 
 pub fn run(bytes: &[u8]) {
@@ -31,7 +31,7 @@ pub fn run(bytes: &[u8]) {
     let bytes = input.take_rest();
     let whole = Node::new(has_secret).converse(bytes, [0; 4]);
     let parts = Node::new(has_secret).converse(bytes, cuts);
-    // A request that waits for a 100 is answered earlier than one that does not.
+    // `Expect: 100-continue` gets an interim answer only if the body has not arrived.
     let waits = bytes.to_ascii_lowercase();
     if memmem::find(&waits, b"expect").is_none() {
         assert!(
@@ -220,7 +220,7 @@ impl Node {
     }
 }
 
-/// Replaces anything that looks like a message id.
+/// Replaces everything that has the form of a message id.
 fn without_ids(bytes: &[u8]) -> Vec<u8> {
     const LENGTH: usize = 36;
     let mut bytes = bytes.to_vec();

@@ -1,4 +1,4 @@
-//! Fuzz targets. Each takes bytes from a fuzzer or from the corpus, and panics if something is wrong.
+//! Fuzz targets. Each takes bytes from a fuzzer or from the corpus, and panics on a wrong result.
 //!
 //! `tests/fuzz/run` builds them with coverage and runs libFuzzer. The test `corpus` replays the corpus under
 //! plain `cargo test`. See `README.md`.

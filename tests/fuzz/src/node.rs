@@ -9,7 +9,7 @@ use fastrand::Rng;
 use crate::simulation::operation::{Action, Operation, Profile, WEIGHTS};
 use crate::simulation::world::World;
 
-/// Longer runs find the same faults as many shorter ones, later.
+/// Many shorter runs find the same faults sooner than longer ones.
 const OPERATIONS_MAX: usize = 150;
 
 pub fn run(bytes: &[u8]) {
@@ -20,7 +20,7 @@ pub fn run(bytes: &[u8]) {
     let mut profile = Profile::draw(&mut Rng::with_seed(u64::from(seed)));
     let operations = std::iter::from_fn(|| draw(&mut input).ok());
     let operations: Vec<Operation> = operations.take(OPERATIONS_MAX).collect();
-    // With a shared history the model must allow the copies that streams hold of it.
+    // If there is a shared history, the model must allow for the copies in streams.
     profile.has_shared_history |= operations.iter().any(|one| one.action == Action::Share);
     World::new(&profile).run(&operations, &Cell::new(0));
 }

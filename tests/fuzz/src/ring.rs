@@ -163,7 +163,7 @@ fn open(medium: &MemoryMedium) -> (Ring, Recovered) {
     opened.expect("a ring opens on any image")
 }
 
-/// The `nth` message; all of it follows from the number in its id.
+/// The `nth` message. The number in its id determines all of it.
 fn message(nth: u64) -> Message {
     Message {
         id: MessageId::from_u64_pair(0x0f0e_0d0c_0b0a_0908, nth),

@@ -70,9 +70,10 @@ const REVALIDATE: &str = "no-cache";
 /// For URLs with the hash of the content (RFC 8246).
 const FOR_GOOD: &str = "public, max-age=31536000, immutable";
 
-/// On every answer. The page may load its own files and connect to its own server, nothing else. Trusted
-/// Types keep strings from becoming markup or script; their one policy allows to start scripts of this
-/// site by URL. The URL of the page may hold a session id, so no referrer is sent to other sites.
+/// On every answer. The page may load its own files and connect to its own server, nothing else.
+/// Trusted Types keep strings from becoming markup or script. Their one policy lets the page start
+/// scripts of its own site by URL. The URL of the page may hold a session id, so no referrer is
+/// sent to other sites.
 const SECURITY: [(&str, &str); 4] = [
     (
         "Content-Security-Policy",
@@ -119,12 +120,12 @@ impl Answer {
 
 /// Hashes and compresses the files, about 5 ms. Without this call, the first [`answer`] does so.
 pub fn prepare() {
-    LazyLock::force(&WINDOW);
+    LazyLock::force(&FILES);
 }
 
 /// Whether there is a file at `path` (without its query).
 pub fn exists(path: &str) -> bool {
-    WINDOW.find(path).is_some()
+    FILES.find(path).is_some()
 }
 
 /// The answer to a `GET` or `HEAD` of `path` (without its query), or `None` if there is no file.
@@ -135,7 +136,7 @@ pub fn answer(
     accept_encoding: Option<&str>,
     if_none_match: Option<&str>,
 ) -> Option<Answer> {
-    let (file, cache_control) = WINDOW.find(path)?;
+    let (file, cache_control) = FILES.find(path)?;
     let gzip = accept_encoding.is_some_and(accepts_gzip);
     let (tag, body) = if gzip { &file.gzip } else { &file.plain };
     let not_modified = if_none_match.is_some_and(|tags| etag::any_matches(tags, tag));
@@ -149,16 +150,16 @@ pub fn answer(
     })
 }
 
-static WINDOW: LazyLock<Window> = LazyLock::new(Window::new);
+static FILES: LazyLock<Files> = LazyLock::new(Files::new);
 
-struct Window {
+struct Files {
     version: String,
     page: File,
     parts: Vec<File>,
 }
 
-impl Window {
-    fn new() -> Window {
+impl Files {
+    fn new() -> Files {
         let mut hasher = DefaultHasher::new();
         hasher.write(PAGE.as_bytes());
         for (name, _, content) in PARTS {
@@ -168,7 +169,7 @@ impl Window {
         let version = format!("{:016x}", hasher.finish());
         // Relative, so that the page works below a path prefix too.
         let page = PAGE.replace("=\"./", &format!("=\"assets/{version}/"));
-        Window {
+        Files {
             page: File::new("", HTML, page.into_bytes()),
             parts: PARTS
                 .map(|(name, kind, body)| File::new(name, kind, body.to_vec()))
@@ -381,7 +382,7 @@ mod tests {
             assert_eq!(header(&answer, "ETag"), Some(etag));
             assert_eq!(header(&answer, "Content-Type"), None);
         }
-        // The tag of the other form does not match, nor does anything else.
+        // Neither the tag of the compressed form nor any other text matches.
         for unknown in ["", "\"x\"", etag.trim_matches('"')] {
             assert!(
                 !answer("/", None, Some(unknown)).unwrap().not_modified,
@@ -411,9 +412,9 @@ mod tests {
 
     /// The size of a first visit: (bytes, bytes on the wire).
     fn weight() -> (usize, usize) {
-        let files = WINDOW.parts.iter().filter(|file| file.name != TYPES);
+        let files = FILES.parts.iter().filter(|file| file.name != TYPES);
         files
-            .chain([&WINDOW.page])
+            .chain([&FILES.page])
             .fold((0, 0), |(plain, packed), file| {
                 (plain + file.plain.1.len(), packed + file.gzip.1.len())
             })

@@ -1,40 +1,20 @@
 /** The chat window in Chromium, with the real server. */
 
 import assert from 'node:assert/strict';
-import { after, before, beforeEach, describe, it } from 'node:test';
+import { describe, it } from 'node:test';
 
-import { launch, open, setHidden, shows, state, texts, until } from './support/page.js';
+import { setHidden, shows, state, texts, until } from './support/page.js';
+import { live, openPage, openScripted, page, server, streamOf, useBrowser, usePages } from './support/rig.js';
 import { connected, frame, gapFrame } from './support/script.js';
 import { Server } from './support/server.js';
 
-describe('the window', () => {
-  let browser;
-  let server;
-  let page;
-  before(async () => {
-    browser = await launch();
-  });
-  after(() => browser.close());
-
-  beforeEach(async (t) => {
-    server = await Server.start();
-    page = undefined;
-    t.after(async () => {
-      await page?.context().close();
-      await server.close();
-    });
-  });
-
-  /** Opens the page and waits until it is live. */
-  async function live(path = '', options = {}) {
-    page = await open(browser, new URL(path, server.url).href, options);
-    await state(page, 'live');
-    return page;
-  }
+describe('the chat window', () => {
+  useBrowser();
+  usePages();
 
   /** A page whose stream is this text, from a script. */
   async function scripted(...frames) {
-    page = await open(browser, 'about:blank', { alone: true });
+    await openScripted(() => streamOf(connected(frames.length, 60_000) + frames.join('')));
     // The highest number of messages that were elements at a time.
     await page.addInitScript(() => {
       window.elementsMost = 0;
@@ -45,9 +25,6 @@ describe('the window', () => {
         new MutationObserver(note).observe(document.getElementById('log'), { childList: true, subtree: true });
       });
     });
-    await page.route('**/api/webhook/stream*', (route) =>
-      route.fulfill({ contentType: 'text/event-stream; charset=utf-8', body: connected(frames.length, 60_000) + frames.join('') }),
-    );
     await page.goto(server.url);
     await state(page, 'waiting');
   }
@@ -308,7 +285,7 @@ describe('the window', () => {
   });
 
   it('copies without a clipboard API, too', async () => {
-    page = await open(browser, 'about:blank');
+    await openPage('about:blank');
     await page.addInitScript(() => Object.defineProperty(navigator, 'clipboard', { value: undefined }));
     await page.goto(server.url);
     await page.locator('[data-copy=session]').click();
@@ -386,7 +363,7 @@ describe('the window', () => {
 
   it('does not animate with reduced motion', async () => {
     const moving = () => page.evaluate(() => document.getAnimations().length);
-    page = await open(browser, 'about:blank', { alone: true });
+    await openPage('about:blank', { alone: true });
     await page.route('**/api/webhook/stream*', () => {});
     await page.goto(server.url);
     await page.emulateMedia({ reducedMotion: 'no-preference' });
@@ -397,7 +374,7 @@ describe('the window', () => {
 
   it('runs only its own scripts and loads nothing from other origins', async () => {
     const asked = new Set();
-    page = await open(browser, 'about:blank');
+    await openPage('about:blank');
     page.on('request', (request) => asked.add(new URL(request.url()).origin));
     const response = await page.goto(server.url);
     await state(page, 'live');
@@ -444,22 +421,18 @@ describe('the window', () => {
     assert.deepEqual(parts.filter(([, size]) => size > 0), []);
   });
 
-  it('serves hookcast.js to pages of other origins', async () => {
+  it('serves hookcast.js to pages of other origins', async (t) => {
     await server.post('across');
-    const other = await Server.start();
-    try {
-      // A blank page of another origin: a response of the API, without the window's policy.
-      page = await open(browser, `${other.url}api/webhook`);
-      const content = await page.evaluate(async (address) => {
-        const { connect } = await import(address);
-        const stream = connect({ lastEventId: 'x-1' });
-        return new Promise((resolve) => stream.on('message', (message) => resolve(message.content)));
-      }, `${server.url}hookcast.js`);
-      assert.equal(content, 'across');
-      assert.deepEqual(page.complaints, []);
-    } finally {
-      await other.close();
-    }
+    const other = await Server.startFor(t);
+    // A blank page of another origin: a response of the API, without the page's policy.
+    await openPage(`${other.url}api/webhook`);
+    const content = await page.evaluate(async (address) => {
+      const { connect } = await import(address);
+      const stream = connect({ lastEventId: 'x-1' });
+      return new Promise((resolve) => stream.on('message', (message) => resolve(message.content)));
+    }, `${server.url}hookcast.js`);
+    assert.equal(content, 'across');
+    assert.deepEqual(page.complaints, []);
   });
 
   it('stays fast with ten thousand messages: only those near the view are elements', async () => {

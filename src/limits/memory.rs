@@ -1,0 +1,162 @@
+//! Memory under load: the bound of each part, and that of the whole process.
+//!
+//! `MEMORY.md` lists every collection that a peer, a file or KV can grow, with its bound.
+
+use super::{
+    ANSWER_KEEP_BYTES, BATCH_BYTES_MAX, COMMIT_QUEUE_BYTES_MAX, FRAME_OVERHEAD_BYTES_MAX,
+    HEAD_BYTES_MAX, HISTORY_ANSWER_BYTES_MAX, HISTORY_MESSAGES, INBOX_BATCHES_MAX, LOG_BYTES_MIN,
+    POOLED_READERS_MAX, READ_BYTES, REQUEST_BUFFER_KEEP_BYTES, SESSION_BYTES_MAX,
+    SURPLUS_CONNECTIONS_MAX, TLS_BUFFER_BYTES, TLS_HANDSHAKE_BYTES_MAX,
+};
+
+/// Bytes of incomplete requests, of unsent answers, and of the own bytes of streams, over all
+/// connections: 1,000 uploads of the default size. Each client is sure of an equal share.
+/// Connections that hold at most [`SMALL_REQUEST_BYTES_MAX`] are not counted.
+pub const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Bytes that a connection may always hold: the head of a browser's request, with a cookie.
+pub const SMALL_REQUEST_BYTES_MAX: usize = 2 * 1024;
+
+/// Bytes that a connection counts beside what it holds: its entries in four B-trees, 24 to 64 bytes
+/// each, and twice as much in half-full nodes.
+pub const SHARE_ENTRY_BYTES: usize = 320;
+
+/// Time without progress after which a connection may be ended for another one of its client.
+/// Longer than the stall of a healthy connection after two lost packets (RFC 6298: 1 s at first).
+pub const SHARE_STALLED_MS_MIN: u64 = 2_000;
+
+/// Most connections that are ended at once to make room for another: about 1 ms of work. Each frees
+/// at least [`SMALL_REQUEST_BYTES_MAX`], so this is enough for an upload of the default size.
+pub const SHARE_ENDED_MAX: usize = 64;
+
+/// The part of [`HELD_BYTES_MAX`] of one shard. It has room for at least two requests of the
+/// largest size, each counted twice because a buffer doubles as it grows.
+pub const fn held_bytes_max(shards: usize, body_bytes_max: usize) -> usize {
+    let two = 4 * (HEAD_BYTES_MAX + body_bytes_max + READ_BYTES);
+    let part = HELD_BYTES_MAX / shards;
+    if part > two { part } else { two }
+}
+
+/// Bytes of unanswered webhooks and their readers at which a shard stops reading requests until the
+/// hub has stored some. Thousands of large webhooks reach it in one turn. With `--durability disk`
+/// it is reached by webhooks that wait for the disk.
+pub const PUBLISHING_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The most memory of one connection beside the counted bytes: a small request, answer or beginning
+/// of a stream, its reader, its slot, and its entries in the shard's lists, which double as they
+/// grow.
+pub const CONNECTION_BYTES_MAX: usize = SMALL_REQUEST_BYTES_MAX + 1024;
+
+/// The most memory that TLS adds to a connection: keys and state (some 4 KiB), an incomplete
+/// handshake or record (twice while a buffer grows), and ciphertext that waits.
+pub const TLS_CONNECTION_BYTES_MAX: usize =
+    8 * 1024 + 2 * TLS_HANDSHAKE_BYTES_MAX + 2 * TLS_BUFFER_BYTES;
+
+/// The largest frame of a message, in bytes: JSON escapes may double a body.
+pub const fn frame_bytes_max(body_bytes_max: usize) -> usize {
+    2 * body_bytes_max + FRAME_OVERHEAD_BYTES_MAX
+}
+
+/// Bytes of the smallest targeted frame.
+pub const FRAME_BYTES_MIN: usize = 160;
+
+/// Bytes of the smallest frame without a session.
+pub const BROADCAST_BYTES_MIN: usize = 144;
+
+/// Bytes of a frame in the log's index: its position.
+pub const LOG_ENTRY_BYTES: usize = 32;
+
+/// Further bytes in the index for a frame without a session: its seq.
+pub const LOG_BROADCAST_BYTES: usize = 8;
+
+/// Bytes of a session's record in the log's index.
+pub const LOG_SESSION_BYTES: usize = 72;
+
+/// Bytes of a session's bucket in the hash map by name: a pointer to the name, its length, the
+/// index of the record, a control byte.
+pub const LOG_SESSION_BUCKET_BYTES: usize = 25;
+
+/// Bytes allocated by a session with one frame: its name, and the list of its frames with room for
+/// four. A name of more than 24 bytes takes more, but then its frame is larger too.
+pub const LOG_SESSION_OWN_BYTES: usize = 64 + 48;
+
+/// Most capacity of a session's list of frames, as a multiple of its length. Above it the list is
+/// shrunk to half of that multiple. Many frames are added or removed before the next resize, so each
+/// is copied only once or twice.
+pub const SESSION_FRAMES_SPREAD: usize = 4;
+
+/// Smallest capacity of a session's list: that with which a `VecDeque` of numbers begins.
+pub const SESSION_FRAMES_LEAST: usize = 4;
+
+/// The most memory of a shard's live log with its index. The tables never shrink, so each counts
+/// with the messages that make it largest: small ones without a session, then small ones for one
+/// session each. Tables double as they grow. The hash map doubles when it is seven eighths full,
+/// or at half of that if names are added and removed.
+pub const fn log_bytes_max(body_bytes_max: usize) -> usize {
+    let history_bytes = HISTORY_MESSAGES * frame_bytes_max(body_bytes_max);
+    let frames_bytes = if history_bytes > LOG_BYTES_MIN {
+        history_bytes
+    } else {
+        LOG_BYTES_MIN
+    };
+    let broadcasts = frames_bytes / BROADCAST_BYTES_MIN;
+    let frames = frames_bytes / FRAME_BYTES_MIN;
+    frames_bytes
+        + broadcasts.next_power_of_two() * (LOG_ENTRY_BYTES + LOG_BROADCAST_BYTES)
+        + frames.next_power_of_two() * LOG_SESSION_BYTES
+        + (frames * 16 / 7).next_power_of_two() * LOG_SESSION_BUCKET_BYTES
+        + frames * LOG_SESSION_OWN_BYTES
+}
+
+/// Bytes of a message in memory beside its content: its fields, and the name of its session.
+pub const MESSAGE_OWN_BYTES_MAX: usize = 256 + SESSION_BYTES_MAX;
+
+/// Memory of a shard without connections: the pool of readers, the buffer for answers, its events,
+/// its channels, and the stack of its thread.
+pub const SHARD_BYTES_MAX: usize =
+    POOLED_READERS_MAX * REQUEST_BUFFER_KEEP_BYTES + ANSWER_KEEP_BYTES + 1024 * 1024;
+
+/// The most memory of a shard for pages of the history: the page that is kept, the answer with it,
+/// and the message that is being copied.
+pub const fn pages_bytes_max(body_bytes_max: usize) -> usize {
+    let frame = frame_bytes_max(body_bytes_max);
+    let page = if frame > HISTORY_ANSWER_BYTES_MAX {
+        frame
+    } else {
+        HISTORY_ANSWER_BYTES_MAX
+    };
+    // 1 KiB for the head of the answer, and for the JSON around the messages.
+    2 * (page + 1024) + frame
+}
+
+/// Memory of the server beside shards: threads, the queue of log lines, the chat window, and the
+/// queue of messages that wait for the disk.
+pub const BASE_BYTES_MAX: usize = 8 * 1024 * 1024 + COMMIT_QUEUE_BYTES_MAX;
+
+/// The most memory of the process, whatever its peers do. The ring, which is a file, and the
+/// kernel's socket buffers are not included.
+///
+/// The hub holds the history as messages. Each shard holds its live log, the bytes of its
+/// connections, the webhooks of a turn, and the frames of the last one. The inboxes share their
+/// batches. A mirror adds [`KV_MEMORY_BYTES_MAX`](super::KV_MEMORY_BYTES_MAX).
+pub const fn memory_bytes_max(
+    shards: usize,
+    connections: usize,
+    tls_connections: usize,
+    body_bytes_max: usize,
+) -> usize {
+    let frame = frame_bytes_max(body_bytes_max);
+    let inbox_bytes = INBOX_BATCHES_MAX * (BATCH_BYTES_MAX + frame);
+    BASE_BYTES_MAX
+        + HISTORY_MESSAGES * (body_bytes_max + MESSAGE_OWN_BYTES_MAX)
+        + shards
+            * (SHARD_BYTES_MAX
+                + log_bytes_max(body_bytes_max)
+                + pages_bytes_max(body_bytes_max)
+                + held_bytes_max(shards, body_bytes_max)
+                + PUBLISHING_BYTES_MAX
+                + 2 * frame)
+        + inbox_bytes
+        + (connections + SURPLUS_CONNECTIONS_MAX) * CONNECTION_BYTES_MAX
+        + tls_connections * TLS_CONNECTION_BYTES_MAX
+}
