@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 #![allow(unused_imports, reason = "each test binary uses its own part of this")]
 
+pub mod alone;
 pub mod client;
 pub mod events;
 pub mod loopback;
@@ -17,6 +18,7 @@ pub mod tls;
 
 use std::time::Duration;
 
+pub use alone::{Alone, alone, paced};
 pub use client::{Connection, Response};
 pub use events::{Ending, Event, EventStream};
 pub use server::{Server, Setup};

@@ -1,0 +1,188 @@
+//! `--max-connections-per-ip` behind a trusted proxy: a client's request counts from its head to its end,
+//! whatever that end is.
+
+use std::time::Instant;
+
+use crate::support::loopback::wait_until_read;
+use crate::support::{Connection, EventStream, PATIENCE, Server};
+use rustix::process::{Pid, Signal, kill_process};
+
+const PROXIED: [&str; 4] = [
+    "--trusted-proxy",
+    "127.0.0.1",
+    "--max-connections-per-ip",
+    "1",
+];
+const CLIENT: &str = "X-Forwarded-For: 192.0.2.1\r\n";
+const BODY: &[u8] = br#"{"message":"in two parts"}"#;
+
+fn head(path: &str, fields: &str) -> Vec<u8> {
+    let length = BODY.len();
+    format!("POST {path} HTTP/1.1\r\nHost: a\r\n{CLIENT}{fields}Content-Length: {length}\r\n\r\n")
+        .into_bytes()
+}
+
+/// A webhook of the client with half of its body sent.
+fn upload(server: &Server) -> Connection {
+    let mut connection = server.connect();
+    connection.send(&[&head("/api/webhook", ""), &BODY[..10]].concat());
+    wait_until_read(server.address.port());
+    connection
+}
+
+/// The status of a further request of the client.
+fn status(server: &Server) -> u16 {
+    server.request("GET", "/api/webhook", CLIENT, b"").status
+}
+
+fn wait_for_a_place(server: &Server, why: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while status(server) != 200 {
+        assert!(
+            Instant::now() < deadline,
+            "the place does not become free after: {why}"
+        );
+    }
+}
+
+/// A stream of the client. The place of its last request becomes free only after the answer is sent, so the
+/// first attempt on another shard may be too early.
+fn stream(server: &Server) -> EventStream {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut connection = server.connect();
+        connection.send_request("GET", "/api/webhook/stream", CLIENT, b"");
+        let mut stream = EventStream::read(connection);
+        let first = stream.next_event().expect("a stream begins with an event");
+        if first.data.is_some_and(|data| data.contains("connected")) {
+            return stream;
+        }
+        assert!(Instant::now() < deadline, "the place does not become free");
+    }
+}
+
+#[test]
+fn incomplete_uploads_count_and_further_ones_are_refused_at_their_heads() {
+    let flags = [&PROXIED[..3], &["2", "--shards", "2"]].concat();
+    let server = Server::start(&flags);
+    let mut uploads: Vec<Connection> = (0..40).map(|_| upload(&server)).collect();
+    // Other clients are not affected.
+    let other = "X-Forwarded-For: 192.0.2.2\r\n";
+    assert_eq!(
+        server.request("POST", "/api/webhook", other, BODY).status,
+        200
+    );
+    for connection in &mut uploads[2..] {
+        let answer = connection.read_response();
+        assert_eq!(
+            (answer.status, answer.header("connection")),
+            (503, Some("close"))
+        );
+        assert!(answer.header("retry-after").is_some());
+    }
+    for connection in &mut uploads[..2] {
+        connection.send(&BODY[10..]);
+        assert_eq!(connection.read_response().status, 200);
+    }
+}
+
+#[test]
+fn a_place_becomes_free_when_its_request_is_answered() {
+    let server = Server::start(&PROXIED);
+    // The place is taken until the answer.
+    let mut first = upload(&server);
+    assert_eq!(status(&server), 503);
+    first.send(&BODY[10..]);
+    assert_eq!(first.read_response().status, 200);
+    assert_eq!(status(&server), 200);
+    // The connection continues, and its next request counts again.
+    first.send(&[&head("/api/webhook", ""), &BODY[..10]].concat());
+    wait_until_read(server.address.port());
+    assert_eq!(status(&server), 503);
+    first.send(&BODY[10..]);
+    assert_eq!(first.read_response().status, 200);
+
+    // A request that ends its connection: its place is free while the connection lingers.
+    let mut last = server.connect();
+    last.send(&[&head("/api/webhook", "Connection: close\r\n"), BODY].concat());
+    assert_eq!(last.read_response().status, 200);
+    assert_eq!(status(&server), 200);
+    last.expect_close();
+}
+
+#[test]
+fn a_100_continue_does_not_free_the_place() {
+    let server = Server::start(&PROXIED);
+    let mut waiting = server.connect();
+    waiting.send(&head("/api/webhook", "Expect: 100-continue\r\n"));
+    assert_eq!(waiting.read_head().status, 100);
+    assert_eq!(status(&server), 503);
+    waiting.send(BODY);
+    assert_eq!(waiting.read_response().status, 200);
+    assert_eq!(status(&server), 200);
+}
+
+/// The answer comes before the body. The request counts until the body is skipped.
+#[test]
+fn a_skipped_body_counts_to_its_end() {
+    let server = Server::start(&PROXIED);
+    let mut refused = server.connect();
+    refused.send(&[&head("/nowhere", ""), &BODY[..10]].concat());
+    assert_eq!(refused.read_response().status, 404);
+    assert_eq!(status(&server), 503);
+    refused.send(&BODY[10..]);
+    wait_for_a_place(&server, "the body is read");
+    refused.send_request("GET", "/api/webhook", CLIENT, b"");
+    assert_eq!(refused.read_response().status, 200);
+}
+
+#[test]
+fn a_place_becomes_free_when_its_connection_or_stream_ends() {
+    let server = Server::start(&PROXIED);
+    drop(upload(&server));
+    wait_for_a_place(&server, "the upload is gone");
+    let stream = stream(&server);
+    assert_eq!(status(&server), 503);
+    drop(stream);
+    wait_for_a_place(&server, "the stream is gone");
+}
+
+/// The deadline is ten seconds.
+#[test]
+fn a_place_becomes_free_after_a_408() {
+    let server = Server::start(&PROXIED);
+    let mut slow = upload(&server);
+    assert_eq!(status(&server), 503);
+    assert_eq!(slow.read_response().status, 408);
+    assert_eq!(status(&server), 200);
+    slow.expect_close();
+}
+
+/// Killed by its process id when dropped.
+struct Successor(Pid);
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::KILL);
+    }
+}
+
+#[test]
+fn a_handed_over_request_counts_in_the_successor() {
+    let server = Server::start(&[&PROXIED[..], &["--drain", "0s"]].concat());
+    let mut moving = upload(&server);
+    assert_eq!(status(&server), 503);
+    server.signal(Signal::USR2);
+    let line = server.wait_for_log("handed over");
+    let pid = i32::try_from(line["pid"].as_i64().unwrap()).unwrap();
+    let _successor = Successor(Pid::from_raw(pid).unwrap());
+    server.wait_for_log("the predecessor has ended");
+    // The successor may accept a new connection before it takes over the old ones.
+    let deadline = Instant::now() + PATIENCE;
+    while status(&server) != 503 {
+        assert!(Instant::now() < deadline, "the successor does not count it");
+    }
+    moving.send(&BODY[10..]);
+    assert_eq!(moving.read_response().status, 200);
+    assert_eq!(status(&server), 200);
+}

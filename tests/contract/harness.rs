@@ -1,0 +1,206 @@
+//! Tests of the harness: a client that misread an answer would make all other tests worthless. Its peers send
+//! known bytes. Also the command line of `tests/run`.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+
+use crate::support::{Connection, Ending, EventStream};
+
+/// A peer that accepts one connection, sends each of `pieces` in a write of its own, and closes.
+fn peer(pieces: Vec<Vec<u8>>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        socket.set_nodelay(true).unwrap();
+        for piece in pieces {
+            socket.write_all(&piece).unwrap();
+        }
+        // Closing with an unread request would send a reset, which can discard sent bytes.
+        socket.shutdown(Shutdown::Write).unwrap();
+        let _ = std::io::copy(&mut socket, &mut std::io::sink());
+    });
+    address
+}
+
+/// `bytes` in one piece, and split in two at every position.
+fn splits(bytes: &[u8]) -> Vec<Vec<Vec<u8>>> {
+    (0..bytes.len())
+        .map(|at| vec![bytes[..at].to_vec(), bytes[at..].to_vec()])
+        .collect()
+}
+
+#[test]
+fn responses_are_read_however_they_are_cut() {
+    let text = "HTTP/1.1 100 Continue\r\n\r\n\
+        HTTP/1.1 200 OK\r\nContent-Length: 7\r\nX-Test: a: b\r\n\r\n{\"a\":1}\
+        HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n\
+        HTTP/1.0 200 OK\r\n\r\nuntil the end";
+    for pieces in splits(text.as_bytes()) {
+        let mut connection = Connection::open(peer(pieces));
+        let first = connection.read_response();
+        assert_eq!((first.status, first.json()["a"].as_u64()), (200, Some(1)));
+        assert_eq!(first.header("x-TEST"), Some("a: b"));
+        let second = connection.read_response();
+        assert_eq!(
+            (second.status, second.body.as_slice()),
+            (404, &b"abc0123456789"[..])
+        );
+        let third = connection.read_response();
+        assert_eq!(
+            (third.version.as_str(), third.body.as_slice()),
+            ("HTTP/1.0", &b"until the end"[..])
+        );
+        connection.expect_close();
+    }
+}
+
+#[test]
+fn an_answer_to_head_has_no_body() {
+    let bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n";
+    let mut connection = Connection::open(peer(vec![bytes.to_vec()]));
+    assert_eq!(connection.read_response_to("HEAD").status, 200);
+    assert_eq!(connection.read_response().status, 204);
+}
+
+const EVENTS: &str = "retry: 1234\ndata: {\"type\":\"connected\",\"timestamp\":1,\"replay\":1}\n\n\
+    : heartbeat\nid: 0a-1\ndata: {\"type\":\"webhook_message\",\"content\":\"x\\ny\"}\n\n\
+    data: {\"type\":\"gap\",\"missed\":7}\n\n";
+
+/// Reads [`EVENTS`] and checks them.
+fn expect_events(stream: &mut EventStream) {
+    assert_eq!(stream.connected(), 1);
+    assert!(stream.next_event().unwrap().is_heartbeat());
+    let message = stream.next();
+    assert_eq!(
+        (message.id.as_deref(), message.content().as_str()),
+        (Some("0a-1"), "x\ny")
+    );
+    assert_eq!(stream.next().missed(), 7);
+}
+
+#[test]
+fn events_are_read_however_they_are_chunked() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for at in 1..EVENTS.len() {
+        let (a, b) = EVENTS.split_at(at);
+        let chunks = format!(
+            "{head}{:x}\r\n{a}\r\n{:X}\r\n{b}\r\n0\r\n\r\n",
+            a.len(),
+            b.len()
+        );
+        let mut stream = EventStream::open(peer(vec![chunks.into_bytes()]), "", "");
+        expect_events(&mut stream);
+        assert_eq!(stream.drain(), (Ending::LastChunk, vec![]));
+        assert_eq!(stream.chunks, [a.len(), b.len()]);
+    }
+    let torn = format!("{head}{:x}\r\n{EVENTS}\r\n5\r\ndata:", EVENTS.len());
+    let mut stream = EventStream::open(peer(vec![torn.into_bytes()]), "", "");
+    expect_events(&mut stream);
+    assert_eq!(stream.drain(), (Ending::Close, vec![]));
+}
+
+#[test]
+fn events_are_read_up_to_the_close() {
+    let text = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\r\n{EVENTS}: torn"
+    );
+    for pieces in splits(text.as_bytes()) {
+        let mut stream = EventStream::open_1_0(peer(pieces), "");
+        expect_events(&mut stream);
+        assert_eq!(stream.drain(), (Ending::Close, vec![]));
+    }
+}
+
+#[test]
+#[should_panic(expected = "torn event")]
+fn a_last_chunk_in_the_middle_of_an_event_is_a_failure() {
+    let text = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n\
+        5\r\ndata:\r\n0\r\n\r\n";
+    EventStream::open(peer(vec![text.as_bytes().to_vec()]), "", "").drain();
+}
+
+/// Runs `tests/run` with these arguments.
+fn tests_run(arguments: &[&str]) -> Output {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/run");
+    Command::new(script).args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn help_of_the_test_runner_names_every_step_with_its_minutes() {
+    for flag in ["--help", "-h", "--list"] {
+        let output = tests_run(&[flag]);
+        assert_eq!(output.status.code(), Some(0), "{flag}");
+        let help = text(&output.stdout);
+        assert!(!help.contains("failed step"), "{help}");
+        let mut steps = vec!["rust".to_owned()];
+        for directory in std::fs::read_dir("tests").unwrap() {
+            let path = directory.unwrap().path();
+            if path.join("run").exists() {
+                steps.push(path.file_name().unwrap().to_string_lossy().into_owned());
+            }
+        }
+        for step in steps {
+            let line = help
+                .lines()
+                .find(|line| line.trim_start().starts_with(&format!("{step} ")));
+            let line = line.unwrap_or_else(|| panic!("{step} in {help}"));
+            let minutes = line.split_whitespace().skip(1).take(2);
+            let minutes: Vec<u32> = minutes.filter_map(|word| word.parse().ok()).collect();
+            assert_eq!(minutes.len(), 2, "minutes of {step}: {line}");
+        }
+    }
+}
+
+#[test]
+fn the_test_runner_checks_its_arguments_before_it_runs_a_step() {
+    for arguments in [
+        ["rust", "rustt"],
+        ["--fast", "rust"],
+        ["rust", "--help=all"],
+        ["rust", ""],
+    ] {
+        let output = tests_run(&arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert_eq!(text(&output.stdout), "", "{arguments:?}");
+        let error = text(&output.stderr);
+        assert!(error.contains("tests/run --help"), "{error}");
+    }
+}
+
+/// A step prints nothing for a while: the runner prints what the step is running.
+#[test]
+fn a_silent_step_is_reported_while_it_runs() {
+    let root = tempfile::tempdir().unwrap();
+    let step = root.path().join("tests/silent");
+    std::fs::create_dir_all(&step).unwrap();
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/run");
+    let runner = root.path().join("tests/run");
+    std::fs::copy(own, &runner).unwrap();
+    std::fs::copy(&runner, step.join("run")).unwrap();
+    let until_seen = "#!/bin/sh\nmkfifo seen && grep -q seen seen\necho '1 passed, 0 failed'\n";
+    std::fs::write(step.join("run"), until_seen).unwrap();
+    let mut child = Command::new(&runner)
+        .arg("silent")
+        .env("SILENCE_SECONDS", "0.2")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let said = lines
+        .find(|line| line.as_ref().unwrap().contains("running grep"))
+        .expect("the runner names the command")
+        .unwrap();
+    assert!(said.starts_with("-- silent: "), "{said}");
+    std::fs::write(root.path().join("seen"), "seen\n").unwrap();
+    let rest: Vec<String> = lines.map(Result::unwrap).collect();
+    assert!(rest.contains(&"1 passed, 0 failed".to_owned()), "{rest:?}");
+    assert!(child.wait().unwrap().success());
+}
