@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Connection, EventStream, PATIENCE, Server, Setup};
 use serde_json::json;
+
+use crate::support::{Connection, EventStream, PATIENCE, Server, Setup};
 
 /// Fills a server to its limit with connections that have been served once.
 fn fill(server: &Server, connections: usize) -> Vec<Connection> {

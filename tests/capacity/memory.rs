@@ -1,12 +1,13 @@
 //! The memory of an idle stream, and the most memory of a server.
 
-use crate::support::memory::{own_bytes, peak_bytes, wait_for_reads};
-use crate::support::{Connection, EventStream, Server, alone};
 use hookcast::limits::{
     BATCH_BYTES_MAX, BODY_BYTES_MAX_DEFAULT, BROADCAST_BYTES_MIN, COMMIT_QUEUE_BYTES_MAX,
     FRAME_BYTES_MIN, HELD_BYTES_MAX, INBOX_BATCHES_MAX, LOG_BYTES_MIN, PUBLISHING_BYTES_MAX,
     frame_bytes_max, log_bytes_max, memory_bytes_max,
 };
+
+use crate::support::memory::{own_bytes, peak_bytes, wait_for_reads};
+use crate::support::{Connection, EventStream, Server, alone};
 
 /// Opens streams and reads each until it is idle: `connected`, and one heartbeat.
 fn open(server: &Server, count: usize) -> Vec<EventStream> {

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::support::{EventStream, PATIENCE, Server, alone};
 use hookcast::limits;
+
+use crate::support::{EventStream, PATIENCE, Server, alone};
 
 /// Fewer places than the attackers fill.
 const CONNECTIONS: usize = 500;

@@ -1,25 +1,25 @@
-//! The peak memory that one kind of peer can cause, kind by kind. `src/limits/MEMORY.md` names the test of
-//! each collection.
+//! The peak memory that one kind of peer can cause, kind by kind. `src/limits/MEMORY.md` names the test of each
+//! collection.
 //!
 //! Each test fills something as far as a peer can, and compares the growth of the process with the bound in
 //! `limits`. `memory` does so for everything at once.
 
 use std::io::{Read, Write};
-use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::Instant;
 
-use crate::support::memory::{growth_bytes, wait_for_reads};
-use crate::support::server::proc_status;
-use crate::support::tls::Authority;
-use crate::support::{Connection, PATIENCE, Server, Setup, alone};
 use hookcast::limits::{
     CONNECTION_BYTES_MAX, HELD_BYTES_MAX, HISTORY_MESSAGES, LOG_QUEUE_BYTES_MAX,
     PROXY_HEADER_BYTES_MAX, TLS_CONNECTION_BYTES_MAX, held_bytes_max, log_bytes_max,
     memory_bytes_max, pages_bytes_max,
 };
 use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::memory::{growth_bytes, wait_for_reads};
+use crate::support::server::proc_status;
+use crate::support::tls::Authority;
+use crate::support::{Connection, PATIENCE, Server, Setup, alone};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -28,22 +28,6 @@ const SLACK: u64 = 2 * MIB;
 
 fn bytes(count: usize, each: usize) -> u64 {
     (count * each) as u64
-}
-
-/// The last address that a server logs.
-fn last_address(server: &Server, count: usize) -> SocketAddr {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let log = server.log();
-        let listening = log.iter().filter(|line| line["message"] == "listening");
-        let addresses: Vec<&str> = listening
-            .filter_map(|line| line["address"].as_str())
-            .collect();
-        if addresses.len() == count {
-            return addresses[count - 1].parse().unwrap();
-        }
-        assert!(Instant::now() < deadline, "{addresses:?}");
-    }
 }
 
 fn post(body: &str) -> Vec<u8> {
@@ -131,7 +115,7 @@ fn incomplete_proxy_headers_stay_below_the_bound_of_a_connection() {
         "127.0.0.1",
     ];
     let server = Server::start(&[&flags[..], &proxy].concat());
-    let address = last_address(&server, 2);
+    let address = server.listening_at(1);
     let length = (PROXY_HEADER_BYTES_MAX - 16) as u16;
     let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11".to_vec();
     header.extend(length.to_be_bytes());
@@ -177,7 +161,7 @@ fn incomplete_tls_handshakes_stay_below_the_bound_of_a_tls_connection() {
         key,
     ];
     let server = Server::start(&[&["--shards", "1"], &tls[..]].concat());
-    let address = last_address(&server, 2);
+    let address = server.listening_at(1);
     let mut hello = Vec::new();
     for length in [16_384_u16, 16_000] {
         hello.extend(b"\x16\x03\x01");
@@ -311,104 +295,4 @@ fn unread_log_lines_are_bounded() {
     let bound = bytes(2, LOG_QUEUE_BYTES_MAX) + SLACK;
     println!("{grown} bytes of {bound}");
     assert!(grown < bound, "{grown} bytes of {bound}");
-}
-
-/// The last column of the table names existing tests.
-#[test]
-fn the_list_of_collections_names_tests_that_exist() {
-    let list = include_str!("../../src/limits/MEMORY.md");
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut sources = String::new();
-    for directory in ["src", "tests"] {
-        read_sources(&root.join(directory), &mut sources);
-    }
-    let cells = list.lines().filter(|line| line.starts_with("| ")).skip(1);
-    let mut count = 0;
-    for line in cells {
-        let tests = line.trim_end_matches(" |").rsplit(" | ").next().unwrap();
-        for name in tests.split('`').skip(1).step_by(2) {
-            let is_there = sources.contains(&format!("fn {name}("));
-            assert!(is_there, "no test {name}: {line}");
-            count += 1;
-        }
-    }
-    assert!(count > 20, "{count} tests: the table is parsed wrongly");
-}
-
-/// Every collection of `live_log`, shard, hub and mirror that can grow is in the list.
-#[test]
-fn the_list_of_collections_is_complete() {
-    const KINDS: &[&str] = &[
-        "Vec<",
-        "VecDeque<",
-        "HashMap<",
-        "HashSet<",
-        "BTreeMap<",
-        "BTreeSet<",
-        "Slab<",
-        "String",
-        "Box<[",
-        "Box<str>",
-    ];
-    let list = include_str!("../../src/limits/MEMORY.md");
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut sources = String::new();
-    let mirror = ["core.rs", "seen.rs", "entry.rs", "value.rs"];
-    let mirror = mirror.map(|name| format!("mirror/{name}"));
-    let parts = ["live_log", "shard", "hub", "hub.rs"].map(String::from);
-    for part in parts.iter().chain(&mirror) {
-        assert!(root.join(part).exists(), "no {part}");
-        read_sources(&root.join(part), &mut sources);
-    }
-    let mut within = None;
-    let mut missing = Vec::new();
-    let mut count = 0;
-    for line in sources.lines() {
-        let code = line
-            .trim_start()
-            .trim_start_matches("pub(super) ")
-            .trim_start_matches("pub ");
-        if let Some(rest) = code.strip_prefix("struct ") {
-            let is_block = line.ends_with('{');
-            within = rest.split([' ', '<', '(']).next().filter(|_| is_block);
-        }
-        if line.trim() == "}" {
-            within = None;
-        }
-        let (Some(name), Some((field, kind))) = (within, code.split_once(": ")) else {
-            continue;
-        };
-        let grows = KINDS.iter().any(|grown| kind.contains(grown)) && !kind.starts_with('&');
-        if grows && !code.starts_with("//") {
-            let place = format!("`{name}::{field}`");
-            if !list.contains(&place) {
-                missing.push(place);
-            }
-            count += 1;
-        }
-    }
-    assert!(
-        missing.is_empty(),
-        "{missing:?} are not in src/limits/MEMORY.md"
-    );
-    assert!(count > 20, "{count} fields: the sources are parsed wrongly");
-}
-
-fn read_sources(path: &std::path::Path, sources: &mut String) {
-    if path.is_dir() {
-        for entry in std::fs::read_dir(path).unwrap() {
-            read_sources(&entry.unwrap().path(), sources);
-        }
-    } else if path.extension().is_some_and(|extension| extension == "rs")
-        && !path.components().any(|part| part.as_os_str() == "target")
-    {
-        let text = std::fs::read_to_string(path).unwrap();
-        // Fields of tests are not the server's.
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let is_test =
-            name.ends_with("tests.rs") || path.components().any(|p| p.as_os_str() == "tests");
-        let replaced = if is_test { "test struct " } else { "struct " };
-        sources.push_str(&text.replace("struct ", replaced));
-        sources.push('\n');
-    }
 }

@@ -1,12 +1,15 @@
-//! `--max-connections-per-ip` behind a trusted proxy: a client's request counts from its head to its end,
-//! whatever that end is.
+//! `--max-connections-per-ip`: connections count for their address. Behind a trusted proxy a client's request counts,
+//! from its head to its end, whatever that end is.
 
 use std::time::Instant;
 
-use crate::support::loopback::wait_until_read;
-use crate::support::{Connection, EventStream, PATIENCE, Server};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
 
+use crate::support::loopback::{connect_from, wait_until_read};
+use crate::support::{Connection, EventStream, PATIENCE, Response, Server};
+
+/// One place for each client of the proxy.
 const PROXIED: [&str; 4] = [
     "--trusted-proxy",
     "127.0.0.1",
@@ -185,4 +188,96 @@ fn a_handed_over_request_counts_in_the_successor() {
     moving.send(&BODY[10..]);
     assert_eq!(moving.read_response().status, 200);
     assert_eq!(status(&server), 200);
+}
+
+fn is_refused(response: &Response) -> bool {
+    if response.status == 503 {
+        assert!(response.header("retry-after").is_some(), "{response:?}");
+    }
+    response.status == 503
+}
+
+/// Opens streams until one is declined: with a 200 and a `retry`.
+fn open_streams(mut open: impl FnMut() -> EventStream, most: usize) -> Vec<EventStream> {
+    let mut streams: Vec<EventStream> = (0..most).map(|_| open()).collect();
+    for stream in &mut streams {
+        stream.connected();
+    }
+    let (_, events) = open().drain();
+    assert!(
+        matches!(&events[..], [event] if event.retry_ms.is_some_and(|ms| ms >= 24_000)),
+        "{events:?}"
+    );
+    streams
+}
+
+#[test]
+fn connections_of_an_address_are_limited() {
+    let server = Server::start(&["--max-connections-per-ip", "3", "--shards", "2"]);
+    let streams = open_streams(|| server.stream("", ""), 3);
+    assert!(is_refused(&server.connect().get("/nowhere", "")));
+    assert!(is_refused(&server.post(&json!({ "message": "x" }))));
+    // Connections from other addresses are not affected.
+    let mut other = connect_from("127.0.0.2", server.address);
+    assert_eq!(other.get("/api/webhook", "").status, 200);
+    // Silent connections do not hold many more places, either.
+    let mut silent: Vec<Connection> = (0..30).map(|_| server.connect()).collect();
+    let mut closed_at_once = 0;
+    for connection in silent.iter_mut().skip(8) {
+        connection.expect_close();
+        closed_at_once += 1;
+    }
+    assert_eq!(closed_at_once, 22);
+    drop((streams, silent));
+    // Until the server has processed the closes, a new connection may be closed at once.
+    let is_served = || {
+        let mut connection = server.connect();
+        connection.send_if_open(b"GET /api/webhook HTTP/1.1\r\nHost: a\r\n\r\n");
+        let answer = connection.read_some().unwrap_or_default();
+        answer.starts_with(b"HTTP/1.1 200 ")
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while !is_served() {
+        assert!(Instant::now() < deadline, "the places do not become free");
+    }
+}
+
+#[test]
+fn behind_an_http_proxy_connections_count_for_the_client() {
+    let server = Server::start(&[&PROXIED[..3], &["3"]].concat());
+    let full = "X-Forwarded-For: 192.0.2.1\r\n";
+    let other = "X-Forwarded-For: 192.0.2.2\r\n";
+    let streams = open_streams(|| server.stream("", full), 3);
+    let mut pooled = server.connect();
+    let body = br#"{"message":"x"}"#;
+    assert_eq!(pooled.get("/api/webhook", other).status, 200);
+    pooled.send_request("POST", "/api/webhook", other, body);
+    assert_eq!(pooled.read_response().status, 200);
+    pooled.send_request("POST", "/api/webhook", full, body);
+    assert!(is_refused(&pooled.read_response()));
+    // An idle connection of the proxy counts for no client.
+    let mut idle: Vec<Connection> = (0..10).map(|_| server.connect()).collect();
+    for connection in &mut idle {
+        assert_eq!(connection.get("/api/webhook", other).status, 200);
+    }
+    drop(streams);
+    let deadline = Instant::now() + PATIENCE;
+    while server.connect().get("/api/webhook", full).status != 200 {
+        assert!(Instant::now() < deadline, "the places do not become free");
+    }
+}
+
+#[test]
+fn with_a_proxy_header_connections_count_for_the_client() {
+    let proxy = ["--listen", "127.0.0.1:0+proxy"];
+    let server = Server::start(&[&PROXIED[..3], &["3"], &proxy].concat());
+    let address = server.listening_at(1);
+    let open = |client: &str| {
+        let mut connection = Connection::open(address);
+        connection.send(format!("PROXY TCP4 {client} 127.0.0.1 1 2\r\n").as_bytes());
+        connection.send_request("GET", "/api/webhook/stream", "", b"");
+        EventStream::read(connection)
+    };
+    let _streams = open_streams(|| open("192.0.2.1"), 3);
+    open("192.0.2.2").connected();
 }

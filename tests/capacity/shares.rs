@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use serde_json::json;
+
 use crate::support::loopback::{connect_from, connect_narrow, wait_until_read};
 use crate::support::{Connection, EventStream, Server};
-use serde_json::json;
 
 /// Publishes a history whose answer has the maximum length.
 fn fill_history(server: &Server) {
@@ -149,8 +150,8 @@ fn memory_held_by_one_client_of_a_proxy_costs_others_nothing() {
     assert_shared(Naming::Header);
 }
 
-/// The client of the attacks below.
-const GREEDY: &str = "127.0.0.9";
+/// The address of the attacks below.
+const ATTACKER: &str = "127.0.0.9";
 
 /// Runs an attack of one client, and checks meanwhile that others lose nothing: their webhooks are stored,
 /// their streams show each message, their requests for the history and long polls are answered.
@@ -193,7 +194,9 @@ fn assert_unharmed(
 }
 
 fn connect_all(count: usize, address: SocketAddr) -> Vec<Connection> {
-    (0..count).map(|_| connect_from(GREEDY, address)).collect()
+    (0..count)
+        .map(|_| connect_from(ATTACKER, address))
+        .collect()
 }
 
 /// Webhooks of the largest size, on many connections at once, as fast as they are answered.

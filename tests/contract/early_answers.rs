@@ -1,8 +1,9 @@
 //! Answers that the request head decides: they do not wait for the body, and nothing of the body is kept.
 
+use serde_json::json;
+
 use crate::support::loopback::wait_until_read;
 use crate::support::{Connection, PATIENCE, Server, Setup};
-use serde_json::json;
 
 const SECRET: &str = "sesame-open-4711";
 

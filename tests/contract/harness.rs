@@ -1,10 +1,8 @@
-//! Tests of the harness: a client that misread an answer would make all other tests worthless. Its peers send
-//! known bytes. Also the command line of `tests/run`.
+//! Tests of the client in `support`: if it misread an answer, all other tests would be worthless. Its peers send known
+//! bytes.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpListener};
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
 use std::thread;
 
 use crate::support::{Connection, Ending, EventStream};
@@ -121,86 +119,4 @@ fn a_last_chunk_in_the_middle_of_an_event_is_a_failure() {
     let text = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n\
         5\r\ndata:\r\n0\r\n\r\n";
     EventStream::open(peer(vec![text.as_bytes().to_vec()]), "", "").drain();
-}
-
-/// Runs `tests/run` with these arguments.
-fn tests_run(arguments: &[&str]) -> Output {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/run");
-    Command::new(script).args(arguments).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-#[test]
-fn help_of_the_test_runner_names_every_step_with_its_minutes() {
-    for flag in ["--help", "-h", "--list"] {
-        let output = tests_run(&[flag]);
-        assert_eq!(output.status.code(), Some(0), "{flag}");
-        let help = text(&output.stdout);
-        assert!(!help.contains("failed step"), "{help}");
-        let mut steps = vec!["rust".to_owned()];
-        for directory in std::fs::read_dir("tests").unwrap() {
-            let path = directory.unwrap().path();
-            if path.join("run").exists() {
-                steps.push(path.file_name().unwrap().to_string_lossy().into_owned());
-            }
-        }
-        for step in steps {
-            let line = help
-                .lines()
-                .find(|line| line.trim_start().starts_with(&format!("{step} ")));
-            let line = line.unwrap_or_else(|| panic!("{step} in {help}"));
-            let minutes = line.split_whitespace().skip(1).take(2);
-            let minutes: Vec<u32> = minutes.filter_map(|word| word.parse().ok()).collect();
-            assert_eq!(minutes.len(), 2, "minutes of {step}: {line}");
-        }
-    }
-}
-
-#[test]
-fn the_test_runner_checks_its_arguments_before_it_runs_a_step() {
-    for arguments in [
-        ["rust", "rustt"],
-        ["--fast", "rust"],
-        ["rust", "--help=all"],
-        ["rust", ""],
-    ] {
-        let output = tests_run(&arguments);
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        assert_eq!(text(&output.stdout), "", "{arguments:?}");
-        let error = text(&output.stderr);
-        assert!(error.contains("tests/run --help"), "{error}");
-    }
-}
-
-/// A step prints nothing for a while: the runner prints what the step is running.
-#[test]
-fn a_silent_step_is_reported_while_it_runs() {
-    let root = tempfile::tempdir().unwrap();
-    let step = root.path().join("tests/silent");
-    std::fs::create_dir_all(&step).unwrap();
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/run");
-    let runner = root.path().join("tests/run");
-    std::fs::copy(own, &runner).unwrap();
-    std::fs::copy(&runner, step.join("run")).unwrap();
-    let until_seen = "#!/bin/sh\nmkfifo seen && grep -q seen seen\necho '1 passed, 0 failed'\n";
-    std::fs::write(step.join("run"), until_seen).unwrap();
-    let mut child = Command::new(&runner)
-        .arg("silent")
-        .env("SILENCE_SECONDS", "0.2")
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let said = lines
-        .find(|line| line.as_ref().unwrap().contains("running grep"))
-        .expect("the runner names the command")
-        .unwrap();
-    assert!(said.starts_with("-- silent: "), "{said}");
-    std::fs::write(root.path().join("seen"), "seen\n").unwrap();
-    let rest: Vec<String> = lines.map(Result::unwrap).collect();
-    assert!(rest.contains(&"1 passed, 0 failed".to_owned()), "{rest:?}");
-    assert!(child.wait().unwrap().success());
 }

@@ -1,9 +1,10 @@
 //! An event is one line for every client: escaped characters, and their effect on sizes.
 
-use crate::support::{Server, Setup};
 use hookcast::message::{Message, MessageId, SessionId};
 use hookcast::ring::Ring;
 use serde_json::{Value, json};
+
+use crate::support::{Server, Setup};
 
 /// Line ends of Python's `str.splitlines` and Java's `Scanner`, besides LF.
 const LINE_ENDS: [char; 9] = [

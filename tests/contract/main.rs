@@ -2,11 +2,13 @@
 //!
 //! `harness` tests the client that all of these tests use.
 
+mod connections;
 mod early_answers;
 mod harness;
 mod http;
 mod lines;
 mod messages;
+mod replay;
 mod security;
 mod senders;
 mod shared_streams;

@@ -2,19 +2,20 @@
 
 use std::time::Instant;
 
-use crate::support::{Connection, Response, Server, Setup};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::support::{Connection, Response, Server, Setup};
+
 const MESSAGES: &str = "/api/webhook/messages";
 
-fn ask(server: &Server, query: &str, headers: &str) -> Response {
+fn get(server: &Server, query: &str, headers: &str) -> Response {
     server.request("GET", &format!("{MESSAGES}{query}"), headers, b"")
 }
 
 /// Sends a request and reads a 200.
 fn page(server: &Server, query: &str) -> Value {
-    let response = ask(server, query, "");
+    let response = get(server, query, "");
     assert_eq!(response.status, 200, "{response:?}");
     response.json()
 }
@@ -150,14 +151,14 @@ fn a_request_shows_what_a_stream_would() {
         (&guarded, "", secret, vec!["all", "a", "b"], private),
         (&guarded, "?sessionId=b", "", vec!["all", "b"], private),
     ] {
-        let response = ask(server, query, headers);
+        let response = get(server, query, headers);
         assert_eq!(contents(&response.json()), expected, "{query} {headers}");
         assert_eq!(response.header("cache-control"), Some(cache_control));
         assert_eq!(response.header("vary"), Some("X-Webhook-Secret"));
         assert_eq!(response.header("content-type"), Some("application/json"));
         assert_eq!(response.header("access-control-allow-origin"), Some("*"));
     }
-    let wrong = ask(&guarded, "", "X-Webhook-Secret: wrong\r\n");
+    let wrong = get(&guarded, "", "X-Webhook-Secret: wrong\r\n");
     assert_eq!(
         (wrong.status, wrong.error().as_str()),
         (401, "Unauthorized")
@@ -169,11 +170,11 @@ fn a_request_shows_what_a_stream_would() {
 fn a_matching_etag_gets_a_304() {
     let server = Server::start(&[]);
     server.publish("one");
-    let first = ask(&server, "", "");
+    let first = get(&server, "", "");
     let etag = first.header("etag").unwrap().to_owned();
     assert!(etag.starts_with('"'), "{etag} is a weak tag");
     let known = format!("If-None-Match: {etag}\r\n");
-    let again = ask(&server, "", &known);
+    let again = get(&server, "", &known);
     assert_eq!((again.status, again.body.len()), (304, 0), "{again:?}");
     assert_eq!(again.header("etag"), Some(&*etag));
     assert_eq!(again.header("cache-control"), first.header("cache-control"));
@@ -186,7 +187,7 @@ fn a_matching_etag_gets_a_304() {
     assert_eq!(head.header("content-length"), Some(&*length));
 
     server.publish("two");
-    let changed = ask(&server, "", &known);
+    let changed = get(&server, "", &known);
     assert_eq!((changed.status, contents(&changed.json()).len()), (200, 2));
     let options = server.request("OPTIONS", MESSAGES, "", b"");
     assert_eq!(options.status, 204);
@@ -205,7 +206,7 @@ fn a_long_poll_waits_for_a_visible_message() {
     let mut all = wait(&server, &since, "");
     let mut of_a = wait(&server, &format!("{since}&sessionId=a"), "");
     let mut of_b = wait(&server, &format!("{since}&sessionId=b"), "");
-    let etag = ask(&server, "", "").header("etag").unwrap().to_owned();
+    let etag = get(&server, "", "").header("etag").unwrap().to_owned();
     let mut by_tag = wait(&server, "?wait=25", &format!("If-None-Match: {etag}\r\n"));
     // A second request on each connection waits behind the first.
     of_b.send_request("GET", "/api/webhook", "", b"");
@@ -235,13 +236,13 @@ fn a_long_poll_waits_for_a_visible_message() {
 fn a_long_poll_without_news_ends_and_is_not_cached() {
     let server = Server::start(&[]);
     let began = Instant::now();
-    let response = ask(&server, "?wait=1", "");
+    let response = get(&server, "?wait=1", "");
     assert!(began.elapsed().as_millis() >= 1000);
     assert!(contents(&response.json()).is_empty());
     assert_eq!(response.header("cache-control"), Some("private, no-store"));
     server.publish("one");
-    let etag = ask(&server, "", "").header("etag").unwrap().to_owned();
-    let known = ask(&server, "?wait=1", &format!("If-None-Match: {etag}\r\n"));
+    let etag = get(&server, "", "").header("etag").unwrap().to_owned();
+    let known = get(&server, "?wait=1", &format!("If-None-Match: {etag}\r\n"));
     assert_eq!(known.status, 304);
     assert_eq!(known.header("cache-control"), Some("private, no-store"));
 }
@@ -256,7 +257,7 @@ fn a_long_poll_ends_with_its_client_and_with_the_drain() {
 
     let mut waiting: Vec<Connection> = (0..20).map(|_| wait(&server, "?wait=25", "")).collect();
     // Requests are read in order: once this one is answered, all polls above are waiting.
-    assert_eq!(ask(&server, "", "").status, 200);
+    assert_eq!(get(&server, "", "").status, 200);
     server.signal(Signal::TERM);
     for connection in &mut waiting {
         let response = connection.read_response();
@@ -303,7 +304,7 @@ fn an_invalid_query_gets_the_reason() {
         ("?wait=26", "wait must be a number of seconds from 0 to 25"),
         ("?since=1&since=2", "Repeated query parameter"),
     ] {
-        let response = ask(&server, query, "");
+        let response = get(&server, query, "");
         assert_eq!((response.status, response.error().as_str()), (400, error));
     }
     assert_eq!(server.request("POST", MESSAGES, "", b"{}").status, 405);

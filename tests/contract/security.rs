@@ -1,4 +1,7 @@
-//! The operator's page about sessions and the secret, tested from outside.
+//! Sessions and the secret, tested from outside: the first two promises of the operator's page, and the origins of
+//! `--allow-origin`.
+
+use serde_json::json;
 
 use crate::support::{Response, Server, Setup};
 
@@ -150,4 +153,104 @@ fn only_listed_origins_may_read() {
     let page = "Origin: https://evil.example\r\nContent-Type: text/plain\r\n";
     let posted = server.request("POST", "/api/webhook", page, br#"{"message":"x"}"#);
     assert_eq!(posted.status, 200, "change src/packaging/OPERATING.md, too");
+}
+
+/// Checks what a stream shows, live and in its replay, of four messages: for all, for alice, for bob, for all.
+fn expect_shown(server: &Server, query: &str, headers: &str, expected: &[&str]) {
+    let mut live = server.stream(query, headers);
+    let before = live.connected();
+    let _ = live.contents(usize::try_from(before).unwrap());
+    let secret = "X-Webhook-Secret: s3cret\r\n";
+    for (message, session) in [
+        ("all", None),
+        ("to alice", Some("alice")),
+        ("to bob", Some("bob")),
+        ("end", None),
+    ] {
+        let body = json!({ "message": message, "sessionId": session }).to_string();
+        assert_eq!(
+            server
+                .request("POST", "/api/webhook", secret, body.as_bytes())
+                .status,
+            200
+        );
+    }
+    let case = format!("{query:?} {headers:?}");
+    assert_eq!(live.contents(expected.len()), expected, "live: {case}");
+    let mut replay = server.stream(query, headers);
+    let count = usize::try_from(replay.connected()).unwrap();
+    let contents = replay.contents(count);
+    assert!(
+        contents.ends_with(&expected.iter().map(ToString::to_string).collect::<Vec<_>>()),
+        "{case}"
+    );
+    let foreign: &[&str] = if query.contains("alice") {
+        &["to bob"]
+    } else {
+        &[]
+    };
+    assert!(
+        !contents
+            .iter()
+            .any(|content| foreign.contains(&content.as_str())),
+        "{case}: {contents:?}"
+    );
+    assert_eq!(
+        count % expected.len(),
+        0,
+        "the replay must be filtered like live messages: {case}"
+    );
+}
+
+#[test]
+fn without_a_secret_a_stream_shows_its_session_or_everything() {
+    let server = Server::start(&["--shards", "2"]);
+    let everything = ["all", "to alice", "to bob", "end"];
+    expect_shown(&server, "", "", &everything);
+    expect_shown(&server, "?sessionId=", "", &everything);
+    expect_shown(&server, "?sessionId=alice", "", &["all", "to alice", "end"]);
+    expect_shown(
+        &server,
+        "?x=y&sessionId=%61lice",
+        "",
+        &["all", "to alice", "end"],
+    );
+    expect_shown(&server, "?sessionId=carol", "", &["all", "end"]);
+    expect_shown(&server, "?sessionId=ALICE", "", &["all", "end"]);
+}
+
+#[test]
+fn with_a_secret_a_stream_shows_everything_only_if_its_request_has_it() {
+    let server = Setup::new(&[]).secret("s3cret").start();
+    let right = "X-Webhook-Secret: s3cret\r\n";
+    expect_shown(&server, "", "", &["all", "end"]);
+    expect_shown(&server, "", right, &["all", "to alice", "to bob", "end"]);
+    expect_shown(&server, "?sessionId=alice", "", &["all", "to alice", "end"]);
+    expect_shown(
+        &server,
+        "?sessionId=alice",
+        right,
+        &["all", "to alice", "end"],
+    );
+    for query in ["", "?sessionId=alice"] {
+        let target = format!("/api/webhook/stream{query}");
+        let response = server.request("GET", &target, "X-Webhook-Secret: wrong\r\n", b"");
+        assert_eq!(
+            (response.status, response.error().as_str()),
+            (401, "Unauthorized")
+        );
+    }
+}
+
+#[test]
+fn a_bad_session_in_the_query_is_an_error() {
+    let server = Server::start(&[]);
+    for query in [
+        "sessionId=%zz".to_owned(),
+        "sessionId=%ff".into(),
+        format!("sessionId={}", "x".repeat(257)),
+    ] {
+        let response = server.request("GET", &format!("/api/webhook/stream?{query}"), "", b"");
+        assert_eq!(response.status, 400, "{query}: {response:?}");
+    }
 }

@@ -1,8 +1,9 @@
 //! Requests that real senders and clients send, and their common mistakes: each is accepted, or refused with a
 //! helpful reason. A message for one session never goes to all.
 
-use crate::support::{EventStream, Response, Server};
 use serde_json::{Value, json};
+
+use crate::support::{EventStream, Response, Server};
 
 /// A server, and a stream of all its messages.
 fn watched() -> (Server, EventStream) {

@@ -1,8 +1,9 @@
 //! Streams that a shared cache may give to many clients: their content, their headers, their end.
 
-use crate::support::{Ending, Event, EventStream, Server, Setup};
 use rustix::process::Signal;
 use serde_json::json;
+
+use crate::support::{Ending, Event, EventStream, Server, Setup};
 
 const SECRET: &str = "X-Webhook-Secret: s3cret\r\n";
 

@@ -1,8 +1,9 @@
 //! `--durability disk`: acknowledgements and deliveries wait for the disk.
 
-use crate::support::{Connection, Server, Setup};
 use rustix::process::Signal;
 use serde_json::json;
+
+use crate::support::{Connection, Server, Setup};
 
 /// A server with an admin address, and that address.
 fn start(durability: &str) -> (Server, std::net::SocketAddr) {

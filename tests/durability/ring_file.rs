@@ -7,10 +7,11 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::support::{PATIENCE, Server, Setup};
 use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+
+use crate::support::{PATIENCE, Server, Setup};
 
 fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).unwrap();
@@ -47,7 +48,7 @@ fn a_failed_start_leaves_no_ring_behind() {
         "--tls-key",
         junk,
     ];
-    for (flags, said) in [
+    for (flags, expected) in [
         (&["--listen", &address][..], "in use"),
         (&["--admin", &address], "in use"),
         (&["--listen", "192.0.2.1:0"], "192.0.2.1"),
@@ -57,7 +58,7 @@ fn a_failed_start_leaves_no_ring_behind() {
     ] {
         let setup = Setup::new(flags);
         let message = failure(&setup);
-        assert!(message.contains(said), "{message}");
+        assert!(message.contains(expected), "{message}");
         assert!(
             names(setup.ring().parent().unwrap()).is_empty(),
             "{flags:?}"
@@ -86,7 +87,7 @@ fn a_path_that_cannot_be_a_ring_gets_the_reason_and_the_remedy() {
     let long = "x".repeat(300);
     let almost = "y".repeat(253);
     let before = names(directory.path());
-    for (name, said) in [
+    for (name, expected) in [
         ("directory", "a directory; name a file with --ring"),
         ("directory/", "a directory; name a file with --ring"),
         ("missing/", "a directory; name a file with --ring"),
@@ -103,7 +104,7 @@ fn a_path_that_cannot_be_a_ring_gets_the_reason_and_the_remedy() {
         (&almost, "choose a shorter name with --ring"),
     ] {
         let message = failure(&Setup::new(&[]).ring_at(at(name)));
-        assert!(message.contains(said), "{name}: {message}");
+        assert!(message.contains(expected), "{name}: {message}");
     }
     assert_eq!(names(directory.path()), before);
     assert!(names(&at("directory")).is_empty());

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use crate::support::{Connection, Server};
 use serde_json::json;
+
+use crate::support::{Connection, Server};
 
 const KILLS_DEFAULT: usize = 500;
 /// After this many kills the next start is killed, too.

@@ -5,9 +5,10 @@ use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
-use crate::support::{Ending, Event, EventStream, Server};
 use rustix::process::Signal;
 use serde_json::json;
+
+use crate::support::{Ending, Event, EventStream, Server};
 
 #[test]
 fn sigterm_ends_streams_one_by_one_and_exits_with_zero() {

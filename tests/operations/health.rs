@@ -3,8 +3,9 @@
 use std::net::TcpListener;
 use std::process::{Command, Output};
 
-use crate::support::Setup;
 use rustix::process::Signal;
+
+use crate::support::Setup;
 
 fn health(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_hookcast"))

@@ -1,54 +1,19 @@
 //! Listening addresses, and the client addresses that the server derives.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Instant;
 
-use crate::support::{Connection, EventStream, PATIENCE, Response, Server, Setup};
 use rustix::process::Signal;
 use serde_json::Value;
-use socket2::{Domain, Socket, Type};
+
+use crate::support::loopback::connect_from;
+use crate::support::{Connection, EventStream, PATIENCE, Server, Setup};
 
 const PROXIED: &[&str] = &["--trusted-proxy", "127.0.0.1", "--log-level", "debug"];
-
-/// The listening addresses in the order of the flags.
-fn addresses_of(server: &Server, count: usize) -> Vec<String> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let log = server.log();
-        let listening = log.iter().filter(|line| line["message"] == "listening");
-        let addresses: Vec<String> = listening
-            .map(|line| line["address"].as_str().unwrap().to_owned())
-            .collect();
-        if addresses.len() == count {
-            return addresses;
-        }
-        assert!(Instant::now() < deadline, "{addresses:?}");
-        // The log may lag behind; the address lines come before any answer.
-        server.request("GET", "/api/webhook", "", b"");
-    }
-}
-
-fn last_address(server: &Server, count: usize) -> SocketAddr {
-    addresses_of(server, count)[count - 1].parse().unwrap()
-}
-
-/// Connects from a loopback address.
-fn connect_from(source: &str, address: SocketAddr) -> Connection {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
-    let source: IpAddr = source.parse().unwrap();
-    socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
-    socket.connect(&address.into()).unwrap();
-    Connection::on(socket.into())
-}
-
-fn get(connection: &mut Connection, target: &str, headers: &str) -> Response {
-    connection.send_request("GET", target, headers, b"");
-    connection.read_response()
-}
 
 /// Waits for the log line of the only request that got a 404; returns its client.
 fn logged_client(server: &Server) -> String {
@@ -59,21 +24,18 @@ fn logged_client(server: &Server) -> String {
 #[test]
 fn ipv4_and_ipv6_sockets_may_share_a_port() {
     let server = Server::start(&["--listen", "[::1]:0"]);
-    let six = last_address(&server, 2);
+    let six = server.listening_at(1);
     assert!(six.is_ipv6());
-    assert_eq!(
-        get(&mut Connection::open(six), "/api/webhook", "").status,
-        200
-    );
+    assert_eq!(Connection::open(six).get("/api/webhook", "").status, 200);
     let port = server.address.port();
     let both = Server::start(&["--listen", &format!("[::1]:{port}")]);
-    assert_eq!(last_address(&both, 2).port(), port);
+    assert_eq!(both.listening_at(1).port(), port);
     drop(both);
     // IPv6's wildcard does not include IPv4.
     let all = Setup::new(&["--listen", &format!("[::]:{port}")]).secret("s3cret");
     assert_eq!(
-        addresses_of(&all.start(), 2)[1].parse(),
-        Ok(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port))
+        all.start().listening_at(1),
+        SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))
     );
 }
 
@@ -165,19 +127,19 @@ fn forwarded_headers_count_only_from_trusted_proxies() {
     for (source, expected) in [("127.0.0.1", "192.0.2.7"), ("127.0.0.2", "127.0.0.2")] {
         let server = Server::start(PROXIED);
         let mut connection = connect_from(source, server.address);
-        assert_eq!(get(&mut connection, "/nowhere", forged).status, 404);
+        assert_eq!(connection.get("/nowhere", forged).status, 404);
         assert_eq!(logged_client(&server), expected);
     }
     let chosen = [PROXIED, &["--client-address-header", "CF-Connecting-IP"]].concat();
     let server = Server::start(&chosen);
     let headers = format!("{forged}cf-connecting-ip: 2001:db8::1\r\n");
-    get(&mut server.connect(), "/nowhere", &headers);
+    server.connect().get("/nowhere", &headers);
     assert_eq!(logged_client(&server), "2001:db8::1");
 }
 
 fn proxy_listener(flags: &[&str]) -> (Server, SocketAddr) {
     let server = Server::start(&[PROXIED, &["--listen", "127.0.0.1:0+proxy"], flags].concat());
-    let address = last_address(&server, 2);
+    let address = server.listening_at(1);
     (server, address)
 }
 
@@ -212,7 +174,7 @@ fn a_proxy_header_gives_the_client_however_it_is_cut() {
             assert_eq!(connection.read_response().status, 404);
             assert_eq!(logged_client(&server), "192.0.2.9");
             // The connection continues as any other, without a second header.
-            assert_eq!(get(&mut connection, "/api/webhook", "").status, 200);
+            assert_eq!(connection.get("/api/webhook", "").status, 200);
         }
     }
 }
@@ -255,11 +217,7 @@ fn behind_a_proxy_header_without_a_client_forwarded_headers_do_not_count() {
         for stream in &mut streams {
             stream.connected();
         }
-        assert_eq!(
-            get(&mut open(), "/nowhere", forged).status,
-            404,
-            "{header:?}"
-        );
+        assert_eq!(open().get("/nowhere", forged).status, 404, "{header:?}");
         assert_eq!(logged_client(&server), "127.0.0.1", "{header:?}");
     }
     // A Unix socket is trusted, and so are the fields of its requests; but not behind a PROXY header.
@@ -289,7 +247,7 @@ fn behind_a_proxy_header_of_a_trusted_proxy_forwarded_headers_count() {
     let mut connection = Connection::open(address);
     connection.send(V1);
     let named = "X-Forwarded-For: 6.6.6.6, 198.51.100.7\r\n";
-    assert_eq!(get(&mut connection, "/nowhere", named).status, 404);
+    assert_eq!(connection.get("/nowhere", named).status, 404);
     assert_eq!(logged_client(&server), "198.51.100.7");
 }
 
@@ -347,99 +305,6 @@ fn a_missing_proxy_header_has_a_deadline() {
         })
         .collect();
     connections.iter_mut().for_each(Connection::expect_close);
-}
-
-fn is_refused(response: &Response) -> bool {
-    if response.status == 503 {
-        assert!(response.header("retry-after").is_some(), "{response:?}");
-    }
-    response.status == 503
-}
-
-/// Opens streams until one is declined: with a 200 and a `retry`.
-fn open_streams(mut open: impl FnMut() -> EventStream, most: usize) -> Vec<EventStream> {
-    let mut streams: Vec<EventStream> = (0..most).map(|_| open()).collect();
-    for stream in &mut streams {
-        stream.connected();
-    }
-    let (_, events) = open().drain();
-    assert!(
-        matches!(&events[..], [event] if event.retry_ms.is_some_and(|ms| ms >= 24_000)),
-        "{events:?}"
-    );
-    streams
-}
-
-#[test]
-fn connections_of_an_address_are_limited() {
-    let server = Server::start(&["--max-connections-per-ip", "3", "--shards", "2"]);
-    let streams = open_streams(|| server.stream("", ""), 3);
-    assert!(is_refused(&get(&mut server.connect(), "/nowhere", "")));
-    assert!(is_refused(
-        &server.post(&serde_json::json!({ "message": "x" }))
-    ));
-    // Connections from other addresses are not affected.
-    let mut other = connect_from("127.0.0.2", server.address);
-    assert_eq!(get(&mut other, "/api/webhook", "").status, 200);
-    // Silent connections do not hold many more places, either.
-    let mut silent: Vec<Connection> = (0..30).map(|_| server.connect()).collect();
-    let mut closed_at_once = 0;
-    for connection in silent.iter_mut().skip(8) {
-        connection.expect_close();
-        closed_at_once += 1;
-    }
-    assert_eq!(closed_at_once, 22);
-    drop((streams, silent));
-    // Until the server has processed the closes, a new connection may be closed at once.
-    let is_served = || {
-        let mut connection = server.connect();
-        connection.send_if_open(STATUS.as_bytes());
-        let answer = connection.read_some().unwrap_or_default();
-        answer.starts_with(b"HTTP/1.1 200 ")
-    };
-    let deadline = Instant::now() + PATIENCE;
-    while !is_served() {
-        assert!(Instant::now() < deadline, "the places do not become free");
-    }
-}
-
-#[test]
-fn behind_an_http_proxy_connections_count_for_the_client() {
-    let flags = [PROXIED, &["--max-connections-per-ip", "3"]].concat();
-    let server = Server::start(&flags);
-    let greedy = "X-Forwarded-For: 192.0.2.1\r\n";
-    let modest = "X-Forwarded-For: 192.0.2.2\r\n";
-    let streams = open_streams(|| server.stream("", greedy), 3);
-    let mut pooled = server.connect();
-    let body = br#"{"message":"x"}"#;
-    assert_eq!(get(&mut pooled, "/api/webhook", modest).status, 200);
-    pooled.send_request("POST", "/api/webhook", modest, body);
-    assert_eq!(pooled.read_response().status, 200);
-    pooled.send_request("POST", "/api/webhook", greedy, body);
-    assert!(is_refused(&pooled.read_response()));
-    // An idle connection of the proxy counts for no client.
-    let mut idle: Vec<Connection> = (0..10).map(|_| server.connect()).collect();
-    for connection in &mut idle {
-        assert_eq!(get(connection, "/api/webhook", modest).status, 200);
-    }
-    drop(streams);
-    let deadline = Instant::now() + PATIENCE;
-    while get(&mut server.connect(), "/api/webhook", greedy).status != 200 {
-        assert!(Instant::now() < deadline, "the places do not become free");
-    }
-}
-
-#[test]
-fn with_a_proxy_header_connections_count_for_the_client() {
-    let (_server, address) = proxy_listener(&["--max-connections-per-ip", "3"]);
-    let open = |client: &str| {
-        let mut connection = Connection::open(address);
-        connection.send(format!("PROXY TCP4 {client} 127.0.0.1 1 2\r\n").as_bytes());
-        connection.send_request("GET", "/api/webhook/stream", "", b"");
-        EventStream::read(connection)
-    };
-    let _streams = open_streams(|| open("192.0.2.1"), 3);
-    open("192.0.2.2").connected();
 }
 
 /// Socket options that accepted connections inherit, as the kernel shows them.

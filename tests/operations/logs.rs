@@ -5,6 +5,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use serde_json::{Value, json};
+
 use crate::support::{Server, Setup};
 
 /// The lines that a failing start writes to a file. `JOURNAL_STREAM` names the file's inode or another one.
@@ -114,7 +116,7 @@ fn neither_secrets_nor_control_characters_enter_the_log() {
         for kept in [secret, "whispered", "hidden-session", "guessed", "Injected"] {
             assert!(!text.contains(kept), "{kept} in {text}");
         }
-        let is_clean = |value: &serde_json::Value| {
+        let is_clean = |value: &Value| {
             value
                 .as_str()
                 .is_none_or(|text| !text.contains(char::is_control))
@@ -143,4 +145,18 @@ fn a_world_readable_ring_is_warned_about() {
     let server = server.restart();
     server.wait_for_log(warning);
     assert_eq!(mode(&ring), 0o604, "the server must not change the mode");
+}
+
+#[test]
+fn messages_and_sessions_are_never_logged() {
+    let server = Server::start(&["--log-level", "trace"]);
+    server.post(&json!({ "message": "private content", "sessionId": "private session" }));
+    server.request("GET", "/api/webhook/stream?sessionId=private%zz", "", b"");
+    let mut stream = server.stream("?sessionId=private%20session", "");
+    stream.connected();
+    stream.next();
+    drop(stream);
+    server.publish("private end");
+    let log = Value::from(server.log()).to_string();
+    assert!(!log.contains("private"), "{log}");
 }

@@ -13,4 +13,5 @@ mod secrets;
 mod service;
 #[path = "../support/mod.rs"]
 mod support;
+mod test_runner;
 mod tls_files;

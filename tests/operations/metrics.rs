@@ -32,9 +32,9 @@ fn promtool(arguments: &[&str], input: &str) -> Option<(bool, String)> {
     stdin.write_all(input.as_bytes()).unwrap();
     drop(stdin);
     let output = promtool.wait_with_output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said).into_owned();
-    Some((output.status.success(), said))
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    Some((output.status.success(), text))
 }
 
 #[test]
@@ -48,8 +48,8 @@ fn promtool_accepts_the_metrics() {
     tally.observe(Timing::Publish, Duration::from_millis(3));
     tally.flush(&metrics);
     let text = encode(&metrics.gather());
-    if let Some((is_content, said)) = promtool(&["check", "metrics"], &text) {
-        assert!(is_content && said.is_empty(), "{said}");
+    if let Some((is_valid, output)) = promtool(&["check", "metrics"], &text) {
+        assert!(is_valid && output.is_empty(), "{output}");
     }
 }
 
@@ -59,8 +59,8 @@ fn the_alert_rules_are_valid_and_fire_as_tested() {
         ["check", "rules", "src/packaging/alerts.yml"],
         ["test", "rules", "tests/prometheus/alerts_test.yml"],
     ] {
-        if let Some((is_content, said)) = promtool(&arguments, "") {
-            assert!(is_content && said.contains("SUCCESS"), "{said}");
+        if let Some((is_valid, output)) = promtool(&arguments, "") {
+            assert!(is_valid && output.contains("SUCCESS"), "{output}");
         }
     }
 }

@@ -10,10 +10,11 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{PATIENCE, Server, Setup};
 use hookcast::limits::LISTEN_DEFAULT;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+
+use crate::support::{PATIENCE, Server, Setup};
 
 /// The manager's socket.
 struct Manager {

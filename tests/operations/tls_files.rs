@@ -1,11 +1,16 @@
-//! TLS files that cannot be used or expire soon: the messages at the start, of `--check-config` and on SIGHUP.
+//! TLS files that are unusable, readable by everyone, or expire soon: the messages at the start, of `--check-config` and
+//! on SIGHUP.
 //! `secrets` checks that no message shows a part of a key.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::tls::{Authority, Validity};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::Setup;
+use crate::support::tls::{Authority, STREAM, TlsServer, Validity, certificate};
 
 /// Keys that no listener accepts, made for this test by `openssl genpkey`.
 const RSA_1024: &str = "-----BEGIN PRIVATE KEY-----\n\
@@ -209,4 +214,116 @@ fn an_expired_or_future_certificate_is_warned_about() {
         code == 0 && text.contains("certificate 2 in --tls-cert"),
         "{text}"
     );
+}
+
+fn copy(authority: &Authority, from: &str, to: &str) {
+    for kind in ["pem", "key"] {
+        let read = std::fs::read(authority.path(&format!("{from}.{kind}"))).unwrap();
+        std::fs::write(authority.path(&format!("{to}.{kind}")), read).unwrap();
+    }
+}
+
+#[test]
+fn on_sighup_a_new_certificate_is_used_and_a_bad_one_is_not() {
+    let tls = TlsServer::start("", &[]);
+    let seen = || {
+        let mut client = tls.open();
+        assert!(client.is_served());
+        client.stream.conn.peer_certificates().unwrap()[0].clone()
+    };
+    let (old, other) = (seen(), Authority::new());
+    let mut stream = tls.open();
+    stream.send(STREAM);
+    stream.read_to("connected");
+
+    std::fs::write(tls.authority.path("server.pem"), "garbage").unwrap();
+    tls.server.signal(Signal::HUP);
+    let line = tls.server.wait_for_log("certificate not reloaded");
+    assert!(
+        line["error"].as_str().unwrap().contains("server.pem"),
+        "{line}"
+    );
+    assert_eq!(seen(), old);
+
+    tls.authority.sign("next");
+    copy(&tls.authority, "next", "server");
+    tls.server.signal(Signal::HUP);
+    tls.server.wait_for_log("new connections get");
+    assert_eq!(seen(), certificate(&tls.authority.path("next.pem")));
+    assert_ne!(seen(), old);
+    tls.server.publish("still here");
+    stream.read_to("still here");
+    drop(other);
+}
+
+#[test]
+fn unusable_files_are_reported_at_the_start() {
+    let authority = Authority::new();
+    authority.sign("a");
+    authority.sign("b");
+    for (cert, key, expected) in [
+        ("nowhere.pem", "a.key", "nowhere.pem cannot be read"),
+        ("a.key", "a.key", "contains no certificate"),
+        ("a.pem", "a.pem", "but no private key"),
+        ("a.pem", "b.key", "certificate and key"),
+    ] {
+        let (cert, key) = (authority.path(cert), authority.path(key));
+        let setup = Setup::new(&[
+            "--listen",
+            "127.0.0.1:0+tls",
+            "--tls-cert",
+            cert.to_str().unwrap(),
+            "--tls-key",
+            key.to_str().unwrap(),
+        ]);
+        let output = setup.command().output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains(expected), "{text}");
+        let output = setup.command().arg("--check-config").output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.starts_with("hookcast: cannot set up TLS: ") && text.contains(expected));
+        assert_eq!(
+            (text.lines().count(), output.stdout.as_slice()),
+            (1, &b""[..])
+        );
+    }
+}
+
+#[test]
+fn a_world_readable_key_is_warned_about() {
+    const WARNING: &str = "has access to --tls-key";
+    let tls = TlsServer::start("", &[]);
+    let key = tls.authority.path("server.key");
+    let set_mode = |mode| std::fs::set_permissions(&key, PermissionsExt::from_mode(mode)).unwrap();
+    let warnings = || {
+        let log = tls.server.log();
+        let warns = |line: &&Value| line["message"].as_str().unwrap().contains(WARNING);
+        log.iter().filter(warns).count()
+    };
+    let check = || {
+        let cert = tls.authority.path("server.pem");
+        let output = Command::new(env!("CARGO_BIN_EXE_hookcast"))
+            .args(["--check-config", "--listen", "127.0.0.1:0+tls"])
+            .args(["--tls-cert".as_ref(), cert.as_os_str()])
+            .args(["--tls-key".as_ref(), key.as_os_str()])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let at_start = warnings();
+    set_mode(0o640);
+    assert_eq!(check(), "");
+    set_mode(0o644);
+    let text = check();
+    assert!(
+        text.starts_with("hookcast: warning: ") && text.contains(WARNING),
+        "{text}"
+    );
+    assert!(text.contains("chmod o-rwx"), "{text}");
+    tls.server.signal(Signal::HUP);
+    tls.server.wait_for_log("new connections get");
+    assert_eq!(warnings(), at_start + 1);
 }

@@ -10,6 +10,7 @@
 pub mod alone;
 pub mod client;
 pub mod events;
+pub mod kv;
 pub mod loopback;
 pub mod memory;
 pub mod peer;

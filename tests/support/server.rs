@@ -195,12 +195,12 @@ impl Server {
         self.log.wait_for(message, nth, begins)
     }
 
-    /// Waits for the nth listening address in the log; 0 is the first. The order is that of the flags.
-    pub fn listening_at(&self, nth: usize) -> String {
+    /// Waits for the nth listening address (with a port) in the log; 0 is the first. The order is that of the flags.
+    pub fn listening_at(&self, nth: usize) -> SocketAddr {
         let line = self
             .log
             .wait_for("listening", nth, |text| text == "listening");
-        line["address"].as_str().unwrap().to_owned()
+        line["address"].as_str().unwrap().parse().unwrap()
     }
 
     /// All lines logged so far.
@@ -235,6 +235,13 @@ impl Server {
     /// Opens a stream; `query` is empty or begins with `?`, `headers` are whole lines.
     pub fn stream(&self, query: &str, headers: &str) -> EventStream {
         EventStream::open(self.address, query, headers)
+    }
+
+    /// The contents of the history, as a new stream replays it.
+    pub fn history(&self) -> Vec<String> {
+        let mut stream = self.stream("", "");
+        let replay = stream.connected();
+        stream.contents(usize::try_from(replay).unwrap())
     }
 
     /// The process id.
