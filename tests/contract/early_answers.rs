@@ -49,17 +49,17 @@ fn the_answer_precedes_the_body_and_the_connection_continues() {
             ("Content-Length: 50000\r\n", &data),
             ("Transfer-Encoding: chunked\r\n", &chunked),
         ] {
-            for come in [0, 1, 30_000] {
+            for sent in [0, 1, 30_000] {
                 let mut connection = server.connect();
                 let head = head(line, &format!("{fields}{framing}\r\n"));
-                connection.send(&[head.as_bytes(), &body.as_bytes()[..come]].concat());
+                connection.send(&[head.as_bytes(), &body.as_bytes()[..sent]].concat());
                 let answer = connection.read_response();
                 assert_eq!(
                     (answer.status, answer.header("connection")),
                     (status, None),
                     "{line}: {answer:?}"
                 );
-                connection.send(&body.as_bytes()[come..]);
+                connection.send(&body.as_bytes()[sent..]);
                 assert_goes_on(&mut connection);
                 // The same with a pipelined request.
                 connection.send(head.as_bytes());

@@ -2,9 +2,12 @@
 //! bytes.
 
 use std::io::Write;
-use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
+use socket2::{Domain, Socket, Type};
+
+use crate::support::loopback::unread_bytes;
 use crate::support::{Connection, Ending, EventStream};
 
 /// A peer that accepts one connection, sends each of `pieces` in a write of its own, and closes.
@@ -119,4 +122,26 @@ fn a_last_chunk_in_the_middle_of_an_event_is_a_failure() {
     let text = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n\
         5\r\ndata:\r\n0\r\n\r\n";
     EventStream::open(peer(vec![text.as_bytes().to_vec()]), "", "").drain();
+}
+
+/// A client that is bound to another loopback address can have the port of a server.
+#[test]
+fn unread_bytes_of_a_port_are_those_of_its_server() {
+    let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
+    let (server, other) = (bind(), bind());
+    let port = server.local_addr().unwrap().port();
+    let other_address = other.local_addr().unwrap();
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let source = SocketAddr::from(([127, 0, 0, 9], port));
+    socket.bind(&source.into()).unwrap();
+    socket.connect(&other_address.into()).unwrap();
+    let mut client = TcpStream::from(socket);
+    let (mut accepted, _) = other.accept().unwrap();
+    accepted.write_all(b"for the client").unwrap();
+    client.write_all(b"for the server").unwrap();
+    for socket in [&client, &accepted] {
+        assert!(socket.peek(&mut [0; 1]).unwrap() > 0);
+    }
+    assert_eq!(unread_bytes(port), 0);
+    assert_eq!(unread_bytes(other_address.port()), 14);
 }

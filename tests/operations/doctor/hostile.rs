@@ -208,10 +208,9 @@ fn no_redirect_moves_the_secret_to_another_address() {
     assert_eq!(elsewhere.requests(), [""; 0]);
 }
 
-/// A server that is not hookcast gets neither a webhook nor the secret.
-/// Another server's health check has the same body.
+/// A server that is not hookcast gets neither a webhook nor the secret, even if its health check has the same body.
 #[test]
-fn a_server_that_only_says_ok_gets_no_webhook_and_no_secret() {
+fn another_servers_health_check_gets_no_webhook_and_no_secret() {
     let peer = Peer::start(|_, connection| {
         let fields = "Content-Type: text/plain\r\n";
         respond(connection, "200 OK", fields, r#"{"status":"ok"}"#)

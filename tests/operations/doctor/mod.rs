@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 const SECRET: &str = "doctor-secret-4711";
 
+/// The command of a doctor that watches a stream for five seconds.
 fn doctor(url: &str, secret: Option<&str>, flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hookcast"));
     command
@@ -26,5 +27,5 @@ fn text(output: &Output) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// By which the doctor recognizes hookcast.
+/// The header fields by which the doctor recognizes hookcast.
 const OWN_FIELDS: &str = "Content-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n";
