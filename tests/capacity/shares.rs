@@ -90,10 +90,10 @@ fn webhooks_refused(naming: Naming, server: &Server) -> usize {
             );
             let (first, second) = body.split_at(length / 2);
             connection.send(&[request.as_bytes(), first.as_bytes()].concat());
-            wait_until_read(server.address.port());
             (connection, second)
         })
         .collect();
+    wait_until_read(server.address.port());
     let statuses = halves.iter_mut().map(|(connection, second)| {
         connection.send_if_open(second.as_bytes());
         connection.read_response().status

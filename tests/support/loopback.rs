@@ -36,7 +36,8 @@ pub fn unread_bytes(port: u16) -> u64 {
     let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let address = u32::from_ne_bytes(Ipv4Addr::LOCALHOST.octets());
     let local = format!("{address:08X}:{port:04X}");
-    let unread = sockets.lines().skip(1).filter_map(|line| {
+    let lines = sockets.lines().filter(|line| line.contains(&local));
+    let unread = lines.filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let queues = (fields[1] == local).then(|| fields[4])?;
         Some(u64::from_str_radix(queues.split_once(':')?.1, 16).unwrap())
@@ -45,6 +46,9 @@ pub fn unread_bytes(port: u16) -> u64 {
 }
 
 /// Waits until the server has read everything that was sent to its port.
+///
+/// The kernel lists every socket of the machine each time. So a test waits once for all of its requests, not for each: the
+/// deadlines of the first would pass while tests beside it have thousands of connections.
 pub fn wait_until_read(port: u16) {
     let deadline = Instant::now() + PATIENCE;
     while unread_bytes(port) > 0 {
