@@ -12,6 +12,8 @@ const OTHER_DESCRIPTORS: usize = 3_000;
 
 /// The turn of a test that opens thousands of connections, or keeps every processor busy.
 pub struct Alone {
+    /// The limit of open files of this process.
+    files_max: usize,
     _turn: RwLockWriteGuard<'static, ()>,
 }
 
@@ -19,7 +21,11 @@ pub struct Alone {
 pub fn alone() -> Alone {
     // A failed test has poisoned the lock, which guards no data.
     let turn = TURN.write().unwrap_or_else(PoisonError::into_inner);
-    Alone { _turn: turn }
+    let files_max = hookcast::config::raise_file_limit();
+    Alone {
+        files_max: usize::try_from(files_max).unwrap_or(usize::MAX),
+        _turn: turn,
+    }
 }
 
 /// The turn of a test whose clients must keep a pace: it runs beside any other test, except one with [`Alone`].
@@ -31,11 +37,11 @@ impl Alone {
     /// The number of connections that the test can open, at most `wanted` and at least `least`. This process and the
     /// server have a descriptor for each.
     pub fn connections(&self, wanted: usize, least: usize) -> usize {
-        let files = usize::try_from(hookcast::config::raise_file_limit()).unwrap_or(usize::MAX);
-        let count = wanted.min(files.saturating_sub(OTHER_DESCRIPTORS));
+        let count = wanted.min(self.files_max.saturating_sub(OTHER_DESCRIPTORS));
         assert!(
             count >= least,
-            "the limit of {files} open files is too low for {least} connections"
+            "the limit of {} open files is too low for {least} connections",
+            self.files_max
         );
         count
     }
