@@ -1,5 +1,5 @@
 //! Tests of the configuration that a command line and an environment yield. The variables that `clap`
-//! reads itself are tested with the real binary, in `tests/cli.rs`.
+//! reads itself are tested with the real binary, in `tests/operations/cli.rs`.
 
 use super::*;
 

@@ -65,6 +65,12 @@ impl Connection {
         self.send(&[head.as_bytes(), body].concat());
     }
 
+    /// Sends a GET and reads the answer; `headers` are whole lines with CRLF.
+    pub fn get(&mut self, target: &str, headers: &str) -> Response {
+        self.send_request("GET", target, headers, b"");
+        self.read_response()
+    }
+
     /// Closes the sending side.
     pub fn finish(&mut self) {
         self.socket.shutdown(Shutdown::Write).unwrap();

@@ -7,8 +7,10 @@
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 #![allow(unused_imports, reason = "each test binary uses its own part of this")]
 
+pub mod alone;
 pub mod client;
 pub mod events;
+pub mod kv;
 pub mod loopback;
 pub mod memory;
 pub mod peer;
@@ -17,6 +19,7 @@ pub mod tls;
 
 use std::time::Duration;
 
+pub use alone::{Alone, alone, paced};
 pub use client::{Connection, Response};
 pub use events::{Ending, Event, EventStream};
 pub use server::{Server, Setup};

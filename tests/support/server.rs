@@ -186,7 +186,21 @@ impl Server {
 
     /// Waits for the first log line whose message begins with this, from the start of the log.
     pub fn wait_for_log(&self, message: &str) -> Value {
-        self.log.wait_for(message)
+        self.wait_for_nth_log(message, 0)
+    }
+
+    /// The same for a later line; 0 is the first.
+    pub fn wait_for_nth_log(&self, message: &str, nth: usize) -> Value {
+        let begins = |text: &str| text.starts_with(message);
+        self.log.wait_for(message, nth, begins)
+    }
+
+    /// Waits for the nth listening address (with a port) in the log; 0 is the first. The order is that of the flags.
+    pub fn listening_at(&self, nth: usize) -> SocketAddr {
+        let line = self
+            .log
+            .wait_for("listening", nth, |text| text == "listening");
+        line["address"].as_str().unwrap().parse().unwrap()
     }
 
     /// All lines logged so far.
@@ -221,6 +235,13 @@ impl Server {
     /// Opens a stream; `query` is empty or begins with `?`, `headers` are whole lines.
     pub fn stream(&self, query: &str, headers: &str) -> EventStream {
         EventStream::open(self.address, query, headers)
+    }
+
+    /// The contents of the history, as a new stream replays it.
+    pub fn history(&self) -> Vec<String> {
+        let mut stream = self.stream("", "");
+        let replay = stream.connected();
+        stream.contents(usize::try_from(replay).unwrap())
     }
 
     /// The process id.
@@ -347,17 +368,11 @@ impl Log {
         assert!(!timeout.timed_out(), "its standard error stays open");
     }
 
-    fn wait_for(&self, message: &str) -> Value {
+    /// Waits for the nth line with such a message; `what` names it in a failure.
+    fn wait_for(&self, what: &str, nth: usize, is_it: impl Fn(&str) -> bool) -> Value {
         let find = |state: &LogState| {
-            state
-                .lines
-                .iter()
-                .find(|line| {
-                    line["message"]
-                        .as_str()
-                        .is_some_and(|text| text.starts_with(message))
-                })
-                .cloned()
+            let is_it = |line: &&Value| line["message"].as_str().is_some_and(&is_it);
+            state.lines.iter().filter(is_it).nth(nth).cloned()
         };
         let state = self.0.0.lock().unwrap();
         let (state, timeout) = self
@@ -373,7 +388,7 @@ impl Log {
             } else {
                 "the log ended"
             };
-            panic!("no line {message:?} ({why}): {:#?}", state.lines)
+            panic!("no line {nth} {what:?} ({why}): {:#?}", state.lines)
         })
     }
 }

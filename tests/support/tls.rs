@@ -1,7 +1,7 @@
 //! TLS for clients: an authority of the test, and rustls over a socket.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tempfile::TempDir;
 
-use super::PATIENCE;
+use super::{PATIENCE, Server};
 
 /// The validity of a certificate.
 #[derive(Clone, Copy)]
@@ -104,6 +104,45 @@ pub fn certificate(path: &Path) -> CertificateDer<'static> {
 /// A request for the status.
 pub const STATUS: &str = "GET /api/webhook HTTP/1.1\r\nHost: localhost\r\n\r\n";
 pub const STREAM: &str = "GET /api/webhook/stream HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+/// A server with a plain and a TLS listener.
+pub struct TlsServer {
+    pub server: Server,
+    pub address: SocketAddr,
+    pub authority: Authority,
+}
+
+impl TlsServer {
+    pub fn start(options: &str, flags: &[&str]) -> TlsServer {
+        let authority = Authority::new();
+        authority.sign("server");
+        let listen = format!("127.0.0.1:0+tls{options}");
+        let (cert, key) = (authority.path("server.pem"), authority.path("server.key"));
+        let tls = [
+            "--listen",
+            &listen,
+            "--tls-cert",
+            cert.to_str().unwrap(),
+            "--tls-key",
+            key.to_str().unwrap(),
+        ];
+        let server = Server::start(&[&tls, flags].concat());
+        let address = server.listening_at(1);
+        TlsServer {
+            server,
+            address,
+            authority,
+        }
+    }
+
+    pub fn connect(&self, config: &Arc<ClientConfig>) -> Client {
+        Client::on(TcpStream::connect(self.address).unwrap(), config)
+    }
+
+    pub fn open(&self) -> Client {
+        self.connect(&self.authority.client(None))
+    }
+}
 
 pub struct Client {
     pub stream: StreamOwned<ClientConnection, TcpStream>,
