@@ -124,12 +124,8 @@ impl Node {
         };
         let mut drafts = VecDeque::from(vec![draft; messages]);
         let mut outcomes = Vec::new();
-        self.hub.publish(
-            self.hub.new_sender(),
-            &mut drafts,
-            NOW.unix_ms,
-            &mut outcomes,
-        );
+        self.hub
+            .publish(self.hub.new_sender(), &mut drafts, NOW, &mut outcomes);
         assert!(drafts.is_empty() && outcomes.iter().all(Result::is_ok));
         let mut bytes = 0;
         while let Ok(batch) = self.batches.try_recv() {

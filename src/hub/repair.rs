@@ -6,7 +6,8 @@
 //! is full or broken. So the delay between repairs doubles each time, and webhooks are refused in
 //! between.
 //!
-//! Called by the hub and by its committer, each with its own clock. Never reads a clock.
+//! Called by the hub and by its committer with the monotonic time, so that setting the wall clock
+//! neither delays nor hastens a repair. Never reads a clock.
 
 use std::io;
 use std::path::Path;
@@ -42,9 +43,7 @@ impl Repairs {
     /// The error with which webhooks are refused until the next repair is due; `None` if it is due.
     pub(super) fn refusal(&self, now_ms: u64) -> Option<Arc<RingError>> {
         let trouble = self.trouble.as_ref()?;
-        // After the wall clock was set back the elapsed time is unknown, so a repair is allowed.
-        let waits =
-            (trouble.tried_ms..trouble.tried_ms.saturating_add(trouble.delay_ms)).contains(&now_ms);
+        let waits = now_ms < trouble.tried_ms.saturating_add(trouble.delay_ms);
         waits.then(|| Arc::clone(&trouble.error))
     }
 
@@ -76,9 +75,7 @@ impl Repairs {
         if ring.check().is_err() {
             return false;
         }
-        let is_recent = |examined_ms: u64| {
-            (examined_ms..examined_ms.saturating_add(RING_EXAMINE_MS)).contains(&now_ms)
-        };
+        let is_recent = |examined_ms: u64| now_ms < examined_ms.saturating_add(RING_EXAMINE_MS);
         // After a fault the file is examined before every batch, until it is repaired.
         if self.is_unsound || !self.examined_ms.is_some_and(is_recent) {
             self.examined_ms = Some(now_ms);
@@ -156,14 +153,13 @@ pub(in crate::hub) mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::clock::Now;
     use crate::hub::{Hub, SenderId};
     use crate::message::Draft;
     use crate::metrics;
     use crate::ring::RingStats;
     use crate::ring::memory::MemoryMedium;
-
-    /// The wall clock's time at which each test begins.
-    const EPOCH_MS: u64 = 1_700_000_000_000;
+    use crate::testkit::{UNIX_MS, now_at};
 
     /// The largest number of repairs in `ms` milliseconds: one for each delay below the longest,
     /// then one for each longest delay.
@@ -230,6 +226,10 @@ pub(in crate::hub) mod tests {
     impl Node {
         /// Publishes three webhooks at a time and returns whether they were stored.
         fn publish(&self, ms: u64) -> bool {
+            self.publish_at(now_at(ms))
+        }
+
+        fn publish_at(&self, now: Now) -> bool {
             let draft = Draft {
                 session: None,
                 content: "x".into(),
@@ -237,7 +237,7 @@ pub(in crate::hub) mod tests {
             let mut outcomes = Vec::new();
             let mut drafts = VecDeque::from(vec![draft; 3]);
             self.hub
-                .publish(self.sender, &mut drafts, EPOCH_MS + ms, &mut outcomes);
+                .publish(self.sender, &mut drafts, now, &mut outcomes);
             assert_eq!(outcomes.len(), 3, "each is answered");
             let stored = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
             assert!(stored == 0 || stored == 3);
@@ -299,14 +299,36 @@ pub(in crate::hub) mod tests {
         assert!(repairs.refusal(4).is_none());
     }
 
+    /// Repairs and examinations are due by the monotonic clock.
     #[test]
-    fn a_clock_that_was_set_back_does_not_delay_a_repair() {
+    fn setting_the_wall_clock_neither_delays_nor_hastens_a_repair() {
+        const DAY_MS: u64 = 86_400_000;
+        let at = |mono_ms, unix_ms| Now {
+            unix_ms,
+            ..now_at(mono_ms)
+        };
         let node = start();
+        assert!(node.publish(0));
+        let older = node.medium.image();
+        assert!(node.publish(1));
+        node.medium.overwrite(older);
+        for unix_ms in [UNIX_MS + DAY_MS, UNIX_MS - DAY_MS] {
+            assert!(node.publish_at(at(RING_EXAMINE_MS - 1, unix_ms)));
+            assert_eq!(repairs(&node.stats), [0, 0], "no examination is due");
+        }
+        assert!(node.publish_at(at(RING_EXAMINE_MS, UNIX_MS - DAY_MS)));
+        assert_eq!(repairs(&node.stats), [1, 0]);
+
+        let broken_ms = 2 * RING_EXAMINE_MS;
         node.medium.remove();
         node.medium.fail_in(0);
-        assert!(!node.publish(10_000_000));
+        assert!(!node.publish_at(at(broken_ms, UNIX_MS)));
         node.medium.heal();
-        assert!(node.publish(0));
+        for unix_ms in [UNIX_MS + DAY_MS, UNIX_MS - DAY_MS] {
+            let early_ms = broken_ms + RING_REPAIR_MS_MIN - 1;
+            assert!(!node.publish_at(at(early_ms, unix_ms)));
+        }
+        assert!(node.publish_at(at(broken_ms + RING_REPAIR_MS_MIN, UNIX_MS - DAY_MS)));
     }
 
     /// Each batch checks only name and length, in one system call. The contents are examined every

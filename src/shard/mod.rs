@@ -367,12 +367,7 @@ impl<S: Transport> Shard<S> {
     /// Hands the webhooks of this turn to the hub, in one go. What the hub has no room for stays
     /// until the next turn.
     pub fn publish(&mut self, hub: &Hub, now: Now) {
-        hub.publish(
-            self.sender,
-            &mut self.drafts,
-            now.unix_ms,
-            &mut self.outcomes,
-        );
+        hub.publish(self.sender, &mut self.drafts, now, &mut self.outcomes);
         self.hub_was_full = !self.drafts.is_empty();
         self.tally
             .count(Counter::PublishWaits, u64::from(self.hub_was_full));

@@ -259,7 +259,7 @@ impl Node {
         let mut outcomes = Vec::new();
         let sender = self.hub.new_sender();
         self.hub
-            .publish(sender, &mut drafts, self.now.unix_ms, &mut outcomes);
+            .publish(sender, &mut drafts, self.now, &mut outcomes);
         assert!(drafts.is_empty() && outcomes.iter().all(Result::is_ok));
         self.take_batches();
     }

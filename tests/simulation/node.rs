@@ -250,7 +250,7 @@ impl Node {
     pub fn admit(&mut self, messages: Vec<Message>, now: Now) -> Vec<Result<Receipt, NotStored>> {
         let messages: Vec<Arc<Message>> = messages.into_iter().map(Arc::new).collect();
         if !self.has_commits() {
-            return self.hub.admit(&messages, now.unix_ms, Duration::ZERO);
+            return self.hub.publish_from_peers(&messages, now, Duration::ZERO);
         }
         // What waits is committed first, so that what is queued when makes no difference.
         while self.make_room() | self.commit(now) {}
@@ -258,7 +258,7 @@ impl Node {
         let (queued, all_queued) = bounded(1);
         let hub = Arc::clone(&self.hub);
         let mirror = std::thread::spawn(move || {
-            let outcomes = hub.admit(&messages, now.unix_ms, Duration::ZERO);
+            let outcomes = hub.publish_from_peers(&messages, now, Duration::ZERO);
             let _ = queued.send(());
             outcomes
         });

@@ -262,7 +262,8 @@ impl Rig {
         };
         let mut drafts = VecDeque::from(vec![draft; messages]);
         let (sender, mut outcomes) = (self.hub.new_sender(), Vec::new());
-        self.hub.publish(sender, &mut drafts, 1, &mut outcomes);
+        self.hub
+            .publish(sender, &mut drafts, self.now(), &mut outcomes);
         assert!(outcomes.iter().all(Result::is_ok));
     }
 
