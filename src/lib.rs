@@ -35,7 +35,7 @@ pub mod server;
 pub mod service;
 pub mod shard;
 pub mod sse;
-#[cfg(test)]
-mod testkit;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
 pub mod tls;
 pub mod window;

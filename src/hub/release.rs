@@ -153,23 +153,14 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
-    use crossbeam_channel::{Receiver, unbounded};
+    use crossbeam_channel::Receiver;
 
     use super::*;
     use crate::clock::Clock;
-    use crate::hub::{Outlet, Wake};
-    use crate::message::Draft;
     use crate::metrics::Metrics;
-    use crate::ring::memory::MemoryMedium;
-    use crate::testkit::now_at;
+    use crate::testkit::{MemoryMedium, draft, now_at, outlet};
 
     const PATIENCE: Duration = Duration::from_secs(30);
-
-    struct NoWake;
-
-    impl Wake for NoWake {
-        fn wake(&self) {}
-    }
 
     struct Node {
         medium: MemoryMedium,
@@ -188,11 +179,7 @@ mod tests {
     fn start() -> (Node, Committer) {
         let medium = MemoryMedium::default();
         let (ring, history) = open(&medium);
-        let (sender, batches) = unbounded();
-        let outlet = Outlet {
-            batches: sender,
-            wake: Arc::new(NoWake),
-        };
+        let (outlet, batches) = outlet(64);
         let (hub, committer) = Hub::with_commits(ring, history, vec![outlet], None);
         let node = Node {
             medium,
@@ -206,11 +193,7 @@ mod tests {
     impl Node {
         /// Queues webhooks for the next commits; returns how many found no room.
         fn publish(&self, messages: usize) -> usize {
-            let draft = Draft {
-                session: None,
-                content: "x".into(),
-            };
-            let mut drafts = VecDeque::from(vec![draft; messages]);
+            let mut drafts = VecDeque::from(vec![draft("x"); messages]);
             let sender = self.hub.new_sender();
             self.hub
                 .publish(sender, &mut drafts, now_at(1), &mut Vec::new());

@@ -155,11 +155,9 @@ pub(in crate::hub) mod tests {
     use super::*;
     use crate::clock::Now;
     use crate::hub::{Hub, SenderId};
-    use crate::message::Draft;
     use crate::metrics;
     use crate::ring::RingStats;
-    use crate::ring::memory::MemoryMedium;
-    use crate::testkit::{UNIX_MS, now_at};
+    use crate::testkit::{MemoryMedium, UNIX_MS, draft, now_at};
 
     /// The largest number of repairs in `ms` milliseconds: one for each delay below the longest,
     /// then one for each longest delay.
@@ -230,12 +228,8 @@ pub(in crate::hub) mod tests {
         }
 
         fn publish_at(&self, now: Now) -> bool {
-            let draft = Draft {
-                session: None,
-                content: "x".into(),
-            };
             let mut outcomes = Vec::new();
-            let mut drafts = VecDeque::from(vec![draft; 3]);
+            let mut drafts = VecDeque::from(vec![draft("x"); 3]);
             self.hub
                 .publish(self.sender, &mut drafts, now, &mut outcomes);
             assert_eq!(outcomes.len(), 3, "each is answered");

@@ -1,7 +1,6 @@
 use super::*;
 use crate::message::MessageId;
-use crate::ring::memory::MemoryMedium;
-use crate::testkit::now_at;
+use crate::testkit::{INBOX_BATCHES, MemoryMedium, draft, now_at, outlet};
 
 /// The mark of a clean close is written near the beginning of the file. If the file is shorter than
 /// that, the write ends the process with a SIGBUS.
@@ -11,14 +10,10 @@ fn closing_a_truncated_or_removed_ring_file_writes_it_anew() {
     let open = || Ring::open_on(Box::new(medium.clone()), 100).unwrap();
     let (ring, recovered) = open();
     let hub = Hub::new(ring, recovered.messages, Vec::new(), None);
-    let draft = Draft {
-        session: None,
-        content: "kept".into(),
-    };
     let mut outcomes = Vec::new();
     hub.publish(
         hub.new_sender(),
-        &mut VecDeque::from([draft]),
+        &mut VecDeque::from([draft("kept")]),
         now_at(1),
         &mut outcomes,
     );
@@ -45,14 +40,8 @@ fn a_ring_is_taken_back_only_if_it_still_holds_every_newer_message() {
         let medium = MemoryMedium::default();
         let open = || Ring::open_on(Box::new(medium.clone()), 100).unwrap();
         let (ring, recovered) = open();
-        let (batches, inbox) = crossbeam_channel::bounded(8);
-        let wake = Arc::new(NoWake);
-        let hub = Hub::new(
-            ring,
-            recovered.messages,
-            vec![Outlet { batches, wake }],
-            None,
-        );
+        let (outlet, inbox) = outlet(INBOX_BATCHES);
+        let hub = Hub::new(ring, recovered.messages, vec![outlet], None);
         hub.release(Instant::now()).unwrap();
         let (mut ring, _) = open();
         for _ in 0..appended {
@@ -92,11 +81,7 @@ fn ids_and_times_rise_with_seq_across_restarts_and_handovers() {
         Hub::new(ring, recovered.messages, Vec::new(), None)
     };
     let publish = |hub: &Hub, unix_ms: u64| {
-        let draft = Draft {
-            session: None,
-            content: "x".into(),
-        };
-        let mut drafts = VecDeque::from(vec![draft; 3]);
+        let mut drafts = VecDeque::from(vec![draft("x"); 3]);
         let mut outcomes = Vec::new();
         let now = Now {
             unix_ms,
@@ -132,22 +117,14 @@ fn ids_and_times_rise_with_seq_across_restarts_and_handovers() {
     assert_eq!((stamps[0].0, stamps[14].0), (1_000, 1_003));
 }
 
-struct NoWake;
-
-impl Wake for NoWake {
-    fn wake(&self) {}
-}
-
 /// Far more than a step of another thread takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A hub in memory with the inbox of one shard, which is full.
 fn with_full_inbox(medium: &MemoryMedium) -> (Hub, crossbeam_channel::Receiver<Arc<Batch>>) {
     let (ring, recovered) = Ring::open_on(Box::new(medium.clone()), 100).unwrap();
-    let (batches, inbox) = bounded(1);
-    let wake = Arc::new(NoWake);
-    let outlets = vec![Outlet { batches, wake }];
-    let hub = Hub::new(ring, recovered.messages, outlets, None);
+    let (outlet, inbox) = outlet(1);
+    let hub = Hub::new(ring, recovered.messages, vec![outlet], None);
     assert_eq!(publish_one(&hub), 1);
     assert_eq!(publish_one(&hub), 0, "the inbox is full");
     (hub, inbox)
@@ -156,10 +133,7 @@ fn with_full_inbox(medium: &MemoryMedium) -> (Hub, crossbeam_channel::Receiver<A
 /// Publishes a webhook; the number of outcomes.
 fn publish_one(hub: &Hub) -> usize {
     let mut outcomes = Vec::new();
-    let mut drafts = VecDeque::from([Draft {
-        session: None,
-        content: "x".into(),
-    }]);
+    let mut drafts = VecDeque::from([draft("x")]);
     hub.publish(hub.new_sender(), &mut drafts, now_at(1), &mut outcomes);
     outcomes.len()
 }

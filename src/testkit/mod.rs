@@ -1,17 +1,13 @@
-//! What tests of several kinds share.
+//! What unit tests, simulation, fuzz targets and benches share: a disk in memory, hubs in memory, times.
 //!
-//! Used by unit tests. Never part of the server.
+//! Compiled for unit tests and with the feature `testkit`, which integration tests, benches and fuzz
+//! targets turn on. Never part of the server.
 
-use crate::clock::Now;
+mod medium;
+mod rig;
 
-/// The wall clock's time when the monotonic clock starts.
-pub const UNIX_MS: u64 = 1_700_000_000_000;
-
-/// Both clocks, so many milliseconds after the start.
-pub fn now_at(mono_ms: u64) -> Now {
-    Now {
-        mono_ms,
-        mono_us: mono_ms * 1000,
-        unix_ms: UNIX_MS + mono_ms,
-    }
-}
+pub use self::medium::{MemoryMedium, SECTOR_BYTES, Write};
+pub use self::rig::{
+    INBOX_BATCHES, NoWake, UNIX_MS, draft, hub_in_memory, hub_with_commits, now_at, outlet,
+    ring_in_memory, settings,
+};

@@ -17,9 +17,9 @@ use hookcast::hub::{Batch, Committer, Hub, NotStored, Outlet, Receipt, Wake};
 use hookcast::limits::{DRAIN_IDLE_MS, DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT};
 use hookcast::message::Message;
 use hookcast::metrics::{self, Metrics};
-use hookcast::ring::memory::MemoryMedium;
 use hookcast::ring::{Ring, RingStats};
 use hookcast::shard::{Settings, Shard, Token};
+use hookcast::testkit::MemoryMedium;
 
 use super::kernel::SimSocket;
 use super::model::LogExtent;

@@ -14,9 +14,9 @@ use hookcast::limits::{
 use hookcast::live_log::SharedHistory;
 use hookcast::message::{Message, MessageId, SessionId};
 use hookcast::metrics::Counter;
-use hookcast::ring::memory::MemoryMedium;
 use hookcast::shard::HandoverConnection;
 use hookcast::shard::turn::Command;
+use hookcast::testkit::MemoryMedium;
 
 use super::client::{Client, NOWHERE, RETRY_SLACK_MS};
 use super::coverage;

@@ -6,31 +6,21 @@ use std::collections::{HashMap, VecDeque};
 use crossbeam_channel::{Receiver, bounded};
 
 use super::*;
+use crate::hub::SenderId;
 use crate::hub::repair::tests::{log_of, repairs, tries_max};
-use crate::hub::{Outlet, SenderId, Wake};
 use crate::limits::{
     COMMIT_QUEUE_BYTES_MAX, COMMIT_QUEUE_MESSAGE_BYTES, HISTORY_MESSAGES, RING_REPAIR_MS_MAX,
     RING_REPAIR_MS_MIN,
 };
 use crate::live_log::SharedHistory;
-use crate::message::{Draft, MessageId};
+use crate::message::MessageId;
 use crate::ring::Recovered;
-use crate::ring::memory::MemoryMedium;
-use crate::testkit::now_at;
+use crate::testkit::{INBOX_BATCHES, MemoryMedium, draft, now_at, outlet};
 
 const BYTES_MAX: usize = 4000;
 
-/// Batches in the inbox of the only shard.
-const INBOX_BATCHES: usize = 8;
-
 /// Open word, head, content, done word. There is no session.
 const WRITES_PER_MESSAGE: u64 = 4;
-
-struct NoWake;
-
-impl Wake for NoWake {
-    fn wake(&self) {}
-}
 
 /// A session's name may be longer than the message.
 #[test]
@@ -77,11 +67,7 @@ fn open(medium: &MemoryMedium) -> (Ring, Recovered) {
 impl Node {
     fn start(medium: MemoryMedium) -> Node {
         let (ring, recovered) = open(&medium);
-        let (batches, inbox) = bounded(INBOX_BATCHES);
-        let outlet = Outlet {
-            batches,
-            wake: Arc::new(NoWake),
-        };
+        let (outlet, inbox) = outlet(INBOX_BATCHES);
         let (hub, committer) = Hub::with_commits(ring, recovered.messages, vec![outlet], None);
         let sender = hub.new_sender();
         Node {
@@ -110,10 +96,7 @@ impl Node {
                 "x".repeat(self.contents as usize % 900)
             );
             self.unanswered.push_back(content.clone());
-            drafts.push_back(Draft {
-                session: None,
-                content,
-            });
+            drafts.push_back(draft(content));
         }
         let mut outcomes = Vec::new();
         self.hub
@@ -463,10 +446,7 @@ fn a_close_does_not_mark_a_file_that_holds_a_refused_message() {
 fn the_outcome_of_a_message_that_is_too_large_keeps_its_place() {
     let mut node = Node::start(MemoryMedium::default());
     node.publish(1);
-    let mut drafts = VecDeque::from([Draft {
-        session: None,
-        content: "x".repeat(70_000),
-    }]);
+    let mut drafts = VecDeque::from([draft("x".repeat(70_000))]);
     node.unanswered.push_back("too large".into());
     node.hub
         .publish(node.sender, &mut drafts, now_at(1), &mut Vec::new());
@@ -481,11 +461,7 @@ fn the_outcome_of_a_message_that_is_too_large_keeps_its_place() {
 fn the_commit_queue_is_bounded() {
     let node = Node::start(MemoryMedium::default());
     let content = "x".repeat(BYTES_MAX);
-    let draft = Draft {
-        session: None,
-        content,
-    };
-    let mut drafts = VecDeque::from(vec![draft; 10_000]);
+    let mut drafts = VecDeque::from(vec![draft(content); 10_000]);
     node.hub
         .publish(node.sender, &mut drafts, now_at(1), &mut Vec::new());
     let queued = COMMIT_QUEUE_BYTES_MAX.div_ceil(BYTES_MAX + COMMIT_QUEUE_MESSAGE_BYTES);
@@ -520,8 +496,7 @@ fn queuing_a_message_wakes_the_committer() {
             };
             let (done, told) = bounded(1);
             if nth % 2 == 0 {
-                let (session, content) = (None, message.content);
-                let mut drafts = VecDeque::from([Draft { session, content }]);
+                let mut drafts = VecDeque::from([draft("x")]);
                 hub.publish(sender, &mut drafts, now_at(1), &mut Vec::new());
             } else {
                 scope.spawn(move || {
@@ -554,11 +529,7 @@ fn messages_queued_before_a_close_are_committed() {
         medium,
         ..
     } = Node::start(MemoryMedium::default());
-    let draft = Draft {
-        session: None,
-        content: "x".into(),
-    };
-    let mut drafts = VecDeque::from(vec![draft; 300]);
+    let mut drafts = VecDeque::from(vec![draft("x"); 300]);
     hub.publish(sender, &mut drafts, now_at(1), &mut Vec::new());
     std::thread::scope(|scope| {
         let (hub, metrics) = (&hub, &metrics);
@@ -592,11 +563,7 @@ fn the_committer_runs_beside_publishers_peers_and_a_close() {
         let (hub, metrics) = (&hub, &metrics);
         scope.spawn(|| committer.run(hub, metrics, Clock::start()));
         let publisher = scope.spawn(|| {
-            let draft = Draft {
-                session: None,
-                content: "local".into(),
-            };
-            let mut drafts = VecDeque::from(vec![draft; 500]);
+            let mut drafts = VecDeque::from(vec![draft("local"); 500]);
             hub.publish(sender, &mut drafts, now_at(1), &mut Vec::new());
             let mut answered = 0;
             while answered < 500 {
@@ -653,10 +620,7 @@ fn the_committer_waits_for_room_and_goes_on_when_a_shard_reads_its_inbox() {
         until_seq: 0,
     };
     while hub.set_shared_history(shared()) {}
-    let mut drafts = VecDeque::from([Draft {
-        session: None,
-        content: "x".into(),
-    }]);
+    let mut drafts = VecDeque::from([draft("x")]);
     hub.publish(sender, &mut drafts, now_at(1), &mut Vec::new());
     std::thread::scope(|scope| {
         let (hub, metrics) = (&hub, &metrics);

@@ -10,7 +10,8 @@ use super::*;
 use crate::limits::{HISTORY_MESSAGES, SLICE_WRITES};
 use crate::message::Draft;
 use crate::shard::Settings;
-use crate::shard::tests::{Peer, READABLE, hub_in_memory, settings};
+use crate::shard::tests::{Peer, READABLE};
+use crate::testkit::{hub_in_memory, settings};
 
 const STREAM: &[u8] = b"GET /api/webhook/stream HTTP/1.1\r\nHost: a\r\n\r\n";
 const HISTORY: &[u8] = b"GET /api/webhook/messages HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -185,7 +186,7 @@ impl Rig {
     }
 
     fn with(set: impl FnOnce(&mut Settings)) -> Rig {
-        let (hub, inbox) = hub_in_memory();
+        let (hub, inbox) = hub_in_memory(4000);
         let now_us = Rc::new(Cell::new(0));
         let mut settings = settings();
         set(&mut settings);
