@@ -7,25 +7,19 @@ use std::collections::VecDeque;
 use std::hint::black_box;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
-use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::Receiver;
 use hookcast::clock::Now;
-use hookcast::http::{Access, AllowOrigin};
-use hookcast::hub::{Batch, Hub, Outlet, Wake};
+use hookcast::hub::{Batch, Hub};
 use hookcast::limits::LOG_BYTES_MIN;
-use hookcast::message::Draft;
 use hookcast::ring::Ring;
 use hookcast::shard::{Readiness, Role, Settings, Shard, Transport};
+use hookcast::testkit::{draft, now_at, outlet, settings};
 
 const SUBSCRIBE: &[u8] = b"GET /api/webhook/stream HTTP/1.1\r\nHost: bench\r\n\r\n";
 const CONTENT_BYTES: usize = 128;
-const NOW: Now = Now {
-    mono_ms: 0,
-    mono_us: 0,
-    unix_ms: 1_700_000_000_000,
-};
+const NOW: Now = now_at(0);
 
 /// A client that subscribes and takes every byte.
 #[derive(Default)]
@@ -56,12 +50,6 @@ impl Transport for Sink {
     }
 }
 
-struct NoWake;
-
-impl Wake for NoWake {
-    fn wake(&self) {}
-}
-
 /// A node with one shard, whose streams are not behind.
 struct Node {
     hub: Hub,
@@ -75,22 +63,13 @@ impl Node {
     fn new(streams: usize) -> Node {
         let directory = tempfile::tempdir().unwrap();
         let (ring, recovered) = Ring::open(&directory.path().join("ring"), 65_536).unwrap();
-        let (sender, batches) = bounded(64);
-        let outlet = Outlet {
-            batches: sender,
-            wake: Arc::new(NoWake),
-        };
+        let (outlet, batches) = outlet(64);
         let hub = Hub::new(ring, recovered.messages, vec![outlet], None);
         let settings = Settings {
-            heartbeat_interval: Duration::from_secs(2),
-            keep_alive: Duration::from_secs(75),
             body_bytes_max: 65_536,
-            drain: Duration::from_secs(5),
             held_bytes_max: hookcast::limits::HELD_BYTES_MAX,
-            fanout_life: None,
             log_bytes_min: LOG_BYTES_MIN,
-            access: Access::new(None),
-            allow_origin: AllowOrigin::Any,
+            ..settings()
         };
         let mut shard = Shard::new(Arc::new(settings), &hub, 1, NOW);
         let readable = Readiness {
@@ -118,18 +97,11 @@ impl Node {
 
     /// Publishes messages and returns the bytes of their frames.
     fn publish(&mut self, messages: usize) -> usize {
-        let draft = Draft {
-            session: None,
-            content: "x".repeat(CONTENT_BYTES),
-        };
+        let draft = draft("x".repeat(CONTENT_BYTES));
         let mut drafts = VecDeque::from(vec![draft; messages]);
         let mut outcomes = Vec::new();
-        self.hub.publish(
-            self.hub.new_sender(),
-            &mut drafts,
-            NOW.unix_ms,
-            &mut outcomes,
-        );
+        self.hub
+            .publish(self.hub.new_sender(), &mut drafts, NOW, &mut outcomes);
         assert!(drafts.is_empty() && outcomes.iter().all(Result::is_ok));
         let mut bytes = 0;
         while let Ok(batch) = self.batches.try_recv() {

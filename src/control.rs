@@ -20,6 +20,7 @@ use crate::hub::{Committer, Hub};
 use crate::inherit::Sockets;
 use crate::lifecycle::Lifecycle;
 use crate::limits::{HANDOVER_RING_MS, LOG_FLUSH_MS, RING_RETRY_MS};
+use crate::message::Message;
 use crate::net::handle::ShardHandle;
 use crate::ring::{Recovered, Ring, RingError};
 use crate::service;
@@ -223,11 +224,7 @@ impl Control {
         loop {
             match (self.open_ring)() {
                 Ok((ring, recovered)) if self.hub.can_take_back(&ring, &recovered.messages) => {
-                    let committer = self.hub.take_back(ring, recovered.messages);
-                    return match committer.map_or(Ok(()), &self.start_commits) {
-                        Ok(()) => {}
-                        Err(error) => end(&format!("cannot start the commit thread: {error}")),
-                    };
+                    return self.continue_with(ring, recovered.messages);
                 }
                 Ok(_) => {
                     end("it is another ring now, or has lost messages that streams have yet to get")
@@ -236,6 +233,19 @@ impl Control {
                 // The cause may be the same as the successor's, and may pass.
                 Err(_) => thread::sleep(Duration::from_millis(RING_RETRY_MS)),
             }
+        }
+    }
+
+    fn continue_with(&self, ring: Ring, history: Vec<(u64, Message)>) {
+        let deadline = Instant::now() + Duration::from_millis(HANDOVER_RING_MS);
+        match self.hub.take_back(ring, history, deadline) {
+            Ok(None) => {}
+            Ok(Some(committer)) => {
+                if let Err(error) = (self.start_commits)(committer) {
+                    end(&format!("cannot start the commit thread: {error}"));
+                }
+            }
+            Err(error) => end(&format!("a shard does not read its inbox: {error}")),
         }
     }
 }

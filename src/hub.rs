@@ -5,14 +5,18 @@
 //! All of that happens under one lock, so the order of appends is the order on every stream. With
 //! `--durability disk` messages are queued instead, and [`commit`] does the same on its own thread.
 //!
-//! Never touches a socket and never waits for one. When a shard's inbox is full, the remaining
-//! messages stay with the caller, which retries.
+//! Never touches a socket and never waits for one. When a shard's inbox is full, the remaining webhooks
+//! stay with their shard, which retries. Other threads wait for [`room`], without the lock.
 
 mod batch;
 mod commit;
+mod history;
 mod ids;
+mod outcome;
+mod outlets;
 mod release;
 mod repair;
+mod room;
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,104 +24,34 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 pub use self::batch::{Batch, FrameRef, SenderId};
 pub use self::commit::Committer;
 use self::commit::{CommitQueue, Origin, Queued};
+use self::history::History;
+pub use self::history::RingView;
 use self::ids::MessageIds;
 pub use self::ids::{Stamp, StampRandom, Stamps};
+pub use self::outcome::{NotStored, Receipt};
+use self::outlets::Outlets;
+pub use self::outlets::{Outlet, Wake};
 use self::repair::Repairs;
+use self::room::Room;
+use crate::clock::Now;
 use crate::limits::{BATCH_BYTES_MAX, FRAME_OVERHEAD_BYTES_MAX, HISTORY_MESSAGES};
 use crate::live_log::SharedHistory;
-use crate::message::Epoch;
-use crate::message::{Draft, Message, MessageId};
-use crate::ring::{Ring, RingError};
-
-/// The acknowledgement of a message that is in the ring.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Receipt {
-    /// The message's id.
-    pub id: MessageId,
-    /// When it was accepted, in milliseconds since the Unix epoch.
-    pub timestamp_ms: u64,
-}
-
-impl Receipt {
-    fn of(message: &Message) -> Receipt {
-        Receipt {
-            id: message.id,
-            timestamp_ms: message.timestamp_ms,
-        }
-    }
-}
-
-/// Why a message is not in the ring. Nothing of it was delivered.
-#[derive(Debug, Clone)]
-pub enum NotStored {
-    /// The ring or the disk failed.
-    Ring(Arc<RingError>),
-    /// The kernel returned no random bytes for its id.
-    Entropy(getrandom::Error),
-    /// Its frame would be larger than this many bytes.
-    FrameTooLarge(usize),
-    /// A shard's inbox stayed full until the deadline.
-    Busy,
-}
-
-impl std::fmt::Display for NotStored {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            NotStored::Ring(error) => write!(f, "{error}"),
-            NotStored::Entropy(error) => write!(f, "no random bytes for a message id: {error}"),
-            NotStored::FrameTooLarge(limit) => write!(f, "its event is over {limit} bytes"),
-            NotStored::Busy => f.write_str("the shards are busy"),
-        }
-    }
-}
-
-impl std::error::Error for NotStored {}
-
-impl NotStored {
-    /// Whether the message is too large, so that a retry fails as well.
-    pub fn is_too_large(&self) -> bool {
-        match self {
-            NotStored::FrameTooLarge(_) => true,
-            NotStored::Ring(error) => matches!(**error, RingError::MessageTooLarge { .. }),
-            NotStored::Entropy(_) | NotStored::Busy => false,
-        }
-    }
-}
-
-/// A copy of the history: the messages in the ring.
-#[derive(Debug, Clone, Default)]
-pub struct RingView {
-    /// The seq of the first.
-    pub first_seq: u64,
-    /// The oldest first, without holes.
-    pub messages: Vec<Arc<Message>>,
-}
-
-/// Wakes a thread that sleeps until its inbox has something. Does nothing if the thread is awake.
-pub trait Wake: Send + Sync {
-    /// Called after every batch.
-    fn wake(&self);
-}
-
-/// A shard as the hub sees it.
-pub struct Outlet {
-    /// The shard's inbox of batches; bounded.
-    pub batches: Sender<Arc<Batch>>,
-    /// Wakes the shard.
-    pub wake: Arc<dyn Wake>,
-}
+use crate::message::{Draft, Epoch, Message};
+use crate::ring::Ring;
 
 const NO_PANIC: &str = "a panic under this lock ends the process";
 
 /// The owner of the ring; see the module's documentation.
 pub struct Hub {
     state: Mutex<State>,
-    outlets: Vec<Outlet>,
+    outlets: Outlets,
+    /// Where threads wait for room in the inboxes and in the commit queue.
+    room: Room,
     /// Wakes the mirror, if there is one, after local messages. Capacity 1.
     mirror: Option<Sender<()>>,
     epoch: Epoch,
@@ -131,8 +65,7 @@ pub struct Hub {
 
 struct State {
     store: Store,
-    /// The messages that are in the ring and were sent to the shards, oldest first.
-    history: VecDeque<Arc<Message>>,
+    history: History,
     ids: MessageIds,
     repairs: Repairs,
 }
@@ -144,15 +77,10 @@ enum Store {
     /// In the queue of the next commit: they survive a power failure.
     Queue(CommitQueue),
     /// Nowhere: another process has the ring.
-    Released(Released),
-}
-
-/// A ring that another process has.
-struct Released {
-    /// The first seq that the other process gives out.
-    next_seq: u64,
-    /// Messages waited for the disk in this process.
-    has_commits: bool,
+    Released {
+        /// Messages waited for the disk in this process.
+        has_commits: bool,
+    },
 }
 
 impl Hub {
@@ -163,9 +91,9 @@ impl Hub {
         outlets: Vec<Outlet>,
         mirror: Option<Sender<()>>,
     ) -> Hub {
-        let (epoch, message_bytes_max) = (ring.epoch(), ring.message_bytes_max());
-        let hub = Hub::with_store(Store::Ring(ring), epoch, message_bytes_max);
-        hub.connected_to(history, outlets, mirror)
+        let hub = Hub::with_queue(&ring, history, outlets, mirror);
+        hub.lock().store = Store::Ring(ring);
+        hub
     }
 
     /// [`Hub::new`] for `--durability disk`: a message is published only after the committer has
@@ -177,47 +105,34 @@ impl Hub {
         outlets: Vec<Outlet>,
         mirror: Option<Sender<()>>,
     ) -> (Hub, Committer) {
-        let (epoch, message_bytes_max) = (ring.epoch(), ring.message_bytes_max());
-        let store = Store::Queue(CommitQueue::new(ring.next_seq()));
-        let hub = Hub::with_store(store, epoch, message_bytes_max);
-        let hub = hub.connected_to(history, outlets, mirror);
+        let hub = Hub::with_queue(&ring, history, outlets, mirror);
         (hub, Committer::new(ring))
     }
 
-    fn with_store(store: Store, epoch: Epoch, message_bytes_max: usize) -> Hub {
-        Hub {
-            state: Mutex::new(State {
-                store,
-                history: VecDeque::new(),
-                ids: MessageIds::new(),
-                repairs: Repairs::default(),
-            }),
-            outlets: Vec::new(),
-            mirror: None,
-            epoch,
-            frame_bytes_max: message_bytes_max + FRAME_OVERHEAD_BYTES_MAX,
-            senders: AtomicU32::new(0),
-            queued: Condvar::new(),
-            closed: Condvar::new(),
-        }
-    }
-
-    fn connected_to(
-        self,
+    fn with_queue(
+        ring: &Ring,
         history: Vec<(u64, Message)>,
         outlets: Vec<Outlet>,
         mirror: Option<Sender<()>>,
     ) -> Hub {
-        let mut state = self.lock();
+        let mut ids = MessageIds::new();
         let times_ms = history.iter().map(|(_, message)| message.timestamp_ms);
-        state.ids.go_on_after(times_ms);
-        let history = history.into_iter().map(|(_, message)| Arc::new(message));
-        state.history = history.collect();
-        drop(state);
+        ids.continue_after(times_ms);
         Hub {
-            outlets,
+            state: Mutex::new(State {
+                store: Store::Queue(CommitQueue::default()),
+                history: History::new(history, ring.next_seq()),
+                ids,
+                repairs: Repairs::default(),
+            }),
+            outlets: Outlets::new(outlets),
+            room: Room::default(),
             mirror,
-            ..self
+            epoch: ring.epoch(),
+            frame_bytes_max: ring.message_bytes_max() + FRAME_OVERHEAD_BYTES_MAX,
+            senders: AtomicU32::new(0),
+            queued: Condvar::new(),
+            closed: Condvar::new(),
         }
     }
 
@@ -243,21 +158,12 @@ impl Hub {
     /// of each live log. Called before the first message is published.
     pub fn history_batch(&self) -> (u64, Batch) {
         let state = self.lock();
-        let first_seq = state.first_seq();
-        let mut batch = Batch::default();
-        for (seq, message) in (first_seq..).zip(&state.history) {
-            batch.push(self.epoch, seq, message);
-        }
-        (first_seq, batch)
+        (state.history.first_seq(), state.history.batch(self.epoch))
     }
 
     /// A copy of the history.
     pub fn ring_view(&self) -> RingView {
-        let state = self.lock();
-        RingView {
-            first_seq: state.first_seq(),
-            messages: state.history.iter().cloned().collect(),
-        }
+        self.lock().history.view()
     }
 
     /// Publishes webhooks, in order. Drafts for which there is no room stay in `drafts`. For each of
@@ -267,16 +173,16 @@ impl Hub {
         &self,
         sender: SenderId,
         drafts: &mut VecDeque<Draft>,
-        unix_ms: u64,
+        now: Now,
         outcomes: &mut Vec<Result<Receipt, NotStored>>,
     ) {
         if drafts.is_empty() {
             return;
         }
+        let message = |state: &mut State, draft| state.message_of(draft, now.unix_ms);
         let mut state = self.lock();
         if state.queue().is_some() {
-            let made = |state: &mut State, draft| state.message_of(draft, unix_ms);
-            state.queue_all(drafts, made, &Origin::Shard(sender));
+            state.queue_all(drafts, message, &Origin::Shard(sender));
             drop(state);
             self.queued.notify_one();
             return;
@@ -285,8 +191,8 @@ impl Hub {
         self.publish_batches(
             state,
             &mut || drafts.pop_front(),
-            |state, draft| state.message_of(draft, unix_ms),
-            unix_ms,
+            message,
+            now.mono_ms,
             outcomes,
         );
         if outcomes.len() > taken {
@@ -295,12 +201,12 @@ impl Hub {
     }
 
     /// Publishes messages of other nodes, in order, and returns the outcome of each. Not for a
-    /// shard's thread: it waits until the inboxes have room, for up to `timeout` in all. With
-    /// `--durability disk` it waits for the commit as well.
-    pub fn admit(
+    /// shard's thread: it waits for room, for up to `timeout` in all. With `--durability disk` it
+    /// waits for the commit as well.
+    pub fn publish_from_peers(
         &self,
         messages: &[Arc<Message>],
-        unix_ms: u64,
+        now: Now,
         timeout: Duration,
     ) -> Vec<Result<Receipt, NotStored>> {
         let deadline = Instant::now() + timeout;
@@ -319,14 +225,13 @@ impl Hub {
                     state,
                     &mut || left.pop_front(),
                     |_, message| Ok(message),
-                    unix_ms,
+                    now.mono_ms,
                     &mut outcomes,
                 );
             }
-            if left.is_empty() || Instant::now() >= deadline {
+            if left.is_empty() || !self.await_room(deadline) {
                 break;
             }
-            std::thread::sleep(Duration::from_millis(1));
         }
         // The iteration ends when the committer has dropped the last sender.
         drop(origin);
@@ -338,17 +243,34 @@ impl Hub {
     /// Sends the shared history, which new streams replay, to the shards. False when an inbox is
     /// full: then the caller retries.
     pub fn set_shared_history(&self, shared: SharedHistory) -> bool {
-        let state = self.lock();
-        if self.is_full() {
+        let mut state = self.lock();
+        let kept = state.queue().map_or(0, |queue| queue.places_kept());
+        if !self.outlets.have_room_for(1 + kept) {
             return false;
         }
-        self.send(Batch {
+        self.outlets.send(Batch {
             shared_history: Some(shared),
             ..Batch::default()
         });
         drop(state);
-        self.wake_shards();
+        self.outlets.wake();
         true
+    }
+
+    /// Continues the threads that wait for room. Called by a shard after each turn, because a turn
+    /// empties its inbox.
+    pub fn announce_room(&self) {
+        self.room.announce(&self.state);
+    }
+
+    /// Closes the inbox of a shard that ends. It is emptied under the lock, because a closed inbox keeps
+    /// what it holds: a full one would block all publishing for good.
+    pub fn close_inbox(&self, inbox: Receiver<Arc<Batch>>) {
+        let state = self.lock();
+        inbox.try_iter().for_each(drop);
+        drop(inbox);
+        self.room.announce_locked();
+        drop(state);
     }
 
     /// Finishes pending commits, writes the ring to disk and marks it as cleanly closed: the last
@@ -362,8 +284,8 @@ impl Hub {
             ..
         } = &mut *state;
         match store {
-            Store::Ring(ring) => return repairs.close(ring, &*history),
-            Store::Released(_) => return Ok(()),
+            Store::Ring(ring) => return repairs.close(ring, history.messages()),
+            Store::Released { .. } => return Ok(()),
             Store::Queue(queue) => queue.begin_closing(),
         }
         self.queued.notify_one();
@@ -381,92 +303,28 @@ impl Hub {
         mut state: MutexGuard<'_, State>,
         next: &mut dyn FnMut() -> Option<T>,
         mut message: impl FnMut(&mut State, T) -> Result<Arc<Message>, NotStored>,
-        unix_ms: u64,
+        now_ms: u64,
         outcomes: &mut Vec<Result<Receipt, NotStored>>,
     ) {
         let mut sent = false;
-        // Batches are sent only under the lock, so an inbox that has room here keeps it.
-        while matches!(state.store, Store::Ring(_)) && !self.is_full() {
+        while matches!(state.store, Store::Ring(_)) && self.outlets.have_room() {
             let mut batch = Batch::default();
             while batch.held_bytes() < BATCH_BYTES_MAX
                 && let Some(item) = next()
             {
                 let stored = message(&mut state, item)
-                    .and_then(|m| self.store(&mut state, &mut batch, m, unix_ms));
+                    .and_then(|m| self.store(&mut state, &mut batch, m, now_ms));
                 outcomes.push(stored);
             }
             if batch.frames.is_empty() {
                 break;
             }
-            self.send(batch);
+            self.outlets.send(batch);
             sent = true;
         }
         drop(state);
         if sent {
-            self.wake_shards();
-        }
-    }
-
-    /// Waits until a message is queued and the inboxes have room. False when the queue is empty and
-    /// closed.
-    fn await_queued(&self) -> bool {
-        let mut state = self.lock();
-        loop {
-            match state.queue() {
-                Some(queue) if queue.has_queued() && !self.is_full() => return true,
-                Some(queue) if queue.has_queued() => {
-                    // A shard empties its inbox every turn, but does not notify.
-                    let retry = Duration::from_millis(1);
-                    state = self.queued.wait_timeout(state, retry).expect(NO_PANIC).0;
-                }
-                Some(queue) if !queue.is_closing() => {
-                    state = self.queued.wait(state).expect(NO_PANIC);
-                }
-                _ => return false,
-            }
-        }
-    }
-
-    /// Sends committed messages to the shards, and outcomes to the senders. Waits until the inboxes
-    /// have room.
-    fn show(
-        &self,
-        mut batch: Batch,
-        messages: Vec<Arc<Message>>,
-        outcomes: Vec<(Origin, Result<Receipt, NotStored>)>,
-    ) {
-        let mut has_local = false;
-        let mut waiting = Vec::new();
-        for (origin, outcome) in outcomes {
-            match origin {
-                Origin::Shard(sender) => {
-                    has_local |= outcome.is_ok();
-                    batch.outcomes.push((sender, outcome));
-                }
-                Origin::Waiting(sender) => waiting.push((sender, outcome)),
-            }
-        }
-        let mut state = self.lock();
-        while self.is_full() {
-            drop(state);
-            std::thread::sleep(Duration::from_millis(1));
-            state = self.lock();
-        }
-        if let Some(queue) = state.queue() {
-            queue.next_seq += messages.len() as u64;
-        }
-        for message in messages {
-            state.remember(message);
-        }
-        self.send(batch);
-        drop(state);
-        self.wake_shards();
-        for (sender, outcome) in waiting {
-            // The channel has room for every outcome. It is closed if the caller has given up.
-            let _ = sender.try_send(outcome);
-        }
-        if has_local {
-            self.wake_mirror();
+            self.outlets.wake();
         }
     }
 
@@ -477,7 +335,7 @@ impl Hub {
         state: &mut State,
         batch: &mut Batch,
         message: Arc<Message>,
-        unix_ms: u64,
+        now_ms: u64,
     ) -> Result<Receipt, NotStored> {
         let State {
             store,
@@ -491,7 +349,7 @@ impl Hub {
         self.encode(batch, ring.next_seq(), &message)?;
         // The file is checked once per batch.
         let checked = if batch.frames.len() == 1 {
-            repairs.mend(ring, &*history, unix_ms)
+            repairs.mend(ring, history.messages(), now_ms)
         } else {
             Ok(())
         };
@@ -501,7 +359,8 @@ impl Hub {
         }
         repairs.note_success();
         let receipt = Receipt::of(&message);
-        state.remember(message);
+        history.push(message);
+        debug_assert_eq!(history.next_seq(), ring.next_seq());
         Ok(receipt)
     }
 
@@ -515,13 +374,15 @@ impl Hub {
         Ok(())
     }
 
-    /// Whether the inbox of any shard is full.
-    fn is_full(&self) -> bool {
-        self.outlets.iter().any(|outlet| outlet.batches.is_full())
-    }
-
-    fn wake_shards(&self) {
-        self.outlets.iter().for_each(|outlet| outlet.wake.wake());
+    /// Waits until messages can be stored or queued. False when that is not so by the deadline.
+    fn await_room(&self, deadline: Instant) -> bool {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let is_blocked = |state: &mut State| match &state.store {
+            Store::Ring(_) => !self.outlets.have_room(),
+            Store::Queue(queue) => !queue.has_room(),
+            Store::Released { .. } => true,
+        };
+        self.room.wait(self.lock(), left, is_blocked).1
     }
 
     fn wake_mirror(&self) {
@@ -531,41 +392,23 @@ impl Hub {
         }
     }
 
-    fn send(&self, batch: Batch) {
-        let batch = Arc::new(batch);
-        for outlet in &self.outlets {
-            // The inbox has room, as was checked under this lock. If it is closed, its shard has
-            // ended.
-            let _ = outlet.batches.try_send(Arc::clone(&batch));
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect(NO_PANIC)
     }
 }
 
 impl State {
-    /// The seq of the first message of the history.
-    fn first_seq(&self) -> u64 {
-        self.next_seq() - self.history.len() as u64
-    }
-
-    /// One more than the seq of the newest message of the history.
-    fn next_seq(&self) -> u64 {
-        match &self.store {
-            Store::Ring(ring) => ring.next_seq(),
-            Store::Queue(queue) => queue.next_seq,
-            Store::Released(released) => released.next_seq,
-        }
-    }
-
     /// The commit queue, with `--durability disk`.
     fn queue(&mut self) -> Option<&mut CommitQueue> {
         match &mut self.store {
-            Store::Ring(_) | Store::Released(_) => None,
+            Store::Ring(_) | Store::Released { .. } => None,
             Store::Queue(queue) => Some(queue),
         }
+    }
+
+    /// Whether messages wait for their commit.
+    fn has_queued(&mut self) -> bool {
+        self.queue().is_some_and(|queue| queue.has_queued())
     }
 
     /// Queues messages for the next commit, as far as there is room.
@@ -596,13 +439,6 @@ impl State {
             session: draft.session,
             content: draft.content,
         }))
-    }
-
-    fn remember(&mut self, message: Arc<Message>) {
-        if self.history.len() == HISTORY_MESSAGES {
-            self.history.pop_front();
-        }
-        self.history.push_back(message);
     }
 }
 

@@ -36,4 +36,6 @@ pub mod server;
 pub mod service;
 pub mod shard;
 pub mod sse;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
 pub mod tls;

@@ -102,15 +102,14 @@ mod tests {
     use crate::hub::Hub;
     use crate::metrics::Metrics;
     use crate::net::reactor::Reactor;
-    use crate::ring::{Ring, memory::MemoryMedium};
     use crate::shard::Shard;
-    use crate::shard::tests::settings;
+    use crate::testkit::{ring_in_memory, settings};
     use std::sync::Arc;
 
     /// Two idle shards, of which only one runs at first.
     #[test]
     fn the_watchdog_is_fed_when_every_shard_turns_and_not_before() {
-        let (ring, _) = Ring::open_on(Box::new(MemoryMedium::default()), 100).unwrap();
+        let (ring, _) = ring_in_memory(100);
         let (mut reactors, mut outlets, mut handles) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..2 {
             let (reactor, outlet, handle) = Reactor::new().unwrap();

@@ -8,8 +8,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::metrics::{Counter, Endpoint, Tally};
-use crate::ring::Ring;
-use crate::ring::memory::MemoryMedium;
+use crate::testkit::ring_in_memory;
 
 /// The admin of a server that is starting, and its address.
 fn start() -> (Admin, SocketAddr) {
@@ -25,7 +24,7 @@ fn start() -> (Admin, SocketAddr) {
 fn complete() -> Admin {
     let metrics = Arc::new(Metrics::new(Arc::default()));
     let admin = Admin::new(metrics, Arc::new(Lifecycle::new()));
-    let (ring, _) = Ring::open_on(Box::new(MemoryMedium::default()), 100).unwrap();
+    let (ring, _) = ring_in_memory(100);
     let mirror = MirrorStats::new();
     mirror.note_success();
     mirror.set_clock_ahead(Some(1));

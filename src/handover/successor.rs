@@ -54,7 +54,9 @@ impl fmt::Display for SuccessionError {
                 write!(f, "cannot start {}: {error}", program.display())
             }
             SuccessionError::NotReady(what, error) => match error.kind() {
-                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
+                io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::BrokenPipe => {
                     write!(f, "it ended before it {what}; its own log says why")
                 }
                 io::ErrorKind::WouldBlock => write!(f, "it took too long before it {what}"),

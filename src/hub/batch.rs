@@ -4,8 +4,7 @@
 
 use super::{NotStored, Receipt};
 use crate::live_log::SharedHistory;
-use crate::message::Epoch;
-use crate::message::{Message, SessionId};
+use crate::message::{Epoch, Message, SessionId};
 use crate::sse::frame::{self, Chunk};
 
 /// The frames of one publish, shared by all shards.

@@ -11,143 +11,26 @@
 //!
 //! Apart from repairs and closes, this is the only code of the hub that waits for a disk.
 
-use std::collections::VecDeque;
+mod queue;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
-
+pub(super) use self::queue::{CommitQueue, Origin, Queued};
 use super::repair::{Repairs, log_aside};
-use super::{Batch, Hub, NotStored, Receipt, SenderId};
+use super::{Batch, Hub, NO_PANIC, NotStored, Receipt, State};
 use crate::clock::{Clock, Now};
-use crate::limits::{BATCH_BYTES_MAX, COMMIT_QUEUE_BYTES_MAX, COMMIT_QUEUE_MESSAGE_BYTES};
 use crate::message::Message;
 use crate::metrics::{Counter, Metrics, Tally, Timing};
 use crate::ring::{Ring, RingError};
-
-/// Where the outcome of a message goes.
-#[derive(Clone)]
-pub(super) enum Origin {
-    /// To a shard, in a batch.
-    Shard(SenderId),
-    /// To a thread that waits in [`Hub::admit`].
-    Waiting(Sender<Result<Receipt, NotStored>>),
-}
-
-/// A message that waits for its commit. An error is queued as well, so that the outcomes keep the
-/// order of the messages.
-pub(super) struct Queued {
-    pub(super) message: Result<Arc<Message>, NotStored>,
-    pub(super) origin: Origin,
-}
-
-impl Queued {
-    fn bytes(&self) -> usize {
-        let text = |message: &Arc<Message>| {
-            let session = message
-                .session
-                .as_ref()
-                .map_or(0, |name| name.as_str().len());
-            message.content.len() + session
-        };
-        COMMIT_QUEUE_MESSAGE_BYTES + self.message.as_ref().map_or(0, text)
-    }
-}
-
-/// The messages of the next commits.
-#[derive(Default)]
-pub(super) struct CommitQueue {
-    queued: VecDeque<Queued>,
-    bytes: usize,
-    /// One more than the seq of the newest committed message.
-    pub(super) next_seq: u64,
-    course: Course,
-    /// The result of closing the ring, once there is one.
-    pub(super) closed: Option<io::Result<()>>,
-}
-
-/// What the committer does with its ring.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Course {
-    /// It commits what is queued.
-    #[default]
-    Committing,
-    /// It commits the rest, closes the ring and ends.
-    Closing,
-    /// The same, for another process; if the close fails, it keeps the ring and goes on.
-    Releasing,
-    /// It has ended: the report of the close follows.
-    Ended,
-}
-
-impl CommitQueue {
-    pub(super) fn new(next_seq: u64) -> CommitQueue {
-        CommitQueue {
-            next_seq,
-            ..CommitQueue::default()
-        }
-    }
-
-    pub(super) fn has_room(&self) -> bool {
-        self.bytes < COMMIT_QUEUE_BYTES_MAX && self.course == Course::Committing
-    }
-
-    pub(super) fn push(&mut self, queued: Queued) {
-        self.bytes += queued.bytes();
-        self.queued.push_back(queued);
-    }
-
-    /// Accepts no more messages. The queued ones are committed, then the ring is closed.
-    pub(super) fn begin_closing(&mut self) {
-        if self.course != Course::Ended {
-            self.course = Course::Closing;
-        }
-    }
-
-    /// [`CommitQueue::begin_closing`] for a handover: if the close fails, this process keeps the ring.
-    pub(super) fn begin_release(&mut self) {
-        self.course = Course::Releasing;
-    }
-
-    /// Continues with commits after a release that took too long. False if the committer has ended.
-    pub(super) fn give_up_release(&mut self) -> bool {
-        if self.course == Course::Ended {
-            return false;
-        }
-        self.course = Course::Committing;
-        true
-    }
-
-    pub(super) fn is_closing(&self) -> bool {
-        self.course != Course::Committing
-    }
-
-    pub(super) fn has_queued(&self) -> bool {
-        !self.queued.is_empty()
-    }
-
-    fn take(&mut self, messages_max: usize) -> Vec<Queued> {
-        let mut bytes = 0;
-        let mut taken = Vec::new();
-        while taken.len() < messages_max && bytes < BATCH_BYTES_MAX {
-            let Some(queued) = self.queued.pop_front() else {
-                break;
-            };
-            bytes += queued.bytes();
-            taken.push(queued);
-        }
-        self.bytes -= bytes;
-        taken
-    }
-}
 
 /// The owner of the ring with `--durability disk`.
 pub struct Committer {
     ring: Ring,
     /// A sync has failed, and the ring still holds messages that were refused.
     holds_refused: bool,
-    /// In trouble from a failed commit or repair until a commit succeeds. On the monotonic clock.
+    /// In trouble from a failed commit or repair until a commit succeeds.
     repairs: Repairs,
     tally: Tally,
 }
@@ -304,25 +187,86 @@ impl Committer {
 }
 
 impl Hub {
-    /// Returns the result of the close if the committer is to end. `None` if it is to continue: a
-    /// release has failed or took too long, or messages were queued in the meantime.
+    /// Waits until a message is queued and the inboxes have room. False when the queue is empty and
+    /// closed.
+    fn await_queued(&self) -> bool {
+        let is_idle = |state: &mut State| {
+            let queue = state.queue();
+            queue.is_some_and(|queue| !queue.has_queued() && !queue.is_closing())
+        };
+        let state = self
+            .queued
+            .wait_while(self.lock(), is_idle)
+            .expect(NO_PANIC);
+        // Without a deadline: the committer has nothing else to do, and the queue is bounded.
+        let is_blocked = |state: &mut State| state.has_queued() && !self.outlets.have_room();
+        let (mut state, _) = self.room.wait(state, Duration::MAX, is_blocked);
+        state.has_queued()
+    }
+
+    /// Takes the messages of the next commit. `None` if none is queued, or an inbox is full.
+    fn take_queued(&self, messages_max: usize) -> Option<Vec<Queued>> {
+        let mut state = self.lock();
+        if !self.outlets.have_room() {
+            return None;
+        }
+        let taken = state.queue()?.take(messages_max);
+        if taken.is_empty() {
+            return None;
+        }
+        self.room.announce_locked();
+        Some(taken)
+    }
+
+    /// Sends committed messages to the shards, and outcomes to the senders. The inboxes have room
+    /// since the messages were taken ([`CommitQueue::places_kept`]).
+    fn show(
+        &self,
+        mut batch: Batch,
+        messages: Vec<Arc<Message>>,
+        outcomes: Vec<(Origin, Result<Receipt, NotStored>)>,
+    ) {
+        let mut has_local = false;
+        let mut waiting = Vec::new();
+        for (origin, outcome) in outcomes {
+            match origin {
+                Origin::Shard(sender) => {
+                    has_local |= outcome.is_ok();
+                    batch.outcomes.push((sender, outcome));
+                }
+                Origin::Waiting(sender) => waiting.push((sender, outcome)),
+            }
+        }
+        let mut state = self.lock();
+        if let Some(queue) = state.queue() {
+            queue.end_commit();
+        }
+        for message in messages {
+            state.history.push(message);
+        }
+        self.outlets.send(batch);
+        drop(state);
+        self.outlets.wake();
+        for (sender, outcome) in waiting {
+            // The channel has room for every outcome. It is closed if the caller has given up.
+            let _ = sender.try_send(outcome);
+        }
+        if has_local {
+            self.wake_mirror();
+        }
+    }
+
+    /// See [`CommitQueue::settle_close`].
     pub(super) fn settle_close(&self, closed: io::Result<()>) -> Option<io::Result<()>> {
         let mut state = self.lock();
-        let queue = state.queue()?;
-        match queue.course {
-            Course::Releasing if closed.is_err() => {
-                queue.course = Course::Committing;
-                queue.closed = Some(closed);
-                drop(state);
-                self.closed.notify_all();
-                None
-            }
-            Course::Closing | Course::Releasing if !queue.has_queued() => {
-                queue.course = Course::Ended;
-                Some(closed)
-            }
-            _ => None,
+        let ended = state.queue()?.settle_close(closed);
+        // A release may have failed, so that messages are queued again.
+        self.room.announce_locked();
+        drop(state);
+        if ended.is_none() {
+            self.closed.notify_all();
         }
+        ended
     }
 
     /// Reports the result of a close to the thread that waits for it.
@@ -331,16 +275,6 @@ impl Hub {
             queue.closed = Some(closed);
         }
         self.closed.notify_all();
-    }
-
-    /// Takes the messages of the next commit. `None` if none is queued, or an inbox is full.
-    fn take_queued(&self, messages_max: usize) -> Option<Vec<Queued>> {
-        let mut state = self.lock();
-        if self.is_full() {
-            return None;
-        }
-        let taken = state.queue()?.take(messages_max);
-        (!taken.is_empty()).then_some(taken)
     }
 }
 

@@ -53,7 +53,7 @@ impl Stamps {
     const COUNTER_LOW_BITS: u32 = 30;
 
     /// Makes every following stamp greater than those of messages with these times.
-    pub fn go_on_after(&mut self, times_ms: impl IntoIterator<Item = u64>) {
+    pub fn continue_after(&mut self, times_ms: impl IntoIterator<Item = u64>) {
         self.found_ms.extend(times_ms);
     }
 
@@ -131,9 +131,9 @@ impl MessageIds {
         }
     }
 
-    /// See [`Stamps::go_on_after`].
-    pub(super) fn go_on_after(&mut self, times_ms: impl IntoIterator<Item = u64>) {
-        self.stamps.go_on_after(times_ms);
+    /// See [`Stamps::continue_after`].
+    pub(super) fn continue_after(&mut self, times_ms: impl IntoIterator<Item = u64>) {
+        self.stamps.continue_after(times_ms);
     }
 
     pub(super) fn next(&mut self, unix_ms: u64) -> Result<Stamp, getrandom::Error> {
@@ -243,7 +243,7 @@ mod tests {
             let last = before.next(found_ms);
             let mut node = Node::new(6);
             // A time of another node may be years ahead: it is ignored.
-            node.stamps.go_on_after([7, last.timestamp_ms, u64::MAX]);
+            node.stamps.continue_after([7, last.timestamp_ms, u64::MAX]);
             let stamp = node.next(NOW_MS);
             assert!(stamp > last && stamp.id > last.id, "{found_ms}");
             assert_eq!(stamp.timestamp_ms, NOW_MS.max(found_ms + 1));
@@ -255,10 +255,10 @@ mod tests {
         let mut predecessor = Node::new(7);
         let first = predecessor.next(NOW_MS);
         let mut successor = Node::new(8);
-        successor.stamps.go_on_after([first.timestamp_ms]);
+        successor.stamps.continue_after([first.timestamp_ms]);
         let theirs: Vec<Stamp> = (0..3).map(|_| successor.next(NOW_MS)).collect();
         let times = theirs.iter().map(|stamp| stamp.timestamp_ms);
-        predecessor.stamps.go_on_after(times);
+        predecessor.stamps.continue_after(times);
         let next = predecessor.next(NOW_MS);
         assert!(first < theirs[0] && theirs[2] < next);
     }
@@ -279,7 +279,7 @@ mod tests {
                 };
                 if rng.u8(..50) == 0 {
                     node.stamps = Stamps::default();
-                    node.stamps.go_on_after(stored.iter().copied());
+                    node.stamps.continue_after(stored.iter().copied());
                 }
                 let next = node.next(unix_ms);
                 assert!(next > last && next.id > last.id, "seed {seed}");

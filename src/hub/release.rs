@@ -4,18 +4,18 @@
 //! the meantime; webhooks wait in their shards.
 
 use std::io;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, MutexGuard};
+use std::time::Instant;
 
 use super::commit::CommitQueue;
-use super::{Batch, Committer, Hub, NO_PANIC, Released, State, Store};
+use super::{Batch, Committer, Hub, NO_PANIC, State, Store};
 use crate::message::Message;
 use crate::ring::Ring;
 
 impl Hub {
     /// Whether another process has the ring.
     pub fn is_released(&self) -> bool {
-        matches!(self.lock().store, Store::Released(_))
+        matches!(self.lock().store, Store::Released { .. })
     }
 
     /// Closes the ring and unlocks it, so that another process may open it. Until
@@ -33,14 +33,11 @@ impl Hub {
         } = &mut *state;
         match store {
             Store::Ring(ring) => {
-                repairs.close(ring, &*history)?;
-                *store = Store::Released(Released {
-                    next_seq: ring.next_seq(),
-                    has_commits: false,
-                });
+                repairs.close(ring, history.messages())?;
+                *store = Store::Released { has_commits: false };
                 return Ok(());
             }
-            Store::Released(_) => return Ok(()),
+            Store::Released { .. } => return Ok(()),
             Store::Queue(queue) => queue.begin_release(),
         }
         drop(state);
@@ -56,17 +53,14 @@ impl Hub {
             };
             if let Some(closed) = queue.closed.take() {
                 closed?;
-                let next_seq = queue.next_seq;
-                state.store = Store::Released(Released {
-                    next_seq,
-                    has_commits: true,
-                });
+                state.store = Store::Released { has_commits: true };
                 return Ok(());
             }
             let left = deadline.saturating_duration_since(Instant::now());
             state = if !left.is_zero() {
                 self.closed.wait_timeout(state, left).expect(NO_PANIC).0
             } else if queue.give_up_release() {
+                self.room.announce_locked();
                 return Err(io::ErrorKind::TimedOut.into());
             } else {
                 // The committer has closed the ring and only has to unlock it.
@@ -79,56 +73,77 @@ impl Hub {
     /// still hold every message that the other process has appended: the streams of this process
     /// have yet to get them.
     pub fn can_take_back(&self, ring: &Ring, history: &[(u64, Message)]) -> bool {
-        let known_seq = self.lock().next_seq();
+        let known_seq = self.lock().history.next_seq();
         let oldest_seq = history.first().map_or(ring.next_seq(), |(seq, _)| *seq);
         ring.epoch() == self.epoch && ring.next_seq() >= known_seq && oldest_seq <= known_seq
     }
 
     /// Continues with the reopened ring after [`Hub::release`]. Messages that the other process has
-    /// appended are sent to the shards.
+    /// appended are sent to the shards, which needs room in their inboxes. Until there is room, the hub
+    /// does not have the ring, and its lock is free. Without room by `deadline` the error is
+    /// [`io::ErrorKind::TimedOut`], and the ring is dropped.
     ///
     /// With `--durability disk` the caller runs the returned committer on a thread.
     ///
     /// # Panics
     ///
     /// If [`Hub::can_take_back`] is false for this ring.
-    #[must_use = "without its thread nothing is committed"]
-    pub fn take_back(&self, ring: Ring, history: Vec<(u64, Message)>) -> Option<Committer> {
+    pub fn take_back(
+        &self,
+        ring: Ring,
+        history: Vec<(u64, Message)>,
+        deadline: Instant,
+    ) -> io::Result<Option<Committer>> {
         assert!(
             self.can_take_back(&ring, &history),
             "the caller has checked"
         );
-        let mut state = self.lock();
-        let known_seq = state.next_seq();
-        let has_commits = matches!(&state.store, Store::Released(released) if released.has_commits);
-        let committer = if has_commits {
-            state.store = Store::Queue(CommitQueue::new(ring.next_seq()));
-            Some(Committer::new(ring))
-        } else {
-            state.store = Store::Ring(ring);
-            None
-        };
+        let mut state = self.lock_with_room(deadline)?;
+        let known_seq = state.history.next_seq();
+        let next_seq = ring.next_seq();
         let mut batch = Batch::default();
         for (seq, message) in history {
             if seq >= known_seq {
-                state.ids.go_on_after([message.timestamp_ms]);
+                state.ids.continue_after([message.timestamp_ms]);
                 batch.push(self.epoch, seq, &message);
-                state.remember(Arc::new(message));
+                state.history.push(Arc::new(message));
             }
         }
+        debug_assert_eq!(state.history.next_seq(), next_seq);
+        let committer = state.continue_with(ring);
         let has_news = !batch.frames.is_empty();
         if has_news {
-            // Shards empty their inboxes every turn, and only the holder of the lock fills them.
-            while self.is_full() {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            self.send(batch);
+            self.outlets.send(batch);
         }
+        self.room.announce_locked();
         drop(state);
         if has_news {
-            self.wake_shards();
+            self.outlets.wake();
         }
-        committer
+        Ok(committer)
+    }
+
+    /// Locks the hub as soon as the inboxes have room.
+    fn lock_with_room(&self, deadline: Instant) -> io::Result<MutexGuard<'_, State>> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let is_blocked = |_: &mut State| !self.outlets.have_room();
+        let (state, has_room) = self.room.wait(self.lock(), left, is_blocked);
+        has_room
+            .then_some(state)
+            .ok_or_else(|| io::ErrorKind::TimedOut.into())
+    }
+}
+
+impl State {
+    /// Stores messages as before the release: in this ring, or by the committer that is returned.
+    fn continue_with(&mut self, ring: Ring) -> Option<Committer> {
+        if matches!(self.store, Store::Released { has_commits: true }) {
+            self.store = Store::Queue(CommitQueue::default());
+            Some(Committer::new(ring))
+        } else {
+            self.store = Store::Ring(ring);
+            None
+        }
     }
 }
 
@@ -136,23 +151,16 @@ impl Hub {
 mod tests {
     use std::collections::VecDeque;
     use std::thread;
+    use std::time::Duration;
 
-    use crossbeam_channel::{Receiver, unbounded};
+    use crossbeam_channel::Receiver;
 
     use super::*;
     use crate::clock::Clock;
-    use crate::hub::{Outlet, Wake};
-    use crate::message::Draft;
     use crate::metrics::Metrics;
-    use crate::ring::memory::MemoryMedium;
+    use crate::testkit::{MemoryMedium, draft, now_at, outlet};
 
     const PATIENCE: Duration = Duration::from_secs(30);
-
-    struct NoWake;
-
-    impl Wake for NoWake {
-        fn wake(&self) {}
-    }
 
     struct Node {
         medium: MemoryMedium,
@@ -171,11 +179,7 @@ mod tests {
     fn start() -> (Node, Committer) {
         let medium = MemoryMedium::default();
         let (ring, history) = open(&medium);
-        let (sender, batches) = unbounded();
-        let outlet = Outlet {
-            batches: sender,
-            wake: Arc::new(NoWake),
-        };
+        let (outlet, batches) = outlet(64);
         let (hub, committer) = Hub::with_commits(ring, history, vec![outlet], None);
         let node = Node {
             medium,
@@ -189,13 +193,10 @@ mod tests {
     impl Node {
         /// Queues webhooks for the next commits; returns how many found no room.
         fn publish(&self, messages: usize) -> usize {
-            let draft = Draft {
-                session: None,
-                content: "x".into(),
-            };
-            let mut drafts = VecDeque::from(vec![draft; messages]);
+            let mut drafts = VecDeque::from(vec![draft("x"); messages]);
             let sender = self.hub.new_sender();
-            self.hub.publish(sender, &mut drafts, 1, &mut Vec::new());
+            self.hub
+                .publish(sender, &mut drafts, now_at(1), &mut Vec::new());
             drafts.len()
         }
 
@@ -234,7 +235,8 @@ mod tests {
         ring.commit().unwrap();
         drop(ring);
         let (ring, history) = open(&node.medium);
-        let committer = hub.take_back(ring, history).expect("commits continue");
+        let committer = hub.take_back(ring, history, Instant::now()).unwrap();
+        let committer = committer.expect("commits continue");
         node.expect_shown(31..=31);
         thread::scope(|scope| {
             scope.spawn(move || committer.run(hub, metrics, Clock::start()));

@@ -6,7 +6,8 @@
 //! is full or broken. So the delay between repairs doubles each time, and webhooks are refused in
 //! between.
 //!
-//! Called by the hub and by its committer, each with its own clock. Never reads a clock.
+//! Called by the hub and by its committer with the monotonic time, so that setting the wall clock
+//! neither delays nor hastens a repair. Never reads a clock.
 
 use std::io;
 use std::path::Path;
@@ -42,9 +43,7 @@ impl Repairs {
     /// The error with which webhooks are refused until the next repair is due; `None` if it is due.
     pub(super) fn refusal(&self, now_ms: u64) -> Option<Arc<RingError>> {
         let trouble = self.trouble.as_ref()?;
-        // After the wall clock was set back the elapsed time is unknown, so a repair is allowed.
-        let waits =
-            (trouble.tried_ms..trouble.tried_ms.saturating_add(trouble.delay_ms)).contains(&now_ms);
+        let waits = now_ms < trouble.tried_ms.saturating_add(trouble.delay_ms);
         waits.then(|| Arc::clone(&trouble.error))
     }
 
@@ -76,9 +75,7 @@ impl Repairs {
         if ring.check().is_err() {
             return false;
         }
-        let is_recent = |examined_ms: u64| {
-            (examined_ms..examined_ms.saturating_add(RING_EXAMINE_MS)).contains(&now_ms)
-        };
+        let is_recent = |examined_ms: u64| now_ms < examined_ms.saturating_add(RING_EXAMINE_MS);
         // After a fault the file is examined before every batch, until it is repaired.
         if self.is_unsound || !self.examined_ms.is_some_and(is_recent) {
             self.examined_ms = Some(now_ms);
@@ -151,226 +148,4 @@ pub(super) fn log_aside(aside: Option<&Path>) {
 }
 
 #[cfg(test)]
-pub(in crate::hub) mod tests {
-    use std::collections::VecDeque;
-    use std::sync::Mutex;
-
-    use super::*;
-    use crate::hub::{Hub, SenderId};
-    use crate::message::Draft;
-    use crate::metrics;
-    use crate::ring::RingStats;
-    use crate::ring::memory::MemoryMedium;
-
-    /// The wall clock's time at which each test begins.
-    const EPOCH_MS: u64 = 1_700_000_000_000;
-
-    /// The largest number of repairs in `ms` milliseconds: one for each delay below the longest,
-    /// then one for each longest delay.
-    pub(in crate::hub) fn tries_max(ms: u64) -> u64 {
-        let delays_below = u64::from((RING_REPAIR_MS_MAX / RING_REPAIR_MS_MIN).ilog2() + 1);
-        1 + delays_below + ms / RING_REPAIR_MS_MAX
-    }
-
-    /// The counts of successful and failed repairs.
-    pub(in crate::hub) fn repairs(stats: &RingStats) -> [u64; 2] {
-        let text = metrics::encode(&stats.gather());
-        ["done", "failed"].map(|result| {
-            let name = format!("hookcast_ring_repairs_total{{result=\"{result}\"}} ");
-            let count = text.lines().find_map(|line| line.strip_prefix(&name));
-            count.unwrap().parse().unwrap()
-        })
-    }
-
-    /// Runs `run` and returns the lines that it logs.
-    pub(in crate::hub) fn log_of(run: impl FnOnce()) -> Vec<String> {
-        #[derive(Clone, Default)]
-        struct Lines(Arc<Mutex<Vec<u8>>>);
-        impl io::Write for Lines {
-            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-                self.0.lock().unwrap().extend(bytes);
-                Ok(bytes.len())
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_writer(move || writer.clone())
-            .finish();
-        tracing::subscriber::with_default(subscriber, run);
-        let bytes = lines.0.lock().unwrap().clone();
-        let text = String::from_utf8(bytes).unwrap();
-        text.lines().map(str::to_owned).collect()
-    }
-
-    struct Node {
-        medium: MemoryMedium,
-        hub: Hub,
-        sender: SenderId,
-        stats: Arc<RingStats>,
-    }
-
-    fn start() -> Node {
-        let medium = MemoryMedium::default();
-        let (ring, _) = Ring::open_on(Box::new(medium.clone()), 100).unwrap();
-        let stats = ring.stats();
-        let hub = Hub::new(ring, Vec::new(), Vec::new(), None);
-        let sender = hub.new_sender();
-        Node {
-            medium,
-            hub,
-            sender,
-            stats,
-        }
-    }
-
-    impl Node {
-        /// Publishes three webhooks at a time and returns whether they were stored.
-        fn publish(&self, ms: u64) -> bool {
-            let draft = Draft {
-                session: None,
-                content: "x".into(),
-            };
-            let mut outcomes = Vec::new();
-            let mut drafts = VecDeque::from(vec![draft; 3]);
-            self.hub
-                .publish(self.sender, &mut drafts, EPOCH_MS + ms, &mut outcomes);
-            assert_eq!(outcomes.len(), 3, "each is answered");
-            let stored = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
-            assert!(stored == 0 || stored == 3);
-            stored == 3
-        }
-    }
-
-    #[test]
-    fn failed_repairs_are_retried_with_growing_delays_up_to_the_longest() {
-        const BROKEN_MS: u64 = 120_000;
-        let node = start();
-        let log = log_of(|| {
-            assert!(node.publish(0));
-            node.medium.remove();
-            node.medium.fail_in(0);
-            for ms in (0..BROKEN_MS).step_by(10) {
-                assert!(!node.publish(ms), "{ms} ms");
-            }
-            let [done, failed] = repairs(&node.stats);
-            assert_eq!(done, 0);
-            let (least, most) = (BROKEN_MS / RING_REPAIR_MS_MAX, tries_max(BROKEN_MS));
-            assert!(
-                (least..=most).contains(&failed),
-                "{failed} of {least} to {most}"
-            );
-            node.medium.heal();
-            let works_ms = (BROKEN_MS..).step_by(10).find(|ms| node.publish(*ms));
-            assert!(works_ms.unwrap() <= BROKEN_MS + RING_REPAIR_MS_MAX);
-            assert_eq!(repairs(&node.stats), [1, failed]);
-        });
-        let says = |what: &str| log.iter().filter(|line| line.contains(what)).count();
-        assert_eq!(says("cannot be written anew"), 1, "{log:#?}");
-        assert_eq!(says("works"), 1, "{log:#?}");
-        assert!(log.len() <= 3, "{log:#?}");
-        assert_eq!(node.hub.ring_view().messages.len(), 6);
-        // After a success the delays begin with the shortest again.
-        node.medium.remove();
-        node.medium.fail_in(0);
-        assert!(!node.publish(2 * BROKEN_MS));
-        node.medium.heal();
-        assert!(!node.publish(2 * BROKEN_MS + RING_REPAIR_MS_MIN - 1));
-        assert!(node.publish(2 * BROKEN_MS + RING_REPAIR_MS_MIN));
-    }
-
-    #[test]
-    fn between_repairs_webhooks_are_refused_with_the_error_of_the_last() {
-        let mut repairs = Repairs::default();
-        assert!(repairs.refusal(0).is_none());
-        let errors = [
-            RingError::Removed,
-            RingError::Storage(io::Error::other("x")),
-        ]
-        .map(Arc::new);
-        repairs.note_failure(&errors[0], 0, "");
-        assert!(Arc::ptr_eq(&repairs.refusal(1).unwrap(), &errors[0]));
-        repairs.note_failure(&errors[1], 2, "");
-        assert!(Arc::ptr_eq(&repairs.refusal(3).unwrap(), &errors[1]));
-        repairs.note_success();
-        assert!(repairs.refusal(4).is_none());
-    }
-
-    #[test]
-    fn a_clock_that_was_set_back_does_not_delay_a_repair() {
-        let node = start();
-        node.medium.remove();
-        node.medium.fail_in(0);
-        assert!(!node.publish(10_000_000));
-        node.medium.heal();
-        assert!(node.publish(0));
-    }
-
-    /// Each batch checks only name and length, in one system call. The contents are examined every
-    /// [`RING_EXAMINE_MS`].
-    #[test]
-    fn an_overwritten_ring_is_written_anew_at_the_next_examination() {
-        let node = start();
-        assert!(node.publish(0));
-        let older = node.medium.image();
-        assert!(node.publish(1));
-        node.medium.overwrite(older.clone());
-        let log = log_of(|| {
-            for ms in [2, RING_EXAMINE_MS - 1] {
-                assert!(node.publish(ms), "{ms} ms");
-            }
-            assert_eq!(repairs(&node.stats), [0, 0]);
-            assert!(node.publish(RING_EXAMINE_MS));
-            assert_eq!(repairs(&node.stats), [1, 0]);
-            assert!(node.publish(2 * RING_EXAMINE_MS));
-        });
-        assert_eq!(repairs(&node.stats), [1, 0]);
-        assert_eq!(log.len(), 1, "{log:#?}");
-        assert!(log[0].contains("overwritten"), "{log:#?}");
-        assert_eq!(node.medium.aside().len(), 1);
-        let shown = node.hub.ring_view().messages;
-        // Opened as after a kill: the file holds all messages that were acknowledged.
-        let (_, recovered) = Ring::open_on(Box::new(node.medium.clone()), 100).unwrap();
-        assert!(!recovered.report.is_warning(), "{}", recovered.report);
-        let kept = recovered.messages.iter().map(|(_, message)| message);
-        assert!(kept.eq(shown.iter().map(|message| &**message)));
-    }
-
-    /// Webhooks are refused until the repair succeeds, however long ago the file was examined.
-    #[test]
-    fn webhooks_are_refused_while_an_overwritten_ring_cannot_be_repaired() {
-        let node = start();
-        let image = node.medium.image();
-        assert!(node.publish(0));
-        let whole = node.medium.image();
-        node.medium.overwrite(image);
-        node.medium.fail_in(0);
-        for ms in RING_EXAMINE_MS..RING_EXAMINE_MS + RING_REPAIR_MS_MIN {
-            assert!(!node.publish(ms), "{ms} ms");
-        }
-        assert_eq!(repairs(&node.stats), [0, 1]);
-        // The original contents are back: no repair is needed.
-        node.medium.heal();
-        node.medium.overwrite(whole);
-        assert!(node.publish(RING_EXAMINE_MS + RING_REPAIR_MS_MIN / 2));
-        assert_eq!(repairs(&node.stats), [0, 1]);
-        // A close repairs the file at once.
-        node.medium.overwrite(Vec::from(*b"other"));
-        node.hub.close().unwrap();
-        assert_eq!(repairs(&node.stats), [1, 1]);
-    }
-
-    #[test]
-    fn a_close_does_not_wait_until_a_repair_is_due() {
-        let node = start();
-        node.medium.remove();
-        node.medium.fail_in(0);
-        assert!(!node.publish(0));
-        assert!(node.hub.close().is_err());
-        node.medium.heal();
-        node.hub.close().unwrap();
-    }
-}
+pub(in crate::hub) mod tests;

@@ -235,7 +235,7 @@ impl Worker {
         let news = self
             .mirror
             .handle_read(self.now(), reply, &self.hub.ring_view());
-        self.admit(&news);
+        self.publish(&news);
         if let Some(shared) = self.mirror.shared_history()
             && self.hub.set_shared_history(shared.clone())
         {
@@ -252,10 +252,10 @@ impl Worker {
 
     /// Publishes remote messages, half a ring at a time. In between the mirror takes a view of the ring, so
     /// that it sees each local message before the ring overwrites it.
-    fn admit(&mut self, news: &[Arc<Message>]) {
+    fn publish(&mut self, news: &[Arc<Message>]) {
         for some in news.chunks(HISTORY_MESSAGES / 2) {
             let timeout = Duration::from_millis(KV_ADMIT_PATIENCE_MS);
-            let outcomes = self.hub.admit(some, self.now().unix_ms, timeout);
+            let outcomes = self.hub.publish_from_peers(some, self.now(), timeout);
             let mut admitted = Vec::new();
             let mut refusal = None;
             for (message, outcome) in some.iter().zip(outcomes) {

@@ -96,11 +96,24 @@ impl Reactor {
         metrics: &Metrics,
         clock: Clock,
     ) -> io::Result<()> {
+        let ended = self.run_turns(&mut shard, hub, metrics, clock);
+        hub.close_inbox(self.batches);
+        ended
+    }
+
+    fn run_turns(
+        &mut self,
+        shard: &mut Shard<LayeredSocket>,
+        hub: &Hub,
+        metrics: &Metrics,
+        clock: Clock,
+    ) -> io::Result<()> {
         let mut turns = Turns::default();
         while !(shard.is_drained() && self.commands.is_empty()) {
-            self.poll(&shard, &mut turns, clock.now())?;
+            self.poll(shard, &mut turns, clock.now())?;
             self.turns.fetch_add(1, Ordering::Relaxed);
-            turns.run(&mut self, &mut shard, hub, || clock.now());
+            turns.run(self, shard, hub, || clock.now());
+            hub.announce_room();
             shard.tally_mut().flush(metrics);
         }
         Ok(())

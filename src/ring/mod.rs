@@ -13,14 +13,12 @@
 //! - `recovery`: the messages that a file, damaged or not, still holds.
 //! - `rehearsal`: a trial of a start that changes nothing.
 //! - `stats`: levels and counters for the metrics.
-//! - [`memory`]: a storage in memory that tears writes, fails and loses power.
 //!
 //! The ring never sends anything, never looks at a clock, and never starts a thread.
 
 mod error;
 mod file;
 mod layout;
-pub mod memory;
 mod place;
 mod recovery;
 mod rehearsal;

@@ -74,7 +74,7 @@ mod tests {
     use crate::message::{Message, MessageId};
     use crate::metrics;
     use crate::ring::Ring;
-    use crate::ring::memory::MemoryMedium;
+    use crate::testkit::MemoryMedium;
 
     #[test]
     fn the_metrics_are_those_of_the_ring() {

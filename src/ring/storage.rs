@@ -64,7 +64,7 @@ pub enum Standing {
 
 /// The place where a ring is stored: opens the ring there, and replaces it as a whole.
 ///
-/// `FileMedium` is the one for files, used by `Ring::open`. [`super::memory::MemoryMedium`] is the one
+/// `FileMedium` is the one for files, used by `Ring::open`. `testkit::MemoryMedium` is the one
 /// for tests and simulations.
 pub trait Medium: Send {
     /// Opens the ring and locks it until the medium is dropped; `None` if there is none.

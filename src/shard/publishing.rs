@@ -99,12 +99,7 @@ impl Publishing {
     }
 
     fn publish(&mut self, hub: &Hub, now: Now, tally: &mut Tally) {
-        hub.publish(
-            self.sender,
-            &mut self.drafts,
-            now.unix_ms,
-            &mut self.outcomes,
-        );
+        hub.publish(self.sender, &mut self.drafts, now, &mut self.outcomes);
         self.hub_was_full = self.has_drafts();
         tally.count(Counter::PublishWaits, u64::from(self.hub_was_full));
     }

@@ -6,24 +6,21 @@ use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use crossbeam_channel::{Receiver, bounded};
-
 use super::*;
-use crate::hub::{NotStored, Outlet, Receipt, Wake};
+use crate::hub::{NotStored, Receipt};
 use crate::limits::{
     DRAIN_IDLE_MS, HISTORY_MESSAGES, HISTORY_TURN_BYTES, READS_PER_TURN, SLICE_VISITS, SLICE_WRITES,
 };
 use crate::live_log::SharedHistory;
 use crate::message::{Draft, SessionId};
 use crate::metrics::Metrics;
-use crate::ring::Ring;
-use crate::ring::memory::MemoryMedium;
 use crate::shard::client::Client;
 use crate::shard::exchange::Exchange;
 use crate::shard::poller::Event;
 use crate::shard::publishing::Publisher;
 use crate::shard::tests::poller::{FakePoller, Polled};
 use crate::shard::turn::Turns;
+use crate::testkit::{hub_in_memory, hub_with_commits, now_at, settings};
 
 mod deadlines;
 mod drain;
@@ -131,12 +128,6 @@ impl Peer {
     }
 }
 
-pub(super) struct NoWake;
-
-impl Wake for NoWake {
-    fn wake(&self) {}
-}
-
 /// A shard with its hub, its turns and its poller. A step takes no time.
 struct Node {
     hub: Hub,
@@ -158,36 +149,6 @@ const WRITABLE: Readiness = Readiness {
     hung_up: false,
 };
 
-/// Settings for tests, with the smallest possible log.
-pub(crate) fn settings() -> Settings {
-    Settings {
-        heartbeat_interval: Duration::from_secs(2),
-        keep_alive: Duration::from_secs(75),
-        body_bytes_max: 4000,
-        drain: Duration::from_secs(5),
-        held_bytes_max: 20_000,
-        fanout_life: None,
-        log_bytes_min: 0,
-        access: Access::new(None),
-        allow_origin: AllowOrigin::Any,
-    }
-}
-
-/// A hub with an empty ring in memory, and the inbox of its one shard.
-pub(super) fn hub_in_memory() -> (Hub, Receiver<Arc<Batch>>) {
-    let medium = Box::new(MemoryMedium::default());
-    let (ring, recovered) = Ring::open_on(medium, 4000).unwrap();
-    let (batches, inbox) = bounded(8);
-    let wake = Arc::new(NoWake);
-    let hub = Hub::new(
-        ring,
-        recovered.messages,
-        vec![Outlet { batches, wake }],
-        None,
-    );
-    (hub, inbox)
-}
-
 impl Node {
     fn new() -> Node {
         Node::with(|_| {})
@@ -195,12 +156,8 @@ impl Node {
 
     /// A node with changed settings.
     fn with(set: impl FnOnce(&mut Settings)) -> Node {
-        let (hub, inbox) = hub_in_memory();
-        let now = Now {
-            mono_ms: 0,
-            mono_us: 0,
-            unix_ms: 1_700_000_000_000,
-        };
+        let (hub, inbox) = hub_in_memory(4000);
+        let now = now_at(0);
         let mut settings = settings();
         set(&mut settings);
         let shard = Shard::new(Arc::new(settings), &hub, 1, now);
@@ -265,7 +222,7 @@ impl Node {
         let mut outcomes = Vec::new();
         let sender = self.hub.new_sender();
         self.hub
-            .publish(sender, &mut drafts, self.now.unix_ms, &mut outcomes);
+            .publish(sender, &mut drafts, self.now, &mut outcomes);
         assert!(drafts.is_empty() && outcomes.iter().all(Result::is_ok));
         self.take_batches();
     }

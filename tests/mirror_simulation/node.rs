@@ -98,7 +98,7 @@ impl Node {
         self.log = kept.messages;
         self.stamps = Stamps::default();
         let times_ms = self.log.iter().map(|message| message.timestamp_ms);
-        self.stamps.go_on_after(times_ms);
+        self.stamps.continue_after(times_ms);
         self.live = self.log.iter().map(|message| message.id).collect();
         self.shared = SharedHistory::default();
         self.last_write_ms = None;

@@ -140,6 +140,25 @@ fn imports_of_the_load_tester_run_one_way() {
     assert_one_way(&chain, &imports("loadtest/src"), &all);
 }
 
+/// The testkit injects faults. `src/packaging/build` builds the server by its package, as here.
+#[test]
+fn a_server_is_built_without_the_testkit() {
+    let features = |edges: &str| {
+        let tree = Command::new(env!("CARGO"))
+            .args(["tree", "--locked", "--offline", "--package", "hookcast"])
+            .args(["--depth", "0", "--format", "{f}", "--edges", edges])
+            .current_dir(root())
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&tree.stderr).into_owned();
+        assert!(tree.status.success(), "{errors}");
+        let tree = String::from_utf8(tree.stdout).unwrap();
+        tree.lines().next().unwrap_or_default().to_owned()
+    };
+    assert_eq!(features("normal,build"), "");
+    assert_eq!(features("all"), "testkit", "the tests' own build has it");
+}
+
 /// A benchmark, a simulation and a fuzzer drive the shard with their own sockets and times.
 #[test]
 fn the_shard_knows_neither_mio_nor_a_clock() {

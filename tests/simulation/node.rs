@@ -17,9 +17,9 @@ use hookcast::hub::{Batch, Committer, Hub, NotStored, Outlet, Receipt, Wake};
 use hookcast::limits::{DRAIN_IDLE_MS, DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT};
 use hookcast::message::Message;
 use hookcast::metrics::{self, Metrics};
-use hookcast::ring::memory::MemoryMedium;
 use hookcast::ring::{Ring, RingStats};
 use hookcast::shard::{Settings, Shard, Token};
+use hookcast::testkit::MemoryMedium;
 
 use super::kernel::SimSocket;
 use super::model::LogExtent;
@@ -250,7 +250,7 @@ impl Node {
     pub fn admit(&mut self, messages: Vec<Message>, now: Now) -> Vec<Result<Receipt, NotStored>> {
         let messages: Vec<Arc<Message>> = messages.into_iter().map(Arc::new).collect();
         if !self.has_commits() {
-            return self.hub.admit(&messages, now.unix_ms, Duration::ZERO);
+            return self.hub.publish_from_peers(&messages, now, Duration::ZERO);
         }
         // Queued messages are committed first, so that the outcome does not depend on the threads'
         // timing.
@@ -259,7 +259,7 @@ impl Node {
         let (queued, all_queued) = bounded(1);
         let hub = Arc::clone(&self.hub);
         let mirror = std::thread::spawn(move || {
-            let outcomes = hub.admit(&messages, now.unix_ms, Duration::ZERO);
+            let outcomes = hub.publish_from_peers(&messages, now, Duration::ZERO);
             let _ = queued.send(());
             outcomes
         });

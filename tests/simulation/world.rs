@@ -12,8 +12,8 @@ use std::rc::Rc;
 use fastrand::Rng;
 use hookcast::clock::Now;
 use hookcast::limits::CLOCK_SET_BACK_MS_MAX;
-use hookcast::ring::memory::MemoryMedium;
 use hookcast::shard::HandoverConnection;
+use hookcast::testkit::MemoryMedium;
 
 use super::client::{Client, RETRY_SLACK_MS};
 use super::kernel::{Kernel, SimSocket};

@@ -1,28 +1,26 @@
 //! The committer on a disk in memory, step by step, against two promises: an acknowledged or shown
 //! message is on disk, and a refused message was never shown.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use crossbeam_channel::{Receiver, bounded};
 
 use super::*;
+use crate::hub::SenderId;
 use crate::hub::repair::tests::{log_of, repairs, tries_max};
-use crate::hub::{Outlet, Wake};
-use crate::limits::{HISTORY_MESSAGES, RING_REPAIR_MS_MAX, RING_REPAIR_MS_MIN};
-use crate::message::{Draft, MessageId};
+use crate::limits::{
+    COMMIT_QUEUE_BYTES_MAX, COMMIT_QUEUE_MESSAGE_BYTES, HISTORY_MESSAGES, RING_REPAIR_MS_MAX,
+    RING_REPAIR_MS_MIN,
+};
+use crate::live_log::SharedHistory;
+use crate::message::MessageId;
 use crate::ring::Recovered;
-use crate::ring::memory::MemoryMedium;
+use crate::testkit::{INBOX_BATCHES, MemoryMedium, draft, now_at, outlet};
 
 const BYTES_MAX: usize = 4000;
 
 /// Open word, head, content, done word. There is no session.
 const WRITES_PER_MESSAGE: u64 = 4;
-
-struct NoWake;
-
-impl Wake for NoWake {
-    fn wake(&self) {}
-}
 
 /// A session's name may be longer than the message.
 #[test]
@@ -69,11 +67,7 @@ fn open(medium: &MemoryMedium) -> (Ring, Recovered) {
 impl Node {
     fn start(medium: MemoryMedium) -> Node {
         let (ring, recovered) = open(&medium);
-        let (batches, inbox) = bounded(8);
-        let outlet = Outlet {
-            batches,
-            wake: Arc::new(NoWake),
-        };
+        let (outlet, inbox) = outlet(INBOX_BATCHES);
         let (hub, committer) = Hub::with_commits(ring, recovered.messages, vec![outlet], None);
         let sender = hub.new_sender();
         Node {
@@ -102,13 +96,11 @@ impl Node {
                 "x".repeat(self.contents as usize % 900)
             );
             self.unanswered.push_back(content.clone());
-            drafts.push_back(Draft {
-                session: None,
-                content,
-            });
+            drafts.push_back(draft(content));
         }
         let mut outcomes = Vec::new();
-        self.hub.publish(self.sender, &mut drafts, 1, &mut outcomes);
+        self.hub
+            .publish(self.sender, &mut drafts, now_at(1), &mut outcomes);
         assert!(
             drafts.is_empty() && outcomes.is_empty(),
             "no outcome before the commit"
@@ -117,11 +109,7 @@ impl Node {
 
     /// Makes one commit and takes its batch from the inbox.
     fn commit(&mut self) -> bool {
-        let now = Now {
-            mono_ms: self.now_ms,
-            mono_us: self.now_ms * 1000,
-            unix_ms: 1,
-        };
+        let now = now_at(self.now_ms);
         let committed = self.committer.commit(&self.hub, &self.metrics, || now);
         self.take_batches();
         committed
@@ -458,13 +446,10 @@ fn a_close_does_not_mark_a_file_that_holds_a_refused_message() {
 fn the_outcome_of_a_message_that_is_too_large_keeps_its_place() {
     let mut node = Node::start(MemoryMedium::default());
     node.publish(1);
-    let mut drafts = VecDeque::from([Draft {
-        session: None,
-        content: "x".repeat(70_000),
-    }]);
+    let mut drafts = VecDeque::from([draft("x".repeat(70_000))]);
     node.unanswered.push_back("too large".into());
     node.hub
-        .publish(node.sender, &mut drafts, 1, &mut Vec::new());
+        .publish(node.sender, &mut drafts, now_at(1), &mut Vec::new());
     node.publish(1);
     node.commit();
     assert_eq!((node.acknowledged.len(), node.refused.len()), (2, 1));
@@ -476,13 +461,9 @@ fn the_outcome_of_a_message_that_is_too_large_keeps_its_place() {
 fn the_commit_queue_is_bounded() {
     let node = Node::start(MemoryMedium::default());
     let content = "x".repeat(BYTES_MAX);
-    let draft = Draft {
-        session: None,
-        content,
-    };
-    let mut drafts = VecDeque::from(vec![draft; 10_000]);
+    let mut drafts = VecDeque::from(vec![draft(content); 10_000]);
     node.hub
-        .publish(node.sender, &mut drafts, 1, &mut Vec::new());
+        .publish(node.sender, &mut drafts, now_at(1), &mut Vec::new());
     let queued = COMMIT_QUEUE_BYTES_MAX.div_ceil(BYTES_MAX + COMMIT_QUEUE_MESSAGE_BYTES);
     assert_eq!(drafts.len(), 10_000 - queued);
 }
@@ -515,12 +496,12 @@ fn queuing_a_message_wakes_the_committer() {
             };
             let (done, told) = bounded(1);
             if nth % 2 == 0 {
-                let (session, content) = (None, message.content);
-                let mut drafts = VecDeque::from([Draft { session, content }]);
-                hub.publish(sender, &mut drafts, 1, &mut Vec::new());
+                let mut drafts = VecDeque::from([draft("x")]);
+                hub.publish(sender, &mut drafts, now_at(1), &mut Vec::new());
             } else {
                 scope.spawn(move || {
-                    let outcomes = hub.admit(&[Arc::new(message)], 1, PATIENCE);
+                    let outcomes =
+                        hub.publish_from_peers(&[Arc::new(message)], now_at(1), PATIENCE);
                     // The receiver is gone if this took longer than the bound.
                     let _ = done.send(outcomes.iter().all(Result::is_ok));
                 });
@@ -548,12 +529,8 @@ fn messages_queued_before_a_close_are_committed() {
         medium,
         ..
     } = Node::start(MemoryMedium::default());
-    let draft = Draft {
-        session: None,
-        content: "x".into(),
-    };
-    let mut drafts = VecDeque::from(vec![draft; 300]);
-    hub.publish(sender, &mut drafts, 1, &mut Vec::new());
+    let mut drafts = VecDeque::from(vec![draft("x"); 300]);
+    hub.publish(sender, &mut drafts, now_at(1), &mut Vec::new());
     std::thread::scope(|scope| {
         let (hub, metrics) = (&hub, &metrics);
         let closer = scope.spawn(|| hub.close());
@@ -572,7 +549,7 @@ fn messages_queued_before_a_close_are_committed() {
 }
 
 #[test]
-fn the_committer_runs_beside_publish_admit_and_close() {
+fn the_committer_runs_beside_publishers_peers_and_a_close() {
     let medium = MemoryMedium::default();
     let Node {
         hub,
@@ -586,12 +563,8 @@ fn the_committer_runs_beside_publish_admit_and_close() {
         let (hub, metrics) = (&hub, &metrics);
         scope.spawn(|| committer.run(hub, metrics, Clock::start()));
         let publisher = scope.spawn(|| {
-            let draft = Draft {
-                session: None,
-                content: "local".into(),
-            };
-            let mut drafts = VecDeque::from(vec![draft; 500]);
-            hub.publish(sender, &mut drafts, 1, &mut Vec::new());
+            let mut drafts = VecDeque::from(vec![draft("local"); 500]);
+            hub.publish(sender, &mut drafts, now_at(1), &mut Vec::new());
             let mut answered = 0;
             while answered < 500 {
                 let batch = inbox.recv().unwrap();
@@ -610,7 +583,7 @@ fn the_committer_runs_beside_publish_admit_and_close() {
                 })
             })
             .collect();
-        let outcomes = hub.admit(&remote, 1, Duration::from_secs(60));
+        let outcomes = hub.publish_from_peers(&remote, now_at(1), Duration::from_secs(60));
         assert_eq!(outcomes.len(), 50);
         assert!(outcomes.iter().all(Result::is_ok));
         let held = hub.ring_view().messages;
@@ -629,4 +602,72 @@ fn the_committer_runs_beside_publish_admit_and_close() {
         crate::metrics::family::encode(&metrics.gather())
             .contains("hookcast_ring_sync_seconds_count")
     );
+}
+
+/// A shard reads its inbox while the committer waits.
+#[test]
+fn the_committer_waits_for_room_and_goes_on_when_a_shard_reads_its_inbox() {
+    let Node {
+        hub,
+        committer,
+        inbox,
+        sender,
+        metrics,
+        ..
+    } = Node::start(MemoryMedium::default());
+    let shared = || SharedHistory {
+        seqs: Vec::new(),
+        until_seq: 0,
+    };
+    while hub.set_shared_history(shared()) {}
+    let mut drafts = VecDeque::from([draft("x")]);
+    hub.publish(sender, &mut drafts, now_at(1), &mut Vec::new());
+    std::thread::scope(|scope| {
+        let (hub, metrics) = (&hub, &metrics);
+        scope.spawn(|| committer.run(hub, metrics, Clock::start()));
+        while !hub.room.is_awaited() {
+            std::thread::yield_now();
+        }
+        let mut answered = false;
+        while let Ok(batch) = inbox.recv_timeout(PATIENCE) {
+            hub.announce_room();
+            answered = batch.outcomes_for(sender).count() > 0;
+            if answered {
+                break;
+            }
+        }
+        // Closed before the assertion, so that the threads end in any case.
+        hub.close_inbox(inbox);
+        hub.close().unwrap();
+        assert!(answered);
+    });
+}
+
+/// The committer may not fail after its sync, so it has a place for its batch before.
+#[test]
+fn the_shared_history_leaves_a_place_for_the_commit_under_way() {
+    let mut node = Node::start(MemoryMedium::default());
+    node.publish(1);
+    let taken = node.hub.take_queued(10).unwrap();
+    let shared = || SharedHistory {
+        seqs: Vec::new(),
+        until_seq: 0,
+    };
+    let mut sent = 0;
+    while node.hub.set_shared_history(shared()) {
+        sent += 1;
+    }
+    assert_eq!(sent, INBOX_BATCHES - 1);
+    let mut group = Group::default();
+    for Queued { message, origin } in taken {
+        let stored = message.and_then(|m| node.committer.append(&node.hub, &mut group, m));
+        group.outcomes.push((origin, stored));
+    }
+    node.hub.show(group.batch, group.messages, group.outcomes);
+    node.take_batches();
+    assert_eq!(node.acknowledged.len(), 1);
+    for _ in 0..INBOX_BATCHES {
+        assert!(node.hub.set_shared_history(shared()));
+    }
+    assert!(!node.hub.set_shared_history(shared()));
 }

@@ -7,10 +7,8 @@ use std::os::unix::net::UnixStream;
 use super::*;
 use crate::limits::STANDARD_EVENTS_PER_TURN;
 use crate::net::socket::Stream;
-use crate::ring::Ring;
-use crate::ring::memory::MemoryMedium;
 use crate::shard::Role;
-use crate::shard::tests::settings;
+use crate::testkit::{ring_in_memory, settings};
 
 const ASK: &[u8] = b"GET /api/webhook HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -35,8 +33,7 @@ struct Node {
 impl Node {
     fn new() -> Node {
         let clock = Clock::start();
-        let medium = Box::new(MemoryMedium::default());
-        let (ring, recovered) = Ring::open_on(medium, 4000).unwrap();
+        let (ring, recovered) = ring_in_memory(4000);
         let (reactor, outlet, _) = Reactor::new().unwrap();
         let hub = Hub::new(ring, recovered.messages, vec![outlet], None);
         let shard = Shard::new(Arc::new(settings()), &hub, 1, clock.now());

@@ -2,10 +2,10 @@
 
 use proptest::test_runner::{Config, TestRunner};
 
-use super::super::memory::{MemoryMedium, Write};
 use super::super::recovery::Survey;
 use super::super::{Found, Ring};
 use super::{disk_with, last_100, message, nth, numbers, open, open_image};
+use crate::testkit::{MemoryMedium, Write};
 
 /// The largest store that a kill cannot divide, in bytes.
 const CHUNK_BYTES: usize = 8;

@@ -3,13 +3,13 @@
 use proptest::prelude::*;
 
 use super::super::layout::{Geometry, PAGE_BYTES};
-use super::super::memory::MemoryMedium;
 use super::super::recovery::{Plan, Step, Survey};
 use super::super::{Damage, Found, Ring};
 use super::{BYTES_MAX, disk_with, last_100, message, numbers, open, open_image};
 use crate::limits::BODY_BYTES_MAX_LIMIT;
 use crate::message::Epoch;
 use crate::message::Message;
+use crate::testkit::MemoryMedium;
 
 /// The plan for an image that the next process of the same boot finds. Does not copy the image.
 fn plan(image: &[u8]) -> Plan {

@@ -1,8 +1,8 @@
 //! Failing writes and syncs, and files that another program has changed.
 
-use super::super::memory::MemoryMedium;
 use super::super::{Found, Ring, RingError};
 use super::{Epoch, disk_with, last_100, message, nth, numbers, open};
+use crate::testkit::MemoryMedium;
 
 #[test]
 fn after_a_failed_append_the_next_reuses_its_seq_and_slot() {

@@ -1,10 +1,10 @@
 //! The bytes of a file, assembled by hand from `FORMAT.md`. A change of the format without a new
 //! version fails here.
 
-use super::super::memory::MemoryMedium;
 use super::super::{Found, Ring};
 use super::{disk_with, last_100, message, numbers, open};
 use crate::message::{Message, MessageId, SessionId};
+use crate::testkit::MemoryMedium;
 
 /// CRC-32, bit by bit, from its definition.
 fn crc(bytes: &[u8]) -> [u8; 4] {

@@ -10,9 +10,9 @@ mod place;
 mod power;
 mod process;
 
-use super::memory::MemoryMedium;
 use super::{Epoch, Recovered, Ring};
 use crate::message::{Message, MessageId, SessionId};
+use crate::testkit::MemoryMedium;
 
 /// The largest payload of the smallest slots: a page less the head.
 pub(super) const BYTES_MAX: usize = 4096 - 64;

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 
 use proptest::prelude::*;
 
-use super::super::memory::MemoryMedium;
 use super::super::{Found, Ring, RingError};
 use crate::limits::HISTORY_MESSAGES;
 use crate::message::{Message, MessageId, SessionId};
+use crate::testkit::MemoryMedium;
 
 #[derive(Debug, Clone)]
 enum Step {

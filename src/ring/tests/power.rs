@@ -8,10 +8,10 @@
 use std::collections::HashMap;
 
 use super::super::layout::PAGE_BYTES;
-use super::super::memory::{MemoryMedium, SECTOR_BYTES, Write};
 use super::super::{Epoch, Found, Medium, Recovered, Ring};
 use super::{BYTES_MAX, disk_with, last_100, message, nth, numbers};
 use crate::limits::HISTORY_MESSAGES;
+use crate::testkit::{MemoryMedium, SECTOR_BYTES, Write};
 
 const IMAGES_DEFAULT: usize = 10_000;
 

@@ -2,9 +2,7 @@
 
 use super::*;
 use crate::hub::Committer;
-use crate::limits::{
-    COMMIT_MESSAGES_MAX, DEADLINE_SCAN_INTERVAL_MS, PUBLISHING_BYTES_MAX, SHARE_STALLED_MS_MIN,
-};
+use crate::limits::{DEADLINE_SCAN_INTERVAL_MS, PUBLISHING_BYTES_MAX, SHARE_STALLED_MS_MIN};
 
 impl Peer {
     /// A connection of the client with this number.
@@ -208,12 +206,7 @@ fn a_small_request_has_room_although_its_buffer_was_large() {
 /// A node with commits to disk that happen only when the test calls the committer.
 fn with_disk() -> (Node, Committer) {
     let mut node = Node::new();
-    let medium = Box::new(MemoryMedium::default());
-    let (ring, recovered) = Ring::open_with(medium, 4000, COMMIT_MESSAGES_MAX).unwrap();
-    let (batches, inbox) = bounded(8);
-    let wake = Arc::new(NoWake);
-    let outlet = Outlet { batches, wake };
-    let (hub, committer) = Hub::with_commits(ring, recovered.messages, vec![outlet], None);
+    let (hub, committer, inbox) = hub_with_commits(4000);
     node.shard = Shard::new(Arc::new(settings()), &hub, 1, node.now);
     (node.hub, node.poller.inbox) = (hub, inbox);
     (node, committer)

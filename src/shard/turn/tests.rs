@@ -12,7 +12,8 @@ use crate::limits::{HISTORY_MESSAGES, SLICE_WRITES};
 use crate::message::Draft;
 use crate::shard::Settings;
 use crate::shard::tests::poller::{FakePoller, Polled};
-use crate::shard::tests::{Peer, READABLE, hub_in_memory, settings};
+use crate::shard::tests::{Peer, READABLE};
+use crate::testkit::{hub_in_memory, settings};
 
 const STREAM: &[u8] = b"GET /api/webhook/stream HTTP/1.1\r\nHost: a\r\n\r\n";
 const HISTORY: &[u8] = b"GET /api/webhook/messages HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -39,7 +40,7 @@ impl Rig {
     }
 
     fn with(set: impl FnOnce(&mut Settings)) -> Rig {
-        let (hub, inbox) = hub_in_memory();
+        let (hub, inbox) = hub_in_memory(4000);
         let now_us = Rc::new(Cell::new(0));
         let mut settings = settings();
         set(&mut settings);
@@ -102,7 +103,8 @@ impl Rig {
         };
         let mut drafts = VecDeque::from(vec![draft; messages]);
         let (sender, mut outcomes) = (self.hub.new_sender(), Vec::new());
-        self.hub.publish(sender, &mut drafts, 1, &mut outcomes);
+        self.hub
+            .publish(sender, &mut drafts, self.now(), &mut outcomes);
         assert!(outcomes.iter().all(Result::is_ok));
     }
 

@@ -5,16 +5,14 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arbitrary::Unstructured;
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::Receiver;
 use hookcast::clock::Now;
-use hookcast::http::{Access, AllowOrigin};
-use hookcast::hub::{Batch, Hub, Outlet, Wake};
-use hookcast::ring::Ring;
-use hookcast::ring::memory::MemoryMedium;
+use hookcast::http::Access;
+use hookcast::hub::{Batch, Hub};
 use hookcast::shard::{Holdings, Readiness, Role, Settings, Shard, Token, Transport};
+use hookcast::testkit::{hub_in_memory, now_at, settings};
 use memchr::memmem;
 
 const BODY_BYTES_MAX: usize = 600;
@@ -89,12 +87,6 @@ impl Transport for Peer {
     }
 }
 
-struct NoWake;
-
-impl Wake for NoWake {
-    fn wake(&self) {}
-}
-
 /// One shard with its hub, ring and peers.
 struct Node {
     hub: Hub,
@@ -105,31 +97,13 @@ struct Node {
 
 impl Node {
     fn new(has_secret: bool) -> Node {
-        let medium = Box::new(MemoryMedium::default());
-        let (ring, recovered) = Ring::open_on(medium, BODY_BYTES_MAX).expect("an empty disk");
-        let (batches, inbox) = bounded(8);
-        let wake = Arc::new(NoWake);
-        let hub = Hub::new(
-            ring,
-            recovered.messages,
-            vec![Outlet { batches, wake }],
-            None,
-        );
-        let now = Now {
-            mono_ms: 0,
-            mono_us: 0,
-            unix_ms: 1_700_000_000_000,
-        };
+        let (hub, inbox) = hub_in_memory(BODY_BYTES_MAX);
+        let now = now_at(0);
         let settings = Settings {
-            heartbeat_interval: Duration::from_secs(2),
-            keep_alive: Duration::from_secs(75),
             body_bytes_max: BODY_BYTES_MAX,
-            drain: Duration::from_secs(5),
             held_bytes_max: hookcast::limits::HELD_BYTES_MAX,
-            fanout_life: None,
-            log_bytes_min: 0,
             access: Access::new(has_secret.then_some(b"open sesame")),
-            allow_origin: AllowOrigin::Any,
+            ..settings()
         };
         let shard = Shard::new(Arc::new(settings), &hub, 1, now);
         Node {

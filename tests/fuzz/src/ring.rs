@@ -4,8 +4,8 @@
 use arbitrary::{Result, Unstructured};
 use hookcast::limits::{HISTORY_MESSAGES, RING_SLOTS_MIN};
 use hookcast::message::{Message, MessageId, SessionId};
-use hookcast::ring::memory::MemoryMedium;
 use hookcast::ring::{Found, Recovered, Ring};
+use hookcast::testkit::MemoryMedium;
 
 /// The smallest slots (`FORMAT.md`).
 const SLOT_BYTES: usize = 4096;

@@ -1,16 +1,16 @@
 //! A disk in memory that holds one ring and fails as disks, kernels and power supplies do.
 //!
-//! For tests and simulations: a [`super::Ring`] is opened on a [`MemoryMedium`], and a clone of it
-//! injects the faults. Deterministic: its random numbers and boot ids are counters. Never touches a
+//! A [`Ring`](crate::ring::Ring) is opened on a [`MemoryMedium`], and a clone of it injects the faults. Deterministic: its random numbers and boot ids are counters. Never touches a
 //! file.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::RingError;
-use super::layout::{BootId, PAGE_BYTES};
-use super::storage::{Aside, Fill, Image, Medium, Replacement, Standing, Storage};
+use crate::ring::{Aside, BootId, Fill, Image, Medium, Replacement, RingError, Standing, Storage};
+
+/// The unit in which the kernel writes a file back, in bytes.
+const PAGE_BYTES: usize = 4096;
 
 /// The unit that a disk writes as a whole or not at all, in bytes.
 pub const SECTOR_BYTES: usize = 512;
@@ -130,14 +130,14 @@ impl MemoryMedium {
         self.disk().freezing_in = Some(operations);
     }
 
-    /// Truncates the image, as another process may. [`super::Ring::check`] notices it.
+    /// Truncates the image, as another process may. [`Ring::check`](crate::ring::Ring::check) notices it.
     pub fn truncate(&self, len: usize) {
         if let Some(image) = &mut self.disk().image {
             image.truncate(len);
         }
     }
 
-    /// Overwrites the image, as another process may. [`super::Ring::examine`] notices it.
+    /// Overwrites the image, as another process may. [`Ring::examine`](crate::ring::Ring::examine) notices it.
     pub fn overwrite(&self, image: Vec<u8>) {
         self.disk().image = Some(image);
     }

@@ -1,0 +1,79 @@
+//! The history: the messages that are in the ring and were sent to the shards.
+//!
+//! Owned by the hub, under its lock. The one owner of the next seq to be sent. With `--durability disk`
+//! the ring may be ahead of it, by the messages of the commit under way. Without I/O.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::Batch;
+use crate::limits::HISTORY_MESSAGES;
+use crate::message::{Epoch, Message};
+
+/// A copy of the history: the messages in the ring.
+#[derive(Debug, Clone, Default)]
+pub struct RingView {
+    /// The seq of the first.
+    pub first_seq: u64,
+    /// The oldest first, without holes.
+    pub messages: Vec<Arc<Message>>,
+}
+
+/// See the module's documentation.
+pub(super) struct History {
+    /// The oldest first, without holes.
+    messages: VecDeque<Arc<Message>>,
+    next_seq: u64,
+}
+
+impl History {
+    /// The history that recovery found in a ring, oldest first, and the ring's next seq.
+    pub(super) fn new(messages: Vec<(u64, Message)>, next_seq: u64) -> History {
+        let messages = messages.into_iter();
+        History {
+            messages: messages.map(|(_, message)| Arc::new(message)).collect(),
+            next_seq,
+        }
+    }
+
+    /// The seq of the first message.
+    pub(super) fn first_seq(&self) -> u64 {
+        self.next_seq - self.messages.len() as u64
+    }
+
+    /// One more than the seq of the newest message.
+    pub(super) fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// The oldest first.
+    pub(super) fn messages(&self) -> impl Iterator<Item = &Arc<Message>> {
+        self.messages.iter()
+    }
+
+    /// Appends the message with the next seq, and drops the oldest if there are too many.
+    pub(super) fn push(&mut self, message: Arc<Message>) {
+        if self.messages.len() == HISTORY_MESSAGES {
+            self.messages.pop_front();
+        }
+        self.messages.push_back(message);
+        self.next_seq += 1;
+    }
+
+    /// A copy.
+    pub(super) fn view(&self) -> RingView {
+        RingView {
+            first_seq: self.first_seq(),
+            messages: self.messages.iter().cloned().collect(),
+        }
+    }
+
+    /// All messages as frames.
+    pub(super) fn batch(&self, epoch: Epoch) -> Batch {
+        let mut batch = Batch::default();
+        for (seq, message) in (self.first_seq()..).zip(&self.messages) {
+            batch.push(epoch, seq, message);
+        }
+        batch
+    }
+}

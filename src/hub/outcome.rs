@@ -1,0 +1,63 @@
+//! What becomes of a message that is published: a receipt, or the reason why it is not stored.
+//!
+//! Made by the hub and by the committer, read by shards and by the mirror. Without I/O.
+
+use std::sync::Arc;
+
+use crate::message::{Message, MessageId};
+use crate::ring::RingError;
+
+/// The acknowledgement of a message that is in the ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// The message's id.
+    pub id: MessageId,
+    /// When it was accepted, in milliseconds since the Unix epoch.
+    pub timestamp_ms: u64,
+}
+
+impl Receipt {
+    pub(super) fn of(message: &Message) -> Receipt {
+        Receipt {
+            id: message.id,
+            timestamp_ms: message.timestamp_ms,
+        }
+    }
+}
+
+/// Why a message is not in the ring. Nothing of it was delivered.
+#[derive(Debug, Clone)]
+pub enum NotStored {
+    /// The ring or the disk failed.
+    Ring(Arc<RingError>),
+    /// The kernel returned no random bytes for its id.
+    Entropy(getrandom::Error),
+    /// Its frame would be larger than this many bytes.
+    FrameTooLarge(usize),
+    /// A shard's inbox stayed full until the deadline.
+    Busy,
+}
+
+impl std::fmt::Display for NotStored {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            NotStored::Ring(error) => write!(f, "{error}"),
+            NotStored::Entropy(error) => write!(f, "no random bytes for a message id: {error}"),
+            NotStored::FrameTooLarge(limit) => write!(f, "its event is over {limit} bytes"),
+            NotStored::Busy => f.write_str("the shards are busy"),
+        }
+    }
+}
+
+impl std::error::Error for NotStored {}
+
+impl NotStored {
+    /// Whether the message is too large, so that a retry fails as well.
+    pub fn is_too_large(&self) -> bool {
+        match self {
+            NotStored::FrameTooLarge(_) => true,
+            NotStored::Ring(error) => matches!(**error, RingError::MessageTooLarge { .. }),
+            NotStored::Entropy(_) | NotStored::Busy => false,
+        }
+    }
+}
