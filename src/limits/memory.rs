@@ -5,7 +5,7 @@
 use super::{
     ANSWER_KEEP_BYTES, BATCH_BYTES_MAX, COMMIT_QUEUE_BYTES_MAX, FRAME_OVERHEAD_BYTES_MAX,
     HEAD_BYTES_MAX, HISTORY_ANSWER_BYTES_MAX, HISTORY_MESSAGES, INBOX_BATCHES_MAX, LOG_BYTES_MIN,
-    POOLED_READERS_MAX, READ_BYTES, REQUEST_BUFFER_KEEP_BYTES, SESSION_BYTES_MAX,
+    POOLED_EXCHANGES_MAX, READ_BYTES, REQUEST_BUFFER_KEEP_BYTES, SESSION_BYTES_MAX,
     SURPLUS_CONNECTIONS_MAX, TLS_BUFFER_BYTES, TLS_HANDSHAKE_BYTES_MAX,
 };
 
@@ -114,7 +114,7 @@ pub const MESSAGE_OWN_BYTES_MAX: usize = 256 + SESSION_BYTES_MAX;
 /// Memory of a shard without connections: the pool of readers, the buffer for answers, its events,
 /// its channels, and the stack of its thread.
 pub const SHARD_BYTES_MAX: usize =
-    POOLED_READERS_MAX * REQUEST_BUFFER_KEEP_BYTES + ANSWER_KEEP_BYTES + 1024 * 1024;
+    POOLED_EXCHANGES_MAX * REQUEST_BUFFER_KEEP_BYTES + ANSWER_KEEP_BYTES + 1024 * 1024;
 
 /// The most memory of a shard for pages of the history: the page that is kept, the answer with it,
 /// and the message that is being copied.

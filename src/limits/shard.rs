@@ -85,6 +85,6 @@ pub const DEADLINE_SCAN_INTERVAL_MS: u64 = 1_000;
 /// cache: for idle streams it cost 3 % of the work for heartbeats.
 pub const DEADLINE_SCAN_RUN: usize = 256;
 
-/// Readers that are kept for further requests. More are allocated and freed while more requests are
-/// incomplete.
-pub const POOLED_READERS_MAX: usize = 64;
+/// Exchanges that are kept, with their readers, for further requests. More are allocated and freed while
+/// more requests are incomplete.
+pub const POOLED_EXCHANGES_MAX: usize = 64;

@@ -7,7 +7,7 @@
 
 use crate::clock::Now;
 use crate::http::{Phase, ReplyTo, RequestReader};
-use crate::limits::POOLED_READERS_MAX;
+use crate::limits::POOLED_EXCHANGES_MAX;
 use crate::shard::Shard;
 use crate::shard::connection::State;
 use crate::shard::membership::Holder;
@@ -156,7 +156,7 @@ impl ExchangePool {
     }
 
     pub(super) fn give(&mut self, mut exchange: Box<Exchange>) {
-        if self.free.len() < POOLED_READERS_MAX {
+        if self.free.len() < POOLED_EXCHANGES_MAX {
             exchange.reader.recycle();
             exchange.restart();
             self.free.push(exchange);

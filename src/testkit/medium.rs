@@ -1,7 +1,7 @@
 //! A disk in memory that holds one ring and fails as disks, kernels and power supplies do.
 //!
-//! A [`Ring`](crate::ring::Ring) is opened on a [`MemoryMedium`], and a clone of it injects the faults. Deterministic: its random numbers and boot ids are counters. Never touches a
-//! file.
+//! A [`Ring`](crate::ring::Ring) is opened on a [`MemoryMedium`], and a clone of it injects the faults.
+//! Deterministic: its random numbers and boot ids are counters. Never touches a file.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -137,7 +137,8 @@ impl MemoryMedium {
         }
     }
 
-    /// Overwrites the image, as another process may. [`Ring::examine`](crate::ring::Ring::examine) notices it.
+    /// Overwrites the image, as another process may.
+    /// [`Ring::examine`](crate::ring::Ring::examine) notices it.
     pub fn overwrite(&self, image: Vec<u8>) {
         self.disk().image = Some(image);
     }
