@@ -263,7 +263,9 @@ fn a_stream_that_moves_in_its_round_is_served() {
         .collect();
     let tokens: Vec<Token> = peers.iter().map(|peer| node.ask(peer, STREAM)).collect();
     node.rest();
-    peers.iter().for_each(|peer| drop(peer.take()));
+    for peer in &peers {
+        peer.take();
+    }
     node.publish(1, 100);
     node.turn(&[]);
     assert!(node.shard.is_sweeping());
