@@ -30,7 +30,7 @@ pub struct Committer {
     ring: Ring,
     /// A sync has failed, and the ring still holds messages that were refused.
     holds_refused: bool,
-    /// In trouble from a failed commit or repair until a commit succeeds.
+    /// When repairs are due, from a failed commit or repair until a commit succeeds.
     repairs: Repairs,
     tally: Tally,
 }

@@ -18,7 +18,7 @@ use crate::shard::waiting::Waiting;
 pub(super) struct Exchange {
     /// The bytes of the request, and of pipelined ones behind it.
     pub(super) reader: RequestReader,
-    /// The phase of the request that the connection's deadline is for; none between two requests.
+    /// The phase of the request to which the connection's deadline belongs; none between two requests.
     pub(super) timed: Option<Phase>,
     /// The head was judged. If it alone decided an error, that was answered.
     pub(super) is_judged: bool,

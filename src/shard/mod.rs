@@ -78,7 +78,7 @@ use publishing::Publishing;
 use scheduler::Scheduler;
 pub use transport::Transport;
 
-/// What a shard is configured with; the same for all shards.
+/// The configuration of the shards; the same for all of them.
 #[derive(Clone)]
 pub struct Settings {
     /// Time between two heartbeats on a stream.
@@ -91,7 +91,7 @@ pub struct Settings {
     pub held_bytes_max: usize,
     /// Over how long a drain is spread.
     pub drain: Duration,
-    /// The longest life of a stream that a shared cache may give to many clients, if that is so.
+    /// The longest life of a stream that a shared cache may give to many clients; `None` if none may.
     pub fanout_life: Option<Duration>,
     /// Smallest live log in bytes. It is larger where a full history needs more.
     pub log_bytes_min: usize,
@@ -264,7 +264,7 @@ impl<S: Transport> Shard<S> {
         connection
     }
 
-    // What the turn, the metrics and tests ask.
+    // For the turn, the metrics and tests.
 
     /// What was counted since the last flush.
     pub fn tally_mut(&mut self) -> &mut Tally {

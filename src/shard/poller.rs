@@ -74,7 +74,7 @@ pub enum Step {
     Accepted,
     /// An unfinished connection was read again.
     Resumed,
-    /// A request for the history was answered, with this many bytes, or looked at.
+    /// A step of the work on requests for the history has made this many bytes of answers.
     History(usize),
     /// A command was run.
     Ran,
@@ -130,7 +130,7 @@ pub trait Poller {
     /// Closes all listeners.
     fn stop_accepting(&mut self);
 
-    /// The number of shards that the first one accepts for, itself included.
+    /// The number of shards, of which the first one accepts for all.
     fn shards(&self) -> usize;
 
     /// Connections of a shard within the limit, with those on the way to it.

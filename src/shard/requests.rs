@@ -332,8 +332,8 @@ impl<S: Transport> Shard<S> {
         match Transfer::of(|| connection.socket.read(&mut self.read_buffer)) {
             Transfer::Bytes(0) | Transfer::Failed => Read::Over,
             Transfer::Bytes(bytes) => {
-                // After a short read the socket is empty, and more bytes are a new edge (epoll(7)).
-                // The end of a peer that has hung up is no new edge.
+                // After a short read the socket is empty, and more bytes cause a new event (epoll(7)).
+                // After a hang-up no event follows for the end of the peer's bytes.
                 connection.readable = bytes == self.read_buffer.len() || connection.hung_up;
                 self.tally.count(Counter::BytesReceived, bytes as u64);
                 reader.push(&self.read_buffer[..bytes]);
@@ -360,7 +360,7 @@ impl<S: Transport> Shard<S> {
             reader.shrink();
         }
         if !self.connections.has_room_for(reader.held_bytes()) {
-            // Making room may end other connections, which must not be for spare capacity.
+            // Making room may end other connections. Spare capacity is no reason for that.
             reader.shrink();
         }
         if !self.make_room(slot, reader.held_bytes(), now) {

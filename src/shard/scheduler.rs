@@ -130,8 +130,7 @@ impl<S: Transport> Shard<S> {
         self.tick_drain(now);
     }
 
-    /// The time until something is due that no event announces, in milliseconds; `None` if there is
-    /// nothing.
+    /// How long the loop may sleep if no event wakes it, in milliseconds; `None` if without a limit.
     pub fn idle_ms(&self, now: Now) -> Option<u64> {
         // Connections that are not read before the hub has stored webhooks would be put off again.
         let has_unfinished = self.unfinished() > 0 && !self.publishing.is_full();

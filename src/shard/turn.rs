@@ -396,7 +396,7 @@ impl<P: Poller, C: Fn() -> Now> Turn<'_, P, C> {
         }
     }
 
-    /// Answers a hold when nothing of the shard needs the ring any more.
+    /// Reports the end of [`Command::Hold`] once the shard no longer needs the ring.
     fn report_held(&mut self) {
         if !self.shard.has_drafts()
             && let Some(held) = self.held.take()

@@ -63,7 +63,7 @@ enum Course {
     Committing,
     /// It commits the rest, closes the ring and ends.
     Closing,
-    /// The same, for another process; if the close fails, it keeps the ring and goes on.
+    /// It commits the rest and closes the ring for another process. If the close fails, it continues.
     Releasing,
     /// It has ended: the report of the close follows.
     Ended,

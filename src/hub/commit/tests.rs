@@ -494,20 +494,19 @@ fn queuing_a_message_wakes_the_committer() {
                 session: None,
                 content: "x".into(),
             };
-            let (done, told) = bounded(1);
+            let (outcome, outcomes) = bounded(1);
             if nth % 2 == 0 {
                 let mut drafts = VecDeque::from([draft("x")]);
                 hub.publish(sender, &mut drafts, now_at(1), &mut Vec::new());
             } else {
                 scope.spawn(move || {
-                    let outcomes =
-                        hub.publish_from_peers(&[Arc::new(message)], now_at(1), PATIENCE);
+                    let stored = hub.publish_from_peers(&[Arc::new(message)], now_at(1), PATIENCE);
                     // The receiver is gone if this took longer than the bound.
-                    let _ = done.send(outcomes.iter().all(Result::is_ok));
+                    let _ = outcome.send(stored.iter().all(Result::is_ok));
                 });
             }
             woken &= inbox.recv_timeout(PATIENCE).is_ok();
-            woken &= nth % 2 == 0 || told.recv_timeout(PATIENCE) == Ok(true);
+            woken &= nth % 2 == 0 || outcomes.recv_timeout(PATIENCE) == Ok(true);
             if !woken {
                 break;
             }

@@ -46,7 +46,7 @@ impl Node {
         }
     }
 
-    /// Takes in a connection. The other end of it never blocks.
+    /// Opens a connection and returns its peer, which never blocks.
     fn connect(&mut self) -> (Token, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
@@ -59,7 +59,7 @@ impl Node {
     }
 
     /// Polls the kernel.
-    fn look(&mut self) {
+    fn poll(&mut self) {
         let now = self.clock.now();
         let (shard, turns) = (&self.shard, &mut self.turns);
         self.reactor.poll(shard, turns, now).unwrap();
@@ -70,22 +70,22 @@ impl Node {
         self.turns.run(reactor, shard, &self.hub, || clock.now());
     }
 
-    /// Sends something and lets turns pass until it is answered with 200.
+    /// Sends a request and runs turns until a 200 arrives.
     fn ask(&mut self, peer: &mut UnixStream, request: &[u8]) {
         peer.write_all(request).unwrap();
         while !is_answered(peer) {
-            self.look();
+            self.poll();
             self.turn();
         }
     }
 
     fn has_priority_event(&self, token: Token) -> bool {
         let mut tokens = self.turns.priority.iter().map(mio::event::Event::token);
-        tokens.any(|told| told == mio_token(token))
+        tokens.any(|polled| polled == mio_token(token))
     }
 }
 
-/// Whether a 200 has come, and nothing else.
+/// Whether a 200 has arrived. Any other answer panics.
 fn is_answered(peer: &mut UnixStream) -> bool {
     let mut answer = [0; 4096];
     match peer.read(&mut answer) {
@@ -109,7 +109,7 @@ fn a_connection_that_publishes_again_has_priority() {
         node.ask(&mut peer, &webhook(1));
     }
     peer.write_all(ASK).unwrap();
-    node.look();
+    node.poll();
     assert!(node.has_priority_event(token));
 }
 
@@ -123,24 +123,24 @@ fn a_connection_that_only_asks_has_none() {
     }
 }
 
-/// In the middle of a turn: its webhook came after both polls.
+/// Its webhook arrives after both polls, and is served in the same turn.
 #[test]
-fn a_priority_socket_is_served_amid_a_crowd() {
+fn a_priority_socket_is_served_between_many_standard_ones() {
     let mut node = Node::new();
     let (_, mut priority) = node.connect();
     for _ in 0..2 {
         node.ask(&mut priority, &webhook(1));
     }
-    let crowd: Vec<UnixStream> = (0..STANDARD_EVENTS_PER_TURN)
+    let standard: Vec<UnixStream> = (0..STANDARD_EVENTS_PER_TURN)
         .map(|_| {
             let mut peer = node.connect().1;
-            // Many slices of work, all of them together.
+            // Together they are many slices of work.
             peer.write_all(&webhook(3000).repeat(5)).unwrap();
             peer
         })
         .collect();
-    node.look();
-    assert_eq!(node.turns.standard.iter().count(), crowd.len());
+    node.poll();
+    assert_eq!(node.turns.standard.iter().count(), standard.len());
     priority.write_all(&webhook(1)).unwrap();
     node.turn();
     assert!(is_answered(&mut priority));

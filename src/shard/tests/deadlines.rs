@@ -136,7 +136,7 @@ fn an_answer_whose_socket_has_room_is_not_stalled_before_its_event_is_read() {
     );
 }
 
-/// The first byte of a request is read with the requests before it, and is looked at a turn later.
+/// The first byte of a request is read with the requests before it, and parsed a turn later.
 #[test]
 fn a_request_that_begins_behind_others_has_all_of_its_time() {
     let mut node = Node::with(|settings| settings.keep_alive = Duration::from_secs(1));

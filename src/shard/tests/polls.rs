@@ -392,8 +392,8 @@ fn a_long_poll_ends_at_its_deadline_or_with_its_connection() {
     assert!(!peer.is_closed());
 }
 
-/// A connection is not read during a long poll. Bytes behind it are the next request, and not
-/// dropped as on a stream.
+/// A connection is not read during a long poll. Bytes that follow its request are the next request;
+/// on a stream they would be dropped.
 #[test]
 fn a_request_pipelined_behind_a_long_poll_is_answered_after_it() {
     let mut node = Node::new();
@@ -416,7 +416,7 @@ fn a_request_pipelined_behind_a_long_poll_is_answered_after_it() {
     assert_eq!(
         answers(&peer),
         2,
-        "to the long poll, and to the request behind it"
+        "to the long poll, and to the next request"
     );
     assert!(!peer.is_closed());
 }

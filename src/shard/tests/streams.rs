@@ -77,8 +77,7 @@ fn messages_copied_for_a_stream_have_its_framing() {
     }
 }
 
-/// Input on a stream is read and dropped to its end. If it fills the socket, the end of the peer's
-/// side is behind it.
+/// Input on a stream is read and dropped to its end: the end of the peer's side follows the last byte.
 #[test]
 fn input_on_a_stream_is_read_to_its_end() {
     let mut node = Node::new();
@@ -94,7 +93,7 @@ fn input_on_a_stream_is_read_to_its_end() {
 }
 
 /// Epoll reports an edge once. Bytes that arrive while a webhook waits for the hub are input on the
-/// stream that is requested behind it.
+/// stream that the next request opens.
 #[test]
 fn input_that_arrived_before_the_stream_began_is_read() {
     let mut node = Node::new();
