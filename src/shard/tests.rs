@@ -143,6 +143,12 @@ pub(super) const READABLE: Readiness = Readiness {
     hung_up: false,
 };
 
+const HUNG_UP: Readiness = Readiness {
+    readable: true,
+    writable: false,
+    hung_up: true,
+};
+
 const WRITABLE: Readiness = Readiness {
     readable: false,
     writable: true,

@@ -376,11 +376,7 @@ fn a_long_poll_ends_at_its_deadline_or_with_its_connection() {
     node.ask(&peer, WAIT);
     let token = node.ask(&closing, WAIT);
     closing.0.borrow_mut().has_ended = true;
-    let hung_up = Readiness {
-        hung_up: true,
-        ..READABLE
-    };
-    node.turn(&[(token, hung_up)]);
+    node.turn(&[(token, HUNG_UP)]);
     assert!(closing.is_closed());
     node.pass(24_000);
     node.turn(&[]);

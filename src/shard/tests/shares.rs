@@ -286,11 +286,7 @@ fn peers_that_hang_up_while_the_hub_is_behind_are_closed() {
     let token = node.ask(&left, request.as_bytes());
     node.ask(&stays, request.as_bytes());
     left.0.borrow_mut().has_ended = true;
-    let hung_up = Readiness {
-        hung_up: true,
-        ..READABLE
-    };
-    node.turn(&[(token, hung_up)]);
+    node.turn(&[(token, HUNG_UP)]);
     let surplus = Peer::with_room(1_000);
     let token = node.shard.open(surplus.clone(), Role::Surplus, node.now);
     surplus.send(request.as_bytes());

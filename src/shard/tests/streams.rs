@@ -37,11 +37,7 @@ fn a_stream_is_not_opened_for_a_peer_that_has_disconnected() {
     let token = node.open(&peer);
     peer.send(STREAM);
     peer.0.borrow_mut().has_ended = true;
-    let hung_up = Readiness {
-        hung_up: true,
-        ..READABLE
-    };
-    node.turn(&[(token, hung_up)]);
+    node.turn(&[(token, HUNG_UP)]);
     assert!(peer.is_closed());
     assert_eq!(peer.take(), "", "nothing is sent");
     assert_eq!((node.shard.streams(), node.shard.connections()), (0, 0));
@@ -125,11 +121,7 @@ fn a_peer_that_disconnected_before_its_stream_began_is_closed() {
     node.shard.ready(token, READABLE, node.now);
     peer.send(b"x");
     peer.0.borrow_mut().has_ended = true;
-    let hung_up = Readiness {
-        hung_up: true,
-        ..READABLE
-    };
-    node.shard.ready(token, hung_up, node.now);
+    node.shard.ready(token, HUNG_UP, node.now);
     for _ in 0..4 {
         node.turn(&[]);
     }
@@ -269,12 +261,8 @@ fn a_stream_that_moves_in_its_round_is_served() {
     node.turn(&[]);
     assert!(node.shard.is_sweeping());
     peers[5].0.borrow_mut().has_ended = true;
-    let hung_up = Readiness {
-        hung_up: true,
-        ..READABLE
-    };
     // Without a turn, which would sweep before.
-    node.shard.ready(tokens[5], hung_up, node.now);
+    node.shard.ready(tokens[5], HUNG_UP, node.now);
     node.shard.resume_next(node.now);
     assert!(peers[5].is_closed());
     node.rest();
