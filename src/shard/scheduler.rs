@@ -172,14 +172,23 @@ impl<S: Transport> Shard<S> {
             return;
         }
         let is_put_off = connection.unfinished == Unfinished::PutOff && !connection.hung_up;
-        match (&connection.state, connection.state.stage()) {
-            (state, _) if state.awaits_bytes() && self.shutdown.intake == Intake::Held => {}
-            (state, _) if state.awaits_bytes() && is_put_off => self.extend_deadline(slot, now),
-            (_, Some(Stage::Reading)) => self.refuse_upload(slot, Refusal::TooSlow, now),
-            (_, Some(Stage::Waiting(_))) => self.wake(slot),
-            (_, Some(Stage::Answering(_))) => self.close_stalled_answer(slot, now),
-            (State::Streaming(_), _) => self.close_stalled_stream(slot, now),
-            _ => self.close(slot),
+        if connection.state.awaits_bytes() {
+            if self.shutdown.intake == Intake::Held {
+                return;
+            }
+            if is_put_off {
+                return self.extend_deadline(slot, now);
+            }
+        }
+        match &connection.state {
+            State::Idle | State::Lingering { .. } => self.close(slot),
+            State::Streaming(_) => self.close_stalled_stream(slot, now),
+            State::Exchange(exchange) => match exchange.stage {
+                Stage::Reading => self.refuse_upload(slot, Refusal::TooSlow, now),
+                Stage::Publishing(_) => self.close(slot),
+                Stage::Answering(_) => self.close_stalled_answer(slot, now),
+                Stage::Waiting(_) => self.wake(slot),
+            },
         }
     }
 
