@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-pub use self::batch::{Batch, FrameRef, SenderId};
+pub use self::batch::{Batch, FrameRef, SenderId, Turnover};
 pub use self::commit::Committer;
 use self::commit::{CommitQueue, Origin, Queued};
 use self::history::History;
@@ -43,6 +43,7 @@ use crate::limits::{BATCH_BYTES_MAX, FRAME_OVERHEAD_BYTES_MAX, HISTORY_MESSAGES}
 use crate::live_log::SharedHistory;
 use crate::message::{Draft, Epoch, Message};
 use crate::ring::Ring;
+use crate::sse::lineage::Lineage;
 
 const NO_PANIC: &str = "a panic under this lock ends the process";
 
@@ -54,7 +55,8 @@ pub struct Hub {
     room: Room,
     /// Wakes the mirror, if there is one, after local messages. Capacity 1.
     mirror: Option<Sender<()>>,
-    epoch: Epoch,
+    /// Other nodes give out event ids of the same epochs, by a bus.
+    is_shared: bool,
     frame_bytes_max: usize,
     senders: AtomicU32,
     /// Notified when a message is queued for a commit, and when a close begins.
@@ -65,6 +67,8 @@ pub struct Hub {
 
 struct State {
     store: Store,
+    /// The epoch of the history's event ids, and the earlier ones.
+    lineage: Arc<Lineage>,
     history: History,
     ids: MessageIds,
     repairs: Repairs,
@@ -121,6 +125,7 @@ impl Hub {
         Hub {
             state: Mutex::new(State {
                 store: Store::Queue(CommitQueue::default()),
+                lineage: Arc::new(Lineage::new(ring.epoch())),
                 history: History::new(history, ring.next_seq()),
                 ids,
                 repairs: Repairs::default(),
@@ -128,7 +133,7 @@ impl Hub {
             outlets: Outlets::new(outlets),
             room: Room::default(),
             mirror,
-            epoch: ring.epoch(),
+            is_shared: false,
             frame_bytes_max: ring.message_bytes_max() + FRAME_OVERHEAD_BYTES_MAX,
             senders: AtomicU32::new(0),
             queued: Condvar::new(),
@@ -141,9 +146,15 @@ impl Hub {
         SenderId(self.senders.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The epoch of this hub's event ids.
-    pub fn epoch(&self) -> Epoch {
-        self.epoch
+    /// The epoch of this hub's event ids, and the earlier ones. Later ones follow in batches
+    /// ([`Batch::turnover`]).
+    pub fn lineage(&self) -> Arc<Lineage> {
+        Arc::clone(&self.lock().lineage)
+    }
+
+    /// Whether other nodes give out event ids of the same epochs, so that one may be ahead of this node.
+    pub fn is_shared(&self) -> bool {
+        self.is_shared
     }
 
     /// The largest size of the frames of [`HISTORY_MESSAGES`] messages, in bytes. A live log needs
@@ -158,7 +169,8 @@ impl Hub {
     /// of each live log. Called before the first message is published.
     pub fn history_batch(&self) -> (u64, Batch) {
         let state = self.lock();
-        (state.history.first_seq(), state.history.batch(self.epoch))
+        let epoch = state.lineage.epoch();
+        (state.history.first_seq(), state.history.batch(epoch))
     }
 
     /// A copy of the history.
@@ -346,7 +358,7 @@ impl Hub {
         let Store::Ring(ring) = store else {
             return Err(NotStored::Busy);
         };
-        self.encode(batch, ring.next_seq(), &message)?;
+        self.encode(batch, ring.epoch(), ring.next_seq(), &message)?;
         // The file is checked once per batch.
         let checked = if batch.frames.len() == 1 {
             repairs.mend(ring, history.messages(), now_ms)
@@ -365,8 +377,14 @@ impl Hub {
     }
 
     /// Appends a message's frame to a batch, unless the frame is too large.
-    fn encode(&self, batch: &mut Batch, seq: u64, message: &Message) -> Result<(), NotStored> {
-        let chunk = batch.push(self.epoch, seq, message);
+    fn encode(
+        &self,
+        batch: &mut Batch,
+        epoch: Epoch,
+        seq: u64,
+        message: &Message,
+    ) -> Result<(), NotStored> {
+        let chunk = batch.push(epoch, seq, message);
         if chunk.bytes as usize > self.frame_bytes_max {
             batch.pop();
             return Err(NotStored::FrameTooLarge(self.frame_bytes_max));

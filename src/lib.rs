@@ -8,6 +8,7 @@
 //! imports, and a glossary.
 
 pub mod admin;
+pub mod bus;
 pub mod chat;
 pub mod check;
 pub mod client;

@@ -3,6 +3,7 @@
 //! Used by all modules as `limits::NAME`; imports none. The submodules group the bounds by subject. A
 //! bound that an operator may change is a flag in `config`. Its default and its range are here.
 
+mod bus;
 mod doctor;
 mod http;
 mod kv;
@@ -13,6 +14,7 @@ mod ring;
 mod shard;
 mod stream;
 
+pub use self::bus::*;
 pub use self::doctor::*;
 pub use self::http::*;
 pub use self::kv::*;

@@ -2,10 +2,13 @@
 //!
 //! Made by the hub and by the committer, read by the shards. Never changes after it was sent.
 
+use std::sync::Arc;
+
 use super::{NotStored, Receipt};
 use crate::live_log::SharedHistory;
 use crate::message::{Epoch, Message, SessionId};
 use crate::sse::frame::{self, Chunk};
+use crate::sse::lineage::Lineage;
 
 /// The frames of one publish, shared by all shards.
 #[derive(Default)]
@@ -13,8 +16,19 @@ pub struct Batch {
     pub(super) bytes: Vec<u8>,
     pub(super) frames: Vec<BatchFrame>,
     pub(super) shared_history: Option<SharedHistory>,
+    pub(super) turnover: Option<Turnover>,
     /// Outcomes of webhooks that waited for a commit, in the order in which each shard sent them.
     pub(super) outcomes: Vec<(SenderId, Result<Receipt, NotStored>)>,
+}
+
+/// The beginning of an epoch, which concerns the frames of its batch and of later ones.
+#[derive(Debug, Clone)]
+pub struct Turnover {
+    /// The lineage from now on.
+    pub lineage: Arc<Lineage>,
+    /// Another history replaces that of the live log: the log begins anew with the frame of this seq. Open
+    /// streams have shown messages that are gone, so they end.
+    pub replaced_from: Option<u64>,
 }
 
 /// Identifies a shard to the hub, and the shard's outcomes in a batch.
@@ -58,6 +72,11 @@ impl Batch {
     /// The shared history that new streams replay from now on, if it has changed.
     pub fn shared_history(&self) -> Option<&SharedHistory> {
         self.shared_history.as_ref()
+    }
+
+    /// The beginning of an epoch. A shard acts on it before the frames.
+    pub fn turnover(&self) -> Option<&Turnover> {
+        self.turnover.as_ref()
     }
 
     /// Outcomes of this sender's webhooks that waited for the disk, in order. Their messages are in

@@ -167,7 +167,8 @@ impl Committer {
         group: &mut Group,
         message: Arc<Message>,
     ) -> Result<Receipt, NotStored> {
-        hub.encode(&mut group.batch, self.ring.next_seq(), &message)?;
+        let (epoch, seq) = (self.ring.epoch(), self.ring.next_seq());
+        hub.encode(&mut group.batch, epoch, seq, &message)?;
         if let Err(error) = self.ring.append(&message) {
             group.batch.pop();
             return Err(NotStored::Ring(Arc::new(error)));

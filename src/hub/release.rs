@@ -73,9 +73,12 @@ impl Hub {
     /// still hold every message that the other process has appended: the streams of this process
     /// have yet to get them.
     pub fn can_take_back(&self, ring: &Ring, history: &[(u64, Message)]) -> bool {
-        let known_seq = self.lock().history.next_seq();
+        let state = self.lock();
+        let known_seq = state.history.next_seq();
         let oldest_seq = history.first().map_or(ring.next_seq(), |(seq, _)| *seq);
-        ring.epoch() == self.epoch && ring.next_seq() >= known_seq && oldest_seq <= known_seq
+        ring.epoch() == state.lineage.epoch()
+            && ring.next_seq() >= known_seq
+            && oldest_seq <= known_seq
     }
 
     /// Continues with the reopened ring after [`Hub::release`]. Messages that the other process has
@@ -105,7 +108,7 @@ impl Hub {
         for (seq, message) in history {
             if seq >= known_seq {
                 state.ids.continue_after([message.timestamp_ms]);
-                batch.push(self.epoch, seq, &message);
+                batch.push(ring.epoch(), seq, &message);
                 state.history.push(Arc::new(message));
             }
         }

@@ -140,7 +140,7 @@ impl<S: Transport> Shard<S> {
         let (first_seq, history) = hub.history_batch();
         let log_bytes = settings.log_bytes_min.max(hub.history_bytes_max(&history));
         let mut shard = Shard {
-            epoch: hub.epoch(),
+            epoch: hub.lineage().epoch(),
             log: LiveLog::new(first_seq, log_bytes),
             connections: Connections::new(settings.held_bytes_max),
             exchanges: ExchangePool::new(settings.body_bytes_max),

@@ -1,4 +1,4 @@
-//! Server-Sent Events: event ids and frames.
+//! Server-Sent Events: event ids, their lineage, and frames.
 //!
 //! Called by the hub, which encodes each message once, and by the shards, which encode the events of
 //! single streams: first events, gaps, heartbeats, ends. Never does I/O.
@@ -6,3 +6,4 @@
 pub mod event_id;
 pub mod frame;
 mod json;
+pub mod lineage;

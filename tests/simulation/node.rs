@@ -193,7 +193,7 @@ impl Node {
             }
         });
         let shards = shards.collect();
-        let epoch = hub.epoch().to_string();
+        let epoch = hub.lineage().epoch().to_string();
         let node = Node {
             hub,
             committer,

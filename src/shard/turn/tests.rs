@@ -216,7 +216,7 @@ fn the_inbox_is_delivered_before_a_priority_socket_is_served() {
     rig.publish(1);
     let ask = format!(
         "GET /api/webhook/messages?since={}-1 HTTP/1.1\r\nHost: a\r\n\r\n",
-        rig.hub.epoch()
+        rig.hub.lineage().epoch()
     );
     peer.send(ask.as_bytes());
     rig.poller

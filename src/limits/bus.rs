@@ -1,0 +1,57 @@
+//! Bounds of the bus.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// How many epochs before the current one a lineage knows. An epoch ends when the engine restarts or
+/// another one is promoted; a client that has slept through 16 of these gets the whole history.
+pub const LINEAGE_EPOCHS_MAX: usize = 16;
+
+/// Messages that the engine keeps by default; the number for `--bus-history`. A node holds the same ones in
+/// memory, to put them back into an engine that has lost them.
+pub const BUS_HISTORY_MESSAGES_DEFAULT: usize = 10_000;
+
+/// The range of `--bus-history`. The replay of a new stream needs the lower bound. At the upper one the
+/// messages of 128 bytes take about 40 MB of the engine.
+pub const BUS_HISTORY_MESSAGES_RANGE: RangeInclusive<usize> = super::HISTORY_MESSAGES..=100_000;
+
+/// Bytes of text in the messages that the engine and each node keep. Beyond it the oldest are dropped, but
+/// never one of the last 100.
+pub const BUS_HISTORY_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The default of `--bus-timeout`.
+pub const BUS_TIMEOUT_DEFAULT: &str = "2s";
+
+/// The range of `--bus-timeout`. Below, a fork of the engine for a snapshot already fails webhooks; above,
+/// senders have given up.
+pub const BUS_TIMEOUT_RANGE: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(60);
+
+/// Messages of one append call. With 128 small messages a call holds up the engine for 1.4 ms.
+pub const BUS_APPEND_MESSAGES_MAX: usize = 128;
+
+/// Bytes of text after which an append call takes no further message.
+pub const BUS_APPEND_BYTES_MAX: usize = 1024 * 1024;
+
+/// How long a read waits in the engine for an entry.
+pub const BUS_READ_WAIT_MS: u64 = 1_000;
+
+/// Entries of one read. With 256 the reader is at most two append calls behind a full one.
+pub const BUS_READ_ENTRIES_MAX: usize = 256;
+
+/// Time between two probes of a node while it publishes nothing. It is also the longest time until a
+/// loss of the engine's keys is noticed.
+pub const BUS_PROBE_INTERVAL_MS: u64 = 1_000;
+
+/// The delay before the first retry after a fault of the engine. It doubles up to [`BUS_RETRY_MS_MAX`].
+pub const BUS_RETRY_MS_MIN: u64 = 50;
+
+/// The longest delay between two retries.
+pub const BUS_RETRY_MS_MAX: u64 = 500;
+
+/// How long a stream whose event id is ahead of this node waits for the node to reach it.
+pub const RESUME_AHEAD_MS_MAX: u64 = 2_000;
+
+/// For how long a node keeps its acknowledged messages to publish them again, if another history
+/// replaces the one with them.
+pub const BUS_REPUBLISH_MS: u64 = 60_000;
