@@ -31,9 +31,9 @@ use self::listening::Listening;
 use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::config::{Config, Durability};
-use crate::control::{Control, OpenRing, StartCommits};
+use crate::control::{Control, OpenRing, StartRingThread};
 use crate::handover::predecessor::Predecessor;
-use crate::hub::{Committer, Hub, Outlet};
+use crate::hub::{Hub, Outlet, RingThread};
 use crate::inherit::{Passed, Sockets};
 use crate::lifecycle::Lifecycle;
 use crate::limits::KV_LAST_SYNC_MS_MIN;
@@ -158,11 +158,11 @@ impl<'a> Start<'a> {
         let (publish_signal, published) = bounded(1);
         let publish_signal = self.config.kv.is_some().then_some(publish_signal);
 
-        let (hub, committer) = make_hub(self.config, store, reactors.outlets, publish_signal);
+        let (hub, owner) = make_hub(self.config, store, reactors.outlets, publish_signal);
         // All live logs begin with the same history, so no message may be published before the last is made.
         let shards = self.make_shards(&hub);
-        if let Some(committer) = committer {
-            self.start_commits(committer, &hub)?;
+        if let Some(owner) = owner {
+            self.start_ring_thread(owner, &hub)?;
         }
         let mirror = self.start_mirror(&hub, published)?;
         self.admin
@@ -203,15 +203,18 @@ impl<'a> Start<'a> {
         (0..self.config.shards).map(shard).collect()
     }
 
-    fn start_commits(&self, committer: Committer, hub: &Arc<Hub>) -> Result<(), ServerError> {
-        let start = self.commits_starter(hub);
-        start(committer).map_err(|error| ServerError::Start("a thread", error))
+    fn start_ring_thread(&self, owner: RingThread, hub: &Arc<Hub>) -> Result<(), ServerError> {
+        let start = self.ring_thread_starter(hub);
+        start(owner).map_err(|error| ServerError::Start("a thread", error))
     }
 
-    fn commits_starter(&self, hub: &Arc<Hub>) -> StartCommits {
+    fn ring_thread_starter(&self, hub: &Arc<Hub>) -> StartRingThread {
         let (hub, metrics, clock) = (Arc::clone(hub), Arc::clone(self.metrics), self.clock);
-        Box::new(move |committer| {
+        Box::new(move |owner| {
             let (hub, metrics) = (Arc::clone(&hub), Arc::clone(&metrics));
+            let RingThread::Commits(committer) = owner else {
+                return Err(io::ErrorKind::Unsupported.into());
+            };
             let run = move || committer.run(&hub, &metrics, clock);
             let thread = thread::Builder::new().name("commit".into()).spawn(run);
             thread.map(drop)
@@ -245,7 +248,7 @@ impl<'a> Start<'a> {
             shards: shards.to_vec(),
             hub: Arc::clone(hub),
             open_ring: ring_opener(self.config),
-            start_commits: self.commits_starter(hub),
+            start_ring_thread: self.ring_thread_starter(hub),
             admin: self.admin.clone(),
             tls,
             lifecycle: Arc::clone(&self.lifecycle),
@@ -409,7 +412,7 @@ fn make_hub(
     store: Store,
     outlets: Vec<Outlet>,
     publish_signal: Option<Sender<()>>,
-) -> (Arc<Hub>, Option<Committer>) {
+) -> (Arc<Hub>, Option<RingThread>) {
     let Store { ring, recovered } = store;
     match config.durability {
         Durability::Process => {
@@ -419,7 +422,7 @@ fn make_hub(
         Durability::Disk => {
             let (hub, committer) =
                 Hub::with_commits(ring, recovered.messages, outlets, publish_signal);
-            (Arc::new(hub), Some(committer))
+            (Arc::new(hub), Some(RingThread::Commits(committer)))
         }
     }
 }

@@ -13,6 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::hub::Outgoing;
 use crate::message::{Epoch, Message};
 use crate::sse::event_id::EventId;
 use crate::sse::lineage::Lineage;
@@ -20,15 +21,6 @@ use crate::sse::lineage::Lineage;
 /// The random number of a process that appends. Its messages have numbers that increase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Producer(pub u64);
-
-/// A message for the log.
-#[derive(Debug, Clone)]
-pub struct Outgoing {
-    /// The message. The engine replaces its time, unless `keeps_time`.
-    pub message: Arc<Message>,
-    /// The message has the time of another history.
-    pub keeps_time: bool,
-}
 
 /// One append call.
 #[derive(Debug)]

@@ -55,3 +55,14 @@ pub const RESUME_AHEAD_MS_MAX: u64 = 2_000;
 /// For how long a node keeps its acknowledged messages to publish them again, if another history
 /// replaces the one with them.
 pub const BUS_REPUBLISH_MS: u64 = 60_000;
+
+/// For how long a node that joins waits for other nodes to begin an epoch in an engine that has forgotten
+/// something. They notice it at their next probe. They hold more of the history than this node's ring.
+pub const BUS_BEGIN_PATIENCE_MS: u64 = 2 * BUS_PROBE_INTERVAL_MS + BUS_RETRY_MS_MAX;
+
+/// A fault of the credentials is logged again after this time.
+pub const BUS_DENIED_LOG_MS: u64 = 60_000;
+
+/// If nothing that a node sends has come back for so long, its bus does not work. Probes are sent every
+/// [`BUS_PROBE_INTERVAL_MS`].
+pub const BUS_PROOF_MS_MAX: u64 = 5_000;
