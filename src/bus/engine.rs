@@ -37,7 +37,7 @@ pub struct Append<'a> {
     /// The number of the probe to write beside the log. Readers get it once all earlier entries
     /// are in the log.
     pub probe: Option<u64>,
-    /// Entries before this one may be dropped.
+    /// Entries before this one, which is of this epoch, may be dropped.
     pub keep_from: Option<EventId>,
     /// How many replicas are to confirm the messages, if any.
     pub replicas: u32,
@@ -149,7 +149,9 @@ pub trait Writer: Send {
     /// Appends messages, and writes a probe.
     fn append(&mut self, append: &Append<'_>) -> Result<Appended, Fault>;
 
-    /// Makes sure that no earlier call appends a message up to this number from now on.
+    /// Makes sure that no earlier call appends a message up to this number from now on. A fence may be
+    /// repeated: the number that it returns is that of the last message that was appended, not that of an
+    /// earlier fence.
     fn fence(&mut self, epoch: Epoch, producer: Producer, number: u64) -> Result<Fenced, Fault>;
 
     /// What the engine holds.

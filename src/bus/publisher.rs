@@ -148,7 +148,8 @@ impl Publisher {
             first_number: consignment.first_number,
             messages: &consignment.messages,
             probe,
-            keep_from,
+            // An entry of an earlier epoch may have another id by now, if the engine lost it meanwhile.
+            keep_from: keep_from.filter(|first| first.epoch == epoch),
             replicas: self.replicas,
         };
         if let Some(probe) = probe {

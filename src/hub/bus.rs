@@ -285,6 +285,11 @@ impl Hub {
         })
     }
 
+    /// Messages that are published again and have not come back.
+    pub fn outgoing_again(&self) -> usize {
+        self.lock().bus().map_or(0, |queue| queue.again.len())
+    }
+
     /// Ends the wait of webhooks whose time is over. Returns when the next one's is.
     pub fn expire_outgoing(&self, now_ms: u64) -> Option<u64> {
         self.change_outboxes(|outbox| outbox.expire(now_ms));

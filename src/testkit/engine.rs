@@ -29,7 +29,8 @@ struct Record {
     lineage: Lineage,
     history: String,
     body_bytes_max: u64,
-    numbers: HashMap<Producer, u64>,
+    /// Of each producer, the last number that was appended, and the last that is refused.
+    numbers: HashMap<Producer, (u64, u64)>,
     time_ms: u64,
 }
 
@@ -208,9 +209,24 @@ impl MemoryEngine {
         messages.collect()
     }
 
+    /// The ids of all entries.
+    pub fn ids(&self) -> Vec<EventId> {
+        self.lock()
+            .stored
+            .log
+            .iter()
+            .map(|entry| entry.id)
+            .collect()
+    }
+
     /// Whether the engine has forgotten nothing since its epoch began.
     pub fn is_unbroken(&self) -> bool {
         self.lock().snapshot().is_unbroken()
+    }
+
+    /// The seq of the last entry.
+    pub fn last_seq(&self) -> Option<u64> {
+        self.lock().stored.last.map(|last| last.seq)
     }
 
     /// The current epoch.
@@ -274,11 +290,11 @@ impl State {
             let Some(record) = &mut self.stored.record else {
                 return Appended::Broken;
             };
-            let last_number = record.numbers.entry(producer).or_default();
-            if number <= *last_number {
+            let (stored, refused) = record.numbers.entry(producer).or_default();
+            if number <= *refused {
                 continue;
             }
-            *last_number = number;
+            (*stored, *refused) = (number, number);
             record.time_ms = record.time_ms.max(now_ms);
             let mut message = (*outgoing.message).clone();
             if !outgoing.keeps_time {
@@ -346,11 +362,11 @@ impl Writer for MemoryWriter {
             append.first_number,
             append.messages,
         );
-        if let (Some(probe), Appended::Stored { .. }) = (append.probe, &appended) {
-            state.probes.push((append.producer, probe));
-        }
-        if let Some(keep_from) = append.keep_from {
-            state.stored.log.retain(|entry| entry.id >= keep_from);
+        if matches!(appended, Appended::Stored { .. }) {
+            let probe = append.probe.map(|probe| (append.producer, probe));
+            state.probes.extend(probe);
+            let is_kept = |entry: &Entry| append.keep_from.is_none_or(|from| entry.id >= from);
+            state.stored.log.retain(is_kept);
         }
         answer(next, appended)
     }
@@ -364,10 +380,9 @@ impl Writer for MemoryWriter {
             None => {
                 let record = state.stored.record.as_mut();
                 let numbers = record.map(|record| record.numbers.entry(producer).or_default());
-                numbers.map_or(Fenced::Broken, |last| {
-                    let before = *last;
-                    *last = number.max(before);
-                    Fenced::At(before)
+                numbers.map_or(Fenced::Broken, |(stored, refused)| {
+                    *refused = number.max(*refused);
+                    Fenced::At(*stored)
                 })
             }
         };
