@@ -14,7 +14,7 @@ use super::recent::Placed;
 use super::stats::{BusStats, Event};
 use crate::clock::Now;
 use crate::hub::{BusStore, Hub, NotStored};
-use crate::limits::{BUS_RETRY_MS_MAX, BUS_RETRY_MS_MIN, HISTORY_MESSAGES};
+use crate::limits::{BUS_BEGIN_PATIENCE_MS, BUS_RETRY_MS_MAX, BUS_RETRY_MS_MIN, HISTORY_MESSAGES};
 use crate::metrics::Metrics;
 use crate::sse::lineage::Lineage;
 
@@ -24,6 +24,8 @@ pub struct Follower {
     course: SharedCourse,
     settings: FollowerSettings,
     delay_ms: u64,
+    /// Since when the node lacks a message that was put back at the beginning of the epoch.
+    incomplete_since_ms: Option<u64>,
     rng: fastrand::Rng,
 }
 
@@ -73,6 +75,7 @@ impl Follower {
             course,
             settings,
             delay_ms: 0,
+            incomplete_since_ms: None,
             rng: fastrand::Rng::new(),
         }
     }
@@ -108,12 +111,29 @@ impl Follower {
             }
         }
         match taken {
-            Ok(()) => Followed::On,
+            Ok(()) => {
+                self.check_complete(clock());
+                Followed::On
+            }
             Err(Trouble::Ring) => self.pause(),
             Err(Trouble::Place) => {
                 self.course.lock().is_joined = false;
                 Followed::On
             }
+        }
+    }
+
+    /// Joins anew if messages that were put back do not come: another program has removed them.
+    fn check_complete(&mut self, now: Now) {
+        let mut course = self.course.lock();
+        if course.ready_epoch().is_some() {
+            self.incomplete_since_ms = None;
+            return;
+        }
+        let since_ms = *self.incomplete_since_ms.get_or_insert(now.mono_ms);
+        if now.mono_ms >= since_ms + BUS_BEGIN_PATIENCE_MS {
+            self.incomplete_since_ms = None;
+            course.is_joined = false;
         }
     }
 
@@ -325,28 +345,15 @@ impl Follower {
             .replace(hub, Arc::clone(&log.lineage), first_seq, &messages, now)?;
         let again = course.replace(log.lineage, log.last_seq, log.messages, now.mono_ms);
         stats.note(&Event::Reset { again: again.len() });
-        hub.publish_again(again);
+        hub.publish_again(again, now.mono_ms);
         Ok(())
     }
 
     /// Closes the ring, at the end of the process or for a handover. Returns the follower if it is to
     /// continue.
     pub fn close(self, hub: &Hub) -> Option<Follower> {
-        let Follower {
-            store,
-            course,
-            settings,
-            delay_ms,
-            rng,
-        } = self;
-        let store = store.close(hub)?;
-        Some(Follower {
-            store,
-            course,
-            settings,
-            delay_ms,
-            rng,
-        })
+        let store = self.store.close(hub)?;
+        Some(Follower { store, ..self })
     }
 }
 

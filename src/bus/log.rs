@@ -56,7 +56,7 @@ pub fn read(reader: &mut dyn Reader, messages_max: usize) -> Result<(Found, Opti
     if last.epoch != lineage.epoch() {
         return Ok((Found::Broken(snapshot), body_bytes_max));
     }
-    let messages = read_messages(reader, messages_max)?;
+    let messages = read_messages(reader, lineage, messages_max)?;
     // Messages may have been appended since the snapshot.
     let newest = messages.last().map_or(last, |(id, _)| (*id).max(last));
     if newest.epoch != last.epoch {
@@ -73,8 +73,13 @@ pub fn read(reader: &mut dyn Reader, messages_max: usize) -> Result<(Found, Opti
     Ok((Found::Log(log), body_bytes_max))
 }
 
-/// The newest messages without a hole, oldest first.
-fn read_messages(reader: &mut dyn Reader, messages_max: usize) -> Result<Vec<Placed>, Fault> {
+/// The newest messages without a hole, oldest first. Entries that another history has replaced may stand
+/// between them, after a fail-over to an engine that had more of an earlier epoch than was carried over.
+fn read_messages(
+    reader: &mut dyn Reader,
+    lineage: &Lineage,
+    messages_max: usize,
+) -> Result<Vec<Placed>, Fault> {
     let mut messages: Vec<Placed> = Vec::new();
     let (mut before, mut bytes) = (None, 0);
     loop {
@@ -92,6 +97,12 @@ fn read_messages(reader: &mut dyn Reader, messages_max: usize) -> Result<Vec<Pla
                 _ => return Ok(in_order(messages)),
             };
             let next = messages.last().map(|(id, _)| id.seq);
+            let carried = lineage.carried(entry.id.epoch);
+            let is_replaced = carried.is_some_and(|last| entry.id.seq > last)
+                || next.is_some_and(|next| entry.id.seq >= next);
+            if is_replaced {
+                continue;
+            }
             if next.is_some_and(|next| entry.id.seq + 1 != next) {
                 return Ok(in_order(messages));
             }
@@ -163,6 +174,7 @@ pub fn begin(
 /// Begins an epoch with what the engine still has. For a node that has not joined, when no other begins one.
 pub fn begin_with_rest(
     writer: &mut dyn Writer,
+    own: &Lineage,
     body_bytes_max: u64,
     random: u64,
 ) -> Result<Begun, Fault> {
@@ -174,11 +186,10 @@ pub fn begin_with_rest(
         epoch: Epoch(0),
         seq: 0,
     });
-    let recorded = seen
-        .lineage
-        .clone()
-        .filter(|lineage| seen.last.is_none() || lineage.contains(last));
-    let before = recorded.unwrap_or(Lineage::new(last.epoch));
+    let knows_last = |lineage: &&Lineage| seen.last.is_none() || lineage.contains(last);
+    let recorded = seen.lineage.as_ref().filter(knows_last);
+    let known = recorded.or(Some(own).filter(knows_last));
+    let before = known.cloned().unwrap_or(Lineage::new(last.epoch));
     let last_seq = last.seq.max(before.begun_after());
     let epoch = next_epoch(&seen, before.epoch(), random);
     let is_begun = writer.begin(&Begin {

@@ -7,6 +7,7 @@
 //! After a call without an answer the publisher first makes a *fence*: from then on the engine refuses that
 //! call, so what it has not appended can be sent again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::course::SharedCourse;
@@ -31,6 +32,8 @@ pub struct Publisher {
     needs_fence: bool,
     /// An append was refused, because a node has to begin an epoch.
     is_broken: bool,
+    /// Since when this node can do nothing before its follower has read more.
+    behind_since_ms: Option<u64>,
     /// When the engine is called again after a fault.
     retry_ms: u64,
     delay_ms: u64,
@@ -67,6 +70,7 @@ impl Publisher {
             epoch: None,
             needs_fence: false,
             is_broken: false,
+            behind_since_ms: None,
             retry_ms: 0,
             delay_ms: 0,
             probe: 0,
@@ -118,7 +122,7 @@ impl Publisher {
         now: Now,
     ) -> Result<Pause, Fault> {
         if self.is_broken {
-            return self.begin(writer, course, stats);
+            return self.begin(writer, course, stats, now);
         }
         let (ready, keep_from) = {
             let course = course.lock();
@@ -132,7 +136,7 @@ impl Publisher {
             match writer.fence(epoch, self.producer, hub.last_number())? {
                 Fenced::At(last_stored) => hub.requeue_after(last_stored),
                 Fenced::Broken => return Ok(self.note_broken()),
-                Fenced::OtherEpoch(_) => return Ok(Pause::For(FOLLOWER_WAIT)),
+                Fenced::OtherEpoch(_) => return Ok(self.await_epoch(course, now)),
             }
             self.needs_fence = false;
         }
@@ -156,7 +160,7 @@ impl Publisher {
             stats.note_probe_sent(probe, now);
         }
         let appended = writer.append(&append);
-        self.settle(hub, stats, &consignment, appended)
+        self.settle(hub, course, stats, now, &consignment, appended)
     }
 
     /// Begins to send in an epoch. Messages of an earlier one that have not come back are sent again.
@@ -188,7 +192,9 @@ impl Publisher {
     fn settle(
         &mut self,
         hub: &Hub,
+        course: &SharedCourse,
         stats: &BusStats,
+        now: Now,
         consignment: &Consignment,
         appended: Result<Appended, Fault>,
     ) -> Result<Pause, Fault> {
@@ -200,6 +206,7 @@ impl Publisher {
                 fault,
             }) => {
                 stats.note_written();
+                self.behind_since_ms = None;
                 hub.requeue_after(before_first + messages as u64);
                 if self.replicas > 0 && replicas >= self.replicas {
                     hub.note_replicated();
@@ -218,7 +225,7 @@ impl Publisher {
             }
             Ok(Appended::OtherEpoch(_)) => {
                 hub.requeue_after(before_first);
-                Ok(Pause::For(FOLLOWER_WAIT))
+                Ok(self.await_epoch(course, now))
             }
             Err(fault) => {
                 if fault.kind.is_certain() {
@@ -229,6 +236,22 @@ impl Publisher {
                 Err(fault)
             }
         }
+    }
+
+    /// Waits until the follower has read the beginning of another epoch.
+    fn await_epoch(&mut self, course: &SharedCourse, now: Now) -> Pause {
+        if self.is_overdue(now) {
+            self.behind_since_ms = None;
+            course.lock().is_joined = false;
+        }
+        Pause::For(FOLLOWER_WAIT)
+    }
+
+    /// Whether the follower should have read what this node waits for: if not, another program has removed
+    /// it, and the node has to join anew.
+    fn is_overdue(&mut self, now: Now) -> bool {
+        let since_ms = *self.behind_since_ms.get_or_insert(now.mono_ms);
+        now.mono_ms >= since_ms + BUS_BEGIN_PATIENCE_MS
     }
 
     fn note_broken(&mut self) -> Pause {
@@ -242,26 +265,30 @@ impl Publisher {
         writer: &mut dyn Writer,
         course: &SharedCourse,
         stats: &BusStats,
+        now: Now,
     ) -> Result<Pause, Fault> {
         let random = self.rng.u64(..);
-        let course = course.lock();
+        let mut course = course.lock();
         if !course.is_joined {
             self.is_broken = false;
+            self.behind_since_ms = None;
             return Ok(Pause::For(FOLLOWER_WAIT));
         }
-        match log::begin(writer, &course, self.body_bytes_max, random)? {
-            Begun::Now(put_back) => {
-                stats.note_begun(put_back);
-                self.is_broken = false;
-                // Until the follower has read the beginning, the old epoch is the current one here.
-                Ok(Pause::For(FOLLOWER_WAIT))
+        let begun = log::begin(writer, &course, self.body_bytes_max, random)?;
+        if begun == Begun::Behind {
+            if self.is_overdue(now) {
+                course.is_joined = false;
+                course.broken_since_ms = self.behind_since_ms.take();
             }
-            Begun::Already => {
-                self.is_broken = false;
-                Ok(Pause::For(FOLLOWER_WAIT))
-            }
-            Begun::Behind => Ok(Pause::For(FOLLOWER_WAIT)),
+            return Ok(Pause::For(FOLLOWER_WAIT));
         }
+        if let Begun::Now(put_back) = begun {
+            stats.note_begun(put_back);
+        }
+        self.is_broken = false;
+        self.behind_since_ms = None;
+        // Until the follower has read the beginning, the old epoch is the current one here.
+        Ok(Pause::For(FOLLOWER_WAIT))
     }
 
     /// Begins an epoch with what the engine has, if no node does that although the follower cannot join.
@@ -272,13 +299,16 @@ impl Publisher {
         stats: &BusStats,
         now: Now,
     ) -> Result<Pause, Fault> {
-        let broken_since_ms = course.lock().broken_since_ms;
+        let (broken_since_ms, lineage) = {
+            let course = course.lock();
+            (course.broken_since_ms, Arc::clone(&course.lineage))
+        };
         let is_overdue =
             broken_since_ms.is_some_and(|since_ms| now.mono_ms >= since_ms + BUS_BEGIN_PATIENCE_MS);
         if is_overdue {
             let random = self.rng.u64(..);
-            if let Begun::Now(put_back) = log::begin_with_rest(writer, self.body_bytes_max, random)?
-            {
+            let begun = log::begin_with_rest(writer, &lineage, self.body_bytes_max, random)?;
+            if let Begun::Now(put_back) = begun {
                 stats.note_begun(put_back);
             }
             course.lock().broken_since_ms = None;

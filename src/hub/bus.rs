@@ -21,7 +21,9 @@ use super::closing::Closing;
 use super::commit::Origin;
 use super::history::History;
 use super::{Batch, Hub, NO_PANIC, NotStored, Outlet, State, Store};
-use crate::limits::{BUS_APPEND_BYTES_MAX, BUS_APPEND_MESSAGES_MAX, FRAME_OVERHEAD_BYTES_MAX};
+use crate::limits::{
+    BUS_APPEND_BYTES_MAX, BUS_APPEND_MESSAGES_MAX, BUS_REPUBLISH_MS, FRAME_OVERHEAD_BYTES_MAX,
+};
 use crate::message::{Epoch, Message};
 use crate::ring::Ring;
 use crate::sse::lineage::Lineage;
@@ -260,8 +262,8 @@ impl Hub {
         self.send_outcomes();
     }
 
-    /// Publishes acknowledged messages again.
-    pub fn publish_again(&self, messages: Vec<Arc<Message>>) {
+    /// Publishes acknowledged messages again. After a minute that is given up.
+    pub fn publish_again(&self, messages: Vec<Arc<Message>>, now_ms: u64) {
         let mut state = self.lock();
         if let Some(queue) = state.bus() {
             for message in messages {
@@ -269,7 +271,8 @@ impl Hub {
                     message,
                     keeps_time: false,
                 };
-                queue.again.push(Ok(outgoing), Origin::Again, u64::MAX);
+                let deadline_ms = now_ms + BUS_REPUBLISH_MS;
+                queue.again.push(Ok(outgoing), Origin::Again, deadline_ms);
             }
         }
         drop(state);

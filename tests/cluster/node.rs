@@ -196,14 +196,14 @@ impl Node {
         self.deliver()
     }
 
-    /// Whether the node is at the end of the log and owes it nothing. If the last entry was removed, the
-    /// node notices that at the next one.
-    pub fn is_settled(&self, engine: &MemoryEngine, may_lack_the_last: bool) -> bool {
+    /// Whether the node is at the end of the log and owes it nothing. If entries were removed, the node may
+    /// wait for one of them, until the next one or for a time.
+    pub fn is_settled(&self, engine: &MemoryEngine, is_tampered: bool) -> bool {
         let course = self.course.lock();
         course.ready_epoch() == engine.epoch()
             && engine.is_unbroken()
-            && self.hub.outgoing_again() == 0
-            && (may_lack_the_last || engine.last_seq() == Some(course.position.seq))
+            && (is_tampered
+                || self.hub.outgoing_again() == 0 && engine.last_seq() == Some(course.position.seq))
     }
 
     /// Where the node is, for a failure.

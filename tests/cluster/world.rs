@@ -404,6 +404,9 @@ impl World {
             let once: HashSet<&String> = history.iter().collect();
             let is_once = once.len() == history.len() || self.is_tampered;
             assert!(is_once, "a message is twice in {history:?}");
+            if self.is_tampered {
+                continue;
+            }
             let tail = |history: &Vec<String>| history[history.len() - shortest..].to_vec();
             assert_eq!(tail(history), tail(&histories[0]), "the nodes differ");
         }
