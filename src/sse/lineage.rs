@@ -35,6 +35,7 @@ impl Lineage {
 
     /// The lineage of the epoch that follows, into which messages up to `last_seq` are carried over. The
     /// oldest epoch is dropped if there are too many.
+    #[must_use]
     pub fn next(&self, epoch: Epoch, last_seq: u64) -> Lineage {
         let mut earlier = self.earlier.clone();
         for (_, carried) in &mut earlier {
