@@ -5,7 +5,9 @@
 //! place of an entry in the log, equal on all nodes.
 //!
 //! - `engine`: what a node needs of an engine, as a writer and a reader.
+//! - `redis`: Redis and Valkey as an engine.
 //!
 //! Never touches a shard or a client's socket: it calls only the hub.
 
 pub mod engine;
+pub mod redis;
