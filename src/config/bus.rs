@@ -78,7 +78,7 @@ pub(super) fn settings(args: &Args) -> Result<(Option<BusConfig>, bool), ConfigE
     let config = BusConfig {
         address,
         password,
-        ca_pem: ca_pem.map(|path| ca_pem_of(path)).transpose()?,
+        ca_pem: ca_pem.map(ca_pem_of).transpose()?,
         identity: identity(args.bus_cert.as_deref(), args.bus_key.as_deref())?,
         timeout: args.bus_timeout,
         replicas: args.bus_replicas as u32,

@@ -78,7 +78,7 @@ impl fmt::Display for HostPort {
 
 impl BusAddress {
     /// Parses the value of `--bus`. An error never quotes it: it may contain a password.
-    pub(super) fn parse(text: &str) -> Result<BusAddress, String> {
+    pub(crate) fn parse(text: &str) -> Result<BusAddress, String> {
         let (scheme, rest) = text.trim().split_once("://").ok_or(EXPECTED)?;
         let (tls, by_sentinel) = match scheme {
             "redis" | "valkey" => (false, false),

@@ -43,7 +43,7 @@ impl Secret {
     }
 
     /// Parses a secret. `source` is the name of its variable or flag, for the error.
-    pub(super) fn parse(text: &str, source: &str) -> Result<Secret, ConfigError> {
+    pub(crate) fn parse(text: &str, source: &str) -> Result<Secret, ConfigError> {
         let problem = if text.is_empty() {
             "is empty; leave it out to run without a secret, so that every client may send"
         } else if text.len() > SECRET_BYTES_MAX {

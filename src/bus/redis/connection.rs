@@ -389,9 +389,10 @@ fn moved_to(details: &str, from: &HostPort) -> Option<HostPort> {
 }
 
 fn host_port(host: &str, port: &str) -> Option<HostPort> {
-    let host = match host.contains(':') {
-        true => format!("[{host}]:{port}"),
-        false => format!("{host}:{port}"),
+    let host = if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
     };
     HostPort::parse(&host, 0)
 }

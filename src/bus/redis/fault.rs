@@ -4,12 +4,16 @@
 //! replaced by a sentence of this file, or quoted where the kind of error is unknown.
 
 use std::io;
+use std::io::ErrorKind as Kind;
 
 use redis::ServerError;
 
 use crate::bus::engine::{Fault, FaultKind};
 use crate::client::tls_words::tls_words;
 use crate::foreign_text::{Secrets, quote};
+
+/// How the engine begins the error of a command in a script for which the user has no permission.
+const NOT_IN_SCRIPT: &str = "The user executing the script can't";
 
 /// A fault with a text.
 pub(super) fn fault(kind: FaultKind, text: impl Into<String>) -> Fault {
@@ -82,6 +86,14 @@ fn of_text(code: &str, details: &str, secrets: &Secrets) -> Fault {
             "the user or the password is wrong, or the user is off (WRONGPASS)",
         ),
         "NOPERM" => return fault(Denied, no_permission(details)),
+        "ERR" if details.starts_with(NOT_IN_SCRIPT) => {
+            let what = if details.contains("keys") {
+                "the keys of the bus"
+            } else {
+                "a command in a script: hookcast bus-check shows which"
+            };
+            return fault(Denied, format!("the user lacks the permission for {what}"));
+        }
         "DENIED" => (
             Denied,
             "the engine is in protected mode, with no password, and takes no connections of other machines",
@@ -139,7 +151,6 @@ fn io_words(error: &io::Error, secrets: &Secrets) -> String {
     if let Some(tls) = tls {
         return tls_words(&without_names(tls), secrets);
     }
-    use io::ErrorKind as Kind;
     match error.kind() {
         Kind::TimedOut | Kind::WouldBlock => "no answer within the time".into(),
         Kind::ConnectionRefused => "the connection is refused".into(),
@@ -202,6 +213,10 @@ mod tests {
             ("WRONGPASS invalid username-password pair", Denied),
             (
                 "NOPERM User x has no permissions to run the 'xadd' command",
+                Denied,
+            ),
+            (
+                "ERR The user executing the script can't run this command",
                 Denied,
             ),
             ("DENIED Redis is running in protected mode", Denied),

@@ -15,6 +15,8 @@ mod reply;
 mod resolve;
 mod scripts;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod writer;
 
@@ -27,8 +29,11 @@ use self::writer::RedisWriter;
 use crate::bus::engine::{Reader, Writer};
 use crate::config::BusConfig;
 
+/// The writer and the reader of one node.
+pub type Halves = (Box<dyn Writer>, Box<dyn Reader>);
+
 /// Both halves for one node. They connect when they are called.
-pub fn halves(config: &BusConfig) -> Result<(Box<dyn Writer>, Box<dyn Reader>), BusTlsError> {
+pub fn halves(config: &BusConfig) -> Result<Halves, BusTlsError> {
     let scripts = Arc::new(Scripts::new());
     let writer = RedisWriter::new(config, Arc::clone(&scripts))?;
     let reader = RedisReader::new(config, scripts)?;

@@ -199,8 +199,11 @@ pub(super) fn check_version(server: &str) -> Result<(), Fault> {
     Err(fault(FaultKind::Unusable, text))
 }
 
-/// The streams in the answer to XREAD: entries of each key.
-pub(super) fn streams(value: &Value) -> Result<Vec<(&[u8], &[Value])>, Fault> {
+/// A key in the answer to XREAD, with its entries.
+pub(super) type KeyEntries<'a> = (&'a [u8], &'a [Value]);
+
+/// The keys in the answer to XREAD that have entries.
+pub(super) fn streams(value: &Value) -> Result<Vec<KeyEntries<'_>>, Fault> {
     let unknown = || unexpected("the result of a read");
     match value {
         Value::Nil => Ok(Vec::new()),

@@ -54,9 +54,7 @@ pub(super) fn client_config(config: &BusConfig) -> Result<Option<Arc<ClientConfi
 
 fn roots(ca_pem: Option<&[u8]>) -> Result<RootCertStore, BusTlsError> {
     let Some(pem) = ca_pem else {
-        return Ok(RootCertStore::from_iter(
-            webpki_roots::TLS_SERVER_ROOTS.iter().cloned(),
-        ));
+        return Ok(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect());
     };
     let invalid = BusTlsError("--bus-ca-file holds no certificate of an authority");
     let authorities = pem::authorities(pem).map_err(|_| invalid.clone())?;
