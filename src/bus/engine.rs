@@ -101,6 +101,8 @@ pub struct Snapshot {
     pub last: Option<EventId>,
     /// The record's largest body.
     pub body_bytes_max: Option<u64>,
+    /// How the engine removes keys when its memory is full, if it does: then entries may be lost.
+    pub eviction: Option<String>,
     /// The engine's clock, in milliseconds since the Unix epoch.
     pub unix_ms: u64,
 }
@@ -159,6 +161,9 @@ pub trait Writer: Send {
 
     /// Begins an epoch. False if the engine is no longer as it was seen, or it was unbroken.
     fn begin(&mut self, begin: &Begin<'_>) -> Result<bool, Fault>;
+
+    /// Raises the largest body of the record to this, if it is smaller.
+    fn raise_body_bytes_max(&mut self, bytes: u64) -> Result<(), Fault>;
 
     /// Takes or keeps a lease for a node for a time. False if another node has it.
     fn lease(&mut self, producer: Producer, time: Duration) -> Result<bool, Fault>;

@@ -258,16 +258,19 @@ impl Follower {
         metrics: &Metrics,
         clock: &impl Clocked,
     ) -> Followed {
-        let (found, body_bytes_max) = match log::read(reader, self.settings.messages_max) {
+        let (found, facts) = match log::read(reader, self.settings.messages_max) {
             Ok(read) => read,
             Err(fault) => return self.note_fault(stats, &fault),
         };
         stats.note_read();
-        if body_bytes_max.is_some_and(|bytes| bytes > self.settings.body_bytes_max) {
-            stats.note(&Event::BodyLimit {
-                bytes: body_bytes_max.unwrap_or(0),
-            });
+        if let Some(bytes) = facts.body_bytes_max
+            && bytes > self.settings.body_bytes_max
+        {
+            stats.note(&Event::BodyLimit { bytes });
             return self.pause();
+        }
+        if let Some(policy) = facts.eviction {
+            stats.note(&Event::Evicts { policy });
         }
         let shared = self.course.clone();
         let mut course = shared.lock();

@@ -38,10 +38,22 @@ pub enum Found {
     Broken(Snapshot),
 }
 
+/// What a node has to know of the engine before it joins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// The largest body that other nodes accept.
+    pub body_bytes_max: Option<u64>,
+    /// How the engine removes keys when its memory is full, if it does.
+    pub eviction: Option<String>,
+}
+
 /// Reads the newest messages of the log, up to a number.
-pub fn read(reader: &mut dyn Reader, messages_max: usize) -> Result<(Found, Option<u64>), Fault> {
-    let snapshot = reader.snapshot()?;
-    let body_bytes_max = snapshot.body_bytes_max;
+pub fn read(reader: &mut dyn Reader, messages_max: usize) -> Result<(Found, Facts), Fault> {
+    let mut snapshot = reader.snapshot()?;
+    let facts = Facts {
+        body_bytes_max: snapshot.body_bytes_max,
+        eviction: snapshot.eviction.take(),
+    };
     let (Some(lineage), Some(last), true) =
         (&snapshot.lineage, snapshot.last, snapshot.is_unbroken())
     else {
@@ -51,16 +63,16 @@ pub fn read(reader: &mut dyn Reader, messages_max: usize) -> Result<(Found, Opti
         } else {
             Found::Broken(snapshot)
         };
-        return Ok((found, body_bytes_max));
+        return Ok((found, facts));
     };
     if last.epoch != lineage.epoch() {
-        return Ok((Found::Broken(snapshot), body_bytes_max));
+        return Ok((Found::Broken(snapshot), facts));
     }
     let messages = read_messages(reader, lineage, messages_max)?;
     // Messages may have been appended since the snapshot.
     let newest = messages.last().map_or(last, |(id, _)| (*id).max(last));
     if newest.epoch != last.epoch {
-        return Ok((Found::Broken(snapshot), body_bytes_max));
+        return Ok((Found::Broken(snapshot), facts));
     }
     let is_whole = messages.last().is_some_and(|(id, _)| id.seq == newest.seq);
     let messages = if is_whole { messages } else { Vec::new() };
@@ -70,7 +82,7 @@ pub fn read(reader: &mut dyn Reader, messages_max: usize) -> Result<(Found, Opti
         last_seq: newest.seq,
         messages,
     };
-    Ok((Found::Log(log), body_bytes_max))
+    Ok((Found::Log(log), facts))
 }
 
 /// The newest messages without a hole, oldest first. Entries that another history has replaced may stand

@@ -11,6 +11,7 @@
 //! - `log`: the log as a node that joins reads it.
 //! - `start`: how a node takes its place in the log.
 //! - `run`: the threads; `stats`: counters and log lines.
+//! - `redis`: Redis and Valkey as an engine.
 //!
 //! Never touches a shard or a client's socket: it calls only the hub.
 
@@ -20,6 +21,7 @@ pub mod follower;
 pub mod log;
 pub mod publisher;
 pub mod recent;
+pub mod redis;
 pub mod run;
 pub mod start;
 pub mod stats;

@@ -146,6 +146,8 @@ impl Publisher {
             let left_ms = (self.probed_ms + BUS_PROBE_INTERVAL_MS).saturating_sub(now.mono_ms);
             return Ok(Pause::ForMessages(Duration::from_millis(left_ms.max(1))));
         }
+        let has_waiting = !consignment.messages.is_empty() || hub.awaits_replicas();
+        let replicas = if has_waiting { self.replicas } else { 0 };
         let append = Append {
             epoch,
             producer: self.producer,
@@ -154,7 +156,7 @@ impl Publisher {
             probe,
             // An entry of an earlier epoch may have another id by now, if the engine lost it meanwhile.
             keep_from: keep_from.filter(|first| first.epoch == epoch),
-            replicas: self.replicas,
+            replicas,
         };
         if let Some(probe) = probe {
             stats.note_probe_sent(probe, now);

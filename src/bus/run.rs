@@ -19,20 +19,15 @@ use crate::hub::{BusStore, Hub};
 use crate::limits::BUS_READ_WAIT_MS;
 use crate::metrics::Metrics;
 
-/// The two halves of an engine.
-pub struct Halves {
-    /// For `bus-out`.
-    pub writer: Box<dyn Writer>,
-    /// For `bus-in`.
-    pub reader: Box<dyn Reader>,
-}
+/// The two halves of an engine: for `bus-out` and for `bus-in`.
+pub type Halves = (Box<dyn Writer>, Box<dyn Reader>);
 
 /// What the threads share, for every run of them.
 pub struct Bus {
     /// The node's random number.
     pub producer: Producer,
-    /// Makes connections; none is opened before its first call.
-    pub connect: Box<dyn Fn() -> Halves + Send + Sync>,
+    /// Makes the halves; they connect at their first call.
+    pub connect: Box<dyn Fn() -> io::Result<Halves> + Send + Sync>,
     /// Where the node is in the log.
     pub course: SharedCourse,
     /// What the follower needs of the configuration.
@@ -52,7 +47,7 @@ pub struct Bus {
 impl Bus {
     /// Starts the threads.
     pub fn start(self: &Arc<Bus>, hub: &Arc<Hub>, store: BusStore) -> io::Result<()> {
-        let Halves { writer, reader } = (self.connect)();
+        let (writer, reader) = (self.connect)()?;
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             thread::Builder::new()
                 .name(name.into())
@@ -129,11 +124,11 @@ impl Bus {
         }
     }
 
-    /// Continues with a ring that was taken back after a failed handover. Its messages since the release are
-    /// those of the bus.
-    pub fn rejoin(&self) {
-        let mut course = self.course.lock();
-        course.is_joined = false;
+    /// Starts the threads again, with a ring that was taken back after a failed handover. Its messages since
+    /// the release are those of the bus.
+    pub fn start_again(self: &Arc<Bus>, hub: &Arc<Hub>, store: BusStore) -> io::Result<()> {
+        self.course.lock().set_place(store.next_seq() - 1);
+        self.start(hub, store)
     }
 }
 
@@ -141,6 +136,7 @@ impl Course {
     /// The place of a ring that was taken back.
     pub fn set_place(&mut self, last_seq: u64) {
         self.position.seq = last_seq;
+        self.recent.replace([]);
         self.is_joined = false;
     }
 }

@@ -10,6 +10,7 @@ use super::engine::{Fault, Reader, Writer};
 use super::follower::{FollowerSettings, newest_within};
 use super::log::{self, Found, Log, Seed};
 use super::recent::Placed;
+use super::stats::{BusStats, Event};
 use crate::limits::HISTORY_MESSAGES;
 use crate::message::Message;
 use crate::ring::{Aside, Ring, RingError};
@@ -64,6 +65,7 @@ pub fn join(
     writer: &mut dyn Writer,
     reader: &mut dyn Reader,
     settings: FollowerSettings,
+    stats: &BusStats,
     retry: &mut dyn FnMut(Obstacle) -> bool,
 ) -> Result<Start, StartError> {
     let own: Vec<(u64, Arc<Message>)> = found
@@ -73,10 +75,14 @@ pub fn join(
     let mut has_seeded = false;
     loop {
         let obstacle = match log::read(reader, settings.messages_max) {
-            Ok((_, Some(bytes))) if bytes > settings.body_bytes_max => {
-                return Err(StartError::BodyLimit(bytes));
+            Ok((_, facts)) if facts.body_bytes_max > Some(settings.body_bytes_max) => {
+                return Err(StartError::BodyLimit(facts.body_bytes_max.unwrap_or(0)));
             }
-            Ok((Found::Log(log), _)) => {
+            Ok((Found::Log(log), facts)) => {
+                if let Some(policy) = facts.eviction {
+                    stats.note(&Event::Evicts { policy });
+                }
+                raise_body_limit(writer, facts.body_bytes_max, settings);
                 let mut start = take_place(ring, &own, log, settings)?;
                 if has_seeded {
                     start.ring = RingFate::Seeded;
@@ -105,6 +111,14 @@ pub fn join(
         if !retry(obstacle) {
             return Ok(alone(ring, &own, settings));
         }
+    }
+}
+
+/// Tells later nodes that this one accepts larger bodies than the record says. If that fails, the next node
+/// that joins does it.
+fn raise_body_limit(writer: &mut dyn Writer, recorded: Option<u64>, settings: FollowerSettings) {
+    if recorded < Some(settings.body_bytes_max) {
+        let _ = writer.raise_body_bytes_max(settings.body_bytes_max);
     }
 }
 

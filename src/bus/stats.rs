@@ -39,6 +39,11 @@ pub enum Event {
         /// What is wrong with it.
         what: String,
     },
+    /// The engine removes keys when its memory is full.
+    Evicts {
+        /// How it chooses them.
+        policy: String,
+    },
     /// Other nodes accept larger bodies.
     BodyLimit {
         /// Their limit.
@@ -262,6 +267,13 @@ impl BusStats {
                     %id, what,
                     "an entry of the bus is not hookcast's, or of a later version; the history begins after it. \
                      Give each group of nodes a NAME of its own"
+                );
+            }
+            Event::Evicts { policy } => {
+                tracing::warn!(
+                    policy,
+                    "the engine of the bus removes keys when its memory is full, the bus among them: set \
+                     maxmemory-policy to noeviction"
                 );
             }
             Event::BodyLimit { bytes } => {

@@ -260,6 +260,7 @@ impl State {
             first: self.stored.log.first().map(|entry| entry.id),
             last: self.stored.last,
             body_bytes_max: record.map(|record| record.body_bytes_max),
+            eviction: None,
             unix_ms: self.now_ms,
         }
     }
@@ -427,6 +428,14 @@ impl Writer for MemoryWriter {
             time_ms: times_ms.max().unwrap_or(0),
         });
         answer(next, true)
+    }
+
+    fn raise_body_bytes_max(&mut self, bytes: u64) -> Result<(), Fault> {
+        let mut state = self.engine.lock();
+        if let Some(record) = &mut state.stored.record {
+            record.body_bytes_max = record.body_bytes_max.max(bytes);
+        }
+        Ok(())
     }
 
     fn lease(&mut self, producer: Producer, _time: Duration) -> Result<bool, Fault> {

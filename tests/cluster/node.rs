@@ -98,6 +98,8 @@ impl Node {
             body_bytes_max: BODY_BYTES_MAX as u64,
             log_bytes: 1_000_000,
         };
+        let producer = Producer(producer);
+        let stats = BusStats::new(producer, now);
         let retry = &mut |_| {
             obstacles = obstacles.saturating_sub(1);
             obstacles > 0
@@ -109,6 +111,7 @@ impl Node {
             writing,
             reading,
             settings,
+            &stats,
             retry,
         );
         let Start {
@@ -134,7 +137,6 @@ impl Node {
         let (first_seq, batch) = hub.history_batch();
         hub.drop_backlog();
         let course = SharedCourse::new(course);
-        let producer = Producer(producer);
         Node {
             sender: hub.new_sender(),
             log: Log {
@@ -144,7 +146,7 @@ impl Node {
             },
             follower: Follower::new(store, course.clone(), settings),
             publisher: Publisher::new(producer, BODY_BYTES_MAX as u64, 0),
-            stats: BusStats::new(producer, now),
+            stats,
             metrics: Metrics::new(Arc::default()),
             drafts: VecDeque::new(),
             pending: VecDeque::new(),
