@@ -384,22 +384,20 @@ impl World {
         }
         self.heal_disks();
         self.say(|| "all is healed".into());
+        // A node may notice only now that another program has removed what it waits for.
+        let mut quiet_rounds = 0;
         for _ in 0..300 {
             self.round();
             // The ring of a disk that failed is written anew after ever longer times.
             self.pass(500);
             self.reconnect();
-            if self.is_settled()
-                && self
-                    .nodes
-                    .iter()
-                    .flatten()
-                    .all(|node| node.hub.outgoing() == 0)
-            {
+            let mut nodes = self.nodes.iter().flatten();
+            let is_quiet = self.is_settled() && nodes.all(|node| node.hub.outgoing() == 0);
+            quiet_rounds = if is_quiet { quiet_rounds + 1 } else { 0 };
+            if quiet_rounds == 6 {
                 break;
             }
         }
-        (0..5).for_each(|_| self.round());
         let standings: Vec<String> = self.nodes.iter().flatten().map(Node::standing).collect();
         assert!(
             self.is_settled(),
