@@ -133,6 +133,12 @@ impl Scanner {
         Ok(())
     }
 
+    /// Whether the next byte begins a chunk, and no event is incomplete.
+    #[inline]
+    pub fn is_between_chunks(&self) -> bool {
+        self.framing == SIZE_START && self.carry.is_empty()
+    }
+
     /// Whether the connection may end here: after the last chunk, or anywhere in a body without chunks.
     pub fn may_end(&self) -> bool {
         matches!(self.framing, Framing::Ended | Framing::Close) && self.carry.is_empty()
@@ -323,15 +329,16 @@ impl Scanner {
 }
 
 /// A chunk that is complete in one read.
-struct Unit {
+pub struct Unit {
     /// Its end, framing included.
-    end: usize,
-    data: std::ops::Range<usize>,
+    pub end: usize,
+    /// Its data.
+    pub data: std::ops::Range<usize>,
 }
 
 /// The chunk at the start of `bytes`, if it is complete, has data and no extension.
 #[inline]
-fn whole_chunk(bytes: &[u8]) -> Option<Unit> {
+pub fn whole_chunk(bytes: &[u8]) -> Option<Unit> {
     const DIGITS_MAX: usize = 6;
     let mut size = 0;
     for at in 0..=DIGITS_MAX {
