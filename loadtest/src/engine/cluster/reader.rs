@@ -278,12 +278,14 @@ impl Reader {
             self.request(at);
         }
         if readiness.readable || readiness.closed {
-            self.read(at);
+            self.read(at, readiness.closed);
         }
     }
 
+    /// Reads until the socket is empty: after a read that does not fill the buffer (epoll(7)), or at the end of
+    /// the stream, which may be in the same event as its last bytes.
     #[inline]
-    fn read(&mut self, at: usize) {
+    fn read(&mut self, at: usize, is_closed: bool) {
         loop {
             let Some(socket) = &self.streams[at].socket else {
                 return;
@@ -294,7 +296,7 @@ impl Reader {
                     if let Err(error) = self.scan(at, length) {
                         return self.failed(at, error);
                     }
-                    if length < READ_BYTES {
+                    if length < READ_BYTES && !is_closed {
                         return;
                     }
                 }

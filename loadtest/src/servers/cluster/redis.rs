@@ -171,3 +171,67 @@ impl Redis {
         run().map_err(|error| format!("redis {}: {error}", words.join(" ")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::servers::cluster::forwarder::{Forwarder, Mode};
+    use crate::servers::process::directory;
+
+    /// `tests/run` installs the tools and sets `REQUIRE_TOOLS`; without it a missing one skips its tests.
+    fn is_skipped() -> bool {
+        if is_installed() {
+            return false;
+        }
+        assert!(std::env::var_os("REQUIRE_TOOLS").is_none(), "{MISSING}");
+        eprintln!("skipped: {MISSING}");
+        true
+    }
+
+    #[test]
+    fn a_killed_engine_comes_back_with_what_its_persistence_keeps() {
+        if is_skipped() {
+            return;
+        }
+        let files = directory().unwrap();
+        for (name, persistence, kept) in [
+            ("always", Persistence::Always, Ok("1".to_owned())),
+            ("no", Persistence::No, Ok(String::new())),
+        ] {
+            let mut redis = Redis::start(files.path(), name, persistence, None).unwrap();
+            redis.command(&["SET", "key", "1"]).unwrap();
+            redis.kill();
+            assert!(redis.command(&["PING"]).is_err());
+            redis.restart().unwrap();
+            assert_eq!(redis.command(&["GETRANGE", "key", "0", "-1"]), kept);
+        }
+    }
+
+    #[test]
+    fn a_replica_takes_over_and_lacks_what_its_link_has_swallowed() {
+        if is_skipped() {
+            return;
+        }
+        let files = directory().unwrap();
+        let mut primary = Redis::start(files.path(), "a", Persistence::No, None).unwrap();
+        let link = Forwarder::start(primary.address).unwrap();
+        let mut replica =
+            Redis::start(files.path(), "b", Persistence::No, Some(link.address)).unwrap();
+        replica.await_copy().unwrap();
+        primary.command(&["SET", "first", "1"]).unwrap();
+        let first = || replica.command(&["EXISTS", "first"]);
+        assert!(await_that(START_PATIENCE, || first() == Ok("1".into())));
+        link.set(Mode::SwallowAnswers);
+        primary.command(&["SET", "second", "2"]).unwrap();
+        primary.kill();
+        link.set(Mode::Pass);
+        replica.promote().unwrap();
+        assert_eq!(replica.command(&["GET", "first"]), Ok("1".into()));
+        assert_eq!(replica.command(&["EXISTS", "second"]), Ok("0".into()));
+        // The old primary comes back as a replica.
+        link.switch(replica.address);
+        primary.follow(link.address);
+        primary.restart().unwrap();
+        primary.await_copy().unwrap();
+    }
+}

@@ -115,3 +115,100 @@ fn set(bits: &mut [u64], number: u32) {
         *word |= 1 << (number % WORD_BITS);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::cluster::order::{Place, frame};
+    use crate::engine::cluster::plan::Plan;
+    use crate::engine::payload::Stamp;
+
+    /// Two streams; messages whose number is their seq.
+    fn reader() -> Reader {
+        let plan = Plan {
+            nodes: vec!["127.0.0.1:9".parse().unwrap()],
+            run: 1,
+            message_bytes: 64,
+            streams: 2,
+            first: 0,
+            wander_ms: 0,
+            reconnect_ms: 1,
+            opening_max: 1,
+            seed: 1,
+        };
+        Reader::new(plan).unwrap()
+    }
+
+    fn arrive(reader: &mut Reader, stream: usize, epoch: u64, seqs: &[u64]) {
+        for &seq in seqs {
+            let number = seq as u32;
+            let frame = frame(Place { epoch, seq }, number, seq.into());
+            let stamp = Stamp { number, sent_ns: 0 };
+            let at = reader.order.meet(stamp, &frame, Some(&frame)).unwrap();
+            let trail = &mut reader.streams[stream].trail;
+            trail.arrive(&mut reader.order, at, &mut reader.tally);
+        }
+    }
+
+    fn counts(reader: &Reader) -> [u64; 4] {
+        let outcome = &reader.outcome;
+        [
+            outcome.lost,
+            outcome.missed_by_gap,
+            outcome.missed_by_replay,
+            outcome.replayed_messages,
+        ]
+    }
+
+    #[test]
+    fn streams_with_every_acknowledged_message_lack_nothing() {
+        let mut reader = reader();
+        arrive(&mut reader, 0, 1, &[1, 2, 3, 4]);
+        arrive(&mut reader, 1, 1, &[1, 2]);
+        reader.streams[1].trail.connect();
+        arrive(&mut reader, 1, 1, &[2, 3, 4]);
+        // Message 4 was not acknowledged, and is there all the same.
+        reader.count(&[1, 2, 3]);
+        assert_eq!(counts(&reader), [0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn a_message_that_a_stream_lacks_is_lost() {
+        let mut reader = reader();
+        arrive(&mut reader, 0, 1, &[1, 2, 3]);
+        arrive(&mut reader, 1, 1, &[1, 3]);
+        // No stream of the process has message 70.
+        reader.count(&[1, 2, 3, 70]);
+        assert_eq!(counts(&reader), [3, 0, 0, 0]);
+        assert!(
+            reader
+                .tally
+                .details
+                .iter()
+                .any(|text| text.contains("stream 1 lacks message 2"))
+        );
+    }
+
+    #[test]
+    fn a_message_at_the_end_is_lost_as_well() {
+        let mut reader = reader();
+        arrive(&mut reader, 0, 1, &[1, 2, 3]);
+        arrive(&mut reader, 1, 1, &[1, 2]);
+        reader.count(&[1, 2, 3]);
+        assert_eq!(counts(&reader), [1, 0, 0, 0]);
+    }
+
+    #[test]
+    fn what_a_gap_or_a_replay_left_out_is_counted_apart() {
+        let mut reader = reader();
+        arrive(&mut reader, 0, 1, &[1, 2, 3, 4]);
+        arrive(&mut reader, 0, 2, &[5, 6, 7]);
+        arrive(&mut reader, 1, 1, &[1]);
+        reader.streams[1].trail.gap(1, &mut reader.tally);
+        arrive(&mut reader, 1, 1, &[3, 4]);
+        reader.streams[1].trail.connect();
+        arrive(&mut reader, 1, 2, &[7]);
+        reader.count(&[1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(counts(&reader), [0, 1, 2, 0]);
+    }
+}
