@@ -10,6 +10,7 @@ use crate::servers::cluster::redis::Persistence;
 
 /// Options of the cluster.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct ClusterArgs {
     /// Nodes to start
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=64))]
@@ -29,8 +30,8 @@ pub struct ClusterArgs {
     /// Time in which messages are posted
     #[arg(long, value_parser = humantime::parse_duration, default_value = "30s")]
     pub duration: Duration,
-    /// Faults in turn, as 'every 10s: kill-node, kill-engine, stop-engine 1s'. There are kill-node, end-node,
-    /// hand-over, kill-engine, stop-engine TIME, flush-all, delete-log, delete-record, promote,
+    /// Faults in turn: full, or as 'every 10s: kill-node, kill-engine, stop-engine 1s'. There are kill-node,
+    /// end-node, hand-over, kill-engine, stop-engine TIME, flush-all, delete-log, delete-record, promote,
     /// promote-with-loss, cut, cut-requests, cut-answers, halve-answer, delay-request
     #[arg(long, value_name = "PLAN")]
     pub faults: Option<FaultPlan>,

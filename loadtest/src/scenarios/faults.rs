@@ -121,6 +121,24 @@ impl FromStr for Fault {
     }
 }
 
+/// The full plan: of each three faults one kills a node and one the engine. In ten minutes these are twenty of
+/// each, and every other fault at least once.
+const FULL: &str = "every 10s: \
+    kill-node, kill-engine, stop-engine 1s, \
+    kill-node, kill-engine, hand-over, \
+    kill-node, kill-engine, promote, \
+    kill-node, kill-engine, cut-answers, \
+    kill-node, kill-engine, flush-all, \
+    kill-node, kill-engine, promote-with-loss, \
+    kill-node, kill-engine, cut-requests, \
+    kill-node, kill-engine, end-node, \
+    kill-node, kill-engine, delay-request, \
+    kill-node, kill-engine, stop-engine 5s, \
+    kill-node, kill-engine, halve-answer, \
+    kill-node, kill-engine, delete-log, \
+    kill-node, kill-engine, cut, \
+    kill-node, kill-engine, delete-record";
+
 /// Faults at an interval, in turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FaultPlan {
@@ -133,12 +151,15 @@ pub struct FaultPlan {
 impl FromStr for FaultPlan {
     type Err = String;
 
-    /// Parses `every 10s: kill-node, stop-engine 1s`.
+    /// Parses `every 10s: kill-node, stop-engine 1s`, or `full`.
     fn from_str(text: &str) -> Result<FaultPlan, String> {
+        if text == "full" {
+            return FULL.parse();
+        }
         let (interval, faults) = text
             .split_once(':')
             .and_then(|(interval, faults)| Some((interval.trim().strip_prefix("every ")?, faults)))
-            .ok_or("not like 'every 10s: kill-node, kill-engine'")?;
+            .ok_or("neither 'full' nor like 'every 10s: kill-node, kill-engine'")?;
         let interval = humantime::parse_duration(interval.trim())
             .map_err(|error| format!("{interval}: {error}"))?;
         let faults = faults.split(',').map(|fault| fault.trim().parse());
@@ -171,6 +192,22 @@ mod tests {
         }
         let stop = Fault::StopEngine(Duration::from_secs(30));
         assert_eq!(stop.to_string().parse(), Ok(stop));
+    }
+
+    #[test]
+    fn the_full_plan_has_every_fault_and_twenty_kills_of_each_in_ten_minutes() {
+        let full: FaultPlan = "full".parse().unwrap();
+        for (name, fault) in NAMES {
+            assert!(full.faults.contains(&fault), "{name}");
+        }
+        // The last fault of ten minutes is due 10 s before their end.
+        let in_turn: Vec<_> = full.faults.iter().cycle().take(59).collect();
+        for kill in [Fault::KillNode, Fault::KillEngine] {
+            let kills = in_turn.iter().filter(|fault| ***fault == kill);
+            assert!(kills.count() >= 20, "{kill}");
+        }
+        let all = full.faults.iter().all(|fault| in_turn.contains(&fault));
+        assert!(all && full.interval == Duration::from_secs(10));
     }
 
     #[test]

@@ -294,7 +294,7 @@ impl Reader {
                 Ok((0, _)) => return self.ended(at),
                 Ok((length, _)) => {
                     if let Err(error) = self.scan(at, length) {
-                        return self.failed(at, error);
+                        return self.failed(at, &error);
                     }
                     if length < READ_BYTES && !is_closed {
                         return;
@@ -347,7 +347,7 @@ impl Reader {
         }
     }
 
-    fn failed(&mut self, at: usize, error: ScanError) {
+    fn failed(&mut self, at: usize, error: &ScanError) {
         if let ScanError::Status(_) = error {
             return self.refused(at, error.to_string());
         }

@@ -31,7 +31,7 @@ use crate::runs::cluster::parts::{Parts, PartsPlan, sleep};
 use crate::runs::cluster::reading::Readers;
 use crate::runs::single::EXIT_UNCLEAN;
 use crate::scenarios::faults::{Fault, FaultPlan};
-use crate::servers::cluster::node::NodeOptions;
+use crate::servers::cluster::node::{Node, NodeOptions};
 use crate::servers::cluster::redis;
 use crate::servers::process::directory;
 use crate::servers::{self, ServerKind, workspace};
@@ -195,7 +195,7 @@ fn run(args: &ClusterArgs, interrupted: &AtomicBool) -> Result<ClusterRun, Strin
 }
 
 fn memory(parts: &Parts) -> u64 {
-    let pids: Vec<u32> = parts.nodes.iter().flat_map(|node| node.pids()).collect();
+    let pids: Vec<u32> = parts.nodes.iter().flat_map(Node::pids).collect();
     proc_stats::memory_bytes(&pids)
 }
 
@@ -346,11 +346,11 @@ impl Load<'_> {
                 .join()
                 .map_err(|_| "the injector has failed".to_owned());
             stop.store(true, Relaxed);
-            let posted = poster
+            let outcome = poster
                 .join()
                 .map_err(|_| "the poster has failed".to_owned())?;
             watched?;
-            Ok((posted.map_err(|error| error.to_string())?, faults??))
+            Ok((outcome.map_err(|error| error.to_string())?, faults??))
         })
     }
 
@@ -401,7 +401,7 @@ fn inject(
         if start.elapsed() > due {
             continue;
         }
-        sleep(due - start.elapsed(), interrupted);
+        sleep(due.saturating_sub(start.elapsed()), interrupted);
         if interrupted.load(Relaxed) {
             break;
         }

@@ -67,12 +67,6 @@ impl Member {
         pids.filter(|&pid| group_of(pid) == Some(group)).collect()
     }
 
-    /// Sends a signal to one of its processes.
-    pub fn signal_process(&self, pid: u32, signal: Signal) {
-        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-        let _ = pid.map(|pid| kill_process(pid, signal));
-    }
-
     /// Kills it, and waits for its end.
     pub fn kill(&self) {
         kill_group(self.group);
@@ -96,6 +90,12 @@ impl Drop for Member {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Sends a signal to one process of a member.
+pub fn signal_process(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let _ = pid.map(|pid| kill_process(pid, signal));
 }
 
 /// The process group of a process: field 5 of `stat` (proc(5)). `None` for one that has ended.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::servers::cluster::member::{Member, await_that};
+use crate::servers::cluster::member::{Member, await_that, signal_process};
 use crate::servers::process::{answers, free_port};
 
 /// Time for a start or a handover.
@@ -122,7 +122,7 @@ impl Node {
         let Some(&old) = before.last() else {
             return Err(member.complaint(&format!("node {} has ended", self.number)));
         };
-        member.signal_process(old, Signal::USR2);
+        signal_process(old, Signal::USR2);
         let has_changed = await_that(START_PATIENCE, || {
             let pids = member.pids();
             !pids.is_empty() && !pids.contains(&old)

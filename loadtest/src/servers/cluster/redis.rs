@@ -147,11 +147,11 @@ impl Redis {
         let run = || -> std::io::Result<String> {
             let mut connection = TcpStream::connect_timeout(&self.address, COMMAND_PATIENCE)?;
             connection.set_read_timeout(Some(COMMAND_PATIENCE))?;
-            let mut request = format!("*{}\r\n", words.len());
-            for word in words {
-                request += &format!("${}\r\n{word}\r\n", word.len());
-            }
-            connection.write_all(request.as_bytes())?;
+            let word = |word: &&str| format!("${}\r\n{word}\r\n", word.len());
+            let words: String = std::iter::once(format!("*{}\r\n", words.len()))
+                .chain(words.iter().map(word))
+                .collect();
+            connection.write_all(words.as_bytes())?;
             let mut reader = BufReader::new(connection);
             let mut line = String::new();
             reader.read_line(&mut line)?;

@@ -40,14 +40,16 @@ impl Reader {
             let epoch = epochs.entry(entry.place.epoch).or_default();
             epoch.push((entry.place.seq, entry.number));
         }
-        epochs.values_mut().for_each(|epoch| epoch.sort_unstable());
+        for epoch in epochs.values_mut() {
+            epoch.sort_unstable();
+        }
         let seen = self.order.entries().iter().map(|entry| entry.number);
         let end = seen.chain(acknowledged.iter().copied()).max();
         let words = end.map_or(0, |end| end / WORD_BITS + 1) as usize;
         let mut expected = vec![0; words];
-        acknowledged
-            .iter()
-            .for_each(|&number| set(&mut expected, number));
+        for &number in acknowledged {
+            set(&mut expected, number);
+        }
         let mut has = vec![0; words];
         for at in 0..self.streams.len() {
             has.fill(0);
