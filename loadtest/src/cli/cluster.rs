@@ -1,5 +1,6 @@
 //! The options of `cluster`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -71,6 +72,9 @@ pub struct ClusterArgs {
     /// Further argument for each node; may be given several times
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     pub server_arg: Vec<String>,
+    /// Load these nodes instead; for the tests of this tool
+    #[arg(long, hide = true, conflicts_with_all = ["faults", "ingest", "no_bus", "replica"])]
+    pub node: Vec<SocketAddr>,
     /// Print the result as JSON on stdout, instead of text
     #[arg(long)]
     pub json: bool,

@@ -87,7 +87,10 @@ fn check(args: &ClusterArgs) -> Result<(), String> {
     {
         return Err(format!("{fault} needs an engine, and --no-bus has none"));
     }
-    if !args.no_bus && !redis::is_installed() {
+    if let Some(far) = args.node.iter().find(|node| !node.ip().is_loopback()) {
+        return Err(format!("{far} is not this machine"));
+    }
+    if !args.no_bus && args.node.is_empty() && !redis::is_installed() {
         return Err(redis::MISSING.into());
     }
     Ok(())
@@ -96,6 +99,9 @@ fn check(args: &ClusterArgs) -> Result<(), String> {
 /// Starts the parts in a directory.
 fn start_parts(args: &ClusterArgs, directory: &Path) -> Result<Parts, String> {
     check(args)?;
+    if !args.node.is_empty() {
+        return Ok(Parts::default());
+    }
     if args.server.is_none() {
         workspace::build(
             &servers::package(ServerKind::Hookcast)
@@ -135,7 +141,8 @@ fn program(args: &ClusterArgs) -> PathBuf {
 fn run(args: &ClusterArgs, interrupted: &AtomicBool) -> Result<ClusterRun, String> {
     let files = directory()?;
     let mut parts = start_parts(args, files.path())?;
-    let nodes: Vec<SocketAddr> = parts.nodes.iter().map(|node| node.address).collect();
+    let started = parts.nodes.iter().map(|node| node.address);
+    let nodes: Vec<SocketAddr> = args.node.iter().copied().chain(started).collect();
     let run_id = (std::process::id() << 12) ^ (now_ns() / 1_000) as u32;
     let mut load = Load {
         args,

@@ -37,6 +37,7 @@ pub struct PartsPlan<'a> {
 }
 
 /// See the module. Nodes end before the engine.
+#[derive(Default)]
 pub struct Parts {
     pub nodes: Vec<Node>,
     forwarders: Vec<Forwarder>,
