@@ -21,7 +21,7 @@ const WRONG_SEQ: u64 = 20;
 
 /// What the nodes do wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wrong {
+enum Fault {
     Nothing,
     /// The second node skips a message.
     Skips,
@@ -40,13 +40,13 @@ enum Wrong {
     /// A message is refused and stored.
     RefusesAndStores,
     /// A message is acknowledged under another id.
-    WrongId,
+    AnswersOtherId,
     /// Every connection gets the whole history again.
     ForgetsIds,
 }
 
 struct Cluster {
-    wrong: Wrong,
+    wrong: Fault,
     /// The texts of messages; their ids are made of their places.
     history: Mutex<Vec<String>>,
     grown: Condvar,
@@ -55,7 +55,7 @@ struct Cluster {
 
 impl Cluster {
     /// Starts nodes, and returns their addresses.
-    fn start(wrong: Wrong, nodes: usize) -> Vec<SocketAddr> {
+    fn start(wrong: Fault, nodes: usize) -> Vec<SocketAddr> {
         let cluster = Arc::new(Cluster {
             wrong,
             history: Mutex::default(),
@@ -108,16 +108,16 @@ impl Cluster {
         let mut id = id(seq);
         match self.wrong {
             // Once: the next message takes the place.
-            Wrong::Forgets if is_wrong && !self.has_forgotten.swap(true, Relaxed) => {
+            Fault::Forgets if is_wrong && !self.has_forgotten.swap(true, Relaxed) => {
                 return answer(200, &id);
             }
-            Wrong::StoresTwice if is_wrong => history.push(text.to_owned()),
-            Wrong::WrongId if is_wrong => id = self::id(seq + 1_000_000),
+            Fault::StoresTwice if is_wrong => history.push(text.to_owned()),
+            Fault::AnswersOtherId if is_wrong => id = self::id(seq + 1_000_000),
             _ => {}
         }
         history.push(text.to_owned());
         self.grown.notify_all();
-        let status = if is_wrong && self.wrong == Wrong::RefusesAndStores {
+        let status = if is_wrong && self.wrong == Fault::RefusesAndStores {
             503
         } else {
             200
@@ -133,7 +133,7 @@ impl Cluster {
     ) -> std::io::Result<()> {
         let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
         connection.write_all(head.as_bytes())?;
-        let last = last.filter(|_| self.wrong != Wrong::ForgetsIds);
+        let last = last.filter(|_| self.wrong != Fault::ForgetsIds);
         let after = last.and_then(|id| id.split_once('-')?.1.parse().ok());
         let mut next: u64 = after.unwrap_or(0) + 1;
         loop {
@@ -148,15 +148,15 @@ impl Cluster {
             let event = |seq: u64| event(seq, seq, &history[seq as usize - 1]);
             let is_wrong = node == 1 && next == WRONG_SEQ;
             let text = match self.wrong {
-                Wrong::Skips if is_wrong => String::new(),
-                Wrong::SkipsWithWrongGap if is_wrong => {
+                Fault::Skips if is_wrong => String::new(),
+                Fault::SkipsWithWrongGap if is_wrong => {
                     chunk("data: {\"type\":\"gap\",\"missed\":2}\n\n")
                 }
-                Wrong::Repeats if is_wrong => event(next) + &event(next),
-                Wrong::Differs if is_wrong => {
+                Fault::Repeats if is_wrong => event(next) + &event(next),
+                Fault::Differs if is_wrong => {
                     self::event(next, next - 1, &history[next as usize - 2])
                 }
-                Wrong::Swaps if is_wrong && history.len() as u64 > next => {
+                Fault::Swaps if is_wrong && history.len() as u64 > next => {
                     next += 1;
                     event(next) + &event(next - 1)
                 }
@@ -193,7 +193,7 @@ fn answer(status: u16, id: &str) -> String {
 }
 
 /// Runs a load on such a cluster. Returns the counts that are not zero, and the exit status.
-fn faults(wrong: Wrong) -> (Vec<String>, i32) {
+fn faults(wrong: Fault) -> (Vec<String>, i32) {
     let nodes = Cluster::start(wrong, 2);
     let output = Command::new(env!("CARGO_BIN_EXE_hookcast-load"))
         .args([
@@ -208,7 +208,7 @@ fn faults(wrong: Wrong) -> (Vec<String>, i32) {
         ])
         .args([
             "--wander",
-            if wrong == Wrong::ForgetsIds {
+            if wrong == Fault::ForgetsIds {
                 "200ms"
             } else {
                 "0s"
@@ -229,22 +229,22 @@ fn faults(wrong: Wrong) -> (Vec<String>, i32) {
 
 #[test]
 fn a_correct_cluster_has_no_fault() {
-    assert_eq!(faults(Wrong::Nothing), (Vec::new(), 0));
+    assert_eq!(faults(Fault::Nothing), (Vec::new(), 0));
 }
 
 #[test]
 fn each_fault_is_noticed_under_its_name() {
     for (wrong, names) in [
-        (Wrong::Skips, &["holes", "lost"][..]),
-        (Wrong::SkipsWithWrongGap, &["wrong_gaps"]),
-        (Wrong::Repeats, &["repeated"]),
-        (Wrong::Swaps, &["holes", "out_of_order"]),
-        (Wrong::Differs, &["differing"]),
-        (Wrong::StoresTwice, &["doubled", "repeated"]),
-        (Wrong::Forgets, &["lost", "wrong_200"]),
-        (Wrong::RefusesAndStores, &["wrong_503"]),
-        (Wrong::WrongId, &["wrong_ids"]),
-        (Wrong::ForgetsIds, &["needless_replays"]),
+        (Fault::Skips, &["holes", "lost"][..]),
+        (Fault::SkipsWithWrongGap, &["wrong_gaps"]),
+        (Fault::Repeats, &["repeated"]),
+        (Fault::Swaps, &["holes", "out_of_order"]),
+        (Fault::Differs, &["differing"]),
+        (Fault::StoresTwice, &["doubled", "repeated"]),
+        (Fault::Forgets, &["lost", "wrong_200"]),
+        (Fault::RefusesAndStores, &["wrong_503"]),
+        (Fault::AnswersOtherId, &["wrong_ids"]),
+        (Fault::ForgetsIds, &["needless_replays"]),
     ] {
         // Further names depend on the node whose streams are read first.
         let (found, status) = faults(wrong);
