@@ -70,6 +70,41 @@ fn a_node_that_is_killed_ended_and_replaced_loses_nothing() {
     assert_eq!(count(&json, "epochs"), 1);
 }
 
+/// The engine and the nodes die, a replica with a lost tail takes over, answers vanish: each stream gets each
+/// acknowledged message once, in one order.
+#[test]
+fn a_cluster_loses_nothing_to_faults_of_each_part() {
+    if Command::new("redis-server")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        let missing = "redis-server is not installed: apt-get install redis-server";
+        assert!(std::env::var_os("REQUIRE_TOOLS").is_none(), "{missing}");
+        return eprintln!("skipped: {missing}");
+    }
+    let faults = "every 1s: kill-node, kill-engine, cut-answers, promote-with-loss, hand-over";
+    let load = [
+        "--nodes",
+        "3",
+        "--streams",
+        "60",
+        "--rate",
+        "100",
+        "--duration",
+        "7s",
+        "--wander",
+        "1s",
+        "--faults",
+        faults,
+    ];
+    let Some(json) = cluster(&load) else { return };
+    let injected = json["faults_injected"].as_array().unwrap();
+    assert!(injected.len() >= 2, "{json:#}");
+    assert!(count(&json, "acknowledged") > 100, "{json:#}");
+    assert!(count(&json, "resumes") >= 60, "{json:#}");
+}
+
 #[test]
 fn impossible_clusters_are_refused_with_the_reason() {
     let refused = |arguments: &[&str]| {

@@ -23,6 +23,9 @@ pub struct FaultReport {
     pub back_after_s: f64,
     /// Seconds until streams of every node showed messages that were due after the fault; `None`: never.
     pub resumed_after_s: Option<f64>,
+    /// The longest time until the next fault in which streams of a node showed nothing newer, in seconds: of
+    /// its node, or of any. Not for a fault that moves streams to other nodes.
+    pub silence_s: Option<f64>,
 }
 
 /// The result of a run.
@@ -137,20 +140,22 @@ fn describe_faults(text: &mut String, faults: &[FaultReport]) {
         return;
     }
     text.push_str(
-        "faults:       at   what                        back after   delivery resumed after\n",
+        "faults:       at   what                        back after   resumed after   longest silence\n",
     );
     for fault in faults {
         let node = fault
             .node
             .map_or_else(String::new, |node| format!(" ({node})"));
         let name = format!("{}{node}", fault.fault);
-        let resumed = fault
-            .resumed_after_s
-            .map_or_else(|| "never".into(), |seconds| format!("{seconds:.3} s"));
+        let seconds = |value: Option<f64>, none: &str| {
+            value.map_or_else(|| none.to_owned(), |seconds| format!("{seconds:.3} s"))
+        };
+        let resumed = seconds(fault.resumed_after_s, "never");
+        let silence = seconds(fault.silence_s, "");
         let (at, back) = (fault.at_s, fault.back_after_s);
         let _ = writeln!(
             text,
-            "  {at:>12.2} s {name:<28} {back:>8.3} s   {resumed:>10}"
+            "  {at:>12.2} s {name:<28} {back:>8.3} s      {resumed:>10}        {silence:>10}"
         );
     }
 }

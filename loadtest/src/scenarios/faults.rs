@@ -66,7 +66,12 @@ impl Fault {
 
     /// Whether it concerns the engine or the connections to it.
     pub fn needs_engine(self) -> bool {
-        !matches!(self, Fault::KillNode | Fault::EndNode | Fault::HandOver)
+        !self.moves_streams()
+    }
+
+    /// Whether streams of its node go to others.
+    pub fn moves_streams(self) -> bool {
+        matches!(self, Fault::KillNode | Fault::EndNode | Fault::HandOver)
     }
 
     /// Whether it concerns one node.

@@ -3,9 +3,11 @@
 //! Used by `runs`. Pure bookkeeping.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 
 use serde::Serialize;
 
+use crate::engine::clock::SECOND_NS;
 use crate::engine::cluster::order::Place;
 use crate::engine::cluster::plan::{Outcome, Progress};
 use crate::engine::cluster::poster::Posted;
@@ -275,6 +277,32 @@ pub fn resumed_ns(progress: &[Vec<Progress>], since_ns: u64) -> Option<u64> {
     times?.into_iter().max()
 }
 
+/// The longest time from `range.start` on in which streams of a node read nothing newer, for the nodes with
+/// such streams before it. `None` if there are none.
+pub fn silence_ns<'a>(
+    progress: impl IntoIterator<Item = &'a Vec<Progress>>,
+    range: &Range<u64>,
+) -> Option<u64> {
+    let of_node = |points: &'a Vec<Progress>| {
+        let mut times: Vec<u64> = points.iter().map(|&(at_ns, _)| at_ns).collect();
+        times.sort_unstable();
+        let first = times.partition_point(|&at_ns| at_ns < range.start);
+        let last = *times.get(first.checked_sub(1)?)?;
+        let was_read = range.start - last < SECOND_NS;
+        let mut silence_ns = 0;
+        let mut last = range.start;
+        for &at_ns in times[first..]
+            .iter()
+            .take_while(|&&at_ns| at_ns < range.end)
+        {
+            silence_ns = silence_ns.max(at_ns - last);
+            last = at_ns;
+        }
+        was_read.then_some(silence_ns.max(range.end.saturating_sub(last)))
+    };
+    progress.into_iter().filter_map(of_node).max()
+}
+
 fn add_counts(to: &mut BTreeMap<String, u64>, from: &BTreeMap<String, u64>) {
     for (name, count) in from {
         *to.entry(name.clone()).or_default() += count;
@@ -361,5 +389,22 @@ mod tests {
         assert_eq!(resumed_ns(&progress, 10), Some(50));
         assert_eq!(resumed_ns(&progress, 20), Some(60));
         assert_eq!(resumed_ns(&progress, 25), None);
+    }
+
+    #[test]
+    fn a_silence_is_the_longest_of_all_nodes_that_were_read() {
+        let ms = |times: &[u64]| -> Vec<Progress> {
+            times.iter().map(|&at| (at * 1_000_000, at)).collect()
+        };
+        let steady = ms(&[990, 1_010, 1_400, 1_410, 2_000]);
+        let cut = ms(&[995, 1_005, 1_700, 1_990]);
+        let unread = ms(&[1_900]);
+        let range = 1_000_000_000..2_010_000_000;
+        let silence = |nodes: &[&Vec<Progress>]| {
+            silence_ns(nodes.iter().copied(), &range).map(|ns| ns / 1_000_000)
+        };
+        assert_eq!(silence(&[&steady]), Some(590));
+        assert_eq!(silence(&[&steady, &cut, &unread]), Some(695));
+        assert_eq!(silence(&[&unread]), None);
     }
 }

@@ -175,7 +175,8 @@ fn run(args: &ClusterArgs, interrupted: &AtomicBool) -> Result<ClusterRun, Strin
     readers.request(&Request::Mark(None))?;
     let start_ns = now_ns();
     let (mut posted, mut faults) = load.post_under_faults(&mut parts, &readers)?;
-    run.duration_s = (now_ns() - start_ns) as f64 / 1e9;
+    let end_ns = now_ns();
+    run.duration_s = (end_ns - start_ns) as f64 / 1e9;
     let marked = load.post_marker(&mut posted, &mut readers)?;
     if !faults.is_empty() {
         sleep(LINGER, interrupted);
@@ -195,8 +196,8 @@ fn run(args: &ClusterArgs, interrupted: &AtomicBool) -> Result<ClusterRun, Strin
     if faults.is_empty() {
         run.verdict.faults.needless_replays = run.verdict.replays;
     }
-    add_times(&mut faults, &run.verdict, start_ns);
-    run.faults_injected = faults.into_iter().map(|(report, _)| report).collect();
+    add_times(&mut faults, &run.verdict, start_ns, end_ns);
+    run.faults_injected = faults.into_iter().map(|one| one.report).collect();
     run.cut_off = interrupted.load(Relaxed);
     Ok(run)
 }
@@ -206,14 +207,32 @@ fn memory(parts: &Parts) -> u64 {
     proc_stats::memory_bytes(&pids)
 }
 
-/// Fills in when faults happened and when delivery resumed.
-fn add_times(faults: &mut [(FaultReport, u64)], verdict: &Verdict, start_ns: u64) {
+/// Fills in when faults happened and when delivery resumed. Posts end at `end_ns`.
+fn add_times(faults: &mut [Injected], verdict: &Verdict, start_ns: u64, end_ns: u64) {
     let seconds = |ns: u64| ns as f64 / 1e9;
-    for (fault, began_ns) in faults {
-        fault.at_s = seconds(*began_ns - start_ns);
-        let resumed = verdict::resumed_ns(&verdict.progress, *began_ns);
-        fault.resumed_after_s = resumed.map(|at_ns| seconds(at_ns - *began_ns));
+    let mut next_ns = end_ns;
+    for injected in faults.iter_mut().rev() {
+        let (began_ns, report) = (injected.began_ns, &mut injected.report);
+        report.at_s = seconds(began_ns - start_ns);
+        let resumed = verdict::resumed_ns(&verdict.progress, began_ns);
+        report.resumed_after_s = resumed.map(|at_ns| seconds(at_ns - began_ns));
+        if !injected.fault.moves_streams() {
+            let nodes = match report.node {
+                Some(node) => &verdict.progress[node..=node],
+                None => &verdict.progress,
+            };
+            let silence = verdict::silence_ns(nodes, &(began_ns..next_ns));
+            report.silence_s = silence.map(seconds);
+        }
+        next_ns = began_ns;
     }
+}
+
+/// A fault that has been injected.
+struct Injected {
+    fault: Fault,
+    began_ns: u64,
+    report: FaultReport,
 }
 
 /// The load on a cluster.
@@ -327,12 +346,12 @@ impl Load<'_> {
         }
     }
 
-    /// Posts for the duration of the run, while faults happen. Returns them with their times.
+    /// Posts for the duration of the run, while faults happen. Returns them.
     fn post_under_faults(
         &mut self,
         parts: &mut Parts,
         readers: &Readers,
-    ) -> Result<(Posted, Vec<(FaultReport, u64)>), String> {
+    ) -> Result<(Posted, Vec<Injected>), String> {
         let plan = PosterPlan {
             nodes: self.nodes.clone(),
             format: self.format.clone(),
@@ -388,13 +407,13 @@ impl Load<'_> {
     }
 }
 
-/// Injects faults until the last interval of the run. Each has its time at the fault.
+/// Injects faults until the last interval of the run.
 fn inject(
     plan: &FaultPlan,
     args: &ClusterArgs,
     parts: &mut Parts,
     interrupted: &AtomicBool,
-) -> Result<Vec<(FaultReport, u64)>, String> {
+) -> Result<Vec<Injected>, String> {
     let start = Instant::now();
     let mut reports = Vec::new();
     let mut random = args.seed.unwrap_or(0).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -430,8 +449,13 @@ fn inject(
             at_s: 0.0,
             back_after_s: (back_ns - began_ns) as f64 / SECOND_NS as f64,
             resumed_after_s: None,
+            silence_s: None,
         };
-        reports.push((report, began_ns));
+        reports.push(Injected {
+            fault,
+            began_ns,
+            report,
+        });
     }
     Ok(reports)
 }
