@@ -11,6 +11,7 @@ use crate::cli::ClusterArgs;
 use crate::engine::clock::now_ns;
 use crate::engine::cluster::poster::{self, PosterPlan};
 use crate::engine::payload::PayloadFormat;
+use crate::runs::cluster::bare;
 use crate::runs::cluster::parts::{Parts, sleep};
 use crate::runs::cluster::start_parts;
 use crate::servers::process::directory;
@@ -22,9 +23,9 @@ pub fn run(args: &ClusterArgs, interrupted: &AtomicBool) -> Result<ExitCode, Str
     let (mut nodes, mut bare) = (Vec::new(), Vec::new());
     for round in 1..=args.rounds {
         nodes.push(through_nodes(args, &parts, interrupted)?);
-        if let Some(per_second) = bare_loop(args, &parts)? {
-            bare.push(per_second);
-        }
+        let engine = parts.engine.as_ref().ok_or("there is no engine")?;
+        let (readers, bytes) = (parts.nodes.len(), args.message_bytes);
+        bare.push(bare::run(engine.address, readers, bytes, args.duration)?);
         if interrupted.load(Relaxed) {
             break;
         }
@@ -80,13 +81,6 @@ fn through_nodes(
         ));
     }
     Ok(posted.acknowledged.len() as f64 / (posted.elapsed_ns as f64 / 1e9))
-}
-
-/// Messages a second of one writer with the largest batches, while as many readers as nodes read them. `None`:
-/// this build has no such loop.
-#[expect(clippy::unnecessary_wraps, reason = "the calls of the engine may fail")]
-fn bare_loop(_args: &ClusterArgs, _parts: &Parts) -> Result<Option<f64>, String> {
-    Ok(None)
 }
 
 fn median(values: &mut [f64]) -> Option<f64> {

@@ -1,9 +1,10 @@
 //! Runs a cluster: an engine, nodes and streams over all of them, posts to all of them, faults by a plan, and
 //! a verdict.
 //!
-//! Called by `main`. `reading` has the processes that read, `parts` those that are measured, `ingest` the
-//! comparison with bare calls of the engine.
+//! Called by `main`. `reading` has the processes that read, `parts` those that are measured, `ingest` and
+//! `bare` the comparison with bare calls of the engine.
 
+mod bare;
 mod ingest;
 mod parts;
 pub mod reading;
