@@ -91,9 +91,6 @@ impl Order {
     pub fn recognise(&self, last: u32, bytes: &[u8]) -> Option<(u32, usize)> {
         let next = self.entries.get(last as usize)?.next;
         let entry = self.entries.get(next as usize)?;
-        if entry.has_twin {
-            return None;
-        }
         let known = self.bytes_of(entry)?;
         (bytes.get(..known.len()) == Some(known)).then_some((next, known.len()))
     }
@@ -285,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_with_two_places_is_never_recognised_by_its_bytes() {
+    fn a_message_with_two_places_is_marked_at_both() {
         let mut order = Order::default();
         let first = meet(&mut order, 1, 10, 100);
         let second = meet(&mut order, 2, 11, 101);
@@ -297,8 +294,6 @@ mod tests {
             order.places_of(11).collect::<Vec<_>>(),
             [place(3), place(2)]
         );
-        assert_eq!(order.recognise(first, &frame(place(2), 11, 101)), None);
-        assert_eq!(order.recognise(second, &frame(place(3), 11, 101)), None);
     }
 
     #[test]

@@ -410,12 +410,21 @@ impl Check<'_> {
     fn read(&mut self, stream: &mut Stream, mut bytes: &[u8]) -> Result<(), ScanError> {
         while !bytes.is_empty() {
             if !stream.scanner.is_between_chunks() {
-                return self.parse(stream, bytes, None);
+                // After a lagging read most reads begin within a chunk.
+                let end = stream.scanner.bytes_to_boundary(bytes);
+                let (part, rest) = bytes.split_at(end);
+                self.parse(stream, part, None)?;
+                bytes = rest;
+                continue;
             }
             if stream.trail.may_advance()
                 && let Some((at, used)) = self.order.recognise(stream.trail.last(), bytes)
             {
-                stream.trail.advance(at);
+                if self.order.has_twin(at) {
+                    stream.trail.arrive(self.order, at, self.tally);
+                } else {
+                    stream.trail.advance(at);
+                }
                 self.note(stream, at);
                 bytes = &bytes[used..];
                 continue;

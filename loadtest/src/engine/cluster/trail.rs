@@ -293,6 +293,9 @@ mod tests {
             if trail.may_advance()
                 && let Some((at, _)) = self.order.recognise(trail.last(), &frame)
             {
+                if self.order.has_twin(at) {
+                    return trail.arrive(&mut self.order, at, &mut self.tally);
+                }
                 return trail.advance(at);
             }
             let at = self.order.meet(stamp, &frame, Some(&frame)).unwrap();
