@@ -104,6 +104,11 @@ impl Cluster {
         self.nodes.iter()
     }
 
+    /// The engine that new nodes use.
+    pub fn target(&self) -> SocketAddr {
+        self.target
+    }
+
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
@@ -144,15 +149,27 @@ impl Cluster {
         self.restart_with(nth, |setup| setup);
     }
 
+    /// Starts a node again; clients find it once it is ready, as behind a load balancer.
+    pub fn restart_behind_balancer(&mut self, nth: usize) {
+        self.revive(nth, |setup| setup);
+        let node = &self.nodes[nth];
+        node.wait_until_ready();
+        self.roster.set(nth, Some(node.server().address));
+    }
+
     /// The same with another setup.
     pub fn restart_with(&mut self, nth: usize, adjust: impl Fn(Setup) -> Setup) {
+        self.revive(nth, adjust);
+        self.roster.set(nth, Some(self.nodes[nth].server().address));
+    }
+
+    fn revive(&mut self, nth: usize, adjust: impl Fn(Setup) -> Setup) {
         let node = &mut self.nodes[nth];
         assert!(node.server.is_none(), "it runs");
         node.setup = adjust(node.setup.clone());
         let server = node.setup.start();
         node.pid = server.pid();
         node.handovers = 0;
-        self.roster.set(nth, Some(server.address));
         node.server = Some(server);
     }
 
@@ -174,7 +191,11 @@ impl Cluster {
     /// Sends a message that must be stored; returns its id.
     pub fn publish(&self, nth: usize, content: &str) -> String {
         let posted = self.post(nth, content);
-        assert!(posted.is_stored(), "{posted:?}: {:#?}", self.node(nth).log());
+        assert!(
+            posted.is_stored(),
+            "{posted:?}: {:#?}",
+            self.node(nth).log()
+        );
         posted.message_id().to_owned()
     }
 
@@ -186,7 +207,11 @@ impl Cluster {
             if posted.is_stored() {
                 return posted;
             }
-            assert!(Instant::now() < deadline, "{posted:?}: {:#?}", self.node(nth).log());
+            assert!(
+                Instant::now() < deadline,
+                "{posted:?}: {:#?}",
+                self.node(nth).log()
+            );
         }
         unreachable!()
     }
@@ -198,12 +223,19 @@ impl Cluster {
 
     /// Opens a stream of each node.
     pub fn watch_all(&self) -> Vec<Watcher> {
-        (0..self.len()).map(|nth| self.watch(Route::Only(nth))).collect()
+        (0..self.len())
+            .map(|nth| self.watch(Route::Only(nth)))
+            .collect()
     }
 
     /// Opens a stream after an event id, and does not wait for its beginning.
     pub fn resume(&self, nth: usize, id: Id) -> Watcher {
         Watcher::start(&self.roster, Route::Only(nth), "", Some(id))
+    }
+
+    /// The histories of all nodes.
+    pub fn histories(&self) -> Vec<Record> {
+        (0..self.len()).map(|nth| self.history(nth)).collect()
     }
 
     /// The history of a node, as a new stream replays it.
@@ -217,10 +249,26 @@ impl Cluster {
     }
 }
 
+/// What the flags of all nodes begin with.
+const COMMON: [&str; 8] = [
+    "--admin",
+    "127.0.0.1:0",
+    "--shards",
+    "2",
+    "--drain",
+    "1s",
+    "--heartbeat",
+    "250ms",
+];
+
 /// The setup of a node with these flags.
 pub fn setup(flags: &[&str]) -> Setup {
-    let common = ["--admin", "127.0.0.1:0", "--shards", "2", "--drain", "1s"];
-    Setup::new(&[&common, flags].concat())
+    Setup::new(&all_flags(flags))
+}
+
+/// These flags after the common ones.
+pub fn all_flags<'a>(flags: &[&'a str]) -> Vec<&'a str> {
+    [&COMMON, flags].concat()
 }
 
 impl Node {
@@ -261,7 +309,11 @@ impl Node {
             if let Some(found) = find(self) {
                 return found;
             }
-            assert!(Instant::now() < deadline, "never: {what}; {:#?}", self.log());
+            assert!(
+                Instant::now() < deadline,
+                "never: {what}; {:#?}",
+                self.log()
+            );
             thread::sleep(Duration::from_millis(10));
         }
     }
@@ -277,7 +329,8 @@ impl Node {
     /// The warnings and errors after the first `from` lines of the log.
     pub fn complaints(&self, from: usize) -> Vec<String> {
         let log = self.log();
-        let is_complaint = |line: &&Value| !matches!(line["level"].as_str(), Some("INFO" | "DEBUG"));
+        let is_complaint =
+            |line: &&Value| !matches!(line["level"].as_str(), Some("INFO" | "DEBUG"));
         let complaints = log.iter().skip(from).filter(is_complaint);
         complaints.map(ToString::to_string).collect()
     }

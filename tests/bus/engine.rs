@@ -63,7 +63,9 @@ impl Engine {
         );
         config.extend(lines.iter().map(|line| format!("{line}\n")));
         fs::write(directory.path().join("redis.conf"), config).unwrap();
-        let password = lines.iter().find_map(|line| line.strip_prefix("requirepass "));
+        let password = lines
+            .iter()
+            .find_map(|line| line.strip_prefix("requirepass "));
         let mut engine = Engine {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             child: None,
@@ -157,10 +159,10 @@ impl Engine {
 
     fn try_command(&self, words: &[&str]) -> std::io::Result<Result<Reply, String>> {
         let mut client = Client::connect(self.address)?;
-        if let Some(password) = &self.password {
-            if let Err(error) = client.command(&["AUTH", password])? {
-                return Ok(Err(error));
-            }
+        if let Some(password) = &self.password
+            && let Err(error) = client.command(&["AUTH", password])?
+        {
+            return Ok(Err(error));
         }
         client.command(words)
     }
@@ -197,7 +199,11 @@ impl Engine {
             if info.text().lines().any(|other| other.starts_with(line)) {
                 return;
             }
-            assert!(Instant::now() < deadline, "no {line}: {info:?} {}", self.log());
+            assert!(
+                Instant::now() < deadline,
+                "no {line}: {info:?} {}",
+                self.log()
+            );
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -220,7 +226,11 @@ impl Engine {
             if lines.any(|other| other.starts_with(line) && other.ends_with(&end)) {
                 return;
             }
-            assert!(Instant::now() < deadline, "{address}: {info:?} {}", self.log());
+            assert!(
+                Instant::now() < deadline,
+                "{address}: {info:?} {}",
+                self.log()
+            );
             thread::sleep(Duration::from_millis(10));
         }
     }

@@ -19,7 +19,7 @@ pub struct Verdict {
     pub refused: usize,
     pub unknown: usize,
     pub visits: usize,
-    /// Resumed connections that began with messages before their event id.
+    /// Connections with an event id that got the history instead of what follows.
     pub replays: usize,
     pub gaps: usize,
     /// Messages on a resumed connection that the client had already, replays excluded.
@@ -59,7 +59,11 @@ impl Verdict {
     /// The same, and nothing was replayed, repeated or missed.
     pub fn hold_exactly(self, what: &str) -> Verdict {
         let verdict = self.hold(what);
-        assert_eq!((verdict.replays, verdict.gaps, verdict.repeats), (0, 0, 0), "{what}: {verdict}");
+        assert_eq!(
+            (verdict.replays, verdict.gaps, verdict.repeats),
+            (0, 0, 0),
+            "{what}: {verdict}"
+        );
         verdict
     }
 
@@ -88,7 +92,10 @@ fn judge_client(verdict: &mut Verdict, nth: usize, record: &Record) {
         let is_replay = is_replay(visit);
         verdict.replays += usize::from(is_replay);
         judge_visit(verdict, nth, visit);
-        let repeated = visit.messages().filter(|shown| had.contains(&*shown.message_id)).count();
+        let repeated = visit
+            .messages()
+            .filter(|shown| had.contains(&*shown.message_id))
+            .count();
         if visit.resumed.is_some() && !is_replay {
             verdict.repeats += repeated;
         }
@@ -96,12 +103,10 @@ fn judge_client(verdict: &mut Verdict, nth: usize, record: &Record) {
     }
 }
 
-/// Whether a resumed connection has shown messages up to its event id again.
+/// Whether a connection with an event id got the history instead of what follows. One that was cut before its
+/// first event counts as neither.
 fn is_replay(visit: &Visit) -> bool {
-    match (visit.resumed, visit.messages().next()) {
-        (Some(resumed), Some(first)) => first.id.seq <= resumed.seq,
-        _ => false,
-    }
+    visit.resumed.is_some() && visit.replay.is_some() && !visit.continues
 }
 
 fn judge_visit(verdict: &mut Verdict, nth: usize, visit: &Visit) {
@@ -129,10 +134,10 @@ fn judge_visit(verdict: &mut Verdict, nth: usize, visit: &Visit) {
                 verdict.violation(format!("{place} after {last} with a gap of {missed}"));
             }
         }
-        if let Some(before) = shown_before {
-            if shown.timestamp < before.timestamp {
-                verdict.violation(format!("{place}: its time is before that of {}", before.id));
-            }
+        if let Some(before) = shown_before
+            && shown.timestamp < before.timestamp
+        {
+            verdict.violation(format!("{place}: its time is before that of {}", before.id));
         }
         (last, shown_before, missed) = (Some(shown.id), Some(shown), 0);
     }
@@ -149,9 +154,14 @@ fn judge_order(verdict: &mut Verdict, records: &[Record]) {
             let text = format!("{} names {} and {}", shown.id, first.content, shown.content);
             verdict.violation(text);
         }
-        let place = places.entry((shown.id.epoch, &shown.message_id)).or_insert(shown.id.seq);
+        let place = places
+            .entry((shown.id.epoch, &shown.message_id))
+            .or_insert(shown.id.seq);
         if *place != shown.id.seq {
-            let text = format!("{} is at {} and {place} of an epoch", shown.message_id, shown.id);
+            let text = format!(
+                "{} is at {} and {place} of an epoch",
+                shown.message_id, shown.id
+            );
             verdict.violation(text);
         }
     }
@@ -171,7 +181,10 @@ fn judge_outcomes(verdict: &mut Verdict, posted: &[Posted], records: &[Record]) 
         match &posted.outcome {
             Outcome::Stored { message_id, .. } => {
                 verdict.stored += 1;
-                let lost = records.iter().filter(|record| !record.known.contains(message_id)).count();
+                let lost = records
+                    .iter()
+                    .filter(|record| !record.known.contains(message_id))
+                    .count();
                 if lost > 0 {
                     verdict.violation(format!("{lost} clients lack the stored {posted:?}"));
                 }
@@ -179,7 +192,10 @@ fn judge_outcomes(verdict: &mut Verdict, posted: &[Posted], records: &[Record]) 
             Outcome::Refused => {
                 verdict.refused += 1;
                 if ids.contains_key(&*posted.content) {
-                    verdict.violation(format!("refused, but seen: {posted:?}"));
+                    verdict.violation(format!(
+                        "refused by node {}, but seen: {posted:?}",
+                        posted.node
+                    ));
                 }
             }
             Outcome::Unknown => verdict.unknown += 1,
@@ -191,7 +207,9 @@ fn judge_outcomes(verdict: &mut Verdict, posted: &[Posted], records: &[Record]) 
 /// Fails unless these records show the same messages with the same ids in one order.
 pub fn expect_equal(records: &[Record]) {
     let ids = |record: &Record| -> Vec<(Id, String)> {
-        let ids = record.messages().map(|shown| (shown.id, shown.message_id.clone()));
+        let ids = record
+            .messages()
+            .map(|shown| (shown.id, shown.message_id.clone()));
         ids.collect()
     };
     let first = ids(&records[0]);
@@ -203,7 +221,9 @@ pub fn expect_equal(records: &[Record]) {
 /// The same, except that epochs may differ: a message that was put back has the epoch of its place.
 pub fn expect_equal_seqs(records: &[Record]) {
     let seqs = |record: &Record| -> Vec<(u64, String)> {
-        let seqs = record.messages().map(|shown| (shown.id.seq, shown.message_id.clone()));
+        let seqs = record
+            .messages()
+            .map(|shown| (shown.id.seq, shown.message_id.clone()));
         seqs.collect()
     };
     let first = seqs(&records[0]);
@@ -231,10 +251,15 @@ mod tests {
     fn record(resumed: Option<Id>, seen: &[Seen]) -> Record {
         let visit = Visit {
             resumed,
+            replay: Some(0),
+            continues: resumed.is_some(),
             seen: seen.to_vec(),
             ..Visit::default()
         };
-        let known = visit.messages().map(|shown| shown.message_id.clone()).collect();
+        let known = visit
+            .messages()
+            .map(|shown| shown.message_id.clone())
+            .collect();
         Record {
             visits: vec![visit],
             known,
@@ -254,7 +279,13 @@ mod tests {
 
     fn stored(content: &str) -> Posted {
         let message_id = format!("id of {content}");
-        posted(content, Outcome::Stored { message_id, timestamp: 0 })
+        posted(
+            content,
+            Outcome::Stored {
+                message_id,
+                timestamp: 0,
+            },
+        )
     }
 
     #[test]
@@ -262,11 +293,24 @@ mod tests {
         let whole = [shown(1, 1, "a"), shown(1, 2, "b"), shown(2, 3, "c")];
         let gap = [shown(1, 1, "a"), Seen::Gap(1), shown(2, 3, "c")];
         let resumed = Some(Id { epoch: 1, seq: 1 });
-        let records = [record(None, &whole), record(None, &gap), record(resumed, &whole[1..])];
+        let records = [
+            record(None, &whole),
+            record(None, &gap),
+            record(resumed, &whole[1..]),
+        ];
         let verdict = judge(&[stored("c"), posted("x", Outcome::Refused)], &records);
         assert!(verdict.violations.is_empty(), "{verdict:?}");
-        assert_eq!((verdict.stored, verdict.refused, verdict.gaps, verdict.replays), (1, 1, 1, 0));
-        let replayed = record(resumed, &whole);
+        assert_eq!(
+            (
+                verdict.stored,
+                verdict.refused,
+                verdict.gaps,
+                verdict.replays
+            ),
+            (1, 1, 1, 0)
+        );
+        let mut replayed = record(resumed, &whole);
+        replayed.visits[0].continues = false;
         assert_eq!(judge(&[], &[replayed]).replays, 1);
     }
 
@@ -280,8 +324,14 @@ mod tests {
             ("out of order", one_id(&[b.clone(), a.clone()])),
             ("an earlier epoch", one_id(&[shown(2, 1, "a"), b.clone()])),
             ("a hole", one_id(&[a.clone(), c.clone()])),
-            ("a gap too large", one_id(&[a.clone(), Seen::Gap(2), c.clone()])),
-            ("a hole after a resumption", vec![record(resumed, std::slice::from_ref(&c))]),
+            (
+                "a gap too large",
+                one_id(&[a.clone(), Seen::Gap(2), c.clone()]),
+            ),
+            (
+                "a hole after a resumption",
+                vec![record(resumed, std::slice::from_ref(&c))],
+            ),
             (
                 "two orders",
                 vec![
@@ -291,7 +341,10 @@ mod tests {
             ),
             (
                 "two places",
-                vec![record(None, &[a.clone(), b.clone()]), record(None, &[shown(1, 3, "b")])],
+                vec![
+                    record(None, &[a.clone(), b.clone()]),
+                    record(None, &[shown(1, 3, "b")]),
+                ],
             ),
         ];
         for (what, records) in cases {

@@ -52,7 +52,9 @@ impl Posted {
 /// The ids of the stored messages.
 pub fn stored(posted: &[Posted]) -> Vec<String> {
     let stored = posted.iter().filter(|posted| posted.is_stored());
-    stored.map(|posted| posted.message_id().to_owned()).collect()
+    stored
+        .map(|posted| posted.message_id().to_owned())
+        .collect()
 }
 
 /// A connection to a node, kept between requests.
@@ -63,7 +65,13 @@ pub struct Sender {
 
 impl Sender {
     /// Sends a webhook and waits for its outcome. A status that no bus should cause fails the test.
-    pub fn post(&mut self, roster: &Roster, node: usize, content: &str, session: Option<&str>) -> Posted {
+    pub fn post(
+        &mut self,
+        roster: &Roster,
+        node: usize,
+        content: &str,
+        session: Option<&str>,
+    ) -> Posted {
         let begin = Instant::now();
         let (outcome, error) = self.outcome(roster.address(node), content, session);
         Posted {
@@ -84,7 +92,10 @@ impl Sender {
         let Some(address) = address else {
             return (Outcome::Unsent, "the node is down".into());
         };
-        let kept = self.connection.take().filter(|(other, _)| *other == address);
+        let kept = self
+            .connection
+            .take()
+            .filter(|(other, _)| *other == address);
         let connected = match kept {
             Some((_, connection)) => Ok(connection),
             None => open(address),
@@ -135,7 +146,11 @@ fn exchange(
         }
         let line = line.trim_end().to_ascii_lowercase();
         if nth == 0 {
-            status = line.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+            status = line
+                .split(' ')
+                .nth(1)
+                .and_then(|status| status.parse().ok())
+                .unwrap_or(0);
         } else if line.is_empty() {
             break;
         } else if let Some(value) = line.strip_prefix("content-length: ") {
@@ -186,7 +201,9 @@ impl Load {
         let threads = (0..roster.len() * per_node).map(|nth| {
             let (shared, roster) = (Arc::clone(&shared), roster.clone());
             let node = nth % roster.len();
-            thread::spawn(move || shared.publish(&roster, node, &format!("load {load}.{nth}"), pause))
+            thread::spawn(move || {
+                shared.publish(&roster, node, &format!("load {load}.{nth}"), pause)
+            })
         });
         Load {
             threads: threads.collect(),
@@ -197,20 +214,25 @@ impl Load {
     /// Waits for so many more stored messages.
     pub fn wait_for_stored(&self, more: u64) {
         let stored = self.shared.stored.lock().unwrap();
-        let wanted = *stored + more;
+        let goal = *stored + more;
         let waited = self
             .shared
             .changed
-            .wait_timeout_while(stored, PATIENCE, |stored| *stored < wanted);
+            .wait_timeout_while(stored, PATIENCE, |stored| *stored < goal);
         let (stored, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-        assert!(!timeout.timed_out(), "only {stored} of {wanted} messages were stored");
+        assert!(
+            !timeout.timed_out(),
+            "only {stored} of {goal} messages were stored"
+        );
     }
 
     /// Ends the publishers and returns what they have sent.
     pub fn stop(mut self) -> Vec<Posted> {
         self.shared.is_stopped.store(true, Ordering::Relaxed);
         let threads = std::mem::take(&mut self.threads);
-        let posted = threads.into_iter().map(|thread| thread.join().expect("no odd answer"));
+        let posted = threads
+            .into_iter()
+            .map(|thread| thread.join().expect("no odd answer"));
         posted.flatten().collect()
     }
 }

@@ -56,6 +56,8 @@ struct Link {
     engine: TcpStream,
     is_reader: AtomicBool,
     is_cut: AtomicBool,
+    /// A direction of this connection alone is stalled.
+    held: Mutex<Option<Way>>,
 }
 
 impl Link {
@@ -122,12 +124,7 @@ impl Proxy {
         self.lock().cut_after = Some((half, bytes));
     }
 
-    /// Whether the cut of [`cut_after`](Proxy::cut_after) is still to come.
-    pub fn waits_for_cut(&self) -> bool {
-        self.lock().cut_after.is_some()
-    }
-
-    /// Waits for that cut.
+    /// Waits for the cut of [`cut_after`](Proxy::cut_after).
     pub fn wait_for_cut(&self) {
         let waited = self
             .shared
@@ -141,9 +138,22 @@ impl Proxy {
         self.lock().stalled.push((way, half));
     }
 
+    /// Stops the bytes of one direction of the present connections, not of new ones. They arrive after
+    /// [`flow`](Proxy::flow), even if the node has closed its connection meanwhile.
+    pub fn hold(&self, way: Way) {
+        for link in &self.lock().links {
+            *link.held.lock().unwrap() = Some(way);
+        }
+    }
+
     /// Ends all stalls.
     pub fn flow(&self) {
-        self.lock().stalled.clear();
+        let mut state = self.lock();
+        state.stalled.clear();
+        for link in &state.links {
+            *link.held.lock().unwrap() = None;
+        }
+        drop(state);
         self.shared.changed.notify_all();
     }
 
@@ -185,6 +195,7 @@ impl Shared {
             engine,
             is_reader: AtomicBool::new(false),
             is_cut: AtomicBool::new(false),
+            held: Mutex::new(None),
         });
         self.lock().links.push(Arc::clone(&link));
         for way in [Way::Up, Way::Down] {
@@ -192,7 +203,10 @@ impl Shared {
             thread::spawn(move || {
                 shared.forward(&link, way);
                 link.cut();
-                shared.lock().links.retain(|other| !Arc::ptr_eq(other, &link));
+                shared
+                    .lock()
+                    .links
+                    .retain(|other| !Arc::ptr_eq(other, &link));
             });
         }
     }
@@ -202,7 +216,7 @@ impl Shared {
             Way::Up => (&link.node, &link.engine),
             Way::Down => (&link.engine, &link.node),
         };
-        let mut bytes = [0; 64 * 1024];
+        let mut bytes = [0; 16 * 1024];
         while let Ok(count @ 1..) = from.read(&mut bytes) {
             if way == Way::Up && contains(&bytes[..count], b"XREAD") {
                 link.is_reader.store(true, Ordering::Relaxed);
@@ -225,10 +239,14 @@ impl Shared {
                 return None;
             }
             let is_stalled = |&(other, half): &(Way, Half)| other == way && link.is_of(half);
-            if !state.stalled.iter().any(is_stalled) {
+            let is_held = *link.held.lock().unwrap() == Some(way);
+            if !is_held && !state.stalled.iter().any(is_stalled) {
                 break;
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         match &mut state.cut_after {
             Some((half, left)) if way == Way::Down && link.is_of(*half) => {
@@ -247,5 +265,7 @@ impl Shared {
 }
 
 fn contains(bytes: &[u8], word: &[u8]) -> bool {
-    bytes.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))
+    bytes
+        .windows(word.len())
+        .any(|window| window.eq_ignore_ascii_case(word))
 }

@@ -1,10 +1,14 @@
 //! The rig itself: an engine, a replica, a proxy.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::cluster::Cluster;
 use crate::engine::{Engine, Persistence};
+use crate::judge::judge;
+use crate::load::Load;
 use crate::proxy::{Half, Proxy, Way};
 use crate::resp::{Client, Reply};
+use crate::watcher::{Route, hop_all, see_all, stop_all};
 
 #[test]
 fn an_engine_keeps_what_its_persistence_promises() {
@@ -45,7 +49,10 @@ fn a_proxy_stalls_cuts_and_closes() {
     let engine = Engine::start(Persistence::None);
     let proxy = Proxy::to(engine.address);
     let mut client = Client::connect(proxy.address).unwrap();
-    assert_eq!(client.command(&["SET", "key", "0123456789"]).unwrap(), Ok(Reply::Text("OK".into())));
+    assert_eq!(
+        client.command(&["SET", "key", "0123456789"]).unwrap(),
+        Ok(Reply::Text("OK".into()))
+    );
     proxy.stall(Way::Down, Half::Writer);
     std::thread::scope(|scope| {
         let asked = scope.spawn(|| client.command(&["INCR", "count"]).unwrap());
@@ -78,11 +85,35 @@ fn a_frozen_engine_answers_after_its_freeze() {
     });
 }
 
+/// A node without a bus shows that clients, senders and judges work.
+#[test]
+fn clients_of_a_node_without_a_bus_are_judged() {
+    let mut cluster = Cluster::empty(([127, 0, 0, 1], 9).into());
+    cluster.launch_on(Proxy::to(cluster.target()), &[], |setup| setup);
+    let watchers: Vec<_> = (0..3).map(|_| cluster.watch(Route::Only(0))).collect();
+    let load = Load::start(&cluster.roster, 2, Duration::from_millis(1));
+    load.wait_for_stored(100);
+    hop_all(&watchers);
+    load.wait_for_stored(50);
+    cluster.hand_over(0);
+    load.wait_for_stored(50);
+    cluster.kill(0);
+    cluster.restart(0);
+    load.wait_for_stored(50);
+    let posted = load.stop();
+    see_all(&watchers, &posted);
+    let verdict = judge(&posted, &stop_all(watchers)).hold_exactly("without a bus");
+    assert!(verdict.visits >= 12 && verdict.stored >= 250, "{verdict}");
+    assert_eq!(verdict.epochs, 1);
+}
+
 #[test]
 fn sentinels_promote_a_replica() {
     let mut primary = Engine::start(Persistence::None);
     let replica = Engine::replica_of(primary.address);
-    let sentinels: Vec<Engine> = (0..3).map(|_| Engine::sentinel_of(primary.address)).collect();
+    let sentinels: Vec<Engine> = (0..3)
+        .map(|_| Engine::sentinel_of(primary.address))
+        .collect();
     for sentinel in &sentinels {
         sentinel.wait_for_sentinels(3);
     }

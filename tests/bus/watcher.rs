@@ -2,7 +2,7 @@
 //! another one, as `EventSource` does behind a load balancer.
 
 use std::collections::HashSet;
-use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::load::{Posted, stored};
 use crate::support::PATIENCE;
 
 /// The addresses of the nodes; `None` while one is down.
@@ -88,6 +89,10 @@ pub struct Visit {
     pub resumed: Option<Id>,
     /// The announced length of the replay, once `connected` has arrived.
     pub replay: Option<u64>,
+    /// `connected` had an event id: the stream continues after `resumed`, or there was no history.
+    pub continues: bool,
+    /// The last event id of any event.
+    pub last: Option<Id>,
     pub seen: Vec<Seen>,
     pub heartbeats: u64,
     pub has_ended: bool,
@@ -129,7 +134,9 @@ impl Record {
     }
 
     pub fn contents(&self) -> Vec<&str> {
-        self.messages().map(|shown| shown.content.as_str()).collect()
+        self.messages()
+            .map(|shown| shown.content.as_str())
+            .collect()
     }
 
     pub fn current(&self) -> &Visit {
@@ -138,7 +145,7 @@ impl Record {
 
     /// The id that a reconnection sends.
     pub fn last_id(&self) -> Option<Id> {
-        self.messages().next_back().map(|shown| shown.id)
+        self.visits.iter().rev().find_map(|visit| visit.last)
     }
 }
 
@@ -232,11 +239,17 @@ impl Watcher {
     /// Waits for messages with these ids.
     pub fn wait_for_all(&self, ids: &[String]) {
         let has_all = |record: &Record| ids.iter().all(|id| record.known.contains(id));
-        if self.find_within(PATIENCE, |record| has_all(record).then_some(())).is_some() {
+        if self
+            .find_within(PATIENCE, |record| has_all(record).then_some(()))
+            .is_some()
+        {
             return;
         }
         let record = self.record();
-        let missing: Vec<_> = ids.iter().filter(|id| !record.known.contains(*id)).collect();
+        let missing: Vec<_> = ids
+            .iter()
+            .filter(|id| !record.known.contains(*id))
+            .collect();
         let visits: Vec<_> = record.visits.iter().map(brief).collect();
         panic!(
             "{} of {} messages never came, such as {:?}; {visits:#?}",
@@ -249,13 +262,21 @@ impl Watcher {
     /// Waits for a message with this content; returns it.
     pub fn wait_for_content(&self, content: &str) -> Shown {
         self.wait_for(content, |record| {
-            record.messages().rev().find(|shown| shown.content == content).cloned()
+            record
+                .messages()
+                .rev()
+                .find(|shown| shown.content == content)
+                .cloned()
         })
     }
 
     /// Waits for so many more heartbeats on the present connection.
     pub fn wait_for_heartbeats(&self, more: u64) {
-        let before = self.record().visits.last().map_or(0, |visit| visit.heartbeats);
+        let before = self
+            .record()
+            .visits
+            .last()
+            .map_or(0, |visit| visit.heartbeats);
         self.wait_for("a heartbeat", |record| {
             (record.current().heartbeats >= before + more).then_some(())
         });
@@ -276,12 +297,6 @@ impl Watcher {
         });
     }
 
-    /// Cuts the connection; the next one goes to this node only.
-    pub fn move_to(&self, node: usize) {
-        self.shared.lock().route = Route::Only(node);
-        self.hop();
-    }
-
     /// Ends the client and returns what it has received.
     pub fn stop(mut self) -> Record {
         self.end();
@@ -298,9 +313,7 @@ impl Watcher {
         }
         if let Some(thread) = self.thread.take() {
             let ended = thread.join();
-            if ended.is_err() && !thread::panicking() {
-                panic!("a client failed");
-            }
+            assert!(ended.is_ok() || thread::panicking(), "a client failed");
         }
     }
 }
@@ -311,16 +324,44 @@ impl Drop for Watcher {
     }
 }
 
+/// Waits until every client has every stored message.
+pub fn see_all(watchers: &[Watcher], posted: &[Posted]) {
+    let ids = stored(posted);
+    for watcher in watchers {
+        watcher.wait_for_all(&ids);
+    }
+}
+
+/// Waits for heartbeats on every stream.
+pub fn beat(watchers: &[Watcher], more: u64) {
+    for watcher in watchers {
+        watcher.wait_for_heartbeats(more);
+    }
+}
+
+/// Cuts all connections; see [`Watcher::hop`].
+pub fn hop_all(watchers: &[Watcher]) {
+    for watcher in watchers {
+        watcher.hop();
+    }
+}
+
+/// Ends all clients.
+pub fn stop_all(watchers: Vec<Watcher>) -> Vec<Record> {
+    watchers.into_iter().map(Watcher::stop).collect()
+}
+
 /// The outline of a connection, for a failure's text.
 fn brief(visit: &Visit) -> String {
     let messages = visit.messages().count();
     let (first, last) = (visit.messages().next(), visit.messages().next_back());
     let ids = (first.map(|shown| shown.id), last.map(|shown| shown.id));
     format!(
-        "node {} from {:?}: replay {:?}, {messages} messages {ids:?}, gaps {:?}, {} heartbeats, ended {} well {}",
+        "node {} from {:?}: replay {:?}, continues {}, {messages} messages {ids:?}, gaps {:?}, {} heartbeats, ended {} well {}",
         visit.node,
         visit.resumed,
         visit.replay,
+        visit.continues,
         visit.gaps(),
         visit.heartbeats,
         visit.has_ended,
@@ -414,11 +455,16 @@ impl Shared {
         if line.is_empty() {
             let event = std::mem::take(event);
             if let Some(data) = event.data {
-                self.dispatch(event.id, &data)?;
+                self.dispatch(event.id.as_deref(), &data)?;
             }
         } else if line.starts_with(':') {
             let mut state = self.lock();
-            state.record.visits.last_mut().expect("connected").heartbeats += 1;
+            state
+                .record
+                .visits
+                .last_mut()
+                .expect("connected")
+                .heartbeats += 1;
             drop(state);
             self.changed.notify_all();
         } else if let Some(id) = line.strip_prefix("id: ") {
@@ -431,19 +477,28 @@ impl Shared {
         Ok(())
     }
 
-    fn dispatch(&self, id: Option<String>, data: &str) -> io::Result<()> {
+    fn dispatch(&self, id: Option<&str>, data: &str) -> io::Result<()> {
         let json: Value = serde_json::from_str(data).map_err(|_| invalid(data))?;
         let mut state = self.lock();
         let Record { visits, known, .. } = &mut state.record;
         let visit = visits.last_mut().expect("connected");
+        let id = match id.map(Id::parse) {
+            Some(None) => return Err(invalid(data)),
+            Some(id) => id,
+            None => None,
+        };
+        visit.last = id.or(visit.last);
         match json["type"].as_str() {
-            Some("connected") => visit.replay = json["replay"].as_u64(),
+            Some("connected") => {
+                visit.replay = json["replay"].as_u64();
+                visit.continues = id.is_some();
+            }
             Some("gap") => {
                 let missed = json["missed"].as_u64().ok_or_else(|| invalid(data))?;
                 visit.seen.push(Seen::Gap(missed));
             }
             Some("webhook_message") => {
-                let shown = parse_message(id.as_deref(), &json).ok_or_else(|| invalid(data))?;
+                let shown = parse_message(id, &json).ok_or_else(|| invalid(data))?;
                 known.insert(shown.message_id.clone());
                 visit.seen.push(Seen::Message(shown));
             }
@@ -462,9 +517,9 @@ struct Partial {
     data: Option<String>,
 }
 
-fn parse_message(id: Option<&str>, json: &Value) -> Option<Shown> {
+fn parse_message(id: Option<Id>, json: &Value) -> Option<Shown> {
     Some(Shown {
-        id: Id::parse(id?)?,
+        id: id?,
         message_id: json["id"].as_str()?.to_owned(),
         content: json["content"].as_str()?.to_owned(),
         session: json["sessionId"].as_str().map(str::to_owned),
