@@ -111,3 +111,36 @@ fn an_engine_that_is_killed_under_load_loses_nothing_acknowledged() {
         expect_equal_seqs(&histories);
     }
 }
+
+/// All nodes are down while the engine is killed. Their rings have what it has lost.
+#[test]
+fn an_engine_that_is_killed_while_all_nodes_are_down_loses_nothing_acknowledged() {
+    for persistence in [Persistence::None, Persistence::Snapshot] {
+        let mut engine = Engine::start(persistence);
+        let mut cluster = Cluster::start(&engine, 2);
+        let early: Vec<Posted> = (0..20)
+            .map(|nth| cluster.post(nth % 2, &format!("early {nth}")))
+            .collect();
+        if persistence == Persistence::Snapshot {
+            engine.save();
+        }
+        let late: Vec<Posted> = (0..20)
+            .map(|nth| cluster.post(nth % 2, &format!("late {nth}")))
+            .collect();
+        let watchers = cluster.watch_all();
+        see_all(&watchers, &late);
+        drop(watchers);
+        cluster.end(0);
+        cluster.end(1);
+        engine.kill();
+        engine.restart();
+        for node in 0..2 {
+            cluster.restart(node);
+            cluster.node(node).wait_until_ready();
+        }
+        let histories = cluster.histories();
+        expect_equal_seqs(&histories);
+        let all: Vec<Posted> = early.into_iter().chain(late).collect();
+        judge(&all, &histories).hold(&format!("{persistence:?}, all nodes were down"));
+    }
+}

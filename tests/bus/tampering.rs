@@ -139,7 +139,8 @@ fn the_last_entry_deleted_gives_a_gap() {
         let id = entries.list()[0].list()[0].text();
         engine.command(&format!("XDEL {STREAM_KEY} {id}"));
     });
-    expect_notice("XDEL of the last", &records, 1);
+    // Nothing after the place of the deleted entry proves where the log ends.
+    expect_notice("XDEL of the last", &records, 30);
 }
 
 /// An entry of another program, with an id of the present epoch or of the engine's clock.
