@@ -326,6 +326,13 @@ impl Node {
         text.lines().find_map(value)
     }
 
+    /// The number of its open descriptors.
+    pub fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid))
+            .unwrap()
+            .count()
+    }
+
     /// The warnings and errors after the first `from` lines of the log.
     pub fn complaints(&self, from: usize) -> Vec<String> {
         let log = self.log();

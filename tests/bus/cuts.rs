@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Node};
 use crate::engine::{Engine, Persistence};
 use crate::judge::{expect_equal, judge};
 use crate::load::Load;
@@ -33,6 +33,7 @@ fn under_load(what: &str, breaks: impl Fn(&Cluster, &Load)) {
 #[test]
 fn cut_connections_lose_and_double_nothing() {
     under_load("cuts", |cluster, load| {
+        let before: Vec<usize> = cluster.nodes().map(Node::open_files).collect();
         for half in [Half::Writer, Half::Reader, Half::Both] {
             for node in cluster.nodes() {
                 for _ in 0..4 {
@@ -40,6 +41,12 @@ fn cut_connections_lose_and_double_nothing() {
                     load.wait_for_stored(5);
                 }
             }
+        }
+        // Each connection that was cut is closed. A new one may be beside it.
+        for (node, before) in cluster.nodes().zip(before) {
+            node.poll("as many open files as before", |node| {
+                (node.open_files() <= before + 1).then_some(())
+            });
         }
     });
 }

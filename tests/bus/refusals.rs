@@ -239,7 +239,7 @@ fn an_address_that_does_not_resolve_is_said_once() {
         "resolution",
         "redis://no-such-host.invalid:6379/rig",
         &[],
-        &["resolve"],
+        &["host"],
     );
 }
 

@@ -11,9 +11,9 @@ use crate::support::tls::Authority;
 use crate::watcher::{see_all, stop_all};
 
 /// What a node needs of an engine, in the form of `ACL SETUSER`. The operator's page gives the same line.
-const PERMISSIONS: &str = "~{rig}:* resetchannels &{rig}:* -@all +@connection +info +eval +evalsha +script|load \
-                           +time +xadd +xread +xrange +xrevrange +xtrim +xinfo|stream +exists +hget +hgetall \
-                           +hmget +hset +hdel +del +set +get +wait";
+const PERMISSIONS: &str = "~{rig}:* resetchannels -@all +info +time +wait +eval +evalsha +exists +type +del \
+                           +get +set +hget +hmget +hset +hdel +hlen +hgetall +xadd +xread +xrange +xrevrange \
+                           +xtrim +xsetid +xinfo|stream";
 
 const PASSWORD: &str = "correct horse: battery @ staple/%41";
 

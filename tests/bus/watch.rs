@@ -1,7 +1,12 @@
 //! What an operator sees: readiness, metrics, the age of the last probe.
 
+use std::thread;
+
 use crate::cluster::Cluster;
 use crate::engine::{Engine, Persistence};
+use crate::load::Outcome;
+use crate::support::memory;
+use crate::watcher::Route;
 
 /// An engine that is down makes no node unready, or a load balancer would have none left.
 #[test]
@@ -72,4 +77,37 @@ fn metrics_of_the_bus_exist_only_with_it() {
     );
     assert_eq!(metric("hookcast_bus_resets_total"), Some(0.0));
     assert_eq!(names(without), [""; 0]);
+}
+
+/// Requests beyond the bound stay unread, so memory does not grow with what senders send.
+#[test]
+fn a_flood_without_an_engine_takes_bounded_memory_and_streams_go_on() {
+    let engine = Engine::start(Persistence::None);
+    let cluster = Cluster::start(&engine, 1);
+    let watcher = cluster.watch(Route::Only(0));
+    let before = memory::peak_bytes(cluster.node(0).server());
+    engine.freeze();
+    let content = "x".repeat(60_000);
+    let outcomes: Vec<Outcome> = thread::scope(|scope| {
+        let senders: Vec<_> = (0..200)
+            .map(|_| scope.spawn(|| cluster.post(0, &content).outcome))
+            .collect();
+        senders
+            .into_iter()
+            .map(|sender| sender.join().unwrap())
+            .collect()
+    });
+    let after = memory::peak_bytes(cluster.node(0).server());
+    let count = |wanted: &Outcome| outcomes.iter().filter(|outcome| *outcome == wanted).count();
+    let (refused, unknown) = (count(&Outcome::Refused), count(&Outcome::Unknown));
+    println!(
+        "12 MB of webhooks: {refused} refused, {unknown} unknown, {} KiB more",
+        (after - before) / 1024
+    );
+    // A copy in the request's buffer, one in the queue and one in the call.
+    assert!(after - before < 64 << 20, "{before} to {after}");
+    watcher.wait_for_heartbeats(2);
+    engine.thaw();
+    cluster.publish_eventually(0, "after");
+    assert_eq!(refused + unknown, 200);
 }
