@@ -21,6 +21,8 @@ use std::time::{Duration, Instant, SystemTime};
 use mio::{Events, Interest, Poll, Waker};
 
 use self::gate::Gate;
+use crate::bus::stats::BusStats;
+use crate::clock::Clock;
 use crate::http::{
     Allow, AllowOrigin, ErrorAnswer, Method, Progress, Refusal, ReplyTo, Request, RequestReader,
     Responder, Status,
@@ -43,9 +45,13 @@ pub struct Admin {
 }
 
 /// Sources of figures that exist only after a part of the server has started.
-struct Parts {
-    ring: Arc<RingStats>,
-    mirror: Option<Arc<MirrorStats>>,
+pub struct Parts {
+    /// Of the ring.
+    pub ring: Arc<RingStats>,
+    /// Of the mirror, if there is one.
+    pub mirror: Option<Arc<MirrorStats>>,
+    /// Of the bus, if there is one, and the clock for its ages.
+    pub bus: Option<(Arc<BusStats>, Clock)>,
 }
 
 const STOP: mio::Token = mio::Token(0);
@@ -62,9 +68,9 @@ impl Admin {
         }
     }
 
-    /// Adds the figures of the ring, and of the mirror if there is one. Called once.
-    pub fn add_parts(&self, ring: Arc<RingStats>, mirror: Option<Arc<MirrorStats>>) {
-        let is_first = self.parts.set(Parts { ring, mirror }).is_ok();
+    /// Adds the figures of parts. Called once.
+    pub fn add_parts(&self, parts: Parts) {
+        let is_first = self.parts.set(parts).is_ok();
         debug_assert!(is_first, "called once");
     }
 
@@ -169,6 +175,14 @@ impl Admin {
                 text(Status::Ok, metrics::CONTENT_TYPE, &body, out);
             }
             "/healthz" => text(Status::Ok, PLAIN, "ok\n", out),
+            "/readyz" if request.query == Some("bus") && !self.bus_works() => {
+                text(
+                    Status::ServiceUnavailable,
+                    PLAIN,
+                    "the bus does not work\n",
+                    out,
+                );
+            }
             "/readyz" => {
                 let stage = self.lifecycle.stage();
                 let status = match stage {
@@ -179,6 +193,12 @@ impl Admin {
             }
             _ => answer_page(to, responder, out),
         }
+    }
+
+    /// Whether the bus works, or there is none.
+    fn bus_works(&self) -> bool {
+        let bus = self.parts.get().and_then(|parts| parts.bus.as_ref());
+        bus.is_none_or(|(bus, clock)| bus.works(clock.now()))
     }
 
     fn gather(&self) -> Vec<MetricFamily> {
@@ -195,6 +215,8 @@ impl Admin {
         if let Some(parts) = self.parts.get() {
             families.extend(parts.ring.gather());
             families.extend(parts.mirror.iter().flat_map(|mirror| mirror.gather()));
+            let bus = parts.bus.iter();
+            families.extend(bus.flat_map(|(bus, clock)| bus.gather(clock.now())));
         }
         families
     }

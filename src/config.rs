@@ -7,6 +7,8 @@
 
 mod addresses;
 mod args;
+mod bus;
+mod bus_address;
 mod doctor;
 mod document;
 mod error;
@@ -41,6 +43,8 @@ use self::value::{Count, Origin};
 use crate::foreign_text::Secrets;
 use crate::limits;
 
+pub use self::bus::{BusConfig, BusIdentity};
+pub use self::bus_address::{BusAddress, HostPort};
 pub use self::doctor::DoctorConfig;
 pub use self::error::ConfigError;
 pub use self::kv::KvConfig;
@@ -101,6 +105,8 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// The namespace to mirror the ring to, if any.
     pub kv: Option<KvConfig>,
+    /// The bus of this node, if it has one.
+    pub bus: Option<BusConfig>,
     /// The settings of `doctor`, if that is the command.
     pub doctor: Option<DoctorConfig>,
     /// The URL of the health check, if that is the command.
@@ -169,7 +175,7 @@ impl Config {
     pub fn summary(&self) -> String {
         let listen: Vec<String> = self.listen.iter().map(ToString::to_string).collect();
         format!(
-            "listen {}, ring {}, {} shards, at most {} connections, secret {}, admin {}, kv {}",
+            "listen {}, ring {}, {} shards, at most {} connections, secret {}, admin {}, kv {}, bus {}",
             listen.join(" "),
             self.ring.display(),
             self.shards,
@@ -178,6 +184,9 @@ impl Config {
             self.admin
                 .map_or("off".into(), |address| address.to_string()),
             self.kv.as_ref().map_or("off", |kv| kv.endpoint.as_str()),
+            self.bus
+                .as_ref()
+                .map_or("off".into(), |bus| bus.address.to_string()),
         )
     }
 }
@@ -352,6 +361,7 @@ fn build(
         _ => args.ring.clone(),
     };
     let kv = kv::settings(&args, environment)?;
+    let (bus, password_is_public) = bus::settings(&args)?;
     let doctor = doctor::settings(&args, secret.is_some())?;
     let health = health::url(&args)?;
     let mut config = Config {
@@ -374,6 +384,7 @@ fn build(
         doctor,
         health,
         kv,
+        bus,
         durability: args.durability,
         log_format: args.log_format,
         log_level: args.log_level,
@@ -385,6 +396,11 @@ fn build(
         config
             .warnings
             .push("every user of this machine may read --secret-file; chmod o-r it".into());
+    }
+    if password_is_public {
+        config
+            .warnings
+            .push("every user of this machine may read --bus-password-file; chmod o-r it".into());
     }
     config
         .warnings

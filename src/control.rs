@@ -16,7 +16,7 @@ use signal_hook::iterator::Signals;
 
 use crate::admin::Admin;
 use crate::handover::successor::{SuccessionError, Successor};
-use crate::hub::{Committer, Hub};
+use crate::hub::{Hub, RingThread};
 use crate::inherit::Sockets;
 use crate::lifecycle::Lifecycle;
 use crate::limits::{HANDOVER_RING_MS, LOG_FLUSH_MS, RING_RETRY_MS};
@@ -29,8 +29,8 @@ use crate::tls::Tls;
 /// Opens the ring at its path, as the start of the server did.
 pub type OpenRing = Box<dyn Fn() -> Result<(Ring, Recovered), RingError> + Send>;
 
-/// Runs a committer on a thread.
-pub type StartCommits = Box<dyn Fn(Committer) -> io::Result<()> + Send>;
+/// Runs the owner of the ring on threads.
+pub type StartRingThread = Box<dyn Fn(RingThread) -> io::Result<()> + Send>;
 
 /// The parts of the server that signals act on.
 pub struct Control {
@@ -40,8 +40,8 @@ pub struct Control {
     pub hub: Arc<Hub>,
     /// Opens the ring again if a handover fails.
     pub open_ring: OpenRing,
-    /// Runs the committer again if a handover fails; used with `--durability disk`.
-    pub start_commits: StartCommits,
+    /// Runs the ring's owner again if a handover fails; used with `--durability disk` and with a bus.
+    pub start_ring_thread: StartRingThread,
     /// The admin address.
     pub admin: Admin,
     /// The certificate, if there is a TLS listener.
@@ -240,9 +240,9 @@ impl Control {
         let deadline = Instant::now() + Duration::from_millis(HANDOVER_RING_MS);
         match self.hub.take_back(ring, history, deadline) {
             Ok(None) => {}
-            Ok(Some(committer)) => {
-                if let Err(error) = (self.start_commits)(committer) {
-                    end(&format!("cannot start the commit thread: {error}"));
+            Ok(Some(owner)) => {
+                if let Err(error) = (self.start_ring_thread)(owner) {
+                    end(&format!("cannot start the ring's thread: {error}"));
                 }
             }
             Err(error) => end(&format!("a shard does not read its inbox: {error}")),

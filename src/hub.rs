@@ -9,6 +9,8 @@
 //! stay with their shard, which retries. Other threads wait for [`room`], without the lock.
 
 mod batch;
+mod bus;
+mod closing;
 mod commit;
 mod history;
 mod ids;
@@ -27,6 +29,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 pub use self::batch::{Batch, FrameRef, SenderId, Turnover};
+use self::bus::BusQueue;
+pub use self::bus::{BusSettings, BusStore, Consignment, Demand, Outgoing, Shown};
+use self::closing::Closing;
 pub use self::commit::Committer;
 use self::commit::{CommitQueue, Origin, Queued};
 use self::history::History;
@@ -36,6 +41,8 @@ pub use self::ids::{Stamp, StampRandom, Stamps};
 pub use self::outcome::{NotStored, Receipt};
 use self::outlets::Outlets;
 pub use self::outlets::{Outlet, Wake};
+use self::release::Owner;
+pub use self::release::RingThread;
 use self::repair::Repairs;
 use self::room::Room;
 use crate::clock::Now;
@@ -80,11 +87,10 @@ enum Store {
     Ring(Ring),
     /// In the queue of the next commit: they survive a power failure.
     Queue(CommitQueue),
+    /// In the queue for the bus: they are stored when they come back from there.
+    Bus(BusQueue),
     /// Nowhere: another process has the ring.
-    Released {
-        /// Messages waited for the disk in this process.
-        has_commits: bool,
-    },
+    Released(Owner),
 }
 
 impl Hub {
@@ -170,7 +176,7 @@ impl Hub {
     pub fn history_batch(&self) -> (u64, Batch) {
         let state = self.lock();
         let epoch = state.lineage.epoch();
-        (state.history.first_seq(), state.history.batch(epoch))
+        state.history.batch(epoch)
     }
 
     /// A copy of the history.
@@ -193,11 +199,19 @@ impl Hub {
         }
         let message = |state: &mut State, draft| state.message_of(draft, now.unix_ms);
         let mut state = self.lock();
-        if state.queue().is_some() {
-            state.queue_all(drafts, message, &Origin::Shard(sender));
-            drop(state);
-            self.queued.notify_one();
-            return;
+        match state.store {
+            Store::Queue(_) => {
+                state.queue_all(drafts, message, &Origin::Shard(sender));
+                drop(state);
+                return self.queued.notify_all();
+            }
+            Store::Bus(_) => {
+                let origin = Origin::Shard(sender);
+                self.queue_for_bus(&mut state, drafts, message, &origin, None, now.mono_ms);
+                drop(state);
+                return self.queued.notify_all();
+            }
+            Store::Ring(_) | Store::Released(_) => {}
         }
         let taken = outcomes.len();
         self.publish_batches(
@@ -228,18 +242,30 @@ impl Hub {
         let origin = Origin::Waiting(sender);
         loop {
             let mut state = self.lock();
-            if state.queue().is_some() {
-                state.queue_all(&mut left, |_, message| Ok(message), &origin);
-                drop(state);
-                self.queued.notify_one();
-            } else {
-                self.publish_batches(
-                    state,
-                    &mut || left.pop_front(),
-                    |_, message| Ok(message),
-                    now.mono_ms,
-                    &mut outcomes,
-                );
+            let message = |_: &mut State, message| Ok(message);
+            match state.store {
+                Store::Queue(_) => {
+                    state.queue_all(&mut left, message, &origin);
+                    drop(state);
+                    self.queued.notify_all();
+                }
+                Store::Bus(_) => {
+                    let wait_ms = Some(timeout.as_millis() as u64);
+                    self.queue_for_bus(
+                        &mut state,
+                        &mut left,
+                        message,
+                        &origin,
+                        wait_ms,
+                        now.mono_ms,
+                    );
+                    drop(state);
+                    self.queued.notify_all();
+                }
+                Store::Ring(_) | Store::Released(_) => {
+                    let next = &mut || left.pop_front();
+                    self.publish_batches(state, next, message, now.mono_ms, &mut outcomes);
+                }
             }
             if left.is_empty() || !self.await_room(deadline) {
                 break;
@@ -297,16 +323,43 @@ impl Hub {
         } = &mut *state;
         match store {
             Store::Ring(ring) => return repairs.close(ring, history.messages()),
-            Store::Released { .. } => return Ok(()),
-            Store::Queue(queue) => queue.begin_closing(),
+            Store::Released(_) => return Ok(()),
+            Store::Queue(queue) => queue.closing.begin(),
+            Store::Bus(queue) => queue.closing.begin(),
         }
-        self.queued.notify_one();
+        self.queued.notify_all();
         loop {
-            if let Some(closed) = state.queue().and_then(|queue| queue.closed.take()) {
+            if let Some(closed) = state.closing().and_then(|closing| closing.closed.take()) {
                 return closed;
             }
             state = self.closed.wait(state).expect(NO_PANIC);
         }
+    }
+
+    /// See [`Closing::settle`].
+    fn settle_close(&self, closed: io::Result<()>) -> Option<io::Result<()>> {
+        let mut state = self.lock();
+        let has_queued = match &state.store {
+            Store::Queue(queue) => queue.has_queued(),
+            Store::Bus(queue) => !queue.is_empty(),
+            Store::Ring(_) | Store::Released(_) => false,
+        };
+        let ended = state.closing()?.settle(closed, has_queued);
+        // A release may have failed, so that messages are queued again.
+        self.room.announce_locked();
+        drop(state);
+        if ended.is_none() {
+            self.closed.notify_all();
+        }
+        ended
+    }
+
+    /// Reports the result of a close to the thread that waits for it.
+    fn report_closed(&self, closed: io::Result<()>) {
+        if let Some(closing) = self.lock().closing() {
+            closing.closed = Some(closed);
+        }
+        self.closed.notify_all();
     }
 
     /// Publishes the items of `next` batch by batch, until there are none or an inbox is full.
@@ -398,7 +451,8 @@ impl Hub {
         let is_blocked = |state: &mut State| match &state.store {
             Store::Ring(_) => !self.outlets.have_room(),
             Store::Queue(queue) => !queue.has_room(),
-            Store::Released { .. } => true,
+            Store::Bus(queue) => !queue.has_room(),
+            Store::Released(_) => true,
         };
         self.room.wait(self.lock(), left, is_blocked).1
     }
@@ -419,8 +473,17 @@ impl State {
     /// The commit queue, with `--durability disk`.
     fn queue(&mut self) -> Option<&mut CommitQueue> {
         match &mut self.store {
-            Store::Ring(_) | Store::Released { .. } => None,
             Store::Queue(queue) => Some(queue),
+            Store::Ring(_) | Store::Bus(_) | Store::Released(_) => None,
+        }
+    }
+
+    /// The end of the thread that owns the ring, if there is one.
+    fn closing(&mut self) -> Option<&mut Closing> {
+        match &mut self.store {
+            Store::Queue(queue) => Some(&mut queue.closing),
+            Store::Bus(queue) => Some(&mut queue.closing),
+            Store::Ring(_) | Store::Released(_) => None,
         }
     }
 

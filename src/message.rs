@@ -56,6 +56,14 @@ pub struct Message {
     pub content: String,
 }
 
+impl Message {
+    /// Bytes of content and session together.
+    pub fn text_bytes(&self) -> usize {
+        let session = self.session.as_ref();
+        self.content.len() + session.map_or(0, |name| name.as_str().len())
+    }
+}
+
 impl fmt::Debug for Message {
     /// Omits the content, which must not be logged.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -91,7 +99,7 @@ impl fmt::Debug for Draft {
 ///
 /// Within one epoch a seq identifies the same message for ever. Displays as 16 lower-case hexadecimal
 /// digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
 
 impl fmt::Display for Epoch {

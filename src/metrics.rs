@@ -39,12 +39,23 @@ struct Histogram<T> {
 }
 
 /// The counts of one thread since its last flush.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Tally {
     counters: [u64; COUNTERS.len()],
     gauges: [i64; GAUGES.len()],
     requests: Requests<u64>,
     timings: [Histogram<u64>; TIMINGS.len()],
+}
+
+impl Default for Tally {
+    fn default() -> Tally {
+        Tally {
+            counters: [0; COUNTERS.len()],
+            gauges: [0; GAUGES.len()],
+            requests: Default::default(),
+            timings: Default::default(),
+        }
+    }
 }
 
 impl Tally {
@@ -134,7 +145,7 @@ impl Metrics {
     /// Totals of 0. The log counts `log_lines_dropped`.
     pub fn new(log_lines_dropped: Arc<AtomicU64>) -> Metrics {
         Metrics {
-            counters: Default::default(),
+            counters: std::array::from_fn(|_| AtomicU64::default()),
             gauges: Default::default(),
             requests: Default::default(),
             timings: Default::default(),

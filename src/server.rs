@@ -7,11 +7,13 @@
 //!
 //! [`run`] calls the steps of the process in order. The functions below follow the same order.
 //!
+//! - `bus`: the hub on a bus.
 //! - `listening`: the listening sockets, bound here or passed.
 //! - `rehearsal`: the dry run of a start, for `--check-config`.
 //! - `settings`: the shards' part of the configuration.
 //! - `takeover`: a predecessor's connections.
 
+mod bus;
 mod error;
 mod listening;
 mod rehearsal;
@@ -27,13 +29,15 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use self::bus::OnBus;
 use self::listening::Listening;
-use crate::admin::Admin;
+use crate::admin::{Admin, Parts};
+use crate::bus::run::Bus;
 use crate::clock::Clock;
 use crate::config::{Config, Durability};
-use crate::control::{Control, OpenRing, StartCommits};
+use crate::control::{Control, OpenRing, StartRingThread};
 use crate::handover::predecessor::Predecessor;
-use crate::hub::{Committer, Hub, Outlet};
+use crate::hub::{Hub, Outlet, RingThread};
 use crate::inherit::{Passed, Sockets};
 use crate::lifecycle::Lifecycle;
 use crate::limits::KV_LAST_SYNC_MS_MIN;
@@ -88,7 +92,9 @@ pub fn run(
     }
     let store = open_store(config)?;
     let mut server = start.start_threads(store, network)?;
-    start.lifecycle.set_ready();
+    if server.is_ready {
+        start.lifecycle.set_ready();
+    }
     match predecessor {
         Some(predecessor) => {
             start.open_admin()?;
@@ -158,18 +164,26 @@ impl<'a> Start<'a> {
         let (publish_signal, published) = bounded(1);
         let publish_signal = self.config.kv.is_some().then_some(publish_signal);
 
-        let (hub, committer) = make_hub(self.config, store, reactors.outlets, publish_signal);
+        let made_hub = self.make_hub(store, reactors.outlets, publish_signal)?;
+        let MadeHub {
+            hub,
+            owner,
+            bus,
+            is_ready,
+        } = made_hub;
         // All live logs begin with the same history, so no message may be published before the last is made.
         let shards = self.make_shards(&hub);
-        if let Some(committer) = committer {
-            self.start_commits(committer, &hub)?;
-        }
+        hub.drop_backlog();
+        self.start_ring_owner(owner, bus.as_ref(), &hub)?;
         let mirror = self.start_mirror(&hub, published)?;
-        self.admin
-            .add_parts(ring_stats, mirror.as_ref().map(MirrorHandle::stats));
+        self.admin.add_parts(Parts {
+            ring: ring_stats,
+            mirror: mirror.as_ref().map(MirrorHandle::stats),
+            bus: bus.as_ref().map(|bus| (Arc::clone(&bus.stats), self.clock)),
+        });
         let handover_sockets = listening.take_sockets(self.admin_socket.as_ref());
         let drain_began = handover_sockets
-            .and_then(|sockets| self.start_control(sockets, &reactors.handles, &hub, tls))
+            .and_then(|sockets| self.start_control(sockets, &reactors.handles, &hub, bus, tls))
             .map_err(|error| ServerError::Start("waiting for signals", error))?;
         if let Some(made) = made {
             // From now on the file may hold acknowledged messages.
@@ -180,6 +194,7 @@ impl<'a> Start<'a> {
             .map_err(|error| ServerError::Start("the watchdog", error))?;
         Ok(Server {
             history,
+            is_ready,
             hub,
             shards: reactors.handles,
             ended,
@@ -203,18 +218,72 @@ impl<'a> Start<'a> {
         (0..self.config.shards).map(shard).collect()
     }
 
-    fn start_commits(&self, committer: Committer, hub: &Arc<Hub>) -> Result<(), ServerError> {
-        let start = self.commits_starter(hub);
-        start(committer).map_err(|error| ServerError::Start("a thread", error))
+    /// Starts the thread that owns the ring, if the hub does not.
+    fn start_ring_owner(
+        &self,
+        owner: Option<RingThread>,
+        bus: Option<&Arc<Bus>>,
+        hub: &Arc<Hub>,
+    ) -> Result<(), ServerError> {
+        let started = match (owner, bus) {
+            (Some(RingThread::Bus(store)), Some(bus)) => bus.start(hub, store),
+            (Some(owner), _) => self.ring_thread_starter(hub, None)(owner),
+            (None, _) => Ok(()),
+        };
+        started.map_err(|error| ServerError::Start("a thread", error))
     }
 
-    fn commits_starter(&self, hub: &Arc<Hub>) -> StartCommits {
+    fn ring_thread_starter(&self, hub: &Arc<Hub>, bus: Option<Arc<Bus>>) -> StartRingThread {
         let (hub, metrics, clock) = (Arc::clone(hub), Arc::clone(self.metrics), self.clock);
-        Box::new(move |committer| {
+        Box::new(move |owner| {
             let (hub, metrics) = (Arc::clone(&hub), Arc::clone(&metrics));
-            let run = move || committer.run(&hub, &metrics, clock);
-            let thread = thread::Builder::new().name("commit".into()).spawn(run);
-            thread.map(drop)
+            match (owner, &bus) {
+                (RingThread::Commits(committer), _) => {
+                    let run = move || committer.run(&hub, &metrics, clock);
+                    let thread = thread::Builder::new().name("commit".into()).spawn(run);
+                    thread.map(drop)
+                }
+                (RingThread::Bus(store), Some(bus)) => bus.start_again(&hub, store),
+                (RingThread::Bus(_), None) => Err(io::ErrorKind::NotFound.into()),
+            }
+        })
+    }
+
+    /// Makes the hub of an opened ring.
+    fn make_hub(
+        &self,
+        store: Store,
+        outlets: Vec<Outlet>,
+        publish_signal: Option<Sender<()>>,
+    ) -> Result<MadeHub, ServerError> {
+        if let Some(config) = &self.config.bus {
+            let OnBus {
+                hub,
+                store,
+                bus,
+                is_joined,
+            } = bus::make_hub(self, config, store, outlets, publish_signal)?;
+            return Ok(MadeHub {
+                hub: Arc::new(hub),
+                owner: Some(RingThread::Bus(store)),
+                bus: Some(bus),
+                is_ready: is_joined,
+            });
+        }
+        let Store { ring, recovered } = store;
+        let messages = recovered.messages;
+        let (hub, owner) = match self.config.durability {
+            Durability::Process => (Hub::new(ring, messages, outlets, publish_signal), None),
+            Durability::Disk => {
+                let (hub, committer) = Hub::with_commits(ring, messages, outlets, publish_signal);
+                (hub, Some(RingThread::Commits(committer)))
+            }
+        };
+        Ok(MadeHub {
+            hub: Arc::new(hub),
+            owner,
+            bus: None,
+            is_ready: true,
         })
     }
 
@@ -238,6 +307,7 @@ impl<'a> Start<'a> {
         handover_sockets: Sockets,
         shards: &[ShardHandle],
         hub: &Arc<Hub>,
+        bus: Option<Arc<Bus>>,
         tls: Option<Arc<Tls>>,
     ) -> io::Result<Arc<OnceLock<Instant>>> {
         let drain_began = Arc::new(OnceLock::new());
@@ -245,7 +315,7 @@ impl<'a> Start<'a> {
             shards: shards.to_vec(),
             hub: Arc::clone(hub),
             open_ring: ring_opener(self.config),
-            start_commits: self.commits_starter(hub),
+            start_ring_thread: self.ring_thread_starter(hub, bus),
             admin: self.admin.clone(),
             tls,
             lifecycle: Arc::clone(&self.lifecycle),
@@ -318,9 +388,15 @@ impl Store {
 }
 
 fn open_store(config: &Config) -> Result<Store, ServerError> {
-    let (ring, recovered) =
+    let (mut ring, recovered) =
         ring_opener(config)().map_err(|error| ServerError::Ring(config.ring.clone(), error))?;
     log_ring(config, &recovered.report);
+    if config.bus.is_none() && ring.is_shared() {
+        let history = recovered.messages.iter().map(|(_, message)| message);
+        ring.end_sharing(history)
+            .map_err(|error| ServerError::Ring(config.ring.clone(), error))?;
+        tracing::warn!("the ring was one of a bus; without --bus its event ids begin a new epoch");
+    }
     Ok(Store { ring, recovered })
 }
 
@@ -404,30 +480,22 @@ impl Reactors {
     }
 }
 
-fn make_hub(
-    config: &Config,
-    store: Store,
-    outlets: Vec<Outlet>,
-    publish_signal: Option<Sender<()>>,
-) -> (Arc<Hub>, Option<Committer>) {
-    let Store { ring, recovered } = store;
-    match config.durability {
-        Durability::Process => {
-            let hub = Hub::new(ring, recovered.messages, outlets, publish_signal);
-            (Arc::new(hub), None)
-        }
-        Durability::Disk => {
-            let (hub, committer) =
-                Hub::with_commits(ring, recovered.messages, outlets, publish_signal);
-            (Arc::new(hub), Some(committer))
-        }
-    }
+/// The hub, and who owns its ring.
+struct MadeHub {
+    hub: Arc<Hub>,
+    /// The owner of the ring, if the hub is not.
+    owner: Option<RingThread>,
+    bus: Option<Arc<Bus>>,
+    /// The history is that of the bus, if there is one.
+    is_ready: bool,
 }
 
 /// The parts of a running server that its end needs.
 struct Server {
     /// Messages that were in the ring at the start.
     history: usize,
+    /// The history is that of the bus, if there is one.
+    is_ready: bool,
     hub: Arc<Hub>,
     shards: Vec<ShardHandle>,
     /// Yields the result of each shard. Once it is disconnected, all shards have ended.

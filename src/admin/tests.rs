@@ -7,6 +7,7 @@ use std::sync::mpsc::{self, TryRecvError};
 use serde_json::Value;
 
 use super::*;
+use crate::bus::engine::Producer;
 use crate::metrics::{Counter, Endpoint, Tally};
 use crate::testkit::ring_in_memory;
 
@@ -28,7 +29,12 @@ fn complete() -> Admin {
     let mirror = MirrorStats::new();
     mirror.note_success();
     mirror.set_clock_ahead(Some(1));
-    admin.add_parts(ring.stats(), Some(Arc::new(mirror)));
+    let bus = BusStats::new(Producer(1), Clock::start().now());
+    admin.add_parts(Parts {
+        ring: ring.stats(),
+        mirror: Some(Arc::new(mirror)),
+        bus: Some((Arc::new(bus), Clock::start())),
+    });
     admin
 }
 

@@ -13,6 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::hub::Outgoing;
 use crate::message::{Epoch, Message};
 use crate::sse::event_id::EventId;
 use crate::sse::lineage::Lineage;
@@ -20,15 +21,6 @@ use crate::sse::lineage::Lineage;
 /// The random number of a process that appends. Its messages have numbers that increase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Producer(pub u64);
-
-/// A message for the log.
-#[derive(Debug, Clone)]
-pub struct Outgoing {
-    /// The message. The engine replaces its time, unless `keeps_time`.
-    pub message: Arc<Message>,
-    /// The message has the time of another history.
-    pub keeps_time: bool,
-}
 
 /// One append call.
 #[derive(Debug)]
@@ -45,7 +37,7 @@ pub struct Append<'a> {
     /// The number of the probe to write beside the log. Readers get it once all earlier entries
     /// are in the log.
     pub probe: Option<u64>,
-    /// Entries before this one may be dropped.
+    /// Entries before this one, which is of this epoch, may be dropped.
     pub keep_from: Option<EventId>,
     /// How many replicas are to confirm the messages, if any.
     pub replicas: u32,
@@ -109,6 +101,8 @@ pub struct Snapshot {
     pub last: Option<EventId>,
     /// The record's largest body.
     pub body_bytes_max: Option<u64>,
+    /// How the engine removes keys when its memory is full, if it does: then entries may be lost.
+    pub eviction: Option<String>,
     /// The engine's clock, in milliseconds since the Unix epoch.
     pub unix_ms: u64,
 }
@@ -157,7 +151,9 @@ pub trait Writer: Send {
     /// Appends messages, and writes a probe.
     fn append(&mut self, append: &Append<'_>) -> Result<Appended, Fault>;
 
-    /// Makes sure that no earlier call appends a message up to this number from now on.
+    /// Makes sure that no earlier call appends a message up to this number from now on. A fence may be
+    /// repeated: the number that it returns is that of the last message that was appended, not that of an
+    /// earlier fence.
     fn fence(&mut self, epoch: Epoch, producer: Producer, number: u64) -> Result<Fenced, Fault>;
 
     /// What the engine holds.
@@ -165,6 +161,9 @@ pub trait Writer: Send {
 
     /// Begins an epoch. False if the engine is no longer as it was seen, or it was unbroken.
     fn begin(&mut self, begin: &Begin<'_>) -> Result<bool, Fault>;
+
+    /// Raises the largest body of the record to this, if it is smaller.
+    fn raise_body_bytes_max(&mut self, bytes: u64) -> Result<(), Fault>;
 
     /// Takes or keeps a lease for a node for a time. False if another node has it.
     fn lease(&mut self, producer: Producer, time: Duration) -> Result<bool, Fault>;

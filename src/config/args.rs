@@ -16,6 +16,7 @@ use std::time::Duration;
 use clap::{Arg, Command, CommandFactory, Parser, Subcommand};
 use ipnet::IpNet;
 
+use super::bus_address::BusAddress;
 use super::listen::{self, Listen};
 use super::value::{
     self, Color, Count, Durability, Endpoint, HeaderName, LogFormat, LogLevel, Origin,
@@ -65,6 +66,7 @@ const LISTENING: &str = "Listening";
 const MESSAGES: &str = "Messages and streams";
 const ACCESS: &str = "Access";
 const KV: &str = "Cloudflare KV";
+const BUS: &str = "Bus";
 const LOGS: &str = "Logs and metrics";
 
 /// The parsed command line. Where a default depends on the machine, the field says `auto`.
@@ -240,6 +242,56 @@ pub(super) struct Args {
     /// PEM file of the authorities to trust for KV instead of the public ones
     #[arg(long, env = "HOOKCAST_KV_CA_FILE", value_name = "PATH", help_heading = KV, global = true)]
     pub kv_ca_file: Option<PathBuf>,
+
+    /// Redis or Valkey 7.0 or later, through which many nodes have one order [default: off]
+    ///
+    /// redis://HOST:PORT/NAME, rediss:// with TLS, redis+sentinel://HOST:PORT,HOST:PORT/MASTER/NAME;
+    /// with USER@ in front of the host, and the password in --bus-password-file. NAME begins the keys:
+    /// it is the same on all nodes of a bus. It is no database number; the database is always 0.
+    #[arg(long, env = "HOOKCAST_BUS", value_name = "URL", help_heading = BUS, global = true)]
+    #[arg(value_parser = BusAddress::parse)]
+    pub bus: Option<BusAddress>,
+
+    /// File with the password of the engine; one trailing newline is ignored
+    #[arg(long, env = "HOOKCAST_BUS_PASSWORD_FILE", value_name = "PATH", help_heading = BUS)]
+    #[arg(global = true)]
+    pub bus_password_file: Option<PathBuf>,
+
+    /// PEM file of the authorities to trust for the engine instead of the public ones
+    #[arg(long, env = "HOOKCAST_BUS_CA_FILE", value_name = "PATH", help_heading = BUS, global = true)]
+    pub bus_ca_file: Option<PathBuf>,
+
+    /// PEM file of this node's certificate, for an engine that asks for one
+    #[arg(long, env = "HOOKCAST_BUS_CERT", value_name = "PATH", help_heading = BUS, global = true)]
+    #[arg(requires = "bus_key")]
+    pub bus_cert: Option<PathBuf>,
+
+    /// PEM file of the private key of --bus-cert
+    #[arg(long, env = "HOOKCAST_BUS_KEY", value_name = "PATH", help_heading = BUS, global = true)]
+    #[arg(requires = "bus_cert")]
+    pub bus_key: Option<PathBuf>,
+
+    /// Longest time that a webhook waits for the engine, 100ms to 1m
+    ///
+    /// Then it is answered with 503 if it was certainly not stored, else with 504.
+    #[arg(long, env = "HOOKCAST_BUS_TIMEOUT", value_name = "DURATION", help_heading = BUS)]
+    #[arg(global = true, default_value = limits::BUS_TIMEOUT_DEFAULT)]
+    #[arg(value_parser = value::duration(limits::BUS_TIMEOUT_RANGE))]
+    pub bus_timeout: Duration,
+
+    /// Replicas of the engine that must confirm a message before it is acknowledged, 0 to 8
+    #[arg(long, env = "HOOKCAST_BUS_REPLICAS", value_name = "N", help_heading = BUS, global = true)]
+    #[arg(default_value = "0", value_parser = value::whole(0, limits::BUS_REPLICAS_MAX))]
+    pub bus_replicas: usize,
+
+    /// Messages that the engine keeps, 100 to 100000
+    ///
+    /// At most 64 MiB of text; then fewer, but never under 100. A client resumes exactly from as far
+    /// back as a node has read, and a node restores as many into an engine that has lost them.
+    #[arg(long, env = "HOOKCAST_BUS_HISTORY", value_name = "N", help_heading = BUS, global = true)]
+    #[arg(default_value_t = limits::BUS_HISTORY_MESSAGES_DEFAULT)]
+    #[arg(value_parser = value::whole(*limits::BUS_HISTORY_MESSAGES_RANGE.start(), *limits::BUS_HISTORY_MESSAGES_RANGE.end()))]
+    pub bus_history: usize,
 
     /// Address for metrics and health; has no access control, so keep it private [default: off]
     #[arg(long, env = "HOOKCAST_ADMIN", value_name = "ADDRESS:PORT", help_heading = LOGS)]

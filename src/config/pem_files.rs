@@ -38,6 +38,15 @@ pub(super) fn tls(args: &Args) -> Result<Option<TlsFiles>, ConfigError> {
 
 /// Reads the file of certificates that a flag names.
 pub(super) fn ca_pem(path: &Path, flag: &str) -> Result<Vec<u8>, ConfigError> {
+    pem_file(path, flag, |pem| pem::authorities(pem).map(drop))
+}
+
+/// Reads the PEM file that a flag names, and checks it.
+pub(super) fn pem_file(
+    path: &Path,
+    flag: &str,
+    check: impl Fn(&[u8]) -> Result<(), pem::PemFault>,
+) -> Result<Vec<u8>, ConfigError> {
     let invalid =
         |problem: String| ConfigError::new(format!("{flag} {} {problem}", path.display()));
     check_is_path(flag, path)?;
@@ -49,8 +58,8 @@ pub(super) fn ca_pem(path: &Path, flag: &str) -> Result<Vec<u8>, ConfigError> {
     if pem.len() > bytes_max {
         return Err(invalid(format!("is longer than {bytes_max} bytes")));
     }
-    match pem::authorities(&pem) {
-        Ok(_) => Ok(pem),
+    match check(&pem) {
+        Ok(()) => Ok(pem),
         Err(fault) => Err(invalid(fault.to_string())),
     }
 }

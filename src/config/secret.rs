@@ -43,7 +43,7 @@ impl Secret {
     }
 
     /// Parses a secret. `source` is the name of its variable or flag, for the error.
-    pub(super) fn parse(text: &str, source: &str) -> Result<Secret, ConfigError> {
+    pub(crate) fn parse(text: &str, source: &str) -> Result<Secret, ConfigError> {
         let problem = if text.is_empty() {
             "is empty; leave it out to run without a secret, so that every client may send"
         } else if text.len() > SECRET_BYTES_MAX {
@@ -58,38 +58,65 @@ impl Secret {
         Err(ConfigError::new(format!("{source} {problem}")))
     }
 
-    /// Reads a secret from a file, without one trailing newline. Returns also whether every user may
-    /// read the file.
-    pub(super) fn read(path: &Path) -> Result<(Secret, bool), ConfigError> {
-        // A value that is not a path may be the secret itself, given by mistake. So errors do not
-        // quote it.
-        let source = if is_path(path) {
-            format!("--secret-file {}", path.display())
+    /// Parses a password, which is sent in no header: 1 to [`SECRET_BYTES_MAX`] bytes of any text in one
+    /// line.
+    fn parse_password(text: &str, source: &str) -> Result<Secret, ConfigError> {
+        let problem = if text.is_empty() {
+            "is empty; leave the flag out where no password is needed"
+        } else if text.len() > SECRET_BYTES_MAX {
+            "is longer than 4096 bytes"
+        } else if text.chars().any(char::is_control) {
+            "has a control character in it; is it one password and nothing else?"
         } else {
-            "--secret-file".to_owned()
+            return Ok(Secret(text.into()));
         };
-        let failed = |error: io::Error| {
-            let hint = match error.kind() {
-                ErrorKind::NotFound | ErrorKind::InvalidFilename => {
-                    "; it takes the path of a file, not the secret itself"
-                }
-                _ => "",
-            };
-            ConfigError::new(format!("{source} cannot be read: {error}{hint}"))
-        };
-        let file = File::open(path).map_err(failed)?;
-        let is_public = file.metadata().map_err(failed)?.permissions().mode() & 0o004 != 0;
-        // Two bytes for the newline, and one to notice a secret that is too long.
-        let mut text = Vec::new();
-        file.take(SECRET_BYTES_MAX as u64 + 3)
-            .read_to_end(&mut text)
-            .map_err(failed)?;
-        let text = String::from_utf8(text)
-            .map_err(|_| ConfigError::new(format!("{source} is not UTF-8")))?;
-        let text = text.strip_suffix('\n').unwrap_or(&text);
-        let text = text.strip_suffix('\r').unwrap_or(text);
-        Secret::parse(text, &source).map(|secret| (secret, is_public))
+        Err(ConfigError::new(format!("{source} {problem}")))
     }
+
+    /// Reads the secret of the webhooks from a file. Returns also whether every user may read the file.
+    pub(super) fn read(path: &Path) -> Result<(Secret, bool), ConfigError> {
+        let (text, source, is_public) = read(path, "--secret-file")?;
+        Secret::parse(&text, &source).map(|secret| (secret, is_public))
+    }
+
+    /// Reads a password from the file that a flag names. Returns also whether every user may read the file.
+    pub(super) fn read_password(path: &Path, flag: &str) -> Result<(Secret, bool), ConfigError> {
+        let (text, source, is_public) = read(path, flag)?;
+        Secret::parse_password(&text, &source).map(|secret| (secret, is_public))
+    }
+}
+
+/// Reads a file with a secret, without one trailing newline. Returns also its name for errors, and whether
+/// every user may read it.
+fn read(path: &Path, flag: &str) -> Result<(String, String, bool), ConfigError> {
+    // A value that is not a path may be the secret itself, given by mistake. So errors do not
+    // quote it.
+    let source = if is_path(path) {
+        format!("{flag} {}", path.display())
+    } else {
+        flag.to_owned()
+    };
+    let failed = |error: io::Error| {
+        let hint = match error.kind() {
+            ErrorKind::NotFound | ErrorKind::InvalidFilename => {
+                "; it takes the path of a file, not the secret itself"
+            }
+            _ => "",
+        };
+        ConfigError::new(format!("{source} cannot be read: {error}{hint}"))
+    };
+    let file = File::open(path).map_err(failed)?;
+    let is_public = file.metadata().map_err(failed)?.permissions().mode() & 0o004 != 0;
+    // Two bytes for the newline, and one to notice a secret that is too long.
+    let mut text = Vec::new();
+    file.take(SECRET_BYTES_MAX as u64 + 3)
+        .read_to_end(&mut text)
+        .map_err(failed)?;
+    let text =
+        String::from_utf8(text).map_err(|_| ConfigError::new(format!("{source} is not UTF-8")))?;
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    Ok((line.to_owned(), source, is_public))
 }
 
 /// Whether this is certainly a path: it begins like one, or the file exists.

@@ -111,3 +111,20 @@ impl Batch {
         }
     }
 }
+
+#[cfg(any(test, feature = "testkit"))]
+impl Batch {
+    /// A batch with the frames of these messages, as the bus would send it.
+    pub fn of_messages(
+        epoch: Epoch,
+        messages: &[(u64, Message)],
+        turnover: Option<Turnover>,
+    ) -> Batch {
+        let mut batch = Batch::default();
+        for (seq, message) in messages {
+            batch.push(epoch, *seq, message);
+        }
+        batch.turnover = turnover;
+        batch
+    }
+}

@@ -193,7 +193,7 @@ impl Hub {
     fn await_queued(&self) -> bool {
         let is_idle = |state: &mut State| {
             let queue = state.queue();
-            queue.is_some_and(|queue| !queue.has_queued() && !queue.is_closing())
+            queue.is_some_and(|queue| !queue.has_queued() && !queue.closing.is_begun())
         };
         let state = self
             .queued
@@ -236,6 +236,7 @@ impl Hub {
                     batch.outcomes.push((sender, outcome));
                 }
                 Origin::Waiting(sender) => waiting.push((sender, outcome)),
+                Origin::Again => {}
             }
         }
         let mut state = self.lock();
@@ -255,27 +256,6 @@ impl Hub {
         if has_local {
             self.wake_mirror();
         }
-    }
-
-    /// See [`CommitQueue::settle_close`].
-    pub(super) fn settle_close(&self, closed: io::Result<()>) -> Option<io::Result<()>> {
-        let mut state = self.lock();
-        let ended = state.queue()?.settle_close(closed);
-        // A release may have failed, so that messages are queued again.
-        self.room.announce_locked();
-        drop(state);
-        if ended.is_none() {
-            self.closed.notify_all();
-        }
-        ended
-    }
-
-    /// Reports the result of a close to the thread that waits for it.
-    pub(super) fn report_closed(&self, closed: io::Result<()>) {
-        if let Some(queue) = self.lock().queue() {
-            queue.closed = Some(closed);
-        }
-        self.closed.notify_all();
     }
 }
 

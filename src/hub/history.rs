@@ -21,6 +21,8 @@ pub struct RingView {
 
 /// See the module's documentation.
 pub(super) struct History {
+    /// Messages before these, for the first contents of the live logs; empty after the start.
+    backlog: Vec<Arc<Message>>,
     /// The oldest first, without holes.
     messages: VecDeque<Arc<Message>>,
     next_seq: u64,
@@ -31,9 +33,28 @@ impl History {
     pub(super) fn new(messages: Vec<(u64, Message)>, next_seq: u64) -> History {
         let messages = messages.into_iter();
         History {
+            backlog: Vec::new(),
             messages: messages.map(|(_, message)| Arc::new(message)).collect(),
             next_seq,
         }
+    }
+
+    /// A history and what came before it: the last of these messages and those that do not fit, oldest
+    /// first.
+    pub(super) fn with_backlog(first_seq: u64, mut messages: Vec<Arc<Message>>) -> History {
+        let next_seq = first_seq + messages.len() as u64;
+        let surplus = messages.len().saturating_sub(HISTORY_MESSAGES);
+        let newest = messages.split_off(surplus);
+        History {
+            backlog: messages,
+            messages: newest.into(),
+            next_seq,
+        }
+    }
+
+    /// Drops what came before the history.
+    pub(super) fn drop_backlog(&mut self) {
+        self.backlog = Vec::new();
     }
 
     /// The seq of the first message.
@@ -68,12 +89,13 @@ impl History {
         }
     }
 
-    /// All messages as frames.
-    pub(super) fn batch(&self, epoch: Epoch) -> Batch {
+    /// All messages as frames, the backlog included, and the seq of the first.
+    pub(super) fn batch(&self, epoch: Epoch) -> (u64, Batch) {
+        let first_seq = self.first_seq() - self.backlog.len() as u64;
         let mut batch = Batch::default();
-        for (seq, message) in (self.first_seq()..).zip(&self.messages) {
+        for (seq, message) in (first_seq..).zip(self.backlog.iter().chain(&self.messages)) {
             batch.push(epoch, seq, message);
         }
-        batch
+        (first_seq, batch)
     }
 }

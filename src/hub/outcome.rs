@@ -36,6 +36,10 @@ pub enum NotStored {
     FrameTooLarge(usize),
     /// A shard's inbox stayed full until the deadline.
     Busy,
+    /// The bus has not taken it in time. It is certainly not there.
+    NoBus,
+    /// It was sent to the bus, and has not come back in time: it may be there, and may yet be shown.
+    InDoubt,
 }
 
 impl std::fmt::Display for NotStored {
@@ -45,6 +49,8 @@ impl std::fmt::Display for NotStored {
             NotStored::Entropy(error) => write!(f, "no random bytes for a message id: {error}"),
             NotStored::FrameTooLarge(limit) => write!(f, "its event is over {limit} bytes"),
             NotStored::Busy => f.write_str("the shards are busy"),
+            NotStored::NoBus => f.write_str("the bus does not take it"),
+            NotStored::InDoubt => f.write_str("it has not come back from the bus"),
         }
     }
 }
@@ -57,7 +63,9 @@ impl NotStored {
         match self {
             NotStored::FrameTooLarge(_) => true,
             NotStored::Ring(error) => matches!(**error, RingError::MessageTooLarge { .. }),
-            NotStored::Entropy(_) | NotStored::Busy => false,
+            NotStored::Entropy(_) | NotStored::Busy | NotStored::NoBus | NotStored::InDoubt => {
+                false
+            }
         }
     }
 }

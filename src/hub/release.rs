@@ -7,15 +7,32 @@ use std::io;
 use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
+use super::bus::{BusQueue, BusSettings, BusStore};
 use super::commit::CommitQueue;
 use super::{Batch, Committer, Hub, NO_PANIC, State, Store};
 use crate::message::Message;
 use crate::ring::Ring;
 
+/// The owner of the ring before it was released.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Owner {
+    Hub,
+    Committer,
+    Follower(BusSettings),
+}
+
+/// What owns the ring on a thread of its own.
+pub enum RingThread {
+    /// With `--durability disk`.
+    Commits(Committer),
+    /// With a bus.
+    Bus(BusStore),
+}
+
 impl Hub {
     /// Whether another process has the ring.
     pub fn is_released(&self) -> bool {
-        matches!(self.lock().store, Store::Released { .. })
+        matches!(self.lock().store, Store::Released(_))
     }
 
     /// Closes the ring and unlocks it, so that another process may open it. Until
@@ -34,36 +51,40 @@ impl Hub {
         match store {
             Store::Ring(ring) => {
                 repairs.close(ring, history.messages())?;
-                *store = Store::Released { has_commits: false };
+                *store = Store::Released(Owner::Hub);
                 return Ok(());
             }
-            Store::Released { .. } => return Ok(()),
-            Store::Queue(queue) => queue.begin_release(),
+            Store::Released(_) => return Ok(()),
+            Store::Queue(queue) => queue.closing.begin_release(),
+            Store::Bus(queue) => queue.closing.begin_release(),
         }
         drop(state);
-        self.release_from_committer(deadline)
+        self.release_from_thread(deadline)
     }
 
-    fn release_from_committer(&self, deadline: Instant) -> io::Result<()> {
-        self.queued.notify_one();
+    fn release_from_thread(&self, deadline: Instant) -> io::Result<()> {
+        self.queued.notify_all();
         let mut state = self.lock();
         loop {
-            let Some(queue) = state.queue() else {
+            let Some(closing) = state.closing() else {
                 return Err(io::ErrorKind::Unsupported.into());
             };
-            if let Some(closed) = queue.closed.take() {
+            if let Some(closed) = closing.closed.take() {
                 closed?;
-                state.store = Store::Released { has_commits: true };
+                state.store = match &state.store {
+                    Store::Bus(queue) => Store::Released(Owner::Follower(queue.settings)),
+                    _ => Store::Released(Owner::Committer),
+                };
                 return Ok(());
             }
             let left = deadline.saturating_duration_since(Instant::now());
             state = if !left.is_zero() {
                 self.closed.wait_timeout(state, left).expect(NO_PANIC).0
-            } else if queue.give_up_release() {
+            } else if closing.give_up_release() {
                 self.room.announce_locked();
                 return Err(io::ErrorKind::TimedOut.into());
             } else {
-                // The committer has closed the ring and only has to unlock it.
+                // The thread has closed the ring and only has to unlock it.
                 self.closed.wait(state).expect(NO_PANIC)
             };
         }
@@ -86,7 +107,7 @@ impl Hub {
     /// does not have the ring, and its lock is free. Without room by `deadline` the error is
     /// [`io::ErrorKind::TimedOut`], and the ring is dropped.
     ///
-    /// With `--durability disk` the caller runs the returned committer on a thread.
+    /// The caller runs what is returned on a thread: it owns the ring.
     ///
     /// # Panics
     ///
@@ -96,12 +117,12 @@ impl Hub {
         ring: Ring,
         history: Vec<(u64, Message)>,
         deadline: Instant,
-    ) -> io::Result<Option<Committer>> {
+    ) -> io::Result<Option<RingThread>> {
         assert!(
             self.can_take_back(&ring, &history),
             "the caller has checked"
         );
-        let mut state = self.lock_with_room(deadline)?;
+        let mut state = self.lock_with_room_until(deadline)?;
         let known_seq = state.history.next_seq();
         let next_seq = ring.next_seq();
         let mut batch = Batch::default();
@@ -113,7 +134,7 @@ impl Hub {
             }
         }
         debug_assert_eq!(state.history.next_seq(), next_seq);
-        let committer = state.continue_with(ring);
+        let thread = state.continue_with(ring);
         let has_news = !batch.frames.is_empty();
         if has_news {
             self.outlets.send(batch);
@@ -123,11 +144,11 @@ impl Hub {
         if has_news {
             self.outlets.wake();
         }
-        Ok(committer)
+        Ok(thread)
     }
 
-    /// Locks the hub as soon as the inboxes have room.
-    fn lock_with_room(&self, deadline: Instant) -> io::Result<MutexGuard<'_, State>> {
+    /// Locks the hub as soon as the inboxes have room, if that is before the deadline.
+    fn lock_with_room_until(&self, deadline: Instant) -> io::Result<MutexGuard<'_, State>> {
         let left = deadline.saturating_duration_since(Instant::now());
         let is_blocked = |_: &mut State| !self.outlets.have_room();
         let (state, has_room) = self.room.wait(self.lock(), left, is_blocked);
@@ -138,14 +159,21 @@ impl Hub {
 }
 
 impl State {
-    /// Stores messages as before the release: in this ring, or by the committer that is returned.
-    fn continue_with(&mut self, ring: Ring) -> Option<Committer> {
-        if matches!(self.store, Store::Released { has_commits: true }) {
-            self.store = Store::Queue(CommitQueue::default());
-            Some(Committer::new(ring))
-        } else {
-            self.store = Store::Ring(ring);
-            None
+    /// Stores messages as before the release: in this ring, or by the thread that is to own it.
+    fn continue_with(&mut self, ring: Ring) -> Option<RingThread> {
+        match self.store {
+            Store::Released(Owner::Committer) => {
+                self.store = Store::Queue(CommitQueue::default());
+                Some(RingThread::Commits(Committer::new(ring)))
+            }
+            Store::Released(Owner::Follower(settings)) => {
+                self.store = Store::Bus(BusQueue::new(settings));
+                Some(RingThread::Bus(BusStore::new(ring, settings)))
+            }
+            _ => {
+                self.store = Store::Ring(ring);
+                None
+            }
         }
     }
 }
@@ -239,7 +267,9 @@ mod tests {
         drop(ring);
         let (ring, history) = open(&node.medium);
         let committer = hub.take_back(ring, history, Instant::now()).unwrap();
-        let committer = committer.expect("commits continue");
+        let Some(RingThread::Commits(committer)) = committer else {
+            panic!("commits continue");
+        };
         node.expect_shown(31..=31);
         thread::scope(|scope| {
             scope.spawn(move || committer.run(hub, metrics, Clock::start()));
@@ -290,16 +320,16 @@ mod tests {
     fn a_close_after_the_release_has_timed_out_does_not_end_the_committer() {
         let (node, mut committer) = start();
         let closed = {
-            node.hub.lock().queue().unwrap().begin_release();
+            node.hub.lock().queue().unwrap().closing.begin_release();
             let closed = committer.close(&node.hub);
-            assert!(node.hub.release_from_committer(Instant::now()).is_err());
+            assert!(node.hub.release_from_thread(Instant::now()).is_err());
             closed
         };
         assert!(
             node.hub.settle_close(closed).is_none(),
             "the committer continues"
         );
-        assert!(node.hub.lock().queue().unwrap().closed.is_none());
+        assert!(node.hub.lock().queue().unwrap().closing.closed.is_none());
     }
 
     /// Between the close and its report the committer unlocks the ring.
@@ -307,11 +337,11 @@ mod tests {
     fn a_release_is_not_given_up_once_the_committer_has_ended() {
         let (node, mut committer) = start();
         let hub = &node.hub;
-        hub.lock().queue().unwrap().begin_release();
+        hub.lock().queue().unwrap().closing.begin_release();
         let closed = committer.close(hub);
         let closed = hub.settle_close(closed).expect("it ends");
         thread::scope(|scope| {
-            let released = scope.spawn(|| hub.release_from_committer(Instant::now()));
+            let released = scope.spawn(|| hub.release_from_thread(Instant::now()));
             drop(committer);
             hub.report_closed(closed);
             released.join().unwrap().expect("the ring is given away");

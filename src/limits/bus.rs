@@ -55,3 +55,57 @@ pub const RESUME_AHEAD_MS_MAX: u64 = 2_000;
 /// For how long a node keeps its acknowledged messages to publish them again, if another history
 /// replaces the one with them.
 pub const BUS_REPUBLISH_MS: u64 = 60_000;
+
+/// For how long a node that joins waits for other nodes to begin an epoch in an engine that has forgotten
+/// something. They notice it at their next probe. They hold more of the history than this node's ring.
+pub const BUS_BEGIN_PATIENCE_MS: u64 = 2 * BUS_PROBE_INTERVAL_MS + BUS_RETRY_MS_MAX;
+
+/// A fault of the credentials is logged again after this time.
+pub const BUS_DENIED_LOG_MS: u64 = 60_000;
+
+/// If nothing that a node sends has come back for so long, its bus does not work. Probes are sent every
+/// [`BUS_PROBE_INTERVAL_MS`].
+pub const BUS_PROOF_MS_MAX: u64 = 5_000;
+
+/// Bytes of the name in `--bus`. It stands in front of every key.
+pub const BUS_NAME_BYTES_MAX: usize = 64;
+
+/// Sentinels in `--bus`. Three or five are usual.
+pub const BUS_HOSTS_MAX: usize = 16;
+
+/// How long one append call waits in the engine for replicas. The next messages wait behind it; while
+/// replicas are missing, the call is repeated until the webhook's time is over.
+pub const BUS_REPLICAS_WAIT_MS: u64 = 100;
+
+/// The range of `--bus-replicas`.
+pub const BUS_REPLICAS_MAX: usize = 8;
+
+/// The longest time to connect, for name resolution, TCP, TLS and the first command together. Within a
+/// data centre it takes a few milliseconds.
+pub const BUS_CONNECT_MS_MAX: u64 = 1_000;
+
+/// How much longer than the engine's own wait a read waits for the answer.
+pub const BUS_READ_GRACE_MS: u64 = 1_000;
+
+/// The shortest time for the beginning of an epoch, which puts back up to 64 MiB.
+pub const BUS_BEGIN_MS_MIN: u64 = 10_000;
+
+/// How often a connection follows the address that a node of a cluster names for the keys.
+pub const BUS_REDIRECTS_MAX: usize = 3;
+
+/// Bytes of an answer beside the texts of messages: ids, times, sessions and lengths of the entries of a
+/// read, about 400 bytes each, and the engine's own facts, about 8 KiB.
+pub const BUS_ANSWER_OVERHEAD_BYTES: usize = 256 * 1024;
+
+/// Bytes of text that one read may return. Fewer entries are read at once if the largest body is so large
+/// that they could exceed it.
+pub const BUS_READ_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Entries of the probes' stream. A reader takes them at once, so a few seconds of 64 nodes are enough.
+pub const BUS_PROBES_MAX: usize = 64;
+
+/// Producers in the record from which on idle ones are removed. Each takes about 60 bytes.
+pub const BUS_PRODUCERS_MAX: usize = 256;
+
+/// How long a producer has appended nothing when it is removed. Nothing of its calls is under way then.
+pub const BUS_PRODUCER_IDLE_MS: u64 = 3_600_000;

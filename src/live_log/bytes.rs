@@ -1,4 +1,4 @@
-//! A byte ring addressed by offsets that only increase.
+//! A byte ring addressed by offsets that only increase, until the ring is cleared.
 //!
 //! Called by the live log, which knows where frames begin. Never interprets the bytes.
 
@@ -49,6 +49,12 @@ impl ByteRing {
     pub(super) fn forget_before(&mut self, offset: u64) {
         assert!(self.tail <= offset && offset <= self.head);
         self.tail = offset;
+    }
+
+    /// Frees all bytes. Offsets begin anew.
+    pub(super) fn clear(&mut self) {
+        self.tail = 0;
+        self.head = 0;
     }
 
     /// The bytes from `start` to `end`, as two pieces. The second is empty unless they wrap.

@@ -62,6 +62,11 @@ pub struct Cursor {
 }
 
 impl Cursor {
+    /// Whether the frame of `next_seq` was sent in part.
+    pub fn is_within_frame(&self) -> bool {
+        self.sent_bytes > 0
+    }
+
     /// How many messages of the view are between an earlier cursor and this one.
     pub fn messages_since(&self, earlier: &Cursor) -> u64 {
         self.seen - earlier.seen
@@ -137,6 +142,18 @@ impl LiveLog {
             sessions: Sessions::default(),
             shared: SharedHistory::default(),
         }
+    }
+
+    /// Empties the log for another history, whose first message will be `first_seq`. Keeps the capacity and
+    /// the sessions with streams. No cursor of before is valid any more.
+    pub fn restart(&mut self, first_seq: u64) {
+        self.bytes.clear();
+        self.entries.clear();
+        self.tail_seq = first_seq;
+        self.broadcasts.clear();
+        self.broadcasts_evicted = 0;
+        self.sessions.forget_frames();
+        self.shared = SharedHistory::default();
     }
 
     /// One more than the seq of the newest message.

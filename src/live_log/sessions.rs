@@ -92,6 +92,19 @@ impl Sessions {
         self.forget_if_idle(key);
     }
 
+    /// Removes all frames from the index. Sessions with streams keep their keys, lists and walks.
+    pub(super) fn forget_frames(&mut self) {
+        let keys = &mut self.keys;
+        self.table.retain(|_, session| {
+            session.frames = VecDeque::new();
+            session.frames_evicted = 0;
+            if session.is_idle() {
+                keys.remove(&session.name);
+            }
+            !session.is_idle()
+        });
+    }
+
     /// Counts one more stream of a session.
     pub(super) fn hold(&mut self, name: &SessionId) -> SessionKey {
         let key = self.intern(name);

@@ -329,3 +329,149 @@ fn more_runs_than_extents_take_several_writes() {
     assert_eq!(received, pair.expected(Some(&viewer), Framing::Chunked, 1));
     assert!((2..=4).contains(&writes), "{writes}");
 }
+
+/// A log that has restarted, one that is new, and the names of the sessions that streams hold in both.
+struct Twins {
+    restarted: LiveLog,
+    fresh: LiveLog,
+    held: Vec<(SessionId, [SessionKey; 2])>,
+}
+
+impl Twins {
+    fn both(&mut self) -> [&mut LiveLog; 2] {
+        [&mut self.restarted, &mut self.fresh]
+    }
+
+    fn append(&mut self, session: Option<&SessionId>, payload_bytes: usize) {
+        for log in self.both() {
+            let seq = log.head_seq();
+            let frame = format!("{payload_bytes:x}\r\n{}\r\n", "x".repeat(payload_bytes));
+            let chunk = Chunk {
+                bytes: frame.len() as u32,
+                head_bytes: (frame.len() - payload_bytes - 2) as u8,
+            };
+            log.append(seq, session, frame.as_bytes(), chunk);
+        }
+    }
+
+    fn hold(&mut self, name: &SessionId) {
+        let keys = self.both().map(|log| log.hold_session(name));
+        self.held.push((name.clone(), keys));
+    }
+
+    fn release(&mut self, index: usize) {
+        let (_, keys) = self.held.swap_remove(index);
+        for (log, key) in self.both().into_iter().zip(keys) {
+            log.release_session(key);
+        }
+    }
+
+    /// Restarts the log, and replaces its twin by a new one with the same streams.
+    fn restart(&mut self, first_seq: u64) {
+        self.restarted.restart(first_seq);
+        self.fresh = LiveLog::new(first_seq, LOG_BYTES);
+        for (name, keys) in &mut self.held {
+            keys[1] = self.fresh.hold_session(name);
+        }
+    }
+
+    fn compare(&self, after: u64) {
+        let logs = [&self.restarted, &self.fresh];
+        let [restarted, fresh] = logs.map(|log| {
+            (
+                log.tail_seq(),
+                log.head_seq(),
+                log.sessions(),
+                log.broadcasts_total(),
+            )
+        });
+        assert_eq!(restarted, fresh);
+        let mut views = vec![[View::Everything; 2], [View::Public; 2]];
+        views.extend(self.held.iter().map(|(_, keys)| keys.map(View::Session)));
+        for views in views {
+            for after in [None, Some(after)] {
+                for framing in [Framing::Chunked, Framing::Bare] {
+                    let [restarted, fresh] = [0, 1].map(|twin| {
+                        let (log, view) = (logs[twin], views[twin]);
+                        let start = log.catch_up(view, after);
+                        let mut gather = Gather::new();
+                        let end = log.gather(view, framing, &start.cursor, &mut gather);
+                        let page = log.page(view, after, 7, 500);
+                        (bytes_of(&gather), end, log.end(view), page, start)
+                    });
+                    assert_eq!(restarted, fresh);
+                }
+            }
+        }
+    }
+}
+
+/// A restarted log differs in nothing from a new one with the same streams, whatever it held before. The first
+/// seq may be lower or higher than any before.
+#[test]
+fn a_restarted_log_equals_a_new_one_with_the_same_streams() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut rng = fastrand::Rng::with_seed(seed);
+    for _ in 0..60 {
+        let names: Vec<_> = (0..5).map(|i| session(&format!("s{i}"))).collect();
+        let mut twins = Twins {
+            restarted: LiveLog::new(1_000, LOG_BYTES),
+            fresh: LiveLog::new(1_000, LOG_BYTES),
+            held: Vec::new(),
+        };
+        for _ in 0..rng.usize(1..1_500) {
+            let streams = twins.held.len();
+            match rng.u8(..) {
+                0..=5 => twins.restart(rng.u64(0..3_000)),
+                6..=20 => twins.hold(rng.choice(&names).unwrap()),
+                21..=30 if streams > 0 => twins.release(rng.usize(..streams)),
+                31..=33 => {
+                    let head = twins.fresh.head_seq();
+                    let until_seq = head.saturating_sub(rng.u64(0..20));
+                    let shown = head.saturating_sub(150)..until_seq;
+                    let seqs: Vec<u64> = shown.filter(|_| rng.bool()).take(100).collect();
+                    for log in twins.both() {
+                        let seqs = seqs.clone();
+                        log.set_shared_history(SharedHistory { seqs, until_seq });
+                    }
+                }
+                34..=50 => {
+                    let head = twins.fresh.head_seq();
+                    twins.compare(rng.u64(head.saturating_sub(200)..head + 2));
+                }
+                _ => {
+                    // Without a name it is for all.
+                    let session = names.get(rng.usize(0..8)).cloned();
+                    twins.append(session.as_ref(), rng.usize(1..50));
+                }
+            }
+        }
+        twins.compare(twins.fresh.head_seq());
+        while !twins.held.is_empty() {
+            twins.release(0);
+        }
+        assert_eq!(twins.restarted.sessions(), twins.fresh.sessions());
+    }
+}
+
+/// The streams of a session are in a list that the shard keeps. A walk along it may be in progress.
+#[test]
+fn a_restart_keeps_the_list_and_the_walk_of_a_session() {
+    let mut pair = Pair::new(1);
+    let name = session("held");
+    let key = pair.log.hold_session(&name);
+    pair.log.set_first_slot(key, 7);
+    pair.append(Some(&name), 10);
+    assert!(pair.log.begin_walk(key));
+    pair.log.restart(1);
+    assert_eq!(
+        (pair.log.first_slot(key), pair.log.walk_slot(key)),
+        (7, Some(7))
+    );
+    pair.log.walk_past(key, 7, NO_SLOT);
+    assert_eq!(pair.log.walk_slot(key), None);
+    pair.log.set_first_slot(key, NO_SLOT);
+    pair.log.release_session(key);
+    assert_eq!(pair.log.sessions(), 0);
+}

@@ -38,6 +38,12 @@ pub enum Counter {
     StreamsDrained,
     /// A stream that a cache shares among clients reached its lifetime.
     StreamsExpired,
+    /// A stream was ended because another history has replaced that of the node.
+    StreamsReset,
+    /// A request waited until this node had reached its event id, and resumed there.
+    ResumesReached,
+    /// A request waited for its event id in vain, and got the history.
+    ResumesExpired,
     /// A request was refused: it is not HTTP as this server accepts it.
     RefusedMalformed,
     /// A request was refused: its body, head or target is too long.
@@ -162,7 +168,7 @@ pub(super) type Label = Option<(&'static str, &'static str)>;
 pub(super) type Row<T> = (T, &'static str, Label, &'static str);
 
 #[rustfmt::skip]
-pub(super) const COUNTERS: [Row<Counter>; 31] = [
+pub(super) const COUNTERS: [Row<Counter>; 34] = [
     (Counter::Accepts, "hookcast_accepts_total", None, "Connections accepted."),
     (Counter::AcceptErrors, "hookcast_accept_errors_total", None, "Failures to accept a connection."),
     (Counter::MessagesLocal, "hookcast_messages_total", Some(("source", "local")), "Messages accepted, by source: webhooks (local) or KV (remote)."),
@@ -179,6 +185,9 @@ pub(super) const COUNTERS: [Row<Counter>; 31] = [
     (Counter::StreamsOverrun, "hookcast_streams_closed_total", Some(("reason", "overrun")), ""),
     (Counter::StreamsDrained, "hookcast_streams_closed_total", Some(("reason", "drain")), ""),
     (Counter::StreamsExpired, "hookcast_streams_closed_total", Some(("reason", "life")), ""),
+    (Counter::StreamsReset, "hookcast_streams_closed_total", Some(("reason", "reset")), ""),
+    (Counter::ResumesReached, "hookcast_resume_waits_total", Some(("result", "reached")), "Requests whose event id was ahead of this node, by result: resumed exactly (reached), or answered with the history (expired)."),
+    (Counter::ResumesExpired, "hookcast_resume_waits_total", Some(("result", "expired")), ""),
     (Counter::RefusedMalformed, "hookcast_refused_total", Some(("reason", "malformed")), "Requests refused, by reason."),
     (Counter::RefusedTooLarge, "hookcast_refused_total", Some(("reason", "too_large")), ""),
     (Counter::RefusedTooSlow, "hookcast_refused_total", Some(("reason", "too_slow")), ""),

@@ -144,6 +144,8 @@ pub(super) struct Header {
     pub epoch: Epoch,
     /// The seq of the first message that was written to this file.
     pub first_seq: u64,
+    /// Other nodes have the same history and epoch, by a bus.
+    pub is_shared: bool,
 }
 
 /// Why a header is unusable.
@@ -164,6 +166,7 @@ impl Header {
         bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.geometry.slots.to_le_bytes());
         bytes[16..20].copy_from_slice(&self.geometry.slot_bytes.to_le_bytes());
+        bytes[20..24].copy_from_slice(&u32::from(self.is_shared).to_le_bytes());
         bytes[24..32].copy_from_slice(&self.epoch.0.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.first_seq.to_le_bytes());
         let crc = crc32fast::hash(&bytes[..40]);
@@ -186,12 +189,13 @@ impl Header {
         let first_seq = u64_at(bytes, 32);
         match geometry {
             Some(geometry)
-                if u32_at(bytes, 20) == 0 && (SEQ_FIRST..=SEQ_MAX).contains(&first_seq) =>
+                if u32_at(bytes, 20) <= 1 && (SEQ_FIRST..=SEQ_MAX).contains(&first_seq) =>
             {
                 Ok(Header {
                     geometry,
                     epoch: Epoch(u64_at(bytes, 24)),
                     first_seq,
+                    is_shared: u32_at(bytes, 20) == 1,
                 })
             }
             _ => Err(HeaderFault::Damaged),

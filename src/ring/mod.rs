@@ -58,6 +58,8 @@ pub struct Ring {
     storage: Box<dyn Storage + Send>,
     geometry: Geometry,
     epoch: Epoch,
+    /// Other nodes have the same history and epoch, by a bus.
+    is_shared: bool,
     next_seq: u64,
     /// The number of messages in the history, up to [`HISTORY_MESSAGES`].
     held: usize,
@@ -146,6 +148,7 @@ impl Ring {
                     geometry,
                     epoch,
                     first_seq,
+                    is_shared: plan.is_shared,
                 };
                 let history = messages
                     .iter()
@@ -175,6 +178,7 @@ impl Ring {
             storage,
             geometry,
             epoch,
+            is_shared: plan.is_shared,
             next_seq,
             held: messages.len(),
             is_shut: false,
@@ -308,6 +312,7 @@ impl Ring {
             geometry: self.geometry,
             epoch: self.epoch,
             first_seq,
+            is_shared: self.is_shared,
         };
         let aside = if self.holds(history.len()).unwrap_or(true) {
             Aside::Drop
@@ -351,6 +356,71 @@ impl Ring {
             self.next_seq = last_seq;
         }
         rewound
+    }
+
+    /// Makes another history of this ring, oldest first, in another epoch: one that several nodes share by a
+    /// bus. `aside` says what becomes of the old file.
+    ///
+    /// The new file is on disk when this returns. On an error the ring is unchanged.
+    pub fn renew<'a>(
+        &mut self,
+        epoch: Epoch,
+        first_seq: u64,
+        history: impl IntoIterator<Item = &'a Message>,
+        aside: Aside,
+    ) -> Result<Option<PathBuf>, RingError> {
+        let history = history.into_iter().collect::<Vec<_>>();
+        debug_assert!(history.len() <= HISTORY_MESSAGES);
+        let header = Header {
+            geometry: self.geometry,
+            epoch,
+            first_seq,
+            is_shared: true,
+        };
+        self.put(&header, &history, aside)
+    }
+
+    /// Ends the sharing of a ring: its messages stay, and get event ids of an epoch of its own. Does
+    /// nothing for a ring that is not shared.
+    pub fn end_sharing<'a>(
+        &mut self,
+        history: impl IntoIterator<Item = &'a Message>,
+    ) -> Result<(), RingError> {
+        if !self.is_shared {
+            return Ok(());
+        }
+        let history = history.into_iter().collect::<Vec<_>>();
+        let header = Header {
+            geometry: self.geometry,
+            epoch: Epoch(self.medium.random().map_err(RingError::Storage)?),
+            first_seq: self.next_seq - history.len() as u64,
+            is_shared: false,
+        };
+        self.put(&header, &history, Aside::Drop).map(drop)
+    }
+
+    /// Replaces the file.
+    fn put(
+        &mut self,
+        header: &Header,
+        history: &[&Message],
+        aside: Aside,
+    ) -> Result<Option<PathBuf>, RingError> {
+        let Replacement { storage, aside } = replace(&mut *self.medium, header, history, aside)?;
+        self.storage = storage;
+        self.epoch = header.epoch;
+        self.is_shared = header.is_shared;
+        self.next_seq = header.first_seq + history.len() as u64;
+        self.held = history.len();
+        self.is_shut = false;
+        self.is_in_doubt = false;
+        self.stats.note_history(self.held, self.next_seq);
+        Ok(aside)
+    }
+
+    /// Whether the history is shared with other nodes by a bus.
+    pub fn is_shared(&self) -> bool {
+        self.is_shared
     }
 
     /// Reads the history back from the storage, with its seqs, oldest first. Complete unless the

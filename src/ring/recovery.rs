@@ -138,6 +138,8 @@ pub(super) struct Plan {
     pub geometry: Geometry,
     /// The epoch to continue with; `None`: a new one.
     pub epoch: Option<Epoch>,
+    /// The epoch is one that other nodes have, by a bus.
+    pub is_shared: bool,
     pub next_seq: u64,
     /// The history, with contiguous seqs that end at `next_seq - 1`.
     pub messages: Vec<(u64, Message)>,
@@ -163,6 +165,7 @@ impl Plan {
             found: Found::Nothing,
             geometry,
             epoch: None,
+            is_shared: false,
             next_seq: SEQ_FIRST,
             messages: Vec::new(),
             lost_max: Some(0),
@@ -176,6 +179,8 @@ pub(super) struct Survey {
     pub geometry: Option<Geometry>,
     /// The epoch in its header; `None` if the header is unusable.
     pub epoch: Option<Epoch>,
+    /// See [`Header::is_shared`].
+    pub is_shared: bool,
     pub state: State,
     /// The newest whole messages, oldest first. If there is no damage their seqs are contiguous,
     /// and the last is `next_seq - 1`.
@@ -204,6 +209,7 @@ impl Survey {
         Survey {
             geometry: Some(slots.geometry),
             epoch: header.map(|header| header.epoch),
+            is_shared: header.is_some_and(|header| header.is_shared),
             state: read_state(image),
             next_seq: tally.next_seq,
             lost_max: Some(tally.lost),
@@ -221,6 +227,7 @@ impl Survey {
         Survey {
             geometry: None,
             epoch: None,
+            is_shared: false,
             state,
             messages: Vec::new(),
             next_seq: SEQ_FIRST,
@@ -251,6 +258,7 @@ impl Survey {
             found,
             geometry,
             epoch: self.epoch.filter(|_| keeps_epoch),
+            is_shared: self.is_shared && keeps_epoch,
             next_seq: self.next_seq,
             messages: self.messages,
             lost_max: self.lost_max,

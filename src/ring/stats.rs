@@ -38,6 +38,11 @@ impl RingStats {
         self.next_seq.store(next_seq, Relaxed);
     }
 
+    pub(super) fn note_history(&self, messages: usize, next_seq: u64) {
+        self.messages.store(messages as u64, Relaxed);
+        self.next_seq.store(next_seq, Relaxed);
+    }
+
     pub(super) fn note_repair(&self, is_done: bool) {
         let count = if is_done {
             &self.repairs

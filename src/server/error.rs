@@ -6,6 +6,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::bus::redis::BusTlsError;
 use crate::mirror::SpawnError;
 use crate::ring::RingError;
 use crate::tls::TlsError;
@@ -29,6 +30,10 @@ pub enum ServerError {
     Shard(io::Error),
     /// The mirror could not be started.
     Mirror(SpawnError),
+    /// A certificate of the bus cannot be used.
+    BusTls(BusTlsError),
+    /// Other nodes of the bus accept bodies of so many bytes, this one fewer.
+    BusBodyLimit(u64),
     /// The ring could not be written to disk at the end.
     Close(PathBuf, io::Error),
 }
@@ -37,7 +42,7 @@ impl ServerError {
     /// The exit status of the process: 2 if every start fails until the configuration is changed.
     pub fn exit_status(&self) -> u8 {
         match self {
-            ServerError::Passed(_) => 2,
+            ServerError::Passed(_) | ServerError::BusBodyLimit(_) | ServerError::BusTls(_) => 2,
             _ => 1,
         }
     }
@@ -64,6 +69,11 @@ impl fmt::Display for ServerError {
             ServerError::Start(what, error) => write!(f, "cannot start {what}: {error}"),
             ServerError::Shard(error) => write!(f, "a shard cannot poll: {error}"),
             ServerError::Mirror(error) => write!(f, "cannot mirror to KV: {error}"),
+            ServerError::BusTls(error) => write!(f, "cannot set up TLS for the bus: {error}"),
+            ServerError::BusBodyLimit(bytes) => write!(
+                f,
+                "other nodes of the bus accept bodies of {bytes} bytes: start this node with --max-body-bytes {bytes}"
+            ),
             ServerError::Close(path, error) => {
                 write!(
                     f,

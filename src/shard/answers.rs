@@ -10,7 +10,7 @@ use std::io::IoSlice;
 use crate::chat;
 use crate::clock::Now;
 use crate::http::route::{MESSAGES_PATH, STREAM_PATH, WEBHOOK_PATH, canonical};
-use crate::http::{ErrorAnswer, Phase, Refusal, ReplyTo, Request, Status, Subscription};
+use crate::http::{ErrorAnswer, Phase, Refusal, ReplyTo, Request, Status};
 use crate::hub::{NotStored, Receipt};
 use crate::limits::{
     LINGER_BYTES_MAX, LINGER_MS, RETRY_AFTER_S, RETRY_FULL_MS, RETRY_MS, STALL_MS,
@@ -19,8 +19,8 @@ use crate::metrics::{Counter, Endpoint};
 use crate::shard::Shard;
 use crate::shard::connection::State;
 use crate::shard::exchange::{Exchange, Next, Stage, Then, Unsent};
+use crate::shard::resumption::SentId;
 use crate::shard::transport::{Transfer, Transport};
-use crate::sse::event_id::EventId;
 use crate::sse::frame::{self, Framing};
 
 /// The answer to a webhook when the server is full, or has handed over its ring.
@@ -94,23 +94,12 @@ impl<S: Transport> Shard<S> {
     /// Answers a subscription with a stream that ends at once and names the delay of the next
     /// attempt. Any status but 200 would make a browser's `EventSource` stop for good (HTML
     /// standard, 9.2.3).
-    pub(super) fn decline_stream(
-        &mut self,
-        subscription: &Subscription<'_>,
-        to: ReplyTo,
-        is_surplus: bool,
-    ) {
-        self.tally.count_request(Endpoint::Stream, 200);
-        if is_surplus {
-            self.tally.count(Counter::RefusedAtLimit, 1);
-        }
+    pub(super) fn decline_stream(&mut self, last_id: SentId, to: ReplyTo, is_surplus: bool) {
         let retry_ms = self
             .rng
             .u64(if is_surplus { RETRY_FULL_MS } else { RETRY_MS });
-        let last_id = subscription.last_event_id.as_deref();
-        let last_id = last_id.and_then(|id| EventId::parse(id.as_bytes()));
         let mut events = Vec::new();
-        frame::push_farewell(&mut events, Framing::Bare, retry_ms, last_id);
+        frame::push_farewell(&mut events, Framing::Bare, retry_ms, last_id.id());
         self.responder.ended_stream(to, &events, &mut self.answer);
     }
 

@@ -2,8 +2,9 @@
 //!
 //! Part of the shard. Called by `requests`, and by `turn` for requests that were put off and long polls
 //! that are due. For clients behind proxies that hold streams back. The path of a request: `read_history` →
-//! (`keep`, which enters a long poll into a sweep → after a message, a deadline, a hang-up or in a drain:
-//! `answer_waiting`) → `send_answer`.
+//! (`wait` and `keep`, which enter the request into a sweep → after a message, a turnover, a deadline, a hang-up
+//! or in a drain: `answer_waiting`) → `send_answer`. A stream whose event id is ahead of this node waits in
+//! the same way, and `answer_waiting` opens it.
 //!
 //! A request of a hundred bytes may cause an answer of 1 MiB, and thousands of long polls may wait
 //! for the same message. So these answers are made one by one ([`Shard::answer_next_history`]),
@@ -22,10 +23,11 @@ use crate::metrics::{Counter, Endpoint};
 use crate::shard::Shard;
 use crate::shard::connection::{State, Token, Unfinished};
 use crate::shard::exchange::{Exchange, Next, Stage, Then};
-use crate::shard::membership::{Holder, Place};
+use crate::shard::membership::Holder;
 use crate::shard::pages::{Encoded, Representation};
+use crate::shard::resumption::ResumePoint;
 use crate::shard::transport::Transport;
-use crate::shard::waiting::{HistoryRequest, Since, Waiting};
+use crate::shard::waiting::{AheadRequest, Awaited, HistoryRequest, Waiting};
 
 /// The work of a shard on requests for the history, with its budget.
 #[derive(Default)]
@@ -56,54 +58,55 @@ const PUBLIC: &str = "public, max-age=0, s-maxage=1";
 const PRIVATE: &str = "private, no-store";
 
 impl<S: Transport> Shard<S> {
-    /// Answers a request for the history, or lets it wait as a long poll.
+    /// Answers a request for the history, or lets it wait until this node has reached its event id.
     pub(super) fn read_history(
         &mut self,
         slot: usize,
         exchange: &mut Exchange,
-        mut request: HistoryRequest,
+        request: HistoryRequest,
+        now: Now,
+    ) -> Next {
+        if self.resume_point(request.since) == ResumePoint::Ahead
+            && !request.to.head_only
+            && self.may_wait(slot, exchange, request.tag_bytes(), Then::Continue, now)
+        {
+            return self.await_reach(slot, exchange, AheadRequest::History(request), now);
+        }
+        self.read_reached(slot, exchange, request, now)
+    }
+
+    /// Answers a request for the history, or lets it wait as a long poll. An event id that is still ahead
+    /// counts as unknown.
+    fn read_reached(
+        &mut self,
+        slot: usize,
+        exchange: &mut Exchange,
+        request: HistoryRequest,
         now: Now,
     ) -> Next {
         let view = self.hold_view(&request.view);
         let answer = self.look_up(view, &request);
-        let may_wait = request.wait_ms > 0 && !self.shutdown.is_draining();
-        if answer.is_idle && may_wait && !self.connections[slot].hung_up {
-            let waiting = Waiting {
-                place: Place::new(view, Holder::Wait),
-                end: self.log.end(view),
-                is_due: false,
-                request,
-            };
-            exchange.shrink_reader(Then::Continue);
-            let held_bytes = exchange.reader.held_bytes() + waiting.held_bytes();
-            // This may end other connections, so it asks only for the bytes that are kept.
-            if self.make_room(slot, held_bytes, now) {
-                self.connections[slot].deadline_ms = now.mono_ms + waiting.request.wait_ms;
-                exchange.stage = Stage::Waiting(Box::new(waiting));
-                return Next::Wait;
-            }
-            request = waiting.request;
+        if answer.is_idle
+            && request.wait_ms > 0
+            && self.may_wait(slot, exchange, request.tag_bytes(), Then::Continue, now)
+        {
+            let deadline_ms = now.mono_ms + request.wait_ms;
+            let end = self.log.end(view);
+            let awaited = Awaited::News { end, request };
+            return self.wait(slot, exchange, view, awaited, deadline_ms);
         }
         self.release_view(view);
         self.answer_history(&request, &answer);
         self.send_history(slot, exchange, Then::after(request.to), now)
     }
 
-    /// Answers a long poll, because there is news or because its wait is over, and reads the next
-    /// request.
+    /// Continues with a request that has waited, because there is news or because its wait is over.
     pub(super) fn answer_waiting(&mut self, slot: usize, now: Now) {
         let Some(mut exchange) = self.connections.take_exchange(slot) else {
             return;
         };
         let next = match std::mem::replace(&mut exchange.stage, Stage::Reading) {
-            Stage::Waiting(mut waiting) => {
-                waiting.request.to.keep_alive &= !self.shutdown.is_draining();
-                let answer = self.look_up(waiting.place.view, &waiting.request);
-                self.forget_place(slot, &waiting.place);
-                self.answer_history(&waiting.request, &answer);
-                let then = Then::after(waiting.request.to);
-                self.send_history(slot, &mut exchange, then, now)
-            }
+            Stage::Waiting(waiting) => self.end_wait(slot, &mut exchange, *waiting, now),
             stage => {
                 exchange.stage = stage;
                 Next::Wait
@@ -112,7 +115,42 @@ impl<S: Transport> Shard<S> {
         self.proceed(slot, exchange, next, now);
     }
 
-    /// Marks the long poll of a connection as due, if it has one.
+    fn end_wait(
+        &mut self,
+        slot: usize,
+        exchange: &mut Exchange,
+        waiting: Waiting,
+        now: Now,
+    ) -> Next {
+        let is_draining = self.shutdown.is_draining();
+        match waiting.awaited {
+            Awaited::News { mut request, .. } => {
+                request.to.keep_alive &= !is_draining;
+                let answer = self.look_up(waiting.place.view, &request);
+                self.forget_place(slot, &waiting.place);
+                self.answer_history(&request, &answer);
+                self.send_history(slot, exchange, Then::after(request.to), now)
+            }
+            Awaited::Reach(AheadRequest::History(mut request)) => {
+                self.forget_place(slot, &waiting.place);
+                self.count_reach(slot, request.since, now);
+                request.to.keep_alive &= !is_draining;
+                if request.wait_ms > 0 {
+                    let waited_ms = self.waited_ms(slot, now);
+                    // Never zero: a cache must not keep the empty answer to a long poll.
+                    request.wait_ms = request.wait_ms.saturating_sub(waited_ms).max(1);
+                }
+                self.read_reached(slot, exchange, request, now)
+            }
+            Awaited::Reach(AheadRequest::Stream(subscriber)) => {
+                self.forget_place(slot, &waiting.place);
+                self.count_reach(slot, subscriber.last_id, now);
+                self.begin_stream(slot, exchange, &subscriber, now)
+            }
+        }
+    }
+
+    /// Marks the request of a connection as due, if it waits.
     pub(super) fn wake(&mut self, slot: usize) {
         if let Some(connection) = self.connections.get_mut(slot)
             && let State::Exchange(exchange) = &mut connection.state
@@ -176,13 +214,19 @@ impl<S: Transport> Shard<S> {
         }
     }
 
-    /// Whether the wait of a long poll is over.
+    /// Whether the wait of a request is over.
     fn may_answer(&self, slot: usize) -> bool {
         let connection = self.connections.get(slot);
         let waiting = connection.and_then(|connection| connection.state.waiting());
-        waiting.is_some_and(|waiting| {
-            waiting.is_due || self.log.has_news(waiting.place.view, &waiting.end)
-        })
+        waiting.is_some_and(|waiting| waiting.is_due || self.has_arrived(waiting))
+    }
+
+    /// Whether what a request waits for has arrived.
+    fn has_arrived(&self, waiting: &Waiting) -> bool {
+        match &waiting.awaited {
+            Awaited::News { end, .. } => self.log.has_news(waiting.place.view, end),
+            Awaited::Reach(request) => self.resume_point(request.sent_id()) != ResumePoint::Ahead,
+        }
     }
 
     /// Ends the turn's budget; the next turn may make as many bytes again.
@@ -192,14 +236,15 @@ impl<S: Transport> Shard<S> {
 
     /// Decides the answer to a request, without encoding it.
     fn look_up(&self, view: View, request: &HistoryRequest) -> Answer {
-        let after = match request.since {
-            Since::Start | Since::Unknown => None,
-            Since::Seq(seq) => Some(seq),
+        let point = self.resume_point(request.since);
+        let after = match point {
+            ResumePoint::After(seq) => Some(seq),
+            ResumePoint::Start | ResumePoint::Ahead | ResumePoint::Unknown => None,
         };
         let page = self
             .log
             .page(view, after, request.limit, HISTORY_ANSWER_BYTES_MAX);
-        let representation = Representation::new(self.epoch, page, request.since);
+        let representation = Representation::new(self.resumption.lineage.epoch(), page, point);
         let etag = representation.etag();
         let known = request.if_none_match.as_deref();
         let is_known = known.is_some_and(|tags| etag::any_matches(tags, &etag));

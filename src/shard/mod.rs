@@ -19,6 +19,7 @@
 //! - `scheduler`: what is due by time (`stagger`), and which connections are read again.
 //! - `membership`, `sweep`: which streams and long polls a message concerns, and which is next.
 //! - `history`: requests for the history that were put off, and the turn's budget for them.
+//! - `resumption`: which event ids name a place in this node's history.
 //! - `drain`: how far the end of the shard is.
 //!
 //! What a shard does:
@@ -27,6 +28,7 @@
 //! - `requests`: from bytes to decisions.
 //! - `fanout`, `subscription`: from a message to its streams, and from frames to bytes.
 //! - `history`, `pages`: the history by request.
+//! - `turnover`: the beginning of an epoch, for which streams may have to end.
 //! - `answers`: from decisions to bytes.
 //! - `drain`: the end of a shard, with or without a successor.
 //!
@@ -45,6 +47,7 @@ mod pages;
 pub mod poller;
 mod publishing;
 mod requests;
+mod resumption;
 mod scheduler;
 mod shares;
 mod stagger;
@@ -53,6 +56,7 @@ mod subscription;
 mod sweep;
 mod transport;
 pub mod turn;
+mod turnover;
 mod waiting;
 
 use std::sync::Arc;
@@ -63,7 +67,6 @@ use crate::http::{Access, AllowOrigin, Responder};
 use crate::hub::{Batch, Hub};
 use crate::limits::{READ_BYTES, REQUEST_DEADLINE_MS};
 use crate::live_log::LiveLog;
-use crate::message::Epoch;
 use crate::metrics::{Counter, Gauge, Tally};
 use connection::{Connection, State};
 pub use connection::{Role, Token};
@@ -75,6 +78,7 @@ use exchange::{ExchangePool, Stage};
 use history::Histories;
 use membership::Sweeps;
 use publishing::Publishing;
+use resumption::Resumption;
 use scheduler::Scheduler;
 pub use transport::Transport;
 
@@ -104,7 +108,7 @@ pub struct Settings {
 /// See the module's description. Each part owns its fields.
 pub struct Shard<S> {
     settings: Arc<Settings>,
-    epoch: Epoch,
+    resumption: Resumption,
     log: LiveLog,
     connections: Connections<S>,
     exchanges: ExchangePool,
@@ -140,7 +144,7 @@ impl<S: Transport> Shard<S> {
         let (first_seq, history) = hub.history_batch();
         let log_bytes = settings.log_bytes_min.max(hub.history_bytes_max(&history));
         let mut shard = Shard {
-            epoch: hub.lineage().epoch(),
+            resumption: Resumption::new(hub),
             log: LiveLog::new(first_seq, log_bytes),
             connections: Connections::new(settings.held_bytes_max),
             exchanges: ExchangePool::new(settings.body_bytes_max),
@@ -226,9 +230,12 @@ impl<S: Transport> Shard<S> {
         }
     }
 
-    /// Appends the frames of a batch to the log, marks the streams that may see them as behind, and
-    /// keeps the outcomes of this shard's webhooks.
+    /// Begins the epoch of a batch, if it begins one. Appends the frames to the log, marks the streams that
+    /// may see them as behind, and keeps the outcomes of this shard's webhooks.
     pub fn deliver(&mut self, batch: &Batch) {
+        if let Some(turnover) = batch.turnover() {
+            self.turn_over(turnover);
+        }
         for frame in batch.frames() {
             let session = self
                 .log

@@ -7,7 +7,7 @@
 use crate::http::etag;
 use crate::live_log::{LiveLog, Page};
 use crate::message::Epoch;
-use crate::shard::waiting::Since;
+use crate::shard::resumption::ResumePoint;
 use crate::sse::event_id::EventId;
 use crate::sse::frame::{self, Framing};
 
@@ -25,15 +25,15 @@ pub(super) struct Representation {
 }
 
 impl Representation {
-    pub(super) fn new(epoch: Epoch, page: Page, since: Since) -> Representation {
+    pub(super) fn new(epoch: Epoch, page: Page, since: ResumePoint) -> Representation {
         let after = match since {
-            Since::Seq(seq) if page.is_resumed => Some(seq),
+            ResumePoint::After(seq) if page.is_resumed => Some(seq),
             _ => None,
         };
         Representation {
             epoch,
             last_seq: page.seqs.last().copied().or(after),
-            has_reset: !page.is_resumed && !matches!(since, Since::Start),
+            has_reset: !page.is_resumed && since != ResumePoint::Start,
             page,
         }
     }
@@ -151,18 +151,18 @@ mod tests {
         log
     }
 
-    fn represent(log: &LiveLog, view: View, since: Since, limit: usize) -> Representation {
+    fn represent(log: &LiveLog, view: View, since: ResumePoint, limit: usize) -> Representation {
         let after = match since {
-            Since::Seq(seq) => Some(seq),
-            Since::Start | Since::Unknown => None,
+            ResumePoint::After(seq) => Some(seq),
+            _ => None,
         };
         Representation::new(EPOCH, log.page(view, after, limit, usize::MAX), since)
     }
 
     /// The representations of all kinds of requests.
     fn all(log: &LiveLog) -> Vec<Representation> {
-        let sinces = (0..=log.head_seq() + 1).map(Since::Seq);
-        let sinces = sinces.chain([Since::Start, Since::Unknown]);
+        let sinces = (0..=log.head_seq() + 1).map(ResumePoint::After);
+        let sinces = sinces.chain([ResumePoint::Start, ResumePoint::Unknown]);
         sinces
             .flat_map(|since| {
                 [View::Everything, View::Public]
@@ -197,8 +197,8 @@ mod tests {
     #[test]
     fn a_body_is_encoded_again_only_for_another_page_or_after_a_message() {
         let log = log(30);
-        let whole = represent(&log, View::Everything, Since::Start, 100);
-        let part = represent(&log, View::Everything, Since::Start, 5);
+        let whole = represent(&log, View::Everything, ResumePoint::Start, 100);
+        let part = represent(&log, View::Everything, ResumePoint::Start, 5);
         let mut encoded = Encoded::default();
         let mut is_new = |of: &Representation| {
             let (body, is_new) = encoded.body(of, &log);

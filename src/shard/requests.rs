@@ -23,6 +23,7 @@ use crate::shard::answers::{FULL, text_of};
 use crate::shard::connection::{NO_DEADLINE, Role, Unfinished};
 use crate::shard::drain::Intake;
 use crate::shard::exchange::{Exchange, Next, Stage, Then};
+use crate::shard::resumption::SentId;
 use crate::shard::subscription::Subscriber;
 use crate::shard::transport::{Transfer, Transport};
 use crate::shard::waiting::HistoryRequest;
@@ -193,8 +194,7 @@ impl<S: Transport> Shard<S> {
             }
             Handled::Subscribed(subscriber) => {
                 // The reader may hold pipelined requests. A stream never answers them.
-                self.subscribe(slot, &subscriber, now);
-                Next::Over
+                self.open_stream(slot, exchange, subscriber, now)
             }
         }
     }
@@ -224,12 +224,17 @@ impl<S: Transport> Shard<S> {
                 self.answer_stream_head(to, shared_ms);
             }
             Route::Subscribe(subscription) if is_leaving => {
-                self.decline_stream(&subscription, to, is_surplus);
+                self.tally.count_request(Endpoint::Stream, 200);
+                if is_surplus {
+                    self.tally.count(Counter::RefusedAtLimit, 1);
+                }
+                let last_id = SentId::parse(subscription.last_event_id.as_deref());
+                self.decline_stream(last_id, to, is_surplus);
             }
             Route::Subscribe(subscription) => {
                 self.tally.count_request(Endpoint::Stream, 200);
                 let shared_ms = self.shared_ms(&subscription, to);
-                let subscriber = Subscriber::new(subscription, self.epoch, shared_ms, to);
+                let subscriber = Subscriber::new(subscription, shared_ms, to);
                 return Handled::Subscribed(subscriber);
             }
             _ if is_surplus => self.answer_error(slot, to, request, FULL),
@@ -242,7 +247,7 @@ impl<S: Transport> Shard<S> {
             }
             Route::History(query) => {
                 let known = request.if_none_match.and_then(text_of);
-                let request = HistoryRequest::new(query, known, self.epoch, to);
+                let request = HistoryRequest::new(query, known, to);
                 return Handled::History(request);
             }
             Route::Status => {

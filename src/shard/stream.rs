@@ -6,6 +6,7 @@
 //! of the log.
 
 use std::io::IoSlice;
+use std::ops::Range;
 
 use crate::live_log::{Cursor, Gather, Lag, LiveLog, View};
 use crate::shard::connection::NO_DEADLINE;
@@ -38,8 +39,13 @@ pub(super) enum Ending {
     No,
     /// The end follows the pending frames: a `retry` of this many milliseconds, and the last chunk.
     Due { retry_ms: u16 },
-    /// A part of the end is sent. Only its rest follows.
-    Begun,
+    /// A part of the end is sent, or about to be. Only its rest follows.
+    Begun { is_reset: bool },
+    /// Another history has replaced the log's, so the cursor is not valid. The end follows the own bytes;
+    /// no frame is sent any more.
+    Reset { retry_ms: u16 },
+    /// As `Reset`, but an orderly end is not possible.
+    Cut,
 }
 
 /// The result of one write.
@@ -64,6 +70,8 @@ pub(super) enum Served {
     Ended(Sent),
     /// The log has dropped a frame that is partly sent. Nothing can follow on this connection.
     Torn,
+    /// See [`Ending::Cut`].
+    Cut,
     /// The connection is broken.
     Failed,
 }
@@ -74,14 +82,18 @@ impl Stream {
         view: View,
         framing: Framing,
         cursor: Cursor,
-        first_bytes: Vec<u8>,
+        first_bytes: FirstBytes,
         life_ends_ms: u64,
     ) -> Stream {
         Stream {
             place: Place::new(view, Holder::Stream),
             cursor,
             framing,
-            own: Some(OwnBytes::boxed(first_bytes, 0)),
+            own: Some(Box::new(OwnBytes {
+                bytes: first_bytes.bytes,
+                copies: first_bytes.copies,
+                ..OwnBytes::default()
+            })),
             blocked: false,
             heartbeat_due: false,
             ending: Ending::No,
@@ -108,8 +120,11 @@ impl Stream {
         log: &LiveLog,
         gaps: &mut u64,
     ) -> Served {
-        if self.ending == Ending::Begun {
-            return self.finish(socket);
+        match self.ending {
+            Ending::No | Ending::Due { .. } => {}
+            Ending::Begun { .. } => return self.finish(socket),
+            Ending::Reset { retry_ms } => return self.finish_reset(socket, retry_ms),
+            Ending::Cut => return Served::Cut,
         }
         if self.has_nothing_to_send(log) {
             return Served::CaughtUp;
@@ -157,6 +172,37 @@ impl Stream {
         } else {
             self.keep_nothing(&offered, &tail)
         }
+    }
+
+    /// Ends the stream because another history has replaced the log's. Its own bytes are sent first. The
+    /// peer cannot use an end inside a frame, so the stream is cut off there. So is a shared one: a cache
+    /// would keep a complete response, and replay it to clients that reconnect at once.
+    pub(super) fn reset(&mut self, retry_ms: u16) {
+        let (retry_ms, is_shared) = match self.ending {
+            Ending::No => (retry_ms, self.is_shared()),
+            // The life of a shared one is over, and no cache gives it to further clients.
+            Ending::Due { retry_ms } => (retry_ms, false),
+            // The rest contains no frame.
+            Ending::Begun { .. } | Ending::Reset { .. } | Ending::Cut => return,
+        };
+        let is_within_frame = self.cursor.is_within_frame()
+            || self.own.as_deref().is_some_and(OwnBytes::is_within_copies);
+        self.ending = if is_shared || is_within_frame {
+            Ending::Cut
+        } else {
+            Ending::Reset { retry_ms }
+        };
+        if let Some(own) = &mut self.own {
+            own.drop_copies();
+        }
+    }
+
+    /// Sends the own bytes and the end, without a look at the log.
+    fn finish_reset(&mut self, socket: &mut impl Transport, retry_ms: u16) -> Served {
+        let own = self.own.get_or_insert_default();
+        frame::push_end(&mut own.bytes, self.framing, u64::from(retry_ms));
+        self.ending = Ending::Begun { is_reset: true };
+        self.finish(socket)
     }
 
     /// Updates the stream after a write that the socket took whole.
@@ -228,7 +274,7 @@ impl Stream {
         }
         self.heartbeat_due = false;
         if !tail.end.is_empty() {
-            self.ending = Ending::Begun;
+            self.ending = Ending::Begun { is_reset: false };
         }
         let bytes = [tail.heartbeat, &tail.end].concat();
         if sent < bytes.len() {
@@ -242,7 +288,7 @@ impl Stream {
         }
     }
 
-    /// Sends the rest of the end.
+    /// Sends the own bytes, which are the rest of the end.
     fn finish(&mut self, socket: &mut impl Transport) -> Served {
         let left = self.own.as_deref().map_or(&[][..], OwnBytes::left);
         let offered = left.len();
@@ -290,7 +336,17 @@ struct Tail {
 pub(super) struct OwnBytes {
     bytes: Vec<u8>,
     sent: usize,
+    /// Where copies of messages are.
+    copies: Range<usize>,
     gap: Option<Gap>,
+}
+
+/// What a stream sends before the frames of the log.
+#[derive(Default)]
+pub(super) struct FirstBytes {
+    pub(super) bytes: Vec<u8>,
+    /// Where messages are copied into it.
+    pub(super) copies: Range<usize>,
 }
 
 /// A gap event at the end of a stream's own bytes.
@@ -305,12 +361,32 @@ impl OwnBytes {
         Box::new(OwnBytes {
             bytes,
             sent,
-            gap: None,
+            ..OwnBytes::default()
         })
+    }
+
+    /// Whether a copied message may be sent in part.
+    fn is_within_copies(&self) -> bool {
+        self.copies.start < self.sent && self.sent < self.copies.end
+    }
+
+    /// Takes copied messages out, if none of them is sent.
+    fn drop_copies(&mut self) {
+        if self.sent <= self.copies.start {
+            self.bytes.drain(std::mem::take(&mut self.copies));
+            self.gap = None;
+        }
     }
 
     fn left(&self) -> &[u8] {
         &self.bytes[self.sent..]
+    }
+
+    fn drop_sent(&mut self) {
+        let sent = std::mem::take(&mut self.sent);
+        drop(self.bytes.drain(..sent));
+        let left = |end: usize| end.saturating_sub(sent);
+        self.copies = left(self.copies.start)..left(self.copies.end);
     }
 
     /// Appends a gap of `missed` messages. If the last gap is entirely unsent, the new one is added
@@ -320,7 +396,7 @@ impl OwnBytes {
         let earlier = self.gap.filter(|gap| self.sent <= gap.begin);
         match earlier {
             Some(gap) => self.bytes.truncate(gap.begin),
-            None => drop(self.bytes.drain(..std::mem::take(&mut self.sent))),
+            None => self.drop_sent(),
         }
         let gap = Gap {
             begin: self.bytes.len(),

@@ -13,12 +13,14 @@ use crate::limits::{
     SMALL_REQUEST_BYTES_MAX, STALL_MS,
 };
 use crate::live_log::CatchUp;
-use crate::message::Epoch;
 use crate::metrics::{Counter, Gauge};
 use crate::shard::connection::{NO_DEADLINE, State};
+use crate::shard::exchange::{Exchange, Next, Then};
 use crate::shard::membership::Holder;
-use crate::shard::stream::{Ending, Sent, Served, Stream};
+use crate::shard::resumption::{ResumePoint, SentId};
+use crate::shard::stream::{Ending, FirstBytes, Sent, Served, Stream};
 use crate::shard::transport::{Transfer, Transport};
+use crate::shard::waiting::AheadRequest;
 use crate::shard::{Readiness, Shard};
 use crate::sse::event_id::EventId;
 use crate::sse::frame::{self, Framing};
@@ -26,10 +28,8 @@ use crate::sse::frame::{self, Framing};
 /// A subscription that borrows nothing from the reader.
 pub(super) struct Subscriber {
     view: http::View,
-    /// The ring's epoch.
-    epoch: Epoch,
-    /// The message to resume after, if the last event id is of this ring.
-    resume_after: Option<u64>,
+    /// Looked up when the stream begins.
+    pub(super) last_id: SentId,
     /// The life of the stream, if a cache may share it among clients.
     shared_ms: Option<u64>,
     to: ReplyTo,
@@ -40,21 +40,16 @@ impl Subscriber {
     /// clients of the cache have seen other messages than the first one.
     pub(super) fn new(
         subscription: Subscription<'_>,
-        epoch: Epoch,
         shared_ms: Option<u64>,
         mut to: ReplyTo,
     ) -> Subscriber {
-        let id = subscription
-            .last_event_id
-            .filter(|_| shared_ms.is_none())
-            .and_then(|id| EventId::parse(id.as_bytes()));
+        let last_id = subscription.last_event_id.filter(|_| shared_ms.is_none());
         // The connection ends with the stream, and the response says so. Otherwise a proxy could
         // reuse it, and send a webhook just when it is closed.
         to.keep_alive = false;
         Subscriber {
             view: subscription.view,
-            epoch,
-            resume_after: id.filter(|id| id.epoch == epoch).map(|id| id.seq),
+            last_id: SentId::parse(last_id.as_deref()),
             shared_ms,
             to,
         }
@@ -68,6 +63,41 @@ fn shared_s(life_ms: u64) -> u64 {
 }
 
 impl<S: Transport> Shard<S> {
+    /// Opens a stream, or lets its request wait until this node has reached its event id.
+    pub(super) fn open_stream(
+        &mut self,
+        slot: usize,
+        exchange: &mut Exchange,
+        subscriber: Subscriber,
+        now: Now,
+    ) -> Next {
+        if self.resume_point(subscriber.last_id) == ResumePoint::Ahead
+            && self.may_wait(slot, exchange, 0, Then::Close, now)
+        {
+            return self.await_reach(slot, exchange, AheadRequest::Stream(subscriber), now);
+        }
+        self.subscribe(slot, &subscriber, now);
+        Next::Over
+    }
+
+    /// Opens a stream whose request has waited. In a drain it is declined: the client keeps its event id,
+    /// and resumes at another node.
+    pub(super) fn begin_stream(
+        &mut self,
+        slot: usize,
+        exchange: &mut Exchange,
+        subscriber: &Subscriber,
+        now: Now,
+    ) -> Next {
+        if self.shutdown.is_draining() {
+            self.answer.clear();
+            self.decline_stream(subscriber.last_id, subscriber.to, false);
+            return self.send_answer(slot, exchange, Then::Close, now);
+        }
+        self.subscribe(slot, subscriber, now);
+        Next::Over
+    }
+
     /// Turns a connection into a stream. Nothing is sent yet: the sweep sends the head, the first
     /// events and the replay in one write.
     pub(super) fn subscribe(&mut self, slot: usize, subscriber: &Subscriber, now: Now) {
@@ -76,7 +106,11 @@ impl<S: Transport> Shard<S> {
             Version::Http10 => Framing::Bare,
         };
         let view = self.hold_view(&subscriber.view);
-        let mut start = self.log.catch_up(view, subscriber.resume_after);
+        let resume_after = match self.resume_point(subscriber.last_id) {
+            ResumePoint::After(seq) => Some(seq),
+            ResumePoint::Start | ResumePoint::Ahead | ResumePoint::Unknown => None,
+        };
+        let mut start = self.log.catch_up(view, resume_after);
         if !start.ahead.is_empty() && !self.make_room(slot, REPLAY_COPY_BYTES_MAX, now) {
             // Without room the messages to copy are left out of the replay. They are the oldest.
             start.replay -= start.ahead.len() as u64;
@@ -91,7 +125,7 @@ impl<S: Transport> Shard<S> {
         let stream = Stream::new(view, framing, start.cursor, first_bytes, life_ends_ms);
         self.connections
             .set_state(slot, State::Streaming(stream), now);
-        let opened = match subscriber.resume_after {
+        let opened = match resume_after {
             Some(_) => Counter::StreamsResumed,
             None => Counter::StreamsReplayed,
         };
@@ -114,7 +148,7 @@ impl<S: Transport> Shard<S> {
         framing: Framing,
         start: &CatchUp,
         now: Now,
-    ) -> Vec<u8> {
+    ) -> FirstBytes {
         let mut first_bytes = Vec::new();
         let shared_ms = subscriber.shared_ms;
         self.responder
@@ -130,7 +164,7 @@ impl<S: Transport> Shard<S> {
             now.unix_ms,
             start.replay,
             start.after.map(|seq| EventId {
-                epoch: subscriber.epoch,
+                epoch: self.resumption.lineage.epoch(),
                 seq,
             }),
         );
@@ -138,10 +172,14 @@ impl<S: Transport> Shard<S> {
             self.tally.count(Counter::Gaps, 1);
             frame::push_gap(&mut first_bytes, framing, start.missed);
         }
+        let copies_start = first_bytes.len();
         for &seq in &start.ahead {
             self.log.copy_message(seq, framing, &mut first_bytes);
         }
-        first_bytes
+        FirstBytes {
+            copies: copies_start..first_bytes.len(),
+            bytes: first_bytes,
+        }
     }
 
     /// The life of a new stream in milliseconds, if a cache may share it. HTTP/1.0 has no last
@@ -221,7 +259,7 @@ impl<S: Transport> Shard<S> {
         let State::Streaming(stream) = &mut connection.state else {
             return None;
         };
-        if stream.blocked {
+        if stream.blocked && stream.ending != Ending::Cut {
             return None;
         }
         let had_deadline = connection.deadline_ms != NO_DEADLINE;
@@ -259,6 +297,10 @@ impl<S: Transport> Shard<S> {
                 self.close_stream(slot, Counter::StreamsOverrun);
                 0
             }
+            Served::Cut => {
+                self.close_stream(slot, Counter::StreamsReset);
+                0
+            }
             Served::Failed => {
                 self.close_stream(slot, Counter::StreamsEndedByPeer);
                 0
@@ -293,14 +335,12 @@ impl<S: Transport> Shard<S> {
     /// Ends the connection of a stream whose last byte is sent.
     fn end_connection(&mut self, slot: usize, now: Now) {
         if let State::Streaming(stream) = self.connections.take_state(slot) {
-            self.tally.count(
-                if stream.is_shared() {
-                    Counter::StreamsExpired
-                } else {
-                    Counter::StreamsDrained
-                },
-                1,
-            );
+            let reason = match stream.ending {
+                Ending::Begun { is_reset: true } => Counter::StreamsReset,
+                _ if stream.is_shared() => Counter::StreamsExpired,
+                _ => Counter::StreamsDrained,
+            };
+            self.tally.count(reason, 1);
             self.forget_stream(slot, &stream);
         }
         self.half_close(slot, now);

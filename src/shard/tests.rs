@@ -26,6 +26,8 @@ mod deadlines;
 mod drain;
 pub(in crate::shard) mod poller;
 mod polls;
+mod resets;
+mod resumption;
 mod shares;
 mod streams;
 

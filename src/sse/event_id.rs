@@ -9,7 +9,7 @@ use std::fmt;
 use crate::message::Epoch;
 
 /// The place of a message in the order of one ring.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EventId {
     /// The epoch of the ring.
     pub epoch: Epoch,

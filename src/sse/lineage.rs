@@ -35,8 +35,12 @@ impl Lineage {
 
     /// The lineage of the epoch that follows, into which messages up to `last_seq` are carried over. The
     /// oldest epoch is dropped if there are too many.
+    #[must_use]
     pub fn next(&self, epoch: Epoch, last_seq: u64) -> Lineage {
         let mut earlier = self.earlier.clone();
+        for (_, carried) in &mut earlier {
+            *carried = last_seq.min(*carried);
+        }
         earlier.push((self.epoch, last_seq));
         let surplus = earlier.len().saturating_sub(LINEAGE_EPOCHS_MAX);
         earlier.drain(..surplus);
@@ -115,6 +119,14 @@ mod tests {
         }
         assert_eq!(lineage.begun_after(), 120);
         assert_eq!(Lineage::new(Epoch(1)).begun_after(), 0);
+    }
+
+    #[test]
+    fn what_is_not_carried_over_again_is_no_longer_known() {
+        let lineage = Lineage::new(Epoch(1))
+            .next(Epoch(5), 100)
+            .next(Epoch(9), 80);
+        assert!(lineage.contains(id(1, 80)) && !lineage.contains(id(1, 81)));
     }
 
     #[test]

@@ -4,11 +4,11 @@
 //! [`COMMIT_QUEUE_BYTES_MAX`]. Without I/O; never waits.
 
 use std::collections::VecDeque;
-use std::io;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
+use crate::hub::closing::Closing;
 use crate::hub::{NotStored, Receipt, SenderId};
 use crate::limits::{BATCH_BYTES_MAX, COMMIT_QUEUE_BYTES_MAX, COMMIT_QUEUE_MESSAGE_BYTES};
 use crate::message::Message;
@@ -20,6 +20,8 @@ pub(in crate::hub) enum Origin {
     Shard(SenderId),
     /// To a thread that waits in [`Hub::publish_from_peers`](crate::hub::Hub::publish_from_peers).
     Waiting(Sender<Result<Receipt, NotStored>>),
+    /// Nowhere: it was acknowledged before, and is published again.
+    Again,
 }
 
 /// A message that waits for its commit. An error is queued as well, so that the outcomes keep the
@@ -32,13 +34,7 @@ pub(in crate::hub) struct Queued {
 impl Queued {
     /// Its part of [`COMMIT_QUEUE_BYTES_MAX`].
     pub(super) fn bytes(&self) -> usize {
-        let text = |message: &Arc<Message>| {
-            let session = message
-                .session
-                .as_ref()
-                .map_or(0, |name| name.as_str().len());
-            message.content.len() + session
-        };
+        let text = |message: &Arc<Message>| message.text_bytes();
         COMMIT_QUEUE_MESSAGE_BYTES + self.message.as_ref().map_or(0, text)
     }
 }
@@ -48,60 +44,20 @@ impl Queued {
 pub(in crate::hub) struct CommitQueue {
     queued: VecDeque<Queued>,
     bytes: usize,
-    course: Course,
+    /// How the committer ends.
+    pub(in crate::hub) closing: Closing,
     /// The committer has taken messages, and will send a batch of them.
     is_committing: bool,
-    /// The result of closing the ring, once there is one.
-    pub(in crate::hub) closed: Option<io::Result<()>>,
-}
-
-/// What the committer does with its ring.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Course {
-    /// It commits what is queued.
-    #[default]
-    Committing,
-    /// It commits the rest, closes the ring and ends.
-    Closing,
-    /// It commits the rest and closes the ring for another process. If the close fails, it continues.
-    Releasing,
-    /// It has ended: the report of the close follows.
-    Ended,
 }
 
 impl CommitQueue {
     pub(in crate::hub) fn has_room(&self) -> bool {
-        self.bytes < COMMIT_QUEUE_BYTES_MAX && self.course == Course::Committing
+        self.bytes < COMMIT_QUEUE_BYTES_MAX && !self.closing.is_begun()
     }
 
     pub(in crate::hub) fn push(&mut self, queued: Queued) {
         self.bytes += queued.bytes();
         self.queued.push_back(queued);
-    }
-
-    /// Accepts no more messages. The queued ones are committed, then the ring is closed.
-    pub(in crate::hub) fn begin_closing(&mut self) {
-        if self.course != Course::Ended {
-            self.course = Course::Closing;
-        }
-    }
-
-    /// [`CommitQueue::begin_closing`] for a handover: if the close fails, this process keeps the ring.
-    pub(in crate::hub) fn begin_release(&mut self) {
-        self.course = Course::Releasing;
-    }
-
-    /// Continues with commits after a release that took too long. False if the committer has ended.
-    pub(in crate::hub) fn give_up_release(&mut self) -> bool {
-        if self.course == Course::Ended {
-            return false;
-        }
-        self.course = Course::Committing;
-        true
-    }
-
-    pub(in crate::hub) fn is_closing(&self) -> bool {
-        self.course != Course::Committing
     }
 
     pub(in crate::hub) fn has_queued(&self) -> bool {
@@ -134,25 +90,5 @@ impl CommitQueue {
     /// The batch of the messages that were taken is sent now.
     pub(in crate::hub) fn end_commit(&mut self) {
         self.is_committing = false;
-    }
-
-    /// Decides what follows a close. The result is returned if the committer is to end. `None` if it is
-    /// to continue: a release has failed or took too long, or messages were queued in the meantime.
-    pub(in crate::hub) fn settle_close(
-        &mut self,
-        closed: io::Result<()>,
-    ) -> Option<io::Result<()>> {
-        match self.course {
-            Course::Releasing if closed.is_err() => {
-                self.course = Course::Committing;
-                self.closed = Some(closed);
-                None
-            }
-            Course::Closing | Course::Releasing if !self.has_queued() => {
-                self.course = Course::Ended;
-                Some(closed)
-            }
-            _ => None,
-        }
     }
 }

@@ -533,7 +533,11 @@ fn messages_queued_before_a_close_are_committed() {
     std::thread::scope(|scope| {
         let (hub, metrics) = (&hub, &metrics);
         let closer = scope.spawn(|| hub.close());
-        while !hub.lock().queue().is_some_and(|queue| queue.is_closing()) {
+        while !hub
+            .lock()
+            .queue()
+            .is_some_and(|queue| queue.closing.is_begun())
+        {
             std::thread::yield_now();
         }
         committer.run(hub, metrics, Clock::start());

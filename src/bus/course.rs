@@ -1,0 +1,200 @@
+//! Where this node is in the log, and what it holds of it.
+//!
+//! Shared by the follower, which advances it, and by the publisher, under a lock. While the publisher
+//! begins an epoch it keeps the lock, so that nothing advances meanwhile. Without I/O.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::recent::{Placed, Recent};
+use crate::limits::BUS_REPUBLISH_MS;
+use crate::message::{Epoch, Message};
+use crate::sse::event_id::EventId;
+use crate::sse::lineage::Lineage;
+
+/// See the module's documentation.
+pub struct Course {
+    /// The epoch of the position, and the earlier ones.
+    pub lineage: Arc<Lineage>,
+    /// The last entry that this node has stored. Its epoch is that of the lineage.
+    pub position: EventId,
+    /// The newest messages up to the position.
+    pub recent: Recent,
+    /// Whether the position is in the log of the engine, as far as this node knows.
+    pub is_joined: bool,
+    /// Since when the follower cannot join because the engine is broken, in monotonic milliseconds.
+    pub broken_since_ms: Option<u64>,
+    /// This node's messages that were acknowledged in the last minute.
+    acknowledged: VecDeque<Acknowledged>,
+}
+
+struct Acknowledged {
+    id: EventId,
+    at_ms: u64,
+    message: Arc<Message>,
+}
+
+impl Course {
+    /// The course of a node that has not joined yet. `messages` end at the position.
+    pub fn new(
+        lineage: Arc<Lineage>,
+        last_seq: u64,
+        messages: impl IntoIterator<Item = Placed>,
+        messages_max: usize,
+    ) -> Course {
+        let mut recent = Recent::new(messages_max);
+        recent.replace(messages);
+        Course {
+            position: EventId {
+                epoch: lineage.epoch(),
+                seq: last_seq,
+            },
+            lineage,
+            recent,
+            is_joined: false,
+            broken_since_ms: None,
+            acknowledged: VecDeque::new(),
+        }
+    }
+
+    /// The epoch, if the node has all that was put back at its beginning. Before that it cannot know which of
+    /// its messages the log has.
+    pub fn ready_epoch(&self) -> Option<Epoch> {
+        let is_ready = self.is_joined && self.position.seq >= self.lineage.begun_after();
+        is_ready.then_some(self.position.epoch)
+    }
+
+    /// Advances past a message. Its entry may be of an earlier epoch that was carried over.
+    pub fn advance(&mut self, id: EventId, message: Arc<Message>) {
+        self.position.seq = id.seq;
+        self.recent.push(id, message);
+    }
+
+    /// Continues in another epoch.
+    pub fn turn_over(&mut self, lineage: Arc<Lineage>) {
+        self.position.epoch = lineage.epoch();
+        self.lineage = lineage;
+    }
+
+    /// Notes that a message of this node was acknowledged.
+    pub fn note_acknowledged(&mut self, id: EventId, message: Arc<Message>, now_ms: u64) {
+        while let Some(oldest) = self.acknowledged.front()
+            && (now_ms > oldest.at_ms + BUS_REPUBLISH_MS
+                || self
+                    .recent
+                    .first_id()
+                    .is_some_and(|first| oldest.id.seq < first.seq))
+        {
+            self.acknowledged.pop_front();
+        }
+        self.acknowledged.push_back(Acknowledged {
+            id,
+            at_ms: now_ms,
+            message,
+        });
+    }
+
+    /// Replaces the history. Returns this node's acknowledged messages of the last minute that the new one
+    /// lacks.
+    pub fn replace(
+        &mut self,
+        lineage: Arc<Lineage>,
+        last_seq: u64,
+        messages: impl IntoIterator<Item = Placed>,
+        now_ms: u64,
+    ) -> Vec<Arc<Message>> {
+        self.position = EventId {
+            epoch: lineage.epoch(),
+            seq: last_seq,
+        };
+        self.recent.replace(messages);
+        self.lineage = lineage;
+        let acknowledged = std::mem::take(&mut self.acknowledged);
+        let (kept, lost): (VecDeque<_>, VecDeque<_>) = acknowledged
+            .into_iter()
+            .filter(|own| now_ms <= own.at_ms + BUS_REPUBLISH_MS)
+            .partition(|own| self.lineage.contains(own.id) || self.recent.contains(own.message.id));
+        self.acknowledged = kept;
+        lost.into_iter().map(|own| own.message).collect()
+    }
+}
+
+/// The course of a node, shared by its two threads.
+#[derive(Clone)]
+pub struct SharedCourse(Arc<Mutex<Course>>);
+
+impl SharedCourse {
+    /// A course to share.
+    pub fn new(course: Course) -> SharedCourse {
+        SharedCourse(Arc::new(Mutex::new(course)))
+    }
+
+    /// Locks it.
+    pub fn lock(&self) -> MutexGuard<'_, Course> {
+        self.0
+            .lock()
+            .expect("a panic under this lock ends the process")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::MessageId;
+
+    fn message(nth: u64) -> Arc<Message> {
+        Arc::new(Message {
+            id: MessageId::from_u128(nth.into()),
+            timestamp_ms: 1,
+            session: None,
+            content: "x".into(),
+        })
+    }
+
+    fn id(epoch: u64, seq: u64) -> EventId {
+        let epoch = Epoch(epoch);
+        EventId { epoch, seq }
+    }
+
+    fn course(messages: u64) -> Course {
+        let lineage = Arc::new(Lineage::new(Epoch(1)));
+        let mut course = Course::new(lineage, 0, [], 1_000);
+        course.is_joined = true;
+        for seq in 1..=messages {
+            course.advance(id(1, seq), message(seq));
+        }
+        course
+    }
+
+    #[test]
+    fn a_node_is_ready_once_it_has_what_was_put_back() {
+        let mut course = course(3);
+        assert_eq!(course.ready_epoch(), Some(Epoch(1)));
+        // Another node has put back two messages that this one has not read yet.
+        let lineage = Arc::new(course.lineage.next(Epoch(2), 5));
+        course.turn_over(lineage);
+        assert_eq!((course.position, course.ready_epoch()), (id(2, 3), None));
+        course.advance(id(2, 4), message(4));
+        assert_eq!(course.ready_epoch(), None);
+        course.advance(id(2, 5), message(5));
+        assert_eq!(course.ready_epoch(), Some(Epoch(2)));
+        course.is_joined = false;
+        assert_eq!(course.ready_epoch(), None);
+    }
+
+    #[test]
+    fn only_own_acknowledged_messages_of_the_last_minute_that_are_gone_come_back() {
+        let mut course = course(10);
+        for (seq, at_ms) in [(2, 0), (6, 10), (7, 1_000), (8, 2_000), (9, 3_000)] {
+            course.note_acknowledged(id(1, seq), message(seq), at_ms);
+        }
+        // Carried over up to 6; the eighth was published again by its sender.
+        let lineage = Arc::new(course.lineage.next(Epoch(2), 6));
+        let new = [(id(2, 7), message(77)), (id(2, 8), message(8))];
+        let lost = course.replace(lineage, 8, new, 1_000 + BUS_REPUBLISH_MS);
+        let ids: Vec<u128> = lost.iter().map(|message| message.id.as_u128()).collect();
+        assert_eq!(ids, [7, 9]);
+        assert_eq!(course.position, id(2, 8));
+        assert_eq!(course.acknowledged.len(), 1, "the eighth");
+    }
+}

@@ -1,0 +1,332 @@
+//! The publisher: sends this node's messages to the engine, and begins an epoch when the engine has
+//! forgotten something.
+//!
+//! Driven step by step by a thread of the bus, or by a simulation. One call is under way at a time; messages
+//! that arrive meanwhile form the next. Never shows a message: the follower does, when it comes back.
+//!
+//! After a call without an answer the publisher first makes a *fence*: from then on the engine refuses that
+//! call, so what it has not appended can be sent again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::course::SharedCourse;
+use super::engine::{Append, Appended, Fault, FaultKind, Fenced, Producer, Writer};
+use super::log::{self, Begun};
+use super::stats::BusStats;
+use crate::clock::Now;
+use crate::hub::{Consignment, Hub};
+use crate::limits::{
+    BUS_BEGIN_PATIENCE_MS, BUS_PROBE_INTERVAL_MS, BUS_RETRY_MS_MAX, BUS_RETRY_MS_MIN,
+};
+use crate::message::Epoch;
+
+/// See the module's documentation.
+pub struct Publisher {
+    producer: Producer,
+    body_bytes_max: u64,
+    replicas: u32,
+    /// The epoch in which messages are sent.
+    epoch: Option<Epoch>,
+    /// The last call had no answer.
+    needs_fence: bool,
+    /// An append was refused, because a node has to begin an epoch.
+    is_broken: bool,
+    /// Since when this node can do nothing before its follower has read more.
+    behind_since_ms: Option<u64>,
+    /// When the engine is called again after a fault.
+    retry_ms: u64,
+    delay_ms: u64,
+    probe: u64,
+    probed_ms: u64,
+    /// The probe that ends the follower's last read was written.
+    has_woken_follower: bool,
+    rng: fastrand::Rng,
+}
+
+/// What the thread does after a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pause {
+    /// The next step follows at once.
+    None,
+    /// It waits for messages, up to a time.
+    ForMessages(Duration),
+    /// It waits for a time, whatever is queued.
+    For(Duration),
+    /// The follower has ended, so the publisher ends.
+    End,
+}
+
+/// How long the publisher waits for the follower to read what another node has changed.
+const FOLLOWER_WAIT: Duration = Duration::from_millis(5);
+
+impl Publisher {
+    /// A publisher with a random number of its own.
+    pub fn new(producer: Producer, body_bytes_max: u64, replicas: u32) -> Publisher {
+        Publisher {
+            producer,
+            body_bytes_max,
+            replicas,
+            epoch: None,
+            needs_fence: false,
+            is_broken: false,
+            behind_since_ms: None,
+            retry_ms: 0,
+            delay_ms: 0,
+            probe: 0,
+            probed_ms: 0,
+            has_woken_follower: false,
+            rng: fastrand::Rng::with_seed(producer.0),
+        }
+    }
+
+    /// Makes up to one append call, or repairs what stands against it.
+    pub fn step(
+        &mut self,
+        hub: &Hub,
+        writer: &mut dyn Writer,
+        course: &SharedCourse,
+        stats: &BusStats,
+        now: Now,
+    ) -> Pause {
+        let demand = hub.demand();
+        if demand.is_ended {
+            return Pause::End;
+        }
+        if now.mono_ms < self.retry_ms {
+            return Pause::For(Duration::from_millis(self.retry_ms - now.mono_ms));
+        }
+        let stepped = self.try_step(hub, writer, course, stats, now);
+        match stepped {
+            Ok(pause) => pause,
+            Err(fault) => {
+                stats.note_write_fault(&fault);
+                self.note_fault(now);
+                Pause::For(Duration::from_millis(self.delay_ms))
+            }
+        }
+    }
+
+    fn note_fault(&mut self, now: Now) {
+        self.delay_ms = (self.delay_ms * 2).clamp(BUS_RETRY_MS_MIN, BUS_RETRY_MS_MAX);
+        // Nodes do not call an engine that returns all at once.
+        self.retry_ms = now.mono_ms + self.rng.u64(self.delay_ms / 2..=self.delay_ms);
+    }
+
+    fn try_step(
+        &mut self,
+        hub: &Hub,
+        writer: &mut dyn Writer,
+        course: &SharedCourse,
+        stats: &BusStats,
+        now: Now,
+    ) -> Result<Pause, Fault> {
+        if self.is_broken {
+            return self.begin(writer, course, stats, now);
+        }
+        let (ready, keep_from) = {
+            let course = course.lock();
+            (course.ready_epoch(), course.recent.first_id())
+        };
+        let Some(epoch) = ready else {
+            return self.help_to_join(writer, course, stats, now);
+        };
+        self.enter(epoch, hub);
+        if self.needs_fence {
+            match writer.fence(epoch, self.producer, hub.last_number())? {
+                Fenced::At(last_stored) => hub.requeue_after(last_stored),
+                Fenced::Broken => return Ok(self.note_broken()),
+                Fenced::OtherEpoch(_) => return Ok(self.await_epoch(course, now)),
+            }
+            self.needs_fence = false;
+        }
+        let consignment = hub.take_outgoing(epoch);
+        let probe = self.next_probe(hub, &consignment, now);
+        if consignment.messages.is_empty() && probe.is_none() {
+            let left_ms = (self.probed_ms + BUS_PROBE_INTERVAL_MS).saturating_sub(now.mono_ms);
+            return Ok(Pause::ForMessages(Duration::from_millis(left_ms.max(1))));
+        }
+        let has_waiting = !consignment.messages.is_empty() || hub.awaits_replicas();
+        let replicas = if has_waiting { self.replicas } else { 0 };
+        let append = Append {
+            epoch,
+            producer: self.producer,
+            first_number: consignment.first_number,
+            messages: &consignment.messages,
+            probe,
+            // An entry of an earlier epoch may have another id by now, if the engine lost it meanwhile.
+            keep_from: keep_from.filter(|first| first.epoch == epoch),
+            replicas,
+        };
+        if let Some(probe) = probe {
+            stats.note_probe_sent(probe, now);
+        }
+        let appended = writer.append(&append);
+        self.settle(hub, course, stats, now, &consignment, appended)
+    }
+
+    /// Begins to send in an epoch. Messages of an earlier one that have not come back are sent again.
+    fn enter(&mut self, epoch: Epoch, hub: &Hub) {
+        if self.epoch != Some(epoch) {
+            hub.requeue_before(epoch);
+            self.epoch = Some(epoch);
+            self.needs_fence = false;
+        }
+    }
+
+    /// The number of the next probe, if one is due: while nothing is sent, before replicas are asked again,
+    /// and to end the follower's last read.
+    fn next_probe(&mut self, hub: &Hub, consignment: &Consignment, now: Now) -> Option<u64> {
+        let is_closing = hub.demand().is_closing;
+        let is_due = now.mono_ms >= self.probed_ms + BUS_PROBE_INTERVAL_MS
+            || (is_closing && !self.has_woken_follower)
+            || (consignment.messages.is_empty() && self.replicas > 0 && hub.awaits_replicas());
+        if !is_due {
+            return None;
+        }
+        self.has_woken_follower = is_closing;
+        self.probed_ms = now.mono_ms;
+        self.probe += 1;
+        Some(self.probe)
+    }
+
+    /// Acts on the result of an append call.
+    fn settle(
+        &mut self,
+        hub: &Hub,
+        course: &SharedCourse,
+        stats: &BusStats,
+        now: Now,
+        consignment: &Consignment,
+        appended: Result<Appended, Fault>,
+    ) -> Result<Pause, Fault> {
+        let before_first = consignment.first_number - 1;
+        match appended {
+            Ok(Appended::Stored {
+                messages,
+                replicas,
+                fault,
+            }) => {
+                stats.note_written();
+                self.behind_since_ms = None;
+                hub.requeue_after(before_first + messages as u64);
+                if self.replicas > 0 && replicas >= self.replicas {
+                    hub.note_replicated();
+                }
+                match fault {
+                    Some(fault) => Err(fault),
+                    None => {
+                        self.delay_ms = 0;
+                        Ok(Pause::None)
+                    }
+                }
+            }
+            Ok(Appended::Broken) => {
+                hub.requeue_after(before_first);
+                Ok(self.note_broken())
+            }
+            Ok(Appended::OtherEpoch(_)) => {
+                hub.requeue_after(before_first);
+                Ok(self.await_epoch(course, now))
+            }
+            Err(fault) => {
+                if fault.kind.is_certain() {
+                    hub.requeue_after(before_first);
+                } else {
+                    self.needs_fence = true;
+                }
+                Err(fault)
+            }
+        }
+    }
+
+    /// Waits until the follower has read the beginning of another epoch.
+    fn await_epoch(&mut self, course: &SharedCourse, now: Now) -> Pause {
+        if self.is_overdue(now) {
+            self.behind_since_ms = None;
+            course.lock().is_joined = false;
+        }
+        Pause::For(FOLLOWER_WAIT)
+    }
+
+    /// Whether the follower should have read what this node waits for: if not, another program has removed
+    /// it, and the node has to join anew.
+    fn is_overdue(&mut self, now: Now) -> bool {
+        let since_ms = *self.behind_since_ms.get_or_insert(now.mono_ms);
+        now.mono_ms >= since_ms + BUS_BEGIN_PATIENCE_MS
+    }
+
+    fn note_broken(&mut self) -> Pause {
+        self.is_broken = true;
+        Pause::None
+    }
+
+    /// Begins an epoch, unless another node was first or holds what this one has to read before.
+    fn begin(
+        &mut self,
+        writer: &mut dyn Writer,
+        course: &SharedCourse,
+        stats: &BusStats,
+        now: Now,
+    ) -> Result<Pause, Fault> {
+        let random = self.rng.u64(..);
+        let mut course = course.lock();
+        if !course.is_joined {
+            self.is_broken = false;
+            self.behind_since_ms = None;
+            return Ok(Pause::For(FOLLOWER_WAIT));
+        }
+        let begun = log::begin(writer, &course, self.body_bytes_max, random)?;
+        if begun == Begun::Behind {
+            if self.is_overdue(now) {
+                course.is_joined = false;
+                course.broken_since_ms = self.behind_since_ms.take();
+            }
+            return Ok(Pause::For(FOLLOWER_WAIT));
+        }
+        if let Begun::Now(put_back) = begun {
+            stats.note_begun(put_back);
+        }
+        self.is_broken = false;
+        self.behind_since_ms = None;
+        // Until the follower has read the beginning, the old epoch is the current one here.
+        Ok(Pause::For(FOLLOWER_WAIT))
+    }
+
+    /// Begins an epoch with what the engine has, if no node does that although the follower cannot join.
+    fn help_to_join(
+        &mut self,
+        writer: &mut dyn Writer,
+        course: &SharedCourse,
+        stats: &BusStats,
+        now: Now,
+    ) -> Result<Pause, Fault> {
+        let (broken_since_ms, lineage) = {
+            let course = course.lock();
+            (course.broken_since_ms, Arc::clone(&course.lineage))
+        };
+        let is_overdue =
+            broken_since_ms.is_some_and(|since_ms| now.mono_ms >= since_ms + BUS_BEGIN_PATIENCE_MS);
+        if is_overdue {
+            let random = self.rng.u64(..);
+            let begun = log::begin_with_rest(writer, &lineage, self.body_bytes_max, random)?;
+            if let Begun::Now(put_back) = begun {
+                stats.note_begun(put_back);
+            }
+            course.lock().broken_since_ms = None;
+        }
+        Ok(Pause::For(FOLLOWER_WAIT))
+    }
+}
+
+impl FaultKind {
+    /// All kinds, for metrics.
+    pub const ALL: [FaultKind; 6] = [
+        FaultKind::Unreachable,
+        FaultKind::Lost,
+        FaultKind::Full,
+        FaultKind::NotPrimary,
+        FaultKind::Denied,
+        FaultKind::Unusable,
+    ];
+}

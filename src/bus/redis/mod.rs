@@ -1,0 +1,41 @@
+//! The bus's engine as Redis or Valkey, from 7.0.
+//!
+//! Made by [`halves`] for the publisher and the follower; `bus-check` uses its parts. Everything about Redis is in
+//! this module. Sockets, deadlines and TLS are its own; the crate `redis` encodes commands and parses answers.
+//!
+//! - `scripts`: the keys, and what runs in the engine.
+//! - `reply`, `fault`: answers and errors as values of the seam.
+//! - `connection`, `stream`, `resolve`, `tls`: the way to the primary.
+//! - `writer`, `reader`: the two halves.
+
+mod connection;
+mod fault;
+mod reader;
+mod reply;
+mod resolve;
+mod scripts;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod writer;
+
+use std::sync::Arc;
+
+use self::reader::RedisReader;
+use self::scripts::Scripts;
+pub use self::tls::BusTlsError;
+use self::writer::RedisWriter;
+use crate::bus::engine::{Reader, Writer};
+use crate::config::BusConfig;
+
+/// The writer and the reader of one node.
+pub type Halves = (Box<dyn Writer>, Box<dyn Reader>);
+
+/// Both halves for one node. They connect when they are called.
+pub fn halves(config: &BusConfig) -> Result<Halves, BusTlsError> {
+    let scripts = Arc::new(Scripts::new());
+    let writer = RedisWriter::new(config, Arc::clone(&scripts))?;
+    let reader = RedisReader::new(config, scripts)?;
+    Ok((Box::new(writer), Box::new(reader)))
+}

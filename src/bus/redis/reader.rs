@@ -1,0 +1,174 @@
+//! The half that reads, for Redis and Valkey.
+//!
+//! Made by [`halves`](super::halves), owned by the follower. Keeps the place up to which it has read the probes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use redis::Cmd;
+
+use super::connection::Engine;
+use super::fault::unexpected;
+use super::reply::{array, entries, probe, streams};
+use super::scripts::{Scripts, entry_id};
+use super::tls::BusTlsError;
+use super::writer::take_snapshot;
+use crate::bus::engine::{Entry, Fault, News, Reader, Snapshot};
+use crate::config::BusConfig;
+use crate::limits::{
+    BUS_ANSWER_OVERHEAD_BYTES, BUS_READ_BYTES_MAX, BUS_READ_ENTRIES_MAX, BUS_READ_GRACE_MS,
+    KV_ENTRY_BYTES_MAX,
+};
+use crate::message::Epoch;
+use crate::sse::event_id::EventId;
+
+/// Bytes of an entry beside its text: id, time, session and lengths.
+const ENTRY_OVERHEAD_BYTES: usize = 1024;
+
+/// The id before all others.
+const START: EventId = EventId {
+    epoch: Epoch(0),
+    seq: 0,
+};
+
+/// The reader of one node.
+pub(super) struct RedisReader {
+    engine: Engine,
+    scripts: Arc<Scripts>,
+    timeout: Duration,
+    /// Entries of one call.
+    entries_max: usize,
+    bytes_max: usize,
+    /// The last probe that was read, and the epoch in which that was. `None`: the next read begins at the end.
+    probed: Option<(EventId, Epoch)>,
+}
+
+impl RedisReader {
+    pub(super) fn new(
+        config: &BusConfig,
+        scripts: Arc<Scripts>,
+    ) -> Result<RedisReader, BusTlsError> {
+        let entries_max =
+            (BUS_READ_BYTES_MAX / config.body_bytes_max.max(1)).clamp(1, BUS_READ_ENTRIES_MAX);
+        // Messages from KV may be longer than a body.
+        let entry_bytes_max = config.body_bytes_max.max(KV_ENTRY_BYTES_MAX) + ENTRY_OVERHEAD_BYTES;
+        Ok(RedisReader {
+            engine: Engine::new(config)?,
+            scripts,
+            timeout: config.timeout,
+            entries_max,
+            bytes_max: entries_max * entry_bytes_max + BUS_ANSWER_OVERHEAD_BYTES,
+            probed: None,
+        })
+    }
+
+    /// The place of the last probe for a read in this epoch. At first it is the end. A new epoch may have smaller
+    /// ids than one that was lost.
+    fn probed(&mut self, epoch: Epoch) -> Result<EventId, Fault> {
+        match self.probed {
+            Some((at, read_in)) if read_in == epoch => Ok(at),
+            earlier => {
+                let end = self.last_probe()?.unwrap_or(START);
+                let at = match earlier {
+                    Some((at, _)) if is_before(at, end) => at,
+                    _ => end,
+                };
+                self.probed = Some((at, epoch));
+                Ok(at)
+            }
+        }
+    }
+
+    fn last_probe(&mut self) -> Result<Option<EventId>, Fault> {
+        let mut command = redis::cmd("XREVRANGE");
+        command
+            .arg(&self.engine.keys.probes)
+            .arg("+")
+            .arg("-")
+            .arg("COUNT")
+            .arg(1);
+        let deadline = Instant::now() + self.timeout;
+        let answer = self
+            .engine
+            .ask(&command, deadline, BUS_ANSWER_OVERHEAD_BYTES)?;
+        let last = array(&answer).ok_or_else(|| unexpected("the last probe"))?;
+        last.first()
+            .map(|last| probe(last).map(|(id, _)| id))
+            .transpose()
+    }
+
+    fn read_command(&self, after: EventId, probed: EventId, wait: Duration) -> Cmd {
+        let mut command = redis::cmd("XREAD");
+        command.arg("COUNT").arg(self.entries_max);
+        // Zero would mean for ever.
+        command.arg("BLOCK").arg(wait.as_millis().max(1) as u64);
+        command
+            .arg("STREAMS")
+            .arg(&self.engine.keys.log)
+            .arg(&self.engine.keys.probes)
+            .arg(entry_id(after))
+            .arg(entry_id(probed));
+        command
+    }
+}
+
+impl Reader for RedisReader {
+    fn snapshot(&mut self) -> Result<Snapshot, Fault> {
+        let deadline = Instant::now() + self.timeout;
+        take_snapshot(&mut self.engine, &self.scripts, deadline)
+    }
+
+    fn read(&mut self, after: EventId, wait: Duration) -> Result<News, Fault> {
+        let probed = self.probed(after.epoch)?;
+        let command = self.read_command(after, probed, wait);
+        let deadline = Instant::now() + wait + Duration::from_millis(BUS_READ_GRACE_MS);
+        let answer = self.engine.ask(&command, deadline, self.bytes_max)?;
+        let mut news = News::default();
+        for (key, values) in streams(&answer)? {
+            if key == self.engine.keys.log.as_bytes() {
+                news.entries = entries(values)?;
+                continue;
+            }
+            for value in values {
+                let (at, probe) = probe(value)?;
+                self.probed = Some((at, after.epoch));
+                news.probes.extend(probe);
+            }
+        }
+        Ok(news)
+    }
+
+    fn read_back(
+        &mut self,
+        before: Option<EventId>,
+        entries_max: usize,
+    ) -> Result<Vec<Entry>, Fault> {
+        let mut before = before;
+        let mut found: Vec<Entry> = Vec::new();
+        while found.len() < entries_max {
+            let count = self.entries_max.min(entries_max - found.len());
+            let mut command = redis::cmd("XREVRANGE");
+            command.arg(&self.engine.keys.log);
+            match before {
+                Some(id) => command.arg(format!("({}", entry_id(id))),
+                None => command.arg("+"),
+            };
+            command.arg("-").arg("COUNT").arg(count);
+            let deadline = Instant::now() + self.timeout;
+            let answer = self.engine.ask(&command, deadline, self.bytes_max)?;
+            let values = array(&answer).ok_or_else(|| unexpected("the result of a read"))?;
+            let some = entries(values)?;
+            let is_end = some.len() < count;
+            before = some.last().map(|entry| entry.id).or(before);
+            found.extend(some);
+            if is_end || before == Some(START) {
+                break;
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn is_before(a: EventId, b: EventId) -> bool {
+    (a.epoch.0, a.seq) <= (b.epoch.0, b.seq)
+}

@@ -1,0 +1,194 @@
+//! A socket with a deadline for all of a call, with or without TLS.
+//!
+//! Used by `connection`. Never waits longer than the deadline, and never reads more than the bytes that a
+//! call may return.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
+
+/// A connection to an engine, of bytes.
+pub(super) struct Stream {
+    socket: TcpStream,
+    tls: Option<Box<ClientConnection>>,
+}
+
+impl Stream {
+    pub(super) fn plain(socket: TcpStream) -> Stream {
+        Stream { socket, tls: None }
+    }
+
+    /// A connection after its TLS handshake.
+    pub(super) fn with_tls(
+        socket: TcpStream,
+        host: &str,
+        config: &Arc<ClientConfig>,
+        deadline: Instant,
+    ) -> io::Result<Stream> {
+        let invalid = || io::Error::from(ErrorKind::NotFound);
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| invalid())?;
+        let mut tls = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+        let mut timed = TimedSocket {
+            socket: &socket,
+            deadline,
+        };
+        while tls.is_handshaking() {
+            let (read, written) = tls.complete_io(&mut timed)?;
+            if read + written == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(Stream {
+            socket,
+            tls: Some(Box::new(tls)),
+        })
+    }
+
+    /// Whether the peer has closed the connection, or sent something unasked.
+    pub(super) fn is_closed(&self) -> bool {
+        use rustix::net::{RecvFlags, recv};
+        let mut byte = [0];
+        match recv(
+            &self.socket,
+            &mut byte,
+            RecvFlags::PEEK | RecvFlags::DONTWAIT,
+        ) {
+            // A TLS server sends tickets unasked.
+            Ok((length, _)) => length == 0 || self.tls.is_none(),
+            Err(error) => error != rustix::io::Errno::AGAIN,
+        }
+    }
+
+    /// The same stream for one call.
+    pub(super) fn until(&mut self, deadline: Instant, bytes_max: usize) -> Call<'_> {
+        Call {
+            stream: self,
+            deadline,
+            bytes_left: bytes_max,
+            end: None,
+        }
+    }
+}
+
+/// Why an answer could not be read.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The socket failed, or the time was over.
+    Failed(io::Error),
+    /// The answer is longer than expected.
+    TooLong,
+}
+
+/// A stream during one call.
+pub(super) struct Call<'a> {
+    stream: &'a mut Stream,
+    deadline: Instant,
+    bytes_left: usize,
+    /// The parser turns errors into texts, so the error is kept here.
+    pub(super) end: Option<End>,
+}
+
+impl Call<'_> {
+    /// Sends a request whole.
+    pub(super) fn send(&mut self, request: &[u8]) -> io::Result<()> {
+        let mut timed = TimedSocket {
+            socket: &self.stream.socket,
+            deadline: self.deadline,
+        };
+        match &mut self.stream.tls {
+            None => timed.write_all(request),
+            Some(tls) => {
+                let mut stream = rustls::Stream::new(&mut **tls, &mut timed);
+                stream.write_all(request)?;
+                stream.flush()
+            }
+        }
+    }
+
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut timed = TimedSocket {
+            socket: &self.stream.socket,
+            deadline: self.deadline,
+        };
+        let length = match &mut self.stream.tls {
+            None => timed.read(buffer)?,
+            Some(tls) => rustls::Stream::new(&mut **tls, &mut timed).read(buffer)?,
+        };
+        if length == 0 && !buffer.is_empty() {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        Ok(length)
+    }
+}
+
+impl Read for Call<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.receive(buffer) {
+            Ok(length) if length <= self.bytes_left => {
+                self.bytes_left -= length;
+                Ok(length)
+            }
+            Ok(_) => {
+                self.end = Some(End::TooLong);
+                Err(ErrorKind::InvalidData.into())
+            }
+            Err(error) => {
+                let kind = error.kind();
+                self.end = Some(End::Failed(error));
+                // The parser repeats a read that was interrupted.
+                Err(match kind {
+                    ErrorKind::Interrupted => ErrorKind::Other.into(),
+                    kind => kind.into(),
+                })
+            }
+        }
+    }
+}
+
+/// A socket whose reads and writes all end at one deadline.
+struct TimedSocket<'a> {
+    socket: &'a TcpStream,
+    deadline: Instant,
+}
+
+impl TimedSocket<'_> {
+    fn left(&self) -> io::Result<std::time::Duration> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        Ok(left)
+    }
+}
+
+impl Read for TimedSocket<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.socket.set_read_timeout(Some(self.left()?))?;
+            match self.socket.read(buffer) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+}
+
+impl Write for TimedSocket<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            self.socket.set_write_timeout(Some(self.left()?))?;
+            match self.socket.write(bytes) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

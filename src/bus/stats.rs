@@ -1,0 +1,406 @@
+//! Counters, gauges and log lines of the bus.
+//!
+//! Written by the publisher and the follower, read by the threads that render metrics. A lock is taken
+//! only where a state may have changed; the log has lines about such changes, not about every fault.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+use super::engine::{Fault, FaultKind, Producer};
+use crate::clock::Now;
+use crate::hub::Shown;
+use crate::limits::{BUS_DENIED_LOG_MS, BUS_PROOF_MS_MAX};
+use crate::message::Message;
+use crate::metrics::MetricFamily;
+use crate::metrics::family::{counter, counters, float, gauge};
+use crate::sse::event_id::EventId;
+
+/// What a follower reports once.
+#[derive(Debug)]
+pub enum Event {
+    /// The node has found its place in the log.
+    Joined,
+    /// An epoch has begun, and the history goes on.
+    Epoch,
+    /// Another history has replaced that of this node.
+    Reset {
+        /// Own acknowledged messages that are published again.
+        again: usize,
+    },
+    /// Entries are missing in the log.
+    Hole {
+        /// How many.
+        missing: u64,
+    },
+    /// An entry is not one of hookcast's.
+    Foreign {
+        /// Its id.
+        id: EventId,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The engine removes keys when its memory is full.
+    Evicts {
+        /// How it chooses them.
+        policy: String,
+    },
+    /// Other nodes accept larger bodies.
+    BodyLimit {
+        /// Their limit.
+        bytes: u64,
+    },
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct BusStats {
+    producer: Producer,
+    write: Half,
+    read: Half,
+    is_joined: AtomicBool,
+    written: AtomicU64,
+    shown: AtomicU64,
+    own_shown: AtomicU64,
+    epochs: AtomicU64,
+    begun: AtomicU64,
+    put_back: AtomicU64,
+    resets: AtomicU64,
+    again: AtomicU64,
+    holes: AtomicU64,
+    foreign: AtomicU64,
+    /// When this node last saw that what it sends comes back, in monotonic milliseconds.
+    proven_ms: AtomicU64,
+    /// The last probe: its number, and when it was sent.
+    probe: Mutex<(u64, Now)>,
+    round_trip_us: AtomicU64,
+    /// Messages on their way; set at a scrape.
+    outgoing: AtomicU64,
+}
+
+/// The state of one half.
+#[derive(Debug, Default)]
+struct Half {
+    works: AtomicBool,
+    faults: [AtomicU64; FaultKind::ALL.len()],
+    reconnects: AtomicU64,
+    /// The fault since which it does not work, and how often it was logged.
+    fault: Mutex<Option<Logged>>,
+}
+
+#[derive(Debug)]
+struct Logged {
+    kind: FaultKind,
+    at: std::time::Instant,
+}
+
+impl Half {
+    /// Counts a fault. True if it is to be logged.
+    fn note_fault(&self, fault: &Fault) -> bool {
+        self.works.store(false, Relaxed);
+        let place = FaultKind::ALL.iter().position(|kind| *kind == fault.kind);
+        if let Some(place) = place {
+            self.faults[place].fetch_add(1, Relaxed);
+        }
+        let mut logged = self.fault.lock().expect(NO_PANIC);
+        let is_new = match &*logged {
+            None => true,
+            // A broken connection is followed by failed connects: the same state.
+            Some(last) if is_outage(last.kind) && is_outage(fault.kind) => false,
+            Some(last) if last.kind != fault.kind => true,
+            Some(last) => {
+                let again = fault.kind == FaultKind::Denied;
+                again && last.at.elapsed().as_millis() as u64 > BUS_DENIED_LOG_MS
+            }
+        };
+        if is_new {
+            *logged = Some(Logged {
+                kind: fault.kind,
+                at: std::time::Instant::now(),
+            });
+        }
+        is_new
+    }
+
+    /// Notes a success. True if it is the first after a fault.
+    fn note_success(&self) -> bool {
+        if self.works.swap(true, Relaxed) {
+            return false;
+        }
+        let had_fault = self.fault.lock().expect(NO_PANIC).take().is_some();
+        if had_fault {
+            self.reconnects.fetch_add(1, Relaxed);
+        }
+        had_fault
+    }
+}
+
+const NO_PANIC: &str = "a panic under this lock ends the process";
+
+fn is_outage(kind: FaultKind) -> bool {
+    matches!(kind, FaultKind::Unreachable | FaultKind::Lost)
+}
+
+impl BusStats {
+    /// Counters of a node.
+    pub fn new(producer: Producer, now: Now) -> BusStats {
+        BusStats {
+            producer,
+            write: Half::default(),
+            read: Half::default(),
+            is_joined: AtomicBool::new(false),
+            written: AtomicU64::new(0),
+            shown: AtomicU64::new(0),
+            own_shown: AtomicU64::new(0),
+            epochs: AtomicU64::new(0),
+            begun: AtomicU64::new(0),
+            put_back: AtomicU64::new(0),
+            resets: AtomicU64::new(0),
+            again: AtomicU64::new(0),
+            holes: AtomicU64::new(0),
+            foreign: AtomicU64::new(0),
+            proven_ms: AtomicU64::new(now.mono_ms),
+            probe: Mutex::new((0, now)),
+            round_trip_us: AtomicU64::new(0),
+            outgoing: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts and logs a fault of the writing half.
+    pub fn note_write_fault(&self, fault: &Fault) {
+        if self.write.note_fault(fault) {
+            tracing::error!(kind = fault.kind.name(), %fault, "the bus does not take messages; webhooks are refused until it does");
+        }
+    }
+
+    /// Counts and logs a fault of the reading half.
+    pub fn note_read_fault(&self, fault: &Fault) {
+        if self.read.note_fault(fault) {
+            tracing::error!(kind = fault.kind.name(), %fault, "the bus cannot be read; streams stay open and get no new messages");
+        }
+    }
+
+    /// Notes that the engine has answered an append call.
+    pub fn note_written(&self) {
+        self.written.fetch_add(1, Relaxed);
+        if self.write.note_success() {
+            tracing::info!("the bus takes messages again");
+        }
+    }
+
+    /// Notes that the engine has answered a read.
+    pub fn note_read(&self) {
+        if self.read.note_success() {
+            tracing::info!("the bus can be read again");
+        }
+    }
+
+    /// Notes that messages were shown; those of this node prove that what it sends comes back.
+    pub fn note_shown(&self, messages: &[Arc<Message>], shown: &Shown, now: Now) {
+        self.shown.fetch_add(messages.len() as u64, Relaxed);
+        if !shown.own.is_empty() {
+            self.own_shown.fetch_add(shown.own.len() as u64, Relaxed);
+            self.proven_ms.store(now.mono_ms, Relaxed);
+        }
+    }
+
+    /// Notes that this node has sent a probe.
+    pub fn note_probe_sent(&self, probe: u64, now: Now) {
+        *self.probe.lock().expect(NO_PANIC) = (probe, now);
+    }
+
+    /// Notes a probe that came back.
+    pub fn note_probe_seen(&self, producer: Producer, probe: u64, now: Now) {
+        if producer != self.producer {
+            return;
+        }
+        self.proven_ms.store(now.mono_ms, Relaxed);
+        let (sent, at) = *self.probe.lock().expect(NO_PANIC);
+        if sent == probe {
+            let took = now.since(at);
+            self.round_trip_us.store(took.as_micros() as u64, Relaxed);
+        }
+    }
+
+    /// Notes that this node has begun an epoch.
+    pub fn note_begun(&self, put_back: usize) {
+        self.begun.fetch_add(1, Relaxed);
+        self.put_back.fetch_add(put_back as u64, Relaxed);
+        tracing::warn!(
+            put_back,
+            "the engine of the bus was restarted, replaced or emptied: an epoch begins, and what this node \
+             holds and the engine lacks is put back"
+        );
+    }
+
+    /// Counts and logs what a follower reports.
+    pub fn note(&self, event: &Event) {
+        match event {
+            Event::Joined => {
+                if !self.is_joined.swap(true, Relaxed) {
+                    tracing::info!("joined the bus");
+                }
+            }
+            Event::Epoch => {
+                self.epochs.fetch_add(1, Relaxed);
+                tracing::info!("the bus has begun an epoch; the history goes on");
+            }
+            Event::Reset { again } => {
+                self.resets.fetch_add(1, Relaxed);
+                self.again.fetch_add(*again as u64, Relaxed);
+                tracing::warn!(
+                    again,
+                    "another history of the bus replaces that of this node: its streams end and resume, and \
+                     acknowledged messages of its own are published again"
+                );
+            }
+            Event::Hole { missing } => {
+                self.holes.fetch_add(1, Relaxed);
+                tracing::error!(
+                    missing,
+                    "entries of the bus are missing: another program has removed them, or --bus-history is too \
+                     short for this node; its history begins after them"
+                );
+            }
+            Event::Foreign { id, what } => {
+                self.foreign.fetch_add(1, Relaxed);
+                tracing::error!(
+                    %id, what,
+                    "an entry of the bus is not hookcast's, or of a later version; the history begins after it. \
+                     Give each group of nodes a NAME of its own"
+                );
+            }
+            Event::Evicts { policy } => {
+                tracing::warn!(
+                    policy,
+                    "the engine of the bus removes keys when its memory is full, the bus among them: set \
+                     maxmemory-policy to noeviction"
+                );
+            }
+            Event::BodyLimit { bytes } => {
+                tracing::error!(
+                    bytes,
+                    "other nodes of the bus accept larger bodies; start this node with the same --max-body-bytes"
+                );
+            }
+        }
+    }
+
+    /// Notes how many messages of this node have no outcome yet.
+    pub fn set_outgoing(&self, messages: usize) {
+        self.outgoing.store(messages as u64, Relaxed);
+    }
+
+    /// Whether both halves work, and what this node sends comes back.
+    pub fn works(&self, now: Now) -> bool {
+        let is_proven = now.mono_ms <= self.proven_ms.load(Relaxed) + BUS_PROOF_MS_MAX;
+        let works = self.write.works.load(Relaxed) && self.read.works.load(Relaxed);
+        works && is_proven && self.is_joined.load(Relaxed)
+    }
+
+    /// The counters and gauges as metric families.
+    pub fn gather(&self, now: Now) -> Vec<MetricFamily> {
+        let halves = [("write", &self.write), ("read", &self.read)];
+        let faults: Vec<_> = halves
+            .into_iter()
+            .flat_map(|(name, half)| {
+                let kinds = FaultKind::ALL.iter().zip(&half.faults);
+                kinds.map(move |(kind, count)| {
+                    ([("half", name), ("kind", kind.name())], count.load(Relaxed))
+                })
+            })
+            .collect();
+        let reconnects =
+            halves.map(|(name, half)| ([("half", name)], half.reconnects.load(Relaxed)));
+        let age_ms = now.mono_ms.saturating_sub(self.proven_ms.load(Relaxed));
+        let load = |count: &AtomicU64| count.load(Relaxed);
+        let seconds = |number: u64, per_second: f64| float(number) / per_second;
+        vec![
+            gauge(
+                "hookcast_bus_connected",
+                "1 if both connections to the engine work and this node has joined.",
+                float(u64::from(
+                    self.write.works.load(Relaxed)
+                        && self.read.works.load(Relaxed)
+                        && self.is_joined.load(Relaxed),
+                )),
+            ),
+            gauge(
+                "hookcast_bus_probe_age_seconds",
+                "Time since this node last saw that what it sends comes back from the bus.",
+                seconds(age_ms, 1e3),
+            ),
+            gauge(
+                "hookcast_bus_lag_seconds",
+                "Time from sending the last probe until all nodes' earlier messages were shown here.",
+                seconds(load(&self.round_trip_us), 1e6),
+            ),
+            gauge(
+                "hookcast_bus_queue_messages",
+                "Webhooks on their way to the bus and back.",
+                float(load(&self.outgoing)),
+            ),
+            counter(
+                "hookcast_bus_messages_total",
+                "Messages that came from the bus, of all nodes.",
+                load(&self.shown),
+            ),
+            counter(
+                "hookcast_bus_messages_own_total",
+                "Messages of this node that came back from the bus.",
+                load(&self.own_shown),
+            ),
+            counter(
+                "hookcast_bus_calls_total",
+                "Append calls that the engine has answered.",
+                load(&self.written),
+            ),
+            counters(
+                "hookcast_bus_errors_total",
+                "Failed calls of the engine, by half and kind.",
+                faults.iter().map(|(labels, count)| (&labels[..], *count)),
+            ),
+            counters(
+                "hookcast_bus_reconnects_total",
+                "How often a half has worked again after a fault.",
+                reconnects
+                    .iter()
+                    .map(|(labels, count)| (&labels[..], *count)),
+            ),
+            counter(
+                "hookcast_bus_epochs_total",
+                "Epochs that began while this node was joined.",
+                load(&self.epochs),
+            ),
+            counter(
+                "hookcast_bus_epochs_begun_total",
+                "Epochs that this node has begun.",
+                load(&self.begun),
+            ),
+            counter(
+                "hookcast_bus_put_back_total",
+                "Messages that this node has put back into the engine.",
+                load(&self.put_back),
+            ),
+            counter(
+                "hookcast_bus_resets_total",
+                "How often another history has replaced that of this node.",
+                load(&self.resets),
+            ),
+            counter(
+                "hookcast_bus_republished_total",
+                "Acknowledged messages of this node that were published again.",
+                load(&self.again),
+            ),
+            counter(
+                "hookcast_bus_holes_total",
+                "How often entries were missing in the log.",
+                load(&self.holes),
+            ),
+            counter(
+                "hookcast_bus_foreign_total",
+                "Entries of the log that are not hookcast's.",
+                load(&self.foreign),
+            ),
+        ]
+    }
+}

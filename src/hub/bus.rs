@@ -1,0 +1,386 @@
+//! The hub's side of a bus: messages wait for their way there and back, and are stored when they have come
+//! back.
+//!
+//! Shards and the mirror fill the queue and continue. The publisher takes messages from it and sends them.
+//! The follower gives everything that comes back, from all nodes, to the [`BusStore`], which owns the ring:
+//! it appends the messages, sends them to the shards, and acknowledges those of this node. So the order of
+//! the bus is the order of the ring and of every stream.
+//!
+//! Never calls an engine. `outbox` holds the messages on their way.
+
+mod outbox;
+mod store;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
+
+use self::outbox::Outbox;
+pub use self::store::{BusStore, Shown};
+use super::closing::Closing;
+use super::commit::Origin;
+use super::history::History;
+use super::{Batch, Hub, NO_PANIC, NotStored, Outlet, State, Store};
+use crate::limits::{
+    BUS_APPEND_BYTES_MAX, BUS_APPEND_MESSAGES_MAX, BUS_REPUBLISH_MS, FRAME_OVERHEAD_BYTES_MAX,
+};
+use crate::message::{Epoch, Message};
+use crate::ring::Ring;
+use crate::sse::lineage::Lineage;
+
+/// The longest escape of one byte of content in a frame: `\u0001`.
+const ESCAPE_BYTES_MAX: usize = 6;
+
+/// A message for the bus.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// The message. The engine replaces its time, unless `keeps_time`.
+    pub message: Arc<Message>,
+    /// The message has the time of another history.
+    pub keeps_time: bool,
+}
+
+/// How webhooks wait for the bus.
+#[derive(Debug, Clone, Copy)]
+pub struct BusSettings {
+    /// How long a webhook waits for its acknowledgement.
+    pub timeout_ms: u64,
+    /// An acknowledgement waits for replicas.
+    pub needs_replicas: bool,
+    /// A message is on disk before it is shown.
+    pub syncs: bool,
+}
+
+/// Messages on their way to the bus and back.
+pub(super) struct BusQueue {
+    pub(super) settings: BusSettings,
+    /// Messages that were acknowledged in a history that another one has replaced. They go first.
+    again: Outbox,
+    fresh: Outbox,
+    /// The number of the message that was sent last.
+    last_number: u64,
+    /// How the follower ends.
+    pub(super) closing: Closing,
+}
+
+impl BusQueue {
+    pub(super) fn new(settings: BusSettings) -> BusQueue {
+        BusQueue {
+            settings,
+            again: Outbox::default(),
+            fresh: Outbox::default(),
+            last_number: 0,
+            closing: Closing::default(),
+        }
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.fresh.has_room() && !self.closing.is_begun()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.again.is_empty() && self.fresh.is_empty()
+    }
+
+    fn has_queued(&self) -> bool {
+        self.again.has_queued() || self.fresh.has_queued()
+    }
+
+    fn outboxes(&mut self) -> [&mut Outbox; 2] {
+        [&mut self.again, &mut self.fresh]
+    }
+
+    fn next_deadline_ms(&self) -> Option<u64> {
+        let deadlines = [self.again.next_deadline_ms(), self.fresh.next_deadline_ms()];
+        deadlines.into_iter().flatten().min()
+    }
+}
+
+/// Messages for one append call.
+#[derive(Debug, Default)]
+pub struct Consignment {
+    /// The number of the first.
+    pub first_number: u64,
+    /// In order; each has the next number.
+    pub messages: Vec<Outgoing>,
+}
+
+/// What the publisher is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Demand {
+    /// Messages are queued.
+    pub has_queued: bool,
+    /// Everything is sent and has come back, and the follower is to close the ring.
+    pub is_closing: bool,
+    /// The follower has ended.
+    pub is_ended: bool,
+}
+
+impl Hub {
+    /// A hub whose messages are stored when they come back from a bus. `messages` are the newest of the bus,
+    /// oldest first: those of the ring and what came before them. The ring has the lineage's epoch.
+    pub fn with_bus(
+        ring: Ring,
+        lineage: Arc<Lineage>,
+        messages: Vec<Arc<Message>>,
+        outlets: Vec<Outlet>,
+        mirror: Option<crossbeam_channel::Sender<()>>,
+        settings: BusSettings,
+    ) -> (Hub, BusStore) {
+        let mut hub = Hub::with_queue(&ring, Vec::new(), outlets, mirror);
+        let first_seq = ring.next_seq() - messages.len() as u64;
+        hub.is_shared = true;
+        let state = hub.state.get_mut().expect(NO_PANIC);
+        state.store = Store::Bus(BusQueue::new(settings));
+        state.lineage = lineage;
+        state.history = History::with_backlog(first_seq, messages);
+        (hub, BusStore::new(ring, settings))
+    }
+
+    /// Drops what the live logs needed for their first contents.
+    pub fn drop_backlog(&self) {
+        self.lock().history.drop_backlog();
+    }
+
+    /// Queues messages, as far as there is room.
+    pub(super) fn queue_for_bus<T>(
+        &self,
+        state: &mut State,
+        items: &mut VecDeque<T>,
+        mut message: impl FnMut(&mut State, T) -> Result<Arc<Message>, NotStored>,
+        origin: &Origin,
+        wait_ms: Option<u64>,
+        now_ms: u64,
+    ) {
+        while state.bus().is_some_and(|queue| queue.has_room())
+            && let Some(item) = items.pop_front()
+        {
+            let outgoing = message(state, item).and_then(|message| {
+                self.check_frame(&message)?;
+                Ok(Outgoing {
+                    message,
+                    keeps_time: matches!(origin, Origin::Waiting(_)),
+                })
+            });
+            if let Some(queue) = state.bus() {
+                let deadline_ms = now_ms + wait_ms.unwrap_or(queue.settings.timeout_ms);
+                queue.fresh.push(outgoing, origin.clone(), deadline_ms);
+            }
+        }
+    }
+
+    /// Checks that a message's frame is not too large, before other nodes get it.
+    fn check_frame(&self, message: &Message) -> Result<(), NotStored> {
+        let bytes_max = ESCAPE_BYTES_MAX * message.text_bytes() + FRAME_OVERHEAD_BYTES_MAX;
+        if bytes_max <= self.frame_bytes_max {
+            return Ok(());
+        }
+        self.encode(&mut Batch::default(), Epoch(0), 0, message)
+    }
+
+    /// Waits until messages are queued, the end begins, or the time is over.
+    pub fn await_demand(&self, timeout: Duration) -> Demand {
+        let is_idle = |state: &mut State| {
+            let demand = state.demand();
+            !demand.has_queued && !demand.is_closing && !demand.is_ended
+        };
+        let waited = self
+            .queued
+            .wait_timeout_while(self.lock(), timeout, is_idle);
+        waited.expect(NO_PANIC).0.demand()
+    }
+
+    /// What the publisher is to do now.
+    pub fn demand(&self) -> Demand {
+        self.lock().demand()
+    }
+
+    /// Waits for a time, or until the follower has ended.
+    pub fn await_end(&self, timeout: Duration) -> Demand {
+        let is_open = |state: &mut State| {
+            let demand = state.demand();
+            !demand.is_closing && !demand.is_ended
+        };
+        let waited = self
+            .queued
+            .wait_timeout_while(self.lock(), timeout, is_open);
+        waited.expect(NO_PANIC).0.demand()
+    }
+
+    /// The messages of the next append call; none if none is queued.
+    pub fn take_outgoing(&self, epoch: Epoch) -> Consignment {
+        let mut state = self.lock();
+        let Some(queue) = state.bus() else {
+            return Consignment::default();
+        };
+        let first_number = queue.last_number + 1;
+        let mut messages = Vec::new();
+        let mut last_number = queue.last_number;
+        let needs_replicas = queue.settings.needs_replicas;
+        for outbox in queue.outboxes() {
+            let room = BUS_APPEND_MESSAGES_MAX - messages.len();
+            messages.extend(outbox.take(
+                epoch,
+                &mut last_number,
+                room,
+                BUS_APPEND_BYTES_MAX,
+                needs_replicas,
+            ));
+        }
+        queue.last_number = last_number;
+        Consignment {
+            first_number,
+            messages,
+        }
+    }
+
+    /// The number of the message that was sent last.
+    pub fn last_number(&self) -> u64 {
+        self.lock().bus().map_or(0, |queue| queue.last_number)
+    }
+
+    /// Queues again what was sent with a number after this one: it is not in the log, and will not be.
+    pub fn requeue_after(&self, last_stored: u64) {
+        self.change_outboxes(|outbox| outbox.requeue_after(last_stored));
+    }
+
+    /// Queues again what was sent in an earlier epoch and has not come back.
+    pub fn requeue_before(&self, current: Epoch) {
+        self.change_outboxes(|outbox| outbox.requeue_before(current));
+    }
+
+    /// Whether messages wait for replicas.
+    pub fn awaits_replicas(&self) -> bool {
+        let mut state = self.lock();
+        let outboxes = state.bus().map(BusQueue::outboxes);
+        outboxes.is_some_and(|outboxes| outboxes.iter().any(|outbox| outbox.awaits_replicas()))
+    }
+
+    /// Notes that replicas have confirmed everything that was sent, and acknowledges what has come back.
+    pub fn note_replicated(&self) {
+        self.change_outboxes(Outbox::note_replicated);
+        self.send_outcomes();
+    }
+
+    /// Publishes acknowledged messages again. After a minute that is given up.
+    pub fn publish_again(&self, messages: Vec<Arc<Message>>, now_ms: u64) {
+        let mut state = self.lock();
+        if let Some(queue) = state.bus() {
+            for message in messages {
+                let outgoing = Outgoing {
+                    message,
+                    keeps_time: false,
+                };
+                let deadline_ms = now_ms + BUS_REPUBLISH_MS;
+                queue.again.push(Ok(outgoing), Origin::Again, deadline_ms);
+            }
+        }
+        drop(state);
+        self.queued.notify_all();
+    }
+
+    /// Messages of this node without an outcome.
+    pub fn outgoing(&self) -> usize {
+        let mut state = self.lock();
+        let outboxes = state.bus().map(BusQueue::outboxes);
+        outboxes.map_or(0, |outboxes| {
+            outboxes.iter().map(|outbox| outbox.len()).sum()
+        })
+    }
+
+    /// Messages that are published again and have not come back.
+    pub fn outgoing_again(&self) -> usize {
+        self.lock().bus().map_or(0, |queue| queue.again.len())
+    }
+
+    /// Ends the wait of webhooks whose time is over. Returns when the next one's is.
+    pub fn expire_outgoing(&self, now_ms: u64) -> Option<u64> {
+        self.change_outboxes(|outbox| outbox.expire(now_ms));
+        self.send_outcomes();
+        self.lock().bus().and_then(|queue| queue.next_deadline_ms())
+    }
+
+    /// Waits until a message's time may be over. False when the follower has ended.
+    pub fn await_deadline(&self, deadline_ms: Option<u64>, now_ms: u64) -> bool {
+        const LONG_MS: u64 = 60_000;
+        let left_ms = deadline_ms.map_or(LONG_MS, |deadline_ms| deadline_ms.saturating_sub(now_ms));
+        let is_early = |state: &mut State| {
+            let next_ms = state.bus().and_then(|queue| queue.next_deadline_ms());
+            next_ms.unwrap_or(u64::MAX) >= deadline_ms.unwrap_or(u64::MAX)
+                && !state.demand().is_ended
+        };
+        let timeout = Duration::from_millis(left_ms.min(LONG_MS));
+        let waited = self
+            .queued
+            .wait_timeout_while(self.lock(), timeout, is_early);
+        !waited.expect(NO_PANIC).0.demand().is_ended
+    }
+
+    fn change_outboxes(&self, mut change: impl FnMut(&mut Outbox)) {
+        if let Some(queue) = self.lock().bus() {
+            queue.outboxes().into_iter().for_each(&mut change);
+        }
+    }
+
+    /// Sends outcomes that no message of the bus carries.
+    fn send_outcomes(&self) {
+        let has_none = |state: &mut State| {
+            let queue = state.bus();
+            !queue.is_some_and(|queue| queue.outboxes().iter().any(|outbox| outbox.has_over()))
+        };
+        let is_blocked = |state: &mut State| !has_none(state) && !self.outlets.have_room();
+        let (mut state, _) = self.room.wait(self.lock(), Duration::MAX, is_blocked);
+        if !has_none(&mut state) {
+            self.send_to_shards(state, Batch::default());
+        }
+    }
+
+    /// Sends a batch with all outcomes that are known. The inboxes have room.
+    fn send_to_shards(&self, mut state: MutexGuard<'_, State>, mut batch: Batch) {
+        let mut waiting = Vec::new();
+        let over = state
+            .bus()
+            .map(|queue| queue.outboxes().map(Outbox::take_over));
+        for (origin, outcome) in over.into_iter().flatten().flatten() {
+            match origin {
+                Origin::Shard(sender) => batch.outcomes.push((sender, outcome)),
+                Origin::Waiting(sender) => waiting.push((sender, outcome)),
+                Origin::Again => {}
+            }
+        }
+        self.outlets.send(batch);
+        self.room.announce_locked();
+        drop(state);
+        self.outlets.wake();
+        for (sender, outcome) in waiting {
+            // The channel has room for every outcome. It is closed if the caller has given up.
+            let _ = sender.try_send(outcome);
+        }
+    }
+}
+
+impl State {
+    /// The queue for the bus, if there is one.
+    pub(super) fn bus(&mut self) -> Option<&mut BusQueue> {
+        match &mut self.store {
+            Store::Bus(queue) => Some(queue),
+            Store::Ring(_) | Store::Queue(_) | Store::Released(_) => None,
+        }
+    }
+
+    fn demand(&mut self) -> Demand {
+        match self.bus() {
+            Some(queue) => Demand {
+                has_queued: queue.has_queued(),
+                is_closing: queue.closing.is_begun() && queue.is_empty(),
+                is_ended: queue.closing.is_ended(),
+            },
+            // The ring was released.
+            None => Demand {
+                has_queued: false,
+                is_closing: false,
+                is_ended: true,
+            },
+        }
+    }
+}

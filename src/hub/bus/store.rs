@@ -1,0 +1,309 @@
+//! Stores what comes back from the bus: the owner of the ring with a bus.
+//!
+//! Called by the follower, on its thread. A message is appended to the ring, and with `--durability disk`
+//! synced, before the shards get it. Waits for room in their inboxes, and for the disk. After an error
+//! nothing of the call was shown, and the caller repeats it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Now;
+use crate::hub::bus::{BusSettings, Outbox};
+use crate::hub::history::History;
+use crate::hub::repair::{Repairs, log_aside};
+use crate::hub::{Batch, Hub, NotStored, State, Turnover};
+use crate::limits::HISTORY_MESSAGES;
+use crate::message::{Epoch, Message};
+use crate::metrics::{Counter, Metrics, Tally, Timing};
+use crate::ring::{Aside, Ring, RingError};
+use crate::sse::lineage::Lineage;
+
+/// See the module's documentation.
+pub struct BusStore {
+    ring: Ring,
+    syncs: bool,
+    /// The ring holds messages that were not shown, after an error.
+    holds_unshown: bool,
+    repairs: Repairs,
+    tally: Tally,
+}
+
+/// What a store has shown of a group of messages.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// The places in the group of this node's own messages that were acknowledged.
+    pub own: Vec<usize>,
+}
+
+impl BusStore {
+    pub(in crate::hub) fn new(ring: Ring, settings: BusSettings) -> BusStore {
+        BusStore {
+            ring,
+            syncs: settings.syncs,
+            holds_unshown: false,
+            repairs: Repairs::default(),
+            tally: Tally::new(),
+        }
+    }
+
+    /// The epoch of the ring.
+    pub fn epoch(&self) -> Epoch {
+        self.ring.epoch()
+    }
+
+    /// The seq of the next message, if all of the ring was shown.
+    pub fn next_seq(&self) -> u64 {
+        self.ring.next_seq()
+    }
+
+    /// How many messages one call of [`BusStore::append`] may have.
+    pub fn messages_max(&self) -> usize {
+        if self.syncs {
+            self.ring.unsynced_max()
+        } else {
+            HISTORY_MESSAGES
+        }
+    }
+
+    /// Stores the next messages, sends them to the shards, and acknowledges those of this node.
+    pub fn append(
+        &mut self,
+        hub: &Hub,
+        messages: &[Arc<Message>],
+        metrics: &Metrics,
+        clock: &impl Fn() -> Now,
+    ) -> Result<Shown, NotStored> {
+        debug_assert!(messages.len() <= self.messages_max());
+        self.make_ready(hub, clock().mono_ms)?;
+        let mut batch = Batch::default();
+        let stored = self
+            .append_all(hub, messages, &mut batch)
+            .and_then(|()| self.sync(clock));
+        if let Err(error) = stored {
+            self.holds_unshown = true;
+            if let NotStored::Ring(error) = &error {
+                let what = "the ring does not take a message of the bus; it is tried again";
+                self.repairs.note_failure(error, clock().mono_ms, what);
+            }
+            return Err(error);
+        }
+        self.repairs.note_success();
+        self.tally
+            .count(Counter::RingAppends, messages.len() as u64);
+        self.tally.flush(metrics);
+        Ok(self.show(hub, batch, messages))
+    }
+
+    fn append_all(
+        &mut self,
+        hub: &Hub,
+        messages: &[Arc<Message>],
+        batch: &mut Batch,
+    ) -> Result<(), NotStored> {
+        for message in messages {
+            hub.encode(batch, self.ring.epoch(), self.ring.next_seq(), message)?;
+            self.ring
+                .append(message)
+                .map_err(|error| NotStored::Ring(Arc::new(error)))?;
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self, clock: &impl Fn() -> Now) -> Result<(), NotStored> {
+        if !self.syncs {
+            return Ok(());
+        }
+        let began_us = clock().mono_us;
+        let synced = self.ring.commit();
+        let took = Duration::from_micros(clock().mono_us - began_us);
+        self.tally.observe(Timing::RingSync, took);
+        synced.map_err(|error| {
+            self.tally.count(Counter::RingSyncErrors, 1);
+            NotStored::Ring(Arc::new(RingError::Unsynced(error)))
+        })
+    }
+
+    fn show(&mut self, hub: &Hub, batch: Batch, messages: &[Arc<Message>]) -> Shown {
+        let mut shown = Shown::default();
+        let mut state = hub.lock_with_room();
+        for (place, message) in messages.iter().enumerate() {
+            state.history.push(Arc::clone(message));
+            if state.note_shown(message) {
+                shown.own.push(place);
+            }
+        }
+        debug_assert_eq!(state.history.next_seq(), self.ring.next_seq());
+        hub.send_to_shards(state, batch);
+        hub.wake_mirror();
+        shown
+    }
+
+    /// Continues the history in another epoch. The seqs go on.
+    pub fn turn_over(
+        &mut self,
+        hub: &Hub,
+        lineage: Arc<Lineage>,
+        now: Now,
+    ) -> Result<(), NotStored> {
+        let view = hub.ring_view();
+        self.renew(
+            lineage.epoch(),
+            view.first_seq,
+            &view.messages,
+            Aside::Drop,
+            now,
+        )?;
+        let mut state = hub.lock_with_room();
+        state.lineage = Arc::clone(&lineage);
+        let batch = Batch {
+            turnover: Some(Turnover {
+                lineage,
+                replaced_from: None,
+            }),
+            ..Batch::default()
+        };
+        hub.send_to_shards(state, batch);
+        Ok(())
+    }
+
+    /// Replaces the history by another one: its newest messages, oldest first. Streams that have shown the
+    /// old one end.
+    pub fn replace(
+        &mut self,
+        hub: &Hub,
+        lineage: Arc<Lineage>,
+        first_seq: u64,
+        messages: &[Arc<Message>],
+        now: Now,
+    ) -> Result<(), NotStored> {
+        let mut batch = Batch {
+            turnover: Some(Turnover {
+                lineage: Arc::clone(&lineage),
+                replaced_from: Some(first_seq),
+            }),
+            ..Batch::default()
+        };
+        for (seq, message) in (first_seq..).zip(messages) {
+            hub.encode(&mut batch, lineage.epoch(), seq, message)?;
+        }
+        self.renew(lineage.epoch(), first_seq, messages, Aside::Drop, now)?;
+        let mut state = hub.lock_with_room();
+        state.lineage = lineage;
+        state.history = History::with_backlog(first_seq, messages.to_vec());
+        state.history.drop_backlog();
+        for message in messages {
+            state.note_shown(message);
+        }
+        hub.send_to_shards(state, batch);
+        hub.wake_mirror();
+        Ok(())
+    }
+
+    /// Writes the ring anew, with the last of these messages.
+    fn renew(
+        &mut self,
+        epoch: Epoch,
+        first_seq: u64,
+        messages: &[Arc<Message>],
+        aside: Aside,
+        now: Now,
+    ) -> Result<(), NotStored> {
+        if let Some(error) = self.repairs.refusal(now.mono_ms) {
+            return Err(NotStored::Ring(error));
+        }
+        let surplus = messages.len().saturating_sub(HISTORY_MESSAGES);
+        let newest = messages[surplus..].iter().map(|message| &**message);
+        let renewed = self
+            .ring
+            .renew(epoch, first_seq + surplus as u64, newest, aside);
+        match renewed {
+            Ok(aside) => {
+                log_aside(aside.as_deref());
+                self.holds_unshown = false;
+                self.repairs.note_success();
+                Ok(())
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                let what = "the ring cannot be written anew for the bus; it is tried again";
+                self.repairs.note_failure(&error, now.mono_ms, what);
+                Err(NotStored::Ring(error))
+            }
+        }
+    }
+
+    /// Checks the ring before messages are appended, and repairs it if that is needed and due.
+    fn make_ready(&mut self, hub: &Hub, now_ms: u64) -> Result<(), NotStored> {
+        if !self.holds_unshown && self.repairs.is_sound(&self.ring, now_ms) {
+            return Ok(());
+        }
+        let view = hub.ring_view();
+        if !self.holds_unshown {
+            let mended = self.repairs.mend(&mut self.ring, &view.messages, now_ms);
+            return mended.map_err(NotStored::Ring);
+        }
+        if let Some(error) = self.repairs.refusal(now_ms) {
+            return Err(NotStored::Ring(error));
+        }
+        let next_seq = view.first_seq + view.messages.len() as u64;
+        let history = view.messages.iter().map(|message| &**message);
+        match self.ring.rewind(next_seq, history) {
+            Ok(aside) => {
+                log_aside(aside.as_deref());
+                self.holds_unshown = false;
+                Ok(())
+            }
+            Err(error) => {
+                let error = self.repairs.note_unrepaired(error, now_ms);
+                Err(NotStored::Ring(error))
+            }
+        }
+    }
+
+    /// Marks the ring as cleanly closed, unlocks it, and reports that to the hub. Returns the store if the
+    /// follower is to continue.
+    pub fn close(mut self, hub: &Hub) -> Option<BusStore> {
+        let closed = self.try_close(hub);
+        match hub.settle_close(closed) {
+            Some(closed) => {
+                // Unlocked before the report, because after it another process may open the ring.
+                drop(self);
+                hub.report_closed(closed);
+                hub.queued.notify_all();
+                None
+            }
+            None => Some(self),
+        }
+    }
+
+    fn try_close(&mut self, hub: &Hub) -> io::Result<()> {
+        let history = hub.ring_view().messages;
+        if self.holds_unshown {
+            let next_seq = hub.lock().history.next_seq();
+            let newest = history.iter().map(|message| &**message);
+            self.ring
+                .rewind(next_seq, newest)
+                .map_err(io::Error::other)?;
+            self.holds_unshown = false;
+        }
+        self.repairs.close(&mut self.ring, &history)
+    }
+}
+
+impl Hub {
+    /// Locks the hub as soon as the inboxes have room.
+    fn lock_with_room(&self) -> std::sync::MutexGuard<'_, State> {
+        let is_blocked = |_: &mut State| !self.outlets.have_room();
+        self.room.wait(self.lock(), Duration::MAX, is_blocked).0
+    }
+}
+
+impl State {
+    /// Notes that a message has come back. True if it is one of this node that waited for that.
+    fn note_shown(&mut self, message: &Message) -> bool {
+        let outboxes: Option<[&mut Outbox; 2]> = self.bus().map(super::BusQueue::outboxes);
+        let is_own = |outbox: &mut Outbox| outbox.note_shown(message);
+        outboxes.is_some_and(|outboxes| outboxes.into_iter().any(is_own))
+    }
+}

@@ -1,0 +1,78 @@
+//! The end of the thread that owns the ring, for a drain or for a handover.
+//!
+//! Part of the queue that this thread works off, under the hub's lock. Without I/O; never waits.
+
+use std::io;
+
+/// How far the end is, and the result of closing the ring.
+#[derive(Default)]
+pub(super) struct Closing {
+    course: Course,
+    /// Once there is one.
+    pub(super) closed: Option<io::Result<()>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Course {
+    /// The queue takes messages.
+    #[default]
+    Open,
+    /// The rest of the queue is worked off, then the ring is closed and the thread ends.
+    Closing,
+    /// The same for another process, which gets the ring. If the close fails, the thread continues.
+    Releasing,
+    /// The thread has ended: the report of the close follows.
+    Ended,
+}
+
+impl Closing {
+    /// Accepts no more messages. The ring is closed after the queued ones.
+    pub(super) fn begin(&mut self) {
+        if self.course != Course::Ended {
+            self.course = Course::Closing;
+        }
+    }
+
+    /// [`Closing::begin`] for a handover: if the close fails, this process keeps the ring.
+    pub(super) fn begin_release(&mut self) {
+        self.course = Course::Releasing;
+    }
+
+    /// Continues after a release that took too long. False if the thread has ended.
+    pub(super) fn give_up_release(&mut self) -> bool {
+        if self.course == Course::Ended {
+            return false;
+        }
+        self.course = Course::Open;
+        true
+    }
+
+    pub(super) fn is_begun(&self) -> bool {
+        self.course != Course::Open
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        self.course == Course::Ended
+    }
+
+    /// Decides what follows a close. The result is returned if the thread is to end. `None` if it is to
+    /// continue: a release has failed or took too long, or messages were queued in the meantime.
+    pub(super) fn settle(
+        &mut self,
+        closed: io::Result<()>,
+        has_queued: bool,
+    ) -> Option<io::Result<()>> {
+        match self.course {
+            Course::Releasing if closed.is_err() => {
+                self.course = Course::Open;
+                self.closed = Some(closed);
+                None
+            }
+            Course::Closing | Course::Releasing if !has_queued => {
+                self.course = Course::Ended;
+                Some(closed)
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! A node: the real parts of a server on a bus, stepped by hand, and the live log of its only shard as a
+//! list.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+use hookcast::bus::course::SharedCourse;
+use hookcast::bus::engine::{Producer, Reader, Writer};
+use hookcast::bus::follower::{Follower, FollowerSettings};
+use hookcast::bus::publisher::Publisher;
+use hookcast::bus::start::{self, RingFate, Start};
+use hookcast::bus::stats::BusStats;
+use hookcast::clock::Now;
+use hookcast::hub::{Batch, BusSettings, Hub, NotStored, SenderId};
+use hookcast::message::{Draft, MessageId};
+use hookcast::metrics::Metrics;
+use hookcast::ring::Ring;
+use hookcast::sse::event_id::EventId;
+use hookcast::sse::lineage::Lineage;
+use hookcast::testkit::{Link, MemoryEngine, MemoryMedium, outlet};
+
+pub const TIMEOUT_MS: u64 = 2_000;
+const BODY_BYTES_MAX: usize = 1_000;
+const INBOX_BATCHES: usize = 256;
+
+/// A frame as a stream gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    pub id: EventId,
+    pub message: MessageId,
+    pub content: String,
+}
+
+/// What a node's shards know.
+pub struct Log {
+    pub lineage: Arc<Lineage>,
+    pub first_seq: u64,
+    pub frames: VecDeque<Shown>,
+}
+
+impl Log {
+    pub fn head_seq(&self) -> u64 {
+        self.first_seq + self.frames.len() as u64
+    }
+}
+
+/// What became of a webhook.
+pub type Outcome = (u64, Result<MessageId, NotStored>);
+
+/// What a node's shards got in one go.
+#[derive(Default)]
+pub struct Delivered {
+    pub frames: Vec<Shown>,
+    /// Streams ended before these frames.
+    pub is_reset: bool,
+    pub outcomes: Vec<Outcome>,
+}
+
+pub struct Node {
+    pub hub: Hub,
+    pub log: Log,
+    pub writer_link: Link,
+    pub reader_link: Link,
+    pub course: SharedCourse,
+    pub fate: RingFate,
+    inbox: Receiver<Arc<Batch>>,
+    sender: SenderId,
+    publisher: Publisher,
+    follower: Follower,
+    writer: Box<dyn Writer>,
+    reader: Box<dyn Reader>,
+    stats: BusStats,
+    metrics: Metrics,
+    drafts: VecDeque<Draft>,
+    /// The numbers of the webhooks without an outcome.
+    pending: VecDeque<u64>,
+}
+
+impl Node {
+    /// Starts a node on a disk. `obstacles` is how often it tries to reach the engine.
+    pub fn start(
+        medium: &MemoryMedium,
+        engine: &MemoryEngine,
+        producer: u64,
+        syncs: bool,
+        mut obstacles: u32,
+        now: Now,
+    ) -> Node {
+        let (mut ring, recovered) =
+            Ring::open_with(Box::new(medium.clone()), BODY_BYTES_MAX, 8).unwrap();
+        let (writer_link, reader_link) = (Link::default(), Link::default());
+        let mut writer = engine.writer(writer_link.clone());
+        let mut reader = engine.reader(reader_link.clone());
+        let settings = FollowerSettings {
+            messages_max: 1_000,
+            body_bytes_max: BODY_BYTES_MAX as u64,
+            log_bytes: 1_000_000,
+        };
+        let producer = Producer(producer);
+        let stats = BusStats::new(producer, now);
+        let retry = &mut |_| {
+            obstacles = obstacles.saturating_sub(1);
+            obstacles > 0
+        };
+        let (writing, reading) = (&mut *writer, &mut *reader);
+        let started = start::join(
+            &mut ring,
+            recovered.messages,
+            writing,
+            reading,
+            settings,
+            &stats,
+            retry,
+        );
+        let Start {
+            course,
+            messages,
+            ring: fate,
+        } = started.unwrap();
+        let (outlet, inbox) = outlet(INBOX_BATCHES);
+        let bus_settings = BusSettings {
+            timeout_ms: TIMEOUT_MS,
+            needs_replicas: false,
+            syncs,
+        };
+        let lineage = Arc::clone(&course.lineage);
+        let (hub, store) = Hub::with_bus(
+            ring,
+            Arc::clone(&lineage),
+            messages,
+            vec![outlet],
+            None,
+            bus_settings,
+        );
+        let (first_seq, batch) = hub.history_batch();
+        hub.drop_backlog();
+        let course = SharedCourse::new(course);
+        Node {
+            sender: hub.new_sender(),
+            log: Log {
+                lineage,
+                first_seq,
+                frames: frames(&batch),
+            },
+            follower: Follower::new(store, course.clone(), settings),
+            publisher: Publisher::new(producer, BODY_BYTES_MAX as u64, 0),
+            stats,
+            metrics: Metrics::new(Arc::default()),
+            drafts: VecDeque::new(),
+            pending: VecDeque::new(),
+            hub,
+            writer_link,
+            reader_link,
+            course,
+            fate,
+            inbox,
+            writer,
+            reader,
+        }
+    }
+
+    /// Posts the webhook with this number.
+    pub fn post(&mut self, number: u64, now: Now) -> Delivered {
+        self.drafts.push_back(Draft {
+            session: None,
+            content: number.to_string(),
+        });
+        self.pending.push_back(number);
+        self.hub
+            .publish(self.sender, &mut self.drafts, now, &mut Vec::new());
+        self.deliver()
+    }
+
+    pub fn publish(&mut self, now: Now) -> Delivered {
+        let writer = &mut *self.writer;
+        self.publisher
+            .step(&self.hub, writer, &self.course, &self.stats, now);
+        self.deliver()
+    }
+
+    pub fn follow(&mut self, now: Now) -> Delivered {
+        let reader = &mut *self.reader;
+        self.follower.step(
+            &self.hub,
+            reader,
+            &self.stats,
+            &self.metrics,
+            Duration::ZERO,
+            &|| now,
+        );
+        self.deliver()
+    }
+
+    pub fn expire(&mut self, now: Now) -> Delivered {
+        self.hub.expire_outgoing(now.mono_ms);
+        self.deliver()
+    }
+
+    /// Whether the node is at the end of the log and owes it nothing. If entries were removed, the node may
+    /// wait for one of them, until the next one or for a time.
+    pub fn is_settled(&self, engine: &MemoryEngine, is_tampered: bool) -> bool {
+        let course = self.course.lock();
+        course.ready_epoch() == engine.epoch()
+            && engine.is_unbroken()
+            && (is_tampered
+                || self.hub.outgoing_again() == 0 && engine.last_seq() == Some(course.position.seq))
+    }
+
+    /// Where the node is, for a failure.
+    pub fn standing(&self) -> String {
+        let course = self.course.lock();
+        format!(
+            "{} joined {} ready {:?} outgoing {} again {}",
+            course.position,
+            course.is_joined,
+            course.ready_epoch(),
+            self.hub.outgoing(),
+            self.hub.outgoing_again()
+        )
+    }
+
+    /// The webhooks whose senders get no answer, because the node is killed.
+    pub fn kill(self) -> Vec<u64> {
+        self.pending.into()
+    }
+
+    fn deliver(&mut self) -> Delivered {
+        let mut delivered = Delivered::default();
+        for batch in self.inbox.try_iter() {
+            if let Some(turnover) = batch.turnover() {
+                self.log.lineage = Arc::clone(&turnover.lineage);
+                if let Some(first_seq) = turnover.replaced_from {
+                    self.log.first_seq = first_seq;
+                    self.log.frames.clear();
+                    delivered.frames.clear();
+                    delivered.is_reset = true;
+                }
+            }
+            let frames = frames(&batch);
+            for frame in &frames {
+                assert_eq!(frame.id.seq, self.log.head_seq(), "seqs have no holes");
+                self.log.frames.push_back(frame.clone());
+            }
+            delivered.frames.extend(frames);
+            for outcome in batch.outcomes_for(self.sender) {
+                let number = self.pending.pop_front().expect("an outcome has a webhook");
+                let outcome = outcome.clone().map(|receipt| receipt.id);
+                delivered.outcomes.push((number, outcome));
+            }
+        }
+        delivered
+    }
+}
+
+fn frames(batch: &Batch) -> VecDeque<Shown> {
+    let parse = |frame: hookcast::hub::FrameRef<'_>| {
+        let text = str::from_utf8(frame.bytes).unwrap();
+        let data = text.split_once("data: ").unwrap().1;
+        let (data, rest) = data.split_once('\n').unwrap();
+        let id = rest.strip_prefix("id: ").unwrap();
+        let id = id.split_once('\n').unwrap().0;
+        let data: serde_json::Value = serde_json::from_str(data).unwrap();
+        let id = EventId::parse(id.as_bytes()).unwrap();
+        assert_eq!(id.seq, frame.seq);
+        Shown {
+            id,
+            message: data["id"].as_str().unwrap().parse().unwrap(),
+            content: data["content"].as_str().unwrap().to_owned(),
+        }
+    };
+    batch.frames().map(parse).collect()
+}

@@ -1,0 +1,437 @@
+//! The nodes, the engine and the clients of one seed, and what happens to them.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Mutex;
+
+use fastrand::Rng;
+use hookcast::bus::start::RingFate;
+use hookcast::clock::Now;
+use hookcast::testkit::{LinkFault, MemoryEngine, MemoryMedium, now_at};
+
+use super::client::Client;
+use super::judge::Judge;
+use super::node::{Delivered, Node};
+
+const NODES: usize = 3;
+const CLIENTS: usize = 4;
+const STEPS: usize = 400;
+/// So that a replay has every message of a run.
+const POSTS_MAX: u64 = 90;
+
+/// What has happened in all seeds.
+static COVERAGE: Mutex<BTreeMap<&'static str, u64>> = Mutex::new(BTreeMap::new());
+
+fn count(what: &'static str, number: u64) {
+    *COVERAGE.lock().unwrap().entry(what).or_default() += number;
+}
+
+/// Prints what has happened. Fails if something never has.
+pub fn report() {
+    let coverage = COVERAGE.lock().unwrap();
+    for (what, number) in &*coverage {
+        println!("{number:9} {what}");
+    }
+    for what in EXPECTED {
+        assert!(coverage.contains_key(what), "never: {what}");
+    }
+}
+
+const EXPECTED: [&str; 12] = [
+    "acknowledged",
+    "refused",
+    "in doubt",
+    "fail-overs",
+    "restarts",
+    "flushes",
+    "lost logs",
+    "lost records",
+    "kills",
+    "resets",
+    "late calls",
+    "replays",
+];
+
+struct World {
+    rng: Rng,
+    is_loud: bool,
+    now_ms: u64,
+    engine: MemoryEngine,
+    media: Vec<MemoryMedium>,
+    nodes: Vec<Option<Node>>,
+    clients: Vec<Client>,
+    judge: Judge,
+    posts: u64,
+    producers: u64,
+    syncs: bool,
+    /// Two losses at a time may take what was acknowledged: the next waits until the nodes have settled.
+    is_fragile: bool,
+    /// Another program has changed the log.
+    is_tampered: bool,
+    may_tamper: bool,
+}
+
+/// Runs a seed.
+pub fn run(seed: u64, is_loud: bool) {
+    let mut world = World::new(seed, is_loud);
+    for _ in 0..STEPS {
+        world.step();
+    }
+    world.settle_all();
+    world.judge_the_end();
+}
+
+impl World {
+    fn new(seed: u64, is_loud: bool) -> World {
+        let mut rng = Rng::with_seed(seed);
+        let mut world = World {
+            syncs: rng.bool(),
+            may_tamper: rng.u8(..8) == 0,
+            rng,
+            is_loud,
+            now_ms: 1,
+            engine: MemoryEngine::default(),
+            media: (0..NODES).map(|_| MemoryMedium::default()).collect(),
+            nodes: (0..NODES).map(|_| None).collect(),
+            clients: (0..CLIENTS).map(|_| Client::default()).collect(),
+            judge: Judge::default(),
+            posts: 0,
+            producers: 0,
+            is_fragile: false,
+            is_tampered: false,
+        };
+        world.engine.set_time(world.now().unix_ms);
+        for index in 0..NODES {
+            world.start(index);
+        }
+        world
+    }
+
+    fn say(&self, what: impl Fn() -> String) {
+        if self.is_loud {
+            println!("{:6} {}", self.now_ms, what());
+        }
+    }
+
+    fn now(&self) -> Now {
+        now_at(self.now_ms)
+    }
+
+    fn start(&mut self, index: usize) {
+        self.producers += 1;
+        let obstacles = self.rng.u32(1..4);
+        let (medium, engine) = (&self.media[index], &self.engine);
+        let now = self.now();
+        let node = Node::start(medium, engine, self.producers, self.syncs, obstacles, now);
+        self.say(|| format!("node {index} starts: {:?}", node.fate));
+        count("starts alone", u64::from(node.fate == RingFate::Alone));
+        for frame in &node.log.frames {
+            self.judge.note_frame(frame);
+        }
+        self.nodes[index] = Some(node);
+    }
+
+    fn step(&mut self) {
+        let index = self.rng.usize(..NODES);
+        match self.rng.u8(..100) {
+            0..25 => self.post(index),
+            25..45 => self.on(index, "publishes", Node::publish),
+            45..65 => self.on(index, "follows", Node::follow),
+            65..70 => self.on(index, "expires", Node::expire),
+            70..76 => self.pass(200),
+            76 => self.pass(3_000),
+            77..82 => self.break_link(index),
+            82..86 => self.engine.replicate(),
+            86..88 => {
+                self.say(|| "late calls are executed".into());
+                self.engine.execute_late();
+            }
+            88..93 => self.move_client(),
+            93..95 => self.settle(),
+            95..98 => self.lose(),
+            98 => self.kill(index),
+            _ => self.tamper(),
+        }
+        self.reconnect();
+    }
+
+    fn pass(&mut self, ms_max: u64) {
+        self.now_ms += self.rng.u64(1..=ms_max);
+        self.engine.set_time(self.now().unix_ms);
+    }
+
+    fn post(&mut self, index: usize) {
+        if self.posts == POSTS_MAX {
+            return;
+        }
+        self.posts += 1;
+        let (number, now) = (self.posts, self.now());
+        self.say(|| format!("node {index} gets {number}"));
+        self.with(index, |node| node.post(number, now));
+    }
+
+    fn on(&mut self, index: usize, what: &str, step: impl Fn(&mut Node, Now) -> Delivered) {
+        self.say(|| format!("node {index} {what}"));
+        let now = self.now();
+        self.with(index, |node| step(node, now));
+    }
+
+    /// Steps a node, and gives what it delivers to judge and clients.
+    fn with(&mut self, index: usize, step: impl FnOnce(&mut Node) -> Delivered) {
+        let Some(node) = &mut self.nodes[index] else {
+            return;
+        };
+        let delivered = step(node);
+        if delivered.is_reset {
+            count("resets", 1);
+            self.say(|| format!("node {index} resets"));
+        }
+        for frame in &delivered.frames {
+            self.say(|| format!("node {index} shows {} as {}", frame.content, frame.id));
+            self.judge.note_frame(frame);
+        }
+        for client in self
+            .clients
+            .iter_mut()
+            .filter(|client| client.node == Some(index))
+        {
+            if delivered.is_reset {
+                client.disconnect();
+            } else {
+                delivered
+                    .frames
+                    .iter()
+                    .for_each(|frame| client.receive(frame));
+            }
+        }
+        for outcome in delivered.outcomes {
+            self.say(|| format!("node {index}: {outcome:?}"));
+            self.judge.note_outcome(outcome);
+        }
+    }
+
+    fn break_link(&mut self, index: usize) {
+        let faults = [
+            LinkFault::Refused,
+            LinkFault::LostCall,
+            LinkFault::LostAnswer,
+            LinkFault::Late,
+            LinkFault::Full,
+        ];
+        let fault = faults[self.rng.usize(..faults.len())];
+        let Some(node) = &self.nodes[index] else {
+            return;
+        };
+        let is_writer = self.rng.bool();
+        self.say(|| format!("node {index}: {fault:?} of its writer: {is_writer}"));
+        count("late calls", u64::from(fault == LinkFault::Late));
+        for _ in 0..self.rng.u8(1..4) {
+            if is_writer {
+                node.writer_link.fail(fault);
+            } else {
+                node.reader_link.fail(fault);
+            }
+        }
+    }
+
+    fn move_client(&mut self) {
+        let client = self.rng.usize(..CLIENTS);
+        self.clients[client].disconnect();
+    }
+
+    /// Connects clients that are not, each to a random node.
+    fn reconnect(&mut self) {
+        for client in &mut self.clients {
+            let index = self.rng.usize(..NODES);
+            if client.node.is_none()
+                && let Some(node) = &self.nodes[index]
+            {
+                client.connect(index, &node.log, self.now_ms);
+            }
+        }
+    }
+
+    /// The engine forgets something, or may have.
+    fn lose(&mut self) {
+        if self.is_fragile {
+            return;
+        }
+        self.is_fragile = true;
+        let what = match self.rng.u8(..6) {
+            0 | 1 => {
+                self.engine.fail_over();
+                "fail-overs"
+            }
+            2 => {
+                self.engine.restart();
+                "restarts"
+            }
+            3 => {
+                self.engine.flush();
+                "flushes"
+            }
+            4 => {
+                self.engine.delete_log();
+                "lost logs"
+            }
+            _ => {
+                self.engine.delete_record();
+                "lost records"
+            }
+        };
+        self.say(|| {
+            let ids = self.engine.ids();
+            let ends = (ids.first(), ids.last());
+            format!("the engine: {what}; {} entries: {ends:?}", ids.len())
+        });
+        count(what, 1);
+    }
+
+    /// Kills a node, and starts it again on its ring.
+    fn kill(&mut self, index: usize) {
+        if self.is_fragile {
+            return;
+        }
+        self.is_fragile = true;
+        self.say(|| format!("node {index} is killed"));
+        count("kills", 1);
+        for client in self
+            .clients
+            .iter_mut()
+            .filter(|client| client.node == Some(index))
+        {
+            client.disconnect();
+        }
+        if let Some(node) = self.nodes[index].take() {
+            node.kill();
+        }
+        self.start(index);
+    }
+
+    fn tamper(&mut self) {
+        if !self.may_tamper {
+            return;
+        }
+        self.is_tampered = true;
+        self.clients
+            .iter_mut()
+            .for_each(|client| client.is_lenient = true);
+        if self.rng.bool() {
+            self.say(|| "a foreign entry".into());
+            self.engine.append_foreign();
+        } else {
+            let back = self.rng.usize(..5);
+            self.say(|| format!("the entry {back} before the last is removed"));
+            self.engine.delete_entry(back);
+        }
+    }
+
+    /// Lets all nodes work until they have nothing to do.
+    fn settle(&mut self) {
+        for _ in 0..30 {
+            if self.is_settled() {
+                self.is_fragile = false;
+                return;
+            }
+            self.round();
+        }
+    }
+
+    fn round(&mut self) {
+        for index in 0..NODES {
+            self.on(index, "publishes", Node::publish);
+            self.on(index, "follows", Node::follow);
+            self.on(index, "expires", Node::expire);
+        }
+        self.pass(100);
+    }
+
+    fn is_settled(&self) -> bool {
+        let nodes = self.nodes.iter().flatten();
+        nodes.clone().count() == NODES
+            && nodes
+                .clone()
+                .all(|node| node.is_settled(&self.engine, self.is_tampered))
+    }
+
+    fn settle_all(&mut self) {
+        for node in self.nodes.iter().flatten() {
+            node.writer_link.heal();
+            node.reader_link.heal();
+        }
+        self.say(|| "all is healed".into());
+        for _ in 0..300 {
+            self.round();
+            self.reconnect();
+            if self.is_settled()
+                && self
+                    .nodes
+                    .iter()
+                    .flatten()
+                    .all(|node| node.hub.outgoing() == 0)
+            {
+                break;
+            }
+        }
+        (0..5).for_each(|_| self.round());
+        let standings: Vec<String> = self.nodes.iter().flatten().map(Node::standing).collect();
+        assert!(
+            self.is_settled(),
+            "the nodes do not settle; the engine is at {:?}, seq {:?}: {standings:#?}",
+            self.engine.epoch(),
+            self.engine.last_seq()
+        );
+        for _ in 0..100 {
+            self.pass(100);
+            self.reconnect();
+        }
+    }
+
+    fn judge_the_end(&mut self) {
+        let histories: Vec<Vec<String>> = self
+            .nodes
+            .iter()
+            .flatten()
+            .map(|node| {
+                node.log
+                    .frames
+                    .iter()
+                    .map(|frame| frame.content.clone())
+                    .collect()
+            })
+            .collect();
+        let shortest = histories.iter().map(Vec::len).min().unwrap_or(0);
+        for history in &histories {
+            let once: HashSet<&String> = history.iter().collect();
+            let is_once = once.len() == history.len() || self.is_tampered;
+            assert!(is_once, "a message is twice in {history:?}");
+            if self.is_tampered {
+                continue;
+            }
+            let tail = |history: &Vec<String>| history[history.len() - shortest..].to_vec();
+            assert_eq!(tail(history), tail(&histories[0]), "the nodes differ");
+        }
+        count("acknowledged", self.judge.acknowledged.len() as u64);
+        count("refused", self.judge.refusals() as u64);
+        count("in doubt", self.judge.in_doubt);
+        count(
+            "replays",
+            self.clients.iter().map(|client| client.replays).sum(),
+        );
+        if self.is_tampered {
+            return;
+        }
+        for content in &self.judge.acknowledged {
+            for history in &histories {
+                assert!(
+                    history.contains(content),
+                    "{content} was acknowledged and is lost"
+                );
+            }
+            for client in &self.clients {
+                assert!(client.node.is_some(), "a client cannot connect");
+                assert!(!client.has_gap, "a gap");
+                assert!(client.seen.contains(content), "a client misses {content}");
+            }
+        }
+    }
+}
