@@ -9,7 +9,8 @@ use crate::engine::{Engine, Persistence};
 use crate::judge::{expect_equal, judge};
 use crate::load::{Load, Sender};
 use crate::proxy::{Half, Proxy, Way};
-use crate::support::Connection;
+use crate::support::loopback::wait_until_read;
+use crate::support::{Connection, EventStream};
 use crate::watcher::{Route, Watcher, hop_all, see_all, stop_all};
 
 #[test]
@@ -157,13 +158,16 @@ fn an_id_ahead_of_a_lagging_node_waits_for_it_and_resumes_exactly() {
     cluster.node(1).proxy.stall(Way::Down, Half::Both);
     cluster.publish(0, "ahead");
     let id = ahead.wait_for_content("ahead").id;
-    let resumed = cluster.resume(1, id);
-    // The request is with the node once it has served another one after it.
-    resumed.wait_for("a head", |record| record.visits.first().map(|_| ()));
+    let server = cluster.node(1).server();
+    let mut request = server.connect();
+    let last = format!("Last-Event-ID: {id}\r\n");
+    request.send_request("GET", "/api/webhook/stream", &last, b"");
+    wait_until_read(server.address.port());
     cluster.node(1).proxy.flow();
     cluster.publish(0, "after");
-    resumed.wait_for_content("after");
-    assert_eq!(resumed.stop().contents(), ["after"]);
+    let mut resumed = EventStream::read(request);
+    assert_eq!(resumed.connected(), 0);
+    assert_eq!(resumed.contents(1), ["after"]);
     lagging.wait_for_content("after");
     assert_eq!(
         lagging.stop().contents(),
