@@ -146,6 +146,8 @@ pub enum Action {
     Serve,
     /// Check access to the KV namespace; [`Config::kv`] is set.
     KvCheck,
+    /// Check the engine of the bus; [`Config::bus`] is set.
+    BusCheck,
     /// Examine a public address; [`Config::doctor`] is set.
     Doctor,
     /// Check the health of a running server; [`Config::health`] is set.
@@ -311,6 +313,7 @@ fn parse(
     let action = match &args.command {
         None => Action::Serve,
         Some(Subcommands::KvCheck) => Action::KvCheck,
+        Some(Subcommands::BusCheck) => Action::BusCheck,
         Some(Subcommands::Man { command }) => {
             return Err(Stop::Document(document::man_page(command.as_deref())));
         }
@@ -327,6 +330,9 @@ fn parse(
             "kv-check needs {ACCOUNT_VARIABLE}, {TOKEN_VARIABLE} and {NAMESPACE_VARIABLE} in the environment"
         ))
         .into());
+    }
+    if action == Action::BusCheck && config.bus.is_none() {
+        return Err(ConfigError::new("bus-check needs --bus").into());
     }
     Ok(Parsed {
         action: if check_only {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hookcast::bus::redis::bus_check;
 use hookcast::check::{Check, Verdict};
 use hookcast::config::{self, Action, Config, NoConfig};
 use hookcast::doctor;
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
     if let Action::CheckConfig { of_server } = action {
         return check_config(&config, of_server.then_some(inherited));
     }
-    if matches!(action, Action::KvCheck | Action::Doctor) {
+    if matches!(action, Action::KvCheck | Action::BusCheck | Action::Doctor) {
         print_warnings(&config.warnings());
     }
     let log = match Log::start(config.log_format, config.log_level) {
@@ -49,6 +50,10 @@ fn main() -> ExitCode {
     end_on_panic();
     match (action, &config.kv, &config.doctor) {
         (Action::KvCheck, Some(kv), _) => return report(&mirror::kv_check(kv)),
+        (Action::BusCheck, ..) => {
+            let checks: Vec<Check> = config.bus.iter().flat_map(bus_check).collect();
+            return report(&checks);
+        }
         (Action::Health, ..) => {
             let checks: Vec<Check> = config.health.iter().map(|url| health::check(url)).collect();
             return report(&checks);

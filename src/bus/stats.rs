@@ -285,6 +285,12 @@ impl BusStats {
         }
     }
 
+    /// Notes that the node has joined at its start.
+    pub fn set_joined(&self) {
+        self.is_joined.store(true, Relaxed);
+        self.read.works.store(true, Relaxed);
+    }
+
     /// Notes how many messages of this node have no outcome yet.
     pub fn set_outgoing(&self, messages: usize) {
         self.outgoing.store(messages as u64, Relaxed);

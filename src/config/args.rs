@@ -30,7 +30,7 @@ Webhooks in, Server-Sent Events out: one small, fast server.
 
 A message that is sent to POST /api/webhook is stored in a ring of the last 100 and reaches every
 client of GET /api/webhook/stream at once. With three Cloudflare variables set, several nodes share
-one history through a KV namespace.";
+one history through a KV namespace, seconds apart. With --bus they share one order of messages, at once.";
 
 pub(super) const AFTER_HELP: &str = "\
 Set by variables only, because the list of processes shows the values of flags:
@@ -311,7 +311,8 @@ pub(super) struct Args {
     /// Try all that a start needs, print the configuration, and exit: 0 if it would start, else 2
     ///
     /// Listens on each address for a moment, and tries the certificates and the directory of the ring.
-    /// Nothing is changed, and Cloudflare is not called (kv-check does that). If a running server uses
+    /// Nothing is changed; Cloudflare and the engine of the bus are not called (kv-check and bus-check do
+    /// that). If a running server uses
     /// the same ring, addresses in use are assumed to be that server's.
     #[arg(long)]
     pub check_config: bool,
@@ -340,6 +341,12 @@ pub(super) enum Subcommands {
     /// Check access to the Cloudflare KV namespace: account, token, namespace, reading, writing
     KvCheck,
 
+    /// Check the engine of the bus: address, TLS, user, permissions, version, memory, persistence, replicas
+    ///
+    /// Needs --bus. Writes only the key that ends in :check, and deletes it. Exit status: 0 if no check
+    /// failed (notes are risks, and no failures), 1 if one failed, 2 if a setting is wrong.
+    BusCheck,
+
     /// Examine a public address: what proxies and CDNs on the way do to posts and streams
     ///
     /// Opens streams and posts four messages through the address, to a session of its own with a random
@@ -367,7 +374,7 @@ pub(super) enum Subcommands {
     /// Print a man page, in roff: hookcast man | man -l -
     Man {
         /// The command whose page it is, instead of hookcast itself
-        #[arg(value_parser = ["kv-check", "doctor", "health"])]
+        #[arg(value_parser = ["kv-check", "bus-check", "doctor", "health"])]
         command: Option<String>,
     },
 

@@ -4,7 +4,7 @@
 use super::*;
 
 /// Parses flags and variables for a process that may open 20,000 files.
-fn parse_with(flags: &[&str], variables: &[(&str, &str)]) -> Result<Parsed, String> {
+pub(super) fn parse_with(flags: &[&str], variables: &[(&str, &str)]) -> Result<Parsed, String> {
     let arguments: Vec<OsString> = std::iter::once("hookcast")
         .chain(flags.iter().copied())
         .map(OsString::from)
@@ -22,13 +22,13 @@ fn parse_with(flags: &[&str], variables: &[(&str, &str)]) -> Result<Parsed, Stri
     })
 }
 
-fn config(flags: &[&str], variables: &[(&str, &str)]) -> Config {
+pub(super) fn config(flags: &[&str], variables: &[(&str, &str)]) -> Config {
     parse_with(flags, variables)
         .unwrap_or_else(|error| panic!("{error}"))
         .config
 }
 
-fn error(flags: &[&str], variables: &[(&str, &str)]) -> String {
+pub(super) fn error(flags: &[&str], variables: &[(&str, &str)]) -> String {
     match parse_with(flags, variables) {
         Ok(_) => panic!("{flags:?} {variables:?} is valid"),
         Err(error) => error,

@@ -10,7 +10,8 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 
 use super::kv::{ACCOUNT_VARIABLE, NAMESPACE_VARIABLE, TOKEN_VARIABLE};
-use super::{Config, Environment, Listen, Secret, files_reserved, hints};
+use super::value::is_loopback_host;
+use super::{BusConfig, Config, Environment, HostPort, Listen, Secret, files_reserved, hints};
 
 /// Warnings about unprotected addresses that other machines can reach.
 pub(super) fn of_addresses(
@@ -56,9 +57,21 @@ pub(super) fn of(config: &Config, matches: &ArgMatches, environment: &Environmen
         ));
     }
     if config.kv.is_none() {
-        warnings.extend(kv_flags_given(matches).map(|flag| {
+        warnings.extend(flags_given(matches, "kv_").map(|flag| {
             format!("{flag} has no effect: {ACCOUNT_VARIABLE}, {TOKEN_VARIABLE} and {NAMESPACE_VARIABLE} are not set")
         }));
+    }
+    match &config.bus {
+        None => warnings.extend(
+            flags_given(matches, "bus_")
+                .map(|flag| format!("{flag} has no effect: --bus is not given")),
+        ),
+        Some(bus) if is_exposed(bus) => warnings.push(format!(
+            "--bus {} sends the password and all messages over the network in clear text; use rediss:// where \
+             that network is not private",
+            bus.address
+        )),
+        Some(_) => {}
     }
     warnings.extend(unknown_variables(environment).map(|name| {
         let advice = match hints::of_variable(name) {
@@ -71,12 +84,18 @@ pub(super) fn of(config: &Config, matches: &ArgMatches, environment: &Environmen
     warnings
 }
 
-/// The flags for KV that were given, on the command line or in the environment.
-fn kv_flags_given(matches: &ArgMatches) -> impl Iterator<Item = String> {
+/// Whether the password of the bus and all messages can be read on their way.
+fn is_exposed(bus: &BusConfig) -> bool {
+    let is_here = |host: &HostPort| is_loopback_host(&host.host);
+    bus.password.is_some() && !bus.address.tls && !bus.address.hosts.iter().all(is_here)
+}
+
+/// The flags of a group that were given, on the command line or in the environment.
+fn flags_given<'a>(matches: &'a ArgMatches, prefix: &'a str) -> impl Iterator<Item = String> + 'a {
     matches
         .ids()
         .map(clap::Id::as_str)
-        .filter(|id| id.starts_with("kv_"))
+        .filter(move |id| id.starts_with(prefix))
         .filter(|id| {
             matches!(
                 matches.value_source(id),

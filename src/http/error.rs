@@ -27,6 +27,7 @@ pub enum Status {
     InternalServerError = 500,
     NotImplemented = 501,
     ServiceUnavailable = 503,
+    GatewayTimeout = 504,
     HttpVersionNotSupported = 505,
 }
 
@@ -60,6 +61,7 @@ impl Status {
             Status::InternalServerError => "HTTP/1.1 500 Internal Server Error\r\n",
             Status::NotImplemented => "HTTP/1.1 501 Not Implemented\r\n",
             Status::ServiceUnavailable => "HTTP/1.1 503 Service Unavailable\r\n",
+            Status::GatewayTimeout => "HTTP/1.1 504 Gateway Timeout\r\n",
             Status::HttpVersionNotSupported => "HTTP/1.1 505 HTTP Version Not Supported\r\n",
         }
     }
@@ -288,6 +290,13 @@ pub enum ErrorAnswer {
     MessageTooLarge,
     /// The message could not be stored, and was not delivered.
     Internal,
+    /// The bus has not taken the message in time: it is certainly not stored.
+    NoBus {
+        /// The value of `Retry-After` in seconds.
+        retry_after_s: u32,
+    },
+    /// The message has not come back from the bus in time: it may be stored, and may yet be delivered.
+    InDoubt,
     /// The server has no room now; the client may retry later.
     Unavailable {
         /// The value of `Retry-After` in seconds.
@@ -317,7 +326,10 @@ impl ErrorAnswer {
             | ErrorAnswer::WaitOutOfRange => Status::BadRequest,
             ErrorAnswer::MessageTooLarge => Status::ContentTooLarge,
             ErrorAnswer::Internal => Status::InternalServerError,
-            ErrorAnswer::Unavailable { .. } => Status::ServiceUnavailable,
+            ErrorAnswer::NoBus { .. } | ErrorAnswer::Unavailable { .. } => {
+                Status::ServiceUnavailable
+            }
+            ErrorAnswer::InDoubt => Status::GatewayTimeout,
         }
     }
 
@@ -344,7 +356,8 @@ impl ErrorAnswer {
                 "Message too large: U+0085, U+2028 and U+2029 take six bytes each"
             }
             ErrorAnswer::Internal => "Internal server error",
-            ErrorAnswer::Unavailable { .. } => "Service unavailable",
+            ErrorAnswer::NoBus { .. } | ErrorAnswer::Unavailable { .. } => "Service unavailable",
+            ErrorAnswer::InDoubt => "Gateway timeout",
         }
     }
 }
@@ -356,6 +369,10 @@ impl ErrorAnswer {
         match self {
             ErrorAnswer::SecretMissing => Some("the header X-Webhook-Secret is missing"),
             ErrorAnswer::SecretWrong => Some("the header X-Webhook-Secret is wrong"),
+            ErrorAnswer::NoBus { .. } => {
+                Some("the bus does not take messages; this one is not stored")
+            }
+            ErrorAnswer::InDoubt => Some("the message may be stored, and may yet be delivered"),
             _ => None,
         }
     }

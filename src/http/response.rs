@@ -163,7 +163,7 @@ impl Responder {
                 &["WWW-Authenticate: X-Webhook-Secret\r\n"]
             }
             ErrorAnswer::MethodNotAllowed(allow) => &["Allow: ", allow.as_str(), "\r\n"],
-            ErrorAnswer::Unavailable { retry_after_s } => &[
+            ErrorAnswer::NoBus { retry_after_s } | ErrorAnswer::Unavailable { retry_after_s } => &[
                 "Retry-After: ",
                 digits.format(retry_after_s),
                 "\r\n",

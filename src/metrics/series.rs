@@ -64,6 +64,8 @@ pub enum Counter {
     RefusedOverload,
     /// A webhook was refused: its message could not be stored in the ring.
     RefusedStorage,
+    /// A webhook was refused, or its outcome is unknown: its message has not come back from the bus in time.
+    RefusedBus,
     /// A message was committed to the ring.
     RingAppends,
     /// A message could not be committed to the ring.
@@ -168,7 +170,7 @@ pub(super) type Label = Option<(&'static str, &'static str)>;
 pub(super) type Row<T> = (T, &'static str, Label, &'static str);
 
 #[rustfmt::skip]
-pub(super) const COUNTERS: [Row<Counter>; 34] = [
+pub(super) const COUNTERS: [Row<Counter>; 35] = [
     (Counter::Accepts, "hookcast_accepts_total", None, "Connections accepted."),
     (Counter::AcceptErrors, "hookcast_accept_errors_total", None, "Failures to accept a connection."),
     (Counter::MessagesLocal, "hookcast_messages_total", Some(("source", "local")), "Messages accepted, by source: webhooks (local) or KV (remote)."),
@@ -198,6 +200,7 @@ pub(super) const COUNTERS: [Row<Counter>; 34] = [
     (Counter::RefusedNoProxy, "hookcast_refused_total", Some(("reason", "no_proxy")), ""),
     (Counter::RefusedOverload, "hookcast_refused_total", Some(("reason", "overload")), ""),
     (Counter::RefusedStorage, "hookcast_refused_total", Some(("reason", "storage")), ""),
+    (Counter::RefusedBus, "hookcast_refused_total", Some(("reason", "bus")), ""),
     (Counter::RingAppends, "hookcast_ring_appends_total", None, "Messages committed to the ring."),
     (Counter::RingErrors, "hookcast_ring_errors_total", None, "Messages that could not be stored in the ring."),
     (Counter::PublishWaits, "hookcast_publish_waits_total", None, "Turns in which webhooks waited because a shard's inbox was full."),

@@ -77,6 +77,9 @@ pub(super) fn make_hub(
         StartError::BodyLimit(bytes) => ServerError::BusBodyLimit(bytes),
         StartError::Ring(error) => ServerError::Ring(start.config.ring.clone(), error),
     })?;
+    if started.course.is_joined {
+        stats.set_joined();
+    }
     log_start(config, started.ring);
     let hub_settings = BusSettings {
         timeout_ms: config.timeout.as_millis() as u64,

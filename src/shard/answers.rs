@@ -28,6 +28,11 @@ pub(super) const FULL: ErrorAnswer = ErrorAnswer::Unavailable {
     retry_after_s: RETRY_AFTER_S,
 };
 
+/// The answer to a webhook that the bus has not taken in time.
+const NO_BUS: ErrorAnswer = ErrorAnswer::NoBus {
+    retry_after_s: RETRY_AFTER_S,
+};
+
 impl<S: Transport> Shard<S> {
     /// Answers a webhook with its outcome from the hub, and reads the next request.
     pub(super) fn answer_webhook(
@@ -54,18 +59,20 @@ impl<S: Transport> Shard<S> {
         match outcome {
             Ok(Receipt { id, timestamp_ms }) => {
                 self.tally.count(Counter::MessagesLocal, 1);
-                self.tally.count(Counter::RingAppends, 1);
+                // With a bus the follower counts the messages of all nodes.
+                let appends = u64::from(!self.resumption.is_shared);
+                self.tally.count(Counter::RingAppends, appends);
                 self.tally.count_request(Endpoint::Webhook, 200);
                 self.responder
                     .published(to, *id, *timestamp_ms, &mut self.answer);
                 self.connections.note_published(slot);
             }
             Err(error) if error.is_too_large() => {
-                let error = ErrorAnswer::MessageTooLarge;
-                self.tally.count(Counter::of_error(error), 1);
-                self.tally
-                    .count_request(Endpoint::Webhook, error.status().code());
-                self.responder.error(to, error, &mut self.answer);
+                self.write_refusal(to, ErrorAnswer::MessageTooLarge, Counter::RefusedTooLarge);
+            }
+            Err(NotStored::NoBus) => self.write_refusal(to, NO_BUS, Counter::RefusedBus),
+            Err(NotStored::InDoubt) => {
+                self.write_refusal(to, ErrorAnswer::InDoubt, Counter::RefusedBus);
             }
             Err(_) => {
                 self.tally.count(Counter::RingErrors, 1);
@@ -75,6 +82,14 @@ impl<S: Transport> Shard<S> {
                     .error(to, ErrorAnswer::Internal, &mut self.answer);
             }
         }
+    }
+
+    /// Encodes and counts the refusal of a webhook.
+    fn write_refusal(&mut self, to: ReplyTo, error: ErrorAnswer, reason: Counter) {
+        self.tally.count(reason, 1);
+        self.tally
+            .count_request(Endpoint::Webhook, error.status().code());
+        self.responder.error(to, error, &mut self.answer);
     }
 
     pub(super) fn answer_error(

@@ -123,6 +123,10 @@ impl Publishing {
         let Some(last) = self.outcomes.last() else {
             return;
         };
+        if matches!(last, Err(NotStored::NoBus | NotStored::InDoubt)) {
+            // The bus logs its own faults.
+            return;
+        }
         match (self.is_failing, last) {
             (false, Err(error)) => {
                 tracing::error!(%error, "webhooks cannot be stored and are answered with 500");

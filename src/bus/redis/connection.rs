@@ -93,10 +93,12 @@ impl Engine {
 
     /// A connection to the primary. It is not kept: see [`Engine::keep`].
     pub(super) fn connected(&mut self, deadline: Instant) -> Result<Connection, Fault> {
-        match self.connection.take() {
-            Some(connection) if !connection.stream.is_closed() => Ok(connection),
-            _ => self.connect(deadline),
+        if let Some(mut connection) = self.connection.take()
+            && !connection.stream.is_closed()
+        {
+            return Ok(connection);
         }
+        self.connect(deadline)
     }
 
     /// Keeps a connection whose answers have all been read.

@@ -3,11 +3,13 @@
 //! Made by [`halves`] for the publisher and the follower; `bus-check` uses its parts. Everything about Redis is in
 //! this module. Sockets, deadlines and TLS are its own; the crate `redis` encodes commands and parses answers.
 //!
+//! - `check`: the command `bus-check`.
 //! - `scripts`: the keys, and what runs in the engine.
 //! - `reply`, `fault`: answers and errors as values of the seam.
 //! - `connection`, `stream`, `resolve`, `tls`: the way to the primary.
 //! - `writer`, `reader`: the two halves.
 
+mod check;
 mod connection;
 mod fault;
 mod reader;
@@ -22,6 +24,7 @@ mod writer;
 
 use std::sync::Arc;
 
+pub use self::check::bus_check;
 use self::reader::RedisReader;
 use self::scripts::Scripts;
 pub use self::tls::BusTlsError;

@@ -29,6 +29,8 @@ pub(super) struct Keys {
     pub(super) record: String,
     pub(super) probes: String,
     pub(super) lease: String,
+    /// The key of `bus-check`.
+    pub(super) check: String,
 }
 
 impl Keys {
@@ -39,6 +41,7 @@ impl Keys {
             record: key("m"),
             probes: key("p"),
             lease: key("l"),
+            check: key("check"),
         }
     }
 }

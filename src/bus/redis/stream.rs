@@ -48,19 +48,40 @@ impl Stream {
         })
     }
 
-    /// Whether the peer has closed the connection, or sent something unasked.
-    pub(super) fn is_closed(&self) -> bool {
+    /// Whether the peer has closed the connection, or sent something unasked. A call on such a connection would
+    /// be lost, and one on a new connection is not.
+    pub(super) fn is_closed(&mut self) -> bool {
         use rustix::net::{RecvFlags, recv};
-        let mut byte = [0];
-        match recv(
-            &self.socket,
-            &mut byte,
-            RecvFlags::PEEK | RecvFlags::DONTWAIT,
-        ) {
-            // A TLS server sends tickets unasked.
-            Ok((length, _)) => length == 0 || self.tls.is_none(),
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        match recv(&self.socket, &mut [0], flags) {
+            Ok((0, _)) => true,
+            Ok(_) => self.is_closed_by_tls(),
             Err(error) => error != rustix::io::Errno::AGAIN,
         }
+    }
+
+    /// The same where there is something to read: a TLS server sends tickets unasked.
+    fn is_closed_by_tls(&mut self) -> bool {
+        let Some(tls) = &mut self.tls else {
+            return true;
+        };
+        if self.socket.set_nonblocking(true).is_err() {
+            return true;
+        }
+        let is_open = loop {
+            match tls.read_tls(&mut self.socket) {
+                Ok(0) => break false,
+                Ok(_) => {}
+                Err(error) => break error.kind() == ErrorKind::WouldBlock,
+            }
+            match tls.process_new_packets() {
+                Ok(state) if state.peer_has_closed() => break false,
+                Ok(state) if state.plaintext_bytes_to_read() > 0 => break false,
+                Ok(_) => {}
+                Err(_) => break false,
+            }
+        };
+        !is_open || self.socket.set_nonblocking(false).is_err()
     }
 
     /// The same stream for one call.

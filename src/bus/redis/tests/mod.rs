@@ -2,8 +2,10 @@
 
 mod append;
 mod begin;
+mod check;
 mod fault;
 mod read;
+mod tls;
 mod way;
 
 use std::process::{Child, Command, Stdio};
@@ -148,7 +150,8 @@ fn spawn(
         "bind 127.0.0.1\nport {port}\ndir {}\nsave \"\"\nenable-debug-command yes\nlogfile log\n",
         directory.path().display()
     );
-    lines.iter().for_each(|line| text += &format!("{line}\n"));
+    text += &lines.join("\n");
+    text += "\n";
     std::fs::write(&path, text)?;
     Command::new(program)
         .arg(&path)
