@@ -96,12 +96,11 @@ fn nodes_ahead_of_the_beginner_reset_and_publish_again() {
     cluster.node(0).proxy.cut(Half::Both);
     cluster.node(0).proxy.flow();
     cluster.node(0).proxy.lead_to(pair.replica.address);
-    posted.push(cluster.publish_eventually(0, "begun"));
-    assert_eq!(
-        watchers[0].record().messages().count(),
-        31,
-        "the first node has no tail"
-    );
+    let begun = cluster.publish_eventually(0, "begun");
+    watchers[0].wait_for_content(&begun.content);
+    posted.push(begun);
+    let shown = watchers[0].record().messages().count();
+    assert_eq!(shown, 31, "the first node has no tail");
 
     cluster.lead_to(pair.replica.address);
     posted.push(cluster.publish_eventually(1, "after reset"));

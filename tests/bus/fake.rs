@@ -1,6 +1,6 @@
 //! An engine that answers only what a node asks first, and says that it is another version.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
@@ -30,10 +30,13 @@ fn serve(socket: &TcpStream, info: &str, version: &str) -> std::io::Result<()> {
         let mut words = Vec::new();
         let count = length(&mut reader)?;
         for _ in 0..count {
-            length(&mut reader)?;
-            let mut word = String::new();
-            reader.read_line(&mut word)?;
-            words.push(word.trim_end().to_ascii_uppercase());
+            let mut word = vec![0; length(&mut reader)? + 2];
+            reader.read_exact(&mut word)?;
+            words.push(
+                String::from_utf8_lossy(&word)
+                    .trim_end()
+                    .to_ascii_uppercase(),
+            );
         }
         let answer = match words.first().map(String::as_str) {
             Some("INFO") => format!("${}\r\n{info}\r\n", info.len()),

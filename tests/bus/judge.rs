@@ -128,16 +128,22 @@ fn judge_visit(verdict: &mut Verdict, nth: usize, visit: &Visit) {
             verdict.violation(format!("{place}: message {} twice", shown.message_id));
         }
         if let Some(last) = last {
-            if shown.id.seq <= last.seq || shown.id.epoch < last.epoch {
+            if shown.id.seq <= last.seq {
                 verdict.violation(format!("{place} after {last}"));
             } else if shown.id.seq - last.seq - 1 != missed {
                 verdict.violation(format!("{place} after {last} with a gap of {missed}"));
             }
         }
-        if let Some(before) = shown_before
-            && shown.timestamp < before.timestamp
-        {
-            verdict.violation(format!("{place}: its time is before that of {}", before.id));
+        if let Some(before) = shown_before {
+            if shown.timestamp < before.timestamp {
+                verdict.violation(format!("{place}: its time is before that of {}", before.id));
+            }
+            if shown.id.epoch < before.id.epoch {
+                verdict.violation(format!(
+                    "{place}: its epoch is before that of {}",
+                    before.id
+                ));
+            }
         }
         (last, shown_before, missed) = (Some(shown.id), Some(shown), 0);
     }

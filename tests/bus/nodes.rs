@@ -179,7 +179,14 @@ fn a_node_with_a_smaller_body_limit_refuses_to_start() {
     let cluster = Cluster::start(&engine, 1);
     cluster.publish(0, "stored");
     let url = format!("redis://{}/{NAME}", engine.address);
-    let log = setup(&["--bus", &url, "--max-body-bytes", "10000"]).start_in_vain();
+    let setup = setup(&["--bus", &url, "--max-body-bytes", "10000"]);
+    let output = setup.command().output().unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        matches!(output.status.code(), Some(1..)),
+        "{:?}: {log}",
+        output.status
+    );
     assert!(
         log.contains("--max-body-bytes") && log.contains("65536"),
         "{log}"

@@ -1,5 +1,7 @@
 //! The engine answers with an error. Webhooks get a 503, streams go on, the log has a line for the change.
 
+use std::os::unix::fs::PermissionsExt;
+
 use crate::cluster::{Cluster, NAME, RECORD_KEY, STREAM_KEY};
 use crate::engine::{Engine, Persistence, free_port};
 use crate::fake;
@@ -66,8 +68,8 @@ fn expect_refusals(
     );
 
     heal(&mut engine);
-    posted.push(cluster.publish_eventually(0, "after"));
-    posted.push(cluster.publish_eventually(1, "after"));
+    posted.push(cluster.publish_eventually(0, "after at 0"));
+    posted.push(cluster.publish_eventually(1, "after at 1"));
     see_all(&watchers, &posted);
     let records = stop_all(watchers);
     judge(&posted, &records).hold_exactly(what);
@@ -254,6 +256,7 @@ fn a_wrong_password_is_said_once_and_shown_nowhere() {
     let engine = Engine::configured(&["requirepass right"]);
     let file = engine.path("password");
     std::fs::write(&file, PASSWORD).unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
     let url = format!("redis://{}/{NAME}", engine.address);
     let flags = ["--bus-password-file", file.to_str().unwrap()];
     expect_unready("a wrong password", &url, &flags, &["assword"]);

@@ -1,13 +1,15 @@
 //! Credentials, the least permissions, and TLS.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use crate::cluster::{Cluster, NAME};
 use crate::engine::{Engine, free_port};
 use crate::judge::judge;
 use crate::load::Load;
 use crate::proxy::Proxy;
-use crate::support::tls::Authority;
 use crate::watcher::{see_all, stop_all};
 
 /// What a node needs of an engine, in the form of `ACL SETUSER`. The operator's page gives the same line.
@@ -88,7 +90,7 @@ fn tls_with_an_authority_and_a_client_certificate_of_its_own() {
     let authority = Authority::new();
     authority.sign("engine");
     authority.sign("node");
-    let path = |name: &str| authority.path(name).to_str().unwrap().to_owned();
+    let path = |name: &str| authority.path(name);
     let tls_port = free_port();
     let lines = [
         format!("tls-port {tls_port}"),
@@ -107,7 +109,7 @@ fn tls_with_an_authority_and_a_client_certificate_of_its_own() {
 
     // Each of these must not connect, and says why in a line.
     let stranger = Authority::new();
-    let strange = stranger.path("ca.pem").to_str().unwrap().to_owned();
+    let strange = stranger.path("ca.pem");
     let cases = [
         (
             "an unknown authority",
@@ -127,4 +129,48 @@ fn tls_with_an_authority_and_a_client_certificate_of_its_own() {
         println!("{what}: {line}");
         assert!(!node.is_ready(), "{what}");
     }
+}
+
+/// An authority and its certificates for localhost, as files. OpenSSL takes a certificate for self-signed if its name is
+/// that of the authority, so each has a name of its own.
+struct Authority {
+    directory: tempfile::TempDir,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Authority {
+        let directory = tempfile::tempdir().unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut params = named("authority");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).unwrap();
+        std::fs::write(directory.path().join("ca.pem"), certificate.pem()).unwrap();
+        let issuer = Issuer::new(params, key);
+        Authority { directory, issuer }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.directory
+            .path()
+            .join(name)
+            .to_str()
+            .unwrap()
+            .to_owned()
+    }
+
+    fn sign(&self, name: &str) {
+        let key = KeyPair::generate().unwrap();
+        let certificate = named(name).signed_by(&key, &self.issuer).unwrap();
+        std::fs::write(self.path(&format!("{name}.pem")), certificate.pem()).unwrap();
+        let path = self.path(&format!("{name}.key"));
+        std::fs::write(&path, key.serialize_pem()).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+    }
+}
+
+fn named(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::new(vec!["localhost".into()]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
 }

@@ -26,7 +26,7 @@ fn deleted_keys_are_put_back_and_no_stream_ends() {
         see_all(&watchers, &posted);
         engine.command(deletion);
         for node in 0..3 {
-            posted.push(cluster.publish_eventually(node, "after"));
+            posted.push(cluster.publish_eventually(node, &format!("after at {node}")));
         }
         see_all(&watchers, &posted);
         assert_resumes_exactly(&cluster, &watchers[2].record());
@@ -89,7 +89,7 @@ fn while_one_node_lags(
     proxy.flow();
     posted.extend(missed);
     for node in 0..2 {
-        posted.push(cluster.publish_eventually(node, "after"));
+        posted.push(cluster.publish_eventually(node, &format!("after at {node}")));
     }
     see_all(&watchers, &posted[posted.len() - 2..]);
     println!("{what}: {:#?}", cluster.node(1).complaints(0));
@@ -186,5 +186,10 @@ fn a_foreign_entry_is_never_skipped_silently() {
         beat(&watchers, 1);
         let records = stop_all(watchers);
         judge(&posted, &records).hold(&id);
+        // What was acknowledged before is still the history of a new client.
+        for history in cluster.histories() {
+            println!("foreign entry {id}: a history of {:?}", history.contents());
+            judge(&posted, &[history]).hold(&id);
+        }
     }
 }
