@@ -175,7 +175,7 @@ impl<'a> Start<'a> {
         let shards = self.make_shards(&hub);
         hub.drop_backlog();
         self.start_ring_owner(owner, bus.as_ref(), &hub)?;
-        let mirror = self.start_mirror(&hub, published)?;
+        let mirror = self.start_mirror(&hub, bus.as_ref(), published)?;
         self.admin.add_parts(Parts {
             ring: ring_stats,
             mirror: mirror.as_ref().map(MirrorHandle::stats),
@@ -290,13 +290,15 @@ impl<'a> Start<'a> {
     fn start_mirror(
         &self,
         hub: &Arc<Hub>,
+        bus: Option<&Arc<Bus>>,
         published: Receiver<()>,
     ) -> Result<Option<MirrorHandle>, ServerError> {
         let Some(kv) = self.config.kv.clone() else {
             return Ok(None);
         };
+        let lease = bus.map(bus::lease).transpose()?;
         let (hub, metrics) = (Arc::clone(hub), Arc::clone(self.metrics));
-        mirror::spawn(kv, hub, published, metrics, self.clock)
+        mirror::spawn(kv, lease, hub, published, metrics, self.clock)
             .map(Some)
             .map_err(ServerError::Mirror)
     }
@@ -549,6 +551,7 @@ fn stop_mirror(mirror: MirrorHandle, drain_ends: Instant) {
     let moment = Instant::now() + Duration::from_millis(KV_LAST_SYNC_MS_MIN);
     match mirror.stop(drain_ends.max(moment)) {
         Stopped::Synced => tracing::info!("KV holds this node's history"),
+        Stopped::Elsewhere => tracing::info!("another node of the bus mirrors to KV"),
         Stopped::Behind(messages) => tracing::warn!(
             messages,
             "KV lacks messages of this node; they are in the ring and follow at the next start"

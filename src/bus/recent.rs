@@ -74,6 +74,14 @@ impl Recent {
             .collect()
     }
 
+    /// Their message ids, the oldest first.
+    pub fn ids(&self) -> Vec<MessageId> {
+        self.messages
+            .iter()
+            .map(|(_, message)| message.id)
+            .collect()
+    }
+
     /// Whether a message is among them. Looks at all.
     pub fn contains(&self, id: MessageId) -> bool {
         self.messages.iter().any(|(_, message)| message.id == id)

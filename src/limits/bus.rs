@@ -52,6 +52,12 @@ pub const BUS_RETRY_MS_MAX: u64 = 500;
 /// How long a stream whose event id is ahead of this node waits for the node to reach it.
 pub const RESUME_AHEAD_MS_MAX: u64 = 2_000;
 
+/// The time of the lease of the node that mirrors to KV.
+pub const BUS_LEASE_MS: u64 = 15_000;
+
+/// Time between two renewals of that lease, and between two attempts of other nodes to take it.
+pub const BUS_LEASE_RENEWAL_MS: u64 = BUS_LEASE_MS / 3;
+
 /// For how long a node keeps its acknowledged messages to publish them again, if another history
 /// replaces the one with them.
 pub const BUS_REPUBLISH_MS: u64 = 60_000;

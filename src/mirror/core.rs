@@ -131,6 +131,11 @@ impl Mirror {
         mirror
     }
 
+    /// Notes messages that this node's streams have got, so that they are not news.
+    pub fn note_shown(&mut self, ids: Vec<MessageId>) {
+        ids.into_iter().for_each(|id| self.seen.note_admitted(id));
+    }
+
     /// When the next cycle is due, by the monotonic clock.
     pub fn next_cycle_ms(&self) -> u64 {
         self.schedule.next_cycle_ms()

@@ -63,11 +63,13 @@ mod check;
 mod report;
 mod stats;
 mod thread;
+mod turn;
 
 pub use self::check::kv_check;
 pub use self::cloudflare::ClientError;
 pub use self::stats::MirrorStats;
 pub use self::thread::{MirrorHandle, SpawnError, Stopped, check_client, spawn};
+pub use self::turn::Lease;
 
 /// The key that holds the history.
 pub const KEY: &str = "webhook:messages";

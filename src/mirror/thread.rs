@@ -25,6 +25,7 @@ use crate::mirror::reply::{FailureKind, Reply};
 use crate::mirror::report::{Level, Line, Reporter};
 use crate::mirror::schedule::Pace;
 use crate::mirror::stats::MirrorStats;
+use crate::mirror::turn::{Change, Lease, Turn};
 
 /// Time after the deadline in which a stopping mirror may still report its result.
 const STOP_GRACE: Duration = Duration::from_millis(100);
@@ -45,6 +46,8 @@ pub enum Stopped {
     Synced,
     /// KV lacks this many of this node's messages. They are in the ring and follow at the next start.
     Behind(usize),
+    /// Another node of the bus mirrors.
+    Elsewhere,
     /// The mirror did not end in time; its thread may still run.
     Overdue,
 }
@@ -76,9 +79,11 @@ pub fn check_client(config: &KvConfig) -> Result<(), SpawnError> {
 }
 
 /// Starts the mirror. `published` receives a unit for every turn in which messages were published on this
-/// node. A capacity of 1 is enough: a full channel loses nothing.
+/// node. A capacity of 1 is enough: a full channel loses nothing. With `lease` this node mirrors only while it
+/// has it.
 pub fn spawn(
     config: KvConfig,
+    lease: Option<Box<dyn Lease>>,
     hub: Arc<Hub>,
     published: Receiver<()>,
     metrics: Arc<Metrics>,
@@ -101,6 +106,8 @@ pub fn spawn(
             clock.now(),
             Rng::new(),
         ),
+        pace,
+        turn: Turn::new(lease),
         config,
         client,
         hub,
@@ -149,6 +156,8 @@ impl MirrorHandle {
 
 struct Worker {
     config: KvConfig,
+    pace: Pace,
+    turn: Turn,
     client: Client,
     hub: Arc<Hub>,
     published: Receiver<()>,
@@ -164,6 +173,7 @@ struct Worker {
 
 enum Due {
     Cycle,
+    Renewal,
     Stop(Instant),
 }
 
@@ -172,6 +182,7 @@ impl Worker {
         loop {
             match self.wait() {
                 Due::Cycle => self.cycle(self.config.timeout),
+                Due::Renewal => self.renew(),
                 Due::Stop(deadline) => return self.close(deadline),
             }
         }
@@ -180,7 +191,8 @@ impl Worker {
     fn wait(&mut self) -> Due {
         loop {
             // While a write is wanted, further publishes cause no other action.
-            let is_news = !self.mirror.write_is_wanted();
+            let is_held = self.turn.is_held();
+            let is_news = is_held && !self.mirror.write_is_wanted();
             let published = if is_news {
                 self.published.clone()
             } else {
@@ -193,7 +205,24 @@ impl Worker {
                     Ok(()) => self.mirror.handle_publish(),
                     Err(_) => self.published = never(),
                 },
-                recv(at(self.due())) -> _ => return Due::Cycle,
+                recv(self.turn.renewal().map_or(never(), at)) -> _ => return Due::Renewal,
+                recv(if is_held { at(self.due()) } else { never() }) -> _ => return Due::Cycle,
+            }
+        }
+    }
+
+    /// Takes or renews the lease. A node that begins to mirror knows what it has shown, and KV only by its
+    /// next read.
+    fn renew(&mut self) {
+        match self.turn.renew() {
+            Change::None => {}
+            Change::Ended => tracing::info!("another node of the bus mirrors to KV"),
+            Change::Begun(shown) => {
+                tracing::info!("this node mirrors the bus to KV");
+                let view = self.hub.ring_view();
+                let (now, rng) = (self.now(), Rng::new());
+                self.mirror = Mirror::new(self.pace, HISTORY_MESSAGES, &view, now, rng);
+                self.mirror.note_shown(shown);
             }
         }
     }
@@ -236,7 +265,9 @@ impl Worker {
             .mirror
             .handle_read(self.now(), reply, &self.hub.ring_view());
         self.publish(&news);
+        // With a bus, the order of the history is that of the bus.
         if let Some(shared) = self.mirror.shared_history()
+            && !self.turn.is_shared()
             && self.hub.set_shared_history(shared.clone())
         {
             self.mirror.handle_shared_history(shared);
@@ -326,6 +357,9 @@ impl Worker {
 
     /// The last sync: runs cycles until no write is wanted or the deadline has passed.
     fn close(mut self, deadline: Instant) -> Stopped {
+        if !self.turn.is_held() {
+            return Stopped::Elsewhere;
+        }
         // A new client, because the interrupted one fails all further calls.
         match Client::new(&self.config) {
             Ok(client) => self.client = client,
@@ -344,6 +378,7 @@ impl Worker {
                 break;
             }
         }
+        self.turn.release();
         match self.mirror.lag(&self.hub.ring_view()) {
             0 => Stopped::Synced,
             lag => Stopped::Behind(lag),

@@ -12,7 +12,7 @@ use crossbeam_channel::Sender;
 
 use super::{ServerError, Start, Store};
 use crate::bus::course::SharedCourse;
-use crate::bus::engine::Producer;
+use crate::bus::engine::{Producer, Writer};
 use crate::bus::follower::FollowerSettings;
 use crate::bus::redis;
 use crate::bus::run::Bus;
@@ -20,7 +20,9 @@ use crate::bus::start::{self, Obstacle, RingFate, StartError};
 use crate::bus::stats::BusStats;
 use crate::config::{BusConfig, Durability};
 use crate::hub::{BusSettings, BusStore, Hub, Outlet};
-use crate::limits::{BUS_RETRY_MS_MIN, LOG_BYTES_MIN};
+use crate::limits::{BUS_LEASE_MS, BUS_RETRY_MS_MIN, LOG_BYTES_MIN};
+use crate::message::MessageId;
+use crate::mirror::Lease;
 
 /// A hub on a bus, and what runs the bus.
 pub(super) struct OnBus {
@@ -117,6 +119,39 @@ pub(super) fn make_hub(
         bus: Arc::new(bus),
         is_joined,
     })
+}
+
+/// The lease of the node that mirrors to KV, with a connection of its own.
+pub(super) fn lease(bus: &Arc<Bus>) -> Result<Box<dyn Lease>, ServerError> {
+    let connected = (bus.connect)();
+    let (writer, _) = connected.map_err(|error| ServerError::Start("the lease of KV", error))?;
+    Ok(Box::new(BusLease {
+        bus: Arc::clone(bus),
+        writer,
+    }))
+}
+
+struct BusLease {
+    bus: Arc<Bus>,
+    writer: Box<dyn Writer>,
+}
+
+impl Lease for BusLease {
+    fn hold(&mut self) -> bool {
+        let time = Duration::from_millis(BUS_LEASE_MS);
+        let is_joined = self.bus.course.lock().ready_epoch().is_some();
+        // A fault is logged by the threads of the bus.
+        is_joined && self.writer.lease(self.bus.producer, time).unwrap_or(false)
+    }
+
+    fn shown(&self) -> Vec<MessageId> {
+        self.bus.course.lock().recent.ids()
+    }
+
+    fn release(&mut self) {
+        // Otherwise the lease ends by itself.
+        let _ = self.writer.end_lease(self.bus.producer);
+    }
 }
 
 fn log_start(config: &BusConfig, ring: RingFate) {
