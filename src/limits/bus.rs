@@ -50,7 +50,7 @@ pub const BUS_RETRY_MS_MIN: u64 = 50;
 pub const BUS_RETRY_MS_MAX: u64 = 500;
 
 /// How long a stream whose event id is ahead of this node waits for the node to reach it.
-pub const RESUME_AHEAD_MS_MAX: u64 = 2_000;
+pub const RESUME_AHEAD_MS_MAX: u64 = 1_000;
 
 /// The time of the lease of the node that mirrors to KV.
 pub const BUS_LEASE_MS: u64 = 15_000;

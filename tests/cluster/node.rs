@@ -14,9 +14,9 @@ use hookcast::bus::start::{self, RingFate, Start};
 use hookcast::bus::stats::BusStats;
 use hookcast::clock::Now;
 use hookcast::hub::{Batch, BusSettings, Hub, NotStored, SenderId};
-use hookcast::message::{Draft, MessageId};
+use hookcast::message::{Draft, Message, MessageId};
 use hookcast::metrics::Metrics;
-use hookcast::ring::Ring;
+use hookcast::ring::{Recovered, Ring};
 use hookcast::sse::event_id::EventId;
 use hookcast::sse::lineage::Lineage;
 use hookcast::testkit::{Link, MemoryEngine, MemoryMedium, outlet};
@@ -24,6 +24,26 @@ use hookcast::testkit::{Link, MemoryEngine, MemoryMedium, outlet};
 pub const TIMEOUT_MS: u64 = 2_000;
 const BODY_BYTES_MAX: usize = 1_000;
 const INBOX_BATCHES: usize = 256;
+
+/// Makes a ring with so many messages, and returns their contents.
+pub fn fill_ring(medium: &MemoryMedium, messages: usize) -> Vec<String> {
+    let (mut ring, _) = open(medium);
+    let append = |number: usize| {
+        let message = Message {
+            id: MessageId::from_u128(number as u128 + 1),
+            timestamp_ms: 1,
+            session: None,
+            content: format!("before {number}"),
+        };
+        ring.append(&message).unwrap();
+        message.content
+    };
+    (0..messages).map(append).collect()
+}
+
+fn open(medium: &MemoryMedium) -> (Ring, Recovered) {
+    Ring::open_with(Box::new(medium.clone()), BODY_BYTES_MAX, 8).unwrap()
+}
 
 /// A frame as a stream gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,8 +108,7 @@ impl Node {
         mut obstacles: u32,
         now: Now,
     ) -> Node {
-        let (mut ring, recovered) =
-            Ring::open_with(Box::new(medium.clone()), BODY_BYTES_MAX, 8).unwrap();
+        let (mut ring, recovered) = open(medium);
         let (writer_link, reader_link) = (Link::default(), Link::default());
         let mut writer = engine.writer(writer_link.clone());
         let mut reader = engine.reader(reader_link.clone());

@@ -409,6 +409,7 @@ fn waits_for_an_id_are_bounded_together() {
     let peers: Vec<Peer> = (0..200).map(|_| Peer::with_room(1 << 20)).collect();
     for peer in &peers {
         let request = format!("{}{cookie}", request.strip_suffix("\r\n").unwrap());
+        let request = format!("{request}{}", "x".repeat(3_000));
         node.ask(peer, request.as_bytes());
     }
     assert_eq!(node.shard.sweeps.waits.members(), peers.len());

@@ -1,0 +1,28 @@
+//! Nodes of hookcast on one bus, with a real engine: Debian's `redis-server`, killed, frozen, promoted, emptied and
+//! cut off while webhooks and streams go on.
+//!
+//! `tests/run bus` installs it and runs this. Judges (`judge`) hold for every test: one order on all nodes, no
+//! message twice on a connection, nothing acknowledged lost, nothing refused shown.
+
+mod basics;
+mod cluster;
+mod cuts;
+mod engine;
+mod failover;
+mod fake;
+mod freeze;
+mod judge;
+mod load;
+mod loss;
+mod nodes;
+mod proxy;
+mod random;
+mod refusals;
+mod resp;
+mod rig;
+mod security;
+#[path = "../support/mod.rs"]
+mod support;
+mod tampering;
+mod watch;
+mod watcher;
