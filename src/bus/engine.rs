@@ -221,6 +221,14 @@ impl FaultKind {
         self != FaultKind::Lost
     }
 
+    /// Whether it is certain and lasts: there is no point in a wait.
+    pub fn is_lasting(self) -> bool {
+        matches!(
+            self,
+            FaultKind::Full | FaultKind::Denied | FaultKind::Unusable
+        )
+    }
+
     /// The kind as metrics and log lines name it.
     pub fn name(self) -> &'static str {
         match self {

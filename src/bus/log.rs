@@ -183,10 +183,11 @@ pub fn begin(
     })
 }
 
-/// Begins an epoch with what the engine still has. For a node that has not joined, when no other begins one.
-pub fn begin_with_rest(
+/// Begins an epoch with what the engine still has, and with what the ring of this node has beyond that. For a
+/// node that has not joined, when no other begins one.
+pub fn begin_unjoined(
     writer: &mut dyn Writer,
-    own: &Lineage,
+    course: &Course,
     body_bytes_max: u64,
     random: u64,
 ) -> Result<Begun, Fault> {
@@ -194,24 +195,38 @@ pub fn begin_with_rest(
     if seen.is_unbroken() {
         return Ok(Begun::Already);
     }
-    let last = seen.last.unwrap_or(EventId {
-        epoch: Epoch(0),
-        seq: 0,
-    });
-    let knows_last = |lineage: &&Lineage| seen.last.is_none() || lineage.contains(last);
-    let recorded = seen.lineage.as_ref().filter(knows_last);
-    let known = recorded.or(Some(own).filter(knows_last));
-    let before = known.cloned().unwrap_or(Lineage::new(last.epoch));
-    let last_seq = last.seq.max(before.begun_after());
+    let last_epoch = seen.last.map_or(Epoch(0), |last| last.epoch);
+    let knows = |lineage: &Lineage, epoch: Epoch| lineage.carried(epoch).is_some();
+    let knows_last = |lineage: &&Lineage| seen.last.is_none() || knows(lineage, last_epoch);
+    let recorded = seen.lineage.as_ref();
+    // The engine may be back in a time before the ring's epoch.
+    let is_later = |own: &&Lineage| recorded.is_none_or(|lineage| knows(own, lineage.epoch()));
+    let own = Some(&*course.lineage).filter(is_later).filter(knows_last);
+    let known = own.or(recorded.filter(knows_last));
+    let before = known.cloned().unwrap_or(Lineage::new(last_epoch));
+    // Of an earlier epoch, only what was carried over counts.
+    let carried = |last: EventId| last.seq.min(before.carried(last.epoch).unwrap_or(last.seq));
+    let survived = seen.last.map_or(0, carried);
+    // The ring of another history is put aside when this node joins.
+    let put_back = if before.contains(course.position) {
+        course.recent.after(survived)
+    } else {
+        Vec::new()
+    };
+    let newest = put_back.last().map_or(0, |(seq, _)| *seq);
+    let last_seq = match survived.max(newest) {
+        0 => before.begun_after(),
+        last_seq => last_seq,
+    };
     let epoch = next_epoch(&seen, before.epoch(), random);
     let is_begun = writer.begin(&Begin {
         seen: &seen,
         lineage: &before.next(epoch, last_seq),
-        put_back: &[],
+        put_back: &put_back,
         body_bytes_max,
     })?;
     Ok(if is_begun {
-        Begun::Now(0)
+        Begun::Now(put_back.len())
     } else {
         Begun::Already
     })
@@ -226,11 +241,12 @@ pub fn seed(
     body_bytes_max: u64,
     random: u64,
 ) -> Result<bool, Fault> {
-    let own_epoch = if own.is_shared { own.epoch } else { Epoch(0) };
-    let epoch = next_epoch(seen, own_epoch, random);
+    let own_epoch = own.lineage.epoch();
+    let known = if own.is_shared { own_epoch } else { Epoch(0) };
+    let epoch = next_epoch(seen, known, random);
     writer.begin(&Begin {
         seen,
-        lineage: &Lineage::new(own.epoch).next(epoch, own.last_seq),
+        lineage: &own.lineage.next(epoch, own.last_seq),
         put_back: own.messages,
         body_bytes_max,
     })
@@ -239,8 +255,8 @@ pub fn seed(
 /// The ring of the node that fills an engine for the first time.
 #[derive(Clone, Copy)]
 pub struct Seed<'a> {
-    /// The ring's epoch.
-    pub epoch: Epoch,
+    /// The ring's epoch, and the earlier ones.
+    pub lineage: &'a Lineage,
     /// The ring's epoch is one of a bus.
     pub is_shared: bool,
     /// The seq of its last message.

@@ -7,7 +7,6 @@
 //! After a call without an answer the publisher first makes a *fence*: from then on the engine refuses that
 //! call, so what it has not appended can be sent again.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::course::SharedCourse;
@@ -104,6 +103,9 @@ impl Publisher {
             Ok(pause) => pause,
             Err(fault) => {
                 stats.note_write_fault(&fault);
+                if fault.kind.is_lasting() {
+                    hub.refuse_outgoing();
+                }
                 self.note_fault(now);
                 Pause::For(Duration::from_millis(self.delay_ms))
             }
@@ -210,7 +212,6 @@ impl Publisher {
                 replicas,
                 fault,
             }) => {
-                stats.note_written();
                 self.behind_since_ms = None;
                 hub.requeue_after(before_first + messages as u64);
                 if self.replicas > 0 && replicas >= self.replicas {
@@ -219,6 +220,7 @@ impl Publisher {
                 match fault {
                     Some(fault) => Err(fault),
                     None => {
+                        stats.note_written();
                         self.delay_ms = 0;
                         Ok(Pause::None)
                     }
@@ -296,7 +298,8 @@ impl Publisher {
         Ok(Pause::For(FOLLOWER_WAIT))
     }
 
-    /// Begins an epoch with what the engine has, if no node does that although the follower cannot join.
+    /// Begins an epoch with what the engine and this node's ring have, if no node does that although the
+    /// follower cannot join.
     fn help_to_join(
         &mut self,
         writer: &mut dyn Writer,
@@ -304,19 +307,17 @@ impl Publisher {
         stats: &BusStats,
         now: Now,
     ) -> Result<Pause, Fault> {
-        let (broken_since_ms, lineage) = {
-            let course = course.lock();
-            (course.broken_since_ms, Arc::clone(&course.lineage))
-        };
+        let mut course = course.lock();
+        let broken_since_ms = course.broken_since_ms;
         let is_overdue =
             broken_since_ms.is_some_and(|since_ms| now.mono_ms >= since_ms + BUS_BEGIN_PATIENCE_MS);
         if is_overdue {
             let random = self.rng.u64(..);
-            let begun = log::begin_with_rest(writer, &lineage, self.body_bytes_max, random)?;
+            let begun = log::begin_unjoined(writer, &course, self.body_bytes_max, random)?;
             if let Begun::Now(put_back) = begun {
                 stats.note_begun(put_back);
             }
-            course.lock().broken_since_ms = None;
+            course.broken_since_ms = None;
         }
         Ok(Pause::For(JOIN_WAIT))
     }

@@ -91,7 +91,7 @@ pub fn join(
             }
             Ok((Found::Nothing(seen), _)) => {
                 let seed = Seed {
-                    epoch: ring.epoch(),
+                    lineage: &Lineage::of(ring.epoch(), ring.earlier()),
                     is_shared: ring.is_shared(),
                     last_seq: ring.next_seq() - 1,
                     messages: &own,
@@ -124,7 +124,7 @@ fn raise_body_limit(writer: &mut dyn Writer, recorded: Option<u64>, settings: Fo
 
 /// The start without the engine.
 fn alone(ring: &Ring, own: &[(u64, Arc<Message>)], settings: FollowerSettings) -> Start {
-    let lineage = Arc::new(Lineage::new(ring.epoch()));
+    let lineage = Arc::new(Lineage::of(ring.epoch(), ring.earlier()));
     let placed = placed(own, &lineage);
     Start {
         course: Course::new(lineage, ring.next_seq() - 1, placed, settings.messages_max),
@@ -172,7 +172,13 @@ fn take_place(
     let first_seq = log.last_seq + 1 - in_ring.len() as u64;
     let history = in_ring.iter().map(|(_, message)| &**message);
     let kept = ring
-        .renew(log.lineage.epoch(), first_seq, history, aside)
+        .renew(
+            log.lineage.epoch(),
+            log.lineage.earlier().to_vec(),
+            first_seq,
+            history,
+            aside,
+        )
         .map_err(StartError::Ring)?;
     if let Some(path) = kept {
         let kept = path.display();

@@ -307,6 +307,12 @@ impl Hub {
         self.lock().bus().map_or(0, |queue| queue.again.len())
     }
 
+    /// Ends the wait of webhooks that are certainly not in the log: the engine does not take them.
+    pub fn refuse_outgoing(&self) {
+        self.change_outboxes(Outbox::refuse);
+        self.send_outcomes();
+    }
+
     /// Ends the wait of webhooks whose time is over. Returns when the next one's is.
     pub fn expire_outgoing(&self, now_ms: u64) -> Option<u64> {
         self.change_outboxes(|outbox| outbox.expire(now_ms));

@@ -4,7 +4,8 @@
 //! recovery, which decodes. Never does I/O, never panics on any input.
 
 use crate::limits::{
-    BODY_BYTES_MAX_LIMIT, HISTORY_MESSAGES, RING_SLOTS_MAX, RING_SLOTS_MIN, SESSION_BYTES_MAX,
+    BODY_BYTES_MAX_LIMIT, HISTORY_MESSAGES, LINEAGE_EPOCHS_MAX, RING_SLOTS_MAX, RING_SLOTS_MIN,
+    SESSION_BYTES_MAX,
 };
 use crate::message::{Epoch, Message, MessageId, SessionId};
 
@@ -29,6 +30,12 @@ pub(super) const STATE_BYTES: usize = 24;
 
 /// The offset of the word within the state record.
 pub(super) const STATE_WORD: u64 = 16;
+
+/// The offset of the earlier epochs of a shared history, in a sector of their own.
+pub(super) const EARLIER_OFFSET: u64 = 1024;
+
+/// The size of the earlier epochs: number, checksum, and pairs of epoch and last seq.
+pub(super) const EARLIER_BYTES: usize = 8 + 16 * LINEAGE_EPOCHS_MAX;
 
 /// The size of a slot's head: the commit word and the fields that describe the payload.
 pub(super) const SLOT_HEAD_BYTES: usize = 64;
@@ -201,6 +208,37 @@ impl Header {
             _ => Err(HeaderFault::Damaged),
         }
     }
+}
+
+/// An epoch before the ring's, and the last seq of it that the ring's history has.
+pub type EarlierEpoch = (Epoch, u64);
+
+/// The bytes of the earlier epochs, of which the last ones are kept if there are too many.
+pub(super) fn encode_earlier(earlier: &[EarlierEpoch]) -> [u8; EARLIER_BYTES] {
+    let surplus = earlier.len().saturating_sub(LINEAGE_EPOCHS_MAX);
+    let kept = &earlier[surplus..];
+    let mut bytes = [0; EARLIER_BYTES];
+    for (pair, (epoch, last_seq)) in bytes[8..].chunks_exact_mut(16).zip(kept) {
+        pair[..8].copy_from_slice(&epoch.0.to_le_bytes());
+        pair[8..].copy_from_slice(&last_seq.to_le_bytes());
+    }
+    bytes[..4].copy_from_slice(&(kept.len() as u32).to_le_bytes());
+    let crc = crc32fast::hash(&bytes[8..]);
+    bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+/// The earlier epochs; none if the bytes are damaged: then their event ids are unknown.
+pub(super) fn decode_earlier(bytes: &[u8; EARLIER_BYTES]) -> Vec<EarlierEpoch> {
+    let count = u32_at(bytes, 0) as usize;
+    if count > LINEAGE_EPOCHS_MAX || crc32fast::hash(&bytes[8..]) != u32_at(bytes, 4) {
+        return Vec::new();
+    }
+    let pair = |index: usize| {
+        let at = 8 + 16 * index;
+        (Epoch(u64_at(bytes, at)), u64_at(bytes, at + 8))
+    };
+    (0..count).map(pair).collect()
 }
 
 /// The state in which the last process left the file.

@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use error::RingError;
-pub use layout::BootId;
+pub use layout::{BootId, EarlierEpoch};
 pub use place::Made;
 pub use recovery::{Damage, Found, Recovered, Report};
 pub use rehearsal::{Rehearsal, rehearse};
@@ -44,8 +44,8 @@ use crate::limits::{
 use crate::message::{Epoch, Message, SessionId};
 use file::FileMedium;
 use layout::{
-    Geometry, HEADER_BYTES, Header, SEQ_FIRST, SLOT_HEAD_BYTES, STATE_OFFSET, STATE_WORD, SlotHead,
-    WORD_BYTES,
+    EARLIER_OFFSET, Geometry, HEADER_BYTES, Header, SEQ_FIRST, SLOT_HEAD_BYTES, STATE_OFFSET,
+    STATE_WORD, SlotHead, WORD_BYTES,
 };
 use recovery::{Plan, Step, Survey};
 
@@ -60,6 +60,8 @@ pub struct Ring {
     epoch: Epoch,
     /// Other nodes have the same history and epoch, by a bus.
     is_shared: bool,
+    /// The epochs before it, if it is shared.
+    earlier: Vec<EarlierEpoch>,
     next_seq: u64,
     /// The number of messages in the history, up to [`HISTORY_MESSAGES`].
     held: usize,
@@ -154,7 +156,7 @@ impl Ring {
                     .iter()
                     .map(|(_, message)| message)
                     .collect::<Vec<_>>();
-                let replacement = replace(&mut *medium, &header, &history, aside)?;
+                let replacement = replace(&mut *medium, &header, &plan.earlier, &history, aside)?;
                 (replacement.storage, replacement.aside)
             }
         };
@@ -179,6 +181,7 @@ impl Ring {
             geometry,
             epoch,
             is_shared: plan.is_shared,
+            earlier: plan.earlier,
             next_seq,
             held: messages.len(),
             is_shut: false,
@@ -319,7 +322,7 @@ impl Ring {
         } else {
             Aside::Keep
         };
-        let replaced = replace(&mut *self.medium, &header, &history, aside);
+        let replaced = replace(&mut *self.medium, &header, &self.earlier, &history, aside);
         self.stats.note_repair(replaced.is_ok());
         let Replacement { storage, aside } = replaced?;
         self.storage = storage;
@@ -359,12 +362,14 @@ impl Ring {
     }
 
     /// Makes another history of this ring, oldest first, in another epoch: one that several nodes share by a
-    /// bus. `aside` says what becomes of the old file.
+    /// bus. `earlier` are the epochs before it, at most [`LINEAGE_EPOCHS_MAX`](crate::limits::LINEAGE_EPOCHS_MAX).
+    /// `aside` says what becomes of the old file.
     ///
     /// The new file is on disk when this returns. On an error the ring is unchanged.
     pub fn renew<'a>(
         &mut self,
         epoch: Epoch,
+        earlier: Vec<EarlierEpoch>,
         first_seq: u64,
         history: impl IntoIterator<Item = &'a Message>,
         aside: Aside,
@@ -377,7 +382,7 @@ impl Ring {
             first_seq,
             is_shared: true,
         };
-        self.put(&header, &history, aside)
+        self.put(&header, earlier, &history, aside)
     }
 
     /// Ends the sharing of a ring: its messages stay, and get event ids of an epoch of its own. Does
@@ -396,17 +401,21 @@ impl Ring {
             first_seq: self.next_seq - history.len() as u64,
             is_shared: false,
         };
-        self.put(&header, &history, Aside::Drop).map(drop)
+        self.put(&header, Vec::new(), &history, Aside::Drop)
+            .map(drop)
     }
 
     /// Replaces the file.
     fn put(
         &mut self,
         header: &Header,
+        earlier: Vec<EarlierEpoch>,
         history: &[&Message],
         aside: Aside,
     ) -> Result<Option<PathBuf>, RingError> {
-        let Replacement { storage, aside } = replace(&mut *self.medium, header, history, aside)?;
+        let replaced = replace(&mut *self.medium, header, &earlier, history, aside);
+        let Replacement { storage, aside } = replaced?;
+        self.earlier = earlier;
         self.storage = storage;
         self.epoch = header.epoch;
         self.is_shared = header.is_shared;
@@ -416,6 +425,11 @@ impl Ring {
         self.is_in_doubt = false;
         self.stats.note_history(self.held, self.next_seq);
         Ok(aside)
+    }
+
+    /// The epochs before this ring's, if it is shared, the oldest first, and how far each was carried over.
+    pub fn earlier(&self) -> &[EarlierEpoch] {
+        &self.earlier
     }
 
     /// Whether the history is shared with other nodes by a bus.
@@ -490,6 +504,7 @@ fn payload_bytes(message: &Message) -> usize {
 fn replace(
     medium: &mut dyn Medium,
     header: &Header,
+    earlier: &[EarlierEpoch],
     history: &[&Message],
     aside: Aside,
 ) -> Result<Replacement, RingError> {
@@ -497,6 +512,9 @@ fn replace(
     medium.replace(header.geometry.file_bytes(), aside, &mut |storage| {
         storage.write(0, &header.encode())?;
         write_state(storage, &boot_id, false)?;
+        if header.is_shared {
+            storage.write(EARLIER_OFFSET, &layout::encode_earlier(earlier))?;
+        }
         for index in 0..header.geometry.slots() {
             let offset = header.geometry.slot_offset(index as u64);
             storage.write_word(offset, layout::free_word(index))?;

@@ -9,8 +9,9 @@ use std::io;
 use std::path::PathBuf;
 
 use super::layout::{
-    BootId, Geometry, HEADER_BYTES, Header, HeaderFault, SEQ_FIRST, SLOT_HEAD_BYTES, STATE_BYTES,
-    STATE_OFFSET, SlotClaim, State, Whole, slot_claim, slot_message,
+    self, BootId, EARLIER_BYTES, EARLIER_OFFSET, EarlierEpoch, Geometry, HEADER_BYTES, Header,
+    HeaderFault, SEQ_FIRST, SLOT_HEAD_BYTES, STATE_BYTES, STATE_OFFSET, SlotClaim, State, Whole,
+    slot_claim, slot_message,
 };
 use super::payload_bytes;
 use super::storage::{Aside, Image};
@@ -140,6 +141,8 @@ pub(super) struct Plan {
     pub epoch: Option<Epoch>,
     /// The epoch is one that other nodes have, by a bus.
     pub is_shared: bool,
+    /// The epochs before it, if it is shared.
+    pub earlier: Vec<EarlierEpoch>,
     pub next_seq: u64,
     /// The history, with contiguous seqs that end at `next_seq - 1`.
     pub messages: Vec<(u64, Message)>,
@@ -166,6 +169,7 @@ impl Plan {
             geometry,
             epoch: None,
             is_shared: false,
+            earlier: Vec::new(),
             next_seq: SEQ_FIRST,
             messages: Vec::new(),
             lost_max: Some(0),
@@ -181,6 +185,8 @@ pub(super) struct Survey {
     pub epoch: Option<Epoch>,
     /// See [`Header::is_shared`].
     pub is_shared: bool,
+    /// The epochs before the header's, if it is shared.
+    pub earlier: Vec<EarlierEpoch>,
     pub state: State,
     /// The newest whole messages, oldest first. If there is no damage their seqs are contiguous,
     /// and the last is `next_seq - 1`.
@@ -210,6 +216,10 @@ impl Survey {
             geometry: Some(slots.geometry),
             epoch: header.map(|header| header.epoch),
             is_shared: header.is_some_and(|header| header.is_shared),
+            earlier: match header {
+                Some(header) if header.is_shared => read_earlier(image),
+                _ => Vec::new(),
+            },
             state: read_state(image),
             next_seq: tally.next_seq,
             lost_max: Some(tally.lost),
@@ -228,6 +238,7 @@ impl Survey {
             geometry: None,
             epoch: None,
             is_shared: false,
+            earlier: Vec::new(),
             state,
             messages: Vec::new(),
             next_seq: SEQ_FIRST,
@@ -259,6 +270,7 @@ impl Survey {
             geometry,
             epoch: self.epoch.filter(|_| keeps_epoch),
             is_shared: self.is_shared && keeps_epoch,
+            earlier: self.earlier,
             next_seq: self.next_seq,
             messages: self.messages,
             lost_max: self.lost_max,
@@ -332,6 +344,15 @@ fn read_header(image: &dyn Image) -> Result<Header, Damage> {
         HeaderFault::Version(version) => Damage::Version(version),
         HeaderFault::Damaged => Damage::Header,
     })
+}
+
+/// The earlier epochs of a shared history.
+fn read_earlier(image: &dyn Image) -> Vec<EarlierEpoch> {
+    let mut bytes = [0; EARLIER_BYTES];
+    match image.read(EARLIER_OFFSET, &mut bytes) {
+        Ok(()) => layout::decode_earlier(&bytes),
+        Err(_) => Vec::new(),
+    }
 }
 
 fn read_state(image: &dyn Image) -> State {

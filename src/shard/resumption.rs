@@ -76,9 +76,10 @@ impl Resumption {
             SentId::Malformed => return ResumePoint::Unknown,
             SentId::Id(id) => id,
         };
-        let is_ahead = match self.lineage.carried(id.epoch) {
-            Some(last_seq) if id.seq > last_seq => false,
-            Some(_) if id.seq < head_seq => return ResumePoint::After(id.seq),
+        // What followed the last message that was carried over is replaced: the client gets what is there now.
+        let after_seq = |last_seq: u64| id.seq.min(last_seq);
+        let is_ahead = match self.lineage.carried(id.epoch).map(after_seq) {
+            Some(seq) if seq < head_seq => return ResumePoint::After(seq),
             Some(_) => true,
             // Epochs increase: this node has not read the beginning of that one.
             None => id.epoch.0 > self.lineage.epoch().0,
@@ -128,7 +129,9 @@ mod tests {
                 let stands = point(is_shared, epoch, seq);
                 assert_eq!(stands, ResumePoint::After(seq), "{epoch}-{seq}");
             }
-            for (epoch, seq) in [(1, 101), (5, 141), (0, 1), (6, 1), (8, 200)] {
+            // What the client has seen beyond 100 was replaced.
+            assert_eq!(point(is_shared, 1, 101), ResumePoint::After(100));
+            for (epoch, seq) in [(0, 1), (6, 1), (8, 200)] {
                 let stands = point(is_shared, epoch, seq);
                 assert_eq!(stands, ResumePoint::Unknown, "{epoch}-{seq}");
             }
@@ -140,6 +143,7 @@ mod tests {
         for (epoch, seq) in [
             (5, 131),
             (5, 140),
+            (5, 141),
             (9, 131),
             (9, u64::MAX),
             (10, 0),

@@ -28,6 +28,20 @@ impl Lineage {
         }
     }
 
+    /// A lineage of these parts; see [`Lineage::earlier`].
+    pub fn of(epoch: Epoch, earlier: &[(Epoch, u64)]) -> Lineage {
+        let surplus = earlier.len().saturating_sub(LINEAGE_EPOCHS_MAX);
+        Lineage {
+            epoch,
+            earlier: earlier[surplus..].to_vec(),
+        }
+    }
+
+    /// Epochs before the current one, the oldest first, and the last seq of each that was carried over.
+    pub fn earlier(&self) -> &[(Epoch, u64)] {
+        &self.earlier
+    }
+
     /// The current epoch.
     pub fn epoch(&self) -> Epoch {
         self.epoch

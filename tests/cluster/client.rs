@@ -38,7 +38,10 @@ impl Client {
                 }
                 None
             }
-            Some(id) => log.lineage.contains(id).then_some(id.seq + 1),
+            Some(id) => {
+                let carried = log.lineage.carried(id.epoch);
+                carried.map(|last| id.seq.min(last) + 1)
+            }
         };
         self.ahead_since_ms = None;
         let oldest = log.head_seq().saturating_sub(HISTORY_MESSAGES as u64);
@@ -81,5 +84,6 @@ impl Client {
 
 fn is_ahead(id: EventId, log: &Log) -> bool {
     let is_later = id.epoch > log.lineage.epoch();
-    is_later || (log.lineage.contains(id) && id.seq >= log.head_seq())
+    let carried = log.lineage.carried(id.epoch);
+    is_later || carried.is_some_and(|last| id.seq.min(last) >= log.head_seq())
 }

@@ -36,7 +36,8 @@ pub fn report() {
     }
 }
 
-const EXPECTED: [&str; 13] = [
+const EXPECTED: [&str; 14] = [
+    "cold starts",
     "failed disks",
     "acknowledged",
     "refused",
@@ -158,6 +159,7 @@ impl World {
             93..95 => self.settle(),
             95..98 => self.lose(),
             98 if self.rng.bool() => self.break_disk(index),
+            98 if self.rng.bool() => self.start_all_anew(),
             98 => self.kill(index),
             _ => self.tamper(),
         }
@@ -328,6 +330,26 @@ impl World {
             node.kill();
         }
         self.start(index);
+    }
+
+    /// All nodes end, the engine loses its tail meanwhile, and all start again.
+    fn start_all_anew(&mut self) {
+        if self.is_fragile {
+            return;
+        }
+        self.settle();
+        if !self.is_settled() {
+            return;
+        }
+        self.say(|| "all end, and the engine fails over".into());
+        count("cold starts", 1);
+        self.is_fragile = true;
+        self.clients.iter_mut().for_each(Client::disconnect);
+        for node in self.nodes.iter_mut().filter_map(Option::take) {
+            node.kill();
+        }
+        self.engine.fail_over();
+        (0..NODES).for_each(|index| self.start(index));
     }
 
     fn tamper(&mut self) {

@@ -212,6 +212,16 @@ impl Outbox {
         }
     }
 
+    /// Ends the wait of messages that are certainly not in the log.
+    pub(in crate::hub) fn refuse(&mut self) {
+        for item in self.items.range_mut(self.taken..) {
+            let is_kept = matches!(item.origin, Origin::Again) || item.is_doubtful;
+            if item.is_queued() && !is_kept {
+                item.stage = Stage::Over(Err(NotStored::NoBus));
+            }
+        }
+    }
+
     /// When the next message's time is over.
     pub(in crate::hub) fn next_deadline_ms(&self) -> Option<u64> {
         let is_open = |item: &&Item| !matches!(item.stage, Stage::Over(_));

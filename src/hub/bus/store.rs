@@ -150,13 +150,7 @@ impl BusStore {
         now: Now,
     ) -> Result<(), NotStored> {
         let view = hub.ring_view();
-        self.renew(
-            lineage.epoch(),
-            view.first_seq,
-            &view.messages,
-            Aside::Drop,
-            now,
-        )?;
+        self.renew(&lineage, view.first_seq, &view.messages, Aside::Drop, now)?;
         let mut state = hub.lock_with_room();
         state.lineage = Arc::clone(&lineage);
         let batch = Batch {
@@ -190,7 +184,7 @@ impl BusStore {
         for (seq, message) in (first_seq..).zip(messages) {
             hub.encode(&mut batch, lineage.epoch(), seq, message)?;
         }
-        self.renew(lineage.epoch(), first_seq, messages, Aside::Drop, now)?;
+        self.renew(&lineage, first_seq, messages, Aside::Drop, now)?;
         let mut state = hub.lock_with_room();
         state.lineage = lineage;
         state.history = History::with_backlog(first_seq, messages.to_vec());
@@ -206,7 +200,7 @@ impl BusStore {
     /// Writes the ring anew, with the last of these messages.
     fn renew(
         &mut self,
-        epoch: Epoch,
+        lineage: &Lineage,
         first_seq: u64,
         messages: &[Arc<Message>],
         aside: Aside,
@@ -217,9 +211,13 @@ impl BusStore {
         }
         let surplus = messages.len().saturating_sub(HISTORY_MESSAGES);
         let newest = messages[surplus..].iter().map(|message| &**message);
-        let renewed = self
-            .ring
-            .renew(epoch, first_seq + surplus as u64, newest, aside);
+        let renewed = self.ring.renew(
+            lineage.epoch(),
+            lineage.earlier().to_vec(),
+            first_seq + surplus as u64,
+            newest,
+            aside,
+        );
         match renewed {
             Ok(aside) => {
                 log_aside(aside.as_deref());

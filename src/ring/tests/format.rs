@@ -1,9 +1,10 @@
 //! The bytes of a file, assembled by hand from `FORMAT.md`. A change of the format without a new
 //! version fails here.
 
-use super::super::{Found, Ring};
+use super::super::layout::{decode_earlier, encode_earlier};
+use super::super::{Aside, Found, Ring};
 use super::{disk_with, last_100, message, numbers, open};
-use crate::message::{Message, MessageId, SessionId};
+use crate::message::{Epoch, Message, MessageId, SessionId};
 use crate::testkit::MemoryMedium;
 
 /// CRC-32, bit by bit, from its definition.
@@ -198,4 +199,54 @@ fn a_rewound_ring_reuses_the_seqs_of_the_removed_messages() {
     expected.push(141);
     assert_eq!(numbers(&recovered), expected);
     assert_eq!(ring.epoch(), epoch);
+}
+
+#[test]
+fn a_shared_ring_keeps_its_epochs_and_one_that_is_no_longer_shared_gets_its_own() {
+    let medium = MemoryMedium::default();
+    let open = || Ring::open_on(Box::new(medium.clone()), 100).unwrap();
+    let (mut ring, _) = open();
+    let own = ring.epoch();
+    assert!(!ring.is_shared() && ring.earlier().is_empty());
+    let messages: Vec<Message> = (1..=3).map(|nth| message(nth, 10)).collect();
+    let earlier = vec![(own, 40), (Epoch(5), 60)];
+    ring.renew(Epoch(9), earlier.clone(), 70, &messages, Aside::Drop)
+        .unwrap();
+    assert_eq!(ring.append(&message(4, 10)).unwrap(), 73);
+    drop(ring);
+    let (mut ring, recovered) = open();
+    assert!(!recovered.report.is_warning(), "{}", recovered.report);
+    assert_eq!((ring.epoch(), ring.next_seq()), (Epoch(9), 74));
+    assert!(ring.is_shared());
+    assert_eq!(ring.earlier(), earlier);
+    // A repair keeps them.
+    let history: Vec<Message> = recovered
+        .messages
+        .into_iter()
+        .map(|(_, found)| found)
+        .collect();
+    ring.repair(&history).unwrap();
+    drop(ring);
+    let (mut ring, _) = open();
+    assert_eq!(ring.earlier(), earlier);
+    ring.end_sharing(&history).unwrap();
+    drop(ring);
+    let (ring, recovered) = open();
+    assert!(!ring.is_shared() && ring.earlier().is_empty());
+    assert!(ring.epoch() != Epoch(9) && ring.next_seq() == 74);
+    assert_eq!(recovered.messages.len(), 4);
+}
+
+#[test]
+fn damaged_earlier_epochs_are_none() {
+    let earlier = [(Epoch(1), 2), (Epoch(3), 4)];
+    let bytes = encode_earlier(&earlier);
+    assert_eq!(decode_earlier(&bytes), earlier);
+    for at in [4, 8, 31] {
+        let mut damaged = bytes;
+        damaged[at] ^= 1;
+        assert_eq!(decode_earlier(&damaged), []);
+    }
+    let many: Vec<_> = (0..20).map(|nth| (Epoch(nth), nth)).collect();
+    assert_eq!(decode_earlier(&encode_earlier(&many)), many[4..]);
 }

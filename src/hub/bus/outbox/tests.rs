@@ -131,6 +131,27 @@ fn the_outcome_after_the_deadline_says_what_is_known() {
 }
 
 #[test]
+fn what_the_engine_does_not_take_is_refused_unless_it_was_acknowledged_before() {
+    let mut rig = Rig::new(1);
+    let (sender, _outcomes) = crossbeam_channel::bounded(1);
+    for nth in 2..=3 {
+        let outgoing = Outgoing {
+            message: Arc::new(numbered(nth)),
+            keeps_time: false,
+        };
+        let origin = Origin::Waiting(sender.clone());
+        rig.outbox.push(Ok(outgoing), origin, FOREVER);
+    }
+    // The second may be in a history that was replaced.
+    rig.send(2);
+    rig.outbox.requeue_before(Epoch(8));
+    rig.outbox.refuse();
+    assert_eq!(rig.send(9), [1, 2]);
+    assert!(rig.show(1) && rig.show(2));
+    assert_eq!(rig.over(), ["1", "2", "NoBus"]);
+}
+
+#[test]
 fn a_message_waits_for_replicas_as_well() {
     let mut rig = Rig::new(2);
     let (outbox, last_number) = (&mut rig.outbox, &mut rig.last_number);
