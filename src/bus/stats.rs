@@ -328,7 +328,7 @@ impl BusStats {
         let age_ms = now.mono_ms.saturating_sub(self.proven_ms.load(Relaxed));
         let load = |count: &AtomicU64| count.load(Relaxed);
         let seconds = |number: u64, per_second: f64| float(number) / per_second;
-        vec![
+        let mut families = vec![
             gauge(
                 "hookcast_bus_connected",
                 "1 if both connections to the engine work and this node has joined.",
@@ -384,6 +384,15 @@ impl BusStats {
                     .iter()
                     .map(|(labels, count)| (&labels[..], *count)),
             ),
+        ];
+        families.extend(self.turns());
+        families
+    }
+
+    /// The turns of the history, and what other programs did to it.
+    fn turns(&self) -> [MetricFamily; 7] {
+        let load = |count: &AtomicU64| count.load(Relaxed);
+        [
             counter(
                 "hookcast_bus_epochs_total",
                 "Epochs that began while this node was joined.",
