@@ -210,7 +210,7 @@ impl Hub {
             }
             Store::Bus(_) => {
                 let origin = Origin::Shard(sender);
-                self.queue_for_bus(&mut state, drafts, message, &origin, None, now.mono_ms);
+                self.queue_for_bus(&mut state, drafts, message, &origin, None, now);
                 drop(state);
                 return self.queued.notify_all();
             }
@@ -254,14 +254,7 @@ impl Hub {
                 }
                 Store::Bus(_) => {
                     let wait_ms = Some(timeout.as_millis() as u64);
-                    self.queue_for_bus(
-                        &mut state,
-                        &mut left,
-                        message,
-                        &origin,
-                        wait_ms,
-                        now.mono_ms,
-                    );
+                    self.queue_for_bus(&mut state, &mut left, message, &origin, wait_ms, now);
                     drop(state);
                     self.queued.notify_all();
                 }

@@ -58,6 +58,25 @@ impl Default for Tally {
     }
 }
 
+/// A histogram that a part of the server keeps itself, because it exists only if the part does.
+#[derive(Debug, Default)]
+pub struct Durations(Histogram<AtomicU64>);
+
+impl Durations {
+    /// Counts a duration.
+    pub fn observe(&self, took: Duration) {
+        let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let place = BUCKETS.partition_point(|&(bound_ns, _)| bound_ns < ns);
+        self.0.buckets[place].fetch_add(1, Ordering::Relaxed);
+        self.0.sum_ns.fetch_add(ns, Ordering::Relaxed);
+    }
+
+    /// The durations as a metric family.
+    pub fn family(&self, name: &str, help: &str) -> MetricFamily {
+        of_histogram(name, help, &self.0)
+    }
+}
+
 impl Tally {
     /// An empty tally.
     pub fn new() -> Tally {

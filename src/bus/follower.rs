@@ -348,7 +348,7 @@ impl Follower {
             .replace(hub, Arc::clone(&log.lineage), first_seq, &messages, now)?;
         let again = course.replace(log.lineage, log.last_seq, log.messages, now.mono_ms);
         stats.note(&Event::Reset { again: again.len() });
-        hub.publish_again(again, now.mono_ms);
+        hub.publish_again(again, now);
         Ok(())
     }
 

@@ -5,14 +5,15 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::engine::{Fault, FaultKind, Producer};
 use crate::clock::Now;
 use crate::hub::Shown;
 use crate::limits::{BUS_DENIED_LOG_MS, BUS_PROOF_MS_MAX};
 use crate::message::Message;
-use crate::metrics::MetricFamily;
 use crate::metrics::family::{counter, counters, float, gauge};
+use crate::metrics::{Durations, MetricFamily};
 use crate::sse::event_id::EventId;
 
 /// What a follower reports once.
@@ -61,6 +62,8 @@ pub struct BusStats {
     written: AtomicU64,
     shown: AtomicU64,
     own_shown: AtomicU64,
+    /// Of this node's messages, from the queue until they have come back.
+    publishing: Durations,
     epochs: AtomicU64,
     begun: AtomicU64,
     put_back: AtomicU64,
@@ -151,6 +154,7 @@ impl BusStats {
             written: AtomicU64::new(0),
             shown: AtomicU64::new(0),
             own_shown: AtomicU64::new(0),
+            publishing: Durations::default(),
             epochs: AtomicU64::new(0),
             begun: AtomicU64::new(0),
             put_back: AtomicU64::new(0),
@@ -200,6 +204,10 @@ impl BusStats {
         if !shown.own.is_empty() {
             self.own_shown.fetch_add(shown.own.len() as u64, Relaxed);
             self.proven_ms.store(now.mono_ms, Relaxed);
+        }
+        for queued_us in &shown.queued_us {
+            let took_us = now.mono_us.saturating_sub(*queued_us);
+            self.publishing.observe(Duration::from_micros(took_us));
         }
     }
 
@@ -355,6 +363,10 @@ impl BusStats {
                 "Messages of this node that came back from the bus.",
                 load(&self.own_shown),
             ),
+            self.publishing.family(
+                "hookcast_bus_publish_seconds",
+                "Time from queueing a message of this node until it has come back from the bus.",
+            ),
             counter(
                 "hookcast_bus_calls_total",
                 "Append calls that the engine has answered.",
@@ -408,5 +420,35 @@ impl BusStats {
                 load(&self.foreign),
             ),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::metrics;
+
+    #[test]
+    fn the_time_of_publishing_counts_own_messages_from_the_queue_until_they_are_back() {
+        let mut now = Clock::start().now();
+        now.mono_us = 10_000;
+        let stats = BusStats::new(Producer(1), now);
+        let shown = Shown {
+            own: vec![0, 1],
+            queued_us: vec![9_000, 6_000],
+        };
+        stats.note_shown(&[], &shown, now);
+        stats.note_shown(&[], &Shown::default(), now);
+        let text = metrics::encode(&stats.gather(now));
+        for line in [
+            "hookcast_bus_publish_seconds_bucket{le=\"0.0005\"} 0\n",
+            "hookcast_bus_publish_seconds_bucket{le=\"0.001\"} 1\n",
+            "hookcast_bus_publish_seconds_bucket{le=\"0.005\"} 2\n",
+            "hookcast_bus_publish_seconds_sum 0.005\n",
+            "hookcast_bus_messages_own_total 2\n",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
     }
 }

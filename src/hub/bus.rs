@@ -21,6 +21,7 @@ use super::closing::Closing;
 use super::commit::Origin;
 use super::history::History;
 use super::{Batch, Hub, NO_PANIC, NotStored, Outlet, State, Store};
+use crate::clock::Now;
 use crate::limits::{
     BUS_APPEND_BYTES_MAX, BUS_APPEND_MESSAGES_MAX, BUS_REPUBLISH_MS, FRAME_OVERHEAD_BYTES_MAX,
 };
@@ -150,7 +151,7 @@ impl Hub {
         mut message: impl FnMut(&mut State, T) -> Result<Arc<Message>, NotStored>,
         origin: &Origin,
         wait_ms: Option<u64>,
-        now_ms: u64,
+        now: Now,
     ) {
         // Later messages have later deadlines.
         if state.bus().is_some_and(|queue| queue.is_empty()) {
@@ -167,8 +168,10 @@ impl Hub {
                 })
             });
             if let Some(queue) = state.bus() {
-                let deadline_ms = now_ms + wait_ms.unwrap_or(queue.settings.timeout_ms);
-                queue.fresh.push(outgoing, origin.clone(), deadline_ms);
+                let deadline_ms = now.mono_ms + wait_ms.unwrap_or(queue.settings.timeout_ms);
+                queue
+                    .fresh
+                    .push(outgoing, origin.clone(), now.mono_us, deadline_ms);
             }
         }
     }
@@ -276,7 +279,7 @@ impl Hub {
     }
 
     /// Publishes acknowledged messages again. After a minute that is given up.
-    pub fn publish_again(&self, messages: Vec<Arc<Message>>, now_ms: u64) {
+    pub fn publish_again(&self, messages: Vec<Arc<Message>>, now: Now) {
         let mut state = self.lock();
         if let Some(queue) = state.bus() {
             for message in messages {
@@ -284,8 +287,10 @@ impl Hub {
                     message,
                     keeps_time: false,
                 };
-                let deadline_ms = now_ms + BUS_REPUBLISH_MS;
-                queue.again.push(Ok(outgoing), Origin::Again, deadline_ms);
+                let deadline_ms = now.mono_ms + BUS_REPUBLISH_MS;
+                queue
+                    .again
+                    .push(Ok(outgoing), Origin::Again, now.mono_us, deadline_ms);
             }
         }
         drop(state);

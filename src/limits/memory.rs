@@ -3,8 +3,9 @@
 //! `MEMORY.md` lists every collection that a peer, a file or KV can grow, with its bound.
 
 use super::{
-    ANSWER_KEEP_BYTES, BATCH_BYTES_MAX, COMMIT_QUEUE_BYTES_MAX, FRAME_OVERHEAD_BYTES_MAX,
-    HEAD_BYTES_MAX, HISTORY_ANSWER_BYTES_MAX, HISTORY_MESSAGES, INBOX_BATCHES_MAX, LOG_BYTES_MIN,
+    ANSWER_KEEP_BYTES, BATCH_BYTES_MAX, BUS_APPEND_BYTES_MAX, BUS_HISTORY_BYTES_MAX,
+    BUS_READ_BYTES_MAX, COMMIT_QUEUE_BYTES_MAX, FRAME_OVERHEAD_BYTES_MAX, HEAD_BYTES_MAX,
+    HISTORY_ANSWER_BYTES_MAX, HISTORY_MESSAGES, INBOX_BATCHES_MAX, LOG_BYTES_MIN,
     POOLED_EXCHANGES_MAX, READ_BYTES, REQUEST_BUFFER_KEEP_BYTES, SESSION_BYTES_MAX,
     SURPLUS_CONNECTIONS_MAX, TLS_BUFFER_BYTES, TLS_HANDSHAKE_BYTES_MAX,
 };
@@ -138,7 +139,7 @@ pub const BASE_BYTES_MAX: usize = 8 * 1024 * 1024 + COMMIT_QUEUE_BYTES_MAX;
 ///
 /// The hub holds the history as messages. Each shard holds its live log, the bytes of its
 /// connections, the webhooks of a turn, and the frames of the last one. The inboxes share their
-/// batches. A mirror adds [`KV_MEMORY_BYTES_MAX`](super::KV_MEMORY_BYTES_MAX).
+/// batches. A mirror adds [`KV_MEMORY_BYTES_MAX`](super::KV_MEMORY_BYTES_MAX), a bus [`bus_memory_bytes_max`].
 pub const fn memory_bytes_max(
     shards: usize,
     connections: usize,
@@ -159,4 +160,59 @@ pub const fn memory_bytes_max(
         + inbox_bytes
         + (connections + SURPLUS_CONNECTIONS_MAX) * CONNECTION_BYTES_MAX
         + tls_connections * TLS_CONNECTION_BYTES_MAX
+}
+
+/// The most memory of a message that the bus holds, beside its text: its record, and its entries in two lists
+/// that double as they grow.
+pub const BUS_MESSAGE_OWN_BYTES: usize = 256;
+
+/// Copies of an answer of the engine while it is read: the socket's buffer, the parsed answer, its messages.
+const BUS_ANSWER_COPIES: usize = 3;
+
+/// Bytes of a frame for a byte of text, at most: control characters are written as `\u0001`.
+const ESCAPE_BYTES_MAX: usize = 6;
+
+/// The texts of the newest messages of the bus, as the engine and each node hold them.
+const fn bus_texts_bytes_max(body_bytes_max: usize) -> usize {
+    let newest = HISTORY_MESSAGES * body_bytes_max;
+    let limited = BUS_HISTORY_BYTES_MAX + body_bytes_max;
+    if newest > limited { newest } else { limited }
+}
+
+/// The most memory that a bus adds to a node which holds so many messages (`--bus-history`).
+///
+/// The node holds the newest messages; its own acknowledged ones of the last minute that have left them; and, while
+/// it joins, those of the log. At the beginning of an epoch all may be written into one call, as arguments and as
+/// bytes. A reset encodes the first contents of the live logs. Beside these: an answer that is read, an append
+/// call, and as much of the queue again, because small messages take more than they count there.
+pub const fn bus_memory_bytes_max(messages: usize, body_bytes_max: usize) -> usize {
+    let texts = bus_texts_bytes_max(body_bytes_max);
+    let held = texts + messages * BUS_MESSAGE_OWN_BYTES;
+    let reset = HISTORY_MESSAGES * frame_bytes_max(body_bytes_max);
+    let escaped = ESCAPE_BYTES_MAX * LOG_BYTES_MIN;
+    3 * held
+        + 2 * texts
+        + if reset > escaped { reset } else { escaped }
+        + BUS_ANSWER_COPIES * (BUS_READ_BYTES_MAX + body_bytes_max)
+        + 2 * (BUS_APPEND_BYTES_MAX + body_bytes_max)
+        + COMMIT_QUEUE_BYTES_MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::{BODY_BYTES_MAX_DEFAULT, BUS_HISTORY_MESSAGES_DEFAULT};
+
+    #[test]
+    fn the_memory_of_a_bus_follows_its_history_and_the_largest_body() {
+        let bound = |messages| bus_memory_bytes_max(messages, BODY_BYTES_MAX_DEFAULT);
+        let default = bound(BUS_HISTORY_MESSAGES_DEFAULT);
+        let texts = 5 * BUS_HISTORY_BYTES_MAX;
+        assert!(default > texts && default < 2 * texts, "{default}");
+        let further = bound(BUS_HISTORY_MESSAGES_DEFAULT + 1_000) - default;
+        assert_eq!(further, 3 * 1_000 * BUS_MESSAGE_OWN_BYTES);
+        // The last 100 are never dropped, however large they are.
+        let largest = 16 * 1024 * 1024;
+        assert!(bus_memory_bytes_max(100, largest) > 5 * HISTORY_MESSAGES * largest);
+    }
 }

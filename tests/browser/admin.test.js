@@ -7,21 +7,22 @@ import { artefact } from './support/artefacts.js';
 import { findings } from './support/axe.js';
 import { openPage, page, server, useBrowser, usePages } from './support/rig.js';
 
+/** A row of a table, by its name. */
+const row = (table, name) =>
+  page.locator(`#${table} tr`, { has: page.locator('th', { hasText: new RegExp(`^${name}$`) }) }).locator('td').last();
+/** Waits until an element's text matches. */
+const reads = (locator, text) => locator.filter({ hasText: text }).waitFor();
+
 describe('the admin page', () => {
   useBrowser();
   usePages({ flags: ['--admin', '127.0.0.1:0'] });
-
-  /** A row of a table, by its name. */
-  const row = (table, name) =>
-    page.locator(`#${table} tr`, { has: page.locator('th', { hasText: new RegExp(`^${name}$`) }) }).locator('td').last();
-  /** Waits until an element's text matches. */
-  const reads = (locator, text) => locator.filter({ hasText: text }).waitFor();
 
   it('shows the figures of the server', async () => {
     await openPage(server.adminUrl);
     await reads(page.locator('#state'), /^ready$/);
     await reads(page.locator('#about'), /^version \d+\.\d+\.\d+, up for /);
     await reads(row('ring', 'messages'), /^0$/);
+    assert.ok(await page.locator('#bus-section').isHidden(), 'there is no bus');
 
     const stop = new AbortController();
     const stream = await fetch(new URL('api/webhook/stream', server.url), { signal: stop.signal });
@@ -77,4 +78,23 @@ describe('the admin page', () => {
       });
     }
   }
+});
+
+describe('the admin page of a node whose engine is away', () => {
+  useBrowser();
+  const bus = ['--bus', 'redis://127.0.0.1:1/browser', '--bus-timeout', '100ms'];
+  usePages({ flags: ['--admin', '127.0.0.1:0', ...bus] });
+
+  it('shows the bus, and that it does not work', async () => {
+    await openPage(server.adminUrl);
+    await reads(page.locator('#state'), /^starting$/);
+    await reads(row('bus', 'connected'), /^no$/);
+    assert.equal(await row('bus', 'connected').getAttribute('class'), 'is-bad');
+    await reads(row('bus', 'read, unreachable'), /^[1-9]/);
+    await reads(row('bus', 'messages of all nodes'), /^0$/);
+    await reads(row('latency', 'to the bus and back'), /^0$/);
+    assert.equal(await row('bus', 'resets').getAttribute('class'), '');
+    assert.deepEqual((await findings(page)).violations, []);
+    assert.deepEqual(page.complaints, []);
+  });
 });

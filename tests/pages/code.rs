@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::links::Page;
-use crate::{OPERATING, files, read, root};
+use crate::{BUS, OPERATING, files, read, root};
 
 /// The function names in backticks in the last cells of the tables below a heading.
 fn functions_below(page: &str, heading: &str) -> Vec<String> {
@@ -51,6 +51,24 @@ fn each_promise_has_a_test() {
     let names = functions_below(&read("tests/README.md"), "## Promises");
     assert!(names.len() >= 20, "{} tests", names.len());
     assert_tests_exist(&names);
+}
+
+/// The permissions on the page about the bus are those with which a test runs nodes.
+#[test]
+fn the_permissions_for_an_engine_are_those_of_the_test() {
+    let test = read("tests/bus/security.rs");
+    let (_, tested) = test.split_once("const PERMISSIONS: &str = \"").unwrap();
+    let (tested, _) = tested.split_once("\";").unwrap();
+    let tested = tested.replace('\\', " ").replace("{rig}", "{hooks}");
+    let words = |text: &str| {
+        text.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let block = block_below(BUS, "### Permissions");
+    let page = words(&block);
+    let line = ["ACL", "SETUSER", "hookcast", "on", ">PASSWORD"].map(str::to_owned);
+    assert_eq!(page, [&line[..], &words(&tested)].concat());
 }
 
 /// The code block below a heading of a page.

@@ -7,7 +7,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use hookcast::limits;
 
-use crate::{OPERATING, files, read, root};
+use crate::{BUS, OPERATING, files, read, root};
 
 #[test]
 fn the_readme_states_the_minimum_rust_version() {
@@ -71,12 +71,18 @@ fn defaults_in_the_readme_match_the_flags() {
 #[test]
 fn the_operators_page_states_the_memory_bound() {
     let bound = limits::memory_bytes_max(2, 20_000, 0, limits::BODY_BYTES_MAX_DEFAULT);
-    let bounds = [bound, limits::KV_MEMORY_BYTES_MAX];
+    let bus = limits::bus_memory_bytes_max(
+        limits::BUS_HISTORY_MESSAGES_DEFAULT,
+        limits::BODY_BYTES_MAX_DEFAULT,
+    );
+    let bounds = [bound, limits::KV_MEMORY_BYTES_MAX, bus];
     let page = read(OPERATING);
     for bound in bounds {
         let figure = format!("**{} MiB**", bound.div_ceil(1024 * 1024));
         assert!(page.contains(&figure), "{OPERATING} lacks {figure}");
     }
+    let figure = format!("**{} MiB**", bus.div_ceil(1024 * 1024));
+    assert!(read(BUS).contains(&figure), "{BUS} lacks {figure}");
 }
 
 /// The rows of the README's benchmarks: the beginning of each, its case, and the column of that case.

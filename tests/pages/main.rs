@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 const OPERATING: &str = "src/packaging/OPERATING.md";
 
+const BUS: &str = "src/bus/README.md";
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

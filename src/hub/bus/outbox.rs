@@ -34,6 +34,8 @@ struct Item {
     /// `None` if it could not be made.
     outgoing: Option<Outgoing>,
     origin: Origin,
+    /// When it was queued, by the monotonic clock.
+    queued_us: u64,
     deadline_ms: u64,
     /// The message may be in a history that another one has replaced.
     is_doubtful: bool,
@@ -78,6 +80,7 @@ impl Outbox {
         &mut self,
         outgoing: Result<Outgoing, NotStored>,
         origin: Origin,
+        queued_us: u64,
         deadline_ms: u64,
     ) {
         let (outgoing, stage) = match outgoing {
@@ -87,6 +90,7 @@ impl Outbox {
         let item = Item {
             outgoing,
             origin,
+            queued_us,
             deadline_ms,
             is_doubtful: false,
             stage,
@@ -179,18 +183,17 @@ impl Outbox {
         self.items.iter().take(self.taken).any(is_waiting)
     }
 
-    /// Notes that a message has come back. False if it is none of this outbox, or its time was over.
-    pub(in crate::hub) fn note_shown(&mut self, message: &Message) -> bool {
-        let Some(ordinal) = self.sent.remove(&message.id) else {
-            return false;
-        };
+    /// Notes that a message has come back. Returns when it was queued; `None` if it is none of this outbox, or its
+    /// time was over.
+    pub(in crate::hub) fn note_shown(&mut self, message: &Message) -> Option<u64> {
+        let ordinal = self.sent.remove(&message.id)?;
         let place = (ordinal - self.removed) as usize;
         let item = &mut self.items[place];
         if let Stage::Sent { receipt, .. } = &mut item.stage {
             *receipt = Some(Receipt::of(message));
         }
         item.settle();
-        true
+        Some(item.queued_us)
     }
 
     /// Ends the wait of messages whose time is over.

@@ -34,6 +34,8 @@ pub struct BusStore {
 pub struct Shown {
     /// The places in the group of this node's own messages that were acknowledged.
     pub own: Vec<usize>,
+    /// When each of these was queued, in monotonic microseconds.
+    pub queued_us: Vec<u64>,
 }
 
 impl BusStore {
@@ -129,8 +131,9 @@ impl BusStore {
         let mut state = hub.lock_with_room();
         for (place, message) in messages.iter().enumerate() {
             state.history.push(Arc::clone(message));
-            if state.note_shown(message) {
+            if let Some(queued_us) = state.note_shown(message) {
                 shown.own.push(place);
+                shown.queued_us.push(queued_us);
             }
         }
         debug_assert_eq!(state.history.next_seq(), self.ring.next_seq());
@@ -299,10 +302,11 @@ impl Hub {
 }
 
 impl State {
-    /// Notes that a message has come back. True if it is one of this node that waited for that.
-    fn note_shown(&mut self, message: &Message) -> bool {
+    /// Notes that a message has come back. Returns when it was queued, if it is one of this node that waited for
+    /// that.
+    fn note_shown(&mut self, message: &Message) -> Option<u64> {
         let outboxes: Option<[&mut Outbox; 2]> = self.bus().map(super::BusQueue::outboxes);
-        let is_own = |outbox: &mut Outbox| outbox.note_shown(message);
-        outboxes.is_some_and(|outboxes| outboxes.into_iter().any(is_own))
+        let queued_us = |outbox: &mut Outbox| outbox.note_shown(message);
+        outboxes.into_iter().flatten().find_map(queued_us)
     }
 }

@@ -82,6 +82,9 @@ export const PROXIES = Object.keys(KINDS).filter((name) => KINDS[name].file);
 /** The configuration file of a proxy. */
 export const fileOf = (name) => KINDS[name].file;
 
+/** The files for two nodes behind one address, which src/bus/README.md recommends. */
+export const BALANCERS = { nginx: 'nginx-nodes.conf', haproxy: 'haproxy-nodes.cfg' };
+
 export class Proxy {
   process = new Process();
 
@@ -94,6 +97,21 @@ export class Proxy {
     const config = change(text)
       .replaceAll('8080', proxy.port)
       .replaceAll('3000', originPort);
+    KINDS[name].start(proxy, config);
+    await proxy.process.listens(proxy.port);
+    return proxy;
+  }
+
+  /** Starts a proxy in front of two nodes at 127.0.0.1 and 127.0.0.2 with these ports. */
+  static async beforeNodes(name, ports) {
+    const proxy = new Proxy();
+    proxy.name = name;
+    proxy.port = await freePort();
+    const config = recommended(BALANCERS[name])
+      .replaceAll('10.0.0.', '127.0.0.')
+      .replaceAll('8080', proxy.port)
+      .replaceAll('3000', ports.listen)
+      .replaceAll('9000', ports.admin);
     KINDS[name].start(proxy, config);
     await proxy.process.listens(proxy.port);
     return proxy;

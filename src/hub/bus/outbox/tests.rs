@@ -29,7 +29,9 @@ impl Rig {
             message: Arc::new(numbered(nth)),
             keeps_time: false,
         };
-        self.outbox.push(Ok(outgoing), Origin::Again, deadline_ms);
+        let queued_us = 7 * u64::try_from(nth).unwrap();
+        self.outbox
+            .push(Ok(outgoing), Origin::Again, queued_us, deadline_ms);
     }
 
     /// The numbers of the messages that are sent now.
@@ -40,7 +42,7 @@ impl Rig {
     }
 
     fn show(&mut self, nth: u128) -> bool {
-        self.outbox.note_shown(&numbered(nth))
+        self.outbox.note_shown(&numbered(nth)).is_some()
     }
 
     /// The outcomes, by the number of the message or the name of the error.
@@ -164,10 +166,21 @@ fn a_message_waits_for_replicas_as_well() {
 }
 
 #[test]
+fn what_has_come_back_says_when_it_was_queued() {
+    let mut rig = Rig::new(2);
+    rig.send(1);
+    assert_eq!(rig.outbox.note_shown(&numbered(1)), Some(7));
+    assert_eq!(rig.outbox.note_shown(&numbered(1)), None, "once");
+    assert_eq!(rig.outbox.note_shown(&numbered(2)), None, "not sent");
+    rig.send(1);
+    assert_eq!(rig.outbox.note_shown(&numbered(2)), Some(14));
+}
+
+#[test]
 fn an_error_keeps_its_place() {
     let mut rig = Rig::new(1);
     let error = NotStored::FrameTooLarge(1);
-    rig.outbox.push(Err(error), Origin::Again, FOREVER);
+    rig.outbox.push(Err(error), Origin::Again, 0, FOREVER);
     rig.push(3, FOREVER);
     assert_eq!(rig.send(9), [1, 3]);
     assert!(rig.show(1) && rig.show(3));
