@@ -219,7 +219,10 @@ fn idle_producers_are_removed_when_there_are_too_many() {
     // Those that are new stay, and the facts of the record.
     node.producer = Producer(1001);
     node.append_from(1, &outgoing(&["b"]), None).unwrap();
-    assert_eq!(server.do_it(&format!("HLEN {RECORD}")), Value::Int(5 + 3));
+    assert_eq!(
+        server.do_it(&format!("HLEN {RECORD}")),
+        Value::Integer(5 + 3)
+    );
     assert!(node.writer.snapshot().unwrap().is_unbroken());
 }
 
