@@ -1,11 +1,15 @@
 //! The command line.
 
+mod cluster;
+
 use std::fs::OpenOptions;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+
+pub use self::cluster::ClusterArgs;
 
 use crate::scenarios::attack::Kind;
 use crate::scenarios::{Scenario, Sizes};
@@ -59,11 +63,16 @@ pub enum Command {
     Overload(OverloadArgs),
     /// hookcast, the floor and the peers in interleaved rounds: medians, ratios, charts
     Compare(CompareArgs),
+    /// Several nodes with one order, under faults: each message once and in order on each stream
+    Cluster(ClusterArgs),
     /// The built-in server that does only the kernel's part of the work
     Floor(FloorArgs),
     /// The backend of Pushpin; started beside it
     #[command(hide = true)]
     GripBackend(GripBackendArgs),
+    /// Reads streams of a cluster; started by `cluster`
+    #[command(hide = true)]
+    ClusterStreams,
 }
 
 /// Options of a scenario.
@@ -332,6 +341,11 @@ impl Command {
             _ => return None,
         })
     }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    let value = text.parse().ok().filter(|&value| value > 0);
+    value.ok_or_else(|| "not a number above 0".into())
 }
 
 fn positive(text: &str) -> Result<f64, String> {

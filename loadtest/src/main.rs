@@ -31,7 +31,7 @@ use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::cli::{Cli, Command, FloorArgs};
-use crate::runs::{compare, overload, single};
+use crate::runs::{cluster, compare, overload, single};
 use crate::servers::floor::{self, FloorOptions};
 use crate::servers::grip_backend;
 
@@ -41,7 +41,10 @@ const EXIT_FAILED: u8 = 1;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let interrupted = Arc::new(AtomicBool::new(false));
-    let is_server = matches!(cli.command, Command::Floor(_) | Command::GripBackend(_));
+    let is_server = matches!(
+        cli.command,
+        Command::Floor(_) | Command::GripBackend(_) | Command::ClusterStreams
+    );
     if let Err(error) = signals::watch(&interrupted, !is_server) {
         eprintln!("hookcast-load: no signal handler: {error}");
     }
@@ -84,6 +87,11 @@ fn run(command: &Command, interrupted: &Arc<AtomicBool>) -> Result<ExitCode, Fai
         Command::Ladder(args) => single::ladder(args, interrupted),
         Command::Overload(args) => Ok(overload::run(args, interrupted)?),
         Command::Compare(args) => Ok(compare::run_and_show(args, interrupted)?),
+        Command::Cluster(args) => Ok(cluster::run_and_show(args, interrupted)?),
+        Command::ClusterStreams => {
+            raise_descriptor_limit();
+            Ok(cluster::reading::serve()?)
+        }
         Command::Floor(args) => Ok(serve_floor(args, interrupted)?),
         Command::GripBackend(args) => Ok(grip_backend::run(args.heartbeat)
             .map(|()| ExitCode::SUCCESS)

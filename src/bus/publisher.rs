@@ -60,6 +60,9 @@ pub enum Pause {
 /// How long the publisher waits for the follower to read what another node has changed.
 const FOLLOWER_WAIT: Duration = Duration::from_millis(5);
 
+/// How long it waits between two looks while the node has not joined.
+const JOIN_WAIT: Duration = Duration::from_millis(50);
+
 impl Publisher {
     /// A publisher with a random number of its own.
     pub fn new(producer: Producer, body_bytes_max: u64, replicas: u32) -> Publisher {
@@ -315,7 +318,7 @@ impl Publisher {
             }
             course.lock().broken_since_ms = None;
         }
-        Ok(Pause::For(FOLLOWER_WAIT))
+        Ok(Pause::For(JOIN_WAIT))
     }
 }
 

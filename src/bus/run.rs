@@ -72,11 +72,14 @@ impl Bus {
             let now = self.clock.now();
             match publisher.step(hub, &mut *writer, &self.course, &self.stats, now) {
                 Pause::None => {}
+                Pause::ForMessages(time) | Pause::For(time) if hub.demand().is_closing => {
+                    hub.await_closed(time);
+                }
                 Pause::ForMessages(time) => {
                     hub.await_demand(time);
                 }
                 Pause::For(time) => {
-                    hub.await_end(time);
+                    hub.await_close(time);
                 }
                 Pause::End => return,
             }
@@ -98,7 +101,7 @@ impl Bus {
                 follower.step(hub, &mut *reader, &self.stats, &self.metrics, wait, &clock);
             self.report_joined();
             if let Followed::After(time) = followed {
-                hub.await_end(time);
+                hub.await_close(time);
             }
         }
     }

@@ -195,11 +195,20 @@ impl Hub {
         self.lock().demand()
     }
 
-    /// Waits for a time, or until the follower has ended.
-    pub fn await_end(&self, timeout: Duration) -> Demand {
+    /// Waits for a time, or until the follower is to close the ring.
+    pub fn await_close(&self, timeout: Duration) -> Demand {
+        self.await_end(timeout, false)
+    }
+
+    /// Waits for a time, or until the follower has closed the ring.
+    pub fn await_closed(&self, timeout: Duration) -> Demand {
+        self.await_end(timeout, true)
+    }
+
+    fn await_end(&self, timeout: Duration, is_to_be_closed: bool) -> Demand {
         let is_open = |state: &mut State| {
             let demand = state.demand();
-            !demand.is_closing && !demand.is_ended
+            !demand.is_ended && (is_to_be_closed || !demand.is_closing)
         };
         let waited = self
             .queued

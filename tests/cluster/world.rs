@@ -36,7 +36,8 @@ pub fn report() {
     }
 }
 
-const EXPECTED: [&str; 12] = [
+const EXPECTED: [&str; 13] = [
+    "failed disks",
     "acknowledged",
     "refused",
     "in doubt",
@@ -156,6 +157,7 @@ impl World {
             88..93 => self.move_client(),
             93..95 => self.settle(),
             95..98 => self.lose(),
+            98 if self.rng.bool() => self.break_disk(index),
             98 => self.kill(index),
             _ => self.tamper(),
         }
@@ -241,6 +243,18 @@ impl World {
         }
     }
 
+    /// The disk of a node fails after some operations, until the nodes settle.
+    fn break_disk(&mut self, index: usize) {
+        let operations = self.rng.u64(..40);
+        self.say(|| format!("the disk of node {index} fails after {operations} operations"));
+        count("failed disks", 1);
+        self.media[index].fail_in(operations);
+    }
+
+    fn heal_disks(&self) {
+        self.media.iter().for_each(MemoryMedium::heal);
+    }
+
     fn move_client(&mut self) {
         let client = self.rng.usize(..CLIENTS);
         self.clients[client].disconnect();
@@ -300,6 +314,7 @@ impl World {
             return;
         }
         self.is_fragile = true;
+        self.heal_disks();
         self.say(|| format!("node {index} is killed"));
         count("kills", 1);
         for client in self
@@ -335,6 +350,7 @@ impl World {
 
     /// Lets all nodes work until they have nothing to do.
     fn settle(&mut self) {
+        self.heal_disks();
         for _ in 0..30 {
             if self.is_settled() {
                 self.is_fragile = false;
@@ -366,21 +382,22 @@ impl World {
             node.writer_link.heal();
             node.reader_link.heal();
         }
+        self.heal_disks();
         self.say(|| "all is healed".into());
+        // A node may notice only now that another program has removed what it waits for.
+        let mut quiet_rounds = 0;
         for _ in 0..300 {
             self.round();
+            // The ring of a disk that failed is written anew after ever longer times.
+            self.pass(500);
             self.reconnect();
-            if self.is_settled()
-                && self
-                    .nodes
-                    .iter()
-                    .flatten()
-                    .all(|node| node.hub.outgoing() == 0)
-            {
+            let mut nodes = self.nodes.iter().flatten();
+            let is_quiet = self.is_settled() && nodes.all(|node| node.hub.outgoing() == 0);
+            quiet_rounds = if is_quiet { quiet_rounds + 1 } else { 0 };
+            if quiet_rounds == 6 {
                 break;
             }
         }
-        (0..5).for_each(|_| self.round());
         let standings: Vec<String> = self.nodes.iter().flatten().map(Node::standing).collect();
         assert!(
             self.is_settled(),

@@ -1,15 +1,13 @@
-//! The one time base of a run: nanoseconds since the process first asked.
+//! The one time base of a run: nanoseconds of `CLOCK_MONOTONIC`, equal in all processes of this machine.
 //!
-//! Used by every thread that stamps or compares times. Never goes back (`CLOCK_MONOTONIC`).
+//! Used by every thread that stamps or compares times. Never goes back.
 
-use std::sync::OnceLock;
-use std::time::Instant;
+use rustix::time::{ClockId, clock_gettime};
 
-static START: OnceLock<Instant> = OnceLock::new();
-
-/// Nanoseconds since the first call in this process.
+/// Nanoseconds since the machine started.
 pub fn now_ns() -> u64 {
-    START.get_or_init(Instant::now).elapsed().as_nanos() as u64
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as u64 * SECOND_NS + now.tv_nsec as u64
 }
 
 /// One second in nanoseconds.

@@ -85,6 +85,15 @@ impl Shape {
             history: History::default(),
         }
     }
+
+    /// The state of streams that each parse every message.
+    pub fn without_history(format: PayloadFormat) -> Shape {
+        Shape {
+            format,
+            payload_at: PAYLOAD_AT_UNKNOWN,
+            history: History::off(),
+        }
+    }
 }
 
 /// Bytes of the first event, its blank line included; `None` if it does not end here. If a payload stands at

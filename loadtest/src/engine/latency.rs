@@ -25,6 +25,21 @@ impl Latency {
         self.0.saturating_record(ns / 1_000);
     }
 
+    /// Each value in microseconds, and how often it was recorded.
+    pub fn counts(&self) -> Vec<(u64, u64)> {
+        let values = self.0.iter_recorded();
+        values
+            .map(|value| (value.value_iterated_to(), value.count_at_value()))
+            .collect()
+    }
+
+    /// Adds what [`Latency::counts`] of another process returned.
+    pub fn add_counts(&mut self, counts: &[(u64, u64)]) {
+        for &(us, count) in counts {
+            self.0.saturating_record_n(us, count);
+        }
+    }
+
     /// The summary; `None` when nothing was recorded.
     pub fn summary(&self) -> Option<LatencySummary> {
         let at = |quantile: f64| self.0.value_at_quantile(quantile);

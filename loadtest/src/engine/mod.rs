@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod check;
 pub mod clock;
+pub mod cluster;
 pub mod control;
 pub mod ending;
 pub mod epoll;

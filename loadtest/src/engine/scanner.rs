@@ -133,6 +133,26 @@ impl Scanner {
         Ok(())
     }
 
+    /// Whether the next byte begins a chunk, and no event is incomplete.
+    #[inline]
+    pub fn is_between_chunks(&self) -> bool {
+        self.framing == SIZE_START && self.carry.is_empty()
+    }
+
+    /// How many of `bytes` belong to the present head, size line or chunk. The next byte after them may be
+    /// compared with known messages.
+    pub fn bytes_to_boundary(&self, bytes: &[u8]) -> usize {
+        let behind = |at: Option<usize>, length: usize| at.map_or(bytes.len(), |at| at + length);
+        let wanted = match self.framing {
+            Framing::Head => behind(memmem::find(bytes, b"\r\n\r\n"), 4),
+            Framing::Size { .. } => behind(memchr::memchr(b'\n', bytes), 1),
+            Framing::Data { left } => usize::try_from(left).map_or(usize::MAX, |left| left + 2),
+            Framing::DataEnd { left } => left.into(),
+            Framing::Trailer { .. } | Framing::Close | Framing::Ended => bytes.len(),
+        };
+        wanted.clamp(1, bytes.len())
+    }
+
     /// Whether the connection may end here: after the last chunk, or anywhere in a body without chunks.
     pub fn may_end(&self) -> bool {
         matches!(self.framing, Framing::Ended | Framing::Close) && self.carry.is_empty()
@@ -323,15 +343,16 @@ impl Scanner {
 }
 
 /// A chunk that is complete in one read.
-struct Unit {
+pub struct Unit {
     /// Its end, framing included.
-    end: usize,
-    data: std::ops::Range<usize>,
+    pub end: usize,
+    /// Its data.
+    pub data: std::ops::Range<usize>,
 }
 
 /// The chunk at the start of `bytes`, if it is complete, has data and no extension.
 #[inline]
-fn whole_chunk(bytes: &[u8]) -> Option<Unit> {
+pub fn whole_chunk(bytes: &[u8]) -> Option<Unit> {
     const DIGITS_MAX: usize = 6;
     let mut size = 0;
     for at in 0..=DIGITS_MAX {

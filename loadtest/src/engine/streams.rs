@@ -2,7 +2,7 @@
 //!
 //! It must cost less than the server: edge-triggered epoll, one `recv` for each readiness into one shared
 //! buffer, one clock read for each `recv`, and a scanner that touches a few bytes of each event. A read that
-//! does not fill the buffer has emptied the socket (epoll(7)).
+//! does not fill the buffer has emptied the socket (epoll(7)), but for the end of the stream.
 //!
 //! Run by `measurement` on a thread of its own. Publishes its counters through `control`, and everything else
 //! at its end.
@@ -340,12 +340,13 @@ impl<'a> Reader<'a> {
                 self.close(at);
             }
         } else if readiness.readable || readiness.closed {
-            self.read(at);
+            self.read(at, readiness.closed);
         }
     }
 
+    /// The end of a stream may be in the same event as its last bytes.
     #[inline]
-    fn read(&mut self, at: usize) {
+    fn read(&mut self, at: usize, is_closed: bool) {
         loop {
             let stream = &self.streams[at];
             let Some(socket) = &stream.socket else { return };
@@ -359,7 +360,7 @@ impl<'a> Reader<'a> {
                     if let Err(error) = self.scan(at, length) {
                         return self.fail(at, error.to_string());
                     }
-                    if length < READ_BYTES {
+                    if length < READ_BYTES && !is_closed {
                         return;
                     }
                 }

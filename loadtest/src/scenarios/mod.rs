@@ -6,6 +6,7 @@ pub mod attack;
 pub mod cases;
 pub mod claims;
 pub mod comparison;
+pub mod faults;
 pub mod long_polls;
 pub mod metrics;
 

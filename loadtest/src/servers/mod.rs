@@ -4,6 +4,7 @@
 //! Used by `main` and `compare`. If a peer lacks a feature, the comparison leaves it out of that scenario:
 //! Pushpin keeps no history.
 
+pub mod cluster;
 pub mod floor;
 pub mod grip_backend;
 pub mod process;

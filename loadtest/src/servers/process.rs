@@ -13,7 +13,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, waitpgid};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -176,7 +176,7 @@ impl Log {
 
 /// Starts a command in a process group of its own, so that Ctrl-C reaches only this program. It stops its
 /// servers once it has the figures.
-fn spawn(mut command: Command, directory: &Path) -> io::Result<Child> {
+pub fn spawn(mut command: Command, directory: &Path) -> io::Result<Child> {
     let mut running = lock_running();
     let child = command.process_group(0).spawn()?;
     if let Some(pid) = pid_of(&child) {
@@ -198,10 +198,22 @@ pub fn kill_all() {
         let _ = kill_process_group(server.pid, Signal::KILL);
     }
     for server in running.iter() {
-        let _ = rustix::process::waitpid(Some(server.pid), rustix::process::WaitOptions::empty());
+        let _ = rustix::process::waitpid(Some(server.pid), WaitOptions::empty());
         let _ = std::fs::remove_dir_all(&server.directory);
     }
     std::mem::forget(running);
+}
+
+/// Kills the group of a process that [`spawn`] started, waits for all its processes, and forgets it. No other
+/// process can have the id of a group that has members or is not waited for.
+pub fn kill_group(group: Pid) {
+    let mut running = lock_running();
+    let Some(at) = running.iter().position(|server| server.pid == group) else {
+        return;
+    };
+    running.remove(at);
+    let _ = kill_process_group(group, Signal::KILL);
+    while waitpgid(group, WaitOptions::empty()).is_ok() {}
 }
 
 /// The exit status, if the process has ended.
@@ -328,7 +340,7 @@ fn wait_until_ready(
 }
 
 /// Whether a request gets an answer: the kernel alone completes a connection.
-fn answers(address: &SocketAddr) -> bool {
+pub fn answers(address: &SocketAddr) -> bool {
     let ask = || -> io::Result<usize> {
         let mut connection = TcpStream::connect_timeout(address, Duration::from_secs(1))?;
         connection.set_read_timeout(Some(Duration::from_secs(1)))?;
@@ -355,7 +367,7 @@ fn end(child: &mut Child) {
     }
 }
 
-fn pid_of(child: &Child) -> Option<Pid> {
+pub fn pid_of(child: &Child) -> Option<Pid> {
     i32::try_from(child.id()).ok().and_then(Pid::from_raw)
 }
 

@@ -208,12 +208,17 @@ fn idle_producers_are_removed_when_there_are_too_many() {
             .ask(&["HSET", RECORD, &format!("p:{nth:016x}"), &old])
             .unwrap();
     }
+    let now = node.writer.snapshot().unwrap().unix_ms;
+    let new = format!("{:020} {now}", 3);
+    server
+        .ask(&["HSET", RECORD, "p:00000000000000ff", &new])
+        .unwrap();
     node.producer = Producer(1000);
     node.append(&outgoing(&["a"])).unwrap();
     // Those that are new stay, and the facts of the record.
     node.producer = Producer(1001);
     node.append_from(1, &outgoing(&["b"]), None).unwrap();
-    assert_eq!(server.do_it(&format!("HLEN {RECORD}")), Value::Int(5 + 2));
+    assert_eq!(server.do_it(&format!("HLEN {RECORD}")), Value::Int(5 + 3));
     assert!(node.writer.snapshot().unwrap().is_unbroken());
 }
 

@@ -82,6 +82,36 @@ fn each_error_of_a_real_engine_has_its_kind() {
     assert_eq!(fault.kind, FaultKind::NotPrimary, "{fault}");
 }
 
+/// Without its number a message could be stored twice.
+#[test]
+fn a_message_whose_number_cannot_be_written_is_not_stored() {
+    let Some(server) = Server::start(&["user joe on >pw ~* +@all -hset"]) else {
+        return;
+    };
+    server.node().begin(9, &[]);
+    let mut config = with_password(server.config(), "pw");
+    config.address.user = Some("joe".into());
+    let mut node = Node::new(&config);
+    node.epoch = Epoch(9);
+    let Ok(Appended::Stored {
+        messages: 0,
+        fault: Some(fault),
+        ..
+    }) = node.append(&outgoing(&["a"]))
+    else {
+        panic!();
+    };
+    assert_eq!(fault.kind, FaultKind::Denied, "{fault}");
+    assert!(node.read(id(9, 0)).is_empty());
+    // The permission is lost later: the outcome is not known, and no number says it.
+    server.do_it("ACL SETUSER joe +hset");
+    node.number = 0;
+    assert_eq!(node.append(&outgoing(&["a"])), Ok(stored(1)));
+    server.do_it("ACL SETUSER joe -hset");
+    let fault = node.append(&outgoing(&["b"])).unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Lost, "{fault}");
+}
+
 #[test]
 fn an_engine_that_cannot_save_refuses_messages() {
     let Some(server) = Server::start(&["enable-protected-configs yes"]) else {

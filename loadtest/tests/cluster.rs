@@ -1,0 +1,131 @@
+//! A cluster, small, by the real program with real nodes and faults. `tests/run` sets `REQUIRE_TOOLS`; elsewhere
+//! a test is skipped if a program is missing.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// hookcast beside the program of this package, if it was built.
+fn hookcast() -> Option<PathBuf> {
+    let own = Path::new(env!("CARGO_BIN_EXE_hookcast-load"));
+    let hookcast = own.with_file_name("hookcast");
+    if hookcast.exists() {
+        return Some(hookcast);
+    }
+    assert!(
+        std::env::var_os("REQUIRE_TOOLS").is_none(),
+        "{} is not built",
+        hookcast.display()
+    );
+    eprintln!("skipped: {} is not built", hookcast.display());
+    None
+}
+
+/// Runs a cluster; `None` if a program is missing.
+fn cluster(arguments: &[&str]) -> Option<Value> {
+    let output = Command::new(env!("CARGO_BIN_EXE_hookcast-load"))
+        .args(["cluster", "--json", "--server"])
+        .arg(hookcast()?)
+        .args(arguments)
+        .output()
+        .expect("the program of this package starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {text}{errors}", output.status);
+    let json: Value = serde_json::from_str(&text).unwrap();
+    for (name, count) in json["faults"].as_object().unwrap() {
+        assert_eq!(count, 0, "{name} in {json:#}");
+    }
+    Some(json)
+}
+
+fn count(json: &Value, name: &str) -> u64 {
+    json[name]
+        .as_u64()
+        .unwrap_or_else(|| panic!("{name} in {json:#}"))
+}
+
+#[test]
+fn a_node_that_is_killed_ended_and_replaced_loses_nothing() {
+    let faults = "every 500ms: kill-node, end-node, hand-over";
+    let load = [
+        "--nodes",
+        "1",
+        "--no-bus",
+        "--streams",
+        "40",
+        "--rate",
+        "100",
+        "--duration",
+        "4s",
+        "--faults",
+        faults,
+    ];
+    let Some(json) = cluster(&load) else { return };
+    let injected = json["faults_injected"].as_array().unwrap();
+    assert!(injected.len() >= 2, "{json:#}");
+    assert!(count(&json, "acknowledged") > 100, "{json:#}");
+    assert!(count(&json, "resumes") >= 40, "{json:#}");
+    assert_eq!(count(&json, "epochs"), 1);
+}
+
+/// The engine and the nodes die, a replica with a lost tail takes over, answers vanish: each stream gets each
+/// acknowledged message once, in one order.
+#[test]
+fn a_cluster_loses_nothing_to_faults_of_each_part() {
+    if Command::new("redis-server")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        let missing = "redis-server is not installed: apt-get install redis-server";
+        assert!(std::env::var_os("REQUIRE_TOOLS").is_none(), "{missing}");
+        return eprintln!("skipped: {missing}");
+    }
+    let faults = "every 1s: kill-node, kill-engine, cut-answers, promote-with-loss, hand-over";
+    let load = [
+        "--nodes",
+        "3",
+        "--streams",
+        "60",
+        "--rate",
+        "100",
+        "--duration",
+        "7s",
+        "--wander",
+        "1s",
+        "--faults",
+        faults,
+    ];
+    let Some(json) = cluster(&load) else { return };
+    let injected = json["faults_injected"].as_array().unwrap();
+    assert!(injected.len() >= 2, "{json:#}");
+    assert!(count(&json, "acknowledged") > 100, "{json:#}");
+    assert!(count(&json, "resumes") >= 60, "{json:#}");
+}
+
+#[test]
+fn impossible_clusters_are_refused_with_the_reason() {
+    let refused = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_hookcast-load"))
+            .arg("cluster")
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(!output.status.success(), "{arguments:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let nodes = refused(&["--no-bus", "--nodes", "2"]);
+    assert!(nodes.contains("no common order"), "{nodes}");
+    let engine = refused(&[
+        "--no-bus",
+        "--nodes",
+        "1",
+        "--faults",
+        "every 1s: flush-all",
+    ]);
+    assert!(engine.contains("needs an engine"), "{engine}");
+    let fault = refused(&["--faults", "every 1s: nonsense"]);
+    assert!(fault.contains("there are stop-engine"), "{fault}");
+}
