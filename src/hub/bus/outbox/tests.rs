@@ -140,7 +140,7 @@ fn what_the_engine_does_not_take_is_refused_unless_it_was_acknowledged_before() 
             keeps_time: false,
         };
         let origin = Origin::Waiting(sender.clone());
-        rig.outbox.push(Ok(outgoing), origin, FOREVER, 0);
+        rig.outbox.push(Ok(outgoing), origin, 0, FOREVER);
     }
     // The second may be in a history that was replaced.
     rig.send(2);
