@@ -68,6 +68,8 @@ pub struct Hub {
     senders: AtomicU32,
     /// Notified when a message is queued for a commit, and when a close begins.
     queued: Condvar,
+    /// Notified when the first message is queued for a bus, and when the bus ends: a deadline may be near.
+    deadlines: Condvar,
     /// Notified when the ring is closed.
     closed: Condvar,
 }
@@ -143,6 +145,7 @@ impl Hub {
             frame_bytes_max: ring.message_bytes_max() + FRAME_OVERHEAD_BYTES_MAX,
             senders: AtomicU32::new(0),
             queued: Condvar::new(),
+            deadlines: Condvar::new(),
             closed: Condvar::new(),
         }
     }

@@ -202,8 +202,8 @@ pub fn begin_unjoined(
     // The engine may be back in a time before the ring's epoch.
     let is_later = |own: &&Lineage| recorded.is_none_or(|lineage| knows(own, lineage.epoch()));
     let own = Some(&*course.lineage).filter(is_later).filter(knows_last);
-    let known = own.or(recorded.filter(knows_last));
-    let before = known.cloned().unwrap_or(Lineage::new(last_epoch));
+    let chosen = own.or(recorded.filter(knows_last));
+    let before = chosen.cloned().unwrap_or(Lineage::new(last_epoch));
     // Of an earlier epoch, only what was carried over counts.
     let carried = |last: EventId| last.seq.min(before.carried(last.epoch).unwrap_or(last.seq));
     let survived = seen.last.map_or(0, carried);

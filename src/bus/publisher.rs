@@ -167,6 +167,7 @@ impl Publisher {
             stats.note_probe_sent(probe, now);
         }
         let appended = writer.append(&append);
+        stats.set_outgoing(hub.outgoing());
         self.settle(hub, course, stats, now, &consignment, appended)
     }
 

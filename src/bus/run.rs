@@ -97,10 +97,9 @@ impl Bus {
                     None => return,
                 }
             }
-            let followed =
-                follower.step(hub, &mut *reader, &self.stats, &self.metrics, wait, &clock);
+            let result = follower.step(hub, &mut *reader, &self.stats, &self.metrics, wait, &clock);
             self.report_joined();
-            if let Followed::After(time) = followed {
+            if let Followed::After(time) = result {
                 hub.await_close(time);
             }
         }

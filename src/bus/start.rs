@@ -90,14 +90,14 @@ pub fn join(
                 return Ok(start);
             }
             Ok((Found::Nothing(seen), _)) => {
-                let seed = Seed {
+                let own_history = Seed {
                     lineage: &Lineage::of(ring.epoch(), ring.earlier()),
                     is_shared: ring.is_shared(),
                     last_seq: ring.next_seq() - 1,
                     messages: &own,
                 };
                 let random = fastrand::u64(..);
-                match log::seed(writer, &seen, seed, settings.body_bytes_max, random) {
+                match log::seed(writer, &seen, own_history, settings.body_bytes_max, random) {
                     Ok(is_first) => {
                         has_seeded |= is_first;
                         continue;

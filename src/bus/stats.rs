@@ -313,65 +313,44 @@ impl BusStats {
 
     /// The counters and gauges as metric families.
     pub fn gather(&self, now: Now) -> Vec<MetricFamily> {
-        let halves = [("write", &self.write), ("read", &self.read)];
-        let faults: Vec<_> = halves
-            .into_iter()
-            .flat_map(|(name, half)| {
-                let kinds = FaultKind::ALL.iter().zip(&half.faults);
-                kinds.map(move |(kind, count)| {
-                    ([("half", name), ("kind", kind.name())], count.load(Relaxed))
-                })
-            })
-            .collect();
-        let reconnects =
-            halves.map(|(name, half)| ([("half", name)], half.reconnects.load(Relaxed)));
+        let mut families = self.levels(now);
+        families.push(self.publishing.family(
+            "hookcast_bus_publish_seconds",
+            "Time from queueing a message of this node until it has come back from the bus.",
+        ));
+        families.extend(self.faults());
+        families.extend(self.totals());
+        families
+    }
+
+    fn levels(&self, now: Now) -> Vec<MetricFamily> {
+        let works = self.write.works.load(Relaxed) && self.read.works.load(Relaxed);
+        let is_connected = works && self.is_joined.load(Relaxed);
         let age_ms = now.mono_ms.saturating_sub(self.proven_ms.load(Relaxed));
-        let load = |count: &AtomicU64| count.load(Relaxed);
-        let seconds = |number: u64, per_second: f64| float(number) / per_second;
-        let mut families = vec![
-            gauge(
-                "hookcast_bus_connected",
-                "1 if both connections to the engine work and this node has joined.",
-                float(u64::from(
-                    self.write.works.load(Relaxed)
-                        && self.read.works.load(Relaxed)
-                        && self.is_joined.load(Relaxed),
-                )),
-            ),
-            gauge(
-                "hookcast_bus_probe_age_seconds",
-                "Time since this node last saw that what it sends comes back from the bus.",
-                seconds(age_ms, 1e3),
-            ),
-            gauge(
-                "hookcast_bus_lag_seconds",
-                "Time from sending the last probe until all nodes' earlier messages were shown here.",
-                seconds(load(&self.round_trip_us), 1e6),
-            ),
-            gauge(
-                "hookcast_bus_queue_messages",
-                "Webhooks on their way to the bus and back.",
-                float(load(&self.outgoing)),
-            ),
-            counter(
-                "hookcast_bus_messages_total",
-                "Messages that came from the bus, of all nodes.",
-                load(&self.shown),
-            ),
-            counter(
-                "hookcast_bus_messages_own_total",
-                "Messages of this node that came back from the bus.",
-                load(&self.own_shown),
-            ),
-            self.publishing.family(
-                "hookcast_bus_publish_seconds",
-                "Time from queueing a message of this node until it has come back from the bus.",
-            ),
-            counter(
-                "hookcast_bus_calls_total",
-                "Append calls that the engine has answered.",
-                load(&self.written),
-            ),
+        let lag_us = self.round_trip_us.load(Relaxed);
+        #[rustfmt::skip]
+        let levels = [
+            ("hookcast_bus_connected", "1 if both connections to the engine work and this node has joined.", float(u64::from(is_connected))),
+            ("hookcast_bus_probe_age_seconds", "Time since this node last saw that what it sends comes back from the bus.", float(age_ms) / 1e3),
+            ("hookcast_bus_lag_seconds", "Time from sending the last probe until all nodes' earlier messages were shown here.", float(lag_us) / 1e6),
+            ("hookcast_bus_queue_messages", "Webhooks on their way to the bus and back.", float(self.outgoing.load(Relaxed))),
+        ];
+        let gauges = levels.map(|(name, help, level)| gauge(name, help, level));
+        gauges.into()
+    }
+
+    /// Failed calls of each half, and how often it has worked again.
+    fn faults(&self) -> [MetricFamily; 2] {
+        let halves = [("write", &self.write), ("read", &self.read)];
+        let faults = halves.into_iter().flat_map(|(name, half)| {
+            let kinds = FaultKind::ALL.iter().zip(&half.faults);
+            kinds.map(move |(kind, count)| {
+                ([("half", name), ("kind", kind.name())], count.load(Relaxed))
+            })
+        });
+        let faults: Vec<_> = faults.collect();
+        let again = halves.map(|(name, half)| ([("half", name)], half.reconnects.load(Relaxed)));
+        [
             counters(
                 "hookcast_bus_errors_total",
                 "Failed calls of the engine, by half and kind.",
@@ -380,55 +359,27 @@ impl BusStats {
             counters(
                 "hookcast_bus_reconnects_total",
                 "How often a half has worked again after a fault.",
-                reconnects
-                    .iter()
-                    .map(|(labels, count)| (&labels[..], *count)),
-            ),
-        ];
-        families.extend(self.turns());
-        families
-    }
-
-    /// The turns of the history, and what other programs did to it.
-    fn turns(&self) -> [MetricFamily; 7] {
-        let load = |count: &AtomicU64| count.load(Relaxed);
-        [
-            counter(
-                "hookcast_bus_epochs_total",
-                "Epochs that began while this node was joined.",
-                load(&self.epochs),
-            ),
-            counter(
-                "hookcast_bus_epochs_begun_total",
-                "Epochs that this node has begun.",
-                load(&self.begun),
-            ),
-            counter(
-                "hookcast_bus_put_back_total",
-                "Messages that this node has put back into the engine.",
-                load(&self.put_back),
-            ),
-            counter(
-                "hookcast_bus_resets_total",
-                "How often another history has replaced that of this node.",
-                load(&self.resets),
-            ),
-            counter(
-                "hookcast_bus_republished_total",
-                "Acknowledged messages of this node that were published again.",
-                load(&self.again),
-            ),
-            counter(
-                "hookcast_bus_holes_total",
-                "How often entries were missing in the log.",
-                load(&self.holes),
-            ),
-            counter(
-                "hookcast_bus_foreign_total",
-                "Entries of the log that are not hookcast's.",
-                load(&self.foreign),
+                again.iter().map(|(labels, count)| (&labels[..], *count)),
             ),
         ]
+    }
+
+    fn totals(&self) -> Vec<MetricFamily> {
+        #[rustfmt::skip]
+        let totals = [
+            ("hookcast_bus_messages_total", "Messages that came from the bus, of all nodes.", &self.shown),
+            ("hookcast_bus_messages_own_total", "Messages of this node that came back from the bus.", &self.own_shown),
+            ("hookcast_bus_calls_total", "Append calls that the engine has answered.", &self.written),
+            ("hookcast_bus_epochs_total", "Epochs that began while this node was joined.", &self.epochs),
+            ("hookcast_bus_epochs_begun_total", "Epochs that this node has begun.", &self.begun),
+            ("hookcast_bus_put_back_total", "Messages that this node has put back into the engine.", &self.put_back),
+            ("hookcast_bus_resets_total", "How often another history has replaced that of this node.", &self.resets),
+            ("hookcast_bus_republished_total", "Acknowledged messages of this node that were published again.", &self.again),
+            ("hookcast_bus_holes_total", "How often entries were missing in the log.", &self.holes),
+            ("hookcast_bus_foreign_total", "Entries of the log that are not hookcast's.", &self.foreign),
+        ];
+        let totals = totals.map(|(name, help, total)| counter(name, help, total.load(Relaxed)));
+        totals.into()
     }
 }
 

@@ -153,6 +153,10 @@ impl Hub {
         wait_ms: Option<u64>,
         now: Now,
     ) {
+        // Later messages have later deadlines.
+        if state.bus().is_some_and(|queue| queue.is_empty()) {
+            self.deadlines.notify_all();
+        }
         while state.bus().is_some_and(|queue| queue.has_room())
             && let Some(item) = items.pop_front()
         {
@@ -291,6 +295,7 @@ impl Hub {
         }
         drop(state);
         self.queued.notify_all();
+        self.deadlines.notify_all();
     }
 
     /// Messages of this node without an outcome.
@@ -331,7 +336,7 @@ impl Hub {
         };
         let timeout = Duration::from_millis(left_ms.min(LONG_MS));
         let waited = self
-            .queued
+            .deadlines
             .wait_timeout_while(self.lock(), timeout, is_early);
         !waited.expect(NO_PANIC).0.demand().is_ended
     }

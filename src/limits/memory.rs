@@ -166,8 +166,9 @@ pub const fn memory_bytes_max(
 /// that double as they grow.
 pub const BUS_MESSAGE_OWN_BYTES: usize = 256;
 
-/// Copies of an answer of the engine while it is read: the socket's buffer, the parsed answer, its messages.
-const BUS_ANSWER_COPIES: usize = 3;
+/// Copies of an answer of the engine while it is read: the socket's buffer, the decoded texts, the records of
+/// its values (60 bytes for each of at most 256 Ki), its messages.
+const BUS_ANSWER_COPIES: usize = 4;
 
 /// Bytes of a frame for a byte of text, at most: control characters are written as `\u0001`.
 const ESCAPE_BYTES_MAX: usize = 6;

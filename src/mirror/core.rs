@@ -133,7 +133,9 @@ impl Mirror {
 
     /// Notes messages that this node's streams have got, so that they are not news.
     pub fn note_shown(&mut self, ids: Vec<MessageId>) {
-        ids.into_iter().for_each(|id| self.seen.note_admitted(id));
+        for id in ids {
+            self.seen.note_admitted(id);
+        }
     }
 
     /// When the next cycle is due, by the monotonic clock.

@@ -159,10 +159,12 @@ fn log_start(config: &BusConfig, ring: RingFate) {
     match ring {
         RingFate::Continued => tracing::info!(%bus, "joined the bus"),
         RingFate::Seeded => {
-            tracing::info!(%bus, "joined the bus as its first node; it begins with the ring's history")
+            let what = "joined the bus as its first node; it begins with the ring's history";
+            tracing::info!(%bus, "{what}");
         }
         RingFate::KeptAside => {
-            tracing::warn!(%bus, "joined the bus; the ring had another history, which is kept aside")
+            let what = "joined the bus; the ring had another history, which is kept aside";
+            tracing::warn!(%bus, "{what}");
         }
         RingFate::Alone => tracing::warn!(
             %bus,

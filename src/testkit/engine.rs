@@ -48,6 +48,11 @@ struct State {
     late: Vec<Late>,
 }
 
+enum Refusal {
+    Broken,
+    OtherEpoch(Epoch),
+}
+
 struct Late {
     epoch: Epoch,
     producer: Producer,
@@ -265,13 +270,13 @@ impl State {
         }
     }
 
-    /// Why a call of a producer is refused: it is another epoch, or `None` if the engine is broken.
-    fn refusal(&self, epoch: Epoch) -> Option<Option<Epoch>> {
+    /// Why a call of a producer is refused.
+    fn refusal(&self, epoch: Epoch) -> Option<Refusal> {
         if !self.snapshot().is_unbroken() {
-            return Some(None);
+            return Some(Refusal::Broken);
         }
         let current = self.stored.record.as_ref()?.lineage.epoch();
-        (current != epoch).then_some(Some(current))
+        (current != epoch).then_some(Refusal::OtherEpoch(current))
     }
 
     fn append(
@@ -282,8 +287,8 @@ impl State {
         messages: &[Outgoing],
     ) -> Appended {
         match self.refusal(epoch) {
-            Some(None) => return Appended::Broken,
-            Some(Some(current)) => return Appended::OtherEpoch(current),
+            Some(Refusal::Broken) => return Appended::Broken,
+            Some(Refusal::OtherEpoch(current)) => return Appended::OtherEpoch(current),
             None => {}
         }
         let now_ms = self.now_ms;
@@ -376,8 +381,8 @@ impl Writer for MemoryWriter {
         let next = arrive(self.link.next())?;
         let mut state = self.engine.lock();
         let fenced = match state.refusal(epoch) {
-            Some(None) => Fenced::Broken,
-            Some(Some(current)) => Fenced::OtherEpoch(current),
+            Some(Refusal::Broken) => Fenced::Broken,
+            Some(Refusal::OtherEpoch(current)) => Fenced::OtherEpoch(current),
             None => {
                 let record = state.stored.record.as_mut();
                 let numbers = record.map(|record| record.numbers.entry(producer).or_default());

@@ -191,12 +191,15 @@ impl Engine {
         self.password = password.map(str::to_owned);
     }
 
-    /// Waits for a line of a section of `INFO`. Nothing announces it, so this polls.
+    /// Waits for a line of a section of `INFO`. Nothing announces it, so this polls. A sentinel that promotes the
+    /// engine closes its connections.
     pub fn wait_for_info(&self, section: &str, line: &str) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let info = self.command(&format!("INFO {section}"));
-            if info.text().lines().any(|other| other.starts_with(line)) {
+            let info = self.try_command(&["INFO", section]);
+            if let Ok(Ok(Reply::Text(info))) = &info
+                && info.lines().any(|other| other.starts_with(line))
+            {
                 return;
             }
             assert!(

@@ -57,7 +57,9 @@ impl Client {
             .filter(|frame| frame.id.seq >= start)
             .cloned()
             .collect();
-        frames.iter().for_each(|frame| self.receive(frame));
+        for frame in &frames {
+            self.receive(frame);
+        }
     }
 
     pub fn disconnect(&mut self) {

@@ -5,11 +5,10 @@
 
 use std::time::{Duration, Instant};
 
-use redis::{Cmd, Value};
-
 use super::connection::Engine;
 use super::reply::{array, check_version, info_field, text};
 use super::scripts::Scripts;
+use super::wire::{Command, Value};
 use super::writer::take_snapshot;
 use crate::bus::engine::{Fault, FaultKind, Snapshot};
 use crate::check::{Check, Verdict};
@@ -136,20 +135,20 @@ struct Visit<'a> {
 }
 
 impl Visit<'_> {
-    fn ask(&mut self, command: &Cmd) -> Result<Value, Fault> {
+    fn ask(&mut self, command: &Command) -> Result<Value, Fault> {
         let deadline = Instant::now() + self.timeout;
         self.engine
             .ask(command, deadline, BUS_ANSWER_OVERHEAD_BYTES)
     }
 
     fn info(&mut self, section: &str) -> Result<String, Fault> {
-        let info = self.ask(redis::cmd("INFO").arg(section))?;
+        let info = self.ask(Command::new("INFO").arg(section))?;
         Ok(text(&info).unwrap_or_default().to_owned())
     }
 
     /// A setting of the engine; `None` if the user may not read it.
     fn setting(&mut self, name: &str) -> Option<String> {
-        let answer = self.ask(redis::cmd("CONFIG").arg("GET").arg(name)).ok()?;
+        let answer = self.ask(Command::new("CONFIG").arg("GET").arg(name)).ok()?;
         let value = array(&answer)?.get(1)?;
         text(value).map(str::to_owned)
     }
@@ -175,8 +174,8 @@ impl Visit<'_> {
         let mut lacking = Vec::new();
         let mut refusal = None;
         for words in commands(&key) {
-            let mut command = redis::cmd(words[0]);
-            command.arg(&words[1..]);
+            let mut command = Command::new(words[0]);
+            command.args(&words[1..]);
             match self.ask(&command) {
                 Err(fault) if fault.kind == FaultKind::Denied => {
                     let name = words[0].to_lowercase();
@@ -223,8 +222,8 @@ impl Visit<'_> {
 
     fn keys(&mut self, config: &BusConfig) -> Check {
         let deadline = Instant::now() + self.timeout;
-        let probes = self.ask(redis::cmd("TYPE").arg(self.engine.keys.probes.clone()));
-        let lease = self.ask(redis::cmd("TYPE").arg(self.engine.keys.lease.clone()));
+        let probes = self.ask(Command::new("TYPE").arg(self.engine.keys.probes.clone()));
+        let lease = self.ask(Command::new("TYPE").arg(self.engine.keys.lease.clone()));
         let has_type = |answer: &Result<Value, Fault>, good: &str| match answer {
             Ok(kind) => [Some("none"), Some(good)].contains(&text(kind)),
             Err(_) => true,

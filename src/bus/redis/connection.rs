@@ -8,7 +8,6 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use redis::{Cmd, Parser, Value};
 use rustls::ClientConfig;
 
 use super::fault::{fault, of_answer, of_connecting, of_waiting, unexpected};
@@ -17,6 +16,7 @@ use super::resolve::Resolver;
 use super::scripts::{Keys, Script};
 use super::stream::{End, Stream};
 use super::tls::{BusTlsError, client_config};
+use super::wire::{Answers, Command, Malformed, Value, error_code};
 use crate::bus::engine::{Fault, FaultKind};
 use crate::config::{BusAddress, BusConfig, HostPort, Secret};
 use crate::foreign_text::Secrets;
@@ -38,7 +38,7 @@ pub(super) struct Engine {
 /// A connection to a server of Redis.
 pub(super) struct Connection {
     stream: Stream,
-    parser: Parser,
+    answers: Answers,
 }
 
 /// Where a server of a cluster says that the keys are.
@@ -53,7 +53,7 @@ impl Connection {
         self.stream.until(deadline, 0).send(request)
     }
 
-    /// Reads one answer of at most `bytes_max`, give or take what the parser has read ahead. After a fault the
+    /// Reads one answer of at most `bytes_max`, give or take what was read with the answer before. After a fault the
     /// connection must not be used any more.
     pub(super) fn receive(
         &mut self,
@@ -62,16 +62,19 @@ impl Connection {
         secrets: &Secrets,
     ) -> Result<Value, Fault> {
         let mut call = self.stream.until(deadline, bytes_max);
-        let parsed = self.parser.parse_value(&mut call);
-        match (parsed, call.end) {
-            (Ok(value), _) => Ok(value),
-            (Err(_), Some(End::Failed(error))) => Err(of_waiting(&error, secrets)),
-            (Err(_), Some(End::TooLong)) => {
-                Err(unexpected(&format!("it is longer than {bytes_max} bytes")))
+        loop {
+            match self.answers.next() {
+                Ok(Some(value)) => return Ok(value),
+                Ok(None) => {}
+                Err(Malformed(why)) => return Err(unexpected(why)),
             }
-            (Err(_), None) => Err(unexpected(
-                "what listens there does not speak the protocol of Redis",
-            )),
+            let length = call
+                .receive(self.answers.space())
+                .map_err(|end| match end {
+                    End::Failed(error) => of_waiting(&error, secrets),
+                    End::TooLong => unexpected(&format!("it is longer than {bytes_max} bytes")),
+                })?;
+            self.answers.add(length);
         }
     }
 }
@@ -101,15 +104,17 @@ impl Engine {
         self.connect(deadline)
     }
 
-    /// Keeps a connection whose answers have all been read.
+    /// Keeps a connection whose answers have all been read, unless something has come unasked with them.
     pub(super) fn keep(&mut self, connection: Connection) {
-        self.connection = Some(connection);
+        if connection.answers.is_empty() {
+            self.connection = Some(connection);
+        }
     }
 
     /// The answer to one command, which is not an error.
     pub(super) fn ask(
         &mut self,
-        command: &Cmd,
+        command: &Command,
         deadline: Instant,
         bytes_max: usize,
     ) -> Result<Value, Fault> {
@@ -122,10 +127,10 @@ impl Engine {
         &mut self,
         script: &Script,
         keys: &[&str],
-        fill: impl Fn(&mut Cmd),
+        fill: impl Fn(&mut Command),
         deadline: Instant,
     ) -> Result<Value, Fault> {
-        let mut answer = Value::Nil;
+        let mut answer = Value::Null;
         for with_text in [false, true] {
             let mut command = script.command(keys, with_text);
             fill(&mut command);
@@ -139,13 +144,13 @@ impl Engine {
 
     fn exchange(
         &mut self,
-        command: &Cmd,
+        command: &Command,
         deadline: Instant,
         bytes_max: usize,
     ) -> Result<Value, Fault> {
         let mut connection = self.connected(deadline)?;
         connection
-            .send(&command.get_packed_command(), deadline)
+            .send(&command.to_request(), deadline)
             .map_err(|error| of_waiting(&error, &self.secrets))?;
         let answer = connection.receive(deadline, bytes_max, &self.secrets)?;
         self.keep(connection);
@@ -154,7 +159,7 @@ impl Engine {
 
     /// Turns an error answer into a fault. If another server may answer better, the next call connects anew.
     pub(super) fn accept(&mut self, answer: Value) -> Result<Value, Fault> {
-        let Value::ServerError(error) = answer else {
+        let Value::Error(error) = answer else {
             return Ok(answer);
         };
         let fault = of_answer(&error, &self.secrets);
@@ -226,20 +231,20 @@ impl Engine {
             ..fault
         };
         let mut connection = self.open(sentinel, deadline).map_err(at_sentinel)?;
-        let mut ask = redis::cmd("SENTINEL");
+        let mut ask = Command::new("SENTINEL");
         ask.arg("get-master-addr-by-name").arg(master);
         let mut answer = self.first_answer(&mut connection, &ask, deadline)?;
-        if let (Value::ServerError(error), Some(auth)) = (&answer, self.auth())
-            && error.code() == "NOAUTH"
+        if let (Value::Error(error), Some(auth)) = (&answer, self.auth())
+            && error_code(error) == "NOAUTH"
         {
             answer = self.first_answer(&mut connection, &auth, deadline)?;
-            if !matches!(answer, Value::ServerError(_)) {
+            if !matches!(answer, Value::Error(_)) {
                 answer = self.first_answer(&mut connection, &ask, deadline)?;
             }
         }
         match &answer {
-            Value::ServerError(error) => Err(at_sentinel(of_answer(error, &self.secrets))),
-            Value::Nil => Err(fault(
+            Value::Error(error) => Err(at_sentinel(of_answer(error, &self.secrets))),
+            Value::Null => Err(fault(
                 FaultKind::Unreachable,
                 "the Sentinel does not know a primary of this name: see MASTER in --bus",
             )),
@@ -256,11 +261,11 @@ impl Engine {
     fn first_answer(
         &self,
         connection: &mut Connection,
-        command: &Cmd,
+        command: &Command,
         deadline: Instant,
     ) -> Result<Value, Fault> {
         connection
-            .send(&command.get_packed_command(), deadline)
+            .send(&command.to_request(), deadline)
             .map_err(|error| of_waiting(&error, &self.secrets))?;
         connection.receive(deadline, BUS_ANSWER_OVERHEAD_BYTES, &self.secrets)
     }
@@ -289,15 +294,15 @@ impl Engine {
         host: &HostPort,
         deadline: Instant,
     ) -> Result<Greeting, Fault> {
-        let mut info = redis::cmd("INFO");
+        let mut info = Command::new("INFO");
         info.arg("replication");
         // Any command with a key shows whether the keys are here.
-        let mut find = redis::cmd("HGET");
+        let mut find = Command::new("HGET");
         find.arg(&self.keys.record).arg("epoch");
-        let commands: Vec<Cmd> = self.auth().into_iter().chain([info, find]).collect();
+        let commands: Vec<Command> = self.auth().into_iter().chain([info, find]).collect();
         let mut request = Vec::new();
         for command in &commands {
-            command.write_packed_command(&mut request);
+            command.write_to(&mut request);
         }
         connection
             .send(&request, deadline)
@@ -308,13 +313,13 @@ impl Engine {
         }
         let (found, before) = answers.split_last().ok_or_else(|| unexpected("nothing"))?;
         for answer in before {
-            if let Value::ServerError(error) = answer {
+            if let Value::Error(error) = answer {
                 return Err(of_answer(error, &self.secrets));
             }
         }
-        if let Value::ServerError(error) = found {
-            if error.code() == "MOVED" {
-                let other = moved_to(error.details().unwrap_or_default(), host);
+        if let Value::Error(error) = found {
+            if error_code(error) == "MOVED" {
+                let other = moved_to(error, host);
                 return other
                     .map(Greeting::At)
                     .ok_or_else(|| unexpected("the cluster's address of the keys"));
@@ -333,11 +338,13 @@ impl Engine {
         }
     }
 
-    fn auth(&self) -> Option<Cmd> {
+    fn auth(&self) -> Option<Command> {
         let password = self.password.as_ref()?;
-        let mut auth = redis::cmd("AUTH");
-        auth.arg(self.address.user.as_deref())
-            .arg(password.expose());
+        let mut auth = Command::new("AUTH");
+        if let Some(user) = &self.address.user {
+            auth.arg(user);
+        }
+        auth.arg(password.expose());
         Some(auth)
     }
 
@@ -365,7 +372,7 @@ impl Engine {
                 Ok(stream) => {
                     return Ok(Connection {
                         stream,
-                        parser: Parser::new(),
+                        answers: Answers::default(),
                     });
                 }
                 Err(error) => last_error = error,
@@ -377,12 +384,12 @@ impl Engine {
 
 /// Whether the engine does not have the text of a script.
 pub(super) fn is_unknown_script(answer: &Value) -> bool {
-    matches!(answer, Value::ServerError(error) if error.code() == "NOSCRIPT")
+    matches!(answer, Value::Error(error) if error_code(error) == "NOSCRIPT")
 }
 
-/// The place in `<slot> <host>:<port>`. Without a host it is the same one; an IPv6 address has no brackets.
-fn moved_to(details: &str, from: &HostPort) -> Option<HostPort> {
-    let (_, place) = details.split_once(' ')?;
+/// The place in `MOVED <slot> <host>:<port>`. Without a host it is the same one; an IPv6 address has no brackets.
+fn moved_to(error: &str, from: &HostPort) -> Option<HostPort> {
+    let (_, place) = error.split_once(' ')?.1.split_once(' ')?;
     let (host, port) = place.trim().rsplit_once(':')?;
     match host {
         "" | "?" => host_port(&from.host, port),
@@ -409,17 +416,28 @@ mod tests {
             host: "entry".into(),
             port: 1,
         };
-        let to = |details| moved_to(details, &from).map(|host| host.to_string());
-        assert_eq!(to("3999 10.0.0.1:6381").as_deref(), Some("10.0.0.1:6381"));
-        assert_eq!(to("3999 :6381").as_deref(), Some("entry:6381"));
-        assert_eq!(to("3999 ?:6381").as_deref(), Some("entry:6381"));
-        assert_eq!(to("3999 ::1:6381").as_deref(), Some("[::1]:6381"));
+        let to = |error: &str| moved_to(error, &from).map(|host| host.to_string());
         assert_eq!(
-            to("3999 host.example:6381").as_deref(),
+            to("MOVED 3999 10.0.0.1:6381").as_deref(),
+            Some("10.0.0.1:6381")
+        );
+        assert_eq!(to("MOVED 3999 :6381").as_deref(), Some("entry:6381"));
+        assert_eq!(to("MOVED 3999 ?:6381").as_deref(), Some("entry:6381"));
+        assert_eq!(to("MOVED 3999 ::1:6381").as_deref(), Some("[::1]:6381"));
+        assert_eq!(
+            to("MOVED 3999 host.example:6381").as_deref(),
             Some("host.example:6381")
         );
-        for text in ["", "3999", "3999 a", "3999 a:x", "3999 a:0", "3999 a b:1"] {
-            assert_eq!(to(text), None, "{text}");
+        for text in [
+            "",
+            " 3999",
+            " 3999 a",
+            " 3999 a:x",
+            " 3999 a:0",
+            " 3999 a b:1",
+        ] {
+            let text = format!("MOVED{text}");
+            assert_eq!(to(&text), None, "{text}");
         }
     }
 }

@@ -6,8 +6,6 @@
 use std::io;
 use std::io::ErrorKind as Kind;
 
-use redis::ServerError;
-
 use crate::bus::engine::{Fault, FaultKind};
 use crate::client::tls_words::tls_words;
 use crate::foreign_text::{Secrets, quote};
@@ -38,15 +36,14 @@ pub(super) fn wrong_type(key: &str) -> Fault {
 }
 
 /// An error answer to a command.
-pub(super) fn of_answer(error: &ServerError, secrets: &Secrets) -> Fault {
-    of_text(error.code(), error.details().unwrap_or_default(), secrets)
+pub(super) fn of_answer(error: &str, secrets: &Secrets) -> Fault {
+    let (code, details) = error.split_once(' ').unwrap_or((error, ""));
+    of_text(code, details, secrets)
 }
 
 /// An error that a script has caught: the whole text.
 pub(super) fn of_caught(text: &str, secrets: &Secrets) -> Fault {
-    let text = text.trim_start_matches('-');
-    let (code, details) = text.split_once(' ').unwrap_or((text, ""));
-    of_text(code, details, secrets)
+    of_answer(text.trim_start_matches('-'), secrets)
 }
 
 fn of_text(code: &str, details: &str, secrets: &Secrets) -> Fault {

@@ -1,12 +1,14 @@
 //! The bus's engine as Redis or Valkey, from 7.0.
 //!
 //! Made by [`halves`] for the publisher and the follower; `bus-check` uses its parts. Everything about Redis is in
-//! this module. Sockets, deadlines and TLS are its own; the crate `redis` encodes commands and parses answers.
+//! this module. Sockets, deadlines, TLS and the encoding of commands are its own; the crate `redis-protocol` decodes
+//! answers.
 //!
 //! - `check`: the command `bus-check`.
 //! - `scripts`: the keys, and what runs in the engine.
 //! - `reply`, `fault`: answers and errors as values of the seam.
 //! - `connection`, `stream`, `resolve`, `tls`: the way to the primary.
+//! - `wire`: commands as bytes, bytes as answers.
 //! - `writer`, `reader`: the two halves.
 
 mod check;
@@ -20,6 +22,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod wire;
 mod writer;
 
 use std::sync::Arc;

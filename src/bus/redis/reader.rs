@@ -5,13 +5,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use redis::Cmd;
-
 use super::connection::Engine;
 use super::fault::unexpected;
 use super::reply::{array, entries, probe, streams};
 use super::scripts::{Scripts, entry_id};
 use super::tls::BusTlsError;
+use super::wire::Command;
 use super::writer::take_snapshot;
 use crate::bus::engine::{Entry, Fault, News, Reader, Snapshot};
 use crate::config::BusConfig;
@@ -80,13 +79,13 @@ impl RedisReader {
     }
 
     fn last_probe(&mut self) -> Result<Option<EventId>, Fault> {
-        let mut command = redis::cmd("XREVRANGE");
+        let mut command = Command::new("XREVRANGE");
         command
             .arg(&self.engine.keys.probes)
             .arg("+")
             .arg("-")
             .arg("COUNT")
-            .arg(1);
+            .number(1);
         let deadline = Instant::now() + self.timeout;
         let answer = self
             .engine
@@ -97,11 +96,11 @@ impl RedisReader {
             .transpose()
     }
 
-    fn read_command(&self, after: EventId, probed: EventId, wait: Duration) -> Cmd {
-        let mut command = redis::cmd("XREAD");
-        command.arg("COUNT").arg(self.entries_max);
+    fn read_command(&self, after: EventId, probed: EventId, wait: Duration) -> Command {
+        let mut command = Command::new("XREAD");
+        command.arg("COUNT").number(self.entries_max as u64);
         // Zero would mean for ever.
-        command.arg("BLOCK").arg(wait.as_millis().max(1) as u64);
+        command.arg("BLOCK").number(wait.as_millis().max(1) as u64);
         command
             .arg("STREAMS")
             .arg(&self.engine.keys.log)
@@ -147,13 +146,13 @@ impl Reader for RedisReader {
         let mut found: Vec<Entry> = Vec::new();
         while found.len() < entries_max {
             let count = self.entries_max.min(entries_max - found.len());
-            let mut command = redis::cmd("XREVRANGE");
+            let mut command = Command::new("XREVRANGE");
             command.arg(&self.engine.keys.log);
             match before {
                 Some(id) => command.arg(format!("({}", entry_id(id))),
                 None => command.arg("+"),
             };
-            command.arg("-").arg("COUNT").arg(count);
+            command.arg("-").arg("COUNT").number(count as u64);
             let deadline = Instant::now() + self.timeout;
             let answer = self.engine.ask(&command, deadline, self.bytes_max)?;
             let values = array(&answer).ok_or_else(|| unexpected("the result of a read"))?;

@@ -5,9 +5,8 @@
 
 use std::sync::Arc;
 
-use redis::Value;
-
 use super::fault::{fault, of_caught, unexpected, wrong_type};
+use super::wire::Value;
 use crate::bus::engine::{Appended, Content, Entry, Fault, FaultKind, Fenced, Producer, Snapshot};
 use crate::foreign_text::Secrets;
 use crate::limits::BODY_BYTES_MAX_LIMIT;
@@ -21,8 +20,7 @@ const VERSION_MIN: u32 = 7;
 /// The bytes of a text.
 pub(super) fn bytes(value: &Value) -> Option<&[u8]> {
     match value {
-        Value::BulkString(bytes) => Some(bytes),
-        Value::SimpleString(text) => Some(text.as_bytes()),
+        Value::BulkString(bytes) | Value::SimpleString(bytes) => Some(bytes),
         _ => None,
     }
 }
@@ -62,7 +60,7 @@ pub(super) fn appended(value: &Value, secrets: &Secrets) -> Result<Appended, Fau
         });
     }
     match parts {
-        [word, Value::Int(messages), failed] if text(word) == Some("stored") => {
+        [word, Value::Integer(messages), failed] if text(word) == Some("stored") => {
             let failed = bytes(failed).ok_or_else(unknown)?;
             Ok(Appended::Stored {
                 messages: usize::try_from(*messages).map_err(|_| unknown())?,
@@ -218,7 +216,7 @@ pub(super) type KeyEntries<'a> = (&'a [u8], &'a [Value]);
 pub(super) fn streams(value: &Value) -> Result<Vec<KeyEntries<'_>>, Fault> {
     let unknown = || unexpected("the result of a read");
     match value {
-        Value::Nil => Ok(Vec::new()),
+        Value::Null => Ok(Vec::new()),
         Value::Array(streams) => {
             let stream = |stream| match array(stream)? {
                 [key, entries] => Some((bytes(key)?, array(entries)?)),

@@ -15,8 +15,8 @@
 use std::fmt::Write;
 
 use ::ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
-use redis::Cmd;
 
+use super::wire::Command;
 use crate::bus::engine::Producer;
 use crate::limits::{BUS_PROBES_MAX, BUS_PRODUCER_IDLE_MS, BUS_PRODUCERS_MAX};
 use crate::message::Message;
@@ -64,17 +64,17 @@ impl Script {
     }
 
     /// The command that runs the script, up to its arguments: with the text, or only by its name.
-    pub(super) fn command(&self, keys: &[&str], with_text: bool) -> Cmd {
+    pub(super) fn command(&self, keys: &[&str], with_text: bool) -> Command {
         let mut command = if with_text {
-            let mut command = redis::cmd("EVAL");
+            let mut command = Command::new("EVAL");
             command.arg(&self.text);
             command
         } else {
-            let mut command = redis::cmd("EVALSHA");
+            let mut command = Command::new("EVALSHA");
             command.arg(&self.sha);
             command
         };
-        command.arg(keys.len()).arg(keys);
+        command.number(keys.len() as u64).args(keys);
         command
     }
 }
@@ -125,11 +125,11 @@ pub(super) fn entry_id(id: EventId) -> String {
 }
 
 /// The four arguments of a message: id, time or nothing, session or nothing, content.
-pub(super) fn add_message(command: &mut Cmd, message: &Message, keeps_time: bool) {
+pub(super) fn add_message(command: &mut Command, message: &Message, keeps_time: bool) {
     let session = message.session.as_ref();
     command.arg(message.id.as_bytes().as_slice());
     if keeps_time {
-        command.arg(message.timestamp_ms);
+        command.number(message.timestamp_ms);
     } else {
         command.arg("");
     }

@@ -90,7 +90,6 @@ impl Stream {
             stream: self,
             deadline,
             bytes_left: bytes_max,
-            end: None,
         }
     }
 }
@@ -109,8 +108,6 @@ pub(super) struct Call<'a> {
     stream: &'a mut Stream,
     deadline: Instant,
     bytes_left: usize,
-    /// The parser turns errors into texts, so the error is kept here.
-    pub(super) end: Option<End>,
 }
 
 impl Call<'_> {
@@ -130,7 +127,14 @@ impl Call<'_> {
         }
     }
 
-    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    /// Receives some bytes of the answer: one at least, and no more than there may be.
+    pub(super) fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, End> {
+        let length = self.read(buffer).map_err(End::Failed)?;
+        self.bytes_left = self.bytes_left.checked_sub(length).ok_or(End::TooLong)?;
+        Ok(length)
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut timed = TimedSocket {
             socket: &self.stream.socket,
             deadline: self.deadline,
@@ -143,30 +147,6 @@ impl Call<'_> {
             return Err(ErrorKind::UnexpectedEof.into());
         }
         Ok(length)
-    }
-}
-
-impl Read for Call<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.receive(buffer) {
-            Ok(length) if length <= self.bytes_left => {
-                self.bytes_left -= length;
-                Ok(length)
-            }
-            Ok(_) => {
-                self.end = Some(End::TooLong);
-                Err(ErrorKind::InvalidData.into())
-            }
-            Err(error) => {
-                let kind = error.kind();
-                self.end = Some(End::Failed(error));
-                // The parser repeats a read that was interrupted.
-                Err(match kind {
-                    ErrorKind::Interrupted => ErrorKind::Other.into(),
-                    kind => kind.into(),
-                })
-            }
-        }
     }
 }
 

@@ -6,13 +6,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use redis::Value;
-
 use super::connection::{Engine, is_unknown_script};
 use super::fault::of_waiting;
 use super::reply::{appended, fenced, probe_text, snapshot};
 use super::scripts::{Scripts, add_message, entry_id, number_text, producer_field};
 use super::tls::BusTlsError;
+use super::wire::{Command, Value};
 use crate::bus::engine::{
     Append, Appended, Begin, Fault, FaultKind, Fenced, Producer, Snapshot, Writer,
 };
@@ -56,10 +55,10 @@ impl RedisWriter {
         let mut request = self.append_request(append, with_text);
         if waits {
             // Short, because the next messages wait behind it. The caller asks again.
-            redis::cmd("WAIT")
-                .arg(append.replicas)
-                .arg(BUS_REPLICAS_WAIT_MS)
-                .write_packed_command(&mut request);
+            Command::new("WAIT")
+                .number(append.replicas.into())
+                .number(BUS_REPLICAS_WAIT_MS)
+                .write_to(&mut request);
         }
         let secrets = &self.engine.secrets;
         connection
@@ -79,7 +78,7 @@ impl RedisWriter {
         match connection.receive(deadline, BUS_ANSWER_OVERHEAD_BYTES, secrets) {
             Ok(replicas) => {
                 self.engine.keep(connection);
-                let Value::Int(replicas) = replicas else {
+                let Value::Integer(replicas) = replicas else {
                     return Ok((answer, 0));
                 };
                 Ok((answer, u32::try_from(replicas).unwrap_or(0)))
@@ -96,7 +95,7 @@ impl RedisWriter {
             .probe
             .map(|number| probe_text(append.producer, number));
         command
-            .arg(append.epoch.0)
+            .number(append.epoch.0)
             .arg(producer_field(append.producer))
             .arg(probe.unwrap_or_default())
             .arg(append.keep_from.map(entry_id).unwrap_or_default());
@@ -104,7 +103,7 @@ impl RedisWriter {
             command.arg(number_text(number));
             add_message(&mut command, &outgoing.message, outgoing.keeps_time);
         }
-        command.get_packed_command()
+        command.to_request()
     }
 }
 
@@ -141,7 +140,7 @@ impl Writer for RedisWriter {
             &[&keys.log, &keys.record, &keys.probes],
             |command| {
                 command
-                    .arg(epoch.0)
+                    .number(epoch.0)
                     .arg(producer_field(producer))
                     .arg(number_text(number));
             },
@@ -170,13 +169,13 @@ impl Writer for RedisWriter {
             .arg(lineage.unwrap_or_default())
             .arg(seen.recorded_history.as_deref().unwrap_or_default())
             .arg(seen.last.map(entry_id).unwrap_or_default())
-            .arg(begin.lineage.epoch().0)
+            .number(begin.lineage.epoch().0)
             .arg(begin.lineage.to_string())
-            .arg(begin.lineage.begun_after())
-            .arg(begin.body_bytes_max)
-            .arg(newest.max().unwrap_or(0));
+            .number(begin.lineage.begun_after())
+            .number(begin.body_bytes_max)
+            .number(newest.max().unwrap_or(0));
         for (seq, message) in begin.put_back {
-            command.arg(*seq);
+            command.number(*seq);
             add_message(&mut command, message, true);
         }
         let deadline = Instant::now() + longest;
@@ -189,8 +188,8 @@ impl Writer for RedisWriter {
     fn raise_body_bytes_max(&mut self, bytes: u64) -> Result<(), Fault> {
         let deadline = self.deadline();
         let key = self.engine.keys.record.clone();
-        let raise = |command: &mut redis::Cmd| {
-            command.arg(bytes);
+        let raise = |command: &mut Command| {
+            command.number(bytes);
         };
         self.engine
             .run(&self.scripts.raise_body, &[&key], raise, deadline)
@@ -205,7 +204,7 @@ impl Writer for RedisWriter {
             &self.scripts.lease,
             &[&key],
             |command| {
-                command.arg(producer_field(producer)).arg(time_ms);
+                command.arg(producer_field(producer)).number(time_ms);
             },
             deadline,
         )?;
@@ -215,7 +214,7 @@ impl Writer for RedisWriter {
     fn end_lease(&mut self, producer: Producer) -> Result<(), Fault> {
         let deadline = self.deadline();
         let key = self.engine.keys.lease.clone();
-        let end = |command: &mut redis::Cmd| {
+        let end = |command: &mut Command| {
             command.arg(producer_field(producer));
         };
         self.engine
@@ -238,7 +237,7 @@ pub(super) fn take_snapshot(
 
 /// Whether the answer says that at least one message is in the log.
 fn has_stored(answer: &Value) -> bool {
-    matches!(answer, Value::Array(parts) if matches!(parts[..], [_, Value::Int(1..), _]))
+    matches!(answer, Value::Array(parts) if matches!(parts[..], [_, Value::Integer(1..), _]))
 }
 
 /// A fault of an answer that cannot be read: the call may have been executed.
@@ -251,7 +250,7 @@ fn uncertain(fault: Fault) -> Fault {
 
 fn flag(answer: &Value) -> Result<bool, Fault> {
     match answer {
-        Value::Int(flag) => Ok(*flag == 1),
+        Value::Integer(flag) => Ok(*flag == 1),
         _ => Err(uncertain(super::fault::unexpected(
             "the result of a change",
         ))),

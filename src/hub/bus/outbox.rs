@@ -153,7 +153,7 @@ impl Outbox {
             {
                 item.stage = Stage::Queued;
                 item.is_doubtful |= is_doubtful;
-                forget(&mut self.sent, &item.outgoing);
+                forget(&mut self.sent, item.outgoing.as_ref());
                 self.taken = self.taken.min(place);
             }
         }
@@ -207,7 +207,7 @@ impl Outbox {
                 Stage::Queued | Stage::Sent { .. } => NotStored::InDoubt,
                 Stage::Over(_) => continue,
             };
-            forget(&mut self.sent, &item.outgoing);
+            forget(&mut self.sent, item.outgoing.as_ref());
             item.stage = Stage::Over(Err(error));
         }
     }
@@ -251,7 +251,7 @@ impl Outbox {
     }
 }
 
-fn forget(sent: &mut HashMap<MessageId, u64>, outgoing: &Option<Outgoing>) {
+fn forget(sent: &mut HashMap<MessageId, u64>, outgoing: Option<&Outgoing>) {
     if let Some(outgoing) = outgoing {
         sent.remove(&outgoing.message.id);
     }

@@ -272,6 +272,7 @@ impl BusStore {
                 drop(self);
                 hub.report_closed(closed);
                 hub.queued.notify_all();
+                hub.deadlines.notify_all();
                 None
             }
             None => Some(self),

@@ -201,7 +201,8 @@ fn idle_producers_are_removed_when_there_are_too_many() {
     };
     let mut node = server.node();
     node.begin(9, &[]);
-    let old = format!("{:020} {:020} {}", 3, 3, 5);
+    let called_at = |unix_ms: u64| format!("{:020} {:020} {unix_ms}", 3, 0);
+    let old = called_at(5);
     for nth in 0..256 {
         server.do_it(&format!("HSET {RECORD} p:{nth:016x} x"));
         server
@@ -209,7 +210,7 @@ fn idle_producers_are_removed_when_there_are_too_many() {
             .unwrap();
     }
     let now = node.writer.snapshot().unwrap().unix_ms;
-    let new = format!("{:020} {:020} {now}", 3, 3);
+    let new = called_at(now);
     server
         .ask(&["HSET", RECORD, "p:00000000000000ff", &new])
         .unwrap();
@@ -218,7 +219,10 @@ fn idle_producers_are_removed_when_there_are_too_many() {
     // Those that are new stay, and the facts of the record.
     node.producer = Producer(1001);
     node.append_from(1, &outgoing(&["b"]), None).unwrap();
-    assert_eq!(server.do_it(&format!("HLEN {RECORD}")), Value::Int(5 + 3));
+    assert_eq!(
+        server.do_it(&format!("HLEN {RECORD}")),
+        Value::Integer(5 + 3)
+    );
     assert!(node.writer.snapshot().unwrap().is_unbroken());
 }
 

@@ -42,7 +42,7 @@ fn an_engine_in_good_order_passes_and_keeps_no_key() {
         };
         assert_eq!(check.verdict, expected, "{check}");
     }
-    assert_eq!(ask(&config, &["DBSIZE"]), Ok(Value::Int(0)));
+    assert_eq!(ask(&config, &["DBSIZE"]), Ok(Value::Integer(0)));
     Node::new(&config).begin(9, &[]);
     assert_check(&config, "keys", Verdict::Passed, "0000000000000009");
     let other = |body_bytes_max| BusConfig {
@@ -71,7 +71,7 @@ fn an_engine_in_good_order_passes_and_keeps_no_key() {
         Verdict::Failed,
         "--bus-replicas asks for 2",
     );
-    assert_eq!(ask(&config, &["DBSIZE"]), Ok(Value::Int(2)));
+    assert_eq!(ask(&config, &["DBSIZE"]), Ok(Value::Integer(2)));
 }
 
 #[test]

@@ -12,10 +12,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use redis::Value;
 use tempfile::TempDir;
 
 use super::connection::Engine;
+use super::wire::{Command as EngineCommand, Value};
 use super::{halves, reply};
 use crate::bus::engine::{
     Append, Appended, Begin, Fault, Outgoing, Producer, Reader, Snapshot, Writer,
@@ -133,8 +133,8 @@ impl Server {
 }
 
 fn ask(config: &BusConfig, words: &[&str]) -> Result<Value, Fault> {
-    let mut command = redis::cmd(words[0]);
-    command.arg(&words[1..]);
+    let mut command = EngineCommand::new(words[0]);
+    command.args(&words[1..]);
     let mut engine = Engine::new(config).unwrap();
     engine.ask(&command, Instant::now() + PATIENCE, 1 << 30)
 }

@@ -113,7 +113,7 @@ fn probes_come_back_to_all_readers_from_their_first_read_on() {
     for number in 0..2_000 {
         node.append_from(9, &[], Some(number)).unwrap();
     }
-    let Value::Int(length) = server.do_it(&format!("XLEN {PROBES}")) else {
+    let Value::Integer(length) = server.do_it(&format!("XLEN {PROBES}")) else {
         panic!();
     };
     assert!(length < 300, "{length}");
@@ -167,7 +167,7 @@ fn entries_of_other_programs_are_foreign_and_none_is_skipped() {
         .unwrap();
     let last = node.read(good.id);
     assert!(matches!(last[0].content, Content::Foreign(_)));
-    let mut latin = redis::cmd("XADD");
+    let mut latin = EngineCommand::new("XADD");
     latin
         .arg(LOG)
         .arg("11-1")

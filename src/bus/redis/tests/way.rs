@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::bus::engine::FaultKind;
+use crate::bus::redis::wire::Answers;
 
 /// A server that answers each connection as `serve` does, for as long as the test.
 fn fake(serve: impl Fn(TcpStream) + Send + 'static) -> u16 {
@@ -61,6 +62,9 @@ fn an_endless_or_slow_answer_ends_with_its_bound() {
     });
     let fault = read_fault(endless, Duration::from_secs(20));
     assert!(fault.text.contains("longer than"), "{fault}");
+    let nested = fake(|mut socket| while socket.write_all(&b"*1\r\n".repeat(1024)).is_ok() {});
+    let fault = read_fault(nested, Duration::from_secs(20));
+    assert!(fault.text.contains("nested too deep"), "{fault}");
     // A byte at a time keeps no call alive beyond its time.
     let slow = fake(|mut socket| {
         std::thread::spawn(move || {
@@ -71,6 +75,33 @@ fn an_endless_or_slow_answer_ends_with_its_bound() {
     });
     let fault = read_fault(slow, Duration::from_millis(100));
     assert_eq!(fault.kind, FaultKind::Unreachable, "{fault}");
+}
+
+#[test]
+fn what_comes_unasked_with_an_answer_is_not_taken_for_the_next_one() {
+    let (connected, connections) = std::sync::mpsc::channel();
+    let chatty = fake(move |mut socket| {
+        connected.send(()).unwrap();
+        let mut request = [0; 16 * 1024];
+        loop {
+            let Ok(length @ 1..) = socket.read(&mut request) else {
+                return;
+            };
+            let is_greeting = request[..length].ends_with(b"epoch\r\n");
+            let answer: &[u8] = if is_greeting {
+                b"$11\r\nrole:master\r\n$-1\r\n"
+            } else {
+                b"+a\r\n+b\r\n"
+            };
+            let _ = socket.write_all(answer);
+        }
+    });
+    let mut node = Node::new(&config(&format!("redis://127.0.0.1:{chatty}/t")));
+    for _ in 0..3 {
+        let fault = node.writer.snapshot().unwrap_err();
+        assert!(fault.text.contains("what it holds"), "{fault}");
+        connections.recv_timeout(PATIENCE).unwrap();
+    }
 }
 
 #[test]
@@ -180,10 +211,15 @@ fn a_cluster_leads_to_the_node_with_the_keys() {
     let engine = |port| config(&format!("redis://127.0.0.1:{port}/t"));
     let raw = |port: u16, words: &[&str]| {
         let mut socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        let mut command = redis::cmd(words[0]);
-        command.arg(&words[1..]);
-        socket.write_all(&command.get_packed_command()).unwrap();
-        redis::Parser::new().parse_value(&mut socket).unwrap()
+        let mut command = EngineCommand::new(words[0]);
+        command.args(&words[1..]);
+        socket.write_all(&command.to_request()).unwrap();
+        let mut answers = Answers::default();
+        while answers.next().unwrap().is_none() {
+            let length = socket.read(answers.space()).unwrap();
+            assert!(length > 0, "the engine has closed the connection");
+            answers.add(length);
+        }
     };
     // Without slots the cluster is down.
     let fault = Node::new(&engine(owner.port))
