@@ -90,7 +90,7 @@ enum Store {
     /// In the queue of the next commit: they survive a power failure.
     Queue(CommitQueue),
     /// In the queue for the bus: they are stored when they come back from there.
-    Bus(BusQueue),
+    Bus(Box<BusQueue>),
     /// Nowhere: another process has the ring.
     Released(Owner),
 }

@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::recent::{Placed, Recent};
-use crate::limits::BUS_REPUBLISH_MS;
 use crate::message::{Epoch, Message};
 use crate::sse::event_id::EventId;
 use crate::sse::lineage::Lineage;
@@ -20,17 +19,18 @@ pub struct Course {
     pub position: EventId,
     /// The newest messages up to the position.
     pub recent: Recent,
+    /// The position's epoch is one of a bus, not of a ring from before it.
+    pub is_shared: bool,
     /// Whether the position is in the log of the engine, as far as this node knows.
     pub is_joined: bool,
     /// Since when the follower cannot join because the engine is broken, in monotonic milliseconds.
     pub broken_since_ms: Option<u64>,
-    /// This node's messages that were acknowledged in the last minute.
+    /// This node's messages that were acknowledged, as far back as `recent`.
     acknowledged: VecDeque<Acknowledged>,
 }
 
 struct Acknowledged {
     id: EventId,
-    at_ms: u64,
     message: Arc<Message>,
 }
 
@@ -51,6 +51,7 @@ impl Course {
             },
             lineage,
             recent,
+            is_shared: true,
             is_joined: false,
             broken_since_ms: None,
             acknowledged: VecDeque::new(),
@@ -64,7 +65,7 @@ impl Course {
         is_ready.then_some(self.position.epoch)
     }
 
-    /// Advances past a message. Its entry may be of an earlier epoch that was carried over.
+    /// Advances past a message. `id` may have an earlier epoch than the position.
     pub fn advance(&mut self, id: EventId, message: Arc<Message>) {
         self.position.seq = id.seq;
         self.recent.push(id, message);
@@ -77,31 +78,22 @@ impl Course {
     }
 
     /// Notes that a message of this node was acknowledged.
-    pub fn note_acknowledged(&mut self, id: EventId, message: Arc<Message>, now_ms: u64) {
+    pub fn note_acknowledged(&mut self, id: EventId, message: Arc<Message>) {
+        let first_seq = self.recent.first_id().map_or(0, |first| first.seq);
         while let Some(oldest) = self.acknowledged.front()
-            && (now_ms > oldest.at_ms + BUS_REPUBLISH_MS
-                || self
-                    .recent
-                    .first_id()
-                    .is_some_and(|first| oldest.id.seq < first.seq))
+            && oldest.id.seq < first_seq
         {
             self.acknowledged.pop_front();
         }
-        self.acknowledged.push_back(Acknowledged {
-            id,
-            at_ms: now_ms,
-            message,
-        });
+        self.acknowledged.push_back(Acknowledged { id, message });
     }
 
-    /// Replaces the history. Returns this node's acknowledged messages of the last minute that the new one
-    /// lacks.
+    /// Replaces the history. Returns this node's acknowledged messages that the new one lacks.
     pub fn replace(
         &mut self,
         lineage: Arc<Lineage>,
         last_seq: u64,
         messages: impl IntoIterator<Item = Placed>,
-        now_ms: u64,
     ) -> Vec<Arc<Message>> {
         self.position = EventId {
             epoch: lineage.epoch(),
@@ -112,7 +104,6 @@ impl Course {
         let acknowledged = std::mem::take(&mut self.acknowledged);
         let (kept, lost): (VecDeque<_>, VecDeque<_>) = acknowledged
             .into_iter()
-            .filter(|own| now_ms <= own.at_ms + BUS_REPUBLISH_MS)
             .partition(|own| self.lineage.contains(own.id) || self.recent.contains(own.message.id));
         self.acknowledged = kept;
         lost.into_iter().map(|own| own.message).collect()
@@ -183,18 +174,18 @@ mod tests {
     }
 
     #[test]
-    fn only_own_acknowledged_messages_of_the_last_minute_that_are_gone_come_back() {
+    fn only_own_acknowledged_messages_that_are_gone_come_back() {
         let mut course = course(10);
-        for (seq, at_ms) in [(2, 0), (6, 10), (7, 1_000), (8, 2_000), (9, 3_000)] {
-            course.note_acknowledged(id(1, seq), message(seq), at_ms);
+        for seq in [2, 6, 7, 8, 9] {
+            course.note_acknowledged(id(1, seq), message(seq));
         }
         // Carried over up to 6; the eighth was published again by its sender.
         let lineage = Arc::new(course.lineage.next(Epoch(2), 6));
         let new = [(id(2, 7), message(77)), (id(2, 8), message(8))];
-        let lost = course.replace(lineage, 8, new, 1_000 + BUS_REPUBLISH_MS);
+        let lost = course.replace(lineage, 8, new);
         let ids: Vec<u128> = lost.iter().map(|message| message.id.as_u128()).collect();
         assert_eq!(ids, [7, 9]);
         assert_eq!(course.position, id(2, 8));
-        assert_eq!(course.acknowledged.len(), 1, "the eighth");
+        assert_eq!(course.acknowledged.len(), 3, "2, 6 and 8");
     }
 }

@@ -37,10 +37,21 @@ pub struct Append<'a> {
     /// The number of the probe to write beside the log. Readers get it once all earlier entries
     /// are in the log.
     pub probe: Option<u64>,
-    /// Entries before this one, which is of this epoch, may be dropped.
-    pub keep_from: Option<EventId>,
+    /// Which entries may be dropped.
+    pub keep: Keep,
     /// How many replicas are to confirm the messages, if any.
     pub replicas: u32,
+}
+
+/// The entries that an engine keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// All.
+    All,
+    /// This one, which is of the current epoch, and those after it.
+    From(EventId),
+    /// About so many of the newest.
+    Newest(u64),
 }
 
 /// The result of an append call that the engine has answered.

@@ -49,6 +49,9 @@ pub enum Followed {
     After(Duration),
 }
 
+/// What a node that accepts less than others says of their messages.
+const TOO_LARGE: &str = "it is larger than this node takes: all need the same --max-body-bytes";
+
 /// Why entries could not be stored.
 enum Trouble {
     /// The ring does not take them; they are read again.
@@ -174,6 +177,14 @@ impl Follower {
                 }
                 // It was put back, and this node has it.
                 Content::Message(_) if entry.id.seq < next_seq => {}
+                Content::Message(message) if !hub.takes(&message) => {
+                    self.store_group(hub, &mut course, &mut group, stats, metrics, clock)?;
+                    stats.note(&Event::Foreign {
+                        id: entry.id,
+                        what: TOO_LARGE.into(),
+                    });
+                    return Err(Trouble::Place);
+                }
                 Content::Message(message) if entry.id.seq == next_seq => {
                     group.push((entry.id, message));
                     if group.len() >= self.store.messages_max() {
@@ -221,7 +232,7 @@ impl Follower {
         for (place, (id, message)) in placed.into_iter().enumerate() {
             course.advance(id, Arc::clone(&message));
             if own.next_if_eq(&place).is_some() {
-                course.note_acknowledged(id, message, now.mono_ms);
+                course.note_acknowledged(id, message);
             }
         }
         Ok(())
@@ -298,11 +309,12 @@ impl Follower {
         &mut self,
         hub: &Hub,
         course: &mut Course,
-        log: Log,
+        mut log: Log,
         stats: &BusStats,
         metrics: &Metrics,
         clock: &impl Clocked,
     ) -> Result<(), Trouble> {
+        log.drop_unfit(|message| hub.takes(message));
         let own = course.position;
         let continues =
             log.lineage.contains(own) && log.first_seq <= own.seq + 1 && own.seq <= log.last_seq;
@@ -344,9 +356,25 @@ impl Follower {
             .iter()
             .map(|(_, message)| Arc::clone(message))
             .collect();
-        self.store
-            .replace(hub, Arc::clone(&log.lineage), first_seq, &messages, now)?;
-        let again = course.replace(log.lineage, log.last_seq, log.messages, now.mono_ms);
+        let known: Vec<_> = log
+            .messages
+            .iter()
+            .map(|(_, message)| Arc::clone(message))
+            .collect();
+        let lineage = Arc::clone(&log.lineage);
+        let shown = self
+            .store
+            .replace(hub, lineage, first_seq, &messages, &known, now)?;
+        let own: Vec<Placed> = shown
+            .own
+            .iter()
+            .map(|&place| log.messages[place].clone())
+            .collect();
+        let again = course.replace(log.lineage, log.last_seq, log.messages);
+        course.is_shared = true;
+        for (id, message) in own {
+            course.note_acknowledged(id, message);
+        }
         stats.note(&Event::Reset { again: again.len() });
         hub.publish_again(again, now);
         Ok(())

@@ -28,6 +28,21 @@ pub struct Log {
     pub messages: Vec<Placed>,
 }
 
+impl Log {
+    /// Drops the last message that does not fit this node, and all before it.
+    pub fn drop_unfit(&mut self, fits: impl Fn(&Message) -> bool) {
+        let unfit = self
+            .messages
+            .iter()
+            .rposition(|(_, message)| !fits(message));
+        let Some(place) = unfit else {
+            return;
+        };
+        self.messages.drain(..=place);
+        self.first_seq = self.last_seq + 1 - self.messages.len() as u64;
+    }
+}
+
 /// What a node that joins finds.
 pub enum Found {
     /// The engine's log.
@@ -218,7 +233,10 @@ pub fn begin_unjoined(
         0 => before.begun_after(),
         last_seq => last_seq,
     };
-    let epoch = next_epoch(&seen, before.epoch(), random);
+    // The epoch of a ring from before the bus is any number.
+    let is_of_bus = recorded.is_some() || course.is_shared;
+    let used = if is_of_bus { before.epoch() } else { Epoch(0) };
+    let epoch = next_epoch(&seen, used, random);
     let is_begun = writer.begin(&Begin {
         seen: &seen,
         lineage: &before.next(epoch, last_seq),
@@ -273,5 +291,5 @@ fn next_epoch(seen: &Snapshot, own: Epoch, random: u64) -> Epoch {
     let known = recorded.max(last).max(own.0);
     let random = random & ((1 << EPOCH_RANDOM_BITS) - 1);
     let timed = (seen.unix_ms << EPOCH_RANDOM_BITS) | random;
-    Epoch(timed.max(known.saturating_add(1)))
+    Epoch(timed.max(known.saturating_add(1 + random)))
 }

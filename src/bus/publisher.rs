@@ -9,8 +9,8 @@
 
 use std::time::Duration;
 
-use super::course::SharedCourse;
-use super::engine::{Append, Appended, Fault, FaultKind, Fenced, Producer, Writer};
+use super::course::{Course, SharedCourse};
+use super::engine::{Append, Appended, Fault, FaultKind, Fenced, Keep, Producer, Writer};
 use super::log::{self, Begun};
 use super::stats::BusStats;
 use crate::clock::Now;
@@ -22,6 +22,8 @@ use crate::message::Epoch;
 
 /// See the module's documentation.
 pub struct Publisher {
+    /// The run of the bus's threads.
+    run: u64,
     producer: Producer,
     body_bytes_max: u64,
     replicas: u32,
@@ -64,8 +66,9 @@ const JOIN_WAIT: Duration = Duration::from_millis(50);
 
 impl Publisher {
     /// A publisher with a random number of its own.
-    pub fn new(producer: Producer, body_bytes_max: u64, replicas: u32) -> Publisher {
+    pub fn new(run: u64, producer: Producer, body_bytes_max: u64, replicas: u32) -> Publisher {
         Publisher {
+            run,
             producer,
             body_bytes_max,
             replicas,
@@ -91,7 +94,7 @@ impl Publisher {
         stats: &BusStats,
         now: Now,
     ) -> Pause {
-        let demand = hub.demand();
+        let demand = hub.demand(self.run);
         if demand.is_ended {
             return Pause::End;
         }
@@ -129,9 +132,9 @@ impl Publisher {
         if self.is_broken {
             return self.begin(writer, course, stats, now);
         }
-        let (ready, keep_from) = {
+        let (ready, keep) = {
             let course = course.lock();
-            (course.ready_epoch(), course.recent.first_id())
+            (course.ready_epoch(), keep(&course))
         };
         let Some(epoch) = ready else {
             return self.help_to_join(writer, course, stats, now);
@@ -159,8 +162,7 @@ impl Publisher {
             first_number: consignment.first_number,
             messages: &consignment.messages,
             probe,
-            // An entry of an earlier epoch may have another id by now, if the engine lost it meanwhile.
-            keep_from: keep_from.filter(|first| first.epoch == epoch),
+            keep,
             replicas,
         };
         if let Some(probe) = probe {
@@ -183,7 +185,7 @@ impl Publisher {
     /// The number of the next probe, if one is due: while nothing is sent, before replicas are asked again,
     /// and to end the follower's last read.
     fn next_probe(&mut self, hub: &Hub, consignment: &Consignment, now: Now) -> Option<u64> {
-        let is_closing = hub.demand().is_closing;
+        let is_closing = hub.demand(self.run).is_closing;
         let is_due = now.mono_ms >= self.probed_ms + BUS_PROBE_INTERVAL_MS
             || (is_closing && !self.has_woken_follower)
             || (consignment.messages.is_empty() && self.replicas > 0 && hub.awaits_replicas());
@@ -321,6 +323,16 @@ impl Publisher {
             course.broken_since_ms = None;
         }
         Ok(Pause::For(JOIN_WAIT))
+    }
+}
+
+/// The entries that this node needs in the engine. An entry of an earlier epoch may have another id by now, if
+/// the engine lost it meanwhile. So until the oldest is of this epoch, a number is given, with a margin.
+fn keep(course: &Course) -> Keep {
+    match course.recent.first_id() {
+        None => Keep::All,
+        Some(first) if first.epoch == course.position.epoch => Keep::From(first),
+        Some(_) => Keep::Newest(2 * course.recent.messages_max() as u64),
     }
 }
 

@@ -60,6 +60,11 @@ impl Recent {
         is_over && self.messages.len() > HISTORY_MESSAGES
     }
 
+    /// The largest number of messages.
+    pub fn messages_max(&self) -> usize {
+        self.messages_max
+    }
+
     /// The place of the oldest.
     pub fn first_id(&self) -> Option<EventId> {
         self.messages.front().map(|(id, _)| *id)

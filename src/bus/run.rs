@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use super::course::{Course, SharedCourse};
+use super::course::SharedCourse;
 use super::engine::{Producer, Reader, Writer};
 use super::follower::{Followed, Follower, FollowerSettings};
 use super::publisher::{Pause, Publisher};
@@ -48,6 +48,7 @@ impl Bus {
     /// Starts the threads.
     pub fn start(self: &Arc<Bus>, hub: &Arc<Hub>, store: BusStore) -> io::Result<()> {
         let (writer, reader) = (self.connect)()?;
+        let run = store.run();
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             thread::Builder::new()
                 .name(name.into())
@@ -55,31 +56,38 @@ impl Bus {
                 .map(drop)
         };
         let (bus, shared) = (Arc::clone(self), Arc::clone(hub));
-        spawn("bus-out", Box::new(move || bus.publish(&shared, writer)))?;
+        spawn(
+            "bus-out",
+            Box::new(move || bus.publish(&shared, writer, run)),
+        )?;
         let (bus, shared) = (Arc::clone(self), Arc::clone(hub));
         spawn(
             "bus-in",
             Box::new(move || bus.follow(&shared, reader, store)),
         )?;
         let (bus, shared) = (Arc::clone(self), Arc::clone(hub));
-        spawn("bus-deadlines", Box::new(move || bus.expire(&shared)))
+        spawn("bus-deadlines", Box::new(move || bus.expire(&shared, run)))
     }
 
-    fn publish(&self, hub: &Hub, mut writer: Box<dyn Writer>) {
-        let mut publisher =
-            Publisher::new(self.producer, self.settings.body_bytes_max, self.replicas);
+    fn publish(&self, hub: &Hub, mut writer: Box<dyn Writer>, run: u64) {
+        let mut publisher = Publisher::new(
+            run,
+            self.producer,
+            self.settings.body_bytes_max,
+            self.replicas,
+        );
         loop {
             let now = self.clock.now();
             match publisher.step(hub, &mut *writer, &self.course, &self.stats, now) {
                 Pause::None => {}
-                Pause::ForMessages(time) | Pause::For(time) if hub.demand().is_closing => {
-                    hub.await_closed(time);
+                Pause::ForMessages(time) | Pause::For(time) if hub.demand(run).is_closing => {
+                    hub.await_closed(run, time);
                 }
                 Pause::ForMessages(time) => {
-                    hub.await_demand(time);
+                    hub.await_demand(run, time);
                 }
                 Pause::For(time) => {
-                    hub.await_close(time);
+                    hub.await_close(run, time);
                 }
                 Pause::End => return,
             }
@@ -87,11 +95,12 @@ impl Bus {
     }
 
     fn follow(&self, hub: &Hub, mut reader: Box<dyn Reader>, store: BusStore) {
+        let run = store.run();
         let mut follower = Follower::new(store, self.course.clone(), self.settings);
         let wait = Duration::from_millis(BUS_READ_WAIT_MS);
         let clock = || self.clock.now();
         loop {
-            if hub.demand().is_closing {
+            if hub.demand(run).is_closing {
                 match follower.close(hub) {
                     Some(continued) => follower = continued,
                     None => return,
@@ -100,7 +109,7 @@ impl Bus {
             let result = follower.step(hub, &mut *reader, &self.stats, &self.metrics, wait, &clock);
             self.report_joined();
             if let Followed::After(time) = result {
-                hub.await_close(time);
+                hub.await_close(run, time);
             }
         }
     }
@@ -115,30 +124,21 @@ impl Bus {
         }
     }
 
-    fn expire(&self, hub: &Hub) {
+    fn expire(&self, hub: &Hub, run: u64) {
         loop {
             let now = self.clock.now();
             let next_ms = hub.expire_outgoing(now.mono_ms);
             self.stats.set_outgoing(hub.outgoing());
-            if !hub.await_deadline(next_ms, now.mono_ms) {
+            if !hub.await_deadline(run, next_ms, now.mono_ms) {
                 return;
             }
         }
     }
 
-    /// Starts the threads again, with a ring that was taken back after a failed handover. Its messages since
-    /// the release are those of the bus.
+    /// Starts the threads again, with a ring that was taken back after a failed handover. They join anew: the
+    /// messages since the release are in the log.
     pub fn start_again(self: &Arc<Bus>, hub: &Arc<Hub>, store: BusStore) -> io::Result<()> {
-        self.course.lock().set_place(store.next_seq() - 1);
+        self.course.lock().is_joined = false;
         self.start(hub, store)
-    }
-}
-
-impl Course {
-    /// The place of a ring that was taken back.
-    pub fn set_place(&mut self, last_seq: u64) {
-        self.position.seq = last_seq;
-        self.recent.replace([]);
-        self.is_joined = false;
     }
 }

@@ -55,10 +55,22 @@ pub enum Obstacle {
     Fault(Fault),
     /// The engine has forgotten something: other nodes begin an epoch.
     Broken,
+    /// The engine is empty. Either it is new, or it has forgotten everything, and other nodes have it.
+    Empty,
 }
 
-/// Takes a node's place in the log. `retry` decides, after each obstacle, whether it is tried again; it
-/// may wait.
+/// What follows an obstacle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// It is tried again.
+    Again,
+    /// This node fills the empty engine. Other nodes would have done it by now.
+    Seed,
+    /// The node starts without the bus.
+    Alone,
+}
+
+/// Takes a node's place in the log. `retry` decides what follows each obstacle; it may wait.
 pub fn join(
     ring: &mut Ring,
     found: Vec<(u64, Message)>,
@@ -66,7 +78,7 @@ pub fn join(
     reader: &mut dyn Reader,
     settings: FollowerSettings,
     stats: &BusStats,
-    retry: &mut dyn FnMut(Obstacle) -> bool,
+    retry: &mut dyn FnMut(Obstacle) -> Retry,
 ) -> Result<Start, StartError> {
     let own: Vec<(u64, Arc<Message>)> = found
         .into_iter()
@@ -90,6 +102,11 @@ pub fn join(
                 return Ok(start);
             }
             Ok((Found::Nothing(seen), _)) => {
+                match retry(Obstacle::Empty) {
+                    Retry::Again => continue,
+                    Retry::Alone => return Ok(alone(ring, &own, settings)),
+                    Retry::Seed => {}
+                }
                 let own_history = Seed {
                     lineage: &Lineage::of(ring.epoch(), ring.earlier()),
                     is_shared: ring.is_shared(),
@@ -108,7 +125,7 @@ pub fn join(
             Ok((Found::Broken(_), _)) => Obstacle::Broken,
             Err(fault) => Obstacle::Fault(fault),
         };
-        if !retry(obstacle) {
+        if retry(obstacle) == Retry::Alone {
             return Ok(alone(ring, &own, settings));
         }
     }
@@ -126,8 +143,10 @@ fn raise_body_limit(writer: &mut dyn Writer, recorded: Option<u64>, settings: Fo
 fn alone(ring: &Ring, own: &[(u64, Arc<Message>)], settings: FollowerSettings) -> Start {
     let lineage = Arc::new(Lineage::of(ring.epoch(), ring.earlier()));
     let placed = placed(own, &lineage);
+    let mut course = Course::new(lineage, ring.next_seq() - 1, placed, settings.messages_max);
+    course.is_shared = ring.is_shared();
     Start {
-        course: Course::new(lineage, ring.next_seq() - 1, placed, settings.messages_max),
+        course,
         messages: own.iter().map(|(_, message)| Arc::clone(message)).collect(),
         ring: RingFate::Alone,
     }
@@ -146,13 +165,15 @@ fn placed(own: &[(u64, Arc<Message>)], lineage: &Lineage) -> Vec<Placed> {
 fn take_place(
     ring: &mut Ring,
     own: &[(u64, Arc<Message>)],
-    log: Log,
+    mut log: Log,
     settings: FollowerSettings,
 ) -> Result<Start, StartError> {
     let last = EventId {
         epoch: ring.epoch(),
         seq: ring.next_seq() - 1,
     };
+    let bytes_max = settings.body_bytes_max as usize;
+    log.drop_unfit(|message| message.text_bytes() <= bytes_max);
     let is_known = log.lineage.contains(last) && last.seq <= log.last_seq;
     let continues = is_known && log.first_seq <= last.seq + 1;
     let mut messages = log.messages;

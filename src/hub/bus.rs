@@ -55,22 +55,25 @@ pub struct BusSettings {
 /// Messages on their way to the bus and back.
 pub(super) struct BusQueue {
     pub(super) settings: BusSettings,
+    /// Which run of the bus's threads works on it: those of an earlier run end.
+    pub(super) run: u64,
     /// Messages that were acknowledged in a history that another one has replaced. They go first.
     again: Outbox,
     fresh: Outbox,
-    /// The number of the message that was sent last.
-    last_number: u64,
+    /// The number of the message that was sent last. It goes on over runs, as the producer does.
+    pub(super) last_number: u64,
     /// How the follower ends.
     pub(super) closing: Closing,
 }
 
 impl BusQueue {
-    pub(super) fn new(settings: BusSettings) -> BusQueue {
+    pub(super) fn new(settings: BusSettings, run: u64, last_number: u64) -> BusQueue {
         BusQueue {
             settings,
+            run,
             again: Outbox::default(),
             fresh: Outbox::default(),
-            last_number: 0,
+            last_number,
             closing: Closing::default(),
         }
     }
@@ -132,10 +135,10 @@ impl Hub {
         let first_seq = ring.next_seq() - messages.len() as u64;
         hub.is_shared = true;
         let state = hub.state.get_mut().expect(NO_PANIC);
-        state.store = Store::Bus(BusQueue::new(settings));
+        state.store = Store::Bus(Box::new(BusQueue::new(settings, 1, 0)));
         state.lineage = lineage;
         state.history = History::with_backlog(first_seq, messages);
-        (hub, BusStore::new(ring, settings))
+        (hub, BusStore::new(ring, settings, 1))
     }
 
     /// Drops what the live logs needed for their first contents.
@@ -153,7 +156,7 @@ impl Hub {
         wait_ms: Option<u64>,
         now: Now,
     ) {
-        // Later messages have later deadlines.
+        // Wake the deadline thread for the first message: it sleeps without a deadline.
         if state.bus().is_some_and(|queue| queue.is_empty()) {
             self.deadlines.notify_all();
         }
@@ -176,6 +179,12 @@ impl Hub {
         }
     }
 
+    /// Whether this node has room for a message, also for its frame. Other nodes may accept larger ones.
+    pub fn takes(&self, message: &Message) -> bool {
+        let bytes_max = self.frame_bytes_max - FRAME_OVERHEAD_BYTES_MAX;
+        message.text_bytes() <= bytes_max && self.check_frame(message).is_ok()
+    }
+
     /// Checks that a message's frame is not too large, before other nodes get it.
     fn check_frame(&self, message: &Message) -> Result<(), NotStored> {
         let bytes_max = ESCAPE_BYTES_MAX * message.text_bytes() + FRAME_OVERHEAD_BYTES_MAX;
@@ -186,41 +195,41 @@ impl Hub {
     }
 
     /// Waits until messages are queued, the end begins, or the time is over.
-    pub fn await_demand(&self, timeout: Duration) -> Demand {
+    pub fn await_demand(&self, run: u64, timeout: Duration) -> Demand {
         let is_idle = |state: &mut State| {
-            let demand = state.demand();
+            let demand = state.demand(run);
             !demand.has_queued && !demand.is_closing && !demand.is_ended
         };
         let waited = self
             .queued
             .wait_timeout_while(self.lock(), timeout, is_idle);
-        waited.expect(NO_PANIC).0.demand()
+        waited.expect(NO_PANIC).0.demand(run)
     }
 
     /// What the publisher is to do now.
-    pub fn demand(&self) -> Demand {
-        self.lock().demand()
+    pub fn demand(&self, run: u64) -> Demand {
+        self.lock().demand(run)
     }
 
     /// Waits for a time, or until the follower is to close the ring.
-    pub fn await_close(&self, timeout: Duration) -> Demand {
-        self.await_end(timeout, false)
+    pub fn await_close(&self, run: u64, timeout: Duration) -> Demand {
+        self.await_end(run, timeout, false)
     }
 
     /// Waits for a time, or until the follower has closed the ring.
-    pub fn await_closed(&self, timeout: Duration) -> Demand {
-        self.await_end(timeout, true)
+    pub fn await_closed(&self, run: u64, timeout: Duration) -> Demand {
+        self.await_end(run, timeout, true)
     }
 
-    fn await_end(&self, timeout: Duration, is_to_be_closed: bool) -> Demand {
+    fn await_end(&self, run: u64, timeout: Duration, is_to_be_closed: bool) -> Demand {
         let is_open = |state: &mut State| {
-            let demand = state.demand();
+            let demand = state.demand(run);
             !demand.is_ended && (is_to_be_closed || !demand.is_closing)
         };
         let waited = self
             .queued
             .wait_timeout_while(self.lock(), timeout, is_open);
-        waited.expect(NO_PANIC).0.demand()
+        waited.expect(NO_PANIC).0.demand(run)
     }
 
     /// The messages of the next append call; none if none is queued.
@@ -326,19 +335,19 @@ impl Hub {
     }
 
     /// Waits until a message's time may be over. False when the follower has ended.
-    pub fn await_deadline(&self, deadline_ms: Option<u64>, now_ms: u64) -> bool {
+    pub fn await_deadline(&self, run: u64, deadline_ms: Option<u64>, now_ms: u64) -> bool {
         const LONG_MS: u64 = 60_000;
         let left_ms = deadline_ms.map_or(LONG_MS, |deadline_ms| deadline_ms.saturating_sub(now_ms));
         let is_early = |state: &mut State| {
             let next_ms = state.bus().and_then(|queue| queue.next_deadline_ms());
             next_ms.unwrap_or(u64::MAX) >= deadline_ms.unwrap_or(u64::MAX)
-                && !state.demand().is_ended
+                && !state.demand(run).is_ended
         };
         let timeout = Duration::from_millis(left_ms.min(LONG_MS));
         let waited = self
             .deadlines
             .wait_timeout_while(self.lock(), timeout, is_early);
-        !waited.expect(NO_PANIC).0.demand().is_ended
+        !waited.expect(NO_PANIC).0.demand(run).is_ended
     }
 
     fn change_outboxes(&self, mut change: impl FnMut(&mut Outbox)) {
@@ -393,14 +402,15 @@ impl State {
         }
     }
 
-    fn demand(&mut self) -> Demand {
-        match self.bus() {
+    /// What the threads of a run are to do.
+    fn demand(&mut self, run: u64) -> Demand {
+        match self.bus().filter(|queue| queue.run == run) {
             Some(queue) => Demand {
                 has_queued: queue.has_queued(),
                 is_closing: queue.closing.is_begun() && queue.is_empty(),
                 is_ended: queue.closing.is_ended(),
             },
-            // The ring was released.
+            // The ring was released, or this run is over.
             None => Demand {
                 has_queued: false,
                 is_closing: false,

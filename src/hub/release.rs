@@ -18,7 +18,8 @@ use crate::ring::Ring;
 pub(super) enum Owner {
     Hub,
     Committer,
-    Follower(BusSettings),
+    /// With its settings, its run, and the number of the message that was sent last.
+    Follower(BusSettings, u64, u64),
 }
 
 /// What owns the ring on a thread of its own.
@@ -72,7 +73,11 @@ impl Hub {
             if let Some(closed) = closing.closed.take() {
                 closed?;
                 state.store = match &state.store {
-                    Store::Bus(queue) => Store::Released(Owner::Follower(queue.settings)),
+                    Store::Bus(queue) => Store::Released(Owner::Follower(
+                        queue.settings,
+                        queue.run,
+                        queue.last_number,
+                    )),
                     _ => Store::Released(Owner::Committer),
                 };
                 return Ok(());
@@ -90,11 +95,15 @@ impl Hub {
         }
     }
 
-    /// Whether a ring continues from where this hub released it. It must have the same epoch, and
+    /// Whether a ring continues from where this hub released it. Without a bus it must have the same epoch, and
     /// still hold every message that the other process has appended: the streams of this process
     /// have yet to get them.
     pub fn can_take_back(&self, ring: &Ring, history: &[(u64, Message)]) -> bool {
         let state = self.lock();
+        if matches!(state.store, Store::Released(Owner::Follower(..))) {
+            // What the other process has appended is in the log of the bus.
+            return true;
+        }
         let known_seq = state.history.next_seq();
         let oldest_seq = history.first().map_or(ring.next_seq(), |(seq, _)| *seq);
         ring.epoch() == state.lineage.epoch()
@@ -126,14 +135,15 @@ impl Hub {
         let known_seq = state.history.next_seq();
         let next_seq = ring.next_seq();
         let mut batch = Batch::default();
+        let is_on_bus = matches!(state.store, Store::Released(Owner::Follower(..)));
         for (seq, message) in history {
-            if seq >= known_seq {
+            if seq >= known_seq && !is_on_bus {
                 state.ids.continue_after([message.timestamp_ms]);
                 batch.push(ring.epoch(), seq, &message);
                 state.history.push(Arc::new(message));
             }
         }
-        debug_assert_eq!(state.history.next_seq(), next_seq);
+        debug_assert!(is_on_bus || state.history.next_seq() == next_seq);
         let thread = state.continue_with(ring);
         let has_news = !batch.frames.is_empty();
         if has_news {
@@ -166,9 +176,11 @@ impl State {
                 self.store = Store::Queue(CommitQueue::default());
                 Some(RingThread::Commits(Committer::new(ring)))
             }
-            Store::Released(Owner::Follower(settings)) => {
-                self.store = Store::Bus(BusQueue::new(settings));
-                Some(RingThread::Bus(BusStore::new(ring, settings)))
+            Store::Released(Owner::Follower(settings, run, last_number)) => {
+                let run = run + 1;
+                let queue = BusQueue::new(settings, run, last_number);
+                self.store = Store::Bus(Box::new(queue));
+                Some(RingThread::Bus(BusStore::taken_back(ring, settings, run)))
             }
             _ => {
                 self.store = Store::Ring(ring);

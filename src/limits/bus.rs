@@ -41,7 +41,7 @@ pub const BUS_READ_ENTRIES_MAX: usize = 256;
 
 /// Time between two probes of a node while it publishes nothing. It is also the longest time until a
 /// loss of the engine's keys is noticed.
-pub const BUS_PROBE_INTERVAL_MS: u64 = 1_000;
+pub const BUS_PROBE_INTERVAL_MS: u64 = 500;
 
 /// The delay before the first retry after a fault of the engine. It doubles up to [`BUS_RETRY_MS_MAX`].
 pub const BUS_RETRY_MS_MIN: u64 = 50;

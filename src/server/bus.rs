@@ -16,11 +16,11 @@ use crate::bus::engine::{Producer, Writer};
 use crate::bus::follower::FollowerSettings;
 use crate::bus::redis;
 use crate::bus::run::Bus;
-use crate::bus::start::{self, Obstacle, RingFate, StartError};
+use crate::bus::start::{self, Obstacle, Retry, RingFate, StartError};
 use crate::bus::stats::BusStats;
 use crate::config::{BusConfig, Durability};
 use crate::hub::{BusSettings, BusStore, Hub, Outlet};
-use crate::limits::{BUS_LEASE_MS, BUS_RETRY_MS_MIN, LOG_BYTES_MIN};
+use crate::limits::{BUS_BEGIN_PATIENCE_MS, BUS_LEASE_MS, BUS_RETRY_MS_MIN, LOG_BYTES_MIN};
 use crate::message::MessageId;
 use crate::mirror::Lease;
 
@@ -56,15 +56,26 @@ pub(super) fn make_hub(
     })?);
     let stats = Arc::new(BusStats::new(producer, start.clock.now()));
     let deadline = Instant::now() + config.timeout;
+    let mut empty_since = None;
     let mut retry = |obstacle| {
-        if let Obstacle::Fault(fault) = obstacle {
-            stats.note_read_fault(&fault);
+        let now = Instant::now();
+        let mut is_over = now >= deadline;
+        match obstacle {
+            Obstacle::Fault(fault) => stats.note_read_fault(&fault),
+            Obstacle::Broken => {}
+            Obstacle::Empty => {
+                let since = *empty_since.get_or_insert(now);
+                if now >= since + Duration::from_millis(BUS_BEGIN_PATIENCE_MS) {
+                    return Retry::Seed;
+                }
+                is_over = false;
+            }
         }
-        let has_time = Instant::now() < deadline;
-        if has_time {
-            thread::sleep(Duration::from_millis(BUS_RETRY_MS_MIN));
+        if is_over {
+            return Retry::Alone;
         }
-        has_time
+        thread::sleep(Duration::from_millis(BUS_RETRY_MS_MIN));
+        Retry::Again
     };
     let started = start::join(
         &mut ring,

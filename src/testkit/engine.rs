@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::bus::engine::{
-    Append, Appended, Begin, Content, Entry, Fault, FaultKind, Fenced, News, Outgoing, Producer,
-    Reader, Snapshot, Writer,
+    Append, Appended, Begin, Content, Entry, Fault, FaultKind, Fenced, Keep, News, Outgoing,
+    Producer, Reader, Snapshot, Writer,
 };
 use crate::limits::BUS_READ_ENTRIES_MAX;
 use crate::message::{Epoch, Message};
@@ -371,8 +371,13 @@ impl Writer for MemoryWriter {
         if matches!(appended, Appended::Stored { .. }) {
             let probe = append.probe.map(|probe| (append.producer, probe));
             state.probes.extend(probe);
-            let is_kept = |entry: &Entry| append.keep_from.is_none_or(|from| entry.id >= from);
-            state.stored.log.retain(is_kept);
+            let entries = state.stored.log.len();
+            let from = match append.keep {
+                Keep::All => 0,
+                Keep::From(id) => state.stored.log.partition_point(|entry| entry.id < id),
+                Keep::Newest(kept) => entries.saturating_sub(kept as usize),
+            };
+            state.stored.log.drain(..from);
         }
         answer(next, appended)
     }

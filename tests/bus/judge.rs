@@ -128,9 +128,11 @@ fn judge_visit(verdict: &mut Verdict, nth: usize, visit: &Visit) {
             verdict.violation(format!("{place}: message {} twice", shown.message_id));
         }
         if let Some(last) = last {
-            if shown.id.seq <= last.seq {
+            // Where another history has replaced what was seen, the connection goes on where the two part.
+            let parts = shown_before.is_none() && shown.id.epoch > last.epoch && missed == 0;
+            if shown.id.seq <= last.seq && !parts {
                 verdict.violation(format!("{place} after {last}"));
-            } else if shown.id.seq - last.seq - 1 != missed {
+            } else if shown.id.seq > last.seq && shown.id.seq - last.seq - 1 != missed {
                 verdict.violation(format!("{place} after {last} with a gap of {missed}"));
             }
         }

@@ -10,7 +10,7 @@ use hookcast::bus::course::SharedCourse;
 use hookcast::bus::engine::{Producer, Reader, Writer};
 use hookcast::bus::follower::{Follower, FollowerSettings};
 use hookcast::bus::publisher::Publisher;
-use hookcast::bus::start::{self, RingFate, Start};
+use hookcast::bus::start::{self, Obstacle, Retry, RingFate, Start};
 use hookcast::bus::stats::BusStats;
 use hookcast::clock::Now;
 use hookcast::hub::{Batch, BusSettings, Hub, NotStored, SenderId};
@@ -119,9 +119,13 @@ impl Node {
         };
         let producer = Producer(producer);
         let stats = BusStats::new(producer, now);
-        let retry = &mut |_| {
+        let retry = &mut |obstacle| {
             obstacles = obstacles.saturating_sub(1);
-            obstacles > 0
+            match obstacle {
+                Obstacle::Empty => Retry::Seed,
+                _ if obstacles == 0 => Retry::Alone,
+                _ => Retry::Again,
+            }
         };
         let (writing, reading) = (&mut *writer, &mut *reader);
         let started = start::join(
@@ -163,8 +167,8 @@ impl Node {
                 first_seq,
                 frames: frames(&batch),
             },
+            publisher: Publisher::new(store.run(), producer, BODY_BYTES_MAX as u64, 0),
             follower: Follower::new(store, course.clone(), settings),
-            publisher: Publisher::new(producer, BODY_BYTES_MAX as u64, 0),
             stats,
             metrics: Metrics::new(Arc::default()),
             drafts: VecDeque::new(),

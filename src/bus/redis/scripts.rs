@@ -18,7 +18,7 @@ use ::ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
 use super::wire::Command;
 use crate::bus::engine::Producer;
-use crate::limits::{BUS_PROBES_MAX, BUS_PRODUCER_IDLE_MS, BUS_PRODUCERS_MAX};
+use crate::limits::{BUS_PROBES_MAX, BUS_PRODUCER_IDLE_MS, BUS_PRODUCERS_MAX, KV_AHEAD_MS_MAX};
 use crate::message::Message;
 use crate::sse::event_id::EventId;
 
@@ -96,11 +96,12 @@ impl Scripts {
         let register = REGISTER
             .replace("$PRODUCERS", &BUS_PRODUCERS_MAX.to_string())
             .replace("$IDLE_MS", &BUS_PRODUCER_IDLE_MS.to_string());
+        let begin = BEGIN.replace("$AHEAD_MS", &KV_AHEAD_MS_MAX.to_string());
         let append = APPEND.replace("$PROBES", &BUS_PROBES_MAX.to_string());
         Scripts {
             append: Script::new(format!("{HISTORY}{CHECKED}{register}{append}")),
             fence: Script::new(format!("{HISTORY}{CHECKED}{register}{FENCE}")),
-            begin: Script::new(format!("{HISTORY}{BEGIN}")),
+            begin: Script::new(format!("{HISTORY}{begin}")),
             snapshot: Script::new(SNAPSHOT.into()),
             raise_body: Script::new(RAISE_BODY.into()),
             lease: Script::new(LEASE.into()),
@@ -194,8 +195,8 @@ if not record[4] then
 end
 ";
 
-/// Appends. Further arguments: the probe's text or nothing, the id before which entries may be dropped or
-/// nothing, and of each message number, id, time or nothing, session or nothing, content.
+/// Appends. Further arguments: the probe's text or nothing; the id before which entries may be dropped, or how many
+/// are kept, or nothing; and of each message number, id, time or nothing, session or nothing, content.
 ///
 /// Returns `stored`, how many messages, and the error of the next one or nothing. Messages up to the number that
 /// is refused are in the log already, or their sender knows that they are not. A new producer is registered first: if its number cannot be written,
@@ -257,7 +258,11 @@ if ARGV[3] ~= '' and failed == '' then
   end
 end
 if ARGV[4] ~= '' and stored ~= before then
-  redis.pcall('XTRIM', KEYS[1], 'MINID', '~', ARGV[4])
+  local by = 'MAXLEN'
+  if string.find(ARGV[4], '-', 1, true) then
+    by = 'MINID'
+  end
+  redis.pcall('XTRIM', KEYS[1], by, '~', ARGV[4])
 end
 return {'stored', count, failed}
 ";
@@ -276,7 +281,7 @@ return {'at', stored}
 ";
 
 /// Begins an epoch. Arguments: the lineage, history and last id that were seen, or nothing for each; the new epoch,
-/// its lineage, the last seq carried over, the largest body, the newest time that is put back; then of each message
+/// its lineage, the last seq carried over, the largest body, the newest time that nodes have shown; then of each message
 /// its seq, id, time, session or nothing, content.
 ///
 /// Writes the marker first: the engine refuses it if the epoch is not greater, and then nothing is changed.
@@ -312,7 +317,9 @@ end
 if top ~= ARGV[6] then
   redis.call('XSETID', KEYS[1], epoch .. '-' .. ARGV[6])
 end
-local time = math.max(tonumber(record[3]) or 0, tonumber(ARGV[8]))
+local clock = redis.call('TIME')
+local latest = clock[1] * 1000 + $AHEAD_MS
+local time = math.max(tonumber(record[3]) or 0, math.min(tonumber(ARGV[8]), latest))
 redis.call('DEL', KEYS[2])
 redis.call('HSET', KEYS[2], 'lineage', ARGV[5], 'epoch', epoch, 'history', history, 'body', ARGV[7],
   'time', string.format('%.0f', time))

@@ -13,7 +13,7 @@ use super::scripts::{Scripts, add_message, entry_id, number_text, producer_field
 use super::tls::BusTlsError;
 use super::wire::{Command, Value};
 use crate::bus::engine::{
-    Append, Appended, Begin, Fault, FaultKind, Fenced, Producer, Snapshot, Writer,
+    Append, Appended, Begin, Fault, FaultKind, Fenced, Keep, Producer, Snapshot, Writer,
 };
 use crate::config::BusConfig;
 use crate::limits::{BUS_ANSWER_OVERHEAD_BYTES, BUS_BEGIN_MS_MIN, BUS_REPLICAS_WAIT_MS};
@@ -98,7 +98,11 @@ impl RedisWriter {
             .number(append.epoch.0)
             .arg(producer_field(append.producer))
             .arg(probe.unwrap_or_default())
-            .arg(append.keep_from.map(entry_id).unwrap_or_default());
+            .arg(match append.keep {
+                Keep::All => String::new(),
+                Keep::From(id) => entry_id(id),
+                Keep::Newest(entries) => entries.to_string(),
+            });
         for (number, outgoing) in (append.first_number..).zip(append.messages) {
             command.arg(number_text(number));
             add_message(&mut command, &outgoing.message, outgoing.keeps_time);

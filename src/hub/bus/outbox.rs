@@ -25,6 +25,9 @@ pub(in crate::hub) struct Outbox {
     removed: u64,
     /// All items before this place were sent, or have an outcome.
     taken: usize,
+    /// Messages of the mirror whose time was over while they were in doubt, with epoch and number. Until the
+    /// doubt is resolved they are not sent again.
+    doubted: HashMap<MessageId, (Epoch, u64)>,
     /// Ordinals of the items that were sent.
     sent: HashMap<MessageId, u64>,
     bytes: usize,
@@ -84,6 +87,9 @@ impl Outbox {
         deadline_ms: u64,
     ) {
         let (outgoing, stage) = match outgoing {
+            Ok(outgoing) if self.doubted.contains_key(&outgoing.message.id) => {
+                (None, Stage::Over(Err(NotStored::Busy)))
+            }
             Ok(outgoing) => (Some(outgoing), Stage::Queued),
             Err(error) => (None, Stage::Over(Err(error))),
         };
@@ -142,6 +148,8 @@ impl Outbox {
     }
 
     fn requeue(&mut self, is_doubtful: bool, is_gone: impl Fn(Epoch, u64) -> bool) {
+        self.doubted
+            .retain(|_, &mut (epoch, number)| !is_gone(epoch, number));
         for (place, item) in self.items.iter_mut().enumerate() {
             if let Stage::Sent {
                 epoch,
@@ -186,6 +194,7 @@ impl Outbox {
     /// Notes that a message has come back. Returns when it was queued; `None` if it is none of this outbox, or its
     /// time was over.
     pub(in crate::hub) fn note_shown(&mut self, message: &Message) -> Option<u64> {
+        self.doubted.remove(&message.id);
         let ordinal = self.sent.remove(&message.id)?;
         let place = (ordinal - self.removed) as usize;
         let item = &mut self.items[place];
@@ -207,6 +216,12 @@ impl Outbox {
                 Stage::Queued | Stage::Sent { .. } => NotStored::InDoubt,
                 Stage::Over(_) => continue,
             };
+            if let (Stage::Sent { epoch, number, .. }, Origin::Waiting(_), Some(outgoing)) =
+                (&item.stage, &item.origin, &item.outgoing)
+            {
+                let sent = (*epoch, *number);
+                self.doubted.insert(outgoing.message.id, sent);
+            }
             forget(&mut self.sent, item.outgoing.as_ref());
             item.stage = Stage::Over(Err(error));
         }

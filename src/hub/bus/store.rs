@@ -1,8 +1,8 @@
 //! Stores what comes back from the bus: the owner of the ring with a bus.
 //!
 //! Called by the follower, on its thread. A message is appended to the ring, and with `--durability disk`
-//! synced, before the shards get it. Waits for room in their inboxes, and for the disk. After an error
-//! nothing of the call was shown, and the caller repeats it.
+//! synced, before the shards get it. Waits for room in their inboxes, and for the disk. After an error no
+//! message was shown. The caller repeats the call.
 
 use std::io;
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use crate::sse::lineage::Lineage;
 /// See the module's documentation.
 pub struct BusStore {
     ring: Ring,
+    run: u64,
     syncs: bool,
     /// The ring holds messages that were not shown, after an error.
     holds_unshown: bool,
@@ -39,14 +40,28 @@ pub struct Shown {
 }
 
 impl BusStore {
-    pub(in crate::hub) fn new(ring: Ring, settings: BusSettings) -> BusStore {
+    pub(in crate::hub) fn new(ring: Ring, settings: BusSettings, run: u64) -> BusStore {
         BusStore {
             ring,
+            run,
             syncs: settings.syncs,
             holds_unshown: false,
             repairs: Repairs::default(),
             tally: Tally::new(),
         }
+    }
+
+    /// A store whose ring was in other hands: its file is written anew from the hub's history.
+    pub(in crate::hub) fn taken_back(ring: Ring, settings: BusSettings, run: u64) -> BusStore {
+        BusStore {
+            holds_unshown: true,
+            ..BusStore::new(ring, settings, run)
+        }
+    }
+
+    /// Which run of the bus's threads this store is for.
+    pub fn run(&self) -> u64 {
+        self.run
     }
 
     /// The epoch of the ring.
@@ -150,7 +165,13 @@ impl BusStore {
         now: Now,
     ) -> Result<(), NotStored> {
         let view = hub.ring_view();
-        self.renew(&lineage, view.first_seq, &view.messages, Aside::Drop, now)?;
+        self.renew(
+            &lineage,
+            view.first_seq,
+            &view.messages,
+            Aside::Drop,
+            now.mono_ms,
+        )?;
         let mut state = hub.lock_with_room();
         state.lineage = Arc::clone(&lineage);
         let batch = Batch {
@@ -165,15 +186,17 @@ impl BusStore {
     }
 
     /// Replaces the history by another one: its newest messages, oldest first. Streams that have shown the
-    /// old one end.
+    /// old one end. `known` are all messages of the other history that this node has read: those of its own
+    /// are acknowledged.
     pub fn replace(
         &mut self,
         hub: &Hub,
         lineage: Arc<Lineage>,
         first_seq: u64,
         messages: &[Arc<Message>],
+        known: &[Arc<Message>],
         now: Now,
-    ) -> Result<(), NotStored> {
+    ) -> Result<Shown, NotStored> {
         let mut batch = Batch {
             turnover: Some(Turnover {
                 lineage: Arc::clone(&lineage),
@@ -184,17 +207,21 @@ impl BusStore {
         for (seq, message) in (first_seq..).zip(messages) {
             hub.encode(&mut batch, lineage.epoch(), seq, message)?;
         }
-        self.renew(&lineage, first_seq, messages, Aside::Drop, now)?;
+        self.renew(&lineage, first_seq, messages, Aside::Drop, now.mono_ms)?;
         let mut state = hub.lock_with_room();
         state.lineage = lineage;
         state.history = History::with_backlog(first_seq, messages.to_vec());
         state.history.drop_backlog();
-        for message in messages {
-            state.note_shown(message);
+        let mut shown = Shown::default();
+        for (place, message) in known.iter().enumerate() {
+            if let Some(queued_us) = state.note_shown(message) {
+                shown.own.push(place);
+                shown.queued_us.push(queued_us);
+            }
         }
         hub.send_to_shards(state, batch);
         hub.wake_mirror();
-        Ok(())
+        Ok(shown)
     }
 
     /// Writes the ring anew, with the last of these messages.
@@ -204,9 +231,9 @@ impl BusStore {
         first_seq: u64,
         messages: &[Arc<Message>],
         aside: Aside,
-        now: Now,
+        now_ms: u64,
     ) -> Result<(), NotStored> {
-        if let Some(error) = self.repairs.refusal(now.mono_ms) {
+        if let Some(error) = self.repairs.refusal(now_ms) {
             return Err(NotStored::Ring(error));
         }
         let surplus = messages.len().saturating_sub(HISTORY_MESSAGES);
@@ -228,7 +255,7 @@ impl BusStore {
             Err(error) => {
                 let error = Arc::new(error);
                 let what = "the ring cannot be written anew for the bus; it is tried again";
-                self.repairs.note_failure(&error, now.mono_ms, what);
+                self.repairs.note_failure(&error, now_ms, what);
                 Err(NotStored::Ring(error))
             }
         }
@@ -244,22 +271,13 @@ impl BusStore {
             let mended = self.repairs.mend(&mut self.ring, &view.messages, now_ms);
             return mended.map_err(NotStored::Ring);
         }
-        if let Some(error) = self.repairs.refusal(now_ms) {
-            return Err(NotStored::Ring(error));
-        }
-        let next_seq = view.first_seq + view.messages.len() as u64;
-        let history = view.messages.iter().map(|message| &**message);
-        match self.ring.rewind(next_seq, history) {
-            Ok(aside) => {
-                log_aside(aside.as_deref());
-                self.holds_unshown = false;
-                Ok(())
-            }
-            Err(error) => {
-                let error = self.repairs.note_unrepaired(error, now_ms);
-                Err(NotStored::Ring(error))
-            }
-        }
+        self.renew(
+            &hub.lineage(),
+            view.first_seq,
+            &view.messages,
+            Aside::Drop,
+            now_ms,
+        )
     }
 
     /// Marks the ring as cleanly closed, unlocks it, and reports that to the hub. Returns the store if the
@@ -282,12 +300,7 @@ impl BusStore {
     fn try_close(&mut self, hub: &Hub) -> io::Result<()> {
         let history = hub.ring_view().messages;
         if self.holds_unshown {
-            let next_seq = hub.lock().history.next_seq();
-            let newest = history.iter().map(|message| &**message);
-            self.ring
-                .rewind(next_seq, newest)
-                .map_err(io::Error::other)?;
-            self.holds_unshown = false;
+            self.make_ready(hub, u64::MAX).map_err(io::Error::other)?;
         }
         self.repairs.close(&mut self.ring, &history)
     }

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hookcast::bus::engine::{
-    Append, Appended, Begin, Fault, FaultKind, Outgoing, Producer, Reader, Writer,
+    Append, Appended, Begin, Fault, FaultKind, Keep, Outgoing, Producer, Reader, Writer,
 };
 use hookcast::bus::redis::halves;
 use hookcast::config::{BusAddress, BusConfig, HostPort};
@@ -123,7 +123,7 @@ fn write(
             first_number: first + count + 1,
             messages: &batch,
             probe: None,
-            keep_from: seq.map(|seq| EventId { epoch, seq }),
+            keep: seq.map_or(Keep::All, |seq| Keep::From(EventId { epoch, seq })),
             replicas: 0,
         };
         match writer.append(&append)? {

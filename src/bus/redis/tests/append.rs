@@ -1,7 +1,7 @@
 //! Appends, numbers, the fence.
 
 use super::*;
-use crate::bus::engine::{FaultKind, Fenced};
+use crate::bus::engine::{FaultKind, Fenced, Keep};
 
 #[test]
 fn appended_messages_have_dense_seqs_and_the_engines_time() {
@@ -185,7 +185,7 @@ fn old_entries_are_trimmed_by_whole_blocks_and_not_beyond() {
         first_number: 101,
         messages: &messages,
         probe: None,
-        keep_from: Some(id(9, 55)),
+        keep: Keep::From(id(9, 55)),
         replicas: 0,
     });
     assert_eq!(trimmed, Ok(stored(1)));
@@ -243,7 +243,7 @@ fn replicas_that_confirm_are_counted_and_missing_ones_are_not_waited_for_without
             first_number,
             messages: &messages,
             probe: None,
-            keep_from: None,
+            keep: Keep::All,
             replicas: 1,
         })
     };
@@ -270,7 +270,7 @@ fn replicas_that_confirm_are_counted_and_missing_ones_are_not_waited_for_without
             first_number: 4,
             messages: &[],
             probe: Some(1),
-            keep_from: None,
+            keep: Keep::All,
             replicas: 1,
         });
     }

@@ -18,7 +18,7 @@ use super::connection::Engine;
 use super::wire::{Command as EngineCommand, Value};
 use super::{halves, reply};
 use crate::bus::engine::{
-    Append, Appended, Begin, Fault, Outgoing, Producer, Reader, Snapshot, Writer,
+    Append, Appended, Begin, Fault, Keep, Outgoing, Producer, Reader, Snapshot, Writer,
 };
 use crate::config::{BusAddress, BusConfig, Secret};
 use crate::message::{Epoch, Message, MessageId, SessionId};
@@ -243,7 +243,7 @@ impl Node {
             first_number,
             messages,
             probe,
-            keep_from: None,
+            keep: Keep::All,
             replicas: 0,
         })
     }

@@ -176,6 +176,36 @@ fn what_has_come_back_says_when_it_was_queued() {
     assert_eq!(rig.outbox.note_shown(&numbered(2)), Some(14));
 }
 
+/// The mirror publishes what it finds in KV until it is in the ring.
+#[test]
+fn a_message_of_the_mirror_is_not_sent_again_while_it_is_in_doubt() {
+    let mut rig = Rig::new(0);
+    let (sender, _outcomes) = crossbeam_channel::bounded(9);
+    let push = |rig: &mut Rig| {
+        let outgoing = Outgoing {
+            message: Arc::new(numbered(1)),
+            keeps_time: true,
+        };
+        let origin = Origin::Waiting(sender.clone());
+        rig.outbox.push(Ok(outgoing), origin, 0, 10);
+    };
+    push(&mut rig);
+    assert_eq!(rig.send(9), [1]);
+    rig.outbox.expire(10);
+    assert_eq!(rig.over(), ["InDoubt"]);
+    push(&mut rig);
+    assert_eq!((rig.send(9).len(), rig.over()), (0, vec!["Busy".into()]));
+    // A fence shows that it is not in the log.
+    rig.outbox.requeue_after(0);
+    push(&mut rig);
+    assert_eq!(rig.send(9), [1]);
+    rig.outbox.expire(10);
+    rig.over();
+    // It comes back after all.
+    rig.show(1);
+    assert!(rig.outbox.doubted.is_empty());
+}
+
 #[test]
 fn an_error_keeps_its_place() {
     let mut rig = Rig::new(1);
