@@ -213,8 +213,25 @@ impl Engine {
 
     /// Waits until the given number of replicas have confirmed everything.
     pub fn wait_for_replicas(&self, count: u32) {
-        let confirmed = self.command(&format!("WAIT {count} 10000"));
-        assert_eq!(confirmed, Reply::Number(count.into()), "{}", self.log());
+        // Each command has a connection of its own, and WAIT(1) concerns only what its connection has written.
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let info = self.command("INFO replication");
+            let field = |line: &str, name: &str| -> Option<u64> {
+                let (_, rest) = line.split_once(name)?;
+                let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+                digits.parse().ok()
+            };
+            let lines = || info.text().lines();
+            let written = lines().find_map(|line| field(line, "master_repl_offset:"));
+            let confirmed = lines().filter(|line| line.starts_with("slave"));
+            let confirmed = confirmed.filter(|line| field(line, "offset=") >= written);
+            if written.is_some() && confirmed.count() >= count as usize {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Waits until a sentinel knows its primary, one replica and all sentinels.
