@@ -1,6 +1,6 @@
 //! Where this node is in the log, and what it holds of it.
 //!
-//! Shared by the follower, which advances it, and by the publisher, under a lock. While the publisher
+//! Shared by the follower, which advances it, and by the appender, under a lock. While the appender
 //! begins an epoch it keeps the lock, so that nothing advances meanwhile. Without I/O.
 
 use std::collections::VecDeque;

@@ -162,9 +162,8 @@ pub trait Writer: Send {
     /// Appends messages, and writes a probe.
     fn append(&mut self, append: &Append<'_>) -> Result<Appended, Fault>;
 
-    /// Makes sure that no earlier call appends a message up to this number from now on. A fence may be
-    /// repeated: the number that it returns is that of the last message that was appended, not that of an
-    /// earlier fence.
+    /// Refuses every earlier call up to this number. Returns the number of the last message that was appended,
+    /// also when the fence is repeated.
     fn fence(&mut self, epoch: Epoch, producer: Producer, number: u64) -> Result<Fenced, Fault>;
 
     /// What the engine holds.

@@ -1,6 +1,6 @@
 //! The log of an engine as a node that joins reads it, and the beginning of an epoch.
 //!
-//! Called by the start of the server, by the follower when it has lost its place, and by the publisher. Every
+//! Called by the start of the server, by the follower when it has lost its place, and by the appender. Every
 //! call of an engine here is one of the seam's; nothing waits otherwise.
 
 use std::sync::Arc;

@@ -5,7 +5,7 @@
 //! place of an entry in the log, equal on all nodes.
 //!
 //! - `engine`: what a node needs of an engine, as a writer and a reader.
-//! - `publisher`: sends, and begins an epoch when the engine has forgotten something.
+//! - `appender`: sends, and begins an epoch when the engine has forgotten something.
 //! - `follower`: reads, and gives what comes back to the hub.
 //! - `course`, `recent`: where this node is in the log, and what it holds of it.
 //! - `log`: the log as a node that joins reads it.
@@ -15,11 +15,11 @@
 //!
 //! Never touches a shard or a client's socket: it calls only the hub.
 
+pub mod appender;
 pub mod course;
 pub mod engine;
 pub mod follower;
 pub mod log;
-pub mod publisher;
 pub mod recent;
 pub mod redis;
 pub mod run;

@@ -1,7 +1,7 @@
 //! The newest messages of the bus, as this node holds them.
 //!
-//! Filled by the follower. The publisher puts them back into an engine that has lost them, and tells the
-//! engine which entries it may drop: so the engine keeps what the nodes keep. Without I/O.
+//! Filled by the follower. The appender puts them back into an engine that has lost them. The engine trims its
+//! log to this range. Without I/O.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

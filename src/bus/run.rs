@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use super::appender::{Appender, Pause};
 use super::course::SharedCourse;
 use super::engine::{Producer, Reader, Writer};
 use super::follower::{Followed, Follower, FollowerSettings};
-use super::publisher::{Pause, Publisher};
 use super::stats::BusStats;
 use crate::clock::Clock;
 use crate::hub::{BusStore, Hub};
@@ -70,7 +70,7 @@ impl Bus {
     }
 
     fn publish(&self, hub: &Hub, mut writer: Box<dyn Writer>, run: u64) {
-        let mut publisher = Publisher::new(
+        let mut appender = Appender::new(
             run,
             self.producer,
             self.settings.body_bytes_max,
@@ -78,7 +78,7 @@ impl Bus {
         );
         loop {
             let now = self.clock.now();
-            match publisher.step(hub, &mut *writer, &self.course, &self.stats, now) {
+            match appender.step(hub, &mut *writer, &self.course, &self.stats, now) {
                 Pause::None => {}
                 Pause::ForMessages(time) | Pause::For(time) if hub.demand(run).is_closing => {
                     hub.await_closed(run, time);

@@ -1,6 +1,6 @@
 //! Counters, gauges and log lines of the bus.
 //!
-//! Written by the publisher and the follower, read by the threads that render metrics. A lock is taken
+//! Written by the appender and the follower, read by the threads that render metrics. A lock is taken
 //! only where a state may have changed; the log has lines about such changes, not about every fault.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};

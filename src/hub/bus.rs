@@ -1,7 +1,7 @@
 //! The hub's side of a bus: messages wait for their way there and back, and are stored when they have come
 //! back.
 //!
-//! Shards and the mirror fill the queue and continue. The publisher takes messages from it and sends them.
+//! Shards and the mirror fill the queue and continue. The appender takes messages from it and sends them.
 //! The follower gives everything that comes back, from all nodes, to the [`BusStore`], which owns the ring:
 //! it appends the messages, sends them to the shards, and acknowledges those of this node. So the order of
 //! the bus is the order of the ring and of every stream.
@@ -109,7 +109,7 @@ pub struct Consignment {
     pub messages: Vec<Outgoing>,
 }
 
-/// What the publisher is to do.
+/// What the appender is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Demand {
     /// Messages are queued.
@@ -206,7 +206,7 @@ impl Hub {
         waited.expect(NO_PANIC).0.demand(run)
     }
 
-    /// What the publisher is to do now.
+    /// What the appender is to do now.
     pub fn demand(&self, run: u64) -> Demand {
         self.lock().demand(run)
     }

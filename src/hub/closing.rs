@@ -1,6 +1,6 @@
 //! The end of the thread that owns the ring, for a drain or for a handover.
 //!
-//! Part of the queue that this thread works off, under the hub's lock. Without I/O; never waits.
+//! A field of the commit queue and of the queue for the bus, under the hub's lock. Without I/O; never waits.
 
 use std::io;
 

@@ -25,7 +25,7 @@ impl Receipt {
     }
 }
 
-/// Why a message is not in the ring. Nothing of it was delivered.
+/// Why a webhook has no receipt. Only the message of [`NotStored::InDoubt`] may still be delivered.
 #[derive(Debug, Clone)]
 pub enum NotStored {
     /// The ring or the disk failed.

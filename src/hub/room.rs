@@ -1,6 +1,6 @@
 //! The wait for room, in the inboxes of the shards or in the commit queue.
 //!
-//! Threads that may wait call [`Room::wait`]: the mirror's, the committer's and `control`. It releases the
+//! Threads that may wait call [`Room::wait`]: the mirror's, the committer's, those of the bus and `control`. It releases the
 //! hub's lock while it waits. Shards call [`Room::announce`] after every turn, in which they have emptied
 //! their inboxes. While no thread waits, that costs a memory fence and a load. Never polls.
 

@@ -24,7 +24,7 @@ impl<S: Transport> Shard<S> {
                 self.note_reset(slot);
             }
         }
-        // An id that was ahead may be known now, or known to be of no history.
+        // Requests that wait for an id are checked again: it may be known now, or unknown for good.
         self.sweeps.waits.restart(RoundKind::Everything);
     }
 

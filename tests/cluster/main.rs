@@ -1,4 +1,4 @@
-//! Nodes on a bus in a deterministic simulation: the real hub, ring, publisher and follower of each node,
+//! Nodes on a bus in a deterministic simulation: the real hub, ring, appender and follower of each node,
 //! with an engine in memory that restarts, fails over with a lost tail, is emptied, loses calls and
 //! executes them late.
 //!

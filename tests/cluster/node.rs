@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
+use hookcast::bus::appender::Appender;
 use hookcast::bus::course::SharedCourse;
 use hookcast::bus::engine::{Producer, Reader, Writer};
 use hookcast::bus::follower::{Follower, FollowerSettings};
-use hookcast::bus::publisher::Publisher;
 use hookcast::bus::start::{self, Obstacle, Retry, RingFate, Start};
 use hookcast::bus::stats::BusStats;
 use hookcast::clock::Now;
@@ -87,7 +87,7 @@ pub struct Node {
     pub fate: RingFate,
     inbox: Receiver<Arc<Batch>>,
     sender: SenderId,
-    publisher: Publisher,
+    appender: Appender,
     follower: Follower,
     writer: Box<dyn Writer>,
     reader: Box<dyn Reader>,
@@ -167,7 +167,7 @@ impl Node {
                 first_seq,
                 frames: frames(&batch),
             },
-            publisher: Publisher::new(store.run(), producer, BODY_BYTES_MAX as u64, 0),
+            appender: Appender::new(store.run(), producer, BODY_BYTES_MAX as u64, 0),
             follower: Follower::new(store, course.clone(), settings),
             stats,
             metrics: Metrics::new(Arc::default()),
@@ -198,7 +198,7 @@ impl Node {
 
     pub fn publish(&mut self, now: Now) -> Delivered {
         let writer = &mut *self.writer;
-        self.publisher
+        self.appender
             .step(&self.hub, writer, &self.course, &self.stats, now);
         self.deliver()
     }

@@ -1,6 +1,6 @@
 //! The bus's engine as Redis or Valkey, from 7.0.
 //!
-//! Made by [`halves`] for the publisher and the follower; `bus-check` uses its parts. Everything about Redis is in
+//! Made by [`halves`] for the appender and the follower; `bus-check` uses its parts. Everything about Redis is in
 //! this module. Sockets, deadlines, TLS and the encoding of commands are its own; the crate `redis-protocol` decodes
 //! answers.
 //!

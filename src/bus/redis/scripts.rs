@@ -198,8 +198,8 @@ end
 /// Appends. Further arguments: the probe's text or nothing; the id before which entries may be dropped, or how many
 /// are kept, or nothing; and of each message number, id, time or nothing, session or nothing, content.
 ///
-/// Returns `stored`, how many messages, and the error of the next one or nothing. Messages up to the number that
-/// is refused are in the log already, or their sender knows that they are not. A new producer is registered first: if its number cannot be written,
+/// Returns `stored`, how many messages, and the error of the next one or nothing. Numbers up to
+/// `refused` are skipped: appended before, or fenced and sent again under new numbers. A new producer is registered first: if its number cannot be written,
 /// no message may be. Returns `unrecorded` if that could be written then, and not after the messages.
 const APPEND: &str = r"
 if not record[4] then

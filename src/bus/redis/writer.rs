@@ -1,6 +1,6 @@
 //! The half that appends, for Redis and Valkey.
 //!
-//! Made by [`halves`](super::halves), owned by the publisher. One script call for each method, so that each is atomic in the
+//! Made by [`halves`](super::halves), owned by the appender. One script call for each method, so that each is atomic in the
 //! engine.
 
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Messages on their way to the bus and back: until each has come back, or its time is over.
 //!
-//! Filled by shards and by the mirror, read by the publisher and by the follower, all under the hub's lock.
+//! Filled by shards and by the mirror, read by the appender and by the follower, all under the hub's lock.
 //! Bounded by [`COMMIT_QUEUE_BYTES_MAX`]. Without I/O and without a clock.
 //!
 //! Messages are sent in their order and come back in it, so the outcomes have it too. A message that was

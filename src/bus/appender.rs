@@ -1,10 +1,10 @@
-//! The publisher: sends this node's messages to the engine, and begins an epoch when the engine has
+//! The appender: sends this node's messages to the engine, and begins an epoch when the engine has
 //! forgotten something.
 //!
 //! Driven step by step by a thread of the bus, or by a simulation. One call is under way at a time; messages
 //! that arrive meanwhile form the next. Never shows a message: the follower does, when it comes back.
 //!
-//! After a call without an answer the publisher first makes a *fence*: from then on the engine refuses that
+//! After a call without an answer the appender first makes a *fence*: from then on the engine refuses that
 //! call, so what it has not appended can be sent again.
 
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::limits::{
 use crate::message::Epoch;
 
 /// See the module's documentation.
-pub struct Publisher {
+pub struct Appender {
     /// The run of the bus's threads.
     run: u64,
     producer: Producer,
@@ -54,20 +54,20 @@ pub enum Pause {
     ForMessages(Duration),
     /// It waits for a time, whatever is queued.
     For(Duration),
-    /// The follower has ended, so the publisher ends.
+    /// The follower has ended, so the appender ends.
     End,
 }
 
-/// How long the publisher waits for the follower to read what another node has changed.
+/// How long the appender waits for the follower to read what another node has changed.
 const FOLLOWER_WAIT: Duration = Duration::from_millis(5);
 
 /// How long it waits between two looks while the node has not joined.
 const JOIN_WAIT: Duration = Duration::from_millis(50);
 
-impl Publisher {
-    /// A publisher with a random number of its own.
-    pub fn new(run: u64, producer: Producer, body_bytes_max: u64, replicas: u32) -> Publisher {
-        Publisher {
+impl Appender {
+    /// An appender with a random number of its own.
+    pub fn new(run: u64, producer: Producer, body_bytes_max: u64, replicas: u32) -> Appender {
+        Appender {
             run,
             producer,
             body_bytes_max,
