@@ -185,17 +185,7 @@ pub fn begin(
     let put_back = course.recent.after(survived);
     let epoch = next_epoch(&seen, course.lineage.epoch(), random);
     let lineage = course.lineage.next(epoch, course.position.seq);
-    let is_begun = writer.begin(&Begin {
-        seen: &seen,
-        lineage: &lineage,
-        put_back: &put_back,
-        body_bytes_max,
-    })?;
-    Ok(if is_begun {
-        Begun::Now(put_back.len())
-    } else {
-        Begun::Already
-    })
+    begin_as(writer, &seen, &lineage, &put_back, body_bytes_max)
 }
 
 /// Begins an epoch with what the engine still has, and with what the ring of this node has beyond that. For a
@@ -237,10 +227,22 @@ pub fn begin_unjoined(
     let is_of_bus = recorded.is_some() || course.is_shared;
     let used = if is_of_bus { before.epoch() } else { Epoch(0) };
     let epoch = next_epoch(&seen, used, random);
+    let lineage = before.next(epoch, last_seq);
+    begin_as(writer, &seen, &lineage, &put_back, body_bytes_max)
+}
+
+/// Begins an epoch of this lineage, if the engine is still as it was seen.
+fn begin_as(
+    writer: &mut dyn Writer,
+    seen: &Snapshot,
+    lineage: &Lineage,
+    put_back: &[(u64, Arc<Message>)],
+    body_bytes_max: u64,
+) -> Result<Begun, Fault> {
     let is_begun = writer.begin(&Begin {
-        seen: &seen,
-        lineage: &before.next(epoch, last_seq),
-        put_back: &put_back,
+        seen,
+        lineage,
+        put_back,
         body_bytes_max,
     })?;
     Ok(if is_begun {

@@ -312,7 +312,7 @@ fn with_bus_replicas_an_acknowledgement_waits_for_a_replica() {
         "without a replica: {:?} {:?} after {:?}",
         posted.outcome, posted.error, posted.took
     );
-    // It is in the engine, and perhaps seen: nobody can know.
+    // It is in the engine, and perhaps seen: the outcome is unknown.
     assert_eq!(posted.outcome, Outcome::Unknown, "{posted:?}");
     between.lead_to(primary.address);
     let after = cluster.publish_eventually(1, "confirmed again");

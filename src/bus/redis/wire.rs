@@ -77,7 +77,7 @@ fn push_length(bytes: &mut Vec<u8>, kind: u8, length: usize) {
     bytes.extend_from_slice(b"\r\n");
 }
 
-/// The first word of an error answer, by which errors are told apart.
+/// The first word of an error answer: its kind.
 pub(super) fn error_code(error: &str) -> &str {
     error.split(' ').next().unwrap_or_default()
 }

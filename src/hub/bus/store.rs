@@ -142,15 +142,11 @@ impl BusStore {
     }
 
     fn show(&mut self, hub: &Hub, batch: Batch, messages: &[Arc<Message>]) -> Shown {
-        let mut shown = Shown::default();
         let mut state = hub.lock_with_room();
-        for (place, message) in messages.iter().enumerate() {
+        for message in messages {
             state.history.push(Arc::clone(message));
-            if let Some(queued_us) = state.note_shown(message) {
-                shown.own.push(place);
-                shown.queued_us.push(queued_us);
-            }
         }
+        let shown = state.note_all_shown(messages);
         debug_assert_eq!(state.history.next_seq(), self.ring.next_seq());
         hub.send_to_shards(state, batch);
         hub.wake_mirror();
@@ -212,13 +208,7 @@ impl BusStore {
         state.lineage = lineage;
         state.history = History::with_backlog(first_seq, messages.to_vec());
         state.history.drop_backlog();
-        let mut shown = Shown::default();
-        for (place, message) in known.iter().enumerate() {
-            if let Some(queued_us) = state.note_shown(message) {
-                shown.own.push(place);
-                shown.queued_us.push(queued_us);
-            }
-        }
+        let shown = state.note_all_shown(known);
         hub.send_to_shards(state, batch);
         hub.wake_mirror();
         Ok(shown)
@@ -315,6 +305,18 @@ impl Hub {
 }
 
 impl State {
+    /// Notes that messages have come back, and which of them are of this node.
+    fn note_all_shown(&mut self, messages: &[Arc<Message>]) -> Shown {
+        let mut shown = Shown::default();
+        for (place, message) in messages.iter().enumerate() {
+            if let Some(queued_us) = self.note_shown(message) {
+                shown.own.push(place);
+                shown.queued_us.push(queued_us);
+            }
+        }
+        shown
+    }
+
     /// Notes that a message has come back. Returns when it was queued, if it is one of this node that waited for
     /// that.
     fn note_shown(&mut self, message: &Message) -> Option<u64> {

@@ -3,7 +3,7 @@
 //! Every connection has one message under way. By a schedule (open loop), a due message goes to an idle
 //! connection of the next node in turn; latency counts from the due time. While no connection is idle,
 //! because the engine is down, messages that are more than a second late are left out. No message is posted
-//! twice: what becomes of one whose answer did not arrive, nobody can know.
+//! twice: the outcome of one whose answer did not arrive is unknown.
 
 use std::collections::BTreeMap;
 use std::io;
