@@ -14,6 +14,8 @@ fn message(content: String, session: &str) -> Message {
         timestamp_ms: 1_700_000_000_000,
         session: SessionId::parse(session).unwrap(),
         content,
+        label: None,
+        identity: None,
     }
 }
 

@@ -68,7 +68,7 @@ fn decide<'a>(reader: &'a mut RequestReader, bytes: &[u8], piece_bytes: usize) -
         black_box(reader.poll().expect("a valid request"));
     }
     let request = reader.request().expect("a complete request");
-    route(&request, &access(), is_asset)
+    route(&request, &access(), 0, is_asset)
 }
 
 fn assert_publish(route: &Route<'_>) {

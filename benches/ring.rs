@@ -18,6 +18,8 @@ fn message(content_bytes: usize) -> Message {
         timestamp_ms: 1_700_000_000_000,
         session: SessionId::parse("a-session").unwrap(),
         content: "x".repeat(content_bytes),
+        label: None,
+        identity: None,
     }
 }
 

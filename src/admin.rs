@@ -27,10 +27,11 @@ use crate::http::{
     Allow, AllowOrigin, ErrorAnswer, Method, Progress, Refusal, ReplyTo, Request, RequestReader,
     Responder, Status,
 };
+use crate::identities::IdentityStats;
 use crate::lifecycle::{Lifecycle, Stage};
 use crate::limits::{ACCEPT_RETRY_MS, ADMIN_BODY_BYTES_MAX, ADMIN_DEADLINE_MS, ADMIN_THREADS};
 use crate::metrics::family::gauges;
-use crate::metrics::{self, MetricFamily, Metrics};
+use crate::metrics::{self, MetricFamily, Metrics, SourceStats};
 use crate::mirror::MirrorStats;
 use crate::ring::RingStats;
 
@@ -40,6 +41,8 @@ pub struct Admin {
     metrics: Arc<Metrics>,
     lifecycle: Arc<Lifecycle>,
     parts: Arc<OnceLock<Parts>>,
+    /// The bus, if there is one, and the clock for its ages.
+    bus: Arc<OnceLock<(Arc<BusStats>, Clock)>>,
     /// The wakers of its threads, after the start.
     wakers: Arc<OnceLock<Vec<Waker>>>,
 }
@@ -48,10 +51,12 @@ pub struct Admin {
 pub struct Parts {
     /// Of the ring.
     pub ring: Arc<RingStats>,
+    /// Of the identities.
+    pub identities: Arc<IdentityStats>,
     /// Of the mirror, if there is one.
     pub mirror: Option<Arc<MirrorStats>>,
-    /// Of the bus, if there is one, and the clock for its ages.
-    pub bus: Option<(Arc<BusStats>, Clock)>,
+    /// Of the sources, if there are some.
+    pub sources: Option<Arc<SourceStats>>,
 }
 
 const STOP: mio::Token = mio::Token(0);
@@ -64,6 +69,7 @@ impl Admin {
             metrics,
             lifecycle,
             parts: Arc::default(),
+            bus: Arc::default(),
             wakers: Arc::default(),
         }
     }
@@ -71,6 +77,12 @@ impl Admin {
     /// Adds the figures of parts. Called once.
     pub fn add_parts(&self, parts: Parts) {
         let is_first = self.parts.set(parts).is_ok();
+        debug_assert!(is_first, "called once");
+    }
+
+    /// Adds the figures of the bus, and what it reports about readiness. Called once, before the node joins.
+    pub fn add_bus(&self, stats: Arc<BusStats>, clock: Clock) {
+        let is_first = self.bus.set((stats, clock)).is_ok();
         debug_assert!(is_first, "called once");
     }
 
@@ -175,30 +187,32 @@ impl Admin {
                 text(Status::Ok, metrics::CONTENT_TYPE, &body, out);
             }
             "/healthz" => text(Status::Ok, PLAIN, "ok\n", out),
-            "/readyz" if request.query == Some("bus") && !self.bus_works() => {
-                text(
-                    Status::ServiceUnavailable,
-                    PLAIN,
-                    "the bus does not work\n",
-                    out,
-                );
-            }
             "/readyz" => {
-                let stage = self.lifecycle.stage();
-                let status = match stage {
-                    Stage::Ready => Status::Ok,
-                    Stage::Starting | Stage::Draining => Status::ServiceUnavailable,
-                };
-                text(status, PLAIN, &format!("{}\n", stage.label()), out);
+                let (status, body) = self.readiness(request.query == Some("bus"));
+                text(status, PLAIN, &body, out);
             }
             _ => answer_page(to, responder, out),
         }
     }
 
-    /// Whether the bus works, or there is none.
-    fn bus_works(&self) -> bool {
-        let bus = self.parts.get().and_then(|parts| parts.bus.as_ref());
-        bus.is_none_or(|(bus, clock)| bus.works(clock.now()))
+    /// The answer to `/readyz`, and to `/readyz?bus`, for which the bus has to work, too.
+    fn readiness(&self, needs_bus: bool) -> (Status, String) {
+        let bus = self.bus.get();
+        if needs_bus && let Some(trouble) = bus.and_then(|(bus, clock)| bus.trouble(clock.now())) {
+            let body = format!("the bus does not work: {trouble}\n");
+            return (Status::ServiceUnavailable, body);
+        }
+        let stage = self.lifecycle.stage();
+        let label = stage.label();
+        match stage {
+            Stage::Ready => (Status::Ok, format!("{label}\n")),
+            Stage::Draining => (Status::ServiceUnavailable, format!("{label}\n")),
+            Stage::Starting => {
+                let reason = bus.and_then(|(bus, _)| bus.why_not_joined());
+                let reason = reason.map_or(String::new(), |reason| format!(": {reason}"));
+                (Status::ServiceUnavailable, format!("{label}{reason}\n"))
+            }
+        }
     }
 
     fn gather(&self) -> Vec<MetricFamily> {
@@ -214,10 +228,12 @@ impl Admin {
         ));
         if let Some(parts) = self.parts.get() {
             families.extend(parts.ring.gather());
+            families.extend(parts.identities.gather());
             families.extend(parts.mirror.iter().flat_map(|mirror| mirror.gather()));
-            let bus = parts.bus.iter();
-            families.extend(bus.flat_map(|(bus, clock)| bus.gather(clock.now())));
+            families.extend(parts.sources.iter().flat_map(|sources| sources.gather()));
         }
+        let bus = self.bus.get().into_iter();
+        families.extend(bus.flat_map(|(bus, clock)| bus.gather(clock.now())));
         families
     }
 }

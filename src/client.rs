@@ -52,10 +52,10 @@ pub fn config(
         .tls_config(TlsConfig::builder().root_certs(roots).build()))
 }
 
-/// The secrets that no text may show: that of the client, and the passwords of its proxies.
-pub fn secrets(secret: Option<&str>) -> Secrets {
-    Secrets::default()
-        .with(secret.unwrap_or_default())
+/// The secrets that no text may show: those of the client, and the passwords of its proxies.
+pub fn secrets<'a>(own: impl IntoIterator<Item = &'a str>) -> Secrets {
+    own.into_iter()
+        .fold(Secrets::default(), Secrets::with)
         .with_proxies(|name| std::env::var(name).ok())
 }
 

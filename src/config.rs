@@ -19,7 +19,9 @@ mod listen;
 mod manual;
 mod pem_files;
 mod secret;
+mod source_command;
 mod table;
+mod tokens;
 mod value;
 mod warnings;
 
@@ -50,7 +52,9 @@ pub use self::error::ConfigError;
 pub use self::kv::KvConfig;
 pub use self::listen::{Listen, ListenAddress};
 pub use self::secret::Secret;
+pub use self::source_command::{SourceCheck, SourceCommand};
 pub use self::table::markdown_table;
+pub use self::tokens::TokenConfig;
 pub use self::value::{
     Color, Durability, Endpoint, HeaderName, LogFormat, LogLevel, is_loopback_host,
 };
@@ -97,16 +101,26 @@ pub struct Config {
     pub heartbeat_interval: Duration,
     /// The longest life of a stream that a CDN may share among clients; `None`: streams are not shared.
     pub fanout_life: Option<Duration>,
+    /// Whether streams are compressed for clients that accept gzip.
+    pub compress_streams: bool,
     /// The origins whose pages may read answers.
     pub allow_origins: AllowOrigins,
     /// The secret that webhooks must carry in `X-Webhook-Secret`, if there is one.
     pub secret: Option<Secret>,
+    /// The keys of tokens, if there are some.
+    pub tokens: Option<TokenConfig>,
+    /// Wrong secrets and tokens of a client in a minute, after which it is refused; 0: no limit.
+    pub auth_failures_max: u32,
+    /// The file of sources, if there is one.
+    pub sources: Option<PathBuf>,
     /// The address of metrics and health, if they are served.
     pub admin: Option<SocketAddr>,
     /// The namespace to mirror the ring to, if any.
     pub kv: Option<KvConfig>,
     /// The bus of this node, if it has one.
     pub bus: Option<BusConfig>,
+    /// The command about sources, if that is the command.
+    pub source_command: Option<SourceCommand>,
     /// The settings of `doctor`, if that is the command.
     pub doctor: Option<DoctorConfig>,
     /// The URL of the health check, if that is the command.
@@ -152,6 +166,8 @@ pub enum Action {
     Doctor,
     /// Check the health of a running server; [`Config::health`] is set.
     Health,
+    /// Print what [`Config::source_command`] asks for; that is set, and so is [`Config::sources`].
+    Sources,
     /// Check the configuration and print a summary (`--check-config`).
     CheckConfig {
         /// Whether it is the configuration of the server, not of a command.
@@ -168,21 +184,37 @@ impl Config {
     /// The same for a process that was passed its listening sockets: these addresses replace the
     /// configured ones.
     pub fn warnings_on(&self, listen: &[Listen], admin: Option<SocketAddr>) -> Vec<String> {
-        let mut warnings = warnings::of_addresses(listen, admin, self.secret.is_some());
+        let mut warnings = warnings::of_addresses(listen, admin, self.is_open());
         warnings.extend_from_slice(&self.warnings);
         warnings
+    }
+
+    /// Whether every client may send and read everything. With keys of tokens it may not; see
+    /// [`Config::accepts_any_webhook`].
+    fn is_open(&self) -> bool {
+        self.secret.is_none() && self.tokens.is_none()
+    }
+
+    /// Whether tokens restrict what clients read, and nothing restricts what they send.
+    fn accepts_any_webhook(&self) -> bool {
+        let is_required = self.tokens.as_ref().map(|tokens| tokens.is_required);
+        self.secret.is_none() && is_required == Some(false)
     }
 
     /// The configuration in one line, without secrets.
     pub fn summary(&self) -> String {
         let listen: Vec<String> = self.listen.iter().map(ToString::to_string).collect();
         format!(
-            "listen {}, ring {}, {} shards, at most {} connections, secret {}, admin {}, kv {}, bus {}",
+            "listen {}, ring {}, {} shards, at most {} connections, secret {}, tokens {}, sources {}, admin {}, kv {}, bus {}",
             listen.join(" "),
             self.ring.display(),
             self.shards,
             self.connections_max,
             if self.secret.is_some() { "set" } else { "none" },
+            self.tokens.as_ref().map_or("none", TokenConfig::summary),
+            self.sources
+                .as_ref()
+                .map_or("none".into(), |path| path.display().to_string()),
             self.admin
                 .map_or("off".into(), |address| address.to_string()),
             self.kv.as_ref().map_or("off", |kv| kv.endpoint.as_str()),
@@ -322,6 +354,7 @@ fn parse(
         }
         Some(Subcommands::Doctor(_)) => Action::Doctor,
         Some(Subcommands::Health { .. }) => Action::Health,
+        Some(Subcommands::SourceCheck(_) | Subcommands::SourceList { .. }) => Action::Sources,
     };
     let check_only = args.check_config;
     let config = build(args, &matches, environment, file_limit)?;
@@ -370,6 +403,8 @@ fn build(
     let (bus, password_is_public) = bus::settings(&args)?;
     let doctor = doctor::settings(&args, secret.is_some())?;
     let health = health::url(&args)?;
+    let source_command = source_command::settings(&args)?;
+    let tokens = tokens::settings(&args)?;
     let mut config = Config {
         ring,
         shards: shards(args.shards),
@@ -384,11 +419,16 @@ fn build(
         body_bytes_max: args.max_body_bytes,
         heartbeat_interval: args.heartbeat,
         fanout_life: args.cdn_fanout,
+        compress_streams: args.compress_streams,
         allow_origins: allow_origins(&args.allow_origin)?,
         secret,
+        tokens,
+        auth_failures_max: args.auth_failures_max as u32,
+        sources: args.sources,
         admin: args.admin,
         doctor,
         health,
+        source_command,
         kv,
         bus,
         durability: args.durability,

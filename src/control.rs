@@ -1,5 +1,5 @@
 //! Acts on signals: SIGTERM and SIGINT drain, a second one ends the process at once, SIGUSR2 hands over to a
-//! successor, SIGHUP reloads the certificate.
+//! successor, SIGHUP reloads the certificate, the keys of tokens and the sources.
 //!
 //! Started by `server` as a thread that waits for signals and for the result of starting a successor. It
 //! sends commands to the shards, calls the hub, and notifies the service manager. Never touches a
@@ -32,6 +32,12 @@ pub type OpenRing = Box<dyn Fn() -> Result<(Ring, Recovered), RingError> + Send>
 /// Runs the owner of the ring on threads.
 pub type StartRingThread = Box<dyn Fn(RingThread) -> io::Result<()> + Send>;
 
+/// Reads the file of sources again, and returns their number once they are in use.
+pub type ReloadSources = Box<dyn Fn() -> Result<usize, String> + Send>;
+
+/// Reads the files of the keys of tokens again, gives the keys to the shards, and returns their number.
+pub type ReloadTokenKeys = Box<dyn Fn() -> Result<usize, String> + Send>;
+
 /// The parts of the server that signals act on.
 pub struct Control {
     /// The shards.
@@ -46,6 +52,10 @@ pub struct Control {
     pub admin: Admin,
     /// The certificate, if there is a TLS listener.
     pub tls: Option<Arc<Tls>>,
+    /// Reloads the sources, if there is a file of them.
+    pub reload_sources: Option<ReloadSources>,
+    /// Reloads the keys of tokens, if there are files of them.
+    pub reload_token_keys: Option<ReloadTokenKeys>,
     /// The stage of the process, which a drain changes.
     pub lifecycle: Arc<Lifecycle>,
     /// The start of the drain.
@@ -76,7 +86,7 @@ impl Control {
     /// further handover is possible.
     pub fn start(self, sockets: Sockets) -> io::Result<()> {
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR2])?;
-        if self.tls.is_some() {
+        if self.can_reload() {
             signals.add_signal(SIGHUP)?;
         }
         let (event_sender, events) = bounded(8);
@@ -124,7 +134,7 @@ impl Control {
                     tracing::warn!("second signal: the process ends at once");
                     std::process::exit(0);
                 }
-                (Event::Reload, _) => self.tls.iter().for_each(|tls| reload(tls)),
+                (Event::Reload, stage) => self.reload(*stage == Stage::Serving),
                 (Event::HandOver, Stage::Serving) => {
                     stage = match prepare(sockets.as_ref(), sender) {
                         Ok(()) => Stage::Preparing,
@@ -154,6 +164,28 @@ impl Control {
                 // The drain has begun in the meantime. Dropping the successor ends its process.
                 (Event::Prepared(_), _) => {}
             }
+        }
+    }
+
+    fn can_reload(&self) -> bool {
+        self.tls.is_some() || self.reload_sources.is_some() || self.reload_token_keys.is_some()
+    }
+
+    /// Reads the certificate, the keys of tokens and the file of sources again, each whether or not another
+    /// has a fault. The service manager is notified unless it is
+    /// waiting for a handover or for the end.
+    fn reload(&self, notifies: bool) {
+        if notifies {
+            service::reloading();
+        }
+        let certificate = self.tls.as_deref().map_or(Ok(()), reload_certificate);
+        let token_keys = self.reload_token_keys.as_ref();
+        let token_keys = token_keys.map_or(Ok(()), reload_token_keys);
+        let sources = self.reload_sources.as_ref().map_or(Ok(()), reload_sources);
+        match certificate.and(token_keys).and(sources) {
+            Ok(()) if notifies => service::reloaded(),
+            Err(error) if notifies => service::reload_failed(&error),
+            _ => {}
         }
     }
 
@@ -250,15 +282,48 @@ impl Control {
     }
 }
 
-fn reload(tls: &Tls) {
+fn reload_certificate(tls: &Tls) -> Result<(), String> {
     match tls.reload() {
         Ok(()) => {
             for warning in tls.warnings() {
                 tracing::warn!("{warning}");
             }
             tracing::info!("new connections get the new certificate");
+            Ok(())
         }
-        Err(error) => tracing::error!(%error, "certificate not reloaded; the old one stays in use"),
+        Err(error) => {
+            tracing::error!(%error, "certificate not reloaded; the old one stays in use");
+            Err(error.to_string())
+        }
+    }
+}
+
+fn reload_token_keys(reload: &ReloadTokenKeys) -> Result<(), String> {
+    match reload() {
+        Ok(keys) => {
+            tracing::info!(keys, "token keys reloaded");
+            Ok(())
+        }
+        Err(error) => {
+            tracing::error!("token keys not reloaded; the old ones stay in use: {error}");
+            Err(error)
+        }
+    }
+}
+
+fn reload_sources(reload: &ReloadSources) -> Result<(), String> {
+    match reload() {
+        Ok(sources) => {
+            tracing::info!(sources, "the file of sources was read again and is in use");
+            Ok(())
+        }
+        Err(error) => {
+            tracing::error!("sources not reloaded; the old ones stay in use");
+            for line in error.lines() {
+                tracing::error!("{line}");
+            }
+            Err(error.lines().next().unwrap_or_default().to_owned())
+        }
     }
 }
 

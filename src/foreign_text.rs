@@ -17,6 +17,9 @@ use crate::pem::BASE64_BEGIN;
 /// The beginning of a PEM file, plain and in Base64. The file may be a key, so a quote ends there.
 const PEM: [&str; 2] = ["-----BEGIN ", BASE64_BEGIN];
 
+/// The beginning of a token is hidden if it has at least this many characters. A shorter word tells nothing.
+const TOKEN_CHARS_MIN: usize = 16;
+
 /// The replacement of a secret.
 const REDACTED: &str = "[secret]";
 
@@ -61,6 +64,11 @@ pub fn quote(text: &str, secrets: &Secrets) -> String {
             quote.push_str(REDACTED);
             break;
         }
+        if let Some(token) = token_at(rest) {
+            quote.push_str(REDACTED);
+            rest = &rest[token..];
+            continue;
+        }
         rest = match secrets.found_at(rest) {
             Some(found) => {
                 if found.is_base64 {
@@ -80,6 +88,16 @@ pub fn quote(text: &str, secrets: &Secrets) -> String {
         }
     }
     cut(quote)
+}
+
+/// The length of a JSON Web Token at the beginning of a text. Its header is an object in Base64.
+fn token_at(text: &str) -> Option<usize> {
+    const BEGINNING: &str = "eyJ";
+    if !text.starts_with(BEGINNING) {
+        return None;
+    }
+    let rest = text.trim_start_matches(|c| is_base64(c) || c == '.' || c == '%');
+    Some(text.len() - rest.len()).filter(|length| *length >= TOKEN_CHARS_MIN)
 }
 
 fn cut(mut quote: String) -> String {
@@ -187,6 +205,24 @@ mod tests {
     fn a_pem_file_is_not_shown() {
         let text = "argument '-----BEGIN PRIVATE KEY-----\nMII' found";
         assert_eq!(quote(text, &Secrets::default()), "argument '[secret]");
+    }
+
+    #[test]
+    fn a_token_is_not_shown() {
+        let token = "eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjF9.c2ln-_";
+        for (text, expected) in [
+            (format!("https://h/t/{token}"), "https://h/t/[secret]"),
+            (format!("a?token={token}&b"), "a?token=[secret]&b"),
+            (token.replace('.', "%2E"), "[secret]"),
+            (token[..20].to_owned(), "[secret]"),
+            ("eyJ".to_owned(), "eyJ"),
+        ] {
+            assert_eq!(quote(&text, &Secrets::default()), expected);
+        }
+        for before in 0..2 * FOREIGN_TEXT_CHARS_MAX {
+            let text = format!("{} {token}", "y".repeat(before));
+            assert!(!quote(&text, &Secrets::default()).contains("eyJ"));
+        }
     }
 
     #[test]

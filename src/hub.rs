@@ -7,12 +7,15 @@
 //!
 //! Never touches a socket and never waits for one. When a shard's inbox is full, the remaining webhooks
 //! stay with their shard, which retries. Other threads wait for [`room`], without the lock.
+//!
+//! A webhook whose identity is known becomes no message: it gets the receipt of the first one.
 
 mod batch;
 mod bus;
 mod closing;
 mod commit;
 mod history;
+mod identified;
 mod ids;
 mod outcome;
 mod outlets;
@@ -30,7 +33,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 pub use self::batch::{Batch, FrameRef, SenderId, Turnover};
 use self::bus::BusQueue;
-pub use self::bus::{BusSettings, BusStore, Consignment, Demand, Outgoing, Shown};
+pub use self::bus::{
+    AppendBatch, BusSettings, BusStore, Demand, HistoryStart, Outgoing, Repeat, Shown,
+};
 use self::closing::Closing;
 pub use self::commit::Committer;
 use self::commit::{CommitQueue, Origin, Queued};
@@ -39,6 +44,7 @@ pub use self::history::RingView;
 use self::ids::MessageIds;
 pub use self::ids::{Stamp, StampRandom, Stamps};
 pub use self::outcome::{NotStored, Receipt};
+use self::outcome::{Outcome, outcome_of};
 use self::outlets::Outlets;
 pub use self::outlets::{Outlet, Wake};
 use self::release::Owner;
@@ -46,6 +52,7 @@ pub use self::release::RingThread;
 use self::repair::Repairs;
 use self::room::Room;
 use crate::clock::Now;
+use crate::identities::Identities;
 use crate::limits::{BATCH_BYTES_MAX, FRAME_OVERHEAD_BYTES_MAX, HISTORY_MESSAGES};
 use crate::live_log::SharedHistory;
 use crate::message::{Draft, Epoch, Message};
@@ -81,7 +88,12 @@ struct State {
     history: History,
     ids: MessageIds,
     repairs: Repairs,
+    /// Those of messages in the ring, and of earlier ones.
+    identities: Identities,
 }
+
+/// A message to be stored, or the outcome of a draft that becomes none.
+type Made = Result<Arc<Message>, Outcome>;
 
 /// Where messages are stored.
 enum Store {
@@ -130,6 +142,8 @@ impl Hub {
         let mut ids = MessageIds::new();
         let times_ms = history.iter().map(|(_, message)| message.timestamp_ms);
         ids.continue_after(times_ms);
+        let mut identities = Identities::default();
+        identities.reopen(&history, ring.next_seq());
         Hub {
             state: Mutex::new(State {
                 store: Store::Queue(CommitQueue::default()),
@@ -137,6 +151,7 @@ impl Hub {
                 history: History::new(history, ring.next_seq()),
                 ids,
                 repairs: Repairs::default(),
+                identities,
             }),
             outlets: Outlets::new(outlets),
             room: Room::default(),
@@ -210,9 +225,12 @@ impl Hub {
             }
             Store::Bus(_) => {
                 let origin = Origin::Shard(sender);
-                self.queue_for_bus(&mut state, drafts, message, &origin, None, now);
+                let wakes = self.queue_for_bus(&mut state, drafts, message, &origin, None, now);
                 drop(state);
-                return self.queued.notify_all();
+                if wakes {
+                    self.queued.notify_all();
+                }
+                return;
             }
             Store::Ring(_) | Store::Released(_) => {}
         }
@@ -245,7 +263,7 @@ impl Hub {
         let origin = Origin::Waiting(sender);
         loop {
             let mut state = self.lock();
-            let message = |_: &mut State, message| Ok(message);
+            let message = |_: &mut State, message| -> Made { Ok(message) };
             match state.store {
                 Store::Queue(_) => {
                     state.queue_all(&mut left, message, &origin);
@@ -254,9 +272,12 @@ impl Hub {
                 }
                 Store::Bus(_) => {
                     let wait_ms = Some(timeout.as_millis() as u64);
-                    self.queue_for_bus(&mut state, &mut left, message, &origin, wait_ms, now);
+                    let wakes =
+                        self.queue_for_bus(&mut state, &mut left, message, &origin, wait_ms, now);
                     drop(state);
-                    self.queued.notify_all();
+                    if wakes {
+                        self.queued.notify_all();
+                    }
                 }
                 Store::Ring(_) | Store::Released(_) => {
                     let next = &mut || left.pop_front();
@@ -315,10 +336,14 @@ impl Hub {
             store,
             history,
             repairs,
+            identities,
             ..
         } = &mut *state;
         match store {
-            Store::Ring(ring) => return repairs.close(ring, history.messages()),
+            Store::Ring(ring) => {
+                identities.close();
+                return repairs.close(ring, history.messages());
+            }
             Store::Released(_) => return Ok(()),
             Store::Queue(queue) => queue.closing.begin(),
             Store::Bus(queue) => queue.closing.begin(),
@@ -363,7 +388,7 @@ impl Hub {
         &self,
         mut state: MutexGuard<'_, State>,
         next: &mut dyn FnMut() -> Option<T>,
-        mut message: impl FnMut(&mut State, T) -> Result<Arc<Message>, NotStored>,
+        mut message: impl FnMut(&mut State, T) -> Made,
         now_ms: u64,
         outcomes: &mut Vec<Result<Receipt, NotStored>>,
     ) {
@@ -373,9 +398,10 @@ impl Hub {
             while batch.held_bytes() < BATCH_BYTES_MAX
                 && let Some(item) = next()
             {
-                let stored = message(&mut state, item)
-                    .and_then(|m| self.store(&mut state, &mut batch, m, now_ms));
-                outcomes.push(stored);
+                outcomes.push(match message(&mut state, item) {
+                    Ok(message) => self.store(&mut state, &mut batch, message, now_ms),
+                    Err(outcome) => outcome,
+                });
             }
             if batch.frames.is_empty() {
                 break;
@@ -402,6 +428,7 @@ impl Hub {
             store,
             history,
             repairs,
+            identities,
             ..
         } = &mut *state;
         let Store::Ring(ring) = store else {
@@ -414,9 +441,12 @@ impl Hub {
         } else {
             Ok(())
         };
-        if let Err(error) = checked.and_then(|()| ring.append(&message).map_err(Arc::new)) {
-            batch.pop();
-            return Err(NotStored::Ring(error));
+        match checked.and_then(|()| ring.append(&message).map_err(Arc::new)) {
+            Ok(seq) => identities.note_kept(seq, &message),
+            Err(error) => {
+                batch.pop();
+                return Err(NotStored::Ring(error));
+            }
         }
         repairs.note_success();
         let receipt = Receipt::of(&message);
@@ -451,6 +481,12 @@ impl Hub {
             Store::Released(_) => true,
         };
         self.room.wait(self.lock(), left, is_blocked).1
+    }
+
+    /// Locks the hub as soon as the inboxes have room, or after a time: then the result is false.
+    fn lock_with_room(&self, timeout: Duration) -> (MutexGuard<'_, State>, bool) {
+        let is_blocked = |_: &mut State| !self.outlets.have_room();
+        self.room.wait(self.lock(), timeout, is_blocked)
     }
 
     fn wake_mirror(&self) {
@@ -492,7 +528,7 @@ impl State {
     fn queue_all<T>(
         &mut self,
         items: &mut VecDeque<T>,
-        mut message: impl FnMut(&mut State, T) -> Result<Arc<Message>, NotStored>,
+        mut message: impl FnMut(&mut State, T) -> Made,
         origin: &Origin,
     ) {
         while self.queue().is_some_and(|queue| queue.has_room())
@@ -508,13 +544,23 @@ impl State {
         }
     }
 
-    fn message_of(&mut self, draft: Draft, unix_ms: u64) -> Result<Arc<Message>, NotStored> {
-        let Stamp { timestamp_ms, id } = self.ids.next(unix_ms).map_err(NotStored::Entropy)?;
+    /// Gives a draft its id and time, unless it is a repeat. With `--durability disk` the committer
+    /// recognises repeats: the first may be in the same commit.
+    fn message_of(&mut self, draft: Draft, unix_ms: u64) -> Made {
+        if let (Some(identity), false) = (&draft.identity, matches!(self.store, Store::Queue(_)))
+            && let Some(outcome) = outcome_of(self.identities.find(identity, unix_ms))
+        {
+            return Err(outcome);
+        }
+        let stamp = self.ids.next(unix_ms);
+        let Stamp { timestamp_ms, id } = stamp.map_err(|error| Err(NotStored::Entropy(error)))?;
         Ok(Arc::new(Message {
             id,
             timestamp_ms,
             session: draft.session,
             content: draft.content,
+            label: draft.label,
+            identity: draft.identity,
         }))
     }
 }

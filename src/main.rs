@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hookcast::bus::redis::bus_check;
 use hookcast::check::{Check, Verdict};
-use hookcast::config::{self, Action, Config, NoConfig};
+use hookcast::config::{self, Action, Config, NoConfig, SourceCommand};
 use hookcast::doctor;
 use hookcast::foreign_text::escape;
 use hookcast::handover::predecessor;
@@ -40,6 +40,9 @@ fn main() -> ExitCode {
     if let Action::CheckConfig { of_server } = action {
         return check_config(&config, of_server.then_some(inherited));
     }
+    if let Some(command) = &config.source_command {
+        return print_about_sources(&config, command);
+    }
     if matches!(action, Action::KvCheck | Action::BusCheck | Action::Doctor) {
         print_warnings(&config.warnings());
     }
@@ -65,7 +68,9 @@ fn main() -> ExitCode {
     match server::run(&config, &metrics, inherited) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error}");
+            for line in error.to_string().lines() {
+                tracing::error!("{line}");
+            }
             service::failed(&error.to_string());
             ExitCode::from(error.exit_status())
         }
@@ -85,7 +90,7 @@ fn check_config(config: &Config, inherited: Option<Inherited>) -> ExitCode {
         None => config.warnings(),
         Some(Ok(warnings)) => warnings,
         Some(Err(error)) => {
-            return fail(2, &error.to_string());
+            return fail_in_lines(&error.to_string());
         }
     };
     print_warnings(&warnings);
@@ -96,6 +101,32 @@ fn check_config(config: &Config, inherited: Option<Inherited>) -> ExitCode {
         escape(&config.summary())
     );
     ExitCode::SUCCESS
+}
+
+/// Runs a command about sources.
+fn print_about_sources(config: &Config, command: &SourceCommand) -> ExitCode {
+    match server::run_source_command(config, command) {
+        Ok(printout) => {
+            print_warnings(&printout.notes);
+            // A closed standard output does not change the result.
+            let _ = std::io::stdout().write_all(printout.text.as_bytes());
+            if printout.is_ok {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+        Err(error) => fail_in_lines(&error.to_string()),
+    }
+}
+
+/// Reports faults of the configuration, a line each.
+fn fail_in_lines(reasons: &str) -> ExitCode {
+    for line in reasons.lines() {
+        logging::print(Level::ERROR, line);
+    }
+    service::failed(reasons.lines().next().unwrap_or_default());
+    ExitCode::from(2)
 }
 
 /// Prints the warnings about the configuration. A server logs them instead.

@@ -5,7 +5,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::limits::SESSION_BYTES_MAX;
+use ::ring::digest::{Context, SHA256};
+
+use crate::limits::{
+    EVENT_TYPE_BYTES_MAX, FINGERPRINT_BYTES, SESSION_BYTES_MAX, SOURCE_NAME_BYTES_MAX,
+};
 
 pub use uuid::Uuid as MessageId;
 
@@ -54,13 +58,20 @@ pub struct Message {
     pub session: Option<SessionId>,
     /// The text as it was sent, not trimmed; never blank.
     pub content: String,
+    /// Where it is from, if from a source.
+    pub label: Option<Arc<Label>>,
+    /// By what a repeat of its request is recognised.
+    pub identity: Option<Arc<Identity>>,
 }
 
 impl Message {
-    /// Bytes of content and session together.
+    /// Bytes of content, session, label and identity together, as the ring stores them.
     pub fn text_bytes(&self) -> usize {
         let session = self.session.as_ref();
-        self.content.len() + session.map_or(0, |name| name.as_str().len())
+        self.content.len()
+            + session.map_or(0, |name| name.as_str().len())
+            + self.label.as_ref().map_or(0, |label| label.bytes())
+            + self.identity.as_ref().map_or(0, |it| it.bytes())
     }
 }
 
@@ -72,7 +83,8 @@ impl fmt::Debug for Message {
             .field("timestamp_ms", &self.timestamp_ms)
             .field("session", &self.session)
             .field("content_bytes", &self.content.len())
-            .finish()
+            .field("label", &self.label)
+            .finish_non_exhaustive()
     }
 }
 
@@ -83,6 +95,10 @@ pub struct Draft {
     pub session: Option<SessionId>,
     /// The text as it was sent.
     pub content: String,
+    /// Where it is from, if from a source.
+    pub label: Option<Arc<Label>>,
+    /// By what a repeat of its request is recognised.
+    pub identity: Option<Arc<Identity>>,
 }
 
 impl fmt::Debug for Draft {
@@ -91,7 +107,90 @@ impl fmt::Debug for Draft {
         f.debug_struct("Draft")
             .field("session", &self.session)
             .field("content_bytes", &self.content.len())
-            .finish()
+            .field("label", &self.label)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The source that a message is from, and the provider's type of its event. Operators and clients may
+/// see both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Label {
+    source: String,
+    event: String,
+}
+
+impl Label {
+    /// A label. `None` if the source's name is empty, one of the texts is over its bound
+    /// ([`SOURCE_NAME_BYTES_MAX`], [`EVENT_TYPE_BYTES_MAX`]), or one has a control character.
+    pub fn new(source: &str, event: &str) -> Option<Label> {
+        let is_within = (1..=SOURCE_NAME_BYTES_MAX).contains(&source.len())
+            && event.len() <= EVENT_TYPE_BYTES_MAX;
+        let is_plain = !source.chars().chain(event.chars()).any(char::is_control);
+        (is_within && is_plain).then(|| Label {
+            source: source.to_owned(),
+            event: event.to_owned(),
+        })
+    }
+
+    /// The name of the source, in the operator's file of sources.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The type of the event, in the provider's words; empty if it names none.
+    pub fn event(&self) -> &str {
+        &self.event
+    }
+
+    /// Bytes of both texts.
+    pub fn bytes(&self) -> usize {
+        self.source.len() + self.event.len()
+    }
+}
+
+/// The first half of a SHA-256 digest: enough to recognise a request.
+pub type Fingerprint = [u8; FINGERPRINT_BYTES];
+
+/// The fingerprint of parts, one after another.
+pub fn fingerprint(parts: &[&[u8]]) -> Fingerprint {
+    let mut context = Context::new(&SHA256);
+    for part in parts {
+        context.update(part);
+    }
+    let mut half = Fingerprint::default();
+    half.copy_from_slice(&context.finish().as_ref()[..FINGERPRINT_BYTES]);
+    half
+}
+
+/// By what a repeat of a request is recognised. The hub publishes one message for each, and answers a
+/// repeat with the receipt of the first.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Of the id that the sender gives to all attempts, and of the source.
+    pub id: Option<Fingerprint>,
+    /// Of the signature, and of the source: a captured body under another id is a repeat, too.
+    pub tag: Option<Fingerprint>,
+    /// Of the body, if the same id with another body is a fault of the sender.
+    pub body: Option<Fingerprint>,
+    /// How long it is known, in seconds.
+    pub window_s: u32,
+}
+
+impl Identity {
+    /// Bytes of its fingerprints.
+    pub fn bytes(&self) -> usize {
+        let parts = [&self.id, &self.tag, &self.body];
+        parts.into_iter().flatten().map(|part| part.len()).sum()
+    }
+}
+
+impl fmt::Debug for Identity {
+    /// Omits the fingerprints: that of a signature could confirm a guess.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity")
+            .field("window_s", &self.window_s)
+            .finish_non_exhaustive()
     }
 }
 
@@ -127,12 +226,37 @@ mod tests {
             timestamp_ms: 1,
             session: SessionId::parse("topsecret").unwrap(),
             content: "private".into(),
+            label: None,
+            identity: None,
         };
         let text = format!("{message:?}");
         assert!(
             !text.contains("topsecret") && !text.contains("private"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_fingerprint_is_half_a_digest_of_all_parts() {
+        // SHA-256 of `abc` (FIPS 180-2, appendix B.1).
+        let expected = 0xba78_16bf_8f01_cfea_4141_40de_5dae_2223_u128.to_be_bytes();
+        assert_eq!(fingerprint(&[b"a", b"", b"bc"]), expected);
+    }
+
+    #[test]
+    fn a_label_has_short_plain_texts() {
+        let long = "x".repeat(129);
+        assert!(Label::new("github", "").is_some());
+        assert!(Label::new(&long[..64], &long[..128]).is_some());
+        for (source, event) in [
+            ("", "push"),
+            (&long[..65], "push"),
+            ("github", long.as_str()),
+            ("git\nhub", "push"),
+            ("github", "pu\u{85}sh"),
+        ] {
+            assert_eq!(Label::new(source, event), None, "{source:?} {event:?}");
+        }
     }
 
     #[test]

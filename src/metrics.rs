@@ -8,6 +8,7 @@
 //! - `series`: tables of all series.
 //! - `family`: samples and their text, encoded by the `prometheus` crate.
 //! - `process`: the kernel's figures of this process.
+//! - `sources`: requests to sources, by source and result.
 //!
 //! Only the crate's encoder is used. Its histograms take one observation at a time, but a flush has those of
 //! a whole turn. Its counters are atomics that all shards would share. The other library, prometheus-client,
@@ -16,6 +17,7 @@
 pub(crate) mod family;
 mod process;
 mod series;
+mod sources;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -23,6 +25,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use self::family::{CONTENT_TYPE, MetricFamily, encode};
 pub use self::series::{Counter, Endpoint, Gauge, Timing};
+pub use self::sources::{SourceCounts, SourceStats};
 
 use self::family::{Labels, counter, counters, gauges, histogram};
 use self::series::{BUCKETS, COUNTERS, ENDPOINTS, EXPECTED, GAUGES, Row, STATUSES, TIMINGS};

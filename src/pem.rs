@@ -1,6 +1,6 @@
 //! PEM files (RFC 7468): their certificates and keys, and a description of what is wrong with a file.
 //!
-//! Called by `tls` for listeners, by `client` and `config` for authorities. The parser of `rustls` decodes
+//! Called by `tls` for listeners, by `client` and `config` for authorities, by `tokens` for public keys. The parser of `rustls` decodes
 //! each section. It skips some faults, and reports others as numbers, so these are detected here first:
 //! joined sections, lost line breaks, keys with a passphrase. Never opens a file. Never puts a byte of the
 //! file into a fault, since the file may be a key.
@@ -19,6 +19,7 @@ pub use self::fault::PemFault;
 use self::lines::Section;
 
 const CERTIFICATE: &str = "CERTIFICATE";
+const PUBLIC_KEY: &str = "PUBLIC KEY";
 /// The three forms of a private key: PKCS #8, PKCS #1 and SEC 1.
 const PRIVATE_KEYS: [&str; 3] = ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"];
 
@@ -90,10 +91,30 @@ pub fn private_keys(pem: &[u8]) -> Result<Vec<PrivateKeyDer<'static>>, PemFault>
     let has = |label: &str| sections.iter().any(|section| section.label == label);
     match keys.is_empty() {
         false => Ok(keys),
-        true if has("PUBLIC KEY") => Err(PemFault::PublicKeyAlone),
+        true if has(PUBLIC_KEY) => Err(PemFault::PublicKeyAlone),
         true if has(CERTIFICATE) => Err(PemFault::CertificateAlone),
         true => Err(PemFault::NoPrivateKey),
     }
+}
+
+/// All public keys of a file, as `SubjectPublicKeyInfo` in DER, at least one. A file with a private key or a
+/// certificate is refused: it is not what was meant.
+pub fn public_keys(pem: &[u8]) -> Result<Vec<Vec<u8>>, PemFault> {
+    let sections = lines::sections(pem)?;
+    let mut keys = Vec::new();
+    for section in &sections {
+        match section.label.as_str() {
+            PUBLIC_KEY => keys.push(decode(section)?),
+            "RSA PUBLIC KEY" => return Err(PemFault::PublicKeyForm(section.line)),
+            label if label.ends_with("PRIVATE KEY") => return Err(PemFault::PrivateKeyInside),
+            label if label.ends_with(CERTIFICATE) => return Err(PemFault::CertificateInside),
+            _ => {}
+        }
+    }
+    if keys.is_empty() {
+        return Err(PemFault::NoPublicKey);
+    }
+    Ok(keys)
 }
 
 /// Whether a file, valid or not, seems to contain a private key.

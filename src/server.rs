@@ -8,17 +8,27 @@
 //! [`run`] calls the steps of the process in order. The functions below follow the same order.
 //!
 //! - `bus`: the hub on a bus.
+//! - `in_use`: the wait until all shards use what was read again.
 //! - `listening`: the listening sockets, bound here or passed.
+//! - `presence`: the counts of streams on a bus.
 //! - `rehearsal`: the dry run of a start, for `--check-config`.
 //! - `settings`: the shards' part of the configuration.
+//! - `source_command`: the commands that print what sources are, and what they make of a request.
+//! - `sources`: the file of sources, and the thread that judges their requests.
 //! - `takeover`: a predecessor's connections.
+//! - `tokens`: the files of the keys of tokens.
 
 mod bus;
 mod error;
+mod in_use;
 mod listening;
+mod presence;
 mod rehearsal;
 mod settings;
+mod source_command;
+mod sources;
 mod takeover;
+mod tokens;
 
 use std::io;
 use std::net::TcpListener;
@@ -31,16 +41,18 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use self::bus::OnBus;
 use self::listening::Listening;
+use self::sources::Judges;
 use crate::admin::{Admin, Parts};
 use crate::bus::run::Bus;
 use crate::clock::Clock;
-use crate::config::{Config, Durability};
-use crate::control::{Control, OpenRing, StartRingThread};
+use crate::config::{Config, Durability, Listen};
+use crate::control::{Control, OpenRing, ReloadSources, ReloadTokenKeys, StartRingThread};
 use crate::handover::predecessor::Predecessor;
 use crate::hub::{Hub, Outlet, RingThread};
+use crate::identities::{Identities, IdentityFile};
 use crate::inherit::{Passed, Sockets};
 use crate::lifecycle::Lifecycle;
-use crate::limits::KV_LAST_SYNC_MS_MIN;
+use crate::limits::{KV_LAST_SYNC_MS_MIN, PRESENCE_END_MS_MAX};
 use crate::metrics::{Gauge, Metrics, Tally};
 use crate::mirror::{self, MirrorHandle, Stopped};
 use crate::net::handle::ShardHandle;
@@ -51,10 +63,13 @@ use crate::net::socket::LayeredSocket;
 use crate::ring::{self, Made, Recovered, Report, Ring};
 use crate::service;
 use crate::shard::Shard;
+use crate::sources::Sources;
 use crate::tls::Tls;
+use crate::tokens::TokenKeys;
 
 pub use self::error::ServerError;
 pub use self::rehearsal::rehearse;
+pub use self::source_command::{Printout, run_source_command};
 
 /// The sockets and the predecessor that this process starts with.
 #[derive(Debug, Default)]
@@ -79,6 +94,7 @@ pub fn run(
         listening::check(config, &sockets)?;
     }
     warn(config, &sockets);
+    let (listen, _) = listening::addresses(config, &sockets);
     let start = Start::begin(config, metrics, sockets.admin)?;
     if predecessor.is_none() {
         // First, so that it reports the start. A predecessor's admin address answers until this one serves.
@@ -86,12 +102,16 @@ pub fn run(
     }
     // Certificates and addresses come before the ring: if they fail, the start leaves no file behind.
     let tls = load_tls(config)?;
+    let files = Files {
+        token_keys: load_token_keys(config)?,
+        sources: load_sources(config, &listen)?,
+    };
     let network = Network::open(config, sockets.serving, tls)?;
     if let Some(predecessor) = &predecessor {
         predecessor.await_ring().map_err(ServerError::Predecessor)?;
     }
     let store = open_store(config)?;
-    let mut server = start.start_threads(store, network)?;
+    let mut server = start.start_threads(store, network, files)?;
     if server.is_ready {
         start.lifecycle.set_ready();
     }
@@ -151,39 +171,59 @@ impl<'a> Start<'a> {
     }
 
     /// Starts the threads. Those of the shards come last, since they need the others.
-    fn start_threads(&self, store: Store, network: Network) -> Result<Server, ServerError> {
+    fn start_threads(
+        &self,
+        store: Store,
+        network: Network,
+        files: Files,
+    ) -> Result<Server, ServerError> {
         let Network {
-            reactors,
+            mut reactors,
             mut listening,
             peers,
             tls,
         } = network;
-        let (store, made) = store.take_made();
+        let (mut store, made) = store.take_made();
+        let identities = std::mem::take(&mut store.identities);
         let history = store.recovered.messages.len();
         let ring_stats = store.ring.stats();
         let (publish_signal, published) = bounded(1);
         let publish_signal = self.config.kv.is_some().then_some(publish_signal);
 
-        let made_hub = self.make_hub(store, reactors.outlets, publish_signal)?;
+        let outlets = std::mem::take(&mut reactors.outlets);
+        let made_hub = self.make_hub(store, outlets, publish_signal)?;
         let MadeHub {
             hub,
             owner,
             bus,
             is_ready,
         } = made_hub;
+        hub.set_identities(identities);
         // All live logs begin with the same history, so no message may be published before the last is made.
-        let shards = self.make_shards(&hub);
+        let mut shards = self.make_shards(&hub, files.token_keys);
         hub.drop_backlog();
         self.start_ring_owner(owner, bus.as_ref(), &hub)?;
         let mirror = self.start_mirror(&hub, bus.as_ref(), published)?;
+        let judges = self.start_judge(files.sources, &mut reactors, &mut shards)?;
+        let presence_ended = self.start_presence(bus.as_ref(), &mut reactors, &mut shards)?;
         self.admin.add_parts(Parts {
             ring: ring_stats,
+            identities: hub.identity_stats(),
             mirror: mirror.as_ref().map(MirrorHandle::stats),
-            bus: bus.as_ref().map(|bus| (Arc::clone(&bus.stats), self.clock)),
+            sources: judges.as_ref().map(|judges| Arc::clone(&judges.stats)),
         });
+        let reload_sources =
+            judges.and_then(|judges| self.source_reloader(judges, &reactors.handles));
         let handover_sockets = listening.take_sockets(self.admin_socket.as_ref());
         let drain_began = handover_sockets
-            .and_then(|sockets| self.start_control(sockets, &reactors.handles, &hub, bus, tls))
+            .and_then(|sockets| {
+                let parts = ControlParts {
+                    tls,
+                    reload_sources,
+                    reload_token_keys: self.token_key_reloader(&reactors.handles),
+                };
+                self.start_control(sockets, &reactors.handles, &hub, bus, parts)
+            })
             .map_err(|error| ServerError::Start("waiting for signals", error))?;
         if let Some(made) = made {
             // From now on the file may hold acknowledged messages.
@@ -198,6 +238,7 @@ impl<'a> Start<'a> {
             hub,
             shards: reactors.handles,
             ended,
+            presence_ended,
             mirror,
             listening,
             peers,
@@ -205,8 +246,71 @@ impl<'a> Start<'a> {
         })
     }
 
-    fn make_shards(&self, hub: &Hub) -> Vec<Shard<LayeredSocket>> {
-        let settings = Arc::new(settings::of(self.config));
+    /// Starts the thread that judges requests to sources, if there are some.
+    fn start_judge(
+        &self,
+        sources: Option<Sources>,
+        reactors: &mut Reactors,
+        shards: &mut [Shard<LayeredSocket>],
+    ) -> Result<Option<Judges>, ServerError> {
+        let Some(sources) = sources else {
+            return Ok(None);
+        };
+        let judges = sources::start(sources, shards.len(), self.clock)
+            .map_err(|error| ServerError::Start("a thread", error))?;
+        for (reactor, handle) in reactors.threads.iter_mut().zip(&reactors.handles) {
+            reactor.judge_by(judges.queue.clone(), handle.clone());
+        }
+        for shard in shards {
+            shard.use_sources(Arc::clone(&judges.table));
+        }
+        Ok(Some(judges))
+    }
+
+    /// Starts the thread that shares presence, if there is a bus. The receiver is disconnected when it has ended.
+    fn start_presence(
+        &self,
+        bus: Option<&Arc<Bus>>,
+        reactors: &mut Reactors,
+        shards: &mut [Shard<LayeredSocket>],
+    ) -> Result<Option<Receiver<()>>, ServerError> {
+        let (Some(bus), Some(config)) = (bus, &self.config.bus) else {
+            return Ok(None);
+        };
+        let thread = presence::start(config, bus, &reactors.handles)
+            .map_err(|error| ServerError::Start("a thread", error))?;
+        for reactor in &mut reactors.threads {
+            reactor.ask_other_nodes(thread.questions.clone());
+        }
+        for shard in shards {
+            shard.note_changes();
+        }
+        Ok(Some(thread.ended))
+    }
+
+    fn source_reloader(&self, judges: Judges, shards: &[ShardHandle]) -> Option<ReloadSources> {
+        let path = self.config.sources.as_deref()?;
+        let body_bytes_max = self.config.body_bytes_max;
+        Some(sources::reloader(
+            path,
+            body_bytes_max,
+            sources::Exposure::of(self.config, &self.config.listen),
+            judges.queue,
+            shards.to_vec(),
+        ))
+    }
+
+    fn token_key_reloader(&self, shards: &[ShardHandle]) -> Option<ReloadTokenKeys> {
+        let tokens = self.config.tokens.as_ref()?;
+        Some(tokens::reloader(tokens, shards.to_vec()))
+    }
+
+    fn make_shards(
+        &self,
+        hub: &Hub,
+        token_keys: Option<Arc<TokenKeys>>,
+    ) -> Vec<Shard<LayeredSocket>> {
+        let settings = Arc::new(settings::of(self.config, token_keys));
         let shard = |_| {
             Shard::new(
                 Arc::clone(&settings),
@@ -270,7 +374,9 @@ impl<'a> Start<'a> {
                 is_ready: is_joined,
             });
         }
-        let Store { ring, recovered } = store;
+        let Store {
+            ring, recovered, ..
+        } = store;
         let messages = recovered.messages;
         let (hub, owner) = match self.config.durability {
             Durability::Process => (Hub::new(ring, messages, outlets, publish_signal), None),
@@ -310,7 +416,7 @@ impl<'a> Start<'a> {
         shards: &[ShardHandle],
         hub: &Arc<Hub>,
         bus: Option<Arc<Bus>>,
-        tls: Option<Arc<Tls>>,
+        parts: ControlParts,
     ) -> io::Result<Arc<OnceLock<Instant>>> {
         let drain_began = Arc::new(OnceLock::new());
         let control = Control {
@@ -319,7 +425,9 @@ impl<'a> Start<'a> {
             open_ring: ring_opener(self.config),
             start_ring_thread: self.ring_thread_starter(hub, bus),
             admin: self.admin.clone(),
-            tls,
+            tls: parts.tls,
+            reload_sources: parts.reload_sources,
+            reload_token_keys: parts.reload_token_keys,
             lifecycle: Arc::clone(&self.lifecycle),
             drain_began: Arc::clone(&drain_began),
         };
@@ -366,6 +474,42 @@ fn set_limit_gauges(config: &Config, metrics: &Metrics) {
     tally.flush(metrics);
 }
 
+/// What SIGHUP reads again.
+struct ControlParts {
+    tls: Option<Arc<Tls>>,
+    reload_sources: Option<ReloadSources>,
+    reload_token_keys: Option<ReloadTokenKeys>,
+}
+
+/// What a start has read from files, beside the certificate and the ring.
+struct Files {
+    token_keys: Option<Arc<TokenKeys>>,
+    sources: Option<Sources>,
+}
+
+fn load_token_keys(config: &Config) -> Result<Option<Arc<TokenKeys>>, ServerError> {
+    let Some(loaded) = tokens::load(config).map_err(ServerError::TokenKeys)? else {
+        return Ok(None);
+    };
+    for note in loaded.notes {
+        tracing::warn!("{note}");
+    }
+    tracing::info!(keys = loaded.keys.count(), "the keys of tokens are in use");
+    Ok(Some(Arc::new(loaded.keys)))
+}
+
+fn load_sources(config: &Config, listen: &[Listen]) -> Result<Option<Sources>, ServerError> {
+    let Some(loaded) = sources::load(config, listen).map_err(ServerError::Sources)? else {
+        return Ok(None);
+    };
+    for note in loaded.notes {
+        tracing::warn!("{note}");
+    }
+    let count = loaded.sources.iter().count();
+    tracing::info!(sources = count, "the file of sources is in use");
+    Ok(Some(loaded.sources))
+}
+
 fn load_tls(config: &Config) -> Result<Option<Arc<Tls>>, ServerError> {
     let tls = config.tls.clone().map(Tls::load).transpose();
     let tls = tls.map_err(ServerError::Tls)?;
@@ -379,6 +523,7 @@ fn load_tls(config: &Config) -> Result<Option<Arc<Tls>>, ServerError> {
 struct Store {
     ring: Ring,
     recovered: Recovered,
+    identities: Identities,
 }
 
 impl Store {
@@ -399,7 +544,13 @@ fn open_store(config: &Config) -> Result<Store, ServerError> {
             .map_err(|error| ServerError::Ring(config.ring.clone(), error))?;
         tracing::warn!("the ring was one of a bus; without --bus its event ids begin a new epoch");
     }
-    Ok(Store { ring, recovered })
+    let file = Box::new(IdentityFile::of_ring(&config.ring));
+    let identities = Identities::open(file, &recovered.messages, ring.next_seq());
+    Ok(Store {
+        ring,
+        recovered,
+        identities,
+    })
 }
 
 fn ring_opener(config: &Config) -> OpenRing {
@@ -474,6 +625,9 @@ impl Reactors {
         threads[0]
             .accept_from(listeners, handles.clone(), config.connections_max)
             .map_err(|error| ServerError::Start("accepting", error))?;
+        for (index, reactor) in threads.iter_mut().enumerate() {
+            reactor.ask_of(handles.clone(), index);
+        }
         Ok(Reactors {
             threads,
             outlets,
@@ -502,6 +656,8 @@ struct Server {
     shards: Vec<ShardHandle>,
     /// Yields the result of each shard. Once it is disconnected, all shards have ended.
     ended: Receiver<io::Result<()>>,
+    /// Disconnected once the thread that shares presence has ended, which it does after the shards.
+    presence_ended: Option<Receiver<()>>,
     mirror: Option<MirrorHandle>,
     listening: Listening,
     peers: Arc<Peers>,
@@ -537,6 +693,9 @@ impl Server {
         let drain_ends = drain_began.unwrap_or_else(Instant::now) + config.drain;
         if let Some(mirror) = self.mirror {
             stop_mirror(mirror, drain_ends);
+        }
+        if let Some(ended) = self.presence_ended {
+            let _ = ended.recv_timeout(Duration::from_millis(PRESENCE_END_MS_MAX));
         }
         self.hub
             .close()

@@ -19,12 +19,17 @@ pub fn ready() {
     notify(&[NotifyState::Ready]);
 }
 
+/// Reports that a reload has succeeded. Clears the status text of an earlier one that failed.
+pub fn reloaded() {
+    notify(&[NotifyState::Ready, NotifyState::Status("")]);
+}
+
 /// Reports that the server drains and will end.
 pub fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 
-/// Reports that a successor is being started.
+/// Reports that a reload begins: a successor is being started, or files are read again.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[NotifyState::Reloading, now]),

@@ -6,7 +6,7 @@
 //! with ring, as in the mirror's client. Never touches a connection.
 
 mod error;
-mod key;
+pub mod key;
 
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod cluster;
+mod remote;
 
 use std::fs::OpenOptions;
 use std::net::SocketAddr;
@@ -10,12 +11,14 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 pub use self::cluster::ClusterArgs;
+pub use self::remote::RemoteArgs;
 
 use crate::scenarios::attack::Kind;
+use crate::scenarios::thresholds::Threshold;
 use crate::scenarios::{Scenario, Sizes};
 use crate::servers::ServerKind;
 
-/// Measures hookcast and its peers: deliveries, latencies, CPU and memory, and checks that every
+/// Measures servers of Server-Sent Events: deliveries, latencies, CPU and memory, and checks that every
 /// stream got every message, once, in order.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXITS)]
@@ -30,16 +33,43 @@ Exit status:
   0    all is well
   1    a run could not be made
   2    the command line is wrong, or loading a server in use was not confirmed
-  3    a stream lacked a message, or got one twice or out of order
+  3    a stream lacked a message, or got one twice or out of order, or something failed
   4    compare missed a claim
   5    the server was lost in the middle of a run
+  6    a --fail-if was true
   130  SIGINT (Ctrl-C), SIGTERM or SIGHUP cut the run off: the figures up to then are printed and marked;
        a second signal ends at once, without figures";
+
+const EXAMPLES: &str = "\
+Examples:
+  hookcast-load run --url http://127.0.0.1:3000 --streams 1000 --yes --fail-if 'p99>50ms'
+  hookcast-load run --preset nchan --url http://127.0.0.1:8080 --channel news --yes
+  hookcast-load run --preset mercure --url http://127.0.0.1:3000 --publish-header @jwt.txt --yes
+  hookcast-load run --stream-url http://127.0.0.1:8000/events \\
+      --publish-url http://127.0.0.1:8000/send --publish-method PUT --publish-header @key.txt \\
+      --publish-body '{\"id\":\"{id}\",\"at\":{time},\"text\":\"{filler}\"}' --yes
+  hookcast-load run --processes 2 --streams 30000 --yes \\
+      --url http://127.0.0.1:3001 --url http://127.0.0.1:3002
+
+Fields of --publish-url and --publish-body:
+  {message}  the whole text of a message: its id, its time, and filler up to --message-bytes
+  {id}       its id: 17 characters, unique in all runs
+  {time}     the time at which it is due: microseconds since 1970, 16 digits
+  {filler}   letters up to --message-bytes
+  {session}  its session (`targeted`); in --stream-url, that of the stream";
+
+const WATCH_EXAMPLES: &str = "\
+Examples:
+  hookcast-load watch --stream-url http://127.0.0.1:8000/events --time-in /sentAt --duration 1m
+  hookcast-load watch --url http://127.0.0.1:3000 --time-in /timestamp --id-in /id
+  hookcast-load watch --preset centrifugo --url http://127.0.0.1:8000 --channel news \\
+      --time-in /pub/data/at --number-in /pub/offset --fail-if 'p99>1s'";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Every message to every stream, at a constant rate
+    #[command(visible_alias = "run", after_help = EXAMPLES)]
     Fanout(RunArgs),
     /// Every message to every stream; one publisher posts as soon as it is answered
     Saturate(RunArgs),
@@ -57,6 +87,8 @@ pub enum Command {
     Churn(RunArgs),
     /// Churn for a long time: memory and descriptors must not grow
     Soak(RunArgs),
+    /// Only streams: messages of a publisher that is not this tool, by their own time
+    Watch(WatchArgs),
     /// Fan-outs at rising rates: latency against load
     Ladder(LadderArgs),
     /// Latency of healthy streams under floods, slow uploads and unread answers
@@ -70,6 +102,9 @@ pub enum Command {
     /// The backend of Pushpin; started beside it
     #[command(hide = true)]
     GripBackend(GripBackendArgs),
+    /// Reads streams; started by a run with --processes
+    #[command(hide = true)]
+    Streams,
     /// Reads streams of a cluster; started by `cluster`
     #[command(hide = true)]
     ClusterStreams,
@@ -82,27 +117,8 @@ pub struct RunArgs {
     #[arg(long, value_enum, default_value = "hookcast")]
     pub target: ServerKind,
     /// Program of the server [default: the one beside this program]
-    #[arg(long, value_name = "PATH", conflicts_with = "url")]
+    #[arg(long, value_name = "PATH", conflicts_with = "running")]
     pub server: Option<PathBuf>,
-    /// Load this running server instead, as http://host:port[/base]
-    #[arg(long)]
-    pub url: Option<String>,
-    /// Process id of the server behind --url, to measure its CPU and memory
-    #[arg(long, requires = "url")]
-    pub pid: Option<u32>,
-    /// Allow a --url beyond this machine: load only servers that you own
-    #[arg(long)]
-    pub i_own_this_host: bool,
-    /// The --admin address of the server behind --url, as http://host:port: for the number of open streams
-    /// before the run
-    #[arg(long, requires = "url")]
-    pub admin: Option<String>,
-    /// Load the server behind --url without asking, whatever streams and messages it has
-    #[arg(long, requires = "url")]
-    pub yes: bool,
-    /// Value of X-Webhook-Secret
-    #[arg(long, env = "WEBHOOK_SECRET", hide_env_values = true)]
-    pub secret: Option<String>,
     /// Threads that serve streams (hookcast --shards, nginx workers, tokio workers)
     #[arg(long, default_value_t = 1)]
     pub shards: usize,
@@ -110,7 +126,7 @@ pub struct RunArgs {
     #[arg(long, value_parser = humantime::parse_duration, default_value = "2s")]
     pub heartbeat: Duration,
     /// Streams over TLS, with a certificate made for the run; posts stay plain (hookcast only)
-    #[arg(long, conflicts_with = "url")]
+    #[arg(long, conflicts_with = "running")]
     pub tls: bool,
     /// Further argument for the started hookcast; may be given several times
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
@@ -139,12 +155,22 @@ pub struct RunArgs {
     /// Handshakes under way at once [default: 256, in a storm 2048]
     #[arg(long)]
     pub opening_max: Option<usize>,
+    /// Processes that read streams, with an equal share each [default: 1; with several servers, one for each]
+    #[arg(long, value_parser = at_least_one)]
+    pub processes: Option<usize>,
     /// Streams closed and opened again per second [default: by scenario]
     #[arg(long, value_parser = positive)]
     pub churn_rate: Option<f64>,
+    /// Fail the run if this is true, as 'p99>50ms'; may be given several times. Metrics: p50, p90, p99, p999,
+    /// max (of deliveries; us, ms, s), lost, repeated, disorder, errors, rate (deliveries a second)
+    #[arg(long, value_name = "THRESHOLD")]
+    pub fail_if: Vec<Threshold>,
     /// Where results go besides the terminal.
     #[command(flatten)]
     pub output: OutputArgs,
+    /// A server that runs already.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
 }
 
 /// Where results go.
@@ -172,6 +198,24 @@ impl OutputArgs {
         }
         Ok(())
     }
+}
+
+/// Options of a run that only reads.
+#[derive(Debug, Args)]
+#[command(after_help = WATCH_EXAMPLES)]
+pub struct WatchArgs {
+    /// JSON pointer to a message's time in the data of its event: a unix time in s, ms, us or ns, or RFC 3339
+    #[arg(long, value_name = "POINTER", value_parser = pointer)]
+    pub time_in: String,
+    /// JSON pointer to what is equal for the same message only [default: the event's id, or all of its data]
+    #[arg(long, value_name = "POINTER", value_parser = pointer, conflicts_with = "number_in")]
+    pub id_in: Option<String>,
+    /// JSON pointer to a number that counts up by one: a hole is a loss, even on all streams
+    #[arg(long, value_name = "POINTER", value_parser = pointer)]
+    pub number_in: Option<String>,
+    /// Options of a run; those of publishing have no effect
+    #[command(flatten)]
+    pub run: RunArgs,
 }
 
 /// Options of the ladder.
@@ -343,6 +387,15 @@ impl Command {
     }
 }
 
+/// A JSON pointer (RFC 6901).
+fn pointer(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.starts_with('/') {
+        Ok(text.to_owned())
+    } else {
+        Err("a JSON pointer begins with a slash, such as /data/time; an empty one is all of the data".into())
+    }
+}
+
 fn at_least_one(text: &str) -> Result<usize, String> {
     let value = text.parse().ok().filter(|&value| value > 0);
     value.ok_or_else(|| "not a number above 0".into())
@@ -367,7 +420,7 @@ mod tests {
             status.parse::<u8>().ok()
         });
         let statuses: Vec<u8> = statuses.collect();
-        assert_eq!(statuses, [0, 1, 2, 3, 4, 5, 130]);
+        assert_eq!(statuses, [0, 1, 2, 3, 4, 5, 6, 130]);
         for status in statuses {
             assert!(readme.contains(&format!("\n| {status} | ")), "{status}");
         }

@@ -31,6 +31,7 @@ use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::cli::{Cli, Command, FloorArgs};
+use crate::engine::reading;
 use crate::runs::{cluster, compare, overload, single};
 use crate::servers::floor::{self, FloorOptions};
 use crate::servers::grip_backend;
@@ -38,12 +39,15 @@ use crate::servers::grip_backend;
 /// Exit code when a run could not be made.
 const EXIT_FAILED: u8 = 1;
 
+/// Exit code of a wrong command line, as `clap` has it.
+const EXIT_WRONG: u8 = 2;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let interrupted = Arc::new(AtomicBool::new(false));
     let is_server = matches!(
         cli.command,
-        Command::Floor(_) | Command::GripBackend(_) | Command::ClusterStreams
+        Command::Floor(_) | Command::GripBackend(_) | Command::Streams | Command::ClusterStreams
     );
     if let Err(error) = signals::watch(&interrupted, !is_server) {
         eprintln!("hookcast-load: no signal handler: {error}");
@@ -62,6 +66,16 @@ fn main() -> ExitCode {
 struct Failure {
     text: String,
     code: u8,
+}
+
+impl Failure {
+    /// A wrong combination of flags.
+    fn wrong(text: impl Into<String>) -> Failure {
+        Failure {
+            text: text.into(),
+            code: EXIT_WRONG,
+        }
+    }
 }
 
 impl std::fmt::Display for Failure {
@@ -84,6 +98,11 @@ fn run(command: &Command, interrupted: &Arc<AtomicBool>) -> Result<ExitCode, Fai
         return single::scenario(scenario, args, interrupted);
     }
     match command {
+        Command::Watch(args) => single::watch(args, interrupted),
+        Command::Streams => {
+            raise_descriptor_limit();
+            Ok(reading::serve().map(|()| ExitCode::SUCCESS)?)
+        }
         Command::Ladder(args) => single::ladder(args, interrupted),
         Command::Overload(args) => Ok(overload::run(args, interrupted)?),
         Command::Compare(args) => Ok(compare::run_and_show(args, interrupted)?),

@@ -5,6 +5,8 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
+mod schema;
+
 /// Exit code of `hookcast-load` when a stream had faults.
 const EXIT_UNCLEAN: i32 = 3;
 
@@ -26,6 +28,7 @@ fn on_floor(scenario: &str) -> (Value, i32) {
             String::from_utf8_lossy(&output.stderr)
         )
     });
+    schema::assert_holds(&json);
     (json, output.status.code().unwrap_or(-1))
 }
 

@@ -12,11 +12,12 @@ use std::time::Duration;
 use super::course::{Course, SharedCourse};
 use super::engine::{Append, Appended, Fault, FaultKind, Fenced, Keep, Producer, Writer};
 use super::log::{self, Begun};
-use super::stats::BusStats;
+use super::stats::{BusStats, Event};
 use crate::clock::Now;
-use crate::hub::{Consignment, Hub};
+use crate::hub::{AppendBatch, Hub};
 use crate::limits::{
-    BUS_BEGIN_PATIENCE_MS, BUS_PROBE_INTERVAL_MS, BUS_RETRY_MS_MAX, BUS_RETRY_MS_MIN,
+    BUS_BEGIN_PATIENCE_MS, BUS_PROBE_INTERVAL_MS, BUS_PROOF_MS_MAX, BUS_RETRY_MS_MAX,
+    BUS_RETRY_MS_MIN,
 };
 use crate::message::Epoch;
 
@@ -40,6 +41,10 @@ pub struct Appender {
     delay_ms: u64,
     probe: u64,
     probed_ms: u64,
+    /// Since when what this node sends should have come back.
+    sending_since_ms: u64,
+    /// How often it has not, and the connections were made anew.
+    doubts: u32,
     /// The probe that ends the follower's last read was written.
     has_woken_follower: bool,
     rng: fastrand::Rng,
@@ -80,6 +85,8 @@ impl Appender {
             delay_ms: 0,
             probe: 0,
             probed_ms: 0,
+            sending_since_ms: 0,
+            doubts: 0,
             has_woken_follower: false,
             rng: fastrand::Rng::with_seed(producer.0),
         }
@@ -107,7 +114,11 @@ impl Appender {
             Err(fault) => {
                 stats.note_write_fault(&fault);
                 if fault.kind.is_lasting() {
-                    hub.refuse_outgoing();
+                    hub.refuse_outgoing(self.run);
+                }
+                if fault.kind == FaultKind::NotPrimary {
+                    // A replica would go on answering the reader.
+                    course.lock().reader_doubts += 1;
                 }
                 self.note_fault(now);
                 Pause::For(Duration::from_millis(self.delay_ms))
@@ -116,6 +127,7 @@ impl Appender {
     }
 
     fn note_fault(&mut self, now: Now) {
+        self.sending_since_ms = now.mono_ms;
         self.delay_ms = (self.delay_ms * 2).clamp(BUS_RETRY_MS_MIN, BUS_RETRY_MS_MAX);
         // Nodes do not call an engine that returns all at once.
         self.retry_ms = now.mono_ms + self.rng.u64(self.delay_ms / 2..=self.delay_ms);
@@ -137,30 +149,39 @@ impl Appender {
             (course.ready_epoch(), keep(&course))
         };
         let Some(epoch) = ready else {
+            self.sending_since_ms = now.mono_ms;
             return self.help_to_join(writer, course, stats, now);
         };
-        self.enter(epoch, hub);
+        self.enter(epoch, hub, now);
+        self.check_return(writer, course, stats, now);
         if self.needs_fence {
-            match writer.fence(epoch, self.producer, hub.last_number())? {
-                Fenced::At(last_stored) => hub.requeue_after(last_stored),
-                Fenced::Broken => return Ok(self.note_broken()),
-                Fenced::OtherEpoch(_) => return Ok(self.await_epoch(course, now)),
+            let Some(last_number) = hub.last_number(self.run) else {
+                return Ok(Pause::End);
+            };
+            match writer.fence(epoch, self.producer, last_number)? {
+                Fenced::At(last_stored) => hub.requeue_after(self.run, last_stored),
+                Fenced::Broken => return Ok(self.note_broken(course)),
+                Fenced::OtherEpoch(other) => {
+                    return Ok(self.await_epoch(other, writer, course, now));
+                }
             }
             self.needs_fence = false;
         }
-        let consignment = hub.take_outgoing(epoch);
-        let probe = self.next_probe(hub, &consignment, now);
-        if consignment.messages.is_empty() && probe.is_none() {
+        let Some(batch) = hub.take_outgoing(self.run, epoch) else {
+            return Ok(Pause::End);
+        };
+        let probe = self.next_probe(hub, &batch, now);
+        if batch.messages.is_empty() && probe.is_none() {
             let left_ms = (self.probed_ms + BUS_PROBE_INTERVAL_MS).saturating_sub(now.mono_ms);
             return Ok(Pause::ForMessages(Duration::from_millis(left_ms.max(1))));
         }
-        let has_waiting = !consignment.messages.is_empty() || hub.awaits_replicas();
+        let has_waiting = !batch.messages.is_empty() || hub.awaits_replicas(self.run);
         let replicas = if has_waiting { self.replicas } else { 0 };
         let append = Append {
             epoch,
             producer: self.producer,
-            first_number: consignment.first_number,
-            messages: &consignment.messages,
+            first_number: batch.first_number,
+            messages: &batch.messages,
             probe,
             keep,
             replicas,
@@ -170,25 +191,81 @@ impl Appender {
         }
         let appended = writer.append(&append);
         stats.set_outgoing(hub.outgoing());
-        self.settle(hub, course, stats, now, &consignment, appended)
+        let before_first = batch.first_number - 1;
+        match appended {
+            Ok(Appended::Stored {
+                messages,
+                replicas,
+                repeats,
+                fault,
+            }) => {
+                if !repeats.is_empty() {
+                    hub.note_repeats(self.run, &repeats);
+                }
+                hub.requeue_after(self.run, before_first + messages as u64);
+                self.note_stored(hub, stats, replicas, fault)
+            }
+            Ok(Appended::Broken) => {
+                hub.requeue_after(self.run, before_first);
+                Ok(self.note_broken(course))
+            }
+            Ok(Appended::OtherEpoch(other)) => {
+                hub.requeue_after(self.run, before_first);
+                Ok(self.await_epoch(other, writer, course, now))
+            }
+            Err(fault) => {
+                if fault.kind.is_certain() {
+                    hub.requeue_after(self.run, before_first);
+                } else {
+                    self.needs_fence = true;
+                }
+                Err(fault)
+            }
+        }
     }
 
     /// Begins to send in an epoch. Messages of an earlier one that have not come back are sent again.
-    fn enter(&mut self, epoch: Epoch, hub: &Hub) {
+    fn enter(&mut self, epoch: Epoch, hub: &Hub, now: Now) {
         if self.epoch != Some(epoch) {
-            hub.requeue_before(epoch);
+            self.sending_since_ms = now.mono_ms;
+            hub.requeue_before(self.run, epoch);
             self.epoch = Some(epoch);
             self.needs_fence = false;
         }
     }
 
+    /// Makes both connections anew if they work and nothing of what this node sends comes back: after a fail-over
+    /// one of them may lead to the old primary.
+    fn check_return(
+        &mut self,
+        writer: &mut dyn Writer,
+        course: &SharedCourse,
+        stats: &BusStats,
+        now: Now,
+    ) {
+        if stats.proven_ms() > self.sending_since_ms {
+            self.doubts = 0;
+        }
+        let since_ms = self.sending_since_ms.max(stats.proven_ms());
+        if !stats.halves_work() || now.mono_ms <= since_ms + BUS_PROOF_MS_MAX {
+            return;
+        }
+        if self.doubts == 0 {
+            stats.note(&Event::NothingReturns);
+        }
+        self.doubts = self.doubts.saturating_add(1);
+        self.sending_since_ms = now.mono_ms;
+        writer.reconnect();
+        course.lock().reader_doubts += 1;
+    }
+
     /// The number of the next probe, if one is due: while nothing is sent, before replicas are asked again,
     /// and to end the follower's last read.
-    fn next_probe(&mut self, hub: &Hub, consignment: &Consignment, now: Now) -> Option<u64> {
+    fn next_probe(&mut self, hub: &Hub, batch: &AppendBatch, now: Now) -> Option<u64> {
         let is_closing = hub.demand(self.run).is_closing;
         let is_due = now.mono_ms >= self.probed_ms + BUS_PROBE_INTERVAL_MS
             || (is_closing && !self.has_woken_follower)
-            || (consignment.messages.is_empty() && self.replicas > 0 && hub.awaits_replicas());
+            || (batch.messages.is_empty() && self.replicas > 0 && hub.awaits_replicas(self.run));
         if !is_due {
             return None;
         }
@@ -198,61 +275,45 @@ impl Appender {
         Some(self.probe)
     }
 
-    /// Acts on the result of an append call.
-    fn settle(
+    /// Notes an append call that the engine has executed, perhaps not for all of its messages.
+    fn note_stored(
         &mut self,
         hub: &Hub,
-        course: &SharedCourse,
         stats: &BusStats,
-        now: Now,
-        consignment: &Consignment,
-        appended: Result<Appended, Fault>,
+        replicas: u32,
+        fault: Option<Fault>,
     ) -> Result<Pause, Fault> {
-        let before_first = consignment.first_number - 1;
-        match appended {
-            Ok(Appended::Stored {
-                messages,
-                replicas,
-                fault,
-            }) => {
-                self.behind_since_ms = None;
-                hub.requeue_after(before_first + messages as u64);
-                if self.replicas > 0 && replicas >= self.replicas {
-                    hub.note_replicated();
-                }
-                match fault {
-                    Some(fault) => Err(fault),
-                    None => {
-                        stats.note_written();
-                        self.delay_ms = 0;
-                        Ok(Pause::None)
-                    }
-                }
-            }
-            Ok(Appended::Broken) => {
-                hub.requeue_after(before_first);
-                Ok(self.note_broken())
-            }
-            Ok(Appended::OtherEpoch(_)) => {
-                hub.requeue_after(before_first);
-                Ok(self.await_epoch(course, now))
-            }
-            Err(fault) => {
-                if fault.kind.is_certain() {
-                    hub.requeue_after(before_first);
-                } else {
-                    self.needs_fence = true;
-                }
-                Err(fault)
-            }
+        self.behind_since_ms = None;
+        if self.replicas > 0 && replicas >= self.replicas {
+            hub.note_replicated(self.run);
         }
+        if let Some(fault) = fault {
+            return Err(fault);
+        }
+        stats.note_written();
+        self.delay_ms = 0;
+        Ok(Pause::None)
     }
 
-    /// Waits until the follower has read the beginning of another epoch.
-    fn await_epoch(&mut self, course: &SharedCourse, now: Now) -> Pause {
+    /// Waits until the follower has read the beginning of another epoch. An engine whose epoch is earlier was left
+    /// behind by a fail-over.
+    fn await_epoch(
+        &mut self,
+        other: Epoch,
+        writer: &mut dyn Writer,
+        course: &SharedCourse,
+        now: Now,
+    ) -> Pause {
+        if self.epoch.is_some_and(|own| other.0 < own.0) {
+            writer.reconnect();
+            self.note_fault(now);
+            return Pause::For(Duration::from_millis(self.delay_ms));
+        }
         if self.is_overdue(now) {
             self.behind_since_ms = None;
-            course.lock().is_joined = false;
+            let mut course = course.lock();
+            course.is_joined = false;
+            course.reader_doubts += 1;
         }
         Pause::For(FOLLOWER_WAIT)
     }
@@ -264,8 +325,10 @@ impl Appender {
         now.mono_ms >= since_ms + BUS_BEGIN_PATIENCE_MS
     }
 
-    fn note_broken(&mut self) -> Pause {
+    /// Begins an epoch next. After a fail-over, the reader's connection may lead to the old primary.
+    fn note_broken(&mut self, course: &SharedCourse) -> Pause {
         self.is_broken = true;
+        course.lock().reader_doubts += 1;
         Pause::None
     }
 

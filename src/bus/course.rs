@@ -23,8 +23,12 @@ pub struct Course {
     pub is_shared: bool,
     /// Whether the position is in the log of the engine, as far as this node knows.
     pub is_joined: bool,
+    /// The node has joined before: what it holds is of the bus, not of a ring as it was found.
+    pub has_joined: bool,
     /// Since when the follower cannot join because the engine is broken, in monotonic milliseconds.
     pub broken_since_ms: Option<u64>,
+    /// How often the follower's connection was doubted: it may lead to a primary that a fail-over has left behind.
+    pub reader_doubts: u64,
     /// This node's messages that were acknowledged, as far back as `recent`.
     acknowledged: VecDeque<Acknowledged>,
 }
@@ -53,7 +57,9 @@ impl Course {
             recent,
             is_shared: true,
             is_joined: false,
+            has_joined: false,
             broken_since_ms: None,
+            reader_doubts: 0,
             acknowledged: VecDeque::new(),
         }
     }
@@ -63,6 +69,13 @@ impl Course {
     pub fn ready_epoch(&self) -> Option<Epoch> {
         let is_ready = self.is_joined && self.position.seq >= self.lineage.begun_after();
         is_ready.then_some(self.position.epoch)
+    }
+
+    /// Notes that the position is in the log of the engine.
+    pub fn join(&mut self) {
+        self.is_joined = true;
+        self.has_joined = true;
+        self.broken_since_ms = None;
     }
 
     /// Advances past a message. `id` may have an earlier epoch than the position.
@@ -139,6 +152,8 @@ mod tests {
             timestamp_ms: 1,
             session: None,
             content: "x".into(),
+            label: None,
+            identity: None,
         })
     }
 

@@ -1,4 +1,4 @@
-//! The seam between the bus and an engine: what a node needs of it, as a writer and a reader.
+//! The seam between the bus and an engine: what a node needs of it, as a writer, a reader and a census.
 //!
 //! Implemented by `redis` for Redis and Valkey, and by tests with an engine in memory. Called by the
 //! publisher and by the follower, each with a connection of its own. An implementation connects when it is
@@ -7,14 +7,15 @@
 //!
 //! An engine keeps one log of entries. Their [`EventId`]s increase: an entry with a smaller epoch than the
 //! last one's is refused. Beside the log it keeps a record: the epoch, the lineage, the identity of its own
-//! history, the largest body, and of each producer the number of the last message that was appended.
+//! history, the largest body, and of each producer the number of the last message that was appended. It also keeps
+//! the identities of the newest messages, and appends no repeat.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use crate::hub::Outgoing;
-use crate::message::{Epoch, Message};
+pub use crate::hub::{Outgoing, Repeat};
+use crate::message::{Epoch, Fingerprint, Message};
 use crate::sse::event_id::EventId;
 use crate::sse::lineage::Lineage;
 
@@ -64,6 +65,8 @@ pub enum Appended {
         messages: usize,
         /// How many replicas have confirmed them.
         replicas: u32,
+        /// Those of them that repeat another message: they are not in the log.
+        repeats: Vec<Repeat>,
         /// Why the rest is not in the log; certain.
         fault: Option<Fault>,
     },
@@ -180,6 +183,9 @@ pub trait Writer: Send {
 
     /// Returns a lease, if the node has it.
     fn end_lease(&mut self, producer: Producer) -> Result<(), Fault>;
+
+    /// Drops the connection: the next call finds the primary anew.
+    fn reconnect(&mut self);
 }
 
 /// The half that reads.
@@ -196,6 +202,51 @@ pub trait Reader: Send {
         before: Option<EventId>,
         entries_max: usize,
     ) -> Result<Vec<Entry>, Fault>;
+
+    /// Drops the connection: the next call finds the primary anew.
+    fn reconnect(&mut self);
+}
+
+/// A write to the table of a node's counts of streams.
+#[derive(Debug)]
+pub struct CensusWrite<'a> {
+    /// The node.
+    pub node: Producer,
+    /// The number of its table. A later table has a greater one.
+    pub table: u64,
+    /// The number of this write to the table: 1, and so on without holes.
+    pub number: u64,
+    /// What it is for.
+    pub step: CensusStep,
+    /// Fingerprints of sessions with their numbers of streams, at most
+    /// [`PRESENCE_CALL_SESSIONS_MAX`](crate::limits::PRESENCE_CALL_SESSIONS_MAX).
+    pub counts: &'a [(Fingerprint, u64)],
+}
+
+/// What a write of counts is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CensusStep {
+    /// A part of a table that does not count yet.
+    Build,
+    /// The table counts from now on, in place of the node's earlier one.
+    Publish,
+    /// A change of the table that counts, and a sign of life.
+    Change,
+}
+
+/// The part of an engine that knows how many streams see a session on each node. It drops the table of a node that has
+/// written nothing for [`PRESENCE_LIFE_MS`](crate::limits::PRESENCE_LIFE_MS).
+pub trait CensusTable: Send {
+    /// Writes counts. False, and nothing is changed, if the engine lacks an earlier write to the table.
+    fn write(&mut self, write: &CensusWrite<'_>) -> Result<bool, Fault>;
+
+    /// The sums of all nodes but this one. `None` if the engine lacks the table of this node, or may lack those of
+    /// others.
+    fn read(&mut self, node: Producer, sessions: &[Fingerprint])
+    -> Result<Option<Vec<u64>>, Fault>;
+
+    /// Removes the table of a node.
+    fn end(&mut self, node: Producer, table: u64) -> Result<(), Fault>;
 }
 
 /// Why a call has failed.

@@ -11,11 +11,12 @@ use super::course::{Course, SharedCourse};
 use super::engine::{Content, Entry, Fault, Reader};
 use super::log::{self, Found, Log};
 use super::recent::Placed;
-use super::stats::{BusStats, Event};
+use super::stats::{BusStats, Event, Joining};
 use crate::clock::Now;
-use crate::hub::{BusStore, Hub, NotStored};
+use crate::hub::{BusStore, HistoryStart, Hub, NotStored};
 use crate::limits::{BUS_BEGIN_PATIENCE_MS, BUS_RETRY_MS_MAX, BUS_RETRY_MS_MIN, HISTORY_MESSAGES};
 use crate::metrics::Metrics;
+use crate::ring::Aside;
 use crate::sse::lineage::Lineage;
 
 /// See the module's documentation.
@@ -53,16 +54,16 @@ pub enum Followed {
 const TOO_LARGE: &str = "it is larger than this node takes: all need the same --max-body-bytes";
 
 /// Why entries could not be stored.
-enum Trouble {
+enum StoreError {
     /// The ring does not take them; they are read again.
     Ring,
     /// The place in the log is lost.
     Place,
 }
 
-impl From<NotStored> for Trouble {
-    fn from(_: NotStored) -> Trouble {
-        Trouble::Ring
+impl From<NotStored> for StoreError {
+    fn from(_: NotStored) -> StoreError {
+        StoreError::Ring
     }
 }
 
@@ -94,7 +95,10 @@ impl Follower {
         clock: &impl Clocked,
     ) -> Followed {
         let (is_joined, position) = {
-            let course = self.course.lock();
+            let mut course = self.course.lock();
+            if std::mem::take(&mut course.reader_doubts) > 0 {
+                reader.reconnect();
+            }
             (course.is_joined, course.position)
         };
         if !is_joined {
@@ -118,8 +122,8 @@ impl Follower {
                 self.check_complete(clock());
                 Followed::On
             }
-            Err(Trouble::Ring) => self.pause(),
-            Err(Trouble::Place) => {
+            Err(StoreError::Ring) => self.pause(),
+            Err(StoreError::Place) => {
                 self.course.lock().is_joined = false;
                 Followed::On
             }
@@ -159,7 +163,7 @@ impl Follower {
         stats: &BusStats,
         metrics: &Metrics,
         clock: &impl Clocked,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), StoreError> {
         let shared = self.course.clone();
         let mut course = shared.lock();
         let mut group: Vec<Placed> = Vec::new();
@@ -173,7 +177,7 @@ impl Follower {
                 Content::Message(_) if entry.id.epoch != course.position.epoch => {
                     // The beginning of its epoch was dropped before this node has read it.
                     self.store_group(hub, &mut course, &mut group, stats, metrics, clock)?;
-                    return Err(Trouble::Place);
+                    return Err(StoreError::Place);
                 }
                 // It was put back, and this node has it.
                 Content::Message(_) if entry.id.seq < next_seq => {}
@@ -183,7 +187,7 @@ impl Follower {
                         id: entry.id,
                         what: TOO_LARGE.into(),
                     });
-                    return Err(Trouble::Place);
+                    return Err(StoreError::Place);
                 }
                 Content::Message(message) if entry.id.seq == next_seq => {
                     group.push((entry.id, message));
@@ -196,12 +200,12 @@ impl Follower {
                     stats.note(&Event::Hole {
                         missing: entry.id.seq - next_seq,
                     });
-                    return Err(Trouble::Place);
+                    return Err(StoreError::Place);
                 }
                 Content::Foreign(what) => {
                     self.store_group(hub, &mut course, &mut group, stats, metrics, clock)?;
                     stats.note(&Event::Foreign { id: entry.id, what });
-                    return Err(Trouble::Place);
+                    return Err(StoreError::Place);
                 }
             }
         }
@@ -216,7 +220,7 @@ impl Follower {
         stats: &BusStats,
         metrics: &Metrics,
         clock: &impl Clocked,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), StoreError> {
         if group.is_empty() {
             return Ok(());
         }
@@ -246,12 +250,12 @@ impl Follower {
         lineage: Lineage,
         stats: &BusStats,
         now: Now,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), StoreError> {
         if lineage.epoch() == course.position.epoch {
             return Ok(());
         }
         if !lineage.contains(course.position) {
-            return Err(Trouble::Place);
+            return Err(StoreError::Place);
         }
         let lineage = Arc::new(lineage);
         self.store.turn_over(hub, Arc::clone(&lineage), now)?;
@@ -269,15 +273,28 @@ impl Follower {
         metrics: &Metrics,
         clock: &impl Clocked,
     ) -> Followed {
-        let (found, facts) = match log::read(reader, self.settings.messages_max) {
+        let run = self.store.run();
+        // The end of the process does not wait for the end of a long history.
+        let goes_on = &mut |messages| {
+            stats.note_joining(Joining::Reading(messages));
+            !hub.demand(run).is_closing
+        };
+        let (found, facts) = match log::read(reader, self.settings.messages_max, goes_on) {
             Ok(read) => read,
-            Err(fault) => return self.note_fault(stats, &fault),
+            Err(fault) => {
+                let followed = self.note_fault(stats, &fault);
+                stats.note_joining(Joining::Unreached);
+                return followed;
+            }
         };
         stats.note_read();
         if let Some(bytes) = facts.body_bytes_max
             && bytes > self.settings.body_bytes_max
+            // A node that was on the bus before others got a larger limit stays on it.
+            && !self.course.lock().has_joined
         {
             stats.note(&Event::BodyLimit { bytes });
+            stats.note_joining(Joining::BodyLimit(bytes));
             return self.pause();
         }
         if let Some(policy) = facts.eviction {
@@ -287,7 +304,9 @@ impl Follower {
         let mut course = shared.lock();
         let joined = match found {
             Found::Log(log) => self.join_log(hub, &mut course, log, stats, metrics, clock),
+            Found::Unfinished => return Followed::On,
             Found::Nothing(_) | Found::Broken(_) => {
+                stats.note_joining(Joining::Broken);
                 let now_ms = clock().mono_ms;
                 course.broken_since_ms.get_or_insert(now_ms);
                 return self.pause();
@@ -296,8 +315,7 @@ impl Follower {
         match joined {
             Ok(()) => {
                 self.delay_ms = 0;
-                course.broken_since_ms = None;
-                course.is_joined = true;
+                course.join();
                 stats.note(&Event::Joined);
                 Followed::On
             }
@@ -313,7 +331,7 @@ impl Follower {
         stats: &BusStats,
         metrics: &Metrics,
         clock: &impl Clocked,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), StoreError> {
         log.drop_unfit(|message| hub.takes(message));
         let own = course.position;
         let continues =
@@ -349,7 +367,7 @@ impl Follower {
         log: Log,
         stats: &BusStats,
         now: Now,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), StoreError> {
         let newest = newest_within(&log.messages, self.settings.log_bytes);
         let first_seq = log.last_seq + 1 - newest.len() as u64;
         let messages: Vec<_> = newest
@@ -362,9 +380,16 @@ impl Follower {
             .map(|(_, message)| Arc::clone(message))
             .collect();
         let lineage = Arc::clone(&log.lineage);
+        // What was in the ring at the start may be nowhere else.
+        let aside = if course.has_joined || course.recent.first_id().is_none() {
+            Aside::Drop
+        } else {
+            Aside::Keep
+        };
+        let start = HistoryStart { lineage, first_seq };
         let shown = self
             .store
-            .replace(hub, lineage, first_seq, &messages, &known, now)?;
+            .replace(hub, start, &messages, &known, aside, now)?;
         let own: Vec<Placed> = shown
             .own
             .iter()

@@ -51,6 +51,8 @@ pub enum Found {
     Nothing(Snapshot),
     /// The engine has forgotten something, or nodes change it just now.
     Broken(Snapshot),
+    /// The caller has ended the read.
+    Unfinished,
 }
 
 /// What a node has to know of the engine before it joins.
@@ -62,8 +64,13 @@ pub struct Facts {
     pub eviction: Option<String>,
 }
 
-/// Reads the newest messages of the log, up to a number.
-pub fn read(reader: &mut dyn Reader, messages_max: usize) -> Result<(Found, Facts), Fault> {
+/// Reads the newest messages of the log, up to a number. That takes several calls. Before each of them `goes_on` gets
+/// the number of messages so far, and ends the read if it returns false.
+pub fn read(
+    reader: &mut dyn Reader,
+    messages_max: usize,
+    goes_on: &mut dyn FnMut(usize) -> bool,
+) -> Result<(Found, Facts), Fault> {
     let mut snapshot = reader.snapshot()?;
     let facts = Facts {
         body_bytes_max: snapshot.body_bytes_max,
@@ -83,7 +90,9 @@ pub fn read(reader: &mut dyn Reader, messages_max: usize) -> Result<(Found, Fact
     if last.epoch != lineage.epoch() {
         return Ok((Found::Broken(snapshot), facts));
     }
-    let messages = read_messages(reader, lineage, messages_max)?;
+    let Some(messages) = read_messages(reader, lineage, messages_max, goes_on)? else {
+        return Ok((Found::Unfinished, facts));
+    };
     // Messages may have been appended since the snapshot.
     let newest = messages.last().map_or(last, |(id, _)| (*id).max(last));
     if newest.epoch != last.epoch {
@@ -101,15 +110,20 @@ pub fn read(reader: &mut dyn Reader, messages_max: usize) -> Result<(Found, Fact
 }
 
 /// The newest messages without a hole, oldest first. Entries that another history has replaced may stand
-/// between them, after a fail-over to an engine that had more of an earlier epoch than was carried over.
+/// between them, after a fail-over to an engine that had more of an earlier epoch than was carried over. `None` if
+/// the caller has ended the read.
 fn read_messages(
     reader: &mut dyn Reader,
     lineage: &Lineage,
     messages_max: usize,
-) -> Result<Vec<Placed>, Fault> {
+    goes_on: &mut dyn FnMut(usize) -> bool,
+) -> Result<Option<Vec<Placed>>, Fault> {
     let mut messages: Vec<Placed> = Vec::new();
     let (mut before, mut bytes) = (None, 0);
     loop {
+        if !goes_on(messages.len()) {
+            return Ok(None);
+        }
         let page = reader.read_back(before, BUS_READ_ENTRIES_MAX)?;
         let Some(oldest) = page.last() else {
             break;
@@ -121,7 +135,7 @@ fn read_messages(
             let message = match entry.content {
                 Content::Message(message) if !is_enough => message,
                 Content::Begin(_) if !is_enough => continue,
-                _ => return Ok(in_order(messages)),
+                _ => return Ok(Some(in_order(messages))),
             };
             let next = messages.last().map(|(id, _)| id.seq);
             let carried = lineage.carried(entry.id.epoch);
@@ -131,13 +145,13 @@ fn read_messages(
                 continue;
             }
             if next.is_some_and(|next| entry.id.seq + 1 != next) {
-                return Ok(in_order(messages));
+                return Ok(Some(in_order(messages)));
             }
             bytes += message.text_bytes();
             messages.push((entry.id, message));
         }
     }
-    Ok(in_order(messages))
+    Ok(Some(in_order(messages)))
 }
 
 fn in_order(mut newest_first: Vec<Placed>) -> Vec<Placed> {
@@ -294,4 +308,88 @@ fn next_epoch(seen: &Snapshot, own: Epoch, random: u64) -> Epoch {
     let random = random & ((1 << EPOCH_RANDOM_BITS) - 1);
     let timed = (seen.unix_ms << EPOCH_RANDOM_BITS) | random;
     Epoch(timed.max(known.saturating_add(1 + random)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RANDOM_MAX: u64 = (1 << EPOCH_RANDOM_BITS) - 1;
+
+    /// An engine whose clock shows this time, with a record of this epoch.
+    fn seen(unix_ms: u64, recorded: Option<u64>) -> Snapshot {
+        Snapshot {
+            lineage: recorded.map(|epoch| Lineage::new(Epoch(epoch))),
+            unix_ms,
+            ..Snapshot::default()
+        }
+    }
+
+    /// Two nodes that have forgotten each other's epochs must not choose the same one.
+    #[test]
+    fn an_epoch_has_random_bits_whatever_the_clock_of_the_engine_says() {
+        let clock_ms = 1_000_000;
+        let at_clock = clock_ms << EPOCH_RANDOM_BITS;
+        for known in [
+            0,
+            7,
+            at_clock - 1,
+            at_clock,
+            at_clock + RANDOM_MAX,
+            at_clock << 3,
+        ] {
+            for (own, recorded) in [(known, None), (0, Some(known))] {
+                let seen = seen(clock_ms, recorded);
+                let epoch = |random| next_epoch(&seen, Epoch(own), random).0;
+                let epochs: Vec<u64> = [3, 5, RANDOM_MAX].map(epoch).to_vec();
+                assert!(
+                    epochs.is_sorted() && epochs[0] > known,
+                    "{known}: {epochs:?}"
+                );
+                assert!(epochs[0] != known + 1, "{known}: {epochs:?}");
+                if known >= at_clock + RANDOM_MAX {
+                    let above: Vec<u64> = epochs.iter().map(|epoch| epoch - known).collect();
+                    assert_eq!(above, [4, 6, RANDOM_MAX + 1]);
+                } else if known < at_clock {
+                    assert_eq!(epochs[1] - epochs[0], 2);
+                }
+                // Bits beyond the random ones are not taken.
+                assert_eq!(epoch(u64::MAX), epochs[2]);
+            }
+        }
+    }
+
+    #[test]
+    fn messages_up_to_the_last_one_that_does_not_fit_are_dropped() {
+        let log = |contents: &[&str]| {
+            let message = |(seq, content): (u64, &&str)| {
+                let message = Message {
+                    id: crate::message::MessageId::from_u128(seq.into()),
+                    timestamp_ms: 1,
+                    session: None,
+                    content: (*content).into(),
+                    label: None,
+                    identity: None,
+                };
+                let epoch = Epoch(1);
+                (EventId { epoch, seq }, Arc::new(message))
+            };
+            Log {
+                lineage: Arc::new(Lineage::new(Epoch(1))),
+                first_seq: 5,
+                last_seq: 4 + contents.len() as u64,
+                messages: (5..).zip(contents).map(message).collect(),
+            }
+        };
+        let left = |contents: &[&str]| {
+            let mut log = log(contents);
+            log.drop_unfit(|message| message.content.len() < 3);
+            let first = log.messages.first().map(|(id, _)| id.seq);
+            assert_eq!(log.last_seq, 4 + contents.len() as u64);
+            (log.first_seq, first)
+        };
+        assert_eq!(left(&["a", "b"]), (5, Some(5)));
+        assert_eq!(left(&["a", "too large", "b", "large", "c"]), (9, Some(9)));
+        assert_eq!(left(&["a", "too large"]), (7, None));
+    }
 }

@@ -10,15 +10,18 @@
 //! - `course`, `recent`: where this node is in the log, and what it holds of it.
 //! - `log`: the log as a node that joins reads it.
 //! - `start`: how a node takes its place in the log.
+//! - `census`: how many streams see a session on each node.
 //! - `run`: the threads; `stats`: counters and log lines.
 //! - `redis`: Redis and Valkey as an engine.
 //!
 //! Never touches a shard or a client's socket: it calls only the hub.
 
 pub mod appender;
+pub mod census;
 pub mod course;
 pub mod engine;
 pub mod follower;
+mod joining;
 pub mod log;
 pub mod recent;
 pub mod redis;

@@ -104,6 +104,8 @@ mod tests {
             timestamp_ms: 1,
             session: None,
             content: "x".repeat(bytes),
+            label: None,
+            identity: None,
         })
     }
 

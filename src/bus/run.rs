@@ -127,7 +127,7 @@ impl Bus {
     fn expire(&self, hub: &Hub, run: u64) {
         loop {
             let now = self.clock.now();
-            let next_ms = hub.expire_outgoing(now.mono_ms);
+            let next_ms = hub.expire_outgoing(run, now.mono_ms);
             self.stats.set_outgoing(hub.outgoing());
             if !hub.await_deadline(run, next_ms, now.mono_ms) {
                 return;
@@ -142,3 +142,6 @@ impl Bus {
         self.start(hub, store)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use super::follower::{FollowerSettings, newest_within};
 use super::log::{self, Found, Log, Seed};
 use super::recent::Placed;
 use super::stats::{BusStats, Event};
-use crate::limits::HISTORY_MESSAGES;
+use crate::limits::{HISTORY_MESSAGES, MESSAGE_EXTRA_BYTES_MAX};
 use crate::message::Message;
 use crate::ring::{Aside, Ring, RingError};
 use crate::sse::event_id::EventId;
@@ -36,7 +36,7 @@ pub enum RingFate {
     Seeded,
     /// Its history is another one: the file is kept aside.
     KeptAside,
-    /// The engine was not reached.
+    /// The engine was not reached, or its history not read, in time.
     Alone,
 }
 
@@ -49,12 +49,15 @@ pub enum StartError {
     Ring(RingError),
 }
 
-/// Why the log cannot be read now.
+/// Why a node has not taken its place in the log yet.
+#[derive(Debug)]
 pub enum Obstacle {
     /// A fault of the engine.
     Fault(Fault),
     /// The engine has forgotten something: other nodes begin an epoch.
     Broken,
+    /// The history is being read, so many messages so far. Reported before each call.
+    Reading(usize),
     /// The engine is empty. Either it is new, or it has forgotten everything, and other nodes have it.
     Empty,
 }
@@ -70,7 +73,8 @@ pub enum Retry {
     Alone,
 }
 
-/// Takes a node's place in the log. `retry` decides what follows each obstacle; it may wait.
+/// Takes a node's place in the log. `retry` decides what follows each obstacle; it may wait. The engine may break off in
+/// the middle of the history: the read then begins anew.
 pub fn join(
     ring: &mut Ring,
     found: Vec<(u64, Message)>,
@@ -86,7 +90,8 @@ pub fn join(
         .collect();
     let mut has_seeded = false;
     loop {
-        let obstacle = match log::read(reader, settings.messages_max) {
+        let goes_on = &mut |messages| retry(Obstacle::Reading(messages)) != Retry::Alone;
+        let obstacle = match log::read(reader, settings.messages_max, goes_on) {
             Ok((_, facts)) if facts.body_bytes_max > Some(settings.body_bytes_max) => {
                 return Err(StartError::BodyLimit(facts.body_bytes_max.unwrap_or(0)));
             }
@@ -123,6 +128,7 @@ pub fn join(
                 }
             }
             Ok((Found::Broken(_), _)) => Obstacle::Broken,
+            Ok((Found::Unfinished, _)) => return Ok(alone(ring, &own, settings)),
             Err(fault) => Obstacle::Fault(fault),
         };
         if retry(obstacle) == Retry::Alone {
@@ -172,7 +178,7 @@ fn take_place(
         epoch: ring.epoch(),
         seq: ring.next_seq() - 1,
     };
-    let bytes_max = settings.body_bytes_max as usize;
+    let bytes_max = settings.body_bytes_max as usize + MESSAGE_EXTRA_BYTES_MAX;
     log.drop_unfit(|message| message.text_bytes() <= bytes_max);
     let is_known = log.lineage.contains(last) && last.seq <= log.last_seq;
     let continues = is_known && log.first_seq <= last.seq + 1;
@@ -215,10 +221,109 @@ fn take_place(
         messages,
         settings.messages_max,
     );
-    course.is_joined = true;
+    course.join();
     Ok(Start {
         course,
         messages: shown,
         ring: fate,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::engine::{Begin, Producer};
+    use crate::message::{Epoch, MessageId};
+    use crate::testkit::{Link, LinkFault, MemoryEngine, now_at, ring_in_memory};
+
+    const MESSAGES: u64 = 1_000;
+
+    /// An engine whose history takes several calls.
+    fn engine() -> MemoryEngine {
+        let message = |seq: u64| Message {
+            id: MessageId::from_u128(seq.into()),
+            timestamp_ms: seq,
+            session: None,
+            content: "x".into(),
+            label: None,
+            identity: None,
+        };
+        let engine = MemoryEngine::default();
+        let mut writer = engine.writer(Link::default());
+        let put_back: Vec<_> = (1..=MESSAGES)
+            .map(|seq| (seq, Arc::new(message(seq))))
+            .collect();
+        let begun = writer.snapshot().and_then(|seen| {
+            writer.begin(&Begin {
+                seen: &seen,
+                lineage: &Lineage::new(Epoch(1)).next(Epoch(2), MESSAGES),
+                put_back: &put_back,
+                body_bytes_max: 1_000,
+            })
+        });
+        assert_eq!(begun, Ok(true));
+        engine
+    }
+
+    fn start(link: &Link, retry: &mut dyn FnMut(Obstacle) -> Retry) -> Start {
+        let engine = engine();
+        let (mut ring, _) = ring_in_memory(1_000);
+        let settings = FollowerSettings {
+            messages_max: 10_000,
+            body_bytes_max: 1_000,
+            log_bytes: 1_000_000,
+        };
+        let started = join(
+            &mut ring,
+            Vec::new(),
+            &mut *engine.writer(Link::default()),
+            &mut *engine.reader(link.clone()),
+            settings,
+            &BusStats::new(Producer(1), now_at(1)),
+            retry,
+        );
+        started.unwrap_or_else(|error| panic!("{error:?}"))
+    }
+
+    #[test]
+    fn a_start_ends_in_the_middle_of_a_long_history_if_it_takes_too_long() {
+        let mut reported = Vec::new();
+        let started = start(&Link::default(), &mut |obstacle| {
+            let Obstacle::Reading(messages) = obstacle else {
+                panic!("{obstacle:?}");
+            };
+            reported.push(messages);
+            match messages {
+                0..512 => Retry::Again,
+                _ => Retry::Alone,
+            }
+        });
+        assert_eq!(started.ring, RingFate::Alone);
+        assert!(!started.course.is_joined && started.messages.is_empty());
+        assert_eq!(reported, [0, 256, 512]);
+    }
+
+    #[test]
+    fn an_engine_that_breaks_off_in_the_middle_is_read_anew() {
+        let (link, mut faults, mut reported) = (Link::default(), 0, Vec::new());
+        let started = start(&link, &mut |obstacle| {
+            match obstacle {
+                Obstacle::Reading(messages) => {
+                    if messages == 512 && faults == 0 {
+                        link.fail(LinkFault::Refused);
+                    }
+                    reported.push(messages);
+                }
+                Obstacle::Fault(_) => faults += 1,
+                other => panic!("{other:?}"),
+            }
+            Retry::Again
+        });
+        assert_eq!(started.ring, RingFate::Continued);
+        assert!(started.course.is_joined);
+        assert_eq!(started.course.position.seq, MESSAGES);
+        assert_eq!(started.messages.len() as u64, MESSAGES);
+        assert_eq!(faults, 1);
+        assert_eq!(reported[..4], [0, 256, 512, 0]);
+    }
 }

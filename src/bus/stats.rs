@@ -5,9 +5,11 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::engine::{Fault, FaultKind, Producer};
+pub use super::joining::Joining;
+use super::joining::Progress;
 use crate::clock::Now;
 use crate::hub::Shown;
 use crate::limits::{BUS_DENIED_LOG_MS, BUS_PROOF_MS_MAX};
@@ -45,6 +47,8 @@ pub enum Event {
         /// How it chooses them.
         policy: String,
     },
+    /// Both halves work, and nothing of what this node sends comes back.
+    NothingReturns,
     /// Other nodes accept larger bodies.
     BodyLimit {
         /// Their limit.
@@ -58,7 +62,10 @@ pub struct BusStats {
     producer: Producer,
     write: Half,
     read: Half,
+    /// The counts of streams.
+    presence: Half,
     is_joined: AtomicBool,
+    joining: Progress,
     written: AtomicU64,
     shown: AtomicU64,
     own_shown: AtomicU64,
@@ -93,7 +100,8 @@ struct Half {
 #[derive(Debug)]
 struct Logged {
     kind: FaultKind,
-    at: std::time::Instant,
+    text: String,
+    at: Instant,
 }
 
 impl Half {
@@ -118,10 +126,17 @@ impl Half {
         if is_new {
             *logged = Some(Logged {
                 kind: fault.kind,
-                at: std::time::Instant::now(),
+                text: fault.text.clone(),
+                at: Instant::now(),
             });
         }
         is_new
+    }
+
+    /// The fault since which it does not work, if there was one.
+    fn fault_text(&self) -> Option<String> {
+        let logged = self.fault.lock().expect(NO_PANIC);
+        logged.as_ref().map(|logged| logged.text.clone())
     }
 
     /// Notes a success. True if it is the first after a fault.
@@ -150,7 +165,9 @@ impl BusStats {
             producer,
             write: Half::default(),
             read: Half::default(),
+            presence: Half::default(),
             is_joined: AtomicBool::new(false),
+            joining: Progress::default(),
             written: AtomicU64::new(0),
             shown: AtomicU64::new(0),
             own_shown: AtomicU64::new(0),
@@ -196,6 +213,25 @@ impl BusStats {
         if self.read.note_success() {
             tracing::info!("the bus can be read again");
         }
+    }
+
+    /// Counts and logs a fault of the counts of streams.
+    pub fn note_presence_fault(&self, fault: &Fault) {
+        if self.presence.note_fault(fault) {
+            tracing::warn!(kind = fault.kind.name(), %fault, "the counts of streams cannot be shared on the bus; questions for them are refused until they can");
+        }
+    }
+
+    /// Notes that the engine has the counts of this node's streams.
+    pub fn note_presence_works(&self) {
+        if self.presence.note_success() {
+            tracing::info!("the counts of streams are shared on the bus again");
+        }
+    }
+
+    /// Whether the node has once found its place in the log.
+    pub fn has_joined(&self) -> bool {
+        self.is_joined.load(Relaxed)
     }
 
     /// Notes that messages were shown; those of this node prove that what it sends comes back.
@@ -244,6 +280,7 @@ impl BusStats {
     pub fn note(&self, event: &Event) {
         match event {
             Event::Joined => {
+                self.note_joining(Joining::Joined);
                 if !self.is_joined.swap(true, Relaxed) {
                     tracing::info!("joined the bus");
                 }
@@ -284,6 +321,12 @@ impl BusStats {
                      maxmemory-policy to noeviction"
                 );
             }
+            Event::NothingReturns => {
+                tracing::warn!(
+                    "the bus takes messages and can be read, and what this node sends does not come back: its \
+                     two connections may lead to two engines, so both are made anew"
+                );
+            }
             Event::BodyLimit { bytes } => {
                 tracing::error!(
                     bytes,
@@ -293,8 +336,24 @@ impl BusStats {
         }
     }
 
+    /// Notes what the node does to join. Logs it each minute.
+    pub fn note_joining(&self, joining: Joining) {
+        if self.joining.set(joining, Instant::now())
+            && let Some(reason) = self.why_not_joined()
+        {
+            tracing::warn!("this node has not joined the bus yet: {reason}");
+        }
+    }
+
+    /// Why the node has no place in the log, if it has none.
+    pub fn why_not_joined(&self) -> Option<String> {
+        let fault = self.read.fault_text();
+        self.joining.get().reason(fault.as_deref())
+    }
+
     /// Notes that the node has joined at its start.
     pub fn set_joined(&self) {
+        self.note_joining(Joining::Joined);
         self.is_joined.store(true, Relaxed);
         self.read.works.store(true, Relaxed);
     }
@@ -304,11 +363,38 @@ impl BusStats {
         self.outgoing.store(messages as u64, Relaxed);
     }
 
-    /// Whether both halves work, and what this node sends comes back.
-    pub fn works(&self, now: Now) -> bool {
-        let is_proven = now.mono_ms <= self.proven_ms.load(Relaxed) + BUS_PROOF_MS_MAX;
-        let works = self.write.works.load(Relaxed) && self.read.works.load(Relaxed);
-        works && is_proven && self.is_joined.load(Relaxed)
+    /// Whether the engine has answered the last call of each half.
+    pub fn halves_work(&self) -> bool {
+        self.write.works.load(Relaxed) && self.read.works.load(Relaxed)
+    }
+
+    /// When this node last saw that what it sends comes back, in monotonic milliseconds; at first its start.
+    pub fn proven_ms(&self) -> u64 {
+        self.proven_ms.load(Relaxed)
+    }
+
+    /// Why the bus does not work: a half fails, or what this node sends does not come back.
+    pub fn trouble(&self, now: Now) -> Option<String> {
+        if !self.is_joined.load(Relaxed) {
+            let joining = self.why_not_joined();
+            return Some(joining.unwrap_or_else(|| "the node joins it".into()));
+        }
+        let halves = [
+            (&self.write, "it does not take messages"),
+            (&self.read, "it cannot be read"),
+        ];
+        for (half, what) in halves {
+            if !half.works.load(Relaxed) {
+                let fault = half.fault_text();
+                return Some(fault.map_or(what.into(), |fault| format!("{what}: {fault}")));
+            }
+        }
+        let age_ms = now.mono_ms.saturating_sub(self.proven_ms());
+        if age_ms <= BUS_PROOF_MS_MAX {
+            return None;
+        }
+        let nothing = || format!("nothing has come back for {} s", age_ms / 1_000);
+        Some(self.why_not_joined().unwrap_or_else(nothing))
     }
 
     /// The counters and gauges as metric families.
@@ -324,8 +410,7 @@ impl BusStats {
     }
 
     fn levels(&self, now: Now) -> Vec<MetricFamily> {
-        let works = self.write.works.load(Relaxed) && self.read.works.load(Relaxed);
-        let is_connected = works && self.is_joined.load(Relaxed);
+        let is_connected = self.halves_work() && self.is_joined.load(Relaxed);
         let age_ms = now.mono_ms.saturating_sub(self.proven_ms.load(Relaxed));
         let lag_us = self.round_trip_us.load(Relaxed);
         #[rustfmt::skip]
@@ -341,7 +426,11 @@ impl BusStats {
 
     /// Failed calls of each half, and how often it has worked again.
     fn faults(&self) -> [MetricFamily; 2] {
-        let halves = [("write", &self.write), ("read", &self.read)];
+        let halves = [
+            ("write", &self.write),
+            ("read", &self.read),
+            ("presence", &self.presence),
+        ];
         let faults = halves.into_iter().flat_map(|(name, half)| {
             let kinds = FaultKind::ALL.iter().zip(&half.faults);
             kinds.map(move |(kind, count)| {

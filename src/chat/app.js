@@ -4,16 +4,19 @@
  * @typedef {import('./feed.js').Entry} Entry
  */
 
+import * as access from './access.js';
 import './copy.js';
 import { countOf, el } from './elements.js';
+import { Expiry } from './expiry.js';
 import { download } from './export.js';
 import { History } from './history.js';
-import { gapText, renderEntry } from './render.js';
+import { gapText, renderEntry, showTitle } from './render.js';
 import { Marks, patternOf } from './search.js';
-import { curl, runSendPanel } from './send.js';
+import { curl, runSendPanel, webhook } from './send.js';
 import * as sessions from './session.js';
 import { follow } from './share.js';
 import { Shown, messagesOf } from './shown.js';
+import { Sources } from './sources.js';
 import { Status } from './status.js';
 import { charEnd } from './text.js';
 import { Timeline } from './timeline.js';
@@ -30,15 +33,26 @@ const byId = (id) => document.getElementById(id);
 // Trusted Types: the worker may be started by URL. The content security policy limits URLs to this server.
 /** @type {any} */ (globalThis).trustedTypes?.createPolicy('default', { createScriptURL: String });
 
+// First of all: the token leaves the address.
+const givenToken = access.takeFromAddress();
+if (givenToken) access.keepToken(givenToken);
+
 const url = new URL('api/webhook', document.baseURI).href;
-const sessionId = sessions.currentSession();
-const held = new History(sessionId);
+const given = sessions.givenSession();
+const granted = grantOf(access.currentToken());
+const sessionId = given || granted?.sessions[0] || sessions.ownSession();
+/** The session that the stream is asked for; '': what the server shows without one. */
+let asked = granted ? '' : sessionId;
+const held = new History(viewOf(granted));
 const log = byId('log');
 /** @type {Timeline<Entry>} */
-const timeline = new Timeline(log, (entry, before) => renderEntry(entry, before, sessionId, shown.sought), showUnread);
+const timeline = new Timeline(log, (entry, before) => renderEntry(entry, before, page, shown.sought), showUnread);
+const sources = new Sources(showSources);
+const page = { sessionId, titleOf: (/** @type {string} */ name) => sources.titleOf(name) };
 const shown = new Shown(held, sessionId);
 const marks = new Marks(log);
-const status = new Status(byId('status'), () => link?.reconnect());
+const status = new Status(byId('status'), reconnect, () => access.claimsOf(access.currentToken()).expiresAt);
+const expiry = new Expiry(byId('access'), useToken);
 /** @type {import('./share.js').Link | undefined} */
 let link;
 let unread = 0;
@@ -51,20 +65,74 @@ let announced = 0;
 /** @type {Entry} */
 let latest = {};
 
-const serverReached = runSendPanel(byId('send'), {
-  ...{ url, sessionId, command: byId('send-curl'), answer: byId('answer') },
+/** @type {ReturnType<typeof import('./simulate.js').runSimulator> | undefined} */
+let simulator;
+
+const panel = runSendPanel(byId('send'), {
+  ...{ url, sessionId, command: byId('send-curl'), answer: byId('answer'), token: access.currentToken },
   // The sent message should be in view.
   onSent: () => timeline.toEnd(),
 });
-sessions.rememberSession(sessionId);
+if (!granted) sessions.rememberSession(sessionId);
+if (givenToken === '') expiry.refuse();
+offerSessions();
 showSession();
+sources.see(held.entries);
 showAll();
 listen();
 open();
 
+/**
+ * What the page shows if the address names no session: all that the token opens. `undefined`: one session.
+ * @param {string | undefined} token
+ */
+function grantOf(token) {
+  return given || !token ? undefined : access.claimsOf(token);
+}
+
+/** A token may open more sessions than a stream shows: one is chosen, and then named in the address. */
+function offerSessions() {
+  const names = access.sessionsToChoose(granted);
+  const choice = byId('choice');
+  choice.hidden = names.length === 0;
+  choice.elements.sessionId.append(...names.map((name) => el('option', { value: name }, name)));
+  choice.onsubmit = (/** @type {Event} */ event) => {
+    event.preventDefault();
+    location.search = `${new URLSearchParams({ sessionId: choice.elements.sessionId.value })}`;
+  };
+}
+
+/** The name of what the page shows. */
+function viewOf(/** @type {access.Claims | undefined} */ grant) {
+  return grant ? JSON.stringify([...grant.sessions, grant.everything]) : sessionId;
+}
+
 function open() {
-  const source = { url: `${url}/stream`, sessionId, saved: () => held.newest() };
+  const source = { url: `${url}/stream`, sessionId: asked, token: access.currentToken(), saved: () => held.newest() };
   follow(source, onUpdate, (opened) => (link = opened));
+}
+
+function reconnect() {
+  if (status.state.state === 'refused') reopen();
+  else link?.reconnect();
+}
+
+function reopen() {
+  link?.close();
+  open();
+}
+
+/** Continues with another token, at the same place if it shows the same. */
+function useToken(/** @type {string} */ token) {
+  const isStored = access.keepToken(token);
+  expiry.accept();
+  const next = grantOf(token);
+  if (isStored && viewOf(next) !== viewOf(granted)) return location.reload();
+  if (next) asked = '';
+  reopen();
+  showSession();
+  panel.showCommand();
+  log.focus({ preventScroll: true });
 }
 
 /** An open connection would keep the page out of the browser's back-forward cache. */
@@ -77,9 +145,18 @@ function leave() {
 function onUpdate(update) {
   if (update.type === 'entries') return take(update.entries, resumed);
   const { state } = update;
-  resumed ||= status.state.state === 'live' && state.state !== 'live';
+  if (state.status === 401 && state.state === 'refused' && asked && !given && !access.currentToken()) {
+    // A server with keys opens no session without a token, but shows what is for everyone.
+    asked = '';
+    return reopen();
+  }
+  const wasLive = status.state.state === 'live';
+  resumed ||= wasLive && state.state !== 'live';
   status.show(state);
-  if (state.state === 'live') serverReached();
+  expiry.show(state);
+  if (state.state === 'live') panel.reached();
+  // Another start of the server may have other sources.
+  if (state.state === 'live' && !wasLive) sources.load(`${url}/sources`);
   if (update.type === 'state') return;
   // Not whole: entries since the page was last attached have left the worker's memory.
   const hole = update.whole ? [] : [{ missed: null }];
@@ -93,6 +170,7 @@ function onUpdate(update) {
  */
 function take(entries, replayIsNews) {
   const { fresh, dropped } = held.add(entries);
+  sources.see(fresh);
   timeline.append(shown.add(fresh, dropped));
   if (dropped.length > 0 && !shown.isPaused) timeline.drop(new Set(dropped));
   showCount();
@@ -116,6 +194,27 @@ function showCount() {
   byId('empty').hidden = count > 0;
   headline.textContent = sought && total > 0 ? 'No message matches' : 'No messages yet';
   hint.hidden = sought && total > 0;
+}
+
+/** Shows the sources known now: in the choice, on the badges, and in the panel. */
+function showSources() {
+  const select = byId('source-filter');
+  const { value } = select;
+  const { names, open } = sources;
+  // The chosen one stays, even if the server no longer lists it.
+  if (value && !names.includes(value)) names.push(value);
+  const options = names.map((name) => el('option', { value: name }, sources.titleOf(name)));
+  select.replaceChildren(select.options[0], ...options);
+  select.value = value;
+  select.hidden = options.length === 0;
+  for (const badge of log.querySelectorAll('.source')) showTitle(badge, sources.titleOf(badge.dataset.source));
+  if (simulator || open.length > 0) showSimulator(open);
+}
+
+async function showSimulator(open) {
+  const { runSimulator } = await import('./simulate.js');
+  simulator ??= runSimulator(byId('send'), url, panel.simulate);
+  simulator(open, page.titleOf);
 }
 
 function search(/** @type {string} */ query) {
@@ -165,14 +264,16 @@ function announce(news) {
 function readOut() {
   const { message, missed } = latest;
   const text = message ? message.content.slice(0, charEnd(message.content, ANNOUNCED_CHARS_MAX)) : gapText(missed);
+  const from = message?.source ? `${[sources.titleOf(message.source), message.event].filter(Boolean).join(' ')}: ` : '';
   const lead = announced > 1 ? `${announced} new messages, the latest: ` : '';
-  byId('news').replaceChildren(el('p', {}, lead + text));
+  byId('news').replaceChildren(el('p', {}, lead + from + text));
   announced = 0;
 }
 
 function showSession() {
   byId('session').textContent = sessionId;
-  byId('session-curl').textContent = curl(url, { message: 'Only for you', sessionId });
+  const proof = access.currentToken() ? 'token' : false;
+  byId('session-curl').textContent = curl(webhook(url, { message: 'Only for you', sessionId }), proof);
   byId('session-link').href = sessions.addressOf(sessionId);
   const others = sessions.recentSessions().filter((id) => id !== sessionId);
   const items = others.map((id) => el('li', {}, el('a', { href: sessions.addressOf(id) }, id)));
@@ -181,6 +282,11 @@ function showSession() {
 }
 
 function listen() {
+  addEventListener('hashchange', () => {
+    const token = access.takeFromAddress();
+    if (token) useToken(token);
+    else if (token === '') expiry.refuse();
+  });
   addEventListener('pagehide', leave);
   addEventListener('pageshow', ({ persisted }) => persisted && open());
   // Timers may have been suspended.
@@ -209,6 +315,11 @@ function listen() {
   };
   byId('filter').onchange = ({ target }) => {
     shown.filter(target.value === 'mine');
+    showAll();
+    showUnread();
+  };
+  byId('source-filter').onchange = ({ target }) => {
+    shown.filterSource(target.value);
     showAll();
     showUnread();
   };

@@ -1,6 +1,6 @@
 /** Makes elements. Texts become text nodes, never markup. */
 
-import { marksAndRuns, partsOf, piecesOf } from './text.js';
+import { escapeTurning, marksAndRuns, partsOf, piecesOf } from './text.js';
 
 const { format } = new Intl.NumberFormat();
 
@@ -43,6 +43,15 @@ export function showText(body, text, goesOn, written = String) {
     if (goesOn && isLast) block.append('…');
     if (block !== body) body.append(block);
   }
+}
+
+/**
+ * Shows a short text in its true order and without links.
+ * @param {HTMLElement} body
+ * @param {string} text
+ */
+export function showPlain(body, text) {
+  for (const part of marksAndRuns(escapeTurning(text))) body.append(node(part, false, String));
 }
 
 /**

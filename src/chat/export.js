@@ -1,5 +1,5 @@
 /**
- * Downloads messages as JSON lines, with the fields of the shared history.
+ * Downloads messages as JSON lines, with the members of the shared history.
  *
  * @typedef {import('./feed.js').Entry} Entry
  */
@@ -18,6 +18,6 @@ export function download(entries) {
 }
 
 /** @param {import('./feed.js').Message} message */
-function lineOf({ id, content, timestamp, sessionId }) {
-  return `${JSON.stringify({ id, content, timestamp, sessionId })}\n`;
+function lineOf({ id, content, timestamp, sessionId, source, event }) {
+  return `${JSON.stringify({ id, content, timestamp, sessionId, source, event })}\n`;
 }

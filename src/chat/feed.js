@@ -23,20 +23,22 @@ export class Feed {
   #entries = [];
   #chars = 0;
   #unsent = [];
+  /** @type {State} */ #state = { state: 'connecting' };
 
   /**
    * @param {string} url
-   * @param {string} sessionId
+   * @param {string} sessionId '': all that the token shows
    * @param {Message[]} saved the messages that a page holds: the feed resumes after them
+   * @param {string} [token]
    */
-  constructor(url, sessionId, saved) {
+  constructor(url, sessionId, saved, token) {
     for (const message of saved) this.#keep({ message });
     const lastEventId = saved.at(-1)?.eventId;
     const seenIds = saved.map(({ id }) => id);
-    this.stream = connect({ url, sessionId, lastEventId, seenIds });
+    this.stream = connect({ url, sessionId, lastEventId, seenIds, token: token ? () => token : undefined });
     this.stream.on('message', (message) => this.#add({ message }));
     this.stream.on('gap', ({ missed }) => this.#add({ missed }));
-    this.stream.on('state', (state) => this.#send({ type: 'state', state }));
+    this.stream.on('state', (state) => this.#show(state, Boolean(token)));
   }
 
   /**
@@ -48,7 +50,16 @@ export class Feed {
     const known = this.#entries.findLastIndex(({ message }) => message?.eventId === lastEventId);
     this.followers.add(follower);
     const whole = lastEventId === undefined || known >= 0;
-    follower({ type: 'begin', entries: this.#entries.slice(known + 1), whole, state: this.stream.state });
+    follower({ type: 'begin', entries: this.#entries.slice(known + 1), whole, state: this.#state });
+  }
+
+  /** A page has one token. When it has ended or was refused, there is nothing to wait for. */
+  #show(/** @type {State} */ state, /** @type {boolean} */ hasToken) {
+    if (this.#state.state === 'refused' && state.state === 'closed') return;
+    const isEnd = state.state === 'waiting' && (state.reason === 'token' || (hasToken && state.status === 401));
+    this.#state = isEnd ? { ...state, state: 'refused', retryAt: undefined } : state;
+    this.#send({ type: 'state', state: this.#state });
+    if (isEnd) this.stream.close();
   }
 
   #add(entry) {

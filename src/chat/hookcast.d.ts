@@ -11,6 +11,9 @@
  * Each message is delivered once, in the stream's order. The stream resumes where it stopped, reports
  * missed messages, detects a connection that died silently, and retries while the server may return.
  *
+ * With `token`, it asks for a token before each connection, and for the next one before a token ends. The
+ * stream then continues on a new connection at the same place.
+ *
  * It reads with `fetch`, by the rules of `EventSource` (HTML standard, section 9.2). `EventSource`
  * itself hides the heartbeats, which are comments: it cannot tell a quiet stream from a dead one. It
  * also stops for good after an answer other than 200, hides that answer, and sends no secret.
@@ -33,6 +36,14 @@ export type Message = {
      */
     sessionId?: string;
     /**
+     * the source that it is from, such as `github`; absent: posted to the webhook itself
+     */
+    source?: string;
+    /**
+     * the source's type of event, such as `pull_request.opened`
+     */
+    event?: string;
+    /**
      * give it as `lastEventId` to resume after this message
      */
     eventId: string;
@@ -54,7 +65,8 @@ export type State = {
      */
     state: 'connecting' | 'live' | 'waiting' | 'refused' | 'closed';
     /**
-     * why it is `waiting` or `refused`
+     * why it is `waiting` or `refused`; `live` with the reason `token`: there is
+     * no new token yet
      */
     reason?: Reason;
     /**
@@ -62,15 +74,22 @@ export type State = {
      */
     retryAt?: number;
     /**
+     * when the token ends, in milliseconds since the Unix epoch: once the
+     * server has announced it
+     */
+    expiresAt?: number;
+    /**
      * of HTTP, with the reason `status`
      */
     status?: number;
     /**
-     * the cause, with the reasons `status` (the server's text) and `redirect`
+     * the cause, with the reasons `status` (the server's text), `redirect` and
+     * `token`
      */
     error?: string;
 };
-export type Reason = 'lost' | 'silent' | 'drain' | 'overload' | 'status' | 'redirect';
+export type Reason = 'lost' | 'silent' | 'drain' | 'overload' | 'status' | 'redirect' | 'token';
+export type TokenSource = () => string | Promise<string>;
 export type Options = {
     /**
      * of the stream, such as `https://hooks.example/api/webhook/stream`;
@@ -78,16 +97,31 @@ export type Options = {
      */
     url?: string | URL;
     /**
-     * receive the messages for this session and for everyone
+     * receive the messages for this session, or for these
+     * (16 at most), and for everyone
      */
-    sessionId?: string;
+    sessionId?: string | readonly string[];
     /**
      * with it, a stream without session receives all messages. It is sent to
      * `url` alone: no redirect is followed
      */
     secret?: string;
     /**
-     * resume after this event
+     * gives a token for the next connection: at the start, after an
+     * interruption, and before a token ends. A token is sent to `url` alone, too
+     */
+    token?: TokenSource;
+    /**
+     * begin with at most this many messages of the history (100)
+     */
+    replay?: number;
+    /**
+     * begin with the first message of this time or later: RFC 3339,
+     * milliseconds since the Unix epoch, or an age such as `10m`
+     */
+    since?: string | number | Date;
+    /**
+     * resume after this event; `replay` and `since` then do not count
      */
     lastEventId?: string;
     /**
@@ -119,11 +153,15 @@ export type PublishOptions = {
      */
     secret?: string;
     /**
-     * ends the wait for the answer
+     * gives a token that may publish, which is sent to `url` alone
+     */
+    token?: TokenSource;
+    /**
+     * ends the wait for `token` and the answer
      */
     signal?: AbortSignal;
     /**
-     * the longest wait for the answer (15,000)
+     * the longest wait for both (15,000)
      */
     timeoutMs?: number;
 };
@@ -142,6 +180,7 @@ export type End = {
     delayMs: number;
     status?: number;
     error?: string;
+    isFinal?: boolean;
 };
 /**
  * Opens a stream, and keeps it open until `close`.
@@ -153,9 +192,10 @@ export declare function connect(options?: Options): Stream;
  * @param {string} message
  * @param {PublishOptions} [options]
  * @returns {Promise<Published>}
- * @throws {PublishError} the message was refused, or the outcome is unknown
+ * @throws {PublishError} the message was refused, or the outcome is unknown. An error of `token` is
+ *   thrown as it is
  */
-export declare function publish(message: string, { url, sessionId, secret, signal, timeoutMs }?: PublishOptions): Promise<Published>;
+export declare function publish(message: string, { url, sessionId, secret, token, signal, timeoutMs }?: PublishOptions): Promise<Published>;
 /** Why {@link publish} failed; `message` is the server's error, if it answered. */
 export declare class PublishError extends Error {
     name: string;
@@ -175,7 +215,7 @@ export declare class PublishError extends Error {
 export declare class Stream extends EventTarget {
     #private;
     /** @param {Options} options */
-    constructor({ url, sessionId, secret, lastEventId, seenIds, heartbeatIntervalMs }: Options);
+    constructor({ url, sessionId, secret, token, replay, since, lastEventId, seenIds, heartbeatIntervalMs }: Options);
     get state(): State;
     /** The id of the last event: a later `connect` resumes after it. */
     get lastEventId(): string | undefined;

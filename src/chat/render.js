@@ -6,12 +6,14 @@
  */
 
 import { copyFrom } from './copy.js';
-import { countOf, el, showText } from './elements.js';
+import { countOf, el, showPlain, showText } from './elements.js';
 import { isJson } from './json.js';
 import { excerptOf } from './search.js';
 import { charEnd } from './text.js';
 import { renderTree } from './tree.js';
 
+/** Characters shown of a source's event. Another writer of a shared history may use any text. */
+const EVENT_CHARS = 128;
 /** Characters shown of a long message, and added by each "Show more". */
 const PREVIEW_CHARS = 1_000;
 const MORE_CHARS = 64 * 1024;
@@ -38,10 +40,10 @@ export function gapText(missed) {
 /**
  * @param {Entry} entry
  * @param {Entry | undefined} before the entry above it
- * @param {string} sessionId of this page
+ * @param {{ sessionId: string, titleOf: (source: string) => string }} page
  * @param {RegExp} [sought] a search that the entry matches
  */
-export function renderEntry({ message, missed }, before, sessionId, sought) {
+export function renderEntry({ message, missed }, before, { sessionId, titleOf }, sought) {
   if (!message) return el('p', { class: 'gap' }, gapText(missed));
   const nodes = document.createDocumentFragment();
   const today = dayOf(message);
@@ -49,6 +51,7 @@ export function renderEntry({ message, missed }, before, sessionId, sought) {
   const mine = message.sessionId === sessionId;
   const article = el('article', { class: mine ? 'message mine' : 'message' });
   const head = el('header', {}, time(message));
+  if (message.source) head.append(origin(message, titleOf));
   if (mine) head.append(el('span', { class: 'badge' }, 'only for you'));
   // The head is not replaced, so it keeps the focus.
   const redraw = () => {
@@ -60,6 +63,26 @@ export function renderEntry({ message, missed }, before, sessionId, sought) {
   redraw();
   nodes.append(article);
   return nodes;
+}
+
+/** The source as a badge, and the event. */
+function origin(/** @type {Message} */ { source = '', event }, titleOf) {
+  const badge = el('span', { class: 'source', 'data-source': source });
+  showTitle(badge, titleOf(source));
+  if (!event) return el('span', { class: 'origin' }, badge);
+  const kind = el('span', { class: 'event' });
+  showPlain(kind, event.slice(0, charEnd(event, EVENT_CHARS)));
+  return el('span', { class: 'origin' }, badge, ' ', kind);
+}
+
+/**
+ * Shows the title of a source on its badge.
+ * @param {HTMLElement} badge
+ * @param {string} title
+ */
+export function showTitle(badge, title) {
+  badge.replaceChildren();
+  showPlain(badge, title);
 }
 
 function time({ timestamp }) {
@@ -108,7 +131,9 @@ function tools(/** @type {Message} */ message, article, redraw) {
  */
 function content(message, sought) {
   const view = viewOf(message);
-  const nodes = view.json && !view.raw ? [renderTree(message.content, view)] : text(message);
+  // What a provider sends is long, and made for programs.
+  const isFolded = message.source !== undefined;
+  const nodes = view.json && !view.raw ? [renderTree(message.content, view, isFolded)] : text(message);
   if (sought && nodes[0].textContent.search(sought) < 0) nodes.push(excerpt(message, sought));
   return nodes;
 }

@@ -92,7 +92,7 @@ function rangesIn(element, pattern) {
   const starts = [];
   let text = '';
   for (let node; (node = /** @type {Text | null} */ (walker.nextNode())); ) {
-    if (node.parentElement?.closest('button, .folded')) continue;
+    if (node.parentElement?.closest('button, .folded, [open] > summary > .preview')) continue;
     nodes.push(node);
     starts.push(text.length);
     text += node.data;

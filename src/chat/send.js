@@ -1,4 +1,9 @@
-/** The panel that posts a test message, and shows the answer and the same request as a command. */
+/**
+ * The panel that posts a test message, and shows the answer and the same request as a command.
+ *
+ * @typedef {{ url: string, fields: Record<string, string>, body: string }} Sent a request
+ * @typedef {{ request: () => Sent, onSent: () => void }} Simulation what a provider would send instead
+ */
 
 import { el } from './elements.js';
 import { escapeTurning } from './text.js';
@@ -10,16 +15,30 @@ const PROBE_MS = 3_000;
 /** Characters shown of an answer. A proxy's may be a long page. */
 const ANSWER_CHARS_MAX = 4_000;
 
+/** Fields of a command that stand for what the sender knows, and the page does not show. */
+const PROOFS = { secret: '-H "X-Webhook-Secret: $WEBHOOK_SECRET"', token: '-H "Authorization: Bearer $HOOKCAST_TOKEN"' };
+
 /**
- * The command that posts `body`, for a POSIX shell.
- * @param {string} url
- * @param {object} body
- * @param {boolean} [withSecret]
+ * The command that sends a request, for a POSIX shell.
+ * @param {Sent} request
+ * @param {keyof typeof PROOFS | false} [proof]
  */
-export function curl(url, body, withSecret) {
-  const secret = withSecret ? [`-H "X-Webhook-Secret: $WEBHOOK_SECRET"`] : [];
-  const data = `-d ${quote(escapeTurning(JSON.stringify(body)))}`;
-  return [`curl ${quote(url)}`, `-H 'Content-Type: application/json'`, ...secret, data].join(' \\\n  ');
+export function curl({ url, fields, body }, proof) {
+  const headers = Object.entries(fields).map(([name, value]) => `-H ${quote(`${name}: ${value}`)}`);
+  const proofs = proof ? [PROOFS[proof]] : [];
+  // `-d @name` would send a file.
+  const data = `${body.startsWith('@') ? '--data-raw' : '-d'} ${quote(escapeTurning(body))}`;
+  return [`curl ${quote(url)}`, ...headers, ...proofs, data].join(' \\\n  ');
+}
+
+/**
+ * The request that posts a message.
+ * @param {string} url of the webhook
+ * @param {{ message: string, sessionId?: string }} body
+ * @returns {Sent}
+ */
+export function webhook(url, body) {
+  return { url, fields: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) };
 }
 
 function quote(text) {
@@ -27,16 +46,29 @@ function quote(text) {
 }
 
 /**
- * Runs the panel. Returns a function to call when the server was reached.
+ * Runs the panel. Returns functions to call when the server was reached, when a simulation begins or ends, and
+ * when there is another token.
  * @param {any} form
- * @param {{ url: string, sessionId: string, command: HTMLElement, answer: HTMLElement, onSent: () => void }} parts
+ * @param {{ url: string, sessionId: string, command: HTMLElement, answer: HTMLElement, token: () => string | undefined,
+ *   onSent: () => void }} parts
  */
-export function runSendPanel(form, { url, sessionId, command, answer, onSent }) {
+export function runSendPanel(form, { url, sessionId, command, answer, token, onSent }) {
   const { message, to, secret, submit } = form.elements;
   const secretLabel = secret.closest('label');
-  const body = () => ({ message: message.value, ...(to.value === 'session' && { sessionId }) });
-  const showCommand = () => (command.textContent = curl(url, body(), !secretLabel.hidden));
+  /** @type {Simulation | undefined} */
+  let simulation;
+  const plain = () => webhook(url, { message: message.value, ...(to.value === 'session' && { sessionId }) });
+  const request = () => simulation?.request() ?? plain();
+  const showCommand = () => {
+    const proof = secretLabel.hidden ? token() && !simulation && 'token' : 'secret';
+    command.textContent = curl(request(), proof || false);
+    letScroll(command);
+  };
+  new ResizeObserver(() => letScroll(command)).observe(command);
   let isSending = false;
+  let isSecretAsked = false;
+  // A source has its own secret or none.
+  const showSecret = () => (secretLabel.hidden = !isSecretAsked || !!simulation);
   /** @type {ReturnType<typeof setTimeout> | undefined} set while the server cannot be reached */
   let probe;
 
@@ -48,7 +80,10 @@ export function runSendPanel(form, { url, sessionId, command, answer, onSent }) 
   const show = (good, headline, text) => {
     clear();
     answer.append(el('p', { class: good ? 'good' : 'bad' }, headline));
-    if (text) answer.append(el('pre', {}, text));
+    if (!text) return;
+    const pre = el('pre', {}, text);
+    answer.append(pre);
+    letScroll(pre);
   };
   const reached = () => probe && clear();
   // An open stream does not prove that new requests reach the server.
@@ -64,24 +99,30 @@ export function runSendPanel(form, { url, sessionId, command, answer, onSent }) 
   const send = async () => {
     if (isSending) return;
     setSending(true);
-    /** @type {Record<string, string>} */
-    const headers = { 'Content-Type': 'application/json' };
-    if (secret.value) headers['X-Webhook-Secret'] = secret.value;
+    const sent = { simulation, ...request() };
+    const headers = sent.fields;
+    const bearer = simulation ? undefined : token();
+    if (secret.value && !simulation) headers['X-Webhook-Secret'] = secret.value;
+    if (bearer) headers.Authorization = `Bearer ${bearer}`;
     const signal = AbortSignal.timeout(ANSWER_MS_MAX);
     // A followed redirect takes the secret elsewhere, or turns the POST into a GET that succeeds.
     const redirect = /** @type {const} */ ('manual');
-    const request = { method: 'POST', headers, body: JSON.stringify(body()), redirect, signal };
     try {
-      const response = await fetch(url, request);
+      const response = await fetch(sent.url, { method: 'POST', headers, body: sent.body, redirect, signal });
       if (response.type === 'opaqueredirect') return show(false, 'Not sent: the answer is a redirect', '');
       const text = (await response.text()).slice(0, ANSWER_CHARS_MAX);
       show(response.ok, `${response.status} ${response.statusText}`, text);
-      if (response.ok) onSent();
-      if (response.status === 401) {
-        secretLabel.hidden = false;
-        secret.focus();
-        showCommand();
+      if (response.ok) {
+        onSent();
+        sent.simulation?.onSent();
       }
+      // A token may allow too little. The secret allows all.
+      if (response.status === (bearer ? 403 : 401) && !sent.simulation) {
+        isSecretAsked = true;
+        showSecret();
+        secret.focus();
+      }
+      showCommand();
     } catch {
       show(false, signal.aborted ? 'No answer in time' : 'The server cannot be reached', '');
       if (!signal.aborted) startProbe();
@@ -107,7 +148,13 @@ export function runSendPanel(form, { url, sessionId, command, answer, onSent }) 
     if (!event.repeat) form.requestSubmit();
   });
   showCommand();
-  return reached;
+  /** @param {Simulation | undefined} next */
+  const simulate = (next) => {
+    simulation = next;
+    showSecret();
+    showCommand();
+  };
+  return { reached, simulate, showCommand };
 }
 
 /** Enter in the message, or with Ctrl anywhere, but not the Enter that ends the composition of a word. */
@@ -115,6 +162,12 @@ function isSendKey({ key, ctrlKey, metaKey, shiftKey, altKey, isComposing, keyCo
   // 229: Safari ends the composition before the key event (UI Events, section 4.3.2).
   if (key !== 'Enter' || isComposing || keyCode === 229) return false;
   return ctrlKey || metaKey || (inMessage && !shiftKey && !altKey);
+}
+
+/** A text that is taller than its box takes the focus, to be scrolled by keyboard. */
+function letScroll(/** @type {HTMLElement} */ box) {
+  if (box.scrollHeight > box.clientHeight) box.tabIndex = 0;
+  else box.removeAttribute('tabindex');
 }
 
 async function answers(url) {

@@ -1,6 +1,6 @@
 /**
- * The session of this page: given in the address, or created once and stored in this browser. Recent
- * sessions are stored in this browser only.
+ * The session of this page: given in the address or by a token, or created once and stored in this browser.
+ * Recent sessions are stored in this browser only.
  */
 
 import { charEnd } from './text.js';
@@ -11,10 +11,18 @@ const RECENT_MAX = 8;
 /** Bounds the page's work. A server accepts less (256 bytes), so it refuses a name that was cut, too. */
 const SESSION_CHARS_MAX = 300;
 
-/** @returns {string} */
-export function currentSession() {
+/** The session in the address; '': there is none. */
+export function givenSession() {
   const given = new URLSearchParams(location.search).get('sessionId') ?? '';
-  return given.slice(0, charEnd(given, SESSION_CHARS_MAX)) || read(OWN_KEY, undefined) || makeSession();
+  return given.slice(0, charEnd(given, SESSION_CHARS_MAX));
+}
+
+/**
+ * The session of this browser, which is created if there is none.
+ * @returns {string}
+ */
+export function ownSession() {
+  return read(OWN_KEY, undefined) || makeSession();
 }
 
 /** Creates a session, which replaces the stored one. */

@@ -2,8 +2,8 @@
  * Follows a session's stream through the shared worker, or with a connection of its own if that worker
  * is missing or does not start.
  *
- * @typedef {{ url: string, sessionId: string, saved: () => import('./feed.js').Message[] }} Source
- *   `saved`: the messages that the page holds
+ * @typedef {{ url: string, sessionId: string, token?: string, saved: () => import('./feed.js').Message[] }} Source
+ *   `sessionId`: '': all that the token shows; `saved`: the messages that the page holds
  * @typedef {{ reconnect: () => void, check: () => void, close: () => void }} Link
  */
 
@@ -24,20 +24,22 @@ export function follow(source, onUpdate, onLink) {
   else alone();
 }
 
-function followAlone({ url, sessionId, saved }, onUpdate) {
+/** @param {Source} source @param {import('./feed.js').Follower} onUpdate */
+function followAlone({ url, sessionId, token, saved }, onUpdate) {
   const messages = saved();
-  const feed = new Feed(url, sessionId, messages);
+  const feed = new Feed(url, sessionId, messages, token);
   feed.attach(onUpdate, messages.at(-1)?.eventId);
   return feed.stream;
 }
 
-function followShared({ url, sessionId, saved }, onUpdate, onFailure) {
+/** @param {Source} source @param {import('./feed.js').Follower} onUpdate @param {() => void} onFailure */
+function followShared({ url, sessionId, token, saved }, onUpdate, onFailure) {
   const worker = openWorker();
   if (!worker) return undefined;
   const { port } = worker;
   /** @param {import('./worker.js').Request} request */
   const send = (request) => port.postMessage(request);
-  const attach = () => send({ type: 'attach', url, sessionId, saved: saved() });
+  const attach = () => send({ type: 'attach', url, sessionId, token, saved: saved() });
   const started = () => {
     clearTimeout(timer);
     worker.onerror = null;

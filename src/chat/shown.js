@@ -1,5 +1,5 @@
 /**
- * Selects the entries to show: those that pass the filter and match the search. A pause keeps the
+ * Selects the entries to show: those that pass the filters and match the search. A pause keeps the
  * selection as it is and counts new entries.
  *
  * @typedef {import('./feed.js').Entry} Entry
@@ -8,12 +8,14 @@
 import { finds } from './search.js';
 
 export class Shown {
-  /** Messages shown, and messages that pass the filter. */
+  /** Messages shown, and messages that pass the filters. */
   count = 0;
   total = 0;
   /** Messages that arrived in the pause and are shown after it. */
   waiting = 0;
   #onlyMine = false;
+  /** The name of the only source to show; '': all. */
+  #source = '';
   /** @type {RegExp | undefined} */ #sought;
   #held;
   #sessionId;
@@ -46,6 +48,12 @@ export class Shown {
   /** @param {boolean} onlyMine */
   filter(onlyMine) {
     this.#onlyMine = onlyMine;
+    this.#recount();
+  }
+
+  /** @param {string} source its name; '': all */
+  filterSource(source) {
+    this.#source = source;
     this.#recount();
   }
 
@@ -92,7 +100,9 @@ export class Shown {
   }
 
   #passes(/** @type {Entry} */ { message }) {
-    return !this.#onlyMine || !message || message.sessionId === this.#sessionId;
+    if (!message) return true;
+    const isMine = message.sessionId === this.#sessionId;
+    return (isMine || !this.#onlyMine) && (message.source === this.#source || !this.#source);
   }
 
   #filtered(/** @type {Entry[]} */ entries) {

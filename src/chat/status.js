@@ -12,6 +12,7 @@ export class Status {
   #text;
   #countdown;
   #button;
+  #until;
   #wasLive = false;
   /** @type {State} */ #state = { state: 'connecting' };
   /** @type {ReturnType<typeof setInterval> | undefined} */ #ticks;
@@ -19,9 +20,11 @@ export class Status {
   /**
    * @param {any} root
    * @param {() => void} onReconnect
+   * @param {() => number | undefined} until the end of access, in milliseconds since the Unix epoch
    */
-  constructor(root, onReconnect) {
+  constructor(root, onReconnect, until) {
     this.#root = root;
+    this.#until = until;
     [, this.#text, this.#countdown, this.#button] = root.children;
     this.#button.onclick = onReconnect;
     addEventListener('online', () => this.show(this.#state));
@@ -41,15 +44,16 @@ export class Status {
     const text = this.#words().slice(0, WORDS_CHARS_MAX);
     // Setting the same text would announce it again.
     if (this.#text.textContent !== text) this.#text.textContent = text;
-    this.#button.hidden = !state.reason;
+    this.#button.hidden = !state.reason || state.reason === 'token';
     clearInterval(this.#ticks);
     if (state.retryAt) this.#ticks = setInterval(() => this.#tick(), 1_000);
     this.#tick();
   }
 
   #words() {
-    const { state, status, error } = this.#state;
+    const { state, reason, status, error } = this.#state;
     if (state === 'connecting') return this.#wasLive ? 'Reconnecting…' : 'Connecting…';
+    if (reason === 'token' && state !== 'live') return 'Stopped';
     if (state === 'refused') return `Refused: ${error || status}`;
     return state === 'waiting' ? this.#cause() : { live: 'Live', closed: 'Closed' }[state];
   }
@@ -65,8 +69,17 @@ export class Status {
 
   /** Outside the live region, so that the seconds are not read out. */
   #tick() {
-    const { retryAt } = this.#state;
+    const { state, retryAt, expiresAt } = this.#state;
+    const until = state === 'live' && !expiresAt ? this.#until() : undefined;
     const seconds = retryAt && Math.max(0, Math.ceil((retryAt - Date.now()) / 1_000));
-    this.#countdown.textContent = retryAt ? `reconnecting in ${seconds} s` : '';
+    const wait = retryAt ? `reconnecting in ${seconds} s` : '';
+    this.#countdown.textContent = until ? `access until ${timeOf(until)}` : wait;
   }
+}
+
+/** The time of day, with the date if it is another day. */
+function timeOf(/** @type {number} */ ms) {
+  const date = new Date(ms);
+  const isToday = date.toDateString() === new Date().toDateString();
+  return date.toLocaleString([], isToday ? { timeStyle: 'short' } : { dateStyle: 'medium', timeStyle: 'short' });
 }

@@ -7,7 +7,7 @@
  *   in the text
  */
 
-import { countOf, el, showText } from './elements.js';
+import { countOf, el, showPlain, showText } from './elements.js';
 import { childrenOf, rootOf } from './json.js';
 import { charEnd, escapeTurning } from './text.js';
 
@@ -26,15 +26,20 @@ const INDENTED_MAX = 8;
 const KEY_CHARS = 100;
 const VALUE_CHARS = 200;
 const MORE_CHARS = 64 * 1024;
+/** Values shown of a tree that is folded as a whole, the characters of each, and of all. */
+const PREVIEW_VALUES = 6;
+const PREVIEW_VALUE_CHARS = 40;
+const PREVIEW_CHARS = 120;
 
 /**
  * @param {string} text for which `isJson` holds
  * @param {View} view
+ * @param {boolean} isFolded whether only a preview is shown at first
  */
-export function renderTree(text, view) {
+export function renderTree(text, view, isFolded) {
   const root = el('div', { class: 'content json', dir: 'ltr' });
   const budget = { rows: ROWS_AT_FIRST, chars: Math.max(CHARS_AT_FIRST_MIN, Math.min(4 * text.length, CHARS_AT_FIRST_MAX)) };
-  root.append(...rows({ text, view, budget }, rootOf(text), 0, true));
+  root.append(...rows({ text, view, budget, isFolded }, rootOf(text), 0, true));
   return root;
 }
 
@@ -56,9 +61,10 @@ function folding(tree, node, depth, label, comma, isFirst) {
   const noun = countOf(count, node.kind === 'object' ? 'key' : 'item');
   const folded = el('span', { class: 'folded' }, ` ${noun} `);
   const rest = el('span', { class: 'folded closing' }, closing);
-  const summary = el('summary', {}, ...label, opening, folded, rest);
+  const inside = isFirst && tree.isFolded ? preview(text, node) : [folded];
+  const summary = el('summary', {}, ...label, opening, ...inside, rest);
   const details = /** @type {HTMLDetailsElement} */ (el('details', {}, summary));
-  const opensByItself = isFirst || (count <= budget.rows && end - start <= budget.chars);
+  const opensByItself = isFirst ? !tree.isFolded : (count <= budget.rows && end - start <= budget.chars);
   const open = view.open.get(start) ?? opensByItself;
 
   const fill = () => {
@@ -98,6 +104,40 @@ function list(tree, node, depth, into, wanted) {
     return added[0];
   };
   add(shown.get(node.start) ?? wanted);
+}
+
+/** The first values, and the number of the others. Without links, which a summary must not hold. */
+function preview(text, node) {
+  const shown = el('span', { class: 'preview' }, ' ');
+  let listed = 0;
+  for (const child of childrenOf(text, node)) {
+    if (child.key) shown.append(plain('key', quoted(child.key)), ': ');
+    shown.append(briefly(text, child), child.last ? ' ' : ', ');
+    listed += 1;
+    if (listed === PREVIEW_VALUES || shown.textContent.length > PREVIEW_CHARS) break;
+  }
+  const left = node.count - listed;
+  const rest = el('span', { class: 'folded' }, `… ${countOf(left, node.kind === 'object' ? 'more key' : 'more item')} `);
+  return left > 0 ? [shown, rest] : [shown];
+}
+
+function briefly(text, { start, end, kind, count }) {
+  if (kind === 'string') return plain(kind, quoted(text.slice(start, end)));
+  if (kind === 'object' || kind === 'array') return text[start] + (count > 0 ? '…' : '') + text[end - 1];
+  return plain(kind, shortened(text.slice(start, end), PREVIEW_VALUE_CHARS));
+}
+
+/** The beginning of a JSON string, with the fewest escapes. */
+function quoted(lexeme) {
+  const text = JSON.parse(lexeme);
+  const end = charEnd(text, PREVIEW_VALUE_CHARS);
+  return `${JSON.stringify(text.slice(0, end)).slice(0, -1)}${end < text.length ? '…' : ''}"`;
+}
+
+function plain(kind, text) {
+  const span = el('span', { class: kind });
+  showPlain(span, text);
+  return span;
 }
 
 function keyOf({ key }) {
@@ -140,8 +180,11 @@ function showDecoded(span, lexeme, limit) {
 
 /** A number, a literal, or a value that is too deep. */
 function cut(text, kind) {
-  const shown = text.length > VALUE_CHARS ? `${text.slice(0, charEnd(text, VALUE_CHARS))}…` : text;
-  return el('span', { class: kind }, escapeTurning(shown));
+  return el('span', { class: kind }, escapeTurning(shortened(text, VALUE_CHARS)));
+}
+
+function shortened(text, chars) {
+  return text.length > chars ? `${text.slice(0, charEnd(text, chars))}…` : text;
 }
 
 /** The opened part takes the focus of the removed button. */

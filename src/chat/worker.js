@@ -1,8 +1,9 @@
 /**
- * The shared worker: one stream per session for all tabs of this browser. HTTP/1.1 allows six
+ * The shared worker: one stream per session and token for all tabs of this browser. HTTP/1.1 allows six
  * connections to a server; without sharing, a seventh tab could not connect.
  *
- * @typedef {{ type: 'attach', url: string, sessionId: string, saved: import('./feed.js').Message[] }
+ * @typedef {{ type: 'attach', url: string, sessionId: string, token?: string,
+ *   saved: import('./feed.js').Message[] }
  *   | { type: 'detach' | 'reconnect' | 'check' | 'pong' }} Request from a tab
  */
 
@@ -20,9 +21,9 @@ addEventListener('connect', (event) => {
   port.onmessage = ({ data }) => attach(port, data);
 });
 
-function attach(port, { url, sessionId, saved }) {
-  const key = JSON.stringify([url, sessionId]);
-  const feed = feeds.get(key) ?? new Feed(url, sessionId, saved);
+function attach(port, { url, sessionId, saved, token }) {
+  const key = JSON.stringify([url, sessionId, token]);
+  const feed = feeds.get(key) ?? new Feed(url, sessionId, saved, token);
   feeds.set(key, feed);
   let requestAt = Date.now();
 

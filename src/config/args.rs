@@ -203,6 +203,23 @@ pub(super) struct Args {
     #[arg(value_parser = value::duration(limits::FANOUT_LIFE_RANGE))]
     pub cdn_fanout: Option<Duration>,
 
+    /// Send streams as gzip to clients that accept it; each message is compressed once for all of them
+    ///
+    /// Messages of providers take an eighth to a quarter of their bytes on the wire, those of 128 bytes
+    /// three quarters. Each shard needs as much memory again for its log. A few clients ask for gzip and
+    /// do not decode it, and Varnish needs a setting. See the page on proxies and CDNs first.
+    #[arg(long, env = "HOOKCAST_COMPRESS_STREAMS", help_heading = MESSAGES)]
+    #[arg(value_parser = clap::builder::BoolishValueParser::new())]
+    pub compress_streams: bool,
+
+    /// TOML file of sources: webhooks of providers such as GitHub or Stripe; read again on SIGHUP
+    ///
+    /// Each table is a source, and is served at POST /api/webhook/in/NAME. Its requests are verified by
+    /// the secrets that its table names, and published as readable texts. See source-list for the
+    /// addresses, and source-check to try a request.
+    #[arg(long, env = "HOOKCAST_SOURCES", value_name = "FILE", help_heading = MESSAGES, global = true)]
+    pub sources: Option<PathBuf>,
+
     /// Origin whose pages may read answers, such as https://app.example; may be repeated, * is all
     ///
     /// A browser hides answers from pages of other origins, but it sends a simple POST from any page:
@@ -215,6 +232,42 @@ pub(super) struct Args {
     /// File with the secret that webhooks must send; one trailing newline is ignored
     #[arg(long, env = "HOOKCAST_SECRET_FILE", value_name = "PATH", help_heading = ACCESS, global = true)]
     pub secret_file: Option<PathBuf>,
+
+    /// File of keys for tokens: PEM, JWKS or HS256 secret; may be repeated; read again on SIGHUP
+    ///
+    /// A token is a JSON Web Token that says which sessions its holder may see, and until when. For EdDSA
+    /// with Ed25519, ES256 and RS256 give the issuer's public key, in PEM form or in a JWKS; for HS256 a
+    /// secret of 32 bytes or more: openssl rand -base64 32. A stream without a token sees only
+    /// untargeted messages. To change a key, give the old and the new one until the last old token has
+    /// expired.
+    #[arg(long, env = "HOOKCAST_TOKEN_KEY", value_name = "FILE", help_heading = ACCESS)]
+    #[arg(value_delimiter = ',')]
+    pub token_key: Vec<PathBuf>,
+
+    /// Name that tokens must have in aud; without it, tokens with an aud are refused
+    ///
+    /// An issuer that makes tokens for several servers tells them apart by this name.
+    #[arg(long, env = "HOOKCAST_TOKEN_AUDIENCE", value_name = "NAME", help_heading = ACCESS)]
+    #[arg(value_parser = value::audience)]
+    pub token_audience: Option<String>,
+
+    /// Refuse streams, history and webhooks that have neither a token nor the secret
+    ///
+    /// A webhook needs a token with "publish" then. Requests to sources are not affected: each source
+    /// has its own verification.
+    #[arg(long, env = "HOOKCAST_REQUIRE_TOKEN", help_heading = ACCESS)]
+    #[arg(value_parser = clap::builder::BoolishValueParser::new())]
+    pub require_token: bool,
+
+    /// Wrong secrets, or wrong tokens, of a client in a minute, after which it gets 429; 0: no limit
+    ///
+    /// Each is counted apart, and so are the secrets of each source. Until the minute is over, every secret of the
+    /// client is refused, right or wrong. After wrong tokens only wrong tokens are. IPv6 addresses of one /64
+    /// network are one client. Behind a proxy, set --trusted-proxy: otherwise all clients are one.
+    #[arg(long, env = "HOOKCAST_AUTH_FAILURES_MAX", value_name = "N", help_heading = ACCESS)]
+    #[arg(default_value_t = limits::AUTH_FAILURES_MAX_DEFAULT as usize)]
+    #[arg(value_parser = value::whole(0, limits::AUTH_FAILURES_MAX_LIMIT))]
+    pub auth_failures_max: usize,
 
     /// Base URL of the KV REST API
     #[arg(long, env = "HOOKCAST_KV_ENDPOINT", value_name = "URL", help_heading = KV, global = true)]
@@ -318,21 +371,28 @@ pub(super) struct Args {
     pub check_config: bool,
 }
 
-/// The global flags that `doctor` uses.
-const DOCTOR_GLOBALS: [&str; 1] = ["secret_file"];
+/// Commands, and the global flags that each uses.
+const USED_GLOBALS: [(&str, &[&str]); 3] = [
+    ("doctor", &["secret_file"]),
+    ("source-check", &["sources"]),
+    ("source-list", &["sources"]),
+];
 
-/// The whole command line. The help of `doctor` lists no flag that it does not use.
+/// The whole command line. The help of these commands lists no flag that they do not use.
 pub(super) fn command() -> Command {
-    let command = Args::command();
-    let is_unused =
-        |flag: &&Arg| flag.is_global_set() && !DOCTOR_GLOBALS.contains(&flag.get_id().as_str());
-    let unused: Vec<Arg> = command
-        .get_arguments()
-        .filter(is_unused)
-        .map(|flag| flag.clone().hide(true))
-        .collect();
-    // clap does not propagate a global flag to a command with a flag of the same name.
-    command.mut_subcommand("doctor", |doctor| doctor.args(unused))
+    let mut command = Args::command();
+    for (name, used) in USED_GLOBALS {
+        let is_unused =
+            |flag: &&Arg| flag.is_global_set() && !used.contains(&flag.get_id().as_str());
+        let unused: Vec<Arg> = command
+            .get_arguments()
+            .filter(is_unused)
+            .map(|flag| flag.clone().hide(true))
+            .collect();
+        // clap does not propagate a global flag to a command with a flag of the same name.
+        command = command.mut_subcommand(name, |command| command.args(unused));
+    }
+    command
 }
 
 /// The commands; without one, the server runs.
@@ -371,10 +431,30 @@ pub(super) enum Subcommands {
         url: Option<Endpoint>,
     },
 
+    /// Show step by step what a source makes of a request: exits with 0 if it would be taken, else with 1
+    ///
+    /// Needs --sources. Verifies the request, finds its event and its identity, and renders its text as the
+    /// server does. Publishes nothing, and contacts no server.
+    ///
+    /// hookcast source-check github --body push.json --header "X-GitHub-Event: push"
+    /// --header "X-Hub-Signature-256: sha256=..."
+    SourceCheck(SourceCheckArgs),
+
+    /// Print the address of each source to enter at its provider, and what it expects
+    ///
+    /// Needs --sources.
+    SourceList {
+        /// The server as providers see it, such as https://hooks.example; without it, paths are printed
+        #[arg(value_name = "URL", value_parser = value::public_url)]
+        public_url: Option<Endpoint>,
+    },
+
     /// Print a man page, in roff: hookcast man | man -l -
     Man {
         /// The command whose page it is, instead of hookcast itself
-        #[arg(value_parser = ["kv-check", "bus-check", "doctor", "health"])]
+        #[arg(value_parser = [
+            "kv-check", "bus-check", "doctor", "health", "source-check", "source-list",
+        ])]
         command: Option<String>,
     },
 
@@ -384,6 +464,29 @@ pub(super) enum Subcommands {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
+}
+
+/// The arguments of `source-check`.
+#[derive(Debug, clap::Args)]
+pub(super) struct SourceCheckArgs {
+    /// The source's name in the file of sources
+    pub name: String,
+
+    /// File with the body, byte for byte as the provider sent it; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub body: PathBuf,
+
+    /// Header field of the request, such as "X-GitHub-Event: push"; may be repeated
+    #[arg(long, value_name = "NAME: VALUE")]
+    pub header: Vec<String>,
+
+    /// What follows ? in the address
+    #[arg(long, value_name = "QUERY")]
+    pub query: Option<String>,
+
+    /// When the request arrives, in seconds since 1970, for an earlier request with a time [default: now]
+    #[arg(long, value_name = "SECONDS")]
+    pub at: Option<u64>,
 }
 
 /// The arguments of `doctor`.
@@ -422,7 +525,14 @@ pub(super) struct DoctorArgs {
     #[arg(long, value_name = "PATH")]
     pub ca_file: Option<PathBuf>,
 
-    /// Send the secret over plain http:// to another machine, where it can be read in transit
+    /// File with a token, for a server with keys of tokens; - is standard input
+    ///
+    /// Its "sessions" and its "publish" must both have a session whose name begins with doctor. A token for
+    /// everything, with "publish" for all, does as well. It is sent to this address alone.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+
+    /// Send secret and token over plain http:// to another machine, where they can be read in transit
     #[arg(long)]
     pub send_secret_unencrypted: bool,
 }

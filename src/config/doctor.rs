@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::args::{Args, Subcommands};
 use super::error::ConfigError;
 use super::pem_files::ca_pem;
+use super::secret::Secret;
 use super::value::{Color, Endpoint};
+use crate::foreign_text::{Secrets, quote};
 
 /// The settings of `doctor`.
 #[derive(Debug, Clone)]
@@ -22,6 +24,8 @@ pub struct DoctorConfig {
     pub json: bool,
     /// When the report has colours.
     pub color: Color,
+    /// The token that is sent, if there is one.
+    pub token: Option<Secret>,
     /// Certificates in PEM to trust instead of the public authorities.
     pub ca_pem: Option<Vec<u8>>,
 }
@@ -31,11 +35,15 @@ pub(super) fn settings(args: &Args, has_secret: bool) -> Result<Option<DoctorCon
     let Some(Subcommands::Doctor(doctor)) = &args.command else {
         return Ok(None);
     };
-    if has_secret && doctor.url.is_exposed() && !doctor.send_secret_unencrypted {
+    let token = doctor.token_file.as_deref();
+    let token = token.map(Secret::read_token).transpose()?;
+    if (has_secret || token.is_some()) && doctor.url.is_exposed() && !doctor.send_secret_unencrypted
+    {
         return Err(ConfigError::new(format!(
-            "doctor would send the secret to {} unencrypted; use https://, leave the secret out, or give \
+            "doctor would send the {} to {} unencrypted; use https://, leave it out, or give \
              --send-secret-unencrypted",
-            doctor.url.as_str()
+            if has_secret { "secret" } else { "token" },
+            quote(doctor.url.as_str(), &Secrets::default())
         )));
     }
     Ok(Some(DoctorConfig {
@@ -44,6 +52,7 @@ pub(super) fn settings(args: &Args, has_secret: bool) -> Result<Option<DoctorCon
         read_only: doctor.read_only,
         json: doctor.json,
         color: doctor.color,
+        token,
         ca_pem: doctor
             .ca_file
             .as_deref()

@@ -200,7 +200,11 @@ mod tests {
                 page.contains(&format!(".TH hookcast-{name} 1 \"\" \"hook")),
                 "{page}"
             );
-            assert!(page.contains("secret\\-file"), "{page}");
+            let flag = match name {
+                "source-check" | "source-list" => "\\-\\-sources",
+                _ => "\\-\\-secret\\-file",
+            };
+            assert!(page.contains(flag), "{page}");
             assert!(
                 section(&page, "\"EXIT STATUS\"").contains(".B 1\n"),
                 "{page}"

@@ -91,7 +91,7 @@ fn hide_values(error: &mut clap::Error, secrets: &Secrets) {
         let Some(ContextValue::String(value)) = error.get(kind) else {
             continue;
         };
-        let shown = quote(after_user(value), secrets);
+        let shown = quote(&without_query(after_user(value)), secrets);
         if shown != *value {
             error.insert(kind, ContextValue::String(shown));
             // A hint repeats the value.
@@ -105,6 +105,40 @@ fn hide_values(error: &mut clap::Error, secrets: &Secrets) {
 fn after_user(value: &str) -> &str {
     value.rfind('@').map_or(value, |at| &value[at..])
 }
+
+/// The value up to its query or fragment, which may be a token. A URL keeps the shape of its path: long segments
+/// are left out, and so is a long word alone.
+fn without_query(value: &str) -> String {
+    const TOKEN_PARAMETER: &str = "token=";
+    let lower = value.to_ascii_lowercase();
+    let query = value.find(['?', '#']).map(|at| at + 1);
+    let token = lower
+        .find(TOKEN_PARAMETER)
+        .map(|at| at + TOKEN_PARAMETER.len());
+    let end = query.into_iter().chain(token).min();
+    let (shown, ending) = match end {
+        Some(end) if end < value.len() => (&value[..end], HIDDEN),
+        _ => (value, ""),
+    };
+    let is_long_word = shown.len() > SEGMENT_BYTES_MAX && !shown.contains(['/', ':', ' ']);
+    if is_long_word && !shown.starts_with('-') {
+        return HIDDEN.to_owned();
+    }
+    let is_url = shown.contains("://");
+    let segments = shown.split('/').enumerate().map(|(place, segment)| {
+        // The scheme, an empty segment and the authority come first.
+        let is_hidden = is_url && place > 2 && segment.len() > SEGMENT_BYTES_MAX;
+        if is_hidden { HIDDEN } else { segment }
+    });
+    let segments: Vec<&str> = segments.collect();
+    segments.join("/") + ending
+}
+
+/// Stands for what is left out.
+const HIDDEN: &str = "…";
+
+/// The longest segment of a path that is shown. A token is longer.
+const SEGMENT_BYTES_MAX: usize = 24;
 
 /// The variable whose value was refused, unless the flag itself was given.
 fn variable_at_fault(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
@@ -151,5 +185,28 @@ fn not_utf8(arguments: &[OsString], environment: &Environment) -> ConfigError {
     match variable {
         Some(name) => ConfigError::new(format!("{} is not UTF-8", name.display())),
         None => ConfigError::new("an argument is not UTF-8"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_shown_without_what_may_be_a_token() {
+        let long = "s3cret".repeat(5);
+        for (value, expected) in [
+            ("https://h/?token=s3cret".to_owned(), "https://h/?…"),
+            ("https://h/#token=s3cret".to_owned(), "https://h/#…"),
+            ("h.example/;Token=s3cret".to_owned(), "h.example/;Token=…"),
+            (format!("https://h/t/{long}/ a"), "https://h/t/…/ a"),
+            (long.clone(), "…"),
+            (format!("--{long}"), &format!("--{long}")),
+            ("https://h/?".to_owned(), "https://h/?"),
+            ("ftp://h/base".to_owned(), "ftp://h/base"),
+            ("unix:/a".to_owned(), "unix:/a"),
+        ] {
+            assert_eq!(without_query(&value), expected);
+        }
     }
 }

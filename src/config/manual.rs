@@ -52,13 +52,14 @@ const SIGNALS: [(&str, &str); 4] = [
     ),
     (
         "SIGHUP",
-        "Read the certificate and its key again, where a listener has +tls. Otherwise it ends the \
-         process.",
+        "Read the certificate and its key again, where a listener has +tls, the files of --token-key, and the \
+         file of --sources with its secrets. A file with faults changes nothing. Streams end if the key of \
+         their token is gone. Without +tls, --token-key and --sources it ends the process.",
     ),
     ("SIGPIPE", "Ignored."),
 ];
 
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 7] = [
     (
         RING_FILE_DEFAULT,
         "The ring, in $STATE_DIRECTORY or the working directory; that of the package's service is in \
@@ -67,6 +68,16 @@ const FILES: [(&str, &str); 5] = [
     (
         "/etc/default/hookcast",
         "Variables of the package's service; only root can read it, since secrets are among them.",
+    ),
+    (
+        "the file of --sources",
+        "A table for each source: its preset, the files of its secrets, and what is published. Its user \
+         must be able to read the secrets; nobody else should.",
+    ),
+    (
+        "the files of --token-key",
+        "Keys that sign tokens. A public key may be read by everyone; the secret of HS256 only by the \
+         server and the issuer, since it makes tokens.",
     ),
     (
         "/lib/systemd/system/hookcast.service",

@@ -79,6 +79,23 @@ impl Secret {
         Secret::parse(&text, &source).map(|secret| (secret, is_public))
     }
 
+    /// Reads a token from the file that `doctor` is given.
+    pub(super) fn read_token(path: &Path) -> Result<Secret, ConfigError> {
+        let path = if path == Path::new("-") {
+            Path::new("/dev/stdin")
+        } else {
+            path
+        };
+        let (text, source, _) = read(path, "--token-file")?;
+        let text = text.trim_ascii();
+        let is_sendable = text.bytes().all(|byte| byte.is_ascii_graphic());
+        match (text, is_sendable) {
+            ("", _) => Err(ConfigError::new(format!("{source} is empty"))),
+            (_, false) => Err(ConfigError::new(format!("{source} is no token"))),
+            (text, true) => Ok(Secret(text.into())),
+        }
+    }
+
     /// Reads a password from the file that a flag names. Returns also whether every user may read the file.
     pub(super) fn read_password(path: &Path, flag: &str) -> Result<(Secret, bool), ConfigError> {
         let (text, source, is_public) = read(path, flag)?;

@@ -391,6 +391,27 @@ fn doctor_sends_a_secret_unencrypted_only_with_the_flag_for_it() {
 }
 
 #[test]
+fn doctor_reads_a_token_and_keeps_it_like_a_secret() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("token");
+    let flag = format!("--token-file={}", path.display());
+    std::fs::write(&path, "e30.e30.s\n").unwrap();
+    let token = config(&["doctor", "https://hooks.example", &flag], &[]).doctor;
+    assert_eq!(token.unwrap().token.unwrap().expose(), "e30.e30.s");
+    let exposed = error(&["doctor", "http://hooks.example", &flag], &[]);
+    assert!(exposed.contains("the token to"), "{exposed}");
+    for content in ["", "\n", "two words", "tab\t.", "é.e.e"] {
+        std::fs::write(&path, content).unwrap();
+        let problem = error(&["doctor", "https://hooks.example", &flag], &[]);
+        assert!(problem.contains("--token-file "), "{problem}");
+        assert!(
+            !problem.contains("words") && !problem.contains('é'),
+            "{problem}"
+        );
+    }
+}
+
+#[test]
 fn pem_in_place_of_its_path_is_not_shown() {
     let pem = "-----BEGIN PRIVATE KEY-----\nMIIs3cret";
     let (listen, file) = (["--listen", "127.0.0.1:0+tls"], ["--tls-cert", "c"]);

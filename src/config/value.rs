@@ -10,6 +10,8 @@ use std::time::Duration;
 use clap::ValueEnum;
 use ipnet::IpNet;
 
+use crate::limits::TOKEN_AUDIENCE_BYTES_MAX;
+
 /// A number that is given, or derived from the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Count {
@@ -133,6 +135,15 @@ pub(super) fn header_name(text: &str) -> Result<HeaderName, String> {
         Ok(HeaderName(text.to_ascii_lowercase()))
     } else {
         Err("must be the name of a header, such as X-Forwarded-For or CF-Connecting-IP".into())
+    }
+}
+
+/// Reads the name of an audience, which is compared unchanged.
+pub(super) fn audience(text: &str) -> Result<String, String> {
+    match text.len() {
+        0 => Err("must not be empty; leave it out to refuse tokens with an aud".to_owned()),
+        1..=TOKEN_AUDIENCE_BYTES_MAX => Ok(text.to_owned()),
+        _ => Err(format!("must be at most {TOKEN_AUDIENCE_BYTES_MAX} bytes")),
     }
 }
 

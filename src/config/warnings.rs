@@ -17,12 +17,12 @@ use super::{BusConfig, Config, Environment, HostPort, Listen, Secret, files_rese
 pub(super) fn of_addresses(
     listen: &[Listen],
     admin: Option<SocketAddr>,
-    has_secret: bool,
+    is_open: bool,
 ) -> Vec<String> {
     let is_public = |address: &SocketAddr| !address.ip().to_canonical().is_loopback();
     let public = listen.iter().filter_map(Listen::socket_address);
     let mut warnings = Vec::new();
-    if let Some(address) = public.filter(|_| !has_secret).find(is_public) {
+    if let Some(address) = public.filter(|_| is_open).find(is_public) {
         warnings.push(format!(
             "listening on {address} with no secret: every client that reaches it can send messages and \
              read all of them; set --secret-file or WEBHOOK_SECRET"
@@ -47,6 +47,13 @@ pub(super) fn of(config: &Config, matches: &ArgMatches, environment: &Environmen
              raise the hard limit (LimitNOFILE= in systemd, ulimit -Hn in a shell)",
             config.connections_max, config.file_limit
         ));
+    }
+    if config.accepts_any_webhook() {
+        warnings.push(
+            "--token-key without a secret and without --require-token: tokens restrict what clients read, but \
+             every client can send messages; set --secret-file, WEBHOOK_SECRET or --require-token"
+                .to_owned(),
+        );
     }
     let oddity = config.secret.as_ref().and_then(Secret::oddity);
     warnings.extend(oddity.map(|oddity| format!("the secret of the webhooks {oddity}")));

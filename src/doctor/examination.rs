@@ -15,7 +15,7 @@ use super::report::{Report, Start};
 use super::watch::Watch;
 use crate::check::Verdict;
 use crate::config::{DoctorConfig, Secret};
-use crate::foreign_text::Secrets;
+use crate::foreign_text::{Secrets, quote};
 use crate::limits::{DOCTOR_MESSAGES, HISTORY_MESSAGES};
 
 /// Examines an address, and reports each check as it begins and ends.
@@ -25,9 +25,11 @@ pub(super) fn examine(
     secrets: &Secrets,
     report: Report<'_>,
 ) -> bool {
+    let mut context = Context::new(config.url.as_str(), secrets, secret.is_some());
+    context.has_token = config.token.is_some();
     let mut examination = Examination {
         config,
-        context: Context::new(config.url.as_str(), secrets, secret.is_some()),
+        context,
         report,
     };
     examination.announce();
@@ -49,7 +51,7 @@ impl<'a> Examination<'a, '_> {
     /// Announces the examination before the first request, because posts are visible and take places in
     /// the history.
     fn announce(&mut self) {
-        let url = self.config.url.as_str();
+        let url = &quote(self.config.url.as_str(), self.context.secrets);
         let watch = humantime::format_duration(self.config.watch);
         let posts = if self.config.read_only {
             0
@@ -146,7 +148,8 @@ impl<'a> Examination<'a, '_> {
             .end(&delivery::stream(&watch.seen, &self.context));
         match &watch.seen.head {
             Some((_, head)) if head.status == 200 => {
-                self.report.end(&fields::compression(head, &self.context));
+                let found = fields::compression(head, &watch.seen, &self.context);
+                self.report.end(&found);
                 self.report.end(&fields::headers(head, &self.context));
             }
             _ => self.skip(&[COMPRESSION, HEADERS], NO_STREAM),

@@ -27,7 +27,8 @@ pub use self::finding::SUBJECTS;
 
 /// Examines the address and prints what it finds. The exit status is 0 if no check failed, else 1.
 pub fn run(config: &DoctorConfig, secret: Option<&Secret>) -> ExitCode {
-    let secrets = client::secrets(secret.map(Secret::expose));
+    let own = secret.into_iter().chain(&config.token);
+    let secrets = client::secrets(own.map(Secret::expose));
     let form = form(
         config.json,
         config.color,

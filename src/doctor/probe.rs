@@ -1,10 +1,14 @@
 //! The requests that the doctor sends, and the records of their answers.
 //!
-//! Used by [`examination`](super::examination). Posts to a session whose name is random, so that its
-//! messages reach no other session's streams. Judges nothing.
+//! Used by [`examination`](super::examination). Posts to a session whose name is random, or in the token, so that
+//! its messages reach no other session's streams. Judges nothing.
 
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
 use ureq::http::Uri;
 use ureq::{Agent, RequestBuilder, typestate};
 
@@ -62,6 +66,7 @@ pub(super) struct Probe<'a> {
     agent: Agent,
     base: &'a str,
     secret: Option<&'a Secret>,
+    token: Option<&'a Secret>,
     secrets: &'a Secrets,
     session: String,
 }
@@ -94,8 +99,10 @@ impl<'a> Probe<'a> {
             agent: settings.build().new_agent(),
             base,
             secret,
+            token: config.token.as_ref(),
             secrets,
-            session: format!("doctor-{}", MessageId::from_bytes(random).simple()),
+            session: session_of(config.token.as_ref())
+                .unwrap_or_else(|| format!("doctor-{}", MessageId::from_bytes(random).simple())),
         })
     }
 
@@ -106,7 +113,7 @@ impl<'a> Probe<'a> {
 
     /// Requests the history of the session.
     pub(super) fn history(&self) -> Asked {
-        self.call(self.agent.get(self.history_url()))
+        self.call(self.get(&self.history_url()))
     }
 
     /// Requests the history with a wrong secret: refused, if the field arrives.
@@ -123,7 +130,25 @@ impl<'a> Probe<'a> {
     }
 
     fn history_url(&self) -> String {
-        format!("{}{MESSAGES_PATH}?sessionId={}", self.base, self.session)
+        format!("{}{MESSAGES_PATH}?{}", self.base, self.session_parameter())
+    }
+
+    fn session_parameter(&self) -> String {
+        let name = utf8_percent_encode(&self.session, NON_ALPHANUMERIC);
+        format!("sessionId={name}")
+    }
+
+    /// A request that reads, with the token if there is one.
+    fn get(&self, url: &str) -> RequestBuilder<typestate::WithoutBody> {
+        let request = self.agent.get(url);
+        match self.authorization() {
+            Some(value) => request.header("Authorization", value),
+            None => request,
+        }
+    }
+
+    fn authorization(&self) -> Option<String> {
+        self.token.map(|token| format!("Bearer {}", token.expose()))
     }
 
     fn call(&self, request: RequestBuilder<typestate::WithoutBody>) -> Asked {
@@ -136,8 +161,14 @@ impl<'a> Probe<'a> {
 
     /// Requests a stream, and waits for its first event.
     pub(super) fn stream(&self, last_event_id: Option<&str>, time: Duration) -> Watch {
-        let url = format!("{}{STREAM_PATH}?sessionId={}", self.base, self.session);
-        let reading = Reading::begin(&self.agent, &url, last_event_id, time, self.secrets);
+        // The session of a token may have messages of an earlier examination.
+        let replay = match (self.token, last_event_id) {
+            (Some(_), None) => "&replay=0",
+            _ => "",
+        };
+        let session = self.session_parameter();
+        let request = self.get(&format!("{}{STREAM_PATH}?{session}{replay}", self.base));
+        let reading = Reading::begin(request, last_event_id, time, self.secrets);
         let mut watch = Watch::new(reading);
         watch.until(Instant::now() + PATIENCE, |watch| {
             watch.seen.connected.is_some()
@@ -170,6 +201,9 @@ impl<'a> Probe<'a> {
             .content_type("application/json");
         if let Some(secret) = self.secret {
             request = request.header("X-Webhook-Secret", secret.expose());
+        }
+        if let Some(value) = self.authorization() {
+            request = request.header("Authorization", value);
         }
         let request = request.config().timeout_global(Some(PATIENCE)).build();
         let began = Instant::now();
@@ -228,6 +262,19 @@ impl<'a> Probe<'a> {
     }
 }
 
+/// The session of a token that is meant for the doctor: one whose name begins so. The claims are read without a
+/// check; the server makes it.
+fn session_of(token: Option<&Secret>) -> Option<String> {
+    let claims = token?.expose().split('.').nth(1)?;
+    let claims = URL_SAFE_NO_PAD.decode(claims).ok()?;
+    let claims: Value = serde_json::from_slice(&claims).ok()?;
+    let sessions = claims.get("hookcast")?.get("sessions")?.as_array()?;
+    let mut names = sessions.iter().filter_map(Value::as_str);
+    names
+        .find(|name| name.starts_with("doctor"))
+        .map(str::to_owned)
+}
+
 /// The content of a posted message, numbered from 1.
 pub(super) fn content(number: usize) -> String {
     format!("{CONTENT} {number}")
@@ -239,4 +286,29 @@ pub(super) const CONTENT: &str = "hookcast doctor, message";
 /// The number of a posted message, by its content.
 pub(super) fn number_of(text: &str) -> Option<usize> {
     (1..=DOCTOR_MESSAGES).find(|number| content(*number) == text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_session_of_a_token_is_one_for_the_doctor() {
+        for (claims, expected) in [
+            (
+                r#"{"hookcast":{"sessions":["a","doctor x","doctor"]}}"#,
+                Some("doctor x"),
+            ),
+            (r#"{"hookcast":{"sessions":["a"]}}"#, None),
+            (r#"{"hookcast":{"sessions":7}}"#, None),
+            (r#"{"hookcast":{"everything":true}}"#, None),
+            ("nonsense", None),
+        ] {
+            let token = format!("e30.{}.s", URL_SAFE_NO_PAD.encode(claims));
+            let token = Secret::parse(&token, "").unwrap();
+            assert_eq!(session_of(Some(&token)).as_deref(), expected);
+        }
+        let opaque = Secret::parse("opaque", "").unwrap();
+        assert_eq!(session_of(Some(&opaque)), None);
+    }
 }

@@ -10,9 +10,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use flate2::read::GzDecoder;
 use serde::Deserialize;
 use ureq::http::Response;
-use ureq::{Agent, Body};
+use ureq::{Body, RequestBuilder, typestate};
 
 use super::answer::{Answer, Head};
 use super::fault;
@@ -51,14 +52,12 @@ pub(super) struct Reading {
 impl Reading {
     /// Requests a stream and reads it for at most `time`.
     pub(super) fn begin(
-        agent: &Agent,
-        url: &str,
+        request: RequestBuilder<typestate::WithoutBody>,
         last_event_id: Option<&str>,
         time: Duration,
         secrets: &Secrets,
     ) -> Reading {
-        let mut request = agent
-            .get(url)
+        let mut request = request
             .header("Accept", "text/event-stream")
             .header("Accept-Encoding", "gzip, br");
         if let Some(id) = last_event_id {
@@ -110,7 +109,17 @@ fn read(
         let _ = sender.send((Instant::now(), refused));
         return Ok(());
     }
-    let mut body = BufReader::new(response.into_body().into_reader());
+    let is_gzip = response
+        .headers()
+        .get("content-encoding")
+        .is_some_and(|coding| coding == "gzip");
+    let body = response.into_body().into_reader();
+    let body: Box<dyn Read> = if is_gzip {
+        Box::new(GzDecoder::new(body))
+    } else {
+        Box::new(body)
+    };
+    let mut body = BufReader::new(body);
     let mut lines = Lines::default();
     let mut line = Vec::new();
     let mut bytes = 0;

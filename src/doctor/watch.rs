@@ -8,7 +8,7 @@ use super::answer::Head;
 use super::finding::Fault;
 use super::stream::{Reading, StreamEvent};
 use crate::foreign_text::ForeignText;
-use crate::limits::{DOCTOR_HEARTBEATS_MAX, DOCTOR_MESSAGES};
+use crate::limits::{DOCTOR_HEARTBEATS_MAX, DOCTOR_HELD_BACK_MS, DOCTOR_MESSAGES};
 
 /// How a stream ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +45,14 @@ impl StreamSeen {
     pub fn was_ended_by_hookcast(&self) -> bool {
         let connected = self.connected.map(|(at, _)| at);
         matches!((self.retry, connected), (Some(retry), Some(at)) if retry > at)
+    }
+
+    /// Whether its first event arrived with its head.
+    pub fn begins_at_once(&self) -> bool {
+        let began = self.head.as_ref().map(|(at, _)| *at);
+        let pause = began.zip(self.connected);
+        let pause = pause.map(|(began, (connected, _))| connected.saturating_sub(began));
+        pause.is_some_and(|pause| pause.as_millis() <= u128::from(DOCTOR_HELD_BACK_MS))
     }
 
     /// Whether hookcast had no room for the stream: it sends a `retry`, and nothing else.

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::tokens::TokenFault;
+
 /// The status codes this server answers with (RFC 9110 section 15, RFC 6585).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are those of the RFC")]
@@ -23,6 +25,8 @@ pub enum Status {
     UnsupportedMediaType = 415,
     ExpectationFailed = 417,
     MisdirectedRequest = 421,
+    UnprocessableContent = 422,
+    TooManyRequests = 429,
     RequestHeaderFieldsTooLarge = 431,
     InternalServerError = 500,
     NotImplemented = 501,
@@ -32,6 +36,22 @@ pub enum Status {
 }
 
 impl Status {
+    /// The statuses of answers that sources decide.
+    const OF_SOURCES: [Status; 6] = [
+        Status::Ok,
+        Status::NoContent,
+        Status::BadRequest,
+        Status::Unauthorized,
+        Status::ContentTooLarge,
+        Status::UnsupportedMediaType,
+    ];
+
+    /// The status with this code, of those that sources answer with.
+    pub fn of_source(code: u16) -> Option<Status> {
+        let mut statuses = Status::OF_SOURCES.into_iter();
+        statuses.find(|status| status.code() == code)
+    }
+
     /// The three-digit code.
     pub const fn code(self) -> u16 {
         self as u16
@@ -55,6 +75,8 @@ impl Status {
             Status::UnsupportedMediaType => "HTTP/1.1 415 Unsupported Media Type\r\n",
             Status::ExpectationFailed => "HTTP/1.1 417 Expectation Failed\r\n",
             Status::MisdirectedRequest => "HTTP/1.1 421 Misdirected Request\r\n",
+            Status::UnprocessableContent => "HTTP/1.1 422 Unprocessable Content\r\n",
+            Status::TooManyRequests => "HTTP/1.1 429 Too Many Requests\r\n",
             Status::RequestHeaderFieldsTooLarge => {
                 "HTTP/1.1 431 Request Header Fields Too Large\r\n"
             }
@@ -248,14 +270,52 @@ impl Allow {
     }
 }
 
+/// What a request may have guessed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guess {
+    /// A secret that is sent: that of the webhooks, or of a source.
+    Secret,
+    /// A token.
+    Token,
+}
+
 /// The error answer to a complete request, or to one whose head determines the answer. The
 /// connection can continue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorAnswer {
     /// A secret is required, and the request has none.
     SecretMissing,
+    /// A secret or a token is required, and the request has neither.
+    SecretOrTokenMissing,
     /// The request's secret is not the configured one.
     SecretWrong,
+    /// A token is required, and the request has neither one nor the secret.
+    TokenMissing,
+    /// The same for a webhook, for which a cookie does not count.
+    PublishTokenMissing,
+    /// The request's token is not valid.
+    TokenRefused(TokenFault),
+    /// The request has several `Authorization` fields.
+    AuthorizationRepeated,
+    /// The client has sent too many wrong secrets, or too many wrong tokens.
+    TooManyGuesses {
+        /// What it has guessed.
+        guess: Guess,
+        /// The value of `Retry-After` in seconds.
+        retry_after_s: u32,
+    },
+    /// The token does not contain a session of the request.
+    SessionForbidden,
+    /// The token does not allow webhooks.
+    PublishForbidden,
+    /// The token allows webhooks for other sessions only.
+    PublishForbiddenHere,
+    /// The token does not allow webhooks for the session whose streams are asked for.
+    PresenceForbidden,
+    /// The token does not allow all webhooks, and so not the list of sources.
+    SourcesForbidden,
+    /// The token has more sessions than a stream may have, and the request names none.
+    TokenSessionsTooMany,
     /// No resource has this path.
     NotFound,
     /// The resource does not have this method.
@@ -272,20 +332,40 @@ pub enum ErrorAnswer {
     SessionNotText,
     /// `sessionId` is over [`SESSION_BYTES_MAX`](crate::limits::SESSION_BYTES_MAX).
     SessionTooLong,
+    /// A query has more than [`SESSIONS_PER_STREAM_MAX`](crate::limits::SESSIONS_PER_STREAM_MAX) sessions.
+    TooManySessions,
     /// A body or a query has a misspelled `sessionId`.
     SessionMisspelled,
     /// The query of a webhook has a `sessionId`, which belongs in the body.
     SessionInQuery,
     /// A query has a misspelled `lastEventId`.
     LastEventIdMisspelled,
+    /// A query has a misspelled `token`, to a server with keys of tokens.
+    TokenMisspelled,
     /// The query has a malformed percent escape, or escaped bytes that are not UTF-8.
     QueryMalformed,
-    /// The query has a parameter twice.
+    /// The path has a malformed percent escape, or escaped bytes that are not UTF-8.
+    PathMalformed,
+    /// The query has a parameter twice that is not `sessionId`.
     QueryRepeated,
     /// `limit` is not a number from 1 to [`HISTORY_MESSAGES`](crate::limits::HISTORY_MESSAGES).
     LimitOutOfRange,
     /// `wait` is not a number of seconds up to [`HISTORY_WAIT_S_MAX`](crate::limits::HISTORY_WAIT_S_MAX).
     WaitOutOfRange,
+    /// `replay` is not a number up to [`HISTORY_MESSAGES`](crate::limits::HISTORY_MESSAGES).
+    ReplayOutOfRange,
+    /// `since` of the history is neither an event id nor a time.
+    SinceMalformed,
+    /// `since` of a stream is no time.
+    SinceOfStreamMalformed,
+    /// `since` of a stream is an event id.
+    SinceOfEvent,
+    /// `Idempotency-Key` is empty, too long, or has characters that a key may not have.
+    KeyMalformed,
+    /// `Idempotency-Key` is sent in several lines.
+    KeyRepeated,
+    /// Another body has had the same `Idempotency-Key`.
+    KeyReused,
     /// The body is within its limit, but the message's event is over the limit of a frame.
     MessageTooLarge,
     /// The message could not be stored, and was not delivered.
@@ -308,7 +388,18 @@ impl ErrorAnswer {
     /// The status to answer with.
     pub const fn status(self) -> Status {
         match self {
-            ErrorAnswer::SecretMissing | ErrorAnswer::SecretWrong => Status::Unauthorized,
+            ErrorAnswer::SecretMissing
+            | ErrorAnswer::SecretOrTokenMissing
+            | ErrorAnswer::SecretWrong
+            | ErrorAnswer::TokenMissing
+            | ErrorAnswer::PublishTokenMissing
+            | ErrorAnswer::TokenRefused(_) => Status::Unauthorized,
+            ErrorAnswer::TooManyGuesses { .. } => Status::TooManyRequests,
+            ErrorAnswer::SessionForbidden
+            | ErrorAnswer::PublishForbidden
+            | ErrorAnswer::PublishForbiddenHere
+            | ErrorAnswer::PresenceForbidden
+            | ErrorAnswer::SourcesForbidden => Status::Forbidden,
             ErrorAnswer::NotFound => Status::NotFound,
             ErrorAnswer::MethodNotAllowed(_) => Status::MethodNotAllowed,
             ErrorAnswer::ContentEncoding => Status::UnsupportedMediaType,
@@ -317,13 +408,25 @@ impl ErrorAnswer {
             | ErrorAnswer::SessionMisspelled
             | ErrorAnswer::SessionInQuery
             | ErrorAnswer::LastEventIdMisspelled
+            | ErrorAnswer::TokenMisspelled
             | ErrorAnswer::MessageRequired
             | ErrorAnswer::SessionNotText
             | ErrorAnswer::SessionTooLong
             | ErrorAnswer::QueryMalformed
+            | ErrorAnswer::PathMalformed
             | ErrorAnswer::QueryRepeated
             | ErrorAnswer::LimitOutOfRange
-            | ErrorAnswer::WaitOutOfRange => Status::BadRequest,
+            | ErrorAnswer::WaitOutOfRange
+            | ErrorAnswer::TooManySessions
+            | ErrorAnswer::ReplayOutOfRange
+            | ErrorAnswer::SinceMalformed
+            | ErrorAnswer::SinceOfStreamMalformed
+            | ErrorAnswer::SinceOfEvent
+            | ErrorAnswer::KeyMalformed
+            | ErrorAnswer::KeyRepeated
+            | ErrorAnswer::AuthorizationRepeated
+            | ErrorAnswer::TokenSessionsTooMany => Status::BadRequest,
+            ErrorAnswer::KeyReused => Status::UnprocessableContent,
             ErrorAnswer::MessageTooLarge => Status::ContentTooLarge,
             ErrorAnswer::Internal => Status::InternalServerError,
             ErrorAnswer::NoBus { .. } | ErrorAnswer::Unavailable { .. } => {
@@ -336,7 +439,22 @@ impl ErrorAnswer {
     /// The text for the `error` member of the answer.
     pub const fn reason(self) -> &'static str {
         match self {
-            ErrorAnswer::SecretMissing | ErrorAnswer::SecretWrong => "Unauthorized",
+            ErrorAnswer::SecretMissing
+            | ErrorAnswer::SecretOrTokenMissing
+            | ErrorAnswer::SecretWrong
+            | ErrorAnswer::TokenMissing
+            | ErrorAnswer::PublishTokenMissing
+            | ErrorAnswer::TokenRefused(_) => "Unauthorized",
+            ErrorAnswer::TooManyGuesses { .. } => "Too many requests",
+            ErrorAnswer::SessionForbidden
+            | ErrorAnswer::PublishForbidden
+            | ErrorAnswer::PublishForbiddenHere
+            | ErrorAnswer::PresenceForbidden
+            | ErrorAnswer::SourcesForbidden => "Forbidden",
+            ErrorAnswer::AuthorizationRepeated => "Repeated Authorization",
+            ErrorAnswer::TokenSessionsTooMany => {
+                "The token has more than 16 sessions: name up to 16 with sessionId"
+            }
             ErrorAnswer::NotFound => "Not found",
             ErrorAnswer::MethodNotAllowed(_) => "Method not allowed",
             ErrorAnswer::ContentEncoding => "Content-Encoding is not supported: send plain JSON",
@@ -348,10 +466,20 @@ impl ErrorAnswer {
             ErrorAnswer::SessionMisspelled => "Unknown name: did you mean sessionId?",
             ErrorAnswer::SessionInQuery => "sessionId belongs in the body of a webhook",
             ErrorAnswer::LastEventIdMisspelled => "Unknown name: did you mean lastEventId?",
+            ErrorAnswer::TokenMisspelled => "Unknown name: did you mean token?",
             ErrorAnswer::QueryMalformed => "Malformed query",
+            ErrorAnswer::PathMalformed => "Malformed path",
             ErrorAnswer::QueryRepeated => "Repeated query parameter",
             ErrorAnswer::LimitOutOfRange => "limit must be a number from 1 to 100",
             ErrorAnswer::WaitOutOfRange => "wait must be a number of seconds from 0 to 25",
+            ErrorAnswer::TooManySessions => "At most 16 sessions in one request",
+            ErrorAnswer::ReplayOutOfRange => "replay must be a number from 0 to 100",
+            ErrorAnswer::SinceMalformed => "since must be an event id or a time",
+            ErrorAnswer::SinceOfStreamMalformed => "since must be a time",
+            ErrorAnswer::SinceOfEvent => "since of a stream must be a time",
+            ErrorAnswer::KeyMalformed => "Malformed Idempotency-Key",
+            ErrorAnswer::KeyRepeated => "Repeated Idempotency-Key",
+            ErrorAnswer::KeyReused => "Idempotency-Key was used with another body",
             ErrorAnswer::MessageTooLarge => {
                 "Message too large: U+0085, U+2028 and U+2029 take six bytes each"
             }
@@ -363,12 +491,58 @@ impl ErrorAnswer {
 }
 
 impl ErrorAnswer {
+    /// What the request may have been a guess at.
+    pub const fn guess(self) -> Option<Guess> {
+        match self {
+            ErrorAnswer::SecretWrong => Some(Guess::Secret),
+            ErrorAnswer::TokenRefused(fault) if fault.is_guess() => Some(Guess::Token),
+            _ => None,
+        }
+    }
+
     /// The text for the `detail` member of the answer, if the reason alone does not say what to correct.
     /// Never contains the secret.
     pub const fn detail(self) -> Option<&'static str> {
         match self {
             ErrorAnswer::SecretMissing => Some("the header X-Webhook-Secret is missing"),
+            ErrorAnswer::SecretOrTokenMissing => Some(
+                "send the header X-Webhook-Secret, or a token with publish: Authorization: Bearer",
+            ),
             ErrorAnswer::SecretWrong => Some("the header X-Webhook-Secret is wrong"),
+            ErrorAnswer::TokenMissing => Some(
+                "send a token: Authorization: Bearer, the parameter token, or the cookie hookcast_token",
+            ),
+            ErrorAnswer::PublishTokenMissing => Some(
+                "send a token: Authorization: Bearer, or the parameter token; a cookie does not count for webhooks",
+            ),
+            ErrorAnswer::TokenRefused(fault) => Some(fault.text()),
+            ErrorAnswer::TooManyGuesses { guess, .. } => Some(match guess {
+                Guess::Secret => {
+                    "this address has sent too many wrong secrets; until later, each is refused"
+                }
+                Guess::Token => "this address has sent too many wrong tokens; a valid one passes",
+            }),
+            ErrorAnswer::SessionForbidden => Some("the token does not contain this session"),
+            ErrorAnswer::PublishForbidden => Some("the token does not allow webhooks"),
+            ErrorAnswer::PublishForbiddenHere => {
+                Some("the token allows webhooks only for its sessions: send one as sessionId")
+            }
+            ErrorAnswer::PresenceForbidden => {
+                Some("the token does not allow webhooks for this session: see its publish")
+            }
+            ErrorAnswer::SourcesForbidden => {
+                Some("the token does not allow all webhooks: its publish is not true")
+            }
+            ErrorAnswer::KeyMalformed => Some(
+                "send 1 to 255 visible ASCII characters without comma or quotation mark, or a quoted string",
+            ),
+            ErrorAnswer::SinceMalformed | ErrorAnswer::SinceOfStreamMalformed => Some(
+                "a time is RFC 3339 such as 2026-11-29T03:45:00Z, Unix time in milliseconds (not seconds), or 90s, 10m, 36h, 7d for so long ago",
+            ),
+            ErrorAnswer::SinceOfEvent => Some(
+                "to resume after an event, send its id as lastEventId or in the header Last-Event-ID",
+            ),
+            ErrorAnswer::KeyReused => Some("the message was not published; send it with a new key"),
             ErrorAnswer::NoBus { .. } => {
                 Some("the bus does not take messages; this one is not stored")
             }

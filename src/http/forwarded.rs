@@ -50,6 +50,12 @@ pub fn named_client(
     client
 }
 
+/// Whether a proxy seems to have passed on a request: it has a field that names a client.
+pub fn is_forwarded(head: &[u8]) -> bool {
+    let has = |name| field_lines(head, name).next().is_some();
+    has("x-forwarded-for") || has("forwarded")
+}
+
 /// The values of a field in a valid head, line by line, with the white space around them.
 pub fn field_lines<'a>(head: &'a [u8], name: &str) -> impl DoubleEndedIterator<Item = &'a [u8]> {
     head.split(|&byte| byte == b'\n').filter_map(move |line| {

@@ -13,6 +13,7 @@ use std::ops::Range;
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
 
 use self::fields::Fields;
+pub(super) use self::fields::ListField;
 use super::error::Refusal;
 use super::request_line::{Method, Version};
 use super::target;
@@ -38,8 +39,12 @@ impl Span {
         }
     }
 
+    pub fn bounds(self) -> Range<usize> {
+        usize::from(self.start)..usize::from(self.end)
+    }
+
     pub fn of(self, request: &[u8]) -> &[u8] {
-        &request[usize::from(self.start)..usize::from(self.end)]
+        &request[self.bounds()]
     }
 }
 
@@ -64,8 +69,8 @@ pub(super) enum Expectation {
 /// fields that routes and answers need.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Head {
-    /// Length of the head in bytes, the empty line included.
-    pub bytes: usize,
+    /// See [`Head::bytes`].
+    bytes: u16,
     pub method: Method,
     pub version: Version,
     pub keep_alive: bool,
@@ -80,9 +85,15 @@ pub(super) struct Head {
     pub origin: Option<Span>,
     pub if_none_match: Option<Span>,
     pub accept_encoding: Option<Span>,
+    pub idempotency_key: ListField,
 }
 
 impl Head {
+    /// Length of the head in bytes, the empty line included.
+    pub fn bytes(&self) -> usize {
+        usize::from(self.bytes)
+    }
+
     /// Parses a head whose end [`HeadScanner`] has found; `bytes` ends there.
     pub fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
         let mut storage = [const { MaybeUninit::uninit() }; HEADERS_MAX];
@@ -112,7 +123,7 @@ impl Head {
             |part: Range<usize>| Span::new(target_start + part.start..target_start + part.end);
 
         Ok(Head {
-            bytes: bytes.len(),
+            bytes: bytes.len() as u16,
             method,
             version,
             keep_alive: fields.keep_alive(version),
@@ -126,6 +137,7 @@ impl Head {
             origin: fields.origin,
             if_none_match: fields.if_none_match.single(),
             accept_encoding: fields.accept_encoding.single(),
+            idempotency_key: fields.idempotency_key,
         })
     }
 }

@@ -39,7 +39,12 @@ pub fn parse_draft(body: &[u8]) -> Result<Draft, ErrorAnswer> {
         Some(Value::Text(id)) => SessionId::parse(&id).map_err(|_| ErrorAnswer::SessionTooLong)?,
         Some(Value::Other) => return Err(ErrorAnswer::SessionNotText),
     };
-    Ok(Draft { session, content })
+    Ok(Draft {
+        session,
+        content,
+        label: None,
+        identity: None,
+    })
 }
 
 /// Whether the text has only white space: that of Unicode, and U+FEFF, which is white space in

@@ -6,8 +6,10 @@
 //! 1. [`RequestReader`] takes the bytes as they arrive and finds a complete request ([`request`], with
 //!    `head` for the request line and the fields, `target` for the target and `Host`, `body` for
 //!    chunked framing).
-//! 2. [`route()`] decides what to do (`query` and `access` for what a client may see, `json` for the
-//!    webhook's body, `spelling` for misspelled names).
+//! 2. [`route()`] decides what to do (`query` and `access` for what a client may see, `begin` for where it begins,
+//!    `json` for the webhook's body, `idempotency` for its key, `presence` for its path, `spelling` for misspelled
+//!    names). Paths of sources have
+//!    [`source_route()`] instead.
 //! 3. [`Responder`] encodes the answer ([`response`]).
 //!
 //! Beside these, [`named_client`] reads the client's address from a proxy's header field.
@@ -34,30 +36,40 @@
 //! - No body, or `Content-Length` once as plain digits, or, in 1.1, `Transfer-Encoding: chunked`
 //!   once; never both. Chunk extensions and trailer fields are checked and ignored.
 //! - `Expect: 100-continue` and no other expectation.
-//! - `X-Webhook-Secret`, `Last-Event-ID` and `Origin` at most once each.
+//! - `X-Webhook-Secret`, `Last-Event-ID` and `Origin` at most once each; `Idempotency-Key` of a webhook, too.
 
 mod access;
+mod begin;
 mod body;
+mod coding;
+mod credentials;
 pub mod error;
 pub mod etag;
 mod forwarded;
 mod head;
+pub mod idempotency;
 mod json;
+mod presence;
 mod query;
 pub mod request;
 mod request_line;
 pub mod response;
 pub mod route;
+mod source_route;
 mod spelling;
 mod target;
 
 #[cfg(test)]
 mod tests;
 
-pub use access::Access;
-pub use error::{Allow, ErrorAnswer, Refusal, Status};
-pub use forwarded::{field_lines, named_client};
-pub use request::{Phase, Progress, Request, RequestReader};
+pub use access::{Access, TokenLife};
+pub use begin::{Begin, Moment, Since};
+pub use coding::accepts_gzip;
+pub use error::{Allow, ErrorAnswer, Guess, Refusal, Status};
+pub use forwarded::{field_lines, is_forwarded, named_client};
+pub use presence::{PRESENCE_PATH, is_presence};
+pub use request::{Phase, Progress, Request, RequestReader, WholeRequest};
 pub use request_line::{Method, Version};
-pub use response::{AllowOrigin, CONTINUE, ReplyTo, Responder};
+pub use response::{AllowOrigin, CONTINUE, ReplyTo, Responder, SharedFor, StreamCoding};
 pub use route::{HistoryQuery, Route, Subscription, View, error_before_body, route};
+pub use source_route::{SOURCE_PATH, SourceRoute, source_name, source_route};

@@ -5,13 +5,18 @@
 //! pipelined one. Never reads a socket or a clock: the shard keeps the deadlines, which depend on the
 //! [`Phase`].
 
+mod whole;
+
 use std::fmt;
 
 use crate::limits::{READ_BYTES, REQUEST_BUFFER_KEEP_BYTES};
 
+pub use self::whole::WholeRequest;
+
 use super::body::ChunkedDecoder;
 use super::error::Refusal;
-use super::head::{Expectation, Framing, Head, HeadScanner, Span};
+use super::head::{Expectation, Framing, Head, HeadScanner, ListField, Span};
+use super::idempotency::SentKey;
 use super::request_line::{Method, Version};
 
 /// A complete request, in the reader's buffer.
@@ -39,6 +44,8 @@ pub struct Request<'a> {
     pub if_none_match: Option<&'a [u8]>,
     /// `Accept-Encoding`; absent if sent in several lines.
     pub accept_encoding: Option<&'a [u8]>,
+    /// `Idempotency-Key`.
+    pub idempotency_key: SentKey<'a>,
     /// The bytes of the whole head, for fields that an operator configures.
     pub head: &'a [u8],
     /// The body, without its framing.
@@ -83,7 +90,7 @@ pub enum Phase {
 /// Finds requests in the bytes of a connection.
 ///
 /// Memory: with pushes of at most [`READ_BYTES`] and a poll after each, at most
-/// [`HEAD_BYTES_MAX`](crate::limits::HEAD_BYTES_MAX) + `body_bytes_max` + [`READ_BYTES`] bytes are
+/// [`HEAD_BYTES_MAX`](crate::limits::HEAD_BYTES_MAX) + the limit of the body + [`READ_BYTES`] bytes are
 /// buffered. A `Vec` doubles its capacity, so at most twice that is allocated. The buffer grows with
 /// the bytes that have arrived, not with the announced `Content-Length`.
 pub struct RequestReader {
@@ -93,6 +100,8 @@ pub struct RequestReader {
     start: usize,
     body_bytes_max: usize,
     state: State,
+    /// Bytes have arrived since the last poll.
+    has_unpolled: bool,
 }
 
 impl fmt::Debug for RequestReader {
@@ -154,6 +163,7 @@ impl RequestReader {
             start: 0,
             body_bytes_max,
             state: State::Between,
+            has_unpolled: false,
         }
     }
 
@@ -161,6 +171,7 @@ impl RequestReader {
     /// another process.
     pub fn resume(bytes: Vec<u8>, body_bytes_max: usize) -> RequestReader {
         RequestReader {
+            has_unpolled: !bytes.is_empty(),
             buffer: bytes,
             start: 0,
             body_bytes_max,
@@ -179,7 +190,7 @@ impl RequestReader {
                 body_bytes,
                 end,
             } if head.framing == Framing::Chunked => {
-                let (head_bytes, body) = unread.split_at(head.bytes);
+                let (head_bytes, body) = unread.split_at(head.bytes());
                 let mut bytes = head_bytes.to_vec();
                 if *body_bytes > 0 {
                     bytes.extend_from_slice(format!("{body_bytes:x}\r\n").as_bytes());
@@ -210,6 +221,7 @@ impl RequestReader {
         self.buffer.shrink_to(REQUEST_BUFFER_KEEP_BYTES);
         self.start = 0;
         self.state = State::Between;
+        self.has_unpolled = false;
     }
 
     /// Appends bytes of the socket, at most [`READ_BYTES`] at a time. A poll has to follow. Not to be
@@ -225,17 +237,28 @@ impl RequestReader {
             self.start = 0;
         }
         self.buffer.extend_from_slice(bytes);
+        self.has_unpolled = true;
     }
 
     /// Parses the pushed bytes. After a refusal, or before a complete request is consumed, the result
     /// is the same again.
     pub fn poll(&mut self) -> Result<Progress, Refusal> {
+        let body_bytes_max = self.body_bytes_max;
+        self.poll_bounded(|_| body_bytes_max)
+    }
+
+    /// The same, with a limit of the body that depends on the path of the request.
+    pub fn poll_bounded(
+        &mut self,
+        body_bytes_max: impl FnOnce(&str) -> usize,
+    ) -> Result<Progress, Refusal> {
+        self.has_unpolled = false;
         if matches!(self.state, State::Between) {
             self.pass_empty_lines();
         }
         match &self.state {
             State::Between | State::Skipping(_) => Ok(Progress::Incomplete),
-            State::Head(_) => self.poll_head(),
+            State::Head(_) => self.poll_head(body_bytes_max),
             State::Length { .. } => Ok(self.poll_length()),
             State::Chunked { .. } => self.poll_chunked(),
             State::Complete { .. } => Ok(Progress::Complete),
@@ -286,7 +309,7 @@ impl RequestReader {
         let state = std::mem::replace(&mut self.state, State::Between);
         let rest = match state {
             State::Length { head, length } => {
-                let arrived = self.buffer.len() - self.start - head.bytes;
+                let arrived = self.buffer.len() - self.start - head.bytes();
                 Rest::Length(length - arrived)
             }
             State::Chunked { decoder, .. } => Rest::Chunked(decoder),
@@ -327,6 +350,7 @@ impl RequestReader {
         };
         self.start += used_bytes;
         self.drop_answered();
+        self.has_unpolled = !self.buffer.is_empty();
         if is_over {
             self.state = State::Between;
         }
@@ -342,6 +366,7 @@ impl RequestReader {
         self.start += end;
         self.state = State::Between;
         self.drop_answered();
+        self.has_unpolled = !self.buffer.is_empty();
     }
 
     /// Whether no byte of a further request has arrived: the connection is idle.
@@ -352,6 +377,15 @@ impl RequestReader {
     /// Whether a request has begun. Half an empty line before one does not count.
     pub fn has_begun(&self) -> bool {
         !matches!(self.state, State::Between)
+    }
+
+    /// Whether a request is complete, or may be: bytes of it have arrived since the last poll. Empty lines
+    /// before a request are none of it.
+    pub fn may_be_complete(&self) -> bool {
+        let unread = &self.buffer[self.start..];
+        let is_of_request =
+            || self.has_begun() || !unread.iter().all(|byte| b"\r\n".contains(byte));
+        matches!(self.state, State::Complete { .. }) || (self.has_unpolled && is_of_request())
     }
 
     /// Bytes allocated for the buffer.
@@ -403,7 +437,10 @@ impl RequestReader {
         }
     }
 
-    fn poll_head(&mut self) -> Result<Progress, Refusal> {
+    fn poll_head(
+        &mut self,
+        body_bytes_max: impl FnOnce(&str) -> usize,
+    ) -> Result<Progress, Refusal> {
         let State::Head(scanner) = &mut self.state else {
             return Ok(Progress::Incomplete);
         };
@@ -414,13 +451,15 @@ impl RequestReader {
             Err(refusal) => Err(refusal),
         };
         match head {
-            Ok(head) => self.begin_body(head),
+            Ok(head) => {
+                let body_bytes_max = body_bytes_max(self.view(&head, 0).path);
+                self.begin_body(head, body_bytes_max)
+            }
             Err(refusal) => self.refuse(None, refusal),
         }
     }
 
-    fn begin_body(&mut self, head: Head) -> Result<Progress, Refusal> {
-        let body_bytes_max = self.body_bytes_max;
+    fn begin_body(&mut self, head: Head, body_bytes_max: usize) -> Result<Progress, Refusal> {
         self.state = match head.framing {
             _ if head.expectation == Expectation::Unknown => {
                 return self.refuse(Some(head), Refusal::ExpectationUnknown);
@@ -439,7 +478,7 @@ impl RequestReader {
             },
         };
         let is_body_awaited =
-            head.framing != Framing::Length(0) && self.buffer.len() == self.start + head.bytes;
+            head.framing != Framing::Length(0) && self.buffer.len() == self.start + head.bytes();
         if is_body_awaited
             && head.version == Version::Http11
             && head.expectation == Expectation::Continue
@@ -453,7 +492,7 @@ impl RequestReader {
         let State::Length { head, length } = self.state else {
             return Progress::Incomplete;
         };
-        let end = head.bytes + length;
+        let end = head.bytes() + length;
         if self.buffer.len() - self.start < end {
             return Progress::Incomplete;
         }
@@ -475,7 +514,7 @@ impl RequestReader {
             return Ok(Progress::Incomplete);
         };
         let head = *head;
-        let decoded_end = self.start + head.bytes + *data_bytes;
+        let decoded_end = self.start + head.bytes() + *data_bytes;
         let decoded = match decoder.decode(&mut self.buffer[decoded_end..]) {
             Ok(decoded) => decoded,
             Err(refusal) => {
@@ -533,8 +572,13 @@ impl RequestReader {
             is_encoded: head.is_encoded,
             if_none_match: field(head.if_none_match),
             accept_encoding: field(head.accept_encoding),
-            head: &request[..head.bytes],
-            body: &request[head.bytes..head.bytes + body_bytes],
+            idempotency_key: match head.idempotency_key {
+                ListField::Absent => SentKey::Absent,
+                ListField::Single(span) => SentKey::Once(span.of(request)),
+                ListField::Several => SentKey::Repeated,
+            },
+            head: &request[..head.bytes()],
+            body: &request[head.bytes()..head.bytes() + body_bytes],
         }
     }
 }

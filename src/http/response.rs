@@ -24,8 +24,8 @@ const PREFLIGHT_AGE_S: &str = "86400";
 /// webhook senders add, and any other. The star does not cover `Authorization`, nor requests with
 /// credentials (Fetch standard, "CORS-preflight fetch"), so the known fields are named. They allow
 /// a page no more than any client outside a browser can do.
-const PREFLIGHT_HEADERS: &str = "Authorization, Cache-Control, Content-Type, Last-Event-ID, \
-    X-Requested-With, X-Webhook-Secret, traceparent, *";
+const PREFLIGHT_HEADERS: &str = "Authorization, Cache-Control, Content-Type, Idempotency-Key, \
+    Last-Event-ID, X-Requested-With, X-Webhook-Secret, traceparent, *";
 
 /// Lets pages of other origins read `Retry-After` (Fetch standard, "CORS-safelisted response-header
 /// name").
@@ -38,6 +38,26 @@ pub enum AllowOrigin {
     Any,
     /// These origins, compared byte by byte with the field `Origin`.
     Listed(Vec<Box<str>>),
+}
+
+/// How a shared cache may give a stream to other clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SharedFor {
+    /// For how long.
+    pub seconds: u64,
+    /// The names of the fields on which the stream depends.
+    pub vary: &'static str,
+}
+
+/// What the head of a stream says of its compression.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamCoding {
+    /// This server compresses no stream.
+    Never,
+    /// This stream is not compressed, but those of clients that accept gzip are.
+    Plain,
+    /// The stream is compressed.
+    Gzip,
 }
 
 /// The properties of a request that its answer depends on. Without borrows, so that it outlives the
@@ -162,8 +182,20 @@ impl Responder {
             ErrorAnswer::SecretMissing | ErrorAnswer::SecretWrong => {
                 &["WWW-Authenticate: X-Webhook-Secret\r\n"]
             }
+            ErrorAnswer::SecretOrTokenMissing => {
+                &["WWW-Authenticate: X-Webhook-Secret\r\nWWW-Authenticate: Bearer\r\n"]
+            }
+            ErrorAnswer::TokenMissing | ErrorAnswer::PublishTokenMissing => {
+                &["WWW-Authenticate: Bearer\r\n"]
+            }
+            // RFC 6750 section 3.1.
+            ErrorAnswer::TokenRefused(_) => {
+                &["WWW-Authenticate: Bearer error=\"invalid_token\"\r\n"]
+            }
             ErrorAnswer::MethodNotAllowed(allow) => &["Allow: ", allow.as_str(), "\r\n"],
-            ErrorAnswer::NoBus { retry_after_s } | ErrorAnswer::Unavailable { retry_after_s } => &[
+            ErrorAnswer::NoBus { retry_after_s }
+            | ErrorAnswer::Unavailable { retry_after_s }
+            | ErrorAnswer::TooManyGuesses { retry_after_s, .. } => &[
                 "Retry-After: ",
                 digits.format(retry_after_s),
                 "\r\n",
@@ -179,6 +211,36 @@ impl Responder {
             None => &["{\"error\":\"", reason, "\"}"],
         };
         self.json(to, error.status(), fields, body, out);
+    }
+
+    /// The answer to a request that a source refuses. `detail` says which check failed.
+    pub fn refused_by_source(&self, to: ReplyTo, status: Status, detail: &str, out: &mut Vec<u8>) {
+        let reason = match status {
+            Status::Unauthorized => "Unauthorized",
+            Status::ContentTooLarge => "Body too large",
+            Status::UnsupportedMediaType => "Unsupported body",
+            _ => "Invalid request",
+        };
+        // Browsers do not know this scheme, so they do not ask the user for a password.
+        let fields: &[&str] = match status {
+            Status::Unauthorized => &["WWW-Authenticate: Signature\r\n"],
+            _ => &[],
+        };
+        let detail = serde_json::Value::from(detail).to_string();
+        let body = ["{\"error\":\"", reason, "\",\"detail\":", &detail, "}"];
+        self.json(to, status, fields, &body, out);
+    }
+
+    /// An answer without a body and without a `Content-Length` (RFC 9110 section 8.6): a 204.
+    pub fn no_content<'a>(
+        &self,
+        to: ReplyTo,
+        fields: impl IntoIterator<Item = (&'a str, &'a str)>,
+        out: &mut Vec<u8>,
+    ) {
+        self.begin(to, Status::NoContent, out);
+        put_fields(fields, out);
+        put(out, &["\r\n"]);
     }
 
     /// The last answer of a connection. `head` is the head of the refused request, if it was valid.
@@ -226,22 +288,29 @@ impl Responder {
     }
 
     /// The head of a stream. The body is chunked for 1.1; for 1.0 the connection always closes at its end.
-    /// A shared cache may give the stream to other clients for `shared_s` seconds. The caller appends the
-    /// stream, except for a `HEAD`.
-    pub fn stream_head(&self, mut to: ReplyTo, shared_s: Option<u64>, out: &mut Vec<u8>) {
+    /// A shared cache may give the stream to other clients. The caller appends the stream, except for a `HEAD`.
+    pub fn stream_head(
+        &self,
+        mut to: ReplyTo,
+        coding: StreamCoding,
+        shared: Option<SharedFor>,
+        out: &mut Vec<u8>,
+    ) {
         to.keep_alive &= to.version == Version::Http11;
         self.begin(to, Status::Ok, out);
         let mut digits = itoa::Buffer::new();
-        match shared_s.map(|seconds| digits.format(seconds)) {
-            None => put(out, &[STREAM_FIELDS, PRIVATE_FIELDS]),
-            // A client with a secret must not get the cached stream of one without.
-            Some(seconds) => put(
+        match shared {
+            None => put(out, &[STREAM_FIELDS, PRIVATE_FIELDS, coding.fields()]),
+            // A client with a secret or a token must not get the cached stream of one without.
+            Some(SharedFor { seconds, vary }) => put(
                 out,
                 &[
                     STREAM_FIELDS,
                     "Cache-Control: public, max-age=0, s-maxage=",
-                    seconds,
-                    ", no-transform\r\nVary: X-Webhook-Secret\r\n",
+                    digits.format(seconds),
+                    ", no-transform\r\nVary: ",
+                    vary,
+                    "\r\n",
                 ],
             ),
         }
@@ -337,6 +406,16 @@ impl Responder {
     }
 }
 
+impl StreamCoding {
+    fn fields(self) -> &'static str {
+        match self {
+            StreamCoding::Never => "",
+            StreamCoding::Plain => "Vary: Accept-Encoding\r\n",
+            StreamCoding::Gzip => "Content-Encoding: gzip\r\nVary: Accept-Encoding\r\n",
+        }
+    }
+}
+
 /// The last second of the year 9999.
 const DATE_SECONDS_MAX: u64 = 253_402_300_799;
 
@@ -345,7 +424,7 @@ const DATE_SECONDS_MAX: u64 = 253_402_300_799;
 const STREAM_FIELDS: &str = "Content-Type: text/event-stream; charset=utf-8\r\nX-Accel-Buffering: no\r\nX-Content-Type-Options: nosniff\r\n";
 
 /// The fields of a stream that no cache may give to another client.
-const PRIVATE_FIELDS: &str = "Cache-Control: no-store, no-transform\r\n";
+const PRIVATE_FIELDS: &str = "Cache-Control: private, no-store, no-transform\r\n";
 
 fn put<T: AsRef<[u8]>>(out: &mut Vec<u8>, parts: &[T]) {
     for part in parts {

@@ -2,12 +2,13 @@
 //!
 //! Made by the hub and by the committer, read by the shards. Never changes after it was sent.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::{NotStored, Receipt};
-use crate::live_log::SharedHistory;
+use crate::live_log::{CompressedFrame, SharedHistory};
 use crate::message::{Epoch, Message, SessionId};
-use crate::sse::frame::{self, Chunk};
+use crate::sse::frame::{self, CHUNK_TAIL_BYTES, Chunk};
+use crate::sse::gzip::{Compressor, Piece};
 use crate::sse::lineage::Lineage;
 
 /// The frames of one publish, shared by all shards.
@@ -19,6 +20,8 @@ pub struct Batch {
     pub(super) turnover: Option<Turnover>,
     /// Outcomes of webhooks that waited for a commit, in the order in which each shard sent them.
     pub(super) outcomes: Vec<(SenderId, Result<Receipt, NotStored>)>,
+    /// The frames once more, compressed by the first shard that needs them.
+    pub(super) compressed: OnceLock<CompressedBatch>,
 }
 
 /// The beginning of an epoch, which concerns the frames of its batch and of later ones.
@@ -37,6 +40,7 @@ pub struct SenderId(pub(super) u32);
 
 pub(super) struct BatchFrame {
     seq: u64,
+    timestamp_ms: u64,
     session: Option<SessionId>,
     chunk: Chunk,
 }
@@ -45,6 +49,8 @@ pub(super) struct BatchFrame {
 pub struct FrameRef<'a> {
     /// The message's seq.
     pub seq: u64,
+    /// The message's time, in Unix milliseconds.
+    pub timestamp_ms: u64,
     /// The session that the message is for; `None`: for all.
     pub session: Option<&'a SessionId>,
     /// The frame's bytes, chunk framing included.
@@ -53,7 +59,27 @@ pub struct FrameRef<'a> {
     pub chunk: Chunk,
 }
 
+/// The compressed frames of a batch, one behind the other, and the length and the piece of each.
+#[derive(Default)]
+pub(super) struct CompressedBatch {
+    bytes: Vec<u8>,
+    frames: Vec<(u32, Piece)>,
+}
+
+/// About what a frame has beside a short text. With too little the bytes are moved once.
+const FRAME_OVERHEAD_BYTES: usize = 192;
+
 impl Batch {
+    /// An empty batch with room for these messages.
+    pub(super) fn with_room(messages: &[Arc<Message>]) -> Batch {
+        let bytes = |message: &Arc<Message>| message.text_bytes() + FRAME_OVERHEAD_BYTES;
+        Batch {
+            bytes: Vec::with_capacity(messages.iter().map(bytes).sum()),
+            frames: Vec::with_capacity(messages.len()),
+            ..Batch::default()
+        }
+    }
+
     /// The frames, in the order of their seqs.
     pub fn frames(&self) -> impl Iterator<Item = FrameRef<'_>> {
         let mut rest = self.bytes.as_slice();
@@ -62,11 +88,47 @@ impl Batch {
             rest = after;
             FrameRef {
                 seq: frame.seq,
+                timestamp_ms: frame.timestamp_ms,
                 session: frame.session.as_ref(),
                 bytes,
                 chunk: frame.chunk,
             }
         })
+    }
+
+    /// The compressed frames, in the order of [`Batch::frames`]. The first call compresses them, on the thread of
+    /// one shard and without the hub's lock; calls of other shards wait for it. The flag is true for that call.
+    pub fn compressed<'a>(
+        &'a self,
+        compressor: &mut Compressor,
+    ) -> (bool, impl Iterator<Item = CompressedFrame<'a>> + use<'a>) {
+        let mut is_first = false;
+        let compressed = self.compressed.get_or_init(|| {
+            is_first = true;
+            self.compress(compressor)
+        });
+        let mut rest = compressed.bytes.as_slice();
+        let frames = compressed.frames.iter().map(move |(length, piece)| {
+            let (bytes, after) = rest.split_at(*length as usize);
+            rest = after;
+            CompressedFrame {
+                bytes,
+                piece: *piece,
+            }
+        });
+        (is_first, frames)
+    }
+
+    fn compress(&self, compressor: &mut Compressor) -> CompressedBatch {
+        let mut compressed = CompressedBatch::default();
+        for FrameRef { bytes, chunk, .. } in self.frames() {
+            let event = &bytes[usize::from(chunk.head_bytes)..bytes.len() - CHUNK_TAIL_BYTES];
+            let start = compressed.bytes.len();
+            let piece = frame::push_compressed(&mut compressed.bytes, compressor, event);
+            let length = compressed.bytes.len() - start;
+            compressed.frames.push((length as u32, piece));
+        }
+        compressed
     }
 
     /// The shared history that new streams replay from now on, if it has changed.
@@ -93,6 +155,7 @@ impl Batch {
         let chunk = frame::push_message(&mut self.bytes, epoch, seq, message);
         self.frames.push(BatchFrame {
             seq,
+            timestamp_ms: message.timestamp_ms,
             session: message.session.clone(),
             chunk,
         });

@@ -12,20 +12,21 @@ mod outbox;
 mod store;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, MutexGuard};
+use std::sync::{Arc, Condvar, MutexGuard};
 use std::time::Duration;
 
 use self::outbox::Outbox;
-pub use self::store::{BusStore, Shown};
+pub use self::store::{BusStore, HistoryStart, Shown};
 use super::closing::Closing;
 use super::commit::Origin;
 use super::history::History;
-use super::{Batch, Hub, NO_PANIC, NotStored, Outlet, State, Store};
+use super::{Batch, Hub, Made, NO_PANIC, NotStored, Outlet, State, Store};
 use crate::clock::Now;
+use crate::identities::First;
 use crate::limits::{
     BUS_APPEND_BYTES_MAX, BUS_APPEND_MESSAGES_MAX, BUS_REPUBLISH_MS, FRAME_OVERHEAD_BYTES_MAX,
 };
-use crate::message::{Epoch, Message};
+use crate::message::{Epoch, Fingerprint, Message};
 use crate::ring::Ring;
 use crate::sse::lineage::Lineage;
 
@@ -39,6 +40,17 @@ pub struct Outgoing {
     pub message: Arc<Message>,
     /// The message has the time of another history.
     pub keeps_time: bool,
+}
+
+/// A message that was not appended, because its identity is that of another one in the engine's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Repeat {
+    /// Its number.
+    pub number: u64,
+    /// The other message.
+    pub first: First,
+    /// The fingerprint of the other one's body, if it has one and both have the same id.
+    pub body: Option<Fingerprint>,
 }
 
 /// How webhooks wait for the bus.
@@ -62,6 +74,10 @@ pub(super) struct BusQueue {
     fresh: Outbox,
     /// The number of the message that was sent last. It goes on over runs, as the producer does.
     pub(super) last_number: u64,
+    /// The appender waits for messages. Otherwise it needs no wake-up, which is a system call.
+    is_awaited: bool,
+    /// The deadline thread sleeps up to here.
+    watched_ms: u64,
     /// How the follower ends.
     pub(super) closing: Closing,
 }
@@ -74,6 +90,8 @@ impl BusQueue {
             again: Outbox::default(),
             fresh: Outbox::default(),
             last_number,
+            is_awaited: false,
+            watched_ms: 0,
             closing: Closing::default(),
         }
     }
@@ -94,6 +112,19 @@ impl BusQueue {
         [&mut self.again, &mut self.fresh]
     }
 
+    /// Wakes the deadline thread if it would sleep beyond this deadline.
+    fn watch(&mut self, deadline_ms: u64, thread: &Condvar) {
+        if deadline_ms < self.watched_ms {
+            self.watched_ms = deadline_ms;
+            thread.notify_all();
+        }
+    }
+
+    /// Whether an outcome can be sent.
+    fn has_over(&self) -> bool {
+        self.again.has_over() || self.fresh.has_over()
+    }
+
     fn next_deadline_ms(&self) -> Option<u64> {
         let deadlines = [self.again.next_deadline_ms(), self.fresh.next_deadline_ms()];
         deadlines.into_iter().flatten().min()
@@ -102,7 +133,7 @@ impl BusQueue {
 
 /// Messages for one append call.
 #[derive(Debug, Default)]
-pub struct Consignment {
+pub struct AppendBatch {
     /// The number of the first.
     pub first_number: u64,
     /// In order; each has the next number.
@@ -146,25 +177,21 @@ impl Hub {
         self.lock().history.drop_backlog();
     }
 
-    /// Queues messages, as far as there is room.
+    /// Queues messages, as far as there is room. Returns whether the appender waits for them and is to be woken.
     pub(super) fn queue_for_bus<T>(
         &self,
         state: &mut State,
         items: &mut VecDeque<T>,
-        mut message: impl FnMut(&mut State, T) -> Result<Arc<Message>, NotStored>,
+        mut message: impl FnMut(&mut State, T) -> Made,
         origin: &Origin,
         wait_ms: Option<u64>,
         now: Now,
-    ) {
-        // Wake the deadline thread for the first message: it sleeps without a deadline.
-        if state.bus().is_some_and(|queue| queue.is_empty()) {
-            self.deadlines.notify_all();
-        }
+    ) -> bool {
         while state.bus().is_some_and(|queue| queue.has_room())
             && let Some(item) = items.pop_front()
         {
             let outgoing = message(state, item).and_then(|message| {
-                self.check_frame(&message)?;
+                self.check_frame(&message).map_err(Err)?;
                 Ok(Outgoing {
                     message,
                     keeps_time: matches!(origin, Origin::Waiting(_)),
@@ -175,8 +202,12 @@ impl Hub {
                 queue
                     .fresh
                     .push(outgoing, origin.clone(), now.mono_us, deadline_ms);
+                // The outcome of one that cannot be sent is due at once.
+                let is_over = queue.has_over();
+                queue.watch(if is_over { 0 } else { deadline_ms }, &self.deadlines);
             }
         }
+        state.bus().is_some_and(|queue| queue.is_awaited)
     }
 
     /// Whether this node has room for a message, also for its frame. Other nodes may accept larger ones.
@@ -200,10 +231,12 @@ impl Hub {
             let demand = state.demand(run);
             !demand.has_queued && !demand.is_closing && !demand.is_ended
         };
-        let waited = self
-            .queued
-            .wait_timeout_while(self.lock(), timeout, is_idle);
-        waited.expect(NO_PANIC).0.demand(run)
+        let mut state = self.lock();
+        state.set_awaited(run, true);
+        let waited = self.queued.wait_timeout_while(state, timeout, is_idle);
+        let mut state = waited.expect(NO_PANIC).0;
+        state.set_awaited(run, false);
+        state.demand(run)
     }
 
     /// What the appender is to do now.
@@ -232,12 +265,10 @@ impl Hub {
         waited.expect(NO_PANIC).0.demand(run)
     }
 
-    /// The messages of the next append call; none if none is queued.
-    pub fn take_outgoing(&self, epoch: Epoch) -> Consignment {
+    /// The messages of the next append call; none if none is queued. `None` if this run is over.
+    pub fn take_outgoing(&self, run: u64, epoch: Epoch) -> Option<AppendBatch> {
         let mut state = self.lock();
-        let Some(queue) = state.bus() else {
-            return Consignment::default();
-        };
+        let queue = state.bus_of(run)?;
         let first_number = queue.last_number + 1;
         let mut messages = Vec::new();
         let mut last_number = queue.last_number;
@@ -253,37 +284,47 @@ impl Hub {
             ));
         }
         queue.last_number = last_number;
-        Consignment {
+        Some(AppendBatch {
             first_number,
             messages,
-        }
+        })
     }
 
-    /// The number of the message that was sent last.
-    pub fn last_number(&self) -> u64 {
-        self.lock().bus().map_or(0, |queue| queue.last_number)
+    /// The number of the message that was sent last. `None` if this run is over.
+    pub fn last_number(&self, run: u64) -> Option<u64> {
+        self.lock().bus_of(run).map(|queue| queue.last_number)
     }
 
     /// Queues again what was sent with a number after this one: it is not in the log, and will not be.
-    pub fn requeue_after(&self, last_stored: u64) {
-        self.change_outboxes(|outbox| outbox.requeue_after(last_stored));
+    pub fn requeue_after(&self, run: u64, last_stored: u64) {
+        self.change_outboxes(run, |outbox| outbox.requeue_after(last_stored));
     }
 
     /// Queues again what was sent in an earlier epoch and has not come back.
-    pub fn requeue_before(&self, current: Epoch) {
-        self.change_outboxes(|outbox| outbox.requeue_before(current));
+    pub fn requeue_before(&self, run: u64, current: Epoch) {
+        self.change_outboxes(run, |outbox| outbox.requeue_before(current));
     }
 
     /// Whether messages wait for replicas.
-    pub fn awaits_replicas(&self) -> bool {
+    pub fn awaits_replicas(&self, run: u64) -> bool {
         let mut state = self.lock();
-        let outboxes = state.bus().map(BusQueue::outboxes);
+        let outboxes = state.bus_of(run).map(BusQueue::outboxes);
         outboxes.is_some_and(|outboxes| outboxes.iter().any(|outbox| outbox.awaits_replicas()))
     }
 
+    /// Acknowledges messages that repeat others, with the receipts of those. They will not come back.
+    pub fn note_repeats(&self, run: u64, repeats: &[Repeat]) {
+        self.change_outboxes(run, |outbox| {
+            for repeat in repeats {
+                outbox.note_repeat(repeat);
+            }
+        });
+        self.send_outcomes();
+    }
+
     /// Notes that replicas have confirmed everything that was sent, and acknowledges what has come back.
-    pub fn note_replicated(&self) {
-        self.change_outboxes(Outbox::note_replicated);
+    pub fn note_replicated(&self, run: u64) {
+        self.change_outboxes(run, Outbox::note_replicated);
         self.send_outcomes();
     }
 
@@ -300,11 +341,11 @@ impl Hub {
                 queue
                     .again
                     .push(Ok(outgoing), Origin::Again, now.mono_us, deadline_ms);
+                queue.watch(deadline_ms, &self.deadlines);
             }
         }
         drop(state);
         self.queued.notify_all();
-        self.deadlines.notify_all();
     }
 
     /// Messages of this node without an outcome.
@@ -322,36 +363,44 @@ impl Hub {
     }
 
     /// Ends the wait of webhooks that are certainly not in the log: the engine does not take them.
-    pub fn refuse_outgoing(&self) {
-        self.change_outboxes(Outbox::refuse);
+    pub fn refuse_outgoing(&self, run: u64) {
+        self.change_outboxes(run, Outbox::refuse);
         self.send_outcomes();
     }
 
     /// Ends the wait of webhooks whose time is over. Returns when the next one's is.
-    pub fn expire_outgoing(&self, now_ms: u64) -> Option<u64> {
-        self.change_outboxes(|outbox| outbox.expire(now_ms));
+    pub fn expire_outgoing(&self, run: u64, now_ms: u64) -> Option<u64> {
+        self.change_outboxes(run, |outbox| outbox.expire(now_ms));
         self.send_outcomes();
-        self.lock().bus().and_then(|queue| queue.next_deadline_ms())
+        self.lock()
+            .bus_of(run)
+            .and_then(|queue| queue.next_deadline_ms())
     }
 
-    /// Waits until a message's time may be over. False when the follower has ended.
+    /// Waits until a message's time may be over, or an outcome can be sent. False when the follower has ended.
     pub fn await_deadline(&self, run: u64, deadline_ms: Option<u64>, now_ms: u64) -> bool {
         const LONG_MS: u64 = 60_000;
-        let left_ms = deadline_ms.map_or(LONG_MS, |deadline_ms| deadline_ms.saturating_sub(now_ms));
+        let until_ms = deadline_ms.unwrap_or(u64::MAX);
+        let mut state = self.lock();
+        if let Some(queue) = state.bus() {
+            // A message may have been queued since the caller looked.
+            queue.watched_ms = until_ms.min(queue.next_deadline_ms().unwrap_or(u64::MAX));
+        }
         let is_early = |state: &mut State| {
-            let next_ms = state.bus().and_then(|queue| queue.next_deadline_ms());
-            next_ms.unwrap_or(u64::MAX) >= deadline_ms.unwrap_or(u64::MAX)
+            let watched_ms = state.bus().map_or(u64::MAX, |queue| queue.watched_ms);
+            watched_ms >= until_ms
+                && !state.bus().is_some_and(|queue| queue.has_over())
                 && !state.demand(run).is_ended
         };
-        let timeout = Duration::from_millis(left_ms.min(LONG_MS));
-        let waited = self
-            .deadlines
-            .wait_timeout_while(self.lock(), timeout, is_early);
+        let left_ms = until_ms.saturating_sub(now_ms).min(LONG_MS);
+        let timeout = Duration::from_millis(left_ms);
+        let waited = self.deadlines.wait_timeout_while(state, timeout, is_early);
         !waited.expect(NO_PANIC).0.demand(run).is_ended
     }
 
-    fn change_outboxes(&self, mut change: impl FnMut(&mut Outbox)) {
-        if let Some(queue) = self.lock().bus() {
+    /// Changes the outboxes, unless this run is over: numbers of its calls mean nothing to the next run.
+    fn change_outboxes(&self, run: u64, mut change: impl FnMut(&mut Outbox)) {
+        if let Some(queue) = self.lock().bus_of(run) {
             queue.outboxes().into_iter().for_each(&mut change);
         }
     }
@@ -360,7 +409,7 @@ impl Hub {
     fn send_outcomes(&self) {
         let has_none = |state: &mut State| {
             let queue = state.bus();
-            !queue.is_some_and(|queue| queue.outboxes().iter().any(|outbox| outbox.has_over()))
+            !queue.is_some_and(|queue| queue.has_over())
         };
         let is_blocked = |state: &mut State| !has_none(state) && !self.outlets.have_room();
         let (mut state, _) = self.room.wait(self.lock(), Duration::MAX, is_blocked);
@@ -402,9 +451,21 @@ impl State {
         }
     }
 
+    /// The queue, if the threads of this run work on it.
+    fn bus_of(&mut self, run: u64) -> Option<&mut BusQueue> {
+        self.bus().filter(|queue| queue.run == run)
+    }
+
+    /// Notes whether the appender of a run waits for messages.
+    fn set_awaited(&mut self, run: u64, is_awaited: bool) {
+        if let Some(queue) = self.bus_of(run) {
+            queue.is_awaited = is_awaited;
+        }
+    }
+
     /// What the threads of a run are to do.
     fn demand(&mut self, run: u64) -> Demand {
-        match self.bus().filter(|queue| queue.run == run) {
+        match self.bus_of(run) {
             Some(queue) => Demand {
                 has_queued: queue.has_queued(),
                 is_closing: queue.closing.is_begun() && queue.is_empty(),
@@ -419,3 +480,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

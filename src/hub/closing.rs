@@ -7,13 +7,13 @@ use std::io;
 /// How far the end is, and the result of closing the ring.
 #[derive(Default)]
 pub(super) struct Closing {
-    course: Course,
+    phase: Phase,
     /// Once there is one.
     pub(super) closed: Option<io::Result<()>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Course {
+enum Phase {
     /// The queue takes messages.
     #[default]
     Open,
@@ -28,31 +28,31 @@ enum Course {
 impl Closing {
     /// Accepts no more messages. The ring is closed after the queued ones.
     pub(super) fn begin(&mut self) {
-        if self.course != Course::Ended {
-            self.course = Course::Closing;
+        if self.phase != Phase::Ended {
+            self.phase = Phase::Closing;
         }
     }
 
     /// [`Closing::begin`] for a handover: if the close fails, this process keeps the ring.
     pub(super) fn begin_release(&mut self) {
-        self.course = Course::Releasing;
+        self.phase = Phase::Releasing;
     }
 
     /// Continues after a release that took too long. False if the thread has ended.
     pub(super) fn give_up_release(&mut self) -> bool {
-        if self.course == Course::Ended {
+        if self.phase == Phase::Ended {
             return false;
         }
-        self.course = Course::Open;
+        self.phase = Phase::Open;
         true
     }
 
     pub(super) fn is_begun(&self) -> bool {
-        self.course != Course::Open
+        self.phase != Phase::Open
     }
 
     pub(super) fn is_ended(&self) -> bool {
-        self.course == Course::Ended
+        self.phase == Phase::Ended
     }
 
     /// Decides what follows a close. The result is returned if the thread is to end. `None` if it is to
@@ -62,14 +62,14 @@ impl Closing {
         closed: io::Result<()>,
         has_queued: bool,
     ) -> Option<io::Result<()>> {
-        match self.course {
-            Course::Releasing if closed.is_err() => {
-                self.course = Course::Open;
+        match self.phase {
+            Phase::Releasing if closed.is_err() => {
+                self.phase = Phase::Open;
                 self.closed = Some(closed);
                 None
             }
-            Course::Closing | Course::Releasing if !has_queued => {
-                self.course = Course::Ended;
+            Phase::Closing | Phase::Releasing if !has_queued => {
+                self.phase = Phase::Ended;
                 Some(closed)
             }
             _ => None,

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) use self::queue::{CommitQueue, Origin, Queued};
+use super::outcome::Outcome;
 use super::repair::{Repairs, log_aside};
 use super::{Batch, Hub, NO_PANIC, NotStored, Receipt, State};
 use crate::clock::{Clock, Now};
@@ -40,7 +41,7 @@ pub struct Committer {
 struct Group {
     batch: Batch,
     messages: Vec<Arc<Message>>,
-    outcomes: Vec<(Origin, Result<Receipt, NotStored>)>,
+    outcomes: Vec<(Origin, Outcome)>,
 }
 
 impl Group {
@@ -74,6 +75,7 @@ impl Committer {
             let closed = self.close(hub);
             if let Some(closed) = hub.settle_close(closed) {
                 // Unlocked before the report, because after it another process may open the ring.
+                hub.close_identities();
                 drop(self);
                 return hub.report_closed(closed);
             }
@@ -85,19 +87,35 @@ impl Committer {
         let Some(taken) = hub.take_queued(self.ring.unsynced_max()) else {
             return false;
         };
-        let readied = self.make_ready(hub, clock().mono_ms);
+        let Now {
+            mono_ms, unix_ms, ..
+        } = clock();
+        let readied = self.make_ready(hub, mono_ms);
+        let first_seq = self.ring.next_seq();
         let mut group = Group::default();
         for Queued { message, origin } in taken {
             let stored = match &readied {
-                Ok(()) => message.and_then(|message| self.append(hub, &mut group, message)),
+                Ok(()) => match message {
+                    Ok(message) => self.append(hub, &mut group, message, unix_ms),
+                    Err(outcome) => outcome,
+                },
                 Err(error) => Err(NotStored::Ring(Arc::clone(error))),
             };
             group.outcomes.push((origin, stored));
         }
         if !group.messages.is_empty() {
+            hub.sync_identities(self.ring.next_seq());
             match self.sync(&clock) {
-                Ok(()) => self.repairs.note_success(),
-                Err(error) => self.fail(hub, &mut group, error, clock().mono_ms),
+                Ok(()) => {
+                    self.repairs.note_success();
+                    hub.keep_identities();
+                    // A large commit may push its own first messages out of the last 100.
+                    hub.sync_identities(self.ring.next_seq());
+                }
+                Err(error) => {
+                    hub.take_back_identities(first_seq);
+                    self.fail(hub, &mut group, error, clock().mono_ms);
+                }
             }
         }
         // Flushed before the outcomes are sent: after an answer the metrics include its commit.
@@ -166,13 +184,18 @@ impl Committer {
         hub: &Hub,
         group: &mut Group,
         message: Arc<Message>,
-    ) -> Result<Receipt, NotStored> {
+        unix_ms: u64,
+    ) -> Outcome {
+        if let Some(outcome) = hub.outcome_of_repeat(&message, unix_ms) {
+            return outcome;
+        }
         let (epoch, seq) = (self.ring.epoch(), self.ring.next_seq());
         hub.encode(&mut group.batch, epoch, seq, &message)?;
         if let Err(error) = self.ring.append(&message) {
             group.batch.pop();
             return Err(NotStored::Ring(Arc::new(error)));
         }
+        hub.note_identity(seq, &message);
         let receipt = Receipt::of(&message);
         group.messages.push(message);
         Ok(receipt)
@@ -225,7 +248,7 @@ impl Hub {
         &self,
         mut batch: Batch,
         messages: Vec<Arc<Message>>,
-        outcomes: Vec<(Origin, Result<Receipt, NotStored>)>,
+        outcomes: Vec<(Origin, Outcome)>,
     ) {
         let mut has_local = false;
         let mut waiting = Vec::new();

@@ -67,6 +67,11 @@ impl History {
         self.next_seq
     }
 
+    /// The messages with their seqs, the oldest first.
+    pub(super) fn numbered(&self) -> impl Iterator<Item = (u64, &Arc<Message>)> {
+        (self.first_seq()..).zip(&self.messages)
+    }
+
     /// The oldest first.
     pub(super) fn messages(&self) -> impl Iterator<Item = &Arc<Message>> {
         self.messages.iter()

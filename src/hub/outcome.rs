@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use crate::identities::{First, Known};
 use crate::message::{Message, MessageId};
 use crate::ring::RingError;
 
@@ -14,14 +15,37 @@ pub struct Receipt {
     pub id: MessageId,
     /// When it was accepted, in milliseconds since the Unix epoch.
     pub timestamp_ms: u64,
+    /// The message is that of an earlier request with the same identity.
+    pub is_repeat: bool,
 }
+
+/// What became of a message.
+pub(super) type Outcome = Result<Receipt, NotStored>;
 
 impl Receipt {
     pub(super) fn of(message: &Message) -> Receipt {
         Receipt {
             id: message.id,
             timestamp_ms: message.timestamp_ms,
+            is_repeat: false,
         }
+    }
+
+    pub(super) fn of_first(first: First) -> Receipt {
+        Receipt {
+            id: first.id,
+            timestamp_ms: first.timestamp_ms,
+            is_repeat: true,
+        }
+    }
+}
+
+/// The outcome of a request whose identity is known; `None` if it is new.
+pub(super) fn outcome_of(known: Known) -> Option<Outcome> {
+    match known {
+        Known::Nothing => None,
+        Known::Repeat(first) => Some(Ok(Receipt::of_first(first))),
+        Known::KeyReused => Some(Err(NotStored::KeyReused)),
     }
 }
 
@@ -38,6 +62,8 @@ pub enum NotStored {
     Busy,
     /// The bus has not taken it in time. It is certainly not there.
     NoBus,
+    /// Another body has had its key.
+    KeyReused,
     /// It was sent to the bus, and has not come back in time: it may be there, and may yet be shown.
     InDoubt,
 }
@@ -49,6 +75,7 @@ impl std::fmt::Display for NotStored {
             NotStored::Entropy(error) => write!(f, "no random bytes for a message id: {error}"),
             NotStored::FrameTooLarge(limit) => write!(f, "its event is over {limit} bytes"),
             NotStored::Busy => f.write_str("the shards are busy"),
+            NotStored::KeyReused => f.write_str("another body has had its key"),
             NotStored::NoBus => f.write_str("the bus does not take it"),
             NotStored::InDoubt => f.write_str("it has not come back from the bus"),
         }
@@ -58,14 +85,21 @@ impl std::fmt::Display for NotStored {
 impl std::error::Error for NotStored {}
 
 impl NotStored {
+    /// Whether the request is at fault, and the store works.
+    pub fn is_of_sender(&self) -> bool {
+        self.is_too_large() || matches!(self, NotStored::KeyReused)
+    }
+
     /// Whether the message is too large, so that a retry fails as well.
     pub fn is_too_large(&self) -> bool {
         match self {
             NotStored::FrameTooLarge(_) => true,
             NotStored::Ring(error) => matches!(**error, RingError::MessageTooLarge { .. }),
-            NotStored::Entropy(_) | NotStored::Busy | NotStored::NoBus | NotStored::InDoubt => {
-                false
-            }
+            NotStored::Entropy(_)
+            | NotStored::Busy
+            | NotStored::KeyReused
+            | NotStored::NoBus
+            | NotStored::InDoubt => false,
         }
     }
 }

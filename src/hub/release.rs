@@ -4,7 +4,7 @@
 //! the meantime; webhooks wait in their shards.
 
 use std::io;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::bus::{BusQueue, BusSettings, BusStore};
@@ -47,11 +47,14 @@ impl Hub {
             store,
             history,
             repairs,
+            identities,
             ..
         } = &mut *state;
         match store {
             Store::Ring(ring) => {
                 repairs.close(ring, history.messages())?;
+                // Closed before the ring is unlocked, because then another process may have it.
+                identities.close();
                 *store = Store::Released(Owner::Hub);
                 return Ok(());
             }
@@ -131,11 +134,16 @@ impl Hub {
             self.can_take_back(&ring, &history),
             "the caller has checked"
         );
-        let mut state = self.lock_with_room_until(deadline)?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let (mut state, has_room) = self.lock_with_room(left);
+        if !has_room {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         let known_seq = state.history.next_seq();
         let next_seq = ring.next_seq();
         let mut batch = Batch::default();
         let is_on_bus = matches!(state.store, Store::Released(Owner::Follower(..)));
+        state.identities.reopen(&history, next_seq);
         for (seq, message) in history {
             if seq >= known_seq && !is_on_bus {
                 state.ids.continue_after([message.timestamp_ms]);
@@ -155,16 +163,6 @@ impl Hub {
             self.outlets.wake();
         }
         Ok(thread)
-    }
-
-    /// Locks the hub as soon as the inboxes have room, if that is before the deadline.
-    fn lock_with_room_until(&self, deadline: Instant) -> io::Result<MutexGuard<'_, State>> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let is_blocked = |_: &mut State| !self.outlets.have_room();
-        let (state, has_room) = self.room.wait(self.lock(), left, is_blocked);
-        has_room
-            .then_some(state)
-            .ok_or_else(|| io::ErrorKind::TimedOut.into())
     }
 }
 

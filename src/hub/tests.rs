@@ -50,6 +50,8 @@ fn a_ring_is_taken_back_only_if_it_still_holds_every_newer_message() {
                 timestamp_ms: 1,
                 session: None,
                 content: "x".into(),
+                label: None,
+                identity: None,
             };
             ring.append(&message).unwrap();
         }
@@ -144,6 +146,8 @@ fn remote(messages: u128) -> Vec<Arc<Message>> {
         timestamp_ms: 1,
         session: None,
         content: "x".into(),
+        label: None,
+        identity: None,
     };
     (0..messages).map(|id| Arc::new(message(id))).collect()
 }

@@ -55,16 +55,28 @@ pub const RESUME_AHEAD_MS_MAX: u64 = 1_000;
 /// The time of the lease of the node that mirrors to KV.
 pub const BUS_LEASE_MS: u64 = 15_000;
 
+/// How long before its end in the engine a node no longer relies on the lease. A call to KV ends by then. The time-out of
+/// a call is late by some milliseconds, and the clocks of two machines drift by less than a millisecond.
+pub const BUS_LEASE_MARGIN_MS: u64 = 1_000;
+
 /// Time between two renewals of that lease, and between two attempts of other nodes to take it.
 pub const BUS_LEASE_RENEWAL_MS: u64 = BUS_LEASE_MS / 3;
 
-/// For how long a node keeps its acknowledged messages to publish them again, if another history
-/// replaces the one with them.
+/// For how long a node tries to publish its acknowledged messages again, after another history has
+/// replaced the one with them. Until then its end and a handover wait for them.
 pub const BUS_REPUBLISH_MS: u64 = 60_000;
 
 /// For how long a node that joins waits for other nodes to begin an epoch in an engine that has forgotten
 /// something. They notice it at their next probe. They hold more of the history than this node's ring.
 pub const BUS_BEGIN_PATIENCE_MS: u64 = 2 * BUS_PROBE_INTERVAL_MS + BUS_RETRY_MS_MAX;
+
+/// For how long a start waits for its place in the log, and for one call of the engine. Then the node serves with its
+/// ring, and reads the history meanwhile. With one call that begins at the last moment a start is still shorter than
+/// the time of a handover ([`HANDOVER_RING_MS`](super::HANDOVER_RING_MS)) and the 90 s of systemd.
+pub const BUS_START_MS_MAX: u64 = super::HANDOVER_RING_MS * 2 / 5;
+
+/// Time between two log lines about a node that has not joined yet.
+pub const BUS_JOINING_LOG_MS: u64 = 60_000;
 
 /// A fault of the credentials is logged again after this time.
 pub const BUS_DENIED_LOG_MS: u64 = 60_000;
@@ -103,9 +115,27 @@ pub const BUS_REDIRECTS_MAX: usize = 3;
 /// read, about 400 bytes each, and the engine's own facts, about 8 KiB.
 pub const BUS_ANSWER_OVERHEAD_BYTES: usize = 256 * 1024;
 
+/// Arrays in arrays of an answer. The answer to XREAD has five: keys, key, entries, entry, fields. The decoder recurses
+/// as deep.
+pub const BUS_ANSWER_DEPTH_MAX: usize = 8;
+
+/// Values of one answer: a thousand for each of the [`BUS_READ_ENTRIES_MAX`] entries of a read, and an entry of the bus
+/// has 12. A value may take 3 bytes of an answer and 60 of memory, so the bound on bytes alone would allow 350 MB.
+pub const BUS_ANSWER_VALUES_MAX: usize = 1024 * BUS_READ_ENTRIES_MAX;
+
+/// The least space for a read from the socket: with 128 small messages an answer fits into one.
+pub const BUS_ANSWER_READ_BYTES_MIN: usize = 16 * 1024;
+
+/// The space that is kept for later answers. Those without large messages fit; the space of a long one is freed.
+pub const BUS_ANSWER_KEPT_BYTES_MAX: usize = BUS_ANSWER_OVERHEAD_BYTES;
+
 /// Bytes of text that one read may return. Fewer entries are read at once if the largest body is so large
 /// that they could exceed it.
 pub const BUS_READ_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Fingerprints in each of the engine's two hashes of identities. A message has up to two, so one hash has at least
+/// those of the last 50,000 messages, as a node's own file. Together they take up to about 30 MB of the engine.
+pub const BUS_FINGERPRINTS_MAX: usize = 100_000;
 
 /// Entries of the probes' stream. A reader takes them at once, so a few seconds of 64 nodes are enough.
 pub const BUS_PROBES_MAX: usize = 64;

@@ -35,6 +35,9 @@ pub const TRAILER_BYTES_MAX: usize = 4 * 1024;
 /// Longest secret in bytes: it has to fit into a request head together with other fields.
 pub const SECRET_BYTES_MAX: usize = 4 * 1024;
 
+/// Longest `Idempotency-Key` in bytes, without quotation marks: as the services that coined it allow.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+
 /// Bytes read from one socket in one call.
 pub const READ_BYTES: usize = 16 * 1024;
 

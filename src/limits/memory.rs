@@ -5,9 +5,10 @@
 use super::{
     ANSWER_KEEP_BYTES, BATCH_BYTES_MAX, BUS_APPEND_BYTES_MAX, BUS_HISTORY_BYTES_MAX,
     BUS_READ_BYTES_MAX, COMMIT_QUEUE_BYTES_MAX, FRAME_OVERHEAD_BYTES_MAX, HEAD_BYTES_MAX,
-    HISTORY_ANSWER_BYTES_MAX, HISTORY_MESSAGES, INBOX_BATCHES_MAX, LOG_BYTES_MIN,
-    POOLED_EXCHANGES_MAX, READ_BYTES, REQUEST_BUFFER_KEEP_BYTES, SESSION_BYTES_MAX,
-    SURPLUS_CONNECTIONS_MAX, TLS_BUFFER_BYTES, TLS_HANDSHAKE_BYTES_MAX,
+    HISTORY_ANSWER_BYTES_MAX, HISTORY_MESSAGES, IDENTITIES_BYTES_MAX, INBOX_BATCHES_MAX,
+    LOG_BYTES_MIN, MESSAGE_EXTRA_BYTES_MAX, POOLED_EXCHANGES_MAX, PRESENCE_CHANGE_BYTES,
+    PRESENCE_CHANGES_MAX, READ_BYTES, REQUEST_BUFFER_KEEP_BYTES, SESSION_BYTES_MAX,
+    SURPLUS_CONNECTIONS_MAX, TLS_INCOMING_BYTES_MAX, TLS_RECORD_BYTES_MAX,
 };
 
 /// Bytes of incomplete requests, of unsent answers, and of the own bytes of streams, over all
@@ -31,11 +32,16 @@ pub const SHARE_STALLED_MS_MIN: u64 = 2_000;
 pub const SHARE_ENDED_MAX: usize = 64;
 
 /// The part of [`HELD_BYTES_MAX`] of one shard. It has room for at least two requests of the
-/// largest size, each counted twice because a buffer doubles as it grows.
+/// largest size.
 pub const fn held_bytes_max(shards: usize, body_bytes_max: usize) -> usize {
-    let two = 4 * (HEAD_BYTES_MAX + body_bytes_max + READ_BYTES);
+    let two = two_requests_bytes(body_bytes_max);
     let part = HELD_BYTES_MAX / shards;
     if part > two { part } else { two }
+}
+
+/// Bytes of two requests of the largest size, each counted twice because a buffer doubles as it grows.
+pub const fn two_requests_bytes(body_bytes_max: usize) -> usize {
+    4 * (HEAD_BYTES_MAX + body_bytes_max + READ_BYTES)
 }
 
 /// Bytes of unanswered webhooks and their readers at which a shard stops reading requests until the
@@ -44,14 +50,15 @@ pub const fn held_bytes_max(shards: usize, body_bytes_max: usize) -> usize {
 pub const PUBLISHING_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The most memory of one connection beside the counted bytes: a small request, answer or beginning
-/// of a stream, its reader, its slot, and its entries in the shard's lists, which double as they
-/// grow.
-pub const CONNECTION_BYTES_MAX: usize = SMALL_REQUEST_BYTES_MAX + 1024;
+/// of a stream, its reader, its slot, the identity of its webhook, and its entries in the shard's lists,
+/// which double as they grow.
+pub const CONNECTION_BYTES_MAX: usize = SMALL_REQUEST_BYTES_MAX + 1280;
 
-/// The most memory that TLS adds to a connection: keys and state (some 4 KiB), an incomplete
-/// handshake or record (twice while a buffer grows), and ciphertext that waits.
+/// The most memory that TLS adds to a connection: keys and state (some 2 KiB, more in a handshake), received
+/// bytes that are not processed and content that the shard has not read (together as much as is read at once),
+/// and a record that waits for the socket. Each twice, because a buffer doubles.
 pub const TLS_CONNECTION_BYTES_MAX: usize =
-    8 * 1024 + 2 * TLS_HANDSHAKE_BYTES_MAX + 2 * TLS_BUFFER_BYTES;
+    8 * 1024 + 2 * TLS_INCOMING_BYTES_MAX + 2 * TLS_RECORD_BYTES_MAX;
 
 /// The largest frame of a message, in bytes: JSON escapes may double a body.
 pub const fn frame_bytes_max(body_bytes_max: usize) -> usize {
@@ -64,8 +71,8 @@ pub const FRAME_BYTES_MIN: usize = 160;
 /// Bytes of the smallest frame without a session.
 pub const BROADCAST_BYTES_MIN: usize = 144;
 
-/// Bytes of a frame in the log's index: its position.
-pub const LOG_ENTRY_BYTES: usize = 32;
+/// Bytes of a frame in the log's index: its position, and its time.
+pub const LOG_ENTRY_BYTES: usize = 40;
 
 /// Further bytes in the index for a frame without a session: its seq.
 pub const LOG_BROADCAST_BYTES: usize = 8;
@@ -73,13 +80,20 @@ pub const LOG_BROADCAST_BYTES: usize = 8;
 /// Bytes of a session's record in the log's index.
 pub const LOG_SESSION_BYTES: usize = 72;
 
-/// Bytes of a session's bucket in the hash map by name: a pointer to the name, its length, the
+/// Bytes of a session's bucket in the hash table by name: a pointer to the name, its length, its hash, the
 /// index of the record, a control byte.
 pub const LOG_SESSION_BUCKET_BYTES: usize = 25;
 
 /// Bytes allocated by a session with one frame: its name, and the list of its frames with room for
 /// four. A name of more than 24 bytes takes more, but then its frame is larger too.
 pub const LOG_SESSION_OWN_BYTES: usize = 64 + 48;
+
+/// Bytes of a session of a stream that has several, beside its name: its record and its bucket in tables that
+/// double as they grow, its link in the list of the session (24, doubled), its key, and the name's allocation.
+/// Such a stream holds these bytes as others hold unsent answers. A stream of six sessions with names of a UUID
+/// is within [`SMALL_REQUEST_BYTES_MAX`].
+pub const UNION_SESSION_BYTES: usize =
+    2 * LOG_SESSION_BYTES + 3 * LOG_SESSION_BUCKET_BYTES + 48 + 4 + 32;
 
 /// Most capacity of a session's list of frames, as a multiple of its length. Above it the list is
 /// shrunk to half of that multiple. Many frames are added or removed before the next resize, so each
@@ -89,17 +103,22 @@ pub const SESSION_FRAMES_SPREAD: usize = 4;
 /// Smallest capacity of a session's list: that with which a `VecDeque` of numbers begins.
 pub const SESSION_FRAMES_LEAST: usize = 4;
 
+/// The frames of a live log: 100 of the largest, or more.
+const fn log_ring_bytes(body_bytes_max: usize) -> usize {
+    let history_bytes = HISTORY_MESSAGES * frame_bytes_max(body_bytes_max);
+    if history_bytes > LOG_BYTES_MIN {
+        history_bytes
+    } else {
+        LOG_BYTES_MIN
+    }
+}
+
 /// The most memory of a shard's live log with its index. The tables never shrink, so each counts
 /// with the messages that make it largest: small ones without a session, then small ones for one
 /// session each. Tables double as they grow. The hash map doubles when it is seven eighths full,
 /// or at half of that if names are added and removed.
 pub const fn log_bytes_max(body_bytes_max: usize) -> usize {
-    let history_bytes = HISTORY_MESSAGES * frame_bytes_max(body_bytes_max);
-    let frames_bytes = if history_bytes > LOG_BYTES_MIN {
-        history_bytes
-    } else {
-        LOG_BYTES_MIN
-    };
+    let frames_bytes = log_ring_bytes(body_bytes_max);
     let broadcasts = frames_bytes / BROADCAST_BYTES_MIN;
     let frames = frames_bytes / FRAME_BYTES_MIN;
     frames_bytes
@@ -109,8 +128,43 @@ pub const fn log_bytes_max(body_bytes_max: usize) -> usize {
         + frames * LOG_SESSION_OWN_BYTES
 }
 
-/// Bytes of a message in memory beside its content: its fields, and the name of its session.
-pub const MESSAGE_OWN_BYTES_MAX: usize = 256 + SESSION_BYTES_MAX;
+/// Bytes of a message in the index of compressed frames: its position, and what it adds to a checksum.
+pub const LOG_COMPRESSED_ENTRY_BYTES: usize = 24;
+
+/// The ring of compressed frames beside a log of so many bytes. A frame that does not shrink has one digit more
+/// in its size line, 5 bytes more for each 64 KiB, and 5 at its end: of the smallest, 11 of 144 bytes. So the ring
+/// has room for all messages of the log.
+pub const fn compressed_log_ring_bytes(log_bytes: usize) -> usize {
+    log_bytes + log_bytes.div_ceil(BROADCAST_BYTES_MIN / 11)
+}
+
+/// The compressor of a shard: zlib's window, hash chains and buffers (about 300 KiB).
+pub const COMPRESSOR_BYTES_MAX: usize = 512 * 1024;
+
+/// The most memory that compressed streams add to a server: for each shard a compressor, and the compressed
+/// frames with their index; for each batch in the inboxes its compressed frames, if none of them shrinks; for
+/// each connection the checksum of its stream, in a table that doubles as it grows.
+pub const fn compression_memory_bytes_max(
+    shards: usize,
+    connections: usize,
+    body_bytes_max: usize,
+) -> usize {
+    let log_bytes = log_ring_bytes(body_bytes_max);
+    let messages = log_bytes / BROADCAST_BYTES_MIN;
+    let log = compressed_log_ring_bytes(log_bytes)
+        + messages.next_power_of_two() * LOG_COMPRESSED_ENTRY_BYTES;
+    let batch = compressed_log_ring_bytes(BATCH_BYTES_MAX + frame_bytes_max(body_bytes_max));
+    shards * (log + COMPRESSOR_BYTES_MAX)
+        + INBOX_BATCHES_MAX * batch
+        + (connections + SURPLUS_CONNECTIONS_MAX) * 2 * STREAM_CHECKSUM_BYTES
+}
+
+/// The checksum of a compressed stream.
+pub const STREAM_CHECKSUM_BYTES: usize = 8;
+
+/// Bytes of a message in memory beside its content: its fields, the name of its session, its label and its
+/// identity, which are allocated by themselves.
+pub const MESSAGE_OWN_BYTES_MAX: usize = 448 + SESSION_BYTES_MAX + MESSAGE_EXTRA_BYTES_MAX;
 
 /// Memory of a shard without connections: the pool of readers, the buffer for answers, its events,
 /// its channels, and the stack of its thread.
@@ -149,6 +203,7 @@ pub const fn memory_bytes_max(
     let frame = frame_bytes_max(body_bytes_max);
     let inbox_bytes = INBOX_BATCHES_MAX * (BATCH_BYTES_MAX + frame);
     BASE_BYTES_MAX
+        + IDENTITIES_BYTES_MAX
         + HISTORY_MESSAGES * (body_bytes_max + MESSAGE_OWN_BYTES_MAX)
         + shards
             * (SHARD_BYTES_MAX
@@ -162,9 +217,9 @@ pub const fn memory_bytes_max(
         + tls_connections * TLS_CONNECTION_BYTES_MAX
 }
 
-/// The most memory of a message that the bus holds, beside its text: its record, and its entries in two lists
-/// that double as they grow.
-pub const BUS_MESSAGE_OWN_BYTES: usize = 256;
+/// The most memory of a message that the bus holds, beside its text: its record, its entries in two lists
+/// that double as they grow, and what allocating a label and an identity takes.
+pub const BUS_MESSAGE_OWN_BYTES: usize = 448;
 
 /// Copies of an answer of the engine while it is read: the socket's buffer, the decoded texts, the records of
 /// its values (60 bytes for each of at most 256 Ki), its messages.
@@ -185,7 +240,8 @@ const fn bus_texts_bytes_max(body_bytes_max: usize) -> usize {
 /// The node holds the newest messages; its own acknowledged ones of the last minute that have left them; and, while
 /// it joins, those of the log. At the beginning of an epoch all may be written into one call, as arguments and as
 /// bytes. A reset encodes the first contents of the live logs. Beside these: an answer that is read, an append
-/// call, and as much of the queue again, because small messages take more than they count there.
+/// call, and as much of the queue again, because small messages take more than they count there; and the sessions
+/// whose streams have changed.
 pub const fn bus_memory_bytes_max(messages: usize, body_bytes_max: usize) -> usize {
     let texts = bus_texts_bytes_max(body_bytes_max);
     let held = texts + messages * BUS_MESSAGE_OWN_BYTES;
@@ -197,6 +253,7 @@ pub const fn bus_memory_bytes_max(messages: usize, body_bytes_max: usize) -> usi
         + BUS_ANSWER_COPIES * (BUS_READ_BYTES_MAX + body_bytes_max)
         + 2 * (BUS_APPEND_BYTES_MAX + body_bytes_max)
         + COMMIT_QUEUE_BYTES_MAX
+        + PRESENCE_CHANGES_MAX * PRESENCE_CHANGE_BYTES
 }
 
 #[cfg(test)]

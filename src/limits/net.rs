@@ -82,13 +82,23 @@ pub const KEEPALIVE_INTERVAL_S: u64 = 10;
 /// list of public authorities 220 KiB.
 pub const TLS_FILE_BYTES_MAX: usize = 1024 * 1024;
 
-/// Most ciphertext of one connection that waits for its socket, in bytes: two records. Enough to
-/// refill the kernel's send buffer, which keeps the line busy.
-pub const TLS_BUFFER_BYTES: usize = 32 * 1024;
+/// Most content of a TLS record in bytes (RFC 8446 section 5.1).
+pub const TLS_RECORD_CONTENT_BYTES_MAX: usize = 16 * 1024;
+
+/// Largest TLS record in bytes: content, cipher's part and head (RFC 8446 section 5.2), and the key update that
+/// may precede it. At most one record of a connection waits for its socket.
+pub const TLS_RECORD_BYTES_MAX: usize = TLS_RECORD_CONTENT_BYTES_MAX + 256 + 5 + 256;
 
 /// Most bytes that a peer may send in a handshake. A hello has less than 2 KiB, a client's chain of
 /// certificates some 6 KiB.
 pub const TLS_HANDSHAKE_BYTES_MAX: usize = 32 * 1024;
+
+/// How much of a handshake is read at once, in bytes.
+pub const TLS_HANDSHAKE_READ_BYTES: usize = 4 * 1024;
+
+/// Most received bytes of one connection that are not processed: a part of a record, or of a message of a
+/// handshake. Also how much is read at once.
+pub const TLS_INCOMING_BYTES_MAX: usize = TLS_HANDSHAKE_BYTES_MAX;
 
 /// Most reads in a row without content. A flight of a handshake takes up to eight reads of 4 KiB.
 pub const TLS_READS_WITHOUT_CONTENT_MAX: usize = 16;

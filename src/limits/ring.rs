@@ -58,6 +58,24 @@ pub const COMMIT_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes that a message in the commit queue counts beside its text.
 pub const COMMIT_QUEUE_MESSAGE_BYTES: usize = 256;
 
+/// Most identities that are known, so that a repeated request is recognised: the newest ones. At a webhook a
+/// second they reach back 18 hours; at one a minute, 45 days, which is beyond every provider's last retry.
+/// A power of two, so that the tables that double as they grow are full.
+pub const IDENTITIES_MAX: usize = 65_536;
+
+/// Bytes of an identity in memory at most: its record (88) and two fingerprints with their numbers (25 each),
+/// in tables that double as they grow, while the old and the new one exist.
+pub const IDENTITY_BYTES_MAX: usize = 288;
+
+/// The most memory of all identities, with one part of the file while it is read or written.
+pub const IDENTITIES_BYTES_MAX: usize = IDENTITIES_MAX * IDENTITY_BYTES_MAX + 1024 * 1024;
+
+/// Time between two attempts to write the file of identities after a fault. An attempt writes up to 8 MiB.
+pub const IDENTITIES_RETRY_MS: u64 = 60_000;
+
+/// How long an `Idempotency-Key` is known: a day, as most services with such a key promise.
+pub const IDEMPOTENCY_WINDOW_S: u32 = 24 * 60 * 60;
+
 /// If the clock is set back by no more than this, the time of new messages stands still. After a
 /// larger step it follows the clock. If it stood still, new messages would be ahead by more than
 /// [`KV_AHEAD_MS_MAX`], and so rank behind all others.

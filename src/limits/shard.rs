@@ -65,6 +65,11 @@ pub const SLICE_BYTES: usize = 4 * 1024 * 1024;
 /// this bounds a slice without writes to some 10 us.
 pub const SLICE_VISITS: usize = 1024;
 
+/// Streams whose state the sweep loads at once, before it serves them. Their cache lines, three each, are about
+/// those that a processor loads at a time. They are still in its second cache when they are served, after up to 16
+/// writes of the kernel.
+pub const VISITS_AHEAD: usize = 16;
+
 /// Bytes of answers with history in a turn: for new requests, and the same again for long polls and
 /// requests that were put off. A request of a hundred bytes can cost the server 1 MiB (some 0.5 ms),
 /// so a flood of them would make turns long. New connections and large uploads wait a turn or two.

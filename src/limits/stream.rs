@@ -6,17 +6,39 @@ use std::time::Duration;
 /// Longest `sessionId` in bytes of UTF-8.
 pub const SESSION_BYTES_MAX: usize = 256;
 
+/// Most sessions of one stream, or of one request for the history. A write looks into a list of frames for each.
+pub const SESSIONS_PER_STREAM_MAX: usize = 16;
+
+/// The largest name of a source, in bytes: it is a part of an address and of a metric's label.
+pub const SOURCE_NAME_BYTES_MAX: usize = 64;
+
+/// The largest type of a source's event, in bytes. The longest of the known providers has 60
+/// (`com.example.object.verb` of `CloudEvents` has no bound, and is cut).
+pub const EVENT_TYPE_BYTES_MAX: usize = 128;
+
+/// Bytes of a fingerprint: half a SHA-256 digest. Two of 65,536 requests have the same one with a
+/// probability of 2^-97.
+pub const FINGERPRINT_BYTES: usize = 16;
+
+/// Most bytes of a message in the ring beside its content and its session: the two texts of a label, and
+/// the three fingerprints of an identity. Slots are made for the largest body and these, so that the
+/// largest webhook may have an `Idempotency-Key`.
+pub const MESSAGE_EXTRA_BYTES_MAX: usize =
+    SOURCE_NAME_BYTES_MAX + EVENT_TYPE_BYTES_MAX + 3 * FINGERPRINT_BYTES;
+
 /// Smallest live log of a shard in bytes: a stream can resume from the last 80,000 small messages.
 pub const LOG_BYTES_MIN: usize = 16 * 1024 * 1024;
 
 /// Bytes of an encoded event beside its JSON-escaped content and session, rounded up: the event id
-/// (16 + 1 + 20 digits), field names, the message id, the timestamp, the chunk framing.
+/// (16 + 1 + 20 digits), field names, the message id, the timestamp, the chunk framing, together 195.
+/// A label adds 23 of names and 384 of texts: of the characters that it may have, quotation marks,
+/// backslashes, U+2028 and U+2029 take twice their bytes.
 ///
 /// Escaped content is no longer than in its body, except U+0085, U+2028 and U+2029: 2 or 3 bytes
 /// become 6. A log for the worst of these bodies would have to be three times as large. So the hub
 /// bounds a frame by a slot of the ring and this overhead. A webhook with a larger frame gets a
 /// 413.
-pub const FRAME_OVERHEAD_BYTES_MAX: usize = 512;
+pub const FRAME_OVERHEAD_BYTES_MAX: usize = 640;
 
 /// Most bytes of messages that are copied for a new stream, if it does not replay all messages of
 /// the log: four of the largest at the default limit. The copies are memory of this stream alone
@@ -85,6 +107,11 @@ pub const DRAIN_LEAST_MS: u64 = 200;
 /// Part of a drain, in percent, over which the ends of streams are spread. The rest is for their last
 /// bytes.
 pub const DRAIN_SPREAD_PERCENT: u64 = 80;
+
+/// The longest time over which a process that hands over ends its streams, however long `--drain` is. They get no
+/// messages any more: the successor has the ring. As long as the range of [`RETRY_MS`], which spreads their returns
+/// as well.
+pub const HANDOVER_SPREAD_MS_MAX: u64 = 2_000;
 
 /// For how long a drain leaves connections without a request open: some round trips around the
 /// earth. A proxy may have sent a request on such a connection, and closing would lose it without

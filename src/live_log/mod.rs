@@ -10,31 +10,42 @@
 //! of their own, and so have the frames of each session. So finding or counting the frames of a view
 //! touches no other frame, and the cost of a targeted message does not grow with other sessions.
 //!
-//! - `bytes`: the byte ring; `sessions`: the frames of each session.
+//! - `bytes`: the byte ring; `sessions`: the frames of each session, found by `names`; `unions`: the views of several
+//!   sessions.
+//! - `compressed`: the frames once more, for compressed streams.
 //! - `gather`: the extents of one write.
 //! - `page`: the messages of one answer with the history.
 //! - `shared`: the replay of new streams where several nodes share a history.
 
 mod bytes;
+mod compressed;
 mod gather;
+mod names;
 mod page;
 mod sessions;
 mod shared;
 #[cfg(test)]
 mod shared_tests;
+mod unions;
 
 use std::collections::VecDeque;
 use std::collections::vec_deque;
+use std::ops::Range;
 
 use crate::limits::HISTORY_MESSAGES;
 use crate::message::SessionId;
 use crate::sse::frame::{CHUNK_TAIL_BYTES, Chunk, Framing};
+use crate::sse::gzip::Checksum;
 use bytes::ByteRing;
+pub use compressed::CompressedFrame;
+use compressed::CompressedFrames;
 pub use gather::Gather;
 pub use page::Page;
 use sessions::Sessions;
 pub use sessions::{NO_SLOT, SessionKey};
 pub use shared::SharedHistory;
+use unions::{Union, Unions};
+pub use unions::{UnionKey, union_bytes};
 
 /// The messages that a stream may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +56,18 @@ pub enum View {
     Public,
     /// Messages without a session and those of this one.
     Session(SessionKey),
+    /// Messages without a session and those of several.
+    Union(UnionKey),
+}
+
+impl View {
+    /// The bytes that a stream holds for its view, beside those of any stream.
+    pub fn held_bytes(self) -> usize {
+        match self {
+            View::Everything | View::Public | View::Session(_) => 0,
+            View::Union(key) => key.held_bytes(),
+        }
+    }
 }
 
 /// The position of a stream in the log. Valid only with the view it was made for. Packed, because
@@ -112,6 +135,9 @@ pub enum Lag {
 struct Entry {
     start: u64,
     broadcasts_before: u64,
+    /// The latest time of this message and all before it: times may decrease, because clocks are set back and
+    /// messages of other nodes arrive late.
+    latest_ms: u64,
     chunk: Chunk,
     session: Option<SessionKey>,
 }
@@ -119,6 +145,8 @@ struct Entry {
 /// The newest frames, at least the last [`HISTORY_MESSAGES`], and an index of them.
 pub struct LiveLog {
     bytes: ByteRing,
+    /// Only in a server that compresses streams.
+    compressed: Option<Box<CompressedFrames>>,
     /// `entries[i]` is the frame of `tail_seq + i`: seqs have no holes.
     entries: VecDeque<Entry>,
     tail_seq: u64,
@@ -126,6 +154,7 @@ pub struct LiveLog {
     broadcasts: VecDeque<u64>,
     broadcasts_evicted: u64,
     sessions: Sessions,
+    unions: Unions,
     shared: SharedHistory,
 }
 
@@ -135,12 +164,22 @@ impl LiveLog {
     pub fn new(first_seq: u64, bytes_max: usize) -> LiveLog {
         LiveLog {
             bytes: ByteRing::new(bytes_max),
+            compressed: None,
             entries: VecDeque::new(),
             tail_seq: first_seq,
             broadcasts: VecDeque::new(),
             broadcasts_evicted: 0,
             sessions: Sessions::default(),
+            unions: Unions::default(),
             shared: SharedHistory::default(),
+        }
+    }
+
+    /// An empty log that also holds each frame compressed. See [`LiveLog::new`].
+    pub fn with_compression(first_seq: u64, bytes_max: usize) -> LiveLog {
+        LiveLog {
+            compressed: Some(Box::new(CompressedFrames::new(bytes_max))),
+            ..LiveLog::new(first_seq, bytes_max)
         }
     }
 
@@ -148,6 +187,9 @@ impl LiveLog {
     /// the sessions with streams. No cursor of before is valid any more.
     pub fn restart(&mut self, first_seq: u64) {
         self.bytes.clear();
+        if let Some(compressed) = &mut self.compressed {
+            compressed.clear();
+        }
         self.entries.clear();
         self.tail_seq = first_seq;
         self.broadcasts.clear();
@@ -171,6 +213,44 @@ impl LiveLog {
     pub fn append(
         &mut self,
         seq: u64,
+        timestamp_ms: u64,
+        session: Option<&SessionId>,
+        frame: &[u8],
+        chunk: Chunk,
+    ) -> Option<SessionKey> {
+        assert!(
+            self.compressed.is_none(),
+            "this log needs both forms of a frame"
+        );
+        while self.bytes.free() < frame.len() {
+            self.evict_oldest();
+        }
+        self.push(seq, timestamp_ms, session, frame, chunk)
+    }
+
+    /// As [`LiveLog::append`], for a log with compression.
+    pub fn append_both(
+        &mut self,
+        seq: u64,
+        timestamp_ms: u64,
+        session: Option<&SessionId>,
+        (frame, chunk): (&[u8], Chunk),
+        compressed: &CompressedFrame<'_>,
+    ) -> Option<SessionKey> {
+        while self.bytes.free() < frame.len() || !self.compressed().has_room(compressed) {
+            self.evict_oldest();
+        }
+        if let Some(frames) = &mut self.compressed {
+            frames.push(compressed);
+        }
+        self.push(seq, timestamp_ms, session, frame, chunk)
+    }
+
+    /// Adds a frame for which there is room.
+    fn push(
+        &mut self,
+        seq: u64,
+        timestamp_ms: u64,
         session: Option<&SessionId>,
         frame: &[u8],
         chunk: Chunk,
@@ -181,12 +261,11 @@ impl LiveLog {
             frame.len() <= self.bytes.capacity() / HISTORY_MESSAGES,
             "a log holds {HISTORY_MESSAGES} frames of any size"
         );
-        while self.bytes.free() < frame.len() {
-            self.evict_oldest();
-        }
+        let earlier_ms = self.entries.back().map_or(0, |entry| entry.latest_ms);
         let entry = Entry {
             start: self.bytes.head(),
             broadcasts_before: self.broadcasts_total(),
+            latest_ms: timestamp_ms.max(earlier_ms),
             chunk,
             session: session.map(|name| self.sessions.push_frame(name, seq)),
         };
@@ -210,6 +289,37 @@ impl LiveLog {
             Some(seq) => (Vec::new(), seq),
             None => self.replay(view),
         };
+        self.start(view, resume, ahead, start)
+    }
+
+    /// The start of a new stream that replays less: at most the newest `count_max` messages, and none before
+    /// `from_seq`.
+    pub fn catch_up_newest(&self, view: View, count_max: usize, from_seq: u64) -> CatchUp {
+        let (mut ahead, mut start) = self.replay(view);
+        let by_cursor =
+            self.visible_before(view, self.head_seq()) - self.visible_before(view, start);
+        let surplus = (ahead.len() + by_cursor as usize).saturating_sub(count_max);
+        if let Some(passed) = surplus.checked_sub(ahead.len()) {
+            ahead.clear();
+            let first = self.visible(view, start).nth(passed);
+            start = first.unwrap_or(self.head_seq());
+        } else {
+            ahead.drain(..surplus);
+        }
+        ahead.retain(|seq| *seq >= from_seq);
+        self.start(view, None, ahead, start.max(from_seq))
+    }
+
+    /// The seq of the first message that has this time or a later one. If that has left the log, the oldest
+    /// message's; if there is none, that of the next message.
+    pub fn seq_at(&self, unix_ms: u64) -> u64 {
+        let is_before = |entry: &Entry| entry.latest_ms < unix_ms;
+        self.tail_seq + self.entries.partition_point(is_before) as u64
+    }
+
+    /// The start of a stream that copies the messages `ahead`, and whose cursor begins at `start`, or at the tail
+    /// if that is later.
+    fn start(&self, view: View, resume: Option<u64>, ahead: Vec<u64>, start: u64) -> CatchUp {
         let (next_seq, missed) = match self.tail_seq.checked_sub(start) {
             Some(gone) => (self.tail_seq, gone),
             None => (start, 0),
@@ -251,8 +361,8 @@ impl LiveLog {
         gather: &mut Gather<'a>,
     ) -> Cursor {
         debug_assert!(self.lag(view, cursor) == Lag::Within);
-        if view == View::Everything && framing == Framing::Chunked {
-            return self.gather_all(cursor, gather);
+        if view == View::Everything && framing != Framing::Bare {
+            return self.gather_all(framing, cursor, gather);
         }
         let mut run = 0..0;
         let mut sent_bytes = u64::from(cursor.sent_bytes);
@@ -265,13 +375,13 @@ impl LiveLog {
             // Room for two extents of this run and two of the next, since each may wrap, and for two
             // of the caller.
             if gather.room() < 6 {
-                self.push_run(&run, gather);
+                self.push_run(framing, &run, gather);
                 return self.cursor_at(view, seq);
             }
-            self.push_run(&run, gather);
+            self.push_run(framing, &run, gather);
             run = start + std::mem::take(&mut sent_bytes)..end;
         }
-        self.push_run(&run, gather);
+        self.push_run(framing, &run, gather);
         self.cursor_at(view, self.head_seq())
     }
 
@@ -300,6 +410,54 @@ impl LiveLog {
     /// Counts one stream of this session less.
     pub fn release_session(&mut self, key: SessionKey) {
         self.sessions.release(key);
+    }
+
+    /// Counts one more stream of these sessions, which differ, until [`LiveLog::release_view`]. Returns the
+    /// stream's view.
+    pub fn hold_sessions(&mut self, names: &[SessionId]) -> View {
+        if let [name] = names {
+            return View::Session(self.hold_session(name));
+        }
+        let sessions = names.iter().map(|name| self.sessions.hold(name)).collect();
+        View::Union(self.unions.insert(sessions, union_bytes(names)))
+    }
+
+    /// Counts one stream of a view's sessions less. Its slots have already left the lists.
+    pub fn release_view(&mut self, view: View) {
+        match view {
+            View::Everything | View::Public => {}
+            View::Session(key) => self.release_session(key),
+            View::Union(key) => {
+                for &session in &self.unions.remove(key) {
+                    self.sessions.release(session);
+                }
+            }
+        }
+    }
+
+    /// The sessions of a union.
+    pub fn union(&self, key: UnionKey) -> &[SessionKey] {
+        self.unions.sessions(key)
+    }
+
+    /// Counts one more, or one less, of the connections of a session that are long polls.
+    pub fn note_poll(&mut self, key: SessionKey, is_begun: bool) {
+        self.sessions.note_poll(key, is_begun);
+    }
+
+    /// How many of the connections of a session are streams.
+    pub fn streams_of(&self, name: &SessionId) -> u32 {
+        self.sessions.streams_of(name)
+    }
+
+    /// The name of a session that is held.
+    pub fn session_name(&self, key: SessionKey) -> &SessionId {
+        self.sessions.name(key)
+    }
+
+    /// The sessions with streams in these slots of the table of sessions, and whether there are further slots.
+    pub fn sessions_with_streams(&self, slots: Range<usize>) -> (Vec<SessionId>, bool) {
+        self.sessions.with_streams(slots)
     }
 
     /// The first slot of a session's streams: the head of the list that the shard keeps, or
@@ -335,21 +493,52 @@ impl LiveLog {
         self.sessions.len()
     }
 
-    fn gather_all<'a>(&'a self, cursor: &Cursor, gather: &mut Gather<'a>) -> Cursor {
+    /// Adds the frames of a view from one cursor to a later one to the checksum of a compressed stream.
+    pub fn add_frames(&self, view: View, from: &Cursor, to: &Cursor, sum: &mut Checksum) {
+        let is_passed = |seq: &u64| *seq < to.next_seq;
+        for seq in self.visible(view, from.next_seq).take_while(is_passed) {
+            self.add_frame(seq, sum);
+        }
+    }
+
+    /// Adds a frame to the checksum of a compressed stream.
+    pub fn add_frame(&self, seq: u64, sum: &mut Checksum) {
+        sum.add(self.compressed().piece(self.place_of(seq)));
+    }
+
+    fn gather_all<'a>(
+        &'a self,
+        framing: Framing,
+        cursor: &Cursor,
+        gather: &mut Gather<'a>,
+    ) -> Cursor {
         let head = self.cursor_at(View::Everything, self.head_seq());
         if cursor.next_seq < head.next_seq {
-            let start = self.entry(cursor.next_seq).start + u64::from(cursor.sent_bytes);
-            self.push_run(&(start..self.bytes.head()), gather);
+            let start = self.extent(cursor.next_seq, framing).0 + u64::from(cursor.sent_bytes);
+            self.push_run(framing, &(start..self.ring(framing).head()), gather);
         }
         head
     }
 
-    fn push_run<'a>(&'a self, run: &std::ops::Range<u64>, gather: &mut Gather<'a>) {
+    fn push_run<'a>(&'a self, framing: Framing, run: &Range<u64>, gather: &mut Gather<'a>) {
         if !run.is_empty() {
-            let (first, wrapped) = self.bytes.pieces(run.start, run.end);
+            let (first, wrapped) = self.ring(framing).pieces(run.start, run.end);
             gather.push(first);
             gather.push(wrapped);
         }
+    }
+
+    /// The bytes of the frames in a framing.
+    fn ring(&self, framing: Framing) -> &ByteRing {
+        match framing {
+            Framing::Chunked | Framing::Bare => &self.bytes,
+            Framing::Gzip => self.compressed().ring(),
+        }
+    }
+
+    fn compressed(&self) -> &CompressedFrames {
+        let frames = self.compressed.as_deref();
+        frames.expect("streams are compressed only with this log")
     }
 
     /// The start and end offsets of a message in a framing.
@@ -358,6 +547,7 @@ impl LiveLog {
         let end = entry.start + u64::from(entry.chunk.bytes);
         match framing {
             Framing::Chunked => (entry.start, end),
+            Framing::Gzip => self.compressed().extent(self.place_of(seq)),
             Framing::Bare => (
                 entry.start + u64::from(entry.chunk.head_bytes),
                 end - CHUNK_TAIL_BYTES as u64,
@@ -374,6 +564,9 @@ impl LiveLog {
         self.tail_seq += 1;
         self.bytes
             .forget_before(entry.start + u64::from(entry.chunk.bytes));
+        if let Some(compressed) = &mut self.compressed {
+            compressed.evict_oldest();
+        }
         match entry.session {
             Some(key) => self.sessions.evict_frame(key, seq),
             None => {
@@ -403,6 +596,10 @@ impl LiveLog {
                 let (public_count, own_count) = newest_of_two(&self.broadcasts, own);
                 oldest_of(&self.broadcasts, public_count).min(oldest_of(own, own_count))
             }
+            View::Union(key) => {
+                let oldest = self.union_lists(key).newest(HISTORY_MESSAGES);
+                oldest.unwrap_or(self.head_seq())
+            }
         }
     }
 
@@ -423,6 +620,11 @@ impl LiveLog {
             View::Session(key) => {
                 self.broadcasts_before(seq) + self.sessions.session(key).frames_before(seq)
             }
+            View::Union(key) => {
+                let sessions = self.unions.sessions(key).iter();
+                let before = |&session| self.sessions.session(session).frames_before(seq);
+                self.broadcasts_before(seq) + sessions.map(before).sum::<u64>()
+            }
         }
     }
 
@@ -439,7 +641,15 @@ impl LiveLog {
     }
 
     fn entry(&self, seq: u64) -> &Entry {
-        &self.entries[(seq - self.tail_seq) as usize]
+        &self.entries[self.place_of(seq)]
+    }
+
+    fn place_of(&self, seq: u64) -> usize {
+        (seq - self.tail_seq) as usize
+    }
+
+    fn union_lists(&self, key: UnionKey) -> Union<'_> {
+        Union::new(&self.broadcasts, &self.sessions, self.unions.sessions(key))
     }
 
     /// The messages of a view from `seq` on.
@@ -459,6 +669,7 @@ impl LiveLog {
                     right: own.range(passed..),
                 })
             }
+            View::Union(key) => Visible::OfUnion(self.union_lists(key).from(seq)),
         }
     }
 }
@@ -492,6 +703,7 @@ enum Visible<'a> {
     All(std::ops::Range<u64>),
     Listed(vec_deque::Iter<'a, u64>),
     Merged(Merged<'a>),
+    OfUnion(Union<'a>),
 }
 
 impl Iterator for Visible<'_> {
@@ -502,6 +714,7 @@ impl Iterator for Visible<'_> {
             Visible::All(range) => range.next(),
             Visible::Listed(seqs) => seqs.next().copied(),
             Visible::Merged(merged) => merged.next(),
+            Visible::OfUnion(union) => union.next(),
         }
     }
 }

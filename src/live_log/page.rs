@@ -57,6 +57,12 @@ impl LiveLog {
         }
     }
 
+    /// The newest message of a view up to this one, if the log has one.
+    pub fn last_visible(&self, view: View, seq: u64) -> Option<u64> {
+        let up_to = |visible: &u64| *visible <= seq;
+        self.visible(view, self.tail_seq()).take_while(up_to).last()
+    }
+
     /// The size of a message's event without chunk framing, in bytes. Its entry in an answer has the same
     /// size ([`push_entry`](crate::sse::frame::push_entry)).
     pub fn event_bytes(&self, seq: u64) -> usize {
@@ -93,7 +99,7 @@ mod tests {
         };
         for seq in 1..=messages {
             let session = session.as_ref().filter(|_| seq % 3 == 0);
-            log.append(seq, session, &[b'x'; FRAME_BYTES], chunk);
+            log.append(seq, seq, session, &[b'x'; FRAME_BYTES], chunk);
         }
         log
     }
@@ -159,7 +165,7 @@ mod tests {
             bytes: FRAME_BYTES as u32,
             head_bytes: 4,
         };
-        log.append(150, session.as_ref(), &[b'x'; FRAME_BYTES], chunk);
+        log.append(150, 150, session.as_ref(), &[b'x'; FRAME_BYTES], chunk);
         assert!(!log.has_news(View::Public, &end));
         assert!(log.has_news(View::Everything, &everything));
     }

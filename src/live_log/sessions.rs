@@ -5,10 +5,12 @@
 //! much more capacity for a session's frames than they need.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 
 use slab::Slab;
 
 use crate::limits::{SESSION_FRAMES_LEAST, SESSION_FRAMES_SPREAD};
+use crate::live_log::names::Names;
 use crate::message::SessionId;
 
 /// The number of a session in this table. Valid while the session has a stream or a frame.
@@ -66,13 +68,16 @@ pub(super) const RECORD_BYTES: usize = size_of::<Result<Session, usize>>();
 
 #[derive(Default)]
 pub(super) struct Sessions {
-    keys: HashMap<SessionId, u32>,
+    names: Names,
     table: Slab<Session>,
+    /// How many connections of a session are long polls; only of sessions with some. Not in the record, which
+    /// each session with a stream has.
+    polls: HashMap<u32, u32>,
 }
 
 impl Sessions {
     pub(super) fn find(&self, name: &SessionId) -> Option<SessionKey> {
-        self.keys.get(name).map(|&key| SessionKey(key))
+        self.names.get(name).map(SessionKey)
     }
 
     /// Adds a frame to the index of its session.
@@ -94,12 +99,12 @@ impl Sessions {
 
     /// Removes all frames from the index. Sessions with streams keep their keys, lists and walks.
     pub(super) fn forget_frames(&mut self) {
-        let keys = &mut self.keys;
+        let names = &mut self.names;
         self.table.retain(|_, session| {
             session.frames = VecDeque::new();
             session.frames_evicted = 0;
             if session.is_idle() {
-                keys.remove(&session.name);
+                names.remove(&session.name);
             }
             !session.is_idle()
         });
@@ -117,6 +122,39 @@ impl Sessions {
         let session = self.session_mut(key);
         session.streams -= 1;
         self.forget_if_idle(key);
+    }
+
+    /// Counts one long poll more or less of a session that is held.
+    pub(super) fn note_poll(&mut self, key: SessionKey, is_begun: bool) {
+        let polls = self.polls.entry(key.0).or_default();
+        if is_begun {
+            *polls += 1;
+        } else {
+            *polls -= 1;
+            if *polls == 0 {
+                self.polls.remove(&key.0);
+            }
+        }
+    }
+
+    /// How many of those that hold a session are no long polls.
+    pub(super) fn streams_of(&self, name: &SessionId) -> u32 {
+        self.find(name).map_or(0, |key| {
+            let polls = self.polls.get(&key.0).copied().unwrap_or_default();
+            self.session(key).streams - polls
+        })
+    }
+
+    pub(super) fn name(&self, key: SessionKey) -> &SessionId {
+        &self.session(key).name
+    }
+
+    /// The sessions in these slots of the table that are held, and whether there are further slots.
+    pub(super) fn with_streams(&self, slots: Range<usize>) -> (Vec<SessionId>, bool) {
+        let has_more = slots.end < self.table.capacity();
+        let sessions = slots.filter_map(|slot| self.table.get(slot));
+        let held = sessions.filter(|session| session.streams > 0);
+        (held.map(|session| session.name.clone()).collect(), has_more)
     }
 
     pub(super) fn first_slot(&self, key: SessionKey) -> u32 {
@@ -201,7 +239,7 @@ impl Sessions {
             walk: Walk::Idle,
         });
         let key = u32::try_from(key).expect("sessions are bounded by streams and frames");
-        self.keys.insert(name.clone(), key);
+        self.names.insert(name.clone(), key);
         SessionKey(key)
     }
 
@@ -209,7 +247,7 @@ impl Sessions {
         if self.session(key).is_idle() {
             let session = self.table.remove(key.0 as usize);
             debug_assert_eq!(session.first_slot, NO_SLOT);
-            self.keys.remove(&session.name);
+            self.names.remove(&session.name);
         }
     }
 }

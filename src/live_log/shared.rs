@@ -32,7 +32,7 @@ impl LiveLog {
     /// Appends a copy of a message in the log to `out`, in a framing.
     pub fn copy_message(&self, seq: u64, framing: Framing, out: &mut Vec<u8>) {
         let (start, end) = self.extent(seq, framing);
-        let (first, wrapped) = self.bytes.pieces(start, end);
+        let (first, wrapped) = self.ring(framing).pieces(start, end);
         out.extend_from_slice(first);
         out.extend_from_slice(wrapped);
     }
@@ -86,6 +86,7 @@ impl LiveLog {
             (View::Everything, _) | (_, None) => true,
             (View::Public, Some(_)) => false,
             (View::Session(own), Some(session)) => own == session,
+            (View::Union(key), Some(session)) => self.unions.sessions(key).contains(&session),
         }
     }
 }
@@ -106,7 +107,7 @@ mod tests {
             bytes: frame.len() as u32,
             head_bytes,
         };
-        log.append(seq, session.as_ref(), frame.as_bytes(), chunk);
+        log.append(seq, seq, session.as_ref(), frame.as_bytes(), chunk);
         seq
     }
 

@@ -47,7 +47,7 @@ impl Pair {
             bytes: frame.len() as u32,
             head_bytes,
         };
-        self.log.append(seq, session, &frame, chunk);
+        self.log.append(seq, seq, session, &frame, chunk);
         self.arrived.push(Sent {
             seq,
             time: seq.saturating_sub(late),
@@ -123,7 +123,7 @@ impl Pair {
         let view = match viewer {
             Viewer::Everything => View::Everything,
             Viewer::Public => View::Public,
-            Viewer::Session(name) => View::Session(self.log.hold_session(name)),
+            Viewer::Sessions(names) => self.log.hold_sessions(names),
         };
         let start = self.log.catch_up(view, None);
         let (shown, copied) = self.expected(viewer);
@@ -144,8 +144,34 @@ impl Pair {
         }
         let wire: Vec<&[u8]> = shown.iter().map(|sent| sent.wire(framing)).collect();
         prop_assert!(bytes == wire.concat(), "the bytes differ");
-        if let View::Session(key) = view {
-            self.log.release_session(key);
+        self.check_shorter(view, &shown)?;
+        self.log.release_view(view);
+        Ok(())
+    }
+}
+
+impl Pair {
+    /// Opens streams with a shorter replay, and compares them with the whole one.
+    fn check_shorter(&self, view: View, whole: &[&Sent]) -> Result<(), TestCaseError> {
+        let head = self.log.head_seq();
+        let late = whole.get(whole.len() / 2).map_or(head, |sent| sent.seq + 1);
+        for (count_max, from) in [
+            (0, 0),
+            (1, 0),
+            (40, 0),
+            (100, 0),
+            (100, late),
+            (3, late),
+            (100, head),
+        ] {
+            let start = self.log.catch_up_newest(view, count_max, from);
+            let by_cursor = self.log.visible(view, start.cursor.next_seq);
+            let shown: Vec<u64> = start.ahead.iter().copied().chain(by_cursor).collect();
+            let newest = &whole[whole.len().saturating_sub(count_max)..];
+            let newest = newest.iter().map(|sent| sent.seq);
+            let expected: Vec<u64> = newest.filter(|seq| *seq >= from).collect();
+            prop_assert_eq!(start.replay, expected.len() as u64);
+            prop_assert_eq!(shown, expected);
         }
         Ok(())
     }
@@ -154,7 +180,7 @@ impl Pair {
 impl Sent {
     fn wire(&self, framing: Framing) -> &[u8] {
         match framing {
-            Framing::Chunked => &self.frame,
+            Framing::Chunked | Framing::Gzip => &self.frame,
             Framing::Bare => &self.frame[usize::from(self.chunk.head_bytes)..self.frame.len() - 2],
         }
     }
@@ -163,7 +189,7 @@ impl Sent {
 enum Viewer {
     Everything,
     Public,
-    Session(SessionId),
+    Sessions(Vec<SessionId>),
 }
 
 impl Viewer {
@@ -171,7 +197,7 @@ impl Viewer {
         match (self, &sent.session) {
             (Viewer::Everything, _) | (_, None) => true,
             (Viewer::Public, Some(_)) => false,
-            (Viewer::Session(own), Some(session)) => own == session,
+            (Viewer::Sessions(own), Some(session)) => own.contains(session),
         }
     }
 }
@@ -206,7 +232,7 @@ fn steps(payload_bytes: std::ops::Range<usize>, count: usize) -> impl Strategy<V
     let share = prop_oneof![2 => Just(0), 1 => 1..40_usize]
         .prop_map(|lacks_every| Step::Share { lacks_every });
     let check =
-        (0..4_u8, any::<bool>()).prop_map(|(viewer, chunked)| Step::Check { viewer, chunked });
+        (0..5_u8, any::<bool>()).prop_map(|(viewer, chunked)| Step::Check { viewer, chunked });
     let step = prop_oneof![40 => append, 2 => share, 3 => check];
     prop::collection::vec(step, 1..count)
 }
@@ -229,7 +255,8 @@ fn run(steps: Vec<Step>, log_bytes: usize) -> Result<(), TestCaseError> {
                 let viewer = match viewer {
                     0 => Viewer::Everything,
                     1 => Viewer::Public,
-                    own => Viewer::Session(names[usize::from(own) - 2].clone()),
+                    4 => Viewer::Sessions(names.clone()),
+                    own => Viewer::Sessions(vec![names[usize::from(own) - 2].clone()]),
                 };
                 let framing = if chunked {
                     Framing::Chunked

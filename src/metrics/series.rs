@@ -14,6 +14,8 @@ pub enum Counter {
     MessagesLocal,
     /// A message of another node was stored.
     MessagesRemote,
+    /// A webhook was answered with the receipt of an earlier one that had the same identity.
+    Repeats,
     /// A message's frame was completely written to a stream.
     Deliveries,
     /// Bytes written to sockets.
@@ -40,6 +42,8 @@ pub enum Counter {
     StreamsExpired,
     /// A stream was ended because another history has replaced that of the node.
     StreamsReset,
+    /// A stream was ended because its token had ended, or the key of its token was gone.
+    StreamsTokenEnded,
     /// A request waited until this node had reached its event id, and resumed there.
     ResumesReached,
     /// A request waited for its event id in vain, and got the history.
@@ -52,6 +56,10 @@ pub enum Counter {
     RefusedTooSlow,
     /// A request was refused: its secret is missing or wrong.
     RefusedUnauthorized,
+    /// A token that does not allow what the request asks for.
+    RefusedForbidden,
+    /// A secret or a token of a client that has sent too many wrong ones.
+    RefusedGuessing,
     /// A request was refused: no such path or method.
     RefusedUnknown,
     /// A webhook was refused: its body is not a valid message.
@@ -66,6 +74,8 @@ pub enum Counter {
     RefusedStorage,
     /// A webhook was refused, or its outcome is unknown: its message has not come back from the bus in time.
     RefusedBus,
+    /// A source refused a request: it was not verified, or its body is not what it should be.
+    RefusedSource,
     /// A message was committed to the ring.
     RingAppends,
     /// A message could not be committed to the ring.
@@ -76,6 +86,10 @@ pub enum Counter {
     RingSyncErrors,
     /// A page of the history was encoded for a request.
     HistoryEncodings,
+    /// Bytes of frames that were compressed.
+    CompressionIn,
+    /// Bytes of the compressed frames.
+    CompressionOut,
 }
 
 /// A gauge. Each is a row of [`GAUGES`], at its own position.
@@ -85,6 +99,8 @@ pub enum Gauge {
     Connections,
     /// Open streams.
     Streams,
+    /// Open streams that are compressed.
+    StreamsCompressed,
     /// The largest number of connections that are served at once; set once.
     ConnectionsMax,
     /// Threads that serve connections; set once.
@@ -116,22 +132,31 @@ pub enum Endpoint {
     Stream,
     /// `/api/webhook/messages`
     Messages,
+    /// `/api/webhook/in/` and a name
+    Source,
+    /// `/api/webhook/sources`
+    Sources,
+    /// `/api/webhook/sessions/` and a name
+    Presence,
     /// `/`, and the other files of the chat window.
     Chat,
     /// No known path, or a head that could not be read.
     None,
 }
 
-pub(super) const ENDPOINTS: [(Endpoint, &str); 5] = [
+pub(super) const ENDPOINTS: [(Endpoint, &str); 8] = [
     (Endpoint::Webhook, "/api/webhook"),
     (Endpoint::Stream, "/api/webhook/stream"),
     (Endpoint::Messages, "/api/webhook/messages"),
+    (Endpoint::Source, "/api/webhook/in"),
+    (Endpoint::Sources, "/api/webhook/sources"),
+    (Endpoint::Presence, "/api/webhook/sessions"),
     (Endpoint::Chat, "/"),
     (Endpoint::None, "none"),
 ];
 
 /// The statuses with a series of their own; any other counts as the last.
-pub(super) const STATUSES: [(u16, &str); 18] = [
+pub(super) const STATUSES: [(u16, &str); 19] = [
     (200, "200"),
     (204, "204"),
     (304, "304"),
@@ -144,6 +169,7 @@ pub(super) const STATUSES: [(u16, &str); 18] = [
     (414, "414"),
     (415, "415"),
     (417, "417"),
+    (422, "422"),
     (431, "431"),
     (500, "500"),
     (501, "501"),
@@ -170,11 +196,12 @@ pub(super) type Label = Option<(&'static str, &'static str)>;
 pub(super) type Row<T> = (T, &'static str, Label, &'static str);
 
 #[rustfmt::skip]
-pub(super) const COUNTERS: [Row<Counter>; 35] = [
+pub(super) const COUNTERS: [Row<Counter>; 42] = [
     (Counter::Accepts, "hookcast_accepts_total", None, "Connections accepted."),
     (Counter::AcceptErrors, "hookcast_accept_errors_total", None, "Failures to accept a connection."),
     (Counter::MessagesLocal, "hookcast_messages_total", Some(("source", "local")), "Messages accepted, by source: webhooks (local) or KV (remote)."),
     (Counter::MessagesRemote, "hookcast_messages_total", Some(("source", "remote")), ""),
+    (Counter::Repeats, "hookcast_repeats_total", None, "Webhooks that repeated an earlier one: answered with its receipt, and not published."),
     (Counter::Deliveries, "hookcast_deliveries_total", None, "Messages completely written to a stream."),
     (Counter::BytesSent, "hookcast_sent_bytes_total", None, "Bytes written to sockets."),
     (Counter::BytesReceived, "hookcast_received_bytes_total", None, "Bytes of requests read."),
@@ -188,12 +215,15 @@ pub(super) const COUNTERS: [Row<Counter>; 35] = [
     (Counter::StreamsDrained, "hookcast_streams_closed_total", Some(("reason", "drain")), ""),
     (Counter::StreamsExpired, "hookcast_streams_closed_total", Some(("reason", "life")), ""),
     (Counter::StreamsReset, "hookcast_streams_closed_total", Some(("reason", "reset")), ""),
+    (Counter::StreamsTokenEnded, "hookcast_streams_closed_total", Some(("reason", "token")), ""),
     (Counter::ResumesReached, "hookcast_resume_waits_total", Some(("result", "reached")), "Requests whose event id was ahead of this node, by result: resumed exactly (reached), or answered with the history (expired)."),
     (Counter::ResumesExpired, "hookcast_resume_waits_total", Some(("result", "expired")), ""),
     (Counter::RefusedMalformed, "hookcast_refused_total", Some(("reason", "malformed")), "Requests refused, by reason."),
     (Counter::RefusedTooLarge, "hookcast_refused_total", Some(("reason", "too_large")), ""),
     (Counter::RefusedTooSlow, "hookcast_refused_total", Some(("reason", "too_slow")), ""),
     (Counter::RefusedUnauthorized, "hookcast_refused_total", Some(("reason", "unauthorized")), ""),
+    (Counter::RefusedForbidden, "hookcast_refused_total", Some(("reason", "forbidden")), ""),
+    (Counter::RefusedGuessing, "hookcast_refused_total", Some(("reason", "guessing")), ""),
     (Counter::RefusedUnknown, "hookcast_refused_total", Some(("reason", "unknown")), ""),
     (Counter::RefusedInvalidMessage, "hookcast_refused_total", Some(("reason", "invalid_message")), ""),
     (Counter::RefusedAtLimit, "hookcast_refused_total", Some(("reason", "at_limit")), ""),
@@ -201,17 +231,21 @@ pub(super) const COUNTERS: [Row<Counter>; 35] = [
     (Counter::RefusedOverload, "hookcast_refused_total", Some(("reason", "overload")), ""),
     (Counter::RefusedStorage, "hookcast_refused_total", Some(("reason", "storage")), ""),
     (Counter::RefusedBus, "hookcast_refused_total", Some(("reason", "bus")), ""),
+    (Counter::RefusedSource, "hookcast_refused_total", Some(("reason", "source")), ""),
     (Counter::RingAppends, "hookcast_ring_appends_total", None, "Messages committed to the ring."),
     (Counter::RingErrors, "hookcast_ring_errors_total", None, "Messages that could not be stored in the ring."),
     (Counter::PublishWaits, "hookcast_publish_waits_total", None, "Turns in which webhooks waited because a shard's inbox was full."),
     (Counter::RingSyncErrors, "hookcast_ring_sync_errors_total", None, "Commits whose sync failed."),
     (Counter::HistoryEncodings, "hookcast_history_encodings_total", None, "Pages of the history encoded for requests. Further requests for the same page reuse it."),
+    (Counter::CompressionIn, "hookcast_compression_bytes_total", Some(("form", "plain")), "Bytes of messages that were compressed for streams, before and after."),
+    (Counter::CompressionOut, "hookcast_compression_bytes_total", Some(("form", "compressed")), ""),
 ];
 
 #[rustfmt::skip]
-pub(super) const GAUGES: [Row<Gauge>; 5] = [
+pub(super) const GAUGES: [Row<Gauge>; 6] = [
     (Gauge::Connections, "hookcast_connections", None, "Open connections, streams included."),
     (Gauge::Streams, "hookcast_streams", None, "Open streams."),
+    (Gauge::StreamsCompressed, "hookcast_streams_compressed", None, "Open streams that are compressed."),
     (Gauge::ConnectionsMax, "hookcast_connections_max", None, "The largest number of connections served at once."),
     (Gauge::Shards, "hookcast_shards", None, "Threads that serve connections."),
     (Gauge::WebhooksWaiting, "hookcast_webhooks_waiting", None, "Webhooks that are read but not answered yet."),

@@ -12,6 +12,9 @@
 //! last one counts, as in JavaScript. Half a surrogate pair in a string becomes U+FFFD. Any other entry is
 //! *foreign*.
 //!
+//! `source` and `event` are the label of a message. They are unknown members to every other rule: one that
+//! is no label is kept and ignored.
+//!
 //! # Canonical form
 //!
 //! A message is written in one form, however others write it: members ordered by name, no white space
@@ -28,11 +31,17 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::json_text;
-use crate::limits::{KV_ENTRY_BYTES_MAX, SESSION_BYTES_MAX};
-use crate::message::{Message, MessageId, SessionId};
+use crate::limits::{
+    EVENT_TYPE_BYTES_MAX, KV_ENTRY_BYTES_MAX, SESSION_BYTES_MAX, SOURCE_NAME_BYTES_MAX,
+};
+use crate::message::{Label, Message, MessageId, SessionId};
 
 /// The largest integer that a JavaScript number holds exactly (ECMAScript `MAX_SAFE_INTEGER`).
 const SAFE_INTEGER_MAX: u64 = (1 << 53) - 1;
+
+/// The members of a label.
+const SOURCE: &str = "source";
+const EVENT: &str = "event";
 
 /// One entry of the KV value. Cloning shares its text.
 ///
@@ -96,6 +105,11 @@ impl Entry {
         if !is_shareable(message) {
             return None;
         }
+        let label = message.label.as_ref();
+        let label = label.map(|label| [quoted(label.source()), quoted(label.event())]);
+        let others = label
+            .iter()
+            .flat_map(|[source, event]| [(SOURCE, source.as_str()), (EVENT, event.as_str())]);
         let fields = Fields {
             place: Place {
                 timestamp_ms: message.timestamp_ms,
@@ -103,7 +117,7 @@ impl Entry {
             },
             session: message.session.clone(),
             content: Cow::Borrowed(&message.content),
-            others: Vec::new(),
+            others: others.collect(),
         };
         let entry = fields.into_entry();
         debug_assert_eq!(entry.bytes(), bytes_of(message));
@@ -131,8 +145,10 @@ impl Entry {
         Some(Message {
             id: place.id,
             timestamp_ms: place.timestamp_ms,
+            label: fields.label().map(Arc::new),
             session: fields.session,
             content: fields.content.into_owned(),
+            identity: None,
         })
     }
 
@@ -197,7 +213,8 @@ impl fmt::Debug for Entry {
 /// Whether a message's entry is within its share of the value. Other messages are not shared.
 pub fn is_shareable(message: &Message) -> bool {
     // A byte takes at most six in JSON.
-    const CONTENT_BYTES_SURE: usize = (KV_ENTRY_BYTES_MAX - 6 * SESSION_BYTES_MAX - 256) / 6;
+    const NAMES_BYTES_MAX: usize = SESSION_BYTES_MAX + SOURCE_NAME_BYTES_MAX + EVENT_TYPE_BYTES_MAX;
+    const CONTENT_BYTES_SURE: usize = (KV_ENTRY_BYTES_MAX - 6 * NAMES_BYTES_MAX - 256) / 6;
     message.content.len() <= CONTENT_BYTES_SURE || bytes_of(message) <= KV_ENTRY_BYTES_MAX
 }
 
@@ -205,8 +222,12 @@ pub fn is_shareable(message: &Message) -> bool {
 fn bytes_of(message: &Message) -> usize {
     const FIXED: usize = r#"{"content":,"id":"","timestamp":}"#.len() + 36;
     const SESSION: usize = r#""sessionId":,"#.len();
+    const LABEL: usize = r#""event":,"source":,"#.len();
     let session = message.session.as_ref();
+    let label = message.label.as_ref();
+    let label = label.map(|label| text_bytes(label.source()) + text_bytes(label.event()));
     FIXED
+        + label.map_or(0, |bytes| LABEL + bytes)
         + text_bytes(&message.content)
         + session.map_or(0, |session| SESSION + text_bytes(session.as_str()))
         + message.timestamp_ms.checked_ilog10().unwrap_or(0) as usize
@@ -271,6 +292,17 @@ impl<'a> Fields<'a> {
             content,
             others: members.others,
         })
+    }
+
+    /// The label that the unknown members make, if they make one.
+    fn label(&self) -> Option<Label> {
+        let text = |wanted: &str| {
+            let is_it = |(name, _): &&(&str, &str)| *name == wanted;
+            let (_, json) = self.others.iter().rev().find(is_it)?;
+            json_text::decode(serde_json::from_str(json).ok()?)
+        };
+        let event = text(EVENT).unwrap_or_default();
+        Label::new(&text(SOURCE)?, &event)
     }
 
     fn into_entry(self) -> Entry {
@@ -508,6 +540,8 @@ mod tests {
             timestamp_ms: 5,
             session: SessionId::parse("s\n").unwrap(),
             content,
+            label: Label::new("source", "ev\"ent").map(Arc::new),
+            identity: None,
         };
         let bare = bytes_of(&message("a".into()));
         for (unit, takes) in [("x", 1), ("\u{1}", 6), ("\n", 2), ("é", 2)] {
@@ -518,6 +552,47 @@ mod tests {
             assert_eq!(entry.to_message(), Some(largest));
             assert_eq!(read(entry.json()), (entry.clone(), None));
             assert!(Entry::of(&message(content(units + 1))).is_none());
+        }
+    }
+
+    #[test]
+    fn a_label_is_two_members_and_anything_else_is_none() {
+        let message = Message {
+            id: MessageId::try_parse(ID).unwrap(),
+            timestamp_ms: 5,
+            session: SessionId::parse("s").unwrap(),
+            content: "x".into(),
+            label: Label::new("github", "a\"b").map(Arc::new),
+            identity: None,
+        };
+        let written = Entry::of(&message).unwrap();
+        let expected = format!(
+            r#"{{"content":"x","event":"a\"b","id":"{ID}","sessionId":"s","source":"github","timestamp":5}}"#
+        );
+        assert_eq!(written.json(), expected);
+        assert_eq!(entry(&expected), written);
+        assert_eq!(written.to_message(), Some(message));
+
+        let long = "x".repeat(129);
+        for (source, event, label) in [
+            (r#""github""#, r#""push""#, Label::new("github", "push")),
+            (r#""git\u0068ub""#, r#""""#, Label::new("github", "")),
+            (r#""github""#, "7", Label::new("github", "")),
+            (r#""github""#, "null", Label::new("github", "")),
+            ("7", r#""push""#, None),
+            (r#""""#, r#""push""#, None),
+            (&format!("{long:?}"), r#""push""#, None),
+            (r#""github""#, &format!("{long:?}"), None),
+            (r#""a\nb""#, r#""push""#, None),
+            (r#"{"a":[]}"#, "[]", None),
+        ] {
+            let json = format!(
+                r#"{{"content":"x","event":{event},"id":"{ID}","source":{source},"timestamp":5}}"#
+            );
+            let entry = entry(&json);
+            assert_eq!(entry.json(), json, "kept as it is");
+            let found = entry.to_message().unwrap().label;
+            assert_eq!(found.as_deref(), label.as_ref(), "{json}");
         }
     }
 
@@ -548,6 +623,7 @@ mod tests {
             session in proptest::option::of("\\PC{0,20}"),
             timestamp_ms in 0..=SAFE_INTEGER_MAX,
             id: u128,
+            label in proptest::option::of(("[a-z\"]{1,9}", "\\PC{0,20}")),
             others in prop::collection::vec((any::<String>(), json_value()), 0..4),
         ) {
             let message = Message {
@@ -555,6 +631,8 @@ mod tests {
                 timestamp_ms,
                 session: session.and_then(|text| SessionId::parse(&text).unwrap()),
                 content,
+                label: label.and_then(|(source, event)| Label::new(&source, &event)).map(Arc::new),
+                identity: None,
             };
             let plain = Entry::of(&message).unwrap();
             prop_assert_eq!(plain.bytes(), bytes_of(&message));
@@ -567,7 +645,7 @@ mod tests {
             }
             json.push('}');
             let (first, fault) = read(&json);
-            let known = ["id", "content", "timestamp", "sessionId"];
+            let known = ["id", "content", "timestamp", "sessionId", "source", "event"];
             prop_assume!(!others.iter().any(|(name, _)| known.contains(&name.as_str())));
             prop_assert_eq!(fault, None);
             prop_assert!(first.bytes() <= json.len());

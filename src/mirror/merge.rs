@@ -64,6 +64,8 @@ mod tests {
             timestamp_ms,
             session: None,
             content,
+            label: None,
+            identity: None,
         }
     }
 

@@ -227,19 +227,39 @@ impl Worker {
         }
     }
 
-    /// One read, and one write if it is due.
+    /// Renews the lease if that is due. False if it is no longer this node's turn: what it has read may be that of
+    /// another node by now.
+    fn keep_turn(&mut self) -> bool {
+        if self
+            .turn
+            .renewal()
+            .is_some_and(|renewal| renewal <= Instant::now())
+        {
+            self.renew();
+        }
+        self.turn.is_held()
+    }
+
+    /// One read, and one write if it is due. No call lasts longer than the lease.
     fn cycle(&mut self, timeout: Duration) {
+        if !self.keep_turn() {
+            return;
+        }
         if self.published.try_recv().is_ok() {
             self.mirror.handle_publish();
         }
         self.mirror.begin_read(self.now());
-        let reply = self.client.read(KEY, timeout);
-        if self.is_stopping() {
+        let reply = self.client.read(KEY, timeout.min(self.turn.left()));
+        if self.is_stopping() || !self.keep_turn() {
             return;
         }
         self.handle_read(reply);
-        if let Some(value) = self.mirror.begin_write(self.now()) {
-            let reply = self.client.write(KEY, &value, timeout);
+        if self.keep_turn()
+            && let Some(value) = self.mirror.begin_write(self.now())
+        {
+            let reply = self
+                .client
+                .write(KEY, &value, timeout.min(self.turn.left()));
             if self.is_stopping() {
                 return;
             }
@@ -285,6 +305,9 @@ impl Worker {
     /// that it sees each local message before the ring overwrites it.
     fn publish(&mut self, news: &[Arc<Message>]) {
         for some in news.chunks(HISTORY_MESSAGES / 2) {
+            if !self.keep_turn() {
+                return;
+            }
             let timeout = Duration::from_millis(KV_ADMIT_PATIENCE_MS);
             let outcomes = self.hub.publish_from_peers(some, self.now(), timeout);
             let mut admitted = Vec::new();
@@ -374,6 +397,9 @@ impl Worker {
             thread::sleep(due.saturating_duration_since(Instant::now()));
             let left = deadline.saturating_duration_since(Instant::now());
             self.cycle(left.min(self.config.timeout));
+            if !self.turn.is_held() {
+                return Stopped::Elsewhere;
+            }
             if !self.mirror.write_is_wanted() {
                 break;
             }

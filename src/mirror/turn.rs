@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limits::BUS_LEASE_RENEWAL_MS;
+use crate::limits::{BUS_LEASE_MARGIN_MS, BUS_LEASE_MS, BUS_LEASE_RENEWAL_MS};
 use crate::message::MessageId;
 
 /// A lease that one node has at a time, and which ends by itself if it is not renewed.
@@ -24,6 +24,8 @@ pub(super) struct Turn {
     lease: Option<Box<dyn Lease>>,
     is_held: bool,
     renewal: Instant,
+    /// Until when the lease certainly lasts.
+    end: Instant,
 }
 
 /// What a renewal has changed.
@@ -41,12 +43,13 @@ impl Turn {
             is_held: lease.is_none(),
             lease,
             renewal: Instant::now(),
+            end: Instant::now(),
         }
     }
 
     /// Whether this node mirrors now.
     pub(super) fn is_held(&self) -> bool {
-        self.is_held
+        !self.left().is_zero()
     }
 
     /// Whether the node shares a bus, whose order is that of the history.
@@ -59,11 +62,22 @@ impl Turn {
         self.lease.as_ref().map(|_| self.renewal)
     }
 
+    /// For how long this node may go on without a renewal. A call to KV must end by then, or two nodes may mirror.
+    pub(super) fn left(&self) -> Duration {
+        match self.lease {
+            None => Duration::MAX,
+            Some(_) if self.is_held => self.end.saturating_duration_since(Instant::now()),
+            Some(_) => Duration::ZERO,
+        }
+    }
+
     /// Takes or renews the lease.
     pub(super) fn renew(&mut self) -> Change {
         let Some(lease) = &mut self.lease else {
             return Change::None;
         };
+        // The engine counts from when it executes the call, which is later.
+        self.end = Instant::now() + Duration::from_millis(BUS_LEASE_MS - BUS_LEASE_MARGIN_MS);
         let was_held = std::mem::replace(&mut self.is_held, lease.hold());
         self.renewal = Instant::now() + Duration::from_millis(BUS_LEASE_RENEWAL_MS);
         match (was_held, self.is_held) {
@@ -106,12 +120,16 @@ mod tests {
         let lease = Scripted(vec![false, true, true, false]);
         let mut turn = Turn::new(Some(Box::new(lease)));
         assert!(!turn.is_held() && turn.is_shared());
-        assert_eq!(turn.renew(), Change::None);
+        assert_eq!((turn.renew(), turn.left()), (Change::None, Duration::ZERO));
         assert_eq!(turn.renew(), Change::Begun(vec![MessageId::from_u128(7)]));
+        // The rest of a call fits into the lease, with a margin, and the next renewal comes long before.
+        let longest = Duration::from_millis(BUS_LEASE_MS - BUS_LEASE_MARGIN_MS);
+        assert!(turn.left() <= longest && turn.left() > longest / 2);
         assert!(turn.is_held() && turn.renewal() > Some(Instant::now()));
         assert_eq!(turn.renew(), Change::None);
         assert_eq!(turn.renew(), Change::Ended);
         assert!(!turn.is_held());
+        assert_eq!(turn.left(), Duration::ZERO);
     }
 
     #[test]
@@ -119,5 +137,6 @@ mod tests {
         let mut turn = Turn::new(None);
         assert!(turn.is_held() && !turn.is_shared());
         assert_eq!((turn.renew(), turn.renewal()), (Change::None, None));
+        assert_eq!(turn.left(), Duration::MAX);
     }
 }

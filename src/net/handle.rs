@@ -11,10 +11,28 @@ use crossbeam_channel::{Sender, TrySendError};
 use crate::handover::successor::HandoverSender;
 use crate::net::socket::LayeredSocket;
 use crate::net::waker::ShardWaker;
+use crate::shard::census::CensusTask;
+use crate::shard::judging::{Judged, SourceTable};
 use crate::shard::poller;
+use crate::shard::presence::Question;
+use crate::tokens::TokenKeys;
 
 /// A command to a shard of the server.
 pub(super) type Command = poller::Command<LayeredSocket, Arc<HandoverSender>>;
+
+/// A question, and the number of the shard that asks it.
+pub type Asked = (Arc<Question>, usize);
+
+/// What has become of a task for a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Given {
+    /// The shard gets it.
+    Taken,
+    /// The channel is full.
+    Full,
+    /// The shard has ended.
+    Ended,
+}
 
 /// A shard as other threads see it.
 #[derive(Clone)]
@@ -35,6 +53,57 @@ impl ShardHandle {
     /// Stops the reading of requests. The shard sends a unit when it no longer needs the ring.
     pub fn hold(&self, held: Sender<()>) {
         self.send(Command::Hold(held));
+    }
+
+    /// Sends the verdict of a request to a source.
+    pub fn judged(&self, judged: Judged) {
+        self.send(Command::Judged(Box::new(judged)));
+    }
+
+    /// Makes the shard serve these sources. It sends a unit when it does.
+    pub fn use_sources(&self, table: Arc<SourceTable>, in_use: Sender<()>) {
+        self.send(Command::UseSources(table, in_use));
+    }
+
+    /// Makes the shard verify tokens with these keys. It sends a unit when it does.
+    pub fn use_token_keys(&self, keys: Arc<TokenKeys>, in_use: Sender<()>) {
+        self.send(Command::UseTokenKeys(keys, in_use));
+    }
+
+    /// Asks the shard to add its streams to a question of the shard with the number `asker`. A shard that has
+    /// ended has no streams. If the channel is full, the count is given up.
+    pub(super) fn ask(&self, question: &Arc<Question>, asker: usize) {
+        question.expect();
+        let command = Command::Count(Arc::clone(question), asker);
+        let is_last = match self.commands.try_send(command) {
+            Ok(()) => {
+                let _ = self.waker.try_wake();
+                false
+            }
+            Err(TrySendError::Disconnected(_)) => question.add(0),
+            Err(TrySendError::Full(_)) => question.give_up(),
+        };
+        debug_assert!(!is_last, "the shard that asks adds its count after this");
+    }
+
+    /// Sends a question back to the shard that asks. If the channel is full, the wait of its connection ends
+    /// without an answer.
+    pub fn counted(&self, question: Arc<Question>) {
+        if self.commands.try_send(Command::Counted(question)).is_ok() {
+            let _ = self.waker.try_wake();
+        }
+    }
+
+    /// Gives the shard a task of the thread that shares presence.
+    pub fn census(&self, task: CensusTask) -> Given {
+        match self.commands.try_send(Command::Census(task)) {
+            Ok(()) => {
+                let _ = self.waker.try_wake();
+                Given::Taken
+            }
+            Err(TrySendError::Full(_)) => Given::Full,
+            Err(TrySendError::Disconnected(_)) => Given::Ended,
+        }
     }
 
     /// Ends a hold.

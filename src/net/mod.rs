@@ -14,6 +14,7 @@
 
 mod epoll;
 pub mod handle;
+pub mod judge;
 pub mod listener;
 pub mod peers;
 pub mod proxy_protocol;

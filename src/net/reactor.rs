@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::clock::{Clock, Now};
 use crate::handover::successor::HandoverSender;
@@ -17,11 +17,14 @@ use crate::hub::{Batch, Hub, Outlet};
 use crate::limits::{ARRIVALS_MAX, INBOX_BATCHES_MAX};
 use crate::metrics::{Counter, Metrics};
 use crate::net::epoll::{self, Epoll};
-use crate::net::handle::{Command, ShardHandle};
+use crate::net::handle::{Asked, Command, ShardHandle};
+use crate::net::judge::JudgeQueue;
 use crate::net::listener::{self, Bound, Listener};
 use crate::net::socket::{LayeredSocket, Unwanted};
 use crate::net::waker::ShardWaker;
+use crate::shard::judging::SourceRequest;
 use crate::shard::poller::{Accepted, Event, Poller, Ready};
+use crate::shard::presence::Question;
 use crate::shard::turn::Turns;
 use crate::shard::{HandoverConnection, Readiness, Shard, Token};
 
@@ -37,6 +40,13 @@ pub struct Reactor {
     /// The shards that this one accepts for, itself first; empty unless this is shard 0.
     shards: Vec<ShardHandle>,
     connections_max: usize,
+    /// All shards, and the number of this one among them.
+    all_shards: Vec<ShardHandle>,
+    index: usize,
+    /// The way to the thread that knows the counts of other nodes, if there are some.
+    other_nodes: Option<Sender<Asked>>,
+    /// The queue of requests to sources, and this shard's own handle for the verdicts, if there are sources.
+    judge: Option<(JudgeQueue, ShardHandle)>,
 }
 
 impl Reactor {
@@ -68,6 +78,10 @@ impl Reactor {
             listeners: Vec::new(),
             shards: Vec::new(),
             connections_max: 0,
+            all_shards: Vec::new(),
+            index: 0,
+            other_nodes: None,
+            judge: None,
         };
         Ok((reactor, outlet, handle))
     }
@@ -86,6 +100,22 @@ impl Reactor {
         self.shards = shards;
         self.connections_max = connections_max;
         Ok(())
+    }
+
+    /// Makes this the shard with this number, which asks all others how many streams see a session.
+    pub fn ask_of(&mut self, shards: Vec<ShardHandle>, index: usize) {
+        self.all_shards = shards;
+        self.index = index;
+    }
+
+    /// Sends questions to the thread that knows the counts of other nodes, too.
+    pub fn ask_other_nodes(&mut self, questions: Sender<Asked>) {
+        self.other_nodes = Some(questions);
+    }
+
+    /// Gives requests to sources to this queue. `own` is the handle of this reactor.
+    pub fn judge_by(&mut self, queue: JudgeQueue, own: ShardHandle) {
+        self.judge = Some((queue, own));
     }
 
     /// Runs the shard until it is drained. An error means that the kernel's poll itself failed.
@@ -191,6 +221,28 @@ impl Poller for Reactor {
 
     fn next_batch(&mut self) -> Option<Arc<Batch>> {
         self.batches.try_recv().ok()
+    }
+
+    fn judge(&mut self, request: SourceRequest) -> bool {
+        let judge = self.judge.as_ref();
+        judge.is_some_and(|(queue, own)| queue.judge(request, own))
+    }
+
+    fn ask(&mut self, question: &Arc<Question>) {
+        let shards = self.all_shards.iter().enumerate();
+        for (_, shard) in shards.filter(|(index, _)| *index != self.index) {
+            shard.ask(question, self.index);
+        }
+        if let Some(others) = &self.other_nodes {
+            question.expect();
+            let asked = (Arc::clone(question), self.index);
+            let is_last = others.try_send(asked).is_err() && question.give_up();
+            debug_assert!(!is_last, "the shard that asks adds its count after this");
+        }
+    }
+
+    fn send_back(&mut self, shard: usize, question: Arc<Question>) {
+        self.all_shards[shard].counted(question);
     }
 
     fn next_command(&mut self) -> Option<Command> {

@@ -219,6 +219,13 @@ impl Transport for LayeredSocket {
             LayeredSocket::Layered(layered) => layered.base.client(),
         }
     }
+
+    fn limited_client(&self) -> Client {
+        match self {
+            LayeredSocket::Plain(stream) => stream.peer(),
+            LayeredSocket::Layered(layered) => layered.base.limited_client(),
+        }
+    }
 }
 
 impl Layered {
@@ -387,6 +394,19 @@ impl Base {
             self.named = None;
             self.naming = Naming::RequestAwaited;
             self.permit = None;
+        }
+    }
+
+    fn limited_client(&self) -> Client {
+        match self.naming {
+            // A trusted proxy has named no client.
+            Naming::Connection if self.client.is_some_and(|peer| self.peers.is_proxy(peer)) => {
+                Client::Unknown
+            }
+            Naming::Connection => self.client(),
+            Naming::RequestAwaited | Naming::RequestAdmitted => {
+                self.named.map_or(Client::Unknown, Client::Address)
+            }
         }
     }
 

@@ -57,6 +57,14 @@ pub enum PemFault {
     OpenSsh,
     /// The key is for DSA.
     Dsa,
+    /// It contains no public key, and nothing that looks like one.
+    NoPublicKey,
+    /// It contains a public key in an unsupported form.
+    PublicKeyForm(usize),
+    /// It contains a private key, and a public one is required.
+    PrivateKeyInside,
+    /// It contains a certificate, and a public key is required.
+    CertificateInside,
 }
 
 impl fmt::Display for PemFault {
@@ -141,6 +149,20 @@ impl fmt::Display for PemFault {
             ),
             Fault::Dsa => f.write_str(
                 "is a DSA key; RSA of 2048 to 4096 bits, ECDSA P-256 and P-384, and Ed25519 are supported",
+            ),
+            Fault::NoPublicKey => f.write_str("contains no public key in PEM form"),
+            Fault::PublicKeyForm(line) => write!(
+                f,
+                "has a public key in another form in line {line}; convert it: \
+                 openssl rsa -RSAPublicKey_in -pubout -in FILE -out FILE.pem"
+            ),
+            Fault::PrivateKeyInside => f.write_str(
+                "has a private key, which only the issuer may have; give the public one: \
+                 openssl pkey -pubout -in FILE -out FILE.pem",
+            ),
+            Fault::CertificateInside => f.write_str(
+                "has a certificate, which is not checked here; give its public key: \
+                 openssl x509 -pubkey -noout -in FILE",
             ),
         }
     }

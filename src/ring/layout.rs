@@ -3,11 +3,13 @@
 //! `FORMAT.md` beside this file describes the same format. Called by the ring, which encodes, and by
 //! recovery, which decodes. Never does I/O, never panics on any input.
 
+use std::sync::Arc;
+
 use crate::limits::{
-    BODY_BYTES_MAX_LIMIT, HISTORY_MESSAGES, LINEAGE_EPOCHS_MAX, RING_SLOTS_MAX, RING_SLOTS_MIN,
-    SESSION_BYTES_MAX,
+    BODY_BYTES_MAX_LIMIT, EVENT_TYPE_BYTES_MAX, FINGERPRINT_BYTES, HISTORY_MESSAGES,
+    LINEAGE_EPOCHS_MAX, RING_SLOTS_MAX, RING_SLOTS_MIN, SESSION_BYTES_MAX, SOURCE_NAME_BYTES_MAX,
 };
-use crate::message::{Epoch, Message, MessageId, SessionId};
+use crate::message::{Epoch, Identity, Label, Message, MessageId, SessionId};
 
 /// The first eight bytes of a ring file.
 pub(super) const MAGIC: [u8; 8] = *b"HOOKRING";
@@ -57,6 +59,12 @@ const MARK_LIVE: u32 = u32::from_le_bytes(*b"LIVE");
 const MARK_SHUT: u32 = u32::from_le_bytes(*b"SHUT");
 
 const FLAG_SESSION: u16 = 1;
+const FLAG_LABEL: u16 = 2;
+const FLAG_IDENTITY: u16 = 4;
+const FLAGS_KNOWN: u16 = FLAG_SESSION | FLAG_LABEL | FLAG_IDENTITY;
+
+/// The fingerprints of an identity: id, tag and body have a bit each.
+const PARTS_KNOWN: u8 = 7;
 
 /// Identifies a boot of the kernel (`random(4)`, `/proc/sys/kernel/random/boot_id`). While it is the
 /// same, no write to a file is lost.
@@ -70,7 +78,7 @@ pub(super) struct Geometry {
 }
 
 impl Geometry {
-    /// The smallest geometry for messages of `payload_bytes`, content and session together. It has
+    /// The smallest geometry for messages of `payload_bytes` ([`Message::text_bytes`]). It has
     /// room for `unsynced_max` appends before one of the previous 100 messages is overwritten.
     /// `None` if either number is above the limits.
     pub fn for_payload(payload_bytes: usize, unsynced_max: usize) -> Option<Geometry> {
@@ -128,7 +136,7 @@ impl Geometry {
         PAGE_BYTES as u64 + u64::from(self.slots) * u64::from(self.slot_bytes)
     }
 
-    /// The most bytes that content and session of a message may have together.
+    /// The most bytes that a message may have ([`Message::text_bytes`]).
     pub fn payload_bytes_max(self) -> usize {
         self.slot_bytes as usize - SLOT_HEAD_BYTES
     }
@@ -277,7 +285,8 @@ pub(super) struct SlotHead {
 
 impl SlotHead {
     /// Describes a message. The caller has checked that it fits the slot.
-    pub fn new(epoch: Epoch, seq: u64, message: &Message) -> SlotHead {
+    /// `extra` is that of [`extra_of`].
+    pub fn new(epoch: Epoch, seq: u64, message: &Message, extra: &[u8]) -> SlotHead {
         let session = message.session.as_ref().map(SessionId::as_str);
         debug_assert!(message.content.len() <= BODY_BYTES_MAX_LIMIT);
         let mut bytes = [0; SLOT_HEAD_BYTES - WORD_BYTES];
@@ -286,24 +295,58 @@ impl SlotHead {
         bytes[16..24].copy_from_slice(&message.timestamp_ms.to_le_bytes());
         bytes[24..40].copy_from_slice(message.id.as_bytes());
         bytes[40..44].copy_from_slice(&(message.content.len() as u32).to_le_bytes());
+        let mut flags = 0;
         if let Some(session) = session {
             bytes[44..46].copy_from_slice(&(session.len() as u16).to_le_bytes());
-            bytes[46..48].copy_from_slice(&FLAG_SESSION.to_le_bytes());
+            flags |= FLAG_SESSION;
         }
-        let crc = slot_crc(
-            &bytes,
-            session.unwrap_or("").as_bytes(),
-            message.content.as_bytes(),
-        );
+        if let Some(label) = &message.label {
+            bytes[48] = label.source().len() as u8;
+            bytes[49] = label.event().len() as u8;
+            flags |= FLAG_LABEL;
+        }
+        if let Some(identity) = &message.identity {
+            bytes[50] = parts_of(identity);
+            bytes[52..56].copy_from_slice(&identity.window_s.to_le_bytes());
+            flags |= FLAG_IDENTITY;
+        }
+        bytes[46..48].copy_from_slice(&flags.to_le_bytes());
+        let session = session.unwrap_or("").as_bytes();
+        let crc = slot_crc(&bytes, &[session, extra, message.content.as_bytes()]);
         SlotHead { bytes, crc }
     }
 }
 
-fn slot_crc(head: &[u8], session: &[u8], content: &[u8]) -> u32 {
+/// The bytes between session and content: the texts of the label, then the fingerprints of the identity.
+/// Most messages have none.
+pub(super) fn extra_of(message: &Message) -> Vec<u8> {
+    let mut extra = Vec::new();
+    if let Some(label) = &message.label {
+        extra.extend_from_slice(label.source().as_bytes());
+        extra.extend_from_slice(label.event().as_bytes());
+    }
+    if let Some(identity) = &message.identity {
+        let parts = [&identity.id, &identity.tag, &identity.body];
+        for part in parts.into_iter().flatten() {
+            extra.extend_from_slice(part);
+        }
+    }
+    extra
+}
+
+fn parts_of(identity: &Identity) -> u8 {
+    let parts = [&identity.id, &identity.tag, &identity.body];
+    let bits = parts.iter().enumerate();
+    bits.map(|(nth, part)| u8::from(part.is_some()) << nth)
+        .sum()
+}
+
+fn slot_crc(head: &[u8], payload: &[&[u8]]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(head);
-    hasher.update(session);
-    hasher.update(content);
+    for part in payload {
+        hasher.update(part);
+    }
     hasher.finalize()
 }
 
@@ -361,25 +404,67 @@ pub(super) fn slot_claim(
         return SlotClaim::Free;
     }
     let seq = u64_at(head, 8);
-    let content_bytes = u32_at(head, 48) as usize;
-    let session_bytes = usize::from(u16_at(head, 52));
-    let (has_session, flags_known) = match u16_at(head, 54) {
-        0 => (false, true),
-        FLAG_SESSION => (true, true),
-        _ => (false, false),
-    };
-    let payload_bytes = content_bytes.saturating_add(session_bytes);
+    let parts = Parts::of(head);
+    let payload_bytes = parts.bytes();
     let sane = mark == MARK_DONE
         && (SEQ_FIRST..=SEQ_MAX).contains(&seq)
         && geometry.slot_index(seq) == index
-        && flags_known
-        && has_session == (session_bytes > 0)
-        && session_bytes <= SESSION_BYTES_MAX
+        && parts.are_sane()
         && payload_bytes <= geometry.payload_bytes_max();
     if sane {
         SlotClaim::Done { payload_bytes }
     } else {
         SlotClaim::Damaged
+    }
+}
+
+/// The parts of a slot's payload, as its head states them.
+struct Parts {
+    flags: u16,
+    session_bytes: usize,
+    source_bytes: usize,
+    event_bytes: usize,
+    /// The bits of the fingerprints.
+    identity: u8,
+    unused: u8,
+    window_s: u32,
+    content_bytes: usize,
+}
+
+impl Parts {
+    fn of(head: &[u8; SLOT_HEAD_BYTES]) -> Parts {
+        Parts {
+            content_bytes: u32_at(head, 48) as usize,
+            session_bytes: usize::from(u16_at(head, 52)),
+            flags: u16_at(head, 54),
+            source_bytes: usize::from(head[56]),
+            event_bytes: usize::from(head[57]),
+            identity: head[58],
+            unused: head[59],
+            window_s: u32_at(head, 60),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let identity_bytes = self.identity.count_ones() as usize * FINGERPRINT_BYTES;
+        let extra_bytes = self.source_bytes + self.event_bytes + identity_bytes;
+        (self.content_bytes).saturating_add(self.session_bytes + extra_bytes)
+    }
+
+    /// Whether each field is in its range, and those of a part that the message lacks are zero.
+    fn are_sane(&self) -> bool {
+        let has = |flag: u16| self.flags & flag != 0;
+        let label = (self.source_bytes, self.event_bytes);
+        self.flags & !FLAGS_KNOWN == 0
+            && has(FLAG_SESSION) == (self.session_bytes > 0)
+            && self.session_bytes <= SESSION_BYTES_MAX
+            && has(FLAG_LABEL) == (self.source_bytes > 0)
+            && self.source_bytes <= SOURCE_NAME_BYTES_MAX
+            && self.event_bytes <= EVENT_TYPE_BYTES_MAX
+            && (has(FLAG_LABEL) || label == (0, 0))
+            && self.identity & !PARTS_KNOWN == 0
+            && (has(FLAG_IDENTITY) || (self.identity, self.window_s) == (0, 0))
+            && self.unused == 0
     }
 }
 
@@ -392,24 +477,58 @@ pub(super) struct Whole {
 
 /// Checks a slot whose head claims [`SlotClaim::Done`]; `None` if its checksum is wrong.
 pub(super) fn slot_message(head: &[u8; SLOT_HEAD_BYTES], payload: &[u8]) -> Option<Whole> {
-    let session_bytes = usize::from(u16_at(head, 52));
-    let (session, content) = payload.split_at_checked(session_bytes)?;
-    if content.len() != u32_at(head, 48) as usize
-        || u64_at(head, 0) != done_word(slot_crc(&head[WORD_BYTES..], session, content))
+    let parts = Parts::of(head);
+    if payload.len() != parts.bytes()
+        || u64_at(head, 0) != done_word(slot_crc(&head[WORD_BYTES..], &[payload]))
     {
         return None;
     }
+    let (session, rest) = payload.split_at_checked(parts.session_bytes)?;
+    let (source, rest) = rest.split_at_checked(parts.source_bytes)?;
+    let (event, rest) = rest.split_at_checked(parts.event_bytes)?;
+    let (identity, content) = split_identity(&parts, rest)?;
+    let text = |bytes| std::str::from_utf8(bytes).ok();
+    let label = match parts.flags & FLAG_LABEL {
+        0 => None,
+        _ => Some(Arc::new(Label::new(text(source)?, text(event)?)?)),
+    };
     let message = Message {
         id: MessageId::from_bytes(array_at(head, 32)),
         timestamp_ms: u64_at(head, 24),
-        session: SessionId::parse(std::str::from_utf8(session).ok()?).ok()?,
-        content: std::str::from_utf8(content).ok()?.to_owned(),
+        session: SessionId::parse(text(session)?).ok()?,
+        content: text(content)?.to_owned(),
+        label,
+        identity: identity.map(Arc::new),
     };
     Some(Whole {
         seq: u64_at(head, 8),
         epoch: Epoch(u64_at(head, 16)),
         message,
     })
+}
+
+/// The identity at the beginning of these bytes, and what follows it.
+fn split_identity<'a>(parts: &Parts, bytes: &'a [u8]) -> Option<(Option<Identity>, &'a [u8])> {
+    if parts.flags & FLAG_IDENTITY == 0 {
+        return Some((None, bytes));
+    }
+    let mut rest = bytes;
+    let mut prints = [None; 3];
+    for (nth, print) in prints.iter_mut().enumerate() {
+        if parts.identity & (1 << nth) != 0 {
+            let (first, after) = rest.split_at_checked(FINGERPRINT_BYTES)?;
+            *print = Some(array_at(first, 0));
+            rest = after;
+        }
+    }
+    let [id, tag, body] = prints;
+    let identity = Identity {
+        id,
+        tag,
+        body,
+        window_s: parts.window_s,
+    };
+    Some((Some(identity), rest))
 }
 
 /// The field of `N` bytes at an offset, which must be a constant of the format.
@@ -448,12 +567,14 @@ mod tests {
             timestamp_ms: 1,
             session,
             content: "hello".into(),
+            label: None,
+            identity: None,
         };
         let mut head = [0; SLOT_HEAD_BYTES];
-        head[8..].copy_from_slice(&SlotHead::new(Epoch(1), 5, &message).bytes);
+        head[8..].copy_from_slice(&SlotHead::new(Epoch(1), 5, &message, &[]).bytes);
         change(&mut head);
         let payload = b"roomhello".to_vec();
-        let crc = slot_crc(&head[8..], &payload[..4], &payload[4..]);
+        let crc = slot_crc(&head[8..], &[&payload]);
         head[..8].copy_from_slice(&done_word(crc).to_le_bytes());
         (head, payload)
     }
@@ -503,7 +624,7 @@ mod tests {
     fn a_slot_with_fields_out_of_range_is_damaged_despite_a_right_checksum() {
         let claim = |change: fn(&mut [u8])| slot_claim(&forged(change).0, 5, geometry());
         assert_eq!(claim(|_| {}), SlotClaim::Done { payload_bytes: 9 });
-        let changes: [fn(&mut [u8]); 8] = [
+        let changes: [fn(&mut [u8]); 16] = [
             |head| head[8] = 6,
             |head| head[8..16].fill(0),
             |head| head[8..16].fill(0xff),
@@ -512,6 +633,14 @@ mod tests {
             |head| head[52..54].copy_from_slice(&257_u16.to_le_bytes()),
             |head| head[54] = 0,
             |head| head[54] = 3,
+            |head| head[54] = 5 | 8,
+            |head| head[55] = 1,
+            |head| head[56] = 1,
+            |head| head[57] = 1,
+            |head| head[58] = 1,
+            |head| head[59] = 1,
+            |head| head[60] = 1,
+            |head| (head[54], head[56], head[57]) = (3, 65, 0),
         ];
         for (nth, change) in changes.into_iter().enumerate() {
             assert_eq!(claim(change), SlotClaim::Damaged, "change {nth}");
@@ -535,7 +664,7 @@ mod tests {
             slot_message(&head, &payload).is_none(),
             "the checksum is wrong"
         );
-        let crc = slot_crc(&head[8..], &payload[..4], &payload[4..]);
+        let crc = slot_crc(&head[8..], &[&payload]);
         head[..8].copy_from_slice(&done_word(crc).to_le_bytes());
         assert!(slot_message(&head, &payload).is_none());
     }

@@ -9,6 +9,7 @@
 //! - `layout`: the positions, encoding and checks of all bytes.
 //! - `storage`: the traits that bytes are written through, and the memory-mapped file.
 //! - `place`: the path: which links are followed, and the names in the directory.
+//! - `beside`: a file of another module beside it.
 //! - `file`: the file at the path: creating, locking, replacing, keeping a damaged one aside.
 //! - `recovery`: the messages that a file, damaged or not, still holds.
 //! - `rehearsal`: a trial of a start that changes nothing.
@@ -16,6 +17,7 @@
 //!
 //! The ring never sends anything, never looks at a clock, and never starts a thread.
 
+mod beside;
 mod error;
 mod file;
 mod layout;
@@ -29,6 +31,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use beside::Beside;
 pub use error::RingError;
 pub use layout::{BootId, EarlierEpoch};
 pub use place::Made;
@@ -39,7 +42,7 @@ pub use storage::{Aside, Fill, Image, MappedFile, Medium, Replacement, Standing,
 
 use crate::limits::{
     BODY_BYTES_MAX_LIMIT, COMMIT_MESSAGES_MAX, COMMIT_SLOTS_BYTES_MAX, HISTORY_MESSAGES,
-    RING_ZERO_BYTES,
+    MESSAGE_EXTRA_BYTES_MAX, RING_ZERO_BYTES,
 };
 use crate::message::{Epoch, Message, SessionId};
 use file::FileMedium;
@@ -74,7 +77,7 @@ pub struct Ring {
 
 impl Ring {
     /// Opens the ring at a path, or makes one. Content and session of a message may have up to
-    /// `content_bytes_max` bytes together. A damaged file is salvaged and kept aside, which the report
+    /// `content_bytes_max` bytes together, whatever label and identity it has. A damaged file is salvaged and kept aside, which the report
     /// says.
     pub fn open(path: &Path, content_bytes_max: usize) -> Result<(Ring, Recovered), RingError> {
         Ring::open_on(Box::new(FileMedium::new(path)?), content_bytes_max)
@@ -215,7 +218,7 @@ impl Ring {
         Arc::clone(&self.stats)
     }
 
-    /// The most bytes that content and session of a message may have together.
+    /// The most bytes that a message may have ([`Message::text_bytes`]).
     pub fn message_bytes_max(&self) -> usize {
         self.geometry.payload_bytes_max()
     }
@@ -230,7 +233,7 @@ impl Ring {
     ///
     /// On an error nothing was appended, and the next append gets the same seq.
     pub fn append(&mut self, message: &Message) -> Result<u64, RingError> {
-        let (bytes, bytes_max) = (payload_bytes(message), self.message_bytes_max());
+        let (bytes, bytes_max) = (message.text_bytes(), self.message_bytes_max());
         if bytes > bytes_max {
             return Err(RingError::MessageTooLarge { bytes, bytes_max });
         }
@@ -486,18 +489,13 @@ pub fn unsynced_wanted(content_bytes_max: usize) -> usize {
 }
 
 fn wanted_geometry(content_bytes_max: usize, unsynced_max: usize) -> Result<Geometry, RingError> {
-    Geometry::for_payload(content_bytes_max, unsynced_max).ok_or(RingError::SlotsTooLarge {
-        bytes: content_bytes_max,
-        bytes_max: BODY_BYTES_MAX_LIMIT,
-    })
-}
-
-fn payload_bytes(message: &Message) -> usize {
-    message.content.len()
-        + message
-            .session
-            .as_ref()
-            .map_or(0, |session| session.as_str().len())
+    content_bytes_max
+        .checked_add(MESSAGE_EXTRA_BYTES_MAX)
+        .and_then(|payload_bytes| Geometry::for_payload(payload_bytes, unsynced_max))
+        .ok_or(RingError::SlotsTooLarge {
+            bytes: content_bytes_max,
+            bytes_max: BODY_BYTES_MAX_LIMIT,
+        })
 }
 
 /// Puts a new ring with this history on the medium. It replaces the old one, if there is one.
@@ -549,18 +547,23 @@ fn write_slot(
     seq: u64,
     message: &Message,
 ) -> io::Result<()> {
-    if payload_bytes(message) > geometry.payload_bytes_max() {
+    if message.text_bytes() > geometry.payload_bytes_max() {
         // It would overwrite the next slot.
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let offset = geometry.slot_offset(seq);
-    let head = SlotHead::new(epoch, seq, message);
+    let extra = layout::extra_of(message);
+    let head = SlotHead::new(epoch, seq, message, &extra);
     let session = message.session.as_ref().map_or("", SessionId::as_str);
     let payload = offset + SLOT_HEAD_BYTES as u64;
+    let content = payload + (session.len() + extra.len()) as u64;
     storage.write_word(offset, layout::open_word(seq))?;
     storage.write(offset + WORD_BYTES as u64, &head.bytes)?;
     storage.write(payload, session.as_bytes())?;
-    storage.write(payload + session.len() as u64, message.content.as_bytes())?;
+    if !extra.is_empty() {
+        storage.write(payload + session.len() as u64, &extra)?;
+    }
+    storage.write(content, message.content.as_bytes())?;
     storage.write_word(offset, layout::done_word(head.crc))
 }
 

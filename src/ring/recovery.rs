@@ -13,7 +13,6 @@ use super::layout::{
     HeaderFault, SEQ_FIRST, SLOT_HEAD_BYTES, STATE_BYTES, STATE_OFFSET, SlotClaim, State, Whole,
     slot_claim, slot_message,
 };
-use super::payload_bytes;
 use super::storage::{Aside, Image};
 use crate::limits::HISTORY_MESSAGES;
 use crate::message::{Epoch, Message};
@@ -280,7 +279,7 @@ impl Survey {
     /// The geometry of the new file for the messages of a damaged one. The damaged file's own sizes do
     /// not count: they may be wrong, and demand gigabytes.
     fn geometry_for_salvaged(&self, wanted: Geometry) -> Geometry {
-        let largest = self.messages.iter().map(|(_, found)| payload_bytes(found));
+        let largest = self.messages.iter().map(|(_, found)| found.text_bytes());
         largest
             .max()
             .and_then(|largest| Geometry::for_payload(largest, 1))

@@ -97,6 +97,8 @@ mod tests {
             timestamp_ms: 1,
             session: None,
             content: "x".into(),
+            label: None,
+            identity: None,
         };
         for _ in 0..130 {
             ring.append(&message).unwrap();

@@ -1,7 +1,8 @@
 //! The bus of a server: its start before the hub is made, and the hub on it.
 //!
 //! Called by [`run`](super::run) with `--bus`. The start waits for the engine, for the time of `--bus-timeout`
-//! at most. Without it the server starts with its ring and is not ready until it has joined.
+//! at most, and for the whole history no longer than [`BUS_START_MS_MAX`]. Without them the server starts with its ring.
+//! The follower joins then, and the node is not ready until it has.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -17,10 +18,12 @@ use crate::bus::follower::FollowerSettings;
 use crate::bus::redis;
 use crate::bus::run::Bus;
 use crate::bus::start::{self, Obstacle, Retry, RingFate, StartError};
-use crate::bus::stats::BusStats;
+use crate::bus::stats::{BusStats, Joining};
 use crate::config::{BusConfig, Durability};
 use crate::hub::{BusSettings, BusStore, Hub, Outlet};
-use crate::limits::{BUS_BEGIN_PATIENCE_MS, BUS_LEASE_MS, BUS_RETRY_MS_MIN, LOG_BYTES_MIN};
+use crate::limits::{
+    BUS_BEGIN_PATIENCE_MS, BUS_LEASE_MS, BUS_RETRY_MS_MIN, BUS_START_MS_MAX, LOG_BYTES_MIN,
+};
 use crate::message::MessageId;
 use crate::mirror::Lease;
 
@@ -44,8 +47,14 @@ pub(super) fn make_hub(
     let Store {
         mut ring,
         recovered,
+        ..
     } = store;
-    let (mut writer, mut reader) = redis::halves(config).map_err(ServerError::BusTls)?;
+    let longest = Duration::from_millis(BUS_START_MS_MAX);
+    let hasty = BusConfig {
+        timeout: config.timeout.min(longest),
+        ..config.clone()
+    };
+    let (mut writer, mut reader) = redis::halves(&hasty).map_err(ServerError::BusTls)?;
     let settings = FollowerSettings {
         messages_max: config.history_messages,
         body_bytes_max: config.body_bytes_max as u64,
@@ -55,28 +64,9 @@ pub(super) fn make_hub(
         ServerError::Start("a random number", io::Error::other(error.to_string()))
     })?);
     let stats = Arc::new(BusStats::new(producer, start.clock.now()));
-    let deadline = Instant::now() + config.timeout;
-    let mut empty_since = None;
-    let mut retry = |obstacle| {
-        let now = Instant::now();
-        let mut is_over = now >= deadline;
-        match obstacle {
-            Obstacle::Fault(fault) => stats.note_read_fault(&fault),
-            Obstacle::Broken => {}
-            Obstacle::Empty => {
-                let since = *empty_since.get_or_insert(now);
-                if now >= since + Duration::from_millis(BUS_BEGIN_PATIENCE_MS) {
-                    return Retry::Seed;
-                }
-                is_over = false;
-            }
-        }
-        if is_over {
-            return Retry::Alone;
-        }
-        thread::sleep(Duration::from_millis(BUS_RETRY_MS_MIN));
-        Retry::Again
-    };
+    start.admin.add_bus(Arc::clone(&stats), start.clock);
+    let mut patience = Patience::new(hasty.timeout, longest);
+    let mut retry = |obstacle| patience.decide(obstacle, &stats);
     let started = start::join(
         &mut ring,
         recovered.messages,
@@ -93,7 +83,7 @@ pub(super) fn make_hub(
     if started.course.is_joined {
         stats.set_joined();
     }
-    log_start(config, started.ring);
+    log_start(config, started.ring, &stats);
     let hub_settings = BusSettings {
         timeout_ms: config.timeout.as_millis() as u64,
         needs_replicas: config.replicas > 0,
@@ -132,6 +122,64 @@ pub(super) fn make_hub(
     })
 }
 
+/// For how long a start waits.
+struct Patience {
+    /// For an engine that fails, or in which an epoch has to begin.
+    engine_until: Instant,
+    /// For the end of a history that is being read.
+    history_until: Instant,
+    /// Since when the engine is known to be empty.
+    empty_since: Option<Instant>,
+}
+
+impl Patience {
+    fn new(engine: Duration, history: Duration) -> Patience {
+        let now = Instant::now();
+        Patience {
+            engine_until: now + engine,
+            history_until: now + history,
+            empty_since: None,
+        }
+    }
+
+    /// What follows an obstacle, after a pause if it is tried again.
+    fn decide(&mut self, obstacle: Obstacle, stats: &BusStats) -> Retry {
+        let now = Instant::now();
+        let until = match obstacle {
+            Obstacle::Reading(messages) => {
+                stats.note_joining(Joining::Reading(messages));
+                return if now < self.history_until {
+                    Retry::Again
+                } else {
+                    Retry::Alone
+                };
+            }
+            Obstacle::Fault(fault) => {
+                stats.note_read_fault(&fault);
+                stats.note_joining(Joining::Unreached);
+                self.engine_until
+            }
+            Obstacle::Broken => {
+                stats.note_joining(Joining::Broken);
+                self.engine_until
+            }
+            Obstacle::Empty => {
+                stats.note_joining(Joining::Broken);
+                let since = *self.empty_since.get_or_insert(now);
+                if now >= since + Duration::from_millis(BUS_BEGIN_PATIENCE_MS) {
+                    return Retry::Seed;
+                }
+                now + Duration::from_millis(BUS_RETRY_MS_MIN)
+            }
+        };
+        if now >= until {
+            return Retry::Alone;
+        }
+        thread::sleep(Duration::from_millis(BUS_RETRY_MS_MIN));
+        Retry::Again
+    }
+}
+
 /// The lease of the node that mirrors to KV, with a connection of its own.
 pub(super) fn lease(bus: &Arc<Bus>) -> Result<Box<dyn Lease>, ServerError> {
     let connected = (bus.connect)();
@@ -165,7 +213,7 @@ impl Lease for BusLease {
     }
 }
 
-fn log_start(config: &BusConfig, ring: RingFate) {
+fn log_start(config: &BusConfig, ring: RingFate, stats: &BusStats) {
     let bus = &config.address;
     match ring {
         RingFate::Continued => tracing::info!(%bus, "joined the bus"),
@@ -179,8 +227,9 @@ fn log_start(config: &BusConfig, ring: RingFate) {
         }
         RingFate::Alone => tracing::warn!(
             %bus,
-            "the bus is not reached yet: streams get the ring's history, webhooks are refused, and /readyz says 503 \
-             until it is"
+            reason = stats.why_not_joined().unwrap_or_default(),
+            "not joined the bus yet: streams get the ring's history, webhooks are refused, and /readyz says 503 until \
+             it has"
         ),
     }
 }

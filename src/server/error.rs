@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use crate::bus::redis::BusTlsError;
 use crate::mirror::SpawnError;
 use crate::ring::RingError;
+use crate::sources::SourcesError;
 use crate::tls::TlsError;
+use crate::tokens::KeyFileError;
 
 /// Why the server could not start, or had to stop.
 #[derive(Debug)]
@@ -20,6 +22,12 @@ pub enum ServerError {
     Passed(String),
     /// A certificate, a key or an authority could not be loaded.
     Tls(TlsError),
+    /// The keys of tokens could not be loaded.
+    TokenKeys(KeyFileError),
+    /// The file of sources is wrong.
+    Sources(SourcesError),
+    /// The body for `source-check` could not be read.
+    Body(PathBuf, io::Error),
     /// The predecessor did not release the ring.
     Predecessor(io::Error),
     /// The ring could not be opened.
@@ -42,7 +50,11 @@ impl ServerError {
     /// The exit status of the process: 2 if every start fails until the configuration is changed.
     pub fn exit_status(&self) -> u8 {
         match self {
-            ServerError::Passed(_) | ServerError::BusBodyLimit(_) | ServerError::BusTls(_) => 2,
+            ServerError::Sources(_)
+            | ServerError::Body(..)
+            | ServerError::Passed(_)
+            | ServerError::BusBodyLimit(_)
+            | ServerError::BusTls(_) => 2,
             _ => 1,
         }
     }
@@ -60,6 +72,11 @@ impl fmt::Display for ServerError {
             }
             ServerError::Passed(error) => f.write_str(error),
             ServerError::Tls(error) => write!(f, "cannot set up TLS: {error}"),
+            ServerError::TokenKeys(error) => write!(f, "cannot use the keys of tokens: {error}"),
+            ServerError::Sources(error) => write!(f, "{error}"),
+            ServerError::Body(path, error) => {
+                write!(f, "cannot read the body {}: {error}", path.display())
+            }
             ServerError::Predecessor(error) => {
                 write!(f, "cannot take over from the running server: {error}")
             }

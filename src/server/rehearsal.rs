@@ -5,7 +5,7 @@
 
 use std::io;
 
-use super::{ServerError, listening};
+use super::{ServerError, listening, sources, tokens};
 use crate::config::{Config, Durability, ListenAddress};
 use crate::inherit::Sockets;
 use crate::mirror;
@@ -37,6 +37,10 @@ pub fn rehearse(config: &Config, sockets: &Sockets) -> Result<Vec<String>, Serve
     let tls = config.tls.clone().map(Tls::load).transpose();
     let tls = tls.map_err(ServerError::Tls)?;
     warnings.extend(tls.iter().flat_map(Tls::warnings));
+    let token_keys = tokens::load(config).map_err(ServerError::TokenKeys)?;
+    warnings.extend(token_keys.into_iter().flat_map(|loaded| loaded.notes));
+    let sources = sources::load(config, &listen).map_err(ServerError::Sources)?;
+    warnings.extend(sources.into_iter().flat_map(|loaded| loaded.notes));
     if sockets.serving.is_empty() {
         rehearsal.listen(config)?;
     }

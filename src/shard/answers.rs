@@ -9,8 +9,10 @@ use std::io::IoSlice;
 
 use crate::chat;
 use crate::clock::Now;
-use crate::http::route::{MESSAGES_PATH, STREAM_PATH, WEBHOOK_PATH, canonical};
-use crate::http::{ErrorAnswer, Phase, Refusal, ReplyTo, Request, Status};
+use crate::http::route::{MESSAGES_PATH, SOURCES_PATH, STREAM_PATH, WEBHOOK_PATH, canonical};
+use crate::http::{
+    ErrorAnswer, Phase, Refusal, ReplyTo, Request, Status, is_presence, source_name,
+};
 use crate::hub::{NotStored, Receipt};
 use crate::limits::{
     LINGER_BYTES_MAX, LINGER_MS, RETRY_AFTER_S, RETRY_FULL_MS, RETRY_MS, STALL_MS,
@@ -18,9 +20,10 @@ use crate::limits::{
 use crate::metrics::{Counter, Endpoint};
 use crate::shard::Shard;
 use crate::shard::connection::State;
-use crate::shard::exchange::{Exchange, Next, Stage, Then, Unsent};
+use crate::shard::exchange::{Exchange, Next, Publication, Stage, Then, Unsent};
 use crate::shard::resumption::SentId;
 use crate::shard::transport::{Transfer, Transport};
+use crate::sources::Success;
 use crate::sse::frame::{self, Framing};
 
 /// The answer to a webhook when the server is full, or has handed over its ring.
@@ -41,12 +44,12 @@ impl<S: Transport> Shard<S> {
         outcome: &Result<Receipt, NotStored>,
         now: Now,
     ) {
-        let Some(Stage::Publishing(to)) = self.connections[slot].state.stage() else {
+        let Some(Stage::Publishing(publication)) = self.connections[slot].state.stage() else {
             debug_assert!(false, "only a webhook has an outcome");
             return;
         };
-        let to = *to;
-        self.write_outcome(slot, to, outcome);
+        let (publication, to) = (*publication, publication.to);
+        self.write_outcome(slot, publication, outcome);
         if let Some(mut exchange) = self.connections.take_exchange(slot) {
             let next = self.send_answer(slot, &mut exchange, Then::after(to), now);
             self.proceed(slot, exchange, next, now);
@@ -54,41 +57,77 @@ impl<S: Transport> Shard<S> {
     }
 
     /// Encodes and counts the answer to a webhook.
-    fn write_outcome(&mut self, slot: usize, to: ReplyTo, outcome: &Result<Receipt, NotStored>) {
+    fn write_outcome(
+        &mut self,
+        slot: usize,
+        publication: Publication,
+        outcome: &Result<Receipt, NotStored>,
+    ) {
+        let Publication {
+            to,
+            success,
+            endpoint,
+        } = publication;
         self.answer.clear();
         match outcome {
-            Ok(Receipt { id, timestamp_ms }) => {
-                self.tally.count(Counter::MessagesLocal, 1);
-                // With a bus the follower counts the messages of all nodes.
-                let appends = u64::from(!self.resumption.is_shared);
-                self.tally.count(Counter::RingAppends, appends);
-                self.tally.count_request(Endpoint::Webhook, 200);
-                self.responder
-                    .published(to, *id, *timestamp_ms, &mut self.answer);
+            Ok(receipt) => {
+                self.count_receipt(receipt);
+                match success {
+                    Success::Receipt => {
+                        self.tally.count_request(endpoint, 200);
+                        let (id, timestamp_ms) = (receipt.id, receipt.timestamp_ms);
+                        self.responder
+                            .published(to, id, timestamp_ms, &mut self.answer);
+                    }
+                    success => self.write_reply(to, endpoint, &success.reply()),
+                }
                 self.connections.note_published(slot);
             }
             Err(error) if error.is_too_large() => {
-                self.write_refusal(to, ErrorAnswer::MessageTooLarge, Counter::RefusedTooLarge);
+                let error = ErrorAnswer::MessageTooLarge;
+                self.write_refusal(to, endpoint, error, Counter::RefusedTooLarge);
             }
-            Err(NotStored::NoBus) => self.write_refusal(to, NO_BUS, Counter::RefusedBus),
+            Err(NotStored::NoBus) => {
+                self.write_refusal(to, endpoint, NO_BUS, Counter::RefusedBus);
+            }
+            Err(NotStored::KeyReused) => {
+                let error = ErrorAnswer::KeyReused;
+                self.write_refusal(to, endpoint, error, Counter::RefusedInvalidMessage);
+            }
             Err(NotStored::InDoubt) => {
-                self.write_refusal(to, ErrorAnswer::InDoubt, Counter::RefusedBus);
+                self.write_refusal(to, endpoint, ErrorAnswer::InDoubt, Counter::RefusedBus);
             }
             Err(_) => {
                 self.tally.count(Counter::RingErrors, 1);
                 self.tally.count(Counter::RefusedStorage, 1);
-                self.tally.count_request(Endpoint::Webhook, 500);
+                self.tally.count_request(endpoint, 500);
                 self.responder
                     .error(to, ErrorAnswer::Internal, &mut self.answer);
             }
         }
     }
 
+    /// Counts the message of a receipt, or the repeat.
+    fn count_receipt(&mut self, receipt: &Receipt) {
+        if receipt.is_repeat {
+            return self.tally.count(Counter::Repeats, 1);
+        }
+        self.tally.count(Counter::MessagesLocal, 1);
+        // With a bus the follower counts the messages of all nodes.
+        let appends = u64::from(!self.resumption.is_shared);
+        self.tally.count(Counter::RingAppends, appends);
+    }
+
     /// Encodes and counts the refusal of a webhook.
-    fn write_refusal(&mut self, to: ReplyTo, error: ErrorAnswer, reason: Counter) {
+    pub(super) fn write_refusal(
+        &mut self,
+        to: ReplyTo,
+        endpoint: Endpoint,
+        error: ErrorAnswer,
+        reason: Counter,
+    ) {
         self.tally.count(reason, 1);
-        self.tally
-            .count_request(Endpoint::Webhook, error.status().code());
+        self.tally.count_request(endpoint, error.status().code());
         self.responder.error(to, error, &mut self.answer);
     }
 
@@ -320,6 +359,9 @@ impl Endpoint {
             WEBHOOK_PATH => Endpoint::Webhook,
             STREAM_PATH => Endpoint::Stream,
             MESSAGES_PATH => Endpoint::Messages,
+            SOURCES_PATH => Endpoint::Sources,
+            _ if source_name(path).is_some() => Endpoint::Source,
+            _ if is_presence(path) => Endpoint::Presence,
             _ if chat::exists(path) => Endpoint::Chat,
             _ => Endpoint::None,
         }
@@ -341,6 +383,8 @@ impl Counter {
     fn of_error(error: ErrorAnswer) -> Counter {
         match error.status() {
             Status::Unauthorized => Counter::RefusedUnauthorized,
+            Status::Forbidden => Counter::RefusedForbidden,
+            Status::TooManyRequests => Counter::RefusedGuessing,
             Status::NotFound | Status::MethodNotAllowed => Counter::RefusedUnknown,
             Status::ServiceUnavailable => Counter::RefusedAtLimit,
             Status::ContentTooLarge => Counter::RefusedTooLarge,

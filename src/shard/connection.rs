@@ -102,12 +102,21 @@ impl State {
         matches!(self, State::Idle) || matches!(self.stage(), Some(Stage::Reading))
     }
 
+    /// Whether its reader holds a complete request, or bytes that may complete one. The shard has read
+    /// them, and continues with them later.
+    pub(super) fn has_request(&self) -> bool {
+        match self {
+            State::Exchange(exchange) => exchange.reader.may_be_complete(),
+            _ => false,
+        }
+    }
+
     /// Bytes allocated beyond the slot while the connection waits for its peer.
     pub(super) fn held_bytes(&self) -> usize {
         match self {
             State::Idle | State::Lingering { .. } => 0,
             State::Exchange(exchange) => exchange.held_bytes(),
-            State::Streaming(stream) => stream.own_bytes(),
+            State::Streaming(stream) => stream.held_bytes(),
         }
     }
 }

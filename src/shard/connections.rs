@@ -115,6 +115,18 @@ impl<S: Transport> Connections<S> {
         }
     }
 
+    /// Reads a field in each cache line of a stream. The result means nothing.
+    pub(super) fn read_through(&self, slot: usize) -> u64 {
+        let Some(connection) = self.slab.get(slot) else {
+            return 0;
+        };
+        let of_state = match &connection.state {
+            State::Streaming(stream) => stream.read_through(),
+            _ => 0,
+        };
+        u64::from(connection.generation) ^ connection.deadline_ms ^ of_state
+    }
+
     pub(super) fn place_mut(&mut self, slot: usize) -> Option<&mut Place> {
         self.slab.get_mut(slot)?.state.place_mut()
     }
@@ -205,6 +217,11 @@ impl<S: Transport> Connections<S> {
         }
     }
 
+    /// Lets the connections hold at least that many bytes together.
+    pub(super) fn raise_held_bytes_max(&mut self, bytes: usize) {
+        self.shares.raise_bytes_max(bytes);
+    }
+
     /// Whether the connections may hold that many more bytes.
     pub(super) fn has_room_for(&self, bytes: usize) -> bool {
         self.shares.has_room_for(bytes)
@@ -248,8 +265,13 @@ impl<S: Transport> Connections<S> {
                 State::Idle | State::Lingering { .. } => {}
                 State::Exchange(exchange) => {
                     let has_bytes = exchange.reader.held_bytes() > 0;
-                    let is_unanswered =
-                        matches!(exchange.stage, Stage::Reading | Stage::Publishing(_));
+                    let is_unanswered = matches!(
+                        exchange.stage,
+                        Stage::Reading
+                            | Stage::Judging(_)
+                            | Stage::Counting(_)
+                            | Stage::Publishing(_)
+                    );
                     holdings.exchanges += 1;
                     holdings.readers += usize::from(has_bytes || is_unanswered);
                     if let Stage::Answering(unsent) = &exchange.stage {

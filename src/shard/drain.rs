@@ -6,8 +6,8 @@
 
 use crate::clock::Now;
 use crate::limits::{
-    DRAIN_IDLE_MS, DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT, HEARTBEAT_PHASES, REQUEST_DEADLINE_MS,
-    RETRY_MS,
+    DRAIN_IDLE_MS, DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT, HANDOVER_SPREAD_MS_MAX, HEARTBEAT_PHASES,
+    REQUEST_DEADLINE_MS, RETRY_MS,
 };
 use crate::metrics::Counter;
 use crate::shard::Shard;
@@ -106,11 +106,15 @@ impl<S: Transport> Shard<S> {
     pub fn start_drain(&mut self, now: Now) {
         let drain_ms = self.settings.drain.as_millis() as u64;
         let spread_ms = drain_ms * DRAIN_SPREAD_PERCENT / 100;
-        // After a handover this process refuses webhooks, so idle connections are closed at once:
-        // their clients reconnect to the successor.
-        let idle_ms = match self.shutdown.intake {
-            Intake::HandingOver => 0,
-            Intake::Open | Intake::Held => DRAIN_IDLE_MS.min(spread_ms),
+        // Without the ring this process has no messages for its streams, and refuses webhooks. After a handover idle
+        // connections are closed at once: their clients reconnect to the successor.
+        let (idle_ms, spread_ms) = match self.shutdown.intake {
+            Intake::Open => (DRAIN_IDLE_MS.min(spread_ms), spread_ms),
+            Intake::Held => {
+                let spread_ms = spread_ms.min(HANDOVER_SPREAD_MS_MAX);
+                (DRAIN_IDLE_MS.min(spread_ms), spread_ms)
+            }
+            Intake::HandingOver => (0, spread_ms.min(HANDOVER_SPREAD_MS_MAX)),
         };
         self.shutdown.drain = Some(Drain {
             ends: Stagger::new(HEARTBEAT_PHASES, 1, spread_ms.max(1), now.mono_ms),

@@ -1,18 +1,25 @@
 //! One request and its answer, and the order of their steps.
 //!
 //! Part of the shard. A connection has an exchange while a request is read and until its answer is sent.
-//! That of a subscription ends when the stream begins. `requests`, `answers` and `history` make its steps. A step works on an exchange that
+//! That of a subscription ends when the stream begins. `requests`, `judging`, `presence`, `answers` and `history`
+//! make its steps. A step works on an exchange that
 //! is out of its connection, and returns what follows ([`Next`]); [`Shard::proceed`] acts on that.
 //! Never reads or writes a socket.
+
+use std::sync::Arc;
 
 use crate::clock::Now;
 use crate::http::{Phase, ReplyTo, RequestReader};
 use crate::limits::POOLED_EXCHANGES_MAX;
+use crate::metrics::Endpoint;
 use crate::shard::Shard;
 use crate::shard::connection::State;
+use crate::shard::judging::{SourceGuesser, Ticket};
 use crate::shard::membership::Holder;
+use crate::shard::presence::Question;
 use crate::shard::transport::Transport;
 use crate::shard::waiting::Waiting;
+use crate::sources::Success;
 
 /// See the module's description.
 pub(super) struct Exchange {
@@ -29,12 +36,62 @@ pub(super) struct Exchange {
 pub(super) enum Stage {
     /// The request is incomplete.
     Reading,
+    /// A complete request to a source waits for its verdict.
+    Judging(Box<Judging>),
+    /// A complete question waits for the counts of others.
+    Counting(Box<Counting>),
     /// A complete webhook waits for its outcome from the hub.
-    Publishing(ReplyTo),
+    Publishing(Publication),
     /// A part of the answer is not sent.
     Answering(Box<Unsent>),
     /// A request for the history waits for a message.
     Waiting(Box<Waiting>),
+}
+
+/// A request to a source that waits for its verdict.
+#[derive(Debug)]
+pub(super) struct Judging {
+    pub(super) ticket: Ticket,
+    pub(super) to: ReplyTo,
+    /// Bytes of the request, which the queue of the judging thread holds.
+    pub(super) bytes: usize,
+    /// Whose guess a wrong secret is, if the source's secret is sent.
+    pub(super) guesser: Option<SourceGuesser>,
+}
+
+/// A question how many streams see a session, which waits for its answer.
+pub(super) struct Counting {
+    pub(super) to: ReplyTo,
+    pub(super) question: Arc<Question>,
+}
+
+impl Counting {
+    /// The bytes allocated for it.
+    pub(super) fn held_bytes(&self) -> usize {
+        let session_bytes = self.question.session().as_str().len();
+        size_of::<Counting>() + size_of::<Question>() + session_bytes
+    }
+}
+
+/// A message on its way to the hub, as its sender sees it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Publication {
+    pub(super) to: ReplyTo,
+    /// The answer if it is stored.
+    pub(super) success: Success,
+    /// What its request counts as.
+    pub(super) endpoint: Endpoint,
+}
+
+impl Publication {
+    /// Of a native webhook.
+    pub(super) fn native(to: ReplyTo) -> Publication {
+        Publication {
+            to,
+            success: Success::Receipt,
+            endpoint: Endpoint::Webhook,
+        }
+    }
 }
 
 /// An answer of which the socket has taken a part.
@@ -114,9 +171,13 @@ impl Exchange {
         match &self.stage {
             Stage::Publishing(_) => 0,
             Stage::Reading => self.reader.held_bytes(),
+            Stage::Judging(judging) => {
+                self.reader.held_bytes() + size_of::<Judging>() + judging.bytes
+            }
             Stage::Answering(unsent) => {
                 self.reader.held_bytes() + size_of::<Unsent>() + unsent.bytes.capacity()
             }
+            Stage::Counting(counting) => self.reader.held_bytes() + counting.held_bytes(),
             Stage::Waiting(waiting) => self.reader.held_bytes() + waiting.held_bytes(),
         }
     }

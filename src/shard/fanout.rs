@@ -4,10 +4,11 @@
 //! from there to the stream (`subscription`). Long polls are only queued here.
 //! `history` answers them, at its own time. Nothing here loops over all connections for one message.
 
+use std::hint::black_box;
 use std::time::Duration;
 
 use crate::clock::Now;
-use crate::limits::{SLICE_BYTES, SLICE_VISITS, SLICE_WRITES};
+use crate::limits::{SLICE_BYTES, SLICE_VISITS, SLICE_WRITES, VISITS_AHEAD};
 use crate::live_log::SessionKey;
 use crate::metrics::Timing;
 use crate::shard::Shard;
@@ -43,7 +44,10 @@ impl<S: Transport> Shard<S> {
             self.sweep_began_us = Some(now.mono_us);
         }
         let (mut writes, mut bytes) = (0, 0);
-        for _ in 0..SLICE_VISITS {
+        for visit in 0..SLICE_VISITS {
+            if visit % VISITS_AHEAD == 0 {
+                self.load_ahead();
+            }
             let Some(candidate) = self.sweeps.streams.next() else {
                 return;
             };
@@ -58,6 +62,14 @@ impl<S: Transport> Shard<S> {
                 return;
             }
         }
+    }
+
+    /// Reads the next streams of the rounds, so that the processor loads them into its caches at once. Streams are
+    /// served by age, which is no order in memory, so each visit would wait for the memory.
+    fn load_ahead(&self) {
+        let upcoming = self.sweeps.streams.upcoming(VISITS_AHEAD);
+        let read = upcoming.map(|slot| self.connections.read_through(slot as usize));
+        black_box(read.fold(0, |all, one| all ^ one));
     }
 
     /// How long streams have waited to be served, in microseconds: since the sweep in progress began, or
@@ -102,11 +114,11 @@ impl<S: Transport> Shard<S> {
                 Some(slot as usize)
             }
             Candidate::OfSession(key) => {
-                let slot = self.log.walk_slot(key)?;
-                let next = self.connections.place_mut(slot as usize)?.session_next;
-                self.log.walk_past(key, slot, next);
+                let node = self.log.walk_slot(key)?;
+                let (slot, next) = self.at_node(node)?;
+                self.log.walk_past(key, node, next);
                 self.sweeps.streams.enqueue_session(key);
-                Some(slot as usize)
+                Some(slot)
             }
         }
     }

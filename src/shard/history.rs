@@ -14,7 +14,7 @@
 use std::collections::VecDeque;
 
 use crate::clock::Now;
-use crate::http::etag;
+use crate::http::{ErrorAnswer, Moment, etag};
 use crate::limits::{
     ANSWER_KEEP_BYTES, HISTORY_ANSWER_BYTES_MAX, HISTORY_TURN_BYTES, WAITS_PER_LOOK,
 };
@@ -28,6 +28,7 @@ use crate::shard::pages::{Encoded, Representation};
 use crate::shard::resumption::ResumePoint;
 use crate::shard::transport::Transport;
 use crate::shard::waiting::{AheadRequest, Awaited, HistoryRequest, Waiting};
+use crate::tokens::TokenFault;
 
 /// The work of a shard on requests for the history, with its budget.
 #[derive(Default)]
@@ -63,12 +64,16 @@ impl<S: Transport> Shard<S> {
         &mut self,
         slot: usize,
         exchange: &mut Exchange,
-        request: HistoryRequest,
+        mut request: HistoryRequest,
         now: Now,
     ) -> Next {
+        // A wait does not move a relative time.
+        request.from = request
+            .from
+            .map(|moment| Moment::At(moment.unix_ms(now.unix_ms)));
         if self.resume_point(request.since) == ResumePoint::Ahead
             && !request.to.head_only
-            && self.may_wait(slot, exchange, request.tag_bytes(), Then::Continue, now)
+            && self.may_wait(slot, exchange, request.held_bytes(), Then::Continue, now)
         {
             return self.await_reach(slot, exchange, AheadRequest::History(request), now);
         }
@@ -85,12 +90,16 @@ impl<S: Transport> Shard<S> {
         now: Now,
     ) -> Next {
         let view = self.hold_view(&request.view);
+        let held_bytes = request.held_bytes() + view.held_bytes();
         let answer = self.look_up(view, &request);
         if answer.is_idle
             && request.wait_ms > 0
-            && self.may_wait(slot, exchange, request.tag_bytes(), Then::Continue, now)
+            && self.may_wait(slot, exchange, held_bytes, Then::Continue, now)
         {
-            let deadline_ms = now.mono_ms + request.wait_ms;
+            let life_ms = request
+                .token
+                .map_or(u64::MAX, |life| life.expires_ms.saturating_sub(now.unix_ms));
+            let deadline_ms = now.mono_ms + request.wait_ms.min(life_ms);
             let end = self.log.end(view);
             let awaited = Awaited::News { end, request };
             return self.wait(slot, exchange, view, awaited, deadline_ms);
@@ -115,6 +124,23 @@ impl<S: Transport> Shard<S> {
         self.proceed(slot, exchange, next, now);
     }
 
+    /// Answers a request whose token has ended during its wait, or whose key is gone.
+    fn refuse_token(
+        &mut self,
+        slot: usize,
+        exchange: &mut Exchange,
+        waiting: &Waiting,
+        fault: TokenFault,
+        now: Now,
+    ) -> Next {
+        let (mut to, endpoint) = waiting.reply_to();
+        to.keep_alive &= !self.shutdown.is_draining();
+        self.answer.clear();
+        let error = ErrorAnswer::TokenRefused(fault);
+        self.write_refusal(to, endpoint, error, Counter::RefusedUnauthorized);
+        self.send_answer(slot, exchange, Then::after(to), now)
+    }
+
     fn end_wait(
         &mut self,
         slot: usize,
@@ -122,6 +148,11 @@ impl<S: Transport> Shard<S> {
         waiting: Waiting,
         now: Now,
     ) -> Next {
+        let fault = waiting.token().and_then(|life| self.token_fault(life, now));
+        if let Some(fault) = fault {
+            self.forget_place(slot, &waiting.place);
+            return self.refuse_token(slot, exchange, &waiting, fault, now);
+        }
         let is_draining = self.shutdown.is_draining();
         match waiting.awaited {
             Awaited::News { mut request, .. } => {
@@ -236,7 +267,10 @@ impl<S: Transport> Shard<S> {
 
     /// Decides the answer to a request, without encoding it.
     fn look_up(&self, view: View, request: &HistoryRequest) -> Answer {
-        let point = self.resume_point(request.since);
+        let point = match request.from {
+            Some(moment) => self.point_of_time(moment.unix_ms(0)),
+            None => self.resume_point(request.since),
+        };
         let after = match point {
             ResumePoint::After(seq) => Some(seq),
             ResumePoint::Start | ResumePoint::Ahead | ResumePoint::Unknown => None,
@@ -244,7 +278,15 @@ impl<S: Transport> Shard<S> {
         let page = self
             .log
             .page(view, after, request.limit, HISTORY_ANSWER_BYTES_MAX);
-        let representation = Representation::new(self.resumption.lineage.epoch(), page, point);
+        let place = match request.from {
+            // Otherwise the id would tell when messages came that the client may not see.
+            Some(_) if page.seqs.is_empty() => {
+                after.and_then(|seq| self.log.last_visible(view, seq))
+            }
+            _ => after,
+        };
+        let epoch = self.resumption.lineage.epoch();
+        let representation = Representation::new(epoch, page, point, place);
         let etag = representation.etag();
         let known = request.if_none_match.as_deref();
         let is_known = known.is_some_and(|tags| etag::any_matches(tags, &etag));
@@ -267,8 +309,8 @@ impl<S: Transport> Shard<S> {
             ("ETag", answer.etag.as_str()),
             ("Access-Control-Expose-Headers", "ETag"),
             ("Cache-Control", cache_control),
-            // A cache must not answer a request with a secret by a response to one without.
-            ("Vary", "X-Webhook-Secret"),
+            // A cache must not answer a request with a secret or a token by a response to one without.
+            ("Vary", self.access.vary()),
             ("X-Content-Type-Options", "nosniff"),
         ];
         let content = (!answer.is_known).then_some(("Content-Type", "application/json"));

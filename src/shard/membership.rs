@@ -1,13 +1,14 @@
 //! The lists of the connections that a message concerns.
 //!
 //! Part of the shard. A stream or a long poll has a place in the round of its view, and in the list
-//! of its session if the view has one. Streams and long polls have a sweep each, so that neither
+//! of each of its sessions. Streams and long polls have a sweep each, so that neither
 //! delays the other. The list of a session contains both. This module never serves a connection:
 //! `fanout` and `history` do.
 
 use crate::http;
-use crate::live_log::{NO_SLOT, SessionKey, View};
+use crate::live_log::{NO_SLOT, SessionKey, View, union_bytes};
 use crate::shard::Shard;
+use crate::shard::links::{Neighbours, Node, is_link};
 use crate::shard::sweep::{RoundIndex, RoundKind, Sweep};
 use crate::shard::transport::Transport;
 
@@ -26,9 +27,8 @@ pub(super) struct Place {
     pub(super) holder: Holder,
     /// Its index in the sweep's round.
     pub(super) round_index: RoundIndex,
-    /// Its neighbours in the list of its session.
-    pub(super) session_previous: u32,
-    pub(super) session_next: u32,
+    /// Its neighbours in the list of its session, if it has one.
+    pub(super) neighbours: Neighbours,
     /// It is in the sweep's queue.
     pub(super) queued: bool,
 }
@@ -40,10 +40,14 @@ impl Place {
             view,
             holder,
             round_index: 0,
-            session_previous: NO_SLOT,
-            session_next: NO_SLOT,
+            neighbours: Neighbours::NONE,
             queued: false,
         }
+    }
+
+    /// The first of its links, if it has several sessions. Then it has no neighbours of its own.
+    fn first_link(&self) -> Node {
+        self.neighbours.next
     }
 }
 
@@ -51,7 +55,18 @@ impl RoundKind {
     fn of(view: View) -> RoundKind {
         match view {
             View::Everything => RoundKind::Everything,
-            View::Public | View::Session(_) => RoundKind::Filtered,
+            View::Public | View::Session(_) | View::Union(_) => RoundKind::Filtered,
+        }
+    }
+}
+
+impl http::View {
+    /// The bytes that a connection holds for its sessions, if it has several: in its request, and as much again in
+    /// the log.
+    pub(super) fn held_bytes(&self) -> usize {
+        match self {
+            http::View::Everything | http::View::Public | http::View::Session(_) => 0,
+            http::View::Sessions(names) => union_bytes(names),
         }
     }
 }
@@ -75,19 +90,18 @@ impl Sweeps {
 }
 
 impl<S: Transport> Shard<S> {
-    /// The log's form of a view. The log keeps the view's session until [`Shard::release_view`].
+    /// The log's form of a view. The log keeps the view's sessions until [`Shard::release_view`].
     pub(super) fn hold_view(&mut self, view: &http::View) -> View {
         match view {
             http::View::Everything => View::Everything,
             http::View::Public => View::Public,
             http::View::Session(name) => View::Session(self.log.hold_session(name)),
+            http::View::Sessions(names) => self.log.hold_sessions(names),
         }
     }
 
     pub(super) fn release_view(&mut self, view: View) {
-        if let View::Session(key) = view {
-            self.log.release_session(key);
-        }
+        self.log.release_view(view);
     }
 
     /// Enters a connection into the lists of a view. Its state has a [`Place`] with this view, which
@@ -98,8 +112,19 @@ impl<S: Transport> Shard<S> {
         if let Some(place) = self.connections.place_mut(slot) {
             place.round_index = round_index;
         }
-        if let View::Session(key) = view {
-            self.link_session(slot, key);
+        match view {
+            View::Everything | View::Public => {}
+            View::Session(key) => {
+                self.enter_list(slot as u32, key);
+                self.note_session(key, holder, true);
+            }
+            View::Union(key) => {
+                for index in 0..self.log.union(key).len() {
+                    let session = self.log.union(key)[index];
+                    self.add_link(slot, session);
+                    self.note_session(session, holder, true);
+                }
+            }
         }
     }
 
@@ -116,10 +141,15 @@ impl<S: Transport> Shard<S> {
             // The other connection has moved to an index that the sweep may have passed.
             self.enqueue(moved as usize);
         }
-        if let View::Session(key) = place.view {
-            self.unlink_session(slot, place, key);
-            self.log.release_session(key);
+        match place.view {
+            View::Everything | View::Public => {}
+            View::Session(key) => {
+                self.leave_list(slot as u32, place.neighbours, key);
+                self.note_session(key, place.holder, false);
+            }
+            View::Union(_) => self.remove_links(place.first_link(), place.holder),
         }
+        self.log.release_view(place.view);
     }
 
     /// Puts a connection into the queue of its sweep.
@@ -133,27 +163,72 @@ impl<S: Transport> Shard<S> {
         }
     }
 
-    fn link_session(&mut self, slot: usize, key: SessionKey) {
-        let first = self.log.first_slot(key);
-        if let Some(neighbour) = self.connections.place_mut(first as usize) {
-            neighbour.session_previous = slot as u32;
+    /// Notes for presence that a stream or a long poll of a session begins or ends. The log holds the session.
+    fn note_session(&mut self, key: SessionKey, holder: Holder, is_begun: bool) {
+        match holder {
+            Holder::Stream => self.note_change(key),
+            Holder::Wait => self.log.note_poll(key, is_begun),
         }
-        if let Some(place) = self.connections.place_mut(slot) {
-            place.session_next = first;
-        }
-        self.log.set_first_slot(key, slot as u32);
     }
 
-    fn unlink_session(&mut self, slot: usize, place: &Place, key: SessionKey) {
-        let (previous, next) = (place.session_previous, place.session_next);
-        self.log.walk_past(key, slot as u32, next);
-        match self.connections.place_mut(previous as usize) {
-            Some(neighbour) => neighbour.session_next = next,
-            None => self.log.set_first_slot(key, next),
+    /// The slot of a node in the list of a session, and the next node.
+    pub(super) fn at_node(&mut self, node: Node) -> Option<(usize, Node)> {
+        if let Some(link) = self.links.get(node) {
+            return Some((link.slot as usize, link.neighbours.next));
         }
-        if let Some(neighbour) = self.connections.place_mut(next as usize) {
-            neighbour.session_previous = previous;
+        let place = self.connections.place_mut(node as usize)?;
+        Some((node as usize, place.neighbours.next))
+    }
+
+    /// Adds a connection with several sessions to the list of one.
+    fn add_link(&mut self, slot: usize, session: SessionKey) {
+        let Some(place) = self.connections.place_mut(slot) else {
+            return;
+        };
+        let link = self.links.insert(slot as u32, session, place.first_link());
+        place.neighbours.next = link;
+        self.enter_list(link, session);
+    }
+
+    /// Removes a connection with several sessions from the lists of all of them.
+    fn remove_links(&mut self, mut next: Node, holder: Holder) {
+        while let Some(link) = self.links.remove(next) {
+            self.leave_list(next, link.neighbours, link.session);
+            self.note_session(link.session, holder, false);
+            next = link.sibling;
         }
-        debug_assert!(previous != NO_SLOT || self.log.first_slot(key) != slot as u32);
+    }
+
+    fn enter_list(&mut self, node: Node, session: SessionKey) {
+        let first = self.log.first_slot(session);
+        if let Some(neighbours) = self.neighbours_mut(first) {
+            neighbours.previous = node;
+        }
+        if let Some(neighbours) = self.neighbours_mut(node) {
+            neighbours.next = first;
+        }
+        self.log.set_first_slot(session, node);
+    }
+
+    /// Takes a node, which is gone already, out of the list of a session. A walk that is at this node moves on.
+    fn leave_list(&mut self, node: Node, was: Neighbours, session: SessionKey) {
+        let Neighbours { previous, next } = was;
+        self.log.walk_past(session, node, next);
+        match self.neighbours_mut(previous) {
+            Some(neighbours) => neighbours.next = next,
+            None => self.log.set_first_slot(session, next),
+        }
+        if let Some(neighbours) = self.neighbours_mut(next) {
+            neighbours.previous = previous;
+        }
+        debug_assert!(previous != NO_SLOT || self.log.first_slot(session) != node);
+    }
+
+    fn neighbours_mut(&mut self, node: Node) -> Option<&mut Neighbours> {
+        if is_link(node) {
+            return self.links.get_mut(node).map(|link| &mut link.neighbours);
+        }
+        let place = self.connections.place_mut(node as usize)?;
+        Some(&mut place.neighbours)
     }
 }

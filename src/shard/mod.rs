@@ -6,6 +6,8 @@
 //!
 //! A turn calls [`Shard::ready`] for each event, [`Shard::resume_next`] for connections with more to
 //! read, [`Shard::answer_next_history`] for requests that were put off or have waited,
+//! [`Shard::take_source_requests`] for requests to sources, [`Shard::take_verdict`] for their verdicts,
+//! [`Shard::take_questions`] for questions to other shards, [`Shard::take_count`] for their answers,
 //! [`Shard::publish`] for webhooks that were read, [`Shard::deliver`] for batches of the hub,
 //! [`Shard::answer_webhooks`] for outcomes, [`Shard::tick`] for what is due, [`Shard::sweep`] for one
 //! slice of writes, and [`Shard::end_turn`]. A long turn runs all from `publish` to `sweep` several
@@ -16,9 +18,12 @@
 //! - `connections`: connections by slot, and what they hold, by client (`shares`).
 //! - `connection`, `exchange`, `stream`, `waiting`: the state of one connection, and a pool of exchanges.
 //! - `publishing`: drafts for the hub, and its outcomes.
+//! - `judging`: requests to sources, and their verdicts.
+//! - `presence`: questions how many streams see a session; `census`: the counts for other nodes.
 //! - `scheduler`: what is due by time (`stagger`), and which connections are read again.
 //! - `membership`, `sweep`: which streams and long polls a message concerns, and which is next.
 //! - `history`: requests for the history that were put off, and the turn's budget for them.
+//! - `compression`: the compressor, and the checksums of compressed streams.
 //! - `resumption`: which event ids name a place in this node's history.
 //! - `drain`: how far the end of the shard is.
 //!
@@ -35,16 +40,23 @@
 //! `transport` is what a shard needs of a socket, and `client` the identity of a client.
 
 mod answers;
+pub mod census;
 pub mod client;
+mod compression;
 mod connection;
 mod connections;
 mod drain;
 mod exchange;
+mod expiry;
 mod fanout;
+pub mod guesses;
 mod history;
+pub mod judging;
+mod links;
 mod membership;
 mod pages;
 pub mod poller;
+pub mod presence;
 mod publishing;
 mod requests;
 mod resumption;
@@ -68,6 +80,7 @@ use crate::hub::{Batch, Hub};
 use crate::limits::{READ_BYTES, REQUEST_DEADLINE_MS};
 use crate::live_log::LiveLog;
 use crate::metrics::{Counter, Gauge, Tally};
+use compression::Compression;
 use connection::{Connection, State};
 pub use connection::{Role, Token};
 use connections::Connections;
@@ -75,8 +88,13 @@ pub use connections::Holdings;
 pub use drain::HandoverConnection;
 use drain::Shutdown;
 use exchange::{ExchangePool, Stage};
+use expiry::Expiry;
+use guesses::Guesses;
 use history::Histories;
+use judging::Docket;
+use links::Links;
 use membership::Sweeps;
+use presence::Presence;
 use publishing::Publishing;
 use resumption::Resumption;
 use scheduler::Scheduler;
@@ -91,16 +109,22 @@ pub struct Settings {
     pub keep_alive: Duration,
     /// Longest request body in bytes.
     pub body_bytes_max: usize,
+    /// The number of shards.
+    pub shards: usize,
     /// Bytes that the connections of a shard may hold together; see [`Holdings`].
     pub held_bytes_max: usize,
     /// Over how long a drain is spread.
     pub drain: Duration,
     /// The longest life of a stream that a shared cache may give to many clients; `None` if none may.
     pub fanout_life: Option<Duration>,
+    /// Whether streams are compressed for clients that accept gzip.
+    pub compress_streams: bool,
     /// Smallest live log in bytes. It is larger where a full history needs more.
     pub log_bytes_min: usize,
-    /// The configured secret.
+    /// The configured secret, and the keys of tokens at the start.
     pub access: Access,
+    /// Guesses at secrets and tokens, for all shards.
+    pub guesses: Arc<Guesses>,
     /// Whose pages may use the API.
     pub allow_origin: AllowOrigin,
 }
@@ -108,16 +132,23 @@ pub struct Settings {
 /// See the module's description. Each part owns its fields.
 pub struct Shard<S> {
     settings: Arc<Settings>,
+    /// That of the settings, with the present keys of tokens.
+    access: Access,
     resumption: Resumption,
     log: LiveLog,
+    compression: Compression,
     connections: Connections<S>,
     exchanges: ExchangePool,
     publishing: Publishing,
+    docket: Docket,
+    presence: Presence,
     histories: Histories,
     sweeps: Sweeps,
+    links: Links,
     /// When the sweep in progress over the streams began.
     sweep_began_us: Option<u64>,
     scheduler: Scheduler,
+    expiry: Expiry,
     shutdown: Shutdown<S>,
     responder: Responder,
     /// The answer that is being encoded and sent.
@@ -144,15 +175,25 @@ impl<S: Transport> Shard<S> {
         let (first_seq, history) = hub.history_batch();
         let log_bytes = settings.log_bytes_min.max(hub.history_bytes_max(&history));
         let mut shard = Shard {
+            access: settings.access.clone(),
             resumption: Resumption::new(hub),
-            log: LiveLog::new(first_seq, log_bytes),
+            log: if settings.compress_streams {
+                LiveLog::with_compression(first_seq, log_bytes)
+            } else {
+                LiveLog::new(first_seq, log_bytes)
+            },
+            compression: Compression::new(settings.compress_streams),
             connections: Connections::new(settings.held_bytes_max),
             exchanges: ExchangePool::new(settings.body_bytes_max),
             publishing: Publishing::new(hub.new_sender()),
+            docket: Docket::new(settings.shards),
+            presence: Presence::default(),
             histories: Histories::default(),
             sweeps: Sweeps::default(),
+            links: Links::default(),
             sweep_began_us: None,
             scheduler: Scheduler::new(&settings, now),
+            expiry: Expiry::default(),
             shutdown: Shutdown::default(),
             responder: Responder::new(settings.allow_origin.clone(), now.wall()),
             answer: Vec::new(),
@@ -236,11 +277,19 @@ impl<S: Transport> Shard<S> {
         if let Some(turnover) = batch.turnover() {
             self.turn_over(turnover);
         }
-        for frame in batch.frames() {
-            let session = self
-                .log
-                .append(frame.seq, frame.session, frame.bytes, frame.chunk);
-            self.note_behind(session);
+        if self.settings.compress_streams {
+            self.log_both(batch);
+        } else {
+            for frame in batch.frames() {
+                let session = self.log.append(
+                    frame.seq,
+                    frame.timestamp_ms,
+                    frame.session,
+                    frame.bytes,
+                    frame.chunk,
+                );
+                self.note_behind(session);
+            }
         }
         self.histories.encoded.forget();
         self.publishing.take_outcomes(batch);
@@ -262,8 +311,10 @@ impl<S: Transport> Shard<S> {
             State::Idle | State::Lingering { .. } => {}
             State::Streaming(stream) => self.forget_stream(slot, &stream),
             State::Exchange(exchange) => {
-                if let Stage::Waiting(waiting) = &exchange.stage {
-                    self.forget_place(slot, &waiting.place);
+                match &exchange.stage {
+                    Stage::Waiting(waiting) => self.forget_place(slot, &waiting.place),
+                    Stage::Counting(_) => self.presence.forget(),
+                    _ => {}
                 }
                 self.exchanges.give(exchange);
             }

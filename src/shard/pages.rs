@@ -25,14 +25,17 @@ pub(super) struct Representation {
 }
 
 impl Representation {
-    pub(super) fn new(epoch: Epoch, page: Page, since: ResumePoint) -> Representation {
-        let after = match since {
-            ResumePoint::After(seq) if page.is_resumed => Some(seq),
-            _ => None,
-        };
+    /// `place` is the message after which a client goes on that has got an empty page.
+    pub(super) fn new(
+        epoch: Epoch,
+        page: Page,
+        since: ResumePoint,
+        place: Option<u64>,
+    ) -> Representation {
+        let place = place.filter(|_| page.is_resumed);
         Representation {
             epoch,
-            last_seq: page.seqs.last().copied().or(after),
+            last_seq: page.seqs.last().copied().or(place),
             has_reset: !page.is_resumed && since != ResumePoint::Start,
             page,
         }
@@ -143,10 +146,18 @@ mod tests {
                 timestamp_ms: 1_700_000_000_000,
                 session: SessionId::parse(if seq % 3 == 0 { "a" } else { "" }).unwrap(),
                 content: "x".repeat(seq as usize),
+                label: None,
+                identity: None,
             };
             let mut bytes = Vec::new();
             let chunk = frame::push_message(&mut bytes, EPOCH, seq, &message);
-            log.append(seq, message.session.as_ref(), &bytes, chunk);
+            log.append(
+                seq,
+                message.timestamp_ms,
+                message.session.as_ref(),
+                &bytes,
+                chunk,
+            );
         }
         log
     }
@@ -156,7 +167,8 @@ mod tests {
             ResumePoint::After(seq) => Some(seq),
             _ => None,
         };
-        Representation::new(EPOCH, log.page(view, after, limit, usize::MAX), since)
+        let page = log.page(view, after, limit, usize::MAX);
+        Representation::new(EPOCH, page, since, after)
     }
 
     /// The representations of all kinds of requests.

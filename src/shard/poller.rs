@@ -10,7 +10,11 @@ use crossbeam_channel::Sender;
 use crate::clock::Now;
 use crate::hub::Batch;
 use crate::metrics::Counter;
+use crate::shard::census::CensusTask;
+use crate::shard::judging::{Judged, SourceRequest, SourceTable};
+use crate::shard::presence::Question;
 use crate::shard::{HandoverConnection, Readiness, Shard, Token, Transport};
+use crate::tokens::TokenKeys;
 
 /// An event of a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +61,19 @@ pub enum Command<S, H> {
     Hold(Sender<()>),
     /// End a hold without a successor.
     Resume,
+    /// Act on the verdict of a request to a source.
+    Judged(Box<Judged>),
+    /// Add the streams of this shard to the question of the shard with this number. After the last count, send
+    /// it back.
+    Count(Arc<Question>, usize),
+    /// Answer this question of this shard, to which all counts were added.
+    Counted(Arc<Question>),
+    /// Do this task of the thread that shares presence with other nodes.
+    Census(CensusTask),
+    /// Serve these sources. Send a unit then.
+    UseSources(Arc<SourceTable>, Sender<()>),
+    /// Verify tokens with these keys, and end what a token of another key has opened. Send a unit then.
+    UseTokenKeys(Arc<TokenKeys>, Sender<()>),
     /// Stop accepting, pass the connections to the successor, end the streams.
     HandOver(H),
 }
@@ -108,6 +125,16 @@ pub trait Poller {
 
     /// The next batch of the hub.
     fn next_batch(&mut self) -> Option<Arc<Batch>>;
+
+    /// Gives a request to the thread that judges. False if that thread does not take it.
+    fn judge(&mut self, request: SourceRequest) -> bool;
+
+    /// Sends a question to all others that count, and makes it expect a count of each. If one does not take it,
+    /// its count is given up.
+    fn ask(&mut self, question: &Arc<Question>);
+
+    /// Sends a question with all counts back to the shard that asks.
+    fn send_back(&mut self, shard: usize, question: Arc<Question>);
 
     /// The next command of another thread.
     fn next_command(&mut self) -> Option<Command<Self::Socket, Self::Successor>>;

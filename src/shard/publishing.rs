@@ -5,13 +5,14 @@
 //! order of the drafts. Never touches a socket.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Now;
 use crate::hub::{Batch, Hub, NotStored, Receipt, SenderId};
 use crate::limits::PUBLISHING_BYTES_MAX;
 use crate::message::Draft;
-use crate::metrics::{Counter, Gauge, Tally, Timing};
+use crate::metrics::{Counter, Gauge, SourceCounts, Tally, Timing};
 use crate::shard::Shard;
 use crate::shard::connection::Token;
 use crate::shard::transport::Transport;
@@ -27,6 +28,11 @@ pub(super) struct Publishing {
     drafts: VecDeque<Draft>,
     /// The publishers of all webhooks without an outcome, in the order of the drafts.
     publishers: VecDeque<Publisher>,
+    /// The number of the next publisher.
+    added: u64,
+    /// Of the publishers that are from a source: their number, and the counts of the source. Apart, because
+    /// most have none.
+    sources: VecDeque<(u64, Arc<SourceCounts>)>,
     outcomes: Vec<Outcome>,
     /// Bytes of the webhooks that are not answered, and of their readers.
     bytes: usize,
@@ -56,6 +62,8 @@ impl Publishing {
             sender,
             drafts: VecDeque::new(),
             publishers: VecDeque::new(),
+            added: 0,
+            sources: VecDeque::new(),
             outcomes: Vec::new(),
             bytes: 0,
             answered_us: Vec::new(),
@@ -67,13 +75,29 @@ impl Publishing {
 
     /// Adds the draft of a connection, whose reader holds `reader_bytes`.
     pub(super) fn add(&mut self, draft: Draft, token: Token, reader_bytes: usize, now: Now) {
+        self.add_of_source(draft, token, reader_bytes, now.mono_us, None);
+    }
+
+    /// Adds the draft of a source. Its request was read at `read_us`, in monotonic microseconds.
+    pub(super) fn add_of_source(
+        &mut self,
+        draft: Draft,
+        token: Token,
+        reader_bytes: usize,
+        read_us: u64,
+        counts: Option<Arc<SourceCounts>>,
+    ) {
         let bytes = draft.content.len() + reader_bytes;
         self.bytes += bytes;
         self.publishers.push_back(Publisher {
             token,
-            read_us: now.mono_us,
+            read_us,
             bytes,
         });
+        if let Some(counts) = counts {
+            self.sources.push_back((self.added, counts));
+        }
+        self.added += 1;
         self.drafts.push_back(draft);
     }
 
@@ -105,11 +129,27 @@ impl Publishing {
     }
 
     /// The connection of the next outcome.
-    fn next_publisher(&mut self) -> Option<Token> {
+    fn next_publisher(&mut self, outcome: &Outcome) -> Option<Token> {
+        let number = self.added - self.publishers.len() as u64;
         let publisher = self.publishers.pop_front()?;
         self.bytes -= publisher.bytes;
         self.answered_us.push(publisher.read_us);
+        self.count_for_source(number, outcome);
         Some(publisher.token)
+    }
+
+    /// Counts the outcome of a publisher for its source, if it is from one.
+    fn count_for_source(&mut self, number: u64, outcome: &Outcome) {
+        if self.sources.front().is_none_or(|(of, _)| *of != number) {
+            return;
+        }
+        if let Some((_, counts)) = self.sources.pop_front() {
+            match outcome {
+                Ok(receipt) if receipt.is_repeat => counts.count_repeat(),
+                Ok(_) => counts.count_published(),
+                Err(_) => counts.count_not_stored(),
+            }
+        }
     }
 
     fn count_waiting(&mut self, tally: &mut Tally) {
@@ -123,7 +163,9 @@ impl Publishing {
         let Some(last) = self.outcomes.last() else {
             return;
         };
-        if matches!(last, Err(NotStored::NoBus | NotStored::InDoubt)) {
+        if matches!(last, Err(NotStored::NoBus | NotStored::InDoubt))
+            || last.as_ref().is_err_and(NotStored::is_of_sender)
+        {
             // The bus logs its own faults.
             return;
         }
@@ -163,7 +205,7 @@ impl<S: Transport> Shard<S> {
         let mut outcomes = std::mem::take(&mut self.publishing.outcomes);
         let answered = outcomes.len();
         for outcome in outcomes.drain(..) {
-            let Some(token) = self.publishing.next_publisher() else {
+            let Some(token) = self.publishing.next_publisher(&outcome) else {
                 debug_assert!(false, "each outcome has a publisher");
                 break;
             };

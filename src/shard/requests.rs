@@ -1,5 +1,5 @@
 //! From bytes to decisions: reads requests and decides each. Webhooks are queued for the hub. All other
-//! requests continue in `subscription`, `history` or `answers`.
+//! requests continue in `judging`, `presence`, `subscription`, `history` or `answers`.
 //!
 //! Part of the shard. The path of a webhook: `read_requests` → `proceed` → `read_on` → `read_step` →
 //! `handle_request` → (the hub, at the end of the turn) → `answer_webhook` → `send_answer` → `proceed`.
@@ -9,31 +9,40 @@
 use crate::chat;
 use crate::clock::Now;
 use crate::http::response::CONTINUE;
-use crate::http::route::error_before_body;
+use crate::http::route::{compares_secret, error_before_body};
 use crate::http::{
-    ErrorAnswer, Phase, Progress, Refusal, ReplyTo, Request, RequestReader, Route, Version, route,
+    ErrorAnswer, Guess, Phase, Progress, Refusal, ReplyTo, Request, RequestReader, Route, Version,
+    is_forwarded, route, source_name,
 };
 use crate::limits::{
     READS_PER_TURN, REQUEST_BUFFER_KEEP_BYTES, REQUEST_DEADLINE_MS, SMALL_REQUEST_BYTES_MAX,
 };
-use crate::message::Draft;
+use crate::message::{Draft, SessionId};
 use crate::metrics::{Counter, Endpoint};
 use crate::shard::Shard;
 use crate::shard::answers::{FULL, text_of};
+use crate::shard::client::Client;
+use crate::shard::compression::accepts_gzip;
 use crate::shard::connection::{NO_DEADLINE, Role, Unfinished};
 use crate::shard::drain::Intake;
-use crate::shard::exchange::{Exchange, Next, Stage, Then};
+use crate::shard::exchange::{Exchange, Next, Publication, Stage, Then};
+use crate::shard::guesses::{Guesser, Target};
+use crate::shard::judging::Lane;
 use crate::shard::resumption::SentId;
 use crate::shard::subscription::Subscriber;
 use crate::shard::transport::{Transfer, Transport};
 use crate::shard::waiting::HistoryRequest;
 
 /// The decision on a complete request.
-enum Handled {
+pub(super) enum Handled {
     /// The answer is in `Shard::answer`.
     Answered(Then),
+    /// The answer follows the verdict of the source with this name.
+    Judging(Box<str>, Lane, ReplyTo),
     /// The answer follows the outcome from the hub.
     Publishing(Draft, ReplyTo),
+    /// The answer is the number of streams of a session, for which other shards are asked.
+    Counting(SessionId, ReplyTo),
     /// The connection becomes a stream.
     Subscribed(Subscriber),
     /// The answer is the history, perhaps after a wait.
@@ -129,14 +138,16 @@ impl<S: Transport> Shard<S> {
                 return Next::Over;
             }
         }
-        let progress = exchange.reader.poll();
+        let progress = self.poll_reader(exchange);
         match progress {
             // The request is complete: the next step hands it over.
             Ok(Progress::Complete) if self.may_leave(slot) => return Next::Read,
             Ok(Progress::Complete) => return self.handle_request(slot, exchange, now),
             Ok(Progress::WantsContinue | Progress::Incomplete) if !exchange.is_judged => {
                 let wants_continue = progress == Ok(Progress::WantsContinue);
-                if let Some(then) = self.answer_head(slot, &mut exchange.reader, wants_continue) {
+                if let Some(then) =
+                    self.answer_head(slot, &mut exchange.reader, wants_continue, now)
+                {
                     let next = self.send_answer(slot, exchange, then, now);
                     if next != Next::Read {
                         return next;
@@ -174,7 +185,7 @@ impl<S: Transport> Shard<S> {
     fn handle_request(&mut self, slot: usize, exchange: &mut Exchange, now: Now) -> Next {
         self.answer.clear();
         let handled = match exchange.reader.request() {
-            Some(request) => self.decide(slot, &request),
+            Some(request) => self.decide(slot, &request, now),
             None => return Next::Read,
         };
         if matches!(handled, Handled::History(_)) && self.is_history_put_off() {
@@ -183,13 +194,22 @@ impl<S: Transport> Shard<S> {
             exchange.timed = None;
             return self.wait_for_bytes(slot, exchange, now);
         }
+        let handled = match handled {
+            Handled::Judging(name, lane, to) => {
+                return self.judge(slot, exchange, (name, lane), to, now);
+            }
+            handled => handled,
+        };
         exchange.reader.consume();
         match handled {
+            // Returned above.
+            Handled::Judging(..) => Next::Wait,
             Handled::Answered(then) => self.send_answer(slot, exchange, then, now),
             Handled::History(request) => self.read_history(slot, exchange, request, now),
+            Handled::Counting(session, to) => self.ask_presence(slot, exchange, session, to, now),
             Handled::Publishing(draft, to) => {
                 self.wait_for_hub(slot, exchange, draft, now);
-                exchange.stage = Stage::Publishing(to);
+                exchange.stage = Stage::Publishing(Publication::native(to));
                 Next::Wait
             }
             Handled::Subscribed(subscriber) => {
@@ -210,18 +230,22 @@ impl<S: Transport> Shard<S> {
         self.connections[slot].deadline_ms = NO_DEADLINE;
     }
 
-    fn decide(&mut self, slot: usize, request: &Request<'_>) -> Handled {
+    fn decide(&mut self, slot: usize, request: &Request<'_>, now: Now) -> Handled {
         let connection = &mut self.connections[slot];
         let is_surplus = connection.role == Role::Surplus || !connection.socket.admit(request.head);
         let is_leaving = is_surplus || self.shutdown.is_draining();
         let mut to = self.responder.reply_to(request);
         to.keep_alive &= !is_leaving;
-        match route(request, &self.settings.access, chat::exists) {
+        if let Some(name) = source_name(request.path) {
+            return self.decide_source(slot, request, name, to, is_surplus, now);
+        }
+        match self.route(slot, request, now) {
             Route::Subscribe(subscription) if subscription.head_only => {
                 to.keep_alive &= to.version == Version::Http11;
                 self.tally.count_request(Endpoint::Stream, 200);
                 let shared_ms = self.shared_ms(&subscription, to);
-                self.answer_stream_head(to, shared_ms);
+                let framing = self.framing(to, accepts_gzip(request), shared_ms.is_some());
+                self.answer_stream_head(to, framing, shared_ms);
             }
             Route::Subscribe(subscription) if is_leaving => {
                 self.tally.count_request(Endpoint::Stream, 200);
@@ -234,7 +258,8 @@ impl<S: Transport> Shard<S> {
             Route::Subscribe(subscription) => {
                 self.tally.count_request(Endpoint::Stream, 200);
                 let shared_ms = self.shared_ms(&subscription, to);
-                let subscriber = Subscriber::new(subscription, shared_ms, to);
+                let framing = self.framing(to, accepts_gzip(request), shared_ms.is_some());
+                let subscriber = Subscriber::new(subscription, shared_ms, framing, to);
                 return Handled::Subscribed(subscriber);
             }
             _ if is_surplus => self.answer_error(slot, to, request, FULL),
@@ -254,6 +279,11 @@ impl<S: Transport> Shard<S> {
                 self.tally.count_request(Endpoint::Webhook, 200);
                 self.responder.status_ok(to, &mut self.answer);
             }
+            Route::ListSources => {
+                self.tally.count_request(Endpoint::Sources, 200);
+                self.answer_list_of_sources(to);
+            }
+            Route::Presence(session) => return Handled::Counting(session, to),
             Route::Preflight(allow) => {
                 self.tally.count_request(Endpoint::of(request.path), 204);
                 self.responder.preflight(to, allow, &mut self.answer);
@@ -272,10 +302,11 @@ impl<S: Transport> Shard<S> {
         slot: usize,
         reader: &mut RequestReader,
         wants_continue: bool,
+        now: Now,
     ) -> Option<Then> {
         self.answer.clear();
         let head = reader.head()?;
-        let Some(error) = self.error_of_head(slot, &head) else {
+        let Some(error) = self.error_of_head(slot, &head, now) else {
             if wants_continue {
                 self.answer.extend_from_slice(CONTINUE);
             }
@@ -287,12 +318,123 @@ impl<S: Transport> Shard<S> {
     }
 
     /// The error that the head alone decides.
-    fn error_of_head(&mut self, slot: usize, head: &Request<'_>) -> Option<ErrorAnswer> {
+    fn error_of_head(&mut self, slot: usize, head: &Request<'_>, now: Now) -> Option<ErrorAnswer> {
         let connection = &mut self.connections[slot];
         if connection.role == Role::Surplus || !connection.socket.admit(head.head) {
             return Some(FULL);
         }
-        error_before_body(head, &self.settings.access, chat::exists)
+        if let Some(name) = source_name(head.path) {
+            return self.error_of_source_head(slot, head, name, now);
+        }
+        self.error_of_guesser(slot, head, now).or_else(|| {
+            let error = error_before_body(head, &self.access, now.unix_ms, chat::exists);
+            error.map(|error| self.note_guess(slot, head, error, now))
+        })
+    }
+
+    /// The route of a complete request, unless its client has guessed too often.
+    fn route<'a>(&mut self, slot: usize, request: &Request<'a>, now: Now) -> Route<'a> {
+        if let Some(error) = self.error_of_guesser(slot, request, now) {
+            return Route::Error(error);
+        }
+        match route(request, &self.access, now.unix_ms, chat::exists) {
+            Route::Error(error) => Route::Error(self.note_guess(slot, request, error, now)),
+            route => route,
+        }
+    }
+
+    /// The refusal of a request with a secret, right or wrong, if its client has guessed too often. A token is
+    /// verified instead: its signature cannot be guessed, so a valid one need not be refused.
+    fn error_of_guesser(
+        &self,
+        slot: usize,
+        request: &Request<'_>,
+        now: Now,
+    ) -> Option<ErrorAnswer> {
+        let target = Target::Server(Guess::Secret);
+        if !self.settings.guesses.refuses_any() || !compares_secret(request, &self.access) {
+            return None;
+        }
+        self.error_of_refused(target, self.guesser(slot, request), now)
+    }
+
+    /// The refusal of a client that has guessed too often.
+    pub(super) fn error_of_refused(
+        &self,
+        target: Target<'_>,
+        guesser: Guesser,
+        now: Now,
+    ) -> Option<ErrorAnswer> {
+        let table = &self.settings.guesses;
+        let retry_after_s = table.refused_s(target, guesser.client, now)?;
+        Some(ErrorAnswer::TooManyGuesses {
+            guess: target.guess(),
+            retry_after_s,
+        })
+    }
+
+    /// The answer to a request that gets this error. A guess is counted, or refused as one too many.
+    fn note_guess(
+        &self,
+        slot: usize,
+        request: &Request<'_>,
+        error: ErrorAnswer,
+        now: Now,
+    ) -> ErrorAnswer {
+        let Some(guess) = error.guess() else {
+            return error;
+        };
+        let guesser = self.guesser(slot, request);
+        let refusal = self.note_guess_of(Target::Server(guess), guesser, now);
+        refusal.unwrap_or(error)
+    }
+
+    /// Counts a guess. Returns the refusal if it is one too many.
+    pub(super) fn note_guess_of(
+        &self,
+        target: Target<'_>,
+        guesser: Guesser,
+        now: Now,
+    ) -> Option<ErrorAnswer> {
+        if let Some(refusal) = self.error_of_refused(target, guesser, now) {
+            return Some(refusal);
+        }
+        let table = &self.settings.guesses;
+        let Guesser {
+            client,
+            is_forwarded,
+        } = guesser;
+        if table.note(target, client, now) {
+            // One line for an attack, however many clients take part.
+            let hint = if is_forwarded {
+                "; if it is a proxy, name it with --trusted-proxy"
+            } else {
+                ""
+            };
+            tracing::warn!(%client, "too many wrong {target}; refused for a minute{hint}");
+        }
+        if is_forwarded && client == Client::Unknown && table.note_unnamed() {
+            tracing::warn!(
+                "a wrong secret or token, whose client no trusted proxy names: such guesses are not limited; name the proxy with --trusted-proxy"
+            );
+        }
+        None
+    }
+
+    /// The client that a guess counts for. A proxy on this machine that is not a trusted one must not lock out
+    /// all its clients.
+    pub(super) fn guesser(&self, slot: usize, request: &Request<'_>) -> Guesser {
+        let is_forwarded = is_forwarded(request.head);
+        let client = match self.connections[slot].socket.limited_client() {
+            Client::Address(address) if is_forwarded && address.to_canonical().is_loopback() => {
+                Client::Unknown
+            }
+            client => client,
+        };
+        Guesser {
+            client,
+            is_forwarded,
+        }
     }
 
     fn answer_error_of_head(
@@ -321,7 +463,7 @@ impl<S: Transport> Shard<S> {
     ) -> Next {
         self.answer.clear();
         let head = exchange.reader.head_of_refused_body();
-        let error = head.and_then(|head| Some((self.error_of_head(slot, &head)?, head)));
+        let error = head.and_then(|head| Some((self.error_of_head(slot, &head, now)?, head)));
         let Some((error, head)) = error else {
             return self.refuse(slot, exchange, refusal, now);
         };
@@ -352,7 +494,12 @@ impl<S: Transport> Shard<S> {
     }
 
     /// Keeps an exchange until its peer has sent more. Between two requests it keeps nothing.
-    fn wait_for_bytes(&mut self, slot: usize, exchange: &mut Exchange, now: Now) -> Next {
+    pub(super) fn wait_for_bytes(
+        &mut self,
+        slot: usize,
+        exchange: &mut Exchange,
+        now: Now,
+    ) -> Next {
         let reader = &mut exchange.reader;
         if reader.is_between_requests() {
             if self.closes_idle() {

@@ -93,6 +93,14 @@ impl Resumption {
 }
 
 impl<S: Transport> Shard<S> {
+    /// Where an answer begins that has the first message of a time or later, and all that follow.
+    pub(super) fn point_of_time(&self, unix_ms: u64) -> ResumePoint {
+        match self.log.seq_at(unix_ms).checked_sub(1) {
+            Some(seq) => ResumePoint::After(seq),
+            None => ResumePoint::Start,
+        }
+    }
+
     /// Where a sent id stands now.
     pub(super) fn resume_point(&self, sent: SentId) -> ResumePoint {
         self.resumption.point(sent, self.log.head_seq())

@@ -1,6 +1,6 @@
 //! What is due by time, and which connections are read again later.
 //!
-//! Part of the shard. A turn calls [`Shard::tick`] for heartbeats, deadlines and the drain, and
+//! Part of the shard. A turn calls [`Shard::tick`] for heartbeats, deadlines, tokens and the drain, and
 //! [`Shard::resume_next`] for connections with more to read. The loop asks [`Shard::idle_ms`] how long
 //! it may sleep. Never reads a clock, and never loops over all connections at once.
 
@@ -17,6 +17,7 @@ use crate::shard::connection::{State, Token, Unfinished};
 use crate::shard::drain::Intake;
 use crate::shard::exchange::Stage;
 use crate::shard::stagger::Stagger;
+use crate::shard::stream::Life;
 use crate::shard::transport::Transport;
 use crate::shard::{Settings, Shard};
 
@@ -82,6 +83,17 @@ impl<S: Transport> Shard<S> {
         }
     }
 
+    /// Continues with a connection that was put off, if it is still open.
+    pub(super) fn resume_put_off(&mut self, token: Token) {
+        if let Some(slot) = self.connections.slot_of(token) {
+            let unfinished = &mut self.connections[slot].unfinished;
+            if *unfinished == Unfinished::PutOff {
+                *unfinished = Unfinished::More;
+                self.scheduler.unfinished.push_back(token);
+            }
+        }
+    }
+
     /// Leaves the rest of a connection's work to [`Shard::resume_next`].
     pub(super) fn resume_later(&mut self, slot: usize) {
         let token = self.connections.token_of(slot);
@@ -127,6 +139,7 @@ impl<S: Transport> Shard<S> {
         for slot in self.scheduler.deadline_scan.turn(now.mono_ms, slots) {
             self.check_deadline(slot, now);
         }
+        self.tick_tokens(now);
         self.tick_drain(now);
     }
 
@@ -137,6 +150,8 @@ impl<S: Transport> Shard<S> {
         if !self.sweeps.streams.is_idle()
             || has_unfinished
             || self.publishing.has_fresh_drafts()
+            || self.docket.has_outgoing()
+            || self.presence.has_outgoing()
             || self.has_history_work()
         {
             return Some(0);
@@ -150,6 +165,9 @@ impl<S: Transport> Shard<S> {
             self.scheduler.heartbeats_last.due_ms(stream_slots),
             self.scheduler.deadline_scan.due_ms(slots),
             self.shutdown.due_ms(slots),
+            self.expiry
+                .left_ms(now)
+                .map(|left_ms| now.mono_ms + left_ms),
         ];
         let next_ms = due_ms.into_iter().flatten().min()?;
         Some(next_ms.saturating_sub(now.mono_ms))
@@ -162,7 +180,8 @@ impl<S: Transport> Shard<S> {
             return;
         };
         if let State::Streaming(stream) = &connection.state
-            && now.mono_ms >= stream.life_ends_ms
+            && stream.life == Life::Shared
+            && now.mono_ms >= stream.life_ms
         {
             // A blocked stream cannot send its end. Its deadline still holds.
             self.begin_end(slot, FANOUT_RETRY_MS);
@@ -171,9 +190,14 @@ impl<S: Transport> Shard<S> {
         if now.mono_ms < connection.deadline_ms {
             return;
         }
-        let is_put_off = connection.unfinished == Unfinished::PutOff && !connection.hung_up;
+        let has_request = connection.state.has_request();
+        // A peer that has ended its side still reads the answer to a complete request.
+        let is_owed = !connection.hung_up || has_request;
+        let is_put_off = connection.unfinished == Unfinished::PutOff && is_owed;
+        // The request is parsed before it is refused as too slow.
+        let is_next = connection.unfinished == Unfinished::More && has_request;
         if connection.state.awaits_bytes() {
-            if self.shutdown.intake == Intake::Held {
+            if is_next || self.shutdown.intake == Intake::Held {
                 return;
             }
             if is_put_off {
@@ -185,6 +209,8 @@ impl<S: Transport> Shard<S> {
             State::Streaming(_) => self.close_stalled_stream(slot, now),
             State::Exchange(exchange) => match exchange.stage {
                 Stage::Reading => self.refuse_upload(slot, Refusal::TooSlow, now),
+                Stage::Judging(_) => self.give_up_verdict(slot, now),
+                Stage::Counting(_) => self.give_up_presence(slot, now),
                 Stage::Publishing(_) => self.close(slot),
                 Stage::Answering(_) => self.close_stalled_answer(slot, now),
                 Stage::Waiting(_) => self.wake(slot),

@@ -65,6 +65,10 @@ impl Shares {
         }
     }
 
+    pub(super) fn raise_bytes_max(&mut self, bytes: usize) {
+        self.bytes_max = self.bytes_max.max(bytes);
+    }
+
     /// Records the bytes that a connection holds from now on, and its progress.
     pub(super) fn hold(&mut self, slot: u32, client: ClientKey, bytes: usize, now_ms: u64) {
         self.release(slot);

@@ -9,10 +9,10 @@ use std::io::IoSlice;
 use std::ops::Range;
 
 use crate::live_log::{Cursor, Gather, Lag, LiveLog, View};
-use crate::shard::connection::NO_DEADLINE;
 use crate::shard::membership::{Holder, Place};
 use crate::shard::transport::{Transfer, Transport};
 use crate::sse::frame::{self, Framing};
+use crate::sse::gzip::Checksum;
 
 /// The state of a stream.
 pub struct Stream {
@@ -27,9 +27,20 @@ pub struct Stream {
     /// The next write includes a heartbeat.
     pub(super) heartbeat_due: bool,
     pub(super) ending: Ending,
-    /// The end of life of a stream that a cache may share, in monotonic milliseconds;
-    /// [`NO_DEADLINE`] for others.
-    pub(super) life_ends_ms: u64,
+    pub(super) life: Life,
+    /// The time that belongs to `life`, in monotonic milliseconds.
+    pub(super) life_ms: u64,
+}
+
+/// For how long a stream stays open. Without its time, which would make every stream 8 bytes larger here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Life {
+    /// Until its client or the server ends it.
+    Endless,
+    /// A cache may share it until `life_ms`.
+    Shared,
+    /// A token has opened it. It is in the table of `expiry` under `life_ms`.
+    Token,
 }
 
 /// Whether a stream is ending.
@@ -39,13 +50,26 @@ pub(super) enum Ending {
     No,
     /// The end follows the pending frames: a `retry` of this many milliseconds, and the last chunk.
     Due { retry_ms: u16 },
+    /// Its token has ended. The own bytes, the event `token_expired` and the last chunk follow, and no frame.
+    Expired,
     /// A part of the end is sent, or about to be. Only its rest follows.
-    Begun { is_reset: bool },
+    Begun { reason: EndReason },
     /// Another history has replaced the log's, so the cursor is not valid. The end follows the own bytes;
     /// no frame is sent any more.
     Reset { retry_ms: u16 },
     /// As `Reset`, but an orderly end is not possible.
     Cut,
+}
+
+/// Why a stream ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EndReason {
+    /// The server drains, or the life of a shared stream is over.
+    Due,
+    /// The end of its token.
+    Token,
+    /// Another history has replaced the log's.
+    Reset,
 }
 
 /// The result of one write.
@@ -83,7 +107,7 @@ impl Stream {
         framing: Framing,
         cursor: Cursor,
         first_bytes: FirstBytes,
-        life_ends_ms: u64,
+        shared_until_ms: Option<u64>,
     ) -> Stream {
         Stream {
             place: Place::new(view, Holder::Stream),
@@ -97,13 +121,20 @@ impl Stream {
             blocked: false,
             heartbeat_due: false,
             ending: Ending::No,
-            life_ends_ms,
+            life: shared_until_ms.map_or(Life::Endless, |_| Life::Shared),
+            life_ms: shared_until_ms.unwrap_or_default(),
         }
     }
 
     /// Whether a cache may share it among clients.
     pub(super) fn is_shared(&self) -> bool {
-        self.life_ends_ms != NO_DEADLINE
+        self.life == Life::Shared
+    }
+
+    /// Reads fields from all over the stream. The result means nothing.
+    pub(super) fn read_through(&self) -> u64 {
+        let next_seq = self.cursor.next_seq;
+        next_seq ^ self.life_ms ^ u64::from(self.place.round_index) ^ u64::from(self.blocked)
     }
 
     /// Bytes allocated for the stream alone.
@@ -111,19 +142,27 @@ impl Stream {
         self.own.as_ref().map_or(0, |own| own.bytes.capacity())
     }
 
+    /// Bytes allocated for the stream alone, and those of its sessions if it has several.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.own_bytes() + self.place.view.held_bytes()
+    }
+
     /// Sends all that the stream lacks in one write: its own bytes, a gap if there is one, the
     /// frames of its view up to the head, a heartbeat if one is due, and its end if that is due.
-    /// Adds new gap events to `gaps`.
+    /// Adds new gap events to `gaps`. `sum` is the checksum of the stream, if it is compressed: that of the own
+    /// bytes, and of everything before the cursor.
     pub(super) fn serve(
         &mut self,
         socket: &mut impl Transport,
         log: &LiveLog,
+        sum: &mut Checksum,
         gaps: &mut u64,
     ) -> Served {
         match self.ending {
             Ending::No | Ending::Due { .. } => {}
+            Ending::Expired => return self.finish_expired(socket, *sum),
             Ending::Begun { .. } => return self.finish(socket),
-            Ending::Reset { retry_ms } => return self.finish_reset(socket, retry_ms),
+            Ending::Reset { retry_ms } => return self.finish_reset(socket, *sum, retry_ms),
             Ending::Cut => return Served::Cut,
         }
         if self.has_nothing_to_send(log) {
@@ -136,7 +175,7 @@ impl Stream {
                 self.cursor = cursor;
                 if missed > 0 {
                     let own = self.own.get_or_insert_default();
-                    *gaps += u64::from(own.add_gap(self.framing, missed));
+                    *gaps += u64::from(own.add_gap(self.framing, sum, missed));
                 }
             }
         }
@@ -147,7 +186,11 @@ impl Stream {
         let after = log.gather(self.place.view, self.framing, &self.cursor, &mut gather);
         let frames_end = gather.bytes();
         let more = after.next_seq < log.head_seq();
-        let tail = if more { Tail::default() } else { self.tail() };
+        let tail = if more {
+            Tail::default()
+        } else {
+            self.tail(log, &after, *sum)
+        };
         gather.push(tail.heartbeat);
         gather.push(&tail.end);
         if gather.bytes() == 0 {
@@ -167,11 +210,19 @@ impl Stream {
             after,
             more,
         };
-        if sent < offered.end {
+        let before = self.cursor;
+        let served = if sent < offered.end {
             self.keep_rest(log, &offered, &tail, sent)
         } else {
             self.keep_nothing(&offered, &tail)
+        };
+        if self.framing == Framing::Gzip {
+            log.add_frames(self.place.view, &before, &self.cursor, sum);
+            if sent > offered.frames_end {
+                frame::add_events(sum, self.framing, tail.heartbeat);
+            }
         }
+        served
     }
 
     /// Ends the stream because another history has replaced the log's. Its own bytes are sent first. The
@@ -183,11 +234,14 @@ impl Stream {
             // The life of a shared one is over, and no cache gives it to further clients.
             Ending::Due { retry_ms } => (retry_ms, false),
             // The rest contains no frame.
-            Ending::Begun { .. } | Ending::Reset { .. } | Ending::Cut => return,
+            Ending::Expired | Ending::Begun { .. } | Ending::Reset { .. } | Ending::Cut => return,
         };
         let is_within_frame = self.cursor.is_within_frame()
             || self.own.as_deref().is_some_and(OwnBytes::is_within_copies);
-        self.ending = if is_shared || is_within_frame {
+        // The checksum of a compressed stream already counts the copies.
+        let has_counted_copies =
+            self.framing == Framing::Gzip && self.own.as_deref().is_some_and(OwnBytes::has_copies);
+        self.ending = if is_shared || is_within_frame || has_counted_copies {
             Ending::Cut
         } else {
             Ending::Reset { retry_ms }
@@ -197,11 +251,61 @@ impl Stream {
         }
     }
 
-    /// Sends the own bytes and the end, without a look at the log.
-    fn finish_reset(&mut self, socket: &mut impl Transport, retry_ms: u16) -> Served {
+    /// Adds the event that its token ends at this Unix time in milliseconds. Returns false inside a frame,
+    /// where no event fits.
+    pub(super) fn add_warning(&mut self, sum: &mut Checksum, expires_ms: u64) -> bool {
+        if self.cursor.is_within_frame() {
+            return false;
+        }
+        if self.ending == Ending::No {
+            let own = self.own.get_or_insert_default();
+            own.drop_sent();
+            own.gap = None;
+            let start = own.bytes.len();
+            frame::push_token_warning(&mut own.bytes, self.framing, expires_ms);
+            frame::add_events(sum, self.framing, &own.bytes[start..]);
+        }
+        true
+    }
+
+    /// Ends the stream because its token does. Returns false if it cannot be ended in order.
+    pub(super) fn expire(&mut self) -> bool {
+        let is_within_frame = self.cursor.is_within_frame()
+            || self.own.as_deref().is_some_and(OwnBytes::is_within_copies);
+        match self.ending {
+            _ if self.blocked => false,
+            Ending::No | Ending::Due { .. } if is_within_frame => false,
+            Ending::No | Ending::Due { .. } => {
+                self.ending = Ending::Expired;
+                true
+            }
+            // The rest contains no frame.
+            _ => true,
+        }
+    }
+
+    /// Sends the own bytes and the end of a stream whose token has ended.
+    fn finish_expired(&mut self, socket: &mut impl Transport, sum: Checksum) -> Served {
         let own = self.own.get_or_insert_default();
-        frame::push_end(&mut own.bytes, self.framing, u64::from(retry_ms));
-        self.ending = Ending::Begun { is_reset: true };
+        frame::push_token_end(&mut own.bytes, self.framing, sum);
+        self.ending = Ending::Begun {
+            reason: EndReason::Token,
+        };
+        self.finish(socket)
+    }
+
+    /// Sends the own bytes and the end, without a look at the log.
+    fn finish_reset(
+        &mut self,
+        socket: &mut impl Transport,
+        sum: Checksum,
+        retry_ms: u16,
+    ) -> Served {
+        let own = self.own.get_or_insert_default();
+        frame::push_end(&mut own.bytes, self.framing, sum, u64::from(retry_ms));
+        self.ending = Ending::Begun {
+            reason: EndReason::Reset,
+        };
         self.finish(socket)
     }
 
@@ -252,16 +356,21 @@ impl Stream {
             && self.ending == Ending::No
     }
 
-    fn tail(&self) -> Tail {
-        let mut end = Vec::new();
-        if let Ending::Due { retry_ms } = self.ending {
-            frame::push_end(&mut end, self.framing, u64::from(retry_ms));
-        }
+    /// The part of a write behind the frames up to the cursor `after`.
+    fn tail(&self, log: &LiveLog, after: &Cursor, mut sum: Checksum) -> Tail {
         let heartbeat: &[u8] = if self.heartbeat_due {
             frame::heartbeat(self.framing)
         } else {
             b""
         };
+        let mut end = Vec::new();
+        if let Ending::Due { retry_ms } = self.ending {
+            if self.framing == Framing::Gzip {
+                log.add_frames(self.place.view, &self.cursor, after, &mut sum);
+                frame::add_events(&mut sum, self.framing, heartbeat);
+            }
+            frame::push_end(&mut end, self.framing, sum, u64::from(retry_ms));
+        }
         Tail { heartbeat, end }
     }
 
@@ -274,7 +383,9 @@ impl Stream {
         }
         self.heartbeat_due = false;
         if !tail.end.is_empty() {
-            self.ending = Ending::Begun { is_reset: false };
+            self.ending = Ending::Begun {
+                reason: EndReason::Due,
+            };
         }
         let bytes = [tail.heartbeat, &tail.end].concat();
         if sent < bytes.len() {
@@ -354,6 +465,8 @@ pub(super) struct FirstBytes {
 struct Gap {
     begin: usize,
     missed: u64,
+    /// The checksum of the stream without it.
+    sum_before: Checksum,
 }
 
 impl OwnBytes {
@@ -368,6 +481,10 @@ impl OwnBytes {
     /// Whether a copied message may be sent in part.
     fn is_within_copies(&self) -> bool {
         self.copies.start < self.sent && self.sent < self.copies.end
+    }
+
+    fn has_copies(&self) -> bool {
+        !self.copies.is_empty()
     }
 
     /// Takes copied messages out, if none of them is sent.
@@ -392,17 +509,22 @@ impl OwnBytes {
     /// Appends a gap of `missed` messages. If the last gap is entirely unsent, the new one is added
     /// to it: otherwise gaps would accumulate for a reader that takes a few bytes between two of
     /// them. Returns whether this makes one gap more.
-    fn add_gap(&mut self, framing: Framing, missed: u64) -> bool {
+    fn add_gap(&mut self, framing: Framing, sum: &mut Checksum, missed: u64) -> bool {
         let earlier = self.gap.filter(|gap| self.sent <= gap.begin);
         match earlier {
-            Some(gap) => self.bytes.truncate(gap.begin),
+            Some(gap) => {
+                self.bytes.truncate(gap.begin);
+                *sum = gap.sum_before;
+            }
             None => self.drop_sent(),
         }
         let gap = Gap {
             begin: self.bytes.len(),
             missed: missed + earlier.map_or(0, |gap| gap.missed),
+            sum_before: *sum,
         };
         frame::push_gap(&mut self.bytes, framing, gap.missed);
+        frame::add_events(sum, framing, &self.bytes[gap.begin..]);
         self.gap = Some(gap);
         earlier.is_none()
     }
@@ -424,12 +546,12 @@ mod tests {
     #[test]
     fn an_unsent_gap_absorbs_the_next_one() {
         let mut own = OwnBytes::boxed(b"first".to_vec(), 0);
-        assert!(own.add_gap(Framing::Chunked, 3));
+        assert!(own.add_gap(Framing::Chunked, &mut Checksum::default(), 3));
         own.sent = 5;
-        assert!(!own.add_gap(Framing::Chunked, 4));
+        assert!(!own.add_gap(Framing::Chunked, &mut Checksum::default(), 4));
         assert_eq!(gaps(own.left()), [7]);
         own.sent += 1;
-        assert!(own.add_gap(Framing::Chunked, 5));
+        assert!(own.add_gap(Framing::Chunked, &mut Checksum::default(), 5));
         assert_eq!(gaps(own.left()), [7, 5]);
     }
 
@@ -438,7 +560,7 @@ mod tests {
         let mut own = OwnBytes::default();
         let (mut taken, mut missed_in_all) = (Vec::new(), 0);
         for missed in 1..=10_000 {
-            own.add_gap(Framing::Chunked, missed);
+            own.add_gap(Framing::Chunked, &mut Checksum::default(), missed);
             missed_in_all += missed;
             taken.push(own.left()[0]);
             own.sent += 1;

@@ -7,32 +7,38 @@
 use std::ops::RangeInclusive;
 
 use crate::clock::Now;
-use crate::http::{self, ReplyTo, Subscription, Version};
+use crate::http::{self, Begin, ReplyTo, SharedFor, Subscription, TokenLife, Version};
 use crate::limits::{
     FANOUT_LIFE_LEAST_PERCENT, FANOUT_RETRY_MS, READS_PER_TURN, REPLAY_COPY_BYTES_MAX, RETRY_MS,
     SMALL_REQUEST_BYTES_MAX, STALL_MS,
 };
-use crate::live_log::CatchUp;
+use crate::live_log::{CatchUp, View};
 use crate::metrics::{Counter, Gauge};
 use crate::shard::connection::{NO_DEADLINE, State};
 use crate::shard::exchange::{Exchange, Next, Then};
 use crate::shard::membership::Holder;
 use crate::shard::resumption::{ResumePoint, SentId};
-use crate::shard::stream::{Ending, FirstBytes, Sent, Served, Stream};
+use crate::shard::stream::{EndReason, Ending, FirstBytes, Life, Sent, Served, Stream};
 use crate::shard::transport::{Transfer, Transport};
 use crate::shard::waiting::AheadRequest;
 use crate::shard::{Readiness, Shard};
 use crate::sse::event_id::EventId;
 use crate::sse::frame::{self, Framing};
+use crate::sse::gzip::Checksum;
 
 /// A subscription that borrows nothing from the reader.
 pub(super) struct Subscriber {
-    view: http::View,
+    pub(super) view: http::View,
     /// Looked up when the stream begins.
     pub(super) last_id: SentId,
+    /// Where the stream begins if the client has sent no id.
+    begin: Begin,
     /// The life of the stream, if a cache may share it among clients.
     shared_ms: Option<u64>,
-    to: ReplyTo,
+    framing: Framing,
+    /// The token that has opened it.
+    pub(super) token: Option<TokenLife>,
+    pub(super) to: ReplyTo,
 }
 
 impl Subscriber {
@@ -41,6 +47,7 @@ impl Subscriber {
     pub(super) fn new(
         subscription: Subscription<'_>,
         shared_ms: Option<u64>,
+        framing: Framing,
         mut to: ReplyTo,
     ) -> Subscriber {
         let last_id = subscription.last_event_id.filter(|_| shared_ms.is_none());
@@ -50,7 +57,10 @@ impl Subscriber {
         Subscriber {
             view: subscription.view,
             last_id: SentId::parse(last_id.as_deref()),
+            begin: subscription.begin,
             shared_ms,
+            framing,
+            token: subscription.token,
             to,
         }
     }
@@ -72,16 +82,21 @@ impl<S: Transport> Shard<S> {
         now: Now,
     ) -> Next {
         if self.resume_point(subscriber.last_id) == ResumePoint::Ahead
-            && self.may_wait(slot, exchange, 0, Then::Close, now)
+            && self.may_wait(
+                slot,
+                exchange,
+                subscriber.view.held_bytes(),
+                Then::Close,
+                now,
+            )
         {
             return self.await_reach(slot, exchange, AheadRequest::Stream(subscriber), now);
         }
-        self.subscribe(slot, &subscriber, now);
-        Next::Over
+        self.begin_stream(slot, exchange, &subscriber, now)
     }
 
-    /// Opens a stream whose request has waited. In a drain it is declined: the client keeps its event id,
-    /// and resumes at another node.
+    /// Opens a stream, whose request may have waited. In a drain it is declined: the client keeps its event id,
+    /// and resumes at another node. So is a stream for whose sessions there is no room.
     pub(super) fn begin_stream(
         &mut self,
         slot: usize,
@@ -94,6 +109,13 @@ impl<S: Transport> Shard<S> {
             self.decline_stream(subscriber.last_id, subscriber.to, false);
             return self.send_answer(slot, exchange, Then::Close, now);
         }
+        let view_bytes = subscriber.view.held_bytes();
+        if view_bytes > SMALL_REQUEST_BYTES_MAX && !self.make_room(slot, view_bytes, now) {
+            self.tally.count(Counter::RefusedOverload, 1);
+            self.answer.clear();
+            self.decline_stream(subscriber.last_id, subscriber.to, true);
+            return self.send_answer(slot, exchange, Then::Close, now);
+        }
         self.subscribe(slot, subscriber, now);
         Next::Over
     }
@@ -101,37 +123,39 @@ impl<S: Transport> Shard<S> {
     /// Turns a connection into a stream. Nothing is sent yet: the sweep sends the head, the first
     /// events and the replay in one write.
     pub(super) fn subscribe(&mut self, slot: usize, subscriber: &Subscriber, now: Now) {
-        let framing = match subscriber.to.version {
-            Version::Http11 => Framing::Chunked,
-            Version::Http10 => Framing::Bare,
-        };
+        let framing = subscriber.framing;
         let view = self.hold_view(&subscriber.view);
-        let resume_after = match self.resume_point(subscriber.last_id) {
-            ResumePoint::After(seq) => Some(seq),
-            ResumePoint::Start | ResumePoint::Ahead | ResumePoint::Unknown => None,
-        };
-        let mut start = self.log.catch_up(view, resume_after);
+        let point = self.resume_point(subscriber.last_id);
+        let mut start = self.start(view, point, subscriber.begin, now);
         if !start.ahead.is_empty() && !self.make_room(slot, REPLAY_COPY_BYTES_MAX, now) {
             // Without room the messages to copy are left out of the replay. They are the oldest.
             start.replay -= start.ahead.len() as u64;
             start.ahead.clear();
         }
 
-        let first_bytes = self.first_bytes(subscriber, framing, &start, now);
+        let mut sum = Checksum::default();
+        let first_bytes = self.first_bytes(subscriber, &start, &mut sum, now);
+        if framing == Framing::Gzip {
+            self.compression.begin(slot, sum);
+            self.tally.shift(Gauge::StreamsCompressed, 1);
+        }
         self.connections[slot].deadline_ms = NO_DEADLINE;
-        let life_ends_ms = subscriber
-            .shared_ms
-            .map_or(NO_DEADLINE, |life_ms| now.mono_ms + life_ms);
-        let stream = Stream::new(view, framing, start.cursor, first_bytes, life_ends_ms);
+        let shared_until_ms = subscriber.shared_ms.map(|life_ms| now.mono_ms + life_ms);
+        let stream = Stream::new(view, framing, start.cursor, first_bytes, shared_until_ms);
         self.connections
             .set_state(slot, State::Streaming(stream), now);
-        let opened = match resume_after {
-            Some(_) => Counter::StreamsResumed,
-            None => Counter::StreamsReplayed,
+        let opened = match point {
+            ResumePoint::After(_) => Counter::StreamsResumed,
+            ResumePoint::Start | ResumePoint::Ahead | ResumePoint::Unknown => {
+                Counter::StreamsReplayed
+            }
         };
         self.tally.count(opened, 1);
         self.tally.shift(Gauge::Streams, 1);
         self.take_place(slot, view, Holder::Stream);
+        if let Some(life) = subscriber.token {
+            self.expire_later(slot, life, now);
+        }
         if self.connections[slot].readable {
             // An edge arrived while the connection did something else, and epoll does not repeat it.
             // There are bytes, or the end of the peer's side.
@@ -140,19 +164,43 @@ impl<S: Transport> Shard<S> {
         self.enqueue(slot);
     }
 
+    /// Where a stream begins. An id that the client has sent wins over the beginning that it asks for. This also
+    /// holds for an unknown id: the client may have missed any message, so it gets the whole history.
+    fn start(&self, view: View, point: ResumePoint, begin: Begin, now: Now) -> CatchUp {
+        let since = begin
+            .since
+            .map(|moment| self.log.seq_at(moment.unix_ms(now.unix_ms)));
+        match (point, begin.replay_max, since) {
+            (ResumePoint::After(seq), ..) => self.log.catch_up(view, Some(seq)),
+            (ResumePoint::Start, Some(count_max), since) => {
+                self.log
+                    .catch_up_newest(view, count_max, since.unwrap_or(0))
+            }
+            (ResumePoint::Start, None, Some(since)) => {
+                self.log.catch_up(view, since.checked_sub(1))
+            }
+            (ResumePoint::Start | ResumePoint::Ahead | ResumePoint::Unknown, ..) => {
+                self.log.catch_up(view, None)
+            }
+        }
+    }
+
     /// The first bytes of a stream: its head, its first events, and messages of the replay that
-    /// have to be copied.
+    /// have to be copied. Adds the events and messages to the checksum of a compressed stream.
     fn first_bytes(
         &mut self,
         subscriber: &Subscriber,
-        framing: Framing,
         start: &CatchUp,
+        sum: &mut Checksum,
         now: Now,
     ) -> FirstBytes {
         let mut first_bytes = Vec::new();
-        let shared_ms = subscriber.shared_ms;
+        let (framing, shared_ms) = (subscriber.framing, subscriber.shared_ms);
+        let (coding, shared) = (self.stream_coding(framing), self.shared_for(shared_ms));
         self.responder
-            .stream_head(subscriber.to, shared_ms.map(shared_s), &mut first_bytes);
+            .stream_head(subscriber.to, coding, shared, &mut first_bytes);
+        frame::push_body_start(&mut first_bytes, framing);
+        let events_start = first_bytes.len();
         let retry_ms = self.rng.u64(match shared_ms {
             Some(_) => FANOUT_RETRY_MS,
             None => RETRY_MS,
@@ -173,8 +221,12 @@ impl<S: Transport> Shard<S> {
             frame::push_gap(&mut first_bytes, framing, start.missed);
         }
         let copies_start = first_bytes.len();
+        frame::add_events(sum, framing, &first_bytes[events_start..]);
         for &seq in &start.ahead {
             self.log.copy_message(seq, framing, &mut first_bytes);
+            if framing == Framing::Gzip {
+                self.log.add_frame(seq, sum);
+            }
         }
         FirstBytes {
             copies: copies_start..first_bytes.len(),
@@ -196,10 +248,23 @@ impl<S: Transport> Shard<S> {
         Some(self.rng.u64(shortest_ms..=longest_ms))
     }
 
+    fn shared_for(&self, life_ms: Option<u64>) -> Option<SharedFor> {
+        life_ms.map(|life_ms| SharedFor {
+            seconds: shared_s(life_ms),
+            vary: self.access.vary(),
+        })
+    }
+
     /// Appends the head of a stream to `Shard::answer`. It is the whole answer to a `HEAD`.
-    pub(super) fn answer_stream_head(&mut self, to: ReplyTo, shared_ms: Option<u64>) {
+    pub(super) fn answer_stream_head(
+        &mut self,
+        to: ReplyTo,
+        framing: Framing,
+        shared_ms: Option<u64>,
+    ) {
+        let (coding, shared) = (self.stream_coding(framing), self.shared_for(shared_ms));
         self.responder
-            .stream_head(to, shared_ms.map(shared_s), &mut self.answer);
+            .stream_head(to, coding, shared, &mut self.answer);
     }
 
     /// Acts on an event of a stream's socket.
@@ -250,6 +315,12 @@ impl<S: Transport> Shard<S> {
     /// Takes a closed stream out of all lists.
     pub(super) fn forget_stream(&mut self, slot: usize, stream: &Stream) {
         self.tally.shift(Gauge::Streams, -1);
+        if stream.framing == Framing::Gzip {
+            self.tally.shift(Gauge::StreamsCompressed, -1);
+        }
+        if stream.life == Life::Token {
+            self.expiry.remove(slot, stream.life_ms);
+        }
         self.forget_place(slot, &stream.place);
     }
 
@@ -263,11 +334,12 @@ impl<S: Transport> Shard<S> {
             return None;
         }
         let had_deadline = connection.deadline_ms != NO_DEADLINE;
-        let mut gaps = 0;
-        let own_bytes = stream.own_bytes();
-        let served = stream.serve(&mut connection.socket, &self.log, &mut gaps);
-        if own_bytes.max(stream.own_bytes()) > SMALL_REQUEST_BYTES_MAX {
-            self.note_own_bytes(slot, served, now);
+        let (mut gaps, mut none) = (0, Checksum::default());
+        let sum = self.compression.sum_of(slot, &mut none);
+        let held_bytes = stream.held_bytes();
+        let served = stream.serve(&mut connection.socket, &self.log, sum, &mut gaps);
+        if held_bytes.max(stream.held_bytes()) > SMALL_REQUEST_BYTES_MAX {
+            self.note_held_bytes(slot, served, now);
         }
         self.tally.count(Counter::Gaps, gaps);
         let bytes = match served {
@@ -309,9 +381,9 @@ impl<S: Transport> Shard<S> {
         Some(bytes)
     }
 
-    /// Updates the shares after serving a stream that had, or has, more than
-    /// [`SMALL_REQUEST_BYTES_MAX`] own bytes.
-    fn note_own_bytes(&mut self, slot: usize, served: Served, now: Now) {
+    /// Updates the shares after serving a stream that held, or holds, more than
+    /// [`SMALL_REQUEST_BYTES_MAX`].
+    fn note_held_bytes(&mut self, slot: usize, served: Served, now: Now) {
         let has_progress = match served {
             Served::Wrote(sent, _) | Served::Blocked(sent) => sent.bytes > 0,
             _ => false,
@@ -336,7 +408,12 @@ impl<S: Transport> Shard<S> {
     fn end_connection(&mut self, slot: usize, now: Now) {
         if let State::Streaming(stream) = self.connections.take_state(slot) {
             let reason = match stream.ending {
-                Ending::Begun { is_reset: true } => Counter::StreamsReset,
+                Ending::Begun {
+                    reason: EndReason::Reset,
+                } => Counter::StreamsReset,
+                Ending::Begun {
+                    reason: EndReason::Token,
+                } => Counter::StreamsTokenEnded,
                 _ if stream.is_shared() => Counter::StreamsExpired,
                 _ => Counter::StreamsDrained,
             };

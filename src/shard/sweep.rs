@@ -114,6 +114,12 @@ impl Sweep {
         behind.or_else(|| self.queue.pop_front().map(Candidate::Queued))
     }
 
+    /// Streams of the rounds that are next, so many of each round at most.
+    pub fn upcoming(&self, count: usize) -> impl Iterator<Item = u32> {
+        let rounds = [&self.everything, &self.filtered].into_iter();
+        rounds.flat_map(move |round| round.upcoming(count)).copied()
+    }
+
     /// The next stream that may lack a message, from the next non-empty source of three: the rounds
     /// and the sessions.
     fn next_behind(&mut self) -> Option<Candidate> {
@@ -163,6 +169,12 @@ impl Round {
         self.slots.swap_remove(index);
         self.remaining = self.remaining.min(self.slots.len());
         self.slots.get(index).copied()
+    }
+
+    /// The next ones before the end of the circle.
+    fn upcoming(&self, count: usize) -> &[u32] {
+        let rest = self.slots.get(self.position..).unwrap_or_default();
+        &rest[..rest.len().min(count).min(self.remaining)]
     }
 
     fn next(&mut self) -> Option<u32> {

@@ -12,7 +12,7 @@ use crate::limits::{
     DRAIN_IDLE_MS, HISTORY_MESSAGES, HISTORY_TURN_BYTES, READS_PER_TURN, SLICE_VISITS, SLICE_WRITES,
 };
 use crate::live_log::SharedHistory;
-use crate::message::{Draft, SessionId};
+use crate::message::{Draft, Identity, SessionId};
 use crate::metrics::Metrics;
 use crate::shard::client::Client;
 use crate::shard::exchange::Exchange;
@@ -22,14 +22,21 @@ use crate::shard::tests::poller::{FakePoller, Polled};
 use crate::shard::turn::Turns;
 use crate::testkit::{hub_in_memory, hub_with_commits, now_at, settings};
 
+mod begin;
+mod census;
+mod compression;
 mod deadlines;
 mod drain;
+mod judging;
 pub(in crate::shard) mod poller;
 mod polls;
+mod presence;
 mod resets;
 mod resumption;
+mod sessions;
 mod shares;
 mod streams;
+mod tokens;
 
 const STREAM: &[u8] = b"GET /api/webhook/stream HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -225,6 +232,8 @@ impl Node {
         let draft = Draft {
             session: session.and_then(|name| SessionId::parse(name).unwrap()),
             content: "x".repeat(bytes),
+            label: None,
+            identity: None,
         };
         let mut drafts = VecDeque::from(vec![draft; messages]);
         let mut outcomes = Vec::new();
@@ -258,8 +267,14 @@ fn a_connection_takes_no_more_than_connection_bytes_max() {
     let slot = size_of::<Connection<crate::net::socket::LayeredSocket>>();
     let layers = size_of::<crate::net::socket::Layered>() + OVERHEAD;
     let reader = size_of::<Exchange>() + 2 * OVERHEAD;
-    let session = LOG_SESSION_BYTES + 4 * LOG_SESSION_BUCKET_BYTES + LOG_SESSION_OWN_BYTES;
-    let each = slot + layers + reader + session + 2 * (queues + webhook);
+    // The number of the session's long polls, in a table that doubles.
+    let polls = 4 * (2 * size_of::<u32>() + 1);
+    let session = LOG_SESSION_BYTES + 4 * LOG_SESSION_BUCKET_BYTES + LOG_SESSION_OWN_BYTES + polls;
+    // Shared by the draft and the message.
+    let identity = size_of::<Identity>() + 2 * size_of::<usize>() + OVERHEAD;
+    // A B-tree is at least half full.
+    let expiry = 2 * (size_of::<(u64, u32)>() + super::expiry::DUE_BYTES);
+    let each = expiry + slot + layers + reader + session + identity + 2 * (queues + webhook);
     println!(
         "{slot} bytes for the slot, {layers} for layers, {reader} for the reader, {each} in all"
     );

@@ -50,6 +50,12 @@ pub trait Transport {
     fn client(&self) -> Client {
         Client::Unknown
     }
+
+    /// The client, for limits that must not refuse others with it: unknown if the peer is a trusted proxy
+    /// that names none.
+    fn limited_client(&self) -> Client {
+        self.client()
+    }
 }
 
 /// The result of a nonblocking call. Interrupted calls have been repeated.

@@ -3,6 +3,9 @@
 //! A thread loop polls and calls [`Turns::run`]. In the server the loop is `net::reactor`; tests and the
 //! simulation have loops with pollers and clocks of their own. Never waits. Reads only the given clock.
 //!
+//! Requests to sources leave after each slice for the thread that judges them. Their verdicts are commands,
+//! and so are questions of other shards.
+//!
 //! A turn delivers the batches of the hub, handles events, accepts, reads unfinished connections again,
 //! answers requests for the history and runs commands. At its end it publishes the webhooks that were
 //! read, answers them, and serves a slice of streams.
@@ -21,6 +24,7 @@ use crate::limits::{
     WORK_SLICE_BEHIND_US, WORK_SLICE_US,
 };
 use crate::metrics::{Counter, Timing};
+use crate::shard::judging::Judged;
 use crate::shard::poller::{Accepted, Command, Event, Poller, Ready, Step};
 use crate::shard::{Role, Shard, Token, Transport};
 
@@ -192,6 +196,9 @@ impl<P: Poller, C: Fn() -> Now> Turn<'_, P, C> {
         self.publish(now);
         self.take_batches();
         self.answer_webhooks(now);
+        // Also those that were pipelined behind an answered webhook.
+        self.judge(now);
+        self.ask(now);
         self.shard.tick(now);
         self.poller.note(self.shard, Step::Ticked, now);
         self.sweep(now);
@@ -206,6 +213,26 @@ impl<P: Poller, C: Fn() -> Now> Turn<'_, P, C> {
             };
             self.shard.deliver(&batch);
             self.note(Step::Delivered);
+        }
+    }
+
+    /// Gives the requests to sources that were read to the thread that judges.
+    fn judge(&mut self, now: Now) {
+        for request in self.shard.take_source_requests() {
+            let ticket = request.ticket;
+            if !self.poller.judge(request) {
+                self.shard.take_verdict(Judged::unavailable(ticket), now);
+            }
+        }
+    }
+
+    /// Sends the questions that were read to the other shards, and adds the count of this one.
+    fn ask(&mut self, now: Now) {
+        for question in self.shard.take_questions() {
+            self.poller.ask(&question);
+            if self.shard.count_streams(&question) {
+                self.shard.take_count(&question, now);
+            }
         }
     }
 
@@ -388,6 +415,23 @@ impl<P: Poller, C: Fn() -> Now> Turn<'_, P, C> {
                 *self.held = Some(held);
             }
             Command::Resume => self.shard.resume(now),
+            Command::Judged(judged) => self.shard.take_verdict(*judged, now),
+            Command::Count(question, shard) => {
+                if self.shard.count_streams(&question) {
+                    self.poller.send_back(shard, question);
+                }
+            }
+            Command::Counted(question) => self.shard.take_count(&question, now),
+            Command::Census(task) => self.shard.run_census(&task),
+            Command::UseSources(table, in_use) => {
+                self.shard.use_sources(table);
+                // The thread that asked may have given up.
+                let _ = in_use.send(());
+            }
+            Command::UseTokenKeys(keys, in_use) => {
+                self.shard.use_token_keys(keys);
+                let _ = in_use.send(());
+            }
             Command::HandOver(successor) => {
                 self.poller.stop_accepting();
                 *self.successor = Some(successor);
@@ -398,7 +442,7 @@ impl<P: Poller, C: Fn() -> Now> Turn<'_, P, C> {
 
     /// Reports the end of [`Command::Hold`] once the shard no longer needs the ring.
     fn report_held(&mut self) {
-        if !self.shard.has_drafts()
+        if !self.shard.needs_ring()
             && let Some(held) = self.held.take()
         {
             // The thread that asked may have given up.

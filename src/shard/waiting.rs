@@ -5,10 +5,10 @@
 //! the wait, and `history` continues with the request. Never sends anything.
 
 use crate::clock::Now;
-use crate::http::{self, HistoryQuery, ReplyTo};
+use crate::http::{self, HistoryQuery, Moment, ReplyTo, Since, TokenLife};
 use crate::limits::RESUME_AHEAD_MS_MAX;
 use crate::live_log::{Cursor, View};
-use crate::metrics::Counter;
+use crate::metrics::{Counter, Endpoint};
 use crate::shard::Shard;
 use crate::shard::exchange::{Exchange, Next, Stage, Then};
 use crate::shard::membership::{Holder, Place};
@@ -22,32 +22,44 @@ pub(super) struct HistoryRequest {
     pub(super) is_public: bool,
     /// Looked up anew for each answer, because a wait may outlast an epoch.
     pub(super) since: SentId,
+    /// The time from which it asks for messages.
+    pub(super) from: Option<Moment>,
     pub(super) limit: usize,
     pub(super) wait_ms: u64,
     pub(super) if_none_match: Option<Box<str>>,
+    /// The token that has opened it.
+    pub(super) token: Option<TokenLife>,
     pub(super) to: ReplyTo,
 }
 
 impl HistoryRequest {
     pub(super) fn new(
-        query: HistoryQuery<'_>,
+        query: HistoryQuery,
         if_none_match: Option<&str>,
         to: ReplyTo,
     ) -> HistoryRequest {
+        let (since, from) = match query.since {
+            None => (SentId::None, None),
+            Some(Since::Event(id)) => (SentId::Id(id), None),
+            Some(Since::Time(moment)) => (SentId::None, Some(moment)),
+        };
         HistoryRequest {
             view: query.view,
             is_public: query.is_public,
-            since: SentId::parse(query.since.as_deref()),
+            since,
+            from,
             limit: query.limit,
             wait_ms: query.wait_s * 1000,
             if_none_match: if_none_match.map(Box::from),
+            token: query.token,
             to,
         }
     }
 
-    /// The bytes allocated for its entity tags.
-    pub(super) fn tag_bytes(&self) -> usize {
-        self.if_none_match.as_ref().map_or(0, |tags| tags.len())
+    /// The bytes allocated for its entity tags and its sessions.
+    pub(super) fn held_bytes(&self) -> usize {
+        let tags = self.if_none_match.as_ref().map_or(0, |tags| tags.len());
+        tags + self.view.held_bytes()
     }
 }
 
@@ -87,14 +99,35 @@ impl AheadRequest {
 }
 
 impl Waiting {
+    /// How it is answered, and as what it counts.
+    pub(super) fn reply_to(&self) -> (ReplyTo, Endpoint) {
+        match &self.awaited {
+            Awaited::News { request, .. } | Awaited::Reach(AheadRequest::History(request)) => {
+                (request.to, Endpoint::Messages)
+            }
+            Awaited::Reach(AheadRequest::Stream(subscriber)) => (subscriber.to, Endpoint::Stream),
+        }
+    }
+
+    /// The token that has opened it.
+    pub(super) fn token(&self) -> Option<TokenLife> {
+        match &self.awaited {
+            Awaited::News { request, .. } | Awaited::Reach(AheadRequest::History(request)) => {
+                request.token
+            }
+            Awaited::Reach(AheadRequest::Stream(subscriber)) => subscriber.token,
+        }
+    }
+
     /// The bytes allocated for it.
     pub(super) fn held_bytes(&self) -> usize {
-        let (Awaited::News { request, .. } | Awaited::Reach(AheadRequest::History(request))) =
-            &self.awaited
-        else {
-            return size_of::<Waiting>();
+        let request_bytes = match &self.awaited {
+            Awaited::News { request, .. } | Awaited::Reach(AheadRequest::History(request)) => {
+                request.held_bytes()
+            }
+            Awaited::Reach(AheadRequest::Stream(subscriber)) => subscriber.view.held_bytes(),
         };
-        size_of::<Waiting>() + request.tag_bytes()
+        size_of::<Waiting>() + request_bytes + self.place.view.held_bytes()
     }
 }
 

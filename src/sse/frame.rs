@@ -10,6 +10,7 @@ use std::io::Write as _;
 use crate::message::Epoch;
 use crate::message::{Message, MessageId};
 use crate::sse::event_id::EventId;
+use crate::sse::gzip::{self, Checksum, Compressor, Piece};
 use crate::sse::json;
 
 /// How a response body is delimited.
@@ -19,9 +20,11 @@ pub enum Framing {
     Chunked,
     /// HTTP/1.0: the bare bytes; the body ends with the connection.
     Bare,
+    /// HTTP/1.1 and gzip: every event is one chunk with a piece of its own (see [`gzip`]).
+    Gzip,
 }
 
-/// The heartbeat in both framings: a comment line, which clients ignore (HTML standard, 9.2.6).
+/// The heartbeat in each framing: a comment line, which clients ignore (HTML standard, 9.2.6).
 ///
 /// No blank line follows it. After an id, several clients dispatch an empty event at every blank line
 /// (Python: httpx-sse, sseclient-py, the decoder of `openai`). Every other frame ends with a blank line,
@@ -30,16 +33,31 @@ pub const fn heartbeat(framing: Framing) -> &'static [u8] {
     match framing {
         Framing::Chunked => b"c\r\n: heartbeat\n\r\n",
         Framing::Bare => b": heartbeat\n",
+        Framing::Gzip => b"16\r\n\0\x0c\0\xf3\xff: heartbeat\n\0\0\0\xff\xff\r\n",
     }
 }
 
-/// The chunk that ends a chunked body; empty for a bare one.
-pub const fn last_chunk(framing: Framing) -> &'static [u8] {
-    match framing {
-        Framing::Chunked => b"0\r\n\r\n",
-        Framing::Bare => b"",
+/// Appends the beginning of a body: the gzip header of a compressed one.
+pub fn push_body_start(out: &mut Vec<u8>, framing: Framing) {
+    if framing == Framing::Gzip {
+        push_chunk(out, |out| out.extend_from_slice(&gzip::HEADER));
     }
 }
+
+/// Appends the end of a body whose events have this checksum. A bare body ends with the connection.
+fn push_body_end(out: &mut Vec<u8>, framing: Framing, sum: Checksum) {
+    match framing {
+        Framing::Bare => {}
+        Framing::Chunked => out.extend_from_slice(LAST_CHUNK),
+        Framing::Gzip => {
+            push_chunk(out, |out| out.extend_from_slice(&sum.end()));
+            out.extend_from_slice(LAST_CHUNK);
+        }
+    }
+}
+
+/// The chunk that ends a chunked body.
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// The layout of a chunked frame: a size line of `head_bytes`, the payload, and a line end of
 /// [`CHUNK_TAIL_BYTES`].
@@ -70,6 +88,25 @@ pub fn push_message(out: &mut Vec<u8>, epoch: Epoch, seq: u64, message: &Message
     })
 }
 
+/// Appends the compressed frame of a message: a chunk with a piece of gzip. Returns what it adds to a checksum.
+pub fn push_compressed(out: &mut Vec<u8>, compressor: &mut Compressor, event: &[u8]) -> Piece {
+    push_chunk(out, |out| compressor.push(out, event));
+    Piece::of(event)
+}
+
+/// Adds events that were appended in this framing to the checksum of their stream. They are no messages.
+pub fn add_events(sum: &mut Checksum, framing: Framing, mut events: &[u8]) {
+    if framing != Framing::Gzip {
+        return;
+    }
+    while let Some(line_end) = memchr::memchr(b'\n', events) {
+        let block = &events[line_end + 1..];
+        let block_end = gzip::STORED_HEAD_BYTES + gzip::stored_block_bytes(block);
+        sum.add(&Piece::of(&block[gzip::STORED_HEAD_BYTES..block_end]));
+        events = &block[block_end + gzip::PIECE_END.len() + CHUNK_TAIL_BYTES..];
+    }
+}
+
 /// Appends the data of a message's event: a JSON object on one line.
 fn push_object(out: &mut Vec<u8>, message: &Message) {
     let mut id_digits = MessageId::encode_buffer();
@@ -85,6 +122,12 @@ fn push_object(out: &mut Vec<u8>, message: &Message) {
     if let Some(session) = &message.session {
         out.extend_from_slice(b",\"sessionId\":");
         json::push_string(out, session.as_str());
+    }
+    if let Some(label) = &message.label {
+        out.extend_from_slice(b",\"source\":");
+        json::push_string(out, label.source());
+        out.extend_from_slice(b",\"event\":");
+        json::push_string(out, label.event());
     }
     out.push(b'}');
 }
@@ -143,6 +186,27 @@ pub fn push_gap(out: &mut Vec<u8>, framing: Framing, missed: u64) {
     });
 }
 
+/// Appends the event that the token of a stream ends at this Unix time in milliseconds. It has no id, so it
+/// does not move the client's place.
+pub fn push_token_warning(out: &mut Vec<u8>, framing: Framing, expires_ms: u64) {
+    push_event(out, framing, |out| {
+        push_fmt(
+            out,
+            format_args!("data: {{\"type\":\"token_expiring\",\"expiresAt\":{expires_ms}}}\n\n"),
+        );
+    });
+}
+
+/// Appends the end of a stream whose token has ended: the last event and the end of the body. `sum` is that of
+/// all events before.
+pub fn push_token_end(out: &mut Vec<u8>, framing: Framing, sum: Checksum) {
+    push_last_event(out, framing, sum, |out| {
+        push_event(out, framing, |out| {
+            out.extend_from_slice(b"data: {\"type\":\"token_expired\"}\n\n");
+        });
+    });
+}
+
 /// Appends the last event of a stream: the reconnection delay.
 ///
 /// It has data for two kinds of clients. Some ignore a `retry` without data (crates.io:
@@ -160,10 +224,23 @@ pub fn push_farewell(out: &mut Vec<u8>, framing: Framing, retry_ms: u64, place: 
     });
 }
 
-/// Appends the end of a stream: the last event and the last chunk.
-pub fn push_end(out: &mut Vec<u8>, framing: Framing, retry_ms: u64) {
-    push_farewell(out, framing, retry_ms, None);
-    out.extend_from_slice(last_chunk(framing));
+/// Appends the end of a stream: the last event and the end of the body. `sum` is that of all events before.
+pub fn push_end(out: &mut Vec<u8>, framing: Framing, sum: Checksum, retry_ms: u64) {
+    push_last_event(out, framing, sum, |out| {
+        push_farewell(out, framing, retry_ms, None);
+    });
+}
+
+fn push_last_event(
+    out: &mut Vec<u8>,
+    framing: Framing,
+    mut sum: Checksum,
+    push: impl FnOnce(&mut Vec<u8>),
+) {
+    let start = out.len();
+    push(out);
+    add_events(&mut sum, framing, &out[start..]);
+    push_body_end(out, framing, sum);
 }
 
 /// Ends an event: the id, if there is one, and the blank line.
@@ -180,6 +257,17 @@ fn push_event(out: &mut Vec<u8>, framing: Framing, payload: impl FnOnce(&mut Vec
             push_chunk(out, payload);
         }
         Framing::Bare => payload(out),
+        Framing::Gzip => {
+            push_chunk(out, |out| {
+                let head = out.len();
+                let start = head + gzip::STORED_HEAD_BYTES;
+                out.resize(start, 0);
+                payload(out);
+                let block_bytes = out.len() - start;
+                out[head..start].copy_from_slice(&gzip::stored_head(block_bytes));
+                out.extend_from_slice(&gzip::PIECE_END);
+            });
+        }
     }
 }
 
@@ -219,8 +307,10 @@ fn push_fmt(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::message::SessionId;
+    use crate::message::{Label, SessionId};
 
     fn message(content: &str, session: &str) -> Message {
         Message {
@@ -228,6 +318,8 @@ mod tests {
             timestamp_ms: 1_700_000_000_123,
             session: SessionId::parse(session).unwrap(),
             content: content.into(),
+            label: None,
+            identity: None,
         }
     }
 
@@ -246,6 +338,27 @@ mod tests {
         assert_eq!(frame.len(), chunk.bytes as usize);
         let head = format!("{:x}\r\n", expected.len());
         assert!(frame.starts_with(head.as_bytes()) && frame.ends_with(b"\n\n\r\n"));
+    }
+
+    #[test]
+    fn the_event_of_a_source_names_it_and_its_type() {
+        let mut message = message("hi", "s");
+        message.label = Label::new("github", "a\"b\u{2028}").map(Arc::new);
+        let mut out = Vec::new();
+        let chunk = push_message(&mut out, Epoch(0xab), 7, &message);
+        let text = payload(&out, chunk);
+        let members =
+            ",\"sessionId\":\"s\",\"source\":\"github\",\"event\":\"a\\\"b\\u2028\"}\nid: ";
+        assert!(text.contains(members), "{text}");
+        message.label = Label::new("shop", "").map(Arc::new);
+        message.session = None;
+        out.clear();
+        let chunk = push_message(&mut out, Epoch(0xab), 7, &message);
+        let text = payload(&out, chunk);
+        assert!(
+            text.contains("123,\"source\":\"shop\",\"event\":\"\"}\n"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -292,6 +405,15 @@ mod tests {
         let mut message = message("x", &"s".repeat(256));
         message.timestamp_ms = u64::MAX;
         push_message(&mut out, Epoch(u64::MAX), u64::MAX, &message);
+        let bare_bytes = out.len() - 257;
+        assert!(bare_bytes <= 195, "{bare_bytes}");
+        // The worst texts of a label: characters that take twice their bytes.
+        let (source, event) = ("\\".repeat(64), "\u{2028}".repeat(42) + "\"\"");
+        message.label = Label::new(&source, &event).map(Arc::new);
+        assert!(message.label.is_some());
+        out.clear();
+        push_message(&mut out, Epoch(u64::MAX), u64::MAX, &message);
+        assert_eq!(out.len() - 257, bare_bytes + 23 + 2 * (64 + 128));
         assert!(out.len() - 257 <= crate::limits::FRAME_OVERHEAD_BYTES_MAX);
     }
 
@@ -320,7 +442,7 @@ mod tests {
             b"21\r\ndata: {\"type\":\"gap\",\"missed\":9}\n\n\r\n"
         );
         let mut end = Vec::new();
-        push_end(&mut end, Framing::Chunked, 30_000);
+        push_end(&mut end, Framing::Chunked, Checksum::default(), 30_000);
         assert_eq!(
             end,
             b"23\r\nretry: 30000\ndata: {\"type\":\"end\"}\n\n\r\n0\r\n\r\n"
@@ -334,9 +456,18 @@ mod tests {
     }
 
     #[test]
-    fn a_heartbeat_is_one_line_in_both_framings() {
+    fn a_heartbeat_is_one_line_in_each_framing() {
         assert_eq!(heartbeat(Framing::Bare), b": heartbeat\n");
         assert_eq!(heartbeat(Framing::Chunked), b"c\r\n: heartbeat\n\r\n");
         assert_eq!(heartbeat(Framing::Bare).len(), 0xc);
+        let mut gzip = Vec::new();
+        push_event(&mut gzip, Framing::Gzip, |out| {
+            out.extend_from_slice(heartbeat(Framing::Bare));
+        });
+        assert_eq!(heartbeat(Framing::Gzip), gzip);
+        let (mut sum, mut expected) = (Checksum::default(), Checksum::default());
+        add_events(&mut sum, Framing::Gzip, &gzip.repeat(2));
+        expected.add(&Piece::of(&heartbeat(Framing::Bare).repeat(2)));
+        assert_eq!(sum, expected);
     }
 }

@@ -5,5 +5,6 @@
 
 pub mod event_id;
 pub mod frame;
+pub mod gzip;
 mod json;
 pub mod lineage;

@@ -3,16 +3,19 @@
 //!
 //! Nothing here runs: a call of a half is executed at once, or as its link says.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
 use std::time::Duration;
 
+use super::{Link, LinkFault};
 use crate::bus::engine::{
     Append, Appended, Begin, Content, Entry, Fault, FaultKind, Fenced, Keep, News, Outgoing,
-    Producer, Reader, Snapshot, Writer,
+    Producer, Reader, Repeat, Snapshot, Writer,
 };
+use crate::identities::First;
 use crate::limits::BUS_READ_ENTRIES_MAX;
-use crate::message::{Epoch, Message};
+use crate::message::{Epoch, Fingerprint, Message};
 use crate::sse::event_id::EventId;
 use crate::sse::lineage::Lineage;
 
@@ -22,6 +25,14 @@ struct Stored {
     log: Vec<Entry>,
     last: Option<EventId>,
     record: Option<Record>,
+    identities: HashMap<Fingerprint, Known>,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    first: First,
+    body: Option<Fingerprint>,
+    end_ms: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -64,45 +75,11 @@ struct Late {
 #[derive(Clone, Default)]
 pub struct MemoryEngine(Arc<Mutex<State>>);
 
-/// What happens to the next calls of a half.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LinkFault {
-    /// There is no connection.
-    Refused,
-    /// The call is lost before it arrives.
-    LostCall,
-    /// The call is executed, and its answer is lost.
-    LostAnswer,
-    /// The connection breaks, and the call is executed later.
-    Late,
-    /// The engine has no memory left.
-    Full,
-}
-
-/// The faults of a half's next calls; clones are the same link.
-#[derive(Clone, Default)]
-pub struct Link(Arc<Mutex<VecDeque<LinkFault>>>);
-
-impl Link {
-    /// Adds a fault for the call after those that have one.
-    pub fn fail(&self, fault: LinkFault) {
-        self.0.lock().expect("no panic under it").push_back(fault);
-    }
-
-    /// Removes all faults.
-    pub fn heal(&self) {
-        self.0.lock().expect("no panic under it").clear();
-    }
-
-    fn next(&self) -> Option<LinkFault> {
-        self.0.lock().expect("no panic under it").pop_front()
-    }
-}
-
 impl MemoryEngine {
     /// The half that appends.
     pub fn writer(&self, link: Link) -> Box<dyn Writer> {
         let engine = self.clone();
+        link.note_made();
         Box::new(MemoryWriter { engine, link })
     }
 
@@ -245,6 +222,37 @@ impl MemoryEngine {
     }
 }
 
+impl Stored {
+    /// The message with the identity of this one, unless it is this one, and its body's fingerprint.
+    fn first_of(&self, message: &Message, now_ms: u64) -> Option<(First, Option<Fingerprint>)> {
+        let identity = message.identity.as_ref()?;
+        let known = |print: Option<Fingerprint>| {
+            let known = self.identities.get(&print?)?;
+            (known.first.id != message.id && known.end_ms > now_ms).then_some(known)
+        };
+        known(identity.id)
+            .map(|known| (known.first, known.body))
+            .or_else(|| known(identity.tag).map(|known| (known.first, None)))
+    }
+
+    fn note(&mut self, message: &Message, now_ms: u64) {
+        let Some(identity) = &message.identity else {
+            return;
+        };
+        let known = Known {
+            first: First {
+                id: message.id,
+                timestamp_ms: message.timestamp_ms,
+            },
+            body: identity.body,
+            end_ms: now_ms + 1000 * u64::from(identity.window_s),
+        };
+        for print in [identity.id, identity.tag].into_iter().flatten() {
+            self.identities.insert(print, known.clone());
+        }
+    }
+}
+
 impl State {
     fn history(&self) -> String {
         format!("history {}", self.generation)
@@ -252,6 +260,9 @@ impl State {
 
     fn push(&mut self, id: EventId, content: Content) {
         assert!(self.stored.last.is_none_or(|last| last < id), "{id}");
+        if let Content::Message(message) = &content {
+            self.stored.note(message, self.now_ms);
+        }
         self.stored.log.push(Entry { id, content });
         self.stored.last = Some(id);
     }
@@ -292,7 +303,9 @@ impl State {
             None => {}
         }
         let now_ms = self.now_ms;
+        let mut repeats = Vec::new();
         for (number, outgoing) in (first_number..).zip(messages) {
+            let first = self.stored.first_of(&outgoing.message, now_ms);
             let Some(record) = &mut self.stored.record else {
                 return Appended::Broken;
             };
@@ -301,6 +314,14 @@ impl State {
                 continue;
             }
             (*stored, *refused) = (number, number);
+            if let Some((first, body)) = first {
+                repeats.push(Repeat {
+                    number,
+                    first,
+                    body,
+                });
+                continue;
+            }
             record.time_ms = record.time_ms.max(now_ms);
             let mut message = (*outgoing.message).clone();
             if !outgoing.keeps_time {
@@ -316,6 +337,7 @@ impl State {
         Appended::Stored {
             messages: messages.len(),
             replicas: 1,
+            repeats,
             fault: None,
         }
     }
@@ -347,6 +369,12 @@ fn answer<T>(next: Option<LinkFault>, answer: T) -> Result<T, Fault> {
 struct MemoryWriter {
     engine: MemoryEngine,
     link: Link,
+}
+
+impl Drop for MemoryWriter {
+    fn drop(&mut self) {
+        self.link.note_dropped();
+    }
 }
 
 impl Writer for MemoryWriter {
@@ -460,6 +488,8 @@ impl Writer for MemoryWriter {
         state.lease = state.lease.filter(|holder| *holder != producer);
         Ok(())
     }
+
+    fn reconnect(&mut self) {}
 }
 
 struct MemoryReader {
@@ -474,7 +504,7 @@ impl Reader for MemoryReader {
         answer(next, self.engine.lock().snapshot())
     }
 
-    fn read(&mut self, after: EventId, _wait: Duration) -> Result<News, Fault> {
+    fn read(&mut self, after: EventId, wait: Duration) -> Result<News, Fault> {
         let next = arrive(self.link.next())?;
         let state = self.engine.lock();
         let entries = state.stored.log.iter().filter(|entry| entry.id > after);
@@ -484,6 +514,11 @@ impl Reader for MemoryReader {
             probes: probes.to_vec(),
         };
         self.probes_seen = state.probes.len();
+        drop(state);
+        if news == News::default() && !wait.is_zero() {
+            // A thread that reads in a loop leaves time for others.
+            thread::sleep(Duration::from_millis(1));
+        }
         answer(next, news)
     }
 
@@ -498,4 +533,6 @@ impl Reader for MemoryReader {
         let earlier = entries.filter(|entry| before.is_none_or(|before| entry.id < before));
         answer(next, earlier.take(entries_max).cloned().collect())
     }
+
+    fn reconnect(&mut self) {}
 }

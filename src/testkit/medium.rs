@@ -119,6 +119,19 @@ impl MemoryMedium {
         self.disk().failing_in = None;
     }
 
+    /// Whether the process is killed: see [`MemoryMedium::freeze_in`].
+    pub fn is_frozen(&self) -> bool {
+        self.disk().is_frozen
+    }
+
+    /// Counts an operation on another file of the same disk. Whether the process is killed already, so that it
+    /// has no effect.
+    pub(super) fn operate_beside(&self) -> io::Result<bool> {
+        let mut disk = self.disk();
+        disk.operate()?;
+        Ok(disk.is_frozen)
+    }
+
     /// Until the next [`Medium::open`], writes and syncs succeed without an effect: they stand for
     /// those that a killed process would have made.
     pub fn freeze(&self) {

@@ -15,6 +15,7 @@ use crate::limits::COMMIT_MESSAGES_MAX;
 use crate::message::Draft;
 use crate::ring::{Recovered, Ring};
 use crate::shard::Settings;
+use crate::shard::guesses::Guesses;
 
 /// Batches that the inbox of [`hub_in_memory`] holds.
 pub const INBOX_BATCHES: usize = 8;
@@ -43,6 +44,8 @@ pub fn draft(content: impl Into<String>) -> Draft {
     Draft {
         session: None,
         content: content.into(),
+        label: None,
+        identity: None,
     }
 }
 
@@ -84,10 +87,13 @@ pub fn settings() -> Settings {
         keep_alive: Duration::from_secs(75),
         body_bytes_max: 4000,
         drain: Duration::from_secs(5),
+        shards: 1,
         held_bytes_max: 20_000,
         fanout_life: None,
+        compress_streams: false,
         log_bytes_min: 0,
         access: Access::new(None),
+        guesses: Arc::new(Guesses::new(0)),
         allow_origin: AllowOrigin::Any,
     }
 }

@@ -1,13 +1,15 @@
-//! The kind of a private key, for the error text of a key that cannot be used.
+//! The kind of a key, for the error text of a key that cannot be used.
 //!
-//! Called by the parent module. Reads the part of the DER (X.690) that names the algorithm, not the key
+//! Called by the parent module for private keys, and by `tokens` for public ones. Reads the part of the DER (X.690) that names the algorithm, not the key
 //! itself. Never decides whether a key is accepted: `rustls` does.
 
 use std::fmt;
 
 use rustls::pki_types::PrivateKeyDer;
 
-/// The algorithm of a private key.
+use crate::der::{BIT_STRING, INTEGER, OBJECT_ID, OCTET_STRING, SEQUENCE, take};
+
+/// The algorithm of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyKind {
     /// RSA, with the bits of its modulus.
@@ -48,10 +50,6 @@ impl fmt::Display for KeyKind {
     }
 }
 
-const INTEGER: u8 = 0x02;
-const OCTET_STRING: u8 = 0x04;
-const OBJECT_ID: u8 = 0x06;
-const SEQUENCE: u8 = 0x30;
 /// The tag of the curve in a SEC 1 key (RFC 5915).
 const CURVE: u8 = 0xa0;
 
@@ -82,6 +80,26 @@ pub fn kind(key: &PrivateKeyDer<'_>) -> KeyKind {
     kind.unwrap_or(KeyKind::Damaged)
 }
 
+/// `SubjectPublicKeyInfo` (RFC 5280 section 4.1): algorithm with parameters, key. Returns also the bytes of the
+/// key, in the form of its algorithm.
+pub fn public(der: &[u8]) -> Option<(KeyKind, &[u8])> {
+    let (info, behind) = take(SEQUENCE, der)?;
+    let (algorithm, rest) = take(SEQUENCE, info)?;
+    let (id, parameters) = take(OBJECT_ID, algorithm)?;
+    let (bits, rest) = take(BIT_STRING, rest)?;
+    let (&unused_bits, key) = bits.split_first()?;
+    if unused_bits != 0 || !rest.is_empty() || !behind.is_empty() {
+        return None;
+    }
+    let kind = match id {
+        RSA => KeyKind::Rsa(modulus_bits(take(SEQUENCE, key)?.0)?),
+        RSA_PSS => KeyKind::RsaPss,
+        EC => curve(parameters),
+        id => name(id).map_or(KeyKind::Other, KeyKind::Curve),
+    };
+    Some((kind, key))
+}
+
 /// `PrivateKeyInfo` (RFC 5208 section 5): version, algorithm with parameters, key.
 fn pkcs8(der: &[u8]) -> Option<KeyKind> {
     let (info, _) = take(SEQUENCE, der)?;
@@ -101,11 +119,15 @@ fn pkcs8(der: &[u8]) -> Option<KeyKind> {
 fn rsa(der: &[u8]) -> Option<KeyKind> {
     let (key, _) = take(SEQUENCE, der)?;
     let (_version, rest) = take(INTEGER, key)?;
-    let (modulus, _) = take(INTEGER, rest)?;
+    modulus_bits(rest).map(KeyKind::Rsa)
+}
+
+/// The length of a modulus, which is the first element.
+fn modulus_bits(der: &[u8]) -> Option<usize> {
+    let (modulus, _) = take(INTEGER, der)?;
     let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
     let first = modulus.get(zeros)?;
-    let bits = 8 * (modulus.len() - zeros) - first.leading_zeros() as usize;
-    Some(KeyKind::Rsa(bits))
+    Some(8 * (modulus.len() - zeros) - first.leading_zeros() as usize)
 }
 
 /// `ECPrivateKey` (RFC 5915 section 3): version, key, curve.
@@ -127,24 +149,6 @@ fn name(id: &[u8]) -> Option<&'static str> {
         .iter()
         .find(|(other, _)| *other == id)
         .map(|(_, name)| *name)
-}
-
-/// The content of the first element, if it has this tag, and the bytes after it.
-fn take(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (&first, rest) = der.split_first()?;
-    let (&short, rest) = rest.split_first()?;
-    let (length, rest) = match short {
-        0..=0x7f => (usize::from(short), rest),
-        0x81..=0x84 => {
-            let (bytes, rest) = rest.split_at_checked(usize::from(short & 0x7f))?;
-            let length = bytes
-                .iter()
-                .fold(0, |length, byte| length << 8 | usize::from(*byte));
-            (length, rest)
-        }
-        _ => return None,
-    };
-    (first == tag).then(|| rest.split_at_checked(length))?
 }
 
 #[cfg(test)]

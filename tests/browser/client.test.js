@@ -3,53 +3,12 @@
 import assert from 'node:assert/strict';
 import { after, describe, it } from 'node:test';
 
-import { Parser, connect } from '../../src/chat/hookcast.js';
+import { Parser } from '../../src/chat/hookcast.js';
+import { follow, script } from './support/follow.js';
 import { Proxy } from './support/proxy.js';
 import { randomFrom, seed } from './support/random.js';
-import { HEARTBEAT, connected, ending, failing, frame, gapFrame, scripted, streaming } from './support/script.js';
+import { HEARTBEAT, connected, ending, failing, frame, gapFrame, streaming } from './support/script.js';
 import { Server } from './support/server.js';
-
-/** A connected stream that records everything it reports; `until` waits for a record. */
-function follow(t, options) {
-  const stream = connect(options);
-  const log = [];
-  const waiting = new Set();
-  const note = (entry) => {
-    log.push(entry);
-    for (const check of waiting) check();
-  };
-  stream.on('message', ({ content }) => note(content));
-  stream.on('gap', ({ missed }) => note(`gap ${missed}`));
-  stream.on('state', (state) => note(state));
-  t.after(() => stream.close());
-
-  const until = (test) =>
-    new Promise((resolve) => {
-      const check = () => {
-        const found = log.findLast(test);
-        if (found === undefined) return;
-        waiting.delete(check);
-        resolve(found);
-      };
-      waiting.add(check);
-      check();
-    });
-  return {
-    stream,
-    log,
-    contents: () => log.filter((entry) => typeof entry === 'string'),
-    states: () => log.filter((entry) => typeof entry !== 'string').map(({ state, reason }) => reason ?? state),
-    message: (content) => until((entry) => entry === content),
-    state: (state, reason) => until((entry) => entry.state === state && entry.reason === reason),
-    times: (count, state) => until(() => log.filter((entry) => entry.state === state).length >= count),
-  };
-}
-
-async function script(t, ...answers) {
-  const server = await scripted(...answers);
-  t.after(server.close);
-  return server;
-}
 
 describe('the parser', () => {
   /** The parser's events for a text in these pieces. */
@@ -199,6 +158,17 @@ describe('a scripted stream', () => {
     await followed.message('c');
     // The second history overlaps with known messages, the third does not.
     assert.deepEqual(followed.contents(), ['a', 'b', 'gap null', 'c']);
+  });
+
+  it('names the source and the event of a message, if it has them', async (t) => {
+    const odd = { source: 1, event: ['push'] };
+    const frames = [frame('e-1', 'a', { source: 'github', event: 'push' }), frame('e-2', 'b'), frame('e-3', 'c', odd), frame('e-4', 'd', { source: 'x', event: '' })];
+    const server = await script(t, streaming(connected(4), ...frames));
+    const followed = follow(t, { url: server.url });
+    const labels = [];
+    followed.stream.on('message', (message) => labels.push(['source', 'event'].filter((name) => name in message).map((name) => message[name])));
+    await followed.message('d');
+    assert.deepEqual(labels, [['github', 'push'], [], [], ['x', '']]);
   });
 
   it('ignores events that it does not know', async (t) => {

@@ -35,6 +35,23 @@ const day = CONTENTS.map(([content, more], i) =>
 );
 const DAY = [connected(day.length), ...day.slice(0, 4), gapFrame(412), ...day.slice(4)];
 
+/** Messages of sources, and the server's list of them. */
+const HOOK = { ref: 'refs/heads/main', deleted: false, repository: { full_name: 'acme/shop' }, commits: [{ id: 'c0ffee1' }], compare: 'https://git.example/acme/shop/compare/1..2', pusher: { name: 'ana' }, sender: { login: 'ana' } };
+const HOOKS = [
+  ['ana pushed 3 commits to acme/shop: Fix rounding', { source: 'github', event: 'push' }],
+  [JSON.stringify(HOOK), { source: 'github', event: 'push' }],
+  ['{"action":"review_requested","number":7,"sender":{"login":"ana"}}', { source: 'github', event: 'pull_request.review_requested', sessionId: 'me' }],
+  ['FIRING: The disk of db-3 is 91 % full\nhttps://prometheus.example/graph', { source: 'alertmanager', event: 'firing' }],
+  ['€20.00 received', { source: 'shop', event: 'payment_intent.succeeded' }],
+  ['com.example.a.rather.long.type.of.an.event.that.needs.more.than.one.line', { source: 'a-source-with-quite-a-long-name-of-its-own', event: 'com.example.a.rather.long.type.of.an.event.that.needs.more.than.one.line' }],
+  ['Deployment finished 👍'],
+].map(([content, more], i) => frame(`e-${i}`, content, { id: `${i}`, timestamp: EVENING + i * 500_000, ...more }));
+const SOURCES = [
+  { name: 'github', preset: 'github', title: 'GitHub', open: true },
+  { name: 'shop', preset: 'stripe', title: 'Stripe', open: false },
+  { name: 'alertmanager', preset: 'alertmanager', title: 'Alertmanager', open: true },
+];
+
 describe('the chat window', () => {
   const report = [];
   useBrowser();
@@ -42,7 +59,7 @@ describe('the chat window', () => {
   after(() => writeFileSync(artefact('axe.json'), JSON.stringify(report, null, 2)));
 
   /** Opens the page with a scripted stream. */
-  async function view(t, width, theme, ...answers) {
+  async function view(t, width, theme, sources, ...answers) {
     await closePage();
     const script = await scripted(...answers);
     t.after(script.close);
@@ -52,6 +69,7 @@ describe('the chat window', () => {
       alone: true,
     });
     await page.route('**/api/webhook/stream*', (route) => route.continue({ url: script.url }));
+    await page.route('**/api/webhook/sources', (route) => route.fulfill({ json: { sources } }));
     await page.goto(`${server.url}?sessionId=me`);
     // The address has another port in each run; the pictures must not.
     await page.evaluate(() => document.fonts.ready);
@@ -120,12 +138,35 @@ describe('the chat window', () => {
         await page.getByLabel('Secret').waitFor();
       },
     ],
+    [
+      'sources',
+      [streaming(connected(HOOKS.length), ...HOOKS)],
+      async () => {
+        await page.locator('.source').getByText('Stripe (shop)').waitFor();
+        await page.locator('.json').nth(1).locator('summary').first().click();
+        await page.locator('.json .row').first().waitFor();
+      },
+      SOURCES,
+    ],
+    [
+      'simulation',
+      [streaming(connected(HOOKS.length), ...HOOKS)],
+      async () => {
+        await page.locator('.source').getByText('Stripe (shop)').waitFor();
+        await page.getByRole('combobox', { name: 'Show messages from' }).selectOption('GitHub');
+        const opener = page.locator('#open-panel');
+        if (await opener.isVisible()) await opener.click();
+        await page.getByLabel('Simulate').selectOption('GitHub');
+        await page.getByRole('combobox', { name: 'Event' }).waitFor();
+      },
+      SOURCES,
+    ],
   ];
   for (const theme of THEMES) {
     for (const width of WIDTHS) {
       it(`is accessible and fits at ${width} px, ${theme}`, async (t) => {
-        for (const [what, answers, prepare] of pictures) {
-          await view(t, width, theme, ...answers);
+        for (const [what, answers, prepare, sources = []] of pictures) {
+          await view(t, width, theme, sources, ...answers);
           await prepare();
           await examine(`${what}-${width}-${theme}`);
           // Nothing overflows to the side.
@@ -172,7 +213,7 @@ describe('the chat window', () => {
 
   it('can be zoomed to 400 % and is readable with larger text spacing', async (t) => {
     // WCAG 2.2, 1.4.10 and 1.4.12: 320 by 256 CSS pixels are 1280 by 1024 at 400 %.
-    await view(t, 320, 'light', streaming(...DAY));
+    await view(t, 320, 'light', [], streaming(...DAY));
     await page.setViewportSize({ width: 320, height: 256 });
     await shows(page, '👍');
     await page.evaluate(() => {

@@ -38,9 +38,13 @@ import { connect, publish, PublishError, type Message, type Published, type Stat
 const url: URL = new URL('https://hooks.example/api/webhook');
 const stream = connect({ url: 'https://hooks.example/api/webhook/stream', sessionId: 'ana', seenIds: new Set(['x']) });
 const off: () => void = stream.on('message', (message: Message) => message.content.trim());
+stream.on('message', ({ source, event }) => { const from: string | undefined = source, type: string | undefined = event; return [from, type]; });
 stream.on('gap', ({ missed }) => { const n: number = missed ?? 0; return n; });
 stream.on('state', (state: State) => { if (state.state === 'refused') stream.reconnect(); });
 off();
+connect({ sessionId: ['ana', 'team'], token: async () => 't', replay: 0, since: new Date() }).close();
+connect({ sessionId: ['ana'] as const, token: () => 't', since: '10m' }).on('state', ({ reason, expiresAt }) => { const at: number | undefined = expiresAt; return [reason === 'token', at]; });
+await publish('x', { url, token: async () => 't' });
 const stored: Published = await publish('x', { url, secret: 's', signal: AbortSignal.timeout(1), timeoutMs: 5 });
 const id: string = stored.messageId, at: number = stored.timestamp;
 try { await publish('x'); } catch (error) {
@@ -52,6 +56,8 @@ await publish({ a: 1 });
 stream.on('close', () => {});
 // @ts-expect-error no such option
 connect({ session: 'ana' });
+// @ts-expect-error a function gives tokens
+connect({ token: 't' });
 // @ts-expect-error not a state
 const no: State = { state: 'open' };
 // @ts-expect-error internal

@@ -128,6 +128,39 @@ describe('publish', () => {
     await assert.rejects(attempt, reason);
   });
 
+  it('waits for a token no longer than for the answer', async (t) => {
+    const server = await script(t, failing(200, json, STORED));
+    const never = () => new Promise(() => {});
+    const late = await failure(publish('x', { url: server.url, token: never, timeoutMs: 20 }));
+    assert.deepEqual([late.status, late.message], [undefined, '`token` took too long']);
+    const reason = new Error('enough');
+    const caller = new AbortController();
+    const attempt = publish('x', { url: server.url, token: never, signal: caller.signal });
+    caller.abort(reason);
+    await assert.rejects(attempt, reason);
+    let calls = 0;
+    const counted = async () => (calls += 1);
+    await assert.rejects(publish('x', { url: server.url, token: counted, signal: caller.signal }), reason);
+    assert.deepEqual([calls, server.requests.length], [0, 0]);
+  });
+
+  it('has one deadline for the token and the answer', async (t) => {
+    const silent = await script(t, () => {});
+    const signals = t.mock.method(AbortSignal, 'timeout');
+    const late = await failure(publish('x', { url: silent.url, token: async () => 't', timeoutMs: 100 }));
+    assert.deepEqual([late.message, silent.requests.length], ['No answer in time', 1]);
+    assert.deepEqual(signals.mock.calls.map(({ arguments: [ms] }) => ms), [100]);
+  });
+
+  it('sends nothing without the token that it was promised', async (t) => {
+    const server = await script(t, failing(200, json, STORED));
+    for (const none of [undefined, null, '', 7]) {
+      await assert.rejects(publish('x', { url: server.url, token: () => none }), /gave no token/);
+      await assert.rejects(publish('x', { url: server.url, token: async () => none }), TypeError);
+    }
+    assert.deepEqual(server.requests, []);
+  });
+
   it('needs a URL if the module has none, and so does connect', async () => {
     await assert.rejects(publish('x'), /Give `url`/);
     assert.throws(() => connect(), /Give `url`/);

@@ -26,7 +26,7 @@ describe('under faults of server and network, the page', () => {
     await server.kill();
     await state(page, 'waiting', 'lost');
     assert.equal(await status(), 'Connection lost');
-    assert.match(await page.locator('.countdown').textContent(), /^reconnecting in \d s$/);
+    assert.match(await page.locator('#status .countdown').textContent(), /^reconnecting in \d s$/);
     await restart();
     await server.post('meanwhile');
     await state(page, 'live');
@@ -72,7 +72,7 @@ describe('under faults of server and network, the page', () => {
     await reconnectNow();
     await state(page, 'waiting', 'overload');
     assert.equal(await status(), 'Server is full');
-    assert.match(await page.locator('.countdown').textContent(), /^reconnecting in [23]\d s$/);
+    assert.match(await page.locator('#status .countdown').textContent(), /^reconnecting in [23]\d s$/);
     for (const socket of others) socket.destroy();
     await reconnectNow();
     await page.waitForFunction(async () => {

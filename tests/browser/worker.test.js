@@ -3,7 +3,9 @@
 import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
 
-import { connected, frame, scripted } from './support/script.js';
+import { Feed } from '../../src/chat/feed.js';
+import { connected, ending, failing, frame, scripted } from './support/script.js';
+import { EXPIRED, expiring } from './support/token.js';
 
 describe('the shared worker', () => {
   let onConnect;
@@ -170,4 +172,27 @@ describe('the shared worker', () => {
     const begin = await tab(t, server.url).type('begin');
     assert.deepEqual(begin.entries.map(({ message }) => message.content[0]), [...'23456789']);
   });
+});
+
+describe('a feed with a token', () => {
+  for (const [how, status, answer] of [
+    ['ended', undefined, ending(connected(), expiring(Date.now() + 3_600_000), EXPIRED)],
+    ['was refused', 401, failing(401, { 'Content-Type': 'application/json' }, '{"error":"Unauthorized"}')],
+  ]) {
+    it(`that ${how} stops for good, and says so to each tab`, async (t) => {
+      const server = await scripted(answer);
+      t.after(server.close);
+      const feed = new Feed(server.url, '', [], 'one');
+      t.after(() => feed.stream.close());
+      const states = [];
+      await new Promise((resolve) => feed.attach(({ state }) => states.push(state) && state.state === 'refused' && resolve(), undefined));
+      // Longer than the first waits of a stream that goes on.
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      assert.deepEqual(states.filter(({ state }) => state === 'refused').length, 1);
+      assert.deepEqual([states.at(-1).state, states.at(-1).status, states.at(-1).retryAt], ['refused', status, undefined]);
+      feed.attach(({ type, state }) => states.push({ type, ...state }), undefined);
+      assert.deepEqual([states.at(-1).type, states.at(-1).state], ['begin', 'refused']);
+      assert.equal(server.requests.length, 1);
+    });
+  }
 });

@@ -361,8 +361,15 @@ fn signal(pid: u32, signal: Signal) {
 /// Waits for the end of a process that is not a child of this one.
 fn wait_for_end(pid: u32) {
     let deadline = Instant::now() + PATIENCE;
-    let state = || crate::support::server::proc_status(pid, "VmRSS");
-    while state().is_some() {
+    // Its memory is freed first, and the lock of its ring later. A zombie has neither.
+    let runs = || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let state = status
+            .lines()
+            .find_map(|line| line.strip_prefix("State:"))?;
+        Some(!state.trim_start().starts_with(['Z', 'X']))
+    };
+    while runs() == Some(true) {
         assert!(Instant::now() < deadline, "process {pid} does not end");
         thread::sleep(Duration::from_millis(2));
     }

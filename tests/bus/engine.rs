@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::resp::{Client, Reply};
+use crate::security::Authority;
 use crate::support::PATIENCE;
 
 /// What an engine has on disk after a kill.
@@ -77,6 +78,22 @@ impl Engine {
         engine
     }
 
+    /// Starts an engine that serves TLS as well, to clients with a certificate of this authority. Returns the port
+    /// for TLS beside it.
+    pub fn with_tls(authority: &Authority) -> (Engine, u16) {
+        authority.sign("engine");
+        let tls_port = free_port();
+        let lines = [
+            format!("tls-port {tls_port}"),
+            format!("tls-cert-file {}", authority.path("engine.pem")),
+            format!("tls-key-file {}", authority.path("engine.key")),
+            format!("tls-ca-cert-file {}", authority.path("ca.pem")),
+            "tls-auth-clients yes".into(),
+        ];
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        (Engine::configured(&lines), tls_port)
+    }
+
     /// A replica of the engine at an address, in sync.
     pub fn replica_of(primary: SocketAddr) -> Engine {
         let line = format!("replicaof {} {}", primary.ip(), primary.port());
@@ -86,7 +103,7 @@ impl Engine {
     }
 
     /// A sentinel that watches the primary `rig` at an address, with a quorum of two.
-    pub fn sentinel_of(primary: SocketAddr) -> Engine {
+    fn sentinel_of(primary: SocketAddr) -> Engine {
         let port = free_port();
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().display();
@@ -107,6 +124,15 @@ impl Engine {
         };
         engine.launch();
         engine
+    }
+
+    /// Three of them, which know each other and one replica.
+    pub fn sentinels_of(primary: SocketAddr) -> Vec<Engine> {
+        let sentinels: Vec<Engine> = (0..3).map(|_| Engine::sentinel_of(primary)).collect();
+        for sentinel in &sentinels {
+            sentinel.wait_for_sentinels(3);
+        }
+        sentinels
     }
 
     /// Starts the process and waits for its first answer.
@@ -235,7 +261,7 @@ impl Engine {
     }
 
     /// Waits until a sentinel knows its primary, one replica and all sentinels.
-    pub fn wait_for_sentinels(&self, count: usize) {
+    fn wait_for_sentinels(&self, count: usize) {
         let line = "master0:name=rig,status=ok";
         let address = self.address;
         let end = format!("slaves=1,sentinels={count}");

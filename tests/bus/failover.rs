@@ -176,16 +176,82 @@ fn a_primary_that_is_demoted_is_not_written_to() {
     judge(&posted, &records).hold_exactly("a demoted primary");
 }
 
+/// The connections of one half break, and lead to the new primary. Those of the other half stay with the old one,
+/// which knows of no fail-over and answers as before. `others` are the connections of the second node that break.
+fn while_a_half_stays(what: &str, moved: Half, others: Half) {
+    let pair = Pair::start();
+    let cluster = Cluster::start(&pair.primary, 2);
+    let watchers = cluster.watch_all();
+    let mut posted = post_some(&cluster, &[0, 1], "early", 20);
+    see_all(&watchers, &posted);
+    pair.leave_replica_behind();
+    pair.replica.command("REPLICAOF NO ONE");
+    for (node, half) in cluster.nodes().zip([moved, others]) {
+        node.proxy.lead_to(pair.replica.address);
+        node.proxy.cut(half);
+    }
+    for node in 0..2 {
+        posted.push(cluster.publish_eventually(node, &format!("after at {node}")));
+    }
+    see_all(&watchers, &posted);
+    let records = stop_all(watchers);
+    let verdict = judge(&posted, &records).hold_exactly(what);
+    // The new primary has everything that was acknowledged, so no stream ends.
+    assert_eq!((verdict.visits, verdict.epochs), (2, 2), "{verdict}");
+}
+
+#[test]
+fn a_reader_that_an_old_primary_still_answers_follows_the_writer() {
+    while_a_half_stays("readers on the old primary", Half::Writer, Half::Writer);
+    while_a_half_stays("a reader on the old primary", Half::Writer, Half::Both);
+}
+
+#[test]
+fn a_writer_that_an_old_primary_still_answers_follows_the_reader() {
+    while_a_half_stays("writers on the old primary", Half::Reader, Half::Reader);
+    while_a_half_stays("a writer on the old primary", Half::Reader, Half::Both);
+}
+
+/// The same with Sentinels: they, the replica and the writers lose the primary, and the readers do not.
+#[test]
+fn a_reader_on_a_primary_that_the_sentinels_have_lost_follows_them() {
+    let primary = Engine::start(Persistence::None);
+    let way = Proxy::to(primary.address);
+    let replica = Engine::replica_of(way.address);
+    let sentinels = Engine::sentinels_of(way.address);
+    let hosts = sentinels
+        .iter()
+        .map(|sentinel| sentinel.address.to_string());
+    let hosts = hosts.collect::<Vec<_>>().join(",");
+    let url = format!("redis+sentinel://{hosts}/rig/{NAME}");
+    let mut cluster = Cluster::empty(primary.address);
+    for nth in 0..2 {
+        let unused = Proxy::to(primary.address);
+        cluster.launch_on(unused, &["--bus", &url], |setup| setup);
+        cluster.node(nth).wait_until_ready();
+    }
+    let watchers = cluster.watch_all();
+    let mut posted = post_some(&cluster, &[0, 1], "early", 20);
+    see_all(&watchers, &posted);
+    primary.wait_for_replicas(1);
+    for direction in [Way::Up, Way::Down] {
+        way.stall(direction, Half::Writer);
+    }
+    replica.wait_for_info("replication", "role:master");
+    for node in 0..2 {
+        posted.push(cluster.publish_eventually(node, &format!("after at {node}")));
+    }
+    see_all(&watchers, &posted);
+    let records = stop_all(watchers);
+    let verdict = judge(&posted, &records).hold_exactly("a primary that the sentinels have lost");
+    assert_eq!(verdict.visits, 2, "{verdict}");
+}
+
 #[test]
 fn nodes_follow_the_sentinels_to_the_new_primary() {
     let mut primary = Engine::start(Persistence::None);
     let replica = Engine::replica_of(primary.address);
-    let sentinels: Vec<Engine> = (0..3)
-        .map(|_| Engine::sentinel_of(primary.address))
-        .collect();
-    for sentinel in &sentinels {
-        sentinel.wait_for_sentinels(3);
-    }
+    let sentinels = Engine::sentinels_of(primary.address);
     // The first address is that of nothing.
     let mut hosts = vec![format!("127.0.0.1:{}", crate::engine::free_port())];
     hosts.extend(

@@ -1,6 +1,6 @@
 //! An engine that answers only what a node asks first, and says that it is another version.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
@@ -24,20 +24,50 @@ pub fn start(version: &str) -> SocketAddr {
     address
 }
 
+/// Refuses the user with this error until the end of the tests, or else every other command.
+pub fn refuse(error: &str, takes_user: bool) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let refusal = format!("-{error}\r\n");
+    thread::spawn(move || {
+        for socket in listener.incoming().map_while(Result::ok) {
+            let refusal = refusal.clone();
+            let serve = move || -> std::io::Result<()> {
+                let mut reader = BufReader::new(&socket);
+                loop {
+                    let command = command(&mut reader)?;
+                    let is_user = command.first().is_some_and(|word| word == "AUTH");
+                    let answer = if takes_user && is_user {
+                        "+OK\r\n"
+                    } else {
+                        &refusal
+                    };
+                    (&socket).write_all(answer.as_bytes())?;
+                }
+            };
+            // A closed connection is an expected error.
+            thread::spawn(serve);
+        }
+    });
+    address
+}
+
+/// The words of the next command, in capitals.
+fn command(reader: &mut impl BufRead) -> std::io::Result<Vec<String>> {
+    let count = length(reader)?;
+    let mut word = || {
+        let mut word = vec![0; length(reader)? + 2];
+        reader.read_exact(&mut word)?;
+        let word = String::from_utf8_lossy(&word);
+        Ok(word.trim_end().to_ascii_uppercase())
+    };
+    (0..count).map(|_| word()).collect()
+}
+
 fn serve(socket: &TcpStream, info: &str, version: &str) -> std::io::Result<()> {
     let mut reader = BufReader::new(socket);
     loop {
-        let mut words = Vec::new();
-        let count = length(&mut reader)?;
-        for _ in 0..count {
-            let mut word = vec![0; length(&mut reader)? + 2];
-            reader.read_exact(&mut word)?;
-            words.push(
-                String::from_utf8_lossy(&word)
-                    .trim_end()
-                    .to_ascii_uppercase(),
-            );
-        }
+        let words = command(&mut reader)?;
         let answer = match words.first().map(String::as_str) {
             Some("INFO") => format!("${}\r\n{info}\r\n", info.len()),
             Some("HELLO") => format!(

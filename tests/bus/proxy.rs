@@ -5,6 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use crate::support::PATIENCE;
 
@@ -23,7 +24,7 @@ pub enum Half {
     Both,
     /// Connections on which the node has read (`XREAD`).
     Reader,
-    /// The others.
+    /// The others, but those that share counts of streams.
     Writer,
 }
 
@@ -44,6 +45,8 @@ struct State {
     /// The target of new connections; without one they are reset.
     target: Option<SocketAddr>,
     stalled: Vec<(Way, Half)>,
+    /// How long each piece of at most 16 KiB waits on its way down.
+    delay: Duration,
     /// The number of bytes that still pass downwards until the cut.
     cut_after: Option<(Half, usize)>,
     links: Vec<Arc<Link>>,
@@ -55,6 +58,8 @@ struct Link {
     node: TcpStream,
     engine: TcpStream,
     is_reader: AtomicBool,
+    /// The node has used the counts of streams (`{NAME}:c`) on it.
+    is_census: AtomicBool,
     is_cut: AtomicBool,
     /// A direction of this connection alone is stalled.
     held: Mutex<Option<Way>>,
@@ -65,7 +70,10 @@ impl Link {
         match half {
             Half::Both => true,
             Half::Reader => self.is_reader.load(Ordering::Relaxed),
-            Half::Writer => !self.is_reader.load(Ordering::Relaxed),
+            Half::Writer => {
+                let is_reader = self.is_reader.load(Ordering::Relaxed);
+                !is_reader && !self.is_census.load(Ordering::Relaxed)
+            }
         }
     }
 
@@ -146,6 +154,11 @@ impl Proxy {
         }
     }
 
+    /// Makes the way down slow: each piece of at most 16 KiB waits.
+    pub fn delay(&self, delay: Duration) {
+        self.lock().delay = delay;
+    }
+
     /// Ends all stalls.
     pub fn flow(&self) {
         let mut state = self.lock();
@@ -194,6 +207,7 @@ impl Shared {
             node,
             engine,
             is_reader: AtomicBool::new(false),
+            is_census: AtomicBool::new(false),
             is_cut: AtomicBool::new(false),
             held: Mutex::new(None),
         });
@@ -220,6 +234,13 @@ impl Shared {
         while let Ok(count @ 1..) = from.read(&mut bytes) {
             if way == Way::Up && contains(&bytes[..count], b"XREAD") {
                 link.is_reader.store(true, Ordering::Relaxed);
+            }
+            if way == Way::Up && contains(&bytes[..count], b"}:c\r\n") {
+                link.is_census.store(true, Ordering::Relaxed);
+            }
+            let delay = self.lock().delay;
+            if way == Way::Down && !delay.is_zero() {
+                thread::sleep(delay);
             }
             let Some(passing) = self.pass(link, way, count) else {
                 return;

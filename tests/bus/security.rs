@@ -6,16 +6,17 @@ use std::time::Duration;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use crate::cluster::{Cluster, NAME};
-use crate::engine::{Engine, free_port};
+use crate::engine::Engine;
 use crate::judge::judge;
 use crate::load::Load;
+use crate::presence::wait_for;
 use crate::proxy::Proxy;
 use crate::watcher::{see_all, stop_all};
 
 /// What a node needs of an engine, in the form of `ACL SETUSER`. The operator's page gives the same line.
 const PERMISSIONS: &str = "~{rig}:* resetchannels -@all +info +time +wait +eval +evalsha +exists +type +del \
-                           +get +set +hget +hmget +hset +hdel +hlen +hgetall +xadd +xread +xrange +xrevrange \
-                           +xtrim +xsetid +xinfo|stream";
+                           +get +set +hget +hmget +hset +hdel +hlen +hgetall +pexpire +xadd +xread +xrange \
+                           +xrevrange +xtrim +xsetid +xinfo|stream";
 
 const PASSWORD: &str = "correct horse: battery @ staple/%41";
 
@@ -78,6 +79,7 @@ fn a_user_with_the_least_permissions() {
     let port = engine.address.port();
     let cluster = cluster(2, "redis", "hookcast@127.0.0.1", port, &flags);
     expect_works("least permissions", &cluster);
+    wait_for(&cluster, "least permissions", "a", 0);
     engine.kill();
     engine.restart();
     set_user(&engine);
@@ -88,19 +90,9 @@ fn a_user_with_the_least_permissions() {
 #[test]
 fn tls_with_an_authority_and_a_client_certificate_of_its_own() {
     let authority = Authority::new();
-    authority.sign("engine");
     authority.sign("node");
     let path = |name: &str| authority.path(name);
-    let tls_port = free_port();
-    let lines = [
-        format!("tls-port {tls_port}"),
-        format!("tls-cert-file {}", path("engine.pem")),
-        format!("tls-key-file {}", path("engine.key")),
-        format!("tls-ca-cert-file {}", path("ca.pem")),
-        "tls-auth-clients yes".into(),
-    ];
-    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-    let _engine = Engine::configured(&lines);
+    let (_engine, tls_port) = Engine::with_tls(&authority);
     let (ca, cert, key) = (path("ca.pem"), path("node.pem"), path("node.key"));
     let identity = ["--bus-cert", &cert, "--bus-key", &key];
     let flags = [&["--bus-ca-file", &ca][..], &identity].concat();
@@ -133,13 +125,13 @@ fn tls_with_an_authority_and_a_client_certificate_of_its_own() {
 
 /// An authority and its certificates for localhost, as files. OpenSSL takes a certificate for self-signed if its name is
 /// that of the authority, so each has a name of its own.
-struct Authority {
+pub struct Authority {
     directory: tempfile::TempDir,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new() -> Authority {
+    pub fn new() -> Authority {
         let directory = tempfile::tempdir().unwrap();
         let key = KeyPair::generate().unwrap();
         let mut params = named("authority");
@@ -150,7 +142,7 @@ impl Authority {
         Authority { directory, issuer }
     }
 
-    fn path(&self, name: &str) -> String {
+    pub fn path(&self, name: &str) -> String {
         self.directory
             .path()
             .join(name)
@@ -159,7 +151,7 @@ impl Authority {
             .to_owned()
     }
 
-    fn sign(&self, name: &str) {
+    pub fn sign(&self, name: &str) {
         let key = KeyPair::generate().unwrap();
         let certificate = named(name).signed_by(&key, &self.issuer).unwrap();
         std::fs::write(self.path(&format!("{name}.pem")), certificate.pem()).unwrap();

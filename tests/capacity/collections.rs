@@ -22,7 +22,7 @@ fn the_list_of_collections_names_tests_that_exist() {
     assert!(count > 20, "{count} tests: the table is parsed wrongly");
 }
 
-/// Every collection of `live_log`, shard, hub, mirror and bus that can grow is in the list.
+/// Every collection of `live_log`, shard, hub, identities, mirror and bus that can grow is in the list.
 #[test]
 fn the_list_of_collections_is_complete() {
     const KINDS: &[&str] = &[
@@ -42,8 +42,16 @@ fn the_list_of_collections_is_complete() {
     let mut sources = String::new();
     let mirror = ["core.rs", "seen.rs", "entry.rs", "value.rs"];
     let mirror = mirror.map(|name| format!("mirror/{name}"));
-    let parts = ["live_log", "shard", "hub", "hub.rs"].map(String::from);
-    let bus = ["course.rs", "recent.rs", "log.rs", "engine.rs", "start.rs"];
+    let parts = ["live_log", "shard", "hub", "hub.rs", "identities"].map(String::from);
+    let bus = [
+        "course.rs",
+        "recent.rs",
+        "log.rs",
+        "engine.rs",
+        "start.rs",
+        "stats.rs",
+        "redis/wire.rs",
+    ];
     let bus = bus.map(|name| format!("bus/{name}"));
     for part in parts.iter().chain(&mirror).chain(&bus) {
         assert!(root.join(part).exists(), "no {part}");

@@ -1,17 +1,30 @@
 //! The memory of an idle stream, and the most memory of a server.
 
+use std::ops::Range;
+
 use hookcast::limits::{
     BATCH_BYTES_MAX, BODY_BYTES_MAX_DEFAULT, BROADCAST_BYTES_MIN, COMMIT_QUEUE_BYTES_MAX,
     FRAME_BYTES_MIN, HELD_BYTES_MAX, INBOX_BATCHES_MAX, LOG_BYTES_MIN, PUBLISHING_BYTES_MAX,
     frame_bytes_max, log_bytes_max, memory_bytes_max,
 };
+use hookcast::testkit::sign_token_with;
 
 use crate::support::memory::{own_bytes, peak_bytes, wait_for_reads};
 use crate::support::{Connection, EventStream, Server, alone};
 
 /// Opens streams and reads each until it is idle: `connected`, and one heartbeat.
 fn open(server: &Server, count: usize) -> Vec<EventStream> {
-    let mut streams: Vec<EventStream> = (0..count).map(|_| server.stream("", "")).collect();
+    open_with(server, 0..count, |_| String::new())
+}
+
+/// The same for the streams with these numbers, each with the query of its number.
+fn open_with(
+    server: &Server,
+    numbers: Range<usize>,
+    query: impl Fn(usize) -> String,
+) -> Vec<EventStream> {
+    let streams = numbers.map(|number| server.stream(&query(number), ""));
+    let mut streams: Vec<EventStream> = streams.collect();
     for stream in &mut streams {
         assert_eq!(stream.connected(), 0);
         assert!(stream.next_event().unwrap().is_heartbeat());
@@ -53,6 +66,52 @@ fn an_idle_stream_costs_at_most_256_bytes() {
         "{growth} bytes per stream are kept after its end"
     );
     drop((warm, again));
+}
+
+/// Streams of a token, and of several sessions with names of 36 bytes of their own each. A stream of neither pays
+/// nothing for them.
+#[test]
+fn an_idle_stream_of_a_token_or_of_several_sessions_costs_a_stated_amount() {
+    type Row<'a> = (&'a str, &'a [&'a str], &'a dyn Fn(usize) -> String, u64);
+    const WARM: usize = 1_000;
+    let alone = alone();
+    let count = alone.connections(WARM + 4_000, WARM + 2_000) - WARM;
+    let key = tempfile::NamedTempFile::new().unwrap();
+    let secret = [b'k'; 32];
+    std::fs::write(key.path(), secret).unwrap();
+    let claims = r#"{"exp":99999999999,"hookcast":{"sessions":["a"]}}"#;
+    let token = sign_token_with(&secret, r#"{"alg":"HS256"}"#, claims);
+    let of_token = |_: usize| format!("?token={token}");
+    let of_sessions = |sessions: usize| {
+        move |number: usize| {
+            let name = |nth: usize| format!("sessionId={number:018}{nth:018}");
+            let names: Vec<String> = (0..sessions).map(name).collect();
+            format!("?{}", names.join("&"))
+        }
+    };
+    let key = key.path().to_str().unwrap();
+    let cost = |flags: &[&str], query: &dyn Fn(usize) -> String| {
+        let own = ["--shards", "2", "--heartbeat", "1s"];
+        let server = Server::start(&[&own[..], flags].concat());
+        let warm = open_with(&server, 0..WARM, query);
+        let before = own_bytes(&server);
+        let streams = open_with(&server, WARM..WARM + count, query);
+        let each = own_bytes(&server).saturating_sub(before) / count as u64;
+        drop((warm, streams));
+        each
+    };
+    let keys = ["--token-key", key];
+    let rows: [Row<'_>; 4] = [
+        ("a token", &keys, &of_token, 320),
+        ("one session", &[], &of_sessions(1), 512),
+        ("two sessions", &[], &of_sessions(2), 1_024),
+        ("sixteen sessions", &[], &of_sessions(16), 4_096),
+    ];
+    for (what, flags, query, bytes_max) in rows {
+        let each = cost(flags, query);
+        println!("{count} streams of {what}: {each} bytes each");
+        assert!((1..=bytes_max).contains(&each), "{what}: {each} bytes");
+    }
 }
 
 /// These requests store nothing, so neither the ring nor the live log grows.

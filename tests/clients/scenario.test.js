@@ -10,13 +10,21 @@ import { explained, keyOf, readTable, writeTable } from './support/table.js';
 /** Checks that run at a time. `full` runs beside them, because it waits for half a minute. */
 const AT_A_TIME = 4;
 
+/**
+ * Every stream is compressed for the clients that ask for it. Two checks read what the server sends, and one client
+ * does not decode.
+ */
+const isCompressed = process.env.STREAMS === 'gzip';
+const checks = Object.keys(CHECKS).filter((check) => !(isCompressed && ['heartbeat', 'cut'].includes(check)));
+const clients = CLIENTS.filter(({ name }) => !(isCompressed && name === 'sseclient'));
+
 const table = readTable();
 const seen = new Map(CLIENTS.map((client) => [keyOf(client), {}]));
 const writes = Boolean(process.env.WRITE_TABLE);
 
 describe('clients', { concurrency: true }, () => {
-  for (const check of Object.keys(CHECKS).reverse()) {
-    for (const client of CLIENTS) test(`${keyOf(client)}: ${check}`, () => judge(client, check));
+  for (const check of checks.toReversed()) {
+    for (const client of clients) test(`${keyOf(client)}: ${check}`, () => judge(client, check));
   }
 });
 

@@ -12,6 +12,7 @@
 
 mod client;
 mod judge;
+mod mends;
 mod node;
 mod world;
 

@@ -14,7 +14,7 @@ use hookcast::bus::start::{self, Obstacle, Retry, RingFate, Start};
 use hookcast::bus::stats::BusStats;
 use hookcast::clock::Now;
 use hookcast::hub::{Batch, BusSettings, Hub, NotStored, SenderId};
-use hookcast::message::{Draft, Message, MessageId};
+use hookcast::message::{Draft, Label, Message, MessageId};
 use hookcast::metrics::Metrics;
 use hookcast::ring::{Recovered, Ring};
 use hookcast::sse::event_id::EventId;
@@ -22,18 +22,23 @@ use hookcast::sse::lineage::Lineage;
 use hookcast::testkit::{Link, MemoryEngine, MemoryMedium, outlet};
 
 pub const TIMEOUT_MS: u64 = 2_000;
-const BODY_BYTES_MAX: usize = 1_000;
+/// The limit of bodies of a node that has no other.
+pub const BODY_BYTES_MAX: usize = 1_000;
+/// How many messages a node holds.
+pub const MESSAGES_MAX: usize = 1_000;
 const INBOX_BATCHES: usize = 256;
 
 /// Makes a ring with so many messages, and returns their contents.
 pub fn fill_ring(medium: &MemoryMedium, messages: usize) -> Vec<String> {
-    let (mut ring, _) = open(medium);
+    let (mut ring, _) = open(medium, BODY_BYTES_MAX);
     let append = |number: usize| {
         let message = Message {
             id: MessageId::from_u128(number as u128 + 1),
             timestamp_ms: 1,
             session: None,
             content: format!("before {number}"),
+            label: None,
+            identity: None,
         };
         ring.append(&message).unwrap();
         message.content
@@ -41,8 +46,15 @@ pub fn fill_ring(medium: &MemoryMedium, messages: usize) -> Vec<String> {
     (0..messages).map(append).collect()
 }
 
-fn open(medium: &MemoryMedium) -> (Ring, Recovered) {
-    Ring::open_with(Box::new(medium.clone()), BODY_BYTES_MAX, 8).unwrap()
+fn open(medium: &MemoryMedium, body_bytes_max: usize) -> (Ring, Recovered) {
+    Ring::open_with(Box::new(medium.clone()), body_bytes_max, 8).unwrap()
+}
+
+/// The label of a message, which it keeps on all nodes: every third webhook is one of a source.
+fn label_of(content: &str) -> Option<Arc<Label>> {
+    let number: u64 = content.parse().ok()?;
+    let label = Label::new("hub", &format!("event.{number}")).map(Arc::new);
+    label.filter(|_| number.is_multiple_of(3))
 }
 
 /// A frame as a stream gets it.
@@ -87,6 +99,8 @@ pub struct Node {
     pub fate: RingFate,
     inbox: Receiver<Arc<Batch>>,
     sender: SenderId,
+    /// The run of its threads.
+    run: u64,
     appender: Appender,
     follower: Follower,
     writer: Box<dyn Writer>,
@@ -105,21 +119,38 @@ impl Node {
         engine: &MemoryEngine,
         producer: u64,
         syncs: bool,
-        mut obstacles: u32,
+        obstacles: u32,
         now: Now,
     ) -> Node {
-        let (mut ring, recovered) = open(medium);
+        let limit = BODY_BYTES_MAX;
+        Node::start_with_limit(medium, engine, producer, syncs, obstacles, limit, now)
+    }
+
+    /// The same with a limit of bodies.
+    pub fn start_with_limit(
+        medium: &MemoryMedium,
+        engine: &MemoryEngine,
+        producer: u64,
+        syncs: bool,
+        mut obstacles: u32,
+        body_bytes_max: usize,
+        now: Now,
+    ) -> Node {
+        let (mut ring, recovered) = open(medium, body_bytes_max);
         let (writer_link, reader_link) = (Link::default(), Link::default());
         let mut writer = engine.writer(writer_link.clone());
         let mut reader = engine.reader(reader_link.clone());
         let settings = FollowerSettings {
-            messages_max: 1_000,
-            body_bytes_max: BODY_BYTES_MAX as u64,
+            messages_max: MESSAGES_MAX,
+            body_bytes_max: body_bytes_max as u64,
             log_bytes: 1_000_000,
         };
         let producer = Producer(producer);
         let stats = BusStats::new(producer, now);
         let retry = &mut |obstacle| {
+            if matches!(obstacle, Obstacle::Reading(_)) {
+                return Retry::Again;
+            }
             obstacles = obstacles.saturating_sub(1);
             match obstacle {
                 Obstacle::Empty => Retry::Seed,
@@ -167,7 +198,8 @@ impl Node {
                 first_seq,
                 frames: frames(&batch),
             },
-            appender: Appender::new(store.run(), producer, BODY_BYTES_MAX as u64, 0),
+            run: store.run(),
+            appender: Appender::new(store.run(), producer, body_bytes_max as u64, 0),
             follower: Follower::new(store, course.clone(), settings),
             stats,
             metrics: Metrics::new(Arc::default()),
@@ -186,10 +218,23 @@ impl Node {
 
     /// Posts the webhook with this number.
     pub fn post(&mut self, number: u64, now: Now) -> Delivered {
-        self.drafts.push_back(Draft {
+        self.post_text(number, number.to_string(), now)
+    }
+
+    /// The same with another text.
+    pub fn post_text(&mut self, number: u64, content: String, now: Now) -> Delivered {
+        let draft = Draft {
             session: None,
-            content: number.to_string(),
-        });
+            label: label_of(&content),
+            content,
+            identity: None,
+        };
+        self.post_draft(number, draft, now)
+    }
+
+    /// The same with a whole draft.
+    pub fn post_draft(&mut self, number: u64, draft: Draft, now: Now) -> Delivered {
+        self.drafts.push_back(draft);
         self.pending.push_back(number);
         self.hub
             .publish(self.sender, &mut self.drafts, now, &mut Vec::new());
@@ -217,7 +262,7 @@ impl Node {
     }
 
     pub fn expire(&mut self, now: Now) -> Delivered {
-        self.hub.expire_outgoing(now.mono_ms);
+        self.hub.expire_outgoing(self.run, now.mono_ms);
         self.deliver()
     }
 
@@ -287,6 +332,14 @@ fn frames(batch: &Batch) -> VecDeque<Shown> {
         let data: serde_json::Value = serde_json::from_str(data).unwrap();
         let id = EventId::parse(id.as_bytes()).unwrap();
         assert_eq!(id.seq, frame.seq);
+        let label = label_of(data["content"].as_str().unwrap());
+        let event = label.as_ref().map(|label| label.event());
+        let source = label.as_ref().map(|label| label.source());
+        assert_eq!(
+            (data["event"].as_str(), data["source"].as_str()),
+            (event, source),
+            "{data}"
+        );
         Shown {
             id,
             message: data["id"].as_str().unwrap().parse().unwrap(),

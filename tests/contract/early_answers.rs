@@ -23,7 +23,9 @@ const DECIDED: [(&str, &str, u16); 6] = [
 ];
 
 fn server() -> Server {
-    Setup::new(&["--shards", "1"]).secret(SECRET).start()
+    Setup::new(&["--shards", "1", "--auth-failures-max", "0"])
+        .secret(SECRET)
+        .start()
 }
 
 fn head(line: &str, fields: &str) -> String {

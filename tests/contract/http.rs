@@ -91,8 +91,8 @@ fn status_window_and_preflight_are_answered() {
             Some(methods)
         );
         let allowed = preflight.header("access-control-allow-headers").unwrap();
-        let known = "Authorization, Cache-Control, Content-Type, Last-Event-ID, X-Requested-With, \
-            X-Webhook-Secret, traceparent, *";
+        let known = "Authorization, Cache-Control, Content-Type, Idempotency-Key, Last-Event-ID, \
+            X-Requested-With, X-Webhook-Secret, traceparent, *";
         assert_eq!(allowed, known);
         assert!(
             preflight

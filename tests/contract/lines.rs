@@ -83,6 +83,8 @@ fn a_ring_of_an_earlier_version_is_replayed_in_full() {
                 timestamp_ms: 1_700_000_000_000,
                 session: SessionId::parse("").unwrap(),
                 content: content.clone(),
+                label: None,
+                identity: None,
             };
             ring.append(&message).unwrap();
         }

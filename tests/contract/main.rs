@@ -2,15 +2,20 @@
 //!
 //! `harness` tests the client that all of these tests use.
 
+mod begin;
+mod compressed_streams;
 mod connections;
 mod early_answers;
 mod harness;
 mod http;
+mod idempotency;
 mod lines;
 mod messages;
+mod presence;
 mod replay;
 mod security;
 mod senders;
+mod sessions;
 mod shared_streams;
 mod stream;
 #[path = "../support/mod.rs"]

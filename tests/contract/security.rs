@@ -10,7 +10,9 @@ const WHISPER: &str = "whispered-words";
 
 /// A server with a secret, and three messages: one for the session `mine` between two for all.
 fn server() -> Server {
-    let server = Setup::new(&["--shards", "1"]).secret(SECRET).start();
+    let server = Setup::new(&["--shards", "1", "--auth-failures-max", "0"])
+        .secret(SECRET)
+        .start();
     for body in [
         r#"{"message":"first"}"#.to_owned(),
         format!(r#"{{"message":"{WHISPER}","sessionId":"mine"}}"#),

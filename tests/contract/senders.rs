@@ -163,7 +163,7 @@ fn a_misspelt_query_parameter_of_a_stream_is_refused() {
             ("sessionID=s", "Unknown name: did you mean sessionId?"),
             ("lastEventID=s", "Unknown name: did you mean lastEventId?"),
             ("last-event-id=s", "Unknown name: did you mean lastEventId?"),
-            ("sessionId=s&sessionId=s", "Repeated query parameter"),
+            ("since=1&since=1", "Repeated query parameter"),
         ] {
             let target = format!("/api/webhook/{resource}?{query}");
             let response = server.request("GET", &target, "", b"");

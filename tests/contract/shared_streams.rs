@@ -12,7 +12,7 @@ fn shared_s(stream: &EventStream) -> Option<u64> {
     let value = stream.head.header("cache-control").unwrap();
     let rest = value.strip_prefix("public, max-age=0, s-maxage=");
     let Some(rest) = rest else {
-        assert_eq!(value, "no-store, no-transform");
+        assert_eq!(value, "private, no-store, no-transform");
         return None;
     };
     assert_eq!(stream.head.header("vary"), Some("X-Webhook-Secret"));

@@ -33,7 +33,10 @@ fn a_stream_begins_with_its_headers_and_connected_in_one_send() {
         head.header("content-type"),
         Some("text/event-stream; charset=utf-8")
     );
-    assert_eq!(head.header("cache-control"), Some("no-store, no-transform"));
+    assert_eq!(
+        head.header("cache-control"),
+        Some("private, no-store, no-transform")
+    );
     assert_eq!(head.header("x-accel-buffering"), Some("no"));
     assert_eq!(head.header("x-content-type-options"), Some("nosniff"));
     assert_eq!(head.header("transfer-encoding"), Some("chunked"));

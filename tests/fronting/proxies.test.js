@@ -171,9 +171,41 @@ const CHECKS = {
     const stream = await Stream.open(proxy.url, { headers: { 'Accept-Encoding': 'gzip, br' } });
     stream.close();
     assert.equal(stream.headers['content-type'], 'text/event-stream; charset=utf-8');
-    assert.equal(stream.headers['cache-control'], 'no-store, no-transform');
+    assert.equal(stream.headers['cache-control'], 'private, no-store, no-transform');
     assert.equal(stream.headers['content-encoding'], undefined);
     return 'as sent, not compressed';
+  },
+
+  async '--compress-streams: a client with gzip, one without'({ proxy, origin }) {
+    await origin.drain();
+    await origin.start(['--compress-streams']);
+    await until('the proxy serves', async () => (await ask(proxy.url)).status === 200);
+    const results = [];
+    const streams = [];
+    for (const headers of [{ 'Accept-Encoding': 'gzip' }, {}]) {
+      const times = new Map();
+      const stream = await Stream.open(proxy.url, { headers, onMessage: ({ content }, at) => times.set(content, at) });
+      await stream.isConnected();
+      const took = [];
+      for (let index = 0; index < 10; index += 1) {
+        const content = `${streams.length} ${index}`;
+        const began = performance.now();
+        await post(proxy.url, content);
+        await stream.saw(content);
+        took.push(times.get(content) - began);
+      }
+      assert.ok(median(took) < HELD_BACK_MS, `held back: ${took.map(ms)}`);
+      results.push(`${stream.headers['content-encoding'] ?? 'plain'} ${ms(median(took))}`);
+      streams.push(stream);
+    }
+    await origin.drain();
+    for (const stream of streams) {
+      await until('the stream ends', () => stream.ended);
+      assert.equal(stream.error, undefined);
+    }
+    await origin.start();
+    await until('the proxy serves', async () => (await ask(proxy.url)).status === 200);
+    return results.join(', ');
   },
 
   async 'chunked upload'({ proxy }) {

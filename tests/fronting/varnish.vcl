@@ -16,6 +16,14 @@ sub vcl_recv {
     }
 }
 
+sub vcl_backend_fetch {
+    if (bereq.url ~ "^/api/webhook") {
+        # Varnish asks for gzip itself. With --compress-streams it would hold events back from clients
+        # that do not.
+        unset bereq.http.Accept-Encoding;
+    }
+}
+
 sub vcl_backend_response {
     set beresp.do_stream = true;
     set beresp.do_gzip = false;

@@ -296,3 +296,56 @@ fn a_private_authority_is_trusted_only_if_configured() {
         "{text}"
     );
 }
+
+/// A message of a source keeps its label on the way to another node, and over a restart there.
+#[test]
+fn source_and_event_of_a_message_reach_the_other_node() {
+    let world = World::new(&["a", "b"]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "[hub]\npreset = \"github\"\nverify = false\n").unwrap();
+    let sources = ["--sources", file.path().to_str().unwrap()];
+    let a = world.setup("a", &sources).start();
+    // It has no such source.
+    let (b, mut on_b) = node_with_stream(&world, "b");
+
+    let headers = "X-GitHub-Event: star\r\n";
+    let body =
+        br#"{"action":"created","sender":{"login":"ana"},"repository":{"full_name":"acme/shop"}}"#;
+    let response = a.request("POST", "/api/webhook/in/hub", headers, body);
+    assert_eq!(response.status, 200, "{response:?}");
+    b.publish("unlabelled");
+
+    let label = |message: &Value| {
+        let member = |name: &str| message.get(name).and_then(Value::as_str).map(str::to_owned);
+        (member("source"), member("event"))
+    };
+    let labels = |messages: Vec<Value>| -> BTreeMap<String, _> {
+        let content = |message: &Value| message["content"].as_str().unwrap().to_owned();
+        { messages.iter() }
+            .map(|message| (content(message), label(message)))
+            .collect()
+    };
+    let expected = BTreeMap::from([
+        (
+            "ana starred acme/shop".to_owned(),
+            (Some("hub".to_owned()), Some("star.created".to_owned())),
+        ),
+        ("unlabelled".to_owned(), (None, None)),
+    ]);
+    let contents: Vec<String> = expected.keys().cloned().collect();
+    assert_eq!(
+        labels(vec![on_b.next().json(), on_b.next().json()]),
+        expected
+    );
+    world.wait_for_contents(&contents);
+    assert_eq!(labels(world.history()), expected);
+
+    // A node that was not there reads both from KV.
+    let third = world.node("b");
+    let mut late = third.stream("", "");
+    let count = late.connected();
+    let replayed: Vec<Value> = (0..count).map(|_| late.next().json()).collect();
+    let rest = 2_usize.saturating_sub(replayed.len());
+    let live: Vec<Value> = (0..rest).map(|_| late.next().json()).collect();
+    assert_eq!(labels([replayed, live].concat()), expected);
+}

@@ -7,7 +7,7 @@ use fastrand::Rng;
 use hookcast::clock::Now;
 use hookcast::hub::{RingView, StampRandom};
 use hookcast::limits::{KV_AHEAD_MS_MAX, KV_WRITE_GAP_MS_MIN};
-use hookcast::message::{Message, MessageId};
+use hookcast::message::{Label, Message, MessageId};
 use hookcast::mirror::core::Mirror;
 use hookcast::mirror::entry::Entry;
 use hookcast::mirror::merge::join;
@@ -293,7 +293,7 @@ impl World {
         let node = &mut self.nodes[index];
         let unix_ms = now(self.now_ms, node.skew_ms).unix_ms;
         let stamp = node.stamps.next(unix_ms, random);
-        let message = self.message(stamp.id, stamp.timestamp_ms);
+        let message = self.message(stamp.id, stamp.timestamp_ms, label_of(stamp.id));
         if self.nodes[index].can_hold(&message) {
             self.tally.messages += 1;
             self.published
@@ -302,7 +302,12 @@ impl World {
         }
     }
 
-    fn message(&mut self, id: MessageId, timestamp_ms: u64) -> Arc<Message> {
+    fn message(
+        &mut self,
+        id: MessageId,
+        timestamp_ms: u64,
+        label: Option<Arc<Label>>,
+    ) -> Arc<Message> {
         assert!(self.all.insert(id));
         let content = "x".repeat(self.rng.usize(1..60));
         Arc::new(Message {
@@ -310,6 +315,8 @@ impl World {
             timestamp_ms,
             session: None,
             content,
+            label,
+            identity: None,
         })
     }
 
@@ -342,7 +349,7 @@ impl World {
                     _ => self.pages_skew_ms,
                 };
                 let id = MessageId::from_u128(self.rng.u128(..));
-                let message = self.message(id, now(self.now_ms, skew_ms).unix_ms);
+                let message = self.message(id, now(self.now_ms, skew_ms).unix_ms, None);
                 list.push(serde_json::json!({
                     "id": message.id.to_string(), "content": message.content, "timestamp": message.timestamp_ms,
                     "by": "pages",
@@ -443,6 +450,11 @@ impl World {
             "a ring holds a message twice"
         );
         assert!(ids.is_subset(&self.all), "a ring holds what is no message");
+        for message in &node.ring().messages {
+            let is_own = self.published.contains_key(&message.id);
+            let label = label_of(message.id).filter(|_| is_own);
+            assert_eq!(message.label, label, "a label was lost on the way");
+        }
 
         if let Some(value) = node.mirror.begin_write(now) {
             if let Some(last_ms) = node.last_write_ms {
@@ -592,6 +604,13 @@ impl World {
         );
         self.tally.converged_ms_max = self.last_write_ms.saturating_sub(quiet_since_ms);
     }
+}
+
+/// The label of a message that a node publishes: every third is one of a source.
+fn label_of(id: MessageId) -> Option<Arc<Label>> {
+    let number = id.as_u128();
+    let label = Label::new("hub", &format!("event.{}", number % 100)).map(Arc::new);
+    label.filter(|_| number.is_multiple_of(3))
 }
 
 fn utc(now_ms: u64) -> u64 {

@@ -15,3 +15,4 @@ mod service;
 mod support;
 mod test_runner;
 mod tls_files;
+mod token_files;

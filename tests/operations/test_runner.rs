@@ -100,3 +100,28 @@ fn a_silent_step_is_reported_while_it_runs() {
     assert!(rest.contains(&"1 passed, 0 failed".to_owned()), "{rest:?}");
     assert!(child.wait().unwrap().success());
 }
+
+/// A step waits for a process that never ends: both are killed, and the next step runs.
+#[test]
+fn a_step_that_does_not_end_is_killed_and_counts_as_failed() {
+    let root = runner_with_step(
+        "#!/bin/sh\nmkfifo never\nsh -c 'exec 9>lock && flock 9 && echo held && read line <never'\n",
+    );
+    let mut child = Command::new(root.path().join("tests/run"))
+        .args(["silent", "silent"])
+        .env("SILENCE_SECONDS", "0.2")
+        .env("STEP_SECONDS_MAX", "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let lines: Vec<String> = lines.map(Result::unwrap).collect();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{lines:?}");
+    let count = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+    assert_eq!(
+        [count("it is killed"), count("held")],
+        [2, 2],
+        "the lock is free for the second step: {lines:?}"
+    );
+    assert_eq!(lines.last().unwrap(), "0 passed, 2 failed");
+}

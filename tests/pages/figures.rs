@@ -75,7 +75,16 @@ fn the_operators_page_states_the_memory_bound() {
         limits::BUS_HISTORY_MESSAGES_DEFAULT,
         limits::BODY_BYTES_MAX_DEFAULT,
     );
-    let bounds = [bound, limits::KV_MEMORY_BYTES_MAX, bus];
+    let sources = limits::sources_memory_bytes_max(2, limits::SOURCE_BODY_BYTES_MAX_DEFAULT);
+    let compression =
+        limits::compression_memory_bytes_max(2, 20_000, limits::BODY_BYTES_MAX_DEFAULT);
+    let bounds = [
+        bound,
+        limits::KV_MEMORY_BYTES_MAX,
+        bus,
+        sources,
+        compression,
+    ];
     let page = read(OPERATING);
     for bound in bounds {
         let figure = format!("**{} MiB**", bound.div_ceil(1024 * 1024));

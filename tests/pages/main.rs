@@ -6,6 +6,7 @@
 mod code;
 mod figures;
 mod links;
+mod sources;
 
 use std::path::{Path, PathBuf};
 

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use hookcast::limits::{
     DEADLINE_SCAN_INTERVAL_MS, REQUEST_DEADLINE_MS, RETRY_FULL_MS, RETRY_MS, RING_REPAIR_MS_MAX,
+    VERDICT_MS_MAX,
 };
 use hookcast::shard::{Role, Settings, Token};
 use memchr::memmem;
@@ -18,7 +19,7 @@ use super::model::Fate;
 use super::model::Model;
 use super::node::ShardNode;
 use super::request::{Expected, Request};
-use super::stream::{Known, StreamCheck, number, show};
+use super::stream::{Begin, Known, StreamCheck, StreamSpec, number, show};
 
 /// Deadlines are checked in eight phases a second, each rounded up to a millisecond.
 const DEADLINE_SCAN_SLACK_MS: u64 = DEADLINE_SCAN_INTERVAL_MS + 2;
@@ -46,6 +47,12 @@ struct Pending {
 impl Pending {
     fn is_within(&self, read_bytes: u64) -> bool {
         !matches!(self.request.expected, Expected::Never) && read_bytes >= self.end
+    }
+
+    /// Whether a verdict may have taken too long.
+    fn is_overdue(&self, now_ms: u64) -> bool {
+        let read_ms = self.first_read_ms.unwrap_or(now_ms);
+        self.request.is_for_source && now_ms >= read_ms + VERDICT_MS_MAX
     }
 
     /// Whether the head determines the answer, whatever the body is.
@@ -102,6 +109,8 @@ pub struct Surroundings<'a> {
     pub model: &'a mut Model,
     pub node: &'a ShardNode,
     pub now_ms: u64,
+    /// The wall clock.
+    pub unix_ms: u64,
     pub settings: &'a Settings,
     /// When the ring could last fail.
     pub ring_failed_ms: Option<u64>,
@@ -117,6 +126,7 @@ impl Surroundings<'_> {
             subscribed: &self.node.subscribed,
             is_draining: self.node.drain_until_ms.is_some(),
             now_ms: self.now_ms,
+            unix_ms: self.unix_ms,
             fanout_life_ms: self
                 .settings
                 .fanout_life
@@ -256,6 +266,12 @@ impl Client {
         self.stream().is_some_and(|stream| stream.spec.is_shared) || self.pending.iter().any(asks)
     }
 
+    /// Whether it is a stream of a token, whose end may come first.
+    pub fn has_token(&self) -> bool {
+        self.stream()
+            .is_some_and(|stream| stream.spec.token.is_some())
+    }
+
     /// Whether a reader may be in use for it.
     pub fn may_hold_reader(&self) -> bool {
         matches!(self.mode, Mode::Answers)
@@ -316,6 +332,9 @@ impl Client {
             self.skipped_end = None;
             self.last_answer_ms = Some(around.now_ms);
         }
+        if let Mode::Stream(stream) = &mut self.mode {
+            stream.note_key(around.node.key, around.node.key_since_ms);
+        }
         if !tap.is_empty() {
             self.rest.extend_from_slice(&tap);
             self.take_answers(around);
@@ -366,6 +385,7 @@ impl Client {
             (pending.request.expected, answer.status, answer.length)
         {
             let shared_s = answer.assert_stream(pending.request.is_http10, spec.is_shared);
+            answer.assert_coding(spec.is_gzip);
             assert!(
                 self.is_whole(pending),
                 "a stream before its request is complete"
@@ -373,7 +393,13 @@ impl Client {
             coverage::count("streams", 1);
             coverage::count("streams resumed", u64::from(spec.resume_after.is_some()));
             coverage::count("shared streams", u64::from(spec.is_shared));
-            let stream = StreamCheck::new(spec, shared_s, around.now_ms);
+            coverage::count("compressed streams", u64::from(spec.is_gzip));
+            let is_union = spec.view.sessions().count() > 1;
+            coverage::count("streams of several sessions", u64::from(is_union));
+            let begins = spec.begin != Begin::default();
+            coverage::count("streams with replay or since", u64::from(begins));
+            let mut stream = StreamCheck::new(spec, shared_s, around.now_ms);
+            stream.note_key(around.node.key, around.node.key_since_ms);
             self.mode = Mode::Stream(Box::new(stream));
             self.pending.clear();
             return answer.head_bytes;
@@ -405,8 +431,9 @@ impl Client {
             "the connection stays open after {}",
             answer.status
         );
+        let is_unjudged = pending.is_overdue(around.now_ms) && answer.status == 503;
         assert!(
-            !answer.closes || pending.request.closes || early || may_close,
+            !answer.closes || pending.request.closes || early || may_close || is_unjudged,
             "{} closes the connection",
             answer.status
         );
@@ -463,6 +490,17 @@ impl Client {
         }
         let is_surplus = self.role == Role::Surplus;
         let is_draining = around.node.drain_until_ms.is_some();
+        if let Expected::Stream(StreamSpec {
+            token: Some(token), ..
+        }) = pending.request.expected
+            && status >= 400
+        {
+            let is_refused = token.key != around.node.key || around.unix_ms >= token.expires_ms;
+            assert!(is_refused, "{status} to a valid token: {text}");
+            assert!(status == 401 || (status == 503 && is_surplus), "{status}");
+            coverage::count("tokens refused", 1);
+            return assert_error(text);
+        }
         match pending.request.expected {
             Expected::Refusal(expected) => {
                 assert_eq!(status, expected);
@@ -503,6 +541,11 @@ impl Client {
             self.sent_bytes,
             self.link.borrow().read_before_write,
         );
+        if status == 503 && pending.is_overdue(around.now_ms) {
+            coverage::count("verdicts that took too long", 1);
+            assert!(answer.has("Retry-After") && answer.closes);
+            return assert_error(text);
+        }
         if let Expected::Status(expected) = pending.request.expected {
             assert_eq!(status, expected, "{text}");
             if status >= 400 {

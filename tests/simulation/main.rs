@@ -14,7 +14,7 @@
 //! The parts: `operation` draws operations and `world` applies them. `turn` runs the turns of the
 //! shards and checks idle shards. `poller` stands in for the kernel and other threads, `kernel` for
 //! the sockets. `client` and `stream` check what is received, against the expected state in
-//! `model`. `node` is the server.
+//! `model`. `node` is the server, and `sources` its thread that judges requests to sources.
 
 mod client;
 mod coverage;
@@ -25,6 +25,7 @@ mod operation;
 mod poller;
 mod request;
 mod run;
+mod sources;
 mod stream;
 mod turn;
 mod world;

@@ -23,6 +23,8 @@ pub enum View {
     Public,
     /// The messages of one session, by its index in [`session_name`], and all untargeted ones.
     Session(usize),
+    /// The messages of several sessions, a bit for each, and all untargeted ones.
+    Several(u8),
 }
 
 impl View {
@@ -30,8 +32,17 @@ impl View {
         match (self, session) {
             (View::Everything, _) | (_, None) => true,
             (View::Public, Some(_)) => false,
-            (View::Session(own), Some(session)) => own == session,
+            (view, Some(session)) => view.sessions().any(|own| own == session),
         }
+    }
+
+    /// The sessions that it names.
+    pub fn sessions(self) -> impl Iterator<Item = usize> {
+        (0..SESSIONS).filter(move |session| match self {
+            View::Everything | View::Public => false,
+            View::Session(own) => own == *session,
+            View::Several(own) => own & (1 << session) != 0,
+        })
     }
 }
 
@@ -79,10 +90,18 @@ pub struct Stored {
     pub session: Option<usize>,
     pub id: String,
     pub timestamp_ms: u64,
+    pub arrival: Arrival,
     /// The event, without chunk framing.
     pub event: Vec<u8>,
     /// The length of the event with chunk framing.
     pub frame_bytes: usize,
+}
+
+/// When the process had a message, on both clocks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Arrival {
+    pub mono_ms: u64,
+    pub unix_ms: u64,
 }
 
 /// The state of the ring at the end of the process or of the machine.
@@ -158,10 +177,11 @@ impl Model {
 
     /// Adds a batch of newly stored messages. Messages of this node have a time of `accepted_ms`,
     /// or were held back by a clock set back. Their ids rise in the order of storage.
-    pub fn store(&mut self, batch: &Batch, accepted_ms: &BTreeSet<u64>) {
+    pub fn store(&mut self, batch: &Batch, accepted_ms: &BTreeSet<u64>, arrival: Arrival) {
         for frame in batch.frames() {
             assert_eq!(frame.seq, self.head_seq(), "seqs have no holes");
-            let stored = self.read_frame(&frame);
+            let mut stored = self.read_frame(&frame);
+            stored.arrival = arrival;
             let offer = &mut self.offers[stored.key];
             assert_eq!(
                 offer.fate,
@@ -346,6 +366,7 @@ impl Model {
             session: offer.session,
             id,
             timestamp_ms,
+            arrival: Arrival::default(),
             event: event.to_vec(),
             frame_bytes: frame.bytes.len(),
         }
@@ -370,6 +391,8 @@ pub struct LogExtent {
     capacity: usize,
     bytes: usize,
     frames: VecDeque<usize>,
+    /// The seq with which the log began.
+    pub origin_seq: u64,
     pub tail_seq: u64,
     /// The shared history for new streams.
     pub shared: Rc<SharedHistory>,
@@ -383,6 +406,7 @@ impl LogExtent {
             capacity,
             bytes: 0,
             frames: VecDeque::new(),
+            origin_seq: first_seq,
             tail_seq: first_seq,
             shared: Rc::default(),
             evicted: 0,

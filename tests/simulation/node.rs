@@ -14,18 +14,21 @@ use crossbeam_channel::{Receiver, bounded, unbounded};
 use hookcast::clock::Now;
 use hookcast::http::{Access, AllowOrigin};
 use hookcast::hub::{Batch, Committer, Hub, NotStored, Outlet, Receipt, Wake};
-use hookcast::limits::{DRAIN_IDLE_MS, DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT};
+use hookcast::limits::{DRAIN_IDLE_MS, DRAIN_LEAST_MS, DRAIN_SPREAD_PERCENT, JUDGING_BYTES_MAX};
 use hookcast::message::Message;
 use hookcast::metrics::{self, Metrics};
 use hookcast::ring::{Ring, RingStats};
+use hookcast::shard::guesses::Guesses;
 use hookcast::shard::{Settings, Shard, Token};
 use hookcast::testkit::MemoryMedium;
+use hookcast::tokens::TokenKeys;
 
 use super::kernel::SimSocket;
 use super::model::LogExtent;
 use super::operation::Profile;
 use super::poller::{SimCommand, SimTurns};
 use super::request::SECRET;
+use super::sources::{self, Docketed};
 use super::stream::Subscribed;
 
 /// The waker of a shard, in place of an eventfd.
@@ -64,6 +67,8 @@ pub struct ShardNode {
     inbox: Option<Receiver<Arc<Batch>>>,
     waker: Arc<Waker>,
     pub commands: VecDeque<SimCommand>,
+    /// Its requests to sources without a verdict.
+    pub judging: Vec<Docketed>,
     /// When it runs if nothing wakes it before.
     due_ms: Option<u64>,
     pub log: LogExtent,
@@ -73,8 +78,14 @@ pub struct ShardNode {
     pub drain_until_ms: Option<u64>,
     /// Until when connections without a request stay open, if it drains.
     pub idle_until_ms: Option<u64>,
-    /// The end of its last hold.
-    pub resumed_ms: Option<u64>,
+    /// The number of the key of tokens that it uses.
+    pub key: usize,
+    /// When it was last replaced.
+    pub key_since_ms: Option<u64>,
+    /// The wall clock was set since its last turn. A shard notices that when it runs.
+    pub clock_was_set: bool,
+    /// Until when no request is late, because of its last hold.
+    pub held_until_ms: u64,
     /// Connections within the limit, with those on their way to the shard.
     pub load: usize,
     /// The tokens of closed connections: epoll may still report events of them.
@@ -109,21 +120,43 @@ pub struct Started {
     pub history: Batch,
 }
 
+/// The secret of the key of tokens with this number, 0 or 1.
+pub fn token_secret(key: usize) -> [u8; 32] {
+    [b'a' + key as u8; 32]
+}
+
+/// The only key of tokens that is in use at a time.
+pub fn token_keys(key: usize) -> Arc<TokenKeys> {
+    Arc::new(TokenKeys::parse(&token_secret(key), None).expect("a secret of 32 bytes"))
+}
+
 pub fn settings(profile: &Profile) -> Settings {
     let access = Access::new(profile.has_secret.then_some(SECRET.as_bytes()));
+    let access = if profile.has_tokens {
+        access.with_tokens(token_keys(0), false)
+    } else {
+        access
+    };
     Settings {
         heartbeat_interval: Duration::from_millis(profile.heartbeat_ms),
         keep_alive: Duration::from_millis(profile.keep_alive_ms),
         body_bytes_max: profile.body_bytes_max,
         drain: Duration::from_millis(profile.drain_ms),
+        // Of the bytes of the queue, each shard has an equal part.
+        shards: match profile.judging_bytes_max {
+            Some(bytes) => JUDGING_BYTES_MAX / bytes,
+            None => profile.shards,
+        },
         held_bytes_max: hookcast::limits::HELD_BYTES_MAX,
         fanout_life: profile.fanout_life_ms.map(Duration::from_millis),
+        compress_streams: profile.compresses,
         log_bytes_min: profile.log_bytes_min,
         access: match profile.fanout_life_ms {
             Some(_) => access.fanned_out(),
             None => access,
         },
         allow_origin: AllowOrigin::Any,
+        guesses: Arc::new(Guesses::new(0)),
     }
 }
 
@@ -171,12 +204,17 @@ impl Node {
         let shards = inboxes.into_iter().zip(1..).map(|((inbox, waker), seed)| {
             let mut log = LogExtent::new(first_seq, log_bytes);
             log.append(&history);
+            let mut shard = Shard::new(Arc::clone(&settings), &hub, seed, now);
+            if profile.judging_bytes_max.is_some() {
+                shard.use_sources(sources::table());
+            }
             ShardNode {
                 running: Some(Running {
-                    shard: Shard::new(Arc::clone(&settings), &hub, seed, now),
+                    shard,
                     turns: SimTurns::default(),
                 }),
                 commands: VecDeque::new(),
+                judging: Vec::new(),
                 inbox: Some(inbox),
                 waker,
                 due_ms: None,
@@ -185,7 +223,10 @@ impl Node {
                 metrics: Metrics::new(Arc::new(AtomicU64::new(0))),
                 drain_until_ms: None,
                 idle_until_ms: None,
-                resumed_ms: None,
+                key: 0,
+                key_since_ms: None,
+                clock_was_set: false,
+                held_until_ms: 0,
                 load: 0,
                 gone: Vec::new(),
                 messages_past: 0,
@@ -384,6 +425,7 @@ impl ShardNode {
                 mono_ms: now.mono_ms,
                 unix_ms: now.unix_ms,
                 shared: Rc::clone(&self.log.shared),
+                origin_seq: self.log.origin_seq,
                 tail_seq: self.log.tail_seq,
                 head_seq: self.log.head_seq(),
             });

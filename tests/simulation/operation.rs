@@ -43,6 +43,12 @@ pub struct Profile {
     pub fanout_life_ms: Option<u64>,
     /// There is a shared history.
     pub has_shared_history: bool,
+    /// There are sources. The queue of requests to them has room for so many bytes, and one more request.
+    pub judging_bytes_max: Option<usize>,
+    /// There are keys of tokens, and half of the streams have a token.
+    pub has_tokens: bool,
+    /// Streams are compressed for clients that accept gzip: a third of them.
+    pub compresses: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +85,8 @@ pub enum Action {
     Commit,
     /// The mirror sets the shared history.
     Share,
+    /// A request to a source gets its verdict: any of those that wait.
+    Judge,
     /// Clients and shards run until none has anything to do.
     Settle,
     /// As `Settle`, over some time.
@@ -100,6 +108,8 @@ pub enum Action {
     LosePower,
     /// The node is drained, and started again.
     Restart,
+    /// The key of tokens is replaced by another one.
+    ReplaceKey,
     /// The shards are held, then resume or hand over to a new process.
     Hold,
 }
@@ -134,6 +144,8 @@ pub const WEIGHTS: &[(Action, u32)] = &[
     (Action::LosePower, 1),
     (Action::Restart, 2),
     (Action::Hold, 3),
+    (Action::Judge, 60),
+    (Action::ReplaceKey, 4),
 ];
 
 /// An operation. `salt` determines all its choices.
@@ -178,7 +190,7 @@ impl Profile {
             shards: rng.usize(1..=2),
             inbox_batches_max: rng.usize(1..=4),
             has_secret: rng.bool(),
-            body_bytes_max: *pick(rng, &[1024, 2000, 4032]),
+            body_bytes_max: *pick(rng, &[1024, 2000, 3792]),
             log_bytes_min: *pick(rng, &[0, 0, 600_000]),
             heartbeat_ms: *pick(rng, &[100, 500, 2000]),
             keep_alive_ms: *pick(rng, &[3000, 20_000]),
@@ -194,14 +206,40 @@ impl Profile {
             commit_messages_max: *pick(rng, &[None, None, None, Some(4), Some(16), Some(128)]),
             fanout_life_ms: *pick(rng, &[None, None, None, Some(5_000), Some(60_000)]),
             has_shared_history: rng.u8(..4) == 0,
+            judging_bytes_max: None,
+            has_tokens: false,
+            compresses: false,
         }
+    }
+}
+
+impl Profile {
+    /// Adds sources to a third of the seeds, and changes nothing else of a run.
+    pub fn draw_sources(&mut self, seed: u64) {
+        if seed % 3 == 1 {
+            let mut rng = Rng::with_seed(!seed);
+            self.judging_bytes_max = Some(*pick(&mut rng, &[1, 1024, 1024 * 1024]));
+        }
+    }
+
+    /// Adds tokens to a fifth of the seeds with a secret.
+    pub fn draw_tokens(&mut self, seed: u64) {
+        self.has_tokens = self.has_secret && seed % 5 == 2;
+    }
+
+    /// Adds compression to a quarter of the seeds.
+    pub fn draw_compression(&mut self, seed: u64) {
+        self.compresses = seed % 4 == 3;
     }
 }
 
 /// The settings and operations of a seed.
 pub fn draw(seed: u64) -> (Profile, Vec<Operation>) {
     let mut rng = Rng::with_seed(seed);
-    let profile = Profile::draw(&mut rng);
+    let mut profile = Profile::draw(&mut rng);
+    profile.draw_sources(seed);
+    profile.draw_tokens(seed);
+    profile.draw_compression(seed);
     // Omitting some kinds and repeating others finds faults that an even mixture never does.
     let weights: Vec<u32> = WEIGHTS
         .iter()
@@ -217,6 +255,9 @@ pub fn draw(seed: u64) -> (Profile, Vec<Operation>) {
             }
             Action::Commit if profile.commit_messages_max.is_none() => 0,
             Action::Share if !profile.has_shared_history => 0,
+            Action::Judge if profile.judging_bytes_max.is_none() => 0,
+            Action::ReplaceKey if !profile.has_tokens => 0,
+            Action::Judge | Action::ReplaceKey => *weight,
             Action::Admit if profile.has_shared_history => weight * 4,
             Action::LosePower if profile.commit_messages_max.is_some() => weight * 4,
             _ => weight * pick(&mut rng, &[0, 1, 1, 1, 4]),

@@ -13,10 +13,12 @@ use hookcast::clock::Now;
 use hookcast::hub::Batch;
 use hookcast::limits::{
     ACCEPT_RETRY_MS, ACCEPTS_PER_TURN, HISTORY_TURN_BYTES, PRIORITY_EVENTS_PER_POLL,
-    STANDARD_EVENTS_PER_TURN, SURPLUS_CONNECTIONS_MAX, SWEEP_YOUNG_US, WORK_SLICE_BEHIND_US,
-    WORK_SLICE_US,
+    REQUEST_DEADLINE_MS, STANDARD_EVENTS_PER_TURN, SURPLUS_CONNECTIONS_MAX, SWEEP_YOUNG_US,
+    WORK_SLICE_BEHIND_US, WORK_SLICE_US,
 };
+use hookcast::shard::judging::SourceRequest;
 use hookcast::shard::poller::{Accepted, Command, Event, Poller, Ready, Step};
+use hookcast::shard::presence::Question;
 use hookcast::shard::turn::Turns;
 use hookcast::shard::{HandoverConnection, Readiness, Role, Shard, Token};
 
@@ -360,6 +362,29 @@ impl Poller for SimPoller<'_> {
         batch
     }
 
+    fn judge(&mut self, request: SourceRequest) -> bool {
+        let (index, now_ms) = (self.index, self.world.mono_ms);
+        self.world.take_source_request(index, request, now_ms);
+        self.has_news = true;
+        true
+    }
+
+    fn ask(&mut self, question: &Arc<Question>) {
+        let asker = self.index;
+        for (index, shard) in self.world.node.shards.iter_mut().enumerate() {
+            if index != asker {
+                question.expect();
+                shard.send(Command::Count(Arc::clone(question), asker));
+            }
+        }
+        self.has_news = true;
+    }
+
+    fn send_back(&mut self, shard: usize, question: Arc<Question>) {
+        self.world.node.shards[shard].send(Command::Counted(question));
+        self.has_news = true;
+    }
+
     fn next_command(&mut self) -> Option<SimCommand> {
         let now_ms = self.world.mono_ms;
         let drain_ms = self.world.profile.drain_ms;
@@ -368,8 +393,15 @@ impl Poller for SimPoller<'_> {
         self.has_news = true;
         match &command {
             Command::Drain => node.begin_drain(now_ms, drain_ms, false),
-            Command::HandOver(_) => node.begin_drain(now_ms, drain_ms, true),
-            Command::Resume => node.resumed_ms = Some(now_ms),
+            Command::HandOver(_) => {
+                node.held_until_ms = now_ms;
+                node.begin_drain(now_ms, drain_ms, true);
+            }
+            Command::UseTokenKeys(..) => {
+                node.key = 1 - node.key;
+                node.key_since_ms = Some(now_ms);
+            }
+            Command::Resume => node.held_until_ms = now_ms + REQUEST_DEADLINE_MS,
             _ => {}
         }
         Some(command)

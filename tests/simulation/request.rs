@@ -2,12 +2,18 @@
 
 use fastrand::Rng;
 
+use hookcast::testkit::sign_token_with;
+use serde_json::json;
+
 use super::model::{Model, SESSIONS, View, one_line, session_name};
-use super::stream::StreamSpec;
+use super::node::token_secret;
+use super::operation::pick;
+use super::stream::{Begin, Since, StreamSpec, TokenSpec};
 
 pub const SECRET: &str = "open sesame";
 
 /// A request and its bytes.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct Request {
     pub bytes: Vec<u8>,
     /// The body, if the client waits for `100 Continue` before it.
@@ -17,6 +23,8 @@ pub struct Request {
     pub is_head: bool,
     /// The answer must be the last of its connection.
     pub closes: bool,
+    /// It waits for a verdict.
+    pub is_for_source: bool,
 }
 
 /// The expected answer to a request.
@@ -42,9 +50,21 @@ pub struct Setting {
     /// Streams are shared by a cache. A stream without session and secret gets only untargeted
     /// messages.
     pub is_fanned_out: bool,
+    pub compresses: bool,
     pub body_bytes_max: usize,
     /// The size of most messages, at most.
     pub message_bytes_usual: usize,
+    /// What tokens are made with, if the server has keys of them.
+    pub token: Option<TokenSetting>,
+}
+
+/// What a token is made with.
+#[derive(Debug, Clone, Copy)]
+pub struct TokenSetting {
+    /// The present time.
+    pub unix_ms: u64,
+    /// The number of the key.
+    pub key: usize,
 }
 
 /// Where a stream ended that another client may resume.
@@ -55,8 +75,8 @@ pub struct Resumption {
     pub seq: u64,
 }
 
-/// Draws a webhook.
-pub fn webhook(rng: &mut Rng, setting: &Setting, model: &mut Model) -> Request {
+/// Draws a message, which fits into a webhook, and returns its key.
+fn draw_message(rng: &mut Rng, setting: &Setting, model: &mut Model) -> usize {
     let session = rng.bool().then(|| rng.usize(..SESSIONS));
     let bytes_max = match rng.u8(..8) {
         0 => setting.body_bytes_max,
@@ -64,7 +84,7 @@ pub fn webhook(rng: &mut Rng, setting: &Setting, model: &mut Model) -> Request {
         _ => rng.usize(60..=setting.message_bytes_usual.min(setting.body_bytes_max)),
     };
     let is_plain = rng.bool();
-    let key = model.offer(session, None, |key| {
+    model.offer(session, None, |key| {
         let mut content = filler(key, bytes_max, is_plain);
         // The limits of the body and of the event include escapes.
         while body_of(&content, session, one_line).len() > setting.body_bytes_max {
@@ -76,7 +96,13 @@ pub fn webhook(rng: &mut Rng, setting: &Setting, model: &mut Model) -> Request {
             content.extend(std::iter::repeat_n('x', room));
         }
         content
-    });
+    })
+}
+
+/// Draws a webhook.
+pub fn webhook(rng: &mut Rng, setting: &Setting, model: &mut Model) -> Request {
+    let key = draw_message(rng, setting, model);
+    let session = model.offers[key].session;
     let json: fn(&str) -> String = if key.is_multiple_of(2) {
         one_line
     } else {
@@ -92,6 +118,7 @@ pub fn webhook(rng: &mut Rng, setting: &Setting, model: &mut Model) -> Request {
         is_http10,
         is_head: false,
         closes: asks_to_close,
+        is_for_source: false,
     };
     let mut head = Head::new("POST /api/webhook", is_http10);
     if setting.has_secret {
@@ -122,6 +149,46 @@ pub fn webhook(rng: &mut Rng, setting: &Setting, model: &mut Model) -> Request {
     request
 }
 
+/// A body that a source refuses.
+pub const REFUSED: &str = "refuse";
+
+/// A body that a source answers without a message.
+pub const ANSWERED: &str = "answer";
+
+/// Draws a request to a source: a message as it is, or one that publishes nothing.
+pub fn to_source(rng: &mut Rng, setting: &Setting, model: &mut Model) -> Request {
+    let (expected, body) = match rng.u8(..8) {
+        0 => (Expected::Status(400), REFUSED.to_owned()),
+        1 => (Expected::Status(200), ANSWERED.to_owned()),
+        _ => {
+            let key = draw_message(rng, setting, model);
+            let body = model.offers[key].content.clone();
+            (Expected::Receipt { key }, body)
+        }
+    };
+    let closes = rng.u8(..16) == 0;
+    let mut head = Head::new("POST /api/webhook/in/large?a=b", false);
+    if closes {
+        head.field("Connection", "close");
+    }
+    let body = if rng.u8(..4) == 0 {
+        head.field("Transfer-Encoding", "chunked");
+        chunked(rng, body.as_bytes())
+    } else {
+        head.field("Content-Length", &body.len().to_string());
+        body.into_bytes()
+    };
+    let mut bytes = head.end();
+    bytes.extend(body);
+    Request {
+        bytes,
+        expected,
+        closes,
+        is_for_source: true,
+        ..status()
+    }
+}
+
 /// The smallest request.
 pub fn status() -> Request {
     Request {
@@ -131,6 +198,7 @@ pub fn status() -> Request {
         is_http10: false,
         is_head: false,
         closes: false,
+        is_for_source: false,
     }
 }
 
@@ -145,6 +213,8 @@ pub fn history() -> Request {
 /// Draws a request that gets a complete answer and publishes nothing.
 pub fn other(rng: &mut Rng, setting: &Setting) -> Request {
     let long = "s".repeat(257);
+    let sessions: Vec<String> = (0..17).map(|i| format!("sessionId={i}")).collect();
+    let too_many = format!("GET /api/webhook/messages?{}", sessions.join("&"));
     // Mostly, the server reads the head before the end of this body.
     let body = "x".repeat(rng.usize(..=setting.body_bytes_max));
     let mut cases = vec![
@@ -160,7 +230,11 @@ pub fn other(rng: &mut Rng, setting: &Setting) -> Request {
         ("POST /api/webhook/stream", &body, 405),
         ("POST /nowhere", &body, 404),
         ("GET /api/webhook/stream?sessionId=%zz", "", 400),
-        ("GET /api/webhook/stream?sessionId=a&sessionId=b", "", 400),
+        ("GET /api/webhook/stream?replay=1&replay=1", "", 400),
+        ("GET /api/webhook/stream?replay=101", "", 400),
+        ("GET /api/webhook/stream?since=yesterday", "", 400),
+        ("GET /api/webhook/messages?since=nonsense", "", 400),
+        (&too_many, "", 400),
         ("GET /api/webhook/stream?session_id=a", "", 400),
         ("GET /api/webhook/", "", 200),
     ];
@@ -203,6 +277,7 @@ pub fn other(rng: &mut Rng, setting: &Setting) -> Request {
         is_http10: false,
         is_head: line.starts_with("HEAD"),
         closes,
+        is_for_source: false,
     }
 }
 
@@ -262,6 +337,7 @@ pub fn bad(rng: &mut Rng, setting: &Setting) -> Request {
         is_http10: false,
         is_head: false,
         closes: true,
+        is_for_source: false,
     }
 }
 
@@ -276,12 +352,24 @@ pub fn subscription(
     let is_head = rng.u8(..16) == 0;
     let view = resumed.map_or_else(|| draw_view(rng, setting), |resumption| resumption.view);
     let mut query = Vec::new();
-    if let View::Session(index) = view {
-        query.push(format!(
-            "sessionId={}",
-            percent_encoded(&session_name(index))
-        ));
+    // A generator of its own leaves the other choices of a seed as they are.
+    let mut own = Rng::with_seed(!rng.clone().u64(..));
+    let token = setting.token.filter(|_| !is_head && own.bool());
+    let token = token.map(|setting| draw_token(&mut own, setting, view));
+    // Without a session in the request, the token decides.
+    let names_sessions = token.is_none() || own.bool();
+    for index in view.sessions().filter(|_| names_sessions) {
+        let name = percent_encoded(&session_name(index));
+        query.push(format!("sessionId={name}"));
+        if own.u8(..8) == 0 {
+            query.push(format!("sessionId={name}"));
+        }
     }
+    let begin = draw_begin(&mut own, model, &mut query);
+    if let Some((text, _)) = &token {
+        query.push(format!("token={text}"));
+    }
+    own.shuffle(&mut query);
     let id = match resumed {
         Some(resumption) => Some((
             resumption.epoch == model.epoch,
@@ -290,6 +378,7 @@ pub fn subscription(
         )),
         None => draw_id(rng, model),
     };
+    let has_id = id.is_some();
     let mut resume_after = None;
     let mut header = None;
     if let Some((is_known, seq, id)) = id {
@@ -307,21 +396,37 @@ pub fn subscription(
     let presents = match view {
         View::Everything => setting.has_secret || setting.is_fanned_out,
         View::Public => false,
-        View::Session(_) => setting.has_secret && rng.bool(),
+        View::Session(_) | View::Several(_) => {
+            setting.has_secret && (rng.bool() || setting.token.is_some())
+        }
     };
-    if presents {
+    if presents && token.is_none() {
         head.field("X-Webhook-Secret", SECRET);
+    }
+    if token.is_some() {
+        // A token that has ended gets an ordinary answer.
+        head.field("Connection", "close");
     }
     if let Some(id) = header {
         head.field("Last-Event-ID", &id);
     }
-    let is_shared = setting.is_fanned_out && view == View::Public && !is_http10;
+    let is_plain = begin == Begin::default();
+    let is_public = view == View::Public && token.is_none();
+    let is_shared = setting.is_fanned_out && is_public && !is_http10 && is_plain;
+    let accepts_gzip = setting.compresses && own.u8(..3) == 0;
+    if accepts_gzip {
+        head.field("Accept-Encoding", "gzip");
+    }
     let spec = StreamSpec {
         view,
         is_chunked: !is_http10,
+        is_gzip: accepts_gzip && !is_http10 && !is_shared,
         // Clients that the cache adds later have other last event ids.
         resume_after: resume_after.filter(|_| !is_shared),
+        // An id wins, also if it is unknown.
+        begin: if has_id { Begin::default() } else { begin },
         is_shared,
+        token: token.map(|(_, spec)| spec),
     };
     Request {
         bytes: head.end(),
@@ -334,7 +439,26 @@ pub fn subscription(
         is_http10,
         is_head,
         closes: is_http10 || !is_head,
+        is_for_source: false,
     }
+}
+
+/// Draws a token for a view.
+fn draw_token(own: &mut Rng, setting: TokenSetting, view: View) -> (String, TokenSpec) {
+    let seconds = [0, 1, 3, 15, 58, 61, 63, 80, 200, 100_000];
+    let exp = setting.unix_ms / 1000 + seconds[own.usize(..seconds.len())];
+    let sessions: Vec<String> = view.sessions().map(session_name).collect();
+    let claims = json!({
+        "exp": exp,
+        "hookcast": { "sessions": sessions, "everything": view == View::Everything },
+    });
+    let header = r#"{"alg":"HS256"}"#;
+    let text = sign_token_with(&token_secret(setting.key), header, &claims.to_string());
+    let spec = TokenSpec {
+        expires_ms: exp * 1000,
+        key: setting.key,
+    };
+    (text, spec)
 }
 
 fn draw_view(rng: &mut Rng, setting: &Setting) -> View {
@@ -342,8 +466,46 @@ fn draw_view(rng: &mut Rng, setting: &Setting) -> View {
         0 if setting.has_secret => View::Public,
         0 if setting.is_fanned_out => View::Public,
         0 | 1 => View::Everything,
-        _ => View::Session(rng.usize(..SESSIONS)),
+        _ => {
+            let session = rng.usize(..SESSIONS);
+            let mut own = Rng::with_seed(!rng.clone().u64(..));
+            let others = own.u8(..1 << SESSIONS) & !(1 << session);
+            if others != 0 && own.u8(..3) == 0 {
+                View::Several(others | 1 << session)
+            } else {
+                View::Session(session)
+            }
+        }
     }
+}
+
+/// Draws where a stream begins, and adds the parameters to its query.
+fn draw_begin(rng: &mut Rng, model: &Model, query: &mut Vec<String>) -> Begin {
+    let mut begin = Begin::default();
+    if rng.u8(..8) == 0 {
+        let count = *pick(rng, &[0, 1, 5, 50, 100]);
+        query.push(format!("replay={count}"));
+        begin.replay_max = Some(count);
+    }
+    if rng.u8(..8) == 0 {
+        let head_seq = model.head_seq();
+        let seq = rng.u64(head_seq.saturating_sub(120)..=head_seq);
+        let near_ms = model.get(seq).map_or(0, |stored| stored.timestamp_ms);
+        let (text, since) = match rng.u8(..4) {
+            0 => ("2s".into(), Since::Ago(2_000)),
+            1 => ("10m".into(), Since::Ago(600_000)),
+            2 => (
+                "9999-12-31T23:59:59Z".into(),
+                Since::At(253_402_300_799_000),
+            ),
+            // A smaller number would be a time in seconds, which is refused.
+            _ if near_ms >= 1_000_000_000_000 => (near_ms.to_string(), Since::At(near_ms)),
+            _ => ("0".into(), Since::At(0)),
+        };
+        query.push(format!("since={text}"));
+        begin.since = Some(since);
+    }
+    begin
 }
 
 /// Draws a last event id: whether it is valid, its seq, its text.

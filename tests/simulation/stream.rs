@@ -1,26 +1,61 @@
 //! What a client of a stream receives, checked byte by byte against the model.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::io::Write as _;
 use std::rc::Rc;
 
+use flate2::write::GzDecoder;
 use hookcast::limits::{
     FANOUT_LIFE_LEAST_PERCENT, FANOUT_RETRY_MS, HISTORY_MESSAGES, REPLAY_COPY_BYTES_MAX, RETRY_MS,
+    TOKEN_NOTICE_MS,
 };
 use hookcast::live_log::SharedHistory;
 use memchr::memmem;
 
 use super::coverage;
-use super::model::{LogExtent, Model, View};
+use super::model::{Arrival, LogExtent, Model, View};
 
 /// What a client requested.
 #[derive(Debug, Clone, Copy)]
 pub struct StreamSpec {
     pub view: View,
     pub is_chunked: bool,
+    /// It is compressed. Each chunk decodes to an event, except for the first and the last one.
+    pub is_gzip: bool,
     /// The seq of its last event id, if that is of the epoch in use.
     pub resume_after: Option<u64>,
+    /// Where it begins, if it has sent no event id.
+    pub begin: Begin,
     /// A cache may give it to many clients.
     pub is_shared: bool,
+    /// The token that opens it.
+    pub token: Option<TokenSpec>,
+}
+
+/// A token of a stream.
+#[derive(Debug, Clone, Copy)]
+pub struct TokenSpec {
+    /// Its end, in Unix milliseconds.
+    pub expires_ms: u64,
+    /// The number of its key.
+    pub key: usize,
+}
+
+/// Where a client wants a stream to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Begin {
+    /// Most messages of the replay.
+    pub replay_max: Option<usize>,
+    pub since: Option<Since>,
+}
+
+/// A time in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    At(u64),
+    /// Before the stream is opened.
+    Ago(u64),
 }
 
 /// When a shard opened a stream, and how far its log reached then.
@@ -30,8 +65,23 @@ pub struct Subscribed {
     pub unix_ms: u64,
     /// The shared history for new streams.
     pub shared: Rc<SharedHistory>,
+    /// The seq with which the log began.
+    pub origin_seq: u64,
     pub tail_seq: u64,
     pub head_seq: u64,
+}
+
+impl Subscribed {
+    /// The seq of the first message of a time or later, as far as the log has it.
+    fn seq_of(&self, since: Since, model: &Model) -> u64 {
+        let from_ms = match since {
+            Since::At(unix_ms) => unix_ms,
+            Since::Ago(ago_ms) => self.unix_ms.saturating_sub(ago_ms),
+        };
+        let is_since = |seq: &u64| model.get(*seq).is_some_and(|it| it.timestamp_ms >= from_ms);
+        let first = (self.origin_seq..self.head_seq).find(is_since);
+        first.unwrap_or(self.head_seq).max(self.tail_seq)
+    }
 }
 
 /// The state of node and model against which bytes are checked.
@@ -41,6 +91,7 @@ pub struct Known<'a> {
     pub subscribed: &'a [Subscribed],
     pub is_draining: bool,
     pub now_ms: u64,
+    pub unix_ms: u64,
     /// The longest life of a stream that is shared.
     pub fanout_life_ms: u64,
 }
@@ -70,6 +121,7 @@ enum Stage {
 
 pub struct StreamCheck {
     pub spec: StreamSpec,
+    gzip: Option<GzDecoder<Vec<u8>>>,
     stage: Stage,
     tracks: Vec<Track>,
     /// The head of the log when the first bytes of the incomplete event arrived.
@@ -81,17 +133,28 @@ pub struct StreamCheck {
     pub copies: u64,
     pub heartbeats: u64,
     began_ms: u64,
+    /// The time of `connected`.
+    began_unix_ms: u64,
     /// For how many seconds a cache may add clients to it.
     shared_s: u64,
     pub gaps: u64,
+    /// It was warned of the end of its token.
+    is_warned: bool,
+    /// The key of its token is gone, or was.
+    is_revoked: bool,
+    key_since_ms: Option<u64>,
     /// Message events: the position of each end in the server's bytes, and its seq.
     pub ids: Vec<(u64, u64)>,
 }
+
+/// How long a turn may take if every call takes a millisecond.
+const TURN_MS_MAX: u64 = 2_000;
 
 impl StreamCheck {
     pub fn new(spec: StreamSpec, shared_s: u64, now_ms: u64) -> StreamCheck {
         StreamCheck {
             spec,
+            gzip: spec.is_gzip.then(|| GzDecoder::new(Vec::new())),
             stage: Stage::Fresh,
             tracks: Vec::new(),
             begun_at: None,
@@ -100,8 +163,12 @@ impl StreamCheck {
             copies: 0,
             heartbeats: 0,
             began_ms: now_ms,
+            began_unix_ms: 0,
             shared_s,
             gaps: 0,
+            is_warned: false,
+            is_revoked: false,
+            key_since_ms: None,
             ids: Vec::new(),
         }
     }
@@ -121,13 +188,35 @@ impl StreamCheck {
         while let Some(event) = self.next_event(&bytes[used..]) {
             used += event.bytes;
             let payload = &bytes[used - event.bytes..][event.payload];
-            self.take(payload, offset + used as u64, known);
+            if let Some(payload) = self.decoded(payload) {
+                self.take(&payload, offset + used as u64, known);
+            }
             self.begun_at = None;
         }
         if used < bytes.len() {
             self.begun_at.get_or_insert(known.log.head_seq());
         }
         used
+    }
+
+    /// The event in a chunk. None in the header and the trailer of gzip. Fails unless the trailer fits the events.
+    fn decoded<'a>(&mut self, payload: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+        let Some(gzip) = &mut self.gzip else {
+            return Some(Cow::Borrowed(payload));
+        };
+        if payload.is_empty() {
+            assert_eq!(self.stage, Stage::Ending, "an empty chunk before the end");
+            gzip.try_finish().expect("the trailer fits the events");
+            coverage::count("compressed streams that ended in order", 1);
+            return Some(Cow::Borrowed(payload));
+        }
+        let is_first = gzip.header().is_none();
+        gzip.write_all(payload).expect("valid gzip");
+        gzip.flush().expect("valid gzip");
+        let event = std::mem::take(gzip.get_mut());
+        let is_none = is_first || self.stage == Stage::Ending;
+        assert_eq!(event.is_empty(), is_none, "{}", show(&event));
+        (!is_none).then_some(Cow::Owned(event))
     }
 
     /// Whether a stream closed in the middle of a frame had to be closed, because the log has
@@ -181,6 +270,85 @@ impl StreamCheck {
             "a shared stream is older than its longest life: {:?}",
             self.tracks
         );
+    }
+
+    /// Notes the key in use, and when it was replaced.
+    pub fn note_key(&mut self, key: usize, since_ms: Option<u64>) {
+        self.is_revoked |= self.spec.token.is_some_and(|token| token.key != key);
+        self.key_since_ms = since_ms;
+    }
+
+    /// Whether its token has ended, or may have.
+    pub fn may_have_expired(&self, unix_ms: u64) -> bool {
+        // Its key may have been replaced, and been put back, before its first byte.
+        let is_replaced = |track: &Track| self.key_since_ms.is_some_and(|ms| track.began_ms <= ms);
+        let is_past = self
+            .spec
+            .token
+            .is_some_and(|token| token.expires_ms <= unix_ms);
+        self.is_revoked || is_past || self.tracks.iter().any(is_replaced)
+    }
+
+    /// Fails if it is open although its token has certainly ended.
+    pub fn assert_valid(&self, known: &Known<'_>) {
+        let is_past = self
+            .spec
+            .token
+            .is_some_and(|token| token.expires_ms <= known.unix_ms);
+        assert!(
+            self.is_over() || !(is_past || self.is_revoked),
+            "a stream outlives its token, revoked: {}, {:?}, now {}",
+            self.is_revoked,
+            self.spec,
+            known.unix_ms
+        );
+    }
+
+    /// Fails if a message has arrived after the end of the token, and while the stream was open.
+    fn assert_before_end(&self, arrived: Arrival) {
+        let Some(token) = self.spec.token else {
+            return;
+        };
+        let is_late = arrived.unix_ms > token.expires_ms + TURN_MS_MAX;
+        let is_new = |track: &Track| arrived.mono_ms > track.began_ms + TURN_MS_MAX;
+        assert!(
+            !(is_late && self.tracks.iter().all(is_new)),
+            "a message of {arrived:?}, after the end of the token: {:?} {:?}",
+            self.spec,
+            self.tracks
+        );
+    }
+
+    /// The event that its token ends soon.
+    fn take_warning(&mut self, expires_ms: u64, known: &Known<'_>) {
+        let token = self.spec.token.expect("only streams of tokens are warned");
+        assert_eq!(token.expires_ms, expires_ms);
+        let is_repeated = std::mem::replace(&mut self.is_warned, true);
+        assert!(!is_repeated, "warned twice");
+        coverage::count("warnings of the end of a token", 1);
+        let left_ms = expires_ms.saturating_sub(self.began_unix_ms);
+        let notice_ms = TOKEN_NOTICE_MS.min(left_ms / 2);
+        assert!(
+            known.unix_ms + notice_ms >= expires_ms,
+            "a warning at {}: {:?}",
+            known.unix_ms,
+            self.spec
+        );
+    }
+
+    /// The event that its token has ended.
+    fn take_expiry(&mut self, known: &Known<'_>) {
+        assert!(
+            self.may_have_expired(known.unix_ms),
+            "the token has not ended at {}: {:?} {:?}",
+            known.unix_ms,
+            self.spec,
+            self.tracks
+        );
+        coverage::count("streams ended with their token", 1);
+        let is_revoked = u64::from(self.is_revoked);
+        coverage::count("streams ended with the key of their token", is_revoked);
+        self.end();
     }
 
     /// Whether a shared stream may end: not before its cache has stopped adding clients to it.
@@ -249,6 +417,14 @@ impl StreamCheck {
         } else if let Some(missed) = between(text, "data: {\"type\":\"gap\",\"missed\":", "}\n\n") {
             self.gaps += 1;
             self.keep(|track, view| take_gap(track, view, missed, known));
+        } else if let Some(ms) = between(
+            text,
+            "data: {\"type\":\"token_expiring\",\"expiresAt\":",
+            "}\n\n",
+        ) {
+            self.take_warning(ms, known);
+        } else if text == "data: {\"type\":\"token_expired\"}\n\n" {
+            self.take_expiry(known);
         } else if let Some((_, id)) = text.split_once("\nid: ") {
             let id = id.lines().next().unwrap_or_default();
             let seq = id.strip_prefix(&format!("{}-", known.model.epoch));
@@ -261,6 +437,7 @@ impl StreamCheck {
                 "not the event of {seq}: {}",
                 show(payload)
             );
+            self.assert_before_end(stored.arrival);
             self.messages += 1;
             self.ids.push((end, seq));
             let is_ahead = |track: &Track| track.ahead.front() == Some(&seq);
@@ -311,6 +488,11 @@ impl StreamCheck {
             "a stream ends before its last message: {:?}",
             self.tracks
         );
+        self.end();
+    }
+
+    /// The last event has been received.
+    fn end(&mut self) {
         self.stage = if self.spec.is_chunked {
             Stage::Ending
         } else {
@@ -327,13 +509,18 @@ impl StreamCheck {
             .and_then(|rest| rest.split_once(",\"replay\":"))
             .expect("`connected`");
         let (unix_ms, replay): (u64, u64) = (number(unix_ms), number(replay));
+        self.began_unix_ms = unix_ms;
         let candidates: Vec<(Track, u64, Option<u64>)> = known
             .subscribed
             .iter()
             .filter(|subscribed| subscribed.unix_ms == unix_ms)
             .map(|subscribed| {
                 let (track, replay) = self.spec.start(subscribed, known.model);
-                (track, replay, self.spec.place(subscribed, replay))
+                (
+                    track,
+                    replay,
+                    self.spec.place(subscribed, replay, known.model),
+                )
             })
             .collect();
         let id = |seq: u64| format!("id: {}-{seq}\n", known.model.epoch);
@@ -393,7 +580,7 @@ impl StreamSpec {
             Some(seq) => (seq, None),
             None => {
                 let next_seq;
-                (ahead, next_seq) = self.replay(at, model);
+                (ahead, next_seq) = self.begin(at, model);
                 (next_seq, None)
             }
         };
@@ -409,10 +596,33 @@ impl StreamSpec {
     }
 
     /// The seq in the event id of `connected`.
-    fn place(&self, at: &Subscribed, replay: u64) -> Option<u64> {
+    fn place(&self, at: &Subscribed, replay: u64, model: &Model) -> Option<u64> {
+        let since = match (self.begin.replay_max, self.begin.since) {
+            (None, Some(since)) => Some(at.seq_of(since, model) - 1),
+            _ => None,
+        };
         self.resume_after
             .filter(|seq| *seq < at.head_seq)
+            .or(since)
             .or((replay == 0).then_some(at.head_seq - 1))
+    }
+
+    /// The copied messages of a stream that does not resume, and the seq from which the rest follows.
+    fn begin(&self, at: &Subscribed, model: &Model) -> (VecDeque<u64>, u64) {
+        let since_seq = self.begin.since.map(|since| at.seq_of(since, model));
+        let (ahead, next_seq) = match (self.begin.replay_max, since_seq) {
+            (None, Some(seq)) => return (VecDeque::new(), seq),
+            _ => self.replay(at, model),
+        };
+        let by_cursor = model.visible(self.view, next_seq, at.head_seq);
+        let mut shown: VecDeque<u64> = ahead.into_iter().chain(by_cursor).collect();
+        let count_max = self.begin.replay_max.unwrap_or(HISTORY_MESSAGES);
+        shown.drain(..shown.len().saturating_sub(count_max));
+        shown.retain(|seq| Some(*seq) >= since_seq);
+        let copied = shown.iter().filter(|seq| **seq < next_seq).count();
+        let next_seq = shown.get(copied).copied().unwrap_or(at.head_seq);
+        shown.truncate(copied);
+        (shown, next_seq)
     }
 
     /// The history of a new stream: the copied messages, and the seq from which the rest follows.

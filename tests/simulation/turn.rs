@@ -10,7 +10,6 @@ use hookcast::shard::{Holdings, Role};
 
 use super::client::{Client, Surroundings};
 use super::coverage;
-use super::model::View;
 use super::node::{Running, ShardNode};
 use super::poller::{Fuse, Killed, Listening, SimPoller};
 use super::stream::StreamCheck;
@@ -106,6 +105,7 @@ impl World {
         let now = self.now();
         let node = &mut self.node.shards[index];
         node.running = Some(Running { shard, turns });
+        node.clock_was_set = false;
         node.sleep(now, accept_ms);
         outcome
     }
@@ -118,6 +118,7 @@ impl World {
 
     /// Checks what a shard has written, and the connections that it has closed.
     pub fn audit(&mut self, index: usize) {
+        let unix_ms = self.now().unix_ms;
         let mut place = 0;
         while place < self.clients.len() {
             if self.clients[place].shard != index {
@@ -128,6 +129,7 @@ impl World {
                 model: &mut self.model,
                 node: &self.node.shards[index],
                 now_ms: self.mono_ms,
+                unix_ms,
                 settings: &self.node.settings,
                 ring_failed_ms: self.ring_failed_ms,
                 has_commits: self.profile.commit_messages_max.is_some(),
@@ -178,7 +180,7 @@ impl World {
                 }
             }
             if is_quiet {
-                if self.commit() {
+                if self.judge() || self.commit() {
                     idle_turns = 0;
                     continue;
                 }
@@ -256,6 +258,7 @@ impl World {
     }
 
     fn check_rest(&mut self) {
+        let unix_ms = self.now().unix_ms;
         for listener in &self.listeners {
             assert!(
                 listener.queue.is_empty() || listener.is_postponed(),
@@ -270,6 +273,7 @@ impl World {
                 model: &mut self.model,
                 node,
                 now_ms: self.mono_ms,
+                unix_ms,
                 settings: &self.node.settings,
                 ring_failed_ms: self.ring_failed_ms,
                 has_commits: self.profile.commit_messages_max.is_some(),
@@ -377,9 +381,13 @@ impl World {
             .iter()
             .filter(|c| c.shard == index && c.is_streaming())
         {
-            if let Some(View::Session(session)) = client.stream().map(|stream| stream.spec.view) {
-                sessions.insert(session);
-            }
+            sessions.extend(
+                client
+                    .stream()
+                    .map(|stream| stream.spec.view.sessions())
+                    .into_iter()
+                    .flatten(),
+            );
         }
         assert_eq!(node.shard().sessions(), sessions.len(), "sessions");
     }

@@ -9,16 +9,19 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
+use crossbeam_channel::bounded;
 use fastrand::Rng;
 use hookcast::clock::Now;
 use hookcast::limits::CLOCK_SET_BACK_MS_MAX;
 use hookcast::shard::HandoverConnection;
+use hookcast::shard::poller::Command;
 use hookcast::testkit::MemoryMedium;
 
 use super::client::{Client, RETRY_SLACK_MS};
+use super::coverage;
 use super::kernel::{Kernel, SimSocket};
 use super::model::Model;
-use super::node::{Node, Started};
+use super::node::{Node, Started, token_keys};
 use super::operation::{Action, Operation, Profile, pick};
 use super::poller::Listening;
 use super::request::{Resumption, Setting};
@@ -67,6 +70,8 @@ pub struct World {
     pub accepted_ms: BTreeSet<u64>,
     /// The ring's file has been truncated or removed, and no message stored since.
     pub ring_is_cut: bool,
+    /// The number of the key of tokens that the shards use, or will.
+    pub key: usize,
     /// Numbers of clients whose streams ended in order.
     pub ended: Vec<usize>,
 }
@@ -93,9 +98,12 @@ impl World {
             setting: Setting {
                 has_secret: profile.has_secret,
                 is_fanned_out: profile.fanout_life_ms.is_some(),
+                compresses: profile.compresses,
                 body_bytes_max: profile.body_bytes_max,
                 message_bytes_usual: profile.message_bytes_usual,
+                token: None,
             },
+            key: 0,
             kernel,
             medium,
             model,
@@ -163,6 +171,15 @@ impl World {
         self.kernel.reseed(!salt);
     }
 
+    fn replace_key(&mut self) {
+        self.key = 1 - self.key;
+        let (in_use, _) = bounded(self.node.shards.len());
+        for shard in &mut self.node.shards {
+            shard.send(Command::UseTokenKeys(token_keys(self.key), in_use.clone()));
+        }
+        coverage::count("keys replaced", 1);
+    }
+
     fn apply(&mut self, action: Action) {
         match action {
             Action::Connect => self.connect(),
@@ -192,6 +209,9 @@ impl World {
                 self.commit();
             }
             Action::Share => self.share(),
+            Action::Judge => {
+                self.judge();
+            }
             Action::Settle => self.settle(),
             Action::Rest => {
                 let heartbeat_ms = self.profile.heartbeat_ms;
@@ -206,6 +226,9 @@ impl World {
                 self.pass(ms);
             }
             Action::SetClock => {
+                for shard in &mut self.node.shards {
+                    shard.clock_was_set = true;
+                }
                 let by_ms = *pick(&mut self.rng, &[1, 900, 3_600_000, 86_400_000]);
                 if self.rng.bool() {
                     self.wall_ahead_ms += by_ms;
@@ -230,6 +253,7 @@ impl World {
             Action::Kill => self.kill(),
             Action::LosePower => self.lose_power(),
             Action::Restart => self.restart(),
+            Action::ReplaceKey => self.replace_key(),
             Action::Hold => self.hold(),
         }
     }

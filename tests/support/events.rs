@@ -1,8 +1,10 @@
 //! A reader of Server-Sent Events that also records the framing.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use flate2::write::GzDecoder;
 use serde_json::Value;
 
 use super::PATIENCE;
@@ -17,6 +19,8 @@ pub struct EventStream {
     pub chunks: Vec<usize>,
     text: Vec<u8>,
     ending: Option<Ending>,
+    /// Decodes a compressed stream. Each chunk is decoded when it arrives, without a look at the next one.
+    gzip: Option<GzDecoder<Vec<u8>>>,
 }
 
 /// How a stream ended.
@@ -128,8 +132,10 @@ impl EventStream {
             Some("text/event-stream; charset=utf-8"),
             "{head:?}"
         );
+        let is_compressed = head.header("content-encoding") == Some("gzip");
         EventStream {
             connection,
+            gzip: is_compressed.then(|| GzDecoder::new(Vec::new())),
             head,
             chunks: Vec::new(),
             text: Vec::new(),
@@ -199,13 +205,27 @@ impl EventStream {
         (self.ending.unwrap(), events)
     }
 
+    fn take_chunk(&mut self, chunk: Vec<u8>) {
+        let Some(gzip) = &mut self.gzip else {
+            return self.text.extend(chunk);
+        };
+        gzip.write_all(&chunk).expect("a gzip stream");
+        gzip.flush().expect("a gzip stream");
+        self.text.append(gzip.get_mut());
+    }
+
     fn read_more(&mut self) -> bool {
         if self.head.header("transfer-encoding") == Some("chunked") {
             match self.connection.read_chunk() {
-                Some(chunk) if chunk.is_empty() => self.ending = Some(Ending::LastChunk),
+                Some(chunk) if chunk.is_empty() => {
+                    self.ending = Some(Ending::LastChunk);
+                    if let Some(gzip) = &mut self.gzip {
+                        gzip.try_finish().expect("a gzip trailer that fits");
+                    }
+                }
                 Some(chunk) => {
                     self.chunks.push(chunk.len());
-                    self.text.extend(chunk);
+                    self.take_chunk(chunk);
                 }
                 None => self.ending = Some(Ending::Close),
             }

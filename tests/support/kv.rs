@@ -24,6 +24,12 @@ pub struct State {
     pub value: Arc<Vec<u8>>,
     reads: usize,
     writes: usize,
+    /// The calls that have arrived, also those that hang.
+    pub calls: usize,
+    /// So many of the next calls get no answer.
+    to_hang: usize,
+    /// The calls without an answer whose clients still wait.
+    pub hanging: usize,
     /// Whether writes replace the value.
     is_read_only: bool,
 }
@@ -55,6 +61,31 @@ impl Kv {
         kv
     }
 
+    /// Gives no answer to so many of the next calls.
+    pub fn hang(&self, calls: usize) {
+        self.lock().to_hang = calls;
+    }
+
+    /// Waits until the client of a call without an answer gives up, if this call is to be one.
+    fn hang_if_told(&self, socket: &TcpStream) -> bool {
+        let mut state = self.lock();
+        state.calls += 1;
+        let hangs = state.to_hang > 0;
+        if hangs {
+            state.to_hang -= 1;
+            state.hanging += 1;
+        }
+        drop(state);
+        self.state.1.notify_all();
+        if hangs {
+            // A reset is an end, too.
+            let _ = socket.peek(&mut [0]);
+            self.lock().hanging -= 1;
+            self.state.1.notify_all();
+        }
+        hangs
+    }
+
     pub fn lock(&self) -> MutexGuard<'_, State> {
         self.state.0.lock().unwrap()
     }
@@ -80,6 +111,9 @@ impl Kv {
             }
             let mut body = vec![0; length];
             reader.read_exact(&mut body)?;
+            if self.hang_if_told(socket) {
+                return Ok(());
+            }
             let answer = self.answer(&request, body);
             write!(
                 &*socket,

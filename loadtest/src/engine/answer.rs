@@ -30,6 +30,12 @@ pub fn parse(input: &[u8]) -> Result<Option<Answer>, &'static str> {
             .find(|field| field.name.eq_ignore_ascii_case(name));
         field.map(|field| field.value)
     };
+    let is_http_1_0 = response.version == Some(0);
+    let closes = match field("connection") {
+        Some(value) if value.eq_ignore_ascii_case(b"close") => true,
+        Some(value) if value.eq_ignore_ascii_case(b"keep-alive") => false,
+        _ => is_http_1_0,
+    };
     let body = if let Some(length) = field("content-length") {
         let length = std::str::from_utf8(length)
             .ok()
@@ -43,10 +49,12 @@ pub fn parse(input: &[u8]) -> Result<Option<Answer>, &'static str> {
         }
     } else if status == 204 || status == 304 {
         0
+    } else if closes {
+        // The connection's end delimits the body, which nothing reads.
+        input.len() - head
     } else {
         return Err("an answer without a length");
     };
-    let closes = field("connection").is_some_and(|value| value.eq_ignore_ascii_case(b"close"));
     let length = head + body;
     Ok((input.len() >= length).then_some(Answer {
         status,
@@ -89,6 +97,8 @@ mod tests {
         let empty = b"HTTP/1.1 204 No Content\r\n\r\n";
         assert_eq!(parse(empty).unwrap().unwrap().length, empty.len());
         assert!(parse(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
+        let answer = parse(b"HTTP/1.0 200 OK\r\n\r\nwell").unwrap().unwrap();
+        assert_eq!((answer.length, answer.closes), (23, true));
         assert!(parse(b"nonsense\r\n\r\n").is_err());
     }
 }

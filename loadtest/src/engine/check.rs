@@ -5,10 +5,16 @@
 //! them, or every n-th when messages are targeted at sessions in turn. A message without an acknowledgement
 //! may arrive or not: neither is a fault.
 
+use serde::{Deserialize, Serialize};
+
 use crate::engine::number_set::NumberSet;
 
+/// Ranges of skipped numbers that a stream remembers, the newest ones. A message of an older range counts as a
+/// repeat if it arrives after all.
+const HOLES_MAX: usize = 4_096;
+
 /// Faults of one stream, or summed over all streams.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Faults {
     /// Never arrived.
     pub missing: u64,
@@ -21,6 +27,11 @@ pub struct Faults {
 }
 
 impl Faults {
+    /// All of them.
+    pub fn sum(&self) -> u64 {
+        self.missing + self.duplicate + self.out_of_order + self.misdelivered
+    }
+
     /// Adds the faults of another stream.
     pub fn add(&mut self, other: Faults) {
         self.missing += other.missing;
@@ -35,6 +46,8 @@ impl Faults {
 pub struct Checker {
     /// The next number in order; `None` until a stream that joins midway gets its first.
     next: Option<u32>,
+    /// The first number of a stream that joined midway.
+    joined_at: u32,
     residue: u32,
     stride: u32,
     /// Skipped numbers as half-open ranges, oldest first. Empty on a stream without faults.
@@ -49,6 +62,7 @@ impl Checker {
         let next = first + (residue + stride - first % stride) % stride;
         Checker {
             next: Some(next),
+            joined_at: 0,
             residue,
             stride,
             holes: Vec::new(),
@@ -62,6 +76,11 @@ impl Checker {
             next: None,
             ..Checker::from(0, residue, stride)
         }
+    }
+
+    /// Whether it is a stream that joined while messages flowed, and has got one since.
+    pub fn has_joined(&self) -> bool {
+        self.joined_at > 0
     }
 
     /// Notes the arrival of `number`.
@@ -91,8 +110,14 @@ impl Checker {
             return;
         }
         match self.next {
-            None => self.next = Some(number + self.stride),
+            None => {
+                self.joined_at = number;
+                self.next = Some(number + self.stride);
+            }
             Some(next) if number > next => {
+                if self.holes.len() == HOLES_MAX {
+                    self.holes.remove(0);
+                }
                 self.holes.push((next, number));
                 self.faults.missing += u64::from((number - next) / self.stride);
                 self.next = Some(number + self.stride);
@@ -108,7 +133,12 @@ impl Checker {
             .iter()
             .position(|&(from, to)| from <= number && number < to)
         else {
-            self.faults.duplicate += 1;
+            // A message from before the first one was not read before.
+            if number < self.joined_at {
+                self.faults.out_of_order += 1;
+            } else {
+                self.faults.duplicate += 1;
+            }
             return;
         };
         let (from, to) = self.holes.remove(at);
@@ -122,7 +152,20 @@ impl Checker {
 
     /// Whether the cursor is past every expected number below `total`; holes do not matter.
     pub fn reached(&self, total: u32) -> bool {
-        self.next.is_some_and(|next| next >= total)
+        self.next.map_or(total == 0, |next| next >= total)
+    }
+
+    /// Messages below `total` that this stream lacks, if its first should have been `first` at the latest.
+    pub fn lacks_all_from(&self, first: u32, total: u32) -> u64 {
+        match self.next {
+            None => u64::from(total.saturating_sub(first)),
+            Some(_) => 0,
+        }
+    }
+
+    /// The faults so far.
+    pub fn faults_so_far(&self) -> Faults {
+        self.faults
     }
 
     /// The faults among the first `total` messages, without those in `unacknowledged`. `missing` counts
@@ -249,7 +292,27 @@ mod tests {
         assert_eq!(finish(&checker, 6).missing, 0);
         assert_eq!(after(&mut checker, &[3, 4, 5]), Faults::default());
         checker.arrived(2);
-        assert_eq!(finish(&checker, 6).duplicate, 1);
+        checker.arrived(3);
+        let faults = finish(&checker, 6);
+        assert_eq!((faults.out_of_order, faults.duplicate), (1, 1));
+    }
+
+    #[test]
+    fn remembered_holes_are_bounded() {
+        let mut checker = Checker::from(0, 0, 1);
+        for number in 0..10_000 {
+            checker.arrived(number * 2 + 1);
+        }
+        assert_eq!(
+            (checker.holes.len(), finish(&checker, 20_000).missing),
+            (HOLES_MAX, 10_000)
+        );
+        checker.arrived(0);
+        checker.arrived(19_998);
+        let faults = finish(&checker, 20_000);
+        assert_eq!((faults.duplicate, faults.out_of_order), (1, 1));
+        assert_eq!(Checker::joining(0, 1).lacks_all_from(3, 10), 7);
+        assert_eq!(checker.lacks_all_from(3, 10), 0);
     }
 
     #[test]

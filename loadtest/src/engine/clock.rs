@@ -12,3 +12,11 @@ pub fn now_ns() -> u64 {
 
 /// One second in nanoseconds.
 pub const SECOND_NS: u64 = 1_000_000_000;
+
+/// The unix time at which [`now_ns`] was zero, in whole microseconds. It moves when the clock is set, so that one
+/// process of a run takes it for all.
+pub fn unix_offset_ns() -> u64 {
+    let unix = clock_gettime(ClockId::Realtime);
+    let unix_ns = unix.tv_sec as u64 * SECOND_NS + unix.tv_nsec as u64;
+    unix_ns.saturating_sub(now_ns()) / 1_000 * 1_000
+}

@@ -36,15 +36,40 @@ pub struct Control {
     pub stop: AtomicBool,
     /// The first unexpected end of a stream; `u64::MAX`: none.
     pub first_end_ns: AtomicU64,
+    /// The server that was lost, by its place among the targets.
+    pub lost_target: AtomicUsize,
     /// The time at which the server was lost: half of the streams ended, or no connection for messages could
     /// be made. `u64::MAX`: not lost.
     pub lost_ns: AtomicU64,
-    /// Messages sent and not acknowledged, known once the publisher is done.
-    pub unacknowledged: Mutex<NumberSet>,
+    /// Messages sent and not acknowledged, for each target, known once the publisher is done.
+    pub unacknowledged: Mutex<Vec<NumberSet>>,
+    /// Messages of another publisher, in the order in which they were first read.
+    pub observed: AtomicU32,
+    /// What a terminal shows.
+    pub live: Live,
+    /// Reading threads, in this process or others.
+    pub readers: AtomicUsize,
+    /// CPU time of reading threads in other processes.
+    pub readers_run_ns: AtomicU64,
+    /// The time in which they were ready and had no CPU.
+    pub readers_wait_ns: AtomicU64,
     /// Kernel ids of the threads, 0 until they run.
     pub streams_tid: AtomicI32,
     /// See [`Control::streams_tid`].
     pub publisher_tid: AtomicI32,
+}
+
+/// Figures of the last moment, for a terminal.
+#[derive(Default)]
+pub struct Live {
+    /// Whether there is a terminal.
+    pub is_on: AtomicBool,
+    /// Median latency of deliveries in microseconds.
+    pub p50_us: AtomicU64,
+    /// Its 99th percentile.
+    pub p99_us: AtomicU64,
+    /// Faults of all streams so far.
+    pub faults: AtomicU64,
 }
 
 /// The value of [`Control::total`] while it is not known.
@@ -67,7 +92,13 @@ impl Default for Control {
             stop: AtomicBool::new(false),
             first_end_ns: AtomicU64::new(u64::MAX),
             lost_ns: AtomicU64::new(u64::MAX),
+            lost_target: AtomicUsize::new(0),
             unacknowledged: Mutex::default(),
+            observed: AtomicU32::new(0),
+            live: Live::default(),
+            readers: AtomicUsize::new(1),
+            readers_run_ns: AtomicU64::new(0),
+            readers_wait_ns: AtomicU64::new(0),
             streams_tid: AtomicI32::new(0),
             publisher_tid: AtomicI32::new(0),
         }
@@ -92,9 +123,11 @@ impl Control {
         Some(self.lost_ns.load(Ordering::Relaxed)).filter(|&ns| ns != u64::MAX)
     }
 
-    /// Records that the server was lost at `at_ns`; the first call counts.
-    pub fn note_loss(&self, at_ns: u64) {
-        self.lost_ns.fetch_min(at_ns, Ordering::Relaxed);
+    /// Records that a server was lost at `at_ns`; the earliest counts.
+    pub fn note_loss(&self, at_ns: u64, target: usize) {
+        if self.lost_ns.fetch_min(at_ns, Ordering::Relaxed) > at_ns {
+            self.lost_target.store(target, Ordering::Relaxed);
+        }
     }
 
     /// Whether all threads must end.

@@ -4,6 +4,7 @@
 
 use memchr::memmem;
 
+use crate::engine::observed::{Fields, Observer};
 use crate::engine::payload::{PayloadFormat, Stamp};
 use crate::engine::recent::History;
 
@@ -47,6 +48,8 @@ pub enum ScanError {
     Head,
     /// A status other than 200.
     Status(u16),
+    /// The response is not an event stream.
+    Type,
     /// Broken chunked framing.
     Framing,
     /// A message of this run with changed or missing bytes.
@@ -60,6 +63,7 @@ impl std::fmt::Display for ScanError {
         match self {
             ScanError::Head => f.write_str("the answer is not an HTTP response"),
             ScanError::Status(status) => write!(f, "the answer to a stream request is {status}"),
+            ScanError::Type => f.write_str("the answer is not an event stream"),
             ScanError::Framing => f.write_str("broken chunked framing"),
             ScanError::Message => f.write_str("a message arrived with changed bytes"),
             ScanError::TooLong => f.write_str("an event or a head is too long"),
@@ -74,6 +78,8 @@ pub struct Shape {
     payload_at: usize,
     /// Recent messages.
     pub history: History,
+    /// The messages of another publisher, if the publisher is not this tool's.
+    pub observer: Option<Observer>,
 }
 
 impl Shape {
@@ -83,6 +89,15 @@ impl Shape {
             format,
             payload_at: PAYLOAD_AT_UNKNOWN,
             history: History::default(),
+            observer: None,
+        }
+    }
+
+    /// The state of streams that read what others publish.
+    pub fn observing(format: PayloadFormat, fields: Fields) -> Shape {
+        Shape {
+            observer: Some(Observer::new(fields)),
+            ..Shape::new(format)
         }
     }
 
@@ -92,6 +107,7 @@ impl Shape {
             format,
             payload_at: PAYLOAD_AT_UNKNOWN,
             history: History::off(),
+            observer: None,
         }
     }
 }
@@ -100,7 +116,7 @@ impl Shape {
 /// the last position, the search begins behind it.
 #[inline]
 pub fn event_length(bytes: &[u8], shape: &Shape) -> Option<usize> {
-    if matches!(bytes.first(), Some(b':' | b'\n')) {
+    if matches!(bytes.first(), Some(b':' | b'\n' | b'\r')) {
         return comment_length(bytes);
     }
     let behind = if shape.format.is_at(bytes, shape.payload_at) {
@@ -108,14 +124,20 @@ pub fn event_length(bytes: &[u8], shape: &Shape) -> Option<usize> {
     } else {
         0
     };
-    let tail = bytes.get(behind..)?;
+    Some(behind + blank_line_end(bytes.get(behind..)?)?)
+}
+
+/// The end of the first blank line behind another line. A line ends in LF or CR LF.
+#[inline]
+pub fn blank_line_end(bytes: &[u8]) -> Option<usize> {
     let mut from = 0;
     loop {
-        let line_feed = from + memchr::memchr(b'\n', tail.get(from..)?)?;
-        if *tail.get(line_feed + 1)? == b'\n' {
-            return Some(behind + line_feed + 2);
+        let line_feed = from + memchr::memchr(b'\n', bytes.get(from..)?)?;
+        match *bytes.get(line_feed + 1)? {
+            b'\n' => return Some(line_feed + 2),
+            b'\r' if *bytes.get(line_feed + 2)? == b'\n' => return Some(line_feed + 3),
+            _ => from = line_feed + 1,
         }
-        from = line_feed + 1;
     }
 }
 
@@ -123,8 +145,12 @@ pub fn event_length(bytes: &[u8], shape: &Shape) -> Option<usize> {
 /// is a blank line by itself, which ends no event.
 fn comment_length(bytes: &[u8]) -> Option<usize> {
     let end = memchr::memchr(b'\n', bytes)? + 1;
-    let has_blank_line = end > 1 && bytes.get(end) == Some(&b'\n');
-    Some(end + usize::from(has_blank_line))
+    let blank = match &bytes[end..] {
+        [b'\n', ..] if bytes[0] == b':' => 1,
+        [b'\r', b'\n', ..] if bytes[0] == b':' => 2,
+        _ => 0,
+    };
+    Some(end + blank)
 }
 
 /// The kind of an event.
@@ -138,6 +164,16 @@ pub enum Classified {
 /// Returns the kind of a complete event.
 #[inline]
 pub fn classify(frame: &[u8], shape: &mut Shape) -> Result<Classified, ScanError> {
+    if let Some(observer) = &mut shape.observer {
+        // hookcast's own events have a time, too, and no id.
+        let other = classify_other(frame);
+        let is_own = matches!(other, Event::Connected { .. } | Event::Gap { .. });
+        if is_own && last_event_id(frame).is_none() {
+            return Ok(Classified::Other(other));
+        }
+        let stamp = observer.observe(frame).map(Classified::Message);
+        return Ok(stamp.unwrap_or(Classified::Other(other)));
+    }
     if !shape.format.is_at(frame, shape.payload_at) {
         match shape.format.find(frame) {
             Some(at) => shape.payload_at = at,
@@ -183,6 +219,6 @@ pub fn last_event_id(bytes: &[u8]) -> Option<&[u8]> {
     let line = bytes
         .rsplit(|&byte| byte == b'\n')
         .find(|line| line.starts_with(b"id:"))?;
-    let value = &line[3..];
+    let value = line[3..].strip_suffix(b"\r").unwrap_or(&line[3..]);
     Some(value.strip_prefix(b" ").unwrap_or(value))
 }

@@ -3,13 +3,29 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Highest value in a histogram, in microseconds.
 const LATENCY_US_MAX: u64 = 600_000_000;
 
 /// Latencies of one kind.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(from = "Vec<(u64, u64)>", into = "Vec<(u64, u64)>")]
 pub struct Latency(Histogram<u64>);
+
+impl From<Latency> for Vec<(u64, u64)> {
+    fn from(latency: Latency) -> Vec<(u64, u64)> {
+        latency.counts()
+    }
+}
+
+impl From<Vec<(u64, u64)>> for Latency {
+    fn from(counts: Vec<(u64, u64)>) -> Latency {
+        let mut latency = Latency::default();
+        latency.add_counts(&counts);
+        latency
+    }
+}
 
 impl Default for Latency {
     fn default() -> Latency {
@@ -40,6 +56,20 @@ impl Latency {
         }
     }
 
+    /// Adds the values of another one.
+    pub fn add(&mut self, other: &Latency) {
+        // Both have the same bounds.
+        let _ = self.0.add(&other.0);
+    }
+
+    /// Median and 99th percentile in microseconds; zero when nothing was recorded.
+    pub fn p50_p99_us(&self) -> (u64, u64) {
+        (
+            self.0.value_at_quantile(0.5),
+            self.0.value_at_quantile(0.99),
+        )
+    }
+
     /// The summary; `None` when nothing was recorded.
     pub fn summary(&self) -> Option<LatencySummary> {
         let at = |quantile: f64| self.0.value_at_quantile(quantile);
@@ -67,6 +97,7 @@ const INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 /// Latencies of one kind by the due times of messages. Recording costs as much as in one histogram, because
 /// messages arrive nearly in the order of their due times.
+#[derive(Clone, Serialize, Deserialize)]
 pub struct LatencyOverTime {
     interval_ns: u64,
     intervals: Vec<Latency>,
@@ -106,12 +137,26 @@ impl LatencyOverTime {
         }
     }
 
+    /// Adds the values of another one for the same window.
+    pub fn add(&mut self, other: &LatencyOverTime) {
+        while self.intervals.len() < other.intervals.len() {
+            self.intervals.push(Latency::default());
+        }
+        for (own, other) in self.intervals.iter_mut().zip(&other.intervals) {
+            own.add(other);
+        }
+    }
+
+    /// The latencies in the interval of the last value.
+    pub fn last_interval(&self) -> &Latency {
+        &self.intervals[self.at]
+    }
+
     /// The summary of everything; `None` when nothing was recorded.
     pub fn summary(&self) -> Option<LatencySummary> {
         let mut all = Latency::default();
         for interval in &self.intervals {
-            // All have the same bounds.
-            let _ = all.0.add(&interval.0);
+            all.add(interval);
         }
         all.summary()
     }
@@ -212,6 +257,31 @@ mod tests {
         assert_eq!(latency.summary().unwrap().count, 10_001);
         latency.record_ns(u64::MAX, 2 * MS);
         assert!(latency.intervals.len() <= 41);
+    }
+
+    #[test]
+    fn merged_histograms_have_the_percentiles_of_all_values() {
+        const MS: u64 = 1_000_000;
+        let window = Duration::from_secs(10);
+        let (mut all, mut merged) = (LatencyOverTime::new(window), LatencyOverTime::new(window));
+        for part in 0..3_u64 {
+            let mut one = LatencyOverTime::new(window);
+            for at in 0..1_000 {
+                // The third part is slow: an average of percentiles would hide it.
+                let latency = (at % 50 + 1) * if part == 2 { 100 } else { 1 };
+                one.record_ns(at * 10 * MS, latency * MS);
+                all.record_ns(at * 10 * MS, latency * MS);
+            }
+            let line = serde_json::to_string(&one).unwrap();
+            merged.add(&serde_json::from_str(&line).unwrap());
+        }
+        let all = serde_json::to_value(all.summary().unwrap()).unwrap();
+        let merged = serde_json::to_value(merged.summary().unwrap()).unwrap();
+        for figure in [
+            "count", "p50_us", "p90_us", "p99_us", "p999_us", "max_us", "curve",
+        ] {
+            assert_eq!(all[figure], merged[figure], "{figure}");
+        }
     }
 
     #[test]

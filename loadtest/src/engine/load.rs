@@ -15,6 +15,8 @@ pub enum Rate {
     Closed(usize),
     /// No messages: streams are open and idle.
     Idle,
+    /// Messages of another publisher.
+    Elsewhere,
 }
 
 /// One load.

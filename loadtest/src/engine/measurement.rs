@@ -15,17 +15,19 @@ use crate::engine::clock::now_ns;
 use crate::engine::control::Control;
 use crate::engine::ending::{CutOff, Lost, Moment, Phase};
 use crate::engine::load::{Load, LoadError, Rate};
+use crate::engine::observed::Fields;
 use crate::engine::outcome::{Outcome, ServerCost};
 use crate::engine::patience::Patience;
 use crate::engine::payload::PayloadFormat;
 use crate::engine::proc_stats;
 use crate::engine::progress::Progress;
 use crate::engine::publisher::{self, Pace, PublisherOutcome, PublisherPlan};
+use crate::engine::reading::Spawn;
 use crate::engine::record;
 use crate::engine::replay;
 use crate::engine::schedule::Schedule;
-use crate::engine::streams::StreamsOutcome;
-use crate::engine::target::{Dialect, Target};
+use crate::engine::streams_outcome::StreamsOutcome;
+use crate::engine::target::Target;
 use crate::engine::window::{self, Snapshot, per_second, seconds};
 
 /// Time between two samples of the time series.
@@ -62,6 +64,18 @@ const HISTORY_MESSAGES: u64 = 100;
 /// Time for a server to close the descriptors of streams that have ended.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 
+/// The servers of a measurement, and the processes that read their streams.
+pub struct Setup<'a> {
+    /// The servers. Streams are spread over them.
+    pub targets: &'a [Target],
+    /// Reading processes: 1 is this process. At least as many as there are servers.
+    pub processes: usize,
+    /// Starts a reading process.
+    pub spawn: &'a Spawn<'a>,
+    /// Where messages of another publisher have their fields.
+    pub observed: Option<Fields>,
+}
+
 /// Runs `load` against `target`. `interrupted` ends it early.
 pub fn run(
     load: &Load,
@@ -71,6 +85,15 @@ pub fn run(
     run_with(load, target, interrupted, &mut |_| {})
 }
 
+/// Runs `load` against several servers, or with several reading processes.
+pub fn run_on(
+    load: &Load,
+    setup: &Setup<'_>,
+    interrupted: &Arc<AtomicBool>,
+) -> Result<Outcome, LoadError> {
+    run_setup(load, setup, interrupted, &mut |_| {})
+}
+
 /// As [`run`]. Calls `begin` when all streams are open and the publisher is connected, before the window.
 pub fn run_with(
     load: &Load,
@@ -78,12 +101,38 @@ pub fn run_with(
     interrupted: &Arc<AtomicBool>,
     begin: &mut dyn FnMut(&Control),
 ) -> Result<Outcome, LoadError> {
+    let setup = Setup {
+        targets: std::slice::from_ref(target),
+        processes: 1,
+        spawn: &|| Err("one process reads".into()),
+        observed: None,
+    };
+    run_setup(load, &setup, interrupted, begin)
+}
+
+fn run_setup(
+    load: &Load,
+    setup: &Setup<'_>,
+    interrupted: &Arc<AtomicBool>,
+    begin: &mut dyn FnMut(&Control),
+) -> Result<Outcome, LoadError> {
+    let [target, ..] = setup.targets else {
+        return Err(LoadError("no server".into()));
+    };
     let run_id = (std::process::id() << 12) ^ (now_ns() / 1_000) as u32;
     let mut run = Run {
         load,
         target,
+        setup,
+        pids: setup
+            .targets
+            .iter()
+            .flat_map(|target| &target.pids)
+            .copied()
+            .collect(),
         interrupted,
-        format: PayloadFormat::new(run_id, load.message_bytes),
+        format: PayloadFormat::of(run_id, load.message_bytes, &target.protocol.message)
+            .map_err(LoadError)?,
         control: Arc::new(Control::default()),
         progress: Progress::new(&format!("{} {}", load.scenario, target.name)),
         start_ns: now_ns(),
@@ -99,6 +148,10 @@ pub fn run_with(
             ..Outcome::default()
         },
     };
+    run.control
+        .live
+        .is_on
+        .store(run.progress.is_shown(), Relaxed);
     let result = run.measure(begin);
     run.control.stop.store(true, Relaxed);
     result.map(|()| run.outcome)
@@ -106,7 +159,11 @@ pub fn run_with(
 
 struct Run<'a> {
     load: &'a Load,
+    /// The first server, or the only one.
     target: &'a Target,
+    setup: &'a Setup<'a>,
+    /// The processes of all servers.
+    pids: Vec<u32>,
     interrupted: &'a Arc<AtomicBool>,
     format: PayloadFormat,
     control: Arc<Control>,
@@ -127,8 +184,8 @@ enum Early {
 impl Run<'_> {
     fn measure(&mut self, begin: &mut dyn FnMut(&Control)) -> Result<(), LoadError> {
         let mut cost = ServerCost {
-            memory_start: proc_stats::memory_bytes(&self.target.pids),
-            descriptors_start: proc_stats::descriptors(&self.target.pids),
+            memory_start: proc_stats::memory_bytes(&self.pids),
+            descriptors_start: proc_stats::descriptors(&self.pids),
             ..ServerCost::default()
         };
         if self.load.published_before > 0 {
@@ -142,13 +199,20 @@ impl Run<'_> {
         self.phase = Phase::Opening;
         let kernel_before = proc_stats::kernel_bytes();
         let readers = self.open_streams()?;
-        cost.memory_open = proc_stats::memory_bytes(&self.target.pids);
+        cost.memory_open = proc_stats::memory_bytes(&self.pids);
         cost.kernel_open = proc_stats::kernel_bytes() as i64 - kernel_before as i64;
         if self.ends_early() {
             let nothing = PublisherOutcome::nothing(self.load.window);
             return self.finish(Some(readers), None, nothing, cost);
         }
-        let start_ns = now_ns() + 20_000_000;
+        // Times in messages are whole microseconds: so is the start of the window. Reading processes learn it
+        // before the first message.
+        let lead_ns = if self.setup.processes > 1 {
+            200_000_000
+        } else {
+            20_000_000
+        };
+        let start_ns = now_ns() / 1_000 * 1_000 + lead_ns;
         let window_ns = (start_ns + self.load.warmup.as_nanos() as u64)
             ..(start_ns + (self.load.warmup + self.load.window).as_nanos() as u64);
         self.control.window_start_ns.store(window_ns.start, Relaxed);
@@ -184,26 +248,29 @@ impl Run<'_> {
             self.drain(readers);
         }
         if !self.is_lost() {
-            cost.memory_end = proc_stats::memory_bytes(&self.target.pids);
+            cost.memory_end = proc_stats::memory_bytes(&self.pids);
         }
         cost.memory_max = cost.memory_max.max(cost.memory_open).max(cost.memory_end);
         let seen = readers.map(join).transpose()?.transpose()?;
         if self.early.is_none() {
             cost.descriptors_end = Some(self.await_closed(cost.descriptors_start));
         }
-        if self.load.streams == 0 && self.target.has_history && !self.is_lost() {
+        if self.load.streams == 0 && self.target.protocol.shows_history && !self.is_lost() {
             self.check_history(posted.acked);
         }
         if let Some((before, after)) = window {
-            window::record(&mut self.outcome, self.target, (before, after), cost);
+            window::record(&mut self.outcome, &self.pids, (before, after), cost);
         }
         self.record_early(&posted, seen.as_ref());
         let bytes = self.format.message_bytes();
         record::published(&mut self.outcome, posted, self.load.rate, bytes);
         if let Some(seen) = seen {
+            if self.load.rate == Rate::Elsewhere {
+                self.outcome.observed = Some(record::observed(&seen));
+            }
             record::seen(&mut self.outcome, seen);
         }
-        window::judge_generator(&mut self.outcome);
+        window::judge_generator(&mut self.outcome, self.control.readers.load(Relaxed));
         Ok(())
     }
 
@@ -275,10 +342,10 @@ impl Run<'_> {
         let pace = match self.load.rate {
             Rate::Open(rate) => Pace::Open(Schedule::new(start_ns, rate)),
             Rate::Closed(connections) => Pace::Closed { connections },
-            Rate::Idle => return Ok(None),
+            Rate::Idle | Rate::Elsewhere => return Ok(None),
         };
         let plan = PublisherPlan {
-            target: self.target.clone(),
+            targets: self.setup.targets.to_vec(),
             format: self.format.clone(),
             sessions: self.load.sessions,
             pace,
@@ -286,7 +353,7 @@ impl Run<'_> {
             end_ns,
             window: self.load.window,
             messages_max: u32::MAX / 2,
-            pipelining: self.target.dialect != Dialect::Pushpin,
+            pipelining: self.target.protocol.pipelining,
         };
         Ok(Some(publisher::start(plan, &self.control)?))
     }
@@ -319,9 +386,11 @@ impl Run<'_> {
             due_ns = due_ns.min(window_ns.end);
             let ends_early = self.sleep_until(due_ns);
             let now = self.snapshot();
-            let memory = proc_stats::memory_bytes(&self.target.pids);
+            let memory = proc_stats::memory_bytes(&self.pids);
             if self.is_lost() {
-                return before.map(|before| (before, last));
+                // Without a sample since the window began there are no figures of it.
+                let has_sample = |before: &Snapshot| before.at_ns < last.at_ns;
+                return before.filter(has_sample).map(|before| (before, last));
             }
             cost.memory_max = cost.memory_max.max(memory);
             cost.memory_end = memory;
@@ -358,15 +427,23 @@ impl Run<'_> {
             - window_ns.end.saturating_sub(now.at_ns) as f64
                 / (self.load.warmup + self.load.window).as_nanos().max(1) as f64;
         let rate = per_second(now.deliveries - last.deliveries, now.at_ns - last.at_ns);
+        let live = &self.control.live;
+        let [p50_ms, p99_ms] = [&live.p50_us, &live.p99_us].map(|us| us.load(Relaxed) as f64 / 1e3);
+        let latency = if p99_ms > 0.0 {
+            format!("p50 {p50_ms:.2} ms, p99 {p99_ms:.2} ms")
+        } else {
+            "no latency yet".into()
+        };
+        let faults = live.faults.load(Relaxed);
         let text = format!(
-            "{} deliveries, {rate:.0}/s, {} acks",
-            now.deliveries, now.acked
+            "{rate:.0}/s, {latency}, {faults} faults, {} deliveries",
+            now.deliveries
         );
         self.progress.update(share, &text);
     }
 
     fn snapshot(&self) -> Snapshot {
-        Snapshot::take(&self.control, self.target)
+        Snapshot::take(&self.control, &self.pids)
     }
 
     fn join_publisher(
@@ -383,7 +460,13 @@ impl Run<'_> {
     /// Waits until every stream is complete, while there is progress.
     fn drain(&mut self, reader: &JoinHandle<io::Result<StreamsOutcome>>) {
         let mut is_early = false;
-        let mut patience = Patience::new(now_ns(), PATIENCE, DRAIN_MAX);
+        // Another publisher goes on: there is always progress.
+        let longest = if self.load.rate == Rate::Elsewhere {
+            PATIENCE
+        } else {
+            DRAIN_MAX
+        };
+        let mut patience = Patience::new(now_ns(), PATIENCE, longest);
         while !reader.is_finished() {
             if !is_early && self.ends_early() {
                 is_early = true;
@@ -429,9 +512,11 @@ impl Run<'_> {
             }
             Some(Early::Lost(moment)) => {
                 let by_streams = || format!("{ended} of {} streams ended", self.load.streams);
+                let lost = self.control.lost_target.load(Relaxed);
+                let target = self.setup.targets.get(lost).unwrap_or(self.target);
                 let (address, how) = match &posted.lost {
-                    Some(error) => (self.target.publish, error.clone()),
-                    None => (self.target.streams, by_streams()),
+                    Some(error) => (target.publish.address, error.clone()),
+                    None => (target.streams.address, by_streams()),
                 };
                 outcome.lost = Some(Lost {
                     moment,
@@ -451,7 +536,7 @@ impl Run<'_> {
     fn await_closed(&self, descriptors_start: u64) -> u64 {
         let end_ns = now_ns() + CLOSE_PATIENCE.as_nanos() as u64;
         loop {
-            let descriptors = proc_stats::descriptors(&self.target.pids);
+            let descriptors = proc_stats::descriptors(&self.pids);
             if descriptors <= descriptors_start || now_ns() > end_ns {
                 return descriptors;
             }

@@ -2,11 +2,13 @@
 //!
 //! `publisher` fills it. `check` reads it, because a stream may lack these messages. Pure data.
 
+use serde::{Deserialize, Serialize};
+
 /// Bits of a word.
 const WORD: u32 = u64::BITS;
 
 /// Message numbers. Costs an eighth of a byte for each number up to the highest in it.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct NumberSet {
     words: Vec<u64>,
 }

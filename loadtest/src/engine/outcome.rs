@@ -4,10 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::engine::ending::{CutOff, Lost};
 use crate::engine::latency::{LatencyPoint, LatencySummary};
+use crate::engine::streams_outcome::StreamsOutcome;
 
 /// One measurement of one server.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -93,6 +94,12 @@ pub struct Outcome {
     pub errors: BTreeMap<String, u64>,
     /// Notes for the interpretation of the figures.
     pub notes: Vec<String>,
+    /// Messages of another publisher, in a run that only reads.
+    pub observed: Option<Observed>,
+    /// What each reading process read; empty if this one did.
+    pub processes: Vec<ProcessOutcome>,
+    /// The thresholds of the run.
+    pub thresholds: Vec<ThresholdOutcome>,
     /// Set if a signal cut the run off.
     pub cut_off: Option<CutOff>,
     /// Set if the server was lost in the middle of the run.
@@ -103,6 +110,80 @@ pub struct Outcome {
     pub ack_over_time: Vec<LatencyPoint>,
     /// The time series, ten samples a second.
     pub series: Vec<Sample>,
+}
+
+/// Messages of another publisher.
+#[derive(Debug, Clone, Serialize)]
+pub struct Observed {
+    /// Different messages.
+    pub messages: u32,
+    /// The least time from a message's own time to its read, in microseconds; below zero if the publisher's
+    /// clock is ahead of this one. Latencies are not corrected. Absent without a message in the window.
+    pub earliest_us: Option<i64>,
+    /// Events without the fields that messages have.
+    pub untimed_events: u64,
+}
+
+/// What one reading process read.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ProcessOutcome {
+    /// Its server.
+    pub server: String,
+    /// Its streams.
+    pub streams: usize,
+    /// Those that were opened, those opened again included.
+    pub opened: u64,
+    /// Messages read by them.
+    pub deliveries: u64,
+    /// See [`Outcome::missing`].
+    pub missing: u64,
+    /// See [`Outcome::duplicate`].
+    pub duplicate: u64,
+    /// See [`Outcome::out_of_order`].
+    pub out_of_order: u64,
+    /// See [`Outcome::misdelivered`].
+    pub misdelivered: u64,
+    /// Other errors.
+    pub errors: u64,
+    /// Median latency of deliveries within the window, in microseconds.
+    pub p50_us: Option<u64>,
+    /// Its 99th percentile.
+    pub p99_us: Option<u64>,
+    /// The longest.
+    pub max_us: Option<u64>,
+}
+
+impl ProcessOutcome {
+    /// The results of one process.
+    pub fn of(seen: &StreamsOutcome, server: String, streams: usize) -> ProcessOutcome {
+        let delivery = seen.delivery.summary();
+        let us = |of: fn(&LatencySummary) -> u64| delivery.as_ref().map(of);
+        ProcessOutcome {
+            server,
+            streams,
+            opened: seen.open.summary().map_or(0, |open| open.count),
+            deliveries: seen.deliveries,
+            missing: seen.faults.missing,
+            duplicate: seen.faults.duplicate,
+            out_of_order: seen.faults.out_of_order,
+            misdelivered: seen.faults.misdelivered,
+            errors: seen.errors.values().sum(),
+            p50_us: us(|delivery| delivery.p50_us),
+            p99_us: us(|delivery| delivery.p99_us),
+            max_us: us(|delivery| delivery.max_us),
+        }
+    }
+}
+
+/// A threshold and what it was compared with.
+#[derive(Debug, Clone, Serialize)]
+pub struct ThresholdOutcome {
+    /// The threshold as given: the run fails if it is true.
+    pub fail_if: String,
+    /// The measured value, in microseconds if it is a time; absent if it was not measured.
+    pub value: Option<f64>,
+    /// Whether it is crossed. A value that was not measured counts as crossed.
+    pub crossed: bool,
 }
 
 /// The cost of the server.
@@ -174,11 +255,6 @@ impl Outcome {
     /// Whether the run went on to its end.
     pub fn is_whole(&self) -> bool {
         self.cut_off.is_none() && self.lost.is_none()
-    }
-
-    /// Whether every stream got its messages, and nothing failed.
-    pub fn is_clean(&self) -> bool {
-        self.faults() == 0 && self.errors.is_empty()
     }
 
     /// Messages missing, repeated, out of order or on another session's stream, and other failures.

@@ -1,20 +1,14 @@
-//! Progress of a measurement: a bar on a terminal, plain lines otherwise.
+//! Progress of a measurement on a terminal: one line that is redrawn. Nothing if stderr is no terminal.
 //!
 //! All of it goes to stderr, so that stdout holds only results.
 
 use std::io::IsTerminal;
-use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-
-/// Time between two plain lines.
-const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The progress of one measurement.
 pub struct Progress {
     bar: Option<ProgressBar>,
-    label: String,
-    line_due: Instant,
 }
 
 impl Progress {
@@ -22,16 +16,17 @@ impl Progress {
     pub fn new(label: &str) -> Progress {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(1000);
-            let style = ProgressStyle::with_template("{prefix:32} {bar:30} {msg}");
+            let style = ProgressStyle::with_template("{prefix} {bar:20} {wide_msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.set_prefix(label.to_owned());
             bar
         });
-        Progress {
-            bar,
-            label: label.to_owned(),
-            line_due: Instant::now() + LINE_INTERVAL,
-        }
+        Progress { bar }
+    }
+
+    /// Whether there is a terminal.
+    pub fn is_shown(&self) -> bool {
+        self.bar.is_some()
     }
 
     /// Updates the progress; `share` is from 0 to 1.
@@ -39,9 +34,6 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.set_position((share.clamp(0.0, 1.0) * 1000.0) as u64);
             bar.set_message(text.to_owned());
-        } else if Instant::now() >= self.line_due {
-            self.line_due = Instant::now() + LINE_INTERVAL;
-            eprintln!("{}: {text}", self.label);
         }
     }
 }

@@ -69,8 +69,8 @@ pub enum Pace {
 
 /// The task of the publisher.
 pub struct PublisherPlan {
-    /// The server.
-    pub target: Target,
+    /// The servers: each message of an open loop goes to all, those of a closed loop to the first.
+    pub targets: Vec<Target>,
     /// The format of the messages.
     pub format: PayloadFormat,
     /// Message `n` goes to session `n % sessions`; 0: to all.
@@ -93,12 +93,12 @@ pub struct PublisherPlan {
 pub struct PublisherOutcome {
     /// Messages sent.
     pub sent: u32,
-    /// Messages acknowledged with a 2xx.
+    /// Acknowledgements with a 2xx, of all servers.
     pub acked: u64,
     /// Messages without an answer: their connection failed, or the run ended first.
     pub unanswered: u64,
-    /// Numbers of all messages without an acknowledgement: unanswered or refused.
-    pub unacknowledged: NumberSet,
+    /// Numbers of all messages without an acknowledgement, for each server: unanswered or refused.
+    pub unacknowledged: Vec<NumberSet>,
     /// Latency from the due time to the acknowledgement, within the window.
     pub ack: LatencyOverTime,
     /// Delay of messages after their due times, within the window.
@@ -116,7 +116,7 @@ impl PublisherOutcome {
             sent: 0,
             acked: 0,
             unanswered: 0,
-            unacknowledged: NumberSet::default(),
+            unacknowledged: Vec::new(),
             ack: LatencyOverTime::new(window),
             lag: Latency::default(),
             errors: BTreeMap::new(),
@@ -156,6 +156,8 @@ struct Waiting {
 
 struct Connection {
     socket: TcpStream,
+    /// The place of its server.
+    target: usize,
     /// Bytes to send, from `out_at` on.
     out: Vec<u8>,
     out_at: usize,
@@ -169,7 +171,8 @@ struct Publisher<'a> {
     plan: PublisherPlan,
     control: &'a Control,
     poll: Poll,
-    request: PublishRequest,
+    /// One for each server.
+    requests: Vec<PublishRequest>,
     connections: Vec<Connection>,
     buffer: Vec<u8>,
     waiting: usize,
@@ -181,28 +184,31 @@ struct Publisher<'a> {
 impl<'a> Publisher<'a> {
     fn new(plan: PublisherPlan, control: &'a Control) -> io::Result<Publisher<'a>> {
         let count = match plan.pace {
-            Pace::Open(_) => 1,
+            Pace::Open(_) => plan.targets.len(),
             Pace::Closed { connections } => connections,
         };
         let poll = Poll::new()?;
         let mut outcome = PublisherOutcome::nothing(plan.window);
         let mut connections = Vec::with_capacity(count);
         for at in 0..count {
-            match connect(&plan.target, &poll, at as u64) {
+            let target = if let Pace::Open(_) = plan.pace { at } else { 0 };
+            match connect(&plan.targets, target, &poll, at as u64) {
                 Ok(connection) => connections.push(connection),
                 Err(error) => {
-                    control.note_loss(now_ns());
+                    control.note_loss(now_ns(), target);
                     outcome.lost = Some(error.to_string());
                     break;
                 }
             }
         }
-        let request = plan.target.publish_request(&plan.format, plan.sessions > 0);
+        outcome.unacknowledged = vec![NumberSet::default(); plan.targets.len()];
+        let request = |target: &Target| target.publish_request(&plan.format, plan.sessions > 0);
+        let requests = plan.targets.iter().map(request).collect();
         Ok(Publisher {
             plan,
             control,
             poll,
-            request,
+            requests,
             connections,
             buffer: vec![0; READ_BYTES],
             waiting: 0,
@@ -274,7 +280,8 @@ impl<'a> Publisher<'a> {
         } else {
             1
         };
-        while self.waiting < depth && self.outcome.lost.is_none() {
+        let has_room = |connection: &Connection| connection.waiting.len() < depth;
+        while self.connections.iter().all(has_room) && self.outcome.lost.is_none() {
             let now_ns = now_ns();
             if self.is_done(now_ns) {
                 return Ok(TURN);
@@ -283,7 +290,13 @@ impl<'a> Publisher<'a> {
             if due_ns > now_ns {
                 return Ok(Duration::from_nanos(due_ns - now_ns).min(TURN));
             }
-            self.send(0, due_ns, now_ns)?;
+            let number = self.next_number();
+            for at in 0..self.connections.len() {
+                self.send(at, number, due_ns, now_ns)?;
+            }
+            if self.control.in_window(due_ns) {
+                self.outcome.lag.record_ns(now_ns - due_ns);
+            }
         }
         Ok(TURN)
     }
@@ -293,28 +306,32 @@ impl<'a> Publisher<'a> {
         if self.is_done(now_ns) {
             Ok(())
         } else {
-            self.send(at, now_ns, now_ns)
+            let number = self.next_number();
+            if self.control.in_window(now_ns) {
+                self.outcome.lag.record_ns(0);
+            }
+            self.send(at, number, now_ns, now_ns)
         }
     }
 
-    fn send(&mut self, at: usize, due_ns: u64, now_ns: u64) -> io::Result<()> {
-        let number = self.plan.first + self.outcome.sent;
+    fn next_number(&mut self) -> u32 {
+        self.outcome.sent += 1;
+        self.plan.first + self.outcome.sent - 1
+    }
+
+    fn send(&mut self, at: usize, number: u32, due_ns: u64, now_ns: u64) -> io::Result<()> {
         let session = number % self.plan.sessions.max(1);
         let connection = &mut self.connections[at];
         let stamp = Stamp {
             number,
             sent_ns: due_ns,
         };
-        self.request.write(&mut connection.out, stamp, session);
+        self.requests[connection.target].write(&mut connection.out, stamp, session);
         connection.waiting.push_back(Waiting { number, due_ns });
         if self.waiting == 0 {
             self.last_answer_ns = now_ns;
         }
         self.waiting += 1;
-        self.outcome.sent += 1;
-        if self.control.in_window(due_ns) {
-            self.outcome.lag.record_ns(now_ns - due_ns);
-        }
         self.flush(at)
     }
 
@@ -380,6 +397,7 @@ impl<'a> Publisher<'a> {
                 Ok(None) => return Ok(()),
                 Err(error) => return self.reconnect(at, error),
             };
+            let target = connection.target;
             connection.input.drain(..answer.length);
             let Some(Waiting { number, due_ns }) = connection.waiting.pop_front() else {
                 return self.reconnect(at, "an answer without a request");
@@ -393,7 +411,7 @@ impl<'a> Publisher<'a> {
                     ack.record_ns(due_ns - window_ns.start, now_ns - due_ns);
                 }
             } else {
-                self.outcome.unacknowledged.insert(number);
+                self.outcome.unacknowledged[target].insert(number);
                 self.note(format!("a message was answered with {}", answer.status));
             }
             if answer.closes {
@@ -416,23 +434,25 @@ impl<'a> Publisher<'a> {
     /// connection, it is lost.
     fn replace(&mut self, at: usize) {
         self.give_up_waiting(at);
-        match connect(&self.plan.target, &self.poll, at as u64) {
+        let target = self.connections[at].target;
+        match connect(&self.plan.targets, target, &self.poll, at as u64) {
             Ok(connection) => self.connections[at] = connection,
-            Err(error) => self.lose(error.to_string()),
+            Err(error) => self.lose(error.to_string(), target),
         }
     }
 
     fn give_up_waiting(&mut self, at: usize) {
+        let target = self.connections[at].target;
         let waiting = std::mem::take(&mut self.connections[at].waiting);
         self.waiting -= waiting.len();
         self.outcome.unanswered += waiting.len() as u64;
         for message in waiting {
-            self.outcome.unacknowledged.insert(message.number);
+            self.outcome.unacknowledged[target].insert(message.number);
         }
     }
 
-    fn lose(&mut self, error: String) {
-        self.control.note_loss(now_ns());
+    fn lose(&mut self, error: String, target: usize) {
+        self.control.note_loss(now_ns(), target);
         self.outcome.lost = Some(error);
     }
 
@@ -443,7 +463,8 @@ impl<'a> Publisher<'a> {
         }
         self.reconnects += 1;
         if self.reconnects > RECONNECTS_MAX {
-            self.lose(format!("too many failed connections: {error}"));
+            let target = self.connections[at].target;
+            self.lose(format!("too many failed connections: {error}"), target);
             return Ok(());
         }
         self.replace(at);
@@ -458,13 +479,14 @@ impl<'a> Publisher<'a> {
     }
 }
 
-fn connect(target: &Target, poll: &Poll, token: u64) -> io::Result<Connection> {
-    let socket = TcpStream::connect_timeout(&target.publish, CONNECT)?;
+fn connect(targets: &[Target], target: usize, poll: &Poll, token: u64) -> io::Result<Connection> {
+    let socket = TcpStream::connect_timeout(&targets[target].publish.address, CONNECT)?;
     socket.set_nodelay(true)?;
     socket.set_nonblocking(true)?;
     poll.add(&socket, token)?;
     Ok(Connection {
         socket,
+        target,
         out: Vec::new(),
         out_at: 0,
         input: Vec::new(),

@@ -3,9 +3,9 @@
 //! Used by `measurement` at the end of a run.
 
 use crate::engine::load::Rate;
-use crate::engine::outcome::Outcome;
+use crate::engine::outcome::{Observed, Outcome};
 use crate::engine::publisher::PublisherOutcome;
-use crate::engine::streams::StreamsOutcome;
+use crate::engine::streams_outcome::StreamsOutcome;
 
 /// Records the results of the publisher.
 pub fn published(
@@ -28,6 +28,13 @@ pub fn published(
 
 /// Records the results of the streams.
 pub fn seen(outcome: &mut Outcome, seen: StreamsOutcome) {
+    if seen.deliveries == 0 && seen.expected > 0 {
+        outcome.notes.push(format!(
+            "no message was recognised, {} other events were read: --message-in says how a message stands in an \
+             event",
+            seen.others
+        ));
+    }
     outcome.deliveries = seen.deliveries;
     outcome.deliveries_expected = seen.expected;
     outcome.missing += seen.faults.missing;
@@ -45,5 +52,15 @@ pub fn seen(outcome: &mut Outcome, seen: StreamsOutcome) {
     outcome.churned = seen.churned;
     outcome.reopened = seen.reopened;
     outcome.stalled_closed = seen.stalled_closed;
+    outcome.processes = seen.processes;
     outcome.errors.extend(seen.errors);
+}
+
+/// The messages of another publisher.
+pub fn observed(seen: &StreamsOutcome) -> Observed {
+    Observed {
+        messages: seen.observed,
+        earliest_us: seen.earliest_ns.map(|ns| ns.div_euclid(1_000)),
+        untimed_events: seen.untimed,
+    }
 }

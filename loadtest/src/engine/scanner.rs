@@ -6,15 +6,20 @@
 //! is looked for at the position of the last one. An event split over reads or chunks is joined in a small
 //! buffer of the stream.
 //!
-//! Lines must end in LF, as on every tested server. A comment counts as an event, with or without a blank line
+//! Lines end in LF or CR LF; CR alone is not supported. A comment counts as an event, with or without a blank line
 //! behind it. Called by `streams`; knows no sockets.
 
 use memchr::memmem;
 
-use crate::engine::event::{Classified, Event, ScanError, Shape, classify, event_length};
+use crate::engine::event::{
+    Classified, Event, ScanError, Shape, blank_line_end, classify, event_length,
+};
 
 /// The longest event that is joined from pieces: the longest message and its other fields.
 const CARRY_BYTES_MAX: usize = 64 * 1024;
+
+/// The media type of streams.
+const EVENT_STREAM: &[u8] = b"text/event-stream";
 
 /// Header fields in a response head.
 const HEADERS_MAX: usize = 64;
@@ -233,6 +238,14 @@ impl Scanner {
             Some(status) => return Err(ScanError::Status(status)),
             None => return Err(ScanError::Head),
         }
+        let is_other = |field: &httparse::Header| {
+            let media = field.value.get(..EVENT_STREAM.len());
+            field.name.eq_ignore_ascii_case("content-type")
+                && !media.is_some_and(|media| media.eq_ignore_ascii_case(EVENT_STREAM))
+        };
+        if response.headers.iter().any(is_other) {
+            return Err(ScanError::Type);
+        }
         let chunked = response.headers.iter().any(|field| {
             field.name.eq_ignore_ascii_case("transfer-encoding")
                 && field.value.eq_ignore_ascii_case(b"chunked")
@@ -322,16 +335,21 @@ impl Scanner {
         Ok(())
     }
 
+    /// The end in `bytes` of a blank line that begins in the carried event.
+    fn straddling_end(&self, bytes: &[u8]) -> Option<usize> {
+        let last = self.carry.len().saturating_sub(2);
+        (1..=bytes.len().min(2)).find(|&end| {
+            let both = [&self.carry[last..], &bytes[..end]].concat();
+            both.ends_with(b"\n\n") || both.ends_with(b"\n\r\n")
+        })
+    }
+
     /// Appends bytes up to the end of the carried event; `None` if it is still incomplete.
     fn complete_carry(&mut self, bytes: &[u8]) -> Result<Option<usize>, ScanError> {
-        if self.carry.ends_with(b"\n") && bytes.first() == Some(&b'\n') {
-            self.carry.push(b'\n');
-            return Ok(Some(1));
-        }
-        let end = if self.carry.first() == Some(&b':') {
+        let end = if matches!(self.carry.first(), Some(b':' | b'\r')) {
             memchr::memchr(b'\n', bytes).map(|at| at + 1)
         } else {
-            memmem::find(bytes, b"\n\n").map(|at| at + 2)
+            self.straddling_end(bytes).or_else(|| blank_line_end(bytes))
         };
         let take = end.unwrap_or(bytes.len());
         if self.carry.len() + take > CARRY_BYTES_MAX {
@@ -387,7 +405,7 @@ mod tests {
 
     fn message(number: u32) -> String {
         let mut text = format().blank().to_vec();
-        PayloadFormat::stamp(&mut text, Stamp { number, sent_ns: 5 });
+        format().stamp(&mut text, Stamp { number, sent_ns: 5 });
         let text = String::from_utf8(text).unwrap();
         format!("id: e-{number}\ndata: {{\"type\":\"webhook_message\",\"content\":\"{text}\"}}\n\n")
     }
@@ -468,6 +486,30 @@ mod tests {
     }
 
     #[test]
+    fn lines_may_end_in_cr_lf() {
+        let text = [": hb\n\n", &message(0), &message(1), ": hb\n", &message(2)].concat();
+        let text = text.replace('\n', "\r\n");
+        let body = format!("{HEAD}{}", chunk(&text));
+        for piece in 1..=body.len() {
+            let mut scanner = Scanner::default();
+            let (mut shape, mut seen) = (Shape::new(format()), Vec::new());
+            for part in body.as_bytes().chunks(piece) {
+                scanner
+                    .feed(part, &mut shape, &mut |event| match event {
+                        Event::Messages { stamps, bytes } => {
+                            assert!(!last_event_id(bytes).unwrap().ends_with(b"\r"));
+                            seen.extend(stamps.iter().map(|stamp| stamp.number));
+                        }
+                        Event::Heartbeat | Event::Other | Event::Opened => {}
+                        other => panic!("{other:?}"),
+                    })
+                    .unwrap();
+            }
+            assert_eq!(seen, [0, 1, 2], "in pieces of {piece}");
+        }
+    }
+
+    #[test]
     fn known_messages_parse_the_same_on_other_streams() {
         let (text, seen) = conversation();
         let mut shape = Shape::new(format());
@@ -522,6 +564,8 @@ mod tests {
         let refused = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
         assert_eq!(read(refused.as_bytes(), 9), Err(ScanError::Status(503)));
         assert_eq!(read(b"hello\r\n\r\n", 99), Err(ScanError::Head));
+        let page = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<html>";
+        assert_eq!(read(page.as_bytes(), 99), Err(ScanError::Type));
         let changed = format!("{HEAD}{}", chunk(&message(0).replace("abc", "abd")));
         assert_eq!(read(changed.as_bytes(), 99), Err(ScanError::Message));
         for framing in [

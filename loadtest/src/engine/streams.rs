@@ -7,26 +7,30 @@
 //! Run by `measurement` on a thread of its own. Publishes its counters through `control`, and everything else
 //! at its end.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendFlags};
+use serde::{Deserialize, Serialize};
 
-use crate::engine::check::{Checker, Faults};
+use crate::engine::check::Checker;
 use crate::engine::clock::{SECOND_NS, now_ns};
 use crate::engine::control::{Control, TOTAL_UNKNOWN};
 use crate::engine::epoll::{Poll, Readiness};
 use crate::engine::event::{Event, ScanError, Shape};
-use crate::engine::latency::{Latency, LatencyOverTime};
+use crate::engine::observed::{Fields, Observer};
 use crate::engine::payload::PayloadFormat;
 use crate::engine::scanner::Scanner;
 use crate::engine::stream::{
     Phase, STALLED_RECEIVE_BYTES, Stream, begin_tls, connect, place, remember_event_id, token,
 };
+use crate::engine::streams_outcome::StreamsOutcome;
 use crate::engine::target::Target;
+
+/// Source addresses: 127.0.0.1 to 127.0.0.250.
+const SOURCES: usize = 250;
 
 /// Bytes of the shared read buffer: more than one read returns by default, and an eighth of a level 2 cache.
 const READ_BYTES: usize = 128 * 1024;
@@ -34,17 +38,27 @@ const READ_BYTES: usize = 128 * 1024;
 /// Streams for each source address, well below its 28,000 ports.
 const STREAMS_PER_SOURCE: usize = 12_000;
 
+/// Interval of the figures on a terminal, in nanoseconds.
+const LIVE_INTERVAL_NS: u64 = 250_000_000;
+
 /// Longest wait before the thread checks `Control` again.
 const TURN: Duration = Duration::from_millis(20);
 
 /// The task of the streams.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StreamsPlan {
     /// The server.
     pub target: Target,
+    /// Its place among the servers of the run.
+    pub target_at: usize,
     /// The format of the messages.
     pub format: PayloadFormat,
     /// Number of streams.
     pub count: usize,
+    /// The place of the first among those of all processes.
+    pub first: usize,
+    /// Where messages of another publisher have their fields; `None`: the publisher is this tool's.
+    pub observed: Option<Fields>,
     /// Streams of session `i % sessions` expect every `sessions`-th message; 0: no sessions.
     pub sessions: u32,
     /// Handshakes and requests in progress at once.
@@ -61,65 +75,6 @@ pub struct StreamsPlan {
     pub replayed: u32,
     /// Length of the measured window.
     pub window: Duration,
-}
-
-/// The results of all streams.
-pub struct StreamsOutcome {
-    /// Latency from the connect call to the response head.
-    pub open: Latency,
-    /// Latency from the connect call to the last replayed message.
-    pub replay: Latency,
-    /// Latency from the intended send time to the read, within the window.
-    pub delivery: LatencyOverTime,
-    /// Messages read.
-    pub deliveries: u64,
-    /// Acknowledged messages that streams should have read, stalled ones left out.
-    pub expected: u64,
-    /// Those of them that had not arrived when the run was cut off: not losses.
-    pub in_flight: u64,
-    /// Bytes read, heads and framing included.
-    pub bytes: u64,
-    /// Comments read.
-    pub heartbeats: u64,
-    /// `gap` events read.
-    pub gaps: u64,
-    /// Messages lost according to `gap` events.
-    pub gap_messages: u64,
-    /// Faults of all streams, stalled ones left out.
-    pub faults: Faults,
-    /// Streams closed and opened again.
-    pub churned: u64,
-    /// Streams that failed before messages flowed and were opened again.
-    pub reopened: u64,
-    /// Stalled streams that the server closed.
-    pub stalled_closed: u64,
-    /// Streams that ended after they had opened.
-    pub ended: u64,
-    /// All other errors, counted by their text.
-    pub errors: BTreeMap<String, u64>,
-}
-
-impl StreamsOutcome {
-    fn nothing(window: Duration) -> StreamsOutcome {
-        StreamsOutcome {
-            open: Latency::default(),
-            replay: Latency::default(),
-            delivery: LatencyOverTime::new(window),
-            deliveries: 0,
-            expected: 0,
-            in_flight: 0,
-            bytes: 0,
-            heartbeats: 0,
-            gaps: 0,
-            gap_messages: 0,
-            faults: Faults::default(),
-            churned: 0,
-            reopened: 0,
-            stalled_closed: 0,
-            ended: 0,
-            errors: BTreeMap::new(),
-        }
-    }
 }
 
 /// Opens, reads and checks streams until all are complete or `control` stops it.
@@ -149,6 +104,11 @@ struct Reader<'a> {
     failed: usize,
     churn_next: usize,
     churn_due_ns: u64,
+    /// The first message of another publisher that all streams should read: known when the window begins.
+    observed_from: Option<u32>,
+    /// The number of all messages, once it is known.
+    total: Option<u32>,
+    live_due_ns: u64,
     outcome: StreamsOutcome,
 }
 
@@ -166,13 +126,19 @@ impl<'a> Reader<'a> {
             retries_left: plan.open_retries,
             opened_at_ns: 0,
             scanner: Scanner::default(),
-            checker: Checker::from(first, at as u32 % stride, stride),
+            checker: match plan.observed {
+                Some(_) => Checker::joining(0, 1),
+                None => Checker::from(first, (plan.first + at) as u32 % stride, stride),
+            },
             last_event_id: Vec::new(),
         });
         Ok(Reader {
             control,
             poll: Poll::new()?,
-            shape: Shape::new(plan.format.clone()),
+            shape: match &plan.observed {
+                Some(fields) => Shape::observing(plan.format.clone(), fields.clone()),
+                None => Shape::new(plan.format.clone()),
+            },
             buffer: vec![0; READ_BYTES],
             plain: Vec::new(),
             streams: streams.collect(),
@@ -183,6 +149,9 @@ impl<'a> Reader<'a> {
             failed: 0,
             churn_next: plan.stalled,
             churn_due_ns: 0,
+            observed_from: None,
+            total: None,
+            live_due_ns: 0,
             outcome: StreamsOutcome::nothing(plan.window),
             plan,
         })
@@ -206,9 +175,12 @@ impl<'a> Reader<'a> {
                 .store(self.outcome.heartbeats, Relaxed);
             self.control.opened.store(self.opened, Relaxed);
             self.control.failed.store(self.failed, Relaxed);
-            let total = self.control.total.load(Relaxed);
             let now_ns = now_ns();
-            if total != TOTAL_UNKNOWN && now_ns > checked_ns + TURN.as_nanos() as u64 {
+            self.note_observed(now_ns);
+            self.show(now_ns);
+            if let Some(total) = self.total_now()
+                && now_ns > checked_ns + TURN.as_nanos() as u64
+            {
                 checked_ns = now_ns;
                 let complete = self
                     .streams
@@ -222,6 +194,45 @@ impl<'a> Reader<'a> {
             }
         }
         Ok(self.finish())
+    }
+
+    /// Publishes how many messages of another publisher were read, and notes the first of the window.
+    fn note_observed(&mut self, now_ns: u64) {
+        let Some(observer) = &self.shape.observer else {
+            return;
+        };
+        self.control.observed.store(observer.next(), Relaxed);
+        if self.observed_from.is_none() && now_ns >= self.control.window_start_ns.load(Relaxed) {
+            self.observed_from = Some(observer.next());
+        }
+    }
+
+    /// The number of all messages. Of another publisher's, what was read when this run stopped counting.
+    fn total_now(&mut self) -> Option<u32> {
+        if self.total.is_none() {
+            let total = self.control.total.load(Relaxed);
+            let observed = self.shape.observer.as_ref().map(Observer::next);
+            self.total = (total != TOTAL_UNKNOWN).then(|| observed.unwrap_or(total));
+        }
+        self.total
+    }
+
+    /// Fills in what a terminal shows.
+    fn show(&mut self, now_ns: u64) {
+        let live = &self.control.live;
+        if !live.is_on.load(Relaxed) || now_ns < self.live_due_ns {
+            return;
+        }
+        self.live_due_ns = now_ns + LIVE_INTERVAL_NS;
+        let (p50_us, p99_us) = self.outcome.delivery.last_interval().p50_p99_us();
+        live.p50_us.store(p50_us, Relaxed);
+        live.p99_us.store(p99_us, Relaxed);
+        let faults = self.streams.iter().filter(|stream| !stream.stalled);
+        let faults: u64 = faults
+            .map(|stream| stream.checker.faults_so_far().sum())
+            .sum();
+        let errors: u64 = self.outcome.errors.values().sum();
+        live.faults.store(faults + errors, Relaxed);
     }
 
     fn open_more(&mut self) {
@@ -251,9 +262,10 @@ impl<'a> Reader<'a> {
         stream.opened_at_ns = now_ns();
         stream.generation = stream.generation.wrapping_add(1);
         stream.scanner = Scanner::default();
-        let source = self.plan.target.source((at / STREAMS_PER_SOURCE) as u8);
+        let group = (self.plan.first + at) / STREAMS_PER_SOURCE;
+        let source = self.plan.target.source((group % SOURCES) as u8);
         let receive_bytes = stream.stalled.then_some(STALLED_RECEIVE_BYTES);
-        let socket = connect(self.plan.target.streams, source, receive_bytes)?;
+        let socket = connect(self.plan.target.streams.address, source, receive_bytes)?;
         self.poll.add(&socket, token(at, stream.generation))?;
         stream.socket = Some(socket);
         stream.phase = Phase::Connecting;
@@ -267,9 +279,10 @@ impl<'a> Reader<'a> {
     fn request(&mut self, at: usize) {
         let stream = &mut self.streams[at];
         let Some(socket) = &stream.socket else { return };
-        let session = (self.plan.sessions > 0).then(|| at as u32 % self.plan.sessions);
+        let place = self.plan.first + at;
+        let session = (self.plan.sessions > 0).then(|| place as u32 % self.plan.sessions);
         let id = Some(&stream.last_event_id[..]).filter(|id| !id.is_empty());
-        let mut request = self.plan.target.stream_request(session, id);
+        let mut request = self.plan.target.stream_request(place, session, id);
         if let Some(config) = &self.plan.target.tls {
             match begin_tls(config, &mut request) {
                 Ok(tls) => stream.tls = Some(tls),
@@ -317,8 +330,14 @@ impl<'a> Reader<'a> {
         let stream = &mut self.streams[at];
         if stream.last_event_id.is_empty() {
             // It has no id to resume from, so it starts at the beginning of the history.
+            if stream.checker.has_joined() {
+                let error =
+                    "a stream whose events have no id cannot resume: what it missed is unknown";
+                *self.outcome.errors.entry(error.into()).or_default() += 1;
+            }
             let stride = self.plan.sessions.max(1);
-            stream.checker = Checker::joining(at as u32 % stride, stride);
+            let place = self.plan.first + at;
+            stream.checker = Checker::joining(place as u32 % stride, stride);
         }
         self.open(at);
     }
@@ -358,7 +377,7 @@ impl<'a> Reader<'a> {
                         return self.fail(at, format!("TLS: {error}"));
                     }
                     if let Err(error) = self.scan(at, length) {
-                        return self.fail(at, error.to_string());
+                        return self.unreadable(at, &error);
                     }
                     if length < READ_BYTES && !is_closed {
                         return;
@@ -412,6 +431,10 @@ impl<'a> Reader<'a> {
                 let count = stamps.len() as u32;
                 outcome.deliveries += u64::from(count);
                 checker.arrived_in_a_row(stamps[0].number, count);
+                if plan.observed.is_some() {
+                    outcome.record_observed(stamps, now_ns, &window_ns);
+                    return;
+                }
                 for stamp in stamps
                     .iter()
                     .filter(|stamp| window_ns.contains(&stamp.sent_ns))
@@ -430,7 +453,8 @@ impl<'a> Reader<'a> {
                 outcome.gaps += 1;
                 outcome.gap_messages += missed;
             }
-            Event::Connected { .. } | Event::Other | Event::Ended => {}
+            Event::Other => outcome.others += 1,
+            Event::Connected { .. } | Event::Ended => {}
         })?;
         if opened {
             self.opened += 1;
@@ -469,6 +493,20 @@ impl<'a> Reader<'a> {
         if stream.phase == Phase::Open {
             self.note_end();
         }
+        self.give_up(at, error);
+    }
+
+    /// Handles bytes that make no stream, or not this one any longer.
+    fn unreadable(&mut self, at: usize, error: &ScanError) {
+        if self.streams[at].phase == Phase::Open {
+            self.give_up(at, error.to_string());
+        } else {
+            self.fail(at, error.to_string());
+        }
+    }
+
+    /// Closes a stream without a fault of its connection: the server is not lost.
+    fn give_up(&mut self, at: usize, error: String) {
         *self.outcome.errors.entry(error).or_default() += 1;
         self.failed += 1;
         self.close(at);
@@ -481,7 +519,7 @@ impl<'a> Reader<'a> {
         self.control.first_end_ns.fetch_min(now_ns, Relaxed);
         let healthy = self.streams.len() - self.plan.stalled;
         if self.outcome.ended * 2 >= healthy as u64 {
-            self.control.note_loss(now_ns);
+            self.control.note_loss(now_ns, self.plan.target_at);
         }
     }
 
@@ -498,14 +536,13 @@ impl<'a> Reader<'a> {
     }
 
     fn finish(mut self) -> StreamsOutcome {
-        let total = match self.control.total.load(Relaxed) {
-            TOTAL_UNKNOWN => 0,
-            total => total,
-        };
+        let total = self.total_now().unwrap_or(0);
         let stride = self.plan.sessions.max(1);
         let first = self.plan.published_before - self.plan.replayed;
         let unacknowledged = self.control.unacknowledged.lock();
         let unacknowledged = unacknowledged.unwrap_or_else(PoisonError::into_inner);
+        // A reading process has one server, and gets its numbers alone.
+        let unacknowledged = unacknowledged.first().cloned().unwrap_or_default();
         let is_cut = self.control.interrupted.load(Relaxed);
         let outcome = &mut self.outcome;
         for (at, stream) in self
@@ -514,10 +551,14 @@ impl<'a> Reader<'a> {
             .enumerate()
             .filter(|(_, stream)| !stream.stalled)
         {
-            let all = Checker::from(first, at as u32 % stride, stride);
+            let place = self.plan.first + at;
+            let all = Checker::from(first, place as u32 % stride, stride);
             outcome.expected += all.outstanding(total, &unacknowledged);
             outcome.faults.add(stream.checker.faults(&unacknowledged));
-            let outstanding = stream.checker.outstanding(total, &unacknowledged);
+            let mut outstanding = stream.checker.outstanding(total, &unacknowledged);
+            if let Some(first) = self.observed_from {
+                outstanding += stream.checker.lacks_all_from(first, total);
+            }
             if is_cut && stream.generation == 0 {
                 // The stream was not opened yet.
             } else if is_cut && stream.phase != Phase::Closed {
@@ -526,7 +567,13 @@ impl<'a> Reader<'a> {
                 outcome.faults.missing += outstanding;
             }
         }
-        drop(unacknowledged);
+        if let Some(observer) = &self.shape.observer {
+            let faults = outcome.faults;
+            outcome.observed = observer.count();
+            outcome.untimed = observer.untimed;
+            outcome.expected =
+                (outcome.deliveries + faults.missing).saturating_sub(faults.duplicate);
+        }
         self.outcome
     }
 }

@@ -1,113 +1,54 @@
-//! A server under load: addresses, and the requests that each kind of server understands.
+//! A server under load: its addresses, and the requests that its protocol makes.
 //!
-//! Every server sends the same event bytes, so that a delivery is the same work everywhere. Used by
-//! `measurement`, `publisher` and `streams`. Its only I/O is resolving a name.
+//! Every server that this tool starts sends the same event bytes, so that a delivery is the same work
+//! everywhere. Used by `measurement`, `publisher` and `streams`. Its only I/O is resolving a name.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
 use rustls::ClientConfig;
+use serde::{Deserialize, Serialize};
 
 use crate::engine::payload::{PayloadFormat, Stamp, write_hex};
+use crate::engine::protocol::{Header, Preset, Protocol, Route};
+use crate::engine::template::{
+    self, Field, ID_BYTES, Part, SESSION_BYTES, SESSION_DIGITS_AT, TIME_BYTES, session_name,
+};
 
-/// The API of a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dialect {
-    /// hookcast's own contract, which the floor and the axum peer share.
-    Hookcast,
-    /// Nchan: the body of a POST becomes the event's data unchanged.
-    Nchan,
-    /// Pushpin: a GRIP publish request on its control port.
-    Pushpin,
-}
+/// The channel on servers that this tool starts.
+pub const CHANNEL: &str = "webhook";
 
-impl Dialect {
-    /// Limits the wanted number of handshakes in progress. Pushpin answers some requests of a burst with 502
-    /// before it asks its backend.
-    pub fn opening_max(self, wanted: usize) -> usize {
-        if self == Dialect::Pushpin {
-            wanted.min(PUSHPIN_OPENING_MAX)
-        } else {
-            wanted
-        }
-    }
-
-    /// How often a stream that fails before messages flow is opened again; counted in the result.
-    pub fn open_retries(self) -> u32 {
-        if self == Dialect::Pushpin {
-            PUSHPIN_OPEN_RETRIES
-        } else {
-            0
-        }
-    }
-}
-
-/// A server under load.
-#[derive(Debug, Clone)]
-pub struct Target {
-    /// The name in results.
-    pub name: String,
-    /// Its API.
-    pub dialect: Dialect,
-    /// Address for streams.
-    pub streams: SocketAddr,
-    /// Address for posts.
-    pub publish: SocketAddr,
+/// An address of a server, as a URL names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Where to connect.
+    pub address: SocketAddr,
     /// Value of the `Host` field.
     pub host: String,
-    /// TLS for streams, if it is on; posts are plain.
-    pub tls: Option<Arc<ClientConfig>>,
-    /// Path before `/api/webhook`.
-    pub base_path: String,
-    /// Value of `X-Webhook-Secret`, if the server needs one.
-    pub secret: Option<String>,
-    /// Whether a new stream gets the last 100 messages.
-    pub has_history: bool,
-    /// Its processes; empty if unknown, then CPU and memory are not measured.
-    pub pids: Vec<u32>,
 }
 
-/// Event id and time for servers that make none, as long as real ones.
-const EVENT_BEFORE: &str =
-    r#"{"type":"webhook_message","id":"00000000-0000-4000-8000-000000000000","content":""#;
-const EVENT_AFTER: &str = r#"","timestamp":1700000000000}"#;
-/// The channel on Nchan and Pushpin.
-pub const CHANNEL: &str = "webhook";
-/// See [`Dialect::opening_max`].
-const PUSHPIN_OPENING_MAX: usize = 16;
-/// See [`Dialect::open_retries`].
-const PUSHPIN_OPEN_RETRIES: u32 = 20;
-const SESSION_DIGITS: usize = 8;
-
-/// The name of session `number`, of constant width.
-pub fn session_name(number: u32) -> String {
-    format!("session-{number:08x}")
-}
-
-impl Target {
-    /// A server that was started here, on loopback.
-    pub fn local(name: &str, dialect: Dialect, address: SocketAddr, pids: Vec<u32>) -> Target {
-        Target {
-            name: name.into(),
-            dialect,
-            streams: address,
-            publish: address,
+impl Place {
+    /// An address without a name.
+    pub fn at(address: SocketAddr) -> Place {
+        Place {
+            address,
             host: address.to_string(),
-            tls: None,
-            base_path: String::new(),
-            secret: None,
-            has_history: dialect != Dialect::Pushpin,
-            pids,
         }
     }
 
-    /// Parses `http://host[:port][/base]`. Hosts beyond loopback are refused unless `any_host`: pointed at
-    /// someone else's server, this tool is a denial of service.
-    pub fn parse(url: &str, any_host: bool) -> Result<Target, String> {
+    /// Parses `http://host[:port][/path]`; returns the path, too. Hosts beyond loopback are refused unless
+    /// `any_host`: pointed at someone else's server, this tool is a denial of service.
+    pub fn parse(url: &str, any_host: bool) -> Result<(Place, &str), String> {
         let rest = url.strip_prefix("http://").ok_or_else(|| {
             format!("{url}: only http:// is supported; use the plain side of a TLS proxy")
         })?;
-        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        if let Some(wrong) = path
+            .chars()
+            .find(|c| c.is_whitespace() || c.is_control() || *c == '#')
+        {
+            return Err(format!("{url}: a URL has no {wrong:?}"));
+        }
         let bare_ipv6 = authority.ends_with(']');
         let with_port = match authority.rsplit_once(':') {
             Some(_) if !bare_ipv6 => authority.to_owned(),
@@ -125,31 +66,70 @@ impl Target {
                  with --i-own-this-host"
             ));
         }
-        let mut target = Target::local("server", Dialect::Hookcast, address, Vec::new());
-        authority.clone_into(&mut target.host);
-        path.trim_end_matches('/').clone_into(&mut target.base_path);
-        Ok(target)
+        let host = authority.to_owned();
+        Ok((Place { address, host }, path))
+    }
+}
+
+/// A server under load.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Target {
+    /// The name in results.
+    pub name: String,
+    /// Where streams are opened.
+    pub streams: Place,
+    /// Where messages are posted.
+    pub publish: Place,
+    /// The requests.
+    pub protocol: Protocol,
+    /// TLS for streams, if it is on; posts are plain.
+    #[serde(skip)]
+    pub tls: Option<Arc<ClientConfig>>,
+    /// Its processes; empty if unknown, then CPU and memory are not measured.
+    pub pids: Vec<u32>,
+}
+
+impl Target {
+    /// A server that was started here, on loopback.
+    pub fn local(name: &str, protocol: Protocol, address: SocketAddr, pids: Vec<u32>) -> Target {
+        Target {
+            name: name.into(),
+            streams: Place::at(address),
+            publish: Place::at(address),
+            protocol,
+            tls: None,
+            pids,
+        }
+    }
+
+    /// A server with hookcast's API, on loopback.
+    pub fn hookcast(name: &str, address: SocketAddr, pids: Vec<u32>) -> Target {
+        Target::local(name, Preset::Hookcast.protocol(CHANNEL), address, pids)
     }
 
     /// Whether the server has sessions.
     pub fn has_sessions(&self) -> bool {
-        self.dialect == Dialect::Hookcast
+        self.protocol.to_session.is_some()
     }
 
-    /// The request that opens a stream.
-    pub fn stream_request(&self, session: Option<u32>, last_event_id: Option<&[u8]>) -> Vec<u8> {
-        let path = match self.dialect {
-            Dialect::Hookcast => "/api/webhook/stream",
-            Dialect::Nchan => "/sub",
-            Dialect::Pushpin => "/stream",
-        };
-        let query = session.map(|number| format!("?sessionId={}", session_name(number)));
+    fn route(&self, targeted: bool) -> &Route {
+        let to_session = self.protocol.to_session.as_ref().filter(|_| targeted);
+        to_session.unwrap_or(&self.protocol.to_all)
+    }
+
+    /// The request that opens stream `at`, of its session if messages are for sessions.
+    pub fn stream_request(
+        &self,
+        at: usize,
+        session: Option<u32>,
+        last_event_id: Option<&[u8]>,
+    ) -> Vec<u8> {
+        let path = &self.route(session.is_some()).stream;
+        let path = template::with_session(path, session.unwrap_or(at as u32));
         let mut request = format!(
-            "GET {}{path}{} HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n{}",
-            self.base_path,
-            query.unwrap_or_default(),
-            self.host,
-            self.secret_field(),
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n{}",
+            self.streams.host,
+            lines(&self.protocol.stream_headers),
         )
         .into_bytes();
         if let Some(id) = last_event_id {
@@ -163,50 +143,35 @@ impl Target {
 
     /// The request that posts a message, ready to be stamped; with a session if `targeted`.
     pub fn publish_request(&self, format: &PayloadFormat, targeted: bool) -> PublishRequest {
-        let text = String::from_utf8_lossy(format.blank());
-        let (path, content_type, body) = match self.dialect {
-            Dialect::Hookcast => {
-                let session = if targeted {
-                    format!(r#","sessionId":"{}""#, session_name(0))
-                } else {
-                    String::new()
-                };
-                let body = format!(r#"{{"message":"{text}"{session}}}"#);
-                ("/api/webhook".into(), "application/json", body)
-            }
-            Dialect::Nchan => {
-                let body = format!("{EVENT_BEFORE}{text}{EVENT_AFTER}");
-                ("/pub".into(), "text/plain", body)
-            }
-            Dialect::Pushpin => {
-                let event =
-                    format!("id: 0123456789abcdef-1\ndata: {EVENT_BEFORE}{text}{EVENT_AFTER}\n\n");
-                let event = serde_json::Value::String(event);
-                let body = format!(
-                    r#"{{"items":[{{"channel":"{CHANNEL}","formats":{{"http-stream":{{"content":{event}}}}}}}]}}"#
-                );
-                ("/publish/".to_owned(), "application/json", body)
-            }
-        };
-        let head = format!(
-            "POST {}{path} HTTP/1.1\r\nHost: {}\r\nContent-Type: {content_type}\r\n{}\
-             Content-Length: {}\r\n\r\n",
-            self.base_path,
-            self.host,
-            self.secret_field(),
-            body.len()
-        );
-        PublishRequest::new(head.into_bytes(), body.as_bytes(), format)
-    }
-
-    fn secret_field(&self) -> String {
-        let field = |secret: &String| format!("X-Webhook-Secret: {secret}\r\n");
-        self.secret.as_ref().map(field).unwrap_or_default()
+        let route = self.route(targeted);
+        let mut body = Draft::default();
+        body.append(&route.body, format);
+        let mut request = Draft::default();
+        request.text(&format!("{} ", self.protocol.publish_method));
+        request.append(&route.publish, format);
+        request.text(&format!(
+            " HTTP/1.1\r\nHost: {}\r\n{}Content-Length: {}\r\n\r\n",
+            self.publish.host,
+            lines(&self.protocol.publish_headers),
+            body.bytes.len()
+        ));
+        let body_at = request.bytes.len();
+        request.bytes.extend_from_slice(&body.bytes);
+        let moved = body
+            .fields
+            .into_iter()
+            .map(|(at, field)| (body_at + at, field));
+        request.fields.extend(moved);
+        PublishRequest {
+            bytes: request.bytes,
+            fields: request.fields,
+            format: format.clone(),
+        }
     }
 
     /// Source addresses for streams: every loopback address belongs to this machine and has its own ports.
     pub fn source(&self, group: u8) -> Option<SocketAddr> {
-        match self.streams.ip() {
+        match self.streams.address.ip() {
             IpAddr::V4(ip) if ip.is_loopback() && group > 0 => {
                 Some(SocketAddr::from(([127, 0, 0, 1 + group], 0)))
             }
@@ -215,33 +180,62 @@ impl Target {
     }
 }
 
-/// A POST whose variable digits are patched in place.
+fn lines(headers: &[Header]) -> String {
+    let line = |header: &Header| format!("{}: {}\r\n", header.name, header.value);
+    headers.iter().map(line).collect()
+}
+
+/// A request under construction.
+#[derive(Default)]
+struct Draft {
+    bytes: Vec<u8>,
+    fields: Vec<(usize, Field)>,
+}
+
+impl Draft {
+    fn text(&mut self, text: &str) {
+        self.bytes.extend_from_slice(text.as_bytes());
+    }
+
+    /// Appends a template. One that is no template was refused when the protocol was made.
+    fn append(&mut self, template: &str, format: &PayloadFormat) {
+        for part in template::parts(template).unwrap_or_default() {
+            match part {
+                Part::Text(text) => self.text(text),
+                Part::Field(field) => {
+                    self.fields.push((self.bytes.len(), field));
+                    match field {
+                        Field::Session => self.text(&session_name(0)),
+                        _ => self.bytes.extend_from_slice(format.blank_field(field)),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A publish request whose variable digits are patched in place.
 #[derive(Clone)]
 pub struct PublishRequest {
     bytes: Vec<u8>,
-    payload_at: usize,
-    session_at: Option<usize>,
+    fields: Vec<(usize, Field)>,
+    format: PayloadFormat,
 }
 
 impl PublishRequest {
-    fn new(mut head: Vec<u8>, body: &[u8], format: &PayloadFormat) -> PublishRequest {
-        let body_at = head.len();
-        head.extend_from_slice(body);
-        let payload_at = body_at + format.find(body).unwrap_or(0);
-        let session = memchr::memmem::find(body, b"session-");
-        let session_at = session.map(|at| body_at + at + "session-".len());
-        PublishRequest {
-            bytes: head,
-            payload_at,
-            session_at,
-        }
-    }
-
     /// Appends the request for the message `stamp` to `out`, for `session` if it is targeted.
     pub fn write(&mut self, out: &mut Vec<u8>, stamp: Stamp, session: u32) {
-        PayloadFormat::stamp(&mut self.bytes[self.payload_at..], stamp);
-        if let Some(at) = self.session_at {
-            write_hex(&mut self.bytes[at..at + SESSION_DIGITS], session.into());
+        for &(at, field) in &self.fields {
+            let bytes = &mut self.bytes[at..];
+            match field {
+                Field::Message => self.format.stamp(bytes, stamp),
+                Field::Id => PayloadFormat::write_id(&mut bytes[..ID_BYTES], stamp),
+                Field::Time => self.format.write_time(&mut bytes[..TIME_BYTES], stamp),
+                Field::Session => {
+                    write_hex(&mut bytes[SESSION_DIGITS_AT..SESSION_BYTES], session.into());
+                }
+                Field::Filler => {}
+            }
         }
         out.extend_from_slice(&self.bytes);
     }
@@ -250,61 +244,102 @@ impl PublishRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::protocol::blank;
+
+    fn target(protocol: Protocol) -> Target {
+        Target::local("x", protocol, "127.0.0.1:1".parse().unwrap(), Vec::new())
+    }
 
     #[test]
-    fn urls_name_host_port_and_base() {
-        let target = Target::parse("http://127.0.0.1:3000/hooks/", false).unwrap();
-        assert_eq!(target.streams, "127.0.0.1:3000".parse().unwrap());
-        assert_eq!(target.host, "127.0.0.1:3000");
-        let request = target.stream_request(Some(10), Some(b"abc-7"));
-        let request = String::from_utf8(request).unwrap();
+    fn urls_name_host_port_and_path() {
+        let (place, path) = Place::parse("http://127.0.0.1:3000/hooks?x", false).unwrap();
+        assert_eq!(place.address, "127.0.0.1:3000".parse().unwrap());
+        assert_eq!((&place.host[..], path), ("127.0.0.1:3000", "/hooks?x"));
+        let (place, path) = Place::parse("http://[::1]?a", false).unwrap();
+        assert_eq!((place.address, path), ("[::1]:80".parse().unwrap(), "?a"));
+        let target = target(Preset::Hookcast.protocol(CHANNEL));
+        let request =
+            String::from_utf8(target.stream_request(0, Some(10), Some(b"abc-7"))).unwrap();
         assert!(request.starts_with(
-            "GET /hooks/api/webhook/stream?sessionId=session-0000000a HTTP/1.1\r\nHost: 127.0.0.1:3000\r\n"
+            "GET /api/webhook/stream?sessionId=session-0000000a HTTP/1.1\r\nHost: 127.0.0.1:1\r\n"
         ));
         assert!(request.ends_with("Last-Event-ID: abc-7\r\n\r\n"));
-        let target = Target::parse("http://[::1]", false).unwrap();
-        assert_eq!(target.streams, "[::1]:80".parse().unwrap());
     }
 
     #[test]
     fn other_machines_are_refused_without_the_flag() {
+        let error = |url| Place::parse(url, false).unwrap_err();
+        assert!(error("http://192.0.2.1:80").contains("own"));
+        assert!(Place::parse("http://192.0.2.1:80", true).is_ok());
+        assert!(error("https://127.0.0.1").contains("http://"));
+        assert!(error("http://127.0.0.1/a b").contains("' '"));
+        assert!(Place::parse("http://127.0.0.1:x", false).is_err());
+    }
+
+    /// The body of a stamped request.
+    fn post(target: &Target, format: &PayloadFormat, targeted: bool) -> (String, String) {
+        let mut out = Vec::new();
+        let stamp = Stamp {
+            number: 77,
+            sent_ns: 99_000,
+        };
+        let mut request = target.publish_request(format, targeted);
+        request.write(&mut out, stamp, 0xab);
+        assert_eq!(format.read(&out[format.find(&out).unwrap()..]), Some(stamp));
+        let text = String::from_utf8(out).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(
-            Target::parse("http://192.0.2.1:80", false)
-                .unwrap_err()
-                .contains("own")
+            head.contains(&format!("Content-Length: {}", body.len())),
+            "{head}"
         );
-        assert!(Target::parse("http://192.0.2.1:80", true).is_ok());
-        assert!(
-            Target::parse("https://127.0.0.1", false)
-                .unwrap_err()
-                .contains("http://")
-        );
-        assert!(Target::parse("http://127.0.0.1:x", false).is_err());
+        (head.to_owned(), body.to_owned())
     }
 
     #[test]
-    fn a_stamped_post_is_valid_json_with_its_message() {
+    fn every_preset_posts_its_message_in_a_valid_body() {
         let format = PayloadFormat::new(3, 80);
-        let mut out = Vec::new();
-        for dialect in [Dialect::Hookcast, Dialect::Nchan, Dialect::Pushpin] {
-            let address = "127.0.0.1:1".parse().unwrap();
-            let target = Target::local("x", dialect, address, Vec::new());
-            let mut request = target.publish_request(&format, dialect == Dialect::Hookcast);
-            out.clear();
-            let stamp = Stamp {
-                number: 77,
-                sent_ns: 99,
-            };
-            request.write(&mut out, stamp, 0xab);
-            let text = String::from_utf8(out.clone()).unwrap();
-            let (head, body) = text.split_once("\r\n\r\n").unwrap();
-            assert!(head.contains(&format!("Content-Length: {}", body.len())));
-            let json: serde_json::Value = serde_json::from_str(body).unwrap();
-            assert_eq!(format.read(&out[format.find(&out).unwrap()..]), Some(stamp));
-            if dialect == Dialect::Hookcast {
+        for preset in <Preset as clap::ValueEnum>::value_variants() {
+            let target = target(preset.protocol(CHANNEL));
+            let (_, body) = post(&target, &format, target.has_sessions());
+            if *preset == Preset::Mercure {
+                assert!(
+                    body.starts_with("topic=webhook-session-000000ab&data=hc:"),
+                    "{body}"
+                );
+                continue;
+            }
+            let json: serde_json::Value = serde_json::from_str(&body).unwrap();
+            if *preset == Preset::Hookcast {
                 assert_eq!(json["sessionId"], session_name(0xab));
                 assert_eq!(json["message"].as_str().unwrap().len(), 80);
             }
         }
+    }
+
+    #[test]
+    fn a_request_of_single_fields_is_patched_in_head_and_body() {
+        let body = r#"{"n":"{id}","at":{time},"text":"{filler}"}"#;
+        let format = PayloadFormat::of(3, 90, &template::message_of(body).unwrap()).unwrap();
+        let route = Route {
+            stream: "/s/{session}".into(),
+            publish: "/p/{session}/{id}".into(),
+            body: body.into(),
+        };
+        let target = target(Protocol {
+            to_all: route,
+            publish_method: "PUT".into(),
+            publish_headers: vec![Header::new("X-Key", "k")],
+            ..blank()
+        });
+        let (head, body) = post(&target, &format, false);
+        assert!(
+            head.starts_with("PUT /p/session-000000ab/00000003-0000004d HTTP/1.1\r\n"),
+            "{head}"
+        );
+        assert!(head.contains("\r\nX-Key: k\r\n"), "{head}");
+        let json: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert!(json["at"].as_u64().unwrap() > 1_600_000_000_000_000);
+        let stream = String::from_utf8(target.stream_request(5, None, None)).unwrap();
+        assert!(stream.starts_with("GET /s/session-00000005 "), "{stream}");
     }
 }

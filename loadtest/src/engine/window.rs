@@ -8,7 +8,6 @@ use crate::engine::clock::{SECOND_NS, now_ns};
 use crate::engine::control::Control;
 use crate::engine::outcome::{GeneratorCost, Outcome, Sample, ServerCost};
 use crate::engine::proc_stats::{self, SchedStat};
-use crate::engine::target::Target;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// From this share of a CPU on, a thread is saturated.
@@ -38,17 +37,28 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Reads all counters now.
-    pub fn take(control: &Control, target: &Target) -> Snapshot {
+    pub fn take(control: &Control, pids: &[u32]) -> Snapshot {
         Snapshot {
             at_ns: now_ns(),
-            server_cpu_ns: proc_stats::cpu_ns(&target.pids),
+            server_cpu_ns: proc_stats::cpu_ns(pids),
             machine_busy_ns: proc_stats::machine_busy_ns(),
             deliveries: control.deliveries.load(Relaxed),
             heartbeats: control.heartbeats.load(Relaxed),
             acked: control.acked.load(Relaxed),
-            reader: proc_stats::thread(control.streams_tid.load(Relaxed)),
+            reader: reader(control),
             publisher: proc_stats::thread(control.publisher_tid.load(Relaxed)),
         }
+    }
+}
+
+/// The CPU time of the reading threads.
+fn reader(control: &Control) -> SchedStat {
+    match control.streams_tid.load(Relaxed) {
+        0 => SchedStat {
+            run_ns: control.readers_run_ns.load(Relaxed),
+            wait_ns: control.readers_wait_ns.load(Relaxed),
+        },
+        tid => proc_stats::thread(tid),
     }
 }
 
@@ -71,7 +81,7 @@ pub fn sample(last: &Snapshot, now: &Snapshot, window_start_ns: u64, memory: u64
 /// Records the difference between two snapshots.
 pub fn record(
     outcome: &mut Outcome,
-    target: &Target,
+    pids: &[u32],
     (before, after): (&Snapshot, &Snapshot),
     mut cost: ServerCost,
 ) {
@@ -97,7 +107,7 @@ pub fn record(
     let cpus = thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
     let busy_ns = after.machine_busy_ns.saturating_sub(before.machine_busy_ns);
     outcome.machine_busy_percent = percent(busy_ns) / cpus;
-    if !target.pids.is_empty() {
+    if !pids.is_empty() {
         let known_ns = cpu_ns + reader.run_ns + publisher.run_ns;
         outcome.others_percent = Some(percent(busy_ns.saturating_sub(known_ns)) / cpus);
         outcome.cost = Some(cost);
@@ -114,10 +124,11 @@ pub fn record(
 }
 
 /// Notes figures that show this tool's limit, or other work, instead of the server.
-pub fn judge_generator(outcome: &mut Outcome) {
+pub fn judge_generator(outcome: &mut Outcome, readers: usize) {
     let server_percent = outcome.cost.as_ref().map(|cost| cost.cpu_percent);
     let generator = &mut outcome.generator;
-    let busiest = generator.reader_percent.max(generator.publisher_percent);
+    let reader_percent = generator.reader_percent / readers as f64;
+    let busiest = reader_percent.max(generator.publisher_percent);
     // A saturated server does not wait for the generator.
     generator.saturated =
         busiest >= SATURATED_PERCENT && server_percent.is_none_or(|cpu| cpu < SATURATED_PERCENT);

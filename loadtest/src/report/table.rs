@@ -12,6 +12,8 @@ pub fn describe(outcome: &Outcome) -> String {
     add_ending(outcome, &mut lines);
     add_opening(outcome, &mut lines);
     add_deliveries(outcome, &mut lines);
+    add_observed(outcome, &mut lines);
+    add_processes(outcome, &mut lines);
     add_acks(outcome, &mut lines);
     if let Some(cost) = &outcome.cost {
         add_cost(outcome, cost, &mut lines);
@@ -28,6 +30,7 @@ pub fn describe(outcome: &Outcome) -> String {
     for note in &outcome.notes {
         add(&mut lines, "note", note.clone());
     }
+    add_thresholds(outcome, &mut lines);
     let lines = lines
         .iter()
         .map(|(name, value)| format!("  {name:<22} {value}\n"));
@@ -52,10 +55,14 @@ fn load(outcome: &Outcome) -> String {
     } else {
         "no window".into()
     };
-    format!(
-        "{} streams, {} messages of {} bytes{rate}, {window}",
-        outcome.streams, outcome.messages, outcome.message_bytes,
-    )
+    let messages = match outcome.observed {
+        Some(_) => "messages of another publisher".into(),
+        None => {
+            let (messages, bytes) = (outcome.messages, outcome.message_bytes);
+            format!("{messages} messages of {bytes} bytes{rate}")
+        }
+    };
+    format!("{} streams, {messages}, {window}", outcome.streams)
 }
 
 /// A rate within the window, if there was one.
@@ -167,6 +174,61 @@ fn add_deliveries(outcome: &Outcome, lines: &mut Lines) {
             lines,
             "stalled",
             format!("{} streams, {closed} closed by the server", outcome.stalled),
+        );
+    }
+}
+
+fn add_observed(outcome: &Outcome, lines: &mut Lines) {
+    let Some(observed) = &outcome.observed else {
+        return;
+    };
+    let clock = observed.earliest_us.map_or_else(
+        || "no message in the window".into(),
+        |us| format!("the earliest {:.1} ms after its own time", us as f64 / 1e3),
+    );
+    add(
+        lines,
+        "messages",
+        format!(
+            "{}, {clock}; {} other events",
+            observed.messages, observed.untimed_events
+        ),
+    );
+}
+
+fn add_processes(outcome: &Outcome, lines: &mut Lines) {
+    let ms = |us: Option<u64>| us.map_or("none".into(), milliseconds);
+    for (at, process) in outcome.processes.iter().enumerate() {
+        let text = format!(
+            "{} streams on {}: {} deliveries, p50 {}, p99 {}, max {} ms; {} missing, {} duplicate, {} out of \
+             order, {} misdelivered, {} errors",
+            process.opened,
+            process.server,
+            process.deliveries,
+            ms(process.p50_us),
+            ms(process.p99_us),
+            ms(process.max_us),
+            process.missing,
+            process.duplicate,
+            process.out_of_order,
+            process.misdelivered,
+            process.errors
+        );
+        add(lines, &format!("process {}", at + 1), text);
+    }
+}
+
+fn add_thresholds(outcome: &Outcome, lines: &mut Lines) {
+    for threshold in &outcome.thresholds {
+        let verdict = match (threshold.crossed, threshold.value) {
+            (_, None) => "CROSSED: not measured",
+            (true, _) => "CROSSED",
+            (false, _) => "kept",
+        };
+        add(
+            lines,
+            "fail if",
+            format!("{}: {verdict}", threshold.fail_if),
         );
     }
 }

@@ -7,4 +7,6 @@ pub mod cluster;
 pub mod compare;
 pub mod overload;
 pub mod prior_use;
+pub mod readers;
+pub mod remote;
 pub mod single;

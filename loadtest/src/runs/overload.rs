@@ -165,7 +165,7 @@ fn measure(
     let start_background = || match background {
         Background::Nothing => None,
         Background::Attackers => Some(Workers::attack(
-            target.streams,
+            target.streams.address,
             &args.attacks,
             args.connections,
         )),

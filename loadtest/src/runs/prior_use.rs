@@ -1,7 +1,7 @@
 //! Asks before a run disturbs a server that was not started for it: the run's messages flood its streams and
 //! replace its kept messages.
 //!
-//! Called by `single` for `--url`, before any load. A stream shows the number of kept messages. The number of
+//! Called by `single` for running servers, before any load. A stream shows the number of kept messages. The number of
 //! open streams is only in the metrics of hookcast's `--admin` address.
 
 use std::io::{self, BufRead, ErrorKind, IsTerminal, Read, Write};
@@ -13,7 +13,7 @@ use memchr::memmem;
 use crate::Failure;
 use crate::cli::RunArgs;
 use crate::engine::load::{Load, Rate};
-use crate::engine::target::Target;
+use crate::engine::target::{Place, Target};
 use crate::signals;
 
 /// Exit code when loading was not confirmed: that of a wrong command line, because it lacks `--yes`.
@@ -38,19 +38,30 @@ struct PriorUse {
 }
 
 /// Returns once loading the server is confirmed.
-pub fn agree(target: &Target, loads: &[Load], args: &RunArgs) -> Result<(), Failure> {
-    let publishes = |load: &Load| load.rate != Rate::Idle || load.published_before > 0;
-    let viewers = match &args.admin {
-        Some(url) => Some(viewers(url, args.i_own_this_host)?),
+pub fn agree(targets: &[Target], loads: &[Load], args: &RunArgs) -> Result<(), Failure> {
+    let reads_only = |load: &Load| matches!(load.rate, Rate::Idle | Rate::Elsewhere);
+    let publishes = |load: &Load| !reads_only(load) || load.published_before > 0;
+    let publishes = loads.iter().any(publishes);
+    let viewers = match &args.remote.admin {
+        Some(url) => Some(viewers(url, args.remote.i_own_this_host)?),
         None => None,
     };
-    let kept = kept(target).map_err(|error| format!("{}: {error}", target.streams))?;
-    let found = PriorUse { kept, viewers };
-    if !loads.iter().any(publishes) || (found.kept, found.viewers) == (Some(0), Some(0)) {
+    let mut texts = Vec::new();
+    for target in targets {
+        let kept = kept(target).map_err(|error| format!("{}: {error}", target.streams.address))?;
+        let found = PriorUse { kept, viewers };
+        if publishes && (found.kept, found.viewers) != (Some(0), Some(0)) {
+            texts.push(describe(&found, &target.streams.host));
+        }
+    }
+    if texts.is_empty() {
         return Ok(());
     }
-    let text = describe(&found, &target.host);
-    if args.yes {
+    texts.push(
+        "The run sends its messages to every stream there, and they replace the kept ones.".into(),
+    );
+    let text = texts.join("\n");
+    if args.remote.yes {
         eprintln!("{text}");
         return Ok(());
     }
@@ -83,10 +94,7 @@ fn describe(found: &PriorUse, host: &str) -> String {
         Some(kept) => count(kept, "kept message"),
         None => "an unknown number of kept messages".into(),
     };
-    format!(
-        "{host} has {kept} and {viewers}.\n\
-         The run sends its messages to every stream there, and they replace the kept ones."
-    )
+    format!("{host} has {kept} and {viewers}.")
 }
 
 fn ask(text: &str, mut input: impl BufRead, mut output: impl Write) -> io::Result<bool> {
@@ -100,12 +108,16 @@ fn ask(text: &str, mut input: impl BufRead, mut output: impl Write) -> io::Resul
 /// Kept messages, from the first event of a stream with this run's secret. If the server has a secret and the
 /// run lacks it, messages for sessions are not counted.
 fn kept(target: &Target) -> Result<Option<u64>, String> {
+    let announces = target.protocol.announces_history;
     let text = exchange(
-        target.streams,
-        &target.stream_request(None, None),
+        target.streams.address,
+        &target.stream_request(0, None, None),
         STREAM_BYTES_MAX,
         |bytes| {
-            memmem::find(bytes, b"\"connected\"").is_some_and(|at| bytes[at..].contains(&b'\n'))
+            let head = memmem::find(bytes, b"\r\n\r\n");
+            let event = memmem::find(bytes, b"\"connected\"");
+            let event = event.is_some_and(|at| bytes[at..].contains(&b'\n'));
+            event || (head.is_some() && !announces)
         },
     )?;
     let head = text.lines().next().unwrap_or_default();
@@ -122,12 +134,13 @@ fn kept(target: &Target) -> Result<Option<u64>, String> {
 
 /// Open streams, from the metrics of the admin address.
 fn viewers(url: &str, any_host: bool) -> Result<u64, String> {
-    let admin = Target::parse(url, any_host).map_err(|error| format!("--admin {error}"))?;
+    let (admin, base) = Place::parse(url, any_host).map_err(|error| format!("--admin {error}"))?;
     let request = format!(
         "GET {}/metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
-        admin.base_path, admin.host
+        base.trim_end_matches('/'),
+        admin.host
     );
-    let text = exchange(admin.streams, request.as_bytes(), METRICS_BYTES_MAX, |_| {
+    let text = exchange(admin.address, request.as_bytes(), METRICS_BYTES_MAX, |_| {
         false
     });
     let text = text.map_err(|error| format!("--admin {url}: {error}"))?;
@@ -194,7 +207,10 @@ mod tests {
     #[test]
     fn unknown_numbers_are_reported_as_unknown() {
         let text = |kept, viewers| describe(&PriorUse { kept, viewers }, "h:1");
-        assert!(text(Some(1), Some(2)).starts_with("h:1 has 1 kept message and 2 streams open."));
+        assert_eq!(
+            text(Some(1), Some(2)),
+            "h:1 has 1 kept message and 2 streams open."
+        );
         assert!(text(Some(0), None).contains("an unknown number of streams open (--admin"));
         assert!(text(None, Some(0)).contains("an unknown number of kept messages and 0 streams"));
     }

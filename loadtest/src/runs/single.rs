@@ -3,6 +3,7 @@
 //! Called by `main`. Each measurement of a scenario has a fresh server, so that none is affected by an earlier
 //! one.
 
+use std::io::{ErrorKind, Write, stdout};
 use std::net::{SocketAddr, TcpStream};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,17 +11,19 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::Failure;
-use crate::cli::{LadderArgs, OutputArgs, RunArgs};
-use crate::engine::load::Load;
-use crate::engine::measurement;
+use crate::cli::{LadderArgs, RunArgs, WatchArgs};
+use crate::engine::clock;
+use crate::engine::load::{Load, Rate};
+use crate::engine::measurement::{self, Setup};
+use crate::engine::observed::Fields;
 use crate::engine::outcome::{Outcome, Sample};
 use crate::engine::proc_stats;
 use crate::engine::target::Target;
 use crate::report::run_page;
 use crate::report::table;
-use crate::runs::prior_use;
-use crate::scenarios::Scenario;
-use crate::servers::process::ServerProcess;
+use crate::runs::{prior_use, readers, remote};
+use crate::scenarios::{Scenario, thresholds};
+use crate::servers::process::{ServerProcess, directory};
 use crate::servers::workspace;
 use crate::servers::{self, ServerKind, ServerOptions};
 
@@ -32,6 +35,9 @@ pub const EXIT_UNCLEAN: u8 = 3;
 
 /// Exit code when the server was lost in the middle of a run.
 pub const EXIT_LOST: u8 = 5;
+
+/// Exit code when a `--fail-if` was true.
+const EXIT_THRESHOLD: u8 = 6;
 
 /// Lines of a lost server's stderr in the output.
 const LAST_LINES: usize = 3;
@@ -64,7 +70,7 @@ pub fn scenario(
         Scenario::Soak => outcomes.iter_mut().for_each(add_soak_figures),
         _ => {}
     }
-    Ok(show(&outcomes, &args.output)?)
+    Ok(show(&mut outcomes, args)?)
 }
 
 /// Runs fan-outs at rising rates.
@@ -78,8 +84,29 @@ pub fn ladder(args: &LadderArgs, interrupted: &Arc<AtomicBool>) -> Result<ExitCo
         .iter()
         .map(|rate| Scenario::Fanout.load(&sizes(rate)))
         .collect();
-    let outcomes = measure(&loads, &args.run, interrupted)?;
-    Ok(show(&outcomes, &args.run.output)?)
+    let mut outcomes = measure(&loads, &args.run, interrupted)?;
+    Ok(show(&mut outcomes, &args.run)?)
+}
+
+/// Reads what others publish.
+pub fn watch(args: &WatchArgs, interrupted: &Arc<AtomicBool>) -> Result<ExitCode, Failure> {
+    let load = Scenario::Watch.load(&args.run.sizes());
+    let fields = Fields {
+        time: args.time_in.clone(),
+        id: args.id_in.clone(),
+        number: args.number_in.clone(),
+        clock_offset_ns: clock::unix_offset_ns(),
+    };
+    if !args.run.remote.is_running() {
+        return Err(Failure::wrong(
+            "--url or --stream-url names the server to watch",
+        ));
+    }
+    let mut outcomes = measure_with(&[load], &args.run, Some(&fields), interrupted)?;
+    for outcome in &mut outcomes {
+        add_observed_notes(outcome, &fields);
+    }
+    Ok(show(&mut outcomes, &args.run)?)
 }
 
 fn measure(
@@ -87,35 +114,59 @@ fn measure(
     args: &RunArgs,
     interrupted: &Arc<AtomicBool>,
 ) -> Result<Vec<Outcome>, Failure> {
-    for load in loads {
-        check_room(load)?;
-    }
+    measure_with(loads, args, None, interrupted)
+}
+
+/// Measures loads, each on a fresh server or on those that run already.
+fn measure_with(
+    loads: &[Load],
+    args: &RunArgs,
+    observed: Option<&Fields>,
+    interrupted: &Arc<AtomicBool>,
+) -> Result<Vec<Outcome>, Failure> {
     args.output.check()?;
-    let remote = args.url.as_ref().map(|_| remote(args)).transpose()?;
-    if let Some(target) = &remote {
-        prior_use::agree(target, loads, args)?;
+    let running = if args.remote.is_running() {
+        let is_idle = loads.iter().all(|load| matches!(load.rate, Rate::Idle));
+        remote::targets(&args.remote, observed.is_none() && !is_idle)?
+    } else {
+        Vec::new()
+    };
+    let processes = processes(loads, args, running.len())?;
+    if !running.is_empty() {
+        prior_use::agree(&running, loads, args)?;
     } else if args.server.is_none() {
-        workspace::build(
-            &servers::package(args.target)
-                .into_iter()
-                .collect::<Vec<_>>(),
-        )?;
+        let package = servers::package(args.target);
+        workspace::build(&package.into_iter().collect::<Vec<_>>())?;
     }
+    let files = directory()?;
+    let log = files.path().join("readers.log");
     let mut outcomes = Vec::new();
     for load in loads {
-        let mut server = match &remote {
+        let mut server = match running.first() {
             Some(_) => None,
             None => Some(start(args)?),
         };
-        let target = server.as_ref().map(|server| &server.target);
-        let Some(target) = target.or(remote.as_ref()).cloned() else {
-            break;
-        };
-        if load.sessions > 0 && !target.has_sessions() {
-            return Err(format!("{} has no sessions to target", target.name).into());
+        let started = server.as_ref().map(|server| server.target.clone());
+        let targets = started.map_or_else(|| running.clone(), |target| vec![target]);
+        if let Some(target) = targets
+            .iter()
+            .find(|target| load.sessions > 0 && !target.has_sessions())
+        {
+            return Err(Failure::wrong(format!(
+                "{} has no sessions to target: {{session}} in --stream-url, and in --publish-url or \
+                 --publish-body",
+                target.name
+            )));
         }
-        let mut outcome = measurement::run(load, &target, interrupted).map_err(|error| error.0)?;
-        find_out_about_loss(&mut outcome, server.as_mut(), &target);
+        let setup = Setup {
+            targets: &targets,
+            processes,
+            spawn: &|| readers::start(&log),
+            observed: observed.cloned(),
+        };
+        let mut outcome =
+            measurement::run_on(load, &setup, interrupted).map_err(|error| error.0)?;
+        find_out_about_loss(&mut outcome, server.as_mut(), &targets[0]);
         let is_whole = outcome.is_whole();
         outcomes.push(outcome);
         if !is_whole || interrupted.load(Relaxed) {
@@ -123,6 +174,43 @@ fn measure(
         }
     }
     Ok(outcomes)
+}
+
+/// The number of reading processes; an error if the loads need more, or something else.
+fn processes(loads: &[Load], args: &RunArgs, servers: usize) -> Result<usize, Failure> {
+    let processes = args.processes.unwrap_or(servers).max(1);
+    if processes < servers {
+        return Err(Failure::wrong(format!(
+            "--processes {processes}: {servers} servers need one for each"
+        )));
+    }
+    if processes > 1 && args.tls {
+        return Err(Failure::wrong(
+            "--processes: one process reads streams over TLS",
+        ));
+    }
+    for load in loads {
+        let is_closed = matches!(load.rate, Rate::Closed(_)) || load.published_before > 0;
+        if servers > 1 && is_closed {
+            let text = format!(
+                "{} loads one server: it publishes as it is answered",
+                load.scenario
+            );
+            return Err(Failure::wrong(text));
+        }
+        if load.streams > 0 && load.streams < processes {
+            return Err(Failure::wrong(format!(
+                "--streams {}: {processes} processes need more",
+                load.streams
+            )));
+        }
+        let share = Load {
+            streams: load.streams.div_ceil(processes),
+            ..load.clone()
+        };
+        check_room(&share)?;
+    }
+    Ok(processes)
 }
 
 /// Adds the state of a lost server's process.
@@ -150,7 +238,7 @@ pub fn find_out_about_loss(
                 Some(pid) => format!("process {pid} is gone; "),
                 None => String::new(),
             };
-            process + &describe_return(target.publish)
+            process + &describe_return(target.publish.address)
         }
     });
 }
@@ -181,21 +269,18 @@ pub fn check_room(load: &Load) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "{} streams do not fit: this process may open {limit} descriptors, which leaves {room} for \
-         streams (the hard limit: ulimit -Hn)",
+        "{} streams do not fit: a process may open {limit} descriptors, which leaves {room} for \
+         streams (the hard limit: ulimit -Hn); --processes spreads them over several",
         load.streams
     ))
 }
 
-fn start(args: &RunArgs) -> Result<ServerProcess, String> {
+fn start(args: &RunArgs) -> Result<ServerProcess, Failure> {
     if args.tls && args.target != ServerKind::Hookcast {
-        return Err(format!(
-            "--tls is for hookcast, not for {}",
-            args.target.name()
-        ));
+        return Err(format!("--tls is for hookcast, not for {}", args.target.name()).into());
     }
     if let Some(missing) = servers::missing(args.target) {
-        return Err(missing);
+        return Err(missing.into());
     }
     let options = ServerOptions {
         program: args.server.clone(),
@@ -204,23 +289,19 @@ fn start(args: &RunArgs) -> Result<ServerProcess, String> {
         tls: args.tls,
         arguments: args.server_arg.clone(),
     };
-    servers::start(args.target, &options)
-}
-
-fn remote(args: &RunArgs) -> Result<Target, String> {
-    let url = args.url.as_deref().unwrap_or_default();
-    let mut target = Target::parse(url, args.i_own_this_host)?;
-    target.secret.clone_from(&args.secret);
-    if let Some(pid) = args.pid {
-        if !proc_stats::is_running(pid) {
-            return Err(format!("--pid {pid}: there is no such process"));
-        }
-        target.pids = proc_stats::family(pid);
+    let mut server = servers::start(args.target, &options)?;
+    if let Some(path) = &args.remote.token_file {
+        remote::add_token(&mut server.target.protocol, path)?;
     }
-    Ok(target)
+    Ok(server)
 }
 
-fn show(outcomes: &[Outcome], output: &OutputArgs) -> Result<ExitCode, String> {
+fn show(outcomes: &mut [Outcome], args: &RunArgs) -> Result<ExitCode, String> {
+    let (output, fail_if) = (&args.output, &args.fail_if);
+    for outcome in outcomes.iter_mut() {
+        thresholds::judge(outcome, fail_if);
+    }
+    let outcomes = &*outcomes;
     if let Some(path) = &output.report {
         let page = run_page::page(outcomes);
         std::fs::write(path, page).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -230,19 +311,59 @@ fn show(outcomes: &[Outcome], output: &OutputArgs) -> Result<ExitCode, String> {
             [outcome] => serde_json::to_string_pretty(outcome),
             several => serde_json::to_string_pretty(several),
         };
-        println!("{}", json.map_err(|error| error.to_string())?);
+        put(&(json.map_err(|error| error.to_string())? + "\n"))?;
     } else {
         for outcome in outcomes {
-            print!("{}", table::describe(outcome));
+            put(&table::describe(outcome))?;
         }
     }
     Ok(if outcomes.iter().any(|outcome| outcome.lost.is_some()) {
         ExitCode::from(EXIT_LOST)
-    } else if outcomes.iter().all(Outcome::is_clean) {
-        ExitCode::SUCCESS
-    } else {
+    } else if outcomes
+        .iter()
+        .any(|outcome| thresholds::other_faults(outcome, fail_if) > 0)
+    {
         ExitCode::from(EXIT_UNCLEAN)
+    } else if outcomes
+        .iter()
+        .flat_map(|outcome| &outcome.thresholds)
+        .any(|one| one.crossed)
+    {
+        ExitCode::from(EXIT_THRESHOLD)
+    } else {
+        ExitCode::SUCCESS
     })
+}
+
+/// Says what the times of another publisher mean.
+/// Prints results. A reader of the pipe that has left is no fault of the run.
+fn put(text: &str) -> Result<(), String> {
+    let mut out = stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("stdout: {error}")),
+        _ => Ok(()),
+    }
+}
+
+fn add_observed_notes(outcome: &mut Outcome, fields: &Fields) {
+    let Some(observed) = &outcome.observed else {
+        return;
+    };
+    if observed.messages == 0 {
+        let error = format!(
+            "no event had a message's fields (--time-in {:?}); {} events lacked them",
+            fields.time, observed.untimed_events
+        );
+        outcome.errors.insert(error, 1);
+        return;
+    }
+    if let Some(earliest_us) = observed.earliest_us.filter(|&us| us < 0) {
+        outcome.notes.push(format!(
+            "a message was read {:.1} ms before its own time: the publisher's clock is ahead by that or more; \
+             latencies are not corrected, and none is below 0",
+            -earliest_us as f64 / 1e3
+        ));
+    }
 }
 
 /// Adds the cost of the stalled readers to the healthy ones, within this run.

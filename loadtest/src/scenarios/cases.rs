@@ -2,7 +2,7 @@
 //!
 //! Every server of a case gets the same streams, messages and heartbeats. A server is left out of what it
 //! cannot do. Pushpin keeps no history to replay. It takes many messages a second through `ZeroMQ` only; its
-//! HTTP control port ends each connection after one message. Only hookcast has sessions.
+//! HTTP control port ends each connection after one message. Sessions are measured on hookcast alone.
 
 use std::time::Duration;
 

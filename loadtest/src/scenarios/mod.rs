@@ -9,6 +9,7 @@ pub mod comparison;
 pub mod faults;
 pub mod long_polls;
 pub mod metrics;
+pub mod thresholds;
 
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ pub enum Scenario {
     Churn,
     /// Churn for a long time: memory and descriptors must not grow.
     Soak,
+    /// Messages of another publisher.
+    Watch,
 }
 
 /// Sizes that a flag may change.
@@ -98,7 +101,7 @@ impl Scenario {
             rate: match load.rate {
                 Rate::Open(rate) => Rate::Open(sizes.rate.unwrap_or(rate)),
                 Rate::Closed(connections) => Rate::Closed(sizes.connections.unwrap_or(connections)),
-                Rate::Idle => Rate::Idle,
+                other => other,
             },
             warmup: sizes.warmup.unwrap_or(load.warmup),
             window: sizes.duration.unwrap_or(load.window),
@@ -175,6 +178,11 @@ impl Scenario {
                 churn_per_second: 100.0,
                 published_before: SOAK_PUBLISHED_BEFORE,
                 replayed: REPLAYED,
+                ..load
+            },
+            Scenario::Watch => Load {
+                streams: 100,
+                rate: Rate::Elsewhere,
                 ..load
             },
         }

@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::engine::target::{CHANNEL, Dialect, Target};
+use crate::engine::protocol::Preset;
+use crate::engine::target::{CHANNEL, Place, Target};
 use crate::engine::tls;
 use crate::servers::process::{ServerProcess, directory, free_port, sibling};
 
@@ -123,7 +124,7 @@ fn start_floor(options: &ServerOptions) -> Result<ServerProcess, String> {
     let mut command = Command::new(program);
     command.args(["floor", "--heartbeat", &milliseconds(options.heartbeat)]);
     let mut server = ServerProcess::start_announcing("floor", command, 1, directory()?)?;
-    server.target.has_history = false;
+    server.target.protocol.shows_history = false;
     Ok(server)
 }
 
@@ -159,7 +160,12 @@ pub fn start_nchan(options: &ServerOptions) -> Result<ServerProcess, String> {
         .arg("-c")
         .arg(config)
         .args(["-g", "daemon off;"]);
-    let target = Target::local("nchan", Dialect::Nchan, address, Vec::new());
+    let target = Target::local(
+        "nchan",
+        Preset::Nchan.protocol(CHANNEL),
+        address,
+        Vec::new(),
+    );
     // The master and its workers.
     ServerProcess::start_listening(target, command, 1 + options.shards, files)
 }
@@ -206,11 +212,11 @@ http {{
     listen {address} backlog=4096;
     location = /pub {{
       nchan_publisher http;
-      nchan_channel_id {CHANNEL};
+      nchan_channel_id $arg_id;
     }}
     location = /sub {{
       nchan_subscriber eventsource;
-      nchan_channel_id {CHANNEL};
+      nchan_channel_id $arg_id;
       nchan_subscriber_first_message oldest;
       nchan_subscriber_timeout 0;
       {heartbeat}
@@ -239,8 +245,9 @@ pub fn start_pushpin(options: &ServerOptions) -> Result<ServerProcess, String> {
     let backend = ServerProcess::start_announcing("pushpin's backend", command, 1, directory()?)?;
 
     let files = directory()?;
-    let mut target = Target::local("pushpin", Dialect::Pushpin, free_port()?, Vec::new());
-    target.publish = free_port()?;
+    let protocol = Preset::Pushpin.protocol(CHANNEL);
+    let mut target = Target::local("pushpin", protocol, free_port()?, Vec::new());
+    target.publish = Place::at(free_port()?);
     let write = |name: &str, text: String| {
         let path = files.path().join(name);
         std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
@@ -252,7 +259,7 @@ pub fn start_pushpin(options: &ServerOptions) -> Result<ServerProcess, String> {
         "internal.conf",
         internal.replace("/var/run/zurl/", "{rundir}/{ipc_prefix}"),
     )?;
-    write("routes", format!("* {}\n", backend.target.streams))?;
+    write("routes", format!("* {}\n", backend.target.streams.address))?;
     write("pushpin.conf", pushpin_config(&target, files.path()))?;
     let mut command = Command::new(program);
     command
@@ -268,7 +275,7 @@ pub fn start_pushpin(options: &ServerOptions) -> Result<ServerProcess, String> {
 /// drop most of a broadcast.
 fn pushpin_config(target: &Target, files: &Path) -> String {
     let directory = files.display();
-    let (streams, publish) = (target.streams.port(), target.publish.port());
+    let (streams, publish) = (target.streams.address.port(), target.publish.address.port());
     format!(
         "[global]
 include={directory}/internal.conf

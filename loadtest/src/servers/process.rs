@@ -18,7 +18,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::engine::proc_stats;
-use crate::engine::target::{Dialect, Target};
+use crate::engine::target::{Place, Target};
 
 /// Time for a server to start, and to end after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -75,8 +75,8 @@ impl ServerProcess {
         match found {
             Ok((first, last)) => {
                 let pids = proc_stats::family(child.id());
-                let mut target = Target::local(name, Dialect::Hookcast, first, pids);
-                target.streams = last;
+                let mut target = Target::hookcast(name, first, pids);
+                target.streams = Place::at(last);
                 Ok(ServerProcess {
                     child,
                     target,
@@ -112,9 +112,11 @@ impl ServerProcess {
         let mut child = spawn(command, directory.path())
             .map_err(|error| format!("{name}: {program} does not start: {error}"))?;
         let log = Log::File(log);
-        if let Err(error) =
-            wait_until_ready(&mut child, &[target.streams, target.publish], processes)
-        {
+        if let Err(error) = wait_until_ready(
+            &mut child,
+            &[target.streams.address, target.publish.address],
+            processes,
+        ) {
             end(&mut child);
             let tail = log.tail(TAIL_LINES).join("\n");
             return Err(format!("{name}: {program} {error}\n{tail}"));

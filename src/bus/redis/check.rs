@@ -224,6 +224,7 @@ impl Visit<'_> {
         let deadline = Instant::now() + self.timeout;
         let probes = self.ask(Command::new("TYPE").arg(self.engine.keys.probes.clone()));
         let lease = self.ask(Command::new("TYPE").arg(self.engine.keys.lease.clone()));
+        let census = self.ask(Command::new("TYPE").arg(self.engine.keys.census.clone()));
         let has_type = |answer: &Result<Value, Fault>, good: &str| match answer {
             Ok(kind) => [Some("none"), Some(good)].contains(&text(kind)),
             Err(_) => true,
@@ -231,6 +232,7 @@ impl Visit<'_> {
         for (key, is_good) in [
             (":p", has_type(&probes, "stream")),
             (":l", has_type(&lease, "string")),
+            (":c", has_type(&census, "hash")),
         ] {
             if !is_good {
                 return failed(KEYS, &super::fault::wrong_type(key));
@@ -445,6 +447,7 @@ fn commands(key: &str) -> Vec<Vec<&str>> {
         vec!["HLEN", key],
         vec!["HGETALL", key],
         vec!["HDEL", key, "b"],
+        vec!["PEXPIRE", key, "60000"],
         vec!["DEL", key],
         vec!["SET", key, "1", "PX", "60000"],
         vec!["GET", key],

@@ -16,7 +16,7 @@ use super::resolve::Resolver;
 use super::scripts::{Keys, Script};
 use super::stream::{End, Stream};
 use super::tls::{BusTlsError, client_config};
-use super::wire::{Answers, Command, Malformed, Value, error_code};
+use super::wire::{Answers, Command, Malformed, Value, decoded, error_code};
 use crate::bus::engine::{Fault, FaultKind};
 use crate::config::{BusAddress, BusConfig, HostPort, Secret};
 use crate::foreign_text::Secrets;
@@ -61,12 +61,21 @@ impl Connection {
         bytes_max: usize,
         secrets: &Secrets,
     ) -> Result<Value, Fault> {
+        let end = self.await_answer(deadline, bytes_max, secrets)?;
+        self.answers.take(end, decoded).map_err(malformed)
+    }
+
+    /// Reads until there is an answer whole; returns its length.
+    fn await_answer(
+        &mut self,
+        deadline: Instant,
+        bytes_max: usize,
+        secrets: &Secrets,
+    ) -> Result<usize, Fault> {
         let mut call = self.stream.until(deadline, bytes_max);
         loop {
-            match self.answers.next() {
-                Ok(Some(value)) => return Ok(value),
-                Ok(None) => {}
-                Err(Malformed(why)) => return Err(unexpected(why)),
+            if let Some(end) = self.answers.find().map_err(malformed)? {
+                return Ok(end);
             }
             let length = call
                 .receive(self.answers.space())
@@ -77,6 +86,10 @@ impl Connection {
             self.answers.add(length);
         }
     }
+}
+
+fn malformed(Malformed(why): Malformed) -> Fault {
+    unexpected(why)
 }
 
 impl Engine {
@@ -104,6 +117,11 @@ impl Engine {
         self.connect(deadline)
     }
 
+    /// Drops the connection.
+    pub(super) fn disconnect(&mut self) {
+        self.connection = None;
+    }
+
     /// Keeps a connection whose answers have all been read, unless something has come unasked with them.
     pub(super) fn keep(&mut self, connection: Connection) {
         if connection.answers.is_empty() {
@@ -120,6 +138,33 @@ impl Engine {
     ) -> Result<Value, Fault> {
         let answer = self.exchange(command, deadline, bytes_max)?;
         self.accept(answer)
+    }
+
+    /// The same, but `read` takes the answer from its bytes.
+    pub(super) fn ask_for<T>(
+        &mut self,
+        command: &Command,
+        deadline: Instant,
+        bytes_max: usize,
+        read: impl FnOnce(&[u8]) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let mut connection = self.connected(deadline)?;
+        connection
+            .send(&command.to_request(), deadline)
+            .map_err(|error| of_waiting(&error, &self.secrets))?;
+        let end = connection.await_answer(deadline, bytes_max, &self.secrets)?;
+        let taken = connection.answers.take(end, |answer| match answer {
+            [b'-', ..] => Err(decoded(answer).map_err(malformed)),
+            answer => Ok(read(answer)),
+        });
+        self.keep(connection);
+        match taken {
+            Ok(taken) => taken,
+            Err(error) => Err(match self.accept(error?) {
+                Err(fault) => fault,
+                Ok(_) => unexpected("an error"),
+            }),
+        }
     }
 
     /// The answer to a script. Its text is sent only if the engine does not have it.

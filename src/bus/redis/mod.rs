@@ -6,13 +6,20 @@
 //!
 //! - `check`: the command `bus-check`.
 //! - `scripts`: the keys, and what runs in the engine.
-//! - `reply`, `fault`: answers and errors as values of the seam.
+//! - `reply`, `entries`, `fault`: answers and errors as values of the seam.
 //! - `connection`, `stream`, `resolve`, `tls`: the way to the primary.
-//! - `wire`: commands as bytes, bytes as answers.
-//! - `writer`, `reader`: the two halves.
+//! - `wire`: commands as bytes, bytes as answers; `cursor`: answers with many values.
+//! - `writer`, `reader`: the two halves; `census`: the counts of streams.
 
+mod census;
 mod check;
 mod connection;
+mod cursor;
+mod entries;
+#[cfg(feature = "testkit")]
+pub mod extras;
+#[cfg(not(feature = "testkit"))]
+mod extras;
 mod fault;
 mod reader;
 mod reply;
@@ -27,12 +34,13 @@ mod writer;
 
 use std::sync::Arc;
 
+use self::census::RedisCensus;
 pub use self::check::bus_check;
 use self::reader::RedisReader;
 use self::scripts::Scripts;
 pub use self::tls::BusTlsError;
 use self::writer::RedisWriter;
-use crate::bus::engine::{Reader, Writer};
+use crate::bus::engine::{CensusTable, Reader, Writer};
 use crate::config::BusConfig;
 
 /// The writer and the reader of one node.
@@ -44,4 +52,9 @@ pub fn halves(config: &BusConfig) -> Result<Halves, BusTlsError> {
     let writer = RedisWriter::new(config, Arc::clone(&scripts))?;
     let reader = RedisReader::new(config, scripts)?;
     Ok((Box::new(writer), Box::new(reader)))
+}
+
+/// The counts of streams of all nodes. Connects when it is called.
+pub fn census(config: &BusConfig) -> Result<Box<dyn CensusTable>, BusTlsError> {
+    Ok(Box::new(RedisCensus::new(config)?))
 }

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::connection::Engine;
+use super::cursor::Cursor;
+use super::entries::{entries, probe, range, streams};
 use super::fault::unexpected;
-use super::reply::{array, entries, probe, streams};
+
 use super::scripts::{Scripts, entry_id};
 use super::tls::BusTlsError;
 use super::wire::Command;
@@ -87,13 +89,16 @@ impl RedisReader {
             .arg("COUNT")
             .number(1);
         let deadline = Instant::now() + self.timeout;
-        let answer = self
-            .engine
-            .ask(&command, deadline, BUS_ANSWER_OVERHEAD_BYTES)?;
-        let last = array(&answer).ok_or_else(|| unexpected("the last probe"))?;
-        last.first()
-            .map(|last| probe(last).map(|(id, _)| id))
-            .transpose()
+        let last = |answer: &[u8]| {
+            let mut cursor = Cursor::new(answer);
+            match cursor.array() {
+                Some(0) => Ok(None),
+                Some(_) => probe(&mut cursor).map(|(id, _)| Some(id)),
+                None => Err(unexpected("the last probe")),
+            }
+        };
+        self.engine
+            .ask_for(&command, deadline, BUS_ANSWER_OVERHEAD_BYTES, last)
     }
 
     fn read_command(&self, after: EventId, probed: EventId, wait: Duration) -> Command {
@@ -121,19 +126,26 @@ impl Reader for RedisReader {
         let probed = self.probed(after.epoch)?;
         let command = self.read_command(after, probed, wait);
         let deadline = Instant::now() + wait + Duration::from_millis(BUS_READ_GRACE_MS);
-        let answer = self.engine.ask(&command, deadline, self.bytes_max)?;
+        let log = self.engine.keys.log.clone();
+        let mut probed = None;
         let mut news = News::default();
-        for (key, values) in streams(&answer)? {
-            if key == self.engine.keys.log.as_bytes() {
-                news.entries = entries(values)?;
-                continue;
-            }
-            for value in values {
-                let (at, probe) = probe(value)?;
-                self.probed = Some((at, after.epoch));
-                news.probes.extend(probe);
-            }
-        }
+        let read = |answer: &[u8]| {
+            streams(answer, |key, count, cursor| {
+                if key == log.as_bytes() {
+                    news.entries = entries(count, cursor)?;
+                    return Ok(());
+                }
+                for _ in 0..count {
+                    let (at, probe) = probe(cursor)?;
+                    probed = Some((at, after.epoch));
+                    news.probes.extend(probe);
+                }
+                Ok(())
+            })
+        };
+        self.engine
+            .ask_for(&command, deadline, self.bytes_max, read)?;
+        self.probed = probed.or(self.probed);
         Ok(news)
     }
 
@@ -154,9 +166,9 @@ impl Reader for RedisReader {
             };
             command.arg("-").arg("COUNT").number(count as u64);
             let deadline = Instant::now() + self.timeout;
-            let answer = self.engine.ask(&command, deadline, self.bytes_max)?;
-            let values = array(&answer).ok_or_else(|| unexpected("the result of a read"))?;
-            let some = entries(values)?;
+            let some = self
+                .engine
+                .ask_for(&command, deadline, self.bytes_max, range)?;
             let is_end = some.len() < count;
             before = some.last().map(|entry| entry.id).or(before);
             found.extend(some);
@@ -165,6 +177,10 @@ impl Reader for RedisReader {
             }
         }
         Ok(found)
+    }
+
+    fn reconnect(&mut self) {
+        self.engine.disconnect();
     }
 }
 

@@ -1,16 +1,13 @@
 //! Answers of the engine as values of the seam.
 //!
-//! Used by `writer` and `reader`. Pure. An entry that is no message becomes [`Content::Foreign`]; any other answer
-//! than the expected one becomes a fault.
-
-use std::sync::Arc;
+//! Used by `writer`, and by others for single values. Pure. Any other answer than the expected one becomes a fault.
 
 use super::fault::{fault, of_caught, unexpected, wrong_type};
 use super::wire::Value;
-use crate::bus::engine::{Appended, Content, Entry, Fault, FaultKind, Fenced, Producer, Snapshot};
+use crate::bus::engine::{Appended, Fault, FaultKind, Fenced, Producer, Repeat, Snapshot};
 use crate::foreign_text::Secrets;
-use crate::limits::BODY_BYTES_MAX_LIMIT;
-use crate::message::{Epoch, Message, MessageId, SessionId};
+use crate::identities::First;
+use crate::message::{Epoch, Fingerprint, MessageId};
 use crate::sse::event_id::EventId;
 use crate::sse::lineage::Lineage;
 
@@ -60,11 +57,12 @@ pub(super) fn appended(value: &Value, secrets: &Secrets) -> Result<Appended, Fau
         });
     }
     match parts {
-        [word, Value::Integer(messages), failed] if text(word) == Some("stored") => {
+        [word, Value::Integer(messages), failed, repeats] if text(word) == Some("stored") => {
             let failed = bytes(failed).ok_or_else(unknown)?;
             Ok(Appended::Stored {
                 messages: usize::try_from(*messages).map_err(|_| unknown())?,
                 replicas: 0,
+                repeats: read_repeats(repeats).ok_or_else(unknown)?,
                 fault: match &*String::from_utf8_lossy(failed) {
                     "" => None,
                     "PROBES" => Some(wrong_type(":p")),
@@ -79,6 +77,26 @@ pub(super) fn appended(value: &Value, secrets: &Secrets) -> Result<Appended, Fau
         }
         _ => Err(unknown()),
     }
+}
+
+/// The messages that repeat others: four texts of each.
+fn read_repeats(value: &Value) -> Option<Vec<Repeat>> {
+    let texts = array(value)?;
+    let repeats = texts.chunks(4).map(|texts| {
+        let [number, id, body, time] = texts else {
+            return None;
+        };
+        let body: Fingerprint = bytes(body)?.try_into().ok()?;
+        Some(Repeat {
+            number: text(number)?.parse().ok()?,
+            first: First {
+                id: MessageId::from_slice(bytes(id)?).ok()?,
+                timestamp_ms: text(time)?.parse().ok()?,
+            },
+            body: (body != [0; 16]).then_some(body),
+        })
+    });
+    repeats.collect()
 }
 
 /// The result of the fence script.
@@ -209,120 +227,7 @@ pub(super) fn check_version(server: &str) -> Result<(), Fault> {
     Err(fault(FaultKind::Unusable, text))
 }
 
-/// A key in the answer to XREAD, with its entries.
-pub(super) type KeyEntries<'a> = (&'a [u8], &'a [Value]);
-
-/// The keys in the answer to XREAD that have entries.
-pub(super) fn streams(value: &Value) -> Result<Vec<KeyEntries<'_>>, Fault> {
-    let unknown = || unexpected("the result of a read");
-    match value {
-        Value::Null => Ok(Vec::new()),
-        Value::Array(streams) => {
-            let stream = |stream| match array(stream)? {
-                [key, entries] => Some((bytes(key)?, array(entries)?)),
-                _ => None,
-            };
-            let streams: Option<Vec<_>> = streams.iter().map(stream).collect();
-            streams.ok_or_else(unknown)
-        }
-        _ => Err(unknown()),
-    }
-}
-
-/// The entries of the log, as XREAD and XREVRANGE have them.
-pub(super) fn entries(values: &[Value]) -> Result<Vec<Entry>, Fault> {
-    values.iter().map(entry).collect()
-}
-
-fn entry(value: &Value) -> Result<Entry, Fault> {
-    let (id, fields) = id_and_fields(value)?;
-    Ok(Entry {
-        id,
-        content: content(id, fields).unwrap_or_else(|why| Content::Foreign(why.into())),
-    })
-}
-
-/// A probe: the position, and what it says, if it is one.
-pub(super) fn probe(value: &Value) -> Result<(EventId, Option<(Producer, u64)>), Fault> {
-    let (id, fields) = id_and_fields(value)?;
-    let probe = match fields {
-        [name, probe] if bytes(name) == Some(b"p") => text(probe).and_then(parse_probe),
-        _ => None,
-    };
-    Ok((id, probe))
-}
-
 /// The text of a probe.
 pub(super) fn probe_text(producer: Producer, number: u64) -> String {
     format!("{:016x} {number}", producer.0)
-}
-
-fn parse_probe(text: &str) -> Option<(Producer, u64)> {
-    let (producer, number) = text.split_once(' ')?;
-    let producer = u64::from_str_radix(producer, 16).ok()?;
-    Some((Producer(producer), number.parse().ok()?))
-}
-
-fn id_and_fields(value: &Value) -> Result<(EventId, &[Value]), Fault> {
-    let unknown = || unexpected("an entry");
-    match array(value) {
-        Some([id, Value::Array(fields)]) => {
-            let id = text(id).and_then(entry_id).ok_or_else(unknown)?;
-            Ok((id, fields))
-        }
-        _ => Err(unknown()),
-    }
-}
-
-/// The content of an entry, or what is wrong with it.
-fn content(id: EventId, fields: &[Value]) -> Result<Content, &'static str> {
-    if let [name, lineage] = fields
-        && bytes(name) == Some(b"b")
-    {
-        let lineage = text(lineage).and_then(Lineage::parse);
-        let lineage = lineage.filter(|lineage| lineage.epoch() == id.epoch && id.seq == 0);
-        return lineage
-            .map(Content::Begin)
-            .ok_or("it is no valid beginning of an epoch");
-    }
-    let (message_id, time, session, content) = match fields {
-        [i, message_id, t, time, c, content] if are(&[(i, b"i"), (t, b"t"), (c, b"c")]) => {
-            (message_id, time, None, content)
-        }
-        [i, message_id, t, time, s, session, c, content]
-            if are(&[(i, b"i"), (t, b"t"), (s, b"s"), (c, b"c")]) =>
-        {
-            (message_id, time, Some(session), content)
-        }
-        _ => return Err("it has other fields than a message of this version"),
-    };
-    let message_id = bytes(message_id).and_then(|bytes| MessageId::from_slice(bytes).ok());
-    let session = session.map(|session| {
-        let session = text(session).and_then(|text| SessionId::parse(text).ok());
-        session.flatten().ok_or("its session is not valid")
-    });
-    let content = text(content).ok_or("its content is not UTF-8")?;
-    if content.len() > BODY_BYTES_MAX_LIMIT {
-        return Err("its content is longer than any body");
-    }
-    if content.trim().is_empty() {
-        return Err("its content is blank");
-    }
-    if id.seq == 0 {
-        return Err("it is in the place of a beginning");
-    }
-    Ok(Content::Message(Arc::new(Message {
-        id: message_id.ok_or("its id is not one of 16 bytes")?,
-        timestamp_ms: text(time)
-            .and_then(|time| time.parse().ok())
-            .ok_or("its time is no number")?,
-        session: session.transpose()?,
-        content: content.to_owned(),
-    })))
-}
-
-fn are(names: &[(&Value, &[u8; 1])]) -> bool {
-    names
-        .iter()
-        .all(|(value, name)| bytes(value) == Some(&name[..]))
 }

@@ -7,18 +7,23 @@
 //!
 //! - `{NAME}:s`, a stream: the log. The id of an entry is the event id, in decimal.
 //! - `{NAME}:m`, a hash: the record. `lineage`, `epoch` (decimal), `history` (the engine's replication id), `body`
-//!   (bytes), `time` (ms, of the last message), and of each producer `p:<hex>`: the number of its last message, the
+//!   (bytes), `time` (ms, of the last message), `ids` (which hash of identities is written), and of each producer `p:<hex>`: the number of its last message, the
 //!   number up to which messages are refused, and when it last called.
 //! - `{NAME}:p`, a stream: the probes, trimmed to a few.
 //! - `{NAME}:l`, a string: the holder of the lease.
+//! - `{NAME}:c`, and keys that begin with `{NAME}:c:`, hashes: counts of streams (`census`).
+//! - `{NAME}:i0` and `{NAME}:i1`, hashes: the identities of messages (`extras`).
 
 use std::fmt::Write;
 
 use ::ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
+use super::extras::{self, IDENTITIES};
 use super::wire::Command;
 use crate::bus::engine::Producer;
-use crate::limits::{BUS_PROBES_MAX, BUS_PRODUCER_IDLE_MS, BUS_PRODUCERS_MAX, KV_AHEAD_MS_MAX};
+use crate::limits::{
+    BUS_FINGERPRINTS_MAX, BUS_PROBES_MAX, BUS_PRODUCER_IDLE_MS, BUS_PRODUCERS_MAX, KV_AHEAD_MS_MAX,
+};
 use crate::message::Message;
 use crate::sse::event_id::EventId;
 
@@ -29,6 +34,10 @@ pub(super) struct Keys {
     pub(super) record: String,
     pub(super) probes: String,
     pub(super) lease: String,
+    /// The list of tables of counts (`census`). The keys of the tables begin with it.
+    pub(super) census: String,
+    /// The two hashes of identities.
+    pub(super) identities: [String; 2],
     /// The key of `bus-check`.
     pub(super) check: String,
 }
@@ -41,8 +50,16 @@ impl Keys {
             record: key("m"),
             probes: key("p"),
             lease: key("l"),
+            census: key("c"),
+            identities: [key("i0"), key("i1")],
             check: key("check"),
         }
+    }
+
+    /// The keys of the scripts that append.
+    pub(super) fn of_append(&self) -> [&str; 5] {
+        let [first, second] = &self.identities;
+        [&self.log, &self.record, &self.probes, first, second]
     }
 }
 
@@ -54,7 +71,7 @@ pub(super) struct Script {
 }
 
 impl Script {
-    fn new(text: String) -> Script {
+    pub(super) fn new(text: String) -> Script {
         let mut sha = String::new();
         for byte in digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()).as_ref() {
             // A write to a string cannot fail.
@@ -96,12 +113,13 @@ impl Scripts {
         let register = REGISTER
             .replace("$PRODUCERS", &BUS_PRODUCERS_MAX.to_string())
             .replace("$IDLE_MS", &BUS_PRODUCER_IDLE_MS.to_string());
+        let identities = IDENTITIES.replace("$IDENTITIES", &BUS_FINGERPRINTS_MAX.to_string());
         let begin = BEGIN.replace("$AHEAD_MS", &KV_AHEAD_MS_MAX.to_string());
         let append = APPEND.replace("$PROBES", &BUS_PROBES_MAX.to_string());
         Scripts {
-            append: Script::new(format!("{HISTORY}{CHECKED}{register}{append}")),
+            append: Script::new(format!("{HISTORY}{CHECKED}{register}{identities}{append}")),
             fence: Script::new(format!("{HISTORY}{CHECKED}{register}{FENCE}")),
-            begin: Script::new(format!("{HISTORY}{begin}")),
+            begin: Script::new(format!("{HISTORY}{CLOCK}{identities}{begin}")),
             snapshot: Script::new(SNAPSHOT.into()),
             raise_body: Script::new(RAISE_BODY.into()),
             lease: Script::new(LEASE.into()),
@@ -116,8 +134,12 @@ pub(super) fn producer_field(producer: Producer) -> String {
 }
 
 /// A message's number as text whose order is that of the numbers.
-pub(super) fn number_text(number: u64) -> String {
-    format!("{number:020}")
+pub(super) fn number_text(number: u64) -> [u8; 20] {
+    let mut text = [b'0'; 20];
+    let mut digits = itoa::Buffer::new();
+    let digits = digits.format(number).as_bytes();
+    text[20 - digits.len()..].copy_from_slice(digits);
+    text
 }
 
 /// An event id as the engine has it.
@@ -125,7 +147,7 @@ pub(super) fn entry_id(id: EventId) -> String {
     format!("{}-{}", id.epoch.0, id.seq)
 }
 
-/// The four arguments of a message: id, time or nothing, session or nothing, content.
+/// The five arguments of a message: id, time or nothing, session or nothing, extras or nothing, content.
 pub(super) fn add_message(command: &mut Command, message: &Message, keeps_time: bool) {
     let session = message.session.as_ref();
     command.arg(message.id.as_bytes().as_slice());
@@ -136,16 +158,23 @@ pub(super) fn add_message(command: &mut Command, message: &Message, keeps_time: 
     }
     command
         .arg(session.map_or("", |session| session.as_str()))
+        .arg(extras::encode(message))
         .arg(&message.content);
 }
 
 /// The identity of the engine's history, as the primary has it.
-const HISTORY: &str = r"
+pub(super) const HISTORY: &str = r"
 local info = redis.call('INFO', 'replication')
 if not string.find(info, 'role:master', 1, true) then
   return redis.error_reply('READONLY the engine is a replica')
 end
 local history = string.match(info, 'master_replid:(%x+)')
+";
+
+/// The clock in ms.
+const CLOCK: &str = r"
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 ";
 
 /// The checks before an append or a fence. Arguments: epoch, producer's field.
@@ -196,16 +225,18 @@ end
 ";
 
 /// Appends. Further arguments: the probe's text or nothing; the id before which entries may be dropped, or how many
-/// are kept, or nothing; and of each message number, id, time or nothing, session or nothing, content.
+/// are kept, or nothing; and of each message number, id, time or nothing, session or nothing, extras or nothing,
+/// content.
 ///
-/// Returns `stored`, how many messages, and the error of the next one or nothing. Numbers up to
+/// Returns `stored`, how many messages, the error of the next one or nothing, and four texts of each message that
+/// repeats another one and was not appended: its number, and the other's id, body and time. Numbers up to
 /// `refused` are skipped: appended before, or fenced and sent again under new numbers. A new producer is registered first: if its number cannot be written,
 /// no message may be. Returns `unrecorded` if that could be written then, and not after the messages.
 const APPEND: &str = r"
 if not record[4] then
   local failed = register(record[3] or '0')
   if failed then
-    return {'stored', 0, failed}
+    return {'stored', 0, failed, {}}
   end
 end
 local last = tonumber(record[3]) or 0
@@ -213,22 +244,46 @@ local time = math.max(now, last)
 local engine_time = string.format('%.0f', time)
 local count, failed = 0, ''
 local before = stored
+local repeats = {}
 local own_id = ARGV[1] .. '-*'
-for i = 5, #ARGV, 5 do
+for i = 5, #ARGV, 6 do
   local number = ARGV[i]
   if number > refused then
     local sent = ARGV[i + 2]
     if sent == '' then
       sent = engine_time
     end
+    local extras = ARGV[i + 4]
     local added
-    if ARGV[i + 3] == '' then
-      added = redis.pcall('XADD', KEYS[1], 'NOMKSTREAM', own_id, 'i', ARGV[i + 1], 't', sent, 'c', ARGV[i + 4])
-    else
+    local first
+    if extras == '' and ARGV[i + 3] == '' then
+      added = redis.pcall('XADD', KEYS[1], 'NOMKSTREAM', own_id, 'i', ARGV[i + 1], 't', sent, 'c', ARGV[i + 5])
+    elseif extras == '' then
       added = redis.pcall('XADD', KEYS[1], 'NOMKSTREAM', own_id, 'i', ARGV[i + 1], 't', sent, 's', ARGV[i + 3],
-        'c', ARGV[i + 4])
+        'c', ARGV[i + 5])
+    else
+      first = first_of(extras, ARGV[i + 1])
+      if first then
+        for _, text in ipairs({number, first[1], first[2], first[3]}) do
+          repeats[#repeats + 1] = text
+        end
+      else
+        local unnoted = note(extras, ARGV[i + 1], sent)
+        if unnoted then
+          failed = unnoted
+          break
+        end
+        local fields = {'i', ARGV[i + 1], 't', sent}
+        if ARGV[i + 3] ~= '' then
+          fields[5], fields[6] = 's', ARGV[i + 3]
+        end
+        local at = #fields
+        fields[at + 1], fields[at + 2], fields[at + 3], fields[at + 4] = 'x', extras, 'c', ARGV[i + 5]
+        added = redis.pcall('XADD', KEYS[1], 'NOMKSTREAM', own_id, unpack(fields))
+      end
     end
     if type(added) == 'table' and added.err then
+      forget(extras)
       failed = added.err
       break
     end
@@ -264,7 +319,7 @@ if ARGV[4] ~= '' and stored ~= before then
   end
   redis.pcall('XTRIM', KEYS[1], by, '~', ARGV[4])
 end
-return {'stored', count, failed}
+return {'stored', count, failed, repeats}
 ";
 
 /// Fences. Further arguments: the number. Returns that of the last message in the log, however often it is
@@ -282,7 +337,7 @@ return {'at', stored}
 
 /// Begins an epoch. Arguments: the lineage, history and last id that were seen, or nothing for each; the new epoch,
 /// its lineage, the last seq carried over, the largest body, the newest time that nodes have shown; then of each message
-/// its seq, id, time, session or nothing, content.
+/// its seq, id, time, session or nothing, extras or nothing, content.
 ///
 /// Writes the marker first: the engine refuses it if the epoch is not greater, and then nothing is changed.
 const BEGIN: &str = r"
@@ -305,24 +360,30 @@ end
 local epoch = ARGV[4]
 redis.call('XADD', KEYS[1], epoch .. '-0', 'b', ARGV[5])
 local top = '0'
-for i = 9, #ARGV, 5 do
-  local id = epoch .. '-' .. ARGV[i]
-  if ARGV[i + 3] == '' then
-    redis.call('XADD', KEYS[1], id, 'i', ARGV[i + 1], 't', ARGV[i + 2], 'c', ARGV[i + 4])
-  else
-    redis.call('XADD', KEYS[1], id, 'i', ARGV[i + 1], 't', ARGV[i + 2], 's', ARGV[i + 3], 'c', ARGV[i + 4])
+for i = 9, #ARGV, 6 do
+  local fields = {'i', ARGV[i + 1], 't', ARGV[i + 2]}
+  for place, name in ipairs({'s', 'x', 'c'}) do
+    if ARGV[i + 2 + place] ~= '' then
+      fields[#fields + 1] = name
+      fields[#fields + 1] = ARGV[i + 2 + place]
+    end
   end
+  redis.call('XADD', KEYS[1], epoch .. '-' .. ARGV[i], unpack(fields))
+  note(ARGV[i + 4], ARGV[i + 1], ARGV[i + 2])
   top = ARGV[i]
 end
 if top ~= ARGV[6] then
   redis.call('XSETID', KEYS[1], epoch .. '-' .. ARGV[6])
 end
-local clock = redis.call('TIME')
-local latest = clock[1] * 1000 + $AHEAD_MS
+local latest = now + $AHEAD_MS
 local time = math.max(tonumber(record[3]) or 0, math.min(tonumber(ARGV[8]), latest))
+local ids = redis.call('HGET', KEYS[2], 'ids')
 redis.call('DEL', KEYS[2])
 redis.call('HSET', KEYS[2], 'lineage', ARGV[5], 'epoch', epoch, 'history', history, 'body', ARGV[7],
   'time', string.format('%.0f', time))
+if ids then
+  redis.call('HSET', KEYS[2], 'ids', ids)
+end
 return 1
 ";
 
@@ -398,7 +459,8 @@ mod tests {
     #[test]
     fn keys_of_a_bus_are_in_one_slot() {
         let keys = Keys::new("hooks.a");
-        for key in [&keys.log, &keys.record, &keys.probes, &keys.lease] {
+        let others = [&*keys.lease, &keys.check];
+        for key in keys.of_append().into_iter().chain(others) {
             assert!(key.starts_with("{hooks.a}:"), "{key}");
         }
         assert_eq!(keys.log, "{hooks.a}:s");
@@ -409,7 +471,9 @@ mod tests {
         let numbers = [0, 1, 9, 10, 1 << 53, (1 << 53) + 1, u64::MAX];
         let texts = numbers.map(number_text);
         assert!(texts.is_sorted());
-        assert!(texts.iter().all(|text| text.len() == 20));
+        assert_eq!(&texts[0], b"00000000000000000000");
+        assert_eq!(&texts[3], b"00000000000000000010");
+        assert_eq!(&texts[6], b"18446744073709551615");
     }
 
     #[test]

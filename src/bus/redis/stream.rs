@@ -6,7 +6,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
@@ -14,12 +14,24 @@ use rustls::{ClientConfig, ClientConnection};
 /// A connection to an engine, of bytes.
 pub(super) struct Stream {
     socket: TcpStream,
+    timeouts: Timeouts,
     tls: Option<Box<ClientConnection>>,
+}
+
+/// The timeouts that a socket has. Zero: none yet.
+#[derive(Default)]
+struct Timeouts {
+    read: Duration,
+    write: Duration,
 }
 
 impl Stream {
     pub(super) fn plain(socket: TcpStream) -> Stream {
-        Stream { socket, tls: None }
+        Stream {
+            socket,
+            timeouts: Timeouts::default(),
+            tls: None,
+        }
     }
 
     /// A connection after its TLS handshake.
@@ -32,8 +44,10 @@ impl Stream {
         let invalid = || io::Error::from(ErrorKind::NotFound);
         let name = ServerName::try_from(host.to_owned()).map_err(|_| invalid())?;
         let mut tls = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+        let mut timeouts = Timeouts::default();
         let mut timed = TimedSocket {
             socket: &socket,
+            timeouts: &mut timeouts,
             deadline,
         };
         while tls.is_handshaking() {
@@ -44,6 +58,7 @@ impl Stream {
         }
         Ok(Stream {
             socket,
+            timeouts,
             tls: Some(Box::new(tls)),
         })
     }
@@ -115,6 +130,7 @@ impl Call<'_> {
     pub(super) fn send(&mut self, request: &[u8]) -> io::Result<()> {
         let mut timed = TimedSocket {
             socket: &self.stream.socket,
+            timeouts: &mut self.stream.timeouts,
             deadline: self.deadline,
         };
         match &mut self.stream.tls {
@@ -137,6 +153,7 @@ impl Call<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut timed = TimedSocket {
             socket: &self.stream.socket,
+            timeouts: &mut self.stream.timeouts,
             deadline: self.deadline,
         };
         let length = match &mut self.stream.tls {
@@ -153,11 +170,12 @@ impl Call<'_> {
 /// A socket whose reads and writes all end at one deadline.
 struct TimedSocket<'a> {
     socket: &'a TcpStream,
+    timeouts: &'a mut Timeouts,
     deadline: Instant,
 }
 
 impl TimedSocket<'_> {
-    fn left(&self) -> io::Result<std::time::Duration> {
+    fn left(&self) -> io::Result<Duration> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(ErrorKind::TimedOut.into());
@@ -166,12 +184,30 @@ impl TimedSocket<'_> {
     }
 }
 
+/// The timeout to set for an operation that may take `left`, if that of the socket does not do. A shorter one does: the
+/// operation is repeated after it. Calls have the same time each, so nearly none sets one.
+fn new_timeout(current: Duration, left: Duration) -> Option<Duration> {
+    let does = current <= left && current >= left / 2;
+    (!does).then_some(left)
+}
+
+/// Whether an operation is to be repeated: after a signal, and after a timeout that was shorter than the deadline.
+fn is_to_repeat(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut
+    )
+}
+
 impl Read for TimedSocket<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            self.socket.set_read_timeout(Some(self.left()?))?;
+            if let Some(timeout) = new_timeout(self.timeouts.read, self.left()?) {
+                self.socket.set_read_timeout(Some(timeout))?;
+                self.timeouts.read = timeout;
+            }
             match self.socket.read(buffer) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if is_to_repeat(&error) => {}
                 other => return other,
             }
         }
@@ -181,9 +217,12 @@ impl Read for TimedSocket<'_> {
 impl Write for TimedSocket<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
-            self.socket.set_write_timeout(Some(self.left()?))?;
+            if let Some(timeout) = new_timeout(self.timeouts.write, self.left()?) {
+                self.socket.set_write_timeout(Some(timeout))?;
+                self.timeouts.write = timeout;
+            }
             match self.socket.write(bytes) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if is_to_repeat(&error) => {}
                 other => return other,
             }
         }
@@ -191,5 +230,38 @@ impl Write for TimedSocket<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_set_again_only_if_it_is_too_long_or_much_too_short() {
+        let ms = Duration::from_millis;
+        assert_eq!(new_timeout(ms(0), ms(100)), Some(ms(100)));
+        assert_eq!(new_timeout(ms(100), ms(100)), None);
+        assert_eq!(new_timeout(ms(50), ms(100)), None);
+        assert_eq!(new_timeout(ms(101), ms(100)), Some(ms(100)));
+        assert_eq!(new_timeout(ms(49), ms(100)), Some(ms(100)));
+    }
+
+    #[test]
+    fn a_read_ends_at_its_deadline_with_a_timeout_of_an_earlier_one() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (_peer, _) = listener.accept().unwrap();
+        let mut stream = Stream::plain(socket);
+        // The third has a shorter timeout than its deadline, so it waits several times.
+        for wait_ms in [10, 40, 79] {
+            let wait = Duration::from_millis(wait_ms);
+            let since = Instant::now();
+            let ended = stream.until(since + wait, 100).receive(&mut [0; 100]);
+            assert!(
+                matches!(ended, Err(End::Failed(error)) if error.kind() == ErrorKind::TimedOut)
+            );
+            assert!(since.elapsed() >= wait);
+        }
     }
 }

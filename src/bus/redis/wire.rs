@@ -8,18 +8,10 @@ use memchr::memchr_iter;
 use redis_protocol::resp2::decode::decode;
 pub(super) use redis_protocol::resp2::types::OwnedFrame as Value;
 
-/// Arrays in arrays. The answer to XREAD has five: keys, key, entries, entry, fields.
-const DEPTH_MAX: usize = 8;
-
-/// Values of one answer: a thousand for each entry of a read, and an entry of the bus has 12. A value may take 3 bytes
-/// of an answer and 60 of memory, so the bound on bytes alone would allow 350 MB.
-const VALUES_MAX: usize = 256 * 1024;
-
-/// The least space for a read.
-const READ_BYTES_MIN: usize = 16 * 1024;
-
-/// The space that is kept for later answers.
-const KEPT_BYTES_MAX: usize = 256 * 1024;
+use crate::limits::{
+    BUS_ANSWER_DEPTH_MAX as DEPTH_MAX, BUS_ANSWER_KEPT_BYTES_MAX as KEPT_BYTES_MAX,
+    BUS_ANSWER_READ_BYTES_MIN as READ_BYTES_MIN, BUS_ANSWER_VALUES_MAX as VALUES_MAX,
+};
 
 /// A command and its arguments. It may hold a password, so it has no `Debug`.
 pub(super) struct Command {
@@ -35,6 +27,12 @@ impl Command {
         };
         command.arg(name);
         command
+    }
+
+    /// Makes room for arguments of so many bytes, with their lengths.
+    pub(super) fn reserve(&mut self, bytes: usize) -> &mut Command {
+        self.encoded.reserve(bytes);
+        self
     }
 
     pub(super) fn arg(&mut self, arg: impl AsRef<[u8]>) -> &mut Command {
@@ -118,15 +116,14 @@ impl Answers {
         self.arrived = (self.arrived + length).min(self.space.len());
     }
 
-    /// The next answer, if it is there whole. After an error the connection must not be used any more.
-    pub(super) fn next(&mut self) -> Result<Option<Value>, Malformed> {
-        let Some(end) = self.search.end(&self.space[..self.arrived])? else {
-            return Ok(None);
-        };
-        let value = match decode(&self.space[..end]) {
-            Ok(Some((value, length))) if length == end => value,
-            _ => return Err(OTHER_PROTOCOL),
-        };
+    /// The length of the next answer, if it is there whole. After an error the connection must not be used any more.
+    pub(super) fn find(&mut self) -> Result<Option<usize>, Malformed> {
+        self.search.end(&self.space[..self.arrived])
+    }
+
+    /// Removes the answer of this length that was found, and returns what `read` makes of its bytes.
+    pub(super) fn take<T>(&mut self, end: usize, read: impl FnOnce(&[u8]) -> T) -> T {
+        let taken = read(&self.space[..end]);
         self.search = Search::default();
         self.space.copy_within(end..self.arrived, 0);
         self.arrived -= end;
@@ -134,8 +131,23 @@ impl Answers {
             self.space.truncate(KEPT_BYTES_MAX);
             self.space.shrink_to_fit();
         }
-        Ok(Some(value))
+        taken
     }
+}
+
+/// A whole answer as a value.
+pub(super) fn decoded(answer: &[u8]) -> Result<Value, Malformed> {
+    match decode(answer) {
+        Ok(Some((value, length))) if length == answer.len() => Ok(value),
+        _ => Err(OTHER_PROTOCOL),
+    }
+}
+
+/// The end of a value's first line, with its CR and LF; there is none before `from`.
+pub(super) fn line_end(value: &[u8], from: usize) -> Option<usize> {
+    let ends = memchr_iter(b'\n', &value[from..]).map(|found| from + found + 1);
+    let mut line_ends = ends.filter(|end| *end >= 3 && value[end - 2] == b'\r');
+    line_ends.next()
 }
 
 /// The search for the end of an answer. It keeps its place, so that no piece is searched again.
@@ -179,14 +191,12 @@ impl Search {
 
     /// The end of the line at the search's place, with its CR and LF.
     fn line_end(&mut self, bytes: &[u8]) -> Option<usize> {
-        let from = self.searched.max(self.at);
-        let ends = memchr_iter(b'\n', &bytes[from..]).map(|found| from + found + 1);
-        let mut line_ends = ends.filter(|end| *end >= self.at + 3 && bytes[end - 2] == b'\r');
-        let line_end = line_ends.next();
+        let from = self.searched.max(self.at) - self.at;
+        let line_end = line_end(&bytes[self.at..], from);
         if line_end.is_none() {
             self.searched = bytes.len();
         }
-        line_end
+        line_end.map(|end| self.at + end)
     }
 
     /// Goes to the end of a value, or into an array with values. True at the end of the answer.
@@ -215,7 +225,7 @@ impl Search {
 }
 
 /// A declared length; `None` for the value nil.
-fn length(text: &[u8]) -> Result<Option<usize>, Malformed> {
+pub(super) fn length(text: &[u8]) -> Result<Option<usize>, Malformed> {
     let length = str::from_utf8(text)
         .ok()
         .and_then(|text| text.parse::<isize>().ok());
@@ -244,6 +254,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    impl Answers {
+        /// The next answer, if it is there whole.
+        pub(in crate::bus::redis) fn next(&mut self) -> Result<Option<Value>, Malformed> {
+            let Some(end) = self.find()? else {
+                return Ok(None);
+            };
+            self.take(end, decoded).map(Some)
+        }
+    }
 
     fn feed(answers: &mut Answers, bytes: &[u8]) {
         let mut left = bytes;

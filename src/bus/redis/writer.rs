@@ -19,6 +19,10 @@ use crate::config::BusConfig;
 use crate::limits::{BUS_ANSWER_OVERHEAD_BYTES, BUS_BEGIN_MS_MIN, BUS_REPLICAS_WAIT_MS};
 use crate::message::Epoch;
 
+/// Bytes of a message in an append call beside its text: its number, its id, its time, and the lengths of its six
+/// arguments.
+const MESSAGE_OVERHEAD_BYTES: usize = 96;
+
 /// The writer of one node.
 pub(super) struct RedisWriter {
     engine: Engine,
@@ -89,12 +93,17 @@ impl RedisWriter {
 
     fn append_request(&self, append: &Append<'_>, with_text: bool) -> Vec<u8> {
         let keys = &self.engine.keys;
-        let keys = [&*keys.log, &keys.record, &keys.probes];
-        let mut command = self.scripts.append.command(&keys, with_text);
+        let mut command = self.scripts.append.command(&keys.of_append(), with_text);
         let probe = append
             .probe
             .map(|number| probe_text(append.producer, number));
+        let texts = append
+            .messages
+            .iter()
+            .map(|outgoing| outgoing.message.text_bytes());
+        let bytes = texts.sum::<usize>() + append.messages.len() * MESSAGE_OVERHEAD_BYTES;
         command
+            .reserve(bytes)
             .number(append.epoch.0)
             .arg(producer_field(append.producer))
             .arg(probe.unwrap_or_default())
@@ -125,12 +134,16 @@ impl Writer for RedisWriter {
                 fault: Some(fault), ..
             } if append.messages.is_empty() => Err(fault),
             Appended::Stored {
-                messages, fault, ..
+                messages,
+                fault,
+                repeats,
+                ..
             } => Ok(Appended::Stored {
                 // A fault of the probe concerns no message.
                 fault: fault.filter(|_| messages < append.messages.len()),
                 messages,
                 replicas: confirmed,
+                repeats,
             }),
             other => Ok(other),
         }
@@ -162,7 +175,7 @@ impl Writer for RedisWriter {
         let longest = self.timeout.max(Duration::from_millis(BUS_BEGIN_MS_MIN));
         let keys = self.engine.keys.clone();
         // Rare and perhaps large, so it is sent with its text at once.
-        let mut command = self.scripts.begin.command(&[&keys.log, &keys.record], true);
+        let mut command = self.scripts.begin.command(&keys.of_append(), true);
         let seen = begin.seen;
         let lineage = seen.lineage.as_ref().map(ToString::to_string);
         let newest = begin
@@ -225,6 +238,10 @@ impl Writer for RedisWriter {
             .run(&self.scripts.end_lease, &[&key], end, deadline)
             .map(drop)
     }
+
+    fn reconnect(&mut self) {
+        self.engine.disconnect();
+    }
 }
 
 /// What the engine holds.
@@ -241,7 +258,7 @@ pub(super) fn take_snapshot(
 
 /// Whether the answer says that at least one message is in the log.
 fn has_stored(answer: &Value) -> bool {
-    matches!(answer, Value::Array(parts) if matches!(parts[..], [_, Value::Integer(1..), _]))
+    matches!(answer, Value::Array(parts) if matches!(parts[..], [_, Value::Integer(1..), _, _]))
 }
 
 /// A fault of an answer that cannot be read: the call may have been executed.

@@ -4,13 +4,22 @@ use super::Context;
 use crate::doctor::answer::Head;
 use crate::doctor::finding::{COMPRESSION, Fault, Finding, HEADERS, Party};
 use crate::doctor::hop::Trouble;
+use crate::doctor::watch::StreamSeen;
 use crate::foreign_text::{ForeignText, Secrets};
 
-/// Judges whether a hop compresses the stream: hookcast never does.
-pub(in crate::doctor) fn compression(head: &Head, context: &Context<'_>) -> Finding {
+/// Judges whether a hop compresses the stream. hookcast does so with `--compress-streams`, event by event: then
+/// the first event arrives with the head.
+pub(in crate::doctor) fn compression(
+    head: &Head,
+    stream: &StreamSeen,
+    context: &Context<'_>,
+) -> Finding {
     let coding = head.field("content-encoding");
     match coding.filter(|coding| coding.as_str() != "identity") {
         None => Finding::passed(COMPRESSION, "none, as asked by no-transform"),
+        Some(coding) if coding.as_str() == "gzip" && stream.begins_at_once() => {
+            Finding::passed(COMPRESSION, "gzip, and events are not held back")
+        }
         Some(coding) => Finding::failed(
             COMPRESSION,
             Fault::new(
@@ -96,7 +105,7 @@ fn content_type(value: Option<&ForeignText>, secrets: &Secrets) -> Option<String
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{STREAM_FIELDS, blames, context, head, text};
+    use super::super::fixture::{STREAM_FIELDS, blames, context, head, stream, text};
     use super::*;
     use crate::check::Verdict;
 
@@ -106,7 +115,11 @@ mod tests {
         let context = context("https://hooks.example", &secrets);
         let good = head(200, &STREAM_FIELDS);
         assert_eq!(headers(&good, &context).verdict, Verdict::Passed);
-        assert_eq!(compression(&good, &context).verdict, Verdict::Passed);
+        let at_once = stream();
+        assert_eq!(
+            compression(&good, &at_once, &context).verdict,
+            Verdict::Passed
+        );
         let changed = |name: &str, value: Option<&str>| {
             let mut head = good.clone();
             head.fields.retain(|(other, _)| other != name);
@@ -132,8 +145,15 @@ mod tests {
         for (server, remedy) in [("nginx", "nginx: gzip off"), ("Apache", "Apache: SetEnvIf")] {
             let mut head = changed("content-encoding", Some("gzip"));
             head.fields.push(("server".into(), text(server)));
+            // hookcast itself, with --compress-streams.
+            let own = compression(&head, &at_once, &context);
+            assert_eq!(own.verdict, Verdict::Passed);
+            let held_back = StreamSeen {
+                connected: None,
+                ..stream()
+            };
             blames(
-                &compression(&head, &context),
+                &compression(&head, &held_back, &context),
                 Party::Proxy,
                 "(gzip)",
                 remedy,

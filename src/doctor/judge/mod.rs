@@ -5,6 +5,7 @@
 //! a quote.
 
 pub(super) mod address;
+mod credentials;
 pub(super) mod delivery;
 pub(super) mod fields;
 pub(super) mod history;
@@ -17,6 +18,10 @@ use super::hop::Hops;
 use crate::foreign_text::Secrets;
 
 /// Facts of the examination that all checks share.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts about the address and what is sent, of which any may be true"
+)]
 pub(super) struct Context<'a> {
     pub(super) secrets: &'a Secrets,
     /// The hops that have named themselves so far.
@@ -28,6 +33,8 @@ pub(super) struct Context<'a> {
     is_plain: bool,
     /// Whether a secret is sent.
     pub(super) has_secret: bool,
+    /// Whether a token is sent.
+    pub(super) has_token: bool,
 }
 
 impl<'a> Context<'a> {
@@ -45,6 +52,7 @@ impl<'a> Context<'a> {
             has_path: !path.is_empty(),
             is_plain: scheme == "http",
             has_secret,
+            has_token: false,
         }
     }
 
@@ -109,7 +117,7 @@ pub(super) mod fixture {
 
     pub(in super::super) const STREAM_FIELDS: [(&str, &str); 3] = [
         ("content-type", "text/event-stream; charset=utf-8"),
-        ("cache-control", "no-store, no-transform"),
+        ("cache-control", "private, no-store, no-transform"),
         ("access-control-allow-origin", "*"),
     ];
 
@@ -171,7 +179,8 @@ mod tests {
         let mut answers: Vec<Answer> = [200, 301, 302, 400, 401, 404, 502, 504, 599]
             .map(|status| answer(status, fields, body))
             .into();
-        answers.extend([400, 404, 500].map(|status| answer(status, &own, &own_body)));
+        answers
+            .extend([400, 401, 403, 404, 429, 500].map(|status| answer(status, &own, &own_body)));
         let mut findings = Vec::new();
         for answer in answers {
             let mut seen = stream();
@@ -188,7 +197,7 @@ mod tests {
                 address::http(&answer.head, context),
                 delivery::stream(&seen, context),
                 delivery::buffering(&seen, &[], context),
-                fields::compression(&answer.head, context),
+                fields::compression(&answer.head, &seen, context),
                 fields::headers(&answer.head, context),
                 post::post(&posted, Some(&asked), context),
                 post::secret(&asked, &asked, context),
@@ -221,6 +230,7 @@ mod tests {
         let secrets = Secrets::default().with("s3cret-4711");
         let mut context = context("http://a.example", &secrets);
         context.has_secret = true;
+        context.has_token = true;
         for evil in [&evil, &evil[150..], &evil[155..]] {
             let fields = names.map(|name| (name, evil));
             assert_eq!(head(200, &fields).fields.len(), names.len());

@@ -1,6 +1,6 @@
 //! Judges whether webhooks and the secret arrive.
 
-use super::{Context, refusal};
+use super::{Context, credentials, refusal};
 use crate::doctor::finding::{Fault, Finding, POST, Party, SECRET, ms};
 use crate::doctor::hop::Trouble;
 use crate::doctor::probe::{Asked, Post};
@@ -22,7 +22,10 @@ pub(in crate::doctor) fn post(
         Ok((took, answer)) if answer.head.status == 200 => {
             Finding::passed(POST, format!("answered after {}", ms(*took)))
         }
-        Ok((_, answer)) if is_unauthorized(answer.head.status, answer.own_error().is_some()) => {
+        Ok((_, answer))
+            if is_unauthorized(answer.head.status, answer.own_error().is_some())
+                && !credentials::is_about_token(&answer.head) =>
+        {
             Finding::failed(POST, unauthorized(dummy, context))
         }
         Ok((_, answer)) => {

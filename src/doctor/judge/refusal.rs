@@ -3,7 +3,7 @@
 //! Used by every check that sends a request. An error of hookcast shows what arrived there, and so what a
 //! hop has changed. Any other error comes from a hop that did not forward the request.
 
-use super::Context;
+use super::{Context, credentials};
 use crate::doctor::answer::{Answer, Head};
 use crate::doctor::finding::{Fault, Party};
 use crate::doctor::hop::{self, Trouble};
@@ -33,6 +33,9 @@ fn by_hookcast(error: &str, seen: String, head: &Head, context: &Context<'_>) ->
             format!("{seen}. The doctor sent a sound Host, so a hop on the way changed it"),
             hops.remedy(Trouble::Host),
         ),
+        401 => credentials::unauthorized(&seen, head, context),
+        403 => credentials::forbidden(&seen, context),
+        429 => credentials::too_many_guesses(&seen),
         404 => Fault::new(
             if context.has_path {
                 Party::Command

@@ -9,8 +9,8 @@ use super::super::target;
 use super::scanner::is_token_byte;
 use super::{Expectation, Framing, Span, offset_of};
 
-/// A field whose value is a list. If it is sent in several lines, which is rare, it counts as absent.
-#[derive(Default, Clone, Copy)]
+/// A field that may be sent in several lines. A list that is, which is rare, counts as absent.
+#[derive(Debug, Default, Clone, Copy)]
 pub enum ListField {
     #[default]
     Absent,
@@ -64,6 +64,7 @@ pub struct Fields {
     pub origin: Option<Span>,
     pub if_none_match: ListField,
     pub accept_encoding: ListField,
+    pub idempotency_key: ListField,
 }
 
 impl Fields {
@@ -80,6 +81,7 @@ impl Fields {
             origin: None,
             if_none_match: ListField::Absent,
             accept_encoding: ListField::Absent,
+            idempotency_key: ListField::Absent,
         };
         for header in headers {
             let start = offset_of(head, header.value);
@@ -114,6 +116,10 @@ impl Fields {
             14 if is("content-length") => self.add_content_length(value),
             15 if is("accept-encoding") => {
                 self.accept_encoding.add(span);
+                Ok(())
+            }
+            15 if is("idempotency-key") => {
+                self.idempotency_key.add(span);
                 Ok(())
             }
             16 if is("content-encoding") => {

@@ -41,7 +41,7 @@ const BEGIN: &str = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nAccess-Control-Allow
 const JSON: &str = "Content-Type: application/json\r\nCache-Control: no-store\r\n\
     X-Content-Type-Options: nosniff\r\n";
 const STREAM: &str = "Content-Type: text/event-stream; charset=utf-8\r\nX-Accel-Buffering: no\r\nX-Content-Type-Options: nosniff\r\n\
-    Cache-Control: no-store, no-transform\r\n";
+    Cache-Control: private, no-store, no-transform\r\n";
 
 #[test]
 fn a_receipt_byte_by_byte() {
@@ -159,6 +159,7 @@ fn every_reason_is_valid_in_json_without_escapes() {
         ErrorAnswer::SessionMisspelled,
         ErrorAnswer::SessionInQuery,
         ErrorAnswer::LastEventIdMisspelled,
+        ErrorAnswer::TokenMisspelled,
         ErrorAnswer::LimitOutOfRange,
         ErrorAnswer::WaitOutOfRange,
         ErrorAnswer::MessageTooLarge,
@@ -207,7 +208,7 @@ fn a_preflight_has_no_length() {
             "HTTP/1.1 204 No Content\r\n{BEGIN}Allow: GET, HEAD, OPTIONS\r\n\
              Access-Control-Allow-Methods: GET, HEAD, OPTIONS\r\n\
              Access-Control-Allow-Headers: Authorization, Cache-Control, Content-Type, \
-             Last-Event-ID, X-Requested-With, X-Webhook-Secret, traceparent, *\r\n\
+             Idempotency-Key, Last-Event-ID, X-Requested-With, X-Webhook-Secret, traceparent, *\r\n\
              Access-Control-Max-Age: 86400\r\n\r\n"
         )
     );
@@ -217,7 +218,7 @@ fn a_preflight_has_no_length() {
 fn a_stream_is_chunked_for_1_1_and_ends_with_the_connection_for_1_0() {
     let head = |version, keep_alive| {
         let to = responder().reply_to(&request(Method::Get, version, keep_alive));
-        encoded(|responder, out| responder.stream_head(to, None, out))
+        encoded(|responder, out| responder.stream_head(to, StreamCoding::Never, None, out))
     };
     let chunked = format!("HTTP/1.1 200 OK\r\n{BEGIN}{STREAM}Transfer-Encoding: chunked\r\n\r\n");
     let to_the_end = format!("HTTP/1.1 200 OK\r\n{BEGIN}Connection: close\r\n{STREAM}\r\n");
@@ -322,4 +323,25 @@ fn the_date_follows_a_clock_of_any_year() {
         date_at(&mut responder, SystemTime::UNIX_EPOCH + day * 10_000_000),
         "Date: Fri, 31 Dec 9999 23:59:59 GMT\r\n"
     );
+}
+
+#[test]
+fn a_source_refuses_in_json_whatever_the_detail_contains() {
+    let send = |status, detail| {
+        encoded(|responder, out| responder.refused_by_source(to_get(), status, detail, out))
+    };
+    let answer = send(Status::Unauthorized, "the header \"X\" is\nmissing");
+    assert!(answer.contains("\r\nWWW-Authenticate: Signature\r\n"));
+    let body = r#"{"error":"Unauthorized","detail":"the header \"X\" is\nmissing"}"#;
+    assert!(answer.ends_with(&format!("\r\n\r\n{body}")), "{answer}");
+    let answer = send(Status::BadRequest, "a");
+    assert!(answer.ends_with(r#"{"error":"Invalid request","detail":"a"}"#));
+    assert!(!answer.contains("WWW-Authenticate"));
+}
+
+#[test]
+fn a_204_has_neither_a_body_nor_a_length() {
+    let answer = encoded(|responder, out| responder.no_content(to_get(), [("A", "b")], out));
+    let expected = format!("HTTP/1.1 204 No Content\r\n{BEGIN}A: b\r\n\r\n");
+    assert_eq!(answer, expected);
 }

@@ -1,7 +1,9 @@
 //! The routes of requests, by method, path, query and secret.
 
 use super::*;
+use crate::http::begin::Moment;
 use crate::http::tests::request;
+use crate::tokens::TokenKeys;
 
 const SECRET: &[u8] = b"s3cret";
 
@@ -25,12 +27,29 @@ fn view(access: &Access, target: &str, secret: Option<&[u8]>) -> Result<View, Er
             ..request(Method::Get, target)
         },
         access,
+        0,
         is_asset,
     ) {
         Route::Subscribe(subscription) => Ok(subscription.view),
         Route::Error(error) => Err(error),
         other => panic!("{other:?}"),
     }
+}
+
+/// A query with these two and 14 other sessions, and then one more.
+fn sixteen_and(last: &str) -> String {
+    let others: Vec<String> = (0..14).map(|i| format!("sessionId={i}")).collect();
+    format!(
+        "sessionId=a&sessionId=b&{}&sessionId={last}",
+        others.join("&")
+    )
+}
+
+fn sessions(ids: &str) -> View {
+    let ids = ids
+        .split(' ')
+        .filter_map(|id| SessionId::parse(id).unwrap());
+    View::of_sessions(ids.collect())
 }
 
 fn session(id: &str) -> View {
@@ -61,6 +80,14 @@ fn each_path_has_its_methods() {
         (Post, "/api/webhook/messages", not_allowed(Allow::READ)),
         (Other, "/api/webhook/messages", not_allowed(Allow::READ)),
         (Other, "/api/webhook/stream", not_allowed(Allow::READ)),
+        (Get, "/api/webhook/sources", Route::ListSources),
+        (Head, "/api/webhook/sources/", Route::ListSources),
+        (
+            Options,
+            "/api/webhook/sources",
+            Route::Preflight(Allow::READ),
+        ),
+        (Post, "/api/webhook/sources", not_allowed(Allow::READ)),
         (Get, "/", Route::Asset("/")),
         (Head, "/", Route::Asset("/")),
         (Options, "/", Route::Preflight(Allow::READ)),
@@ -87,7 +114,7 @@ fn each_path_has_its_methods() {
         ),
     ] {
         assert_eq!(
-            route(&request(method, path), &open(), is_asset),
+            route(&request(method, path), &open(), 0, is_asset),
             expected,
             "{path}"
         );
@@ -104,12 +131,14 @@ fn each_path_has_its_methods() {
         "/API/webhook",
         "/api/%77ebhook",
         "/api/webhooks",
+        "/api/webhook/in",
+        "/api/webhook/in/github",
         "/x",
     ] {
         for method in [Get, Head, Post, Options, Other] {
             let expected = Route::Error(ErrorAnswer::NotFound);
             assert_eq!(
-                route(&request(method, path), &open(), is_asset),
+                route(&request(method, path), &open(), 0, is_asset),
                 expected,
                 "{path}"
             );
@@ -124,11 +153,13 @@ fn a_stream_by_head_or_get() {
             view: View::Everything,
             is_public: true,
             last_event_id: None,
+            begin: Begin::default(),
             head_only,
+            token: None,
         };
         for path in [STREAM_PATH, "/api/webhook/stream/"] {
             assert_eq!(
-                route(&request(method, path), &open(), is_asset),
+                route(&request(method, path), &open(), 0, is_asset),
                 Route::Subscribe(expected.clone())
             );
         }
@@ -145,6 +176,7 @@ fn publishing_checks_the_secret_before_the_body() {
                 ..request(Method::Post, WEBHOOK_PATH)
             },
             access,
+            0,
             is_asset,
         )
     };
@@ -152,6 +184,8 @@ fn publishing_checks_the_secret_before_the_body() {
     let draft = Draft {
         session: SessionId::parse("s").unwrap(),
         content: "hi".into(),
+        label: None,
+        identity: None,
     };
 
     assert_eq!(publish(&open(), None, body), Route::Publish(draft.clone()));
@@ -190,7 +224,7 @@ fn a_webhook_that_is_encoded_or_names_its_session_in_the_query_is_refused_by_its
             is_encoded,
             ..request(Method::Post, target)
         };
-        error_before_body(&head, access, is_asset)
+        error_before_body(&head, access, 0, is_asset)
     };
     let in_query = Some(ErrorAnswer::SessionInQuery);
     for (query, expected) in [
@@ -213,7 +247,7 @@ fn a_webhook_that_is_encoded_or_names_its_session_in_the_query_is_refused_by_its
         is_encoded: true,
         ..request(Method::Get, WEBHOOK_PATH)
     };
-    assert_eq!(error_before_body(&get, &open(), is_asset), None);
+    assert_eq!(error_before_body(&get, &open(), 0, is_asset), None);
 }
 
 #[test]
@@ -289,6 +323,14 @@ fn the_query_is_decoded_strictly() {
         ("session%49d=a", session("a")),
         ("session=a", View::Everything),
         (&format!("sessionId={longest}"), session(&longest)),
+        ("sessionId=a&sessionId=a", session("a")),
+        ("sessionId=&sessionId=a&sessionId=", session("a")),
+        ("sessionId=b&session%49d=a", sessions("b a")),
+        ("sessionId=b&sessionId=a&sessionId=%62", sessions("b a")),
+        (
+            &sixteen_and("a"),
+            sessions("a b 0 1 2 3 4 5 6 7 8 9 10 11 12 13"),
+        ),
     ] {
         assert_eq!(of_query(query), Ok(expected), "{query}");
     }
@@ -303,9 +345,10 @@ fn the_query_is_decoded_strictly() {
         ("sessionId=%ED%A0%80", ErrorAnswer::QueryMalformed),
         ("other=%zz", ErrorAnswer::QueryMalformed),
         ("%zz=a", ErrorAnswer::QueryMalformed),
-        ("sessionId=a&sessionId=a", ErrorAnswer::QueryRepeated),
-        ("sessionId=&sessionId=a", ErrorAnswer::QueryRepeated),
-        ("sessionId=a&session%49d=b", ErrorAnswer::QueryRepeated),
+        (&sixteen_and("c"), ErrorAnswer::TooManySessions),
+        ("limit=1&limit=1", ErrorAnswer::QueryRepeated),
+        ("replay=1&replay=1", ErrorAnswer::QueryRepeated),
+        ("since=1m&since=1m", ErrorAnswer::QueryRepeated),
         ("lastEventId=1&lastEventId=1", ErrorAnswer::QueryRepeated),
         ("sessionid=a", ErrorAnswer::SessionMisspelled),
         ("sessionId=a&session_id=a", ErrorAnswer::SessionMisspelled),
@@ -332,9 +375,13 @@ fn history(access: &Access, query: &str, secret: Option<&[u8]>) -> (View, bool, 
         secret,
         ..request(Method::Get, &target)
     };
-    match route(&request, access, is_asset) {
+    match route(&request, access, 0, is_asset) {
         Route::History(query) => {
-            let since = query.since.unwrap_or_default();
+            let since = match query.since {
+                None => String::new(),
+                Some(Since::Event(id)) => id.to_string(),
+                Some(Since::Time(moment)) => format!("{moment:?}"),
+            };
             let rest = format!("{since} {} {}", query.limit, query.wait_s);
             (query.view, query.is_public, rest)
         }
@@ -344,14 +391,14 @@ fn history(access: &Access, query: &str, secret: Option<&[u8]>) -> (View, bool, 
 
 #[test]
 fn the_history_shows_what_a_stream_shows_and_is_public_without_session_and_secret() {
-    let all = "since=a-1&limit=7&wait=25";
+    let all = "since=000000000000000a-1&limit=7&wait=25";
     assert_eq!(
         history(&open(), "", None),
         (View::Everything, true, " 100 0".into())
     );
     assert_eq!(
         history(&open(), all, Some(b"any")),
-        (View::Everything, false, "a-1 7 25".into())
+        (View::Everything, false, "000000000000000a-1 7 25".into())
     );
     for (secret, expected) in [(None, View::Public), (Some(SECRET), View::Everything)] {
         let (view, is_public, _) = history(&guarded(), "since=&lastEventId=x", secret);
@@ -377,7 +424,10 @@ fn a_bad_query_of_the_history_is_refused() {
             ErrorAnswer::WaitOutOfRange,
         ),
         ("wait=1&wait=1", None, ErrorAnswer::QueryRepeated),
-        ("since=a&since=b", None, ErrorAnswer::QueryRepeated),
+        ("since=1&since=1", None, ErrorAnswer::QueryRepeated),
+        ("since=a", None, ErrorAnswer::SinceMalformed),
+        ("since=10x", None, ErrorAnswer::SinceMalformed),
+        ("since=9-1", None, ErrorAnswer::SinceMalformed),
         ("since=%", None, ErrorAnswer::QueryMalformed),
         ("session_id=a", None, ErrorAnswer::SessionMisspelled),
     ] {
@@ -386,7 +436,7 @@ fn a_bad_query_of_the_history_is_refused() {
             secret,
             ..request(Method::Get, &target)
         };
-        let routed = route(&request, &guarded(), is_asset);
+        let routed = route(&request, &guarded(), 0, is_asset);
         assert_eq!(routed, Route::Error(error), "{query}");
     }
 }
@@ -399,7 +449,7 @@ fn last_event_id_has_precedence_over_the_parameter() {
             last_event_id: header,
             ..request(Method::Get, &target)
         };
-        match route(&request, &open(), is_asset) {
+        match route(&request, &open(), 0, is_asset) {
             Route::Subscribe(subscription) => subscription.last_event_id.map(Cow::into_owned),
             other => panic!("{other:?}"),
         }
@@ -417,9 +467,69 @@ fn last_event_id_has_precedence_over_the_parameter() {
 }
 
 #[test]
+fn a_view_has_each_session_once() {
+    assert_eq!(View::of_sessions(Vec::new()), View::Public);
+    assert_eq!(sessions("a a a"), session("a"));
+    let View::Sessions(both) = sessions("b a b c a") else {
+        panic!("three sessions");
+    };
+    let names: Vec<&str> = both.iter().map(SessionId::as_str).collect();
+    assert_eq!(names, ["b", "a", "c"]);
+}
+
+/// The view, whether it is public, and where it begins.
+fn stream(access: &Access, query: &str) -> Result<(View, bool, Begin), ErrorAnswer> {
+    let target = format!("{STREAM_PATH}?{query}");
+    match route(&request(Method::Get, &target), access, 0, is_asset) {
+        Route::Subscribe(it) => Ok((it.view, it.is_public, it.begin)),
+        Route::Error(error) => Err(error),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A cache would give a relative time's answer to clients that have asked later. What a stream may see does not
+/// depend on where it begins.
+#[test]
+fn a_stream_that_begins_elsewhere_is_not_public() {
+    let cached = open().fanned_out();
+    for (query, replay_max, since) in [
+        ("replay=0", Some(0), None),
+        ("replay=100", Some(100), None),
+        ("since=10m", None, Some(Moment::Ago(600_000))),
+        ("replay=7&since=0", Some(7), Some(Moment::At(0))),
+    ] {
+        let begin = Begin { replay_max, since };
+        let expected = (View::Public, false, begin);
+        assert_eq!(stream(&cached, query), Ok(expected), "{query}");
+    }
+    for query in ["", "since=", "limit=0", "wait=x"] {
+        let expected = (View::Public, true, Begin::default());
+        assert_eq!(stream(&cached, query), Ok(expected), "{query}");
+    }
+}
+
+#[test]
+fn a_bad_beginning_of_a_stream_is_refused() {
+    for (query, error) in [
+        ("replay=", ErrorAnswer::ReplayOutOfRange),
+        ("replay=101", ErrorAnswer::ReplayOutOfRange),
+        ("replay=all", ErrorAnswer::ReplayOutOfRange),
+        ("since=000000000000000a-1", ErrorAnswer::SinceOfEvent),
+        ("since=yesterday", ErrorAnswer::SinceOfStreamMalformed),
+        ("since=x&lastEventId=y", ErrorAnswer::SinceOfStreamMalformed),
+    ] {
+        assert_eq!(stream(&open(), query), Err(error), "{query}");
+    }
+    // The history has no such parameter.
+    assert_eq!(history(&open(), "replay=x", None).2, " 100 0");
+    assert_eq!(history(&open(), "since=10m", None).2, "Ago(600000) 100 0");
+}
+
+#[test]
 fn errors_decided_by_the_head_are_known_before_the_body() {
-    let before =
-        |method, path, access: &Access| error_before_body(&request(method, path), access, is_asset);
+    let before = |method, path, access: &Access| {
+        error_before_body(&request(method, path), access, 0, is_asset)
+    };
     assert_eq!(before(Method::Post, WEBHOOK_PATH, &open()), None);
     assert_eq!(
         before(Method::Post, WEBHOOK_PATH, &guarded()),
@@ -441,4 +551,80 @@ fn debug_output_shows_no_secret() {
         format!("{:?} {:?}", guarded(), open()),
         "Access(secret) Access(open)"
     );
+}
+
+#[test]
+fn sources_are_listed_only_with_the_secret_if_there_is_one() {
+    let list = |access: &Access, secret| {
+        let request = Request {
+            secret,
+            ..request(Method::Get, SOURCES_PATH)
+        };
+        route(&request, access, 0, is_asset)
+    };
+    assert_eq!(list(&open(), None), Route::ListSources);
+    assert_eq!(list(&guarded(), Some(SECRET)), Route::ListSources);
+    for (secret, error) in [
+        (None, ErrorAnswer::SecretMissing),
+        (Some(&b"other"[..]), ErrorAnswer::SecretWrong),
+    ] {
+        assert_eq!(list(&guarded(), secret), Route::Error(error));
+    }
+}
+
+/// A secret is compared where a wrong one is an error, and only there.
+#[test]
+fn a_secret_is_compared_only_where_it_decides() {
+    let mut compared = 0;
+    for path in [
+        "*",
+        "/",
+        "/none",
+        WEBHOOK_PATH,
+        "/api/webhook/",
+        STREAM_PATH,
+        "/api/webhook/stream/",
+        MESSAGES_PATH,
+        SOURCES_PATH,
+        "/api/webhook/sessions/",
+        "/api/webhook/sessions/a",
+        "/api/webhook/sessions/a/b",
+    ] {
+        for method in [
+            Method::Get,
+            Method::Head,
+            Method::Post,
+            Method::Options,
+            Method::Other,
+        ] {
+            let request = Request {
+                secret: Some(b"wrong"),
+                ..request(method, path)
+            };
+            let error = error_before_body(&request, &guarded(), 0, is_asset);
+            let is_compared = compares_secret(&request, &guarded());
+            assert_eq!(
+                is_compared,
+                error == Some(ErrorAnswer::SecretWrong),
+                "{method:?} {path}"
+            );
+            compared += usize::from(is_compared);
+            assert!(!compares_secret(&request, &open()));
+        }
+    }
+    assert_eq!(compared, 2 + 2 * 5);
+}
+
+#[test]
+fn a_misspelled_token_is_an_error_only_with_keys() {
+    let keys = TokenKeys::parse(b"a key of thirty-two bytes or more", None).unwrap();
+    let with_keys = open().with_tokens(Arc::new(keys), false);
+    for name in ["Token", "TOKEN", "tokne", "tokens", "%54oken", "t_oken"] {
+        let target = format!("{STREAM_PATH}?{name}=a.b.c");
+        let misspelled = Err(ErrorAnswer::TokenMisspelled);
+        assert_eq!(view(&with_keys, &target, None), misspelled, "{name}");
+        assert_eq!(view(&open(), &target, None), Ok(View::Everything), "{name}");
+    }
+    let other = format!("{STREAM_PATH}?other=a.b.c");
+    assert_eq!(view(&with_keys, &other, None), Ok(View::Public));
 }

@@ -13,6 +13,7 @@ use crate::limits::{HEAD_BYTES_MAX, READ_BYTES};
 
 use self::cases::{Case, cases};
 use super::error::Refusal;
+use super::idempotency::SentKey;
 use super::request::{Phase, Progress, Request, RequestReader};
 use super::request_line::{Method, Version};
 use super::response::{AllowOrigin, Responder};
@@ -38,6 +39,7 @@ pub(super) fn request(method: Method, target: &str) -> Request<'_> {
         is_encoded: false,
         if_none_match: None,
         accept_encoding: None,
+        idempotency_key: SentKey::Absent,
         head: b"",
         body: b"",
     }

@@ -337,3 +337,88 @@ fn an_error_in_a_skipped_body_ends_the_reader() {
     reader.push(b"\r\n");
     assert_eq!(reader.skip(), Err(Refusal::BodyTooLarge));
 }
+
+/// The bound of a path holds for announced and for chunked bodies, and the next request has its own.
+#[test]
+fn a_path_may_have_a_larger_body() {
+    let bound = |path: &str| {
+        if path == "/large" {
+            4 * BODY_BYTES_MAX
+        } else {
+            BODY_BYTES_MAX
+        }
+    };
+    let post = |path: &str, body_bytes: usize, is_chunked: bool| {
+        let body = "x".repeat(body_bytes);
+        let (field, body) = if is_chunked {
+            let body = format!("{body_bytes:x}\r\n{body}\r\n0\r\n\r\n");
+            ("Transfer-Encoding: chunked".to_owned(), body)
+        } else {
+            (format!("Content-Length: {body_bytes}"), body)
+        };
+        format!("POST {path} HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n{body}")
+    };
+    for is_chunked in [false, true] {
+        let mut reader = RequestReader::new(Vec::new(), BODY_BYTES_MAX);
+        let most = 4 * BODY_BYTES_MAX;
+        reader.push(post("/large", most, is_chunked).as_bytes());
+        assert_eq!(reader.poll_bounded(bound), Ok(Progress::Complete));
+        assert_eq!(reader.request().unwrap().body.len(), most);
+        reader.consume();
+        for (path, bytes) in [("/large", most + 1), ("/", BODY_BYTES_MAX + 1)] {
+            let mut reader = RequestReader::new(Vec::new(), BODY_BYTES_MAX);
+            reader.push(post(path, bytes, is_chunked).as_bytes());
+            assert_eq!(reader.poll_bounded(bound), Err(Refusal::BodyTooLarge));
+        }
+        reader.push(post("/", BODY_BYTES_MAX + 1, is_chunked).as_bytes());
+        assert_eq!(reader.poll_bounded(bound), Err(Refusal::BodyTooLarge));
+    }
+}
+
+#[test]
+fn a_request_may_be_complete_until_its_bytes_are_polled() {
+    let mut reader = RequestReader::new(Vec::new(), BODY_BYTES_MAX);
+    assert!(!reader.may_be_complete());
+    let request = get("");
+    let (most, last) = request.as_bytes().split_at(request.len() - 1);
+    for (bytes, before_poll, after_poll) in [
+        (&b"\r\n\r\n\r"[..], false, false),
+        (b"\n", false, false),
+        (most, true, false),
+        (last, true, true),
+    ] {
+        reader.push(bytes);
+        assert_eq!(reader.may_be_complete(), before_poll);
+        reader.poll().unwrap();
+        assert_eq!(reader.may_be_complete(), after_poll);
+    }
+    reader.consume();
+    assert!(!reader.may_be_complete());
+
+    // What is pipelined behind a request, and what another process has read.
+    reader.push(request.repeat(2).as_bytes());
+    reader.poll().unwrap();
+    reader.consume();
+    assert!(reader.may_be_complete());
+    let rest = reader.unanswered().unwrap();
+    assert!(RequestReader::resume(rest, BODY_BYTES_MAX).may_be_complete());
+    assert!(!RequestReader::resume(Vec::new(), BODY_BYTES_MAX).may_be_complete());
+    reader.recycle();
+    assert!(!reader.may_be_complete());
+
+    // What follows a body that is discarded.
+    reader.push(post("Content-Length: 5\r\n", "").as_bytes());
+    reader.poll().unwrap();
+    reader.skip_body();
+    for (bytes, expected) in [("hel", false), ("lo", false)] {
+        reader.push(bytes.as_bytes());
+        reader.skip().unwrap();
+        assert_eq!(reader.may_be_complete(), expected);
+    }
+    reader.push(post("Content-Length: 5\r\n", "").as_bytes());
+    reader.poll().unwrap();
+    reader.skip_body();
+    reader.push(format!("hello{request}").as_bytes());
+    assert_eq!(reader.skip(), Ok(true));
+    assert!(reader.may_be_complete());
+}

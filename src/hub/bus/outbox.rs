@@ -9,12 +9,10 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::hub::commit::Origin;
-use crate::hub::{NotStored, Outgoing, Receipt};
+use crate::hub::outcome::Outcome;
+use crate::hub::{NotStored, Outgoing, Receipt, Repeat};
 use crate::limits::{COMMIT_QUEUE_BYTES_MAX, COMMIT_QUEUE_MESSAGE_BYTES};
 use crate::message::{Epoch, Message, MessageId};
-
-/// What became of a message.
-pub(in crate::hub) type Outcome = Result<Receipt, NotStored>;
 
 /// See the module's documentation.
 #[derive(Default)]
@@ -78,10 +76,10 @@ impl Outbox {
         self.items.range(self.taken..).any(Item::is_queued)
     }
 
-    /// Adds a message, or the reason why it is none. After `deadline_ms` it has an outcome in any case.
+    /// Adds a message, or the outcome of a draft that becomes none. After `deadline_ms` it has an outcome in any case.
     pub(in crate::hub) fn push(
         &mut self,
-        outgoing: Result<Outgoing, NotStored>,
+        outgoing: Result<Outgoing, Outcome>,
         origin: Origin,
         queued_us: u64,
         deadline_ms: u64,
@@ -91,7 +89,7 @@ impl Outbox {
                 (None, Stage::Over(Err(NotStored::Busy)))
             }
             Ok(outgoing) => (Some(outgoing), Stage::Queued),
-            Err(error) => (None, Stage::Over(Err(error))),
+            Err(outcome) => (None, Stage::Over(outcome)),
         };
         let item = Item {
             outgoing,
@@ -167,6 +165,30 @@ impl Outbox {
         }
     }
 
+    /// Notes that a message repeats another one, which is in the log. It is acknowledged with the receipt of that one,
+    /// or refused if another body has had its key.
+    pub(in crate::hub) fn note_repeat(&mut self, repeat: &Repeat) {
+        let is_it = |item: &&mut Item| matches!(item.stage, Stage::Sent { number, .. } if number == repeat.number);
+        let Some(item) = self.items.iter_mut().take(self.taken).find(is_it) else {
+            return;
+        };
+        forget(&mut self.sent, item.outgoing.as_ref());
+        let identity = item
+            .outgoing
+            .as_ref()
+            .and_then(|outgoing| outgoing.message.identity.as_ref());
+        let body = identity.and_then(|identity| identity.body);
+        if body
+            .zip(repeat.body)
+            .is_some_and(|(own, first)| own != first)
+        {
+            item.stage = Stage::Over(Err(NotStored::KeyReused));
+        } else if let Stage::Sent { receipt, .. } = &mut item.stage {
+            *receipt = Some(Receipt::of_first(repeat.first));
+            item.settle();
+        }
+    }
+
     /// Notes that replicas have confirmed everything that was sent.
     pub(in crate::hub) fn note_replicated(&mut self) {
         for item in &mut self.items {
@@ -194,7 +216,13 @@ impl Outbox {
     /// Notes that a message has come back. Returns when it was queued; `None` if it is none of this outbox, or its
     /// time was over.
     pub(in crate::hub) fn note_shown(&mut self, message: &Message) -> Option<u64> {
-        self.doubted.remove(&message.id);
+        // Most messages are those of other nodes, and most outboxes that are asked are empty.
+        if !self.doubted.is_empty() {
+            self.doubted.remove(&message.id);
+        }
+        if self.sent.is_empty() {
+            return None;
+        }
         let ordinal = self.sent.remove(&message.id)?;
         let place = (ordinal - self.removed) as usize;
         let item = &mut self.items[place];

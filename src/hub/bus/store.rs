@@ -39,6 +39,15 @@ pub struct Shown {
     pub queued_us: Vec<u64>,
 }
 
+/// Where a history begins that replaces another one.
+#[derive(Debug, Clone)]
+pub struct HistoryStart {
+    /// Its epochs.
+    pub lineage: Arc<Lineage>,
+    /// The seq of its first message.
+    pub first_seq: u64,
+}
+
 impl BusStore {
     pub(in crate::hub) fn new(ring: Ring, settings: BusSettings, run: u64) -> BusStore {
         BusStore {
@@ -93,10 +102,13 @@ impl BusStore {
     ) -> Result<Shown, NotStored> {
         debug_assert!(messages.len() <= self.messages_max());
         self.make_ready(hub, clock().mono_ms)?;
-        let mut batch = Batch::default();
-        let stored = self
-            .append_all(hub, messages, &mut batch)
-            .and_then(|()| self.sync(clock));
+        let mut batch = Batch::with_room(messages);
+        let stored = self.append_all(hub, messages, &mut batch).and_then(|()| {
+            if self.syncs {
+                hub.sync_identities(self.ring.next_seq());
+            }
+            self.sync(clock)
+        });
         if let Err(error) = stored {
             self.holds_unshown = true;
             if let NotStored::Ring(error) = &error {
@@ -142,9 +154,11 @@ impl BusStore {
     }
 
     fn show(&mut self, hub: &Hub, batch: Batch, messages: &[Arc<Message>]) -> Shown {
-        let mut state = hub.lock_with_room();
+        let mut state = hub.lock_with_room(Duration::MAX).0;
         for message in messages {
+            let seq = state.history.next_seq();
             state.history.push(Arc::clone(message));
+            state.identities.note_kept(seq, message);
         }
         let shown = state.note_all_shown(messages);
         debug_assert_eq!(state.history.next_seq(), self.ring.next_seq());
@@ -168,7 +182,7 @@ impl BusStore {
             Aside::Drop,
             now.mono_ms,
         )?;
-        let mut state = hub.lock_with_room();
+        let mut state = hub.lock_with_room(Duration::MAX).0;
         state.lineage = Arc::clone(&lineage);
         let batch = Batch {
             turnover: Some(Turnover {
@@ -183,16 +197,17 @@ impl BusStore {
 
     /// Replaces the history by another one: its newest messages, oldest first. Streams that have shown the
     /// old one end. `known` are all messages of the other history that this node has read: those of its own
-    /// are acknowledged.
+    /// are acknowledged. `aside` says whether the ring's file is kept.
     pub fn replace(
         &mut self,
         hub: &Hub,
-        lineage: Arc<Lineage>,
-        first_seq: u64,
+        start: HistoryStart,
         messages: &[Arc<Message>],
         known: &[Arc<Message>],
+        aside: Aside,
         now: Now,
     ) -> Result<Shown, NotStored> {
+        let HistoryStart { lineage, first_seq } = start;
         let mut batch = Batch {
             turnover: Some(Turnover {
                 lineage: Arc::clone(&lineage),
@@ -203,11 +218,12 @@ impl BusStore {
         for (seq, message) in (first_seq..).zip(messages) {
             hub.encode(&mut batch, lineage.epoch(), seq, message)?;
         }
-        self.renew(&lineage, first_seq, messages, Aside::Drop, now.mono_ms)?;
-        let mut state = hub.lock_with_room();
+        self.renew(&lineage, first_seq, messages, aside, now.mono_ms)?;
+        let mut state = hub.lock_with_room(Duration::MAX).0;
         state.lineage = lineage;
         state.history = History::with_backlog(first_seq, messages.to_vec());
         state.history.drop_backlog();
+        state.note_history();
         let shown = state.note_all_shown(known);
         hub.send_to_shards(state, batch);
         hub.wake_mirror();
@@ -277,6 +293,7 @@ impl BusStore {
         match hub.settle_close(closed) {
             Some(closed) => {
                 // Unlocked before the report, because after it another process may open the ring.
+                hub.close_identities();
                 drop(self);
                 hub.report_closed(closed);
                 hub.queued.notify_all();
@@ -296,15 +313,14 @@ impl BusStore {
     }
 }
 
-impl Hub {
-    /// Locks the hub as soon as the inboxes have room.
-    fn lock_with_room(&self) -> std::sync::MutexGuard<'_, State> {
-        let is_blocked = |_: &mut State| !self.outlets.have_room();
-        self.room.wait(self.lock(), Duration::MAX, is_blocked).0
-    }
-}
-
 impl State {
+    /// Notes the identities of a history that has replaced another one.
+    fn note_history(&mut self) {
+        let messages = self.history.numbered();
+        (self.identities).note_all(messages.map(|(seq, message)| (seq, &**message)));
+        self.identities.keep();
+    }
+
     /// Notes that messages have come back, and which of them are of this node.
     fn note_all_shown(&mut self, messages: &[Arc<Message>]) -> Shown {
         let mut shown = Shown::default();

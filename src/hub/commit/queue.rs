@@ -9,7 +9,8 @@ use std::sync::Arc;
 use crossbeam_channel::Sender;
 
 use crate::hub::closing::Closing;
-use crate::hub::{NotStored, Receipt, SenderId};
+use crate::hub::outcome::Outcome;
+use crate::hub::{Made, SenderId};
 use crate::limits::{BATCH_BYTES_MAX, COMMIT_QUEUE_BYTES_MAX, COMMIT_QUEUE_MESSAGE_BYTES};
 use crate::message::Message;
 
@@ -19,15 +20,15 @@ pub(in crate::hub) enum Origin {
     /// To a shard, in a batch.
     Shard(SenderId),
     /// To a thread that waits in [`Hub::publish_from_peers`](crate::hub::Hub::publish_from_peers).
-    Waiting(Sender<Result<Receipt, NotStored>>),
+    Waiting(Sender<Outcome>),
     /// Nowhere: it was acknowledged before, and is published again.
     Again,
 }
 
-/// A message that waits for its commit. An error is queued as well, so that the outcomes keep the
-/// order of the messages.
+/// A message that waits for its commit. The outcome of a draft that becomes none is queued as well, so that
+/// the outcomes keep the order of the drafts.
 pub(in crate::hub) struct Queued {
-    pub(in crate::hub) message: Result<Arc<Message>, NotStored>,
+    pub(in crate::hub) message: Made,
     pub(in crate::hub) origin: Origin,
 }
 

@@ -31,6 +31,8 @@ fn a_queued_message_counts_its_content_session_and_overhead() {
             timestamp_ms: 0,
             session: crate::message::SessionId::parse(session).unwrap(),
             content: content.into(),
+            label: None,
+            identity: None,
         })),
         origin: Origin::Shard(SenderId(0)),
     };
@@ -493,6 +495,8 @@ fn queuing_a_message_wakes_the_committer() {
                 timestamp_ms: 1,
                 session: None,
                 content: "x".into(),
+                label: None,
+                identity: None,
             };
             let (outcome, outcomes) = bounded(1);
             if nth % 2 == 0 {
@@ -583,6 +587,8 @@ fn the_committer_runs_beside_publishers_peers_and_a_close() {
                     timestamp_ms: 1,
                     session: None,
                     content: "remote".into(),
+                    label: None,
+                    identity: None,
                 })
             })
             .collect();
@@ -663,7 +669,8 @@ fn the_shared_history_leaves_a_place_for_the_commit_under_way() {
     assert_eq!(sent, INBOX_BATCHES - 1);
     let mut group = Group::default();
     for Queued { message, origin } in taken {
-        let stored = message.and_then(|m| node.committer.append(&node.hub, &mut group, m));
+        let message = message.unwrap();
+        let stored = node.committer.append(&node.hub, &mut group, message, 0);
         group.outcomes.push((origin, stored));
     }
     node.hub.show(group.batch, group.messages, group.outcomes);

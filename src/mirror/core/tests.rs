@@ -27,6 +27,8 @@ fn message(id: u128, after_ms: u64) -> Arc<Message> {
         timestamp_ms: UTC + after_ms,
         session: None,
         content,
+        label: None,
+        identity: None,
     })
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::super::{Damage, Found, Recovered, Ring, RingError};
-use super::{BYTES_MAX, last_100, message, numbers};
+use super::{CONTENT_BYTES_MAX, last_100, message, numbers};
 
 fn directory() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
@@ -16,11 +16,11 @@ fn directory() -> (TempDir, PathBuf) {
 }
 
 pub(super) fn open(path: &Path) -> (Ring, Recovered) {
-    Ring::open(path, BYTES_MAX).unwrap()
+    Ring::open(path, CONTENT_BYTES_MAX).unwrap()
 }
 
 pub(super) fn error(path: &Path) -> RingError {
-    match Ring::open(path, BYTES_MAX) {
+    match Ring::open(path, CONTENT_BYTES_MAX) {
         Ok(_) => panic!("{} was opened", path.display()),
         Err(error) => error,
     }

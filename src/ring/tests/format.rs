@@ -1,10 +1,12 @@
 //! The bytes of a file, assembled by hand from `FORMAT.md`. A change of the format without a new
 //! version fails here.
 
+use std::sync::Arc;
+
 use super::super::layout::{decode_earlier, encode_earlier};
 use super::super::{Aside, Found, Ring};
-use super::{disk_with, last_100, message, numbers, open};
-use crate::message::{Epoch, Message, MessageId, SessionId};
+use super::{CONTENT_BYTES_MAX, disk_with, last_100, message, numbers, open};
+use crate::message::{Epoch, Identity, Label, Message, MessageId, SessionId};
 use crate::testkit::MemoryMedium;
 
 /// CRC-32, bit by bit, from its definition.
@@ -35,7 +37,7 @@ fn slot(described: &[&[u8]]) -> Vec<u8> {
 #[test]
 fn a_file_is_byte_for_byte_what_the_document_says() {
     let medium = MemoryMedium::default();
-    let (mut ring, _) = Ring::open_on(Box::new(medium.clone()), 4032).unwrap();
+    let (mut ring, _) = Ring::open_on(Box::new(medium.clone()), CONTENT_BYTES_MAX).unwrap();
     let session = SessionId::parse("room").unwrap();
     let id = MessageId::from_u128(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff);
     let content = "h\u{e9}llo".to_owned();
@@ -44,6 +46,8 @@ fn a_file_is_byte_for_byte_what_the_document_says() {
         timestamp_ms: 0x0102_0304,
         session,
         content,
+        label: None,
+        identity: None,
     })
     .unwrap();
     let content = "!".to_owned();
@@ -52,6 +56,8 @@ fn a_file_is_byte_for_byte_what_the_document_says() {
         timestamp_ms: 5,
         session: None,
         content,
+        label: None,
+        identity: None,
     })
     .unwrap();
     ring.sync().unwrap();
@@ -125,7 +131,9 @@ fn a_file_is_byte_for_byte_what_the_document_says() {
             id: MessageId::nil(),
             timestamp_ms: 6,
             session: None,
-            content
+            content,
+            label: None,
+            identity: None,
         })
         .is_err()
     );
@@ -133,9 +141,68 @@ fn a_file_is_byte_for_byte_what_the_document_says() {
 }
 
 #[test]
+fn label_and_identity_are_where_the_document_says() {
+    let medium = MemoryMedium::default();
+    let (mut ring, _) = Ring::open_on(Box::new(medium.clone()), CONTENT_BYTES_MAX).unwrap();
+    let id = MessageId::from_u128(7);
+    let message = Message {
+        id,
+        timestamp_ms: 5,
+        session: SessionId::parse("room").unwrap(),
+        content: "!".into(),
+        label: Label::new("shop", "paid").map(Arc::new),
+        identity: Some(Arc::new(Identity {
+            id: Some([0xa1; 16]),
+            tag: None,
+            body: Some([0xb2; 16]),
+            window_s: 0x0001_5180,
+        })),
+    };
+    ring.append(&message).unwrap();
+    let expected = slot(&[
+        &[1, 0, 0, 0, 0, 0, 0, 0],
+        &[1, 0, 0, 0, 0, 0, 0, 0],
+        &[5, 0, 0, 0, 0, 0, 0, 0],
+        &id.into_bytes(),
+        &[1, 0, 0, 0],
+        &[4, 0],
+        &[7, 0],
+        &[4, 4],
+        &[0b101, 0],
+        &[0x80, 0x51, 0x01, 0],
+        b"roomshoppaid",
+        &[0xa1; 16],
+        &[0xb2; 16],
+        b"!",
+    ]);
+    assert!(medium.image()[2 * 4096..][..4096] == *expected);
+    assert_eq!(ring.history(), [(1, message)]);
+}
+
+/// A native message of the largest body, with a session of the longest name and an identity.
+#[test]
+fn slots_have_room_for_the_largest_body_with_label_and_identity() {
+    for content_bytes_max in [1, CONTENT_BYTES_MAX, CONTENT_BYTES_MAX + 1, 65_536] {
+        let medium = MemoryMedium::default();
+        let (mut ring, _) = Ring::open_on(Box::new(medium.clone()), content_bytes_max).unwrap();
+        let print = Some([1; 16]);
+        let mut message = message(1, content_bytes_max);
+        message.label = Label::new(&"s".repeat(64), &"e".repeat(128)).map(Arc::new);
+        message.identity = Some(Arc::new(Identity {
+            id: print,
+            tag: print,
+            body: print,
+            window_s: u32::MAX,
+        }));
+        ring.append(&message).unwrap();
+        assert_eq!(ring.history(), [(1, message)]);
+    }
+}
+
+#[test]
 fn a_ring_for_commits_has_a_slot_for_each_message_of_a_commit() {
     let medium = MemoryMedium::default();
-    let (mut ring, _) = Ring::open_with(Box::new(medium.clone()), 4032, 128).unwrap();
+    let (mut ring, _) = Ring::open_with(Box::new(medium.clone()), CONTENT_BYTES_MAX, 128).unwrap();
     assert_eq!(ring.unsynced_max(), 128);
     let image = medium.image();
     assert_eq!(image.len(), 4096 * (1 + 228));
@@ -153,14 +220,15 @@ fn a_ring_for_commits_has_a_slot_for_each_message_of_a_commit() {
     let epoch = ring.epoch();
     for (unsynced_max, found, has) in [(1, 228, 128), (128, 228, 128)] {
         let (ring, recovered) =
-            Ring::open_with(Box::new(medium.clone()), 4032, unsynced_max).unwrap();
+            Ring::open_with(Box::new(medium.clone()), CONTENT_BYTES_MAX, unsynced_max).unwrap();
         assert!(matches!(recovered.report.found, Found::Intact));
         assert_eq!(medium.image().len(), 4096 * (1 + found));
         assert_eq!((ring.unsynced_max(), ring.epoch()), (has, epoch));
         assert_eq!(numbers(&recovered), last_100(500));
     }
     let (medium, epoch) = disk_with(150);
-    let (ring, recovered) = Ring::open_with(Box::new(medium.clone()), 4032, 9).unwrap();
+    let (ring, recovered) =
+        Ring::open_with(Box::new(medium.clone()), CONTENT_BYTES_MAX, 9).unwrap();
     assert!(matches!(recovered.report.found, Found::Grown));
     assert_eq!((ring.unsynced_max(), ring.epoch()), (9, epoch));
     assert_eq!(numbers(&recovered), last_100(150));

@@ -10,14 +10,21 @@ mod place;
 mod power;
 mod process;
 
+use std::sync::Arc;
+
 use super::{Epoch, Recovered, Ring};
-use crate::message::{Message, MessageId, SessionId};
+use crate::limits::MESSAGE_EXTRA_BYTES_MAX;
+use crate::message::{Identity, Label, Message, MessageId, SessionId};
 use crate::testkit::MemoryMedium;
 
 /// The largest payload of the smallest slots: a page less the head.
 pub(super) const BYTES_MAX: usize = 4096 - 64;
 
-/// The `nth` message. Its id holds `nth`; its content has `content_bytes` bytes, which depend on `nth`.
+/// The largest content for which slots of this size are made.
+pub(super) const CONTENT_BYTES_MAX: usize = BYTES_MAX - MESSAGE_EXTRA_BYTES_MAX;
+
+/// The `nth` message. Its id holds `nth`; its content has `content_bytes` bytes, which depend on `nth`. Some
+/// have a session, a label, an identity.
 pub(super) fn message(nth: u64, content_bytes: usize) -> Message {
     let letters = (0..content_bytes).map(|at| char::from(b'a' + ((nth + at as u64) % 26) as u8));
     Message {
@@ -27,7 +34,26 @@ pub(super) fn message(nth: u64, content_bytes: usize) -> Message {
             .is_multiple_of(3)
             .then(|| SessionId::parse(&format!("s{nth}")).unwrap().unwrap()),
         content: letters.collect(),
+        label: label(nth).map(Arc::new),
+        identity: identity(nth).map(Arc::new),
     }
+}
+
+fn label(nth: u64) -> Option<Label> {
+    let event = ["", "push", "invoice.paid"][nth as usize % 3];
+    let is_labelled = nth.is_multiple_of(5);
+    is_labelled.then(|| Label::new("github", event).unwrap())
+}
+
+fn identity(nth: u64) -> Option<Identity> {
+    let print = |is_set: bool| is_set.then_some([nth as u8; 16]);
+    let has = |bit: u32| nth >> bit & 1 == 1;
+    nth.is_multiple_of(7).then(|| Identity {
+        id: print(has(0)),
+        tag: print(has(1)),
+        body: print(has(2)),
+        window_s: nth as u32,
+    })
 }
 
 /// The number of a message, after checking every byte of it.
@@ -40,7 +66,7 @@ pub(super) fn nth(found: &Message) -> u64 {
 }
 
 pub(super) fn open(medium: &MemoryMedium) -> (Ring, Recovered) {
-    Ring::open_on(Box::new(medium.clone()), BYTES_MAX).unwrap()
+    Ring::open_on(Box::new(medium.clone()), CONTENT_BYTES_MAX).unwrap()
 }
 
 /// A disk with a ring on it to which messages 1 to `count` have been appended, and its epoch.

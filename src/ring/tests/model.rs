@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::super::{Found, Ring, RingError};
-use crate::limits::HISTORY_MESSAGES;
+use crate::limits::{HISTORY_MESSAGES, MESSAGE_EXTRA_BYTES_MAX};
 use crate::message::{Message, MessageId, SessionId};
 use crate::testkit::MemoryMedium;
 
@@ -97,7 +97,10 @@ impl Pair {
     }
 
     fn reopen(&mut self, bytes_max: usize) {
-        let (epoch, grows) = (self.ring().epoch(), bytes_max > self.bytes_max);
+        let (epoch, grows) = (
+            self.ring().epoch(),
+            bytes_max + MESSAGE_EXTRA_BYTES_MAX > self.bytes_max,
+        );
         self.open(bytes_max, |found| match found {
             Found::Grown => grows,
             Found::Intact => !grows,
@@ -115,6 +118,8 @@ impl Pair {
             timestamp_ms,
             session,
             content,
+            label: None,
+            identity: None,
         };
         let session_bytes = message
             .session

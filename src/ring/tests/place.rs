@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::super::{Found, Ring, RingError};
 use super::file::{error, open};
-use super::{BYTES_MAX, last_100, message, numbers};
+use super::{CONTENT_BYTES_MAX, last_100, message, numbers};
 use crate::message::Message;
 
 /// A user id that is not root's and, in all likelihood, not that of the running user.
@@ -280,7 +280,11 @@ fn an_unchanged_ring_passes_every_examination() {
         ring.append(&message(nth, 40)).unwrap();
         if nth % 50 == 0 {
             drop(ring);
-            let bytes_max = if nth == 100 { 10_000 } else { BYTES_MAX };
+            let bytes_max = if nth == 100 {
+                10_000
+            } else {
+                CONTENT_BYTES_MAX
+            };
             let (opened, recovered) = Ring::open(&path, bytes_max).unwrap();
             assert!(matches!(
                 recovered.report.found,

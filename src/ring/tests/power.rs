@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use super::super::layout::PAGE_BYTES;
 use super::super::{Epoch, Found, Medium, Recovered, Ring};
-use super::{BYTES_MAX, disk_with, last_100, message, nth, numbers};
+use super::{CONTENT_BYTES_MAX, disk_with, last_100, message, nth, numbers};
 use crate::limits::HISTORY_MESSAGES;
 use crate::testkit::{MemoryMedium, SECTOR_BYTES, Write};
 
@@ -328,7 +328,7 @@ fn an_incomplete_new_file_costs_no_other_message() {
     let directory = tempfile::tempdir().unwrap();
     for case in 0..200 {
         let path = directory.path().join(format!("{case}.ring"));
-        let open = || Ring::open(&path, BYTES_MAX).unwrap();
+        let open = || Ring::open(&path, CONTENT_BYTES_MAX).unwrap();
         let before = *random.choice(&[0, 1, 120]).unwrap();
         let (medium, _) = disk_with(before);
         let half = half_made(&medium.image(), &mut random);

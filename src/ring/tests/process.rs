@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use super::super::{Found, Ring};
-use super::{BYTES_MAX, message, numbers};
+use super::{CONTENT_BYTES_MAX, message, numbers};
 
 const CHILD_PATH: &str = "HOOKCAST_TEST_RING";
 const KILLS: u32 = 50;
@@ -21,7 +21,7 @@ fn child() {
         return;
     };
     let mut out = std::io::stdout().lock();
-    match Ring::open(Path::new(&path), BYTES_MAX) {
+    match Ring::open(Path::new(&path), CONTENT_BYTES_MAX) {
         Err(error) => writeln!(out, "\nrefused {error}").unwrap(),
         Ok((mut ring, _)) => {
             writeln!(out).unwrap();
@@ -47,7 +47,7 @@ fn start_child(path: &Path) -> Child {
 fn a_second_process_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("test.ring");
-    let (ring, _) = Ring::open(&path, BYTES_MAX).unwrap();
+    let (ring, _) = Ring::open(&path, CONTENT_BYTES_MAX).unwrap();
     let output = start_child(&path).wait_with_output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("\nrefused ring file"), "{text}");
@@ -86,7 +86,7 @@ fn a_process_killed_at_any_moment_loses_no_message_that_it_has_printed() {
         // The last line may be incomplete. An incomplete number is smaller, so the maximum is never
         // too large.
         last_printed = printed.max().unwrap_or(0).max(last_printed);
-        let (ring, recovered) = Ring::open(&path, BYTES_MAX).unwrap();
+        let (ring, recovered) = Ring::open(&path, CONTENT_BYTES_MAX).unwrap();
         let found = numbers(&recovered);
         let newest = found.last().copied().unwrap_or(0);
         assert!(
@@ -126,7 +126,7 @@ fn alternating_processes_that_rewrite_the_file_lose_no_message() {
                 let mut seqs = Vec::new();
                 while seqs.len() < 20 {
                     // Each open needs larger slots, so it renames a new file over the old one.
-                    let bytes_max = BYTES_MAX + 4096 * seqs.len();
+                    let bytes_max = CONTENT_BYTES_MAX + 4096 * seqs.len();
                     let Ok((mut ring, _)) = Ring::open(path, bytes_max) else {
                         thread::yield_now();
                         continue;
@@ -149,6 +149,6 @@ fn alternating_processes_that_rewrite_the_file_lose_no_message() {
         (1..=40).collect::<Vec<_>>(),
         "each seq was given out once"
     );
-    let (_, recovered) = Ring::open(&path, BYTES_MAX).unwrap();
+    let (_, recovered) = Ring::open(&path, CONTENT_BYTES_MAX).unwrap();
     assert_eq!(recovered.messages.len(), 40);
 }

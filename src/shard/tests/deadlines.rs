@@ -151,3 +151,36 @@ fn a_request_that_begins_behind_others_has_all_of_its_time() {
     node.turn(&[(token, READABLE)]);
     assert!(peer.take().starts_with("HTTP/1.1 200 "));
 }
+
+/// The shard has read these requests, and parses the last of them in its next turn. The thread was stopped.
+#[test]
+fn requests_that_were_read_and_not_parsed_are_not_too_slow() {
+    let mut node = Node::with(|settings| settings.keep_alive = Duration::from_secs(1));
+    let peer = Peer::with_room(10_000);
+    let token = node.open(&peer);
+    peer.send(&ASK.repeat(READS_PER_TURN + 2));
+    node.shard.ready(token, READABLE, node.now);
+    assert_eq!(node.shard.unfinished(), 1);
+    node.pass(REQUEST_DEADLINE_MS + DEADLINE_SCAN_INTERVAL_MS);
+    node.shard.tick(node.now);
+    node.rest();
+    assert_eq!(
+        peer.take().matches("HTTP/1.1 200 ").count(),
+        READS_PER_TURN + 2
+    );
+    assert!(!peer.0.borrow().is_shut);
+}
+
+/// A flood of empty lines is always read in part only.
+#[test]
+fn a_flood_of_empty_lines_ends_at_its_deadline() {
+    let mut node = Node::new();
+    let peer = Peer::with_room(10_000);
+    let token = node.open(&peer);
+    peer.send(&b"\r\n".repeat(READS_PER_TURN * READ_BYTES));
+    node.shard.ready(token, READABLE, node.now);
+    assert_eq!(node.shard.unfinished(), 1);
+    node.pass(REQUEST_DEADLINE_MS + DEADLINE_SCAN_INTERVAL_MS);
+    node.shard.tick(node.now);
+    assert!(peer.0.borrow().is_shut || peer.is_closed());
+}

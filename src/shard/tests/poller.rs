@@ -11,7 +11,9 @@ use crossbeam_channel::Receiver;
 use super::Peer;
 use crate::clock::Now;
 use crate::hub::Batch;
+use crate::shard::judging::SourceRequest;
 use crate::shard::poller::{Accepted, Command, Event, Poller, Ready, Step};
+use crate::shard::presence::Question;
 use crate::shard::{HandoverConnection, Shard, Token};
 
 /// The events of a poll, at most `room`.
@@ -60,6 +62,15 @@ pub(in crate::shard) struct FakePoller {
     pub(in crate::shard) handed_over: Vec<Option<&'static str>>,
     pub(in crate::shard) now_us: Rc<Cell<u64>>,
     pub(in crate::shard) steps: Vec<Step>,
+    /// Requests to sources.
+    pub(in crate::shard) judged: Vec<SourceRequest>,
+    pub(in crate::shard) is_judge_gone: bool,
+    /// Other shards, which add their counts when the test makes them.
+    pub(in crate::shard) others: usize,
+    /// Questions to the other shards.
+    pub(in crate::shard) asked: Vec<Arc<Question>>,
+    /// Questions of other shards that have all counts, with the number of the shard.
+    pub(in crate::shard) sent_back: Vec<(usize, Arc<Question>)>,
     /// The time that each step for a connection takes, in microseconds.
     pub(in crate::shard) work_us: u64,
 }
@@ -84,6 +95,22 @@ impl Poller for FakePoller {
 
     fn next_batch(&mut self) -> Option<Arc<Batch>> {
         self.inbox.try_recv().ok()
+    }
+
+    fn judge(&mut self, request: SourceRequest) -> bool {
+        self.judged.push(request);
+        !self.is_judge_gone
+    }
+
+    fn ask(&mut self, question: &Arc<Question>) {
+        for _ in 0..self.others {
+            question.expect();
+        }
+        self.asked.push(Arc::clone(question));
+    }
+
+    fn send_back(&mut self, shard: usize, question: Arc<Question>) {
+        self.sent_back.push((shard, question));
     }
 
     fn next_command(&mut self) -> Option<Command<Peer, &'static str>> {
@@ -183,6 +210,11 @@ impl FakePoller {
             handed_over: Vec::new(),
             now_us,
             steps: Vec::new(),
+            judged: Vec::new(),
+            is_judge_gone: false,
+            others: 0,
+            asked: Vec::new(),
+            sent_back: Vec::new(),
             work_us: 0,
         }
     }

@@ -4,7 +4,7 @@ use super::resumption::{resume_after, seqs};
 use super::*;
 use crate::limits::{DEADLINE_SCAN_INTERVAL_MS, RETRY_MS, STALL_MS};
 use crate::message::Epoch;
-use crate::shard::stream::Ending;
+use crate::shard::stream::{EndReason, Ending};
 use crate::sse::lineage::Lineage;
 
 const OLD: Epoch = Epoch(10);
@@ -362,7 +362,9 @@ fn streams_that_end_in_a_drain_keep_their_delay_and_get_no_further_message() {
     };
     assert_eq!(
         ending(&mut node, begun_token),
-        Ending::Begun { is_reset: false }
+        Ending::Begun {
+            reason: EndReason::Due
+        }
     );
     let Ending::Due { retry_ms } = ending(&mut node, due_token) else {
         panic!("its end is not due");

@@ -90,6 +90,8 @@ pub(super) fn message(seq: u64) -> Message {
         timestamp_ms: 1_700_000_000_000,
         session: None,
         content: format!("m{seq}."),
+        label: None,
+        identity: None,
     }
 }
 

@@ -301,6 +301,39 @@ fn peers_that_hang_up_while_the_hub_is_behind_are_closed() {
     assert_eq!(node.shard.connections(), before + 1);
 }
 
+/// The shard has read a complete request, and does not parse it while the hub is behind.
+#[test]
+fn a_read_request_of_a_half_closed_peer_outlasts_the_wait_for_the_hub() {
+    let (mut node, mut committer) = with_disk();
+    let peer = Peer::with_room(10_000);
+    let token = node.open(&peer);
+    let ask = b"GET /api/webhook HTTP/1.1\r\nHost: a\r\n\r\n";
+    peer.send(&ask.repeat(READS_PER_TURN + 1));
+    peer.0.borrow_mut().has_ended = true;
+    node.shard.ready(token, READABLE, node.now);
+    let body = "x".repeat(3_500);
+    let request = format!(
+        "POST /api/webhook HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{{\"message\":\"{body}\"}}",
+        body.len() + 14
+    );
+    while !node.shard.publishing.is_full() {
+        let other = Peer::with_room(1_000);
+        let token = node.open(&other);
+        other.send(request.as_bytes());
+        node.shard.ready(token, READABLE, node.now);
+    }
+    node.turn(&[(token, HUNG_UP)]);
+    node.stall(2 * REQUEST_DEADLINE_MS);
+    let metrics = Metrics::new(Arc::default());
+    let now = node.now;
+    while node.shard.publishing.is_full() {
+        assert!(committer.commit(&node.hub, &metrics, || now));
+        node.turn(&[]);
+    }
+    node.turn(&[]);
+    assert_eq!(stored(&peer), READS_PER_TURN + 1);
+}
+
 /// A body that is skipped after an early answer may need room mid-turn when there is none. A second
 /// answer would count as that of the next request.
 #[test]

@@ -100,6 +100,8 @@ impl Rig {
         let draft = Draft {
             session: None,
             content,
+            label: None,
+            identity: None,
         };
         let mut drafts = VecDeque::from(vec![draft; messages]);
         let (sender, mut outcomes) = (self.hub.new_sender(), Vec::new());

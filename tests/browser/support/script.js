@@ -8,12 +8,15 @@ import { serve } from './site.js';
  */
 export async function scripted(...answers) {
   const requests = [];
+  let next;
   const { url, close } = await serve((request, response) => {
     requests.push({ url: request.url, headers: request.headers, at: performance.now() });
-    const answer = answers[Math.min(requests.length, answers.length) - 1];
+    const answer = next ?? answers[Math.min(requests.length, answers.length) - 1];
     answer(request, response);
   });
-  return { url: `${url}api/webhook/stream`, requests, close };
+  /** Answers all further requests so. */
+  const setAnswer = (answer) => (next = answer);
+  return { url: `${url}api/webhook/stream`, requests, close, answer: setAnswer };
 }
 
 /** Headers and text of a stream that stays open. */
@@ -37,8 +40,8 @@ export function failing(status, headers = {}, body = '') {
   return (request, response) => response.writeHead(status, headers).end(body);
 }
 
-export const connected = (replay = 0, retryMs = 10, eventId = '') =>
-  `retry: ${retryMs}\ndata: {"type":"connected","timestamp":1,"replay":${replay}}\n${eventId && `id: ${eventId}\n`}\n`;
+export const connected = (replay = 0, retryMs = 10, eventId = '', timestamp = Date.now()) =>
+  `retry: ${retryMs}\ndata: {"type":"connected","timestamp":${timestamp},"replay":${replay}}\n${eventId && `id: ${eventId}\n`}\n`;
 
 /** The frame of a message whose content is its id. */
 export const frame = (eventId, content, more = {}) =>

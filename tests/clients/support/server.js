@@ -27,6 +27,7 @@ export class Server {
 
   async restart() {
     const flags = ['--listen', '127.0.0.1:0', '--ring', join(this.#directory, 'ring'), '--shards', '1'];
+    if (process.env.STREAMS === 'gzip') flags.push('--compress-streams');
     const child = spawn(BINARY, [...flags, '--log-format', 'json', ...this.#flags], {
       env: { PATH: process.env.PATH },
       stdio: ['ignore', 'ignore', 'pipe'],

@@ -3,6 +3,7 @@
 import { once } from 'node:events';
 import { request } from 'node:http';
 import { connect } from 'node:net';
+import { constants, createGunzip } from 'node:zlib';
 
 import { PATIENCE_MS, until } from './process.js';
 
@@ -43,6 +44,8 @@ export class Stream {
   lastEventId = undefined;
   retryMs = undefined;
   ended = false;
+  /** Why it did not end in order. */
+  error = undefined;
   #seen = '';
   #request;
 
@@ -55,9 +58,16 @@ export class Stream {
     const [response] = await once(sent, 'response', { signal: AbortSignal.timeout(PATIENCE_MS) });
     stream.status = response.statusCode;
     stream.headers = response.headers;
-    response.setEncoding('utf8');
-    response.on('data', (text) => stream.#read(text, onMessage));
-    for (const event of ['end', 'error', 'close']) response.on(event, () => (stream.ended = true));
+    const isGzip = response.headers['content-encoding'] === 'gzip';
+    // Each piece is decoded when it arrives. At the end the trailer is checked.
+    const body = isGzip ? response.pipe(createGunzip({ flush: constants.Z_SYNC_FLUSH })) : response;
+    body.setEncoding('utf8');
+    body.on('data', (text) => stream.#read(text, onMessage));
+    for (const part of new Set([response, body])) {
+      part.on('error', (error) => (stream.error ??= error.message));
+    }
+    for (const event of ['end', 'error', 'close']) body.on(event, () => (stream.ended = true));
+    response.on('error', () => (stream.ended = true));
     sent.on('error', () => (stream.ended = true));
     return stream;
   }

@@ -101,6 +101,7 @@ impl Node {
         let now = now_at(0);
         let settings = Settings {
             body_bytes_max: BODY_BYTES_MAX,
+            shards: 1,
             held_bytes_max: hookcast::limits::HELD_BYTES_MAX,
             access: Access::new(has_secret.then_some(b"open sesame")),
             ..settings()

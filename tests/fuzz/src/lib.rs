@@ -5,11 +5,19 @@
 
 mod chunked;
 mod connection;
+mod draft;
 mod event_id;
+mod extras;
+mod identities;
 mod kv_value;
 mod node;
 mod request;
 mod ring;
+mod signer;
+mod source;
+mod sources_at_hand;
+mod sources_file;
+mod token;
 mod webhook;
 
 /// The simulation of a node; the target `node` decodes its operations from the input.
@@ -27,6 +35,7 @@ mod simulation {
     pub mod operation;
     mod poller;
     mod request;
+    mod sources;
     mod stream;
     mod turn;
     pub mod world;
@@ -36,14 +45,19 @@ mod simulation {
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("chunked", chunked::run),
     ("connection", connection::run),
     ("event_id", event_id::run),
+    ("extras", extras::run),
+    ("identities", identities::run),
     ("kv_value", kv_value::run),
     ("node", node::run),
     ("request", request::run),
     ("ring", ring::run),
+    ("source", source::run),
+    ("sources_file", sources_file::run),
+    ("token", token::run),
     ("webhook", webhook::run),
 ];
 

@@ -18,6 +18,8 @@ pub fn run(bytes: &[u8]) {
         return;
     };
     let mut profile = Profile::draw(&mut Rng::with_seed(u64::from(seed)));
+    profile.draw_sources(u64::from(seed));
+    profile.draw_tokens(u64::from(seed));
     let operations = std::iter::from_fn(|| draw(&mut input).ok());
     let operations: Vec<Operation> = operations.take(OPERATIONS_MAX).collect();
     // If there is a shared history, the model must allow for the copies in streams.

@@ -55,7 +55,7 @@ fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Outcome {
             match progress {
                 Ok(Progress::Complete) => {
                     let request = reader.request().expect("it is complete");
-                    let route = route(&request, &access, |path| path == "/");
+                    let route = route(&request, &access, 0, |path| path == "/");
                     responder.status_ok(responder.reply_to(&request), &mut answer);
                     requests.push(format!(
                         "{:?} {:?} {:?} {route:?} {:?}",

@@ -170,6 +170,8 @@ fn message(nth: u64) -> Message {
         timestamp_ms: 1_700_000_000_000 + nth,
         session: SessionId::parse(["", "room", ""][nth as usize % 3]).expect("the name is short"),
         content: format!("message {nth}"),
+        label: None,
+        identity: None,
     }
 }
 

@@ -123,7 +123,7 @@ fn publish(body: &[u8]) -> Result<Draft, ErrorAnswer> {
     }
     assert_eq!(progress, Some(Ok(Progress::Complete)));
     let request = reader.request().expect("it is complete");
-    match route(&request, &Access::default(), |_| false) {
+    match route(&request, &Access::default(), 0, |_| false) {
         Route::Publish(draft) => Ok(draft),
         Route::Error(error) => Err(error),
         other => panic!("a webhook becomes {other:?}"),

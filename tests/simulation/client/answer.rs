@@ -82,6 +82,12 @@ impl Answer {
         }
     }
 
+    /// Fails unless a stream is compressed as it should be.
+    pub fn assert_coding(&self, is_gzip: bool) {
+        let coding = is_gzip.then_some("gzip");
+        assert_eq!(self.get("Content-Encoding"), coding);
+    }
+
     /// Checks the fields of a stream. Returns for how many seconds a cache may add clients to it.
     pub fn assert_stream(&self, is_http10: bool, is_shared: bool) -> u64 {
         assert_eq!(
@@ -96,8 +102,13 @@ impl Answer {
             .and_then(|rest| rest.strip_suffix(", no-transform"))
             .map(number);
         assert_eq!(shared_s.is_some(), is_shared, "{cache}");
-        assert!(is_shared || cache == "no-store, no-transform", "{cache}");
-        assert_eq!(self.get("Vary"), is_shared.then_some("X-Webhook-Secret"));
+        assert!(
+            is_shared || cache == "private, no-store, no-transform",
+            "{cache}"
+        );
+        let vary = self.get("Vary");
+        let is_private = |vary: &str| vary.starts_with("X-Webhook-Secret");
+        assert_eq!(vary.is_some_and(is_private), is_shared, "{vary:?}");
         assert!(
             !is_shared || self.closes,
             "a shared stream does not close its connection"

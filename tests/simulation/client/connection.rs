@@ -31,8 +31,15 @@ impl Client {
             Mode::Stream(stream) => {
                 let is_cut_off = stream.spec.is_shared && drain_until_ms.is_some();
                 coverage::count("shared streams cut off by a drain", u64::from(is_cut_off));
+                // A stream that is blocked at the end of its token gets no last event.
+                let is_expired = link.is_short && stream.may_have_expired(around.unix_ms);
+                coverage::count(
+                    "streams cut at the end of their token",
+                    u64::from(is_expired),
+                );
                 link.has_ended()
                     || is_stalled
+                    || is_expired
                     || is_cut_off
                     || stream.is_torn(!self.rest.is_empty(), &around.known())
             }
@@ -49,6 +56,7 @@ impl Client {
                 };
                 is_read_out
                     || is_stalled
+                    || (link.is_short && self.token_may_have_ended(around))
                     || (self.is_body_late(link.server_fin_ms) && (has_lingered || link.has_ended()))
                     || (is_idle && (is_expired || drain_until_ms.is_some()))
                     // A stream without its first bytes yet.
@@ -96,6 +104,9 @@ impl Client {
                 assert!(stream.has_begun(), "a stream without its first event");
                 stream.assert_caught_up(&around.known());
                 stream.assert_alive(DEADLINE_SCAN_SLACK_MS, &around.known());
+                if !around.node.clock_was_set {
+                    stream.assert_valid(&around.known());
+                }
                 let heartbeat_ms = around.settings.heartbeat_interval.as_millis() as u64;
                 stream.assert_calm(around.now_ms, heartbeat_ms);
             }
@@ -139,6 +150,21 @@ impl Client {
             .is_some_and(|(answer_ms, fin_ms)| fin_ms >= answer_ms + REQUEST_DEADLINE_MS)
     }
 
+    /// Whether a stream without its first bytes may be closed, because the token of its request has ended.
+    fn token_may_have_ended(&self, around: &Surroundings<'_>) -> bool {
+        let expected = self.pending.front().map(|pending| pending.request.expected);
+        let Some(Expected::Stream(spec)) = expected else {
+            return false;
+        };
+        let is_replaced = around
+            .node
+            .key_since_ms
+            .is_some_and(|ms| ms >= self.opened_ms);
+        spec.token.is_some_and(|token| {
+            is_replaced || token.key != around.node.key || around.unix_ms >= token.expires_ms
+        })
+    }
+
     fn assert_half_closed(&self) {
         let has_fin = self.link.borrow().server_fin_ms.is_some();
         assert!(
@@ -152,8 +178,7 @@ impl Client {
     fn assert_in_time(&self, around: &Surroundings<'_>) {
         let link = self.link.borrow();
         // After a hold, no request is late at once.
-        let resumed_ms = around.node.resumed_ms;
-        let held_until_ms = resumed_ms.map_or(0, |resumed_ms| resumed_ms + REQUEST_DEADLINE_MS);
+        let held_until_ms = around.node.held_until_ms;
         let late = |start_ms: u64, limit_ms: u64| {
             let due_ms = (start_ms.max(self.opened_ms) + limit_ms).max(held_until_ms);
             around.now_ms > due_ms + DEADLINE_SCAN_SLACK_MS

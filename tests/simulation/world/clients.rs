@@ -7,7 +7,7 @@ use hookcast::shard::poller::Command;
 use super::super::client::{Client, NOWHERE};
 use super::super::kernel::Link;
 use super::super::operation::pick;
-use super::super::request::{self, Request, Resumption};
+use super::super::request::{self, Request, Resumption, TokenSetting};
 use super::{ALL, POLLERS_MAX, World, pick_mut};
 
 impl World {
@@ -108,16 +108,28 @@ impl World {
             count if self.rng.bool() => Some(&self.resumptions[self.rng.usize(..count)]),
             _ => None,
         };
+        let unix_ms = self.now().unix_ms;
+        self.setting.token = self.profile.has_tokens.then_some(TokenSetting {
+            unix_ms,
+            key: self.key,
+        });
         request::subscription(&mut self.rng, &self.setting, &self.model, resumed)
     }
 
+    /// Draws a request to a source, if there are sources.
+    fn draw_source_request(&mut self) -> Option<Request> {
+        let is_drawn = self.profile.judging_bytes_max.is_some() && self.rng.u8(..3) == 0;
+        is_drawn.then(|| request::to_source(&mut self.rng, &self.setting, &mut self.model))
+    }
+
     pub fn ask(&mut self) {
-        let request = match self.rng.u8(..16) {
+        let to_source = self.draw_source_request();
+        let request = to_source.unwrap_or_else(|| match self.rng.u8(..16) {
             0..=8 => request::webhook(&mut self.rng, &self.setting, &mut self.model),
             9..=12 => request::other(&mut self.rng, &self.setting),
             13 => request::bad(&mut self.rng, &self.setting),
             _ => self.draw_subscription(),
-        };
+        });
         let (salt, goes_past) = (self.rng.u8(..), self.rng.u8(..8) == 0);
         let asks = |client: &Client| client.may_ask() && (goes_past || !client.is_terminal);
         let Some(place) = self.some_client(asks) else {
@@ -142,12 +154,13 @@ impl World {
             if !self.clients[place].may_ask() {
                 return;
             }
-            let request = match self.rng.u8(..32) {
+            let to_source = self.draw_source_request();
+            let request = to_source.unwrap_or_else(|| match self.rng.u8(..32) {
                 _ if is_plain => request::status(),
                 0..=15 => request::webhook(&mut self.rng, &self.setting, &mut self.model),
                 16 => request::bad(&mut self.rng, &self.setting),
                 _ => request::other(&mut self.rng, &self.setting),
-            };
+            });
             self.clients[place].ask(request, &mut self.model);
         }
         if self.rng.bool() && !self.clients[place].is_terminal && self.clients[place].may_ask() {

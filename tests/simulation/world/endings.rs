@@ -99,6 +99,7 @@ impl World {
     fn start(&mut self) {
         self.heal_ring();
         self.is_held = false;
+        self.key = 0;
         self.fails_add = false;
         self.listeners = listen(&self.profile);
         let now = self.now();
@@ -167,6 +168,13 @@ impl World {
             shard.send(Command::Hold(held.clone()));
         }
         self.act(6);
+        for index in 0..self.node.shards.len() {
+            self.run_turn(index, Fuse::Never);
+        }
+        assert!(
+            !(all_held.is_full() && self.may_verdicts_publish()),
+            "a hold is acknowledged before the verdicts"
+        );
         self.go_on();
         assert!(all_held.is_full(), "a hold is not acknowledged");
         self.is_held = true;
@@ -218,7 +226,7 @@ impl World {
         let healthy: Vec<usize> = self
             .clients
             .iter()
-            .filter(|client| client.is_healthy() && !client.may_be_shared())
+            .filter(|client| client.is_healthy() && !client.may_be_shared() && !client.has_token())
             .map(|client| client.number)
             .collect();
         self.ended.clear();

@@ -6,7 +6,7 @@ use hookcast::live_log::SharedHistory;
 use hookcast::message::{Message, MessageId, SessionId};
 
 use super::super::coverage;
-use super::super::model::{Fate, SESSIONS, session_name};
+use super::super::model::{Arrival, Fate, SESSIONS, session_name};
 use super::super::operation::pick;
 use super::super::request;
 use super::{UNIX_MS, World};
@@ -38,6 +38,8 @@ impl World {
                 timestamp_ms,
                 session: SessionId::parse(&name).expect("a session's name fits"),
                 content: self.model.offers[key].content.clone(),
+                label: None,
+                identity: None,
             });
             keys.push(key);
         }
@@ -87,6 +89,10 @@ impl World {
 
     /// Passes the batches that the hub has sent to the model.
     pub fn observe(&mut self) {
+        let arrival = Arrival {
+            mono_ms: self.mono_ms,
+            unix_ms: self.now().unix_ms,
+        };
         for batch in self.node.take_observed() {
             if batch.frames().next().is_none() {
                 continue;
@@ -96,7 +102,7 @@ impl World {
                 self.durable_seq = self.model.head_seq();
                 self.ring_is_cut = false;
             }
-            self.model.store(&batch, &self.accepted_ms);
+            self.model.store(&batch, &self.accepted_ms, arrival);
             if self.node.has_commits() {
                 self.durable_seq = self.model.head_seq();
                 self.is_disk_failing &= self.ring_is_failing;

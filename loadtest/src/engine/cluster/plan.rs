@@ -10,16 +10,15 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::cluster::trail::Tally;
+use crate::engine::payload::PayloadFormat;
 
 /// The task of a reading process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Plan {
     /// The nodes. Message `n` is posted to node `n % nodes.len()`.
     pub nodes: Vec<SocketAddr>,
-    /// The run's number, in every message.
-    pub run: u32,
-    /// Bytes of each message's text.
-    pub message_bytes: usize,
+    /// The messages.
+    pub format: PayloadFormat,
     /// Streams to open, spread over the nodes.
     pub streams: usize,
     /// Number of the first one among those of all processes.

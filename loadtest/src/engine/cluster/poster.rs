@@ -23,7 +23,7 @@ use crate::engine::latency::Latency;
 use crate::engine::payload::{PayloadFormat, Stamp};
 use crate::engine::schedule::Schedule;
 use crate::engine::stream::{connect, place, token};
-use crate::engine::target::{Dialect, PublishRequest, Target};
+use crate::engine::target::{PublishRequest, Target};
 
 /// Longest wait before the thread looks for the end.
 const TURN: Duration = Duration::from_millis(5);
@@ -139,7 +139,7 @@ struct Poster<'a> {
 pub fn run(plan: PosterPlan, stop: &AtomicBool, count: &AtomicU64) -> io::Result<Posted> {
     let start_ns = now_ns();
     let request = |&address: &SocketAddr| {
-        let target = Target::local("node", Dialect::Hookcast, address, Vec::new());
+        let target = Target::hookcast("node", address, Vec::new());
         target.publish_request(&plan.format, false)
     };
     let nodes = plan.nodes.len();

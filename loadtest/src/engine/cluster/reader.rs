@@ -24,10 +24,9 @@ use crate::engine::cluster::reader::flow::Flow;
 use crate::engine::cluster::trail::{Tally, Trail};
 use crate::engine::epoll::{Poll, Readiness};
 use crate::engine::event::{Event, ScanError, Shape};
-use crate::engine::payload::PayloadFormat;
 use crate::engine::scanner::{Scanner, whole_chunk};
 use crate::engine::stream::{Phase, connect, place, token};
-use crate::engine::target::{Dialect, Target};
+use crate::engine::target::Target;
 
 /// Bytes of the shared read buffer.
 const READ_BYTES: usize = 128 * 1024;
@@ -88,9 +87,8 @@ pub fn run(
 
 impl Reader {
     fn new(plan: Plan) -> io::Result<Reader> {
-        let format = PayloadFormat::new(plan.run, plan.message_bytes);
-        let target =
-            |&address: &SocketAddr| Target::local("node", Dialect::Hookcast, address, Vec::new());
+        let format = plan.format.clone();
+        let target = |&address: &SocketAddr| Target::hookcast("node", address, Vec::new());
         let streams = (0..plan.streams).map(|at| Stream {
             socket: None,
             phase: Phase::Closed,
@@ -209,7 +207,7 @@ impl Reader {
         let last = stream.trail.last();
         let id = (last != NONE).then(|| self.order.get(last).place.to_string());
         let request =
-            self.targets[stream.node].stream_request(None, id.as_ref().map(String::as_bytes));
+            self.targets[stream.node].stream_request(at, None, id.as_ref().map(String::as_bytes));
         match rustix::net::send(socket, &request, SendFlags::NOSIGNAL) {
             Ok(sent) if sent == request.len() => stream.phase = Phase::Requested,
             Ok(_) => self.refused(at, "a request did not fit into an empty socket".into()),

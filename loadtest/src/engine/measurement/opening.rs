@@ -11,14 +11,16 @@ use crate::engine::clock::now_ns;
 use crate::engine::load::LoadError;
 use crate::engine::patience::Patience;
 use crate::engine::publisher::{self, Pace, PublisherOutcome, PublisherPlan};
-use crate::engine::streams::{self, StreamsOutcome, StreamsPlan};
+use crate::engine::reading;
+use crate::engine::streams::{self, StreamsPlan};
+use crate::engine::streams_outcome::StreamsOutcome;
 use crate::engine::window::seconds;
 
 impl Run<'_> {
     /// Publishes the history that streams get when they open.
     pub(super) fn publish_history(&mut self) -> Result<PublisherOutcome, LoadError> {
         let plan = PublisherPlan {
-            target: self.target.clone(),
+            targets: vec![self.target.clone()],
             format: self.format.clone(),
             sessions: 0,
             pace: Pace::Closed { connections: 1 },
@@ -50,31 +52,28 @@ impl Run<'_> {
         });
         Err(LoadError(format!(
             "{}: the messages for the history failed: {why}",
-            self.target.publish
+            self.target.publish.address
         )))
     }
 
     pub(super) fn open_streams(
         &mut self,
     ) -> Result<JoinHandle<io::Result<StreamsOutcome>>, LoadError> {
-        let plan = StreamsPlan {
-            target: self.target.clone(),
-            format: self.format.clone(),
-            count: self.load.streams,
-            sessions: self.load.sessions,
-            opening_max: self.target.dialect.opening_max(self.load.opening_max),
-            open_retries: self.target.dialect.open_retries(),
-            stalled: self.load.stalled,
-            churn_per_second: self.load.churn_per_second,
-            published_before: self.load.published_before,
-            replayed: self.load.replayed,
-            window: self.load.window,
-        };
         let control = Arc::clone(&self.control);
         let start_ns = now_ns();
-        let reader = thread::Builder::new()
-            .name("streams".into())
-            .spawn(move || streams::run(plan, &control))?;
+        let mut plans = self.plans();
+        let reader = thread::Builder::new().name("streams".into());
+        let reader = if self.setup.processes == 1 {
+            let plan = plans.remove(0);
+            reader.spawn(move || streams::run(plan, &control))?
+        } else {
+            let processes = plans
+                .iter()
+                .map(|_| (self.setup.spawn)())
+                .collect::<Result<_, _>>();
+            let processes = processes.map_err(LoadError)?;
+            reader.spawn(move || reading::run(plans, processes, &control))?
+        };
         let all = self.load.streams;
         let mut patience = Patience::new(now_ns(), PATIENCE, Duration::MAX);
         loop {
@@ -107,9 +106,38 @@ impl Run<'_> {
         Ok(reader)
     }
 
+    /// The task of each reading process: an equal share of the streams, on one server.
+    fn plans(&self) -> Vec<StreamsPlan> {
+        let (processes, targets) = (self.setup.processes, self.setup.targets);
+        let share = |at: usize| self.load.streams * at / processes;
+        let plan = |at: usize| {
+            let target = &targets[at % targets.len()];
+            StreamsPlan {
+                target: target.clone(),
+                target_at: at % targets.len(),
+                format: self.format.clone(),
+                count: share(at + 1) - share(at),
+                first: share(at),
+                observed: self.setup.observed.clone(),
+                sessions: self.load.sessions,
+                opening_max: (self.load.opening_max / processes)
+                    .max(1)
+                    .min(target.protocol.opening_max),
+                open_retries: target.protocol.open_retries,
+                stalled: self.load.stalled * (at + 1) / processes
+                    - self.load.stalled * at / processes,
+                churn_per_second: self.load.churn_per_second / processes as f64,
+                published_before: self.load.published_before,
+                replayed: self.load.replayed,
+                window: self.load.window,
+            }
+        };
+        (0..processes).map(plan).collect()
+    }
+
     fn none_opened(&self, reader: JoinHandle<io::Result<StreamsOutcome>>) -> LoadError {
         self.control.stop.store(true, Relaxed);
-        let address = self.target.streams;
+        let address = self.target.streams.address;
         match join(reader) {
             Err(error) => error,
             Ok(Err(error)) => error.into(),

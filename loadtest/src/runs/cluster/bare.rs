@@ -1,5 +1,5 @@
-//! The bare loop of `ingest`: one writer that appends the largest batches to the engine by the same calls as a
-//! node, while readers read everything.
+//! The bare loops of `ingest`: writers that append batches to the engine by the same calls as a node, while readers
+//! read everything.
 //!
 //! Called by `ingest`. Uses the halves of hookcast's own library, with a name of its own in the engine.
 
@@ -31,29 +31,82 @@ const BODY_BYTES_MAX: u64 = 65_536;
 /// The longest time for one call.
 const CALL_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Messages a second of one writer, with this many readers, for a time.
-pub fn run(
-    engine: SocketAddr,
-    readers: usize,
-    message_bytes: usize,
-    time: Duration,
-) -> Result<f64, String> {
+/// What a loop does.
+#[derive(Debug, Clone, Copy)]
+pub struct BarePlan {
+    /// Writers, each with one call under way.
+    pub writers: usize,
+    /// Messages of each call.
+    pub batch: usize,
+    /// Connections that read everything.
+    pub readers: usize,
+    /// Bytes of each message's text.
+    pub message_bytes: usize,
+    /// How long it appends.
+    pub time: Duration,
+}
+
+impl BarePlan {
+    /// The largest batches that a node appends, by one writer.
+    pub fn full(readers: usize, message_bytes: usize, time: Duration) -> BarePlan {
+        BarePlan {
+            writers: 1,
+            batch: BUS_APPEND_MESSAGES_MAX,
+            readers,
+            message_bytes,
+            time,
+        }
+    }
+
+    /// As many writers as nodes, with as many messages under way as there are publishers.
+    pub fn of_nodes(
+        nodes: usize,
+        publishers: usize,
+        message_bytes: usize,
+        time: Duration,
+    ) -> BarePlan {
+        BarePlan {
+            writers: nodes,
+            batch: (publishers / nodes).clamp(1, BUS_APPEND_MESSAGES_MAX),
+            readers: nodes,
+            message_bytes,
+            time,
+        }
+    }
+}
+
+/// Messages a second of a loop.
+pub fn run(engine: SocketAddr, plan: BarePlan) -> Result<f64, String> {
     let config = config(engine);
-    let (mut writer, _) = halves(&config).map_err(|error| error.to_string())?;
-    let (epoch, first) = begin(writer.as_mut()).map_err(|fault| fault.to_string())?;
+    let connect = |_| halves(&config).map_err(|error| error.to_string());
+    let (mut first_writer, _) = connect(0)?;
+    let (epoch, first) = begin(first_writer.as_mut()).map_err(|fault| fault.to_string())?;
+    let readers: Vec<_> = (0..plan.readers).map(connect).collect::<Result<_, _>>()?;
+    let writers: Vec<_> = (0..plan.writers).map(connect).collect::<Result<_, _>>()?;
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        for _ in 0..readers {
-            let (_, reader) = halves(&config).map_err(|error| error.to_string())?;
+        for (_, reader) in readers {
             let stop = &stop;
             scope.spawn(move || read(reader, EventId { epoch, seq: first }, stop));
         }
         let start = Instant::now();
-        let count = write(writer.as_mut(), epoch, first, message_bytes, time);
+        let mut running = Vec::new();
+        for (nth, (mut writer, _)) in writers.into_iter().enumerate() {
+            let task = move || write(writer.as_mut(), epoch, first, nth as u64, plan);
+            running.push(scope.spawn(task));
+        }
+        let mut counts = Vec::new();
+        for writer in running {
+            counts.push(writer.join());
+        }
         let elapsed = start.elapsed();
         stop.store(true, Relaxed);
-        let count = count.map_err(|fault| fault.to_string())?;
-        Ok(count as f64 / elapsed.as_secs_f64())
+        let mut total = 0;
+        for count in counts {
+            let count = count.map_err(|_| "a writer has failed")?;
+            total += count.map_err(|fault| fault.to_string())?;
+        }
+        Ok(total as f64 / elapsed.as_secs_f64())
     })
 }
 
@@ -95,28 +148,33 @@ fn begin(writer: &mut dyn Writer) -> Result<(Epoch, u64), Fault> {
     Ok((epoch, 0))
 }
 
+/// Appends as writer `nth`. Returns how many messages.
 fn write(
     writer: &mut dyn Writer,
     epoch: Epoch,
     first: u64,
-    message_bytes: usize,
-    time: Duration,
+    nth: u64,
+    plan: BarePlan,
 ) -> Result<u64, Fault> {
-    let deadline = Instant::now() + time;
+    let deadline = Instant::now() + plan.time;
     let message = Outgoing {
         message: Arc::new(Message {
             id: MessageId::from_u128(0x0190_163d_8694_739b_aea5_966c_26f8_ad91),
             timestamp_ms: 0,
             session: None,
-            content: "x".repeat(message_bytes),
+            content: "x".repeat(plan.message_bytes),
+            label: None,
+            identity: None,
         }),
         keeps_time: false,
     };
-    let batch = vec![message; BUS_APPEND_MESSAGES_MAX];
-    let producer = Producer(std::process::id().into());
+    let batch = vec![message; plan.batch];
+    // Its numbers go on over the rounds: they begin after all entries of the log.
+    let producer = Producer((u64::from(std::process::id()) << 8) | nth);
     let mut count = 0;
     while Instant::now() < deadline {
-        let seq = (first + count).checked_sub(HISTORY_MESSAGES);
+        let written = count * plan.writers as u64;
+        let seq = (first + written).checked_sub(HISTORY_MESSAGES);
         let append = Append {
             epoch,
             producer,

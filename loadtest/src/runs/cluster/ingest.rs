@@ -1,7 +1,9 @@
-//! Ingest of a cluster against a bare loop of the engine's append calls, in interleaved rounds.
+//! Ingest of a cluster against two bare loops of the engine's append calls, in interleaved rounds.
 //!
-//! Called by `cluster`. Both post messages of the same size to the same engine; the loop's has as many readers
-//! as there are nodes. The ratio says what the nodes add.
+//! Called by `cluster`. All post messages of the same size to the same engine, with as many readers as there are
+//! nodes. One loop has as many writers as there are nodes, and as many messages under way as there are publishers:
+//! its ratio says what HTTP and the nodes add. The other appends the largest batches: its ratio says what more
+//! publishers could gain.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -11,7 +13,7 @@ use crate::cli::ClusterArgs;
 use crate::engine::clock::now_ns;
 use crate::engine::cluster::poster::{self, PosterPlan};
 use crate::engine::payload::PayloadFormat;
-use crate::runs::cluster::bare;
+use crate::runs::cluster::bare::{self, BarePlan};
 use crate::runs::cluster::parts::{Parts, sleep};
 use crate::runs::cluster::start_parts;
 use crate::servers::process::directory;
@@ -20,36 +22,73 @@ use crate::servers::process::directory;
 pub fn run(args: &ClusterArgs, interrupted: &AtomicBool) -> Result<ExitCode, String> {
     let files = directory()?;
     let parts = start_parts(args, files.path())?;
-    let (mut nodes, mut bare) = (Vec::new(), Vec::new());
+    let mut rounds = Rounds::default();
     for round in 1..=args.rounds {
-        nodes.push(through_nodes(args, &parts, interrupted)?);
+        rounds.nodes.push(through_nodes(args, &parts, interrupted)?);
         let engine = parts.engine.as_ref().ok_or("there is no engine")?;
-        let (readers, bytes) = (parts.nodes.len(), args.message_bytes);
-        bare.push(bare::run(engine.address, readers, bytes, args.duration)?);
+        let (nodes, bytes) = (parts.nodes.len(), args.message_bytes);
+        let same = BarePlan::of_nodes(nodes, args.publishers, bytes, args.duration);
+        rounds.same.push(bare::run(engine.address, same)?);
+        let full = BarePlan::full(nodes, bytes, args.duration);
+        rounds.full.push(bare::run(engine.address, full)?);
         if interrupted.load(Relaxed) {
             break;
         }
-        eprintln!("round {round}: nodes {nodes:.0?}, bare {bare:.0?}");
+        eprintln!("round {round}: {rounds:.0?}");
     }
-    let (nodes, bare) = (median(&mut nodes), median(&mut bare));
-    let ratio = nodes.zip(bare).map(|(nodes, bare)| nodes / bare);
-    if args.json {
-        let json = serde_json::json!({"nodes": nodes, "bare": bare, "ratio": ratio});
-        println!("{json:#}");
-    } else {
-        let show =
-            |value: Option<f64>| value.map_or("not measured".into(), |one| format!("{one:.2}"));
-        println!("ingest, messages/s, medians of {} rounds:", args.rounds);
-        println!(
-            "  {} nodes, {} publishers: {}",
-            args.nodes,
-            args.publishers,
-            show(nodes)
-        );
-        println!("  bare loop, {} readers: {}", args.nodes, show(bare));
-        println!("  ratio: {}", show(ratio));
-    }
+    rounds.print(args);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Messages a second of each round.
+#[derive(Debug, Default)]
+struct Rounds {
+    nodes: Vec<f64>,
+    /// The loop with as many messages under way.
+    same: Vec<f64>,
+    /// The loop with the largest batches.
+    full: Vec<f64>,
+}
+
+impl Rounds {
+    fn print(&mut self, args: &ClusterArgs) {
+        let [nodes, same, full] =
+            [&mut self.nodes, &mut self.same, &mut self.full].map(|rates| median(rates));
+        let ratio = |bare: Option<f64>| nodes.zip(bare).map(|(nodes, bare)| nodes / bare);
+        if args.json {
+            let json = serde_json::json!({
+                "nodes": nodes,
+                "bare_same": same,
+                "bare_full": full,
+                "ratio_same": ratio(same),
+                "ratio_full": ratio(full),
+            });
+            println!("{json:#}");
+            return;
+        }
+        let show = |value: Option<f64>, digits: usize| {
+            value.map_or("-".into(), |value| format!("{value:.digits$}"))
+        };
+        let (count, publishers) = (args.nodes, args.publishers);
+        println!(
+            "ingest, medians of {} rounds   messages/s  ratio",
+            args.rounds
+        );
+        let row = |name: String, rate, ratio: Option<f64>| {
+            println!("{name:<36}{:>9}{:>7}", show(rate, 0), show(ratio, 2));
+        };
+        row(
+            format!("{count} nodes, {publishers} publishers"),
+            nodes,
+            None,
+        );
+        row(
+            format!("bare, {count} writers, {publishers} under way"),
+            same,
+            ratio(same),
+        );
+        row("bare, 1 writer, batches of 128".into(), full, ratio(full));
+    }
 }
 
 /// Acknowledged messages a second.

@@ -26,7 +26,7 @@ use crate::engine::cluster::verdict::{self, Verdict};
 use crate::engine::payload::{PayloadFormat, Stamp};
 use crate::engine::proc_stats;
 use crate::engine::progress::Progress;
-use crate::engine::target::{Dialect, Target};
+use crate::engine::target::Target;
 use crate::report::cluster::{ClusterRun, FaultReport, describe};
 use crate::runs::cluster::parts::{Parts, PartsPlan, sleep};
 use crate::runs::cluster::reading::Readers;
@@ -160,7 +160,7 @@ fn run(args: &ClusterArgs, interrupted: &AtomicBool) -> Result<ClusterRun, Strin
         memory_before: memory(&parts),
         ..ClusterRun::default()
     };
-    let plan = load.plan(run_id);
+    let plan = load.plan();
     let log = files.path().join("readers.log");
     let mut readers = Readers::start(&plan, args.streams_per_process, &log)?;
     load.await_open(&readers)?;
@@ -246,7 +246,7 @@ struct Load<'a> {
 }
 
 impl Load<'_> {
-    fn plan(&self, run: u32) -> Plan {
+    fn plan(&self) -> Plan {
         let by_default = if self.args.faults.is_some() {
             WANDER
         } else {
@@ -254,14 +254,13 @@ impl Load<'_> {
         };
         Plan {
             nodes: self.nodes.clone(),
-            run,
-            message_bytes: self.args.message_bytes,
+            format: self.format.clone(),
             streams: self.args.streams,
             first: 0,
             wander_ms: self.args.wander.unwrap_or(by_default).as_millis() as u64,
             reconnect_ms: self.args.reconnect.as_millis() as u64,
             opening_max: OPENING_MAX,
-            seed: self.args.seed.unwrap_or(run.into()),
+            seed: self.args.seed.unwrap_or(self.format.run().into()),
         }
     }
 
@@ -316,7 +315,7 @@ impl Load<'_> {
     fn post_one(&self, number: u32, posted: &mut Posted) {
         let address = self.nodes[number as usize % self.nodes.len()];
         let mut request = Vec::new();
-        let target = Target::local("node", Dialect::Hookcast, address, Vec::new());
+        let target = Target::hookcast("node", address, Vec::new());
         let stamp = Stamp {
             number,
             sent_ns: now_ns(),

@@ -194,6 +194,37 @@ fn old_entries_are_trimmed_by_whole_blocks_and_not_beyond() {
     assert_eq!(node.read(first).last().unwrap().id.seq, 101);
 }
 
+/// While the oldest message that a node holds is of an earlier epoch, there is no id before which entries may go.
+#[test]
+fn a_log_of_many_short_epochs_is_trimmed_by_number() {
+    let Some(server) = Server::start(&["stream-node-max-entries 10"]) else {
+        return;
+    };
+    let mut node = server.node();
+    for epoch in 9..20 {
+        server.do_it(&format!("HSET {RECORD} history abc"));
+        assert!(node.begin(epoch, &[]));
+        node.number = 0;
+        node.append(&outgoing(&["x"; 20])).unwrap();
+    }
+    let messages = outgoing(&["y"]);
+    let trimmed = node.writer.append(&Append {
+        epoch: Epoch(19),
+        producer: PRODUCER,
+        first_number: 21,
+        messages: &messages,
+        probe: None,
+        keep: Keep::Newest(100),
+        replicas: 0,
+    });
+    assert_eq!(trimmed, Ok(stored(1)));
+    let Value::Integer(entries) = server.do_it(&format!("XLEN {LOG}")) else {
+        panic!();
+    };
+    assert!((100..=110).contains(&entries), "{entries}");
+    assert_eq!(node.writer.snapshot().unwrap().last, Some(id(19, 221)));
+}
+
 #[test]
 fn idle_producers_are_removed_when_there_are_too_many() {
     let Some(server) = Server::start(&[]) else {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::bus::engine::Content;
+use crate::limits::KV_AHEAD_MS_MAX;
 
 fn numbered(seqs: std::ops::RangeInclusive<u64>) -> Vec<(u64, Arc<Message>)> {
     seqs.map(|seq| (seq, message(&format!("message {seq}"))))
@@ -115,6 +116,43 @@ fn seqs_go_on_where_nothing_is_put_back() {
     let all = node.read(id(5, 3));
     assert_eq!(all[0].id, id(6, 0));
     assert_eq!((all[1].id, content_of(&all[1])), (id(6, 4), "d"));
+}
+
+/// A node whose clock is wrong has stamped a message. All later ones would have its time.
+#[test]
+fn the_time_of_what_is_put_back_is_not_far_in_the_future() {
+    let Some(server) = Server::start(&[]) else {
+        return;
+    };
+    let mut node = server.node();
+    let now_ms = node.writer.snapshot().unwrap().unix_ms;
+    let year_ms = 365 * 24 * 3_600_000;
+    let late = |timestamp_ms| {
+        let message = Message::clone(&message("late"));
+        Arc::new(Message {
+            timestamp_ms,
+            ..message
+        })
+    };
+    let put_back = [(1, late(now_ms + year_ms)), (2, late(5))];
+    assert!(node.begin(7, &put_back));
+    let time: u64 = field(&server, "time").unwrap().parse().unwrap();
+    assert!(
+        time >= now_ms && time < now_ms + 2 * KV_AHEAD_MS_MAX + 60_000,
+        "{time}"
+    );
+    node.number = 0;
+    node.append(&outgoing(&["next"])).unwrap();
+    let entries = node.read(id(7, 0));
+    let times: Vec<u64> = entries
+        .iter()
+        .map(|entry| match &entry.content {
+            Content::Message(message) => message.timestamp_ms,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    // What nodes have shown keeps its time.
+    assert_eq!(times, [now_ms + year_ms, 5, time]);
 }
 
 #[test]

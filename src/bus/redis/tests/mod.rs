@@ -2,8 +2,10 @@
 
 mod append;
 mod begin;
+mod census;
 mod check;
 mod fault;
+mod identities;
 mod read;
 mod tls;
 mod way;
@@ -15,6 +17,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::connection::Engine;
+use super::scripts::Keys;
 use super::wire::{Command as EngineCommand, Value};
 use super::{halves, reply};
 use crate::bus::engine::{
@@ -28,7 +31,10 @@ use crate::sse::lineage::Lineage;
 /// The time in which an engine starts on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+const LOG_FILE: &str = "log";
+
 const PRODUCER: Producer = Producer(7);
+const NAME: &str = "t";
 const LOG: &str = "{t}:s";
 const RECORD: &str = "{t}:m";
 const PROBES: &str = "{t}:p";
@@ -56,10 +62,10 @@ impl Server {
     }
 
     fn start_as(program: &str, lines: &[&str]) -> Option<Server> {
-        let directory = tempfile::tempdir().unwrap();
         let lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
         // Another process may take the free port first.
         for _ in 0..10 {
+            let directory = tempfile::tempdir().unwrap();
             let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             let port = free.local_addr().unwrap().port();
             drop(free);
@@ -74,24 +80,26 @@ impl Server {
             let mut server = Server {
                 child,
                 port,
-                directory: tempfile::tempdir().unwrap(),
+                directory,
                 lines: lines.clone(),
             };
             if server.has_started() {
-                server.directory = directory;
                 return Some(server);
             }
         }
         panic!("{program} does not start");
     }
 
+    /// Waits until its log says that it takes connections: another process may have the port, and take one.
     fn has_started(&mut self) -> bool {
+        let log = self.directory.path().join(LOG_FILE);
         let since = Instant::now();
         while since.elapsed() < PATIENCE {
             if self.child.try_wait().unwrap().is_some() {
                 return false;
             }
-            if std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            if text.contains("Ready to accept connections") {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -147,9 +155,11 @@ fn spawn(
 ) -> std::io::Result<Child> {
     let path = directory.path().join("redis.conf");
     let mut text = format!(
-        "bind 127.0.0.1\nport {port}\ndir {}\nsave \"\"\nenable-debug-command yes\nlogfile log\n",
+        "bind 127.0.0.1\nport {port}\ndir {}\nsave \"\"\nenable-debug-command yes\nlogfile {LOG_FILE}\n",
         directory.path().display()
     );
+    // That of an earlier start.
+    let _ = std::fs::remove_file(directory.path().join(LOG_FILE));
     text += &lines.join("\n");
     text += "\n";
     std::fs::write(&path, text)?;
@@ -270,6 +280,8 @@ fn message(content: &str) -> Arc<Message> {
         timestamp_ms: 5,
         session: SessionId::parse(if content.contains("for s") { "s" } else { "" }).unwrap(),
         content: content.into(),
+        label: None,
+        identity: None,
     })
 }
 
@@ -287,6 +299,7 @@ fn stored(messages: usize) -> Appended {
     Appended::Stored {
         messages,
         replicas: 0,
+        repeats: Vec::new(),
         fault: None,
     }
 }

@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::bus::engine::FaultKind;
+use crate::bus::engine::{CensusStep, CensusWrite, FaultKind};
+use crate::bus::redis::census;
 use crate::bus::redis::wire::Answers;
 
 /// A server that answers each connection as `serve` does, for as long as the test.
@@ -246,4 +247,24 @@ fn a_cluster_leads_to_the_node_with_the_keys() {
     let mut node = Node::new(&engine(owner.port));
     node.epoch = Epoch(9);
     assert_eq!(node.append(&outgoing(&["a"])), Ok(stored(1)));
+    // A script makes the keys of the tables of other nodes.
+    let mut tables = [entry.port, owner.port].map(|port| census(&engine(port)).unwrap());
+    for (table, producer) in tables.iter_mut().zip([1, 2]) {
+        let write = CensusWrite {
+            node: Producer(producer),
+            table: 1,
+            number: 1,
+            step: CensusStep::Publish,
+            counts: &[([7; 16], producer)],
+        };
+        assert_eq!(table.write(&write), Ok(true));
+    }
+    let since = Instant::now();
+    loop {
+        match tables[0].read(Producer(1), &[[7; 16]]).unwrap() {
+            Some(sums) => break assert_eq!(sums, [2]),
+            None => assert!(since.elapsed() < PATIENCE),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

@@ -62,6 +62,8 @@ fn numbered(nth: u128) -> Message {
         timestamp_ms: 1,
         session: SessionId::parse("").unwrap(),
         content: "x".into(),
+        label: None,
+        identity: None,
     }
 }
 
@@ -210,7 +212,7 @@ fn a_message_of_the_mirror_is_not_sent_again_while_it_is_in_doubt() {
 fn an_error_keeps_its_place() {
     let mut rig = Rig::new(1);
     let error = NotStored::FrameTooLarge(1);
-    rig.outbox.push(Err(error), Origin::Again, 0, FOREVER);
+    rig.outbox.push(Err(Err(error)), Origin::Again, 0, FOREVER);
     rig.push(3, FOREVER);
     assert_eq!(rig.send(9), [1, 3]);
     assert!(rig.show(1) && rig.show(3));
@@ -231,4 +233,39 @@ fn the_bytes_of_an_outbox_are_bounded() {
     assert!(rig.show(1));
     rig.over();
     assert!(rig.outbox.has_room());
+}
+
+#[test]
+fn a_repeat_gets_the_receipt_of_the_first_and_does_not_come_back() {
+    let repeat = |number: u64, body: u8| Repeat {
+        number,
+        first: crate::identities::First {
+            id: MessageId::from_u128(77),
+            timestamp_ms: 1,
+        },
+        body: Some([body; 16]),
+    };
+    let mut rig = Rig::new(0);
+    for nth in 1..=3 {
+        let mut message = numbered(nth);
+        message.identity = Some(Arc::new(crate::message::Identity {
+            id: Some([1; 16]),
+            tag: None,
+            body: Some([5; 16]),
+            window_s: 60,
+        }));
+        let outgoing = Outgoing {
+            message: Arc::new(message),
+            keeps_time: false,
+        };
+        rig.outbox.push(Ok(outgoing), Origin::Again, 0, FOREVER);
+    }
+    assert_eq!(rig.send(9), [1, 2, 3]);
+    rig.outbox.note_repeat(&repeat(1, 5));
+    rig.outbox.note_repeat(&repeat(2, 6));
+    assert_eq!(rig.over(), ["77", "KeyReused"]);
+    // A fence does not send it again, and no other message is one.
+    rig.outbox.note_repeat(&repeat(9, 5));
+    rig.outbox.requeue_after(0);
+    assert_eq!(rig.send(9), [3]);
 }

@@ -129,8 +129,7 @@ mod tests {
     fn reader() -> Reader {
         let plan = Plan {
             nodes: vec!["127.0.0.1:9".parse().unwrap()],
-            run: 1,
-            message_bytes: 64,
+            format: crate::engine::payload::PayloadFormat::new(1, 64),
             streams: 2,
             first: 0,
             wander_ms: 0,
