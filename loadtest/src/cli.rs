@@ -3,12 +3,15 @@
 mod cluster;
 mod remote;
 
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use self::cluster::ClusterArgs;
 pub use self::remote::RemoteArgs;
@@ -31,14 +34,16 @@ pub struct Cli {
 const EXITS: &str = "\
 Exit status:
   0    all is well
-  1    a run could not be made
-  2    the command line is wrong, or loading a server in use was not confirmed
+  1    a run could not be made: a server or the machine failed before its window
+  2    the command line is wrong (a flag, a URL, a file that it names, more streams than a process may open), or
+       loading a server in use was not confirmed
   3    a stream lacked a message, or got one twice or out of order, or something failed
   4    compare missed a claim
   5    the server was lost in the middle of a run
   6    a --fail-if was true
   130  SIGINT (Ctrl-C), SIGTERM or SIGHUP cut the run off: the figures up to then are printed and marked;
-       a second signal ends at once, without figures";
+       a second signal ends at once, without figures
+  141  stdout was closed before all was written, as by `| head -1`";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -69,8 +74,11 @@ Examples:
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Every message to every stream, at a constant rate
-    #[command(visible_alias = "run", after_help = EXAMPLES)]
+    #[command(after_help = EXAMPLES)]
     Fanout(RunArgs),
+    /// The same as `fanout`: the usual name for a server that runs already
+    #[command(after_help = EXAMPLES)]
+    Run(RunArgs),
     /// Every message to every stream; one publisher posts as soon as it is answered
     Saturate(RunArgs),
     /// Messages on many connections, no streams
@@ -120,16 +128,21 @@ pub struct RunArgs {
     #[arg(long, value_name = "PATH", conflicts_with = "running")]
     pub server: Option<PathBuf>,
     /// Threads that serve streams (hookcast --shards, nginx workers, tokio workers)
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, conflicts_with = "running")]
     pub shards: usize,
     /// Heartbeat interval of the started server
-    #[arg(long, value_parser = humantime::parse_duration, default_value = "2s")]
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "2s", conflicts_with = "running")]
     pub heartbeat: Duration,
     /// Streams over TLS, with a certificate made for the run; posts stay plain (hookcast only)
     #[arg(long, conflicts_with = "running")]
     pub tls: bool,
     /// Further argument for the started hookcast; may be given several times
-    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "ARG",
+        allow_hyphen_values = true,
+        conflicts_with = "running"
+    )]
     pub server_arg: Vec<String>,
     /// Streams to open [default: by scenario]
     #[arg(long)]
@@ -213,7 +226,7 @@ pub struct WatchArgs {
     /// JSON pointer to a number that counts up by one: a hole is a loss, even on all streams
     #[arg(long, value_name = "POINTER", value_parser = pointer)]
     pub number_in: Option<String>,
-    /// Options of a run; those of publishing have no effect
+    /// Options of a run, without those of [`MEANINGLESS`]
     #[command(flatten)]
     pub run: RunArgs,
 }
@@ -224,7 +237,7 @@ pub struct LadderArgs {
     /// Rates in messages per second, rising
     #[arg(long, value_parser = positive, value_delimiter = ',', default_value = "20,100,500,2000")]
     pub rates: Vec<f64>,
-    /// Options of a fan-out; --rate has no effect
+    /// Options of a fan-out, without --rate
     #[command(flatten)]
     pub run: RunArgs,
 }
@@ -352,6 +365,78 @@ pub struct GripBackendArgs {
     pub heartbeat: Duration,
 }
 
+/// Options that a command shares with others and that mean nothing to it: hidden in its help, and refused.
+const MEANINGLESS: [(&str, &str, &[&str]); 2] = [
+    (
+        "watch",
+        "`watch` starts no server and publishes nothing: it reads what others publish; `run` publishes",
+        &[
+            "target",
+            "server",
+            "shards",
+            "heartbeat",
+            "tls",
+            "server_arg",
+            "sessions",
+            "message_bytes",
+            "rate",
+            "connections",
+            "churn_rate",
+            "publish_url",
+            "publish_method",
+            "publish_header",
+            "publish_body",
+            "publish_pipelining",
+            "message_in",
+            "admin",
+            "yes",
+        ],
+    ),
+    ("ladder", "`ladder` takes its rates from --rates", &["rate"]),
+];
+
+impl Cli {
+    /// Reads the command line. The error of a wrong one ends the program with status 2.
+    pub fn read(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+        let mut command = command();
+        let matches = command.try_get_matches_from_mut(words)?;
+        refuse_meaningless(&mut command, &matches)?;
+        Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    }
+}
+
+fn command() -> clap::Command {
+    let mut command = Cli::command();
+    for (name, _, options) in MEANINGLESS {
+        command = command.mut_subcommand(name, |command| {
+            let hide = |command: clap::Command, option: &&'static str| {
+                command.mut_arg(option, |option| option.hide(true))
+            };
+            options.iter().fold(command, hide)
+        });
+    }
+    command
+}
+
+fn refuse_meaningless(
+    command: &mut clap::Command,
+    matches: &ArgMatches,
+) -> Result<(), clap::Error> {
+    for (name, why, options) in MEANINGLESS {
+        let Some(matches) = matches.subcommand_matches(name) else {
+            continue;
+        };
+        let is_given =
+            |option: &&&str| matches.value_source(option) == Some(ValueSource::CommandLine);
+        if let Some(option) = options.iter().find(is_given) {
+            let flag = option.replace('_', "-");
+            let text = format!("the argument '--{flag}' means nothing to `{name}`\n\n  tip: {why}");
+            return Err(command.error(ErrorKind::ArgumentConflict, text));
+        }
+    }
+    Ok(())
+}
+
 impl RunArgs {
     /// The sizes on the command line.
     pub fn sizes(&self) -> Sizes {
@@ -373,7 +458,7 @@ impl Command {
     /// The scenario and its options; `None` for other commands.
     pub fn scenario(&self) -> Option<(Scenario, &RunArgs)> {
         Some(match self {
-            Command::Fanout(args) => (Scenario::Fanout, args),
+            Command::Fanout(args) | Command::Run(args) => (Scenario::Fanout, args),
             Command::Saturate(args) => (Scenario::Saturate, args),
             Command::Ingest(args) => (Scenario::Ingest, args),
             Command::Idle(args) => (Scenario::Idle, args),
@@ -413,6 +498,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_command_line_is_well_formed() {
+        command().debug_assert();
+    }
+
+    #[test]
     fn every_exit_status_of_the_help_is_in_the_readme() {
         let readme = include_str!("../README.md");
         let statuses = EXITS.lines().filter_map(|line| {
@@ -420,7 +510,7 @@ mod tests {
             status.parse::<u8>().ok()
         });
         let statuses: Vec<u8> = statuses.collect();
-        assert_eq!(statuses, [0, 1, 2, 3, 4, 5, 6, 130]);
+        assert_eq!(statuses, [0, 1, 2, 3, 4, 5, 6, 130, 141]);
         for status in statuses {
             assert!(readme.contains(&format!("\n| {status} | ")), "{status}");
         }

@@ -7,7 +7,17 @@
 //! - `scenarios`: loads by name, and the cases, rounds and claims of a comparison.
 //! - `servers`: starts and stops the measured servers.
 //! - `engine`: one measurement.
+//!
+//! Beside them, for all: `exit` has the exit statuses, `console` writes stdout and stderr.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::print_stdout,
+        clippy::print_stderr,
+        reason = "`console` survives a closed pipe"
+    )
+)]
 #![allow(
     clippy::cast_precision_loss,
     clippy::cast_sign_loss,
@@ -16,7 +26,9 @@
 )]
 
 mod cli;
+mod console;
 mod engine;
+mod exit;
 mod report;
 mod runs;
 mod scenarios;
@@ -27,73 +39,38 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::cli::{Cli, Command, FloorArgs};
 use crate::engine::reading;
+use crate::exit::{Failure, Status};
 use crate::runs::{cluster, compare, overload, single};
 use crate::servers::floor::{self, FloorOptions};
 use crate::servers::grip_backend;
 
-/// Exit code when a run could not be made.
-const EXIT_FAILED: u8 = 1;
-
-/// Exit code of a wrong command line, as `clap` has it.
-const EXIT_WRONG: u8 = 2;
-
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     let interrupted = Arc::new(AtomicBool::new(false));
     let is_server = matches!(
         cli.command,
         Command::Floor(_) | Command::GripBackend(_) | Command::Streams | Command::ClusterStreams
     );
     if let Err(error) = signals::watch(&interrupted, !is_server) {
-        eprintln!("hookcast-load: no signal handler: {error}");
+        console::note(format!("hookcast-load: no signal handler: {error}"));
     }
-    let result = run(&cli.command, &interrupted);
-    if let Err(error) = &result {
-        eprintln!("hookcast-load: {error}");
-    }
+    let status = run(&cli.command, &interrupted).unwrap_or_else(|failure| {
+        if !failure.text.is_empty() {
+            console::note(format!("hookcast-load: {failure}"));
+        }
+        failure.status
+    });
     if interrupted.load(Relaxed) && !is_server {
-        return ExitCode::from(signals::EXIT_CUT_OFF);
+        return Status::CutOff.into();
     }
-    result.unwrap_or_else(|error| ExitCode::from(error.code))
+    status.into()
 }
 
-/// A command that ends without a result.
-struct Failure {
-    text: String,
-    code: u8,
-}
-
-impl Failure {
-    /// A wrong combination of flags.
-    fn wrong(text: impl Into<String>) -> Failure {
-        Failure {
-            text: text.into(),
-            code: EXIT_WRONG,
-        }
-    }
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl From<String> for Failure {
-    fn from(text: String) -> Failure {
-        Failure {
-            text,
-            code: EXIT_FAILED,
-        }
-    }
-}
-
-fn run(command: &Command, interrupted: &Arc<AtomicBool>) -> Result<ExitCode, Failure> {
+fn run(command: &Command, interrupted: &Arc<AtomicBool>) -> Result<Status, Failure> {
     if let Some((scenario, args)) = command.scenario() {
         return single::scenario(scenario, args, interrupted);
     }
@@ -101,34 +78,40 @@ fn run(command: &Command, interrupted: &Arc<AtomicBool>) -> Result<ExitCode, Fai
         Command::Watch(args) => single::watch(args, interrupted),
         Command::Streams => {
             raise_descriptor_limit();
-            Ok(reading::serve().map(|()| ExitCode::SUCCESS)?)
+            reading::serve()?;
+            Ok(Status::Success)
         }
         Command::Ladder(args) => single::ladder(args, interrupted),
-        Command::Overload(args) => Ok(overload::run(args, interrupted)?),
-        Command::Compare(args) => Ok(compare::run_and_show(args, interrupted)?),
-        Command::Cluster(args) => Ok(cluster::run_and_show(args, interrupted)?),
+        Command::Overload(args) => overload::run(args, interrupted),
+        Command::Compare(args) => compare::run_and_show(args, interrupted),
+        Command::Cluster(args) => cluster::run_and_show(args, interrupted),
         Command::ClusterStreams => {
             raise_descriptor_limit();
-            Ok(cluster::reading::serve()?)
+            cluster::reading::serve()?;
+            Ok(Status::Success)
         }
-        Command::Floor(args) => Ok(serve_floor(args, interrupted)?),
-        Command::GripBackend(args) => Ok(grip_backend::run(args.heartbeat)
-            .map(|()| ExitCode::SUCCESS)
-            .map_err(|error| format!("backend: {error}"))?),
+        Command::Floor(args) => {
+            serve_floor(args, interrupted)?;
+            Ok(Status::Success)
+        }
+        Command::GripBackend(args) => {
+            let served = grip_backend::run(args.heartbeat);
+            served.map_err(|error| format!("backend: {error}"))?;
+            Ok(Status::Success)
+        }
         // All other commands are scenarios.
-        _ => Ok(ExitCode::SUCCESS),
+        _ => Ok(Status::Success),
     }
 }
 
-fn serve_floor(args: &FloorArgs, stop: &Arc<AtomicBool>) -> Result<ExitCode, String> {
+fn serve_floor(args: &FloorArgs, stop: &Arc<AtomicBool>) -> Result<(), String> {
     raise_descriptor_limit();
     let heartbeat = Some(args.heartbeat).filter(|interval| !interval.is_zero());
     let options = FloorOptions {
         listen: args.listen,
         heartbeat,
     };
-    floor::run(&options, stop).map_err(|error| format!("floor on {}: {error}", args.listen))?;
-    Ok(ExitCode::SUCCESS)
+    floor::run(&options, stop).map_err(|error| format!("floor on {}: {error}", args.listen))
 }
 
 /// Raises the soft limit of open descriptors to the hard one; returns the limit then.

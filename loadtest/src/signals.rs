@@ -11,10 +11,9 @@ use std::thread;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::console;
+use crate::exit::Status;
 use crate::servers::process;
-
-/// Exit code of a run that a signal cut off: that of a shell for SIGINT, for all three signals.
-pub const EXIT_CUT_OFF: u8 = 130;
 
 /// Whether the first signal acts as the second: there is no figure to show yet.
 static AT_ONCE: AtomicBool = AtomicBool::new(false);
@@ -33,11 +32,11 @@ pub fn watch(interrupted: &Arc<AtomicBool>, is_verbose: bool) -> io::Result<()> 
             for _ in signals.forever() {
                 if interrupted.swap(true, Relaxed) || AT_ONCE.load(Relaxed) {
                     process::kill_all();
-                    std::process::exit(EXIT_CUT_OFF.into());
+                    std::process::exit(i32::from(Status::CutOff as u8));
                 }
                 if is_verbose {
-                    eprintln!(
-                        "hookcast-load: ending with the figures so far; a second signal ends at once"
+                    console::note(
+                        "hookcast-load: ending with the figures so far; a second signal ends at once",
                     );
                 }
             }

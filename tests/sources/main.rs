@@ -2,6 +2,7 @@
 //! reload, the commands for operators.
 
 mod guessing;
+mod handover;
 mod load;
 mod providers;
 mod reload;

@@ -91,7 +91,9 @@ impl Status {
 /// A reading process: follows stdin, and ends with it.
 pub fn serve() -> Result<(), String> {
     let mut lines = BufReader::new(io::stdin()).lines();
-    let plan = lines.next().ok_or("no plan")?;
+    let plan = lines
+        .next()
+        .ok_or("there is no plan on stdin: runs start this command themselves")?;
     let plan: StreamsPlan = plan
         .map_err(|error| error.to_string())
         .and_then(|plan| serde_json::from_str(&plan).map_err(|error| error.to_string()))?;

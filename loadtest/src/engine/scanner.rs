@@ -1,4 +1,4 @@
-//! Reads the bytes of one stream: response head, chunked framing (RFC 9112 section 7.1), and events (`event`).
+//! Reads the bytes of one stream: response head, chunked framing (`framing`), and events (`event`).
 //! Reports what matters to a load test.
 //!
 //! An event costs a few nanoseconds. Messages that another stream has read are recognised by their bytes
@@ -9,11 +9,15 @@
 //! Lines end in LF or CR LF; CR alone is not supported. A comment counts as an event, with or without a blank line
 //! behind it. Called by `streams`; knows no sockets.
 
+mod framing;
+
 use memchr::memmem;
 
 use crate::engine::event::{
     Classified, Event, ScanError, Shape, blank_line_end, classify, event_length,
 };
+pub use framing::whole_chunk;
+use framing::{Framing, SIZE_START, Unit};
 
 /// The longest event that is joined from pieces: the longest message and its other fields.
 const CARRY_BYTES_MAX: usize = 64 * 1024;
@@ -23,37 +27,6 @@ const EVENT_STREAM: &[u8] = b"text/event-stream";
 
 /// Header fields in a response head.
 const HEADERS_MAX: usize = 64;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Framing {
-    Head,
-    /// In the line of a chunk size; `extension` after the digits.
-    Size {
-        size: u64,
-        digits: u8,
-        extension: bool,
-    },
-    Data {
-        left: u64,
-    },
-    /// In the CR LF after a chunk's data; the value is the number of missing bytes.
-    DataEnd {
-        left: u8,
-    },
-    /// After the last chunk; `line` counts the bytes of the present trailer line.
-    Trailer {
-        line: u32,
-    },
-    /// Delimited by the end of the connection.
-    Close,
-    Ended,
-}
-
-const SIZE_START: Framing = Framing::Size {
-    size: 0,
-    digits: 0,
-    extension: false,
-};
 
 /// The parser state of one stream.
 pub struct Scanner {
@@ -96,7 +69,7 @@ impl Scanner {
                 }
                 Framing::Size { .. } => {
                     bytes = &bytes[1..];
-                    self.size_byte(first)?;
+                    self.framing = self.framing.after_size_byte(first)?;
                 }
                 Framing::Data { left } => {
                     let take = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -255,53 +228,6 @@ impl Scanner {
         Ok(used)
     }
 
-    #[inline]
-    fn size_byte(&mut self, byte: u8) -> Result<(), ScanError> {
-        let Framing::Size {
-            size,
-            digits,
-            extension,
-        } = self.framing
-        else {
-            return Err(ScanError::Framing);
-        };
-        let digit = match byte {
-            b'0'..=b'9' => byte - b'0',
-            b'a'..=b'f' => byte - b'a' + 10,
-            b'A'..=b'F' => byte - b'A' + 10,
-            b'\n' if digits > 0 && size == 0 => {
-                self.framing = Framing::Trailer { line: 0 };
-                return Ok(());
-            }
-            b'\n' if digits > 0 => {
-                self.framing = Framing::Data { left: size };
-                return Ok(());
-            }
-            b'\r' | b';' | b' ' if digits > 0 => {
-                self.framing = Framing::Size {
-                    size,
-                    digits,
-                    extension: true,
-                };
-                return Ok(());
-            }
-            _ if extension => return Ok(()),
-            _ => return Err(ScanError::Framing),
-        };
-        if !extension {
-            if digits == 15 {
-                return Err(ScanError::Framing);
-            }
-            let size = size << 4 | u64::from(digit);
-            self.framing = Framing::Size {
-                size,
-                digits: digits + 1,
-                extension,
-            };
-        }
-        Ok(())
-    }
-
     /// Consumes bytes of the body without framing.
     #[inline]
     fn body(
@@ -358,36 +284,6 @@ impl Scanner {
         self.carry.extend_from_slice(&bytes[..take]);
         Ok(end)
     }
-}
-
-/// A chunk that is complete in one read.
-pub struct Unit {
-    /// Its end, framing included.
-    pub end: usize,
-    /// Its data.
-    pub data: std::ops::Range<usize>,
-}
-
-/// The chunk at the start of `bytes`, if it is complete, has data and no extension.
-#[inline]
-pub fn whole_chunk(bytes: &[u8]) -> Option<Unit> {
-    const DIGITS_MAX: usize = 6;
-    let mut size = 0;
-    for at in 0..=DIGITS_MAX {
-        let digit = match *bytes.get(at)? {
-            byte @ b'0'..=b'9' => byte - b'0',
-            byte @ b'a'..=b'f' => byte - b'a' + 10,
-            byte @ b'A'..=b'F' => byte - b'A' + 10,
-            b'\r' if at > 0 && size > 0 && bytes.get(at + 1) == Some(&b'\n') => {
-                let data = at + 2..at + 2 + size;
-                let end = data.end + 2;
-                return (bytes.get(data.end..end)? == b"\r\n").then_some(Unit { end, data });
-            }
-            _ => return None,
-        };
-        size = size << 4 | usize::from(digit);
-    }
-    None
 }
 
 #[cfg(test)]

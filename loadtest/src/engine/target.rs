@@ -40,7 +40,11 @@ impl Place {
     /// `any_host`: pointed at someone else's server, this tool is a denial of service.
     pub fn parse(url: &str, any_host: bool) -> Result<(Place, &str), String> {
         let rest = url.strip_prefix("http://").ok_or_else(|| {
-            format!("{url}: only http:// is supported; use the plain side of a TLS proxy")
+            if url.starts_with("https://") {
+                format!("{url}: TLS is not supported; name the plain side of its proxy, by http://")
+            } else {
+                format!("{url}: a URL begins with http://, as http://127.0.0.1:3000")
+            }
         })?;
         let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         if let Some(wrong) = path
@@ -49,6 +53,9 @@ impl Place {
         {
             return Err(format!("{url}: a URL has no {wrong:?}"));
         }
+        if authority.is_empty() {
+            return Err(format!("{url}: it names no host"));
+        }
         let bare_ipv6 = authority.ends_with(']');
         let with_port = match authority.rsplit_once(':') {
             Some(_) if !bare_ipv6 => authority.to_owned(),
@@ -56,10 +63,10 @@ impl Place {
         };
         let mut addresses = with_port
             .to_socket_addrs()
-            .map_err(|error| format!("{authority}: {error}"))?;
+            .map_err(|error| format!("{url}: no address: {error}"))?;
         let address = addresses
             .next()
-            .ok_or_else(|| format!("{authority}: no address"))?;
+            .ok_or_else(|| format!("{url}: no address"))?;
         if !any_host && !address.ip().is_loopback() {
             return Err(format!(
                 "{authority} is not this machine; load only servers that you own, and say so \
@@ -271,7 +278,10 @@ mod tests {
         let error = |url| Place::parse(url, false).unwrap_err();
         assert!(error("http://192.0.2.1:80").contains("own"));
         assert!(Place::parse("http://192.0.2.1:80", true).is_ok());
-        assert!(error("https://127.0.0.1").contains("http://"));
+        assert!(error("https://127.0.0.1").contains("TLS"));
+        assert!(error("127.0.0.1:3000").contains("begins with http://"));
+        assert!(error("http://:3000").contains("no address"));
+        assert!(error("http:///").contains("no host"));
         assert!(error("http://127.0.0.1/a b").contains("' '"));
         assert!(Place::parse("http://127.0.0.1:x", false).is_err());
     }

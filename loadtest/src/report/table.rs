@@ -221,15 +221,11 @@ fn add_processes(outcome: &Outcome, lines: &mut Lines) {
 fn add_thresholds(outcome: &Outcome, lines: &mut Lines) {
     for threshold in &outcome.thresholds {
         let verdict = match (threshold.crossed, threshold.value) {
-            (_, None) => "CROSSED: not measured",
-            (true, _) => "CROSSED",
-            (false, _) => "kept",
+            (_, None) => "was not measured: FAILED",
+            (true, _) => "is true: FAILED",
+            (false, _) => "is false: passed",
         };
-        add(
-            lines,
-            "fail if",
-            format!("{}: {verdict}", threshold.fail_if),
-        );
+        add(lines, "fail if", format!("{} {verdict}", threshold.fail_if));
     }
 }
 

@@ -7,16 +7,18 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::cli::CompareArgs;
+use crate::console;
 use crate::engine::load::Load;
 use crate::engine::machine::Machine;
 use crate::engine::measurement;
 use crate::engine::outcome::Outcome;
+use crate::exit::{Failure, Status};
 use crate::report::compare_page;
 use crate::runs::single;
 use crate::scenarios::cases::{Extent, cases};
@@ -24,21 +26,18 @@ use crate::scenarios::claims::missed as missed_claims;
 use crate::scenarios::comparison::{Case, CaseResult, Comparison, Row};
 use crate::servers::workspace;
 use crate::servers::{self, ServerKind, ServerOptions};
-use crate::signals::EXIT_CUT_OFF;
 
 /// Rounds of a slow server in a quick comparison: one that takes many times as long as the others to open its
 /// streams.
 const SLOW_ROUNDS_QUICK: usize = 1;
 
-/// Exit code when a claim was missed.
-const EXIT_CLAIM_MISSED: u8 = 4;
-
 /// Runs the comparison of the command line, and writes and prints it.
-pub fn run_and_show(args: &CompareArgs, interrupted: &Arc<AtomicBool>) -> Result<ExitCode, String> {
-    args.output.check()?;
+pub fn run_and_show(args: &CompareArgs, interrupted: &Arc<AtomicBool>) -> Result<Status, Failure> {
+    args.output.check().map_err(Failure::usage)?;
+    single::check_program(args.server.as_deref())?;
     if let Some(path) = &args.charts {
         std::fs::create_dir_all(path)
-            .map_err(|error| format!("--charts {}: {error}", path.display()))?;
+            .map_err(|error| Failure::usage(format!("--charts {}: {error}", path.display())))?;
     }
     let (comparison, is_lost) = run(args, interrupted)?;
     let failed = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
@@ -51,29 +50,29 @@ pub fn run_and_show(args: &CompareArgs, interrupted: &Arc<AtomicBool>) -> Result
     }
     if args.output.json {
         let json = serde_json::to_string_pretty(&comparison);
-        println!("{}", json.map_err(|error| error.to_string())?);
+        console::put(&(json.map_err(|error| error.to_string())? + "\n"))?;
     } else {
-        print!("{}", compare_page::markdown(&comparison));
+        console::put(&compare_page::markdown(&comparison))?;
     }
     if interrupted.load(Relaxed) {
         // Claims are not judged on incomplete rounds.
-        return Ok(ExitCode::from(EXIT_CUT_OFF));
+        return Ok(Status::CutOff);
     }
     let missed = missed_claims(&comparison);
     for claim in &missed {
-        eprintln!("missed: {}, bound {}", claim.text, claim.bound);
+        console::note(format!("missed: {}, bound {}", claim.text, claim.bound));
     }
     Ok(if is_lost {
-        ExitCode::from(single::EXIT_LOST)
+        Status::Lost
     } else if missed.is_empty() {
-        ExitCode::SUCCESS
+        Status::Success
     } else {
-        ExitCode::from(EXIT_CLAIM_MISSED)
+        Status::ClaimMissed
     })
 }
 
 /// Also returns whether a server was lost.
-fn run(args: &CompareArgs, interrupted: &Arc<AtomicBool>) -> Result<(Comparison, bool), String> {
+fn run(args: &CompareArgs, interrupted: &Arc<AtomicBool>) -> Result<(Comparison, bool), Failure> {
     let mut notes = Vec::new();
     let servers = available(args, &mut notes)?;
     let mut cases = cases(&extent(args));
@@ -84,15 +83,15 @@ fn run(args: &CompareArgs, interrupted: &Arc<AtomicBool>) -> Result<(Comparison,
             .find(|key| !cases.iter().any(|case| case.key == **key));
         if let Some(key) = unknown {
             let keys: Vec<&str> = cases.iter().map(|case| case.key).collect();
-            return Err(format!(
-                "no case {key:?}; the cases are {}",
+            return Err(Failure::usage(format!(
+                "--only {key}: no such case; the cases are {}",
                 keys.join(", ")
-            ));
+            )));
         }
         cases.retain(|case| args.only.iter().any(|key| key == case.key));
     }
     for (_, load) in cases.iter().flat_map(|case| &case.entries) {
-        single::check_room(load)?;
+        single::check_room(load.streams).map_err(Failure::usage)?;
     }
     let own = servers
         .iter()
@@ -171,7 +170,7 @@ fn available(args: &CompareArgs, notes: &mut Vec<String>) -> Result<Vec<ServerKi
             None => servers.push(server),
             Some(missing) if args.require_peers => return Err(missing),
             Some(missing) => {
-                eprintln!("{missing}");
+                console::note(&missing);
                 notes.push(missing);
             }
         }
@@ -209,20 +208,20 @@ fn run_round(
         if args.quick && slow && round >= SLOW_ROUNDS_QUICK {
             continue;
         }
-        eprintln!(
+        console::note(format!(
             "round {} of {}: {} on {}",
             round + 1,
             args.rounds,
             case.key,
             server.name()
-        );
+        ));
         match measure(args, case, *server, load, interrupted) {
             Ok(outcome) if outcome.cut_off.is_some() => return,
             Ok(outcome) => {
                 notes.extend(worth_a_note(case, *server, round, &outcome));
                 // Figures of an incomplete window cannot be compared.
                 if let Some(lost) = &outcome.lost {
-                    eprintln!("{} on {}: {lost}", case.key, server.name());
+                    console::note(format!("{} on {}: {lost}", case.key, server.name()));
                     *is_lost = true;
                 } else {
                     result.rows[at].rounds.insert(round, outcome);
@@ -230,7 +229,7 @@ fn run_round(
             }
             Err(error) => {
                 let note = format!("{} on {}: {error}", case.key, server.name());
-                eprintln!("{note}");
+                console::note(&note);
                 notes.push(note);
             }
         }

@@ -6,7 +6,7 @@
 //! is due to the machine, whose CPUs the attackers, clients and server share.
 
 use std::fmt::Write;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
@@ -16,21 +16,22 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::Serialize;
 
 use crate::cli::OverloadArgs;
+use crate::console;
 use crate::engine::control::Control;
 use crate::engine::latency::LatencySummary;
 use crate::engine::load::{Load, Rate};
 use crate::engine::measurement;
 use crate::engine::outcome::Outcome;
 use crate::engine::proc_stats;
+use crate::exit::{Failure, Status};
 use crate::report::table;
-use crate::runs::single::{EXIT_LOST, EXIT_UNCLEAN, check_room, find_out_about_loss};
+use crate::runs::single::{check_program, check_room, find_out_about_loss};
 use crate::scenarios::attack::{WorkDone, Workers};
 use crate::scenarios::comparison::median;
 use crate::scenarios::{REPLAYED, Scenario, Sizes};
 use crate::servers::process::ServerProcess;
 use crate::servers::workspace;
 use crate::servers::{self, ServerKind, ServerOptions};
-use crate::signals::EXIT_CUT_OFF;
 
 /// Real-time priority (sched(7)) of the threads that publish and read streams. Healthy clients run on machines
 /// of their own; here their latency must not include waits for a CPU that attackers use.
@@ -102,7 +103,7 @@ struct Report {
 }
 
 /// Runs all rounds and prints the report.
-pub fn run(args: &OverloadArgs, interrupted: &Arc<AtomicBool>) -> Result<ExitCode, String> {
+pub fn run(args: &OverloadArgs, interrupted: &Arc<AtomicBool>) -> Result<Status, Failure> {
     let sizes = Sizes {
         streams: Some(args.streams),
         rate: Some(args.rate),
@@ -117,10 +118,8 @@ pub fn run(args: &OverloadArgs, interrupted: &Arc<AtomicBool>) -> Result<ExitCod
         ..Scenario::Fanout.load(&sizes)
     };
     debug_assert!(matches!(load.rate, Rate::Open(_)));
-    check_room(&Load {
-        streams: load.streams + args.connections * 2,
-        ..load.clone()
-    })?;
+    check_room(load.streams + args.connections * 2).map_err(Failure::usage)?;
+    check_program(args.server.as_deref())?;
     if args.server.is_none() {
         workspace::build(&Vec::from_iter(servers::package(ServerKind::Hookcast)))?;
     }
@@ -195,8 +194,8 @@ fn measure(
     find_out_about_loss(&mut outcome, Some(&mut server), &target);
     outcome.figures.insert(WAITED.into(), 100.0 * waited);
     if !has_priority {
-        eprintln!(
-            "no real-time priority (needs chrt and CAP_SYS_NICE): latencies include waits of this tool's threads for a CPU"
+        console::note(
+            "no real-time priority (needs chrt and CAP_SYS_NICE): latencies include waits of this tool's threads for a CPU",
         );
     }
     Ok((outcome, done))
@@ -311,23 +310,23 @@ fn figures(background: &'static str, seen: &[(Outcome, WorkDone)]) -> Figures {
     }
 }
 
-fn show(report: &Report, json: bool) -> Result<ExitCode, String> {
+fn show(report: &Report, json: bool) -> Result<Status, Failure> {
     if json {
         let text = serde_json::to_string_pretty(report).map_err(|error| error.to_string())?;
-        println!("{text}");
+        console::put(&(text + "\n"))?;
     } else {
-        print!("{}", describe(report));
+        console::put(&describe(report))?;
     }
     let unfinished = report.unfinished.as_ref();
     Ok(
         if unfinished.is_some_and(|outcome| outcome.lost.is_some()) {
-            ExitCode::from(EXIT_LOST)
+            Status::Lost
         } else if unfinished.is_some() {
-            ExitCode::from(EXIT_CUT_OFF)
+            Status::CutOff
         } else if report.faults == 0 {
-            ExitCode::SUCCESS
+            Status::Success
         } else {
-            ExitCode::from(EXIT_UNCLEAN)
+            Status::Unclean
         },
     )
 }

@@ -10,14 +10,12 @@ use std::time::Duration;
 
 use memchr::memmem;
 
-use crate::Failure;
 use crate::cli::RunArgs;
+use crate::console;
 use crate::engine::load::{Load, Rate};
 use crate::engine::target::{Place, Target};
+use crate::exit::Failure;
 use crate::signals;
-
-/// Exit code when loading was not confirmed: that of a wrong command line, because it lacks `--yes`.
-const EXIT_REFUSED: u8 = 2;
 
 /// Timeout of a read from the server.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -43,7 +41,11 @@ pub fn agree(targets: &[Target], loads: &[Load], args: &RunArgs) -> Result<(), F
     let publishes = |load: &Load| !reads_only(load) || load.published_before > 0;
     let publishes = loads.iter().any(publishes);
     let viewers = match &args.remote.admin {
-        Some(url) => Some(viewers(url, args.remote.i_own_this_host)?),
+        Some(url) => {
+            let admin = Place::parse(url, args.remote.i_own_this_host);
+            let admin = admin.map_err(|error| Failure::usage(format!("--admin {error}")))?;
+            Some(viewers(url, admin)?)
+        }
         None => None,
     };
     let mut texts = Vec::new();
@@ -62,24 +64,19 @@ pub fn agree(targets: &[Target], loads: &[Load], args: &RunArgs) -> Result<(), F
     );
     let text = texts.join("\n");
     if args.remote.yes {
-        eprintln!("{text}");
+        console::note(&text);
         return Ok(());
     }
     let can_ask = io::stdin().is_terminal() && io::stderr().is_terminal();
-    let refused = |why: &str| Failure {
-        text: format!("{text}\n{why}; nothing was loaded"),
-        code: EXIT_REFUSED,
-    };
     if !can_ask {
-        return Err(refused("--yes loads it without asking"));
+        return Err(Failure::usage(format!(
+            "{text}\n--yes loads it without asking; nothing was loaded"
+        )));
     }
     let agreed = signals::ending_at_once(|| ask(&text, io::stdin().lock(), io::stderr().lock()));
     match agreed {
         Ok(true) => Ok(()),
-        _ => Err(Failure {
-            text: "nothing was loaded".into(),
-            code: EXIT_REFUSED,
-        }),
+        _ => Err(Failure::usage("nothing was loaded")),
     }
 }
 
@@ -122,7 +119,9 @@ fn kept(target: &Target) -> Result<Option<u64>, String> {
     )?;
     let head = text.lines().next().unwrap_or_default();
     if head.split(' ').nth(1) != Some("200") {
-        return Err(format!("the answer to a stream request is {head:?}"));
+        return Err(format!(
+            "a stream request was answered with {head:?}; --secret, --token-file or --stream-header may be missing"
+        ));
     }
     Ok(text
         .lines()
@@ -133,8 +132,7 @@ fn kept(target: &Target) -> Result<Option<u64>, String> {
 }
 
 /// Open streams, from the metrics of the admin address.
-fn viewers(url: &str, any_host: bool) -> Result<u64, String> {
-    let (admin, base) = Place::parse(url, any_host).map_err(|error| format!("--admin {error}"))?;
+fn viewers(url: &str, (admin, base): (Place, &str)) -> Result<u64, String> {
     let request = format!(
         "GET {}/metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
         base.trim_end_matches('/'),
@@ -177,7 +175,7 @@ fn exchange(
         Ok(bytes)
     };
     match read() {
-        Ok(bytes) if bytes.is_empty() => Err("it sends nothing".into()),
+        Ok(bytes) if bytes.is_empty() => Err("it takes a connection and sends nothing".into()),
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(error) => Err(error.to_string()),
     }

@@ -1,20 +1,25 @@
 //! Makes targets of the flags that name running servers: a preset's protocol, changed by what is given.
 //!
-//! Called by `single`. Reads the files that flags name, and nothing else.
+//! Called by `single`. Reads the files that flags name, and nothing else: so each error is a fault of the command
+//! line.
 
 use std::path::Path;
 
-use crate::Failure;
 use crate::cli::RemoteArgs;
 use crate::engine::payload::PayloadFormat;
 use crate::engine::proc_stats;
 use crate::engine::protocol::{Header, Preset, Protocol, Route, blank, set_header};
 use crate::engine::target::{Place, Target};
 use crate::engine::template::{self, Field};
+use crate::exit::Failure;
 
 /// The running servers of the command line. Without a publisher of this run, requests that publish are not
 /// described.
 pub fn targets(args: &RemoteArgs, publishes: bool) -> Result<Vec<Target>, Failure> {
+    described(args, publishes).map_err(Failure::usage)
+}
+
+fn described(args: &RemoteArgs, publishes: bool) -> Result<Vec<Target>, String> {
     let count = args.url.len().max(args.stream_url.len());
     for (flag, urls) in [
         ("--url", &args.url),
@@ -22,17 +27,17 @@ pub fn targets(args: &RemoteArgs, publishes: bool) -> Result<Vec<Target>, Failur
         ("--publish-url", &args.publish_url),
     ] {
         if !urls.is_empty() && urls.len() != count {
-            return Err(Failure::wrong(format!(
+            return Err(format!(
                 "{flag} is given {} times for {count} servers",
                 urls.len()
-            )));
+            ));
         }
     }
     if !args.pid.is_empty() && args.pid.len() != count {
-        return Err(Failure::wrong(format!(
+        return Err(format!(
             "--pid is given {} times for {count} servers",
             args.pid.len()
-        )));
+        ));
     }
     let protocol = protocol(args, publishes)?;
     (0..count).map(|at| target(args, &protocol, at)).collect()
@@ -44,7 +49,7 @@ fn preset(args: &RemoteArgs) -> Option<Preset> {
 }
 
 /// The protocol without the URLs.
-fn protocol(args: &RemoteArgs, publishes: bool) -> Result<Protocol, Failure> {
+fn protocol(args: &RemoteArgs, publishes: bool) -> Result<Protocol, String> {
     let preset = preset(args);
     let mut protocol = preset.map_or_else(blank, |preset| preset.protocol(&args.channel));
     if let Some(body) = &args.publish_body {
@@ -58,14 +63,14 @@ fn protocol(args: &RemoteArgs, publishes: bool) -> Result<Protocol, Failure> {
             route.body = body;
         }
     } else if preset.is_none() && publishes {
-        return Err(Failure::wrong(
-            "--publish-body is missing: what to post, such as '{\"text\":\"{message}\"}'",
-        ));
+        return Err(
+            "--publish-body is missing: what to post, such as '{\"text\":\"{message}\"}'".into(),
+        );
     }
     if preset.is_none() && publishes && args.publish_url.is_empty() {
-        return Err(Failure::wrong(
-            "--publish-url is missing; `watch` needs none: it reads what others publish",
-        ));
+        return Err(
+            "--publish-url is missing; `watch` needs none: it reads what others publish".into(),
+        );
     }
     if let Some(message) = &args.message_in {
         protocol.message.clone_from(message);
@@ -90,13 +95,13 @@ fn protocol(args: &RemoteArgs, publishes: bool) -> Result<Protocol, Failure> {
     Ok(protocol)
 }
 
-fn target(args: &RemoteArgs, protocol: &Protocol, at: usize) -> Result<Target, Failure> {
+fn target(args: &RemoteArgs, protocol: &Protocol, at: usize) -> Result<Target, String> {
     let any_host = args.i_own_this_host;
     let mut protocol = protocol.clone();
     let base = args
         .url
         .get(at)
-        .map(|url| Place::parse(url, any_host))
+        .map(|url| place("--url", url, any_host))
         .transpose()?;
     let base = base.map(|(place, path)| (place, path.trim_end_matches('/')));
     let mut streams = base.as_ref().map(|(place, _)| place.clone());
@@ -108,14 +113,14 @@ fn target(args: &RemoteArgs, protocol: &Protocol, at: usize) -> Result<Target, F
         }
     }
     if let Some(url) = args.stream_url.get(at) {
-        let (place, path) = Place::parse(url, any_host)?;
+        let (place, path) = place("--stream-url", url, any_host)?;
         let path = slashed(path);
         routes(&mut protocol).for_each(|route| route.stream.clone_from(&path));
         publish.get_or_insert_with(|| place.clone());
         streams = Some(place);
     }
     if let Some(url) = args.publish_url.get(at) {
-        let (place, path) = Place::parse(url, any_host)?;
+        let (place, path) = place("--publish-url", url, any_host)?;
         let path = slashed(path);
         routes(&mut protocol).for_each(|route| route.publish.clone_from(&path));
         publish = Some(place);
@@ -123,12 +128,12 @@ fn target(args: &RemoteArgs, protocol: &Protocol, at: usize) -> Result<Target, F
         publish = publish.map(|place| with_port(&place, port));
     }
     let (Some(streams), Some(publish)) = (streams, publish) else {
-        return Err(Failure::wrong("--url or --stream-url names the server"));
+        return Err("name the server by --url or --stream-url".into());
     };
     check(&mut protocol)?;
     let pids = match args.pid.get(at) {
         Some(pid) if !proc_stats::is_running(*pid) => {
-            return Err(format!("--pid {pid}: there is no such process").into());
+            return Err(format!("--pid {pid}: there is no such process"));
         }
         Some(pid) => proc_stats::family(*pid),
         None => Vec::new(),
@@ -141,6 +146,10 @@ fn target(args: &RemoteArgs, protocol: &Protocol, at: usize) -> Result<Target, F
         tls: None,
         pids,
     })
+}
+
+fn place<'a>(flag: &str, url: &'a str, any_host: bool) -> Result<(Place, &'a str), String> {
+    Place::parse(url, any_host).map_err(|error| format!("{flag} {error}"))
 }
 
 fn name(args: &RemoteArgs) -> String {
@@ -175,29 +184,24 @@ fn with_port(place: &Place, port: u16) -> Place {
 }
 
 /// Refuses templates that make no request, and finds out whether there are sessions.
-fn check(protocol: &mut Protocol) -> Result<(), Failure> {
-    PayloadFormat::of(0, 0, &protocol.message)
-        .map_err(|error| Failure::wrong(format!("--message-in: {error}")))?;
+fn check(protocol: &mut Protocol) -> Result<(), String> {
+    PayloadFormat::of(0, 0, &protocol.message).map_err(|error| format!("--message-in: {error}"))?;
     for route in routes(protocol) {
-        let fields = template::parts(&route.stream)
-            .map_err(|error| Failure::wrong(format!("--stream-url: {error}")))?;
+        let fields =
+            template::parts(&route.stream).map_err(|error| format!("--stream-url: {error}"))?;
         let other = fields
             .iter()
             .any(|part| matches!(part, template::Part::Field(field) if *field != Field::Session));
         if other {
-            return Err(Failure::wrong("--stream-url: its one field is {session}"));
+            return Err("--stream-url: {session} is the only field that it may have".into());
         }
-        template::parts(&route.publish)
-            .map_err(|error| Failure::wrong(format!("--publish-url: {error}")))?;
-        template::parts(&route.body)
-            .map_err(|error| Failure::wrong(format!("--publish-body: {error}")))?;
+        template::parts(&route.publish).map_err(|error| format!("--publish-url: {error}"))?;
+        template::parts(&route.body).map_err(|error| format!("--publish-body: {error}"))?;
         let sent =
             |field| template::has(&route.body, field) || template::has(&route.publish, field);
         let has_message = sent(Field::Message) || (sent(Field::Id) && sent(Field::Time));
         if !has_message && !route.body.is_empty() {
-            return Err(Failure::wrong(
-                "--publish-body: it lacks {message}, or {id} and {time}",
-            ));
+            return Err("--publish-body lacks {message}, or {id} and {time} apart".into());
         }
     }
     let is_for_session = |route: &Route| {
@@ -227,7 +231,7 @@ fn add_content_type(headers: &mut Vec<Header>, body: &str) {
     }
 }
 
-fn add_secrets(protocol: &mut Protocol, args: &RemoteArgs) -> Result<(), Failure> {
+fn add_secrets(protocol: &mut Protocol, args: &RemoteArgs) -> Result<(), String> {
     if let Some(secret) = &args.secret {
         let header = Header::parse(&format!("X-Webhook-Secret: {secret}"))?;
         set_header(&mut protocol.publish_headers, header.clone());
@@ -240,12 +244,15 @@ fn add_secrets(protocol: &mut Protocol, args: &RemoteArgs) -> Result<(), Failure
 }
 
 /// Opens streams with the token in a file, and without the secret.
-pub fn add_token(protocol: &mut Protocol, path: &Path) -> Result<(), Failure> {
+pub fn add_token(protocol: &mut Protocol, path: &Path) -> Result<(), String> {
     let text = std::fs::read_to_string(path);
-    let text = text.map_err(|error| format!("{}: {error}", path.display()))?;
+    let text = text.map_err(|error| format!("--token-file {}: {error}", path.display()))?;
     let token = text.trim();
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(format!("{}: this is no token", path.display()).into());
+        return Err(format!(
+            "--token-file {}: this is no token, which is one line without spaces",
+            path.display()
+        ));
     }
     protocol
         .stream_headers
@@ -257,12 +264,11 @@ pub fn add_token(protocol: &mut Protocol, path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn add_headers(headers: &mut Vec<Header>, flag: &str, given: &[String]) -> Result<(), Failure> {
+fn add_headers(headers: &mut Vec<Header>, flag: &str, given: &[String]) -> Result<(), String> {
     for given in given {
         let text = text_or_file(flag, given)?;
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
-            let header =
-                Header::parse(line).map_err(|error| Failure::wrong(format!("{flag}: {error}")))?;
+            let header = Header::parse(line).map_err(|error| format!("{flag}: {error}"))?;
             set_header(headers, header);
         }
     }
@@ -275,7 +281,7 @@ fn text_or_file(flag: &str, given: &str) -> Result<String, String> {
         return Ok(given.to_owned());
     };
     let text = std::fs::read_to_string(path);
-    text.map_err(|error| format!("{flag} {path}: {error}"))
+    text.map_err(|error| format!("{flag} @{path}: {error}"))
 }
 
 #[cfg(test)]

@@ -3,15 +3,14 @@
 //! Called by `main`. Each measurement of a scenario has a fresh server, so that none is affected by an earlier
 //! one.
 
-use std::io::{ErrorKind, Write, stdout};
 use std::net::{SocketAddr, TcpStream};
-use std::process::ExitCode;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use crate::Failure;
 use crate::cli::{LadderArgs, RunArgs, WatchArgs};
+use crate::console;
 use crate::engine::clock;
 use crate::engine::load::{Load, Rate};
 use crate::engine::measurement::{self, Setup};
@@ -19,6 +18,7 @@ use crate::engine::observed::Fields;
 use crate::engine::outcome::{Outcome, Sample};
 use crate::engine::proc_stats;
 use crate::engine::target::Target;
+use crate::exit::{Failure, Status};
 use crate::report::run_page;
 use crate::report::table;
 use crate::runs::{prior_use, readers, remote};
@@ -29,15 +29,6 @@ use crate::servers::{self, ServerKind, ServerOptions};
 
 /// Descriptors other than streams: standard streams, epolls, publishers, `/proc` files.
 const DESCRIPTORS_RESERVED: usize = 200;
-
-/// Exit code when a stream had faults; 1 is for runs that could not be made.
-pub const EXIT_UNCLEAN: u8 = 3;
-
-/// Exit code when the server was lost in the middle of a run.
-pub const EXIT_LOST: u8 = 5;
-
-/// Exit code when a `--fail-if` was true.
-const EXIT_THRESHOLD: u8 = 6;
 
 /// Lines of a lost server's stderr in the output.
 const LAST_LINES: usize = 3;
@@ -50,7 +41,7 @@ pub fn scenario(
     scenario: Scenario,
     args: &RunArgs,
     interrupted: &Arc<AtomicBool>,
-) -> Result<ExitCode, Failure> {
+) -> Result<Status, Failure> {
     let load = scenario.load(&args.sizes());
     let mut loads = vec![load.clone()];
     if scenario == Scenario::Stalled {
@@ -70,11 +61,11 @@ pub fn scenario(
         Scenario::Soak => outcomes.iter_mut().for_each(add_soak_figures),
         _ => {}
     }
-    Ok(show(&mut outcomes, args)?)
+    show(&mut outcomes, args)
 }
 
 /// Runs fan-outs at rising rates.
-pub fn ladder(args: &LadderArgs, interrupted: &Arc<AtomicBool>) -> Result<ExitCode, Failure> {
+pub fn ladder(args: &LadderArgs, interrupted: &Arc<AtomicBool>) -> Result<Status, Failure> {
     let sizes = |rate: &f64| crate::scenarios::Sizes {
         rate: Some(*rate),
         ..args.run.sizes()
@@ -85,11 +76,11 @@ pub fn ladder(args: &LadderArgs, interrupted: &Arc<AtomicBool>) -> Result<ExitCo
         .map(|rate| Scenario::Fanout.load(&sizes(rate)))
         .collect();
     let mut outcomes = measure(&loads, &args.run, interrupted)?;
-    Ok(show(&mut outcomes, &args.run)?)
+    show(&mut outcomes, &args.run)
 }
 
 /// Reads what others publish.
-pub fn watch(args: &WatchArgs, interrupted: &Arc<AtomicBool>) -> Result<ExitCode, Failure> {
+pub fn watch(args: &WatchArgs, interrupted: &Arc<AtomicBool>) -> Result<Status, Failure> {
     let load = Scenario::Watch.load(&args.run.sizes());
     let fields = Fields {
         time: args.time_in.clone(),
@@ -98,15 +89,15 @@ pub fn watch(args: &WatchArgs, interrupted: &Arc<AtomicBool>) -> Result<ExitCode
         clock_offset_ns: clock::unix_offset_ns(),
     };
     if !args.run.remote.is_running() {
-        return Err(Failure::wrong(
-            "--url or --stream-url names the server to watch",
+        return Err(Failure::usage(
+            "name the server to watch by --url or --stream-url",
         ));
     }
     let mut outcomes = measure_with(&[load], &args.run, Some(&fields), interrupted)?;
     for outcome in &mut outcomes {
         add_observed_notes(outcome, &fields);
     }
-    Ok(show(&mut outcomes, &args.run)?)
+    show(&mut outcomes, &args.run)
 }
 
 fn measure(
@@ -124,7 +115,8 @@ fn measure_with(
     observed: Option<&Fields>,
     interrupted: &Arc<AtomicBool>,
 ) -> Result<Vec<Outcome>, Failure> {
-    args.output.check()?;
+    args.output.check().map_err(Failure::usage)?;
+    check_program(args.server.as_deref())?;
     let running = if args.remote.is_running() {
         let is_idle = loads.iter().all(|load| matches!(load.rate, Rate::Idle));
         remote::targets(&args.remote, observed.is_none() && !is_idle)?
@@ -152,9 +144,9 @@ fn measure_with(
             .iter()
             .find(|target| load.sessions > 0 && !target.has_sessions())
         {
-            return Err(Failure::wrong(format!(
-                "{} has no sessions to target: {{session}} in --stream-url, and in --publish-url or \
-                 --publish-body",
+            return Err(Failure::usage(format!(
+                "{} has no sessions to target: put {{session}} into --stream-url, and into --publish-url \
+                 or --publish-body",
                 target.name
             )));
         }
@@ -180,35 +172,33 @@ fn measure_with(
 fn processes(loads: &[Load], args: &RunArgs, servers: usize) -> Result<usize, Failure> {
     let processes = args.processes.unwrap_or(servers).max(1);
     if processes < servers {
-        return Err(Failure::wrong(format!(
-            "--processes {processes}: {servers} servers need one for each"
+        return Err(Failure::usage(format!(
+            "--processes {processes}: {servers} servers need at least {servers}, one for each"
         )));
     }
     if processes > 1 && args.tls {
-        return Err(Failure::wrong(
-            "--processes: one process reads streams over TLS",
+        return Err(Failure::usage(
+            "--processes: only one process can read streams over TLS",
         ));
     }
     for load in loads {
         let is_closed = matches!(load.rate, Rate::Closed(_)) || load.published_before > 0;
         if servers > 1 && is_closed {
             let text = format!(
-                "{} loads one server: it publishes as it is answered",
+                "{} publishes as it is answered, so it loads one server only: leave out the others",
                 load.scenario
             );
-            return Err(Failure::wrong(text));
+            return Err(Failure::usage(text));
         }
         if load.streams > 0 && load.streams < processes {
-            return Err(Failure::wrong(format!(
-                "--streams {}: {processes} processes need more",
+            return Err(Failure::usage(format!(
+                "--streams {}: {processes} processes need at least one stream each",
                 load.streams
             )));
         }
-        let share = Load {
-            streams: load.streams.div_ceil(processes),
-            ..load.clone()
-        };
-        check_room(&share)?;
+        let hint = "; --processes spreads them over several";
+        check_room(load.streams.div_ceil(processes))
+            .map_err(|error| Failure::usage(error + hint))?;
     }
     Ok(processes)
 }
@@ -261,23 +251,36 @@ fn describe_return(address: SocketAddr) -> String {
     }
 }
 
+/// Fails at once if `--server` names no program.
+pub fn check_program(server: Option<&Path>) -> Result<(), Failure> {
+    match server {
+        // A name alone is looked for in $PATH.
+        Some(path) if path.components().count() > 1 && !path.is_file() => Err(Failure::usage(
+            format!("--server {}: there is no such file", path.display()),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Fails at once if there are too few descriptors for the streams.
-pub fn check_room(load: &Load) -> Result<(), String> {
+pub fn check_room(streams: usize) -> Result<(), String> {
     let limit = crate::raise_descriptor_limit();
     let room = limit.saturating_sub(DESCRIPTORS_RESERVED);
-    if load.streams <= room {
+    if streams <= room {
         return Ok(());
     }
     Err(format!(
-        "{} streams do not fit: a process may open {limit} descriptors, which leaves {room} for \
-         streams (the hard limit: ulimit -Hn); --processes spreads them over several",
-        load.streams
+        "{streams} streams do not fit: a process may open {limit} descriptors (ulimit -Hn), which leaves \
+         {room} for streams"
     ))
 }
 
 fn start(args: &RunArgs) -> Result<ServerProcess, Failure> {
     if args.tls && args.target != ServerKind::Hookcast {
-        return Err(format!("--tls is for hookcast, not for {}", args.target.name()).into());
+        return Err(Failure::usage(format!(
+            "--tls is for hookcast, not for {}",
+            args.target.name()
+        )));
     }
     if let Some(missing) = servers::missing(args.target) {
         return Err(missing.into());
@@ -291,12 +294,12 @@ fn start(args: &RunArgs) -> Result<ServerProcess, Failure> {
     };
     let mut server = servers::start(args.target, &options)?;
     if let Some(path) = &args.remote.token_file {
-        remote::add_token(&mut server.target.protocol, path)?;
+        remote::add_token(&mut server.target.protocol, path).map_err(Failure::usage)?;
     }
     Ok(server)
 }
 
-fn show(outcomes: &mut [Outcome], args: &RunArgs) -> Result<ExitCode, String> {
+fn show(outcomes: &mut [Outcome], args: &RunArgs) -> Result<Status, Failure> {
     let (output, fail_if) = (&args.output, &args.fail_if);
     for outcome in outcomes.iter_mut() {
         thresholds::judge(outcome, fail_if);
@@ -311,40 +314,31 @@ fn show(outcomes: &mut [Outcome], args: &RunArgs) -> Result<ExitCode, String> {
             [outcome] => serde_json::to_string_pretty(outcome),
             several => serde_json::to_string_pretty(several),
         };
-        put(&(json.map_err(|error| error.to_string())? + "\n"))?;
+        console::put(&(json.map_err(|error| error.to_string())? + "\n"))?;
     } else {
         for outcome in outcomes {
-            put(&table::describe(outcome))?;
+            console::put(&table::describe(outcome))?;
         }
     }
     Ok(if outcomes.iter().any(|outcome| outcome.lost.is_some()) {
-        ExitCode::from(EXIT_LOST)
+        Status::Lost
     } else if outcomes
         .iter()
         .any(|outcome| thresholds::other_faults(outcome, fail_if) > 0)
     {
-        ExitCode::from(EXIT_UNCLEAN)
+        Status::Unclean
     } else if outcomes
         .iter()
         .flat_map(|outcome| &outcome.thresholds)
         .any(|one| one.crossed)
     {
-        ExitCode::from(EXIT_THRESHOLD)
+        Status::Threshold
     } else {
-        ExitCode::SUCCESS
+        Status::Success
     })
 }
 
 /// Says what the times of another publisher mean.
-/// Prints results. A reader of the pipe that has left is no fault of the run.
-fn put(text: &str) -> Result<(), String> {
-    let mut out = stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("stdout: {error}")),
-        _ => Ok(()),
-    }
-}
-
 fn add_observed_notes(outcome: &mut Outcome, fields: &Fields) {
     let Some(observed) = &outcome.observed else {
         return;

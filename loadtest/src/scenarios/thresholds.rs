@@ -100,7 +100,7 @@ impl Metric {
         let (number, unit) = if self.is_time() {
             let of = |(name, us)| text.strip_suffix(name).map(|number: &str| (number, us));
             let found = UNITS.into_iter().find_map(of);
-            found.ok_or_else(|| format!("{text:?} has no unit: us, ms or s"))?
+            found.ok_or_else(|| format!("{text:?} lacks a unit: us, ms or s"))?
         } else if self == Metric::Rate {
             (text.strip_suffix("/s").unwrap_or(text), 1.0)
         } else {
@@ -108,7 +108,7 @@ impl Metric {
         };
         match number.trim().parse::<f64>() {
             Ok(number) if number.is_finite() && number >= 0.0 => Ok(number * unit),
-            _ => Err(format!("{text:?} is no number from 0 on")),
+            _ => Err(format!("{text:?} is not a number of 0 or more")),
         }
     }
 

@@ -7,12 +7,16 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use crate::console;
 use crate::engine::target::CHANNEL;
 
 /// Serves until it is killed. Logs its address as the other servers do.
 pub fn run(heartbeat: Duration) -> io::Result<()> {
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
-    eprintln!(r#"{{"fields":{{"address":"{}"}}}}"#, listener.local_addr()?);
+    console::note(format!(
+        r#"{{"fields":{{"address":"{}"}}}}"#,
+        listener.local_addr()?
+    ));
     let answer = answer(heartbeat);
     for connection in listener.incoming() {
         let answer = answer.clone();

@@ -152,7 +152,7 @@ pub fn start_nchan(options: &ServerOptions) -> Result<ServerProcess, String> {
     let address = free_port()?;
     let config = files.path().join("nginx.conf");
     let text = nchan_config(address, options, files.path());
-    std::fs::write(&config, text).map_err(|error| error.to_string())?;
+    std::fs::write(&config, text).map_err(|error| format!("{}: {error}", config.display()))?;
     let mut command = Command::new(program);
     command
         .arg("-p")

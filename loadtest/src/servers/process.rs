@@ -102,7 +102,8 @@ impl ServerProcess {
         directory: TempDir,
     ) -> Result<ServerProcess, String> {
         let log = directory.path().join("stderr.log");
-        let stderr = std::fs::File::create(&log).map_err(|error| error.to_string())?;
+        let stderr =
+            std::fs::File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())

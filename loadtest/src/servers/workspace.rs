@@ -6,6 +6,8 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 
+use crate::console;
+
 /// Builds `packages` with the profile of this program, if its workspace still exists.
 pub fn build(packages: &[&str]) -> Result<(), String> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
@@ -21,10 +23,10 @@ pub fn build(packages: &[&str]) -> Result<(), String> {
     for package in packages {
         command.args(["--package", package]);
     }
-    eprintln!(
+    console::note(format!(
         "building {} (the first build takes some minutes)",
         packages.join(", ")
-    );
+    ));
     match command.status() {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!(

@@ -5,27 +5,31 @@
 //! its ratio says what HTTP and the nodes add. The other appends the largest batches: its ratio says what more
 //! publishers could gain.
 
-use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 
 use crate::cli::ClusterArgs;
+use crate::console;
 use crate::engine::clock::now_ns;
 use crate::engine::cluster::poster::{self, PosterPlan};
 use crate::engine::payload::PayloadFormat;
+use crate::exit::{Failure, Status};
 use crate::runs::cluster::bare::{self, BarePlan};
 use crate::runs::cluster::parts::{Parts, sleep};
 use crate::runs::cluster::start_parts;
 use crate::servers::process::directory;
 
 /// Runs the rounds and prints medians.
-pub fn run(args: &ClusterArgs, interrupted: &AtomicBool) -> Result<ExitCode, String> {
+pub fn run(args: &ClusterArgs, interrupted: &AtomicBool) -> Result<Status, Failure> {
     let files = directory()?;
     let parts = start_parts(args, files.path())?;
     let mut rounds = Rounds::default();
     for round in 1..=args.rounds {
         rounds.nodes.push(through_nodes(args, &parts, interrupted)?);
-        let engine = parts.engine.as_ref().ok_or("there is no engine")?;
+        let engine = parts
+            .engine
+            .as_ref()
+            .ok_or("there is no engine".to_owned())?;
         let (nodes, bytes) = (parts.nodes.len(), args.message_bytes);
         let same = BarePlan::of_nodes(nodes, args.publishers, bytes, args.duration);
         rounds.same.push(bare::run(engine.address, same)?);
@@ -34,10 +38,10 @@ pub fn run(args: &ClusterArgs, interrupted: &AtomicBool) -> Result<ExitCode, Str
         if interrupted.load(Relaxed) {
             break;
         }
-        eprintln!("round {round}: {rounds:.0?}");
+        console::note(format!("round {round}: {rounds:.0?}"));
     }
-    rounds.print(args);
-    Ok(ExitCode::SUCCESS)
+    console::put(&rounds.describe(args))?;
+    Ok(Status::Success)
 }
 
 /// Messages a second of each round.
@@ -51,7 +55,7 @@ struct Rounds {
 }
 
 impl Rounds {
-    fn print(&mut self, args: &ClusterArgs) {
+    fn describe(&mut self, args: &ClusterArgs) -> String {
         let [nodes, same, full] =
             [&mut self.nodes, &mut self.same, &mut self.full].map(|rates| median(rates));
         let ratio = |bare: Option<f64>| nodes.zip(bare).map(|(nodes, bare)| nodes / bare);
@@ -63,31 +67,24 @@ impl Rounds {
                 "ratio_same": ratio(same),
                 "ratio_full": ratio(full),
             });
-            println!("{json:#}");
-            return;
+            return format!("{json:#}\n");
         }
         let show = |value: Option<f64>, digits: usize| {
             value.map_or("-".into(), |value| format!("{value:.digits$}"))
         };
         let (count, publishers) = (args.nodes, args.publishers);
-        println!(
-            "ingest, medians of {} rounds   messages/s  ratio",
+        let row = |name: &str, rate, ratio: Option<f64>| {
+            format!("{name:<36}{:>9}{:>7}\n", show(rate, 0), show(ratio, 2))
+        };
+        let head = format!(
+            "ingest, medians of {} rounds   messages/s  ratio\n",
             args.rounds
         );
-        let row = |name: String, rate, ratio: Option<f64>| {
-            println!("{name:<36}{:>9}{:>7}", show(rate, 0), show(ratio, 2));
-        };
-        row(
-            format!("{count} nodes, {publishers} publishers"),
-            nodes,
-            None,
-        );
-        row(
-            format!("bare, {count} writers, {publishers} under way"),
-            same,
-            ratio(same),
-        );
-        row("bare, 1 writer, batches of 128".into(), full, ratio(full));
+        let through = format!("{count} nodes, {publishers} publishers");
+        let bare = format!("bare, {count} writers, {publishers} under way");
+        head + &row(&through, nodes, None)
+            + &row(&bare, same, ratio(same))
+            + &row("bare, 1 writer, batches of 128", full, ratio(full))
     }
 }
 

@@ -12,12 +12,12 @@ pub mod reading;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cli::ClusterArgs;
+use crate::console;
 use crate::engine::answer;
 use crate::engine::clock::{SECOND_NS, now_ns};
 use crate::engine::cluster::plan::{Plan, Request};
@@ -27,10 +27,11 @@ use crate::engine::payload::{PayloadFormat, Stamp};
 use crate::engine::proc_stats;
 use crate::engine::progress::Progress;
 use crate::engine::target::Target;
+use crate::exit::{Failure, Status};
 use crate::report::cluster::{ClusterRun, FaultReport, describe};
 use crate::runs::cluster::parts::{Parts, PartsPlan, sleep};
 use crate::runs::cluster::reading::Readers;
-use crate::runs::single::EXIT_UNCLEAN;
+use crate::runs::single::{check_program, check_room};
 use crate::scenarios::faults::{Fault, FaultPlan};
 use crate::servers::cluster::node::{Node, NodeOptions};
 use crate::servers::cluster::redis;
@@ -59,47 +60,55 @@ const OPENING_MAX: usize = 256;
 const WANDER: Duration = Duration::from_secs(10);
 
 /// Runs it and prints the result.
-pub fn run_and_show(args: &ClusterArgs, interrupted: &AtomicBool) -> Result<ExitCode, String> {
+pub fn run_and_show(args: &ClusterArgs, interrupted: &AtomicBool) -> Result<Status, Failure> {
+    check(args)?;
     if args.ingest {
         return ingest::run(args, interrupted);
     }
     let run = run(args, interrupted)?;
     if args.json {
         let json = serde_json::to_string_pretty(&run).map_err(|error| error.to_string())?;
-        println!("{json}");
+        console::put(&(json + "\n"))?;
     } else {
-        print!("{}", describe(&run));
+        console::put(&describe(&run))?;
     }
     Ok(if run.verdict.faults.is_clean() {
-        ExitCode::SUCCESS
+        Status::Success
     } else {
-        ExitCode::from(EXIT_UNCLEAN)
+        Status::Unclean
     })
 }
 
-fn check(args: &ClusterArgs) -> Result<(), String> {
+fn check(args: &ClusterArgs) -> Result<(), Failure> {
+    check_program(args.server.as_deref())?;
     if args.no_bus && args.nodes > 1 {
-        return Err("--no-bus is for one node: without a bus, nodes have no common order".into());
+        return Err(Failure::usage(
+            "--no-bus is for one node: without a bus, nodes have no common order",
+        ));
     }
     let faults = args.faults.iter().flat_map(|plan| &plan.faults);
     if let Some(fault) = faults
         .into_iter()
         .find(|fault| args.no_bus && fault.needs_engine())
     {
-        return Err(format!("{fault} needs an engine, and --no-bus has none"));
+        return Err(Failure::usage(format!(
+            "{fault} needs an engine, and --no-bus has none"
+        )));
     }
+    check_room(args.streams.min(args.streams_per_process)).map_err(|error| {
+        Failure::usage(error + "; --streams-per-process spreads them over several")
+    })?;
     if let Some(far) = args.node.iter().find(|node| !node.ip().is_loopback()) {
-        return Err(format!("{far} is not this machine"));
+        return Err(Failure::usage(format!("--node {far} is not this machine")));
     }
     if !args.no_bus && args.node.is_empty() && !redis::is_installed() {
-        return Err(redis::MISSING.into());
+        return Err(redis::MISSING.to_owned().into());
     }
     Ok(())
 }
 
 /// Starts the parts in a directory.
 fn start_parts(args: &ClusterArgs, directory: &Path) -> Result<Parts, String> {
-    check(args)?;
     if !args.node.is_empty() {
         return Ok(Parts::default());
     }
@@ -169,7 +178,7 @@ fn run(args: &ClusterArgs, interrupted: &AtomicBool) -> Result<ClusterRun, Strin
     let marked = load.post_marker(&mut first, &mut readers)?;
     if marked < args.streams {
         return Err(format!(
-            "the first message reached {marked} of {} streams",
+            "the first message reached only {marked} of {} streams",
             args.streams
         ));
     }
@@ -190,7 +199,8 @@ fn run(args: &ClusterArgs, interrupted: &AtomicBool) -> Result<ClusterRun, Strin
         .iter()
         .map(|(number, _)| format!("{number}\n"));
     let list = files.path().join("acknowledged");
-    std::fs::write(&list, numbers.collect::<String>()).map_err(|error| error.to_string())?;
+    std::fs::write(&list, numbers.collect::<String>())
+        .map_err(|error| format!("{}: {error}", list.display()))?;
     let outcomes = readers.finish(&list)?;
     run.verdict = verdict::judge(&outcomes, &posted, load.nodes.len());
     run.verdict.faults.stuck += (args.streams - marked.min(args.streams)) as u64;
@@ -272,7 +282,10 @@ impl Load<'_> {
                 return Ok(());
             }
             if self.interrupted.load(Relaxed) || Instant::now() > deadline {
-                return Err(format!("{open} of {} streams are open", self.args.streams));
+                return Err(format!(
+                    "only {open} of {} streams opened",
+                    self.args.streams
+                ));
             }
             self.progress.update(0.0, &format!("{open} streams open"));
             thread::sleep(Duration::from_millis(20));

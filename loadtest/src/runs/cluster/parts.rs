@@ -162,8 +162,7 @@ impl Parts {
             sleep(NETWORK_FAULT, interrupted);
         }
         old.kill();
-        link.set(Mode::Pass);
-        link.cut();
+        link.heal();
         replica.promote()?;
         for forwarder in &self.forwarders {
             forwarder.switch(replica.address);
@@ -188,10 +187,11 @@ impl Parts {
         if mode != Mode::Pass {
             forwarder.set(mode);
             sleep(NETWORK_FAULT, interrupted);
-            forwarder.set(Mode::Pass);
         }
         if cuts {
-            forwarder.cut();
+            forwarder.heal();
+        } else {
+            forwarder.set(Mode::Pass);
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{ChildStdin, Command, ExitCode};
+use std::process::{ChildStdin, Command};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 
@@ -17,11 +17,11 @@ use crate::servers::cluster::member::Member;
 const COMMAND: &str = "cluster-streams";
 
 /// The reading process: follows stdin.
-pub fn serve() -> Result<ExitCode, String> {
+pub fn serve() -> Result<(), String> {
     let mut lines = BufReader::new(io::stdin()).lines();
     let plan = lines
         .next()
-        .ok_or("no plan")?
+        .ok_or("there is no plan on stdin: `cluster` starts this command itself")?
         .map_err(|error| error.to_string())?;
     let plan: Plan = serde_json::from_str(&plan).map_err(|error| error.to_string())?;
     let (sender, requests) = mpsc::channel();
@@ -39,8 +39,7 @@ pub fn serve() -> Result<ExitCode, String> {
             let _ = writeln!(io::stdout(), "{line}");
         }
     };
-    reader::run(plan, &requests, &mut report).map_err(|error| error.to_string())?;
-    Ok(ExitCode::SUCCESS)
+    reader::run(plan, &requests, &mut report).map_err(|error| error.to_string())
 }
 
 /// A reading process, as a run sees it.

@@ -89,7 +89,7 @@ impl Forwarder {
         self.cut();
     }
 
-    /// Sets what happens to bytes.
+    /// Sets what happens to bytes. [`Forwarder::heal`] ends it.
     pub fn set(&self, mode: Mode) {
         let at = MODES.iter().position(|&one| one == mode).unwrap_or(0);
         self.shared.mode.store(at as u8, Relaxed);
@@ -97,10 +97,15 @@ impl Forwarder {
 
     /// Breaks all connections.
     pub fn cut(&self) {
-        for (client, engine) in lock(&self.shared.connections).drain(..) {
-            let _ = client.shutdown(Shutdown::Both);
-            let _ = engine.shutdown(Shutdown::Both);
-        }
+        break_all(&mut lock(&self.shared.connections));
+    }
+
+    /// Breaks all connections, and passes the bytes of new ones. What reached the forwarder before is not passed on,
+    /// even if its thread has yet to read it: a stream with a hole would not end the fault, but add another one.
+    pub fn heal(&self) {
+        let mut connections = lock(&self.shared.connections);
+        break_all(&mut connections);
+        self.set(Mode::Pass);
     }
 }
 
@@ -179,6 +184,12 @@ impl Shared {
     }
 }
 
+fn break_all(connections: &mut Vec<(TcpStream, TcpStream)>) {
+    for (client, engine) in connections.drain(..) {
+        end(&client, &engine);
+    }
+}
+
 fn end(client: &TcpStream, engine: &TcpStream) {
     let _ = client.shutdown(Shutdown::Both);
     let _ = engine.shutdown(Shutdown::Both);
@@ -210,11 +221,15 @@ mod tests {
         address
     }
 
-    fn ask(address: SocketAddr) -> (TcpStream, String) {
+    /// Long enough for an answer on a busy machine.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// Time in which no answer comes.
+    const SILENCE: Duration = Duration::from_millis(200);
+
+    fn ask(address: SocketAddr, patience: Duration) -> (TcpStream, String) {
         let mut connection = TcpStream::connect(address).unwrap();
-        connection
-            .set_read_timeout(Some(Duration::from_millis(200)))
-            .unwrap();
+        connection.set_read_timeout(Some(patience)).unwrap();
         connection.write_all(b"?").unwrap();
         let mut buffer = [0; 64];
         let length = connection.read(&mut buffer).unwrap_or(0);
@@ -225,28 +240,43 @@ mod tests {
     #[test]
     fn bytes_are_passed_swallowed_and_halved() {
         let forwarder = Forwarder::start(engine("answer")).unwrap();
-        assert_eq!(ask(forwarder.address).1, "answer");
+        assert_eq!(ask(forwarder.address, PATIENCE).1, "answer");
         for mode in [
             Mode::SwallowRequests,
             Mode::SwallowAnswers,
             Mode::DelayRequest,
         ] {
             forwarder.set(mode);
-            assert_eq!(ask(forwarder.address).1, "", "{mode:?}");
+            assert_eq!(ask(forwarder.address, SILENCE).1, "", "{mode:?}");
         }
         forwarder.set(Mode::HalveAnswer);
-        let (mut connection, text) = ask(forwarder.address);
+        let (mut connection, text) = ask(forwarder.address, PATIENCE);
         assert_eq!(text, "ans");
         assert_eq!(connection.read(&mut [0; 8]).unwrap(), 0);
+    }
+
+    /// The threads may read what was sent under the fault only after its end.
+    #[test]
+    fn bytes_of_a_fault_are_not_passed_on_after_it() {
+        let forwarder = Forwarder::start(engine("late")).unwrap();
+        for _ in 0..200 {
+            let (mut connection, text) = ask(forwarder.address, PATIENCE);
+            assert_eq!(text, "late");
+            forwarder.set(Mode::SwallowAnswers);
+            connection.write_all(b"?").unwrap();
+            forwarder.heal();
+            assert_eq!(connection.read(&mut [0; 8]).unwrap_or(0), 0);
+            assert_eq!(ask(forwarder.address, PATIENCE).1, "late");
+        }
     }
 
     #[test]
     fn a_switch_breaks_connections_and_new_ones_reach_the_other_engine() {
         let forwarder = Forwarder::start(engine("first")).unwrap();
-        let (mut connection, text) = ask(forwarder.address);
+        let (mut connection, text) = ask(forwarder.address, PATIENCE);
         assert_eq!(text, "first");
         forwarder.switch(engine("second"));
         assert_eq!(connection.read(&mut [0; 8]).unwrap(), 0);
-        assert_eq!(ask(forwarder.address).1, "second");
+        assert_eq!(ask(forwarder.address, PATIENCE).1, "second");
     }
 }

@@ -62,7 +62,8 @@ impl Redis {
         primary: Option<SocketAddr>,
     ) -> Result<Redis, String> {
         let directory = directory.join(name);
-        std::fs::create_dir(&directory).map_err(|error| error.to_string())?;
+        std::fs::create_dir(&directory)
+            .map_err(|error| format!("{}: {error}", directory.display()))?;
         let mut redis = Redis {
             address: free_port()?,
             directory,
@@ -224,7 +225,7 @@ mod tests {
         link.set(Mode::SwallowAnswers);
         primary.command(&["SET", "second", "2"]).unwrap();
         primary.kill();
-        link.set(Mode::Pass);
+        link.heal();
         replica.promote().unwrap();
         assert_eq!(replica.command(&["GET", "first"]), Ok("1".into()));
         assert_eq!(replica.command(&["EXISTS", "second"]), Ok("0".into()));
