@@ -81,13 +81,24 @@ enum Stage {
     HandedOver,
 }
 
+/// Each SIGHUP of the start, for [`Control::start`].
+pub struct KeptReloads(Signals);
+
+impl KeptReloads {
+    /// Keeps SIGHUP if anything can be reloaded. Called before the server reads its files: a reload that is
+    /// requested during the start follows it, instead of ending the process.
+    pub fn begin(can_reload: bool) -> io::Result<KeptReloads> {
+        Signals::new(can_reload.then_some(SIGHUP)).map(KeptReloads)
+    }
+}
+
 impl Control {
-    /// Waits for signals on threads of its own. `sockets` are for a successor. They are closed when no
+    /// Acts on `kept` reloads and then on all signals, on threads of its own. `sockets` are for a successor. They are closed when no
     /// further handover is possible.
-    pub fn start(self, sockets: Sockets) -> io::Result<()> {
-        let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR2])?;
-        if self.can_reload() {
-            signals.add_signal(SIGHUP)?;
+    pub fn start(self, kept: KeptReloads, sockets: Sockets) -> io::Result<()> {
+        let KeptReloads(mut signals) = kept;
+        for signal in [SIGTERM, SIGINT, SIGUSR2] {
+            signals.add_signal(signal)?;
         }
         let (event_sender, events) = bounded(8);
         let from_signals = event_sender.clone();
@@ -165,10 +176,6 @@ impl Control {
                 (Event::Prepared(_), _) => {}
             }
         }
-    }
-
-    fn can_reload(&self) -> bool {
-        self.tls.is_some() || self.reload_sources.is_some() || self.reload_token_keys.is_some()
     }
 
     /// Reads the certificate, the keys of tokens and the file of sources again, each whether or not another

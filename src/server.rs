@@ -46,7 +46,9 @@ use crate::admin::{Admin, Parts};
 use crate::bus::run::Bus;
 use crate::clock::Clock;
 use crate::config::{Config, Durability, Listen};
-use crate::control::{Control, OpenRing, ReloadSources, ReloadTokenKeys, StartRingThread};
+use crate::control::{
+    Control, KeptReloads, OpenRing, ReloadSources, ReloadTokenKeys, StartRingThread,
+};
 use crate::handover::predecessor::Predecessor;
 use crate::hub::{Hub, Outlet, RingThread};
 use crate::identities::{Identities, IdentityFile};
@@ -95,6 +97,8 @@ pub fn run(
     }
     warn(config, &sockets);
     let (listen, _) = listening::addresses(config, &sockets);
+    let can_reload = config.tls.is_some() || config.sources.is_some() || config.tokens.is_some();
+    let kept_reloads = KeptReloads::begin(can_reload).map_err(no_signals)?;
     let start = Start::begin(config, metrics, sockets.admin)?;
     if predecessor.is_none() {
         // First, so that it reports the start. A predecessor's admin address answers until this one serves.
@@ -111,7 +115,7 @@ pub fn run(
         predecessor.await_ring().map_err(ServerError::Predecessor)?;
     }
     let store = open_store(config)?;
-    let mut server = start.start_threads(store, network, files)?;
+    let mut server = start.start_threads(store, network, files, kept_reloads)?;
     if server.is_ready {
         start.lifecycle.set_ready();
     }
@@ -176,6 +180,7 @@ impl<'a> Start<'a> {
         store: Store,
         network: Network,
         files: Files,
+        kept_reloads: KeptReloads,
     ) -> Result<Server, ServerError> {
         let Network {
             mut reactors,
@@ -218,13 +223,14 @@ impl<'a> Start<'a> {
         let drain_began = handover_sockets
             .and_then(|sockets| {
                 let parts = ControlParts {
+                    kept_reloads,
                     tls,
                     reload_sources,
                     reload_token_keys: self.token_key_reloader(&reactors.handles),
                 };
                 self.start_control(sockets, &reactors.handles, &hub, bus, parts)
             })
-            .map_err(|error| ServerError::Start("waiting for signals", error))?;
+            .map_err(no_signals)?;
         if let Some(made) = made {
             // From now on the file may hold acknowledged messages.
             made.keep();
@@ -431,7 +437,7 @@ impl<'a> Start<'a> {
             lifecycle: Arc::clone(&self.lifecycle),
             drain_began: Arc::clone(&drain_began),
         };
-        control.start(handover_sockets)?;
+        control.start(parts.kept_reloads, handover_sockets)?;
         Ok(drain_began)
     }
 
@@ -476,6 +482,7 @@ fn set_limit_gauges(config: &Config, metrics: &Metrics) {
 
 /// What SIGHUP reads again.
 struct ControlParts {
+    kept_reloads: KeptReloads,
     tls: Option<Arc<Tls>>,
     reload_sources: Option<ReloadSources>,
     reload_token_keys: Option<ReloadTokenKeys>,
@@ -508,6 +515,10 @@ fn load_sources(config: &Config, listen: &[Listen]) -> Result<Option<Sources>, S
     let count = loaded.sources.iter().count();
     tracing::info!(sources = count, "the file of sources is in use");
     Ok(Some(loaded.sources))
+}
+
+fn no_signals(error: io::Error) -> ServerError {
+    ServerError::Start("waiting for signals", error)
 }
 
 fn load_tls(config: &Config) -> Result<Option<Arc<Tls>>, ServerError> {

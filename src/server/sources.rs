@@ -360,7 +360,38 @@ fn log_refusals(source: &str, reason: &str, requests: u64, fault: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::RequestReader;
+    use crate::net::reactor::Reactor;
+    use crate::shard::judging::Ticket;
     use crate::sources::Reply;
+
+    /// A flood of one source delays another one by a single request.
+    #[test]
+    fn sources_take_turns_in_a_thread() {
+        let (_reactor, _outlet, shard) = Reactor::new().unwrap();
+        let sources = Sources::parse("", Path::new("sources.toml"), 1000).unwrap();
+        let mut judge = Judge {
+            sources: Arc::new(sources.sources),
+            rounds: Rounds::default(),
+            stats: Arc::default(),
+            clock: Clock::start(),
+            refusals: Arc::default(),
+        };
+        for name in ["flood", "flood", "flood", "other"] {
+            let bytes = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}";
+            let mut reader = RequestReader::resume(bytes.to_vec(), 2);
+            reader.poll().unwrap();
+            let request = SourceRequest {
+                ticket: Ticket::FIRST,
+                name: name.into(),
+                request: reader.take().unwrap(),
+            };
+            judge.take(JudgeTask::Judge(request, shard.clone()));
+        }
+        let tasks = std::iter::from_fn(|| judge.rounds.pop());
+        let order: Vec<_> = tasks.map(|task| task.request.name).collect();
+        assert_eq!(order, ["flood", "other", "flood", "flood"].map(Box::from));
+    }
 
     #[test]
     fn a_refusal_is_logged_at_once_and_then_at_most_once_a_minute() {

@@ -38,6 +38,12 @@ pub use self::rounds::Rounds;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(u32);
 
+#[cfg(test)]
+impl Ticket {
+    /// That of the first request of a shard.
+    pub const FIRST: Ticket = Ticket(0);
+}
+
 /// Requests with a queue and a thread of their own, so that large bodies delay no small ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {

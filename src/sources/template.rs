@@ -6,6 +6,7 @@
 
 mod filters;
 mod names;
+mod slack;
 
 use std::fmt;
 

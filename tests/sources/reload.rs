@@ -6,7 +6,8 @@ use std::thread;
 
 use rustix::process::Signal;
 
-use crate::rig::{GITHUB, OLD_SECRET, Rig, SECRET, push_body, push_headers};
+use crate::rig::{Files, GITHUB, OLD_SECRET, Rig, SECRET, push_body, push_headers};
+use crate::support::Setup;
 
 impl Rig {
     /// Replaces the file and waits until it is in use.
@@ -117,4 +118,14 @@ fn a_file_with_faults_changes_nothing_and_names_their_lines() {
     let body = push_body(&"x".repeat(3_000_000));
     let response = rig.post("hook", &push_headers(SECRET, &body, 3), &body);
     assert_eq!(response.status, 200, "{response:?}");
+}
+
+/// Whoever replaces the file sends the signal, whether or not the server has come so far.
+#[test]
+fn a_reload_that_is_requested_during_the_start_follows_it() {
+    let files = Files::new(GITHUB);
+    let server = Setup::new(&["--sources", &files.sources()]).spawn();
+    server.wait_for_log("the file of sources is in use");
+    server.signal(Signal::HUP);
+    server.wait_for_log("the file of sources was read again");
 }

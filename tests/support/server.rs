@@ -130,7 +130,8 @@ impl Setup {
         command
     }
 
-    fn spawn(&self) -> Server {
+    /// Starts a server, without a wait for its address.
+    pub fn spawn(&self) -> Server {
         let mut child = self.command().spawn().unwrap();
         let log = Log::read(child.stderr.take().unwrap());
         Server {

@@ -89,11 +89,16 @@ pub const SHOPIFY: Defaults = &[
 pub const SLACK: Defaults = &[
     (
         "message",
-        "{{ body.event.user or body.event.username }} in {{ body.event.channel }}: {{ body.event.text }}",
+        "{% set it = body.event.message or body.event %}\
+         {% if body.event.subtype == 'message_deleted' %}A message was deleted in {{ body.event.channel }}\
+         {% else %}{{ it.user or it.username or it.bot_id or 'Slack' }} in {{ body.event.channel }}\
+         {{ ' (edited)' if body.event.subtype == 'message_changed' }}: \
+         {{ it.text|slack or 'a message without text' }}{% endif %}",
     ),
     (
         "app_mention",
-        "{{ body.event.user }} in {{ body.event.channel }}: {{ body.event.text }}",
+        "{{ body.event.user or body.event.bot_id or 'Slack' }} in {{ body.event.channel }}: \
+         {{ body.event.text|slack }}",
     ),
     (
         "reaction_added",
@@ -138,11 +143,13 @@ pub const TELEGRAM: Defaults = &[
     (
         "edited_message",
         "{{ edited_message.from.first_name }} (edited): \
-         {{ edited_message.text or edited_message.caption }}",
+         {{ edited_message.text or edited_message.caption or \
+         'a message without text' }}",
     ),
     (
         "channel_post",
-        "{{ channel_post.chat.title }}: {{ channel_post.text or channel_post.caption }}",
+        "{{ channel_post.chat.title }}: {{ channel_post.text or channel_post.caption or \
+         'a message without text' }}",
     ),
     (
         "callback_query",

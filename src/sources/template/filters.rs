@@ -7,7 +7,7 @@ use std::fmt::{self, Write};
 use minijinja::value::Value;
 use minijinja::{Environment, Error, State};
 
-use super::{CUT, boundary_below};
+use super::{CUT, boundary_below, slack};
 use crate::limits::TEMPLATE_BYTES_MAX;
 
 /// Bytes of text for one unit of fuel, as minijinja counts.
@@ -28,6 +28,7 @@ pub fn add(environment: &mut Environment<'_>) {
     environment.add_filter("lines", lines);
     environment.add_filter("money", money);
     environment.add_filter("branch", branch);
+    environment.add_filter("slack", slack_text);
 }
 
 /// `truncate(n)`: at most `n` characters. `…` stands for the rest.
@@ -84,6 +85,11 @@ fn branch(state: &State, value: &Value) -> Result<String, Error> {
         .iter()
         .find_map(|prefix| name.strip_prefix(prefix));
     Ok(short.unwrap_or(&name).to_owned())
+}
+
+/// `slack`: Slack's markup as plain text. `<https://a.example|link>` is `link (https://a.example)`.
+fn slack_text(state: &State, value: &Value) -> Result<String, Error> {
+    Ok(slack::plain(&text_of(state, value)?))
 }
 
 /// The text of a value, paid for: a large one must not be copied often.

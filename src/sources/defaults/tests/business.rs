@@ -125,6 +125,28 @@ fn slack() {
                 "U1 in C1: Deploy is green",
             ),
             (
+                "message",
+                json!({"event": {"bot_id": "B1", "channel": "C1", "text": "<https://a.example|build> &amp; test"}}),
+                "B1 in C1: build (https://a.example) & test",
+            ),
+            (
+                "message",
+                json!({"event": {"subtype": "message_changed", "channel": "C1",
+            "message": {"user": "U1", "text": "Deploy is red"}}}),
+                "U1 in C1 (edited): Deploy is red",
+            ),
+            (
+                "message",
+                json!({"event": {"subtype": "message_deleted", "channel": "C1",
+            "previous_message": {"user": "U1", "text": "secret"}}}),
+                "A message was deleted in C1",
+            ),
+            (
+                "message",
+                json!({"event": {"user": "U1", "channel": "C1", "text": "", "files": [{}]}}),
+                "U1 in C1: a message without text",
+            ),
+            (
                 "app_mention",
                 json!({"event": {"user": "U1", "channel": "C1", "text": "hi"}}),
                 "U1 in C1: hi",
