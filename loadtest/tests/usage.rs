@@ -26,15 +26,21 @@ fn end(output: &Output) -> (i32, String) {
     (output.status.code().unwrap_or(-1), error)
 }
 
+/// The URL of a server that is not there.
+const URL: &str = "--url http://127.0.0.1:1 --yes";
+
+/// Asserts that a command line ends with the status of a wrong one, and that its error has the hints.
+fn assert_refused(words: &str, hints: [&str; 2]) {
+    let (status, error) = end(&load(words).output().unwrap());
+    assert_eq!(status, EXIT_USAGE, "{words}: {error}");
+    for hint in hints {
+        assert!(error.contains(hint), "{words}: no {hint:?} in {error}");
+    }
+}
+
 #[test]
-fn what_is_wrong_with_the_command_line_ends_with_its_status_and_a_hint() {
-    let files = tempfile::tempdir().unwrap();
-    let here = |name: &str| files.path().join(name).display().to_string();
-    std::fs::write(here("token"), "two words").unwrap();
-    let url = "--url http://127.0.0.1:1 --yes";
-    let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(1 << 20);
+fn urls_that_cannot_be_used_are_refused() {
     for (words, hints) in [
-        // URLs.
         (
             "run --url https://127.0.0.1:1".into(),
             ["--url", "TLS is not supported"],
@@ -54,24 +60,34 @@ fn what_is_wrong_with_the_command_line_ends_with_its_status_and_a_hint() {
             ["--url", "no host"],
         ),
         (
-            format!("run {url} --streams 1 --admin https://127.0.0.1"),
+            format!("run {URL} --streams 1 --admin https://127.0.0.1"),
             ["--admin", "TLS is not supported"],
         ),
-        // Files.
+    ] {
+        assert_refused(&words, hints);
+    }
+}
+
+#[test]
+fn files_that_are_not_there_are_refused() {
+    let files = tempfile::tempdir().unwrap();
+    let here = |name: &str| files.path().join(name).display().to_string();
+    std::fs::write(here("token"), "two words").unwrap();
+    for (words, hints) in [
         (
-            format!("run {url} --publish-body @/nope"),
+            format!("run {URL} --publish-body @/nope"),
             ["--publish-body @/nope", "No such file"],
         ),
         (
-            format!("run {url} --publish-header @/nope"),
+            format!("run {URL} --publish-header @/nope"),
             ["--publish-header @/nope", "No such file"],
         ),
         (
-            format!("run {url} --token-file /nope"),
+            format!("run {URL} --token-file /nope"),
             ["--token-file /nope", "No such file"],
         ),
         (
-            format!("run {url} --token-file {}", here("token")),
+            format!("run {URL} --token-file {}", here("token")),
             ["--token-file", "no token"],
         ),
         (
@@ -94,13 +110,21 @@ fn what_is_wrong_with_the_command_line_ends_with_its_status_and_a_hint() {
             "cluster --server /nope/hookcast".into(),
             ["--server /nope/hookcast", "no such file"],
         ),
-        // More than a process may open.
+    ] {
+        assert_refused(&words, hints);
+    }
+}
+
+#[test]
+fn more_streams_than_a_process_may_open_are_refused() {
+    let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(1 << 20);
+    for (words, hints) in [
         (
             format!("run --target floor --streams {limit}"),
             ["descriptors", "--processes"],
         ),
         (
-            format!("run {url} --streams {limit}"),
+            format!("run {URL} --streams {limit}"),
             ["descriptors", "--processes"],
         ),
         (
@@ -115,15 +139,22 @@ fn what_is_wrong_with_the_command_line_ends_with_its_status_and_a_hint() {
             format!("cluster --streams {limit} --streams-per-process {limit}"),
             ["descriptors", "--streams-per-process"],
         ),
-        // Flags that do not go together, or mean nothing to a command.
+    ] {
+        assert_refused(&words, hints);
+    }
+}
+
+#[test]
+fn flags_that_mean_nothing_to_a_command_are_refused() {
+    for (words, hints) in [
         ("run --target floor --tls".into(), ["--tls", "floor"]),
         (
-            format!("run {url} --pid 4294967295"),
+            format!("run {URL} --pid 4294967295"),
             ["--pid 4294967295", "no such process"],
         ),
-        (format!("run {url} --shards 2"), ["--shards", "--url"]),
+        (format!("run {URL} --shards 2"), ["--shards", "--url"]),
         (
-            format!("run {url} --heartbeat 1s"),
+            format!("run {URL} --heartbeat 1s"),
             ["--heartbeat", "--url"],
         ),
         (
@@ -150,11 +181,7 @@ fn what_is_wrong_with_the_command_line_ends_with_its_status_and_a_hint() {
         ),
         ("run --fail-if p99>50".into(), ["--fail-if", "unit"]),
     ] {
-        let (status, error) = end(&load(&words).output().unwrap());
-        assert_eq!(status, EXIT_USAGE, "{words}: {error}");
-        for hint in hints {
-            assert!(error.contains(hint), "{words}: no {hint:?} in {error}");
-        }
+        assert_refused(&words, hints);
     }
 }
 
