@@ -233,6 +233,22 @@ fn streams_and_long_polls_end_when_their_key_is_gone() {
     assert!(peer.take().starts_with("HTTP/1.1 401 "));
 }
 
+/// Without a message, too: nothing else would wake it before its deadline.
+#[test]
+fn a_long_poll_ends_at_once_when_its_key_is_gone() {
+    let mut node = guarded();
+    let poll = Peer::with_room(10_000);
+    let token = node.token(1000);
+    let request = format!("GET /api/webhook/messages?wait=20&{token} HTTP/1.1\r\nHost: a\r\n\r\n");
+    node.ask(&poll, request.as_bytes());
+    node.rest();
+    assert_eq!(poll.take(), "");
+    node.shard.use_token_keys(Arc::new(TokenKeys::default()));
+    node.rest();
+    let text = poll.take();
+    assert!(text.starts_with("HTTP/1.1 401 "), "{text}");
+}
+
 #[test]
 fn a_long_poll_waits_no_longer_than_its_token() {
     let mut node = guarded();
