@@ -158,6 +158,42 @@ fn a_stream_that_is_blocked_at_its_end_is_closed() {
     }
 }
 
+/// Between frames, too: its end would wait for the socket.
+#[test]
+fn a_stream_whose_socket_takes_nothing_is_closed_at_its_end() {
+    let mut node = guarded();
+    let peer = Peer::with_room(100_000);
+    node.ask_with_token(&peer, 20);
+    peer.take();
+    peer.0.borrow_mut().room = 0;
+    node.publish(1, 2000);
+    node.rest();
+    node.pass(20_000);
+    node.rest();
+    assert!(peer.is_closed());
+    assert_eq!(peer.take(), "");
+}
+
+/// The socket takes bytes again in the turn of the end, before the sweep.
+#[test]
+fn the_end_is_never_within_a_frame() {
+    let mut node = guarded();
+    let peer = Peer::with_room(100_000);
+    let token = node.ask_with_token(&peer, 20);
+    peer.take();
+    peer.0.borrow_mut().room = 300;
+    node.publish(1, 2000);
+    node.rest();
+    assert_eq!(peer.take().len(), 300);
+    node.pass(20_000);
+    peer.make_room(100_000);
+    node.turn(&[(token, WRITABLE)]);
+    node.rest();
+    assert!(peer.is_closed());
+    let text = peer.take();
+    assert!(!text.contains("token_"), "{text}");
+}
+
 #[test]
 fn the_warning_comes_between_frames_after_a_blocked_one() {
     let mut node = guarded();
