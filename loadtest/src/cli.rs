@@ -147,9 +147,12 @@ pub struct RunArgs {
     /// Streams to open [default: by scenario]
     #[arg(long)]
     pub streams: Option<usize>,
-    /// Sessions to target in turn [default: one for each stream]
+    /// Sessions to target in turn [default: own ones for each stream]
     #[arg(long)]
     pub sessions: Option<u32>,
+    /// Sessions of each stream, which gets the messages of all (targeted, idle) [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub sessions_per_stream: Option<u32>,
     /// Bytes of each message's text [default: 128]
     #[arg(long)]
     pub message_bytes: Option<usize>,
@@ -443,6 +446,7 @@ impl RunArgs {
         Sizes {
             streams: self.streams,
             sessions: self.sessions,
+            sessions_per_stream: self.sessions_per_stream,
             message_bytes: self.message_bytes,
             rate: self.rate,
             connections: self.connections,

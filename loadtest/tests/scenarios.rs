@@ -141,6 +141,35 @@ fn a_server_that_sends_targeted_messages_to_all_is_detected() {
     assert_eq!(code, EXIT_UNCLEAN);
 }
 
+/// The floor sends each message to all streams. A stream of two sessions may have one in ten of them.
+#[test]
+fn a_stream_of_several_sessions_expects_the_messages_of_each_and_no_others() {
+    let (json, code) =
+        on_floor("targeted --streams 10 --sessions-per-stream 2 --rate 100 --duration 300ms");
+    assert!((number(&json, "/sessions") - 20.0).abs() < f64::EPSILON);
+    let messages = number(&json, "/messages");
+    assert!(
+        (number(&json, "/misdelivered") - 9.0 * messages).abs() < f64::EPSILON,
+        "{json:#}"
+    );
+    assert!(number(&json, "/missing").abs() < f64::EPSILON, "{json:#}");
+    assert_eq!(code, EXIT_UNCLEAN);
+    for (run, reason) in [
+        ("fanout", "has no sessions"),
+        ("targeted --sessions 9", "not a multiple"),
+        (
+            "targeted --yes --url http://127.0.0.1:1 --stream-url http://127.0.0.1:1/{session} \
+             --publish-body {\"m\":\"{message}\",\"to\":\"{session}\"}",
+            "in the query",
+        ),
+    ] {
+        let output = load(&format!("{run} --sessions-per-stream 2"));
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains(reason), "{error}");
+    }
+}
+
 #[test]
 fn a_report_is_one_file_with_charts() {
     let directory = tempfile::tempdir().unwrap();

@@ -58,16 +58,21 @@ impl Head {
         }
     }
 
-    /// The value of a field, by its name in lower case.
+    /// The value of a field, by its name in lower case. Of several lines of the field the first.
     pub fn field(&self, name: &str) -> Option<&ForeignText> {
-        let found = self.fields.iter().find(|(other, _)| other == name);
-        found.map(|(_, value)| value)
+        self.lines(name).next()
     }
 
-    /// Whether the value of a field contains `part`, ignoring case. `part` is in lower case.
+    /// Whether a line of a field contains `part`, ignoring case. `part` is in lower case.
     pub(super) fn mentions(&self, name: &str, part: &str) -> bool {
-        self.field(name)
-            .is_some_and(|value| value.as_str().to_ascii_lowercase().contains(part))
+        self.lines(name)
+            .any(|value| value.as_str().to_ascii_lowercase().contains(part))
+    }
+
+    /// The values of all lines of a field.
+    fn lines(&self, name: &str) -> impl Iterator<Item = &ForeignText> {
+        let found = self.fields.iter().filter(move |(other, _)| other == name);
+        found.map(|(_, value)| value)
     }
 }
 

@@ -320,7 +320,8 @@ impl Responder {
         put(out, &["\r\n"]);
     }
 
-    /// A stream that consists of these events and ends.
+    /// A stream that consists of these events and ends. It is never compressed, and no cache keeps it, so it needs no
+    /// `Vary` (RFC 9110 section 12.5.5).
     pub fn ended_stream(&self, to: ReplyTo, events: &[u8], out: &mut Vec<u8>) {
         self.begin(to, Status::Ok, out);
         put(out, &[STREAM_FIELDS, PRIVATE_FIELDS]);

@@ -5,10 +5,8 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::fmt;
 
-use serde::de::{SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::Number;
 use serde_json::value::RawValue;
 
@@ -125,7 +123,7 @@ fn unix_ms(seconds: &Number) -> Option<u64> {
 fn sessions_of(names: &Names<'_>) -> Result<Box<[SessionId]>, TokenFault> {
     let mut sessions = Vec::with_capacity(names.0.len());
     let mut seen = HashSet::new();
-    for name in &names.0 {
+    for Name(name) in &names.0 {
         let Ok(Some(session)) = SessionId::parse(name) else {
             return Err(TokenFault::Session);
         };
@@ -136,114 +134,50 @@ fn sessions_of(names: &Names<'_>) -> Result<Box<[SessionId]>, TokenFault> {
     Ok(sessions.into())
 }
 
-/// A list of texts.
-#[derive(Default)]
-struct Names<'a>(Vec<Cow<'a, str>>);
-
 /// A text that is borrowed if it has no escapes.
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-impl<'a> Names<'a> {
-    fn read<A: SeqAccess<'a>>(mut list: A) -> Result<Names<'a>, A::Error> {
-        let mut names = Vec::new();
-        while let Some(Name(name)) = list.next_element()? {
-            names.push(name);
-        }
-        Ok(Names(names))
-    }
-}
+/// A list of texts.
+#[derive(Deserialize)]
+struct Names<'a>(#[serde(borrow)] Vec<Name<'a>>);
 
-impl<'de: 'a, 'a> Deserialize<'de> for Names<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Names<'a>, D::Error> {
-        struct List;
-        impl<'de> Visitor<'de> for List {
-            type Value = Names<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of names")
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Names<'de>, A::Error> {
-                Names::read(list)
-            }
-        }
-        deserializer.deserialize_seq(List)
-    }
+/// A value, or a list of names.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrNames<'a, T> {
+    One(T),
+    #[serde(borrow)]
+    Names(Names<'a>),
 }
 
 /// One audience or several.
-enum Audience<'a> {
-    One(Cow<'a, str>),
-    Several(Names<'a>),
-}
+type Audience<'a> = OneOrNames<'a, Name<'a>>;
 
 impl Audience<'_> {
     fn has(&self, own: &str) -> bool {
         match self {
-            Audience::One(name) => name == own,
-            Audience::Several(names) => names.0.iter().any(|name| name == own),
+            OneOrNames::One(Name(name)) => name == own,
+            OneOrNames::Names(Names(names)) => names.iter().any(|Name(name)| name == own),
         }
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Audience<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Audience<'a>, D::Error> {
-        struct OneOrSeveral;
-        impl<'de> Visitor<'de> for OneOrSeveral {
-            type Value = Audience<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a name or a list of names")
-            }
-            fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Audience<'de>, E> {
-                Ok(Audience::One(Cow::Borrowed(name)))
-            }
-            fn visit_str<E>(self, name: &str) -> Result<Audience<'de>, E> {
-                Ok(Audience::One(Cow::Owned(name.to_owned())))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Audience<'de>, A::Error> {
-                Names::read(list).map(Audience::Several)
-            }
-        }
-        deserializer.deserialize_any(OneOrSeveral)
     }
 }
 
 /// The member `publish`: a truth value, or a list of sessions.
-enum Publish<'a> {
-    Any(bool),
-    Sessions(Names<'a>),
-}
+type Publish<'a> = OneOrNames<'a, bool>;
 
 impl Default for Publish<'_> {
     fn default() -> Self {
-        Publish::Any(false)
+        OneOrNames::One(false)
     }
 }
 
 impl Publish<'_> {
     fn grant(&self) -> Result<PublishGrant, TokenFault> {
         match self {
-            Publish::Any(false) => Ok(PublishGrant::Nothing),
-            Publish::Any(true) => Ok(PublishGrant::Everything),
-            Publish::Sessions(names) => sessions_of(names).map(PublishGrant::Sessions),
+            OneOrNames::One(false) => Ok(PublishGrant::Nothing),
+            OneOrNames::One(true) => Ok(PublishGrant::Everything),
+            OneOrNames::Names(names) => sessions_of(names).map(PublishGrant::Sessions),
         }
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Publish<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Publish<'a>, D::Error> {
-        struct AnyOrSessions;
-        impl<'de> Visitor<'de> for AnyOrSessions {
-            type Value = Publish<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a truth value or a list of sessions")
-            }
-            fn visit_bool<E>(self, any: bool) -> Result<Publish<'de>, E> {
-                Ok(Publish::Any(any))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Publish<'de>, A::Error> {
-                Names::read(list).map(Publish::Sessions)
-            }
-        }
-        deserializer.deserialize_any(AnyOrSessions)
     }
 }

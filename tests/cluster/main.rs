@@ -4,7 +4,8 @@
 //!
 //! A seed determines a run of some hundred steps. `judge` holds what is expected: one order for each epoch
 //! on all nodes, no message twice or out of order on a connection, nothing lost that was acknowledged, nothing
-//! shown that was certainly refused.
+//! shown that was certainly refused. Clients see everything, one session or several. The streams of most end by
+//! time, with their tokens, and resume at another node.
 //!
 //! - `SIM_SEED=7 cargo test --test cluster` runs one seed and prints its steps.
 //! - `SIM_SEEDS=100000` runs the first 100,000 seeds.

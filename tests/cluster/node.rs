@@ -1,5 +1,5 @@
-//! A node: the real parts of a server on a bus, stepped by hand, and the live log of its only shard as a
-//! list.
+//! A node: the real parts of a server on a bus, stepped by hand, and the live log of its only shard, beside a
+//! list of what it has to hold.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,8 +13,9 @@ use hookcast::bus::follower::{Follower, FollowerSettings};
 use hookcast::bus::start::{self, Obstacle, Retry, RingFate, Start};
 use hookcast::bus::stats::BusStats;
 use hookcast::clock::Now;
-use hookcast::hub::{Batch, BusSettings, Hub, NotStored, SenderId};
-use hookcast::message::{Draft, Label, Message, MessageId};
+use hookcast::hub::{Batch, BusSettings, FrameRef, Hub, NotStored, SenderId};
+use hookcast::live_log::LiveLog;
+use hookcast::message::{Draft, Label, Message, MessageId, SessionId};
 use hookcast::metrics::Metrics;
 use hookcast::ring::{Recovered, Ring};
 use hookcast::sse::event_id::EventId;
@@ -27,6 +28,10 @@ pub const BODY_BYTES_MAX: usize = 1_000;
 /// How many messages a node holds.
 pub const MESSAGES_MAX: usize = 1_000;
 const INBOX_BATCHES: usize = 256;
+/// Bytes of the live log: 100 messages of any size that a test has.
+const LIVE_LOG_BYTES: usize = 100 * 16 * 1024;
+/// How many sessions there are.
+pub const SESSIONS: u64 = 20;
 
 /// Makes a ring with so many messages, and returns their contents.
 pub fn fill_ring(medium: &MemoryMedium, messages: usize) -> Vec<String> {
@@ -57,6 +62,19 @@ fn label_of(content: &str) -> Option<Arc<Label>> {
     label.filter(|_| number.is_multiple_of(3))
 }
 
+/// The session with this number.
+pub fn session(number: u64) -> SessionId {
+    let name = SessionId::parse(&format!("session {}", number % SESSIONS));
+    name.ok().flatten().expect("a short name")
+}
+
+/// The session of a message: every fourth webhook is for all. One whose text is no number is, too.
+fn session_of(content: &str) -> Option<SessionId> {
+    let number: u64 = content.parse().ok()?;
+    // Neighbours are in sessions that are not.
+    (!number.is_multiple_of(4)).then(|| session(number * 7))
+}
+
 /// A frame as a stream gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown {
@@ -65,16 +83,76 @@ pub struct Shown {
     pub content: String,
 }
 
+/// Whether a stream of these sessions sees a message. One without sessions sees everything.
+pub fn is_visible(content: &str, sessions: &[SessionId]) -> bool {
+    let session = session_of(content);
+    sessions.is_empty() || session.is_none_or(|session| sessions.contains(&session))
+}
+
+impl Shown {
+    /// Reads an event from its data on.
+    fn parse(text: &str) -> Shown {
+        let (data, rest) = text.split_once('\n').unwrap();
+        let id = rest.strip_prefix("id: ").unwrap();
+        let id = id.split_once('\n').unwrap().0;
+        let data: serde_json::Value = serde_json::from_str(data).unwrap();
+        let label = label_of(data["content"].as_str().unwrap());
+        let event = label.as_ref().map(|label| label.event());
+        let source = label.as_ref().map(|label| label.source());
+        assert_eq!(
+            (data["event"].as_str(), data["source"].as_str()),
+            (event, source),
+            "{data}"
+        );
+        Shown {
+            id: EventId::parse(id.as_bytes()).unwrap(),
+            message: data["id"].as_str().unwrap().parse().unwrap(),
+            content: data["content"].as_str().unwrap().to_owned(),
+        }
+    }
+
+    /// Reads the events of a stream.
+    pub fn parse_all(bytes: &[u8]) -> Vec<Shown> {
+        let text = str::from_utf8(bytes).unwrap();
+        text.split("data: ").skip(1).map(Shown::parse).collect()
+    }
+}
+
 /// What a node's shards know.
 pub struct Log {
     pub lineage: Arc<Lineage>,
     pub first_seq: u64,
     pub frames: VecDeque<Shown>,
+    /// What streams read.
+    pub live: LiveLog,
 }
 
 impl Log {
     pub fn head_seq(&self) -> u64 {
         self.first_seq + self.frames.len() as u64
+    }
+
+    /// Appends the frames of a batch, and returns them.
+    fn append(&mut self, batch: &Batch) -> Vec<Shown> {
+        let append = |frame: FrameRef<'_>| {
+            assert_eq!(frame.seq, self.head_seq(), "seqs have no holes");
+            let shown = Shown::parse_all(frame.bytes).pop().expect("one event");
+            assert_eq!(shown.id.seq, frame.seq);
+            assert_eq!(frame.session, session_of(&shown.content).as_ref());
+            let (at_ms, session) = (frame.timestamp_ms, frame.session);
+            self.live
+                .append(frame.seq, at_ms, session, frame.bytes, frame.chunk);
+            self.frames.push_back(shown.clone());
+            shown
+        };
+        batch.frames().map(append).collect()
+    }
+
+    /// Begins anew with another history.
+    fn restart(&mut self, first_seq: u64) {
+        self.first_seq = first_seq;
+        self.frames.clear();
+        self.live.restart(first_seq);
     }
 }
 
@@ -191,13 +269,16 @@ impl Node {
         let (first_seq, batch) = hub.history_batch();
         hub.drop_backlog();
         let course = SharedCourse::new(course);
+        let mut log = Log {
+            lineage,
+            first_seq,
+            frames: VecDeque::new(),
+            live: LiveLog::new(first_seq, LIVE_LOG_BYTES),
+        };
+        log.append(&batch);
         Node {
             sender: hub.new_sender(),
-            log: Log {
-                lineage,
-                first_seq,
-                frames: frames(&batch),
-            },
+            log,
             run: store.run(),
             appender: Appender::new(store.run(), producer, body_bytes_max as u64, 0),
             follower: Follower::new(store, course.clone(), settings),
@@ -224,7 +305,7 @@ impl Node {
     /// The same with another text.
     pub fn post_text(&mut self, number: u64, content: String, now: Now) -> Delivered {
         let draft = Draft {
-            session: None,
+            session: session_of(&content),
             label: label_of(&content),
             content,
             identity: None,
@@ -300,18 +381,12 @@ impl Node {
             if let Some(turnover) = batch.turnover() {
                 self.log.lineage = Arc::clone(&turnover.lineage);
                 if let Some(first_seq) = turnover.replaced_from {
-                    self.log.first_seq = first_seq;
-                    self.log.frames.clear();
+                    self.log.restart(first_seq);
                     delivered.frames.clear();
                     delivered.is_reset = true;
                 }
             }
-            let frames = frames(&batch);
-            for frame in &frames {
-                assert_eq!(frame.id.seq, self.log.head_seq(), "seqs have no holes");
-                self.log.frames.push_back(frame.clone());
-            }
-            delivered.frames.extend(frames);
+            delivered.frames.extend(self.log.append(&batch));
             for outcome in batch.outcomes_for(self.sender) {
                 let number = self.pending.pop_front().expect("an outcome has a webhook");
                 let outcome = outcome.clone().map(|receipt| receipt.id);
@@ -320,31 +395,4 @@ impl Node {
         }
         delivered
     }
-}
-
-fn frames(batch: &Batch) -> VecDeque<Shown> {
-    let parse = |frame: hookcast::hub::FrameRef<'_>| {
-        let text = str::from_utf8(frame.bytes).unwrap();
-        let data = text.split_once("data: ").unwrap().1;
-        let (data, rest) = data.split_once('\n').unwrap();
-        let id = rest.strip_prefix("id: ").unwrap();
-        let id = id.split_once('\n').unwrap().0;
-        let data: serde_json::Value = serde_json::from_str(data).unwrap();
-        let id = EventId::parse(id.as_bytes()).unwrap();
-        assert_eq!(id.seq, frame.seq);
-        let label = label_of(data["content"].as_str().unwrap());
-        let event = label.as_ref().map(|label| label.event());
-        let source = label.as_ref().map(|label| label.source());
-        assert_eq!(
-            (data["event"].as_str(), data["source"].as_str()),
-            (event, source),
-            "{data}"
-        );
-        Shown {
-            id,
-            message: data["id"].as_str().unwrap().parse().unwrap(),
-            content: data["content"].as_str().unwrap().to_owned(),
-        }
-    };
-    batch.frames().map(parse).collect()
 }

@@ -36,7 +36,7 @@ pub fn report() {
     }
 }
 
-const EXPECTED: [&str; 14] = [
+const EXPECTED: [&str; 16] = [
     "cold starts",
     "failed disks",
     "acknowledged",
@@ -51,6 +51,8 @@ const EXPECTED: [&str; 14] = [
     "resets",
     "late calls",
     "replays",
+    "streams of several sessions",
+    "ends of tokens",
 ];
 
 #[expect(
@@ -86,6 +88,14 @@ pub fn run(seed: u64, is_loud: bool) {
     world.judge_the_end();
 }
 
+/// Their draws are their own, so that they change nothing for the nodes.
+fn clients(seed: u64) -> Vec<Client> {
+    let mut own = Rng::with_seed(!seed);
+    (0..CLIENTS)
+        .map(|place| Client::new(place, &mut own))
+        .collect()
+}
+
 impl World {
     fn new(seed: u64, is_loud: bool) -> World {
         let mut rng = Rng::with_seed(seed);
@@ -98,7 +108,7 @@ impl World {
             engine: MemoryEngine::default(),
             media: (0..NODES).map(|_| MemoryMedium::default()).collect(),
             nodes: (0..NODES).map(|_| None).collect(),
-            clients: (0..CLIENTS).map(|_| Client::default()).collect(),
+            clients: clients(seed),
             judge: Judge::default(),
             posts: 0,
             producers: 0,
@@ -205,18 +215,14 @@ impl World {
             self.say(|| format!("node {index} shows {} as {}", frame.content, frame.id));
             self.judge.note_frame(frame);
         }
-        for client in self
-            .clients
-            .iter_mut()
-            .filter(|client| client.node == Some(index))
-        {
-            if delivered.is_reset {
-                client.disconnect();
-            } else {
-                delivered
-                    .frames
-                    .iter()
-                    .for_each(|frame| client.receive(frame));
+        let clients = self.clients.iter_mut();
+        for client in clients.filter(|client| client.node == Some(index)) {
+            let log = self.nodes[index].as_mut().map(|node| &mut node.log);
+            match log {
+                Some(log) if !delivered.is_reset => {
+                    client.read(log);
+                }
+                log => client.disconnect(log),
             }
         }
         for outcome in delivered.outcomes {
@@ -263,17 +269,38 @@ impl World {
 
     fn move_client(&mut self) {
         let client = self.rng.usize(..CLIENTS);
-        self.clients[client].disconnect();
+        self.disconnect(client);
+    }
+
+    fn disconnect(&mut self, client: usize) {
+        let client = &mut self.clients[client];
+        let node = client.node.and_then(|index| self.nodes[index].as_mut());
+        client.disconnect(node.map(|node| &mut node.log));
+    }
+
+    /// Ends the streams whose token has ended.
+    fn end_tokens(&mut self) {
+        for client in 0..CLIENTS {
+            if self.clients[client].is_expired(self.now_ms) {
+                self.say(|| format!("the token of client {client} ends"));
+                count("ends of tokens", 1);
+                self.disconnect(client);
+            }
+        }
     }
 
     /// Connects clients that are not, each to a random node.
     fn reconnect(&mut self) {
+        self.end_tokens();
         for client in &mut self.clients {
             let index = self.rng.usize(..NODES);
             if client.node.is_none()
-                && let Some(node) = &self.nodes[index]
+                && let Some(node) = &mut self.nodes[index]
             {
-                client.connect(index, &node.log, self.now_ms);
+                client.connect(index, &mut node.log, self.now_ms);
+                if client.node.is_some() && client.sessions.len() > 1 {
+                    count("streams of several sessions", 1);
+                }
             }
         }
     }
@@ -323,12 +350,10 @@ impl World {
         self.heal_disks();
         self.say(|| format!("node {index} is killed"));
         count("kills", 1);
-        for client in self
-            .clients
-            .iter_mut()
-            .filter(|client| client.node == Some(index))
-        {
-            client.disconnect();
+        for client in 0..CLIENTS {
+            if self.clients[client].node == Some(index) {
+                self.disconnect(client);
+            }
         }
         if let Some(node) = self.nodes[index].take() {
             node.kill();
@@ -348,7 +373,7 @@ impl World {
         self.say(|| "all end, and the engine fails over".into());
         count("cold starts", 1);
         self.is_fragile = true;
-        self.clients.iter_mut().for_each(Client::disconnect);
+        (0..CLIENTS).for_each(|client| self.disconnect(client));
         for node in self.nodes.iter_mut().filter_map(Option::take) {
             node.kill();
         }
@@ -481,7 +506,9 @@ impl World {
             for client in &self.clients {
                 assert!(client.node.is_some(), "a client cannot connect");
                 assert!(!client.has_gap, "a gap");
-                assert!(client.seen.contains(content), "a client misses {content}");
+                let is_seen = client.seen.contains(content);
+                let may_see = node::is_visible(content, &client.sessions);
+                assert_eq!(is_seen, may_see, "{content} at {:?}", client.sessions);
             }
         }
     }

@@ -5,6 +5,7 @@ mod doctor;
 mod ends;
 mod guessing;
 mod keys_of_senders;
+mod precedence;
 mod quiet;
 mod rig;
 #[path = "../support/mod.rs"]

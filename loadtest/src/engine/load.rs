@@ -28,6 +28,8 @@ pub struct Load {
     pub streams: usize,
     /// Sessions that messages are targeted at in turn; 0: messages are for all.
     pub sessions: u32,
+    /// Sessions of each stream; a divisor of `sessions`.
+    pub sessions_per_stream: u32,
     /// Bytes of each message's text.
     pub message_bytes: usize,
     /// How messages are paced.

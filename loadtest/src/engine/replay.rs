@@ -22,7 +22,7 @@ const BYTES_MAX: usize = 64 * 1024 * 1024;
 pub fn shown(target: &Target, format: &PayloadFormat) -> io::Result<usize> {
     let mut connection = TcpStream::connect(target.streams.address)?;
     connection.set_read_timeout(Some(SILENCE))?;
-    connection.write_all(&target.stream_request(0, None, None))?;
+    connection.write_all(&target.stream_request(0, [], None))?;
     let mut scanner = Scanner::default();
     let mut shape = Shape::new(format.clone());
     let mut numbers = HashSet::new();

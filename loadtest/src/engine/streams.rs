@@ -53,8 +53,10 @@ pub struct StreamsPlan {
     pub first: usize,
     /// Where messages of another publisher have their fields; `None`: the publisher is this tool's.
     pub observed: Option<Fields>,
-    /// Streams of session `i % sessions` expect every `sessions`-th message; 0: no sessions.
+    /// Message `n` is for session `n % sessions`; 0: no sessions.
     pub sessions: u32,
+    /// Sessions of each stream; a divisor of `sessions`.
+    pub sessions_per_stream: u32,
     /// Handshakes and requests in progress at once.
     pub opening_max: usize,
     /// How often a stream that fails before messages flow is opened again.
@@ -69,6 +71,20 @@ pub struct StreamsPlan {
     pub replayed: u32,
     /// Length of the measured window.
     pub window: Duration,
+}
+
+impl StreamsPlan {
+    /// A stream gets every so many-th message.
+    fn stride(&self) -> u32 {
+        (self.sessions / self.sessions_per_stream).max(1)
+    }
+
+    /// The sessions of the stream at a place. They are as far apart as possible, so that their messages are
+    /// an arithmetic progression, too.
+    fn sessions_of(&self, place: usize) -> impl Iterator<Item = u32> {
+        let stride = self.stride();
+        (place as u32 % stride..self.sessions).step_by(stride as usize)
+    }
 }
 
 /// Opens, reads and checks streams until all are complete or `control` stops it.
@@ -108,7 +124,7 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(plan: StreamsPlan, control: &'a Control) -> io::Result<Reader<'a>> {
-        let stride = plan.sessions.max(1);
+        let stride = plan.stride();
         let first = plan.published_before - plan.replayed;
         let streams = (0..plan.count).map(|at| Stream {
             socket: None,
@@ -424,7 +440,7 @@ impl<'a> Reader<'a> {
 
     fn finish(mut self) -> StreamsOutcome {
         let total = self.total_now().unwrap_or(0);
-        let stride = self.plan.sessions.max(1);
+        let stride = self.plan.stride();
         let first = self.plan.published_before - self.plan.replayed;
         let unacknowledged = self.control.unacknowledged.lock();
         let unacknowledged = unacknowledged.unwrap_or_else(PoisonError::into_inner);

@@ -124,15 +124,25 @@ impl Target {
         to_session.unwrap_or(&self.protocol.to_all)
     }
 
-    /// The request that opens stream `at`, of its session if messages are for sessions.
+    /// Whether a stream can have several sessions.
+    pub fn repeats_session(&self) -> bool {
+        let to_session = self.protocol.to_session.as_ref();
+        to_session.is_some_and(|route| template::repeats_session(&route.stream))
+    }
+
+    /// The request that opens stream `at`, of its sessions if messages are for sessions.
     pub fn stream_request(
         &self,
         at: usize,
-        session: Option<u32>,
+        sessions: impl IntoIterator<Item = u32>,
         last_event_id: Option<&[u8]>,
     ) -> Vec<u8> {
-        let path = &self.route(session.is_some()).stream;
-        let path = template::with_session(path, session.unwrap_or(at as u32));
+        let mut sessions = sessions.into_iter().peekable();
+        let path = &self.route(sessions.peek().is_some()).stream;
+        let path = match sessions.peek() {
+            Some(_) => template::with_sessions(path, sessions),
+            None => template::with_session(path, at as u32),
+        };
         let mut request = format!(
             "GET {path} HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n{}",
             self.streams.host,
@@ -265,8 +275,7 @@ mod tests {
         let (place, path) = Place::parse("http://[::1]?a", false).unwrap();
         assert_eq!((place.address, path), ("[::1]:80".parse().unwrap(), "?a"));
         let target = target(Preset::Hookcast.protocol(CHANNEL));
-        let request =
-            String::from_utf8(target.stream_request(0, Some(10), Some(b"abc-7"))).unwrap();
+        let request = String::from_utf8(target.stream_request(0, [10], Some(b"abc-7"))).unwrap();
         assert!(request.starts_with(
             "GET /api/webhook/stream?sessionId=session-0000000a HTTP/1.1\r\nHost: 127.0.0.1:1\r\n"
         ));
@@ -349,7 +358,7 @@ mod tests {
         assert!(head.contains("\r\nX-Key: k\r\n"), "{head}");
         let json: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert!(json["at"].as_u64().unwrap() > 1_600_000_000_000_000);
-        let stream = String::from_utf8(target.stream_request(5, None, None)).unwrap();
+        let stream = String::from_utf8(target.stream_request(5, [], None)).unwrap();
         assert!(stream.starts_with("GET /s/session-00000005 "), "{stream}");
     }
 }

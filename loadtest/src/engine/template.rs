@@ -125,6 +125,30 @@ pub fn with_session(template: &str, session: u32) -> String {
     template.replace(&named(Field::Session), &session_name(session))
 }
 
+/// Fills in several sessions: the pair of the query that has the field is repeated. Without such a pair only the
+/// first one is filled in; see [`repeats_session`].
+pub fn with_sessions(template: &str, sessions: impl IntoIterator<Item = u32>) -> String {
+    let mut sessions = sessions.into_iter();
+    let first = with_session(template, sessions.next().unwrap_or_default());
+    let Some(pair) = session_pair(template) else {
+        return first;
+    };
+    sessions.fold(first, |url, session| {
+        format!("{url}&{}", with_session(pair, session))
+    })
+}
+
+/// Whether the session stands in the query, where it can be repeated.
+pub fn repeats_session(template: &str) -> bool {
+    session_pair(template).is_some()
+}
+
+/// The pair of a query that has the session.
+fn session_pair(template: &str) -> Option<&str> {
+    let (_, query) = template.split_once('?')?;
+    query.split('&').find(|pair| has(pair, Field::Session))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,5 +187,14 @@ mod tests {
         assert_eq!(session_name(0xab), "session-000000ab");
         assert_eq!(session_name(0xab).len(), SESSION_BYTES);
         assert_eq!(with_session("/s?x={session}", 1), "/s?x=session-00000001");
+    }
+
+    #[test]
+    fn several_sessions_are_pairs_of_the_query() {
+        let url = with_sessions("/s?a=b&x={session}&c", [1, 2]);
+        assert_eq!(url, "/s?a=b&x=session-00000001&c&x=session-00000002");
+        assert_eq!(with_sessions("/s?a", []), "/s?a");
+        assert!(repeats_session("/s?x={session}"));
+        assert!(!repeats_session("/{session}?x"));
     }
 }

@@ -108,7 +108,7 @@ fn kept(target: &Target) -> Result<Option<u64>, String> {
     let announces = target.protocol.announces_history;
     let text = exchange(
         target.streams.address,
-        &target.stream_request(0, None, None),
+        &target.stream_request(0, [], None),
         STREAM_BYTES_MAX,
         |bytes| {
             let head = memmem::find(bytes, b"\r\n\r\n");

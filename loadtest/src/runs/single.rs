@@ -42,6 +42,7 @@ pub fn scenario(
     args: &RunArgs,
     interrupted: &Arc<AtomicBool>,
 ) -> Result<Status, Failure> {
+    check_sessions(scenario, args)?;
     let load = scenario.load(&args.sizes());
     let mut loads = vec![load.clone()];
     if scenario == Scenario::Stalled {
@@ -62,6 +63,27 @@ pub fn scenario(
         _ => {}
     }
     show(&mut outcomes, args)
+}
+
+/// Refuses sessions that a scenario has not, and a number of them that its streams cannot share.
+fn check_sessions(scenario: Scenario, args: &RunArgs) -> Result<(), Failure> {
+    let Some(each) = args.sessions_per_stream else {
+        return Ok(());
+    };
+    let sizes = args.sizes();
+    if !scenario.has_sessions(&sizes) {
+        return Err(Failure::usage(format!(
+            "--sessions-per-stream: {} has no sessions; targeted and idle have",
+            scenario.name()
+        )));
+    }
+    let sessions = scenario.load(&sizes).sessions;
+    if !sessions.is_multiple_of(each) {
+        return Err(Failure::usage(format!(
+            "--sessions {sessions}: not a multiple of --sessions-per-stream {each}"
+        )));
+    }
+    Ok(())
 }
 
 /// Runs fan-outs at rising rates.
@@ -123,6 +145,9 @@ fn measure_with(
     } else {
         Vec::new()
     };
+    for load in loads {
+        check_routes(load, &running)?;
+    }
     let processes = processes(loads, args, running.len())?;
     if !running.is_empty() {
         prior_use::agree(&running, loads, args)?;
@@ -140,16 +165,7 @@ fn measure_with(
         };
         let started = server.as_ref().map(|server| server.target.clone());
         let targets = started.map_or_else(|| running.clone(), |target| vec![target]);
-        if let Some(target) = targets
-            .iter()
-            .find(|target| load.sessions > 0 && !target.has_sessions())
-        {
-            return Err(Failure::usage(format!(
-                "{} has no sessions to target: put {{session}} into --stream-url, and into --publish-url \
-                 or --publish-body",
-                target.name
-            )));
-        }
+        check_routes(load, &targets)?;
         let setup = Setup {
             targets: &targets,
             processes,
@@ -166,6 +182,26 @@ fn measure_with(
         }
     }
     Ok(outcomes)
+}
+
+/// Refuses a load whose sessions have no place in the requests of a server.
+fn check_routes(load: &Load, targets: &[Target]) -> Result<(), Failure> {
+    if load.sessions == 0 {
+        return Ok(());
+    }
+    if let Some(target) = targets.iter().find(|target| !target.has_sessions()) {
+        return Err(Failure::usage(format!(
+            "{} has no sessions to target: put {{session}} into --stream-url, and into --publish-url \
+             or --publish-body",
+            target.name
+        )));
+    }
+    if load.sessions_per_stream > 1 && !targets.iter().all(Target::repeats_session) {
+        return Err(Failure::usage(
+            "--sessions-per-stream: put {session} into the query of --stream-url",
+        ));
+    }
+    Ok(())
 }
 
 /// The number of reading processes; an error if the loads need more, or something else.

@@ -49,6 +49,8 @@ pub struct Sizes {
     pub streams: Option<usize>,
     /// How many sessions.
     pub sessions: Option<u32>,
+    /// Sessions of each stream.
+    pub sessions_per_stream: Option<u32>,
     /// Bytes of each message's text.
     pub message_bytes: Option<usize>,
     /// Messages per second.
@@ -84,6 +86,7 @@ impl Scenario {
     pub fn load(self, sizes: &Sizes) -> Load {
         let load = self.defaults();
         let streams = sizes.streams.unwrap_or(load.streams);
+        let per_stream = sizes.sessions_per_stream.unwrap_or(1);
         let keep_or = |default: f64, size: Option<f64>| {
             if default > 0.0 {
                 size.unwrap_or(default)
@@ -94,9 +97,10 @@ impl Scenario {
         Load {
             streams,
             sessions: match self {
-                Scenario::Targeted => sizes.sessions.unwrap_or(streams as u32),
-                _ => 0,
+                _ if !self.has_sessions(sizes) => 0,
+                _ => sizes.sessions.unwrap_or(streams as u32 * per_stream),
             },
+            sessions_per_stream: per_stream,
             message_bytes: sizes.message_bytes.unwrap_or(load.message_bytes),
             rate: match load.rate {
                 Rate::Open(rate) => Rate::Open(sizes.rate.unwrap_or(rate)),
@@ -116,11 +120,21 @@ impl Scenario {
         }
     }
 
+    /// Whether its streams have sessions. Those of `idle` have some if a flag says how many: for their memory.
+    pub fn has_sessions(self, sizes: &Sizes) -> bool {
+        match self {
+            Scenario::Targeted => true,
+            Scenario::Idle => sizes.sessions_per_stream.is_some(),
+            _ => false,
+        }
+    }
+
     fn defaults(self) -> Load {
         let load = Load {
             scenario: self.name(),
             streams: 10_000,
             sessions: 0,
+            sessions_per_stream: 1,
             message_bytes: 128,
             rate: Rate::Open(10.0),
             warmup: Duration::from_secs(1),
@@ -213,6 +227,15 @@ mod tests {
         assert!(fanout.churn_per_second.abs() < f64::EPSILON);
         assert_eq!(Scenario::Ingest.load(&sizes).rate, Rate::Closed(3));
         assert_eq!(Scenario::Targeted.load(&sizes).sessions, 50);
+        assert_eq!(Scenario::Idle.load(&sizes).sessions, 0);
+        let shared = Sizes {
+            sessions_per_stream: Some(4),
+            ..sizes.clone()
+        };
+        for scenario in [Scenario::Targeted, Scenario::Idle] {
+            let load = scenario.load(&shared);
+            assert_eq!((load.sessions, load.sessions_per_stream), (200, 4));
+        }
         assert_eq!(Scenario::Stalled.load(&sizes).stalled, 5);
         assert!((Scenario::Churn.load(&sizes).churn_per_second - 9.0).abs() < f64::EPSILON);
     }

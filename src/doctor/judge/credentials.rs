@@ -13,9 +13,16 @@ const CHALLENGE: &str = "www-authenticate";
 /// The token that the doctor needs.
 const RIGHTS: &str = "\"hookcast\":{\"sessions\":[\"doctor\"],\"publish\":[\"doctor\"]}";
 
-/// Whether an answer asks for a token, or refuses one.
-pub(super) fn is_about_token(head: &Head) -> bool {
-    head.mentions(CHALLENGE, "bearer")
+/// Whether an answer asks for a token, or refuses one. If it asks for a token or the secret, it is about what was
+/// given.
+pub(super) fn is_about_token(head: &Head, context: &Context<'_>) -> bool {
+    let is_about_secret = wants_secret(head) && context.has_secret && !context.has_token;
+    head.mentions(CHALLENGE, "bearer") && !is_about_secret
+}
+
+/// Whether an answer asks for the secret, perhaps among others.
+fn wants_secret(head: &Head) -> bool {
+    head.mentions(CHALLENGE, "x-webhook-secret")
 }
 
 /// The fault behind a 401 that is not about a wrong secret. `seen` quotes the answer.
@@ -35,7 +42,7 @@ pub(super) fn unauthorized(seen: &str, head: &Head, context: &Context<'_>) -> Fa
             format!("give --token-file a token that is valid now, with {RIGHTS}"),
         );
     }
-    if is_about_token(head) && context.has_token {
+    if is_about_token(head, context) && context.has_token {
         return Fault::new(
             Party::Proxy,
             format!("{seen}. The doctor sent a token, so a hop on the way drops Authorization"),
@@ -45,7 +52,16 @@ pub(super) fn unauthorized(seen: &str, head: &Head, context: &Context<'_>) -> Fa
             ),
         );
     }
-    if is_about_token(head) {
+    if is_about_token(head, context) && wants_secret(head) {
+        return Fault::new(
+            Party::Command,
+            format!("{seen}. The server wants a secret or a token, and neither was given"),
+            format!(
+                "put the secret into WEBHOOK_SECRET, or give --token-file a token with {RIGHTS}"
+            ),
+        );
+    }
+    if is_about_token(head, context) {
         return Fault::new(
             Party::Command,
             format!("{seen}. The server has keys of tokens, and no token was given"),
@@ -96,10 +112,12 @@ mod tests {
     use crate::foreign_text::Secrets;
     use std::time::Duration;
 
-    fn refused(status: u16, error: &str, challenge: &str) -> Answer {
+    /// An answer with these challenges, each in a line of its own.
+    fn refused(status: u16, error: &str, challenges: &[&str]) -> Answer {
         let mut answer = own_error(status, error);
-        let field = (CHALLENGE.to_owned(), text(challenge));
-        answer.head.fields.push(field);
+        let fields = challenges.iter();
+        let fields = fields.map(|challenge| (CHALLENGE.to_owned(), text(challenge)));
+        answer.head.fields.extend(fields);
         answer
     }
 
@@ -131,8 +149,9 @@ mod tests {
 
     #[test]
     fn a_refusal_about_tokens_names_what_is_wrong_with_the_token() {
-        let wanted = refused(401, "Unauthorized", "Bearer");
-        let invalid = refused(401, "Unauthorized", "Bearer error=\"invalid_token\"");
+        let wanted = refused(401, "Unauthorized", &["Bearer"]);
+        let either = refused(401, "Unauthorized", &["X-Webhook-Secret", "Bearer"]);
+        let invalid = refused(401, "Unauthorized", &["Bearer error=\"invalid_token\""]);
         let forbidden = own_error(403, "Forbidden");
         let too_many = own_error(429, "Too many requests");
         for (answer, has_token, party, seen, remedy) in [
@@ -174,7 +193,20 @@ mod tests {
                 }
             }
         }
-        let secret = refused(401, "Unauthorized", "X-Webhook-Secret");
+        for finding in findings(&either, false, false) {
+            blames(
+                &finding,
+                Party::Command,
+                "neither was given",
+                "--token-file",
+            );
+        }
+        for finding in findings(&either, true, true) {
+            blames(&finding, Party::Proxy, "drops Authorization", "nginx: ");
+        }
+        let post = findings(&either, true, false).pop().unwrap();
+        assert!(!post.seen.contains("token"), "{post:?}");
+        let secret = refused(401, "Unauthorized", &["X-Webhook-Secret"]);
         for finding in findings(&secret, false, false) {
             blames(&finding, Party::Command, "wants a secret", "WEBHOOK_SECRET");
         }

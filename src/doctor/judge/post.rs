@@ -24,7 +24,7 @@ pub(in crate::doctor) fn post(
         }
         Ok((_, answer))
             if is_unauthorized(answer.head.status, answer.own_error().is_some())
-                && !credentials::is_about_token(&answer.head) =>
+                && !credentials::is_about_token(&answer.head, context) =>
         {
             Finding::failed(POST, unauthorized(dummy, context))
         }

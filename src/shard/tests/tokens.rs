@@ -158,6 +158,42 @@ fn a_stream_that_is_blocked_at_its_end_is_closed() {
     }
 }
 
+/// Between frames, too: its end would wait for the socket.
+#[test]
+fn a_stream_whose_socket_takes_nothing_is_closed_at_its_end() {
+    let mut node = guarded();
+    let peer = Peer::with_room(100_000);
+    node.ask_with_token(&peer, 20);
+    peer.take();
+    peer.0.borrow_mut().room = 0;
+    node.publish(1, 2000);
+    node.rest();
+    node.pass(20_000);
+    node.rest();
+    assert!(peer.is_closed());
+    assert_eq!(peer.take(), "");
+}
+
+/// The socket takes bytes again in the turn of the end, before the sweep.
+#[test]
+fn the_end_is_never_within_a_frame() {
+    let mut node = guarded();
+    let peer = Peer::with_room(100_000);
+    let token = node.ask_with_token(&peer, 20);
+    peer.take();
+    peer.0.borrow_mut().room = 300;
+    node.publish(1, 2000);
+    node.rest();
+    assert_eq!(peer.take().len(), 300);
+    node.pass(20_000);
+    peer.make_room(100_000);
+    node.turn(&[(token, WRITABLE)]);
+    node.rest();
+    assert!(peer.is_closed());
+    let text = peer.take();
+    assert!(!text.contains("token_"), "{text}");
+}
+
 #[test]
 fn the_warning_comes_between_frames_after_a_blocked_one() {
     let mut node = guarded();
@@ -231,6 +267,22 @@ fn streams_and_long_polls_end_when_their_key_is_gone() {
     let peer = Peer::with_room(10_000);
     node.ask_with_token(&peer, 1000);
     assert!(peer.take().starts_with("HTTP/1.1 401 "));
+}
+
+/// Without a message, too: nothing else would wake it before its deadline.
+#[test]
+fn a_long_poll_ends_at_once_when_its_key_is_gone() {
+    let mut node = guarded();
+    let poll = Peer::with_room(10_000);
+    let token = node.token(1000);
+    let request = format!("GET /api/webhook/messages?wait=20&{token} HTTP/1.1\r\nHost: a\r\n\r\n");
+    node.ask(&poll, request.as_bytes());
+    node.rest();
+    assert_eq!(poll.take(), "");
+    node.shard.use_token_keys(Arc::new(TokenKeys::default()));
+    node.rest();
+    let text = poll.take();
+    assert!(text.starts_with("HTTP/1.1 401 "), "{text}");
 }
 
 #[test]

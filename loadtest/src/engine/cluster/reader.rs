@@ -207,7 +207,7 @@ impl Reader {
         let last = stream.trail.last();
         let id = (last != NONE).then(|| self.order.get(last).place.to_string());
         let request =
-            self.targets[stream.node].stream_request(at, None, id.as_ref().map(String::as_bytes));
+            self.targets[stream.node].stream_request(at, [], id.as_ref().map(String::as_bytes));
         match rustix::net::send(socket, &request, SendFlags::NOSIGNAL) {
             Ok(sent) if sent == request.len() => stream.phase = Phase::Requested,
             Ok(_) => self.refused(at, "a request did not fit into an empty socket".into()),

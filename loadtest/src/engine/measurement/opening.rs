@@ -120,6 +120,7 @@ impl Run<'_> {
                 first: share(at),
                 observed: self.setup.observed.clone(),
                 sessions: self.load.sessions,
+                sessions_per_stream: self.load.sessions_per_stream,
                 opening_max: (self.load.opening_max / processes)
                     .max(1)
                     .min(target.protocol.opening_max),

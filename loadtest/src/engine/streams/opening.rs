@@ -64,9 +64,11 @@ impl Reader<'_> {
         let stream = &mut self.streams[at];
         let Some(socket) = &stream.socket else { return };
         let place = self.plan.first + at;
-        let session = (self.plan.sessions > 0).then(|| place as u32 % self.plan.sessions);
         let id = Some(&stream.last_event_id[..]).filter(|id| !id.is_empty());
-        let mut request = self.plan.target.stream_request(place, session, id);
+        let mut request = self
+            .plan
+            .target
+            .stream_request(place, self.plan.sessions_of(place), id);
         if let Some(config) = &self.plan.target.tls {
             match begin_tls(config, &mut request) {
                 Ok(tls) => stream.tls = Some(tls),
@@ -119,7 +121,7 @@ impl Reader<'_> {
                     "a stream whose events have no id cannot resume: what it missed is unknown";
                 *self.outcome.errors.entry(error.into()).or_default() += 1;
             }
-            let stride = self.plan.sessions.max(1);
+            let stride = self.plan.stride();
             let place = self.plan.first + at;
             stream.checker = Checker::joining(place as u32 % stride, stride);
         }
