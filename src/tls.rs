@@ -104,6 +104,8 @@ fn server_config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
     };
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // After the handshake a connection keeps its keys alone, without the rest of rustls (`net::tls`).
+    config.enable_secret_extraction = true;
     // Sessions are resumed by tickets, which the client keeps, so they take no memory here. The key of the
     // tickets changes with every load, so that no ticket outlives the authority that accepted its client.
     config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(TlsError::Other)?;

@@ -54,7 +54,7 @@ pub const PUBLISHING_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// which double as they grow.
 pub const CONNECTION_BYTES_MAX: usize = SMALL_REQUEST_BYTES_MAX + 1280;
 
-/// The most memory that TLS adds to a connection: keys and state (some 2 KiB, more in a handshake), received
+/// The most memory that TLS adds to a connection: keys (some 2 KiB, and 4 KiB or more in a handshake), received
 /// bytes that are not processed and content that the shard has not read (together as much as is read at once),
 /// and a record that waits for the socket. Each twice, because a buffer doubles.
 pub const TLS_CONNECTION_BYTES_MAX: usize =

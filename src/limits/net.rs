@@ -102,3 +102,17 @@ pub const TLS_INCOMING_BYTES_MAX: usize = TLS_HANDSHAKE_BYTES_MAX;
 
 /// Most reads in a row without content. A flight of a handshake takes up to eight reads of 4 KiB.
 pub const TLS_READS_WITHOUT_CONTENT_MAX: usize = 16;
+
+/// Most records without content in a row (rustls has the same limit).
+pub const TLS_EMPTY_RECORDS_MAX: u8 = 32;
+
+/// Most key updates of a peer without content between them. Each costs some 10 µs (`BoringSSL` and rustls have the same
+/// limit).
+pub const TLS_KEY_UPDATES_MAX: u8 = 32;
+
+/// Most warnings of a peer in a connection (`BoringSSL` and rustls have the same limit).
+pub const TLS_WARNINGS_MAX: u8 = 4;
+
+/// Most requests of a peer of TLS 1.2 for a new handshake, in a connection. Each is refused with an alert, which may
+/// wait for the socket.
+pub const TLS_RENEGOTIATION_REQUESTS_MAX: u8 = 1;

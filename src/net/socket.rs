@@ -185,12 +185,11 @@ impl Transport for LayeredSocket {
     }
 
     fn has_unsent(&self) -> bool {
-        match self {
-            LayeredSocket::Plain(_) => false,
-            LayeredSocket::Layered(layered) => {
-                layered.tls.as_ref().is_some_and(|tls| tls.has_unsent())
-            }
-        }
+        self.tls().is_some_and(TlsSession::has_unsent)
+    }
+
+    fn has_end(&self) -> bool {
+        self.tls().is_some_and(TlsSession::has_end)
     }
 
     fn admit(&mut self, head: &[u8]) -> bool {
@@ -224,6 +223,15 @@ impl Transport for LayeredSocket {
         match self {
             LayeredSocket::Plain(stream) => stream.peer(),
             LayeredSocket::Layered(layered) => layered.base.limited_client(),
+        }
+    }
+}
+
+impl LayeredSocket {
+    fn tls(&self) -> Option<&TlsSession> {
+        match self {
+            LayeredSocket::Plain(_) => None,
+            LayeredSocket::Layered(layered) => layered.tls.as_deref(),
         }
     }
 }

@@ -481,7 +481,9 @@ impl<S: Transport> Shard<S> {
             Transfer::Bytes(bytes) => {
                 // After a short read the socket is empty, and more bytes cause a new event (epoll(7)).
                 // After a hang-up no event follows for the end of the peer's bytes.
-                connection.readable = bytes == self.read_buffer.len() || connection.hung_up;
+                connection.readable = bytes == self.read_buffer.len()
+                    || connection.hung_up
+                    || connection.socket.has_end();
                 self.tally.count(Counter::BytesReceived, bytes as u64);
                 reader.push(&self.read_buffer[..bytes]);
                 Read::Some

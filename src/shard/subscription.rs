@@ -433,7 +433,7 @@ impl<S: Transport> Shard<S> {
                     return self.close_stream(slot, Counter::StreamsEndedByPeer);
                 }
                 // The peer has hung up, and its end follows these bytes.
-                Transfer::Bytes(_) if connection.hung_up => {
+                Transfer::Bytes(_) if connection.hung_up || connection.socket.has_end() => {
                     return self.close_stream(slot, Counter::StreamsEndedByPeer);
                 }
                 Transfer::Bytes(_) | Transfer::WouldBlock => {

@@ -32,6 +32,12 @@ pub trait Transport {
         false
     }
 
+    /// Whether the end of the peer's bytes was received with the last ones. No event follows for it, and the next
+    /// read returns it.
+    fn has_end(&self) -> bool {
+        false
+    }
+
     /// Checks a complete request head: whether its client is within its limit of connections. May be
     /// called more than once before [`Transport::end_request`].
     fn admit(&mut self, _head: &[u8]) -> bool {

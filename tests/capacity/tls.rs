@@ -42,7 +42,7 @@ fn a_flood_of_handshakes_is_survived() {
 #[test]
 fn an_idle_tls_stream_costs_at_most_what_the_operators_page_says() {
     const STREAMS: u64 = 400;
-    const BYTES_MAX: u64 = 5 * 1024;
+    const BYTES_MAX: u64 = 3 * 1024;
     let tls = TlsServer::start("", &["--shards", "1", "--heartbeat", "1s"]);
     let config = tls.authority.client(None);
     let open = || {

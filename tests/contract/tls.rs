@@ -76,6 +76,24 @@ fn a_drain_ends_streams_with_a_last_chunk_and_a_close_notify() {
     assert!(tls.server.wait().success());
 }
 
+/// No event follows for the `close_notify`: the client sends it with its request, and leaves the socket open.
+#[test]
+fn an_end_in_the_bytes_of_the_request_ends_the_stream() {
+    let tls = TlsServer::start("", &["--shards", "1"]);
+    let Client { mut stream, .. } = tls.open();
+    while stream.conn.is_handshaking() {
+        stream.conn.complete_io(&mut stream.sock).unwrap();
+    }
+    stream.conn.writer().write_all(STREAM.as_bytes()).unwrap();
+    stream.conn.send_close_notify();
+    let mut bytes = Vec::new();
+    while stream.conn.wants_write() {
+        stream.conn.write_tls(&mut bytes).unwrap();
+    }
+    stream.sock.write_all(&bytes).unwrap();
+    stream.read_to_end(&mut Vec::new()).unwrap();
+}
+
 #[test]
 fn sessions_are_resumed() {
     let tls = TlsServer::start("", &[]);

@@ -1,11 +1,16 @@
 use std::collections::VecDeque;
 
 use rcgen::{CertificateParams, KeyPair};
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256 as TLS13;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
-use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedCipherSuite};
 
 use super::*;
+use crate::limits::{TLS_HANDSHAKE_BYTES_MAX, TLS_RECORD_BYTES_MAX};
+
+mod faults;
+mod keys;
 
 /// Two ends without a kernel: bytes to the server, and how many it may send.
 #[derive(Default)]
@@ -60,26 +65,56 @@ struct Rig {
     received: Vec<u8>,
 }
 
+/// The suites of both versions that a server with an ECDSA key has. Those with RSA have the same ciphers.
+fn suites() -> Vec<SupportedCipherSuite> {
+    let all = rustls::crypto::ring::ALL_CIPHER_SUITES.iter().copied();
+    let suites: Vec<_> = all
+        .filter(|suite| !format!("{:?}", suite.suite()).contains("_RSA_"))
+        .collect();
+    assert_eq!(suites.len(), 6);
+    suites
+}
+
+fn provider(suite: SupportedCipherSuite) -> Arc<CryptoProvider> {
+    Arc::new(CryptoProvider {
+        cipher_suites: vec![suite],
+        ..rustls::crypto::ring::default_provider()
+    })
+}
+
 impl Rig {
-    fn new(version: &'static SupportedProtocolVersion) -> Rig {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+    fn new(suite: SupportedCipherSuite) -> Rig {
+        Rig::with(suite, suite, None)
+    }
+
+    /// A rig whose server may have another implementation of the suite, and whose client cuts its messages into
+    /// small records.
+    fn with(
+        suite: SupportedCipherSuite,
+        of_client: SupportedCipherSuite,
+        fragment: Option<usize>,
+    ) -> Rig {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec!["localhost".into()]).unwrap();
         let certificate = params.self_signed(&key).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(certificate.der().clone()).unwrap();
         let secret = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
+        let mut config = ServerConfig::builder_with_provider(provider(suite))
+            .with_protocol_versions(&[suite.version()])
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], secret)
             .unwrap();
-        let trusting = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[version])
+        config.enable_secret_extraction = true;
+        config.ticketer = rustls::crypto::ring::Ticketer::new().unwrap();
+        let mut trusting = ClientConfig::builder_with_provider(provider(of_client))
+            .with_protocol_versions(&[suite.version()])
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
+        trusting.max_fragment_size = fragment;
+        trusting.enable_secret_extraction = true;
         let name = ServerName::try_from("localhost").unwrap();
         Rig {
             session: TlsSession::new(Arc::new(config)).unwrap(),
@@ -94,14 +129,24 @@ impl Rig {
     }
 
     /// A rig whose handshake is over.
-    fn connected(version: &'static SupportedProtocolVersion) -> Rig {
-        let mut rig = Rig::new(version);
-        while rig.client.is_handshaking() || rig.session.connection.is_handshaking() {
-            rig.pass(usize::MAX);
-            assert_eq!(rig.read(1).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        }
-        rig.pass(usize::MAX);
+    fn connected(suite: SupportedCipherSuite) -> Rig {
+        let mut rig = Rig::new(suite);
+        rig.connect(|| usize::MAX);
         rig
+    }
+
+    /// Performs the handshake, with up to so many of the client's bytes at once.
+    fn connect(&mut self, mut bytes_max: impl FnMut() -> usize) {
+        while self.client.is_handshaking() || !self.is_established() {
+            self.pass(bytes_max());
+            let error = self.read(1).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}");
+        }
+        self.pass(usize::MAX);
+    }
+
+    fn is_established(&self) -> bool {
+        matches!(self.session.state, State::Established(_))
     }
 
     /// Passes up to so many of the client's bytes to the server, and all of the server's to the client.
@@ -152,8 +197,10 @@ fn every_byte_arrives_however_reads_and_writes_are_cut() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut rng = fastrand::Rng::with_seed(seed);
-    for version in [&TLS12, &TLS13, &TLS12, &TLS13, &TLS13, &TLS13] {
-        let mut rig = Rig::connected(version);
+    for suite in suites().repeat(2) {
+        let fragment = [None, Some(40), Some(500)][rng.usize(..3)];
+        let mut rig = Rig::with(suite, suite, fragment);
+        rig.connect(|| [1, 30, 1000, 10_000][rng.usize(..4)]);
         let up: Vec<u8> = (0..200_000).map(|_| rng.u8(..)).collect();
         let down: Vec<u8> = (0..200_000).map(|_| rng.u8(..)).collect();
         let (mut queued, mut sent) = (0, 0);
@@ -168,8 +215,12 @@ fn every_byte_arrives_however_reads_and_writes_are_cut() {
                 .writer()
                 .write(&up[queued..queued + count])
                 .unwrap();
-            if rng.u8(..) < 20 && version == &TLS13 {
+            if rng.u8(..) < 20 && suite.tls13().is_some() {
+                // The client requests an update of the keys of the server too.
                 rig.client.refresh_traffic_keys().unwrap();
+            }
+            if rng.u8(..) < 20 && suite.tls13().is_some() {
+                rig.update_keys_of_server();
             }
             rig.pass(rng.usize(..30_000));
             match rig.read([1, 100, 16_384, 50_000][rng.usize(..4)]) {
@@ -184,13 +235,13 @@ fn every_byte_arrives_however_reads_and_writes_are_cut() {
             assert!(rig.session.content.len() <= TLS_INCOMING_BYTES_MAX);
             got_down.extend(rig.received_by_client());
         }
-        assert!(got_up == up && got_down == down, "{version:?}");
+        assert!(got_up == up && got_down == down, "{suite:?}");
     }
 }
 
 #[test]
 fn between_reads_and_writes_a_session_has_no_buffers() {
-    let mut rig = Rig::connected(&TLS13);
+    let mut rig = Rig::connected(TLS13);
     rig.client.writer().write_all(b"a request").unwrap();
     rig.pass(usize::MAX);
     assert_eq!(rig.read(16_384).unwrap(), b"a request");
@@ -214,7 +265,7 @@ fn between_reads_and_writes_a_session_has_no_buffers() {
 
 #[test]
 fn a_message_in_several_extents_is_one_record() {
-    let mut rig = Rig::connected(&TLS13);
+    let mut rig = Rig::connected(TLS13);
     let extents = [b"1\r\n".as_slice(), b"a", b"\r\n"].map(IoSlice::new);
     assert_eq!(rig.session.write(&mut rig.wire, &extents).unwrap(), 6);
     // Its head, the content, its type, and the tag of the cipher.
@@ -224,14 +275,16 @@ fn a_message_in_several_extents_is_one_record() {
 #[test]
 fn the_end_of_the_peer_is_in_order_only_with_its_close_notify() {
     for is_notified in [true, false] {
-        let mut rig = Rig::connected(&TLS13);
+        let mut rig = Rig::connected(TLS13);
         rig.client.writer().write_all(b"last").unwrap();
         if is_notified {
             rig.client.send_close_notify();
         }
         rig.pass(usize::MAX);
         rig.wire.has_end = true;
+        assert!(!rig.session.has_end());
         assert_eq!(rig.read(100).unwrap(), b"last");
+        assert_eq!(rig.session.has_end(), is_notified, "no event would follow");
         // The peer may still receive.
         let answer = rig.session.write(&mut rig.wire, &[IoSlice::new(b"answer")]);
         assert_eq!(answer.unwrap(), 6);
@@ -244,7 +297,7 @@ fn the_end_of_the_peer_is_in_order_only_with_its_close_notify() {
 
 #[test]
 fn a_closed_write_side_has_a_close_notify_behind_all_content() {
-    let mut rig = Rig::connected(&TLS13);
+    let mut rig = Rig::connected(TLS13);
     rig.wire.room = 10;
     let text = vec![7; 40_000];
     let taken = rig.session.write(&mut rig.wire, &[IoSlice::new(&text)]);
@@ -261,7 +314,7 @@ fn a_closed_write_side_has_a_close_notify_behind_all_content() {
 
 #[test]
 fn a_forged_record_is_answered_with_an_alert_and_ends_the_session() {
-    let mut rig = Rig::connected(&TLS13);
+    let mut rig = Rig::connected(TLS13);
     rig.client.writer().write_all(b"first").unwrap();
     rig.pass(usize::MAX);
     rig.wire
@@ -284,7 +337,7 @@ fn a_forged_record_is_answered_with_an_alert_and_ends_the_session() {
 
 #[test]
 fn a_handshake_is_bounded_and_no_content_is_sent_in_it() {
-    let mut rig = Rig::new(&TLS13);
+    let mut rig = Rig::new(TLS13);
     let written = rig.session.write(&mut rig.wire, &[IoSlice::new(b"x")]);
     assert_eq!(written.unwrap_err().kind(), io::ErrorKind::NotConnected);
     // A hello of 65,535 bytes, of which more and more arrives.
