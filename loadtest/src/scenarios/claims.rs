@@ -197,7 +197,7 @@ pub const CLAIMS: &[Claim] = &[
     Claim {
         text: "TLS: bytes of memory per stream",
         figure: |all| all.median(("tls", Hookcast), BYTES_PER_STREAM),
-        bound: Bound::AtMost(4_096.0),
+        bound: Bound::AtMost(3_072.0),
     },
 ];
 
