@@ -79,7 +79,7 @@ fn a_drain_ends_streams_with_a_last_chunk_and_a_close_notify() {
 /// No event follows for the `close_notify`: the client sends it with its request, and leaves the socket open.
 #[test]
 fn an_end_in_the_bytes_of_the_request_ends_the_stream() {
-    let tls = TlsServer::start("", &["--shards", "1"]);
+    let tls = TlsServer::start("", &["--shards", "1", "--heartbeat", "60s"]);
     let Client { mut stream, .. } = tls.open();
     while stream.conn.is_handshaking() {
         stream.conn.complete_io(&mut stream.sock).unwrap();
