@@ -81,7 +81,7 @@ enum Stage {
     HandedOver,
 }
 
-/// Each SIGHUP of the start, for [`Control::start`].
+/// The SIGHUPs of the start, for [`Control::start`]. Several become one reload.
 pub struct KeptReloads(Signals);
 
 impl KeptReloads {
@@ -93,8 +93,8 @@ impl KeptReloads {
 }
 
 impl Control {
-    /// Acts on `kept` reloads and then on all signals, on threads of its own. `sockets` are for a successor. They are closed when no
-    /// further handover is possible.
+    /// Acts on the kept reloads, then on all signals, on threads of its own. `sockets` are for a successor. They
+    /// are closed when no further handover is possible.
     pub fn start(self, kept: KeptReloads, sockets: Sockets) -> io::Result<()> {
         let KeptReloads(mut signals) = kept;
         for signal in [SIGTERM, SIGINT, SIGUSR2] {

@@ -2,8 +2,9 @@
 //! SIGHUP.
 //!
 //! Called by `server`, which loads them, by `control`, which reloads them, and by the accepting shard, which
-//! takes the newest for each connection. `main` loads them for `--check-config`. TLS 1.3 and 1.2 by rustls
-//! with ring, as in the mirror's client. Never touches a connection.
+//! takes the newest for each connection. `main` loads them for `--check-config`. TLS 1.3 and 1.2: handshake and
+//! ciphers by rustls with ring, as in the mirror's client, records after the handshake by `net::tls`. Never
+//! touches a connection.
 
 mod error;
 pub mod key;
@@ -104,7 +105,8 @@ fn server_config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
     };
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // After the handshake a connection keeps its keys alone, without the rest of rustls (`net::tls`).
+    // After the handshake a connection keeps its keys and, in TLS 1.3, its key schedule and the client's
+    // certificates (`net::tls`).
     config.enable_secret_extraction = true;
     // Sessions are resumed by tickets, which the client keeps, so they take no memory here. The key of the
     // tickets changes with every load, so that no ticket outlives the authority that accepted its client.

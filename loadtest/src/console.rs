@@ -1,4 +1,5 @@
-//! The one writer of stdout and of stderr: `println!` and `eprintln!` panic if the other end of a pipe is closed.
+//! Writes results and notes. `println!` and `eprintln!` panic if the other end of a pipe is closed. Reading processes,
+//! and the question of `prior_use`, write to their streams themselves.
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write, stderr, stdout};

@@ -26,7 +26,7 @@ pub enum Status {
     Threshold = 6,
     /// A signal cut the run off: the status of a shell for SIGINT, for all three signals.
     CutOff = 130,
-    /// Nobody reads stdout any more: the status of a shell for SIGPIPE.
+    /// The other end of stdout is closed: the status of a shell for SIGPIPE.
     StdoutClosed = 141,
 }
 
@@ -54,7 +54,7 @@ impl Failure {
         }
     }
 
-    /// The reader of stdout has left, as `head` does. It is no fault, so nothing is said.
+    /// The other end of stdout is closed, as by `head`. That is no fault, so stderr stays empty.
     pub fn stdout_closed() -> Failure {
         Failure {
             text: String::new(),

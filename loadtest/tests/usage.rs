@@ -1,6 +1,5 @@
 //! The command line of the real program: what is refused, with which status and hint; and closed pipes.
 
-use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 
 use rustix::process::{Resource, getrlimit};
@@ -95,6 +94,10 @@ fn files_that_are_not_there_are_refused() {
             ["--report", "No such file"],
         ),
         (
+            "compare --servers floor --only fanout --charts /dev/null/charts".into(),
+            ["--charts /dev/null/charts", "Not a directory"],
+        ),
+        (
             "run --server /nope/hookcast".into(),
             ["--server /nope/hookcast", "no such file"],
         ),
@@ -180,6 +183,10 @@ fn flags_that_mean_nothing_to_a_command_are_refused() {
             ["--rate", "--rates"],
         ),
         ("run --fail-if p99>50".into(), ["--fail-if", "unit"]),
+        (
+            "targeted --target floor --sessions 0".into(),
+            ["--sessions 0", "no message"],
+        ),
     ] {
         assert_refused(&words, hints);
     }
@@ -187,9 +194,8 @@ fn flags_that_mean_nothing_to_a_command_are_refused() {
 
 #[test]
 fn a_run_that_cannot_be_made_has_another_status() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap();
-    drop(free);
+    // A privileged port that nothing listens on.
+    let address = "127.0.0.1:1";
     for words in [
         format!("run --yes --streams 1 --url http://{address}"),
         format!("watch --time-in /at --url http://{address}"),

@@ -8,7 +8,7 @@ use super::{
     HISTORY_ANSWER_BYTES_MAX, HISTORY_MESSAGES, IDENTITIES_BYTES_MAX, INBOX_BATCHES_MAX,
     LOG_BYTES_MIN, MESSAGE_EXTRA_BYTES_MAX, POOLED_EXCHANGES_MAX, PRESENCE_CHANGE_BYTES,
     PRESENCE_CHANGES_MAX, READ_BYTES, REQUEST_BUFFER_KEEP_BYTES, SESSION_BYTES_MAX,
-    SURPLUS_CONNECTIONS_MAX, TLS_INCOMING_BYTES_MAX, TLS_RECORD_BYTES_MAX,
+    SURPLUS_CONNECTIONS_MAX, TLS_HANDSHAKE_BYTES_MAX, TLS_INCOMING_BYTES_MAX, TLS_RECORD_BYTES_MAX,
 };
 
 /// Bytes of incomplete requests, of unsent answers, and of the own bytes of streams, over all
@@ -54,11 +54,11 @@ pub const PUBLISHING_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// which double as they grow.
 pub const CONNECTION_BYTES_MAX: usize = SMALL_REQUEST_BYTES_MAX + 1280;
 
-/// The most memory that TLS adds to a connection: keys (some 2 KiB, and 4 KiB or more in a handshake), received
-/// bytes that are not processed and content that the shard has not read (together as much as is read at once),
-/// and a record that waits for the socket. Each twice, because a buffer doubles.
+/// The most memory that TLS adds to a connection: keys or the state of a handshake, the client's certificates,
+/// received bytes that are not processed and content that the shard has not read (together as much as is read at
+/// once), and a record that waits for the socket. The last two twice, because a buffer doubles.
 pub const TLS_CONNECTION_BYTES_MAX: usize =
-    8 * 1024 + 2 * TLS_INCOMING_BYTES_MAX + 2 * TLS_RECORD_BYTES_MAX;
+    8 * 1024 + TLS_HANDSHAKE_BYTES_MAX + 2 * TLS_INCOMING_BYTES_MAX + 2 * TLS_RECORD_BYTES_MAX;
 
 /// The largest frame of a message, in bytes: JSON escapes may double a body.
 pub const fn frame_bytes_max(body_bytes_max: usize) -> usize {

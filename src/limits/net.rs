@@ -100,17 +100,18 @@ pub const TLS_HANDSHAKE_READ_BYTES: usize = 4 * 1024;
 /// handshake. Also how much is read at once.
 pub const TLS_INCOMING_BYTES_MAX: usize = TLS_HANDSHAKE_BYTES_MAX;
 
-/// Most reads in a row without content. A flight of a handshake takes up to eight reads of 4 KiB.
-pub const TLS_READS_WITHOUT_CONTENT_MAX: usize = 16;
+/// Most reads of a socket for one read of content. A flight of a handshake takes up to eight reads of 4 KiB. As
+/// many bytes of content as a shard reads at once take 15 reads of 32 KiB if each is a record of its own.
+pub const TLS_READS_MAX: usize = 16;
 
 /// Most records without content in a row (rustls has the same limit).
 pub const TLS_EMPTY_RECORDS_MAX: u8 = 32;
 
-/// Most key updates of a peer without content between them. Each costs some 10 µs (`BoringSSL` and rustls have the same
-/// limit).
+/// Most key updates of a peer without content in either direction between them (rustls has the same limit, and
+/// counts the peer's content alone).
 pub const TLS_KEY_UPDATES_MAX: u8 = 32;
 
-/// Most warnings of a peer in a connection (`BoringSSL` and rustls have the same limit).
+/// Most warnings of a peer in a connection (rustls has the same limit).
 pub const TLS_WARNINGS_MAX: u8 = 4;
 
 /// Most requests of a peer of TLS 1.2 for a new handshake, in a connection. Each is refused with an alert, which may

@@ -1,10 +1,10 @@
-//! TLS between a connection's bytes and HTTP, driven by the readiness of the socket: the handshake by rustls, then
-//! records with its ciphers.
+//! TLS between a connection's bytes and HTTP, driven by the readiness of the socket. rustls makes the handshake
+//! (`handshake`). Records after it are read and written here (`records`), with rustls' ciphers.
 //!
 //! Used by `socket` for the connections of TLS listeners. Connections share the frames in the live
 //! log, but not their ciphertext: each write is encrypted for its connection. A session borrows its thread's
-//! buffers for a read or a write. Between two of them it keeps only the beginning of a record, and what the
-//! socket did not take of the last one. While such a rest is there, it takes no more bytes, like a full
+//! buffers for a read or a write. Between two of them it keeps its keys, an incomplete record, content that was not
+//! read, and ciphertext that was not sent. While it has such ciphertext, it takes no more bytes, like a full
 //! socket. Never blocks, and never interprets the plaintext.
 
 mod buffers;
@@ -21,8 +21,7 @@ use self::buffers::{Content, Outgoing, Rest};
 use self::handshake::Handshake;
 use self::records::Records;
 use crate::limits::{
-    TLS_HANDSHAKE_READ_BYTES, TLS_INCOMING_BYTES_MAX, TLS_READS_WITHOUT_CONTENT_MAX,
-    TLS_RECORD_CONTENT_BYTES_MAX,
+    TLS_HANDSHAKE_READ_BYTES, TLS_INCOMING_BYTES_MAX, TLS_READS_MAX, TLS_RECORD_CONTENT_BYTES_MAX,
 };
 
 /// The transport below TLS: ciphertext in and out, nonblocking. A read that does not fill the buffer has read
@@ -104,20 +103,25 @@ impl TlsSession {
         transport: &mut impl ByteStream,
         content: &mut Content<'_>,
     ) -> io::Result<()> {
-        let mut reads = 0;
+        let (mut reads, mut is_drained) = (0, false);
         let mut filled = self.incoming.len();
         received[..filled].copy_from_slice(&self.incoming);
         let result = loop {
             if content.is_full() || self.is_ended() {
                 break Ok(());
             }
-            // Without this limit, records without content could keep the thread in this loop. A message that
-            // fills the buffer and is not complete is too long.
+            // Without this limit, records with little or no content could keep the thread in this loop. A message
+            // that fills the buffer and is not complete is too long.
             if self.is_broken()
-                || reads == TLS_READS_WITHOUT_CONTENT_MAX
                 || filled == received.len()
+                || (reads >= TLS_READS_MAX && !is_drained)
             {
+                self.refuse();
+                filled = 0;
                 break Err(io::ErrorKind::InvalidData.into());
+            }
+            if reads >= TLS_READS_MAX {
+                break Err(io::ErrorKind::WouldBlock.into());
             }
             reads += 1;
             let room = self.room(received.len() - filled);
@@ -125,11 +129,11 @@ impl TlsSession {
                 // Without a `close_notify` the content may be cut short.
                 Ok(0) => break Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => break Err(error),
             };
             filled += count;
-            let is_drained = count < room;
-            let before = content.count;
+            is_drained = count < room;
             let processed = self.process(&mut received[..filled], count, content);
             let flushed = match self.flush(transport) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
@@ -147,10 +151,8 @@ impl TlsSession {
                     break Err(error);
                 }
             }
-            if content.count > before {
-                reads = 0;
-            }
-            if is_drained && !self.is_ended() {
+            // The end of the bytes may be behind records without content, and no event follows for it.
+            if is_drained && content.count > 0 && !self.is_ended() {
                 break Err(io::ErrorKind::WouldBlock.into());
             }
         };
@@ -158,6 +160,14 @@ impl TlsSession {
         self.incoming.shrink_to(filled);
         self.incoming.extend_from_slice(&received[..filled]);
         result
+    }
+
+    /// Ends the connection with an alert, which the next flush sends.
+    fn refuse(&mut self) {
+        if let State::Established(records) = &mut self.state {
+            records.refuse(&mut self.outgoing);
+        }
+        self.state = State::Broken;
     }
 
     /// The peer has sent its `close_notify`.
@@ -169,7 +179,7 @@ impl TlsSession {
         matches!(self.state, State::Broken)
     }
 
-    /// How much is read at once. The first content may follow the handshake, and does not count as a part of it.
+    /// How much is read at once: little during a handshake, since content in the same bytes counts as a part of it.
     fn room(&self, room: usize) -> usize {
         match &self.state {
             State::Handshaking(_) => room.min(TLS_HANDSHAKE_READ_BYTES),
@@ -225,19 +235,31 @@ impl TlsSession {
             State::Handshaking(_) => return Err(io::ErrorKind::NotConnected.into()),
             State::Broken => return Err(io::ErrorKind::BrokenPipe.into()),
         };
-        BUFFERS.with_borrow_mut(|buffers| {
+        let mut has_failed = false;
+        let result = BUFFERS.with_borrow_mut(|buffers| {
             let mut taken = 0;
             let mut rest = Rest::new(extents);
             while let Some(content) = rest.next(&mut buffers.content) {
                 let sealed = records.seal_content(content)?;
                 taken += content.len();
-                self.outgoing.send(sealed, transport)?;
+                let sent = self.outgoing.send(sealed, transport);
+                sent.inspect_err(|_| has_failed = true)?;
                 if !self.outgoing.is_empty() {
                     break;
                 }
             }
             Ok(taken)
-        })
+        });
+        if has_failed {
+            self.give_up();
+        }
+        result
+    }
+
+    /// After a failed write it is unknown which bytes were sent, so none may follow.
+    fn give_up(&mut self) {
+        self.state = State::Broken;
+        self.outgoing = Outgoing::default();
     }
 
     /// Whether the next read after a short one ends the connection without a further event: the end, or a fault,
@@ -253,7 +275,12 @@ impl TlsSession {
 
     /// Sends pending ciphertext. `WouldBlock` means that some is left.
     pub(super) fn flush(&mut self, transport: &mut impl ByteStream) -> io::Result<()> {
-        self.outgoing.flush(transport)?;
+        if let Err(error) = self.outgoing.flush(transport) {
+            if error.kind() != io::ErrorKind::WouldBlock {
+                self.give_up();
+            }
+            return Err(error);
+        }
         if std::mem::take(&mut self.is_closing) {
             transport.shutdown_write()?;
         }

@@ -101,8 +101,8 @@ impl<S: Transport> Shard<S> {
         (!self.access.has_key(life.key)).then_some(TokenFault::Signature)
     }
 
-    /// Enters a new stream of a token that is valid. It is warned [`TOKEN_NOTICE_MS`] before the end, but not
-    /// before half of what is left is over: a client that connects anew at the warning must not do so at once.
+    /// Enters a new stream of a valid token. The warning comes [`TOKEN_NOTICE_MS`] before the end, or after half of
+    /// the remaining time if that is later: a client that connects anew at the warning must not do so at once.
     pub(super) fn expire_later(&mut self, slot: usize, life: TokenLife, now: Now) {
         let left_ms = life.expires_ms.saturating_sub(now.unix_ms);
         let notice_ms = TOKEN_NOTICE_MS.min(left_ms / 2);

@@ -480,7 +480,8 @@ impl<S: Transport> Shard<S> {
             Transfer::Bytes(0) | Transfer::Failed => Read::Over,
             Transfer::Bytes(bytes) => {
                 // After a short read the socket is empty, and more bytes cause a new event (epoll(7)).
-                // After a hang-up no event follows for the end of the peer's bytes.
+                // After a hang-up no event follows for the end of the peer's bytes, nor for one that TLS has
+                // received.
                 connection.readable = bytes == self.read_buffer.len()
                     || connection.hung_up
                     || connection.socket.has_end();

@@ -432,7 +432,7 @@ impl<S: Transport> Shard<S> {
                 Transfer::Bytes(0) | Transfer::Failed => {
                     return self.close_stream(slot, Counter::StreamsEndedByPeer);
                 }
-                // The peer has hung up, and its end follows these bytes.
+                // The end of the peer's bytes follows these.
                 Transfer::Bytes(_) if connection.hung_up || connection.socket.has_end() => {
                     return self.close_stream(slot, Counter::StreamsEndedByPeer);
                 }

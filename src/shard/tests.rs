@@ -46,6 +46,8 @@ pub(super) struct Pipe {
     /// What the shard has not read.
     sent: Vec<u8>,
     has_ended: bool,
+    /// The end is received with the last bytes, as with TLS.
+    tells_end: bool,
     /// Bytes that the shard may still write.
     room: usize,
     written: Vec<u8>,
@@ -99,6 +101,11 @@ impl Transport for Peer {
         self.0.borrow().held_back > 0
     }
 
+    fn has_end(&self) -> bool {
+        let pipe = self.0.borrow();
+        pipe.tells_end && pipe.has_ended && pipe.sent.is_empty()
+    }
+
     fn client(&self) -> Client {
         let address = self.0.borrow().address;
         address.map_or(Client::Unknown, Client::Address)
@@ -121,6 +128,13 @@ impl Peer {
 
     pub(super) fn send(&self, bytes: &[u8]) {
         self.0.borrow_mut().sent.extend(bytes);
+    }
+
+    /// Sends bytes that the end follows at once, as a `close_notify` in the same record layer read.
+    fn send_last(&self, bytes: &[u8]) {
+        self.send(bytes);
+        let mut pipe = self.0.borrow_mut();
+        (pipe.has_ended, pipe.tells_end) = (true, true);
     }
 
     fn make_room(&self, bytes: usize) {

@@ -191,7 +191,8 @@ impl<S: Transport> Shard<S> {
         then: Then,
         now: Now,
     ) -> bool {
-        if self.shutdown.is_draining() || self.connections[slot].hung_up {
+        let connection = &self.connections[slot];
+        if self.shutdown.is_draining() || connection.hung_up || connection.socket.has_end() {
             return false;
         }
         exchange.shrink_reader(then);

@@ -71,7 +71,7 @@ pub fn session(number: u64) -> SessionId {
 /// The session of a message: every fourth webhook is for all. One whose text is no number is, too.
 fn session_of(content: &str) -> Option<SessionId> {
     let number: u64 = content.parse().ok()?;
-    // Neighbours are in sessions that are not.
+    // 7 is coprime to the number of sessions, so consecutive messages have distant sessions.
     (!number.is_multiple_of(4)).then(|| session(number * 7))
 }
 

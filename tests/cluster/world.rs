@@ -88,7 +88,7 @@ pub fn run(seed: u64, is_loud: bool) {
     world.judge_the_end();
 }
 
-/// Their draws are their own, so that they change nothing for the nodes.
+/// Clients have a generator of their own, so the nodes of a seed behave as without them.
 fn clients(seed: u64) -> Vec<Client> {
     let mut own = Rng::with_seed(!seed);
     (0..CLIENTS)

@@ -1,7 +1,7 @@
 //! A handover (SIGUSR2) of a server with sources: the new process verifies as the old one did, and knows what the
 //! old one has published.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -53,18 +53,25 @@ fn hand_over_under_deliveries(durability: &str) {
         response.json()
     };
     let is_over = AtomicBool::new(false);
+    let answered = AtomicUsize::new(0);
     let mut receipts = vec![receipt(0)];
     let (_successor, receipts) = thread::scope(|scope| {
         let sender = scope.spawn(|| {
             while !is_over.load(Relaxed) {
                 receipts.push(receipt(receipts.len()));
+                answered.store(receipts.len(), Relaxed);
             }
             // By the new process alone.
             receipts.push(receipt(receipts.len()));
             receipts
         });
+        // The sender ends if the handover panics, too.
+        let end = OnDrop(|| is_over.store(true, Relaxed));
+        while answered.load(Relaxed) < 2 {
+            thread::yield_now();
+        }
         let successor = hand_over(&rig);
-        is_over.store(true, Relaxed);
+        drop(end);
         (successor, sender.join().unwrap())
     });
     for (nth, first) in receipts.iter().enumerate() {
@@ -79,4 +86,13 @@ fn hand_over_under_deliveries(durability: &str) {
         published.skip(first).collect::<Vec<_>>(),
         "{durability}: each once and in order"
     );
+}
+
+/// Calls a function when it is dropped, in a panic as well.
+struct OnDrop<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
 }

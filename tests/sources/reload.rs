@@ -120,7 +120,7 @@ fn a_file_with_faults_changes_nothing_and_names_their_lines() {
     assert_eq!(response.status, 200, "{response:?}");
 }
 
-/// Whoever replaces the file sends the signal, whether or not the server has come so far.
+/// A script that replaces the file sends the signal, and does not know whether the start is over.
 #[test]
 fn a_reload_that_is_requested_during_the_start_follows_it() {
     let files = Files::new(GITHUB);

@@ -67,6 +67,11 @@ pub fn scenario(
 
 /// Refuses sessions that a scenario has not, and a number of them that its streams cannot share.
 fn check_sessions(scenario: Scenario, args: &RunArgs) -> Result<(), Failure> {
+    if args.sessions == Some(0) {
+        return Err(Failure::usage(
+            "--sessions 0: no message would have a stream",
+        ));
+    }
     let Some(each) = args.sessions_per_stream else {
         return Ok(());
     };

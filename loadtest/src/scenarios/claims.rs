@@ -59,7 +59,7 @@ impl fmt::Display for Bound {
 
 /// The most that hookcast may add to the floor's time, as a share of what a peer adds. A ratio to the peer alone
 /// says little: the floor does nothing but the kernel's work, and bounds it at about 1.5 in `ingest` and 2.2 in
-/// `storm`. There, noise of 5 % in one of the times moves the share by 0.15 and 0.1.
+/// `storm`. Noise of 5 % in one of the times moves the share by 0.15 in `ingest` and by 0.1 in `storm`.
 const ADDED_SHARE_MOST: f64 = 0.4;
 
 /// What hookcast adds to the floor's time, as a share of what a peer adds. `times` is the time of a server in those

@@ -98,7 +98,9 @@ impl Scenario {
             streams,
             sessions: match self {
                 _ if !self.has_sessions(sizes) => 0,
-                _ => sizes.sessions.unwrap_or(streams as u32 * per_stream),
+                _ => sizes
+                    .sessions
+                    .unwrap_or((streams as u32).saturating_mul(per_stream)),
             },
             sessions_per_stream: per_stream,
             message_bytes: sizes.message_bytes.unwrap_or(load.message_bytes),

@@ -13,8 +13,8 @@ const CHALLENGE: &str = "www-authenticate";
 /// The token that the doctor needs.
 const RIGHTS: &str = "\"hookcast\":{\"sessions\":[\"doctor\"],\"publish\":[\"doctor\"]}";
 
-/// Whether an answer asks for a token, or refuses one. If it asks for a token or the secret, it is about what was
-/// given.
+/// Whether a refusal is about the token. A server that takes either asks for both; then it is about what the
+/// doctor has sent.
 pub(super) fn is_about_token(head: &Head, context: &Context<'_>) -> bool {
     let is_about_secret = wants_secret(head) && context.has_secret && !context.has_token;
     head.mentions(CHALLENGE, "bearer") && !is_about_secret

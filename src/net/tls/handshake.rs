@@ -6,9 +6,9 @@
 use std::io;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::ConnectionState;
+use rustls::{ContentType, Error, ServerConfig};
 
 use super::buffers::Outgoing;
 use super::invalid;
@@ -20,9 +20,17 @@ pub(super) struct Handshake {
     connection: Box<UnbufferedServerConnection>,
     /// Ciphertext read so far.
     bytes: usize,
-    /// The first bytes of what is received that rustls has processed and needs again: whole records with a part
-    /// of a message.
+    /// Bytes of whole records that rustls has read and not released: they hold a part of a message.
     held: usize,
+}
+
+/// The shortest body of a record in a handshake: one byte, and what is encrypted has its type and a tag of 16
+/// bytes as well (RFC 8446 sections 5.1 and 5.2).
+fn body_bytes_min(typ: u8) -> usize {
+    match ContentType::from(typ) {
+        ContentType::ApplicationData => 17,
+        _ => 1,
+    }
 }
 
 impl Handshake {
@@ -68,10 +76,15 @@ impl Handshake {
                 return Ok((used, false));
             }
             match body_bytes(&received[records..]) {
+                // With `early_data` in the hello, rustls keeps what it cannot decrypt and tries all of it again
+                // with each record. It counts bytes of bodies, so empty ones would be free.
+                Some(bytes) if bytes < body_bytes_min(received[records]) => {
+                    return Err(invalid(Error::DecryptError));
+                }
                 Some(bytes) if HEADER_BYTES + bytes <= received.len() - records => {
                     records += HEADER_BYTES + bytes;
                 }
-                // rustls refuses what is no record at once, and cannot decrypt a part of one.
+                // The tail is an incomplete record, which rustls leaves, or no record, which it refuses.
                 _ => is_tail_seen = true,
             }
         }

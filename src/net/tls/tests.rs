@@ -9,6 +9,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedCipherSuite
 use super::*;
 use crate::limits::{TLS_HANDSHAKE_BYTES_MAX, TLS_RECORD_BYTES_MAX};
 
+mod bounds;
 mod faults;
 mod keys;
 
@@ -18,6 +19,8 @@ struct Wire {
     to_server: VecDeque<u8>,
     from_server: VecDeque<u8>,
     room: usize,
+    /// After so many bytes a write fails.
+    fault: Option<usize>,
     /// The client sends no more.
     has_end: bool,
     is_shut: bool,
@@ -34,7 +37,14 @@ impl Read for Wire {
 
 impl Write for Wire {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = bytes.len().min(self.room);
+        if self.fault == Some(0) {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        let mut count = bytes.len().min(self.room);
+        if let Some(before) = &mut self.fault {
+            count = count.min(*before);
+            *before -= count;
+        }
         if count == 0 {
             return Err(io::ErrorKind::WouldBlock.into());
         }

@@ -388,6 +388,19 @@ fn a_long_poll_ends_at_its_deadline_or_with_its_connection() {
     assert!(!peer.is_closed());
 }
 
+/// No event follows for an end that was received with the request.
+#[test]
+fn a_long_poll_of_a_peer_that_has_ended_does_not_wait() {
+    let mut node = Node::new();
+    let peer = Peer::with_room(10_000);
+    let token = node.open(&peer);
+    peer.send_last(WAIT);
+    node.turn(&[(token, READABLE)]);
+    node.turn(&[]);
+    assert!(peer.take().contains("\"messages\":[]"));
+    assert!(peer.is_closed());
+}
+
 /// A connection is not read during a long poll. Bytes that follow its request are the next request;
 /// on a stream they would be dropped.
 #[test]

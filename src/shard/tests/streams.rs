@@ -128,6 +128,20 @@ fn a_peer_that_disconnected_before_its_stream_began_is_closed() {
     assert!(peer.is_closed(), "there is no further event");
 }
 
+/// No event follows for an end that was received with the last bytes.
+#[test]
+fn a_stream_ends_with_the_last_bytes_of_its_peer() {
+    let mut node = Node::new();
+    let peer = Peer::with_room(10_000);
+    let token = node.open(&peer);
+    peer.send(STREAM);
+    node.turn(&[(token, READABLE)]);
+    assert_eq!(node.shard.streams(), 1);
+    peer.send_last(b"x");
+    node.turn(&[(token, READABLE)]);
+    assert!(peer.is_closed());
+}
+
 /// The time between the last slice and the next turn does not count.
 #[test]
 fn the_duration_of_a_sweep_ends_with_its_last_slice() {

@@ -36,6 +36,7 @@ fn write_markup(inner: &str, plain: &mut String) {
         _ => return write_link(target, label, plain),
     };
     let name = label.unwrap_or(&target[1..]);
+    let name = name.strip_prefix("subteam^").unwrap_or(name);
     // A date has a text instead of a name.
     if !target.starts_with("!date^") && !name.starts_with(sign) {
         plain.push_str(sign);
@@ -91,6 +92,7 @@ mod tests {
             ("<@U1> and <@U2|ana>", "@U1 and @ana"),
             ("<#C1|ops>, <#C2>", "#ops, #C2"),
             ("<!here> <!subteam^S1|@team>", "@here @team"),
+            ("<!subteam^S1>", "@S1"),
             ("<!date^1392734382^{date}|18 February>", "18 February"),
             ("1 &lt; 2 &amp;&amp; 3 &gt; 2", "1 < 2 && 3 > 2"),
             // Each is read once.

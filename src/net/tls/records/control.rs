@@ -40,7 +40,7 @@ pub(super) struct Control {
     skipped_bytes: u32,
     warnings: u8,
     renegotiation_requests: u8,
-    /// Key updates since the last content.
+    /// Key updates since the last content in either direction.
     key_updates: u8,
 }
 

@@ -1,4 +1,4 @@
-//! Records that no client of good will sends, made with the keys of a real handshake.
+//! Records that a correct client never sends, made with the keys of a real handshake.
 
 use rustls::crypto::cipher::{
     InboundOpaqueMessage, MessageDecrypter, MessageEncrypter, OutboundChunks, OutboundPlainMessage,
@@ -304,7 +304,7 @@ fn what_is_repeated_without_content_ends_the_connection() {
     }
 }
 
-/// A peer without a name for its updates: each is sealed under the key that rustls derives for the client.
+/// rustls' client makes the updates: a `Forger` cannot derive the next key.
 #[test]
 fn key_updates_are_counted_and_may_be_in_two_records() {
     for suite in suites_of(true) {
@@ -410,6 +410,46 @@ fn what_follows_a_close_notify_is_ignored() {
             assert_eq!(end.unwrap(), 0);
         }
         assert_eq!(forger.alert(), None, "the own direction is open");
+    }
+}
+
+/// Any records, sent in any parts: only content before a fault is delivered, and after a fault nothing is.
+#[test]
+fn any_records_deliver_content_or_end_the_connection() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut rng = fastrand::Rng::with_seed(seed);
+    for suite in suites() {
+        for _ in 0..30 {
+            let mut forger = Forger::new(suite);
+            let (mut sent, mut read, mut is_over) = (Vec::new(), Vec::new(), false);
+            for _ in 0..30 {
+                let typ = [CONTENT, CONTENT, CONTENT, HANDSHAKE, ALERT][rng.usize(..5)];
+                // Bytes that stand for something: lengths, levels, types of messages and of alerts.
+                let bytes = [0, 1, 2, 24, 90, 100];
+                let payload: Vec<u8> = (0..rng.usize(..7)).map(|_| bytes[rng.usize(..6)]).collect();
+                if typ == CONTENT {
+                    sent.extend(&payload);
+                }
+                let record = forger.seal(typ, &payload);
+                let (first, second) = record.split_at(rng.usize(..=record.len()));
+                for part in [first, second] {
+                    forger.wire.to_server.extend(part);
+                    match forger.read() {
+                        Ok(content) => {
+                            assert!(!is_over || content.is_empty(), "content after a fault");
+                            read.extend(content);
+                        }
+                        Err(_) => is_over = true,
+                    }
+                }
+            }
+            assert!(sent.starts_with(&read), "{suite:?}");
+            assert!(
+                is_over || forger.session.has_end() || read == sent,
+                "{suite:?}"
+            );
+        }
     }
 }
 
