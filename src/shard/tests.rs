@@ -40,14 +40,23 @@ mod tokens;
 
 const STREAM: &[u8] = b"GET /api/webhook/stream HTTP/1.1\r\nHost: a\r\n\r\n";
 
+/// How the end of a peer's bytes is noticed.
+#[derive(Default, PartialEq)]
+enum EndNotice {
+    /// By an event of the poller.
+    #[default]
+    Event,
+    /// With the last bytes, as with TLS.
+    LastBytes,
+}
+
 /// Both ends of a connection.
 #[derive(Default)]
 pub(super) struct Pipe {
     /// What the shard has not read.
     sent: Vec<u8>,
     has_ended: bool,
-    /// The end is received with the last bytes, as with TLS.
-    tells_end: bool,
+    end_notice: EndNotice,
     /// Bytes that the shard may still write.
     room: usize,
     written: Vec<u8>,
@@ -103,7 +112,7 @@ impl Transport for Peer {
 
     fn has_end(&self) -> bool {
         let pipe = self.0.borrow();
-        pipe.tells_end && pipe.has_ended && pipe.sent.is_empty()
+        pipe.end_notice == EndNotice::LastBytes && pipe.has_ended && pipe.sent.is_empty()
     }
 
     fn client(&self) -> Client {
@@ -130,11 +139,12 @@ impl Peer {
         self.0.borrow_mut().sent.extend(bytes);
     }
 
-    /// Sends bytes that the end follows at once, as a `close_notify` in the same record layer read.
+    /// Sends bytes that are received together with the end, as a `close_notify` may be.
     fn send_last(&self, bytes: &[u8]) {
         self.send(bytes);
         let mut pipe = self.0.borrow_mut();
-        (pipe.has_ended, pipe.tells_end) = (true, true);
+        pipe.has_ended = true;
+        pipe.end_notice = EndNotice::LastBytes;
     }
 
     fn make_room(&self, bytes: usize) {
