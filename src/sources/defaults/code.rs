@@ -2,6 +2,21 @@
 
 use super::Defaults;
 
+/// Alike at GitHub and Gitea.
+const ISSUE: (&str, &str) = (
+    "issues.*",
+    "{{ sender.login }} {{ action|replace('_', ' ') }} issue #{{ issue.number }} in \
+     {{ repository.full_name }}: {{ issue.title|truncate(200) }}\n{{ issue.html_url }}",
+);
+
+/// Alike at GitHub and Gitea.
+const ISSUE_COMMENT: (&str, &str) = (
+    "issue_comment.*",
+    "{{ sender.login }} {{ 'commented' if action == 'created' else action ~ ' a comment' }} on \
+     #{{ issue.number }} in {{ repository.full_name }}: \
+     {{ comment.body|lines|first|truncate(200) }}\n{{ comment.html_url }}",
+);
+
 pub const GITHUB: Defaults = &[
     (
         "push",
@@ -35,17 +50,8 @@ pub const GITHUB: Defaults = &[
          {{ repository.full_name }}: {{ comment.body|lines|first|truncate(200) }}\n\
          {{ comment.html_url }}",
     ),
-    (
-        "issues.*",
-        "{{ sender.login }} {{ action|replace('_', ' ') }} issue #{{ issue.number }} in \
-         {{ repository.full_name }}: {{ issue.title|truncate(200) }}\n{{ issue.html_url }}",
-    ),
-    (
-        "issue_comment.*",
-        "{{ sender.login }} {{ 'commented' if action == 'created' else action ~ ' a comment' }} on \
-         #{{ issue.number }} in {{ repository.full_name }}: \
-         {{ comment.body|lines|first|truncate(200) }}\n{{ comment.html_url }}",
-    ),
+    ISSUE,
+    ISSUE_COMMENT,
     (
         "commit_comment.*",
         "{{ sender.login }} commented on a commit in {{ repository.full_name }}: \
@@ -155,17 +161,8 @@ pub const GITEA: Defaults = &[
          {{ repository.full_name }}: {{ pull_request.title|truncate(200) }}\n\
          {{ pull_request.html_url }}",
     ),
-    (
-        "issues.*",
-        "{{ sender.login }} {{ action|replace('_', ' ') }} issue #{{ issue.number }} in \
-         {{ repository.full_name }}: {{ issue.title|truncate(200) }}\n{{ issue.html_url }}",
-    ),
-    (
-        "issue_comment.*",
-        "{{ sender.login }} {{ 'commented' if action == 'created' else action ~ ' a comment' }} on \
-         #{{ issue.number }} in {{ repository.full_name }}: \
-         {{ comment.body|lines|first|truncate(200) }}\n{{ comment.html_url }}",
-    ),
+    ISSUE,
+    ISSUE_COMMENT,
     (
         "release.*",
         "{{ sender.login }} {{ action }} release {{ release.name or release.tag_name }} of \
