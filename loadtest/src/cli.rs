@@ -136,6 +136,9 @@ pub struct RunArgs {
     /// Streams over TLS, with a certificate made for the run; posts stay plain (hookcast only)
     #[arg(long, conflicts_with = "running")]
     pub tls: bool,
+    /// Streams ask for gzip and must get it; a started server has --compress-streams (hookcast only)
+    #[arg(long)]
+    pub gzip: bool,
     /// Further argument for the started hookcast; may be given several times
     #[arg(
         long,

@@ -1,32 +1,17 @@
 //! A cluster, small, by the real program with real nodes and faults. `tests/run` sets `REQUIRE_TOOLS`; elsewhere
 //! a test is skipped if a program is missing.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
 
-/// hookcast beside the program of this package, if it was built.
-fn hookcast() -> Option<PathBuf> {
-    let own = Path::new(env!("CARGO_BIN_EXE_hookcast-load"));
-    let hookcast = own.with_file_name("hookcast");
-    if hookcast.exists() {
-        return Some(hookcast);
-    }
-    assert!(
-        std::env::var_os("REQUIRE_TOOLS").is_none(),
-        "{} is not built",
-        hookcast.display()
-    );
-    eprintln!("skipped: {} is not built", hookcast.display());
-    None
-}
+mod hookcast;
 
 /// Runs a cluster; `None` if a program is missing.
 fn cluster(arguments: &[&str]) -> Option<Value> {
     let output = Command::new(env!("CARGO_BIN_EXE_hookcast-load"))
         .args(["cluster", "--json", "--server"])
-        .arg(hookcast()?)
+        .arg(hookcast::program()?)
         .args(arguments)
         .output()
         .expect("the program of this package starts");

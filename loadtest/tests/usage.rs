@@ -151,6 +151,7 @@ fn more_streams_than_a_process_may_open_are_refused() {
 fn flags_that_mean_nothing_to_a_command_are_refused() {
     for (words, hints) in [
         ("run --target floor --tls".into(), ["--tls", "floor"]),
+        ("run --target floor --gzip".into(), ["--gzip", "floor"]),
         (
             format!("run {URL} --pid 4294967295"),
             ["--pid 4294967295", "no such process"],

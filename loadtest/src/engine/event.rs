@@ -56,6 +56,10 @@ pub enum ScanError {
     Message,
     /// A head or an event above the length limits.
     TooLong,
+    /// With `--gzip`, an answer without compression.
+    Uncompressed,
+    /// A compressed chunk that cannot be read by itself.
+    Compression,
 }
 
 impl std::fmt::Display for ScanError {
@@ -67,6 +71,10 @@ impl std::fmt::Display for ScanError {
             ScanError::Framing => f.write_str("broken chunked framing"),
             ScanError::Message => f.write_str("a message arrived with changed bytes"),
             ScanError::TooLong => f.write_str("an event or a head is too long"),
+            ScanError::Uncompressed => f.write_str(
+                "the stream is not compressed; a hookcast has --compress-streams for it",
+            ),
+            ScanError::Compression => f.write_str("a compressed chunk cannot be read by itself"),
         }
     }
 }

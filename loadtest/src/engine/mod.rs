@@ -13,6 +13,7 @@ pub mod control;
 pub mod ending;
 pub mod epoll;
 pub mod event;
+pub mod gzip;
 pub mod latency;
 pub mod load;
 pub mod machine;

@@ -95,7 +95,7 @@ impl TryFrom<FormatPlan> for PayloadFormat {
         }
         // A body may have the filler where events do not show it.
         let filler_bytes = plan.message_bytes.clamp(least, MESSAGE_BYTES_MAX) - least;
-        let filler: Vec<u8> = (b'a'..=b'z').cycle().take(filler_bytes).collect();
+        let filler: Vec<u8> = filler().take(filler_bytes).collect();
         let (mut text, mut id_at, mut time_at) = (Vec::new(), 0, 0);
         for part in &parts {
             match part {
@@ -134,6 +134,41 @@ impl TryFrom<FormatPlan> for PayloadFormat {
             mark,
         })
     }
+}
+
+/// Names of the filler.
+const FILLER_NAMES: [&str; 12] = [
+    "html_url",
+    "node_id",
+    "commits_url",
+    "created_at",
+    "default_branch",
+    "full_name",
+    "followers",
+    "open_issues_count",
+    "permissions",
+    "repository",
+    "sender_type",
+    "visibility",
+];
+
+/// An endless text, the same in every run: the letters, and then what compresses as JSON of providers does, names
+/// that repeat and values that do not. JSON and forms need no escapes in it.
+fn filler() -> impl Iterator<Item = u8> {
+    // xorshift32 (Marsaglia, 2003).
+    let mut state = 0x9e37_79b9_u32;
+    let mut next = move || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state
+    };
+    let fields = std::iter::repeat_with(move || {
+        let random = next();
+        let name = FILLER_NAMES[random as usize % FILLER_NAMES.len()];
+        format!("{name}_url-https.api.example.com.{:x}-", random >> 8).into_bytes()
+    });
+    (b'a'..=b'z').chain(fields.flatten())
 }
 
 impl PayloadFormat {

@@ -11,6 +11,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::engine::check::Checker;
 use crate::engine::event;
+use crate::engine::gzip::GzipStream;
 use crate::engine::scanner::Scanner;
 use crate::engine::tls::TlsStream;
 
@@ -31,6 +32,8 @@ pub enum Phase {
 pub struct Stream {
     pub socket: Option<Socket>,
     pub tls: Option<Box<TlsStream>>,
+    /// Set if the server may compress the stream.
+    pub gzip: Option<GzipStream>,
     pub phase: Phase,
     /// Distinguishes this connection from earlier ones at the same index.
     pub generation: u32,

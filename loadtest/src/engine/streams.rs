@@ -22,6 +22,7 @@ use crate::engine::clock::now_ns;
 use crate::engine::control::{Control, TOTAL_UNKNOWN};
 use crate::engine::epoll::{Poll, Readiness};
 use crate::engine::event::{Event, ScanError, Shape};
+use crate::engine::gzip::Pieces;
 use crate::engine::observed::{Fields, Observer};
 use crate::engine::payload::PayloadFormat;
 use crate::engine::scanner::Scanner;
@@ -103,6 +104,9 @@ struct Reader<'a> {
     buffer: Vec<u8>,
     /// Decrypted bytes of `buffer`.
     plain: Vec<u8>,
+    /// Decompressed bytes of `plain` or `buffer`.
+    text: Vec<u8>,
+    pieces: Pieces,
     streams: Vec<Stream>,
     /// Streams before this index have been opened.
     next_to_open: usize,
@@ -129,6 +133,7 @@ impl<'a> Reader<'a> {
         let streams = (0..plan.count).map(|at| Stream {
             socket: None,
             tls: None,
+            gzip: None,
             phase: Phase::Closed,
             generation: 0,
             stalled: at < plan.stalled,
@@ -151,6 +156,8 @@ impl<'a> Reader<'a> {
             },
             buffer: vec![0; READ_BYTES],
             plain: Vec::new(),
+            text: Vec::new(),
+            pieces: Pieces::default(),
             streams: streams.collect(),
             next_to_open: 0,
             to_reopen: Vec::new(),
@@ -279,7 +286,8 @@ impl<'a> Reader<'a> {
                     if let Err(error) = self.decrypt(at, length) {
                         return self.fail(at, format!("TLS: {error}"));
                     }
-                    if let Err(error) = self.scan(at, length) {
+                    let read = self.decompress(at, length);
+                    if let Err(error) = read.and_then(|()| self.scan(at, length)) {
                         return self.unreadable(at, &error);
                     }
                     if length < READ_BYTES && !is_closed {
@@ -311,6 +319,21 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// Decompresses the bytes of a stream.
+    #[inline]
+    fn decompress(&mut self, at: usize, length: usize) -> Result<(), ScanError> {
+        let Stream { gzip, tls, .. } = &mut self.streams[at];
+        let Some(gzip) = gzip else {
+            return Ok(());
+        };
+        let bytes = match tls {
+            None => &self.buffer[..length],
+            Some(_) => &self.plain[..],
+        };
+        self.text.clear();
+        gzip.incoming(bytes, &mut self.pieces, &mut self.text)
+    }
+
     #[inline]
     fn scan(&mut self, at: usize, length: usize) -> Result<(), ScanError> {
         let now_ns = now_ns();
@@ -320,11 +343,13 @@ impl<'a> Reader<'a> {
             checker,
             last_event_id,
             tls,
+            gzip,
             ..
         } = stream;
-        let bytes = match tls {
-            None => &self.buffer[..length],
-            Some(_) => &self.plain[..],
+        let bytes = match (gzip, tls) {
+            (Some(_), _) => &self.text[..],
+            (None, Some(_)) => &self.plain[..],
+            (None, None) => &self.buffer[..length],
         };
         let (control, outcome, plan) = (self.control, &mut self.outcome, &self.plan);
         let window_ns = control.window_ns();
@@ -436,6 +461,7 @@ impl<'a> Reader<'a> {
         stream.phase = Phase::Closed;
         stream.socket = None;
         stream.tls = None;
+        stream.gzip = None;
     }
 
     fn finish(mut self) -> StreamsOutcome {

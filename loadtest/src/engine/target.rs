@@ -15,6 +15,9 @@ use crate::engine::template::{
     self, Field, ID_BYTES, Part, SESSION_BYTES, SESSION_DIGITS_AT, TIME_BYTES, session_name,
 };
 
+/// The field of a stream request that asks for compression (RFC 9110 section 12.5.3).
+const ACCEPT_GZIP: &str = "Accept-Encoding: gzip\r\n";
+
 /// The channel on servers that this tool starts.
 pub const CHANNEL: &str = "webhook";
 
@@ -92,6 +95,8 @@ pub struct Target {
     /// TLS for streams, if it is on; posts are plain.
     #[serde(skip)]
     pub tls: Option<Arc<ClientConfig>>,
+    /// Streams ask for compression, and must get it.
+    pub gzip: bool,
     /// Its processes; empty if unknown, then CPU and memory are not measured.
     pub pids: Vec<u32>,
 }
@@ -105,6 +110,7 @@ impl Target {
             publish: Place::at(address),
             protocol,
             tls: None,
+            gzip: false,
             pids,
         }
     }
@@ -144,8 +150,9 @@ impl Target {
             None => template::with_session(path, at as u32),
         };
         let mut request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n{}",
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n{}{}",
             self.streams.host,
+            if self.gzip { ACCEPT_GZIP } else { "" },
             lines(&self.protocol.stream_headers),
         )
         .into_bytes();

@@ -255,6 +255,7 @@ fn measure(
         },
         heartbeat: case.heartbeat.unwrap_or(args.heartbeat),
         tls: case.tls,
+        gzip: case.gzip,
         arguments: Vec::new(),
     };
     let mut process = servers::start(server, &options)?;

@@ -225,6 +225,7 @@ fn start(args: &OverloadArgs) -> Result<ServerProcess, String> {
         shards: args.shards,
         heartbeat: args.heartbeat,
         tls: false,
+        gzip: false,
         arguments,
     };
     if args.pin {

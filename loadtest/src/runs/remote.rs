@@ -144,6 +144,7 @@ fn target(args: &RemoteArgs, protocol: &Protocol, at: usize) -> Result<Target, S
         publish,
         protocol,
         tls: None,
+        gzip: false,
         pids,
     })
 }

@@ -144,12 +144,15 @@ fn measure_with(
 ) -> Result<Vec<Outcome>, Failure> {
     args.output.check().map_err(Failure::usage)?;
     check_program(args.server.as_deref())?;
-    let running = if args.remote.is_running() {
+    let mut running = if args.remote.is_running() {
         let is_idle = loads.iter().all(|load| matches!(load.rate, Rate::Idle));
         remote::targets(&args.remote, observed.is_none() && !is_idle)?
     } else {
         Vec::new()
     };
+    for target in &mut running {
+        target.gzip = args.gzip;
+    }
     for load in loads {
         check_routes(load, &running)?;
     }
@@ -317,11 +320,13 @@ pub fn check_room(streams: usize) -> Result<(), String> {
 }
 
 fn start(args: &RunArgs) -> Result<ServerProcess, Failure> {
-    if args.tls && args.target != ServerKind::Hookcast {
-        return Err(Failure::usage(format!(
-            "--tls is for hookcast, not for {}",
-            args.target.name()
-        )));
+    for (flag, is_set) in [("--tls", args.tls), ("--gzip", args.gzip)] {
+        if is_set && args.target != ServerKind::Hookcast {
+            return Err(Failure::usage(format!(
+                "{flag} is for hookcast, not for {}",
+                args.target.name()
+            )));
+        }
     }
     if let Some(missing) = servers::missing(args.target) {
         return Err(missing.into());
@@ -331,6 +336,7 @@ fn start(args: &RunArgs) -> Result<ServerProcess, Failure> {
         shards: args.shards,
         heartbeat: args.heartbeat,
         tls: args.tls,
+        gzip: args.gzip,
         arguments: args.server_arg.clone(),
     };
     let mut server = servers::start(args.target, &options)?;

@@ -9,9 +9,9 @@ use std::time::Duration;
 use crate::engine::load::{Load, Rate};
 use crate::scenarios::comparison::{Case, Metric};
 use crate::scenarios::metrics::{
-    ACK_P99, ACKS, BYTES_PER_STREAM, CPU_PER_ACK, CPU_PER_DELIVERY, CPU_PER_HEARTBEAT, DELIVERIES,
-    DELIVERY_P50, DELIVERY_P99, FAULTS, GENERATOR_PER_DELIVERY, HEARTBEATS, MEMORY_GROWTH,
-    STORM_SECONDS,
+    ACK_P99, ACKS, BYTES_PER_DELIVERY, BYTES_PER_STREAM, CPU_PER_ACK, CPU_PER_DELIVERY,
+    CPU_PER_HEARTBEAT, DELIVERIES, DELIVERY_P50, DELIVERY_P99, FAULTS, GENERATOR_PER_DELIVERY,
+    HEARTBEATS, MEMORY_GROWTH, STORM_SECONDS,
 };
 use crate::scenarios::{Scenario, Sizes};
 use crate::servers::ServerKind;
@@ -53,6 +53,7 @@ const INGEST_METRICS: &[Metric] = &[ACKS, CPU_PER_ACK, ACK_P99, FAULTS];
 const IDLE_METRICS: &[Metric] = &[BYTES_PER_STREAM, CPU_PER_HEARTBEAT, HEARTBEATS, FAULTS];
 const STORM_METRICS: &[Metric] = &[STORM_SECONDS, FAULTS];
 const TLS_METRICS: &[Metric] = &[CPU_PER_DELIVERY, BYTES_PER_STREAM, DELIVERY_P99, FAULTS];
+const GZIP_METRICS: &[Metric] = &[CPU_PER_DELIVERY, BYTES_PER_DELIVERY, DELIVERY_P99, FAULTS];
 const STALLED_METRICS: &[Metric] = &[DELIVERY_P99, MEMORY_GROWTH, CPU_PER_DELIVERY, FAULTS];
 
 /// Rates of the ladder, in messages per second. The first is the reference for latencies.
@@ -63,6 +64,15 @@ pub const LADDER_RATES: [(&str, f64); 5] = [
     ("fanout-500", 500.0),
     ("fanout-2000", 2_000.0),
 ];
+
+/// Plain and compressed cases, with the bytes of their messages: a provider's payload, and a short text.
+const COMPRESSION_PAIRS: [([&str; 2], usize); 2] = [
+    (["plain-5000", "gzip-5000"], 5_000),
+    (["plain-128", "gzip-128"], 128),
+];
+
+/// Messages per second of these cases: many enough that the time between messages costs little.
+const COMPRESSION_RATE: f64 = 50.0;
 
 /// hookcast's longest heartbeat interval.
 const HEARTBEAT_RARELY: Duration = Duration::from_secs(60);
@@ -128,6 +138,11 @@ pub fn cases(extent: &Extent) -> Vec<Case> {
         encryption("plain", false, extent),
         encryption("tls", true, extent),
     ]);
+    for (keys, message_bytes) in COMPRESSION_PAIRS {
+        for (key, gzip) in keys.into_iter().zip([false, true]) {
+            cases.push(compression(key, gzip, message_bytes, extent));
+        }
+    }
     cases
 }
 
@@ -158,6 +173,7 @@ fn case(
         shards: 0,
         heartbeat: None,
         tls: false,
+        gzip: false,
         metrics,
     }
 }
@@ -308,6 +324,26 @@ fn encryption(key: &'static str, tls: bool, extent: &Extent) -> Case {
         tls,
         metrics: TLS_METRICS,
         ..case
+    }
+}
+
+/// A fan-out with compressed streams, or the same without compression as its reference. Few streams, so that
+/// no CPU is full.
+fn compression(key: &'static str, gzip: bool, message_bytes: usize, extent: &Extent) -> Case {
+    let load = Scenario::Fanout.load(&Sizes {
+        streams: Some((extent.streams / 5).max(1)),
+        rate: Some(COMPRESSION_RATE),
+        message_bytes: Some(message_bytes),
+        ..sizes(extent)
+    });
+    let how = if gzip { "compressed" } else { "plain" };
+    let title = format!(
+        "{} streams, {COMPRESSION_RATE} messages of {message_bytes} bytes per second to all, {how}",
+        load.streams
+    );
+    Case {
+        gzip,
+        ..case(key, title, &[Hookcast], &load, GZIP_METRICS)
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use crate::scenarios::comparison::Comparison;
+use crate::scenarios::comparison::{Comparison, Metric};
 use crate::scenarios::metrics::{
-    ACK_P99, ACKS, BYTES_PER_STREAM, CPU_PER_DELIVERY, CPU_PER_HEARTBEAT, DELIVERIES, DELIVERY_P99,
-    FAULTS, MEMORY_GROWTH, STORM_SECONDS,
+    ACK_P99, ACKS, BYTES_PER_DELIVERY, BYTES_PER_STREAM, CPU_PER_DELIVERY, CPU_PER_HEARTBEAT,
+    DELIVERIES, DELIVERY_P99, FAULTS, MEMORY_GROWTH, STORM_SECONDS,
 };
 use crate::servers::ServerKind;
 
@@ -199,7 +199,27 @@ pub const CLAIMS: &[Claim] = &[
         figure: |all| all.median(("tls", Hookcast), BYTES_PER_STREAM),
         bound: Bound::AtMost(3_072.0),
     },
+    Claim {
+        text: "gzip: bytes of 5,000-byte messages, ratio to plain",
+        figure: |all| gzip_ratio(all, ["plain-5000", "gzip-5000"], BYTES_PER_DELIVERY),
+        bound: Bound::AtMost(0.25),
+    },
+    Claim {
+        text: "gzip: CPU per delivery of 5,000 bytes, ratio to plain",
+        figure: |all| gzip_ratio(all, ["plain-5000", "gzip-5000"], CPU_PER_DELIVERY),
+        bound: Bound::AtMost(1.0),
+    },
+    Claim {
+        text: "gzip: CPU per delivery of 128 bytes, ratio to plain",
+        figure: |all| gzip_ratio(all, ["plain-128", "gzip-128"], CPU_PER_DELIVERY),
+        bound: Bound::AtMost(1.1),
+    },
 ];
+
+/// A figure of compressed streams, as a ratio to that of plain ones.
+fn gzip_ratio(all: &Comparison, [plain, gzip]: [&str; 2], metric: Metric) -> Option<f64> {
+    all.ratio((gzip, Hookcast), (plain, Hookcast), metric)
+}
 
 #[cfg(test)]
 mod tests {
@@ -243,6 +263,8 @@ mod tests {
             delivery: latency.summary(),
             ack: latency.summary(),
             open_all_s: 1.0 / speed,
+            deliveries: 5,
+            bytes: 500,
             deliveries_per_second: 5.0,
             acks_per_second: 5.0 * speed,
             cost: Some(ServerCost {

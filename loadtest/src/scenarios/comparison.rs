@@ -38,6 +38,8 @@ pub struct Case {
     pub heartbeat: Option<Duration>,
     /// Streams over TLS.
     pub tls: bool,
+    /// Compressed streams.
+    pub gzip: bool,
     /// Columns; ratios are of the first.
     pub metrics: &'static [Metric],
 }

@@ -81,6 +81,15 @@ pub const STORM_SECONDS: Metric = Metric {
         served.filter(|&seconds| seconds > 0.0)
     },
 };
+/// Bytes of a stream per delivery, before decompression and decryption.
+pub const BYTES_PER_DELIVERY: Metric = Metric {
+    name: "bytes per delivery",
+    digits: 0,
+    of: |outcome| {
+        let deliveries = outcome.deliveries;
+        (deliveries > 0).then(|| outcome.bytes as f64 / deliveries as f64)
+    },
+};
 /// Messages missing, repeated or out of order.
 pub const FAULTS: Metric = Metric {
     name: "faults",

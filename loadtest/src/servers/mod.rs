@@ -71,6 +71,8 @@ pub struct ServerOptions {
     pub heartbeat: Duration,
     /// Streams over TLS (hookcast only).
     pub tls: bool,
+    /// Compressed streams (hookcast only).
+    pub gzip: bool,
     /// More arguments (hookcast only).
     pub arguments: Vec<String>,
 }
@@ -103,8 +105,13 @@ fn start_hookcast(options: &ServerOptions) -> Result<ServerProcess, String> {
         .args(["--shards", &options.shards.to_string()])
         .args(["--heartbeat", &milliseconds(options.heartbeat)])
         .args(&options.arguments);
+    if options.gzip {
+        command.arg("--compress-streams");
+    }
     if !options.tls {
-        return ServerProcess::start_announcing("hookcast", command, 1, directory);
+        let mut server = ServerProcess::start_announcing("hookcast", command, 1, directory)?;
+        server.target.gzip = options.gzip;
+        return Ok(server);
     }
     let made = tls::certificate(directory.path())?;
     command
@@ -115,6 +122,7 @@ fn start_hookcast(options: &ServerOptions) -> Result<ServerProcess, String> {
         .arg(made.key);
     let mut server = ServerProcess::start_announcing("hookcast", command, 2, directory)?;
     server.target.tls = Some(made.client);
+    server.target.gzip = options.gzip;
     Ok(server)
 }
 

@@ -9,6 +9,7 @@ use super::Reader;
 use crate::engine::check::Checker;
 use crate::engine::clock::{SECOND_NS, now_ns};
 use crate::engine::control::TOTAL_UNKNOWN;
+use crate::engine::gzip::GzipStream;
 use crate::engine::scanner::Scanner;
 use crate::engine::stream::{Phase, STALLED_RECEIVE_BYTES, begin_tls, connect, token};
 
@@ -46,6 +47,7 @@ impl Reader<'_> {
         stream.opened_at_ns = now_ns();
         stream.generation = stream.generation.wrapping_add(1);
         stream.scanner = Scanner::default();
+        stream.gzip = self.plan.target.gzip.then(GzipStream::default);
         let group = (self.plan.first + at) / STREAMS_PER_SOURCE;
         let source = self.plan.target.source((group % SOURCES) as u8);
         let receive_bytes = stream.stalled.then_some(STALLED_RECEIVE_BYTES);
