@@ -7,8 +7,8 @@
 //! read, and ciphertext that was not sent. While it has such ciphertext, it takes no more bytes, like a full
 //! socket. Never blocks, and never interprets the plaintext.
 
-mod buffers;
 mod handshake;
+mod pending;
 mod records;
 
 use std::cell::RefCell;
@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 
-use self::buffers::{Content, Outgoing, Rest};
 use self::handshake::Handshake;
+use self::pending::{Content, Outgoing, Rest};
 use self::records::Records;
 use crate::limits::{
     TLS_HANDSHAKE_READ_BYTES, TLS_INCOMING_BYTES_MAX, TLS_READS_MAX, TLS_RECORD_CONTENT_BYTES_MAX,
