@@ -410,6 +410,32 @@ fn what_follows_a_close_notify_is_ignored() {
     }
 }
 
+/// A log line names the cause. The fault is found by a read that returns the content, and reported by the next one.
+#[test]
+fn the_cause_of_a_fault_behind_content_is_kept() {
+    for suite in suites() {
+        for room in [100, 5, 2] {
+            let mut forger = Forger::new(suite);
+            forger.send(CONTENT, b"first");
+            let mut record = forger.seal(CONTENT, b"forged");
+            record[20] ^= 1;
+            forger.wire.to_server.extend(record);
+            let mut content = Vec::<u8>::new();
+            let mut buffer = vec![0; room];
+            let error = loop {
+                match forger.session.read(&mut forger.wire, &mut buffer) {
+                    Ok(count) => content.extend(&buffer[..count]),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(content, b"first");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+            let text = error.to_string();
+            assert!(text.contains("BadRecordMac"), "{suite:?}: {text}");
+        }
+    }
+}
+
 /// Any records, sent in any parts: only content before a fault is delivered, and after a fault nothing is.
 #[test]
 fn any_records_deliver_content_or_end_the_connection() {
