@@ -72,22 +72,9 @@ impl JudgeQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::RequestReader;
     use crate::limits::JUDGING_SMALL_BODY_BYTES_MAX;
     use crate::net::reactor::Reactor;
-    use crate::shard::judging::Ticket;
-
-    fn request(body_bytes: usize) -> SourceRequest {
-        let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {body_bytes}\r\n\r\n");
-        let bytes = [head.into_bytes(), vec![b'x'; body_bytes]].concat();
-        let mut reader = RequestReader::resume(bytes, body_bytes);
-        reader.poll().unwrap();
-        SourceRequest {
-            ticket: Ticket::FIRST,
-            name: "hub".into(),
-            request: reader.take().unwrap(),
-        }
-    }
+    use crate::testkit::source_request;
 
     #[test]
     fn large_bodies_go_to_the_thread_for_large_ones() {
@@ -98,7 +85,7 @@ mod tests {
             (JUDGING_SMALL_BODY_BYTES_MAX, [2, 0]),
             (JUDGING_SMALL_BODY_BYTES_MAX + 1, [2, 1]),
         ] {
-            assert!(queue.judge(request(body_bytes), &shard));
+            assert!(queue.judge(source_request("hub", body_bytes), &shard));
             assert_eq!([small.len(), large.len()], expected, "{body_bytes} bytes");
         }
     }

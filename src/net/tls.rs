@@ -7,8 +7,8 @@
 //! read, and ciphertext that was not sent. While it has such ciphertext, it takes no more bytes, like a full
 //! socket. Never blocks, and never interprets the plaintext.
 
-mod buffers;
 mod handshake;
+mod pending;
 mod records;
 
 use std::cell::RefCell;
@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 
-use self::buffers::{Content, Outgoing, Rest};
 use self::handshake::Handshake;
+use self::pending::{Content, Outgoing, Rest};
 use self::records::Records;
 use crate::limits::{
     TLS_HANDSHAKE_READ_BYTES, TLS_INCOMING_BYTES_MAX, TLS_READS_MAX, TLS_RECORD_CONTENT_BYTES_MAX,
@@ -46,8 +46,9 @@ pub(super) struct TlsSession {
 enum State {
     Handshaking(Handshake),
     Established(Records),
-    /// The peer has broken the protocol.
-    Broken,
+    /// The peer has broken the protocol, or a write has failed. The next read returns the fault, if content preceded
+    /// it in its own read.
+    Broken(Option<io::Error>),
 }
 
 /// The buffers of a thread, for one read or write at a time.
@@ -89,9 +90,19 @@ impl TlsSession {
         let count = content.count;
         self.content = content.rest;
         match result {
-            Err(_) if count > 0 => Ok(count),
+            Err(error) if count > 0 => {
+                self.keep_fault(error);
+                Ok(count)
+            }
             Err(error) => Err(error),
             Ok(()) => Ok(count),
+        }
+    }
+
+    /// Keeps the fault of a broken session for the next read. Any other error is found again by it.
+    fn keep_fault(&mut self, error: io::Error) {
+        if let State::Broken(fault) = &mut self.state {
+            *fault = Some(error);
         }
     }
 
@@ -110,12 +121,14 @@ impl TlsSession {
             if content.is_full() || self.is_ended() {
                 break Ok(());
             }
+            if let State::Broken(fault) = &mut self.state {
+                filled = 0;
+                let invalid = || io::ErrorKind::InvalidData.into();
+                break Err(fault.take().unwrap_or_else(invalid));
+            }
             // Without this limit, records with little or no content could keep the thread in this loop. A message
             // that fills the buffer and is not complete is too long.
-            if self.is_broken()
-                || filled == received.len()
-                || (reads >= TLS_READS_MAX && !is_drained)
-            {
+            if filled == received.len() || (reads >= TLS_READS_MAX && !is_drained) {
                 self.refuse();
                 filled = 0;
                 break Err(io::ErrorKind::InvalidData.into());
@@ -146,7 +159,7 @@ impl TlsSession {
                 }
                 // `flush` has sent the peer an alert, if there was room.
                 Err(error) => {
-                    self.state = State::Broken;
+                    self.state = State::Broken(None);
                     filled = 0;
                     break Err(error);
                 }
@@ -167,7 +180,7 @@ impl TlsSession {
         if let State::Established(records) = &mut self.state {
             records.refuse(&mut self.outgoing);
         }
-        self.state = State::Broken;
+        self.state = State::Broken(None);
     }
 
     /// The peer has sent its `close_notify`.
@@ -176,14 +189,14 @@ impl TlsSession {
     }
 
     fn is_broken(&self) -> bool {
-        matches!(self.state, State::Broken)
+        matches!(self.state, State::Broken(_))
     }
 
     /// How much is read at once: little during a handshake, since content in the same bytes counts as a part of it.
     fn room(&self, room: usize) -> usize {
         match &self.state {
             State::Handshaking(_) => room.min(TLS_HANDSHAKE_READ_BYTES),
-            State::Established(_) | State::Broken => room,
+            State::Established(_) | State::Broken(_) => room,
         }
     }
 
@@ -210,13 +223,15 @@ impl TlsSession {
                 used += records.receive(&mut received[used..], content, &mut self.outgoing)?;
                 Ok(used)
             }
-            State::Handshaking(_) | State::Broken => Err(io::ErrorKind::InvalidData.into()),
+            State::Handshaking(_) | State::Broken(_) => Err(io::ErrorKind::InvalidData.into()),
         }
     }
 
     /// Goes on with the keys of the handshake, which is over.
     fn establish(&mut self) -> io::Result<()> {
-        if let State::Handshaking(handshake) = std::mem::replace(&mut self.state, State::Broken) {
+        if let State::Handshaking(handshake) =
+            std::mem::replace(&mut self.state, State::Broken(None))
+        {
             self.state = State::Established(handshake.into_records()?);
         }
         Ok(())
@@ -233,7 +248,7 @@ impl TlsSession {
             State::Established(records) => records,
             // Before the handshake is over, there is no request to answer.
             State::Handshaking(_) => return Err(io::ErrorKind::NotConnected.into()),
-            State::Broken => return Err(io::ErrorKind::BrokenPipe.into()),
+            State::Broken(_) => return Err(io::ErrorKind::BrokenPipe.into()),
         };
         let mut has_failed = false;
         let result = BUFFERS.with_borrow_mut(|buffers| {
@@ -258,7 +273,7 @@ impl TlsSession {
 
     /// After a failed write it is unknown which bytes were sent, so none may follow.
     fn give_up(&mut self) {
-        self.state = State::Broken;
+        self.state = State::Broken(None);
         self.outgoing = Outgoing::default();
     }
 

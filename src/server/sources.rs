@@ -360,10 +360,9 @@ fn log_refusals(source: &str, reason: &str, requests: u64, fault: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::RequestReader;
     use crate::net::reactor::Reactor;
-    use crate::shard::judging::Ticket;
     use crate::sources::Reply;
+    use crate::testkit::source_request;
 
     /// A flood of one source delays another one by a single request.
     #[test]
@@ -378,15 +377,7 @@ mod tests {
             refusals: Arc::default(),
         };
         for name in ["flood", "flood", "flood", "other"] {
-            let bytes = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}";
-            let mut reader = RequestReader::resume(bytes.to_vec(), 2);
-            reader.poll().unwrap();
-            let request = SourceRequest {
-                ticket: Ticket::FIRST,
-                name: name.into(),
-                request: reader.take().unwrap(),
-            };
-            judge.take(JudgeTask::Judge(request, shard.clone()));
+            judge.take(JudgeTask::Judge(source_request(name, 2), shard.clone()));
         }
         let tasks = std::iter::from_fn(|| judge.rounds.pop());
         let order: Vec<_> = tasks.map(|task| task.request.name).collect();

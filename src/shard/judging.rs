@@ -38,7 +38,7 @@ pub use self::rounds::Rounds;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(u32);
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testkit"))]
 impl Ticket {
     /// That of the first request of a shard.
     pub const FIRST: Ticket = Ticket(0);

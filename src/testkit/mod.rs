@@ -19,5 +19,5 @@ pub use self::rig::{
     INBOX_BATCHES, NoWake, UNIX_MS, draft, hub_in_memory, hub_with_commits, now_at, outlet,
     ring_in_memory, settings,
 };
-pub use self::sources::{source_table, source_table_of};
+pub use self::sources::{source_request, source_table, source_table_of};
 pub use self::tokens::{TOKEN_SECRET, encode_token, sign_token, sign_token_with, token_keys};

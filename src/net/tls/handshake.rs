@@ -10,8 +10,8 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::ConnectionState;
 use rustls::{ContentType, Error, ServerConfig};
 
-use super::buffers::Outgoing;
 use super::invalid;
+use super::pending::Outgoing;
 use super::records::{HEADER_BYTES, Records, body_bytes};
 use crate::limits::TLS_HANDSHAKE_BYTES_MAX;
 

@@ -21,8 +21,8 @@ use rustls::{
 };
 
 use self::control::{Control, Event};
-use super::buffers::{Content, Outgoing};
 use super::invalid;
+use super::pending::{Content, Outgoing};
 use crate::limits::{TLS_EMPTY_RECORDS_MAX, TLS_RECORD_CONTENT_BYTES_MAX};
 
 /// The head of a record: its type, the version, and the length of its body.
@@ -41,9 +41,9 @@ pub(super) struct Records {
     schedule: Option<Box<KernelConnection<ServerConnectionData>>>,
     encrypter: Box<dyn MessageEncrypter>,
     decrypter: Box<dyn MessageDecrypter>,
-    /// The numbers of the next records. No key is used twice with the same one.
-    sent: u64,
-    received: u64,
+    /// The sequence numbers of the next records (RFC 8446 section 5.3). No key is used twice with the same one.
+    write_sequence_number: u64,
+    read_sequence_number: u64,
     control: Control,
     /// Records without content in a row.
     empty_in_a_row: u8,
@@ -75,16 +75,16 @@ impl Records {
         schedule: KernelConnection<ServerConnectionData>,
     ) -> io::Result<Records> {
         let suite = schedule.negotiated_cipher_suite();
-        let (sent, sending) = secrets.tx;
-        let (received, receiving) = secrets.rx;
+        let (write_sequence_number, sending) = secrets.tx;
+        let (read_sequence_number, receiving) = secrets.rx;
         let is_updatable = suite.tls13().is_some();
         Ok(Records {
             suite,
             schedule: is_updatable.then(|| Box::new(schedule)),
             encrypter: encrypter(suite, sending).map_err(invalid)?,
             decrypter: decrypter(suite, receiving).map_err(invalid)?,
-            sent,
-            received,
+            write_sequence_number,
+            read_sequence_number,
             control: Control::default(),
             empty_in_a_row: 0,
             is_update_due: false,
@@ -141,9 +141,9 @@ impl Records {
             return Ok(None);
         };
         let record = InboundOpaqueMessage::new(typ, version, body);
-        let plain = self.decrypter.decrypt(record, self.received)?;
-        self.received = self
-            .received
+        let plain = self.decrypter.decrypt(record, self.read_sequence_number)?;
+        self.read_sequence_number = self
+            .read_sequence_number
             .checked_add(1)
             .ok_or(AlertDescription::InternalError)?;
         // No other record between the parts of a message (RFC 8446 section 5.1; TLS 1.2 does not ask for it).
@@ -218,9 +218,9 @@ impl Records {
             .schedule
             .as_mut()
             .ok_or(AlertDescription::InternalError)?;
-        let (received, secrets) = schedule.update_rx_secret()?;
+        let (number, secrets) = schedule.update_rx_secret()?;
         self.decrypter = decrypter(self.suite, secrets)?;
-        self.received = received;
+        self.read_sequence_number = number;
         Ok(())
     }
 
@@ -230,7 +230,7 @@ impl Records {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         // The last number is for the key update, or for the alert of TLS 1.2, which has none.
-        self.is_update_due |= self.sent.saturating_add(1) >= self.records_max();
+        self.is_update_due |= self.write_sequence_number.saturating_add(1) >= self.records_max();
         let broken = |_| io::Error::from(io::ErrorKind::BrokenPipe);
         let mut records = Vec::new();
         if self.is_update_due {
@@ -254,19 +254,19 @@ impl Records {
         let Some(schedule) = &mut self.schedule else {
             return Err(Error::EncryptError);
         };
-        let (sent, secrets) = schedule.update_tx_secret()?;
+        let (number, secrets) = schedule.update_tx_secret()?;
         let next = encrypter(self.suite, secrets)?;
         let record = self.seal(ContentType::Handshake, &control::KEY_UPDATE)?;
         self.encrypter = next;
-        self.sent = sent;
+        self.write_sequence_number = number;
         self.is_update_due = false;
         Ok(record)
     }
 
-    /// Encrypts a record under the next number.
+    /// Encrypts a record under the next sequence number.
     fn seal(&mut self, typ: ContentType, content: &[u8]) -> Result<Vec<u8>, Error> {
-        let number = self.sent;
-        self.sent = number.checked_add(1).ok_or(Error::EncryptError)?;
+        let number = self.write_sequence_number;
+        self.write_sequence_number = number.checked_add(1).ok_or(Error::EncryptError)?;
         let message = OutboundPlainMessage {
             typ,
             version: ProtocolVersion::TLSv1_2,
@@ -372,7 +372,7 @@ impl Records {
         self.is_update_due = true;
     }
 
-    pub(super) fn sent(&self) -> u64 {
-        self.sent
+    pub(super) fn write_sequence_number(&self) -> u64 {
+        self.write_sequence_number
     }
 }

@@ -85,6 +85,18 @@ fn suites() -> Vec<SupportedCipherSuite> {
     suites
 }
 
+fn tls13_suites() -> Vec<SupportedCipherSuite> {
+    let mut all = suites();
+    all.retain(|suite| suite.tls13().is_some());
+    all
+}
+
+fn tls12_suites() -> Vec<SupportedCipherSuite> {
+    let mut all = suites();
+    all.retain(|suite| suite.tls13().is_none());
+    all
+}
+
 fn provider(suite: SupportedCipherSuite) -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider {
         cipher_suites: vec![suite],

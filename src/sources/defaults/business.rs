@@ -98,7 +98,7 @@ pub const SLACK: Defaults = &[
     (
         "app_mention",
         "{{ body.event.user or body.event.bot_id or 'Slack' }} in {{ body.event.channel }}: \
-         {{ body.event.text|slack }}",
+         {{ body.event.text|slack or 'a message without text' }}",
     ),
     (
         "reaction_added",

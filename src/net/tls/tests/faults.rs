@@ -31,8 +31,8 @@ struct Forger {
     suite: SupportedCipherSuite,
     encrypter: Box<dyn MessageEncrypter>,
     decrypter: Box<dyn MessageDecrypter>,
-    sent: u64,
-    received: u64,
+    write_sequence_number: u64,
+    read_sequence_number: u64,
 }
 
 impl Forger {
@@ -50,20 +50,20 @@ impl Forger {
             suite,
             encrypter: encrypter(suite, secrets.tx.1).unwrap(),
             decrypter: decrypter(suite, secrets.rx.1).unwrap(),
-            sent: secrets.tx.0,
-            received: secrets.rx.0,
+            write_sequence_number: secrets.tx.0,
+            read_sequence_number: secrets.rx.0,
         }
     }
 
     fn seal(&mut self, typ: ContentType, content: &[u8]) -> Vec<u8> {
-        self.sent += 1;
+        self.write_sequence_number += 1;
         let message = OutboundPlainMessage {
             typ,
             version: ProtocolVersion::TLSv1_2,
             payload: OutboundChunks::Single(content),
         };
         self.encrypter
-            .encrypt(message, self.sent - 1)
+            .encrypt(message, self.write_sequence_number - 1)
             .unwrap()
             .encode()
     }
@@ -97,8 +97,11 @@ impl Forger {
             ProtocolVersion::TLSv1_2,
             &mut body,
         );
-        let plain = self.decrypter.decrypt(record, self.received).unwrap();
-        self.received += 1;
+        let plain = self
+            .decrypter
+            .decrypt(record, self.read_sequence_number)
+            .unwrap();
+        self.read_sequence_number += 1;
         assert_eq!(plain.typ, ALERT);
         Some(plain.payload.try_into().unwrap())
     }
@@ -122,12 +125,6 @@ impl Forger {
         self.send(CONTENT, b"more");
         assert_eq!(self.read().expect(why), b"more", "{why}");
     }
-}
-
-fn suites_of(is_tls13: bool) -> impl Iterator<Item = SupportedCipherSuite> {
-    suites()
-        .into_iter()
-        .filter(move |suite| suite.tls13().is_some() == is_tls13)
 }
 
 /// RFC 8446 sections 4.6.3, 5.1, 5.4, 6 and 6.2.
@@ -198,7 +195,7 @@ fn records_that_tls_1_3_forbids_end_the_connection_with_an_alert() {
             UNEXPECTED_MESSAGE,
         ),
     ];
-    for suite in suites_of(true) {
+    for suite in tls13_suites() {
         for (why, typ, content, alert) in &cases {
             let mut forger = Forger::new(suite);
             forger.send(*typ, content);
@@ -307,7 +304,7 @@ fn what_is_repeated_without_content_ends_the_connection() {
 /// rustls' client makes the updates: a `Forger` cannot derive the next key.
 #[test]
 fn key_updates_are_counted_and_may_be_in_two_records() {
-    for suite in suites_of(true) {
+    for suite in tls13_suites() {
         let mut rig = Rig::connected(suite);
         for _ in 0..32 {
             rig.client.refresh_traffic_keys().unwrap();
@@ -347,7 +344,7 @@ fn key_updates_are_counted_and_may_be_in_two_records() {
 #[test]
 fn a_renegotiation_of_tls_1_2_is_refused_once() {
     let hello = [[1, 0, 0, 200].as_slice(), &[7; 200]].concat();
-    for suite in suites_of(false) {
+    for suite in tls12_suites() {
         for cuts in [vec![204], vec![1, 203], vec![4, 200], vec![3, 100, 101]] {
             let mut forger = Forger::new(suite);
             let mut rest = hello.as_slice();
@@ -410,6 +407,32 @@ fn what_follows_a_close_notify_is_ignored() {
             assert_eq!(end.unwrap(), 0);
         }
         assert_eq!(forger.alert(), None, "the own direction is open");
+    }
+}
+
+/// A log line names the cause. The fault is found by a read that returns the content, and reported by the next one.
+#[test]
+fn the_cause_of_a_fault_behind_content_is_kept() {
+    for suite in suites() {
+        for room in [100, 5, 2] {
+            let mut forger = Forger::new(suite);
+            forger.send(CONTENT, b"first");
+            let mut record = forger.seal(CONTENT, b"forged");
+            record[20] ^= 1;
+            forger.wire.to_server.extend(record);
+            let mut content = Vec::<u8>::new();
+            let mut buffer = vec![0; room];
+            let error = loop {
+                match forger.session.read(&mut forger.wire, &mut buffer) {
+                    Ok(count) => content.extend(&buffer[..count]),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(content, b"first");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+            let text = error.to_string();
+            assert!(text.contains("BadRecordMac"), "{suite:?}: {text}");
+        }
     }
 }
 

@@ -152,6 +152,11 @@ fn slack() {
                 "U1 in C1: hi",
             ),
             (
+                "app_mention",
+                json!({"event": {"user": "U1", "channel": "C1", "text": ""}}),
+                "U1 in C1: a message without text",
+            ),
+            (
                 "command",
                 json!({"user_name": "ana", "command": "/deploy", "text": "now"}),
                 "ana: /deploy now",

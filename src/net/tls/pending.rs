@@ -1,5 +1,5 @@
-//! What a TLS session holds beside its keys: ciphertext that waits for the socket, content that waits for its
-//! reader, and the extents of a write.
+//! Bytes of a TLS session that are still to pass: ciphertext for the socket, content for its reader, and the rest of
+//! a write.
 //!
 //! Used by `tls` and the modules below it. Never encrypts or decrypts.
 
