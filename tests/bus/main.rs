@@ -20,6 +20,7 @@ mod nodes;
 mod presence;
 mod proxy;
 mod random;
+mod record;
 mod refusals;
 mod resp;
 mod rig;
@@ -28,5 +29,7 @@ mod security;
 #[path = "../support/mod.rs"]
 mod support;
 mod tampering;
+mod view;
+mod views;
 mod watch;
 mod watcher;
