@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::watcher::TokenUse;
 
 fn shown(epoch: u64, seq: u64, name: &str) -> Seen {
     Seen::Message(Shown {
@@ -124,5 +125,266 @@ fn a_judge_finds_every_violation() {
     ];
     for (what, posted) in outcomes {
         assert_eq!(judge(&[posted], &seen).violations.len(), 1, "{what}");
+    }
+}
+
+/// A message for a session.
+fn shown_to(session: &str, seq: u64, name: &str) -> Seen {
+    match shown(1, seq, name) {
+        Seen::Message(message) => Seen::Message(Shown {
+            session: Some(session.to_owned()),
+            ..message
+        }),
+        gap @ Seen::Gap(_) => gap,
+    }
+}
+
+/// A client that sees these sessions.
+fn record_of(sessions: &[&str], resumed: Option<Id>, seen: &[Seen]) -> Record {
+    let sessions: Vec<String> = sessions.iter().map(ToString::to_string).collect();
+    Record {
+        view: View::of(&sessions),
+        ..record(resumed, seen)
+    }
+}
+
+/// Five messages: for everyone, `s`, `t`, `s`, everyone.
+fn of_two_sessions() -> [Seen; 5] {
+    [
+        shown(1, 1, "a"),
+        shown_to("s", 2, "b"),
+        shown_to("t", 3, "c"),
+        shown_to("s", 4, "d"),
+        shown(1, 5, "e"),
+    ]
+}
+
+#[test]
+fn a_judge_accepts_what_views_include() {
+    let [a, b, c, d, e] = of_two_sessions();
+    let whole = of_two_sessions();
+    let public = Record {
+        view: View::Public,
+        ..record(None, &[a.clone(), e.clone()])
+    };
+    let resumed = Some(Id { epoch: 1, seq: 1 });
+    let records = [
+        record(None, &whole),
+        record_of(&["s", "t"], None, &whole),
+        record_of(&["s"], None, &[a.clone(), b, d, e.clone()]),
+        record_of(&["t"], resumed, &[c, e.clone()]),
+        public,
+        // A gap may count messages outside the view.
+        record_of(&["t"], None, &[a.clone(), Seen::Gap(1), e.clone()]),
+        record_of(&["t"], None, &[a, Seen::Gap(3), e]),
+    ];
+    let for_s = Posted {
+        session: Some("s".to_owned()),
+        ..stored("b")
+    };
+    let verdict = judge(&[for_s, stored("e")], &records);
+    assert!(verdict.violations.is_empty(), "{verdict:?}");
+    // Two lack "c", behind a gap.
+    assert_eq!((verdict.gaps, verdict.unseen), (2, 2));
+}
+
+#[test]
+fn a_judge_finds_what_a_view_lacks_or_should_not_have() {
+    let [a, b, c, d, e] = of_two_sessions();
+    let whole = record(None, &of_two_sessions());
+    let resumed = Some(Id { epoch: 1, seq: 2 });
+    let cases = [
+        (
+            "of another session",
+            record_of(
+                &["s"],
+                None,
+                &[a.clone(), b.clone(), c, d.clone(), e.clone()],
+            ),
+        ),
+        (
+            "of a session, though only for everyone",
+            Record {
+                view: View::Public,
+                ..record(None, &[a.clone(), b.clone(), e.clone()])
+            },
+        ),
+        (
+            "a hole with a message of the view",
+            record_of(&["s"], None, &[a.clone(), b.clone(), e.clone()]),
+        ),
+        (
+            "the same after a resumption",
+            record_of(&["s"], resumed, std::slice::from_ref(&e)),
+        ),
+        (
+            "a hole with a message for everyone",
+            record_of(
+                &["s"],
+                Some(Id { epoch: 1, seq: 0 }),
+                &[b.clone(), d.clone()],
+            ),
+        ),
+        (
+            "a hole with a message that nobody has seen",
+            record_of(
+                &["s"],
+                None,
+                &[a.clone(), b.clone(), d.clone(), shown(1, 7, "g")],
+            ),
+        ),
+        (
+            "a gap too small",
+            record_of(&["s"], None, &[a.clone(), Seen::Gap(1), e.clone()]),
+        ),
+        (
+            "a gap too large",
+            record_of(&["s"], None, &[a.clone(), Seen::Gap(4), e.clone()]),
+        ),
+        (
+            "out of order",
+            record_of(&["s"], None, &[a.clone(), d.clone(), b.clone()]),
+        ),
+        (
+            "twice",
+            record_of(&["s"], None, &[a.clone(), b.clone(), b.clone(), d.clone()]),
+        ),
+    ];
+    for (what, record) in cases {
+        let verdict = judge(&[], &[whole.clone(), record]);
+        assert!(!verdict.violations.is_empty(), "{what}");
+    }
+    // A client that has resumed too far has no hole on any connection.
+    let mut records = [
+        whole.clone(),
+        record_of(&["s"], None, &[a.clone(), b.clone()]),
+    ];
+    records[1]
+        .visits
+        .extend(record_of(&["s"], Some(Id { epoch: 1, seq: 4 }), &[e.clone()]).visits);
+    records[1].known.insert("id of e".to_owned());
+    let verdict = judge(&[], &records);
+    assert_eq!((verdict.violations.len(), verdict.unseen), (0, 1));
+    // If the message was stored, its sender complains.
+    let for_session = |session: &str| Posted {
+        session: Some(session.to_owned()),
+        ..stored("d")
+    };
+    assert_eq!(judge(&[for_session("s")], &records).violations.len(), 1);
+    // A message is shown for the session that its sender has named.
+    for posted in [for_session("t"), stored("d")] {
+        let text = &judge(&[posted], std::slice::from_ref(&whole)).violations[0];
+        assert!(text.starts_with("shown for Some(\"s\")"), "{text}");
+    }
+}
+
+const ENDS_MS: u64 = 5_000;
+
+/// A stream that began 2 s before its token has ended, and ended with it.
+fn ended_by_token(adjust: impl Fn(&mut Visit, &mut TokenUse)) -> Record {
+    let mut record = record(None, &[shown(1, 1, "a"), shown(1, 2, "b")]);
+    let mut token = TokenUse {
+        expires_ms: ENDS_MS,
+        sent_ms: ENDS_MS - 2_000,
+        warnings: vec![(ENDS_MS, ENDS_MS - 1_000)],
+        ended_ms: Some(ENDS_MS),
+        after_end: 0,
+    };
+    let visit = &mut record.visits[0];
+    visit.heartbeats = 8;
+    visit.ended_well = true;
+    adjust(visit, &mut token);
+    visit.token = Some(token);
+    let next = Visit {
+        resumed: visit.last,
+        ..Visit::default()
+    };
+    record.visits.push(next);
+    record
+}
+
+#[test]
+fn a_judge_accepts_a_stream_that_ends_with_its_token() {
+    let right = [
+        ended_by_token(|_, _| {}),
+        // A client may be slow.
+        ended_by_token(|_, token| token.ended_ms = Some(ENDS_MS + 5_000)),
+        // A node was killed before the end.
+        ended_by_token(|visit, token| (visit.ended_well, token.ended_ms) = (false, None)),
+        // A node was handed over before the warning.
+        ended_by_token(|_, token| (token.ended_ms, token.warnings) = (None, Vec::new())),
+    ];
+    let verdict = judge(&[], &right);
+    assert!(verdict.violations.is_empty(), "{verdict:?}");
+    assert_eq!(verdict.token_ends, 2);
+}
+
+#[test]
+fn a_judge_finds_a_stream_that_does_not_end_with_its_token() {
+    let wrong = [
+        (
+            "opened by a token that had ended",
+            ended_by_token(|visit, token| {
+                token.sent_ms = ENDS_MS;
+                token.warnings[0].1 = ENDS_MS;
+                visit.heartbeats = 0;
+            }),
+        ),
+        (
+            "ended before its token",
+            ended_by_token(|_, token| token.ended_ms = Some(ENDS_MS - 1)),
+        ),
+        (
+            "ended too late",
+            ended_by_token(|_, token| token.ended_ms = Some(ENDS_MS + 60_000)),
+        ),
+        (
+            "not warned",
+            ended_by_token(|_, token| token.warnings.clear()),
+        ),
+        (
+            "warned again",
+            ended_by_token(|_, token| token.warnings.push((ENDS_MS, ENDS_MS - 1))),
+        ),
+        (
+            "warned too early",
+            ended_by_token(|_, token| token.warnings[0].1 -= 1),
+        ),
+        (
+            "warned of another end",
+            ended_by_token(|_, token| token.warnings[0].0 += 1_000),
+        ),
+        (
+            "bytes after the end of its token",
+            ended_by_token(|_, token| token.after_end = 1),
+        ),
+        (
+            "no last chunk after the end of its token",
+            ended_by_token(|visit, _| visit.ended_well = false),
+        ),
+        (
+            "heartbeats long after the end of its token",
+            ended_by_token(|visit, _| visit.heartbeats = 20),
+        ),
+        // The end never comes.
+        (
+            "heartbeats long after the end of its token",
+            ended_by_token(|visit, token| (visit.heartbeats, token.ended_ms) = (20, None)),
+        ),
+        (
+            "messages long after the end of its token",
+            ended_by_token(|visit, _| {
+                if let Some(Seen::Message(shown)) = visit.seen.last_mut() {
+                    shown.timestamp = ENDS_MS + 2_000;
+                }
+            }),
+        ),
+    ];
+    for (fault, record) in wrong {
+        let verdict = judge(&[], &[record]);
+        let [violation] = &*verdict.violations else {
+            panic!("{fault}: {verdict:?}");
+        };
+        assert!(violation.contains(fault), "{fault}: {violation}");
     }
 }
