@@ -187,11 +187,11 @@ fn judge_visit(verdict: &mut Verdict, nth: usize, visit: &Visit, view: &View, pl
                 verdict.violation(format!("{place} after {last}"));
             } else if shown.id.seq > last.seq {
                 let hole = last.seq + 1..shown.id.seq;
-                let most = hole.end - hole.start;
-                let least = most - places.outside(hole, shown.id.epoch, view);
-                if !(least..=most).contains(&missed) {
+                let all = hole.end - hole.start;
+                let lacking = all - places.outside(hole, shown.id.epoch, view);
+                if !(lacking..=all).contains(&missed) {
                     verdict.violation(format!(
-                        "{place} after {last} with a gap of {missed}, not of {least} to {most}"
+                        "{place} after {last} with a gap of {missed}, not of {lacking} to {all}"
                     ));
                 }
             }

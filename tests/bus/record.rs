@@ -79,6 +79,12 @@ impl Visit {
         })
     }
 
+    /// Whether it ended with its token.
+    pub fn has_expired(&self) -> bool {
+        let token = self.token.as_ref();
+        token.is_some_and(|token| token.ended_ms.is_some())
+    }
+
     /// Counts an event or a heartbeat, if it is behind the end of the token.
     pub fn note_after_end(&mut self) {
         if let Some(token) = &mut self.token {
@@ -142,8 +148,8 @@ impl Record {
 
     /// The connections that ended with their token.
     pub fn token_ends(&self) -> usize {
-        let tokens = self.visits.iter().filter_map(|visit| visit.token.as_ref());
-        tokens.filter(|token| token.ended_ms.is_some()).count()
+        let visits = self.visits.iter();
+        visits.filter(|visit| visit.has_expired()).count()
     }
 
     /// The id that a reconnection sends.

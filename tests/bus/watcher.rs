@@ -305,13 +305,14 @@ impl Shared {
                 thread::sleep(Duration::from_millis(5));
                 continue;
             };
-            {
+            let nth = {
                 let mut state = self.lock();
                 state.socket = socket.try_clone().ok();
                 if state.is_stopped {
                     return;
                 }
-            }
+                state.record.visits.len()
+            };
             let request = self.access.request();
             if let Err(error) = self.visit(socket, node, last, &request) {
                 self.note_error(node, &error);
@@ -322,14 +323,12 @@ impl Shared {
                 visit.has_ended = true;
             }
             last = state.record.last_id().or(last);
-            let token = state
-                .record
-                .visits
-                .last()
-                .and_then(|visit| visit.token.clone());
+            // A request without an answer has no visit.
+            let visit = state.record.visits.get(nth);
+            let has_expired = visit.is_some_and(Visit::has_expired);
             drop(state);
             self.changed.notify_all();
-            if token.is_some_and(|token| token.ended_ms.is_some()) {
+            if has_expired {
                 self.send_again(&request, last);
             }
         }

@@ -148,35 +148,41 @@ fn record_of(sessions: &[&str], resumed: Option<Id>, seen: &[Seen]) -> Record {
     }
 }
 
-/// Five messages: for everyone, `s`, `t`, `s`, everyone.
-fn of_two_sessions() -> [Seen; 5] {
-    [
+/// Those with these numbers of five messages: for everyone, `s`, `t`, `s`, everyone.
+fn some_of_five(numbers: &[usize]) -> Vec<Seen> {
+    let all = [
         shown(1, 1, "a"),
         shown_to("s", 2, "b"),
         shown_to("t", 3, "c"),
         shown_to("s", 4, "d"),
         shown(1, 5, "e"),
-    ]
+    ];
+    let chosen = numbers.iter().map(|number| all[number - 1].clone());
+    chosen.collect()
 }
 
 #[test]
 fn a_judge_accepts_what_views_include() {
-    let [a, b, c, d, e] = of_two_sessions();
-    let whole = of_two_sessions();
+    let whole = some_of_five(&[1, 2, 3, 4, 5]);
     let public = Record {
         view: View::Public,
-        ..record(None, &[a.clone(), e.clone()])
+        ..record(None, &some_of_five(&[1, 5]))
     };
     let resumed = Some(Id { epoch: 1, seq: 1 });
+    let with_gap = |missed| {
+        let mut seen = some_of_five(&[1, 5]);
+        seen.insert(1, Seen::Gap(missed));
+        record_of(&["t"], None, &seen)
+    };
     let records = [
         record(None, &whole),
         record_of(&["s", "t"], None, &whole),
-        record_of(&["s"], None, &[a.clone(), b, d, e.clone()]),
-        record_of(&["t"], resumed, &[c, e.clone()]),
+        record_of(&["s"], None, &some_of_five(&[1, 2, 4, 5])),
+        record_of(&["t"], resumed, &some_of_five(&[3, 5])),
         public,
         // A gap may count messages outside the view.
-        record_of(&["t"], None, &[a.clone(), Seen::Gap(1), e.clone()]),
-        record_of(&["t"], None, &[a, Seen::Gap(3), e]),
+        with_gap(1),
+        with_gap(3),
     ];
     let for_s = Posted {
         session: Some("s".to_owned()),
@@ -190,79 +196,46 @@ fn a_judge_accepts_what_views_include() {
 
 #[test]
 fn a_judge_finds_what_a_view_lacks_or_should_not_have() {
-    let [a, b, c, d, e] = of_two_sessions();
-    let whole = record(None, &of_two_sessions());
-    let resumed = Some(Id { epoch: 1, seq: 2 });
+    let whole = record(None, &some_of_five(&[1, 2, 3, 4, 5]));
+    let of_s = |numbers: &[usize]| record_of(&["s"], None, &some_of_five(numbers));
+    let resumed_at = |seq, numbers: &[usize]| {
+        record_of(&["s"], Some(Id { epoch: 1, seq }), &some_of_five(numbers))
+    };
+    let with_gap = |missed| {
+        let mut seen = some_of_five(&[1, 5]);
+        seen.insert(1, Seen::Gap(missed));
+        record_of(&["s"], None, &seen)
+    };
+    let for_all_and = |numbers: &[usize]| Record {
+        view: View::Public,
+        ..record(None, &some_of_five(numbers))
+    };
+    let mut unknown = some_of_five(&[1, 2, 4, 5]);
+    unknown.push(shown(1, 7, "g"));
     let cases = [
-        (
-            "of another session",
-            record_of(
-                &["s"],
-                None,
-                &[a.clone(), b.clone(), c, d.clone(), e.clone()],
-            ),
-        ),
-        (
-            "of a session, though only for everyone",
-            Record {
-                view: View::Public,
-                ..record(None, &[a.clone(), b.clone(), e.clone()])
-            },
-        ),
-        (
-            "a hole with a message of the view",
-            record_of(&["s"], None, &[a.clone(), b.clone(), e.clone()]),
-        ),
-        (
-            "the same after a resumption",
-            record_of(&["s"], resumed, std::slice::from_ref(&e)),
-        ),
-        (
-            "a hole with a message for everyone",
-            record_of(
-                &["s"],
-                Some(Id { epoch: 1, seq: 0 }),
-                &[b.clone(), d.clone()],
-            ),
-        ),
+        ("of another session", of_s(&[1, 2, 3, 4, 5])),
+        ("of a session, not for everyone", for_all_and(&[1, 2, 5])),
+        ("a hole with a message of the view", of_s(&[1, 2, 5])),
+        ("the same after a resumption", resumed_at(2, &[5])),
+        ("a hole with a message for everyone", resumed_at(0, &[2, 4])),
         (
             "a hole with a message that nobody has seen",
-            record_of(
-                &["s"],
-                None,
-                &[a.clone(), b.clone(), d.clone(), shown(1, 7, "g")],
-            ),
+            record_of(&["s"], None, &unknown),
         ),
-        (
-            "a gap too small",
-            record_of(&["s"], None, &[a.clone(), Seen::Gap(1), e.clone()]),
-        ),
-        (
-            "a gap too large",
-            record_of(&["s"], None, &[a.clone(), Seen::Gap(4), e.clone()]),
-        ),
-        (
-            "out of order",
-            record_of(&["s"], None, &[a.clone(), d.clone(), b.clone()]),
-        ),
-        (
-            "twice",
-            record_of(&["s"], None, &[a.clone(), b.clone(), b.clone(), d.clone()]),
-        ),
+        ("a gap too small", with_gap(1)),
+        ("a gap too large", with_gap(4)),
+        ("out of order", of_s(&[1, 4, 2])),
+        ("twice", of_s(&[1, 2, 2, 4])),
     ];
     for (what, record) in cases {
         let verdict = judge(&[], &[whole.clone(), record]);
         assert!(!verdict.violations.is_empty(), "{what}");
     }
     // A client that has resumed too far has no hole on any connection.
-    let mut records = [
-        whole.clone(),
-        record_of(&["s"], None, &[a.clone(), b.clone()]),
-    ];
-    records[1]
-        .visits
-        .extend(record_of(&["s"], Some(Id { epoch: 1, seq: 4 }), &[e.clone()]).visits);
-    records[1].known.insert("id of e".to_owned());
+    let mut records = [whole.clone(), of_s(&[1, 2])];
+    let mut next = resumed_at(4, &[5]);
+    records[1].visits.append(&mut next.visits);
+    records[1].known.extend(next.known);
     let verdict = judge(&[], &records);
     assert_eq!((verdict.violations.len(), verdict.unseen), (0, 1));
     // If the message was stored, its sender complains.
