@@ -54,7 +54,7 @@ fn finish(cluster: &Cluster, load: Load, watchers: Vec<Watcher>) -> (Verdict, Ve
     (judge(&posted, &records), records)
 }
 
-/// Fails unless each token that has ended was refused by some node, and none was taken.
+/// Fails unless each token that has ended was refused by some node. That none was taken is for the judge.
 fn expect_refusals(records: &[Record]) {
     for record in records {
         let ends = record.token_ends();

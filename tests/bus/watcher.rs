@@ -349,9 +349,16 @@ impl Shared {
             let Some(Ok(socket)) = self.roster.address(node).map(TcpStream::connect) else {
                 continue;
             };
-            match send(socket, request, last).and_then(|mut reader| read_head(&mut reader)) {
-                Ok(401) => self.lock().record.dead_tokens += 1,
-                Ok(status) => {
+            let answer = send(socket, request, last).and_then(|mut reader| {
+                let status = read_head(&mut reader)?;
+                // A slice of work has one time. It may have begun before the end, and the request come later.
+                let is_early = status == 200 && read_time(&mut reader)? < request.expires_ms;
+                Ok((status, is_early))
+            });
+            match answer {
+                Ok((401, _)) => self.lock().record.dead_tokens += 1,
+                Ok((_, true)) => {}
+                Ok((status, false)) => {
                     let failure = format!("node {node}: {status} for a token that has ended");
                     self.lock().record.failures.push(failure);
                 }
@@ -525,6 +532,16 @@ fn read_head(reader: &mut impl BufRead) -> io::Result<u16> {
             status = Some(parsed.ok_or_else(|| invalid(&line))?);
         }
     }
+}
+
+/// Reads the event `connected`; returns its time.
+fn read_time(reader: &mut impl BufRead) -> io::Result<Option<u64>> {
+    let chunk = read_chunk(reader)?.unwrap_or_default();
+    let text = String::from_utf8_lossy(&chunk);
+    let data = text.lines().find_map(|line| line.strip_prefix("data: "));
+    let json = data.and_then(|data| serde_json::from_str::<Value>(data).ok());
+    let time = json.and_then(|json| json["timestamp"].as_u64());
+    time.map(Some).ok_or_else(|| invalid(&text))
 }
 
 /// Reads a chunk; `None` is the last one.
