@@ -11,6 +11,7 @@ use crate::engine::Engine;
 use crate::load::{Posted, Sender};
 use crate::proxy::Proxy;
 use crate::support::{Connection, PATIENCE, Response, Server, Setup};
+use crate::view::Access;
 use crate::watcher::{Id, Record, Roster, Route, Watcher};
 
 /// The name of the bus.
@@ -233,6 +234,11 @@ impl Cluster {
         Watcher::start(&self.roster, Route::Only(nth), "", Some(id))
     }
 
+    /// Opens a stream with a view of its own.
+    pub fn watch_with(&self, route: Route, access: Access) -> Watcher {
+        Watcher::start_with(&self.roster, route, access, None).connected()
+    }
+
     /// The histories of all nodes.
     pub fn histories(&self) -> Vec<Record> {
         (0..self.len()).map(|nth| self.history(nth)).collect()
@@ -248,6 +254,9 @@ impl Cluster {
         watcher.stop()
     }
 }
+
+/// The interval of heartbeats, in milliseconds.
+pub const HEARTBEAT_MS: u64 = 250;
 
 /// What the flags of all nodes begin with.
 const COMMON: [&str; 8] = [

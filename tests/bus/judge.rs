@@ -1,16 +1,24 @@
 //! What must hold for every client and every sender, whatever broke.
 //!
-//! - On a connection no message is shown twice, event ids and times increase, and a hole in the seqs has a gap of
-//!   its size before it.
+//! - On a connection no message is shown twice, event ids and times increase. In a hole in the seqs are only messages
+//!   outside the view, unless a gap of its size is before it.
+//! - A stream shows no message outside its view.
 //! - An event id names the same message on all nodes, and a message has one event id in an epoch.
-//! - A webhook has one message id. A stored one is seen by every client; a refused one by none.
+//! - A webhook has one message id and its own session. A stored one is seen by every client whose view includes it;
+//!   a refused one by none.
 //! - A resumed connection begins after its id, or is a replay.
+//! - A stream with a token ends with it (`tokens`).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
+use std::ops::Range;
 
 use crate::load::{Outcome, Posted};
+use crate::view::View;
 use crate::watcher::{Id, Record, Seen, Shown, Visit};
+
+mod tests;
+mod tokens;
 
 /// What clients and senders have recorded, in counts, with every violation.
 #[derive(Debug, Default)]
@@ -24,6 +32,11 @@ pub struct Verdict {
     pub gaps: usize,
     /// Messages on a resumed connection that the client had already, replays excluded.
     pub repeats: usize,
+    /// Messages that a client lacks, although its view includes them and others have seen them; between its first
+    /// message and its last.
+    pub unseen: usize,
+    /// Connections that ended with their token.
+    pub token_ends: usize,
     pub epochs: usize,
     pub violations: Vec<String>,
 }
@@ -32,15 +45,17 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} stored, {} refused, {} unknown; {} connections, {} replays, {} gaps, {} repeats, {} epochs, \
-             {} violations",
+            "{} stored, {} refused, {} unknown; {} connections, {} ended with their token, {} replays, {} gaps, \
+             {} repeats, {} unseen, {} epochs, {} violations",
             self.stored,
             self.refused,
             self.unknown,
             self.visits,
+            self.token_ends,
             self.replays,
             self.gaps,
             self.repeats,
+            self.unseen,
             self.epochs,
             self.violations.len()
         )
@@ -60,8 +75,13 @@ impl Verdict {
     pub fn hold_exactly(self, what: &str) -> Verdict {
         let verdict = self.hold(what);
         assert_eq!(
-            (verdict.replays, verdict.gaps, verdict.repeats),
-            (0, 0, 0),
+            (
+                verdict.replays,
+                verdict.gaps,
+                verdict.repeats,
+                verdict.unseen
+            ),
+            (0, 0, 0, 0),
             "{what}: {verdict}"
         );
         verdict
@@ -72,26 +92,56 @@ impl Verdict {
     }
 }
 
-/// Judges records of clients that see everything, from before the first webhook until all stored messages.
+/// Judges records of clients, from before the first webhook until all stored messages. One of them sees everything,
+/// or there are no sessions.
 pub fn judge(posted: &[Posted], records: &[Record]) -> Verdict {
     let mut verdict = Verdict::default();
+    let places = Places::of(records);
     for (nth, record) in records.iter().enumerate() {
         verdict.violations.extend(record.failures.iter().cloned());
-        judge_client(&mut verdict, nth, record);
+        judge_client(&mut verdict, nth, record, &places);
+        tokens::judge(&mut verdict, nth, record);
     }
+    count_unseen(&mut verdict, records);
     judge_order(&mut verdict, records);
     judge_outcomes(&mut verdict, posted, records);
     verdict
 }
 
-fn judge_client(verdict: &mut Verdict, nth: usize, record: &Record) {
+/// For whom the message of each seq is, as any client has seen it: the session, by epoch.
+struct Places<'a>(HashMap<u64, BTreeMap<u64, Option<&'a str>>>);
+
+impl<'a> Places<'a> {
+    fn of(records: &'a [Record]) -> Places<'a> {
+        let mut places = Places(HashMap::new());
+        for shown in records.iter().flat_map(Record::messages) {
+            let epochs = places.0.entry(shown.id.seq).or_default();
+            epochs.insert(shown.id.epoch, shown.session.as_deref());
+        }
+        places
+    }
+
+    /// How many of these seqs have a message outside a view, in the history of an epoch. An unknown message counts as
+    /// one of the view.
+    fn outside(&self, seqs: Range<u64>, epoch: u64, view: &View) -> u64 {
+        let is_outside = |seq: &u64| {
+            let epochs = self.0.get(seq);
+            // Seqs have no holes: what an epoch has not replaced is of an earlier one.
+            let newest = epochs.and_then(|epochs| epochs.range(..=epoch).next_back());
+            newest.is_some_and(|(_, session)| !view.includes(*session))
+        };
+        seqs.filter(is_outside).count() as u64
+    }
+}
+
+fn judge_client(verdict: &mut Verdict, nth: usize, record: &Record, places: &Places) {
     let mut had: HashSet<&str> = HashSet::new();
     for visit in &record.visits {
         verdict.visits += 1;
         verdict.gaps += visit.gaps().len();
         let is_replay = is_replay(visit);
         verdict.replays += usize::from(is_replay);
-        judge_visit(verdict, nth, visit);
+        judge_visit(verdict, nth, visit, &record.view, places);
         let repeated = visit
             .messages()
             .filter(|shown| had.contains(&*shown.message_id))
@@ -109,7 +159,7 @@ fn is_replay(visit: &Visit) -> bool {
     visit.resumed.is_some() && visit.replay.is_some() && !visit.continues
 }
 
-fn judge_visit(verdict: &mut Verdict, nth: usize, visit: &Visit) {
+fn judge_visit(verdict: &mut Verdict, nth: usize, visit: &Visit, view: &View, places: &Places) {
     // A replay begins anywhere.
     let mut last = visit.resumed.filter(|_| !is_replay(visit));
     let mut shown_before: Option<&Shown> = None;
@@ -127,13 +177,23 @@ fn judge_visit(verdict: &mut Verdict, nth: usize, visit: &Visit) {
         if !ids.insert(&shown.message_id) {
             verdict.violation(format!("{place}: message {} twice", shown.message_id));
         }
+        if !view.includes(shown.session.as_deref()) {
+            verdict.violation(format!("{place}: of {:?}, in {view:?}", shown.session));
+        }
         if let Some(last) = last {
             // Where another history has replaced what was seen, the connection goes on where the two part.
             let parts = shown_before.is_none() && shown.id.epoch > last.epoch && missed == 0;
             if shown.id.seq <= last.seq && !parts {
                 verdict.violation(format!("{place} after {last}"));
-            } else if shown.id.seq > last.seq && shown.id.seq - last.seq - 1 != missed {
-                verdict.violation(format!("{place} after {last} with a gap of {missed}"));
+            } else if shown.id.seq > last.seq {
+                let hole = last.seq + 1..shown.id.seq;
+                let all = hole.end - hole.start;
+                let lacking = all - places.outside(hole, shown.id.epoch, view);
+                if !(lacking..=all).contains(&missed) {
+                    verdict.violation(format!(
+                        "{place} after {last} with a gap of {missed}, not of {lacking} to {all}"
+                    ));
+                }
             }
         }
         if let Some(before) = shown_before {
@@ -176,21 +236,51 @@ fn judge_order(verdict: &mut Verdict, records: &[Record]) {
     verdict.epochs = epochs.len();
 }
 
+fn count_unseen(verdict: &mut Verdict, records: &[Record]) {
+    let all: HashMap<&str, &Shown> = records
+        .iter()
+        .flat_map(Record::messages)
+        .map(|shown| (&*shown.message_id, shown))
+        .collect();
+    for record in records {
+        let seqs = || record.messages().map(|shown| shown.id.seq);
+        let (Some(first), Some(last)) = (seqs().min(), seqs().max()) else {
+            continue;
+        };
+        let is_unseen = |shown: &&&Shown| {
+            (first..last).contains(&shown.id.seq)
+                && record.view.includes(shown.session.as_deref())
+                && !record.known.contains(&shown.message_id)
+        };
+        verdict.unseen += all.values().filter(is_unseen).count();
+    }
+}
+
 fn judge_outcomes(verdict: &mut Verdict, posted: &[Posted], records: &[Record]) {
-    let mut ids: HashMap<&str, &str> = HashMap::new();
+    let mut by_content: HashMap<&str, &Shown> = HashMap::new();
     for shown in records.iter().flat_map(Record::messages) {
-        let id = ids.entry(&shown.content).or_insert(&shown.message_id);
-        if *id != shown.message_id {
-            let text = format!("{} is {id} and {}", shown.content, shown.message_id);
+        let first = by_content.entry(&shown.content).or_insert(shown);
+        if first.message_id != shown.message_id {
+            let text = format!(
+                "{} is {} and {}",
+                shown.content, first.message_id, shown.message_id
+            );
             verdict.violation(text);
         }
     }
     for posted in posted {
+        let shown = by_content.get(&*posted.content);
+        if let Some(shown) = shown
+            && shown.session != posted.session
+        {
+            verdict.violation(format!("shown for {:?}: {posted:?}", shown.session));
+        }
         match &posted.outcome {
             Outcome::Stored { message_id, .. } => {
                 verdict.stored += 1;
                 let lost = records
                     .iter()
+                    .filter(|record| record.view.includes(posted.session.as_deref()))
                     .filter(|record| !record.known.contains(message_id))
                     .count();
                 if lost > 0 {
@@ -199,7 +289,7 @@ fn judge_outcomes(verdict: &mut Verdict, posted: &[Posted], records: &[Record]) 
             }
             Outcome::Refused => {
                 verdict.refused += 1;
-                if ids.contains_key(&*posted.content) {
+                if shown.is_some() {
                     verdict.violation(format!(
                         "refused by node {}, but seen: {posted:?}",
                         posted.node
@@ -237,134 +327,5 @@ pub fn expect_equal_seqs(records: &[Record]) {
     let first = seqs(&records[0]);
     for record in &records[1..] {
         assert_eq!(seqs(record), first);
-    }
-}
-
-/// A judge that finds nothing is a defect.
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    fn shown(epoch: u64, seq: u64, name: &str) -> Seen {
-        Seen::Message(Shown {
-            id: Id { epoch, seq },
-            message_id: format!("id of {name}"),
-            content: name.to_owned(),
-            session: None,
-            timestamp: 1_000 + seq,
-        })
-    }
-
-    fn record(resumed: Option<Id>, seen: &[Seen]) -> Record {
-        let visit = Visit {
-            resumed,
-            replay: Some(0),
-            continues: resumed.is_some(),
-            seen: seen.to_vec(),
-            ..Visit::default()
-        };
-        let known = visit
-            .messages()
-            .map(|shown| shown.message_id.clone())
-            .collect();
-        Record {
-            visits: vec![visit],
-            known,
-            failures: Vec::new(),
-        }
-    }
-
-    fn posted(content: &str, outcome: Outcome) -> Posted {
-        Posted {
-            content: content.to_owned(),
-            node: 0,
-            outcome,
-            error: String::new(),
-            took: Duration::ZERO,
-        }
-    }
-
-    fn stored(content: &str) -> Posted {
-        let message_id = format!("id of {content}");
-        posted(
-            content,
-            Outcome::Stored {
-                message_id,
-                timestamp: 0,
-            },
-        )
-    }
-
-    #[test]
-    fn a_judge_accepts_what_holds() {
-        let whole = [shown(1, 1, "a"), shown(1, 2, "b"), shown(2, 3, "c")];
-        let gap = [shown(1, 1, "a"), Seen::Gap(1), shown(2, 3, "c")];
-        let resumed = Some(Id { epoch: 1, seq: 1 });
-        let records = [
-            record(None, &whole),
-            record(None, &gap),
-            record(resumed, &whole[1..]),
-        ];
-        let verdict = judge(&[stored("c"), posted("x", Outcome::Refused)], &records);
-        assert!(verdict.violations.is_empty(), "{verdict:?}");
-        assert_eq!(
-            (
-                verdict.stored,
-                verdict.refused,
-                verdict.gaps,
-                verdict.replays
-            ),
-            (1, 1, 1, 0)
-        );
-        let mut replayed = record(resumed, &whole);
-        replayed.visits[0].continues = false;
-        assert_eq!(judge(&[], &[replayed]).replays, 1);
-    }
-
-    #[test]
-    fn a_judge_finds_every_violation() {
-        let (a, b, c) = (shown(1, 1, "a"), shown(1, 2, "b"), shown(1, 3, "c"));
-        let resumed = Some(Id { epoch: 1, seq: 1 });
-        let one_id = |seen: &[Seen]| vec![record(None, seen)];
-        let cases = [
-            ("twice", one_id(&[a.clone(), b.clone(), shown(1, 3, "b")])),
-            ("out of order", one_id(&[b.clone(), a.clone()])),
-            ("an earlier epoch", one_id(&[shown(2, 1, "a"), b.clone()])),
-            ("a hole", one_id(&[a.clone(), c.clone()])),
-            (
-                "a gap too large",
-                one_id(&[a.clone(), Seen::Gap(2), c.clone()]),
-            ),
-            (
-                "a hole after a resumption",
-                vec![record(resumed, std::slice::from_ref(&c))],
-            ),
-            (
-                "two orders",
-                vec![
-                    record(None, &[a.clone(), b.clone()]),
-                    record(None, &[shown(1, 1, "b"), shown(1, 2, "a")]),
-                ],
-            ),
-            (
-                "two places",
-                vec![
-                    record(None, &[a.clone(), b.clone()]),
-                    record(None, &[shown(1, 3, "b")]),
-                ],
-            ),
-        ];
-        for (what, records) in cases {
-            assert!(!judge(&[], &records).violations.is_empty(), "{what}");
-        }
-        let seen = one_id(&[a, b]);
-        let outcomes = [
-            ("lost", stored("c")),
-            ("refused, but seen", posted("b", Outcome::Refused)),
-        ];
-        for (what, posted) in outcomes {
-            assert_eq!(judge(&[posted], &seen).violations.len(), 1, "{what}");
-        }
     }
 }

@@ -29,6 +29,8 @@ pub enum Outcome {
 #[derive(Debug, Clone)]
 pub struct Posted {
     pub content: String,
+    /// Whom it is for; `None`: for everyone.
+    pub session: Option<String>,
     pub node: usize,
     pub outcome: Outcome,
     /// The error of a refusal, or why there was no answer.
@@ -50,8 +52,8 @@ impl Posted {
 }
 
 /// The ids of the stored messages.
-pub fn stored(posted: &[Posted]) -> Vec<String> {
-    let stored = posted.iter().filter(|posted| posted.is_stored());
+pub fn stored<'a>(posted: impl IntoIterator<Item = &'a Posted>) -> Vec<String> {
+    let stored = posted.into_iter().filter(|posted| posted.is_stored());
     stored
         .map(|posted| posted.message_id().to_owned())
         .collect()
@@ -76,6 +78,7 @@ impl Sender {
         let (outcome, error) = self.outcome(roster.address(node), content, session);
         Posted {
             content: content.to_owned(),
+            session: session.map(str::to_owned),
             node,
             outcome,
             error,
@@ -184,6 +187,22 @@ pub struct Load {
     threads: Vec<JoinHandle<Vec<Posted>>>,
 }
 
+/// What one thread sends.
+struct Publisher {
+    node: usize,
+    name: String,
+    pause: Duration,
+    sessions: Vec<String>,
+}
+
+impl Publisher {
+    fn session(&self, number: usize) -> Option<&str> {
+        let is_for_all = number.is_multiple_of(3) || self.sessions.is_empty();
+        // 7 is coprime to the usual numbers of sessions, so consecutive messages have distant ones.
+        (!is_for_all).then(|| &*self.sessions[number * 7 % self.sessions.len()])
+    }
+}
+
 #[derive(Default)]
 struct Shared {
     is_stopped: AtomicBool,
@@ -194,16 +213,34 @@ struct Shared {
 impl Load {
     /// Starts `per_node` publishers for each node. Each waits for an answer, then for `pause`.
     pub fn start(roster: &Roster, per_node: usize, pause: Duration) -> Load {
+        Load::start_for(roster, per_node, pause, &[])
+    }
+
+    /// The same for these sessions: of each publisher, every third message is for everyone, the others are for one
+    /// session after the other. Without sessions all are for everyone.
+    pub fn start_for(
+        roster: &Roster,
+        per_node: usize,
+        pause: Duration,
+        sessions: &[String],
+    ) -> Load {
         // Loads of one test have distinct contents.
         static LOADS: AtomicU64 = AtomicU64::new(0);
         let load = LOADS.fetch_add(1, Ordering::Relaxed);
         let shared = Arc::new(Shared::default());
         let threads = (0..roster.len() * per_node).map(|nth| {
             let (shared, roster) = (Arc::clone(&shared), roster.clone());
-            let node = nth % roster.len();
-            thread::spawn(move || {
-                shared.publish(&roster, node, &format!("load {load}.{nth}"), pause)
-            })
+            let mut sessions = sessions.to_vec();
+            // Publishers begin with different sessions.
+            let first = nth % sessions.len().max(1);
+            sessions.rotate_left(first);
+            let publisher = Publisher {
+                node: nth % roster.len(),
+                name: format!("load {load}.{nth}"),
+                pause,
+                sessions,
+            };
+            thread::spawn(move || shared.publish(&roster, &publisher))
         });
         Load {
             threads: threads.collect(),
@@ -244,11 +281,14 @@ impl Drop for Load {
 }
 
 impl Shared {
-    fn publish(&self, roster: &Roster, node: usize, name: &str, pause: Duration) -> Vec<Posted> {
+    fn publish(&self, roster: &Roster, publisher: &Publisher) -> Vec<Posted> {
         let mut sender = Sender::default();
         let mut all = Vec::new();
         while !self.is_stopped.load(Ordering::Relaxed) {
-            let posted = sender.post(roster, node, &format!("{name}.{}", all.len()), None);
+            let number = all.len();
+            let content = format!("{}.{number}", publisher.name);
+            let session = publisher.session(number);
+            let posted = sender.post(roster, publisher.node, &content, session);
             if posted.outcome == Outcome::Unsent {
                 thread::sleep(Duration::from_millis(5));
                 continue;
@@ -258,7 +298,7 @@ impl Shared {
                 self.changed.notify_all();
             }
             all.push(posted);
-            thread::sleep(pause);
+            thread::sleep(publisher.pause);
         }
         all
     }

@@ -2,7 +2,8 @@
 //! cut off while webhooks and streams go on.
 //!
 //! `tests/run bus` installs it and runs this. Judges (`judge`) hold for every test: one order on all nodes, no
-//! message twice on a connection, nothing acknowledged lost, nothing refused shown.
+//! message twice on a connection, nothing acknowledged lost, nothing refused shown, nothing shown outside the view of
+//! a stream or after the end of its token.
 
 mod basics;
 mod cluster;
@@ -20,6 +21,7 @@ mod nodes;
 mod presence;
 mod proxy;
 mod random;
+mod record;
 mod refusals;
 mod resp;
 mod rig;
@@ -28,5 +30,7 @@ mod security;
 #[path = "../support/mod.rs"]
 mod support;
 mod tampering;
+mod view;
+mod views;
 mod watch;
 mod watcher;

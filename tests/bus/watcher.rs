@@ -1,7 +1,6 @@
 //! A client of the stream: reads events in a thread, and reconnects with its last event id to the same node or to
 //! another one, as `EventSource` does behind a load balancer.
 
-use std::collections::HashSet;
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,7 +10,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::load::{Posted, stored};
+pub use crate::record::{Id, Record, Seen, Shown, TokenUse, Visit};
 use crate::support::PATIENCE;
+use crate::view::{Access, Request, now_ms};
 
 /// The addresses of the nodes; `None` while one is down.
 #[derive(Clone, Default)]
@@ -35,120 +36,6 @@ impl Roster {
     }
 }
 
-/// An event id.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Id {
-    pub epoch: u64,
-    pub seq: u64,
-}
-
-impl Id {
-    pub fn parse(text: &str) -> Option<Id> {
-        let (epoch, seq) = text.split_once('-')?;
-        let epoch = u64::from_str_radix(epoch, 16).ok()?;
-        let seq = seq.parse().ok()?;
-        Some(Id { epoch, seq })
-    }
-}
-
-impl std::fmt::Display for Id {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:016x}-{}", self.epoch, self.seq)
-    }
-}
-
-impl std::fmt::Debug for Id {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{self}")
-    }
-}
-
-/// A message as a stream has shown it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shown {
-    pub id: Id,
-    pub message_id: String,
-    pub content: String,
-    pub session: Option<String>,
-    pub timestamp: u64,
-}
-
-/// An event other than `connected` and heartbeats.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Seen {
-    Message(Shown),
-    /// So many messages are missing here.
-    Gap(u64),
-}
-
-/// One connection.
-#[derive(Debug, Clone, Default)]
-pub struct Visit {
-    pub node: usize,
-    /// The last event id that was sent.
-    pub resumed: Option<Id>,
-    /// The announced length of the replay, once `connected` has arrived.
-    pub replay: Option<u64>,
-    /// `connected` had an event id: the stream continues after `resumed`, or there was no history.
-    pub continues: bool,
-    /// The last event id of any event.
-    pub last: Option<Id>,
-    pub seen: Vec<Seen>,
-    pub heartbeats: u64,
-    pub has_ended: bool,
-    /// It ended with its last chunk, not with the connection.
-    pub ended_well: bool,
-}
-
-impl Visit {
-    pub fn messages(&self) -> impl DoubleEndedIterator<Item = &Shown> {
-        self.seen.iter().filter_map(|seen| match seen {
-            Seen::Message(shown) => Some(shown),
-            Seen::Gap(_) => None,
-        })
-    }
-
-    pub fn gaps(&self) -> Vec<u64> {
-        let gap = |seen: &Seen| match seen {
-            Seen::Gap(missed) => Some(*missed),
-            Seen::Message(_) => None,
-        };
-        self.seen.iter().filter_map(gap).collect()
-    }
-}
-
-/// What a client has received.
-#[derive(Debug, Clone, Default)]
-pub struct Record {
-    pub visits: Vec<Visit>,
-    /// Message ids on any connection.
-    pub known: HashSet<String>,
-    /// What no client should receive.
-    pub failures: Vec<String>,
-}
-
-impl Record {
-    /// All messages, in the order of their arrival.
-    pub fn messages(&self) -> impl DoubleEndedIterator<Item = &Shown> {
-        self.visits.iter().flat_map(Visit::messages)
-    }
-
-    pub fn contents(&self) -> Vec<&str> {
-        self.messages()
-            .map(|shown| shown.content.as_str())
-            .collect()
-    }
-
-    pub fn current(&self) -> &Visit {
-        self.visits.last().expect("it has connected")
-    }
-
-    /// The id that a reconnection sends.
-    pub fn last_id(&self) -> Option<Id> {
-        self.visits.iter().rev().find_map(|visit| visit.last)
-    }
-}
-
 /// The nodes that a client connects to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
@@ -167,7 +54,7 @@ struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     roster: Roster,
-    query: String,
+    access: Access,
 }
 
 struct State {
@@ -180,16 +67,25 @@ struct State {
 impl Watcher {
     /// Connects; `query` is empty or begins with `?`.
     pub fn start(roster: &Roster, route: Route, query: &str, last: Option<Id>) -> Watcher {
+        Watcher::start_with(roster, route, Access::of_query(query), last)
+    }
+
+    /// Connects with a view of its own.
+    pub fn start_with(roster: &Roster, route: Route, access: Access, last: Option<Id>) -> Watcher {
+        let record = Record {
+            view: access.view.clone(),
+            ..Record::default()
+        };
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
-                record: Record::default(),
+                record,
                 route,
                 socket: None,
                 is_stopped: false,
             }),
             changed: Condvar::new(),
             roster: roster.clone(),
-            query: query.to_owned(),
+            access,
         });
         let running = Arc::clone(&shared);
         let thread = thread::spawn(move || running.run(last));
@@ -324,11 +220,27 @@ impl Drop for Watcher {
     }
 }
 
-/// Waits until every client has every stored message.
+/// Waits until every client has every stored message that its view includes.
 pub fn see_all(watchers: &[Watcher], posted: &[Posted]) {
-    let ids = stored(posted);
     for watcher in watchers {
-        watcher.wait_for_all(&ids);
+        let view = &watcher.shared.access.view;
+        let visible = posted
+            .iter()
+            .filter(|posted| view.includes(posted.session.as_deref()));
+        watcher.wait_for_all(&stored(visible));
+    }
+}
+
+/// Waits until each stream has ended with its token so many times more.
+pub fn wait_for_token_ends(watchers: &[Watcher], more: usize) {
+    let before: Vec<usize> = watchers
+        .iter()
+        .map(|watcher| watcher.record().token_ends())
+        .collect();
+    for (watcher, before) in watchers.iter().zip(before) {
+        watcher.wait_for("the ends of its tokens", |record| {
+            (record.token_ends() >= before + more).then_some(())
+        });
     }
 }
 
@@ -393,20 +305,17 @@ impl Shared {
                 thread::sleep(Duration::from_millis(5));
                 continue;
             };
-            {
+            let nth = {
                 let mut state = self.lock();
                 state.socket = socket.try_clone().ok();
                 if state.is_stopped {
                     return;
                 }
-            }
-            // Nodes that are killed close connections at any moment.
-            if let Err(error) = self.visit(socket, node, last) {
-                let is_silent = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
-                if is_silent || error.kind() == ErrorKind::InvalidData {
-                    let failure = format!("node {node}: {error}");
-                    self.lock().record.failures.push(failure);
-                }
+                state.record.visits.len()
+            };
+            let request = self.access.request();
+            if let Err(error) = self.visit(socket, node, last, &request) {
+                self.note_error(node, &error);
             }
             let mut state = self.lock();
             state.socket = None;
@@ -414,24 +323,74 @@ impl Shared {
                 visit.has_ended = true;
             }
             last = state.record.last_id().or(last);
+            // A request without an answer has no visit.
+            let visit = state.record.visits.get(nth);
+            let has_expired = visit.is_some_and(Visit::has_expired);
             drop(state);
             self.changed.notify_all();
+            if has_expired {
+                self.send_again(&request, last);
+            }
         }
     }
 
-    fn visit(&self, mut socket: TcpStream, node: usize, last: Option<Id>) -> io::Result<()> {
-        socket.set_read_timeout(Some(PATIENCE))?;
-        let resume = last.map_or(String::new(), |id| format!("Last-Event-ID: {id}\r\n"));
-        let query = &self.query;
-        write!(
-            socket,
-            "GET /api/webhook/stream{query} HTTP/1.1\r\nHost: localhost\r\n{resume}\r\n"
-        )?;
-        let mut reader = BufReader::new(socket);
-        read_head(&mut reader)?;
+    /// Nodes that are killed close connections at any moment, which is no failure.
+    fn note_error(&self, node: usize, error: &io::Error) {
+        let is_silent = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+        if is_silent || error.kind() == ErrorKind::InvalidData {
+            let failure = format!("node {node}: {error}");
+            self.lock().record.failures.push(failure);
+        }
+    }
+
+    /// Sends a request whose token has ended to all nodes that run.
+    fn send_again(&self, request: &Request, last: Option<Id>) {
+        for node in 0..self.roster.len() {
+            let Some(Ok(socket)) = self.roster.address(node).map(TcpStream::connect) else {
+                continue;
+            };
+            let answer = send(socket, request, last).and_then(|mut reader| {
+                let status = read_head(&mut reader)?;
+                // A slice of work has one time. It may have begun before the end, and the request come later.
+                let is_early = status == 200 && read_time(&mut reader)? < request.expires_ms;
+                Ok((status, is_early))
+            });
+            match answer {
+                Ok((401, _)) => self.lock().record.dead_tokens += 1,
+                Ok((_, true)) => {}
+                Ok((status, false)) => {
+                    let failure = format!("node {node}: {status} for a token that has ended");
+                    self.lock().record.failures.push(failure);
+                }
+                Err(error) => self.note_error(node, &error),
+            }
+        }
+    }
+
+    fn visit(
+        &self,
+        socket: TcpStream,
+        node: usize,
+        last: Option<Id>,
+        request: &Request,
+    ) -> io::Result<()> {
+        let sent_ms = now_ms();
+        let mut reader = send(socket, request, last)?;
+        let expires_ms = request.expires_ms;
+        match read_head(&mut reader)? {
+            200 => {}
+            // The token has ended on the way.
+            401 if expires_ms.is_some_and(|expires_ms| now_ms() >= expires_ms) => return Ok(()),
+            status => return Err(invalid(&status.to_string())),
+        }
         self.lock().record.visits.push(Visit {
             node,
             resumed: last,
+            token: expires_ms.map(|expires_ms| TokenUse {
+                expires_ms,
+                sent_ms,
+                ..TokenUse::default()
+            }),
             ..Visit::default()
         });
         let mut text = Vec::new();
@@ -459,12 +418,9 @@ impl Shared {
             }
         } else if line.starts_with(':') {
             let mut state = self.lock();
-            state
-                .record
-                .visits
-                .last_mut()
-                .expect("connected")
-                .heartbeats += 1;
+            let visit = state.record.visits.last_mut().expect("connected");
+            visit.heartbeats += 1;
+            visit.note_after_end();
             drop(state);
             self.changed.notify_all();
         } else if let Some(id) = line.strip_prefix("id: ") {
@@ -488,6 +444,7 @@ impl Shared {
             None => None,
         };
         visit.last = id.or(visit.last);
+        visit.note_after_end();
         match json["type"].as_str() {
             Some("connected") => {
                 visit.replay = json["replay"].as_u64();
@@ -501,6 +458,15 @@ impl Shared {
                 let shown = parse_message(id, &json).ok_or_else(|| invalid(data))?;
                 known.insert(shown.message_id.clone());
                 visit.seen.push(Seen::Message(shown));
+            }
+            Some(kind @ ("token_expiring" | "token_expired")) => {
+                let token = visit.token.as_mut().ok_or_else(|| invalid(data))?;
+                if kind == "token_expired" {
+                    token.ended_ms.get_or_insert_with(now_ms);
+                } else {
+                    let stated_ms = json["expiresAt"].as_u64().ok_or_else(|| invalid(data))?;
+                    token.warnings.push((stated_ms, now_ms()));
+                }
             }
             Some("end") => {}
             _ => return Err(invalid(data)),
@@ -531,23 +497,51 @@ fn invalid(text: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, format!("unexpected {text:?}"))
 }
 
-/// Reads the head of a chunked 200.
-fn read_head(reader: &mut impl BufRead) -> io::Result<()> {
+fn send(
+    mut socket: TcpStream,
+    request: &Request,
+    last: Option<Id>,
+) -> io::Result<BufReader<TcpStream>> {
+    socket.set_read_timeout(Some(PATIENCE))?;
+    let resume = last.map_or(String::new(), |id| format!("Last-Event-ID: {id}\r\n"));
+    let Request { query, fields, .. } = request;
+    write!(
+        socket,
+        "GET /api/webhook/stream{query} HTTP/1.1\r\nHost: localhost\r\n{fields}{resume}\r\n"
+    )?;
+    Ok(BufReader::new(socket))
+}
+
+/// Reads the head of an answer; returns its status.
+fn read_head(reader: &mut impl BufRead) -> io::Result<u16> {
     let mut line = String::new();
-    let mut nth = 0;
+    let mut status = None;
     loop {
         line.clear();
         if reader.read_line(&mut line)? == 0 {
             return Err(ErrorKind::UnexpectedEof.into());
         }
-        if nth == 0 && !line.starts_with("HTTP/1.1 200 ") {
-            return Err(invalid(&line));
-        }
         if line == "\r\n" {
-            return Ok(());
+            return status.ok_or_else(|| invalid(&line));
         }
-        nth += 1;
+        if status.is_none() {
+            let digits = line
+                .strip_prefix("HTTP/1.1 ")
+                .and_then(|rest| rest.get(..3));
+            let parsed = digits.and_then(|digits| digits.parse().ok());
+            status = Some(parsed.ok_or_else(|| invalid(&line))?);
+        }
     }
+}
+
+/// Reads the event `connected`; returns its time.
+fn read_time(reader: &mut impl BufRead) -> io::Result<Option<u64>> {
+    let chunk = read_chunk(reader)?.unwrap_or_default();
+    let text = String::from_utf8_lossy(&chunk);
+    let data = text.lines().find_map(|line| line.strip_prefix("data: "));
+    let json = data.and_then(|data| serde_json::from_str::<Value>(data).ok());
+    let time = json.and_then(|json| json["timestamp"].as_u64());
+    time.map(Some).ok_or_else(|| invalid(&text))
 }
 
 /// Reads a chunk; `None` is the last one.
