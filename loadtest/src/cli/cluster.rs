@@ -36,8 +36,8 @@ pub struct ClusterArgs {
     /// Sessions of each stream; unions of streams overlap [default: 1]
     #[arg(long, value_name = "N", requires = "sessions", value_parser = clap::value_parser!(u32).range(1..=16))]
     pub sessions_per_stream: Option<u32>,
-    /// Each stream has a token that lives this long, more or less by a quarter: it must end then, with
-    /// token_expired, and continues with a new token. The tool makes the key [default: no tokens]
+    /// Each stream has a token that lives this long, more or less by a quarter: it must end then, after
+    /// a `token_expired`, and continues with a new token. The tool makes the key [default: no tokens]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub token_life: Option<Duration>,
     /// Messages per second, spread over all nodes

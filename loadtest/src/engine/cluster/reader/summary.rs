@@ -70,7 +70,9 @@ impl Reader {
                 epoch.push((entry.place.seq, entry.number));
             }
         }
-        epochs.values_mut().for_each(|epoch| epoch.sort_unstable());
+        for epoch in epochs.values_mut() {
+            epoch.sort_unstable();
+        }
         epochs
     }
 
