@@ -150,7 +150,7 @@ pub struct RunArgs {
     /// Streams to open [default: by scenario]
     #[arg(long)]
     pub streams: Option<usize>,
-    /// Sessions to target in turn [default: each stream has its own]
+    /// Sessions to target in turn (targeted; idle with --sessions-per-stream) [default: each stream has its own]
     #[arg(long)]
     pub sessions: Option<u32>,
     /// Sessions of each stream, which gets the messages of all (targeted, idle) [default: 1]

@@ -18,6 +18,7 @@ fn cluster(arguments: &[&str]) -> Option<Value> {
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {text}{errors}", output.status);
+    assert!(!errors.contains("eyJ"), "a token is shown: {errors}");
     let json: Value = serde_json::from_str(&text).unwrap();
     for (name, count) in json["faults"].as_object().unwrap() {
         assert_eq!(count, 0, "{name} in {json:#}");
@@ -88,6 +89,37 @@ fn a_cluster_loses_nothing_to_faults_of_each_part() {
     assert!(injected.len() >= 2, "{json:#}");
     assert!(count(&json, "acknowledged") > 100, "{json:#}");
     assert!(count(&json, "resumes") >= 60, "{json:#}");
+}
+
+/// Streams see unions of sessions and end by their tokens, while nodes die, hand over and lose answers.
+#[test]
+fn streams_with_sessions_and_tokens_lose_nothing_to_faults() {
+    if Command::new("redis-server")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        let missing = "redis-server is not installed: apt-get install redis-server";
+        assert!(std::env::var_os("REQUIRE_TOOLS").is_none(), "{missing}");
+        return eprintln!("skipped: {missing}");
+    }
+    let load = "--nodes 3 --streams 60 --rate 100 --duration 7s --wander 3s \
+                --sessions 7 --sessions-per-stream 3 --token-life 2s --faults";
+    let faults = "every 1s: kill-node, hand-over, cut-answers, promote, end-node";
+    let arguments: Vec<&str> = load.split_whitespace().chain([faults]).collect();
+    let Some(json) = cluster(&arguments) else {
+        return;
+    };
+    let injected = json["faults_injected"].as_array().unwrap();
+    assert!(injected.len() >= 2, "{json:#}");
+    assert!(count(&json, "acknowledged") > 100, "{json:#}");
+    assert!(count(&json["ends"], "by_token") >= 60, "{json:#}");
+    assert!(count(&json, "resumes") >= 60, "{json:#}");
+    // A stream of three of seven sessions sees a quarter, and three sevenths of the rest.
+    let percent = 100 * count(&json, "deliveries") / (60 * count(&json, "acknowledged"));
+    assert!((40..75).contains(&percent), "{percent} %: {json:#}");
+    // A token begins with the header's first bytes, in base64.
+    assert!(!json.to_string().contains("eyJ"), "{json:#}");
 }
 
 #[test]

@@ -43,12 +43,16 @@ enum Fault {
     AnswersOtherId,
     /// Every connection gets the whole history again.
     ForgetsIds,
+    /// Streams get the messages of all sessions.
+    ShowsAllSessions,
+    /// Tokens never end.
+    NeverEnds,
 }
 
 struct Cluster {
     wrong: Fault,
-    /// The texts of messages; their ids are made of their places.
-    history: Mutex<Vec<String>>,
+    /// The sessions and texts of messages; their ids are made of their places.
+    history: Mutex<Vec<(Option<String>, String)>>,
     grown: Condvar,
     has_forgotten: AtomicBool,
 }
@@ -92,16 +96,25 @@ impl Cluster {
                 line.map(|line| line[name.len()..].trim().to_owned())
             };
             if head.starts_with("GET") {
-                return self.stream(node, field("Last-Event-ID:"), &mut connection);
+                let query = head
+                    .split_whitespace()
+                    .nth(1)
+                    .and_then(|target| target.split_once('?'));
+                let pairs = query.map_or("", |(_, query)| query).split('&');
+                let sessions = pairs.filter_map(|pair| pair.strip_prefix("sessionId="));
+                let sessions: Vec<String> = sessions.map(str::to_owned).collect();
+                return self.stream(node, &sessions, field("Last-Event-ID:"), &mut connection);
             }
             let mut body = vec![0; field("Content-Length:").unwrap().parse().unwrap()];
             reader.read_exact(&mut body)?;
             let body: Value = serde_json::from_slice(&body).unwrap();
-            connection.write_all(self.publish(body["message"].as_str().unwrap()).as_bytes())?;
+            let session = body["sessionId"].as_str().map(str::to_owned);
+            let text = body["message"].as_str().unwrap().to_owned();
+            connection.write_all(self.publish(session, text).as_bytes())?;
         }
     }
 
-    fn publish(&self, text: &str) -> String {
+    fn publish(&self, session: Option<String>, text: String) -> String {
         let mut history = self.history.lock().unwrap();
         let seq = history.len() as u64 + 1;
         let is_wrong = seq == WRONG_SEQ;
@@ -111,11 +124,11 @@ impl Cluster {
             Fault::Forgets if is_wrong && !self.has_forgotten.swap(true, Relaxed) => {
                 return answer(200, &id);
             }
-            Fault::StoresTwice if is_wrong => history.push(text.to_owned()),
+            Fault::StoresTwice if is_wrong => history.push((session.clone(), text.clone())),
             Fault::AnswersOtherId if is_wrong => id = self::id(seq + 1_000_000),
             _ => {}
         }
-        history.push(text.to_owned());
+        history.push((session, text));
         self.grown.notify_all();
         let status = if is_wrong && self.wrong == Fault::RefusesAndStores {
             503
@@ -128,6 +141,7 @@ impl Cluster {
     fn stream(
         &self,
         node: usize,
+        sessions: &[String],
         last: Option<String>,
         connection: &mut TcpStream,
     ) -> std::io::Result<()> {
@@ -136,6 +150,9 @@ impl Cluster {
         let last = last.filter(|_| self.wrong != Fault::ForgetsIds);
         let after = last.and_then(|id| id.split_once('-')?.1.parse().ok());
         let mut next: u64 = after.unwrap_or(0) + 1;
+        let place = after.map_or_else(String::new, |seq| format!("\nid: {EPOCH:016x}-{seq}"));
+        let connected = format!("data: {{\"type\":\"connected\",\"replay\":1}}{place}\n\n");
+        connection.write_all(chunk(&connected).as_bytes())?;
         loop {
             let mut history = self.history.lock().unwrap();
             // One more, so that a node can swap two. The last message of a run has none behind it.
@@ -145,7 +162,16 @@ impl Cluster {
                 history = waited.unwrap().0;
                 patience -= i32::from(history.len() as u64 == next);
             }
-            let event = |seq: u64| event(seq, seq, &history[seq as usize - 1]);
+            let sees = |session: &Option<String>| {
+                let all = sessions.is_empty() || self.wrong == Fault::ShowsAllSessions;
+                all || session
+                    .as_ref()
+                    .is_none_or(|session| sessions.contains(session))
+            };
+            let event = |seq: u64| match &history[seq as usize - 1] {
+                (session, text) if sees(session) => event(seq, seq, text),
+                _ => String::new(),
+            };
             let is_wrong = node == 1 && next == WRONG_SEQ;
             let text = match self.wrong {
                 Fault::Skips if is_wrong => String::new(),
@@ -154,7 +180,7 @@ impl Cluster {
                 }
                 Fault::Repeats if is_wrong => event(next) + &event(next),
                 Fault::Differs if is_wrong => {
-                    self::event(next, next - 1, &history[next as usize - 2])
+                    self::event(next, next - 1, &history[next as usize - 2].1)
                 }
                 Fault::Swaps if is_wrong && history.len() as u64 > next => {
                     next += 1;
@@ -194,18 +220,14 @@ fn answer(status: u16, id: &str) -> String {
 
 /// Runs a load on such a cluster. Returns the counts that are not zero, and the exit status.
 fn faults(wrong: Fault) -> (Vec<String>, i32) {
+    faults_of(wrong, &["--duration", "600ms"])
+}
+
+fn faults_of(wrong: Fault, options: &[&str]) -> (Vec<String>, i32) {
     let nodes = Cluster::start(wrong, 2);
     let output = Command::new(env!("CARGO_BIN_EXE_hookcast-load"))
-        .args([
-            "cluster",
-            "--json",
-            "--streams",
-            "6",
-            "--rate",
-            "100",
-            "--duration",
-            "600ms",
-        ])
+        .args(["cluster", "--json", "--streams", "6", "--rate", "100"])
+        .args(options)
         .args([
             "--wander",
             if wrong == Fault::ForgetsIds {
@@ -252,4 +274,38 @@ fn each_fault_is_noticed_under_its_name() {
         assert!(names.iter().all(has), "{wrong:?}: {found:?}, not {names:?}");
         assert_eq!(status, EXIT_UNCLEAN, "{wrong:?}");
     }
+}
+
+const SESSIONS: [&str; 6] = [
+    "--duration",
+    "600ms",
+    "--sessions",
+    "3",
+    "--sessions-per-stream",
+    "2",
+];
+
+#[test]
+fn a_stream_of_several_sessions_sees_exactly_their_messages() {
+    assert_eq!(faults_of(Fault::Nothing, &SESSIONS), (Vec::new(), 0));
+    let (found, status) = faults_of(Fault::ShowsAllSessions, &SESSIONS);
+    assert_eq!((found, status), (vec!["foreign".into()], EXIT_UNCLEAN));
+    for (wrong, name) in [
+        (Fault::Repeats, "repeated"),
+        (Fault::ForgetsIds, "needless_replays"),
+    ] {
+        let (found, status) = faults_of(wrong, &SESSIONS);
+        assert!(
+            found.iter().any(|found| found == name),
+            "{wrong:?}: {found:?}"
+        );
+        assert_eq!(status, EXIT_UNCLEAN);
+    }
+}
+
+#[test]
+fn a_stream_that_outlives_its_token_is_noticed() {
+    let options = ["--duration", "3500ms", "--token-life", "1s"];
+    let (found, status) = faults_of(Fault::NeverEnds, &options);
+    assert_eq!((found, status), (vec!["ended_late".into()], EXIT_UNCLEAN));
 }

@@ -188,6 +188,30 @@ fn flags_that_mean_nothing_to_a_command_are_refused() {
             "targeted --target floor --sessions 0".into(),
             ["--sessions 0", "no message"],
         ),
+        (
+            "idle --target floor --sessions 9".into(),
+            ["--sessions", "--sessions-per-stream"],
+        ),
+        (
+            "fanout --target floor --sessions 9".into(),
+            ["--sessions", "targeted"],
+        ),
+        (
+            "cluster --sessions-per-stream 2".into(),
+            ["--sessions-per-stream", "--sessions <N>"],
+        ),
+        (
+            "cluster --sessions 2 --sessions-per-stream 3".into(),
+            ["--sessions-per-stream 3", "only --sessions 2"],
+        ),
+        (
+            "cluster --sessions 9 --streams 20".into(),
+            ["--sessions 9", "at most 6"],
+        ),
+        (
+            "cluster --token-life 10ms".into(),
+            ["--token-life", "at least 1s"],
+        ),
     ] {
         assert_refused(&words, hints);
     }

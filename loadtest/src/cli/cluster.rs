@@ -9,8 +9,18 @@ use clap::Args;
 use crate::scenarios::faults::FaultPlan;
 use crate::servers::cluster::redis::Persistence;
 
+const EXAMPLES: &str = "\
+Examples:
+  hookcast-load cluster --duration 10m --faults full
+  hookcast-load cluster --sessions 40 --sessions-per-stream 3 --token-life 5s --faults full
+  hookcast-load cluster --nodes 1 --no-bus --token-life 3s
+
+Every stream is checked for each message of its view: once, in order, over all its connections. What must be 0
+is printed last; any other count ends the run with status 3.";
+
 /// Options of the cluster.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct ClusterArgs {
     /// Nodes to start
@@ -19,6 +29,17 @@ pub struct ClusterArgs {
     /// Streams, spread over all nodes
     #[arg(long, default_value_t = 3_000)]
     pub streams: usize,
+    /// Sessions: three of four messages are for these in turn, the fourth is for everyone, and each stream sees what
+    /// is for its own sessions and for everyone [default: all messages are for everyone]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub sessions: Option<u32>,
+    /// Sessions of each stream; unions of streams overlap [default: 1]
+    #[arg(long, value_name = "N", requires = "sessions", value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub sessions_per_stream: Option<u32>,
+    /// Each stream has a token that lives this long, more or less by a quarter: it must end then, after
+    /// a `token_expired`, and continues with a new token. The tool makes the key [default: no tokens]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub token_life: Option<Duration>,
     /// Messages per second, spread over all nodes
     #[arg(long, value_parser = super::positive, default_value = "500")]
     pub rate: f64,
@@ -55,7 +76,7 @@ pub struct ClusterArgs {
     #[arg(long, conflicts_with_all = ["replica", "ingest"])]
     pub no_bus: bool,
     /// Instead of streams and faults: messages a second, against a bare loop of the engine's append calls
-    #[arg(long, conflicts_with = "faults")]
+    #[arg(long, conflicts_with_all = ["faults", "sessions", "token_life"])]
     pub ingest: bool,
     /// Interleaved rounds of --ingest
     #[arg(long, default_value_t = 5)]

@@ -20,6 +20,8 @@ pub enum Event<'a> {
     Connected {
         /// As announced by the server; 0 if it announces none.
         replay: u64,
+        /// The event id after which the stream begins, if the server names one.
+        id: Option<&'a [u8]>,
     },
     /// Messages of this run, unchanged, in their order on the wire.
     Messages {
@@ -35,6 +37,10 @@ pub enum Event<'a> {
         /// Their number, as the server counts.
         missed: u64,
     },
+    /// The token of the stream will end.
+    TokenExpiring,
+    /// The token of the stream has ended, and so does the stream.
+    TokenExpired,
     /// Anything else: a lone `retry`, a message of another run, a blank line that ends no event.
     Other,
     /// The response ended in order.
@@ -162,16 +168,16 @@ fn comment_length(bytes: &[u8]) -> Option<usize> {
 }
 
 /// The kind of an event.
-pub enum Classified {
+pub enum Classified<'a> {
     /// A message of this run.
     Message(Stamp),
     /// Anything else.
-    Other(Event<'static>),
+    Other(Event<'a>),
 }
 
 /// Returns the kind of a complete event.
 #[inline]
-pub fn classify(frame: &[u8], shape: &mut Shape) -> Result<Classified, ScanError> {
+pub fn classify<'a>(frame: &'a [u8], shape: &mut Shape) -> Result<Classified<'a>, ScanError> {
     if let Some(observer) = &mut shape.observer {
         // hookcast's own events have a time, too, and no id.
         let other = classify_other(frame);
@@ -192,10 +198,11 @@ pub fn classify(frame: &[u8], shape: &mut Shape) -> Result<Classified, ScanError
     stamp.map(Classified::Message).ok_or(ScanError::Message)
 }
 
-fn classify_other(frame: &[u8]) -> Event<'static> {
+fn classify_other(frame: &[u8]) -> Event<'_> {
     if memmem::find(frame, br#""type":"connected""#).is_some() {
         Event::Connected {
             replay: number_after(frame, br#""replay":"#),
+            id: last_event_id(frame),
         }
     } else if memmem::find(frame, br#""type":"gap""#).is_some() {
         Event::Gap {
@@ -203,6 +210,10 @@ fn classify_other(frame: &[u8]) -> Event<'static> {
         }
     } else if frame.starts_with(b":") {
         Event::Heartbeat
+    } else if memmem::find(frame, br#""type":"token_expiring""#).is_some() {
+        Event::TokenExpiring
+    } else if memmem::find(frame, br#""type":"token_expired""#).is_some() {
+        Event::TokenExpired
     } else {
         Event::Other
     }

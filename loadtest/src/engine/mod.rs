@@ -39,4 +39,5 @@ pub mod streams_outcome;
 pub mod target;
 pub mod template;
 pub mod tls;
+pub mod tokens;
 pub mod window;

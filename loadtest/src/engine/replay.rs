@@ -42,7 +42,7 @@ pub fn shown(target: &Target, format: &PayloadFormat) -> io::Result<usize> {
             Event::Messages { stamps, .. } => {
                 numbers.extend(stamps.iter().map(|stamp| stamp.number));
             }
-            Event::Connected { replay } if replay > 0 => announced = Some(replay),
+            Event::Connected { replay, .. } if replay > 0 => announced = Some(replay),
             _ => {}
         });
         seen.map_err(|error| io::Error::other(error.to_string()))?;

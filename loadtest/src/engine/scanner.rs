@@ -177,7 +177,7 @@ impl Scanner {
     }
 
     #[inline]
-    fn emit(&mut self, event: Classified, frame: &[u8], on_event: &mut impl FnMut(Event<'_>)) {
+    fn emit(&mut self, event: Classified<'_>, frame: &[u8], on_event: &mut impl FnMut(Event<'_>)) {
         match event {
             Classified::Message(stamp) => {
                 self.next_number = stamp.number.wrapping_add(1);
@@ -354,7 +354,7 @@ mod tests {
         .concat();
         let seen = vec![
             "Opened",
-            "Connected { replay: 2 }",
+            "Connected { replay: 2, id: None }",
             "0",
             "1",
             "Heartbeat",

@@ -381,7 +381,7 @@ impl<'a> Reader<'a> {
                 outcome.gaps += 1;
                 outcome.gap_messages += missed;
             }
-            Event::Other => outcome.others += 1,
+            Event::Other | Event::TokenExpiring | Event::TokenExpired => outcome.others += 1,
             Event::Connected { .. } | Event::Ended => {}
         })?;
         if opened {

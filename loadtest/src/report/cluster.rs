@@ -6,6 +6,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use crate::engine::cluster::lives::LATE_MAX_MS;
 use crate::engine::cluster::verdict::Verdict;
 use crate::engine::latency::LatencySummary;
 use crate::report::table::grouped;
@@ -35,6 +36,12 @@ pub struct ClusterRun {
     pub nodes: usize,
     /// Streams.
     pub streams: usize,
+    /// Sessions, if there are some.
+    pub sessions: Option<u32>,
+    /// Sessions of each stream.
+    pub sessions_per_stream: Option<u32>,
+    /// The life of tokens in seconds, if streams have some; varies by a quarter.
+    pub token_life_s: Option<f64>,
     /// Messages a second.
     pub rate: f64,
     /// Time in which messages were posted, in seconds.
@@ -68,6 +75,7 @@ pub fn describe(run: &ClusterRun) -> String {
             .map_or_else(String::new, |seed| format!(" (seed {seed})")),
         if run.cut_off { ", CUT OFF" } else { "" },
     );
+    describe_views(&mut text, run);
     for (name, latency) in [
         ("other node", &verdict.cross),
         ("same node", &verdict.own),
@@ -133,6 +141,25 @@ pub fn describe(run: &ClusterRun) -> String {
         let _ = writeln!(text, "  {detail}");
     }
     text
+}
+
+/// Sessions and tokens, if the run has some.
+fn describe_views(text: &mut String, run: &ClusterRun) {
+    if let Some(sessions) = run.sessions {
+        let each = run.sessions_per_stream.unwrap_or(1);
+        let views = format!("{sessions} sessions, {each} of each stream");
+        line(text, "views", &views);
+    }
+    if let Some(life_s) = run.token_life_s {
+        let ends = &run.verdict.ends;
+        let tokens = format!(
+            "lives of {life_s:.1} s; {} ends by token, {} warned before, the latest {} ms late (allowed: {LATE_MAX_MS})",
+            grouped(ends.by_token as f64),
+            grouped(ends.warned as f64),
+            ends.late_max_ms,
+        );
+        line(text, "tokens", &tokens);
+    }
 }
 
 fn describe_faults(text: &mut String, faults: &[FaultReport]) {

@@ -72,10 +72,20 @@ fn check_sessions(scenario: Scenario, args: &RunArgs) -> Result<(), Failure> {
             "--sessions 0: no message would have a stream",
         ));
     }
+    let sizes = args.sizes();
+    if args.sessions.is_some() && !scenario.has_sessions(&sizes) {
+        return Err(Failure::usage(if scenario == Scenario::Idle {
+            "--sessions: streams of idle have sessions only with --sessions-per-stream".to_owned()
+        } else {
+            format!(
+                "--sessions: messages of {} are for everyone; targeted and cluster have sessions",
+                scenario.name()
+            )
+        }));
+    }
     let Some(each) = args.sessions_per_stream else {
         return Ok(());
     };
-    let sizes = args.sizes();
     if !scenario.has_sessions(&sizes) {
         return Err(Failure::usage(format!(
             "--sessions-per-stream: {} has no sessions; targeted and idle have",

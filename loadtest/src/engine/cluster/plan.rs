@@ -9,7 +9,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::cluster::lives::Ends;
 use crate::engine::cluster::trail::Tally;
+use crate::engine::cluster::views::Views;
 use crate::engine::payload::PayloadFormat;
 
 /// The task of a reading process.
@@ -19,6 +21,10 @@ pub struct Plan {
     pub nodes: Vec<SocketAddr>,
     /// The messages.
     pub format: PayloadFormat,
+    /// Sessions of messages and streams.
+    pub views: Views,
+    /// Tokens of streams; `None`: they have none.
+    pub tokens: Option<TokenPlan>,
     /// Streams to open, spread over the nodes.
     pub streams: usize,
     /// Number of the first one among those of all processes.
@@ -31,6 +37,15 @@ pub struct Plan {
     pub opening_max: usize,
     /// The seed of its choices.
     pub seed: u64,
+}
+
+/// How streams get their tokens: each connection gets a new one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TokenPlan {
+    /// The file of the key. The key itself is not in the plan, which may be shown.
+    pub key: PathBuf,
+    /// How long a token lives, in milliseconds; varies by a quarter.
+    pub life_ms: u64,
 }
 
 /// What a reading process is to do next.
@@ -48,6 +63,8 @@ pub enum Request {
 pub struct Status {
     /// Open streams.
     pub open: usize,
+    /// Streams that have been open.
+    pub opened: usize,
     /// Streams that have the message of the last [`Request::Mark`].
     pub marked: usize,
     /// Messages read.
@@ -78,6 +95,8 @@ pub struct Outcome {
     pub deliveries: u64,
     /// Faults, gaps and resumes.
     pub tally: Tally,
+    /// Ends of streams by their tokens.
+    pub ends: Ends,
     /// Acknowledged messages that a stream lacks, summed over streams.
     pub lost: u64,
     /// Acknowledged messages that a stream lacks and that `gap` events had announced.

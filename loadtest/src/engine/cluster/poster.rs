@@ -18,6 +18,7 @@ use socket2::Socket;
 use crate::engine::answer;
 use crate::engine::clock::{SECOND_NS, now_ns};
 use crate::engine::cluster::order::uuid;
+use crate::engine::cluster::views::{FIRST_NUMBER, Views};
 use crate::engine::epoll::{Poll, Readiness};
 use crate::engine::latency::Latency;
 use crate::engine::payload::{PayloadFormat, Stamp};
@@ -37,15 +38,14 @@ const LATE_NS: u64 = SECOND_NS;
 /// Time for an answer. hookcast answers within `--bus-timeout`.
 const ANSWER_PATIENCE_NS: u64 = 15 * SECOND_NS;
 
-/// The first number of a schedule's messages. Those before are posted one by one.
-pub const FIRST_NUMBER: u32 = 10_000;
-
 /// The task.
 pub struct PosterPlan {
     /// The nodes. Message `n` is posted to node `n % nodes.len()`.
     pub nodes: Vec<SocketAddr>,
     /// The format of the messages.
     pub format: PayloadFormat,
+    /// Sessions of the messages.
+    pub views: Views,
     /// Connections, spread over the nodes.
     pub connections: usize,
     /// Messages a second; `None`: as fast as they are answered.
@@ -119,11 +119,37 @@ struct Connection {
     waiting: Option<Waiting>,
 }
 
+/// The requests that post a message, ready to be stamped.
+pub struct Requests {
+    for_everyone: PublishRequest,
+    for_session: PublishRequest,
+}
+
+impl Requests {
+    /// Those of a node.
+    pub fn new(address: SocketAddr, format: &PayloadFormat) -> Requests {
+        let target = Target::hookcast("node", address, Vec::new());
+        Requests {
+            for_everyone: target.publish_request(format, false),
+            for_session: target.publish_request(format, true),
+        }
+    }
+
+    /// Appends the request for the message `stamp` to `out`.
+    pub fn write(&mut self, out: &mut Vec<u8>, stamp: Stamp, views: Views) {
+        match views.session_of(stamp.number) {
+            Some(session) => self.for_session.write(out, stamp, session),
+            None => self.for_everyone.write(out, stamp, 0),
+        }
+    }
+}
+
 struct Poster<'a> {
     plan: PosterPlan,
     stop: &'a AtomicBool,
     poll: Poll,
-    requests: Vec<PublishRequest>,
+    /// For each node.
+    requests: Vec<Requests>,
     connections: Vec<Connection>,
     /// Idle connections of each node.
     idle: Vec<Vec<usize>>,
@@ -138,10 +164,7 @@ struct Poster<'a> {
 /// Posts until `stop`, and then waits for the answers under way. `count` follows the acknowledged messages.
 pub fn run(plan: PosterPlan, stop: &AtomicBool, count: &AtomicU64) -> io::Result<Posted> {
     let start_ns = now_ns();
-    let request = |&address: &SocketAddr| {
-        let target = Target::hookcast("node", address, Vec::new());
-        target.publish_request(&plan.format, false)
-    };
+    let request = |&address: &SocketAddr| Requests::new(address, &plan.format);
     let nodes = plan.nodes.len();
     let connection = |at: usize| Connection {
         socket: None,
@@ -263,7 +286,7 @@ impl Poster<'_> {
             number,
             sent_ns: due_ns,
         };
-        self.requests[node as usize].write(&mut connection.out, stamp, 0);
+        self.requests[node as usize].write(&mut connection.out, stamp, self.plan.views);
         connection.waiting = Some(Waiting {
             number,
             due_ns,

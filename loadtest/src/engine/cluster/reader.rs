@@ -2,9 +2,12 @@
 //!
 //! A stream that ends connects again with its last event id, to any node. Like `streams` it uses
 //! edge-triggered epoll and one shared buffer, and most messages are compared, not parsed. Run in processes of
-//! their own, since a process may open too few descriptors for all streams. `summary` counts at the end.
+//! their own, since a process may open too few descriptors for all streams. `opening` connects streams, `summary` counts at
+//! the end.
 
 mod flow;
+mod foreign;
+mod opening;
 mod summary;
 
 use std::cmp::Reverse;
@@ -14,19 +17,22 @@ use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::RecvFlags;
 use socket2::Socket;
 
 use crate::engine::clock::{SECOND_NS, now_ns};
-use crate::engine::cluster::order::{NONE, Order};
+use crate::engine::cluster::lives::{Ends, Life};
+use crate::engine::cluster::order::{Order, Place};
 use crate::engine::cluster::plan::{Outcome, Plan, Report, Request, Status};
 use crate::engine::cluster::reader::flow::Flow;
+use crate::engine::cluster::reader::foreign::check_view;
 use crate::engine::cluster::trail::{Tally, Trail};
 use crate::engine::epoll::{Poll, Readiness};
 use crate::engine::event::{Event, ScanError, Shape};
 use crate::engine::scanner::{Scanner, whole_chunk};
-use crate::engine::stream::{Phase, connect, place, token};
+use crate::engine::stream::{Phase, place};
 use crate::engine::target::Target;
+use crate::engine::tokens::{Issuer, unix_ms};
 
 /// Bytes of the shared read buffer.
 const READ_BYTES: usize = 128 * 1024;
@@ -37,11 +43,8 @@ const TURN: Duration = Duration::from_millis(5);
 /// Interval of a [`Status`].
 const STATUS_INTERVAL_NS: u64 = 100_000_000;
 
-/// Time for a connect and the response head. A node answers a resume ahead of its own history after 2 s at most.
-const OPEN_PATIENCE_NS: u64 = 10 * SECOND_NS;
-
-/// Source addresses: one has 28,000 ports, and a closed connection keeps its port for a minute.
-const SOURCES: usize = 64;
+/// A longer turn is a pause of this process, and no node is late meanwhile.
+const PAUSE_NS: u64 = SECOND_NS / 2;
 
 struct Stream {
     socket: Option<Socket>,
@@ -50,13 +53,17 @@ struct Stream {
     generation: u32,
     node: usize,
     opened_at_ns: u64,
+    has_been_open: bool,
     scanner: Scanner,
     trail: Trail,
+    /// That of the present connection, if it has a token.
+    life: Option<Life>,
 }
 
 struct Reader {
     plan: Plan,
     targets: Vec<Target>,
+    issuer: Option<Issuer>,
     poll: Poll,
     shape: Shape,
     order: Order,
@@ -67,6 +74,9 @@ struct Reader {
     /// Streams without a response head.
     opening: usize,
     open: usize,
+    opened: usize,
+    /// Since when this process reads without a pause, in Unix milliseconds.
+    awake_ms: u64,
     random: u64,
     mark: Option<u32>,
     wander_at: usize,
@@ -89,17 +99,27 @@ impl Reader {
     fn new(plan: Plan) -> io::Result<Reader> {
         let format = plan.format.clone();
         let target = |&address: &SocketAddr| Target::hookcast("node", address, Vec::new());
+        let tokens = plan.tokens.as_ref();
+        let issuer = tokens.map(|tokens| Issuer::read(&tokens.key)).transpose()?;
+        let trail = if plan.views.are_partial() {
+            Trail::in_part()
+        } else {
+            Trail::default()
+        };
         let streams = (0..plan.streams).map(|at| Stream {
             socket: None,
             phase: Phase::Closed,
             generation: 0,
             node: (plan.first + at) % plan.nodes.len(),
             opened_at_ns: 0,
+            has_been_open: false,
             scanner: Scanner::default(),
-            trail: Trail::default(),
+            trail: trail.clone(),
+            life: None,
         });
         Ok(Reader {
             targets: plan.nodes.iter().map(target).collect(),
+            issuer,
             poll: Poll::new()?,
             shape: Shape::without_history(format),
             order: Order::default(),
@@ -108,6 +128,8 @@ impl Reader {
             waiting: (0..plan.streams).map(|at| Reverse((0, at))).collect(),
             opening: 0,
             open: 0,
+            opened: 0,
+            awake_ms: 0,
             random: plan.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             mark: None,
             wander_at: 0,
@@ -124,7 +146,7 @@ impl Reader {
         requests: &Receiver<Request>,
         report: &mut dyn FnMut(Report),
     ) -> io::Result<()> {
-        let mut status_due_ns = 0;
+        let (mut status_due_ns, mut turn_ns) = (0, now_ns());
         loop {
             match requests.try_recv() {
                 Ok(Request::Mark(number)) => self.mark = number,
@@ -144,9 +166,14 @@ impl Reader {
                 self.handle(readiness);
             }
             let now_ns = now_ns();
+            if now_ns > turn_ns + PAUSE_NS {
+                self.awake_ms = unix_ms();
+            }
+            turn_ns = now_ns;
             if now_ns >= status_due_ns {
                 status_due_ns = now_ns + STATUS_INTERVAL_NS;
                 self.give_up_slow(now_ns);
+                self.give_up_overdue();
                 report(Report::Status(self.status()));
             }
         }
@@ -158,61 +185,9 @@ impl Reader {
         let has_mark = |stream: &&Stream| stream.trail.has(&places);
         Status {
             open: self.open,
+            opened: self.opened,
             marked: self.streams.iter().filter(has_mark).count(),
             deliveries: self.flow.deliveries,
-        }
-    }
-
-    fn open_due(&mut self) {
-        let now_ns = now_ns();
-        while self.opening < self.plan.opening_max {
-            match self.waiting.peek() {
-                Some(Reverse((due_ns, _))) if *due_ns <= now_ns => {}
-                _ => return,
-            }
-            if let Some(Reverse((_, at))) = self.waiting.pop() {
-                self.connect(at);
-            }
-        }
-    }
-
-    fn connect(&mut self, at: usize) {
-        let stream = &mut self.streams[at];
-        stream.opened_at_ns = now_ns();
-        stream.generation = stream.generation.wrapping_add(1);
-        stream.scanner = Scanner::default();
-        stream.trail.connect();
-        stream.phase = Phase::Connecting;
-        self.opening += 1;
-        self.outcome.connections += 1;
-        let source = SocketAddr::from(([127, 0, 0, 1 + (at % SOURCES) as u8], 0));
-        let socket = connect(self.plan.nodes[stream.node], Some(source), None);
-        let added = socket.and_then(|socket| {
-            self.poll.add(&socket, token(at, stream.generation))?;
-            Ok(socket)
-        });
-        match added {
-            Ok(socket) => {
-                stream.socket = Some(socket);
-                self.request(at);
-            }
-            Err(error) => self.refused(at, format!("connect: {error}")),
-        }
-    }
-
-    /// Sends the request once the connection is established.
-    fn request(&mut self, at: usize) {
-        let stream = &mut self.streams[at];
-        let Some(socket) = &stream.socket else { return };
-        let last = stream.trail.last();
-        let id = (last != NONE).then(|| self.order.get(last).place.to_string());
-        let request =
-            self.targets[stream.node].stream_request(at, [], id.as_ref().map(String::as_bytes));
-        match rustix::net::send(socket, &request, SendFlags::NOSIGNAL) {
-            Ok(sent) if sent == request.len() => stream.phase = Phase::Requested,
-            Ok(_) => self.refused(at, "a request did not fit into an empty socket".into()),
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::NOTCONN) => {}
-            Err(error) => self.refused(at, format!("connect: {error}")),
         }
     }
 
@@ -252,17 +227,6 @@ impl Reader {
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         (self.random >> 16) % end.max(1)
-    }
-
-    /// Gives up connections that have not become streams.
-    fn give_up_slow(&mut self, now_ns: u64) {
-        for at in 0..self.streams.len() {
-            let stream = &self.streams[at];
-            let is_opening = matches!(stream.phase, Phase::Connecting | Phase::Requested);
-            if is_opening && now_ns > stream.opened_at_ns + OPEN_PATIENCE_NS {
-                self.refused(at, "no response head for 10 s".into());
-            }
-        }
     }
 
     #[inline]
@@ -314,21 +278,28 @@ impl Reader {
             order: &mut self.order,
             flow: &mut self.flow,
             tally: &mut self.tally,
+            ends: &mut self.outcome.ends,
+            plan: &self.plan,
+            at: self.plan.first + at,
+            awake_ms: self.awake_ms,
             now_ns: now_ns(),
             has_opened: false,
-            foreign: 0,
+            without_id: 0,
         };
         let result = check.read(stream, &self.buffer[..length]);
-        if check.foreign > 0 {
+        let (has_opened, without_id) = (check.has_opened, check.without_id);
+        if without_id > 0 {
             let errors = &mut self.outcome.errors;
             *errors
                 .entry("a message without an event id".into())
-                .or_default() += check.foreign;
+                .or_default() += without_id;
         }
-        if check.has_opened && stream.phase == Phase::Requested {
+        if has_opened && stream.phase == Phase::Requested {
             stream.phase = Phase::Open;
             self.opening -= 1;
             self.open += 1;
+            self.opened += usize::from(!stream.has_been_open);
+            stream.has_been_open = true;
         }
         result
     }
@@ -339,6 +310,7 @@ impl Reader {
         }
         if self.streams[at].scanner.may_end() {
             self.outcome.ended += 1;
+            self.end_life(at, true);
             self.again(at);
         } else {
             self.broken(at, "cut off".into());
@@ -346,7 +318,10 @@ impl Reader {
     }
 
     fn failed(&mut self, at: usize, error: &ScanError) {
-        if let ScanError::Status(_) = error {
+        if let ScanError::Status(status) = error {
+            if let Some(life) = &self.streams[at].life {
+                life.refused(*status, unix_ms(), &mut self.outcome.ends);
+            }
             return self.refused(at, error.to_string());
         }
         *self.outcome.errors.entry(error.to_string()).or_default() += 1;
@@ -358,7 +333,15 @@ impl Reader {
             return self.refused(at, error);
         }
         self.outcome.broken += 1;
+        self.end_life(at, false);
         self.again(at);
+    }
+
+    /// A node has ended an open stream.
+    fn end_life(&mut self, at: usize, in_order: bool) {
+        if let Some(life) = self.streams[at].life.take() {
+            life.closed(unix_ms(), in_order, &mut self.outcome.ends);
+        }
     }
 
     fn refused(&mut self, at: usize, reason: String) {
@@ -397,10 +380,15 @@ struct Check<'a> {
     order: &'a mut Order,
     flow: &'a mut Flow,
     tally: &'a mut Tally,
+    ends: &'a mut Ends,
+    plan: &'a Plan,
+    /// The number of the stream among those of all processes.
+    at: usize,
+    awake_ms: u64,
     now_ns: u64,
     has_opened: bool,
     /// Messages without an event id.
-    foreign: u64,
+    without_id: u64,
 }
 
 impl Check<'_> {
@@ -422,6 +410,9 @@ impl Check<'_> {
                     stream.trail.arrive(self.order, at, self.tally);
                 } else {
                     stream.trail.advance(at);
+                }
+                if let Some(life) = &mut stream.life {
+                    life.message();
                 }
                 self.note(stream, at);
                 bytes = &bytes[used..];
@@ -448,6 +439,17 @@ impl Check<'_> {
             .scanner
             .feed(bytes, self.shape, &mut |event| match event {
                 Event::Opened => self.has_opened = true,
+                Event::Connected { id, .. } => stream.trail.begin(id.and_then(Place::parse)),
+                Event::TokenExpiring => {
+                    if let Some(life) = &mut stream.life {
+                        life.warned();
+                    }
+                }
+                Event::TokenExpired => {
+                    if let Some(life) = &mut stream.life {
+                        life.expired(unix_ms(), self.awake_ms, self.ends);
+                    }
+                }
                 Event::Gap { missed } => stream.trail.gap(missed, self.tally),
                 Event::Messages {
                     stamps,
@@ -457,9 +459,15 @@ impl Check<'_> {
                     let stamp = stamps.first();
                     let met = stamp.and_then(|&stamp| self.order.meet(stamp, frame, unit).ok());
                     let Some(at) = met else {
-                        self.foreign += 1;
+                        self.without_id += 1;
                         return;
                     };
+                    if let Some(life) = &mut stream.life {
+                        life.message();
+                    }
+                    if !check_view(self.plan.views, self.at, self.order.get(at), self.tally) {
+                        return;
+                    }
                     stream.trail.arrive(self.order, at, self.tally);
                     let entry = self.order.get(at);
                     self.flow

@@ -3,7 +3,10 @@
 //! On one connection seqs increase by one, a `gap` event announces each hole with its length, and no message
 //! comes twice. From one connection to the next the order goes on after the last event id. If that id is no
 //! longer valid, the history is replayed, and repeats are no fault. Called by `reader`. Pure bookkeeping: an
-//! addition for each message while there is no fault.
+//! addition for each message while there is no fault. `partial` does the same for a stream that sees a part of the
+//! messages.
+
+mod partial;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +30,8 @@ pub struct Tally {
     pub gaps: u64,
     /// Messages that they announced as missed.
     pub gap_messages: u64,
+    /// Messages of other sessions.
+    pub foreign: u64,
     /// Connections that went on exactly after the last event id.
     pub resumes: u64,
     /// Connections that began with messages before the last event id, or under another epoch elsewhere.
@@ -53,9 +58,47 @@ pub struct Segment {
     pub from: u64,
     /// The last.
     pub to: u64,
+    /// What was shown of them, on a stream that sees a part of the messages.
+    pub shown: Shown,
+}
+
+/// Messages that a stream was shown: as many as their view has in the same seqs, if it lacks none.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Shown {
+    /// Their number.
+    pub count: u64,
+    /// The sum of their seqs: it says which one is missing, if one is.
+    pub seq_sum: u64,
+}
+
+impl Shown {
+    /// One more.
+    pub fn add(&mut self, seq: u64) {
+        self.count += 1;
+        self.seq_sum = self.seq_sum.wrapping_add(seq);
+    }
 }
 
 impl Segment {
+    fn at(place: Place) -> Segment {
+        Segment {
+            epoch: place.epoch,
+            from: place.seq,
+            to: place.seq,
+            shown: Shown::default(),
+        }
+    }
+
+    /// The one of these seqs, all of its view, that was not shown. `None` if all were, if several were not, or on a
+    /// stream that sees all messages.
+    pub fn missing_seq(&self, seqs: impl ExactSizeIterator<Item = u64>) -> Option<u64> {
+        let is_one_missing = self.shown.count > 0 && seqs.len() as u64 == self.shown.count + 1;
+        is_one_missing.then(|| {
+            let sum = seqs.fold(0, u64::wrapping_add);
+            sum.wrapping_sub(self.shown.seq_sum)
+        })
+    }
+
     fn contains(&self, place: Place) -> bool {
         self.epoch == place.epoch && (self.from..=self.to).contains(&place.seq)
     }
@@ -75,6 +118,10 @@ pub enum Cause {
 pub struct Excuse {
     /// Why.
     pub cause: Cause,
+    /// The epoch of the seq behind.
+    pub epoch: u64,
+    /// How many messages the server has announced as missed, for [`Cause::Gap`].
+    pub announced: u64,
     /// The last seq before.
     pub after: u64,
     /// The first seq behind.
@@ -92,6 +139,8 @@ pub struct Trail {
     /// Messages that the server has announced as missed since then.
     gap: u64,
     excuses: Vec<Excuse>,
+    /// What only a stream has that sees a part of the messages.
+    part: Option<partial::Part>,
 }
 
 impl Default for Trail {
@@ -102,6 +151,7 @@ impl Default for Trail {
             last: NONE,
             gap: 0,
             excuses: Vec::new(),
+            part: None,
         }
     }
 }
@@ -133,6 +183,9 @@ impl Trail {
     pub fn connect(&mut self) {
         self.connection_at = self.segments.len();
         self.gap = 0;
+        if self.part.is_some() {
+            self.part = Some(partial::Part::default());
+        }
     }
 
     /// The server announces missed messages.
@@ -155,11 +208,14 @@ impl Trail {
     /// Whether the next event can be recognised.
     #[inline]
     pub fn may_advance(&self) -> bool {
-        self.is_under_way() && self.gap == 0
+        self.is_under_way() && self.gap == 0 && self.part.is_none()
     }
 
     /// Any event.
     pub fn arrive(&mut self, order: &mut Order, at: u32, tally: &mut Tally) {
+        if self.part.is_some() {
+            return self.arrive_in_part(order, at, tally);
+        }
         let place = order.get(at).place;
         if self.is_under_way() {
             self.follow(order, at, tally);
@@ -176,11 +232,7 @@ impl Trail {
             Some(last) if !is_new && last.epoch == place.epoch && last.to + 1 == place.seq => {
                 last.to = place.seq;
             }
-            _ => self.segments.push(Segment {
-                epoch: place.epoch,
-                from: place.seq,
-                to: place.seq,
-            }),
+            _ => self.segments.push(Segment::at(place)),
         }
     }
 
@@ -220,11 +272,7 @@ impl Trail {
             tally.resumes += 1;
         } else if self.gap == 0 && place.epoch != last.epoch {
             tally.replays += 1;
-            self.excuses.push(Excuse {
-                cause: Cause::Replay,
-                after: last.seq,
-                before: place.seq,
-            });
+            self.excuse(Cause::Replay, last, place);
         } else {
             tally.resumes += 1;
             self.check_gap(last, place, skipped, tally);
@@ -242,8 +290,14 @@ impl Trail {
             let gap = self.gap;
             tally.note(format!("{place} came after {last} and a gap of {gap}"));
         }
+        self.excuse(Cause::Gap, last, place);
+    }
+
+    fn excuse(&mut self, cause: Cause, last: Place, place: Place) {
         self.excuses.push(Excuse {
-            cause: Cause::Gap,
+            cause,
+            epoch: place.epoch,
+            announced: self.gap,
             after: last.seq,
             before: place.seq,
         });
@@ -394,6 +448,8 @@ mod tests {
         assert_eq!(rig.counts(), (0, 0, 0, 0, 0));
         let excuse = Excuse {
             cause: Cause::Gap,
+            epoch: 1,
+            announced: 3,
             after: 5,
             before: 9,
         };

@@ -8,6 +8,7 @@ use std::ops::Range;
 use serde::Serialize;
 
 use crate::engine::clock::SECOND_NS;
+use crate::engine::cluster::lives::Ends;
 use crate::engine::cluster::order::Place;
 use crate::engine::cluster::plan::{Outcome, Progress};
 use crate::engine::cluster::poster::Posted;
@@ -26,6 +27,8 @@ pub struct Faults {
     pub holes: u64,
     /// `gap` events with a wrong number.
     pub wrong_gaps: u64,
+    /// Messages of sessions that a stream has not.
+    pub foreign: u64,
     /// Event ids under which two streams have seen different events.
     pub differing: u64,
     /// Messages that are in one epoch twice, or have two message ids.
@@ -42,17 +45,28 @@ pub struct Faults {
     pub broken_responses: u64,
     /// Replays in a run without a fault: every id was valid.
     pub needless_replays: u64,
+    /// Streams that got `token_expired` before the end of their token.
+    pub ended_early: u64,
+    /// Streams that were open too long after the end of their token.
+    pub ended_late: u64,
+    /// Streams that did not end in order at `token_expired`, or got a message after it.
+    pub ended_disorderly: u64,
+    /// Streams that ended without `token_expired` after the end of their token, in a run without a fault.
+    pub ended_unannounced: u64,
+    /// Valid tokens that a node has refused.
+    pub refused_tokens: u64,
 }
 
 impl Faults {
     /// Each count with its name.
-    pub fn counts(&self) -> [(&'static str, u64); 13] {
+    pub fn counts(&self) -> [(&'static str, u64); 19] {
         [
             ("lost acknowledged", self.lost),
             ("repeated on a connection", self.repeated),
             ("out of order on a connection", self.out_of_order),
             ("holes without a gap event", self.holes),
             ("gap events with a wrong number", self.wrong_gaps),
+            ("messages of other sessions", self.foreign),
             ("orders that differ between nodes", self.differing),
             ("messages stored twice", self.doubled),
             ("wrong 200: acknowledged, seen nowhere", self.wrong_200),
@@ -61,6 +75,14 @@ impl Faults {
             ("streams that lacked the last message", self.stuck),
             ("broken responses on streams", self.broken_responses),
             ("replays without any fault", self.needless_replays),
+            ("ends before the end of the token", self.ended_early),
+            ("ends long after it, or never", self.ended_late),
+            ("ends out of order at token_expired", self.ended_disorderly),
+            (
+                "ends after it without token_expired",
+                self.ended_unannounced,
+            ),
+            ("valid tokens refused", self.refused_tokens),
         ]
     }
 
@@ -119,6 +141,8 @@ pub struct Verdict {
     pub missed_by_gap: u64,
     /// Acknowledged messages missed by streams whose last event id was no longer valid.
     pub missed_by_replay: u64,
+    /// Ends of streams by their tokens.
+    pub ends: Ends,
     /// Connections that a node ended in good order.
     pub ended: u64,
     /// Connections that broke.
@@ -170,8 +194,15 @@ impl Verdict {
         faults.holes += tally.holes;
         faults.wrong_gaps += tally.wrong_gaps;
         faults.differing += outcome.differing;
+        faults.foreign += tally.foreign;
+        faults.ended_early += outcome.ends.early;
+        faults.ended_late += outcome.ends.late;
+        faults.ended_disorderly += outcome.ends.disorderly;
+        faults.refused_tokens += outcome.ends.refused;
         faults.broken_responses += outcome.errors.values().sum::<u64>();
         self.details.extend(tally.details.iter().cloned());
+        self.details.extend(outcome.ends.details.iter().cloned());
+        self.ends.add(&outcome.ends);
         self.deliveries += outcome.deliveries;
         self.connections += outcome.connections;
         self.moves += outcome.moves;
@@ -190,6 +221,12 @@ impl Verdict {
         for (all, points) in self.progress.iter_mut().zip(&outcome.progress) {
             all.extend(points);
         }
+    }
+
+    /// Adds what is a fault only in a run without one: every event id is valid, and no node cuts a stream off.
+    pub fn expect_quiet(&mut self) {
+        self.faults.needless_replays = self.replays;
+        self.faults.ended_unannounced = self.ends.unannounced;
     }
 
     /// Compares what the processes have seen. Returns the id of each message, and the number of epochs.
@@ -338,6 +375,37 @@ mod tests {
         let verdict = judge(&[one, other], &posted, 1);
         assert!(verdict.faults.is_clean(), "{verdict:?}");
         assert_eq!((verdict.epochs, verdict.unknown_seen), (2, 1));
+    }
+
+    #[test]
+    fn wrong_ends_and_foreign_messages_of_each_process_are_faults() {
+        let mut one = Outcome::default();
+        one.tally.foreign = 1;
+        one.ends = Ends {
+            by_token: 9,
+            late_max_ms: 30,
+            early: 1,
+            late: 2,
+            disorderly: 3,
+            refused: 4,
+            unannounced: 5,
+            details: vec!["x".into()],
+            warned: 8,
+        };
+        let mut verdict = judge(&[one.clone(), one], &Posted::default(), 1);
+        let expected = Faults {
+            foreign: 2,
+            ended_early: 2,
+            ended_late: 4,
+            ended_disorderly: 6,
+            refused_tokens: 8,
+            ..Faults::default()
+        };
+        assert_eq!(verdict.faults, expected);
+        assert_eq!((verdict.ends.by_token, verdict.ends.late_max_ms), (18, 30));
+        assert_eq!(verdict.details.len(), 2);
+        verdict.expect_quiet();
+        assert_eq!(verdict.faults.ended_unannounced, 10);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::cli::ClusterArgs;
 use crate::console;
 use crate::engine::clock::now_ns;
 use crate::engine::cluster::poster::{self, PosterPlan};
+use crate::engine::cluster::views::Views;
 use crate::engine::payload::PayloadFormat;
 use crate::exit::{Failure, Status};
 use crate::runs::cluster::bare::{self, BarePlan};
@@ -97,6 +98,7 @@ fn through_nodes(
     let plan = PosterPlan {
         nodes: parts.nodes.iter().map(|node| node.address).collect(),
         format: PayloadFormat::new(now_ns() as u32, args.message_bytes),
+        views: Views::new(parts.nodes.len(), 0, 1),
         connections: args.publishers,
         rate: None,
     };

@@ -1,11 +1,12 @@
 //! Runs a cluster: an engine, nodes and streams over all of them, posts to all of them, faults by a plan, and
 //! a verdict.
 //!
-//! Called by `main`. `reading` has the processes that read, `parts` those that are measured, `ingest` and
+//! Called by `main`. `options` refuses what cannot run, `reading` has the processes that read, `parts` those that are measured, `ingest` and
 //! `bare` the comparison with bare calls of the engine.
 
 mod bare;
 mod ingest;
+mod options;
 mod parts;
 pub mod reading;
 
@@ -20,21 +21,20 @@ use crate::cli::ClusterArgs;
 use crate::console;
 use crate::engine::answer;
 use crate::engine::clock::{SECOND_NS, now_ns};
-use crate::engine::cluster::plan::{Plan, Request};
-use crate::engine::cluster::poster::{self, Posted, PosterPlan};
+use crate::engine::cluster::plan::{Plan, Request, TokenPlan};
+use crate::engine::cluster::poster::{self, Posted, PosterPlan, Requests};
 use crate::engine::cluster::verdict::{self, Verdict};
+use crate::engine::cluster::views::Views;
 use crate::engine::payload::{PayloadFormat, Stamp};
 use crate::engine::proc_stats;
 use crate::engine::progress::Progress;
-use crate::engine::target::Target;
+use crate::engine::tokens;
 use crate::exit::{Failure, Status};
 use crate::report::cluster::{ClusterRun, FaultReport, describe};
 use crate::runs::cluster::parts::{Parts, PartsPlan, sleep};
 use crate::runs::cluster::reading::Readers;
-use crate::runs::single::{check_program, check_room};
 use crate::scenarios::faults::{Fault, FaultPlan};
 use crate::servers::cluster::node::{Node, NodeOptions};
-use crate::servers::cluster::redis;
 use crate::servers::process::directory;
 use crate::servers::{self, ServerKind, workspace};
 
@@ -61,7 +61,7 @@ const WANDER: Duration = Duration::from_secs(10);
 
 /// Runs it and prints the result.
 pub fn run_and_show(args: &ClusterArgs, interrupted: &AtomicBool) -> Result<Status, Failure> {
-    check(args)?;
+    options::check(args)?;
     if args.ingest {
         return ingest::run(args, interrupted);
     }
@@ -77,34 +77,6 @@ pub fn run_and_show(args: &ClusterArgs, interrupted: &AtomicBool) -> Result<Stat
     } else {
         Status::Unclean
     })
-}
-
-fn check(args: &ClusterArgs) -> Result<(), Failure> {
-    check_program(args.server.as_deref())?;
-    if args.no_bus && args.nodes > 1 {
-        return Err(Failure::usage(
-            "--no-bus is for one node: without a bus, nodes have no common order",
-        ));
-    }
-    let faults = args.faults.iter().flat_map(|plan| &plan.faults);
-    if let Some(fault) = faults
-        .into_iter()
-        .find(|fault| args.no_bus && fault.needs_engine())
-    {
-        return Err(Failure::usage(format!(
-            "{fault} needs an engine, and --no-bus has none"
-        )));
-    }
-    check_room(args.streams.min(args.streams_per_process)).map_err(|error| {
-        Failure::usage(error + "; --streams-per-process spreads them over several")
-    })?;
-    if let Some(far) = args.node.iter().find(|node| !node.ip().is_loopback()) {
-        return Err(Failure::usage(format!("--node {far} is not this machine")));
-    }
-    if !args.no_bus && args.node.is_empty() && !redis::is_installed() {
-        return Err(redis::MISSING.to_owned().into());
-    }
-    Ok(())
 }
 
 /// Starts the parts in a directory.
@@ -130,13 +102,36 @@ fn start_parts(args: &ClusterArgs, directory: &Path) -> Result<Parts, String> {
             program: program(args),
             directory: directory.to_owned(),
             shards: args.shards,
-            arguments: args.server_arg.clone(),
+            arguments: node_arguments(args, directory),
         },
         directory,
         engine: (!args.no_bus).then_some(args.appendonly),
         has_replica,
         has_forwarders: has_replica || faults().any(|fault| fault.needs_engine()),
     })
+}
+
+/// The file of the key of tokens.
+fn key_file(directory: &Path) -> PathBuf {
+    directory.join("token.key")
+}
+
+/// Makes the key of tokens, if streams have some.
+fn token_plan(args: &ClusterArgs, directory: &Path) -> Result<Option<TokenPlan>, String> {
+    let Some(life) = args.token_life else {
+        return Ok(None);
+    };
+    let key = key_file(directory);
+    tokens::write_key(&key).map_err(|error| format!("{}: {error}", key.display()))?;
+    let life_ms = life.as_millis() as u64;
+    Ok(Some(TokenPlan { key, life_ms }))
+}
+
+fn node_arguments(args: &ClusterArgs, directory: &Path) -> Vec<String> {
+    let key = args.token_life.map(|_| key_file(directory));
+    let of_key = key.map(|key| ["--token-key".to_owned(), key.display().to_string()]);
+    let of_key = of_key.into_iter().flatten();
+    of_key.chain(args.server_arg.iter().cloned()).collect()
 }
 
 /// The program of the nodes, with its whole path: they run in another directory.
@@ -150,6 +145,7 @@ fn program(args: &ClusterArgs) -> PathBuf {
 
 fn run(args: &ClusterArgs, interrupted: &AtomicBool) -> Result<ClusterRun, String> {
     let files = directory()?;
+    let tokens = token_plan(args, files.path())?;
     let mut parts = start_parts(args, files.path())?;
     let started = parts.nodes.iter().map(|node| node.address);
     let nodes: Vec<SocketAddr> = args.node.iter().copied().chain(started).collect();
@@ -159,11 +155,20 @@ fn run(args: &ClusterArgs, interrupted: &AtomicBool) -> Result<ClusterRun, Strin
         interrupted,
         format: PayloadFormat::new(run_id, args.message_bytes),
         progress: Progress::new("cluster"),
+        views: Views::new(
+            nodes.len(),
+            args.sessions.unwrap_or(0),
+            args.sessions_per_stream.unwrap_or(1),
+        ),
+        tokens,
         nodes,
     };
     let mut run = ClusterRun {
         nodes: load.nodes.len(),
         streams: args.streams,
+        sessions: args.sessions,
+        sessions_per_stream: args.sessions.and(args.sessions_per_stream.or(Some(1))),
+        token_life_s: args.token_life.map(|life| life.as_secs_f64()),
         rate: args.rate,
         seed: args.seed.filter(|_| args.faults.is_some()),
         memory_before: memory(&parts),
@@ -205,7 +210,7 @@ fn run(args: &ClusterArgs, interrupted: &AtomicBool) -> Result<ClusterRun, Strin
     run.verdict = verdict::judge(&outcomes, &posted, load.nodes.len());
     run.verdict.faults.stuck += (args.streams - marked.min(args.streams)) as u64;
     if faults.is_empty() {
-        run.verdict.faults.needless_replays = run.verdict.replays;
+        run.verdict.expect_quiet();
     }
     add_times(&mut faults, &run.verdict, start_ns, end_ns);
     run.faults_injected = faults.into_iter().map(|one| one.report).collect();
@@ -251,6 +256,8 @@ struct Load<'a> {
     args: &'a ClusterArgs,
     interrupted: &'a AtomicBool,
     format: PayloadFormat,
+    views: Views,
+    tokens: Option<TokenPlan>,
     progress: Progress,
     nodes: Vec<SocketAddr>,
 }
@@ -265,6 +272,8 @@ impl Load<'_> {
         Plan {
             nodes: self.nodes.clone(),
             format: self.format.clone(),
+            views: self.views,
+            tokens: self.tokens.clone(),
             streams: self.args.streams,
             first: 0,
             wander_ms: self.args.wander.unwrap_or(by_default).as_millis() as u64,
@@ -277,7 +286,8 @@ impl Load<'_> {
     fn await_open(&mut self, readers: &Readers) -> Result<(), String> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let open = readers.status()?.open;
+            // With tokens that end soon, hardly ever all are open at once.
+            let open = readers.status()?.opened;
             if open == self.args.streams {
                 return Ok(());
             }
@@ -296,8 +306,8 @@ impl Load<'_> {
     fn post_marker(&mut self, posted: &mut Posted, readers: &mut Readers) -> Result<usize, String> {
         let deadline = Instant::now() + ACK_PATIENCE;
         let number = loop {
-            let number = posted.next;
-            posted.next += 1;
+            let number = self.views.next_for_everyone(posted.next);
+            posted.next = number + 1;
             let before = posted.acknowledged.len();
             self.post_one(number, posted);
             if posted.acknowledged.len() > before {
@@ -328,14 +338,11 @@ impl Load<'_> {
     fn post_one(&self, number: u32, posted: &mut Posted) {
         let address = self.nodes[number as usize % self.nodes.len()];
         let mut request = Vec::new();
-        let target = Target::hookcast("node", address, Vec::new());
         let stamp = Stamp {
             number,
             sent_ns: now_ns(),
         };
-        target
-            .publish_request(&self.format, false)
-            .write(&mut request, stamp, 0);
+        Requests::new(address, &self.format).write(&mut request, stamp, self.views);
         let exchange = || -> std::io::Result<Vec<u8>> {
             let mut connection = TcpStream::connect_timeout(&address, ANSWER_PATIENCE)?;
             connection.set_read_timeout(Some(ANSWER_PATIENCE))?;
@@ -368,6 +375,7 @@ impl Load<'_> {
         let plan = PosterPlan {
             nodes: self.nodes.clone(),
             format: self.format.clone(),
+            views: self.views,
             connections: self.args.publishers,
             rate: Some(self.args.rate),
         };

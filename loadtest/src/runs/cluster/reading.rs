@@ -82,6 +82,7 @@ impl Readers {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
             sum.open += status.open;
+            sum.opened += status.opened;
             sum.marked += status.marked;
             sum.deliveries += status.deliveries;
         }

@@ -35,37 +35,88 @@ impl Reader {
     }
 
     fn count(&mut self, acknowledged: &[u32]) {
-        let mut epochs = BTreeMap::<u64, Vec<(u64, u32)>>::new();
+        let views = self.plan.views;
+        let seen = self.order.entries().iter().map(|entry| entry.number);
+        let end = seen.chain(acknowledged.iter().copied()).max();
+        let words = end.map_or(0, |end| end / WORD_BITS + 1) as usize;
+        let (mut expected, mut has) = (vec![0; words], vec![0; words]);
+        for view in 0..views.count() {
+            let is_of_view = |at: &usize| views.of_stream(self.plan.first + at) == view;
+            let streams: Vec<usize> = (0..self.streams.len()).filter(is_of_view).collect();
+            if streams.is_empty() {
+                continue;
+            }
+            expected.fill(0);
+            let own = acknowledged
+                .iter()
+                .filter(|&&number| views.sees(view, number));
+            own.for_each(|&number| set(&mut expected, number));
+            let epochs = self.epochs_of(view);
+            for at in streams {
+                has.fill(0);
+                self.count_holes(at, &epochs);
+                let read = mark(&self.streams[at].trail, &epochs, &mut has);
+                self.count_stream(at, &expected, &has, read);
+            }
+        }
+    }
+
+    /// What a view has of each epoch: seqs and numbers, in order.
+    fn epochs_of(&self, view: usize) -> Epochs {
+        let mut epochs = Epochs::new();
         for entry in self.order.entries() {
-            let epoch = epochs.entry(entry.place.epoch).or_default();
-            epoch.push((entry.place.seq, entry.number));
+            if self.plan.views.sees(view, entry.number) {
+                let epoch = epochs.entry(entry.place.epoch).or_default();
+                epoch.push((entry.place.seq, entry.number));
+            }
         }
         for epoch in epochs.values_mut() {
             epoch.sort_unstable();
         }
-        let seen = self.order.entries().iter().map(|entry| entry.number);
-        let end = seen.chain(acknowledged.iter().copied()).max();
-        let words = end.map_or(0, |end| end / WORD_BITS + 1) as usize;
-        let mut expected = vec![0; words];
-        for &number in acknowledged {
-            set(&mut expected, number);
+        epochs
+    }
+
+    fn count_stream(&mut self, at: usize, expected: &[u64], has: &[u64], read: u64) {
+        let distinct: u64 = has.iter().map(|word| u64::from(word.count_ones())).sum();
+        self.outcome.replayed_messages += read.saturating_sub(distinct);
+        for (word, (&expected, &has)) in expected.iter().zip(has).enumerate() {
+            let mut missing = expected & !has;
+            while missing != 0 {
+                let number = word as u32 * WORD_BITS + missing.trailing_zeros();
+                missing &= missing - 1;
+                self.count_missing(at, number);
+            }
         }
-        let mut has = vec![0; words];
-        for at in 0..self.streams.len() {
-            has.fill(0);
-            let read = mark(&self.streams[at].trail, &epochs, &mut has);
-            let distinct: u64 = has
-                .iter()
-                .map(|word: &u64| u64::from(word.count_ones()))
-                .sum();
-            self.outcome.replayed_messages += read.saturating_sub(distinct);
-            for (word, (&expected, &has)) in expected.iter().zip(&has).enumerate() {
-                let mut missing = expected & !has;
-                while missing != 0 {
-                    let number = word as u32 * WORD_BITS + missing.trailing_zeros();
-                    missing &= missing - 1;
-                    self.count_missing(at, number);
-                }
+    }
+
+    /// Compares a stream that sees a part of the messages with what its view has: what it was not shown between
+    /// others, and what its gaps leave out.
+    fn count_holes(&mut self, at: usize, epochs: &Epochs) {
+        if !self.plan.views.are_partial() {
+            return;
+        }
+        let (tally, trail) = (&mut self.tally, &self.streams[at].trail);
+        let stream = self.plan.first + at;
+        for segment in trail.segments() {
+            let holes = span(epochs, segment.epoch, segment.from, segment.to).len() as u64;
+            let holes = holes.saturating_sub(segment.shown.count);
+            if holes > 0 {
+                let (from, to) = (segment.from, segment.to);
+                tally.holes += holes;
+                tally.note(format!(
+                    "stream {stream} lacks {holes} messages of its view from seq {from} to {to}"
+                ));
+            }
+        }
+        for excuse in trail.excuses() {
+            let left_out = span(epochs, excuse.epoch, excuse.after + 1, excuse.before - 1).len();
+            if excuse.cause == Cause::Gap && left_out as u64 > excuse.announced {
+                let announced = excuse.announced;
+                tally.wrong_gaps += 1;
+                tally.note(format!(
+                    "stream {stream} lacks {left_out} messages behind seq {} and a gap of {announced}",
+                    excuse.after
+                ));
             }
         }
     }
@@ -95,19 +146,32 @@ impl Reader {
     }
 }
 
-/// Sets the bits of all messages of a stream. Returns how many messages it has read.
-fn mark(trail: &Trail, epochs: &BTreeMap<u64, Vec<(u64, u32)>>, bits: &mut [u64]) -> u64 {
+/// The seqs and the numbers of an epoch, or those of a view.
+type Epochs = BTreeMap<u64, Vec<(u64, u32)>>;
+
+/// Those of an epoch from one seq to another, both included.
+fn span(epochs: &Epochs, epoch: u64, from: u64, to: u64) -> &[(u64, u32)] {
+    let Some(all) = epochs.get(&epoch) else {
+        return &[];
+    };
+    let start = all.partition_point(|&(seq, _)| seq < from);
+    let end = all.partition_point(|&(seq, _)| seq <= to);
+    all.get(start..end).unwrap_or_default()
+}
+
+/// Sets the bits of all messages of a stream. Returns how many messages it has read. Of several that it was not
+/// shown within a segment it is unknown which: they have their bits, and count as holes only.
+fn mark(trail: &Trail, epochs: &Epochs, bits: &mut [u64]) -> u64 {
     let mut read = 0;
     for segment in trail.segments() {
-        let Some(epoch) = epochs.get(&segment.epoch) else {
-            continue;
-        };
-        let from = epoch.partition_point(|&(seq, _)| seq < segment.from);
-        let to = epoch.partition_point(|&(seq, _)| seq <= segment.to);
-        for &(_, number) in &epoch[from..to] {
-            set(bits, number);
+        let messages = span(epochs, segment.epoch, segment.from, segment.to);
+        let missing = segment.missing_seq(messages.iter().map(|&(seq, _)| seq));
+        for &(seq, number) in messages {
+            if missing != Some(seq) {
+                set(bits, number);
+                read += 1;
+            }
         }
-        read += (to - from) as u64;
     }
     read
 }
@@ -123,15 +187,23 @@ mod tests {
     use super::*;
     use crate::engine::cluster::order::{Place, frame};
     use crate::engine::cluster::plan::Plan;
+    use crate::engine::cluster::views::{FIRST_NUMBER, Views};
     use crate::engine::payload::Stamp;
 
-    /// Two streams; messages whose number is their seq.
+    /// Two streams that see everything; messages whose number is their seq.
     fn reader() -> Reader {
+        reader_with(0, 2)
+    }
+
+    /// Streams of one session each, if there are sessions.
+    fn reader_with(sessions: u32, streams: usize) -> Reader {
         let plan = Plan {
             nodes: vec!["127.0.0.1:9".parse().unwrap()],
             format: crate::engine::payload::PayloadFormat::new(1, 64),
-            streams: 2,
+            streams,
             first: 0,
+            views: Views::new(1, sessions, 1),
+            tokens: None,
             wander_ms: 0,
             reconnect_ms: 1,
             opening_max: 1,
@@ -211,5 +283,76 @@ mod tests {
         arrive(&mut reader, 1, 2, &[7]);
         reader.count(&[1, 2, 3, 4, 5, 6, 7]);
         assert_eq!(counts(&reader), [0, 1, 2, 0]);
+    }
+
+    /// The seqs of a view among the first hundred of the schedule.
+    fn seqs_of(reader: &Reader, view: usize) -> Vec<u64> {
+        let numbers = FIRST_NUMBER..FIRST_NUMBER + 100;
+        let own = numbers.filter(|&number| reader.plan.views.sees(view, number));
+        own.map(u64::from).collect()
+    }
+
+    /// Two streams of each of two sessions, of which all but the first have all of their views.
+    fn reader_of_views(first: &[u64]) -> Reader {
+        let mut reader = reader_with(2, 4);
+        for stream in 1..4 {
+            let seqs = seqs_of(&reader, stream % 2);
+            arrive(&mut reader, stream, 1, &seqs);
+        }
+        arrive(&mut reader, 0, 1, first);
+        reader.count(&(FIRST_NUMBER..FIRST_NUMBER + 100).collect::<Vec<_>>());
+        reader
+    }
+
+    #[test]
+    fn a_stream_lacks_nothing_but_what_its_view_has() {
+        let all = seqs_of(&reader_with(2, 4), 0);
+        let reader = reader_of_views(&all);
+        assert_eq!(counts(&reader), [0, 0, 0, 0]);
+        assert_eq!(
+            reader.tally,
+            crate::engine::cluster::trail::Tally::default()
+        );
+    }
+
+    #[test]
+    fn one_message_of_a_view_that_a_stream_lacks_is_a_hole_and_lost() {
+        let mut most = seqs_of(&reader_with(2, 4), 0);
+        let missing = most.remove(10);
+        let reader = reader_of_views(&most);
+        assert_eq!((counts(&reader), reader.tally.holes), ([1, 0, 0, 0], 1));
+        let detail = format!("stream 0 lacks message {missing} ");
+        assert!(
+            reader
+                .tally
+                .details
+                .iter()
+                .any(|text| text.starts_with(&detail))
+        );
+    }
+
+    #[test]
+    fn several_messages_of_a_view_are_holes_and_those_at_the_end_are_lost() {
+        let mut most = seqs_of(&reader_with(2, 4), 0);
+        most.drain(10..13);
+        most.truncate(most.len() - 2);
+        let reader = reader_of_views(&most);
+        assert_eq!((counts(&reader), reader.tally.holes), ([2, 0, 0, 0], 3));
+    }
+
+    #[test]
+    fn a_gap_leaves_out_no_more_of_a_view_than_it_says() {
+        let all = seqs_of(&reader_with(2, 4), 0);
+        for (announced, wrong) in [(3, 0), (2, 1)] {
+            let mut reader = reader_with(2, 4);
+            arrive(&mut reader, 2, 1, &all);
+            arrive(&mut reader, 0, 1, &all[..10]);
+            reader.streams[0].trail.gap(announced, &mut reader.tally);
+            arrive(&mut reader, 0, 1, &all[13..]);
+            let numbers: Vec<u32> = all.iter().map(|&seq| seq as u32).collect();
+            reader.count(&numbers);
+            assert_eq!(reader.tally.wrong_gaps, wrong, "{announced}");
+            assert_eq!((reader.outcome.missed_by_gap, reader.tally.holes), (3, 0));
+        }
     }
 }
