@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use super::bytes::ByteRing;
 use crate::limits::{HISTORY_MESSAGES, compressed_log_ring_bytes};
-use crate::sse::gzip::Piece;
+use crate::sse::gzip::{Checksum, Piece, TabledPiece};
 
 /// A frame as compressed streams send it.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +27,8 @@ pub(super) struct CompressedFrames {
     bytes: ByteRing,
     /// The frames of the same seqs as in the log.
     entries: VecDeque<Entry>,
+    /// The piece of the newest frame, which almost every stream adds.
+    newest: Option<TabledPiece>,
 }
 
 /// Bytes of a frame in this index.
@@ -39,12 +41,14 @@ impl CompressedFrames {
         CompressedFrames {
             bytes: ByteRing::new(compressed_log_ring_bytes(log_bytes)),
             entries: VecDeque::new(),
+            newest: None,
         }
     }
 
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.entries.clear();
+        self.newest = None;
     }
 
     pub(super) fn has_room(&self, frame: &CompressedFrame<'_>) -> bool {
@@ -61,6 +65,7 @@ impl CompressedFrames {
             piece: frame.piece,
         });
         self.bytes.push(frame.bytes);
+        self.newest = Some(TabledPiece::new(frame.piece));
     }
 
     pub(super) fn evict_oldest(&mut self) {
@@ -78,8 +83,12 @@ impl CompressedFrames {
         (start(place), start(place + 1))
     }
 
-    pub(super) fn piece(&self, place: usize) -> &Piece {
-        &self.entries[place].piece
+    /// Adds a frame, by its place in the log, to the checksum of a stream.
+    pub(super) fn add(&self, place: usize, sum: &mut Checksum) {
+        match &self.newest {
+            Some(newest) if place + 1 == self.entries.len() => sum.add_tabled(newest),
+            _ => sum.add(&self.entries[place].piece),
+        }
     }
 
     pub(super) fn ring(&self) -> &ByteRing {

@@ -117,6 +117,40 @@ impl Piece {
     }
 }
 
+/// A piece with a table of its products, 512 bytes: for one that many streams add, one after the other. Adding it takes
+/// about a tenth of the time.
+pub struct TabledPiece {
+    piece: Piece,
+    /// The shifted CRC of each half byte, from the lowest one. The shift of a CRC is their sum.
+    shifted: [[u32; 16]; 8],
+}
+
+impl TabledPiece {
+    /// The table of a piece.
+    pub fn new(piece: Piece) -> TabledPiece {
+        let mut shifted = [[0; 16]; 8];
+        let mut of_bit = piece.shift;
+        for bit in (0..32).rev() {
+            shifted[bit / 4][1 << (bit % 4)] = of_bit;
+            of_bit = times_x(of_bit);
+        }
+        for row in &mut shifted {
+            for number in 1..16_usize {
+                let rest = number & (number - 1);
+                row[number] = row[number ^ rest] ^ row[rest];
+            }
+        }
+        TabledPiece { piece, shifted }
+    }
+
+    fn shift(&self, crc: u32) -> u32 {
+        let halves = self.shifted.iter().enumerate();
+        halves.fold(0, |sum, (at, row)| {
+            sum ^ row[(crc >> (4 * at) & 15) as usize]
+        })
+    }
+}
+
 /// The CRC-32 and the length of all events that a stream has sent, both modulo 2^32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Checksum {
@@ -129,6 +163,12 @@ impl Checksum {
     pub fn add(&mut self, piece: &Piece) {
         self.crc = product(self.crc, piece.shift) ^ piece.crc;
         self.bytes = self.bytes.wrapping_add(piece.bytes);
+    }
+
+    /// Adds the next event by its table.
+    pub fn add_tabled(&mut self, tabled: &TabledPiece) {
+        self.crc = tabled.shift(self.crc) ^ tabled.piece.crc;
+        self.bytes = self.bytes.wrapping_add(tabled.piece.bytes);
     }
 
     /// The end of the stream: an empty last block, the CRC-32 and the length.
@@ -151,9 +191,14 @@ const fn product(mut left: u32, right: u32) -> u32 {
     while left != 0 {
         sum ^= shifted & (left >> 31).wrapping_neg();
         left <<= 1;
-        shifted = (shifted >> 1) ^ (POLYNOMIAL & (shifted & 1).wrapping_neg());
+        shifted = times_x(shifted);
     }
     sum
+}
+
+/// A polynomial times x, modulo [`POLYNOMIAL`].
+const fn times_x(polynomial: u32) -> u32 {
+    (polynomial >> 1) ^ (POLYNOMIAL & (polynomial & 1).wrapping_neg())
 }
 
 /// x to the power of 2^n.
@@ -267,11 +312,13 @@ mod tests {
     proptest! {
         #[test]
         fn a_checksum_is_that_of_all_bytes(texts in proptest::collection::vec(any::<Vec<u8>>(), 0..8)) {
-            let mut sum = Checksum::default();
+            let (mut sum, mut tabled) = (Checksum::default(), Checksum::default());
             for text in &texts {
                 sum.add(&Piece::of(text));
+                tabled.add_tabled(&TabledPiece::new(Piece::of(text)));
             }
             let all = texts.concat();
+            prop_assert_eq!(tabled, sum);
             prop_assert_eq!(sum, Checksum { crc: crc32fast::hash(&all), bytes: all.len() as u32 });
         }
     }
