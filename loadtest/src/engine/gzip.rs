@@ -110,9 +110,8 @@ impl Pieces {
                 .decompress_vec(rest, &mut self.text, FlushDecompress::Sync);
             let left = packed.len() - self.inflate.total_in() as usize;
             match step {
-                Err(_) => return Err(ScanError::Compression),
                 Ok(Status::StreamEnd) if left == TRAILER_BYTES => return Ok(()),
-                Ok(Status::StreamEnd) => return Err(ScanError::Compression),
+                Err(_) | Ok(Status::StreamEnd) => return Err(ScanError::Compression),
                 Ok(_) if left == 0 && self.text.len() < self.text.capacity() => return Ok(()),
                 Ok(_) if self.text.len() > TEXT_BYTES_MAX => return Err(ScanError::TooLong),
                 Ok(Status::BufError) if self.text.len() < self.text.capacity() => {
