@@ -26,6 +26,18 @@ fn cluster(arguments: &[&str]) -> Option<Value> {
     Some(json)
 }
 
+/// Whether the engine of clusters is installed. `tests/run` sets `REQUIRE_TOOLS`, and then it must be.
+fn has_redis() -> bool {
+    let version = Command::new("redis-server").arg("--version").output();
+    if version.is_ok() {
+        return true;
+    }
+    let missing = "redis-server is not installed: apt-get install redis-server";
+    assert!(std::env::var_os("REQUIRE_TOOLS").is_none(), "{missing}");
+    eprintln!("skipped: {missing}");
+    false
+}
+
 fn count(json: &Value, name: &str) -> u64 {
     json[name]
         .as_u64()
@@ -60,14 +72,8 @@ fn a_node_that_is_killed_ended_and_replaced_loses_nothing() {
 /// acknowledged message once, in one order.
 #[test]
 fn a_cluster_loses_nothing_to_faults_of_each_part() {
-    if Command::new("redis-server")
-        .arg("--version")
-        .output()
-        .is_err()
-    {
-        let missing = "redis-server is not installed: apt-get install redis-server";
-        assert!(std::env::var_os("REQUIRE_TOOLS").is_none(), "{missing}");
-        return eprintln!("skipped: {missing}");
+    if !has_redis() {
+        return;
     }
     let faults = "every 1s: kill-node, kill-engine, cut-answers, promote-with-loss, hand-over";
     let load = [
@@ -94,14 +100,8 @@ fn a_cluster_loses_nothing_to_faults_of_each_part() {
 /// Streams see unions of sessions and end by their tokens, while nodes die, hand over and lose answers.
 #[test]
 fn streams_with_sessions_and_tokens_lose_nothing_to_faults() {
-    if Command::new("redis-server")
-        .arg("--version")
-        .output()
-        .is_err()
-    {
-        let missing = "redis-server is not installed: apt-get install redis-server";
-        assert!(std::env::var_os("REQUIRE_TOOLS").is_none(), "{missing}");
-        return eprintln!("skipped: {missing}");
+    if !has_redis() {
+        return;
     }
     let load = "--nodes 3 --streams 60 --rate 100 --duration 7s --wander 3s \
                 --sessions 7 --sessions-per-stream 3 --token-life 2s --faults";

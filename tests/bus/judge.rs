@@ -108,7 +108,7 @@ pub fn judge(posted: &[Posted], records: &[Record]) -> Verdict {
     verdict
 }
 
-/// For whom the message of each seq is, as any client has seen it: the session, by epoch.
+/// The session of the message of each seq, by epoch, as any client has seen it.
 struct Places<'a>(HashMap<u64, BTreeMap<u64, Option<&'a str>>>);
 
 impl<'a> Places<'a> {

@@ -29,7 +29,7 @@ pub enum Outcome {
 #[derive(Debug, Clone)]
 pub struct Posted {
     pub content: String,
-    /// Whom it is for; `None`: for everyone.
+    /// Its session; `None`: for everyone.
     pub session: Option<String>,
     pub node: usize,
     pub outcome: Outcome,

@@ -316,7 +316,6 @@ mod tests {
             ScanError::Compression
         );
         let text = "data: abcabcabc abcabcabc\n\n";
-        let (packed, _) = response(&[text]);
         // A piece that refers to the one before it.
         let mut deflate = Compress::new(Compression::fast(), false);
         let mut out = Vec::with_capacity(200);
@@ -339,7 +338,6 @@ mod tests {
         let cut = [&start[..], &chunk(&half[..half.len() / 2])].concat();
         let _ = stream.incoming(&cut, &mut pieces, &mut plain);
         assert!(!String::from_utf8_lossy(&plain).contains(text));
-        assert!(packed.len() > start.len());
     }
 
     #[test]
